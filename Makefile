@@ -1,0 +1,64 @@
+# Every command of the project; each does all the set-up that it needs, once. `make help` lists them.
+
+PYTHON ?= python3
+ARGS ?=
+
+# Programs that tests drive, each as program:package of Debian.
+PROGRAMS := chromium:chromium
+
+.DEFAULT_GOAL := help
+.PHONY: help serve install test unit format new-venv
+
+# A virtual environment holds absolute paths. One that was moved here, that has lost its Python, or that has none new
+# enough, is made again.
+WHOLE := $(shell .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& head -n 2 .venv/bin/pip 2>/dev/null | grep -qF '$(CURDIR)/.venv/bin/' && echo yes)
+PIP := .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
+
+serve: .venv/serving ## set up, then serve models/ on $PORT (8000)
+	@export RETORT_ENV="$${RETORT_ENV:-development}" PATH="$(CURDIR)/.venv/bin:$$PATH"; \
+	exec sh -c "exec $$(sed -n 's/^web:[[:space:]]*//p' Procfile)"
+
+install: .venv/serving ## only the set-up for serving, in .venv
+	@echo "Set up in .venv: \`make serve\` serves."
+
+test: .venv/testing ## set up, then run every check; ARGS="-k penguins" goes to pytest
+	@sh tests/setup/debian.sh $(PROGRAMS)
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy --strict app
+	.venv/bin/lint-imports
+	PATH="$(CURDIR)/.venv/bin:$$PATH" pytest $(ARGS)
+
+unit: .venv/testing ## only the tests that need no server, browser or database: seconds
+	PATH="$(CURDIR)/.venv/bin:$$PATH" pytest -m "not server and not browser and not database and not sweep" $(ARGS)
+
+format: .venv/testing ## format, and mend what can be mended
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+ifneq ($(WHOLE),yes)
+.venv/serving: new-venv
+endif
+
+new-venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Retort needs Python 3.11 or newer and \`$(PYTHON)\` is not: install one and name it, as in \`make serve PYTHON=python3.12\`." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "\`$(PYTHON)\` cannot make virtual environments: install its venv module (on Debian and Ubuntu: apt-get install python3-venv), then run this again." >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+
+# The stamps are touched last: a set-up that was interrupted is done again.
+.venv/serving: requirements.txt setup.cfg pyproject.toml
+	@echo "Setting up .venv from requirements.txt: a minute or two, this once."
+	@$(PIP) install --requirement requirements.txt
+	@$(PIP) install --no-deps --editable .
+	@touch $@
+
+.venv/testing: .venv/serving requirements-dev.txt
+	@echo "Setting up .venv from requirements-dev.txt."
+	@$(PIP) install --requirement requirements-dev.txt
+	@touch $@

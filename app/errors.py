@@ -1,0 +1,213 @@
+"""The family of errors: each carries its facts and a canonical code, and builds its own sentence.
+
+Nothing here knows HTTP. One table in `app.wire.problems` turns a code into a status.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class Code(enum.Enum):
+    """What kind of thing went wrong; the value is the last part of the problem's `type`."""
+
+    INVALID_JSON = "invalid-json"
+    INVALID_INSTANCES = "invalid-instances"
+    BODY_TOO_LARGE = "body-too-large"
+    TOO_MANY_INSTANCES = "too-many-instances"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
+    NOT_ACCEPTABLE = "not-acceptable"
+    MODEL_NOT_FOUND = "model-not-found"
+    VERSION_NOT_FOUND = "version-not-found"
+    MODEL_UNAVAILABLE = "model-unavailable"
+    MODEL_FAILED = "model-failed"
+    INVALID_SETTINGS = "invalid-settings"
+    INVALID_REPOSITORY = "invalid-repository"
+    PACKING_REFUSED = "packing-refused"
+    LOADING_FAILED = "loading-failed"
+
+
+class _Absent:
+    """The value of a field that was not sent; null is a value."""
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT = _Absent()
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One bad place in a request.
+
+    `pointer` is a JSON pointer in URI fragment form (RFC 6901 section 6), `value` what stood there, already made
+    safe to print (`ABSENT` where nothing stood there).
+    """
+
+    pointer: str
+    detail: str
+    value: object = ABSENT
+
+
+class RetortError(Exception):
+    """The root of the family. `detail` is one sentence: what was wrong, where, and what is allowed."""
+
+    code: Code
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class InvalidJson(RetortError):
+    """The body is not a JSON document. `line` and `column` count from 1."""
+
+    code = Code.INVALID_JSON
+
+    def __init__(self, reason: str, line: int = 1, column: int = 1) -> None:
+        super().__init__(f"the body is not valid JSON: {reason} (line {line}, column {column})")
+        self.line = line
+        self.column = column
+
+
+class InvalidInstances(RetortError):
+    """Values that the model's signature does not accept: the first of them, and how many there are in all."""
+
+    code = Code.INVALID_INSTANCES
+
+    def __init__(self, errors: Sequence[FieldError], total: int) -> None:
+        more = total - len(errors)
+        detail = "1 value is not acceptable" if total == 1 else f"{total} values are not acceptable"
+        super().__init__(detail + (f"; the first {len(errors)} are listed, {more} more are not" if more else ""))
+        self.errors = tuple(errors)
+        self.total = total
+        self.more = more
+
+
+class BodyTooLarge(RetortError):
+    """The body is longer than the server reads."""
+
+    code = Code.BODY_TOO_LARGE
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the body is longer than {limit_bytes} bytes, the most this server reads")
+        self.limit_bytes = limit_bytes
+
+
+class TooManyInstances(RetortError):
+    """More rows in one request than the server takes."""
+
+    code = Code.TOO_MANY_INSTANCES
+
+    def __init__(self, rows: int, limit_rows: int) -> None:
+        super().__init__(f"the request has {rows} instances; at most {limit_rows} are taken at once: send it in parts")
+        self.rows = rows
+        self.limit_rows = limit_rows
+
+
+class UnsupportedMediaType(RetortError):
+    """No codec reads what the client sent."""
+
+    code = Code.UNSUPPORTED_MEDIA_TYPE
+
+    def __init__(self, sent: str, allowed: Sequence[str], header: str = "Content-Type") -> None:
+        allowed_text = ", ".join(allowed)
+        super().__init__(f"{header} {sent!r} is not supported; supported: {allowed_text}")
+        self.sent = sent
+        self.allowed = tuple(allowed)
+
+
+class NotAcceptable(RetortError):
+    """No codec writes what the client wants."""
+
+    code = Code.NOT_ACCEPTABLE
+
+    def __init__(self, wanted: str, offered: Sequence[str]) -> None:
+        offered_text = ", ".join(offered)
+        super().__init__(f"Accept {wanted!r} allows none of the types that are offered: {offered_text}")
+        self.wanted = wanted
+        self.offered = tuple(offered)
+
+
+class ModelNotFound(RetortError):
+    """There is no model of that name (or, with no name, no default model)."""
+
+    code = Code.MODEL_NOT_FOUND
+
+    def __init__(self, model: str | None, known: Sequence[str]) -> None:
+        there = "there are: " + ", ".join(known) if known else "the repository is empty"
+        if model is None:
+            detail = f"no model is the default one; name one in the URL, /models/<name>/predict; {there}"
+        else:
+            detail = f"there is no model {model!r}; {there}"
+        super().__init__(detail)
+        self.model = model
+        self.known = tuple(known)
+
+
+class VersionNotFound(RetortError):
+    """The model has no such version or alias."""
+
+    code = Code.VERSION_NOT_FOUND
+
+    def __init__(self, model: str, version: str, known: Sequence[str]) -> None:
+        super().__init__(f"model {model!r} has no version or alias {version!r}; there are: {', '.join(known)}")
+        self.model = model
+        self.version = version
+        self.known = tuple(known)
+
+
+class ModelUnavailable(RetortError):
+    """The model or version is there but cannot be served; the reason is in the sentence."""
+
+    code = Code.MODEL_UNAVAILABLE
+
+    def __init__(self, model: str, version: int | None, reason: str) -> None:
+        which = f"model {model!r}" if version is None else f"model {model!r} version {version}"
+        super().__init__(f"{which} is not available: {reason}")
+        self.model = model
+        self.version = version
+        self.reason = reason
+
+
+class ModelFailed(RetortError):
+    """`run` raised, or gave outputs that do not fit the batch. `cause` goes to the log, never to the client."""
+
+    code = Code.MODEL_FAILED
+
+    def __init__(self, model: str, version: int, cause: str) -> None:
+        super().__init__(f"model {model!r} version {version} could not answer this request")
+        self.model = model
+        self.version = version
+        self.cause = cause
+
+
+class InvalidSettings(RetortError):
+    """Environment variables that are unknown or cannot be parsed, all of them at once."""
+
+    code = Code.INVALID_SETTINGS
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("the settings are not usable: " + "; ".join(problems))
+        self.problems = tuple(problems)
+
+
+class InvalidRepository(RetortError):
+    """A file of the repository cannot be read as what it should be."""
+
+    code = Code.INVALID_REPOSITORY
+
+
+class PackingRefused(RetortError):
+    """The artifact (or its sample, or its name) cannot become a version."""
+
+    code = Code.PACKING_REFUSED
+
+
+class LoadingFailed(RetortError):
+    """A verified version could not become a servable in this process."""
+
+    code = Code.LOADING_FAILED

@@ -1,0 +1,165 @@
+"""Every setting, declared once: default, unit, how it is read, one line of prose; README's table is tested on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.errors import InvalidSettings
+
+PREFIX = "RETORT_"
+MODELS_DIR = Path("models")
+
+
+def _setting(
+    env: str, default: Any, prose: str, read: Callable[[str], Any], unit: str = "", secret: bool = False
+) -> Any:
+    return field(default=default, metadata={"env": env, "prose": prose, "read": read, "unit": unit, "secret": secret})
+
+
+def _count(minimum: int, maximum: int) -> Callable[[str], int]:
+    """Reads a whole number from `minimum` to `maximum`."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = minimum - 1
+        if not minimum <= number <= maximum:
+            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
+        return number
+
+    return read
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    """Reads one word out of `allowed`, in whatever case it is written."""
+    by_lower = {word.lower(): word for word in allowed}
+
+    def read(text: str) -> str:
+        if text.strip().lower() not in by_lower:
+            raise ValueError("must be one of: " + ", ".join(allowed))
+        return by_lower[text.strip().lower()]
+
+    return read
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the service was told, read once, in the factory. Immutable, so safe to share between threads."""
+
+    host: str = _setting("HOST", "", "address to bind; empty: 127.0.0.1 in development, else 0.0.0.0", str.strip)
+    port: int = _setting("PORT", 8000, "port to bind", _count(1, 65535))
+    web_concurrency: int = _setting("WEB_CONCURRENCY", 1, "worker processes", _count(1, 256), unit="processes")
+    log_level: str = _setting(
+        "LOG_LEVEL", "INFO", "least severe log line written", _one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    )
+    env: str = _setting(
+        "RETORT_ENV",
+        "production",
+        "`production` (JSON logs) or `development` (binds 127.0.0.1, readable logs, packs stray artifacts at start)",
+        _one_of("production", "development"),
+    )
+    models_dir: Path = _setting("RETORT_MODELS_DIR", MODELS_DIR, "where versions are found", Path)  # noqa: RUF009
+    default_model: str = _setting(
+        "RETORT_DEFAULT_MODEL", "", "the model behind `/predict`; empty: the only one, or the one marked", str.strip
+    )
+    runtime: str = _setting(
+        "RETORT_RUNTIME",
+        "auto",
+        "`auto` (the graph where it is proven equal, else the artifact) or `artifact`",
+        _one_of("auto", "artifact"),
+    )
+    threads: int = _setting("RETORT_THREADS", 8, "request threads in each worker", _count(1, 1024), unit="threads")
+    body_limit_bytes: int = _setting(
+        "RETORT_BODY_LIMIT_BYTES", 32 * 2**20, "longest request body that is read", _count(1, 2**40), unit="bytes"
+    )
+    max_instances: int = _setting(
+        "RETORT_MAX_INSTANCES", 100_000, "most instances in one request", _count(1, 10**9), unit="rows"
+    )
+    packing_timeout_s: int = _setting(
+        "RETORT_PACKING_TIMEOUT_S", 600, "longest that packing one artifact may take", _count(1, 86_400), unit="seconds"
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        "RETORT_CORS_ORIGINS",
+        (),
+        "origins whose pages may call this server, comma-separated, or `*`; empty: none",
+        _words,
+    )
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Settings:
+        """Reads the environment; an empty variable counts as unset.
+
+        Raises:
+            InvalidSettings: naming every unknown `RETORT_*` variable and every value that cannot be read, at once.
+        """
+        declared = {f.metadata["env"]: f for f in dataclasses.fields(cls)}
+        values: dict[str, Any] = {}
+        problems = []
+        for name in sorted(environ):
+            if name in declared and environ[name] != "":
+                try:
+                    values[declared[name].name] = declared[name].metadata["read"](environ[name])
+                except ValueError as error:
+                    problems.append(f"{name}={environ[name]!r} {error}")
+            elif name.startswith(PREFIX) and name not in declared:
+                near = difflib.get_close_matches(name, declared, n=1)
+                problems.append(f"{name} is not a setting" + (f" (did you mean {near[0]}?)" if near else ""))
+        if problems:
+            raise InvalidSettings(problems)
+        return cls(**values)
+
+    @property
+    def development(self) -> bool:
+        """Whether this is someone's own machine."""
+        return self.env == "development"
+
+    @property
+    def bind(self) -> str:
+        """What Gunicorn binds, `host:port`; an IPv6 address in brackets."""
+        host = self.host or ("127.0.0.1" if self.development else "0.0.0.0")
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class SettingLine:
+    """One row of the settings table: for `flask settings` and for README."""
+
+    env: str
+    value: str
+    default: str
+    unit: str
+    prose: str
+    source: str
+
+
+def table(settings: Settings, environ: Mapping[str, str]) -> list[SettingLine]:
+    """Every setting with its value and where it came from; secrets are masked."""
+    lines = []
+    for f in dataclasses.fields(settings):
+        env = f.metadata["env"]
+        value = _shown(getattr(settings, f.name))
+        lines.append(
+            SettingLine(
+                env=env,
+                value="***" if f.metadata["secret"] and value else value,
+                default=_shown(f.default),
+                unit=f.metadata["unit"],
+                prose=f.metadata["prose"],
+                source="environment" if environ.get(env, "") != "" else "default",
+            )
+        )
+    return lines
+
+
+def _shown(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,85 @@
+"""Request ids, phase timings and log lines; knows neither Flask nor models."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+PHASES = ("parse", "validate", "queue", "run", "encode")
+
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+
+def request_id_from(sent: str | None) -> str:
+    """The client's request id where it is fit to be echoed and logged, else a new one of 128 random bits."""
+    return sent if sent is not None and REQUEST_ID.fullmatch(sent) else secrets.token_hex(16)
+
+
+class Timings:
+    """How long each phase of one request took. Belongs to one request; not thread-safe."""
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self) -> None:
+        self._seconds = dict.fromkeys(PHASES, 0.0)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Adds the time spent inside to the phase `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] += time.perf_counter() - start
+
+    def header(self) -> str:
+        """The value of `Server-Timing` (W3C Server Timing), durations in milliseconds."""
+        return ", ".join(f"{name};dur={seconds * 1e3:.3f}" for name, seconds in self._seconds.items())
+
+
+class JsonLines(logging.Formatter):
+    """One event, one line, valid JSON: what log collectors of a PaaS read."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Renders time (UTC), level, logger, message, request id, and the traceback where there is one."""
+        event = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "request_id": request_id.get(),
+        }
+        if record.exc_info:
+            event["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(event)
+
+
+class ReadableLines(logging.Formatter):
+    """What a person at a terminal reads; control characters are escaped, so that one event stays one line."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Renders the line without its traceback, which the base class puts below."""
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().formatMessage(record))
+
+
+def configure_logging(level: str, readable: bool) -> None:
+    """Sends every log line of this process to standard error in the one form; calling it again changes nothing else."""
+    root = logging.getLogger()
+    stream = next((h for h in root.handlers if getattr(h, "_retort", False)), None)
+    if stream is None:
+        stream = logging.StreamHandler()
+        stream._retort = True  # type: ignore[attr-defined]
+        root.addHandler(stream)
+    stream.setFormatter(ReadableLines() if readable else JsonLines())
+    root.setLevel(level)

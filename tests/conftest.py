@@ -1,0 +1,148 @@
+"""The rules of the house, checked after every test, and what happens where a program is missing."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import stat
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+# The machine's own values of these would decide tests; a test that wants one sets it.
+SETTINGS_PREFIXES = ("RETORT_", "FLASK_", "GUNICORN_")
+SETTINGS_NAMES = frozenset({"HOST", "PORT", "WEB_CONCURRENCY", "DATABASE_URL", "REDIS_URL", "LOG_LEVEL"})
+
+# Threads that may outlive a test: the beginning of the name, and why.
+LASTING_THREADS = {
+    "ExecutorManagerThread": "joblib keeps its worker processes for the next fit with n_jobs > 1",
+    "QueueFeederThread": "feeds those worker processes",
+}
+THREAD_GRACE_S = 2.0
+
+# Environment variables that may change under a test: the beginning of the name, and why.
+LASTING_VARIABLES = {
+    "PYTEST_CURRENT_TEST": "pytest's own",
+    "KMP_": "scikit-learn and joblib set up OpenMP when they are first imported",
+}
+
+# In `.ci/run` and wherever CI=true, a skipped test is a failed one.
+NO_SKIPS = os.environ.get("REQUIRE_ALL_TESTS") == "1" or os.environ.get("CI") == "true"
+
+# How long one example takes says more about the machine than about the code; where a failure stops others, the examples
+# are the same every time.
+hypothesis.settings.register_profile("house", deadline=None, derandomize=NO_SKIPS)
+hypothesis.settings.load_profile("house")
+
+TESTS_WITHOUT_PROGRAM = pytest.StashKey[dict[str, list[str]]]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark with a reason the tests whose `needs_program("name")` is not installed."""
+    without = config.stash.setdefault(TESTS_WITHOUT_PROGRAM, {})
+    for test in items:
+        programs = {program for mark in test.iter_markers("needs_program") for program in mark.args}
+        for program in sorted(program for program in programs if shutil.which(program) is None):
+            without.setdefault(program, []).append(test.nodeid)
+            test.add_marker(pytest.mark.skip(reason=f"{program} is not installed"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Where no test may be skipped, report a skipped one as failed."""
+    report = yield
+    return failed_if_skipped(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[None]:
+    """Where no test may be skipped, report a skipped module as failed."""
+    report = yield
+    return failed_if_skipped(report)
+
+
+def failed_if_skipped(report):
+    if NO_SKIPS and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid}: no test may be skipped here. {reason}"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name the programs that are missing, and the tests that waited for them, above pytest's own closing line."""
+    reported = {report.nodeid for report in terminalreporter.stats.get("skipped", ())}
+    without = config.stash.get(TESTS_WITHOUT_PROGRAM, {})
+    skipped = {program: sorted(reported.intersection(tests)) for program, tests in without.items()}
+    if not NO_SKIPS and any(skipped.values()):
+        terminalreporter.section("skipped, for want of a program")
+        for program, tests in sorted((program, tests) for program, tests in skipped.items() if tests):
+            terminalreporter.line(f"{program} is not installed: {', '.join(tests)}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_settings_of_this_machine() -> Iterator[None]:
+    """Every test starts without settings in the environment."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in list(os.environ):
+            if name in SETTINGS_NAMES or name.startswith(SETTINGS_PREFIXES):
+                environment.delenv(name)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(no_settings_of_this_machine: None) -> Iterator[None]:
+    """After every test: no thread that it started, no socket that it opened, the environment as it was.
+
+    What a fixture of a wider scope holds (a server of the whole module) was there before, and is left alone.
+    """
+    threads, sockets, environment = set(threading.enumerate()), open_sockets(), environment_now()
+    yield
+    left = [f"thread {thread.name!r}" for thread in threads_left(threads)]
+    if open_sockets() - sockets:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            gc.collect()  # a socket that only this closes was forgotten too, and says so
+        left += [str(warning.message) for warning in told]
+        left += [f"socket {descriptor}" for descriptor, _ in sorted(open_sockets() - sockets)]
+    now = environment_now()
+    left += [
+        f"environment variable {name}" for name in sorted(now | environment) if now.get(name) != environment.get(name)
+    ]
+    if left:
+        pytest.fail(f"the test left behind: {', '.join(left)}", pytrace=False)
+
+
+def threads_left(before: set[threading.Thread]) -> list[threading.Thread]:
+    """Those that run beyond a short grace; one that is only finishing is waited for."""
+    started = [
+        thread
+        for thread in threading.enumerate()
+        if thread not in before and not thread.name.startswith(tuple(LASTING_THREADS))
+    ]
+    deadline = time.monotonic() + THREAD_GRACE_S
+    for thread in started:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return [thread for thread in started if thread.is_alive()]
+
+
+def open_sockets() -> set[tuple[int, int]]:
+    """File descriptor and inode of each socket of this process."""
+    sockets = set()
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - twice for every test: no object for each name
+        try:
+            status = os.fstat(int(name))
+        except OSError:  # the descriptor of this listing itself
+            continue
+        if stat.S_ISSOCK(status.st_mode):
+            sockets.add((int(name), status.st_ino))
+    return sockets
+
+
+def environment_now() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(tuple(LASTING_VARIABLES))}

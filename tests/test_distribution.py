@@ -1,0 +1,170 @@
+"""What is installed, pinned and run: setup.cfg, the requirements, Procfile, Makefile and .ci/run agree."""
+
+from __future__ import annotations
+
+import configparser
+import functools
+import importlib.metadata
+import os
+import re
+import shlex
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.]*")
+SERVING_EXTRAS = ("skops", "parquet")
+
+CFG = configparser.ConfigParser(interpolation=None)
+CFG.read(ROOT / "setup.cfg", encoding="utf-8")
+
+
+def declared(*extras: str) -> list[Requirement]:
+    """The requirements of install_requires, or of these extras."""
+    sections = [CFG["options.extras_require"][extra] for extra in extras] or [CFG["options"]["install_requires"]]
+    return [Requirement(line) for section in sections for line in section.split("\n") if line.strip()]
+
+
+def lines(name: str) -> list[str]:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def pins(name: str) -> dict[str, str]:
+    return dict(line.split("==") for line in lines(name) if not line.startswith("-r "))
+
+
+def closure(requirements: list[Requirement]) -> set[str]:
+    """Names of all that these need, as the installed distributions declare it."""
+    found: set[str] = set()
+    waiting = list(requirements)
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if name in found:
+            continue
+        found.add(name)
+        for needed in map(Requirement, importlib.metadata.requires(name) or ()):
+            extras = requirement.extras or {""}
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
+                waiting.append(needed)
+    return found
+
+
+SERVING = pins("requirements.txt")
+TESTING = pins("requirements-dev.txt")
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_every_line_is_an_exact_pin_in_order(name: str) -> None:
+    pinned = [line for line in lines(name) if line != "-r requirements.txt"]
+    assert [line for line in pinned if not PIN.fullmatch(line)] == []
+    assert pinned == sorted(set(pinned), key=lambda line: line.split("==")[0])
+
+
+def test_requirements_for_tests_add_to_those_for_serving() -> None:
+    assert "-r requirements.txt" in lines("requirements-dev.txt")
+    assert "-r requirements.txt" not in lines("requirements.txt")
+    assert SERVING.keys() & TESTING.keys() == set()
+
+
+@pytest.mark.parametrize("requirement", [*declared(), *declared(*SERVING_EXTRAS)], ids=str)
+def test_what_serves_is_pinned_as_setup_cfg_allows(requirement: Requirement) -> None:
+    assert requirement.specifier.contains(SERVING[canonicalize_name(requirement.name)])
+
+
+@pytest.mark.parametrize("requirement", declared("dev"), ids=str)
+def test_what_tests_is_pinned_as_setup_cfg_allows(requirement: Requirement) -> None:
+    assert requirement.specifier.contains((SERVING | TESTING)[canonicalize_name(requirement.name)])
+
+
+def test_every_extra_is_pinned() -> None:
+    assert set(CFG["options.extras_require"]) == {*SERVING_EXTRAS, "dev"}
+
+
+def test_the_pins_are_the_whole_closure() -> None:
+    serving = closure([*declared(), *declared(*SERVING_EXTRAS)])
+    assert serving - SERVING.keys() == set()
+    assert closure(declared("dev")) - SERVING.keys() - TESTING.keys() == set()
+
+
+def test_the_tests_run_on_what_is_pinned() -> None:
+    installed = {name: importlib.metadata.version(name) for name in (SERVING | TESTING)}
+    assert installed == SERVING | TESTING
+
+
+def test_serving_gets_no_test_tools() -> None:
+    assert SERVING.keys() & {canonicalize_name(each.name) for each in declared("dev")} <= {"packaging"}
+
+
+def test_python_is_one_that_is_declared() -> None:
+    running = ".".join(map(str, sys.version_info[:3]))
+    assert SpecifierSet(CFG["options"]["python_requires"]).contains(running)
+
+
+def test_every_file_of_the_package_is_distributed() -> None:
+    globs = {
+        package: [glob for glob in section.split("\n") if glob]
+        for package, section in CFG["options.package_data"].items()
+    }
+    left_out = []
+    for path in sorted((ROOT / "app").rglob("*")):
+        if path.is_dir() or path.suffix in {".py", ".pyc"} or path.name.startswith("."):
+            continue
+        matches = (
+            fnmatch(str(path.relative_to(folder)), glob)
+            for package, patterns in globs.items()
+            if path.is_relative_to(folder := ROOT / package.replace(".", "/"))
+            for glob in patterns
+        )
+        if not any(matches):
+            left_out.append(str(path.relative_to(ROOT)))
+    assert left_out == []
+
+
+def test_procfile_serves_the_application_with_the_settings_of_gunicorn_conf() -> None:
+    declared_processes = dict(line.split(": ", 1) for line in lines("Procfile"))
+    assert shlex.split(declared_processes["web"]) == ["gunicorn", "--config", "python:app.gunicorn_conf", "wsgi:app"]
+
+
+def test_make_serve_runs_the_line_of_procfile() -> None:
+    recipe = make("--dry-run", "serve")
+    assert "Procfile" in recipe
+    assert "RETORT_ENV" in recipe
+    assert "gunicorn" not in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_make_test_runs_every_check_and_pytest_last() -> None:
+    steps = [line for line in make("--dry-run", "test").splitlines() if line.strip()]
+    checks = ["ruff format --check", "ruff check", "mypy --strict app", "lint-imports", "pytest"]
+    found = [next(place for place, line in enumerate(steps) if check in line) for check in checks]
+    assert found == sorted(found)
+    assert found[-1] == len(steps) - 1
+
+
+@pytest.mark.parametrize("target", ["serve", "test", "install", "format", "unit"])
+def test_make_help_lists(target: str) -> None:
+    assert f"make {target}\t" in make("help")
+
+
+def test_ci_runs_make_test_and_skips_nothing() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    commands = lines(".ci/run")
+    assert commands[-1] == "exec make test"
+    assert "export REQUIRE_ALL_TESTS=1" in commands
+
+
+@functools.cache
+def make(*arguments: str) -> str:
+    """What make prints, told nothing by the make that may have started these tests."""
+    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name and name != "MFLAGS"}
+    ran = subprocess.run(["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return ran.stdout
