@@ -1,0 +1,67 @@
+"""What a model takes and gives: the `Signature`, kept in the manifest; plain facts, no behaviour.
+
+`kinds` knows each kind of input, `schema` builds the marshmallow schema that decides what is accepted, `batch` is what
+accepted instances become.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+Scalar = str | int | float | bool
+
+
+class Layout(enum.Enum):
+    """How the estimator wants a batch handed over."""
+
+    FRAME = "frame"  # a pandas DataFrame: the estimator was fitted with column names
+    MATRIX = "matrix"  # a 2-D array: it was fitted without
+    SEQUENCE = "sequence"  # a 1-D array of texts: a text vectorizer comes first
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input of a model, in the units that it was trained in.
+
+    `dtype` is the NumPy or pandas dtype of the column that the estimator sees. `minimum` and `maximum` are what was
+    seen in training, not limits. `categories` are the values seen; others are refused where `unseen` is "reject".
+    `missing` says what stands for a missing value in a column of objects: "nan" or "none".
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    nullable: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    categories: tuple[Scalar, ...] | None = None
+    unseen: str = "accept"
+    missing: str = "nan"
+    example: Scalar | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether only the categories seen in training are accepted."""
+        return self.categories is not None and self.unseen == "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The inputs, in the order of a row, and the names of the outputs; `defaults` are those given when none are asked.
+
+    `classes` are the labels in the order of the columns of `probabilities`; a list of them for each target where there
+    is more than one target (`multioutput`).
+    """
+
+    inputs: tuple[Input, ...]
+    outputs: tuple[str, ...]
+    defaults: tuple[str, ...]
+    layout: Layout
+    classes: tuple[object, ...] | None = None
+    multioutput: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the inputs, in the order of a row."""
+        return tuple(spec.name for spec in self.inputs)

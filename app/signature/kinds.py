@@ -1,0 +1,241 @@
+"""The kinds of input: one class each, which says what is accepted, and turns accepted values into a column.
+
+To add a kind, write its class here and name it in `KINDS`; wire and runtime need not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import marshmallow as ma
+import numpy as np
+
+from app.signature import Input
+from app.signature.batch import Column
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+
+class Kind(Protocol):
+    """What one kind of input accepts and what becomes of it. Stateless, so safe to share between threads."""
+
+    @property
+    def field_class(self) -> type[ma.fields.Field[Any]]:
+        """The marshmallow field whose JSON schema describes this kind in OpenAPI."""
+
+    def problem(self, value: object, spec: Input) -> str | None:
+        """What is wrong with one value that is not missing, as the end of a sentence; None where it is accepted."""
+
+    def column(self, values: Sequence[Any], spec: Input) -> Column | None:
+        """The column of shape (rows,) of these values, or None as soon as one of them is not accepted."""
+
+    def describe(self, spec: Input) -> str:
+        """What is known of this input, for people."""
+
+
+def is_missing(value: object) -> bool:
+    """Whether a value stands for a missing one: null, or NaN."""
+    return value is None or (type(value) is float and value != value)
+
+
+def problem_of(value: object, spec: Input) -> str | None:
+    """What is wrong with one value, missing or not; None where it is accepted."""
+    if is_missing(value):
+        return None if spec.nullable else "must not be missing (null or NaN): the model has no way to fill it in"
+    return KINDS[spec.kind].problem(value, spec)
+
+
+def _type_name(value: object) -> str:
+    """The JSON name of a value's type, for error messages."""
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
+    return names.get(type(value), "null")
+
+
+def _range_seen(spec: Input) -> str:
+    if spec.minimum is None or spec.maximum is None:
+        return ""
+    return f"seen in training: {spec.minimum:.6g} to {spec.maximum:.6g}"
+
+
+class Number:
+    """A real number; float64 unless the model was trained on another width."""
+
+    class Field(ma.fields.Float):
+        """JSON schema `number`."""
+
+    field_class = Field
+
+    def problem(self, value: object, spec: Input) -> str | None:
+        """Finite floats and 64-bit integers are accepted; booleans and numbers in strings are not."""
+        if type(value) is float:
+            return None if value - value == 0.0 else "must be a finite number"
+        if type(value) is int:
+            if INT64_MIN <= value <= INT64_MAX:
+                return None
+            return f"must fit in 64 bits as an integer ({INT64_MIN} to {INT64_MAX}); write it with a point or exponent"
+        return f"must be a number, not {_type_name(value)}"
+
+    def column(self, values: Sequence[Any], spec: Input) -> Column | None:
+        """Shape (rows,), of the input's dtype; a missing value is NaN."""
+        types = set(map(type, values))
+        if not types <= {float, int, type(None)}:
+            return None
+        try:
+            column = np.array(values, dtype=np.float64)
+        except OverflowError:
+            return None
+        if np.isinf(column).any() or (not spec.nullable and np.isnan(column).any()):
+            return None
+        if int in types and (np.abs(column) >= 2.0**63).any() and any(problem_of(v, spec) for v in values):
+            return None
+        return column.astype(spec.dtype, copy=False)
+
+    def describe(self, spec: Input) -> str:
+        """The range seen in training."""
+        return _range_seen(spec)
+
+
+class Integer:
+    """A whole number of 64 bits. 5.0 is 5, as in JSON Schema; 5.5 is refused."""
+
+    class Field(ma.fields.Integer):
+        """JSON schema `integer`."""
+
+    field_class = Field
+
+    def problem(self, value: object, spec: Input) -> str | None:
+        """Whole numbers are accepted, within the input's width."""
+        if type(value) is float and value - value == 0.0:
+            if value != int(value):
+                return "must be an integer, without a fraction"
+            value = int(value)
+        if type(value) is not int:
+            return "must be a finite number" if type(value) is float else f"must be an integer, not {_type_name(value)}"
+        limits = np.iinfo(spec.dtype)
+        if not limits.min <= value <= limits.max:
+            return f"must be an integer from {limits.min} to {limits.max}"
+        return None
+
+    def column(self, values: Sequence[Any], spec: Input) -> Column | None:
+        """Shape (rows,), of the input's integer dtype; float64 with NaN where a value is missing, as in pandas."""
+        if set(map(type, values)) <= {int}:
+            try:
+                return np.array(values, dtype=spec.dtype)
+            except OverflowError:
+                return None
+        if any(problem_of(value, spec) for value in values):
+            return None
+        if any(map(is_missing, values)):
+            return np.array(values, dtype=np.float64)
+        return np.array([int(value) for value in values], dtype=spec.dtype)
+
+    def describe(self, spec: Input) -> str:
+        """The range seen in training."""
+        return _range_seen(spec)
+
+
+class Boolean:
+    """true or false."""
+
+    class Field(ma.fields.Boolean):
+        """JSON schema `boolean`."""
+
+    field_class = Field
+
+    def problem(self, value: object, spec: Input) -> str | None:
+        """Only true and false are accepted, not 0 and 1 or strings."""
+        return None if type(value) is bool else f"must be true or false, not {_type_name(value)}"
+
+    def column(self, values: Sequence[Any], spec: Input) -> Column | None:
+        """Shape (rows,), bool; object with NaN where a value is missing, as in pandas."""
+        if set(map(type, values)) <= {bool}:
+            return np.array(values, dtype=np.bool_)
+        return None if any(problem_of(value, spec) for value in values) else _objects(values, spec)
+
+    def describe(self, spec: Input) -> str:
+        """Nothing beyond its type."""
+        return ""
+
+
+class Category:
+    """One of a known set of values; strings, or numbers where the training column held numbers."""
+
+    class Field(ma.fields.Raw):
+        """JSON schema: the type of the categories, an `enum` where no others are accepted."""
+
+    field_class = Field
+
+    def problem(self, value: object, spec: Input) -> str | None:
+        """A value seen in training; any of the same type where the model copes with unseen ones."""
+        categories = spec.categories or ()
+        kinds = {type(c) for c in categories}
+        type_fits = type(value) in kinds or (type(value) in (int, float) and bool(kinds & {int, float}))
+        if type_fits and (value in categories or (not spec.closed and _finite(value))):
+            return None
+        if spec.closed:
+            return "must be one of: " + ", ".join(map(str, categories[:100])) + (", …" if len(categories) > 100 else "")
+        return f"must be {'a string' if str in kinds else 'a number'}, not {_type_name(value)}"
+
+    def column(self, values: Sequence[Any], spec: Input) -> Column | None:
+        """Shape (rows,): object for strings (a missing value as the input says), else the dtype of the categories."""
+        allowed = set(spec.categories or ()) if spec.closed else None
+        types = set(map(type, values))
+        if not (allowed is not None and types <= {str} and allowed.issuperset(values)):
+            if not types <= {str, int, float, bool, type(None)}:
+                return None
+            if any(problem_of(value, spec) for _, value in set(zip(map(type, values), values, strict=True))):
+                return None
+        if spec.dtype.startswith(("int", "uint", "float")):
+            holes = any(map(is_missing, values))
+            return np.array(values, dtype=np.float64 if holes and not spec.dtype.startswith("float") else spec.dtype)
+        return _objects(values, spec)
+
+    def describe(self, spec: Input) -> str:
+        """The values seen in training, where others are accepted too (else they stand in the enum)."""
+        seen = ", ".join(map(str, (spec.categories or ())[:100]))
+        return "" if spec.closed else f"seen in training: {seen}; others are accepted"
+
+
+class Text:
+    """Free text, any Unicode string."""
+
+    class Field(ma.fields.String):
+        """JSON schema `string`."""
+
+    field_class = Field
+
+    def problem(self, value: object, spec: Input) -> str | None:
+        """Any string is accepted."""
+        return None if type(value) is str else f"must be a string, not {_type_name(value)}"
+
+    def column(self, values: Sequence[Any], spec: Input) -> Column | None:
+        """Shape (rows,), object; a missing value as the input says."""
+        if not set(map(type, values)) <= {str} and any(problem_of(value, spec) for value in values):
+            return None
+        return _objects(values, spec)
+
+    def describe(self, spec: Input) -> str:
+        """Nothing beyond its type."""
+        return ""
+
+
+def _finite(value: object) -> bool:
+    return type(value) is not float or value - value == 0.0
+
+
+def _objects(values: Sequence[Any], spec: Input) -> Column:
+    """Shape (rows,), object, with the marker that the estimator was trained with for what is missing."""
+    marker = None if spec.missing == "none" else np.nan
+    column = np.empty(len(values), dtype=object)
+    column[:] = [marker if is_missing(value) else value for value in values]
+    return column
+
+
+KINDS: dict[str, Kind] = {
+    "number": Number(),
+    "integer": Integer(),
+    "boolean": Boolean(),
+    "category": Category(),
+    "text": Text(),
+}

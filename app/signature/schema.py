@@ -1,0 +1,202 @@
+"""The marshmallow schema of a signature: the single source of truth for what is accepted and what is documented.
+
+Good instances never meet marshmallow one by one: `Kind.column` takes a whole column at once, by the same rule
+(`problem_of`) that the fields of the schema apply to one value. What it refuses goes to the schema, row by row, only
+for as many rows as are reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import marshmallow as ma
+
+from app.errors import ABSENT, FieldError, InvalidInstances, TooManyInstances
+from app.signature import Input, Signature
+from app.signature.batch import Batch, Column
+from app.signature.kinds import KINDS, is_missing, problem_of
+
+MAX_REPORTED_ERRORS = 100
+MAX_SHOWN_CHARS = 100
+MAX_SHOWN_NAMES = 20
+
+
+def field_of(spec: Input) -> ma.fields.Field[Any]:
+    """The marshmallow field of one input: strict about types, with a message that says what is allowed."""
+    kind = KINDS[spec.kind]
+
+    def deserialize(self: ma.fields.Field[Any], value: Any, *_: Any, **__: Any) -> Any:
+        problem = problem_of(value, spec)
+        if problem is not None:
+            raise ma.ValidationError(problem)
+        return None if is_missing(value) else value
+
+    field_class = type(f"{spec.kind.title()}Field", (kind.field_class,), {"_deserialize": deserialize})
+    metadata: dict[str, Any] = {"description": _description(spec)} if _description(spec) else {}
+    if spec.example is not None:
+        metadata["example"] = spec.example
+    if spec.categories and spec.kind == "category":
+        types = {type(c) for c in spec.categories}
+        metadata["type"] = "string" if types == {str} else "boolean" if types == {bool} else "number"
+    field: ma.fields.Field[Any] = field_class(
+        data_key=spec.name,
+        required=True,
+        allow_none=spec.nullable,
+        validate=ma.validate.OneOf(spec.categories) if spec.closed and spec.categories else None,
+        error_messages={
+            "required": "is missing: every feature of the model is needed" + (", null if not known" * spec.nullable),
+            "null": problem_of(None, spec) or "",
+        },
+        metadata=metadata,
+    )
+    return field
+
+
+def _description(spec: Input) -> str:
+    known = [KINDS[spec.kind].describe(spec), "may be null (missing)" if spec.nullable else ""]
+    return "; ".join(filter(None, known))
+
+
+def schema_of(signature: Signature, title: str = "Instance") -> ma.Schema:
+    """The schema of one record. Attribute names are positions, since a feature's name need not be an identifier."""
+    names = _some(signature.names)
+    fields = {f"input_{position}": field_of(spec) for position, spec in enumerate(signature.inputs)}
+    schema_class = ma.Schema.from_dict(dict(fields), name=title)
+    schema_class.error_messages = {
+        "unknown": f"is not a feature of this model; the features are: {names}",
+        "type": f"must be an object with these features: {names}",
+    }
+    return schema_class(unknown=ma.RAISE)
+
+
+class Validator:
+    """Instances as the client sent them -> a `Batch`, or every bad field named. Immutable, safe to share."""
+
+    def __init__(self, signature: Signature, max_instances: int) -> None:
+        self.signature = signature
+        self._schema = schema_of(signature)
+        self._names = frozenset(signature.names)
+        self._max_instances = max_instances
+
+    def validate(self, instances: Sequence[Any], pointer: str = "#", single: bool = False) -> Batch:
+        """The batch of these records or rows, columns of shape (len(instances),).
+
+        `pointer` is where the instances stand in the document; a `single` instance stands there itself.
+
+        Raises:
+            TooManyInstances: there are more rows than the limit.
+            InvalidInstances: with the first 100 bad fields, and how many there are in all.
+        """
+        if len(instances) > self._max_instances:
+            raise TooManyInstances(len(instances), self._max_instances)
+        batch = self._columns(instances)
+        if batch is None:
+            raise self._explain(instances, pointer, single)
+        return batch
+
+    def _columns(self, instances: Sequence[Any]) -> Batch | None:
+        """The accept path: no more than a few C-speed passes over each column; None at the first thing amiss."""
+        names = self.signature.names
+        types = set(map(type, instances))
+        if types <= {dict} and all(row.keys() == self._names for row in instances):
+            raw: dict[str, Sequence[Any]] = {name: [row[name] for row in instances] for name in names}
+        elif types <= {list} and set(map(len, instances)) <= {len(names)}:
+            raw = dict(zip(names, zip(*instances, strict=True), strict=True))
+        elif (
+            types <= {list, dict}
+            and (ordered := [self._row(instance) for instance in instances])
+            and None not in ordered
+        ):
+            raw = dict(zip(names, zip(*ordered, strict=True), strict=True))
+        else:
+            return None
+        columns: dict[str, Column] = {}
+        for spec in self.signature.inputs:
+            column = KINDS[spec.kind].column(raw[spec.name], spec)
+            if column is None:
+                return None
+            columns[spec.name] = column
+        return Batch(columns, len(instances))
+
+    def _row(self, instance: Any) -> list[Any] | None:
+        """A record or a row as a row, or None where it lacks or adds a feature."""
+        if type(instance) is dict:
+            return [instance[n] for n in self.signature.names] if instance.keys() == self._names else None
+        return instance if len(instance) == len(self.signature.names) else None
+
+    def _explain(self, instances: Sequence[Any], pointer: str, single: bool) -> InvalidInstances:
+        """The refuse path: every bad field is counted, by the cheap rule; marshmallow words the first of them."""
+        total = 0
+        errors: list[FieldError] = []
+        for position, instance in enumerate(instances):
+            bad_fields = self._count(instance)
+            total += bad_fields
+            if bad_fields and len(errors) < MAX_REPORTED_ERRORS:
+                place = pointer if single else f"{pointer}/{position}"
+                errors.extend(self._worded(instance, place))
+        return InvalidInstances(errors[:MAX_REPORTED_ERRORS], total)
+
+    def _count(self, instance: Any) -> int:
+        inputs = self.signature.inputs
+        if type(instance) is dict:
+            amiss = len(self._names ^ instance.keys()) if instance.keys() != self._names else 0
+            return amiss + sum(1 for s in inputs if s.name in instance and problem_of(instance[s.name], s) is not None)
+        if type(instance) is list and len(instance) == len(inputs):
+            return sum(1 for s, value in zip(inputs, instance, strict=True) if problem_of(value, s) is not None)
+        return 1
+
+    def _worded(self, instance: Any, pointer: str) -> Iterator[FieldError]:
+        names = self.signature.names
+        if type(instance) is list:
+            if len(instance) != len(names):
+                detail = f"has {len(instance)} values; a row has {len(names)}, in this order: {_some(names)}"
+                yield FieldError(pointer, detail)
+                return
+            record = dict(zip(names, instance, strict=True))
+            place = {name: str(position) for position, name in enumerate(names)}
+        elif type(instance) is dict:
+            record, place = instance, {}
+        else:
+            detail = f"must be an object (a record) or a list (a row) with these features: {_some(names)}"
+            yield FieldError(pointer, detail, shown(instance))
+            return
+        errors = self._schema.validate(record)
+        for name in sorted(errors, key=[*names, *record].index):
+            messages = errors[name]
+            where = place.get(name, escaped(name))
+            yield FieldError(
+                f"{pointer}/{where}", _sentence(messages), shown(record[name]) if name in record else ABSENT
+            )
+
+
+def _sentence(messages: Any) -> str:
+    return "; ".join(map(str, messages)) if isinstance(messages, list) else str(messages)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The names in a sentence, not more than fit in one."""
+    more = len(names) - MAX_SHOWN_NAMES
+    return ", ".join(names[:MAX_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def escaped(name: str) -> str:
+    """A name as a step of a JSON pointer in a URI fragment (RFC 6901 sections 3 and 6), cut if it is endless."""
+    name = name if len(name) <= MAX_SHOWN_CHARS else name[:MAX_SHOWN_CHARS] + "…"
+    return quote(name.replace("~", "~0").replace("/", "~1"), safe="~!$&'()*+,;=:@", errors="replace")
+
+
+def shown(value: object) -> object:
+    """A value as it may stand in an error: short, and valid JSON whatever it was."""
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object of {len(value)}"
+    if isinstance(value, str) and len(value) > MAX_SHOWN_CHARS:
+        return value[:MAX_SHOWN_CHARS] + "…"
+    if type(value) is float and value - value != 0.0:
+        return str(value)
+    if type(value) is int and not -(2**63) <= value < 2**64:
+        return "an integer of more than 64 bits"
+    return value
