@@ -1,0 +1,1 @@
+"""Files: the repository of versions, their manifests, and the check that a file is the one that was packed."""

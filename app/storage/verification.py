@@ -1,0 +1,66 @@
+"""Is a file the one that was packed? Asked before any byte of it is unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from app.errors import InvalidRepository
+from app.storage.manifest import FileRecord, Manifest
+
+
+def sha256_of(path: Path) -> FileRecord:
+    """The record of a file as it is now."""
+    with path.open("rb") as stream:
+        return FileRecord(hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size)
+
+
+def open_verified(folder: Path, name: str, expected: FileRecord) -> BinaryIO:
+    """The file, open and at its start, its size and hash checked through this very descriptor.
+
+    What is unpickled later is read from the same descriptor, so that a file moved into its place in between is not
+    seen. The caller closes it.
+
+    Raises:
+        InvalidRepository: the file is missing, is a link, lies outside the folder, or is another one than was packed.
+    """
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise InvalidRepository(f"{name!r} is not a plain file name: a version's files lie in its own folder")
+    try:
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise InvalidRepository(f"{name} cannot be read: {os.strerror(error.errno or 0)}") from None
+    stream = os.fdopen(descriptor, "rb")
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise InvalidRepository(f"{name} is not a regular file")
+        if status.st_size != expected.size_bytes:
+            raise InvalidRepository(
+                f"{name} has {status.st_size} bytes, not {expected.size_bytes} as when it was packed"
+            )
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != expected.sha256:
+            raise InvalidRepository(
+                f"{name} is damaged or was replaced: its SHA-256 is {found[:12]}…, not {expected.sha256[:12]}…"
+            )
+        stream.seek(0)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Checks every file that the manifest lists, and that the artifact is among them.
+
+    Raises:
+        InvalidRepository: as `open_verified`, for the first file that is not the one packed.
+    """
+    if manifest.artifact not in manifest.files:
+        raise InvalidRepository(f"the manifest lists no hash for the artifact {manifest.artifact!r}")
+    for name, expected in manifest.files.items():
+        open_verified(folder, name, expected).close()
