@@ -1,0 +1,1 @@
+"""Loaded models and their lives: servables, the loaders that make them, the registry that hands them out."""

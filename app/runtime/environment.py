@@ -1,0 +1,31 @@
+"""The versions of what a model's predictions depend on: recorded at packing, compared when they differ."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "joblib", "skops")
+
+
+def environment() -> dict[str, str]:
+    """Python's version and that of each library in `LIBRARIES` that is installed."""
+    found = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def differences(recorded: Mapping[str, str]) -> str:
+    """Which versions are not those of packing time, as the end of a sentence."""
+    now = environment()
+    changed = [
+        f"{name} was {recorded[name]}, is {now.get(name, 'not installed')}"
+        for name in recorded
+        if recorded[name] != now.get(name)
+    ]
+    return "since packing, " + "; ".join(changed) if changed else "the library versions are those of packing time"

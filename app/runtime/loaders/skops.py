@@ -1,0 +1,27 @@
+"""Artifacts written by `skops.io.dump`: no code runs, only types that are known to be harmless are built."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO
+
+from app.errors import LoadingFailed
+
+
+def load(stream: BinaryIO) -> Any:
+    """The object in the file; the stream is read to its end and left open.
+
+    Raises:
+        LoadingFailed: it is not a skops file, holds types that skops does not trust, or skops is not installed.
+    """
+    try:
+        import skops.io  # an extra, needed for this format alone
+    except ModuleNotFoundError:
+        raise LoadingFailed("it needs skops, which is not installed: pip install 'retort-serving[skops]'") from None
+    content = stream.read()
+    try:
+        untrusted = skops.io.get_untrusted_types(data=content)
+        if not untrusted:
+            return skops.io.loads(content)
+    except Exception as error:
+        raise LoadingFailed(f"it is not a readable skops file ({type(error).__name__}: {error})") from error
+    raise LoadingFailed("it holds types that are not trusted: " + ", ".join(untrusted))

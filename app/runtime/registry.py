@@ -1,0 +1,227 @@
+"""The registry: the servables of this process, with their states; it hands out leases."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+from app.errors import ModelNotFound, ModelUnavailable, RetortError, VersionNotFound
+from app.runtime import policy
+from app.runtime.loaders import Loader
+from app.runtime.policy import MOVES, State
+from app.runtime.proving import Validates, prove
+from app.runtime.servable import ArtifactServable, Servable
+from app.signature import Signature
+from app.storage.manifest import Manifest
+from app.storage.repository import Pointers, Repository
+from app.storage.verification import open_verified, verify_files
+
+log = logging.getLogger(__name__)
+
+ValidatorFor = Callable[[Signature], Validates]
+PackStray = Callable[[Path, str], None]
+"""Packs a stray artifact under a name, or raises with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One version as this process has it. Immutable: a move makes a new entry."""
+
+    model: str
+    version: int
+    state: State
+    reason: str | None = None
+    manifest: Manifest | None = None
+    servable: Servable | None = None
+    validator: Validates | None = None
+
+    def moved(self, state: State, reason: str | None = None) -> Entry:
+        """The entry in its next state; what cannot serve keeps nothing in memory."""
+        if state not in MOVES[self.state]:
+            raise AssertionError(f"{self.model} {self.version}: {self.state} to {state} is not a legal move")
+        if state is State.FAILED:
+            log.error("model %s version %d failed: %s", self.model, self.version, reason)
+            return replace(self, state=state, reason=reason, servable=None, validator=None)
+        return replace(self, state=state)
+
+
+class Lease:
+    """Keeps a servable alive during one request: while it is held, the entry's memory is not freed."""
+
+    __slots__ = ("manifest", "servable", "validator")
+
+    def __init__(self, manifest: Manifest, servable: Servable, validator: Validates) -> None:
+        self.manifest = manifest
+        self.servable = servable
+        self.validator = validator
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class Registry:
+    """The versions of the repository in this process. Lives as long as the process; safe to call from many threads.
+
+    `load` belongs before the fork, so that workers share the memory; `prove`, which runs models, after it (a model
+    that ran before `fork()` may hang in the child). A process that never called them (`flask run`, a test) does both
+    at the first question.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        loaders: Mapping[str, Loader],
+        validator_for: ValidatorFor,
+        default_model: str = "",
+        pack_stray: PackStray | None = None,
+    ) -> None:
+        self._repository = repository
+        self._loaders = loaders
+        self._validator_for = validator_for
+        self._wanted_default = default_model
+        self._pack_stray = pack_stray
+        self._lock = threading.RLock()
+        self._entries: dict[str, dict[int, Entry]] = {}
+        self._current: dict[str | None, Lease] = {}
+        self._pointers = Pointers()
+        self._loaded = False
+        self._proven_in_pid: int | None = None
+
+    def load(self) -> None:
+        """Verifies and loads every version of the repository; runs nothing. A second call does nothing."""
+        with self._lock:
+            if self._loaded:
+                return
+            refusals = [self._refusal(path, name) for path, name in self._repository.strays()]
+            self._pointers = self._repository.pointers()
+            for model in self._repository.models():
+                self._entries[model] = {v: self._load_version(model, v) for v in self._repository.versions(model)}
+            for refusal in filter(None, refusals):
+                self._entries.setdefault(refusal.model, {})[refusal.version] = refusal
+            self._loaded = True
+
+    def prove(self) -> None:
+        """Runs the examples of every loaded version in this process and publishes those that pass."""
+        with self._lock:
+            self.load()
+            if self._proven_in_pid == os.getpid():
+                return
+            for model, versions in self._entries.items():
+                for version, entry in versions.items():
+                    if entry.state is State.LOADED:
+                        versions[version] = self._proven(entry)
+                self._publish(model, versions)
+            default = self.default()
+            if default in self._current:
+                self._current[None] = self._current[default]
+            self._proven_in_pid = os.getpid()
+
+    def tried(self, model: str, version: int) -> Entry:
+        """One version, loaded and proven as `load` and `prove` would, but not published: AVAILABLE or FAILED."""
+        entry = self._load_version(model, version)
+        return self._proven(entry) if entry.state is State.LOADED else entry
+
+    def lease(self, model: str | None, version: str | None = None) -> Lease:
+        """A lease on the named version or alias; without one on the model's current, without a model on the default's.
+
+        Raises:
+            ModelNotFound, VersionNotFound: naming those there are.
+            ModelUnavailable: it is there, but not AVAILABLE.
+        """
+        if version is None and (lease := self._current.get(model)) is not None:
+            return lease
+        return self._lease_of(self.entry(model, version))
+
+    def entry(self, model: str | None, version: str | None = None) -> Entry:
+        """The entry of the named version, in whatever state; without a version the model's current or else newest.
+
+        Raises:
+            ModelNotFound, VersionNotFound: naming those there are.
+        """
+        self.prove()
+        name = self.default() if model is None else model
+        if name is None or name not in self._entries:
+            raise ModelNotFound(model or self._wanted_default or None, sorted(self._entries))
+        versions = self._entries[name]
+        states = {v: entry.state for v, entry in versions.items()}
+        if version is None:
+            return versions[policy.current_version(states) or max(versions)]
+        aliases = self.aliases(name)
+        found = policy.named_version(version, states, aliases)
+        if found is None:
+            raise VersionNotFound(name, version, [*map(str, states), *aliases])
+        return versions[found]
+
+    def entries(self) -> dict[str, list[Entry]]:
+        """Every version of every model, by model name, versions ascending."""
+        self.prove()
+        return {model: [versions[v] for v in sorted(versions)] for model, versions in sorted(self._entries.items())}
+
+    def aliases(self, model: str) -> Mapping[str, int]:
+        """The aliases of a model."""
+        return self._pointers.aliases.get(model, {})
+
+    def default(self) -> str | None:
+        """The name of the model behind `/predict`, if there is one."""
+        return policy.default_model(self._wanted_default, self._pointers.default, sorted(self._entries))
+
+    def _refusal(self, path: Path, name: str) -> Entry | None:
+        """Packs a stray artifact where that is wanted; else, or if that fails, the entry that says why."""
+        version = max(self._repository.versions(name), default=0) + 1
+        refused = Entry(name, version, State.FOUND)
+        if self._pack_stray is None:
+            return refused.moved(
+                State.FAILED, f"{path} is not packed; to pack it: flask models add {path} --name {name}"
+            )
+        try:
+            self._pack_stray(path, name)
+        except RetortError as error:
+            return refused.moved(State.FAILED, f"{path} could not be packed: {error.detail}")
+        return None
+
+    def _load_version(self, model: str, version: int) -> Entry:
+        entry = Entry(model, version, State.FOUND)
+        try:
+            manifest = self._repository.manifest(model, version)
+            entry = replace(entry, manifest=manifest)
+            folder = self._repository.folder(model, version)
+            verify_files(folder, manifest)
+            entry = entry.moved(State.VERIFIED)
+            if manifest.format not in self._loaders:
+                return entry.moved(State.FAILED, f"no loader for the format {manifest.format!r}")
+            with open_verified(folder, manifest.artifact, manifest.files[manifest.artifact]) as stream:
+                estimator = self._loaders[manifest.format](stream)
+            servable = ArtifactServable(estimator, manifest.signature)
+            entry = replace(entry, servable=servable, validator=self._validator_for(manifest.signature))
+            return entry.moved(State.LOADED)
+        except RetortError as error:
+            return entry.moved(State.FAILED, error.detail)
+
+    @staticmethod
+    def _lease_of(entry: Entry) -> Lease:
+        if entry.manifest is None or entry.servable is None or entry.validator is None:
+            raise ModelUnavailable(entry.model, entry.version, entry.reason or f"its state is {entry.state.value}")
+        return Lease(entry.manifest, entry.servable, entry.validator)
+
+    def _proven(self, entry: Entry) -> Entry:
+        lease = self._lease_of(entry)
+        try:
+            prove(lease.servable, lease.validator, lease.manifest)
+        except RetortError as error:
+            return entry.moved(State.FAILED, error.detail)
+        return entry.moved(State.AVAILABLE)
+
+    def _publish(self, model: str, versions: Mapping[int, Entry]) -> None:
+        current = policy.current_version({v: entry.state for v, entry in versions.items()})
+        if current is not None:
+            self._current[model] = self._lease_of(versions[current])

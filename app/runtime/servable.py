@@ -1,0 +1,81 @@
+"""A servable: a loaded, ready model with one verb, `run(batch) -> outputs`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.signature import Input, Layout, Signature
+from app.signature.batch import Batch, Outputs
+
+METHOD_OF_OUTPUT = {
+    "prediction": "predict",
+    "probabilities": "predict_proba",
+    "decision_scores": "decision_function",
+    "transformed": "transform",
+}
+
+
+class Servable(Protocol):
+    """Something that answers batches. Safe to call from many threads; lives until its last lease is returned."""
+
+    def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
+        """The asked-for outputs by name; axis 0 of each is the row, as in the batch."""
+
+
+class ArtifactServable:
+    """The estimator itself, called as a notebook would call it. Thread-safe as far as scikit-learn's `predict` is."""
+
+    def __init__(self, estimator: Any, signature: Signature) -> None:
+        self._estimator = estimator
+        self._signature = signature
+
+    def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
+        """The asked-for outputs, arrays of shape (rows,) or (rows, columns).
+
+        A model of several targets gives a list of probability arrays; they become one object array of shape (rows,)
+        that holds, for each row, the list of its targets' probabilities.
+        """
+        features = frame_of(batch, self._signature)
+        return {name: _by_row(call(self._estimator, name, features)) for name in outputs}
+
+
+def call(estimator: Any, output: str, features: Any) -> Any:
+    """What the estimator's method for this output returns, untouched; a transformer's prediction is its transform."""
+    if output == "prediction" and not hasattr(estimator, "predict"):
+        output = "transformed"
+    return getattr(estimator, METHOD_OF_OUTPUT[output])(features)
+
+
+def _by_row(result: Any) -> NDArray[Any]:
+    if isinstance(result, list) and result and all(getattr(part, "ndim", 0) == 2 for part in result):
+        by_row = np.empty(len(result[0]), dtype=object)
+        by_row[:] = [[part[row].tolist() for part in result] for row in range(len(result[0]))]
+        return by_row
+    return np.asarray(result.toarray() if hasattr(result, "toarray") else result)
+
+
+def frame_of(batch: Batch, signature: Signature) -> Any:
+    """The batch as the estimator was fitted: a pandas DataFrame, a 2-D array or a 1-D array of texts."""
+    if signature.layout is Layout.MATRIX:
+        return batch.matrix()
+    if signature.layout is Layout.SEQUENCE:
+        return batch.columns[signature.names[0]]
+    import pandas as pd  # only models that were trained on frames need it, and it takes half a second
+
+    # The index keeps the number of rows where there are no columns; copy=False since a batch is never written to.
+    columns = {spec.name: _series(batch.columns[spec.name], spec) for spec in signature.inputs}
+    return pd.DataFrame(columns, index=pd.RangeIndex(batch.rows), copy=False)
+
+
+def _series(column: NDArray[Any], spec: Input) -> Any:
+    import pandas as pd
+
+    if spec.dtype == "category":
+        return pd.Categorical(column, categories=list(spec.categories or ()))
+    if spec.dtype == "str":
+        return pd.array(column, dtype="str")
+    return column
