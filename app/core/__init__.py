@@ -1,0 +1,1 @@
+"""One request from start to end; knows neither HTTP nor scikit-learn."""

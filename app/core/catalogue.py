@@ -1,0 +1,105 @@
+"""What there is to serve, as plain JSON values: the bodies of `GET /models`, `GET /models/<name>` and `GET /readyz`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.runtime.policy import State
+from app.runtime.registry import Entry, Registry
+from app.signature import Input
+from app.storage.manifest import Manifest
+
+
+class Catalogue:
+    """Answers questions about the registry's versions. Stateless, safe to call from many threads."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def models(self) -> dict[str, Any]:
+        """Every model with its versions, their states, and the reasons of those that failed."""
+        default = self._registry.default()
+        return {
+            "models": [
+                {"name": name, "default": name == default, "versions": [self._version(entry) for entry in entries]}
+                for name, entries in self._registry.entries().items()
+            ]
+        }
+
+    def model(self, name: str, version: str | None = None) -> dict[str, Any]:
+        """Everything that is known of one version; without one, of the model's current.
+
+        Raises:
+            ModelNotFound, VersionNotFound: naming those there are.
+        """
+        entry = self._registry.entry(name, version)
+        line = self._version(entry)
+        versions = [self._version(other) for other in self._registry.entries()[entry.model]]
+        described = {
+            "name": entry.model,
+            "default": entry.model == self._registry.default(),
+            **line,
+            "versions": versions,
+        }
+        return described | (describe(entry.manifest) if entry.manifest else {})
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """Whether every version is AVAILABLE, and the body that says so, with the reason of each that is not."""
+        entries = [entry for versions in self._registry.entries().values() for entry in versions]
+        failed = [entry for entry in entries if entry.state is not State.AVAILABLE]
+        reasons = [
+            {
+                "model": e.model,
+                "version": e.version,
+                "state": e.state.value,
+                "reason": e.reason or "it is not loaded yet",
+            }
+            for e in failed
+        ]
+        return not failed, {"status": "unready" if failed else "ready", "models": len(entries), "reasons": reasons}
+
+    def _version(self, entry: Entry) -> dict[str, Any]:
+        aliases = self._registry.aliases(entry.model)
+        line: dict[str, Any] = {
+            "version": entry.version,
+            "state": entry.state.value,
+            "aliases": sorted(alias for alias, version in aliases.items() if version == entry.version),
+            "runtime": entry.manifest.runtime if entry.manifest else "artifact",
+        }
+        return line | ({"reason": entry.reason} if entry.reason else {})
+
+
+def describe(manifest: Manifest) -> dict[str, Any]:
+    """The facts of a manifest that are for clients."""
+    signature = manifest.signature
+    inputs = [_input(spec) for spec in signature.inputs]
+    described = {
+        "task": manifest.task,
+        "estimator": manifest.estimator,
+        "created": manifest.created,
+        "signature": {"inputs": inputs, "outputs": list(signature.outputs)},
+        "inputs": inputs,
+        "outputs": list(signature.outputs),
+        "classes": signature.classes,
+        "examples": [{"instance": e.instance, **e.outputs} for e in manifest.examples],
+        "examples_made_up": manifest.examples_made_up,
+        "environment": manifest.environment,
+        "sha256": {name: record.sha256 for name, record in manifest.files.items()},
+        "runtime": manifest.runtime,
+        "proof": manifest.proof,
+    }
+    return {key: value for key, value in described.items() if key != "classes" or value is not None}
+
+
+def _input(spec: Input) -> dict[str, Any]:
+    described = {
+        "name": spec.name,
+        "kind": spec.kind,
+        "nullable": spec.nullable,
+        "minimum": spec.minimum,
+        "maximum": spec.maximum,
+        "categories": spec.categories,
+        "unseen": spec.unseen if spec.categories is not None else None,
+        "example": spec.example,
+    }
+    return {key: value for key, value in described.items() if value is not None}

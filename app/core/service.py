@@ -1,0 +1,116 @@
+"""The straight line of a request: parse, validate, run, finish, encode."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from app.errors import FieldError, InvalidInstances, ModelFailed
+from app.runtime.registry import Lease, Registry
+from app.signature import Signature
+from app.signature.batch import Batch, Outputs, json_values
+from app.telemetry import Timings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request asks for, whatever its protocol.
+
+    `pointer` is where the instances stand in the document; a `single` instance stands there itself, not in a list.
+    `outputs` are output names at `outputs_pointer`, or None for the model's defaults.
+    """
+
+    instances: Sequence[Any]
+    pointer: str = "#"
+    single: bool = False
+    outputs: Sequence[Any] | None = None
+    outputs_pointer: str = "#/outputs"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Predictions: for each output name a list of JSON values, one for each instance, and who gave them."""
+
+    outputs: dict[str, list[Any]]
+    classes: Sequence[object] | None
+    model: str
+    version: int
+
+
+class Exchange(Protocol):
+    """One request and its answer as a protocol writes them. Belongs to one request."""
+
+    def parse(self, signature: Signature) -> Asked:
+        """What the body asks for; raises what is wrong with its form."""
+
+    def encode(self, answer: Answer) -> bytes:
+        """The answer's body."""
+
+
+class PredictService:
+    """Answers one request after another. Lives as long as the process; safe to call from many threads."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def predict(self, model: str | None, version: str | None, exchange: Exchange, timings: Timings) -> bytes:
+        """The body of the answer of a model (None: the default one) in a version or alias (None: the current one).
+
+        Raises:
+            ModelNotFound, VersionNotFound, ModelUnavailable: there is nothing to ask.
+            InvalidInstances, TooManyInstances: what was asked is not acceptable.
+            ModelFailed: the model raised, or its outputs do not fit the batch.
+        """
+        with self._registry.lease(model, version) as lease:
+            with timings.phase("parse"):
+                asked = exchange.parse(lease.manifest.signature)
+            with timings.phase("validate"):
+                outputs = _output_names(asked, lease.manifest.signature)
+                batch = lease.validator.validate(asked.instances, asked.pointer, asked.single)
+            with timings.phase("run"):
+                results = _run(lease, batch, outputs)
+            with timings.phase("encode"):
+                return exchange.encode(_finish(lease, results))
+
+
+def _output_names(asked: Asked, signature: Signature) -> Sequence[str]:
+    if asked.outputs is None:
+        return signature.defaults
+    allowed = ", ".join(signature.outputs)
+    errors = [
+        FieldError(f"{asked.outputs_pointer}/{position}", f"must be one of: {allowed}", str(name)[:100])
+        for position, name in enumerate(asked.outputs)
+        if not isinstance(name, str) or name not in signature.outputs
+    ]
+    if errors:
+        raise InvalidInstances(errors[:100], len(errors))
+    return list(dict.fromkeys(asked.outputs)) or signature.defaults
+
+
+def _run(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs:
+    """The outputs, each with the batch's number of rows; an empty batch is not shown to any model."""
+    if batch.rows == 0:
+        return {name: np.empty(0) for name in names}
+    try:
+        outputs = lease.servable.run(batch, names)
+    except (Exception, SystemExit) as error:
+        log.exception("model %s version %d raised", lease.manifest.model, lease.manifest.version)
+        raise ModelFailed(lease.manifest.model, lease.manifest.version, str(error)) from error
+    for name in names:
+        if outputs[name].ndim == 0 or len(outputs[name]) != batch.rows:
+            cause = f"{name} has shape {outputs[name].shape} for a batch of {batch.rows} rows"
+            log.error("model %s version %d: %s", lease.manifest.model, lease.manifest.version, cause)
+            raise ModelFailed(lease.manifest.model, lease.manifest.version, cause)
+    return outputs
+
+
+def _finish(lease: Lease, outputs: Outputs) -> Answer:
+    manifest = lease.manifest
+    values = {name: json_values(array) for name, array in outputs.items()}
+    return Answer(values, manifest.signature.classes, manifest.model, manifest.version)
