@@ -1,0 +1,117 @@
+"""`/openapi.json`: what flask-smorest knows of the views, and each model as an operation with its real fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from flask import Flask, Response
+from flask_smorest import Api
+
+from app.runtime.policy import State
+from app.runtime.registry import Registry
+from app.signature.schema import schema_of
+from app.storage.manifest import Manifest
+
+OPENAPI_VERSION = "3.1.0"
+CONFIG = {
+    "API_TITLE": "Retort",
+    "API_VERSION": "1",
+    "OPENAPI_VERSION": OPENAPI_VERSION,
+    "API_SPEC_OPTIONS": {
+        "info": {
+            "description": "scikit-learn models over HTTP. Each model is an operation of its own, with its real fields."
+        }
+    },
+}
+
+
+def register(app: Flask, api: Api, registry: Registry) -> None:
+    """Adds `GET /openapi.json`; asked anew each time, so that it says what is served now."""
+
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        return Response(msgspec.json.encode(document(api, registry)), content_type="application/json")
+
+
+def document(api: Api, registry: Registry) -> dict[str, Any]:
+    """The OpenAPI document: the operations of the available models first, then the views."""
+    views: dict[str, Any] = api.spec.to_dict()
+    own = APISpec("", "", OPENAPI_VERSION, plugins=[MarshmallowPlugin()])
+    default = registry.default()
+    paths: dict[str, Any] = {}
+    for model, entries in registry.entries().items():
+        if any(entry.state is State.AVAILABLE for entry in entries):
+            manifest = registry.lease(model).manifest
+            own.components.schema(model, schema=schema_of(manifest.signature, model))
+            paths[f"/models/{model}/predict"] = {"post": _operation(manifest, views["paths"])}
+            if model == default:
+                views["paths"]["/predict"]["post"] |= {"requestBody": _request_body(manifest)}
+    for path, operations in views["paths"].items():
+        for operation in operations.values():
+            if isinstance(operation, dict) and path.endswith("/predict") and "requestBody" not in operation:
+                operation["requestBody"] = _any_body()
+    schemas = {**own.to_dict().get("components", {}).get("schemas", {}), **views["components"].get("schemas", {})}
+    return {
+        **views,
+        "tags": [{"name": "models served", "description": "Each model, with its real fields."}, *views.get("tags", [])],
+        "paths": {**paths, **views["paths"]},
+        "components": {**views["components"], "schemas": schemas},
+    }
+
+
+def _operation(manifest: Manifest, views: dict[str, Any]) -> dict[str, Any]:
+    """The operation of one model: the view's answers, the model's own request body."""
+    view = views["/predict"]["post"]
+    made_up = "; the examples are made up from what the estimator knows" if manifest.examples_made_up else ""
+    return {
+        "tags": ["models served"],
+        "operationId": f"predict_{manifest.model}",
+        "summary": f"Predict with {manifest.model}",
+        "description": f"{manifest.task}, `{manifest.estimator}`, version {manifest.version}{made_up}.",
+        "requestBody": _request_body(manifest),
+        "responses": view["responses"],
+    }
+
+
+def _request_body(manifest: Manifest) -> dict[str, Any]:
+    """One record, or many; with the recorded examples, which are true: sending them succeeds."""
+    signature = manifest.signature
+    record = {"$ref": f"#/components/schemas/{manifest.model}"}
+    width = len(signature.inputs)
+    row = {
+        "type": "array",
+        "minItems": width,
+        "maxItems": width,
+        "description": "the values in this order: " + ", ".join(signature.names[:100]),
+    }
+    instances = {"type": "array", "items": {"anyOf": [record, row]}}
+    many = {
+        "type": "object",
+        "required": ["instances"],
+        "additionalProperties": False,
+        "properties": {
+            "instances": instances,
+            "outputs": {"type": "array", "items": {"enum": list(signature.outputs)}},
+        },
+    }
+    examples: dict[str, Any] = {}
+    if manifest.examples:
+        records = [example.instance for example in manifest.examples]
+        rows = [[record[name] for name in signature.names] for record in records]
+        examples = {
+            "record": {"summary": "one record", "value": records[0]},
+            "records": {"summary": "many records", "value": {"instances": records[:3]}},
+            "rows": {"summary": "many rows", "value": {"instances": rows[:3], "outputs": list(signature.defaults)}},
+        }
+    content = {"schema": {"anyOf": [record, many, instances]}, "examples": examples}
+    return {"required": True, "content": {"application/json": content}}
+
+
+def _any_body() -> dict[str, Any]:
+    record = {"type": "object", "description": "one record, by feature name"}
+    instances = {"type": "array", "items": {"anyOf": [record, {"type": "array"}]}}
+    many = {"type": "object", "required": ["instances"], "properties": {"instances": instances}}
+    return {"required": True, "content": {"application/json": {"schema": {"anyOf": [record, many, instances]}}}}

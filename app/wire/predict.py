@@ -1,0 +1,139 @@
+"""Retort's own protocol: `POST /predict` and its longer forms, a record or `instances` in, predictions by name out.
+
+To add another protocol, copy this file: its URLs, its envelope (`parse`), its answer (`encode`); errors are those of
+`app.wire.problems` unless the protocol has a form of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import marshmallow as ma
+from flask import Request, Response, request
+from flask_smorest import Blueprint
+
+from app.core.catalogue import Catalogue
+from app.core.service import Answer, Asked, PredictService
+from app.errors import FieldError, InvalidInstances
+from app.settings import Settings
+from app.signature import Signature
+from app.signature.schema import escaped, shown
+from app.telemetry import Timings
+from app.wire import body, codecs
+
+ENVELOPE = ("instances", "outputs")
+
+
+class PredictionSchema(ma.Schema):
+    """What `/predict` answers: each output has one entry for each instance."""
+
+    prediction = ma.fields.List(ma.fields.Raw(), metadata={"description": "what the model predicts for each instance"})
+    probabilities = ma.fields.List(
+        ma.fields.List(ma.fields.Raw()), metadata={"description": "of each instance, in the order of `classes`"}
+    )
+    classes = ma.fields.List(ma.fields.Raw(), metadata={"description": "the labels of a classifier"})
+    model = ma.fields.String(required=True)
+    version = ma.fields.Integer(required=True)
+
+
+class ProblemSchema(ma.Schema):
+    """A problem document (RFC 9457)."""
+
+    type = ma.fields.String(required=True, metadata={"example": "/problems/invalid-instances"})
+    title = ma.fields.String(required=True)
+    status = ma.fields.Integer(required=True)
+    detail = ma.fields.String(required=True, metadata={"description": "what was wrong, where, and what is allowed"})
+    request_id = ma.fields.String(required=True)
+    errors = ma.fields.List(ma.fields.Dict(), metadata={"description": "each bad field: `pointer`, `detail`, `value`"})
+
+
+class PredictExchange:
+    """One request of this protocol and its answer."""
+
+    def __init__(self, http_request: Request, body_limit_bytes: int) -> None:
+        self._request = http_request
+        self._body_limit_bytes = body_limit_bytes
+        self.media_type, self._writer = codecs.writer(http_request.headers.get("Accept"))
+
+    def parse(self, signature: Signature) -> Asked:
+        """A record, `{"instances": [...]}` of records or rows, or a bare list of them."""
+        raw = body.read(self._request, self._body_limit_bytes)
+        document = codecs.reader(self._request.content_type, raw).decode(raw)
+        if isinstance(document, list):
+            return Asked(document)
+        if not isinstance(document, dict):
+            detail = 'must be an object (one record, or {"instances": [...]}) or a list of instances'
+            raise InvalidInstances([FieldError("#", detail, shown(document))], 1)
+        if "instances" not in document or "instances" in signature.names:
+            return Asked([document], single=True)
+        return self._envelope(document)
+
+    @staticmethod
+    def _envelope(document: dict[str, Any]) -> Asked:
+        allowed = ", ".join(ENVELOPE)
+        errors = [
+            FieldError(
+                f"#/{escaped(key)}", f"is not allowed beside instances; allowed: {allowed}", shown(document[key])
+            )
+            for key in document
+            if key not in ENVELOPE
+        ]
+        instances, outputs = document["instances"], document.get("outputs")
+        if not isinstance(instances, list):
+            errors.append(FieldError("#/instances", "must be a list of records or rows", shown(instances)))
+        if not isinstance(outputs, list | None):
+            errors.append(FieldError("#/outputs", "must be a list of output names", shown(outputs)))
+        if errors:
+            raise InvalidInstances(errors[:100], len(errors))
+        return Asked(instances, "#/instances", outputs=outputs)
+
+    def encode(self, answer: Answer) -> bytes:
+        """The outputs by name, the classes where there are any, and who answered."""
+        classes = {} if answer.classes is None else {"classes": answer.classes}
+        return self._writer.encode({**answer.outputs, **classes, "model": answer.model, "version": answer.version})
+
+
+def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings) -> Blueprint:
+    """The prediction endpoints."""
+    blp = Blueprint("predict", __name__, description="Predictions.")
+
+    def documented(view: Any) -> Any:
+        for status, when in {
+            400: "the body is not JSON",
+            404: "there is no such model or version",
+            406: "Accept allows no type that is offered",
+            413: "the body is too long or has too many instances",
+            415: "the Content-Type is not supported",
+            422: "values that the model does not accept, each with a pointer",
+            503: "the model is not available",
+        }.items():
+            view = blp.alt_response(
+                status, schema=ProblemSchema, content_type="application/problem+json", description=when
+            )(view)
+        return blp.response(200, PredictionSchema, description="one prediction for each instance")(view)
+
+    def answer(model: str | None, version: str | None) -> Response:
+        timings = Timings()
+        exchange = PredictExchange(request, settings.body_limit_bytes)
+        content = service.predict(model, version, exchange, timings)
+        return Response(content, content_type=exchange.media_type, headers={"Server-Timing": timings.header()})
+
+    @blp.post("/predict")
+    @documented
+    def predict() -> Response:
+        """Predict with the default model"""
+        return answer(None, None)
+
+    @blp.post("/models/<string:model>/predict")
+    @documented
+    def predict_with_model(model: str) -> Response:
+        """Predict with the current version of a model"""
+        return answer(model, None)
+
+    @blp.post("/models/<string:model>/versions/<string:version>/predict")
+    @documented
+    def predict_with_version(model: str, version: str) -> Response:
+        """Predict with one version of a model, by its number or an alias"""
+        return answer(model, version)
+
+    return blp
