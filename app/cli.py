@@ -1,0 +1,151 @@
+"""`flask models …` and `flask settings`: for whoever packs and looks after models."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from flask import Flask
+from flask.cli import AppGroup
+
+from app.core.catalogue import describe
+from app.errors import ModelNotFound, RetortError
+from app.settings import Settings, table
+from app.storage.repository import Repository
+
+log = logging.getLogger(__name__)
+
+MAX_SHOWN_CHARS = 200
+
+
+class RetortGroup(AppGroup):
+    """Commands whose errors are one sentence on standard error, and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; our own errors and those of the file system become click's."""
+        try:
+            return super().invoke(ctx)
+        except RetortError as error:
+            raise click.ClickException(error.detail) from None
+        except OSError as error:
+            raise click.ClickException(
+                f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            ) from None
+
+
+def stray_packer(repository: Repository, settings: Settings) -> Callable[[Path, str], None]:
+    """Packs an artifact that lies in the repository without a manifest; for development only."""
+
+    def pack_stray(path: Path, name: str) -> None:
+        from app.packing import spawn  # a serving process in production never needs it
+
+        log.warning("packing %s as model %s (RETORT_ENV=development)", path, name)
+        spawn.run(spawn.PackRequest(str(path), name, str(repository.root)), settings.packing_timeout_s)
+
+    return pack_stray
+
+
+def register(app: Flask, repository: Repository, settings: Settings) -> None:
+    """Adds the commands to `flask`."""
+    app.cli.add_command(_models(repository, settings))
+
+    @app.cli.command("settings", help="Show every setting, its value and where it came from.")
+    def show_settings() -> None:
+        lines = table(settings, os.environ)
+        _print_table(("name", "value", "unit", "from"), [(s.env, s.value, s.unit, s.source) for s in lines])
+
+
+def _models(repository: Repository, settings: Settings) -> AppGroup:
+    models = RetortGroup("models", help="Pack, list, show, verify and remove models.")
+
+    @models.command("add", help="Pack ARTIFACT as a new version of a model.")
+    @click.argument("artifact", type=click.Path(path_type=Path))
+    @click.option("--name", required=True, help="The model's name, as it stands in URLs.")
+    @click.option("--sample", type=click.Path(path_type=Path), help="Rows it was trained on: .csv, .parquet or .json.")
+    @click.option("--target", help="The sample's column that is predicted, not an input.")
+    @click.option("--default", is_flag=True, help="Put the model behind /predict.")
+    def add(artifact: Path, name: str, sample: Path | None, target: str | None, default: bool) -> None:
+        from app.packing import spawn  # not needed by the other commands
+
+        request = spawn.PackRequest(str(artifact), name, str(repository.root), str(sample) if sample else None, target)
+        result = spawn.run(request, settings.packing_timeout_s)
+        if default:
+            repository.set_default(name)
+        click.echo(f"{name} version {result.version} packed")
+        for remark in result.remarks:
+            click.echo(f"  {remark}")
+
+    @models.command("list", help="List the models and their versions.")
+    def list_models() -> None:
+        pointers = repository.pointers()
+        rows = []
+        for name in repository.models():
+            aliases = pointers.aliases.get(name, {})
+            for version in repository.versions(name):
+                state, runtime = _on_disk(repository, name, version)
+                named = ",".join(sorted(alias for alias, v in aliases.items() if v == version)) or "-"
+                rows.append((name + " *" * (name == pointers.default), str(version), named, state, runtime))
+        _print_table(("model", "version", "aliases", "state", "runtime"), rows)
+
+    @models.command("show", help="Show the signature, examples, environment and hashes of a version.")
+    @click.argument("name")
+    @click.argument("version", type=int, required=False)
+    def show(name: str, version: int | None) -> None:
+        versions = repository.versions(name)
+        if not versions:
+            raise ModelNotFound(name, repository.models())
+        manifest = repository.manifest(name, versions[-1] if version is None else version)
+        document = {"name": manifest.model, "version": manifest.version, **describe(manifest)}
+        click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+    @models.command("verify", help="Load and prove each version, in a process of its own.")
+    @click.argument("name", required=False)
+    def verify(name: str | None) -> None:
+        from app.packing import spawn  # not needed by the other commands
+
+        if name is not None and not repository.versions(name):
+            raise ModelNotFound(name, repository.models())
+        failed = 0
+        for model in [name] if name else repository.models():
+            for version in repository.versions(model):
+                request = spawn.CheckRequest(model, version, str(repository.root))
+                try:
+                    spawn.run(request, settings.packing_timeout_s)
+                    click.echo(f"{model} version {version}: ok")
+                except RetortError as error:
+                    failed += 1
+                    click.echo(f"{model} version {version}: {error.detail}", err=True)
+        if failed:
+            raise click.exceptions.Exit(1)
+
+    @models.command("remove", help="Remove a version.")
+    @click.argument("name")
+    @click.argument("version", type=int)
+    def remove(name: str, version: int) -> None:
+        repository.remove(name, version)
+        click.echo(f"{name} version {version} removed")
+
+    return models
+
+
+def _on_disk(repository: Repository, name: str, version: int) -> tuple[str, str]:
+    """The state that can be told without loading anything, and the runtime."""
+    from app.storage.verification import verify_files
+
+    try:
+        manifest = repository.manifest(name, version)
+        verify_files(repository.folder(name, version), manifest)
+    except RetortError as error:
+        return f"FAILED ({error.detail[:MAX_SHOWN_CHARS]})", "-"
+    return "VERIFIED", manifest.runtime
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
+    for line in [head, *rows]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,221 @@
+"""What a fitted estimator knows of its inputs: names, categories, texts, typical values, the range seen.
+
+Sources: scikit-learn's developer guide on fitted attributes (a trailing underscore), `feature_names_in_` and
+`n_features_in_` (SLEP007, SLEP010).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import is_classifier, is_clusterer, is_outlier_detector, is_regressor
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from app.errors import PackingRefused
+
+ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
+VECTORIZERS = ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer")
+TRANSPARENT = ("SimpleImputer", "FunctionTransformer", "KNNImputer", "IterativeImputer", "FrozenEstimator")
+"""Steps that leave each column where it is, so that the next step tells of the same inputs."""
+
+WRAPPERS = ("best_estimator_", "regressor_", "calibrated_classifiers_", "estimators_", "estimator_", "estimator")
+TYPICAL = ("mean_", "center_", "statistics_", "_x_mean", "var_mean_")
+ROWS = (
+    "cluster_centers_",
+    "theta_",
+    "_fit_X",
+    "support_vectors_",
+    "X_fit_",
+    "X_train_",
+    "means_",
+    "centroids_",
+    "location_",
+)
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known of one input; whatever nothing is known of is None."""
+
+    categories: tuple[Any, ...] | None = None
+    missing_category: bool = False
+    text: bool = False
+    typical: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+def require_model(estimator: Any) -> None:
+    """Refuses what is not a fitted model.
+
+    Raises:
+        PackingRefused: it has no `predict` and no `transform`, or was never fitted.
+    """
+    if isinstance(estimator, type):
+        raise PackingRefused(f"it is the class {estimator.__name__}, not a fitted model")
+    if not any(callable(getattr(estimator, method, None)) for method in ("predict", "transform")):
+        if hasattr(estimator, "fit_predict"):
+            detail = f"{type(estimator).__name__} labels the rows it was fitted on and has no predict for new rows"
+            raise PackingRefused(detail)
+        raise PackingRefused(f"it is a {type(estimator).__name__}, not a model: it has no predict method")
+    if not hasattr(estimator, "fit"):
+        return
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        raise PackingRefused(f"this {type(estimator).__name__} is not fitted: call fit before saving it") from None
+    except TypeError:
+        return
+
+
+def task_of(estimator: Any) -> str:
+    """What the model does: classifier, regressor, clusterer, outlier_detector or transformer."""
+    asked = {
+        "classifier": is_classifier,
+        "regressor": is_regressor,
+        "outlier_detector": is_outlier_detector,
+        "clusterer": is_clusterer,
+    }
+    for task, is_one in asked.items():
+        try:
+            if is_one(estimator):
+                return task
+        except AttributeError:  # not derived from BaseEstimator, so without tags
+            continue
+    return "model" if hasattr(estimator, "predict") else "transformer"
+
+
+def describe(estimator: Any) -> str:
+    """The estimator in one line: its class, and those of its parts where it has steps."""
+    name = type(estimator).__name__
+    if hasattr(estimator, "steps"):
+        return f"{name}({', '.join(describe(step) for _, step in estimator.steps)})"
+    return name if not isinstance(estimator, str) else estimator
+
+
+def names_of(estimator: Any) -> list[str] | None:
+    """The names of the columns it was fitted with, if it was fitted with names."""
+    names = getattr(estimator, "feature_names_in_", None)
+    return None if names is None else [str(name) for name in names]
+
+
+def width_of(estimator: Any) -> int | None:
+    """How many columns it was fitted with, if it knows."""
+    width = getattr(estimator, "n_features_in_", None)
+    return None if width is None else int(width)
+
+
+def takes_text(estimator: Any) -> bool:
+    """Whether it takes a sequence of texts, not columns: a text vectorizer comes first."""
+    if hasattr(estimator, "steps"):
+        steps = [step for _, step in estimator.steps if step is not None and step != "passthrough"]
+        return bool(steps) and takes_text(steps[0])
+    if hasattr(estimator, "transformer_list"):
+        return any(takes_text(part) for _, part in estimator.transformer_list)
+    if _is(estimator, VECTORIZERS):
+        return True
+    return any(takes_text(part) for part in _wrapped(estimator))
+
+
+def facts_of(estimator: Any, width: int) -> list[Facts]:
+    """What it and its parts know of each of its `width` inputs."""
+    facts = [Facts() for _ in range(width)]
+    _visit(estimator, range(width), facts)
+    return facts
+
+
+def _visit(part: Any, positions: Sequence[int], facts: list[Facts]) -> None:
+    """Collects what `part`, which takes the inputs at `positions`, knows of them."""
+    if part is None or isinstance(part, str):
+        return
+    if hasattr(part, "steps"):
+        for _, step in part.steps:
+            _visit(step, positions, facts)
+            if not (isinstance(step, str) or step is None or _is(step, TRANSPARENT)):
+                break
+    elif hasattr(part, "transformers_"):
+        indices = getattr(part, "_transformer_to_input_indices", {})
+        for name, transformer, _ in part.transformers_:
+            below = [positions[i] for i in indices.get(name, ()) if i < len(positions)]
+            _visit(transformer, below, facts)
+    elif hasattr(part, "transformer_list"):
+        for _, transformer in part.transformer_list:
+            _visit(transformer, positions, facts)
+    elif _is(part, VECTORIZERS):
+        for position in positions:
+            facts[position].text = True
+    else:
+        _categories(part, positions, facts)
+        _numbers(part, positions, facts)
+        for wrapped in _wrapped(part):
+            if getattr(wrapped, "n_features_in_", len(positions)) == len(positions):
+                _visit(wrapped, positions, facts)
+
+
+def _categories(part: Any, positions: Sequence[int], facts: list[Facts]) -> None:
+    known: Iterable[tuple[int, Any]] = ()
+    if _is(part, ENCODERS) and len(getattr(part, "categories_", ())) == len(positions):
+        known = zip(positions, part.categories_, strict=True)
+    elif type(part).__name__ == "CategoricalNB":
+        known = ((p, np.arange(n)) for p, n in zip(positions, part.n_categories_, strict=False))
+    elif getattr(part, "is_categorical_", None) is not None and getattr(part, "_preprocessor", None) is not None:
+        categorical = [positions[i] for i in np.flatnonzero(part.is_categorical_).tolist()]
+        known = zip(categorical, part._preprocessor.named_transformers_["encoder"].categories_, strict=False)
+    for position, categories in known:
+        present = [c for c in np.asarray(categories).tolist() if c is not None and c == c]
+        fact = facts[position]
+        fact.missing_category = fact.missing_category or len(present) < len(categories)
+        # Two encoders over one column both have to know a value that is to be accepted.
+        before = fact.categories
+        fact.categories = tuple(present if before is None else [c for c in before if c in present])
+
+
+def _numbers(part: Any, positions: Sequence[int], facts: list[Facts]) -> None:
+    """Typical values and ranges, from whatever fitted attribute has one number for each input."""
+    for name in TYPICAL:
+        _note(getattr(part, name, None), positions, facts, "typical")
+    for name in ROWS:
+        rows = getattr(part, name, None)
+        if isinstance(rows, np.ndarray) and rows.ndim == 2 and len(rows):
+            _note(rows[0], positions, facts, "typical")
+    _note(getattr(part, "data_min_", None), positions, facts, "minimum")
+    _note(getattr(part, "data_max_", None), positions, facts, "maximum")
+    tree = getattr(part, "tree_", None)
+    if tree is not None:
+        for feature, threshold in zip(tree.feature, tree.threshold, strict=True):
+            if 0 <= feature < len(positions) and facts[positions[feature]].typical is None:
+                facts[positions[feature]].typical = float(threshold)
+
+
+def _note(values: Any, positions: Sequence[int], facts: list[Facts], field: str) -> None:
+    if not isinstance(values, np.ndarray) or values.shape != (len(positions),) or values.dtype.kind not in "iuf":
+        return
+    for position, value in zip(positions, values.tolist(), strict=True):
+        if np.isfinite(value) and getattr(facts[position], field) is None:
+            setattr(facts[position], field, float(value))
+
+
+def _wrapped(part: Any) -> list[Any]:
+    """The fitted estimators inside a meta-estimator that see the same inputs as it does; one of each kind is enough."""
+    for name in WRAPPERS:
+        inner = getattr(part, name, None)
+        if inner is None or isinstance(inner, str):
+            continue
+        unique = {type(p).__name__: p for p in _flat(inner) if hasattr(p, "__dict__")}
+        if unique:
+            return list(unique.values())
+    return []
+
+
+def _flat(inner: Any) -> list[Any]:
+    # Not np.ravel: it would unpack an ensemble, which is a sequence too.
+    return [p for part in inner for p in _flat(part)] if isinstance(inner, list | tuple | np.ndarray) else [inner]
+
+
+def _is(part: Any, names: Sequence[str]) -> bool:
+    """Whether it is one of these scikit-learn classes or derived from one."""
+    return any(base.__name__ in names for base in type(part).__mro__)

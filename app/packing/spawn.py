@@ -1,0 +1,95 @@
+"""Starts the process that packs or checks, and turns whatever becomes of it into a result or one sentence.
+
+A pickle may do anything when it is read: crash the interpreter, print, hang, eat memory. Here it does so elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from app.errors import PackingRefused
+
+
+@dataclass(frozen=True, slots=True)
+class PackRequest:
+    """Pack this artifact as a new version of the model `name`."""
+
+    artifact: str
+    name: str
+    models_dir: str
+    sample: str | None = None
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRequest:
+    """Verify, load and prove this version."""
+
+    model: str
+    version: int
+    models_dir: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of it: `refused` says why not, else the version packed and remarks for whoever packed it."""
+
+    refused: str | None = None
+    version: int | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def run(request: PackRequest | CheckRequest, timeout_s: float) -> Result:
+    """Runs the request in a process of its own.
+
+    Raises:
+        PackingRefused: the request was refused, or the process died or took longer than `timeout_s` seconds.
+    """
+    verb = "pack" if isinstance(request, PackRequest) else "check"
+    with tempfile.TemporaryDirectory(prefix="retort-packing-") as folder:
+        answer = Path(folder) / "result.json"
+        environ = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
+        # Modules beside the user's notebook are found in the working folder, our own package wherever it is installed.
+        home = str(Path(__file__).resolve().parents[2])
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, [home, str(Path.cwd()), environ.get("PYTHONPATH")]))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app.packing", verb, msgspec.json.encode(request).decode(), str(answer)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environ,
+            start_new_session=True,
+        )
+        try:
+            _, said = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise PackingRefused(f"reading and running it took longer than {timeout_s:g} seconds") from None
+        finally:
+            _end(process)
+        if answer.exists():
+            result = msgspec.json.decode(answer.read_bytes(), type=Result)
+            if result.refused is not None:
+                raise PackingRefused(result.refused)
+            return result
+    raise PackingRefused(f"reading and running it ended the process ({_cause(process.returncode, said)})")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def _cause(returncode: int, said: bytes) -> str:
+    if returncode < 0:
+        return signal.Signals(-returncode).name
+    last = said.decode("utf-8", "replace").strip().splitlines()[-1:]
+    return f"exit status {returncode}" + "".join(f", its last words: {line[:200]}" for line in last)

@@ -1,0 +1,164 @@
+"""Packing from start to end: read the artifact, infer its signature, record examples, hash, move into place."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from app.errors import LoadingFailed, PackingRefused
+from app.packing import inspect, sample
+from app.packing.infer import MAX_SAMPLE_ROWS, Record, attempt, infer, records_of
+from app.packing.spawn import CheckRequest, PackRequest, Result
+from app.runtime.environment import environment
+from app.runtime.loaders import FORMAT_OF_SUFFIX, LOADERS
+from app.runtime.policy import State
+from app.runtime.proving import same
+from app.runtime.registry import Registry
+from app.runtime.servable import ArtifactServable, call
+from app.signature import Layout, Signature
+from app.signature.batch import json_values
+from app.signature.schema import Validator
+from app.storage.manifest import Example, Manifest
+from app.storage.repository import Repository, is_slug
+from app.storage.verification import sha256_of
+
+MAX_EXAMPLES = 5
+MAX_REMARKED_INPUTS = 20
+
+
+def pack(request: PackRequest) -> Result:
+    """Packs an artifact as a new version of a model; nothing is left behind where it is refused.
+
+    Raises:
+        PackingRefused: with the reason, in one sentence.
+    """
+    artifact = Path(request.artifact)
+    if not is_slug(request.name):
+        raise PackingRefused(
+            f"name {request.name!r} cannot stand in a URL: 1 to 64 letters, digits, '.', '_' or '-', "
+            "a letter or digit at both ends"
+        )
+    estimator = read_artifact(artifact)
+    inspect.require_model(estimator)
+    frame = sample.read(Path(request.sample), request.target) if request.sample else None
+    signature, records = infer(estimator, frame)
+    if frame is not None:
+        _require_fidelity(estimator, signature, frame)
+    chosen = (
+        [records[i] for i in np.unique(np.linspace(0, len(records) - 1, MAX_EXAMPLES).astype(int))] if records else []
+    )
+    repository = Repository(Path(request.models_dir))
+    with repository.staging() as folder:
+        name = f"model{artifact.suffix.lower()}"
+        shutil.copyfile(artifact, folder / name)
+        manifest = Manifest(
+            model=request.name,
+            version=0,  # given when it is published
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            task=inspect.task_of(estimator),
+            estimator=inspect.describe(estimator),
+            format=FORMAT_OF_SUFFIX[artifact.suffix.lower()],
+            artifact=name,
+            files={name: sha256_of(folder / name)},
+            signature=signature,
+            examples=_examples(estimator, signature, chosen),
+            examples_made_up=frame is None,
+            environment=environment(),
+        )
+        published = repository.publish(folder, manifest)
+    return Result(version=published.version, remarks=tuple(_remarks(published)))
+
+
+def read_artifact(path: Path) -> Any:
+    """The object in an artifact.
+
+    Raises:
+        PackingRefused: it is not there, is of no known format, or cannot be read.
+    """
+    loader = LOADERS.get(FORMAT_OF_SUFFIX.get(path.suffix.lower(), ""))
+    if loader is None:
+        raise PackingRefused(f"{path} must end in one of: {', '.join(FORMAT_OF_SUFFIX)}")
+    try:
+        with path.open("rb") as stream:
+            return loader(stream)
+    except OSError as error:
+        raise PackingRefused(f"{path} cannot be read: {error.strerror}") from None
+    except LoadingFailed as error:
+        raise PackingRefused(f"{path} cannot be loaded: {error.detail}") from None
+
+
+def check(request: CheckRequest) -> Result:
+    """Verifies, loads and proves one version, as a serving process would.
+
+    Raises:
+        PackingRefused: with the reason why it could not be served.
+    """
+    registry = Registry(
+        Repository(Path(request.models_dir)), LOADERS, lambda signature: Validator(signature, MAX_SAMPLE_ROWS)
+    )
+    entry = registry.tried(request.model, request.version)
+    if entry.state is not State.AVAILABLE:
+        raise PackingRefused(entry.reason or f"its state is {entry.state.value}")
+    return Result(version=request.version)
+
+
+def _require_fidelity(estimator: Any, signature: Signature, frame: pd.DataFrame) -> None:
+    """Compares what is served on the sample, row by row as JSON, with what the estimator gives on the sample itself.
+
+    Raises:
+        PackingRefused: they differ, so that serving would not give what the notebook gives.
+    """
+    frame = sample.fitted_to(frame, None if signature.layout is not Layout.FRAME else signature.names, None)
+    frame = frame.dropna() if attempt(estimator, signature, records_of(frame, signature.names)) else frame
+    frame = frame[:MAX_SAMPLE_ROWS]
+    if frame.empty or attempt(estimator, signature, records_of(frame, signature.names)):
+        return
+    batch = Validator(signature, MAX_SAMPLE_ROWS).validate(records_of(frame, signature.names))
+    served = json_values(ArtifactServable(estimator, signature).run(batch, ["prediction"])["prediction"])
+    features = {Layout.FRAME: frame, Layout.MATRIX: frame.to_numpy(), Layout.SEQUENCE: frame.iloc[:, 0].to_numpy()}
+    wanted = json_values(np.asarray(call(estimator, "prediction", features[signature.layout])))
+    for row, (was, now) in enumerate(zip(wanted, served, strict=True)):
+        if not same(was, now):
+            raise PackingRefused(
+                f"through JSON the model gives {str(now)[:80]} for row {row} of the sample, on the sample itself "
+                f"{str(was)[:80]}: the sample's types cannot be sent as JSON"
+            )
+
+
+def _examples(estimator: Any, signature: Signature, records: list[Record]) -> tuple[Example, ...]:
+    """The records with what the model gives for them, through the very path that serves."""
+    if not records:
+        return ()
+    batch = Validator(signature, MAX_SAMPLE_ROWS).validate(records)
+    try:
+        outputs = ArtifactServable(estimator, signature).run(batch, signature.defaults)
+    except Exception as error:  # whatever a model may raise
+        raise PackingRefused(f"the model fails on its own examples ({type(error).__name__}: {error})") from error
+    values = {name: json_values(array) for name, array in outputs.items()}
+    return tuple(Example(record, {name: values[name][row] for name in values}) for row, record in enumerate(records))
+
+
+def _remarks(manifest: Manifest) -> list[str]:
+    """What whoever packs should know: what was inferred."""
+    signature = manifest.signature
+    remarks = [f"{manifest.task}: {manifest.estimator}"]
+    for spec in signature.inputs[:MAX_REMARKED_INPUTS]:
+        known = (
+            "" if spec.minimum is None or spec.maximum is None else f", {spec.minimum:.6g} to {spec.maximum:.6g} seen"
+        )
+        known += f", one of {', '.join(map(str, spec.categories[:10]))}" if spec.categories else ""
+        known += " (others accepted)" if spec.categories and not spec.closed else ""
+        remarks.append(f"input {spec.name}: {spec.kind}{known}{', may be missing' if spec.nullable else ''}")
+    if len(signature.inputs) > MAX_REMARKED_INPUTS:
+        remarks.append(
+            f"and {len(signature.inputs) - MAX_REMARKED_INPUTS} more inputs: flask models show {manifest.model}"
+        )
+    remarks.append(f"outputs: {', '.join(signature.outputs)}")
+    if manifest.examples_made_up:
+        remarks.append("its examples are made up from what the estimator knows; --sample takes rows it was trained on")
+    return remarks
