@@ -1,0 +1,8 @@
+"""Pages for people: the models on one page, Swagger UI and ReDoc, with every asset inside the package.
+
+The room knows HTTP and HTML, and the models only through `Catalogue`.
+"""
+
+from app.web.pages import Catalogue, blueprint
+
+__all__ = ["Catalogue", "blueprint"]

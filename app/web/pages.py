@@ -1,0 +1,101 @@
+"""The blueprint of the pages: home, Swagger UI, ReDoc, and their assets."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+from flask import Blueprint, Response, jsonify, make_response, render_template, request, url_for
+
+from app.errors import RetortError
+from app.web.assets import REDOC, SWAGGER_UI, asset, own_edition
+from app.web.cards import Card, answering_card, has_available, silent_card
+
+# Nothing from anywhere else, nothing inline. `data:` images are the arrows inside Swagger UI's own stylesheet.
+_POLICY: Final = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self' data:",
+    "connect-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'self'",
+}
+# ReDoc searches in a worker made from a blob, and inserts two style elements: an empty one, which it fills rule by rule
+# through the object model, and that of its scroll bars. A hash admits these two texts and no other.
+_REDOC_POLICY: Final = {
+    "style-src": "'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' "
+    "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='",
+    "worker-src": "blob:",
+}
+
+
+class Catalogue(Protocol):
+    """What the pages may know of the models: the bodies of GET /models and of GET /models/<name>."""
+
+    def models(self) -> dict[str, Any]:
+        """Every model, with the state of each of its versions."""
+
+    def model(self, name: str, /) -> dict[str, Any]:
+        """One model in full; raises RetortError when no version of it can answer."""
+
+
+def blueprint(catalogue: Catalogue) -> Blueprint:
+    """The pages over `catalogue`, which is asked anew for each page and must be safe to ask from several threads."""
+    pages = Blueprint("web", __name__, template_folder="templates")
+
+    @pages.get("/")
+    def home() -> Response:
+        # JSON is named first: it wins the tie when a program accepts anything (`*/*`) or does not say.
+        wanted = request.accept_mimetypes.best_match(["application/json", "text/html"])
+        response = _page("home.html", cards=_cards(catalogue)) if wanted == "text/html" else _alive()
+        response.vary.add("Accept")
+        return response
+
+    @pages.get("/docs")
+    def docs() -> Response:
+        return _page("docs.html", edition=SWAGGER_UI)
+
+    @pages.get("/redoc")
+    def redoc() -> Response:
+        return _page("redoc.html", _REDOC_POLICY, edition=REDOC)
+
+    pages.add_url_rule("/static/web/<library>/<edition>/<path:filename>", "asset", asset)
+    return pages
+
+
+def _cards(catalogue: Catalogue) -> list[Card]:
+    """Every model, the default one first, each as far as it can be described at this moment."""
+    entries = sorted(catalogue.models()["models"], key=lambda entry: (not entry.get("default"), entry["name"]))
+    return [_card(catalogue, entry) for entry in entries]
+
+
+def _card(catalogue: Catalogue, entry: dict[str, Any]) -> Card:
+    if not has_available(entry):
+        return silent_card(entry)
+    try:
+        return answering_card(entry, catalogue.model(entry["name"]), request.url_root)
+    except RetortError as error:  # the last version was retired since the list was made: say so on its card
+        return silent_card(entry, error.detail)
+
+
+def _alive() -> Response:
+    root = request.script_root
+    places = ("docs", "redoc", "openapi.json", "models", "livez", "readyz")
+    links = {place.removesuffix(".json"): f"{root}/{place}" for place in places}
+    return jsonify({"status": "alive", "links": links})
+
+
+def _page(template: str, policy: dict[str, str] | None = None, **values: Any) -> Response:
+    """One HTML page under the strict policy, loosened only as `policy` says; never cached, as models come and go."""
+
+    def own(filename: str) -> str:
+        return url_for("web.asset", library="site", edition=own_edition(), filename=filename)
+
+    response = make_response(render_template(f"web/{template}", own=own, root=request.script_root, **values))
+    directives = {**_POLICY, **(policy or {})}
+    response.headers["Content-Security-Policy"] = "; ".join(f"{name} {allowed}" for name, allowed in directives.items())
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Cache-Control"] = "no-cache"
+    return response

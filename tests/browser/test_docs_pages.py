@@ -1,0 +1,144 @@
+"""The three pages in Chromium, with every other host out of reach."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
+
+from tests.web.stage import StoredCatalogue, make_app, serving
+
+pytestmark = [pytest.mark.browser, pytest.mark.needs_program("chromium")]
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@dataclass
+class Visit:
+    """One page open in Chromium; `strangers` are the requests for other hosts, `complaints` what the console said."""
+
+    page: Page
+    root: str
+    strangers: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def watch(self) -> None:
+        self.page.context.route("**/*", self._let_through)
+        self.page.on("console", self._note)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _let_through(self, route: Route) -> None:
+        if route.request.url.startswith(self.root + "/"):
+            route.continue_()
+        else:
+            self.strangers.append(route.request.url)
+            route.abort()
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.complaints.append(message.text)
+
+    @property
+    def overflows(self) -> bool:
+        """Whether the page must be scrolled sideways."""
+        return bool(self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[str]:
+    with serving(make_app(StoredCatalogue())) as address:
+        yield address
+
+
+@pytest.fixture(params=[(1280, "light"), (375, "dark")], ids=["1280-light", "375-dark"])
+def visit(request: pytest.FixtureRequest, chromium: Browser, root: str) -> Iterator[Visit]:
+    width, scheme = request.param
+    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context.set_default_timeout(20_000)
+    visit = Visit(context.new_page(), root)
+    visit.watch()
+    yield visit
+    context.close()
+    assert visit.strangers == []
+    assert visit.complaints == []
+
+
+def test_swagger_ui_tries_an_example_out(visit: Visit) -> None:
+    page = visit.page
+    page.goto(f"{visit.root}/docs")
+    operation = page.locator(".opblock", has_text="Predict with penguins")
+    operation.locator(".opblock-summary-control").click()
+    expect(operation.locator("textarea")).to_have_value(re.compile('"island": "Torgersen"'))
+    operation.get_by_role("button", name="Execute").click()
+    answer = operation.locator(".live-responses-table")
+    expect(answer.locator(".response-col_status").last).to_contain_text("200")
+    expect(answer.locator(".response-col_description").last).to_contain_text('"Adelie"')
+    assert urlsplit(page.url).fragment.startswith("/penguins/")  # an open operation has an address of its own
+    assert not visit.overflows
+
+
+def test_redoc_shows_the_fields_and_finds_them(visit: Visit) -> None:
+    page = visit.page
+    page.goto(f"{visit.root}/redoc")
+    for name in ("island", "bill_length_mm", "flipper_length_mm"):
+        expect(page.locator(f'#redoc td[title="{name}"]').first).to_be_visible()
+    expect(page.locator("#redoc").get_by_text("32.1 to 59.6 seen in training").first).to_be_visible()
+    assert page.locator("#redoc img").count() == 0
+    assert not visit.overflows
+    if (page.viewport_size or {})["width"] > 1000:  # the search, which runs in a worker, is folded away on a phone
+        page.locator("#redoc input[type=text]").fill("penguins")
+        expect(page.locator('[data-role="search:results"] [role=menuitem]').first).to_be_visible()
+
+
+def test_home_shows_every_model_and_fits_the_screen(visit: Visit) -> None:
+    page = visit.page
+    page.goto(f"{visit.root}/")
+    expect(page.locator("article")).to_have_count(6)
+    assert not visit.overflows
+    inputs = page.locator("#digits details.inputs")
+    expect(inputs.locator("table")).to_be_hidden()
+    inputs.locator("summary").first.click()
+    expect(inputs.locator("tbody tr")).to_have_count(64)
+    expect(inputs.locator("table")).to_be_visible()
+    assert not visit.overflows
+
+
+def test_home_copies_the_command_as_it_stands(visit: Visit) -> None:
+    page = visit.page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(f"{visit.root}/")
+    shell = page.locator("#reviews .shell")
+    shell.get_by_role("button").click()
+    expect(shell.get_by_role("button")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == shell.locator("code.command").text_content()
+
+
+def test_home_needs_no_script(chromium: Browser, root: str) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{root}/")
+    expect(page.locator("#penguins code.command")).to_be_visible()
+    expect(page.locator("button")).to_have_count(0)
+    context.close()
