@@ -1,0 +1,55 @@
+"""The one place that knows everybody: puts the rooms together into an application."""
+
+from __future__ import annotations
+
+import os
+
+from flask import Flask
+from flask_smorest import Api
+
+from app import cli, web, wire
+from app.core.catalogue import Catalogue
+from app.core.service import PredictService
+from app.runtime.loaders import LOADERS
+from app.runtime.registry import Registry
+from app.settings import Settings
+from app.signature import Signature
+from app.signature.schema import Validator
+from app.storage.repository import Repository
+from app.telemetry import configure_logging
+from app.wire import answers, openapi, problems
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The service as a WSGI application; nothing is loaded until the registry is asked to.
+
+    Raises:
+        InvalidSettings: the environment holds settings that are unknown or cannot be read.
+    """
+    settings = settings or Settings.from_environ(os.environ)
+    configure_logging(settings.log_level, readable=settings.development)
+    repository = Repository(settings.models_dir)
+
+    def validator_for(signature: Signature) -> Validator:
+        return Validator(signature, settings.max_instances)
+
+    pack_stray = cli.stray_packer(repository, settings) if settings.development else None
+    registry = Registry(repository, LOADERS, validator_for, settings.default_model, pack_stray)
+    service, catalogue = PredictService(registry), Catalogue(registry)
+
+    app = Flask("app", static_folder=None)
+    app.config.update(openapi.CONFIG)
+    app.extensions["retort"] = registry
+    api = Api(app)
+    for blueprint in wire.PROTOCOLS:
+        api.register_blueprint(blueprint(service, catalogue, settings))
+    openapi.register(app, api, registry)
+    problems.register(app)
+    answers.register(app)
+    app.register_blueprint(web.blueprint(catalogue))
+    cli.register(app, repository, settings)
+    if settings.cors_origins:
+        from flask_cors import CORS  # only where a setting asks for it
+
+        CORS(app, origins=list(settings.cors_origins), expose_headers=["X-Request-ID", "Server-Timing"])
+    return app
