@@ -85,6 +85,8 @@ def _input(name: str, facts: Facts, column: pd.Series[Any] | None) -> Input:
             "str" if str in kind_of_values else "bool" if kind_of_values == {bool} else _number_dtype(facts.categories)
         )
         return Input(name, "category", seen.dtype or dtype, categories=facts.categories, minimum=low, maximum=high)
+    if seen.kind is None and not facts.used:
+        return Input(name, "unused", "float64", nullable=True)
     if seen.kind is None:
         return Input(name, "number", "float64", minimum=low, maximum=high)
     return Input(name, seen.kind, seen.dtype or "float64", minimum=low, maximum=high, categories=seen.categories)
@@ -135,7 +137,7 @@ def records_of(frame: pd.DataFrame, names: Sequence[str]) -> list[Record]:
         column = frame.iloc[:MAX_SAMPLE_ROWS, position]
         plain = isinstance(column.dtype, np.dtype) and column.dtype.kind in "iufb"
         # An array of objects keeps whole numbers whole beside a missing value.
-        columns.append(json_values(column.to_numpy() if plain else column.astype(object).to_numpy()))
+        columns.append(json_values(column.to_numpy() if plain else column.astype(object).where(column.notna(), None).to_numpy()))
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
@@ -144,7 +146,7 @@ def _made_up(estimator: Any, draft: Signature) -> tuple[Signature, list[Record]]
     facts = (
         inspect.facts_of(estimator, len(draft.inputs)) if draft.layout is not Layout.SEQUENCE else [Facts(text=True)]
     )
-    known = [fact.typical is not None or fact.categories is not None or fact.text for fact in facts]
+    known = [fact.typical is not None or fact.categories or fact.text or not fact.used for fact in facts]
     texts = [
         spec if sure else replace(spec, kind="text", dtype="str" if draft.layout is Layout.FRAME else "object")
         for spec, sure in zip(draft.inputs, known, strict=True)
@@ -169,6 +171,8 @@ def _made_up(estimator: Any, draft: Signature) -> tuple[Signature, list[Record]]
 
 def _typical(spec: Input, fact: Facts, fallback: float, turn: int) -> Any:
     """A plausible value of an input; each `turn` gives another one."""
+    if spec.kind == "unused":
+        return None
     if spec.categories:
         return spec.categories[turn % len(spec.categories)]
     if spec.kind == "text":

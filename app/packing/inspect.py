@@ -44,6 +44,7 @@ class Facts:
     categories: tuple[Any, ...] | None = None
     missing_category: bool = False
     text: bool = False
+    used: bool = False
     typical: float | None = None
     minimum: float | None = None
     maximum: float | None = None
@@ -131,8 +132,9 @@ def facts_of(estimator: Any, width: int) -> list[Facts]:
 def _visit(part: Any, positions: Sequence[int], facts: list[Facts]) -> None:
     """Collects what `part`, which takes the inputs at `positions`, knows of them."""
     if part is None or isinstance(part, str):
-        return
-    if hasattr(part, "steps"):
+        for position in positions:
+            facts[position].used = facts[position].used or part != "drop"
+    elif hasattr(part, "steps"):
         for _, step in part.steps:
             _visit(step, positions, facts)
             if not (isinstance(step, str) or step is None or _is(step, TRANSPARENT)):
@@ -147,8 +149,10 @@ def _visit(part: Any, positions: Sequence[int], facts: list[Facts]) -> None:
             _visit(transformer, positions, facts)
     elif _is(part, VECTORIZERS):
         for position in positions:
-            facts[position].text = True
+            facts[position].text = facts[position].used = True
     else:
+        for position in positions:
+            facts[position].used = True
         _categories(part, positions, facts)
         _numbers(part, positions, facts)
         for wrapped in _wrapped(part):

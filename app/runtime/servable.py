@@ -78,4 +78,5 @@ def _series(column: NDArray[Any], spec: Input) -> Any:
         return pd.Categorical(column, categories=list(spec.categories or ()))
     if spec.dtype == "str":
         return pd.array(column, dtype="str")
-    return column
+    # Else pandas makes strings of an array of objects, and NaN of None.
+    return pd.Series(column, dtype=object) if column.dtype == object else column

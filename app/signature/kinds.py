@@ -220,6 +220,27 @@ class Text:
         return ""
 
 
+class Unused:
+    """A column that the model was fitted with and then drops: it has to be named, but its value does not matter."""
+
+    class Field(ma.fields.Raw):
+        """JSON schema: anything."""
+
+    field_class = Field
+
+    def problem(self, value: object, spec: Input) -> str | None:
+        """Any single value is accepted."""
+        return f"must be a single value, not {_type_name(value)}" if isinstance(value, list | dict) else None
+
+    def column(self, values: Sequence[Any], spec: Input) -> Column | None:
+        """Shape (rows,), float64, all missing: nobody reads it."""
+        return None if {list, dict} & set(map(type, values)) else np.full(len(values), np.nan)
+
+    def describe(self, spec: Input) -> str:
+        """That it does not matter."""
+        return "not used by the model: any value is accepted"
+
+
 def _finite(value: object) -> bool:
     return type(value) is not float or value - value == 0.0
 
@@ -238,4 +259,5 @@ KINDS: dict[str, Kind] = {
     "boolean": Boolean(),
     "category": Category(),
     "text": Text(),
+    "unused": Unused(),
 }
