@@ -11,36 +11,36 @@ import subprocess
 import sys
 from pathlib import Path
 
+import train_diabetes
+import train_digits
+import train_iris_two
+import train_penguins
+
 ROOT = Path(__file__).resolve().parent.parent
 
-# What `flask models add ARTIFACT` is told beside the artifact, model by model; a sample is the training table.
-ADD: dict[str, list[str]] = {
-    "penguins": ["--sample", "penguins.csv", "--target", "species", "--default"],
-    "diabetes": ["--sample", "diabetes.csv", "--target", "progression"],
-    "digits": ["--sample", "digits.csv", "--target", "digit"],
-    "iris-two": [],
+# What trains each model, and what `flask models add` is told beside the artifact; a sample is the training table.
+EXAMPLES = {
+    "penguins": (train_penguins.main, ["--sample", "penguins.csv", "--target", "species", "--default"]),
+    "diabetes": (train_diabetes.main, ["--sample", "diabetes.csv", "--target", "progression"]),
+    "digits": (train_digits.main, ["--sample", "digits.csv", "--target", "digit"]),
+    "iris-two": (train_iris_two.main, []),
 }
 
 
-def train(name: str, out_dir: Path) -> None:
-    """Run the training script of this model."""
-    script = ROOT / "examples" / f"train_{name.replace('-', '_')}.py"
-    subprocess.run([sys.executable, str(script), str(out_dir)], check=True)
-
-
-def pack(name: str, out_dir: Path, models_dir: Path) -> None:
+def pack(name: str, options: list[str], out_dir: Path, models_dir: Path) -> None:
     """Pack this model's artifact into the repository."""
-    command = [sys.executable, "-m", "flask", "models", "add", f"{name}.joblib", "--name", name, *ADD[name]]
-    command = [str(out_dir / word) if word.endswith((".joblib", ".csv")) else word for word in command]
+    words = [f"{name}.joblib", "--name", name, *options]
+    words = [str(out_dir / word) if word.endswith((".joblib", ".csv")) else word for word in words]
+    command = [sys.executable, "-m", "flask", "models", "add", *words]
     subprocess.run(command, check=True, cwd=ROOT, env=os.environ | {"RETORT_MODELS_DIR": str(models_dir)})
 
 
 def main(out_dir: Path, models_dir: Path) -> None:
     """Train and pack each model."""
     models_dir.mkdir(parents=True, exist_ok=True)
-    for name in ADD:
-        train(name, out_dir)
-        pack(name, out_dir, models_dir)
+    for name, (train, options) in EXAMPLES.items():
+        train(out_dir)
+        pack(name, options, out_dir, models_dir)
 
 
 if __name__ == "__main__":

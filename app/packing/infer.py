@@ -137,7 +137,8 @@ def records_of(frame: pd.DataFrame, names: Sequence[str]) -> list[Record]:
         column = frame.iloc[:MAX_SAMPLE_ROWS, position]
         plain = isinstance(column.dtype, np.dtype) and column.dtype.kind in "iufb"
         # An array of objects keeps whole numbers whole beside a missing value.
-        columns.append(json_values(column.to_numpy() if plain else column.astype(object).where(column.notna(), None).to_numpy()))
+        objects = column if plain else column.astype(object).where(column.notna(), None)
+        columns.append(json_values(objects.to_numpy()))
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
