@@ -195,6 +195,29 @@ def _numbers(part: Any, positions: Sequence[int], facts: list[Facts]) -> None:
                 facts[positions[feature]].typical = float(threshold)
 
 
+def thresholds_of(estimator: Any, width: int) -> list[tuple[int, float]]:
+    """The (input, threshold) pairs of every split of the trees in it that see the inputs themselves."""
+    found: set[tuple[int, float]] = set()
+
+    def collect(part: Any) -> None:
+        if getattr(part, "n_features_in_", width) != width:
+            return
+        tree = getattr(part, "tree_", None)
+        if tree is not None:
+            splits = zip(tree.feature.tolist(), tree.threshold.tolist(), strict=True)
+            found.update((feature, threshold) for feature, threshold in splits if feature >= 0)
+        for predictor in _flat(getattr(part, "_predictors", [])):
+            nodes = predictor.nodes[~predictor.nodes["is_leaf"].astype(bool)]
+            found.update(zip(nodes["feature_idx"].tolist(), nodes["num_threshold"].tolist(), strict=True))
+        for name in WRAPPERS:
+            for inner in _flat(getattr(part, name, None)):
+                if hasattr(inner, "predict"):
+                    collect(inner)
+
+    collect(estimator)
+    return sorted(found)
+
+
 def _note(values: Any, positions: Sequence[int], facts: list[Facts], field: str) -> None:
     if not isinstance(values, np.ndarray) or values.shape != (len(positions),) or values.dtype.kind not in "iuf":
         return
@@ -204,15 +227,23 @@ def _note(values: Any, positions: Sequence[int], facts: list[Facts], field: str)
 
 
 def _wrapped(part: Any) -> list[Any]:
-    """The fitted estimators inside a meta-estimator that see the same inputs as it does; one of each kind is enough."""
+    """The fitted estimators inside a meta-estimator that see the same inputs as it does.
+
+    Of plain estimators one of each class is enough: a forest has hundreds of trees. Composed ones may each know of
+    other columns.
+    """
     for name in WRAPPERS:
         inner = getattr(part, name, None)
         if inner is None or isinstance(inner, str):
             continue
-        unique = {type(p).__name__: p for p in _flat(inner) if hasattr(p, "__dict__")}
+        unique = {id(p) if _composed(p) else type(p).__name__: p for p in _flat(inner) if hasattr(p, "__dict__")}
         if unique:
             return list(unique.values())
     return []
+
+
+def _composed(part: Any) -> bool:
+    return any(hasattr(part, name) for name in ("steps", "transformers_", "transformer_list"))
 
 
 def _flat(inner: Any) -> list[Any]:

@@ -61,7 +61,8 @@ def _by_row(result: Any) -> NDArray[Any]:
 def frame_of(batch: Batch, signature: Signature) -> Any:
     """The batch as the estimator was fitted: a pandas DataFrame, a 2-D array or a 1-D array of texts."""
     if signature.layout is Layout.MATRIX:
-        return batch.matrix()
+        narrow = all(spec.dtype == "float32" for spec in signature.inputs)
+        return batch.matrix().astype(np.float32) if narrow else batch.matrix()
     if signature.layout is Layout.SEQUENCE:
         return batch.columns[signature.names[0]]
     import pandas as pd  # only models that were trained on frames need it, and it takes half a second

@@ -64,7 +64,9 @@ class PredictExchange:
         if not isinstance(document, dict):
             detail = 'must be an object (one record, or {"instances": [...]}) or a list of instances'
             raise InvalidInstances([FieldError("#", detail, shown(document))], 1)
-        if "instances" not in document or "instances" in signature.names:
+        named = document.get("instances")
+        # A model may have a feature of that name, which is never a list.
+        if "instances" not in document or ("instances" in signature.names and not isinstance(named, list)):
             return Asked([document], single=True)
         return self._envelope(document)
 

@@ -1,0 +1,117 @@
+"""What is served is what was trained: every estimator, packed, served, asked over HTTP, compared with the notebook."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pandas as pd
+import pytest
+from flask.testing import FlaskClient
+
+from app.errors import PackingRefused
+from app.factory import create_app
+from app.packing.spawn import PackRequest
+from app.packing.write import pack
+from app.settings import Settings
+
+from . import pipelines
+from .cases import RECIPES, Case, case, members
+from .compare import differences, notebook, rows
+from .report import Line
+
+# Packing runs with warnings ignored, in a process of its own; here it runs in this one, for speed.
+pytestmark = [pytest.mark.sweep, pytest.mark.filterwarnings("ignore")]
+
+URL = "/models/swept"
+
+
+def test_no_estimator_is_left_out() -> None:
+    """The families have a case for each of their members, and no two cases share a name."""
+    names = [name for _, name, _ in members()]
+    assert len(names) == len(set(names))
+    assert set(names) <= set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_served_equals_notebook(name: str, tmp_path: Path, report: Callable[[Line], None]) -> None:
+    """Its answers over HTTP are the notebook's; what cannot be served is refused in packing, for a reason listed."""
+    asked = case(name)
+    served, found = False, []
+    try:
+        if asked.unservable:
+            refused(asked, tmp_path)
+        else:
+            client = serve(asked, tmp_path)
+            served = True
+            found = compare(asked, client)
+    except BaseException as error:
+        found = [str(error).splitlines()[0] if str(error) else type(error).__name__]
+        raise
+    finally:
+        note = found[0][:160] if found else asked.unservable or ("with a sample" if asked.sample is not None else "")
+        report(Line(name, asked.family, served, served and not found, note))
+    assert not found
+
+
+@pytest.mark.parametrize("recipe", pipelines.RECIPES, ids=lambda recipe: recipe.__name__)
+def test_a_sample_changes_no_answer(recipe: Callable[[], pipelines.Recipe], tmp_path: Path) -> None:
+    """With the rows that it was fitted on as the sample, a pipeline answers as without one."""
+    asked, features = case(recipe.__name__), recipe().table.seen[0]
+    if asked.unservable:
+        return
+    sample = features if isinstance(features, pd.DataFrame) else pd.DataFrame(features)
+    asked = replace(asked, sample=sample)
+    assert compare(asked, serve(asked, tmp_path)) == []
+
+
+def packed(asked: Case, folder: Path) -> Path:
+    """A repository with the case's estimator in it, packed as `flask models add` does."""
+    artifact, models = folder / "model.joblib", folder / "models"
+    joblib.dump(asked.estimator, artifact)
+    sample = None
+    if asked.sample is not None:
+        sample = str(folder / "sample.csv")
+        asked.sample.to_csv(sample, index=False)
+    pack(PackRequest(str(artifact), "swept", str(models), sample))
+    return models
+
+
+def refused(asked: Case, folder: Path) -> None:
+    """Packing says in one sentence why there is nothing to serve."""
+    with pytest.raises(PackingRefused) as refusal:
+        packed(asked, folder)
+    assert refusal.value.detail
+    assert "\n" not in refusal.value.detail
+
+
+def serve(asked: Case, folder: Path) -> FlaskClient:
+    """A client of the server whose only model is this one, loaded and proven."""
+    client = create_app(Settings(models_dir=packed(asked, folder))).test_client()
+    ready = client.get("/readyz")
+    assert ready.status_code == 200, ready.text
+    return client
+
+
+def compare(asked: Case, client: FlaskClient) -> list[str]:
+    """Where the answers differ from the notebook's: many rows, many records, and single records."""
+    names = [known["name"] for known in client.get(URL).json["signature"]["inputs"]]
+    values = rows(asked.frame)
+    records = [dict(zip(names, row, strict=True)) for row in values]
+    expected = notebook(asked.estimator, asked.frame)
+    found = differences(expected, post(client, {"instances": values}), "rows: ")
+    found += differences(expected, post(client, {"instances": records}), "records: ")
+    for position in (0, len(records) - 1):
+        alone = notebook(asked.estimator, asked.frame[position : position + 1])
+        found += differences(alone, post(client, records[position]), f"record {position}: ")
+    return found
+
+
+def post(client: FlaskClient, body: Any) -> Any:
+    """The answer to this body."""
+    content = json.dumps(body, allow_nan=False)
+    answer = client.post(f"{URL}/predict", data=content, content_type="application/json")
+    assert answer.status_code == 200, answer.text
+    return answer.json
