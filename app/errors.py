@@ -118,6 +118,7 @@ class UnsupportedMediaType(RetortError):
         super().__init__(f"{header} {sent!r} is not supported; supported: {allowed_text}")
         self.sent = sent
         self.allowed = tuple(allowed)
+        self.header = header
 
 
 class NotAcceptable(RetortError):
@@ -161,13 +162,13 @@ class VersionNotFound(RetortError):
 
 
 class ModelUnavailable(RetortError):
-    """The model or version is there but cannot be served; the reason is in the sentence."""
+    """The model or version is there but cannot be served; the `reason` is the operator's, so not in the sentence."""
 
     code = Code.MODEL_UNAVAILABLE
 
     def __init__(self, model: str, version: int | None, reason: str) -> None:
         which = f"model {model!r}" if version is None else f"model {model!r} version {version}"
-        super().__init__(f"{which} is not available: {reason}")
+        super().__init__(f"{which} is not available; GET /models says why")
         self.model = model
         self.version = version
         self.reason = reason

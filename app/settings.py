@@ -88,6 +88,9 @@ class Settings:
     packing_timeout_s: int = _setting(
         "RETORT_PACKING_TIMEOUT_S", 600, "longest that packing one artifact may take", _count(1, 86_400), unit="seconds"
     )
+    graph_limit_bytes: int = _setting(
+        "RETORT_GRAPH_LIMIT_BYTES", 2**30, "largest graph that packing keeps", _count(0, 2**40), unit="bytes"
+    )
     cors_origins: tuple[str, ...] = _setting(
         "RETORT_CORS_ORIGINS",
         (),
@@ -112,7 +115,8 @@ class Settings:
                 except ValueError as error:
                     problems.append(f"{name}={environ[name]!r} {error}")
             elif name.startswith(PREFIX) and name not in declared:
-                near = difflib.get_close_matches(name, declared, n=1)
+                bare = {env.removeprefix(PREFIX): env for env in declared}  # else the prefix makes all of them alike
+                near = [bare[match] for match in difflib.get_close_matches(name.removeprefix(PREFIX), bare, n=1)]
                 problems.append(f"{name} is not a setting" + (f" (did you mean {near[0]}?)" if near else ""))
         if problems:
             raise InvalidSettings(problems)

@@ -15,7 +15,9 @@ from datetime import UTC, datetime
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 PHASES = ("parse", "validate", "queue", "run", "encode")
 
-request_id: ContextVar[str] = ContextVar("request_id", default="-")
+NO_REQUEST = "-"
+
+request_id: ContextVar[str] = ContextVar("request_id", default=NO_REQUEST)
 
 
 def request_id_from(sent: str | None) -> str:
@@ -83,3 +85,4 @@ def configure_logging(level: str, readable: bool) -> None:
         root.addHandler(stream)
     stream.setFormatter(ReadableLines() if readable else JsonLines())
     root.setLevel(level)
+    logging.captureWarnings(True)  # else they stand between the lines, in no form at all

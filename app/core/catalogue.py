@@ -41,7 +41,8 @@ class Catalogue:
             **line,
             "versions": versions,
         }
-        return described | (describe(entry.manifest) if entry.manifest else {})
+        known = describe(entry.manifest) if entry.manifest else {}
+        return {**described, **known, "runtime": entry.runtime}
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Whether every version is AVAILABLE, and the body that says so, with the reason of each that is not."""
@@ -64,7 +65,7 @@ class Catalogue:
             "version": entry.version,
             "state": entry.state.value,
             "aliases": sorted(alias for alias, version in aliases.items() if version == entry.version),
-            "runtime": entry.manifest.runtime if entry.manifest else "artifact",
+            "runtime": entry.runtime,
         }
         return line | ({"reason": entry.reason} if entry.reason else {})
 
@@ -99,6 +100,7 @@ def _input(spec: Input) -> dict[str, Any]:
         "minimum": spec.minimum,
         "maximum": spec.maximum,
         "categories": spec.categories,
+        "largest": spec.largest,
         "unseen": spec.unseen if spec.categories is not None else None,
         "example": spec.example,
     }

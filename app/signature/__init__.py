@@ -25,8 +25,9 @@ class Input:
     """One input of a model, in the units that it was trained in.
 
     `dtype` is the NumPy or pandas dtype of the column that the estimator sees. `minimum` and `maximum` are what was
-    seen in training, not limits. `categories` are the values seen; others are refused where `unseen` is "reject".
-    `missing` says what stands for a missing value in a column of objects: "nan" or "none".
+    seen in training, not limits; `largest` is the absolute value beyond which the model fails (trees compute in
+    float32). `categories` are the values seen; others are refused where `unseen` is "reject". `missing` says what
+    stands for a missing value in a column of objects: "nan" or "none".
     """
 
     name: str
@@ -37,6 +38,7 @@ class Input:
     maximum: float | None = None
     categories: tuple[Scalar, ...] | None = None
     unseen: str = "accept"
+    largest: float | None = None
     missing: str = "nan"
     example: Scalar | None = None
 

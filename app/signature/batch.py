@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,14 @@ class Batch:
 
     columns: Mapping[str, Column]
     rows: int
+
+    @staticmethod
+    def joined(batches: Sequence[Batch]) -> Batch:
+        """The rows of several batches of one signature, one after the other."""
+        if len(batches) == 1:
+            return batches[0]
+        columns = {name: np.concatenate([batch.columns[name] for batch in batches]) for name in batches[0].columns}
+        return Batch(columns, sum(batch.rows for batch in batches))
 
     def matrix(self) -> NDArray[Any]:
         """The columns side by side, shape (rows, inputs): float64, or object where a column is not a number."""
@@ -40,14 +48,14 @@ def json_values(array: NDArray[Any]) -> list[Any]:
 
 
 def _json_value(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()  # before all else: np.float64 is a float too, and np.str_ a str
     if isinstance(value, list):
         return [_json_value(part) for part in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int | bool):
         return value
-    if isinstance(value, np.ndarray | np.generic):
-        return _json_value(value.tolist())
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return str(value)

@@ -5,7 +5,8 @@ To add a kind, write its class here and name it in `KINDS`; wire and runtime nee
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import marshmallow as ma
@@ -17,6 +18,10 @@ from app.signature.batch import Column
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 
+Rule = Callable[[Any], str | None]
+"""What is wrong with one value, as the end of a sentence; None where it is accepted."""
+
+
 class Kind(Protocol):
     """What one kind of input accepts and what becomes of it. Stateless, so safe to share between threads."""
 
@@ -24,8 +29,8 @@ class Kind(Protocol):
     def field_class(self) -> type[ma.fields.Field[Any]]:
         """The marshmallow field whose JSON schema describes this kind in OpenAPI."""
 
-    def problem(self, value: object, spec: Input) -> str | None:
-        """What is wrong with one value that is not missing, as the end of a sentence; None where it is accepted."""
+    def rule(self, spec: Input) -> Rule:
+        """The rule for values of this input that are not missing, made once and asked often."""
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
         """The column of shape (rows,) of these values, or None as soon as one of them is not accepted."""
@@ -39,11 +44,25 @@ def is_missing(value: object) -> bool:
     return value is None or (type(value) is float and value != value)
 
 
+def rule_of(spec: Input) -> Rule:
+    """The rule for every value of an input, missing or not."""
+    rule = KINDS[spec.kind].rule(spec)
+    missing = None if spec.nullable else "must not be missing (null or NaN): the model has no way to fill it in"
+
+    def problem(value: Any) -> str | None:
+        return missing if is_missing(value) else rule(value)
+
+    return problem
+
+
 def problem_of(value: object, spec: Input) -> str | None:
     """What is wrong with one value, missing or not; None where it is accepted."""
-    if is_missing(value):
-        return None if spec.nullable else "must not be missing (null or NaN): the model has no way to fill it in"
-    return KINDS[spec.kind].problem(value, spec)
+    return rule_of(spec)(value)
+
+
+def _all_accepted(values: Iterable[Any], spec: Input) -> bool:
+    rule = rule_of(spec)
+    return all(rule(value) is None for value in values)
 
 
 def _type_name(value: object) -> str:
@@ -66,15 +85,24 @@ class Number:
 
     field_class = Field
 
-    def problem(self, value: object, spec: Input) -> str | None:
+    def rule(self, spec: Input) -> Rule:
         """Finite floats and 64-bit integers are accepted; booleans and numbers in strings are not."""
-        if type(value) is float:
-            return None if value - value == 0.0 else "must be a finite number"
-        if type(value) is int:
-            if INT64_MIN <= value <= INT64_MAX:
-                return None
-            return f"must fit in 64 bits as an integer ({INT64_MIN} to {INT64_MAX}); write it with a point or exponent"
-        return f"must be a number, not {_type_name(value)}"
+        largest = _largest(spec)
+
+        def problem(value: Any) -> str | None:
+            if type(value) is int:
+                if INT64_MIN <= value <= INT64_MAX:
+                    return None
+                return (
+                    f"must fit in 64 bits as an integer ({INT64_MIN} to {INT64_MAX}); write it with a point or exponent"
+                )
+            if type(value) is not float:
+                return f"must be a number, not {_type_name(value)}"
+            if value - value != 0.0:
+                return "must be a finite number"
+            return None if -largest <= value <= largest else f"must be from {-largest:g} to {largest:g}"
+
+        return problem
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
         """Shape (rows,), of the input's dtype; a missing value is NaN."""
@@ -85,15 +113,25 @@ class Number:
             column = np.array(values, dtype=np.float64)
         except OverflowError:
             return None
-        if np.isinf(column).any() or (not spec.nullable and np.isnan(column).any()):
+        sizes = np.abs(column)
+        if not spec.nullable and np.isnan(sizes).any():
             return None
-        if int in types and (np.abs(column) >= 2.0**63).any() and any(problem_of(v, spec) for v in values):
+        # Whether a large one was an integer, only the rule can tell.
+        if (sizes > _largest(spec)).any():
+            return None
+        if int in types and (sizes >= 2.0**63).any() and not _all_accepted(values, spec):
             return None
         return column.astype(spec.dtype, copy=False)
 
     def describe(self, spec: Input) -> str:
         """The range seen in training."""
         return _range_seen(spec)
+
+
+def _largest(spec: Input) -> float:
+    """The largest absolute value that the column, and the model behind it, can hold."""
+    widest = float(np.finfo(spec.dtype).max)
+    return widest if spec.largest is None else min(widest, spec.largest)
 
 
 class Integer:
@@ -104,18 +142,22 @@ class Integer:
 
     field_class = Field
 
-    def problem(self, value: object, spec: Input) -> str | None:
+    def rule(self, spec: Input) -> Rule:
         """Whole numbers are accepted, within the input's width."""
-        if type(value) is float and value - value == 0.0:
-            if value != int(value):
-                return "must be an integer, without a fraction"
-            value = int(value)
-        if type(value) is not int:
-            return "must be a finite number" if type(value) is float else f"must be an integer, not {_type_name(value)}"
         limits = np.iinfo(spec.dtype)
-        if not limits.min <= value <= limits.max:
-            return f"must be an integer from {limits.min} to {limits.max}"
-        return None
+        least, most = int(limits.min), int(limits.max)
+
+        def problem(value: Any) -> str | None:
+            if type(value) is float:
+                if value - value != 0.0:
+                    return "must be a finite number"
+                if value != int(value):
+                    return "must be an integer, without a fraction"
+            elif type(value) is not int:
+                return f"must be an integer, not {_type_name(value)}"
+            return None if least <= value <= most else f"must be an integer from {least} to {most}"
+
+        return problem
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
         """Shape (rows,), of the input's integer dtype; float64 with NaN where a value is missing, as in pandas."""
@@ -124,7 +166,7 @@ class Integer:
                 return np.array(values, dtype=spec.dtype)
             except OverflowError:
                 return None
-        if any(problem_of(value, spec) for value in values):
+        if not _all_accepted(values, spec):
             return None
         if any(map(is_missing, values)):
             return np.array(values, dtype=np.float64)
@@ -143,15 +185,15 @@ class Boolean:
 
     field_class = Field
 
-    def problem(self, value: object, spec: Input) -> str | None:
+    def rule(self, spec: Input) -> Rule:
         """Only true and false are accepted, not 0 and 1 or strings."""
-        return None if type(value) is bool else f"must be true or false, not {_type_name(value)}"
+        return lambda value: None if type(value) is bool else f"must be true or false, not {_type_name(value)}"
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
         """Shape (rows,), bool; object with NaN where a value is missing, as in pandas."""
         if set(map(type, values)) <= {bool}:
             return np.array(values, dtype=np.bool_)
-        return None if any(problem_of(value, spec) for value in values) else _objects(values, spec)
+        return _objects(values, spec) if _all_accepted(values, spec) else None
 
     def describe(self, spec: Input) -> str:
         """Nothing beyond its type."""
@@ -166,26 +208,32 @@ class Category:
 
     field_class = Field
 
-    def problem(self, value: object, spec: Input) -> str | None:
-        """A value seen in training; any of the same type where the model copes with unseen ones."""
+    def rule(self, spec: Input) -> Rule:
+        """A value seen in training; where the model copes with unseen ones, any that its column can hold."""
         categories = spec.categories or ()
-        kinds = {type(c) for c in categories}
-        type_fits = type(value) in kinds or (type(value) in (int, float) and bool(kinds & {int, float}))
-        if type_fits and (value in categories or (not spec.closed and _finite(value))):
-            return None
-        if spec.closed:
-            return "must be one of: " + ", ".join(map(str, categories[:100])) + (", …" if len(categories) > 100 else "")
-        return f"must be {'a string' if str in kinds else 'a number'}, not {_type_name(value)}"
+        if not spec.closed:
+            return _rule_of_unseen(spec)
+        # For Python true is 1 and 1.0; for a client only the two numbers are the same.
+        known = {(type(c) in (int, float) or type(c), c) for c in categories}
+        some = ", ".join(map(str, categories[:100])) + (", …" if len(categories) > 100 else "")
+
+        def problem(value: Any) -> str | None:
+            hashable = type(value) in (str, int, float, bool)
+            accepted = hashable and (type(value) in (int, float) or type(value), value) in known
+            return None if accepted else f"must be one of: {some}"
+
+        return problem
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
         """Shape (rows,): object for strings (a missing value as the input says), else the dtype of the categories."""
-        allowed = set(spec.categories or ()) if spec.closed else None
         types = set(map(type, values))
-        if not (allowed is not None and types <= {str} and allowed.issuperset(values)):
-            if not types <= {str, int, float, bool, type(None)}:
-                return None
-            if any(problem_of(value, spec) for _, value in set(zip(map(type, values), values, strict=True))):
-                return None
+        if not types <= {str, int, float, bool, type(None)}:
+            return None
+        distinct = (
+            {value for _, value in set(zip(map(type, values), values, strict=True))} if len(types) == 1 else values
+        )
+        if not _all_accepted(distinct, spec):
+            return None
         if spec.dtype.startswith(("int", "uint", "float")):
             holes = any(map(is_missing, values))
             return np.array(values, dtype=np.float64 if holes and not spec.dtype.startswith("float") else spec.dtype)
@@ -205,13 +253,13 @@ class Text:
 
     field_class = Field
 
-    def problem(self, value: object, spec: Input) -> str | None:
+    def rule(self, spec: Input) -> Rule:
         """Any string is accepted."""
-        return None if type(value) is str else f"must be a string, not {_type_name(value)}"
+        return lambda value: None if type(value) is str else f"must be a string, not {_type_name(value)}"
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
         """Shape (rows,), object; a missing value as the input says."""
-        if not set(map(type, values)) <= {str} and any(problem_of(value, spec) for value in values):
+        if not set(map(type, values)) <= {str} and not _all_accepted(values, spec):
             return None
         return _objects(values, spec)
 
@@ -228,9 +276,9 @@ class Unused:
 
     field_class = Field
 
-    def problem(self, value: object, spec: Input) -> str | None:
+    def rule(self, spec: Input) -> Rule:
         """Any single value is accepted."""
-        return f"must be a single value, not {_type_name(value)}" if isinstance(value, list | dict) else None
+        return lambda value: f"must be a single value, not {_type_name(value)}" if type(value) in (list, dict) else None
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
         """Shape (rows,), float64, all missing: nobody reads it."""
@@ -241,8 +289,16 @@ class Unused:
         return "not used by the model: any value is accepted"
 
 
-def _finite(value: object) -> bool:
-    return type(value) is not float or value - value == 0.0
+def _rule_of_unseen(spec: Input) -> Rule:
+    """The rule for a category that may be new: it has the type of those known."""
+    types = set(map(type, spec.categories or ()))
+    if spec.dtype.startswith(("int", "uint")):
+        return KINDS["integer"].rule(spec)
+    if spec.dtype.startswith("float"):
+        return KINDS["number"].rule(spec)
+    return KINDS["boolean" if types == {bool} else "text" if str in types else "number"].rule(
+        replace(spec, dtype="float64")
+    )
 
 
 def _objects(values: Sequence[Any], spec: Input) -> Column:

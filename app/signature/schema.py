@@ -1,7 +1,7 @@
 """The marshmallow schema of a signature: the single source of truth for what is accepted and what is documented.
 
 Good instances never meet marshmallow one by one: `Kind.column` takes a whole column at once, by the same rule
-(`problem_of`) that the fields of the schema apply to one value. What it refuses goes to the schema, row by row, only
+(`rule_of`) that the fields of the schema apply to one value. What it refuses goes to the schema, row by row, only
 for as many rows as are reported.
 """
 
@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 import marshmallow as ma
 
-from app.errors import ABSENT, FieldError, InvalidInstances, TooManyInstances
+from app.errors import ABSENT, FieldError, InvalidInstances, InvalidRepository, TooManyInstances
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column
-from app.signature.kinds import KINDS, is_missing, problem_of
+from app.signature.kinds import KINDS, is_missing, rule_of
 
 MAX_REPORTED_ERRORS = 100
 MAX_SHOWN_CHARS = 100
@@ -25,10 +25,15 @@ MAX_SHOWN_NAMES = 20
 
 def field_of(spec: Input) -> ma.fields.Field[Any]:
     """The marshmallow field of one input: strict about types, with a message that says what is allowed."""
-    kind = KINDS[spec.kind]
+    if spec.kind not in KINDS:
+        raise InvalidRepository(f"input {spec.name!r} is of kind {spec.kind!r}, which this release does not know")
+    try:
+        kind, rule = KINDS[spec.kind], rule_of(spec)
+    except (TypeError, ValueError) as error:
+        raise InvalidRepository(f"input {spec.name!r} cannot be of dtype {spec.dtype!r} ({error})") from None
 
     def deserialize(self: ma.fields.Field[Any], value: Any, *_: Any, **__: Any) -> Any:
-        problem = problem_of(value, spec)
+        problem = rule(value)
         if problem is not None:
             raise ma.ValidationError(problem)
         return None if is_missing(value) else value
@@ -44,14 +49,37 @@ def field_of(spec: Input) -> ma.fields.Field[Any]:
         data_key=spec.name,
         required=True,
         allow_none=spec.nullable,
-        validate=ma.validate.OneOf(spec.categories) if spec.closed and spec.categories else None,
+        validate=_documented_limits(spec),
         error_messages={
             "required": "is missing: every feature of the model is needed" + (", null if not known" * spec.nullable),
-            "null": problem_of(None, spec) or "",
+            "null": rule(None) or "",
         },
         metadata=metadata,
     )
     return field
+
+
+def _documented_limits(spec: Input) -> ma.validate.Validator | None:
+    """The limits as OpenAPI shows them; the rule has applied them by now."""
+    if spec.closed and spec.categories:
+        return _Choice(spec.categories)
+    if spec.largest is not None:
+        return _Limit(-spec.largest, spec.largest)
+    return None
+
+
+class _Limit(ma.validate.Range):
+    """Documents the largest absolute value; a missing value has none."""
+
+    def __call__(self, value: Any) -> Any:
+        return value if value is None else super().__call__(value)
+
+
+class _Choice(ma.validate.OneOf):
+    """Documents the allowed values; NaN, which has become None by now, is allowed where null is."""
+
+    def __call__(self, value: Any) -> Any:
+        return value if value is None else super().__call__(value)
 
 
 def _description(spec: Input) -> str:
@@ -78,6 +106,7 @@ class Validator:
         self.signature = signature
         self._schema = schema_of(signature)
         self._names = frozenset(signature.names)
+        self._rules = [(spec.name, rule_of(spec)) for spec in signature.inputs]
         self._max_instances = max_instances
 
     def validate(self, instances: Sequence[Any], pointer: str = "#", single: bool = False) -> Batch:
@@ -139,12 +168,11 @@ class Validator:
         return InvalidInstances(errors[:MAX_REPORTED_ERRORS], total)
 
     def _count(self, instance: Any) -> int:
-        inputs = self.signature.inputs
         if type(instance) is dict:
             amiss = len(self._names ^ instance.keys()) if instance.keys() != self._names else 0
-            return amiss + sum(1 for s in inputs if s.name in instance and problem_of(instance[s.name], s) is not None)
-        if type(instance) is list and len(instance) == len(inputs):
-            return sum(1 for s, value in zip(inputs, instance, strict=True) if problem_of(value, s) is not None)
+            return amiss + sum(1 for name, rule in self._rules if name in instance and rule(instance[name]) is not None)
+        if type(instance) is list and len(instance) == len(self._rules):
+            return sum(1 for (_, rule), value in zip(self._rules, instance, strict=True) if rule(value) is not None)
         return 1
 
     def _worded(self, instance: Any, pointer: str) -> Iterator[FieldError]:
@@ -163,7 +191,8 @@ class Validator:
             yield FieldError(pointer, detail, shown(instance))
             return
         errors = self._schema.validate(record)
-        for name in sorted(errors, key=[*names, *record].index):
+        order = {name: position for position, name in enumerate(dict.fromkeys([*names, *record]))}
+        for name in sorted(errors, key=order.__getitem__)[:MAX_REPORTED_ERRORS]:
             messages = errors[name]
             where = place.get(name, escaped(name))
             yield FieldError(

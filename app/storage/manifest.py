@@ -34,7 +34,8 @@ class Example:
 class Manifest:
     """The facts of one version. `created` is ISO 8601 in UTC; `environment` maps a library to its version.
 
-    `proof` is what was measured when the graph was proven, and `reason` says in one sentence why there is none.
+    `graph` is the file of the graph, where it was proven equal; `proof` says what was measured then, or in one sentence
+    why there is none.
     """
 
     model: str
@@ -49,10 +50,21 @@ class Manifest:
     examples: tuple[Example, ...]
     examples_made_up: bool
     environment: dict[str, str]
-    runtime: str = "artifact"
-    proof: dict[str, object] | None = None
-    reason: str | None = None
+    graph: str | None = None
+    proof: dict[str, object] = field(default_factory=dict)
     manifest_version: int = field(default=FORMAT_VERSION)
+
+    @property
+    def runtime(self) -> str:
+        """What serves this version: the graph where it is proven, else the artifact."""
+        return "artifact" if self.graph is None else "graph"
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """Read first: a later form may have other fields."""
+
+    manifest_version: int
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -66,14 +78,13 @@ def read(folder: Path) -> Manifest:
     Raises:
         InvalidRepository: it is missing, is not JSON, or lacks what a manifest has.
     """
-    path = folder / MANIFEST
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        content = (folder / MANIFEST).read_bytes()
+        form = msgspec.json.decode(content, type=_Form).manifest_version
+        if form != FORMAT_VERSION:
+            raise InvalidRepository(f"{MANIFEST} has form {form}; this release of Retort reads form {FORMAT_VERSION}")
+        return msgspec.json.decode(content, type=Manifest)
     except FileNotFoundError:
         raise InvalidRepository(f"there is no {MANIFEST}") from None
-    except (OSError, msgspec.DecodeError, RecursionError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRepository(f"{MANIFEST} cannot be read: {error}") from None
-    if manifest.manifest_version != FORMAT_VERSION:
-        detail = f"{MANIFEST} has form {manifest.manifest_version}; this release of Retort reads form {FORMAT_VERSION}"
-        raise InvalidRepository(detail)
-    return manifest

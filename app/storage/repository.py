@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -86,7 +86,7 @@ class Repository:
             return msgspec.json.decode(path.read_bytes(), type=Pointers)
         except FileNotFoundError:
             return Pointers()
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidRepository(f"{path} cannot be read: {error}") from None
 
     def set_default(self, model: str) -> None:
@@ -97,10 +97,15 @@ class Repository:
     def staging(self) -> Iterator[Path]:
         """A folder in which a version is put together, out of sight; removed at the end if it was not published."""
         self.root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=self.root))
+        folder = Path(tempfile.mkdtemp(prefix=f"{STAGING_PREFIX}{os.getpid()}-", dir=self.root))
         try:
             yield folder
         finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def discard_staging(self, pid: int) -> None:
+        """Removes what a process that is no more left half put together."""
+        for folder in self.root.glob(f"{STAGING_PREFIX}{pid}-*"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self, staged: Path, manifest: Manifest) -> Manifest:
@@ -136,7 +141,8 @@ class Repository:
         aliases = {**pointers.aliases, model: kept}
         gone = not self.versions(model)
         if gone:
-            shutil.rmtree(self.root / model)
+            with suppress(OSError):  # not empty: what was never packed is nobody's to remove
+                (self.root / model).rmdir()
         wanted = Pointers(
             default=None if gone and pointers.default == model else pointers.default,
             aliases={name: names for name, names in aliases.items() if names},
@@ -161,6 +167,10 @@ class Repository:
             if not self._packed(name, path):
                 found.append((path, name))
         return found
+
+    def shown(self, path: Path) -> str:
+        """A path below the root as it may be shown to clients, and still works in a shell where this service runs."""
+        return f"$RETORT_MODELS_DIR/{path.relative_to(self.root)}" if self.root.is_absolute() else str(path)
 
     def _numbers(self, model: str) -> list[int]:
         names = self._folders(self.root / model) if is_slug(model) else []

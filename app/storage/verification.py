@@ -27,15 +27,18 @@ def open_verified(folder: Path, name: str, expected: FileRecord) -> BinaryIO:
     Raises:
         InvalidRepository: the file is missing, is a link, lies outside the folder, or is another one than was packed.
     """
-    if Path(name).name != name or name in ("", ".", ".."):
+    if Path(name).name != name or name in ("", ".", "..") or "\0" in name:
         raise InvalidRepository(f"{name!r} is not a plain file name: a version's files lie in its own folder")
+    path = folder / name
     try:
-        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # O_NONBLOCK: to open a pipe would otherwise wait for its writer.
+        stream = open(path, "rb", opener=lambda p, _: os.open(p, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))  # noqa: SIM115
+    except IsADirectoryError:
+        raise InvalidRepository(f"{name} is not a regular file") from None
     except OSError as error:
         raise InvalidRepository(f"{name} cannot be read: {os.strerror(error.errno or 0)}") from None
-    stream = os.fdopen(descriptor, "rb")
     try:
-        status = os.fstat(descriptor)
+        status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise InvalidRepository(f"{name} is not a regular file")
         if status.st_size != expected.size_bytes:
@@ -60,7 +63,8 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     Raises:
         InvalidRepository: as `open_verified`, for the first file that is not the one packed.
     """
-    if manifest.artifact not in manifest.files:
-        raise InvalidRepository(f"the manifest lists no hash for the artifact {manifest.artifact!r}")
+    for name in filter(None, (manifest.artifact, manifest.graph)):
+        if name not in manifest.files:
+            raise InvalidRepository(f"the manifest lists no hash for {name!r}")
     for name, expected in manifest.files.items():
         open_verified(folder, name, expected).close()

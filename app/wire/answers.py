@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask, Response, request
 
-from app.telemetry import request_id, request_id_from
+from app.telemetry import NO_REQUEST, request_id, request_id_from
 
 
 def register(app: Flask) -> None:
@@ -18,3 +18,7 @@ def register(app: Flask) -> None:
     def finish(response: Response) -> Response:
         response.headers["X-Request-ID"] = request_id.get()
         return response
+
+    @app.teardown_request
+    def end(error: BaseException | None) -> None:
+        request_id.set(NO_REQUEST)

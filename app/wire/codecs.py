@@ -52,10 +52,11 @@ class Json:
 
 
 def _decode_leniently(body: bytes) -> Any:
+    content = body.removeprefix(BOM)
     try:
-        text = body.removeprefix(BOM).decode("utf-8")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        line, column = _place(body[: error.start].decode("utf-8"))
+        line, column = _place(content[: error.start].decode("utf-8"))
         raise InvalidJson("it is not UTF-8", line, column) from None
     if not text.strip():
         raise InvalidJson("it is empty")
@@ -75,11 +76,13 @@ def _refuse_lone_surrogates(document: Any) -> None:
         json.dumps(document, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
         raise InvalidJson("a string holds half of a surrogate pair, which is not Unicode text") from None
+    except RecursionError:
+        raise InvalidJson("it is nested too deeply") from None
 
 
-def _integer(digits: str) -> int | float:
-    # Python refuses to convert thousands of digits; as an infinity the number is refused where it stands.
-    return int(digits) if len(digits) < MAX_INTEGER_DIGITS else float(digits)
+def _integer(digits: str) -> int:
+    # Python refuses to convert thousands of digits; any number this large is refused where it stands.
+    return int(digits[:MAX_INTEGER_DIGITS])
 
 
 def _place(text: str) -> tuple[int, int]:
@@ -96,9 +99,10 @@ def reader(content_type: str | None, body: bytes) -> Codec:
     Raises:
         UnsupportedMediaType: no codec reads it.
     """
-    if content_type is None or content_type in CODECS:
+    if not content_type or content_type in CODECS:
         return CODECS[content_type or "application/json"]
     media_type, parameters = parse_options_header(content_type)
+    media_type = media_type.lower()
     charset = parameters.get("charset", "utf-8").lower()
     if media_type == FORM and _looks_like_json(body):
         return JSON
@@ -121,7 +125,9 @@ def writer(accept: str | None) -> tuple[str, Codec]:
     """
     if accept is None or accept in ("", "*/*", "application/json"):
         return "application/json", JSON
-    best = parse_accept_header(accept, MIMEAccept).best_match(CODECS)
+    wanted = parse_accept_header(accept, MIMEAccept)
+    # Parameters of a type (a charset) say nothing that we could honour.
+    best = MIMEAccept((media_type.partition(";")[0], quality) for media_type, quality in wanted).best_match(CODECS)
     if best is None:
         raise NotAcceptable(accept[:100], [*CODECS])
     return best, CODECS[best]

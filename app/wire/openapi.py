@@ -45,7 +45,7 @@ def document(api: Api, registry: Registry) -> dict[str, Any]:
     for model, entries in registry.entries().items():
         if any(entry.state is State.AVAILABLE for entry in entries):
             manifest = registry.lease(model).manifest
-            own.components.schema(model, schema=schema_of(manifest.signature, model))
+            own.components.schema(_component(model), schema=schema_of(manifest.signature, model))
             paths[f"/models/{model}/predict"] = {"post": _operation(manifest, views["paths"])}
             if model == default:
                 views["paths"]["/predict"]["post"] |= {"requestBody": _request_body(manifest)}
@@ -60,6 +60,11 @@ def document(api: Api, registry: Registry) -> dict[str, Any]:
         "paths": {**paths, **views["paths"]},
         "components": {**views["components"], "schemas": schemas},
     }
+
+
+def _component(model: str) -> str:
+    """The name of a model's record among the schemas; no schema of a view has a point in its name."""
+    return f"{model}.record"
 
 
 def _operation(manifest: Manifest, views: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +84,7 @@ def _operation(manifest: Manifest, views: dict[str, Any]) -> dict[str, Any]:
 def _request_body(manifest: Manifest) -> dict[str, Any]:
     """One record, or many; with the recorded examples, which are true: sending them succeeds."""
     signature = manifest.signature
-    record = {"$ref": f"#/components/schemas/{manifest.model}"}
+    record = {"$ref": f"#/components/schemas/{_component(manifest.model)}"}
     width = len(signature.inputs)
     row = {
         "type": "array",

@@ -12,7 +12,15 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
-from app.errors import ABSENT, Code, FieldError, InvalidInstances, ModelUnavailable, RetortError
+from app.errors import (
+    ABSENT,
+    Code,
+    FieldError,
+    InvalidInstances,
+    ModelUnavailable,
+    RetortError,
+    UnsupportedMediaType,
+)
 from app.telemetry import request_id
 
 log = logging.getLogger(__name__)
@@ -57,16 +65,20 @@ def problem(
 
 
 def from_error(error: RetortError) -> Response:
-    """The problem of one of our own errors."""
-    status = STATUS.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
+    """The problem of one of our own errors; one that is not a client's affair is told as any unexpected one."""
+    if error.code not in STATUS:
+        return from_anything(error)
+    status = STATUS[error.code]
     if isinstance(error, InvalidInstances):
         facts = {"errors_total": error.total, "errors_more": error.more}
         return problem(status, error.code.value, error.detail, error.errors, facts)
     response = problem(status, error.code.value, error.detail)
     if isinstance(error, ModelUnavailable):
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
-    if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
-        response.headers["Accept"] = "application/json"
+    if isinstance(error, UnsupportedMediaType):
+        response.headers[error.header.replace("Content-Type", "Accept").replace("Content-", "Accept-")] = ", ".join(
+            error.allowed
+        )
     return response
 
 

@@ -1,0 +1,143 @@
+"""What is served, as JSON: the lists, the descriptions, and whether all is well."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from app.core.catalogue import Catalogue, describe
+from app.errors import ModelNotFound, VersionNotFound
+from app.storage.repository import POINTERS, Repository
+from tests.runtime.estimators import add, registry
+from tests.storage.versions import MANIFEST
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository(tmp_path / "models")
+
+
+def test_an_empty_repository_is_ready(repository: Repository) -> None:
+    catalogue = Catalogue(registry(repository))
+    assert catalogue.models() == {"models": []}
+    assert catalogue.readiness() == (True, {"status": "ready", "models": 0, "reasons": []})
+
+
+def test_every_model_with_its_versions_states_aliases_and_reasons(repository: Repository) -> None:
+    add(repository)
+    add(repository, content=b"triples")
+    add(repository, "aster")
+    (repository.root / POINTERS).write_text(
+        '{"default": "flowers", "aliases": {"flowers": {"champion": 1, "best": 1, "challenger": 2}}}'
+    )
+    reason = "its prediction of recorded example 0 was 3.0, is 4.5; the library versions are those of packing time"
+    assert Catalogue(registry(repository)).models() == {
+        "models": [
+            {
+                "name": "aster",
+                "default": False,
+                "versions": [{"version": 1, "state": "AVAILABLE", "aliases": [], "runtime": "artifact"}],
+            },
+            {
+                "name": "flowers",
+                "default": True,
+                "versions": [
+                    {"version": 1, "state": "AVAILABLE", "aliases": ["best", "champion"], "runtime": "artifact"},
+                    {
+                        "version": 2,
+                        "state": "FAILED",
+                        "aliases": ["challenger"],
+                        "runtime": "artifact",
+                        "reason": reason,
+                    },
+                ],
+            },
+        ]
+    }
+
+
+def test_all_available_is_ready(repository: Repository) -> None:
+    add(repository)
+    add(repository)
+    assert Catalogue(registry(repository)).readiness() == (True, {"status": "ready", "models": 2, "reasons": []})
+
+
+def test_one_failed_version_is_unready_and_says_why(repository: Repository) -> None:
+    add(repository)
+    add(repository, content=b"nonsense")
+    assert Catalogue(registry(repository)).readiness() == (
+        False,
+        {
+            "status": "unready",
+            "models": 2,
+            "reasons": [
+                {"model": "flowers", "version": 2, "state": "FAILED", "reason": "there is no estimator nonsense"}
+            ],
+        },
+    )
+
+
+def test_a_model_is_described_by_its_current_version(repository: Repository) -> None:
+    add(repository)
+    add(repository)
+    add(repository, content=b"nonsense")
+    catalogue = Catalogue(registry(repository))
+    described = catalogue.model("flowers")
+    assert (described["name"], described["version"], described["default"]) == ("flowers", 2, True)
+    assert [line["state"] for line in described["versions"]] == ["AVAILABLE", "AVAILABLE", "FAILED"]
+    assert described["examples"][0] == {"instance": {"x": 1.5}, "prediction": 3.0}
+    assert catalogue.model("flowers", "1")["version"] == 1
+
+
+def test_a_failed_version_is_described_as_far_as_it_is_known(repository: Repository) -> None:
+    add(repository, content=b"nonsense")
+    add(repository)
+    (repository.root / "flowers" / "2" / "manifest.json").write_bytes(b"{")
+    catalogue = Catalogue(registry(repository))
+    known, unknown = catalogue.model("flowers", "1"), catalogue.model("flowers", "2")
+    assert (known["state"], known["reason"]) == ("FAILED", "there is no estimator nonsense")
+    assert known["inputs"][0]["name"] == "x"
+    assert (unknown["state"], "inputs" in unknown) == ("FAILED", False)
+    assert unknown["reason"].startswith("manifest.json cannot be read")
+
+
+def test_what_is_not_there(repository: Repository) -> None:
+    add(repository)
+    catalogue = Catalogue(registry(repository))
+    with pytest.raises(ModelNotFound):
+        catalogue.model("trees")
+    with pytest.raises(VersionNotFound):
+        catalogue.model("flowers", "2")
+
+
+def test_the_facts_of_a_manifest_that_are_for_clients() -> None:
+    described = describe(MANIFEST)
+    assert described["inputs"] == described["signature"]["inputs"]
+    assert described["inputs"] == [
+        {"name": "length", "kind": "number", "nullable": False, "minimum": 0.5, "maximum": 9.5, "example": 1.5},
+        {"name": "colour", "kind": "category", "nullable": True, "categories": ("red", "grün"), "unseen": "reject"},
+    ]
+    assert described["outputs"] == ["prediction", "probabilities"]
+    assert described["classes"] == ("no", "yes")
+    assert described["examples"][1] == {
+        "instance": {"length": 2, "colour": None},
+        "prediction": "no",
+        "probabilities": [1.0, 0.0],
+    }
+    assert described["environment"] == {"python": "3.11.7", "scikit-learn": "1.9.1"}
+    for known in ("task", "estimator", "created", "examples_made_up", "sha256", "proof"):
+        assert known in described
+
+
+def test_without_classes_there_is_no_such_key(repository: Repository) -> None:
+    assert "classes" not in describe(add(repository))
+
+
+def test_everything_is_plain_json(repository: Repository) -> None:
+    add(repository)
+    catalogue = Catalogue(registry(repository))
+    for document in (catalogue.models(), catalogue.model("flowers"), catalogue.readiness(), describe(MANIFEST)):
+        assert json.loads(msgspec.json.encode(document))

@@ -1,0 +1,241 @@
+"""The straight line of a request, with a model and a protocol that are made up."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.core.service import Answer, Asked, PredictService
+from app.errors import FieldError, InvalidInstances, InvalidJson, ModelFailed, ModelNotFound
+from app.runtime.registry import Lease
+from app.signature import Input, Layout, Signature
+from app.signature.batch import Batch
+from app.signature.schema import Validator
+from app.telemetry import Timings
+from tests.storage.versions import MANIFEST
+
+SIGNATURE = Signature(
+    (Input("x", "number", "float64"),),
+    ("prediction", "probabilities", "decision_scores"),
+    ("prediction", "probabilities"),
+    Layout.MATRIX,
+    classes=("no", "yes"),
+)
+
+
+class Yes:
+    """A servable that is a quarter sure of "no"; notes what it was asked."""
+
+    def __init__(self, outputs: Mapping[str, Any] | None = None, error: BaseException | None = None) -> None:
+        self.outputs, self.error = outputs, error
+        self.asked: list[tuple[int, tuple[str, ...]]] = []
+
+    def run(self, batch: Batch, outputs: Sequence[str]) -> Mapping[str, Any]:
+        self.asked.append((batch.rows, tuple(outputs)))
+        if self.error is not None:
+            raise self.error
+        every = self.outputs or {
+            "prediction": np.array(["yes"] * batch.rows),
+            "probabilities": np.array([[0.25, 0.75]] * batch.rows),
+            "decision_scores": np.array([np.nan] * batch.rows),
+        }
+        return {name: every[name] for name in outputs}
+
+
+class Shelf:
+    """A registry of one model."""
+
+    def __init__(self, servable: Yes, signature: Signature = SIGNATURE) -> None:
+        self.servable, self.signature = servable, signature
+        self.wanted: tuple[str | None, str | None] | None = None
+        self.held = 0
+
+    def lease(self, model: str | None, version: str | None = None) -> Lease:
+        self.wanted = (model, version)
+        if model == "trees":
+            raise ModelNotFound("trees", ["flowers"])
+        manifest = replace(MANIFEST, signature=self.signature)
+        return CountedLease(self, manifest, self.servable, Validator(self.signature, 100))
+
+
+class CountedLease(Lease):
+    """Tells the shelf while it is held."""
+
+    def __init__(self, shelf: Shelf, *facts: Any) -> None:
+        super().__init__(*facts)
+        self.shelf = shelf
+
+    def __enter__(self) -> Lease:
+        self.shelf.held += 1
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.shelf.held -= 1
+
+
+class Spoken:
+    """A protocol in which a request is an `Asked` and an answer is JSON."""
+
+    def __init__(self, asked: Asked | Exception) -> None:
+        self.asked = asked
+        self.answer: Answer | None = None
+
+    def parse(self, signature: Signature) -> Asked:
+        if isinstance(self.asked, Exception):
+            raise self.asked
+        return self.asked
+
+    def encode(self, answer: Answer) -> bytes:
+        self.answer = answer
+        return json.dumps(answer.outputs, allow_nan=False).encode()
+
+
+def predict(servable: Yes, asked: Asked | Exception, signature: Signature = SIGNATURE) -> Answer:
+    shelf, spoken = Shelf(servable, signature), Spoken(asked)
+    try:
+        body = PredictService(shelf).predict("flowers", "1", spoken, Timings())  # type: ignore[arg-type]
+    finally:
+        assert shelf.held == 0
+    assert spoken.answer is not None
+    assert json.loads(body) == spoken.answer.outputs
+    return spoken.answer
+
+
+def refusal(asked: Asked) -> tuple[FieldError, ...]:
+    servable = Yes()
+    with pytest.raises(InvalidInstances) as caught:
+        predict(servable, asked)
+    assert servable.asked == []
+    return caught.value.errors
+
+
+def test_instances_in_predictions_out() -> None:
+    servable = Yes()
+    answer = predict(servable, Asked([{"x": 1}, [2.5]]))
+    assert answer == Answer(
+        {"prediction": ["yes", "yes"], "probabilities": [[0.25, 0.75], [0.25, 0.75]]}, ("no", "yes"), "flowers", 1
+    )
+    assert servable.asked == [(2, ("prediction", "probabilities"))]
+
+
+def test_the_model_and_version_that_were_asked_for_are_leased() -> None:
+    shelf = Shelf(Yes())
+    PredictService(shelf).predict(None, "champion", Spoken(Asked([])), Timings())  # type: ignore[arg-type]
+    assert shelf.wanted == (None, "champion")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given"),
+    [
+        (None, ["prediction", "probabilities"]),
+        ([], ["prediction", "probabilities"]),
+        (["decision_scores"], ["decision_scores"]),
+        (["probabilities", "prediction", "probabilities"], ["probabilities", "prediction"]),
+    ],
+)
+def test_the_outputs_asked_for_and_no_others_are_run(wanted: list[str] | None, given: list[str]) -> None:
+    servable = Yes()
+    answer = predict(servable, Asked([[1]], outputs=wanted))
+    assert list(answer.outputs) == given
+    assert servable.asked == [(1, tuple(given))]
+
+
+def test_outputs_that_there_are_not_are_each_pointed_at() -> None:
+    allowed = "must be one of: prediction, probabilities, decision_scores"
+    assert refusal(Asked([[1]], outputs=["prediction", "shap", 7, None, ["prediction"], {}])) == (
+        FieldError("#/outputs/1", allowed, "shap"),
+        FieldError("#/outputs/2", allowed, "7"),
+        FieldError("#/outputs/3", allowed, "None"),
+        FieldError("#/outputs/4", allowed, "['prediction']"),
+        FieldError("#/outputs/5", allowed, "{}"),
+    )
+
+
+def test_at_most_a_hundred_outputs_are_told_and_each_is_cut() -> None:
+    with pytest.raises(InvalidInstances) as caught:
+        predict(Yes(), Asked([[1]], outputs=["x" * 1000] * 500, outputs_pointer="#/params"))
+    assert (len(caught.value.errors), caught.value.total) == (100, 500)
+    assert caught.value.errors[99] == FieldError(
+        "#/params/99", "must be one of: prediction, probabilities, decision_scores", "x" * 100
+    )
+
+
+def test_a_bad_instance_never_reaches_the_model() -> None:
+    [error] = refusal(Asked([[1], ["a"]], "#/instances"))
+    assert error.pointer == "#/instances/1/0"
+    [error] = refusal(Asked([{"x": "a"}], single=True))
+    assert error.pointer == "#/x"
+
+
+def test_no_instances_are_answered_without_the_model() -> None:
+    servable = Yes(error=AssertionError("an empty batch was shown to the model"))
+    assert predict(servable, Asked([])).outputs == {"prediction": [], "probabilities": []}
+    assert servable.asked == []
+
+
+def test_what_json_cannot_say_is_null() -> None:
+    assert predict(Yes(), Asked([[1]], outputs=["decision_scores"])).outputs == {"decision_scores": [None]}
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("/secret/path"), MemoryError(), RecursionError(), SystemExit(3)], ids=repr
+)
+def test_what_the_model_raises_is_logged_and_not_told(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ModelFailed) as caught:
+        predict(Yes(error=error), Asked([[1]]))
+    assert caught.value.detail == "model 'flowers' version 1 could not answer this request"
+    assert caught.value.cause == str(error)
+    [line] = caplog.records
+    assert (line.levelno, line.getMessage()) == (logging.ERROR, "model flowers version 1 raised")
+    assert line.exc_info is not None
+    assert line.exc_info[1] is error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit()], ids=repr)
+def test_what_is_not_the_models_doing_goes_on(error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        predict(Yes(error=error), Asked([[1]]))
+
+
+@pytest.mark.parametrize(
+    ("prediction", "cause"),
+    [
+        (np.array("yes"), "prediction has shape () for a batch of 2 rows"),
+        (np.array(["yes"]), "prediction has shape (1,) for a batch of 2 rows"),
+        (np.array([["yes"] * 2] * 3), "prediction has shape (3, 2) for a batch of 2 rows"),
+    ],
+)
+def test_outputs_that_do_not_fit_the_batch(prediction: Any, cause: str, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ModelFailed) as caught:
+        predict(Yes({"prediction": prediction}), Asked([[1], [2]], outputs=["prediction"]))
+    assert caught.value.cause == cause
+    assert cause in caplog.text
+
+
+def test_a_model_without_classes_has_none() -> None:
+    answer = predict(Yes(), Asked([[1]]), replace(SIGNATURE, classes=None))
+    assert answer.classes is None
+
+
+def test_what_the_protocol_refuses_goes_on() -> None:
+    with pytest.raises(InvalidJson):
+        predict(Yes(), InvalidJson("it is empty"))
+
+
+def test_a_model_that_is_not_there_is_told_before_the_body_is_read() -> None:
+    service = PredictService(Shelf(Yes()))  # type: ignore[arg-type]
+    with pytest.raises(ModelNotFound):
+        service.predict("trees", None, Spoken(AssertionError("the body was read")), Timings())
+
+
+def test_the_phases_are_timed() -> None:
+    timings = Timings()
+    PredictService(Shelf(Yes())).predict("flowers", None, Spoken(Asked([[1]])), timings)  # type: ignore[arg-type]
+    spent = dict(part.split(";dur=") for part in timings.header().split(", "))
+    assert all(float(spent[phase]) > 0 for phase in ("validate", "run", "encode"))

@@ -1,0 +1,139 @@
+"""The manifest: what is written is what is read, and what is not one is refused in a sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import string
+from dataclasses import MISSING, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.errors import InvalidRepository
+from app.signature import Layout
+from app.storage.manifest import FORMAT_VERSION, Example, FileRecord, Manifest, encode, read
+from tests.signature.specs import inputs, signature
+from tests.storage.versions import MANIFEST
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+NUMBERS = st.one_of(st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False, allow_infinity=False))
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
+    max_leaves=5,
+)
+MANIFESTS = st.builds(
+    Manifest,
+    model=TEXTS,
+    version=st.integers(1, 10**9),
+    created=TEXTS,
+    task=TEXTS,
+    estimator=TEXTS,
+    format=TEXTS,
+    artifact=TEXTS,
+    files=st.dictionaries(
+        TEXTS, st.builds(FileRecord, st.text(string.hexdigits, max_size=64), st.integers(0, 2**40)), max_size=2
+    ),
+    signature=st.builds(
+        lambda specs, layout, classes: replace(signature(*specs), layout=layout, classes=classes),
+        st.lists(st.one_of(inputs("number", "a"), inputs("category", "b"), inputs("text", "c")), max_size=3),
+        st.sampled_from(Layout),
+        st.one_of(st.none(), st.lists(st.one_of(TEXTS, st.integers(0, 9)), max_size=3).map(tuple)),
+    ),
+    examples=st.lists(
+        st.builds(Example, st.dictionaries(TEXTS, JSON, max_size=2), st.dictionaries(TEXTS, JSON, max_size=2)),
+        max_size=2,
+    ).map(tuple),
+    examples_made_up=st.booleans(),
+    environment=st.dictionaries(TEXTS, TEXTS, max_size=2),
+    proof=st.dictionaries(TEXTS, JSON, max_size=2),
+)
+REQUIRED = [f.name for f in dataclasses.fields(Manifest) if (f.default, f.default_factory) == (MISSING, MISSING)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("version")
+
+
+def written(folder: Path, document: Any) -> Path:
+    content = document if isinstance(document, bytes) else json.dumps(document).encode()
+    (folder / "manifest.json").write_bytes(content)
+    return folder
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    return {**json.loads(encode(MANIFEST)), **changes}
+
+
+@settings(max_examples=40)
+@given(manifest=MANIFESTS)
+def test_what_is_written_is_read(folder: Path, manifest: Manifest) -> None:
+    assert read(written(folder, encode(manifest))) == manifest
+
+
+def test_it_is_written_for_people_and_for_version_control() -> None:
+    content = encode(MANIFEST)
+    assert content.endswith(b"}\n")
+    assert len(content.splitlines()) > 50
+    assert "grün" in content.decode()
+
+
+def test_the_file_says_which_form_it_has() -> None:
+    assert document()["manifest_version"] == FORMAT_VERSION == 1
+
+
+def test_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRepository, match=r"^there is no manifest.json$"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        encode(MANIFEST)[:-40],
+        encode(MANIFEST).replace(b"flowers", b"\xff\xfe"),
+        b"[" * 100_000,
+        document(version="1"),
+        document(signature=None),
+        document(signature={**document()["signature"], "layout": "cube"}),
+        document(files={"model.joblib": {"sha256": "00"}}),
+        document(examples=[{"instance": 1, "outputs": {}}]),
+    ],
+    ids=range(13),
+)
+def test_what_is_not_a_manifest_is_refused(folder: Path, content: Any) -> None:
+    with pytest.raises(InvalidRepository, match=r"^manifest.json cannot be read: "):
+        read(written(folder, content))
+
+
+@pytest.mark.parametrize("field", REQUIRED)
+def test_what_a_manifest_has_to_have(folder: Path, field: str) -> None:
+    lacking = {name: value for name, value in document().items() if name != field}
+    with pytest.raises(InvalidRepository, match=field):
+        read(written(folder, lacking))
+
+
+def test_what_a_later_release_adds_is_left_alone(folder: Path) -> None:
+    assert read(written(folder, document(steps=["clip"], signed_by="me"))) == MANIFEST
+
+
+@pytest.mark.parametrize("other", [document(manifest_version=2), {"manifest_version": 2, "name": "flowers"}])
+def test_another_form_is_called_by_its_number(folder: Path, other: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRepository, match=r"has form 2; this release of Retort reads form 1$"):
+        read(written(folder, other))
+
+
+def test_a_folder_in_its_place_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(InvalidRepository, match="cannot be read"):
+        read(tmp_path)

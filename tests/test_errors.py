@@ -1,0 +1,136 @@
+"""Each error carries its facts, and says them in one sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from app import errors
+from app.errors import ABSENT, Code, FieldError, InvalidInstances, RetortError
+
+SAID = [
+    (
+        errors.InvalidJson("it is empty", 2, 7),
+        "the body is not valid JSON: it is empty (line 2, column 7)",
+        {"line": 2, "column": 7},
+    ),
+    (InvalidInstances([FieldError("#/x", "is bad")], 1), "1 value is not acceptable", {"total": 1, "more": 0}),
+    (
+        errors.BodyTooLarge(1024),
+        "the body is longer than 1024 bytes, the most this server reads",
+        {"limit_bytes": 1024},
+    ),
+    (
+        errors.TooManyInstances(11, 10),
+        "the request has 11 instances; at most 10 are taken at once: send it in parts",
+        {"rows": 11, "limit_rows": 10},
+    ),
+    (
+        errors.UnsupportedMediaType("text/csv", ["application/json"]),
+        "Content-Type 'text/csv' is not supported; supported: application/json",
+        {"sent": "text/csv", "allowed": ("application/json",)},
+    ),
+    (
+        errors.UnsupportedMediaType("br", ["identity"], header="Content-Encoding"),
+        "Content-Encoding 'br' is not supported; supported: identity",
+        {},
+    ),
+    (
+        errors.NotAcceptable("text/csv", ["application/json", "text/html"]),
+        "Accept 'text/csv' allows none of the types that are offered: application/json, text/html",
+        {"wanted": "text/csv", "offered": ("application/json", "text/html")},
+    ),
+    (
+        errors.ModelNotFound("pingu", ["iris", "penguins"]),
+        "there is no model 'pingu'; there are: iris, penguins",
+        {"model": "pingu", "known": ("iris", "penguins")},
+    ),
+    (errors.ModelNotFound("pingu", []), "there is no model 'pingu'; the repository is empty", {"known": ()}),
+    (
+        errors.ModelNotFound(None, ["iris", "penguins"]),
+        "no model is the default one; name one in the URL, /models/<name>/predict; there are: iris, penguins",
+        {"model": None},
+    ),
+    (
+        errors.VersionNotFound("iris", "9", ["1", "2", "champion"]),
+        "model 'iris' has no version or alias '9'; there are: 1, 2, champion",
+        {"model": "iris", "version": "9", "known": ("1", "2", "champion")},
+    ),
+    (
+        errors.ModelUnavailable("iris", 3, "it is damaged"),
+        "model 'iris' version 3 is not available; GET /models says why",
+        {"model": "iris", "version": 3, "reason": "it is damaged"},
+    ),
+    (
+        errors.ModelUnavailable("iris", None, "it is gone"),
+        "model 'iris' is not available; GET /models says why",
+        {"reason": "it is gone"},
+    ),
+    (
+        errors.ModelFailed("iris", 3, "KeyError: /secret/path"),
+        "model 'iris' version 3 could not answer this request",
+        {"cause": "KeyError: /secret/path"},
+    ),
+    (
+        errors.InvalidSettings(["A is bad", "B is worse"]),
+        "the settings are not usable: A is bad; B is worse",
+        {"problems": ("A is bad", "B is worse")},
+    ),
+    (errors.InvalidRepository("there is no manifest.json"), "there is no manifest.json", {}),
+    (errors.PackingRefused("it is a dict"), "it is a dict", {}),
+    (errors.LoadingFailed("it is damaged"), "it is damaged", {}),
+]
+
+
+def family(root: type[RetortError] = RetortError) -> Iterator[type[RetortError]]:
+    for child in root.__subclasses__():
+        yield child
+        yield from family(child)
+
+
+@pytest.mark.parametrize(("error", "sentence", "facts"), SAID, ids=lambda value: type(value).__name__)
+def test_the_facts_and_the_sentence(error: RetortError, sentence: str, facts: dict[str, object]) -> None:
+    assert error.detail == str(error) == sentence
+    assert {name: getattr(error, name) for name in facts} == facts
+
+
+def test_this_file_knows_the_whole_family() -> None:
+    assert {type(error) for error, *_ in SAID} == set(family())
+
+
+def test_each_error_has_a_code_of_its_own_and_each_code_an_error() -> None:
+    assert sorted(error.code.name for error in family()) == sorted(code.name for code in Code)
+
+
+@pytest.mark.parametrize("code", Code)
+def test_a_code_can_stand_in_a_url(code: Code) -> None:
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", code.value)
+
+
+def test_what_the_model_raised_is_not_in_what_the_client_reads() -> None:
+    assert "secret" not in errors.ModelFailed("iris", 3, "/secret/path").detail
+    assert "secret" not in errors.ModelUnavailable("iris", 3, "/secret/path").detail
+
+
+@pytest.mark.parametrize(
+    ("listed", "total", "sentence"),
+    [
+        (1, 1, "1 value is not acceptable"),
+        (2, 2, "2 values are not acceptable"),
+        (100, 100, "100 values are not acceptable"),
+        (100, 101, "101 values are not acceptable; the first 100 are listed, 1 more are not"),
+        (100, 5000, "5000 values are not acceptable; the first 100 are listed, 4900 more are not"),
+    ],
+)
+def test_how_many_values_and_how_many_more(listed: int, total: int, sentence: str) -> None:
+    error = InvalidInstances([FieldError(f"#/{position}", "is bad") for position in range(listed)], total)
+    assert error.detail == sentence
+    assert (len(error.errors), error.total, error.more) == (listed, total, total - listed)
+
+
+def test_absent_is_not_null() -> None:
+    assert FieldError("#/x", "is missing").value is ABSENT
+    assert FieldError("#/x", "must not be null", None).value is None
+    assert repr(ABSENT) == "ABSENT"

@@ -1,0 +1,178 @@
+"""What the environment may say, what it may not, and what `flask settings` shows of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from app.errors import InvalidSettings
+from app.settings import SettingLine, Settings, table
+
+READ = [
+    ("HOST", " ::1 ", "host", "::1"),
+    ("PORT", "9000", "port", 9000),
+    ("WEB_CONCURRENCY", "4", "web_concurrency", 4),
+    ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
+    ("RETORT_ENV", "Development", "env", "development"),
+    ("RETORT_MODELS_DIR", "/srv/models", "models_dir", Path("/srv/models")),
+    ("RETORT_DEFAULT_MODEL", " penguins ", "default_model", "penguins"),
+    ("RETORT_RUNTIME", "ARTIFACT", "runtime", "artifact"),
+    ("RETORT_THREADS", "1", "threads", 1),
+    ("RETORT_BODY_LIMIT_BYTES", "1024", "body_limit_bytes", 1024),
+    ("RETORT_MAX_INSTANCES", "10", "max_instances", 10),
+    ("RETORT_PACKING_TIMEOUT_S", "5", "packing_timeout_s", 5),
+    ("RETORT_GRAPH_LIMIT_BYTES", "0", "graph_limit_bytes", 0),
+    (
+        "RETORT_CORS_ORIGINS",
+        "https://a.example, https://b.example,,",
+        "cors_origins",
+        ("https://a.example", "https://b.example"),
+    ),
+]
+DEFAULTS = {
+    "host": "",
+    "port": 8000,
+    "web_concurrency": 1,
+    "log_level": "INFO",
+    "env": "production",
+    "models_dir": Path("models"),
+    "default_model": "",
+    "runtime": "auto",
+    "threads": 8,
+    "body_limit_bytes": 32 * 1024 * 1024,
+    "max_instances": 100_000,
+    "packing_timeout_s": 600,
+    "graph_limit_bytes": 2**30,
+    "cors_origins": (),
+}
+
+
+@dataclass(frozen=True)
+class SecretSettings:
+    """Settings of a later day, one of them a secret."""
+
+    key: str = field(default="", metadata={"env": "RETORT_KEY", "prose": "a key", "unit": "", "secret": True})
+    size: int = field(default=3, metadata={"env": "RETORT_SIZE", "prose": "a size", "unit": "rows", "secret": False})
+
+
+def problems(environ: dict[str, str]) -> tuple[str, ...]:
+    with pytest.raises(InvalidSettings) as refused:
+        Settings.from_environ(environ)
+    return refused.value.problems
+
+
+@pytest.mark.parametrize(("env", "text", "name", "value"), READ, ids=[env for env, *_ in READ])
+def test_each_setting_is_read_from_its_variable(env: str, text: str, name: str, value: object) -> None:
+    settings = Settings.from_environ({env: text, "PATH": "/bin"})
+    assert dataclasses.asdict(settings) == DEFAULTS | {name: value}
+
+
+def test_this_file_knows_every_setting() -> None:
+    assert {name for _, _, name, _ in READ} == {f.name for f in dataclasses.fields(Settings)} == set(DEFAULTS)
+
+
+def test_without_an_environment_all_are_defaults() -> None:
+    assert dataclasses.asdict(Settings.from_environ({})) == DEFAULTS
+    assert Settings.from_environ({}) == Settings()
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert Settings.from_environ(dict.fromkeys((env for env, *_ in READ), "")) == Settings()
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("env", "text", "allowed"),
+    [
+        ("PORT", "eighty", "a whole number from 1 to 65535"),
+        ("PORT", "0", "a whole number from 1 to 65535"),
+        ("PORT", "65536", "a whole number from 1 to 65535"),
+        ("PORT", "80.0", "a whole number from 1 to 65535"),
+        ("PORT", "9" * 5000, "a whole number from 1 to 65535"),
+        ("WEB_CONCURRENCY", "-1", "a whole number from 1 to 256"),
+        ("RETORT_THREADS", "none", "a whole number from 1 to 1024"),
+        ("RETORT_BODY_LIMIT_BYTES", "32M", "a whole number from 1 to 1099511627776"),
+        ("RETORT_MAX_INSTANCES", "0", "a whole number from 1 to 1000000000"),
+        ("RETORT_PACKING_TIMEOUT_S", "1h", "a whole number from 1 to 86400"),
+        ("RETORT_ENV", "dev", "one of: production, development"),
+        ("RETORT_RUNTIME", "graph", "one of: auto, artifact"),
+        ("LOG_LEVEL", "TRACE", "one of: DEBUG, INFO, WARNING, ERROR, CRITICAL"),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_named_with_what_is_allowed(env: str, text: str, allowed: str) -> None:
+    assert problems({env: text}) == (f"{env}={text!r} must be {allowed}",)
+
+
+def test_everything_amiss_is_named_at_once() -> None:
+    environ = {"RETORT_THREDS": "4", "RETORT_ENV": "staging", "PORT": "http", "RETORT_RUNTIME": "auto"}
+    found = problems(environ)
+    assert [problem.partition("=")[0].partition(" ")[0] for problem in found] == ["PORT", "RETORT_ENV", "RETORT_THREDS"]
+    with pytest.raises(InvalidSettings) as refused:
+        Settings.from_environ(environ)
+    assert all(problem in refused.value.detail for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("RETORT_MODEL_DIR", "RETORT_MODELS_DIR"),
+        ("RETORT_THREDS", "RETORT_THREADS"),
+        ("RETORT_BODY_LIMIT", "RETORT_BODY_LIMIT_BYTES"),
+        ("RETORT_CORS_ORIGIN", "RETORT_CORS_ORIGINS"),
+        ("RETORT_PORT", "PORT"),
+    ],
+)
+def test_a_misspelt_name_is_told_which_was_meant(typed: str, meant: str) -> None:
+    assert problems({typed: "1"}) == (f"{typed} is not a setting (did you mean {meant}?)",)
+
+
+def test_a_name_like_no_other_is_told_nothing() -> None:
+    assert problems({"RETORT_XYLOPHONE": "1"}) == ("RETORT_XYLOPHONE is not a setting",)
+
+
+def test_what_is_not_ours_is_left_alone() -> None:
+    assert Settings.from_environ({"RETORTE": "1", "retort_env": "?", "MY_RETORT_ENV": "?", "PORTS": "x"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("host", "env", "bind"),
+    [
+        ("", "production", "0.0.0.0:8000"),
+        ("", "development", "127.0.0.1:8000"),
+        ("10.0.0.7", "development", "10.0.0.7:8000"),
+        ("localhost", "production", "localhost:8000"),
+        ("::", "production", "[::]:8000"),
+        ("fe80::1", "development", "[fe80::1]:8000"),
+    ],
+)
+def test_bind(host: str, env: str, bind: str) -> None:
+    settings = Settings(host=host, env=env)
+    assert settings.bind == bind
+    assert settings.development is (env == "development")
+
+
+def test_the_table_says_value_default_unit_and_source_of_each() -> None:
+    environ = {"PORT": "9000", "HOST": "", "RETORT_CORS_ORIGINS": "a,b", "RETORT_MODELS_DIR": "models"}
+    lines = {line.env: line for line in table(Settings.from_environ(environ), environ)}
+    assert list(lines) == [env for env, *_ in READ]
+    assert lines["PORT"] == SettingLine("PORT", "9000", "8000", "", "port to bind", "environment")
+    assert (lines["HOST"].value, lines["HOST"].source) == ("", "default")
+    assert lines["RETORT_CORS_ORIGINS"].value == "a,b"
+    # Said where it came from, not whether it differs.
+    assert (lines["RETORT_MODELS_DIR"].value, lines["RETORT_MODELS_DIR"].source) == ("models", "environment")
+    assert lines["RETORT_BODY_LIMIT_BYTES"].unit == "bytes"
+    assert all(line.prose for line in lines.values())
+
+
+@pytest.mark.parametrize(("key", "shown"), [("hunter2", "***"), ("", "")])
+def test_the_table_masks_secrets(key: str, shown: str) -> None:
+    lines = table(SecretSettings(key=key), {"RETORT_KEY": key})  # type: ignore[arg-type]
+    assert [line.value for line in lines] == [shown, "3"]
+    assert "hunter2" not in str(lines)

@@ -1,0 +1,61 @@
+"""The application over the committed models, made once; and others, made for one test."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pytest
+from flask import Flask
+
+from app.factory import create_app
+from app.packing.spawn import PackRequest
+from app.packing.write import pack
+from app.settings import Settings
+from app.storage.manifest import MANIFEST
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+
+MakeApp = Callable[..., Flask]
+
+
+@pytest.fixture(scope="session")
+def app() -> Flask:
+    """The service as it comes out of the repository: four models, all available."""
+    made = create_app(Settings(models_dir=MODELS))
+    assert made.test_client().get("/readyz").status_code == 200
+    return made
+
+
+@pytest.fixture(scope="session")
+def manifests() -> dict[str, Any]:
+    """What was recorded of each committed model, by its name."""
+    return {path.parts[-3]: json.loads(path.read_text("utf-8")) for path in sorted(MODELS.glob(f"*/*/{MANIFEST}"))}
+
+
+@pytest.fixture
+def iris_two(tmp_path: Path) -> MakeApp:
+    """Makes a service whose only model is iris-two, with other settings than the default ones."""
+
+    def make(**settings: Any) -> Flask:
+        shutil.copytree(MODELS / "iris-two", tmp_path / "models" / "iris-two")
+        return create_app(Settings(models_dir=tmp_path / "models", **settings))
+
+    return make
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> MakeApp:
+    """Makes a service with one more fitted estimator in it, packed in this process."""
+
+    def make(estimator: Any, name: str = "model", sample: str | None = None) -> Flask:
+        artifact, models = tmp_path / f"{name}.joblib", tmp_path / "models"
+        joblib.dump(estimator, artifact)
+        pack(PackRequest(str(artifact), name, str(models), sample))
+        return create_app(Settings(models_dir=models))
+
+    return make

@@ -1,0 +1,93 @@
+"""A model that fails, or answers what JSON cannot say: 500 with the request id, and nothing from inside."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flask import Flask
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from app.factory import create_app
+from app.settings import Settings
+from tests.wire.conftest import MakeApp
+from tests.wire.exchange import Answer, check, get, post
+from tests.wire.troublesome import MISDEEDS, ODDITIES, SECRET, Troublesome, raise_above_1000
+
+PATH = "/models/model/predict"
+
+
+@pytest.fixture
+def troublesome(served: MakeApp) -> Flask:
+    return served(Troublesome().fit(None))
+
+
+def ask(app: Flask, first: float, request_id: str = "abc") -> Answer:
+    headers = {"X-Request-ID": request_id, "Content-Type": "application/json"}
+    return post(app, PATH, json.dumps({"instances": [[first, 0], [1, 2]]}), headers)
+
+
+def hides_everything(answer: Answer, app_log: str, request_id: str = "abc") -> None:
+    """It is a 500 that says nothing, while the log says all."""
+    assert answer.status == 500
+    check(answer)
+    assert answer.document["request_id"] == answer.headers["X-Request-ID"] == request_id
+    assert set(answer.document) == {"type", "title", "status", "detail", "request_id"}
+    for inside in (SECRET, "secret", "Troublesome", "roublesome.py", "File ", "line "):
+        assert inside not in answer.content.decode()
+    assert app_log
+
+
+@pytest.mark.parametrize("wish", MISDEEDS, ids=[name for name, _ in MISDEEDS.values()])
+def test_misdeeds(troublesome: Flask, caplog: pytest.LogCaptureFixture, wish: int) -> None:
+    with caplog.at_level(logging.ERROR):
+        answer = ask(troublesome, wish)
+    hides_everything(answer, caplog.text)
+    assert ask(troublesome, 7).document["prediction"] == [7.0, 1.0]  # and it goes on
+
+
+def test_a_step_of_a_pipeline_that_raises(served: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    rows, labels = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), [0, 1, 1]
+    app = served(make_pipeline(FunctionTransformer(raise_above_1000), LogisticRegression()).fit(rows, labels))
+    with caplog.at_level(logging.ERROR):
+        answer = ask(app, 1001)
+    hides_everything(answer, caplog.text)
+    assert answer.document["type"] == "/problems/model-failed"
+    assert answer.document["detail"] == "model 'model' version 1 could not answer this request"
+    assert SECRET in caplog.text
+    assert "Traceback" in caplog.text
+    assert get(app, "/readyz").status == 200
+
+
+@pytest.mark.parametrize("wish", ODDITIES, ids=[repr(given) for given, _ in ODDITIES.values()])
+def test_oddities_become_json(troublesome: Flask, wish: int) -> None:
+    answer = ask(troublesome, wish)
+    assert answer.status == 200, answer.content
+    check(answer)
+    assert answer.document["prediction"] == [ODDITIES[wish][1]] * 2
+
+
+def test_an_error_of_our_own_hides_as_well(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost() -> None:
+        raise LookupError(SECRET)
+
+    monkeypatch.setattr(app.extensions["retort"], "entries", lost)
+    answer = get(app, "/models", {"X-Request-ID": "abc"})
+    hides_everything(answer, "logged")
+    assert answer.document["type"] == "/problems/internal-error"
+
+
+@pytest.mark.parametrize("path", ["/models", "/models/penguins", "/openapi.json", "/readyz"])
+def test_a_repository_that_cannot_be_read_hides_where_it_is(tmp_path: Path, path: str) -> None:
+    (tmp_path / "repository.json").write_text("{")
+    app = create_app(Settings(models_dir=tmp_path))
+    assert get(app, "/livez").status == 200
+    answer = get(app, path)
+    assert answer.status in {500, 503}
+    assert str(tmp_path) not in answer.content.decode()
+    assert "repository.json" not in answer.content.decode()

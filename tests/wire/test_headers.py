@@ -1,0 +1,112 @@
+"""What every answer carries: request ids, timings, CORS where a setting asks for it."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from flask import Flask
+
+from tests.wire.conftest import MakeApp
+from tests.wire.exchange import Answer, get, post, send
+
+PATH = "/models/iris-two/predict"
+BODY = '{"feature1": 5.1, "feature2": 3.5}'
+MADE = re.compile(r"[0-9a-f]{32}")
+PLACES = ["/", "/livez", "/readyz", "/models", "/models/penguins", "/openapi.json", "/docs", "/redoc", "/nowhere"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("sent", ["a", "Abc-1.2_3", "x" * 128])
+def test_a_request_id_is_echoed(app: Flask, place: str, sent: str) -> None:
+    assert get(app, place, {"X-Request-ID": sent}).headers.getlist("X-Request-ID") == [sent]
+
+
+@pytest.mark.parametrize("sent", ["", "x" * 129, "a b", "a\tb", "<script>", "a,b", "a/b", "é", 'a"b', "a\\nb", "${x}"])
+def test_one_that_is_not_fit_for_a_log_is_replaced(app: Flask, sent: str) -> None:
+    raw = f"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: {sent}\r\n\r\n".encode()
+    assert MADE.fullmatch(send(app, raw).headers["X-Request-ID"])
+
+
+def test_without_one_each_request_gets_its_own(app: Flask) -> None:
+    made = [answer.headers["X-Request-ID"] for place in PLACES for answer in (get(app, place), get(app, place))]
+    assert all(map(MADE.fullmatch, made))
+    assert len(set(made)) == len(made)
+
+
+def test_errors_name_it_too(app: Flask) -> None:
+    for answer in (
+        post(app, PATH, "{", {"X-Request-ID": "abc", "Content-Type": "application/json"}),
+        post(app, "/nowhere", "{", {"X-Request-ID": "abc"}),
+        post(app, PATH, BODY, {"X-Request-ID": "abc", "Accept": "text/html"}),
+    ):
+        assert answer.headers["X-Request-ID"] == answer.document["request_id"] == "abc"
+
+
+def test_requests_at_the_same_time_keep_their_own(app: Flask) -> None:
+    def ask(number: int) -> Answer:
+        return post(app, PATH, "{" * (number % 2) + BODY, {"X-Request-ID": f"id-{number}"})
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(ask, range(200)))
+    assert [answer.headers["X-Request-ID"] for answer in answers] == [f"id-{number}" for number in range(200)]
+    assert [answer.status for answer in answers] == [200, 400] * 100
+
+
+def test_predictions_say_where_the_time_went(app: Flask) -> None:
+    timings = post(app, PATH, BODY).headers["Server-Timing"]
+    found = re.findall(r"(\w+);dur=(\d+(?:\.\d+)?)(?:, |$)", timings)
+    assert [phase for phase, _ in found] == ["parse", "validate", "queue", "run", "encode"]
+    assert ", ".join(f"{phase};dur={duration}" for phase, duration in found) == timings
+    assert float(dict(found)["run"]) > 0
+    assert all(float(duration) < 10_000 for _, duration in found)
+
+
+def test_what_is_unsupported_is_answered_with_what_is_supported(app: Flask) -> None:
+    assert post(app, PATH, BODY, {"Content-Type": "text/plain"}).headers["Accept"] == "application/json"
+
+
+def test_no_origin_is_allowed_unless_a_setting_says_so(app: Flask) -> None:
+    answer = post(app, PATH, BODY, {"Origin": "https://example.org"})
+    assert answer.status == 200
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def preflight(app: Flask, origin: str) -> Answer:
+    asked = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type"
+    return send(app, f"OPTIONS {PATH} HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n{asked}\r\n\r\n".encode())
+
+
+def test_the_origins_of_the_setting_may_call(iris_two: MakeApp) -> None:
+    app = iris_two(cors_origins=("https://example.org", "http://localhost:3000"))
+    answer = post(app, PATH, BODY, {"Origin": "http://localhost:3000"})
+    assert answer.headers["Access-Control-Allow-Origin"] == "http://localhost:3000"
+    assert set(answer.headers["Access-Control-Expose-Headers"].split(", ")) == {"X-Request-ID", "Server-Timing"}
+    asked = preflight(app, "https://example.org")
+    assert asked.status == 200
+    assert asked.headers["Access-Control-Allow-Origin"] == "https://example.org"
+    assert "POST" in asked.headers["Access-Control-Allow-Methods"]
+    assert asked.headers["Access-Control-Allow-Headers"].lower() == "content-type"
+    assert "Access-Control-Allow-Origin" not in preflight(app, "https://example.com").headers
+
+
+def test_an_error_can_be_read_by_an_allowed_origin(iris_two: MakeApp) -> None:
+    app = iris_two(cors_origins=("https://example.org",))
+    answer = post(app, PATH, "{", {"Origin": "https://example.org"})
+    assert answer.status == 400
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://example.org"
+
+
+def test_head_is_get_without_the_body(app: Flask) -> None:
+    answer = send(app, b"HEAD /models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (answer.status, answer.content) == (200, b"")
+    assert int(answer.headers["Content-Length"]) == len(get(app, "/models").content)
+
+
+def test_head_and_options_run_no_model(app: Flask) -> None:
+    for method in ("HEAD", "OPTIONS", "TRACE", "BREW"):
+        answer = send(app, f"{method} {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert answer.status == (200 if method == "OPTIONS" else 405)
+        assert set(answer.headers["Allow"].split(", ")) == {"OPTIONS", "POST"}
+        assert "Server-Timing" not in answer.headers

@@ -1,0 +1,218 @@
+"""What is too long, too deep or too many is refused whole, soon, and in few words."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from tests.wire.conftest import MakeApp
+from tests.wire.exchange import Answer, call, check, post, send
+
+PATH = "/models/iris-two/predict"
+ROW = [5.1, 3.5]
+LIMIT_ROWS = 100_000
+REFUSED_WITHIN_BYTES = 64_000
+
+
+def chunked(body: bytes, chunk_bytes: int = 1000) -> bytes:
+    """A whole request that does not say how long it is."""
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    parts = [body[start : start + chunk_bytes] for start in range(0, len(body), chunk_bytes)]
+    return (
+        f"{head}Transfer-Encoding: chunked\r\n\r\n".encode()
+        + b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
+        + b"0\r\n\r\n"
+    )
+
+
+def timed(app: Flask, document: Any) -> tuple[Answer, float]:
+    body = json.dumps(document)
+    start = time.perf_counter()
+    answer = post(app, PATH, body)
+    return answer, time.perf_counter() - start
+
+
+@pytest.mark.parametrize("over_bytes", [1, 100_000])
+def test_a_body_over_the_limit_is_refused_however_it_comes(iris_two: MakeApp, over_bytes: int) -> None:
+    app = iris_two(body_limit_bytes=10_000)
+    # Cut anywhere after the first row and closed again, this would be a document of fewer rows: nothing may be cut.
+    body = (b'{"instances": [[5.1, 3.5]]}' + b" " * 10_000)[:10_000] + b" " * over_bytes
+    for answer in (post(app, PATH, body), send(app, chunked(body))):
+        assert answer.status == 413
+        check(answer)
+        assert answer.document["type"] == "/problems/body-too-large"
+        assert "10000 bytes" in answer.document["detail"]
+
+
+def test_a_body_of_just_the_limit_is_read(iris_two: MakeApp) -> None:
+    app = iris_two(body_limit_bytes=10_000)
+    body = b'{"instances": [[5.1, 3.5]]}'.ljust(10_000)
+    assert post(app, PATH, body).document["prediction"] == [0]
+    assert send(app, chunked(body)).document["prediction"] == [0]
+
+
+def test_a_declared_length_over_the_limit_is_refused_without_reading(iris_two: MakeApp) -> None:
+    class Unread:
+        def read(self, size: int = -1) -> bytes:
+            raise AssertionError("the body was read")
+
+    environ = environ_of(Unread(), CONTENT_LENGTH="10001")
+    answer = call(iris_two(body_limit_bytes=10_000), environ)
+    assert answer.status == 413
+
+
+@pytest.mark.parametrize("length", ["30", "1000000"])
+def test_a_body_shorter_than_declared_is_no_answer(app: Flask, length: str) -> None:
+    class Ends:
+        """A client that goes away after the first 27 bytes, which happen to be a whole document."""
+
+        def __init__(self) -> None:
+            self.left = b'{"instances": [[5.1, 3.5]]}'
+
+        def read(self, size: int = -1) -> bytes:
+            read, self.left = self.left[:size], self.left[size:]
+            return read
+
+    answer = call(app, environ_of(Ends(), CONTENT_LENGTH=length))
+    assert answer.status == 400
+    check(answer)
+
+
+def environ_of(stream: Any, **more: str) -> dict[str, Any]:
+    return {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": PATH,
+        "SCRIPT_NAME": "",
+        "QUERY_STRING": "",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "8000",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "CONTENT_TYPE": "application/json",
+        "wsgi.url_scheme": "http",
+        "wsgi.input": stream,
+        **more,
+    }
+
+
+def test_too_many_instances(app: Flask) -> None:
+    answer, _ = timed(app, {"instances": [ROW] * (LIMIT_ROWS + 1)})
+    assert answer.status == 413
+    check(answer)
+    assert answer.document["type"] == "/problems/too-many-instances"
+    assert answer.document["detail"] == (
+        "the request has 100001 instances; at most 100000 are taken at once: send it in parts"
+    )
+
+
+def test_the_limit_of_instances_is_a_setting(iris_two: MakeApp) -> None:
+    app = iris_two(max_instances=2)
+    assert post(app, PATH, json.dumps([ROW] * 2)).status == 200
+    assert post(app, PATH, json.dumps([ROW] * 3)).status == 413
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":', '{"instances": [', '[{"feature1":'])
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "open"])
+def test_nesting_100_000_deep(app: Flask, opening: str, closed: bool) -> None:
+    ends = {"[": "]", "{": "}"}
+    closing = "".join(ends[letter] for letter in reversed(opening) if letter in ends)
+    answer = post(app, PATH, opening * 100_000 + ("1" + closing * 100_000 if closed else ""))
+    assert answer.status == 400
+    check(answer)
+    assert "nested too deeply" in answer.document["detail"]
+
+
+@pytest.mark.parametrize("innermost", ["1", "NaN", '"\\ud800"', "9" * 100, '"x'])
+def test_nesting_around_the_depth_that_is_too_deep(app: Flask, innermost: str) -> None:
+    """Wherever the limit of the parser is, one document has one fate on either side of it: never a 500."""
+    for depth in [*range(100, 900, 100), *range(900, 1020)]:
+        for body in ("[" * depth + innermost + "]" * depth, '{"outputs":' * depth + innermost + "}" * depth):
+            answer = post(app, PATH, f'{{"instances": [], "outputs": [{body}]}}')
+            assert answer.status in {400, 422}, (depth, answer.content)
+            check(answer)
+
+
+@pytest.fixture(scope="module")
+def good_s(app: Flask) -> float:
+    """How long as many rows take as are allowed."""
+    answer, seconds = timed(app, {"instances": [ROW] * LIMIT_ROWS})
+    assert answer.document["prediction"] == [0] * LIMIT_ROWS
+    return seconds
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [["x", 3.5], [5.1], 1, None, {"feature1": 5.1}, {"feature1": 5.1, "feature2": "x"}, dict.fromkeys("abcdefgh")],
+    ids=["row", "short", "number", "null", "lacks", "record", "unknown"],
+)
+def test_100_000_bad_rows_are_refused_as_fast_as_good_ones_are_taken(app: Flask, good_s: float, bad: Any) -> None:
+    answer, bad_s = timed(app, {"instances": [bad] * LIMIT_ROWS})
+    assert answer.status == 422
+    check(answer)
+    document = answer.document
+    assert len(document["errors"]) == 100
+    assert document["errors_total"] >= LIMIT_ROWS
+    assert document["errors_more"] == document["errors_total"] - 100
+    assert document["detail"] == (
+        f"{document['errors_total']} values are not acceptable; the first 100 are listed, "
+        f"{document['errors_more']} more are not"
+    )
+    assert len(answer.content) < REFUSED_WITHIN_BYTES
+    assert bad_s < 3 * good_s + 1  # a second for a busy machine
+
+
+def test_the_last_of_100_000_rows_is_found(app: Flask) -> None:
+    answer, _ = timed(app, {"instances": [ROW] * (LIMIT_ROWS - 1) + [[5.1, "x"]]})
+    assert answer.status == 422
+    assert [each["pointer"] for each in answer.document["errors"]] == ["#/instances/99999/1"]
+    assert answer.document["errors_more"] == 0
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["record", "instances"])
+def test_a_record_of_40_000_keys(app: Flask, wrapped: bool) -> None:
+    record = {f"key{number}": number for number in range(40_000)}
+    answer, seconds = timed(app, {"instances": [record]} if wrapped else record)
+    assert answer.status == 422
+    check(answer)
+    assert answer.document["errors_total"] == 40_002
+    assert answer.document["errors"][0]["pointer"] == ("#/instances/0/feature1" if wrapped else "#/feature1")
+    assert len(answer.content) < REFUSED_WITHIN_BYTES
+    assert seconds < 2
+
+
+def test_an_envelope_of_40_000_keys(app: Flask) -> None:
+    answer, seconds = timed(app, {"instances": [], **{f"key{number}": number for number in range(40_000)}})
+    assert answer.document["errors_total"] == 40_000
+    check(answer)
+    assert seconds < 2
+
+
+def test_40_000_outputs(app: Flask) -> None:
+    answer, seconds = timed(app, {"instances": [], "outputs": ["shap"] * 40_000})
+    assert answer.document["errors_total"] == 40_000
+    check(answer)
+    assert seconds < 2
+
+
+@pytest.mark.parametrize("digits", [3_000, 4_299, 4_301, 5_000, 1_000_000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"feature1": %s, "feature2": 1}',
+        "[[%s, 1]]",
+        '{"instances": [], "outputs": [%s]}',
+        '{"%s": 1}',
+        "%s",
+        "[[-%s, 1]]",
+    ],
+)
+def test_integers_of_any_length(app: Flask, body: str, digits: int) -> None:
+    start = time.perf_counter()
+    answer = post(app, PATH, body % ("9" * digits))
+    assert answer.status == 422, answer.content
+    check(answer)
+    assert len(answer.content) < REFUSED_WITHIN_BYTES
+    assert time.perf_counter() - start < 1

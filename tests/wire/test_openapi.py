@@ -1,0 +1,184 @@
+"""/openapi.json: a valid document in which each model is an operation with its real fields and true examples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import joblib
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+from flask import Flask
+from openapi_spec_validator import validate
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from app.runtime.proving import same
+from tests.wire.conftest import MODELS, MakeApp
+from tests.wire.exchange import check, get, post
+
+NAMES = ["diabetes", "digits", "iris-two", "penguins"]
+
+
+@pytest.fixture(scope="module")
+def document(app: Flask) -> dict[str, Any]:
+    answer = get(app, "/openapi.json")
+    check(answer)
+    found: dict[str, Any] = answer.document
+    return found
+
+
+def body_of(document: dict[str, Any], path: str) -> dict[str, Any]:
+    found: dict[str, Any] = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    return found
+
+
+def accepts(document: dict[str, Any], name: str, instance: object) -> bool:
+    """Whether the schema of one record of a model allows this."""
+    schema = {**record_schema(document, name), "components": document["components"]}
+    return bool(jsonschema.Draft202012Validator(schema).is_valid(instance))
+
+
+def record_schema(document: dict[str, Any], name: str) -> dict[str, Any]:
+    """The schema of one record of a model."""
+    found: dict[str, Any] = follow(document, body_of(document, f"/models/{name}/predict")["schema"]["anyOf"][0])
+    return found
+
+
+def follow(document: dict[str, Any], schema: dict[str, Any]) -> Any:
+    if "$ref" not in schema:
+        return schema
+    found: Any = document
+    for step in schema["$ref"].removeprefix("#/").split("/"):
+        found = found[step]
+    return found
+
+
+def test_it_is_valid_openapi(document: dict[str, Any]) -> None:
+    validate(document)
+    assert document["openapi"].startswith("3.1")
+
+
+def test_each_model_is_an_operation(document: dict[str, Any]) -> None:
+    operations = [document["paths"][f"/models/{name}/predict"]["post"] for name in NAMES]
+    assert [operation["summary"] for operation in operations] == [f"Predict with {name}" for name in NAMES]
+    ids = [operation["operationId"] for operation in operations]
+    assert len(set(ids)) == len(ids)
+    for operation in operations:
+        assert {"200", "400", "404", "406", "413", "415", "422", "503"} <= set(operation["responses"])
+
+
+def test_every_path_that_is_served_is_there(document: dict[str, Any]) -> None:
+    assert set(document["paths"]) == {
+        *(f"/models/{name}/predict" for name in NAMES),
+        "/predict",
+        "/models/{model}/predict",
+        "/models/{model}/versions/{version}/predict",
+        "/models",
+        "/models/{model}",
+        "/models/{model}/versions/{version}",
+        "/livez",
+        "/readyz",
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_fields_are_the_real_ones(document: dict[str, Any], manifests: dict[str, Any], name: str) -> None:
+    schema, inputs = record_schema(document, name), manifests[name]["signature"]["inputs"]
+    assert list(schema["properties"]) == [each["name"] for each in inputs]
+    assert sorted(schema["required"]) == sorted(each["name"] for each in inputs)
+    assert schema["additionalProperties"] is False
+    for each in inputs:
+        field = schema["properties"][each["name"]]
+        assert ("null" in field["type"]) is each["nullable"]
+        assert field["example"] == each["example"]
+        if each["minimum"] is not None:
+            assert f"seen in training: {each['minimum']:g} to {each['maximum']:g}" in field["description"]
+
+
+def test_types_categories_and_nulls(document: dict[str, Any]) -> None:
+    fields = record_schema(document, "penguins")["properties"]
+    assert set(fields["year"]["type"]) == {"integer", "null"}
+    assert set(fields["bill_length_mm"]["type"]) == {"number", "null"}
+    assert set(fields["island"]["type"]) == {"string", "null"}
+    assert [each for each in fields["island"]["enum"] if each is not None] == ["Biscoe", "Dream", "Torgersen"]
+    assert record_schema(document, "iris-two")["properties"]["feature1"]["type"] == "number"
+
+
+@pytest.mark.parametrize("changed", ["island", "sex", "year", "bill_length_mm"])
+@pytest.mark.parametrize("value", [None, "Mars", "Dream", "male", 2008, 2008.5, True, [], 41.1])
+def test_the_schema_allows_what_the_server_accepts(
+    app: Flask, document: dict[str, Any], manifests: dict[str, Any], changed: str, value: object
+) -> None:
+    record = manifests["penguins"]["examples"][0]["instance"] | {changed: value}
+    status = post(app, "/predict", json.dumps(record)).status
+    assert (status == 200) is accepts(document, "penguins", record)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_schema_refuses_what_lacks_or_adds_a_field(
+    document: dict[str, Any], manifests: dict[str, Any], name: str
+) -> None:
+    record = manifests[name]["examples"][0]["instance"]
+    assert accepts(document, name, record)
+    assert not accepts(document, name, record | {"another": 1})
+    assert not accepts(document, name, dict(list(record.items())[1:]))
+
+
+@pytest.mark.parametrize("path", ["/predict", *(f"/models/{name}/predict" for name in NAMES)])
+def test_every_example_is_true(app: Flask, document: dict[str, Any], manifests: dict[str, Any], path: str) -> None:
+    name = path.split("/")[2] if path != "/predict" else "penguins"
+    recorded = manifests[name]["examples"]
+    body = body_of(document, path)
+    whole = {**body["schema"], "components": document["components"]}
+    assert set(body["examples"]) == {"record", "records", "rows"}
+    for example in body["examples"].values():
+        jsonschema.Draft202012Validator(whole).validate(example["value"])
+        answer = post(app, path, json.dumps(example["value"]))
+        assert answer.status == 200, answer.content
+        got = answer.document
+        for output in recorded[0]["outputs"]:
+            assert same([each["outputs"][output] for each in recorded[: len(got[output])]], got[output])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_estimator_itself_gives_what_the_first_example_shows(document: dict[str, Any], name: str) -> None:
+    """From the file that a data scientist handed over to the document, without the server in between."""
+    estimator = joblib.load(MODELS / name / "1" / "model.joblib")
+    record = body_of(document, f"/models/{name}/predict")["examples"]["record"]["value"]
+    named = hasattr(estimator, "feature_names_in_")
+    frame = pd.DataFrame([record]) if named else np.array([list(record.values())])
+    manifest = json.loads((MODELS / name / "1" / "manifest.json").read_text("utf-8"))
+    assert estimator.predict(frame).tolist() == [pytest.approx(manifest["examples"][0]["outputs"]["prediction"])]
+
+
+@pytest.mark.parametrize(
+    "name", ["Prediction", "Problem", "Error", "PaginationMetadata", "a.b-c_d", "predict", "livez"]
+)
+def test_a_model_may_be_called_like_something_else(served: MakeApp, name: str) -> None:
+    app = served(LogisticRegression().fit(np.array([[0.0, 1.0], [1.0, 0.0]]), [0, 1]), name)
+    document = get(app, "/openapi.json").document
+    validate(document)
+    body = body_of(document, f"/models/{name}/predict")
+    schema = {**body["schema"], "components": document["components"]}
+    assert jsonschema.Draft202012Validator(schema).is_valid({"feature1": 1.0, "feature2": 2.0})
+    assert not jsonschema.Draft202012Validator(schema).is_valid({"model": "x", "version": 1})
+    answered = document["paths"][f"/models/{name}/predict"]["post"]["responses"]["200"]
+    assert "prediction" in json.dumps(follow(document, answered["content"]["application/json"]["schema"]))
+
+
+def test_awkward_names_and_categories(served: MakeApp, tmp_path: Path) -> None:
+    sample = tmp_path / "sample.csv"
+    rows = pd.DataFrame({"größe / m": [1.5, 2.5, 1.0, 2.0], "a~b": ["x", "y", "x", "y"], "input_0": [1, 2, 3, 4]})
+    rows.to_csv(sample, index=False)
+    encoder = OneHotEncoder(handle_unknown="error")
+    app = served(make_pipeline(encoder, LogisticRegression()).fit(rows, [0, 1, 0, 1]), sample=str(sample))
+    document = get(app, "/openapi.json").document
+    validate(document)
+    assert list(record_schema(document, "model")["properties"]) == list(rows.columns)
+    for example in body_of(document, "/models/model/predict")["examples"].values():
+        assert post(app, "/models/model/predict", json.dumps(example["value"])).status == 200

@@ -1,0 +1,68 @@
+"""Requests as files of bytes, each with the answer that it must get beside it.
+
+`NAME.http` is the request as a client sends it; where it names no length, the driver adds a Content-Length. `NAME.json`
+is what the answer must be: its status, headers, and body; a valid request's body whole, a problem's as far as written.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from app.runtime.proving import same
+from tests.wire.exchange import check, send
+
+CORPUS = Path(__file__).parent / "corpus" / "predict"
+VALID, INVALID = (sorted(path.stem for path in (CORPUS / kind).glob("*.http")) for kind in ("valid", "invalid"))
+
+
+def test_every_request_has_its_answer_beside_it() -> None:
+    for kind, names in (("valid", VALID), ("invalid", INVALID)):
+        assert names
+        assert sorted(path.stem for path in (CORPUS / kind).glob("*.json")) == names
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+@pytest.mark.parametrize("name", VALID)
+def test_valid(app: Flask, name: str) -> None:
+    answer, expected = exchange(app, "valid", name)
+    assert answer.status == expected["status"] == 200, answer.content
+    check(answer)
+    assert list(answer.document) == list(expected["body"])
+    assert same(list(expected["body"].values()), list(answer.document.values())), answer.document
+    assert [part.split(";")[0] for part in answer.headers["Server-Timing"].split(", ")] == [
+        "parse",
+        "validate",
+        "queue",
+        "run",
+        "encode",
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid(app: Flask, name: str) -> None:
+    answer, expected = exchange(app, "invalid", name)
+    assert answer.status == expected["status"], answer.content
+    check(answer)
+    assert as_far_as(expected["body"], answer.document) == expected["body"]
+    for header, listed in expected.get("headers", {}).items():
+        assert sorted(answer.headers[header].split(", ")) == listed.split(", ")
+
+
+def exchange(app: Flask, kind: str, name: str) -> tuple[Any, Any]:
+    expected = json.loads((CORPUS / kind / f"{name}.json").read_text("utf-8"))
+    return send(app, (CORPUS / kind / f"{name}.http").read_bytes()), expected
+
+
+def as_far_as(written: Any, got: Any) -> Any:
+    """`got` without the members of objects that `written` does not speak of."""
+    if isinstance(written, dict) and isinstance(got, dict):
+        return {key: as_far_as(written[key], value) for key, value in got.items() if key in written}
+    if isinstance(written, list) and isinstance(got, list) and len(written) == len(got):
+        return [as_far_as(*pair) for pair in zip(written, got, strict=True)]
+    return got
