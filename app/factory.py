@@ -34,7 +34,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         return Validator(signature, settings.max_instances)
 
     pack_stray = cli.stray_packer(repository, settings) if settings.development else None
-    registry = Registry(repository, LOADERS, validator_for, settings.default_model, pack_stray)
+    registry = Registry(
+        repository, LOADERS, validator_for, settings.default_model, pack_stray, settings.runtime == "auto"
+    )
     service, catalogue = PredictService(registry), Catalogue(registry)
 
     app = Flask("app", static_folder=None)

@@ -8,6 +8,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from app.errors import RetortError
+from app.runtime.environment import ONE_THREAD
 from app.settings import Settings
 from app.telemetry import configure_logging
 
@@ -16,6 +17,9 @@ try:
 except RetortError as error:
     raise SystemExit(f"retort: {error.detail}") from None
 configure_logging(_settings.log_level, readable=_settings.development)
+
+for _name, _value in ONE_THREAD.items():
+    os.environ.setdefault(_name, _value)
 
 bind = _settings.bind
 workers = _settings.web_concurrency

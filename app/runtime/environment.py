@@ -9,6 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "joblib", "skops")
 
 
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""One thread for each pool of OpenMP and BLAS, read when the library is loaded: workers and request threads are what
+shares the cores out, and pools that spin on the same cores make each other a hundred times slower."""
+
+
 def environment() -> dict[str, str]:
     """Python's version and that of each library in `LIBRARIES` that is installed."""
     found = {"python": platform.python_version()}

@@ -27,8 +27,8 @@ def same(recorded: Any, got: Any) -> bool:
     """Whether two JSON values are equal: floats within 1e-9 relative or 1e-12 absolute, everything else exactly."""
     if isinstance(recorded, list) and isinstance(got, list):
         return len(recorded) == len(got) and all(map(same, recorded, got))
-    numbers = isinstance(recorded, int | float) and isinstance(got, int | float)
-    if numbers and (isinstance(recorded, float) or isinstance(got, float)):
+    types = {type(recorded), type(got)}
+    if float in types and types <= {int, float}:
         return math.isclose(recorded, got, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE)
     return type(recorded) is type(got) and bool(recorded == got)
 
@@ -42,20 +42,21 @@ def prove(servable: Servable, validator: Validates, manifest: Manifest) -> None:
     """
     if not manifest.examples:
         return
-    names = tuple(manifest.examples[0].outputs)
+    names = tuple(dict.fromkeys(name for example in manifest.examples for name in example.outputs))
     try:
-        batch = validator.validate([example.instance for example in manifest.examples])
-        outputs = servable.run(batch, names)
+        # One by one: how many instances a request may have does not matter here.
+        batch = Batch.joined([validator.validate([example.instance]) for example in manifest.examples])
+        outputs = {name: json_values(array) for name, array in servable.run(batch, names).items()}
     except RetortError as error:
         raise LoadingFailed(f"its recorded examples are not accepted: {error.detail}") from None
     except Exception as error:  # around run: whatever a model may raise
         why = differences(manifest.environment)
         raise LoadingFailed(f"it fails on its recorded examples ({type(error).__name__}: {error}); {why}") from error
     for name in names:
-        got = json_values(outputs[name])
+        got = outputs[name] if isinstance(outputs.get(name), list) else []
         for position, example in enumerate(manifest.examples):
-            if position >= len(got) or not same(example.outputs[name], got[position]):
-                now = got[position] if position < len(got) else "nothing"
+            now = got[position] if position < len(got) else "nothing"
+            if name in example.outputs and not same(example.outputs[name], now):
                 raise LoadingFailed(
                     f"its {name} of recorded example {position} was {_short(example.outputs[name])}, is {_short(now)}; "
                     + differences(manifest.environment)

@@ -15,7 +15,7 @@ from app.runtime import policy
 from app.runtime.loaders import Loader
 from app.runtime.policy import MOVES, State
 from app.runtime.proving import Validates, prove
-from app.runtime.servable import ArtifactServable, Servable
+from app.runtime.servable import Servable
 from app.signature import Signature
 from app.storage.manifest import Manifest
 from app.storage.repository import Pointers, Repository
@@ -39,6 +39,8 @@ class Entry:
     manifest: Manifest | None = None
     servable: Servable | None = None
     validator: Validates | None = None
+    runtime: str = "artifact"
+    packed: bool = True
 
     def moved(self, state: State, reason: str | None = None) -> Entry:
         """The entry in its next state; what cannot serve keeps nothing in memory."""
@@ -84,12 +86,14 @@ class Registry:
         validator_for: ValidatorFor,
         default_model: str = "",
         pack_stray: PackStray | None = None,
+        graphs: bool = True,
     ) -> None:
         self._repository = repository
         self._loaders = loaders
         self._validator_for = validator_for
         self._wanted_default = default_model
         self._pack_stray = pack_stray
+        self._graphs = graphs
         self._lock = threading.RLock()
         self._entries: dict[str, dict[int, Entry]] = {}
         self._current: dict[str | None, Lease] = {}
@@ -107,7 +111,9 @@ class Registry:
             for model in self._repository.models():
                 self._entries[model] = {v: self._load_version(model, v) for v in self._repository.versions(model)}
             for refusal in filter(None, refusals):
-                self._entries.setdefault(refusal.model, {})[refusal.version] = refusal
+                versions = self._entries.setdefault(refusal.model, {})
+                number = max(versions, default=0) + 1
+                versions[number] = replace(refusal, version=number)
             self._loaded = True
 
     def prove(self) -> None:
@@ -121,7 +127,7 @@ class Registry:
                     if entry.state is State.LOADED:
                         versions[version] = self._proven(entry)
                 self._publish(model, versions)
-            default = self.default()
+            default = self._default()
             if default in self._current:
                 self._current[None] = self._current[default]
             self._proven_in_pid = os.getpid()
@@ -149,7 +155,7 @@ class Registry:
             ModelNotFound, VersionNotFound: naming those there are.
         """
         self.prove()
-        name = self.default() if model is None else model
+        name = self._default() if model is None else model
         if name is None or name not in self._entries:
             raise ModelNotFound(model or self._wanted_default or None, sorted(self._entries))
         versions = self._entries[name]
@@ -173,20 +179,25 @@ class Registry:
 
     def default(self) -> str | None:
         """The name of the model behind `/predict`, if there is one."""
-        return policy.default_model(self._wanted_default, self._pointers.default, sorted(self._entries))
+        self.prove()
+        return self._default()
+
+    def _default(self) -> str | None:
+        packed = [name for name, versions in self._entries.items() if any(e.packed for e in versions.values())]
+        return policy.default_model(self._wanted_default, self._pointers.default, packed)
 
     def _refusal(self, path: Path, name: str) -> Entry | None:
         """Packs a stray artifact where that is wanted; else, or if that fails, the entry that says why."""
-        version = max(self._repository.versions(name), default=0) + 1
-        refused = Entry(name, version, State.FOUND)
+        refused = Entry(name, 0, State.FOUND, packed=False)
         if self._pack_stray is None:
+            place = self._repository.shown(path)
             return refused.moved(
-                State.FAILED, f"{path} is not packed; to pack it: flask models add {path} --name {name}"
+                State.FAILED, f"{place} is not packed; to pack it: flask models add {place} --name {name}"
             )
         try:
             self._pack_stray(path, name)
         except RetortError as error:
-            return refused.moved(State.FAILED, f"{path} could not be packed: {error.detail}")
+            return refused.moved(State.FAILED, f"{self._repository.shown(path)} could not be packed: {error.detail}")
         return None
 
     def _load_version(self, model: str, version: int) -> Entry:
@@ -197,12 +208,15 @@ class Registry:
             folder = self._repository.folder(model, version)
             verify_files(folder, manifest)
             entry = entry.moved(State.VERIFIED)
-            if manifest.format not in self._loaders:
-                return entry.moved(State.FAILED, f"no loader for the format {manifest.format!r}")
-            with open_verified(folder, manifest.artifact, manifest.files[manifest.artifact]) as stream:
-                estimator = self._loaders[manifest.format](stream)
-            servable = ArtifactServable(estimator, manifest.signature)
-            entry = replace(entry, servable=servable, validator=self._validator_for(manifest.signature))
+            graph = manifest.graph if self._graphs else None
+            file, format_ = (manifest.artifact, manifest.format) if graph is None else (graph, "onnx")
+            if format_ not in self._loaders:
+                return entry.moved(State.FAILED, f"no loader for the format {format_!r}")
+            with open_verified(folder, file, manifest.files[file]) as stream:
+                servable = self._loaders[format_](stream, manifest.signature)
+            validator = self._validator_for(manifest.signature)
+            runtime = "artifact" if graph is None else "graph"
+            entry = replace(entry, servable=servable, runtime=runtime, validator=validator)
             return entry.moved(State.LOADED)
         except RetortError as error:
             return entry.moved(State.FAILED, error.detail)

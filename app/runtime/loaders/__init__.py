@@ -1,13 +1,19 @@
-"""One loader for each format of artifact: a verified file in, an estimator out. To add one, name it in `LOADERS`."""
+"""One loader for each format: a verified file in, a servable out. To add one, name it in `LOADERS`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from app.runtime.loaders import joblib, skops
+from app.runtime.loaders import joblib, onnx, skops
+from app.runtime.servable import Servable
+from app.signature import Signature
 
-Loader = Callable[[BinaryIO], Any]
+Loader = Callable[[BinaryIO, Signature], Servable]
 
-LOADERS: dict[str, Loader] = {"joblib": joblib.load, "skops": skops.load}
+LOADERS: dict[str, Loader] = {"joblib": joblib.load, "skops": skops.load, "onnx": onnx.load}
+
+READERS: dict[str, Callable[[BinaryIO], Any]] = {"joblib": joblib.read, "skops": skops.read}
+"""The formats that hold an estimator, which packing needs."""
+
 FORMAT_OF_SUFFIX = {".joblib": "joblib", ".pkl": "joblib", ".pickle": "joblib", ".skops": "skops"}

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import re
 import warnings
+from importlib.util import find_spec
 from typing import Any, BinaryIO
 
 from app.errors import LoadingFailed
+from app.runtime.servable import ArtifactServable, Servable
+from app.signature import Signature
 
 
-def load(stream: BinaryIO) -> Any:
+def load(stream: BinaryIO, signature: Signature) -> Servable:
+    """The servable of the estimator in the file.
+
+    Raises:
+        LoadingFailed: as `read`.
+    """
+    return ArtifactServable(read(stream), signature)
+
+
+def read(stream: BinaryIO) -> Any:
     """The object in the file; the stream is read to its end and left open.
 
     Raises:
@@ -27,7 +39,7 @@ def load(stream: BinaryIO) -> Any:
             warnings.simplefilter("ignore")
             return joblib.load(stream)
     except ModuleNotFoundError as error:
-        raise LoadingFailed(f"it needs {_library(error.name)}, which is not installed") from error
+        raise LoadingFailed(_missing_module(error.name or "a module")) from error
     except AttributeError as error:
         raise LoadingFailed(_missing_name(str(error))) from error
     except (KeyboardInterrupt, GeneratorExit):
@@ -36,13 +48,18 @@ def load(stream: BinaryIO) -> Any:
         raise LoadingFailed(f"it is not a readable joblib or pickle file ({type(error).__name__}: {error})") from error
 
 
-def _library(module: str | None) -> str:
-    top = (module or "a module").partition(".")[0]
-    return {"sklearn": "scikit-learn", "PIL": "pillow"}.get(top, top)
+def _missing_module(module: str) -> str:
+    top = module.partition(".")[0]
+    library = {"sklearn": "scikit-learn", "PIL": "pillow"}.get(top, top)
+    if top != module and find_spec(top) is not None:
+        return f"it needs the module {module}, which the installed {library} does not have"
+    return f"it needs {library}, which is not installed"
 
 
 def _missing_name(message: str) -> str:
-    main = re.search(r"Can't get attribute '(\w+)' on <module '(__main__|__mp_main__)'", message)
+    # How Python says it depends on the pickle's protocol, and on whether the process was started with -m.
+    main = re.search(r"attribute '([\w.]+)' on <module '(?:[\w.]+\.)?__(?:mp_)?main__'", message)
+    main = main or re.search(r"module '__(?:mp_)?main__' has no attribute '([\w.]+)'", message)
     if main:
         return (
             f"it uses {main[1]!r}, which was defined in a notebook or script: move it into a module that can be "

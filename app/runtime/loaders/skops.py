@@ -5,9 +5,20 @@ from __future__ import annotations
 from typing import Any, BinaryIO
 
 from app.errors import LoadingFailed
+from app.runtime.servable import ArtifactServable, Servable
+from app.signature import Signature
 
 
-def load(stream: BinaryIO) -> Any:
+def load(stream: BinaryIO, signature: Signature) -> Servable:
+    """The servable of the estimator in the file.
+
+    Raises:
+        LoadingFailed: as `read`.
+    """
+    return ArtifactServable(read(stream), signature)
+
+
+def read(stream: BinaryIO) -> Any:
     """The object in the file; the stream is read to its end and left open.
 
     Raises:

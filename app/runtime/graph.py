@@ -1,0 +1,93 @@
+"""The graph as a servable: ONNX Runtime, one thread, no spinning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from app.errors import LoadingFailed
+from app.signature import Input, Signature
+from app.signature.batch import Batch, Column, Outputs
+
+FEATURES = "features"
+"""The one input of a graph whose many inputs are all numbers, shape (rows, inputs)."""
+
+MAX_NAMED_INPUTS = 16
+MISSING_TEXT = "\x00\x00missing"
+"""Stands for a missing value in a column of strings: a graph's strings cannot be null."""
+
+
+def element_type(spec: Input) -> str:
+    """The element type of an input in the graph; a number that may be missing is a float64, whatever it was."""
+    if spec.kind in ("number", "unused"):
+        return "float64"
+    if spec.kind == "text" or (spec.kind == "category" and any(isinstance(c, str) for c in spec.categories or ())):
+        return "string"
+    return "float64" if spec.nullable or spec.dtype.startswith("float") else "int64"
+
+
+def session_of(model: bytes | BinaryIO) -> ort.InferenceSession:
+    """A session for a model's bytes or its open file: single-threaded, since threads are the server's to count.
+
+    Raises:
+        LoadingFailed: ONNX Runtime does not take the model.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    if not isinstance(model, bytes):
+        # Where weights lie beside a graph that is read from memory, this is the folder that they may be read from.
+        folder = str(Path(model.name).parent)
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        model = model.read()
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's own exceptions have no common root but this
+        raise LoadingFailed(f"ONNX Runtime does not take the graph ({error})") from error
+
+
+class GraphServable:
+    """The graph of a model. Thread-safe: a session may be run by many threads at once."""
+
+    def __init__(self, session: ort.InferenceSession, signature: Signature) -> None:
+        self._session = session
+        self._names = [output.name for output in session.get_outputs()]
+        self._matrix = [graph_input.name for graph_input in session.get_inputs()] == [FEATURES]
+        self._feeds = [(spec.name, element_type(spec)) for spec in signature.inputs]
+
+    def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
+        """The asked-for outputs, arrays of shape (rows,) or (rows, columns), as the estimator's methods give them."""
+        feed = {FEATURES: batch.matrix()} if self._matrix else self._columns(batch)
+        wanted = [name for output in outputs for name in self._parts(output)]
+        values = dict(zip(wanted, self._session.run(wanted, feed), strict=True))
+        return {output: _joined([values[name] for name in self._parts(output)]) for output in outputs}
+
+    def _parts(self, output: str) -> list[str]:
+        """The graph's outputs that make up one of ours: a model of many targets has `probabilities_0` and so on."""
+        return [output] if output in self._names else [name for name in self._names if name.startswith(f"{output}_")]
+
+    def _columns(self, batch: Batch) -> dict[str, Column]:
+        return {name: _fed(batch.columns[name], type_) for name, type_ in self._feeds}
+
+
+def _fed(column: Column, type_: str) -> NDArray[Any]:
+    if type_ != "string":
+        return column.astype(type_, copy=False).reshape(-1, 1)
+    texts = np.empty((len(column), 1), dtype=object)
+    texts[:, 0] = [value if isinstance(value, str) else MISSING_TEXT for value in column]
+    return texts
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    if len(parts) == 1:
+        return parts[0]
+    joined = np.empty(len(parts[0]), dtype=object)
+    joined[:] = [[part[row].tolist() for part in parts] for row in range(len(parts[0]))]
+    return joined

@@ -1,0 +1,112 @@
+"""Small estimators with fitted-looking manners, and a loader that makes them from a word instead of a pickle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from app.errors import LoadingFailed
+from app.runtime.environment import environment
+from app.runtime.registry import PackStray, Registry
+from app.runtime.servable import ArtifactServable, Servable
+from app.signature import Input, Layout, Signature
+from app.signature.schema import Validator
+from app.storage.manifest import Example, Manifest
+from app.storage.repository import Repository
+from tests.storage import versions
+
+SIGNATURE = Signature((Input("x", "number", "float64"),), ("prediction",), ("prediction",), Layout.MATRIX)
+DOUBLED = (Example({"x": 1.5}, {"prediction": 3.0}), Example({"x": -2.0}, {"prediction": -4.0}))
+
+
+class Doubles:
+    """Predicts twice the first column; notes how many rows each run had."""
+
+    def __init__(self) -> None:
+        self.runs: list[int] = []
+
+    def predict(self, features: Any) -> Any:
+        self.runs.append(len(features))
+        return np.asarray(features)[:, 0] * 2
+
+
+class Triples(Doubles):
+    """What `Doubles` became in another release of its library."""
+
+    def predict(self, features: Any) -> Any:
+        return super().predict(features) * 1.5
+
+
+class Raises(Doubles):
+    """Fails on every row."""
+
+    def predict(self, features: Any) -> Any:
+        super().predict(features)
+        raise ValueError("this is not for clients")
+
+
+ESTIMATORS: dict[bytes, type[Doubles]] = {b"doubles": Doubles, b"triples": Triples, b"raises": Raises}
+
+
+class WordLoader:
+    """Makes the estimator that the artifact names; keeps those it made."""
+
+    def __init__(self) -> None:
+        self.made: list[Doubles] = []
+
+    def __call__(self, stream: BinaryIO, signature: Signature) -> Servable:
+        word = stream.read()
+        if word not in ESTIMATORS:
+            raise LoadingFailed(f"there is no estimator {word.decode()}")
+        self.made.append(ESTIMATORS[word]())
+        return ArtifactServable(self.made[-1], signature)
+
+    @property
+    def runs(self) -> list[int]:
+        return [rows for estimator in self.made for rows in estimator.runs]
+
+
+def add(repository: Repository, model: str = "flowers", content: bytes = b"doubles", **facts: Any) -> Manifest:
+    """The next version of a model that doubles (or says it does)."""
+    usual = {"signature": SIGNATURE, "examples": DOUBLED, "environment": environment()}
+    return versions.publish(repository, model, content, **{**usual, **facts})
+
+
+def registry(
+    repository: Repository,
+    loader: WordLoader | None = None,
+    default_model: str = "",
+    pack_stray: PackStray | None = None,
+) -> Registry:
+    """A registry of a repository whose artifacts are words."""
+    loaders = {"joblib": loader or WordLoader()}
+    return Registry(repository, loaders, lambda sig: Validator(sig, 1000), default_model, pack_stray)
+
+
+class Packer:
+    """Packs strays as models that double; refuses those in `refused` with a sentence."""
+
+    def __init__(self, repository: Repository, refusal: Exception | None = None) -> None:
+        self.repository = repository
+        self.refusal = refusal
+        self.asked: list[tuple[Path, str]] = []
+
+    def __call__(self, path: Path, name: str) -> None:
+        self.asked.append((path, name))
+        if self.refusal is not None:
+            raise self.refusal
+        add(self.repository, name, path.read_bytes())
+
+
+def with_libraries(**changes: str) -> dict[str, str]:
+    """This environment with other versions."""
+    return {**environment(), **{name.replace("_", "-"): version for name, version in changes.items()}}
+
+
+def manifest_of(*examples: Example, **facts: Any) -> Manifest:
+    """A manifest with these recorded examples."""
+    usual = {"signature": SIGNATURE, "examples": examples, "environment": environment()}
+    return replace(versions.MANIFEST, **{**usual, **facts})

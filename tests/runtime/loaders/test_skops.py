@@ -1,0 +1,58 @@
+"""skops files: only types that are known to be harmless are built."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import skops.io
+from sklearn.linear_model import LinearRegression
+
+from app.errors import LoadingFailed
+from app.runtime.loaders.skops import load, read
+from app.signature.batch import Batch
+from tests.runtime.estimators import SIGNATURE, Doubles
+
+MODEL = LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0])
+
+
+def refusal(content: bytes) -> str:
+    with pytest.raises(LoadingFailed) as caught:
+        read(io.BytesIO(content))
+    return caught.value.detail
+
+
+def test_a_model_of_trusted_types_is_read() -> None:
+    stream = io.BytesIO(skops.io.dumps(MODEL))
+    assert read(stream).predict([[2.0]]).tolist() == MODEL.predict([[2.0]]).tolist()
+    assert not stream.closed
+
+
+def test_what_is_loaded_answers_batches() -> None:
+    outputs = load(io.BytesIO(skops.io.dumps(MODEL)), SIGNATURE).run(Batch({"x": np.array([2.0])}, 1), ["prediction"])
+    assert outputs["prediction"].tolist() == MODEL.predict([[2.0]]).tolist()
+
+
+def test_types_that_are_not_trusted_are_named() -> None:
+    assert refusal(skops.io.dumps(Doubles())) == (
+        "it holds types that are not trusted: tests.runtime.estimators.Doubles"
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello", pickle.dumps(MODEL), skops.io.dumps(MODEL)[:-30]],
+    ids=["empty", "text", "pickle", "truncated"],
+)
+def test_what_is_not_a_skops_file(content: bytes) -> None:
+    assert refusal(content).startswith("it is not a readable skops file (")
+
+
+def test_without_skops_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skops.io", None)
+    assert refusal(skops.io.dumps(MODEL)) == (
+        "it needs skops, which is not installed: pip install 'retort-serving[skops]'"
+    )

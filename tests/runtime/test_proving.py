@@ -1,0 +1,143 @@
+"""Recorded examples run again: equal predictions pass, anything else is a reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import LoadingFailed
+from app.runtime.proving import prove, same
+from app.runtime.servable import ArtifactServable
+from app.signature.batch import Batch
+from app.signature.schema import Validator
+from app.storage.manifest import Example
+from tests.runtime.estimators import DOUBLED, SIGNATURE, Doubles, Raises, Triples, manifest_of, with_libraries
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=6,
+)
+VALIDATOR = Validator(SIGNATURE, 100)
+
+
+class Gives:
+    """A servable that gives these outputs, whatever it is asked."""
+
+    def __init__(self, outputs: Mapping[str, Any]) -> None:
+        self.outputs = outputs
+
+    def run(self, batch: Batch, outputs: Sequence[str]) -> Any:
+        return self.outputs
+
+
+def refusal(servable: Any, *examples: Example, **facts: Any) -> str:
+    with pytest.raises(LoadingFailed) as caught:
+        prove(servable, VALIDATOR, manifest_of(*examples, **facts))
+    return caught.value.detail
+
+
+@given(JSON)
+def test_everything_is_the_same_as_itself(value: Any) -> None:
+    assert same(value, value)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "got", "equal"),
+    [
+        (1.0, 1.0 + 1e-10, True),
+        (1.0, 1.0 + 1e-8, False),
+        (1e300, 1e300 * (1 + 1e-10), True),
+        (0.0, 1e-13, True),
+        (0.0, 1e-11, False),
+        (0.0, -0.0, True),
+        (2.0, 2, True),
+        (2, 3, False),
+        (2**53, 2**53 + 1, False),
+        ("a", "a", True),
+        ("a", "b", False),
+        ("1", 1, False),
+        (None, None, True),
+        (None, 0.0, False),
+        (True, True, True),
+        (True, 1, False),
+        (False, 0.0, False),
+        ([1.0, "a"], [1.0 + 1e-12, "a"], True),
+        ([1.0], [1.0, 1.0], False),
+        ([[0.5]], [[0.4]], False),
+        ([1.0], 1.0, False),
+    ],
+)
+def test_same(recorded: Any, got: Any, equal: bool) -> None:
+    assert same(recorded, got) is equal
+    assert same(got, recorded) is equal
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
+def test_floats_are_the_same_within_the_contracts_tolerance(a: float, b: float) -> None:
+    near = math.isfinite(a - b) and abs(a - b) <= max(1e-9 * max(abs(a), abs(b)), 1e-12)
+    assert same(a, b) is (near or a == b)
+
+
+def test_a_model_that_gives_what_was_recorded_passes_in_one_run() -> None:
+    estimator = Doubles()
+    prove(ArtifactServable(estimator, SIGNATURE), VALIDATOR, manifest_of(*DOUBLED))
+    assert estimator.runs == [2]
+
+
+def test_without_examples_nothing_is_run() -> None:
+    prove(ArtifactServable(Raises(), SIGNATURE), VALIDATOR, manifest_of())
+
+
+def test_other_predictions_are_told_with_the_versions_that_differ() -> None:
+    said = refusal(ArtifactServable(Triples(), SIGNATURE), *DOUBLED, environment=with_libraries(scikit_learn="0.1"))
+    assert said.startswith(
+        "its prediction of recorded example 0 was 3.0, is 4.5; since packing, scikit-learn was 0.1, is "
+    )
+
+
+def test_other_predictions_by_the_same_libraries() -> None:
+    said = refusal(ArtifactServable(Triples(), SIGNATURE), *DOUBLED)
+    assert said.endswith("; the library versions are those of packing time")
+
+
+def test_a_model_that_raises() -> None:
+    said = refusal(ArtifactServable(Raises(), SIGNATURE), *DOUBLED, environment=with_libraries(numpy="1.0"))
+    assert said.startswith(
+        "it fails on its recorded examples (ValueError: this is not for clients); since packing, numpy was 1.0, is "
+    )
+
+
+def test_examples_that_the_signature_refuses() -> None:
+    said = refusal(ArtifactServable(Doubles(), SIGNATURE), Example({"x": "a"}, {"prediction": 1.0}))
+    assert said == "its recorded examples are not accepted: 1 value is not acceptable"
+
+
+def test_too_few_answers() -> None:
+    said = refusal(Gives({"prediction": np.array([3.0])}), *DOUBLED)
+    assert said.startswith("its prediction of recorded example 1 was -4.0, is nothing")
+
+
+def test_a_long_value_is_cut_in_the_sentence() -> None:
+    said = refusal(Gives({"prediction": np.array(["x" * 1000])}), Example({"x": 1.0}, {"prediction": "y" * 1000}))
+    assert len(said) < 400
+    assert "y" * 80 + "…, is " + "x" * 80 + "…;" in said
+
+
+@pytest.mark.parametrize("outputs", [{"prediction": np.array(3.0)}, {}], ids=["a scalar", "none at all"])
+def test_outputs_that_are_no_predictions(outputs: Any) -> None:
+    refusal(Gives(outputs), *DOUBLED)
+
+
+def test_examples_with_different_outputs() -> None:
+    refusal(
+        Gives({"prediction": np.array([3.0, -4.0])}),
+        DOUBLED[0],
+        Example({"x": -2.0}, {"predictions": -4.0}),
+    )

@@ -1,0 +1,91 @@
+"""The application as a whole: what making one does, and what it does not."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.errors import InvalidSettings
+from app.factory import create_app
+from app.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ROOT / "models"
+MOST_LINES = 60
+
+
+def test_it_reads_the_environment_where_it_is_given_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETORT_MODELS_DIR", str(MODELS))
+    monkeypatch.setenv("RETORT_DEFAULT_MODEL", "digits")
+    listed = create_app().test_client().get("/models").json["models"]
+    assert [model["name"] for model in listed if model["default"]] == ["digits"]
+
+
+def test_it_refuses_an_environment_that_it_cannot_use_and_names_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RETORT_MODEL_DIR": "x", "RETORT_TURBO": "1", "RETORT_THREADS": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidSettings) as refused:
+        create_app()
+    assert len(refused.value.problems) == 3
+    for part in ("RETORT_MODEL_DIR is not a setting (did you mean RETORT_MODELS_DIR?)", "RETORT_TURBO", "'0' must be"):
+        assert part in refused.value.detail
+
+
+def test_given_settings_are_all_that_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RETORT_TURBO", "1")
+    assert create_app(Settings(models_dir=tmp_path)).test_client().get("/models").json == {"models": []}
+
+
+def test_nothing_is_loaded_until_it_is_asked_for(tmp_path: Path) -> None:
+    app = create_app(Settings(models_dir=tmp_path / "models"))
+    (tmp_path / "models").symlink_to(MODELS)  # made after the application, and found by it
+    assert len(app.test_client().get("/models").json["models"]) == 4
+
+
+def test_two_applications_share_nothing(tmp_path: Path) -> None:
+    empty, full = (create_app(Settings(models_dir=folder)).test_client() for folder in (tmp_path, MODELS))
+    assert len(full.get("/models").json["models"]) == 4
+    assert empty.get("/models").json["models"] == []
+
+
+def test_being_alive_needs_no_model(tmp_path: Path) -> None:
+    broken = tmp_path / "models"
+    broken.mkdir()
+    (broken / "repository.json").write_text("{")
+    client = create_app(Settings(models_dir=broken)).test_client()
+    assert client.get("/livez").status_code == 200
+
+
+def test_importing_it_does_nothing() -> None:
+    """No thread, no model library, no look at the environment's settings: `RETORT_TURBO` refuses a start, no import."""
+    script = (
+        "import sys, threading, app.factory\n"
+        "assert threading.active_count() == 1\n"
+        "loaded = {'sklearn', 'joblib', 'pandas', 'app.packing'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={"RETORT_TURBO": "1"}, check=True)
+
+
+def test_a_server_in_production_never_imports_packing() -> None:
+    script = (
+        "import sys, pathlib\n"
+        "from app.factory import create_app\n"
+        "from app.settings import Settings\n"
+        "client = create_app(Settings(models_dir=pathlib.Path('models'))).test_client()\n"
+        "assert client.post('/models/iris-two/predict', json={'feature1': 5.1, 'feature2': 3.5}).status_code == 200\n"
+        "assert client.get('/openapi.json').status_code == 200\n"
+        "assert not [name for name in sys.modules if name.startswith('app.packing')]\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=ROOT, env={}, check=True)
+
+
+def test_the_factory_stays_small() -> None:
+    """The room where everything meets is starved (design: at most 60 lines)."""
+    text = (ROOT / "app" / "factory.py").read_text("utf-8")
+    assert len(text.splitlines()) <= MOST_LINES
+    assert sum(isinstance(node, ast.FunctionDef) for node in ast.parse(text).body) == 1
