@@ -4,7 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 
 # Programs that tests drive, each as program:package of Debian.
-PROGRAMS := chromium:chromium
+PROGRAMS := chromium:chromium curl:curl
 
 .DEFAULT_GOAL := help
 .PHONY: help serve install test unit format new-venv
@@ -31,10 +31,10 @@ test: .venv/testing ## set up, then run every check; ARGS="-k penguins" goes to 
 	.venv/bin/ruff check .
 	.venv/bin/mypy --strict app
 	.venv/bin/lint-imports
-	PATH="$(CURDIR)/.venv/bin:$$PATH" pytest $(ARGS)
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest $(ARGS)
 
 unit: .venv/testing ## only the tests that need no server, browser or database: seconds
-	PATH="$(CURDIR)/.venv/bin:$$PATH" pytest -m "not server and not browser and not database and not sweep" $(ARGS)
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest -m "not server and not browser and not database and not sweep" $(ARGS)
 
 format: .venv/testing ## format, and mend what can be mended
 	.venv/bin/ruff check --fix .

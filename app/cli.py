@@ -45,7 +45,10 @@ def stray_packer(repository: Repository, settings: Settings) -> Callable[[Path, 
         from app.packing import spawn  # a serving process in production never needs it
 
         log.warning("packing %s as model %s (RETORT_ENV=development)", path, name)
-        spawn.run(spawn.PackRequest(str(path), name, str(repository.root)), settings.packing_timeout_s)
+        spawn.run(
+            spawn.PackRequest(str(path), name, str(repository.root), graph_limit_bytes=settings.graph_limit_bytes),
+            settings.packing_timeout_s,
+        )
 
     return pack_stray
 
@@ -72,7 +75,8 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
     def add(artifact: Path, name: str, sample: Path | None, target: str | None, default: bool) -> None:
         from app.packing import spawn  # not needed by the other commands
 
-        request = spawn.PackRequest(str(artifact), name, str(repository.root), str(sample) if sample else None, target)
+        rows = str(sample) if sample else None
+        request = spawn.PackRequest(str(artifact), name, str(repository.root), rows, target, settings.graph_limit_bytes)
         result = spawn.run(request, settings.packing_timeout_s)
         if default:
             repository.set_default(name)

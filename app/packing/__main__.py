@@ -23,6 +23,8 @@ def main(verb: str, request: str, result_file: str) -> None:
             result = check(msgspec.json.decode(request, type=CheckRequest))
     except RetortError as error:
         result = Result(refused=error.detail)
+    except OSError as error:
+        result = Result(refused=f"{error.filename}: {error.strerror}" if error.filename else str(error))
     beside = Path(result_file + ".part")
     beside.write_bytes(msgspec.json.encode(result))
     beside.replace(result_file)

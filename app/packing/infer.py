@@ -25,6 +25,8 @@ MAX_GUESSED_CATEGORIES = 30
 MAX_SAMPLE_ROWS = 1000
 MAX_ROWS_TRIED_ALONE = 100
 MADE_UP_RECORDS = 3
+FLOAT64_NEARLY_MAX = 1.7e308
+LARGEST_TRIED = (1e300, 1e200, 1e150, 1e100, 1e38, 1e36, 1e30, 1e25, 1e20, 1e15)
 UNSEEN_TEXT = "\x00never seen"
 MADE_UP_TEXT = "some text"
 
@@ -52,6 +54,7 @@ def infer(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, list[R
             raise PackingRefused(f"the model fails on the sample's rows ({_said(error)})")
     draft = _with_nulls(estimator, draft, records[0])
     draft = _with_unseen(estimator, draft, records[0])
+    draft = _with_largest(estimator, draft, records[0])
     records = _accepted(estimator, draft, records)
     draft = _edited(draft, lambda spec: replace(spec, example=_example(records, spec.name)))
     return _with_outputs(estimator, draft, records), records
@@ -115,7 +118,7 @@ class _Seen:
             self.dtype = self.dtype.lower()  # pandas' nullable Int64 and Float64 are served as the NumPy ones
             if len(present):
                 self.minimum, self.maximum = float(present.min()), float(present.max())
-        elif set(map(type, present)) <= {str}:
+        elif set(map(type, present)) <= {str} and self.dtype in ("object", "str", "string"):
             values = sorted(present.unique().tolist())
             repeated = 0 < len(values) <= MAX_GUESSED_CATEGORIES and len(present) >= 2 * len(values)
             self.kind = "category" if repeated else "text"
@@ -240,6 +243,18 @@ def _with_unseen(estimator: Any, draft: Signature, record: Record) -> Signature:
     return _edited(
         draft, lambda s: replace(s, unseen="reject" if refuses(s) else "accept") if s.categories is not None else s
     )
+
+
+def _with_largest(estimator: Any, draft: Signature, record: Record) -> Signature:
+    """Marks how large a number may be, where the model fails on larger ones: trees compute in float32."""
+    numbers = [spec.name for spec in draft.inputs if spec.kind == "number" and spec.dtype == "float64"]
+    for largest in (FLOAT64_NEARLY_MAX, *LARGEST_TRIED):
+        tried = [record | dict.fromkeys(numbers, sign * largest) for sign in (1.0, -1.0)]
+        if all(attempt(estimator, draft, [row]) is None for row in tried):
+            if largest == FLOAT64_NEARLY_MAX:
+                return draft
+            return _edited(draft, lambda s: replace(s, largest=largest) if s.name in numbers else s)  # noqa: B023
+    return draft
 
 
 def _accepted(estimator: Any, signature: Signature, records: list[Record]) -> list[Record]:

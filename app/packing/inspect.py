@@ -58,7 +58,9 @@ def require_model(estimator: Any) -> None:
     """
     if isinstance(estimator, type):
         raise PackingRefused(f"it is the class {estimator.__name__}, not a fitted model")
-    if not any(callable(getattr(estimator, method, None)) for method in ("predict", "transform")):
+    # A DataFrame has a transform too, but no fit.
+    transforms = callable(getattr(estimator, "transform", None)) and hasattr(estimator, "fit")
+    if not callable(getattr(estimator, "predict", None)) and not transforms:
         if hasattr(estimator, "fit_predict"):
             detail = f"{type(estimator).__name__} labels the rows it was fitted on and has no predict for new rows"
             raise PackingRefused(detail)

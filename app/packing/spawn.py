@@ -16,17 +16,20 @@ from pathlib import Path
 import msgspec
 
 from app.errors import PackingRefused
+from app.runtime.environment import ONE_THREAD
+from app.storage.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)
 class PackRequest:
-    """Pack this artifact as a new version of the model `name`."""
+    """Pack this artifact as a new version of the model `name`; keep no graph larger than the limit."""
 
     artifact: str
     name: str
     models_dir: str
     sample: str | None = None
     target: str | None = None
+    graph_limit_bytes: int = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ def run(request: PackRequest | CheckRequest, timeout_s: float) -> Result:
     verb = "pack" if isinstance(request, PackRequest) else "check"
     with tempfile.TemporaryDirectory(prefix="retort-packing-") as folder:
         answer = Path(folder) / "result.json"
-        environ = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
+        environ = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | ONE_THREAD
         # Modules beside the user's notebook are found in the working folder, our own package wherever it is installed.
         home = str(Path(__file__).resolve().parents[2])
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, [home, str(Path.cwd()), environ.get("PYTHONPATH")]))
@@ -74,6 +77,7 @@ def run(request: PackRequest | CheckRequest, timeout_s: float) -> Result:
             raise PackingRefused(f"reading and running it took longer than {timeout_s:g} seconds") from None
         finally:
             _end(process)
+            Repository(Path(request.models_dir)).discard_staging(process.pid)
         if answer.exists():
             result = msgspec.json.decode(answer.read_bytes(), type=Result)
             if result.refused is not None:

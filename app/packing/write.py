@@ -12,10 +12,11 @@ import pandas as pd
 
 from app.errors import LoadingFailed, PackingRefused
 from app.packing import inspect, sample
+from app.packing.graph import GRAPH, derive_graph
 from app.packing.infer import MAX_SAMPLE_ROWS, Record, attempt, infer, records_of
 from app.packing.spawn import CheckRequest, PackRequest, Result
 from app.runtime.environment import environment
-from app.runtime.loaders import FORMAT_OF_SUFFIX, LOADERS
+from app.runtime.loaders import FORMAT_OF_SUFFIX, LOADERS, READERS
 from app.runtime.policy import State
 from app.runtime.proving import same
 from app.runtime.registry import Registry
@@ -56,6 +57,7 @@ def pack(request: PackRequest) -> Result:
     with repository.staging() as folder:
         name = f"model{artifact.suffix.lower()}"
         shutil.copyfile(artifact, folder / name)
+        proof = derive_graph(estimator, signature, records, folder, request.graph_limit_bytes)
         manifest = Manifest(
             model=request.name,
             version=0,  # given when it is published
@@ -64,11 +66,13 @@ def pack(request: PackRequest) -> Result:
             estimator=inspect.describe(estimator),
             format=FORMAT_OF_SUFFIX[artifact.suffix.lower()],
             artifact=name,
-            files={name: sha256_of(folder / name)},
+            files={path.name: sha256_of(path) for path in sorted(folder.iterdir())},
             signature=signature,
             examples=_examples(estimator, signature, chosen),
             examples_made_up=frame is None,
             environment=environment(),
+            graph=GRAPH if (folder / GRAPH).exists() else None,
+            proof=proof,
         )
         published = repository.publish(folder, manifest)
     return Result(version=published.version, remarks=tuple(_remarks(published)))
@@ -80,7 +84,7 @@ def read_artifact(path: Path) -> Any:
     Raises:
         PackingRefused: it is not there, is of no known format, or cannot be read.
     """
-    loader = LOADERS.get(FORMAT_OF_SUFFIX.get(path.suffix.lower(), ""))
+    loader = READERS.get(FORMAT_OF_SUFFIX.get(path.suffix.lower(), ""))
     if loader is None:
         raise PackingRefused(f"{path} must end in one of: {', '.join(FORMAT_OF_SUFFIX)}")
     try:
@@ -162,6 +166,17 @@ def _remarks(manifest: Manifest) -> list[str]:
             f"and {len(signature.inputs) - MAX_REMARKED_INPUTS} more inputs: flask models show {manifest.model}"
         )
     remarks.append(f"outputs: {', '.join(signature.outputs)}")
+    remarks.append(_graph_remark(manifest.proof))
     if manifest.examples_made_up:
         remarks.append("its examples are made up from what the estimator knows; --sample takes rows it was trained on")
     return remarks
+
+
+def _graph_remark(proof: dict[str, object]) -> str:
+    if not proof.get("proven"):
+        return f"served as the artifact: {proof.get('reason')}"
+    return (
+        f"served as a graph, equal to the artifact on {proof['rows']} rows "
+        f"(largest relative difference {proof['largest_difference']:.1e}); "
+        f"one row takes {proof['graph_us']} µs, the artifact {proof['artifact_us']} µs"
+    )

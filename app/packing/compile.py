@@ -1,0 +1,40 @@
+"""A fitted estimator as an ONNX graph whose inputs are those of its signature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+
+from app.packing.exporters import PREDICTORS, TRANSFORMERS
+from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor
+from app.runtime.graph import FEATURES, MAX_NAMED_INPUTS, element_type
+from app.signature import Signature
+
+
+def compile_graph(estimator: Any, signature: Signature) -> onnx.ModelProto:
+    """The graph, with the outputs that the signature has; its inputs are named and typed as the signature's.
+
+    A model of many inputs, all of them numbers, takes them as one matrix: feeding them one by one would cost more than
+    the model does.
+
+    Raises:
+        NotExportable: with the reason.
+    """
+    graph = Graph(TRANSFORMERS, PREDICTORS)
+    types = [element_type(spec) for spec in signature.inputs]
+    if len(types) > MAX_NAMED_INPUTS and "string" not in types:
+        features: Features = (graph.input(FEATURES, "float64", len(types)),)
+    else:
+        features = tuple(graph.input(s.name, t, 1) for s, t in zip(signature.inputs, types, strict=True))
+    outputs = _outputs(graph, estimator, features)
+    missing = [name for name in signature.outputs if name not in outputs and f"{name}_0" not in outputs]
+    if missing:
+        raise NotExportable(f"its exporter does not give {', '.join(missing)}")
+    return graph.model(outputs)
+
+
+def _outputs(graph: Graph, estimator: Any, features: Features) -> dict[str, Tensor]:
+    if hasattr(estimator, "predict"):
+        return graph.predict(estimator, features)
+    return {"prediction": graph.matrix(graph.transform(estimator, features))}

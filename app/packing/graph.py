@@ -1,0 +1,47 @@
+"""The graph of a version: compiled, written, loaded as serving would, and proven; or one sentence that says why not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from app.errors import LoadingFailed
+from app.packing.compile import compile_graph
+from app.packing.exporters.graph import NotExportable
+from app.packing.infer import Record
+from app.packing.prove import NotProven, prove
+from app.runtime.loaders import LOADERS
+from app.runtime.servable import ArtifactServable
+from app.signature import Signature
+
+GRAPH = "model.onnx"
+WEIGHTS = "model.onnx.data"
+MAX_ONE_FILE_BYTES = 1_900_000_000
+"""Beyond this the weights lie beside the graph: a protocol buffer ends at 2 GiB."""
+
+
+def derive_graph(
+    estimator: Any, signature: Signature, records: Sequence[Record], folder: Path, limit_bytes: int
+) -> dict[str, object]:
+    """Leaves a proven graph in the folder, or nothing; returns the proof or the reason, for the manifest."""
+    try:
+        model = compile_graph(estimator, signature)
+        size_bytes = model.ByteSize()
+        if size_bytes > limit_bytes:
+            raise NotExportable(
+                f"its graph of {size_bytes} bytes is larger than RETORT_GRAPH_LIMIT_BYTES={limit_bytes}"
+            )
+        outside = size_bytes > MAX_ONE_FILE_BYTES
+        onnx.save_model(model, str(folder / GRAPH), save_as_external_data=outside, location=WEIGHTS)
+        with (folder / GRAPH).open("rb") as stream:
+            graph = LOADERS["onnx"](stream, signature)
+        proof = prove(estimator, ArtifactServable(estimator, signature), graph, signature, records)
+    except (NotExportable, NotProven, LoadingFailed) as error:
+        for name in (GRAPH, WEIGHTS):
+            (folder / name).unlink(missing_ok=True)
+        return {"proven": False, "reason": " ".join(str(error).split())}
+    return {"proven": True, **dataclasses.asdict(proof)}

@@ -1,0 +1,163 @@
+"""Rows that try a graph where it might differ from its estimator: at the edges, between the values, and far outside.
+
+Every row is one that the signature accepts: what it refuses never reaches a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.packing import inspect
+from app.packing.infer import Record
+from app.signature import Input, Layout, Signature
+
+MIXED_ROWS = 1500
+MAX_THRESHOLDS = 4000
+LINES = 200
+BISECTIONS = 70
+TEXTS = (
+    "",
+    " ",
+    "a",
+    "some text, and some more",
+    "ÄÖÜ ß İstanbul",
+    "日本語 テキスト",
+    "don't stop 3.14 A_B x-y",
+    "\n\t",
+    "🙂",
+)
+INT64_LIMIT = 2**53
+
+
+class Pools:
+    """For each input the values worth trying, drawn from what was seen of it; a generator with a fixed seed draws."""
+
+    def __init__(self, signature: Signature, records: Sequence[Record]) -> None:
+        self.signature = signature
+        self.records = records
+        self.random = np.random.default_rng(0)
+        self.near = {spec.name: self._values(spec, far=False) for spec in signature.inputs}
+        self.far = {spec.name: self._values(spec, far=True) for spec in signature.inputs}
+
+    def mixed(self, rows: int, far: bool) -> list[Record]:
+        """Rows in which each input has a value of its own pool."""
+        pools = self.far if far else self.near
+        drawn = {name: self.random.integers(0, len(pool), rows) for name, pool in pools.items()}
+        return [{name: pools[name][drawn[name][row]] for name in pools} for row in range(rows)]
+
+    def one_by_one(self) -> Iterator[Record]:
+        """Seen rows in which one input has another value of its pool."""
+        for name, pool in self.far.items():
+            for position, value in enumerate(pool[:200]):
+                yield self.records[position % len(self.records)] | {name: value}
+
+    def crossed(self, rows: int) -> list[Record]:
+        """Rows whose values come from different seen rows."""
+        drawn = {name: self.random.integers(0, len(self.records), rows) for name in self.signature.names}
+        return [{n: self.records[drawn[n][row]][n] for n in self.signature.names} for row in range(rows)]
+
+    def _values(self, spec: Input, far: bool) -> list[Any]:
+        seen = list(dict.fromkeys(record[spec.name] for record in self.records))[:200]
+        values: list[Any] = [0.0]
+        if spec.kind in ("number", "integer"):
+            values = self._numbers(spec, [v for v in seen if v is not None], far)
+        elif spec.kind == "category":
+            unseen = list(TEXTS) if str in map(type, spec.categories or ()) else [-1.0, 0.5, 1e6]
+            values = [*(spec.categories or ()), *([] if spec.closed else unseen)]
+        elif spec.kind == "boolean":
+            values = [True, False]
+        elif spec.kind == "text":
+            values = [*(v for v in seen if v is not None), *TEXTS, *self._shuffled_words(seen)]
+        return [*values, None] if spec.nullable else values
+
+    def _numbers(self, spec: Input, seen: list[float], far: bool) -> list[float]:
+        low = min([*seen, *([] if spec.minimum is None else [spec.minimum])], default=-1.0)
+        high = max([*seen, *([] if spec.maximum is None else [spec.maximum])], default=1.0)
+        span = (high - low) or max(abs(high), 1.0)
+        values = [*seen, low, high, *self.random.uniform(low - 0.2 * span, high + 0.2 * span, 50).tolist()]
+        if far:
+            magnitudes = [1e-300, 1e-12, 1e-5, 1.0, 1e3, 1e7, 1e12]
+            values += [0.0, -0.0, low - span, high + span, low - 10 * span, high + 10 * span]
+            values += [sign * m for m in magnitudes for sign in (1.0, -1.0)]
+            values += [float(np.nextafter(v, to)) for v in (low, high) for to in (-np.inf, np.inf)]
+        if spec.kind == "integer":
+            limits = np.iinfo(spec.dtype)
+            least, most = max(limits.min, -INT64_LIMIT), min(limits.max, INT64_LIMIT)
+            return list(dict.fromkeys(int(min(max(round(v), least), most)) for v in values))
+        return [v for v in values if spec.largest is None or abs(v) <= spec.largest]
+
+    def _shuffled_words(self, seen: list[Any]) -> list[str]:
+        words = [word for text in seen if isinstance(text, str) for word in text.split()][:500]
+        return [" ".join(self.random.choice(words, 8)) for _ in range(50)] if words else []
+
+
+def thresholds(estimator: Any, pools: Pools) -> Iterator[Record]:
+    """Rows with one input at, and next to, a split threshold of a tree that sees the inputs themselves."""
+    signature = pools.signature
+    found: list[tuple[int, float]] = []
+    if signature.layout is not Layout.SEQUENCE:
+        found = inspect.thresholds_of(estimator, len(signature.inputs))
+    if len(found) > MAX_THRESHOLDS:
+        found = [found[i] for i in pools.random.choice(len(found), MAX_THRESHOLDS, replace=False)]
+    for turn, (position, threshold) in enumerate(found):
+        spec = signature.inputs[position]
+        if spec.kind == "number" and np.isfinite(threshold):
+            for value in (
+                threshold,
+                np.nextafter(threshold, -np.inf),
+                np.nextafter(threshold, np.inf),
+                float(np.nextafter(np.float32(threshold), np.float32(np.inf))),
+                float(np.nextafter(np.float32(threshold), np.float32(-np.inf))),
+            ):
+                yield pools.records[turn % len(pools.records)] | {spec.name: float(value)}
+
+
+def boundaries(answers: Callable[[list[Record]], NDArray[Any]], pools: Pools) -> list[Record]:
+    """Rows on both sides of a step of the model, one floating-point number apart.
+
+    Along lines on which one number of a row goes from one value to another, the point where the answer changes is
+    bisected until its sides are neighbours: a step that lies behind a scaler or a product of columns is found as well.
+    `answers` gives one value for each row.
+    """
+    numbers = [spec.name for spec in pools.signature.inputs if spec.kind == "number"]
+    if not numbers:
+        return []
+    rows = pools.crossed(LINES)
+    names = [numbers[turn % len(numbers)] for turn in range(LINES)]
+    pool = {name: [v for v in pools.near[name] if v is not None] for name in set(names)}
+    ends = np.array([pools.random.choice(pool[name], 2) for name in names])
+    low, high = ends.min(axis=1), ends.max(axis=1)
+
+    def at(values: NDArray[np.float64]) -> list[Record]:
+        return [row | {name: float(v)} for row, name, v in zip(rows, names, values, strict=True)]
+
+    at_low = answers(at(low))
+    steps = at_low != answers(at(high))
+    for _ in range(BISECTIONS):
+        middle = low + (high - low) / 2
+        below = answers(at(middle)) == at_low
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+        if not steps.any() or bool((np.nextafter(low, np.inf) >= high)[steps].all()):
+            break
+    sides = [low, high, np.nextafter(low, -np.inf), np.nextafter(high, np.inf)]
+    return [record for side in sides for record, is_step in zip(at(side), steps, strict=True) if is_step]
+
+
+def stress_rows(
+    estimator: Any, signature: Signature, records: Sequence[Record], answers: Callable[[list[Record]], NDArray[Any]]
+) -> list[Record]:
+    """Everything above, after the records themselves."""
+    pools = Pools(signature, records)
+    return [
+        *records,
+        *pools.crossed(MIXED_ROWS),
+        *pools.mixed(MIXED_ROWS, far=False),
+        *boundaries(answers, pools),
+        *thresholds(estimator, pools),
+        *pools.one_by_one(),
+        *pools.mixed(MIXED_ROWS, far=True),
+    ]

@@ -1,0 +1,371 @@
+"""Signatures read off fitted estimators: with no sample, and with one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.naive_bayes import BernoulliNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
+from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from app.errors import InvalidInstances, PackingRefused
+from app.packing.infer import attempt, infer
+from app.signature import Input, Layout, Signature
+from app.signature.schema import Validator
+from tests.packing.artifacts import ROWS, Picky, Unhappy, flowers
+
+# Packing runs with warnings ignored, in a process of its own; here it runs in this one.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+FRAME = flowers()
+SPECIES = FRAME.pop("species").to_numpy()
+NUMBERS = FRAME[["length", "petals"]].fillna(5.0)
+COLOURS = ("blue", "green", "red")
+TEXTS = ["rose red", "aster blue", "rose pink", "aster white"] * 5
+
+
+def mixed(encoder: Any, *, imputed: bool = True, by: str = "name") -> Pipeline:
+    """Numbers scaled, colours encoded, each imputed first or not; columns chosen by name or by index."""
+    impute_numbers = [("impute", SimpleImputer())] if imputed else []
+    impute_words = [("impute", SimpleImputer(strategy="most_frequent"))] if imputed else []
+    numbers: list[Any] = ["length", "petals"] if by == "name" else [0, 1]
+    words: list[Any] = ["colour"] if by == "name" else [2]
+    columns = ColumnTransformer(
+        [
+            ("numbers", Pipeline([*impute_numbers, ("scale", StandardScaler())]), numbers),
+            ("words", Pipeline([*impute_words, ("encode", encoder)]), words),
+        ]
+    )
+    return make_pipeline(columns, BernoulliNB())
+
+
+def trained(model: Any, *, imputed: bool = True, array: bool = False) -> Any:
+    features = FRAME[["length", "petals", "colour"]]
+    complete = features.notna().all(axis=1)
+    features, target = (features, SPECIES) if imputed else (features[complete], SPECIES[complete])
+    return model.fit(features.astype(object).where(features.notna(), np.nan).to_numpy() if array else features, target)
+
+
+def inputs(model: Any, sample: pd.DataFrame | None = None) -> dict[str, Input]:
+    signature, records = infer(model, sample)
+    assert attempt(model, signature, records) is None
+    return {spec.name: spec for spec in signature.inputs}
+
+
+def inferred(model: Any, sample: pd.DataFrame | None = None) -> Signature:
+    return infer(model, sample)[0]
+
+
+def test_a_plain_estimator_without_names_takes_numbered_features() -> None:
+    signature, records = infer(LogisticRegression().fit(NUMBERS.to_numpy(), SPECIES), None)
+    assert signature.names == ("feature1", "feature2")
+    assert signature.layout is Layout.MATRIX
+    assert [(s.kind, s.dtype, s.nullable) for s in signature.inputs] == [("number", "float64", False)] * 2
+    assert signature.outputs == ("prediction", "probabilities", "decision_scores")
+    assert signature.defaults == ("prediction", "probabilities")
+    assert signature.classes == ("aster", "rose")
+    assert len(records) > 1
+    assert all(set(record) == set(signature.names) for record in records)
+
+
+def test_a_plain_estimator_with_names_takes_its_features() -> None:
+    signature = inferred(LinearRegression().fit(NUMBERS, NUMBERS["length"]))
+    assert (signature.names, signature.layout) == (("length", "petals"), Layout.FRAME)
+    assert (signature.outputs, signature.defaults, signature.classes) == (("prediction",), ("prediction",), None)
+
+
+@pytest.mark.parametrize(("by", "imputed"), [("name", True), ("name", False), ("index", True)])
+@pytest.mark.parametrize(
+    ("encoder", "unseen"),
+    [
+        (OneHotEncoder(), "reject"),
+        (OneHotEncoder(handle_unknown="ignore"), "accept"),
+        (OneHotEncoder(handle_unknown="infrequent_if_exist"), "accept"),
+        (OrdinalEncoder(), "reject"),
+        (OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), "accept"),
+        (TargetEncoder(cv=2), "accept"),
+    ],
+    ids=["onehot", "onehot-ignore", "onehot-infrequent", "ordinal", "ordinal-unknown", "target"],
+)
+def test_the_parts_of_a_pipeline_tell_categories_nulls_and_unseen_values(
+    encoder: Any, unseen: str, by: str, imputed: bool
+) -> None:
+    model = trained(mixed(encoder, imputed=imputed, by=by), imputed=imputed, array=by == "index")
+    length, petals, colour = inputs(model).values()
+    assert [spec.name for spec in (length, petals, colour)] == (
+        ["length", "petals", "colour"] if by == "name" else ["feature1", "feature2", "feature3"]
+    )
+    assert (length.kind, petals.kind, colour.kind) == ("number", "number", "category")
+    assert (length.nullable, petals.nullable) == (imputed, imputed)
+    assert (colour.categories, colour.unseen) == (COLOURS, unseen)
+    # Without an imputer it is the encoder's own affair: one that takes unseen values takes a missing one as such.
+    assert colour.nullable or unseen == "reject" or isinstance(encoder, TargetEncoder)
+    assert not colour.nullable or imputed or unseen == "accept"
+
+
+def test_columns_chosen_by_dtype_need_no_names() -> None:
+    columns = ColumnTransformer(
+        [
+            ("words", OneHotEncoder(), make_column_selector(dtype_include=["object", "str"])),
+            ("rest", "passthrough", make_column_selector(dtype_include="number")),
+        ]
+    )
+    model = make_pipeline(columns, BernoulliNB())
+    model.fit(FRAME[["petals", "colour"]].dropna(), SPECIES[FRAME["colour"].notna()])
+    found = inputs(model)
+    assert (found["petals"].kind, found["colour"].categories) == ("number", COLOURS)
+
+
+def test_a_column_that_the_model_drops_takes_anything() -> None:
+    columns = ColumnTransformer([("numbers", StandardScaler(), ["petals"])])
+    model = make_pipeline(columns, BernoulliNB()).fit(FRAME[["petals", "colour"]], SPECIES)
+    found = inputs(model)
+    assert [(spec.kind, spec.nullable) for spec in found.values()] == [("number", False), ("unused", True)]
+
+
+def test_a_column_that_is_passed_through_is_a_number() -> None:
+    columns = ColumnTransformer([("numbers", StandardScaler(), ["petals"])], remainder="passthrough")
+    model = make_pipeline(columns, BernoulliNB()).fit(NUMBERS, SPECIES)
+    assert [spec.kind for spec in inputs(model).values()] == ["number", "number"]
+
+
+@pytest.mark.parametrize("with_sample", [True, False])
+def test_whole_numbers_as_categories(with_sample: bool) -> None:
+    columns = ColumnTransformer([("codes", OneHotEncoder(), ["petals"]), ("rest", "passthrough", ["length"])])
+    model = make_pipeline(columns, BernoulliNB()).fit(NUMBERS, SPECIES)
+    petals = inputs(model, NUMBERS if with_sample else None)["petals"]
+    assert (petals.kind, petals.dtype, petals.unseen) == ("category", "int64", "reject")
+    assert petals.categories == tuple(sorted(NUMBERS["petals"].unique().tolist()))
+
+
+@pytest.mark.parametrize("with_sample", [True, False])
+def test_booleans_as_categories(with_sample: bool) -> None:
+    columns = ColumnTransformer([("flags", OneHotEncoder(), ["scented"]), ("rest", "passthrough", ["petals"])])
+    features = FRAME[["scented", "petals"]]
+    model = make_pipeline(columns, BernoulliNB()).fit(features, SPECIES)
+    scented = inputs(model, features if with_sample else None)["scented"]
+    assert (scented.kind, scented.categories, scented.unseen) == ("category", (False, True), "reject")
+
+
+def test_with_a_sample_kinds_ranges_and_categories_are_what_was_seen() -> None:
+    features = FRAME[["length", "petals", "colour", "scented"]]
+    model = make_pipeline(
+        ColumnTransformer([("numbers", SimpleImputer(), ["length", "petals", "scented"])]), BernoulliNB()
+    ).fit(features, SPECIES)
+    length, petals, colour, scented = inputs(model, features).values()
+    assert (length.kind, length.nullable, length.minimum) == ("number", True, features["length"].min())
+    assert (petals.kind, petals.dtype, petals.maximum) == ("integer", "int64", features["petals"].max())
+    assert (scented.kind, scented.dtype) == ("boolean", "bool")
+    assert (colour.kind, colour.categories, colour.unseen, colour.nullable) == ("category", COLOURS, "accept", True)
+    assert length.example == features["length"][0]
+
+
+def test_with_a_sample_the_records_are_its_rows_whole_ones_first() -> None:
+    features = FRAME[["length", "petals", "colour"]]
+    _, records = infer(trained(mixed(OneHotEncoder())), features)
+    assert len(records) == ROWS
+    assert records[0] == features.iloc[0].to_dict()
+    assert [None in record.values() for record in records] == [False] * (ROWS - 2) + [True] * 2
+    assert {type(record["petals"]) for record in records} == {int}
+
+
+def test_the_encoders_categories_go_before_those_of_the_sample() -> None:
+    features = FRAME[["length", "petals", "colour"]].dropna()
+    colour = inputs(trained(mixed(OneHotEncoder())), features[features["colour"] == "red"])["colour"]
+    assert (colour.categories, colour.unseen) == (COLOURS, "reject")
+
+
+def test_words_that_hardly_repeat_are_text() -> None:
+    sample = pd.DataFrame({"petals": range(10), "note": [f"note {row}" for row in range(10)]})
+    model = make_pipeline(ColumnTransformer([("numbers", "passthrough", ["petals"])]), LinearRegression())
+    found = inputs(model.fit(sample, range(10)), sample)
+    assert (found["note"].kind, found["note"].categories) == ("text", None)
+
+
+def test_a_sample_without_names_for_a_model_without_names() -> None:
+    model = BernoulliNB().fit(NUMBERS.to_numpy(), SPECIES)
+    found = inputs(model, NUMBERS)
+    assert list(found) == ["feature1", "feature2"]
+    assert found["feature1"].maximum == NUMBERS["length"].max()
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "Int32", "Float64"])
+def test_nullable_numbers_of_pandas(dtype: str) -> None:
+    sample = pd.DataFrame({"a": pd.array([1, 2, None, 4] * 5, dtype=dtype)})
+    model = make_pipeline(SimpleImputer(), LinearRegression()).fit(sample.astype("float64"), range(20))
+    found = inputs(model, sample)["a"]
+    assert (found.kind, found.dtype) == ("integer" if dtype.startswith("Int") else "number", dtype.lower())
+    assert (found.nullable, found.minimum, found.maximum) == (True, 1.0, 4.0)
+
+
+def test_a_nullable_boolean_of_pandas() -> None:
+    sample = pd.DataFrame({"a": pd.array([True, False, None, True] * 5, dtype="boolean")})
+    model = make_pipeline(OneHotEncoder(), LinearRegression()).fit(sample.astype(object).fillna(np.nan), range(20))
+    found = inputs(model, sample)["a"]
+    assert (found.kind, found.nullable) == ("category", True)
+
+
+def test_categories_of_pandas() -> None:
+    sample = FRAME[["petals", "colour"]].dropna().astype({"colour": pd.CategoricalDtype(["red", "green", "blue"])})
+    model = make_pipeline(
+        ColumnTransformer([("words", OneHotEncoder(), ["colour"])], remainder="passthrough"), LinearRegression()
+    ).fit(sample, range(len(sample)))
+    colour = inputs(model, sample)["colour"]
+    assert (colour.kind, colour.dtype, colour.unseen) == ("category", "category", "reject")
+    assert sorted(map(str, colour.categories or ())) == list(COLOURS)
+
+
+@pytest.mark.parametrize("vectorizer", [TfidfVectorizer(), CountVectorizer(analyzer="char")])
+@pytest.mark.parametrize("sample", [None, pd.DataFrame({"text": TEXTS})], ids=["no sample", "sample"])
+def test_a_text_pipeline_takes_one_text(vectorizer: Any, sample: pd.DataFrame | None) -> None:
+    model = make_pipeline(vectorizer, BernoulliNB()).fit(TEXTS, ["rose", "aster"] * 10)
+    signature, records = infer(model, sample)
+    [spec] = signature.inputs
+    assert (signature.layout, spec.name, spec.kind, spec.nullable) == (Layout.SEQUENCE, "feature1", "text", False)
+    assert records[0] == {"feature1": "some text" if sample is None else TEXTS[0]}
+
+
+def test_a_text_column_of_a_frame() -> None:
+    sample = pd.DataFrame({"note": TEXTS, "petals": range(20)})
+    columns = ColumnTransformer([("words", TfidfVectorizer(), "note"), ("rest", "passthrough", ["petals"])])
+    model = make_pipeline(columns, BernoulliNB()).fit(sample, ["rose", "aster"] * 10)
+    for given in (None, sample):
+        found = inputs(model, given)
+        assert (found["note"].kind, found["note"].categories) == ("text", None)
+        assert found["petals"].kind in ("number", "integer")
+
+
+def test_a_search_is_its_best_estimator() -> None:
+    search = GridSearchCV(mixed(OneHotEncoder()), {"bernoullinb__alpha": [0.5, 1.0]}, cv=2)
+    found = inputs(trained(search))
+    assert (found["colour"].categories, found["colour"].unseen, found["length"].nullable) == (COLOURS, "reject", True)
+
+
+def test_a_transformed_target() -> None:
+    inner = make_pipeline(SimpleImputer(), Ridge())
+    model = TransformedTargetRegressor(inner, func=np.log1p, inverse_func=np.expm1)
+    signature = inferred(model.fit(FRAME[["length", "petals"]], NUMBERS["petals"]))
+    assert (signature.names, signature.outputs) == (("length", "petals"), ("prediction",))
+    assert all(spec.nullable for spec in signature.inputs)
+
+
+def test_several_targets_of_a_regressor() -> None:
+    signature = inferred(DecisionTreeRegressor().fit(NUMBERS, NUMBERS.to_numpy()))
+    assert (signature.outputs, signature.classes, signature.multioutput) == (("prediction",), None, False)
+
+
+@pytest.mark.parametrize("model", [DecisionTreeClassifier(), MultiOutputClassifier(BernoulliNB())])
+def test_several_targets_of_a_classifier(model: Any) -> None:
+    target = np.column_stack([SPECIES, FRAME["petals"] > 5]).astype(str)
+    signature = inferred(model.fit(NUMBERS, target))
+    assert signature.multioutput
+    assert signature.defaults == ("prediction", "probabilities")
+    assert signature.classes == (["aster", "rose"], ["False", "True"])
+
+
+@pytest.mark.parametrize(
+    ("target", "classes"),
+    [
+        (SPECIES, ("aster", "rose")),
+        (SPECIES.astype("U5"), ("aster", "rose")),
+        ((SPECIES == "rose").astype(int), (0, 1)),
+        ((SPECIES == "rose").astype(np.int8) * 2 - 1, (-1, 1)),
+        (SPECIES == "rose", (False, True)),
+        ((SPECIES == "rose").astype(float), (0.0, 1.0)),
+        (np.array([np.str_(word) for word in SPECIES], dtype=object), ("aster", "rose")),
+    ],
+    ids=["object", "unicode", "int", "int8", "bool", "float", "numpy strings"],
+)
+def test_labels_are_what_json_would_say(target: Any, classes: tuple[Any, ...]) -> None:
+    found = inferred(KNeighborsClassifier().fit(NUMBERS, target)).classes
+    assert found == classes
+    assert [type(label) for label in found or ()] == [type(label) for label in classes]
+
+
+def test_a_classifier_without_probabilities() -> None:
+    signature = inferred(LinearSVC().fit(NUMBERS, SPECIES))
+    assert (signature.outputs, signature.defaults) == (("prediction", "decision_scores"), ("prediction",))
+
+
+def test_a_transformer_predicts_what_it_transforms_to() -> None:
+    signature = inferred(StandardScaler().fit(NUMBERS))
+    assert (signature.outputs, signature.classes) == (("prediction",), None)
+
+
+@pytest.mark.parametrize(
+    ("column", "dtype"),
+    [
+        (pd.date_range("2026-01-01", periods=4), "datetime64"),
+        (pd.to_timedelta([1, 2, 3, 4], unit="s"), "timedelta64"),
+        (np.array([1 + 2j] * 4), "complex128"),
+        (pd.Series([1, "a", 2.5, None], dtype=object), "object"),
+        (pd.Series([[1], [2], [3], [4]]), "object"),
+        (pd.to_datetime([None] * 4), "datetime64"),
+    ],
+    ids=["dates", "durations", "complex", "mixed", "lists", "no dates"],
+)
+def test_a_column_that_no_kind_fits_is_named(column: Any, dtype: str) -> None:
+    sample = pd.DataFrame({"petals": [1, 2, 3, 4], "when": column})
+    model = make_pipeline(ColumnTransformer([("numbers", "passthrough", ["petals"])]), LinearRegression())
+    with pytest.raises(PackingRefused) as caught:
+        infer(model.fit(sample, range(4)), sample)
+    assert caught.value.detail.startswith(f"column 'when' of the sample holds {dtype}")
+    assert caught.value.detail.endswith("values, which no kind of input fits")
+
+
+def test_a_model_that_fails_on_the_sample() -> None:
+    model = Picky().fit([[1.0], [2.0]], ["rose", "rose"])
+    with pytest.raises(PackingRefused) as caught:
+        infer(model, pd.DataFrame({"length": [9.0]}))
+    assert caught.value.detail == "the model fails on the sample's rows (ValueError: too long for me)"
+
+
+def test_a_model_that_fails_on_some_rows_keeps_those_that_it_answers() -> None:
+    model = Picky().fit([[1.0], [2.0]], ["rose", "rose"])
+    signature, records = infer(model, pd.DataFrame({"length": [1.0, 9.0, 2.0]}))
+    assert [record["feature1"] for record in records] == [1.0, 2.0]
+    assert signature.inputs[0].maximum == 9.0
+
+
+def test_a_model_that_answers_nothing_asks_for_a_sample_in_one_sentence() -> None:
+    with pytest.raises(PackingRefused) as caught:
+        infer(Unhappy().fit([[1.0], [2.0]], ["rose", "aster"]), None)
+    assert caught.value.detail == (
+        "nothing tells what its inputs are, and it fails on values made up for them (ValueError: not today); "
+        "give rows that it was trained on with --sample"
+    )
+
+
+class Counting(LinearRegression):
+    """Counts how often it is asked."""
+
+    def predict(self, features: Any) -> Any:
+        self.runs_ = getattr(self, "runs_", 0) + 1
+        return super().predict(features)
+
+
+def test_many_columns_are_asked_for_nulls_in_few_runs() -> None:
+    wide = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 64)), columns=[f"c{n}" for n in range(64)])
+    columns = ColumnTransformer([("needed", StandardScaler(), ["c7"])], remainder=SimpleImputer())
+    model = make_pipeline(columns, Counting()).fit(wide, range(20))
+    assert [name for name, spec in inputs(model).items() if not spec.nullable] == ["c7"]
+    assert model[-1].runs_ < 32
+
+
+def test_a_number_that_the_model_cannot_hold_is_not_accepted() -> None:
+    # Trees work in float32: what is larger must be refused by the signature, not fail in the model.
+    signature, records = infer(DecisionTreeClassifier().fit(NUMBERS, SPECIES), None)
+    with pytest.raises(InvalidInstances):
+        Validator(signature, 1).validate([records[0] | {"length": 1e39}])

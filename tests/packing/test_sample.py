@@ -1,0 +1,111 @@
+"""The sample: how it is read, and whether its columns are the model's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from app.errors import PackingRefused
+from app.packing.sample import fitted_to, read
+from tests.packing.artifacts import flowers
+
+WRITERS = {
+    "csv": lambda frame, path: frame.to_csv(path, index=False),
+    "CSV": lambda frame, path: frame.to_csv(path, index=False),
+    "parquet": lambda frame, path: frame.to_parquet(path),
+    "json": lambda frame, path: frame.to_json(path, orient="records"),
+}
+
+
+def refusal(path: Path, target: str | None = None) -> str:
+    with pytest.raises(PackingRefused) as caught:
+        read(path, target)
+    return caught.value.detail
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_each_format_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rows.{suffix}"
+    WRITERS[suffix](flowers(), path)
+    frame = read(path, "species")
+    expected = flowers().drop(columns="species")
+    assert list(frame.columns) == list(expected.columns)
+    assert frame.dtypes[["length", "petals", "scented"]].astype(str).tolist() == ["float64", "int64", "bool"]
+    assert frame["length"].tolist()[4:] == expected["length"].tolist()[4:]
+    assert frame["colour"].isna().tolist() == expected["colour"].isna().tolist()
+
+
+def test_dates_in_json_stay_as_they_were_written(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text('[{"date": "2026-01-02", "modified": 1700000000}]')
+    frame = read(tmp_path / "rows.json", None)
+    assert frame.iloc[0].tolist() == ["2026-01-02", 1700000000]
+
+
+def test_strings_in_json_stay_strings(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text('[{"zip": "01234", "big": 9007199254740993}, {"zip": "5", "big": 1}]')
+    frame = read(tmp_path / "rows.json", None)
+    assert frame["zip"].tolist() == ["01234", "5"]
+    assert frame["big"].tolist() == [2**53 + 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("rows.xlsx", b"", "must end in one of: .csv, .parquet, .json"),
+        ("rows.csv", b"", "cannot be read (EmptyDataError: "),
+        ("rows.csv", b"a,b\n", "has no rows"),
+        ("rows.csv", b'a,b\n"1', "cannot be read (ParserError: "),
+        ("rows.csv", b"\xff\xfe", "cannot be read (UnicodeDecodeError: "),
+        ("rows.json", b"[", "cannot be read ("),
+        ("rows.json", b"7", "cannot be read ("),
+        ("rows.json", b"[]", "has no rows"),
+        ("rows.parquet", b"PAR1", "cannot be read (ArrowInvalid: "),
+    ],
+)
+def test_what_is_no_sample(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert refusal(path).startswith(f"sample {path} {said}")
+
+
+def test_a_sample_that_is_not_there(tmp_path: Path) -> None:
+    assert "FileNotFoundError" in refusal(tmp_path / "rows.csv")
+
+
+def test_a_target_that_is_not_there_is_answered_with_the_columns_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n1,2\n")
+    assert refusal(path, "c") == f"sample {path} has no target column 'c'; it has: a, b"
+
+
+def test_a_sample_of_nothing_but_the_target(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a\n1\n")
+    assert refusal(tmp_path / "rows.csv", "a").endswith("has no rows")
+
+
+def test_columns_are_put_in_the_models_order() -> None:
+    frame = pd.DataFrame({"b": [1], "a": [2]})
+    assert list(fitted_to(frame, ["a", "b"], 2).columns) == ["a", "b"]
+    assert list(fitted_to(frame, None, 2).columns) == ["b", "a"]
+    assert list(fitted_to(frame, None, None).columns) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "names", "width", "said"),
+    [
+        (["a"], ["a", "b"], 2, "the sample lacks b; the model takes: a, b"),
+        (["a", "b", "y"], ["a", "b"], 2, "the sample adds y; the model takes: a, b; name the target with --target"),
+        (["a", "x"], ["a", "b"], 2, "the sample lacks b and adds x; the model takes: a, b"),
+        (["a"], None, 2, "the sample has 1 columns; the model takes 2"),
+        (["a", "b", "y"], None, 2, "the sample has 3 columns; the model takes 2; name the target with --target"),
+        (["a", "b", "y", "z"], None, 2, "the sample has 4 columns; the model takes 2"),
+        ([], list("abcdefghijklmnopqrstuvwxyz"), 26, "and 6 more; the model takes: a, b, "),
+    ],
+)
+def test_columns_that_lack_or_add(columns: list[str], names: list[str] | None, width: int, said: str) -> None:
+    frame = pd.DataFrame({name: [1] for name in columns})
+    with pytest.raises(PackingRefused) as caught:
+        fitted_to(frame, names, width)
+    assert said in caught.value.detail

@@ -1,0 +1,121 @@
+"""The process of its own: whatever happens in it becomes a result or one sentence, and leaves nothing.
+
+Starting a process takes seconds, so all that are needed here are started at once, and looked at one by one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from app.errors import PackingRefused
+from app.packing import __main__ as process
+from app.packing.spawn import CheckRequest, PackRequest, Result, run
+from app.storage.repository import Repository
+from tests.packing.artifacts import AbortsWhenStaged, aborts, hangs, saved
+
+TIMEOUT_S = 120.0
+SHORT_TIMEOUT_S = 0.5
+
+
+class Started:
+    """Requests under way, each in its own thread and process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.repository = Repository(folder / "models")
+        self.crashed = Repository(folder / "crashed")
+        self.temporary = folder / "tmp"
+        model = LogisticRegression().fit([[0.0, 1.0], [4.0, 5.0]], [0, 1])
+        good = saved(model, folder / "good.joblib")
+        late = saved(
+            AbortsWhenStaged(str(self.crashed.root)).fit([[0.0], [1.0]], ["rose", "aster"]), folder / "late.joblib"
+        )
+        self.requests: dict[str, tuple[Path, Repository, float]] = {
+            "first": (good, self.repository, TIMEOUT_S),
+            "second": (good, self.repository, TIMEOUT_S),
+            "crash": (aborts(folder / "aborts.pkl"), self.crashed, TIMEOUT_S),
+            "late crash": (late, self.crashed, TIMEOUT_S),
+            "hang": (hangs(folder / "hangs.pkl"), self.crashed, SHORT_TIMEOUT_S),
+        }
+        self.ended: dict[str, Result | BaseException] = {}
+
+    def finish(self) -> None:
+        with ThreadPoolExecutor(len(self.requests)) as pool:
+            under_way: dict[str, Future[Result]] = {
+                name: pool.submit(run, PackRequest(str(artifact), "flowers", str(repository.root)), timeout_s)
+                for name, (artifact, repository, timeout_s) in self.requests.items()
+            }
+        self.ended = {name: one.exception() or one.result() for name, one in under_way.items()}
+
+    def refusal(self, name: str) -> str:
+        error = self.ended[name]
+        assert isinstance(error, PackingRefused)
+        return error.detail
+
+
+def listed(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Started:
+    started = Started(tmp_path_factory.mktemp("spawned"))
+    started.temporary.mkdir()
+    before, tempfile.tempdir = tempfile.tempdir, str(started.temporary)
+    try:
+        started.finish()
+    finally:
+        tempfile.tempdir = before
+    return started
+
+
+def test_two_packings_at_once_make_two_versions(started: Started) -> None:
+    results = [started.ended["first"], started.ended["second"]]
+    assert all(isinstance(result, Result) for result in results)
+    assert sorted(result.version or 0 for result in results if isinstance(result, Result)) == [1, 2]
+    assert started.repository.versions("flowers") == [1, 2]
+    assert listed(started.repository.root) == ["flowers"]
+    assert all("classifier: LogisticRegression" in result.remarks for result in results if isinstance(result, Result))
+
+
+def test_a_pickle_that_crashes_is_one_sentence(started: Started) -> None:
+    assert started.refusal("crash") == "reading and running it ended the process (SIGABRT)"
+
+
+def test_a_pickle_that_hangs_is_one_sentence(started: Started) -> None:
+    assert started.refusal("hang") == "reading and running it took longer than 0.5 seconds"
+
+
+def test_a_model_that_crashes_while_its_version_is_put_together(started: Started) -> None:
+    assert started.refusal("late crash") == "reading and running it ended the process (SIGABRT)"
+
+
+def test_whatever_crashed_or_hung_left_nothing(started: Started) -> None:
+    assert not started.crashed.root.exists() or listed(started.crashed.root) == []
+    assert listed(started.temporary) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [("pack", "models: File exists"), ("check", "there is no model 'flowers'; the repository is empty")],
+)
+def test_what_cannot_be_done_is_a_result_and_no_crash(tmp_path: Path, verb: str, said: str) -> None:
+    models = tmp_path / "models"
+    models.write_bytes(b"a file where the repository should be")
+    artifact = saved(LogisticRegression().fit([[0.0], [4.0]], [0, 1]), tmp_path / "good.joblib")
+    requests = {
+        "pack": PackRequest(str(artifact), "flowers", str(models)),
+        "check": CheckRequest("flowers", 1, str(models)),
+    }
+    answer = tmp_path / "result.json"
+    process.main(verb, msgspec.json.encode(requests[verb]).decode(), str(answer))
+    result = msgspec.json.decode(answer.read_bytes(), type=Result)
+    assert said in (result.refused or "")
+    assert listed(tmp_path) == ["good.joblib", "models", "result.json"]

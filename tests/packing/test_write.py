@@ -1,0 +1,279 @@
+"""Packing from an artifact to a version, in this process: what is written, and what is refused in one sentence."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from sklearn.cluster import DBSCAN
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+
+from app.errors import PackingRefused
+from app.packing.spawn import CheckRequest, PackRequest, Result
+from app.packing.write import check, pack
+from app.runtime.environment import environment
+from app.storage.manifest import Manifest
+from app.storage.repository import Repository
+from app.storage.verification import verify_files
+from tests.packing.artifacts import Reduced, Unhappy, flowers, saved
+
+# Packing runs with warnings ignored, in a process of its own; here it runs in this one.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+FRAME = flowers()
+FEATURES, SPECIES = FRAME[["length", "petals", "colour"]], FRAME["species"]
+TWO = LogisticRegression().fit([[0.0, 1.0], [4.0, 5.0], [1.0, 0.0], [6.0, 4.0]], [0, 1, 0, 1])
+
+
+def flower_model() -> Any:
+    columns = ColumnTransformer(
+        [
+            ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), ["length", "petals"]),
+            ("words", make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()), ["colour"]),
+        ]
+    )
+    return make_pipeline(columns, LogisticRegression()).fit(FEATURES, SPECIES)
+
+
+def hundredfold(frame: Any) -> Any:
+    return frame * np.int8(100)
+
+
+def ones_if_nullable(frame: Any) -> Any:
+    return frame * 0 + 1 if str(frame.dtypes.iloc[0]) == "Int64" else frame * 0 + 2
+
+
+class Yard:
+    """A folder with artifacts and samples beside a repository."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.repository = Repository(folder / "models")
+
+    def pack(self, artifact: Path, name: str = "flowers", **facts: Any) -> Result:
+        return pack(PackRequest(str(artifact), name, str(self.repository.root), **facts))
+
+    def packed(self, model: object, **facts: Any) -> Manifest:
+        result = self.pack(saved(model, self.folder / "model.joblib"), **facts)
+        assert result.version is not None
+        return self.repository.manifest("flowers", result.version)
+
+    def refusal(self, artifact: Path | object, **facts: Any) -> str:
+        path = artifact if isinstance(artifact, Path) else saved(artifact, self.folder / "model.joblib")
+        with pytest.raises(PackingRefused) as caught:
+            self.pack(path, **facts)
+        assert not self.repository.root.exists() or list(self.repository.root.iterdir()) == []
+        assert "\n" not in caught.value.detail
+        return caught.value.detail
+
+    def sample(self, frame: pd.DataFrame, name: str = "sample.csv") -> str:
+        path = self.folder / name
+        {".csv": lambda: frame.to_csv(path, index=False), ".parquet": lambda: frame.to_parquet(path)}[path.suffix]()
+        return str(path)
+
+
+@pytest.fixture
+def yard(tmp_path: Path) -> Yard:
+    return Yard(tmp_path)
+
+
+def test_a_version_has_everything_that_serving_needs(yard: Yard) -> None:
+    artifact = saved(flower_model(), yard.folder / "my model.joblib")
+    result = yard.pack(artifact, sample=yard.sample(FEATURES.assign(species=SPECIES)), target="species")
+    assert result.version == 1
+    manifest = yard.repository.manifest("flowers", 1)
+    folder = yard.repository.folder("flowers", 1)
+    assert (folder / manifest.artifact).read_bytes() == artifact.read_bytes()
+    assert set(manifest.files) == {path.name for path in folder.iterdir()} - {"manifest.json"}
+    verify_files(folder, manifest)
+    assert (manifest.task, manifest.format, manifest.examples_made_up) == ("classifier", "joblib", False)
+    assert manifest.estimator == "Pipeline(ColumnTransformer, LogisticRegression)"
+    assert manifest.environment == environment()
+    assert manifest.signature.names == ("length", "petals", "colour")
+    assert check(CheckRequest("flowers", 1, str(yard.repository.root))) == Result(version=1)
+
+
+def test_the_examples_are_rows_of_the_sample_with_what_the_model_gives_for_them(yard: Yard) -> None:
+    model = flower_model()
+    manifest = yard.packed(model, sample=yard.sample(FEATURES))
+    assert 1 < len(manifest.examples) <= 5
+    rows = pd.DataFrame([example.instance for example in manifest.examples])
+    assert [example.outputs["prediction"] for example in manifest.examples] == model.predict(rows).tolist()
+    assert [example.outputs["probabilities"] for example in manifest.examples] == model.predict_proba(rows).tolist()
+    # The last of them shows a missing value, since the sample has some.
+    assert None in manifest.examples[-1].instance.values()
+
+
+def test_without_a_sample_the_examples_are_made_up_and_say_so(yard: Yard) -> None:
+    manifest = yard.packed(flower_model())
+    assert manifest.examples_made_up
+    assert manifest.examples
+    result = yard.pack(yard.folder / "model.joblib")
+    assert (result.version, any("--sample" in remark for remark in result.remarks)) == (2, True)
+
+
+def test_the_remarks_tell_what_was_inferred(yard: Yard) -> None:
+    artifact = saved(flower_model(), yard.folder / "model.joblib")
+    remarks = yard.pack(artifact, sample=yard.sample(FEATURES)).remarks
+    length, petals = FEATURES["length"], FEATURES["petals"]
+    assert remarks[0] == "classifier: Pipeline(ColumnTransformer, LogisticRegression)"
+    assert f"input length: number, {length.min():.6g} to {length.max():.6g} seen, may be missing" in remarks
+    assert f"input petals: integer, {petals.min()} to {petals.max()} seen, may be missing" in remarks
+    assert "input colour: category, one of blue, green, red, may be missing" in remarks
+
+
+@pytest.mark.parametrize(
+    ("suffix", "save", "format_"),
+    [
+        (".joblib", lambda path: joblib.dump(TWO, path), "joblib"),
+        (".pkl", lambda path: path.write_bytes(pickle.dumps(TWO)), "joblib"),
+        (".pickle", lambda path: path.write_bytes(pickle.dumps(TWO)), "joblib"),
+        (".skops", lambda path: skops.io.dump(TWO, path), "skops"),
+        (".JOBLIB", lambda path: joblib.dump(TWO, path), "joblib"),
+    ],
+)
+def test_every_format(yard: Yard, suffix: str, save: Any, format_: str) -> None:
+    artifact = yard.folder / f"two{suffix}"
+    save(artifact)
+    yard.pack(artifact)
+    manifest = yard.repository.manifest("flowers", 1)
+    assert (manifest.format, manifest.artifact) == (format_, f"model{suffix.lower()}")
+    check(CheckRequest("flowers", 1, str(yard.repository.root)))
+
+
+def test_the_classic_example(yard: Yard) -> None:
+    manifest = yard.packed(TWO)
+    assert manifest.signature.names == ("feature1", "feature2")
+    assert manifest.signature.classes == (0, 1)
+
+
+@pytest.mark.parametrize("words", [np.str_, str])
+def test_labels_that_are_numpy_strings(yard: Yard, words: Any) -> None:
+    target = np.array([words(word) for word in SPECIES], dtype=object)
+    manifest = yard.packed(LogisticRegression().fit(FEATURES[["petals"]], target))
+    assert manifest.signature.classes == ("aster", "rose")
+    assert {example.outputs["prediction"] for example in manifest.examples} <= {"aster", "rose"}
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "-x", "x.", "my model", "é", "a" * 65])
+def test_a_name_that_cannot_stand_in_a_url(yard: Yard, name: str) -> None:
+    assert yard.refusal(TWO, name=name).startswith(f"name {name!r} cannot stand in a URL: 1 to 64 letters")
+
+
+@pytest.mark.parametrize(
+    ("thing", "said"),
+    [
+        ({"model": TWO}, "it is a dict, not a model: it has no predict method"),
+        (LogisticRegression, "it is the class LogisticRegression, not a fitted model"),
+        (LogisticRegression(), "this LogisticRegression is not fitted: call fit before saving it"),
+        (DBSCAN().fit([[0.0], [1.0]]), "DBSCAN labels the rows it was fitted on and has no predict for new rows"),
+        (Unhappy().fit([[1.0], [2.0]], ["a", "b"]), "nothing tells what its inputs are, and it fails on values made"),
+    ],
+    ids=["dict", "class", "not fitted", "DBSCAN", "fails"],
+)
+def test_what_is_no_model(yard: Yard, thing: object, said: str) -> None:
+    assert yard.refusal(thing).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.joblib", b"hello", "cannot be loaded: it is not a readable joblib or pickle file ("),
+        ("a.joblib", b"", "cannot be loaded: it is not a readable joblib or pickle file ("),
+        ("a.skops", b"hello", "cannot be loaded: it is not a readable skops file ("),
+        ("a.pkl", b"cno_such_library\nModel\n.", "cannot be loaded: it needs no_such_library, which is not installed"),
+        ("a.h5", b"\x89HDF", "must end in one of: .joblib, .pkl, .pickle, .skops"),
+        ("a", b"", "must end in one of: .joblib, .pkl, .pickle, .skops"),
+        ("missing.joblib", None, "cannot be read: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_read(yard: Yard, name: str, content: bytes | None, said: str) -> None:
+    path = yard.folder / name
+    if content is not None:
+        path.write_bytes(content)
+    assert yard.refusal(path).startswith(f"{path} {said}")
+
+
+def test_a_folder_is_no_artifact(yard: Yard) -> None:
+    (yard.folder / "a.joblib").mkdir()
+    assert yard.refusal(yard.folder / "a.joblib").endswith("cannot be read: Is a directory")
+
+
+def test_a_pickle_that_exits_is_refused(yard: Yard) -> None:
+    path = yard.folder / "a.pkl"
+    path.write_bytes(pickle.dumps(Reduced(exec, "raise SystemExit(0)")))
+    assert "SystemExit" in yard.refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (["length", "petals"], "the sample lacks colour; the model takes: length, petals, colour"),
+        (
+            ["length", "petals", "colour", "species"],
+            "the sample adds species; the model takes: length, petals, colour; name the target with --target",
+        ),
+        (["length", "petals", "species"], "the sample lacks colour and adds species; the model takes: length, petals"),
+    ],
+)
+def test_a_sample_that_lacks_or_adds_columns(yard: Yard, columns: list[str], said: str) -> None:
+    assert yard.refusal(flower_model(), sample=yard.sample(FRAME[columns])).startswith(said)
+
+
+def test_a_target_that_is_not_there(yard: Yard) -> None:
+    said = yard.refusal(flower_model(), sample=yard.sample(FEATURES), target="kind")
+    assert said.endswith("has no target column 'kind'; it has: length, petals, colour")
+
+
+def test_a_column_of_dates_is_named(yard: Yard) -> None:
+    rows = FEATURES.assign(colour=pd.Timestamp("2026-01-01"))
+    said = yard.refusal(flower_model(), sample=yard.sample(rows, "sample.parquet"))
+    assert said.startswith("column 'colour' of the sample holds datetime64")
+
+
+def test_a_sample_of_words_that_the_model_never_saw(yard: Yard) -> None:
+    said = yard.refusal(flower_model(), sample=yard.sample(FEATURES.assign(colour="mauve")))
+    assert said.startswith("the model fails on the sample's rows (ValueError: Found unknown categories")
+
+
+def test_a_column_is_served_as_wide_as_it_was_trained(yard: Yard) -> None:
+    # 2 * 100 wraps around in int8; served as int64 it would not.
+    rows = pd.DataFrame({"a": np.array([1, 2, 3, 4], dtype=np.int8)})
+    model = make_pipeline(FunctionTransformer(hundredfold), LinearRegression()).fit(rows, range(4))
+    manifest = yard.packed(model, sample=yard.sample(rows, "sample.parquet"))
+    assert [spec.dtype for spec in manifest.signature.inputs] == ["int8"]
+    predictions = {example.instance["a"]: example.outputs["prediction"] for example in manifest.examples}
+    assert predictions == dict(zip([1, 2, 3, 4], model.predict(rows).tolist(), strict=True))
+
+
+def test_a_model_that_json_would_give_other_answers_is_refused(yard: Yard) -> None:
+    rows = pd.DataFrame({"a": pd.array([1, 2, 3, 4], dtype="Int64")})
+    model = make_pipeline(FunctionTransformer(ones_if_nullable), LinearRegression()).fit(rows, [1.0, 1.0, 1.0, 1.0])
+    model.steps[-1][1].coef_[:] = 1.0
+    said = yard.refusal(model, sample=yard.sample(rows, "sample.parquet"))
+    assert said.startswith("through JSON the model gives ")
+    assert said.endswith("the sample's types cannot be sent as JSON")
+
+
+def test_a_version_that_was_changed_is_refused_by_check(yard: Yard) -> None:
+    yard.packed(TWO)
+    artifact = yard.repository.folder("flowers", 1) / "model.joblib"
+    artifact.write_bytes(artifact.read_bytes()[::-1])
+    with pytest.raises(PackingRefused, match=r"model.joblib is damaged or was replaced"):
+        check(CheckRequest("flowers", 1, str(yard.repository.root)))
+
+
+def test_a_version_that_is_not_there_is_refused_by_check(yard: Yard) -> None:
+    yard.packed(TWO)
+    with pytest.raises(PackingRefused, match=r"has no version or alias '2'; there are: 1"):
+        check(CheckRequest("flowers", 2, str(yard.repository.root)))

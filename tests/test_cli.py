@@ -1,0 +1,270 @@
+"""The commands as they are typed: what they print, where, and with which exit status."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from sklearn.linear_model import LogisticRegression
+
+from app.cli import stray_packer
+from app.errors import PackingRefused
+from app.factory import create_app
+from app.packing import spawn
+from app.packing.spawn import CheckRequest, PackRequest
+from app.packing.write import check, pack
+from app.settings import Settings
+from app.storage.repository import POINTERS, Repository
+from tests.packing.artifacts import flowers, saved
+
+# Packing runs with warnings ignored, in a process of its own; here most of it runs in this one.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+class InThisProcess:
+    """What `spawn.run` does, without the seconds that a process takes to start."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[PackRequest | CheckRequest, float]] = []
+
+    def __call__(self, request: PackRequest | CheckRequest, timeout_s: float) -> spawn.Result:
+        self.asked.append((request, timeout_s))
+        return pack(request) if isinstance(request, PackRequest) else check(request)
+
+
+class Terminal:
+    """Where commands are typed, over a repository of its own."""
+
+    def __init__(self, folder: Path, packed: Path | None = None) -> None:
+        self.folder = folder
+        if packed is not None:
+            shutil.copytree(packed, folder / "models")
+        self.repository = Repository(folder / "models")
+        self.settings = Settings(models_dir=self.repository.root, packing_timeout_s=77)
+        self.runner = create_app(self.settings).test_cli_runner()
+        self.artifact = saved(two(), folder / "two.joblib")
+
+    def run(self, *arguments: object) -> Result:
+        return self.runner.invoke(args=[*map(str, arguments)])
+
+    def printed(self, *arguments: object) -> str:
+        result = self.run(*arguments)
+        assert (result.exit_code, result.stderr) == (0, "")
+        return result.stdout
+
+    def refusal(self, *arguments: object) -> str:
+        result = self.run(*arguments)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("Error: ")
+        assert result.stderr.count("\n") == 1
+        return result.stderr.removeprefix("Error: ").rstrip("\n")
+
+    def damage(self, version: int = 1, model: str = "two") -> None:
+        (self.repository.folder(model, version) / "model.joblib").write_bytes(b"damaged")
+
+
+@pytest.fixture
+def root_logger() -> Iterator[None]:
+    """The root logger is afterwards as it was."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> InThisProcess:
+    runs = InThisProcess()
+    monkeypatch.setattr(spawn, "run", runs)
+    return runs
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, root_logger: None, in_this_process: InThisProcess) -> Terminal:
+    return Terminal(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with two versions of one model, `two`; to be copied."""
+    folder = tmp_path_factory.mktemp("packed")
+    artifact = saved(two(), folder / "two.joblib")
+    for _ in range(2):
+        pack(PackRequest(str(artifact), "two", str(folder / "models")))
+    return folder / "models"
+
+
+@pytest.fixture
+def packed(tmp_path: Path, two_versions: Path, root_logger: None, in_this_process: InThisProcess) -> Terminal:
+    """A terminal over a repository with two versions of one model, `two`."""
+    return Terminal(tmp_path, two_versions)
+
+
+def two() -> LogisticRegression:
+    return LogisticRegression().fit([[0.0, 1.0], [4.0, 5.0], [1.0, 0.0]], [0, 1, 0])
+
+
+def rows(table: str) -> list[list[str]]:
+    return [line.split() for line in table.splitlines()]
+
+
+def test_add_packs_and_prints_what_it_inferred(terminal: Terminal, in_this_process: InThisProcess) -> None:
+    first, *remarks = terminal.printed("models", "add", terminal.artifact, "--name", "two").splitlines()
+    assert first == "two version 1 packed"
+    assert "  classifier: LogisticRegression" in remarks
+    assert "  input feature1: number" in remarks
+    assert all(remark.startswith("  ") for remark in remarks)
+    assert terminal.repository.versions("two") == [1]
+    assert terminal.repository.pointers().default is None
+    [(request, timeout_s)] = in_this_process.asked
+    assert isinstance(request, PackRequest)
+    assert (request.sample, request.target, timeout_s) == (None, None, 77)
+
+
+def test_add_with_a_sample_and_a_target_as_the_default(terminal: Terminal) -> None:
+    frame = flowers()[["petals", "species"]]
+    frame.to_csv(terminal.folder / "rows.csv", index=False)
+    artifact = saved(LogisticRegression().fit(frame[["petals"]], frame["species"]), terminal.folder / "f.joblib")
+    arguments = ["--sample", terminal.folder / "rows.csv", "--target", "species", "--default"]
+    printed = terminal.printed("models", "add", artifact, "--name", "flowers", *arguments)
+    assert f"  input petals: integer, {frame['petals'].min()} to {frame['petals'].max()} seen" in printed.splitlines()
+    assert terminal.repository.pointers().default == "flowers"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["missing.joblib", "--name", "two"], "missing.joblib cannot be read: No such file or directory"),
+        (["missing.txt", "--name", "two"], "missing.txt must end in one of: .joblib, .pkl, .pickle, .skops"),
+        (["missing.joblib", "--name", "my model"], "name 'my model' cannot stand in a URL: "),
+    ],
+)
+def test_add_refuses_in_one_sentence(terminal: Terminal, arguments: list[str], said: str) -> None:
+    assert terminal.refusal("models", "add", *arguments, "--default").startswith(said)
+    assert terminal.repository.models() == []
+    assert terminal.repository.pointers().default is None
+
+
+@pytest.mark.parametrize("arguments", [["add"], ["add", "two.joblib"], ["remove", "two"], ["remove", "two", "x"]])
+def test_what_is_typed_wrong_is_clicks_to_tell(terminal: Terminal, arguments: list[str]) -> None:
+    result = terminal.run("models", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Usage: " in result.stderr
+
+
+def test_list_of_nothing(terminal: Terminal) -> None:
+    assert rows(terminal.printed("models", "list")) == [["model", "version", "aliases", "state", "runtime"]]
+
+
+def test_list_shows_versions_aliases_states_and_the_default(packed: Terminal) -> None:
+    (packed.repository.root / POINTERS).write_text('{"default": "two", "aliases": {"two": {"b": 1, "a": 1}}}')
+    head, first, second = rows(packed.printed("models", "list"))
+    assert head == ["model", "version", "aliases", "state", "runtime"]
+    assert first[:5] == ["two", "*", "1", "a,b", "VERIFIED"]
+    assert second[:5] == ["two", "*", "2", "-", "VERIFIED"]
+
+
+def test_list_tells_of_a_damaged_version(packed: Terminal) -> None:
+    packed.damage()
+    line = packed.printed("models", "list").splitlines()[1]
+    assert "FAILED (model.joblib has 7 bytes, not " in line
+    assert line.split()[-1] == "-"
+
+
+def test_list_without_readable_pointers(packed: Terminal) -> None:
+    (packed.repository.root / POINTERS).write_text("{")
+    assert packed.refusal("models", "list").startswith(f"{packed.repository.root / POINTERS} cannot be read: ")
+
+
+def test_show_is_json_of_the_newest_version(packed: Terminal) -> None:
+    shown = json.loads(packed.printed("models", "show", "two"))
+    assert (shown["name"], shown["version"]) == ("two", 2)
+    assert [spec["name"] for spec in shown["signature"]["inputs"]] == ["feature1", "feature2"]
+    assert {"examples", "environment", "sha256", "proof", "classes", "task", "estimator"} <= set(shown)
+    assert json.loads(packed.printed("models", "show", "two", 1))["version"] == 1
+
+
+@pytest.mark.parametrize("command", [["show", "three"], ["verify", "three"], ["remove", "three", "1"]])
+def test_a_model_that_is_not_there(packed: Terminal, command: list[str]) -> None:
+    assert packed.refusal("models", *command) == "there is no model 'three'; there are: two"
+
+
+@pytest.mark.parametrize("command", ["show", "remove"])
+def test_a_version_that_is_not_there(packed: Terminal, command: str) -> None:
+    said = "model 'two' has no version or alias '3'; there are: 1, 2"
+    assert packed.refusal("models", command, "two", 3) == said
+
+
+def test_show_of_a_manifest_that_cannot_be_read(packed: Terminal) -> None:
+    (packed.repository.folder("two", 2) / "manifest.json").write_bytes(b"{")
+    assert packed.refusal("models", "show", "two").startswith("manifest.json cannot be read: ")
+
+
+def test_verify_loads_and_proves_each_version(packed: Terminal, in_this_process: InThisProcess) -> None:
+    assert packed.printed("models", "verify") == "two version 1: ok\ntwo version 2: ok\n"
+    root = str(packed.repository.root)
+    assert in_this_process.asked == [(CheckRequest("two", 1, root), 77), (CheckRequest("two", 2, root), 77)]
+    shutil.rmtree(packed.repository.folder("two", 1))
+    assert packed.printed("models", "verify", "two") == "two version 2: ok\n"
+
+
+def test_verify_tells_which_failed_and_why_and_goes_on(packed: Terminal) -> None:
+    packed.damage()
+    result = packed.run("models", "verify")
+    assert result.exit_code == 1
+    assert result.stdout == "two version 2: ok\n"
+    assert result.stderr.startswith("two version 1: model.joblib has 7 bytes, not ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_verify_of_an_empty_repository_is_a_success(terminal: Terminal) -> None:
+    assert terminal.printed("models", "verify") == ""
+
+
+def test_remove(packed: Terminal) -> None:
+    assert packed.printed("models", "remove", "two", 1) == "two version 1 removed\n"
+    assert packed.repository.versions("two") == [2]
+    packed.printed("models", "remove", "two", 2)
+    assert packed.repository.models() == []
+    assert packed.refusal("models", "remove", "two", 1) == "there is no model 'two'; the repository is empty"
+
+
+def test_what_the_file_system_refuses_is_one_sentence(packed: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Repository, model: str, version: int) -> None:
+        raise PermissionError(13, "Permission denied", "/models/two/1")
+
+    monkeypatch.setattr(Repository, "remove", refuse)
+    assert packed.refusal("models", "remove", "two", 1) == "/models/two/1: Permission denied"
+
+
+def test_settings_show_name_value_unit_and_source(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETORT_PACKING_TIMEOUT_S", "77")
+    lines = terminal.printed("settings").splitlines()
+    assert lines[0].split() == ["name", "value", "unit", "from"]
+    by_name = {line.split()[0]: line.split()[1:] for line in lines[1:]}
+    assert by_name["RETORT_PACKING_TIMEOUT_S"] == ["77", "seconds", "environment"]
+    assert by_name["RETORT_THREADS"] == ["8", "threads", "default"]
+    assert by_name["RETORT_ENV"] == ["production", "default"]
+    assert by_name["HOST"] == ["default"]
+
+
+def test_a_stray_is_packed_by_the_same_process(
+    tmp_path: Path, in_this_process: InThisProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    repository = Repository(tmp_path / "models")
+    stray = saved(LogisticRegression().fit([[0.0], [4.0]], [0, 1]), repository.root / "two.joblib")
+    with caplog.at_level(logging.WARNING):
+        stray_packer(repository, Settings(packing_timeout_s=5))(stray, "two")
+    assert repository.versions("two") == [1]
+    assert in_this_process.asked[0][1] == 5
+    assert f"packing {stray} as model two" in caplog.text
+    (repository.root / "no.joblib").write_bytes(b"")
+    with pytest.raises(PackingRefused):
+        stray_packer(repository, Settings())(repository.root / "no.joblib", "no")
+    assert sorted(path.name for path in repository.root.iterdir()) == ["no.joblib", "two", "two.joblib"]
