@@ -1,0 +1,79 @@
+"""Naive Bayes: the joint log-likelihood of each class; the greatest wins, and its exponential is normalized."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.links import affine, exp_normalized, reduced
+
+
+def gaussian(g: Graph, est: Any, features: Features) -> Outputs:
+    """`GaussianNB._joint_log_likelihood`: squared distances to each class in units of its variances."""
+    x = g.matrix(features)
+    width, classes = x.width, len(est.classes_)
+    apart = g.node("Unsqueeze", [x, g.constant([1], "int64")], "float64", width)
+    difference = g.node("Sub", [apart, g.constant(est.theta_)], "float64", width)
+    squared = g.node("Mul", [difference, difference], "float64", width)
+    scaled = g.node("Div", [squared, g.constant(est.var_)], "float64", width)
+    distance = g.node("ReduceSum", [scaled, g.constant([2], "int64")], "float64", classes, keepdims=0)
+    halved = g.node("Mul", [distance, g.constant(0.5)], "float64", classes)
+    norms = -0.5 * np.sum(np.log(2.0 * np.pi * est.var_), axis=1)
+    exponent = g.node("Sub", [g.constant(norms), halved], "float64", classes)
+    return _outputs(g, est, g.node("Add", [exponent, g.constant(np.log(est.class_prior_))], "float64", classes))
+
+
+def multinomial(g: Graph, est: Any, features: Features) -> Outputs:
+    """`MultinomialNB._joint_log_likelihood`: linear in the counts."""
+    return _outputs(g, est, affine(g, features, est.feature_log_prob_, est.class_log_prior_))
+
+
+def complement(g: Graph, est: Any, features: Features) -> Outputs:
+    """`ComplementNB._joint_log_likelihood`: linear in the counts; the prior counts where there is one class alone."""
+    prior = est.class_log_prior_ if len(est.classes_) == 1 else 0.0
+    return _outputs(g, est, affine(g, features, est.feature_log_prob_, prior))
+
+
+def bernoulli(g: Graph, est: Any, features: Features) -> Outputs:
+    """`BernoulliNB._joint_log_likelihood`: linear in whether each number is above the threshold."""
+    x = g.matrix(features)
+    if est.binarize is not None:
+        x = g.cast(g.node("Greater", [x, g.constant(float(est.binarize))], "bool", x.width), "float64")
+    absent = np.log(1 - np.exp(est.feature_log_prob_))
+    intercept = est.class_log_prior_ + absent.sum(axis=1)
+    return _outputs(g, est, affine(g, (x,), est.feature_log_prob_ - absent, intercept))
+
+
+def categorical(g: Graph, est: Any, features: Features) -> Outputs:
+    """`CategoricalNB._joint_log_likelihood`: the sum of one row of a table for each column.
+
+    The tables of all columns are one, of shape (categories of all columns, classes).
+    """
+    x = g.matrix(features, "int64")
+    table = np.concatenate([np.asarray(part).T for part in est.feature_log_prob_])
+    starts = np.cumsum([0] + [part.shape[1] for part in est.feature_log_prob_[:-1]])
+    places = g.node("Add", [x, g.constant(starts, "int64")], "int64", x.width)
+    rows = g.node("Gather", [g.constant(table), places], "float64", table.shape[1], axis=0)
+    total = reduced(g, "ReduceSum", rows, None)
+    likelihood = Tensor(total.name, "float64", table.shape[1])
+    return _outputs(g, est, g.node("Add", [likelihood, g.constant(est.class_log_prior_)], "float64", table.shape[1]))
+
+
+def _outputs(g: Graph, est: Any, likelihoods: Tensor) -> Outputs:
+    """`_BaseNB.predict` and `predict_proba` from the joint log-likelihoods, shape (rows, classes)."""
+    return {
+        "prediction": g.labels(est.classes_, g.argmax(likelihoods)),
+        "probabilities": exp_normalized(g, likelihoods),
+    }
+
+
+TRANSFORMERS: dict[str, Transform] = {}
+PREDICTORS: dict[str, Predict] = {
+    "BernoulliNB": bernoulli,
+    "CategoricalNB": categorical,
+    "ComplementNB": complement,
+    "GaussianNB": gaussian,
+    "MultinomialNB": multinomial,
+}

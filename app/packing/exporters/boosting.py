@@ -1,0 +1,97 @@
+"""Gradient boosting: a start, and trees that are added to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from app.packing.exporters import ensemble, trees
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.links import expit, softmax
+
+FLOAT32_STARTS = ("DecisionTree", "ExtraTree", "RandomForest", "GradientBoosting", "HistGradientBoosting")
+"""Prefixes of the classes that answer alike to a float32 and to the same number in float64."""
+
+
+def gradient_boosting_classifier(g: Graph, est: Any, features: Features) -> Outputs:
+    """`GradientBoostingClassifier`: the second of two classes from a raw score of 0 on, else the greatest score."""
+    raw = _gradient_boosting(g, est, features)
+    if est.n_trees_per_iteration_ > 1:
+        return multiclass(g, est.classes_, raw)
+    score = g.pick(raw, 0)
+    second = g.node("GreaterOrEqual", [score, g.constant(0.0)], "bool", None)
+    if est.loss == "exponential":
+        raw = g.node("Mul", [raw, g.constant(2.0)], "float64", 1)
+    return binary(g, est.classes_, second, expit(g, raw)) | {"decision_scores": score}
+
+
+def gradient_boosting_regressor(g: Graph, est: Any, features: Features) -> Outputs:
+    """`GradientBoostingRegressor`: the raw score, whatever the loss."""
+    return {"prediction": g.pick(_gradient_boosting(g, est, features), 0)}
+
+
+def multiclass(g: Graph, classes: Any, raw: Tensor) -> Outputs:
+    """The class of the greatest raw score, (rows, classes), and their softmax."""
+    return {
+        "prediction": g.labels(classes, g.argmax(raw)),
+        "probabilities": softmax(g, raw),
+        "decision_scores": raw,
+    }
+
+
+def binary(g: Graph, classes: Any, second: Tensor, probability: Tensor) -> Outputs:
+    """The label, by whether it is the second, (rows,), and the probabilities, from that of the second, (rows, 1)."""
+    rest = g.node("Sub", [g.constant(1.0), probability], "float64", 1)
+    return {
+        "prediction": g.labels(classes, g.cast(second, "int64")),
+        "probabilities": g.concat([rest, probability]),
+    }
+
+
+def _gradient_boosting(g: Graph, est: Any, features: Features) -> Tensor:
+    """`BaseGradientBoosting._raw_predict`, shape (rows, scores)."""
+    scores = est.n_trees_per_iteration_
+    matrix = g.matrix(features)
+    stages = [
+        trees.fitted_tree(member, est.learning_rate * member.tree_.value[:, 0, 0]) for member in est.estimators_.ravel()
+    ]
+    if isinstance(est.init_, str) or type(est.init_).__name__ in ("DummyClassifier", "DummyRegressor"):
+        start = est._raw_predict_init(np.zeros((1, est.n_features_in_)))
+        return ensemble.summed(g, matrix, stages, [stage % scores for stage in range(len(stages))], start[0])
+    start = _raw_init(g, est, matrix)
+    terms = g.concat([start, ensemble.each(g, matrix, stages)])
+    count = len(est.estimators_) + 1
+    by_stage = g.node("Reshape", [terms, g.constant([0, count, scores], "int64")], "float64", scores)
+    return ensemble.last_of_sums(g, by_stage, count)
+
+
+def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:
+    """`_init_raw_predictions` of an init estimator, which sees float32: shape (rows, scores)."""
+    name = type(est.init_).__name__
+    if not name.startswith(FLOAT32_STARTS):
+        raise NotExportable(f"its init estimator, {name}, computes in float32")
+    rounded = g.cast(g.cast(matrix, "float32"), "float64")
+    outputs = g.predict(est.init_, (rounded,))
+    if "probabilities" not in outputs:
+        return g.column(outputs["prediction"])
+    shares = outputs["probabilities"]
+    eps = np.finfo(np.float64).eps
+    if est.n_trees_per_iteration_ == 1:
+        shares = g.column(g.pick(shares, 1))
+    width = shares.width
+    shares = g.node("Clip", [shares, g.constant(eps), g.constant(1 - eps)], "float64", width)
+    if width == 1:
+        rest = g.node("Sub", [g.constant(1.0), shares], "float64", 1)
+        logit = g.node("Log", [g.node("Div", [shares, rest], "float64", 1)], "float64", 1)
+        return g.node("Mul", [logit, g.constant(0.5)], "float64", 1) if est.loss == "exponential" else logit
+    log = g.node("Log", [shares], "float64", width)
+    mean = g.node("ReduceMean", [log, g.constant([1], "int64")], "float64", 1)
+    return g.node("Sub", [log, mean], "float64", width)
+
+
+TRANSFORMERS: dict[str, Transform] = {}
+PREDICTORS: dict[str, Predict] = {
+    "GradientBoostingClassifier": gradient_boosting_classifier,
+    "GradientBoostingRegressor": gradient_boosting_regressor,
+}

@@ -1,0 +1,89 @@
+"""Splits of trees by category: for each split the side on which each category goes, as a column of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.packing.exporters.graph import Graph, Tensor
+
+GOES_LEFT, GOES_RIGHT, IS_MISSING = 0.0, 1.0, np.nan
+THRESHOLD = 0.5
+"""Splits a column of sides."""
+
+
+@dataclass
+class Sides:
+    """The splits of a matrix's categorical columns, and the columns that take their place behind the matrix.
+
+    A tree tests such a column against `THRESHOLD`; ONNX's own test, whether a value is one of a set, is a chain of
+    comparisons with a copy of the subtree for each. Equal splits share a column.
+
+    Attributes:
+        width: how many columns the matrix has.
+        counts: how many categories each categorical column has, by position in the matrix.
+    """
+
+    width: int
+    counts: dict[int, int]
+    _splits: dict[int, dict[bytes, int]] = field(default_factory=dict)
+
+    def column(self, position: int, sides: NDArray[np.float64]) -> tuple[int, int]:
+        """The place of a split of this column, for `place`; sides by category, the last where there is none."""
+        splits = self._splits.setdefault(position, {})
+        return position, splits.setdefault(sides.tobytes(), len(splits))
+
+    def place(self, split: tuple[int, int]) -> int:
+        """The column of the extended matrix, known when all splits are."""
+        position, number = split
+        return self.width + sorted(self._splits).index(position) * self._most + number
+
+    @property
+    def size(self) -> int:
+        """How many sides the table of `extended` holds."""
+        return sum(self.counts[position] + 1 for position in self._splits) * self._most
+
+    @property
+    def _most(self) -> int:
+        return max((len(splits) for splits in self._splits.values()), default=0)
+
+    def extended(self, g: Graph, matrix: Tensor) -> Tensor:
+        """The matrix and the columns of sides, shape (rows, more columns).
+
+        A category is the whole part of a number from 0 to the count, without it; other numbers and NaN are none.
+        """
+        if not self._splits:
+            return matrix
+        positions = sorted(self._splits)
+        counts = [self.counts[position] for position in positions]
+        tables = [self._table(position) for position in positions]
+        values = g.select((matrix,), positions)[0]
+        width = len(positions)
+        above = g.node("Greater", [values, g.constant(-1.0)], "bool", width)
+        below = g.node("Less", [values, g.constant(np.array(counts, dtype=float))], "bool", width)
+        known = g.node("And", [above, below], "bool", width)
+        number = g.node("Where", [known, values, g.constant(np.array(counts, dtype=float))], "float64", width)
+        index = g.cast(number, "int64")
+        if width > 1:
+            offsets = np.cumsum([0, *(count + 1 for count in counts[:-1])])
+            index = g.node("Add", [index, g.constant(offsets, "int64")], "int64", width)
+        found = g.node("Gather", [g.constant(np.concatenate(tables)), index], "float64", self._most, axis=0)
+        columns = width * self._most
+        flat = g.node("Reshape", [found, g.constant([0, columns], "int64")], "float64", columns)
+        return g.concat([matrix, flat])
+
+    def _table(self, position: int) -> NDArray[np.float64]:
+        """Sides by category and split, shape (count + 1, most splits of a column)."""
+        splits = [np.frombuffer(sides) for sides in self._splits[position]]
+        table = np.zeros((self.counts[position] + 1, self._most))
+        table[:, : len(splits)] = np.column_stack(splits)
+        return table
+
+
+def in_bitset(words: Sequence[int] | NDArray[np.uint32], count: int) -> NDArray[np.bool_]:
+    """Which of the numbers below count are in a bitset of 32-bit words."""
+    bits = np.unpackbits(np.ascontiguousarray(words, dtype="<u4").view(np.uint8), bitorder="little").astype(bool)
+    return np.pad(bits, (0, max(0, count - len(bits))))[:count]

@@ -1,0 +1,120 @@
+"""Clusterers: the nearest of some points; which formula for distances scikit-learn uses decides between near equals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.links import affine
+from app.packing.exporters.similarity import expanded_squares, fused_squares, squared_norms
+
+
+def kmeans(g: Graph, est: Any, features: Features) -> Outputs:
+    """`KMeans`: the least `|c|² - 2 x·c`, as `lloyd_iter_chunked_dense` computes it; `transform` gives distances."""
+    return {"prediction": _lloyd(g, features, est.cluster_centers_), "transformed": _distances(g, est, features)}
+
+
+def bisecting_kmeans(g: Graph, est: Any, features: Features) -> Outputs:
+    """`BisectingKMeans`: down a tree of which each node has two centers."""
+    mean = getattr(est, "_X_mean", 0.0)
+    centers: list[NDArray[Any]] = []
+    leaves: list[tuple[int, dict[int, int]]] = []
+
+    def visit(node: Any, turns: dict[int, int]) -> None:
+        if node.left is None:
+            leaves.append((node.label, turns))
+            return
+        place = len(centers) // 2
+        centers.extend([node.left.center + mean, node.right.center + mean])
+        visit(node.left, turns | {place: 0})
+        visit(node.right, turns | {place: 1})
+
+    visit(est._bisecting_tree, {})
+    transformed = _distances(g, est, features)
+    if not centers:
+        raise NotExportable("it has one cluster")
+    scores = affine(g, features, -2.0 * np.array(centers), squared_norms(np.array(centers)))
+    shape = g.constant([-1, len(centers) // 2, 2], "int64")
+    by_node = g.node("Reshape", [scores, shape], "float64", 2)
+    turned = g.node("ArgMin", [by_node], "int64", len(centers) // 2, axis=2, keepdims=0)
+    # How many turns on the way to each leaf are not taken: 0 for the leaf that is reached.
+    missed, offset = np.zeros((len(leaves), len(centers) // 2)), np.zeros(len(leaves))
+    for row, (_, turns) in enumerate(leaves):
+        for place, turn in turns.items():
+            missed[row, place] = -1.0 if turn else 1.0
+            offset[row] += turn
+    leaf = g.node("ArgMin", [affine(g, (turned,), missed, offset)], "int64", None, axis=1, keepdims=0)
+    return {"prediction": g.labels([label for label, _ in leaves], leaf), "transformed": transformed}
+
+
+def nearest_center(g: Graph, est: Any, features: Features) -> Outputs:
+    """`MeanShift.predict` and `AffinityPropagation.predict`."""
+    if len(est.cluster_centers_) == 0:
+        raise NotExportable("it found no clusters")
+    return {"prediction": nearest(g, g.matrix(features), np.asarray(est.cluster_centers_))}
+
+
+def birch(g: Graph, est: Any, features: Features) -> Outputs:
+    """`Birch`: the label of the nearest subcluster; `transform` gives the distances to all of them."""
+    centers = np.asarray(est.subcluster_centers_)
+    index = nearest(g, g.matrix(features), centers, est._subcluster_norms)
+    return {
+        "prediction": g.labels(est.subcluster_labels_, index),
+        "transformed": euclidean_distances(g, g.matrix(features), centers),
+    }
+
+
+def distances_transform(g: Graph, est: Any, features: Features) -> Features:
+    """`KMeans.transform`: the distances to the centers."""
+    return (_distances(g, est, features),)
+
+
+def birch_transform(g: Graph, est: Any, features: Features) -> Features:
+    """`Birch.transform`: the distances to the centers of the subclusters."""
+    return (euclidean_distances(g, g.matrix(features), np.asarray(est.subcluster_centers_)),)
+
+
+def nearest(g: Graph, x: Tensor, points: NDArray[Any], norms: NDArray[Any] | None = None) -> Tensor:
+    """The first of the nearest points, as `pairwise_distances_argmin` chooses it: shape (rows,)."""
+    distances = fused_squares(g, x, points, norms)
+    return g.node("ArgMin", [distances], "int64", None, axis=1, keepdims=0, select_last_index=0)
+
+
+def euclidean_distances(g: Graph, x: Tensor, points: NDArray[Any]) -> Tensor:
+    """`sklearn.metrics.pairwise.euclidean_distances`: shape (rows, points)."""
+    return g.node("Sqrt", [expanded_squares(g, x, points)], "float64", len(points))
+
+
+def _distances(g: Graph, est: Any, features: Features) -> Tensor:
+    return euclidean_distances(g, g.matrix(features), _float64(est.cluster_centers_))
+
+
+def _lloyd(g: Graph, features: Features, centers: Any) -> Tensor:
+    scores = affine(g, features, -2.0 * _float64(centers), squared_norms(_float64(centers)))
+    return g.node("ArgMin", [scores], "int64", None, axis=1, keepdims=0, select_last_index=0)
+
+
+def _float64(centers: Any) -> NDArray[Any]:
+    array = np.asarray(centers)
+    if array.dtype != np.float64:
+        raise NotExportable(f"its centers are {array.dtype}")
+    return array
+
+
+TRANSFORMERS: dict[str, Transform] = {
+    "Birch": birch_transform,
+    "BisectingKMeans": distances_transform,
+    "KMeans": distances_transform,
+    "MiniBatchKMeans": distances_transform,
+}
+PREDICTORS: dict[str, Predict] = {
+    "AffinityPropagation": nearest_center,
+    "Birch": birch,
+    "BisectingKMeans": bisecting_kmeans,
+    "KMeans": kmeans,
+    "MeanShift": nearest_center,
+    "MiniBatchKMeans": kmeans,
+}

@@ -1,0 +1,95 @@
+"""Pipelines, column transformers and unions: who sees which columns."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from app.packing.exporters.functions import FUNCTIONS
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+
+
+def pipeline(g: Graph, est: Any, features: Features) -> Features:
+    """`Pipeline.transform`: each step's columns go to the next."""
+    return functools.reduce(lambda columns, step: g.transform(step, columns), _steps(est), features)
+
+
+def pipeline_predict(g: Graph, est: Any, features: Features) -> Outputs:
+    """`Pipeline.predict` and its kin: those of the last step, on the columns of the steps before it."""
+    *steps, last = _steps(est)
+    columns = functools.reduce(lambda columns, step: g.transform(step, columns), steps, features)
+    return g.predict(last, columns)
+
+
+def _steps(est: Any) -> list[Any]:
+    return [step for _, step in est.steps if step is not None and not isinstance(step, str)]
+
+
+def column_transformer(g: Graph, est: Any, features: Features) -> Features:
+    """`ColumnTransformer.transform`: what each transformer makes of its columns, side by side."""
+    blocks: list[Tensor] = []
+    for name, transformer, _ in est.transformers_:
+        positions = list(est._transformer_to_input_indices[name])
+        if positions and not _is(transformer, "drop"):
+            columns = g.select(features, positions)
+            blocks += _weighted(
+                g, est, name, columns if _is(transformer, "passthrough") else g.transform(transformer, columns)
+            )
+    return tuple(blocks)
+
+
+def feature_union(g: Graph, est: Any, features: Features) -> Features:
+    """`FeatureUnion.transform`: what each transformer makes of all columns, times its weight, side by side."""
+    blocks: list[Tensor] = []
+    for name, transformer in est.transformer_list:
+        if not _is(transformer, "drop"):
+            columns = features if _is(transformer, "passthrough") else g.transform(transformer, features)
+            blocks += _weighted(g, est, name, columns)
+    return tuple(blocks)
+
+
+def _is(transformer: Any, word: str) -> bool:
+    return isinstance(transformer, str) and transformer == word
+
+
+def _weighted(g: Graph, est: Any, name: str, features: Features) -> Features:
+    weight = (est.transformer_weights or {}).get(name)
+    if weight is None or not features:
+        return features
+    x = g.matrix(features)
+    return (g.node("Mul", [x, g.constant(weight)], "float64", x.width),)
+
+
+def function(g: Graph, est: Any, features: Features) -> Features:
+    """`FunctionTransformer.transform`, of the functions of NumPy that a graph has, shape (rows, columns).
+
+    Raises:
+        NotExportable: it is another function.
+    """
+    if est.func is None:
+        return features
+    if est.func not in FUNCTIONS or est.kw_args:
+        named = est.func.func if isinstance(est.func, functools.partial) else est.func
+        name = getattr(named, "__qualname__", None) or getattr(named, "__name__", type(named).__name__)
+        raise NotExportable(f"it applies the function {name}{' with arguments' * bool(est.kw_args)}")
+    return (FUNCTIONS[est.func](g, g.matrix(features)),)
+
+
+def frozen(g: Graph, est: Any, features: Features) -> Features:
+    """`FrozenEstimator.transform`: that of the estimator within."""
+    return g.transform(est.estimator, features)
+
+
+def frozen_predict(g: Graph, est: Any, features: Features) -> Outputs:
+    """`FrozenEstimator.predict` and its kin: those of the estimator within."""
+    return g.predict(est.estimator, features)
+
+
+TRANSFORMERS: dict[str, Transform] = {
+    "Pipeline": pipeline,
+    "ColumnTransformer": column_transformer,
+    "FeatureUnion": feature_union,
+    "FunctionTransformer": function,
+    "FrozenEstimator": frozen,
+}
+PREDICTORS: dict[str, Predict] = {"Pipeline": pipeline_predict, "FrozenEstimator": frozen_predict}

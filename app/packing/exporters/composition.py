@@ -1,0 +1,79 @@
+"""Models around one model: searches, feature elimination, self-training, tuned thresholds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Transform
+from app.packing.exporters.responses import chosen, method_of, offered
+
+
+def inner_prediction(attribute: str) -> Predict:
+    """The exporter of an estimator that predicts as the one in this attribute does."""
+
+    def predict(g: Graph, est: Any, features: Features) -> Outputs:
+        return offered(est, g.predict(getattr(est, attribute), features))
+
+    return predict
+
+
+def inner_transform(attribute: str) -> Transform:
+    """The exporter of an estimator that transforms as the one in this attribute does."""
+
+    def transform(g: Graph, est: Any, features: Features) -> Features:
+        return g.transform(getattr(est, attribute), features)
+
+    return transform
+
+
+def recursive_elimination(g: Graph, est: Any, features: Features) -> Outputs:
+    """RFE and RFECV: the prediction from the columns that are left (`RFE.predict`); these are `transformed`."""
+    selected = g.select(features, np.flatnonzero(est.support_).tolist())
+    outputs = offered(est, g.predict(est.estimator_, selected))
+    return outputs | {"transformed": g.matrix(selected)}
+
+
+def fixed_threshold(g: Graph, est: Any, features: Features) -> Outputs:
+    """FixedThresholdClassifier.predict: a response at or above the threshold means the positive class."""
+    inner = getattr(est, "estimator_", est.estimator)
+    threshold = est.threshold
+    if threshold == "auto":
+        threshold = 0.5 if method_of(inner, _methods(est)) == "predict_proba" else 0.0
+    return _thresholded(g, est, inner, features, threshold, est.pos_label)
+
+
+def tuned_threshold(g: Graph, est: Any, features: Features) -> Outputs:
+    """TunedThresholdClassifierCV.predict: as a fixed threshold, at the best one found."""
+    positive = est._curve_scorer._get_pos_label()
+    return _thresholded(g, est, est.estimator_, features, est.best_threshold_, positive)
+
+
+def _methods(est: Any) -> list[str]:
+    return ["predict_proba", "decision_function"] if est.response_method == "auto" else [est.response_method]
+
+
+def _thresholded(g: Graph, est: Any, inner: Any, features: Features, threshold: float, positive: Any) -> Outputs:
+    """`_threshold_scores_to_class_labels` of scikit-learn on the response of the estimator inside."""
+    outputs = g.predict(inner, features)
+    score = chosen(g, inner, outputs, method_of(inner, _methods(est)), positive)
+    above = g.node("GreaterOrEqual", [score, g.constant(threshold)], "bool", None)
+    classes: NDArray[Any] = np.asarray(inner.classes_)
+    if positive is not None and classes.tolist().index(positive) == 0:
+        classes = classes[::-1]
+    return offered(est, outputs) | {"prediction": g.labels(classes, g.cast(above, "int64"))}
+
+
+SEARCHES = ("GridSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "RandomizedSearchCV")
+
+TRANSFORMERS: dict[str, Transform] = dict.fromkeys(SEARCHES, inner_transform("best_estimator_"))
+PREDICTORS: dict[str, Predict] = {
+    "FixedThresholdClassifier": fixed_threshold,
+    "RFE": recursive_elimination,
+    "RFECV": recursive_elimination,
+    "SelfTrainingClassifier": inner_prediction("estimator_"),
+    "TunedThresholdClassifierCV": tuned_threshold,
+    **dict.fromkeys(SEARCHES, inner_prediction("best_estimator_")),
+}

@@ -1,0 +1,61 @@
+"""Projections: PCA and its kin, random projections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from app.packing.exporters.graph import Features, Graph, Predict, Tensor, Transform
+
+
+def _projected(g: Graph, x: Tensor, directions: Any) -> Tensor:
+    """x @ directions.T, shape (rows, directions)."""
+    matrix = directions.toarray() if hasattr(directions, "toarray") else np.asarray(directions)
+    return g.node("MatMul", [x, g.constant(matrix.T)], "float64", len(matrix))
+
+
+def _centred(g: Graph, est: Any, features: Features) -> Tensor:
+    x = g.matrix(features)
+    return g.node("Sub", [x, g.constant(est.mean_)], "float64", x.width)
+
+
+def pca(g: Graph, est: Any, features: Features) -> Features:
+    """`_BasePCA._transform`: projected, then centred, then divided by the standard deviations where it whitens."""
+    x = _projected(g, g.matrix(features), est.components_)
+    x = g.node("Sub", [x, g.constant(est.mean_.reshape(1, -1) @ est.components_.T)], "float64", x.width)
+    if est.whiten:
+        scale = np.sqrt(est.explained_variance_)
+        scale[scale < np.finfo(scale.dtype).eps] = np.finfo(scale.dtype).eps
+        x = g.node("Div", [x, g.constant(scale)], "float64", x.width)
+    return (x,)
+
+
+def projection(g: Graph, est: Any, features: Features) -> Features:
+    """`TruncatedSVD.transform` and random projections: x @ components_.T."""
+    return (_projected(g, g.matrix(features), est.components_),)
+
+
+def fast_ica(g: Graph, est: Any, features: Features) -> Features:
+    """`FastICA.transform`: (x - mean_) @ components_.T."""
+    x = _centred(g, est, features) if est.whiten else g.matrix(features)
+    return (_projected(g, x, est.components_),)
+
+
+def factor_analysis(g: Graph, est: Any, features: Features) -> Features:
+    """`FactorAnalysis.transform`: the posterior mean of the factors (Barber 21.2.33)."""
+    weights = est.components_ / est.noise_variance_
+    covariance = np.linalg.inv(np.eye(len(est.components_)) + weights @ est.components_.T)
+    return (_projected(g, _projected(g, _centred(g, est, features), weights), covariance.T),)
+
+
+TRANSFORMERS: dict[str, Transform] = {
+    "PCA": pca,
+    "IncrementalPCA": pca,
+    "TruncatedSVD": projection,
+    "GaussianRandomProjection": projection,
+    "SparseRandomProjection": projection,
+    "FastICA": fast_ica,
+    "FactorAnalysis": factor_analysis,
+}
+PREDICTORS: dict[str, Predict] = {}

@@ -1,0 +1,196 @@
+"""Encoders: categories as numbers or indicator columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from app.packing.exporters.graph import ML, Features, Graph, NotExportable, Predict, Tensor, Transform
+from app.runtime.graph import MISSING_TEXT
+
+UNSEEN = 0
+"""The number of a value that is no category of any column; categories are numbered from 1."""
+
+MAX_TABLE = 1_000_000
+"""Entries in one table for all columns; beyond it each column has its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """Columns of categories as numbers (rows, columns), one numbering for all of them.
+
+    `numbers` are, for each column, those of its categories in their order; -1 for a category that no value has.
+    """
+
+    tensor: Tensor
+    numbers: list[NDArray[np.int64]]
+
+
+def one_hot(g: Graph, est: Any, features: Features) -> Features:
+    """`OneHotEncoder.transform`, dense: 1 where the value is the category (or one of the infrequent), else 0."""
+    groups = [_groups(est, column) for column in range(len(est.categories_))]
+    dropped = est._drop_idx_after_grouping
+    numbered = _numbered(g, est, features)
+    if any(_mapping(est, column) is not None for column in range(len(groups))):
+        grouped = est.handle_unknown in ("infrequent_if_exist", "warn")
+        unknown = [
+            int(group.max()) if grouped and _mapping(est, column) is not None else -1
+            for column, group in enumerate(groups)
+        ]
+        codes = _looked_up(g, numbered, groups, unknown, "int64")
+        wanted = [np.arange(group.max() + 1) for group in groups]
+    else:
+        codes, wanted = numbered.tensor, numbered.numbers
+    outputs = [
+        (column, number)
+        for column, numbers in enumerate(wanted)
+        for position, number in enumerate(numbers.tolist())
+        if dropped is None or dropped[column] != position
+    ]
+    if len(groups) > 1:
+        codes = g.node(
+            "Gather", [codes, g.constant([column for column, _ in outputs], "int64")], "int64", len(outputs), axis=1
+        )
+    expected = g.constant([number for _, number in outputs], "int64")
+    return (g.cast(g.node("Equal", [codes, expected], "bool", len(outputs)), "float64"),)
+
+
+def ordinal(g: Graph, est: Any, features: Features) -> Features:
+    """`OrdinalEncoder.transform`: the position of the category, shape (rows, columns)."""
+    values = [_groups(est, column).astype(est.dtype).astype(np.float64) for column in range(len(est.categories_))]
+    for column, position in est._missing_indices.items():
+        values[column][position] = est.encoded_missing_value
+    unknown = est.unknown_value if est.handle_unknown == "use_encoded_value" else -1.0
+    return (_looked_up(g, _numbered(g, est, features), values, [unknown] * len(values), "float64"),)
+
+
+def target(g: Graph, est: Any, features: Features) -> Features:
+    """`TargetEncoder.transform`: the encoding of the category, the target's mean for one never seen.
+
+    Shape (rows, columns), for several classes (rows, columns x classes).
+    """
+    numbered = _numbered(g, est, features)
+    count = len(est.categories_)
+    if est.target_type_ != "multiclass":
+        return (_looked_up(g, numbered, est.encodings_, [est.target_mean_] * count, "float64"),)
+    classes = len(est.classes_)
+    encodings = [np.stack(est.encodings_[i * classes : (i + 1) * classes], axis=1) for i in range(count)]
+    return (_looked_up(g, numbered, encodings, [est.target_mean_] * count, "float64"),)
+
+
+def _mapping(est: Any, column: int) -> NDArray[np.int64] | None:
+    mapping: NDArray[np.int64] | None = est._default_to_infrequent_mappings[column] if est._infrequent_enabled else None
+    return mapping
+
+
+def _groups(est: Any, column: int) -> NDArray[np.int64]:
+    """For each category of a column what `_BaseEncoder._map_infrequent_categories` makes of its position."""
+    positions = np.arange(len(est.categories_[column]))
+    mapping = _mapping(est, column)
+    if mapping is not None:  # a missing category that is kept apart is the last, and not in the mapping
+        positions[: len(mapping)] = mapping
+    return positions
+
+
+def _numbered(g: Graph, est: Any, features: Features) -> Numbered:
+    """Every value's number; columns of one type are looked up together."""
+    categories = list(est.categories_)
+    runs: list[tuple[str, list[Tensor], list[Any]]] = []
+    for block in features:
+        seen, categories = categories[: block.width], categories[block.width :]
+        whole = block.type == "int64" and all(np.asarray(c).dtype.kind in "biu" for c in seen)
+        type_ = block.type if block.type == "string" or whole else "float64"
+        if not runs or runs[-1][0] != type_:
+            runs.append((type_, [], []))
+        runs[-1][1].append(g.cast(block, type_))
+        runs[-1][2].extend(seen)
+    tensors: list[Tensor] = []
+    numbers: list[NDArray[np.int64]] = []
+    count = UNSEEN
+    for type_, blocks, seen in runs:
+        keys = [_keys(c, type_, getattr(est, "handle_unknown", "ignore") == "error") for c in seen]
+        number_of: dict[Any, int] = {}
+        for key in (key for column in keys for key in column if key is not None):
+            number_of.setdefault(key, count + len(number_of) + 1)
+        numbers += [np.array([-1 if key is None else number_of[key] for key in column]) for column in keys]
+        tensors.append(_encoded(g, g.concat(blocks), type_, number_of))
+        count += len(number_of)
+    return Numbered(g.concat(tensors), numbers)
+
+
+def _keys(categories: Any, type_: str, known_only: bool) -> list[Any]:
+    """The categories as keys of a lookup; a missing one as `MISSING_TEXT` or "nan", None where no value can be it."""
+    values = np.asarray(categories).tolist()
+    has_nan = any(value != value for value in values)
+    keys: list[Any] = []
+    for value in values:
+        missing = value is None or value != value
+        if missing:
+            # What a row lacks is NaN to an encoder that takes unknown values, None only to one that would refuse NaN.
+            meant = value is not None or (known_only and not has_nan)
+            keys.append((MISSING_TEXT if type_ == "string" else "nan") if meant else None)
+        elif isinstance(value, str) != (type_ == "string"):
+            raise NotExportable("its categories are of another type than the column")
+        else:
+            keys.append(value)
+    return keys
+
+
+def _encoded(g: Graph, x: Tensor, type_: str, number_of: dict[Any, int]) -> Tensor:
+    dtype = object if type_ == "string" else type_
+    keys = np.array([np.nan if key == "nan" and type_ != "string" else key for key in number_of], dtype=dtype)
+    return g.node(
+        "LabelEncoder",
+        [x],
+        "int64",
+        x.width,
+        ML,
+        keys_tensor=numpy_helper.from_array(keys, "keys"),
+        values_tensor=numpy_helper.from_array(np.array(list(number_of.values()), dtype=np.int64), "values"),
+        default_tensor=numpy_helper.from_array(np.array([UNSEEN], dtype=np.int64), "default"),
+    )
+
+
+def _looked_up(
+    g: Graph, numbered: Numbered, values: Sequence[NDArray[Any]], unknown: Sequence[Any], type_: str
+) -> Tensor:
+    """The value of each category, `unknown` for what is none of the column's: (rows, columns), or, where a category
+    has k values, (rows, columns x k).
+    """
+    width = 1 + max(int(numbers.max(initial=0)) for numbers in numbered.numbers)
+    each = np.shape(values[0])[1:]
+    columns = len(values)
+    if columns > 1 and columns * width * int(np.prod(each)) > MAX_TABLE:
+        parts = [
+            _looked_up(g, _column(g, numbered, i), values[i : i + 1], unknown[i : i + 1], type_) for i in range(columns)
+        ]
+        return g.concat(parts)
+    table = np.empty((columns, width, *each), dtype=type_)
+    for column, numbers in enumerate(numbered.numbers):
+        table[column] = unknown[column]
+        table[column, numbers[numbers > 0]] = np.asarray(values[column])[numbers > 0]
+    codes = numbered.tensor
+    if columns > 1:
+        codes = g.node("Add", [codes, g.constant(np.arange(columns) * width, "int64")], "int64", columns)
+    found = g.node("Gather", [g.constant(table.reshape(-1, *each), type_), codes], type_, columns, axis=0)
+    if each:
+        found = g.node("Reshape", [found, g.constant([0, columns * each[0]], "int64")], type_, columns * each[0])
+    return found
+
+
+def _column(g: Graph, numbered: Numbered, column: int) -> Numbered:
+    """One column by itself, numbered anew so that its table has no entries for the categories of others."""
+    (tensor,) = g.select((numbered.tensor,), [column])
+    known = numbered.numbers[column]
+    number_of = {int(number): position + 1 for position, number in enumerate(known) if number > 0}
+    numbers = np.array([number_of.get(int(number), -1) for number in known])
+    return Numbered(_encoded(g, tensor, "int64", number_of), [numbers])
+
+
+TRANSFORMERS: dict[str, Transform] = {"OneHotEncoder": one_hot, "OrdinalEncoder": ordinal, "TargetEncoder": target}
+PREDICTORS: dict[str, Predict] = {}

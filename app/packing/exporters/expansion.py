@@ -1,0 +1,81 @@
+"""Columns made of columns: polynomials and bins; splines are in `splines`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from app.packing.exporters.graph import Features, Graph, Predict, Tensor, Transform
+
+
+def polynomial(g: Graph, est: Any, features: Features) -> Features:
+    """`PolynomialFeatures.transform`: products of columns, each the product of its last factors times its first.
+
+    A column of ones is put before the others, so that every product has the same number of factors.
+    """
+    x = g.matrix(features)
+    terms = list(
+        est._combinations(
+            n_features=est.n_features_in_,
+            min_degree=est._min_degree,
+            max_degree=est._max_degree,
+            interaction_only=est.interaction_only,
+            include_bias=est.include_bias,
+        )
+    )
+    degree = max(map(len, terms), default=0)
+    if not terms or (degree == 1 and terms[0]):
+        return g.select(features, [term[0] for term in terms])
+    pads = g.constant([0, 1, 0, 0], "int64")
+    ones = g.node("Pad", [x, pads, g.constant(1.0)], "float64", est.n_features_in_ + 1)
+    # Position 0 is the one: a term of fewer factors is padded with it.
+    factors = [[0] * (degree - len(term)) + [column + 1 for column in term] for term in terms]
+    return (_product(g, ones, factors),)
+
+
+def _product(g: Graph, ones: Tensor, factors: list[list[int]]) -> Tensor:
+    """For each row of positions the product of these columns, shape (rows, len(factors))."""
+    if len(factors[0]) <= 1:
+        return g.matrix(g.select((ones,), [row[0] if row else 0 for row in factors]))
+    rest = sorted({tuple(row[1:]) for row in factors})
+    place = {row: position for position, row in enumerate(rest)}
+    if len(rest[0]) == 1:
+        below, place = ones, {(position,): position for position in range(ones.width or 0)}
+    else:
+        below = _product(g, ones, [list(row) for row in rest])
+    right = g.matrix(g.select((below,), [place[tuple(row[1:])] for row in factors]))
+    left = g.matrix(g.select((ones,), [row[0] for row in factors]))
+    return g.node("Mul", [right, left], "float64", len(factors))
+
+
+def bins(g: Graph, est: Any, features: Features) -> Features:
+    """`KBinsDiscretizer.transform`: the bin from an edge up to the next (`np.searchsorted`, right), outer bins open."""
+    x = g.matrix(features)
+    if est.dtype == np.float32:
+        x = g.cast(g.cast(x, "float32"), "float64")
+    inner = [np.asarray(edges, dtype=np.float64)[1:-1] for edges in est.bin_edges_]
+    if est.encode == "ordinal":
+        return (_bin_number(g, x, inner),)
+    lower = np.concatenate([np.r_[-np.inf, edges] for edges in inner])
+    upper = np.concatenate([np.r_[edges, np.inf] for edges in inner])
+    column = np.repeat(np.arange(len(inner)), [len(edges) + 1 for edges in inner])
+    x = g.node("Gather", [x, g.constant(column, "int64")], "float64", len(column), axis=1)
+    above = g.node("GreaterOrEqual", [x, g.constant(lower)], "bool", len(column))
+    below = g.node("Less", [x, g.constant(upper)], "bool", len(column))
+    return (g.cast(g.node("And", [above, below], "bool", len(column)), "float64"),)
+
+
+def _bin_number(g: Graph, x: Tensor, inner: list[Any]) -> Tensor:
+    """How many edges each value has reached, shape (rows, columns)."""
+    edges = np.full((len(inner), max(1, *map(len, inner))), np.inf)
+    for column, values in enumerate(inner):
+        edges[column, : len(values)] = values
+    values = g.node("Unsqueeze", [x, g.constant([2], "int64")], "float64", 1)
+    reached = g.node("GreaterOrEqual", [values, g.constant(edges)], "bool", edges.shape[1])
+    axis = g.constant([2], "int64")
+    return g.node("ReduceSum", [g.cast(reached, "float64"), axis], "float64", x.width, keepdims=0)
+
+
+TRANSFORMERS: dict[str, Transform] = {"PolynomialFeatures": polynomial, "KBinsDiscretizer": bins}
+PREDICTORS: dict[str, Predict] = {}

@@ -1,0 +1,17 @@
+"""XGBoost and LightGBM, by their scikit-learn classes."""
+
+from __future__ import annotations
+
+from app.packing.exporters.graph import Predict, Transform
+from app.packing.exporters.lightgbm_trees import lightgbm_classifier, lightgbm_regressor
+from app.packing.exporters.xgboost_trees import xgboost_classifier, xgboost_regressor
+
+TRANSFORMERS: dict[str, Transform] = {}
+PREDICTORS: dict[str, Predict] = {
+    "lightgbm.LGBMClassifier": lightgbm_classifier,
+    "lightgbm.LGBMRegressor": lightgbm_regressor,
+    "xgboost.XGBClassifier": xgboost_classifier,
+    "xgboost.XGBRFClassifier": xgboost_classifier,
+    "xgboost.XGBRFRegressor": xgboost_regressor,
+    "xgboost.XGBRegressor": xgboost_regressor,
+}

@@ -1,0 +1,317 @@
+"""Writes an ONNX graph: tensors of rows by columns in, nodes appended one by one, a model out.
+
+Everything is computed in float64 unless an exporter says otherwise, because scikit-learn does. Operators are those of
+the ONNX specification (`ai.onnx` opset 21, `ai.onnx.ml` opset 5) that ONNX Runtime implements for float64 on a CPU.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike, NDArray
+from onnx import TensorProto, compose, helper, numpy_helper
+
+OPSET, ML_OPSET, IR_VERSION = 21, 5, 10
+ML = "ai.onnx.ml"
+CONTRIB = "com.microsoft"
+"""Operators of ONNX Runtime alone."""
+
+E = TypeVar("E")
+
+ELEMENT_TYPES = {
+    "float64": TensorProto.DOUBLE,
+    "float32": TensorProto.FLOAT,
+    "int64": TensorProto.INT64,
+    "bool": TensorProto.BOOL,
+    "string": TensorProto.STRING,
+}
+
+
+class NotExportable(Exception):
+    """The estimator, or one of its options, has no exact graph; the text is the reason, as the end of a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A value in the graph: its name, element type, and number of columns (None: one value for each row, no axis 1)."""
+
+    name: str
+    type: str
+    width: int | None
+
+    def __post_init__(self) -> None:
+        if self.type not in ELEMENT_TYPES:
+            raise AssertionError(f"{self.type} is not an element type")
+
+
+Features = tuple[Tensor, ...]
+"""What flows between transformers: blocks of columns side by side, each of shape (rows, width), in order."""
+
+
+Outputs = dict[str, Tensor]
+"""What a predictor gives: `prediction` (rows,) or (rows, targets); where it has them `probabilities`, `decision_scores`
+and `transformed`, of the shape that the estimator's method gives."""
+
+Transform = Callable[["Graph", Any, Features], Features]
+Predict = Callable[["Graph", Any, Features], Outputs]
+
+
+class Graph:
+    """A graph being written. Names are given by the graph, so that exporters cannot collide.
+
+    `transformers` and `predictors` are the exporters by class name, so that a meta-estimator's exporter can ask for
+    the graph of what is inside it. `fallback` answers for classes without one, as a transformer and as a predictor.
+    """
+
+    def __init__(
+        self,
+        transformers: Mapping[str, Transform],
+        predictors: Mapping[str, Predict],
+        fallback: tuple[Transform, Predict] | None = None,
+    ) -> None:
+        self._transformers = transformers
+        self._predictors = predictors
+        self._fallback = fallback or (_no_exporter, _no_exporter)
+        self._inputs: list[Any] = []
+        self._nodes: list[Any] = []
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], Tensor] = {}
+        self._initializers: list[Any] = []
+        self._numbers = itertools.count(1)
+
+    def transform(self, estimator: Any, features: Features) -> Features:
+        """The columns that a fitted transformer makes of these.
+
+        Raises:
+            NotExportable: there is no exporter for it, or it has none for one of its options.
+        """
+        return _exporter_for(estimator, self._transformers, self._fallback[0])(self, estimator, features)
+
+    def predict(self, estimator: Any, features: Features) -> Outputs:
+        """The outputs that a fitted predictor gives for these columns.
+
+        Raises:
+            NotExportable: there is no exporter for it, or it has none for one of its options.
+        """
+        return _exporter_for(estimator, self._predictors, self._fallback[1])(self, estimator, features)
+
+    def labels(self, classes: ArrayLike, index: Tensor) -> Tensor:
+        """The labels at these indices, in the type that `predict` gives: (rows,) in, (rows,) out.
+
+        Raises:
+            NotExportable: the labels are of no type that a graph holds.
+        """
+        array = np.asarray(classes)
+        types = {"i": "int64", "u": "int64", "b": "bool", "f": "float64", "U": "string", "O": "string"}
+        type_ = types.get(array.dtype.kind, "")
+        if not type_ or (type_ == "string" and not all(isinstance(label, str) for label in array.tolist())):
+            raise NotExportable(f"its labels are of type {array.dtype}")
+        if type_ == "int64" and np.array_equal(array, np.arange(len(array))):
+            return index
+        return self.node("Gather", [self.constant(array, type_), index], type_, None, axis=0)
+
+    def argmax(self, scores: Tensor) -> Tensor:
+        """The column of the greatest value of each row, the first of equals as in NumPy: (rows, k) in, (rows,) out."""
+        return self.node("ArgMax", [scores], "int64", None, axis=1, keepdims=0, select_last_index=0)
+
+    def column(self, values: Tensor) -> Tensor:
+        """One value for each row as a block: (rows,) in, (rows, 1) out."""
+        return self.node("Unsqueeze", [values, self.constant([1], "int64")], values.type, 1)
+
+    def pick(self, block: Tensor, position: int) -> Tensor:
+        """One column as one value for each row: (rows, columns) in, (rows,) out."""
+        return self.node("Gather", [block, self.constant(position, "int64")], block.type, None, axis=1)
+
+    def input(self, name: str, type_: str, width: int) -> Tensor:
+        """An input of the graph, shape (rows, width)."""
+        self._inputs.append(helper.make_tensor_value_info(name, ELEMENT_TYPES[type_], ["rows", width]))
+        return Tensor(name, type_, width)
+
+    def node(
+        self,
+        operator: str,
+        inputs: Sequence[Tensor],
+        type_: str,
+        width: int | None,
+        domain: str = "",
+        **attributes: Any,
+    ) -> Tensor:
+        """Appends one node with one output of the given element type and width; attributes are the operator's own."""
+        return self.several(operator, inputs, [(type_, width)], domain, **attributes)[0]
+
+    def several(
+        self,
+        operator: str,
+        inputs: Sequence[Tensor],
+        outputs: Sequence[tuple[str, int | None]],
+        domain: str = "",
+        **attributes: Any,
+    ) -> list[Tensor]:
+        """Appends one node with several outputs, each of an element type and width."""
+        name = f"{operator}_{next(self._numbers)}"
+        names = [tensor.name for tensor in inputs]
+        given = [Tensor(f"{name}_{k}" if k else name, type_, width) for k, (type_, width) in enumerate(outputs)]
+        made = helper.make_node(operator, names, [t.name for t in given], name=name, domain=domain, **attributes)
+        self._nodes.append(made)
+        return given
+
+    def adopt(self, written: onnx.GraphProto, inputs: Sequence[Tensor]) -> dict[str, str]:
+        """Appends a graph written elsewhere, which takes these inputs in order; answers the names of its outputs."""
+        prefix = f"adopted_{next(self._numbers)}_"
+        prefixed = compose.add_prefix_graph(written, prefix)
+        for tensor, given in zip(inputs, prefixed.input, strict=True):
+            self._nodes.append(helper.make_node("Identity", [tensor.name], [given.name], name=f"{given.name}_given"))
+        self._nodes += prefixed.node
+        self._initializers += prefixed.initializer
+        return {output.name: prefix + output.name for output in written.output}
+
+    def loop(
+        self, limit: int, state: Sequence[Tensor], body: Callable[[Graph, list[Tensor]], list[Tensor]]
+    ) -> list[Tensor]:
+        """What `state` is after `body` has been applied to it until it says no, at most `limit` times.
+
+        The body gives first a boolean scalar, whether to go on, and then the next state.
+        """
+        number = next(self._numbers)
+        before = [Tensor(f"state_{number}_{k}", tensor.type, tensor.width) for k, tensor in enumerate(state)]
+        counters = [Tensor(f"turn_{number}", "int64", None), Tensor(f"going_{number}", "bool", None)]
+        graph = self._body(counters, before, lambda inner: body(inner, before))
+        going = [self.constant(limit, "int64"), self.constant(True, "bool")]
+        return self.several("Loop", [*going, *state], [(t.type, t.width) for t in state], body=graph)
+
+    def branch(
+        self, condition: Tensor, then: Callable[[Graph], list[Tensor]], otherwise: Callable[[Graph], list[Tensor]]
+    ) -> list[Tensor]:
+        """What `then` gives where the condition (one boolean) holds, else what `otherwise` gives: of the same types."""
+        given: list[Tensor] = []
+
+        def noted(inner: Graph) -> list[Tensor]:
+            given.extend(then(inner))
+            return given
+
+        branches = {"then_branch": self._body([], [], noted), "else_branch": self._body([], [], otherwise)}
+        return self.several("If", [condition], [(t.type, t.width) for t in given], **branches)
+
+    def _body(self, scalars: Sequence[Tensor], inputs: Sequence[Tensor], write: Callable[[Graph], list[Tensor]]) -> Any:
+        """A graph inside this one: it sees every tensor of this one, and its own nodes are seen by nobody else."""
+        inner = copy.copy(self)
+        inner._nodes = []
+        outputs = [inner.node("Identity", [tensor], tensor.type, tensor.width) for tensor in write(inner)]
+        infos = [
+            [helper.make_tensor_value_info(tensor.name, ELEMENT_TYPES[tensor.type], shape) for tensor in tensors]
+            for tensors, shape in ((scalars, []), (inputs, None), (outputs, None))
+        ]
+        return helper.make_graph(inner._nodes, f"body_{next(self._numbers)}", infos[0] + infos[1], infos[2])
+
+    def constant(self, values: ArrayLike, type_: str = "float64") -> Tensor:
+        """A constant tensor of any shape; equal constants are stored once. `width` is that of its last axis."""
+        if type_ == "string":
+            array: NDArray[Any] = np.asarray(values, dtype=object)
+            key = (type_, array.shape, repr(array.tolist()).encode())
+        else:
+            array = np.ascontiguousarray(np.asarray(values, dtype=type_)).reshape(np.shape(values))
+            key = (type_, array.shape, array.tobytes())
+        if key not in self._constants:
+            name = f"constant_{len(self._constants)}"
+            self._initializers.append(numpy_helper.from_array(array, name))
+            self._constants[key] = Tensor(name, type_, array.shape[-1] if array.ndim else None)
+        return self._constants[key]
+
+    def cast(self, tensor: Tensor, type_: str) -> Tensor:
+        """The same values in another element type, rounded as by `astype`; the tensor itself where it has it."""
+        if tensor.type == type_:
+            return tensor
+        return self.node("Cast", [tensor], type_, tensor.width, to=ELEMENT_TYPES[type_])
+
+    def concat(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Blocks of one element type side by side, shape (rows, sum of widths)."""
+        if len(tensors) == 1:
+            return tensors[0]
+        width = sum(tensor.width or 0 for tensor in tensors)
+        return self.node("Concat", tensors, tensors[0].type, width, axis=1)
+
+    def matrix(self, features: Features, type_: str = "float64") -> Tensor:
+        """All blocks as one tensor of shape (rows, columns) and this element type.
+
+        Raises:
+            NotExportable: numbers are wanted and a block holds strings.
+        """
+        if type_ != "string" and any(tensor.type == "string" for tensor in features):
+            raise NotExportable("it computes with a column of strings")
+        if not features:
+            raise NotExportable("it takes no columns")
+        return self.concat([self.cast(tensor, type_) for tensor in features])
+
+    def select(self, features: Features, positions: Sequence[int]) -> Features:
+        """The columns at these positions, in this order; neighbours in one block stay one block."""
+        found: list[Tensor] = []
+        for block, columns in self._located(features, positions):
+            if columns == list(range(block.width or 0)):
+                found.append(block)
+            else:
+                indices = self.constant(columns, "int64")
+                found.append(self.node("Gather", [block, indices], block.type, len(columns), axis=1))
+        return tuple(found)
+
+    def split(self, features: Features) -> list[Tensor]:
+        """Each column as a tensor of shape (rows, 1)."""
+        total = sum(block.width or 0 for block in features)
+        return [column for position in range(total) for column in self.select(features, [position])]
+
+    def model(self, outputs: dict[str, Tensor]) -> onnx.ModelProto:
+        """The finished model with these outputs by name; nodes that none of them needs are left out."""
+        nodes = list(self._nodes)
+        for name, tensor in outputs.items():
+            nodes.append(helper.make_node("Identity", [tensor.name], [name], name=f"output_{name}"))
+        needed = {tensor.name for tensor in outputs.values()} | set(outputs)
+        kept = []
+        for node in reversed(nodes):
+            if needed & set(node.output):
+                needed |= _read_by(node)
+                kept.append(node)
+        infos = [
+            helper.make_tensor_value_info(
+                name, ELEMENT_TYPES[tensor.type], ["rows"] if tensor.width is None else ["rows", tensor.width]
+            )
+            for name, tensor in outputs.items()
+        ]
+        constants = [initializer for initializer in self._initializers if initializer.name in needed]
+        graph = helper.make_graph(kept[::-1], "retort", self._inputs, infos, constants)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)]
+        if any(node.domain == CONTRIB for node in kept):
+            opsets.append(helper.make_opsetid(CONTRIB, 1))
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="retort")
+
+    @staticmethod
+    def _located(features: Features, positions: Sequence[int]) -> list[tuple[Tensor, list[int]]]:
+        """The positions as runs of columns within one block."""
+        place = [(block, column) for block in features for column in range(block.width or 0)]
+        runs: list[tuple[Tensor, list[int]]] = []
+        for position in positions:
+            block, column = place[position]
+            if runs and runs[-1][0] is block:
+                runs[-1][1].append(column)
+            else:
+                runs.append((block, [column]))
+        return runs
+
+
+def _read_by(node: Any) -> set[str]:
+    """The names that a node reads, and those that the graphs inside it read."""
+    inside = (inner for attribute in node.attribute for inner in attribute.g.node)
+    return set(node.input).union(*map(_read_by, inside))
+
+
+def _exporter_for(estimator: Any, exporters: Mapping[str, E], otherwise: E) -> E:
+    """The exporter for exactly this class: a class derived from it may compute something else."""
+    kind = type(estimator)
+    return exporters.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}", otherwise)
+
+
+def _no_exporter(g: Graph, est: Any, features: Features) -> NoReturn:
+    raise NotExportable(f"there is no exporter for {type(est).__name__}")

@@ -1,0 +1,115 @@
+"""Imputers: what stands in for a missing value."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from app.packing.exporters.graph import Features, Graph, NotExportable, Predict, Tensor, Transform
+from app.runtime.graph import MISSING_TEXT
+
+
+def simple(g: Graph, est: Any, features: Features) -> Features:
+    """`SimpleImputer.transform`: the statistic of the column for what is missing; then the indicator, if there is one.
+
+    Columns that were all missing in training have no statistic and are left out, unless they are kept.
+    """
+    if est.strategy in ("mean", "median"):
+        features = (g.matrix(features),)
+    statistics = est.statistics_
+    kept = [i for i, value in enumerate(statistics.tolist()) if est.keep_empty_features or value == value]
+    fills = statistics[kept].astype(est._fill_dtype).tolist()
+    blocks: list[Tensor] = []
+    for block in _merged(g, g.select(features, kept)):
+        fill, fills = fills[: block.width], fills[block.width :]
+        blocks.append(_filled(g, block, est.missing_values, fill))
+    return (*blocks, *_indicator(g, est, features))
+
+
+def _merged(g: Graph, features: Features) -> Features:
+    """Neighbours of one element type as one block: fewer nodes."""
+    return tuple(g.concat(list(blocks)) for _, blocks in itertools.groupby(features, key=lambda block: block.type))
+
+
+def _filled(g: Graph, block: Tensor, missing_values: Any, fill: list[Any]) -> Tensor:
+    missing = _missing(g, block, missing_values)
+    if missing is None:
+        return block
+    if any(isinstance(value, str) != (block.type == "string") for value in fill):
+        raise NotExportable("it fills a column with values of another type")
+    return g.node("Where", [missing, g.constant(fill, block.type), block], block.type, block.width)
+
+
+def _missing(g: Graph, block: Tensor, missing_values: Any) -> Tensor | None:
+    """`sklearn.utils._mask._get_mask`: which values are missing, shape of the block; None where none can be."""
+    if isinstance(missing_values, int | float | np.number) and missing_values == missing_values:
+        wanted: Any = missing_values
+    elif isinstance(missing_values, str):
+        wanted = missing_values
+    elif block.type == "string":
+        wanted = MISSING_TEXT
+    elif block.type == "float64":
+        return g.node("IsNaN", [block], "bool", block.width)
+    else:
+        return None
+    if isinstance(wanted, str) != (block.type == "string") or (block.type == "int64" and wanted != int(wanted)):
+        return None
+    return g.node("Equal", [block, g.constant(wanted, block.type)], "bool", block.width)
+
+
+def _mask(g: Graph, block: Tensor, missing_values: Any) -> Tensor:
+    missing = _missing(g, block, missing_values)
+    if missing is not None:
+        return missing
+    return g.node("Not", [g.node("Equal", [block, block], "bool", block.width)], "bool", block.width)
+
+
+def _indicator(g: Graph, est: Any, features: Features) -> Features:
+    return missing_indicator(g, est.indicator_, features) if est.add_indicator else ()
+
+
+def missing_indicator(g: Graph, est: Any, features: Features) -> Features:
+    """`MissingIndicator.transform`: whether a value is missing, for the columns in which one was in training."""
+    blocks: list[Tensor] = []
+    for block in _merged(g, g.select(features, est.features_.tolist())):
+        blocks.append(g.cast(_mask(g, block, est.missing_values), "float64"))
+    return tuple(blocks)
+
+
+def iterative(g: Graph, est: Any, features: Features) -> Features:
+    """`IterativeImputer.transform`: each column that is missing predicted from the others, again and again.
+
+    As in scikit-learn, a batch of nothing but missing values is left at the initial imputation.
+    """
+    if est.sample_posterior:
+        raise NotExportable("it draws what it fills in at random")
+    x = g.matrix(features)
+    current = first = g.matrix(g.transform(est.initial_imputer_, (x,)))
+    kept = range(x.width or 0) if est.keep_empty_features else np.flatnonzero(~est._is_empty_feature).tolist()
+    missing = _mask(g, g.matrix(g.select((x,), kept)), est.missing_values)
+    if est.keep_empty_features and est._is_empty_feature.any():
+        missing = g.node("And", [missing, g.constant(~est._is_empty_feature, "bool")], "bool", missing.width)
+    columns = np.eye(current.width or 0, dtype=bool)
+    for step in est.imputation_sequence_ if est.n_iter_ else ():
+        seen = g.select((current,), step.neighbor_feat_idx.tolist())
+        predicted = g.predict(step.estimator, seen)["prediction"]
+        predicted = g.node("Unsqueeze", [predicted, g.constant([1], "int64")], "float64", 1)
+        limits = [g.constant(float(bound[step.feat_idx])) for bound in (est._min_value, est._max_value)]
+        predicted = g.node("Clip", [predicted, *limits], "float64", 1)
+        replaced = g.node("And", [missing, g.constant(columns[step.feat_idx], "bool")], "bool", current.width)
+        current = g.node("Where", [replaced, predicted, current], "float64", current.width)
+    if current is not first:
+        some_known = g.node("Not", [missing], "bool", missing.width)
+        some_known = g.node("ReduceMax", [g.cast(some_known, "int64")], "int64", None, keepdims=0)
+        current = g.node("Where", [g.cast(some_known, "bool"), current, first], "float64", current.width)
+    return (current, *_indicator(g, est, (x,)))
+
+
+TRANSFORMERS: dict[str, Transform] = {
+    "SimpleImputer": simple,
+    "MissingIndicator": missing_indicator,
+    "IterativeImputer": iterative,
+}
+PREDICTORS: dict[str, Predict] = {}

@@ -1,0 +1,195 @@
+"""LightGBM's trees, by its scikit-learn classes: float64, three meanings of missing, and categories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.packing.exporters import ensemble
+from app.packing.exporters.categories import GOES_LEFT, GOES_RIGHT, THRESHOLD, Sides, in_bitset
+from app.packing.exporters.ensemble import LEAF, Tree
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor
+from app.packing.exporters.links import expit, softmax
+from app.packing.exporters.trees import mean
+
+IDENTITY = ("regression", "regression_l1", "huber", "fair", "quantile", "mape")
+SIGMOID = ("binary", "multiclassova", "cross_entropy")
+EXPONENTIAL = ("poisson", "gamma", "tweedie")
+
+NONE_MISSING, ZERO_MISSING = 0, 1
+ZERO = float(np.float32(1e-35))
+"""`kZeroThreshold`: numbers up to it, on both sides, are read as 0."""
+
+MAX_SIDES = 20_000_000
+
+Fields = dict[str, str]
+
+
+def lightgbm_classifier(g: Graph, est: Any, features: Features) -> Outputs:
+    """`LGBMClassifier`: the class of the greatest probability; its decision scores are the sums of the trees."""
+    header, raw, count = _raw(g, est, features)
+    shares = _converted(g, header, _averaged(g, header, raw, count))
+    scores = raw
+    if est.n_classes_ <= 2:
+        shares = g.concat([g.node("Sub", [g.constant(1.0), shares], "float64", 1), shares])
+        scores = g.pick(raw, 0)
+    return {
+        "prediction": g.labels(est.classes_, g.argmax(shares)),
+        "probabilities": shares,
+        "decision_scores": scores,
+    }
+
+
+def lightgbm_regressor(g: Graph, est: Any, features: Features) -> Outputs:
+    """`LGBMRegressor`: the sum of the trees, or what the objective makes of it."""
+    header, raw, count = _raw(g, est, features)
+    return {"prediction": g.pick(_converted(g, header, _averaged(g, header, raw, count)), 0)}
+
+
+def _averaged(g: Graph, header: Fields, raw: Tensor, count: int) -> Tensor:
+    """The mean of this many iterations in a random forest, else the sum."""
+    return mean(g, raw, count) if "average_output" in header else raw
+
+
+def _converted(g: Graph, header: Fields, raw: Tensor) -> Tensor:
+    """`ConvertOutput` of the objective."""
+    name, *options = header.get("objective", "none").split()
+    if name in IDENTITY and "sqrt" in options:
+        size = g.node("Abs", [raw], "float64", raw.width)
+        return g.node("Mul", [size, raw], "float64", raw.width)
+    if name in IDENTITY:
+        return raw
+    if name in EXPONENTIAL:
+        return g.node("Exp", [raw], "float64", raw.width)
+    if name in SIGMOID:
+        slope = next((float(o.partition(":")[2]) for o in options if o.startswith("sigmoid:")), 1.0)
+        return expit(g, raw if slope == 1 else g.node("Mul", [raw, g.constant(slope)], "float64", raw.width))
+    if name == "multiclass":
+        return softmax(g, raw)
+    raise NotExportable("its objective is its own" if name == "none" else f"its objective is {name}")
+
+
+def _raw(g: Graph, est: Any, features: Features) -> tuple[Fields, Tensor, int]:
+    """`GBDT::PredictRaw`, the sum of the trees, shape (rows, scores), with the header and the number of iterations."""
+    header, *trees = _parts(est.booster_.model_to_string())
+    if any(tree.get("is_linear", "0") != "0" for tree in trees):
+        raise NotExportable("its leaves are linear models")
+    scores = int(header["num_tree_per_iteration"])
+    matrix = g.matrix(_encoded(g, est, features))
+    width = matrix.width or 0
+    if any((_types(tree) == ZERO_MISSING).any() for tree in trees):
+        matrix = _with_zeros_missing(g, matrix)
+    sides = Sides(matrix.width or 0, _category_counts(trees))
+    splits = [_categorical_splits(tree, sides) for tree in trees]
+    if sides.size > MAX_SIDES:
+        raise NotExportable("it has too many categories and splits of them for a table")
+    stages = [_tree(tree, sides, found, width) for tree, found in zip(trees, splits, strict=True)]
+    targets = [stage % scores for stage in range(len(stages))]
+    return header, ensemble.summed(g, sides.extended(g, matrix), stages, targets), len(trees) // scores
+
+
+def _parts(text: str) -> list[Fields]:
+    """The header of a model's text and its trees, each as its lines `name=value`."""
+    blocks = text.partition("\nend of trees")[0].split("\nTree=")
+    return [dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks]
+
+
+def _numbers(tree: Fields, name: str, type_: Any) -> NDArray[Any]:
+    return np.array(tree.get(name, "").split(), dtype=type_)
+
+
+def _encoded(g: Graph, est: Any, features: Features) -> Features:
+    """`_data_from_pandas`: columns of pandas' categories as their codes, NaN where there is none."""
+    lists = est.booster_.pandas_categorical or []
+    positions = est.booster_.params.get("categorical_column", [])
+    if not lists:
+        return features
+    if len(lists) != len(positions):
+        raise NotExportable("it does not say which of its columns are pandas' categories")
+    from sklearn.preprocessing import OrdinalEncoder
+
+    columns = g.split(features)
+    for position, categories in zip(positions, lists, strict=True):
+        values = np.empty(len(categories), dtype=object)
+        values[:] = categories
+        encoder = OrdinalEncoder(
+            categories=[values], handle_unknown="use_encoded_value", unknown_value=np.nan, encoded_missing_value=np.nan
+        ).fit(values.reshape(-1, 1))
+        (columns[position],) = g.transform(encoder, (columns[position],))
+    return tuple(columns)
+
+
+def _with_zeros_missing(g: Graph, matrix: Tensor) -> Tensor:
+    """The matrix and beside it the same with NaN instead of 0."""
+    size = g.node("Abs", [matrix], "float64", matrix.width)
+    is_zero = g.node("LessOrEqual", [size, g.constant(ZERO)], "bool", matrix.width)
+    return g.concat([matrix, g.node("Where", [is_zero, g.constant(np.nan), matrix], "float64", matrix.width)])
+
+
+def _types(tree: Fields) -> NDArray[np.int64]:
+    """What counts as missing, by node; nothing of it concerns splits by category."""
+    decision = _numbers(tree, "decision_type", np.int64)
+    return np.where(decision & 1, NONE_MISSING, decision >> 2 & 3)
+
+
+def _category_splits(tree: Fields) -> list[tuple[int, int, NDArray[np.uint32]]]:
+    """Node, column and bitset of each split by category."""
+    words = _numbers(tree, "cat_threshold", np.uint32)
+    bounds = _numbers(tree, "cat_boundaries", np.int64)
+    columns = _numbers(tree, "split_feature", np.int64)
+    place = _numbers(tree, "threshold", np.float64)
+    nodes = np.flatnonzero(_numbers(tree, "decision_type", np.int64) & 1)
+    starts = {int(node): int(place[node]) for node in nodes}
+    return [(node, int(columns[node]), words[bounds[k] : bounds[k + 1]]) for node, k in starts.items()]
+
+
+def _category_counts(trees: list[Fields]) -> dict[int, int]:
+    counts: dict[int, int] = {}
+    for tree in trees:
+        for _, column, words in _category_splits(tree):
+            counts[column] = max(counts.get(column, 0), 32 * len(words))
+    return counts
+
+
+def _categorical_splits(tree: Fields, sides: Sides) -> dict[int, tuple[int, int]]:
+    """The splits by category of a tree, by node; what is in no set goes right, NaN too."""
+    return {
+        node: sides.column(
+            column,
+            np.append(np.where(in_bitset(words, sides.counts[column]), GOES_LEFT, GOES_RIGHT), GOES_RIGHT),
+        )
+        for node, column, words in _category_splits(tree)
+    }
+
+
+def _tree(tree: Fields, sides: Sides, splits: dict[int, tuple[int, int]], width: int) -> Tree:
+    """A tree of the text, whose leaves are numbered apart: they come behind the nodes here.
+
+    `Tree::NumericalDecision` takes NaN for 0 unless it is what is missing, and numbers about 0 for 0.
+    """
+    leaves = _numbers(tree, "leaf_value", np.float64)
+    if len(leaves) == 1:
+        return ensemble.constant_tree(float(leaves[0]))
+    threshold = _numbers(tree, "threshold", np.float64)
+    type_ = _types(tree)
+    default_left = _numbers(tree, "decision_type", np.int64) & 2 != 0
+    missing_left = np.where(type_ == NONE_MISSING, threshold >= 0, default_left)
+    column = _numbers(tree, "split_feature", np.int64) + width * (type_ == ZERO_MISSING)
+    threshold = np.where(threshold >= 0, np.maximum(threshold, ZERO), np.minimum(threshold, np.nextafter(-ZERO, -1)))
+    for node, split in splits.items():
+        column[node], threshold[node] = sides.place(split), THRESHOLD
+    count = len(threshold)
+    children = [_numbers(tree, name, np.int64) for name in ("left_child", "right_child")]
+    left, right = (np.where(child < 0, count + ~child, child) for child in children)
+    ends = np.full(len(leaves), LEAF)
+    none = np.zeros(len(leaves))
+    return Tree(
+        left=np.concatenate([left, ends]),
+        right=np.concatenate([right, ends]),
+        column=np.concatenate([column, ends]),
+        threshold=np.concatenate([threshold, none]),
+        missing_left=np.concatenate([missing_left, none.astype(bool)]),
+        values=np.concatenate([np.zeros(count), leaves]),
+    )

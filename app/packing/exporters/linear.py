@@ -1,0 +1,104 @@
+"""Linear classifiers: one score for each class, `x @ coef_.T + intercept_`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.links import affine, classified, expit, mirrored, normalized, signs, softmax
+
+
+def _scores(g: Graph, est: Any, features: Features) -> Tensor:
+    """`LinearClassifierMixin.decision_function`; for two classes both signs of it, shape (rows, 2)."""
+    if len(est.classes_) == 2:
+        return affine(g, features, mirrored(np.atleast_2d(est.coef_)), mirrored(np.broadcast_to(est.intercept_, 1)))
+    return affine(g, features, est.coef_, est.intercept_)
+
+
+def linear_classifier(g: Graph, est: Any, features: Features) -> Outputs:
+    """A classifier without probabilities: the class of the greatest score."""
+    return classified(g, est.classes_, _scores(g, est, features))
+
+
+def logistic_regression(g: Graph, est: Any, features: Features) -> Outputs:
+    """`LogisticRegression.predict_proba`: the sigmoid for two classes, softmax for more."""
+    scores = _scores(g, est, features)
+    outputs = classified(g, est.classes_, scores)
+    outputs["probabilities"] = _sigmoid(g, scores) if len(est.classes_) == 2 else softmax(g, scores)
+    return outputs
+
+
+def sgd_classifier(g: Graph, est: Any, features: Features) -> Outputs:
+    """`SGDClassifier`: probabilities with the losses log_loss and modified_huber."""
+    scores = _scores(g, est, features)
+    outputs = classified(g, est.classes_, scores)
+    binary = len(est.classes_) == 2
+    if est.loss == "log_loss":
+        outputs["probabilities"] = _sigmoid(g, scores) if binary else normalized(g, expit(g, scores))
+    elif est.loss == "modified_huber":
+        clipped = g.node("Clip", [scores, g.constant(-1.0), g.constant(1.0)], "float64", scores.width)
+        doubled = g.node("Add", [clipped, g.constant(1.0)], "float64", scores.width)
+        halved = g.node("Div", [doubled, g.constant(2.0)], "float64", scores.width)
+        outputs["probabilities"] = halved if binary else normalized(g, halved)
+    return outputs
+
+
+def ridge_classifier(g: Graph, est: Any, features: Features) -> Outputs:
+    """`RidgeClassifier`: several labels at once are those whose score is above 0."""
+    if not est._label_binarizer.y_type_.startswith("multilabel"):
+        return linear_classifier(g, est, features)
+    scores = affine(g, features, est.coef_, est.intercept_)
+    positive = g.node("Greater", [scores, g.constant(0.0)], "bool", scores.width)
+    return {"prediction": g.cast(positive, "int64"), "decision_scores": scores}
+
+
+def linear_discriminant(g: Graph, est: Any, features: Features) -> Outputs:
+    """`LinearDiscriminantAnalysis`: linear scores; `transform` projects, except for the solver lsqr."""
+    outputs = logistic_regression(g, est, features)
+    if est.solver != "lsqr":
+        outputs["transformed"] = _projected(g, est, features)
+    return outputs
+
+
+def discriminant_transform(g: Graph, est: Any, features: Features) -> Features:
+    """`LinearDiscriminantAnalysis.transform`."""
+    if est.solver == "lsqr":
+        raise NotExportable("its solver lsqr has no transform")
+    return (_projected(g, est, features),)
+
+
+def sgd_one_class(g: Graph, est: Any, features: Features) -> Outputs:
+    """`SGDOneClassSVM`: an inlier where `x @ coef_ - offset_` is at least 0."""
+    score = g.pick(affine(g, features, np.atleast_2d(est.coef_), -est.offset_), 0)
+    inlier = g.node("GreaterOrEqual", [score, g.constant(0.0)], "bool", None)
+    return signs(g, inlier) | {"decision_scores": score}
+
+
+def _sigmoid(g: Graph, scores: Tensor) -> Tensor:
+    """The sigmoid of both signs of a score; precise to 1e-16 near 0, which is enough where nothing is divided by it."""
+    return g.node("Sigmoid", [scores], "float64", scores.width)
+
+
+def _projected(g: Graph, est: Any, features: Features) -> Tensor:
+    x = g.matrix(features)
+    scalings = np.asarray(est.scalings_)[:, : est._max_components]
+    if est.solver == "svd":
+        x = g.node("Sub", [x, g.constant(est.xbar_)], "float64", x.width)
+    return g.node("MatMul", [x, g.constant(scalings)], "float64", scalings.shape[1])
+
+
+TRANSFORMERS: dict[str, Transform] = {"LinearDiscriminantAnalysis": discriminant_transform}
+PREDICTORS: dict[str, Predict] = {
+    "LinearDiscriminantAnalysis": linear_discriminant,
+    "LinearSVC": linear_classifier,
+    "LogisticRegression": logistic_regression,
+    "LogisticRegressionCV": logistic_regression,
+    "PassiveAggressiveClassifier": linear_classifier,
+    "Perceptron": linear_classifier,
+    "RidgeClassifier": ridge_classifier,
+    "RidgeClassifierCV": ridge_classifier,
+    "SGDClassifier": sgd_classifier,
+    "SGDOneClassSVM": sgd_one_class,
+}

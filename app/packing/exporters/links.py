@@ -1,0 +1,84 @@
+"""From scores to probabilities and labels: the last steps that many families of models share."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from app.packing.exporters.graph import Features, Graph, Outputs, Tensor
+
+
+def affine(g: Graph, features: Features, weights: ArrayLike, intercept: ArrayLike) -> Tensor:
+    """`x @ weights.T + intercept` for weights of shape (outputs, columns): shape (rows, outputs)."""
+    rows = np.asarray(weights, dtype=float)
+    constants = [g.constant(rows.T), g.constant(np.broadcast_to(np.asarray(intercept, dtype=float), len(rows)))]
+    return g.node("Gemm", [g.matrix(features), *constants], "float64", len(rows))
+
+
+def reduced(g: Graph, operator: str, matrix: Tensor, width: int | None = 1) -> Tensor:
+    """A reduction over the columns, such as `ReduceSum`: shape (rows, 1), or (rows,) for width None."""
+    axis = g.constant([1], "int64")
+    return g.node(operator, [matrix, axis], "float64", width, keepdims=0 if width is None else 1)
+
+
+def expit(g: Graph, scores: Tensor) -> Tensor:
+    """`scipy.special.expit`, as precise for scores far below 0 as there; the operator Sigmoid is not."""
+    power = g.node("Exp", [g.node("Neg", [scores], "float64", scores.width)], "float64", scores.width)
+    return g.node("Reciprocal", [g.node("Add", [power, g.constant(1.0)], "float64", scores.width)], "float64", scores.width)
+
+
+def softmax(g: Graph, scores: Tensor) -> Tensor:
+    """`sklearn.utils.extmath.softmax` over the columns."""
+    return g.node("Softmax", [scores], "float64", scores.width, axis=1)
+
+
+def exp_normalized(g: Graph, log_likelihoods: Tensor) -> Tensor:
+    """`exp(x - logsumexp(x))` over the columns, rounded as when the logarithm is taken first."""
+    total = reduced(g, "ReduceLogSumExp", log_likelihoods)
+    width = log_likelihoods.width
+    return g.node("Exp", [g.node("Sub", [log_likelihoods, total], "float64", width)], "float64", width)
+
+
+def normalized(g: Graph, shares: Tensor) -> Tensor:
+    """Each row divided by its sum; rows of zeros become uniform, as in `LinearClassifierMixin._predict_proba_lr`."""
+    total = reduced(g, "ReduceSum", shares)
+    empty = g.node("Equal", [total, g.constant(0.0)], "bool", 1)
+    quotient = g.node("Div", [shares, total], "float64", shares.width)
+    return g.node("Where", [empty, g.constant(1.0 / (shares.width or 1)), quotient], "float64", shares.width)
+
+
+def refusing(g: Graph, values: Tensor, refused: Tensor) -> Tensor:
+    """The values, of float64; but the run fails where any row is refused (boolean), as the estimator would."""
+    any_row = g.node("ReduceMax", [g.cast(refused, "int64")], "int64", None, keepdims=0)
+    # There is no element 1: the index is out of bounds.
+    one = g.node("Gather", [g.constant([1.0]), any_row], "float64", None)
+    return g.node("Mul", [values, one], "float64", values.width)
+
+
+def mirrored(weights: ArrayLike) -> ArrayLike:
+    """Weights (or an intercept) of one output as those of two, of which the first is its negative.
+
+    The greater of the two scores, the first where they are equal, is then the class of `score > 0`, and the sigmoids
+    of both are the two columns of probabilities.
+    """
+    single = np.asarray(weights, dtype=float)
+    return np.concatenate([-single, single])
+
+
+def classified(g: Graph, classes: ArrayLike, scores: Tensor) -> Outputs:
+    """Prediction and decision scores: of two columns made by `mirrored` the second is the score."""
+    binary = len(np.asarray(classes)) == 2
+    return {
+        "prediction": g.labels(classes, g.argmax(scores)),
+        "decision_scores": g.pick(scores, 1) if binary else scores,
+    }
+
+
+def signs(g: Graph, inlier: Tensor) -> Outputs:
+    """The prediction of an outlier detector, 1 or -1, from whether each row is an inlier: shape (rows,)."""
+    return {"prediction": g.node("Where", [inlier, g.constant(1, "int64"), g.constant(-1, "int64")], "int64", None)}
+
+
+def targets(g: Graph, values: Tensor, flat: bool) -> Outputs:
+    """A regressor's prediction: (rows, targets), or (rows,) where it is flat."""
+    return {"prediction": g.pick(values, 0) if flat else values}

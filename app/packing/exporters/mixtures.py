@@ -1,0 +1,105 @@
+"""Gaussian mixtures, and the robust ellipse that tells outliers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import digamma
+
+from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.links import affine, exp_normalized, reduced, signs
+
+
+def gaussian_mixture(g: Graph, est: Any, features: Features) -> Outputs:
+    """`GaussianMixture.predict` and `predict_proba`."""
+    return _mixture(g, est, features, np.zeros(len(est.means_)))
+
+
+def bayesian_mixture(g: Graph, est: Any, features: Features) -> Outputs:
+    """`BayesianGaussianMixture`: the same, with what is expected of the precisions in `_estimate_log_prob`."""
+    width = est.means_.shape[1]
+    halves = 0.5 * (est.degrees_of_freedom_ - np.arange(width)[:, None])
+    log_lambda = width * np.log(2.0) + np.sum(digamma(halves), 0)
+    expected = 0.5 * (log_lambda - width / est.mean_precision_) - 0.5 * width * np.log(est.degrees_of_freedom_)
+    return _mixture(g, est, features, expected)
+
+
+def elliptic_envelope(g: Graph, est: Any, features: Features) -> Outputs:
+    """`EllipticEnvelope`: an inlier where the squared Mahalanobis distance is at most `-offset_`."""
+    x = g.matrix(features)
+    centered = g.node("Sub", [x, g.constant(est.location_)], "float64", x.width)
+    turned = g.node("MatMul", [centered, g.constant(est.get_precision())], "float64", x.width)
+    distance = reduced(g, "ReduceSum", g.node("Mul", [turned, centered], "float64", x.width), None)
+    negative = g.node("Neg", [distance], "float64", None)
+    score = g.node("Sub", [negative, g.constant(est.offset_)], "float64", None)
+    inlier = g.node("GreaterOrEqual", [score, g.constant(0.0)], "bool", None)
+    return signs(g, inlier) | {"decision_scores": score}
+
+
+def _mixture(g: Graph, est: Any, features: Features, expected: Any) -> Outputs:
+    components, width = est.means_.shape
+    distances = DISTANCES[est.covariance_type](g, est, features)
+    raised = g.node("Add", [distances, g.constant(width * np.log(2 * np.pi))], "float64", components)
+    halved = g.node("Mul", [raised, g.constant(-0.5)], "float64", components)
+    constant = _log_determinants(est) + expected + est._estimate_log_weights()
+    likelihoods = g.node("Add", [halved, g.constant(np.broadcast_to(constant, components))], "float64", components)
+    return {"prediction": g.argmax(likelihoods), "probabilities": exp_normalized(g, likelihoods)}
+
+
+def _full(g: Graph, est: Any, features: Features) -> Tensor:
+    """Squared Mahalanobis distances to each component, shape (rows, components); so are the next three."""
+    components, width = est.means_.shape
+    factors = np.asarray(est.precisions_cholesky_)
+    shifts = np.concatenate([-mean @ factor for mean, factor in zip(est.means_, factors, strict=True)])
+    turned = affine(g, features, np.concatenate([factor.T for factor in factors]), shifts)
+    apart = g.node("Reshape", [turned, g.constant([-1, components, width], "int64")], "float64", width)
+    return g.node("ReduceSumSquare", [apart, g.constant([2], "int64")], "float64", components, keepdims=0)
+
+
+def _tied(g: Graph, est: Any, features: Features) -> Tensor:
+    factor = np.asarray(est.precisions_cholesky_)
+    x = g.matrix(features)
+    turned = g.node("MatMul", [x, g.constant(factor)], "float64", x.width)
+    apart = g.node("Unsqueeze", [turned, g.constant([1], "int64")], "float64", x.width)
+    moved = g.node("Sub", [apart, g.constant(np.array([mean @ factor for mean in est.means_]))], "float64", x.width)
+    return g.node("ReduceSumSquare", [moved, g.constant([2], "int64")], "float64", len(est.means_), keepdims=0)
+
+
+def _diagonal(g: Graph, est: Any, features: Features) -> Tensor:
+    precisions = np.asarray(est.precisions_cholesky_) ** 2
+    linear = affine(g, features, -2.0 * (est.means_ * precisions), np.sum(est.means_**2 * precisions, axis=1))
+    x = g.matrix(features)
+    square = g.node("Mul", [x, x], "float64", x.width)
+    quadratic = g.node("MatMul", [square, g.constant(precisions.T)], "float64", len(precisions))
+    return g.node("Add", [linear, quadratic], "float64", len(precisions))
+
+
+def _spherical(g: Graph, est: Any, features: Features) -> Tensor:
+    precisions = np.asarray(est.precisions_cholesky_) ** 2
+    x, width = g.matrix(features), len(precisions)
+    cross = g.node("MatMul", [x, g.constant(est.means_.T)], "float64", width)
+    scaled = g.node("Mul", [cross, g.constant(2.0 * precisions)], "float64", width)
+    linear = g.node("Sub", [g.constant(np.sum(est.means_**2, axis=1) * precisions), scaled], "float64", width)
+    norms = g.node("Mul", [reduced(g, "ReduceSumSquare", x), g.constant(precisions)], "float64", width)
+    return g.node("Add", [linear, norms], "float64", width)
+
+
+def _log_determinants(est: Any) -> Any:
+    """`_compute_log_det_cholesky`, one for each component or one for all."""
+    factors, width = np.asarray(est.precisions_cholesky_), est.means_.shape[1]
+    if est.covariance_type == "full":
+        return np.sum(np.log(np.diagonal(factors, axis1=1, axis2=2)), axis=1)
+    if est.covariance_type == "tied":
+        return np.sum(np.log(np.diagonal(factors)))
+    return np.sum(np.log(factors), axis=1) if est.covariance_type == "diag" else width * np.log(factors)
+
+
+DISTANCES = {"diag": _diagonal, "full": _full, "spherical": _spherical, "tied": _tied}
+
+TRANSFORMERS: dict[str, Transform] = {}
+PREDICTORS: dict[str, Predict] = {
+    "BayesianGaussianMixture": bayesian_mixture,
+    "EllipticEnvelope": elliptic_envelope,
+    "GaussianMixture": gaussian_mixture,
+}

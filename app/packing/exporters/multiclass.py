@@ -1,0 +1,149 @@
+"""Many classes by classifiers of two: one against the rest, one against one, error-correcting codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from sklearn.base import is_classifier, is_regressor
+
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.responses import of, row_sums
+
+
+def one_vs_rest(g: Graph, est: Any, features: Features) -> Outputs:
+    """OneVsRestClassifier: the class whose classifier is surest; for several labels each that passes the threshold."""
+    members = [g.predict(member, features) for member in est.estimators_]
+    if est.label_binarizer_.y_type_ == "multiclass":
+        scores = _scores(g, est.estimators_, members)
+        outputs = {"prediction": g.labels(est.classes_, g.argmax(scores))}
+    elif est.label_binarizer_.y_type_ == "binary":
+        outputs = {"prediction": _thresholded(g, est, _score(g, est.estimators_[0], members[0]))}
+    else:
+        threshold = g.constant(_threshold(est.estimators_[0]))
+        scores = _scores(g, est.estimators_, members)
+        outputs = {"prediction": g.cast(g.node("Greater", [scores, threshold], "bool", scores.width), "int64")}
+    # scikit-learn asks the first member only; where another lacks the method, it fails.
+    if all(hasattr(member, "predict_proba") for member in est.estimators_):
+        outputs["probabilities"] = _shares(g, est, members)
+    if all(hasattr(member, "decision_function") for member in est.estimators_):
+        outputs["decision_scores"] = _decisions(g, est, members)
+    return outputs
+
+
+def _shares(g: Graph, est: Any, members: Sequence[Outputs]) -> Tensor:
+    """OneVsRestClassifier.predict_proba: each member's probability, divided by their sum unless multilabel."""
+    inner = zip(est.estimators_, members, strict=True)
+    positive = [g.select((of(outputs, "probabilities", member),), [1])[0] for member, outputs in inner]
+    if len(positive) == 1:
+        return g.concat([g.node("Sub", [g.constant(1.0), positive[0]], "float64", 1), positive[0]])
+    block = g.concat(positive)
+    if est.multilabel_:
+        return block
+    sums = row_sums(g, block)
+    zero = g.node("Equal", [sums, g.constant(0.0)], "bool", 1)
+    divisor = g.node("Where", [zero, g.constant(1.0), sums], "float64", 1)
+    return g.node("Div", [block, divisor], "float64", block.width)
+
+
+def _decisions(g: Graph, est: Any, members: Sequence[Outputs]) -> Tensor:
+    scores = [of(outputs, "decision_scores", m) for m, outputs in zip(est.estimators_, members, strict=True)]
+    return scores[0] if len(scores) == 1 else g.concat([g.column(g.cast(score, "float64")) for score in scores])
+
+
+def one_vs_one(g: Graph, est: Any, features: Features) -> Outputs:
+    """OneVsOneClassifier: votes of each pair's classifier, ties broken by confidence (`_ovr_decision_function`)."""
+    if est.pairwise_indices_ is not None:
+        raise NotExportable("it is fitted on a kernel matrix")
+    if any(is_regressor(member) for member in est.estimators_):
+        raise NotExportable("its votes are those of regressors")
+    members = [g.predict(member, features) for member in est.estimators_]
+    labels = [of(o, "prediction", m) for m, o in zip(est.estimators_, members, strict=True)]
+    votes = g.concat([g.cast(g.column(label), "float64") for label in labels])
+    # The classifier of a pair votes 0 for its first class and 1 for its second.
+    count = len(est.classes_)
+    pairs = np.array(list(combinations(range(count), 2)))
+    toward = np.eye(count)[pairs[:, 1]] - np.eye(count)[pairs[:, 0]]
+    first = g.constant(np.bincount(pairs[:, 0], minlength=count).astype(float))
+    counted = g.node("Add", [g.node("MatMul", [votes, g.constant(toward)], "float64", count), first], "float64", count)
+    confidence = g.node("MatMul", [_scores(g, est.estimators_, members), g.constant(toward)], "float64", count)
+    size = g.node("Add", [g.node("Abs", [confidence], "float64", count), g.constant(1.0)], "float64", count)
+    size = g.node("Mul", [size, g.constant(3.0)], "float64", count)
+    scores = g.node("Add", [counted, g.node("Div", [confidence, size], "float64", count)], "float64", count)
+    if count == 2:
+        second = g.pick(scores, 1)
+        return {"prediction": _thresholded(g, est, second), "decision_scores": second}
+    return {"prediction": g.labels(est.classes_, g.argmax(scores)), "decision_scores": scores}
+
+
+def output_codes(g: Graph, est: Any, features: Features) -> Outputs:
+    """OutputCodeClassifier: the class whose code is nearest (`pairwise_distances_argmin`, the first of equals).
+
+    The squared distance is computed as there, |x|² - 2 x·c + |c|² and at least 0: rounding decides between codes that
+    are nearly as near.
+    """
+    scores = _scores(g, est.estimators_, [g.predict(member, features) for member in est.estimators_])
+    code = np.asarray(est.code_book_, dtype=float)
+    count = len(code)
+    own = row_sums(g, g.node("Mul", [scores, scores], "float64", scores.width))
+    middle = g.node("MatMul", [scores, g.constant(-2.0 * code.T)], "float64", count)
+    squared = g.node("Add", [own, middle], "float64", count)
+    squared = g.node("Add", [squared, g.constant((code * code).sum(axis=1))], "float64", count)
+    squared = g.node("Max", [squared, g.constant(0.0)], "float64", count)
+    nearest = g.node("ArgMin", [squared], "int64", None, axis=1, keepdims=0, select_last_index=0)
+    return {"prediction": g.labels(est.classes_, nearest)}
+
+
+def constant_predictor(g: Graph, est: Any, features: Features) -> Outputs:
+    """_ConstantPredictor: what stands in for a classifier that saw one class only."""
+    rows = g.node("Shape", [features[0]], "int64", None, start=0, end=1)
+    label = g.node("Expand", [g.constant(int(est.y_[0]), "int64"), rows], "int64", None)
+    both = g.constant([1.0 - est.y_[0], est.y_[0]])
+    shape = g.node("Concat", [rows, g.constant([2], "int64")], "int64", None, axis=0)
+    return {
+        "prediction": label,
+        "decision_scores": label,
+        "probabilities": g.node("Expand", [both, shape], "float64", 2),
+    }
+
+
+def _scores(g: Graph, estimators: Sequence[Any], members: Sequence[Outputs]) -> Tensor:
+    """The members' scores side by side, shape (rows, members)."""
+    return g.concat([g.column(_score(g, est, outputs)) for est, outputs in zip(estimators, members, strict=True)])
+
+
+def _score(g: Graph, est: Any, outputs: Outputs) -> Tensor:
+    """`_predict_binary` of scikit-learn: a score that grows with the second class, shape (rows,)."""
+    if is_regressor(est):
+        score = of(outputs, "prediction", est)
+    elif hasattr(est, "decision_function"):
+        score = of(outputs, "decision_scores", est)
+    else:
+        score = g.pick(of(outputs, "probabilities", est), 1)
+    if score.width is not None:
+        score = g.pick(score, 0)
+    return g.cast(score, "float64")
+
+
+def _threshold(est: Any) -> float:
+    """`_threshold_for_binary_predict` of scikit-learn."""
+    return 0.0 if hasattr(est, "decision_function") and is_classifier(est) else 0.5
+
+
+def _thresholded(g: Graph, est: Any, score: Tensor) -> Tensor:
+    """The second of two classes where the score is above the threshold."""
+    if len(est.classes_) != 2:
+        raise NotExportable("it knows a single class")
+    above = g.node("Greater", [score, g.constant(_threshold(est.estimators_[0]))], "bool", None)
+    return g.labels(est.classes_, g.cast(above, "int64"))
+
+
+TRANSFORMERS: dict[str, Transform] = {}
+PREDICTORS: dict[str, Predict] = {
+    "OneVsOneClassifier": one_vs_one,
+    "OneVsRestClassifier": one_vs_rest,
+    "OutputCodeClassifier": output_codes,
+    "_ConstantPredictor": constant_predictor,
+}

@@ -1,0 +1,121 @@
+"""Predictors by the nearest of the rows that they were fitted on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.packing.exporters import similarity
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.links import reduced, signs, targets
+from app.packing.exporters.search import kneighbors
+
+
+def classifier(g: Graph, est: Any, features: Features) -> Outputs:
+    """`KNeighborsClassifier`: each neighbour votes for its class, by its weight."""
+    codes = np.asarray(est._y).reshape(len(est._fit_X), -1)
+    weigh = _weighing(est)
+    targets = None if weigh else codes
+    indices, distances = kneighbors(g, est, g.matrix(features), est.n_neighbors, targets)
+    weights = _weights(g, distances) if weigh else None
+    all_classes = est.classes_ if est.outputs_2d_ else [est.classes_]
+    outputs: Outputs = {}
+    predictions = []
+    for target, classes in enumerate(all_classes):
+        votes = _votes(g, indices, weights, np.eye(len(classes))[codes[:, target]])
+        predictions.append(g.labels(classes, g.argmax(votes)))
+        share = g.node("Div", [votes, reduced(g, "ReduceSum", votes)], "float64", votes.width)
+        outputs[f"probabilities_{target}" if est.outputs_2d_ else "probabilities"] = share
+    if not est.outputs_2d_:
+        return outputs | {"prediction": predictions[0]}
+    if len({prediction.type for prediction in predictions}) > 1:
+        raise NotExportable("its targets are of several types")
+    return outputs | {"prediction": g.concat([g.column(prediction) for prediction in predictions])}
+
+
+def regressor(g: Graph, est: Any, features: Features) -> Outputs:
+    """`KNeighborsRegressor.predict`: the mean of the neighbours' targets, by their weights."""
+    values = np.asarray(est._y, dtype=float).reshape(len(est._fit_X), -1)
+    weigh = _weighing(est)
+    indices, distances = kneighbors(g, est, g.matrix(features), est.n_neighbors, None if weigh else values)
+    width = values.shape[1]
+    if weigh:
+        weights = _weights(g, distances)
+        total = reduced(g, "ReduceSum", weights)
+        mean = g.node("Div", [_votes(g, indices, weights, values), total], "float64", width)
+    else:
+        near = g.node("Gather", [g.constant(values), indices], "float64", width, axis=0)
+        mean = reduced(g, "ReduceMean", near, None)
+    return targets(g, Tensor(mean.name, "float64", width), flat=np.ndim(est._y) == 1)
+
+
+def local_outlier_factor(g: Graph, est: Any, features: Features) -> Outputs:
+    """`LocalOutlierFactor(novelty=True)`: how much denser it is around the neighbours than around the row."""
+    indices, distances = kneighbors(g, est, g.matrix(features), est.n_neighbors_, None)
+    width = indices.width
+    farthest = est._distances_fit_X_[:, est.n_neighbors_ - 1]
+    around = g.node("Gather", [g.constant(farthest), indices], "float64", width, axis=0)
+    reach = reduced(g, "ReduceMean", g.node("Max", [distances, around], "float64", width))
+    density = g.node("Reciprocal", [g.node("Add", [reach, g.constant(1e-10)], "float64", 1)], "float64", 1)
+    theirs = g.node("Gather", [g.constant(est._lrd), indices], "float64", width, axis=0)
+    ratio = reduced(g, "ReduceMean", g.node("Div", [theirs, density], "float64", width), None)
+    negative = g.node("Neg", [ratio], "float64", None)
+    score = g.node("Sub", [negative, g.constant(est.offset_)], "float64", None)
+    outlier = g.node("Less", [score, g.constant(0.0)], "bool", None)
+    return signs(g, g.node("Not", [outlier], "bool", None)) | {"decision_scores": score}
+
+
+def propagated(g: Graph, est: Any, features: Features) -> Outputs:
+    """`LabelPropagation` and `LabelSpreading`: the label distributions of the fitted rows, weighed by a kernel."""
+    distributions = np.asarray(est.label_distributions_)
+    x, points = g.matrix(features), np.asarray(est.X_, dtype=float)
+    if est.kernel == "knn":
+        indices, _ = kneighbors(g, est.nn_fit, x, est.n_neighbors, distributions)
+        total = _votes(g, indices, None, distributions)
+    elif est.kernel == "rbf":
+        weights = similarity.rbf(g, x, points, float(est.gamma))
+        total = g.node("MatMul", [weights, g.constant(distributions)], "float64", distributions.shape[1])
+    else:
+        raise NotExportable("its kernel is a function")
+    shares = g.node("Div", [total, reduced(g, "ReduceSum", total)], "float64", total.width)
+    return {"prediction": g.labels(est.classes_, g.argmax(shares)), "probabilities": shares}
+
+
+def _weighing(est: Any) -> bool:
+    """Whether neighbours count by their distance."""
+    if callable(est.weights):
+        raise NotExportable("its weights are a function")
+    return bool(est.weights == "distance")
+
+
+def _weights(g: Graph, distances: Tensor) -> Tensor:
+    """`_get_weights`: inverse distances; where one of a row is infinite, 1 for those that are and 0 for others."""
+    width = distances.width
+    inverse = g.node("Reciprocal", [distances], "float64", width)
+    infinite = g.cast(g.node("IsInf", [inverse], "bool", width), "float64")
+    here = g.cast(reduced(g, "ReduceMax", infinite), "bool")
+    return g.node("Where", [here, infinite, inverse], "float64", width)
+
+
+def _votes(g: Graph, indices: Tensor, weights: Tensor | None, table: NDArray[Any]) -> Tensor:
+    """The rows of a table at the indices, times their weights, added one after the other: shape (rows, columns)."""
+    width = table.shape[1]
+    near = g.node("Gather", [g.constant(table), indices], "float64", width, axis=0)
+    if weights is None:
+        total = reduced(g, "ReduceSum", near, None)
+        return Tensor(total.name, "float64", width)
+    across = g.node("Unsqueeze", [weights, g.constant([1], "int64")], "float64", weights.width)
+    product = g.node("MatMul", [across, near], "float64", width)
+    return g.node("Squeeze", [product, g.constant([1], "int64")], "float64", width)
+
+
+TRANSFORMERS: dict[str, Transform] = {}
+PREDICTORS: dict[str, Predict] = {
+    "KNeighborsClassifier": classifier,
+    "KNeighborsRegressor": regressor,
+    "LabelPropagation": propagated,
+    "LabelSpreading": propagated,
+    "LocalOutlierFactor": local_outlier_factor,
+}

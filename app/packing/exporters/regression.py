@@ -1,0 +1,117 @@
+"""Linear regressors, those with a link function, partial least squares, isotonic regression."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.links import affine, refusing, targets
+
+
+def linear_regressor(g: Graph, est: Any, features: Features) -> Outputs:
+    """`LinearModel.predict`: `x @ coef_.T + intercept_`, flat where `coef_` is."""
+    coef = np.asarray(est.coef_)
+    return targets(g, affine(g, features, np.atleast_2d(coef), est.intercept_), flat=coef.ndim == 1)
+
+
+def generalized_linear(g: Graph, est: Any, features: Features) -> Outputs:
+    """`GammaRegressor` and kin: the inverse of the link of the linear prediction."""
+    raw = g.pick(affine(g, features, np.atleast_2d(est.coef_), est.intercept_), 0)
+    link = type(est._base_loss.link).__name__
+    if link == "IdentityLink":
+        return {"prediction": raw}
+    if link == "LogLink":
+        return {"prediction": g.node("Exp", [raw], "float64", None)}
+    raise NotExportable(f"its link is {link}")
+
+
+def ransac(g: Graph, est: Any, features: Features) -> Outputs:
+    """`RANSACRegressor.predict`: that of the estimator fitted on the inliers."""
+    return {"prediction": g.predict(est.estimator_, features)["prediction"]}
+
+
+def partial_least_squares(g: Graph, est: Any, features: Features) -> Outputs:
+    """`_PLS.predict` and `_PLS.transform`."""
+    centered = _centered(g, est, features)
+    values = affine(g, (centered,), est.coef_, est.intercept_)
+    return targets(g, values, flat=est._predict_1d) | {"transformed": _rotated(g, est, centered, est.x_rotations_)}
+
+
+def pls_transform(g: Graph, est: Any, features: Features) -> Features:
+    """`_PLS.transform`: centered, scaled, rotated."""
+    return (_rotated(g, est, _centered(g, est, features), est.x_rotations_),)
+
+
+def pls_svd_transform(g: Graph, est: Any, features: Features) -> Features:
+    """`PLSSVD.transform`: centered, scaled, projected on its weights."""
+    return (_rotated(g, est, _centered(g, est, features), est.x_weights_),)
+
+
+def _centered(g: Graph, est: Any, features: Features) -> Tensor:
+    x = g.matrix(features)
+    return g.node("Sub", [x, g.constant(est._x_mean)], "float64", x.width)
+
+
+def _rotated(g: Graph, est: Any, centered: Tensor, rotations: Any) -> Tensor:
+    scaled = g.node("Div", [centered, g.constant(est._x_std)], "float64", centered.width)
+    return g.node("MatMul", [scaled, g.constant(rotations)], "float64", rotations.shape[1])
+
+
+def isotonic(g: Graph, est: Any, features: Features) -> Outputs:
+    """`IsotonicRegression.predict`: `numpy.interp` between its thresholds; beyond them NaN, the nearest or an error."""
+    knots, values = np.asarray(est.X_thresholds_), np.asarray(est.y_thresholds_)
+    if knots.dtype != np.float64 or values.dtype != np.float64:
+        raise NotExportable("it was fitted on numbers that are not float64")
+    x = g.matrix(features)
+    if len(knots) == 1:
+        starts, slopes, offsets = np.array([np.inf]), np.zeros(2), values.repeat(2)
+        origins = np.zeros(2)
+    else:
+        if est.out_of_bounds == "clip":
+            x = g.node("Clip", [x, g.constant(est.X_min_), g.constant(est.X_max_)], "float64", 1)
+        # Segment 0 is below the first knot and the last one is above the last knot: neither has a value.
+        starts = np.append(knots, np.nextafter(knots[-1], np.inf))
+        slopes = np.concatenate([[np.nan], np.diff(values) / np.diff(knots), [0.0, np.nan]])
+        origins, offsets = np.concatenate([[0.0], knots, [0.0]]), np.concatenate([[0.0], values, [0.0]])
+    beyond = g.cast(g.node("GreaterOrEqual", [x, g.constant(starts)], "bool", len(starts)), "int64")
+    segment = g.node("ReduceSum", [beyond, g.constant([1], "int64")], "int64", None, keepdims=0)
+
+    def of_segment(table: Any) -> Tensor:
+        return g.node("Gather", [g.constant(table), segment], "float64", None, axis=0)
+
+    run = g.node("Sub", [g.pick(x, 0), of_segment(origins)], "float64", None)
+    if len(knots) == 1:
+        return {"prediction": of_segment(offsets), "transformed": of_segment(offsets)}
+    if est.out_of_bounds == "raise":
+        run = refusing(g, run, g.node("IsNaN", [of_segment(slopes)], "bool", None))
+    rise = g.node("Mul", [of_segment(slopes), run], "float64", None)
+    value = g.node("Add", [rise, of_segment(offsets)], "float64", None)
+    return {"prediction": value, "transformed": value}
+
+
+LINEAR = (
+    "ARDRegression BayesianRidge ElasticNet ElasticNetCV HuberRegressor Lars LarsCV Lasso LassoCV LassoLars LassoLarsCV "
+    "LassoLarsIC LinearRegression LinearSVR MultiTaskElasticNet MultiTaskElasticNetCV MultiTaskLasso MultiTaskLassoCV "
+    "OrthogonalMatchingPursuit OrthogonalMatchingPursuitCV PassiveAggressiveRegressor QuantileRegressor Ridge RidgeCV "
+    "SGDRegressor TheilSenRegressor"
+).split()
+
+TRANSFORMERS: dict[str, Transform] = {
+    "CCA": pls_transform,
+    "PLSCanonical": pls_transform,
+    "PLSRegression": pls_transform,
+    "PLSSVD": pls_svd_transform,
+}
+PREDICTORS: dict[str, Predict] = {
+    **dict.fromkeys(LINEAR, linear_regressor),
+    "CCA": partial_least_squares,
+    "GammaRegressor": generalized_linear,
+    "IsotonicRegression": isotonic,
+    "PLSCanonical": partial_least_squares,
+    "PLSRegression": partial_least_squares,
+    "PoissonRegressor": generalized_linear,
+    "RANSACRegressor": ransac,
+    "TweedieRegressor": generalized_linear,
+}

@@ -1,0 +1,122 @@
+"""Scalers: each column shifted, divided or mapped by itself; each row divided by its length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from app.packing.exporters.functions import expm1, log1p, refused_where
+from app.packing.exporters.graph import Features, Graph, Predict, Tensor, Transform
+
+TINY_SCALE = 10 * float(np.finfo(np.float64).eps)
+"""Norms below it count as 1 (`sklearn.preprocessing._data._handle_zeros_in_scale`)."""
+
+
+def _by(g: Graph, operator: str, x: Tensor, constant: Any) -> Tensor:
+    return g.node(operator, [x, g.constant(constant)], "float64", x.width)
+
+
+def _clipped(g: Graph, x: Tensor, low: float, high: float) -> Tensor:
+    return g.node("Clip", [x, g.constant(low), g.constant(high)], "float64", x.width)
+
+
+def standard(g: Graph, est: Any, features: Features) -> Features:
+    """`StandardScaler.transform`: (x - mean_) / scale_, shape (rows, columns)."""
+    x = g.matrix(features)
+    if est.with_mean:
+        x = _by(g, "Sub", x, est.mean_)
+    if est.with_std:
+        x = _by(g, "Div", x, est.scale_)
+    return (x,)
+
+
+def robust(g: Graph, est: Any, features: Features) -> Features:
+    """`RobustScaler.transform`: (x - center_) / scale_, shape (rows, columns)."""
+    x = g.matrix(features)
+    if est.with_centering:
+        x = _by(g, "Sub", x, est.center_)
+    if est.with_scaling:
+        x = _by(g, "Div", x, est.scale_)
+    return (x,)
+
+
+def min_max(g: Graph, est: Any, features: Features) -> Features:
+    """`MinMaxScaler.transform`: x scale_ + min_, perhaps clipped, shape (rows, columns)."""
+    x = _by(g, "Add", _by(g, "Mul", g.matrix(features), est.scale_), est.min_)
+    return (_clipped(g, x, *est.feature_range) if est.clip else x,)
+
+
+def max_abs(g: Graph, est: Any, features: Features) -> Features:
+    """`MaxAbsScaler.transform`: x / scale_, perhaps clipped, shape (rows, columns)."""
+    x = _by(g, "Div", g.matrix(features), est.scale_)
+    return (_clipped(g, x, -1.0, 1.0) if getattr(est, "clip", False) else x,)
+
+
+def normalizer(g: Graph, est: Any, features: Features) -> Features:
+    """`sklearn.preprocessing.normalize` of rows: x / norm, or x where the norm is next to nothing."""
+    x = g.matrix(features)
+    axis = g.constant([1], "int64")
+    if est.norm == "max":
+        norm = g.node("ReduceMax", [g.node("Abs", [x], "float64", x.width), axis], "float64", 1)
+    elif est.norm == "l1":
+        norm = g.node("ReduceL1", [x, axis], "float64", 1)
+    else:
+        norm = g.node("Sqrt", [g.node("ReduceSumSquare", [x, axis], "float64", 1)], "float64", 1)
+    tiny = g.node("Less", [norm, g.constant(TINY_SCALE)], "bool", 1)
+    norm = g.node("Where", [tiny, g.constant(1.0), norm], "float64", 1)
+    return (g.node("Div", [x, norm], "float64", x.width),)
+
+
+def binarizer(g: Graph, est: Any, features: Features) -> Features:
+    """`sklearn.preprocessing.binarize`: 1 above the threshold, else 0."""
+    x = g.matrix(features)
+    return (g.cast(g.node("Greater", [x, g.constant(est.threshold)], "bool", x.width), "float64"),)
+
+
+def power(g: Graph, est: Any, features: Features) -> Features:
+    """`PowerTransformer.transform`: `scipy.stats.yeojohnson` or `scipy.special.boxcox`, then standardized."""
+    x = g.matrix(features)
+    lambdas = np.asarray(est.lambdas_, dtype=np.float64)
+    x = _box_cox(g, x, lambdas) if est.method == "box-cox" else _yeo_johnson(g, x, lambdas)
+    return standard(g, est._scaler, (x,)) if est.standardize else (x,)
+
+
+def _box_cox(g: Graph, x: Tensor, lambdas: Any) -> Tensor:
+    """(x^lambda - 1) / lambda, log(x) where lambda is 0; a row that is not positive is refused."""
+    x = refused_where(g, g.node("LessOrEqual", [x, g.constant(0.0)], "bool", x.width), x)
+    return _powered(g, g.node("Log", [x], "float64", x.width), g.constant(lambdas), lambdas, 1e-19)
+
+
+def _yeo_johnson(g: Graph, x: Tensor, lambdas: Any) -> Tensor:
+    """Box-Cox of 1 + x by lambda at and above 0; below, its mirror by 2 - lambda."""
+    width = x.width
+    log = log1p(g, g.node("Abs", [x], "float64", width))
+    negative = g.node("Less", [x, g.constant(0.0)], "bool", width)
+    exponent = g.node("Where", [negative, g.constant(2 - lambdas), g.constant(lambdas)], "float64", width)
+    size = _powered(g, log, exponent, np.concatenate([lambdas, 2 - lambdas]), float(np.finfo(np.float64).eps))
+    return g.node("Where", [negative, g.node("Neg", [size], "float64", width), size], "float64", width)
+
+
+def _powered(g: Graph, log: Tensor, exponent: Tensor, lambdas: Any, zero: float) -> Tensor:
+    """expm1(exponent log) / exponent; the log itself where the exponent is (nearly) zero, if one of `lambdas` is."""
+    width = log.width
+    power = expm1(g, g.node("Mul", [exponent, log], "float64", width))
+    power = g.node("Div", [power, exponent], "float64", width)
+    if (np.abs(lambdas) > zero).all():
+        return power
+    size = g.node("Abs", [exponent], "float64", exponent.width)
+    is_zero = g.node("LessOrEqual", [size, g.constant(zero)], "bool", exponent.width)
+    return g.node("Where", [is_zero, log, power], "float64", width)
+
+
+TRANSFORMERS: dict[str, Transform] = {
+    "StandardScaler": standard,
+    "RobustScaler": robust,
+    "MinMaxScaler": min_max,
+    "MaxAbsScaler": max_abs,
+    "Normalizer": normalizer,
+    "Binarizer": binarizer,
+    "PowerTransformer": power,
+}
+PREDICTORS: dict[str, Predict] = {}

@@ -1,0 +1,39 @@
+"""Feature selectors: which columns go on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Transform
+
+
+def selector(g: Graph, est: Any, features: Features) -> Features:
+    """`SelectorMixin.transform`: the columns of `get_support()`, in their order."""
+    return g.select(features, np.flatnonzero(est.get_support()).tolist())
+
+
+def eliminator(g: Graph, est: Any, features: Features) -> Outputs:
+    """`RFE.predict` and its kin: those of the estimator that was fitted on the columns left, and these columns."""
+    columns = selector(g, est, features)
+    return g.predict(est.estimator_, columns) | {"transformed": g.matrix(columns)}
+
+
+TRANSFORMERS: dict[str, Transform] = dict.fromkeys(
+    (
+        "GenericUnivariateSelect",
+        "RFE",
+        "RFECV",
+        "SelectFdr",
+        "SelectFpr",
+        "SelectFromModel",
+        "SelectFwe",
+        "SelectKBest",
+        "SelectPercentile",
+        "SequentialFeatureSelector",
+        "VarianceThreshold",
+    ),
+    selector,
+)
+PREDICTORS: dict[str, Predict] = {"RFE": eliminator, "RFECV": eliminator}

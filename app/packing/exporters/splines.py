@@ -1,0 +1,117 @@
+"""B-splines of each column."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.packing.exporters.graph import Features, Graph, NotExportable, Predict, Tensor, Transform
+
+
+def splines(g: Graph, est: Any, features: Features) -> Features:
+    """`SplineTransformer.transform`: every basis function at every value, shape (rows, columns x splines)."""
+    if est.extrapolation == "error":
+        raise NotExportable("it refuses values beyond its knots, which a graph does not")
+    if est.degree == 0 and (est.sparse_output or est.extrapolation == "constant"):
+        raise NotExportable("its splines of degree 0 fail beyond their knots in scikit-learn itself")
+    knots = np.stack([spline.t for spline in est.bsplines_])
+    x = g.matrix(features)
+    if est.extrapolation == "periodic":
+        basis = _basis(g, _deep(g, _wrapped(g, x, est)), knots, est.degree)
+        coefficients = est.bsplines_[0].c
+        basis = g.node("MatMul", [basis, g.constant(coefficients)], "float64", coefficients.shape[1])
+    else:
+        basis = _basis(g, _deep(g, x), knots, est.degree)
+    if est.extrapolation in ("constant", "linear"):
+        basis = _continued(g, est, basis, _deep(g, x))
+    if est.handle_missing == "zeros":
+        missing = g.node("IsNaN", [_deep(g, x)], "bool", 1)
+        basis = g.node("Where", [missing, g.constant(0.0), basis], "float64", basis.width)
+    if not est.include_bias:
+        basis = _slice(g, basis, 0, (basis.width or 0) - 1)
+    width = len(knots) * (basis.width or 0)
+    return (g.node("Reshape", [basis, g.constant([0, width], "int64")], "float64", width),)
+
+
+def _deep(g: Graph, x: Tensor) -> Tensor:
+    """Shape (rows, columns, 1)."""
+    return g.node("Unsqueeze", [x, g.constant([2], "int64")], "float64", 1)
+
+
+def _slice(g: Graph, x: Tensor, start: int, stop: int) -> Tensor:
+    """These of the last of three axes."""
+    limits = [g.constant([limit], "int64") for limit in (start, stop, 2)]
+    return g.node("Slice", [x, *limits], "float64", stop - start)
+
+
+def _wrapped(g: Graph, x: Tensor, est: Any) -> Tensor:
+    """low + (x - low) % period, with the sign of `np.remainder`."""
+    low, high = (np.array([spline.t[i] for spline in est.bsplines_]) for i in (est.degree, -est.degree - 1))
+    if not (high > low).all():
+        raise NotExportable("a column had one value only in training, and no period")
+    width, period = x.width, g.constant(high - low)
+    rest = g.node("Mod", [g.node("Sub", [x, g.constant(low)], "float64", width), period], "float64", width, fmod=1)
+    negative = g.node("Less", [rest, g.constant(0.0)], "bool", width)
+    rest = g.node("Where", [negative, g.node("Add", [rest, period], "float64", width), rest], "float64", width)
+    return g.node("Add", [g.constant(low), rest], "float64", width)
+
+
+def _basis(g: Graph, x: Tensor, knots: NDArray[np.float64], degree: int) -> Tensor:
+    """The basis functions by de Boor's recursion, as `scipy.interpolate.BSpline` has it: (rows, columns, functions).
+
+    `x` has shape (rows, columns, 1), `knots` (columns, knots). The first and the last interval are open outwards.
+    """
+    count = knots.shape[1]
+    first, last = degree, count - degree - 2
+    lower, upper = np.full((2, len(knots), count - 1), np.inf)
+    lower[:, first : last + 1] = knots[:, first : last + 1]
+    upper[:, first:last] = knots[:, first + 1 : last + 1]
+    lower[:, first] = -np.inf
+    above = g.node("GreaterOrEqual", [x, g.constant(lower)], "bool", count - 1)
+    below = g.node("Less", [x, g.constant(upper)], "bool", count - 1)
+    basis = g.cast(g.node("And", [above, below], "bool", count - 1), "float64")
+    if not degree:
+        return basis
+    distance = g.node("Sub", [x, g.constant(knots)], "float64", count)
+    for d in range(1, degree + 1):
+        width = count - 1 - d
+        span = knots[:, d:] - knots[:, :-d]
+        span[span == 0] = np.inf  # a function between equal knots is 0
+        weight = g.node("Div", [basis, g.constant(span)], "float64", width + 1)
+        rising = g.node("Mul", [_slice(g, weight, 0, width), _slice(g, distance, 0, width)], "float64", width)
+        falling = g.node("Mul", [_slice(g, weight, 1, width + 1), _slice(g, distance, d + 1, count)], "float64", width)
+        basis = g.node("Sub", [rising, falling], "float64", width)
+    return basis
+
+
+def _continued(g: Graph, est: Any, basis: Tensor, x: Tensor) -> Tensor:
+    """The basis, and beyond the range its value at the end, of which only the outer functions are kept; or, where it
+    goes on linearly, that value and the slope. `x` has shape (rows, columns, 1).
+    """
+    count, columns = basis.width or 0, len(est.bsplines_)
+    limits = np.zeros((2, columns, 1))
+    values, slopes = np.zeros((2, 2, columns, count))
+    degree = est.degree
+    for column, spline in enumerate(est.bsplines_):
+        limits[:, column, 0] = spline.t[degree], spline.t[-degree - 1]
+        if est.extrapolation == "linear" and degree <= 1:
+            degree += 1  # for all columns that follow, too: as in scikit-learn
+        for end, kept in enumerate((slice(0, degree), slice(count - degree, count))):
+            values[end, column, kept] = spline(limits[end, column, 0])[kept]
+            if est.extrapolation == "linear":
+                slopes[end, column, kept] = spline(limits[end, column, 0], nu=1)[kept]
+    for end, operator in enumerate(("Less", "Greater")):
+        beyond = g.node(operator, [x, g.constant(limits[end])], "bool", 1)
+        value = g.constant(values[end])
+        if est.extrapolation == "linear":
+            distance = g.node("Sub", [x, g.constant(limits[end])], "float64", 1)
+            rise = g.node("Mul", [distance, g.constant(slopes[end])], "float64", count)
+            value = g.node("Add", [value, rise], "float64", count)
+        basis = g.node("Where", [beyond, value, basis], "float64", count)
+    return basis
+
+
+TRANSFORMERS: dict[str, Transform] = {"SplineTransformer": splines}
+PREDICTORS: dict[str, Predict] = {}

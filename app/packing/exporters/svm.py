@@ -1,0 +1,115 @@
+"""Support vector machines, as libsvm predicts: svm_predict_values and svm_predict_probability of its svm.cpp."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.packing.exporters import similarity
+from app.packing.exporters.coupling import coupled
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.links import affine, signs
+
+
+def regressor(g: Graph, est: Any, features: Features) -> Outputs:
+    """`SVR.predict`: a weighted sum of kernels with the support vectors."""
+    return {"prediction": g.pick(_machines(g, est, features, est._dual_coef_, est._intercept_), 0)}
+
+
+def one_class(g: Graph, est: Any, features: Features) -> Outputs:
+    """`OneClassSVM`: an inlier where the sum is above 0."""
+    score = g.pick(_machines(g, est, features, est._dual_coef_, est._intercept_), 0)
+    return signs(g, g.node("Greater", [score, g.constant(0.0)], "bool", None)) | {"decision_scores": score}
+
+
+def classifier(g: Graph, est: Any, features: Features) -> Outputs:
+    """`SVC`: one machine for each pair of classes, of which each has one vote."""
+    count = len(est.classes_)
+    pairs = list(combinations(range(count), 2))
+    weights = _pair_weights(est, pairs)
+    probable = est._probA.size > 0
+    if count == 2:
+        # As `decision_function` gives it: of the other sign than libsvm's.
+        scores = _machines(g, est, features, -weights, -est._intercept_)
+        decision = g.pick(scores, 0)
+        second = g.node("GreaterOrEqual", [decision, g.constant(0.0)], "bool", None)
+        outputs = {"prediction": g.labels(est.classes_, g.cast(second, "int64")), "decision_scores": decision}
+        if probable:
+            outputs["probabilities"] = coupled(g, scores, -est._probA, est._probB, pairs)
+        return outputs
+    scores = _machines(g, est, features, weights, est._intercept_)
+    outputs = {"decision_scores": scores}
+    if est.decision_function_shape == "ovr":
+        outputs["decision_scores"] = _one_against_rest(g, scores, pairs, count)
+    if est.break_ties and est.decision_function_shape == "ovr":
+        winner = g.argmax(outputs["decision_scores"])
+    else:
+        winner = g.argmax(_votes(g, g.node("Greater", [scores, g.constant(0.0)], "bool", scores.width), pairs, count))
+    outputs["prediction"] = g.labels(est.classes_, winner)
+    if probable:
+        outputs["probabilities"] = coupled(g, scores, est._probA, est._probB, pairs)
+    return outputs
+
+
+def _machines(g: Graph, est: Any, features: Features, weights: NDArray[Any], intercept: NDArray[Any]) -> Tensor:
+    """Sums of kernels with the support vectors: weights (machines, vectors) give shape (rows, machines)."""
+    if est._sparse:
+        raise NotExportable("it was fitted on a sparse matrix")
+    vectors = np.asarray(est.support_vectors_)
+    if est.kernel == "linear":
+        return affine(g, features, weights @ vectors, intercept)
+    parameters = {"gamma": est._gamma, "coef0": est.coef0, "degree": est.degree}
+    return affine(g, (similarity.named(g, est.kernel, g.matrix(features), vectors, **parameters),), weights, intercept)
+
+
+def _pair_weights(est: Any, pairs: list[tuple[int, int]]) -> NDArray[Any]:
+    """The dual coefficients as one row for each pair of classes: those vectors of neither class weigh nothing.
+
+    `_dual_coef_` has one row less than there are classes: that of a vector of class i against class j is j - 1 for
+    i < j and j for i > j.
+    """
+    dual = np.asarray(est._dual_coef_)
+    ends = np.cumsum(est._n_support)
+    of_class = [slice(end - count, end) for end, count in zip(ends, est._n_support, strict=True)]
+    weights = np.zeros((len(pairs), dual.shape[1]))
+    for row, (i, j) in zip(weights, pairs, strict=True):
+        row[of_class[i]] = dual[j - 1, of_class[i]]
+        row[of_class[j]] = dual[i, of_class[j]]
+    return weights
+
+
+def _incidence(pairs: list[tuple[int, int]], count: int) -> NDArray[Any]:
+    """1 where a class is the first of a pair and -1 where it is the second, shape (pairs, classes)."""
+    matrix = np.zeros((len(pairs), count))
+    for row, (i, j) in zip(matrix, pairs, strict=True):
+        row[i], row[j] = 1.0, -1.0
+    return matrix
+
+
+def _votes(g: Graph, first: Tensor, pairs: list[tuple[int, int]], count: int) -> Tensor:
+    """How many pairs each class wins, given whether the first of each pair does: shape (rows, classes)."""
+    incidence = _incidence(pairs, count)
+    seconds = (incidence < 0).sum(axis=0)
+    return affine(g, (first,), incidence.T, seconds)
+
+
+def _one_against_rest(g: Graph, scores: Tensor, pairs: list[tuple[int, int]], count: int) -> Tensor:
+    """`_ovr_decision_function`: the votes, and between them the sums of the scores squeezed into a third."""
+    votes = _votes(g, g.node("GreaterOrEqual", [scores, g.constant(0.0)], "bool", scores.width), pairs, count)
+    sums = g.node("MatMul", [scores, g.constant(_incidence(pairs, count))], "float64", count)
+    raised = g.node("Add", [g.node("Abs", [sums], "float64", count), g.constant(1.0)], "float64", count)
+    tripled = g.node("Mul", [raised, g.constant(3.0)], "float64", count)
+    return g.node("Add", [votes, g.node("Div", [sums, tripled], "float64", count)], "float64", count)
+
+
+TRANSFORMERS: dict[str, Transform] = {}
+PREDICTORS: dict[str, Predict] = {
+    "NuSVC": classifier,
+    "NuSVR": regressor,
+    "OneClassSVM": one_class,
+    "SVC": classifier,
+    "SVR": regressor,
+}

@@ -1,0 +1,143 @@
+"""Decision trees and averages of them, by the TreeEnsemble operator of ai.onnx.ml 5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.packing.exporters import ensemble
+from app.packing.exporters.ensemble import Tree
+from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor, Transform
+
+
+def fitted_tree(est: Any, values: NDArray[Any], columns: Sequence[int] | None = None) -> Tree:
+    """The `tree_` of an estimator, with these values by node; its columns are at these positions of the matrix.
+
+    `Tree.apply` compares the float32 of a column with a float64 threshold.
+    """
+    tree = est.tree_
+    column = tree.feature if columns is None else np.asarray(columns)[tree.feature]
+    threshold = ensemble.before_rounding(tree.threshold)
+    missing_left = tree.missing_go_to_left.astype(bool)
+    return Tree(tree.children_left, tree.children_right, column, threshold, missing_left, values)
+
+
+def probabilities_by_node(est: Any) -> NDArray[np.float64]:
+    """`predict_proba` of a tree for each of its nodes: the classes of all targets side by side."""
+    counts = np.atleast_1d(est.n_classes_)
+    return np.concatenate([est.tree_.value[:, target, :count] for target, count in enumerate(counts)], axis=1)
+
+
+def mean(g: Graph, total: Tensor, count: int) -> Tensor:
+    """The total of this many, divided by them."""
+    return total if count == 1 else g.node("Div", [total, g.constant(float(count))], "float64", total.width)
+
+
+def tree_classifier(g: Graph, est: Any, features: Features) -> Outputs:
+    """Trees and forests: `argmax` of the mean of the trees' probabilities, by target where there are several."""
+    trees = [fitted_tree(member, probabilities_by_node(member)) for member in _members(est)]
+    shares = mean(g, ensemble.summed_rows(g, g.matrix(features), trees), len(trees))
+    if est.n_outputs_ == 1:
+        return {"prediction": g.labels(est.classes_, g.argmax(shares)), "probabilities": shares}
+    ends = np.cumsum(est.n_classes_).tolist()
+    starts = [0, *ends[:-1]]
+    parts = [g.select((shares,), range(start, end))[0] for start, end in zip(starts, ends, strict=True)]
+    labels = [g.labels(classes, g.argmax(part)) for classes, part in zip(est.classes_, parts, strict=True)]
+    outputs = {f"probabilities_{target}": part for target, part in enumerate(parts)}
+    return {"prediction": g.concat([g.column(label) for label in labels])} | outputs
+
+
+def tree_regressor(g: Graph, est: Any, features: Features) -> Outputs:
+    """Trees and forests: the mean of the trees' predictions, (rows,) or (rows, targets)."""
+    trees = [fitted_tree(member, member.tree_.value[:, :, 0]) for member in _members(est)]
+    values = mean(g, ensemble.summed_rows(g, g.matrix(features), trees), len(trees))
+    return {"prediction": g.pick(values, 0) if est.n_outputs_ == 1 else values}
+
+
+def isolation_forest(g: Graph, est: Any, features: Features) -> Outputs:
+    """`IsolationForest.decision_function`: 2 to the power of the mean depth, negative and shifted by the offset."""
+    all_columns = est._max_features == est.n_features_in_
+    trees = [
+        fitted_tree(member, lengths + averages - 1.0, None if all_columns else columns)
+        for member, columns, lengths, averages in zip(
+            est.estimators_,
+            est.estimators_features_,
+            est._decision_path_lengths,
+            est._average_path_length_per_tree,
+            strict=True,
+        )
+    ]
+    depths = g.pick(ensemble.summed(g, g.matrix(features), trees), 0)
+    unit = len(trees) * _average_path_length(est._max_samples)
+    if unit == 0:  # trained on one row: each power is a half
+        nothing = g.node("Mul", [depths, g.constant(0.0)], "float64", None)
+        exponent = g.node("Sub", [nothing, g.constant(1.0)], "float64", None)
+    else:
+        exponent = g.node("Div", [depths, g.constant(-unit)], "float64", None)
+    power = g.node("Pow", [g.constant(2.0), exponent], "float64", None)
+    scores = g.node("Sub", [g.constant(-est.offset_), power], "float64", None)
+    inlier = g.node("GreaterOrEqual", [depths, g.constant(_least_inlying_depth(unit, est.offset_))], "bool", None)
+    labels = g.labels(np.array([-1, 1]), g.cast(inlier, "int64"))
+    return {"prediction": labels, "decision_scores": scores}
+
+
+def random_trees_embedding(g: Graph, est: Any, features: Features) -> Features:
+    """`RandomTreesEmbedding.transform`: a column for each leaf of each tree, 1 where a row ends there."""
+    members = est.estimators_
+    trees = [fitted_tree(member, np.arange(member.tree_.node_count, dtype=float)) for member in members]
+    ends = ensemble.each(g, g.matrix(features), trees)
+    leaves = est.one_hot_encoder_.categories_
+    of_tree = np.repeat(np.arange(len(leaves)), [len(nodes) for nodes in leaves])
+    of_column = g.node("Gather", [ends, g.constant(of_tree, "int64")], "float64", len(of_tree), axis=1)
+    same = g.node("Equal", [of_column, g.constant(np.concatenate(leaves))], "bool", len(of_tree))
+    return (g.cast(same, "float64"),)
+
+
+def _members(est: Any) -> list[Any]:
+    return list(est.estimators_) if hasattr(est, "estimators_") else [est]
+
+
+def _average_path_length(samples: int) -> float:
+    """The depth of a tree of this many samples; `_average_path_length` of `sklearn.ensemble._iforest`."""
+    if samples <= 2:
+        return 0.0 if samples <= 1 else 1.0
+    return float(2.0 * (np.log(samples - 1.0) + np.euler_gamma) - 2.0 * (samples - 1.0) / samples)
+
+
+def _least_inlying_depth(unit: float, offset: float) -> float:
+    """The least total depth at which the decision function is not negative, as NumPy's power has it here.
+
+    A row of the sample may lie at the offset exactly, where another library's power, one bit off, turns it over.
+    """
+
+    def is_inlier(depth: float) -> bool:
+        exponents = -np.divide([depth], [unit], out=np.ones(1), where=[unit != 0])
+        return bool(-(2**exponents)[0] - offset >= 0)
+
+    low, high = -1.0, 1.0
+    while not is_inlier(high) and high < 1e300:
+        low, high = high, high * 2
+    if not is_inlier(high):
+        return np.inf
+    if is_inlier(low):
+        return -np.inf
+    while (middle := low + (high - low) / 2) not in (low, high):
+        low, high = (low, middle) if is_inlier(middle) else (middle, high)
+    return high
+
+
+TRANSFORMERS: dict[str, Transform] = {"RandomTreesEmbedding": random_trees_embedding}
+PREDICTORS: dict[str, Predict] = {
+    "DecisionTreeClassifier": tree_classifier,
+    "DecisionTreeRegressor": tree_regressor,
+    "ExtraTreeClassifier": tree_classifier,
+    "ExtraTreeRegressor": tree_regressor,
+    "ExtraTreesClassifier": tree_classifier,
+    "ExtraTreesRegressor": tree_regressor,
+    "IsolationForest": isolation_forest,
+    "RandomForestClassifier": tree_classifier,
+    "RandomForestRegressor": tree_regressor,
+}

@@ -1,0 +1,140 @@
+"""Models that ask several models and combine what these say: voting and stacking."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.responses import OUTPUT_OF_METHOD, of, offered, total
+
+
+def voting_classifier(g: Graph, est: Any, features: Features) -> Outputs:
+    """VotingClassifier: the greatest mean probability, or the most votes; `transformed` is what each member says."""
+    if est.voting == "hard":
+        return _majority(g, est, features)
+    members = [of(g.predict(member, features), "probabilities", member) for member in est.estimators_]
+    members = [g.cast(member, "float64") for member in members]
+    weights = est._weights_not_none
+    weighted = members
+    if weights is not None:
+        weighted = [
+            g.node("Mul", [member, g.constant(weight)], "float64", member.width)
+            for member, weight in zip(members, weights, strict=True)
+        ]
+    mean = g.node("Div", [total(g, weighted), _weight(g, est)], "float64", members[0].width)
+    outputs = {"prediction": g.labels(est.classes_, g.argmax(mean)), "probabilities": mean}
+    return outputs | ({"transformed": g.concat(members)} if est.flatten_transform else {})
+
+
+def _majority(g: Graph, est: Any, features: Features) -> Outputs:
+    """Hard voting: `argmax(bincount(votes, weights))`, the lowest of equals; members predict encoded labels."""
+    weights = est._weights_not_none
+    if weights is None:
+        weights = [1.0] * len(est.estimators_)
+    if min(weights) < 0:
+        raise NotExportable("it counts votes with negative weights")
+    ballots = [g.cast(of(g.predict(m, features), "prediction", m), "int64") for m in est.estimators_]
+    one_vote = np.eye(len(est.classes_))
+    counts = total(
+        g,
+        [
+            g.node("Gather", [g.constant(weight * one_vote), ballot], "float64", len(est.classes_), axis=0)
+            for weight, ballot in zip(weights, ballots, strict=True)
+        ],
+    )
+    return {
+        "prediction": g.labels(est.classes_, g.argmax(counts)),
+        "transformed": g.concat([g.column(ballot) for ballot in ballots]),
+    }
+
+
+def voting_regressor(g: Graph, est: Any, features: Features) -> Outputs:
+    """VotingRegressor: `average` of the members' predictions; these are `transformed`."""
+    members = [of(g.predict(member, features), "prediction", member) for member in est.estimators_]
+    if any(member.width is not None for member in members):
+        raise NotExportable("its members predict several targets")
+    stacked = g.concat([g.cast(g.column(member), "float64") for member in members])
+    weights = est._weights_not_none
+    weights = np.ones(len(members)) if weights is None else np.asarray(weights, dtype=float)
+    summed = g.node("MatMul", [stacked, g.constant(weights)], "float64", None)
+    return {"prediction": g.node("Div", [summed, _weight(g, est)], "float64", None), "transformed": stacked}
+
+
+def _weight(g: Graph, est: Any) -> Tensor:
+    """What `numpy.average` divides by: the members' weights together, or their number."""
+    weights = est._weights_not_none
+    return g.constant(float(len(est.estimators_) if weights is None else np.asarray(weights).sum()))
+
+
+def stacking_classifier(g: Graph, est: Any, features: Features) -> Outputs:
+    """StackingClassifier: the final classifier on what the members say; it predicts encoded labels."""
+    stacked = _stacked(g, est, features)
+    outputs = offered(est, g.predict(est.final_estimator_, (stacked,))) | {"transformed": stacked}
+    if isinstance(est._label_encoder, list):
+        return _multilabel(g, est, outputs)
+    return outputs | {"prediction": g.labels(est.classes_, g.cast(outputs["prediction"], "int64"))}
+
+
+def _multilabel(g: Graph, est: Any, outputs: Outputs) -> Outputs:
+    """Several targets of 0 and 1: of each target's probabilities scikit-learn gives the first column."""
+    if any(len(classes) != 2 for classes in est.classes_):
+        raise NotExportable("one of its targets always has the same label")
+    parts = [outputs.pop(name) for name in list(outputs) if name.startswith("probabilities")]
+    if parts:
+        outputs["probabilities"] = g.concat([_columns(g, part, range(1)) for part in parts])
+    return outputs
+
+
+def stacking_regressor(g: Graph, est: Any, features: Features) -> Outputs:
+    """StackingRegressor: the final regressor on the members' predictions."""
+    stacked = _stacked(g, est, features)
+    return {
+        "prediction": of(g.predict(est.final_estimator_, (stacked,)), "prediction", est.final_estimator_),
+        "transformed": stacked,
+    }
+
+
+def _stacked(g: Graph, est: Any, features: Features) -> Tensor:
+    """`_concatenate_predictions`: the members' responses side by side, then the columns themselves where passed on.
+
+    Of probabilities of two classes, and of each target's where there are several, the first column is left out.
+    """
+    blocks: list[Tensor] = []
+    for member, method in zip(est.estimators_, est.stack_method_, strict=True):
+        output = OUTPUT_OF_METHOD[method]
+        outputs = g.predict(member, features)
+        targets = [tensor for name, tensor in outputs.items() if name.startswith(f"{output}_")]
+        if targets:
+            blocks += [_columns(g, target, range(1, target.width or 0)) for target in targets]
+            continue
+        tensor = of(outputs, output, member)
+        if tensor.width is None:
+            blocks.append(g.column(tensor))
+        elif method == "predict_proba" and len(est.classes_) == 2:
+            blocks.append(_columns(g, tensor, range(1, tensor.width)))
+        else:
+            blocks.append(tensor)
+    if est.passthrough:
+        blocks.append(g.matrix(features))
+    same = len({block.type for block in blocks}) == 1
+    return g.concat(blocks) if same else g.matrix(tuple(blocks))
+
+
+def _columns(g: Graph, block: Tensor, positions: range) -> Tensor:
+    return g.select((block,), positions)[0]
+
+
+def as_transformer(predict: Predict) -> Transform:
+    """The exporter of `transform`, from that of all outputs: what the members say."""
+    return lambda g, est, features: (of(predict(g, est, features), "transformed", est),)
+
+
+PREDICTORS: dict[str, Predict] = {
+    "StackingClassifier": stacking_classifier,
+    "StackingRegressor": stacking_regressor,
+    "VotingClassifier": voting_classifier,
+    "VotingRegressor": voting_regressor,
+}
+TRANSFORMERS: dict[str, Transform] = {name: as_transformer(predict) for name, predict in PREDICTORS.items()}

@@ -1,0 +1,162 @@
+"""XGBoost's trees, by its scikit-learn classes: everything in float32, as XGBoost computes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.packing.exporters import ensemble
+from app.packing.exporters.ensemble import LEAF, Tree
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor
+
+Model = dict[str, Any]
+
+IDENTITY = ("reg:squarederror", "reg:squaredlogerror", "reg:absoluteerror", "reg:pseudohubererror", "reg:quantileerror")
+SIGMOID = ("reg:logistic", "binary:logistic")
+EXPONENTIAL = ("count:poisson", "reg:gamma", "reg:tweedie")
+SOFTMAX = ("multi:softprob", "multi:softmax")
+
+_STEPS = 32
+_CUBIC, _SQUARE, _LINEAR = (
+    float.fromhex(coefficient) / _STEPS**power
+    for power, coefficient in ((3, "0x1.c6af84b912394p-5"), (2, "0x1.ebfce50fac4f3p-3"), (1, "0x1.62e42ff0c52d6p-1"))
+)
+_PER_STEP = float.fromhex("0x1.71547652b82fep+0") * _STEPS
+
+
+def xgboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
+    """`XGBClassifier`: the second of two classes above a probability of a half, else the greatest probability."""
+    model = _model(est)
+    margins = _margins(g, est, model, features)
+    objective = _objective(model)
+    if objective in SOFTMAX:
+        if objective == "multi:softmax":
+            raise NotExportable("its objective multi:softmax is not made for probabilities; multi:softprob is")
+        shares = _softmax(g, margins)
+        return {"prediction": g.argmax(shares), "probabilities": g.cast(shares, "float64")}
+    if objective != "binary:logistic":
+        raise NotExportable(f"its objective is {objective}")
+    positive = _sigmoid(g, margins)
+    above = g.cast(g.node("Greater", [positive, g.constant(0.5, "float32")], "bool", positive.width), "int64")
+    if margins.width != 1:  # several labels at once
+        return {"prediction": g.cast(above, "float64"), "probabilities": g.cast(positive, "float64")}
+    negative = g.node("Sub", [g.constant(1.0, "float32"), positive], "float32", 1)
+    return {"prediction": g.pick(above, 0), "probabilities": g.cast(g.concat([negative, positive]), "float64")}
+
+
+def xgboost_regressor(g: Graph, est: Any, features: Features) -> Outputs:
+    """`XGBRegressor`: the margin, or what the objective makes of it; (rows,) or (rows, targets)."""
+    model = _model(est)
+    margins = _margins(g, est, model, features)
+    objective = _objective(model)
+    if objective in SIGMOID:
+        margins = _sigmoid(g, margins)
+    elif objective in EXPONENTIAL:
+        margins = exponential(g, margins)
+    elif objective not in IDENTITY:
+        raise NotExportable(f"its objective is {objective}")
+    values = g.cast(margins, "float64")
+    return {"prediction": g.pick(values, 0) if values.width == 1 else values}
+
+
+def exponential(g: Graph, x: Tensor) -> Tensor:
+    """`expf` of the GNU C library (2.27 and later, sysdeps/ieee754/flt-32/e_expf.c), float32 in and out.
+
+    With k the nearest whole number to 32 x / ln 2 and r the rest, 2^(k/32) times a cubic polynomial in r, in float64.
+    """
+
+    def of(operator: str, *operands: Tensor | float) -> Tensor:
+        inputs = [value if isinstance(value, Tensor) else g.constant(value) for value in operands]
+        return g.node(operator, inputs, "float64", x.width)
+
+    z = of("Mul", g.cast(x, "float64"), _PER_STEP)
+    k = of("Round", z)
+    r = of("Sub", z, k)
+    cubic = of("Mul", of("Add", of("Mul", r, _CUBIC), _SQUARE), of("Mul", r, r))
+    polynomial = of("Add", cubic, of("Add", of("Mul", r, _LINEAR), 1.0))
+    return g.cast(of("Mul", polynomial, of("Exp", of("Mul", k, np.log(2) / _STEPS))), "float32")
+
+
+def _model(est: Any) -> Model:
+    """The booster as its JSON.
+
+    Raises:
+        NotExportable: it is none of trees that say one number each, split by number.
+    """
+    model: Model = json.loads(est.get_booster().save_raw("json"))
+    booster = model["learner"]["gradient_booster"]
+    if booster["name"] != "gbtree":
+        raise NotExportable(f"its booster is {booster['name']}")
+    for tree in booster["model"]["trees"]:
+        if int(tree["tree_param"]["size_leaf_vector"]) > 1:
+            raise NotExportable("its trees predict several targets at once")
+        if any(tree["split_type"]):
+            raise NotExportable("its trees split by category")
+    return model
+
+
+def _objective(model: Model) -> str:
+    return str(model["learner"]["objective"]["name"])
+
+
+def _margins(g: Graph, est: Any, model: Model, features: Features) -> Tensor:
+    """`predict(output_margin=True)`, float32, shape (rows, groups): the base score and then tree after tree."""
+    gbtree = model["learner"]["gradient_booster"]["model"]
+    _, end = est._get_iteration_range(None)
+    count = gbtree["iteration_indptr"][end] if end else len(gbtree["trees"])
+    base = _margins_without_trees(model, est.n_features_in_)
+    trees = [_tree(tree) for tree in gbtree["trees"][:count]]
+    matrix = g.matrix(features, "float32")
+    if not np.isnan(est.missing):
+        absent = g.node("Equal", [matrix, g.constant(est.missing, "float32")], "bool", matrix.width)
+        matrix = g.node("Where", [absent, g.constant(np.nan, "float32"), matrix], "float32", matrix.width)
+    return ensemble.summed(g, matrix, trees, gbtree["tree_info"][:count], base)
+
+
+def _margins_without_trees(model: Model, width: int) -> NDArray[np.float32]:
+    """What a booster adds its trees to: asked of one without trees, since only XGBoost rounds its logarithm alike."""
+    import xgboost
+
+    gradient_booster = model["learner"]["gradient_booster"]
+    bare = dict(gradient_booster["model"], trees=[], tree_info=[], iteration_indptr=[0])
+    bare["gbtree_model_param"] = dict(bare["gbtree_model_param"], num_trees="0")
+    given = dict(model["learner"]["learner_model_param"], boost_from_average="0")  # else it wants to estimate its base
+    learner = dict(model["learner"], gradient_booster=dict(gradient_booster, model=bare), learner_model_param=given)
+    booster = xgboost.Booster(model_file=bytearray(json.dumps(dict(model, learner=learner)).encode()))
+    row = xgboost.DMatrix(np.zeros((1, width), dtype=np.float32))
+    return np.asarray(booster.predict(row, output_margin=True, validate_features=False)).ravel()
+
+
+def _tree(tree: Model) -> Tree:
+    """A tree of the JSON: a row goes left where `x < condition`, which is `x <=` the float32 before it."""
+    left = np.array(tree["left_children"], dtype=np.int64)
+    condition = np.array(tree["split_conditions"], dtype=np.float32)
+    return Tree(
+        left=np.where(left < 0, LEAF, left),
+        right=np.array(tree["right_children"], dtype=np.int64),
+        column=np.array(tree["split_indices"], dtype=np.int64),
+        threshold=np.nextafter(condition, np.float32(-np.inf)).astype(np.float64),
+        missing_left=np.array(tree["default_left"], dtype=bool),
+        values=condition.astype(np.float64),
+    )
+
+
+def _sigmoid(g: Graph, margins: Tensor) -> Tensor:
+    """`common::Sigmoid` of XGBoost."""
+    width = margins.width
+    negative = g.node("Neg", [margins], "float32", width)
+    bounded = g.node("Min", [negative, g.constant(88.7, "float32")], "float32", width)
+    above = g.node("Add", [exponential(g, bounded), g.constant(1.0, "float32")], "float32", width)
+    return g.node("Div", [g.constant(1.0, "float32"), above], "float32", width)
+
+
+def _softmax(g: Graph, margins: Tensor) -> Tensor:
+    """`common::Softmax` of XGBoost: the sum in float64."""
+    width, axis = margins.width, g.constant([1], "int64")
+    greatest = g.node("ReduceMax", [margins, axis], "float32", 1)
+    powers = exponential(g, g.node("Sub", [margins, greatest], "float32", width))
+    total = g.cast(g.node("ReduceSum", [g.cast(powers, "float64"), axis], "float64", 1), "float32")
+    return g.node("Div", [powers, total], "float32", width)

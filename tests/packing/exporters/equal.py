@@ -1,0 +1,52 @@
+"""Compares an estimator with its graph on given rows, by the tolerance that serving promises."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from app.packing.compile import compile_graph
+from app.packing.infer import infer
+from app.runtime.graph import GraphServable, session_of
+from app.runtime.servable import ArtifactServable
+from app.signature import Signature
+from app.signature.batch import json_values
+from app.signature.schema import Validator
+
+RELATIVE, ABSOLUTE = 1e-9, 1e-12
+
+
+def differences(estimator: Any, rows: Any, outputs: tuple[str, ...] | None = None) -> list[str]:
+    """Where graph and estimator differ on these rows (a DataFrame or an array), in words; empty where they are equal.
+
+    Raises:
+        NotExportable: there is no graph.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
+        signature, _ = infer(estimator, frame.astype(object).where(frame.notna(), None).infer_objects())
+        return compared(estimator, signature, frame, outputs or signature.outputs)
+
+
+def compared(estimator: Any, signature: Signature, frame: pd.DataFrame, outputs: tuple[str, ...]) -> list[str]:
+    graph = GraphServable(session_of(compile_graph(estimator, signature).SerializeToString()), signature)
+    artifact = ArtifactServable(estimator, signature)
+    objects = frame.astype(object).where(frame.notna(), None).to_numpy()
+    batch = Validator(signature, 10**6).validate([json_values(row) for row in objects])
+    wanted, got = artifact.run(batch, outputs), graph.run(batch, outputs)
+    return [difference for name in outputs for difference in _unequal(name, wanted[name], got[name])]
+
+
+def _unequal(name: str, wanted: Any, got: Any) -> list[str]:
+    if wanted.dtype == object and wanted.ndim == 1 and isinstance(wanted[0], list):
+        wanted, got = (np.array([np.concatenate(row) for row in side]) for side in (wanted, got))
+    if wanted.shape != got.shape:
+        return [f"{name}: shape {got.shape} instead of {wanted.shape}"]
+    if wanted.dtype.kind == "f":
+        equal = np.isclose(got.astype(float), wanted, rtol=RELATIVE, atol=ABSOLUTE, equal_nan=True)
+    else:
+        equal = got == wanted
+    bad = np.argwhere(~np.atleast_1d(equal))
+    return [f"{name}{bad[0].tolist()}: {got[tuple(bad[0])]!r} instead of {wanted[tuple(bad[0])]!r}, {len(bad)} in all"] * bool(len(bad))

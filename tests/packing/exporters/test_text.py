@@ -1,0 +1,128 @@
+import re
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from app.packing.exporters.graph import NotExportable
+from tests.packing.exporters.equal import differences
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+TEXTS = [
+    "The quick brown fox jumps over the lazy dog, the DOG sleeps",
+    "a b c; one-two three's 3.14 x_y __ _a 42 4",
+    "Ünïcödé straße STRASSE ÉCOLE école e\u0301cole naïve",
+    "İstanbul ISTANBUL istanbul diyarbakİr İİ abİcd iİ",
+    "日本語のテキスト 中文 文本 한국어 ภาษาไทย हिन्दी العربية עברית",
+    "ǅ ǆ ǄX ǅx ﬁne ŉ ß ẞẞ ⅣⅣ ①② ½½ x² ٣٤",
+    "tab\tnew\nline\r\n nul\x00byte zero\u200bwidth non\u00a0breaking",
+    "🙂 emoji 👍🏽 and \U0001d4b2\U0001d4f8\U0001d4fb\U0001d4ed 𐐀𐐨𐐀 mixed🙂word",
+    "",
+    " ",
+    "a",
+    "__",
+    "the the the quick quick",
+]
+LABELS = np.arange(len(TEXTS)) % 2
+COUNTS = [
+    CountVectorizer(),
+    CountVectorizer(binary=True),
+    CountVectorizer(lowercase=False),
+    CountVectorizer(ngram_range=(1, 2)),
+    CountVectorizer(ngram_range=(2, 3)),
+    CountVectorizer(stop_words="english"),
+    CountVectorizer(vocabulary=["the", "quick", "İ", "abi"]),
+    CountVectorizer(max_features=5),
+    TfidfVectorizer(),
+    TfidfVectorizer(norm="l1", sublinear_tf=True),
+    TfidfVectorizer(norm=None, use_idf=False, ngram_range=(1, 2)),
+    TfidfVectorizer(smooth_idf=False, binary=True),
+]
+
+
+def frame_of(texts):
+    return pd.DataFrame({"feature1": texts}, dtype=object)
+
+
+@pytest.mark.parametrize("vectorizer", COUNTS, ids=str)
+def test_a_vectorizer_equals_its_graph(vectorizer):
+    vectorizer.fit(TEXTS)
+    assert differences(vectorizer, frame_of(TEXTS)) == []
+    for text in TEXTS[:9]:
+        assert differences(vectorizer, frame_of([text])) == []
+    assert differences(vectorizer, frame_of(["", " "])) == []
+
+
+def test_words_of_random_texts():
+    random = np.random.default_rng(0)
+    alphabet = [
+        *"abcABC  .,-_'0123456789",
+        "İ",
+        "\u0131",
+        "Σ",
+        "\u017f",
+        "K",
+        "Å",
+        "\u0307",
+        "\u00aa",
+        "ß",
+        "Ǆ",
+        "Ⴀ",
+        "Ა",
+        "\u13a0",
+        "ꭰ",
+    ]
+    texts = ["".join(random.choice(alphabet, 30)) for _ in range(2000)]
+    words = {word for text in texts for word in re.findall(r"\b\w\w+\b", text.lower()) if not {*"σς"} & {*word}}
+    vectorizer = CountVectorizer(vocabulary=sorted(words)).fit(texts)
+    assert differences(vectorizer, frame_of(texts[:300])) == []
+
+
+def test_every_character_between_letters():
+    vectorizer = CountVectorizer(vocabulary=["aa", "bb"])
+    points = [point for point in range(1, sys.maxunicode + 1) if not 0xD800 <= point <= 0xDFFF]
+    texts = [f"aa{chr(point)}bb" for point in points[:0x3000] + points[0xA000::97]]
+    assert differences(vectorizer.fit(texts), frame_of(texts)) == []
+
+
+def test_in_pipelines():
+    model = make_pipeline(CountVectorizer(), TfidfTransformer(sublinear_tf=True), MultinomialNB()).fit(TEXTS, LABELS)
+    assert differences(model, frame_of(TEXTS)) == []
+    frame = pd.DataFrame({"title": TEXTS, "length": [float(len(text)) for text in TEXTS]})
+    columns = make_column_transformer((TfidfVectorizer(), "title"), (StandardScaler(), ["length"]))
+    assert differences(make_pipeline(columns, LogisticRegression()).fit(frame, LABELS), frame) == []
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"norm": "l1"}, {"norm": None, "sublinear_tf": True}, {"use_idf": False}], ids=str
+)
+def test_tfidf_of_counts(options):
+    counts = np.random.default_rng(0).poisson(0.4, (60, 8)).astype(float)
+    assert differences(TfidfTransformer(**options).fit(counts), counts) == []
+
+
+@pytest.mark.parametrize(
+    ("vectorizer", "reason"),
+    [
+        (CountVectorizer(analyzer="char"), "its analyzer is 'char'"),
+        (CountVectorizer(strip_accents="unicode"), "its strip_accents is 'unicode'"),
+        (CountVectorizer(token_pattern=r"\w+"), "its token_pattern is"),
+        (CountVectorizer(tokenizer=str.split, token_pattern=None), "its tokenizer is"),
+        (CountVectorizer(stop_words=["the"], ngram_range=(1, 2)), "it joins words over stop words"),
+        (CountVectorizer(vocabulary=["New York", "the"]), "its vocabulary has terms that no text has"),
+        (CountVectorizer(vocabulary=["οδος"]), "its vocabulary has the letter sigma"),
+        (TfidfVectorizer(dtype=np.float32), "it computes in float32"),
+        (HashingVectorizer(n_features=16), "there is no exporter for HashingVectorizer"),
+    ],
+)
+def test_what_has_no_graph_says_why(vectorizer, reason):
+    with pytest.raises(NotExportable, match=reason):
+        differences(vectorizer.fit(TEXTS), frame_of(TEXTS))
