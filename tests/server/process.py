@@ -1,0 +1,127 @@
+"""A server as a process of its own: started by the line that a platform runs, stopped by its id."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+START_WITHIN_S = 60.0
+STOP_WITHIN_S = 25.0
+ASK_AGAIN_AFTER_S = 0.05
+
+
+def web_line() -> str:
+    """What Procfile has a platform run."""
+    lines = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text("utf-8").splitlines())
+    return lines["web"]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """This process's, with the set-up's programs first, and these settings."""
+    path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    kept = {name: value for name, value in os.environ.items() if "MAKE" not in name and name != "MFLAGS"}
+    return kept | {"PATH": path} | {name: str(value) for name, value in settings.items()}
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    content: bytes
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.content)
+
+
+class Server:
+    """A server that listens on `port` of this machine; what it writes goes to a file."""
+
+    def __init__(self, command: Sequence[str], port: int, said: Path, **settings: object) -> None:
+        self.port = port
+        self.said = said
+        with said.open("wb") as stream:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment(HOST="127.0.0.1", PORT=port, **settings),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def root(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def words(self) -> str:
+        """All that it has written."""
+        return self.said.read_text("utf-8", "replace")
+
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of its children."""
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+
+    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
+        """One request over a connection of its own; a body that is iterable is sent in chunks."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        with contextlib.closing(connection):
+            content = body.encode() if isinstance(body, str) else body
+            connection.request(method, path, content, headers or {})
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.headers), response.read())
+
+    def wait(self) -> Server:
+        """Returns once it answers."""
+        deadline = time.monotonic() + START_WITHIN_S
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"it ended with {self.process.returncode}: {self.words}")
+            with contextlib.suppress(OSError):
+                if self.ask("GET", "/livez").status == 200:
+                    return self
+            time.sleep(ASK_AGAIN_AFTER_S)
+        raise AssertionError(f"it did not answer within {START_WITHIN_S:g} s: {self.words}")
+
+    def stop(self) -> int:
+        """Its exit status after SIGTERM; what is left of its own group after that is killed."""
+        try:
+            self.process.terminate()
+            return self.process.wait(STOP_WITHIN_S)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def serving(folder: Path, command: Sequence[str] | None = None, **settings: object) -> Iterator[Server]:
+    """The `web:` line of Procfile, or another command, as a server that answers."""
+    port = free_port()
+    line = command or ["sh", "-c", f"exec {web_line()}"]
+    server = Server([word.replace("$PORT", str(port)) for word in line], port, folder / f"said-{port}", **settings)
+    try:
+        yield server.wait()
+    finally:
+        server.stop()
