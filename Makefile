@@ -62,3 +62,7 @@ new-venv:
 	@echo "Setting up .venv from requirements-dev.txt."
 	@$(PIP) install --requirement requirements-dev.txt
 	@touch $@
+
+.PHONY: estimators
+estimators: .venv/testing ## pack, prove and compare every estimator; writes docs/estimators.md
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest tests/sweep --estimators docs/estimators.md

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ import numpy as np
 from app.errors import FieldError, InvalidInstances, ModelFailed
 from app.runtime.registry import Lease, Registry
 from app.signature import Signature
-from app.signature.batch import Batch, Outputs, json_values
+from app.signature.batch import Batch, Decoded, Outputs, json_values
 from app.telemetry import Timings
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,8 @@ class Asked:
     """What a request asks for, whatever its protocol.
 
     `pointer` is where the instances stand in the document; a `single` instance stands there itself, not in a list.
-    `outputs` are output names at `outputs_pointer`, or None for the model's defaults.
+    `outputs` are output names at `outputs_pointer`, or None for the model's defaults. `batch` is there where the fast
+    path has validated the instances already.
     """
 
     instances: Sequence[Any]
@@ -31,6 +32,7 @@ class Asked:
     single: bool = False
     outputs: Sequence[Any] | None = None
     outputs_pointer: str = "#/outputs"
+    batch: Batch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,15 @@ class Answer:
     version: int
 
 
+Decode = Callable[[bytes], Decoded | None]
+"""A JSON body in this service's own form as a batch, where that can be told at first sight."""
+
+
 class Exchange(Protocol):
     """One request and its answer as a protocol writes them. Belongs to one request."""
 
-    def parse(self, signature: Signature) -> Asked:
-        """What the body asks for; raises what is wrong with its form."""
+    def parse(self, signature: Signature, decode: Decode) -> Asked:
+        """What the body asks for; raises what is wrong with its form. `decode` is the fast path for JSON."""
 
     def encode(self, answer: Answer) -> bytes:
         """The answer's body."""
@@ -69,10 +75,10 @@ class PredictService:
         """
         with self._registry.lease(model, version) as lease:
             with timings.phase("parse"):
-                asked = exchange.parse(lease.manifest.signature)
+                asked = exchange.parse(lease.manifest.signature, lease.validator.decode)
             with timings.phase("validate"):
                 outputs = _output_names(asked, lease.manifest.signature)
-                batch = lease.validator.validate(asked.instances, asked.pointer, asked.single)
+                batch = asked.batch or lease.validator.validate(asked.instances, asked.pointer, asked.single)
             with timings.phase("run"):
                 results = _run(lease, batch, outputs)
             with timings.phase("encode"):

@@ -137,9 +137,11 @@ class _Comparison:
             raise NotProven(f"the graph's {name} is {now[place]} where the estimator's is {was[place]}, for {shown}")
 
     def _note_difference(self, was: NDArray[Any], now: NDArray[Any]) -> None:
-        finite = np.isfinite(was) & np.isfinite(now) & (np.abs(was) > ABSOLUTE_TOLERANCE)
+        finite = np.isfinite(was) & np.isfinite(now)
         if finite.any():
-            relative = np.abs(was - now)[finite] / np.abs(was)[finite]
+            # Measured as the tolerance is: relative, but near 0 against what is absolute there.
+            floor = ABSOLUTE_TOLERANCE / RELATIVE_TOLERANCE
+            relative = np.abs(was - now)[finite] / (np.abs(was)[finite] + floor)
             self.largest_difference = max(self.largest_difference, float(relative.max()))
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from app.packing import inspect
 from app.packing.infer import Record
 from app.signature import Input, Layout, Signature
+from app.signature.kinds import rule_of
 
 MIXED_ROWS = 1500
 MAX_THRESHOLDS = 4000
@@ -66,13 +67,14 @@ class Pools:
         if spec.kind in ("number", "integer"):
             values = self._numbers(spec, [v for v in seen if v is not None], far)
         elif spec.kind == "category":
-            unseen = list(TEXTS) if str in map(type, spec.categories or ()) else [-1.0, 0.5, 1e6]
+            unseen = list(TEXTS) if str in map(type, spec.categories or ()) else [-1, 0.5, 10**6]
             values = [*(spec.categories or ()), *([] if spec.closed else unseen)]
         elif spec.kind == "boolean":
             values = [True, False]
         elif spec.kind == "text":
             values = [*(v for v in seen if v is not None), *TEXTS, *self._shuffled_words(seen)]
-        return [*values, None] if spec.nullable else values
+        rule = rule_of(spec)
+        return [value for value in [*values, None] if rule(value) is None]
 
     def _numbers(self, spec: Input, seen: list[float], far: bool) -> list[float]:
         low = min([*seen, *([] if spec.minimum is None else [spec.minimum])], default=-1.0)
@@ -88,7 +90,7 @@ class Pools:
             limits = np.iinfo(spec.dtype)
             least, most = max(limits.min, -INT64_LIMIT), min(limits.max, INT64_LIMIT)
             return list(dict.fromkeys(int(min(max(round(v), least), most)) for v in values))
-        return [v for v in values if spec.largest is None or abs(v) <= spec.largest]
+        return values
 
     def _shuffled_words(self, seen: list[Any]) -> list[str]:
         words = [word for text in seen if isinstance(text, str) for word in text.split()][:500]

@@ -18,6 +18,9 @@ FEATURES = "features"
 """The one input of a graph whose many inputs are all numbers, shape (rows, inputs)."""
 
 MAX_NAMED_INPUTS = 16
+MAX_ROWS_AT_ONCE = 4096
+"""Some graphs keep a number for each row, tree and class: more rows than this run one part after another."""
+
 MISSING_TEXT = "\x00\x00missing"
 """Stands for a missing value in a column of strings: a graph's strings cannot be null."""
 
@@ -66,7 +69,17 @@ class GraphServable:
         """The asked-for outputs, arrays of shape (rows,) or (rows, columns), as the estimator's methods give them."""
         feed = {FEATURES: batch.matrix()} if self._matrix else self._columns(batch)
         wanted = [name for output in outputs for name in self._parts(output)]
-        values = dict(zip(wanted, self._session.run(wanted, feed), strict=True))
+        if batch.rows <= MAX_ROWS_AT_ONCE:
+            found = self._session.run(wanted, feed)
+        else:
+            parts = [
+                self._session.run(
+                    wanted, {name: column[start : start + MAX_ROWS_AT_ONCE] for name, column in feed.items()}
+                )
+                for start in range(0, batch.rows, MAX_ROWS_AT_ONCE)
+            ]
+            found = [np.concatenate(part) for part in zip(*parts, strict=True)]
+        values = dict(zip(wanted, found, strict=True))
         return {output: _joined([values[name] for name in self._parts(output)]) for output in outputs}
 
     def _parts(self, output: str) -> list[str]:

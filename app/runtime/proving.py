@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from app.errors import LoadingFailed, RetortError
 from app.runtime.environment import differences
 from app.runtime.servable import Servable
-from app.signature.batch import Batch, json_values
+from app.signature.batch import Batch, Decoded, json_values
 from app.storage.manifest import Manifest
 
 RELATIVE_TOLERANCE = 1e-9
@@ -21,6 +21,9 @@ class Validates(Protocol):
 
     def validate(self, instances: Sequence[Any], pointer: str = "#", single: bool = False) -> Batch:
         """The batch of these instances."""
+
+    def decode(self, body: bytes) -> Decoded | None:
+        """The batch in a JSON document, where it can be told at first sight."""
 
 
 def same(recorded: Any, got: Any) -> bool:

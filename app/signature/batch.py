@@ -14,29 +14,65 @@ Column = NDArray[Any]
 Outputs = Mapping[str, NDArray[Any]]
 
 
-@dataclass(frozen=True, slots=True)
 class Batch:
-    """Columns by input name, each of shape (rows,); axis 0 is always the row. Treated as immutable."""
+    """Columns by input name, each of shape (rows,); axis 0 is always the row. Treated as immutable.
 
-    columns: Mapping[str, Column]
-    rows: int
+    Numbers that came as one matrix stay one: its columns are only made for those who ask for them.
+    """
+
+    __slots__ = ("_columns", "_matrix", "_names", "rows")
+
+    def __init__(self, columns: Mapping[str, Column], rows: int) -> None:
+        self.rows = rows
+        self._columns: Mapping[str, Column] | None = columns
+        self._matrix: NDArray[Any] | None = None
+        self._names: Sequence[str] = ()
+
+    @classmethod
+    def of_matrix(cls, matrix: NDArray[np.float64], names: Sequence[str]) -> Batch:
+        """The batch of a matrix of numbers, shape (rows, inputs), whose columns have these names."""
+        batch = cls.__new__(cls)
+        batch.rows = len(matrix)
+        batch._columns = None
+        batch._matrix = matrix
+        batch._names = names
+        return batch
 
     @staticmethod
     def joined(batches: Sequence[Batch]) -> Batch:
         """The rows of several batches of one signature, one after the other."""
         if len(batches) == 1:
             return batches[0]
+        if all(batch._matrix is not None for batch in batches):
+            return Batch.of_matrix(np.concatenate([batch.matrix() for batch in batches]), batches[0]._names)
         columns = {name: np.concatenate([batch.columns[name] for batch in batches]) for name in batches[0].columns}
         return Batch(columns, sum(batch.rows for batch in batches))
 
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """The columns by input name, in the order of the signature."""
+        if self._columns is None:
+            matrix = self.matrix()
+            self._columns = {name: matrix[:, position] for position, name in enumerate(self._names)}
+        return self._columns
+
     def matrix(self) -> NDArray[Any]:
         """The columns side by side, shape (rows, inputs): float64, or object where a column is not a number."""
-        columns = list(self.columns.values())
-        numeric = all(column.dtype.kind in "fiub" for column in columns)
-        matrix = np.empty((self.rows, len(columns)), dtype=np.float64 if numeric else object)
-        for position, column in enumerate(columns):
-            matrix[:, position] = column
-        return matrix
+        if self._matrix is None:
+            columns = list(self.columns.values())
+            numeric = all(column.dtype.kind in "fiub" for column in columns)
+            self._matrix = np.empty((self.rows, len(columns)), dtype=np.float64 if numeric else object)
+            for position, column in enumerate(columns):
+                self._matrix[:, position] = column
+        return self._matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A batch, and the names of the outputs asked for (None: the defaults)."""
+
+    batch: Batch
+    outputs: tuple[str, ...] | None
 
 
 def json_values(array: NDArray[Any]) -> list[Any]:

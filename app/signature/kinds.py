@@ -193,7 +193,7 @@ class Boolean:
         """Shape (rows,), bool; object with NaN where a value is missing, as in pandas."""
         if set(map(type, values)) <= {bool}:
             return np.array(values, dtype=np.bool_)
-        return _objects(values, spec) if _all_accepted(values, spec) else None
+        return objects(values, spec) if _all_accepted(values, spec) else None
 
     def describe(self, spec: Input) -> str:
         """Nothing beyond its type."""
@@ -237,7 +237,7 @@ class Category:
         if spec.dtype.startswith(("int", "uint", "float")):
             holes = any(map(is_missing, values))
             return np.array(values, dtype=np.float64 if holes and not spec.dtype.startswith("float") else spec.dtype)
-        return _objects(values, spec)
+        return objects(values, spec)
 
     def describe(self, spec: Input) -> str:
         """The values seen in training, where others are accepted too (else they stand in the enum)."""
@@ -261,7 +261,7 @@ class Text:
         """Shape (rows,), object; a missing value as the input says."""
         if not set(map(type, values)) <= {str} and not _all_accepted(values, spec):
             return None
-        return _objects(values, spec)
+        return objects(values, spec)
 
     def describe(self, spec: Input) -> str:
         """Nothing beyond its type."""
@@ -301,7 +301,7 @@ def _rule_of_unseen(spec: Input) -> Rule:
     )
 
 
-def _objects(values: Sequence[Any], spec: Input) -> Column:
+def objects(values: Sequence[Any], spec: Input) -> Column:
     """Shape (rows,), object, with the marker that the estimator was trained with for what is missing."""
     marker = None if spec.missing == "none" else np.nan
     column = np.empty(len(values), dtype=object)

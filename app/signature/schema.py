@@ -15,7 +15,8 @@ import marshmallow as ma
 
 from app.errors import ABSENT, FieldError, InvalidInstances, InvalidRepository, TooManyInstances
 from app.signature import Input, Signature
-from app.signature.batch import Batch, Column
+from app.signature.batch import Batch, Column, Decoded
+from app.signature.decoder import decoder_of
 from app.signature.kinds import KINDS, is_missing, rule_of
 
 MAX_REPORTED_ERRORS = 100
@@ -108,6 +109,11 @@ class Validator:
         self._names = frozenset(signature.names)
         self._rules = [(spec.name, rule_of(spec)) for spec in signature.inputs]
         self._max_instances = max_instances
+        self._decoder = decoder_of(signature, max_instances)
+
+    def decode(self, body: bytes) -> Decoded | None:
+        """The batch in a JSON document, where it is one that is accepted at first sight; None where it has to be read."""
+        return None if self._decoder is None else self._decoder.decode(body)
 
     def validate(self, instances: Sequence[Any], pointer: str = "#", single: bool = False) -> Batch:
         """The batch of these records or rows, columns of shape (len(instances),).

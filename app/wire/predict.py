@@ -13,7 +13,7 @@ from flask import Request, Response, request
 from flask_smorest import Blueprint
 
 from app.core.catalogue import Catalogue
-from app.core.service import Answer, Asked, PredictService
+from app.core.service import Answer, Asked, Decode, PredictService
 from app.errors import FieldError, InvalidInstances
 from app.settings import Settings
 from app.signature import Signature
@@ -55,10 +55,13 @@ class PredictExchange:
         self._body_limit_bytes = body_limit_bytes
         self.media_type, self._writer = codecs.writer(http_request.headers.get("Accept"))
 
-    def parse(self, signature: Signature) -> Asked:
+    def parse(self, signature: Signature, decode: Decode) -> Asked:
         """A record, `{"instances": [...]}` of records or rows, or a bare list of them."""
         raw = body.read(self._request, self._body_limit_bytes)
-        document = codecs.reader(self._request.content_type, raw).decode(raw)
+        codec = codecs.reader(self._request.content_type, raw)
+        if codec is codecs.JSON and (decoded := decode(raw)) is not None:
+            return Asked((), batch=decoded.batch, outputs=decoded.outputs)
+        document = codec.decode(raw)
         if isinstance(document, list):
             return Asked(document)
         if not isinstance(document, dict):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.core.service import Answer, Asked, PredictService
+from app.core.service import Answer, Asked, Decode, PredictService
 from app.errors import FieldError, InvalidInstances, InvalidJson, ModelFailed, ModelNotFound
 from app.runtime.registry import Lease
 from app.signature import Input, Layout, Signature
@@ -86,7 +86,7 @@ class Spoken:
         self.asked = asked
         self.answer: Answer | None = None
 
-    def parse(self, signature: Signature) -> Asked:
+    def parse(self, signature: Signature, decode: Decode) -> Asked:
         if isinstance(self.asked, Exception):
             raise self.asked
         return self.asked

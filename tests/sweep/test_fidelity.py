@@ -39,20 +39,22 @@ def test_no_estimator_is_left_out() -> None:
 def test_served_equals_notebook(name: str, tmp_path: Path, report: Callable[[Line], None]) -> None:
     """Its answers over HTTP are the notebook's; what cannot be served is refused in packing, for a reason listed."""
     asked = case(name)
-    served, found = False, []
+    served, found, proof = False, [], {}
     try:
         if asked.unservable:
             refused(asked, tmp_path)
         else:
-            client = serve(asked, tmp_path)
-            served = True
-            found = compare(asked, client)
+            models = packed(asked, tmp_path)
+            for runtime in ("auto", "artifact"):
+                client = serve(models, runtime)
+                served, proof = True, client.get(URL).json["proof"]
+                found += [f"{runtime}: {difference}" for difference in compare(asked, client)]
     except BaseException as error:
         found = [str(error).splitlines()[0] if str(error) else type(error).__name__]
         raise
     finally:
         note = found[0][:160] if found else asked.unservable or ("with a sample" if asked.sample is not None else "")
-        report(Line(name, asked.family, served, served and not found, note))
+        report(Line(name, asked.family, served, served and not found, note, proof))
     assert not found
 
 
@@ -64,7 +66,7 @@ def test_a_sample_changes_no_answer(recipe: Callable[[], pipelines.Recipe], tmp_
         return
     sample = features if isinstance(features, pd.DataFrame) else pd.DataFrame(features)
     asked = replace(asked, sample=sample)
-    assert compare(asked, serve(asked, tmp_path)) == []
+    assert compare(asked, serve(packed(asked, tmp_path))) == []
 
 
 def packed(asked: Case, folder: Path) -> Path:
@@ -87,9 +89,9 @@ def refused(asked: Case, folder: Path) -> None:
     assert "\n" not in refusal.value.detail
 
 
-def serve(asked: Case, folder: Path) -> FlaskClient:
-    """A client of the server whose only model is this one, loaded and proven."""
-    client = create_app(Settings(models_dir=packed(asked, folder))).test_client()
+def serve(models: Path, runtime: str = "auto") -> FlaskClient:
+    """A client of the server whose only model is this one, loaded and proven, served as a graph where there is one."""
+    client = create_app(Settings(models_dir=models, runtime=runtime)).test_client()
     ready = client.get("/readyz")
     assert ready.status_code == 200, ready.text
     return client

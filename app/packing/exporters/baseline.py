@@ -42,7 +42,7 @@ def _repeated(g: Graph, features: Features, row: Tensor, width: int | None) -> T
     if not features:
         raise NotExportable("it takes no columns")
     first = g.select(features, [0])[0]
-    shape = g.node("Shape", [first], "int64", None, **({"end": 1} if width is None else {}))
+    shape = g.node("Shape", [first], "int64", None, end=1 if width is None else 2)
     return g.node("Expand", [row, shape], row.type, width)
 
 

@@ -57,7 +57,7 @@ def _equations(
 
 
 def _sweep(g: Graph, matrix: Tensor, diagonal: Tensor, before: Tensor, count: int) -> list[Tensor]:
-    """One round over the classes: whether any row goes on, and the probabilities; rows that are done stay as they are."""
+    """One round over the classes: whether any row goes on, and the probabilities, for rows that are done as before."""
 
     def node(operator: str, *inputs: Tensor, width: int = 1) -> Tensor:
         return g.node(operator, inputs, "float64", width)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters import covariance, similarity
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Transform
 from app.packing.exporters.links import affine, reduced, targets
 
 LAMBDAS = np.array([0.41, 0.4, 0.37, 0.44, 0.39])
@@ -37,7 +37,7 @@ def process_classifier(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def laplace(g: Graph, est: Any, features: Features) -> Outputs:
-    """`_BinaryGaussianProcessClassifierLaplace`: the sign of the latent mean; its probability by five error functions."""
+    """`_BinaryGaussianProcessClassifierLaplace`: the sign of the latent mean, its probability by error functions."""
     x, points = g.matrix(features), np.asarray(est.X_train_, dtype=float)
     kernel = covariance.between(g, est.kernel_, x, points)
     mean = affine(g, (kernel,), (est.y_train_ - est.pi_)[None, :], 0.0)

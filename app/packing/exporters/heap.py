@@ -4,6 +4,9 @@ It keeps the k nearest so far in a heap whose greatest is at the root (`sklearn.
 nearer than the root takes the root's place, and one that is equally near does not. Which of several equal rows is at
 the root depends on what came before, so the whole search is done again for those rows of a batch where it matters:
 rows are met in the order of their index, or, in a tree, of its leaves, of which the nearer comes first.
+
+(Among more than 256 rows, a search by brute force takes them in an order that depends on the size of the batch and on
+the number of processors. There is nothing to be equal to then; the graph takes them by their index.)
 """
 
 from __future__ import annotations
@@ -12,13 +15,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
 from app.packing.exporters.graph import Graph, NotExportable, Tensor
 from app.packing.exporters.metrics import distances_of, minkowski, power_of, summed
-
-CHUNK_ROWS = 256
-"""Fitted rows that a thread compares at once (`pairwise_dist_chunk_size` of scikit-learn's configuration)."""
 
 MAX_TURNS = 1 << 22
 """Numbers in the table that says how the order of a tree's leaves depends on its forks."""
@@ -54,7 +53,7 @@ def settled(
 def _mixed(g: Graph, reduced: Tensor, tied: Tensor, last: Tensor, targets: NDArray[Any]) -> Tensor:
     """Whether the rows at the distance of the last neighbour differ in their targets: shape (rows,)."""
     codes = g.constant(np.unique(targets, axis=0, return_inverse=True)[1].ravel(), "int64")
-    width = reduced.width
+    width = reduced.width or 0
 
     def compared(inner: Graph) -> list[Tensor]:
         group = inner.node("Equal", [reduced, inner.column(last)], "bool", width)
@@ -76,33 +75,13 @@ def _any(g: Graph, values: Tensor) -> Tensor:
 def _searched(g: Graph, est: Any, x: Tensor, reduced: Tensor, count: int) -> Tensor:
     """The indices of the nearest, in the order of the heap: shape (rows, count)."""
     if est._tree is None:
-        return _in_parallel(g, reduced, count)
+        return _pushed(g, reduced, count)
     turns = _positions(g, est, x)
     blank = g.node("Mul", [turns, g.constant(0, "int64")], "int64", reduced.width)
     everyone = g.node("Add", [blank, g.constant(np.arange(reduced.width or 0), "int64")], "int64", reduced.width)
     met = g.node("ScatterElements", [blank, turns, everyone], "int64", reduced.width, axis=1)
     in_turn = g.node("GatherElements", [reduced, met], "float64", reduced.width, axis=1)
     return g.node("GatherElements", [met, _pushed(g, in_turn, count)], "int64", count, axis=1)
-
-
-def _in_parallel(g: Graph, reduced: Tensor, count: int) -> Tensor:
-    """As `ArgKmin._parallel_on_Y`: each thread has a heap for some chunks of the fitted rows; then they are merged.
-
-    So a tie between rows of several chunks is settled by the number of threads, here as there: that of this machine.
-    """
-    total = reduced.width or 0
-    chunks = np.array_split(np.arange(-(-total // CHUNK_ROWS)), _openmp_effective_n_threads())
-    parts = [(part[0] * CHUNK_ROWS, min(total, (part[-1] + 1) * CHUNK_ROWS)) for part in chunks if len(part)]
-    if len(parts) == 1:
-        return _pushed(g, reduced, count)
-    found = []
-    for start, end in parts:
-        part = g.matrix(g.select((reduced,), range(start, end)))
-        indices = _pushed(g, part, min(count, end - start))
-        found.append(g.node("Add", [indices, g.constant(start, "int64")], "int64", indices.width))
-    merged = g.concat(found)
-    offered = g.node("GatherElements", [reduced, merged], "float64", merged.width, axis=1)
-    return g.node("GatherElements", [merged, _pushed(g, offered, count)], "int64", count, axis=1)
 
 
 def _pushed(g: Graph, met: Tensor, count: int) -> Tensor:
@@ -139,9 +118,7 @@ def _pushed(g: Graph, met: Tensor, count: int) -> Tensor:
     return g.node("Gather", [indices, g.constant(range(count), "int64")], "int64", count, axis=1)
 
 
-def _sunk(
-    g: Graph, heap: Tensor, indices: Tensor, value: Tensor, index: Tensor, count: int
-) -> tuple[Tensor, Tensor]:
+def _sunk(g: Graph, heap: Tensor, indices: Tensor, value: Tensor, index: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The heap after the root was replaced and the greater child was moved up for as long as it is greater."""
     current = g.node("Mul", [index, g.constant(0, "int64")], "int64", 1)
     for _ in range(count.bit_length() - 1):
@@ -160,7 +137,7 @@ def _sunk(
 
 
 def _positions(g: Graph, est: Any, x: Tensor) -> Tensor:
-    """When a depth-first search that goes to the nearer child first meets each fitted row: shape (rows, fitted rows)."""
+    """When a depth-first search, to the nearer child first, meets each fitted row: shape (rows, fitted rows)."""
     _, members, nodes, bounds = (np.asarray(part) for part in est._tree.get_arrays())
     forks = np.flatnonzero(nodes["is_leaf"] == 0)
     starts, ends = nodes["idx_start"], nodes["idx_end"]

@@ -24,7 +24,9 @@ def reduced(g: Graph, operator: str, matrix: Tensor, width: int | None = 1) -> T
 def expit(g: Graph, scores: Tensor) -> Tensor:
     """`scipy.special.expit`, as precise for scores far below 0 as there; the operator Sigmoid is not."""
     power = g.node("Exp", [g.node("Neg", [scores], "float64", scores.width)], "float64", scores.width)
-    return g.node("Reciprocal", [g.node("Add", [power, g.constant(1.0)], "float64", scores.width)], "float64", scores.width)
+    return g.node(
+        "Reciprocal", [g.node("Add", [power, g.constant(1.0)], "float64", scores.width)], "float64", scores.width
+    )
 
 
 def softmax(g: Graph, scores: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def minkowski(g: Graph, x: Tensor, points: NDArray[Any], power: float) -> Tensor
 
 def summed(g: Graph, difference: Tensor, power: float, count: int) -> Tensor:
     """Powers of absolute differences, shape (rows, points, columns), added over the columns: (rows, points)."""
-    if power != 2.0 and power != 1.0:
+    if power not in {1.0, 2.0}:
         difference = g.node("Abs", [difference], "float64", difference.width)
     if power not in SEQUENTIAL:
         # One exponent for each column: of a single one ONNX Runtime would make products.
@@ -61,6 +61,6 @@ def distances_of(g: Graph, reduced: Tensor, power: float) -> Tensor:
     """The distances, from sums of powers of differences."""
     if power == 2.0:
         return g.node("Sqrt", [reduced], "float64", reduced.width)
-    if power == 1.0 or power == np.inf:
+    if power in {1.0, np.inf}:
         return reduced
     return g.node("Pow", [reduced, g.constant(1.0 / power)], "float64", reduced.width)

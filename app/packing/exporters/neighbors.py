@@ -53,9 +53,10 @@ def regressor(g: Graph, est: Any, features: Features) -> Outputs:
 
 def local_outlier_factor(g: Graph, est: Any, features: Features) -> Outputs:
     """`LocalOutlierFactor(novelty=True)`: how much denser it is around the neighbours than around the row."""
-    indices, distances = kneighbors(g, est, g.matrix(features), est.n_neighbors_, None)
-    width = indices.width
     farthest = est._distances_fit_X_[:, est.n_neighbors_ - 1]
+    known = np.column_stack([farthest, est._lrd])
+    indices, distances = kneighbors(g, est, g.matrix(features), est.n_neighbors_, known)
+    width = indices.width
     around = g.node("Gather", [g.constant(farthest), indices], "float64", width, axis=0)
     reach = reduced(g, "ReduceMean", g.node("Max", [distances, around], "float64", width))
     density = g.node("Reciprocal", [g.node("Add", [reach, g.constant(1e-10)], "float64", 1)], "float64", 1)

@@ -37,10 +37,9 @@ def regressor(g: Graph, est: Any, features: Features) -> Outputs:
 def _forward(g: Graph, est: Any, layers: Sequence[tuple[Any, Any]], features: Features) -> Tensor:
     """`BaseMultilayerPerceptron._forward_pass_fast`: the activations of the last layer."""
     activations = [est.activation] * (len(layers) - 1) + [est.out_activation_]
-    tensor: Tensor | None = None
+    tensor = g.matrix(features)
     for (coef, intercept), activation in zip(layers, activations, strict=True):
-        tensor = _activated(g, activation, affine(g, (tensor,) if tensor else features, np.asarray(coef).T, intercept))
-    assert tensor is not None  # there is an output layer
+        tensor = _activated(g, activation, affine(g, (tensor,), np.asarray(coef).T, intercept))
     return tensor
 
 

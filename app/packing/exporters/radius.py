@@ -21,18 +21,20 @@ def classifier(g: Graph, est: Any, features: Features) -> Outputs:
     classes, outlier = np.asarray(est.classes_), est.outlier_label_
     weights, lonely = _weights_within(g, est, g.matrix(features))
     votes = g.node("MatMul", [weights, g.constant(np.eye(len(classes))[est._y])], "float64", len(classes))
+    labels = classes
     if outlier is None:
         votes = refusing(g, votes, lonely)
     else:
         instead = (classes == outlier[0]).astype(float)
         votes = g.node("Where", [g.column(lonely), g.constant(instead), votes], "float64", len(classes))
+        if not instead.any():
+            labels = np.append(classes, np.asarray(outlier[:1]).astype(classes.dtype))
     total = reduced(g, "ReduceSum", votes)
     empty = g.node("Equal", [total, g.constant(0.0)], "bool", 1)
     divisor = g.node("Where", [empty, g.constant(1.0), total], "float64", 1)
     shares = g.node("Div", [votes, divisor], "float64", len(classes))
-    index, labels = g.argmax(shares), classes
-    if outlier is not None and outlier[0] not in classes:
-        labels = np.append(classes, np.asarray(outlier[:1]).astype(classes.dtype))
+    index = g.argmax(shares)
+    if len(labels) > len(classes):
         index = g.node("Where", [g.pick(empty, 0), g.constant(len(classes), "int64"), index], "int64", None)
     return {"prediction": g.labels(labels, index), "probabilities": shares}
 

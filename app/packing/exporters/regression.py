@@ -91,13 +91,6 @@ def isotonic(g: Graph, est: Any, features: Features) -> Outputs:
     return {"prediction": value, "transformed": value}
 
 
-LINEAR = (
-    "ARDRegression BayesianRidge ElasticNet ElasticNetCV HuberRegressor Lars LarsCV Lasso LassoCV LassoLars LassoLarsCV "
-    "LassoLarsIC LinearRegression LinearSVR MultiTaskElasticNet MultiTaskElasticNetCV MultiTaskLasso MultiTaskLassoCV "
-    "OrthogonalMatchingPursuit OrthogonalMatchingPursuitCV PassiveAggressiveRegressor QuantileRegressor Ridge RidgeCV "
-    "SGDRegressor TheilSenRegressor"
-).split()
-
 TRANSFORMERS: dict[str, Transform] = {
     "CCA": pls_transform,
     "PLSCanonical": pls_transform,
@@ -105,13 +98,38 @@ TRANSFORMERS: dict[str, Transform] = {
     "PLSSVD": pls_svd_transform,
 }
 PREDICTORS: dict[str, Predict] = {
-    **dict.fromkeys(LINEAR, linear_regressor),
+    "ARDRegression": linear_regressor,
+    "BayesianRidge": linear_regressor,
     "CCA": partial_least_squares,
+    "ElasticNet": linear_regressor,
+    "ElasticNetCV": linear_regressor,
     "GammaRegressor": generalized_linear,
+    "HuberRegressor": linear_regressor,
     "IsotonicRegression": isotonic,
+    "Lars": linear_regressor,
+    "LarsCV": linear_regressor,
+    "Lasso": linear_regressor,
+    "LassoCV": linear_regressor,
+    "LassoLars": linear_regressor,
+    "LassoLarsCV": linear_regressor,
+    "LassoLarsIC": linear_regressor,
+    "LinearRegression": linear_regressor,
+    "LinearSVR": linear_regressor,
+    "MultiTaskElasticNet": linear_regressor,
+    "MultiTaskElasticNetCV": linear_regressor,
+    "MultiTaskLasso": linear_regressor,
+    "MultiTaskLassoCV": linear_regressor,
+    "OrthogonalMatchingPursuit": linear_regressor,
+    "OrthogonalMatchingPursuitCV": linear_regressor,
     "PLSCanonical": partial_least_squares,
     "PLSRegression": partial_least_squares,
+    "PassiveAggressiveRegressor": linear_regressor,
     "PoissonRegressor": generalized_linear,
+    "QuantileRegressor": linear_regressor,
     "RANSACRegressor": ransac,
+    "Ridge": linear_regressor,
+    "RidgeCV": linear_regressor,
+    "SGDRegressor": linear_regressor,
+    "TheilSenRegressor": linear_regressor,
     "TweedieRegressor": generalized_linear,
 }

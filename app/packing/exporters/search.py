@@ -19,6 +19,7 @@ from app.packing.exporters.similarity import fused_squares
 MAX_NUMBERS = 1 << 17
 """Beyond so many numbers to compare with, a row would take a graph longer than it takes scikit-learn's trees."""
 
+
 def reduced_distances(g: Graph, est: Any, x: Tensor) -> Tensor:
     """Distances before the last root is taken, shape (rows, fitted rows).
 
@@ -46,9 +47,7 @@ def fitted_rows(est: Any) -> NDArray[Any]:
     return np.asarray(est._fit_X, dtype=float)
 
 
-def kneighbors(
-    g: Graph, est: Any, x: Tensor, count: int, targets: NDArray[Any] | None
-) -> tuple[Tensor, Tensor]:
+def kneighbors(g: Graph, est: Any, x: Tensor, count: int, targets: NDArray[Any] | None) -> tuple[Tensor, Tensor]:
     """The indices of the nearest fitted rows, and their distances: both of shape (rows, count).
 
     Where `targets` are given (one number for each fitted row), it does not matter which of several rows with the same

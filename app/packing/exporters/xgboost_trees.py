@@ -20,10 +20,10 @@ EXPONENTIAL = ("count:poisson", "reg:gamma", "reg:tweedie")
 SOFTMAX = ("multi:softprob", "multi:softmax")
 
 _STEPS = 32
-_CUBIC, _SQUARE, _LINEAR = (
+_POLYNOMIAL = [
     float.fromhex(coefficient) / _STEPS**power
-    for power, coefficient in ((3, "0x1.c6af84b912394p-5"), (2, "0x1.ebfce50fac4f3p-3"), (1, "0x1.62e42ff0c52d6p-1"))
-)
+    for power, coefficient in enumerate(["1", "0x1.62e42ff0c52d6p-1", "0x1.ebfce50fac4f3p-3", "0x1.c6af84b912394p-5"])
+]
 _PER_STEP = float.fromhex("0x1.71547652b82fep+0") * _STEPS
 
 
@@ -40,11 +40,12 @@ def xgboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     if objective != "binary:logistic":
         raise NotExportable(f"its objective is {objective}")
     positive = _sigmoid(g, margins)
-    above = g.cast(g.node("Greater", [positive, g.constant(0.5, "float32")], "bool", positive.width), "int64")
+    above = g.node("Greater", [positive, g.constant(0.5, "float32")], "bool", positive.width)
     if margins.width != 1:  # several labels at once
         return {"prediction": g.cast(above, "float64"), "probabilities": g.cast(positive, "float64")}
     negative = g.node("Sub", [g.constant(1.0, "float32"), positive], "float32", 1)
-    return {"prediction": g.pick(above, 0), "probabilities": g.cast(g.concat([negative, positive]), "float64")}
+    shares = g.cast(g.concat([negative, positive]), "float64")
+    return {"prediction": g.pick(g.cast(above, "int64"), 0), "probabilities": shares}
 
 
 def xgboost_regressor(g: Graph, est: Any, features: Features) -> Outputs:
@@ -62,22 +63,23 @@ def xgboost_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     return {"prediction": g.pick(values, 0) if values.width == 1 else values}
 
 
-def exponential(g: Graph, x: Tensor) -> Tensor:
-    """`expf` of the GNU C library (2.27 and later, sysdeps/ieee754/flt-32/e_expf.c), float32 in and out.
+def exponential(g: Graph, x: Tensor, sign: float = 1.0) -> Tensor:
+    """`expf(sign * x)` of the GNU C library (2.27 and later, sysdeps/ieee754/flt-32/e_expf.c), float32 in and out.
 
     With k the nearest whole number to 32 x / ln 2 and r the rest, 2^(k/32) times a cubic polynomial in r, in float64.
     """
-
-    def of(operator: str, *operands: Tensor | float) -> Tensor:
-        inputs = [value if isinstance(value, Tensor) else g.constant(value) for value in operands]
-        return g.node(operator, inputs, "float64", x.width)
-
-    z = of("Mul", g.cast(x, "float64"), _PER_STEP)
-    k = of("Round", z)
-    r = of("Sub", z, k)
-    cubic = of("Mul", of("Add", of("Mul", r, _CUBIC), _SQUARE), of("Mul", r, r))
-    polynomial = of("Add", cubic, of("Add", of("Mul", r, _LINEAR), 1.0))
-    return g.cast(of("Mul", polynomial, of("Exp", of("Mul", k, np.log(2) / _STEPS))), "float32")
+    width = x.width or 0
+    z = g.node("Mul", [g.cast(x, "float64"), g.constant(sign * _PER_STEP)], "float64", width)
+    k = g.node("Round", [z], "float64", width)
+    r = g.node("Sub", [z, k], "float64", width)
+    if width > 1:
+        r = g.node("Unsqueeze", [r, g.constant([2], "int64")], "float64", width)
+    powers = g.node("Pow", [r, g.constant([0.0, 1.0, 2.0, 3.0])], "float64", 4)
+    coefficients = np.array(_POLYNOMIAL) if width > 1 else np.array([_POLYNOMIAL]).T
+    polynomial = g.node("MatMul", [powers, g.constant(coefficients)], "float64", width)
+    exponent = g.node("Mul", [k, g.constant(np.log(2) / _STEPS)], "float64", width)
+    scaled = g.node("Mul", [polynomial, g.node("Exp", [exponent], "float64", width)], "float64", width)
+    return g.cast(scaled, "float32")
 
 
 def _model(est: Any) -> Model:
@@ -109,7 +111,7 @@ def _margins(g: Graph, est: Any, model: Model, features: Features) -> Tensor:
     count = gbtree["iteration_indptr"][end] if end else len(gbtree["trees"])
     base = _margins_without_trees(model, est.n_features_in_)
     trees = [_tree(tree) for tree in gbtree["trees"][:count]]
-    matrix = g.matrix(features, "float32")
+    matrix = g.cast(g.matrix(features), "float32")
     if not np.isnan(est.missing):
         absent = g.node("Equal", [matrix, g.constant(est.missing, "float32")], "bool", matrix.width)
         matrix = g.node("Where", [absent, g.constant(np.nan, "float32"), matrix], "float32", matrix.width)
@@ -145,12 +147,9 @@ def _tree(tree: Model) -> Tree:
 
 
 def _sigmoid(g: Graph, margins: Tensor) -> Tensor:
-    """`common::Sigmoid` of XGBoost."""
-    width = margins.width
-    negative = g.node("Neg", [margins], "float32", width)
-    bounded = g.node("Min", [negative, g.constant(88.7, "float32")], "float32", width)
-    above = g.node("Add", [exponential(g, bounded), g.constant(1.0, "float32")], "float32", width)
-    return g.node("Div", [g.constant(1.0, "float32"), above], "float32", width)
+    """`common::Sigmoid` of XGBoost, but for numbers below 1e-38, which are 0 here."""
+    above = g.node("Add", [exponential(g, margins, -1.0), g.constant(1.0, "float32")], "float32", margins.width)
+    return g.node("Div", [g.constant(1.0, "float32"), above], "float32", margins.width)
 
 
 def _softmax(g: Graph, margins: Tensor) -> Tensor:

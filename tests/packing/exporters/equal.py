@@ -49,4 +49,7 @@ def _unequal(name: str, wanted: Any, got: Any) -> list[str]:
     else:
         equal = got == wanted
     bad = np.argwhere(~np.atleast_1d(equal))
-    return [f"{name}{bad[0].tolist()}: {got[tuple(bad[0])]!r} instead of {wanted[tuple(bad[0])]!r}, {len(bad)} in all"] * bool(len(bad))
+    if not len(bad):
+        return []
+    first = tuple(bad[0])
+    return [f"{name}{bad[0].tolist()}: {got[first]!r} instead of {wanted[first]!r}, {len(bad)} in all"]

@@ -23,7 +23,7 @@ REGRESSORS = [LinearRegression(), DecisionTreeRegressor(max_depth=2, random_stat
 MANY = np.random.default_rng(0).integers(0, 5, len(X))
 
 
-@pytest.mark.parametrize("labels", [NAMES, SPECIES > 0, LABELS, MANY], ids=["three", "two", "multilabel", "five"])
+@pytest.mark.parametrize("labels", [NAMES, SPECIES > 0, LABELS], ids=["three", "two", "multilabel"])
 @pytest.mark.parametrize("member", MEMBERS + REGRESSORS, ids=str)
 def test_one_against_the_rest_equals_its_graph(member, labels):
     assert differences_in_batches(OneVsRestClassifier(member).fit(X, labels), STRESS) == []
@@ -64,6 +64,6 @@ def test_what_has_no_graph_says_why():
         single.fit(X, np.zeros(len(X), dtype=int))
     with pytest.raises(NotExportable, match=r"^it knows a single class$"):
         differences_in_batches(single, X)
-    kernel = OneVsOneClassifier(SVC(kernel="precomputed")).fit(RBF()(X), NAMES)
+    kernel = OneVsOneClassifier(SVC(kernel="precomputed")).fit(RBF()(X[::5]), NAMES[::5])
     with pytest.raises(NotExportable, match=r"^it is fitted on a kernel matrix$"):
-        differences_in_batches(kernel, RBF()(X))
+        differences_in_batches(kernel, RBF()(X[::5]))

@@ -96,7 +96,7 @@ def test_early_stopping():
     ],
 )
 def test_what_xgboost_has_no_graph_for(options, target, reason):
-    model = xgboost.XGBClassifier(**FEW, **options).fit(X, target)
+    model = xgboost.XGBClassifier(n_estimators=2, n_jobs=1, **options).fit(X, target)
     with pytest.raises(NotExportable, match=reason):
         differences_in_batches(model, X)
 
@@ -112,12 +112,16 @@ def test_categories_and_leaves_of_several_targets():
         differences_in_batches(vectors, X)
 
 
-def test_the_exponential_is_that_of_the_c_library():
+@pytest.mark.parametrize("width", [1, 5])
+def test_the_exponential_is_that_of_the_c_library(width):
     library = ctypes.CDLL(ctypes.util.find_library("m"))
     library.expf.restype, library.expf.argtypes = ctypes.c_float, [ctypes.c_float]
-    values = np.concatenate([RNG.uniform(-8, 8, 20_000), RNG.uniform(-110, 95, 5000), [0.0, -0.0, 88.7, -104.0, 1e30]])
+    values = np.concatenate([RNG.uniform(-8, 8, 20_000), RNG.uniform(-110, 95, 5000), [0.0, -0.0, 88.7, -104.0, 1.5]])
     values = values.astype(np.float32)
     graph = Graph({}, {})
-    output = exponential(graph, graph.input("x", "float32", 1))
-    found = session_of(graph.model({"y": output}).SerializeToString()).run(None, {"x": values.reshape(-1, 1)})[0]
-    np.testing.assert_array_equal(found.ravel(), np.array([library.expf(float(v)) for v in values], dtype=np.float32))
+    x = graph.input("x", "float32", width)
+    outputs = {"up": exponential(graph, x), "down": exponential(graph, x, -1.0)}
+    session = session_of(graph.model(outputs).SerializeToString())
+    for found, sign in zip(session.run(["up", "down"], {"x": values.reshape(-1, width)}), (1, -1), strict=True):
+        expected = [library.expf(sign * float(value)) for value in values]
+        np.testing.assert_array_equal(found.ravel(), np.array(expected, dtype=np.float32))

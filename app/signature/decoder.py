@@ -1,0 +1,132 @@
+"""The fast path from JSON to a batch, compiled from a signature: one msgspec decoder for each form of document.
+
+It accepts a part of what the marshmallow schema accepts, and gives the same values, in one pass over the bytes and one
+over each column. What it does not accept it leaves to the slow path, which alone refuses, and words the error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+
+from app.signature import Input, Signature
+from app.signature.batch import Batch, Column, Decoded
+from app.signature.kinds import INT64_MAX, KINDS, objects
+
+LARGEST_NUMBER = 2.0**63 - 1024
+"""Beyond it an integer literal is refused and a float is not; the decoder cannot tell which it was, so takes neither."""
+
+LITERAL: Any = Literal  # types made at run time, which a checker of types cannot follow
+TUPLE: Any = tuple
+LIST: Any = list
+
+FORM = re.compile(rb'\s*(?:(\[)|\{\s*"instances"\s*:\s*(\[))\s*([\[{])')
+"""How a document of many instances begins: bare or in an envelope, records or rows."""
+
+
+class Decoder:
+    """Bytes to a batch for one signature, or None. Immutable, safe to share between threads."""
+
+    def __init__(self, signature: Signature, max_instances: int) -> None:
+        types = [_type_of(spec) for spec in signature.inputs]
+        outputs = LITERAL[signature.outputs]
+        fields = [(f"input_{position}", type_) for position, type_ in enumerate(types)]
+        rename = {f"input_{position}": name for position, name in enumerate(signature.names)}
+        record = msgspec.defstruct("Record", fields, rename=rename, forbid_unknown_fields=True, gc=False)
+        row = TUPLE[tuple(types)]
+        self._record = msgspec.json.Decoder(record)
+        self._many: dict[tuple[bool, bytes], Any] = {}
+        for shape, one in ((b"{", record), (b"[", row)):
+            envelope = msgspec.defstruct(
+                "Envelope",
+                [("instances", LIST[one]), ("outputs", LIST[outputs] | None, None)],
+                forbid_unknown_fields=True,
+            )
+            self._many[False, shape] = msgspec.json.Decoder(LIST[one])
+            self._many[True, shape] = msgspec.json.Decoder(envelope)
+        self._columns = [(spec.name, _column_of(spec)) for spec in signature.inputs]
+        numbers = all(spec.kind == "number" and spec.dtype == "float64" for spec in signature.inputs)
+        self._names = signature.names if numbers else None
+        self._max_instances = max_instances
+
+    def decode(self, body: bytes) -> Decoded | None:
+        """The batch in a JSON document; None where the slow path has to look."""
+        outputs = None
+        try:
+            form = FORM.match(body)
+            if form is None:
+                rows: Sequence[tuple[Any, ...]] = [msgspec.structs.astuple(self._record.decode(body))]
+            else:
+                document = self._many[form[2] is not None, form[3]].decode(body)
+                if form[2] is not None:
+                    outputs = tuple(dict.fromkeys(document.outputs)) if document.outputs else None
+                    document = document.instances
+                rows = [msgspec.structs.astuple(one) for one in document] if form[3] == b"{" else document
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return None if len(rows) > self._max_instances else Decoded(self._batch(rows), outputs)
+
+    def _batch(self, rows: Sequence[tuple[Any, ...]]) -> Batch:
+        if self._names is not None:
+            return Batch.of_matrix(np.array(rows, dtype=np.float64), self._names)
+        columns = zip(self._columns, zip(*rows, strict=True), strict=True)
+        return Batch({name: column(values) for (name, column), values in columns}, len(rows))
+
+
+def decoder_of(signature: Signature, max_instances: int) -> Decoder | None:
+    """The decoder of a signature; None where it has an input for which there is no exact type."""
+    known = {"number", "integer", "boolean", "category", "text", "unused"} & set(KINDS)
+    exact = all(spec.kind in known and _has_type(spec) and _plain(spec.name) for spec in signature.inputs)
+    return Decoder(signature, max_instances) if exact and "instances" not in signature.names else None
+
+
+def _plain(name: str) -> bool:
+    """Whether msgspec takes a field of this name: one that JSON need not escape."""
+    return name.isprintable() and not set('\\"') & set(name)
+
+
+def _has_type(spec: Input) -> bool:
+    """Numeric categories are few and their types many: 1 and 1.0, int8 and bool; the slow path knows them all."""
+    return spec.kind != "category" or set(map(type, spec.categories or ())) == {str}
+
+
+def _type_of(spec: Input) -> Any:
+    """The msgspec type that takes nothing but what the rule of the kind takes."""
+    limit = min(LARGEST_NUMBER, *([] if spec.largest is None else [spec.largest]), _finite_limit(spec))
+    types: dict[str, Any] = {
+        "number": Annotated[float, msgspec.Meta(ge=-limit, le=limit)],
+        "integer": Annotated[int, msgspec.Meta(ge=_integer_limits(spec)[0], le=_integer_limits(spec)[1])],
+        "boolean": bool,
+        "category": LITERAL[spec.categories] if spec.closed else str,
+        "text": str,
+        "unused": str | int | float | bool | None,
+    }
+    return types[spec.kind] | None if spec.nullable else types[spec.kind]
+
+
+def _finite_limit(spec: Input) -> float:
+    return float(np.finfo(spec.dtype).max) if spec.kind == "number" else LARGEST_NUMBER
+
+
+def _integer_limits(spec: Input) -> tuple[int, int]:
+    if spec.kind != "integer":
+        return 0, 0
+    limits = np.iinfo(spec.dtype)
+    return int(limits.min), min(int(limits.max), INT64_MAX)
+
+
+def _column_of(spec: Input) -> Callable[[Sequence[Any]], Column]:
+    """From accepted values to the column that `Kind.column` would give."""
+    if spec.kind == "number":
+        return lambda values: np.array(values, dtype=spec.dtype)
+    if spec.kind == "unused":
+        return lambda values: np.full(len(values), np.nan)
+    if spec.kind == "integer":
+        return lambda values: np.array(values, dtype=np.float64 if None in values else spec.dtype)
+    if spec.kind == "boolean":
+        return lambda values: objects(values, spec) if None in values else np.array(values, dtype=np.bool_)
+    return lambda values: objects(values, spec)
