@@ -4,7 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 
 # Programs that tests drive, each as program:package of Debian.
-PROGRAMS := chromium:chromium curl:curl
+PROGRAMS := chromium:chromium curl:curl nginx:nginx-light slowhttptest:slowhttptest wrk:wrk
 
 .DEFAULT_GOAL := help
 .PHONY: help serve install test unit format new-venv

@@ -18,6 +18,7 @@ from app.signature.schema import Validator
 from app.storage.repository import Repository
 from app.telemetry import configure_logging
 from app.wire import answers, openapi, problems
+from app.wire.quick import quick_requests
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -49,6 +50,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     problems.register(app)
     answers.register(app)
     app.register_blueprint(web.blueprint(catalogue))
+    app.quick = quick_requests(registry)  # type: ignore[attr-defined]  # the worker class asks it
     cli.register(app, repository, settings)
     if settings.cors_origins:
         from flask_cors import CORS  # only where a setting asks for it

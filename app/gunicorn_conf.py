@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import select
 from typing import Any
 
 from gunicorn.glogging import Logger
 
 from app.errors import RetortError
 from app.runtime.environment import ONE_THREAD
+from app.server import Limits, RetortWorker
 from app.settings import Settings
 from app.telemetry import configure_logging
 
@@ -24,7 +27,17 @@ for _name, _value in ONE_THREAD.items():
 bind = _settings.bind
 workers = _settings.web_concurrency
 threads = _settings.threads
-worker_class = "gthread"
+# Our own class waits for bytes outside of its threads, so that slow clients cost nobody else anything. It needs epoll.
+worker_class = "app.server.RetortWorker" if _settings.worker == "retort" and hasattr(select, "epoll") else "gthread"
+RetortWorker.limits = Limits(
+    body_bytes=_settings.body_limit_bytes,
+    request_timeout_s=_settings.request_timeout_s,
+    drain_delay_s=_settings.drain_delay_s,
+    queue_requests=_settings.queue_requests,
+    queue_max_wait_s=_settings.queue_max_wait_ms / 1000,
+)
+# With gthread every open connection beyond its threads is a hidden queue; ours holds idle ones for next to nothing.
+worker_connections = 10_000 if worker_class != "gthread" else 1000
 # Models are loaded once, in the master, and shared by the workers' memory.
 preload_app = True
 # No console for the master: it would be a thread and a socket before the fork.
@@ -61,3 +74,9 @@ def on_starting(server: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """After the fork: run each model's recorded examples, and publish those that give the recorded predictions."""
     worker.wsgi.extensions["retort"].prove()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """Ends the process here and now: ONNX Runtime, loaded before the fork, aborts when a child tears it down."""
+    logging.shutdown()
+    os._exit(0)

@@ -78,6 +78,37 @@ class Settings:
         "`auto` (the graph where it is proven equal, else the artifact) or `artifact`",
         _one_of("auto", "artifact"),
     )
+    worker: str = _setting(
+        "RETORT_WORKER", "retort", "Gunicorn's worker class: `retort` or `gthread`", _one_of("retort", "gthread")
+    )
+    request_timeout_s: int = _setting(
+        "RETORT_REQUEST_TIMEOUT_S",
+        30,
+        "longest that a request may take; a client may ask for less",
+        _count(1, 86_400),
+        unit="seconds",
+    )
+    drain_delay_s: int = _setting(
+        "RETORT_DRAIN_DELAY_S",
+        0,
+        "how long new requests are taken after SIGTERM, while /readyz says 503",
+        _count(0, 25),
+        unit="seconds",
+    )
+    queue_requests: int = _setting(
+        "RETORT_QUEUE_REQUESTS",
+        256,
+        "most requests of a worker that wait for a thread; more get 503",
+        _count(0, 100_000),
+        unit="requests",
+    )
+    queue_max_wait_ms: int = _setting(
+        "RETORT_QUEUE_MAX_WAIT_MS",
+        300,
+        "longest that a request waits for a thread before 503",
+        _count(1, 600_000),
+        unit="milliseconds",
+    )
     threads: int = _setting("RETORT_THREADS", 8, "request threads in each worker", _count(1, 1024), unit="threads")
     body_limit_bytes: int = _setting(
         "RETORT_BODY_LIMIT_BYTES", 32 * 2**20, "longest request body that is read", _count(1, 2**40), unit="bytes"

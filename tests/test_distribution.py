@@ -86,7 +86,7 @@ def test_what_tests_is_pinned_as_setup_cfg_allows(requirement: Requirement) -> N
 
 
 def test_every_extra_is_pinned() -> None:
-    assert set(CFG["options.extras_require"]) == {*SERVING_EXTRAS, "dev"}
+    assert set(CFG["options.extras_require"]) == {*SERVING_EXTRAS, "dev", "h1c"}
 
 
 def test_the_pins_are_the_whole_closure() -> None:

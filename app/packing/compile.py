@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx
 
-from app.packing.exporters import PREDICTORS, TRANSFORMERS
+from app.packing.exporters import PREDICTORS, TRANSFORMERS, longtail
 from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor
 from app.runtime.graph import FEATURES, MAX_NAMED_INPUTS, element_type
 from app.signature import Signature
@@ -21,7 +21,7 @@ def compile_graph(estimator: Any, signature: Signature) -> onnx.ModelProto:
     Raises:
         NotExportable: with the reason.
     """
-    graph = Graph(TRANSFORMERS, PREDICTORS)
+    graph = Graph(TRANSFORMERS, PREDICTORS, (longtail.transform, longtail.predict))
     types = [element_type(spec) for spec in signature.inputs]
     if len(types) > MAX_NAMED_INPUTS and "string" not in types:
         features: Features = (graph.input(FEATURES, "float64", len(types)),)
@@ -31,7 +31,8 @@ def compile_graph(estimator: Any, signature: Signature) -> onnx.ModelProto:
     missing = [name for name in signature.outputs if name not in outputs and f"{name}_0" not in outputs]
     if missing:
         raise NotExportable(f"its exporter does not give {', '.join(missing)}")
-    return graph.model(outputs)
+    asked = signature.outputs
+    return graph.model({name: t for name, t in outputs.items() if name in asked or name.rpartition("_")[0] in asked})
 
 
 def _outputs(graph: Graph, estimator: Any, features: Features) -> dict[str, Tensor]:

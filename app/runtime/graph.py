@@ -63,7 +63,7 @@ class GraphServable:
         self._session = session
         self._names = [output.name for output in session.get_outputs()]
         self._matrix = [graph_input.name for graph_input in session.get_inputs()] == [FEATURES]
-        self._feeds = [(spec.name, element_type(spec)) for spec in signature.inputs]
+        self._feeds = [(spec.name, element_type(spec), spec.nullable) for spec in signature.inputs]
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """The asked-for outputs, arrays of shape (rows,) or (rows, columns), as the estimator's methods give them."""
@@ -80,27 +80,29 @@ class GraphServable:
             ]
             found = [np.concatenate(part) for part in zip(*parts, strict=True)]
         values = dict(zip(wanted, found, strict=True))
-        return {output: _joined([values[name] for name in self._parts(output)]) for output in outputs}
+        return {
+            output: values[output] if output in values else _joined([values[name] for name in self._parts(output)])
+            for output in outputs
+        }
 
     def _parts(self, output: str) -> list[str]:
         """The graph's outputs that make up one of ours: a model of many targets has `probabilities_0` and so on."""
         return [output] if output in self._names else [name for name in self._names if name.startswith(f"{output}_")]
 
     def _columns(self, batch: Batch) -> dict[str, Column]:
-        return {name: _fed(batch.columns[name], type_) for name, type_ in self._feeds}
+        columns = batch.columns
+        return {name: _fed(columns[name], type_, nullable) for name, type_, nullable in self._feeds}
 
 
-def _fed(column: Column, type_: str) -> NDArray[Any]:
+def _fed(column: Column, type_: str, nullable: bool) -> NDArray[Any]:
     if type_ != "string":
         return column.astype(type_, copy=False).reshape(-1, 1)
-    texts = np.empty((len(column), 1), dtype=object)
-    texts[:, 0] = [value if isinstance(value, str) else MISSING_TEXT for value in column]
-    return texts
+    if nullable and set(map(type, column)) != {str}:
+        column = np.array([value if isinstance(value, str) else MISSING_TEXT for value in column], dtype=object)
+    return column.reshape(-1, 1)
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    if len(parts) == 1:
-        return parts[0]
     joined = np.empty(len(parts[0]), dtype=object)
     joined[:] = [[part[row].tolist() for part in parts] for row in range(len(parts[0]))]
     return joined

@@ -23,6 +23,8 @@ from app.storage.verification import open_verified, verify_files
 
 log = logging.getLogger(__name__)
 
+QUICK_US = 1000.0
+
 ValidatorFor = Callable[[Signature], Validates]
 PackStray = Callable[[Path, str], None]
 """Packs a stray artifact under a name, or raises with the reason."""
@@ -41,6 +43,12 @@ class Entry:
     validator: Validates | None = None
     runtime: str = "artifact"
     packed: bool = True
+
+    @property
+    def quick(self) -> bool:
+        """Whether one row takes the graph less than `QUICK_US`, as measured at packing."""
+        taken_us = self.manifest.proof.get("graph_us") if self.manifest else None
+        return self.runtime == "graph" and isinstance(taken_us, float) and taken_us < QUICK_US
 
     def moved(self, state: State, reason: str | None = None) -> Entry:
         """The entry in its next state; what cannot serve keeps nothing in memory."""
@@ -97,6 +105,7 @@ class Registry:
         self._lock = threading.RLock()
         self._entries: dict[str, dict[int, Entry]] = {}
         self._current: dict[str | None, Lease] = {}
+        self._quick: set[str | None] = set()
         self._pointers = Pointers()
         self._loaded = False
         self._proven_in_pid: int | None = None
@@ -130,6 +139,8 @@ class Registry:
             default = self._default()
             if default in self._current:
                 self._current[None] = self._current[default]
+                if default in self._quick:
+                    self._quick.add(None)
             self._proven_in_pid = os.getpid()
 
     def tried(self, model: str, version: int) -> Entry:
@@ -147,6 +158,10 @@ class Registry:
         if version is None and (lease := self._current.get(model)) is not None:
             return lease
         return self._lease_of(self.entry(model, version))
+
+    def is_quick(self, model: str | None) -> bool:
+        """Whether the current version is a graph that answers a row within `QUICK_US`, as measured at packing."""
+        return model in self._quick
 
     def entry(self, model: str | None, version: str | None = None) -> Entry:
         """The entry of the named version, in whatever state; without a version the model's current or else newest.
@@ -239,3 +254,5 @@ class Registry:
         current = policy.current_version({v: entry.state for v, entry in versions.items()})
         if current is not None:
             self._current[model] = self._lease_of(versions[current])
+            if versions[current].quick:
+                self._quick.add(model)

@@ -18,7 +18,7 @@ from app.signature.batch import Batch, Column, Decoded
 from app.signature.kinds import INT64_MAX, KINDS, objects
 
 LARGEST_NUMBER = 2.0**63 - 1024
-"""Beyond it an integer literal is refused and a float is not; the decoder cannot tell which it was, so takes neither."""
+"""Beyond it an integer literal is refused and a float is not; the decoder cannot tell which it was."""
 
 LITERAL: Any = Literal  # types made at run time, which a checker of types cannot follow
 TUPLE: Any = tuple

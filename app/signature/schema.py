@@ -112,7 +112,7 @@ class Validator:
         self._decoder = decoder_of(signature, max_instances)
 
     def decode(self, body: bytes) -> Decoded | None:
-        """The batch in a JSON document, where it is one that is accepted at first sight; None where it has to be read."""
+        """The batch in a JSON document, where it is accepted at first sight; None where it has to be read."""
         return None if self._decoder is None else self._decoder.decode(body)
 
     def validate(self, instances: Sequence[Any], pointer: str = "#", single: bool = False) -> Batch:

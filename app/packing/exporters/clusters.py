@@ -54,13 +54,13 @@ def nearest_center(g: Graph, est: Any, features: Features) -> Outputs:
     """`MeanShift.predict` and `AffinityPropagation.predict`."""
     if len(est.cluster_centers_) == 0:
         raise NotExportable("it found no clusters")
-    return {"prediction": nearest(g, g.matrix(features), np.asarray(est.cluster_centers_))}
+    return {"prediction": nearest(g, est, g.matrix(features), np.asarray(est.cluster_centers_))}
 
 
 def birch(g: Graph, est: Any, features: Features) -> Outputs:
     """`Birch`: the label of the nearest subcluster; `transform` gives the distances to all of them."""
     centers = np.asarray(est.subcluster_centers_)
-    index = nearest(g, g.matrix(features), centers, est._subcluster_norms)
+    index = nearest(g, est, g.matrix(features), centers, est._subcluster_norms)
     return {
         "prediction": g.labels(est.subcluster_labels_, index),
         "transformed": euclidean_distances(g, g.matrix(features), centers),
@@ -77,9 +77,13 @@ def birch_transform(g: Graph, est: Any, features: Features) -> Features:
     return (euclidean_distances(g, g.matrix(features), np.asarray(est.subcluster_centers_)),)
 
 
-def nearest(g: Graph, x: Tensor, points: NDArray[Any], norms: NDArray[Any] | None = None) -> Tensor:
-    """The first of the nearest points, as `pairwise_distances_argmin` chooses it: shape (rows,)."""
-    distances = fused_squares(g, x, points, norms)
+def nearest(g: Graph, est: Any, x: Tensor, points: NDArray[Any], norms: NDArray[Any] | None = None) -> Tensor:
+    """The first of the nearest points, as `pairwise_distances_argmin` chooses it: shape (rows,).
+
+    A matrix in the order of columns, which a DataFrame becomes, does not go through `ArgKmin`.
+    """
+    framed = hasattr(est, "feature_names_in_") and len(est.feature_names_in_) > 1
+    distances = euclidean_distances(g, x, points) if framed else fused_squares(g, x, points, norms)
     return g.node("ArgMin", [distances], "int64", None, axis=1, keepdims=0, select_last_index=0)
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from app.packing.exporters.clusters import nearest
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
 from app.packing.exporters.links import exp_normalized, reduced, refusing, targets
 from app.packing.exporters.metrics import distances_of, minkowski, power_of
 from app.packing.exporters.search import reduced_distances
-from app.packing.exporters.similarity import expanded_squares, fused_squares
+from app.packing.exporters.similarity import expanded_squares
 
 
 def classifier(g: Graph, est: Any, features: Features) -> Outputs:
@@ -91,8 +92,11 @@ def centroid(g: Graph, est: Any, features: Features) -> Outputs:
         squares = g.node("Mul", [away, away], "float64", count)
     scores = g.node("Sub", [g.constant(2.0 * np.log(est.class_prior_)), squares], "float64", count)
     if np.isclose(est.class_prior_, 1 / count).all():
-        metric = fused_squares(g, x, points) if est.metric == "euclidean" else minkowski(g, x, points, 1.0)
-        index = g.node("ArgMin", [metric], "int64", None, axis=1, keepdims=0, select_last_index=0)
+        if est.metric == "euclidean":
+            index = nearest(g, est, x, points)
+        else:
+            away = minkowski(g, x, points, 1.0)
+            index = g.node("ArgMin", [away], "int64", None, axis=1, keepdims=0, select_last_index=0)
     else:
         index = g.argmax(scores)
     outputs = {"prediction": g.labels(est.classes_, index), "probabilities": exp_normalized(g, scores)}

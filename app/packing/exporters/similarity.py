@@ -94,12 +94,12 @@ def laplacian(g: Graph, x: Tensor, points: Points, gamma: float) -> Tensor:
 
 def polynomial(g: Graph, x: Tensor, points: Points, gamma: float, coef0: float, degree: float) -> Tensor:
     """`(gamma x·y + coef0) ** degree`."""
-    return g.node("Pow", [_shifted(g, x, points, gamma, coef0), g.constant(degree)], "float64", len(points))
+    return g.node("Pow", [shifted(g, x, points, gamma, coef0), g.constant(degree)], "float64", len(points))
 
 
 def sigmoid(g: Graph, x: Tensor, points: Points, gamma: float, coef0: float) -> Tensor:
     """`tanh(gamma x·y + coef0)`."""
-    return g.node("Tanh", [_shifted(g, x, points, gamma, coef0)], "float64", len(points))
+    return g.node("Tanh", [shifted(g, x, points, gamma, coef0)], "float64", len(points))
 
 
 def cosine(g: Graph, x: Tensor, points: Points) -> Tensor:
@@ -145,7 +145,8 @@ def named(g: Graph, kernel: Any, x: Tensor, points: Points, **parameters: float)
     return NAMED[kernel](g, x, points, **wanted)
 
 
-def _shifted(g: Graph, x: Tensor, points: Points, gamma: float, coef0: float) -> Tensor:
+def shifted(g: Graph, x: Tensor, points: Points, gamma: float, coef0: float) -> Tensor:
+    """`gamma x·y + coef0`."""
     scaled = g.node("Mul", [linear(g, x, points), g.constant(gamma)], "float64", len(points))
     return g.node("Add", [scaled, g.constant(coef0)], "float64", len(points))
 

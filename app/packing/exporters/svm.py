@@ -13,6 +13,9 @@ from app.packing.exporters.coupling import coupled
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
 from app.packing.exporters.links import affine, signs
 
+MAX_TERMS = 1 << 14
+"""Products of a kernel and a weight that are added in libsvm's order; beyond, 1,000 rows would take too much memory."""
+
 
 def regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`SVR.predict`: a weighted sum of kernels with the support vectors."""
@@ -58,11 +61,44 @@ def _machines(g: Graph, est: Any, features: Features, weights: NDArray[Any], int
     """Sums of kernels with the support vectors: weights (machines, vectors) give shape (rows, machines)."""
     if est._sparse:
         raise NotExportable("it was fitted on a sparse matrix")
-    vectors = np.asarray(est.support_vectors_)
-    if est.kernel == "linear":
-        return affine(g, features, weights @ vectors, intercept)
-    parameters = {"gamma": est._gamma, "coef0": est.coef0, "degree": est.degree}
-    return affine(g, (similarity.named(g, est.kernel, g.matrix(features), vectors, **parameters),), weights, intercept)
+    x, vectors = g.matrix(features), np.asarray(est.support_vectors_)
+    if est.kernel == "poly":
+        kernel = _power(g, similarity.shifted(g, x, vectors, est._gamma, est.coef0), est.degree)
+    else:
+        kernel = similarity.named(g, est.kernel, x, vectors, gamma=est._gamma, coef0=est.coef0)
+    return _summed(g, kernel, weights, intercept)
+
+
+def _power(g: Graph, base: Tensor, degree: int) -> Tensor:
+    """`powi` of libsvm: squared again and again, multiplied where the degree has a bit."""
+    power = None if degree else g.node("Pow", [base, g.constant(0.0)], "float64", base.width)
+    while degree:
+        if degree % 2:
+            power = base if power is None else g.node("Mul", [power, base], "float64", base.width)
+        degree //= 2
+        if degree:
+            base = g.node("Mul", [base, base], "float64", base.width)
+    return power or base
+
+
+def _summed(g: Graph, kernel: Tensor, weights: NDArray[Any], intercept: NDArray[Any]) -> Tensor:
+    """The kernels (rows, vectors) times the weights of each machine, added one after the other as libsvm does.
+
+    The terms are large and of both signs: in another order their sum is another one.
+    """
+    members = [np.flatnonzero(row) for row in weights]
+    longest = max(1, *map(len, members))
+    if weights.size == 0 or len(members) * longest > MAX_TERMS:
+        return affine(g, (kernel,), weights, intercept)
+    places = np.zeros((len(members), longest), dtype=int)
+    factors = np.zeros(places.shape)
+    for row, member in enumerate(members):
+        places[row, : len(member)], factors[row, : len(member)] = member, weights[row, member]
+    chosen = g.node("Gather", [kernel, g.constant(places, "int64")], "float64", longest, axis=1)
+    terms = g.node("Mul", [chosen, g.constant(factors)], "float64", longest)
+    sums = g.node("CumSum", [terms, g.constant(2, "int64")], "float64", longest)
+    total = g.node("Gather", [sums, g.constant(longest - 1, "int64")], "float64", len(members), axis=2)
+    return g.node("Add", [total, g.constant(intercept)], "float64", len(members))
 
 
 def _pair_weights(est: Any, pairs: list[tuple[int, int]]) -> NDArray[Any]:

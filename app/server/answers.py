@@ -1,0 +1,226 @@
+"""An answer's head: what the application may say in it, what the server adds, and the server's own problems."""
+
+from __future__ import annotations
+
+import http
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, NoReturn
+
+from gunicorn import SERVER, util
+from gunicorn.http import errors
+from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName
+from gunicorn.http.message import TOKEN_RE
+from gunicorn.http.wsgi import HEADER_VALUE_RE, STATUS_RE
+
+from app.telemetry import request_id_from
+
+log = logging.getLogger(__name__)
+
+NO_BODY, NO_LENGTH = 1, 2
+"""What a status forbids (RFC 9110 section 6.4.1): 304 a body, 1xx and 204 a length too."""
+HOP_BY_HOP = "hop-by-hop"
+KNOWN_LIMIT = 2048
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
+
+_names: dict[str, str] = {}
+"""Field names that are tokens, in lower case, or HOP_BY_HOP; what was valid once stays valid."""
+
+
+_statuses: dict[str, int] = {}
+"""Status lines that are valid: 0, NO_BODY or NO_LENGTH."""
+
+
+class Answer:
+    """One application's answer to one request: `start_response`, and what it was told. Not thread-safe, as WSGI is."""
+
+    __slots__ = ("chunked", "headers", "is_head", "length_bytes", "omits_body", "sent", "started", "status", "written")
+
+    def __init__(self, is_head: bool) -> None:
+        self.is_head = is_head
+        self.status = ""
+        self.headers: Sequence[tuple[str, str]] = ()
+        self.length_bytes: int | None = None
+        self.omits_body = is_head
+        self.chunked = False
+        self.started = False  # its head has gone out
+        self.sent = 0  # bytes of body, under the name that Gunicorn's access log reads
+        self.written: list[bytes] | None = None
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        """PEP 3333's.
+
+        Raises:
+            InvalidResponseHeader, InvalidResponseHeaderName: Gunicorn's, for what would break the head.
+        """
+        if exc_info is not None:
+            try:
+                if self.started:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None
+        elif self.status:
+            raise AssertionError("start_response was called twice")
+        bodiless = _statuses.get(status)
+        if bodiless is None:
+            bodiless = _known_status(status)
+        self.status = status
+        self.omits_body = self.is_head or bodiless > 0
+        self._take(headers, forbids_length=bodiless == NO_LENGTH)
+        return self.write
+
+    def write(self, part: bytes) -> None:
+        """PEP 3333's old way to send a body: it goes out before what the application returns."""
+        if self.written is None:
+            self.written = []
+        self.written.append(part)
+
+    def _take(self, headers: list[tuple[str, str]], forbids_length: bool) -> None:
+        kept = headers
+        self.length_bytes = None
+        try:
+            values_are_clean = HEADER_VALUE_RE.fullmatch(" ".join([value for _, value in headers])) is not None
+        except TypeError:
+            values_are_clean = False
+        if not values_are_clean:
+            _refuse_values(headers)
+        for name, value in headers:
+            lower = _names.get(name) or _known(name)
+            if lower == "content-length":
+                self.length_bytes = int(value)
+                if forbids_length:
+                    self.length_bytes = None
+                    kept = [field for field in kept if field[0].lower() != "content-length"]
+            elif lower is HOP_BY_HOP:
+                # The list belongs to the application: it is not changed in place.
+                kept = [field for field in kept if field[0] != name]
+        self.headers = kept
+
+
+def _known_status(status: str) -> int:
+    if not STATUS_RE.fullmatch(status):
+        raise ValueError(f"{status!r} is not a status")
+    code = status[:3]
+    bodiless = NO_LENGTH if code == "204" or code < "200" else NO_BODY if code == "304" else 0
+    if len(_statuses) < KNOWN_LIMIT:
+        _statuses[status] = bodiless
+    return bodiless
+
+
+def _refuse_values(headers: list[tuple[str, str]]) -> NoReturn:
+    for name, value in headers:
+        if not isinstance(value, str):
+            raise TypeError(f"the value of {name!r} is not a string")
+        if not HEADER_VALUE_RE.fullmatch(value):
+            raise InvalidResponseHeader(repr(name))  # the name only: the value may be a secret
+    raise AssertionError("no value is at fault")
+
+
+def _known(name: str) -> str:
+    if not TOKEN_RE.fullmatch(name):
+        raise InvalidResponseHeaderName(repr(name))
+    lower = HOP_BY_HOP if util.is_hoppish(name) else name.lower()
+    if len(_names) < KNOWN_LIMIT:
+        _names[name] = lower
+    return lower
+
+
+class Stamp:
+    """The lines that every head has, made anew each second; belongs to the loop's thread, which calls `refresh`."""
+
+    __slots__ = ("_until_s", "close", "keep_alive")
+
+    def __init__(self) -> None:
+        self._until_s = float("-inf")
+        self.close = self.keep_alive = ""
+
+    def refresh(self, now_s: float) -> None:
+        """Sets the date; `now_s` is monotonic."""
+        if now_s >= self._until_s:
+            wall_s = time.time()
+            self._until_s = now_s + 1.0 - wall_s % 1.0
+            common = f"\r\nServer: {SERVER}\r\nDate: {util.http_date(wall_s)}\r\nConnection: "
+            self.keep_alive, self.close = f"{common}keep-alive\r\n", f"{common}close\r\n"
+
+
+def head(answer: Answer, protocol: str, stamp: str) -> bytes:
+    """The answer's head, to its empty line."""
+    framing = "Transfer-Encoding: chunked\r\n\r\n" if answer.chunked else "\r\n"
+    fields = "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
+    return f"{protocol} {answer.status}{stamp}{fields}{framing}".encode("latin-1")
+
+
+def chunk(part: bytes) -> bytes:
+    """One part of a body of unknown length (RFC 9112 section 7.1)."""
+    return b"%X\r\n%b\r\n" % (len(part), part)
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+TITLES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
+"""RFC 9110's names, where the standard library still has older ones."""
+
+PARSE_STATUSES: tuple[tuple[type[Exception], int], ...] = (
+    (errors.LimitRequestLine, 414),
+    (errors.LimitRequestHeaders, 431),
+    (errors.ExpectationFailed, 417),
+    (errors.UnsupportedTransferCoding, 501),
+    (errors.ForbiddenProxyRequest, 403),
+    (errors.ConfigurationProblem, 500),
+)
+"""As Gunicorn's own workers answer; everything else is 400."""
+
+
+def parse_status(error: Exception) -> int:
+    """The status of a request that could not be parsed."""
+    return next((status for kind, status in PARSE_STATUSES if isinstance(error, kind)), 400)
+
+
+def problem(
+    status: int, name: str, detail: str, sent_id: str | None = None, retry_after_s: int | None = None
+) -> Answer:
+    """An answer of the server itself: a problem document (RFC 9457), its body in `written`."""
+    title = TITLES.get(status) or http.HTTPStatus(status).phrase
+    request_id = request_id_from(sent_id)
+    document = {
+        "type": f"/problems/{name}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "request_id": request_id,
+    }
+    body = json.dumps(document).encode()
+    answer = Answer(is_head=False)
+    fields = [
+        ("Content-Type", "application/problem+json"),
+        ("Content-Length", str(len(body))),
+        ("X-Request-ID", request_id),
+    ]
+    if retry_after_s is not None:
+        fields.append(("Retry-After", str(retry_after_s)))
+    answer.start_response(f"{status} {title}", fields)
+    answer.write(body)
+    return answer
+
+
+class Logged:
+    """A request as Gunicorn's hooks and access log know it."""
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        self.method = environ["REQUEST_METHOD"]
+        self.uri = environ["RAW_URI"]
+        self.path = environ["PATH_INFO"]
+        self.query = environ["QUERY_STRING"]
+        self.version = (1, int(environ["SERVER_PROTOCOL"][-1]))
+        self.scheme = environ["wsgi.url_scheme"]
+        self.headers = [
+            (key[5:].replace("_", "-") if key.startswith("HTTP_") else key.replace("_", "-"), value)
+            for key, value in environ.items()
+            if key.startswith("HTTP_") or key in ("CONTENT_TYPE", "CONTENT_LENGTH")
+        ]

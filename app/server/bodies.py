@@ -1,0 +1,228 @@
+"""A request's body as it comes: by its length or in chunks, to memory or to a file, never longer than allowed."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable
+from typing import IO
+
+from gunicorn.http.body import CHUNK_EXT_RE
+from gunicorn.http.errors import (
+    ChunkMissingTerminator,
+    InvalidChunkExtension,
+    InvalidChunkSize,
+    InvalidHeader,
+    LimitRequestHeaders,
+)
+
+HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
+CHUNK_SIZE_DIGITS = 16
+CARRIAGE_RETURN = 13
+
+
+class TooLong(Exception):
+    """The body is longer than the server reads, or comes in more chunks."""
+
+
+class Store:
+    """The bodies of one process that are in memory, together; belongs to the loop's thread."""
+
+    __slots__ = ("held_bytes", "in_memory_bytes", "spool_bytes")
+
+    def __init__(self, spool_bytes: int, in_memory_bytes: int) -> None:
+        self.spool_bytes = spool_bytes
+        self.in_memory_bytes = in_memory_bytes
+        self.held_bytes = 0
+
+
+class Sink:
+    """Collects one body: in memory up to the store's limits, else in a temporary file."""
+
+    __slots__ = ("_file", "_parts", "_store", "size_bytes")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._parts: list[bytes] = []
+        self._file: IO[bytes] | None = None
+        self.size_bytes = 0
+
+    def write(self, part: bytes) -> None:
+        """Takes the next part."""
+        self.size_bytes += len(part)
+        if self._file is not None:
+            self._file.write(part)
+            return
+        store = self._store
+        self._parts.append(part)
+        store.held_bytes += len(part)
+        if self.size_bytes > store.spool_bytes or store.held_bytes > store.in_memory_bytes:
+            self._file = tempfile.TemporaryFile("w+b", buffering=1 << 16, prefix="retort-body-")  # noqa: SIM115
+            self._file.writelines(self._parts)
+            self._forget()
+
+    def finish(self) -> IO[bytes]:
+        """The whole body, at its beginning, to be closed by whoever gets it."""
+        if self._file is not None:
+            self._file.seek(0)
+            whole, self._file = self._file, None
+            return whole
+        memory = io.BytesIO(b"".join(self._parts))
+        self._forget()
+        return memory
+
+    def discard(self) -> None:
+        """Frees what is held; may be called at any time."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._store.held_bytes -= sum(map(len, self._parts))
+        self._parts = []
+
+
+class LengthBody:
+    """A body whose length was declared, and is within the limit."""
+
+    __slots__ = ("_left_bytes",)
+
+    def __init__(self, length_bytes: int) -> None:
+        self._left_bytes = length_bytes
+
+    def feed(self, received: bytes, sink: Sink) -> bytes | None:
+        """Takes what belongs to the body; what follows it, or None while it is incomplete."""
+        part = received if len(received) <= self._left_bytes else received[: self._left_bytes]
+        sink.write(part)
+        self._left_bytes -= len(part)
+        return None if self._left_bytes else received[len(part) :]
+
+
+class ChunkedBody:
+    """Gunicorn's `ChunkedReader`, fed instead of reading: the same grammar, the same limits, and two of its own.
+
+    Feeding it in any number of pieces gives the same verdict. Source: RFC 9112 section 7.1.
+    """
+
+    __slots__ = (
+        "_chunks_left",
+        "_left_bytes",
+        "_limit_bytes",
+        "_line_bytes",
+        "_looked_bytes",
+        "_pending",
+        "_read_trailers",
+        "_section_bytes",
+        "_state",
+    )
+
+    def __init__(
+        self,
+        limit_bytes: int,
+        limit_chunks: int,
+        line_bytes: int,
+        section_bytes: int,
+        read_trailers: Callable[[bytes], object],
+    ) -> None:
+        self._limit_bytes = limit_bytes
+        self._chunks_left = limit_chunks
+        self._line_bytes = line_bytes
+        self._section_bytes = section_bytes
+        self._read_trailers = read_trailers
+        self._left_bytes = 0  # of the chunk that is being read
+        self._looked_bytes = 0  # of the trailers
+        self._pending = b""  # a line that has not ended
+        self._state = self._size
+
+    def feed(self, received: bytes, sink: Sink) -> bytes | None:
+        """Takes what belongs to the body; what follows it, or None while it is incomplete.
+
+        Raises:
+            TooLong: it is longer than the limit, or has too many chunks.
+            ParseException: one of Gunicorn's.
+        """
+        if self._pending:
+            received, self._pending = self._pending + received, b""
+        at = 0
+        while at >= 0:
+            before = at
+            at = self._state(received, at, sink)
+            if self._state is _ended:
+                return received[at:]
+            if at == before:
+                break
+        self._pending = received[at:]
+        return None
+
+    def _size(self, received: bytes, at: int, sink: Sink) -> int:
+        end = received.find(b"\r\n", at)
+        if end < 0:
+            if len(received) - at > self._line_bytes:
+                raise InvalidChunkSize(b"line over %d bytes with no terminator" % self._line_bytes)
+            return at
+        size_bytes = _chunk_size(received[at:end])
+        if end - at > self._line_bytes:
+            raise InvalidChunkSize(b"line over %d bytes" % self._line_bytes)
+        self._chunks_left -= 1
+        self._limit_bytes -= size_bytes
+        if self._limit_bytes < 0 or self._chunks_left < 0:
+            raise TooLong
+        self._left_bytes = size_bytes
+        self._state = self._content if size_bytes else self._trailers
+        return end + 2 if size_bytes else self._trailers(received, end + 2, sink)
+
+    def _content(self, received: bytes, at: int, sink: Sink) -> int:
+        part = received[at : at + self._left_bytes]
+        if part:
+            sink.write(part)
+            self._left_bytes -= len(part)
+        end = at + len(part)
+        if self._left_bytes:
+            return end
+        ending = received[end : end + 2]
+        if ending != b"\r\n"[: len(ending)]:
+            raise ChunkMissingTerminator(ending)
+        if len(ending) < 2:
+            return end
+        self._state = self._size
+        return end + 2
+
+    def _trailers(self, received: bytes, at: int, sink: Sink) -> int:
+        if received[at : at + 2] == b"\r\n":
+            self._state = _ended
+            return at + 2
+        # What was looked at before is not looked at again, or a client that sends byte by byte would be costly.
+        looked = at + self._looked_bytes
+        end = received.find(b"\r\n\r\n", max(at, looked - 3))
+        if end < 0:
+            if len(received) - at > self._section_bytes:
+                raise LimitRequestHeaders("limit request trailer section size")
+            begin = looked - 1 if looked > at and received[looked - 1] == CARRIAGE_RETURN else looked
+            if received.count(b"\n", begin) != received.count(b"\r\n", begin):
+                raise InvalidHeader("bare LF as line terminator")
+            self._looked_bytes = len(received) - at
+            return at
+        self._read_trailers(received[at:end])
+        self._state = _ended
+        return end + 4
+
+
+def _ended(received: bytes, at: int, sink: Sink) -> int:
+    """The state of a chunked body after its last byte."""
+    return at
+
+
+def _chunk_size(line: bytes) -> int:
+    size, semicolon, extension = line.partition(b";")
+    if semicolon:
+        if b"\r" in extension:
+            raise InvalidChunkExtension("bare CR not allowed")
+        size = size.rstrip(b" \t")
+    if not size or not HEX_DIGITS.issuperset(size):
+        raise InvalidChunkSize(size)
+    if semicolon and not CHUNK_EXT_RE.fullmatch(b";" + extension):
+        raise InvalidChunkExtension("invalid chunk extension")
+    if len(size.lstrip(b"0")) > CHUNK_SIZE_DIGITS:
+        raise TooLong
+    return int(size, 16)

@@ -1,0 +1,376 @@
+"""Between connections and the application: admits, runs, answers, refuses; keeps the deadlines of what runs."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from app.server import answers
+from app.server.answers import Answer, Stamp
+from app.server.bodies import Store
+from app.server.connection import ANSWERING, WAITING, Connection
+from app.server.dispatch import Job, Pool, WSGIApplication, begin_inline, close_request
+from app.server.gate import Gate
+from app.server.journal import Journal
+from app.server.limits import Limits
+from app.server.parsing import Head, HeadReader
+from app.server.stats import Stats
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_KEY = "HTTP_X_REQUEST_TIMEOUT"
+TIMEOUT = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s)?", re.ASCII)
+
+
+class Desk:
+    """Serves the requests of all connections of one worker. Belongs to the loop's thread."""
+
+    def __init__(self, worker: Any, app: WSGIApplication, limits: Limits, heads: HeadReader, stats: Stats) -> None:
+        self.limits = limits
+        self.heads = heads
+        self.stats = stats
+        self.stamp = Stamp()
+        self.store = Store(limits.spool_bytes, limits.bodies_in_memory_bytes)
+        self.keep_alive_s = float(worker.cfg.keepalive)
+        self.draining = False
+        self.unhealthy = False
+        self.ready: deque[Connection] = deque()
+        """Connections with more to do than fits into one turn of the loop."""
+        self.pool = Pool(app, worker.cfg.threads, limits.answer_buffer_bytes)
+        self.gate: Gate[Job] = Gate(worker.cfg.threads, limits.queue_requests, limits.queue_max_wait_s)
+        self.closed: Callable[[Connection], None] = lambda connection: None
+        self._app = app
+        self._quick: Callable[[dict[str, Any]], bool] | None = getattr(app, "quick", None)
+        self._worker = worker
+        self._journal = Journal(worker)
+        self._began: dict[Job, float] = {}
+        """The jobs that threads run, and when each began."""
+        self._look_s = math.inf
+        stats.running = lambda: len(self._began)
+        stats.queued = lambda: self.gate.waiting
+        stats.queue_age = self.gate.age_s
+
+    # --- a request comes
+
+    def serve(self, connection: Connection, head: Head, now_s: float) -> None:
+        """Answers a request that has been read whole, here or later."""
+        self.stats.requests += 1
+        self._worker.count_request()
+        environ = head.environ
+        if self.draining:
+            environ["retort.draining"] = True
+        quick = self._quick
+        try:
+            is_quick = quick is not None and quick(environ)
+        except Exception:
+            log.exception("the application's quick() failed")
+            is_quick = False
+        if is_quick:
+            self._inline(connection, head, now_s)
+        else:
+            self._admit(connection, head, now_s)
+
+    def _keeps(self, connection: Connection, head: Head, now_s: float) -> bool:
+        return (
+            head.keep_alive
+            and not self.draining
+            and self.keep_alive_s > 0
+            and connection.requests < connection.requests_at_most
+            and now_s < connection.old_at_s
+        )
+
+    def _inline(self, connection: Connection, head: Head, now_s: float) -> None:
+        self.stats.inline += 1
+        environ = head.environ
+        answer = Answer(environ["REQUEST_METHOD"] == "HEAD")
+        journal = self._journal
+        began_s = journal.began(head) if journal.wanted else 0.0
+        app_iter: Any = None
+        body: Any = b""
+        try:
+            app_iter, body = begin_inline(self._app, environ, answer)
+        except BaseException as error:
+            if self._worker.leaving:
+                raise
+            self._failed(connection, head, error, now_s)
+            return
+        finally:
+            if isinstance(body, bytes):
+                close_request(environ, app_iter)
+        if not isinstance(body, bytes):
+            job = self._job(connection, head, now_s, answer)
+            job.app_iter, job.parts = app_iter, body
+            self._enter(job, now_s)
+            return
+        self._send(connection, head, answer, body, now_s)
+        if journal.wanted:
+            journal.ended(head, answer, began_s)
+
+    def _send(self, connection: Connection, head: Head, answer: Answer, body: bytes, now_s: float) -> None:
+        """Sends an answer that is known as a whole."""
+        keeps = self._keeps(connection, head, now_s)
+        self.stats.answered += 1
+        stamp = self.stamp.keep_alive if keeps else self.stamp.close
+        connection.answer(answers.head(answer, head.environ["SERVER_PROTOCOL"], stamp), body, keeps, now_s)
+
+    def _job(self, connection: Connection, head: Head, now_s: float, answer: Answer) -> Job:
+        timeout_s = self.limits.request_timeout_s
+        asked = head.environ.get(TIMEOUT_KEY)
+        if asked is not None:
+            timeout_s = min(timeout_s, _timeout_s(asked))
+        job = Job(connection, head, answer, now_s, now_s + timeout_s)
+        head.environ["retort.deadline_s"] = job.deadline_s
+        return job
+
+    def _admit(self, connection: Connection, head: Head, now_s: float) -> None:
+        self._enter(self._job(connection, head, now_s, Answer(head.environ["REQUEST_METHOD"] == "HEAD")), now_s)
+
+    def _enter(self, job: Job, now_s: float) -> None:
+        connection = job.connection
+        runs = self.gate.enter(job)
+        if runs is None:
+            close_request(job.environ, job.app_iter)
+            self._busy(connection, job.head, "queue_full", now_s)
+            return
+        self.stats.threaded += 1
+        connection.job = job
+        connection.deadline_s = math.inf
+        if runs:
+            self._start(job, now_s)
+
+    def _start(self, job: Job, now_s: float) -> None:
+        job.environ["retort.queued_s"] = now_s - job.queued_s
+        self._began[job] = self._journal.began(job.head)
+        self._look_s = min(self._look_s, job.deadline_s)
+        self.pool.submit(job)
+
+    # --- an answer comes from a thread
+
+    def take(self, now_s: float) -> None:
+        """Sends on what the threads have made, and gives their places to those that wait."""
+        for job, part, last in self.pool.take():
+            if last:
+                began_s = self._began.pop(job)
+                following = self.gate.leave()
+                if following is not None:
+                    self._start(following, now_s)
+                if self._journal.wanted:
+                    self._journal.ended(job.head, job.answer, began_s)
+            if job.wanted:
+                self._forward(job, part, last, now_s)
+            elif last:
+                self.stats.late += 1
+
+    def _forward(self, job: Job, part: bytes | None, last: bool, now_s: float) -> None:
+        connection, answer = job.connection, job.answer
+        if part is None:
+            if connection.state is ANSWERING:  # its head is gone out: only a cut can say that this is not the whole
+                connection.abort()
+            else:
+                connection.job = None
+                self._failed(connection, job.head, None, now_s)
+                connection.resume(now_s)
+            return
+        if connection.state is WAITING:
+            if last:
+                self._send(connection, job.head, answer, part, now_s)
+                connection.resume(now_s)
+                return
+            self.stats.answered += 1
+            framed = answer.chunked or answer.length_bytes is not None
+            job.head.keep_alive = framed and self._keeps(connection, job.head, now_s)
+            stamp = self.stamp.keep_alive if job.head.keep_alive else self.stamp.close
+            first = answers.head(answer, job.environ["SERVER_PROTOCOL"], stamp)
+        else:
+            first = b""
+        # A stream has its time for each part, not for all of them.
+        job.deadline_s = now_s + self.limits.request_timeout_s
+        connection.answer(first, part, job.head.keep_alive, now_s, last)
+        if last:
+            connection.resume(now_s)
+
+    def moved(self, job: Job, sent_bytes: int) -> None:
+        """So much of an answer has gone out: its thread may go on."""
+        job.sent_bytes += sent_bytes
+        job.room.set()
+
+    # --- clients that leave
+
+    def left(self, connection: Connection) -> None:
+        """The client is gone before its answer was sent whole."""
+        self.stats.left += 1
+        job = connection.job
+        if job is None:
+            return
+        job.wanted = False
+        job.room.set()
+        if job not in self._began and not job.dropped:
+            self.gate.drop(job)
+            self.stats.dropped += 1
+            close_request(job.environ, job.app_iter)
+
+    def left_waiting(self, connection: Connection) -> None:
+        """The client has ended its side while it waits: if its request is still queued, it is dropped."""
+        if connection.job is not None and connection.job not in self._began:
+            connection.abort()
+
+    # --- time passes
+
+    def next_look_s(self) -> float:
+        """When `expire` should be called again."""
+        return min(self._look_s, self.gate.next_expiry_s())
+
+    def expire(self, now_s: float) -> None:
+        """Refuses what waited too long, answers 504 for what runs too long, and finds threads that are stuck."""
+        if self.gate.next_expiry_s() <= now_s:
+            overdue, late = self.gate.expired(now_s)
+            for job in overdue:
+                close_request(job.environ, job.app_iter)
+                job.connection.job = None
+                self._busy(job.connection, job.head, "queue_wait", now_s)
+                job.connection.resume(now_s)
+            for job in late:
+                close_request(job.environ, job.app_iter)
+                self._too_late(job, now_s)
+        if self._look_s > now_s:
+            return
+        grace_s = self.limits.stuck_grace_s
+        for job in list(self._began):
+            if job.deadline_s <= now_s and job.wanted:
+                if job.connection.is_sending:
+                    # It waits for the client, who has a deadline of his own.
+                    job.deadline_s = now_s + self.limits.request_timeout_s
+                    continue
+                self._too_late(job, now_s)
+            if job.deadline_s + grace_s <= now_s and not job.stuck:
+                job.stuck = self.unhealthy = True
+                _dump(job, now_s)
+        self._look_s = min(
+            (job.deadline_s + (0.0 if job.wanted else grace_s) for job in self._began if not job.stuck),
+            default=math.inf,
+        )
+
+    def _too_late(self, job: Job, now_s: float) -> None:
+        connection = job.connection
+        job.wanted = False
+        job.room.set()
+        if connection.state is not WAITING:
+            self.stats.refuse("deadline")
+            connection.abort()
+            return
+        connection.job = None
+        took_s = job.deadline_s - job.queued_s
+        detail = f"the answer was not ready within {took_s:.3g} s"
+        self._refuse(connection, job.head, 504, "deadline", detail, now_s)
+        connection.resume(now_s)
+
+    def give_up(self, now_s: float) -> None:
+        """At the end of a worker's time: whoever still waits is told so."""
+        for job in [*self._began, *self.gate.everyone()]:
+            if job.wanted and job.connection.state is WAITING:
+                job.wanted = False
+                job.room.set()
+                job.connection.job = None
+                detail = "the server is shutting down and could not finish this request"
+                self._refuse(job.connection, job.head, 503, "shutting-down", detail, now_s, self.limits.retry_after_s)
+
+    # --- refusals
+
+    def _refuse(
+        self,
+        connection: Connection,
+        head: Head | None,
+        status: int,
+        name: str,
+        detail: str,
+        now_s: float,
+        retry_after_s: int | None = None,
+        keeps: bool = True,
+    ) -> None:
+        """Answers with a problem; the connection stays open only where the request was read whole."""
+        self.stats.refuse(name.replace("-", "_"))
+        environ = head.environ if head is not None else {}
+        answer = answers.problem(status, name, detail, environ.get("HTTP_X_REQUEST_ID"), retry_after_s)
+        body = b"" if environ.get("REQUEST_METHOD") == "HEAD" else b"".join(answer.written or ())
+        keeps = keeps and head is not None and self._keeps(connection, head, now_s)
+        stamp = self.stamp.keep_alive if keeps else self.stamp.close
+        protocol = environ.get("SERVER_PROTOCOL", "HTTP/1.1")
+        connection.answer(answers.head(answer, protocol, stamp), body, keeps, now_s)
+        if head is not None and self._journal.wanted:
+            answer.sent = len(body)
+            self._journal.ended(head, answer, now_s)
+
+    def _busy(self, connection: Connection, head: Head, name: str, now_s: float) -> None:
+        detail = "the server is at its capacity; try again in a moment"
+        self._refuse(connection, head, 503, name.replace("_", "-"), detail, now_s, self.limits.retry_after_s)
+
+    def _failed(self, connection: Connection, head: Head, error: BaseException | None, now_s: float) -> None:
+        if error is not None:
+            log.error("error in %s %r", head.environ["REQUEST_METHOD"], head.environ["RAW_URI"], exc_info=error)
+        detail = "the server failed on this request; its log has the cause under the request id"
+        self._refuse(connection, head, 500, "internal-error", detail, now_s)
+
+    def malformed(self, connection: Connection, error: Exception, now_s: float) -> None:
+        """What was sent is not a request, by Gunicorn's parser."""
+        status = answers.parse_status(error)
+        log.warning("invalid request from %s: %s", connection.peer.environ.get("REMOTE_ADDR"), ascii(str(error))[:300])
+        detail = "the configuration of the server does not fit this request" if status == 500 else _plain(error)
+        self._refuse(connection, None, status, "malformed-request", detail, now_s, keeps=False)
+
+    def too_long(self, connection: Connection, head: Head, now_s: float) -> None:
+        """The body is over the limit."""
+        detail = (
+            f"the body is longer than {self.limits.body_bytes} bytes, the most this server reads,"
+            f" or comes in more than {self.limits.body_chunks} chunks"
+        )
+        self._refuse(connection, head, 413, "body-too-large", detail, now_s, keeps=False)
+
+    def cut_short(self, connection: Connection, head: Head, now_s: float) -> None:
+        """The client ended before its body did."""
+        detail = "the connection ended before the body did"
+        self._refuse(connection, head, 400, "incomplete-body", detail, now_s, keeps=False)
+
+    def too_slow(self, connection: Connection, head: Head | None, now_s: float) -> None:
+        """The deadline of a head or a body has passed."""
+        detail = f"the {'head' if head is None else 'body'} of the request did not arrive in time"
+        name = "head-timeout" if head is None else "body-timeout"
+        self._refuse(connection, head, 408, name, detail, now_s, keeps=False)
+
+    def no_room(self, connection: Connection, head: Head, error: OSError, now_s: float) -> None:
+        """The body could not be written to a temporary file."""
+        log.error("a request's body could not be spooled: %s", error)
+        detail = "the server has no room for the body"
+        self._refuse(connection, head, 503, "no-room", detail, now_s, self.limits.retry_after_s, keeps=False)
+
+    def again(self, connection: Connection) -> None:
+        """This connection is not done; it goes on in the next turn."""
+        self.ready.append(connection)
+
+
+def _timeout_s(asked: str) -> float:
+    """What a client asked for, in seconds (`1.5`, `1.5s`) or milliseconds (`50ms`); infinity where it is neither."""
+    match = TIMEOUT.fullmatch(asked.strip())
+    return math.inf if match is None else float(match[1]) / (1000.0 if match[2] == "ms" else 1.0)
+
+
+def _plain(error: Exception) -> str:
+    return "the request is not valid HTTP/1.1: " + ascii(str(error))[1:-1][:300]
+
+
+def _dump(job: Job, now_s: float) -> None:
+    """Writes to the log where the thread of a job hangs."""
+    frame = sys._current_frames().get(job.thread_id)
+    stack = "".join(traceback.format_stack(frame)) if frame is not None else "(it has just ended)"
+    log.error(
+        "a request thread is stuck since %.1f s in %s %r; this worker will be replaced. Its stack:\n%s",
+        now_s - job.started_s,
+        job.environ["REQUEST_METHOD"],
+        job.environ["RAW_URI"],
+        stack,
+    )

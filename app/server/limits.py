@@ -1,0 +1,60 @@
+"""Every limit and deadline of the worker, in one frozen place; the assembly fills it from the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one worker process allows. Immutable, so safe to share; Gunicorn's own limits (lines, fields) come on top.
+
+    Rates are floors: a body or an answer that moves more slowly than that runs out of its grace.
+    """
+
+    head_bytes: int = 64 * 1024
+    body_bytes: int = 32 * 2**20
+    body_chunks: int = 100_000
+    spool_bytes: int = 2**20
+    """A body longer than this goes to a temporary file as it comes."""
+    bodies_in_memory_bytes: int = 128 * 2**20
+    """All bodies of the process together; past it, each goes to a file however short it is."""
+
+    silent_s: float = 15.0
+    """From the connect to the first byte; then it is closed without a word."""
+    head_s: float = 10.0
+    """From the first byte of a head to its end."""
+    body_grace_s: float = 10.0
+    body_floor_bytes_per_s: float = 1024.0
+    answer_grace_s: float = 15.0
+    answer_floor_bytes_per_s: float = 1024.0
+    linger_s: float = 3.0
+    """After the last answer: how long what the client still sends is read and thrown away, so that it can read that."""
+
+    queue_requests: int = 256
+    queue_max_wait_s: float = 0.3
+    request_timeout_s: float = 30.0
+    stuck_grace_s: float = 10.0
+    """After its deadline, how long a thread may go on before the worker is replaced."""
+    retry_after_s: int = 1
+
+    answer_buffer_bytes: int = 256 * 1024
+    """A streamed answer is made no further ahead of the client than this."""
+
+    connection_requests: int = 100_000
+    connection_age_s: float = 900.0
+    """A connection ends, with an answer, after that many requests or so long; both up to a fifth less, by chance."""
+    evict_idle_s: float = 0.25
+    """Where there is no room for a new connection, one that has been idle for longer than this is closed."""
+
+    drain_delay_s: float = 0.0
+    """From SIGTERM to the end of accepting, for load balancers that are slow to look."""
+    drain_timeout_s: float = 20.0
+    """From SIGTERM to the end of the process; what is not answered by then is told 503."""
+    idle_at_stop_s: float = 2.0
+    """How long a stopping worker keeps idle connections for a request that may be on its way."""
+
+    def __post_init__(self) -> None:
+        for name in ("head_bytes", "body_bytes", "body_chunks", "queue_requests", "answer_buffer_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more")

@@ -1,0 +1,235 @@
+"""The loop: asks epoll what can be done, does it, looks at the deadlines, and brings a worker to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import select
+import socket
+import time
+from typing import Any
+
+from app.server.connection import IDLE, LINGERING, Connection, State
+from app.server.desk import Desk
+from app.server.lifecycle import Lifecycle, Phase
+from app.server.limits import Limits
+
+log = logging.getLogger(__name__)
+
+EVENTS_PER_TURN = 256
+SWEEP_S = 0.25
+ACCEPTS_PER_TURN = 16
+ACCEPTS_PER_TURN_SHARED = 2
+"""Where other workers accept too, a burst is left for them to share."""
+NO_DESCRIPTORS_PAUSE_S = 0.1
+WATCHED = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+LONGEST_TURN_OVER_S = 10.0
+
+
+class Loop:
+    """All connections of one worker, on one thread."""
+
+    def __init__(self, listeners: list[socket.socket], signals_fd: int, desk: Desk, life: Lifecycle, cfg: Any) -> None:
+        self._listeners = {listener.fileno(): listener for listener in listeners}
+        self._names = {fd: listener.getsockname() for fd, listener in self._listeners.items()}
+        self._signals_fd = signals_fd
+        self.desk = desk
+        self._limits: Limits = desk.limits
+        self.life = life
+        self._most = int(cfg.worker_connections)
+        self._accepts = ACCEPTS_PER_TURN_SHARED if cfg.workers > 1 else ACCEPTS_PER_TURN
+        self._own_queue = bool(cfg.reuse_port)
+        self._connections: dict[int, Connection] = {}
+        self._poller = select.epoll()
+        self._poller.register(signals_fd, select.EPOLLIN)
+        self._poller.register(desk.pool.wake_fd, select.EPOLLIN)
+        self._accepting = False
+        self._has_room = False  # one was closed since it was last looked whether more can be accepted
+        self._accept_after_s = 0.0
+        self._next_sweep_s = 0.0
+        self._forget_longest_s = 0.0
+        desk.closed = self._closed
+        desk.stats.connections_by_state = self.by_state
+
+    def by_state(self) -> dict[str, int]:
+        """How many connections there are in each state; any thread may ask."""
+        counts = dict.fromkeys((state.name.lower() for state in State if state is not State.CLOSED), 0)
+        for connection in list(self._connections.values()):
+            name = connection.state.name.lower()
+            counts[name] = counts.get(name, 0) + 1
+        return counts
+
+    def turn(self, now_s: float) -> float:
+        """Waits for something to do, and does it; the time after."""
+        desk, stats = self.desk, self.desk.stats
+        until_s = min(self._next_sweep_s, desk.next_look_s(), self.life.accept_until_s)
+        events = self._poller.poll(0 if desk.ready else max(0.0, until_s - now_s), EVENTS_PER_TURN)
+        began_s = now_s = time.monotonic()
+        desk.stamp.refresh(now_s)
+        connections = self._connections
+        accept: list[int] = []
+        for fd, mask in events:
+            connection = connections.get(fd)
+            if connection is not None:
+                try:
+                    connection.on_event(mask, now_s)
+                except Exception:  # noqa: BLE001 - the top of a loop that must go on
+                    self._broken(connection)
+            elif fd in self._listeners:
+                accept.append(fd)
+            elif fd == desk.pool.wake_fd:
+                desk.take(now_s)
+            elif fd == self._signals_fd:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(fd, 4096)
+        if desk.ready:
+            self._go_on(now_s)
+        # Last: a descriptor that was closed in this turn may come back here, and must not get the old one's events.
+        for fd in accept:
+            self._accept(fd, self._accepts, now_s)
+        if self._has_room and not self._accepting:
+            self._admit_more(now_s)
+        now_s = time.monotonic()
+        if desk.next_look_s() <= now_s:
+            desk.expire(now_s)
+        if now_s >= self._next_sweep_s:
+            self._sweep(now_s)
+        stats.turn_s = now_s - began_s
+        if stats.turn_s > stats.turn_max_s or now_s >= self._forget_longest_s:
+            stats.turn_max_s, self._forget_longest_s = stats.turn_s, now_s + LONGEST_TURN_OVER_S
+        return now_s
+
+    def _go_on(self, now_s: float) -> None:
+        ready = self.desk.ready
+        for _ in range(len(ready)):
+            connection = ready.popleft()
+            try:
+                connection.resume(now_s)
+            except Exception:  # noqa: BLE001 - the top of a loop that must go on
+                self._broken(connection)
+
+    def _broken(self, connection: Connection) -> None:
+        log.exception("a connection is closed because of an error in the server")
+        connection.abort()
+
+    def _sweep(self, now_s: float) -> None:
+        self._next_sweep_s = now_s + SWEEP_S
+        for connection in list(self._connections.values()):
+            if connection.deadline_s <= now_s:
+                connection.expire(now_s)
+        self._admit_more(now_s)
+
+    # --- accepting
+
+    def accept_from(self, listening: bool) -> None:
+        """Whether new connections are taken."""
+        if listening is self._accepting:
+            return
+        self._accepting = listening
+        for fd in self._listeners:
+            if listening:
+                self._poller.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            else:
+                self._poller.unregister(fd)
+
+    def _admit_more(self, now_s: float) -> None:
+        """Takes connections again after a pause, where there is room."""
+        self._has_room = False
+        if self._accepting or not self._listeners or now_s < self._accept_after_s:
+            return
+        if self.life.phase in (Phase.SERVING, Phase.ACCEPTING) and self._make_room(now_s):
+            self.accept_from(listening=True)
+
+    def _accept(self, fd: int, at_most: int, now_s: float) -> bool:
+        """Takes new connections; False where there are no more for now."""
+        listener = self._listeners.get(fd)
+        for _ in range(at_most):
+            if listener is None or not self._make_room(now_s):
+                self.accept_from(listening=False)
+                return False
+            try:
+                client, address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return False
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    raise
+                log.error("no new connection can be accepted: %s", error)
+                self._accept_after_s = now_s + NO_DESCRIPTORS_PAUSE_S
+                self._evict(now_s)
+                self.accept_from(listening=False)
+                return False
+            self.adopt(client, address, self._names[fd], now_s)
+        return True
+
+    def adopt(self, client: socket.socket, address: Any, name: Any, now_s: float) -> Connection:
+        """Takes a connection from `address` to the listener of that `name`."""
+        client.setblocking(False)
+        connection = Connection(client, self.desk.heads.peer(address, name), self.desk, now_s)
+        connection.peer.environ["retort.server"] = self.desk.stats
+        connection.peer.environ["retort.draining"] = False
+        self.desk.stats.accepted += 1
+        self._connections[connection.fd] = connection
+        self._poller.register(connection.fd, WATCHED)
+        return connection
+
+    def _make_room(self, now_s: float) -> bool:
+        return len(self._connections) < self._most or self._evict(now_s)
+
+    def _evict(self, now_s: float) -> bool:
+        """Closes the connection that has been idle for longest, if any has been for long enough."""
+        idle = (one for one in self._connections.values() if one.state in (IDLE, LINGERING))
+        oldest = min(idle, key=_idle_since, default=None)
+        if oldest is None or now_s - oldest.idle_since_s < self._limits.evict_idle_s:
+            return False
+        self.desk.stats.evicted += 1
+        oldest.close()
+        return True
+
+    def _closed(self, connection: Connection) -> None:
+        self._connections.pop(connection.fd, None)
+        self._has_room = True
+
+    # --- the end
+
+    def step(self, now_s: float) -> Phase:
+        """Takes the end of this worker one step on."""
+        before = self.life.phase
+        if before is Phase.SERVING:
+            return before
+        idle = [one for one in self._connections.values() if one.state is IDLE]
+        phase = self.life.step(now_s, len(self._connections), len(idle))
+        if phase is Phase.FINISHING and before is Phase.ACCEPTING:
+            self._close_listeners(now_s)
+        if now_s >= self.life.idle_until_s:
+            for connection in idle:
+                connection.close()
+        if phase is Phase.OVER:
+            self.desk.give_up(now_s)
+        return phase
+
+    def _close_listeners(self, now_s: float) -> None:
+        """Accepts what the kernel has already accepted, and closes at once: nobody is reset."""
+        takes_all = self.life.takes_the_backlog or self._own_queue
+        self._most = 2**31 if takes_all else self._most
+        self.accept_from(listening=False)
+        for fd, listener in self._listeners.items():
+            while takes_all and self._accept(fd, EVENTS_PER_TURN, now_s):
+                pass
+            listener.close()
+        self._listeners = {}
+        self.life.accept_until_s = float("inf")
+
+    def close(self) -> None:
+        """Closes what is left."""
+        for connection in list(self._connections.values()):
+            connection.close()
+        for listener in self._listeners.values():
+            listener.close()
+        self._poller.close()
+
+
+def _idle_since(connection: Connection) -> float:
+    return connection.idle_since_s

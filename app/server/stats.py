@@ -1,0 +1,63 @@
+"""What a worker counts, for the application to read: `environ["retort.server"]`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counters of one worker since its start.
+
+    Written by the loop's thread alone; any thread may read, and reads each number as it is at that moment.
+    """
+
+    accepted: int = 0
+    evicted: int = 0
+    requests: int = 0
+    inline: int = 0
+    threaded: int = 0
+    answered: int = 0
+    left: int = 0
+    """Clients that were gone before their answer (what nginx logs as 499)."""
+    dropped: int = 0
+    """Of those, requests that were still queued and were never run."""
+    late: int = 0
+    """Requests whose answer came after their 504."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """By reason: `head_timeout`, `body_too_large`, `queue_full`, `queue_wait`, `deadline`, `malformed`, ..."""
+    turn_s: float = 0.0
+    turn_max_s: float = 0.0
+    """How long the loop was away from its poller: of the last turn, and the longest of the last ten seconds."""
+
+    running: Callable[[], int] = lambda: 0
+    queued: Callable[[], int] = lambda: 0
+    queue_age: Callable[[float], float] = lambda now_s: 0.0
+    connections_by_state: Callable[[], dict[str, int]] = dict
+
+    def refuse(self, reason: str) -> None:
+        """Counts one refusal."""
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+
+    def snapshot(self) -> dict[str, object]:
+        """All of it as plain values."""
+        return {
+            "connections": self.connections_by_state(),
+            "accepted": self.accepted,
+            "evicted": self.evicted,
+            "requests": self.requests,
+            "inline": self.inline,
+            "threaded": self.threaded,
+            "answered": self.answered,
+            "left": self.left,
+            "dropped": self.dropped,
+            "late": self.late,
+            "refused": dict(self.refused),
+            "running": self.running(),
+            "queued": self.queued(),
+            "queue_age_s": self.queue_age(time.monotonic()),
+            "turn_s": self.turn_s,
+            "turn_max_s": self.turn_max_s,
+        }

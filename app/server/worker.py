@@ -1,0 +1,134 @@
+"""What Gunicorn runs: the worker class that ties the loop to its master."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import resource
+import select
+import time
+from types import FrameType
+from typing import Any, ClassVar
+
+from gunicorn.workers.base import Worker
+
+from app.server.desk import Desk
+from app.server.lifecycle import Lifecycle, Phase, Reason
+from app.server.limits import Limits
+from app.server.loop import Loop
+from app.server.parsing import HeadReader
+from app.server.stats import Stats
+
+log = logging.getLogger(__name__)
+
+NOTIFY_S = 1.0
+KILLED_BEFORE_S = 2.0
+"""So long before Gunicorn would kill a worker that is stopping, it is gone."""
+THREADS_END_S = 0.5
+EXIT_S = 5.0
+"""How long the interpreter may take to end after a thread was left hanging."""
+OTHER_DESCRIPTORS = 256
+
+
+class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
+    """One worker process: one loop, a pool of `threads`, and the limits that the assembly set on the class."""
+
+    limits: ClassVar[Limits] = Limits()
+    """Set before the fork: `RetortWorker.limits = Limits(...)` in Gunicorn's configuration file."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.leaving = False
+        self._loop: Loop | None = None
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Refuses, before the fork and in words, what this worker does not do."""
+        wrong = []
+        if cfg.is_ssl:
+            wrong.append("certfile and keyfile: TLS is ended by the proxy in front")
+        if "h2" in cfg.http_protocols or cfg.http2_cleartext not in (None, "", "off", False, [], ()):
+            wrong.append("http_protocols and http2_cleartext: HTTP/2 is ended by the proxy in front")
+        if cfg.protocol != "http":
+            wrong.append(f"protocol {cfg.protocol!r}: only http is spoken")
+        if not hasattr(select, "epoll") or not hasattr(os, "eventfd"):
+            wrong.append("worker_class: epoll and eventfd are Linux's; elsewhere use gthread")
+        if wrong:
+            raise SystemExit("gunicorn: this worker class does not take these settings: " + "; ".join(wrong))
+
+    def count_request(self) -> None:
+        """One more; at `max_requests` the worker begins to stop."""
+        self.nr += 1
+        if self.nr >= self.max_requests and self._loop is not None:
+            self._stop(self._loop, Reason.RECYCLED, time.monotonic())
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM; the loop sees it in its next turn, which the signal wakes."""
+        self.alive = False
+
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGQUIT and SIGINT: out at once."""
+        self.leaving = True
+        super().handle_quit(sig, frame)
+
+    def handle_abort(self, sig: int, frame: FrameType | None) -> None:
+        """SIGABRT: the master has not heard of this worker for too long."""
+        self.leaving = True
+        faulthandler.dump_traceback()
+        super().handle_abort(sig, frame)
+
+    def run(self) -> None:
+        """The worker's life, from the fork to the end of its process."""
+        _allow_descriptors(self.cfg.worker_connections + OTHER_DESCRIPTORS)
+        limits, stats = self.limits, Stats()
+        desk = Desk(self, self.wsgi, limits, HeadReader(self.cfg, limits.head_bytes), stats)
+        longest_s = min(limits.drain_timeout_s, self.cfg.graceful_timeout - KILLED_BEFORE_S)
+        life = Lifecycle(limits.drain_delay_s, max(0.0, longest_s), limits.idle_at_stop_s)
+        listeners = [listener.sock for listener in self.sockets]
+        for listener in listeners:
+            listener.setblocking(False)
+        loop = self._loop = Loop(listeners, self.PIPE[0], desk, life, self.cfg)
+        loop.accept_from(listening=True)
+        notified_s = float("-inf")
+        now_s = time.monotonic()
+        while loop.step(now_s) is not Phase.OVER:
+            if now_s - notified_s >= NOTIFY_S:
+                self.notify()
+                notified_s = now_s
+                if self.ppid != os.getppid():
+                    self._stop(loop, Reason.ORPHANED, now_s)
+            now_s = loop.turn(now_s)
+            if not self.alive:
+                self._stop(loop, Reason.TERMINATED, now_s)
+            elif desk.unhealthy:
+                self._stop(loop, Reason.STUCK, now_s)
+        loop.close()
+        self.alive = False
+        desk.pool.rest()
+        desk.pool.close(THREADS_END_S)
+        if stats.running():
+            # The interpreter waits for nothing of ours, but what a model has started might be waited for.
+            faulthandler.dump_traceback_later(EXIT_S, exit=True)
+
+    def _stop(self, loop: Loop, reason: Reason, now_s: float) -> None:
+        if not loop.life.stop(reason, now_s):
+            return
+        log.info("worker %s stops: %s", self.pid, reason.value)
+        loop.desk.draining = True
+        if reason is Reason.RECYCLED and self.cfg.max_requests:
+            self.log.info("Autorestarting worker after current request.")
+        told = getattr(self.wsgi, "draining", None)
+        if callable(told):
+            try:
+                told()
+            except Exception:
+                log.exception("the application's draining() failed")
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Raises the soft limit of open files as far as is wanted and allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -1,0 +1,77 @@
+"""The application behind the servers of these tests: quick paths, slow ones, and all the ways to go wrong."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+QUICK = ("/livez", "/readyz", "/quick", "/stats")
+
+
+def fall(how: str) -> None:
+    """One way for a model to take its process, or its thread, down."""
+    if how == "segfault":
+        ctypes.string_at(0)
+    elif how == "abort":
+        os.abort()
+    elif how == "_exit":
+        os._exit(7)
+    elif how == "sys.exit":
+        sys.exit(3)
+    elif how == "interrupt":
+        raise KeyboardInterrupt
+    elif how == "recursion":
+        fall(how)
+    elif how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == "loop":
+        # A call that keeps the GIL: nothing else of this process runs until it ends.
+        ctypes.PyDLL(None).usleep(30_000_000)
+
+
+class Application:
+    """WSGI, with the two seams that the worker looks for."""
+
+    def __init__(self) -> None:
+        self.drains = False
+
+    def quick(self, environ: dict[str, Any]) -> bool:
+        return environ["PATH_INFO"] in QUICK
+
+    def draining(self) -> None:
+        self.drains = True
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        asked = {key: values[0] for key, values in parse_qs(environ["QUERY_STRING"]).items()}
+        status, body = "200 OK", environ["wsgi.input"].read()
+        if path == "/readyz" and self.drains:
+            status = "503 Service Unavailable"
+        elif path == "/stats":
+            told = environ["retort.server"].snapshot()
+            told |= {
+                "pid": os.getpid(),
+                "threads": threading.active_count(),
+                "fds": len(list(Path("/proc/self/fd").iterdir())),
+            }
+            body = json.dumps(told).encode()
+        elif path == "/fall":
+            fall(asked["how"])
+        elif path == "/length":
+            body = b"%d" % len(body)
+        if "sleep_s" in asked:
+            time.sleep(float(asked["sleep_s"]))
+        start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+        return [body]
+
+
+app = Application()

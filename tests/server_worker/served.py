@@ -1,0 +1,241 @@
+"""Gunicorn with this worker as a process of its own, and clients that count what became of each request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.server.process import ROOT, Server, free_port
+
+GIVE_A_SOCKET = """
+import os, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+if sys.argv[2] == "systemd":
+    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Starts a program with a listening socket as descriptor 3, as systemd does."""
+APPLICATION = "tests.server_worker.apps:app"
+
+
+@contextlib.contextmanager
+def worker_server(
+    folder: Path,
+    port: int = 0,
+    *,
+    worker_class: str = "app.server.RetortWorker",
+    limits: dict[str, Any] | None = None,
+    inherits: str = "",
+    **options: Any,
+) -> Iterator[Server]:
+    """A server with these of Gunicorn's settings, stopped at the end if it has not ended itself."""
+    port = port or free_port()
+    settings = {
+        "bind": f"127.0.0.1:{port}",
+        "threads": 4,
+        "keepalive": 30,
+        "worker_connections": 10_000,
+        "control_socket_disable": True,
+        "graceful_timeout": 10,
+        **options,
+    }
+    lines = [f"{name} = {value!r}" for name, value in settings.items()]
+    if worker_class == "app.server.RetortWorker":
+        lines += ["from app.server import Limits, RetortWorker", f"RetortWorker.limits = Limits(**{limits or {}!r})"]
+    conf = folder / f"conf-{port}.py"
+    conf.write_text("\n".join(lines), "utf-8")
+    program = str(Path(sys.executable).parent / "gunicorn")  # what SIGUSR2 runs again
+    command = [program, "--config", str(conf), "--worker-class", worker_class, APPLICATION]
+    if inherits:
+        command = [sys.executable, "-c", GIVE_A_SOCKET, str(port), inherits, *command]
+    server = Server(command, port, folder / f"said-{port}", PYTHONPATH=ROOT)
+    try:
+        yield server.wait()
+    finally:
+        server.stop()
+
+
+@dataclass
+class Outcomes:
+    """What became of the requests of one test."""
+
+    count: Counter[str] = field(default_factory=Counter)
+    took_s: dict[str, list[float]] = field(default_factory=dict)
+
+    def note(self, outcome: str, took_s: float = 0.0) -> None:
+        self.count[outcome] += 1
+        self.took_s.setdefault(outcome, []).append(took_s)
+
+    def percentile_s(self, outcome: str, share: float) -> float:
+        took = sorted(self.took_s.get(outcome, [0.0]))
+        return took[min(len(took) - 1, int(share * len(took)))]
+
+    @property
+    def bad(self) -> dict[str, int]:
+        """All that is neither an answer nor a clean refusal to connect."""
+        return {name: n for name, n in self.count.items() if not name.isdigit() and name != "refused"}
+
+
+class Talk:
+    """A keep-alive connection that counts on its answers to be its own."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, path: str, body: bytes = b"", headers: str = "") -> tuple[int, bytes, bool]:
+        """Status, body, and whether the connection may be used again."""
+        if self.streams is None:
+            self.streams = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = self.streams
+        head = f"POST {path} HTTP/1.1\r\nHost: a\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        status, length, closes = 0, 0, False
+        while True:
+            line = await reader.readline()
+            if not line:
+                raise ConnectionResetError("ended before its answer")
+            if not status:
+                status = int(line.split()[1])
+            elif line == b"\r\n":
+                break
+            elif line.lower().startswith(b"content-length:"):
+                length = int(line.split(b":")[1])
+            elif line.lower() == b"connection: close\r\n":
+                closes = True
+        answer = await reader.readexactly(length)
+        if closes:
+            await self.close()
+        return status, answer, not closes
+
+    async def close(self) -> None:
+        if self.streams is not None:
+            writer = self.streams[1]
+            self.streams = None
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+
+async def client(
+    port: int, outcomes: Outcomes, until_s: float, path: str = "/echo", keeps: bool = True, headers: str = ""
+) -> None:
+    """Asks again and again, each time with a number of its own; a kept connection that ends unasked is opened again."""
+    talk = Talk(port)
+    while time.monotonic() < until_s:
+        number = b"%d" % random.getrandbits(60)
+        began_s = time.monotonic()
+        fresh = talk.streams is None
+        try:
+            status, answer, _ = await asyncio.wait_for(talk.ask(path, number, headers), 20.0)
+            mixed = status == 200 and answer != number
+            outcomes.note("mixed" if mixed else str(status), time.monotonic() - began_s)
+        except ConnectionRefusedError:
+            outcomes.note("refused")
+            await asyncio.sleep(0.02)
+        except TimeoutError:
+            outcomes.note("hung")
+            await talk.close()
+        except (OSError, asyncio.IncompleteReadError):
+            outcomes.note("reset" if fresh else "reset kept")
+            await talk.close()
+        if not keeps:
+            await talk.close()
+    await talk.close()
+
+
+async def open_loop(
+    port: int, outcomes: Outcomes, per_second: float, for_s: float, path: str, patience_s: float, retries: int = 0
+) -> None:
+    """So many requests a second, whatever becomes of them; each over a connection of a pool, and given up in time."""
+    idle: list[Talk] = []
+
+    async def one(tries_left: int) -> None:
+        talk = idle.pop() if idle else Talk(port)
+        number = b"%d" % random.getrandbits(60)
+        began_s = time.monotonic()
+        try:
+            status, answer, keeps = await asyncio.wait_for(talk.ask(path, number), patience_s)
+        except TimeoutError:
+            outcomes.note("gave up", time.monotonic() - began_s)
+            await talk.close()
+            return
+        except (OSError, asyncio.IncompleteReadError):
+            outcomes.note("reset", time.monotonic() - began_s)
+            await talk.close()
+            return
+        outcomes.note("mixed" if status == 200 and answer != number else str(status), time.monotonic() - began_s)
+        if keeps:
+            idle.append(talk)
+        if status == 503 and tries_left:
+            await one(tries_left - 1)
+
+    began_s = time.monotonic()
+    asked: set[asyncio.Task[None]] = set()
+    number = 0
+    while (now_s := time.monotonic()) < began_s + for_s:
+        while number < (now_s - began_s) * per_second:
+            number += 1
+            task = asyncio.create_task(one(retries))
+            asked.add(task)
+            task.add_done_callback(asked.discard)
+        await asyncio.sleep(0.002)
+    if asked:
+        await asyncio.wait(asked)
+    for talk in idle:
+        await talk.close()
+
+
+@contextlib.asynccontextmanager
+async def load(port: int, clients: int, path: str = "/echo", keeps: bool = True) -> AsyncIterator[Outcomes]:
+    """Clients that ask while the block runs, and for as long after as it takes them to see the end of it."""
+    outcomes = Outcomes()
+    stop = asyncio.Event()
+
+    async def while_wanted() -> None:
+        while not stop.is_set():
+            await client(port, outcomes, time.monotonic() + 0.1, path, keeps)
+
+    tasks = [asyncio.create_task(while_wanted()) for _ in range(clients)]
+    try:
+        yield outcomes
+    finally:
+        stop.set()
+        await asyncio.gather(*tasks)
+
+
+def ask_stats(server: Server) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(server.ask("GET", "/stats").content)
+    return parsed
+
+
+def took_s(server: Server, path: str = "/livez") -> float:
+    """How long a new client waits for an answer."""
+    began_s = time.monotonic()
+    assert server.ask("GET", path).status == 200
+    return time.monotonic() - began_s
+
+
+def connect(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=10)
+
+
+def rss_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * 4096
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / 100

@@ -1,0 +1,127 @@
+"""What an application may say in an answer's head, and what is logged of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName
+
+from app.server.answers import Answer, Stamp, head
+from app.server.dispatch import settle
+from tests.server_worker.reference import said_status
+from tests.server_worker.stage import Recorder, config, staged
+
+GET = b"GET /a?b=c HTTP/1.1\r\nHost: a\r\nUser-Agent: me\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("headers", "error"),
+    [
+        ([("X", "a\r\nSet-Cookie: b")], InvalidResponseHeader),
+        ([("X", "a\x00")], InvalidResponseHeader),
+        ([("X", "\u20ac")], InvalidResponseHeader),
+        ([("X Y", "a")], InvalidResponseHeaderName),
+        ([("X\r\nY", "a")], InvalidResponseHeaderName),
+        ([("X", 1)], TypeError),
+        ([("Content-Length", "many")], ValueError),
+    ],
+)
+def test_what_would_break_the_head_is_refused(headers: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        Answer(is_head=False).start_response("200 OK", headers)
+
+
+@pytest.mark.parametrize("status", ["200 OK\r\nX: y", "20 OK", "OK", ""])
+def test_what_is_no_status_is_refused(status: str) -> None:
+    with pytest.raises(ValueError, match="status"):
+        Answer(is_head=False).start_response(status, [])
+
+
+def test_what_belongs_to_the_server_is_not_taken_from_the_application() -> None:
+    answer = Answer(is_head=False)
+    given = [("Connection", "close"), ("Date", "x"), ("Server", "y"), ("Transfer-Encoding", "chunked"), ("X-A", "1")]
+    answer.start_response("200 OK", given)
+    assert answer.headers == [("X-A", "1")]
+    assert len(given) == 5
+
+
+def test_an_answer_without_a_length_gets_one_where_it_is_known() -> None:
+    answer = Answer(is_head=False)
+    answer.start_response("200 OK", [("X-A", "1")])
+    assert settle(answer, [b"ab", b"c"]) == b"abc"
+    stamp = Stamp()
+    stamp.refresh(0.0)
+    lines = head(answer, "HTTP/1.1", stamp.close).split(b"\r\n")
+    assert lines[0] == b"HTTP/1.1 200 OK"
+    assert lines[3:] == [b"Connection: close", b"X-A: 1", b"Content-Length: 3", b"", b""]
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified", "200 OK"])
+def test_no_body_goes_where_none_is_allowed(status: str) -> None:
+    answer = Answer(is_head=status == "200 OK")
+    answer.start_response(status, [("Content-Length", "3")])
+    assert settle(answer, [b"abc"]) == b""
+    assert (answer.length_bytes is None) is (status == "204 No Content")
+
+
+def test_more_than_was_declared_is_cut_and_less_is_an_error() -> None:
+    answer = Answer(is_head=False)
+    answer.start_response("200 OK", [("Content-Length", "2")])
+    assert settle(answer, [b"abc"]) == b"ab"
+    short = Answer(is_head=False)
+    short.start_response("200 OK", [("Content-Length", "5")])
+    with pytest.raises(AssertionError, match="declared 5 bytes and gave 3"):
+        settle(short, [b"abc"])
+
+
+def test_start_response_may_be_called_again_only_with_an_error() -> None:
+    answer = Answer(is_head=False)
+    answer.start_response("200 OK", [])
+    with pytest.raises(AssertionError):
+        answer.start_response("200 OK", [])
+    try:
+        raise KeyError("gone")
+    except KeyError as error:
+        answer.start_response("500 No", [], (KeyError, error, error.__traceback__))  # type: ignore[arg-type]
+    assert answer.status == "500 No"
+
+
+def test_an_application_that_fails_is_a_500_and_says_nothing_of_it() -> None:
+    class Failing(Recorder):
+        def __call__(self, environ: Any, start_response: Any) -> Any:
+            raise ZeroDivisionError("secret")
+
+    for is_quick in (True, False):
+        with staged(Failing(is_quick)) as stage:
+            told = stage.exchange(GET)
+        assert said_status(told) == [500]
+        assert b"secret" not in told
+        assert b"/problems/internal-error" in told
+
+
+def test_the_hooks_and_the_access_log_are_told_of_each_request() -> None:
+    told: list[tuple[str, Any]] = []
+
+    def before(worker: Any, request: Any) -> None:
+        told.append(("before", request.path))
+
+    def after(worker: Any, request: Any, environ: Any, response: Any) -> None:
+        told.append(("after", response.status))
+
+    for is_quick in (True, False):
+        cfg = config(pre_request=before, post_request=after)
+        with staged(Recorder(is_quick), cfg) as stage:
+            stage.worker.log.access_log_enabled = True
+            stage.worker.log.access = lambda *args: told.append(  # type: ignore[method-assign]
+                ("access", stage.worker.log.__class__.atoms(stage.worker.log, *args))
+            )
+            stage.desk._journal._has_access = True
+            stage.exchange(GET)
+    assert [name for name, _ in told] == ["before", "access", "after"] * 2
+    atoms = told[1][1]
+    assert {key: atoms[key] for key in ("r", "s", "B", "q", "a", "{user-agent}i")} == {
+        "r": "GET /a?b=c HTTP/1.1", "s": "200", "B": 2, "q": "b=c", "a": "me", "{user-agent}i": "me",
+    }  # fmt: skip
+    assert told[0][1] == "/a"
+    assert told[2][1] == "200 OK"

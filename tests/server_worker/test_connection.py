@@ -1,0 +1,348 @@
+"""One connection: its bytes in any pieces, its answers in order, its limits, its ends."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.server_worker.reference import gunicorn_verdict, plain, said_status
+from tests.server_worker.stage import Recorder, Stage, config, staged
+
+GET = b"GET /a?b=c HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+CHUNKED = b"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nX-T: 1\r\n\r\n"
+LAST = b"GET /l HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+@pytest.fixture
+def app() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def stage(app: Recorder) -> Iterator[Stage]:
+    with staged(app, body_bytes=1000, body_chunks=20, head_bytes=4096) as one:
+        yield one
+
+
+def document(told: bytes) -> dict[str, Any]:
+    head, _, body = told.partition(b"\r\n\r\n")
+    assert b"application/problem+json" in head
+    parsed: dict[str, Any] = json.loads(body)
+    return parsed
+
+
+@pytest.mark.parametrize(
+    "content", [GET, POST, CHUNKED, GET + POST + CHUNKED + LAST], ids=["get", "post", "chunked", "all"]
+)
+def test_a_request_may_be_cut_anywhere(content: bytes) -> None:
+    for at in range(len(content) + 1):
+        app = Recorder()
+        with staged(app) as stage:
+            told = stage.exchange(content[:at], content[at:])
+        assert said_status(told) == [200] * len(app.seen)
+        assert [body for _, body in app.seen] == [b"", b"hello", b"abcde", b""][: len(app.seen)] or len(app.seen) == 1
+        assert len(app.seen) == content.count(b"HTTP/1.1")
+
+
+def test_pipelined_requests_are_answered_in_order(app: Recorder, stage: Stage) -> None:
+    told = stage.exchange((GET + POST) * 50)
+    assert said_status(told) == [200] * 100
+    assert [environ["PATH_INFO"] for environ, _ in app.seen] == ["/a", "/p"] * 50
+    assert [int(part.split(b":")[0]) for part in told.split(b"\r\n\r\n")[1:]] == list(range(1, 101))
+
+
+def test_pipelined_requests_that_threads_answer_are_answered_in_order(app: Recorder, stage: Stage) -> None:
+    app.is_quick = False
+    stage.desk._quick = app.quick
+    told = stage.exchange((GET + POST) * 20)
+    assert [int(part.split(b":")[0]) for part in told.split(b"\r\n\r\n")[1:]] == list(range(1, 41))
+
+
+def test_after_a_close_nothing_more_is_read(app: Recorder, stage: Stage) -> None:
+    assert said_status(stage.exchange(LAST + GET)) == [200]
+    assert len(app.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "name"),
+    [
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 414, "malformed-request"),
+        (b"GET / HTTP/1.1\r\n" + b"X: 1\r\n" * 200 + b"\r\n", 431, "malformed-request"),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 5000, 431, "malformed-request"),
+        (b"G\xffT / HTTP/1.1\r\n\r\n", 400, "malformed-request"),
+        (b"GET / HTTP/2.0\r\n\r\n", 400, "malformed-request"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1001\r\n\r\n", 413, "body-too-large"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "malformed-request"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 30, 413, "body-too-large"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n", 413, "body-too-large"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"x" * 65536, 400, "malformed-request"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc", 400, "incomplete-body"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n", 417, "malformed-request"),
+    ],
+)
+def test_what_is_refused_is_told_so_and_never_run(
+    app: Recorder, stage: Stage, head: bytes, status: int, name: str
+) -> None:
+    told = stage.exchange(head)
+    assert said_status(told) == [status]
+    problem = document(told)
+    assert (problem["status"], problem["type"]) == (status, f"/problems/{name}")
+    assert b"Connection: close" in told
+    assert app.seen == []
+    assert sum(stage.desk.stats.refused.values()) == 1
+
+
+def test_the_request_line_has_its_limit_before_it_ends() -> None:
+    with staged(Recorder(), config(limit_request_line=100)) as stage:
+        assert said_status(stage.exchange(b"GET /" + b"a" * 200, end=False)) == [414]
+        assert said_status(stage.exchange(b"GET /" + b"a" * 200 + b" HTTP/1.1\r\n\r\n")) == [414]
+
+
+def test_a_body_up_to_the_limit_is_taken(app: Recorder, stage: Stage) -> None:
+    stage.exchange(b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000)
+    stage.exchange(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n" + b"y" * 1000 + b"\r\n0\r\n\r\n")
+    assert [body for _, body in app.seen] == [b"x" * 1000, b"y" * 1000]
+
+
+def test_continue_is_said_before_the_body_and_not_before_a_refusal(app: Recorder, stage: Stage) -> None:
+    with stage.connect() as client:
+        stage.say(client, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        stage.say(client, b"hello")
+        assert said_status(client.recv(1000)) == [200]
+    told = stage.exchange(
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\nExpect: 100-continue\r\n\r\n", end=False
+    )
+    assert said_status(told) == [413]
+
+
+@pytest.mark.parametrize(
+    ("content", "keeps"),
+    [
+        (b"GET / HTTP/1.0\r\n\r\n", False),
+        (b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", True),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", True),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\n", False),
+    ],
+)
+def test_connections_are_kept_as_asked(stage: Stage, content: bytes, keeps: bool) -> None:
+    told = stage.exchange(content, end=False)
+    assert (b"Connection: keep-alive\r\n" in told) is keeps
+    assert told.startswith(content.split(b" ")[2].split(b"\r")[0])
+
+
+def test_a_head_request_gets_no_body(app: Recorder, stage: Stage) -> None:
+    told = stage.exchange(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n" + GET)
+    first, _, rest = told.partition(b"\r\n\r\n")
+    assert b"Content-Length: 2" in first
+    assert rest.startswith(b"HTTP/1.1 200 OK")
+
+
+def test_deadlines_of_head_body_and_silence() -> None:
+    with staged(Recorder(), head_s=0.0, body_grace_s=0.0, silent_s=0.0) as stage:
+        for content, said in ((b"GET / HT", [408]), (POST[:-1], [408]), (b"", [])):
+            with stage.connect() as client:
+                stage.say(client, content)
+                stage.loop._next_sweep_s = 0.0
+                stage.turn()
+                assert said_status(client.recv(1000)) == said
+
+
+def test_the_floor_of_a_body_gives_time_for_what_comes() -> None:
+    with staged(Recorder(), body_grace_s=1.0, body_floor_bytes_per_s=1000.0) as stage, stage.connect() as client:
+        stage.say(client, b"POST / HTTP/1.1\r\nContent-Length: 5000\r\n\r\n")
+        (connection,) = stage.loop._connections.values()
+        connection.deadline_s = first_s = time.monotonic() + 0.5
+        stage.say(client, b"x" * 100)
+        assert connection.deadline_s == pytest.approx(first_s + 0.1)
+        stage.say(client, b"x" * 4000)
+        assert connection.deadline_s <= time.monotonic() + 1.0
+
+
+def test_a_connection_is_closed_politely_now_and_then() -> None:
+    with staged(Recorder(), connection_requests=10) as stage:
+        told = stage.exchange(GET * 20)
+        assert 8 <= len(said_status(told)) <= 10
+        assert told.count(b"Connection: close") == 1
+
+
+def test_a_client_that_leaves_while_it_is_queued_is_dropped(app: Recorder, stage: Stage) -> None:
+    app.is_quick = False
+    stage.desk.gate.places = 0
+    client = stage.connect()
+    stage.say(client, GET)
+    assert stage.desk.gate.waiting == 1
+    client.close()
+    stage.turn()
+    assert (stage.desk.stats.left, stage.desk.stats.dropped, stage.desk.gate.waiting) == (1, 1, 0)
+    assert stage.loop._connections == {}
+    assert app.seen == []
+
+
+def test_a_client_that_ends_its_side_with_its_request_is_answered(app: Recorder, stage: Stage) -> None:
+    app.is_quick = False
+    assert said_status(stage.exchange(GET)) == [200]
+
+
+def test_refusals_of_the_gate_keep_the_connection(app: Recorder) -> None:
+    app.is_quick = False
+    with staged(app, queue_max_wait_s=0.0) as stage, stage.connect() as client:
+        stage.desk.gate.places = 0
+        stage.say(client, GET.replace(b"\r\n\r\n", b"\r\nX-Request-ID: mine\r\n\r\n"))
+        stage.turn()
+        told = client.recv(10_000)
+        assert said_status(told) == [503]
+        assert b"Retry-After: 1\r\n" in told
+        assert b"X-Request-ID: mine\r\n" in told
+        assert b"Connection: keep-alive\r\n" in told
+        assert document(told)["request_id"] == "mine"
+        stage.desk.gate.places = 1
+        stage.say(client, GET)
+        stage.until(lambda: not stage.desk.stats.running())
+        assert said_status(client.recv(10_000)) == [200]
+
+
+def test_a_full_connection_table_gives_up_who_is_idle_for_longest() -> None:
+    with staged(Recorder(), config(worker_connections=2), evict_idle_s=0.0) as stage:
+        first, second = stage.connect(), stage.connect()
+        stage.say(first, GET)
+        assert stage.loop._make_room(time.monotonic())
+        second.setblocking(True)
+        assert second.recv(10) == b""
+        assert said_status(first.recv(1000)) == [200]
+        assert stage.desk.stats.evicted == 1
+        first.close()
+        second.close()
+
+
+class Streaming:
+    """Answers with parts and no length."""
+
+    def __init__(self, parts: int, size_bytes: int) -> None:
+        self.parts, self.size_bytes = parts, size_bytes
+        self.made = 0
+        self.closed = False
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Streaming:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return self
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _ in range(self.parts):
+            self.made += 1
+            yield b"x" * self.size_bytes
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_stream_waits_for_its_reader_and_ends_with_it() -> None:
+    app = Streaming(1000, 10_000)
+    with staged(app, answer_buffer_bytes=50_000) as stage:
+        client = stage.connect()
+        stage.say(client, GET)
+        deadline_s = time.monotonic() + 5.0
+        while time.monotonic() < deadline_s and app.made < 20:
+            stage.turn()
+        time.sleep(0.05)
+        stage.turn()
+        assert app.made < 200  # what the kernel holds, and the buffer
+        client.close()
+        stage.until(lambda: app.closed or bool(time.sleep(0.01)))
+        stage.until(lambda: not stage.desk.stats.running())
+        assert stage.desk.stats.left == 1
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_a_stream_arrives_whole(version: bytes) -> None:
+    app = Streaming(100, 1000)
+    with staged(app) as stage:
+        told = stage.exchange(GET.replace(b"1.1", version))
+    head, _, body = told.partition(b"\r\n\r\n")
+    if version == b"1.0":
+        assert body == b"x" * 100_000
+        assert b"Transfer-Encoding" not in head
+    else:
+        assert body == (b"3E8\r\n" + b"x" * 1000 + b"\r\n") * 100 + b"0\r\n\r\n"
+    assert app.closed
+
+
+FIELDS = (
+    (
+        "Host: a|Host: b|X-A: 1|x-a: 2|X_A: 3|Content-Length: 5|Content-Length: 05|Content-Length: +5|"
+        "Content-Length: 5, 5|Transfer-Encoding: chunked|Transfer-Encoding: identity|"
+        "Transfer-Encoding : chunked|Transfer-Encoding: gzip, chunked|TE: trailers|Connection: close|"
+        "Connection: keep-alive, x|X:|: x|X: \0|X: a\rb|X: a\nb| folded|\tfolded|X : 1|X: a\x7f|"
+        "X-Forwarded-Proto: https|X-Forwarded-Ssl: on|X-\xc3\xa9: 1|X: \xc3\xa9|Cookie: a=b|Cookie: c=d|"
+        "Expect: 100-continue|Content-Type: a|Content_Length: 5|Script-Name: /x|Upgrade: h2c|no colon|"
+        "X: a \t"
+    )
+    .encode("latin-1")
+    .split(b"|")
+)
+LINES = (
+    (
+        "GET / HTTP/1.1|POST /p%20q?a=b HTTP/1.1|GET  / HTTP/1.1|GET / HTTP/1.0|GET /  HTTP/1.1|"
+        "GET / HTTP/1.1 |get / HTTP/1.1|GET // HTTP/1.1|GET /#f HTTP/1.1|GET http://h/p?q HTTP/1.1|"
+        "OPTIONS * HTTP/1.1|GET * HTTP/1.1|CONNECT a:1 HTTP/1.1|GET /\xff HTTP/1.1|GET /\x7f HTTP/1.1|"
+        "GET /a:b HTTP/1.1|GE T / HTTP/1.1|GET\t/ HTTP/1.1|GET / HTTP/1.2|GET / HTTP/11.1|GET / http/1.1|"
+        " GET / HTTP/1.1|GET / HTTP/0.9|GET /||M-SEARCH / HTTP/1.1|GET /;p?q=%0a HTTP/1.1|"
+        "GET /[ HTTP/1.1|GET //[ HTTP/1.1|PRI * HTTP/2.0"
+    )
+    .encode("latin-1")
+    .split(b"|")
+)
+ENDS = st.sampled_from([b"\r\n"] * 30 + [b"\n", b"\r", b"\r\r\n", b"\r\n\r\n"])
+BODIES = [b"", b"hello", b"5\r\nhello\r\n0\r\n\r\n", b"0\r\n\r\n", b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"]
+
+
+@st.composite
+def requests(draw: Any) -> bytes:
+    ordinary = draw(st.integers(0, 3)) > 0
+    line = draw(st.sampled_from(LINES[:2] if ordinary else LINES))
+    fields = draw(st.lists(st.sampled_from(FIELDS), max_size=4))
+    written = line + draw(ENDS)
+    for field in fields:
+        written += field + draw(ENDS)
+    return written + b"\r\n" + draw(st.sampled_from(BODIES))
+
+
+@settings(max_examples=150)
+@given(st.lists(requests(), min_size=1, max_size=3), st.data(), st.booleans())
+def test_any_mixture_in_any_pieces_gets_gunicorns_verdict(written: list[bytes], choice: Any, fast: bool) -> None:
+    content = b"".join(written)
+    cuts = sorted(choice.draw(st.lists(st.integers(0, len(content)), max_size=6)))
+    parts = [content[a:b] for a, b in zip([0, *cuts], [*cuts, len(content)], strict=True)]
+    verdict = gunicorn_verdict(config(), content)
+    app = Recorder()
+    with staged(app, config(http_parser="auto" if fast else "python")) as stage:
+        told = stage.exchange(*[part for part in parts if part])
+    assert [plain(*one) for one in app.seen] == [plain(*one) for one in verdict.requests]
+    assert [body for _, body in app.seen] == [body for _, body in verdict.requests]
+    statuses = said_status(told.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b""))
+    assert statuses[: len(app.seen)] == [200] * len(app.seen)
+    refused = statuses[len(app.seen) :]
+    if verdict.refusal is None:
+        assert refused in ([], [400])
+    else:
+        assert refused == [verdict.refusal]
+
+
+def test_a_reset_in_the_middle_of_anything_leaves_nothing(stage: Stage) -> None:
+    for content in (b"", b"GET", GET, POST[:-2], CHUNKED[:-9]):
+        client = stage.connect()
+        stage.say(client, content)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        client.close()
+        stage.turn()
+        stage.turn()
+        assert stage.loop._connections == {}
+    assert stage.desk.store.held_bytes == 0

@@ -1,0 +1,67 @@
+"""Every request of Gunicorn's corpus gets the verdict that Gunicorn's own parsers give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server_worker.reference import gunicorn_verdict, load_corpus, plain, said_status
+from tests.server_worker.stage import Recorder, staged
+
+FILES_AT_LEAST = 120
+SPLITS = 40
+
+pytestmark = pytest.mark.server
+
+
+def check(name: str, cfg: Any, content: bytes, parts: list[bytes], parser: str) -> None:
+    cfg.set("http_parser", parser)
+    cfg.set("threads", 1)
+    verdicts = [gunicorn_verdict(cfg, content, "python")]
+    if not (cfg.permit_obsolete_folding or cfg.strip_header_spaces):
+        verdicts.append(gunicorn_verdict(cfg, content, "auto"))
+    app = Recorder()
+    with staged(app, cfg) as stage:
+        told = stage.exchange(*parts)
+    statuses = said_status(told)
+    got, expected = told_of(app.seen), told_of(verdicts[0].requests)
+    assert got == expected, name
+    assert statuses[: len(got)] == [200] * len(got), name
+    refusals = {verdict.refusal for verdict in verdicts}
+    refused = statuses[len(got) :]
+    if refusals == {None}:
+        assert refused in ([], [400]), (name, told)  # it ended in the middle
+    else:
+        # The two parsers of Gunicorn do not always agree in the status, but both refuse.
+        assert len(refused) == 1, (name, told)
+        assert refused[0] in refusals or 400 <= refused[0] < 500, (name, refused, refusals)
+
+
+def told_of(requests: list[tuple[dict[str, Any], bytes]]) -> list[dict[str, Any]]:
+    """What the application knew of each; Gunicorn forgets after the first request what the PROXY protocol said."""
+    told = [plain(environ, body) | {"body": body} for environ, body in requests]
+    for later in told[1:]:
+        for key in ("PROXY_PROTOCOL", "PROXY_ADDR", "PROXY_PORT", "REMOTE_ADDR", "REMOTE_PORT"):
+            later.pop(key, None)
+    return told
+
+
+@pytest.mark.parametrize("parser", ["auto", "python"])
+@pytest.mark.parametrize("how", ["whole", "bytes", "lines"])
+def test_the_corpus_gets_gunicorns_verdict(gunicorn_source: Path, how: str, parser: str) -> None:
+    corpus = load_corpus(gunicorn_source)
+    assert len(corpus) >= FILES_AT_LEAST
+    wrong = []
+    for name, cfg, content in corpus:
+        parts = {
+            "whole": [content],
+            "bytes": [content[at : at + 1] for at in range(len(content))] if len(content) < 4096 else [content],
+            "lines": content.splitlines(keepends=True),
+        }[how]
+        try:
+            check(name, cfg, content, parts, parser)
+        except AssertionError as error:
+            wrong.append(f"{name}: {str(error)[:600]}")
+    assert not wrong, f"{len(wrong)} of {len(corpus)}:\n" + "\n".join(wrong)

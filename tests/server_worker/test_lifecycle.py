@@ -1,0 +1,61 @@
+"""The end of a worker, told what time it is."""
+
+from __future__ import annotations
+
+from app.server.lifecycle import Lifecycle, Phase, Reason
+
+
+def life(drain_delay_s: float = 0.0) -> Lifecycle:
+    return Lifecycle(drain_delay_s, drain_timeout_s=20.0, idle_at_stop_s=2.0)
+
+
+def test_it_serves_until_it_is_stopped() -> None:
+    one = life()
+    assert one.step(1e9, 0, 0) is Phase.SERVING
+    assert one.stop(Reason.TERMINATED, 5.0)
+    assert not one.stop(Reason.RECYCLED, 6.0)
+    assert one.reason is Reason.TERMINATED
+
+
+def test_without_a_delay_the_listeners_close_at_once() -> None:
+    one = life()
+    one.stop(Reason.TERMINATED, 5.0)
+    assert one.takes_the_backlog
+    assert one.step(5.0, 3, 1) is Phase.FINISHING
+    assert one.step(5.1, 1, 1) is Phase.FINISHING
+    assert one.idle_until_s == 7.0
+    assert one.step(5.2, 0, 0) is Phase.OVER
+
+
+def test_with_a_delay_it_goes_on_accepting() -> None:
+    one = life(drain_delay_s=3.0)
+    one.stop(Reason.TERMINATED, 5.0)
+    assert one.step(7.9, 0, 0) is Phase.ACCEPTING
+    assert one.step(8.0, 1, 0) is Phase.FINISHING
+    assert one.idle_until_s == 8.0
+
+
+def test_it_is_over_when_its_time_is_up() -> None:
+    one = life()
+    one.stop(Reason.TERMINATED, 5.0)
+    one.step(5.0, 3, 0)
+    assert one.step(24.9, 3, 0) is Phase.FINISHING
+    assert one.step(25.0, 3, 0) is Phase.OVER
+
+
+def test_a_recycled_worker_accepts_while_it_has_to_stay_for_idle_connections() -> None:
+    one = life()
+    one.stop(Reason.RECYCLED, 5.0)
+    assert not one.takes_the_backlog
+    assert one.step(5.5, 2, 1) is Phase.ACCEPTING
+    assert one.step(5.6, 1, 0) is Phase.FINISHING
+    other = life()
+    other.stop(Reason.RECYCLED, 5.0)
+    assert other.step(7.0, 2, 1) is Phase.FINISHING
+
+
+def test_a_stuck_worker_stops_accepting_at_once() -> None:
+    one = life(drain_delay_s=3.0)
+    one.stop(Reason.STUCK, 5.0)
+    assert one.step(5.0, 1, 0) is Phase.FINISHING
+    assert not one.takes_the_backlog
