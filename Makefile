@@ -34,7 +34,7 @@ test: .venv/testing ## set up, then run every check; ARGS="-k penguins" goes to 
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest $(ARGS)
 
 unit: .venv/testing ## only the tests that need no server, browser or database: seconds
-	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest -m "not server and not browser and not database and not sweep" $(ARGS)
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest -m "not server and not browser and not database and not sweep and not graphs and not service" $(ARGS)
 
 format: .venv/testing ## format, and mend what can be mended
 	.venv/bin/ruff check --fix .

@@ -23,6 +23,7 @@ class Code(enum.Enum):
     VERSION_NOT_FOUND = "version-not-found"
     MODEL_UNAVAILABLE = "model-unavailable"
     MODEL_FAILED = "model-failed"
+    DEADLINE_EXCEEDED = "deadline-exceeded"
     INVALID_SETTINGS = "invalid-settings"
     INVALID_REPOSITORY = "invalid-repository"
     PACKING_REFUSED = "packing-refused"
@@ -184,6 +185,18 @@ class ModelFailed(RetortError):
         self.model = model
         self.version = version
         self.cause = cause
+
+
+class DeadlineExceeded(RetortError):
+    """The model did not come to this request in the time that a request may take."""
+
+    code = Code.DEADLINE_EXCEEDED
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(
+            f"the request waited {limit_s:g} seconds for the model, the longest it may; send it again later"
+        )
+        self.limit_s = limit_s
 
 
 class InvalidSettings(RetortError):

@@ -10,6 +10,7 @@ from flask_smorest import Api
 from app import cli, web, wire
 from app.core.catalogue import Catalogue
 from app.core.service import PredictService
+from app.runtime.batching import batching
 from app.runtime.loaders import LOADERS
 from app.runtime.registry import Registry
 from app.settings import Settings
@@ -35,9 +36,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         return Validator(signature, settings.max_instances)
 
     pack_stray = cli.stray_packer(repository, settings) if settings.development else None
-    registry = Registry(
-        repository, LOADERS, validator_for, settings.default_model, pack_stray, settings.runtime == "auto"
-    )
+    graphs = settings.runtime == "auto"
+    compose = None if settings.batching == "off" else batching(settings.max_batch_rows, settings.request_timeout_s)
+    registry = Registry(repository, LOADERS, validator_for, settings.default_model, pack_stray, graphs, compose)
     service, catalogue = PredictService(registry), Catalogue(registry)
 
     app = Flask("app", static_folder=None)
@@ -48,12 +49,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         api.register_blueprint(blueprint(service, catalogue, settings))
     openapi.register(app, api, registry)
     problems.register(app)
-    answers.register(app)
+    answers.register(app, settings)
     app.register_blueprint(web.blueprint(catalogue))
     app.quick = quick_requests(registry)  # type: ignore[attr-defined]  # the worker class asks it
     cli.register(app, repository, settings)
-    if settings.cors_origins:
-        from flask_cors import CORS  # only where a setting asks for it
-
-        CORS(app, origins=list(settings.cors_origins), expose_headers=["X-Request-ID", "Server-Timing"])
     return app

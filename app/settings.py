@@ -78,6 +78,15 @@ class Settings:
         "`auto` (the graph where it is proven equal, else the artifact) or `artifact`",
         _one_of("auto", "artifact"),
     )
+    batching: str = _setting(
+        "RETORT_BATCHING",
+        "auto",
+        "`auto` (requests to an artifact share runs where packing measured that it pays) or `off`",
+        _one_of("auto", "off"),
+    )
+    max_batch_rows: int = _setting(
+        "RETORT_MAX_BATCH_ROWS", 256, "most rows of requests that share a run", _count(1, 1_000_000), unit="rows"
+    )
     worker: str = _setting(
         "RETORT_WORKER", "retort", "Gunicorn's worker class: `retort` or `gthread`", _one_of("retort", "gthread")
     )

@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -42,10 +43,21 @@ hypothesis.settings.load_profile("house")
 TESTS_WITHOUT_PROGRAM = pytest.StashKey[dict[str, list[str]]]()
 
 
+HERE = Path(__file__).parent
+MARKED = {
+    "packing/exporters": "graphs",
+    **dict.fromkeys(("packing", "wire", "test_cli.py", "test_factory.py", "test_readme.py", "web"), "service"),
+}
+"""What takes more than a breath, by its place: `make unit` leaves it out, `make test` does not."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark with a reason the tests whose `needs_program("name")` is not installed."""
     without = config.stash.setdefault(TESTS_WITHOUT_PROGRAM, {})
     for test in items:
+        for folder, marker in MARKED.items():
+            if test.path.is_relative_to(HERE / folder):
+                test.add_marker(marker)
         programs = {program for mark in test.iter_markers("needs_program") for program in mark.args}
         for program in sorted(program for program in programs if shutil.which(program) is None):
             without.setdefault(program, []).append(test.nodeid)

@@ -74,6 +74,11 @@ SAID = [
         {"cause": "KeyError: /secret/path"},
     ),
     (
+        errors.DeadlineExceeded(2.5),
+        "the request waited 2.5 seconds for the model, the longest it may; send it again later",
+        {"limit_s": 2.5},
+    ),
+    (
         errors.InvalidSettings(["A is bad", "B is worse"]),
         "the settings are not usable: A is bad; B is worse",
         {"problems": ("A is bad", "B is worse")},

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from app.errors import FieldError, InvalidInstances, ModelFailed
+from app.errors import DeadlineExceeded, FieldError, InvalidInstances, ModelFailed
 from app.runtime.registry import Lease, Registry
 from app.signature import Signature
 from app.signature.batch import Batch, Decoded, Outputs, json_values
@@ -105,6 +105,8 @@ def _run(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs:
         return {name: np.empty(0) for name in names}
     try:
         outputs = lease.servable.run(batch, names)
+    except DeadlineExceeded:
+        raise
     except (Exception, SystemExit) as error:
         log.exception("model %s version %d raised", lease.manifest.model, lease.manifest.version)
         raise ModelFailed(lease.manifest.model, lease.manifest.version, str(error)) from error

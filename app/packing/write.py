@@ -14,6 +14,7 @@ from app.errors import LoadingFailed, PackingRefused
 from app.packing import inspect, sample
 from app.packing.graph import GRAPH, derive_graph
 from app.packing.infer import MAX_SAMPLE_ROWS, Record, attempt, infer, records_of
+from app.packing.prove import artifact_cost_us
 from app.packing.spawn import CheckRequest, PackRequest, Result
 from app.runtime.environment import environment
 from app.runtime.loaders import FORMAT_OF_SUFFIX, LOADERS, READERS
@@ -73,6 +74,7 @@ def pack(request: PackRequest) -> Result:
             environment=environment(),
             graph=GRAPH if (folder / GRAPH).exists() else None,
             proof=proof,
+            artifact_cost_us=artifact_cost_us(ArtifactServable(estimator, signature), signature, records),
         )
         published = repository.publish(folder, manifest)
     return Result(version=published.version, remarks=tuple(_remarks(published)))

@@ -15,7 +15,7 @@ from app.runtime import policy
 from app.runtime.loaders import Loader
 from app.runtime.policy import MOVES, State
 from app.runtime.proving import Validates, prove
-from app.runtime.servable import Servable
+from app.runtime.servable import Compose, Servable
 from app.signature import Signature
 from app.storage.manifest import Manifest
 from app.storage.repository import Pointers, Repository
@@ -95,6 +95,7 @@ class Registry:
         default_model: str = "",
         pack_stray: PackStray | None = None,
         graphs: bool = True,
+        compose: Compose | None = None,
     ) -> None:
         self._repository = repository
         self._loaders = loaders
@@ -102,6 +103,7 @@ class Registry:
         self._wanted_default = default_model
         self._pack_stray = pack_stray
         self._graphs = graphs
+        self._compose = compose
         self._lock = threading.RLock()
         self._entries: dict[str, dict[int, Entry]] = {}
         self._current: dict[str | None, Lease] = {}
@@ -231,6 +233,8 @@ class Registry:
                 servable = self._loaders[format_](stream, manifest.signature)
             validator = self._validator_for(manifest.signature)
             runtime = "artifact" if graph is None else "graph"
+            if self._compose is not None:
+                servable = self._compose(servable, runtime, manifest)
             entry = replace(entry, servable=servable, runtime=runtime, validator=validator)
             return entry.moved(State.LOADED)
         except RetortError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch, Outputs
+from app.storage.manifest import Manifest
 
 METHOD_OF_OUTPUT = {
     "prediction": "predict",
@@ -24,6 +25,10 @@ class Servable(Protocol):
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """The asked-for outputs by name; axis 0 of each is the row, as in the batch."""
+
+
+Compose = Callable[[Servable, str, Manifest], Servable]
+"""Wraps a servable, which runs as a "graph" or an "artifact", in whatever else it is served with."""
 
 
 class ArtifactServable:

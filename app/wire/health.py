@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from flask import Response
+from flask import Response, request
 from flask_smorest import Blueprint
 
 from app.core.catalogue import Catalogue
@@ -29,6 +29,8 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
     def ready() -> Response:
         """Is every model available?"""
         is_ready, document = catalogue.readiness()
+        if request.environ.get("retort.draining"):
+            is_ready, document = False, {"status": "draining", "reasons": []}
         return Response(msgspec.json.encode(document), 200 if is_ready else 503, content_type="application/json")
 
     return blp

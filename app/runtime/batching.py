@@ -1,0 +1,172 @@
+"""Micro-batching: requests that arrive while a run is in progress share the next one.
+
+A servable that wraps a servable. A lone request runs at once in its own thread: there is no timer and no thread of our
+own. Whoever ends a run appoints the first of those who wait to run for all that fit beside it; so the model is never
+idle while someone waits, and never runs twice at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from app.errors import DeadlineExceeded
+from app.runtime.servable import Compose, Servable
+from app.signature.batch import Batch, Outputs
+from app.storage.manifest import Manifest
+
+PAYS_BELOW = 8
+"""Thirty-two rows have to cost less than so many runs of one row."""
+
+
+def batching_pays(cost_us: Mapping[str, float]) -> bool:
+    """Whether requests gain by sharing a run, from what packing measured of 1 and of 32 rows (microseconds)."""
+    return "32" in cost_us and cost_us["32"] < PAYS_BELOW * cost_us["1"]
+
+
+def batching(max_batch_rows: int, max_wait_s: float) -> Compose:
+    """Wraps each artifact for which sharing pays; a graph is quick enough alone."""
+
+    def compose(servable: Servable, runtime: str, manifest: Manifest) -> Servable:
+        pays = runtime == "artifact" and batching_pays(manifest.artifact_cost_us)
+        return BatchingServable(servable, max_batch_rows, max_wait_s) if pays else servable
+
+    return compose
+
+
+def fitting(waiting: Sequence[tuple[int, object]], max_batch_rows: int) -> list[int]:
+    """Which of those who wait run together: the first, and each after it with the same outputs while the rows fit.
+
+    `waiting` is (rows, outputs asked for) in order of arrival; the answer is positions in it. The first always runs,
+    however many rows it has.
+    """
+    if not waiting:
+        return []
+    rows, asked = waiting[0]
+    taken = [0]
+    for position, (more, also_asked) in enumerate(waiting[1:], start=1):
+        if also_asked == asked and rows + more <= max_batch_rows:
+            taken.append(position)
+            rows += more
+    return taken
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    """One waiting request. `woken` is released when its answer is there, or when it is to run for `group`."""
+
+    batch: Batch
+    outputs: tuple[str, ...]
+    woken: threading.Lock = field(default_factory=threading.Lock)
+    group: list[_Ticket] | None = None
+    answer: Outputs | BaseException | None = None
+
+    def __post_init__(self) -> None:
+        self.woken.acquire()
+
+
+class BatchingServable:
+    """Shares runs between requests. Safe to call from many threads; lives as long as the servable inside.
+
+    Members of one run have the same outputs; if a run fails they are run one by one, so that only the bad one fails.
+    """
+
+    def __init__(self, servable: Servable, max_batch_rows: int, max_wait_s: float) -> None:
+        self._servable = servable
+        self._max_batch_rows = max_batch_rows
+        self._max_wait_s = max_wait_s
+        self._lock = threading.Lock()
+        self._busy = False
+        self._waiting: deque[_Ticket] = deque()
+
+    def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
+        """The outputs of this batch alone, whoever it shared a run with.
+
+        Raises:
+            DeadlineExceeded: its turn did not come within the longest wait.
+            Exception: whatever the servable inside raises for this batch alone.
+        """
+        with self._lock:
+            if not self._busy:
+                self._busy = True
+                ticket = None
+            else:
+                ticket = _Ticket(batch, tuple(outputs))
+                self._waiting.append(ticket)
+        if ticket is None:
+            try:
+                return self._servable.run(batch, outputs)
+            finally:
+                self._appoint_next()
+        return self._wait(ticket)
+
+    def _wait(self, ticket: _Ticket) -> Outputs:
+        if not ticket.woken.acquire(timeout=self._max_wait_s):
+            with self._lock:
+                late = ticket in self._waiting
+                if late:
+                    self._waiting.remove(ticket)
+            if late:
+                raise DeadlineExceeded(self._max_wait_s)
+            ticket.woken.acquire()  # taken into a run just now, which ends when the model does
+        if ticket.group is not None:
+            try:
+                self._run_together(ticket.group)
+            finally:
+                self._appoint_next()
+        if isinstance(ticket.answer, BaseException):
+            raise ticket.answer
+        if ticket.answer is None:
+            raise AssertionError("woken without an answer")
+        return ticket.answer
+
+    def _appoint_next(self) -> None:
+        """Wakes the first of those who wait, to run for all that fit; with nobody waiting the model is free."""
+        with self._lock:
+            positions = fitting([(t.batch.rows, t.outputs) for t in self._waiting], self._max_batch_rows)
+            self._busy = bool(positions)
+            if not positions:
+                return
+            group = [self._waiting[position] for position in positions]
+            for ticket in group:
+                self._waiting.remove(ticket)
+        group[0].group = group
+        group[0].woken.release()
+
+    def _run_together(self, group: list[_Ticket]) -> None:
+        """Leaves its answer in each ticket, and wakes the others; whatever happens, nobody waits on."""
+        try:
+            if len(group) == 1:
+                group[0].answer = self._alone(group[0])
+                return
+            try:
+                answers = self._split(group)
+            except Exception:  # noqa: BLE001 (around run: one bad member must not fail the others)
+                answers = [self._alone(ticket) for ticket in group]
+            for ticket, answer in zip(group, answers, strict=True):
+                ticket.answer = answer
+        finally:
+            for ticket in group[1:]:
+                ticket.answer = ticket.answer or RuntimeError("the shared run ended without an answer")
+                ticket.woken.release()
+
+    def _alone(self, ticket: _Ticket) -> Outputs | BaseException:
+        try:
+            return self._servable.run(ticket.batch, ticket.outputs)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (raised again in the thread of its own request)
+            return error
+
+    def _split(self, group: list[_Ticket]) -> list[Outputs | BaseException]:
+        together = Batch.joined([ticket.batch for ticket in group])
+        outputs = self._servable.run(together, group[0].outputs)
+        if any(len(array) != together.rows for array in outputs.values()):
+            raise ValueError("outputs that do not fit the batch cannot be divided")
+        ends = np.cumsum([ticket.batch.rows for ticket in group])
+        return [
+            {name: array[end - ticket.batch.rows : end] for name, array in outputs.items()}
+            for ticket, end in zip(group, ends.tolist(), strict=True)
+        ]

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from sklearn import neighbors as n
+from sklearn import semi_supervised as h
+
+from app.packing.exporters.graph import NotExportable
+from tests.packing.exporters.batches import differences_in_batches
+from tests.packing.exporters.rows import around
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(120, 4))
+CLASS = np.digitize(X[:, 0] + RNG.normal(size=120) * 0.3, [-0.7, 0.7])
+TEXT = np.array(["low", "middle", "high"])[CLASS]
+WHOLE = RNG.integers(0, 3, size=(200, 3)).astype(float)
+DRAWN = RNG.integers(0, 3, size=200)
+NUMBER = RNG.normal(size=200)
+GRID = np.vstack([WHOLE, WHOLE[:40] + 0.5, WHOLE[:40] * 7, np.zeros((1, 3))])
+
+ALGORITHMS = ["brute", "kd_tree", "ball_tree"]
+OPTIONS = [
+    {},
+    {"weights": "distance"},
+    {"n_neighbors": 1},
+    {"n_neighbors": 2},
+    {"n_neighbors": 8, "leaf_size": 3},
+    {"p": 1},
+    {"metric": "chebyshev"},
+    {"p": 3},
+]
+by_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
+
+
+@by_algorithm
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_classifier(algorithm, options):
+    model = n.KNeighborsClassifier(algorithm=algorithm, **options).fit(X, TEXT)
+    assert differences_in_batches(model, around(X)) == []
+
+
+@by_algorithm
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_of_equally_near_rows_the_same_are_taken(algorithm, options):
+    model = n.KNeighborsClassifier(algorithm=algorithm, **options).fit(WHOLE, DRAWN)
+    assert differences_in_batches(model, GRID, (1,)) == []
+
+
+@by_algorithm
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_regressor(algorithm, weights):
+    model = n.KNeighborsRegressor(algorithm=algorithm, weights=weights)
+    assert differences_in_batches(model.fit(X, X[:, 0]), around(X)) == []
+    assert differences_in_batches(model.fit(WHOLE, NUMBER), GRID, (1,)) == []
+
+
+@by_algorithm
+def test_local_outlier_factor(algorithm):
+    model = n.LocalOutlierFactor(novelty=True, algorithm=algorithm, n_neighbors=7)
+    assert differences_in_batches(model.fit(X), around(X)) == []
+    assert differences_in_batches(model.fit(WHOLE), GRID, (1,)) == []
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_several_targets(weights):
+    targets = np.column_stack([CLASS, CLASS > 1])
+    assert differences_in_batches(n.KNeighborsClassifier(weights=weights).fit(X, targets), around(X)) == []
+    assert differences_in_batches(n.KNeighborsRegressor(weights=weights).fit(X, X[:, :2]), around(X)) == []
+
+
+def test_every_row_is_a_neighbour():
+    assert differences_in_batches(n.KNeighborsClassifier(n_neighbors=120).fit(X, CLASS), around(X)) == []
+
+
+def test_more_rows_than_are_subtracted_at_once():
+    rows = RNG.normal(size=(3000, 6))
+    assert differences_in_batches(n.KNeighborsRegressor().fit(rows, rows[:, 0]), rows[:100]) == []
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "knn"])
+@pytest.mark.parametrize("kind", [h.LabelPropagation, h.LabelSpreading])
+def test_propagated_labels(kind, kernel):
+    labels = np.where(RNG.random(120) < 0.5, -1, CLASS)
+    model = kind(kernel=kernel, gamma=2.0, max_iter=3000).fit(X, labels)
+    assert differences_in_batches(model, around(X)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"metric": "cosine"}, "its metric is cosine"),
+        ({"metric": lambda a, b: 1.0}, "its metric is a function"),
+        ({"weights": lambda d: d}, "its weights are a function"),
+    ],
+    ids=["cosine", "function", "weights"],
+)
+def test_what_has_no_graph(options, reason):
+    with pytest.raises(NotExportable, match=reason):
+        differences_in_batches(n.KNeighborsClassifier(**options).fit(X, CLASS), X)
+
+
+def test_too_many_rows_are_refused():
+    rows = RNG.normal(size=(40000, 4))
+    with pytest.raises(NotExportable, match="it compares each row with 40000 others"):
+        differences_in_batches(n.KNeighborsRegressor().fit(rows, rows[:, 0]), rows[:5])

@@ -1,0 +1,146 @@
+"""Micro-batching: gates, not clocks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from app.errors import DeadlineExceeded
+from app.runtime.batching import BatchingServable, batching_pays, fitting
+from app.signature.batch import Batch, Outputs
+
+POISON = -1.0
+
+
+class Gated:
+    """Doubles its column; each run waits for the gate, and the rows of each are noted. A poisoned row fails its run."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Semaphore(0)
+        self.entered = threading.Semaphore(0)
+        self.runs: list[list[float]] = []
+
+    def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
+        values = batch.columns["x"]
+        self.runs.append(values.tolist())
+        self.entered.release()
+        assert self.gate.acquire(timeout=10)
+        if POISON in values:
+            raise ValueError("poison")
+        return dict.fromkeys(outputs, values * 2)
+
+
+def batch_of(*values: float) -> Batch:
+    return Batch({"x": np.array(values)}, len(values))
+
+
+def queued(
+    servable: BatchingServable, pool: ThreadPoolExecutor, batches: Sequence[Batch], output: str = "y"
+) -> list[Future[Outputs]]:
+    """Requests that wait, in order: each is in the queue before the next is sent."""
+    futures = []
+    for batch in batches:
+        waiting = len(servable._waiting)
+        futures.append(pool.submit(servable.run, batch, [output]))
+        while len(servable._waiting) == waiting:
+            threading.Event().wait(0.001)
+    return futures
+
+
+@pytest.mark.parametrize(
+    ("waiting", "most", "taken"),
+    [
+        ([], 10, []),
+        ([(3, "a")], 10, [0]),
+        ([(30, "a"), (1, "a")], 10, [0]),
+        ([(3, "a"), (3, "a"), (3, "a"), (3, "a")], 10, [0, 1, 2]),
+        ([(3, "a"), (3, "b"), (3, "a")], 10, [0, 2]),
+        ([(3, "a"), (9, "a"), (7, "a")], 10, [0, 2]),
+    ],
+)
+def test_who_fits(waiting: list[tuple[int, object]], most: int, taken: list[int]) -> None:
+    assert fitting(waiting, most) == taken
+
+
+@pytest.mark.parametrize(
+    ("cost", "pays"), [({}, False), ({"1": 100.0, "32": 799.0}, True), ({"1": 100.0, "32": 800.0}, False)]
+)
+def test_when_it_pays(cost: dict[str, float], pays: bool) -> None:
+    assert batching_pays(cost) is pays
+
+
+def test_a_lone_request_runs_in_its_own_thread_at_once() -> None:
+    inner = Gated()
+    inner.gate.release()
+    assert BatchingServable(inner, 10, 1).run(batch_of(1, 2), ["y"])["y"].tolist() == [2, 4]
+    assert inner.runs == [[1, 2]]
+
+
+def test_those_who_come_during_a_run_share_the_next() -> None:
+    inner = Gated()
+    servable = BatchingServable(inner, 4, 10)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(servable.run, batch_of(1), ["y"])
+        assert inner.entered.acquire(timeout=10)
+        rest = queued(servable, pool, [batch_of(2), batch_of(3, 4), batch_of(5), batch_of(6)])
+        inner.gate.release(3)
+        assert first.result(10)["y"].tolist() == [2]
+        assert [future.result(10)["y"].tolist() for future in rest] == [[4], [6, 8], [10], [12]]
+    assert inner.runs == [[1], [2, 3, 4, 5], [6]]
+
+
+def test_a_bad_member_fails_alone() -> None:
+    inner = Gated()
+    servable = BatchingServable(inner, 10, 10)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(servable.run, batch_of(1), ["y"])
+        assert inner.entered.acquire(timeout=10)
+        good, bad, other = queued(servable, pool, [batch_of(2), batch_of(POISON), batch_of(3)])
+        inner.gate.release(5)
+        assert first.result(10)["y"].tolist() == [2]
+        assert good.result(10)["y"].tolist() == [4]
+        assert other.result(10)["y"].tolist() == [6]
+        with pytest.raises(ValueError, match="poison"):
+            bad.result(10)
+    assert inner.runs == [[1], [2, POISON, 3], [2], [POISON], [3]]
+
+
+def test_members_of_a_run_have_the_same_outputs() -> None:
+    inner = Gated()
+    servable = BatchingServable(inner, 10, 10)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(servable.run, batch_of(1), ["y"])
+        assert inner.entered.acquire(timeout=10)
+        (one,) = queued(servable, pool, [batch_of(2)])
+        (other,) = queued(servable, pool, [batch_of(3)], output="z")
+        inner.gate.release(3)
+        assert set(one.result(10)) == {"y"}
+        assert set(other.result(10)) == {"z"}
+        first.result(10)
+    assert inner.runs == [[1], [2], [3]]
+
+
+def test_a_wait_has_an_end() -> None:
+    inner = Gated()
+    servable = BatchingServable(inner, 10, 0.01)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(servable.run, batch_of(1), ["y"])
+        assert inner.entered.acquire(timeout=10)
+        with pytest.raises(DeadlineExceeded):
+            servable.run(batch_of(2), ["y"])
+        inner.gate.release()
+        first.result(10)
+    assert inner.runs == [[1]]
+
+
+def test_after_a_failed_run_the_model_is_free() -> None:
+    inner = Gated()
+    inner.gate.release(2)
+    servable = BatchingServable(inner, 10, 10)
+    with pytest.raises(ValueError, match="poison"):
+        servable.run(batch_of(POISON), ["y"])
+    assert servable.run(batch_of(1), ["y"])["y"].tolist() == [2]
