@@ -66,3 +66,8 @@ new-venv:
 .PHONY: estimators
 estimators: .venv/testing ## pack, prove and compare every estimator; writes docs/estimators.md
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest tests/sweep --estimators docs/estimators.md
+
+.PHONY: bench
+bench: .venv/testing ## measure against the peers; prints a table, writes benchmarks/RESULTS.md; ARGS="--quick"
+	@sh tests/setup/debian.sh wrk:wrk
+	PATH="$(CURDIR)/.venv/bin:$$PATH" python -m benchmarks.run $(ARGS)

@@ -74,15 +74,16 @@ class PredictService:
             ModelFailed: the model raised, or its outputs do not fit the batch.
         """
         with self._registry.lease(model, version) as lease:
-            with timings.phase("parse"):
-                asked = exchange.parse(lease.manifest.signature, lease.validator.decode)
-            with timings.phase("validate"):
-                outputs = _output_names(asked, lease.manifest.signature)
-                batch = asked.batch or lease.validator.validate(asked.instances, asked.pointer, asked.single)
-            with timings.phase("run"):
-                results = _run(lease, batch, outputs)
-            with timings.phase("encode"):
-                return exchange.encode(_finish(lease, results))
+            asked = exchange.parse(lease.manifest.signature, lease.validator.decode)
+            timings.ended("parse")
+            outputs = _output_names(asked, lease.manifest.signature)
+            batch = asked.batch or lease.validator.validate(asked.instances, asked.pointer, asked.single)
+            timings.ended("validate")
+            results = _run(lease, batch, outputs)
+            timings.ended("run")
+            content = exchange.encode(_finish(lease, results))
+            timings.ended("encode")
+            return content
 
 
 def _output_names(asked: Asked, signature: Signature) -> Sequence[str]:

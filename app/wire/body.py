@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flask import Request
+from werkzeug.exceptions import ClientDisconnected
 
 from app.errors import BodyTooLarge, UnsupportedMediaType
 
@@ -17,13 +18,20 @@ def read(request: Request, limit_bytes: int) -> bytes:
 
     Raises:
         BodyTooLarge: it is longer than the limit; at once where its length is declared.
+        ClientDisconnected: it ended before its declared length.
         UnsupportedMediaType: it is compressed.
     """
-    encoding = request.headers.get("Content-Encoding")
+    encoding = request.environ.get("HTTP_CONTENT_ENCODING")
     if encoding is not None and encoding.strip().lower() not in ("", "identity"):
         raise UnsupportedMediaType(encoding[:100], ["identity"], header="Content-Encoding")
-    if (request.content_length or 0) > limit_bytes:
-        raise BodyTooLarge(limit_bytes)
+    length = request.environ.get("CONTENT_LENGTH", "")
+    if length.isdigit() and "HTTP_TRANSFER_ENCODING" not in request.environ:
+        if len(length) > 18 or int(length) > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+        body: bytes = request.environ["wsgi.input"].read(int(length))
+        if len(body) < int(length):
+            raise ClientDisconnected
+        return body
     chunks = []
     size_bytes = 0
     while chunk := request.stream.read(CHUNK_BYTES):

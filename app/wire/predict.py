@@ -53,12 +53,12 @@ class PredictExchange:
     def __init__(self, http_request: Request, body_limit_bytes: int) -> None:
         self._request = http_request
         self._body_limit_bytes = body_limit_bytes
-        self.media_type, self._writer = codecs.writer(http_request.headers.get("Accept"))
+        self.media_type, self._writer = codecs.writer(http_request.environ.get("HTTP_ACCEPT"))
 
     def parse(self, signature: Signature, decode: Decode) -> Asked:
         """A record, `{"instances": [...]}` of records or rows, or a bare list of them."""
         raw = body.read(self._request, self._body_limit_bytes)
-        codec = codecs.reader(self._request.content_type, raw)
+        codec = codecs.reader(self._request.environ.get("CONTENT_TYPE"), raw)
         if codec is codecs.JSON and (decoded := decode(raw)) is not None:
             return Asked((), batch=decoded.batch, outputs=decoded.outputs)
         document = codec.decode(raw)
@@ -103,6 +103,7 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
     blp = Blueprint("predict", __name__, description="Predictions.")
 
     def documented(view: Any) -> Any:
+        described = blp.response(200, PredictionSchema, description="one prediction for each instance")(view)
         for status, when in {
             400: "the body is not JSON",
             404: "there is no such model or version",
@@ -113,14 +114,17 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
             503: "the model is not available, or the server is busy",
             504: "the request's time ran out",
         }.items():
-            view = blp.alt_response(
+            described = blp.alt_response(
                 status, schema=ProblemSchema, content_type="application/problem+json", description=when
-            )(view)
-        return blp.response(200, PredictionSchema, description="one prediction for each instance")(view)
+            )(described)
+        # The views return responses: they take the description, and not the calls around them, which cost more than
+        # the model does.
+        view._apidoc = described._apidoc
+        return view
 
     def answer(model: str | None, version: str | None) -> Response:
         timings = Timings()
-        exchange = PredictExchange(request, settings.body_limit_bytes)
+        exchange = PredictExchange(request._get_current_object(), settings.body_limit_bytes)  # type: ignore[attr-defined]
         content = service.predict(model, version, exchange, timings)
         return Response(content, content_type=exchange.media_type, headers={"Server-Timing": timings.header()})
 

@@ -16,8 +16,11 @@ from app.packing.exporters.heap import settled
 from app.packing.exporters.metrics import distances_of, minkowski, power_of
 from app.packing.exporters.similarity import fused_squares
 
+MAX_ROWS = 1 << 14
+"""Fitted rows that a graph searches: the distances of 1,000 rows to them take 128 MiB."""
+
 MAX_NUMBERS = 1 << 17
-"""Beyond so many numbers to compare with, a row would take a graph longer than it takes scikit-learn's trees."""
+"""Numbers that are subtracted one by one: beyond, one row would take a graph longer than scikit-learn's trees."""
 
 
 def reduced_distances(g: Graph, est: Any, x: Tensor) -> Tensor:
@@ -28,23 +31,14 @@ def reduced_distances(g: Graph, est: Any, x: Tensor) -> Tensor:
     Raises:
         NotExportable: of the metric, or of the size.
     """
-    power, points = power_of(est), fitted_rows(est)
-    if est._fit_method == "brute" and power == 2.0:
-        return fused_squares(g, x, points)
-    return minkowski(g, x, points, power)
-
-
-def fitted_rows(est: Any) -> NDArray[Any]:
-    """The rows that it was fitted on.
-
-    Raises:
-        NotExportable: they are sparse, or too many.
-    """
+    power = power_of(est)
     if not isinstance(est._fit_X, np.ndarray):
         raise NotExportable("it was fitted on a sparse matrix")
-    if est._fit_X.size > MAX_NUMBERS:
-        raise NotExportable(f"it compares each row with {len(est._fit_X)} others, which its own search does faster")
-    return np.asarray(est._fit_X, dtype=float)
+    points = np.asarray(est._fit_X, dtype=float)
+    multiplied = est._fit_method == "brute" and power == 2.0
+    if len(points) > MAX_ROWS or (points.size > MAX_NUMBERS and not multiplied):
+        raise NotExportable(f"it compares each row with {len(points)} others, which its own search does faster")
+    return fused_squares(g, x, points) if multiplied else minkowski(g, x, points, power)
 
 
 def kneighbors(g: Graph, est: Any, x: Tensor, count: int, targets: NDArray[Any] | None) -> tuple[Tensor, Tensor]:

@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from scipy.special import erf
@@ -45,7 +47,9 @@ KERNELS = [
 
 @pytest.mark.parametrize("ridge", RIDGES, ids=str)
 def test_kernel_ridge(ridge):
-    assert differences_in_batches(ridge.fit(X, ONE), around(X)) == []
+    with pytest.warns() if ridge.kernel == "sigmoid" else nullcontext():  # its matrix is not positive definite
+        ridge.fit(X, ONE)
+    assert differences_in_batches(ridge, around(X)) == []
 
 
 def test_kernel_ridge_of_several_targets():

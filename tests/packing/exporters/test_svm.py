@@ -56,10 +56,9 @@ def test_one_class(kernel):
 @pytest.mark.parametrize("kernel", ["linear", "poly"])
 @pytest.mark.parametrize("target", [TWO, FOUR], ids=["two", "four"])
 def test_sums_that_cancel_are_rounded_as_in_libsvm(kernel, target):
-    model = s.SVC(kernel=kernel).fit(X + 30, target)
-    rows = np.linspace(around(X)[0], around(X)[1], 300) + 30
-    graph_differs = differences_in_batches(model, np.vstack([rows * 1e9, rows, rows * 1e12]))
-    assert graph_differs == []
+    model = s.SVC(kernel=kernel).fit(X + 5, target)
+    rows = np.linspace(around(X)[0], around(X)[1], 300) + 5
+    assert differences_in_batches(model, np.vstack([rows, rows * 1e9, rows * 1e12])) == []
 
 
 def test_many_support_vectors():
@@ -76,4 +75,4 @@ def test_a_kernel_that_is_a_function_is_refused():
 
 def test_a_precomputed_kernel_is_refused():
     with pytest.raises(NotExportable, match="its kernel is precomputed"):
-        differences_in_batches(s.SVR(kernel="precomputed").fit(X @ X.T, SCORE), X @ X.T)
+        differences_in_batches(s.SVR(kernel="precomputed").fit(X[:9] @ X[:9].T, SCORE[:9]), X[:9] @ X[:9].T)

@@ -1,0 +1,212 @@
+"""What is measured: the cases, who takes part in each, what they are asked, and the bars that the issue sets."""
+
+# ruff: noqa: RUF001 - a multiplication sign is one
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+OURS = "retort"
+OURS_ALL = "retort_probabilities"
+OURS_UNBATCHED = "retort_unbatched"
+TUTORIAL = "fastapi_tutorial"
+FLASK = "flask_tutorial"
+ONNX = "fastapi_onnx"
+MLSERVER = "mlserver"
+LITSERVE = "litserve"
+BARE_WSGI = "bare_wsgi"
+BARE_FLASK = "bare_flask"
+
+LABELS = {
+    OURS: "Retort",
+    OURS_ALL: "Retort, with probabilities",
+    OURS_UNBATCHED: "Retort without micro-batching",
+    TUTORIAL: "FastAPI, the tutorial",
+    FLASK: "Flask, the tutorial",
+    ONNX: "FastAPI + ONNX Runtime, by hand",
+    MLSERVER: "MLServer",
+    LITSERVE: "LitServe",
+    BARE_WSGI: "a bare WSGI application",
+    BARE_FLASK: "a bare Flask view",
+}
+PEERS = (TUTORIAL, FLASK, ONNX, MLSERVER, LITSERVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One table of the report: the same questions to each side, alternating.
+
+    `model` names the artifact and its questions; `connections` are keep-alive.
+    """
+
+    name: str
+    title: str
+    model: str
+    sides: Sequence[str]
+    connections: int = 16
+    metric: str = "cpu_us"
+    seconds_factor: float = 1.0
+    note: str = ""
+
+
+CASES = (
+    Case("linear", "Logistic regression, 2 features", "linear", (OURS, *PEERS)),
+    Case("forest", "Random forest of 100 trees, 30 features", "forest", (OURS, *PEERS)),
+    Case(
+        "penguins",
+        "Penguins pipeline: numbers and words, some missing",
+        "penguins",
+        (OURS, TUTORIAL, FLASK, MLSERVER, LITSERVE),
+        note="The peers make a DataFrame, as the pipeline was fitted on one.",
+    ),
+    Case(
+        "table",
+        "1,000 × 30 JSON through the forest",
+        "table",
+        (OURS, OURS_ALL, *PEERS),
+        seconds_factor=1.5,
+        note="Retort is asked for the predictions alone, as the peers answer no more, and once for its usual answer, "
+        "which has each row's probabilities beside.",
+    ),
+    Case("digits", "Digits: 64 pixels as an array", "digits", (OURS, *PEERS)),
+    Case(
+        "batching",
+        "k-nearest neighbours as an artifact, 32 concurrent clients",
+        "knn",
+        (OURS, OURS_UNBATCHED, TUTORIAL),
+        connections=32,
+        metric="throughput",
+    ),
+    Case(
+        "lone",
+        "The same, a lone client",
+        "knn",
+        (OURS, OURS_UNBATCHED, TUTORIAL),
+        connections=1,
+        metric="p50_us",
+    ),
+)
+LAYERS = Case("layers", "The cost of each layer", "linear", (BARE_WSGI, BARE_FLASK, OURS))
+
+
+# --- what each side is asked ------------------------------------------------------------------------------------------
+
+Rows = list[Any]
+"""The rows of one question: lists of numbers, or records by feature name."""
+
+
+def _record(row: Any) -> dict[str, Any]:
+    """A row as a record, with the names that a model has which was fitted on an array."""
+    return row if isinstance(row, dict) else {f"feature{n}": value for n, value in enumerate(row, start=1)}
+
+
+def _one_record(model: str, rows: Rows) -> Any:
+    """What the tutorials take: one object of one row; an array of pixels; a table under one key."""
+    if model == "digits":
+        return {"pixels": rows[0]}
+    return {"instances": rows} if model in ("table", "big") else _record(rows[0])
+
+
+def _retort(model: str, rows: Rows) -> Any:
+    if model == "table":
+        return {"instances": rows, "outputs": ["prediction"]}
+    return {"instances": rows} if model in ("digits", "big") else _record(rows[0])
+
+
+def _retort_all(model: str, rows: Rows) -> Any:
+    return {"instances": rows}
+
+
+def _v2(model: str, rows: Rows) -> Any:
+    """The Open Inference Protocol, as MLServer's documentation writes it: one tensor, or a column for each feature."""
+    if not isinstance(rows[0], dict):
+        flat = [value for row in rows for value in row]
+        return {"inputs": [{"name": "predict", "shape": [len(rows), len(rows[0])], "datatype": "FP64", "data": flat}]}
+    inputs = []
+    for name in rows[0]:
+        column = [row[name] for row in rows]
+        text = name in ("island", "sex")
+        tensor = {"name": name, "shape": [len(rows)], "datatype": "BYTES" if text else "FP64", "data": column}
+        inputs.append(tensor | ({"parameters": {"content_type": "str"}} if text else {}))
+    return {"parameters": {"content_type": "pd"}, "inputs": inputs}
+
+
+ASKS: dict[str, Callable[[str, Rows], Any]] = {OURS: _retort, OURS_UNBATCHED: _retort, OURS_ALL: _retort_all}
+ASKS |= {MLSERVER: _v2}
+
+
+def body(side: str, model: str, rows: Rows) -> bytes:
+    """The request body that asks this side about these rows; compact."""
+    document = ASKS.get(side, _one_record)(model, rows)
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def path(side: str, model: str) -> str:
+    return f"/v2/models/{model}/infer" if side == MLSERVER else "/predict"
+
+
+def predictions(side: str, answer: Any) -> list[Any]:
+    """The predictions in an answer, one for each row."""
+    found = answer["outputs"][0]["data"] if side == MLSERVER else answer["prediction"]
+    return list(found)
+
+
+def differing(answered: Sequence[Any], expected: Sequence[Any]) -> int:
+    """How many predictions are not the notebook's; of floats, by more than 1e-9 of them."""
+    if len(answered) != len(expected):
+        return max(len(answered), len(expected))
+    return sum(not _same(first, second) for first, second in zip(answered, expected, strict=True))
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(second, float) and isinstance(first, int | float):
+        return abs(first - second) <= 1e-9 * abs(second) + 1e-12
+    return bool(first == second)
+
+
+# --- the bars ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One promise of the issue. The figure is `of` over `to` in this metric of a case; `at_least`, or else at most.
+
+    `gthread` is the limit while Gunicorn's own worker class serves.
+    """
+
+    title: str
+    case: str
+    of: str
+    to: str
+    metric: str
+    limit: float
+    at_least: bool = True
+    gthread: float | None = None
+
+    def limit_with(self, worker_class: str) -> float:
+        return self.gthread if self.gthread is not None and worker_class == "gthread" else self.limit
+
+    def met(self, figure: float, worker_class: str) -> bool:
+        limit = self.limit_with(worker_class)
+        return figure >= limit if self.at_least else figure <= limit
+
+
+BARS = (
+    Bar(
+        "2-feature logistic regression, against the FastAPI tutorial", "linear", TUTORIAL, OURS, "cpu_us", 3, True, 1.7
+    ),
+    Bar("30-feature forest, against the FastAPI tutorial", "forest", TUTORIAL, OURS, "cpu_us", 30, True, 17),
+    Bar("penguins pipeline, against FastAPI + pandas", "penguins", TUTORIAL, OURS, "cpu_us", 20, True, 10),
+    Bar("logistic regression, against FastAPI + ONNX Runtime", "linear", ONNX, OURS, "cpu_us", 1.3, True, 0.6),
+    Bar("forest, against FastAPI + ONNX Runtime", "forest", ONNX, OURS, "cpu_us", 1.3, True, 0.6),
+    Bar("1,000 × 30 JSON, against the FastAPI tutorial", "table", TUTORIAL, OURS, "cpu_us", 4),
+    Bar("no graph, 32 clients: throughput with micro-batching", "batching", OURS, OURS_UNBATCHED, "throughput", 4),
+    Bar("no graph, a lone client: p50 with micro-batching", "lone", OURS, OURS_UNBATCHED, "p50_us", 1.05, False),
+    Bar("memory of 4 workers, 300 MB model, against 1 worker", "memory", "4", "1", OURS, 1.25, False),
+    Bar(
+        "start to first answer, penguins, against the FastAPI tutorial", "start", OURS, TUTORIAL, "seconds", 0.5, False
+    ),
+)

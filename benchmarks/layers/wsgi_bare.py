@@ -1,0 +1,10 @@
+"""Reads the body, answers a constant: what this costs is the socket and the server."""
+
+ANSWER = b'{"prediction":[0]}'
+HEADERS = [("Content-Type", "application/json"), ("Content-Length", str(len(ANSWER)))]
+
+
+def app(environ, start_response):
+    environ["wsgi.input"].read()
+    start_response("200 OK", HEADERS)
+    return [ANSWER]

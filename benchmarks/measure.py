@@ -1,0 +1,372 @@
+"""Start a server on one core, ask it from another, and count what it took: CPU, time, memory.
+
+CPU is that of the whole process tree (`utime + stime` of every process in it, and of its children that ended), from
+/proc/PID/stat before and after; memory is PSS (/proc/PID/smaps_rollup), which counts a page shared by n processes as
+1/n of a page in each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+READY_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 10.0
+POLL_S = 0.002
+JSON = {"Content-Type": "application/json"}
+
+
+class MeasureError(Exception):
+    """A server did not start, did not answer, or answered wrongly; the message is for the report."""
+
+
+# --- which cores ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """The core of the server and the core of the client; the same one where there is no other."""
+
+    server: int
+    client: int
+
+    @classmethod
+    def of_this_machine(cls) -> Cores:
+        allowed = sorted(os.sched_getaffinity(0))
+        return cls(allowed[0], allowed[1] if len(allowed) > 1 else allowed[0])
+
+    @property
+    def separate(self) -> bool:
+        return self.server != self.client
+
+
+# --- what a process tree has used -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStat:
+    """What /proc/PID/stat says of one process. `started` tells it from a later one with the same id."""
+
+    pid: int
+    parent: int
+    session: int
+    ticks: int
+    started: int
+    state: str
+
+    @classmethod
+    def parsed(cls, text: str) -> ProcessStat:
+        """From the text of /proc/PID/stat (proc(5)); the name in parentheses may hold spaces and parentheses."""
+        pid, _, rest = text.partition(" ")
+        fields = rest.rpartition(")")[2].split()
+        # fields[0] is the third one of proc(5): state, ppid, pgrp, session …
+        ticks = sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime
+        return cls(int(pid), int(fields[1]), int(fields[3]), ticks, int(fields[19]), fields[0])
+
+
+def processes() -> dict[int, ProcessStat]:
+    """Every process of this machine, by id."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError, IndexError, ValueError):  # it may end while it is read
+                stat = ProcessStat.parsed((entry / "stat").read_text())
+                found[stat.pid] = stat
+    return found
+
+
+def tree(root: int, everyone: Mapping[int, ProcessStat]) -> list[ProcessStat]:
+    """The process, its descendants, and whoever else is in the session that it leads."""
+    members = {root} | {stat.pid for stat in everyone.values() if stat.session == root}
+    grown = True
+    while grown:
+        children = {stat.pid for stat in everyone.values() if stat.parent in members}
+        grown = not children <= members
+        members |= children
+    return [everyone[pid] for pid in sorted(members) if pid in everyone]
+
+
+def _alive(once: Iterable[ProcessStat]) -> list[ProcessStat]:
+    """Those that are still there: neither another with the same id, nor one that only waits to be reaped."""
+    now = processes()
+    found = [(stat, now[stat.pid]) for stat in once if stat.pid in now]
+    return [stat for stat, current in found if current.started == stat.started and current.state != "Z"]
+
+
+def pss_bytes(text: str) -> int:
+    """The proportional set size in the text of /proc/PID/smaps_rollup."""
+    for line in text.splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise ValueError("no Pss line")
+
+
+def core_busy_ticks(text: str, core: int) -> int:
+    """From the text of /proc/stat: what this core has spent on anything but waiting."""
+    for line in text.splitlines():
+        name, *ticks = line.split()
+        if name == f"cpu{core}":
+            user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(int, ticks)
+            return user + nice + system + irq + softirq + steal
+    raise ValueError(f"no line for cpu{core}")
+
+
+# --- a server ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start a server; `PORT` in the environment and `{port}` in the words become the port that it gets."""
+
+    argv: Sequence[str]
+    cwd: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class Server:
+    """One server and all its processes, on one core, from `start` to `stop`."""
+
+    def __init__(self, launch: Launch, log: Path, core: int) -> None:
+        self._launch = launch
+        self._log = log
+        self._core = core
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    def start(self) -> None:
+        self.port = free_port()
+        # Of this machine's environment only what any program needs: a setting of ours or theirs must not leak in.
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        ports = {"port": str(self.port), "port2": str(free_port()), "port3": str(free_port())}
+        env = {name: value.format(**ports) for name, value in self._launch.env.items()}
+        argv = [word.format(**ports) for word in self._launch.argv]
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                ["taskset", "--cpu-list", str(self._core), *argv],
+                cwd=self._launch.cwd,
+                env={**kept, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def stop(self) -> None:
+        """Ends every process that this server started, each by its id; those that do not go are killed."""
+        if self._process is None:
+            return
+        started = {stat.pid: stat for stat in self.tree()}
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while self._process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        started |= {stat.pid: stat for stat in self.tree()}
+        for stat in _alive(started.values()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(stat.pid, signal.SIGKILL)
+        self._process.wait()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while _alive(started.values()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self._process = None
+
+    def tree(self) -> list[ProcessStat]:
+        return [] if self._process is None else tree(self._process.pid, processes())
+
+    def cpu_ticks(self) -> int:
+        return sum(stat.ticks for stat in self.tree())
+
+    def memory_bytes(self) -> int:
+        """PSS of all its processes."""
+        alive = _alive(self.tree())
+        return sum(pss_bytes(Path(f"/proc/{stat.pid}/smaps_rollup").read_text()) for stat in alive)
+
+    def settle(self, quiet_s: float = 0.15, timeout_s: float = 10.0) -> None:
+        """Waits until it has finished what clients that are gone had asked."""
+        deadline = time.monotonic() + timeout_s
+        before = self.cpu_ticks()
+        while time.monotonic() < deadline:
+            time.sleep(quiet_s)
+            now = self.cpu_ticks()
+            if now - before <= 1:
+                return
+            before = now
+
+    def await_answer(self, path: str, body: bytes) -> Any:
+        """The first answer with status 200, as plain values.
+
+        Raises:
+            MeasureError: it ended, or gave no such answer in time; with its last words.
+        """
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        told = "it did not listen"
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                raise MeasureError(f"it ended at start: {self.last_words()}")
+            try:
+                status, content, _ = self.ask(path, body)
+                if status == 200:
+                    return json.loads(content)
+                told = f"it answered {status}: {content[:200].decode(errors='replace')}"
+            except (OSError, http.client.HTTPException):
+                pass
+            time.sleep(POLL_S)
+        raise MeasureError(f"no answer within {READY_TIMEOUT_S:.0f} s: {told}")
+
+    def ask(self, path: str, body: bytes) -> tuple[int, bytes, Mapping[str, str]]:
+        """Status, body and headers of one answer, over a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("POST", path, body, JSON)
+            answer = connection.getresponse()
+            return answer.status, answer.read(), dict(answer.getheaders())
+        finally:
+            connection.close()
+
+    def last_words(self) -> str:
+        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        return lines[-1][:300] if lines else "nothing was said"
+
+
+@contextlib.contextmanager
+def running(launch: Launch, log: Path, core: int) -> Iterator[Server]:
+    """A started server, which is stopped whatever happens."""
+    server = Server(launch, log, core)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+# --- load -------------------------------------------------------------------------------------------------------------
+
+WRK_MARK = "wrk-summary "
+WRK_SCRIPT = """\
+-- Asks each question in turn; all requests are made before the first is sent.
+local bodies = {{
+{bodies}
+}}
+local requests, turn = {{}}, 0
+function init(args)
+  local headers = {{ ["Content-Type"] = "application/json" }}
+  for position, body in ipairs(bodies) do
+    requests[position] = wrk.format("POST", "{path}", headers, body)
+  end
+end
+function request()
+  turn = turn % #requests + 1
+  return requests[turn]
+end
+function done(summary, latency, rates)
+  local errors = summary.errors
+  io.write(string.format(
+    '{mark}{{"requests":%d,"duration_us":%d,"p50_us":%.1f,"p99_us":%.1f,' ..
+    '"refused":%d,"broken":%d,"late":%d}}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    errors.status, errors.connect + errors.read + errors.write, errors.timeout))
+end
+"""
+
+
+def wrk_script(path: str, bodies: Sequence[bytes]) -> str:
+    """The Lua script that posts these bodies, in turn."""
+    level = "=" * 3
+    quoted = ",\n".join(f"[{level}[{body.decode()}]{level}]" for body in bodies)
+    return WRK_SCRIPT.format(bodies=quoted, path=path, mark=WRK_MARK)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What wrk saw. `refused` are answers of status 400 and more, `broken` connections, `late` answers after 2 s."""
+
+    requests: int
+    duration_us: int
+    p50_us: float
+    p99_us: float
+    refused: int
+    broken: int
+    late: int
+
+    @classmethod
+    def parsed(cls, text: str) -> Load:
+        """From what wrk printed.
+
+        Raises:
+            MeasureError: there is no summary in it.
+        """
+        for line in text.splitlines():
+            if line.startswith(WRK_MARK):
+                return cls(**json.loads(line.removeprefix(WRK_MARK)))
+        raise MeasureError(f"wrk did not finish: {text.strip()[-200:] or 'it said nothing'}")
+
+    @property
+    def throughput(self) -> float:
+        """Requests for each second."""
+        return self.requests / (self.duration_us / 1e6)
+
+
+def wrk(port: int, script: Path, core: int, connections: int, seconds: float) -> Load:
+    """One run of wrk: one thread, keep-alive connections."""
+    argv = ["taskset", "--cpu-list", str(core), "wrk", "--latency", "--threads", "1"]
+    argv += ["--connections", str(connections), "--duration", f"{max(1, round(seconds))}s", "--timeout", "10s"]
+    argv += ["--script", str(script), f"http://127.0.0.1:{port}"]
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 60, check=False)
+    return Load.parsed(ran.stdout + ran.stderr)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One measurement of one server."""
+
+    cpu_us: float
+    throughput: float
+    p50_us: float
+    p99_us: float
+    requests: int
+    others_share: float
+    """Of the server's core, while it was measured, the part that went to anything else."""
+
+
+def measured(
+    server: Server, script: Path, cores: Cores, connections: int, seconds: float, run: Callable[..., Load] = wrk
+) -> Round:
+    """Loads the server once and counts.
+
+    The CPU is read the moment wrk ends: requests in flight are in neither count, but for the one being worked on.
+
+    Raises:
+        MeasureError: an answer was an error, or none came.
+    """
+    server.settle()
+    busy_before, before = core_busy_ticks(Path("/proc/stat").read_text(), cores.server), server.cpu_ticks()
+    load = run(server.port, script, cores.client, connections, seconds)
+    after, busy = server.cpu_ticks(), core_busy_ticks(Path("/proc/stat").read_text(), cores.server)
+    if load.refused:
+        raise MeasureError(f"{load.refused} of {load.requests} answers were errors")
+    if load.requests == 0:
+        raise MeasureError("no request was answered under load")
+    used = after - before
+    others = max(0, busy - busy_before - used) / TICKS_PER_S / (load.duration_us / 1e6)
+    cpu_us = used / TICKS_PER_S * 1e6 / load.requests
+    return Round(cpu_us, load.throughput, load.p50_us, load.p99_us, load.requests, others)

@@ -1,0 +1,33 @@
+import os
+
+import joblib
+import litserve as ls
+import numpy as np
+import pandas as pd
+
+
+class Penguins(ls.LitAPI):
+    def setup(self, device):
+        self.model = joblib.load("penguins.joblib")
+
+    def decode_request(self, request):
+        # The imputers were fitted on NaN, not on None.
+        return pd.DataFrame([request]).fillna(np.nan)
+
+    def predict(self, features):
+        return self.model.predict(features)
+
+    def encode_response(self, prediction):
+        return {"prediction": prediction.tolist()}
+
+
+if __name__ == "__main__":
+    server = ls.LitServer(Penguins(), accelerator="cpu", workers_per_device=1, fast_queue=True)
+    server.run(
+        host="127.0.0.1",
+        port=int(os.environ["PORT"]),
+        num_api_servers=1,
+        log_level="warning",
+        access_log=False,
+        generate_client_file=False,
+    )

@@ -1,0 +1,58 @@
+"""How each side is started, as its own documentation says: one worker, no access log, otherwise its defaults."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from benchmarks.cases import BARE_FLASK, BARE_WSGI, FLASK, LITSERVE, MLSERVER, ONNX, OURS_UNBATCHED, TUTORIAL
+from benchmarks.measure import Launch
+from benchmarks.venvs import HERE, VENVS
+
+ROOT = HERE.parent
+WORK = HERE / ".work"
+ARTIFACTS = WORK / "artifacts"
+REPOSITORIES = WORK / "models"
+BIN = Path(sys.executable).parent
+ARTIFACT_ONLY = frozenset({"knn"})
+"""Models that are served without a graph whether there is one or not."""
+
+
+def repository(model: str) -> Path:
+    return REPOSITORIES / model
+
+
+def launch(side: str, model: str, workers: int = 1) -> Launch:
+    """How to serve this model on this side."""
+    peer, folder = VENVS / side / "bin", HERE / "peers" / side
+    if side in (TUTORIAL, ONNX):
+        argv = [str(peer / "uvicorn"), "--app-dir", str(folder), f"{model}:app", "--port", "{port}"]
+        argv += ["--no-access-log", "--log-level", "warning", *(["--workers", str(workers)] if workers > 1 else [])]
+        return Launch(argv, ARTIFACTS)
+    if side == FLASK:
+        argv = [str(peer / "gunicorn"), "--bind", "127.0.0.1:{port}", "--pythonpath", str(folder), f"{model}:app"]
+        return Launch(argv, ARTIFACTS)
+    if side == LITSERVE:
+        return Launch([str(peer / "python"), str(folder / f"{model}.py")], ARTIFACTS, {"PORT": "{port}"})
+    if side == MLSERVER:
+        env = {"MLSERVER_HOST": "127.0.0.1", "MLSERVER_HTTP_PORT": "{port}", "MLSERVER_GRPC_PORT": "{port2}"}
+        env |= {"MLSERVER_METRICS_PORT": "{port3}", "PYTHONPATH": str(folder)}
+        (WORK / "mlserver").mkdir(parents=True, exist_ok=True)
+        return Launch([str(peer / "mlserver"), "start", str(folder)], WORK / "mlserver", env)
+    env = {"HOST": "127.0.0.1", "PORT": "{port}", "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin"}
+    if side in (BARE_WSGI, BARE_FLASK):
+        argv = ["gunicorn", "--config", str(HERE / "layers" / "gunicorn_conf.py"), "--pythonpath", str(HERE / "layers")]
+        return Launch([*argv, {BARE_WSGI: "wsgi_bare:app", BARE_FLASK: "flask_bare:app"}[side]], ROOT, env)
+    env |= {"RETORT_MODELS_DIR": str(repository(model)), "WEB_CONCURRENCY": str(workers)}
+    env |= {"RETORT_RUNTIME": "artifact"} if model in ARTIFACT_ONLY else {}
+    env |= {"RETORT_BATCHING": "off"} if side == OURS_UNBATCHED else {}
+    return Launch(web_line((ROOT / "Procfile").read_text()), ROOT, env)
+
+
+def web_line(procfile: str) -> list[str]:
+    """The words of the `web:` line: what `make serve` and every PaaS run."""
+    for line in procfile.splitlines():
+        if line.startswith("web:"):
+            return shlex.split(line.removeprefix("web:"))
+    raise ValueError("Procfile has no web: line")

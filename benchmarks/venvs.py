@@ -1,0 +1,50 @@
+"""One virtual environment for each peer, from its pinned requirements; made again only when those change."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+VENVS = HERE / ".venvs"
+STAMP = "installed"
+
+
+def requirements_of(peer: str) -> Path:
+    return HERE / "peers" / peer / "requirements.txt"
+
+
+def python_of(peer: str) -> Path:
+    return VENVS / peer / "bin" / "python"
+
+
+def install(peer: str) -> str | None:
+    """Makes the peer's environment. None on success, else why it could not be installed, in one line."""
+    folder, requirements = VENVS / peer, requirements_of(peer)
+    wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
+    stamp = folder / STAMP
+    if stamp.is_file() and stamp.read_text() == wanted and python_of(peer).exists():
+        return None
+    print(f"Setting up {peer} in {folder}: this once.", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    pip = [str(python_of(peer)), "-m", "pip", "install"]
+    commands = [
+        [sys.executable, "-m", "venv", str(folder)],
+        [*pip, "--quiet", "--disable-pip-version-check", "--no-input", "--requirement", str(requirements)],
+    ]
+    for command in commands:
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ran.returncode:
+            return reason(ran.stdout + ran.stderr)
+    stamp.write_text(wanted)
+    return None
+
+
+def reason(output: str) -> str:
+    """Why pip failed: the first line that says ERROR, or the last one."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")]
+    return (errors or lines or ["pip said nothing"])[0 if errors else -1][:200]

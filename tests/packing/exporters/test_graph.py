@@ -1,0 +1,59 @@
+import numpy as np
+
+from app.packing.exporters.graph import Graph
+from app.runtime.graph import session_of
+
+ROWS = np.array([[1.0, 5.0], [-3.0, 2.0], [100.0, 0.5]])
+
+
+def ran(graph, outputs, rows=ROWS):
+    return session_of(graph.model(outputs).SerializeToString()).run(None, {"x": rows})
+
+
+def test_a_node_with_several_outputs():
+    graph = Graph({}, {})
+    x = graph.input("x", "float64", 2)
+    values, places = graph.several("TopK", [x, graph.constant([1], "int64")], [("float64", 1), ("int64", 1)], axis=1)
+    greatest, place = ran(graph, {"greatest": values, "place": places})
+    assert greatest.tolist() == [[5.0], [2.0], [100.0]]
+    assert place.tolist() == [[1], [1], [0]]
+
+
+def test_a_loop_goes_on_until_its_body_says_no():
+    graph = Graph({}, {})
+    x = graph.input("x", "float64", 2)
+    half = graph.node("Mul", [graph.constant(0.5), graph.constant(1.0)], "float64", None)  # seen from inside
+
+    def halve_the_large(inner, state):
+        large = inner.node("Greater", [state[0], inner.constant(1.0)], "bool", 2)
+        halved = inner.node("Mul", [state[0], half], "float64", 2)
+        going = inner.node("ReduceMax", [inner.cast(large, "int64")], "int64", None, keepdims=0)
+        return [inner.cast(going, "bool"), inner.node("Where", [large, halved, state[0]], "float64", 2)]
+
+    for limit, expected in ((50, [[1.0, 0.625], [-3.0, 1.0], [0.78125, 0.5]]), (1, [[1, 2.5], [-3, 1], [50, 0.5]])):
+        (got,) = ran(graph, {"y": graph.loop(limit, [x], halve_the_large)[0]})
+        assert got.tolist() == expected
+
+
+def test_a_branch_computes_what_its_condition_says():
+    graph = Graph({}, {})
+    x = graph.input("x", "float64", 2)
+    least = graph.node("ReduceMin", [x], "float64", None, keepdims=0)
+    negative = graph.node("Less", [least, graph.constant(0.0)], "bool", None)
+    [y] = graph.branch(negative, lambda inner: [inner.node("Abs", [x], "float64", 2)], lambda inner: [x])
+    assert ran(graph, {"y": y})[0].tolist() == np.abs(ROWS).tolist()
+    assert ran(graph, {"y": y}, ROWS[:1])[0].tolist() == ROWS[:1].tolist()
+
+
+def test_what_a_body_reads_is_kept_and_what_nobody_reads_is_not():
+    graph = Graph({}, {})
+    x = graph.input("x", "float64", 2)
+    doubled, unread = (graph.node("Mul", [x, graph.constant(factor)], "float64", 2) for factor in (2.0, 7.0))
+    yes = graph.constant(True, "bool")
+    [y] = graph.branch(
+        yes, lambda inner: inner.branch(yes, lambda deep: [doubled], lambda deep: [x]), lambda inner: [x]
+    )
+    names = {node.name for node in graph.model({"y": y}).graph.node}
+    assert doubled.name in names
+    assert unread.name not in names
+    assert ran(graph, {"y": y})[0].tolist() == (ROWS * 2).tolist()
