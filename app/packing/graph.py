@@ -41,7 +41,15 @@ def derive_graph(
             graph = LOADERS["onnx"](stream, signature)
         proof = prove(estimator, ArtifactServable(estimator, signature), graph, signature, records)
     except (NotExportable, NotProven, LoadingFailed) as error:
-        for name in (GRAPH, WEIGHTS):
-            (folder / name).unlink(missing_ok=True)
-        return {"proven": False, "reason": " ".join(str(error).split())}
+        return _without(folder, " ".join(str(error).split()))
+    except Exception as error:  # noqa: BLE001 (no mistake of an exporter keeps a model from being served)
+        return _without(
+            folder, f"its graph could not be made ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        )
     return {"proven": True, **dataclasses.asdict(proof)}
+
+
+def _without(folder: Path, reason: str) -> dict[str, object]:
+    for name in (GRAPH, WEIGHTS):
+        (folder / name).unlink(missing_ok=True)
+    return {"proven": False, "reason": reason}

@@ -97,8 +97,13 @@ class _Comparison:
         return self._validator.validate(records)
 
     def answers(self, records: list[Record]) -> NDArray[Any]:
-        """One value for each row by which a step of the estimator shows: the first column of its richest output."""
-        name = self._signature.defaults[-1]
+        """One value for each row by which a step of the estimator shows: the first column of its richest output.
+
+        Scores rather than labels: where a smooth score crosses zero there is no step, and the label at the last bit is
+        the rounding of a sum whose order depends on how many rows the estimator is asked at once.
+        """
+        scores = "decision_scores" in self._signature.outputs
+        name = "decision_scores" if scores else self._signature.defaults[-1]
         try:
             output = np.asarray(self._artifact.run(self.batch(records), [name])[name])
         except Exception:  # noqa: BLE001 (around run: where it raises there is no step to be found)

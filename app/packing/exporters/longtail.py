@@ -29,7 +29,7 @@ def transform(g: Graph, est: Any, features: Features) -> Features:
     Raises:
         NotExportable: skl2onnx has no graph for it, or none that fits into ours.
     """
-    block = g.matrix(features)
+    block = _numbers(g, est, features)
     answer = _answer(est, "transform", block.width or 0)
     return (_typed(g, _adopted(g, est, block)[0], "float64", answer.shape[1]),)
 
@@ -40,7 +40,7 @@ def predict(g: Graph, est: Any, features: Features) -> Outputs:
     Raises:
         NotExportable: skl2onnx has no graph for it, or none that fits into ours.
     """
-    block = g.matrix(features)
+    block = _numbers(g, est, features)
     answer = _answer(est, "predict", block.width or 0)
     first, *others = _adopted(g, est, block)
     types = {"i": "int64", "u": "int64", "b": "bool", "f": "float64", "U": "string", "O": "string"}
@@ -48,6 +48,12 @@ def predict(g: Graph, est: Any, features: Features) -> Outputs:
     if hasattr(est, "predict_proba") and others and not isinstance(est.classes_, list):
         outputs["probabilities"] = _typed(g, others[0], "float64", len(est.classes_))
     return outputs
+
+
+def _numbers(g: Graph, est: Any, features: Features) -> Tensor:
+    if any(tensor.type == "string" for tensor in features):
+        raise NotExportable(f"there is no exporter for {type(est).__name__}")
+    return g.matrix(features)
 
 
 def _answer(est: Any, method: str, width: int) -> Any:
