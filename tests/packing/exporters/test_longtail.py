@@ -97,7 +97,7 @@ def test_what_it_cannot_convert_is_named(estimator, reason):
 
 def test_strings_have_no_graph():
     g = Graph({}, {}, (longtail.transform, longtail.predict))
-    with pytest.raises(NotExportable, match=r"^it computes with a column of strings$"):
+    with pytest.raises(NotExportable, match=r"^there is no exporter for GaussianNB$"):
         g.predict(GaussianNB().fit(pd.DataFrame(X), SPECIES), (g.input("text", "string", 4),))
 
 

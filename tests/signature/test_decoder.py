@@ -1,0 +1,142 @@
+"""The fast path against the slow one: what it accepts the slow path accepts, with the same values."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import InvalidInstances, RetortError, TooManyInstances
+from app.signature import Input, Layout, Signature
+from app.signature.batch import Batch
+from app.signature.decoder import decoder_of
+from app.signature.schema import Validator
+
+from .specs import values_for
+from .test_schema import signatures
+
+NUMBERS = Signature(
+    tuple(Input(name, "number", "float64", nullable=name == "b") for name in "ab"),
+    ("prediction", "probabilities"),
+    ("prediction",),
+    Layout.MATRIX,
+)
+
+
+def equal(one: Batch, other: Batch) -> bool:
+    """Whether two batches hold the same columns, of the same dtypes."""
+    return one.rows == other.rows and all(
+        one.columns[name].dtype == other.columns[name].dtype
+        and all(
+            a is b or a == b or (a != a and b != b)
+            for a, b in zip(one.columns[name].tolist(), other.columns[name].tolist(), strict=True)
+        )
+        for name in other.columns
+    )
+
+
+@given(st.data())
+def test_both_paths_accept_the_same_with_the_same_values(data: st.DataObject) -> None:
+    signature = data.draw(signatures())
+    decoder = decoder_of(signature, 100)
+    if decoder is None:
+        return
+    rows = data.draw(st.lists(st.tuples(*(values_for(spec) for spec in signature.inputs)), min_size=1, max_size=3))
+    form = data.draw(st.sampled_from(["record", "records", "rows", "bare"]))
+    records = [dict(zip(signature.names, row, strict=True)) for row in rows]
+    document: Any = {
+        "record": records[0],
+        "records": {"instances": records},
+        "rows": {"instances": [list(row) for row in rows]},
+        "bare": records,
+    }[form]
+    instances = records[:1] if form == "record" else records
+    try:
+        slow: Batch | None = Validator(signature, 100).validate(instances)
+    except RetortError:
+        slow = None
+    fast = decoder.decode(json.dumps(document).encode())
+    if fast is not None:
+        assert slow is not None
+        assert equal(fast.batch, slow)
+
+
+@pytest.mark.parametrize(
+    ("body", "rows", "outputs"),
+    [
+        ('{"a": 1, "b": 2.5}', [[1, 2.5]], None),
+        (' {"b": null, "a": 1}\n', [[1, np.nan]], None),
+        ('{"a": 0, "a": 1, "b": 2}', [[1, 2]], None),
+        ('{"instances": [{"a": 1, "b": 2}]}', [[1, 2]], None),
+        ('{"instances": [[1, 2], [3, null]]}', [[1, 2], [3, np.nan]], None),
+        ('{"instances":[[1,2]],"outputs":["probabilities","probabilities"]}', [[1, 2]], ("probabilities",)),
+        ('{"instances":[[1,2]],"outputs":[]}', [[1, 2]], None),
+        ("[[1, 2]]", [[1, 2]], None),
+        ('[{"a": 1, "b": 2}]', [[1, 2]], None),
+    ],
+)
+def test_what_it_accepts(body: str, rows: list[list[float]], outputs: tuple[str, ...] | None) -> None:
+    decoder = decoder_of(NUMBERS, 10)
+    assert decoder is not None
+    decoded = decoder.decode(body.encode())
+    assert decoded is not None
+    assert np.array_equal(decoded.batch.matrix(), rows, equal_nan=True)
+    assert decoded.outputs == outputs
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "null",
+        "[]",
+        '{"instances": []}',
+        '{"a": 1}',
+        '{"a": 1, "b": 2, "c": 3}',
+        '{"a": "1", "b": 2}',
+        '{"a": true, "b": 2}',
+        '{"a": null, "b": 2}',
+        '{"a": NaN, "b": 2}',
+        '{"a": 1e400, "b": 2}',
+        f'{{"a": {2**63}, "b": 2}}',
+        '{"a": 1e19, "b": 2}',
+        '{"instances": [[1, 2], [1]]}',
+        '{"instances": [[1, 2], {"a": 1, "b": 2}]}',
+        '{"instances": [[1, 2]], "outputs": ["nothing"]}',
+        '{"instances": [[1, 2]], "more": 1}',
+        '{"outputs": ["prediction"], "instances": [[1, 2]]}',
+        str([[1, 2]] * 11),
+        '\ufeff{"a": 1, "b": 2}',
+        "[" * 100_000,
+    ],
+)
+def test_what_it_leaves_to_the_slow_path(body: str) -> None:
+    decoder = decoder_of(NUMBERS, 10)
+    assert decoder is not None
+    assert decoder.decode(body.encode()) is None
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Input("instances", "number", "float64"),
+        Input('a "quoted" name', "number", "float64"),
+        Input("x", "category", "int64", categories=(1, 2), unseen="reject"),
+    ],
+)
+def test_what_has_no_fast_path(spec: Input) -> None:
+    signature = Signature((spec,), ("prediction",), ("prediction",), Layout.FRAME)
+    assert decoder_of(signature, 10) is None
+    assert Validator(signature, 10).decode(b"{}") is None
+
+
+def test_the_validator_refuses_what_the_fast_path_left() -> None:
+    validator = Validator(NUMBERS, 2)
+    with pytest.raises(InvalidInstances):
+        validator.validate([{"a": True, "b": 2}])
+    with pytest.raises(TooManyInstances):
+        validator.validate([[1, 2]] * 3)
