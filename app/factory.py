@@ -19,6 +19,7 @@ from app.signature.schema import Validator
 from app.storage.repository import Repository
 from app.telemetry import configure_logging
 from app.wire import answers, openapi, problems
+from app.wire.application import Application
 from app.wire.quick import quick_requests
 
 
@@ -41,7 +42,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     registry = Registry(repository, LOADERS, validator_for, settings.default_model, pack_stray, graphs, compose)
     service, catalogue = PredictService(registry), Catalogue(registry)
 
-    app = Flask("app", static_folder=None)
+    app = Application("app", static_folder=None)
     app.config.update(openapi.CONFIG)
     app.extensions["retort"] = registry
     api = Api(app)

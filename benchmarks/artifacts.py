@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.cases import ONNX, OURS, OURS_ALL, OURS_UNBATCHED
-from benchmarks.servers import ARTIFACTS, BIN, ROOT, WORK, repository
+from benchmarks.servers import ARTIFACTS, BIN, PACKED_AS, ROOT, WORK, repository
 from benchmarks.venvs import HERE, python_of
 
 CONVERTED = ("linear", "forest", "table", "digits")
@@ -38,11 +38,12 @@ def prepare(models: Sequence[str], absent: Absent) -> Absent:
     converted = trained + _digest([HERE / "peers" / ONNX / "convert.py", HERE / "peers" / ONNX / "requirements.txt"])
     for model in models:
         _made(f"trained-{model}", trained)
-        if _stale(f"packed-{model}", packed):
-            if why := _pack(model):
+        name = PACKED_AS.get(model, model)
+        if _stale(f"packed-{name}", packed):
+            if why := _pack(name):
                 failures |= dict.fromkeys([(side, model) for side in (OURS, OURS_ALL, OURS_UNBATCHED)], why)
             else:
-                _made(f"packed-{model}", packed)
+                _made(f"packed-{name}", packed)
         if model in CONVERTED and (ONNX, "*") not in absent and _stale(f"converted-{model}", converted):
             if why := _convert(model):
                 failures[ONNX, model] = why

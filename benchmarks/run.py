@@ -31,7 +31,7 @@ from benchmarks.artifacts import Absent, why_not
 from benchmarks.cases import CASES, LAYERS, OURS, OURS_UNBATCHED, PEERS, TUTORIAL, Case
 from benchmarks.figures import Figures, Side, our_failures
 from benchmarks.measure import Cores, MeasureError, Server, measured, running, wrk, wrk_script
-from benchmarks.servers import ARTIFACTS, BIN, ROOT, WORK, launch
+from benchmarks.servers import ARTIFACTS, BIN, PACKED_AS, ROOT, WORK, launch
 
 CHECKED_AGAIN = 2
 TIMING_REQUESTS = 300
@@ -309,7 +309,8 @@ def models_of(parts: Sequence[str]) -> list[str]:
     """The models that these parts of a run need."""
     by_part: dict[str, tuple[str, ...]] = {case.name: (case.model,) for case in CASES}
     by_part |= {"layers": TIMED, "memory": ("big",), "start": ("penguins",)}
-    return list(dict.fromkeys(model for part in parts for model in by_part[part]))
+    asked = [model for part in parts for model in by_part[part]]
+    return list(dict.fromkeys(name for model in asked for name in (PACKED_AS.get(model, model), model)))
 
 
 def _interrupted(*_: object) -> None:

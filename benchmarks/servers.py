@@ -18,9 +18,13 @@ BIN = Path(sys.executable).parent
 ARTIFACT_ONLY = frozenset({"knn"})
 """Models that are served without a graph whether there is one or not."""
 
+PACKED_AS = {"table": "forest"}
+"""The same artifact under another name, which need not be packed twice."""
+
 
 def repository(model: str) -> Path:
-    return REPOSITORIES / model
+    """Our repository with this model alone."""
+    return REPOSITORIES / PACKED_AS.get(model, model)
 
 
 def launch(side: str, model: str, workers: int = 1) -> Launch:

@@ -20,6 +20,7 @@ from app.signature import Signature
 from app.signature.schema import escaped, shown
 from app.telemetry import Timings
 from app.wire import body, codecs
+from app.wire.application import WholeResponse
 
 ENVELOPE = ("instances", "outputs")
 
@@ -126,7 +127,7 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
         timings = Timings()
         exchange = PredictExchange(request._get_current_object(), settings.body_limit_bytes)  # type: ignore[attr-defined]
         content = service.predict(model, version, exchange, timings)
-        return Response(content, content_type=exchange.media_type, headers={"Server-Timing": timings.header()})
+        return WholeResponse(content, [("Content-Type", exchange.media_type), ("Server-Timing", timings.header())])
 
     @blp.post("/predict")
     @documented
