@@ -61,14 +61,19 @@ class GraphServable:
 
     def __init__(self, session: ort.InferenceSession, signature: Signature) -> None:
         self._session = session
-        self._names = [output.name for output in session.get_outputs()]
+        names = [output.name for output in session.get_outputs()]
+        # A model of many targets has `probabilities_0`, `probabilities_1` and so on instead of `probabilities`.
+        self._parts = {
+            output: [output] if output in names else [name for name in names if name.startswith(f"{output}_")]
+            for output in signature.outputs
+        }
         self._matrix = [graph_input.name for graph_input in session.get_inputs()] == [FEATURES]
-        self._feeds = [(spec.name, element_type(spec), spec.nullable) for spec in signature.inputs]
+        self._feeds = [(spec.name, *_feed_of(spec)) for spec in signature.inputs]
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """The asked-for outputs, arrays of shape (rows,) or (rows, columns), as the estimator's methods give them."""
         feed = {FEATURES: batch.matrix()} if self._matrix else self._columns(batch)
-        wanted = [name for output in outputs for name in self._parts(output)]
+        wanted = [name for output in outputs for name in self._parts[output]]
         if batch.rows <= MAX_ROWS_AT_ONCE:
             found = self._session.run(wanted, feed)
         else:
@@ -81,25 +86,34 @@ class GraphServable:
             found = [np.concatenate(part) for part in zip(*parts, strict=True)]
         values = dict(zip(wanted, found, strict=True))
         return {
-            output: values[output] if output in values else _joined([values[name] for name in self._parts(output)])
+            output: values[output] if output in values else _joined([values[name] for name in self._parts[output]])
             for output in outputs
         }
 
-    def _parts(self, output: str) -> list[str]:
-        """The graph's outputs that make up one of ours: a model of many targets has `probabilities_0` and so on."""
-        return [output] if output in self._names else [name for name in self._names if name.startswith(f"{output}_")]
-
     def _columns(self, batch: Batch) -> dict[str, Column]:
         columns = batch.columns
-        return {name: _fed(columns[name], type_, nullable) for name, type_, nullable in self._feeds}
+        shape = (batch.rows, 1)
+        feed = {}
+        for name, dtype, nullable_text in self._feeds:
+            column = columns[name]
+            if nullable_text:
+                column = _without_holes(column)
+            elif column.dtype != dtype:
+                column = column.astype(dtype)
+            feed[name] = column.reshape(shape)
+        return feed
 
 
-def _fed(column: Column, type_: str, nullable: bool) -> NDArray[Any]:
-    if type_ != "string":
-        return column.astype(type_, copy=False).reshape(-1, 1)
-    if nullable and set(map(type, column)) != {str}:
-        column = np.array([value if isinstance(value, str) else MISSING_TEXT for value in column], dtype=object)
-    return column.reshape(-1, 1)
+def _feed_of(spec: Input) -> tuple[np.dtype[Any], bool]:
+    """The dtype of an input's column, and whether it is a column of strings in which some may be missing."""
+    text = element_type(spec) == "string"
+    return np.dtype(object if text else element_type(spec)), text and spec.nullable
+
+
+def _without_holes(column: Column) -> Column:
+    if set(map(type, column.tolist())) == {str}:
+        return column
+    return np.array([value if isinstance(value, str) else MISSING_TEXT for value in column], dtype=object)
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:

@@ -24,7 +24,7 @@ def servable(inputs: tuple[Input, ...], graph_inputs: dict[str, int], *nodes: ob
         [helper.make_tensor_value_info(name, type_, None) for name, type_ in outputs.items()],
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    names = tuple(outputs)
+    names = tuple(dict.fromkeys(name.removesuffix("_0").removesuffix("_1") for name in outputs))
     return GraphServable(session_of(model.SerializeToString()), Signature(inputs, names, names, Layout.FRAME))
 
 

@@ -83,6 +83,14 @@ class Server:
         pid = self.process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
 
+    def all_workers(self, count: int) -> list[int]:
+        """Its children, once there are so many: the first answers before the last is forked."""
+        until = time.monotonic() + 30
+        while len(self.workers) < count and time.monotonic() < until:
+            time.sleep(0.05)
+        assert len(self.workers) == count
+        return self.workers
+
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
         """One request over a connection of its own; a body that is iterable is sent in chunks."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
