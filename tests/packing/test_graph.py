@@ -1,0 +1,107 @@
+"""The graph of a version: kept where it is proven, and told why not where it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from app.factory import create_app
+from app.packing import graph
+from app.packing.exporters import linear
+from app.packing.spawn import PackRequest
+from app.packing.write import pack
+from app.settings import Settings
+from app.storage.manifest import Manifest
+from app.storage.repository import Repository
+
+RANDOM = np.random.default_rng(0)
+ROWS = RANDOM.normal(size=(300, 3))
+TARGET = ROWS @ [1.0, -2.0, 0.5]
+
+
+def twice(values: Any) -> Any:
+    return values * 2
+
+
+def packed(estimator: Any, folder: Path, **options: Any) -> Manifest:
+    joblib.dump(estimator, folder / "model.joblib")
+    pack(PackRequest(str(folder / "model.joblib"), "model", str(folder / "models"), **options))
+    return Repository(folder / "models").manifest("model", 1)
+
+
+def test_a_proven_graph_lies_beside_the_artifact_and_is_hashed(tmp_path: Path) -> None:
+    manifest = packed(LogisticRegression().fit(ROWS, TARGET > 0), tmp_path)
+    assert manifest.runtime == "graph"
+    assert set(manifest.files) == {"model.joblib", "model.onnx"}
+    assert manifest.proof["proven"] is True
+    assert manifest.proof["rows"] > 1000
+    assert manifest.proof["largest_difference"] <= 1e-9
+
+
+@pytest.mark.parametrize(
+    ("estimator", "reason"),
+    [(make_pipeline(FunctionTransformer(twice), LogisticRegression()), "it applies the function twice")],
+)
+def test_what_has_no_graph_is_served_as_the_artifact_with_the_reason(
+    estimator: Any, reason: str, tmp_path: Path
+) -> None:
+    manifest = packed(estimator.fit(ROWS, TARGET > 0), tmp_path)
+    assert manifest.runtime == "artifact"
+    assert set(manifest.files) == {"model.joblib"}
+    assert manifest.proof == {"proven": False, "reason": reason}
+
+
+def test_a_graph_larger_than_allowed_is_not_kept(tmp_path: Path) -> None:
+    manifest = packed(LogisticRegression().fit(ROWS, TARGET > 0), tmp_path, graph_limit_bytes=10)
+    assert "larger than RETORT_GRAPH_LIMIT_BYTES=10" in str(manifest.proof["reason"])
+    assert set(manifest.files) == {"model.joblib"}
+
+
+def test_a_graph_that_is_wrong_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    estimator = LogisticRegression().fit(ROWS, TARGET > 0)
+    right = linear.PREDICTORS["LogisticRegression"]
+
+    def slightly_wrong(g: Any, est: Any, features: Any) -> Any:
+        outputs = right(g, est, features)
+        scores = outputs["decision_scores"]
+        shifted = g.node("Add", [scores, g.constant(1e-7)], "float64", scores.width)
+        return outputs | {"decision_scores": shifted}
+
+    monkeypatch.setitem(graph.compile_graph.__globals__["PREDICTORS"], "sklearn.LogisticRegression", slightly_wrong)
+    manifest = packed(estimator, tmp_path)
+    assert manifest.runtime == "artifact"
+    assert str(manifest.proof["reason"]).startswith("the graph's decision_scores is ")
+
+
+def test_a_mistake_of_an_exporter_keeps_no_model_from_being_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(g: Any, est: Any, features: Any) -> Any:
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setitem(graph.compile_graph.__globals__["PREDICTORS"], "sklearn.LogisticRegression", broken)
+    manifest = packed(LogisticRegression().fit(ROWS, TARGET > 0), tmp_path)
+    assert manifest.proof == {"proven": False, "reason": "its graph could not be made (ZeroDivisionError: a mistake)"}
+
+
+def test_weights_may_lie_beside_the_graph_and_are_hashed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "MAX_ONE_FILE_BYTES", 100)
+    estimator = KNeighborsRegressor().fit(ROWS, TARGET)
+    manifest = packed(estimator, tmp_path)
+    assert manifest.runtime == "graph", manifest.proof
+    assert set(manifest.files) == {"model.joblib", "model.onnx", "model.onnx.data"}
+    client = create_app(Settings(models_dir=tmp_path / "models")).test_client()
+    answer = client.post("/predict", json=ROWS[:3].tolist()).json
+    assert np.allclose(answer["prediction"], estimator.predict(ROWS[:3]), rtol=1e-9)
+    weights = tmp_path / "models/model/1/model.onnx.data"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    damaged = create_app(Settings(models_dir=tmp_path / "models")).test_client()
+    assert "model.onnx.data is damaged" in damaged.get("/readyz").json["reasons"][0]["reason"]
