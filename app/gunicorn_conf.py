@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import select
+import sys
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -77,6 +78,12 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """Ends the process here and now: ONNX Runtime, loaded before the fork, aborts when a child tears it down."""
+    """Ends the process here and now: ONNX Runtime, loaded before the fork, aborts when a child tears it down.
+
+    Gunicorn calls this on its way out, with the status in the exception that it leaves by: a worker that could not
+    boot has one that stops the master too.
+    """
+    leaving = sys.exc_info()[1]
+    status = leaving.code if isinstance(leaving, SystemExit) and isinstance(leaving.code, int) else 0
     logging.shutdown()
-    os._exit(0)
+    os._exit(status & 0xFF)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -280,3 +281,22 @@ def test_make_serve_serves(tmp_path: Path) -> None:
         os.killpg(server.process.pid, signal.SIGTERM)
         server.process.wait(20)
     assert "Setting up" not in server.words
+
+
+def test_a_worker_that_cannot_boot_stops_the_server(tmp_path: Path) -> None:
+    (tmp_path / "conf.py").write_text(
+        "from app.gunicorn_conf import *\n"
+        "bind = '127.0.0.1:0'\n"
+        "def post_worker_init(worker):\n"
+        "    raise RuntimeError('no boot')\n",
+        "utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "-c", str(tmp_path / "conf.py"), "wsgi:app"],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert b"Worker failed to boot" in done.stderr
