@@ -16,6 +16,9 @@ from app.runtime.graph import MISSING_TEXT
 UNSEEN = 0
 """The number of a value that is no category of any column; categories are numbered from 1."""
 
+MAX_LOOKED_UP_ALONE = 3
+"""Columns of strings with holes; more are filled first and looked up together, which then takes fewer nodes."""
+
 MAX_TABLE = 1_000_000
 """Entries in one table for all columns; beyond it each column has its own."""
 
@@ -118,7 +121,13 @@ def _numbered(g: Graph, est: Any, features: Features) -> Numbered:
         for key in (key for column in keys for key in column if key is not None):
             number_of.setdefault(key, count + len(number_of) + 1)
         numbers += [np.array([-1 if key is None else number_of[key] for key in column]) for column in keys]
-        tensors.append(_encoded(g, g.concat(blocks), type_, number_of))
+        holes = g.before_filling(blocks[0]) if len(blocks) == 1 else None
+        if holes is None or len(holes) > MAX_LOOKED_UP_ALONE:
+            tensors.append(_encoded(g, g.concat(blocks), type_, number_of))
+        else:
+            for column, text in holes:
+                missing = {MISSING_TEXT: number_of.get(text, UNSEEN)}
+                tensors.append(_encoded(g, column, type_, number_of | missing))
         count += len(number_of)
     return Numbered(g.concat(tensors), numbers)
 

@@ -83,6 +83,8 @@ class Graph:
         self._constants: dict[tuple[str, tuple[int, ...], bytes], Tensor] = {}
         self._initializers: list[Any] = []
         self._numbers = itertools.count(1)
+        self._filled: dict[str, tuple[Tensor, list[str]]] = {}
+        self._pieces: dict[str, Sequence[Tensor]] = {}
 
     def transform(self, estimator: Any, features: Features) -> Features:
         """The columns that a fitted transformer makes of these.
@@ -233,7 +235,24 @@ class Graph:
         if len(tensors) == 1:
             return tensors[0]
         width = sum(tensor.width or 0 for tensor in tensors)
-        return self.node("Concat", tensors, tensors[0].type, width, axis=1)
+        joined = self.node("Concat", tensors, tensors[0].type, width, axis=1)
+        self._pieces[joined.name] = tensors
+        return joined
+
+    def note_filled(self, filled: Tensor, before: Tensor, fill: list[str]) -> None:
+        """Remembers that `filled` is `before` with these texts, one for each column, for what was missing."""
+        self._filled[filled.name] = (before, fill)
+
+    def before_filling(self, filled: Tensor) -> list[tuple[Tensor, str]] | None:
+        """The columns of a filled tensor, each (rows, 1) with its holes and the text for them; None where not known.
+
+        Whoever looks strings up anyway looks the holes up with them, and saves copying strings twice.
+        """
+        before, fill = self._filled.get(filled.name, (filled, []))
+        columns = self._pieces.get(before.name, [before])
+        if len(columns) != len(fill) or any(column.width != 1 for column in columns):
+            return None
+        return list(zip(columns, fill, strict=True))
 
     def matrix(self, features: Features, type_: str = "float64") -> Tensor:
         """All blocks as one tensor of shape (rows, columns) and this element type.

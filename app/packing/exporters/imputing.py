@@ -39,7 +39,10 @@ def _filled(g: Graph, block: Tensor, missing_values: Any, fill: list[Any]) -> Te
         return block
     if any(isinstance(value, str) != (block.type == "string") for value in fill):
         raise NotExportable("it fills a column with values of another type")
-    return g.node("Where", [missing, g.constant(fill, block.type), block], block.type, block.width)
+    filled = g.node("Where", [missing, g.constant(fill, block.type), block], block.type, block.width)
+    if block.type == "string" and not isinstance(missing_values, str):
+        g.note_filled(filled, block, fill)
+    return filled
 
 
 def _missing(g: Graph, block: Tensor, missing_values: Any) -> Tensor | None:
