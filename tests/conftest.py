@@ -46,7 +46,9 @@ TESTS_WITHOUT_PROGRAM = pytest.StashKey[dict[str, list[str]]]()
 HERE = Path(__file__).parent
 MARKED = {
     "packing/exporters": "graphs",
-    **dict.fromkeys(("packing", "wire", "test_cli.py", "test_factory.py", "test_readme.py", "web"), "service"),
+    **dict.fromkeys(
+        ("packing", "wire", "test_cli.py", "test_factory.py", "test_readme.py", "web", "server_worker"), "service"
+    ),
 }
 """What takes more than a breath, by its place: `make unit` leaves it out, `make test` does not."""
 
@@ -158,3 +160,9 @@ def open_sockets() -> set[tuple[int, int]]:
 
 def environment_now() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(tuple(LASTING_VARIABLES))}
+
+
+def pytest_collection_finish() -> None:
+    """What the imports left is no test's leak: the collections after each test need not look at it."""
+    gc.collect()
+    gc.freeze()
