@@ -214,7 +214,9 @@ class Registry:
         try:
             self._pack_stray(path, name)
         except RetortError as error:
-            return refused.moved(State.FAILED, f"{self._repository.shown(path)} could not be packed: {error.detail}")
+            place = self._repository.shown(path)
+            detail = error.detail.replace(str(path), place)
+            return refused.moved(State.FAILED, f"{place} could not be packed: {detail}")
         return None
 
     def _load_version(self, model: str, version: int) -> Entry:
