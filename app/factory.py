@@ -18,9 +18,10 @@ from app.signature import Signature
 from app.signature.schema import Validator
 from app.storage.repository import Repository
 from app.telemetry import configure_logging
-from app.wire import answers, openapi, problems
+from app.wire import cors, openapi, problems
 from app.wire.application import Application
-from app.wire.quick import quick_requests
+from app.wire.predict import Predictor
+from app.wire.straight import StraightWay
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -50,8 +51,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         api.register_blueprint(blueprint(service, catalogue, settings))
     openapi.register(app, api, registry)
     problems.register(app)
-    answers.register(app, settings)
+    cors.register(app, settings)
     app.register_blueprint(web.blueprint(catalogue))
-    app.quick = quick_requests(registry)  # type: ignore[attr-defined]  # the worker class asks it
+    app.straight = straight = StraightWay(registry, Predictor(service, settings.body_limit_bytes))
+    app.quick = straight.quick  # type: ignore[attr-defined]  # the worker class asks it
     cli.register(app, repository, settings)
     return app

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import marshmallow as ma
-from flask import Request, Response, request
+from flask import Response, request
 from flask_smorest import Blueprint
 
 from app.core.catalogue import Catalogue
@@ -20,7 +20,7 @@ from app.signature import Signature
 from app.signature.schema import escaped, shown
 from app.telemetry import Timings
 from app.wire import body, codecs
-from app.wire.application import WholeResponse
+from app.wire.application import Environ, Headers, WholeResponse
 
 ENVELOPE = ("instances", "outputs")
 
@@ -51,15 +51,15 @@ class ProblemSchema(ma.Schema):
 class PredictExchange:
     """One request of this protocol and its answer."""
 
-    def __init__(self, http_request: Request, body_limit_bytes: int) -> None:
-        self._request = http_request
+    def __init__(self, environ: Environ, body_limit_bytes: int) -> None:
+        self._environ = environ
         self._body_limit_bytes = body_limit_bytes
-        self.media_type, self._writer = codecs.writer(http_request.environ.get("HTTP_ACCEPT"))
+        self.media_type, self._writer = codecs.writer(environ.get("HTTP_ACCEPT"))
 
     def parse(self, signature: Signature, decode: Decode) -> Asked:
         """A record, `{"instances": [...]}` of records or rows, or a bare list of them."""
-        raw = body.read(self._request, self._body_limit_bytes)
-        codec = codecs.reader(self._request.environ.get("CONTENT_TYPE"), raw)
+        raw = body.read(self._environ, self._body_limit_bytes)
+        codec = codecs.reader(self._environ.get("CONTENT_TYPE"), raw)
         if codec is codecs.JSON and (decoded := decode(raw)) is not None:
             return Asked((), batch=decoded.batch, outputs=decoded.outputs)
         document = codec.decode(raw)
@@ -99,6 +99,21 @@ class PredictExchange:
         return self._writer.encode({**answer.outputs, **classes, "model": answer.model, "version": answer.version})
 
 
+class Predictor:
+    """Answers requests of this protocol: with Flask around it in a view, without it on the straight way."""
+
+    def __init__(self, service: PredictService, body_limit_bytes: int) -> None:
+        self._service = service
+        self._body_limit_bytes = body_limit_bytes
+
+    def __call__(self, environ: Environ, model: str | None, version: str | None = None) -> tuple[bytes, Headers]:
+        """The body and headers of the answer to the request in a WSGI environ; raises what `PredictService` raises."""
+        timings = Timings()
+        exchange = PredictExchange(environ, self._body_limit_bytes)
+        content = self._service.predict(model, version, exchange, timings)
+        return content, [("Content-Type", exchange.media_type), ("Server-Timing", timings.header())]
+
+
 def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings) -> Blueprint:
     """The prediction endpoints."""
     blp = Blueprint("predict", __name__, description="Predictions.")
@@ -123,11 +138,10 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
         view._apidoc = described._apidoc
         return view
 
+    predictor = Predictor(service, settings.body_limit_bytes)
+
     def answer(model: str | None, version: str | None) -> Response:
-        timings = Timings()
-        exchange = PredictExchange(request._get_current_object(), settings.body_limit_bytes)  # type: ignore[attr-defined]
-        content = service.predict(model, version, exchange, timings)
-        return WholeResponse(content, [("Content-Type", exchange.media_type), ("Server-Timing", timings.header())])
+        return WholeResponse(*predictor(request.environ, model, version))
 
     @blp.post("/predict")
     @documented

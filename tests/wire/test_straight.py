@@ -1,0 +1,124 @@
+"""The straight way and Flask give the same answers, and whoever hooks into requests sees them all."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.telemetry import NO_REQUEST, request_id
+from app.wire.application import Application
+from tests.wire.exchange import Answer, post, send
+from tests.wire.test_fuzz import INSTANCES, bounded
+
+CORPUS = sorted((Path(__file__).parent / "corpus" / "predict").glob("*/*.http"))
+RECORD = b'{"feature1": 5.1, "feature2": 3.5}'
+ID = {"X-Request-ID": "abc", "Content-Type": "application/json"}
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+
+
+@contextmanager
+def round_about(app: Application) -> Iterator[None]:
+    """Nothing goes the straight way."""
+    straight, app.straight = app.straight, None
+    try:
+        yield
+    finally:
+        app.straight = straight
+
+
+def told(answer: Answer) -> tuple[int, dict[str, str], bytes]:
+    """The answer less what differs from one request to the next: durations and ids that were made."""
+    headers = {name: re.sub(r"[\d.]+", "0", value) for name, value in answer.headers if name == "Server-Timing"}
+    headers |= {name: value for name, value in answer.headers if name not in ("Server-Timing", "X-Request-ID")}
+    headers.pop("Content-Length")  # the id is part of a problem
+    return answer.status, headers, re.sub(rb'"request_id":"[^"]+"', b"", answer.content)
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+def test_the_corpus_is_answered_alike(app: Application, path: Path) -> None:
+    straight = send(app, path.read_bytes())
+    with round_about(app):
+        assert told(send(app, path.read_bytes())) == told(straight)
+
+
+@bounded
+@given(instances=INSTANCES | st.fixed_dictionaries({"feature1": st.floats(0, 9), "feature2": st.floats(0, 9)}))
+def test_any_document_is_answered_alike(app: Application, instances: Any) -> None:
+    body = json.dumps(instances if isinstance(instances, dict) else {"instances": instances})
+    for model in ("iris-two", "penguins"):
+        straight = post(app, f"/models/{model}/predict", body)
+        with round_about(app):
+            assert told(post(app, f"/models/{model}/predict", body)) == told(straight)
+
+
+def test_what_is_straight_does_not_enter_flask(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Flask, "wsgi_app", None)
+    answer = post(app, "/models/iris-two/predict", RECORD, ID)
+    assert (answer.status, answer.headers["X-Request-ID"]) == (200, "abc")
+
+
+def test_any_hook_sees_every_request(iris_two: Any) -> None:
+    app, seen = iris_two(), list[str]()
+    assert post(app, "/predict", RECORD).status == 200
+    app.before_request_funcs.setdefault(None, []).append(lambda: seen.append("before"))
+    assert post(app, "/predict", RECORD).status == 200
+    assert seen == ["before"]
+
+
+def test_other_origins_are_let_in_by_flask(iris_two: Any) -> None:
+    app = iris_two(cors_origins=("https://shop.example",))
+    answer = post(app, "/predict", RECORD, {**ID, "Origin": "https://shop.example"})
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+
+
+def test_a_body_that_can_be_read_once_is_refused_by_flask_with_its_pointer(app: Application) -> None:
+    body = b'{"feature1": "x", "feature2": 3.5}'
+    assert post(app, "/models/iris-two/predict", body).document["errors"][0]["pointer"] == "#/feature1"
+
+
+def test_quick_is_a_small_request_for_a_graph_or_a_probe(app: Application) -> None:
+    quick = app.quick  # type: ignore[attr-defined]
+    small = {"REQUEST_METHOD": "POST", "PATH_INFO": "/models/iris-two/predict", "CONTENT_LENGTH": "30"}
+    assert quick(small)
+    assert quick({"REQUEST_METHOD": "GET", "PATH_INFO": "/livez"})
+    for other in (
+        {"CONTENT_LENGTH": "8193"},
+        {"CONTENT_LENGTH": ""},
+        {"CONTENT_LENGTH": "-1"},
+        {"REQUEST_METHOD": "GET"},
+        {"PATH_INFO": "/models//predict"},
+        {"PATH_INFO": "/models/other/predict"},
+        {"PATH_INFO": "/models/iris-two/versions/1/predict"},
+    ):
+        assert not quick(small | other), other
+
+
+def test_the_id_is_gone_after_the_answer(app: Application) -> None:
+    post(app, "/models/iris-two/predict", RECORD, ID)
+    assert request_id.get() == NO_REQUEST
+
+
+def test_a_body_cut_short_is_refused(app: Application) -> None:
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/models/iris-two/predict",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "wsgi.url_scheme": "http",
+        "CONTENT_LENGTH": "50",
+        "wsgi.input": io.BufferedReader(io.BytesIO(RECORD)),  # type: ignore[arg-type]
+    }
+    told_status: list[str] = []
+    app(environ, lambda status, headers: told_status.append(status))
+    assert told_status == ["400 BAD REQUEST"]
