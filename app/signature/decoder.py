@@ -7,11 +7,13 @@ over each column. What it does not accept it leaves to the slow path, which alon
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column, Decoded
@@ -19,6 +21,8 @@ from app.signature.kinds import INT64_MAX, KINDS, objects
 
 LARGEST_NUMBER = 2.0**63 - 1024
 """Beyond it an integer literal is refused and a float is not; the decoder cannot tell which it was."""
+
+MANY_ROWS = 16
 
 LITERAL: Any = Literal  # types made at run time, which a checker of types cannot follow
 TUPLE: Any = tuple
@@ -51,6 +55,7 @@ class Decoder:
         self._columns = [(spec.name, _column_of(spec)) for spec in signature.inputs]
         numbers = all(spec.kind == "number" and spec.dtype == "float64" for spec in signature.inputs)
         self._names = signature.names if numbers else None
+        self._pack = struct.Struct(f"{len(signature.inputs)}d").pack
         self._max_instances = max_instances
 
     def decode(self, body: bytes) -> Decoded | None:
@@ -72,9 +77,19 @@ class Decoder:
 
     def _batch(self, rows: Sequence[tuple[Any, ...]]) -> Batch:
         if self._names is not None:
-            return Batch.of_matrix(np.array(rows, dtype=np.float64), self._names)
+            return Batch.of_matrix(self._matrix(rows), self._names)
         columns = zip(self._columns, zip(*rows, strict=True), strict=True)
         return Batch({name: column(values) for (name, column), values in columns}, len(rows))
+
+    def _matrix(self, rows: Sequence[tuple[float | None, ...]]) -> NDArray[np.float64]:
+        """The rows as a matrix, None as NaN."""
+        if len(rows) > MANY_ROWS:
+            try:  # a third of the time that NumPy takes to look at each value
+                packed = bytearray().join([self._pack(*row) for row in rows])
+                return np.frombuffer(packed, dtype=np.float64).reshape(len(rows), -1)
+            except struct.error:
+                pass  # there is a None among them
+        return np.array(rows, dtype=np.float64)
 
 
 def decoder_of(signature: Signature, max_instances: int) -> Decoder | None:

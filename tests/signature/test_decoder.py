@@ -77,10 +77,12 @@ def test_both_paths_accept_the_same_with_the_same_values(data: st.DataObject) ->
         ('{"instances":[[1,2]],"outputs":[]}', [[1, 2]], None),
         ("[[1, 2]]", [[1, 2]], None),
         ('[{"a": 1, "b": 2}]', [[1, 2]], None),
+        (f"[{','.join(['[1, 2]'] * 40)}]", [[1, 2]] * 40, None),
+        (f"[{','.join(['[1, 2]'] * 39)}, [3, null]]", [*[[1, 2]] * 39, [3, np.nan]], None),
     ],
 )
 def test_what_it_accepts(body: str, rows: list[list[float]], outputs: tuple[str, ...] | None) -> None:
-    decoder = decoder_of(NUMBERS, 10)
+    decoder = decoder_of(NUMBERS, 40)
     assert decoder is not None
     decoded = decoder.decode(body.encode())
     assert decoded is not None

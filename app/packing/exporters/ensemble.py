@@ -25,7 +25,8 @@ class Tree:
     """A tree by node, node 0 the root: a row goes left where `x[column] <= threshold`.
 
     `left` and `right` are the children, `LEAF` at leaves; `missing_left` is whether NaN goes left; `values` are what
-    the leaves say, shape (nodes,) or (nodes, targets). Other nodes' values count for nothing.
+    the leaves say, shape (nodes,) or (nodes, targets). Other nodes' values count for nothing. `targets` are what the
+    leaves say it of, shape (nodes,), where that differs from one leaf of the tree to the next.
     """
 
     left: NDArray[np.int64]
@@ -34,6 +35,7 @@ class Tree:
     threshold: NDArray[np.float64]
     missing_left: NDArray[np.bool_]
     values: NDArray[np.float64]
+    targets: NDArray[np.int64] | None = None
 
 
 def constant_tree(value: float) -> Tree:
@@ -93,13 +95,16 @@ def each(g: Graph, matrix: Tensor, trees: Sequence[Tree]) -> Tensor:
 def summed_rows(g: Graph, matrix: Tensor, trees: Sequence[Tree]) -> Tensor:
     """Sums of trees whose leaves hold several numbers, in their order: shape (rows, targets).
 
-    A leaf of the operator adds to one target only, and a copy of each tree for each target takes that many times as
-    long. So the trees find numbers of rows of a table instead, and CumSum, whose order is sure, adds these rows.
+    A leaf of the operator adds to one target only. That is enough where all leaves are pure, as those of a tree that
+    was grown to its end. A copy of each tree for each target would take that many times as long. So other trees find
+    numbers of rows of a table instead, and CumSum, whose order is sure, adds these rows.
     """
     width = trees[0].values.shape[1]
     if width == 1:
         return summed(g, matrix, trees)
     leaves = [tree.values[tree.left == LEAF] for tree in trees]
+    if all((np.count_nonzero(rows, axis=1) == 1).all() for rows in leaves):
+        return _tree_ensemble(g, matrix, [_of_one_target(tree) for tree in trees], [width - 1] * len(trees))
     table, numbers = np.unique(np.concatenate(leaves), axis=0, return_inverse=True)
     ends = np.cumsum([len(rows) for rows in leaves])
     numbered = [
@@ -116,6 +121,13 @@ def last_of_sums(g: Graph, terms: Tensor, count: int) -> Tensor:
     """Sums over axis 1, one term after the other: (rows, count, targets) in, (rows, targets) out."""
     sums = g.node("CumSum", [terms, g.constant(1, "int64")], terms.type, terms.width)
     return g.node("Gather", [sums, g.constant(count - 1, "int64")], terms.type, terms.width, axis=1)
+
+
+def _of_one_target(tree: Tree) -> Tree:
+    """The tree whose leaves each hold one number other than 0, saying it of that number's target alone."""
+    targets = np.abs(tree.values).argmax(axis=1)
+    values = np.take_along_axis(tree.values, targets[:, None], axis=1)[:, 0]
+    return Tree(tree.left, tree.right, tree.column, tree.threshold, tree.missing_left, values, targets)
 
 
 def _with_leaves(tree: Tree, values: NDArray[Any]) -> Tree:
@@ -174,11 +186,11 @@ class _Leaves:
         self.weights: list[NDArray[np.float64]] = []
         self.targets: list[NDArray[np.int64]] = []
 
-    def append(self, weights: ArrayLike, target: int) -> None:
+    def append(self, weights: ArrayLike, targets: ArrayLike) -> None:
         array = np.asarray(weights, dtype=np.float64)
         self.count += len(array)
         self.weights.append(array)
-        self.targets.append(np.full(len(array), target, dtype=np.int64))
+        self.targets.append(np.broadcast_to(np.asarray(targets, dtype=np.int64), array.shape))
 
 
 def _append(nodes: _Nodes, leaves: _Leaves, tree: Tree, target: int) -> None:
@@ -186,10 +198,11 @@ def _append(nodes: _Nodes, leaves: _Leaves, tree: Tree, target: int) -> None:
     is_leaf = tree.left == LEAF
     inner = ~is_leaf
     values = tree.values.reshape(len(is_leaf))
+    targets = np.full(len(is_leaf), target) if tree.targets is None else tree.targets
     position = np.where(is_leaf, np.cumsum(is_leaf) - 1 + leaves.count, np.cumsum(inner) - 1 + nodes.count)
     if is_leaf[0]:  # the operator has no tree without a split, so both sides of one say the same
         first, second = leaves.count, leaves.count + 1
-        leaves.append([values[0]] * 2, target)
+        leaves.append([values[0]] * 2, targets[0])
         nodes.append(
             featureids=[0],
             splits=[0.0],
@@ -202,13 +215,14 @@ def _append(nodes: _Nodes, leaves: _Leaves, tree: Tree, target: int) -> None:
         return
     true, false = tree.left[inner], tree.right[inner]
     true_ids, false_ids = position[true], position[false]
-    weights = values[is_leaf].tolist()
+    weights, of_targets = values[is_leaf].tolist(), targets[is_leaf].tolist()
     if true_ids[0] == false_ids[0]:
         # A leaf and a node of one number: ONNX Runtime would take the root for a tree of one leaf. A copy has another.
         side, node = (true_ids, true) if is_leaf[true[0]] else (false_ids, false)
         side[0] = leaves.count + len(weights)
         weights.append(values[node[0]])
-    leaves.append(weights, target)
+        of_targets.append(targets[node[0]])
+    leaves.append(weights, of_targets)
     nodes.append(
         featureids=tree.column[inner],
         splits=tree.threshold[inner],

@@ -60,9 +60,12 @@ def test_sums_are_rounded_in_the_order_of_the_trees(count, targets, type_):
 
 @pytest.mark.parametrize("count", [1, 2, 100, 300])
 @pytest.mark.parametrize("width", [1, 2, 5])
-def test_sums_of_rows_are_rounded_in_the_order_of_the_trees(count, width):
+@pytest.mark.parametrize("pure", [False, True])
+def test_sums_of_rows_are_rounded_in_the_order_of_the_trees(count, width, pure):
     rows = RNG.normal(size=(1000, 4))
     values = RNG.normal(size=(count, 2, width)) * 10.0 ** RNG.integers(-8, 8, (count, 2, width))
+    if pure:
+        values *= np.eye(width)[RNG.integers(width, size=(count, 2))]
     trees = [stump(number % 4, 0.0, pair) for number, pair in enumerate(values)]
     answer = run(lambda g, x: ensemble.summed_rows(g, x, trees), rows)
     expected = np.zeros((1000, width))
