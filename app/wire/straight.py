@@ -1,4 +1,4 @@
-"""The straight way: small requests for models that are served as graphs, answered without Flask around them.
+"""The straight way: small requests for predictions, answered without Flask around them.
 
 It takes a part of what the prediction views take, and calls what they call. What it does not take, or what turns out
 not to be acceptable, it leaves to Flask as it came, which alone refuses and words the error; a test holds the two to
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Any
 
 from werkzeug.exceptions import HTTPException
 
@@ -34,7 +33,7 @@ class StraightWay:
 
     def __call__(self, environ: Environ) -> tuple[bytes, Headers] | None:
         """The answer's body and headers; None where Flask has to look."""
-        model = self._asked(environ)
+        model = _asked(environ)
         if model == ABSENT:
             return None
         body = environ["wsgi.input"]
@@ -48,22 +47,20 @@ class StraightWay:
 
     def quick(self, environ: Environ) -> bool:
         """Whether the request takes microseconds and waits for nothing; runs nothing itself."""
-        return self._asked(environ) != ABSENT or (
-            environ["PATH_INFO"] == "/livez" and environ["REQUEST_METHOD"] != "POST"
-        )
+        if environ["PATH_INFO"] == "/livez":
+            return bool(environ["REQUEST_METHOD"] != "POST")
+        model = _asked(environ)
+        return model != ABSENT and self._registry.is_quick(model)
 
-    def _asked(self, environ: dict[str, Any]) -> str | None:
-        """The model of a small prediction request that is served as a graph; None is the default one."""
-        if environ["REQUEST_METHOD"] != "POST":
-            return ABSENT
-        length = environ.get("CONTENT_LENGTH") or ""
-        if not (length.isdigit() and len(length) < 6 and int(length) <= MAX_BODY_BYTES):
-            return ABSENT
-        path = environ["PATH_INFO"]
-        if path == "/predict":
-            model = None
-        elif path.startswith("/models/") and path.endswith("/predict"):
-            model = path[len("/models/") : -len("/predict")]
-        else:
-            return ABSENT
-        return model if self._registry.is_quick(model) else ABSENT
+
+def _asked(environ: Environ) -> str | None:
+    """The model that a small request for a prediction names; None is the default one, ABSENT that it is none."""
+    if environ["REQUEST_METHOD"] != "POST":
+        return ABSENT
+    length = environ.get("CONTENT_LENGTH") or ""
+    if not (length.isdigit() and len(length) < 6 and int(length) <= MAX_BODY_BYTES):
+        return ABSENT
+    path: str = environ["PATH_INFO"]
+    if path == "/predict":
+        return None
+    return path[8:-8] if path.startswith("/models/") and path.endswith("/predict") else ABSENT
