@@ -53,7 +53,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     problems.register(app)
     cors.register(app, settings)
     app.register_blueprint(web.blueprint(catalogue))
-    app.straight = straight = StraightWay(registry, Predictor(service, settings.body_limit_bytes))
-    app.quick = straight.quick  # type: ignore[attr-defined]  # the worker class asks it
+    app.straight = StraightWay(registry, Predictor(service, settings.body_limit_bytes))
     cli.register(app, repository, settings)
     return app

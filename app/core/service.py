@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from app.errors import DeadlineExceeded, FieldError, InvalidInstances, ModelFailed
+from app.errors import DeadlineExceeded, FieldError, InvalidInstances, ModelFailed, RetortError
+from app.runtime.batching import BatchingServable
 from app.runtime.registry import Lease, Registry
 from app.signature import Signature
 from app.signature.batch import Batch, Decoded, Outputs, json_values
@@ -74,19 +76,45 @@ class PredictService:
             ModelFailed: the model raised, or its outputs do not fit the batch.
         """
         with self._registry.lease(model, version) as lease:
-            asked = exchange.parse(lease.manifest.signature, lease.validator.decode)
-            timings.ended("parse")
-            outputs = _output_names(asked, lease.manifest.signature)
-            batch = asked.batch or lease.validator.validate(asked.instances, asked.pointer, asked.single)
-            timings.ended("validate")
+            batch, outputs = _accepted(lease, exchange, timings)
             results = _run(lease, batch, outputs)
             timings.ended("run")
             content = exchange.encode(_finish(lease, results))
             timings.ended("encode")
             return content
 
+    def predict_together(self, model: str | None, requests: Sequence[tuple[Exchange, Timings]]) -> list[bytes | None]:
+        """The bodies of the answers to requests that may share runs; None for those that `predict` has to answer."""
+        answers: list[bytes | None] = [None] * len(requests)
+        with self._registry.lease(model) as lease:
+            if not isinstance(lease.servable, BatchingServable):
+                return answers
+            accepted: dict[int, tuple[Batch, tuple[str, ...]]] = {}
+            for at, (exchange, timings) in enumerate(requests):
+                with contextlib.suppress(RetortError):
+                    batch, outputs = _accepted(lease, exchange, timings)
+                    if batch.rows:
+                        accepted[at] = batch, outputs
+            for at, results in zip(accepted, lease.servable.run_each(list(accepted.values())), strict=True):
+                exchange, timings = requests[at]
+                timings.ended("run")
+                if results is not None:
+                    answers[at] = exchange.encode(_finish(lease, results))
+                timings.ended("encode")
+        return answers
 
-def _output_names(asked: Asked, signature: Signature) -> Sequence[str]:
+
+def _accepted(lease: Lease, exchange: Exchange, timings: Timings) -> tuple[Batch, tuple[str, ...]]:
+    """What a request asks for, as a batch and the names of the outputs; raises what is wrong with it."""
+    asked = exchange.parse(lease.manifest.signature, lease.validator.decode)
+    timings.ended("parse")
+    outputs = _output_names(asked, lease.manifest.signature)
+    batch = asked.batch or lease.validator.validate(asked.instances, asked.pointer, asked.single)
+    timings.ended("validate")
+    return batch, outputs
+
+
+def _output_names(asked: Asked, signature: Signature) -> tuple[str, ...]:
     if asked.outputs is None:
         return signature.defaults
     allowed = ", ".join(signature.outputs)
@@ -97,7 +125,7 @@ def _output_names(asked: Asked, signature: Signature) -> Sequence[str]:
     ]
     if errors:
         raise InvalidInstances(errors[:100], len(errors))
-    return list(dict.fromkeys(asked.outputs)) or signature.defaults
+    return tuple(dict.fromkeys(asked.outputs)) or signature.defaults
 
 
 def _run(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs:

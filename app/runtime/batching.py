@@ -7,12 +7,12 @@ idle while someone waits, and never runs twice at once.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from app.errors import DeadlineExceeded
 from app.runtime.servable import Compose, Servable
@@ -83,6 +83,24 @@ class BatchingServable:
         self._busy = False
         self._waiting: deque[_Ticket] = deque()
 
+    def run_each(self, asked: Sequence[tuple[Batch, tuple[str, ...]]]) -> list[Outputs | None]:
+        """The outputs of each of these batches with the outputs asked of it, from as few runs as they fit into.
+
+        None for those whose run failed: `run` says why, of each alone.
+        """
+        found: list[Outputs | None] = [None] * len(asked)
+        waiting = list(range(len(asked)))
+        while waiting:
+            taken = fitting([(asked[at][0].rows, asked[at][1]) for at in waiting], self._max_batch_rows)
+            members = [waiting[position] for position in taken]
+            waiting = [at for at in waiting if at not in members]
+            batches = [asked[at][0] for at in members]
+            with contextlib.suppress(Exception, SystemExit):  # around run: one bad member must not fail the others
+                parts = divided(self.run(Batch.joined(batches), asked[members[0]][1]), batches)
+                for at, part in zip(members, parts, strict=True):
+                    found[at] = part
+        return found
+
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """The outputs of this batch alone, whoever it shared a run with.
 
@@ -144,7 +162,7 @@ class BatchingServable:
                 group[0].answer = self._alone(group[0])
                 return
             try:
-                answers = self._split(group)
+                answers: Sequence[Outputs | BaseException] = self._split(group)
             except Exception:  # noqa: BLE001 (around run: one bad member must not fail the others)
                 answers = [self._alone(ticket) for ticket in group]
             for ticket, answer in zip(group, answers, strict=True):
@@ -160,13 +178,21 @@ class BatchingServable:
         except (Exception, SystemExit) as error:  # noqa: BLE001 (raised again in the thread of its own request)
             return error
 
-    def _split(self, group: list[_Ticket]) -> list[Outputs | BaseException]:
-        together = Batch.joined([ticket.batch for ticket in group])
-        outputs = self._servable.run(together, group[0].outputs)
-        if any(len(array) != together.rows for array in outputs.values()):
-            raise ValueError("outputs that do not fit the batch cannot be divided")
-        ends = np.cumsum([ticket.batch.rows for ticket in group])
-        return [
-            {name: array[end - ticket.batch.rows : end] for name, array in outputs.items()}
-            for ticket, end in zip(group, ends.tolist(), strict=True)
-        ]
+    def _split(self, group: list[_Ticket]) -> Sequence[Outputs]:
+        batches = [ticket.batch for ticket in group]
+        return divided(self._servable.run(Batch.joined(batches), group[0].outputs), batches)
+
+
+def divided(outputs: Outputs, batches: Sequence[Batch]) -> list[Outputs]:
+    """The outputs of batches that ran as one, each batch its own.
+
+    Raises:
+        ValueError: an output does not have one entry for each row.
+    """
+    ends = list(itertools.accumulate(batch.rows for batch in batches))
+    if any(len(array) != ends[-1] for array in outputs.values()):
+        raise ValueError("outputs that do not fit the batch cannot be divided")
+    return [
+        {name: array[end - batch.rows : end] for name, array in outputs.items()}
+        for end, batch in zip(ends, batches, strict=True)
+    ]

@@ -12,6 +12,7 @@ from types import TracebackType
 
 from app.errors import ModelNotFound, ModelUnavailable, RetortError, VersionNotFound
 from app.runtime import policy
+from app.runtime.batching import BatchingServable
 from app.runtime.loaders import Loader
 from app.runtime.policy import MOVES, State
 from app.runtime.proving import Validates, prove
@@ -164,6 +165,11 @@ class Registry:
     def is_quick(self, model: str | None) -> bool:
         """Whether the current version is a graph that answers a row within `QUICK_US`, as measured at packing."""
         return model in self._quick
+
+    def shares_runs(self, model: str | None) -> bool:
+        """Whether the current version gains by answering several requests at once."""
+        lease = self._current.get(model)
+        return lease is not None and isinstance(lease.servable, BatchingServable)
 
     def entry(self, model: str | None, version: str | None = None) -> Entry:
         """The entry of the named version, in whatever state; without a version the model's current or else newest.

@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from app.server import answers
@@ -47,6 +47,7 @@ class Desk:
         self.closed: Callable[[Connection], None] = lambda connection: None
         self._app = app
         self._quick: Callable[[dict[str, Any]], bool] | None = getattr(app, "quick", None)
+        self._lane: Callable[[dict[str, Any]], Hashable] | None = getattr(app, "lane", None)
         self._worker = worker
         self._journal = Journal(worker)
         self._began: dict[Job, float] = {}
@@ -129,7 +130,12 @@ class Desk:
         return job
 
     def _admit(self, connection: Connection, head: Head, now_s: float) -> None:
-        self._enter(self._job(connection, head, now_s, Answer(head.environ["REQUEST_METHOD"] == "HEAD")), now_s)
+        job = self._job(connection, head, now_s, Answer(head.environ["REQUEST_METHOD"] == "HEAD"))
+        try:
+            job.lane = self._lane(head.environ) if self._lane is not None else None
+        except Exception:
+            log.exception("the application's lane() failed")
+        self._enter(job, now_s)
 
     def _enter(self, job: Job, now_s: float) -> None:
         connection = job.connection
@@ -142,13 +148,15 @@ class Desk:
         connection.job = job
         connection.deadline_s = math.inf
         if runs:
-            self._start(job, now_s)
+            self._start([job], now_s)
 
-    def _start(self, job: Job, now_s: float) -> None:
-        job.environ["retort.queued_s"] = now_s - job.queued_s
-        self._began[job] = self._journal.began(job.head)
-        self._look_s = min(self._look_s, job.deadline_s)
-        self.pool.submit(job)
+    def _start(self, group: list[Job], now_s: float) -> None:
+        for job in group:
+            job.environ["retort.queued_s"] = now_s - job.queued_s
+            job.ends_group = job is group[-1]
+            self._began[job] = self._journal.began(job.head)
+            self._look_s = min(self._look_s, job.deadline_s)
+        self.pool.submit(group)
 
     # --- an answer comes from a thread
 
@@ -157,8 +165,7 @@ class Desk:
         for job, part, last in self.pool.take():
             if last:
                 began_s = self._began.pop(job)
-                following = self.gate.leave()
-                if following is not None:
+                if job.ends_group and (following := self.gate.leave(job.lane)):
                     self._start(following, now_s)
                 if self._journal.wanted:
                     self._journal.ended(job.head, job.answer, began_s)

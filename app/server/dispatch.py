@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Together = Callable[[list[dict[str, Any]]], "list[tuple[bytes, list[tuple[str, str]]] | None]"]
+"""Answers several requests of one lane at once: body and headers of each 200, None for those to be answered alone."""
 WSGIApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
 INLINE_PARTS = 64
 """An answer that was begun on the loop's thread and has more parts than this goes on in a thread."""
@@ -44,8 +46,10 @@ class Job:
         "connection",
         "deadline_s",
         "dropped",
+        "ends_group",
         "environ",
         "head",
+        "lane",
         "made_bytes",
         "parts",
         "queued_s",
@@ -64,6 +68,8 @@ class Job:
         self.answer = answer
         self.queued_s = queued_s
         self.deadline_s = deadline_s
+        self.lane: Hashable = None
+        self.ends_group = True  # with its answer its thread is free
         self.dropped = False  # it will never run
         self.wanted = True  # False: nobody reads what it makes
         self.started_s = 0.0
@@ -136,8 +142,9 @@ class Pool:
 
     def __init__(self, app: WSGIApplication, threads: int, buffer_bytes: int) -> None:
         self._app = app
+        self._together: Together | None = getattr(app, "together", None)
         self._buffer_bytes = buffer_bytes
-        self._inbox: SimpleQueue[Job | None] = SimpleQueue()
+        self._inbox: SimpleQueue[list[Job] | None] = SimpleQueue()
         self._made: deque[tuple[Job, bytes | None, bool]] = deque()
         self._awake = False
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -148,9 +155,9 @@ class Pool:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, job: Job) -> None:
-        """Hands a job to a thread that is free."""
-        self._inbox.put(job)
+    def submit(self, group: list[Job]) -> None:
+        """Hands a group of jobs to a thread that is free."""
+        self._inbox.put(group)
 
     def take(self) -> Iterator[tuple[Job, bytes | None, bool]]:
         """What the threads have made since the last time: job, part, whether it is the last; no part: it failed."""
@@ -181,15 +188,28 @@ class Pool:
                 os.eventfd_write(self.wake_fd, 1)
 
     def _work(self) -> None:
-        while (job := self._inbox.get()) is not None:
-            job.started_s = time.monotonic()
-            job.thread_id = threading.get_ident()
-            try:
-                self._tell(job, self._run(job), last=True)
-            except BaseException:
-                log.exception("error in %s %r", job.environ["REQUEST_METHOD"], job.environ["RAW_URI"])
-                self._tell(job, None, last=True)
-            del job  # else this thread keeps the request alive while it waits for the next
+        while (group := self._inbox.get()) is not None:
+            started_s = time.monotonic()
+            for job in group:
+                job.started_s = started_s
+                job.thread_id = threading.get_ident()
+            shared = self._shared(group) if len(group) > 1 else [None]
+            for job, answered in zip(group, shared, strict=True):
+                try:
+                    self._tell(job, self._run(job) if answered is None else _settled(job, *answered), last=True)
+                except BaseException:
+                    log.exception("error in %s %r", job.environ["REQUEST_METHOD"], job.environ["RAW_URI"])
+                    self._tell(job, None, last=True)
+            del group, job, shared, answered  # else this thread keeps the requests alive while it waits for the next
+
+    def _shared(self, group: list[Job]) -> list[tuple[bytes, list[tuple[str, str]]] | None]:
+        """The answers of a group that are found at once; None for those that have to be answered alone."""
+        try:
+            if self._together is not None:
+                return self._together([job.environ for job in group])
+        except BaseException:
+            log.exception("the application's together() failed")
+        return [None] * len(group)
 
     def _run(self, job: Job) -> bytes:
         app_iter = job.app_iter
@@ -233,6 +253,15 @@ class Pool:
             job.room.clear()
             if job.made_bytes - job.sent_bytes > self._buffer_bytes and job.wanted:
                 job.room.wait(ROOM_LOOK_S)
+
+
+def _settled(job: Job, content: bytes, headers: list[tuple[str, str]]) -> bytes:
+    """The body of an answer that was found with others."""
+    try:
+        job.answer.start_response("200 OK", headers)
+        return settle(job.answer, [content])
+    finally:
+        close_request(job.environ, None)
 
 
 def _speaks_1_1(environ: dict[str, Any]) -> bool:

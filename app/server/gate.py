@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Hashable
 from typing import Generic, Protocol, TypeVar
+
+GROUP_REQUESTS = 128
 
 
 class Waiting(Protocol):
-    """A request at the gate; times are monotonic."""
+    """A request at the gate; times are monotonic.
+
+    Requests of one lane are answered by one thread at a time, as many at once as wait for it.
+    """
 
     queued_s: float
     deadline_s: float
     dropped: bool
+    lane: Hashable
 
 
 RequestT = TypeVar("RequestT", bound=Waiting)
 
 
 class Gate(Generic[RequestT]):
-    """At most `places` requests run and `queue_requests` wait, for `queue_max_wait_s` at most; first come first.
+    """At most `places` groups run and `queue_requests` wait, for `queue_max_wait_s` at most; first come first.
+
+    A group is one request, or those of one lane that have waited until it was free.
 
     Belongs to the loop's thread, so it needs no lock. The caller says what time it is.
     """
@@ -30,6 +39,8 @@ class Gate(Generic[RequestT]):
         self._queue_max_wait_s = queue_max_wait_s
         self._queue: deque[RequestT] = deque()
         self._dropped = 0
+        self._lanes: set[Hashable] = set()
+        """The lanes of the groups that run."""
         # The earliest deadline of those that wait: never later than the true one.
         self._earliest_s = float("inf")
 
@@ -40,8 +51,9 @@ class Gate(Generic[RequestT]):
 
     def enter(self, request: RequestT) -> bool | None:
         """True: it runs now. False: it waits. None: it is refused, the queue is full."""
-        if self.running < self.places and not self.waiting:
-            self.running += 1
+        # With a place free, whoever waits does so for a lane.
+        if self.running < self.places and request.lane not in self._lanes:
+            self._begin(request.lane)
             return True
         if self.waiting >= self._queue_requests:
             return None
@@ -55,24 +67,44 @@ class Gate(Generic[RequestT]):
             request.dropped = True
             self._dropped += 1
 
-    def leave(self) -> RequestT | None:
-        """One has run; the next of those that wait, which runs now in its place."""
+    def leave(self, lane: Hashable = None) -> list[RequestT]:
+        """A group of this lane has run; the next one, which runs now in its place, or nobody."""
         self.running -= 1
-        return self.next()
+        self._lanes.discard(lane)
+        queue = self._queue
+        while queue and queue[0].dropped:
+            queue.popleft()
+            self._dropped -= 1
+        if not queue:
+            self._earliest_s = float("inf")
+            return []
+        if queue[0].lane is None:
+            self._begin(None)
+            return [queue.popleft()]
+        return self._next_group()
 
-    def next(self) -> RequestT | None:
-        """The first that waits, if there is a place for it."""
-        if self.running >= self.places:
-            return None
-        while self._queue:
-            request = self._queue.popleft()
+    def _next_group(self) -> list[RequestT]:
+        """The first that waits and whose lane is free, with those of its lane."""
+        group: list[RequestT] = []
+        kept: deque[RequestT] = deque()
+        for request in self._queue:
             if request.dropped:
                 self._dropped -= 1
                 continue
-            self.running += 1
-            return request
-        self._earliest_s = float("inf")
-        return None
+            if group:
+                joins = request.lane is not None and request.lane == group[0].lane and len(group) < GROUP_REQUESTS
+            else:
+                joins = request.lane not in self._lanes
+            (group if joins else kept).append(request)
+        self._queue = kept
+        if group:
+            self._begin(group[0].lane)
+        return group
+
+    def _begin(self, lane: Hashable) -> None:
+        self.running += 1
+        if lane is not None:
+            self._lanes.add(lane)
 
     def next_expiry_s(self) -> float:
         """When `expired` should be asked again; infinity while nobody waits."""

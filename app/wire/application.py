@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 from flask import Flask, Response
 from flask.sessions import NullSession, SessionInterface
@@ -13,8 +13,22 @@ from app.telemetry import NO_REQUEST, request_id, request_id_from
 Environ = dict[str, Any]
 Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Any]
-Straight = Callable[[Environ], "tuple[bytes, Headers] | None"]
-"""Answers a request with a body and headers, or leaves it to Flask; see `app.wire.straight`."""
+
+
+class Straight(Protocol):
+    """Answers requests without Flask, or leaves them to it; see `app.wire.straight`."""
+
+    def __call__(self, environ: Environ) -> tuple[bytes, Headers] | None:
+        """The answer's body and headers; None where Flask has to look."""
+
+    def quick(self, environ: Environ) -> bool:
+        """Whether the request takes microseconds and waits for nothing."""
+
+    def lane(self, environ: Environ) -> str | None:
+        """The lane of a request that may be answered together with others of it."""
+
+    def together(self, environs: Sequence[Environ]) -> list[tuple[bytes, Headers] | None]:
+        """The answers to requests of one lane; None for those to be answered alone."""
 
 
 class NoSessions(SessionInterface):
@@ -53,14 +67,8 @@ class Application(Flask):
         request = request_id_from(environ.get("HTTP_X_REQUEST_ID"))
         request_id.set(request)
         try:
-            if (
-                self.straight is not None
-                and not (self.before_request_funcs or self.after_request_funcs or self.teardown_request_funcs)
-                and (answered := self.straight(environ)) is not None
-            ):
-                content, headers = answered
-                headers.append(("Content-Length", str(len(content))))
-                headers.append(("X-Request-ID", request))
+            if self.straight is not None and not self._hooked() and (answered := self.straight(environ)) is not None:
+                content, headers = _whole(answered, request)
                 start_response("200 OK", headers)
                 return [content]
 
@@ -70,6 +78,31 @@ class Application(Flask):
             return super().wsgi_app(environ, begin)
         finally:
             request_id.set(NO_REQUEST)
+
+    def quick(self, environ: Environ) -> bool:
+        """Whether a server may answer the request on its loop; runs nothing."""
+        return self.straight is not None and self.straight.quick(environ)
+
+    def lane(self, environ: Environ) -> str | None:
+        """Requests of one lane are best answered `together`, where several wait; most are of none."""
+        return self.straight.lane(environ) if self.straight is not None and not self._hooked() else None
+
+    def together(self, environs: Sequence[Environ]) -> list[tuple[bytes, Headers] | None]:
+        """The answers to requests of one lane, each a 200; None for those to be answered alone."""
+        if self.straight is None:
+            return [None] * len(environs)
+        return [
+            None if answered is None else _whole(answered, request_id_from(environ.get("HTTP_X_REQUEST_ID")))
+            for answered, environ in zip(self.straight.together(environs), environs, strict=True)
+        ]
+
+    def _hooked(self) -> bool:
+        return bool(self.before_request_funcs or self.after_request_funcs or self.teardown_request_funcs)
+
+
+def _whole(answered: tuple[bytes, Headers], request: str) -> tuple[bytes, Headers]:
+    content, headers = answered
+    return content, [*headers, ("Content-Length", str(len(content))), ("X-Request-ID", request)]
 
 
 class WholeResponse(Response):

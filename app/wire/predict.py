@@ -6,6 +6,7 @@ To add another protocol, copy this file: its URLs, its envelope (`parse`), its a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import marshmallow as ma
@@ -111,7 +112,20 @@ class Predictor:
         timings = Timings()
         exchange = PredictExchange(environ, self._body_limit_bytes)
         content = self._service.predict(model, version, exchange, timings)
-        return content, [("Content-Type", exchange.media_type), ("Server-Timing", timings.header())]
+        return content, _headers(exchange, timings)
+
+    def together(self, environs: Sequence[Environ], model: str | None) -> list[tuple[bytes, Headers] | None]:
+        """The answers to several requests for one model, which may share runs; None for those to be answered alone."""
+        requests = [(PredictExchange(environ, self._body_limit_bytes), Timings()) for environ in environs]
+        answers = self._service.predict_together(model, requests)
+        return [
+            None if content is None else (content, _headers(*request))
+            for content, request in zip(answers, requests, strict=True)
+        ]
+
+
+def _headers(exchange: PredictExchange, timings: Timings) -> Headers:
+    return [("Content-Type", exchange.media_type), ("Server-Timing", timings.header())]
 
 
 def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings) -> Blueprint:

@@ -8,30 +8,38 @@ the same answers. A server may answer on its loop, without a thread, what is `qu
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Protocol
 
-from werkzeug.exceptions import HTTPException
-
-from app.errors import RetortError
 from app.runtime.registry import Registry
 from app.wire.application import Environ, Headers
 
 MAX_BODY_BYTES = 8192
 ABSENT = ""
-"""No model has this name."""
+DEFAULT_LANE = "/"
+"""No model has these names."""
 
-Answers = Callable[[Environ, str | None], tuple[bytes, Headers]]
-"""Answers the request in a WSGI environ with the current version of a model (None: the default one)."""
+Answered = tuple[bytes, Headers]
+
+
+class Answers(Protocol):
+    """Answers requests with the current version of a model (None: the default one)."""
+
+    def __call__(self, environ: Environ, model: str | None) -> Answered:
+        """The answer to the request in a WSGI environ; raises what is wrong with it."""
+
+    def together(self, environs: Sequence[Environ], model: str | None) -> list[Answered | None]:
+        """The answers to several, which may share runs; None for those to be answered alone."""
 
 
 class StraightWay:
     """Pure functions of the WSGI environ and of what is loaded. Safe to call from many threads."""
 
-    def __init__(self, registry: Registry, answer: Answers) -> None:
+    def __init__(self, registry: Registry, answers: Answers) -> None:
         self._registry = registry
-        self._answer = answer
+        self._answers = answers
 
-    def __call__(self, environ: Environ) -> tuple[bytes, Headers] | None:
+    def __call__(self, environ: Environ) -> Answered | None:
         """The answer's body and headers; None where Flask has to look."""
         model = _asked(environ)
         if model == ABSENT:
@@ -40,10 +48,21 @@ class StraightWay:
         if type(body) is not io.BytesIO:  # another server's, which can be read once only
             body = environ["wsgi.input"] = io.BytesIO(body.read(int(environ["CONTENT_LENGTH"])))
         try:
-            return self._answer(environ, model)
-        except (RetortError, HTTPException):
+            return self._answers(environ, model)
+        except Exception:  # noqa: BLE001 (Flask meets it again, and words it)
             body.seek(0)
             return None
+
+    def together(self, environs: Sequence[Environ]) -> list[Answered | None]:
+        """The answers to requests of one lane; None for those to be answered alone."""
+        try:
+            answers = self._answers.together(environs, _asked(environs[0]))
+        except Exception:  # noqa: BLE001 (each meets its own again, alone)
+            answers = [None] * len(environs)
+        for environ, answer in zip(environs, answers, strict=True):
+            if answer is None:
+                environ["wsgi.input"].seek(0)
+        return answers
 
     def quick(self, environ: Environ) -> bool:
         """Whether the request takes microseconds and waits for nothing; runs nothing itself."""
@@ -51,6 +70,13 @@ class StraightWay:
             return bool(environ["REQUEST_METHOD"] != "POST")
         model = _asked(environ)
         return model != ABSENT and self._registry.is_quick(model)
+
+    def lane(self, environ: Environ) -> str | None:
+        """The lane of a request that may share a run with others like it."""
+        model = _asked(environ)
+        # The body is in memory, and so can be read again by whoever answers alone.
+        shares = model != ABSENT and type(environ["wsgi.input"]) is io.BytesIO and self._registry.shares_runs(model)
+        return (model or DEFAULT_LANE) if shares else None
 
 
 def _asked(environ: Environ) -> str | None:

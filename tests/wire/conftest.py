@@ -52,10 +52,10 @@ def iris_two(tmp_path: Path) -> MakeApp:
 def served(tmp_path: Path) -> MakeApp:
     """Makes a service with one more fitted estimator in it, packed in this process."""
 
-    def make(estimator: Any, name: str = "model", sample: str | None = None) -> Flask:
+    def make(estimator: Any, name: str = "model", sample: str | None = None, **settings: Any) -> Flask:
         artifact, models = tmp_path / f"{name}.joblib", tmp_path / "models"
         joblib.dump(estimator, artifact)
         pack(PackRequest(str(artifact), name, str(models), sample))
-        return create_app(Settings(models_dir=models))
+        return create_app(Settings(models_dir=models, **settings))
 
     return make

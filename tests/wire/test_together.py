@@ -1,0 +1,74 @@
+"""Requests that are answered together get what each would get alone."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+
+from app.wire.application import Application
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def neighbours(served: Any, monkeypatch: pytest.MonkeyPatch) -> Application:
+    monkeypatch.setattr("app.runtime.batching.batching_pays", lambda cost_us: True)
+    rows = RNG.normal(size=(40, 2))
+    app = served(KNeighborsClassifier(3).fit(rows, rows[:, 0] > 0), runtime="artifact")
+    assert app.test_client().get("/readyz").status_code == 200
+    return app
+
+
+def environ(body: bytes, **more: str) -> dict[str, Any]:
+    return {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/predict",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "wsgi.url_scheme": "http",
+        "wsgi.errors": io.StringIO(),
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.input": io.BytesIO(body),
+        **more,
+    }
+
+
+def alone(app: Application, body: bytes) -> tuple[str, dict[str, Any]]:
+    told: list[str] = []
+    content = app(environ(body), lambda status, headers, *_: told.append(status))
+    return told[0], json.loads(b"".join(content))
+
+
+def test_each_gets_what_it_would_get_alone_or_is_left_alone(neighbours: Application) -> None:
+    good = [json.dumps({"instances": RNG.normal(size=(n, 2)).tolist()}).encode() for n in (1, 3, 2)]
+    other = b'{"instances": [[1, 2]], "outputs": ["prediction"]}'
+    bodies = [good[0], b'{"instances": [["x", 1]]}', good[1], b"{", other, b'{"instances": []}', good[2]]
+    environs = [environ(body, HTTP_X_REQUEST_ID=f"id-{at}") for at, body in enumerate(bodies)]
+    assert {neighbours.lane(one) for one in environs} == {"/"}
+    answers = neighbours.together(environs)
+    assert [answer is not None for answer in answers] == [True, False, True, False, True, False, True]
+    for at, (body, answer, left) in enumerate(zip(bodies, answers, environs, strict=True)):
+        if answer is None:
+            assert left["wsgi.input"].read() == body
+            continue
+        content, headers = answer
+        assert ("200 OK", json.loads(content)) == alone(neighbours, body)
+        assert dict(headers)["X-Request-ID"] == f"id-{at}"
+        assert dict(headers)["Content-Length"] == str(len(content))
+        assert dict(headers)["Server-Timing"].startswith("parse;dur=")
+
+
+def test_who_has_a_lane(neighbours: Application, app: Application) -> None:
+    body = b'{"feature1": 1, "feature2": 2}'
+    assert neighbours.lane(environ(body)) == "/"
+    assert neighbours.lane(environ(body, PATH_INFO="/models/model/predict")) == "model"
+    assert neighbours.lane(environ(body, PATH_INFO="/models/other/predict")) is None
+    assert neighbours.lane(environ(body) | {"wsgi.input": io.BufferedReader(io.BytesIO(body))}) is None  # type: ignore[arg-type]
+    assert app.lane(environ(body, PATH_INFO="/models/iris-two/predict")) is None  # a graph
+    neighbours.before_request_funcs.setdefault(None, []).append(lambda: None)
+    assert neighbours.lane(environ(body)) is None
