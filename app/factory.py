@@ -47,10 +47,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config.update(openapi.CONFIG)
     app.extensions["retort"] = registry
     api = Api(app)
-    for blueprint in wire.PROTOCOLS:
-        api.register_blueprint(blueprint(service, catalogue, settings))
+    for protocol in wire.PROTOCOLS:
+        api.register_blueprint(protocol.blueprint(service, catalogue, settings))
     openapi.register(app, api, registry)
-    problems.register(app)
+    problems.register(app, wire.ERRORS)
     cors.register(app, settings)
     app.register_blueprint(web.blueprint(catalogue))
     app.straight = StraightWay(registry, Predictor(service, settings.body_limit_bytes))

@@ -39,12 +39,16 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Predictions: for each output name a list of JSON values, one for each instance, and who gave them."""
+    """Predictions: by output name an array whose axis 0 is the instance, and who gave them."""
 
-    outputs: dict[str, list[Any]]
+    outputs: Outputs
     classes: Sequence[object] | None
     model: str
     version: int
+
+    def values(self) -> dict[str, list[Any]]:
+        """The outputs as JSON values, one for each instance."""
+        return {name: json_values(array) for name, array in self.outputs.items()}
 
 
 Decode = Callable[[bytes], Decoded | None]
@@ -149,5 +153,4 @@ def _run(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs:
 
 def _finish(lease: Lease, outputs: Outputs) -> Answer:
     manifest = lease.manifest
-    values = {name: json_values(array) for name, array in outputs.items()}
-    return Answer(values, manifest.signature.classes, manifest.model, manifest.version)
+    return Answer(outputs, manifest.signature.classes, manifest.model, manifest.version)

@@ -1,8 +1,8 @@
-"""HTTP: one blueprint for each protocol. To add one, copy `predict.py` and name its `blueprint` in `PROTOCOLS`."""
+"""HTTP: one blueprint for each protocol. To add one, copy `predict.py` and name its module in `PROTOCOLS`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from flask_smorest import Blueprint
 
@@ -11,8 +11,13 @@ from app.core.service import PredictService
 from app.settings import Settings
 from app.wire import health, models, predict
 
-PROTOCOLS: tuple[Callable[[PredictService, Catalogue, Settings], Blueprint], ...] = (
-    predict.blueprint,
-    models.blueprint,
-    health.blueprint,
-)
+
+class WireProtocol(Protocol):
+    """What a protocol's module offers; `ERRORS: problems.Errors` beside it where its errors have a form of its own."""
+
+    def blueprint(self, service: PredictService, catalogue: Catalogue, settings: Settings, /) -> Blueprint:
+        """Its URLs."""
+
+
+PROTOCOLS: tuple[WireProtocol, ...] = (predict, models, health)
+ERRORS = tuple(protocol.ERRORS for protocol in PROTOCOLS if hasattr(protocol, "ERRORS"))

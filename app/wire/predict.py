@@ -97,7 +97,7 @@ class PredictExchange:
     def encode(self, answer: Answer) -> bytes:
         """The outputs by name, the classes where there are any, and who answered."""
         classes = {} if answer.classes is None else {"classes": answer.classes}
-        return self._writer.encode({**answer.outputs, **classes, "model": answer.model, "version": answer.version})
+        return self._writer.encode({**answer.values(), **classes, "model": answer.model, "version": answer.version})
 
 
 class Predictor:

@@ -1,9 +1,15 @@
-"""Errors as `application/problem+json` (RFC 9457), and the one table that turns a code into a status."""
+"""Errors: the one table that turns a code into a status, and `application/problem+json` (RFC 9457).
+
+A protocol whose clients expect another body gives a `Form` of its own for its paths (`ERRORS` in its module); the facts
+and the statuses are the same.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -45,72 +51,106 @@ TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 """RFC 9110's names, where the standard library still has older ones."""
 
 
-def problem(
-    status: int, type_: str, detail: str, errors: Sequence[FieldError] = (), facts: dict[str, Any] | None = None
-) -> Response:
-    """A problem document; `facts` are further members of it."""
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is told of an error. `name` is its type, `facts` are further members of a problem document."""
+
+    status: int
+    name: str
+    detail: str
+    errors: Sequence[FieldError] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Form = Callable[[Problem], tuple[bytes, str]]
+"""The body of an error, and its media type."""
+
+
+def problem_json(problem: Problem) -> tuple[bytes, str]:
+    """A problem document."""
     document: dict[str, Any] = {
-        "type": f"/problems/{type_}",
-        "title": TITLES.get(status) or HTTP_STATUS_CODES.get(status, "Unknown"),
-        "status": status,
-        "detail": detail,
+        "type": f"/problems/{problem.name}",
+        "title": TITLES.get(problem.status) or HTTP_STATUS_CODES.get(problem.status, "Unknown"),
+        "status": problem.status,
+        "detail": problem.detail,
         "request_id": request_id.get(),
-        **(facts or {}),
+        **problem.facts,
     }
-    if errors:
+    if problem.errors:
         document["errors"] = [
             {"pointer": e.pointer, "detail": e.detail} | ({} if e.value is ABSENT else {"value": e.value})
-            for e in errors
+            for e in problem.errors
         ]
-    return Response(msgspec.json.encode(document), status, content_type=MEDIA_TYPE)
+    return msgspec.json.encode(document), MEDIA_TYPE
 
 
-def from_error(error: RetortError) -> Response:
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """How a protocol words errors: on which paths (a pattern that matches from their beginning), and in what form."""
+
+    paths: re.Pattern[str]
+    form: Form
+
+
+def sentence(problem: Problem, most: int = 3) -> str:
+    """A problem as one sentence, for forms that have room for no more: with its first few bad fields."""
+    shown = "; ".join(f"{error.pointer} {error.detail}" for error in problem.errors[:most])
+    more = f" (and {len(problem.errors) - most} more)" if len(problem.errors) > most else ""
+    return f"{problem.detail}: {shown}{more}" if shown else problem.detail
+
+
+def of_error(error: RetortError) -> Problem:
     """The problem of one of our own errors; one that is not a client's affair is told as any unexpected one."""
     if error.code not in STATUS:
-        return from_anything(error)
-    status = STATUS[error.code]
+        return of_anything(error)
+    status, headers = STATUS[error.code], {}
     if isinstance(error, InvalidInstances):
         facts = {"errors_total": error.total, "errors_more": error.more}
-        return problem(status, error.code.value, error.detail, error.errors, facts)
-    response = problem(status, error.code.value, error.detail)
+        return Problem(status, error.code.value, error.detail, error.errors, facts)
     if isinstance(error, ModelUnavailable):
-        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+        headers["Retry-After"] = str(RETRY_AFTER_S)
     if isinstance(error, UnsupportedMediaType):
-        response.headers[error.header.replace("Content-Type", "Accept").replace("Content-", "Accept-")] = ", ".join(
-            error.allowed
-        )
-    return response
+        header = error.header.replace("Content-Type", "Accept").replace("Content-", "Accept-")
+        headers[header] = ", ".join(error.allowed)
+    return Problem(status, error.code.value, error.detail, headers=headers)
 
 
-def from_http(error: HTTPException) -> Response:
+def of_http(error: HTTPException) -> Problem:
     """The problem of an error that Flask raised: no such path, no such method, a body that ended early."""
     status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
-    if status < HTTPStatus.BAD_REQUEST:  # a redirect, which is no problem
-        return Response(status=status, headers=error.get_headers(request.environ))
-    headers = dict(error.get_headers(request.environ))
-    allow = headers.get("Allow", "")
+    sent = dict(error.get_headers(request.environ))
     detail = {
         HTTPStatus.NOT_FOUND: f"there is nothing at {request.path[:200]}; see /docs for what there is",
-        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method[:20]} is not allowed here; allowed: {allow}",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method[:20]} is not allowed here; allowed: {sent.get('Allow', '')}",
     }.get(HTTPStatus(status), error.description or "")
     name = HTTP_STATUS_CODES.get(status, "error").lower().replace(" ", "-")
-    response = problem(status, name, detail)
-    for header in ("Allow", "Location", "Retry-After"):
-        if header in headers:
-            response.headers[header] = headers[header]
-    return response
+    headers: dict[str, str] = {
+        header: sent[header] for header in ("Allow", "Location", "Retry-After") if header in sent
+    }
+    return Problem(status, name, detail, headers=headers)
 
 
-def from_anything(error: Exception) -> Response:
+def of_anything(error: Exception) -> Problem:
     """500 with the request id and nothing from inside; the traceback goes to the log."""
     log.error("unexpected error in %s %s", request.method, request.path, exc_info=error)
     detail = "the server failed on this request; its log has the cause under the request id"
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail)
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail)
 
 
-def register(app: Flask) -> None:
-    """Answers every error of the app in this one form."""
-    app.register_error_handler(RetortError, from_error)
-    app.register_error_handler(HTTPException, from_http)
-    app.register_error_handler(Exception, from_anything)
+def register(app: Flask, forms: Sequence[Errors] = ()) -> None:
+    """Answers every error of the app: in the form of the protocol whose path it is, else as a problem document."""
+
+    def answer(problem: Problem) -> Response:
+        form = next((errors.form for errors in forms if errors.paths.match(request.path)), problem_json)
+        body, media_type = form(problem)
+        return Response(body, problem.status, headers=dict(problem.headers), content_type=media_type)
+
+    def answer_http(error: HTTPException) -> Response:
+        if (error.code or 500) < HTTPStatus.BAD_REQUEST:  # a redirect, which is no problem
+            return Response(status=error.code, headers=error.get_headers(request.environ))
+        return answer(of_http(error))
+
+    app.register_error_handler(RetortError, lambda error: answer(of_error(error)))
+    app.register_error_handler(HTTPException, answer_http)
+    app.register_error_handler(Exception, lambda error: answer(of_anything(error)))

@@ -93,7 +93,7 @@ class Spoken:
 
     def encode(self, answer: Answer) -> bytes:
         self.answer = answer
-        return json.dumps(answer.outputs, allow_nan=False).encode()
+        return json.dumps(answer.values(), allow_nan=False).encode()
 
 
 def predict(servable: Yes, asked: Asked | Exception, signature: Signature = SIGNATURE) -> Answer:
@@ -103,7 +103,7 @@ def predict(servable: Yes, asked: Asked | Exception, signature: Signature = SIGN
     finally:
         assert shelf.held == 0
     assert spoken.answer is not None
-    assert json.loads(body) == spoken.answer.outputs
+    assert json.loads(body) == spoken.answer.values()
     return spoken.answer
 
 
@@ -118,9 +118,8 @@ def refusal(asked: Asked) -> tuple[FieldError, ...]:
 def test_instances_in_predictions_out() -> None:
     servable = Yes()
     answer = predict(servable, Asked([{"x": 1}, [2.5]]))
-    assert answer == Answer(
-        {"prediction": ["yes", "yes"], "probabilities": [[0.25, 0.75], [0.25, 0.75]]}, ("no", "yes"), "flowers", 1
-    )
+    assert answer.values() == {"prediction": ["yes", "yes"], "probabilities": [[0.25, 0.75], [0.25, 0.75]]}
+    assert (answer.classes, answer.model, answer.version) == (("no", "yes"), "flowers", 1)
     assert servable.asked == [(2, ("prediction", "probabilities"))]
 
 
@@ -175,12 +174,12 @@ def test_a_bad_instance_never_reaches_the_model() -> None:
 
 def test_no_instances_are_answered_without_the_model() -> None:
     servable = Yes(error=AssertionError("an empty batch was shown to the model"))
-    assert predict(servable, Asked([])).outputs == {"prediction": [], "probabilities": []}
+    assert predict(servable, Asked([])).values() == {"prediction": [], "probabilities": []}
     assert servable.asked == []
 
 
 def test_what_json_cannot_say_is_null() -> None:
-    assert predict(Yes(), Asked([[1]], outputs=["decision_scores"])).outputs == {"decision_scores": [None]}
+    assert predict(Yes(), Asked([[1]], outputs=["decision_scores"])).values() == {"decision_scores": [None]}
 
 
 @pytest.mark.parametrize(
