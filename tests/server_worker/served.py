@@ -38,6 +38,7 @@ def worker_server(
     worker_class: str = "app.server.RetortWorker",
     limits: dict[str, Any] | None = None,
     inherits: str = "",
+    application: str = APPLICATION,
     **options: Any,
 ) -> Iterator[Server]:
     """A server with these of Gunicorn's settings, stopped at the end if it has not ended itself."""
@@ -57,7 +58,7 @@ def worker_server(
     conf = folder / f"conf-{port}.py"
     conf.write_text("\n".join(lines), "utf-8")
     program = str(Path(sys.executable).parent / "gunicorn")  # what SIGUSR2 runs again
-    command = [program, "--config", str(conf), "--worker-class", worker_class, APPLICATION]
+    command = [program, "--config", str(conf), "--worker-class", worker_class, application]
     if inherits:
         command = [sys.executable, "-c", GIVE_A_SOCKET, str(port), inherits, *command]
     server = Server(command, port, folder / f"said-{port}", PYTHONPATH=ROOT)
