@@ -18,6 +18,7 @@ from app.signature import Signature
 from app.signature.schema import Validator
 from app.storage.repository import Repository
 from app.telemetry import configure_logging
+from app.telemetry.metrics import SharedMetrics
 from app.wire import cors, openapi, problems
 from app.wire.application import Application
 from app.wire.predict import Predictor
@@ -41,11 +42,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     graphs = settings.runtime == "auto"
     compose = None if settings.batching == "off" else batching(settings.max_batch_rows, settings.request_timeout_s)
     registry = Registry(repository, LOADERS, validator_for, settings.default_model, pack_stray, graphs, compose)
-    service, catalogue = PredictService(registry), Catalogue(registry)
+    service, catalogue, metrics = PredictService(registry), Catalogue(registry), SharedMetrics()
 
     app = Application("app", static_folder=None)
     app.config.update(openapi.CONFIG)
-    app.extensions["retort"] = registry
+    app.extensions.update(retort=registry, retort_metrics=metrics)
     api = Api(app)
     for protocol in wire.PROTOCOLS:
         api.register_blueprint(protocol.blueprint(service, catalogue, settings))

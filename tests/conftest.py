@@ -47,7 +47,17 @@ HERE = Path(__file__).parent
 MARKED = {
     "packing/exporters": "graphs",
     **dict.fromkeys(
-        ("packing", "wire", "test_cli.py", "test_factory.py", "test_readme.py", "web", "server_worker"), "service"
+        (
+            "packing",
+            "wire",
+            "test_cli.py",
+            "test_factory.py",
+            "test_gunicorn_conf.py",
+            "test_readme.py",
+            "web",
+            "server_worker",
+        ),
+        "service",
     ),
 }
 """What takes more than a breath, by its place: `make unit` leaves it out, `make test` does not."""
