@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import select
@@ -76,6 +77,10 @@ def on_starting(server: Any) -> None:
     except RetortError as error:
         raise SystemExit(f"retort: {error.detail}") from None
     extensions["retort_metrics"].share(server.cfg.workers)
+    # A worker's garbage collector writes into the head of every object that it looks at, and so makes the pages that
+    # it shares with the master its own. What is there now lives as long as the process: it need not look at it.
+    gc.collect()
+    gc.freeze()
 
 
 def pre_fork(server: Any, worker: Any) -> None:

@@ -9,15 +9,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 STAGE = """
-import os, sys
+import gc, os, sys
 from types import SimpleNamespace
 from app import gunicorn_conf
 from app.telemetry.metrics import SharedMetrics
 
 
+class Model:
+    def __init__(self, name):
+        self.name, self.itself = name, self
+
+
 class Registry:
     def load(self):
-        pass
+        self.kept = Model("kept")
+        Model("dropped")
 
 
 registry, metrics = Registry(), SharedMetrics()
@@ -35,6 +41,21 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def test_what_is_loaded_before_the_fork_is_no_longer_the_collectors_affair() -> None:
+    done = run(
+        "gc.disable()\n"
+        "gunicorn_conf.on_starting(server)\n"
+        "assert registry.kept.name == 'kept'\n"
+        "assert gc.get_freeze_count() > 1000\n"
+        "seen = [each for each in gc.get_objects() if isinstance(each, Model)]\n"
+        "assert not seen, 'the collector would write into it, and unshare its pages'\n"
+        "gc.unfreeze()\n"
+        "names = [each.name for each in gc.get_objects() if isinstance(each, Model)]\n"
+        "assert names == ['kept'], 'what nobody needs is freed before the rest is frozen'\n"
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_importing_the_settings_loads_no_library_that_reads_its_number_of_threads() -> None:
