@@ -11,7 +11,6 @@ import logging
 import mmap
 import struct
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
@@ -52,11 +51,14 @@ class Sheet:
         self._counts = memory.cast("q")
         self._end_bytes = len(memory) - SCRATCH_BYTES
         self._lock = threading.Lock()
-        self._places = {key: place for key, place, _ in self._entries()}
+        self._blocks: dict[str, tuple[int, int]] = {}
+        self._known_bytes = 0
         self._is_full = False
+        self._learn()
 
     def begin(self, pid: int) -> None:
         """Says that this process writes from now on."""
+        self._learn()
         self.cells[REPORTED] = 0.0
         self._counts[PID] = pid
 
@@ -69,22 +71,25 @@ class Sheet:
 
         Where the sheet is full it is a block that nobody reads: what is counted there is lost, and the log says so.
         """
-        found = self._places.get(key)
-        return self._add(key, cells) if found is None else found
+        found = self._blocks.get(key)
+        return self._add(key, cells) if found is None else found[0]
 
     def names(self) -> list[str]:
-        """The names of the blocks that this process knows of."""
-        return list(self._places)
+        """The names of all blocks."""
+        self._learn()
+        return list(self._blocks)
 
     def read(self, number: int) -> Reading:
         """All of it, as it is now."""
-        values = {key: tuple(self.cells[place : place + cells]) for key, place, cells in self._entries()}
+        self._learn()
+        blocks = list(self._blocks.items())
+        values = {key: tuple(self.cells[place : place + cells]) for key, (place, cells) in blocks}
         return Reading(number, self._counts[PID], self.cells[REPORTED], values)
 
     def _add(self, key: str, cells: int) -> int:
         with self._lock:
-            if key in self._places:
-                return self._places[key]
+            if key in self._blocks:
+                return self._blocks[key][0]
             name = key.encode()
             begins = HEADER_BYTES + self._counts[USED]
             values = begins + ENTRY.size + _padded(len(name))
@@ -98,19 +103,22 @@ class Sheet:
             self._memory[begins + ENTRY.size : begins + ENTRY.size + len(name)] = name
             self._memory[values:ends] = bytes(ends - values)
             self._counts[USED] = ends - HEADER_BYTES
-            place = values // CELL_BYTES
-            self._places[key] = place
-            return place
+            self._known_bytes = self._counts[USED]
+            self._blocks[key] = (values // CELL_BYTES, cells)
+            return values // CELL_BYTES
 
-    def _entries(self) -> Iterator[tuple[str, int, int]]:
-        at, end = HEADER_BYTES, HEADER_BYTES + self._counts[USED]
-        while at < end:
-            length, cells = ENTRY.unpack_from(self._memory, at)
-            at += ENTRY.size
-            key = str(self._memory[at : at + length], "utf-8")
-            at += _padded(length)
-            yield key, at // CELL_BYTES, cells
-            at += cells * CELL_BYTES
+    def _learn(self) -> None:
+        """Looks at the entries that were added since the last time, by whomever."""
+        with self._lock:
+            at, end = HEADER_BYTES + self._known_bytes, HEADER_BYTES + self._counts[USED]
+            while at < end:
+                length, cells = ENTRY.unpack_from(self._memory, at)
+                at += ENTRY.size
+                key = str(self._memory[at : at + length], "utf-8")
+                at += _padded(length)
+                self._blocks[key] = (at // CELL_BYTES, cells)
+                at += cells * CELL_BYTES
+            self._known_bytes = end - HEADER_BYTES
 
 
 class Board:
@@ -123,6 +131,7 @@ class Board:
         self._sheet_bytes = sheet_bytes
         flags = mmap.MAP_ANONYMOUS | (mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE)
         self._memory = memoryview(mmap.mmap(-1, sheets * sheet_bytes, flags=flags))
+        self._sheets = [Sheet(self._memory[at : at + sheet_bytes]) for at in range(0, len(self._memory), sheet_bytes)]
         self._free = list(range(sheets))
 
     def take(self) -> int | None:
@@ -138,12 +147,11 @@ class Board:
         """A view on the sheet of this number; without one, on memory that nobody else sees."""
         if number is None:
             return Sheet(memoryview(bytearray(self._sheet_bytes)))
-        begins = number * self._sheet_bytes
-        return Sheet(self._memory[begins : begins + self._sheet_bytes])
+        return self._sheets[number]
 
     def read(self) -> list[Reading]:
         """Every sheet that was ever written, by number."""
-        readings = (self.sheet(at).read(at) for at in range(len(self._memory) // self._sheet_bytes))
+        readings = (sheet.read(number) for number, sheet in enumerate(self._sheets))
         return [reading for reading in readings if reading.pid or reading.values]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -98,6 +99,13 @@ def key(family: str, *labels: str) -> str:
     return SEPARATOR.join((family, *labels))
 
 
+@functools.cache
+def parts(name: str) -> tuple[str, tuple[str, ...]]:
+    """What `key` was made of; there are no more of them than fit on a sheet."""
+    family, *labels = name.split(SEPARATOR)
+    return family, tuple(labels)
+
+
 def merged(readings: Iterable[Reading], now_s: float) -> Samples:
     """What the sheets say together: counts of all that ever lived, gauges of the living. Labels in order."""
     found: Samples = {name: {} for name in FAMILIES}
@@ -105,9 +113,9 @@ def merged(readings: Iterable[Reading], now_s: float) -> Samples:
     for reading in readings:
         alive += bool(reading.pid)
         for name, values in reading.values.items():
-            family, *labels = name.split(SEPARATOR)
+            family, labels = parts(name)
             if reading.pid or FAMILIES[family].kind is not Kind.GAUGE:
-                _merge(found, family, tuple(labels), values, reading.number)
+                _merge(found, family, labels, values, reading.number)
         if reading.pid and reading.reported_s:
             age_s = (max(0.0, now_s - reading.reported_s),)
             _merge(found, "retort_worker_report_age_seconds", (), age_s, reading.number)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from app.telemetry.board import REPORTED, Board
-from app.telemetry.families import DURATION_BOUNDS_S, FAMILIES, SEPARATOR, Kind, Samples, key, merged
+from app.telemetry.families import DURATION_BOUNDS_S, FAMILIES, SEPARATOR, Kind, Samples, key, merged, parts
 from app.telemetry.memory import memory_bytes
 
 OK = "ok"
@@ -94,7 +94,7 @@ class SharedMetrics:
         """This process is the worker of that number: it goes on from its counts; without one, nobody sees it."""
         self._write_on(number)
         for name in self._sheet.names():
-            if FAMILIES[name.partition(SEPARATOR)[0]].kind is Kind.GAUGE:
+            if FAMILIES[parts(name)[0]].kind is Kind.GAUGE:
                 self._cells[self._sheet.place(name)] = 0.0
         self._sheet.begin(os.getpid())
 
