@@ -42,7 +42,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     graphs = settings.runtime == "auto"
     compose = None if settings.batching == "off" else batching(settings.max_batch_rows, settings.request_timeout_s)
     registry = Registry(repository, LOADERS, validator_for, settings.default_model, pack_stray, graphs, compose)
-    service, catalogue, metrics = PredictService(registry), Catalogue(registry), SharedMetrics()
+    metrics = SharedMetrics()
+    service, catalogue = PredictService(registry, metrics), Catalogue(registry)
 
     app = Application("app", static_folder=None)
     app.config.update(openapi.CONFIG)
