@@ -72,11 +72,23 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
     @click.option("--sample", type=click.Path(path_type=Path), help="Rows it was trained on: .csv, .parquet or .json.")
     @click.option("--target", help="The sample's column that is predicted, not an input.")
     @click.option("--default", is_flag=True, help="Put the model behind /predict.")
-    def add(artifact: Path, name: str, sample: Path | None, target: str | None, default: bool) -> None:
+    @click.option("--before", multiple=True, metavar="STEP", help="A step before the run; may be given again.")
+    @click.option("--after", multiple=True, metavar="STEP", help="A step after the run; may be given again.")
+    def add(
+        artifact: Path,
+        name: str,
+        sample: Path | None,
+        target: str | None,
+        default: bool,
+        before: tuple[str, ...],
+        after: tuple[str, ...],
+    ) -> None:
         from app.packing import spawn  # not needed by the other commands
 
         rows = str(sample) if sample else None
-        request = spawn.PackRequest(str(artifact), name, str(repository.root), rows, target, settings.graph_limit_bytes)
+        limit_bytes = settings.graph_limit_bytes
+        root = str(repository.root)
+        request = spawn.PackRequest(str(artifact), name, root, rows, target, limit_bytes, before, after)
         result = spawn.run(request, settings.packing_timeout_s)
         if default:
             repository.set_default(name)

@@ -23,6 +23,7 @@ class Code(enum.Enum):
     VERSION_NOT_FOUND = "version-not-found"
     MODEL_UNAVAILABLE = "model-unavailable"
     MODEL_FAILED = "model-failed"
+    STEP_FAILED = "step-failed"
     DEADLINE_EXCEEDED = "deadline-exceeded"
     INVALID_SETTINGS = "invalid-settings"
     INVALID_REPOSITORY = "invalid-repository"
@@ -197,6 +198,31 @@ class DeadlineExceeded(RetortError):
             f"the request waited {limit_s:g} seconds for the model, the longest it may; send it again later"
         )
         self.limit_s = limit_s
+
+
+class StepFailed(RetortError):
+    """A step raised, or gave what does not fit. `cause` goes to the log, never to the client."""
+
+    code = Code.STEP_FAILED
+
+    def __init__(self, step: str, model: str, version: int, cause: str) -> None:
+        super().__init__(f"step {step!r} of model {model!r} version {version} could not answer this request")
+        self.step = step
+        self.model = model
+        self.version = version
+        self.cause = cause
+
+
+class StepTimedOut(DeadlineExceeded):
+    """A step, or whom it asked, took longer than the request may take."""
+
+    def __init__(self, step: str, model: str, version: int) -> None:
+        RetortError.__init__(
+            self, f"step {step!r} of model {model!r} version {version} was not done in time; send the request again"
+        )
+        self.step = step
+        self.model = model
+        self.version = version
 
 
 class InvalidSettings(RetortError):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 
+import svcs.flask
 from flask import Flask
 from flask_smorest import Api
 
 from app import cli, web, wire
+from app.core import steps
 from app.core.catalogue import Catalogue
+from app.core.models import Models
+from app.core.pipeline import pipelines
 from app.core.service import PredictService
+from app.core.services import Services
 from app.runtime.batching import batching
 from app.runtime.loaders import LOADERS
 from app.runtime.registry import Registry
@@ -41,13 +46,18 @@ def create_app(settings: Settings | None = None) -> Flask:
     pack_stray = cli.stray_packer(repository, settings) if settings.development else None
     graphs = settings.runtime == "auto"
     compose = None if settings.batching == "off" else batching(settings.max_batch_rows, settings.request_timeout_s)
-    registry = Registry(repository, LOADERS, validator_for, settings.default_model, pack_stray, graphs, compose)
+    services = Services(steps.load(settings.steps), settings)
+    planned = pipelines(services, validator_for, settings.request_timeout_s)
+    stray, default = pack_stray, settings.default_model
+    registry = Registry(repository, LOADERS, validator_for, default, stray, graphs, compose, planned)
     metrics = SharedMetrics()
-    service, catalogue = PredictService(registry, metrics), Catalogue(registry)
+    service, catalogue = PredictService(registry, metrics), Catalogue(registry, services.unwell)
+    services.complete({Registry: registry, Models: Models(service)})
 
     app = Application("app", static_folder=None)
     app.config.update(openapi.CONFIG)
-    app.extensions.update(retort=registry, retort_metrics=metrics)
+    app.extensions.update(retort=registry, retort_metrics=metrics, retort_services=services)
+    svcs.flask.init_app(app, registry=services.registry)
     api = Api(app)
     for protocol in wire.PROTOCOLS:
         api.register_blueprint(protocol.blueprint(service, catalogue, settings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -41,6 +42,7 @@ RetortWorker.limits = Limits(
     drain_delay_s=_settings.drain_delay_s,
     queue_requests=_settings.queue_requests,
     queue_max_wait_s=_settings.queue_max_wait_ms / 1000,
+    waiting_threads=_settings.waiting_threads,
 )
 # With gthread every open connection beyond its threads is a hidden queue; ours holds idle ones for next to nothing.
 worker_connections = 10_000 if worker_class != "gthread" else 1000
@@ -123,6 +125,8 @@ def worker_exit(server: Any, worker: Any) -> None:
         child_exit(server, worker)
         return
     leaving = sys.exc_info()[1]
+    with contextlib.suppress(Exception):  # a worker that could not boot has no application
+        worker.wsgi.extensions["retort_services"].close()
     status = leaving.code if isinstance(leaving, SystemExit) and isinstance(leaving.code, int) else 0
     logging.shutdown()
     os._exit(status & 0xFF)

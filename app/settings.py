@@ -119,6 +119,19 @@ class Settings:
         unit="milliseconds",
     )
     threads: int = _setting("RETORT_THREADS", 8, "request threads in each worker", _count(1, 1024), unit="threads")
+    steps: str = _setting(
+        "RETORT_STEPS", "", "module with the steps of models, importable from the working directory", str.strip
+    )
+    waiting_threads: int = _setting(
+        "RETORT_WAITING_THREADS",
+        512,
+        "most requests of a worker at once whose steps wait for others; each is a thread while it lasts",
+        _count(1, 10_000),
+        unit="threads",
+    )
+    database_url: str = _setting(
+        "DATABASE_URL", "", "database of the steps, as SQLAlchemy writes it", str.strip, secret=True
+    )
     body_limit_bytes: int = _setting(
         "RETORT_BODY_LIMIT_BYTES", 32 * 2**20, "longest request body that is read", _count(1, 2**40), unit="bytes"
     )

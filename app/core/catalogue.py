@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from app.runtime.policy import State
@@ -13,8 +14,9 @@ from app.storage.manifest import Manifest
 class Catalogue:
     """Answers questions about the registry's versions. Stateless, safe to call from many threads."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, unwell: Callable[[], Sequence[str]] = tuple) -> None:
         self._registry = registry
+        self._unwell = unwell
 
     def models(self) -> dict[str, Any]:
         """Every model with its versions, their states, and the reasons of those that failed."""
@@ -45,10 +47,10 @@ class Catalogue:
         return {**described, **known, "runtime": entry.runtime}
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
-        """Whether every version is AVAILABLE, and the body that says so, with the reason of each that is not."""
+        """Whether every version is AVAILABLE and every service well, and the body that says so, with each reason."""
         entries = [entry for versions in self._registry.entries().values() for entry in versions]
         failed = [entry for entry in entries if entry.state is not State.AVAILABLE]
-        reasons = [
+        reasons: list[dict[str, Any]] = [
             {
                 "model": e.model,
                 "version": e.version,
@@ -57,7 +59,8 @@ class Catalogue:
             }
             for e in failed
         ]
-        return not failed, {"status": "unready" if failed else "ready", "models": len(entries), "reasons": reasons}
+        reasons += [{"service": name, "reason": "its check failed; the log has the cause"} for name in self._unwell()]
+        return not reasons, {"status": "unready" if reasons else "ready", "models": len(entries), "reasons": reasons}
 
     def _version(self, entry: Entry) -> dict[str, Any]:
         aliases = self._registry.aliases(entry.model)
@@ -74,7 +77,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     """The facts of a manifest that are for clients."""
     signature = manifest.signature
     inputs = [_input(spec) for spec in signature.inputs]
-    described = {
+    described: dict[str, Any] = {
         "task": manifest.task,
         "estimator": manifest.estimator,
         "created": manifest.created,
@@ -89,6 +92,8 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         "runtime": manifest.runtime,
         "proof": manifest.proof,
     }
+    if manifest.before or manifest.after:
+        described["steps"] = {"before": list(manifest.before), "after": list(manifest.after)}
     return {key: value for key, value in described.items() if key != "classes" or value is not None}
 
 

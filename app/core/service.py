@@ -12,9 +12,11 @@ import numpy as np
 
 from app.errors import DeadlineExceeded, FieldError, InvalidInstances, ModelFailed, RetortError
 from app.runtime.batching import BatchingServable
+from app.runtime.pipeline import Pipeline
 from app.runtime.registry import Lease, Registry
 from app.signature import Signature
 from app.signature.batch import Batch, Decoded, Outputs, json_values
+from app.signature.pointers import escaped
 from app.telemetry import Timings
 from app.telemetry.metrics import OK, Metrics, NullMetrics
 
@@ -94,9 +96,12 @@ class PredictService:
             return self._answer(lease, exchange, timings)
 
     def _answer(self, lease: Lease, exchange: Exchange, timings: Timings) -> bytes:
-        batch, outputs = _accepted(lease, exchange, timings)
-        results = _run(lease, batch, outputs)
-        timings.ended("run")
+        asked, batch, outputs = _accepted(lease, exchange, timings)
+        if lease.pipeline is None or batch.rows == 0:
+            results = _run(lease, batch, outputs)
+            timings.ended("run")
+        else:
+            results = _run_with_steps(lease.pipeline, lease, asked, batch, outputs, timings)
         content = exchange.encode(_finish(lease, results))
         timings.ended("encode")
         self._metrics.predicted(lease.manifest.model, lease.manifest.version, OK, batch.rows, timings.total_s)
@@ -106,12 +111,12 @@ class PredictService:
         """The bodies of the answers to requests that may share runs; None for those that `predict` has to answer."""
         answers: list[bytes | None] = [None] * len(requests)
         with self._registry.lease(model) as lease:
-            if not isinstance(lease.servable, BatchingServable):
+            if lease.pipeline is not None or not isinstance(lease.servable, BatchingServable):
                 return answers
             accepted: dict[int, tuple[Batch, tuple[str, ...]]] = {}
             for at, (exchange, timings) in enumerate(requests):
                 with contextlib.suppress(RetortError):
-                    batch, outputs = _accepted(lease, exchange, timings)
+                    _, batch, outputs = _accepted(lease, exchange, timings)
                     if batch.rows:
                         accepted[at] = batch, outputs
             for at, results in zip(accepted, lease.servable.run_each(list(accepted.values())), strict=True):
@@ -126,14 +131,47 @@ class PredictService:
         return answers
 
 
-def _accepted(lease: Lease, exchange: Exchange, timings: Timings) -> tuple[Batch, tuple[str, ...]]:
+def _accepted(lease: Lease, exchange: Exchange, timings: Timings) -> tuple[Asked, Batch, tuple[str, ...]]:
     """What a request asks for, as a batch and the names of the outputs; raises what is wrong with it."""
-    asked = exchange.parse(lease.manifest.signature, lease.validator.decode)
+    # Steps take the instances, which the fast path does not keep.
+    decode = lease.validator.decode if lease.pipeline is None else _undecoded
+    asked = exchange.parse(lease.manifest.signature, decode)
     timings.ended("parse")
     outputs = _output_names(asked, lease.manifest.signature)
     batch = asked.batch or lease.validator.validate(asked.instances, asked.pointer, asked.single)
     timings.ended("validate")
-    return batch, outputs
+    return asked, batch, outputs
+
+
+def _undecoded(body: bytes) -> Decoded | None:
+    return None
+
+
+def _run_with_steps(
+    pipeline: Pipeline, lease: Lease, asked: Asked, batch: Batch, outputs: tuple[str, ...], timings: Timings
+) -> Outputs:
+    """As `_run`, with the steps of the model before and after."""
+
+    def refusal(wrong: Sequence[tuple[int, str, str]]) -> InvalidInstances:
+        names = lease.manifest.signature.names
+        return InvalidInstances([_refused(asked, names, *each) for each in wrong[:100]], len(wrong))
+
+    with pipeline.visit(batch, asked.instances, refusal) as visit:
+        prepared = visit.prepare()
+        timings.ended("prepare")
+        results = _run(lease, prepared, visit.run_for(outputs))
+        timings.ended("run")
+        finished = visit.finish(results, outputs)
+        timings.ended("finish")
+    return finished
+
+
+def _refused(asked: Asked, names: Sequence[str], position: int, name: str, detail: str) -> FieldError:
+    """Where in the document the value stands that a step refuses."""
+    place = asked.pointer if asked.single else f"{asked.pointer}/{position}"
+    instance = asked.instances[position] if 0 <= position < len(asked.instances) else None
+    is_row = isinstance(instance, list) and name in names
+    return FieldError(f"{place}/{names.index(name) if is_row else escaped(name)}", detail)
 
 
 def _output_names(asked: Asked, signature: Signature) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from app.storage.repository import Repository
 
 @dataclass(frozen=True, slots=True)
 class PackRequest:
-    """Pack this artifact as a new version of the model `name`; keep no graph larger than the limit."""
+    """Pack this artifact as a new version of the model `name`, with these steps; keep no graph beyond the limit."""
 
     artifact: str
     name: str
@@ -30,6 +30,8 @@ class PackRequest:
     sample: str | None = None
     target: str | None = None
     graph_limit_bytes: int = 2**30
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,8 @@ def pack(request: PackRequest) -> Result:
             graph=GRAPH if (folder / GRAPH).exists() else None,
             proof=proof,
             artifact_cost_us=artifact_cost_us(ArtifactServable(estimator, signature), signature, records),
+            before=request.before,
+            after=request.after,
         )
         published = repository.publish(folder, manifest)
     return Result(version=published.version, remarks=tuple(_remarks(published)))

@@ -14,6 +14,7 @@ from app.errors import ModelNotFound, ModelUnavailable, RetortError, VersionNotF
 from app.runtime import policy
 from app.runtime.batching import BatchingServable
 from app.runtime.loaders import Loader
+from app.runtime.pipeline import Pipeline, PipelineFor, without_steps
 from app.runtime.policy import MOVES, State
 from app.runtime.proving import Validates, prove
 from app.runtime.servable import Compose, Servable
@@ -44,12 +45,13 @@ class Entry:
     validator: Validates | None = None
     runtime: str = "artifact"
     packed: bool = True
+    pipeline: Pipeline | None = None
 
     @property
     def quick(self) -> bool:
         """Whether one row takes the graph less than `QUICK_US`, as measured at packing."""
         taken_us = self.manifest.proof.get("graph_us") if self.manifest else None
-        return self.runtime == "graph" and isinstance(taken_us, float) and taken_us < QUICK_US
+        return self.runtime == "graph" and self.pipeline is None and isinstance(taken_us, float) and taken_us < QUICK_US
 
     def moved(self, state: State, reason: str | None = None) -> Entry:
         """The entry in its next state; what cannot serve keeps nothing in memory."""
@@ -57,19 +59,22 @@ class Entry:
             raise AssertionError(f"{self.model} {self.version}: {self.state} to {state} is not a legal move")
         if state is State.FAILED:
             log.error("model %s version %d failed: %s", self.model, self.version, reason)
-            return replace(self, state=state, reason=reason, servable=None, validator=None)
+            return replace(self, state=state, reason=reason, servable=None, validator=None, pipeline=None)
         return replace(self, state=state)
 
 
 class Lease:
     """Keeps a servable alive during one request: while it is held, the entry's memory is not freed."""
 
-    __slots__ = ("manifest", "servable", "validator")
+    __slots__ = ("manifest", "pipeline", "servable", "validator")
 
-    def __init__(self, manifest: Manifest, servable: Servable, validator: Validates) -> None:
+    def __init__(
+        self, manifest: Manifest, servable: Servable, validator: Validates, pipeline: Pipeline | None = None
+    ) -> None:
         self.manifest = manifest
         self.servable = servable
         self.validator = validator
+        self.pipeline = pipeline
 
     def __enter__(self) -> Lease:
         return self
@@ -97,6 +102,7 @@ class Registry:
         pack_stray: PackStray | None = None,
         graphs: bool = True,
         compose: Compose | None = None,
+        pipeline_for: PipelineFor = without_steps,
     ) -> None:
         self._repository = repository
         self._loaders = loaders
@@ -105,10 +111,13 @@ class Registry:
         self._pack_stray = pack_stray
         self._graphs = graphs
         self._compose = compose
+        self._pipeline_for = pipeline_for
         self._lock = threading.RLock()
         self._entries: dict[str, dict[int, Entry]] = {}
         self._current: dict[str | None, Lease] = {}
         self._quick: set[str | None] = set()
+        self.with_steps: set[str | None] = set()
+        """The models whose current version has steps."""
         self._pointers = Pointers()
         self._loaded = False
         self._proven_in_pid: int | None = None
@@ -142,8 +151,9 @@ class Registry:
             default = self._default()
             if default in self._current:
                 self._current[None] = self._current[default]
-                if default in self._quick:
-                    self._quick.add(None)
+                for named in (self._quick, self.with_steps):
+                    if default in named:
+                        named.add(None)
             self._proven_in_pid = os.getpid()
 
     def tried(self, model: str, version: int) -> Entry:
@@ -169,7 +179,7 @@ class Registry:
     def shares_runs(self, model: str | None) -> bool:
         """Whether the current version gains by answering several requests at once."""
         lease = self._current.get(model)
-        return lease is not None and isinstance(lease.servable, BatchingServable)
+        return lease is not None and lease.pipeline is None and isinstance(lease.servable, BatchingServable)
 
     def entry(self, model: str | None, version: str | None = None) -> Entry:
         """The entry of the named version, in whatever state; without a version the model's current or else newest.
@@ -239,11 +249,14 @@ class Registry:
                 return entry.moved(State.FAILED, f"no loader for the format {format_!r}")
             with open_verified(folder, file, manifest.files[file]) as stream:
                 servable = self._loaders[format_](stream, manifest.signature)
-            validator = self._validator_for(manifest.signature)
+            pipeline = self._pipeline_for(manifest)
+            seen = manifest if pipeline is None else pipeline.public
+            validator = self._validator_for(seen.signature)
             runtime = "artifact" if graph is None else "graph"
             if self._compose is not None:
                 servable = self._compose(servable, runtime, manifest)
-            entry = replace(entry, servable=servable, runtime=runtime, validator=validator)
+            entry = replace(entry, manifest=seen, servable=servable, runtime=runtime, validator=validator)
+            entry = replace(entry, pipeline=pipeline)
             return entry.moved(State.LOADED)
         except RetortError as error:
             return entry.moved(State.FAILED, error.detail)
@@ -252,12 +265,13 @@ class Registry:
     def _lease_of(entry: Entry) -> Lease:
         if entry.manifest is None or entry.servable is None or entry.validator is None:
             raise ModelUnavailable(entry.model, entry.version, entry.reason or f"its state is {entry.state.value}")
-        return Lease(entry.manifest, entry.servable, entry.validator)
+        return Lease(entry.manifest, entry.servable, entry.validator, entry.pipeline)
 
     def _proven(self, entry: Entry) -> Entry:
         lease = self._lease_of(entry)
+        model = lease.pipeline or lease  # the examples are those of the model itself: no step is run
         try:
-            prove(lease.servable, lease.validator, lease.manifest)
+            prove(lease.servable, model.validator, model.manifest)
         except RetortError as error:
             return entry.moved(State.FAILED, error.detail)
         return entry.moved(State.AVAILABLE)
@@ -268,3 +282,5 @@ class Registry:
             self._current[model] = self._lease_of(versions[current])
             if versions[current].quick:
                 self._quick.add(model)
+            if versions[current].pipeline is not None:
+                self.with_steps.add(model)

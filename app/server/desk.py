@@ -42,20 +42,24 @@ class Desk:
         self.unhealthy = False
         self.ready: deque[Connection] = deque()
         """Connections with more to do than fits into one turn of the loop."""
-        self.pool = Pool(app, worker.cfg.threads, limits.answer_buffer_bytes)
+        self.pool = Pool(app, worker.cfg.threads, limits.answer_buffer_bytes, limits.waiting_idle_s)
         self.gate: Gate[Job] = Gate(worker.cfg.threads, limits.queue_requests, limits.queue_max_wait_s)
+        self.waiting_gate: Gate[Job] = Gate(limits.waiting_threads, limits.queue_requests, limits.queue_max_wait_s)
+        """Of requests that wait for others: they take no place from those that compute."""
+        self._gates = (self.gate, self.waiting_gate)
         self.closed: Callable[[Connection], None] = lambda connection: None
         self._app = app
         self._quick: Callable[[dict[str, Any]], bool] | None = getattr(app, "quick", None)
         self._lane: Callable[[dict[str, Any]], Hashable] | None = getattr(app, "lane", None)
+        self._waits: Callable[[dict[str, Any]], bool] | None = getattr(app, "waits", None)
         self._worker = worker
         self._journal = Journal(worker)
         self._began: dict[Job, float] = {}
         """The jobs that threads run, and when each began."""
         self._look_s = math.inf
         stats.running = lambda: len(self._began)
-        stats.queued = lambda: self.gate.waiting
-        stats.queue_age = self.gate.age_s
+        stats.queued = lambda: sum(gate.waiting for gate in self._gates)
+        stats.queue_age = lambda now_s: max(gate.age_s(now_s) for gate in self._gates)
 
     # --- a request comes
 
@@ -132,14 +136,18 @@ class Desk:
     def _admit(self, connection: Connection, head: Head, now_s: float) -> None:
         job = self._job(connection, head, now_s, Answer(head.environ["REQUEST_METHOD"] == "HEAD"))
         try:
-            job.lane = self._lane(head.environ) if self._lane is not None else None
+            job.waits = self._waits is not None and self._waits(head.environ)
+            job.lane = self._lane(head.environ) if self._lane is not None and not job.waits else None
         except Exception:
-            log.exception("the application's lane() failed")
+            log.exception("the application's lane() or waits() failed")
         self._enter(job, now_s)
+
+    def _gate_of(self, job: Job) -> Gate[Job]:
+        return self.waiting_gate if job.waits else self.gate
 
     def _enter(self, job: Job, now_s: float) -> None:
         connection = job.connection
-        runs = self.gate.enter(job)
+        runs = self._gate_of(job).enter(job)
         if runs is None:
             close_request(job.environ, job.app_iter)
             self._busy(connection, job.head, "queue_full", now_s)
@@ -165,7 +173,7 @@ class Desk:
         for job, part, last in self.pool.take():
             if last:
                 began_s = self._began.pop(job)
-                if job.ends_group and (following := self.gate.leave(job.lane)):
+                if job.ends_group and (following := self._gate_of(job).leave(job.lane)):
                     self._start(following, now_s)
                 if self._journal.wanted:
                     self._journal.ended(job.head, job.answer, began_s)
@@ -218,7 +226,7 @@ class Desk:
         job.wanted = False
         job.room.set()
         if job not in self._began and not job.dropped:
-            self.gate.drop(job)
+            self._gate_of(job).drop(job)
             self.stats.dropped += 1
             close_request(job.environ, job.app_iter)
 
@@ -231,20 +239,13 @@ class Desk:
 
     def next_look_s(self) -> float:
         """When `expire` should be called again."""
-        return min(self._look_s, self.gate.next_expiry_s())
+        return min(self._look_s, self.gate.next_expiry_s(), self.waiting_gate.next_expiry_s())
 
     def expire(self, now_s: float) -> None:
         """Refuses what waited too long, answers 504 for what runs too long, and finds threads that are stuck."""
-        if self.gate.next_expiry_s() <= now_s:
-            overdue, late = self.gate.expired(now_s)
-            for job in overdue:
-                close_request(job.environ, job.app_iter)
-                job.connection.job = None
-                self._busy(job.connection, job.head, "queue_wait", now_s)
-                job.connection.resume(now_s)
-            for job in late:
-                close_request(job.environ, job.app_iter)
-                self._too_late(job, now_s)
+        for gate in self._gates:
+            if gate.next_expiry_s() <= now_s:
+                self._expire_queue(gate, now_s)
         if self._look_s > now_s:
             return
         grace_s = self.limits.stuck_grace_s
@@ -263,6 +264,17 @@ class Desk:
             default=math.inf,
         )
 
+    def _expire_queue(self, gate: Gate[Job], now_s: float) -> None:
+        overdue, late = gate.expired(now_s)
+        for job in overdue:
+            close_request(job.environ, job.app_iter)
+            job.connection.job = None
+            self._busy(job.connection, job.head, "queue_wait", now_s)
+            job.connection.resume(now_s)
+        for job in late:
+            close_request(job.environ, job.app_iter)
+            self._too_late(job, now_s)
+
     def _too_late(self, job: Job, now_s: float) -> None:
         connection = job.connection
         job.wanted = False
@@ -279,7 +291,7 @@ class Desk:
 
     def give_up(self, now_s: float) -> None:
         """At the end of a worker's time: whoever still waits is told so."""
-        for job in [*self._began, *self.gate.everyone()]:
+        for job in [*self._began, *self.gate.everyone(), *self.waiting_gate.everyone()]:
             if job.wanted and job.connection.state is WAITING:
                 job.wanted = False
                 job.room.set()

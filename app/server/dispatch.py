@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.server.answers import LAST_CHUNK, Answer, chunk
 from app.server.parsing import Head
+from app.server.spare import SpareThreads
 
 if TYPE_CHECKING:
     from app.server.connection import Connection
@@ -58,6 +59,7 @@ class Job:
         "started_s",
         "stuck",
         "thread_id",
+        "waits",
         "wanted",
     )
 
@@ -69,6 +71,7 @@ class Job:
         self.queued_s = queued_s
         self.deadline_s = deadline_s
         self.lane: Hashable = None
+        self.waits = False  # for others than this process, in a thread of its own
         self.ends_group = True  # with its answer its thread is free
         self.dropped = False  # it will never run
         self.wanted = True  # False: nobody reads what it makes
@@ -140,7 +143,7 @@ class Pool:
     `submit`, `take`, `rest` and `close` are the loop's.
     """
 
-    def __init__(self, app: WSGIApplication, threads: int, buffer_bytes: int) -> None:
+    def __init__(self, app: WSGIApplication, threads: int, buffer_bytes: int, waiting_idle_s: float) -> None:
         self._app = app
         self._together: Together | None = getattr(app, "together", None)
         self._buffer_bytes = buffer_bytes
@@ -148,6 +151,7 @@ class Pool:
         self._made: deque[tuple[Job, bytes | None, bool]] = deque()
         self._awake = False
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._spare: SpareThreads[list[Job]] = SpareThreads(self._run_group, waiting_idle_s)
         self._threads = [
             threading.Thread(target=self._work, name=f"retort-request-{number}", daemon=True)
             for number in range(1, threads + 1)
@@ -156,7 +160,13 @@ class Pool:
             thread.start()
 
     def submit(self, group: list[Job]) -> None:
-        """Hands a group of jobs to a thread that is free."""
+        """Hands a group of jobs to a thread that is free; one that waits for others, to a thread for such."""
+        if group[0].waits:
+            try:
+                self._spare.submit(group)
+                return
+            except RuntimeError as error:
+                log.warning("a request that waits for others is run beside those that compute: %s", error)
         self._inbox.put(group)
 
     def take(self) -> Iterator[tuple[Job, bytes | None, bool]]:
@@ -171,12 +181,14 @@ class Pool:
         """Lets the threads that are free end."""
         for _ in self._threads:
             self._inbox.put(None)
+        self._spare.rest()
 
     def close(self, timeout_s: float) -> None:
         """Waits a moment for the threads and frees the eventfd."""
         deadline_s = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - time.monotonic()))
+        self._spare.close(deadline_s, time.monotonic)
         self._awake = True  # from now on nobody writes to it
         os.close(self.wake_fd)
 
@@ -189,18 +201,21 @@ class Pool:
 
     def _work(self) -> None:
         while (group := self._inbox.get()) is not None:
-            started_s = time.monotonic()
-            for job in group:
-                job.started_s = started_s
-                job.thread_id = threading.get_ident()
-            shared = self._shared(group) if len(group) > 1 else [None]
-            for job, answered in zip(group, shared, strict=True):
-                try:
-                    self._tell(job, self._run(job) if answered is None else _settled(job, *answered), last=True)
-                except BaseException:
-                    log.exception("error in %s %r", job.environ["REQUEST_METHOD"], job.environ["RAW_URI"])
-                    self._tell(job, None, last=True)
-            del group, job, shared, answered  # else this thread keeps the requests alive while it waits for the next
+            self._run_group(group)
+            del group  # else this thread keeps the requests alive while it waits for the next
+
+    def _run_group(self, group: list[Job]) -> None:
+        started_s = time.monotonic()
+        for job in group:
+            job.started_s = started_s
+            job.thread_id = threading.get_ident()
+        shared = self._shared(group) if len(group) > 1 else [None]
+        for job, answered in zip(group, shared, strict=True):
+            try:
+                self._tell(job, self._run(job) if answered is None else _settled(job, *answered), last=True)
+            except BaseException:
+                log.exception("error in %s %r", job.environ["REQUEST_METHOD"], job.environ["RAW_URI"])
+                self._tell(job, None, last=True)
 
     def _shared(self, group: list[Job]) -> list[tuple[bytes, list[tuple[str, str]]] | None]:
         """The answers of a group that are found at once; None for those that have to be answered alone."""

@@ -33,6 +33,10 @@ class Limits:
 
     queue_requests: int = 256
     queue_max_wait_s: float = 0.3
+    waiting_threads: int = 512
+    """Most requests at once that the application says wait for others: they take none of the other threads."""
+    waiting_idle_s: float = 10.0
+    """After so long without a request such a thread ends."""
     request_timeout_s: float = 30.0
     stuck_grace_s: float = 10.0
     """After its deadline, how long a thread may go on before the worker is replaced."""

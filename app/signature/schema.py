@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import marshmallow as ma
 
@@ -18,9 +17,9 @@ from app.signature import Input, Signature
 from app.signature.batch import Batch, Column, Decoded
 from app.signature.decoder import decoder_of
 from app.signature.kinds import KINDS, is_missing, rule_of
+from app.signature.pointers import escaped, shown
 
 MAX_REPORTED_ERRORS = 100
-MAX_SHOWN_CHARS = 100
 MAX_SHOWN_NAMES = 20
 
 
@@ -214,24 +213,3 @@ def _some(names: Sequence[str]) -> str:
     """The names in a sentence, not more than fit in one."""
     more = len(names) - MAX_SHOWN_NAMES
     return ", ".join(names[:MAX_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
-
-
-def escaped(name: str) -> str:
-    """A name as a step of a JSON pointer in a URI fragment (RFC 6901 sections 3 and 6), cut if it is endless."""
-    name = name if len(name) <= MAX_SHOWN_CHARS else name[:MAX_SHOWN_CHARS] + "…"
-    return quote(name.replace("~", "~0").replace("/", "~1"), safe="~!$&'()*+,;=:@", errors="replace")
-
-
-def shown(value: object) -> object:
-    """A value as it may stand in an error: short, and valid JSON whatever it was."""
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    if isinstance(value, dict):
-        return f"an object of {len(value)}"
-    if isinstance(value, str) and len(value) > MAX_SHOWN_CHARS:
-        return value[:MAX_SHOWN_CHARS] + "…"
-    if type(value) is float and value - value != 0.0:
-        return str(value)
-    if type(value) is int and not -(2**63) <= value < 2**64:
-        return "an integer of more than 64 bits"
-    return value

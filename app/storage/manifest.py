@@ -36,7 +36,7 @@ class Manifest:
 
     `graph` is the file of the graph, where it was proven equal; `proof` says what was measured then, or in one sentence
     why there is none. `artifact_cost_us` is what a run of the artifact took at packing, in
-    microseconds, by its number of rows.
+    microseconds, by its number of rows. `before` and `after` are the names of the steps around a run.
     """
 
     model: str
@@ -54,6 +54,8 @@ class Manifest:
     graph: str | None = None
     proof: dict[str, object] = field(default_factory=dict)
     artifact_cost_us: dict[str, float] = field(default_factory=dict)
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     manifest_version: int = field(default=FORMAT_VERSION)
 
     @property

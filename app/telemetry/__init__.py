@@ -41,11 +41,13 @@ class Timings:
     def ended(self, phase: str) -> None:
         """Counts the time since the end of the last phase, or since the start, to this one."""
         now_s = time.perf_counter()
-        self._seconds[phase] += now_s - self._last_s
+        self._seconds[phase] = self._seconds.get(phase, 0.0) + now_s - self._last_s
         self._last_s = now_s
 
     def header(self) -> str:
         """The value of `Server-Timing` (W3C Server Timing), durations in milliseconds."""
+        if len(self._seconds) > len(PHASES):  # steps have phases of their own
+            return ", ".join(f"{phase};dur={seconds * 1e3:.3f}" for phase, seconds in self._seconds.items())
         return SERVER_TIMING % tuple(seconds * 1e3 for seconds in self._seconds.values())
 
 

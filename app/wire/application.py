@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from flask import Flask, Response
 from flask.sessions import NullSession, SessionInterface
 
+from app.core.caller import Caller, caller
 from app.telemetry import NO_REQUEST, request_id, request_id_from
 
 Environ = dict[str, Any]
@@ -23,6 +25,9 @@ class Straight(Protocol):
 
     def quick(self, environ: Environ) -> bool:
         """Whether the request takes microseconds and waits for nothing."""
+
+    def waits(self, environ: Environ) -> bool:
+        """Whether the request may wait for others than this process."""
 
     def lane(self, environ: Environ) -> str | None:
         """The lane of a request that may be answered together with others of it."""
@@ -75,6 +80,8 @@ class Application(Flask):
             def begin(status: str, headers: Headers, *exc_info: Any) -> Any:
                 return start_response(status, [*headers, ("X-Request-ID", request)], *exc_info)
 
+            deadline_s = environ.get("retort.deadline_s", math.inf)
+            caller.set(Caller(environ.get("REMOTE_ADDR") or "", request, deadline_s))
             return super().wsgi_app(environ, begin)
         finally:
             request_id.set(NO_REQUEST)
@@ -82,6 +89,10 @@ class Application(Flask):
     def quick(self, environ: Environ) -> bool:
         """Whether a server may answer the request on its loop; runs nothing."""
         return self.straight is not None and self.straight.quick(environ)
+
+    def waits(self, environ: Environ) -> bool:
+        """Whether the request may wait for others than this process, and is best given a thread of its own."""
+        return self.straight is not None and self.straight.waits(environ)
 
     def lane(self, environ: Environ) -> str | None:
         """Requests of one lane are best answered `together`, where several wait; most are of none."""

@@ -18,7 +18,7 @@ from app.core.service import Answer, Asked, Decode, PredictService
 from app.errors import FieldError, InvalidInstances
 from app.settings import Settings
 from app.signature import Signature
-from app.signature.schema import escaped, shown
+from app.signature.pointers import escaped, shown
 from app.telemetry import Timings
 from app.wire import body, codecs
 from app.wire.application import Environ, Headers, WholeResponse

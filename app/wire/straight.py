@@ -8,6 +8,7 @@ the same answers. A server may answer on its loop, without a thread, what is `qu
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -17,6 +18,8 @@ from app.wire.application import Environ, Headers
 MAX_BODY_BYTES = 8192
 PROBES = ("/livez", "/metrics")
 """Asked by platforms, above all when every thread is taken."""
+SEPARATORS = re.compile("[/:]")
+"""What stands around a model's name in the paths of all protocols."""
 ABSENT = ""
 DEFAULT_LANE = "/"
 """No model has these names."""
@@ -44,7 +47,7 @@ class StraightWay:
     def __call__(self, environ: Environ) -> Answered | None:
         """The answer's body and headers; None where Flask has to look."""
         model = _asked(environ)
-        if model == ABSENT:
+        if model == ABSENT or model in self._registry.with_steps:
             return None
         body = environ["wsgi.input"]
         if type(body) is not io.BytesIO:  # another server's, which can be read once only
@@ -72,6 +75,16 @@ class StraightWay:
             return bool(environ["REQUEST_METHOD"] != "POST")
         model = _asked(environ)
         return model != ABSENT and self._registry.is_quick(model)
+
+    def waits(self, environ: Environ) -> bool:
+        """Whether the request may wait for others: its model, whatever the protocol, has steps."""
+        named = self._registry.with_steps
+        if not named or environ["REQUEST_METHOD"] != "POST":
+            return False
+        path: str = environ["PATH_INFO"]
+        if not named.isdisjoint(SEPARATORS.split(path)):
+            return True
+        return None in named and "/models/" not in path
 
     def lane(self, environ: Environ) -> str | None:
         """The lane of a request that may share a run with others like it."""

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from app.errors import ABSENT, FieldError, InvalidInstances, TooManyInstances
 from app.signature import Input, Signature
-from app.signature.schema import MAX_REPORTED_ERRORS, Validator, escaped, schema_of, shown
+from app.signature.pointers import escaped, shown
+from app.signature.schema import MAX_REPORTED_ERRORS, Validator, schema_of
 from tests.signature.specs import AWKWARD, NAMES, VALUES, inputs, signature, values_for
 
 NUMBER = Input("x", "number", "float64")

@@ -1,0 +1,274 @@
+"""The steps of one model around its run: what the client sends and gets, and what is done with it before and after."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.core.caller import caller
+from app.core.services import Services, arguments, arguments_soon
+from app.core.steps import INSTANCES, KIND_OF, OUTPUTS, Refused, Step, shown
+from app.errors import InvalidInstances, LoadingFailed, RetortError, StepFailed, StepTimedOut
+from app.runtime.pipeline import Refusal
+from app.runtime.proving import Validates
+from app.signature import Input, Signature
+from app.signature.batch import Batch, Outputs, json_values
+from app.storage.manifest import Manifest
+
+log = logging.getLogger(__name__)
+
+_inside: ContextVar[tuple[str, ...]] = ContextVar("inside", default=())
+"""The models whose steps are running, outermost first."""
+
+Record = dict[str, Any]
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The steps of one version. Immutable, safe to share; `manifest` and `validator` are those of the model itself.
+
+    `public` is the manifest as clients see it: the inputs that they send, the outputs that they get.
+    """
+
+    manifest: Manifest
+    public: Manifest
+    validator: Validates
+    before: tuple[Step, ...]
+    after: tuple[Step, ...]
+    services: Services
+    timeout_s: float
+
+    def visit(self, batch: Batch, instances: Sequence[Any], refusal: Refusal) -> Visit:
+        """The steps for one request: accepted instances (those that a fast path decoded are in the batch alone)."""
+        return Visit(self, _records(batch, instances, self.public.signature), refusal)
+
+
+class Visit:
+    """The steps of one request, which share their services. Belongs to one request."""
+
+    def __init__(self, pipeline: Pipeline, instances: list[Record], refusal: Refusal) -> None:
+        self._pipeline = pipeline
+        self._instances = instances
+        self._refusal = refusal
+        self._container = pipeline.services.container()
+        self._deadline_s = min(caller.get().deadline_s, time.monotonic() + pipeline.timeout_s)
+
+    def __enter__(self) -> Visit:
+        manifest = self._pipeline.manifest
+        outer = _inside.get()
+        if manifest.model in outer:
+            step = (*self._pipeline.before, *self._pipeline.after)[0]
+            raise self._failed(step, f"the model asks itself, by way of {', '.join(outer)}")
+        self._token = _inside.set((*outer, manifest.model))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _inside.reset(self._token)
+        self._pipeline.services.leave(self._container)
+
+    def prepare(self) -> Batch:
+        """What `run` takes: the instances after the steps before it, as the model's own signature has them.
+
+        Raises:
+            StepFailed, StepTimedOut: a step could not; or its own error, where it is one of ours.
+        """
+        for step in self._pipeline.before:
+            rows = len(self._instances)
+            given = {INSTANCES: self._instances} if INSTANCES in step.given else {}
+            made = self._call(step, given)
+            if made is None:
+                made = self._instances
+            if not isinstance(made, list) or len(made) != rows:
+                raise self._failed(step, f"it gave no list of {rows} instances")
+            self._instances = made
+        names = self._pipeline.manifest.signature.names
+        try:
+            wanted = [{name: instance[name] for name in names} for instance in self._instances]
+            return self._pipeline.validator.validate(wanted)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise self._failed(
+                self._pipeline.before[-1], f"an instance lacks an input of the model ({error})"
+            ) from error
+        except InvalidInstances as error:
+            told = "; ".join(f"{each.pointer} {each.detail}" for each in error.errors[:5])
+            raise self._failed(self._pipeline.before[-1], f"the model does not accept what it gave: {told}") from error
+
+    def run_for(self, asked: Sequence[str]) -> tuple[str, ...]:
+        """The outputs that `run` is asked for; steps after it see its usual ones as well."""
+        signature = self._pipeline.manifest.signature
+        usual = signature.defaults if self._pipeline.after else ()
+        return tuple(dict.fromkeys([*usual, *(name for name in asked if name in signature.outputs)]))
+
+    def finish(self, outputs: Outputs, asked: Sequence[str]) -> Outputs:
+        """The outputs after the steps after `run`."""
+        if not self._pipeline.after:
+            return outputs
+        rows = len(self._instances)
+        values: dict[str, list[Any]] = {name: json_values(array) for name, array in outputs.items()}
+        for step in self._pipeline.after:
+            given = {
+                name: each for name, each in ((OUTPUTS, values), (INSTANCES, self._instances)) if name in step.given
+            }
+            made = self._call(step, given)
+            values = values if made is None else made
+            if not (isinstance(values, dict) and all(_is_column(column, rows) for column in values.values())):
+                raise self._failed(step, f"it gave no dict of lists of {rows} values")
+        absent = [name for name in asked if name not in values]
+        if absent:
+            raise self._failed(self._pipeline.after[-1], f"outputs {', '.join(absent)} are not there")
+        return {name: _array(values[name]) for name in asked}
+
+    def _call(self, step: Step, given: Mapping[str, Any]) -> Any:
+        """What a step returns."""
+        services = self._pipeline.services
+        try:
+            if step.waits:
+                left_s = self._deadline_s - time.monotonic()
+                return services.loop.run(_awaited(step, self._container, given), left_s)
+            return step.function(**given, **arguments(self._container, step.services))
+        except RetortError:
+            raise
+        except Refused as refused:
+            raise self._refusal(refused.wrong) from None
+        except services.timeouts as error:
+            log.warning("step %s of model %s timed out: %r", step.name, self._pipeline.manifest.model, error)
+            manifest = self._pipeline.manifest
+            raise StepTimedOut(step.name, manifest.model, manifest.version) from error
+        except (Exception, SystemExit) as error:
+            raise self._failed(step, f"{type(error).__name__}: {error}", error) from error
+
+    def _failed(self, step: Step, cause: str, error: BaseException | None = None) -> StepFailed:
+        manifest = self._pipeline.manifest
+        log.error(
+            "step %s of model %s version %d: %s", step.name, manifest.model, manifest.version, cause, exc_info=error
+        )
+        return StepFailed(step.name, manifest.model, manifest.version, cause)
+
+
+async def _awaited(step: Step, container: Any, given: Mapping[str, Any]) -> Any:
+    return await step.function(**given, **await arguments_soon(container, step.services))
+
+
+# --- what the client sees ---------------------------------------------------------------------------------------------
+
+
+def pipelines(
+    services: Services, validator_for: Callable[[Signature], Validates], timeout_s: float
+) -> Callable[[Manifest], Pipeline | None]:
+    """Plans the steps that a manifest lists: None where there are none, `LoadingFailed` where they cannot be taken."""
+
+    def plan(manifest: Manifest) -> Pipeline | None:
+        if not manifest.before and not manifest.after:
+            return None
+        before = tuple(_known(name, services) for name in manifest.before)
+        after = tuple(_known(name, services) for name in manifest.after)
+        for step in (*before, *after):
+            _require_services(step, services)
+        for step in before:
+            if OUTPUTS in step.given:
+                raise LoadingFailed(f"step {step.name!r} asks for outputs, which there are none of before the run")
+        public = _public(manifest, before, after)
+        return Pipeline(manifest, public, validator_for(manifest.signature), before, after, services, timeout_s)
+
+    return plan
+
+
+def _known(name: str, services: Services) -> Step:
+    steps = services.found.steps
+    if name not in steps:
+        there = f"there are: {', '.join(sorted(steps))}" if steps else "RETORT_STEPS names no module with steps"
+        raise LoadingFailed(f"it lists the step {name!r}, which is not known; {there}")
+    return steps[name]
+
+
+def _require_services(step: Step, services: Services) -> None:
+    for parameter, type_ in step.services.items():
+        if type_ not in services.registry:
+            raise LoadingFailed(
+                f"step {step.name!r} asks for {parameter}: {shown(type_)}, which nobody offers: write a @factory for it"
+                + (", or set DATABASE_URL" if shown(type_).startswith("sqlalchemy.") else "")
+            )
+        if services.awaited(type_) and not step.waits:
+            raise LoadingFailed(f"step {step.name!r} asks for {shown(type_)}, which only an `async def` step can have")
+
+
+def _public(manifest: Manifest, before: Sequence[Step], after: Sequence[Step]) -> Manifest:
+    """The manifest as clients see it. Examples stay only where they are still what a client may send and gets."""
+    signature = manifest.signature
+    known = set(signature.names)
+    every = {name for step in before for name in step.provides}
+    needs: dict[str, Any] = {}
+    provided: set[str] = set()
+    for step in before:
+        asked = {key: need for key, need in step.needs.items() if key not in provided}
+        needs |= {key: need for key, need in asked.items() if key not in known or key in every}
+        provided |= set(step.provides)
+    for step in before:
+        if step.provides and not known & set(step.provides):
+            raise LoadingFailed(
+                f"step {step.name!r} provides {', '.join(step.provides)}: none is an input of the model, whose inputs "
+                f"are {', '.join(signature.names[:20])}"
+            )
+    inputs = [_need(key, need) for key, need in needs.items()]
+    inputs += [spec for spec in signature.inputs if spec.name not in every]
+    if not inputs:
+        raise LoadingFailed("its steps provide every input, and need none: there is nothing left to send")
+    more = tuple(dict.fromkeys(name for step in after for name in step.provides if name not in signature.outputs))
+    seen = replace(
+        signature,
+        inputs=tuple(inputs),
+        outputs=(*signature.outputs, *more),
+        defaults=(*signature.defaults, *more),
+    )
+    return replace(manifest, signature=seen, examples=())
+
+
+def _need(name: str, need: Any) -> Input:
+    """The input that stands for a field which a step needs."""
+    kind, dtype = KIND_OF[need if isinstance(need, type) else type(need)]
+    return Input(name, kind, dtype, example=None if isinstance(need, type) else need)
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def _records(batch: Batch, instances: Sequence[Any], signature: Signature) -> list[Record]:
+    """Accepted instances as records, each a dict of its own, which steps may change."""
+    names = signature.names
+    if len(instances) == batch.rows and batch.rows:
+        return [
+            dict(instance) if isinstance(instance, dict) else dict(zip(names, instance, strict=True))
+            for instance in instances
+        ]
+    columns = [json_values(batch.columns[name]) for name in names]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _is_column(column: object, rows: int) -> bool:
+    return isinstance(column, list | tuple | np.ndarray) and len(column) == rows
+
+
+def _array(column: Any) -> NDArray[Any]:
+    """Values as an output: numbers of one type side by side, all else one by one."""
+    if isinstance(column, np.ndarray):
+        return column
+    types = {type(value) for value in column}
+    if len(types) == 1 and types <= {int, float, bool}:
+        array = np.asarray(column)
+        if array.dtype.kind in "ifb":
+            return array
+    by_row = np.empty(len(column), dtype=object)
+    for row, value in enumerate(column):
+        by_row[row] = value
+    return by_row

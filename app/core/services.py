@@ -1,0 +1,158 @@
+"""What steps may ask for, by type: the service's own, those of the extras `sql` and `http`, and the user's factories.
+
+Two registries of svcs: services that live per process are made once, by the first who asks (so after the fork), and
+kept in a container of the process; all others are made in a container of each request, and cleaned up with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import svcs
+
+from app.core import extras
+from app.core.caller import Caller, caller
+from app.core.event_loop import EventLoop
+from app.core.steps import Factory, Found, entered, shown
+from app.errors import InvalidSettings
+from app.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CHECK_TIMEOUT_S = 5.0
+
+
+class Services:
+    """The services of this process. Lives as long as the process; safe to call from many threads."""
+
+    def __init__(self, found: Found, settings: Settings) -> None:
+        self.found = found
+        self.loop = EventLoop()
+        self.registry = svcs.Registry()
+        self.timeouts = extras.timeouts() if found.steps else (TimeoutError,)
+        """What a step raises where another service did not answer in time."""
+        self._lasting = svcs.Registry()
+        self._process = svcs.Container(self._lasting)
+        self._lock = threading.RLock()
+        self._awaited: set[Any] = set()
+        """Types whose factory is a coroutine function, or asks for such a type."""
+        self._factories = [*(extras.factories(settings) if found.steps else ()), *found.factories]
+        self.offer(Settings, settings)
+        self.registry.register_factory(Caller, caller.get)
+        self._client = extras.async_client(settings) if found.steps else None
+        if self._client is not None:
+            self.registry.register_value(type(self._client), self._client)
+        for made in self._factories:
+            self._register(made)
+
+    def offer(self, type_: Any, value: object) -> None:
+        """Offers one object to every request."""
+        self.registry.register_value(type_, value)
+        self._lasting.register_value(type_, value)
+
+    def complete(self, more: Mapping[Any, object]) -> None:
+        """Offers what was made after the services; from now on nothing is added.
+
+        Raises:
+            InvalidSettings: factories ask for what nobody offers, and so could never be called; naming each.
+        """
+        for type_, value in more.items():
+            self.offer(type_, value)
+        wrong = []
+        for made in self._factories:
+            offered = self._lasting if made.per == "process" else self.registry
+            wrong += [
+                f"the factory of {shown(made.type)} asks for {shown(type_)}, which nobody offers per {made.per}"
+                for type_ in made.services.values()
+                if type_ not in offered
+            ]
+        if wrong:
+            raise InvalidSettings(wrong)
+
+    def container(self) -> svcs.Container:
+        """The services of one request, made as they are asked for; whoever asks for it `leave`s it."""
+        return svcs.Container(self.registry)
+
+    def leave(self, container: svcs.Container) -> None:
+        """Cleans up after a request."""
+        if self._awaited and self.loop.runs:
+            self.loop.run(container.aclose())
+        else:
+            container.close()
+
+    def unwell(self) -> list[str]:
+        """The services whose check fails, by the name of their type; the log has the cause."""
+        failed: list[str] = []
+        container = self.container()
+        try:
+            for ping in container.get_pings():
+                try:
+                    if ping.is_async or any(shown(type_) == ping.name for type_ in self._awaited):
+                        self.loop.run(ping.aping(), CHECK_TIMEOUT_S)
+                    else:
+                        ping.ping()
+                except Exception:  # whatever another service may do
+                    log.exception("the check of %s failed", ping.name)
+                    failed.append(ping.name)
+        finally:
+            self.leave(container)
+        return failed
+
+    def close(self) -> None:
+        """Cleans up what lives per process, and ends the event loop."""
+        with self._lock:
+            self._process.close()
+            if self._client is not None and self.loop.runs:
+                self.loop.run(self._client.aclose())
+        self.loop.close()
+
+    def awaited(self, type_: Any) -> bool:
+        """Whether only an async step can have it."""
+        return type_ in self._awaited or (self._client is not None and type_ is type(self._client))
+
+    def _register(self, made: Factory) -> None:
+        if made.per == "request":
+            waits = made.waits or not self._awaited.isdisjoint(made.services.values())
+            self.registry.register_factory(made.type, _wired(made, waits), ping=made.check)
+            if waits:
+                self._awaited.add(made.type)
+            return
+        self._lasting.register_factory(made.type, _wired(made, waits=False))
+        self.registry.register_factory(made.type, self._kept(made.type), enter=False, ping=made.check)
+
+    def _kept(self, type_: Any) -> Callable[[], Any]:
+        def get() -> Any:
+            with self._lock:
+                return self._process.get(type_)
+
+        return get
+
+
+def arguments(container: svcs.Container, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The services of these types, by parameter."""
+    return {name: container.get(type_) for name, type_ in wanted.items()}
+
+
+async def arguments_soon(container: svcs.Container, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """As `arguments`, on the event loop."""
+    return {name: await container.aget(type_) for name, type_ in wanted.items()}
+
+
+def _wired(made: Factory, waits: bool) -> Callable[..., Any]:
+    """A factory as svcs calls it: its own parameters are services too."""
+    make = entered(made.function)
+    if waits:
+
+        async def make_soon(svcs_container: svcs.Container) -> Any:
+            found = make(**await arguments_soon(svcs_container, made.services))
+            return await found if isinstance(found, Awaitable) else found
+
+        return make_soon
+
+    def make_now(svcs_container: svcs.Container) -> Any:
+        return make(**arguments(svcs_container, made.services))
+
+    return make_now

@@ -1,0 +1,82 @@
+"""Threads for requests that wait for others: started when one comes and none is free, ended when they are idle."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
+
+log = logging.getLogger(__name__)
+
+WorkT = TypeVar("WorkT")
+
+
+class SpareThreads(Generic[WorkT]):
+    """Runs each piece of work that is submitted at once, however many there are: who submits bounds their number.
+
+    `submit`, `rest` and `close` belong to one thread, the loop's. Daemons, so that one that hangs keeps no process.
+    """
+
+    def __init__(self, work: Callable[[WorkT], None], idle_s: float) -> None:
+        self._work = work
+        self._idle_s = idle_s
+        self._inbox: SimpleQueue[WorkT | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._free = 0
+        """Threads that wait for work less the work that waits for them."""
+        self._threads: set[threading.Thread] = set()
+        self._numbers = itertools.count(1)
+
+    @property
+    def started(self) -> int:
+        """How many threads there are."""
+        return len(self._threads)
+
+    def submit(self, work: WorkT) -> None:
+        """Hands work to a thread that is free, or else to a new one.
+
+        Raises:
+            RuntimeError: the system gives no more threads.
+        """
+        with self._lock:
+            is_free = self._free > 0
+            self._free -= is_free
+        if not is_free:
+            name = f"retort-waiting-{next(self._numbers)}"
+            thread = threading.Thread(target=self._live, name=name, daemon=True)
+            thread.start()
+            self._threads.add(thread)
+        self._inbox.put(work)
+
+    def rest(self) -> None:
+        """Lets every thread end that is free, now or later."""
+        for _ in range(len(self._threads)):
+            self._inbox.put(None)
+
+    def close(self, deadline_s: float, now_s: Callable[[], float]) -> None:
+        """Waits until then for the threads to end."""
+        for thread in list(self._threads):
+            thread.join(max(0.0, deadline_s - now_s()))
+
+    def _live(self) -> None:
+        try:
+            while (work := self._next()) is not None:
+                self._work(work)
+                del work  # else this thread keeps it alive while it waits for the next
+                with self._lock:
+                    self._free += 1
+        finally:
+            self._threads.discard(threading.current_thread())
+
+    def _next(self) -> WorkT | None:
+        while True:
+            try:
+                return self._inbox.get(timeout=self._idle_s)
+            except Empty:
+                with self._lock:
+                    if self._free > 0:  # else work is on its way to this thread
+                        self._free -= 1
+                        return None
