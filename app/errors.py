@@ -24,6 +24,7 @@ class Code(enum.Enum):
     MODEL_UNAVAILABLE = "model-unavailable"
     MODEL_FAILED = "model-failed"
     STEP_FAILED = "step-failed"
+    STEP_TIMED_OUT = "step-timed-out"
     DEADLINE_EXCEEDED = "deadline-exceeded"
     INVALID_SETTINGS = "invalid-settings"
     INVALID_REPOSITORY = "invalid-repository"
@@ -213,13 +214,13 @@ class StepFailed(RetortError):
         self.cause = cause
 
 
-class StepTimedOut(DeadlineExceeded):
+class StepTimedOut(RetortError):
     """A step, or whom it asked, took longer than the request may take."""
 
+    code = Code.STEP_TIMED_OUT
+
     def __init__(self, step: str, model: str, version: int) -> None:
-        RetortError.__init__(
-            self, f"step {step!r} of model {model!r} version {version} was not done in time; send the request again"
-        )
+        super().__init__(f"step {step!r} of model {model!r} version {version} was not done in time; try again later")
         self.step = step
         self.model = model
         self.version = version

@@ -15,6 +15,8 @@ OURS_UNBATCHED = "retort_unbatched"
 TUTORIAL = "fastapi_tutorial"
 FLASK = "flask_tutorial"
 ONNX = "fastapi_onnx"
+WAITING = "fastapi_waiting"
+ALONE, BESIDE_IDLE = "alone", "beside_idle"
 MLSERVER = "mlserver"
 LITSERVE = "litserve"
 BARE_WSGI = "bare_wsgi"
@@ -29,6 +31,9 @@ LABELS = {
     ONNX: "FastAPI + ONNX Runtime, by hand",
     MLSERVER: "MLServer",
     LITSERVE: "LitServe",
+    WAITING: "FastAPI, an async view with httpx",
+    ALONE: "Retort, a lone client",
+    BESIDE_IDLE: "Retort, beside 5,000 idle connections",
     BARE_WSGI: "a bare WSGI application",
     BARE_FLASK: "a bare Flask view",
 }
@@ -89,6 +94,19 @@ CASES = (
         metric="p50_us",
     ),
 )
+WAITING_CASE = Case(
+    "waiting",
+    "A step that waits 100 ms for another service, 500 concurrent clients",
+    "iris-two",
+    (OURS, WAITING),
+    connections=500,
+    metric="throughput",
+)
+IDLE_CASE = Case(
+    "idle", "5,000 idle keep-alive connections", "iris-two", (ALONE, BESIDE_IDLE), connections=1, metric="p50_us"
+)
+BY_THEMSELVES = (WAITING_CASE, IDLE_CASE)
+"""Cases with servers of their own: `benchmarks.waiting` measures them."""
 LAYERS = Case("layers", "The cost of each layer", "linear", (BARE_WSGI, BARE_FLASK, OURS))
 
 
@@ -205,6 +223,8 @@ BARS = (
     Bar("1,000 × 30 JSON, against the FastAPI tutorial", "table", TUTORIAL, OURS, "cpu_us", 4),
     Bar("no graph, 32 clients: throughput with micro-batching", "batching", OURS, OURS_UNBATCHED, "throughput", 4),
     Bar("no graph, a lone client: p50 with micro-batching", "lone", OURS, OURS_UNBATCHED, "p50_us", 1.05, False),
+    Bar("a step that waits, 500 clients: against FastAPI + httpx", "waiting", OURS, WAITING, "throughput", 0.8),
+    Bar("p50 beside 5,000 idle connections", "idle", BESIDE_IDLE, ALONE, "p50_us", 1.1, False),
     Bar("memory of 4 workers, 300 MB model, against 1 worker", "memory", "4", "1", OURS, 1.25, False),
     Bar(
         "start to first answer, penguins, against the FastAPI tutorial", "start", OURS, TUTORIAL, "seconds", 0.5, False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
-from benchmarks.cases import CASES, OURS, Bar
+from benchmarks.cases import BY_THEMSELVES, CASES, OURS, Bar
 from benchmarks.spread import Spread, ratio
 
 
@@ -59,7 +59,7 @@ def our_failures(figures: Figures) -> list[str]:
     """Where our own server did not start or answered wrongly: then the run has failed."""
     failures = [
         f"{case.title}: {side['failure']}"
-        for case in CASES
+        for case in (*CASES, *BY_THEMSELVES)
         if (side := figures.get("cases", {}).get(case.name, {}).get(OURS)) and "failure" in side
     ]
     others = {"memory": figures.get("memory", {}), "start": figures.get("start", {})}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import charts
-from benchmarks.cases import BARE_FLASK, BARE_WSGI, BARS, CASES, LABELS, OURS, Bar, Case
+from benchmarks.cases import BARE_FLASK, BARE_WSGI, BARS, BY_THEMSELVES, CASES, LABELS, OURS, Bar, Case
 from benchmarks.figures import Figures, Side, of_bar, series
 from benchmarks.spread import Spread, ratio
 
@@ -43,7 +43,7 @@ def markdown(figures: Figures) -> str:
         bars_table(figures),
         f"![CPU for each request]({CHARTS[0]})",
     ]
-    for case in CASES:
+    for case in (*CASES, *BY_THEMSELVES):
         if sides := figures.get("cases", {}).get(case.name):
             sections += [f"## {case.title}", case_table(case, sides), *_notes(case, sides)]
     if "memory" in figures or "start" in figures:

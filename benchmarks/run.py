@@ -26,9 +26,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import artifacts, cases, report, venvs
+from benchmarks import artifacts, cases, report, venvs, waiting
 from benchmarks.artifacts import Absent, why_not
-from benchmarks.cases import CASES, LAYERS, OURS, OURS_UNBATCHED, PEERS, TUTORIAL, Case
+from benchmarks.cases import BY_THEMSELVES, CASES, LAYERS, OURS, OURS_UNBATCHED, PEERS, TUTORIAL, Case
 from benchmarks.figures import Figures, Side, our_failures
 from benchmarks.measure import Cores, MeasureError, Server, measured, running, wrk, wrk_script
 from benchmarks.servers import ARTIFACTS, BIN, PACKED_AS, ROOT, WORK, launch
@@ -36,7 +36,7 @@ from benchmarks.servers import ARTIFACTS, BIN, PACKED_AS, ROOT, WORK, launch
 CHECKED_AGAIN = 2
 TIMING_REQUESTS = 300
 TIMED = ("linear", "forest", "penguins")
-PARTS = (*(case.name for case in CASES), "layers", "memory", "start")
+PARTS = (*(case.name for case in (*CASES, *BY_THEMSELVES)), "layers", "memory", "start")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -308,6 +308,7 @@ def absences() -> Absent:
 def models_of(parts: Sequence[str]) -> list[str]:
     """The models that these parts of a run need."""
     by_part: dict[str, tuple[str, ...]] = {case.name: (case.model,) for case in CASES}
+    by_part |= {case.name: () for case in BY_THEMSELVES}
     by_part |= {"layers": TIMED, "memory": ("big",), "start": ("penguins",)}
     asked = [model for part in parts for model in by_part[part]]
     return list(dict.fromkeys(name for model in asked for name in (PACKED_AS.get(model, model), model)))
@@ -355,6 +356,12 @@ def main(words: Sequence[str] | None = None) -> int:
     for case in (*CASES, LAYERS):
         if case.name in parts:
             figures["cases"][case.name] = bench.case(case)
+    for case, measure in zip(BY_THEMSELVES, (waiting.waiting, waiting.idle), strict=True):
+        if case.name in parts:
+            print(f"\n{case.title}", flush=True)
+            sides = figures["cases"][case.name] = measure(cores, effort.rounds, effort.seconds)
+            for side in case.sides:
+                print(f"  {cases.LABELS[side]:34} {_line(sides[side])}", flush=True)
     if "layers" in parts:
         figures["timings"] = {model: bench.timings(model) for model in TIMED if not why_not(absent, OURS, model)}
     if "memory" in parts:

@@ -79,6 +79,16 @@ SAID = [
         {"limit_s": 2.5},
     ),
     (
+        errors.StepFailed("enrich", "iris", 3, "KeyError: /secret/path"),
+        "step 'enrich' of model 'iris' version 3 could not answer this request",
+        {"step": "enrich", "model": "iris", "version": 3, "cause": "KeyError: /secret/path"},
+    ),
+    (
+        errors.StepTimedOut("enrich", "iris", 3),
+        "step 'enrich' of model 'iris' version 3 was not done in time; try again later",
+        {"step": "enrich", "model": "iris", "version": 3},
+    ),
+    (
         errors.InvalidSettings(["A is bad", "B is worse"]),
         "the settings are not usable: A is bad; B is worse",
         {"problems": ("A is bad", "B is worse")},

@@ -39,7 +39,11 @@ def async_client(settings: Settings) -> httpx.AsyncClient | None:
         return None
     import httpx
 
-    return httpx.AsyncClient(limits=_limits(settings), timeout=float(settings.request_timeout_s))
+    from app.core.pools import ManyPools
+
+    return httpx.AsyncClient(
+        transport=ManyPools(settings.waiting_threads), timeout=float(settings.request_timeout_s), trust_env=False
+    )
 
 
 def _limits(settings: Settings) -> httpx.Limits:

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 PHASES = ("parse", "validate", "queue", "run", "encode")
+STEP_PHASES = ("prepare", "finish")
+"""Only where a model has steps."""
 SERVER_TIMING = ", ".join(f"{phase};dur=%.3f" for phase in PHASES)
 
 NO_REQUEST = "-"
@@ -41,7 +43,9 @@ class Timings:
     def ended(self, phase: str) -> None:
         """Counts the time since the end of the last phase, or since the start, to this one."""
         now_s = time.perf_counter()
-        self._seconds[phase] = self._seconds.get(phase, 0.0) + now_s - self._last_s
+        if phase in STEP_PHASES:
+            self._seconds.setdefault(phase, 0.0)
+        self._seconds[phase] += now_s - self._last_s
         self._last_s = now_s
 
     def header(self) -> str:
