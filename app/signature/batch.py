@@ -88,6 +88,8 @@ def _json_value(value: Any) -> Any:
         value = value.tolist()  # before all else: np.float64 is a float too, and np.str_ a str
     if isinstance(value, list):
         return [_json_value(part) for part in value]
+    if isinstance(value, dict):
+        return {str(name): _json_value(part) for name, part in value.items()}
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int | bool):

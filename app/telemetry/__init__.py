@@ -14,6 +14,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 PHASES = ("parse", "validate", "queue", "run", "encode")
 STEP_PHASES = ("prepare", "finish")
 """Only where a model has steps."""
+ALL_PHASES = ("parse", "validate", "queue", "prepare", "run", "finish", "encode")
 SERVER_TIMING = ", ".join(f"{phase};dur=%.3f" for phase in PHASES)
 
 NO_REQUEST = "-"
@@ -51,8 +52,9 @@ class Timings:
     def header(self) -> str:
         """The value of `Server-Timing` (W3C Server Timing), durations in milliseconds."""
         if len(self._seconds) > len(PHASES):  # steps have phases of their own
-            return ", ".join(f"{phase};dur={seconds * 1e3:.3f}" for phase, seconds in self._seconds.items())
-        return SERVER_TIMING % tuple(seconds * 1e3 for seconds in self._seconds.values())
+            seconds = self._seconds
+            return ", ".join(f"{phase};dur={seconds.get(phase, 0.0) * 1e3:.3f}" for phase in ALL_PHASES)
+        return SERVER_TIMING % tuple(each * 1e3 for each in self._seconds.values())
 
 
 class JsonLines(logging.Formatter):

@@ -1,0 +1,192 @@
+"""Models with steps, asked over HTTP: what clients send and get, who is asked for what, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from app.factory import create_app
+from app.settings import Settings
+from tests.wire import steps_module
+from tests.wire.conftest import MODELS
+from tests.wire.exchange import check, get, post
+
+Stepped = Callable[..., Flask]
+
+
+@pytest.fixture
+def stepped(tmp_path: Path) -> Iterator[Stepped]:
+    """Makes a service of copies of iris-two, each by its name with its (before, after)."""
+    made: list[Flask] = []
+    steps_module.SEEN.clear()
+
+    def make(**models: tuple[Sequence[str], Sequence[str]]) -> Flask:
+        for name, (before, after) in models.items():
+            shutil.copytree(MODELS / "iris-two", tmp_path / name)
+            path = tmp_path / name / "1" / "manifest.json"
+            facts = {"model": name, "before": before, "after": after}
+            path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
+        settings = Settings(models_dir=tmp_path, steps="tests.wire.steps_module", database_url="sqlite://")
+        made.append(create_app(settings))
+        return made[-1]
+
+    yield make
+    for app in made:
+        app.extensions["retort_services"].close()
+
+
+def test_a_client_sends_what_the_step_needs_and_not_what_it_provides(stepped: Stepped) -> None:
+    app = stepped(iris=(["enrich"], []))
+    answer = post(app, "/predict", '{"customer_id": 2, "feature2": 3.0}', {"X-Request-ID": "abc"})
+    assert answer.document["prediction"] == [2]
+    timed = [part.split(";")[0] for part in answer.headers["Server-Timing"].split(", ")]
+    assert timed == ["parse", "validate", "queue", "prepare", "run", "finish", "encode"]
+    many = post(
+        app, "/predict", '{"instances": [[1, 3.5], {"feature2": 3.0, "customer_id": 2}], "outputs": ["prediction"]}'
+    )
+    assert many.document["prediction"] == [0, 2]
+    assert steps_module.SEEN[:2] == ["opened", ("127.0.0.1", "abc", 1)]
+    assert steps_module.SEEN.count("opened") == 1
+    assert post(app, "/predict", '{"instances": []}').document["prediction"] == []
+
+
+def test_it_is_described_as_clients_see_it(stepped: Stepped) -> None:
+    app = stepped(iris=(["enrich"], ["score"]))
+    described = get(app, "/models/iris").document
+    assert [(one["name"], one["kind"]) for one in described["inputs"]] == [
+        ("customer_id", "integer"),
+        ("feature2", "number"),
+    ]
+    assert described["steps"] == {"before": ["enrich"], "after": ["score"]}
+    assert described["outputs"][-1] == "score"
+    assert described["examples"] == []
+    document = get(app, "/openapi.json").document
+    record = document["components"]["schemas"]["iris.record"]
+    assert sorted(record["properties"]) == ["customer_id", "feature2"]
+    assert record["properties"]["customer_id"]["example"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "pointers"),
+    [
+        ('{"customer_id": "2", "feature2": 3.0}', ["#/customer_id"]),
+        ('{"customer_id": 2, "feature2": 3.0, "feature1": 1.0}', ["#/feature1"]),
+        ('{"feature2": 3.0}', ["#/customer_id"]),
+        ('{"customer_id": 9, "feature2": 3.0}', ["#/customer_id"]),
+        (
+            '{"instances": [[1, 1.0], [9, 1.0], {"customer_id": 8, "feature2": 1}]}',
+            ["#/instances/1/0", "#/instances/2/customer_id"],
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_where_it_stands(stepped: Stepped, body: str, pointers: list[str]) -> None:
+    answer = post(stepped(iris=(["enrich"], [])), "/predict", body)
+    check(answer)
+    assert answer.status == 422
+    assert [error["pointer"] for error in answer.document["errors"]] == pointers
+
+
+def test_async_steps_run_in_the_context_of_their_request(stepped: Stepped) -> None:
+    app = stepped(iris=(["enrich_soon"], []))
+    body = '{"instances": [[1, 3.5], [2, 3.0]], "outputs": ["prediction"]}'
+    assert post(app, "/predict", body, {"X-Request-ID": "abc"}).document["prediction"] == [0, 2]
+    assert steps_module.SEEN == ["abc", "abc"]
+
+
+def test_a_session_of_the_database(stepped: Stepped) -> None:
+    app = stepped(iris=(["look_up"], []))
+    assert post(app, "/predict", '{"customer_id": 1, "feature2": 3.5}').document["prediction"] == [0]
+    assert get(app, "/readyz").status == 200
+
+
+def test_steps_after_the_run_add_outputs(stepped: Stepped) -> None:
+    app = stepped(iris=(["enrich"], ["score"]))
+    answer = post(app, "/predict", '{"customer_id": 2, "feature2": 3.0}').document
+    assert answer["score"] == [{"of": 6.7, "sure": max(answer["probabilities"][0])}]
+    only = post(app, "/predict", '{"instances": [[2, 3.0]], "outputs": ["score"]}').document
+    assert set(only) == {"score", "classes", "model", "version"}
+
+
+def test_a_model_may_ask_another(stepped: Stepped) -> None:
+    app = stepped(iris=(["enrich"], ["second_opinion"]), plain=([], []))
+    answer = post(app, "/models/iris/predict", '{"customer_id": 2, "feature2": 3.0}').document
+    assert answer["other"] == answer["prediction"] == [2]
+
+
+def test_a_model_that_asks_itself_is_stopped(stepped: Stepped) -> None:
+    answer = post(stepped(itself=([], ["asks_itself"])), "/predict", '{"feature1": 5.1, "feature2": 3.5}')
+    check(answer)
+    assert (answer.status, answer.document["type"]) == (500, "/problems/step-failed")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "status", "problem"),
+    [
+        (["wrong_value"], [], 500, "step-failed"),
+        (["short"], [], 500, "step-failed"),
+        (["raises", "enrich"], [], 500, "step-failed"),
+        (["enrich", "timed_out"], [], 504, "step-timed-out"),
+        (["enrich"], ["drops"], 500, "step-failed"),
+    ],
+)
+def test_a_step_that_fails(stepped: Stepped, before: list[str], after: list[str], status: int, problem: str) -> None:
+    app = stepped(iris=(before, after))
+    body = {"feature2": 3.5} | ({"customer_id": 1} if "enrich" in before else {})
+    answer = post(app, "/predict", json.dumps(body))
+    check(answer)
+    assert (answer.status, answer.document["type"]) == (status, f"/problems/{problem}")
+    assert b"secret" not in answer.content
+
+
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        ("unheard_of", "it lists the step 'unheard_of', which is not known; there are: asks_itself, drops, enrich"),
+        ("greedy", "step 'greedy' asks for number: complex, which nobody offers"),
+        ("misplaced", "step 'misplaced' asks for outputs, which there are none of before the run"),
+        ("impatient", "asks for httpx.AsyncClient, which only an `async def` step can have"),
+    ],
+)
+def test_a_version_whose_steps_cannot_be_taken_has_failed(stepped: Stepped, before: str, reason: str) -> None:
+    app = stepped(iris=([before], []), plain=([], []))
+    [told] = get(app, "/readyz").document["reasons"]
+    assert told["state"] == "FAILED"
+    assert reason in told["reason"]
+    assert post(app, "/models/plain/predict", '{"feature1": 5.1, "feature2": 3.5}').status == 200
+
+
+def test_a_check_that_fails_makes_the_service_unready(stepped: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = stepped(iris=(["enrich"], []))
+    assert get(app, "/readyz").status == 200
+    monkeypatch.setattr(steps_module.Ledger, "well", False)
+    ready = get(app, "/readyz")
+    assert ready.status == 503
+    assert ready.document["reasons"] == [
+        {"service": "tests.wire.steps_module.Ledger", "reason": "its check failed; the log has the cause"}
+    ]
+
+
+def test_what_lives_per_process_is_closed_with_it(stepped: Stepped) -> None:
+    app = stepped(iris=(["enrich"], []))
+    post(app, "/predict", '{"customer_id": 2, "feature2": 3.0}')
+    app.extensions["retort_services"].close()
+    assert steps_module.SEEN[-1] == "closed"
+
+
+def test_only_models_with_steps_wait(stepped: Stepped) -> None:
+    app = stepped(iris=(["enrich"], []), plain=([], []))
+    get(app, "/readyz")
+
+    def asked(path: str, method: str = "POST") -> tuple[bool, bool]:
+        environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "CONTENT_LENGTH": "2"}
+        return app.waits(environ), app.quick(environ)  # type: ignore[attr-defined]
+
+    assert asked("/models/iris/predict") == (True, False)
+    assert asked("/v1/models/iris:predict") == (True, False)
+    assert asked("/models/plain/predict") == (False, True)
+    assert asked("/models/iris", "GET") == (False, False)
