@@ -91,8 +91,14 @@ class PredictService:
                 raise
 
     def attempt(self, model: str | None, exchange: Exchange, timings: Timings) -> bytes:
-        """As `predict` with the current version, for who asks `predict` the same again if this raises."""
+        """As `predict` with the current version, for who asks `predict` the same again if this raises.
+
+        Raises:
+            LookupError: the model has steps, which may wait for others, and know their caller.
+        """
         with self._registry.lease(model) as lease:
+            if lease.pipeline is not None:
+                raise LookupError("a model with steps is not answered in this way")
             return self._answer(lease, exchange, timings)
 
     def _answer(self, lease: Lease, exchange: Exchange, timings: Timings) -> bytes:

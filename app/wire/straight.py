@@ -47,7 +47,7 @@ class StraightWay:
     def __call__(self, environ: Environ) -> Answered | None:
         """The answer's body and headers; None where Flask has to look."""
         model = _asked(environ)
-        if model == ABSENT or model in self._registry.with_steps:
+        if model == ABSENT:
             return None
         body = environ["wsgi.input"]
         if type(body) is not io.BytesIO:  # another server's, which can be read once only

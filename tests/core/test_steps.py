@@ -66,7 +66,7 @@ def test_a_module_is_found_in_the_working_directory(tmp_path: Path, monkeypatch:
 
 def test_a_module_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.path", list(__import__("sys").path))
-    with pytest.raises(InvalidSettings, match="RETORT_STEPS='no_such_steps' cannot be imported .*no_such_steps"):
+    with pytest.raises(InvalidSettings, match=r"RETORT_STEPS='no_such_steps' cannot be imported .*no_such_steps"):
         steps.load("no_such_steps")
 
 
