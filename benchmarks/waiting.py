@@ -24,6 +24,8 @@ from benchmarks.measure import Cores, Launch, MeasureError, Server, measured, ru
 from benchmarks.servers import BIN, ROOT, WORK, web_line
 
 WAITING_CONNECTIONS = 500
+WARM_S = 2.0
+SECONDS_FACTOR = 2.0
 IDLE_CONNECTIONS = 5_000
 MODEL = ROOT / "models" / "iris-two"
 STUBS = venvs.HERE / "stubs"
@@ -55,7 +57,9 @@ def waiting(cores: Cores, rounds: int, seconds: float) -> dict[str, Side]:
                 servers.pop(side)
         for _ in range(rounds):
             for side, server in servers.items():
-                one = measured(server, script, cores, WAITING_CONNECTIONS, seconds)
+                # Connections to the other service that were idle during the other side's turn are opened again.
+                wrk(server.port, script, cores.client, WAITING_CONNECTIONS, WARM_S)
+                one = measured(server, script, cores, WAITING_CONNECTIONS, SECONDS_FACTOR * seconds)
                 found[side]["rounds"].append(dataclasses.asdict(one))
     return found
 
