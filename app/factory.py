@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
-import svcs.flask
 from flask import Flask
 from flask_smorest import Api
 
 from app import cli, web, wire
-from app.core import steps
 from app.core.catalogue import Catalogue
 from app.core.models import Models
-from app.core.pipeline import pipelines
+from app.core.planning import pipelines
 from app.core.service import PredictService
-from app.core.services import Services
 from app.runtime.batching import batching
 from app.runtime.loaders import LOADERS
 from app.runtime.registry import Registry
 from app.settings import Settings
-from app.signature import Signature
 from app.signature.schema import Validator
 from app.storage.repository import Repository
 from app.telemetry import configure_logging
@@ -38,26 +35,19 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     settings = settings or Settings.from_environ(os.environ)
     configure_logging(settings.log_level, readable=settings.development)
-    repository = Repository(settings.models_dir)
-
-    def validator_for(signature: Signature) -> Validator:
-        return Validator(signature, settings.max_instances)
-
+    repository, metrics = Repository(settings.models_dir), SharedMetrics()
+    validator_for = partial(Validator, max_instances=settings.max_instances)
     pack_stray = cli.stray_packer(repository, settings) if settings.development else None
-    graphs = settings.runtime == "auto"
+    graphs, default = settings.runtime == "auto", settings.default_model
     compose = None if settings.batching == "off" else batching(settings.max_batch_rows, settings.request_timeout_s)
-    services = Services(steps.load(settings.steps), settings)
-    planned = pipelines(services, validator_for, settings.request_timeout_s)
-    stray, default = pack_stray, settings.default_model
-    registry = Registry(repository, LOADERS, validator_for, default, stray, graphs, compose, planned)
-    metrics = SharedMetrics()
+    services, plan = pipelines(settings, validator_for)
+    registry = Registry(repository, LOADERS, validator_for, default, pack_stray, graphs, compose, plan)
     service, catalogue = PredictService(registry, metrics), Catalogue(registry, services.unwell)
-    services.complete({Registry: registry, Models: Models(service)})
-
+    Models(service).complete(services, registry)
     app = Application("app", static_folder=None)
     app.config.update(openapi.CONFIG)
-    app.extensions.update(retort=registry, retort_metrics=metrics, retort_services=services)
-    svcs.flask.init_app(app, registry=services.registry)
+    app.extensions.update(retort=registry, retort_metrics=metrics)
+    app.offer(services)
     api = Api(app)
     for protocol in wire.PROTOCOLS:
         api.register_blueprint(protocol.blueprint(service, catalogue, settings))

@@ -12,11 +12,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from flask import Flask
 
+from app.core.steps import found_in
 from app.factory import create_app
 from app.runtime.proving import same
 from app.settings import Settings, table
@@ -132,8 +134,19 @@ def test_every_block_is_of_a_kind_that_is_tried() -> None:
     assert len(CURLS) == len(blocks("json"))
     assert all(answer.language == "json" for _, answer in CURLS)
     for line in "".join(block for block in blocks("sh") if not block.startswith("curl ")).splitlines():
-        command = re.sub(r"^[A-Z_]+=\S+ ", "", line)
+        command = re.sub(r"^([A-Z_]+=\S+ )+", "", line)
         assert command.startswith(("make ", ".venv/bin/flask ", *NOT_RUN)), line
+
+
+def test_the_steps_are_steps() -> None:
+    module = ModuleType("my_steps")
+    exec(blocks("python")[1], vars(module))
+    found = found_in(module)
+    assert set(found.steps) == {"enrich", "scale"}
+    assert found.steps["scale"].function({"probabilities": [[0.25, 0.75]]}, []) == {
+        "probabilities": [[0.25, 0.75]],
+        "score": [750],
+    }
 
 
 # -- what is run
@@ -145,9 +158,9 @@ def own_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     models = folder / "models"
     shutil.copytree(ROOT / "models", models)
-    (script,) = blocks("python")
+    script = blocks("python")[0]
     subprocess.run([sys.executable, "-c", script], cwd=folder, check=True, capture_output=True)
-    (add,) = [line for block in blocks("sh") for line in block.splitlines() if " models add " in line]
+    add, *_ = [line for block in blocks("sh") for line in block.splitlines() if " models add " in line]
     words = [str(folder / word) if (folder / word).is_file() else word for word in shlex.split(add)]
     assert words[0] == ".venv/bin/flask"
     packed = subprocess.run(

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.core.service import Answer, Asked, Decode, PredictService
+from app.core.services import Services
 from app.errors import InvalidInstances, ModelNotFound, TooManyInstances, VersionNotFound
+from app.runtime.registry import Registry
 from app.signature import Signature
 from app.telemetry import Timings
 
@@ -32,6 +34,14 @@ class Models:
 
     def __init__(self, service: PredictService) -> None:
         self._service = service
+
+    def complete(self, services: Services, registry: Registry) -> None:
+        """Offers the models and their registry to steps; after that nothing is offered any more.
+
+        Raises:
+            InvalidSettings: factories ask for what nobody offers.
+        """
+        services.complete({Models: self, Registry: registry})
 
     def predict(
         self, model: str, instances: Sequence[Any], *, outputs: Sequence[str] | None = None, version: str | None = None

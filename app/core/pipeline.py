@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from app.core.caller import caller
 from app.core.services import Services, arguments, arguments_soon
-from app.core.steps import INSTANCES, KIND_OF, OUTPUTS, Refused, Step, shown
-from app.errors import InvalidInstances, LoadingFailed, RetortError, StepFailed, StepTimedOut
+from app.core.steps import INSTANCES, OUTPUTS, Refused, Step
+from app.errors import InvalidInstances, RetortError, StepFailed, StepTimedOut
 from app.runtime.pipeline import Refusal
 from app.runtime.proving import Validates
-from app.signature import Input, Signature
+from app.signature import Signature
 from app.signature.batch import Batch, Outputs, json_values
 from app.storage.manifest import Manifest
 
@@ -158,86 +158,6 @@ class Visit:
 
 async def _awaited(step: Step, container: Any, given: Mapping[str, Any]) -> Any:
     return await step.function(**given, **await arguments_soon(container, step.services))
-
-
-# --- what the client sees ---------------------------------------------------------------------------------------------
-
-
-def pipelines(
-    services: Services, validator_for: Callable[[Signature], Validates], timeout_s: float
-) -> Callable[[Manifest], Pipeline | None]:
-    """Plans the steps that a manifest lists: None where there are none, `LoadingFailed` where they cannot be taken."""
-
-    def plan(manifest: Manifest) -> Pipeline | None:
-        if not manifest.before and not manifest.after:
-            return None
-        before = tuple(_known(name, services) for name in manifest.before)
-        after = tuple(_known(name, services) for name in manifest.after)
-        for step in (*before, *after):
-            _require_services(step, services)
-        for step in before:
-            if OUTPUTS in step.given:
-                raise LoadingFailed(f"step {step.name!r} asks for outputs, which there are none of before the run")
-        public = _public(manifest, before, after)
-        return Pipeline(manifest, public, validator_for(manifest.signature), before, after, services, timeout_s)
-
-    return plan
-
-
-def _known(name: str, services: Services) -> Step:
-    steps = services.found.steps
-    if name not in steps:
-        there = f"there are: {', '.join(sorted(steps))}" if steps else "RETORT_STEPS names no module with steps"
-        raise LoadingFailed(f"it lists the step {name!r}, which is not known; {there}")
-    return steps[name]
-
-
-def _require_services(step: Step, services: Services) -> None:
-    for parameter, type_ in step.services.items():
-        if type_ not in services.registry:
-            raise LoadingFailed(
-                f"step {step.name!r} asks for {parameter}: {shown(type_)}, which nobody offers: write a @factory for it"
-                + (", or set DATABASE_URL" if shown(type_).startswith("sqlalchemy.") else "")
-            )
-        if services.awaited(type_) and not step.waits:
-            raise LoadingFailed(f"step {step.name!r} asks for {shown(type_)}, which only an `async def` step can have")
-
-
-def _public(manifest: Manifest, before: Sequence[Step], after: Sequence[Step]) -> Manifest:
-    """The manifest as clients see it. Examples stay only where they are still what a client may send and gets."""
-    signature = manifest.signature
-    known = set(signature.names)
-    every = {name for step in before for name in step.provides}
-    needs: dict[str, Any] = {}
-    provided: set[str] = set()
-    for step in before:
-        asked = {key: need for key, need in step.needs.items() if key not in provided}
-        needs |= {key: need for key, need in asked.items() if key not in known or key in every}
-        provided |= set(step.provides)
-    for step in before:
-        if step.provides and not known & set(step.provides):
-            raise LoadingFailed(
-                f"step {step.name!r} provides {', '.join(step.provides)}: none is an input of the model, whose inputs "
-                f"are {', '.join(signature.names[:20])}"
-            )
-    inputs = [_need(key, need) for key, need in needs.items()]
-    inputs += [spec for spec in signature.inputs if spec.name not in every]
-    if not inputs:
-        raise LoadingFailed("its steps provide every input, and need none: there is nothing left to send")
-    more = tuple(dict.fromkeys(name for step in after for name in step.provides if name not in signature.outputs))
-    seen = replace(
-        signature,
-        inputs=tuple(inputs),
-        outputs=(*signature.outputs, *more),
-        defaults=(*signature.defaults, *more),
-    )
-    return replace(manifest, signature=seen, examples=())
-
-
-def _need(name: str, need: Any) -> Input:
-    """The input that stands for a field which a step needs."""
-    kind, dtype = KIND_OF[need if isinstance(need, type) else type(need)]
-    return Input(name, kind, dtype, example=None if isinstance(need, type) else need)
 
 
 # --- values -----------------------------------------------------------------------------------------------------------

@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
+import svcs.flask
 from flask import Flask, Response
 from flask.sessions import NullSession, SessionInterface
 
 from app.core.caller import Caller, caller
+from app.core.services import Services
 from app.telemetry import NO_REQUEST, request_id, request_id_from
 
 Environ = dict[str, Any]
@@ -66,6 +68,11 @@ class Application(Flask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """The view itself: none of ours is a coroutine, and Flask would look anew at each request."""
         return func
+
+    def offer(self, services: Services) -> None:
+        """Offers the services of steps to views as well: `svcs.flask.get` finds them."""
+        self.extensions["retort_services"] = services
+        svcs.flask.init_app(self, registry=services.registry)
 
     def wsgi_app(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answers one request."""
