@@ -40,7 +40,8 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     pack_stray = cli.stray_packer(repository, settings) if settings.development else None
     graphs = settings.runtime == "auto"
-    compose = None if settings.batching == "off" else batching(settings.max_batch_rows, settings.request_timeout_s)
+    share = batching(settings.max_batch_rows, settings.request_timeout_s, always=settings.batching == "on")
+    compose = None if settings.batching == "off" else share
     registry = Registry(repository, LOADERS, validator_for, settings.default_model, pack_stray, graphs, compose)
     metrics = SharedMetrics()
     service, catalogue = PredictService(registry, metrics), Catalogue(registry)

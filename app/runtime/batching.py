@@ -28,12 +28,12 @@ def batching_pays(cost_us: Mapping[str, float]) -> bool:
     return "32" in cost_us and cost_us["32"] < PAYS_BELOW * cost_us["1"]
 
 
-def batching(max_batch_rows: int, max_wait_s: float) -> Compose:
-    """Wraps each artifact for which sharing pays; a graph is quick enough alone."""
+def batching(max_batch_rows: int, max_wait_s: float, always: bool = False) -> Compose:
+    """Wraps each artifact for which sharing pays, or all of them; a graph is quick enough alone."""
 
     def compose(servable: Servable, runtime: str, manifest: Manifest) -> Servable:
-        pays = runtime == "artifact" and batching_pays(manifest.artifact_cost_us)
-        return BatchingServable(servable, max_batch_rows, max_wait_s) if pays else servable
+        pays = always or batching_pays(manifest.artifact_cost_us)
+        return BatchingServable(servable, max_batch_rows, max_wait_s) if runtime == "artifact" and pays else servable
 
     return compose
 

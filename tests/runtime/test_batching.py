@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from app.errors import DeadlineExceeded
-from app.runtime.batching import BatchingServable, batching_pays, fitting
+from app.runtime.batching import BatchingServable, batching, batching_pays, fitting
 from app.signature.batch import Batch, Outputs
+from tests.runtime.estimators import manifest_of
 
 POISON = -1.0
 
@@ -71,6 +72,15 @@ def test_who_fits(waiting: list[tuple[int, object]], most: int, taken: list[int]
 )
 def test_when_it_pays(cost: dict[str, float], pays: bool) -> None:
     assert batching_pays(cost) is pays
+
+
+@pytest.mark.parametrize("runtime", ["artifact", "graph"])
+@pytest.mark.parametrize("cost", [{}, {"1": 100.0, "32": 100.0}], ids=["does not pay", "pays"])
+@pytest.mark.parametrize("always", [True, False])
+def test_who_is_wrapped(always: bool, cost: dict[str, float], runtime: str) -> None:
+    inner = Gated()
+    composed = batching(10, 1, always)(inner, runtime, manifest_of(artifact_cost_us=cost))
+    assert (composed is not inner) is (runtime == "artifact" and (always or bool(cost)))
 
 
 def test_a_lone_request_runs_in_its_own_thread_at_once() -> None:
