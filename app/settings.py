@@ -81,7 +81,7 @@ class Settings:
     batching: str = _setting(
         "RETORT_BATCHING",
         "auto",
-        "`auto` (requests to an artifact share runs where packing measured that it pays), `on` (always) or `off`",
+        "`auto` (requests to an artifact share runs where packing measured that it pays), `on` (all that may) or `off`",
         _one_of("auto", "on", "off"),
     )
     max_batch_rows: int = _setting(

@@ -75,12 +75,21 @@ def test_when_it_pays(cost: dict[str, float], pays: bool) -> None:
 
 
 @pytest.mark.parametrize("runtime", ["artifact", "graph"])
-@pytest.mark.parametrize("cost", [{}, {"1": 100.0, "32": 100.0}], ids=["does not pay", "pays"])
-@pytest.mark.parametrize("always", [True, False])
-def test_who_is_wrapped(always: bool, cost: dict[str, float], runtime: str) -> None:
-    inner = Gated()
-    composed = batching(10, 1, always)(inner, runtime, manifest_of(artifact_cost_us=cost))
-    assert (composed is not inner) is (runtime == "artifact" and (always or bool(cost)))
+@pytest.mark.parametrize(
+    ("cost", "auto", "on"),
+    [
+        ({"1": 100.0, "32": 100.0}, True, True),
+        ({"1": 100.0, "32": 3200.0}, False, True),
+        ({"1": 100.0}, False, False),
+        ({}, False, False),
+    ],
+    ids=["pays", "does not pay", "would answer otherwise", "not known"],
+)
+def test_who_is_wrapped(cost: dict[str, float], auto: bool, on: bool, runtime: str) -> None:
+    for always, wrapped in ((False, auto), (True, on)):
+        inner = Gated()
+        composed = batching(10, 1, always)(inner, runtime, manifest_of(artifact_cost_us=cost))
+        assert (composed is not inner) is (wrapped and runtime == "artifact")
 
 
 def test_a_lone_request_runs_in_its_own_thread_at_once() -> None:
