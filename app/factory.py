@@ -40,8 +40,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     pack_stray = cli.stray_packer(repository, settings) if settings.development else None
     graphs = settings.runtime == "auto"
-    share = batching(settings.max_batch_rows, settings.request_timeout_s, always=settings.batching == "on")
-    compose = None if settings.batching == "off" else share
+    compose = batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s)
     registry = Registry(repository, LOADERS, validator_for, settings.default_model, pack_stray, graphs, compose)
     metrics = SharedMetrics()
     service, catalogue = PredictService(registry, metrics), Catalogue(registry)

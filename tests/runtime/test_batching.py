@@ -86,9 +86,9 @@ def test_when_it_pays(cost: dict[str, float], pays: bool) -> None:
     ids=["pays", "does not pay", "would answer otherwise", "not known"],
 )
 def test_who_is_wrapped(cost: dict[str, float], auto: bool, on: bool, runtime: str) -> None:
-    for always, wrapped in ((False, auto), (True, on)):
+    for mode, wrapped in (("auto", auto), ("on", on), ("off", False)):
         inner = Gated()
-        composed = batching(10, 1, always)(inner, runtime, manifest_of(artifact_cost_us=cost))
+        composed = batching(mode, 10, 1)(inner, runtime, manifest_of(artifact_cost_us=cost))
         assert (composed is not inner) is (wrapped and runtime == "artifact")
 
 
