@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.server.process import ROOT, Server, free_port
+from tests.server.process import ROOT, WORKER, Server, free_port
 
 GIVE_A_SOCKET = """
 import os, socket, sys
@@ -28,6 +28,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 """
 """Starts a program with a listening socket as descriptor 3, as systemd does."""
 APPLICATION = "tests.server_worker.apps:app"
+OWN = "app.server.RetortWorker"
 
 
 @contextlib.contextmanager
@@ -35,13 +36,16 @@ def worker_server(
     folder: Path,
     port: int = 0,
     *,
-    worker_class: str = "app.server.RetortWorker",
+    worker_class: str = OWN if WORKER == "retort" else WORKER,
     limits: dict[str, Any] | None = None,
     inherits: str = "",
     application: str = APPLICATION,
     **options: Any,
 ) -> Iterator[Server]:
-    """A server with these of Gunicorn's settings, stopped at the end if it has not ended itself."""
+    """A server with these of Gunicorn's settings, stopped at the end if it has not ended itself.
+
+    `limits` are those of our own worker class; another has none of them.
+    """
     port = port or free_port()
     settings = {
         "bind": f"127.0.0.1:{port}",
@@ -53,7 +57,7 @@ def worker_server(
         **options,
     }
     lines = [f"{name} = {value!r}" for name, value in settings.items()]
-    if worker_class == "app.server.RetortWorker":
+    if worker_class == OWN:
         lines += ["from app.server import Limits, RetortWorker", f"RetortWorker.limits = Limits(**{limits or {}!r})"]
     conf = folder / f"conf-{port}.py"
     conf.write_text("\n".join(lines), "utf-8")

@@ -56,6 +56,7 @@ def median_s(server: Server, times: int = 15) -> float:
     return sorted(took_s(server) for _ in range(times))[times // 2]
 
 
+@pytest.mark.own_worker("it reads in its threads, so that as many slow senders as it has threads stop it")
 @pytest.mark.parametrize("says", [HALF_HEAD, HALF_BODY], ids=["n01 heads", "n02 bodies"])
 def test_slow_senders_cost_nobody_else_anything(tmp_path: Path, says: bytes) -> None:
     limits = {"head_s": 2.0, "body_grace_s": 2.0}
@@ -68,6 +69,7 @@ def test_slow_senders_cost_nobody_else_anything(tmp_path: Path, says: bytes) -> 
             assert one.recv(1000) == b""
 
 
+@pytest.mark.own_worker("it reads in its threads, so that as many slow senders as it has threads stop it")
 @pytest.mark.needs_program("slowhttptest")
 @pytest.mark.parametrize("kind", ["-H", "-B"])
 def test_slowhttptest_finds_the_service_available(tmp_path: Path, kind: str) -> None:
@@ -93,6 +95,7 @@ def test_slowhttptest_finds_the_service_available(tmp_path: Path, kind: str) -> 
     assert "NO" not in [line.split()[-1] for line in said.splitlines() if "service available" in line]
 
 
+@pytest.mark.own_worker("it counts nothing")
 def test_n03_n04_crowds_that_say_nothing_or_nothing_more(tmp_path: Path) -> None:
     with worker_server(tmp_path, keepalive=4, limits={"silent_s": 4.0}) as server:
         (worker,) = server.workers
@@ -113,6 +116,7 @@ def test_n03_n04_crowds_that_say_nothing_or_nothing_more(tmp_path: Path) -> None
             assert {one.recv(1) for one in idle[:50]} == {b""}
 
 
+@pytest.mark.own_worker("it leaves the limits of bodies to the application")
 def test_n05_a_body_over_the_limit_is_told_so_while_it_is_sent(tmp_path: Path) -> None:
     with worker_server(tmp_path, limits={"body_bytes": 1_000_000}) as server:
         for head in (b"Content-Length: 51000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n3000000\r\n"):
@@ -137,6 +141,7 @@ def test_n05_a_body_over_the_limit_is_told_so_while_it_is_sent(tmp_path: Path) -
         assert server.ask("POST", "/length", "x" * 1_000_000).content == b"1000000"
 
 
+@pytest.mark.own_worker("it leaves the limits of bodies to the application")
 def test_n06_a_million_chunks_and_a_long_extension(tmp_path: Path) -> None:
     head = b"POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     with worker_server(tmp_path) as server:
@@ -151,6 +156,7 @@ def test_n06_a_million_chunks_and_a_long_extension(tmp_path: Path) -> None:
         assert rss_bytes(worker) - before_bytes < 20 * 2**20
 
 
+@pytest.mark.own_worker("it counts nothing")
 def test_n10_clients_that_are_gone_leave_nothing(tmp_path: Path) -> None:
     with worker_server(tmp_path) as server:
         before = ask_stats(server)
@@ -238,6 +244,7 @@ def smuggle(port: int) -> None:
             assert len(statuses) < 2 or told.endswith(b"canary") or statuses[1] >= 400, (fields, told)
 
 
+@pytest.mark.own_worker("it has no gate, and works through the requests of clients that have left")
 def test_o01_ten_times_overload_is_served_at_capacity_and_the_rest_is_told_at_once(tmp_path: Path) -> None:
     async def run(server: Server) -> tuple[Outcomes, list[float]]:
         outcomes, probes = Outcomes(), []
@@ -269,6 +276,7 @@ def test_o01_ten_times_overload_is_served_at_capacity_and_the_rest_is_told_at_on
         assert median_s(server) < 0.05
 
 
+@pytest.mark.own_worker("it has no gate, and works through the requests of clients that have left")
 def test_o02_a_retry_storm_does_not_lower_what_is_served(tmp_path: Path) -> None:
     threads, for_s = 4, 2.0
     capacity = threads / 0.05
@@ -279,6 +287,7 @@ def test_o02_a_retry_storm_does_not_lower_what_is_served(tmp_path: Path) -> None
     assert set(outcomes.count) == {"200", "503"}, outcomes.count
 
 
+@pytest.mark.own_worker("it has no deadlines")
 def test_o04_a_deadline_of_the_client_is_kept(tmp_path: Path) -> None:
     async def run(server: Server) -> list[tuple[int, float]]:
         async def one(path: str, headers: str) -> tuple[int, float]:
@@ -333,6 +342,7 @@ def test_p11_the_wall_clock_may_jump(tmp_path: Path) -> None:
     assert {name: count for name, count in named.items() if count} == {"answers.py": 1}
 
 
+@pytest.mark.own_worker("it counts nothing")
 def test_steady_load_leaves_descriptors_and_threads_flat(tmp_path: Path) -> None:
     async def run(server: Server) -> Outcomes:
         async with load(server.port, 8) as kept, load(server.port, 8, "/quick", keeps=False) as short:

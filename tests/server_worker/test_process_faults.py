@@ -44,13 +44,14 @@ def test_p01_a_killed_worker_fails_only_its_own_requests_and_is_replaced(tmp_pat
             await asyncio.sleep(0.5)
         return outcomes
 
-    with worker_server(tmp_path, workers=2) as server:
+    with worker_server(tmp_path, workers=2, limits={"queue_max_wait_s": 5.0}) as server:
         outcomes = asyncio.run(run(server))
     assert set(outcomes.count) <= {"200", "reset", "reset kept"}, outcomes.count
     assert sum(outcomes.bad.values()) <= 2 * 16
     assert outcomes.count["200"] > 200
 
 
+@pytest.mark.own_worker("it resets what waits in the kernel's queue when it stops")
 @pytest.mark.parametrize("signals", ["once", "twice to the group"])
 def test_p02_p06_sigterm_resets_nobody(tmp_path: Path, signals: str) -> None:
     async def run(server: Server) -> Outcomes:
@@ -117,6 +118,7 @@ def test_p05_recycling_loses_nothing(tmp_path: Path) -> None:
     assert len(workers) >= 4
 
 
+@pytest.mark.own_worker("it has no deadlines")
 def test_p07_a_drain_that_hangs_ends_in_time_and_says_so(tmp_path: Path) -> None:
     async def run(server: Server) -> tuple[int, float]:
         talk = Talk(server.port)
@@ -147,6 +149,7 @@ def test_p08_more_connections_than_allowed(tmp_path: Path) -> None:
         assert took_s(server) < 0.1
 
 
+@pytest.mark.own_worker("it tells nobody that it stops")
 def test_p12_readiness_is_true_and_the_delay_is_kept(tmp_path: Path) -> None:
     with worker_server(tmp_path, limits={"drain_delay_s": 1.0}) as server:
         assert server.ask("GET", "/readyz").status == 200
@@ -158,6 +161,7 @@ def test_p12_readiness_is_true_and_the_delay_is_kept(tmp_path: Path) -> None:
         assert server.process.wait(5) == 0
 
 
+@pytest.mark.own_worker("it has no deadlines")
 def test_m11_a_hung_model_is_a_504_and_its_worker_is_replaced(tmp_path: Path) -> None:
     limits = {"request_timeout_s": 0.5, "stuck_grace_s": 0.5}
     with worker_server(tmp_path, limits=limits, graceful_timeout=5) as server:
@@ -194,6 +198,7 @@ def test_m13_a_model_that_takes_its_process_down_takes_only_that(tmp_path: Path,
             assert server.ask("POST", "/echo", "x").content == b"x"
 
 
+@pytest.mark.own_worker("a model that raises SystemExit or KeyboardInterrupt ends it")
 def test_m13_a_model_that_raises_anything_is_a_500(tmp_path: Path) -> None:
     with worker_server(tmp_path) as server:
         before = server.workers
@@ -269,6 +274,7 @@ class Config:
     protocol = "http"
 
 
+@pytest.mark.own_worker("it has other settings")
 @pytest.mark.parametrize(
     ("name", "value", "word"),
     [("is_ssl", True, "TLS"), ("http_protocols", ("h2", "h1"), "HTTP/2"), ("protocol", "uwsgi", "only http")],
@@ -281,6 +287,7 @@ def test_settings_that_are_not_for_this_worker_are_refused_in_words(name: str, v
         RetortWorker.check_config(cfg, None)
 
 
+@pytest.mark.own_worker("it has other settings")
 def test_tls_is_refused_before_the_fork(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="TLS"), worker_server(tmp_path, certfile=__file__, keyfile=__file__):
         pass
