@@ -217,7 +217,8 @@ class Desk:
             return
         job.wanted = False
         job.room.set()
-        if job not in self._began and not job.dropped:
+        # One that is being answered may have been run long ago: it is at the gate no more.
+        if connection.state is WAITING and job not in self._began and not job.dropped:
             self.gate.drop(job)
             self.stats.dropped += 1
             close_request(job.environ, job.app_iter)
