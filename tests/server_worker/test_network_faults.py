@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 import resource
-import select
 import socket
 import subprocess
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.process import Server, free_port
+from tests.server.process import Server
 from tests.server_worker.reference import said_status
 from tests.server_worker.served import (
     Outcomes,
@@ -175,73 +174,6 @@ def test_n10_clients_that_are_gone_leave_nothing(tmp_path: Path) -> None:
         assert after["left"] >= 10
         assert after["dropped"] >= 5
         assert "Traceback" not in server.words
-
-
-@pytest.mark.needs_program("nginx")
-def test_p03_n07_behind_nginx(tmp_path: Path) -> None:
-    """One of two upstreams is terminated: nobody sees it. And nothing is smuggled past nginx."""
-    port = free_port()
-
-    async def run(victim: Server) -> Outcomes:
-        outcomes = Outcomes()
-        until_s = time.monotonic() + 2.0
-        clients = [client(port, outcomes, until_s) for _ in range(8)]
-
-        async def stop() -> None:
-            await asyncio.sleep(0.7)
-            victim.process.terminate()
-
-        await asyncio.gather(stop(), *clients)
-        return outcomes
-
-    with worker_server(tmp_path) as first, worker_server(tmp_path) as second:
-        conf = tmp_path / "nginx.conf"
-        conf.write_text(
-            f"daemon off; pid {tmp_path}/nginx.pid; error_log {tmp_path}/nginx.log; worker_processes 1;"
-            "events { worker_connections 500; } http { access_log off;"
-            f"client_body_temp_path {tmp_path}/body; proxy_temp_path {tmp_path}/proxy; fastcgi_temp_path {tmp_path}/f;"
-            f"uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;"
-            f"upstream both {{ server 127.0.0.1:{first.port}; server 127.0.0.1:{second.port}; keepalive 8; }}"
-            f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://both; proxy_http_version 1.1;"
-            'proxy_set_header Connection ""; proxy_next_upstream error timeout non_idempotent; } } }',
-            "utf-8",
-        )
-        nginx = subprocess.Popen(["nginx", "-c", str(conf), "-p", str(tmp_path)])
-        try:
-            deadline_s = time.monotonic() + 5
-            while time.monotonic() < deadline_s:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                    break
-                time.sleep(0.05)
-            smuggle(port)
-            outcomes = asyncio.run(run(second))
-        finally:
-            nginx.terminate()
-            nginx.wait(10)
-    assert set(outcomes.count) == {"200"}, outcomes.count
-
-
-def smuggle(port: int) -> None:
-    canary = b"POST /canary HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\ncanary"
-    for fields in (
-        b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG",
-        b"Transfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\nG",
-        b"Transfer-Encoding: xchunked\r\nContent-Length: 1\r\n\r\nG",
-        b"Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n",
-        b"Content-Length: 0\r\nContent-Length: 5\r\n\r\nhello",
-        b"Content-Length : 5\r\n\r\nhello",
-        b"Transfer-Encoding\x0b: chunked\r\n\r\n0\r\n\r\n",
-        b"Content-Length: 5\n\r\n\r\nhello",
-    ):
-        with socket.create_connection(("127.0.0.1", port), 5) as one:
-            one.sendall(b"POST /echo HTTP/1.1\r\nHost: a\r\n" + fields + canary)
-            told = b""
-            while select.select([one], [], [], 0.3)[0] and (received := one.recv(65536)):
-                told += received
-            statuses = said_status(told)
-            assert len(statuses) <= 2, (fields, told)
-            # The second is answered only where the first was whole, and then it is the canary's own answer.
-            assert len(statuses) < 2 or told.endswith(b"canary") or statuses[1] >= 400, (fields, told)
 
 
 @pytest.mark.own_worker("it has no gate, and works through the requests of clients that have left")
