@@ -13,6 +13,8 @@ from tests.server_worker.reference import plain
 BIG_TIMES = 8_000
 STREAMED_PARTS, STREAMED_TIMES = 12, 500
 HANGS_AFTER_S = 20.0
+LANE = ("/lane", "/lane/hold")
+HEADERS = [("Content-Type", "text/plain")]
 NOT_THE_SAME = ("REMOTE_ADDR", "REMOTE_PORT")
 """What Gunicorn's parser is not told."""
 
@@ -26,7 +28,10 @@ def echo(environ: dict[str, Any], body: bytes) -> bytes:
 
 
 class Echo:
-    """Answers with the echo of each request, in the manner of its path; `/hold` waits until it is released."""
+    """Answers with the echo of each request, in the manner of its path; `/hold` waits until it is released.
+
+    Those of `/lane` and `/lane/hold` are of one lane, and the former are answered together.
+    """
 
     def __init__(self) -> None:
         self.run: dict[str, list[bytes]] = {}  # the echoes made, by the port of the client
@@ -36,7 +41,19 @@ class Echo:
         self._is_open = False
 
     def quick(self, environ: dict[str, Any]) -> bool:
-        return environ["PATH_INFO"] not in ("/thread", "/hold", "/big", "/stream")
+        return environ["PATH_INFO"] not in ("/thread", "/hold", "/big", "/stream", *LANE)
+
+    def lane(self, environ: dict[str, Any]) -> str | None:
+        return "one" if environ["PATH_INFO"] in LANE else None
+
+    def together(self, environs: list[dict[str, Any]]) -> list[tuple[bytes, list[tuple[str, str]]] | None]:
+        alone = [environ["PATH_INFO"] == "/lane/hold" for environ in environs]
+        return [None if one else (self._run(environ), HEADERS) for environ, one in zip(environs, alone, strict=True)]
+
+    def _run(self, environ: dict[str, Any]) -> bytes:
+        answer = echo(environ, environ["wsgi.input"].read())
+        self.run.setdefault(environ["REMOTE_PORT"], []).append(answer)
+        return answer
 
     def release(self, for_ever: bool = False) -> None:
         with self._change:
@@ -52,16 +69,14 @@ class Echo:
             self.holding -= 1
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterator[bytes] | list[bytes]:
-        answer = echo(environ, environ["wsgi.input"].read())
-        self.run.setdefault(environ["REMOTE_PORT"], []).append(answer)
-        path = environ["PATH_INFO"]
-        if path == "/hold":
+        answer, path = self._run(environ), environ["PATH_INFO"]
+        if path.endswith("/hold"):
             self._hold()
         if path == "/stream":
-            start_response("200 OK", [("Content-Type", "text/plain")])
+            start_response("200 OK", HEADERS)
             size = len(answer) // STREAMED_PARTS
             return (answer[at : at + size] for at in range(0, len(answer), size))
-        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))])
+        start_response("200 OK", [*HEADERS, ("Content-Length", str(len(answer)))])
         return [answer]
 
 
