@@ -3,8 +3,8 @@
 PYTHON ?= python3
 ARGS ?=
 
-# Programs that tests drive, each as program:package of Debian.
-PROGRAMS := chromium:chromium curl:curl nginx:nginx-light slowhttptest:slowhttptest wrk:wrk
+# Programs that tests drive, each as program:package of Debian; or program:package,package.
+PROGRAMS := chromium:chromium curl:curl gcc:gcc,libc6-dev nginx:nginx-light slowhttptest:slowhttptest wrk:wrk
 
 .DEFAULT_GOAL := help
 .PHONY: help serve install test unit format new-venv

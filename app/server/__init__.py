@@ -33,7 +33,8 @@ and ends its worker in the same way.
 
 The modules: `worker` (Gunicorn's side), `loop` (epoll, accepting, deadlines), `connection` (the states above),
 `parsing` (heads), `bodies`, `desk` (admits, runs, refuses), `gate` (who may run), `dispatch` (threads), `answers`
-(heads and problems), `journal` (access log and hooks), `lifecycle`, `limits`, `stats`.
+(heads and problems), `journal` (access log and hooks), `lifecycle`, `limits`, `stats`;
+and `master`, for Gunicorn's other side.
 
 What an application may offer, as attributes: `quick(environ) -> bool` (a pure function: whether the request takes so
 little that the loop can run it), `lane(environ)` and `together(environs)` (requests of one lane other than None, of

@@ -267,13 +267,6 @@ def test_o06_no_answer_ever_reaches_another(tmp_path: Path) -> None:
     assert outcomes.count["200"] > 500
 
 
-def test_p11_the_wall_clock_may_jump(tmp_path: Path) -> None:
-    """Nothing of this worker looks at it but the Date field: see the test of the loop's sources."""
-    sources = (Path(__file__).parents[2] / "app" / "server").glob("*.py")
-    named = {path.name: path.read_text("utf-8").count("time.time(") for path in sources}
-    assert {name: count for name, count in named.items() if count} == {"answers.py": 1}
-
-
 @pytest.mark.own_worker("it counts nothing")
 def test_steady_load_leaves_descriptors_and_threads_flat(tmp_path: Path) -> None:
     async def run(server: Server) -> Outcomes:
