@@ -245,8 +245,14 @@ class Connection:
         self.ended = True
         if self.state is BODY and self.head is not None:
             self._desk.refusals.cut_short(self, self.head, now_s)
-        else:
-            self.close()
+            return
+        if self.state is HEAD:
+            try:
+                self._desk.heads.judge(self._buffer, self.peer, self.requests + 1)
+            except MALFORMED as error:
+                self._desk.refusals.malformed(self, error, now_s)
+                return
+        self.close()
 
     @property
     def is_sending(self) -> bool:

@@ -210,6 +210,13 @@ def test_a_client_that_ends_its_side_with_its_request_is_answered(app: Recorder,
     assert said_status(stage.exchange(GET)) == [200]
 
 
+@pytest.mark.parametrize(("head", "statuses"), [(b"GET / HTTP/1.1\r\r\n", [400]), (b"GET / HTTP/1.1\r\nHo", [])])
+def test_a_head_that_stays_incomplete_is_judged_by_what_there_is(
+    stage: Stage, head: bytes, statuses: list[int]
+) -> None:
+    assert said_status(stage.exchange(head)) == statuses
+
+
 def test_refusals_of_the_gate_keep_the_connection(app: Recorder) -> None:
     app.is_quick = False
     with staged(app, queue_max_wait_s=0.0) as stage, stage.connect() as client:
