@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
-MINUTES ?= 13
+MINUTES ?= 15
 
 # Programs that tests drive, each as program:package of Debian.
 PROGRAMS := chromium:chromium curl:curl nginx:nginx-light slowhttptest:slowhttptest wrk:wrk
@@ -74,6 +74,6 @@ bench: .venv/testing ## measure against the peers; prints a table, writes benchm
 	PATH="$(CURDIR)/.venv/bin:$$PATH" python -m benchmarks.run $(ARGS)
 
 .PHONY: soak
-soak: .venv/testing ## faults at length, each held to its figure, in MINUTES=13; ARGS="--rows o06,r01 --report soak.md"
+soak: .venv/testing ## faults at length, each held to its figure, in MINUTES=15; ARGS="--rows o06,r01 --report soak.md"
 	@sh tests/setup/debian.sh nginx:nginx-light slowhttptest:slowhttptest
 	PATH="$(CURDIR)/.venv/bin:$$PATH" python -m tests.soak --minutes $(MINUTES) $(ARGS)

@@ -12,16 +12,16 @@ from tests.server_worker.fleet import Question, echo
 from tests.server_worker.loops import closed_loop, open_loop
 from tests.server_worker.served import Outcomes
 
-SLOW = "/echo?sleep_s=0.02"
+SLOW, SLOWER = "/echo?sleep_s=0.02", "/echo?sleep_s=0.05"
 PATIENCE_S = 1.0
 ECHO_LINES = 48
 LEAVES, IN_A_HURRY, QUICK = 0.01, 0.2, 0.25
 """Of the requests for echoes: the shares of those that are left, that have a deadline, and that the loop answers."""
 
 
-def capacity_per_second(server: Server, threads: int, for_s: float) -> float:
+def capacity_per_second(server: Server, threads: int, for_s: float, path: str = SLOW) -> float:
     """How many slow requests it answers in a second when it is always busy, and never too much so."""
-    outcomes = closed_loop(server.port, 2 * threads, lambda: echo(SLOW), for_s)
+    outcomes = closed_loop(server.port, 2 * threads, lambda: echo(path), for_s)
     assert set(outcomes.count) == {"200"}, outcomes.count
     return outcomes.count["200"] / for_s
 
@@ -46,10 +46,10 @@ class Overload:
         return {name: count for name, count in self.outcomes.count.items() if name not in ("200", "503")}
 
 
-def overload(server: Server, per_second: float, for_s: float, tries: int = 1) -> Overload:
+def overload(server: Server, per_second: float, for_s: float, path: str = SLOW, tries: int = 1) -> Overload:
     """So many slow requests a second, whatever becomes of them, and a probe beside them."""
     with probing(server) as livez_s:
-        outcomes, behind_s = open_loop(server.port, per_second, for_s, lambda: echo(SLOW, tries=tries), PATIENCE_S)
+        outcomes, behind_s = open_loop(server.port, per_second, for_s, lambda: echo(path, tries=tries), PATIENCE_S)
     return Overload(outcomes, for_s, behind_s, livez_s)
 
 

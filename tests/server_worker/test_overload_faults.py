@@ -10,7 +10,7 @@ import pytest
 
 from tests.server.process import Server
 from tests.server_worker.crowds import median_s, share_of
-from tests.server_worker.overload import capacity_per_second, echoes, overload
+from tests.server_worker.overload import SLOWER, capacity_per_second, echoes, overload
 from tests.server_worker.served import Talk, ask_stats, worker_server
 
 pytestmark = pytest.mark.server
@@ -33,8 +33,8 @@ def test_o01_ten_times_overload_is_served_at_capacity_and_the_rest_is_told_at_on
 
 def test_o02_a_retry_storm_does_not_lower_what_is_served(tmp_path: Path) -> None:
     with worker_server(tmp_path, threads=THREADS) as server:
-        capacity = capacity_per_second(server, THREADS, 1.5)
-        seen = overload(server, 5 * capacity, 2.0, tries=3)
+        capacity = capacity_per_second(server, THREADS, 1.5, SLOWER)
+        seen = overload(server, 5 * capacity, 2.0, SLOWER, tries=3)
     assert seen.goodput_per_second >= 0.85 * capacity, seen.outcomes.count
     assert seen.neither == {}
 

@@ -21,7 +21,7 @@ from tests.soak.sheet import Sheet, table, write_report
 from tests.soak.steady import STEADY
 
 ROWS = (*PROCESS, *NETWORK, *OVERLOAD, *STEADY)
-MINUTES = 13.0
+MINUTES = 15.0
 REQUESTS = 1_000_000
 
 

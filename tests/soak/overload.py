@@ -8,7 +8,7 @@ from tests.server.process import Server
 from tests.server_worker.crowds import share_of
 from tests.server_worker.fleet import echo
 from tests.server_worker.loops import closed_loop
-from tests.server_worker.overload import SLOW, Overload, capacity_per_second, echoes, overload
+from tests.server_worker.overload import SLOW, SLOWER, Overload, capacity_per_second, echoes, overload
 from tests.server_worker.served import Outcomes, ask_stats, worker_server
 from tests.soak.rows import Bounds, Row
 from tests.soak.sheet import Sheet
@@ -47,14 +47,14 @@ def ten_times_overload(bounds: Bounds, sheet: Sheet) -> None:
 
 
 def retry_storm(bounds: Bounds, sheet: Sheet) -> None:
-    """The same overload without and with retries at once."""
+    """The same overload without and with retries at once; of slower requests, or it would be the client's limit."""
     with worker_server(bounds.folder, threads=THREADS) as server:
-        capacity = capacity_per_second(server, THREADS, max(2.0, CALIBRATION * bounds.for_s))
+        capacity = capacity_per_second(server, THREADS, max(2.0, CALIBRATION * bounds.for_s), SLOWER)
         sheet.tell("capacity", capacity, "/s")
         part_s = max(3.0, 0.5 * (1 - CALIBRATION) * bounds.for_s)
-        plain = overload(server, TIMES_CAPACITY * capacity, part_s)
+        plain = overload(server, TIMES_CAPACITY * capacity, part_s, SLOWER)
         with sheet.telling_waits(server.workers[0]):
-            storm = overload(server, TIMES_CAPACITY * capacity, part_s, tries=4)
+            storm = overload(server, TIMES_CAPACITY * capacity, part_s, SLOWER, tries=4)
     _goodput(" with retries", storm, capacity, sheet)
     share = storm.goodput_per_second / plain.goodput_per_second
     sheet.at_least("of the goodput without", 100 * share, 100 * NOT_LOWER, "%")
