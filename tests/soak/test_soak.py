@@ -13,7 +13,8 @@ from tests.server.process import ROOT, environment
 from tests.soak import __main__ as soak
 from tests.soak.rows import Bounds, Row
 from tests.soak.sheet import Sheet, table, write_report
-from tests.soak.trend import Sample, Watch, best_cpu_us, best_p99_s, slope
+from tests.soak.steady import _tell_pace
+from tests.soak.trend import Sample, Watch, best_cpu_us, best_p99_s, slope, wait_share
 
 
 def sheet(value: float) -> Sheet:
@@ -63,13 +64,33 @@ def test_growth_is_measured_after_the_warm_up() -> None:
     watch = Watch(0)
     for at in range(21):
         rss_mb = 10.0 * at if at < 10 else 100 + 0.3 * (at - 10)
-        watch.samples.append(Sample(10_000 * at, at, rss_mb, 20, 9, cpu_s=at * 0.5, p99_s=0.01 * (1 + at % 3)))
+        told = {"cpu_s": at * 0.5, "p99_s": 0.01 * (1 + at % 3), "core_wait_s": 0.3 * at}
+        watch.samples.append(Sample(10_000 * at, at, rss_mb, 20, 9, **told))
     assert watch.slope("rss_mb") == pytest.approx(3)
     assert watch.growth("rss_mb") == pytest.approx(3)
     assert watch.slope("threads") == watch.growth("descriptors") == 0
     first, last = watch.thirds()
     assert best_p99_s(first) == best_p99_s(last) == pytest.approx(0.01)
     assert best_cpu_us(last) == pytest.approx(50)
+    assert wait_share(last) == pytest.approx(0.3)
+
+
+def pace(wait_share: float, slower: float, cpu: float) -> bool:
+    """The verdict on a last third with so much more p99, and CPU a request, than the first."""
+    first, last = (
+        [Sample(at * 1000, at, 60, 20, 9, at * 0.5 * by[1], 0.1 * by[0], at * wait_share) for at in range(10)]
+        for by in ((1, 1), (slower, cpu))
+    )
+    one = Sheet("r01", "flat")
+    _tell_pace(first, last, one)
+    return one.holds
+
+
+def test_a_slower_end_fails_by_what_the_machine_lets_be_seen() -> None:
+    assert pace(0.05, slower=1.05, cpu=1.5)
+    assert not pace(0.05, slower=1.5, cpu=1.0)
+    assert pace(0.4, slower=1.5, cpu=1.05)
+    assert not pace(0.4, slower=1.0, cpu=1.5)
 
 
 def test_rows_are_chosen_by_the_beginnings_of_their_names() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.server_worker.crowds import share_of
-from tests.server_worker.served import Outcomes, cpu_s, rss_bytes
+from tests.server_worker.served import Outcomes, core_wait_s, cpu_s, rss_bytes
 
 PER_REQUESTS = 100_000
 MEASURED_FROM = 0.5
@@ -43,6 +43,7 @@ class Sample:
     threads: int
     cpu_s: float
     p99_s: float
+    core_wait_s: float
 
 
 class Watch:
@@ -56,7 +57,7 @@ class Watch:
         p99_s = share_of(outcomes.took_s.get("200", []), 0.99)
         outcomes.took_s.clear()
         pid = self.pid
-        told = (rss_bytes(pid) / 2**20, descriptors(pid), threads(pid), cpu_s(pid), p99_s)
+        told = (rss_bytes(pid) / 2**20, descriptors(pid), threads(pid), cpu_s(pid), p99_s, core_wait_s(pid))
         self.samples.append(Sample(asked, time.monotonic(), *told))
 
     @property
@@ -92,3 +93,9 @@ def best_cpu_us(samples: Sequence[Sample]) -> float:
     """In the same way, for each request."""
     pairs = [(a, b) for a, b in itertools.pairwise(samples) if b.requests > a.requests]
     return share_of([1e6 * (b.cpu_s - a.cpu_s) / (b.requests - a.requests) for a, b in pairs], BEST)
+
+
+def wait_share(samples: Sequence[Sample]) -> float:
+    """For which part of that time the process wanted a core and had none."""
+    first, last = samples[0], samples[-1]
+    return (last.core_wait_s - first.core_wait_s) / max(1e-9, last.at_s - first.at_s)
