@@ -207,5 +207,6 @@ def cpu_s(pid: int) -> float:
 
 
 def core_wait_s(pid: int) -> float:
-    """How long the first thread of a process has been ready to run while every core was busy (proc(5), schedstat)."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text("ascii").split()[1]) / 1e9
+    """How long the threads of a process, together, were ready to run while every core was busy (schedstat)."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text("ascii").split()[1]) for task in tasks) / 1e9

@@ -67,10 +67,12 @@ class Sheet:
 
     @contextlib.contextmanager
     def telling_waits(self, pid: int) -> Iterator[None]:
-        """Tells for which part of the block the worker's loop wanted a core and had none: the noise of the machine."""
+        """Tells for which part of the block the worker wanted a core and had none: the noise of the machine."""
         began_s, before_s = time.monotonic(), core_wait_s(pid)
         yield
-        self.tell("the loop waited for a core", 100 * (core_wait_s(pid) - before_s) / (time.monotonic() - began_s), "%")
+        self.tell(
+            "the worker waited for a core", 100 * (core_wait_s(pid) - before_s) / (time.monotonic() - began_s), "%"
+        )
 
     @property
     def holds(self) -> bool:

@@ -30,7 +30,7 @@ SETTLES_MB = 5.0
 over the first 15,000 requests, and then no more."""
 SLOWER, JITTER_MS = 1.1, 1.0
 BUSY = 0.2
-"""For a larger part of its time than this the loop waits for a core that others have: the p99 is theirs."""
+"""For a larger part of its time than this the worker waits for a core that others have: the p99 is theirs."""
 CLOSED_WITHIN_S = 5.0
 
 Kind = Callable[[], Question]
@@ -133,7 +133,7 @@ def _tell_pace(first: list[Sample], last: list[Sample], sheet: Sheet) -> None:
     p99_ms, limit_ms = 1000 * best_p99_s(last), SLOWER * 1000 * best_p99_s(first) + JITTER_MS
     cpu_us, limit_us = best_cpu_us(last), SLOWER * best_cpu_us(first)
     busy = max(wait_share(first), wait_share(last)) > BUSY
-    sheet.tell("the loop waited for a core in the first third", 100 * wait_share(first), "%")
+    sheet.tell("the worker waited for a core in the first third", 100 * wait_share(first), "%")
     sheet.tell("in the last", 100 * wait_share(last), "%")
     bounds = [f"< {limit_ms:.4g}", "not judged: the machine is too busy"]
     sheet.figure("best p99 of the last third", p99_ms, "ms", bounds[busy], busy or p99_ms < limit_ms)
