@@ -25,7 +25,7 @@ BATCHES = {1: 28, 10: 3, 50: 1}
 """Rows of a request, and how many of each there are in 32."""
 LEAK_MB_PER_1E5 = 1.0
 """Ten bytes a request: less than the smallest object that could be forgotten."""
-SETTLES_MB = 5.0
+SETTLES_MB = 10.0
 """What the allocator may still take, however few requests that is for: with artifacts, in 8 threads, it takes some 8 MB
 over the first 15,000 requests, and then no more."""
 SLOWER, JITTER_MS = 1.1, 1.0
