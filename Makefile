@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+MINUTES ?= 15
 
 # Programs that tests drive, each as program:package of Debian; or program:package,package.
 PROGRAMS := chromium:chromium curl:curl gcc:gcc,libc6-dev nginx:nginx-light slowhttptest:slowhttptest wrk:wrk
@@ -75,3 +76,8 @@ estimators: .venv/testing ## pack, prove and compare every estimator; writes doc
 bench: .venv/testing ## measure against the peers; prints a table, writes benchmarks/RESULTS.md; ARGS="--quick"
 	@sh tests/setup/debian.sh wrk:wrk
 	PATH="$(CURDIR)/.venv/bin:$$PATH" python -m benchmarks.run $(ARGS)
+
+.PHONY: soak
+soak: .venv/testing ## faults at length, each held to its figure, in MINUTES=15; ARGS="--rows o06,r01 --report soak.md"
+	@sh tests/setup/debian.sh nginx:nginx-light slowhttptest:slowhttptest
+	PATH="$(CURDIR)/.venv/bin:$$PATH" python -m tests.soak --minutes $(MINUTES) $(ARGS)

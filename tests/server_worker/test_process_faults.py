@@ -9,13 +9,15 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from app.server import RetortWorker
 from tests.server.process import Server, free_port
-from tests.server_worker.served import Outcomes, Talk, client, load, took_s, worker_server
+from tests.server_worker.endings import once, recycled, reloaded, terminated, twice_to_the_group
+from tests.server_worker.served import Outcomes, Talk, load, took_s, worker_server
 
 pytestmark = pytest.mark.server
 
@@ -52,29 +54,12 @@ def test_p01_a_killed_worker_fails_only_its_own_requests_and_is_replaced(tmp_pat
 
 
 @pytest.mark.own_worker("it resets what waits in the kernel's queue when it stops")
-@pytest.mark.parametrize("signals", ["once", "twice to the group"])
-def test_p02_p06_sigterm_resets_nobody(tmp_path: Path, signals: str) -> None:
-    async def run(server: Server) -> Outcomes:
-        outcomes = Outcomes()
-        until_s = time.monotonic() + 1.5
-        clients = [client(server.port, outcomes, until_s, "/echo?sleep_s=0.01", keeps=at % 2 == 0) for at in range(12)]
-
-        async def stop() -> None:
-            await asyncio.sleep(0.6)
-            if signals == "once":
-                server.process.send_signal(signal.SIGTERM)
-            else:
-                for _ in range(2):
-                    os.killpg(server.process.pid, signal.SIGTERM)
-                    await asyncio.sleep(0.05)
-
-        await asyncio.gather(stop(), *clients)
-        return outcomes
-
+@pytest.mark.parametrize("stop", [once, twice_to_the_group])
+def test_p02_p06_sigterm_resets_nobody(tmp_path: Path, stop: Callable[[Server], None]) -> None:
     for _ in range(2):
         with worker_server(tmp_path, workers=2) as server:
             began_s = time.monotonic()
-            outcomes = asyncio.run(run(server))
+            outcomes = asyncio.run(terminated(server, 12, at_s=0.6, for_s=1.5, stop=stop))
             assert server.process.wait(10) == 0
             assert time.monotonic() - began_s < 10
         assert outcomes.bad == {}, outcomes.count
@@ -83,37 +68,14 @@ def test_p02_p06_sigterm_resets_nobody(tmp_path: Path, signals: str) -> None:
 
 
 def test_p04_sighup_loses_nothing(tmp_path: Path) -> None:
-    async def run(server: Server) -> Outcomes:
-        async with load(server.port, 8) as kept, load(server.port, 8, keeps=False) as short:
-            for _ in range(2):
-                await asyncio.sleep(0.5)
-                before = set(server.workers)
-                server.process.send_signal(signal.SIGHUP)
-                began_s = time.monotonic()
-                while before & set(server.workers):
-                    assert time.monotonic() - began_s < 10
-                    await asyncio.sleep(0.05)
-            await asyncio.sleep(0.3)
-        kept.count.update(short.count)
-        return kept
-
     with worker_server(tmp_path, workers=2) as server:
-        outcomes = asyncio.run(run(server))
+        outcomes = asyncio.run(reloaded(server, times=2, every_s=0.5))
     assert set(outcomes.count) == {"200"}, outcomes.count
 
 
 def test_p05_recycling_loses_nothing(tmp_path: Path) -> None:
-    async def run(server: Server) -> tuple[Outcomes, set[int]]:
-        seen: set[int] = set()
-        async with load(server.port, 8) as kept, load(server.port, 4, keeps=False) as short:
-            for _ in range(40):
-                await asyncio.sleep(0.1)
-                seen |= set(server.workers)
-        kept.count.update(short.count)
-        return kept, seen
-
     with worker_server(tmp_path, workers=2, max_requests=200, max_requests_jitter=50) as server:
-        outcomes, workers = asyncio.run(run(server))
+        outcomes, workers = asyncio.run(recycled(server, for_s=4.0))
     assert set(outcomes.count) == {"200"}, outcomes.count
     assert len(workers) >= 4
 
