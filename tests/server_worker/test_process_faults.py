@@ -153,6 +153,7 @@ def test_m11_a_model_that_keeps_the_gil_is_ended_by_the_master(tmp_path: Path) -
 @pytest.mark.parametrize("how", ["segfault", "abort", "_exit", "kill"])
 def test_m13_a_model_that_takes_its_process_down_takes_only_that(tmp_path: Path, how: str) -> None:
     with worker_server(tmp_path, workers=2) as server:
+        wait_until(lambda: len(server.workers) == 2, 30)
         before = set(server.workers)
         quietly(server, f"/fall?how={how}")
         wait_until(lambda: len(set(server.workers) - before) == 1 and len(server.workers) == 2, 30)
