@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
-from tests.server.process import Server, free_port
+from tests.server.process import Server
 from tests.server_worker.served import Outcomes, client, load
-
-NGINX_WITHIN_S = 5.0
-FAIL_TIMEOUT_S = 1
-"""nginx leaves an upstream that failed alone for so long."""
 
 
 def once(server: Server) -> None:
@@ -71,35 +63,6 @@ async def recycled(server: Server, for_s: float) -> tuple[Outcomes, set[int]]:
             await asyncio.sleep(0.1)
             seen |= set(server.workers)
     return kept.with_those_of(short), seen
-
-
-@contextlib.contextmanager
-def nginx_before(folder: Path, ports: Sequence[int]) -> Iterator[int]:
-    """nginx with these upstreams; its port."""
-    port = free_port()
-    upstreams = " ".join(f"server 127.0.0.1:{upstream} fail_timeout={FAIL_TIMEOUT_S};" for upstream in ports)
-    conf = folder / "nginx.conf"
-    conf.write_text(
-        f"daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; worker_processes 1;"
-        "events { worker_connections 500; } http { access_log off;"
-        f"client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;"
-        f"uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;"
-        f"upstream both {{ {upstreams} keepalive 8; }}"
-        f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://both; proxy_http_version 1.1;"
-        'proxy_set_header Connection ""; proxy_next_upstream error timeout non_idempotent; } } }',
-        "utf-8",
-    )
-    process = subprocess.Popen(["nginx", "-c", str(conf), "-p", str(folder)])
-    try:
-        deadline_s = time.monotonic() + NGINX_WITHIN_S
-        while time.monotonic() < deadline_s:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 async def one_of_two_terminated(port: int, victim: Server, at_s: float, for_s: float) -> Outcomes:

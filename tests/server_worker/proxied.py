@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.server.process import Server, free_port
+from tests.server.process import free_port
 
 CONF = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx-errors.log; worker_processes 1;
@@ -32,6 +32,8 @@ http {{
 }}
 """
 STARTS_WITHIN_S = 10.0
+FAIL_TIMEOUT_S = 1
+"""It leaves a server that failed alone for so long."""
 
 
 @dataclass
@@ -47,11 +49,11 @@ class Nginx:
 
 
 @contextlib.contextmanager
-def nginx_before(folder: Path, *servers: Server, keepalive: int = 8, options: str = "") -> Iterator[Nginx]:
-    """nginx in front of these; it keeps so many connections to them open."""
+def nginx_before(folder: Path, *ports: int, keepalive: int = 8, options: str = "") -> Iterator[Nginx]:
+    """nginx in front of the servers on these ports; it keeps so many connections to them open."""
     port = free_port()
     conf = folder / "nginx.conf"
-    behind = " ".join(f"server 127.0.0.1:{server.port};" for server in servers)
+    behind = " ".join(f"server 127.0.0.1:{upstream} fail_timeout={FAIL_TIMEOUT_S};" for upstream in ports)
     conf.write_text(
         CONF.format(folder=folder, port=port, servers=behind, keepalive=keepalive, options=options), "utf-8"
     )

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.server.process import Server
+from tests.server_worker.endings import one_of_two_terminated
 from tests.server_worker.mixtures import mutated, numbered, requests
 from tests.server_worker.proxied import Nginx, nginx_before
 from tests.server_worker.reference import gunicorn_verdict, load_corpus, said_status
-from tests.server_worker.served import Outcomes, client, worker_server
+from tests.server_worker.served import worker_server
 from tests.server_worker.stage import config
 
 pytestmark = pytest.mark.server
@@ -48,24 +49,12 @@ CLASSIC = (
 
 @pytest.mark.needs_program("nginx")
 def test_p03_one_of_two_servers_is_terminated_and_nobody_sees_it(tmp_path: Path) -> None:
-    async def run(port: int, victim: Server) -> Outcomes:
-        outcomes = Outcomes()
-        until_s = time.monotonic() + 2.0
-        clients = [client(port, outcomes, until_s) for _ in range(8)]
-
-        async def stop() -> None:
-            await asyncio.sleep(0.7)
-            victim.process.terminate()
-
-        await asyncio.gather(stop(), *clients)
-        return outcomes
-
     with (
         worker_server(tmp_path) as first,
         worker_server(tmp_path) as second,
-        nginx_before(tmp_path, first, second) as nginx,
+        nginx_before(tmp_path, first.port, second.port) as nginx,
     ):
-        outcomes = asyncio.run(run(nginx.port, second))
+        outcomes = asyncio.run(one_of_two_terminated(nginx.port, second, at_s=0.7, for_s=2.0))
     assert set(outcomes.count) == {"200"}, outcomes.count
 
 
@@ -146,6 +135,6 @@ def test_n07_nothing_is_smuggled_past_nginx(tmp_path: Path, gunicorn_source: Pat
     options = f"proxy_request_buffering {buffering}; proxy_ignore_client_abort on;"
     with (
         worker_server(tmp_path) as server,
-        nginx_before(tmp_path, server, keepalive=1, options=options) as nginx,
+        nginx_before(tmp_path, server.port, keepalive=1, options=options) as nginx,
     ):
         everything(Attack(server, nginx), [content for _, _, content in load_corpus(gunicorn_source)])

@@ -8,13 +8,12 @@ import time
 
 from tests.server.process import Server, free_port
 from tests.server_worker.endings import (
-    FAIL_TIMEOUT_S,
-    nginx_before,
     one_of_two_terminated,
     recycled,
     reloaded,
     terminated,
 )
+from tests.server_worker.proxied import FAIL_TIMEOUT_S, nginx_before
 from tests.server_worker.served import Outcomes, worker_server
 from tests.soak.rows import Bounds, Row
 from tests.soak.sheet import Sheet
@@ -56,10 +55,10 @@ def sigterms_behind_nginx(bounds: Bounds, sheet: Sheet) -> None:
             return own.enter_context(worker_server(bounds.folder, port)), own
 
         upstreams = [start(port) for port in ports]
-        nginx = stack.enter_context(nginx_before(bounds.folder, ports))
+        nginx = stack.enter_context(nginx_before(bounds.folder, *ports))
         for turn in range(TIMES):
             victim, own = upstreams[turn % 2]
-            outcomes.with_those_of(asyncio.run(one_of_two_terminated(nginx, victim, AT_S, ASKED_FOR_S)))
+            outcomes.with_those_of(asyncio.run(one_of_two_terminated(nginx.port, victim, AT_S, ASKED_FOR_S)))
             own.close()
             upstreams[turn % 2] = start(ports[turn % 2])
             time.sleep(FORGIVEN_AFTER_S)
