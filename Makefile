@@ -35,7 +35,7 @@ test: .venv/testing ## set up, then run every check; ARGS="-k penguins" goes to 
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest $(ARGS)
 ifneq ($(RETORT_WORKER),gthread)
 	@# 5 is pytest's for: nothing of what ARGS asks for starts a server.
-	RETORT_WORKER=gthread OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest $(ARGS) -m server || [ $$? = 5 ]
+	RETORT_WORKER=gthread OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest $(ARGS) -m "server and not sweep" || [ $$? = 5 ]
 endif
 
 unit: .venv/testing ## only the tests that need no server, browser or database: seconds

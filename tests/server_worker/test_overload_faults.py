@@ -68,6 +68,7 @@ def test_o04_a_deadline_of_the_client_is_kept(tmp_path: Path) -> None:
     assert stats["refused"]["deadline"] == 2
 
 
+@pytest.mark.own_worker("it has no deadlines")
 def test_o06_no_answer_ever_reaches_another(tmp_path: Path) -> None:
     with worker_server(tmp_path, threads=8) as server:
         outcomes = echoes(server, 3.0, 1_000_000, lambda outcomes, asked: None)

@@ -119,6 +119,7 @@ def run_soak(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.server
+@pytest.mark.own_worker("it counts nothing")
 def test_a_short_soak(tmp_path: Path) -> None:
     report = tmp_path / "soak.json"
     ran = run_soak("--rows", "o06,n04,r01-mix", "--minutes", "0.25", "--requests", "2000", "--report", str(report))
