@@ -131,6 +131,13 @@ class Settings:
     graph_limit_bytes: int = _setting(
         "RETORT_GRAPH_LIMIT_BYTES", 2**30, "largest graph that packing keeps", _count(0, 2**40), unit="bytes"
     )
+    kserve_v1: str = _setting(
+        "RETORT_KSERVE_V1",
+        "off",
+        "`on`: `inputs` of `/v1/models/<model>:predict` are answered as KServe does (`predictions`); "
+        "`off`: as TensorFlow Serving does (`outputs`)",
+        _one_of("off", "on"),
+    )
     cors_origins: tuple[str, ...] = _setting(
         "RETORT_CORS_ORIGINS",
         (),

@@ -60,6 +60,7 @@ DEFAULTS = {
     "max_instances": 100_000,
     "packing_timeout_s": 600,
     "graph_limit_bytes": 2**30,
+    "kserve_v1": "off",
     "cors_origins": (),
 }
 
