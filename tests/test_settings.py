@@ -32,6 +32,7 @@ READ = [
     ("RETORT_MAX_INSTANCES", "10", "max_instances", 10),
     ("RETORT_PACKING_TIMEOUT_S", "5", "packing_timeout_s", 5),
     ("RETORT_GRAPH_LIMIT_BYTES", "0", "graph_limit_bytes", 0),
+    ("RETORT_KSERVE_V1", "ON", "kserve_v1", "on"),
     (
         "RETORT_CORS_ORIGINS",
         "https://a.example, https://b.example,,",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -108,7 +108,7 @@ def of_columns(columns: Mapping[str, Any], signature: Signature, pointer: str) -
         InvalidInstances: a column is missing, unknown, no list, or of another length than the others.
     """
     names = signature.names
-    some = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    some = _some(names)
     place = {name: f"{pointer}/{escaped(name)}" for name in [*names, *columns]}
     errors = [FieldError(place[name], "is missing: every feature is needed") for name in names if name not in columns]
     unknown = f"is not a feature of this model; the features are: {some}"
@@ -133,6 +133,10 @@ def of_columns(columns: Mapping[str, Any], signature: Signature, pointer: str) -
     return list(map(list, zip(*cells, strict=True)))
 
 
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
 def _cell(value: Any, spec: Input, pointer: str) -> Any:
     """A value of a column; columns may be tensors of shape (rows, 1)."""
     if isinstance(value, list) and len(value) == 1 and spec.kind != "array":
@@ -140,16 +144,61 @@ def _cell(value: Any, spec: Input, pointer: str) -> Any:
     return _plain(value, spec, pointer)
 
 
+def of_table(columns: Sequence[Any], table: Any, signature: Signature, pointer: str) -> tuple[list[Any], list[int]]:
+    """Rows under the names of their columns as rows in the order of the signature, and where each feature stood.
+
+    Columns that are only counted (0, 1, 2 and so on, as pandas does without names) are those of the signature.
+
+    Raises:
+        InvalidInstances: a column is missing, unknown or twice there, or a row has another length than the columns.
+    """
+    names = signature.names
+    if list(columns) == list(range(len(columns))):
+        columns = [*names, *columns[len(names) :]][: len(columns)]
+    errors = _misnamed(columns, names, pointer)
+    if not isinstance(table, list):
+        errors.append(FieldError(f"{pointer}/data", "must be a list of rows", shown(table)))
+    if errors:
+        raise InvalidInstances(errors[:MOST_ERRORS], len(errors))
+    errors = [
+        FieldError(f"{pointer}/data/{at}", f"must be a list of {len(columns)} values, one for each column", shown(row))
+        for at, row in enumerate(table)
+        if not isinstance(row, list) or len(row) != len(columns)
+    ]
+    if errors:
+        raise InvalidInstances(errors[:MOST_ERRORS], len(errors))
+    order = [columns.index(name) for name in names]
+    in_order = order == list(range(len(order)))
+    return table if in_order else [[row[at] for at in order] for row in table], order
+
+
+def _misnamed(columns: Sequence[Any], names: Sequence[str], pointer: str) -> list[FieldError]:
+    some = _some(names)
+    lacking = [name for name in names if name not in columns]
+    errors = [FieldError(f"{pointer}/columns", f"lacks {name!r}: every feature is needed") for name in lacking]
+    known, seen = set(names), set()
+    for at, column in enumerate(columns):
+        if not isinstance(column, str) or column not in known:
+            detail = f"is not a feature of this model; the features are: {some}"
+            errors.append(FieldError(f"{pointer}/columns/{at}", detail, shown(column)))
+        elif column in seen:
+            errors.append(FieldError(f"{pointer}/columns/{at}", "is there twice", shown(column)))
+        else:
+            seen.add(column)
+    return errors
+
+
+def moved(error: InvalidInstances, pointer: str, place: Callable[[str, int], str]) -> InvalidInstances:
+    """The same errors, those of cells `<pointer>/<row>/<position>` at the place where they came from."""
+    cell = re.compile(rf"{re.escape(pointer)}/(\d+)/(\d+)(.*)", re.DOTALL)
+    found = [(each, cell.fullmatch(each.pointer)) for each in error.errors]
+    errors = [replace(each, pointer=place(at[1], int(at[2])) + at[3]) if at else each for each, at in found]
+    return InvalidInstances(errors, error.total)
+
+
 def transposed(error: InvalidInstances, names: Sequence[str], pointer: str) -> InvalidInstances:
     """The same errors, each where it stands in the columns that the rows came from."""
-    cell = re.compile(rf"{re.escape(pointer)}/(\d+)/(\d+)(.*)", re.DOTALL)
-    moved = [
-        replace(each, pointer=f"{pointer}/{escaped(names[int(found[2])])}/{found[1]}{found[3]}")
-        if (found := cell.fullmatch(each.pointer))
-        else each
-        for each in error.errors
-    ]
-    return InvalidInstances(moved, error.total)
+    return moved(error, pointer, lambda row, at: f"{pointer}/{escaped(names[at])}/{row}")
 
 
 def outputs_called(names: Sequence[Any]) -> list[Any]:
