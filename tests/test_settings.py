@@ -39,6 +39,14 @@ READ = [
         "cors_origins",
         ("https://a.example", "https://b.example"),
     ),
+    ("AIP_HTTP_PORT", "8081", "aip_http_port", 8081),
+    ("AIP_HEALTH_ROUTE", "/health/1:live", "aip_health_route", "/health/1:live"),
+    (
+        "AIP_PREDICT_ROUTE",
+        "/v1/endpoints/1/deployedModels/2:predict",
+        "aip_predict_route",
+        "/v1/endpoints/1/deployedModels/2:predict",
+    ),
 ]
 DEFAULTS = {
     "host": "",
@@ -63,6 +71,9 @@ DEFAULTS = {
     "graph_limit_bytes": 2**30,
     "kserve_v1": "off",
     "cors_origins": (),
+    "aip_http_port": 0,
+    "aip_health_route": "",
+    "aip_predict_route": "",
 }
 
 

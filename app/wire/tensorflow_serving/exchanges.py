@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -14,8 +13,6 @@ from app.signature import Signature
 from app.wire import body, rows
 from app.wire.application import Environ
 from app.wire.tensorflow_serving.describe import DEFAULT_SIGNATURE
-
-ROWS_ALONE = re.compile(rb'\s*\{\s*"instances"\s*:')
 
 
 class PredictExchange:
@@ -30,9 +27,8 @@ class PredictExchange:
     def parse(self, signature: Signature, decode: Decode) -> Asked:
         """The instances, and the outputs that `signature_name` names."""
         raw = body.read(self._environ, self._settings.body_limit_bytes)
-        # The fast path knows no other keys than `instances` and `outputs`.
-        if ROWS_ALONE.match(raw) and (decoded := decode(raw)) is not None and decoded.outputs is None:
-            return Asked((), batch=decoded.batch, outputs=signature.defaults[:1])
+        if (batch := rows.batch_alone(raw, decode)) is not None:
+            return Asked((), batch=batch, outputs=signature.defaults[:1])
         document = rows.object_in(raw)
         outputs = _outputs(document, signature)
         given = [key for key in ("instances", "inputs") if key in document]
