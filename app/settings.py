@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,13 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
         return by_lower[text.strip().lower()]
 
     return read
+
+
+def _route(text: str) -> str:
+    """Reads the path of a URL."""
+    if not re.fullmatch(r"/|(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+", text.strip()):
+        raise ValueError("must be the path of a URL, such as /predict")
+    return text.strip()
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -131,11 +139,28 @@ class Settings:
     graph_limit_bytes: int = _setting(
         "RETORT_GRAPH_LIMIT_BYTES", 2**30, "largest graph that packing keeps", _count(0, 2**40), unit="bytes"
     )
+    kserve_v1: str = _setting(
+        "RETORT_KSERVE_V1",
+        "off",
+        "`on`: `inputs` of `/v1/models/<model>:predict` are answered as KServe does (`predictions`); "
+        "`off`: as TensorFlow Serving does (`outputs`)",
+        _one_of("off", "on"),
+    )
     cors_origins: tuple[str, ...] = _setting(
         "RETORT_CORS_ORIGINS",
         (),
         "origins whose pages may call this server, comma-separated, or `*`; empty: none",
         _words,
+    )
+
+    aip_http_port: int = _setting(
+        "AIP_HTTP_PORT", 0, "port to bind in a container of Vertex AI, which sets it; 0: `PORT`", _count(0, 65535)
+    )
+    aip_health_route: str = _setting(
+        "AIP_HEALTH_ROUTE", "", "where Vertex AI asks for health, beside its default", _route
+    )
+    aip_predict_route: str = _setting(
+        "AIP_PREDICT_ROUTE", "", "where Vertex AI asks for predictions, beside its default", _route
     )
 
     @classmethod
@@ -171,7 +196,8 @@ class Settings:
     def bind(self) -> str:
         """What Gunicorn binds, `host:port`; an IPv6 address in brackets."""
         host = self.host or ("127.0.0.1" if self.development else "0.0.0.0")
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        port = self.aip_http_port or self.port
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)

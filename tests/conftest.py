@@ -18,7 +18,7 @@ import pytest
 from tests.server.process import WORKER
 
 # The machine's own values of these would decide tests; a test that wants one sets it.
-SETTINGS_PREFIXES = ("RETORT_", "FLASK_", "GUNICORN_")
+SETTINGS_PREFIXES = ("RETORT_", "FLASK_", "GUNICORN_", "AIP_", "SAGEMAKER_")
 SETTINGS_NAMES = frozenset({"HOST", "PORT", "WEB_CONCURRENCY", "DATABASE_URL", "REDIS_URL", "LOG_LEVEL"})
 
 # Threads that may outlive a test: the beginning of the name, and why.

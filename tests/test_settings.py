@@ -32,11 +32,20 @@ READ = [
     ("RETORT_MAX_INSTANCES", "10", "max_instances", 10),
     ("RETORT_PACKING_TIMEOUT_S", "5", "packing_timeout_s", 5),
     ("RETORT_GRAPH_LIMIT_BYTES", "0", "graph_limit_bytes", 0),
+    ("RETORT_KSERVE_V1", "ON", "kserve_v1", "on"),
     (
         "RETORT_CORS_ORIGINS",
         "https://a.example, https://b.example,,",
         "cors_origins",
         ("https://a.example", "https://b.example"),
+    ),
+    ("AIP_HTTP_PORT", "8081", "aip_http_port", 8081),
+    ("AIP_HEALTH_ROUTE", "/health/1:live", "aip_health_route", "/health/1:live"),
+    (
+        "AIP_PREDICT_ROUTE",
+        "/v1/endpoints/1/deployedModels/2:predict",
+        "aip_predict_route",
+        "/v1/endpoints/1/deployedModels/2:predict",
     ),
 ]
 DEFAULTS = {
@@ -60,7 +69,11 @@ DEFAULTS = {
     "max_instances": 100_000,
     "packing_timeout_s": 600,
     "graph_limit_bytes": 2**30,
+    "kserve_v1": "off",
     "cors_origins": (),
+    "aip_http_port": 0,
+    "aip_health_route": "",
+    "aip_predict_route": "",
 }
 
 

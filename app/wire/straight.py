@@ -15,7 +15,7 @@ from app.runtime.registry import Registry
 from app.wire.application import Environ, Headers
 
 MAX_BODY_BYTES = 8192
-PROBES = ("/livez", "/metrics")
+PROBES = ("/livez", "/metrics", "/ping")
 """Asked by platforms, above all when every thread is taken."""
 ABSENT = ""
 DEFAULT_LANE = "/"

@@ -1,0 +1,40 @@
+"""boto3's `sagemaker-runtime`, and a container's start as SageMaker starts it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.clients.venvs import said
+from tests.server.process import ROOT, Server, serving
+
+pytestmark = pytest.mark.server
+
+
+def test_every_call_of_it(server: Server) -> None:
+    told = said("sagemaker", "sagemaker_runtime.py", server.root)
+    assert told["json"] == ["application/json", "[0,2]", None]
+    assert told["to csv"] == ["text/csv", "0\n2\n", None]
+    assert told["attributes"] == ["application/json", "[0]", "trace=1"]
+    assert told["unknown"] == [404, "there is no model 'nope'; there are: diabetes, digits, iris-two, penguins"]
+    assert told["refused"] == [422, "1 value is not acceptable: #/0/0 must be a number, not a string"]
+
+
+@pytest.mark.parametrize("arguments", [["serve"], []], ids=["serve", "nothing"])
+def test_a_container_is_started_with_serve(tmp_path: Path, arguments: list[str]) -> None:
+    sagemakers = {"SAGEMAKER_MODEL_SERVER_WORKERS": 2, "SAGEMAKER_MAX_PAYLOAD_IN_MB": 2}
+    command = ["env", "SAGEMAKER_BIND_TO_PORT=$PORT", "./serve", *arguments]
+    with serving(tmp_path, command, **sagemakers) as server:
+        assert len(server.all_workers(2)) == 2
+        assert server.ask("GET", "/ping").status == 200
+        assert server.ask("GET", "/execution-parameters").document["MaxPayloadInMB"] == 2
+        assert server.ask("POST", "/invocations", " " * (2 * 2**20 + 1)).status == 413
+        assert server.stop() == 0
+
+
+def test_it_takes_no_other_argument() -> None:
+    ended = subprocess.run(["./serve", "train"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=20)
+    assert ended.returncode == 2
+    assert "usage" in ended.stderr
