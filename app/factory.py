@@ -11,8 +11,8 @@ from app import cli, web, wire
 from app.core.catalogue import Catalogue
 from app.core.service import PredictService
 from app.runtime.batching import batching
+from app.runtime.live import LiveRegistry
 from app.runtime.loaders import LOADERS
-from app.runtime.registry import Registry
 from app.settings import Settings
 from app.signature import Signature
 from app.signature.schema import Validator
@@ -40,7 +40,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     pack_stray = cli.stray_packer(repository, settings) if settings.development else None
     graphs = settings.runtime == "auto"
     compose = None if settings.batching == "off" else batching(settings.max_batch_rows, settings.request_timeout_s)
-    registry = Registry(repository, LOADERS, validator_for, settings.default_model, pack_stray, graphs, compose)
+    registry = LiveRegistry(repository, LOADERS, validator_for, settings.default_model, pack_stray, graphs, compose)
     service, catalogue = PredictService(registry), Catalogue(registry)
 
     app = Application("app", static_folder=None)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from app import wire
 from app.factory import create_app
 from app.runtime.proving import same
 from app.settings import Settings, table
@@ -82,6 +83,8 @@ def test_the_settings_are_those_of_the_application() -> None:
 def test_the_paths_are_those_of_the_application() -> None:
     served = set()
     for rule in create_app(Settings()).url_map.iter_rules():
+        if any(errors.paths.match(rule.rule) for errors in wire.ERRORS):  # "Other protocols" has these
+            continue
         place = re.sub(r"<\w+:(\w+)>", r"<\1>", rule.rule)
         served |= {f"`{method} {place}`" for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
     assert {row[0] for row in rows("HTTP")} == {path for path in served if "/static/" not in path}
