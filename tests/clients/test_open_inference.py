@@ -1,4 +1,4 @@
-"""The Open Inference Protocol as tritonclient and KServe's client speak it, unmodified, over sockets, to two workers."""
+"""The Open Inference Protocol as tritonclient and KServe's client speak it, unmodified, to two workers."""
 
 from __future__ import annotations
 

@@ -31,10 +31,10 @@ def python_of(client: str) -> Path:
     if stamp.is_file() and stamp.read_text("ascii") == wanted and python.exists():
         return python
     shutil.rmtree(folder, ignore_errors=True)
+    pip = (str(python), "-m", "pip")
     for command in (
         [sys.executable, "-m", "venv", str(folder)],
-        [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input", "install"]
-        + ["--requirement", str(requirements)],
+        [*pip, "install", "--quiet", "--disable-pip-version-check", "--no-input", "--requirement", str(requirements)],
     ):
         ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALLED_WITHIN_S)
         if ran.returncode:

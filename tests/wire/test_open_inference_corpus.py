@@ -1,7 +1,7 @@
 """Requests of the Open Inference Protocol as files of bytes, each with the answer that it must get beside it.
 
-As for `/predict` (`test_predict_corpus`): `NAME.json` has the answer's status and body, a valid one's whole. Outputs that
-come as binary data stand there as `binary`, the list of their elements.
+As for `/predict` (`test_predict_corpus`): `NAME.json` has the answer's status and body, a valid one's whole. Outputs
+that come as binary data stand there as `binary`, the list of their elements.
 """
 
 from __future__ import annotations

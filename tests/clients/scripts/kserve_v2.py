@@ -1,4 +1,4 @@
-"""Drives a server at `argv[1]` (http://host:port) with KServe's InferenceRESTClient, and prints what it said as JSON."""
+"""Drives a server at `argv[1]` (http://host:port) with KServe's InferenceRESTClient, and prints what it said."""
 
 import asyncio
 import json
