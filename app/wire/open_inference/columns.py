@@ -38,7 +38,7 @@ class Table:
         self._matrix = _is_matrix(request, signature)
         if self._matrix:
             _check_matrix(request.tensors[0], signature)
-        else:
+        elif len(request.tensors) != 1 or len(signature.inputs) != 1 or request.pandas:  # else it is that, by any name
             self._tensors = _in_order(request.tensors, signature)
         self.rows = self._tensors[0].array.shape[0] if self._tensors else 0
         if self.rows > max_rows:
@@ -48,7 +48,7 @@ class Table:
         """What is asked for: a batch where it is accepted at first sight, else rows, about which the validator words
         what is wrong."""
         if self._matrix:
-            matrix = _texts(self._tensors[0].array)
+            matrix = _texts(self._tensors[0])
             batch = batch_of(matrix, self._signature)
             return Asked(() if batch else matrix.tolist(), ROWS, outputs=outputs, batch=batch)
         arrays = [_of_column(t, spec) for t, spec in zip(self._tensors, self._signature.inputs, strict=True)]
@@ -76,20 +76,16 @@ class Table:
 
 
 def _is_matrix(request: InferRequest, signature: Signature) -> bool:
-    """Whether one tensor holds all the inputs: it is the only one, and is no column by its name."""
-    if request.pandas or len(request.tensors) != 1:
+    """Whether one tensor holds several inputs: it is the only one, and is no column by its name and shape."""
+    if request.pandas or len(request.tensors) != 1 or len(signature.inputs) == 1:
         return False
     only = request.tensors[0]
-    return only.name not in signature.names or (
-        only.array.ndim == 2 and 1 < len(signature.inputs) == only.array.shape[1]
-    )
+    return only.name not in signature.names or list(only.array.shape[1:]) == [len(signature.inputs)]
 
 
 def _check_matrix(tensor: Tensor, signature: Signature) -> None:
     width = len(signature.inputs)
     shape = list(tensor.array.shape)
-    if len(shape) == 1 and width == 1:
-        return
     if len(shape) != 2 or shape[1] != width:
         names = _some(signature.names)
         said = f"is {shape}; a table of this model is [rows, {width}], with the inputs in this order: {names}"
@@ -119,24 +115,25 @@ def _in_order(tensors: Sequence[Tensor], signature: Signature) -> list[Tensor]:
 
 def _of_column(tensor: Tensor, spec: Input) -> NDArray[Any]:
     """A column's tensor as an array of shape (rows,); of any further shape where the kind's values are arrays."""
-    array = tensor.array
     if spec.kind == "array":
-        return array
+        return tensor.array
+    array = _texts(tensor, encodes=spec.kind == "image")
     if array.ndim > 2 or (array.ndim == 2 and array.shape[1] != 1):
         said = f"is {list(array.shape)}; the column of an input is [rows] or [rows, 1]"
         raise MalformedRequest(f"{tensor.pointer}/shape", said)
-    return _texts(array.reshape(-1), spec.kind == "image", tensor)
+    return array.reshape(-1)
 
 
-def _texts(array: NDArray[Any], encodes: bool = False, tensor: Tensor | None = None) -> NDArray[Any]:
-    """The array, whose raw BYTES must be text; where the kind `encodes`, they become base64, which it reads."""
+def _texts(tensor: Tensor, encodes: bool = False) -> NDArray[Any]:
+    """The tensor's array, whose raw BYTES must be text; where the kind `encodes`, they become base64."""
+    array = tensor.array
     if array.dtype != object or not any(type(value) is bytes for value in array.flat):
         return array
     if not encodes:
-        raise MalformedRequest(tensor.pointer if tensor else "#/inputs/0", "has BYTES that are not UTF-8 text")
-    encoded = np.empty(array.shape, dtype=object)
-    encoded[:] = [base64.b64encode(v).decode("ascii") if type(v) is bytes else v for v in array]
-    return encoded
+        raise MalformedRequest(tensor.pointer, "has BYTES that are not UTF-8 text")
+    encoded = np.empty(array.size, dtype=object)
+    encoded[:] = [base64.b64encode(v).decode("ascii") if type(v) is bytes else v for v in array.flat]
+    return encoded.reshape(array.shape)
 
 
 def _some(names: Sequence[str]) -> str:
