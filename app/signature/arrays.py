@@ -7,6 +7,7 @@ two to the same answers.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -74,5 +75,10 @@ def _integers(array: NDArray[Any], spec: Input) -> Column | None:
 
 
 def _largest(spec: Input) -> float:
-    widest = float(np.finfo(spec.dtype).max)
-    return widest if spec.largest is None else min(widest, spec.largest)
+    return _limit(spec.dtype, spec.largest)
+
+
+@functools.cache
+def _limit(dtype: str, largest: float | None) -> float:
+    widest = float(np.finfo(dtype).max)
+    return widest if largest is None else min(widest, largest)

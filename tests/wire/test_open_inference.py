@@ -85,6 +85,14 @@ def test_a_version_may_be_an_alias(iris_two: MakeApp, tmp_path: Path) -> None:
     assert post(app, f"{IRIS}/versions/champion/infer", ROW, {}).document["model_version"] == "1"
 
 
+def test_the_models_and_their_versions_are_listed(app: Flask, manifests: dict[str, Any]) -> None:
+    assert get(app, "/v2/models").document == {"models": sorted(manifests)}
+    for body in (b"", b"{}", b'{"ready": true}', b'{"ready": false}'):
+        assert post(app, "/v2/repository/index", body, {}).document == [
+            {"name": name, "version": "1", "state": "READY", "reason": ""} for name in sorted(manifests)
+        ]
+
+
 def test_the_server_describes_itself(app: Flask) -> None:
     for path in ("/v2", "/v2/"):
         document = get(app, path).document

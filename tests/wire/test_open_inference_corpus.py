@@ -49,6 +49,8 @@ def test_invalid(app: Flask, name: str) -> None:
     said, wanted = answer.document["error"], expected["body"]["error"]
     if answer.status == 405:  # the methods that are allowed have no order
         said, wanted = (sorted(re.split(r"[ ,]+", sentence)) for sentence in (said, wanted))
+    if wanted[-1] == "…":  # the rest depends on which models there are
+        said, wanted = said[: len(wanted) - 1], wanted[:-1]
     assert said == wanted
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["X-Request-ID"]

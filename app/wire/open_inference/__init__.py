@@ -45,7 +45,8 @@ def error_form(problem: problems.Problem) -> tuple[bytes, str]:
     return msgspec.json.encode({"error": problems.sentence(problem)}), "application/json"
 
 
-ERRORS = problems.Errors(re.compile(r"/v2(/|$)"), error_form)
+ERRORS = problems.Errors(re.compile(r"/v2(/|$)"), error_form, statuses={422: 400})
+"""The protocol has 400 for whatever is wrong with a request."""
 
 
 def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings) -> Blueprint:

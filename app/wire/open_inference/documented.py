@@ -58,11 +58,10 @@ INFER_BODY = {"required": True, "content": {"application/json": {"schema": _REQU
 OPTIONAL_BODY = {"required": False, "content": {"application/json": {"schema": {"type": "object"}}}}
 
 ERRORS_OF_INFER = {
-    400: "the request is not what it says: its JSON, shapes, sizes, datatypes",
+    400: "the request is not what it says (JSON, shapes, sizes), or has values that the model does not accept",
     404: "there is no such model or version",
     413: "the body is too long or has too many rows",
     415: "the Content-Encoding is not supported",
-    422: "values that the model does not accept, each with a pointer",
     500: "the model failed",
     503: "the model is not available, or the server is busy",
     504: "the request's time ran out",
