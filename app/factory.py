@@ -18,6 +18,7 @@ from app.signature import Signature
 from app.signature.schema import Validator
 from app.storage.repository import Repository
 from app.telemetry import configure_logging
+from app.telemetry.metrics import SharedMetrics
 from app.wire import cors, openapi, problems
 from app.wire.application import Application
 from app.wire.predict import Predictor
@@ -39,13 +40,14 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     pack_stray = cli.stray_packer(repository, settings) if settings.development else None
     graphs = settings.runtime == "auto"
-    compose = None if settings.batching == "off" else batching(settings.max_batch_rows, settings.request_timeout_s)
+    compose = batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s)
     registry = LiveRegistry(repository, LOADERS, validator_for, settings.default_model, pack_stray, graphs, compose)
-    service, catalogue = PredictService(registry), Catalogue(registry)
+    metrics = SharedMetrics()
+    service, catalogue = PredictService(registry, metrics), Catalogue(registry)
 
     app = Application("app", static_folder=None)
     app.config.update(openapi.CONFIG)
-    app.extensions["retort"] = registry
+    app.extensions.update(retort=registry, retort_metrics=metrics)
     api = Api(app)
     for protocol in wire.PROTOCOLS:
         api.register_blueprint(protocol.blueprint(service, catalogue, settings))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import select
 import sys
+import threading
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -13,8 +15,12 @@ from gunicorn.glogging import Logger
 from app.errors import RetortError
 from app.runtime.environment import ONE_THREAD
 from app.server import Limits, RetortWorker
+from app.server.master import keep_steady_time
 from app.settings import Settings
 from app.telemetry import configure_logging
+from app.telemetry.memory import watch
+
+METRICS_REFRESH_S = 10.0
 
 try:
     _settings = Settings.from_environ(os.environ)
@@ -66,23 +72,58 @@ logger_class = OneForm
 
 def on_starting(server: Any) -> None:
     """Before the fork: verify and load, run nothing. A model that ran before `fork()` can hang in the child."""
+    keep_steady_time()
+    extensions = server.app.wsgi().extensions
     try:
-        server.app.wsgi().extensions["retort"].load()
+        extensions["retort"].load()
     except RetortError as error:
         raise SystemExit(f"retort: {error.detail}") from None
+    extensions["retort_metrics"].share(server.cfg.workers)
+    # A worker's garbage collector writes into the head of every object that it looks at, and so makes the pages that
+    # it shares with the master its own. What is there now lives as long as the process: it need not look at it.
+    gc.collect()
+    gc.freeze()
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Gives the worker a number, the lowest that is free: its metrics go on from those of the last one that had it."""
+    worker.retort_number = server.app.wsgi().extensions["retort_metrics"].take()
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """From here on this process counts for itself."""
+    server.app.wsgi().extensions["retort_metrics"].begin(_number(worker))
+
+
+def _number(worker: Any) -> int | None:
+    """None where a configuration of one's own, that begins with this one, has another `pre_fork`."""
+    return getattr(worker, "retort_number", None)
 
 
 def post_worker_init(worker: Any) -> None:
     """After the fork: run each model's recorded examples, and publish those that give the recorded predictions."""
-    worker.wsgi.extensions["retort"].prove()
+    extensions = worker.wsgi.extensions
+    extensions["retort"].prove()
+    metrics = extensions["retort_metrics"]
+    metrics.refresh()
+    watch(metrics.refresh, METRICS_REFRESH_S, threading.Event())
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """In the master, when a worker is gone, however it went."""
+    server.app.wsgi().extensions["retort_metrics"].ended(_number(worker))
 
 
 def worker_exit(server: Any, worker: Any) -> None:
     """Ends the process here and now: ONNX Runtime, loaded before the fork, aborts when a child tears it down.
 
     Gunicorn calls this on its way out, with the status in the exception that it leaves by: a worker that could not
-    boot has one that stops the master too.
+    boot has one that stops the master too. It calls it in the master as well, where a worker that it signals has gone
+    unseen: that process is not to end.
     """
+    if worker.pid != os.getpid():
+        child_exit(server, worker)
+        return
     leaving = sys.exc_info()[1]
     status = leaving.code if isinstance(leaving, SystemExit) and isinstance(leaving.code, int) else 0
     logging.shutdown()

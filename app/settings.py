@@ -81,8 +81,8 @@ class Settings:
     batching: str = _setting(
         "RETORT_BATCHING",
         "auto",
-        "`auto` (requests to an artifact share runs where packing measured that it pays) or `off`",
-        _one_of("auto", "off"),
+        "`auto` (requests to an artifact share runs where packing measured that it pays), `on` (all that may) or `off`",
+        _one_of("auto", "on", "off"),
     )
     max_batch_rows: int = _setting(
         "RETORT_MAX_BATCH_ROWS", 256, "most rows of requests that share a run", _count(1, 1_000_000), unit="rows"

@@ -117,6 +117,7 @@ def test_settings_cannot_be_changed() -> None:
         ("RETORT_PACKING_TIMEOUT_S", "1h", "a whole number from 1 to 86400"),
         ("RETORT_ENV", "dev", "one of: production, development"),
         ("RETORT_RUNTIME", "graph", "one of: auto, artifact"),
+        ("RETORT_BATCHING", "always", "one of: auto, on, off"),
         ("LOG_LEVEL", "TRACE", "one of: DEBUG, INFO, WARNING, ERROR, CRITICAL"),
     ],
 )

@@ -16,6 +16,7 @@ from app.runtime.registry import Lease, Registry
 from app.signature import Signature
 from app.signature.batch import Batch, Decoded, Outputs, json_values
 from app.telemetry import Timings
+from app.telemetry.metrics import OK, Metrics, NullMetrics
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +69,9 @@ class Exchange(Protocol):
 class PredictService:
     """Answers one request after another. Lives as long as the process; safe to call from many threads."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, metrics: Metrics | None = None) -> None:
         self._registry = registry
+        self._metrics = metrics or NullMetrics()
 
     def predict(self, model: str | None, version: str | None, exchange: Exchange, timings: Timings) -> bytes:
         """The body of the answer of a model (None: the default one) in a version or alias (None: the current one).
@@ -80,12 +82,25 @@ class PredictService:
             ModelFailed: the model raised, or its outputs do not fit the batch.
         """
         with self._registry.lease(model, version) as lease:
-            batch, outputs = _accepted(lease, exchange, timings)
-            results = _run(lease, batch, outputs)
-            timings.ended("run")
-            content = exchange.encode(_finish(lease, results))
-            timings.ended("encode")
-            return content
+            try:
+                return self._answer(lease, exchange, timings)
+            except RetortError as error:
+                self._metrics.predicted(lease.manifest.model, lease.manifest.version, error.code.value, 0, 0.0)
+                raise
+
+    def attempt(self, model: str | None, exchange: Exchange, timings: Timings) -> bytes:
+        """As `predict` with the current version, for who asks `predict` the same again if this raises."""
+        with self._registry.lease(model) as lease:
+            return self._answer(lease, exchange, timings)
+
+    def _answer(self, lease: Lease, exchange: Exchange, timings: Timings) -> bytes:
+        batch, outputs = _accepted(lease, exchange, timings)
+        results = _run(lease, batch, outputs)
+        timings.ended("run")
+        content = exchange.encode(_finish(lease, results))
+        timings.ended("encode")
+        self._metrics.predicted(lease.manifest.model, lease.manifest.version, OK, batch.rows, timings.total_s)
+        return content
 
     def predict_together(self, model: str | None, requests: Sequence[tuple[Exchange, Timings]]) -> list[bytes | None]:
         """The bodies of the answers to requests that may share runs; None for those that `predict` has to answer."""
@@ -102,9 +117,12 @@ class PredictService:
             for at, results in zip(accepted, lease.servable.run_each(list(accepted.values())), strict=True):
                 exchange, timings = requests[at]
                 timings.ended("run")
-                if results is not None:
-                    answers[at] = exchange.encode(_finish(lease, results))
+                if results is None:
+                    continue
+                answers[at] = exchange.encode(_finish(lease, results))
                 timings.ended("encode")
+                rows = accepted[at][0].rows
+                self._metrics.predicted(lease.manifest.model, lease.manifest.version, OK, rows, timings.total_s)
         return answers
 
 

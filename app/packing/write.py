@@ -14,6 +14,7 @@ from app.errors import LoadingFailed, PackingRefused
 from app.packing import inspect, sample
 from app.packing.graph import GRAPH, derive_graph
 from app.packing.infer import MAX_SAMPLE_ROWS, Record, attempt, infer, records_of
+from app.packing.lean import lean_servable
 from app.packing.prove import artifact_cost_us
 from app.packing.spawn import CheckRequest, PackRequest, Result
 from app.runtime.environment import environment
@@ -58,7 +59,9 @@ def pack(request: PackRequest) -> Result:
     with repository.staging() as folder:
         name = f"model{artifact.suffix.lower()}"
         shutil.copyfile(artifact, folder / name)
-        proof = derive_graph(estimator, signature, records, folder, request.graph_limit_bytes)
+        lean = lean_servable(estimator, lambda: read_artifact(folder / name), signature, records)
+        served = lean or ArtifactServable(estimator, signature)
+        proof = derive_graph(estimator, served, signature, records, folder, request.graph_limit_bytes)
         manifest = Manifest(
             model=request.name,
             version=0,  # given when it is published
@@ -74,7 +77,8 @@ def pack(request: PackRequest) -> Result:
             environment=environment(),
             graph=GRAPH if (folder / GRAPH).exists() else None,
             proof=proof,
-            artifact_cost_us=artifact_cost_us(ArtifactServable(estimator, signature), signature, records),
+            artifact_cost_us=artifact_cost_us(served, signature, records),
+            lean=lean.call if lean else None,
         )
         published = repository.publish(folder, manifest)
     return Result(version=published.version, remarks=tuple(_remarks(published)))

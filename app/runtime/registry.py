@@ -13,6 +13,7 @@ from types import TracebackType
 from app.errors import ModelNotFound, ModelUnavailable, RetortError, VersionNotFound
 from app.runtime import policy
 from app.runtime.batching import BatchingServable
+from app.runtime.lean import lean
 from app.runtime.loaders import Loader
 from app.runtime.policy import MOVES, State
 from app.runtime.proving import Validates, prove
@@ -241,6 +242,7 @@ class Registry:
                 servable = self._loaders[format_](stream, manifest.signature)
             validator = self._validator_for(manifest.signature)
             runtime = "artifact" if graph is None else "graph"
+            servable = lean(servable, manifest)
             if self._compose is not None:
                 servable = self._compose(servable, runtime, manifest)
             entry = replace(entry, servable=servable, runtime=runtime, validator=validator)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from app.runtime.fitted import single_threaded
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch, Outputs
 from app.storage.manifest import Manifest
@@ -32,10 +33,14 @@ Compose = Callable[[Servable, str, Manifest], Servable]
 
 
 class ArtifactServable:
-    """The estimator itself, called as a notebook would call it. Thread-safe as far as scikit-learn's `predict` is."""
+    """The estimator itself, called as a notebook would call it. Thread-safe as far as scikit-learn's `predict` is.
+
+    It runs in the thread that asks it: every `n_jobs` in it is set to 1.
+    """
 
     def __init__(self, estimator: Any, signature: Signature) -> None:
-        self._estimator = estimator
+        single_threaded(estimator)
+        self.estimator = estimator
         self._signature = signature
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
@@ -45,7 +50,7 @@ class ArtifactServable:
         that holds, for each row, the list of its targets' probabilities.
         """
         features = frame_of(batch, self._signature)
-        return {name: _by_row(call(self._estimator, name, features)) for name in outputs}
+        return {name: by_row(call(self.estimator, name, features)) for name in outputs}
 
 
 def call(estimator: Any, output: str, features: Any) -> Any:
@@ -55,7 +60,8 @@ def call(estimator: Any, output: str, features: Any) -> Any:
     return getattr(estimator, METHOD_OF_OUTPUT[output])(features)
 
 
-def _by_row(result: Any) -> NDArray[Any]:
+def by_row(result: Any) -> NDArray[Any]:
+    """What a method gave, as an array whose axis 0 is the row."""
     if isinstance(result, list) and result and all(getattr(part, "ndim", 0) == 2 for part in result):
         by_row = np.empty(len(result[0]), dtype=object)
         by_row[:] = [[part[row].tolist() for part in result] for row in range(len(result[0]))]

@@ -32,14 +32,16 @@ what the kernel has accepted, closes its listeners, answers everything with `Con
 and ends its worker in the same way.
 
 The modules: `worker` (Gunicorn's side), `loop` (epoll, accepting, deadlines), `connection` (the states above),
-`parsing` (heads), `bodies`, `desk` (admits, runs, refuses), `gate` (who may run), `dispatch` (threads), `answers`
-(heads and problems), `journal` (access log and hooks), `lifecycle`, `limits`, `stats`.
+`parsing` (heads), `bodies`, `desk` (admits, runs), `refusals`, `gate` (who may run), `dispatch` (threads), `answers`
+(heads and problems), `outbox`, `journal` (access log and hooks), `lifecycle`, `limits`, `stats`; and `master`, for
+Gunicorn's other side.
 
 What an application may offer, as attributes: `quick(environ) -> bool` (a pure function: whether the request takes so
 little that the loop can run it), `lane(environ)` and `together(environs)` (requests of one lane other than None, of
 which one group runs at a time: those that wait meanwhile are one call, `[(body, headers) of a 200, or None, ...]`, and
-what is None is called alone) and `draining()`. What it finds in the environ: `retort.server` (`Stats`),
-`retort.draining`, and in a thread `retort.deadline_s` (monotonic) and `retort.queued_s`.
+what is None is called alone), `draining()`, and `observe(snapshot)`, told every second, and at the end, what `Stats`
+says. What it finds in the environ: `retort.server` (`Stats`), `retort.draining`, and in a thread `retort.deadline_s`
+(monotonic) and `retort.queued_s`.
 """
 
 from app.server.limits import Limits

@@ -8,6 +8,7 @@ import os
 import resource
 import select
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -83,6 +84,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
         _allow_descriptors(self.cfg.worker_connections + OTHER_DESCRIPTORS)
         limits, stats = self.limits, Stats()
         desk = Desk(self, self.wsgi, limits, HeadReader(self.cfg, limits.head_bytes), stats)
+        observe = getattr(self.wsgi, "observe", None) or _nobody
         longest_s = min(limits.drain_timeout_s, self.cfg.graceful_timeout - KILLED_BEFORE_S)
         life = Lifecycle(limits.drain_delay_s, max(0.0, longest_s), limits.idle_at_stop_s)
         listeners = [listener.sock for listener in self.sockets]
@@ -96,6 +98,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
             if now_s - notified_s >= NOTIFY_S:
                 self.notify()
                 notified_s = now_s
+                tell(observe, stats)
                 if self.ppid != os.getppid():
                     self._stop(loop, Reason.ORPHANED, now_s)
             now_s = loop.turn(now_s)
@@ -104,6 +107,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
             elif desk.unhealthy:
                 self._stop(loop, Reason.STUCK, now_s)
         loop.close()
+        tell(observe, stats)
         self.alive = False
         desk.pool.rest()
         desk.pool.close(THREADS_END_S)
@@ -124,6 +128,18 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
                 told()
             except Exception:
                 log.exception("the application's draining() failed")
+
+
+def _nobody(snapshot: dict[str, object]) -> None:
+    """Where the application does not want to know."""
+
+
+def tell(observe: Callable[[dict[str, object]], None], stats: Stats) -> None:
+    """Tells an application what is counted; one that fails at it is a line in the log."""
+    try:
+        observe(stats.snapshot())
+    except Exception:
+        log.exception("the application's observe() failed")
 
 
 def _allow_descriptors(wanted: int) -> None:

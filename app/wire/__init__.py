@@ -9,7 +9,7 @@ from flask_smorest import Blueprint
 from app.core.catalogue import Catalogue
 from app.core.service import PredictService
 from app.settings import Settings
-from app.wire import health, models, open_inference, predict
+from app.wire import health, metrics, models, open_inference, predict
 
 
 class WireProtocol(Protocol):
@@ -19,5 +19,5 @@ class WireProtocol(Protocol):
         """Its URLs."""
 
 
-PROTOCOLS: tuple[WireProtocol, ...] = (predict, models, health, open_inference)
+PROTOCOLS: tuple[WireProtocol, ...] = (predict, models, health, metrics, open_inference)
 ERRORS = tuple(protocol.ERRORS for protocol in PROTOCOLS if hasattr(protocol, "ERRORS"))

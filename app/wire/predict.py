@@ -114,6 +114,13 @@ class Predictor:
         content = self._service.predict(model, version, exchange, timings)
         return content, _headers(exchange, timings)
 
+    def attempt(self, environ: Environ, model: str | None) -> tuple[bytes, Headers]:
+        """As a call, for who comes back with a call if this raises."""
+        timings = Timings()
+        exchange = PredictExchange(environ, self._body_limit_bytes)
+        content = self._service.attempt(model, exchange, timings)
+        return content, _headers(exchange, timings)
+
     def together(self, environs: Sequence[Environ], model: str | None) -> list[tuple[bytes, Headers] | None]:
         """The answers to several requests for one model, which may share runs; None for those to be answered alone."""
         requests = [(PredictExchange(environ, self._body_limit_bytes), Timings()) for environ in environs]

@@ -15,6 +15,8 @@ from app.runtime.registry import Registry
 from app.wire.application import Environ, Headers
 
 MAX_BODY_BYTES = 8192
+PROBES = ("/livez", "/metrics")
+"""Asked by platforms, above all when every thread is taken."""
 ABSENT = ""
 DEFAULT_LANE = "/"
 """No model has these names."""
@@ -25,7 +27,7 @@ Answered = tuple[bytes, Headers]
 class Answers(Protocol):
     """Answers requests with the current version of a model (None: the default one)."""
 
-    def __call__(self, environ: Environ, model: str | None) -> Answered:
+    def attempt(self, environ: Environ, model: str | None) -> Answered:
         """The answer to the request in a WSGI environ; raises what is wrong with it."""
 
     def together(self, environs: Sequence[Environ], model: str | None) -> list[Answered | None]:
@@ -48,7 +50,7 @@ class StraightWay:
         if type(body) is not io.BytesIO:  # another server's, which can be read once only
             body = environ["wsgi.input"] = io.BytesIO(body.read(int(environ["CONTENT_LENGTH"])))
         try:
-            return self._answers(environ, model)
+            return self._answers.attempt(environ, model)
         except Exception:  # noqa: BLE001 (Flask meets it again, and words it)
             body.seek(0)
             return None
@@ -66,7 +68,7 @@ class StraightWay:
 
     def quick(self, environ: Environ) -> bool:
         """Whether the request takes microseconds and waits for nothing; runs nothing itself."""
-        if environ["PATH_INFO"] == "/livez":
+        if environ["PATH_INFO"] in PROBES:
             return bool(environ["REQUEST_METHOD"] != "POST")
         model = _asked(environ)
         return model != ABSENT and self._registry.is_quick(model)

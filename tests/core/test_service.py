@@ -238,3 +238,30 @@ def test_the_phases_are_timed() -> None:
     PredictService(Shelf(Yes())).predict("flowers", None, Spoken(Asked([[1]])), timings)  # type: ignore[arg-type]
     spent = dict(part.split(";dur=") for part in timings.header().split(", "))
     assert all(float(spent[phase]) > 0 for phase in ("validate", "run", "encode"))
+
+
+class Counted:
+    """Metrics that remember."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int, str, int]] = []
+
+    def predicted(self, model: str, version: int, status: str, rows: int, seconds: float) -> None:
+        self.seen.append((model, version, status, rows))
+        assert seconds >= 0.0
+
+
+def test_each_request_is_counted_once() -> None:
+    counted = Counted()
+    service = PredictService(Shelf(Yes()), counted)  # type: ignore[arg-type]
+    good, bad = Spoken(Asked([[1], [2]])), Spoken(Asked([["x"]]))
+    service.predict("flowers", None, good, Timings())
+    service.attempt("flowers", good, Timings())
+    for ask in (service.attempt, lambda model, *rest: service.predict(model, None, *rest)):
+        with pytest.raises(InvalidInstances):
+            ask("flowers", bad, Timings())
+    assert counted.seen == [
+        ("flowers", 1, "ok", 2),
+        ("flowers", 1, "ok", 2),
+        ("flowers", 1, "invalid-instances", 0),
+    ]

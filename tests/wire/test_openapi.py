@@ -85,6 +85,7 @@ def test_every_path_that_is_served_is_there(document: dict[str, Any]) -> None:
         "/models/{model}/versions/{version}",
         "/livez",
         "/readyz",
+        "/metrics",
     }
 
 

@@ -16,10 +16,9 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.fixture
-def neighbours(served: Any, monkeypatch: pytest.MonkeyPatch) -> Application:
-    monkeypatch.setattr("app.runtime.batching.batching_pays", lambda cost_us: True)
+def neighbours(served: Any) -> Application:
     rows = RNG.normal(size=(40, 2))
-    app = served(KNeighborsClassifier(3).fit(rows, rows[:, 0] > 0), runtime="artifact")
+    app = served(KNeighborsClassifier(3).fit(rows, rows[:, 0] > 0), runtime="artifact", batching="on")
     assert app.test_client().get("/readyz").status_code == 200
     return app
 
@@ -72,3 +71,11 @@ def test_who_has_a_lane(neighbours: Application, app: Application) -> None:
     assert app.lane(environ(body, PATH_INFO="/models/iris-two/predict")) is None  # a graph
     neighbours.before_request_funcs.setdefault(None, []).append(lambda: None)
     assert neighbours.lane(environ(body)) is None
+
+
+def test_each_is_counted(neighbours: Application) -> None:
+    bodies = [b'{"instances": [[1, 2]]}', b'{"instances": [["x", 1]]}', b'{"instances": [[3, 4], [5, 6]]}']
+    neighbours.together([environ(body) for body in bodies])
+    text = neighbours.test_client().get("/metrics").text
+    assert 'retort_predictions_total{model="model",status="ok",version="1"} 2.0' in text
+    assert 'retort_prediction_rows_total{model="model",version="1"} 3.0' in text

@@ -27,11 +27,16 @@ def request_id_from(sent: str | None) -> str:
 class Timings:
     """How long each phase of one request took. Belongs to one request; not thread-safe."""
 
-    __slots__ = ("_last_s", "_seconds")
+    __slots__ = ("_began_s", "_last_s", "_seconds")
 
     def __init__(self) -> None:
         self._seconds = dict.fromkeys(PHASES, 0.0)
-        self._last_s = time.perf_counter()
+        self._began_s = self._last_s = time.perf_counter()
+
+    @property
+    def total_s(self) -> float:
+        """From the start to the end of the last phase."""
+        return self._last_s - self._began_s
 
     def ended(self, phase: str) -> None:
         """Counts the time since the end of the last phase, or since the start, to this one."""

@@ -1,0 +1,106 @@
+"""`GET /metrics`: what the whole server counts, for Prometheus, whichever worker is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from flask import Response, current_app, request
+from flask.blueprints import BlueprintSetupState
+from flask_smorest import Blueprint
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
+
+from app.core.catalogue import Catalogue
+from app.core.service import PredictService
+from app.runtime.policy import State
+from app.settings import Settings
+from app.telemetry.families import DURATION_BOUNDS_S, FAMILIES, Across, Family, Kind, Samples
+from app.telemetry.metrics import SharedMetrics
+
+STATES = [state.value for state in State]
+OPENMETRICS = "application/openmetrics-text"
+OPENMETRICS_1 = f"{OPENMETRICS}; version=1.0.0; charset=utf-8"
+EXAMPLE = '# TYPE retort_requests_total counter\nretort_requests_total{way="inline"} 1027.0\n'
+
+
+class Exposition(Collector):
+    """Samples as the families of prometheus_client, which knows how they are written. Belongs to one request."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+
+    def collect(self) -> Iterator[Metric]:
+        """Each family that has samples."""
+        for name, samples in self._samples.items():
+            if samples:
+                yield _family(name, FAMILIES[name], samples)
+
+
+def writer(accept: str | None) -> tuple[str, Callable[[Collector], bytes]]:
+    """The media type and the writer for an answer: OpenMetrics where that is wanted most, else plain text.
+
+    The library's own choice raises at a version that is no number.
+    """
+    media_type, quality = next(iter(parse_accept_header(accept, MIMEAccept)), ("", 0.0))  # the best is the first
+    if media_type.partition(";")[0].strip().lower() == OPENMETRICS and quality > 0:
+        return OPENMETRICS_1, openmetrics.generate_latest
+    return CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+
+def _family(name: str, family: Family, samples: dict[tuple[str, ...], tuple[float, ...]]) -> Metric:
+    labels = [*family.labels, "worker"] if family.across is Across.EACH else list(family.labels)
+    if family.kind is Kind.HISTOGRAM:
+        histogram = HistogramMetricFamily(name, family.prose, labels=labels)
+        for label_values, (*counts, total) in samples.items():
+            histogram.add_metric(list(label_values), _buckets(counts), total)
+        return histogram
+    kind = CounterMetricFamily if family.kind is Kind.COUNTER else GaugeMetricFamily
+    metric = kind(name, family.prose, labels=labels)
+    for label_values, (value,) in samples.items():
+        metric.add_metric(list(label_values), value)
+    return metric
+
+
+def _buckets(counts: list[float]) -> list[tuple[str, float]]:
+    """Counts of each bucket as Prometheus wants them: all up to its bound."""
+    bounds = [*map(floatToGoString, DURATION_BOUNDS_S), "+Inf"]
+    so_far = 0.0
+    return [(bound, so_far := so_far + count) for bound, count in zip(bounds, counts, strict=True)]
+
+
+def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings) -> Blueprint:
+    """The endpoint, and what of the catalogue is published with the rest."""
+    blp = Blueprint("metrics", __name__, description="For Prometheus.")
+
+    @blp.record_once
+    def begin(state: BlueprintSetupState) -> None:
+        metrics: SharedMetrics = state.app.extensions["retort_metrics"]
+        metrics.sources.append(_publish_states(metrics, catalogue))
+        state.app.observe = metrics.observe  # type: ignore[attr-defined]  # the worker class tells it
+
+    @blp.get("/metrics")
+    @blp.response(200, {"type": "string"}, content_type="text/plain", description="all workers", example=EXAMPLE)
+    def metrics() -> Response:
+        """Metrics of the whole server, in Prometheus' text format or, if Accept says so, OpenMetrics"""
+        here: SharedMetrics = current_app.extensions["retort_metrics"]
+        server = request.environ.get("retort.server")
+        if server is not None:
+            here.observe(server.snapshot())
+        content_type, write = writer(request.headers.get("Accept"))
+        return Response(write(Exposition(here.samples())), content_type=content_type)
+
+    return blp
+
+
+def _publish_states(metrics: SharedMetrics, catalogue: Catalogue) -> Callable[[], None]:
+    def publish() -> None:
+        models = catalogue.models()["models"]
+        versions = ((model["name"], str(v["version"]), v["state"]) for model in models for v in model["versions"])
+        metrics.states(versions, STATES)
+
+    return publish

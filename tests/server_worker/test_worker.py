@@ -1,0 +1,48 @@
+"""What the worker tells its application."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from app.server.stats import Stats
+from app.server.worker import tell
+from tests.server_worker.served import worker_server
+
+APPLICATION = """
+import json, pathlib
+told = pathlib.Path(__file__).with_name("told")
+
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b""]
+
+
+app.observe = lambda snapshot: told.open("a").write(json.dumps(snapshot) + "\\n")
+"""
+
+
+@pytest.mark.server
+def test_an_application_is_told_every_second_and_at_the_end(tmp_path: Path) -> None:
+    (tmp_path / "observing.py").write_text(APPLICATION)
+    with worker_server(tmp_path, application="observing:app", chdir=str(tmp_path)) as server:
+        server.ask("GET", "/")
+        server.process.terminate()
+        assert server.process.wait(10) == 0
+    told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
+    assert told[0]["accepted"] == 0
+    assert told[-1]["accepted"] >= 2
+    assert told[-1]["connections"].keys() == told[0]["connections"].keys()
+
+
+def test_one_that_fails_at_it_is_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    def observe(snapshot: dict[str, object]) -> None:
+        raise OSError(snapshot["accepted"])
+
+    with caplog.at_level(logging.ERROR):
+        tell(observe, Stats(accepted=3))
+    assert [record.getMessage() for record in caplog.records] == ["the application's observe() failed"]

@@ -1,0 +1,103 @@
+"""Gunicorn's hooks, each in a process of its own: they change the process that they are called in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+STAGE = """
+import gc, os, sys
+from types import SimpleNamespace
+from app import gunicorn_conf
+from app.telemetry.metrics import SharedMetrics
+
+
+class Model:
+    def __init__(self, name):
+        self.name, self.itself = name, self
+
+
+class Registry:
+    def load(self):
+        self.kept = Model("kept")
+        Model("dropped")
+
+
+registry, metrics = Registry(), SharedMetrics()
+wsgi = SimpleNamespace(extensions={"retort": registry, "retort_metrics": metrics})
+server = SimpleNamespace(app=SimpleNamespace(wsgi=lambda: wsgi), cfg=SimpleNamespace(workers=2))
+"""
+
+
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", STAGE + script],
+        cwd=ROOT,
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_what_is_loaded_before_the_fork_is_no_longer_the_collectors_affair() -> None:
+    done = run(
+        "gc.disable()\n"
+        "gunicorn_conf.on_starting(server)\n"
+        "assert registry.kept.name == 'kept'\n"
+        "assert gc.get_freeze_count() > 1000\n"
+        "seen = [each for each in gc.get_objects() if isinstance(each, Model)]\n"
+        "assert not seen, 'the collector would write into it, and unshare its pages'\n"
+        "gc.unfreeze()\n"
+        "names = [each.name for each in gc.get_objects() if isinstance(each, Model)]\n"
+        "assert names == ['kept'], 'what nobody needs is freed before the rest is frozen'\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_settings_loads_no_library_that_reads_its_number_of_threads() -> None:
+    """OpenBLAS and OpenMP read it when they are loaded, and never again."""
+    done = run(
+        "assert os.environ['OMP_NUM_THREADS'] == os.environ['OPENBLAS_NUM_THREADS'] == '1'\n"
+        "loaded = {'numpy', 'sklearn', 'onnxruntime'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_workers_have_numbers_and_the_next_gets_that_of_the_gone() -> None:
+    done = run(
+        "gunicorn_conf.on_starting(server)\n"
+        "workers = [SimpleNamespace(pid=number) for number in range(3)]\n"
+        "for worker in workers[:2]:\n"
+        "    gunicorn_conf.pre_fork(server, worker)\n"
+        "gunicorn_conf.child_exit(server, workers[0])\n"
+        "gunicorn_conf.pre_fork(server, workers[2])\n"
+        "assert [worker.retort_number for worker in workers] == [1, 2, 1]\n"
+        "assert metrics.samples()['retort_worker_restarts'] == {(): (1.0,)}\n"
+        "gunicorn_conf.child_exit(server, SimpleNamespace())\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_end_of_a_worker_is_not_that_of_the_master() -> None:
+    """Gunicorn calls the hook in the master too, for a worker that was gone when it was signalled."""
+    done = run(
+        "gunicorn_conf.on_starting(server)\n"
+        "worker = SimpleNamespace(pid=os.getpid() + 1)\n"
+        "gunicorn_conf.pre_fork(server, worker)\n"
+        "gunicorn_conf.worker_exit(server, worker)\n"
+        "assert metrics.samples()['retort_worker_restarts'] == {(): (1.0,)}\n"
+        "sys.exit(7)\n"
+    )
+    assert done.returncode == 7, done.stderr
+
+
+def test_a_worker_ends_with_the_status_that_it_leaves_by() -> None:
+    done = run(
+        "try:\n    sys.exit(3)\nfinally:\n    gunicorn_conf.worker_exit(server, SimpleNamespace(pid=os.getpid()))\n"
+    )
+    assert done.returncode == 3, done.stderr
