@@ -15,6 +15,7 @@ class Code(enum.Enum):
 
     INVALID_JSON = "invalid-json"
     INVALID_INSTANCES = "invalid-instances"
+    MALFORMED_REQUEST = "malformed-request"
     BODY_TOO_LARGE = "body-too-large"
     TOO_MANY_INSTANCES = "too-many-instances"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
@@ -86,6 +87,16 @@ class InvalidInstances(RetortError):
         self.errors = tuple(errors)
         self.total = total
         self.more = more
+
+
+class MalformedRequest(RetortError):
+    """A request that is not what its own words say (sizes, shapes, encodings), at `pointer`, or no request at all."""
+
+    code = Code.MALFORMED_REQUEST
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(f"{pointer} {detail}")
+        self.pointer = pointer
 
 
 class BodyTooLarge(RetortError):

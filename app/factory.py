@@ -11,8 +11,8 @@ from app import cli, web, wire
 from app.core.catalogue import Catalogue
 from app.core.service import PredictService
 from app.runtime.batching import batching
+from app.runtime.live import LiveRegistry
 from app.runtime.loaders import LOADERS
-from app.runtime.registry import Registry
 from app.settings import Settings
 from app.signature import Signature
 from app.signature.schema import Validator
@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     pack_stray = cli.stray_packer(repository, settings) if settings.development else None
     graphs = settings.runtime == "auto"
     compose = batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s)
-    registry = Registry(repository, LOADERS, validator_for, settings.default_model, pack_stray, graphs, compose)
+    registry = LiveRegistry(repository, LOADERS, validator_for, settings.default_model, pack_stray, graphs, compose)
     metrics = SharedMetrics()
     service, catalogue = PredictService(registry, metrics), Catalogue(registry)
 

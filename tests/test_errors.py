@@ -18,6 +18,11 @@ SAID = [
     ),
     (InvalidInstances([FieldError("#/x", "is bad")], 1), "1 value is not acceptable", {"total": 1, "more": 0}),
     (
+        errors.MalformedRequest("#/inputs/0/shape", "has 0 dimensions"),
+        "#/inputs/0/shape has 0 dimensions",
+        {"pointer": "#/inputs/0/shape"},
+    ),
+    (
         errors.BodyTooLarge(1024),
         "the body is longer than 1024 bytes, the most this server reads",
         {"limit_bytes": 1024},

@@ -82,9 +82,11 @@ def test_the_settings_are_those_of_the_application() -> None:
 def test_the_paths_are_those_of_the_application() -> None:
     served = set()
     for rule in create_app(Settings()).url_map.iter_rules():
+        if rule.rule.startswith("/v2"):  # one line says what there is
+            continue
         place = re.sub(r"<\w+:(\w+)>", r"<\1>", rule.rule)
         served |= {f"`{method} {place}`" for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
-    told = [*rows("HTTP"), *rows("Protocols of other servers")]
+    told = [row for row in (*rows("HTTP"), *rows("Protocols of other servers")) if row[0] != "`/v2/…`"]
     assert {row[0] for row in told} == {path for path in served if "/static/" not in path}
 
 

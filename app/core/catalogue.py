@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.runtime.live import LiveRegistry
 from app.runtime.policy import State
-from app.runtime.registry import Entry, Registry
+from app.runtime.registry import Entry
 from app.signature import Input
 from app.storage.manifest import Manifest
 
 
 class Catalogue:
-    """Answers questions about the registry's versions. Stateless, safe to call from many threads."""
+    """Answers questions about the registry's versions, and has models loaded and unloaded.
 
-    def __init__(self, registry: Registry) -> None:
+    Stateless, safe to call from many threads.
+    """
+
+    def __init__(self, registry: LiveRegistry) -> None:
         self._registry = registry
 
     def models(self) -> dict[str, Any]:
@@ -44,10 +48,40 @@ class Catalogue:
         known = describe(entry.manifest) if entry.manifest else {}
         return {**described, **known, "runtime": entry.runtime}
 
+    def entry(self, name: str, version: str | None = None) -> Entry:
+        """One version as this process has it, in whatever state; without one, the model's current or else newest.
+
+        Raises:
+            ModelNotFound, VersionNotFound: naming those there are.
+        """
+        return self._registry.entry(name, version)
+
+    def entries(self) -> dict[str, list[Entry]]:
+        """Every version of every model as this process has it."""
+        return self._registry.entries()
+
+    def load(self, name: str) -> None:
+        """Has every version of a model that is in the repository served, by every worker.
+
+        Raises:
+            ModelNotFound: naming those there are.
+            ModelUnavailable: none of its versions can be served.
+        """
+        self._registry.load_model(name)
+
+    def unload(self, name: str) -> None:
+        """Takes a model out of service, in every worker, until it is loaded again.
+
+        Raises:
+            ModelNotFound: naming those there are.
+        """
+        self._registry.unload_model(name)
+
     def readiness(self) -> tuple[bool, dict[str, Any]]:
-        """Whether every version is AVAILABLE, and the body that says so, with the reason of each that is not."""
+        """Whether every version is AVAILABLE that is not out of service by someone's wish, and the body that says so,
+        with the reason of each that is not."""
         entries = [entry for versions in self._registry.entries().values() for entry in versions]
-        failed = [entry for entry in entries if entry.state is not State.AVAILABLE]
+        failed = [entry for entry in entries if entry.state not in (State.AVAILABLE, State.RETIRED)]
         reasons = [
             {
                 "model": e.model,

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.venvs import said
+from tests.clients.venvs import said_by
 from tests.server.process import Server, serving
 
 pytestmark = pytest.mark.server
 
 
 def test_every_call_of_it(server: Server) -> None:
-    told = said("kserve", "kserve_v1.py", server.root)
+    told = said_by("kserve", "kserve_v1", server.root)
     assert told["live"] is True
     assert told["ready"] is True
     assert told["instances"] == {"predictions": [0, 2]}
@@ -29,4 +29,4 @@ def test_every_call_of_it(server: Server) -> None:
 
 def test_inputs_are_answered_its_way_where_that_is_set(tmp_path: Path) -> None:
     with serving(tmp_path, RETORT_KSERVE_V1="on") as server:
-        assert said("kserve", "kserve_v1.py", server.root)["inputs"] == {"predictions": [0, 2]}
+        assert said_by("kserve", "kserve_v1", server.root)["inputs"] == {"predictions": [0, 2]}

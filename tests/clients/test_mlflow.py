@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.clients.venvs import said
+from tests.clients.venvs import said_by
 from tests.server.process import ROOT, Server
 
 pytestmark = pytest.mark.server
@@ -17,7 +17,7 @@ def test_every_call_of_it(server: Server) -> None:
     examples = manifest["examples"][:3]
     records = json.dumps([example["instance"] for example in examples])
     expected = [example["outputs"]["prediction"] for example in examples]
-    told = said("mlflow", "mlflow_scoring.py", "127.0.0.1", server.port, records)
+    told = said_by("mlflow", "mlflow_scoring", "127.0.0.1", str(server.port), records)
     assert told["version"]
     assert told["frame"] == told["in another order"] == told["rows"] == expected
     assert told["as frame"] == [3, 1]

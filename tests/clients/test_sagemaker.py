@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.venvs import said
+from tests.clients.venvs import said_by
 from tests.server.process import ROOT, Server, serving
 
 pytestmark = pytest.mark.server
 
 
 def test_every_call_of_it(server: Server) -> None:
-    told = said("sagemaker", "sagemaker_runtime.py", server.root)
+    told = said_by("sagemaker", "sagemaker_runtime", server.root)
     assert told["json"] == ["application/json", "[0,2]", None]
     assert told["to csv"] == ["text/csv", "0\n2\n", None]
     assert told["attributes"] == ["application/json", "[0]", "trace=1"]
