@@ -125,6 +125,12 @@ class Settings:
     max_instances: int = _setting(
         "RETORT_MAX_INSTANCES", 100_000, "most instances in one request", _count(1, 10**9), unit="rows"
     )
+    out_of_range: str = _setting(
+        "RETORT_OUT_OF_RANGE",
+        "ignore",
+        "numbers outside the range seen in training: `ignore`, `warn` or `reject`; a model's own choice goes before",
+        _one_of("ignore", "warn", "reject"),
+    )
     packing_timeout_s: int = _setting(
         "RETORT_PACKING_TIMEOUT_S", 600, "longest that packing one artifact may take", _count(1, 86_400), unit="seconds"
     )

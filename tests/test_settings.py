@@ -30,6 +30,7 @@ READ = [
     ("RETORT_THREADS", "1", "threads", 1),
     ("RETORT_BODY_LIMIT_BYTES", "1024", "body_limit_bytes", 1024),
     ("RETORT_MAX_INSTANCES", "10", "max_instances", 10),
+    ("RETORT_OUT_OF_RANGE", "Warn", "out_of_range", "warn"),
     ("RETORT_PACKING_TIMEOUT_S", "5", "packing_timeout_s", 5),
     ("RETORT_GRAPH_LIMIT_BYTES", "0", "graph_limit_bytes", 0),
     (
@@ -58,6 +59,7 @@ DEFAULTS = {
     "threads": 8,
     "body_limit_bytes": 32 * 1024 * 1024,
     "max_instances": 100_000,
+    "out_of_range": "ignore",
     "packing_timeout_s": 600,
     "graph_limit_bytes": 2**30,
     "cors_origins": (),

@@ -15,6 +15,7 @@ import pandas as pd
 
 from app.errors import PackingRefused
 from app.packing import inspect, sample
+from app.packing.declared import NOTHING, Declared
 from app.packing.inspect import Facts
 from app.runtime.servable import METHOD_OF_OUTPUT, call, frame_of
 from app.signature import Input, Layout, Scalar, Signature
@@ -33,8 +34,10 @@ MADE_UP_TEXT = "some text"
 Record = dict[str, Any]
 
 
-def infer(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, list[Record]]:
+def infer(estimator: Any, frame: pd.DataFrame | None, declared: Declared = NOTHING) -> tuple[Signature, list[Record]]:
     """The signature, and records that the model accepts: the sample's, or made up from what the estimator knows.
+
+    What is `declared` of the inputs goes before what is found out.
 
     Raises:
         PackingRefused: the sample does not fit, or nothing tells what the model takes.
@@ -53,7 +56,7 @@ def infer(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, list[R
         if error is not None:
             raise PackingRefused(f"the model fails on the sample's rows ({_said(error)})")
     draft = _with_nulls(estimator, draft, records[0])
-    draft = _with_unseen(estimator, draft, records[0])
+    draft = declared.applied(_with_unseen(estimator, draft, records[0]))
     draft = _with_largest(estimator, draft, records[0])
     records = _accepted(estimator, draft, records)
     draft = _edited(draft, lambda spec: replace(spec, example=_example(records, spec.name)))

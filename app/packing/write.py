@@ -12,6 +12,7 @@ import pandas as pd
 
 from app.errors import LoadingFailed, PackingRefused
 from app.packing import inspect, sample
+from app.packing.declared import Declared
 from app.packing.graph import GRAPH, derive_graph
 from app.packing.infer import MAX_SAMPLE_ROWS, Record, attempt, infer, records_of
 from app.packing.prove import artifact_cost_us
@@ -31,6 +32,7 @@ from app.storage.verification import sha256_of
 
 MAX_EXAMPLES = 5
 MAX_REMARKED_INPUTS = 20
+_OTHERS = {"reject": "", "warn": " (others accepted with a warning)", "accept": " (others accepted)"}
 
 
 def pack(request: PackRequest) -> Result:
@@ -48,7 +50,7 @@ def pack(request: PackRequest) -> Result:
     estimator = read_artifact(artifact)
     inspect.require_model(estimator)
     frame = sample.read(Path(request.sample), request.target) if request.sample else None
-    signature, records = infer(estimator, frame)
+    signature, records = infer(estimator, frame, Declared(request.out_of_range, request.unseen))
     if frame is not None:
         _require_fidelity(estimator, signature, frame)
     chosen = (
@@ -161,7 +163,7 @@ def _remarks(manifest: Manifest) -> list[str]:
             "" if spec.minimum is None or spec.maximum is None else f", {spec.minimum:.6g} to {spec.maximum:.6g} seen"
         )
         known += f", one of {', '.join(map(str, spec.categories[:10]))}" if spec.categories else ""
-        known += " (others accepted)" if spec.categories and not spec.closed else ""
+        known += _OTHERS[spec.unseen] if spec.categories else ""
         remarks.append(f"input {spec.name}: {spec.kind}{known}{', may be missing' if spec.nullable else ''}")
     if len(signature.inputs) > MAX_REMARKED_INPUTS:
         remarks.append(

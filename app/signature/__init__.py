@@ -26,7 +26,8 @@ class Input:
 
     `dtype` is the NumPy or pandas dtype of the column that the estimator sees. `minimum` and `maximum` are what was
     seen in training, not limits; `largest` is the absolute value beyond which the model fails (trees compute in
-    float32). `categories` are the values seen; others are refused where `unseen` is "reject". `missing` says what
+    float32). `categories` are the values seen; others are refused where `unseen` is "reject", and
+    told of in the answer where it is "warn". `missing` says what
     stands for a missing value in a column of objects: "nan" or "none".
     """
 
@@ -53,7 +54,8 @@ class Signature:
     """The inputs, in the order of a row, and the names of the outputs; `defaults` are those given when none are asked.
 
     `classes` are the labels in the order of the columns of `probabilities`; a list of them for each target where there
-    is more than one target (`multioutput`).
+    is more than one target (`multioutput`). `out_of_range` says what becomes of numbers outside the range seen in
+    training ("ignore", "warn", "reject"); where it is None, the server's setting does.
     """
 
     inputs: tuple[Input, ...]
@@ -62,6 +64,7 @@ class Signature:
     layout: Layout
     classes: tuple[object, ...] | None = None
     multioutput: bool = False
+    out_of_range: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

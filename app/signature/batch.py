@@ -69,10 +69,17 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A batch, and the names of the outputs asked for (None: the defaults)."""
+    """A batch, and the names of the outputs asked for (None: the defaults).
+
+    `pointer` is where the instances stood in the document; a `single` one stood there itself. `in_rows` says that they
+    were rows and not records.
+    """
 
     batch: Batch
     outputs: tuple[str, ...] | None
+    pointer: str = "#"
+    single: bool = False
+    in_rows: bool = False
 
 
 def json_values(array: NDArray[Any]) -> list[Any]:

@@ -5,7 +5,7 @@ To add a kind, write its class here and name it in `KINDS`; wire and runtime nee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -14,12 +14,7 @@ import numpy as np
 
 from app.signature import Input
 from app.signature.batch import Column
-
-INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
-
-
-Rule = Callable[[Any], str | None]
-"""What is wrong with one value, as the end of a sentence; None where it is accepted."""
+from app.signature.values import INT64_MAX, INT64_MIN, Rule, is_missing, type_name
 
 
 class Kind(Protocol):
@@ -37,11 +32,6 @@ class Kind(Protocol):
 
     def describe(self, spec: Input) -> str:
         """What is known of this input, for people."""
-
-
-def is_missing(value: object) -> bool:
-    """Whether a value stands for a missing one: null, or NaN."""
-    return value is None or (type(value) is float and value != value)
 
 
 def rule_of(spec: Input) -> Rule:
@@ -63,12 +53,6 @@ def problem_of(value: object, spec: Input) -> str | None:
 def _all_accepted(values: Iterable[Any], spec: Input) -> bool:
     rule = rule_of(spec)
     return all(rule(value) is None for value in values)
-
-
-def _type_name(value: object) -> str:
-    """The JSON name of a value's type, for error messages."""
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
-    return names.get(type(value), "null")
 
 
 def _range_seen(spec: Input) -> str:
@@ -97,7 +81,7 @@ class Number:
                     f"must fit in 64 bits as an integer ({INT64_MIN} to {INT64_MAX}); write it with a point or exponent"
                 )
             if type(value) is not float:
-                return f"must be a number, not {_type_name(value)}"
+                return f"must be a number, not {type_name(value)}"
             if value - value != 0.0:
                 return "must be a finite number"
             return None if -largest <= value <= largest else f"must be from {-largest:g} to {largest:g}"
@@ -154,7 +138,7 @@ class Integer:
                 if value != int(value):
                     return "must be an integer, without a fraction"
             elif type(value) is not int:
-                return f"must be an integer, not {_type_name(value)}"
+                return f"must be an integer, not {type_name(value)}"
             return None if least <= value <= most else f"must be an integer from {least} to {most}"
 
         return problem
@@ -187,7 +171,7 @@ class Boolean:
 
     def rule(self, spec: Input) -> Rule:
         """Only true and false are accepted, not 0 and 1 or strings."""
-        return lambda value: None if type(value) is bool else f"must be true or false, not {_type_name(value)}"
+        return lambda value: None if type(value) is bool else f"must be true or false, not {type_name(value)}"
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
         """Shape (rows,), bool; object with NaN where a value is missing, as in pandas."""
@@ -242,7 +226,8 @@ class Category:
     def describe(self, spec: Input) -> str:
         """The values seen in training, where others are accepted too (else they stand in the enum)."""
         seen = ", ".join(map(str, (spec.categories or ())[:100]))
-        return "" if spec.closed else f"seen in training: {seen}; others are accepted"
+        warned = ", with a warning" if spec.unseen == "warn" else ""
+        return "" if spec.closed else f"seen in training: {seen}; others are accepted{warned}"
 
 
 class Text:
@@ -255,7 +240,7 @@ class Text:
 
     def rule(self, spec: Input) -> Rule:
         """Any string is accepted."""
-        return lambda value: None if type(value) is str else f"must be a string, not {_type_name(value)}"
+        return lambda value: None if type(value) is str else f"must be a string, not {type_name(value)}"
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
         """Shape (rows,), object; a missing value as the input says."""
@@ -278,7 +263,7 @@ class Unused:
 
     def rule(self, spec: Input) -> Rule:
         """Any single value is accepted."""
-        return lambda value: f"must be a single value, not {_type_name(value)}" if type(value) in (list, dict) else None
+        return lambda value: f"must be a single value, not {type_name(value)}" if type(value) in (list, dict) else None
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
         """Shape (rows,), float64, all missing: nobody reads it."""

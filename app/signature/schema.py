@@ -8,8 +8,8 @@ for as many rows as are reported.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
-from urllib.parse import quote
 
 import marshmallow as ma
 
@@ -17,15 +17,22 @@ from app.errors import ABSENT, FieldError, InvalidInstances, InvalidRepository, 
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column, Decoded
 from app.signature.decoder import decoder_of
-from app.signature.kinds import KINDS, is_missing, rule_of
+from app.signature.kinds import KINDS, rule_of
+from app.signature.pointers import escaped, shown
+from app.signature.values import is_missing
+from app.signature.watch import RANGED, watch_of
+
+__all__ = ["Validator", "escaped", "field_of", "schema_of", "shown"]
 
 MAX_REPORTED_ERRORS = 100
-MAX_SHOWN_CHARS = 100
 MAX_SHOWN_NAMES = 20
 
 
-def field_of(spec: Input) -> ma.fields.Field[Any]:
-    """The marshmallow field of one input: strict about types, with a message that says what is allowed."""
+def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
+    """The marshmallow field of one input: strict about types, with a message that says what is allowed.
+
+    `within_range` documents that numbers outside the range seen in training are refused, which `Watch` does.
+    """
     if spec.kind not in KINDS:
         raise InvalidRepository(f"input {spec.name!r} is of kind {spec.kind!r}, which this release does not know")
     try:
@@ -46,6 +53,8 @@ def field_of(spec: Input) -> ma.fields.Field[Any]:
     if spec.categories and spec.kind == "category":
         types = {type(c) for c in spec.categories}
         metadata["type"] = "string" if types == {str} else "boolean" if types == {bool} else "number"
+    if within_range and spec.kind in RANGED and spec.minimum is not None and spec.maximum is not None:
+        metadata |= {"minimum": spec.minimum, "maximum": spec.maximum}
     field: ma.fields.Field[Any] = field_class(
         data_key=spec.name,
         required=True,
@@ -91,7 +100,8 @@ def _description(spec: Input) -> str:
 def schema_of(signature: Signature, title: str = "Instance") -> ma.Schema:
     """The schema of one record. Attribute names are positions, since a feature's name need not be an identifier."""
     names = _some(signature.names)
-    fields = {f"input_{position}": field_of(spec) for position, spec in enumerate(signature.inputs)}
+    within = signature.out_of_range == "reject"
+    fields = {f"input_{position}": field_of(spec, within) for position, spec in enumerate(signature.inputs)}
     schema_class = ma.Schema.from_dict(dict(fields), name=title)
     schema_class.error_messages = {
         "unknown": f"is not a feature of this model; the features are: {names}",
@@ -101,10 +111,15 @@ def schema_of(signature: Signature, title: str = "Instance") -> ma.Schema:
 
 
 class Validator:
-    """Instances as the client sent them -> a `Batch`, or every bad field named. Immutable, safe to share."""
+    """Instances as the client sent them -> a `Batch`, or every bad field named. Immutable, safe to share.
 
-    def __init__(self, signature: Signature, max_instances: int) -> None:
-        self.signature = signature
+    `out_of_range` holds where the signature does not say itself what becomes of numbers outside the range seen;
+    `watch` tells of what is accepted and new, and is None where nobody wants to know.
+    """
+
+    def __init__(self, signature: Signature, max_instances: int, out_of_range: str = "ignore") -> None:
+        self.signature = signature = replace(signature, out_of_range=signature.out_of_range or out_of_range)
+        self.watch = watch_of(signature)
         self._schema = schema_of(signature)
         self._names = frozenset(signature.names)
         self._rules = [(spec.name, rule_of(spec)) for spec in signature.inputs]
@@ -214,24 +229,3 @@ def _some(names: Sequence[str]) -> str:
     """The names in a sentence, not more than fit in one."""
     more = len(names) - MAX_SHOWN_NAMES
     return ", ".join(names[:MAX_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
-
-
-def escaped(name: str) -> str:
-    """A name as a step of a JSON pointer in a URI fragment (RFC 6901 sections 3 and 6), cut if it is endless."""
-    name = name if len(name) <= MAX_SHOWN_CHARS else name[:MAX_SHOWN_CHARS] + "…"
-    return quote(name.replace("~", "~0").replace("/", "~1"), safe="~!$&'()*+,;=:@", errors="replace")
-
-
-def shown(value: object) -> object:
-    """A value as it may stand in an error: short, and valid JSON whatever it was."""
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    if isinstance(value, dict):
-        return f"an object of {len(value)}"
-    if isinstance(value, str) and len(value) > MAX_SHOWN_CHARS:
-        return value[:MAX_SHOWN_CHARS] + "…"
-    if type(value) is float and value - value != 0.0:
-        return str(value)
-    if type(value) is int and not -(2**63) <= value < 2**64:
-        return "an integer of more than 64 bits"
-    return value

@@ -44,8 +44,9 @@ def document(api: Api, registry: Registry) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for model, entries in registry.entries().items():
         if any(entry.state is State.AVAILABLE for entry in entries):
-            manifest = registry.lease(model).manifest
-            own.components.schema(_component(model), schema=schema_of(manifest.signature, model))
+            lease = registry.lease(model)
+            manifest = lease.manifest
+            own.components.schema(_component(model), schema=schema_of(lease.validator.signature, model))
             paths[f"/models/{model}/predict"] = {"post": _operation(manifest, views["paths"])}
             if model == default:
                 views["paths"]["/predict"]["post"] |= {"requestBody": _request_body(manifest)}

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.signature import Input
-from app.signature.kinds import KINDS, is_missing, problem_of
+from app.signature.kinds import KINDS, problem_of
 from app.signature.schema import schema_of
+from app.signature.values import is_missing
 from tests.signature.specs import DTYPES, inputs, signature, values_for
 
 NAN = float("nan")
