@@ -11,6 +11,8 @@ from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor
 from app.runtime.graph import FEATURES, MAX_NAMED_INPUTS, element_type
 from app.signature import Signature
 
+WITHOUT_GRAPH = ("timestamp", "record")
+
 
 def compile_graph(estimator: Any, signature: Signature) -> onnx.ModelProto:
     """The graph, with the outputs that the signature has; its inputs are named and typed as the signature's.
@@ -21,6 +23,9 @@ def compile_graph(estimator: Any, signature: Signature) -> onnx.ModelProto:
     Raises:
         NotExportable: with the reason.
     """
+    for spec in signature.inputs:
+        if spec.kind in WITHOUT_GRAPH:
+            raise NotExportable(f"input {spec.name!r} is of kind {spec.kind}, which a graph cannot take")
     graph = Graph(TRANSFORMERS, PREDICTORS, (longtail.transform, longtail.predict))
     types = [element_type(spec) for spec in signature.inputs]
     if len(types) > MAX_NAMED_INPUTS and "string" not in types:

@@ -75,7 +75,13 @@ def _inputs(estimator: Any, frame: pd.DataFrame | None) -> tuple[tuple[Input, ..
         names = [f"feature{position + 1}" for position in range(width or 1)]
     facts = inspect.facts_of(estimator, len(names))
     columns = [None] * len(names) if frame is None else [frame.iloc[:, position] for position in range(len(names))]
-    return tuple(map(_input, names, facts, columns)), layout
+    inputs = tuple(map(_input, names, facts, columns))
+    times = [spec.name for spec in inputs if spec.kind == "timestamp"]
+    if layout is Layout.MATRIX and times:
+        raise PackingRefused(
+            f"column {times[0]!r} of the sample holds times; only a model fitted on a frame takes them"
+        )
+    return inputs, layout
 
 
 def _input(name: str, facts: Facts, column: pd.Series[Any] | None) -> Input:
@@ -95,7 +101,15 @@ def _input(name: str, facts: Facts, column: pd.Series[Any] | None) -> Input:
         return Input(name, "unused", "float64", nullable=True)
     if seen.kind is None:
         return Input(name, "number", "float64", minimum=low, maximum=high)
-    return Input(name, seen.kind, seen.dtype or "float64", minimum=low, maximum=high, categories=seen.categories)
+    return Input(
+        name,
+        seen.kind,
+        seen.dtype or "float64",
+        minimum=low,
+        maximum=high,
+        categories=seen.categories,
+        missing=seen.missing,
+    )
 
 
 class _Seen:
@@ -107,6 +121,7 @@ class _Seen:
         self.minimum: float | None = None
         self.maximum: float | None = None
         self.categories: tuple[Scalar, ...] | None = None
+        self.missing = "nan"
         if column is None:
             return
         self.dtype = str(column.dtype)
@@ -118,9 +133,13 @@ class _Seen:
             self.kind = "boolean"
         elif pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_complex_dtype(column.dtype):
             self.kind = "integer" if column.dtype.kind in "iu" else "number"
-            self.dtype = self.dtype.lower()  # pandas' nullable Int64 and Float64 are served as the NumPy ones
+            # Of pandas' nullable dtypes the integers stay what they are, floats are served as NumPy's.
+            self.missing = "na" if self.dtype[0] in "IU" else "nan"
+            self.dtype = self.dtype.lower()
             if len(present):
                 self.minimum, self.maximum = float(present.min()), float(present.max())
+        elif isinstance(column.dtype, pd.DatetimeTZDtype) or column.dtype.kind == "M":
+            self.kind = "timestamp"
         elif set(map(type, present)) <= {str} and self.dtype in ("object", "str", "string"):
             values = sorted(present.unique().tolist())
             repeated = 0 < len(values) <= MAX_GUESSED_CATEGORIES and len(present) >= 2 * len(values)
@@ -144,6 +163,9 @@ def records_of(frame: pd.DataFrame, names: Sequence[str]) -> list[Record]:
         plain = isinstance(column.dtype, np.dtype) and column.dtype.kind in "iufb"
         # An array of objects keeps whole numbers whole beside a missing value.
         objects = column if plain else column.astype(object).where(column.notna(), None)
+        if column.dtype.kind == "M":
+            objects = objects.map(lambda time: None if time is None or time != time else time.isoformat())
+            objects = objects.astype(object).where(objects.notna(), None)
         columns.append(json_values(objects.to_numpy()))
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
@@ -197,7 +219,7 @@ def _with_nulls(estimator: Any, draft: Signature, record: Record) -> Signature:
         tried = _edited(
             draft,
             lambda s: (
-                replace(s, nullable=True, missing=missing, dtype=dtype_of_none.get(s.dtype, s.dtype))
+                replace(s, nullable=True, missing=_marker(s, missing), dtype=dtype_of_none.get(s.dtype, s.dtype))
                 if s.name in names
                 else s
             ),
@@ -215,12 +237,19 @@ def _with_nulls(estimator: Any, draft: Signature, record: Record) -> Signature:
         draft,
         lambda s: (
             replace(
-                s, nullable=True, missing=nullable[s.name], dtype="object" if nullable[s.name] == "none" else s.dtype
+                s,
+                nullable=True,
+                missing=_marker(s, nullable[s.name]),
+                dtype="object" if nullable[s.name] == "none" else s.dtype,
             )
             if s.name in nullable
             else s
         ),
     )
+
+
+def _marker(spec: Input, missing: str) -> str:
+    return spec.missing if spec.missing == "na" else missing
 
 
 def _passing(names: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str]:

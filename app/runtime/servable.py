@@ -19,6 +19,11 @@ METHOD_OF_OUTPUT = {
     "transformed": "transform",
 }
 
+NULLABLE: dict[str, Any] = {
+    f"{sign}int{bits}": f"{'UI' if sign else 'I'}nt{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
+"""The pandas dtype of whole numbers some of which may be missing, by the NumPy dtype of the others."""
+
 
 class Servable(Protocol):
     """Something that answers batches. Safe to call from many threads; lives until its last lease is returned."""
@@ -82,6 +87,12 @@ def _series(column: NDArray[Any], spec: Input) -> Any:
 
     if spec.dtype == "category":
         return pd.Categorical(column, categories=list(spec.categories or ()))
+    if spec.missing == "na":
+        return pd.array(column, dtype=NULLABLE[spec.dtype])
+    if column.dtype.kind == "M":
+        times = pd.Series(column)
+        zone = spec.dtype.partition(", ")[2].removesuffix("]")
+        return times.dt.tz_localize("UTC").dt.tz_convert(zone) if zone else times
     if spec.dtype == "str":
         return pd.array(column, dtype="str")
     # Else pandas makes strings of an array of objects, and NaN of None.

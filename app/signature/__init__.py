@@ -28,7 +28,7 @@ class Input:
     seen in training, not limits; `largest` is the absolute value beyond which the model fails (trees compute in
     float32). `categories` are the values seen; others are refused where `unseen` is "reject", and
     told of in the answer where it is "warn". `missing` says what
-    stands for a missing value in a column of objects: "nan" or "none".
+    stands for a missing value in a column of objects: "nan" or "none"; "na" marks one of pandas' nullable integers.
     """
 
     name: str

@@ -143,6 +143,8 @@ def _column_of(spec: Input) -> Callable[[Sequence[Any]], Column]:
         return lambda values: np.array(values, dtype=spec.dtype)
     if spec.kind == "unused":
         return lambda values: np.full(len(values), np.nan)
+    if spec.kind == "integer" and spec.missing == "na":
+        return lambda values: objects(values, spec) if None in values else np.array(values, dtype=spec.dtype)
     if spec.kind == "integer":
         return lambda values: np.array(values, dtype=np.float64 if None in values else spec.dtype)
     if spec.kind == "boolean":

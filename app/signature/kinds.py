@@ -14,6 +14,7 @@ import numpy as np
 
 from app.signature import Input
 from app.signature.batch import Column
+from app.signature.timestamps import Timestamp
 from app.signature.values import INT64_MAX, INT64_MIN, Rule, is_missing, type_name
 
 
@@ -32,6 +33,21 @@ class Kind(Protocol):
 
     def describe(self, spec: Input) -> str:
         """What is known of this input, for people."""
+
+    def schema(self, spec: Input) -> dict[str, Any]:
+        """What the JSON schema says of this input beyond what its field says."""
+
+
+class _Plain:
+    """A kind of which there is nothing to say beyond its field."""
+
+    def describe(self, spec: Input) -> str:
+        """Nothing beyond its type."""
+        return ""
+
+    def schema(self, spec: Input) -> dict[str, Any]:
+        """Nothing beyond its field's."""
+        return {}
 
 
 def rule_of(spec: Input) -> Rule:
@@ -61,7 +77,7 @@ def _range_seen(spec: Input) -> str:
     return f"seen in training: {spec.minimum:.6g} to {spec.maximum:.6g}"
 
 
-class Number:
+class Number(_Plain):
     """A real number; float64 unless the model was trained on another width."""
 
     class Field(ma.fields.Float):
@@ -118,7 +134,7 @@ def _largest(spec: Input) -> float:
     return widest if spec.largest is None else min(widest, spec.largest)
 
 
-class Integer:
+class Integer(_Plain):
     """A whole number of 64 bits. 5.0 is 5, as in JSON Schema; 5.5 is refused."""
 
     class Field(ma.fields.Integer):
@@ -144,7 +160,10 @@ class Integer:
         return problem
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
-        """Shape (rows,), of the input's integer dtype; float64 with NaN where a value is missing, as in pandas."""
+        """Shape (rows,), of the input's integer dtype; where a value is missing float64 with NaN, as in pandas.
+
+        Where it was one of pandas' nullable integers in training: whole numbers and None, so that none is rounded.
+        """
         if set(map(type, values)) <= {int}:
             try:
                 return np.array(values, dtype=spec.dtype)
@@ -153,7 +172,8 @@ class Integer:
         if not _all_accepted(values, spec):
             return None
         if any(map(is_missing, values)):
-            return np.array(values, dtype=np.float64)
+            whole = [None if is_missing(value) else int(value) for value in values]
+            return objects(whole, spec) if spec.missing == "na" else np.array(values, dtype=np.float64)
         return np.array([int(value) for value in values], dtype=spec.dtype)
 
     def describe(self, spec: Input) -> str:
@@ -161,7 +181,7 @@ class Integer:
         return _range_seen(spec)
 
 
-class Boolean:
+class Boolean(_Plain):
     """true or false."""
 
     class Field(ma.fields.Boolean):
@@ -179,12 +199,8 @@ class Boolean:
             return np.array(values, dtype=np.bool_)
         return objects(values, spec) if _all_accepted(values, spec) else None
 
-    def describe(self, spec: Input) -> str:
-        """Nothing beyond its type."""
-        return ""
 
-
-class Category:
+class Category(_Plain):
     """One of a known set of values; strings, or numbers where the training column held numbers."""
 
     class Field(ma.fields.Raw):
@@ -230,7 +246,7 @@ class Category:
         return "" if spec.closed else f"seen in training: {seen}; others are accepted{warned}"
 
 
-class Text:
+class Text(_Plain):
     """Free text, any Unicode string."""
 
     class Field(ma.fields.String):
@@ -248,12 +264,8 @@ class Text:
             return None
         return objects(values, spec)
 
-    def describe(self, spec: Input) -> str:
-        """Nothing beyond its type."""
-        return ""
 
-
-class Unused:
+class Unused(_Plain):
     """A column that the model was fitted with and then drops: it has to be named, but its value does not matter."""
 
     class Field(ma.fields.Raw):
@@ -288,7 +300,7 @@ def _rule_of_unseen(spec: Input) -> Rule:
 
 def objects(values: Sequence[Any], spec: Input) -> Column:
     """Shape (rows,), object, with the marker that the estimator was trained with for what is missing."""
-    marker = None if spec.missing == "none" else np.nan
+    marker = None if spec.missing in ("none", "na") else np.nan
     column = np.empty(len(values), dtype=object)
     column[:] = [marker if is_missing(value) else value for value in values]
     return column
@@ -301,4 +313,5 @@ KINDS: dict[str, Kind] = {
     "category": Category(),
     "text": Text(),
     "unused": Unused(),
+    "timestamp": Timestamp(),
 }

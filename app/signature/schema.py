@@ -47,7 +47,9 @@ def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
         return None if is_missing(value) else value
 
     field_class = type(f"{spec.kind.title()}Field", (kind.field_class,), {"_deserialize": deserialize})
-    metadata: dict[str, Any] = {"description": _description(spec)} if _description(spec) else {}
+    metadata: dict[str, Any] = kind.schema(spec)
+    if _description(spec):
+        metadata["description"] = _description(spec)
     if spec.example is not None:
         metadata["example"] = spec.example
     if spec.categories and spec.kind == "category":

@@ -75,6 +75,7 @@ DTYPES = {
     "boolean": ["bool", "boolean"],
     "text": ["object", "str"],
     "unused": ["float64"],
+    "timestamp": ["datetime64[ns]", "datetime64[us]", "datetime64[s, Europe/Berlin]"],
 }
 
 
@@ -94,7 +95,9 @@ def inputs(kind: str, name: str = "x") -> st.SearchStrategy[Input]:
             missing,
         )
     return st.builds(
-        lambda dtype, null, marker: Input(name, kind, dtype, null, missing=marker),
+        lambda dtype, null, marker: Input(
+            name, kind, dtype, null, missing="na" if kind == "integer" and marker == "none" else marker
+        ),
         st.sampled_from(DTYPES[kind]),
         st.just(True) if kind == "unused" else nullable,
         missing,
@@ -111,6 +114,13 @@ def values_for(spec: Input) -> st.SearchStrategy[Any]:
         "category": st.sampled_from(spec.categories or ("a",)),
         "text": st.text(max_size=5),
         "unused": st.floats(),
+        "timestamp": st.one_of(
+            st.datetimes().map(lambda time: time.isoformat()),
+            st.datetimes(timezones=st.timezones()).map(lambda time: time.isoformat()),
+            st.floats(-1e10, 1e10),
+            st.integers(-(10**12), 10**12),
+            st.sampled_from(["2024-02-30", "2024-01-31", "2024-01-31 12:30Z", "2024-01-31T12:30:60Z", "1e3"]),
+        ),
     }
     missing = st.sampled_from([None, float("nan")]) if spec.nullable else st.nothing()
     return st.one_of(likely[spec.kind], likely[spec.kind], missing, VALUES)

@@ -69,9 +69,13 @@ def test_an_accepted_column_holds_what_was_sent(kind: str, data: st.DataObject) 
     if kind == "unused":
         assert np.isnan(column).all()
         return
+    if kind == "timestamp":
+        assert [is_missing(value) for value in sent] == np.isnat(column).tolist()
+        assert column.dtype == spec.dtype.split(",")[0].rstrip("]") + "]"
+        return
     for value, kept in zip(sent, column.tolist(), strict=True):
         if is_missing(value):
-            assert (kept is None) if spec.missing == "none" and column.dtype == object else math.isnan(kept)
+            assert (kept is None) if spec.missing in ("none", "na") and column.dtype == object else math.isnan(kept)
         elif column.dtype.kind == "f":
             assert kept == float(np.float32(value) if column.dtype == np.float32 else value)
             assert math.isfinite(kept)
@@ -185,7 +189,7 @@ def test_null_and_nan_are_one_missing_value(spec: Input, value: object) -> None:
     assert schema_of(signature(spec)).validate({"x": value}) == {}
     column = KINDS[spec.kind].column([value], spec)
     assert column is not None
-    assert math.isnan(column[0])
+    assert np.isnat(column[0]) if spec.kind == "timestamp" else math.isnan(column[0])
 
 
 @pytest.mark.parametrize(
