@@ -131,6 +131,13 @@ class Settings:
         "numbers outside the range seen in training: `ignore`, `warn` or `reject`; a model's own choice goes before",
         _one_of("ignore", "warn", "reject"),
     )
+    image_pixel_limit: int = _setting(
+        "RETORT_IMAGE_PIXEL_LIMIT",
+        25_000_000,
+        "most pixels of an image that is decoded",
+        _count(1, 10**9),
+        unit="pixels",
+    )
     packing_timeout_s: int = _setting(
         "RETORT_PACKING_TIMEOUT_S", 600, "longest that packing one artifact may take", _count(1, 86_400), unit="seconds"
     )

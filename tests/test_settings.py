@@ -31,6 +31,7 @@ READ = [
     ("RETORT_BODY_LIMIT_BYTES", "1024", "body_limit_bytes", 1024),
     ("RETORT_MAX_INSTANCES", "10", "max_instances", 10),
     ("RETORT_OUT_OF_RANGE", "Warn", "out_of_range", "warn"),
+    ("RETORT_IMAGE_PIXEL_LIMIT", "100", "image_pixel_limit", 100),
     ("RETORT_PACKING_TIMEOUT_S", "5", "packing_timeout_s", 5),
     ("RETORT_GRAPH_LIMIT_BYTES", "0", "graph_limit_bytes", 0),
     (
@@ -60,6 +61,7 @@ DEFAULTS = {
     "body_limit_bytes": 32 * 1024 * 1024,
     "max_instances": 100_000,
     "out_of_range": "ignore",
+    "image_pixel_limit": 25_000_000,
     "packing_timeout_s": 600,
     "graph_limit_bytes": 2**30,
     "cors_origins": (),

@@ -104,6 +104,9 @@ def _input(spec: Input) -> dict[str, Any]:
         "categories": spec.categories,
         "largest": spec.largest,
         "unseen": spec.unseen if spec.categories is not None else None,
+        "shape": spec.shape,
+        "dtype": spec.dtype if spec.shape is not None else None,
+        "image": spec.image,
         "example": spec.example,
     }
     return {key: value for key, value in described.items() if value is not None}

@@ -30,6 +30,7 @@ FLOAT64_NEARLY_MAX = 1.7e308
 LARGEST_TRIED = (1e300, 1e200, 1e150, 1e100, 1e38, 1e36, 1e30, 1e25, 1e20, 1e15)
 UNSEEN_TEXT = "\x00never seen"
 MADE_UP_TEXT = "some text"
+MADE_UP: dict[str, Any] = {"timestamp": "2024-01-31T12:30:00", "boolean": True, "integer": 1, "category": MADE_UP_TEXT}
 
 Record = dict[str, Any]
 
@@ -42,10 +43,13 @@ def infer(estimator: Any, frame: pd.DataFrame | None, declared: Declared = NOTHI
     Raises:
         PackingRefused: the sample does not fit, or nothing tells what the model takes.
     """
+    declared.require_fit(estimator)
     if frame is not None:
         width = 1 if inspect.takes_text(estimator) else inspect.width_of(estimator)
         frame = sample.fitted_to(frame, inspect.names_of(estimator), width)
+        frame = declared.cast(frame)
     inputs, layout = _inputs(estimator, frame)
+    inputs = declared.with_kinds(inputs)
     draft = Signature(inputs, ("prediction",), ("prediction",), layout)
     if frame is None:
         draft, records = _made_up(estimator, draft)
@@ -89,6 +93,8 @@ def _input(name: str, facts: Facts, column: pd.Series[Any] | None) -> Input:
     seen = _Seen(name, column)
     low = seen.minimum if seen.minimum is not None else facts.minimum
     high = seen.maximum if seen.maximum is not None else facts.maximum
+    if seen.kind == "timestamp":
+        return Input(name, "timestamp", seen.dtype or "")
     if facts.text:
         return Input(name, "text", seen.dtype or "object")
     if facts.categories is not None:
@@ -175,7 +181,10 @@ def _made_up(estimator: Any, draft: Signature) -> tuple[Signature, list[Record]]
     facts = (
         inspect.facts_of(estimator, len(draft.inputs)) if draft.layout is not Layout.SEQUENCE else [Facts(text=True)]
     )
-    known = [fact.typical is not None or fact.categories or fact.text or not fact.used for fact in facts]
+    known = [
+        fact.typical is not None or fact.categories or fact.text or not fact.used or spec.kind != "number"
+        for fact, spec in zip(facts, draft.inputs, strict=True)
+    ]
     texts = [
         spec if sure else replace(spec, kind="text", dtype="str" if draft.layout is Layout.FRAME else "object")
         for spec, sure in zip(draft.inputs, known, strict=True)
@@ -206,6 +215,8 @@ def _typical(spec: Input, fact: Facts, fallback: float, turn: int) -> Any:
         return spec.categories[turn % len(spec.categories)]
     if spec.kind == "text":
         return MADE_UP_TEXT
+    if spec.kind in MADE_UP:
+        return MADE_UP[spec.kind]
     if fact.typical is None and fact.minimum is not None and fact.maximum is not None:
         return fact.minimum + (fact.maximum - fact.minimum) * (0.5, 0.25, 0.75)[turn % 3]
     return round((fallback if fact.typical is None else fact.typical) * (1.0, 0.9, 1.1)[turn % 3], 6)

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from app.errors import LoadingFailed, PackingRefused
-from app.packing import inspect, sample
-from app.packing.declared import Declared
+from app.packing import declared, inspect, sample
 from app.packing.graph import GRAPH, derive_graph
 from app.packing.infer import MAX_SAMPLE_ROWS, Record, attempt, infer, records_of
 from app.packing.prove import artifact_cost_us
@@ -50,9 +49,12 @@ def pack(request: PackRequest) -> Result:
     estimator = read_artifact(artifact)
     inspect.require_model(estimator)
     frame = sample.read(Path(request.sample), request.target) if request.sample else None
-    signature, records = infer(estimator, frame, Declared(request.out_of_range, request.unseen))
+    wanted = declared.read(Path(request.inputs)) if request.inputs else ()
+    said = declared.Declared(request.out_of_range, request.unseen, wanted)
+    by_column, rows = infer(estimator, frame, said)
     if frame is not None:
-        _require_fidelity(estimator, signature, frame)
+        _require_fidelity(estimator, by_column, said.cast(frame))
+    signature, records = said.folded(by_column, rows)
     chosen = (
         [records[i] for i in np.unique(np.linspace(0, len(records) - 1, MAX_EXAMPLES).astype(int))] if records else []
     )
@@ -60,7 +62,7 @@ def pack(request: PackRequest) -> Result:
     with repository.staging() as folder:
         name = f"model{artifact.suffix.lower()}"
         shutil.copyfile(artifact, folder / name)
-        proof = derive_graph(estimator, signature, records, folder, request.graph_limit_bytes)
+        proof = derive_graph(estimator, by_column, rows, folder, request.graph_limit_bytes, matrix=said.fills)
         manifest = Manifest(
             model=request.name,
             version=0,  # given when it is published
@@ -164,6 +166,7 @@ def _remarks(manifest: Manifest) -> list[str]:
         )
         known += f", one of {', '.join(map(str, spec.categories[:10]))}" if spec.categories else ""
         known += _OTHERS[spec.unseen] if spec.categories else ""
+        known = f" of shape {' x '.join(map(str, spec.shape))}{known}" if spec.shape else known
         remarks.append(f"input {spec.name}: {spec.kind}{known}{', may be missing' if spec.nullable else ''}")
     if len(signature.inputs) > MAX_REMARKED_INPUTS:
         remarks.append(

@@ -28,7 +28,7 @@ MISSING_TEXT = "\x00\x00missing"
 
 def element_type(spec: Input) -> str:
     """The element type of an input in the graph; a number that may be missing is a float64, whatever it was."""
-    if spec.kind in ("number", "unused"):
+    if spec.kind in ("number", "unused") or spec.shape is not None:
         return "float64"
     if spec.kind == "text" or (spec.kind == "category" and any(isinstance(c, str) for c in spec.categories or ())):
         return "string"

@@ -7,6 +7,7 @@ accepted instances become.
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 Scalar = str | int | float | bool
@@ -21,6 +22,22 @@ class Layout(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """What becomes of an image: it is converted to the mode ("L" or "RGB") and resized to width by height pixels.
+
+    A value is then pixel / `divisor` + `offset`, where a pixel is 0 to 255. `pixel_limit` is the most pixels that an
+    image may have when it comes; where it is None, the server's setting says.
+    """
+
+    mode: str
+    width: int
+    height: int
+    divisor: float = 1.0
+    offset: float = 0.0
+    pixel_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Input:
     """One input of a model, in the units that it was trained in.
 
@@ -29,6 +46,7 @@ class Input:
     float32). `categories` are the values seen; others are refused where `unseen` is "reject", and
     told of in the answer where it is "warn". `missing` says what
     stands for a missing value in a column of objects: "nan" or "none"; "na" marks one of pandas' nullable integers.
+    An array, and an image as the model sees it, have a `shape`; `nullable` then speaks of the elements.
     """
 
     name: str
@@ -41,7 +59,14 @@ class Input:
     unseen: str = "accept"
     largest: float | None = None
     missing: str = "nan"
-    example: Scalar | None = None
+    example: object = None
+    shape: tuple[int, ...] | None = None
+    image: Picture | None = None
+
+    @property
+    def width(self) -> int:
+        """How many columns of a matrix it is."""
+        return math.prod(self.shape or ())
 
     @property
     def closed(self) -> bool:

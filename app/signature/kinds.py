@@ -13,7 +13,9 @@ import marshmallow as ma
 import numpy as np
 
 from app.signature import Input
+from app.signature.arrays import Array
 from app.signature.batch import Column
+from app.signature.images import Image
 from app.signature.timestamps import Timestamp
 from app.signature.values import INT64_MAX, INT64_MIN, Rule, is_missing, type_name
 
@@ -53,7 +55,11 @@ class _Plain:
 def rule_of(spec: Input) -> Rule:
     """The rule for every value of an input, missing or not."""
     rule = KINDS[spec.kind].rule(spec)
-    missing = None if spec.nullable else "must not be missing (null or NaN): the model has no way to fill it in"
+    missing = (
+        None
+        if spec.nullable and spec.shape is None
+        else "must not be missing (null or NaN): the model has no way to fill it in"
+    )
 
     def problem(value: Any) -> str | None:
         return missing if is_missing(value) else rule(value)
@@ -314,4 +320,6 @@ KINDS: dict[str, Kind] = {
     "text": Text(),
     "unused": Unused(),
     "timestamp": Timestamp(),
+    "array": Array(),
+    "image": Image(),
 }

@@ -17,6 +17,7 @@ from app.errors import ABSENT, FieldError, InvalidInstances, InvalidRepository, 
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column, Decoded
 from app.signature.decoder import decoder_of
+from app.signature.images import PIXEL_LIMIT
 from app.signature.kinds import KINDS, rule_of
 from app.signature.pointers import escaped, shown
 from app.signature.values import is_missing
@@ -25,6 +26,8 @@ from app.signature.watch import RANGED, watch_of
 __all__ = ["Validator", "escaped", "field_of", "schema_of", "shown"]
 
 MAX_REPORTED_ERRORS = 100
+MAX_IMAGE_VALUES = 2**25
+"""Most values of all images of a request as a model sees them: a quarter of a gibibyte."""
 MAX_SHOWN_NAMES = 20
 
 
@@ -39,6 +42,10 @@ def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
         kind, rule = KINDS[spec.kind], rule_of(spec)
     except (TypeError, ValueError) as error:
         raise InvalidRepository(f"input {spec.name!r} cannot be of dtype {spec.dtype!r} ({error})") from None
+    except ImportError:
+        raise InvalidRepository(
+            f"input {spec.name!r} is of kind {spec.kind}, which needs Pillow: pip install 'retort-serving[image]'"
+        ) from None
 
     def deserialize(self: ma.fields.Field[Any], value: Any, *_: Any, **__: Any) -> Any:
         problem = rule(value)
@@ -55,15 +62,22 @@ def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
     if spec.categories and spec.kind == "category":
         types = {type(c) for c in spec.categories}
         metadata["type"] = "string" if types == {str} else "boolean" if types == {bool} else "number"
-    if within_range and spec.kind in RANGED and spec.minimum is not None and spec.maximum is not None:
+    if (
+        within_range
+        and spec.kind in RANGED
+        and spec.shape is None
+        and spec.minimum is not None
+        and spec.maximum is not None
+    ):
         metadata |= {"minimum": spec.minimum, "maximum": spec.maximum}
     field: ma.fields.Field[Any] = field_class(
         data_key=spec.name,
         required=True,
-        allow_none=spec.nullable,
+        allow_none=rule(None) is None,
         validate=_documented_limits(spec),
         error_messages={
-            "required": "is missing: every feature of the model is needed" + (", null if not known" * spec.nullable),
+            "required": "is missing: every feature of the model is needed"
+            + (", null if not known" * (rule(None) is None)),
             "null": rule(None) or "",
         },
         metadata=metadata,
@@ -95,7 +109,7 @@ class _Choice(ma.validate.OneOf):
 
 
 def _description(spec: Input) -> str:
-    known = [KINDS[spec.kind].describe(spec), "may be null (missing)" if spec.nullable else ""]
+    known = [KINDS[spec.kind].describe(spec), "may be null (missing)" if spec.nullable and spec.shape is None else ""]
     return "; ".join(filter(None, known))
 
 
@@ -119,13 +133,17 @@ class Validator:
     `watch` tells of what is accepted and new, and is None where nobody wants to know.
     """
 
-    def __init__(self, signature: Signature, max_instances: int, out_of_range: str = "ignore") -> None:
-        self.signature = signature = replace(signature, out_of_range=signature.out_of_range or out_of_range)
+    def __init__(
+        self, signature: Signature, max_instances: int, out_of_range: str = "ignore", pixel_limit: int = PIXEL_LIMIT
+    ) -> None:
+        self.signature = signature = _completed(signature, out_of_range, pixel_limit)
         self.watch = watch_of(signature)
         self._schema = schema_of(signature)
         self._names = frozenset(signature.names)
         self._rules = [(spec.name, rule_of(spec)) for spec in signature.inputs]
-        self._max_instances = max_instances
+        # A small file may be a large image, or the same one many times over.
+        width = sum(spec.width for spec in signature.inputs if spec.image is not None)
+        self._max_instances = min(max_instances, MAX_IMAGE_VALUES // width) if width else max_instances
         self._decoder = decoder_of(signature, max_instances)
 
     def decode(self, body: bytes) -> Decoded | None:
@@ -221,6 +239,17 @@ class Validator:
             yield FieldError(
                 f"{pointer}/{where}", _sentence(messages), shown(record[name]) if name in record else ABSENT
             )
+
+
+def _completed(signature: Signature, out_of_range: str, pixel_limit: int) -> Signature:
+    """The signature with the server's settings where it does not say itself."""
+    inputs = tuple(
+        spec
+        if spec.image is None
+        else replace(spec, image=replace(spec.image, pixel_limit=spec.image.pixel_limit or pixel_limit))
+        for spec in signature.inputs
+    )
+    return replace(signature, inputs=inputs, out_of_range=signature.out_of_range or out_of_range)
 
 
 def _sentence(messages: Any) -> str:

@@ -5,6 +5,7 @@ Columns are compared whole, after they were accepted; a model that has nothing t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import FieldError, InvalidInstances
+from app.errors import ABSENT, FieldError, InvalidInstances
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column
 from app.signature.pointers import escaped
@@ -20,7 +21,7 @@ from app.signature.values import is_missing
 
 MAX_REPORTED_WARNINGS = 100
 MAX_SHOWN_CATEGORIES = 100
-RANGED = ("number", "integer")
+RANGED = ("number", "integer", "array")
 
 Place = Callable[[int], tuple[str, bool]]
 """The pointer of an instance, and whether it is a row, in which a value has a position and not a name."""
@@ -35,7 +36,10 @@ class Warnings:
 
     def document(self) -> dict[str, Any]:
         """The warnings as members of an answer."""
-        listed = [{"pointer": w.pointer, "detail": w.detail, "value": w.value} for w in self.found]
+        listed = [
+            {"pointer": w.pointer, "detail": w.detail, **({} if w.value is ABSENT else {"value": w.value})}
+            for w in self.found
+        ]
         return {"warnings": listed, "warnings_more": self.more}
 
 
@@ -100,7 +104,9 @@ Mark = tuple[int, Input, Column, NDArray[np.bool_]]
 def _outside(column: Column, low: float, high: float) -> NDArray[np.bool_]:
     if column.dtype == object:  # whole numbers beside missing ones
         return np.array([value is not None and not low <= value <= high for value in column.tolist()], dtype=np.bool_)
-    return (column < low) | (column > high)
+    outside = ((column < low) | (column > high)).reshape(len(column), math.prod(column.shape[1:]))
+    found: NDArray[np.bool_] = np.logical_or.reduce(outside, axis=1)
+    return found
 
 
 def _unknown(column: Column, known: frozenset[Any]) -> NDArray[np.bool_]:
@@ -129,6 +135,8 @@ def _first(marked: NDArray[np.bool_]) -> list[int]:
 
 
 def _value(column: Column, row: int) -> object:
+    if column.ndim > 1:
+        return ABSENT  # the whole array would bury the sentence
     value = column[row : row + 1].tolist()[0]
     return value[:100] + "…" if isinstance(value, str) and len(value) > 100 else value
 
@@ -142,6 +150,8 @@ def _must_be_within(spec: Input) -> str:
 
 
 def _was_not_seen(spec: Input) -> str:
+    if spec.shape is not None:
+        return f"has numbers outside the range seen in training: {_range(spec)}"
     if spec.categories is None:
         return f"is outside the range seen in training: {_range(spec)}"
     more = ", …" if len(spec.categories) > MAX_SHOWN_CATEGORIES else ""

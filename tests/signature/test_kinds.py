@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.signature import Input
+from app.signature import Input, Picture
 from app.signature.kinds import KINDS, problem_of
 from app.signature.schema import schema_of
 from app.signature.values import is_missing
@@ -65,7 +65,11 @@ def test_an_accepted_column_holds_what_was_sent(kind: str, data: st.DataObject) 
         warnings.simplefilter("error")
         column = KINDS[kind].column(sent, spec)
     assert column is not None
-    assert column.shape == (len(sent),)
+    assert column.shape == (len(sent), *(spec.shape or ()))
+    if spec.shape is not None:
+        assert column.dtype == spec.dtype
+        assert spec.nullable or np.isfinite(column).all()
+        return
     if kind == "unused":
         assert np.isnan(column).all()
         return
@@ -222,9 +226,12 @@ def test_whole_numbers_are_exact_to_the_last_digit() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_values_are_an_empty_column(kind: str) -> None:
     spec = Input("x", kind, DTYPES.get(kind, ["str"])[0], categories=("a",) if kind == "category" else None)
+    if kind in ("array", "image"):
+        picture = Picture("L", 2, 2) if kind == "image" else None
+        spec = Input("x", kind, "float64", shape=(2, 2), image=picture)
     column = KINDS[kind].column([], spec)
     assert column is not None
-    assert column.shape == (0,)
+    assert column.shape == (0, *(spec.shape or ()))
 
 
 @pytest.mark.parametrize(

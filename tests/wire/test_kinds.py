@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pandas as pd
 import pytest
 from flask import Flask
-from sklearn.linear_model import LinearRegression
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from tests.wire.conftest import MakeApp
 from tests.wire.exchange import check, get, post
@@ -83,4 +88,119 @@ def test_nullable_integers_stay_integers(served: MakeApp, tmp_path: Path) -> Non
     assert predicted(app, {"number": large}) == pytest.approx([large % 10])
     assert predicted(app, {"instances": [[large], [None], [4.0]]}) == pytest.approx([large % 10, -1, 4])
     assert predicted(app, [{"number": large}, {"number": None}]) == pytest.approx([large % 10, -1])
+    documented(app)
+
+
+DIGITS = load_digits()
+
+
+def fitted() -> Any:
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=500))
+    return model.fit(DIGITS.data[:500], DIGITS.target[:500])
+
+
+@pytest.fixture
+def digits(served: MakeApp, tmp_path: Path) -> Any:
+    """Makes a service of the digits, fitted on an unnamed matrix, whose inputs are declared."""
+
+    def make(*inputs: dict[str, Any], sample: bool = True, **settings: Any) -> Flask:
+        model = fitted()
+        (tmp_path / "inputs.json").write_text(json.dumps(inputs))
+        pd.DataFrame(DIGITS.data[:500]).to_csv(tmp_path / "sample.csv", index=False)
+        options = {"inputs": str(tmp_path / "inputs.json")}
+        rows = str(tmp_path / "sample.csv") if sample else None
+        return served(model, sample=rows, options=options, **settings)
+
+    return make
+
+
+def b64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def npy(array: Any) -> str:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return b64(stream.getvalue())
+
+
+def png(array: Any, form: str = "PNG") -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, form, **({"lossless": True} if form == "WEBP" else {}))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("runtime", ["auto", "artifact"])
+@pytest.mark.parametrize("sample", [True, False])
+def test_a_model_that_takes_an_array(digits: Any, runtime: str, sample: bool) -> None:
+    spec = {"name": "pixels", "kind": "array", "shape": [8, 8], "dtype": "float64"}
+    app = digits(spec, sample=sample, runtime=runtime)
+    described = get(app, "/models/model").document
+    assert described["runtime"] == ("graph" if runtime == "auto" else "artifact")
+    image = DIGITS.images[3]
+    small = image.astype("float32")
+    forms: list[Any] = [
+        image.tolist(),
+        {"b64": b64(image.tobytes())},
+        {"b64": b64(small.tobytes()), "dtype": "float32", "shape": [8, 8]},
+        {"b64": b64(image.astype("uint8").tobytes()), "dtype": "|u1"},
+        {"npy": npy(image)},
+        {"npy": npy(np.asfortranarray(small))},
+    ]
+    answers = predicted(app, {"instances": [{"pixels": form} for form in forms]})
+    assert answers == [int(DIGITS.target[3])] * len(forms)
+    errors = refused(
+        app,
+        {
+            "instances": [
+                {"pixels": image[:7].tolist()},
+                [[*image.tolist()[:7], [1.0]]],
+                [{"b64": b64(image.tobytes()), "shape": [4, 16]}],
+                [{"b64": b64(image.tobytes()[:-1])}],
+                [{"b64": b64(image.astype(">f8").tobytes()), "dtype": ">f8"}],
+                [{"npy": npy(image.astype(complex))}],
+                [{"npy": "%%%"}],
+                [[[None] * 8] * 8],
+                "pixels",
+            ]
+        },
+    )
+    expected = [f"#/instances/{row}/{'pixels' if row == 0 else 0}" for row in range(8)]
+    assert list(errors) == [*expected, "#/instances/8"]
+    documented(app)
+
+
+def test_a_model_that_takes_an_image(digits: Any) -> None:
+    spec = {"name": "image", "kind": "image", "mode": "L", "size": [8, 8], "divisor": 15.9375}
+    app = digits(spec)
+    assert get(app, "/models/model").document["runtime"] == "graph"
+    pixels = np.rint(DIGITS.images[:20] * 15.9375).astype(np.uint8)
+    wanted = fitted().predict(pixels.reshape(20, 64) / 15.9375).tolist()
+    assert predicted(app, {"instances": [{"image": b64(png(each))} for each in pixels]}) == wanted
+    url = "data:image/png;base64," + b64(png(pixels[4]))
+    assert predicted(app, {"image": url}) == predicted(app, {"image": {"b64": b64(png(pixels[4], "WEBP"))}}) == [4]
+    large = np.kron(pixels[4], np.ones((10, 10), dtype=np.uint8))
+    assert predicted(app, {"image": b64(png(large))}) == [4]
+    errors = refused(app, {"instances": [{"image": b64(png(pixels[4])[:-30])}, ["hello"], [4], [None]]})
+    assert list(errors) == ["#/instances/0/image", *(f"#/instances/{row}/0" for row in (1, 2, 3))]
+    schema = documented(app)
+    assert schema["properties"]["image"]["type"] == ["string", "object"]
+
+
+def test_no_image_takes_more_than_its_share(digits: Any) -> None:
+    spec = {"name": "image", "kind": "image", "mode": "L", "size": [8, 8]}
+    app = digits(spec, image_pixel_limit=1000)
+    bomb = png(np.zeros((40, 26), dtype=np.uint8))
+    assert refused(app, {"image": b64(bomb)}) == {"#/image": "must have at most 1000 pixels, not 26 by 40"}
+
+
+def test_numbers_beside_an_array(digits: Any) -> None:
+    app = digits(
+        {"name": "top", "kind": "array", "shape": [63]},
+        {"name": "last", "kind": "number"},
+        out_of_range="warn",
+    )
+    row = DIGITS.data[5].tolist()
+    answer = post(app, "/predict", json.dumps({"top": [*row[:62], 99.0], "last": row[63]}))
+    assert [w["pointer"] for w in answer.document["warnings"]] == ["#/top"]
     documented(app)
