@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from app.signature import Input
 from app.signature.batch import Column
 from app.signature.encoded import NotAccepted, bytes_of
-from app.signature.values import Rule, type_name
+from app.signature.values import Rule, range_seen, type_name
 
 ELEMENTS = ["bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))]
 ELEMENTS += ["float16", "float32", "float64"]
@@ -65,10 +65,11 @@ class Array:
     def describe(self, spec: Input) -> str:
         """Its shape and the forms it may be sent in."""
         null = "; an element may be null (missing)" if spec.nullable else ""
+        seen = f"; {range_seen(spec)}" if range_seen(spec) else ""
         return (
             f"an array of shape {written(spec)} of {spec.dtype}: nested lists, or raw bytes (little-endian, row-major) "
             f'as {{"b64": "…", "dtype": "{spec.dtype}", "shape": {list(require_shape(spec))}}}, or {{"npy": "…"}} '
-            f"with a file of numpy.save in base64{null}"
+            f"with a file of numpy.save in base64{null}{seen}"
         )
 
     def schema(self, spec: Input) -> dict[str, Any]:

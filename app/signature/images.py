@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from app.signature import Input, Picture
 from app.signature.batch import Column
 from app.signature.encoded import NotAccepted, bytes_of
-from app.signature.values import Rule, type_name
+from app.signature.values import Rule, range_seen, type_name
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -71,9 +71,10 @@ class Image:
         picture = picture_of(spec)
         scaled = f", each pixel / {picture.divisor:g} + {picture.offset:g}"
         scaled = scaled if (picture.divisor, picture.offset) != (1.0, 0.0) else ""
+        seen = f"; {range_seen(spec)}" if range_seen(spec) else ""
         return (
             f"a PNG, JPEG or WebP image in base64 or as a data URL; the model sees it in mode {picture.mode} with "
-            f"{picture.width} by {picture.height} pixels{scaled}"
+            f"{picture.width} by {picture.height} pixels{scaled}{seen}"
         )
 
     def schema(self, spec: Input) -> dict[str, Any]:

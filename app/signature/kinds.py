@@ -17,7 +17,7 @@ from app.signature.arrays import Array
 from app.signature.batch import Column
 from app.signature.images import Image
 from app.signature.timestamps import Timestamp
-from app.signature.values import INT64_MAX, INT64_MIN, Rule, is_missing, type_name
+from app.signature.values import INT64_MAX, INT64_MIN, Rule, is_missing, range_seen, type_name
 
 
 class Kind(Protocol):
@@ -77,12 +77,6 @@ def _all_accepted(values: Iterable[Any], spec: Input) -> bool:
     return all(rule(value) is None for value in values)
 
 
-def _range_seen(spec: Input) -> str:
-    if spec.minimum is None or spec.maximum is None:
-        return ""
-    return f"seen in training: {spec.minimum:.6g} to {spec.maximum:.6g}"
-
-
 class Number(_Plain):
     """A real number; float64 unless the model was trained on another width."""
 
@@ -131,7 +125,7 @@ class Number(_Plain):
 
     def describe(self, spec: Input) -> str:
         """The range seen in training."""
-        return _range_seen(spec)
+        return range_seen(spec)
 
 
 def _largest(spec: Input) -> float:
@@ -184,7 +178,7 @@ class Integer(_Plain):
 
     def describe(self, spec: Input) -> str:
         """The range seen in training."""
-        return _range_seen(spec)
+        return range_seen(spec)
 
 
 class Boolean(_Plain):

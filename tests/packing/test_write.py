@@ -50,7 +50,7 @@ def hundredfold(frame: Any) -> Any:
 
 
 def ones_if_nullable(frame: Any) -> Any:
-    return frame * 0 + 1 if str(frame.dtypes.iloc[0]) == "Int64" else frame * 0 + 2
+    return frame * 0 + 1 if str(frame.dtypes.iloc[0]) == "Float64" else frame * 0 + 2
 
 
 class Yard:

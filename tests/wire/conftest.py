@@ -25,7 +25,7 @@ MakeApp = Callable[..., Flask]
 
 @pytest.fixture(scope="session")
 def app() -> Flask:
-    """The service as it comes out of the repository: four models, all available."""
+    """The service as it comes out of the repository: five models, all available."""
     made = create_app(Settings(models_dir=MODELS))
     assert made.test_client().get("/readyz").status_code == 200
     return made
