@@ -43,6 +43,8 @@ def infer(estimator: Any, frame: pd.DataFrame | None, declared: Declared = NOTHI
     Raises:
         PackingRefused: the sample does not fit, or nothing tells what the model takes.
     """
+    if inspect.takes_records(estimator):
+        return _of_records(estimator, frame)
     declared.require_fit(estimator)
     if frame is not None:
         width = 1 if inspect.takes_text(estimator) else inspect.width_of(estimator)
@@ -64,6 +66,27 @@ def infer(estimator: Any, frame: pd.DataFrame | None, declared: Declared = NOTHI
     draft = _with_largest(estimator, draft, records[0])
     records = _accepted(estimator, draft, records)
     draft = _edited(draft, lambda spec: replace(spec, example=_example(records, spec.name)))
+    return _with_outputs(estimator, draft, records), records
+
+
+def _of_records(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, list[Record]]:
+    """The signature of a model that is given records whole; what a row of the sample lacks is not in its record."""
+    draft = Signature((Input("record", "record", "object"),), ("prediction",), ("prediction",), Layout.RECORDS)
+    known = inspect.record_known_to(estimator)
+    records = [known]
+    if frame is not None:
+        rows = records_of(frame, [str(name) for name in frame.columns])
+        records = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    error = attempt(estimator, draft, records[:1])
+    if error is not None:
+        raise PackingRefused(
+            f"the model fails on {'made up' if frame is None else 'the sample'} records ({_said(error)})"
+        )
+    nullable = _edited(draft, lambda spec: replace(spec, nullable=True))
+    if known and attempt(estimator, nullable, [dict.fromkeys(known)]) is None:
+        draft = nullable
+    records = _accepted(estimator, draft, records)
+    draft = _edited(draft, lambda spec: replace(spec, example=records[0] if records else None))
     return _with_outputs(estimator, draft, records), records
 
 

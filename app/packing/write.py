@@ -52,7 +52,7 @@ def pack(request: PackRequest) -> Result:
     wanted = declared.read(Path(request.inputs)) if request.inputs else ()
     said = declared.Declared(request.out_of_range, request.unseen, wanted)
     by_column, rows = infer(estimator, frame, said)
-    if frame is not None:
+    if frame is not None and by_column.layout is not Layout.RECORDS:
         _require_fidelity(estimator, by_column, said.cast(frame))
     signature, records = said.folded(by_column, rows)
     chosen = (

@@ -73,7 +73,7 @@ def frame_of(batch: Batch, signature: Signature) -> Any:
     if signature.layout is Layout.MATRIX:
         narrow = all(spec.dtype == "float32" for spec in signature.inputs)
         return batch.matrix().astype(np.float32) if narrow else batch.matrix()
-    if signature.layout is Layout.SEQUENCE:
+    if signature.layout in (Layout.SEQUENCE, Layout.RECORDS):
         return batch.columns[signature.names[0]]
     import pandas as pd  # only models that were trained on frames need it, and it takes half a second
 

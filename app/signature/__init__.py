@@ -18,6 +18,7 @@ class Layout(enum.Enum):
 
     FRAME = "frame"  # a pandas DataFrame: the estimator was fitted with column names
     MATRIX = "matrix"  # a 2-D array: it was fitted without
+    RECORDS = "records"  # a sequence of dicts whose names differ from row to row: a DictVectorizer comes first
     SEQUENCE = "sequence"  # a 1-D array of texts: a text vectorizer comes first
 
 
@@ -62,6 +63,11 @@ class Input:
     example: object = None
     shape: tuple[int, ...] | None = None
     image: Picture | None = None
+
+    @property
+    def may_be_missing(self) -> bool:
+        """Whether null is accepted in its place; of arrays and records `nullable` speaks of what is in them."""
+        return self.nullable and self.shape is None and self.kind != "record"
 
     @property
     def width(self) -> int:

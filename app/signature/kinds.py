@@ -16,6 +16,7 @@ from app.signature import Input
 from app.signature.arrays import Array
 from app.signature.batch import Column
 from app.signature.images import Image
+from app.signature.records import Record
 from app.signature.timestamps import Timestamp
 from app.signature.values import INT64_MAX, INT64_MIN, Rule, is_missing, range_seen, type_name
 
@@ -55,11 +56,7 @@ class _Plain:
 def rule_of(spec: Input) -> Rule:
     """The rule for every value of an input, missing or not."""
     rule = KINDS[spec.kind].rule(spec)
-    missing = (
-        None
-        if spec.nullable and spec.shape is None
-        else "must not be missing (null or NaN): the model has no way to fill it in"
-    )
+    missing = None if spec.may_be_missing else "must not be missing (null or NaN): the model has no way to fill it in"
 
     def problem(value: Any) -> str | None:
         return missing if is_missing(value) else rule(value)
@@ -316,4 +313,5 @@ KINDS: dict[str, Kind] = {
     "timestamp": Timestamp(),
     "array": Array(),
     "image": Image(),
+    "record": Record(),
 }

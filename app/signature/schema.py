@@ -14,12 +14,14 @@ from typing import Any
 import marshmallow as ma
 
 from app.errors import ABSENT, FieldError, InvalidInstances, InvalidRepository, TooManyInstances
-from app.signature import Input, Signature
+from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch, Column, Decoded
 from app.signature.decoder import decoder_of
 from app.signature.images import PIXEL_LIMIT
 from app.signature.kinds import KINDS, rule_of
+from app.signature.nested import Nesting
 from app.signature.pointers import escaped, shown
+from app.signature.records import problems
 from app.signature.values import is_missing
 from app.signature.watch import RANGED, watch_of
 
@@ -73,11 +75,11 @@ def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
     field: ma.fields.Field[Any] = field_class(
         data_key=spec.name,
         required=True,
-        allow_none=rule(None) is None,
+        allow_none=spec.may_be_missing,
         validate=_documented_limits(spec),
         error_messages={
             "required": "is missing: every feature of the model is needed"
-            + (", null if not known" * (rule(None) is None)),
+            + (", null if not known" * spec.may_be_missing),
             "null": rule(None) or "",
         },
         metadata=metadata,
@@ -109,7 +111,7 @@ class _Choice(ma.validate.OneOf):
 
 
 def _description(spec: Input) -> str:
-    known = [KINDS[spec.kind].describe(spec), "may be null (missing)" if spec.nullable and spec.shape is None else ""]
+    known = [KINDS[spec.kind].describe(spec), "may be null (missing)" if spec.may_be_missing else ""]
     return "; ".join(filter(None, known))
 
 
@@ -145,6 +147,8 @@ class Validator:
         width = sum(spec.width for spec in signature.inputs if spec.image is not None)
         self._max_instances = min(max_instances, MAX_IMAGE_VALUES // width) if width else max_instances
         self._decoder = decoder_of(signature, max_instances)
+        self._whole = signature.layout is Layout.RECORDS
+        self._nesting = Nesting(signature.names)
 
     def decode(self, body: bytes) -> Decoded | None:
         """The batch in a JSON document, where it is accepted at first sight; None where it has to be read."""
@@ -161,9 +165,14 @@ class Validator:
         """
         if len(instances) > self._max_instances:
             raise TooManyInstances(len(instances), self._max_instances)
-        batch = self._columns(instances)
+        rows = instances
+        if self._whole:
+            rows = [[instance] if type(instance) is dict else instance for instance in instances]
+        elif self._nesting:
+            rows = [self._nesting.flat(instance) for instance in instances]
+        batch = self._columns(rows)
         if batch is None:
-            raise self._explain(instances, pointer, single)
+            raise self._explain(rows, instances, pointer, single)
         return batch
 
     def _columns(self, instances: Sequence[Any]) -> Batch | None:
@@ -196,7 +205,7 @@ class Validator:
             return [instance[n] for n in self.signature.names] if instance.keys() == self._names else None
         return instance if len(instance) == len(self.signature.names) else None
 
-    def _explain(self, instances: Sequence[Any], pointer: str, single: bool) -> InvalidInstances:
+    def _explain(self, instances: Sequence[Any], sent: Sequence[Any], pointer: str, single: bool) -> InvalidInstances:
         """The refuse path: every bad field is counted, by the cheap rule; marshmallow words the first of them."""
         total = 0
         errors: list[FieldError] = []
@@ -205,7 +214,7 @@ class Validator:
             total += bad_fields
             if bad_fields and len(errors) < MAX_REPORTED_ERRORS:
                 place = pointer if single else f"{pointer}/{position}"
-                errors.extend(self._worded(instance, place))
+                errors.extend(self._worded(instance, sent[position], place))
         return InvalidInstances(errors[:MAX_REPORTED_ERRORS], total)
 
     def _count(self, instance: Any) -> int:
@@ -216,8 +225,11 @@ class Validator:
             return sum(1 for (_, rule), value in zip(self._rules, instance, strict=True) if rule(value) is not None)
         return 1
 
-    def _worded(self, instance: Any, pointer: str) -> Iterator[FieldError]:
+    def _worded(self, instance: Any, sent: Any, pointer: str) -> Iterator[FieldError]:
         names = self.signature.names
+        if self._whole and type(instance) is list and len(instance) == 1:
+            yield from self._worded_record(instance[0], pointer if type(sent) is dict else f"{pointer}/0")
+            return
         if type(instance) is list:
             if len(instance) != len(names):
                 detail = f"has {len(instance)} values; a row has {len(names)}, in this order: {_some(names)}"
@@ -226,7 +238,7 @@ class Validator:
             record = dict(zip(names, instance, strict=True))
             place = {name: str(position) for position, name in enumerate(names)}
         elif type(instance) is dict:
-            record, place = instance, {}
+            record, place = instance, self._nesting.places(sent) if self._nesting else {}
         else:
             detail = f"must be an object (a record) or a list (a row) with these features: {_some(names)}"
             yield FieldError(pointer, detail, shown(instance))
@@ -239,6 +251,12 @@ class Validator:
             yield FieldError(
                 f"{pointer}/{where}", _sentence(messages), shown(record[name]) if name in record else ABSENT
             )
+
+    def _worded_record(self, record: Any, pointer: str) -> Iterator[FieldError]:
+        """The bad members of an object that is given whole; it counts as one bad value."""
+        for tail, detail, value in problems(record, self.signature.inputs[0]):
+            yield FieldError(f"{pointer}/{tail}" if tail else pointer, detail, shown(value))
+            return
 
 
 def _completed(signature: Signature, out_of_range: str, pixel_limit: int) -> Signature:

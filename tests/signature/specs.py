@@ -161,6 +161,8 @@ def inputs(kind: str, name: str = "x") -> st.SearchStrategy[Input]:
             st.sampled_from([(1,), (2,), (2, 2), (1, 2, 1)]),
             nullable,
         )
+    if kind == "record":
+        return nullable.map(lambda null: Input(name, "record", "object", null))
     if kind == "image":
         return st.sampled_from(PICTURES).map(
             lambda picture: Input(name, "image", "float64", shape=shape_of(picture), image=picture)
@@ -192,6 +194,10 @@ def values_for(spec: Input) -> st.SearchStrategy[Any]:
             st.sampled_from(["2024-02-30", "2024-01-31", "2024-01-31 12:30Z", "2024-01-31T12:30:60Z", "1e3"]),
         ),
     }
+    members = st.one_of(st.booleans(), st.integers(-9, 9), st.text(max_size=3), st.sampled_from(AWKWARD))
+    likely["record"] = st.dictionaries(
+        NAMES, st.one_of(members, st.dictionaries(NAMES, members, max_size=2)), max_size=3
+    )
     likely |= {"array": st.nothing(), "image": st.sampled_from(IMAGES)}
     if spec.kind == "array":
         likely["array"] = arrays_for(spec)

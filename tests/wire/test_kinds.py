@@ -15,6 +15,7 @@ import pytest
 from flask import Flask
 from PIL import Image
 from sklearn.datasets import load_digits
+from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -204,3 +205,31 @@ def test_numbers_beside_an_array(digits: Any) -> None:
     answer = post(app, "/predict", json.dumps({"top": [*row[:62], 99.0], "last": row[63]}))
     assert [w["pointer"] for w in answer.document["warnings"]] == ["#/top"]
     documented(app)
+
+
+WEATHER = [{"city": "Rome", "sun": 9.0}, {"city": "Oslo"}, {"city": "Rome", "wind": 3.0}, {"sun": 2.0, "wind": 1.0}]
+
+
+@pytest.mark.parametrize("sample", [True, False])
+def test_a_model_that_takes_records_whole(served: MakeApp, tmp_path: Path, sample: bool) -> None:
+    model = make_pipeline(DictVectorizer(), LinearRegression()).fit(WEATHER, [1.0, 2.0, 3.0, 4.0])
+    (tmp_path / "sample.json").write_text(json.dumps(WEATHER))
+    app = served(model, sample=str(tmp_path / "sample.json") if sample else None)
+    assert get(app, "/models/model").document["runtime"] == "artifact"
+    assert predicted(app, WEATHER[1]) == pytest.approx([2.0])
+    assert predicted(app, {"instances": WEATHER}) == pytest.approx([1.0, 2.0, 3.0, 4.0])
+    assert predicted(app, [[WEATHER[2]], {"city": "Rome", "wind": 3, "never seen": "x"}]) == pytest.approx([3.0, 3.0])
+    assert list(refused(app, {"instances": [{"city": [1]}, "Rome"]})) == ["#/instances/0/city", "#/instances/1"]
+    documented(app)
+
+
+def test_dotted_names_may_be_sent_as_objects(served: MakeApp, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"size.width": [1.0, 2, 3, 4], "size.height": [1.0, 3, 2, 4], "age": [1.0, 1, 2, 2]})
+    frame.to_csv(tmp_path / "sample.csv", index=False)
+    app = served(LinearRegression().fit(frame, frame["age"]), sample=str(tmp_path / "sample.csv"))
+    nested = {"size": {"width": 1, "height": 3}, "age": 1}
+    assert predicted(app, nested) == predicted(app, {"size.width": 1, "size.height": 3, "age": 1})
+    assert list(refused(app, {"size": {"width": "1"}, "age": 1})) == ["#/size/width", "#/size/height"]
+    schema = documented(app)
+    document = get(app, "/openapi.json").document
+    jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(nested)
