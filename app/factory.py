@@ -36,7 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     repository = Repository(settings.models_dir)
 
     def validator_for(signature: Signature) -> Validator:
-        return Validator(signature, settings.max_instances)
+        return Validator(signature, settings.max_instances, settings.out_of_range, settings.image_pixel_limit)
 
     pack_stray = cli.stray_packer(repository, settings) if settings.development else None
     graphs = settings.runtime == "auto"

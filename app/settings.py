@@ -133,6 +133,19 @@ class Settings:
     max_instances: int = _setting(
         "RETORT_MAX_INSTANCES", 100_000, "most instances in one request", _count(1, 10**9), unit="rows"
     )
+    out_of_range: str = _setting(
+        "RETORT_OUT_OF_RANGE",
+        "ignore",
+        "numbers outside the range seen in training: `ignore`, `warn` or `reject`; a model's own choice goes before",
+        _one_of("ignore", "warn", "reject"),
+    )
+    image_pixel_limit: int = _setting(
+        "RETORT_IMAGE_PIXEL_LIMIT",
+        25_000_000,
+        "most pixels of an image that is decoded",
+        _count(1, 10**9),
+        unit="pixels",
+    )
     packing_timeout_s: int = _setting(
         "RETORT_PACKING_TIMEOUT_S", 600, "longest that packing one artifact may take", _count(1, 86_400), unit="seconds"
     )

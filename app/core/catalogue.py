@@ -122,8 +122,10 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         "sha256": {name: record.sha256 for name, record in manifest.files.items()},
         "runtime": manifest.runtime,
         "proof": manifest.proof,
+        "out_of_range": signature.out_of_range,
     }
-    return {key: value for key, value in described.items() if key != "classes" or value is not None}
+    absent = ("classes", "out_of_range")
+    return {key: value for key, value in described.items() if key not in absent or value is not None}
 
 
 def _input(spec: Input) -> dict[str, Any]:
@@ -136,6 +138,9 @@ def _input(spec: Input) -> dict[str, Any]:
         "categories": spec.categories,
         "largest": spec.largest,
         "unseen": spec.unseen if spec.categories is not None else None,
+        "shape": spec.shape,
+        "dtype": spec.dtype if spec.shape is not None else None,
+        "image": spec.image,
         "example": spec.example,
     }
     return {key: value for key, value in described.items() if value is not None}

@@ -15,6 +15,7 @@ from app.runtime.batching import BatchingServable
 from app.runtime.registry import Lease, Registry
 from app.signature import Signature
 from app.signature.batch import Batch, Decoded, Outputs, json_values
+from app.signature.watch import NONE, Warnings
 from app.telemetry import Timings
 from app.telemetry.metrics import OK, Metrics, NullMetrics
 
@@ -27,7 +28,7 @@ class Asked:
 
     `pointer` is where the instances stand in the document; a `single` instance stands there itself, not in a list.
     `outputs` are output names at `outputs_pointer`, or None for the model's defaults. `batch` is there where the fast
-    path has validated the instances already.
+    path has validated the instances already; `in_rows` says that those were rows and not records.
     """
 
     instances: Sequence[Any]
@@ -36,16 +37,28 @@ class Asked:
     outputs: Sequence[Any] | None = None
     outputs_pointer: str = "#/outputs"
     batch: Batch | None = None
+    in_rows: bool = False
+
+    @classmethod
+    def decoded(cls, decoded: Decoded) -> Asked:
+        """What a document asks for that the fast path has read."""
+        return cls((), decoded.pointer, decoded.single, decoded.outputs, "#/outputs", decoded.batch, decoded.in_rows)
+
+    def place(self, row: int) -> tuple[str, bool]:
+        """The pointer of an instance, and whether it is a row, not a record."""
+        in_row = isinstance(self.instances[row], list) if row < len(self.instances) else self.in_rows
+        return (self.pointer if self.single else f"{self.pointer}/{row}"), in_row
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Predictions: by output name an array whose axis 0 is the instance, and who gave them."""
+    """Predictions: by output name an array whose axis 0 is the instance; who gave them; what was new to the model."""
 
     outputs: Outputs
     classes: Sequence[object] | None
     model: str
     version: int
+    warnings: Warnings = NONE
 
     def values(self) -> dict[str, list[Any]]:
         """The outputs as JSON values, one for each instance."""
@@ -94,10 +107,10 @@ class PredictService:
             return self._answer(lease, exchange, timings)
 
     def _answer(self, lease: Lease, exchange: Exchange, timings: Timings) -> bytes:
-        batch, outputs = _accepted(lease, exchange, timings)
+        batch, outputs, warnings = _accepted(lease, exchange, timings)
         results = _run(lease, batch, outputs)
         timings.ended("run")
-        content = exchange.encode(_finish(lease, results))
+        content = exchange.encode(_finish(lease, results, warnings))
         timings.ended("encode")
         self._metrics.predicted(lease.manifest.model, lease.manifest.version, OK, batch.rows, timings.total_s)
         return content
@@ -109,9 +122,10 @@ class PredictService:
             if not isinstance(lease.servable, BatchingServable):
                 return answers
             accepted: dict[int, tuple[Batch, tuple[str, ...]]] = {}
+            warnings: dict[int, Warnings] = {}
             for at, (exchange, timings) in enumerate(requests):
                 with contextlib.suppress(RetortError):
-                    batch, outputs = _accepted(lease, exchange, timings)
+                    batch, outputs, warnings[at] = _accepted(lease, exchange, timings)
                     if batch.rows:
                         accepted[at] = batch, outputs
             for at, results in zip(accepted, lease.servable.run_each(list(accepted.values())), strict=True):
@@ -119,21 +133,26 @@ class PredictService:
                 timings.ended("run")
                 if results is None:
                     continue
-                answers[at] = exchange.encode(_finish(lease, results))
+                answers[at] = exchange.encode(_finish(lease, results, warnings[at]))
                 timings.ended("encode")
                 rows = accepted[at][0].rows
                 self._metrics.predicted(lease.manifest.model, lease.manifest.version, OK, rows, timings.total_s)
         return answers
 
 
-def _accepted(lease: Lease, exchange: Exchange, timings: Timings) -> tuple[Batch, tuple[str, ...]]:
-    """What a request asks for, as a batch and the names of the outputs; raises what is wrong with it."""
+def _accepted(lease: Lease, exchange: Exchange, timings: Timings) -> tuple[Batch, tuple[str, ...], Warnings]:
+    """What a request asks for, as a batch and the names of the outputs, and what in it is new to the model.
+
+    Raises what is wrong with it.
+    """
     asked = exchange.parse(lease.manifest.signature, lease.validator.decode)
     timings.ended("parse")
     outputs = _output_names(asked, lease.manifest.signature)
     batch = asked.batch or lease.validator.validate(asked.instances, asked.pointer, asked.single)
+    watch = lease.validator.watch
+    warnings = NONE if watch is None else watch.check(batch, asked.place)
     timings.ended("validate")
-    return batch, outputs
+    return batch, outputs, warnings
 
 
 def _output_names(asked: Asked, signature: Signature) -> tuple[str, ...]:
@@ -169,6 +188,6 @@ def _run(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs:
     return outputs
 
 
-def _finish(lease: Lease, outputs: Outputs) -> Answer:
+def _finish(lease: Lease, outputs: Outputs, warnings: Warnings) -> Answer:
     manifest = lease.manifest
-    return Answer(outputs, manifest.signature.classes, manifest.model, manifest.version)
+    return Answer(outputs, manifest.signature.classes, manifest.model, manifest.version, warnings)

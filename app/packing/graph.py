@@ -25,14 +25,23 @@ MAX_ONE_FILE_BYTES = 1_900_000_000
 
 
 def derive_graph(
-    estimator: Any, served: Servable, signature: Signature, records: Sequence[Record], folder: Path, limit_bytes: int
+    estimator: Any,
+    served: Servable,
+    signature: Signature,
+    records: Sequence[Record],
+    folder: Path,
+    limit_bytes: int,
+    *,
+    matrix: bool = False,
 ) -> dict[str, object]:
     """Leaves a proven graph in the folder, or nothing; returns the proof or the reason, for the manifest.
 
-    The graph is compared with the estimator; how long it takes, with what would be served in its stead.
+    The graph is compared with the estimator; how long it takes, with what would be served in its stead. With `matrix`
+    it takes one matrix, however few inputs there are: what serves it fills that with arrays, and the proof tries it
+    column by column.
     """
     try:
-        model = compile_graph(estimator, signature)
+        model = compile_graph(estimator, signature, matrix=matrix)
         size_bytes = model.ByteSize()
         if size_bytes > limit_bytes:
             raise NotExportable(

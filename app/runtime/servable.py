@@ -20,6 +20,11 @@ METHOD_OF_OUTPUT = {
     "transformed": "transform",
 }
 
+NULLABLE: dict[str, Any] = {
+    f"{sign}int{bits}": f"{'UI' if sign else 'I'}nt{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
+"""The pandas dtype of whole numbers some of which may be missing, by the NumPy dtype of the others."""
+
 
 class Servable(Protocol):
     """Something that answers batches. Safe to call from many threads; lives until its last lease is returned."""
@@ -74,7 +79,7 @@ def frame_of(batch: Batch, signature: Signature) -> Any:
     if signature.layout is Layout.MATRIX:
         narrow = all(spec.dtype == "float32" for spec in signature.inputs)
         return batch.matrix().astype(np.float32) if narrow else batch.matrix()
-    if signature.layout is Layout.SEQUENCE:
+    if signature.layout in (Layout.SEQUENCE, Layout.RECORDS):
         return batch.columns[signature.names[0]]
     import pandas as pd  # only models that were trained on frames need it, and it takes half a second
 
@@ -88,6 +93,12 @@ def _series(column: NDArray[Any], spec: Input) -> Any:
 
     if spec.dtype == "category":
         return pd.Categorical(column, categories=list(spec.categories or ()))
+    if spec.missing == "na":
+        return pd.array(column, dtype=NULLABLE[spec.dtype])
+    if column.dtype.kind == "M":
+        times = pd.Series(column)
+        zone = spec.dtype.partition(", ")[2].removesuffix("]")
+        return times.dt.tz_localize("UTC").dt.tz_convert(zone) if zone else times
     if spec.dtype == "str":
         return pd.array(column, dtype="str")
     # Else pandas makes strings of an array of objects, and NaN of None.

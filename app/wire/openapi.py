@@ -12,6 +12,9 @@ from flask_smorest import Api
 
 from app.runtime.policy import State
 from app.runtime.registry import Registry
+from app.signature import Layout, Signature
+from app.signature.kinds import KINDS
+from app.signature.nested import nested_schema
 from app.signature.schema import schema_of
 from app.storage.manifest import Manifest
 
@@ -44,8 +47,12 @@ def document(api: Api, registry: Registry) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for model, entries in registry.entries().items():
         if any(entry.state is State.AVAILABLE for entry in entries):
-            manifest = registry.lease(model).manifest
-            own.components.schema(_component(model), schema=schema_of(manifest.signature, model))
+            lease = registry.lease(model)
+            manifest = lease.manifest
+            if manifest.signature.layout is Layout.RECORDS:
+                own.components.schema(_component(model), component=_whole(manifest.signature))
+            else:
+                own.components.schema(_component(model), schema=schema_of(lease.validator.signature, model))
             paths[f"/models/{model}/predict"] = {"post": _operation(manifest, views["paths"])}
             if model == default:
                 views["paths"]["/predict"]["post"] |= {"requestBody": _request_body(manifest)}
@@ -53,7 +60,12 @@ def document(api: Api, registry: Registry) -> dict[str, Any]:
         for operation in operations.values():
             if isinstance(operation, dict) and path.endswith("/predict") and "requestBody" not in operation:
                 operation["requestBody"] = _any_body()
-    schemas = {**own.to_dict().get("components", {}).get("schemas", {}), **views["components"].get("schemas", {})}
+    records = own.to_dict().get("components", {}).get("schemas", {})
+    for name, record in list(records.items()):
+        if any("." in field for field in record.get("properties", {})):
+            # A dotted name may be sent as an object inside the record.
+            records[name] = {"anyOf": [record, nested_schema(record)]}
+    schemas = {**records, **views["components"].get("schemas", {})}
     return {
         **views,
         "tags": [{"name": "models served", "description": "Each model, with its real fields."}, *views.get("tags", [])],
@@ -105,7 +117,8 @@ def _request_body(manifest: Manifest) -> dict[str, Any]:
     examples: dict[str, Any] = {}
     if manifest.examples:
         records = [example.instance for example in manifest.examples]
-        rows = [[record[name] for name in signature.names] for record in records]
+        whole = signature.layout is Layout.RECORDS
+        rows = [[record] if whole else [record[name] for name in signature.names] for record in records]
         examples = {
             "record": {"summary": "one record", "value": records[0]},
             "records": {"summary": "many records", "value": {"instances": records[:3]}},
@@ -113,6 +126,14 @@ def _request_body(manifest: Manifest) -> dict[str, Any]:
         }
     content = {"schema": {"anyOf": [record, many, instances]}, "examples": examples}
     return {"required": True, "content": {"application/json": content}}
+
+
+def _whole(signature: Signature) -> dict[str, Any]:
+    """The schema of a record that is given whole to the model."""
+    (spec,) = signature.inputs
+    kind = KINDS[spec.kind]
+    example = {} if spec.example is None else {"example": spec.example}
+    return {**kind.schema(spec), "description": kind.describe(spec), **example}
 
 
 def _any_body() -> dict[str, Any]:

@@ -36,6 +36,10 @@ class PredictionSchema(ma.Schema):
     classes = ma.fields.List(ma.fields.Raw(), metadata={"description": "the labels of a classifier"})
     model = ma.fields.String(required=True)
     version = ma.fields.Integer(required=True)
+    warnings = ma.fields.List(
+        ma.fields.Dict(), metadata={"description": "values that are accepted but new to the model: `pointer`, `detail`"}
+    )
+    warnings_more = ma.fields.Integer(metadata={"description": "how many more warnings there are than are listed"})
 
 
 class ProblemSchema(ma.Schema):
@@ -62,7 +66,7 @@ class PredictExchange:
         raw = body.read(self._environ, self._body_limit_bytes)
         codec = codecs.reader(self._environ.get("CONTENT_TYPE"), raw)
         if codec is codecs.JSON and (decoded := decode(raw)) is not None:
-            return Asked((), batch=decoded.batch, outputs=decoded.outputs)
+            return Asked.decoded(decoded)
         document = codec.decode(raw)
         if isinstance(document, list):
             return Asked(document)
@@ -97,7 +101,8 @@ class PredictExchange:
     def encode(self, answer: Answer) -> bytes:
         """The outputs by name, the classes where there are any, and who answered."""
         classes = {} if answer.classes is None else {"classes": answer.classes}
-        return self._writer.encode({**answer.values(), **classes, "model": answer.model, "version": answer.version})
+        document = {**answer.values(), **classes, "model": answer.model, "version": answer.version}
+        return self._writer.encode(document | answer.warnings.document() if answer.warnings.found else document)
 
 
 class Predictor:

@@ -56,7 +56,7 @@ def recorded(name: str) -> dict[str, Any]:
     return example
 
 
-@pytest.mark.parametrize("name", ["penguins", "iris-two", "diabetes", "digits"])
+@pytest.mark.parametrize("name", ["penguins", "iris-two", "diabetes", "digits", "digits-image"])
 def test_execute_gives_the_recorded_prediction(visit: Visit, name: str) -> None:
     page, example = visit.page, recorded(name)
     page.goto(f"{visit.root}/docs")
@@ -106,5 +106,5 @@ def test_redoc_shows_the_fields_of_penguins(visit: Visit) -> None:
 def test_the_home_page_names_every_model(visit: Visit) -> None:
     page = visit.page
     page.goto(f"{visit.root}/")
-    for name in ("penguins", "iris-two", "diabetes", "digits"):
+    for name in ("penguins", "iris-two", "diabetes", "digits", "digits-image"):
         expect(page.locator(f"#{name} code.command")).to_contain_text("curl ")

@@ -88,9 +88,10 @@ def serve(models: Path, runtime: str = "auto") -> FlaskClient:
 
 def compare(asked: Case, client: FlaskClient) -> list[str]:
     """Where the answers differ from the notebook's: many rows, many records, and single records."""
-    names = [known["name"] for known in client.get(url(asked)).json["signature"]["inputs"]]
+    inputs = client.get(url(asked)).json["signature"]["inputs"]
+    names, whole = [known["name"] for known in inputs], inputs[0]["kind"] == "record" if inputs else False
     values = rows(asked.frame)
-    records = [dict(zip(names, row, strict=True)) for row in values]
+    records = [row[0] if whole else dict(zip(names, row, strict=True)) for row in values]
     expected = notebook(asked.estimator, asked.frame)
     found = differences(expected, post(client, asked, {"instances": values}), "rows: ")
     found += differences(expected, post(client, asked, {"instances": records}), "records: ")

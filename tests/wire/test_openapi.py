@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pandas as pd
 import pytest
 from flask import Flask
 from openapi_spec_validator import validate
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
@@ -21,7 +24,7 @@ from app.runtime.proving import same
 from tests.wire.conftest import MODELS, MakeApp
 from tests.wire.exchange import check, get, post
 
-NAMES = ["diabetes", "digits", "iris-two", "penguins"]
+NAMES = ["diabetes", "digits", "digits-image", "iris-two", "penguins"]
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +169,9 @@ def test_the_estimator_itself_gives_what_the_first_example_shows(document: dict[
     record = body_of(document, f"/models/{name}/predict")["examples"]["record"]["value"]
     named = hasattr(estimator, "feature_names_in_")
     frame = pd.DataFrame([record]) if named else np.array([list(record.values())])
+    if name == "digits-image":
+        png = Image.open(io.BytesIO(base64.b64decode(record["image"])))
+        frame = np.asarray(png, dtype=float).reshape(1, 64) / 15.9375
     manifest = json.loads((MODELS / name / "1" / "manifest.json").read_text("utf-8"))
     assert estimator.predict(frame).tolist() == [pytest.approx(manifest["examples"][0]["outputs"]["prediction"])]
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from app.core.service import Asked
 from app.errors import FieldError, InvalidInstances, MalformedRequest, TooManyInstances
 from app.signature import Input, Signature
-from app.signature.arrays import batch_of, column_of
 from app.signature.batch import Batch, Column
 from app.signature.schema import shown
+from app.signature.tensors import batch_of, column_of
 from app.wire.open_inference.reading import InferRequest
 from app.wire.open_inference.tensors import Tensor
 

@@ -1,0 +1,30 @@
+"""Places and values as they may stand in an error: short, escaped, and valid JSON whatever was sent."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+MAX_SHOWN_CHARS = 100
+
+
+def escaped(name: str) -> str:
+    """A name as a step of a JSON pointer in a URI fragment (RFC 6901 sections 3 and 6), cut if it is endless."""
+    name = name if len(name) <= MAX_SHOWN_CHARS else name[:MAX_SHOWN_CHARS] + "…"
+    return quote(name.replace("~", "~0").replace("/", "~1"), safe="~!$&'()*+,;=:@", errors="replace")
+
+
+def shown(value: object) -> object:
+    """A value as it may stand in an error: short, and valid JSON whatever it was."""
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object of {len(value)}"
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    if isinstance(value, str) and len(value) > MAX_SHOWN_CHARS:
+        return value[:MAX_SHOWN_CHARS] + "…"
+    if type(value) is float and value - value != 0.0:
+        return str(value)
+    if type(value) is int and not -(2**63) <= value < 2**64:
+        return "an integer of more than 64 bits"
+    return value
