@@ -21,7 +21,7 @@ def test_every_call_of_it(server: Server) -> None:
     assert told["inputs"] == {"outputs": [0, 2]}
     assert told["unknown"] == [
         404,
-        {"error": "there is no model 'nope'; there are: diabetes, digits, iris-two, penguins"},
+        {"error": "there is no model 'nope'; there are: diabetes, digits, digits-image, iris-two, penguins"},
     ]
     assert told["refused"][0] == 422
     assert "#/instances/0/0 must be a number" in told["refused"][1]["error"]

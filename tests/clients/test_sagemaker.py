@@ -18,7 +18,7 @@ def test_every_call_of_it(server: Server) -> None:
     assert told["json"] == ["application/json", "[0,2]", None]
     assert told["to csv"] == ["text/csv", "0\n2\n", None]
     assert told["attributes"] == ["application/json", "[0]", "trace=1"]
-    assert told["unknown"] == [404, "there is no model 'nope'; there are: diabetes, digits, iris-two, penguins"]
+    assert told["unknown"] == [404, "there is no model 'nope'; there are: diabetes, digits, digits-image, iris-two, penguins"]
     assert told["refused"] == [422, "1 value is not acceptable: #/0/0 must be a number, not a string"]
 
 
