@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.]*")
-SERVING_EXTRAS = ("packing", "parquet", "skops")
+SERVING_EXTRAS = ("packing", "parquet", "skops", "zstd")
 
 CFG = configparser.ConfigParser(interpolation=None)
 CFG.read(ROOT / "setup.cfg", encoding="utf-8")
