@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,9 +35,9 @@ def check_names(names: Sequence[str], reading: Reading) -> None:
     Raises:
         InvalidInstances: with the table as a whole.
     """
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if len(names) > len(reading.signature.inputs) + MAX_UNKNOWN_COLUMNS:
         raise refused(f"has {len(names)} columns; the model has {len(reading.signature.inputs)} features")
+    twice = sorted(name for name, times in Counter(names).items() if times > 1)
     if twice:
         raise refused("has more than one column named " + ", ".join(repr(name[:100]) for name in twice[:20]))
 

@@ -87,8 +87,8 @@ def _parts(body: bytes, reading: Reading) -> list[_Part]:
     boundary = reading.parameters.get("boundary", "")
     if not 0 < len(boundary) <= MAX_BOUNDARY_CHARS or not boundary.isascii():
         raise InvalidBody(FORM, f"the media type needs a boundary of 1 to {MAX_BOUNDARY_CHARS} characters of ASCII")
-    _check_heads(body, b"--" + boundary.encode())
     most = len(reading.signature.inputs) + MAX_UNKNOWN_COLUMNS
+    _check_heads(body, b"--" + boundary.encode(), most)
     decoder = MultipartDecoder(boundary.encode(), reading.limits.body_bytes + 1, max_parts=most)
     parts: list[_Part] = []
     try:
@@ -105,20 +105,24 @@ def _parts(body: bytes, reading: Reading) -> list[_Part]:
     return parts
 
 
-def _check_heads(body: bytes, delimiter: bytes) -> None:
-    """Refuses a part whose header fields are endless, before anybody looks for their end again and again."""
+def _check_heads(body: bytes, delimiter: bytes, most: int) -> None:
+    """Refuses very many parts and endless headers, before anybody looks for their ends again and again."""
     at = body.find(delimiter)
     if at < 0:
         raise InvalidBody(FORM, "its boundary does not stand in it")
+    if body.count(delimiter) > most + 1:
+        raise refused(f"has more than {most} parts", "#")
     while at >= 0 and body[at + len(delimiter) : at + len(delimiter) + 2] != b"--":
-        ends = min((end for end in (body.find(b"\r\n\r\n", at), body.find(b"\n\n", at)) if end >= 0), default=len(body))
-        if ends - at > MAX_PART_HEAD_BYTES:
+        head = body[at : at + MAX_PART_HEAD_BYTES]
+        if len(head) == MAX_PART_HEAD_BYTES and b"\r\n\r\n" not in head and b"\n\n" not in head:
             raise InvalidBody(FORM, f"the header of a part is longer than {MAX_PART_HEAD_BYTES} bytes")
         at = body.find(delimiter, at + len(delimiter))
 
 
 def _take(event: Event, parts: list[_Part]) -> None:
     if isinstance(event, Field | File):
+        if not isinstance(event.name, str):  # werkzeug says that it is one, and hands on what is absent
+            raise ValueError
         parts.append(_Part(event.name, event.headers.get("Content-Type"), isinstance(event, File)))
     elif isinstance(event, Data):
         parts[-1].content += event.data
