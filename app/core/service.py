@@ -154,15 +154,16 @@ class Series:
     def predict(self, instances: Sequence[Any]) -> Sifted:
         """The default outputs of those that are acceptable; raises nothing that is wrong with one of them."""
         validate, refused = self._lease.validator.validate, dict[int, RetortError]()
-        kept = dict(enumerate(instances))
-        try:
+        kept, batch = dict(enumerate(instances)), None
+        with contextlib.suppress(InvalidInstances):
             batch = validate(instances)
-        except InvalidInstances:
+        if batch is None:
             for position, instance in enumerate(instances):
                 try:
                     validate([instance], "#", True)
                 except InvalidInstances as error:
-                    refused[position] = error
+                    # Its traceback would hold all of this until it is collected.
+                    refused[position] = error.with_traceback(None)
                     del kept[position]
             batch = validate(list(kept.values()))
         try:
@@ -183,7 +184,7 @@ class Series:
             try:
                 found.append(_run(self._lease, self._lease.validator.validate([instance]), names))
             except (ModelFailed, DeadlineExceeded) as error:
-                refused[position] = error
+                refused[position] = error.with_traceback(None)
         return {name: np.concatenate([each[name] for each in found]) if found else np.empty(0) for name in names}
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from app.errors import BodyTooLarge
 from app.wire.coding import coding_of, decompressed
 
 CHUNK_BYTES = 1 << 20
+PART_BYTES = 1 << 16
 
 
 def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
@@ -42,17 +43,17 @@ def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
 def parts(environ: dict[str, Any], limit_bytes: int) -> Iterator[bytes]:
     """The body in parts of bounded length as they are asked for; raises what `read` raises, some of it only midway."""
     coding = coding_of(environ.get("HTTP_CONTENT_ENCODING", ""))
-    received = _parts(environ, limit_bytes)
+    received = _parts(environ, limit_bytes, PART_BYTES)
     return decompressed(received, coding, limit_bytes) if coding else received
 
 
-def _parts(environ: dict[str, Any], limit_bytes: int) -> Iterator[bytes]:
+def _parts(environ: dict[str, Any], limit_bytes: int, part_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
     length = environ.get("CONTENT_LENGTH") or ""
     if length.isdigit() and (len(length) > 18 or int(length) > limit_bytes):
         raise BodyTooLarge(limit_bytes)
     size_bytes = 0
     stream = get_input_stream(environ)
-    while chunk := stream.read(CHUNK_BYTES):
+    while chunk := stream.read(part_bytes):
         size_bytes += len(chunk)
         if size_bytes > limit_bytes:
             raise BodyTooLarge(limit_bytes)

@@ -84,7 +84,7 @@ def test_another_accept_gets_one_answer(app: Flask) -> None:
 @pytest.mark.parametrize("good", [True, False])
 def test_memory_is_bounded_both_ways(app: Flask, good: bool) -> None:
     line = b"[5.1, 3.5]\n" if good else b"[5.1, 3.5, 1]\n"
-    total = 60_000
+    total = 120_000
 
     class Body:
         left = total * len(line)
@@ -105,4 +105,4 @@ def test_memory_is_bounded_both_ways(app: Flask, good: bool) -> None:
     finally:
         tracemalloc.stop()
     assert (status, answered) == ("200 OK", total)
-    assert peak < 12_000_000
+    assert peak < 6_000_000  # the answers alone are longer
