@@ -55,6 +55,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     problems.register(app, wire.ERRORS)
     cors.register(app, settings)
     app.register_blueprint(web.blueprint(catalogue))
-    app.straight = StraightWay(registry, Predictor(service, settings.body_limit_bytes))
+    app.straight = StraightWay(registry, Predictor(service, settings))
     cli.register(app, repository, settings)
     return app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -65,6 +65,14 @@ class Answer:
         return {name: json_values(array) for name, array in self.outputs.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Sifted:
+    """Instances of which some were refused: the answer to the others, in their order, and why, by position."""
+
+    answer: Answer
+    refused: Mapping[int, RetortError]
+
+
 Decode = Callable[[bytes], Decoded | None]
 """A JSON body in this service's own form as a batch, where that can be told at first sight."""
 
@@ -115,6 +123,14 @@ class PredictService:
         self._metrics.predicted(lease.manifest.model, lease.manifest.version, OK, batch.rows, timings.total_s)
         return content
 
+    def series(self, model: str | None, version: str | None) -> Series:
+        """Answers to one block of instances after another, all of one version; to be closed.
+
+        Raises:
+            ModelNotFound, VersionNotFound, ModelUnavailable: there is nothing to ask.
+        """
+        return Series(self._registry.lease(model, version), self._metrics)
+
     def predict_together(self, model: str | None, requests: Sequence[tuple[Exchange, Timings]]) -> list[bytes | None]:
         """The bodies of the answers to requests that may share runs; None for those that `predict` has to answer."""
         answers: list[bytes | None] = [None] * len(requests)
@@ -138,6 +154,66 @@ class PredictService:
                 rows = accepted[at][0].rows
                 self._metrics.predicted(lease.manifest.model, lease.manifest.version, OK, rows, timings.total_s)
         return answers
+
+
+class Series:
+    """Blocks of instances, each refused or answered alone. Holds a lease until it is closed; belongs to one request."""
+
+    def __init__(self, lease: Lease, metrics: Metrics) -> None:
+        self._lease = lease.__enter__()
+        self._metrics = metrics
+        self._timings = Timings()
+        self._rows = 0
+
+    def predict(self, instances: Sequence[Any]) -> Sifted:
+        """The default outputs of those that are acceptable; raises nothing that is wrong with one of them."""
+        validate, refused = self._validated, dict[int, RetortError]()
+        kept, batch = dict(enumerate(instances)), None
+        with contextlib.suppress(InvalidInstances):
+            batch = validate(instances)
+        if batch is None:
+            for position, instance in enumerate(instances):
+                try:
+                    validate([instance], "#", True)
+                except InvalidInstances as error:
+                    # Its traceback would hold all of this until it is collected.
+                    refused[position] = error.with_traceback(None)
+                    del kept[position]
+            batch = validate(list(kept.values()))
+        try:
+            outputs = _run(self._lease, batch, self._lease.manifest.signature.defaults)
+        except DeadlineExceeded as error:
+            refused |= dict.fromkeys(kept, error)
+            outputs = self._each_alone({}, refused)
+        except ModelFailed:
+            outputs = self._each_alone(kept, refused)
+        self._rows += len(instances) - len(refused)
+        return Sifted(_finish(self._lease, outputs, NONE), refused)
+
+    def _validated(self, instances: Sequence[Any], pointer: str = "#", single: bool = False) -> Batch:
+        """The instances as a batch; of what is new to the model only what it refuses is told."""
+        batch = self._lease.validator.validate(instances, pointer, single)
+        if self._lease.validator.watch is not None:
+            self._lease.validator.watch.check(batch, Asked(instances, pointer, single).place)
+        return batch
+
+    def _each_alone(self, kept: Mapping[int, Any], refused: dict[int, RetortError]) -> Outputs:
+        """The outputs of those instances that the model can be asked alone; why the others cannot."""
+        names = self._lease.manifest.signature.defaults
+        found = []
+        for position, instance in kept.items():
+            try:
+                found.append(_run(self._lease, self._lease.validator.validate([instance]), names))
+            except (ModelFailed, DeadlineExceeded) as error:
+                refused[position] = error.with_traceback(None)
+        return {name: np.concatenate([each[name] for each in found]) if found else np.empty(0) for name in names}
+
+    def close(self) -> None:
+        """Counts what was answered, and gives the lease back."""
+        manifest = self._lease.manifest
+        self._timings.ended("run")
+        self._metrics.predicted(manifest.model, manifest.version, OK, self._rows, self._timings.total_s)
+        self._lease.__exit__(None, None, None)
 
 
 def _accepted(lease: Lease, exchange: Exchange, timings: Timings) -> tuple[Batch, tuple[str, ...], Warnings]:

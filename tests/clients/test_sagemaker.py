@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.clients.venvs import said_by
@@ -14,11 +16,17 @@ pytestmark = pytest.mark.server
 
 
 def test_every_call_of_it(server: Server) -> None:
-    told = said_by("sagemaker", "sagemaker_runtime", server.root)
+    npy = io.BytesIO()
+    np.save(npy, np.array([[5.1, 3.5], [6.3, 2.9]]))
+    told = said_by("sagemaker", "sagemaker_runtime", server.root, npy.getvalue().hex())
     assert told["json"] == ["application/json", "[0,2]", None]
     assert told["to csv"] == ["text/csv", "0\n2\n", None]
+    assert told["csv"] == ["text/csv", "0\n2\n", None]
+    assert told["csv with a header"] == ["application/json", '{"predictions":[0]}', None]
+    assert told["npy"] == ["application/json", "[0,2]", None]
     assert told["attributes"] == ["application/json", "[0]", "trace=1"]
-    assert told["unknown"] == [404, "there is no model 'nope'; there are: diabetes, digits, digits-image, iris-two, penguins"]
+    assert told["unknown"][0] == 404
+    assert told["unknown"][1].startswith("there is no model 'nope'; there are: diabetes, digits, ")
     assert told["refused"] == [422, "1 value is not acceptable: #/0/0 must be a number, not a string"]
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import re
 import shutil
 from pathlib import Path
 
+import msgspec
+import pandas as pd
 import pytest
 from flask import Flask
 from sklearn.feature_extraction.text import CountVectorizer
@@ -15,34 +19,21 @@ from sklearn.pipeline import make_pipeline
 
 from app.factory import create_app
 from app.settings import Settings
-from app.wire import codecs
 from tests.wire.conftest import MODELS, MakeApp
-from tests.wire.corpora import CORPUS, check_invalid, check_valid, names
+from tests.wire.corpora import check_invalid, check_valid, names
 from tests.wire.exchange import call, get, post
 
 PROTOCOL = "invocations"
-LATER = ("text/csv", "application/x-npy")
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 
 
-def read_here(kind: str) -> list[str]:
-    """The requests of a media type that is read; the others wait for its codec."""
-    waiting = tuple(media_type for media_type in LATER if media_type not in codecs.CODECS)
-    folder = CORPUS / PROTOCOL / kind
-    sent = {
-        name: (folder / f"{name}.http").read_bytes().split(b"\r\n\r\n")[0].decode() for name in names(PROTOCOL, kind)
-    }
-    media_types = {name: re.search(r"^Content-Type: ([^;\r]*)", head, re.MULTILINE) for name, head in sent.items()}
-    return [name for name, found in media_types.items() if found is None or found[1] not in waiting]
-
-
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
-@pytest.mark.parametrize("name", read_here("valid"))
+@pytest.mark.parametrize("name", names(PROTOCOL, "valid"))
 def test_valid(app: Flask, name: str) -> None:
     check_valid(app, PROTOCOL, name)
 
 
-@pytest.mark.parametrize("name", read_here("invalid"))
+@pytest.mark.parametrize("name", names(PROTOCOL, "invalid"))
 def test_invalid(app: Flask, name: str) -> None:
     document = check_invalid(app, PROTOCOL, name).document
     assert list(document) == ["error_code", "message"]
@@ -97,3 +88,43 @@ def test_a_model_of_one_input_takes_bare_values(served: MakeApp) -> None:
         assert post(app, "/invocations", json.dumps(body)).document == {"predictions": [1]}
     split = {"dataframe_split": {"columns": [0], "data": [["bad"]]}}
     assert post(app, "/invocations", json.dumps(split)).document == {"predictions": [0]}
+
+
+FRAME = pd.DataFrame({"feature2": [3.5, 2.9], "feature1": [5.1, 6.3]})
+IRIS_TWO = "/endpoints/iris-two/invocations"
+
+
+def parquet() -> bytes:
+    out = io.BytesIO()
+    FRAME.to_parquet(out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [
+        ("application/vnd.apache.parquet", parquet()),
+        ("application/msgpack", msgspec.msgpack.encode({"dataframe_records": FRAME.to_dict("records")})),
+        ("application/msgpack", msgspec.msgpack.encode({"dataframe_split": FRAME.to_dict("split")})),
+    ],
+    ids=["parquet", "msgpack-records", "msgpack-split"],
+)
+def test_other_media_types_are_the_same_rows(app: Flask, media_type: str, body: bytes) -> None:
+    assert post(app, IRIS_TWO, body, {"Content-Type": media_type}).document == {"predictions": [0, 2]}
+
+
+def test_lines_are_answered_with_lines(app: Flask) -> None:
+    answer = post(app, IRIS_TWO, b'[5.1, 3.5]\n[6.3, "x"]\n', {"Content-Type": "application/jsonlines"})
+    assert answer.headers["Content-Type"] == "application/x-ndjson"
+    first, second = map(json.loads, answer.content.splitlines())
+    assert first["prediction"] == 0
+    assert "prediction" not in second
+    headers = {"Content-Type": "application/jsonlines", "Accept": "application/json"}
+    assert post(app, IRIS_TWO, b"[5.1, 3.5]\n[6.3, 2.9]\n", headers).document == {"predictions": [0, 2]}
+
+
+def test_bodies_and_answers_may_be_compressed(app: Flask) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip", "Accept-Encoding": "gzip"}
+    answer = post(app, IRIS_TWO, gzip.compress(json.dumps([[5.1, 3.5]] * 2000).encode()), headers)
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert json.loads(gzip.decompress(answer.content)) == [0] * 2000

@@ -22,7 +22,7 @@ from app.core.service import PredictService
 from app.errors import InvalidInstances
 from app.settings import Settings
 from app.telemetry import Timings
-from app.wire import problems
+from app.wire import codecs, problems, stream
 from app.wire.application import Environ, Headers, WholeResponse
 from app.wire.invocations.exchange import InvocationExchange
 
@@ -104,6 +104,8 @@ def _parameters(blp: Blueprint, settings: Settings) -> None:
 
 
 def _invocations(blp: Blueprint, service: PredictService, settings: Settings) -> None:
+    limits = codecs.Limits(settings.body_limit_bytes, settings.max_instances)
+
     @blp.post("/invocations")
     @blp.post("/endpoints/<string:model>/invocations")
     @blp.doc(requestBody={"required": True, "content": {JSON: {"schema": {"type": ["object", "array"]}}}})
@@ -118,14 +120,15 @@ def _invocations(blp: Blueprint, service: PredictService, settings: Settings) ->
     @blp.alt_response(504, description="the request's time ran out")
     def invocations(model: str | None = None) -> Response:
         """Predict (MLflow, SageMaker)"""
+        if stream.is_wanted(request.environ):
+            return stream.answer(service.series(model, None), request.environ, limits)
         timings = Timings()
         exchange = InvocationExchange(request.environ, settings)
         try:
             content = service.predict(model, None, exchange, timings)
         except InvalidInstances as error:
             raise exchange.placed(error) from None
-        headers = [("Content-Type", exchange.media_type), ("Server-Timing", timings.header())]
-        return WholeResponse(content, headers + _attributes(request.environ))
+        return WholeResponse(content, exchange.headers(timings) + _attributes(request.environ))
 
 
 def _attributes(environ: Environ) -> Headers:

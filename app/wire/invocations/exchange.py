@@ -5,22 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import msgspec
-import numpy as np
-from werkzeug.datastructures import MIMEAccept
-from werkzeug.http import parse_accept_header
-
 from app.core.service import Answer, Asked, Decode
-from app.errors import InvalidInstances, NotAcceptable
+from app.errors import InvalidInstances
 from app.settings import Settings
 from app.signature import Signature
-from app.wire import body, codecs, rows
-from app.wire.application import Environ
+from app.telemetry import Timings
+from app.wire import body, codecs, coding, rows
+from app.wire.application import Environ, Headers
 
-JSON = "application/json"
 ENVELOPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
 SPLIT = ("columns", "index", "data")
 FAST = re.compile(rb'\s*(?:(\[)|\{\s*"instances"\s*:)')
@@ -35,38 +30,29 @@ def csv_of(answer: Answer) -> bytes:
     return out.getvalue().encode("utf-8", "replace")
 
 
-def npy_of(answer: Answer) -> bytes:
-    """The array of the prediction; labels that NumPy has no plain type for are text."""
-    array = next(iter(answer.outputs.values()))
-    if array.dtype == object:
-        array = np.array([str(value) for value in array.tolist()], dtype=np.str_)
-    out = io.BytesIO()
-    np.save(out, array, allow_pickle=False)
-    return out.getvalue()
-
-
-WRITERS: Mapping[str, Callable[[Answer], bytes]] = {"text/csv": csv_of, "application/x-npy": npy_of}
-"""What the answer may be beside JSON."""
-
-
 class InvocationExchange:
     """One request and its answer."""
 
     def __init__(self, environ: Environ, settings: Settings) -> None:
         self._environ = environ
-        self._limit_bytes = settings.body_limit_bytes
+        self._limits = codecs.Limits(settings.body_limit_bytes, settings.max_instances)
         self._bare = False
+        self._coded: Headers = []
         self._place: Callable[[InvalidInstances], InvalidInstances] = lambda error: error
-        self.media_type = _wanted(environ.get("HTTP_ACCEPT"))
+        self.media_type, self._writer = codecs.writer(environ.get("HTTP_ACCEPT"))
 
     def parse(self, signature: Signature, decode: Decode) -> Asked:
-        """One of MLflow's envelopes with `params` beside it, or SageMaker's array of rows."""
-        raw = body.read(self._environ, self._limit_bytes)
-        codec = codecs.reader(self._environ.get("CONTENT_TYPE"), raw)
+        """One of MLflow's envelopes with `params` beside it, SageMaker's array of rows, or rows in any media type."""
+        raw = body.read(self._environ, self._limits.body_bytes)
+        codec, parameters = codecs.reader(self._environ.get("CONTENT_TYPE"), raw)
         if codec is codecs.JSON and (form := FAST.match(raw)) and (decoded := decode(raw)) and not decoded.outputs:
             self._bare = form[1] is not None
             return Asked((), batch=decoded.batch, outputs=signature.defaults[:1])
-        document = codec.decode(raw)
+        document = codec.decode(raw, codecs.Reading(signature, self._limits, parameters))
+        if isinstance(document, codecs.Rows):
+            self._bare = codec is codecs.CODECS["application/x-npy"]
+            first = signature.defaults[:1]
+            return Asked(document.instances, document.pointer, document.single, outputs=first, batch=document.batch)
         if isinstance(document, list):
             self._bare = True
             return Asked(rows.listed(document, signature, "#"), outputs=signature.defaults[:1])
@@ -118,11 +104,20 @@ class InvocationExchange:
         return self._place(error)
 
     def encode(self, answer: Answer) -> bytes:
-        """`{"predictions": [...]}`, or the list alone to who sent one; or CSV or npy where `Accept` wants those."""
-        if self.media_type in WRITERS:
-            return WRITERS[self.media_type](answer)
+        """`{"predictions": [...]}`, or the list alone to who sent one, or what `Accept` wants; compressed if asked."""
+        content = csv_of(answer) if self.media_type == "text/csv" else self._writer.write(answer, self._document)
+        wanted = self._environ.get("HTTP_ACCEPT_ENCODING")
+        if wanted is not None and (len(content) >= coding.WORTH_BYTES or "q=0" in wanted):
+            content, self._coded = coding.compressed(content, wanted)
+        return content
+
+    def _document(self, answer: Answer) -> Any:
         predictions = rows.predictions(answer)
-        return msgspec.json.encode(predictions if self._bare else {"predictions": predictions})
+        return predictions if self._bare else {"predictions": predictions}
+
+    def headers(self, timings: Timings) -> Headers:
+        """The headers of the answer."""
+        return [("Content-Type", self.media_type), ("Server-Timing", timings.header()), *self._coded]
 
 
 def _outputs(params: Any, signature: Signature) -> list[Any]:
@@ -133,18 +128,6 @@ def _outputs(params: Any, signature: Signature) -> list[Any]:
     if not isinstance(wanted, list | None):
         raise rows.refused("#/params/outputs", "must be a list of output names", wanted)
     return rows.outputs_called(wanted) if wanted else [*signature.defaults[:1]]
-
-
-def _wanted(accept: str | None) -> str:
-    if accept is None or accept in ("", "*/*", JSON):
-        return JSON
-    offered = [JSON, *WRITERS]
-    ranges = parse_accept_header(accept, MIMEAccept)
-    bare = MIMEAccept((media_type.partition(";")[0], quality) for media_type, quality in ranges)
-    best = bare.best_match(offered)
-    if best is None:
-        raise NotAcceptable(accept[:100], offered)
-    return best
 
 
 def _list(names: tuple[str, ...] | list[str]) -> str:

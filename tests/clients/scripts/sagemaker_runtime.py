@@ -17,7 +17,7 @@ client = boto3.client(
 )
 
 
-def invoke(body: str, endpoint: str = "iris-two", **more: str) -> list[object]:
+def invoke(body: str | bytes, endpoint: str = "iris-two", **more: str) -> list[object]:
     told = client.invoke_endpoint(EndpointName=endpoint, Body=body, **more)
     return [told["ContentType"], told["Body"].read().decode("latin-1"), told.get("CustomAttributes")]
 
@@ -26,6 +26,9 @@ JSON = {"ContentType": "application/json"}
 told = {
     "json": invoke("[[5.1, 3.5], [6.3, 2.9]]", **JSON),
     "to csv": invoke("[[5.1, 3.5], [6.3, 2.9]]", Accept="text/csv", **JSON),
+    "csv": invoke("5.1,3.5\n6.3,2.9\n", ContentType="text/csv", Accept="text/csv"),
+    "csv with a header": invoke("feature2,feature1\n3.5,5.1\n", ContentType="text/csv"),
+    "npy": invoke(bytes.fromhex(sys.argv[2]), ContentType="application/x-npy", Accept="application/json"),
     "attributes": invoke("[[5.1, 3.5]]", CustomAttributes="trace=1", **JSON),
 }
 for name, endpoint, body in (("unknown", "nope", "[[5.1, 3.5]]"), ("refused", "iris-two", '[["x", 3.5]]')):
