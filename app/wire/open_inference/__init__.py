@@ -21,7 +21,7 @@ from app.errors import MalformedRequest, ModelUnavailable
 from app.runtime.policy import State
 from app.runtime.registry import Entry
 from app.settings import Settings
-from app.wire import body, codecs, compression, problems
+from app.wire import body, codecs, problems
 from app.wire.application import WholeResponse
 from app.wire.open_inference import describe
 from app.wire.open_inference.documented import (
@@ -188,9 +188,7 @@ def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> Non
 
 def _optional_object(limit_bytes: int) -> dict[str, Any]:
     """The request's JSON object; an empty body is an empty one."""
-    coding = request.environ.get("HTTP_CONTENT_ENCODING")
-    raw = body.read({**request.environ, "HTTP_CONTENT_ENCODING": ""}, limit_bytes)
-    content = compression.expanded(raw, coding, limit_bytes)
+    content = body.read(request.environ, limit_bytes)
     document = codecs.JSON.decode(content) if content.strip() else {}
     if not isinstance(document, dict) or not isinstance(document.get("parameters"), dict | None):
         raise MalformedRequest("#", "must be empty, or an object whose parameters, if any, are an object")

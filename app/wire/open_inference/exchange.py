@@ -13,7 +13,7 @@ from app.core.service import Answer, Asked, Decode
 from app.errors import InvalidInstances
 from app.runtime.registry import Entry
 from app.signature import Signature
-from app.wire import body, compression
+from app.wire import body, coding
 from app.wire.application import Environ, Headers
 from app.wire.open_inference.columns import Table
 from app.wire.open_inference.describe import array_of, datatype_of, output
@@ -54,9 +54,7 @@ class InferExchange:
 
     def parse(self, signature: Signature, decode: Decode) -> Asked:
         """The tensors as a batch, or as rows for the validator."""
-        coding = self._environ.get("HTTP_CONTENT_ENCODING")
-        content = body.read({**self._environ, "HTTP_CONTENT_ENCODING": ""}, self._limit_bytes)
-        content = compression.expanded(content, coding, self._limit_bytes)
+        content = body.read(self._environ, self._limit_bytes)
         self._request = parsed(content, self._environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH"), signature)
         self._table = Table(self._request, signature, self._max_rows)
         named = self._request.outputs
@@ -94,13 +92,11 @@ class InferExchange:
 
     def _whole(self, head: bytes, raw: Sequence[bytes]) -> bytes:
         """The body as it is sent; `headers` say how to read it. Lengths count bytes before compression."""
-        content, coding = compression.compressed(b"".join([head, *raw]), self._environ.get("HTTP_ACCEPT_ENCODING"))
+        content, coded = coding.compressed(b"".join([head, *raw]), self._environ.get("HTTP_ACCEPT_ENCODING", ""))
         self.headers = [("Content-Type", "application/octet-stream" if raw else "application/json")]
         if raw:
             self.headers.append((HEADER_LENGTH, str(len(head))))
-        if coding is not None:
-            self.headers.append(("Content-Encoding", coding))
-        self.headers.append(("Vary", "Accept-Encoding"))
+        self.headers += coded
         return content
 
 
