@@ -1,9 +1,14 @@
-"""What is set right in Gunicorn's master, whatever its worker class."""
+"""Gunicorn's master, as far as its workers have to do with it."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import time
 import types
+from collections.abc import Iterable
+from pathlib import Path
 
 from gunicorn import arbiter
 
@@ -17,3 +22,14 @@ def keep_steady_time() -> None:
     steady = types.ModuleType("time")
     vars(steady).update(vars(time), time=time.monotonic)
     arbiter.time = steady
+
+
+def holds_any(process_id: int, listeners: Iterable[socket.socket]) -> bool:
+    """Whether a process has one of these sockets open; False where that cannot be seen (other than on Linux)."""
+    wanted = {f"socket:[{os.fstat(listener.fileno()).st_ino}]" for listener in listeners}
+    with contextlib.suppress(OSError):
+        for descriptor in Path(f"/proc/{process_id}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if str(descriptor.readlink()) in wanted:
+                    return True
+    return False
