@@ -91,7 +91,7 @@ def test_n12_content_types(talk: Talk, content_type: str | None, status: int) ->
         assert told.document["prediction"] == [0]
     else:
         assert told.response.headers["Content-Type"] == PROBLEM
-        assert told.response.headers["Accept"] == JSON
+        assert told.response.headers["Accept"].split(", ")[0] == JSON
         assert told.document["type"] == "/problems/unsupported-media-type"
         assert len(told.document["detail"]) < 500
     assert talk(RECORD).status == 200
@@ -110,7 +110,7 @@ def test_n12_content_types(talk: Talk, content_type: str | None, status: int) ->
         ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", 200),
         ("application/xml, application/json;q=0.1", 200),
         ("application/xml", 406),
-        ("text/*", 406),
+        ("image/*", 406),
         ("application/json;q=0", 406),
         ("application/xml;q=1, application/json;q=0", 406),
         ("application/foo+json", 406),
@@ -150,10 +150,13 @@ MULTIPARTS = {
 }
 
 
+STATUSES = {"ordinary": {200}, "a path for a name": {400, 415, 422}}
+
+
 @pytest.mark.parametrize("name", MULTIPARTS)
 @pytest.mark.parametrize("content_type", ["multipart/form-data; boundary=x", "multipart/mixed; boundary=" + "x" * 3000])
-def test_n08_multipart_is_refused_at_once(mixed: Server, name: str, content_type: str) -> None:
-    """Nothing takes multipart: whatever is in it, the answer says what is taken, soon and without much memory."""
+def test_n08_multipart_is_answered_soon_whatever_is_in_it(mixed: Server, name: str, content_type: str) -> None:
+    """A form is taken where it is a record; no field of it is dropped in silence, and nothing takes much memory."""
     talk = Talk(mixed)
     with contextlib.closing(talk.connection):
         assert talk(RECORD).status == 200
@@ -161,8 +164,11 @@ def test_n08_multipart_is_refused_at_once(mixed: Server, name: str, content_type
         told = talk(MULTIPARTS[name], Content_Type=content_type)
         assert time.monotonic() - began_s < REFUSED_WITHIN_S
         assert rss_bytes(mixed) - before_bytes < MOST_GROWTH_BYTES
-        assert (told.status, told.response.headers["Accept"]) == (415, JSON), told.document
-        assert told.document["type"] == "/problems/unsupported-media-type"
+        if "mixed" in content_type:
+            assert (told.status, told.response.headers["Accept"].split(", ")[0]) == (415, JSON), told.document
+            assert told.document["type"] == "/problems/unsupported-media-type"
+        else:
+            assert told.status in STATUSES.get(name, {400, 413, 422}), told.document
         assert talk(RECORD).status == 200
 
 
