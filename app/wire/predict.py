@@ -71,7 +71,8 @@ class PredictExchange:
             return Asked.decoded(decoded)
         document = codec.decode(raw, codecs.Reading(signature, self._limits, parameters))
         if isinstance(document, Rows):
-            return Asked(document.instances, document.pointer, document.single, batch=document.batch)
+            in_rows = document.batch is not None
+            return Asked(document.instances, document.pointer, document.single, batch=document.batch, in_rows=in_rows)
         if isinstance(document, list):
             return Asked(document)
         if not isinstance(document, dict):
