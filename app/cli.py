@@ -71,24 +71,33 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
     @click.option("--name", required=True, help="The model's name, as it stands in URLs.")
     @click.option("--sample", type=click.Path(path_type=Path), help="Rows it was trained on: .csv, .parquet or .json.")
     @click.option("--target", help="The sample's column that is predicted, not an input.")
+    @click.option("--inputs", type=click.Path(path_type=Path), help="A JSON list that declares inputs.")
+    @click.option(
+        "--out-of-range",
+        type=click.Choice(["ignore", "warn", "reject"]),
+        help="Numbers outside the range seen in training; else RETORT_OUT_OF_RANGE says.",
+    )
+    @click.option(
+        "--unseen",
+        type=click.Choice(["reject", "warn", "accept"]),
+        help="Categories never seen; else accepted where the model copes with them.",
+    )
     @click.option("--default", is_flag=True, help="Put the model behind /predict.")
     @click.option("--before", multiple=True, metavar="STEP", help="A step before the run; may be given again.")
     @click.option("--after", multiple=True, metavar="STEP", help="A step after the run; may be given again.")
-    def add(
-        artifact: Path,
-        name: str,
-        sample: Path | None,
-        target: str | None,
-        default: bool,
-        before: tuple[str, ...],
-        after: tuple[str, ...],
-    ) -> None:
+    def add(artifact: Path, default: bool, before: tuple[str, ...], after: tuple[str, ...], **asked: Any) -> None:
         from app.packing import spawn  # not needed by the other commands
 
-        rows = str(sample) if sample else None
-        limit_bytes = settings.graph_limit_bytes
-        root = str(repository.root)
-        request = spawn.PackRequest(str(artifact), name, root, rows, target, limit_bytes, before, after)
+        name = asked["name"]
+        words: dict[str, Any] = {k: str(v) if v else None for k, v in asked.items()}
+        request = spawn.PackRequest(
+            str(artifact),
+            models_dir=str(repository.root),
+            graph_limit_bytes=settings.graph_limit_bytes,
+            before=before,
+            after=after,
+            **words,
+        )
         result = spawn.run(request, settings.packing_timeout_s)
         if default:
             repository.set_default(name)

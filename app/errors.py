@@ -14,7 +14,9 @@ class Code(enum.Enum):
     """What kind of thing went wrong; the value is the last part of the problem's `type`."""
 
     INVALID_JSON = "invalid-json"
+    INVALID_BODY = "invalid-body"
     INVALID_INSTANCES = "invalid-instances"
+    MALFORMED_REQUEST = "malformed-request"
     BODY_TOO_LARGE = "body-too-large"
     TOO_MANY_INSTANCES = "too-many-instances"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
@@ -72,8 +74,20 @@ class InvalidJson(RetortError):
 
     def __init__(self, reason: str, line: int = 1, column: int = 1) -> None:
         super().__init__(f"the body is not valid JSON: {reason} (line {line}, column {column})")
+        self.reason = reason
         self.line = line
         self.column = column
+
+
+class InvalidBody(RetortError):
+    """The body is not what its media type, or its content coding, says. `form` is the name of that: CSV, gzip."""
+
+    code = Code.INVALID_BODY
+
+    def __init__(self, form: str, reason: str) -> None:
+        super().__init__(f"the body is not valid {form}: {reason}")
+        self.form = form
+        self.reason = reason
 
 
 class InvalidInstances(RetortError):
@@ -88,6 +102,16 @@ class InvalidInstances(RetortError):
         self.errors = tuple(errors)
         self.total = total
         self.more = more
+
+
+class MalformedRequest(RetortError):
+    """A request that is not what its own words say (sizes, shapes, encodings), at `pointer`, or no request at all."""
+
+    code = Code.MALFORMED_REQUEST
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(f"{pointer} {detail}")
+        self.pointer = pointer
 
 
 class BodyTooLarge(RetortError):
@@ -112,26 +136,26 @@ class TooManyInstances(RetortError):
 
 
 class UnsupportedMediaType(RetortError):
-    """No codec reads what the client sent."""
+    """No codec reads what the client sent. `because` says why, where it would be read by another installation."""
 
     code = Code.UNSUPPORTED_MEDIA_TYPE
 
-    def __init__(self, sent: str, allowed: Sequence[str], header: str = "Content-Type") -> None:
-        allowed_text = ", ".join(allowed)
-        super().__init__(f"{header} {sent!r} is not supported; supported: {allowed_text}")
+    def __init__(self, sent: str, allowed: Sequence[str], header: str = "Content-Type", because: str = "") -> None:
+        allowed_text, why = ", ".join(allowed), f" ({because})" if because else ""
+        super().__init__(f"{header} {sent!r} is not supported{why}; supported: {allowed_text}")
         self.sent = sent
         self.allowed = tuple(allowed)
         self.header = header
 
 
 class NotAcceptable(RetortError):
-    """No codec writes what the client wants."""
+    """No codec writes what the client wants, or no content coding is one that it takes."""
 
     code = Code.NOT_ACCEPTABLE
 
-    def __init__(self, wanted: str, offered: Sequence[str]) -> None:
-        offered_text = ", ".join(offered)
-        super().__init__(f"Accept {wanted!r} allows none of the types that are offered: {offered_text}")
+    def __init__(self, wanted: str, offered: Sequence[str], header: str = "Accept") -> None:
+        offered_text, what = ", ".join(offered), "types" if header == "Accept" else "codings"
+        super().__init__(f"{header} {wanted!r} allows none of the {what} that are offered: {offered_text}")
         self.wanted = wanted
         self.offered = tuple(offered)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 
 from flask import Flask
 from flask_smorest import Api
@@ -14,10 +13,10 @@ from app.core.models import Models
 from app.core.planning import pipelines
 from app.core.service import PredictService
 from app.runtime.batching import batching
+from app.runtime.live import LiveRegistry
 from app.runtime.loaders import LOADERS
-from app.runtime.registry import Registry
 from app.settings import Settings
-from app.signature.schema import Validator
+from app.signature.schema import validators
 from app.storage.repository import Repository
 from app.telemetry import configure_logging
 from app.telemetry.metrics import SharedMetrics
@@ -36,12 +35,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_environ(os.environ)
     configure_logging(settings.log_level, readable=settings.development)
     repository, metrics = Repository(settings.models_dir), SharedMetrics()
-    validator_for = partial(Validator, max_instances=settings.max_instances)
+    validator_for = validators(settings.max_instances, settings.out_of_range, settings.image_pixel_limit)
     pack_stray = cli.stray_packer(repository, settings) if settings.development else None
     graphs, default = settings.runtime == "auto", settings.default_model
-    compose = None if settings.batching == "off" else batching(settings.max_batch_rows, settings.request_timeout_s)
+    compose = batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s)
     services, plan = pipelines(settings, validator_for)
-    registry = Registry(repository, LOADERS, validator_for, default, pack_stray, graphs, compose, plan)
+    registry = LiveRegistry(repository, LOADERS, validator_for, default, pack_stray, graphs, compose, plan)
     service, catalogue = PredictService(registry, metrics), Catalogue(registry, services.unwell)
     Models(service).complete(services, registry)
     app = Application("app", static_folder=None)
@@ -55,6 +54,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     problems.register(app, wire.ERRORS)
     cors.register(app, settings)
     app.register_blueprint(web.blueprint(catalogue))
-    app.straight = StraightWay(registry, Predictor(service, settings.body_limit_bytes))
+    app.straight = StraightWay(registry, Predictor(service, settings))
     cli.register(app, repository, settings)
     return app

@@ -16,6 +16,7 @@ from gunicorn.glogging import Logger
 from app.errors import RetortError
 from app.runtime.environment import ONE_THREAD
 from app.server import Limits, RetortWorker
+from app.server.master import keep_steady_time
 from app.settings import Settings
 from app.telemetry import configure_logging
 from app.telemetry.memory import watch
@@ -73,6 +74,7 @@ logger_class = OneForm
 
 def on_starting(server: Any) -> None:
     """Before the fork: verify and load, run nothing. A model that ran before `fork()` can hang in the child."""
+    keep_steady_time()
     extensions = server.app.wsgi().extensions
     try:
         extensions["retort"].load()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,13 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     return read
 
 
+def _route(text: str) -> str:
+    """Reads the path of a URL."""
+    if not re.fullmatch(r"/|(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+", text.strip()):
+        raise ValueError("must be the path of a URL, such as /predict")
+    return text.strip()
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
@@ -81,8 +89,8 @@ class Settings:
     batching: str = _setting(
         "RETORT_BATCHING",
         "auto",
-        "`auto` (requests to an artifact share runs where packing measured that it pays) or `off`",
-        _one_of("auto", "off"),
+        "`auto` (requests to an artifact share runs where packing measured that it pays), `on` (all that may) or `off`",
+        _one_of("auto", "on", "off"),
     )
     max_batch_rows: int = _setting(
         "RETORT_MAX_BATCH_ROWS", 256, "most rows of requests that share a run", _count(1, 1_000_000), unit="rows"
@@ -138,17 +146,47 @@ class Settings:
     max_instances: int = _setting(
         "RETORT_MAX_INSTANCES", 100_000, "most instances in one request", _count(1, 10**9), unit="rows"
     )
+    out_of_range: str = _setting(
+        "RETORT_OUT_OF_RANGE",
+        "ignore",
+        "numbers outside the range seen in training: `ignore`, `warn` or `reject`; a model's own choice goes before",
+        _one_of("ignore", "warn", "reject"),
+    )
+    image_pixel_limit: int = _setting(
+        "RETORT_IMAGE_PIXEL_LIMIT",
+        25_000_000,
+        "most pixels of an image that is decoded",
+        _count(1, 10**9),
+        unit="pixels",
+    )
     packing_timeout_s: int = _setting(
         "RETORT_PACKING_TIMEOUT_S", 600, "longest that packing one artifact may take", _count(1, 86_400), unit="seconds"
     )
     graph_limit_bytes: int = _setting(
         "RETORT_GRAPH_LIMIT_BYTES", 2**30, "largest graph that packing keeps", _count(0, 2**40), unit="bytes"
     )
+    kserve_v1: str = _setting(
+        "RETORT_KSERVE_V1",
+        "off",
+        "`on`: `inputs` of `/v1/models/<model>:predict` are answered as KServe does (`predictions`); "
+        "`off`: as TensorFlow Serving does (`outputs`)",
+        _one_of("off", "on"),
+    )
     cors_origins: tuple[str, ...] = _setting(
         "RETORT_CORS_ORIGINS",
         (),
         "origins whose pages may call this server, comma-separated, or `*`; empty: none",
         _words,
+    )
+
+    aip_http_port: int = _setting(
+        "AIP_HTTP_PORT", 0, "port to bind in a container of Vertex AI, which sets it; 0: `PORT`", _count(0, 65535)
+    )
+    aip_health_route: str = _setting(
+        "AIP_HEALTH_ROUTE", "", "where Vertex AI asks for health, beside its default", _route
+    )
+    aip_predict_route: str = _setting(
+        "AIP_PREDICT_ROUTE", "", "where Vertex AI asks for predictions, beside its default", _route
     )
 
     @classmethod
@@ -184,7 +222,8 @@ class Settings:
     def bind(self) -> str:
         """What Gunicorn binds, `host:port`; an IPv6 address in brackets."""
         host = self.host or ("127.0.0.1" if self.development else "0.0.0.0")
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        port = self.aip_http_port or self.port
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ MLSERVER = "mlserver"
 LITSERVE = "litserve"
 BARE_WSGI = "bare_wsgi"
 BARE_FLASK = "bare_flask"
+OURS_GTHREAD = "retort_gthread"
+BARE_FLASK_GTHREAD = "bare_flask_gthread"
 
 LABELS = {
     OURS: "Retort",
@@ -36,6 +38,8 @@ LABELS = {
     BESIDE_IDLE: "Retort, beside 5,000 idle connections",
     BARE_WSGI: "a bare WSGI application",
     BARE_FLASK: "a bare Flask view",
+    OURS_GTHREAD: "Retort under gthread",
+    BARE_FLASK_GTHREAD: "a bare Flask view under gthread",
 }
 PEERS = (TUTORIAL, FLASK, ONNX, MLSERVER, LITSERVE)
 
@@ -92,6 +96,12 @@ CASES = (
         (OURS, OURS_UNBATCHED, TUTORIAL),
         connections=1,
         metric="p50_us",
+    ),
+    Case(
+        "worker",
+        "The same views under Retort's worker and under Gunicorn's gthread",
+        "linear",
+        (OURS, OURS_GTHREAD, BARE_FLASK, BARE_FLASK_GTHREAD),
     ),
 )
 WAITING_CASE = Case(
@@ -223,6 +233,10 @@ BARS = (
     Bar("1,000 × 30 JSON, against the FastAPI tutorial", "table", TUTORIAL, OURS, "cpu_us", 4),
     Bar("no graph, 32 clients: throughput with micro-batching", "batching", OURS, OURS_UNBATCHED, "throughput", 4),
     Bar("no graph, a lone client: p50 with micro-batching", "lone", OURS, OURS_UNBATCHED, "p50_us", 1.05, False),
+    Bar("the service under its worker, against gthread", "worker", OURS, OURS_GTHREAD, "cpu_us", 0.5, False),
+    Bar(
+        "a Flask view under the worker, against gthread", "worker", BARE_FLASK, BARE_FLASK_GTHREAD, "cpu_us", 0.5, False
+    ),
     Bar("a step that waits, 500 clients: against FastAPI + httpx", "waiting", OURS, WAITING, "throughput", 0.8),
     Bar("p50 beside 5,000 idle connections", "idle", BESIDE_IDLE, ALONE, "p50_us", 1.1, False),
     Bar("memory of 4 workers, 300 MB model, against 1 worker", "memory", "4", "1", OURS, 1.25, False),

@@ -31,7 +31,7 @@ from benchmarks.artifacts import Absent, why_not
 from benchmarks.cases import BY_THEMSELVES, CASES, LAYERS, OURS, OURS_UNBATCHED, PEERS, TUTORIAL, Case
 from benchmarks.figures import Figures, Side, our_failures
 from benchmarks.measure import Cores, MeasureError, Server, measured, running, wrk, wrk_script
-from benchmarks.servers import ARTIFACTS, BIN, PACKED_AS, ROOT, WORK, launch
+from benchmarks.servers import ARTIFACTS, BARE, BIN, PACKED_AS, ROOT, WORK, launch
 
 CHECKED_AGAIN = 2
 TIMING_REQUESTS = 300
@@ -124,7 +124,7 @@ class Bench:
         """
         path = cases.path(side, case.model)
         answer = server.await_answer(path, cases.body(side, case.model, questions[0]))
-        if side in (cases.BARE_WSGI, cases.BARE_FLASK):
+        if side in BARE:
             return {"rounds": [], "differing": 0, "asked": 0}
         wrong = asked = 0
         for rows, predictions in zip(questions, expected, strict=True):

@@ -6,7 +6,18 @@ import shlex
 import sys
 from pathlib import Path
 
-from benchmarks.cases import BARE_FLASK, BARE_WSGI, FLASK, LITSERVE, MLSERVER, ONNX, OURS_UNBATCHED, TUTORIAL
+from benchmarks.cases import (
+    BARE_FLASK,
+    BARE_FLASK_GTHREAD,
+    BARE_WSGI,
+    FLASK,
+    LITSERVE,
+    MLSERVER,
+    ONNX,
+    OURS_GTHREAD,
+    OURS_UNBATCHED,
+    TUTORIAL,
+)
 from benchmarks.measure import Launch
 from benchmarks.venvs import HERE, VENVS
 
@@ -17,6 +28,8 @@ REPOSITORIES = WORK / "models"
 BIN = Path(sys.executable).parent
 ARTIFACT_ONLY = frozenset({"knn"})
 """Models that are served without a graph whether there is one or not."""
+
+BARE = {BARE_WSGI: "wsgi_bare:app", BARE_FLASK: "flask_bare:app", BARE_FLASK_GTHREAD: "flask_bare:app"}
 
 PACKED_AS = {"table": "forest"}
 """The same artifact under another name, which need not be packed twice."""
@@ -45,9 +58,10 @@ def launch(side: str, model: str, workers: int = 1) -> Launch:
         (WORK / "mlserver").mkdir(parents=True, exist_ok=True)
         return Launch([str(peer / "mlserver"), "start", str(folder)], WORK / "mlserver", env)
     env = {"HOST": "127.0.0.1", "PORT": "{port}", "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin"}
-    if side in (BARE_WSGI, BARE_FLASK):
+    env |= {"RETORT_WORKER": "gthread"} if side in (OURS_GTHREAD, BARE_FLASK_GTHREAD) else {}
+    if side in BARE:
         argv = ["gunicorn", "--config", str(HERE / "layers" / "gunicorn_conf.py"), "--pythonpath", str(HERE / "layers")]
-        return Launch([*argv, {BARE_WSGI: "wsgi_bare:app", BARE_FLASK: "flask_bare:app"}[side]], ROOT, env)
+        return Launch([*argv, BARE[side]], ROOT, env)
     env |= {"RETORT_MODELS_DIR": str(repository(model)), "WEB_CONCURRENCY": str(workers)}
     env |= {"RETORT_RUNTIME": "artifact"} if model in ARTIFACT_ONLY else {}
     env |= {"RETORT_BATCHING": "off"} if side == OURS_UNBATCHED else {}

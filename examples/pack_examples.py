@@ -1,4 +1,4 @@
-"""Train the four example models and pack them into a repository, as `flask models add` would by hand.
+"""Train the five example models and pack them into a repository, as `flask models add` would by hand.
 
     python examples/pack_examples.py [OUT_DIR] [MODELS_DIR]
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import train_diabetes
 import train_digits
+import train_digits_image
 import train_iris_two
 import train_penguins
 
@@ -23,6 +24,7 @@ EXAMPLES = {
     "penguins": (train_penguins.main, ["--sample", "penguins.csv", "--target", "species", "--default"]),
     "diabetes": (train_diabetes.main, ["--sample", "diabetes.csv", "--target", "progression"]),
     "digits": (train_digits.main, ["--sample", "digits.csv", "--target", "digit"]),
+    "digits-image": (train_digits_image.main, ["--sample", "digits-image.csv", "--inputs", "digits-image.json"]),
     "iris-two": (train_iris_two.main, []),
 }
 
@@ -30,7 +32,7 @@ EXAMPLES = {
 def pack(name: str, options: list[str], out_dir: Path, models_dir: Path) -> None:
     """Pack this model's artifact into the repository."""
     words = [f"{name}.joblib", "--name", name, *options]
-    words = [str(out_dir / word) if word.endswith((".joblib", ".csv")) else word for word in words]
+    words = [str(out_dir / word) if word.endswith((".joblib", ".csv", ".json")) else word for word in words]
     command = [sys.executable, "-m", "flask", "models", "add", *words]
     subprocess.run(command, check=True, cwd=ROOT, env=os.environ | {"RETORT_MODELS_DIR": str(models_dir)})
 

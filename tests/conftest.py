@@ -15,8 +15,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.server.process import WORKER
+
 # The machine's own values of these would decide tests; a test that wants one sets it.
-SETTINGS_PREFIXES = ("RETORT_", "FLASK_", "GUNICORN_")
+SETTINGS_PREFIXES = ("RETORT_", "FLASK_", "GUNICORN_", "AIP_", "SAGEMAKER_")
 SETTINGS_NAMES = frozenset({"HOST", "PORT", "WEB_CONCURRENCY", "DATABASE_URL", "REDIS_URL", "LOG_LEVEL"})
 
 # Threads that may outlive a test: the beginning of the name, and why.
@@ -41,6 +43,7 @@ hypothesis.settings.register_profile("house", deadline=None, derandomize=NO_SKIP
 hypothesis.settings.load_profile("house")
 
 TESTS_WITHOUT_PROGRAM = pytest.StashKey[dict[str, list[str]]]()
+TESTS_OF_OWN_WORKER = pytest.StashKey[dict[str, list[str]]]()
 
 
 HERE = Path(__file__).parent
@@ -64,7 +67,12 @@ MARKED = {
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark with a reason the tests whose `needs_program("name")` is not installed."""
+    """Mark with a reason the tests whose `needs_program("name")` is not installed.
+
+    Under another worker class (`RETORT_WORKER=gthread`), leave out the tests that show what it cannot do.
+    """
+    if WORKER != "retort":
+        leave_out_own_worker(config, items)
     without = config.stash.setdefault(TESTS_WITHOUT_PROGRAM, {})
     for test in items:
         for folder, marker in MARKED.items():
@@ -74,6 +82,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for program in sorted(program for program in programs if shutil.which(program) is None):
             without.setdefault(program, []).append(test.nodeid)
             test.add_marker(pytest.mark.skip(reason=f"{program} is not installed"))
+
+
+def leave_out_own_worker(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Takes away what is marked `own_worker`; the closing lines say which, and why."""
+    out = config.stash.setdefault(TESTS_OF_OWN_WORKER, {})
+    left_out = []
+    for test in items:
+        for mark in test.iter_markers("own_worker"):
+            (reason,) = mark.args
+            out.setdefault(reason, []).append(test.nodeid)
+            left_out.append(test)
+            break
+    gone = set(map(id, left_out))
+    items[:] = [test for test in items if id(test) not in gone]
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -100,6 +123,10 @@ def failed_if_skipped(report):
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Name the programs that are missing, and the tests that waited for them, above pytest's own closing line."""
+    if out := config.stash.get(TESTS_OF_OWN_WORKER, {}):
+        terminalreporter.section(f"left out: what {WORKER} cannot do")
+        for reason, tests in sorted(out.items()):
+            terminalreporter.line(f"{reason}: {', '.join(sorted({test.split('[')[0] for test in tests}))}")
     reported = {report.nodeid for report in terminalreporter.stats.get("skipped", ())}
     without = config.stash.get(TESTS_WITHOUT_PROGRAM, {})
     skipped = {program: sorted(reported.intersection(tests)) for program, tests in without.items()}

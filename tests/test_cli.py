@@ -268,3 +268,32 @@ def test_a_stray_is_packed_by_the_same_process(
     with pytest.raises(PackingRefused):
         stray_packer(repository, Settings())(repository.root / "no.joblib", "no")
     assert sorted(path.name for path in repository.root.iterdir()) == ["no.joblib", "two", "two.joblib"]
+
+
+def test_add_declares_inputs_and_what_becomes_of_what_is_new(terminal: Terminal) -> None:
+    artifact = saved(two(), terminal.folder / "two.joblib")
+    (terminal.folder / "inputs.json").write_text('[{"name": "pair", "kind": "array", "shape": [2]}]')
+    options = ["--inputs", terminal.folder / "inputs.json", "--out-of-range", "warn", "--unseen", "accept"]
+    printed = terminal.printed("models", "add", artifact, "--name", "two", *options)
+    assert "input pair: array of shape 2" in printed
+    shown = json.loads(terminal.printed("models", "show", "two"))
+    assert (shown["out_of_range"], shown["inputs"][0]["shape"]) == ("warn", [2])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ("[]", "must declare at least one input, each once"),
+        ("{", "is no JSON list of inputs"),
+        ('[{"name": "a", "kind": "sound"}]', "is no JSON list of inputs"),
+        ('[{"name": "a", "kind": "array"}]', "it needs a shape"),
+        ('[{"name": "a", "kind": "image", "mode": "L"}]', "it needs a mode (L or RGB) and a size"),
+        ('[{"name": "a", "kind": "array", "shape": [3]}]', "are 3 numbers in all; the model takes 2"),
+        ('[{"name": "a", "kind": "array", "shape": [2], "dtype": "text"}]', "an array is of one of: bool, int8"),
+    ],
+)
+def test_add_refuses_inputs_that_do_not_fit(terminal: Terminal, inputs: str, said: str) -> None:
+    artifact = saved(two(), terminal.folder / "two.joblib")
+    (terminal.folder / "inputs.json").write_text(inputs)
+    arguments = [artifact, "--name", "two", "--inputs", terminal.folder / "inputs.json"]
+    assert said in terminal.refusal("models", "add", *arguments)

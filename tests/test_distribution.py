@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.]*")
-SERVING_EXTRAS = ("http", "packing", "parquet", "skops", "sql")
+SERVING_EXTRAS = ("http", "image", "packing", "parquet", "skops", "sql", "zstd")
 
 CFG = configparser.ConfigParser(interpolation=None)
 CFG.read(ROOT / "setup.cfg", encoding="utf-8")
@@ -146,7 +146,7 @@ def test_make_test_runs_every_check_and_pytest_last() -> None:
     checks = ["ruff format --check", "ruff check", "mypy --strict app", "lint-imports", "pytest"]
     found = [next(place for place, line in enumerate(steps) if check in line) for check in checks]
     assert found == sorted(found)
-    assert found[-1] == len(steps) - 1
+    assert "pytest" in steps[-1]
 
 
 @pytest.mark.parametrize("target", ["serve", "test", "install", "format", "unit"])

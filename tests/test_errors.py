@@ -16,7 +16,17 @@ SAID = [
         "the body is not valid JSON: it is empty (line 2, column 7)",
         {"line": 2, "column": 7},
     ),
+    (
+        errors.InvalidBody("CSV", "a quote is opened and never closed"),
+        "the body is not valid CSV: a quote is opened and never closed",
+        {"form": "CSV", "reason": "a quote is opened and never closed"},
+    ),
     (InvalidInstances([FieldError("#/x", "is bad")], 1), "1 value is not acceptable", {"total": 1, "more": 0}),
+    (
+        errors.MalformedRequest("#/inputs/0/shape", "has 0 dimensions"),
+        "#/inputs/0/shape has 0 dimensions",
+        {"pointer": "#/inputs/0/shape"},
+    ),
     (
         errors.BodyTooLarge(1024),
         "the body is longer than 1024 bytes, the most this server reads",
@@ -35,6 +45,16 @@ SAID = [
     (
         errors.UnsupportedMediaType("br", ["identity"], header="Content-Encoding"),
         "Content-Encoding 'br' is not supported; supported: identity",
+        {},
+    ),
+    (
+        errors.UnsupportedMediaType("text/csv", ["application/json"], because="a library is missing"),
+        "Content-Type 'text/csv' is not supported (a library is missing); supported: application/json",
+        {},
+    ),
+    (
+        errors.NotAcceptable("identity;q=0", ["gzip"], "Accept-Encoding"),
+        "Accept-Encoding 'identity;q=0' allows none of the codings that are offered: gzip",
         {},
     ),
     (

@@ -43,12 +43,12 @@ def test_given_settings_are_all_that_counts(monkeypatch: pytest.MonkeyPatch, tmp
 def test_nothing_is_loaded_until_it_is_asked_for(tmp_path: Path) -> None:
     app = create_app(Settings(models_dir=tmp_path / "models"))
     (tmp_path / "models").symlink_to(MODELS)  # made after the application, and found by it
-    assert len(app.test_client().get("/models").json["models"]) == 4
+    assert len(app.test_client().get("/models").json["models"]) == 5
 
 
 def test_two_applications_share_nothing(tmp_path: Path) -> None:
     empty, full = (create_app(Settings(models_dir=folder)).test_client() for folder in (tmp_path, MODELS))
-    assert len(full.get("/models").json["models"]) == 4
+    assert len(full.get("/models").json["models"]) == 5
     assert empty.get("/models").json["models"] == []
 
 

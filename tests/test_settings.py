@@ -33,13 +33,24 @@ READ = [
     ("DATABASE_URL", "sqlite:///a.db", "database_url", "sqlite:///a.db"),
     ("RETORT_BODY_LIMIT_BYTES", "1024", "body_limit_bytes", 1024),
     ("RETORT_MAX_INSTANCES", "10", "max_instances", 10),
+    ("RETORT_OUT_OF_RANGE", "Warn", "out_of_range", "warn"),
+    ("RETORT_IMAGE_PIXEL_LIMIT", "100", "image_pixel_limit", 100),
     ("RETORT_PACKING_TIMEOUT_S", "5", "packing_timeout_s", 5),
     ("RETORT_GRAPH_LIMIT_BYTES", "0", "graph_limit_bytes", 0),
+    ("RETORT_KSERVE_V1", "ON", "kserve_v1", "on"),
     (
         "RETORT_CORS_ORIGINS",
         "https://a.example, https://b.example,,",
         "cors_origins",
         ("https://a.example", "https://b.example"),
+    ),
+    ("AIP_HTTP_PORT", "8081", "aip_http_port", 8081),
+    ("AIP_HEALTH_ROUTE", "/health/1:live", "aip_health_route", "/health/1:live"),
+    (
+        "AIP_PREDICT_ROUTE",
+        "/v1/endpoints/1/deployedModels/2:predict",
+        "aip_predict_route",
+        "/v1/endpoints/1/deployedModels/2:predict",
     ),
 ]
 DEFAULTS = {
@@ -64,9 +75,15 @@ DEFAULTS = {
     "database_url": "",
     "body_limit_bytes": 32 * 1024 * 1024,
     "max_instances": 100_000,
+    "out_of_range": "ignore",
+    "image_pixel_limit": 25_000_000,
     "packing_timeout_s": 600,
     "graph_limit_bytes": 2**30,
+    "kserve_v1": "off",
     "cors_origins": (),
+    "aip_http_port": 0,
+    "aip_health_route": "",
+    "aip_predict_route": "",
 }
 
 
@@ -123,6 +140,7 @@ def test_settings_cannot_be_changed() -> None:
         ("RETORT_PACKING_TIMEOUT_S", "1h", "a whole number from 1 to 86400"),
         ("RETORT_ENV", "dev", "one of: production, development"),
         ("RETORT_RUNTIME", "graph", "one of: auto, artifact"),
+        ("RETORT_BATCHING", "always", "one of: auto, on, off"),
         ("LOG_LEVEL", "TRACE", "one of: DEBUG, INFO, WARNING, ERROR, CRITICAL"),
     ],
 )

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from app.runtime.live import LiveRegistry
 from app.runtime.policy import State
-from app.runtime.registry import Entry, Registry
+from app.runtime.registry import Entry
 from app.signature import Input
 from app.storage.manifest import Manifest
 
 
 class Catalogue:
-    """Answers questions about the registry's versions. Stateless, safe to call from many threads."""
+    """Answers questions about the registry's versions, and has models loaded and unloaded.
 
-    def __init__(self, registry: Registry, unwell: Callable[[], Sequence[str]] = tuple) -> None:
+    Stateless, safe to call from many threads.
+    """
+
+    def __init__(self, registry: LiveRegistry, unwell: Callable[[], Sequence[str]] = tuple) -> None:
         self._registry = registry
         self._unwell = unwell
 
@@ -46,10 +50,40 @@ class Catalogue:
         known = describe(entry.manifest) if entry.manifest else {}
         return {**described, **known, "runtime": entry.runtime}
 
+    def entry(self, name: str, version: str | None = None) -> Entry:
+        """One version as this process has it, in whatever state; without one, the model's current or else newest.
+
+        Raises:
+            ModelNotFound, VersionNotFound: naming those there are.
+        """
+        return self._registry.entry(name, version)
+
+    def entries(self) -> dict[str, list[Entry]]:
+        """Every version of every model as this process has it."""
+        return self._registry.entries()
+
+    def load(self, name: str) -> None:
+        """Has every version of a model that is in the repository served, by every worker.
+
+        Raises:
+            ModelNotFound: naming those there are.
+            ModelUnavailable: none of its versions can be served.
+        """
+        self._registry.load_model(name)
+
+    def unload(self, name: str) -> None:
+        """Takes a model out of service, in every worker, until it is loaded again.
+
+        Raises:
+            ModelNotFound: naming those there are.
+        """
+        self._registry.unload_model(name)
+
     def readiness(self) -> tuple[bool, dict[str, Any]]:
-        """Whether every version is AVAILABLE and every service well, and the body that says so, with each reason."""
+        """Whether every version is AVAILABLE that is not out of service by someone's wish, and the body that says so,
+        and every service well, with the reason of each that is not."""
         entries = [entry for versions in self._registry.entries().values() for entry in versions]
-        failed = [entry for entry in entries if entry.state is not State.AVAILABLE]
+        failed = [entry for entry in entries if entry.state not in (State.AVAILABLE, State.RETIRED)]
         reasons: list[dict[str, Any]] = [
             {
                 "model": e.model,
@@ -91,10 +125,12 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         "sha256": {name: record.sha256 for name, record in manifest.files.items()},
         "runtime": manifest.runtime,
         "proof": manifest.proof,
+        "out_of_range": signature.out_of_range,
     }
     if manifest.before or manifest.after:
         described["steps"] = {"before": list(manifest.before), "after": list(manifest.after)}
-    return {key: value for key, value in described.items() if key != "classes" or value is not None}
+    absent = ("classes", "out_of_range")
+    return {key: value for key, value in described.items() if key not in absent or value is not None}
 
 
 def _input(spec: Input) -> dict[str, Any]:
@@ -107,6 +143,9 @@ def _input(spec: Input) -> dict[str, Any]:
         "categories": spec.categories,
         "largest": spec.largest,
         "unseen": spec.unseen if spec.categories is not None else None,
+        "shape": spec.shape,
+        "dtype": spec.dtype if spec.shape is not None else None,
+        "image": spec.image,
         "example": spec.example,
     }
     return {key: value for key, value in described.items() if value is not None}

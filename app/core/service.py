@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from app.runtime.registry import Lease, Registry
 from app.signature import Signature
 from app.signature.batch import Batch, Decoded, Outputs, json_values
 from app.signature.pointers import escaped
+from app.signature.watch import NONE, Warnings
 from app.telemetry import Timings
 from app.telemetry.metrics import OK, Metrics, NullMetrics
 
@@ -29,7 +30,7 @@ class Asked:
 
     `pointer` is where the instances stand in the document; a `single` instance stands there itself, not in a list.
     `outputs` are output names at `outputs_pointer`, or None for the model's defaults. `batch` is there where the fast
-    path has validated the instances already.
+    path has validated the instances already; `in_rows` says that those were rows and not records.
     """
 
     instances: Sequence[Any]
@@ -38,20 +39,40 @@ class Asked:
     outputs: Sequence[Any] | None = None
     outputs_pointer: str = "#/outputs"
     batch: Batch | None = None
+    in_rows: bool = False
+
+    @classmethod
+    def decoded(cls, decoded: Decoded) -> Asked:
+        """What a document asks for that the fast path has read."""
+        return cls((), decoded.pointer, decoded.single, decoded.outputs, "#/outputs", decoded.batch, decoded.in_rows)
+
+    def place(self, row: int) -> tuple[str, bool]:
+        """The pointer of an instance, and whether it is a row, not a record."""
+        in_row = isinstance(self.instances[row], list) if row < len(self.instances) else self.in_rows
+        return (self.pointer if self.single else f"{self.pointer}/{row}"), in_row
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Predictions: by output name an array whose axis 0 is the instance, and who gave them."""
+    """Predictions: by output name an array whose axis 0 is the instance; who gave them; what was new to the model."""
 
     outputs: Outputs
     classes: Sequence[object] | None
     model: str
     version: int
+    warnings: Warnings = NONE
 
     def values(self) -> dict[str, list[Any]]:
         """The outputs as JSON values, one for each instance."""
         return {name: json_values(array) for name, array in self.outputs.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Sifted:
+    """Instances of which some were refused: the answer to the others, in their order, and why, by position."""
+
+    answer: Answer
+    refused: Mapping[int, RetortError]
 
 
 Decode = Callable[[bytes], Decoded | None]
@@ -102,16 +123,24 @@ class PredictService:
             return self._answer(lease, exchange, timings)
 
     def _answer(self, lease: Lease, exchange: Exchange, timings: Timings) -> bytes:
-        asked, batch, outputs = _accepted(lease, exchange, timings)
+        asked, batch, outputs, warnings = _accepted(lease, exchange, timings)
         if lease.pipeline is None or batch.rows == 0:
             results = _run(lease, batch, outputs)
             timings.ended("run")
         else:
             results = _run_with_steps(lease.pipeline, lease, asked, batch, outputs, timings)
-        content = exchange.encode(_finish(lease, results))
+        content = exchange.encode(_finish(lease, results, warnings))
         timings.ended("encode")
         self._metrics.predicted(lease.manifest.model, lease.manifest.version, OK, batch.rows, timings.total_s)
         return content
+
+    def series(self, model: str | None, version: str | None) -> Series:
+        """Answers to one block of instances after another, all of one version; to be closed.
+
+        Raises:
+            ModelNotFound, VersionNotFound, ModelUnavailable: there is nothing to ask.
+        """
+        return Series(self._registry.lease(model, version), self._metrics)
 
     def predict_together(self, model: str | None, requests: Sequence[tuple[Exchange, Timings]]) -> list[bytes | None]:
         """The bodies of the answers to requests that may share runs; None for those that `predict` has to answer."""
@@ -120,9 +149,10 @@ class PredictService:
             if lease.pipeline is not None or not isinstance(lease.servable, BatchingServable):
                 return answers
             accepted: dict[int, tuple[Batch, tuple[str, ...]]] = {}
+            warnings: dict[int, Warnings] = {}
             for at, (exchange, timings) in enumerate(requests):
                 with contextlib.suppress(RetortError):
-                    _, batch, outputs = _accepted(lease, exchange, timings)
+                    _, batch, outputs, warnings[at] = _accepted(lease, exchange, timings)
                     if batch.rows:
                         accepted[at] = batch, outputs
             for at, results in zip(accepted, lease.servable.run_each(list(accepted.values())), strict=True):
@@ -130,23 +160,88 @@ class PredictService:
                 timings.ended("run")
                 if results is None:
                     continue
-                answers[at] = exchange.encode(_finish(lease, results))
+                answers[at] = exchange.encode(_finish(lease, results, warnings[at]))
                 timings.ended("encode")
                 rows = accepted[at][0].rows
                 self._metrics.predicted(lease.manifest.model, lease.manifest.version, OK, rows, timings.total_s)
         return answers
 
 
-def _accepted(lease: Lease, exchange: Exchange, timings: Timings) -> tuple[Asked, Batch, tuple[str, ...]]:
-    """What a request asks for, as a batch and the names of the outputs; raises what is wrong with it."""
+class Series:
+    """Blocks of instances, each refused or answered alone. Holds a lease until it is closed; belongs to one request."""
+
+    def __init__(self, lease: Lease, metrics: Metrics) -> None:
+        self._lease = lease.__enter__()
+        self._metrics = metrics
+        self._timings = Timings()
+        self._rows = 0
+
+    def predict(self, instances: Sequence[Any]) -> Sifted:
+        """The default outputs of those that are acceptable; raises nothing that is wrong with one of them."""
+        validate, refused = self._validated, dict[int, RetortError]()
+        kept, batch = dict(enumerate(instances)), None
+        with contextlib.suppress(InvalidInstances):
+            batch = validate(instances)
+        if batch is None:
+            for position, instance in enumerate(instances):
+                try:
+                    validate([instance], "#", True)
+                except InvalidInstances as error:
+                    # Its traceback would hold all of this until it is collected.
+                    refused[position] = error.with_traceback(None)
+                    del kept[position]
+            batch = validate(list(kept.values()))
+        try:
+            outputs = _run(self._lease, batch, self._lease.manifest.signature.defaults)
+        except DeadlineExceeded as error:
+            refused |= dict.fromkeys(kept, error)
+            outputs = self._each_alone({}, refused)
+        except ModelFailed:
+            outputs = self._each_alone(kept, refused)
+        self._rows += len(instances) - len(refused)
+        return Sifted(_finish(self._lease, outputs, NONE), refused)
+
+    def _validated(self, instances: Sequence[Any], pointer: str = "#", single: bool = False) -> Batch:
+        """The instances as a batch; of what is new to the model only what it refuses is told."""
+        batch = self._lease.validator.validate(instances, pointer, single)
+        if self._lease.validator.watch is not None:
+            self._lease.validator.watch.check(batch, Asked(instances, pointer, single).place)
+        return batch
+
+    def _each_alone(self, kept: Mapping[int, Any], refused: dict[int, RetortError]) -> Outputs:
+        """The outputs of those instances that the model can be asked alone; why the others cannot."""
+        names = self._lease.manifest.signature.defaults
+        found = []
+        for position, instance in kept.items():
+            try:
+                found.append(_run(self._lease, self._lease.validator.validate([instance]), names))
+            except (ModelFailed, DeadlineExceeded) as error:
+                refused[position] = error.with_traceback(None)
+        return {name: np.concatenate([each[name] for each in found]) if found else np.empty(0) for name in names}
+
+    def close(self) -> None:
+        """Counts what was answered, and gives the lease back."""
+        manifest = self._lease.manifest
+        self._timings.ended("run")
+        self._metrics.predicted(manifest.model, manifest.version, OK, self._rows, self._timings.total_s)
+        self._lease.__exit__(None, None, None)
+
+
+def _accepted(lease: Lease, exchange: Exchange, timings: Timings) -> tuple[Asked, Batch, tuple[str, ...], Warnings]:
+    """What a request asks for, as a batch and the names of the outputs, and what in it is new to the model.
+
+    Raises what is wrong with it.
+    """
     # Steps take the instances, which the fast path does not keep.
     decode = lease.validator.decode if lease.pipeline is None else _undecoded
     asked = exchange.parse(lease.manifest.signature, decode)
     timings.ended("parse")
     outputs = _output_names(asked, lease.manifest.signature)
     batch = asked.batch or lease.validator.validate(asked.instances, asked.pointer, asked.single)
+    watch = lease.validator.watch
+    warnings = NONE if watch is None else watch.check(batch, asked.place)
     timings.ended("validate")
-    return asked, batch, outputs
+    return asked, batch, outputs, warnings
 
 
 def _undecoded(body: bytes) -> Decoded | None:
@@ -213,6 +308,6 @@ def _run(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs:
     return outputs
 
 
-def _finish(lease: Lease, outputs: Outputs) -> Answer:
+def _finish(lease: Lease, outputs: Outputs, warnings: Warnings) -> Answer:
     manifest = lease.manifest
-    return Answer(outputs, manifest.signature.classes, manifest.model, manifest.version)
+    return Answer(outputs, manifest.signature.classes, manifest.model, manifest.version, warnings)

@@ -11,19 +11,24 @@ from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor
 from app.runtime.graph import FEATURES, MAX_NAMED_INPUTS, element_type
 from app.signature import Signature
 
+WITHOUT_GRAPH = ("timestamp", "record")
 
-def compile_graph(estimator: Any, signature: Signature) -> onnx.ModelProto:
+
+def compile_graph(estimator: Any, signature: Signature, *, matrix: bool = False) -> onnx.ModelProto:
     """The graph, with the outputs that the signature has; its inputs are named and typed as the signature's.
 
     A model of many inputs, all of them numbers, takes them as one matrix: feeding them one by one would cost more than
-    the model does.
+    the model does. With `matrix` it does so however many there are.
 
     Raises:
         NotExportable: with the reason.
     """
+    for spec in signature.inputs:
+        if spec.kind in WITHOUT_GRAPH:
+            raise NotExportable(f"input {spec.name!r} is of kind {spec.kind}, which a graph cannot take")
     graph = Graph(TRANSFORMERS, PREDICTORS, (longtail.transform, longtail.predict))
     types = [element_type(spec) for spec in signature.inputs]
-    if len(types) > MAX_NAMED_INPUTS and "string" not in types:
+    if (matrix or len(types) > MAX_NAMED_INPUTS) and "string" not in types:
         features: Features = (graph.input(FEATURES, "float64", len(types)),)
     else:
         features = tuple(graph.input(s.name, t, 1) for s, t in zip(signature.inputs, types, strict=True))

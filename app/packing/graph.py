@@ -15,7 +15,7 @@ from app.packing.exporters.graph import NotExportable
 from app.packing.infer import Record
 from app.packing.prove import NotProven, prove
 from app.runtime.loaders import LOADERS
-from app.runtime.servable import ArtifactServable
+from app.runtime.servable import ArtifactServable, Servable
 from app.signature import Signature
 
 GRAPH = "model.onnx"
@@ -25,11 +25,23 @@ MAX_ONE_FILE_BYTES = 1_900_000_000
 
 
 def derive_graph(
-    estimator: Any, signature: Signature, records: Sequence[Record], folder: Path, limit_bytes: int
+    estimator: Any,
+    served: Servable,
+    signature: Signature,
+    records: Sequence[Record],
+    folder: Path,
+    limit_bytes: int,
+    *,
+    matrix: bool = False,
 ) -> dict[str, object]:
-    """Leaves a proven graph in the folder, or nothing; returns the proof or the reason, for the manifest."""
+    """Leaves a proven graph in the folder, or nothing; returns the proof or the reason, for the manifest.
+
+    The graph is compared with the estimator; how long it takes, with what would be served in its stead. With `matrix`
+    it takes one matrix, however few inputs there are: what serves it fills that with arrays, and the proof tries it
+    column by column.
+    """
     try:
-        model = compile_graph(estimator, signature)
+        model = compile_graph(estimator, signature, matrix=matrix)
         size_bytes = model.ByteSize()
         if size_bytes > limit_bytes:
             raise NotExportable(
@@ -39,7 +51,7 @@ def derive_graph(
         onnx.save_model(model, str(folder / GRAPH), save_as_external_data=outside, location=WEIGHTS)
         with (folder / GRAPH).open("rb") as stream:
             graph = LOADERS["onnx"](stream, signature)
-        proof = prove(estimator, ArtifactServable(estimator, signature), graph, signature, records)
+        proof = prove(estimator, ArtifactServable(estimator, signature), graph, served, signature, records)
     except (NotExportable, NotProven, LoadingFailed) as error:
         return _without(folder, " ".join(str(error).split()))
     except Exception as error:  # noqa: BLE001 (no mistake of an exporter keeps a model from being served)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from app.errors import PackingRefused
 from app.packing import inspect, sample
+from app.packing.declared import NOTHING, Declared
 from app.packing.inspect import Facts
 from app.runtime.servable import METHOD_OF_OUTPUT, call, frame_of
 from app.signature import Input, Layout, Scalar, Signature
@@ -29,20 +30,28 @@ FLOAT64_NEARLY_MAX = 1.7e308
 LARGEST_TRIED = (1e300, 1e200, 1e150, 1e100, 1e38, 1e36, 1e30, 1e25, 1e20, 1e15)
 UNSEEN_TEXT = "\x00never seen"
 MADE_UP_TEXT = "some text"
+MADE_UP: dict[str, Any] = {"timestamp": "2024-01-31T12:30:00", "boolean": True, "integer": 1, "category": MADE_UP_TEXT}
 
 Record = dict[str, Any]
 
 
-def infer(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, list[Record]]:
+def infer(estimator: Any, frame: pd.DataFrame | None, declared: Declared = NOTHING) -> tuple[Signature, list[Record]]:
     """The signature, and records that the model accepts: the sample's, or made up from what the estimator knows.
+
+    What is `declared` of the inputs goes before what is found out.
 
     Raises:
         PackingRefused: the sample does not fit, or nothing tells what the model takes.
     """
+    if inspect.takes_records(estimator):
+        return _of_records(estimator, frame)
+    declared.require_fit(estimator)
     if frame is not None:
         width = 1 if inspect.takes_text(estimator) else inspect.width_of(estimator)
         frame = sample.fitted_to(frame, inspect.names_of(estimator), width)
+        frame = declared.cast(frame)
     inputs, layout = _inputs(estimator, frame)
+    inputs = declared.with_kinds(inputs)
     draft = Signature(inputs, ("prediction",), ("prediction",), layout)
     if frame is None:
         draft, records = _made_up(estimator, draft)
@@ -53,10 +62,31 @@ def infer(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, list[R
         if error is not None:
             raise PackingRefused(f"the model fails on the sample's rows ({_said(error)})")
     draft = _with_nulls(estimator, draft, records[0])
-    draft = _with_unseen(estimator, draft, records[0])
+    draft = declared.applied(_with_unseen(estimator, draft, records[0]))
     draft = _with_largest(estimator, draft, records[0])
     records = _accepted(estimator, draft, records)
     draft = _edited(draft, lambda spec: replace(spec, example=_example(records, spec.name)))
+    return _with_outputs(estimator, draft, records), records
+
+
+def _of_records(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, list[Record]]:
+    """The signature of a model that is given records whole; what a row of the sample lacks is not in its record."""
+    draft = Signature((Input("record", "record", "object"),), ("prediction",), ("prediction",), Layout.RECORDS)
+    known = inspect.record_known_to(estimator)
+    records = [known]
+    if frame is not None:
+        rows = records_of(frame, [str(name) for name in frame.columns])
+        records = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    error = attempt(estimator, draft, records[:1])
+    if error is not None:
+        raise PackingRefused(
+            f"the model fails on {'made up' if frame is None else 'the sample'} records ({_said(error)})"
+        )
+    nullable = _edited(draft, lambda spec: replace(spec, nullable=True))
+    if known and attempt(estimator, nullable, [dict.fromkeys(known)]) is None:
+        draft = nullable
+    records = _accepted(estimator, draft, records)
+    draft = _edited(draft, lambda spec: replace(spec, example=records[0] if records else None))
     return _with_outputs(estimator, draft, records), records
 
 
@@ -72,7 +102,13 @@ def _inputs(estimator: Any, frame: pd.DataFrame | None) -> tuple[tuple[Input, ..
         names = [f"feature{position + 1}" for position in range(width or 1)]
     facts = inspect.facts_of(estimator, len(names))
     columns = [None] * len(names) if frame is None else [frame.iloc[:, position] for position in range(len(names))]
-    return tuple(map(_input, names, facts, columns)), layout
+    inputs = tuple(map(_input, names, facts, columns))
+    times = [spec.name for spec in inputs if spec.kind == "timestamp"]
+    if layout is Layout.MATRIX and times:
+        raise PackingRefused(
+            f"column {times[0]!r} of the sample holds times; only a model fitted on a frame takes them"
+        )
+    return inputs, layout
 
 
 def _input(name: str, facts: Facts, column: pd.Series[Any] | None) -> Input:
@@ -80,6 +116,8 @@ def _input(name: str, facts: Facts, column: pd.Series[Any] | None) -> Input:
     seen = _Seen(name, column)
     low = seen.minimum if seen.minimum is not None else facts.minimum
     high = seen.maximum if seen.maximum is not None else facts.maximum
+    if seen.kind == "timestamp":
+        return Input(name, "timestamp", seen.dtype or "")
     if facts.text:
         return Input(name, "text", seen.dtype or "object")
     if facts.categories is not None:
@@ -92,7 +130,15 @@ def _input(name: str, facts: Facts, column: pd.Series[Any] | None) -> Input:
         return Input(name, "unused", "float64", nullable=True)
     if seen.kind is None:
         return Input(name, "number", "float64", minimum=low, maximum=high)
-    return Input(name, seen.kind, seen.dtype or "float64", minimum=low, maximum=high, categories=seen.categories)
+    return Input(
+        name,
+        seen.kind,
+        seen.dtype or "float64",
+        minimum=low,
+        maximum=high,
+        categories=seen.categories,
+        missing=seen.missing,
+    )
 
 
 class _Seen:
@@ -104,6 +150,7 @@ class _Seen:
         self.minimum: float | None = None
         self.maximum: float | None = None
         self.categories: tuple[Scalar, ...] | None = None
+        self.missing = "nan"
         if column is None:
             return
         self.dtype = str(column.dtype)
@@ -115,9 +162,13 @@ class _Seen:
             self.kind = "boolean"
         elif pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_complex_dtype(column.dtype):
             self.kind = "integer" if column.dtype.kind in "iu" else "number"
-            self.dtype = self.dtype.lower()  # pandas' nullable Int64 and Float64 are served as the NumPy ones
+            # Of pandas' nullable dtypes the integers stay what they are, floats are served as NumPy's.
+            self.missing = "na" if self.dtype[0] in "IU" else "nan"
+            self.dtype = self.dtype.lower()
             if len(present):
                 self.minimum, self.maximum = float(present.min()), float(present.max())
+        elif isinstance(column.dtype, pd.DatetimeTZDtype) or column.dtype.kind == "M":
+            self.kind = "timestamp"
         elif set(map(type, present)) <= {str} and self.dtype in ("object", "str", "string"):
             values = sorted(present.unique().tolist())
             repeated = 0 < len(values) <= MAX_GUESSED_CATEGORIES and len(present) >= 2 * len(values)
@@ -141,6 +192,9 @@ def records_of(frame: pd.DataFrame, names: Sequence[str]) -> list[Record]:
         plain = isinstance(column.dtype, np.dtype) and column.dtype.kind in "iufb"
         # An array of objects keeps whole numbers whole beside a missing value.
         objects = column if plain else column.astype(object).where(column.notna(), None)
+        if column.dtype.kind == "M":
+            objects = objects.map(lambda time: None if time is None or time != time else time.isoformat())
+            objects = objects.astype(object).where(objects.notna(), None)
         columns.append(json_values(objects.to_numpy()))
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
@@ -150,7 +204,10 @@ def _made_up(estimator: Any, draft: Signature) -> tuple[Signature, list[Record]]
     facts = (
         inspect.facts_of(estimator, len(draft.inputs)) if draft.layout is not Layout.SEQUENCE else [Facts(text=True)]
     )
-    known = [fact.typical is not None or fact.categories or fact.text or not fact.used for fact in facts]
+    known = [
+        fact.typical is not None or fact.categories or fact.text or not fact.used or spec.kind != "number"
+        for fact, spec in zip(facts, draft.inputs, strict=True)
+    ]
     texts = [
         spec if sure else replace(spec, kind="text", dtype="str" if draft.layout is Layout.FRAME else "object")
         for spec, sure in zip(draft.inputs, known, strict=True)
@@ -181,6 +238,8 @@ def _typical(spec: Input, fact: Facts, fallback: float, turn: int) -> Any:
         return spec.categories[turn % len(spec.categories)]
     if spec.kind == "text":
         return MADE_UP_TEXT
+    if spec.kind in MADE_UP:
+        return MADE_UP[spec.kind]
     if fact.typical is None and fact.minimum is not None and fact.maximum is not None:
         return fact.minimum + (fact.maximum - fact.minimum) * (0.5, 0.25, 0.75)[turn % 3]
     return round((fallback if fact.typical is None else fact.typical) * (1.0, 0.9, 1.1)[turn % 3], 6)
@@ -194,7 +253,7 @@ def _with_nulls(estimator: Any, draft: Signature, record: Record) -> Signature:
         tried = _edited(
             draft,
             lambda s: (
-                replace(s, nullable=True, missing=missing, dtype=dtype_of_none.get(s.dtype, s.dtype))
+                replace(s, nullable=True, missing=_marker(s, missing), dtype=dtype_of_none.get(s.dtype, s.dtype))
                 if s.name in names
                 else s
             ),
@@ -212,12 +271,19 @@ def _with_nulls(estimator: Any, draft: Signature, record: Record) -> Signature:
         draft,
         lambda s: (
             replace(
-                s, nullable=True, missing=nullable[s.name], dtype="object" if nullable[s.name] == "none" else s.dtype
+                s,
+                nullable=True,
+                missing=_marker(s, nullable[s.name]),
+                dtype="object" if nullable[s.name] == "none" else s.dtype,
             )
             if s.name in nullable
             else s
         ),
     )
+
+
+def _marker(spec: Input, missing: str) -> str:
+    return spec.missing if spec.missing == "na" else missing
 
 
 def _passing(names: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str]:

@@ -6,7 +6,7 @@ Sources: scikit-learn's developer guide on fitted attributes (a trailing undersc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,14 +114,37 @@ def width_of(estimator: Any) -> int | None:
 
 def takes_text(estimator: Any) -> bool:
     """Whether it takes a sequence of texts, not columns: a text vectorizer comes first."""
+    return next(_beginnings(estimator, VECTORIZERS), None) is not None
+
+
+def takes_records(estimator: Any) -> bool:
+    """Whether it takes a sequence of dicts, not columns: a DictVectorizer comes first."""
+    return next(_beginnings(estimator, ("DictVectorizer",)), None) is not None
+
+
+def record_known_to(estimator: Any) -> dict[str, Any]:
+    """A record of the names that its DictVectorizer has seen, each with a value that it has seen or 1."""
+    known: dict[str, Any] = {}
+    for vectorizer in _beginnings(estimator, ("DictVectorizer",)):
+        for feature in getattr(vectorizer, "feature_names_", ()):
+            name, is_text, value = str(feature).partition(vectorizer.separator)
+            known.setdefault(name, value if is_text else 1.0)
+    return known
+
+
+def _beginnings(estimator: Any, names: Sequence[str]) -> Iterator[Any]:
+    """The parts of these classes that are given the model's own input."""
     if hasattr(estimator, "steps"):
         steps = [step for _, step in estimator.steps if step is not None and step != "passthrough"]
-        return bool(steps) and takes_text(steps[0])
-    if hasattr(estimator, "transformer_list"):
-        return any(takes_text(part) for _, part in estimator.transformer_list)
-    if _is(estimator, VECTORIZERS):
-        return True
-    return any(takes_text(part) for part in _wrapped(estimator))
+        yield from _beginnings(steps[0], names) if steps else ()
+    elif hasattr(estimator, "transformer_list"):
+        for _, part in estimator.transformer_list:
+            yield from _beginnings(part, names)
+    elif _is(estimator, names):
+        yield estimator
+    else:
+        for part in _wrapped(estimator):
+            yield from _beginnings(part, names)
 
 
 def facts_of(estimator: Any, width: int) -> list[Facts]:

@@ -22,7 +22,12 @@ from app.storage.repository import Repository
 
 @dataclass(frozen=True, slots=True)
 class PackRequest:
-    """Pack this artifact as a new version of the model `name`, with these steps; keep no graph beyond the limit."""
+    """Pack this artifact as a new version of the model `name`; keep no graph larger than the limit.
+
+    `out_of_range` and `unseen` are what the model does with what is new to it, where that is not left to the server's
+    setting and to what the model copes with. `inputs` is a JSON file that declares inputs.
+    `before` and `after` are the names of the steps around a run.
+    """
 
     artifact: str
     name: str
@@ -30,6 +35,9 @@ class PackRequest:
     sample: str | None = None
     target: str | None = None
     graph_limit_bytes: int = 2**30
+    out_of_range: str | None = None
+    unseen: str | None = None
+    inputs: str | None = None
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
 

@@ -71,6 +71,8 @@ class Pools:
             values = [*(spec.categories or ()), *([] if spec.closed else unseen)]
         elif spec.kind == "boolean":
             values = [True, False]
+        elif spec.kind == "timestamp":
+            values = seen
         elif spec.kind == "text":
             values = [*(v for v in seen if v is not None), *TEXTS, *self._shuffled_words(seen)]
         rule = rule_of(spec)

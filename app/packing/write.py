@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from app.errors import LoadingFailed, PackingRefused
-from app.packing import inspect, sample
+from app.packing import declared, inspect, sample
 from app.packing.graph import GRAPH, derive_graph
 from app.packing.infer import MAX_SAMPLE_ROWS, Record, attempt, infer, records_of
+from app.packing.lean import lean_servable
 from app.packing.prove import artifact_cost_us
 from app.packing.spawn import CheckRequest, PackRequest, Result
 from app.runtime.environment import environment
@@ -31,6 +32,7 @@ from app.storage.verification import sha256_of
 
 MAX_EXAMPLES = 5
 MAX_REMARKED_INPUTS = 20
+_OTHERS = {"reject": "", "warn": " (others accepted with a warning)", "accept": " (others accepted)"}
 
 
 def pack(request: PackRequest) -> Result:
@@ -48,9 +50,12 @@ def pack(request: PackRequest) -> Result:
     estimator = read_artifact(artifact)
     inspect.require_model(estimator)
     frame = sample.read(Path(request.sample), request.target) if request.sample else None
-    signature, records = infer(estimator, frame)
-    if frame is not None:
-        _require_fidelity(estimator, signature, frame)
+    wanted = declared.read(Path(request.inputs)) if request.inputs else ()
+    said = declared.Declared(request.out_of_range, request.unseen, wanted)
+    by_column, rows = infer(estimator, frame, said)
+    if frame is not None and by_column.layout is not Layout.RECORDS:
+        _require_fidelity(estimator, by_column, said.cast(frame))
+    signature, records = said.folded(by_column, rows)
     chosen = (
         [records[i] for i in np.unique(np.linspace(0, len(records) - 1, MAX_EXAMPLES).astype(int))] if records else []
     )
@@ -58,7 +63,10 @@ def pack(request: PackRequest) -> Result:
     with repository.staging() as folder:
         name = f"model{artifact.suffix.lower()}"
         shutil.copyfile(artifact, folder / name)
-        proof = derive_graph(estimator, signature, records, folder, request.graph_limit_bytes)
+        lean = lean_servable(estimator, lambda: read_artifact(folder / name), signature, records)
+        served = lean or ArtifactServable(estimator, signature)
+        timed = ArtifactServable(estimator, by_column) if said.fills else served
+        proof = derive_graph(estimator, timed, by_column, rows, folder, request.graph_limit_bytes, matrix=said.fills)
         manifest = Manifest(
             model=request.name,
             version=0,  # given when it is published
@@ -74,7 +82,8 @@ def pack(request: PackRequest) -> Result:
             environment=environment(),
             graph=GRAPH if (folder / GRAPH).exists() else None,
             proof=proof,
-            artifact_cost_us=artifact_cost_us(ArtifactServable(estimator, signature), signature, records),
+            artifact_cost_us=artifact_cost_us(served, signature, records),
+            lean=lean.call if lean else None,
             before=request.before,
             after=request.after,
         )
@@ -163,7 +172,8 @@ def _remarks(manifest: Manifest) -> list[str]:
             "" if spec.minimum is None or spec.maximum is None else f", {spec.minimum:.6g} to {spec.maximum:.6g} seen"
         )
         known += f", one of {', '.join(map(str, spec.categories[:10]))}" if spec.categories else ""
-        known += " (others accepted)" if spec.categories and not spec.closed else ""
+        known += _OTHERS[spec.unseen] if spec.categories else ""
+        known = f" of shape {' x '.join(map(str, spec.shape))}{known}" if spec.shape else known
         remarks.append(f"input {spec.name}: {spec.kind}{known}{', may be missing' if spec.nullable else ''}")
     if len(signature.inputs) > MAX_REMARKED_INPUTS:
         remarks.append(

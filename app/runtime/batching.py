@@ -28,12 +28,16 @@ def batching_pays(cost_us: Mapping[str, float]) -> bool:
     return "32" in cost_us and cost_us["32"] < PAYS_BELOW * cost_us["1"]
 
 
-def batching(max_batch_rows: int, max_wait_s: float) -> Compose:
-    """Wraps each artifact for which sharing pays; a graph is quick enough alone."""
+def batching(mode: str, max_batch_rows: int, max_wait_s: float) -> Compose:
+    """Wraps each artifact for which sharing pays (`auto`), all that may share (`on`), or none (`off`).
+
+    A graph is quick enough alone. Packing measures 32 rows only of what answers rows together as it answers them alone.
+    """
 
     def compose(servable: Servable, runtime: str, manifest: Manifest) -> Servable:
-        pays = runtime == "artifact" and batching_pays(manifest.artifact_cost_us)
-        return BatchingServable(servable, max_batch_rows, max_wait_s) if pays else servable
+        cost_us = manifest.artifact_cost_us
+        shares = {"auto": batching_pays(cost_us), "on": "32" in cost_us, "off": False}[mode]
+        return BatchingServable(servable, max_batch_rows, max_wait_s) if shares and runtime == "artifact" else servable
 
     return compose
 

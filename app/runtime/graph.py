@@ -28,7 +28,7 @@ MISSING_TEXT = "\x00\x00missing"
 
 def element_type(spec: Input) -> str:
     """The element type of an input in the graph; a number that may be missing is a float64, whatever it was."""
-    if spec.kind in ("number", "unused"):
+    if spec.kind in ("number", "unused") or spec.shape is not None:
         return "float64"
     if spec.kind == "text" or (spec.kind == "category" and any(isinstance(c, str) for c in spec.categories or ())):
         return "string"
@@ -73,7 +73,7 @@ class GraphServable:
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """The asked-for outputs, arrays of shape (rows,) or (rows, columns), as the estimator's methods give them."""
-        feed = {FEATURES: batch.matrix()} if self._matrix else self._columns(batch)
+        feed = {FEATURES: _numbers(batch)} if self._matrix else self._columns(batch)
         wanted = [name for output in outputs for name in self._parts[output]]
         if batch.rows <= MAX_ROWS_AT_ONCE:
             found = self._session.run(wanted, feed)
@@ -109,6 +109,11 @@ def _feed_of(spec: Input) -> tuple[np.dtype[Any], bool]:
     """The dtype of an input's column, and whether it is a column of strings in which some may be missing."""
     text = element_type(spec) == "string"
     return np.dtype(object if text else element_type(spec)), text and spec.nullable
+
+
+def _numbers(batch: Batch) -> NDArray[np.float64]:
+    """The batch as one matrix; where whole numbers or truth values stand beside missing ones, these become NaN."""
+    return batch.matrix().astype(np.float64, copy=False)
 
 
 def _without_holes(column: Column) -> Column:

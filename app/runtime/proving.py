@@ -9,7 +9,9 @@ from typing import Any, Protocol
 from app.errors import LoadingFailed, RetortError
 from app.runtime.environment import differences
 from app.runtime.servable import Servable
+from app.signature import Signature
 from app.signature.batch import Batch, Decoded, json_values
+from app.signature.watch import Watch
 from app.storage.manifest import Manifest
 
 RELATIVE_TOLERANCE = 1e-9
@@ -18,6 +20,14 @@ ABSOLUTE_TOLERANCE = 1e-12
 
 class Validates(Protocol):
     """Turns instances into a batch, or raises `InvalidInstances`; `app.signature.schema.Validator` does."""
+
+    @property
+    def signature(self) -> Signature:
+        """The signature as it is served: with what the server's settings add to it."""
+
+    @property
+    def watch(self) -> Watch | None:
+        """Tells of what is accepted but new to the model; None where nobody wants to know."""
 
     def validate(self, instances: Sequence[Any], pointer: str = "#", single: bool = False) -> Batch:
         """The batch of these instances."""

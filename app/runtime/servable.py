@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from app.runtime.fitted import single_threaded
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch, Outputs
 from app.storage.manifest import Manifest
@@ -18,6 +19,11 @@ METHOD_OF_OUTPUT = {
     "decision_scores": "decision_function",
     "transformed": "transform",
 }
+
+NULLABLE: dict[str, Any] = {
+    f"{sign}int{bits}": f"{'UI' if sign else 'I'}nt{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
+"""The pandas dtype of whole numbers some of which may be missing, by the NumPy dtype of the others."""
 
 
 class Servable(Protocol):
@@ -32,10 +38,14 @@ Compose = Callable[[Servable, str, Manifest], Servable]
 
 
 class ArtifactServable:
-    """The estimator itself, called as a notebook would call it. Thread-safe as far as scikit-learn's `predict` is."""
+    """The estimator itself, called as a notebook would call it. Thread-safe as far as scikit-learn's `predict` is.
+
+    It runs in the thread that asks it: every `n_jobs` in it is set to 1.
+    """
 
     def __init__(self, estimator: Any, signature: Signature) -> None:
-        self._estimator = estimator
+        single_threaded(estimator)
+        self.estimator = estimator
         self._signature = signature
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
@@ -45,7 +55,7 @@ class ArtifactServable:
         that holds, for each row, the list of its targets' probabilities.
         """
         features = frame_of(batch, self._signature)
-        return {name: _by_row(call(self._estimator, name, features)) for name in outputs}
+        return {name: by_row(call(self.estimator, name, features)) for name in outputs}
 
 
 def call(estimator: Any, output: str, features: Any) -> Any:
@@ -55,7 +65,8 @@ def call(estimator: Any, output: str, features: Any) -> Any:
     return getattr(estimator, METHOD_OF_OUTPUT[output])(features)
 
 
-def _by_row(result: Any) -> NDArray[Any]:
+def by_row(result: Any) -> NDArray[Any]:
+    """What a method gave, as an array whose axis 0 is the row."""
     if isinstance(result, list) and result and all(getattr(part, "ndim", 0) == 2 for part in result):
         by_row = np.empty(len(result[0]), dtype=object)
         by_row[:] = [[part[row].tolist() for part in result] for row in range(len(result[0]))]
@@ -68,7 +79,7 @@ def frame_of(batch: Batch, signature: Signature) -> Any:
     if signature.layout is Layout.MATRIX:
         narrow = all(spec.dtype == "float32" for spec in signature.inputs)
         return batch.matrix().astype(np.float32) if narrow else batch.matrix()
-    if signature.layout is Layout.SEQUENCE:
+    if signature.layout in (Layout.SEQUENCE, Layout.RECORDS):
         return batch.columns[signature.names[0]]
     import pandas as pd  # only models that were trained on frames need it, and it takes half a second
 
@@ -82,6 +93,12 @@ def _series(column: NDArray[Any], spec: Input) -> Any:
 
     if spec.dtype == "category":
         return pd.Categorical(column, categories=list(spec.categories or ()))
+    if spec.missing == "na":
+        return pd.array(column, dtype=NULLABLE[spec.dtype])
+    if column.dtype.kind == "M":
+        times = pd.Series(column)
+        zone = spec.dtype.partition(", ")[2].removesuffix("]")
+        return times.dt.tz_localize("UTC").dt.tz_convert(zone) if zone else times
     if spec.dtype == "str":
         return pd.array(column, dtype="str")
     # Else pandas makes strings of an array of objects, and NaN of None.

@@ -11,12 +11,12 @@ import io
 import random
 import select
 import socket
-from collections import deque
 from typing import TYPE_CHECKING
 
 from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkExtension, InvalidChunkSize, ParseException
 
 from app.server.bodies import ChunkedBody, LengthBody, Sink, TooLong
+from app.server.outbox import Outbox
 from app.server.parsing import Head, Peer, trailers
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 READ_BYTES = 65536
 READS_PER_TURN = 4
 PIPELINED_PER_TURN = 32
-JOIN_BYTES = 65536
-"""Up to this, one copy is cheaper than a list of buffers."""
-BUFFERS_PER_CALL = 64
 LINGER_AT_MOST = 10
 """In `linger_s`: how long a client that goes on sending is listened to."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -103,7 +100,7 @@ class Connection:
         self._seen_bytes = 0
         self._body: LengthBody | ChunkedBody | None = None
         self._sink: Sink | None = None
-        self._out: deque[memoryview] = deque()
+        self._out = Outbox(sock)
         self._more_to_come = False
         self._close_after = False
         self._fin = False  # the client sends no more, though not all may have been read
@@ -114,7 +111,7 @@ class Connection:
         if mask & BROKEN:
             self.abort()
             return
-        if mask & OUTPUT and self._out:
+        if mask & OUTPUT and self._out.parts:
             self._flush(now_s)
         if mask & INPUT:
             self.readable = True
@@ -166,7 +163,7 @@ class Connection:
             try:
                 head = desk.heads.read(buffer, self._seen_bytes, self.peer, self.requests + 1)
             except MALFORMED as error:
-                desk.malformed(self, error, now_s)
+                desk.refusals.malformed(self, error, now_s)
                 return
             if head is None:
                 if self.state is IDLE:
@@ -192,7 +189,7 @@ class Connection:
         self._buffer = b""
         self.head = head
         if head.length_bytes is not None and head.length_bytes > limits.body_bytes:
-            desk.too_long(self, head, now_s)
+            desk.refusals.too_long(self, head, now_s)
             return
         self.state = BODY
         self.deadline_s = now_s + limits.body_grace_s
@@ -220,13 +217,13 @@ class Connection:
         try:
             rest = self._body.feed(received, sink)
         except TooLong:
-            desk.too_long(self, head, now_s)
+            desk.refusals.too_long(self, head, now_s)
             return
         except MALFORMED as error:
-            desk.malformed(self, error, now_s)
+            desk.refusals.malformed(self, error, now_s)
             return
         except OSError as error:
-            desk.no_room(self, head, error, now_s)
+            desk.refusals.no_room(self, head, error, now_s)
             return
         if rest is None:
             limits = desk.limits
@@ -247,78 +244,61 @@ class Connection:
         """The client sends no more."""
         self.ended = True
         if self.state is BODY and self.head is not None:
-            self._desk.cut_short(self, self.head, now_s)
-        else:
-            self.close()
+            self._desk.refusals.cut_short(self, self.head, now_s)
+            return
+        if self.state is HEAD:
+            try:
+                self._desk.heads.judge(self._buffer, self.peer, self.requests + 1)
+            except MALFORMED as error:
+                self._desk.refusals.malformed(self, error, now_s)
+                return
+        self.close()
 
     @property
     def is_sending(self) -> bool:
         """Whether some of an answer waits for the client to read."""
-        return bool(self._out)
+        return bool(self._out.parts)
 
     def answer(self, head: bytes, body: bytes, keep_alive: bool, now_s: float, last: bool = True) -> None:
         """Sends the next (or only) part of an answer; `head` is empty but for the first."""
         self._close_after = not keep_alive
         self._more_to_come = not last
-        if not self._out:
+        if not self._out.parts:
             if not self._send(head, body):
                 return
-            if not self._out and last:
+            if not self._out.parts and last:
                 self._answered(now_s)
                 return
             # With nothing left to send it waits for the application, which has a deadline of its own.
-            self.deadline_s = now_s + self._desk.limits.answer_grace_s if self._out else float("inf")
+            self.deadline_s = now_s + self._desk.limits.answer_grace_s if self._out.parts else float("inf")
         else:
-            self._out.extend(memoryview(part) for part in (head, body) if part)
+            self._out.keep(head, body)
         self.state = ANSWERING
 
     def _send(self, head: bytes, body: bytes) -> bool:
         """Sends as much as goes now, and keeps the rest; False where the client is gone."""
         try:
-            if len(body) <= JOIN_BYTES:
-                whole = head + body if body else head
-                sent = self.sock.send(whole)
-                if sent < len(whole):
-                    self._out.append(memoryview(whole)[sent:])
-            else:
-                sent = self.sock.sendmsg((head, body))
-                if sent < len(head):
-                    self._out.append(memoryview(head)[sent:])
-                if sent < len(head) + len(body):
-                    self._out.append(memoryview(body)[max(0, sent - len(head)) :])
-        except (BlockingIOError, InterruptedError):
-            self._out.extend(memoryview(part) for part in (head, body) if part)
-            return True
+            sent_bytes = self._out.send(head, body)
         except OSError:
             self.abort()
             return False
         if self.job is not None:
-            self._desk.moved(self.job, sent)
+            self._desk.moved(self.job, sent_bytes)
         return True
 
     def _flush(self, now_s: float) -> None:
         """Goes on with what could not be sent at once."""
-        out = self._out
-        sent_bytes = 0
-        while out:
-            try:
-                sent = self.sock.sendmsg([out[at] for at in range(min(len(out), BUFFERS_PER_CALL))])
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError:
-                self.abort()
-                return
-            sent_bytes += sent
-            while out and sent >= len(out[0]):
-                sent -= len(out.popleft())
-            if sent:
-                out[0] = out[0][sent:]
+        try:
+            sent_bytes = self._out.flush()
+        except OSError:
+            self.abort()
+            return
         limits = self._desk.limits
         earned_s = sent_bytes / limits.answer_floor_bytes_per_s
         self.deadline_s = min(self.deadline_s + earned_s, now_s + limits.answer_grace_s)
         if self.job is not None:
             self._desk.moved(self.job, sent_bytes)
-        if not out and self.state is ANSWERING:
+        if not self._out.parts and self.state is ANSWERING:
             if self._more_to_come:
                 self.deadline_s = float("inf")
             else:
@@ -362,7 +342,7 @@ class Connection:
         """The deadline has passed."""
         state = self.state
         if state in (HEAD, BODY):
-            self._desk.too_slow(self, self.head, now_s)
+            self._desk.refusals.too_slow(self, self.head, now_s)
         elif state in (IDLE, LINGERING):
             self.close()
         elif state is ANSWERING:
@@ -381,7 +361,7 @@ class Connection:
             return
         self.state = CLOSED
         self._forget()
-        self._out.clear()
+        self._out.parts.clear()
         self.job = None
         self.sock.close()
         self._desk.closed(self)

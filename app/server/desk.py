@@ -1,4 +1,4 @@
-"""Between connections and the application: admits, runs, answers, refuses; keeps the deadlines of what runs."""
+"""Between connections and the application: admits, runs, answers; keeps the deadlines of what runs."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from app.server.gate import Gate
 from app.server.journal import Journal
 from app.server.limits import Limits
 from app.server.parsing import Head, HeadReader
+from app.server.refusals import Refusals
 from app.server.stats import Stats
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Desk:
         self._waits: Callable[[dict[str, Any]], bool] | None = getattr(app, "waits", None)
         self._worker = worker
         self._journal = Journal(worker)
+        self.refusals = Refusals(limits, stats, self.stamp, self._journal, self._keeps)
         self._began: dict[Job, float] = {}
         """The jobs that threads run, and when each began."""
         self._look_s = math.inf
@@ -103,7 +105,7 @@ class Desk:
         except BaseException as error:
             if self._worker.leaving:
                 raise
-            self._failed(connection, head, error, now_s)
+            self.refusals.failed(connection, head, error, now_s)
             return
         finally:
             if isinstance(body, bytes):
@@ -150,7 +152,7 @@ class Desk:
         runs = self._gate_of(job).enter(job)
         if runs is None:
             close_request(job.environ, job.app_iter)
-            self._busy(connection, job.head, "queue_full", now_s)
+            self.refusals.busy(connection, job.head, "queue_full", now_s)
             return
         self.stats.threaded += 1
         connection.job = job
@@ -189,7 +191,7 @@ class Desk:
                 connection.abort()
             else:
                 connection.job = None
-                self._failed(connection, job.head, None, now_s)
+                self.refusals.failed(connection, job.head, None, now_s)
                 connection.resume(now_s)
             return
         if connection.state is WAITING:
@@ -225,7 +227,8 @@ class Desk:
             return
         job.wanted = False
         job.room.set()
-        if job not in self._began and not job.dropped:
+        # One that is being answered may have been run long ago: it is at the gate no more.
+        if connection.state is WAITING and job not in self._began and not job.dropped:
             self._gate_of(job).drop(job)
             self.stats.dropped += 1
             close_request(job.environ, job.app_iter)
@@ -269,7 +272,7 @@ class Desk:
         for job in overdue:
             close_request(job.environ, job.app_iter)
             job.connection.job = None
-            self._busy(job.connection, job.head, "queue_wait", now_s)
+            self.refusals.busy(job.connection, job.head, "queue_wait", now_s)
             job.connection.resume(now_s)
         for job in late:
             close_request(job.environ, job.app_iter)
@@ -286,7 +289,7 @@ class Desk:
         connection.job = None
         took_s = job.deadline_s - job.queued_s
         detail = f"the answer was not ready within {took_s:.3g} s"
-        self._refuse(connection, job.head, 504, "deadline", detail, now_s)
+        self.refusals.answer(connection, job.head, 504, "deadline", detail, now_s)
         connection.resume(now_s)
 
     def give_up(self, now_s: float) -> None:
@@ -297,75 +300,9 @@ class Desk:
                 job.room.set()
                 job.connection.job = None
                 detail = "the server is shutting down and could not finish this request"
-                self._refuse(job.connection, job.head, 503, "shutting-down", detail, now_s, self.limits.retry_after_s)
-
-    # --- refusals
-
-    def _refuse(
-        self,
-        connection: Connection,
-        head: Head | None,
-        status: int,
-        name: str,
-        detail: str,
-        now_s: float,
-        retry_after_s: int | None = None,
-        keeps: bool = True,
-    ) -> None:
-        """Answers with a problem; the connection stays open only where the request was read whole."""
-        self.stats.refuse(name.replace("-", "_"))
-        environ = head.environ if head is not None else {}
-        answer = answers.problem(status, name, detail, environ.get("HTTP_X_REQUEST_ID"), retry_after_s)
-        body = b"" if environ.get("REQUEST_METHOD") == "HEAD" else b"".join(answer.written or ())
-        keeps = keeps and head is not None and self._keeps(connection, head, now_s)
-        stamp = self.stamp.keep_alive if keeps else self.stamp.close
-        protocol = environ.get("SERVER_PROTOCOL", "HTTP/1.1")
-        connection.answer(answers.head(answer, protocol, stamp), body, keeps, now_s)
-        if head is not None and self._journal.wanted:
-            answer.sent = len(body)
-            self._journal.ended(head, answer, now_s)
-
-    def _busy(self, connection: Connection, head: Head, name: str, now_s: float) -> None:
-        detail = "the server is at its capacity; try again in a moment"
-        self._refuse(connection, head, 503, name.replace("_", "-"), detail, now_s, self.limits.retry_after_s)
-
-    def _failed(self, connection: Connection, head: Head, error: BaseException | None, now_s: float) -> None:
-        if error is not None:
-            log.error("error in %s %r", head.environ["REQUEST_METHOD"], head.environ["RAW_URI"], exc_info=error)
-        detail = "the server failed on this request; its log has the cause under the request id"
-        self._refuse(connection, head, 500, "internal-error", detail, now_s)
-
-    def malformed(self, connection: Connection, error: Exception, now_s: float) -> None:
-        """What was sent is not a request, by Gunicorn's parser."""
-        status = answers.parse_status(error)
-        log.warning("invalid request from %s: %s", connection.peer.environ.get("REMOTE_ADDR"), ascii(str(error))[:300])
-        detail = "the configuration of the server does not fit this request" if status == 500 else _plain(error)
-        self._refuse(connection, None, status, "malformed-request", detail, now_s, keeps=False)
-
-    def too_long(self, connection: Connection, head: Head, now_s: float) -> None:
-        """The body is over the limit."""
-        detail = (
-            f"the body is longer than {self.limits.body_bytes} bytes, the most this server reads,"
-            f" or comes in more than {self.limits.body_chunks} chunks"
-        )
-        self._refuse(connection, head, 413, "body-too-large", detail, now_s, keeps=False)
-
-    def cut_short(self, connection: Connection, head: Head, now_s: float) -> None:
-        """The client ended before its body did."""
-        detail = "the connection ended before the body did"
-        self._refuse(connection, head, 400, "incomplete-body", detail, now_s, keeps=False)
-
-    def too_slow(self, connection: Connection, head: Head | None, now_s: float) -> None:
-        """The deadline of a head or a body has passed."""
-        detail = f"the {'head' if head is None else 'body'} of the request did not arrive in time"
-        name = "head-timeout" if head is None else "body-timeout"
-        self._refuse(connection, head, 408, name, detail, now_s, keeps=False)
-
-    def no_room(self, connection: Connection, head: Head, error: OSError, now_s: float) -> None:
-        """The body could not be written to a temporary file."""
-        log.error("a request's body could not be spooled: %s", error)
-        detail = "the server has no room for the body"
-        self._refuse(connection, head, 503, "no-room", detail, now_s, self.limits.retry_after_s, keeps=False)
+                self.refusals.answer(
+                    job.connection, job.head, 503, "shutting-down", detail, now_s, self.limits.retry_after_s
+                )
 
     def again(self, connection: Connection) -> None:
         """This connection is not done; it goes on in the next turn."""
@@ -376,10 +313,6 @@ def _timeout_s(asked: str) -> float:
     """What a client asked for, in seconds (`1.5`, `1.5s`) or milliseconds (`50ms`); infinity where it is neither."""
     match = TIMEOUT.fullmatch(asked.strip())
     return math.inf if match is None else float(match[1]) / (1000.0 if match[2] == "ms" else 1.0)
-
-
-def _plain(error: Exception) -> str:
-    return "the request is not valid HTTP/1.1: " + ascii(str(error))[1:-1][:300]
 
 
 def _dump(job: Job, now_s: float) -> None:

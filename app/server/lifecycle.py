@@ -11,6 +11,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+MASTER_CLOSES_WITHIN_S = 0.5
+"""Where everybody is signalled at once, workers may be quicker than the master: what the kernel accepts for a socket
+that only the master still has open is reset when it closes. At a reload it never does."""
+
 
 class Phase(enum.Enum):
     """Where a worker is in its life."""
@@ -40,6 +44,7 @@ class Lifecycle:
     phase: Phase = Phase.SERVING
     reason: Reason | None = None
     accept_until_s: float = float("inf")
+    master_until_s: float = float("-inf")
     idle_until_s: float = float("inf")
     over_at_s: float = float("inf")
 
@@ -52,9 +57,15 @@ class Lifecycle:
         # as it has to stay for its idle connections anyway. A stuck one stops at once.
         delay_s = {Reason.TERMINATED: self.drain_delay_s, Reason.RECYCLED: self.idle_at_stop_s}.get(reason, 0.0)
         self.accept_until_s = now_s + min(delay_s, self.drain_timeout_s)
+        if reason is Reason.TERMINATED:
+            self.master_until_s = self.accept_until_s + MASTER_CLOSES_WITHIN_S
         self.idle_until_s = max(self.accept_until_s, now_s + self.idle_at_stop_s)
         self.over_at_s = now_s + self.drain_timeout_s
         return True
+
+    def wait_for_master(self, now_s: float) -> bool:
+        """Whether it is time to close the listeners, but not too late to go on accepting while the master has them."""
+        return self.phase is Phase.ACCEPTING and self.accept_until_s <= now_s < self.master_until_s
 
     def step(self, now_s: float, connections: int, idle: int) -> Phase:
         """The phase at this moment, with so many connections open, and so many of them waiting for a request."""

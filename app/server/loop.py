@@ -15,11 +15,13 @@ from app.server.connection import IDLE, LINGERING, Connection, State
 from app.server.desk import Desk
 from app.server.lifecycle import Lifecycle, Phase
 from app.server.limits import Limits
+from app.server.master import holds_any
 
 log = logging.getLogger(__name__)
 
 EVENTS_PER_TURN = 256
 SWEEP_S = 0.25
+MASTER_LOOK_S = 0.01
 ACCEPTS_PER_TURN = 16
 ACCEPTS_PER_TURN_SHARED = 2
 """Where other workers accept too, a burst is left for them to share."""
@@ -199,6 +201,8 @@ class Loop:
         before = self.life.phase
         if before is Phase.SERVING:
             return before
+        if self.life.wait_for_master(now_s) and holds_any(os.getppid(), self._listeners.values()):
+            self.life.accept_until_s = min(now_s + MASTER_LOOK_S, self.life.master_until_s)
         idle = [one for one in self._connections.values() if one.state is IDLE]
         phase = self.life.step(now_s, len(self._connections), len(idle))
         if phase is Phase.FINISHING and before is Phase.ACCEPTING:

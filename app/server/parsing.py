@@ -163,6 +163,14 @@ class HeadReader:
             raise LimitRequestHeaders(f"the head is longer than {self._head_bytes} bytes")
         return head
 
+    def judge(self, received: bytes, peer: Peer, number: int) -> None:
+        """Says of a head that stays incomplete whether what there is of it is valid.
+
+        Raises:
+            ParseException: one of Gunicorn's.
+        """
+        self._long_way(received, peer, number)
+
     def _check_size(self, received: bytes) -> None:
         """Refuses what is incomplete and already too long."""
         line_bytes = self._line_bytes

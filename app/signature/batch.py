@@ -15,7 +15,7 @@ Outputs = Mapping[str, NDArray[Any]]
 
 
 class Batch:
-    """Columns by input name, each of shape (rows,); axis 0 is always the row. Treated as immutable.
+    """Columns by input name, each of shape (rows,), for an array (rows, *shape). Treated as immutable.
 
     Numbers that came as one matrix stay one: its columns are only made for those who ask for them.
     """
@@ -57,9 +57,16 @@ class Batch:
         return self._columns
 
     def matrix(self) -> NDArray[Any]:
-        """The columns side by side, shape (rows, inputs): float64, or object where a column is not a number."""
+        """The columns side by side, shape (rows, inputs): float64, or object where a column is not a number.
+
+        An array has as many columns as it has elements, in row-major order.
+        """
         if self._matrix is None:
             columns = list(self.columns.values())
+            if any(column.ndim > 1 for column in columns):
+                wide = [column.reshape(self.rows, math.prod(column.shape[1:])) for column in columns]
+                self._matrix = np.concatenate(wide, axis=1, dtype=np.float64)
+                return self._matrix
             numeric = all(column.dtype.kind in "fiub" for column in columns)
             self._matrix = np.empty((self.rows, len(columns)), dtype=np.float64 if numeric else object)
             for position, column in enumerate(columns):
@@ -69,10 +76,17 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A batch, and the names of the outputs asked for (None: the defaults)."""
+    """A batch, and the names of the outputs asked for (None: the defaults).
+
+    `pointer` is where the instances stood in the document; a `single` one stood there itself. `in_rows` says that they
+    were rows and not records.
+    """
 
     batch: Batch
     outputs: tuple[str, ...] | None
+    pointer: str = "#"
+    single: bool = False
+    in_rows: bool = False
 
 
 def json_values(array: NDArray[Any]) -> list[Any]:

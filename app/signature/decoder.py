@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column, Decoded
-from app.signature.kinds import INT64_MAX, KINDS, objects
+from app.signature.kinds import KINDS, objects
+from app.signature.values import INT64_MAX
 
 LARGEST_NUMBER = 2.0**63 - 1024
 """Beyond it an integer literal is refused and a float is not; the decoder cannot tell which it was."""
@@ -60,7 +61,7 @@ class Decoder:
 
     def decode(self, body: bytes) -> Decoded | None:
         """The batch in a JSON document; None where the slow path has to look."""
-        outputs = None
+        outputs, pointer = None, "#"
         try:
             form = FORM.match(body)
             if form is None:
@@ -69,11 +70,13 @@ class Decoder:
                 document = self._many[form[2] is not None, form[3]].decode(body)
                 if form[2] is not None:
                     outputs = tuple(dict.fromkeys(document.outputs)) if document.outputs else None
-                    document = document.instances
+                    document, pointer = document.instances, "#/instances"
                 rows = [msgspec.structs.astuple(one) for one in document] if form[3] == b"{" else document
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        return None if len(rows) > self._max_instances else Decoded(self._batch(rows), outputs)
+        if len(rows) > self._max_instances:
+            return None
+        return Decoded(self._batch(rows), outputs, pointer, form is None, form is not None and form[3] == b"[")
 
     def _batch(self, rows: Sequence[tuple[Any, ...]]) -> Batch:
         if self._names is not None:
@@ -140,6 +143,8 @@ def _column_of(spec: Input) -> Callable[[Sequence[Any]], Column]:
         return lambda values: np.array(values, dtype=spec.dtype)
     if spec.kind == "unused":
         return lambda values: np.full(len(values), np.nan)
+    if spec.kind == "integer" and spec.missing == "na":
+        return lambda values: objects(values, spec) if None in values else np.array(values, dtype=spec.dtype)
     if spec.kind == "integer":
         return lambda values: np.array(values, dtype=np.float64 if None in values else spec.dtype)
     if spec.kind == "boolean":

@@ -5,7 +5,7 @@ To add a kind, write its class here and name it in `KINDS`; wire and runtime nee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -13,13 +13,12 @@ import marshmallow as ma
 import numpy as np
 
 from app.signature import Input
+from app.signature.arrays import Array
 from app.signature.batch import Column
-
-INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
-
-
-Rule = Callable[[Any], str | None]
-"""What is wrong with one value, as the end of a sentence; None where it is accepted."""
+from app.signature.images import Image
+from app.signature.records import Record
+from app.signature.timestamps import Timestamp
+from app.signature.values import INT64_MAX, INT64_MIN, Rule, is_missing, range_seen, type_name
 
 
 class Kind(Protocol):
@@ -38,16 +37,26 @@ class Kind(Protocol):
     def describe(self, spec: Input) -> str:
         """What is known of this input, for people."""
 
+    def schema(self, spec: Input) -> dict[str, Any]:
+        """What the JSON schema says of this input beyond what its field says."""
 
-def is_missing(value: object) -> bool:
-    """Whether a value stands for a missing one: null, or NaN."""
-    return value is None or (type(value) is float and value != value)
+
+class _Plain:
+    """A kind of which there is nothing to say beyond its field."""
+
+    def describe(self, spec: Input) -> str:
+        """Nothing beyond its type."""
+        return ""
+
+    def schema(self, spec: Input) -> dict[str, Any]:
+        """Nothing beyond its field's."""
+        return {}
 
 
 def rule_of(spec: Input) -> Rule:
     """The rule for every value of an input, missing or not."""
     rule = KINDS[spec.kind].rule(spec)
-    missing = None if spec.nullable else "must not be missing (null or NaN): the model has no way to fill it in"
+    missing = None if spec.may_be_missing else "must not be missing (null or NaN): the model has no way to fill it in"
 
     def problem(value: Any) -> str | None:
         return missing if is_missing(value) else rule(value)
@@ -65,19 +74,7 @@ def _all_accepted(values: Iterable[Any], spec: Input) -> bool:
     return all(rule(value) is None for value in values)
 
 
-def _type_name(value: object) -> str:
-    """The JSON name of a value's type, for error messages."""
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
-    return names.get(type(value), "null")
-
-
-def _range_seen(spec: Input) -> str:
-    if spec.minimum is None or spec.maximum is None:
-        return ""
-    return f"seen in training: {spec.minimum:.6g} to {spec.maximum:.6g}"
-
-
-class Number:
+class Number(_Plain):
     """A real number; float64 unless the model was trained on another width."""
 
     class Field(ma.fields.Float):
@@ -97,7 +94,7 @@ class Number:
                     f"must fit in 64 bits as an integer ({INT64_MIN} to {INT64_MAX}); write it with a point or exponent"
                 )
             if type(value) is not float:
-                return f"must be a number, not {_type_name(value)}"
+                return f"must be a number, not {type_name(value)}"
             if value - value != 0.0:
                 return "must be a finite number"
             return None if -largest <= value <= largest else f"must be from {-largest:g} to {largest:g}"
@@ -125,7 +122,7 @@ class Number:
 
     def describe(self, spec: Input) -> str:
         """The range seen in training."""
-        return _range_seen(spec)
+        return range_seen(spec)
 
 
 def _largest(spec: Input) -> float:
@@ -134,7 +131,7 @@ def _largest(spec: Input) -> float:
     return widest if spec.largest is None else min(widest, spec.largest)
 
 
-class Integer:
+class Integer(_Plain):
     """A whole number of 64 bits. 5.0 is 5, as in JSON Schema; 5.5 is refused."""
 
     class Field(ma.fields.Integer):
@@ -154,13 +151,16 @@ class Integer:
                 if value != int(value):
                     return "must be an integer, without a fraction"
             elif type(value) is not int:
-                return f"must be an integer, not {_type_name(value)}"
+                return f"must be an integer, not {type_name(value)}"
             return None if least <= value <= most else f"must be an integer from {least} to {most}"
 
         return problem
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
-        """Shape (rows,), of the input's integer dtype; float64 with NaN where a value is missing, as in pandas."""
+        """Shape (rows,), of the input's integer dtype; where a value is missing float64 with NaN, as in pandas.
+
+        Where it was one of pandas' nullable integers in training: whole numbers and None, so that none is rounded.
+        """
         if set(map(type, values)) <= {int}:
             try:
                 return np.array(values, dtype=spec.dtype)
@@ -169,15 +169,16 @@ class Integer:
         if not _all_accepted(values, spec):
             return None
         if any(map(is_missing, values)):
-            return np.array(values, dtype=np.float64)
+            whole = [None if is_missing(value) else int(value) for value in values]
+            return objects(whole, spec) if spec.missing == "na" else np.array(values, dtype=np.float64)
         return np.array([int(value) for value in values], dtype=spec.dtype)
 
     def describe(self, spec: Input) -> str:
         """The range seen in training."""
-        return _range_seen(spec)
+        return range_seen(spec)
 
 
-class Boolean:
+class Boolean(_Plain):
     """true or false."""
 
     class Field(ma.fields.Boolean):
@@ -187,7 +188,7 @@ class Boolean:
 
     def rule(self, spec: Input) -> Rule:
         """Only true and false are accepted, not 0 and 1 or strings."""
-        return lambda value: None if type(value) is bool else f"must be true or false, not {_type_name(value)}"
+        return lambda value: None if type(value) is bool else f"must be true or false, not {type_name(value)}"
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
         """Shape (rows,), bool; object with NaN where a value is missing, as in pandas."""
@@ -195,12 +196,8 @@ class Boolean:
             return np.array(values, dtype=np.bool_)
         return objects(values, spec) if _all_accepted(values, spec) else None
 
-    def describe(self, spec: Input) -> str:
-        """Nothing beyond its type."""
-        return ""
 
-
-class Category:
+class Category(_Plain):
     """One of a known set of values; strings, or numbers where the training column held numbers."""
 
     class Field(ma.fields.Raw):
@@ -242,10 +239,11 @@ class Category:
     def describe(self, spec: Input) -> str:
         """The values seen in training, where others are accepted too (else they stand in the enum)."""
         seen = ", ".join(map(str, (spec.categories or ())[:100]))
-        return "" if spec.closed else f"seen in training: {seen}; others are accepted"
+        warned = ", with a warning" if spec.unseen == "warn" else ""
+        return "" if spec.closed else f"seen in training: {seen}; others are accepted{warned}"
 
 
-class Text:
+class Text(_Plain):
     """Free text, any Unicode string."""
 
     class Field(ma.fields.String):
@@ -255,7 +253,7 @@ class Text:
 
     def rule(self, spec: Input) -> Rule:
         """Any string is accepted."""
-        return lambda value: None if type(value) is str else f"must be a string, not {_type_name(value)}"
+        return lambda value: None if type(value) is str else f"must be a string, not {type_name(value)}"
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
         """Shape (rows,), object; a missing value as the input says."""
@@ -263,12 +261,8 @@ class Text:
             return None
         return objects(values, spec)
 
-    def describe(self, spec: Input) -> str:
-        """Nothing beyond its type."""
-        return ""
 
-
-class Unused:
+class Unused(_Plain):
     """A column that the model was fitted with and then drops: it has to be named, but its value does not matter."""
 
     class Field(ma.fields.Raw):
@@ -278,7 +272,7 @@ class Unused:
 
     def rule(self, spec: Input) -> Rule:
         """Any single value is accepted."""
-        return lambda value: f"must be a single value, not {_type_name(value)}" if type(value) in (list, dict) else None
+        return lambda value: f"must be a single value, not {type_name(value)}" if type(value) in (list, dict) else None
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
         """Shape (rows,), float64, all missing: nobody reads it."""
@@ -303,7 +297,7 @@ def _rule_of_unseen(spec: Input) -> Rule:
 
 def objects(values: Sequence[Any], spec: Input) -> Column:
     """Shape (rows,), object, with the marker that the estimator was trained with for what is missing."""
-    marker = None if spec.missing == "none" else np.nan
+    marker = None if spec.missing in ("none", "na") else np.nan
     column = np.empty(len(values), dtype=object)
     column[:] = [marker if is_missing(value) else value for value in values]
     return column
@@ -316,4 +310,8 @@ KINDS: dict[str, Kind] = {
     "category": Category(),
     "text": Text(),
     "unused": Unused(),
+    "timestamp": Timestamp(),
+    "array": Array(),
+    "image": Image(),
+    "record": Record(),
 }

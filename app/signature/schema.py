@@ -7,30 +7,48 @@ for as many rows as are reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import marshmallow as ma
 
 from app.errors import ABSENT, FieldError, InvalidInstances, InvalidRepository, TooManyInstances
-from app.signature import Input, Signature
+from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch, Column, Decoded
 from app.signature.decoder import decoder_of
-from app.signature.kinds import KINDS, is_missing, rule_of
+from app.signature.images import PIXEL_LIMIT
+from app.signature.kinds import KINDS, rule_of
+from app.signature.nested import Nesting
 from app.signature.pointers import escaped, shown
+from app.signature.records import problems
+from app.signature.values import is_missing
+from app.signature.watch import RANGED, watch_of
+
+__all__ = ["Validator", "escaped", "field_of", "schema_of", "shown", "validators"]
 
 MAX_REPORTED_ERRORS = 100
+MAX_IMAGE_VALUES = 2**25
+"""Most values of all images of a request as a model sees them: a quarter of a gibibyte."""
 MAX_SHOWN_NAMES = 20
 
 
-def field_of(spec: Input) -> ma.fields.Field[Any]:
-    """The marshmallow field of one input: strict about types, with a message that says what is allowed."""
+def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
+    """The marshmallow field of one input: strict about types, with a message that says what is allowed.
+
+    `within_range` documents that numbers outside the range seen in training are refused, which `Watch` does.
+    """
     if spec.kind not in KINDS:
         raise InvalidRepository(f"input {spec.name!r} is of kind {spec.kind!r}, which this release does not know")
     try:
         kind, rule = KINDS[spec.kind], rule_of(spec)
     except (TypeError, ValueError) as error:
         raise InvalidRepository(f"input {spec.name!r} cannot be of dtype {spec.dtype!r} ({error})") from None
+    except ImportError:
+        raise InvalidRepository(
+            f"input {spec.name!r} is of kind {spec.kind}, which needs Pillow: pip install 'retort-serving[image]'"
+        ) from None
 
     def deserialize(self: ma.fields.Field[Any], value: Any, *_: Any, **__: Any) -> Any:
         problem = rule(value)
@@ -39,19 +57,30 @@ def field_of(spec: Input) -> ma.fields.Field[Any]:
         return None if is_missing(value) else value
 
     field_class = type(f"{spec.kind.title()}Field", (kind.field_class,), {"_deserialize": deserialize})
-    metadata: dict[str, Any] = {"description": _description(spec)} if _description(spec) else {}
+    metadata: dict[str, Any] = kind.schema(spec)
+    if _description(spec):
+        metadata["description"] = _description(spec)
     if spec.example is not None:
         metadata["example"] = spec.example
     if spec.categories and spec.kind == "category":
         types = {type(c) for c in spec.categories}
         metadata["type"] = "string" if types == {str} else "boolean" if types == {bool} else "number"
+    if (
+        within_range
+        and spec.kind in RANGED
+        and spec.shape is None
+        and spec.minimum is not None
+        and spec.maximum is not None
+    ):
+        metadata |= {"minimum": spec.minimum, "maximum": spec.maximum}
     field: ma.fields.Field[Any] = field_class(
         data_key=spec.name,
         required=True,
-        allow_none=spec.nullable,
+        allow_none=spec.may_be_missing,
         validate=_documented_limits(spec),
         error_messages={
-            "required": "is missing: every feature of the model is needed" + (", null if not known" * spec.nullable),
+            "required": "is missing: every feature of the model is needed"
+            + (", null if not known" * spec.may_be_missing),
             "null": rule(None) or "",
         },
         metadata=metadata,
@@ -83,14 +112,15 @@ class _Choice(ma.validate.OneOf):
 
 
 def _description(spec: Input) -> str:
-    known = [KINDS[spec.kind].describe(spec), "may be null (missing)" if spec.nullable else ""]
+    known = [KINDS[spec.kind].describe(spec), "may be null (missing)" if spec.may_be_missing else ""]
     return "; ".join(filter(None, known))
 
 
 def schema_of(signature: Signature, title: str = "Instance") -> ma.Schema:
     """The schema of one record. Attribute names are positions, since a feature's name need not be an identifier."""
     names = _some(signature.names)
-    fields = {f"input_{position}": field_of(spec) for position, spec in enumerate(signature.inputs)}
+    within = signature.out_of_range == "reject"
+    fields = {f"input_{position}": field_of(spec, within) for position, spec in enumerate(signature.inputs)}
     schema_class = ma.Schema.from_dict(dict(fields), name=title)
     schema_class.error_messages = {
         "unknown": f"is not a feature of this model; the features are: {names}",
@@ -100,15 +130,26 @@ def schema_of(signature: Signature, title: str = "Instance") -> ma.Schema:
 
 
 class Validator:
-    """Instances as the client sent them -> a `Batch`, or every bad field named. Immutable, safe to share."""
+    """Instances as the client sent them -> a `Batch`, or every bad field named. Immutable, safe to share.
 
-    def __init__(self, signature: Signature, max_instances: int) -> None:
-        self.signature = signature
+    `out_of_range` holds where the signature does not say itself what becomes of numbers outside the range seen;
+    `watch` tells of what is accepted and new, and is None where nobody wants to know.
+    """
+
+    def __init__(
+        self, signature: Signature, max_instances: int, out_of_range: str = "ignore", pixel_limit: int = PIXEL_LIMIT
+    ) -> None:
+        self.signature = signature = _completed(signature, out_of_range, pixel_limit)
+        self.watch = watch_of(signature)
         self._schema = schema_of(signature)
         self._names = frozenset(signature.names)
         self._rules = [(spec.name, rule_of(spec)) for spec in signature.inputs]
-        self._max_instances = max_instances
+        # A small file may be a large image, or the same one many times over.
+        width = sum(spec.width for spec in signature.inputs if spec.image is not None)
+        self._max_instances = min(max_instances, MAX_IMAGE_VALUES // width) if width else max_instances
         self._decoder = decoder_of(signature, max_instances)
+        self._whole = signature.layout is Layout.RECORDS
+        self._nesting = Nesting(signature.names)
 
     def decode(self, body: bytes) -> Decoded | None:
         """The batch in a JSON document, where it is accepted at first sight; None where it has to be read."""
@@ -125,9 +166,14 @@ class Validator:
         """
         if len(instances) > self._max_instances:
             raise TooManyInstances(len(instances), self._max_instances)
-        batch = self._columns(instances)
+        rows = instances
+        if self._whole:
+            rows = [[instance] if type(instance) is dict else instance for instance in instances]
+        elif self._nesting:
+            rows = [self._nesting.flat(instance) for instance in instances]
+        batch = self._columns(rows)
         if batch is None:
-            raise self._explain(instances, pointer, single)
+            raise self._explain(rows, instances, pointer, single)
         return batch
 
     def _columns(self, instances: Sequence[Any]) -> Batch | None:
@@ -160,7 +206,7 @@ class Validator:
             return [instance[n] for n in self.signature.names] if instance.keys() == self._names else None
         return instance if len(instance) == len(self.signature.names) else None
 
-    def _explain(self, instances: Sequence[Any], pointer: str, single: bool) -> InvalidInstances:
+    def _explain(self, instances: Sequence[Any], sent: Sequence[Any], pointer: str, single: bool) -> InvalidInstances:
         """The refuse path: every bad field is counted, by the cheap rule; marshmallow words the first of them."""
         total = 0
         errors: list[FieldError] = []
@@ -169,7 +215,7 @@ class Validator:
             total += bad_fields
             if bad_fields and len(errors) < MAX_REPORTED_ERRORS:
                 place = pointer if single else f"{pointer}/{position}"
-                errors.extend(self._worded(instance, place))
+                errors.extend(self._worded(instance, sent[position], place))
         return InvalidInstances(errors[:MAX_REPORTED_ERRORS], total)
 
     def _count(self, instance: Any) -> int:
@@ -180,8 +226,11 @@ class Validator:
             return sum(1 for (_, rule), value in zip(self._rules, instance, strict=True) if rule(value) is not None)
         return 1
 
-    def _worded(self, instance: Any, pointer: str) -> Iterator[FieldError]:
+    def _worded(self, instance: Any, sent: Any, pointer: str) -> Iterator[FieldError]:
         names = self.signature.names
+        if self._whole and type(instance) is list and len(instance) == 1:
+            yield from self._worded_record(instance[0], pointer if type(sent) is dict else f"{pointer}/0")
+            return
         if type(instance) is list:
             if len(instance) != len(names):
                 detail = f"has {len(instance)} values; a row has {len(names)}, in this order: {_some(names)}"
@@ -190,7 +239,7 @@ class Validator:
             record = dict(zip(names, instance, strict=True))
             place = {name: str(position) for position, name in enumerate(names)}
         elif type(instance) is dict:
-            record, place = instance, {}
+            record, place = instance, self._nesting.places(sent) if self._nesting else {}
         else:
             detail = f"must be an object (a record) or a list (a row) with these features: {_some(names)}"
             yield FieldError(pointer, detail, shown(instance))
@@ -203,6 +252,28 @@ class Validator:
             yield FieldError(
                 f"{pointer}/{where}", _sentence(messages), shown(record[name]) if name in record else ABSENT
             )
+
+    def _worded_record(self, record: Any, pointer: str) -> Iterator[FieldError]:
+        """The bad members of an object that is given whole; it counts as one bad value."""
+        for tail, detail, value in problems(record, self.signature.inputs[0]):
+            yield FieldError(f"{pointer}/{tail}" if tail else pointer, detail, shown(value))
+            return
+
+
+def _completed(signature: Signature, out_of_range: str, pixel_limit: int) -> Signature:
+    """The signature with the server's settings where it does not say itself."""
+    inputs = tuple(
+        spec
+        if spec.image is None
+        else replace(spec, image=replace(spec.image, pixel_limit=spec.image.pixel_limit or pixel_limit))
+        for spec in signature.inputs
+    )
+    return replace(signature, inputs=inputs, out_of_range=signature.out_of_range or out_of_range)
+
+
+def validators(max_instances: int, out_of_range: str, pixel_limit: int) -> Callable[[Signature], Validator]:
+    """Makes the validator of a signature, with these limits."""
+    return functools.partial(Validator, max_instances=max_instances, out_of_range=out_of_range, pixel_limit=pixel_limit)
 
 
 def _sentence(messages: Any) -> str:

@@ -31,12 +31,25 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class LeanCall:
+    """With how much less the artifact may be called, as packing found it to answer the same, bit for bit.
+
+    `matrix`: it was fitted on a frame, and a matrix of the same values does as well. `unchecked`: whatever
+    scikit-learn would check, the signature has checked.
+    """
+
+    matrix: bool
+    unchecked: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """The facts of one version. `created` is ISO 8601 in UTC; `environment` maps a library to its version.
 
     `graph` is the file of the graph, where it was proven equal; `proof` says what was measured then, or in one sentence
     why there is none. `artifact_cost_us` is what a run of the artifact took at packing, in
     microseconds, by its number of rows. `before` and `after` are the names of the steps around a run.
+    `lean` is None where the artifact is called as a notebook would call it.
     """
 
     model: str
@@ -56,6 +69,7 @@ class Manifest:
     artifact_cost_us: dict[str, float] = field(default_factory=dict)
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    lean: LeanCall | None = None
     manifest_version: int = field(default=FORMAT_VERSION)
 
     @property

@@ -49,6 +49,10 @@ class Timings:
         self._seconds[phase] += now_s - self._last_s
         self._last_s = now_s
 
+    def ns(self, phase: str) -> int:
+        """How long a phase took so far, in nanoseconds."""
+        return int(self._seconds[phase] * 1e9)
+
     def header(self) -> str:
         """The value of `Server-Timing` (W3C Server Timing), durations in milliseconds."""
         if len(self._seconds) > len(PHASES):  # steps have phases of their own

@@ -9,7 +9,7 @@ from flask_smorest import Blueprint
 from app.core.catalogue import Catalogue
 from app.core.service import PredictService
 from app.settings import Settings
-from app.wire import health, metrics, models, predict
+from app.wire import health, invocations, metrics, models, open_inference, predict, tensorflow_serving, vertex
 
 
 class WireProtocol(Protocol):
@@ -19,5 +19,15 @@ class WireProtocol(Protocol):
         """Its URLs."""
 
 
-PROTOCOLS: tuple[WireProtocol, ...] = (predict, models, health, metrics)
+PROTOCOLS: tuple[WireProtocol, ...] = (
+    vertex,
+    predict,
+    models,
+    health,
+    metrics,
+    open_inference,
+    tensorflow_serving,
+    invocations,
+)
+"""Where two have the same path, the first answers: Vertex AI may choose any."""
 ERRORS = tuple(protocol.ERRORS for protocol in PROTOCOLS if hasattr(protocol, "ERRORS"))

@@ -1,15 +1,18 @@
-"""Reads a request's body whole, or refuses it."""
+"""Reads a request's body, decompressed, within the limit: whole, or in parts as it comes; or refuses it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import get_input_stream
 
-from app.errors import BodyTooLarge, UnsupportedMediaType
+from app.errors import BodyTooLarge
+from app.wire.coding import coding_of, decompressed
 
 CHUNK_BYTES = 1 << 20
+PART_BYTES = 1 << 16
 
 
 def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
@@ -21,11 +24,11 @@ def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
     Raises:
         BodyTooLarge: it is longer than the limit; at once where its length is declared.
         ClientDisconnected: it ended before its declared length.
-        UnsupportedMediaType: it is compressed.
+        UnsupportedMediaType, InvalidBody: it is compressed in a way that is not known, or not that way.
     """
     encoding = environ.get("HTTP_CONTENT_ENCODING")
-    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
-        raise UnsupportedMediaType(encoding[:100], ["identity"], header="Content-Encoding")
+    if encoding is not None and (coding := coding_of(encoding)):
+        return b"".join(decompressed(_parts(environ, limit_bytes), coding, limit_bytes))
     length = environ.get("CONTENT_LENGTH", "")
     if length.isdigit() and "HTTP_TRANSFER_ENCODING" not in environ:
         if len(length) > 18 or int(length) > limit_bytes:
@@ -34,12 +37,26 @@ def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
         if len(body) < int(length):
             raise ClientDisconnected
         return body
-    chunks = []
+    return b"".join(_parts(environ, limit_bytes))
+
+
+def parts(environ: dict[str, Any], limit_bytes: int) -> Iterator[bytes]:
+    """The body in parts of bounded length as they are asked for; raises what `read` raises, some of it only midway."""
+    coding = coding_of(environ.get("HTTP_CONTENT_ENCODING", ""))
+    received = _parts(environ, limit_bytes, PART_BYTES)
+    return decompressed(received, coding, limit_bytes) if coding else received
+
+
+def _parts(environ: dict[str, Any], limit_bytes: int, part_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+    length = environ.get("CONTENT_LENGTH") or ""
+    if length.isdigit() and (len(length) > 18 or int(length) > limit_bytes):
+        raise BodyTooLarge(limit_bytes)
     size_bytes = 0
     stream = get_input_stream(environ)
-    while chunk := stream.read(CHUNK_BYTES):
+    while chunk := stream.read(part_bytes):
         size_bytes += len(chunk)
         if size_bytes > limit_bytes:
             raise BodyTooLarge(limit_bytes)
-        chunks.append(chunk)
-    return b"".join(chunks)
+        yield chunk
+    if length.isdigit() and "HTTP_TRANSFER_ENCODING" not in environ and size_bytes < int(length):
+        raise ClientDisconnected

@@ -20,8 +20,9 @@ from app.settings import Settings
 from app.signature import Signature
 from app.signature.pointers import escaped, shown
 from app.telemetry import Timings
-from app.wire import body, codecs
+from app.wire import body, codecs, coding, stream
 from app.wire.application import Environ, Headers, WholeResponse
+from app.wire.codecs import Limits, Rows
 
 ENVELOPE = ("instances", "outputs")
 
@@ -36,6 +37,10 @@ class PredictionSchema(ma.Schema):
     classes = ma.fields.List(ma.fields.Raw(), metadata={"description": "the labels of a classifier"})
     model = ma.fields.String(required=True)
     version = ma.fields.Integer(required=True)
+    warnings = ma.fields.List(
+        ma.fields.Dict(), metadata={"description": "values that are accepted but new to the model: `pointer`, `detail`"}
+    )
+    warnings_more = ma.fields.Integer(metadata={"description": "how many more warnings there are than are listed"})
 
 
 class ProblemSchema(ma.Schema):
@@ -52,18 +57,22 @@ class ProblemSchema(ma.Schema):
 class PredictExchange:
     """One request of this protocol and its answer."""
 
-    def __init__(self, environ: Environ, body_limit_bytes: int) -> None:
+    def __init__(self, environ: Environ, limits: Limits) -> None:
         self._environ = environ
-        self._body_limit_bytes = body_limit_bytes
+        self._limits = limits
+        self._coded: Headers = []
         self.media_type, self._writer = codecs.writer(environ.get("HTTP_ACCEPT"))
 
     def parse(self, signature: Signature, decode: Decode) -> Asked:
-        """A record, `{"instances": [...]}` of records or rows, or a bare list of them."""
-        raw = body.read(self._environ, self._body_limit_bytes)
-        codec = codecs.reader(self._environ.get("CONTENT_TYPE"), raw)
+        """A record, `{"instances": [...]}` of records or rows, or a bare list of them; or rows without an envelope."""
+        raw = body.read(self._environ, self._limits.body_bytes)
+        codec, parameters = codecs.reader(self._environ.get("CONTENT_TYPE"), raw)
         if codec is codecs.JSON and (decoded := decode(raw)) is not None:
-            return Asked((), batch=decoded.batch, outputs=decoded.outputs)
-        document = codec.decode(raw)
+            return Asked.decoded(decoded)
+        document = codec.decode(raw, codecs.Reading(signature, self._limits, parameters))
+        if isinstance(document, Rows):
+            in_rows = document.batch is not None
+            return Asked(document.instances, document.pointer, document.single, batch=document.batch, in_rows=in_rows)
         if isinstance(document, list):
             return Asked(document)
         if not isinstance(document, dict):
@@ -95,44 +104,53 @@ class PredictExchange:
         return Asked(instances, "#/instances", outputs=outputs)
 
     def encode(self, answer: Answer) -> bytes:
-        """The outputs by name, the classes where there are any, and who answered."""
-        classes = {} if answer.classes is None else {"classes": answer.classes}
-        return self._writer.encode({**answer.values(), **classes, "model": answer.model, "version": answer.version})
+        """The outputs by name, the classes where there are any, and who answered; compressed where that is wanted."""
+        content = self._writer.write(answer, _document)
+        wanted = self._environ.get("HTTP_ACCEPT_ENCODING")
+        if wanted is not None and (len(content) >= coding.WORTH_BYTES or "q=0" in wanted):
+            content, self._coded = coding.compressed(content, wanted)
+        return content
+
+    def headers(self, timings: Timings) -> Headers:
+        """The headers of the answer."""
+        return [("Content-Type", self.media_type), ("Server-Timing", timings.header()), *self._coded]
+
+
+def _document(answer: Answer) -> dict[str, Any]:
+    classes = {} if answer.classes is None else {"classes": answer.classes}
+    document = {**answer.values(), **classes, "model": answer.model, "version": answer.version}
+    return document | answer.warnings.document() if answer.warnings.found else document
 
 
 class Predictor:
     """Answers requests of this protocol: with Flask around it in a view, without it on the straight way."""
 
-    def __init__(self, service: PredictService, body_limit_bytes: int) -> None:
+    def __init__(self, service: PredictService, settings: Settings) -> None:
         self._service = service
-        self._body_limit_bytes = body_limit_bytes
+        self._limits = Limits(settings.body_limit_bytes, settings.max_instances)
 
     def __call__(self, environ: Environ, model: str | None, version: str | None = None) -> tuple[bytes, Headers]:
         """The body and headers of the answer to the request in a WSGI environ; raises what `PredictService` raises."""
         timings = Timings()
-        exchange = PredictExchange(environ, self._body_limit_bytes)
+        exchange = PredictExchange(environ, self._limits)
         content = self._service.predict(model, version, exchange, timings)
-        return content, _headers(exchange, timings)
+        return content, exchange.headers(timings)
 
     def attempt(self, environ: Environ, model: str | None) -> tuple[bytes, Headers]:
         """As a call, for who comes back with a call if this raises."""
         timings = Timings()
-        exchange = PredictExchange(environ, self._body_limit_bytes)
+        exchange = PredictExchange(environ, self._limits)
         content = self._service.attempt(model, exchange, timings)
-        return content, _headers(exchange, timings)
+        return content, exchange.headers(timings)
 
     def together(self, environs: Sequence[Environ], model: str | None) -> list[tuple[bytes, Headers] | None]:
         """The answers to several requests for one model, which may share runs; None for those to be answered alone."""
-        requests = [(PredictExchange(environ, self._body_limit_bytes), Timings()) for environ in environs]
+        requests = [(PredictExchange(environ, self._limits), Timings()) for environ in environs]
         answers = self._service.predict_together(model, requests)
         return [
-            None if content is None else (content, _headers(*request))
-            for content, request in zip(answers, requests, strict=True)
+            None if content is None else (content, exchange.headers(timings))
+            for content, (exchange, timings) in zip(answers, requests, strict=True)
         ]
-
-
-def _headers(exchange: PredictExchange, timings: Timings) -> Headers:
-    return [("Content-Type", exchange.media_type), ("Server-Timing", timings.header())]
 
 
 def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings) -> Blueprint:
@@ -142,7 +160,7 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
     def documented(view: Any) -> Any:
         described = blp.response(200, PredictionSchema, description="one prediction for each instance")(view)
         for status, when in {
-            400: "the body is not JSON",
+            400: "the body is not what its Content-Type says",
             404: "there is no such model or version",
             406: "Accept allows no type that is offered",
             413: "the body is too long or has too many instances",
@@ -159,9 +177,12 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
         view._apidoc = described._apidoc
         return view
 
-    predictor = Predictor(service, settings.body_limit_bytes)
+    predictor = Predictor(service, settings)
+    limits = Limits(settings.body_limit_bytes, settings.max_instances)
 
     def answer(model: str | None, version: str | None) -> Response:
+        if stream.is_wanted(request.environ):
+            return stream.answer(service.series(model, version), request.environ, limits)
         return WholeResponse(*predictor(request.environ, model, version))
 
     @blp.post("/predict")

@@ -36,7 +36,9 @@ RETRY_AFTER_S = 5
 
 STATUS: dict[Code, HTTPStatus] = {
     Code.INVALID_JSON: HTTPStatus.BAD_REQUEST,
+    Code.INVALID_BODY: HTTPStatus.BAD_REQUEST,
     Code.INVALID_INSTANCES: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.MALFORMED_REQUEST: HTTPStatus.BAD_REQUEST,
     Code.BODY_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Code.TOO_MANY_INSTANCES: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Code.UNSUPPORTED_MEDIA_TYPE: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -89,10 +91,17 @@ def problem_json(problem: Problem) -> tuple[bytes, str]:
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """How a protocol words errors: on which paths (a pattern that matches from their beginning), and in what form."""
+    """How a protocol words errors: on which paths (a pattern that matches from their beginning), and in what form.
+
+    `statuses` are those for which the protocol has another.
+    """
 
     paths: re.Pattern[str]
     form: Form
+    statuses: Mapping[int, int] = field(default_factory=dict)
+
+
+OWN = Errors(re.compile(""), problem_json)
 
 
 def sentence(problem: Problem, most: int = 3) -> str:
@@ -144,9 +153,10 @@ def register(app: Flask, forms: Sequence[Errors] = ()) -> None:
     """Answers every error of the app: in the form of the protocol whose path it is, else as a problem document."""
 
     def answer(problem: Problem) -> Response:
-        form = next((errors.form for errors in forms if errors.paths.match(request.path)), problem_json)
-        body, media_type = form(problem)
-        return Response(body, problem.status, headers=dict(problem.headers), content_type=media_type)
+        found = next((errors for errors in forms if errors.paths.match(request.path)), OWN)
+        body, media_type = found.form(problem)
+        status = found.statuses.get(problem.status, problem.status)
+        return Response(body, status, headers=dict(problem.headers), content_type=media_type)
 
     def answer_http(error: HTTPException) -> Response:
         if (error.code or 500) < HTTPStatus.BAD_REQUEST:  # a redirect, which is no problem

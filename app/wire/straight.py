@@ -16,7 +16,9 @@ from app.runtime.registry import Registry
 from app.wire.application import Environ, Headers
 
 MAX_BODY_BYTES = 8192
-PROBES = ("/livez", "/metrics")
+PLAIN_ACCEPTS = ("*/*", "application/json", "")
+PLAIN_TYPES = ("application/json", "application/x-www-form-urlencoded")
+PROBES = ("/livez", "/metrics", "/ping")
 """Asked by platforms, above all when every thread is taken."""
 SEPARATORS = re.compile("[/:]")
 """What stands around a model's name in the paths of all protocols."""
@@ -101,7 +103,17 @@ def _asked(environ: Environ) -> str | None:
     length = environ.get("CONTENT_LENGTH") or ""
     if not (length.isdigit() and len(length) < 6 and int(length) <= MAX_BODY_BYTES):
         return ABSENT
+    if not _plain(environ):
+        return ABSENT
     path: str = environ["PATH_INFO"]
     if path == "/predict":
         return None
     return path[8:-8] if path.startswith("/models/") and path.endswith("/predict") else ABSENT
+
+
+def _plain(environ: Environ) -> bool:
+    """Whether JSON is to be read and written: other media types and compressed bodies may take long."""
+    if "HTTP_CONTENT_ENCODING" in environ:
+        return False
+    content_type, accept = environ.get("CONTENT_TYPE"), environ.get("HTTP_ACCEPT", "*/*")
+    return (not content_type or content_type.startswith(PLAIN_TYPES)) and (accept in PLAIN_ACCEPTS or "json" in accept)

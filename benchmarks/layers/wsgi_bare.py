@@ -8,3 +8,6 @@ def app(environ, start_response):
     environ["wsgi.input"].read()
     start_response("200 OK", HEADERS)
     return [ANSWER]
+
+
+app.quick = lambda environ: True

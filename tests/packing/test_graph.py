@@ -105,3 +105,15 @@ def test_weights_may_lie_beside_the_graph_and_are_hashed_too(tmp_path: Path, mon
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     damaged = create_app(Settings(models_dir=tmp_path / "models")).test_client()
     assert "model.onnx.data is damaged" in damaged.get("/readyz").json["reasons"][0]["reason"]
+
+
+def centred(values: Any) -> Any:
+    return values - values.mean(axis=0)
+
+
+@pytest.mark.parametrize(("function", "shares"), [(twice, True), (centred, False)])
+def test_rows_that_depend_on_one_another_share_no_run(function: Any, shares: bool, tmp_path: Path) -> None:
+    manifest = packed(
+        make_pipeline(FunctionTransformer(function), LogisticRegression()).fit(ROWS, TARGET > 0), tmp_path
+    )
+    assert set(manifest.artifact_cost_us) == ({"1", "32"} if shares else {"1"})

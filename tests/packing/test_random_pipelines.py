@@ -119,5 +119,6 @@ def test_the_graph_is_the_estimator(seed: int, holes: float, parts: tuple[Any, .
         estimator = make_pipeline(by_kind, middle, model).fit(columns, labels)
         signature, records = infer(estimator, columns)
         graph = GraphServable(session_of(compile_graph(estimator, signature).SerializeToString()), signature)
-        proof = prove(estimator, ArtifactServable(estimator, signature), graph, signature, records)
+        artifact = ArtifactServable(estimator, signature)
+        proof = prove(estimator, artifact, graph, artifact, signature, records)
     assert proof.rows > 1000

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from app.errors import DeadlineExceeded
-from app.runtime.batching import BatchingServable, batching_pays, fitting
+from app.runtime.batching import BatchingServable, batching, batching_pays, fitting
 from app.signature.batch import Batch, Outputs
+from tests.runtime.estimators import manifest_of
 
 POISON = -1.0
 
@@ -71,6 +72,24 @@ def test_who_fits(waiting: list[tuple[int, object]], most: int, taken: list[int]
 )
 def test_when_it_pays(cost: dict[str, float], pays: bool) -> None:
     assert batching_pays(cost) is pays
+
+
+@pytest.mark.parametrize("runtime", ["artifact", "graph"])
+@pytest.mark.parametrize(
+    ("cost", "auto", "on"),
+    [
+        ({"1": 100.0, "32": 100.0}, True, True),
+        ({"1": 100.0, "32": 3200.0}, False, True),
+        ({"1": 100.0}, False, False),
+        ({}, False, False),
+    ],
+    ids=["pays", "does not pay", "would answer otherwise", "not known"],
+)
+def test_who_is_wrapped(cost: dict[str, float], auto: bool, on: bool, runtime: str) -> None:
+    for mode, wrapped in (("auto", auto), ("on", on), ("off", False)):
+        inner = Gated()
+        composed = batching(mode, 10, 1)(inner, runtime, manifest_of(artifact_cost_us=cost))
+        assert (composed is not inner) is (wrapped and runtime == "artifact")
 
 
 def test_a_lone_request_runs_in_its_own_thread_at_once() -> None:

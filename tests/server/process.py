@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 START_WITHIN_S = 60.0
 STOP_WITHIN_S = 25.0
 ASK_AGAIN_AFTER_S = 0.05
+WORKER = os.environ.get("RETORT_WORKER", "retort").lower()
+"""The worker class that every server of the tests runs, read before the settings of the machine are put away."""
 
 
 def web_line() -> str:
@@ -37,7 +39,8 @@ def environment(**settings: object) -> dict[str, str]:
     """This process's, with the set-up's programs first, and these settings."""
     path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
     kept = {name: value for name, value in os.environ.items() if "MAKE" not in name and name != "MFLAGS"}
-    return kept | {"PATH": path} | {name: str(value) for name, value in settings.items()}
+    kept |= {"PATH": path, "RETORT_WORKER": WORKER}
+    return kept | {name: str(value) for name, value in settings.items()}
 
 
 @dataclass

@@ -87,6 +87,7 @@ def ask(server: Server, times: int) -> None:
         assert server.ask("GET", "/models").status == 200
 
 
+@pytest.mark.own_worker("it counts nothing")
 def test_sums_over_the_workers_are_right(alone: Server, settled: Scraper) -> None:
     before = settled.requests - settled.scrapes
     ask(alone, 40)
@@ -94,6 +95,7 @@ def test_sums_over_the_workers_are_right(alone: Server, settled: Scraper) -> Non
     assert settled.requests == before + settled.scrapes + 40
 
 
+@pytest.mark.own_worker("it counts nothing")
 def test_nothing_is_lost_where_a_worker_ends_in_good_order(alone: Server, settled: Scraper) -> None:
     before, restarts = settled.requests - settled.scrapes, settled.value("retort_worker_restarts_total")
     ask(alone, 20)

@@ -59,7 +59,7 @@ def test_the_classic_example(server: Server) -> None:
 
 
 def test_every_recorded_example(server: Server) -> None:
-    for name in ("penguins", "diabetes", "digits", "iris-two"):
+    for name in ("penguins", "diabetes", "digits", "digits-image", "iris-two"):
         for example in server.ask("GET", f"/models/{name}").document["examples"]:
             answer = server.ask("POST", f"/models/{name}/predict", json.dumps(example["instance"])).document
             assert answer["prediction"] == [

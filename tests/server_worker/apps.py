@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import os
 import signal
@@ -43,6 +44,7 @@ class Application:
 
     def __init__(self) -> None:
         self.drains = False
+        self._seen = itertools.count()
 
     def quick(self, environ: dict[str, Any]) -> bool:
         return environ["PATH_INFO"] in QUICK
@@ -51,7 +53,7 @@ class Application:
         self.drains = True
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        path = environ["PATH_INFO"]
+        path, seen = environ["PATH_INFO"], next(self._seen)
         asked = {key: values[0] for key, values in parse_qs(environ["QUERY_STRING"]).items()}
         status, body = "200 OK", environ["wsgi.input"].read()
         if path == "/readyz" and self.drains:
@@ -64,6 +66,8 @@ class Application:
                 "fds": len(list(Path("/proc/self/fd").iterdir())),
             }
             body = json.dumps(told).encode()
+        elif path == "/count":
+            body = b"%d" % seen
         elif path == "/fall":
             fall(asked["how"])
         elif path == "/length":

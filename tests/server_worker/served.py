@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.server.process import ROOT, Server, free_port
+from tests.server.process import ROOT, WORKER, Server, free_port
 
 GIVE_A_SOCKET = """
 import os, socket, sys
@@ -28,6 +28,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 """
 """Starts a program with a listening socket as descriptor 3, as systemd does."""
 APPLICATION = "tests.server_worker.apps:app"
+OWN = "app.server.RetortWorker"
 
 
 @contextlib.contextmanager
@@ -35,13 +36,16 @@ def worker_server(
     folder: Path,
     port: int = 0,
     *,
-    worker_class: str = "app.server.RetortWorker",
+    worker_class: str = OWN if WORKER == "retort" else WORKER,
     limits: dict[str, Any] | None = None,
     inherits: str = "",
     application: str = APPLICATION,
     **options: Any,
 ) -> Iterator[Server]:
-    """A server with these of Gunicorn's settings, stopped at the end if it has not ended itself."""
+    """A server with these of Gunicorn's settings, stopped at the end if it has not ended itself.
+
+    `limits` are those of our own worker class; another has none of them.
+    """
     port = port or free_port()
     settings = {
         "bind": f"127.0.0.1:{port}",
@@ -53,7 +57,7 @@ def worker_server(
         **options,
     }
     lines = [f"{name} = {value!r}" for name, value in settings.items()]
-    if worker_class == "app.server.RetortWorker":
+    if worker_class == OWN:
         lines += ["from app.server import Limits, RetortWorker", f"RetortWorker.limits = Limits(**{limits or {}!r})"]
     conf = folder / f"conf-{port}.py"
     conf.write_text("\n".join(lines), "utf-8")
@@ -82,6 +86,13 @@ class Outcomes:
     def percentile_s(self, outcome: str, share: float) -> float:
         took = sorted(self.took_s.get(outcome, [0.0]))
         return took[min(len(took) - 1, int(share * len(took)))]
+
+    def with_those_of(self, other: Outcomes) -> Outcomes:
+        """This one, with the other's added."""
+        self.count.update(other.count)
+        for outcome, took in other.took_s.items():
+            self.took_s.setdefault(outcome, []).extend(took)
+        return self
 
     @property
     def bad(self) -> dict[str, int]:
@@ -157,48 +168,6 @@ async def client(
     await talk.close()
 
 
-async def open_loop(
-    port: int, outcomes: Outcomes, per_second: float, for_s: float, path: str, patience_s: float, retries: int = 0
-) -> None:
-    """So many requests a second, whatever becomes of them; each over a connection of a pool, and given up in time."""
-    idle: list[Talk] = []
-
-    async def one(tries_left: int) -> None:
-        talk = idle.pop() if idle else Talk(port)
-        number = b"%d" % random.getrandbits(60)
-        began_s = time.monotonic()
-        try:
-            status, answer, keeps = await asyncio.wait_for(talk.ask(path, number), patience_s)
-        except TimeoutError:
-            outcomes.note("gave up", time.monotonic() - began_s)
-            await talk.close()
-            return
-        except (OSError, asyncio.IncompleteReadError):
-            outcomes.note("reset", time.monotonic() - began_s)
-            await talk.close()
-            return
-        outcomes.note("mixed" if status == 200 and answer != number else str(status), time.monotonic() - began_s)
-        if keeps:
-            idle.append(talk)
-        if status == 503 and tries_left:
-            await one(tries_left - 1)
-
-    began_s = time.monotonic()
-    asked: set[asyncio.Task[None]] = set()
-    number = 0
-    while (now_s := time.monotonic()) < began_s + for_s:
-        while number < (now_s - began_s) * per_second:
-            number += 1
-            task = asyncio.create_task(one(retries))
-            asked.add(task)
-            task.add_done_callback(asked.discard)
-        await asyncio.sleep(0.002)
-    if asked:
-        await asyncio.wait(asked)
-    for talk in idle:
-        await talk.close()
-
-
 @contextlib.asynccontextmanager
 async def load(port: int, clients: int, path: str = "/echo", keeps: bool = True) -> AsyncIterator[Outcomes]:
     """Clients that ask while the block runs, and for as long after as it takes them to see the end of it."""
@@ -240,3 +209,9 @@ def rss_bytes(pid: int) -> int:
 def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / 100
+
+
+def core_wait_s(pid: int) -> float:
+    """How long the threads of a process, together, were ready to run while every core was busy (schedstat)."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text("ascii").split()[1]) for task in tasks) / 1e9

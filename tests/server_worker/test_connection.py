@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.server_worker.mixtures import requests
 from tests.server_worker.reference import gunicorn_verdict, plain, said_status
 from tests.server_worker.stage import Recorder, Stage, config, staged
 
@@ -187,9 +189,32 @@ def test_a_client_that_leaves_while_it_is_queued_is_dropped(app: Recorder, stage
     assert app.seen == []
 
 
+def test_a_client_that_leaves_while_it_is_answered_takes_nothing_from_the_gate(app: Recorder, stage: Stage) -> None:
+    app.is_quick = False
+    client = stage.connect()
+    stage.say(client, b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000)
+    (connection,) = stage.loop._connections.values()
+    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # so that the answer does not go out whole
+    with contextlib.suppress(BlockingIOError):  # the server reads no more of them
+        for _ in range(100):
+            stage.say(client, b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000)
+    stage.until(lambda: connection.is_sending and not stage.desk.stats.running())
+    client.close()
+    stage.turn()
+    assert (stage.desk.stats.left, stage.desk.stats.dropped, stage.desk.gate.waiting) == (1, 0, 0)
+    assert said_status(stage.exchange(GET)) == [200]
+
+
 def test_a_client_that_ends_its_side_with_its_request_is_answered(app: Recorder, stage: Stage) -> None:
     app.is_quick = False
     assert said_status(stage.exchange(GET)) == [200]
+
+
+@pytest.mark.parametrize(("head", "statuses"), [(b"GET / HTTP/1.1\r\r\n", [400]), (b"GET / HTTP/1.1\r\nHo", [])])
+def test_a_head_that_stays_incomplete_is_judged_by_what_there_is(
+    stage: Stage, head: bytes, statuses: list[int]
+) -> None:
+    assert said_status(stage.exchange(head)) == statuses
 
 
 def test_refusals_of_the_gate_keep_the_connection(app: Recorder) -> None:
@@ -273,46 +298,6 @@ def test_a_stream_arrives_whole(version: bytes) -> None:
     else:
         assert body == (b"3E8\r\n" + b"x" * 1000 + b"\r\n") * 100 + b"0\r\n\r\n"
     assert app.closed
-
-
-FIELDS = (
-    (
-        "Host: a|Host: b|X-A: 1|x-a: 2|X_A: 3|Content-Length: 5|Content-Length: 05|Content-Length: +5|"
-        "Content-Length: 5, 5|Transfer-Encoding: chunked|Transfer-Encoding: identity|"
-        "Transfer-Encoding : chunked|Transfer-Encoding: gzip, chunked|TE: trailers|Connection: close|"
-        "Connection: keep-alive, x|X:|: x|X: \0|X: a\rb|X: a\nb| folded|\tfolded|X : 1|X: a\x7f|"
-        "X-Forwarded-Proto: https|X-Forwarded-Ssl: on|X-\xc3\xa9: 1|X: \xc3\xa9|Cookie: a=b|Cookie: c=d|"
-        "Expect: 100-continue|Content-Type: a|Content_Length: 5|Script-Name: /x|Upgrade: h2c|no colon|"
-        "X: a \t"
-    )
-    .encode("latin-1")
-    .split(b"|")
-)
-LINES = (
-    (
-        "GET / HTTP/1.1|POST /p%20q?a=b HTTP/1.1|GET  / HTTP/1.1|GET / HTTP/1.0|GET /  HTTP/1.1|"
-        "GET / HTTP/1.1 |get / HTTP/1.1|GET // HTTP/1.1|GET /#f HTTP/1.1|GET http://h/p?q HTTP/1.1|"
-        "OPTIONS * HTTP/1.1|GET * HTTP/1.1|CONNECT a:1 HTTP/1.1|GET /\xff HTTP/1.1|GET /\x7f HTTP/1.1|"
-        "GET /a:b HTTP/1.1|GE T / HTTP/1.1|GET\t/ HTTP/1.1|GET / HTTP/1.2|GET / HTTP/11.1|GET / http/1.1|"
-        " GET / HTTP/1.1|GET / HTTP/0.9|GET /||M-SEARCH / HTTP/1.1|GET /;p?q=%0a HTTP/1.1|"
-        "GET /[ HTTP/1.1|GET //[ HTTP/1.1|PRI * HTTP/2.0"
-    )
-    .encode("latin-1")
-    .split(b"|")
-)
-ENDS = st.sampled_from([b"\r\n"] * 30 + [b"\n", b"\r", b"\r\r\n", b"\r\n\r\n"])
-BODIES = [b"", b"hello", b"5\r\nhello\r\n0\r\n\r\n", b"0\r\n\r\n", b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"]
-
-
-@st.composite
-def requests(draw: Any) -> bytes:
-    ordinary = draw(st.integers(0, 3)) > 0
-    line = draw(st.sampled_from(LINES[:2] if ordinary else LINES))
-    fields = draw(st.lists(st.sampled_from(FIELDS), max_size=4))
-    written = line + draw(ENDS)
-    for field in fields:
-        written += field + draw(ENDS)
-    return written + b"\r\n" + draw(st.sampled_from(BODIES))
 
 
 @settings(max_examples=150)

@@ -48,6 +48,7 @@ def told_of(requests: list[tuple[dict[str, Any], bytes]]) -> list[dict[str, Any]
     return told
 
 
+@pytest.mark.own_worker("it is not run: this drives our own parser without a server")
 @pytest.mark.parametrize("parser", ["auto", "python"])
 @pytest.mark.parametrize("how", ["whole", "bytes", "lines"])
 def test_the_corpus_gets_gunicorns_verdict(gunicorn_source: Path, how: str, parser: str) -> None:

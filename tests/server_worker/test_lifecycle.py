@@ -27,6 +27,21 @@ def test_without_a_delay_the_listeners_close_at_once() -> None:
     assert one.step(5.2, 0, 0) is Phase.OVER
 
 
+def test_it_has_patience_with_a_master_that_still_listens_but_not_for_long() -> None:
+    one = life()
+    assert not one.wait_for_master(4.0)
+    one.stop(Reason.TERMINATED, 5.0)
+    assert one.wait_for_master(5.0)
+    one.accept_until_s = 5.2
+    assert one.step(5.1, 1, 1) is Phase.ACCEPTING
+    assert not one.wait_for_master(5.1)
+    assert one.wait_for_master(5.3)
+    assert not one.wait_for_master(5.5)
+    other = life()
+    other.stop(Reason.RECYCLED, 5.0)
+    assert not other.wait_for_master(8.0)
+
+
 def test_with_a_delay_it_goes_on_accepting() -> None:
     one = life(drain_delay_s=3.0)
     one.stop(Reason.TERMINATED, 5.0)

@@ -9,13 +9,15 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from app.server import RetortWorker
 from tests.server.process import Server, free_port
-from tests.server_worker.served import Outcomes, Talk, client, load, took_s, worker_server
+from tests.server_worker.endings import once, recycled, reloaded, terminated, twice_to_the_group
+from tests.server_worker.served import Outcomes, Talk, load, took_s, worker_server
 
 pytestmark = pytest.mark.server
 
@@ -44,36 +46,20 @@ def test_p01_a_killed_worker_fails_only_its_own_requests_and_is_replaced(tmp_pat
             await asyncio.sleep(0.5)
         return outcomes
 
-    with worker_server(tmp_path, workers=2) as server:
+    with worker_server(tmp_path, workers=2, limits={"queue_max_wait_s": 5.0}) as server:
         outcomes = asyncio.run(run(server))
     assert set(outcomes.count) <= {"200", "reset", "reset kept"}, outcomes.count
     assert sum(outcomes.bad.values()) <= 2 * 16
     assert outcomes.count["200"] > 200
 
 
-@pytest.mark.parametrize("signals", ["once", "twice to the group"])
-def test_p02_p06_sigterm_resets_nobody(tmp_path: Path, signals: str) -> None:
-    async def run(server: Server) -> Outcomes:
-        outcomes = Outcomes()
-        until_s = time.monotonic() + 1.5
-        clients = [client(server.port, outcomes, until_s, "/echo?sleep_s=0.01", keeps=at % 2 == 0) for at in range(12)]
-
-        async def stop() -> None:
-            await asyncio.sleep(0.6)
-            if signals == "once":
-                server.process.send_signal(signal.SIGTERM)
-            else:
-                for _ in range(2):
-                    os.killpg(server.process.pid, signal.SIGTERM)
-                    await asyncio.sleep(0.05)
-
-        await asyncio.gather(stop(), *clients)
-        return outcomes
-
+@pytest.mark.own_worker("it resets what waits in the kernel's queue when it stops")
+@pytest.mark.parametrize("stop", [once, twice_to_the_group])
+def test_p02_p06_sigterm_resets_nobody(tmp_path: Path, stop: Callable[[Server], None]) -> None:
     for _ in range(2):
         with worker_server(tmp_path, workers=2) as server:
             began_s = time.monotonic()
-            outcomes = asyncio.run(run(server))
+            outcomes = asyncio.run(terminated(server, 12, at_s=0.6, for_s=1.5, stop=stop))
             assert server.process.wait(10) == 0
             assert time.monotonic() - began_s < 10
         assert outcomes.bad == {}, outcomes.count
@@ -82,41 +68,19 @@ def test_p02_p06_sigterm_resets_nobody(tmp_path: Path, signals: str) -> None:
 
 
 def test_p04_sighup_loses_nothing(tmp_path: Path) -> None:
-    async def run(server: Server) -> Outcomes:
-        async with load(server.port, 8) as kept, load(server.port, 8, keeps=False) as short:
-            for _ in range(2):
-                await asyncio.sleep(0.5)
-                before = set(server.workers)
-                server.process.send_signal(signal.SIGHUP)
-                began_s = time.monotonic()
-                while before & set(server.workers):
-                    assert time.monotonic() - began_s < 10
-                    await asyncio.sleep(0.05)
-            await asyncio.sleep(0.3)
-        kept.count.update(short.count)
-        return kept
-
     with worker_server(tmp_path, workers=2) as server:
-        outcomes = asyncio.run(run(server))
+        outcomes = asyncio.run(reloaded(server, times=2, every_s=0.5))
     assert set(outcomes.count) == {"200"}, outcomes.count
 
 
 def test_p05_recycling_loses_nothing(tmp_path: Path) -> None:
-    async def run(server: Server) -> tuple[Outcomes, set[int]]:
-        seen: set[int] = set()
-        async with load(server.port, 8) as kept, load(server.port, 4, keeps=False) as short:
-            for _ in range(40):
-                await asyncio.sleep(0.1)
-                seen |= set(server.workers)
-        kept.count.update(short.count)
-        return kept, seen
-
     with worker_server(tmp_path, workers=2, max_requests=200, max_requests_jitter=50) as server:
-        outcomes, workers = asyncio.run(run(server))
+        outcomes, workers = asyncio.run(recycled(server, for_s=4.0))
     assert set(outcomes.count) == {"200"}, outcomes.count
     assert len(workers) >= 4
 
 
+@pytest.mark.own_worker("it has no deadlines")
 def test_p07_a_drain_that_hangs_ends_in_time_and_says_so(tmp_path: Path) -> None:
     async def run(server: Server) -> tuple[int, float]:
         talk = Talk(server.port)
@@ -147,6 +111,7 @@ def test_p08_more_connections_than_allowed(tmp_path: Path) -> None:
         assert took_s(server) < 0.1
 
 
+@pytest.mark.own_worker("it tells nobody that it stops")
 def test_p12_readiness_is_true_and_the_delay_is_kept(tmp_path: Path) -> None:
     with worker_server(tmp_path, limits={"drain_delay_s": 1.0}) as server:
         assert server.ask("GET", "/readyz").status == 200
@@ -158,6 +123,7 @@ def test_p12_readiness_is_true_and_the_delay_is_kept(tmp_path: Path) -> None:
         assert server.process.wait(5) == 0
 
 
+@pytest.mark.own_worker("it has no deadlines")
 def test_m11_a_hung_model_is_a_504_and_its_worker_is_replaced(tmp_path: Path) -> None:
     limits = {"request_timeout_s": 0.5, "stuck_grace_s": 0.5}
     with worker_server(tmp_path, limits=limits, graceful_timeout=5) as server:
@@ -187,6 +153,7 @@ def test_m11_a_model_that_keeps_the_gil_is_ended_by_the_master(tmp_path: Path) -
 @pytest.mark.parametrize("how", ["segfault", "abort", "_exit", "kill"])
 def test_m13_a_model_that_takes_its_process_down_takes_only_that(tmp_path: Path, how: str) -> None:
     with worker_server(tmp_path, workers=2) as server:
+        wait_until(lambda: len(server.workers) == 2, 30)
         before = set(server.workers)
         quietly(server, f"/fall?how={how}")
         wait_until(lambda: len(set(server.workers) - before) == 1 and len(server.workers) == 2, 30)
@@ -194,6 +161,7 @@ def test_m13_a_model_that_takes_its_process_down_takes_only_that(tmp_path: Path,
             assert server.ask("POST", "/echo", "x").content == b"x"
 
 
+@pytest.mark.own_worker("a model that raises SystemExit or KeyboardInterrupt ends it")
 def test_m13_a_model_that_raises_anything_is_a_500(tmp_path: Path) -> None:
     with worker_server(tmp_path) as server:
         before = server.workers
@@ -269,6 +237,7 @@ class Config:
     protocol = "http"
 
 
+@pytest.mark.own_worker("it has other settings")
 @pytest.mark.parametrize(
     ("name", "value", "word"),
     [("is_ssl", True, "TLS"), ("http_protocols", ("h2", "h1"), "HTTP/2"), ("protocol", "uwsgi", "only http")],
@@ -281,6 +250,7 @@ def test_settings_that_are_not_for_this_worker_are_refused_in_words(name: str, v
         RetortWorker.check_config(cfg, None)
 
 
+@pytest.mark.own_worker("it has other settings")
 def test_tls_is_refused_before_the_fork(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="TLS"), worker_server(tmp_path, certfile=__file__, keyfile=__file__):
         pass

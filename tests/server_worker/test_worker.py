@@ -27,6 +27,7 @@ app.observe = lambda snapshot: told.open("a").write(json.dumps(snapshot) + "\\n"
 
 
 @pytest.mark.server
+@pytest.mark.own_worker("it tells nobody what it does")
 def test_an_application_is_told_every_second_and_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "observing.py").write_text(APPLICATION)
     with worker_server(tmp_path, application="observing:app", chdir=str(tmp_path)) as server:

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Installs the programs that tests drive, given as program:package, where that may be done: as root, with apt-get.
+# Installs the programs that tests drive, given as program:package[,package], where that may be done: as root, with apt-get.
 # Where it may not, it says so and succeeds: the tests that need them are skipped by name (in .ci/run they fail).
 set -u
 
 missing=""
 for pair in "$@"; do
-    command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
+    command -v "${pair%%:*}" >/dev/null || missing="$missing $(echo "${pair#*:}" | tr , " ")"
 done
 [ -n "$missing" ] || exit 0
 

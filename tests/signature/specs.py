@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+from base64 import b64encode
 from functools import cache
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
+from PIL import Image
 
-from app.signature import Input, Layout, Signature
+from app.signature import Input, Layout, Picture, Signature
+from app.signature.images import shape_of
 
 AWKWARD: list[Any] = [
     None,
@@ -75,7 +80,62 @@ DTYPES = {
     "boolean": ["bool", "boolean"],
     "text": ["object", "str"],
     "unused": ["float64"],
+    "timestamp": ["datetime64[ns]", "datetime64[us]", "datetime64[s, Europe/Berlin]"],
 }
+
+
+PICTURES = [Picture("L", 2, 1), Picture("RGB", 1, 2, 255.0), Picture("L", 3, 3, 127.5, -1.0, 12)]
+
+
+def image_file(form: str, size: tuple[int, int], mode: str = "RGB", **options: Any) -> bytes:
+    """The content of a small image file of one colour."""
+    stream = io.BytesIO()
+    Image.new(mode, size, "red" if mode == "RGB" else 77).save(stream, form, **options)
+    return stream.getvalue()
+
+
+IMAGE_FILES = [
+    image_file("PNG", (2, 1)),
+    image_file("PNG", (3, 3), "L"),
+    image_file("JPEG", (4, 4)),
+    image_file("WEBP", (5, 4)),
+    image_file("PNG", (2, 2))[:-20],
+    image_file("GIF", (2, 2)),
+]
+IMAGES: list[Any] = [
+    *IMAGE_FILES,
+    *(b64encode(content).decode() for content in IMAGE_FILES),
+    "data:image/png;base64," + b64encode(IMAGE_FILES[0]).decode(),
+    {"b64": b64encode(IMAGE_FILES[0]).decode()},
+]
+
+
+def arrays_for(spec: Input) -> st.SearchStrategy[Any]:
+    """Arrays of an input in every form; and some that are nearly right."""
+    shape, dtype = spec.shape or (), np.dtype(spec.dtype)
+    element = st.booleans() if spec.dtype == "bool" else st.one_of(st.integers(0, 127), st.sampled_from(AWKWARD))
+    right: st.SearchStrategy[Any] = element
+    for size in reversed(shape):
+        right = st.lists(right, min_size=size, max_size=size)
+    zeros = np.zeros(shape, dtype)
+    stream = io.BytesIO()
+    np.save(stream, zeros)
+    raw = b64encode(zeros.tobytes()).decode()
+    forms: list[Any] = [
+        {"b64": raw},
+        {"b64": raw, "dtype": spec.dtype, "shape": list(shape)},
+        {"b64": raw, "dtype": "float64"},
+        {"b64": raw, "shape": [9]},
+        {"b64": raw[:-4]},
+        {"b64": "?"},
+        {"b64": 1},
+        {"npy": b64encode(stream.getvalue()).decode()},
+        {"npy": b64encode(stream.getvalue()[:-1]).decode()},
+        {"npy": raw},
+        stream.getvalue(),
+        zeros.tobytes(),
+    ]
+    return st.one_of(right, st.sampled_from(forms))
 
 
 @cache
@@ -93,15 +153,30 @@ def inputs(kind: str, name: str = "x") -> st.SearchStrategy[Input]:
             nullable,
             missing,
         )
+    if kind == "array":
+        dtypes = st.sampled_from(["float64", "float32", "int8", "int64", "uint16", "bool"])
+        return st.builds(
+            lambda dtype, shape, null: Input(name, "array", dtype, null and "float" in dtype, shape=shape),
+            dtypes,
+            st.sampled_from([(1,), (2,), (2, 2), (1, 2, 1)]),
+            nullable,
+        )
+    if kind == "record":
+        return nullable.map(lambda null: Input(name, "record", "object", null))
+    if kind == "image":
+        return st.sampled_from(PICTURES).map(
+            lambda picture: Input(name, "image", "float64", shape=shape_of(picture), image=picture)
+        )
     return st.builds(
-        lambda dtype, null, marker: Input(name, kind, dtype, null, missing=marker),
+        lambda dtype, null, marker: Input(
+            name, kind, dtype, null, missing="na" if kind == "integer" and marker == "none" else marker
+        ),
         st.sampled_from(DTYPES[kind]),
         st.just(True) if kind == "unused" else nullable,
         missing,
     )
 
 
-@cache
 def values_for(spec: Input) -> st.SearchStrategy[Any]:
     """Values of every sort, many of them such as the input may well accept."""
     likely: dict[str, st.SearchStrategy[Any]] = {
@@ -111,7 +186,21 @@ def values_for(spec: Input) -> st.SearchStrategy[Any]:
         "category": st.sampled_from(spec.categories or ("a",)),
         "text": st.text(max_size=5),
         "unused": st.floats(),
+        "timestamp": st.one_of(
+            st.datetimes().map(lambda time: time.isoformat()),
+            st.datetimes(timezones=st.timezones()).map(lambda time: time.isoformat()),
+            st.floats(-1e10, 1e10),
+            st.integers(-(10**12), 10**12),
+            st.sampled_from(["2024-02-30", "2024-01-31", "2024-01-31 12:30Z", "2024-01-31T12:30:60Z", "1e3"]),
+        ),
     }
+    members = st.one_of(st.booleans(), st.integers(-9, 9), st.text(max_size=3), st.sampled_from(AWKWARD))
+    likely["record"] = st.dictionaries(
+        NAMES, st.one_of(members, st.dictionaries(NAMES, members, max_size=2)), max_size=3
+    )
+    likely |= {"array": st.nothing(), "image": st.sampled_from(IMAGES)}
+    if spec.kind == "array":
+        likely["array"] = arrays_for(spec)
     missing = st.sampled_from([None, float("nan")]) if spec.nullable else st.nothing()
     return st.one_of(likely[spec.kind], likely[spec.kind], missing, VALUES)
 

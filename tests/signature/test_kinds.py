@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.signature import Input
-from app.signature.kinds import KINDS, is_missing, problem_of
+from app.signature import Input, Picture
+from app.signature.kinds import KINDS, problem_of
 from app.signature.schema import schema_of
+from app.signature.values import is_missing
 from tests.signature.specs import DTYPES, inputs, signature, values_for
 
 NAN = float("nan")
@@ -64,13 +65,24 @@ def test_an_accepted_column_holds_what_was_sent(kind: str, data: st.DataObject) 
         warnings.simplefilter("error")
         column = KINDS[kind].column(sent, spec)
     assert column is not None
-    assert column.shape == (len(sent),)
+    assert column.shape == (len(sent), *(spec.shape or ()))
+    if spec.shape is not None:
+        assert column.dtype == spec.dtype
+        assert spec.nullable or np.isfinite(column).all()
+        return
     if kind == "unused":
         assert np.isnan(column).all()
         return
+    if kind == "record":
+        assert all(type(kept) is dict for kept in column)
+        return
+    if kind == "timestamp":
+        assert [is_missing(value) for value in sent] == np.isnat(column).tolist()
+        assert column.dtype == spec.dtype.split(",")[0].rstrip("]") + "]"
+        return
     for value, kept in zip(sent, column.tolist(), strict=True):
         if is_missing(value):
-            assert (kept is None) if spec.missing == "none" and column.dtype == object else math.isnan(kept)
+            assert (kept is None) if spec.missing in ("none", "na") and column.dtype == object else math.isnan(kept)
         elif column.dtype.kind == "f":
             assert kept == float(np.float32(value) if column.dtype == np.float32 else value)
             assert math.isfinite(kept)
@@ -184,7 +196,7 @@ def test_null_and_nan_are_one_missing_value(spec: Input, value: object) -> None:
     assert schema_of(signature(spec)).validate({"x": value}) == {}
     column = KINDS[spec.kind].column([value], spec)
     assert column is not None
-    assert math.isnan(column[0])
+    assert np.isnat(column[0]) if spec.kind == "timestamp" else math.isnan(column[0])
 
 
 @pytest.mark.parametrize(
@@ -217,9 +229,12 @@ def test_whole_numbers_are_exact_to_the_last_digit() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_values_are_an_empty_column(kind: str) -> None:
     spec = Input("x", kind, DTYPES.get(kind, ["str"])[0], categories=("a",) if kind == "category" else None)
+    if kind in ("array", "image"):
+        picture = Picture("L", 2, 2) if kind == "image" else None
+        spec = Input("x", kind, "float64", shape=(2, 2), image=picture)
     column = KINDS[kind].column([], spec)
     assert column is not None
-    assert column.shape == (0,)
+    assert column.shape == (0, *(spec.shape or ()))
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ BOUND = 12.0
 def signatures(draw: st.DrawFn) -> Signature:
     """Up to three inputs with awkward names."""
     names = draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))
-    kinds = ["number", "integer", "boolean", "category", "text", "unused"]
+    kinds = ["number", "integer", "boolean", "category", "text", "unused", "timestamp", "array", "image"]
     return signature(*(draw(inputs(draw(st.sampled_from(kinds)), name)) for name in names))
 
 
@@ -318,7 +318,9 @@ def documented(sig: Signature) -> dict[str, Any]:
     return document
 
 
-@pytest.mark.parametrize("kind", ["number", "integer", "boolean", "category", "text", "unused"])
+@pytest.mark.parametrize(
+    "kind", ["number", "integer", "boolean", "category", "text", "unused", "timestamp", "array", "image"]
+)
 @settings(max_examples=25)
 @given(st.data())
 def test_what_is_accepted_is_documented_as_acceptable(kind: str, data: st.DataObject) -> None:
@@ -327,7 +329,8 @@ def test_what_is_accepted_is_documented_as_acceptable(kind: str, data: st.DataOb
     record = {} if record["x"] != record["x"] else record  # NaN is not in JSON, so in no JSON schema
     schema = documented(sig)
     jsonschema.Draft202012Validator.check_schema(schema)
-    if not schema_of(sig).validate(record):
+    # The content of a file comes in other media types, which have their own description.
+    if not isinstance(record.get("x"), bytes) and not schema_of(sig).validate(record):
         jsonschema.validate(record, schema)
 
 

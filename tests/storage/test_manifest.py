@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidRepository
 from app.signature import Layout
-from app.storage.manifest import FORMAT_VERSION, Example, FileRecord, Manifest, encode, read
+from app.storage.manifest import FORMAT_VERSION, Example, FileRecord, LeanCall, Manifest, encode, read
 from tests.signature.specs import inputs, signature
 from tests.storage.versions import MANIFEST
 
@@ -51,6 +51,7 @@ MANIFESTS = st.builds(
     examples_made_up=st.booleans(),
     environment=st.dictionaries(TEXTS, TEXTS, max_size=2),
     proof=st.dictionaries(TEXTS, JSON, max_size=2),
+    lean=st.one_of(st.none(), st.builds(LeanCall, st.booleans(), st.booleans())),
 )
 REQUIRED = [f.name for f in dataclasses.fields(Manifest) if (f.default, f.default_factory) == (MISSING, MISSING)]
 

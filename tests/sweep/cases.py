@@ -178,7 +178,6 @@ UNSERVABLE = {
     "HDBSCAN": NO_PREDICT,
     "OPTICS": NO_PREDICT,
     "SpectralClustering": NO_PREDICT,
-    "records_vectorized": "takes dicts with keys that differ from row to row: has no fixed inputs",
 }
 
 OTHERS = {

@@ -8,7 +8,10 @@ import pytest
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What became of one estimator: served or not, equal to the notebook or not, and the proof of its graph."""
+    """What became of one estimator: served or not, equal to the notebook or not, and the proof of its graph.
+
+    `batched` is whether it was equal for clients who shared runs, None where they did not ask it.
+    """
 
     estimator: str
     family: str
@@ -16,6 +19,7 @@ class Line:
     equal: bool
     note: str = ""
     proof: dict[str, Any] = field(default_factory=dict)
+    batched: bool | None = None
 
     @property
     def proven(self) -> bool:
@@ -32,7 +36,8 @@ class Line:
         """The line as text, cell by cell, under `HEADING`."""
         difference = f"{self.proof['largest_difference']:.0e}" if self.proven else ""
         times = (f"{self.proof[key]:.0f}" if self.proven else "" for key in ("graph_us", "artifact_us"))
-        yes_no = ("yes" if yes else "no" for yes in (self.served, self.equal, self.proven))
+        said = {True: "yes", False: "no", None: ""}
+        yes_no = (said[yes] for yes in (self.served, self.equal, self.batched, self.proven))
         return (self.estimator, self.family, *yes_no, difference, *times, self.remark)
 
 
@@ -41,6 +46,7 @@ HEADING = (
     "family",
     "served",
     "equal",
+    "batched",
     "graph proven",
     "largest difference",
     "graph µs",
@@ -48,12 +54,17 @@ HEADING = (
     "why not",
 )
 LINES = pytest.StashKey[list[Line]]()
+BATCHED = pytest.StashKey[dict[str, bool]]()
 
 
 def title(lines: list[Line]) -> str:
     """The totals."""
     served, equal, proven = (sum(getattr(line, kind) for line in lines) for kind in ("served", "equal", "proven"))
-    return f"{len(lines)} estimators, {served} served, {equal} equal to the notebook, {proven} as a proven graph"
+    batched = sum(line.batched is True for line in lines)
+    return (
+        f"{len(lines)} estimators, {served} served, {equal} equal to the notebook, {batched} when batched too, "
+        f"{proven} as a proven graph"
+    )
 
 
 def table(lines: list[Line]) -> str:
@@ -76,12 +87,14 @@ def page(lines: list[Line]) -> str:
     return f"""# Estimators: what is served, and how
 
 Written by `make estimators`: every classifier, regressor, clusterer and outlier detector of scikit-learn, and realistic
-pipelines, packed, served both ways and compared over HTTP with what the estimator gives in a notebook.
+pipelines, packed, served both ways and compared over HTTP with what the estimator gives in a notebook; and once more
+as artifacts whose requests share runs (`RETORT_BATCHING=on`), asked by eight clients at once (batched).
 
 {title(lines)}. Proven graphs: {", ".join(shares)}.
 
-The times are of one row, in process, from columns to outputs, in microseconds, on the machine that wrote this page. The
-largest difference is relative; labels are always identical. What has no proven graph is served as the artifact.
+The times are of one row, in process, from columns to outputs, in microseconds, on the machine that wrote this page; the
+artifact's are of the lean call that would serve it. The largest difference is relative; labels are always identical.
+What has no proven graph is served as the artifact.
 
 | {" | ".join(HEADING)} |
 |{"---|" * len(HEADING)}

@@ -14,7 +14,7 @@ from .compare import differences
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = Repository(ROOT / "models")
-NAMES = ["diabetes", "digits", "iris-two", "penguins"]
+NAMES = ["diabetes", "digits", "digits-image", "iris-two", "penguins"]
 
 # Labels must be identical. Training is deterministic on one machine; on another the linear algebra may add in another
 # order, and a solver stops within its own tolerance.
@@ -38,7 +38,7 @@ def newest(repository: Repository, name: str) -> Manifest:
 
 
 def test_the_same_models(repacked: Repository) -> None:
-    """Four models on either side, penguins behind `/predict`."""
+    """Five models on either side, penguins behind `/predict`."""
     assert repacked.models() == COMMITTED.models() == NAMES
     assert repacked.pointers().default == COMMITTED.pointers().default == "penguins"
 

@@ -6,15 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import joblib
 import pandas as pd
 import pytest
 from flask.testing import FlaskClient
 
 from app.errors import PackingRefused
 from app.factory import create_app
-from app.packing.spawn import PackRequest
-from app.packing.write import pack
 from app.settings import Settings
 
 from . import pipelines
@@ -25,7 +22,11 @@ from .report import Line
 # Packing runs with warnings ignored, in a process of its own; here it runs in this one, for speed.
 pytestmark = [pytest.mark.sweep, pytest.mark.filterwarnings("ignore")]
 
-URL = "/models/swept"
+Packed = Callable[[Case], Path]
+
+
+def url(asked: Case) -> str:
+    return f"/models/{asked.name}"
 
 
 def test_no_estimator_is_left_out() -> None:
@@ -36,18 +37,18 @@ def test_no_estimator_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_served_equals_notebook(name: str, tmp_path: Path, report: Callable[[Line], None]) -> None:
+def test_served_equals_notebook(name: str, packed: Packed, report: Callable[[Line], None]) -> None:
     """Its answers over HTTP are the notebook's; what cannot be served is refused in packing, for a reason listed."""
     asked = case(name)
     served, found, proof = False, [], {}
     try:
         if asked.unservable:
-            refused(asked, tmp_path)
+            refused(asked, packed)
         else:
-            models = packed(asked, tmp_path)
+            models = packed(asked)
             for runtime in ("auto", "artifact"):
                 client = serve(models, runtime)
-                served, proof = True, client.get(URL).json["proof"]
+                served, proof = True, client.get(url(asked)).json["proof"]
                 found += [f"{runtime}: {difference}" for difference in compare(asked, client)]
     except BaseException as error:
         found = [str(error).splitlines()[0] if str(error) else type(error).__name__]
@@ -59,32 +60,20 @@ def test_served_equals_notebook(name: str, tmp_path: Path, report: Callable[[Lin
 
 
 @pytest.mark.parametrize("recipe", pipelines.RECIPES, ids=lambda recipe: recipe.__name__)
-def test_a_sample_changes_no_answer(recipe: Callable[[], pipelines.Recipe], tmp_path: Path) -> None:
+def test_a_sample_changes_no_answer(recipe: Callable[[], pipelines.Recipe], packed: Packed) -> None:
     """With the rows that it was fitted on as the sample, a pipeline answers as without one."""
     asked, features = case(recipe.__name__), recipe().table.seen[0]
     if asked.unservable:
         return
     sample = features if isinstance(features, pd.DataFrame) else pd.DataFrame(features)
     asked = replace(asked, sample=sample)
-    assert compare(asked, serve(packed(asked, tmp_path))) == []
+    assert compare(asked, serve(packed(asked))) == []
 
 
-def packed(asked: Case, folder: Path) -> Path:
-    """A repository with the case's estimator in it, packed as `flask models add` does."""
-    artifact, models = folder / "model.joblib", folder / "models"
-    joblib.dump(asked.estimator, artifact)
-    sample = None
-    if asked.sample is not None:
-        sample = str(folder / "sample.csv")
-        asked.sample.to_csv(sample, index=False)
-    pack(PackRequest(str(artifact), "swept", str(models), sample))
-    return models
-
-
-def refused(asked: Case, folder: Path) -> None:
+def refused(asked: Case, packed: Packed) -> None:
     """Packing says in one sentence why there is nothing to serve."""
     with pytest.raises(PackingRefused) as refusal:
-        packed(asked, folder)
+        packed(asked)
     assert refusal.value.detail
     assert "\n" not in refusal.value.detail
 
@@ -99,21 +88,22 @@ def serve(models: Path, runtime: str = "auto") -> FlaskClient:
 
 def compare(asked: Case, client: FlaskClient) -> list[str]:
     """Where the answers differ from the notebook's: many rows, many records, and single records."""
-    names = [known["name"] for known in client.get(URL).json["signature"]["inputs"]]
+    inputs = client.get(url(asked)).json["signature"]["inputs"]
+    names, whole = [known["name"] for known in inputs], inputs[0]["kind"] == "record" if inputs else False
     values = rows(asked.frame)
-    records = [dict(zip(names, row, strict=True)) for row in values]
+    records = [row[0] if whole else dict(zip(names, row, strict=True)) for row in values]
     expected = notebook(asked.estimator, asked.frame)
-    found = differences(expected, post(client, {"instances": values}), "rows: ")
-    found += differences(expected, post(client, {"instances": records}), "records: ")
+    found = differences(expected, post(client, asked, {"instances": values}), "rows: ")
+    found += differences(expected, post(client, asked, {"instances": records}), "records: ")
     for position in (0, len(records) - 1):
         alone = notebook(asked.estimator, asked.frame[position : position + 1])
-        found += differences(alone, post(client, records[position]), f"record {position}: ")
+        found += differences(alone, post(client, asked, records[position]), f"record {position}: ")
     return found
 
 
-def post(client: FlaskClient, body: Any) -> Any:
+def post(client: FlaskClient, asked: Case, body: Any) -> Any:
     """The answer to this body."""
     content = json.dumps(body, allow_nan=False)
-    answer = client.post(f"{URL}/predict", data=content, content_type="application/json")
+    answer = client.post(f"{url(asked)}/predict", data=content, content_type="application/json")
     assert answer.status_code == 200, answer.text
     return answer.json

@@ -25,7 +25,7 @@ MakeApp = Callable[..., Flask]
 
 @pytest.fixture(scope="session")
 def app() -> Flask:
-    """The service as it comes out of the repository: four models, all available."""
+    """The service as it comes out of the repository: five models, all available."""
     made = create_app(Settings(models_dir=MODELS))
     assert made.test_client().get("/readyz").status_code == 200
     return made
@@ -52,10 +52,12 @@ def iris_two(tmp_path: Path) -> MakeApp:
 def served(tmp_path: Path) -> MakeApp:
     """Makes a service with one more fitted estimator in it, packed in this process."""
 
-    def make(estimator: Any, name: str = "model", sample: str | None = None, **settings: Any) -> Flask:
+    def make(
+        estimator: Any, name: str = "model", sample: str | None = None, options: Any = None, **settings: Any
+    ) -> Flask:
         artifact, models = tmp_path / f"{name}.joblib", tmp_path / "models"
         joblib.dump(estimator, artifact)
-        pack(PackRequest(str(artifact), name, str(models), sample))
+        pack(PackRequest(str(artifact), name, str(models), sample, **(options or {})))
         return create_app(Settings(models_dir=models, **settings))
 
     return make

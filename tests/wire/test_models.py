@@ -18,7 +18,7 @@ from app.settings import Settings
 from tests.wire.conftest import MODELS, MakeApp
 from tests.wire.exchange import check, get, post
 
-NAMES = ["diabetes", "digits", "iris-two", "penguins"]
+NAMES = ["diabetes", "digits", "digits-image", "iris-two", "penguins"]
 
 
 def test_the_list(app: Flask) -> None:
@@ -88,7 +88,7 @@ def test_what_is_not_there(app: Flask, path: str) -> None:
 def test_probes(app: Flask) -> None:
     assert get(app, "/livez").document == {"status": "alive"}
     ready = get(app, "/readyz")
-    assert (ready.status, ready.document["status"], ready.document["models"]) == (200, "ready", 4)
+    assert (ready.status, ready.document["status"], ready.document["models"]) == (200, "ready", 5)
 
 
 def test_the_root_tells_programs_where_things_are(app: Flask) -> None:

@@ -16,10 +16,9 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.fixture
-def neighbours(served: Any, monkeypatch: pytest.MonkeyPatch) -> Application:
-    monkeypatch.setattr("app.runtime.batching.batching_pays", lambda cost_us: True)
+def neighbours(served: Any) -> Application:
     rows = RNG.normal(size=(40, 2))
-    app = served(KNeighborsClassifier(3).fit(rows, rows[:, 0] > 0), runtime="artifact")
+    app = served(KNeighborsClassifier(3).fit(rows, rows[:, 0] > 0), runtime="artifact", batching="on")
     assert app.test_client().get("/readyz").status_code == 200
     return app
 

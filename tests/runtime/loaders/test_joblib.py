@@ -88,7 +88,9 @@ def test_what_is_not_a_pickle(content: bytes) -> None:
         ("PIL.Image", "pillow"),
     ],
 )
-def test_a_library_that_is_not_installed_is_named(module: str, library: str) -> None:
+def test_a_library_that_is_not_installed_is_named(module: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PIL", "PIL.Image"):
+        monkeypatch.setitem(sys.modules, name, None)
     assert refusal(f"c{module}\nModel\n.".encode()) == f"it needs {library}, which is not installed"
 
 

@@ -1,0 +1,240 @@
+"""What whoever packs a model says of its inputs, where packing is not to find it out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from app.errors import PackingRefused, RetortError
+from app.packing import inspect
+from app.signature import Input, Layout, Picture, Scalar, Signature
+from app.signature.images import encoded, shape_of
+from app.signature.schema import field_of
+
+FILLED = {"array": "an array", "image": "an image"}
+DTYPES = {
+    "number": "float64",
+    "integer": "int64",
+    "boolean": "bool",
+    "category": "str",
+    "text": "str",
+    "timestamp": "datetime64[us]",
+}
+Record = dict[str, Any]
+
+
+class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One declared input as the JSON file has it; for an image `size` is [width, height]."""
+
+    name: str
+    kind: Literal["number", "integer", "boolean", "category", "text", "timestamp", "array", "image"]
+    dtype: str | None = None
+    shape: tuple[int, ...] | None = None
+    mode: Literal["L", "RGB"] | None = None
+    size: tuple[int, int] | None = None
+    divisor: float = 1.0
+    offset: float = 0.0
+    pixel_limit: int | None = None
+    nullable: bool | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    categories: tuple[Scalar, ...] | None = None
+    unseen: Literal["reject", "warn", "accept"] | None = None
+
+    @property
+    def picture(self) -> Picture | None:
+        """What becomes of an image."""
+        if self.kind != "image":
+            return None
+        if self.mode is None or self.size is None:
+            raise PackingRefused(f"input {self.name!r} is an image: it needs a mode (L or RGB) and a size")
+        return Picture(self.mode, *self.size, self.divisor, self.offset, self.pixel_limit)
+
+    @property
+    def filled_shape(self) -> tuple[int, ...] | None:
+        """The shape of an array or an image."""
+        picture = self.picture
+        if self.kind == "array" and self.shape is None:
+            raise PackingRefused(f"input {self.name!r} is an array: it needs a shape")
+        return self.shape if picture is None else shape_of(picture)
+
+    @property
+    def width(self) -> int:
+        """How many columns of the estimator's matrix it is."""
+        return math.prod(self.filled_shape or ())
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """Inputs, and what becomes of what is new to the model: numbers `out_of_range`, `unseen` categories."""
+
+    out_of_range: str | None = None
+    unseen: str | None = None
+    inputs: tuple[Wanted, ...] = ()
+
+    @property
+    def fills(self) -> bool:
+        """Whether an input is more than one column of the estimator's matrix."""
+        return any(wanted.kind in FILLED for wanted in self.inputs)
+
+    def require_fit(self, estimator: Any) -> None:
+        """Refuses arrays and images for a model that cannot be given them.
+
+        Raises:
+            PackingRefused: it was fitted with names, or on another number of columns.
+        """
+        names, width = inspect.names_of(estimator), inspect.width_of(estimator)
+        if not self.fills:
+            known = names or []
+            unknown = [wanted.name for wanted in self.inputs if names is not None and wanted.name not in known]
+            if unknown:
+                raise PackingRefused(f"the declared input {unknown[0]!r} is no input of the model: {', '.join(known)}")
+            return
+        if names is not None:
+            filled = next(wanted for wanted in self.inputs if wanted.kind in FILLED)
+            raise PackingRefused(
+                f"input {filled.name!r} is {FILLED[filled.kind]}, and the model was fitted on named columns: "
+                "fit it on an array (frame.to_numpy())"
+            )
+        declared = sum(wanted.width for wanted in self.inputs)
+        if width is not None and declared != width:
+            raise PackingRefused(f"the declared inputs are {declared} numbers in all; the model takes {width}")
+
+    def cast(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The sample with its columns as the declared kinds have them; the columns of arrays and images as floats."""
+        if self.fills:
+            return frame.astype(np.float64)
+        for wanted in self.inputs:
+            if wanted.name in frame.columns:
+                try:
+                    frame = frame.assign(**{wanted.name: _cast(frame[wanted.name], wanted)})
+                except (TypeError, ValueError) as error:
+                    raise PackingRefused(
+                        f"column {wanted.name!r} of the sample is no {wanted.kind} ({error})"
+                    ) from None
+        return frame
+
+    def with_kinds(self, inputs: Sequence[Input]) -> tuple[Input, ...]:
+        """The inputs that were found, each of the declared kind where it has one."""
+        by_name = {} if self.fills else {wanted.name: wanted for wanted in self.inputs}
+        return tuple(_of_kind(spec, by_name[spec.name]) if spec.name in by_name else spec for spec in inputs)
+
+    def applied(self, signature: Signature) -> Signature:
+        """The signature with this in it; a category that the model cannot cope with stays refused."""
+        by_name = {} if self.fills else {wanted.name: wanted for wanted in self.inputs}
+        inputs = tuple(_edited(spec, by_name.get(spec.name), self.unseen) for spec in signature.inputs)
+        return replace(signature, inputs=inputs, out_of_range=self.out_of_range)
+
+    def folded(self, signature: Signature, records: Sequence[Record]) -> tuple[Signature, list[Record]]:
+        """The signature and the records with the declared inputs in the place of the columns that they fill."""
+        if not self.fills:
+            return signature, list(records)
+        if signature.layout is not Layout.MATRIX:
+            raise PackingRefused("arrays and images need a model that was fitted on a matrix")
+        ends = np.cumsum([wanted.width for wanted in self.inputs]).tolist()
+        slices = [signature.inputs[end - wanted.width : end] for wanted, end in zip(self.inputs, ends, strict=True)]
+        inputs = tuple(map(_folded_input, self.inputs, slices))
+        folded = [
+            {spec.name: _folded_value(record, specs, spec) for spec, specs in zip(inputs, slices, strict=True)}
+            for record in records
+        ]
+        inputs = tuple(replace(spec, example=folded[0][spec.name] if folded else None) for spec in inputs)
+        for spec in inputs:
+            try:
+                field_of(spec)
+            except RetortError as error:
+                raise PackingRefused(error.detail) from None
+        return replace(signature, inputs=inputs), folded
+
+
+NOTHING = Declared()
+
+
+def read(path: Path) -> tuple[Wanted, ...]:
+    """The inputs that a JSON file declares.
+
+    Raises:
+        PackingRefused: it cannot be read, or is no list of inputs.
+    """
+    try:
+        inputs = msgspec.json.decode(path.read_bytes(), type=tuple[Wanted, ...])
+    except OSError as error:
+        raise PackingRefused(f"{path} cannot be read: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise PackingRefused(f"{path} is no JSON list of inputs: {error}") from None
+    names = [wanted.name for wanted in inputs]
+    if not names or len(set(names)) < len(names):
+        raise PackingRefused(f"{path} must declare at least one input, each once")
+    return inputs
+
+
+def _cast(column: Any, wanted: Wanted) -> Any:
+    if wanted.kind == "timestamp":
+        zoned = wanted.dtype is not None and "," in wanted.dtype
+        times = pd.to_datetime(column, utc=zoned, format="ISO8601")
+        return times if wanted.dtype is None else times.astype(wanted.dtype)
+    if wanted.kind == "category" and wanted.categories is None:
+        return column
+    return column if wanted.dtype is None else column.astype(wanted.dtype)
+
+
+def _of_kind(spec: Input, wanted: Wanted) -> Input:
+    if spec.kind == wanted.kind:
+        return spec
+    dtype, missing = wanted.dtype or DTYPES[wanted.kind], spec.missing
+    if wanted.kind == "integer":
+        dtype, missing = dtype.lower(), "na" if dtype[0] in "IU" else spec.missing
+    elif {wanted.kind, spec.kind} == {"text", "category"} and wanted.dtype is None:
+        dtype = spec.dtype
+    categories = wanted.categories if wanted.kind == "category" else None
+    return Input(spec.name, wanted.kind, dtype, categories=categories, missing=missing)
+
+
+def _edited(spec: Input, wanted: Wanted | None, unseen: str | None) -> Input:
+    said: Mapping[str, Any] = {} if wanted is None else msgspec.structs.asdict(wanted)
+    names = ("minimum", "maximum", "nullable", "categories")
+    edited = replace(spec, **{name: said[name] for name in names if said.get(name) is not None})
+    choice = said.get("unseen") or unseen
+    keeps = choice is None or edited.categories is None or edited.closed
+    return edited if keeps else replace(edited, unseen=str(choice))
+
+
+def _folded_input(wanted: Wanted, specs: Sequence[Input]) -> Input:
+    """One declared input from the columns that it fills."""
+    if wanted.kind not in FILLED:
+        return _edited(replace(specs[0], name=wanted.name), wanted, None)
+    lows, highs = [s.minimum for s in specs], [s.maximum for s in specs]
+    largest = [s.largest for s in specs if s.largest is not None]
+    low = None if None in lows else min(value for value in lows if value is not None)
+    high = None if None in highs else max(value for value in highs if value is not None)
+    nullable = wanted.kind == "array" and all(s.nullable for s in specs) and wanted.nullable is not False
+    return Input(
+        wanted.name,
+        wanted.kind,
+        wanted.dtype or "float64",
+        nullable=nullable and (wanted.dtype or "float64").startswith("float"),
+        minimum=low if wanted.minimum is None else wanted.minimum,
+        maximum=high if wanted.maximum is None else wanted.maximum,
+        largest=min(largest, default=None),
+        shape=wanted.filled_shape,
+        image=wanted.picture,
+    )
+
+
+def _folded_value(record: Record, specs: Sequence[Input], spec: Input) -> Any:
+    values = [record[each.name] for each in specs]
+    if spec.shape is None:
+        return values[0]
+    if spec.image is not None:
+        return encoded(np.array(values, dtype=np.float64).reshape(spec.shape), spec.image)
+    if spec.dtype != "bool" and not spec.dtype.startswith("float"):
+        values = [value if value is None else round(value) for value in values]
+    array = np.array([bool(v) for v in values] if spec.dtype == "bool" else values, dtype=object)
+    return array.reshape(spec.shape).tolist()

@@ -1,0 +1,150 @@
+"""With how much less may the artifact be called? Tried on rows of every kind, and kept where no bit changes.
+
+What cannot be tried is reasoned: scikit-learn's checks are left out only for estimators known to check nothing but
+their input, behind steps that make finite numbers of finite ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.packing.infer import Record, attempt
+from app.packing.stress import Pools
+from app.runtime.lean import LeanServable, steps_of
+from app.runtime.servable import ArtifactServable, Servable
+from app.signature import Layout, Signature
+from app.signature.batch import Outputs
+from app.signature.schema import Validator
+from app.storage.manifest import LeanCall
+
+ROWS_OF_A_KIND = 200
+BATCH_SIZES = (1, 2, 31)
+
+MONOTONE = ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "SimpleImputer")
+"""Each column by itself, and larger for larger values, or smaller: finite in between where finite at both ends."""
+
+CHECKS_INPUT_ONLY = (
+    "DecisionTreeClassifier",
+    "DecisionTreeRegressor",
+    "ElasticNet",
+    "ElasticNetCV",
+    "ExtraTreeClassifier",
+    "ExtraTreeRegressor",
+    "GaussianNB",
+    "KNeighborsClassifier",
+    "KNeighborsRegressor",
+    "Lasso",
+    "LassoCV",
+    "LinearRegression",
+    "LinearSVC",
+    "LinearSVR",
+    "LogisticRegression",
+    "LogisticRegressionCV",
+    "Ridge",
+    "RidgeCV",
+    "RidgeClassifier",
+    "RidgeClassifierCV",
+)
+"""Forests are not among them: they are asked tree by tree, and when they are asked themselves, for their checks."""
+
+METRICS = ("minkowski", "euclidean", "manhattan")
+
+
+def lean_servable(
+    estimator: Any, again: Callable[[], Any], signature: Signature, records: Sequence[Record]
+) -> LeanServable | None:
+    """The leanest servable that answers as the estimator does; None where even the first try answers otherwise.
+
+    `again` reads the artifact once more: a lean servable changes its estimator.
+    """
+    if not records:
+        return None
+    unchecked = checks_are_idle(estimator, signature, records[0])
+    framed = signature.layout is Layout.FRAME
+    for call in (LeanCall(True, unchecked), LeanCall(False, unchecked)) if framed else (LeanCall(False, unchecked),):
+        try:
+            servable = LeanServable(again(), signature, call)
+            if _equal(ArtifactServable(estimator, signature), servable, signature, records):
+                return servable
+        except Exception:  # noqa: BLE001, S112 (around run: what cannot be called so is called otherwise)
+            continue
+    return None
+
+
+def checks_are_idle(estimator: Any, signature: Signature, record: Record) -> bool:
+    """Whether no row that the signature accepts can fail a check of scikit-learn, of values or of parameters."""
+    steps, last = steps_of(estimator)
+    if not all(_is(step, MONOTONE) for step in steps) or not _is(last, CHECKS_INPUT_ONLY):
+        return False
+    if getattr(last, "metric", METRICS[0]) not in METRICS:
+        return False
+    if any(spec.kind != "number" or spec.dtype != "float64" for spec in signature.inputs):
+        return False
+    most = {spec.name: spec.largest or float(np.finfo(np.float64).max) for spec in signature.inputs}
+    ends = [record | {name: sign * value for name, value in most.items()} for sign in (1.0, -1.0)]
+    return attempt(estimator, signature, ends) is None
+
+
+def _is(part: Any, names: Sequence[str]) -> bool:
+    """Whether it is one of these classes of scikit-learn itself, with no function of somebody else's in it."""
+    kind = type(part)
+    if not kind.__module__.startswith("sklearn.") or kind.__name__ not in names:
+        return False
+    return not any(callable(value) for value in part.get_params(deep=False).values())
+
+
+def _equal(plain: Servable, servable: Servable, signature: Signature, records: Sequence[Record]) -> bool:
+    validator = Validator(signature, 10**6)
+
+    def answers(by: Servable, rows: Sequence[Record], names: Sequence[str]) -> tuple[Outputs | None, set[str]]:
+        """The outputs, None where it raises; and what it warns of. The batch is new: some change what they get."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                outputs = by.run(validator.validate(rows), names)
+            except Exception:  # noqa: BLE001 (around run: whatever a model may raise)
+                return None, set()
+        return outputs, {str(warning.message) for warning in caught}
+
+    def compared(rows: Sequence[Record], names: Sequence[str]) -> bool:
+        was, before = answers(plain, rows, names)
+        if was is None and len(rows) > 1:
+            middle = len(rows) // 2
+            return compared(rows[:middle], names) and compared(rows[middle:], names)
+        now, after = answers(servable, rows, names)
+        if was is None or now is None:
+            return was is now
+        return after <= before and all(identical(was[name], now[name]) for name in names)
+
+    some = _chunks(signature, records)
+    return all(
+        compared(rows, names) for rows in some for names in dict.fromkeys((signature.outputs, signature.defaults))
+    )
+
+
+def _chunks(signature: Signature, records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """The rows, as batches of one, of a few and of many."""
+    for size in BATCH_SIZES:
+        yield from (records[start : start + size] for start in range(0, min(len(records), 3 * size), size))
+    pools = Pools(signature, records)
+    yield records[:ROWS_OF_A_KIND]
+    yield pools.crossed(ROWS_OF_A_KIND)
+    for far in (False, True):
+        rows = pools.mixed(ROWS_OF_A_KIND, far)
+        yield rows
+        yield from itertools.islice(([row] for row in rows), 3)
+
+
+def identical(was: NDArray[Any], now: NDArray[Any]) -> bool:
+    """Whether two outputs are the same, to the last bit."""
+    if was.dtype != now.dtype or was.shape != now.shape:
+        return False
+    if was.dtype == object:
+        return repr(was.tolist()) == repr(now.tolist())
+    return np.array_equal(was, now, equal_nan=was.dtype.kind == "f")

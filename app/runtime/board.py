@@ -1,0 +1,86 @@
+"""Which models are wanted in service, written on one board for all worker processes.
+
+The board is a file without a name, mapped into memory before the fork, so that every worker sees it. Its first eight
+bytes count the changes: to look whether there was one takes a read of memory. Changes are rare, and take a lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import msgspec
+
+from app.errors import InvalidRepository
+
+SIZE_BYTES = 1 << 20
+HEAD_BYTES = 16
+"""The number of changes and the length of what follows, each an unsigned integer of 64 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was last wanted of a model, and which change of the board that was."""
+
+    served: bool
+    change: int
+
+
+class Board:
+    """Wishes by model, shared with the processes that are forked after it was made. Safe to call from many threads."""
+
+    def __init__(self) -> None:
+        self._file, path = tempfile.mkstemp(prefix="retort-board-")
+        os.unlink(path)  # noqa: PTH108 (what is left of it is this process's, and its children's)
+        os.truncate(self._file, SIZE_BYTES)
+        self._memory = mmap.mmap(self._file, SIZE_BYTES)
+        self._numbers = memoryview(self._memory)[:HEAD_BYTES].cast("Q")
+        self._lock = threading.Lock()
+        weakref.finalize(self, os.close, self._file)
+
+    @property
+    def changes(self) -> memoryview[int]:
+        """Its first number is how many changes there were; a view of the memory, which is cheap to look at."""
+        return self._numbers
+
+    def wish(self, model: str, served: bool) -> int:
+        """Writes down that a model is to be served, or not; the number of this change.
+
+        Raises:
+            InvalidRepository: there is no room on the board.
+        """
+        with self._locked():
+            change = self._numbers[0] + 1
+            content = msgspec.json.encode({**self._wishes(), model: Wish(served, change)})
+            if len(content) > SIZE_BYTES - HEAD_BYTES:
+                raise InvalidRepository("too many models were loaded and unloaded by hand; restart the server")
+            self._memory[HEAD_BYTES : HEAD_BYTES + len(content)] = content
+            self._numbers[1] = len(content)
+            self._numbers[0] = change  # last: who sees it finds the rest
+            return change
+
+    def read(self) -> tuple[int, dict[str, Wish]]:
+        """The number of changes, and the wishes as of then."""
+        with self._locked():
+            return self._numbers[0], self._wishes()
+
+    def _wishes(self) -> dict[str, Wish]:
+        length = self._numbers[1]
+        return msgspec.json.decode(self._memory[HEAD_BYTES : HEAD_BYTES + length] or b"{}", type=dict[str, Wish])
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone among threads, and among processes: a lock of the file that goes with its holder."""
+        with self._lock:
+            fcntl.lockf(self._file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._file, fcntl.LOCK_UN)

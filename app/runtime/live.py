@@ -1,0 +1,164 @@
+"""Models go into service and out of it while the process runs: in this worker at once, in the others at their next
+question."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+from app.errors import ModelNotFound, ModelUnavailable
+from app.runtime import policy
+from app.runtime.board import Board
+from app.runtime.policy import State
+from app.runtime.registry import Entry, Lease, Registry
+
+UNLOADED = "it was taken out of service by hand; loading it serves it again"
+
+
+class LiveRegistry(Registry):
+    """A registry whose models can be loaded and unloaded, in all processes that were forked after it was made.
+
+    Whoever loads or unloads writes it on a board that all of them see; a lease looks at it (one read of memory). What
+    is unloaded is out at the next lease of anything; what is to be loaded is loaded by the first that asks for it, in
+    its own thread, so that nobody who asks for other models waits.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """Takes what `Registry` takes."""
+        super().__init__(*arguments, **named)
+        self._board = Board()
+        self._changes = self._board.changes
+        self._seen = 0
+        self._to_load: dict[str, int] = {}
+        self._loading = threading.Lock()
+
+    def load_model(self, model: str) -> None:
+        """Serves every version of a model that is in the repository, those that failed or were unloaded anew.
+
+        Raises:
+            ModelNotFound: it is neither here nor in the repository.
+            ModelUnavailable: none of its versions can be served.
+        """
+        if not self._repository.versions(model) and model not in super().entries():
+            raise ModelNotFound(model, sorted({*super().entries(), *self._repository.models()}))
+        self._board.wish(model, served=True)
+        entry = self.entry(model)
+        if entry.state is not State.AVAILABLE:
+            raise ModelUnavailable(model, None, entry.reason or entry.state.value)
+
+    def unload_model(self, model: str) -> None:
+        """Takes a model out of service; requests that hold a lease are answered.
+
+        Raises:
+            ModelNotFound: naming those there are.
+        """
+        if model not in super().entries():
+            raise ModelNotFound(model, sorted(super().entries()))
+        self._board.wish(model, served=False)
+        self._look()
+
+    def lease(self, model: str | None, version: str | None = None) -> Lease:
+        """As in `Registry`, of what is in service now."""
+        if self._changes[0] != self._seen or self._to_load:
+            self._look()
+            self._follow(model, waits=version is not None)
+        if version is None and (lease := self._current.get(model)) is not None:
+            return lease  # as the base class has it: a call less on the way of every request
+        return super().lease(model, version)
+
+    def is_quick(self, model: str | None) -> bool:
+        """As in `Registry`; never where the asker might have to load it first."""
+        if self._changes[0] != self._seen:
+            return False
+        waits = self._to_load and (self._default() if model is None else model) in self._to_load
+        return not waits and super().is_quick(model)
+
+    def entry(self, model: str | None, version: str | None = None) -> Entry:
+        """As in `Registry`, of what is in service now."""
+        self._look()
+        self._follow(model, waits=True)
+        return super().entry(model, version)
+
+    def entries(self) -> dict[str, list[Entry]]:
+        """As in `Registry`, of what is in service now."""
+        self._look()
+        for model in list(self._to_load):
+            self._follow(model, waits=True)
+        return super().entries()
+
+    def _look(self) -> None:
+        """Follows the wishes to unload that are new on the board, and notes those to load."""
+        if self._changes[0] == self._seen:
+            return
+        self.prove()
+        with self._lock:
+            changes, wishes = self._board.read()
+            for model, wish in wishes.items():
+                if wish.change > self._seen and wish.served:
+                    self._to_load[model] = wish.change
+                elif wish.change > self._seen:
+                    self._to_load.pop(model, None)
+                    self._retire(model)
+            self._seen = changes
+
+    def _follow(self, model: str | None, waits: bool) -> None:
+        """Loads what is asked for, where that is wanted. Who asks for what is served already need not wait for another
+        who is loading."""
+        name = self._default() if model is None else model
+        if name is None or name not in self._to_load:
+            return
+        if not self._loading.acquire(blocking=waits or name not in self._current):
+            return
+        try:
+            if (change := self._to_load.get(name)) is not None:
+                self._read_again(name, change)
+        finally:
+            self._loading.release()
+
+    def _read_again(self, model: str, change: int) -> None:
+        """Loads and proves the versions of a model that are not in service, and publishes what it has then."""
+        pointers, numbers = self._repository.pointers(), self._repository.versions(model)
+        there = {v: e for v, e in self._entries.get(model, {}).items() if e.state is State.AVAILABLE}
+        versions = {v: there[v] if v in there else self.tried(model, v) for v in numbers}
+        with self._lock:
+            if self._to_load.get(model) != change:  # it was unloaded, or asked for again, in the meantime
+                return
+            del self._to_load[model]
+            self._pointers = pointers
+            if versions:
+                self._entries = {**self._entries, model: versions}
+            self._republish(model)
+
+    def _retire(self, model: str) -> None:
+        self._entries = {
+            **self._entries,
+            model: {v: _retired(entry) for v, entry in self._entries.get(model, {}).items()},
+        }
+        self._republish(model)
+
+    def _republish(self, model: str) -> None:
+        """What is current for a model, and for the default one, after its versions changed."""
+        versions = self._entries.get(model, {})
+        current = policy.current_version({v: entry.state for v, entry in versions.items()})
+        for named in (self._quick, self.with_steps):
+            named.discard(model)
+            named.discard(None)
+        if current is None:
+            self._current.pop(model, None)
+        else:
+            self._publish(model, versions)
+        default = self._default()
+        if default in self._current:
+            self._current[None] = self._current[default]
+            for named in (self._quick, self.with_steps):
+                if default in named:
+                    named.add(None)
+        else:
+            self._current.pop(None, None)
+
+
+def _retired(entry: Entry) -> Entry:
+    if entry.state is not State.AVAILABLE:
+        return entry
+    return replace(entry.moved(State.RETIRED), reason=UNLOADED, servable=None, validator=None)

@@ -1,0 +1,62 @@
+"""A forest asked tree by tree: what `predict` and `predict_proba` add up, without joblib and its locks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CLASSIFIERS = ("RandomForestClassifier", "ExtraTreesClassifier")
+REGRESSORS = ("RandomForestRegressor", "ExtraTreesRegressor")
+
+
+class Votes:
+    """The trees of a forest with one target. Immutable, safe to share.
+
+    The sums are those of scikit-learn's `ForestClassifier` and `ForestRegressor` with one job: the same trees in the
+    same order, so the same bits.
+    """
+
+    def __init__(self, forest: Any) -> None:
+        self._trees = [tree.tree_ for tree in forest.estimators_]
+        self._width = forest.n_features_in_
+        self._classes: NDArray[Any] | None = getattr(forest, "classes_", None)
+
+    @classmethod
+    def of(cls, estimator: Any) -> Votes | None:
+        """The votes of a forest; None of anything else, a class derived from a forest and many targets included."""
+        kind = type(estimator)
+        forest = kind.__module__ == "sklearn.ensemble._forest" and kind.__name__ in CLASSIFIERS + REGRESSORS
+        return cls(estimator) if forest and estimator.n_outputs_ == 1 else None
+
+    def outputs(self, features: Any, names: Sequence[str]) -> dict[str, NDArray[Any]] | None:
+        """The asked-for outputs for features of shape (rows, inputs); None where the forest itself has to be asked.
+
+        That is for other outputs, and for features that its checks might refuse.
+        """
+        if not isinstance(features, np.ndarray) or features.dtype.kind not in "iuf":
+            return None
+        if features.ndim != 2 or features.shape[1] != self._width or not len(features):
+            return None
+        if not set(names) <= ({"prediction"} if self._classes is None else {"prediction", "probabilities"}):
+            return None
+        with np.errstate(over="ignore"):
+            narrow = features.astype(np.float32)
+        if not np.isfinite(narrow).all():
+            return None
+        mean = self._mean(narrow)
+        if self._classes is None:
+            return {"prediction": mean[:, 0]}
+        answers = {"prediction": self._classes.take(np.argmax(mean, axis=1)), "probabilities": mean}
+        return {name: answers[name] for name in names}
+
+    def _mean(self, narrow: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Shape (rows, classes), or (rows, 1) of a regressor."""
+        columns = 1 if self._classes is None else len(self._classes)
+        total = np.zeros((len(narrow), columns), dtype=np.float64)
+        for tree in self._trees:
+            total += tree.predict(narrow)
+        total /= len(self._trees)
+        return total

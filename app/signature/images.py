@@ -1,0 +1,187 @@
+"""Images: PNG, JPEG or WebP, as base64, as a data URL, or as the content of a file.
+
+Pillow decodes them; it is imported by whoever has an image to decode, since not every server has one.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import marshmallow as ma
+import numpy as np
+from numpy.typing import NDArray
+
+from app.signature import Input, Picture
+from app.signature.batch import Column
+from app.signature.encoded import NotAccepted, bytes_of
+from app.signature.values import Rule, range_seen, type_name
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from PIL.Image import Image as PillowImage
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+CHANNELS = {"L": 1, "RGB": 3}
+PIXEL_LIMIT = 25_000_000
+DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+(?:;[a-z0-9-]+=[^;,]*)*;base64,", re.ASCII | re.IGNORECASE)
+MAX_URL_HEAD_CHARS = 200
+NOT_AN_IMAGE = "must be a PNG, JPEG or WebP image"
+BROKEN = "must be a whole PNG, JPEG or WebP image; it is truncated or broken"
+
+
+class Image:
+    """An image in base64, with or without the head of a data URL; a value of type bytes is the content of a file."""
+
+    class Field(ma.fields.Raw):
+        """JSON schema: a string, or an object with one."""
+
+    field_class = Field
+
+    def rule(self, spec: Input) -> Rule:
+        """Whole images of no more pixels than the limit."""
+        picture_of(spec)
+        pillow()
+
+        def problem(value: Any) -> str | None:
+            try:
+                array_of(value, spec)
+            except NotAccepted as error:
+                return str(error)
+            return None
+
+        return problem
+
+    def column(self, values: Sequence[Any], spec: Input) -> Column | None:
+        """Shape (rows, height, width) of mode L, (rows, height, width, 3) of mode RGB; of the input's dtype."""
+        column = np.empty((len(values), *shape_of(picture_of(spec))), dtype=spec.dtype)
+        try:
+            for row, value in enumerate(values):
+                column[row] = array_of(value, spec)
+        except NotAccepted:
+            return None
+        return column
+
+    def describe(self, spec: Input) -> str:
+        """How it is sent, and what the model sees of it."""
+        picture = picture_of(spec)
+        scaled = f", each pixel / {picture.divisor:g} + {picture.offset:g}"
+        scaled = scaled if (picture.divisor, picture.offset) != (1.0, 0.0) else ""
+        seen = f"; {range_seen(spec)}" if range_seen(spec) else ""
+        return (
+            f"a PNG, JPEG or WebP image in base64 or as a data URL; the model sees it in mode {picture.mode} with "
+            f"{picture.width} by {picture.height} pixels{scaled}{seen}"
+        )
+
+    def schema(self, spec: Input) -> dict[str, Any]:
+        """A string, or an object with one."""
+        b64 = {"b64": {"type": "string"}}
+        return {"type": ["string", "object"], "properties": b64, "required": ["b64"], "additionalProperties": False}
+
+
+def pillow() -> ModuleType:
+    """Pillow's module of images; raises ImportError where it is not installed.
+
+    Its own limit of pixels, which warns, is put aside: ours is lower, and refuses.
+    """
+    from PIL import Image as module
+
+    module.MAX_IMAGE_PIXELS = None
+    return module
+
+
+def picture_of(spec: Input) -> Picture:
+    """What becomes of an image; raises ValueError where the input does not say, or not what can be."""
+    picture = spec.image
+    if picture is None or picture.mode not in CHANNELS or picture.width < 1 or picture.height < 1:
+        raise ValueError("an image has a mode (L or RGB), a width and a height")
+    if not picture.divisor or spec.shape != shape_of(picture) or not spec.dtype.startswith("float"):
+        raise ValueError("an image has a divisor that is not 0, the shape of its pixels, and a dtype of floats")
+    return picture
+
+
+def shape_of(picture: Picture) -> tuple[int, ...]:
+    """The shape of an image as the model sees it."""
+    return (picture.height, picture.width, 3) if picture.mode == "RGB" else (picture.height, picture.width)
+
+
+def array_of(value: object, spec: Input) -> NDArray[Any]:
+    """The image as the model sees it.
+
+    Raises:
+        NotAccepted: it is no image, is broken, or has too many pixels.
+    """
+    picture = picture_of(spec)
+    content = _content_of(value)
+    limit = picture.pixel_limit or PIXEL_LIMIT
+    _require_small_webp(content, limit)
+    try:
+        with pillow().open(io.BytesIO(content), formats=FORMATS) as image:  # reads the header alone
+            if image.width * image.height > limit:
+                raise NotAccepted(f"must have at most {limit} pixels, not {image.width} by {image.height}")
+            if image.format == "PNG":  # whose end Pillow does not miss when it decodes
+                with pillow().open(io.BytesIO(content), formats=FORMATS) as again:
+                    again.verify()
+            pixels = _pixels(image, picture)
+    except NotAccepted:
+        raise
+    except Exception as error:  # noqa: BLE001 (decoders raise whatever they stumble over)
+        raise NotAccepted(NOT_AN_IMAGE if type(error).__name__ == "UnidentifiedImageError" else BROKEN) from None
+    return (pixels / picture.divisor + picture.offset).astype(spec.dtype)
+
+
+def encoded(array: NDArray[Any], picture: Picture) -> str:
+    """The nearest PNG in base64 that is seen as this array; for examples, at packing."""
+    from base64 import b64encode
+
+    pixels = np.clip(np.rint((array - picture.offset) * picture.divisor), 0, 255).astype(np.uint8)
+    stream = io.BytesIO()
+    pillow().fromarray(pixels).save(stream, "PNG")
+    return b64encode(stream.getvalue()).decode()
+
+
+def _content_of(value: object) -> bytes:
+    if type(value) is bytes:
+        return value
+    if type(value) is dict and [*value] == ["b64"]:
+        value = value["b64"]
+    if type(value) is not str:
+        raise NotAccepted(f"must be an image in base64 or as a data URL, not {type_name(value)}")
+    head = DATA_URL.match(value, 0, MAX_URL_HEAD_CHARS) if value[:5].lower() == "data:" else None
+    return bytes_of(value[head.end() :] if head else value)
+
+
+def _pixels(image: PillowImage, picture: Picture) -> NDArray[np.float64]:
+    """The first frame, turned as its EXIF orientation says, in the mode and size of the picture."""
+    from PIL import ImageOps
+
+    module = pillow()
+    image.load()
+    turned: PillowImage = ImageOps.exif_transpose(image)
+    if turned.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut at 255
+        turned = module.fromarray((np.asarray(turned).astype(np.uint32) >> 8).astype(np.uint8))
+    turned = turned.convert(picture.mode)
+    if turned.size != (picture.width, picture.height):
+        turned = turned.resize((picture.width, picture.height), module.Resampling.BOX)
+    return np.asarray(turned, dtype=np.float64)
+
+
+def _require_small_webp(content: bytes, limit: int) -> None:
+    """Refuses a WebP of too many pixels by its own header (RFC 9649 section 2): Pillow makes room when it opens one."""
+    if content[:4] != b"RIFF" or content[8:12] != b"WEBP" or len(content) < 30:
+        return
+    width, height = 0, 0
+    if content[12:16] == b"VP8X":
+        width = int.from_bytes(content[24:27], "little") + 1
+        height = int.from_bytes(content[27:30], "little") + 1
+    elif content[12:16] == b"VP8L":
+        (bits,) = struct.unpack("<I", content[21:25])
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif content[12:16] == b"VP8 ":
+        width, height = (size & 0x3FFF for size in struct.unpack("<HH", content[26:30]))
+    if width * height > limit:
+        raise NotAccepted(f"must have at most {limit} pixels, not {width} by {height}")

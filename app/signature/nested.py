@@ -1,0 +1,73 @@
+"""Objects inside records: `{"a": {"b": 1}}` for an input that is called `a.b`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from app.signature.pointers import escaped
+
+
+class Nesting:
+    """The dotted names of a signature. Immutable, safe to share between threads."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = frozenset(names)
+        steps = [name.split(".") for name in names]
+        self._objects = {".".join(part[:end]) for part in steps for end in range(1, len(part))} - self._names
+
+    def __bool__(self) -> bool:
+        return bool(self._objects)
+
+    def flat(self, instance: Any) -> Any:
+        """A record with its inner objects as dotted names; of a name given twice the last wins. All else as it is."""
+        if type(instance) is not dict or not any(type(value) is dict for value in instance.values()):
+            return instance
+        return {name: value for name, _, value in self._leaves(instance, "", "")}
+
+    def places(self, instance: dict[str, Any]) -> dict[str, str]:
+        """Where each input stands in a record, or would: a pointer relative to it, by name."""
+        found = {name: place for name, place, _ in self._leaves(instance, "", "")}
+        return {name: self._missing(instance, name) for name in self._names} | found
+
+    def _leaves(self, record: dict[str, Any], prefix: str, path: str) -> Iterator[tuple[str, str, Any]]:
+        for key, value in record.items():
+            name, place = prefix + key, path + escaped(key)
+            if type(value) is dict and name in self._objects:
+                yield from self._leaves(value, f"{name}.", f"{place}/")
+            else:
+                yield name, place, value
+
+    def _missing(self, record: dict[str, Any], name: str) -> str:
+        """The place of a name that is not there: inside the objects that are."""
+        place, prefix, rest = "", "", name
+        while "." in rest:
+            key, _, below = rest.partition(".")
+            inner = record.get(key)
+            if type(inner) is not dict or prefix + key not in self._objects:
+                break
+            record, place, prefix, rest = inner, f"{place}{escaped(key)}/", f"{prefix}{key}.", below
+        return place + escaped(rest)
+
+
+def nested_schema(flat: dict[str, Any]) -> dict[str, Any]:
+    """The JSON schema of records with inner objects, from that of records with dotted names."""
+    nested: dict[str, Any] = {"type": "object", "required": [], "properties": {}, "additionalProperties": False}
+    for name, field in flat["properties"].items():
+        *objects, last = name.split(".")
+        at = nested
+        for key in objects:
+            if key not in at["properties"]:
+                at["required"].append(key)
+                at["properties"][key] = {
+                    "type": "object",
+                    "required": [],
+                    "properties": {},
+                    "additionalProperties": False,
+                }
+            at = at["properties"][key]
+            if at.get("type") != "object" or "properties" not in at:  # `a` and `a.b` are both inputs
+                return flat
+        at["required"].append(last)
+        at["properties"][last] = field
+    return nested

@@ -1,0 +1,96 @@
+"""Objects given whole: free-form records of numbers, strings and booleans, for a model that begins with DictVectorizer.
+
+Objects inside an object become dotted names, since the vectorizer takes flat ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import marshmallow as ma
+import numpy as np
+
+from app.signature import Input
+from app.signature.batch import Column
+from app.signature.pointers import escaped
+from app.signature.values import INT64_MAX, INT64_MIN, Rule, is_missing, type_name
+
+MAX_DEPTH = 20
+MEMBERS = "a number, a string, a boolean, a list of strings, or an object of these"
+
+
+class Record:
+    """An object of any names; the model ignores those it has never seen."""
+
+    class Field(ma.fields.Raw):
+        """JSON schema: an object."""
+
+    field_class = Field
+
+    def rule(self, spec: Input) -> Rule:
+        """Objects whose values are single ones, or objects of such."""
+
+        def problem(value: Any) -> str | None:
+            return next(
+                (detail if not tail else f"{tail}: {detail}" for tail, detail, _ in problems(value, spec)), None
+            )
+
+        return problem
+
+    def column(self, values: Sequence[Any], spec: Input) -> Column | None:
+        """Shape (rows,), of flat dicts."""
+        if any(is_missing(value) or next(problems(value, spec), None) for value in values):
+            return None
+        column = np.empty(len(values), dtype=object)
+        for row, value in enumerate(values):
+            column[row] = dict(_members(value))
+        return column
+
+    def describe(self, spec: Input) -> str:
+        """What may be in it."""
+        null = "; a value may be null (missing)" if spec.nullable else ""
+        return f"an object with any names, each with {MEMBERS}{null}"
+
+    def schema(self, spec: Input) -> dict[str, Any]:
+        """An object of single values and of objects."""
+        types = ["number", "string", "boolean", "object", "array"] + ["null"] * spec.nullable
+        return {"type": "object", "additionalProperties": {"type": types, "items": {"type": "string"}}}
+
+
+def problems(value: object, spec: Input) -> Iterator[tuple[str, str, object]]:
+    """Each bad member: the pointer to it within the value, what is wrong, and what stands there."""
+    if type(value) is not dict:
+        yield "", f"must be an object of names and values, not {type_name(value)}", value
+        return
+    waiting: list[tuple[str, int, dict[str, Any]]] = [("", 1, value)]
+    while waiting:
+        path, depth, members = waiting.pop()
+        for name, member in members.items():
+            tail = f"{path}/{escaped(name)}" if path else escaped(name)
+            if type(member) is dict and depth < MAX_DEPTH:
+                waiting.append((tail, depth + 1, member))
+            elif (detail := _problem(member, spec.nullable)) is not None:
+                yield tail, detail, member
+
+
+def _problem(member: object, nullable: bool) -> str | None:
+    if is_missing(member):
+        return None if nullable else "must not be missing (null or NaN): leave the name out"
+    if type(member) is dict:
+        return f"must not be nested more than {MAX_DEPTH} deep"
+    if type(member) is int:
+        return None if INT64_MIN <= member <= INT64_MAX else "must fit in 64 bits as an integer"
+    if type(member) is float:
+        return None if math.isfinite(member) else "must be a finite number"
+    strings = type(member) is list and all(type(part) is str for part in member)
+    return None if strings or type(member) in (str, bool) else f"must be {MEMBERS}, not {type_name(member)}"
+
+
+def _members(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, member in record.items():
+        if type(member) is dict:
+            yield from _members(member, f"{prefix}{name}.")
+        else:
+            yield prefix + name, member

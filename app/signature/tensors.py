@@ -1,0 +1,85 @@
+"""Arrays that came as such (a tensor, a column of a file) as columns: by the rules of the kinds, and without a Python
+object for each value where the kind and the array are numbers.
+
+What is not accepted at first sight is left to `Validator.validate`, which alone words errors; a property test holds the
+two to the same answers.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.signature import Input, Signature
+from app.signature.batch import Batch, Column
+from app.signature.kinds import KINDS
+from app.signature.values import INT64_MAX
+
+
+def column_of(array: NDArray[Any], spec: Input) -> Column | None:
+    """The column of an array of shape (rows,), or (rows, …) for kinds whose value has a shape; None as soon as a value
+    is not accepted."""
+    if array.ndim == 1 and spec.kind == "number" and array.dtype.kind in "fiu":
+        return _numbers(array, spec)
+    if array.ndim == 1 and spec.kind == "integer" and array.dtype.kind in "iu":
+        return _integers(array, spec)
+    return KINDS[spec.kind].column(array.tolist(), spec)
+
+
+def batch_of(matrix: NDArray[Any], signature: Signature) -> Batch | None:
+    """The batch of a matrix of shape (rows, inputs); None as soon as a value is not accepted."""
+    if _plain(signature) and matrix.dtype.kind in "fiu":
+        numbers = matrix.astype(np.float64, copy=False)
+        if matrix.dtype.kind == "u" and matrix.size and matrix.max() > INT64_MAX:
+            return None
+        return Batch.of_matrix(numbers, signature.names) if _accepted(numbers, signature) else None
+    columns: dict[str, Column] = {}
+    for position, spec in enumerate(signature.inputs):
+        column = column_of(matrix[:, position], spec)
+        if column is None:
+            return None
+        columns[spec.name] = column
+    return Batch(columns, len(matrix))
+
+
+def _plain(signature: Signature) -> bool:
+    return all(spec.kind == "number" and spec.dtype == "float64" for spec in signature.inputs)
+
+
+def _accepted(numbers: NDArray[np.float64], signature: Signature) -> bool:
+    """The rule of `Number`, for a whole matrix at once."""
+    sizes = np.abs(numbers)
+    missing = np.isnan(sizes)
+    if missing.any() and missing[:, [not spec.nullable for spec in signature.inputs]].any():
+        return False
+    return not (sizes > np.array([_largest(spec) for spec in signature.inputs])).any()
+
+
+def _numbers(array: NDArray[Any], spec: Input) -> Column | None:
+    if array.dtype.kind == "u" and array.size and array.max() > INT64_MAX:  # no integer of 64 bits, for the rule
+        return None
+    numbers = array.astype(np.float64, copy=False)
+    sizes = np.abs(numbers)
+    if (not spec.nullable and np.isnan(sizes).any()) or (sizes > _largest(spec)).any():
+        return None
+    return numbers.astype(spec.dtype, copy=False)
+
+
+def _integers(array: NDArray[Any], spec: Input) -> Column | None:
+    limits = np.iinfo(spec.dtype)
+    if array.size and not (limits.min <= int(array.min()) and int(array.max()) <= limits.max):
+        return None
+    return array.astype(spec.dtype, copy=False)
+
+
+def _largest(spec: Input) -> float:
+    return _limit(spec.dtype, spec.largest)
+
+
+@functools.cache
+def _limit(dtype: str, largest: float | None) -> float:
+    widest = float(np.finfo(dtype).max)
+    return widest if largest is None else min(widest, largest)

@@ -1,0 +1,120 @@
+"""Timestamps: ISO 8601 or seconds since 1970, as instants in UTC; without a zone they are taken as UTC."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import marshmallow as ma
+import numpy as np
+
+from app.signature import Input
+from app.signature.batch import Column
+from app.signature.values import Rule, is_missing, type_name
+
+ISO = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?:([Zz])|([+-])(\d\d):?(\d\d))?)?", re.ASCII
+)
+"""The extended format of ISO 8601 for a calendar date, alone or with a time and a zone (RFC 3339 and its kin)."""
+
+DTYPE = re.compile(r"datetime64\[(s|ms|us|ns)(?:, (.+))?\]")
+NS_PER = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+EPOCH = datetime(1970, 1, 1)
+MICROSECOND = timedelta(microseconds=1)
+NOT_A_TIME = np.iinfo(np.int64).min
+LIMITS = {"ns": ("1678-01-01", "2261-12-31")}
+"""What 64 bits of nanoseconds can hold, by whole years; coarser units hold every year that a date can name."""
+WIDE_LIMITS = ("0001-01-02", "9999-12-30")
+FORM = "as in 2024-01-31T12:30:00Z, or seconds since 1970-01-01 in UTC"
+
+
+class Timestamp:
+    """A point in time: a string in ISO 8601, or a number of seconds since 1970-01-01 in UTC."""
+
+    class Field(ma.fields.Raw):
+        """JSON schema: a string or a number."""
+
+    field_class = Field
+
+    def rule(self, spec: Input) -> Rule:
+        """Dates that exist, within what the column can hold."""
+        unit, _ = unit_and_zone(spec.dtype)
+        first, last = LIMITS.get(unit, WIDE_LIMITS)
+        least, most = _instant(first), _instant(last)
+        outside = f"must be from {first} to {last}"
+
+        def problem(value: Any) -> str | None:
+            if type(value) in (int, float):
+                if value - value != 0:
+                    return "must be a finite number"
+                return None if least <= value * 10**9 <= most else outside
+            if type(value) is not str:
+                return f"must be a timestamp in ISO 8601 or a number of seconds, not {type_name(value)}"
+            try:
+                instant = _instant(value)
+            except ValueError as error:
+                return f"must be a timestamp in ISO 8601, {FORM}{_reason(error)}"
+            return None if least <= instant <= most else outside
+
+        return problem
+
+    def column(self, values: Sequence[Any], spec: Input) -> Column | None:
+        """Shape (rows,), datetime64 of the input's unit, in UTC; NaT where a value is missing."""
+        unit, _ = unit_and_zone(spec.dtype)
+        rule = self.rule(spec)
+        instants = []
+        for value in values:
+            if is_missing(value) and spec.nullable:
+                instants.append(NOT_A_TIME)
+            elif is_missing(value) or rule(value) is not None:
+                return None
+            else:
+                instants.append((_instant(value) if type(value) is str else _of_seconds(value)) // NS_PER[unit])
+        return np.array(instants, dtype=np.int64).view(f"datetime64[{unit}]")
+
+    def describe(self, spec: Input) -> str:
+        """How it is written."""
+        _, zone = unit_and_zone(spec.dtype)
+        seen = f"; the model sees it in {zone}" if zone not in (None, "UTC") else ""
+        return f"a timestamp in ISO 8601, {FORM}; without a zone it is UTC{seen}"
+
+    def schema(self, spec: Input) -> dict[str, Any]:
+        """A string or a number."""
+        return {"type": ["string", "number"]}
+
+
+def unit_and_zone(dtype: str) -> tuple[str, str | None]:
+    """The unit and the time zone of a datetime64 dtype as pandas writes it; raises ValueError for another dtype."""
+    match = DTYPE.fullmatch(dtype)
+    if match is None:
+        raise ValueError(f"{dtype!r} is not a datetime64 of s, ms, us or ns")
+    return match[1], match[2]
+
+
+def _instant(text: str) -> int:
+    """Nanoseconds since 1970-01-01 in UTC; raises ValueError, with a reason where the form is right."""
+    match = ISO.fullmatch(text) if len(text) <= 64 else None
+    if match is None:
+        raise ValueError
+    date, minutes, second, fraction, _, sign, hours_east, minutes_east = match.groups()
+    local = datetime.fromisoformat(f"{date}T{minutes or '00:00'}:{second or '00'}")
+    if sign is not None:
+        if int(hours_east) > 23 or int(minutes_east) > 59:
+            raise ValueError("the zone must be less than 24 hours from UTC")
+        east_us = (int(hours_east) * 60 + int(minutes_east)) * 60 * 10**6
+    else:
+        east_us = 0
+    since_us = (local - EPOCH) // MICROSECOND - (east_us if sign == "+" else -east_us)
+    return since_us * 1000 + int((fraction or "0").ljust(9, "0"))
+
+
+def _of_seconds(value: int | float) -> int:
+    """Nanoseconds of a number of seconds: a whole one exactly, else to the microsecond, as in `datetime`."""
+    whole = int(value // 1)
+    return whole * 10**9 + round((value - whole) * 10**6) * 1000
+
+
+def _reason(error: ValueError) -> str:
+    return f" ({error})" if str(error) else ""

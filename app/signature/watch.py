@@ -1,0 +1,158 @@
+"""What is accepted but was not seen in training: categories that warn, numbers outside the range.
+
+Columns are compared whole, after they were accepted; a model that has nothing to watch has no `Watch`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import ABSENT, FieldError, InvalidInstances
+from app.signature import Input, Signature
+from app.signature.batch import Batch, Column
+from app.signature.pointers import escaped
+from app.signature.values import is_missing
+
+MAX_REPORTED_WARNINGS = 100
+MAX_SHOWN_CATEGORIES = 100
+RANGED = ("number", "integer", "array")
+
+Place = Callable[[int], tuple[str, bool]]
+"""The pointer of an instance, and whether it is a row, in which a value has a position and not a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warnings:
+    """The first places where something new was met, and how many there are beside them."""
+
+    found: tuple[FieldError, ...] = ()
+    more: int = 0
+
+    def document(self) -> dict[str, Any]:
+        """The warnings as members of an answer."""
+        listed = [
+            {"pointer": w.pointer, "detail": w.detail, **({} if w.value is ABSENT else {"value": w.value})}
+            for w in self.found
+        ]
+        return {"warnings": listed, "warnings_more": self.more}
+
+
+NONE = Warnings()
+
+
+class Watch:
+    """Looks at accepted batches of one signature. Immutable, safe to share between threads."""
+
+    def __init__(self, signature: Signature) -> None:
+        ranges = signature.out_of_range
+        self._unseen = [
+            (at, spec, frozenset(spec.categories or ())) for at, spec in enumerate(signature.inputs) if _warns(spec)
+        ]
+        self._ranged = [
+            (at, spec, spec.minimum, spec.maximum)
+            for at, spec in enumerate(signature.inputs)
+            if ranges in ("warn", "reject") and spec.kind in RANGED
+            if spec.minimum is not None and spec.maximum is not None
+        ]
+        self._rejects = ranges == "reject"
+
+    def __bool__(self) -> bool:
+        return bool(self._unseen or self._ranged)
+
+    def check(self, batch: Batch, place: Place) -> Warnings:
+        """What is new in the batch, in the order of its rows.
+
+        Raises:
+            InvalidInstances: numbers are outside the range seen in training, and the model refuses those.
+        """
+        if batch.rows == 0:
+            return NONE
+        columns = batch.columns
+        outside = [
+            (at, spec, columns[spec.name], _outside(columns[spec.name], low, high))
+            for at, spec, low, high in self._ranged
+        ]
+        if self._rejects:
+            errors, more = _reported(outside, place, _must_be_within)
+            if errors:
+                raise InvalidInstances(errors, len(errors) + more)
+            outside = []
+        new = [(at, spec, columns[spec.name], _unknown(columns[spec.name], known)) for at, spec, known in self._unseen]
+        found, more = _reported([*outside, *new], place, _was_not_seen)
+        return Warnings(tuple(found), more) if found else NONE
+
+
+def watch_of(signature: Signature) -> Watch | None:
+    """The watch over a signature, if there is anything to watch."""
+    return Watch(signature) or None
+
+
+def _warns(spec: Input) -> bool:
+    return spec.categories is not None and spec.unseen == "warn"
+
+
+Mark = tuple[int, Input, Column, NDArray[np.bool_]]
+"""The position of an input, the input, its column, and which of its rows are to be told of."""
+
+
+def _outside(column: Column, low: float, high: float) -> NDArray[np.bool_]:
+    if column.dtype == object:  # whole numbers beside missing ones
+        return np.array([value is not None and not low <= value <= high for value in column.tolist()], dtype=np.bool_)
+    outside = ((column < low) | (column > high)).reshape(len(column), math.prod(column.shape[1:]))
+    found: NDArray[np.bool_] = np.logical_or.reduce(outside, axis=1)
+    return found
+
+
+def _unknown(column: Column, known: frozenset[Any]) -> NDArray[np.bool_]:
+    values = column.tolist()
+    if set(values) <= known:
+        return np.zeros(len(values), dtype=np.bool_)
+    return np.array([value not in known and not is_missing(value) for value in values], dtype=np.bool_)
+
+
+def _reported(marks: list[Mark], place: Place, say: Callable[[Input], str]) -> tuple[list[FieldError], int]:
+    """The first marked places by row, each with its sentence, and how many more there are."""
+    total = sum(int(np.count_nonzero(marked)) for *_, marked in marks)
+    if not total:
+        return [], 0
+    places = [(int(row), at, turn) for turn, (at, _, _, marked) in enumerate(marks) for row in _first(marked)]
+    found = []
+    for row, at, turn in sorted(places)[:MAX_REPORTED_WARNINGS]:
+        _, spec, column, _ = marks[turn]
+        pointer, in_row = place(row)
+        found.append(FieldError(f"{pointer}/{at if in_row else escaped(spec.name)}", say(spec), _value(column, row)))
+    return found, total - len(found)
+
+
+def _first(marked: NDArray[np.bool_]) -> list[int]:
+    return list(np.flatnonzero(marked)[:MAX_REPORTED_WARNINGS].tolist())
+
+
+def _value(column: Column, row: int) -> object:
+    if column.ndim > 1:
+        return ABSENT  # the whole array would bury the sentence
+    value = column[row : row + 1].tolist()[0]
+    return value[:100] + "…" if isinstance(value, str) and len(value) > 100 else value
+
+
+def _range(spec: Input) -> str:
+    return f"{spec.minimum:.6g} to {spec.maximum:.6g}"
+
+
+def _must_be_within(spec: Input) -> str:
+    return f"must be within the range seen in training: {_range(spec)}"
+
+
+def _was_not_seen(spec: Input) -> str:
+    if spec.shape is not None:
+        return f"has numbers outside the range seen in training: {_range(spec)}"
+    if spec.categories is None:
+        return f"is outside the range seen in training: {_range(spec)}"
+    more = ", …" if len(spec.categories) > MAX_SHOWN_CATEGORIES else ""
+    return "was not seen in training; seen: " + ", ".join(map(str, spec.categories[:MAX_SHOWN_CATEGORIES])) + more

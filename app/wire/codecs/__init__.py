@@ -1,0 +1,136 @@
+"""Bytes to plain values and back, for one media type each; to add one, write its module and name it in `CODECS`.
+
+Every media type comes to the same plain values and passes the same schema: the same rows get the same answer, or the
+same 422, whatever they came in as. Libraries that are heavy are imported when their media type is first met.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header, parse_options_header
+
+from app.errors import NotAcceptable, UnsupportedMediaType
+from app.wire.codecs.arrow import ArrowStream
+from app.wire.codecs.codec import Codec, Limits, Reading, Rows
+from app.wire.codecs.csv import Csv
+from app.wire.codecs.json import BOM, JSON
+from app.wire.codecs.msgpack import MessagePack
+from app.wire.codecs.multipart import Multipart
+from app.wire.codecs.ndjson import NdJson
+from app.wire.codecs.npy import Npy, Npz
+from app.wire.codecs.parquet import Parquet
+
+__all__ = ["CODECS", "JSON", "JSON_TYPE", "NDJSON_TYPE", "Codec", "Limits", "Reading", "Rows", "reader", "writer"]
+
+FORM = "application/x-www-form-urlencoded"
+JSON_TYPE = "application/json"
+NDJSON_TYPE = "application/x-ndjson"
+
+CODECS: dict[str, Codec] = {
+    JSON_TYPE: JSON,
+    NDJSON_TYPE: NdJson(),
+    "text/csv": Csv(),
+    "application/vnd.apache.parquet": Parquet(),
+    "application/vnd.apache.arrow.stream": ArrowStream(),
+    "application/x-npy": Npy(),
+    "application/x-npz": Npz(),
+    "application/msgpack": MessagePack(),
+    "multipart/form-data": Multipart(lambda content_type, body: reader(content_type, body)),  # noqa: PLW0108 (it stands below)
+}
+ALIASES = {
+    "application/jsonl": NDJSON_TYPE,
+    "application/jsonlines": NDJSON_TYPE,
+    "application/ndjson": NDJSON_TYPE,
+    "application/x-jsonlines": NDJSON_TYPE,
+    "application/csv": "text/csv",
+    "application/parquet": "application/vnd.apache.parquet",
+    "application/x-parquet": "application/vnd.apache.parquet",
+    "application/npy": "application/x-npy",
+    "application/npz": "application/x-npz",
+    "application/vnd.msgpack": "application/msgpack",
+    "application/x-msgpack": "application/msgpack",
+}
+"""Other names of the same, as clients write them."""
+
+PLAIN_JSON: tuple[Codec, Mapping[str, str]] = (JSON, {})
+EXTRAS = {"pyarrow": "retort-serving[parquet]"}
+
+
+def reader(content_type: str | None, body: bytes) -> tuple[Codec, Mapping[str, str]]:
+    """The codec for a request body, and the parameters of its media type.
+
+    Without a Content-Type, or with curl's default one, a JSON body is taken as JSON.
+
+    Raises:
+        UnsupportedMediaType: no codec reads it.
+    """
+    if not content_type or content_type == JSON_TYPE:
+        return PLAIN_JSON
+    media_type, parameters = parse_options_header(content_type)
+    media_type = canonical(media_type)
+    charset = parameters.get("charset", "utf-8").lower()
+    if media_type == FORM and _looks_like_json(body):
+        return PLAIN_JSON
+    if media_type not in CODECS or charset not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedMediaType(content_type[:100], _offered(writing=False))
+    codec = CODECS[media_type]
+    if not _installed(codec):
+        because = f"this server lacks {codec.needs}: its operator can install {EXTRAS[codec.needs]}"
+        raise UnsupportedMediaType(content_type[:100], _offered(writing=False), because=because)
+    return codec, parameters
+
+
+def canonical(media_type: str) -> str:
+    """The name of a media type in `CODECS`; one that no codec knows is as it was, in lower case."""
+    lower = media_type.strip().lower()
+    return ALIASES.get(lower, lower)
+
+
+def _installed(codec: Codec) -> bool:
+    try:
+        return not codec.needs or importlib.util.find_spec(codec.needs) is not None
+    except ValueError:  # it is marked as not to be imported
+        return False
+
+
+def _offered(writing: bool) -> list[str]:
+    return [name for name, codec in CODECS.items() if _installed(codec) and (codec.writes or not writing)]
+
+
+def _looks_like_json(body: bytes) -> bool:
+    # A form begins with a field's name; no field of a model need be called so that this is a mistake worth making.
+    start = body.removeprefix(BOM).lstrip()[:1]
+    return start in b'{["-0123456789' or body.strip() in (b"null", b"true", b"false", b"NaN")
+
+
+def writer(accept: str | None, first: str = JSON_TYPE) -> tuple[str, Codec]:
+    """The media type and codec for an answer, by the client's Accept (RFC 9110 section 12.5.1).
+
+    Of several types that it likes as much, `first` comes first.
+
+    Raises:
+        NotAcceptable: no codec writes any of the types that it allows.
+    """
+    if accept is None or accept in ("", "*/*", first):
+        return first, CODECS[first]
+    wanted = parse_accept_header(accept, MIMEAccept)
+    offered = _offered(writing=True)
+    best = _best(wanted, sorted(offered, key=lambda media_type: media_type != first))
+    if best is None:
+        raise NotAcceptable(accept[:100], offered)
+    return best, CODECS[best]
+
+
+def _best(wanted: MIMEAccept, offered: Sequence[str]) -> str | None:
+    """The offer of the highest quality; of those, the first."""
+    # Parameters of a type (a charset) say nothing that we could honour.
+    ranges = MIMEAccept((canonical(media_type.partition(";")[0]), quality) for media_type, quality in wanted)
+    best, best_quality = None, 0.0
+    for media_type in offered:
+        quality = ranges.quality(media_type)
+        if quality > best_quality:
+            best, best_quality = media_type, quality
+    return best

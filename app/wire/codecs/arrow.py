@@ -1,0 +1,181 @@
+"""`application/vnd.apache.arrow.stream`: Arrow's IPC streaming format, and Arrow's arrays as plain values.
+
+Source: https://arrow.apache.org/docs/format/Columnar.html. pyarrow is optional, and imported when it is needed.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+
+from app.core.service import Answer
+from app.errors import BodyTooLarge, InvalidBody, InvalidInstances
+from app.signature.batch import json_values
+from app.signature.schema import escaped
+from app.wire.codecs.arrow_messages import check_messages
+from app.wire.codecs.codec import Document, Limits, Reading, Rows
+from app.wire.codecs.columns import check_names, check_rows, columns_of, records, refused
+
+FORM = "Arrow IPC"
+PANDAS_INDEX = "__index_level_"
+BYTES_KINDS = ("array", "image")
+LEAST_BYTES_OF_A_VALUE = 8
+"""What a value of a list takes in Python, at least; no more of them than would fill the body's limit."""
+
+
+class ArrowStream:
+    """A table, as record batches."""
+
+    needs = "pyarrow"
+    writes = True
+
+    def decode(self, body: bytes, reading: Reading) -> Rows:
+        """The records.
+
+        Raises:
+            InvalidBody: it is cut short, or says of itself what is not so.
+            InvalidInstances: a column is of a type that no kind of input takes.
+        """
+        import pyarrow as pa
+
+        check_messages(body, reading.limits)
+        try:
+            stream = pa.ipc.open_stream(pa.BufferReader(body), options=pa.ipc.IpcReadOptions(use_threads=False))
+            check_names(stream.schema.names, reading)
+            batches = []
+            for batch in stream:
+                batch.validate(full=True)
+                batches.append(batch)
+            return rows_of(stream.schema.names, batches, reading)
+        except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError):
+            raise InvalidBody(FORM, "it is cut short, damaged, or says of itself what is not so") from None
+
+    def write(self, answer: Answer, document: Document) -> bytes:
+        """Flat columns, as in CSV."""
+        import pyarrow as pa
+
+        table, sink = table_of(answer), pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        return bytes(sink.getvalue())
+
+
+def rows_of(names: Sequence[str], batches: Sequence[Any], reading: Reading) -> Rows:
+    """The records of pyarrow's record batches, whose columns have these names; pandas' index is no feature."""
+    kinds = {spec.name: spec.kind for spec in reading.signature.inputs}
+    rows = 0
+    columns: dict[str, list[Any]] = {name: [] for name in names if name in kinds or not name.startswith(PANDAS_INDEX)}
+    for batch in batches:
+        rows += batch.num_rows
+        check_rows(rows, reading.limits)
+        for position, name in enumerate(names):
+            if name in columns:
+                columns[name] += _plain(batch.column(position), name, kinds.get(name, ""), reading.limits)
+    return records(columns, rows)
+
+
+def _plain(array: Any, name: str, kind: str, limits: Limits) -> list[Any]:
+    """The values as they would come in JSON; bytes as base64 where the kind of the input is one that takes them."""
+    try:
+        values = _values(array, limits)
+    except (OverflowError, UnicodeDecodeError):
+        raise _refused(name, "has dates beyond the year 9999, or text that is not UTF-8") from None
+    except NotImplementedError as error:
+        raise _refused(name, f"is a column of the type {str(error)[:100]}, which no kind of input takes") from None
+    if kind in BYTES_KINDS:
+        return [base64.b64encode(value).decode() if type(value) is bytes else value for value in values]
+    return values
+
+
+def _refused(name: str, detail: str) -> InvalidInstances:
+    return refused(detail, f"#/instances/0/{escaped(name)}")
+
+
+def _values(array: Any, limits: Limits) -> list[Any]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    types, of = pa.types, array.type
+    if isinstance(of, pa.BaseExtensionType):
+        return _values(array.storage, limits)
+    if types.is_dictionary(of):  # each value is made once, however often it stands in the column
+        known = [*_values(array.dictionary, limits), None]
+        return [known[-1 if at is None else at] for at in array.indices.to_pylist()]
+    if types.is_string_view(of) or types.is_binary_view(of):  # many may be views of the same bytes
+        if (pc.sum(pc.binary_length(array.cast(pa.large_binary()))).as_py() or 0) > limits.body_bytes:
+            raise BodyTooLarge(limits.body_bytes)
+        return list(array.to_pylist())
+    if types.is_list(of) or types.is_large_list(of) or types.is_fixed_size_list(of) or types.is_struct(of):
+        if _leaves(array) > limits.body_bytes // LEAST_BYTES_OF_A_VALUE:
+            raise BodyTooLarge(limits.body_bytes)
+        return list(array.to_pylist())
+    return _scalars(array, types)
+
+
+def _scalars(array: Any, types: Any) -> list[Any]:
+    import pyarrow as pa
+
+    of = array.type
+    if types.is_float16(of):
+        return list(array.cast(pa.float32()).to_pylist())
+    if types.is_decimal(of):
+        return [_number(value) for value in array.to_pylist()]
+    if types.is_timestamp(of):  # in UTC, so that no table of time zones is asked
+        zone = "UTC" if of.tz else None
+        array = array.cast(pa.timestamp(of.unit, zone)).cast(pa.timestamp("us", zone), safe=False)
+        return [value and value.isoformat() for value in array.to_pylist()]
+    if types.is_date(of):
+        return [value and value.isoformat() for value in array.to_pylist()]
+    takes: tuple[Callable[[Any], bool], ...] = (
+        types.is_null,
+        types.is_boolean,
+        types.is_integer,
+        types.is_floating,
+        types.is_string,
+        types.is_large_string,
+        types.is_binary,
+        types.is_large_binary,
+        types.is_fixed_size_binary,
+    )
+    if not any(is_one(of) for is_one in takes):
+        raise NotImplementedError(str(of))
+    return list(array.to_pylist())
+
+
+def _number(value: Decimal | None) -> int | float | None:
+    if value is None or not value.is_finite():
+        return None
+    return int(value) if value == value.to_integral_value() and value.as_tuple().exponent == 0 else float(value)
+
+
+def _leaves(array: Any) -> int:
+    """How many values are within the lists of an array; refuses what is not numbers, booleans or text."""
+    import pyarrow as pa
+
+    types, of = pa.types, array.type
+    if types.is_struct(of):
+        return sum(_leaves(array.field(position)) for position in range(of.num_fields)) + len(array)
+    if types.is_list(of) or types.is_large_list(of) or types.is_fixed_size_list(of):
+        if types.is_null(of.value_type):  # any number of them in no bytes at all
+            raise NotImplementedError(str(of))
+        return _leaves(array.flatten()) + len(array)
+    if types.is_boolean(of) or types.is_integer(of) or types.is_floating(of) or types.is_string(of):
+        return len(array)
+    raise NotImplementedError(str(of))
+
+
+def table_of(answer: Answer) -> Any:
+    """The answer's columns as a pyarrow table; NaN and infinities are null, as in JSON."""
+    import pyarrow as pa
+
+    arrays = {}
+    for name, column in columns_of(answer).items():
+        values = json_values(column)
+        known = pa.from_numpy_dtype(column.dtype) if column.dtype.kind in "biuf" else None
+        try:
+            arrays[name] = pa.array(values, type=known)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):  # labels of several types
+            arrays[name] = pa.array([None if value is None else str(value) for value in values], type=pa.string())
+    return pa.table(arrays)

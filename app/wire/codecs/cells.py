@@ -1,0 +1,62 @@
+"""Text without types, as in CSV or a form's field, to the value that its input would have in JSON.
+
+What cannot be read as its input's kind stays text, so that the schema refuses it as it refuses that text in JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from app.signature import Input
+
+NUMBER = re.compile(r"\s*([+-]?)(?:([0-9]+)|(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*", re.ASCII)
+WORDS = {"nan": float("nan"), "inf": float("inf"), "infinity": float("inf"), "-inf": -float("inf")}
+BOOLEANS = {"true": True, "false": False}
+MAX_INTEGER_DIGITS = 4000
+
+Read = Callable[[str], Any]
+
+
+def reader_of(spec: Input) -> Read:
+    """Reads one cell of an input. An empty one is missing, but for a text that cannot be: that one is empty."""
+    types = {type(category) for category in spec.categories or ()}
+    if spec.kind == "category" and types and str not in types:
+        return _boolean if types == {bool} else _number
+    readers: dict[str, Read] = {"number": _number, "integer": _number, "boolean": _boolean}
+    if spec.kind == "text" and not spec.nullable:
+        return str
+    if spec.kind == "category" and "" in (spec.categories or ()):
+        return str
+    if spec.kind in ("text", "category"):
+        return _text
+    return readers.get(spec.kind, _whatever)
+
+
+def _text(cell: str) -> str | None:
+    return cell or None
+
+
+def _number(cell: str) -> Any:
+    match = NUMBER.fullmatch(cell)
+    if match is None:
+        return None if not cell.strip() else WORDS.get(cell.strip().lower(), cell)
+    # Python refuses to convert thousands of digits; an integer this large is refused where it stands.
+    return float(cell) if match[2] is None else int(match[1] + match[2][:MAX_INTEGER_DIGITS])
+
+
+def _boolean(cell: str) -> Any:
+    return BOOLEANS.get(cell.strip().lower(), cell) if cell.strip() else None
+
+
+def _whatever(cell: str) -> Any:
+    """Kinds that are more than one value are written as JSON; all else is text."""
+    if cell[:1] in ("[", "{"):
+        try:
+            return msgspec.json.decode(cell)
+        except (msgspec.DecodeError, RecursionError):
+            return cell
+    return cell or None

@@ -1,0 +1,84 @@
+"""Columns by name to instances, and an answer to columns: what the codecs of tables have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from app.core.service import Answer
+from app.errors import FieldError, InvalidInstances, TooManyInstances
+from app.signature.batch import json_values
+from app.wire.codecs.codec import Limits, Reading, Rows
+
+MAX_UNKNOWN_COLUMNS = 100
+MAX_COLUMNS_OF_AN_OUTPUT = 10_000
+
+
+def check_rows(rows: int, limits: Limits) -> None:
+    """Refuses a table that is too long before anything is made of its rows.
+
+    Raises:
+        TooManyInstances: it has more rows than the limit.
+    """
+    if rows > limits.max_instances:
+        raise TooManyInstances(rows, limits.max_instances)
+
+
+def check_names(names: Sequence[str], reading: Reading) -> None:
+    """Refuses names that cannot be told apart, or that are so many more than the inputs that naming each is no help.
+
+    Raises:
+        InvalidInstances: with the table as a whole.
+    """
+    if len(names) > len(reading.signature.inputs) + MAX_UNKNOWN_COLUMNS:
+        raise refused(f"has {len(names)} columns; the model has {len(reading.signature.inputs)} features")
+    twice = sorted(name for name, times in Counter(names).items() if times > 1)
+    if twice:
+        raise refused("has more than one column named " + ", ".join(repr(name[:100]) for name in twice[:20]))
+
+
+def refused(detail: str, pointer: str = "#/instances") -> InvalidInstances:
+    """The refusal of one place."""
+    return InvalidInstances([FieldError(pointer, detail)], 1)
+
+
+def records(columns: Mapping[str, Sequence[Any]], rows: int) -> Rows:
+    """The records of columns by name, each of `rows` values."""
+    if not columns:
+        return Rows([{} for _ in range(rows)])
+    names = list(columns)
+    return Rows([dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)])
+
+
+def columns_of(answer: Answer) -> dict[str, NDArray[Any]]:
+    """An answer as flat columns, each of shape (rows,).
+
+    `prediction` as it is, `probability_<class>` for each class, and of other outputs of several values
+    `<output>_<position>`. What is not regular (probabilities of several targets) becomes JSON in text.
+    """
+    columns: dict[str, NDArray[Any]] = {}
+    classes = list(answer.classes or ())
+    for name, array in answer.outputs.items():
+        if array.ndim == 1:
+            nested = array.dtype == object and any(isinstance(value, list | tuple | np.ndarray) for value in array)
+            columns[name] = _as_text(array) if nested else array
+            continue
+        flat = array.reshape(len(array), -1) if array.size else np.empty((len(array), 0))
+        if flat.shape[1] > MAX_COLUMNS_OF_AN_OUTPUT:
+            columns[name] = _as_text(array)
+        elif name == "probabilities" and flat.shape[1] == len(classes):
+            columns |= {f"probability_{label}": flat[:, at] for at, label in enumerate(classes)}
+        else:
+            columns |= {f"{name}_{at}": flat[:, at] for at in range(flat.shape[1])}
+    return columns
+
+
+def _as_text(array: NDArray[Any]) -> NDArray[Any]:
+    texts = np.empty(len(array), dtype=object)
+    texts[:] = [msgspec.json.encode(value).decode() for value in json_values(array)]
+    return texts

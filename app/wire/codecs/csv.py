@@ -1,0 +1,134 @@
+"""`text/csv`: RFC 4180, its cells typed by the signature; `header=present` or `header=absent` may say what comes first.
+
+Where the media type does not say, the first row is a header only if its cells are the model's feature names. Lines may
+end in LF; blank ones are skipped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from app.core.service import Answer
+from app.errors import FieldError, InvalidBody, InvalidInstances, TooManyInstances
+from app.signature.batch import json_values
+from app.wire.codecs.cells import Read, reader_of
+from app.wire.codecs.codec import Document, Reading, Rows
+from app.wire.codecs.columns import check_names, columns_of
+from app.wire.codecs.json import BOM
+
+MAX_CELL_CHARS = 2**31 - 1
+"""Python's own limit is 131072, less than a text may have; the body's limit is the one that counts."""
+FORM = "CSV"
+HEADERS = ("present", "absent")
+
+
+class Csv:
+    """Rows as they stand where there is no header, else records by its names; a ragged row stays a row."""
+
+    needs = ""
+    writes = True
+
+    def decode(self, body: bytes, reading: Reading) -> Rows:
+        """The rows.
+
+        Raises:
+            InvalidBody: with the line of the first thing amiss.
+        """
+        stated = reading.parameters.get("header", "").lower()
+        if stated and stated not in HEADERS:
+            raise InvalidBody(FORM, f"the media type's header parameter must be {' or '.join(HEADERS)}")
+        lines = _cells(_text(body))
+        first = next(lines, None)
+        readers = {spec.name: reader_of(spec) for spec in reading.signature.inputs}
+        if first is None:
+            return Rows()
+        if stated == "present" or (not stated and len(first) == len(readers) and set(first) == set(readers)):
+            check_names(first, reading)
+            return Rows(_records(first, lines, readers, reading.limits.max_instances))
+        return Rows(_rows(first, lines, list(readers.values()), reading.limits.max_instances))
+
+    def write(self, answer: Answer, document: Document) -> bytes:
+        """A header, then a row for each instance; a missing value is an empty cell."""
+        columns = columns_of(answer)
+        out = io.StringIO(newline="")
+        writer = csv.writer(out)
+        writer.writerow(columns)
+        writer.writerows(zip(*(map(_cell, json_values(column)) for column in columns.values()), strict=True))
+        return out.getvalue().encode("utf-8", "replace")
+
+
+def _cell(value: Any) -> Any:
+    return ("true" if value else "false") if isinstance(value, bool) else value
+
+
+def _text(body: bytes) -> str:
+    content = body.removeprefix(BOM)
+    nul = content.find(b"\0")
+    if nul >= 0:
+        raise InvalidBody(FORM, f"it has a NUL byte (line {_line(content, nul)})")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidBody(FORM, f"it is not UTF-8 (line {_line(content, error.start)})") from None
+
+
+def _line(content: bytes, at: int) -> int:
+    return content.count(b"\n", 0, at) + 1
+
+
+def _cells(text: str) -> Iterator[list[str]]:
+    csv.field_size_limit(MAX_CELL_CHARS)
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        begins = lines.line_num + 1
+        try:
+            row = next(lines, None)
+        except csv.Error as error:
+            raise InvalidBody(FORM, f"{_reason(str(error))} (the row that begins on line {begins})") from None
+        if row is None:
+            return
+        if row:
+            yield row
+
+
+def _reason(message: str) -> str:
+    if "end of data" in message:
+        return "a quote is opened and never closed"
+    if "expected after" in message:
+        return "after a closing quote there must be a comma or the end of the line; a quote in a quoted cell is doubled"
+    if "new-line" in message:
+        return "a carriage return stands alone in a cell without quotes"
+    return "it cannot be read as rows of cells"
+
+
+def _records(names: Sequence[str], lines: Iterator[list[str]], readers: dict[str, Read], most: int) -> list[Any]:
+    columns = [(name, readers.get(name, str)) for name in names]
+    instances: list[Any] = []
+    ragged: list[FieldError] = []
+    for position, cells in enumerate(lines):
+        if position >= most:
+            raise TooManyInstances(most + 1 + sum(1 for _ in lines), most)
+        if len(cells) == len(columns):
+            instances.append({name: read(cell) for (name, read), cell in zip(columns, cells, strict=True)})
+        else:
+            ragged.append(
+                FieldError(f"#/instances/{position}", f"has {len(cells)} cells; the header has {len(columns)}")
+            )
+    if ragged:
+        raise InvalidInstances(ragged[:100], len(ragged))
+    return instances
+
+
+def _rows(first: list[str], lines: Iterator[list[str]], readers: list[Read], most: int) -> list[Any]:
+    instances: list[Any] = []
+    cells: list[str] | None = first
+    while cells is not None:
+        if len(instances) >= most:
+            raise TooManyInstances(most + 1 + sum(1 for _ in lines), most)
+        whole = len(cells) == len(readers)
+        instances.append([read(cell) for read, cell in zip(readers, cells, strict=True)] if whole else cells)
+        cells = next(lines, None)
+    return instances

@@ -1,0 +1,137 @@
+"""`multipart/form-data` (RFC 7578): one record as fields, or one file part of another media type.
+
+A file under the name of a feature is that feature's value, as base64; any other file is read as its own media type.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, Preamble
+
+from app.core.service import Answer
+from app.errors import BodyTooLarge, FieldError, InvalidBody, InvalidInstances
+from app.signature.schema import escaped
+from app.wire.codecs.cells import reader_of
+from app.wire.codecs.codec import Codec, Document, Reading, Rows
+from app.wire.codecs.columns import MAX_UNKNOWN_COLUMNS, refused
+
+FORM = "multipart/form-data"
+MAX_PART_HEAD_BYTES = 16_384
+MAX_BOUNDARY_CHARS = 70
+ReaderOf = Callable[[str | None, bytes], tuple[Codec, Mapping[str, str]]]
+
+
+@dataclass(slots=True)
+class _Part:
+    name: str
+    media_type: str | None
+    is_file: bool
+    content: bytearray = field(default_factory=bytearray)
+
+
+class Multipart:
+    """Reads forms; nothing is answered in one."""
+
+    needs = ""
+    writes = False
+
+    def __init__(self, reader_of_part: ReaderOf) -> None:
+        self._reader_of_part = reader_of_part
+
+    def decode(self, body: bytes, reading: Reading) -> Any:
+        """The record of the fields, each read as its input's kind; or what the one file holds.
+
+        Raises:
+            InvalidBody: it is not a whole form, or holds a form again.
+            UnsupportedMediaType: the file is of a type that no codec reads.
+            InvalidInstances: a field stands there twice, or beside a file.
+        """
+        parts = _parts(body, reading)
+        readers = {spec.name: reader_of(spec) for spec in reading.signature.inputs}
+        files = [part for part in parts if part.is_file and part.name not in readers]
+        if files:
+            if len(parts) > 1:
+                raise refused("must be one file, or the fields of one record, not both", "#")
+            return self._file(files[0], reading)
+        errors: list[FieldError] = []
+        record: dict[str, Any] = {}
+        for part in parts:
+            if part.name in record:
+                errors.append(FieldError(f"#/{escaped(part.name)}", "stands there more than once"))
+            if part.is_file:
+                record[part.name] = base64.b64encode(part.content).decode() if part.content else None
+            else:
+                record[part.name] = readers.get(part.name, str)(_text(part))
+        if errors:
+            raise InvalidInstances(errors[:100], len(errors))
+        return Rows([record], single=True)
+
+    def _file(self, part: _Part, reading: Reading) -> Any:
+        content = bytes(part.content)
+        codec, parameters = self._reader_of_part(part.media_type, content)
+        if codec is self:
+            raise InvalidBody(FORM, "a part is a form itself")
+        return codec.decode(content, Reading(reading.signature, reading.limits, parameters))
+
+    def write(self, answer: Answer, document: Document) -> NoReturn:
+        """Never asked for: `writes` is false."""
+        raise NotImplementedError
+
+
+def _parts(body: bytes, reading: Reading) -> list[_Part]:
+    boundary = reading.parameters.get("boundary", "")
+    if not 0 < len(boundary) <= MAX_BOUNDARY_CHARS or not boundary.isascii():
+        raise InvalidBody(FORM, f"the media type needs a boundary of 1 to {MAX_BOUNDARY_CHARS} characters of ASCII")
+    most = len(reading.signature.inputs) + MAX_UNKNOWN_COLUMNS
+    _check_heads(body, b"--" + boundary.encode(), most)
+    decoder = MultipartDecoder(boundary.encode(), reading.limits.body_bytes + 1, max_parts=most)
+    parts: list[_Part] = []
+    try:
+        decoder.receive_data(body)
+        decoder.receive_data(None)
+        while not isinstance(event := decoder.next_event(), Epilogue | NeedData):
+            _take(event, parts)
+    except RequestEntityTooLarge:
+        if len(parts) >= most:
+            raise refused(f"has more than {most} parts", "#") from None
+        raise BodyTooLarge(reading.limits.body_bytes) from None
+    except (ValueError, LookupError, UnicodeError):
+        raise InvalidBody(FORM, "a part of it has no end, or no name, or the final boundary is missing") from None
+    return parts
+
+
+def _check_heads(body: bytes, delimiter: bytes, most: int) -> None:
+    """Refuses very many parts and endless headers, before anybody looks for their ends again and again."""
+    at = body.find(delimiter)
+    if at < 0:
+        raise InvalidBody(FORM, "its boundary does not stand in it")
+    if body.count(delimiter) > most + 1:
+        raise refused(f"has more than {most} parts", "#")
+    while at >= 0 and body[at + len(delimiter) : at + len(delimiter) + 2] != b"--":
+        head = body[at : at + MAX_PART_HEAD_BYTES]
+        if len(head) == MAX_PART_HEAD_BYTES and b"\r\n\r\n" not in head and b"\n\n" not in head:
+            raise InvalidBody(FORM, f"the header of a part is longer than {MAX_PART_HEAD_BYTES} bytes")
+        at = body.find(delimiter, at + len(delimiter))
+
+
+def _take(event: Event, parts: list[_Part]) -> None:
+    if isinstance(event, Field | File):
+        if not isinstance(event.name, str):  # werkzeug says that it is one, and hands on what is absent
+            raise ValueError
+        parts.append(_Part(event.name, event.headers.get("Content-Type"), isinstance(event, File)))
+    elif isinstance(event, Data):
+        parts[-1].content += event.data
+    elif not isinstance(event, Preamble):
+        raise ValueError
+
+
+def _text(part: _Part) -> str:
+    try:
+        return part.content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise refused("is not UTF-8", f"#/{escaped(part.name)}") from None

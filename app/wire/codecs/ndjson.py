@@ -1,0 +1,54 @@
+"""`application/x-ndjson`: one JSON value on each line (https://github.com/ndjson/ndjson-spec, jsonlines.org).
+
+This reads a body whole, for answers of another type; `app.wire.stream` answers line by line.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from app.core.service import Answer
+from app.errors import InvalidJson, TooManyInstances
+from app.wire.codecs.codec import Document, Reading, Rows
+from app.wire.codecs.json import JSON
+
+
+class NdJson:
+    """Instances, one on each line; blank lines are skipped."""
+
+    needs = ""
+    writes = True
+
+    def decode(self, body: bytes, reading: Reading) -> Rows:
+        """The instances.
+
+        Raises:
+            InvalidJson: with the line and column of the first thing amiss.
+        """
+        instances: list[Any] = []
+        for number, line in enumerate(body.split(b"\n"), start=1):
+            if not line.strip():
+                continue
+            if len(instances) >= reading.limits.max_instances:
+                rows = sum(1 for each in body.split(b"\n") if each.strip())
+                raise TooManyInstances(rows, reading.limits.max_instances)
+            try:
+                instances.append(JSON.decode(line))
+            except InvalidJson as error:
+                raise InvalidJson(error.reason, number, error.column) from None
+        return Rows(instances)
+
+    def write(self, answer: Answer, document: Document) -> bytes:
+        """An object for each instance."""
+        return lines_of(answer)
+
+
+def lines_of(answer: Answer) -> bytes:
+    """An object of outputs for each instance, each on a line."""
+    values = answer.values()
+    if not values:
+        return b""
+    rows = zip(*values.values(), strict=True)
+    return msgspec.json.Encoder().encode_lines([dict(zip(values, row, strict=True)) for row in rows])

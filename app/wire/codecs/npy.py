@@ -1,0 +1,213 @@
+"""`application/x-npy` and `application/x-npz`: NumPy's own files, in which nothing is ever unpickled.
+
+Source: numpy/lib/_format_impl.py (NEP 1). NumPy's own reader allocates what a header declares before it looks whether
+that is there, so the header is read here.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import math
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.core.service import Answer
+from app.errors import BodyTooLarge, InvalidBody
+from app.signature.matrix import batch_of
+from app.wire.codecs.codec import Document, Limits, Reading, Rows
+from app.wire.codecs.columns import check_names, check_rows, records, refused
+
+MAGIC = b"\x93NUMPY"
+MAX_HEADER_BYTES = 10_000
+MAX_NPZ_MEMBERS = 10_000
+STORED_OR_DEFLATED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+PLAIN_KINDS = "biufUSM"
+NESTED = ("array", "image")
+
+
+class Npy:
+    """One array: 2-D (rows, features), or structured with the features' names."""
+
+    needs = ""
+    writes = True
+
+    def decode(self, body: bytes, reading: Reading) -> Rows:
+        """The rows of a 2-D array, the records of a structured one.
+
+        Raises:
+            InvalidBody: it is no npy file, or one that holds Python objects.
+        """
+        return _rows_of(array_of(body, reading.limits), reading)
+
+    def write(self, answer: Answer, document: Document) -> bytes:
+        """The first output alone, which is the prediction unless others were asked for."""
+        out = io.BytesIO()
+        np.save(out, _unpickled(next(iter(answer.outputs.values()))), allow_pickle=False)
+        return out.getvalue()
+
+
+class Npz:
+    """Several arrays in a zip: one for each feature by its name, or a single one as in npy."""
+
+    needs = ""
+    writes = True
+
+    def decode(self, body: bytes, reading: Reading) -> Rows:
+        """The records, or what a single array holds.
+
+        Raises:
+            InvalidBody: it is no npz file.
+            BodyTooLarge: it is longer than the limit once it is decompressed.
+        """
+        arrays = _members(body, reading.limits)
+        names = reading.signature.names
+        if len(arrays) == 1 and (next(iter(arrays)) not in names or next(iter(arrays.values())).ndim > 1):
+            return _rows_of(next(iter(arrays.values())), reading)
+        check_names(list(arrays), reading)
+        lengths = {len(array) if array.ndim else -1 for array in arrays.values()}
+        if len(lengths) != 1 or -1 in lengths:
+            raise refused("must have arrays of one length, one for each feature by its name, or a single 2-D array")
+        rows = lengths.pop()
+        check_rows(rows, reading.limits)
+        return records({name: _values(array, name) for name, array in arrays.items()}, rows)
+
+    def write(self, answer: Answer, document: Document) -> bytes:
+        """Every output by its name, and the classes."""
+        arrays = {name: _unpickled(array) for name, array in answer.outputs.items()}
+        if answer.classes is not None:
+            arrays["classes"] = _unpickled(np.array(answer.classes, dtype=object))
+        out = io.BytesIO()
+        np.savez(out, allow_pickle=False, **arrays)
+        return out.getvalue()
+
+
+def array_of(content: bytes, limits: Limits) -> NDArray[Any]:
+    """The array in the bytes of an npy file, in native byte order; not a copy where none is needed.
+
+    Raises:
+        InvalidBody: it is no npy file, its data are not as long as it says, or it holds Python objects.
+        TooManyInstances: it declares more rows than the limit.
+    """
+    dtype, fortran, shape, begins = _header(content)
+    if dtype.hasobject:
+        raise InvalidBody(
+            "npy", "it holds pickled Python objects, which are never read; use a dtype of numbers or text"
+        )
+    if shape:
+        check_rows(shape[0], limits)
+    declared_bytes = math.prod(shape) * dtype.itemsize
+    if declared_bytes != len(content) - begins:
+        detail = f"its header declares {declared_bytes} bytes of values and {len(content) - begins} follow"
+        raise InvalidBody("npy", detail)
+    if dtype.itemsize == 0 or math.prod(shape) == 0:
+        if math.prod(shape[1:]) > limits.max_instances:
+            raise InvalidBody("npy", "its header declares more empty values than it may")
+        return np.zeros(shape, dtype)
+    array = np.frombuffer(content, dtype, offset=begins).reshape(shape, order="F" if fortran else "C")
+    return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _header(content: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
+    """dtype, whether in Fortran's order, shape, and where the values begin."""
+    if content[:6] != MAGIC or len(content) < 12 or content[6] not in (1, 2, 3):
+        raise InvalidBody("npy", "it does not begin as an npy file does")
+    wide = 2 if content[6] == 1 else 4
+    begins = 8 + wide + int.from_bytes(content[8 : 8 + wide], "little")
+    if begins - 8 - wide > MAX_HEADER_BYTES:
+        raise InvalidBody("npy", f"its header is longer than {MAX_HEADER_BYTES} bytes")
+    if len(content) < begins:
+        raise InvalidBody("npy", "it ends within its header")
+    try:
+        header = ast.literal_eval(content[8 + wide : begins].decode("utf-8" if content[6] == 3 else "latin-1").strip())
+        fortran, shape = header["fortran_order"], header["shape"]
+        dtype = np.lib.format.descr_to_dtype(header["descr"])
+    except (ValueError, TypeError, SyntaxError, LookupError, ArithmeticError, MemoryError, RecursionError):
+        raise InvalidBody("npy", "its header cannot be read") from None
+    whole = isinstance(shape, tuple) and len(shape) <= 32 and all(type(n) is int and 0 <= n < 2**62 for n in shape)
+    if not whole or type(fortran) is not bool:
+        raise InvalidBody("npy", "its header cannot be read")
+    return dtype, fortran, shape, begins
+
+
+def _rows_of(array: NDArray[Any], reading: Reading) -> Rows:
+    signature = reading.signature
+    if array.dtype.names is not None:
+        if array.ndim != 1:
+            raise refused(f"must be a structured array of 1 dimension, not {array.ndim}")
+        check_names(array.dtype.names, reading)
+        return records({name: _values(array[name], name) for name in array.dtype.names}, len(array))
+    if len(signature.inputs) == 1 and array.ndim and (array.ndim != 2 or signature.inputs[0].kind in NESTED):
+        return Rows([[value] for value in _values(array, signature.names[0])])
+    if array.ndim != 2:
+        detail = f"must be a 2-D array of shape (rows, {len(signature.inputs)}) or a structured one, not {array.ndim}-D"
+        raise refused(detail)
+    if (batch := batch_of(array, signature)) is not None:
+        return Rows(batch=batch)
+    if array.shape[1] > len(signature.inputs):
+        raise refused(f"has {array.shape[1]} columns; the model has {len(signature.inputs)} features")
+    return Rows(_values(array, None))
+
+
+def _values(array: NDArray[Any], name: str | None) -> list[Any]:
+    """The values as they would come in JSON: numbers, booleans, text; dates and times as ISO 8601."""
+    if array.dtype.kind not in PLAIN_KINDS or array.dtype.char == "g":
+        of = "values" if name is None else f"{name[:100]!r}"
+        raise refused(
+            f"has {of} of the dtype {str(array.dtype)[:100]}; numbers, booleans, text and datetime64 are taken"
+        )
+    if array.dtype.kind == "S":
+        try:
+            array = np.char.decode(array, "utf-8")
+        except UnicodeDecodeError:
+            raise refused(f"has text that is not UTF-8 in {'it' if name is None else repr(name[:100])}") from None
+    if array.dtype.kind == "M":
+        missing, array = np.isnat(array), np.datetime_as_string(array).astype(object)
+        array[missing] = None
+    try:
+        values: list[Any] = array.tolist()
+    except (ValueError, OverflowError):
+        raise refused("has text that is not Unicode") from None
+    return values
+
+
+def _members(body: bytes, limits: Limits) -> dict[str, NDArray[Any]]:
+    if body.count(b"PK\x01\x02") > MAX_NPZ_MEMBERS:  # before Python makes an object of each
+        raise InvalidBody("npz", f"it has more than {MAX_NPZ_MEMBERS} members")
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            members = archive.infolist()
+            if sum(member.file_size for member in members) > limits.body_bytes:
+                raise BodyTooLarge(limits.body_bytes)
+            if any(m.compress_type not in STORED_OR_DEFLATED or m.flag_bits & 1 for m in members):
+                raise InvalidBody("npz", "its members must be stored or deflated, and not encrypted")
+            contents = {member.filename: archive.read(member) for member in members}
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+        OSError,
+        LookupError,
+    ):
+        raise InvalidBody("npz", "it is no zip file, or one that is damaged") from None
+    if not contents:
+        raise InvalidBody("npz", "it holds no array")
+    return {name.removesuffix(".npy"): array_of(content, limits) for name, content in contents.items()}
+
+
+def _unpickled(array: NDArray[Any]) -> NDArray[Any]:
+    """The array in a dtype that is written without pickling: mixed values become text."""
+    if array.dtype != object:
+        return array
+    try:
+        plain = np.array(array.tolist())
+    except ValueError:
+        plain = array
+    return plain if plain.dtype.kind in "biufU" else np.array([str(value) for value in array.tolist()], dtype=np.str_)

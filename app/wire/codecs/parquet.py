@@ -1,0 +1,90 @@
+"""`application/vnd.apache.parquet`: a Parquet file. pyarrow is optional, and imported when it is needed."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from app.core.service import Answer
+from app.errors import BodyTooLarge, InvalidBody
+from app.wire.codecs.arrow import rows_of, table_of
+from app.wire.codecs.codec import Document, Limits, Reading, Rows
+from app.wire.codecs.columns import check_names, check_rows, refused
+from app.wire.codecs.parquet_pages import FORM, Chunk, check_pages
+
+ROWS_AT_ONCE = 8192
+MAX_CHUNKS = 10_000
+MAX_THRIFT_BYTES = 2**24
+MAX_THRIFT_PARTS = 10**6
+
+
+class Parquet:
+    """A table, as a file."""
+
+    needs = "pyarrow"
+    writes = True
+
+    def decode(self, body: bytes, reading: Reading) -> Rows:
+        """The records.
+
+        Raises:
+            InvalidBody: it is cut short, or says of itself what is not so.
+            InvalidInstances: a column is of a type that no kind of input takes.
+        """
+        import pyarrow as pa
+
+        try:
+            with contextlib.closing(_opened(body, reading)) as file:
+                batches = []
+                for batch in file.iter_batches(ROWS_AT_ONCE, use_threads=False):
+                    batch.validate(full=True)
+                    batches.append(batch)
+                return rows_of(file.schema_arrow.names, batches, reading)
+        except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError):
+            raise InvalidBody(FORM, "it is cut short, damaged, or says of itself what is not so") from None
+
+    def write(self, answer: Answer, document: Document) -> bytes:
+        """Flat columns, as in CSV."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        sink = pa.BufferOutputStream()
+        pq.write_table(table_of(answer), sink)
+        return bytes(sink.getvalue())
+
+
+def _opened(body: bytes, reading: Reading) -> Any:
+    """The file, once what it declares is known to be bounded; each text is made once, however often it stands there."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    limits = {"thrift_string_size_limit": MAX_THRIFT_BYTES, "thrift_container_size_limit": MAX_THRIFT_PARTS}
+    metadata = pq.ParquetFile(pa.BufferReader(body), **limits).metadata
+    check_rows(metadata.num_rows, reading.limits)
+    check_names([metadata.schema.column(at).path for at in range(metadata.num_columns)], reading)
+    if metadata.num_row_groups * metadata.num_columns > MAX_CHUNKS:
+        raise InvalidBody(FORM, f"it has more than {MAX_CHUNKS} column chunks")
+    chunks, texts = [], []
+    for at in range(metadata.num_columns):
+        column = metadata.schema.column(at)
+        width = _check_width(column, metadata.num_rows, reading.limits)
+        if column.physical_type == "BYTE_ARRAY" and column.logical_type.type != "DECIMAL":
+            texts.append(column.path)
+        for group in range(metadata.num_row_groups):
+            chunk = metadata.row_group(group).column(at)
+            begins = chunk.data_page_offset
+            if chunk.has_dictionary_page and 0 < (chunk.dictionary_page_offset or 0) < begins:
+                begins = chunk.dictionary_page_offset
+            chunks.append(Chunk(begins, chunk.total_compressed_size, width))
+    check_pages(body, chunks, reading.limits)
+    return pq.ParquetFile(pa.BufferReader(body), read_dictionary=texts, pre_buffer=False, **limits)
+
+
+def _check_width(column: Any, rows: int, limits: Limits) -> int:
+    """The bytes of one value of a column, in memory; of a text one pointer, since each is made once."""
+    if column.physical_type == "BYTE_ARRAY" and column.max_repetition_level:
+        raise refused("has lists of texts or of bytes, which no kind of input takes")
+    width = column.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else 8
+    if width * rows > limits.body_bytes:
+        raise BodyTooLarge(limits.body_bytes)
+    return max(width, 8)

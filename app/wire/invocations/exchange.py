@@ -1,0 +1,134 @@
+"""Requests to `/invocations`: MLflow's envelopes, SageMaker's bare arrays, and their answers by `Accept`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+from app.core.service import Answer, Asked, Decode
+from app.errors import InvalidInstances
+from app.settings import Settings
+from app.signature import Signature
+from app.telemetry import Timings
+from app.wire import body, codecs, coding, rows
+from app.wire.application import Environ, Headers
+
+ENVELOPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
+SPLIT = ("columns", "index", "data")
+FAST = re.compile(rb'\s*(?:(\[)|\{\s*"instances"\s*:)')
+
+
+def csv_of(answer: Answer) -> bytes:
+    """A line for each prediction, no header: what SageMaker's containers write, and what reads their answers."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    for prediction in zip(*answer.values().values(), strict=True):
+        writer.writerow(value for part in prediction for value in (part if isinstance(part, list) else [part]))
+    return out.getvalue().encode("utf-8", "replace")
+
+
+class InvocationExchange:
+    """One request and its answer."""
+
+    def __init__(self, environ: Environ, settings: Settings) -> None:
+        self._environ = environ
+        self._limits = codecs.Limits(settings.body_limit_bytes, settings.max_instances)
+        self._bare = False
+        self._coded: Headers = []
+        self._place: Callable[[InvalidInstances], InvalidInstances] = lambda error: error
+        self.media_type, self._writer = codecs.writer(environ.get("HTTP_ACCEPT"))
+
+    def parse(self, signature: Signature, decode: Decode) -> Asked:
+        """One of MLflow's envelopes with `params` beside it, SageMaker's array of rows, or rows in any media type."""
+        raw = body.read(self._environ, self._limits.body_bytes)
+        codec, parameters = codecs.reader(self._environ.get("CONTENT_TYPE"), raw)
+        if codec is codecs.JSON and (form := FAST.match(raw)) and (decoded := decode(raw)) and not decoded.outputs:
+            self._bare = form[1] is not None
+            return Asked((), batch=decoded.batch, outputs=signature.defaults[:1])
+        document = codec.decode(raw, codecs.Reading(signature, self._limits, parameters))
+        if isinstance(document, codecs.Rows):
+            self._bare = codec is codecs.CODECS["application/x-npy"]
+            first = signature.defaults[:1]
+            return Asked(document.instances, document.pointer, document.single, outputs=first, batch=document.batch)
+        if isinstance(document, list):
+            self._bare = True
+            return Asked(rows.listed(document, signature, "#"), outputs=signature.defaults[:1])
+        if not isinstance(document, dict):
+            raise rows.refused("#", f"must be a list of rows, or an object with one of {_list(ENVELOPES)}", document)
+        return self._envelope(document, signature)
+
+    def _envelope(self, document: dict[str, Any], signature: Signature) -> Asked:
+        given = [key for key in ENVELOPES if key in document]
+        if len(given) != 1:
+            found = f"; it has {_list(given)}" if given else ""
+            raise rows.refused("#", f"must have exactly one of {_list(ENVELOPES)}{found}")
+        if "signature_name" in document:
+            raise rows.refused("#/signature_name", "is not supported; params.outputs names the outputs")
+        outputs = _outputs(document.get("params"), signature)
+        (key,) = given
+        instances, pointer = self._instances(key, document[key], signature)
+        return Asked(instances, pointer, outputs=outputs, outputs_pointer="#/params/outputs")
+
+    def _instances(self, key: str, values: Any, signature: Signature) -> tuple[list[Any], str]:
+        pointer = f"#/{key}"
+        if key == "dataframe_split":
+            return self._split(values, signature), f"{pointer}/data"
+        if key == "inputs" and isinstance(values, dict):
+            if values and not any(isinstance(value, list) for value in values.values()):
+                return rows.listed([values], signature, pointer), pointer  # a record
+            self._place = lambda error: rows.transposed(error, signature.names, pointer)
+            return rows.of_columns(values, signature, pointer), pointer
+        if key == "inputs" and not isinstance(values, list) and len(signature.inputs) == 1:
+            values = [values]
+        return rows.listed(values, signature, pointer), pointer
+
+    def _split(self, frame: Any, signature: Signature) -> list[Any]:
+        pointer = "#/dataframe_split"
+        if not isinstance(frame, dict) or "data" not in frame or not frame.keys() <= set(SPLIT):
+            raise rows.refused(pointer, "must be an object with data, and perhaps columns and index", frame)
+        columns = frame.get("columns")
+        if columns is None:
+            return rows.listed(frame["data"], signature, f"{pointer}/data")
+        if not isinstance(columns, list):
+            raise rows.refused(f"{pointer}/columns", "must be a list of names", columns)
+        table, order = rows.of_table(columns, frame["data"], signature, pointer)
+        at = f"{pointer}/data"
+        self._place = lambda error: rows.moved(error, at, lambda row, position: f"{at}/{row}/{order[position]}")
+        return rows.listed(table, signature, at)
+
+    def placed(self, error: InvalidInstances) -> InvalidInstances:
+        """An error where it stands in the request."""
+        return self._place(error)
+
+    def encode(self, answer: Answer) -> bytes:
+        """`{"predictions": [...]}`, or the list alone to who sent one, or what `Accept` wants; compressed if asked."""
+        content = csv_of(answer) if self.media_type == "text/csv" else self._writer.write(answer, self._document)
+        wanted = self._environ.get("HTTP_ACCEPT_ENCODING")
+        if wanted is not None and (len(content) >= coding.WORTH_BYTES or "q=0" in wanted):
+            content, self._coded = coding.compressed(content, wanted)
+        return content
+
+    def _document(self, answer: Answer) -> Any:
+        predictions = rows.predictions(answer)
+        return predictions if self._bare else {"predictions": predictions}
+
+    def headers(self, timings: Timings) -> Headers:
+        """The headers of the answer."""
+        return [("Content-Type", self.media_type), ("Server-Timing", timings.header()), *self._coded]
+
+
+def _outputs(params: Any, signature: Signature) -> list[Any]:
+    """The outputs that `params` names; what else it holds is for models that take parameters, and ignored."""
+    if not isinstance(params, dict | None):
+        raise rows.refused("#/params", "must be an object", params)
+    wanted = (params or {}).get("outputs")
+    if not isinstance(wanted, list | None):
+        raise rows.refused("#/params/outputs", "must be a list of output names", wanted)
+    return rows.outputs_called(wanted) if wanted else [*signature.defaults[:1]]
+
+
+def _list(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,205 @@
+"""The Open Inference Protocol v2 over REST, which Triton, KServe and MLServer speak, and their clients.
+
+Sources: kserve/open-inference-protocol inference_rest.md; Triton's extensions for binary tensors, the model repository,
+the model configuration and statistics (protocols.md 2.0, 2.1). Nothing here asks for a Content-Type: tritonclient sends
+none.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from typing import Any
+
+import msgspec
+from flask import Response, request
+from flask_smorest import Blueprint
+
+from app.core.catalogue import Catalogue
+from app.core.service import PredictService
+from app.errors import MalformedRequest, ModelUnavailable
+from app.runtime.policy import State
+from app.runtime.registry import Entry
+from app.settings import Settings
+from app.wire import body, codecs, problems
+from app.wire.application import WholeResponse
+from app.wire.open_inference import describe
+from app.wire.open_inference.documented import (
+    ERRORS_OF_CHANGE,
+    ERRORS_OF_INFER,
+    ERRORS_OF_MODEL,
+    INFER_BODY,
+    OPTIONAL_BODY,
+    answers,
+)
+from app.wire.open_inference.infer import Inference
+from app.wire.open_inference.stats import statistics
+
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
+MODEL = "/v2/models/<string:model>"
+VERSION = f"{MODEL}/versions/<string:version>"
+
+
+def error_form(problem: problems.Problem) -> tuple[bytes, str]:
+    """`{"error": "<sentence>"}`; tritonclient needs the key on whatever is not 200."""
+    return msgspec.json.encode({"error": problems.sentence(problem)}), "application/json"
+
+
+ERRORS = problems.Errors(re.compile(r"/v2(/|$)"), error_form, statuses={422: 400})
+"""The protocol has 400 for whatever is wrong with a request."""
+
+
+def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings) -> Blueprint:
+    """The endpoints of this protocol."""
+    blp = Blueprint("open_inference", __name__, description="Open Inference Protocol v2 (Triton, KServe, MLServer).")
+    inference = Inference(service, catalogue, settings)
+    _server(blp, catalogue)
+    _models(blp, catalogue, settings)
+    _infer(blp, inference)
+    _statistics(blp, catalogue, inference)
+    _repository(blp, catalogue, settings)
+    return blp
+
+
+def _server(blp: Blueprint, catalogue: Catalogue) -> None:
+    try:
+        release = importlib.metadata.version("retort-serving")
+    except importlib.metadata.PackageNotFoundError:  # it runs from its folder, and is not installed
+        release = "unknown"
+
+    @blp.get("/v2/")
+    @blp.get("/v2")
+    @answers(blp, "name, version and extensions of the server")
+    def server() -> Response:
+        """Describe the server"""
+        return _json({"name": "retort", "version": release, "extensions": EXTENSIONS})
+
+    @blp.get("/v2/health/live")
+    @answers(blp, "the process answers")
+    def live() -> Response:
+        """Is the server live?"""
+        return _json({"live": True})
+
+    @blp.get("/v2/health/ready")
+    @answers(blp, "every model is ready", {503: "some are not"})
+    def ready() -> Response:
+        """Are all models ready?"""
+        is_ready, told = catalogue.readiness()
+        if request.environ.get("retort.draining"):
+            is_ready, told = False, {"reasons": []}
+        if is_ready:
+            return _json({"ready": True})
+        which = ", ".join(f"{reason['model']} {reason['version']}" for reason in told["reasons"][:20])
+        error = f"not every model is ready: {which}; /readyz says why" if which else "the server is about to stop"
+        return _json({"ready": False, "error": error}, 503)
+
+
+def _models(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
+    @blp.get("/v2/models")
+    @answers(blp, "the names of the models")
+    def models() -> Response:
+        """List the models"""
+        return _json({"models": list(catalogue.entries())})
+
+    @blp.get(VERSION)
+    @blp.get(MODEL)
+    @answers(blp, "versions, platform, inputs and outputs", {**ERRORS_OF_MODEL, 503: "the version cannot be served"})
+    def metadata(model: str, version: str | None = None) -> Response:
+        """Describe a model's tensors"""
+        entry = catalogue.entry(model, version)
+        served = [str(e.version) for e in catalogue.entries()[entry.model] if e.state is State.AVAILABLE]
+        return _json(describe.metadata(_manifest(entry), entry.runtime, served))
+
+    @blp.get(f"{VERSION}/ready")
+    @blp.get(f"{MODEL}/ready")
+    @answers(blp, "the model is ready", {**ERRORS_OF_MODEL, 503: "it is there, and is not ready"})
+    def model_ready(model: str, version: str | None = None) -> Response:
+        """Is a model ready?"""
+        entry = catalogue.entry(model, version)
+        if entry.state is not State.AVAILABLE:
+            raise ModelUnavailable(entry.model, entry.version, entry.reason or entry.state.value)
+        return _json({"name": entry.model, "ready": True})
+
+    @blp.get(f"{VERSION}/config")
+    @blp.get(f"{MODEL}/config")
+    @answers(blp, "the model's configuration", {**ERRORS_OF_MODEL, 503: "the version cannot be served"})
+    def config(model: str, version: str | None = None) -> Response:
+        """Describe a model's configuration"""
+        entry = catalogue.entry(model, version)
+        return _json(describe.config(_manifest(entry), entry.runtime, settings.max_instances))
+
+
+def _infer(blp: Blueprint, inference: Inference) -> None:
+    @blp.post(f"{VERSION}/infer")
+    @blp.post(f"{MODEL}/infer")
+    @answers(blp, "the outputs, each a tensor", ERRORS_OF_INFER, INFER_BODY)
+    def infer(model: str, version: str | None = None) -> Response:
+        """Infer: one tensor for each input, or one of all; JSON or binary"""
+        return WholeResponse(*inference(request.environ, model, version))
+
+
+def _statistics(blp: Blueprint, catalogue: Catalogue, inference: Inference) -> None:
+    @blp.get("/v2/models/stats")
+    @answers(blp, "counts and durations of each version since the start, in this worker")
+    def all_stats() -> Response:
+        """Statistics of every model"""
+        versions = [(e.model, e.version) for entries in catalogue.entries().values() for e in entries]
+        return _json(statistics(versions, inference.tally))
+
+    @blp.get(f"{VERSION}/stats")
+    @blp.get(f"{MODEL}/stats")
+    @answers(blp, "counts and durations since the start, in this worker", ERRORS_OF_MODEL)
+    def stats(model: str, version: str | None = None) -> Response:
+        """Statistics of a model"""
+        entry = catalogue.entry(model, version)
+        entries = catalogue.entries()[entry.model] if version is None else [entry]
+        return _json(statistics([(e.model, e.version) for e in entries], inference.tally))
+
+
+def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
+    def sent() -> dict[str, Any]:
+        return _optional_object(settings.body_limit_bytes)
+
+    @blp.post("/v2/repository/index")
+    @answers(blp, "every version, its state, and the reason where it is not ready", ERRORS_OF_CHANGE, OPTIONAL_BODY)
+    def repository_index() -> Response:
+        """List the versions in the repository"""
+        return _json(describe.index(catalogue.entries(), sent().get("ready") is True))
+
+    @blp.post("/v2/repository/models/<string:model>/load")
+    @answers(blp, "its versions are served", ERRORS_OF_CHANGE, OPTIONAL_BODY)
+    def load(model: str) -> Response:
+        """Serve every version of a model that is in the repository"""
+        parameters = sent().get("parameters") or {}
+        if refused := [name for name in parameters if name == "config" or name.startswith("file:")]:
+            said = "is not offered: what is served is what was packed; see flask models add"
+            raise MalformedRequest(f"#/parameters/{refused[0][:100]}", said)
+        catalogue.load(model)
+        return _json({})
+
+    @blp.post("/v2/repository/models/<string:model>/unload")
+    @answers(blp, "it is out of service", ERRORS_OF_CHANGE, OPTIONAL_BODY)
+    def unload(model: str) -> Response:
+        """Take a model out of service"""
+        sent()
+        catalogue.unload(model)
+        return _json({})
+
+
+def _optional_object(limit_bytes: int) -> dict[str, Any]:
+    """The request's JSON object; an empty body is an empty one."""
+    content = body.read(request.environ, limit_bytes)
+    document = codecs.JSON.decode(content) if content.strip() else {}
+    if not isinstance(document, dict) or not isinstance(document.get("parameters"), dict | None):
+        raise MalformedRequest("#", "must be empty, or an object whose parameters, if any, are an object")
+    return document
+
+
+def _manifest(entry: Entry) -> Any:
+    if entry.manifest is None:
+        raise ModelUnavailable(entry.model, entry.version, entry.reason or entry.state.value)
+    return entry.manifest
+
+
+def _json(document: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(document), status, content_type="application/json")

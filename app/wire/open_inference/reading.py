@@ -1,0 +1,203 @@
+"""The body of an inference request: its JSON, the raw bytes after it, and what it asks for.
+
+Sources: inference_rest.md, "Inference Request JSON Object"; Triton's extension_binary_data.md (protocols.md 2.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.errors import MalformedRequest
+from app.signature import Signature
+from app.wire import codecs
+from app.wire.open_inference.describe import input_datatype
+from app.wire.open_inference.tensors import (
+    BYTES,
+    DATATYPES,
+    DTYPES,
+    Tensor,
+    from_binary,
+    from_json,
+    size_of,
+    text_of,
+    told,
+)
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+MAX_DIMENSIONS = 16
+ENVELOPE = "must be an object with a list of inputs, each with name, shape, datatype and data"
+REFUSED = {
+    "classification": "is not offered: ask for the output probabilities",
+    "shared_memory_region": "is not offered: send data, or binary data",
+}
+"""Parameters that ask for what is not there; others that mean nothing here are passed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedOutput:
+    """One output that a request names; `binary` is None where it leaves that to the request."""
+
+    name: str
+    binary: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """One request. `outputs` is None where it names none; `pandas` where it says that its tensors are columns."""
+
+    tensors: Sequence[Tensor]
+    outputs: Sequence[WantedOutput] | None = None
+    id: str | None = None
+    binary: bool = False
+    pandas: bool = False
+
+
+def parsed(content: bytes, header_length: str | None, signature: Signature) -> InferRequest:
+    """The request in a body.
+
+    Raises:
+        InvalidJson: its JSON is none.
+        MalformedRequest: it is not what it says.
+    """
+    if header_length is None:
+        return _request(codecs.JSON.decode(content), None)
+    length = (
+        int(header_length) if header_length.isascii() and header_length.isdigit() and len(header_length) < 12 else -1
+    )
+    if not 0 <= length <= len(content):
+        said = f"is {header_length[:20]!r}; allowed: a whole number up to {len(content)}, the length of the body"
+        raise MalformedRequest(HEADER_LENGTH, said)
+    if length == 0:
+        return InferRequest([_raw(content, signature)], binary=True)
+    return _request(codecs.JSON.decode(content[:length]), memoryview(content)[length:])
+
+
+def _raw(content: bytes, signature: Signature) -> Tensor:
+    """A body that is one tensor (Triton's "raw binary request")."""
+    if len(signature.inputs) != 1:
+        said = f"is 0, which only models with one input take; this one has {len(signature.inputs)}: send JSON first"
+        raise MalformedRequest(HEADER_LENGTH, said)
+    spec = signature.inputs[0]
+    datatype = input_datatype(spec)
+    if datatype == BYTES:
+        array = from_json([""], BYTES, [1], "the body")[0]
+        array[0] = text_of(content)
+        return Tensor(spec.name, datatype, array, 0)
+    each = np.dtype(DTYPES[datatype]).itemsize
+    if len(content) % each:
+        raise MalformedRequest(
+            "the body", f"has {len(content)} bytes; {datatype}, of which the input is, has {each} each"
+        )
+    return Tensor(
+        spec.name, datatype, from_binary(memoryview(content), datatype, [len(content) // each], "the body"), 0
+    )
+
+
+def _request(document: Any, raw: memoryview | None) -> InferRequest:
+    if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
+        raise MalformedRequest("#", ENVELOPE)
+    parameters = _parameters(document, "#")
+    request_id = document.get("id")
+    if not isinstance(request_id, str | None):
+        raise MalformedRequest("#/id", f"must be a string, not {told(request_id)}")
+    tensors, used = [], 0
+    for position, each in enumerate(document["inputs"]):
+        tensor, size = _tensor(each, position, raw, used)
+        tensors.append(tensor)
+        used += size
+    if raw is not None and used < len(raw):
+        raise MalformedRequest(
+            "the body", f"has {len(raw)} bytes after its JSON; the inputs' binary_data_size say {used}"
+        )
+    names = [tensor.name for tensor in tensors]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise MalformedRequest("#/inputs", f"has two tensors of the name {told(twice)}")
+    return InferRequest(
+        tensors,
+        _outputs(document.get("outputs")),
+        request_id,
+        _flag(parameters, "binary_data_output", "#") or False,
+        parameters.get("content_type") == "pd",
+    )
+
+
+def _tensor(each: Any, position: int, raw: memoryview | None, used: int) -> tuple[Tensor, int]:
+    """One input, and how many of the raw bytes it took."""
+    pointer = f"#/inputs/{position}"
+    if not isinstance(each, dict):
+        raise MalformedRequest(pointer, f"must be an object with name, shape, datatype and data, not {told(each)}")
+    name, datatype, shape = each.get("name"), each.get("datatype"), each.get("shape")
+    if not isinstance(name, str):
+        raise MalformedRequest(f"{pointer}/name", f"must be a string, not {told(name)}")
+    if datatype not in DATATYPES:
+        raise MalformedRequest(f"{pointer}/datatype", f"is {told(datatype)}; allowed: {', '.join(DATATYPES)}")
+    if not isinstance(shape, list) or not all(type(length) is int and 0 <= length < 2**63 for length in shape):
+        raise MalformedRequest(f"{pointer}/shape", f"must be a list of whole numbers from 0, not {_shape_shown(shape)}")
+    if not 1 <= len(shape) <= MAX_DIMENSIONS:
+        said = f"has {len(shape)} dimensions; allowed: 1 to {MAX_DIMENSIONS}, the first of which is the row"
+        raise MalformedRequest(f"{pointer}/shape", said)
+    size = _binary_size(each, pointer)
+    if size is None:
+        if "data" not in each:
+            raise MalformedRequest(pointer, "has neither data nor the parameter binary_data_size")
+        array, flat = from_json(each["data"], datatype, shape, pointer)
+        return Tensor(name, datatype, array, position, flat), 0
+    if "data" in each:
+        raise MalformedRequest(pointer, "has both data and the parameter binary_data_size; allowed: one of them")
+    if raw is None:
+        said = f"says that {size} bytes of binary data follow the JSON, so the header {HEADER_LENGTH} is needed"
+        raise MalformedRequest(pointer, said)
+    if size > len(raw) - used:
+        said = f"says that it has {size} bytes of binary data; there are {len(raw) - used} left in the body"
+        raise MalformedRequest(pointer, said)
+    if size_of(shape) >= 2**63:
+        raise MalformedRequest(f"{pointer}/shape", f"is of too many elements: {shape}")
+    return Tensor(name, datatype, from_binary(raw[used : used + size], datatype, shape, pointer), position), size
+
+
+def _shape_shown(shape: Any) -> str:
+    return str(shape)[:100] if isinstance(shape, list) else told(shape)
+
+
+def _binary_size(each: Mapping[str, Any], pointer: str) -> int | None:
+    size = _parameters(each, pointer).get("binary_data_size")
+    if size is not None and not (type(size) is int and size >= 0):
+        said = f"must be a whole number from 0, not {told(size)}"
+        raise MalformedRequest(f"{pointer}/parameters/binary_data_size", said)
+    return size
+
+
+def _outputs(wanted: Any) -> list[WantedOutput] | None:
+    if wanted is None or wanted == []:
+        return None
+    if not isinstance(wanted, list):
+        raise MalformedRequest("#/outputs", f"must be a list of objects with a name, not {told(wanted)}")
+    outputs = []
+    for position, each in enumerate(wanted):
+        pointer = f"#/outputs/{position}"
+        if not isinstance(each, dict) or not isinstance(each.get("name"), str):
+            raise MalformedRequest(pointer, "must be an object with a name, which is a string")
+        outputs.append(WantedOutput(each["name"], _flag(_parameters(each, pointer), "binary_data", pointer)))
+    return outputs
+
+
+def _parameters(holder: Mapping[str, Any], pointer: str) -> Mapping[str, Any]:
+    parameters = holder.get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise MalformedRequest(f"{pointer}/parameters", f"must be an object, not {told(parameters)}")
+    if refused := next((name for name in parameters if name in REFUSED), None):
+        raise MalformedRequest(f"{pointer}/parameters/{refused}", REFUSED[refused])
+    return parameters
+
+
+def _flag(parameters: Mapping[str, Any], name: str, pointer: str) -> bool | None:
+    flag = parameters.get(name)
+    if not isinstance(flag, bool | None):
+        raise MalformedRequest(f"{pointer}/parameters/{name}", f"must be true or false, not {told(flag)}")
+    return flag

@@ -1,0 +1,219 @@
+"""Tensors as the Open Inference Protocol writes them: JSON values, or raw bytes after the JSON; both ways.
+
+Sources: inference_rest.md, "Tensor Data" and "Tensor Data Types"; Triton's extension_binary_data.md (protocols.md 2.1).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import MalformedRequest
+from app.signature.batch import json_values
+from app.signature.schema import shown
+
+DTYPES: dict[str, str] = {
+    "BOOL": "?",
+    "UINT8": "u1",
+    "UINT16": "<u2",
+    "UINT32": "<u4",
+    "UINT64": "<u8",
+    "INT8": "i1",
+    "INT16": "<i2",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "FP16": "<f2",
+    "FP32": "<f4",
+    "FP64": "<f8",
+}
+"""The NumPy dtype of each datatype of a fixed size, little-endian as on the wire."""
+BYTES, BF16 = "BYTES", "BF16"
+DATATYPES = (*DTYPES, BF16, BYTES)
+TYPES_IN_JSON: dict[str, frozenset[type]] = {"?": frozenset({bool}), "f": frozenset({int, float}), "": frozenset({str})}
+LENGTH = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor of a request, the `position`th of its inputs; of dtype object for BYTES and where a value is missing.
+
+    `flat` tells that its JSON data were one list, whatever the shape; errors then point into that.
+    """
+
+    name: str
+    datatype: str
+    array: NDArray[Any]
+    position: int
+    flat: bool = False
+
+    @property
+    def pointer(self) -> str:
+        """Where it stands in the request."""
+        return f"#/inputs/{self.position}"
+
+    def pointer_to(self, *place: int) -> str:
+        """Where an element stands in the request."""
+        if self.flat and self.array.size:
+            place = (int(np.ravel_multi_index(place + (0,) * (self.array.ndim - len(place)), self.array.shape)),)
+        return "/".join([f"{self.pointer}/data", *map(str, place)])
+
+
+def told(value: object) -> str:
+    """A value of the request as it may stand in a sentence: short, and as JSON writes it."""
+    if isinstance(value, list | dict):
+        return str(shown(value))
+    return json.dumps(shown(value), ensure_ascii=False)
+
+
+def size_of(shape: Sequence[int]) -> int:
+    """How many elements a tensor of this shape has."""
+    return math.prod(shape)
+
+
+def from_json(nested: Any, datatype: str, shape: Sequence[int], pointer: str) -> tuple[NDArray[Any], bool]:
+    """The array that JSON `data` say, and whether they are one flat list rather than nested by the shape.
+
+    Raises:
+        MalformedRequest: they do not fit the shape or the datatype.
+    """
+    if datatype == BF16:
+        raise MalformedRequest(f"{pointer}/datatype", "BF16 travels as binary data only: JSON has no form for it")
+    values, flat = _flattened(nested, shape, pointer)
+    return _array(values, datatype, pointer).reshape(shape), flat
+
+
+def _flattened(nested: Any, shape: Sequence[int], pointer: str) -> tuple[list[Any], bool]:
+    if not isinstance(nested, list):
+        raise MalformedRequest(f"{pointer}/data", f"must be a list, not {told(nested)}")
+    if not (nested and isinstance(nested[0], list) and len(shape) > 1):
+        if len(nested) != size_of(shape):
+            said = f"has {len(nested)} elements; the shape {list(shape)} says {size_of(shape)}"
+            raise MalformedRequest(f"{pointer}/data", said)
+        return nested, len(shape) > 1
+    lists: list[Any] = [nested]
+    for depth, length in enumerate(shape):
+        at = next((at for at, part in enumerate(lists) if type(part) is not list or len(part) != length), None)
+        if at is not None:
+            has = f"has {len(lists[at])} elements" if type(lists[at]) is list else f"is {told(lists[at])}"
+            said = f"{has}; the shape {list(shape)} says a list of {length}"
+            raise MalformedRequest(_place(at, shape[:depth], pointer), said)
+        lists = list(itertools.chain.from_iterable(lists))
+    return lists, False
+
+
+def _place(at: int, shape: Sequence[int], pointer: str) -> str:
+    return "/".join([f"{pointer}/data", *(map(str, np.unravel_index(at, tuple(shape))) if shape else ())])
+
+
+def _array(values: list[Any], datatype: str, pointer: str) -> NDArray[Any]:
+    dtype = np.dtype(DTYPES[datatype]) if datatype != BYTES else np.dtype(object)
+    allowed = TYPES_IN_JSON.get("" if datatype == BYTES else dtype.kind if dtype.kind != "b" else "?", {int})
+    types = set(map(type, values))
+    if dtype.kind in "iu" and float in types:  # 5.0 is 5, as in JSON Schema
+        values = [int(v) if type(v) is float and v.is_integer() else v for v in values]
+        types = set(map(type, values))
+    if not types <= allowed | {type(None)}:
+        at = next(at for at, value in enumerate(values) if type(value) not in allowed and value is not None)
+        raise MalformedRequest(f"{pointer}/data", f"has {told(values[at])} as element {at}, which is no {datatype}")
+    if dtype.kind == "O" or (type(None) in types and dtype.kind != "f"):
+        _check_range([value for value in values if value is not None], datatype, pointer)
+        array = np.empty(len(values), dtype=object)
+        array[:] = values
+        return array
+    if dtype.kind != "f":
+        _check_range(values, datatype, pointer)
+        return np.array(values, dtype=dtype)
+    try:
+        wide = np.array(values, dtype=np.float64)
+    except OverflowError:
+        raise MalformedRequest(f"{pointer}/data", f"has an integer too large for {datatype}") from None
+    with np.errstate(over="ignore"):
+        array = wide.astype(dtype, copy=False)
+    if array is not wide and (lost := np.isinf(array) & np.isfinite(wide)).any():
+        raise MalformedRequest(f"{pointer}/data", f"has {wide[lost][0]}, which is beyond {datatype}")
+    return array
+
+
+def _check_range(values: list[Any], datatype: str, pointer: str) -> None:
+    if datatype in (BYTES, "BOOL") or not values:
+        return
+    limits = np.iinfo(DTYPES[datatype])
+    for value in (min(values), max(values)):
+        if not limits.min <= value <= limits.max:
+            raise MalformedRequest(f"{pointer}/data", f"has {told(value)}, which is beyond {datatype}")
+
+
+def from_binary(raw: memoryview, datatype: str, shape: Sequence[int], pointer: str) -> NDArray[Any]:
+    """The array in the raw bytes of one tensor: little-endian, row-major; of dtype object for BYTES, with strings
+    where the bytes are UTF-8.
+
+    Raises:
+        MalformedRequest: their number does not fit the shape and datatype, or they are no values of it.
+    """
+    if datatype == BYTES:
+        return _strings(raw, size_of(shape), pointer).reshape(shape)
+    dtype = np.dtype("<u2" if datatype == BF16 else DTYPES[datatype])
+    if len(raw) != size_of(shape) * dtype.itemsize:
+        said = f"{datatype} of shape {list(shape)} has {size_of(shape) * dtype.itemsize}"
+        raise MalformedRequest(pointer, f"has {len(raw)} bytes of binary data; {said}")
+    if datatype == BF16:
+        return (np.frombuffer(raw, dtype).astype("<u4") << 16).view("<f4").reshape(shape)
+    if datatype == "BOOL":
+        numbers = np.frombuffer(raw, np.uint8)
+        if (numbers > 1).any():
+            raise MalformedRequest(pointer, f"has a byte {int(numbers.max())} in its BOOL data; allowed: 0 and 1")
+        return numbers.astype(np.bool_).reshape(shape)
+    return np.frombuffer(raw, dtype).reshape(shape)
+
+
+def _strings(raw: memoryview, count: int, pointer: str) -> NDArray[Any]:
+    """Elements of BYTES, each after its length: 4 bytes, little-endian."""
+    if count * LENGTH.size > len(raw):  # before anything is allocated for them
+        said = f"has {len(raw)} bytes of binary data, too few for the {count} elements that its shape says"
+        raise MalformedRequest(pointer, said)
+    elements: list[str | bytes] = []
+    at = 0
+    while at < len(raw):
+        if len(elements) == count:
+            said = f"has {len(raw) - at} bytes after the {count} elements that its shape says"
+            raise MalformedRequest(pointer, said)
+        length = LENGTH.unpack_from(raw, at)[0] if at + LENGTH.size <= len(raw) else len(raw)
+        at += LENGTH.size
+        if at + length > len(raw):
+            raise MalformedRequest(pointer, f"ends within element {len(elements)} of its BYTES data")
+        elements.append(text_of(bytes(raw[at : at + length])))
+        at += length
+    if len(elements) != count:
+        raise MalformedRequest(pointer, f"has {len(elements)} elements of BYTES data; its shape says {count}")
+    array = np.empty(count, dtype=object)
+    array[:] = elements
+    return array
+
+
+def text_of(element: bytes) -> str | bytes:
+    """An element of BYTES as a string where it is UTF-8."""
+    try:
+        return element.decode("utf-8")
+    except UnicodeDecodeError:
+        return element
+
+
+def to_json(array: NDArray[Any]) -> list[Any]:
+    """The elements in one flat list, row-major; what JSON cannot say (NaN, infinities) as null."""
+    return json_values(array.ravel())
+
+
+def to_binary(array: NDArray[Any]) -> bytes:
+    """The raw bytes: little-endian, row-major; each string of an array of objects after its length."""
+    if array.dtype.kind != "O":
+        return array.astype(array.dtype.newbyteorder("<"), order="C", copy=False).tobytes()
+    encoded = [b"" if value is None else str(value).encode("utf-8") for value in array.ravel().tolist()]
+    return b"".join(part for one in encoded for part in (LENGTH.pack(len(one)), one))

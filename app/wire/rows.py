@@ -1,0 +1,224 @@
+"""Rows in and out as the protocols of other servers write them: bare values, base64 objects, columns.
+
+Where a protocol sends columns, the model still gets rows; `transposed` turns the places of errors back.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from werkzeug.routing import BaseConverter
+
+from app.core.service import Answer, Decode
+from app.errors import FieldError, InvalidInstances
+from app.runtime.servable import METHOD_OF_OUTPUT
+from app.signature import Input, Signature
+from app.signature.batch import Batch
+from app.signature.schema import escaped, shown
+from app.wire import codecs
+
+OUTPUT_OF_METHOD = {method: output for output, method in METHOD_OF_OUTPUT.items()}
+AS_BASE64 = ("array", "image")
+"""Kinds that take base64 as it is; for others it stands for text."""
+MOST_ERRORS = 100
+ALONE = re.compile(rb'\s*\{\s*"instances"\s*:')
+"""How a body begins that may hold nothing else; the fast path knows no other key than `outputs` beside it."""
+
+
+class Segment(BaseConverter):
+    """A segment of a path, or its part before a colon."""
+
+    regex = "[^/:]+"
+
+
+def object_in(raw: bytes) -> dict[str, Any]:
+    """The JSON object in a body, whatever its Content-Type says.
+
+    Raises:
+        InvalidJson: it is no JSON.
+        InvalidInstances: it is no object.
+    """
+    document = codecs.JSON.decode(raw)
+    if not isinstance(document, dict):
+        raise refused("#", "must be an object", document)
+    return document
+
+
+def batch_alone(raw: bytes, decode: Decode) -> Batch | None:
+    """The batch of a body that holds `instances` alone, where the fast path takes it."""
+    if ALONE.match(raw) and (decoded := decode(raw)) is not None and decoded.outputs is None:
+        return decoded.batch
+    return None
+
+
+def refused(pointer: str, detail: str, *value: object) -> InvalidInstances:
+    """The refusal of one place, and of what stands there."""
+    return InvalidInstances([FieldError(pointer, detail, *map(shown, value))], 1)
+
+
+def listed(values: object, signature: Signature, pointer: str) -> list[Any]:
+    """A list of instances as the validator takes them.
+
+    A model of one input may be sent its values bare; `{"b64": "..."}` stands for bytes.
+
+    Raises:
+        InvalidInstances: it is no list, or an object says base64 and is not.
+    """
+    if not isinstance(values, list):
+        raise refused(pointer, "must be a list of instances", values)
+    inputs = signature.inputs
+    nested = len(inputs) == 1 and inputs[0].kind == "array"
+    return [
+        _instance(value, signature, f"{pointer}/{position}", nested)
+        if nested or not isinstance(value, list) or any(map(_is_base64, value))
+        else value
+        for position, value in enumerate(values)
+    ]
+
+
+def _instance(value: Any, signature: Signature, pointer: str, nested: bool) -> Any:
+    record = isinstance(value, dict) and not _is_base64(value)
+    if len(signature.inputs) == 1 and not record and (nested or not isinstance(value, list)):
+        return [_plain(value, signature.inputs[0], pointer)]
+    if isinstance(value, dict) and any(map(_is_base64, value.values())):
+        specs = {spec.name: spec for spec in signature.inputs}
+        return {
+            name: _plain(cell, specs[name], f"{pointer}/{escaped(name)}") if name in specs else cell
+            for name, cell in value.items()
+        }
+    if isinstance(value, list) and len(value) == len(signature.inputs):
+        cells = zip(value, signature.inputs, strict=True)
+        return [_plain(cell, spec, f"{pointer}/{at}") for at, (cell, spec) in enumerate(cells)]
+    return value
+
+
+def _is_base64(value: object) -> bool:
+    return isinstance(value, dict) and value.keys() == {"b64"}
+
+
+def _plain(value: Any, spec: Input, pointer: str) -> Any:
+    """A cell, or what its base64 stands for."""
+    if not _is_base64(value) or (spec.kind in AS_BASE64 and isinstance(value["b64"], str)):
+        return value["b64"] if _is_base64(value) else value
+    try:
+        return base64.b64decode(value["b64"], validate=True).decode("utf-8")
+    except (TypeError, ValueError, binascii.Error):
+        raise refused(f"{pointer}/b64", "must be the base64 of text in UTF-8", value["b64"]) from None
+
+
+def of_columns(columns: Mapping[str, Any], signature: Signature, pointer: str) -> list[list[Any]]:
+    """Columns by name, each a list of values (or of lists of one), as rows in the order of the signature.
+
+    Raises:
+        InvalidInstances: a column is missing, unknown, no list, or of another length than the others.
+    """
+    names = signature.names
+    some = _some(names)
+    place = {name: f"{pointer}/{escaped(name)}" for name in [*names, *columns]}
+    errors = [FieldError(place[name], "is missing: every feature is needed") for name in names if name not in columns]
+    unknown = f"is not a feature of this model; the features are: {some}"
+    errors += [FieldError(place[name], unknown) for name in columns if name not in names]
+    errors += [
+        FieldError(place[name], "must be a list with a value for each instance", shown(column))
+        for name, column in columns.items()
+        if name in names and not isinstance(column, list)
+    ]
+    if not errors and (longest := max(map(len, columns.values()), default=0)):
+        errors = [
+            FieldError(place[name], f"has {len(column)} values where another column has {longest}")
+            for name, column in columns.items()
+            if len(column) != longest
+        ]
+    if errors:
+        raise InvalidInstances(errors[:MOST_ERRORS], len(errors))
+    cells = [
+        [_cell(value, spec, f"{place[spec.name]}/{row}") for row, value in enumerate(columns[spec.name])]
+        for spec in signature.inputs
+    ]
+    return list(map(list, zip(*cells, strict=True)))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def _cell(value: Any, spec: Input, pointer: str) -> Any:
+    """A value of a column; columns may be tensors of shape (rows, 1)."""
+    if isinstance(value, list) and len(value) == 1 and spec.kind != "array":
+        value = value[0]
+    return _plain(value, spec, pointer)
+
+
+def of_table(columns: Sequence[Any], table: Any, signature: Signature, pointer: str) -> tuple[list[Any], list[int]]:
+    """Rows under the names of their columns as rows in the order of the signature, and where each feature stood.
+
+    Columns that are only counted (0, 1, 2 and so on, as pandas does without names) are those of the signature.
+
+    Raises:
+        InvalidInstances: a column is missing, unknown or twice there, or a row has another length than the columns.
+    """
+    names = signature.names
+    if list(columns) == list(range(len(columns))):
+        columns = [*names, *columns[len(names) :]][: len(columns)]
+    errors = _misnamed(columns, names, pointer)
+    if not isinstance(table, list):
+        errors.append(FieldError(f"{pointer}/data", "must be a list of rows", shown(table)))
+    if errors:
+        raise InvalidInstances(errors[:MOST_ERRORS], len(errors))
+    errors = [
+        FieldError(f"{pointer}/data/{at}", f"must be a list of {len(columns)} values, one for each column", shown(row))
+        for at, row in enumerate(table)
+        if not isinstance(row, list) or len(row) != len(columns)
+    ]
+    if errors:
+        raise InvalidInstances(errors[:MOST_ERRORS], len(errors))
+    order = [columns.index(name) for name in names]
+    in_order = order == list(range(len(order)))
+    return table if in_order else [[row[at] for at in order] for row in table], order
+
+
+def _misnamed(columns: Sequence[Any], names: Sequence[str], pointer: str) -> list[FieldError]:
+    some = _some(names)
+    lacking = [name for name in names if name not in columns]
+    errors = [FieldError(f"{pointer}/columns", f"lacks {name!r}: every feature is needed") for name in lacking]
+    known, seen = set(names), set()
+    for at, column in enumerate(columns):
+        if not isinstance(column, str) or column not in known:
+            detail = f"is not a feature of this model; the features are: {some}"
+            errors.append(FieldError(f"{pointer}/columns/{at}", detail, shown(column)))
+        elif column in seen:
+            errors.append(FieldError(f"{pointer}/columns/{at}", "is there twice", shown(column)))
+        else:
+            seen.add(column)
+    return errors
+
+
+def moved(error: InvalidInstances, pointer: str, place: Callable[[str, int], str]) -> InvalidInstances:
+    """The same errors, those of cells `<pointer>/<row>/<position>` at the place where they came from."""
+    cell = re.compile(rf"{re.escape(pointer)}/(\d+)/(\d+)(.*)", re.DOTALL)
+    found = [(each, cell.fullmatch(each.pointer)) for each in error.errors]
+    errors = [replace(each, pointer=place(at[1], int(at[2])) + at[3]) if at else each for each, at in found]
+    return InvalidInstances(errors, error.total)
+
+
+def transposed(error: InvalidInstances, names: Sequence[str], pointer: str) -> InvalidInstances:
+    """The same errors, each where it stands in the columns that the rows came from."""
+    return moved(error, pointer, lambda row, at: f"{pointer}/{escaped(names[at])}/{row}")
+
+
+def outputs_called(names: Sequence[Any]) -> list[Any]:
+    """The outputs of these names, which may also be those of the estimator's methods (`predict_proba`)."""
+    return [OUTPUT_OF_METHOD.get(name, name) if isinstance(name, str) else name for name in names]
+
+
+def predictions(answer: Answer) -> list[Any]:
+    """One prediction for each instance: the value itself where there is one output, else an object of them."""
+    values = answer.values()
+    if len(values) == 1:
+        return next(iter(values.values()))
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]

@@ -1,0 +1,148 @@
+"""NDJSON in, NDJSON out: lines are answered in their order while the body is read, in bounded memory.
+
+A line is a record or a row; its answer is a line with the outputs, or with what was wrong with it, and where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from flask import Response
+from werkzeug.exceptions import ClientDisconnected
+
+from app.core.service import Series
+from app.errors import ABSENT, InvalidInstances, InvalidJson, NotAcceptable, RetortError
+from app.telemetry import request_id
+from app.wire import body, codecs, coding
+from app.wire.application import Environ
+from app.wire.codecs import JSON, NDJSON_TYPE, Limits
+
+BLOCK_LINES = 512
+BLOCK_BYTES = 2**20
+MAX_LINE_BYTES = 2**20
+
+encode_lines = msgspec.json.Encoder().encode_lines
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One line: the instance on it, or what is wrong with it as JSON."""
+
+    number: int
+    instance: Any = None
+    wrong: str = ""
+
+
+def is_wanted(environ: Environ) -> bool:
+    """Whether a request is NDJSON, and is to be answered in it."""
+    content_type = environ.get("CONTENT_TYPE") or ""
+    if codecs.canonical(content_type.partition(";")[0]) != NDJSON_TYPE:
+        return False
+    try:
+        return codecs.writer(environ.get("HTTP_ACCEPT"), first=NDJSON_TYPE)[0] == NDJSON_TYPE
+    except NotAcceptable:  # the other way says so
+        return False
+
+
+def answer(series: Series, environ: Environ, limits: Limits) -> Response:
+    """The answer, whose first block is made before it begins, so that what is wrong from the start has its status.
+
+    Raises:
+        UnsupportedMediaType, BodyTooLarge, NotAcceptable: what can be told at the start.
+    """
+    try:
+        codecs.reader(environ.get("CONTENT_TYPE"), b"")
+        received = _lines(body.parts(environ, limits.body_bytes))
+        made = _answers(series, _blocks(received, min(BLOCK_LINES, limits.max_instances)))
+        first = next(made, b"")
+        parts, headers = coding.compressed_parts(_told(first, made), environ.get("HTTP_ACCEPT_ENCODING", ""))
+    except BaseException:
+        series.close()
+        raise
+    response = Response(parts, headers=headers, content_type=NDJSON_TYPE)
+    response.call_on_close(series.close)
+    return response
+
+
+def _told(first: bytes, made: Iterator[bytes]) -> Iterator[bytes]:
+    """What is made; what then is wrong with the whole body is the last line."""
+    asked = request_id.get()
+    yield first
+    request_id.set(asked)  # for the log: by now the request is over for the application
+    try:
+        yield from made
+    except RetortError as error:
+        yield encode_lines([{"error": {"detail": error.detail}}])
+    except ClientDisconnected:
+        yield encode_lines([{"error": {"detail": "the body ended before its declared length"}}])
+
+
+def _lines(parts: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:
+    """The lines by their numbers from 1; None for one that is too long, which is not kept."""
+    number, pending, too_long = 1, b"", False
+    for part in parts:
+        *ended, rest = part.split(b"\n")
+        for end in ended:
+            line = pending + end
+            yield number, None if too_long or len(line) > MAX_LINE_BYTES else line
+            number, pending, too_long = number + 1, b"", False
+        pending += rest
+        if too_long or len(pending) > MAX_LINE_BYTES:
+            pending, too_long = b"", True
+    if too_long or pending:
+        yield number, None if too_long else pending
+
+
+def _blocks(lines: Iterable[tuple[int, bytes | None]], most: int) -> Iterator[list[_Line]]:
+    """Lines that are answered together; blank ones are skipped."""
+    block: list[_Line] = []
+    size_bytes = 0
+    for number, line in lines:
+        if line is not None and not line.strip():
+            continue
+        block.append(_read(number, line))
+        size_bytes += len(line or b"")
+        if len(block) == most or size_bytes > BLOCK_BYTES:
+            yield block
+            block, size_bytes = [], 0
+    if block:
+        yield block
+
+
+def _read(number: int, line: bytes | None) -> _Line:
+    if line is None:
+        return _Line(number, wrong=f"the line is longer than {MAX_LINE_BYTES} bytes, the most that one may have")
+    try:
+        return _Line(number, JSON.decode(line))
+    except InvalidJson as error:
+        return _Line(number, wrong=f"the line is not valid JSON: {error.reason} (column {error.column})")
+
+
+def _answers(series: Series, blocks: Iterable[list[_Line]]) -> Iterator[bytes]:
+    for block in blocks:
+        sifted = series.predict([line.instance for line in block if not line.wrong])
+        values = sifted.answer.values()
+        rows = zip(*values.values(), strict=True)
+        position = 0
+        answered: list[dict[str, Any]] = []
+        for line in block:
+            if line.wrong:
+                answered.append({"error": {"line": line.number, "detail": line.wrong}})
+                continue
+            error = sifted.refused.get(position)
+            position += 1
+            answered.append(dict(zip(values, next(rows), strict=True)) if error is None else _error(line.number, error))
+        yield encode_lines(answered)
+
+
+def _error(number: int, error: RetortError) -> dict[str, Any]:
+    told: dict[str, Any] = {"line": number, "detail": error.detail}
+    if isinstance(error, InvalidInstances):
+        told["errors"] = [
+            {"pointer": each.pointer, "detail": each.detail} | ({} if each.value is ABSENT else {"value": each.value})
+            for each in error.errors
+        ]
+    return {"error": told}

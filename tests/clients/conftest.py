@@ -1,0 +1,16 @@
+"""The server that clients talk to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.server.process import Server, serving
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The committed models, as a platform runs them."""
+    with serving(tmp_path_factory.mktemp("clients")) as started:
+        yield started

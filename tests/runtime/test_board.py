@@ -1,0 +1,74 @@
+"""The board that tells all processes which models are wanted in service."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from app.errors import InvalidRepository
+from app.runtime import board
+from app.runtime.board import Board, Wish
+
+
+def test_a_new_board_is_empty() -> None:
+    assert Board().read() == (0, {})
+
+
+def test_the_last_wish_counts() -> None:
+    asked = Board()
+    assert [asked.wish("iris", served=False), asked.wish("wine", served=False), asked.wish("iris", served=True)] == [
+        1,
+        2,
+        3,
+    ]
+    assert asked.changes[0] == 3
+    assert asked.read() == (3, {"iris": Wish(True, 3), "wine": Wish(False, 2)})
+
+
+def test_another_process_sees_and_writes_the_same_board() -> None:
+    shared = Board()
+    shared.wish("iris", served=False)
+    child = os.fork()
+    if child == 0:  # no test framework beyond this line
+        right = shared.read() == (1, {"iris": Wish(False, 1)})
+        shared.wish("wine", served=True)
+        os._exit(0 if right else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert shared.read() == (2, {"iris": Wish(False, 1), "wine": Wish(True, 2)})
+
+
+def test_writers_lose_nothing() -> None:
+    shared = Board()
+    children = []
+    for number in range(3):
+        child = os.fork()
+        if child == 0:
+            for each in range(50):
+                shared.wish(f"{number}-{each}", served=True)
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda each: shared.wish(f"thread-{each}", served=True), range(50)))
+    changes, wishes = shared.read()
+    assert (changes, len(wishes)) == (200, 200)
+    assert sorted(wish.change for wish in wishes.values()) == list(range(1, 201))
+
+
+def test_a_full_board_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board, "SIZE_BYTES", 200)
+    full = Board()
+    full.wish("iris", served=True)
+    with pytest.raises(InvalidRepository, match="restart the server"):
+        full.wish("x" * 200, served=True)
+    assert full.read() == (1, {"iris": Wish(True, 1)})
+
+
+def test_nothing_is_left_when_it_goes() -> None:
+    before = len(list(Path("/dev/fd").iterdir()))
+    for _ in range(5):
+        Board().wish("iris", served=True)
+    assert len(list(Path("/dev/fd").iterdir())) <= before

@@ -1,0 +1,200 @@
+"""Models that go in and out of service while the process runs, here and in other processes with the same board."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+from app.errors import ModelNotFound, ModelUnavailable
+from app.runtime.live import LiveRegistry
+from app.runtime.policy import State
+from app.runtime.servable import Servable
+from app.signature import Signature
+from app.signature.schema import Validator
+from app.storage.repository import Repository
+from tests.runtime.estimators import WordLoader, add
+
+
+class GatedLoader(WordLoader):
+    """Loads at once until it is closed; then whoever loads waits at the gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open, self.reached = threading.Event(), threading.Event()
+        self.open.set()
+
+    def __call__(self, stream: BinaryIO, signature: Signature) -> Servable:
+        self.reached.set()
+        assert self.open.wait(10)
+        return super().__call__(stream, signature)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    made = Repository(tmp_path / "models")
+    add(made)
+    add(made, "trees")
+    return made
+
+
+def live(repository: Repository, loader: WordLoader | None = None, **named: Any) -> LiveRegistry:
+    return LiveRegistry(
+        repository, {"joblib": loader or WordLoader()}, lambda signature: Validator(signature, 1000), **named
+    )
+
+
+def beside(one: LiveRegistry) -> LiveRegistry:
+    """Another worker: a registry of its own that sees the same board."""
+    other = live(one._repository)
+    other._board, other._changes = one._board, one._changes
+    other.prove()
+    return other
+
+
+def predict(of: LiveRegistry, model: str | None = None, version: str | None = None) -> tuple[int, list[float]]:
+    with of.lease(model, version) as lease:
+        outputs = lease.servable.run(lease.validator.validate([{"x": 5}]), ["prediction"])
+        return lease.manifest.version, outputs["prediction"].tolist()
+
+
+def states(of: LiveRegistry, model: str = "flowers") -> list[State]:
+    return [entry.state for entry in of.entries()[model]]
+
+
+def test_what_is_unloaded_is_out_of_service_and_the_rest_is_not(repository: Repository) -> None:
+    served = live(repository)
+    served.unload_model("flowers")
+    for version in (None, "1"):
+        with pytest.raises(ModelUnavailable):
+            served.lease("flowers", version)
+    assert predict(served, "trees") == (1, [10.0])
+    (entry,) = served.entries()["flowers"]
+    assert (entry.state, entry.servable, entry.validator) == (State.RETIRED, None, None)
+    assert "out of service by hand" in str(entry.reason)
+
+
+def test_a_lease_outlives_the_unloading(repository: Repository) -> None:
+    served = live(repository)
+    with served.lease("flowers") as lease:
+        served.unload_model("flowers")
+        assert lease.servable.run(lease.validator.validate([{"x": 5}]), ["prediction"])["prediction"].tolist() == [10.0]
+
+
+def test_loading_serves_it_again(repository: Repository) -> None:
+    loader = WordLoader()
+    served = live(repository, loader)
+    served.unload_model("flowers")
+    served.unload_model("flowers")
+    served.load_model("flowers")
+    assert predict(served, "flowers") == (1, [10.0])
+    assert states(served) == [State.AVAILABLE]
+    assert len(loader.made) == 3
+
+
+def test_loading_what_is_served_loads_nothing_but_what_is_new(repository: Repository) -> None:
+    loader = WordLoader()
+    served = live(repository, loader)
+    served.prove()
+    served.load_model("flowers")
+    assert len(loader.made) == 2
+    add(repository, content=b"doubles")
+    assert predict(served, "flowers")[0] == 1
+    served.load_model("flowers")
+    assert (len(loader.made), predict(served, "flowers")[0], predict(served, "flowers", "1")[0]) == (3, 2, 1)
+
+
+def test_a_model_that_came_after_the_start(repository: Repository) -> None:
+    served = live(repository)
+    with pytest.raises(ModelNotFound):
+        served.lease("late")
+    add(repository, "late")
+    served.load_model("late")
+    assert predict(served, "late") == (1, [10.0])
+
+
+def test_what_was_removed_is_gone_after_loading(repository: Repository) -> None:
+    add(repository)
+    served = live(repository)
+    shutil.rmtree(repository.root / "flowers" / "2")
+    served.load_model("flowers")
+    assert (predict(served, "flowers")[0], states(served)) == (1, [State.AVAILABLE])
+
+
+def test_what_cannot_be_loaded_is_told(repository: Repository) -> None:
+    served = live(repository)
+    add(repository, "late", content=b"raises")
+    with pytest.raises(ModelUnavailable) as caught:
+        served.load_model("late")
+    assert "fails on its recorded examples" in caught.value.reason
+    for call in (served.load_model, served.unload_model):
+        with pytest.raises(ModelNotFound):
+            call("nope")
+
+
+def test_the_default_model_goes_and_comes(repository: Repository) -> None:
+    served = live(repository, default_model="flowers")
+    assert predict(served) == (1, [10.0])
+    served.unload_model("flowers")
+    with pytest.raises(ModelUnavailable):
+        served.lease(None)
+    served.load_model("flowers")
+    assert predict(served) == (1, [10.0])
+
+
+def test_other_workers_follow_at_their_next_question(repository: Repository) -> None:
+    here = live(repository)
+    there = beside(here)
+    here.unload_model("flowers")
+    with pytest.raises(ModelUnavailable):
+        there.lease("flowers")
+    add(repository)
+    here.load_model("flowers")
+    assert predict(there, "flowers")[0] == predict(here, "flowers")[0] == 2
+    assert states(there) == [State.AVAILABLE, State.AVAILABLE]
+
+
+def test_a_worker_that_is_forked_later_follows_too(repository: Repository) -> None:
+    here = live(repository)
+    here.unload_model("flowers")
+    late = beside(here)
+    with pytest.raises(ModelUnavailable):
+        late.lease("flowers")
+    assert [entry.state for entry in late.entries()["trees"]] == [State.AVAILABLE]
+
+
+def test_who_asks_for_another_model_does_not_wait_for_one_that_is_loading(repository: Repository) -> None:
+    here, loader = live(repository), GatedLoader()
+    there = live(repository, loader)
+    there._board, there._changes = here._board, here._changes
+    there.prove()
+    add(repository)
+    here.load_model("flowers")
+    loader.open.clear()
+    loader.reached.clear()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(predict, there, "flowers")
+        try:
+            assert loader.reached.wait(10)
+            assert predict(there, "trees") == (1, [10.0])
+            assert predict(there, "flowers")[0] == 1  # what is served goes on until the new one is ready
+        finally:
+            loader.open.set()
+        assert first.result(10)[0] == 2
+    assert predict(there, "flowers")[0] == 2
+
+
+def test_nothing_that_may_have_to_be_loaded_is_quick(repository: Repository) -> None:
+    here = live(repository)
+    there = beside(here)
+    there._quick |= {"flowers", "trees"}
+    here.load_model("flowers")
+    assert not there.is_quick("flowers")
+    assert not there.is_quick("trees")  # nobody has looked at the board yet
+    predict(there, "trees")
+    assert there.is_quick("trees")
+    assert not there.is_quick("flowers")

@@ -1,0 +1,71 @@
+"""nginx from Debian in front of servers, as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.server.process import free_port
+
+CONF = """
+daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx-errors.log; worker_processes 1;
+events {{ worker_connections 500; }}
+http {{
+    log_format short '$status;$upstream_addr';
+    access_log {folder}/nginx-access.log short;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
+    uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+    upstream behind {{ {servers} keepalive {keepalive}; }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection "";
+            proxy_next_upstream error timeout non_idempotent;
+            {options}
+        }}
+    }}
+}}
+"""
+STARTS_WITHIN_S = 10.0
+FAIL_TIMEOUT_S = 1
+"""It leaves a server that failed alone for so long."""
+
+
+@dataclass
+class Nginx:
+    port: int
+    access_log: Path
+
+    @property
+    def sent_on(self) -> int:
+        """How many requests it has sent to a server behind it, those that it sent again among them."""
+        lines = self.access_log.read_text("utf-8").splitlines()
+        return sum(line.count(":") for line in lines)
+
+
+@contextlib.contextmanager
+def nginx_before(folder: Path, *ports: int, keepalive: int = 8, options: str = "") -> Iterator[Nginx]:
+    """nginx in front of the servers on these ports; it keeps so many connections to them open."""
+    port = free_port()
+    conf = folder / "nginx.conf"
+    behind = " ".join(f"server 127.0.0.1:{upstream} fail_timeout={FAIL_TIMEOUT_S};" for upstream in ports)
+    conf.write_text(
+        CONF.format(folder=folder, port=port, servers=behind, keepalive=keepalive, options=options), "utf-8"
+    )
+    process = subprocess.Popen(["nginx", "-c", str(conf), "-p", str(folder)], stderr=subprocess.DEVNULL)
+    try:
+        until_s = time.monotonic() + STARTS_WITHIN_S
+        while time.monotonic() < until_s and process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.05)
+        assert process.poll() is None, (folder / "nginx-errors.log").read_text("utf-8")
+        yield Nginx(port, folder / "nginx-access.log")
+    finally:
+        process.terminate()
+        process.wait(10)

@@ -1,0 +1,193 @@
+"""Images: what is decoded, how it is turned, sized and scaled, and what is said of the rest, within bounded memory."""
+
+from __future__ import annotations
+
+import io
+import struct
+import sys
+import tracemalloc
+import zlib
+from base64 import b64encode
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as Pillow
+
+from app.errors import InvalidRepository, TooManyInstances
+from app.signature import Input, Picture
+from app.signature.images import Image, encoded
+from app.signature.kinds import problem_of
+from app.signature.schema import Validator, schema_of
+from tests.signature.specs import image_file, signature
+
+
+def spec_of(mode: str = "L", width: int = 2, height: int = 2, **options: Any) -> Input:
+    shape = (height, width, 3) if mode == "RGB" else (height, width)
+    return Input("x", "image", "float64", shape=shape, image=Picture(mode, width, height, **options))
+
+
+def file(pixels: Any, form: str = "PNG", mode: str | None = None, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    array = np.array(pixels, dtype=np.uint16 if mode == "I;16" else np.uint8)
+    Pillow.fromarray(array).save(stream, form, **options)
+    return stream.getvalue()
+
+
+def seen(value: object, spec: Input) -> Any:
+    column = Image().column([value], spec)
+    assert column is not None
+    return column[0].tolist()
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def bomb(width: int, height: int, compressed: bytes = b"") -> bytes:
+    """A PNG whose header promises this many grey pixels."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", compressed) + chunk(b"IEND", b"")
+
+
+def webp(width: int, height: int, kind: bytes = b"VP8X") -> bytes:
+    """A WebP whose header promises this many pixels."""
+    sizes = {
+        b"VP8X": b"\0" * 4 + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little"),
+        b"VP8L": b"\x2f" + struct.pack("<I", (width - 1) | (height - 1) << 14) + b"\0" * 5,
+        b"VP8 ": b"\x30\x01\x00\x9d\x01\x2a" + struct.pack("<HH", width, height),
+    }[kind]
+    body = b"WEBP" + kind + struct.pack("<I", 10) + sizes
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+PIXELS = [[0, 51], [102, 255]]
+
+
+def test_pixels_are_scaled_as_the_signature_says() -> None:
+    assert seen(file(PIXELS), spec_of()) == PIXELS
+    assert seen(file(PIXELS), spec_of(divisor=255.0)) == [[0, 0.2], [0.4, 1.0]]
+    assert seen(file(PIXELS), spec_of(divisor=127.5, offset=-1.0)) == pytest.approx(np.array([[-1, -0.6], [-0.2, 1.0]]))
+
+
+def test_every_form_and_format_is_the_same_image() -> None:
+    content = file(PIXELS)
+    text = b64encode(content).decode()
+    for value in (
+        content,
+        text,
+        text[:20] + "\r\n" + text[20:],
+        {"b64": text},
+        f"data:image/png;base64,{text}",
+        f"DATA:image/png;charset=utf-8;base64,{text}",
+        file(PIXELS, "WEBP", lossless=True),
+    ):
+        assert seen(value, spec_of()) == PIXELS
+    assert seen(image_file("JPEG", (8, 8), "L"), spec_of()) == [[77, 77], [77, 77]]
+
+
+def test_the_mode_and_the_size_are_those_of_the_signature() -> None:
+    red = image_file("PNG", (2, 2))
+    assert seen(red, spec_of("RGB", 1, 1)) == [[[255, 0, 0]]]
+    assert seen(red, spec_of("L", 1, 1)) == [[76]]
+    assert seen(file([[0, 0, 10, 10], [0, 20, 10, 50]]), spec_of("L", 2, 1)) == [[5, 20]]
+    assert seen(file(PIXELS), spec_of("RGB"))[1][1] == [255, 255, 255]
+    deep = file([[0, 256 * 51], [256 * 102, 65535]], mode="I;16")
+    assert seen(deep, spec_of()) == PIXELS
+
+
+def test_the_orientation_in_exif_is_applied() -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = 6  # the camera was turned: 90 degrees clockwise
+    assert seen(file(PIXELS, exif=exif), spec_of()) == [[102, 0], [255, 51]]
+
+
+def test_an_array_as_the_png_that_is_seen_as_it() -> None:
+    spec = spec_of(divisor=255.0, offset=-0.5)
+    assert spec.image is not None
+    array = np.array(PIXELS) / 255.0 - 0.5
+    assert seen(encoded(array, spec.image), spec) == pytest.approx(array)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (None, "must not be missing"),
+        (7, "must be an image in base64 or as a data URL, not a number"),
+        ([1], "must be an image in base64 or as a data URL, not a list"),
+        ({"url": "http://localhost/"}, "must be an image in base64 or as a data URL, not an object"),
+        ("not base64!", "must be base64"),
+        ("http://localhost/cat.png", "must be base64"),
+        ("data:text/html;base64,AAAA", "must be base64"),
+        ("data:image/png,AAAA", "must be base64"),
+        ("", "must be a PNG, JPEG or WebP image"),
+        (b"", "must be a PNG, JPEG or WebP image"),
+        (b"\x89PNG\r\n\x1a\n", "must be a"),
+        (image_file("GIF", (2, 2)), "must be a PNG, JPEG or WebP image"),
+        (image_file("BMP", (2, 2)), "must be a PNG, JPEG or WebP image"),
+        (image_file("PNG", (2, 2))[:-20], "must be a whole PNG, JPEG or WebP image; it is truncated or broken"),
+        (image_file("JPEG", (64, 64))[:-100], "must be a whole PNG, JPEG or WebP image; it is truncated or broken"),
+        (image_file("WEBP", (64, 64))[:-10], "must be a"),
+        (bomb(10_000, 10_000), "must have at most 25000000 pixels, not 10000 by 10000"),
+        (bomb(2**31 - 1, 2**31 - 1), "must have at most 25000000 pixels"),
+        (bomb(5000, 5000, zlib.compress(b"\0" * 100)), "must be a whole PNG, JPEG or WebP image; it is truncated"),
+        (bomb(0, 5), "must be a"),
+        (webp(16_000, 16_000), "must have at most 25000000 pixels, not 16000 by 16000"),
+        (webp(16_000, 16_000, b"VP8L"), "must have at most 25000000 pixels, not 16000 by 16000"),
+        (webp(16_000, 16_000, b"VP8 "), "must have at most 25000000 pixels, not 16000 by 16000"),
+        (webp(2, 2), "must be a"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_what_is_said_of_the_rest(value: object, problem: str) -> None:
+    assert (problem_of(value, spec_of()) or "").startswith(problem)
+    assert Image().column([value], spec_of()) is None
+
+
+def test_a_hundred_megapixels_are_refused_by_their_header() -> None:
+    rows = zlib.compress(b"\0" * 10_001 * 10_000, 9)
+    content = bomb(10_000, 10_000, rows)
+    assert len(content) < 200_000
+    tracemalloc.start()
+    try:
+        assert problem_of(content, spec_of()) == "must have at most 25000000 pixels, not 10000 by 10000"
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@given(st.sampled_from(["PNG", "JPEG", "WEBP"]), st.integers(0, 400), st.binary(max_size=20))
+def test_no_file_does_more_than_be_refused(form: str, at: int, noise: bytes) -> None:
+    whole = image_file(form, (20, 20))
+    problem_of(whole[:at] + noise + whole[at + len(noise) :], spec_of(pixel_limit=100_000))
+
+
+def test_a_request_has_no_more_images_than_fit_into_memory() -> None:
+    validator = Validator(signature(spec_of("RGB", 1000, 1000)), 100_000)
+    with pytest.raises(TooManyInstances, match="at most 11 are taken"):
+        validator.validate([["x"]] * 12)
+
+
+def test_the_limit_of_pixels_is_the_setting_s_or_the_model_s() -> None:
+    for own, setting, problem in ((None, 3, "at most 3 pixels"), (2, 3, "at most 2 pixels"), (4, 3, "")):
+        validator = Validator(signature(spec_of(pixel_limit=own)), 10, pixel_limit=setting)
+        said = problem_of(file(PIXELS), validator.signature.inputs[0]) or ""
+        assert problem in said
+        assert bool(said) is bool(problem)
+
+
+def test_without_pillow_the_input_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PIL", "PIL.Image"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InvalidRepository, match="needs Pillow: pip install"):
+        schema_of(signature(spec_of()))
+
+
+@pytest.mark.parametrize(
+    "picture", [Picture("CMYK", 2, 2), Picture("L", 0, 2), Picture("L", 2, 2, 0.0), Picture("L", 3, 2)]
+)
+def test_pictures_that_cannot_be(picture: Picture) -> None:
+    with pytest.raises(InvalidRepository):
+        schema_of(signature(Input("x", "image", "float64", shape=(2, 2), image=picture)))

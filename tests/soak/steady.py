@@ -1,0 +1,174 @@
+"""R01: a million requests to real models, and what the worker holds after each of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tests.server.process import ROOT, Server, serving
+from tests.server_worker.fleet import Question, new_number
+from tests.server_worker.loops import closed_loop
+from tests.soak.rows import Bounds, Row
+from tests.soak.sheet import Sheet
+from tests.soak.trend import Sample, Watch, best_cpu_us, best_p99_s, descriptors, threads, wait_share
+
+LINES = 16
+LINES_TO_THREADS = 8
+"""As many as the threads of a worker: none waits in its queue, where a machine that stalls would make it a 503."""
+MODELS = ("iris-two", "penguins")
+BATCHES = {1: 28, 10: 3, 50: 1}
+"""Rows of a request, and how many of each there are in 32."""
+LEAK_MB_PER_1E5 = 1.0
+"""Ten bytes a request: less than the smallest object that could be forgotten."""
+SETTLES_MB = 10.0
+"""What the allocator may still take, however few requests that is for: with artifacts, in 8 threads, it takes some 8 MB
+over the first 15,000 requests, and then no more."""
+SLOWER, JITTER_MS = 1.1, 1.0
+BUSY = 0.2
+"""For a larger part of its time than this the worker waits for a core that others have: the p99 is theirs."""
+CLOSED_WITHIN_S = 5.0
+
+Kind = Callable[[], Question]
+
+
+def request(head: str, body: bytes, right: bytes = b"", status: int = 200) -> Kind:
+    """Makes the same request each time, with a number of its own; `right` is the body of its 200."""
+
+    def make() -> Question:
+        number = new_number()
+        said = f"{head} HTTP/1.1\r\nHost: a\r\nX-Request-ID: {number.decode()}\r\nContent-Length: {len(body)}\r\n\r\n"
+        return Question(said.encode() + body, number, right, status)
+
+    return make
+
+
+def predictions(server: Server) -> Iterator[Kind]:
+    """One record, and many, of each model; what the first answer says, every other has to say too."""
+    for model in MODELS:
+        examples = server.ask("GET", f"/models/{model}").document["examples"]
+        records = [example["instance"] for example in examples]
+        for rows, requests in BATCHES.items():
+            taken = list(itertools.islice(itertools.cycle(records), rows))
+            body = json.dumps(taken[0] if rows == 1 else {"instances": taken}).encode()
+            path = f"/models/{model}/predict"
+            answer = server.ask("POST", path, body)
+            assert answer.status == 200, answer
+            yield from [request(f"POST {path}", body, answer.content)] * requests
+
+
+def bad_requests(server: Server) -> Iterator[Kind]:
+    """What is refused, by the application or before it, and clients that leave."""
+    predict = "POST /models/iris-two/predict"
+    wrong: list[dict[str, Any]] = [
+        {"feature1": "5.1", "feature2": 3.5},
+        {"feature1": 5.1},
+        {"feature1": 5.1, "feature2": 3.5, "feature3": 1},
+    ]
+    for record in wrong:
+        yield request(predict, json.dumps(record).encode(), status=422)
+        yield request(predict, json.dumps({"instances": [record] * 50}).encode(), status=422)
+    for body in (b"", b"{", b"[" * 3000, b'{"feature1": 1e999, "feature2": }', b"\xff\xfe{}"):
+        yield request(predict, body, status=400)
+    yield request("POST /models/none/predict", b"{}", status=404)
+    yield request("GET /models/iris-two/predict", b"", status=405)
+    yield request("GET /livez", b"", server.ask("GET", "/livez").content)
+
+    def malformed() -> Question:
+        return Question(b"GET / HTTP/1.1\r\nHost a\r\n\r\n", b"", b"", 400)
+
+    def too_long() -> Question:
+        number = new_number()
+        head = f"{predict} HTTP/1.1\r\nHost: a\r\nX-Request-ID: {number.decode()}\r\nContent-Length: 999999999\r\n\r\n"
+        return Question(head.encode() + b"x", number, b"", 413)
+
+    def leaves() -> Question:
+        return Question(
+            f"{predict} HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{{".encode(), b"", b"", abandons=True
+        )
+
+    yield from (malformed, too_long, leaves)
+
+
+def steady(server: Server, kinds: list[Kind], lines: int, bounds: Bounds, sheet: Sheet) -> None:
+    """Asks, and holds what the worker has at the end against what it had in the middle."""
+    (worker,) = server.all_workers(1)
+    before = descriptors(worker)
+    watch = Watch(worker)
+    outcomes = closed_loop(
+        server.port,
+        lines,
+        lambda: random.choice(kinds)(),  # noqa: PLW0108 - a new choice for each
+        for_s=bounds.for_s,
+        most=bounds.requests,
+        tick=watch.tick,
+        tick_s=min(1.0, bounds.for_s / 20),
+    )
+    until_s = time.monotonic() + CLOSED_WITHIN_S
+    while descriptors(worker) > before and time.monotonic() < until_s:
+        time.sleep(0.1)
+    _tell_outcomes(outcomes.count, sheet)
+    measured = watch.measured
+    slope_mb, growth_mb = watch.slope("rss_mb"), watch.growth("rss_mb")
+    sheet.tell("RSS", measured[-1].rss_mb, "MB")
+    sheet.tell("grew in the half that is measured by", growth_mb, "MB")
+    holds = slope_mb < LEAK_MB_PER_1E5 or growth_mb < SETTLES_MB
+    sheet.figure("RSS slope", slope_mb, "MB per 10^5", f"< {LEAK_MB_PER_1E5:g}, or < {SETTLES_MB:g} in all", holds)
+    for name, now, then in (
+        ("descriptors", descriptors(worker), before),
+        ("threads", threads(worker), measured[0].threads),
+    ):
+        sheet.tell(f"{name} slope", watch.slope(name), "per 10^5")
+        sheet.exactly(f"more {name} after than before", max(0, now - then), 0)
+    _tell_pace(*watch.thirds(), sheet)
+    sheet.exactly("workers replaced", len({worker} ^ set(server.workers)), 0)
+
+
+def _tell_pace(first: list[Sample], last: list[Sample], sheet: Sheet) -> None:
+    """By the p99, as clients see it; where others keep the cores too busy for that, by the CPU of a request."""
+    p99_ms, limit_ms = 1000 * best_p99_s(last), SLOWER * 1000 * best_p99_s(first) + JITTER_MS
+    cpu_us, limit_us = best_cpu_us(last), SLOWER * best_cpu_us(first)
+    busy = max(wait_share(first), wait_share(last)) > BUSY
+    sheet.tell("the worker waited for a core in the first third", 100 * wait_share(first), "%")
+    sheet.tell("in the last", 100 * wait_share(last), "%")
+    bounds = [f"< {limit_ms:.4g}", "not judged: the machine is too busy"]
+    sheet.figure("best p99 of the last third", p99_ms, "ms", bounds[busy], busy or p99_ms < limit_ms)
+    bounds = ["", f"< {limit_us:.4g}"]
+    sheet.figure("least CPU a request there", cpu_us, "us", bounds[busy], not busy or cpu_us < limit_us)
+
+
+def _tell_outcomes(count: dict[str, int], sheet: Sheet) -> None:
+    sheet.at_least("requests", sum(count.values()), 100)
+    sheet.tell("200", count["200"])
+    sheet.tell("refused as they must be", sum(n for name, n in count.items() if name.isdigit() and name != "200"))
+    bad = {name: n for name, n in count.items() if not name.isdigit() and name not in ("abandoned", "after the last")}
+    sheet.none_of(bad)
+
+
+def row(bad: bool, lines: int = LINES, **settings: object) -> Callable[[Bounds, Sheet], None]:
+    """The committed models behind one worker, as a platform runs them."""
+
+    def run(bounds: Bounds, sheet: Sheet) -> None:
+        path = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
+        with serving(bounds.folder, WEB_CONCURRENCY=1, PYTHONPATH=path, **settings) as server:
+            good = list(predictions(server))
+            steady(server, good + (2 * list(bad_requests(server)) if bad else []), lines, bounds, sheet)
+
+    return run
+
+
+FLAT = "RSS, descriptors and threads are flat over 10^6 requests, no answer is wrong, the last are as fast as the first"
+STEADY = (
+    Row("r01-predict", f"predictions by graphs: {FLAT}", 130, row(bad=False)),
+    Row("r01-mix", f"with bad requests and clients that leave: {FLAT}", 130, row(bad=True)),
+    Row(
+        "r01-artifact",
+        f"predictions by artifacts, in threads: {FLAT}",
+        120,
+        row(bad=False, lines=LINES_TO_THREADS, RETORT_RUNTIME="artifact"),
+    ),
+)

@@ -1,0 +1,101 @@
+"""Whether something grows: what a process holds, sampled while it is asked, and the line through the samples."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.server_worker.crowds import share_of
+from tests.server_worker.served import Outcomes, core_wait_s, cpu_s, rss_bytes
+
+PER_REQUESTS = 100_000
+MEASURED_FROM = 0.5
+"""Of the run: what comes before is warm-up."""
+BEST = 0.1
+
+
+def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """By least squares; 0 where there is no line."""
+    if len(xs) < 2:
+        return 0.0
+    mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
+    spread = sum((x - mean_x) ** 2 for x in xs)
+    return sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread if spread else 0.0
+
+
+def threads(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+@dataclass(frozen=True)
+class Sample:
+    requests: int
+    at_s: float
+    rss_mb: float
+    descriptors: int
+    threads: int
+    cpu_s: float
+    p99_s: float
+    core_wait_s: float
+
+
+class Watch:
+    """Samples one process; `tick` is for `closed_loop`, and forgets the single times that it has looked at."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.samples: list[Sample] = []
+
+    def tick(self, outcomes: Outcomes, asked: int) -> None:
+        p99_s = share_of(outcomes.took_s.get("200", []), 0.99)
+        outcomes.took_s.clear()
+        pid = self.pid
+        told = (rss_bytes(pid) / 2**20, descriptors(pid), threads(pid), cpu_s(pid), p99_s, core_wait_s(pid))
+        self.samples.append(Sample(asked, time.monotonic(), *told))
+
+    @property
+    def measured(self) -> list[Sample]:
+        """The samples after the warm-up."""
+        last = self.samples[-1].requests if self.samples else 0
+        return [sample for sample in self.samples if sample.requests >= MEASURED_FROM * last]
+
+    def slope(self, name: str) -> float:
+        """Of `rss_mb`, `descriptors` or `threads`, for each 100,000 requests."""
+        measured = self.measured
+        xs = [sample.requests / PER_REQUESTS for sample in measured]
+        return slope(xs, [getattr(sample, name) for sample in measured])
+
+    def growth(self, name: str) -> float:
+        """By how much that line rises over the samples that it goes through."""
+        measured = self.measured
+        return self.slope(name) * (measured[-1].requests - measured[0].requests) / PER_REQUESTS if measured else 0.0
+
+    def thirds(self) -> tuple[list[Sample], list[Sample]]:
+        """The samples of the first third of the run, and of the last; the very first is left out."""
+        samples = self.samples[1:]
+        third = max(2, len(samples) // 3)
+        return samples[:third], samples[-third:]
+
+
+def best_p99_s(samples: Sequence[Sample]) -> float:
+    """What all but the best tenth of the samples exceed: what else the machine does can only add to it."""
+    return share_of([sample.p99_s for sample in samples], BEST)
+
+
+def best_cpu_us(samples: Sequence[Sample]) -> float:
+    """In the same way, for each request."""
+    pairs = [(a, b) for a, b in itertools.pairwise(samples) if b.requests > a.requests]
+    return share_of([1e6 * (b.cpu_s - a.cpu_s) / (b.requests - a.requests) for a, b in pairs], BEST)
+
+
+def wait_share(samples: Sequence[Sample]) -> float:
+    """For which part of that time the process wanted a core and had none."""
+    first, last = samples[0], samples[-1]
+    return (last.core_wait_s - first.core_wait_s) / max(1e-9, last.at_s - first.at_s)

@@ -1,0 +1,82 @@
+"""Requests that share a run get their own answers: every estimator, batched, asked by many clients at once."""
+
+import contextlib
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.errors import PackingRefused
+from tests.server.process import Server, serving
+
+from .cases import RECIPES, Case, case
+from .compare import differences, notebook, rows
+
+pytestmark = [pytest.mark.sweep, pytest.mark.server, pytest.mark.filterwarnings("ignore")]
+
+CLIENTS = 8
+
+
+@pytest.fixture(scope="module")
+def server(packed: Callable[[Case], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """All of them behind one worker: each as its artifact, and each shares its runs."""
+    folder = tmp_path_factory.mktemp("batched")
+    for name in RECIPES:
+        with contextlib.suppress(PackingRefused):
+            shutil.copytree(packed(case(name)), folder / "models", dirs_exist_ok=True)
+    settings = {"RETORT_MODELS_DIR": folder / "models", "RETORT_RUNTIME": "artifact", "RETORT_BATCHING": "on"}
+    with serving(folder, RETORT_THREADS=CLIENTS, **settings) as started:
+        yield started
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_concurrent_clients_get_the_answers_of_the_notebook(
+    name: str, server: Server, report_batched: Callable[[str, bool], None]
+) -> None:
+    """Each asks for rows of its own, one at a time and several, all of them at the same time."""
+    asked = case(name)
+    if asked.unservable:
+        return
+    expected, values = notebook(asked.estimator, asked.frame), rows(asked.frame)
+    started = threading.Barrier(CLIENTS)
+
+    def client(number: int) -> list[str]:
+        mine = range(number, len(values), CLIENTS)
+        found = []
+        with contextlib.closing(HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
+            started.wait(60)
+            for positions in ([position] for position in mine):
+                found += asks(connection, name, values, positions, expected)
+            found += asks(connection, name, values, list(mine), expected)
+        return found
+
+    found = ["it did not end"]
+    try:
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            found = [line for lines in pool.map(client, range(CLIENTS)) for line in lines]
+    finally:
+        report_batched(name, not found)
+    assert not found
+
+
+def asks(
+    connection: HTTPConnection, name: str, values: list[Any], positions: list[int], expected: dict[str, Any]
+) -> list[str]:
+    """Where the answers for these rows differ from the notebook's."""
+    body = json.dumps({"instances": [values[position] for position in positions]}, allow_nan=False)
+    connection.request("POST", f"/models/{name}/predict", body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    content = response.read()
+    if response.status != 200:
+        return [f"rows {positions}: {response.status} {content.decode()}"]
+    wanted = {
+        key: value if key == "classes" else [value[position] for position in positions]
+        for key, value in expected.items()
+    }
+    return differences(wanted, json.loads(content), f"rows {positions}: ")

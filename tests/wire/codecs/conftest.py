@@ -1,0 +1,43 @@
+"""Sends bodies to the committed models, and watches how much memory they take."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+
+from tests.wire.exchange import Answer, check, post
+
+Sends = Callable[..., Answer]
+
+
+@pytest.fixture
+def ask(app: Flask) -> Sends:
+    """Posts a body of a media type to a model, wants JSON, and holds any refusal to the form of refusals."""
+
+    def send(media_type: str, content: bytes, model: str = "iris-two", **headers: str) -> Answer:
+        sent = {"Content-Type": media_type, "Accept": "application/json"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        answer = post(app, f"/models/{model}/predict", content, sent)
+        check(answer)
+        return answer
+
+    return send
+
+
+@pytest.fixture
+def peak_bytes() -> Callable[[Callable[[], object]], int]:
+    """The most memory that Python held at once during a call, beyond what it held before."""
+
+    def measured(call: Callable[[], object]) -> int:
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            call()
+            return tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+
+    return measured

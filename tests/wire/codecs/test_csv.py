@@ -1,0 +1,120 @@
+"""CSV: RFC 4180, a header that is told or found out, cells typed by the signature, errors at their row and column."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.wire.codecs.conftest import Sends
+
+EXPECTED = [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("media_type", "text"),
+    [
+        ("text/csv", "feature1,feature2\r\n5.1,3.5\r\n6.2,3.4\r\n"),
+        ("text/csv", "feature2,feature1\n3.5,5.1\n3.4,6.2"),
+        ("text/csv", "5.1,3.5\n6.2,3.4\n"),
+        ("text/csv;header=absent", "5.1,3.5\n6.2,3.4\n"),
+        ("text/csv; header=present; charset=utf-8", '"feature1","feature2"\n"5.1",3.5\n\n6.2,"3.4"\n'),
+        ("TEXT/CSV; Header=Present", "\ufefffeature1,feature2\n 5.1 , 3.5\n+6.2,34e-1\n"),
+        ("application/csv", "feature1,feature2\r5.1,3.5\r6.2,3.4\r"),
+    ],
+)
+def test_rows_with_and_without_a_header(ask: Sends, media_type: str, text: str) -> None:
+    answer = ask(media_type, text.encode())
+    assert answer.status == 200, answer.content
+    assert answer.document["prediction"] == EXPECTED
+
+
+def test_nothing_is_no_instances(ask: Sends) -> None:
+    for text in (b"", b"\n\n", b"feature1,feature2\n"):
+        assert ask("text/csv", text).document["prediction"] == []
+
+
+@pytest.mark.parametrize(
+    ("cell", "detail"),
+    [
+        ("x", "must be a number, not a string"),
+        ("1_000", "must be a number, not a string"),
+        ("0x10", "must be a number, not a string"),
+        ("\u0661", "must be a number, not a string"),
+        ("true", "must be a number, not a string"),
+        ("", "must not be missing (null or NaN): the model has no way to fill it in"),
+        (" ", "must not be missing (null or NaN): the model has no way to fill it in"),
+        ("NaN", "must not be missing (null or NaN): the model has no way to fill it in"),
+        ("inf", "must be a finite number"),
+        ("1e999", "must be a finite number"),
+        ("9" * 5000, "must fit in 64 bits as an integer"),
+    ],
+)
+def test_a_cell_that_is_no_number(ask: Sends, cell: str, detail: str) -> None:
+    answer = ask("text/csv", f"feature1,feature2\n5.1,3.5\n5.1,{cell}\n".encode())
+    assert answer.status == 422
+    (error,) = answer.document["errors"]
+    assert error["pointer"] == "#/instances/1/feature2"
+    assert error["detail"].startswith(detail)
+
+
+def test_without_a_header_the_place_is_the_column_number(ask: Sends) -> None:
+    answer = ask("text/csv", b"5.1,3.5\n5.1,x\n5.1\n")
+    assert [error["pointer"] for error in answer.document["errors"]] == ["#/instances/1/1", "#/instances/2"]
+
+
+@pytest.mark.parametrize(
+    ("media_type", "content", "says"),
+    [
+        ("text/csv", b'feature1,feature2\n5.1,"3.5\n', "never closed (the row that begins on line 2)"),
+        ("text/csv", b'feature1,feature2\n5.1,3.5\n"5"1,3.5\n', "after a closing quote"),
+        ("text/csv", b"feature1,feature2\n5.1,3\0.5\n", "a NUL byte (line 2)"),
+        ("text/csv", b"feature1,feature2\n5.1,\xff\n", "not UTF-8 (line 2)"),
+        ("text/csv", "feature1,feature2\n5.1,3.5\n".encode("utf-16"), "line 1"),
+        ("text/csv; header=perhaps", b"5.1,3.5\n", "must be present or absent"),
+    ],
+)
+def test_what_is_no_csv(ask: Sends, media_type: str, content: bytes, says: str) -> None:
+    answer = ask(media_type, content)
+    assert answer.status == 400
+    assert answer.document["type"] == "/problems/invalid-body"
+    assert says in answer.document["detail"]
+
+
+def test_ragged_rows_are_named(ask: Sends) -> None:
+    answer = ask("text/csv", b"feature1,feature2\n5.1\n5.1,3.5\n5.1,3.5,1\n")
+    assert answer.status == 422
+    assert [error["pointer"] for error in answer.document["errors"]] == ["#/instances/0", "#/instances/2"]
+
+
+def test_a_header_of_other_names_or_of_one_name_twice(ask: Sends) -> None:
+    unknown = ask("text/csv; header=present", b"feature1,height\n5.1,3.5\n")
+    assert {error["pointer"] for error in unknown.document["errors"]} == {
+        "#/instances/0/height",
+        "#/instances/0/feature2",
+    }
+    twice = ask("text/csv; header=present", b"feature1,feature1\n5.1,3.5\n")
+    assert twice.document["errors"] == [
+        {"pointer": "#/instances", "detail": "has more than one column named 'feature1'"}
+    ]
+
+
+@pytest.mark.parametrize("content", [b"," * 2_000_000, b"\n," * 1_000_000, b"feature1" + b",x" * 500_000 + b"\n1,2\n"])
+def test_huge_numbers_of_cells_are_refused_soon(ask: Sends, content: bytes) -> None:
+    start = time.perf_counter()
+    for media_type in ("text/csv", "text/csv; header=present"):
+        assert ask(media_type, content).status in {413, 422}
+    assert time.perf_counter() - start < 20
+
+
+def test_too_many_rows(ask: Sends) -> None:
+    for media_type in ("text/csv; header=absent", "text/csv; header=present"):
+        answer = ask(media_type, b"feature1,feature2\n" + b"1,2\n" * 100_001)
+        assert answer.status == 413
+        assert answer.document["type"] == "/problems/too-many-instances"
+
+
+def test_a_long_text_in_a_cell_is_read(ask: Sends) -> None:
+    answer = ask("text/csv", b"feature1,feature2\n5.1," + b"x" * 200_000 + b"\n")
+    assert answer.status == 422
+    assert answer.document["errors"][0]["pointer"] == "#/instances/0/feature2"

@@ -1,0 +1,90 @@
+"""Warnings on the wire: beside the predictions, only where there are some, whichever way the request went."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from tests.wire.conftest import MakeApp
+from tests.wire.exchange import check, get, post
+
+FRAME = pd.DataFrame({"colour": ["red", "green"] * 4, "size": [1.0, 2, 3, 4, 5, 6, 7, 8]})
+GOOD, NEW = {"colour": "red", "size": 3}, {"colour": "blue", "size": 9}
+COLOUR = {"detail": "was not seen in training; seen: green, red", "value": "blue"}
+SIZE = {"detail": "is outside the range seen in training: 1 to 8", "value": 9.0}
+
+
+def model() -> Any:
+    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    columns = make_column_transformer((encoder, ["colour"]), remainder="passthrough")
+    return make_pipeline(columns, LinearRegression()).fit(FRAME, FRAME["size"])
+
+
+@pytest.fixture
+def colours(served: MakeApp, tmp_path: Any) -> MakeApp:
+    def make(**settings: Any) -> Any:
+        FRAME.to_csv(tmp_path / "sample.csv", index=False)
+        asked = {key: settings.pop(key) for key in ("unseen", "pack_out_of_range") if key in settings}
+        options = {"unseen": asked.get("unseen"), "out_of_range": asked.get("pack_out_of_range")}
+        return served(model(), sample=str(tmp_path / "sample.csv"), options=options, **settings)
+
+    return make
+
+
+def test_warnings_stand_beside_the_predictions(colours: MakeApp) -> None:
+    app = colours(unseen="warn", out_of_range="warn")
+    expected = {
+        "one": (NEW, ["#/colour", "#/size"]),
+        "many": ({"instances": [GOOD, NEW]}, ["#/instances/1/colour", "#/instances/1/size"]),
+        "rows": ({"instances": [["red", 3], ["blue", 9]]}, ["#/instances/1/0", "#/instances/1/1"]),
+        "mixed": ({"instances": [GOOD, ["blue", 9], NEW]}, ["#/instances/1/0", "#/instances/1/1"]),
+        "bare": ([["blue", 9]], ["#/0/0", "#/0/1"]),
+    }
+    for body, pointers in expected.values():
+        for path in ("/predict", "/models/model/versions/1/predict"):
+            answer = post(app, path, json.dumps(body))
+            check(answer)
+            document = answer.document
+            told = [{"pointer": p, **said} for p, said in zip(pointers, (COLOUR, SIZE), strict=True)]
+            assert document["warnings"][:2] == told
+            assert document["warnings_more"] == 0
+
+
+def test_there_is_no_such_member_where_nothing_is_new(colours: MakeApp) -> None:
+    app = colours(unseen="warn", out_of_range="warn")
+    assert "warnings" not in post(app, "/predict", json.dumps(GOOD)).document
+    assert "warnings_more" not in post(app, "/predict", json.dumps(GOOD)).document
+
+
+def test_the_setting_ignores_unless_it_is_told(colours: MakeApp) -> None:
+    assert "warnings" not in post(colours(), "/predict", json.dumps(NEW)).document
+
+
+def test_refused_ranges_are_documented_and_answered_with_422(colours: MakeApp) -> None:
+    app = colours(pack_out_of_range="reject", out_of_range="ignore")
+    answer = post(app, "/predict", json.dumps({"instances": [GOOD, NEW]}))
+    check(answer)
+    assert answer.status == 422
+    assert answer.document["errors"] == [
+        {
+            "pointer": "#/instances/1/size",
+            "detail": "must be within the range seen in training: 1 to 8",
+            "value": 9.0,
+        }
+    ]
+    record = get(app, "/openapi.json").document["components"]["schemas"]["model.record"]
+    assert (record["properties"]["size"]["minimum"], record["properties"]["size"]["maximum"]) == (1.0, 8.0)
+    assert get(app, "/models/model").document["out_of_range"] == "reject"
+
+
+def test_unseen_categories_may_be_refused(colours: MakeApp) -> None:
+    answer = post(colours(unseen="reject"), "/predict", json.dumps(NEW))
+    assert answer.status == 422
+    assert [e["pointer"] for e in answer.document["errors"]] == ["#/colour"]
