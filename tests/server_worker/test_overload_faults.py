@@ -75,5 +75,5 @@ def test_o06_no_answer_ever_reaches_another(tmp_path: Path) -> None:
         stats = ask_stats(server)
     assert set(outcomes.count) <= {"200", "503", "504", "abandoned"}, outcomes.count
     assert outcomes.count["200"] > 500
-    assert outcomes.count["504"] > 5
-    assert stats["late"] > 5
+    assert outcomes.count["504"] > 0
+    assert stats["late"] > 0
