@@ -143,9 +143,12 @@ def case_table(case: Case, sides: dict[str, Side]) -> str:
             continue
         figures = [_cell(series(side, metric), scale) for metric, scale in _COLUMNS]
         theirs = series(side, case.metric)
+        if not ours:  # both sides of the case are our own
+            rows.append([LABELS[name], *figures, "–"])
+            continue
         # More is worse, but of throughput.
         compared = ratio(ours, theirs) if case.metric == "throughput" else ratio(theirs, ours)
-        rows.append([LABELS[name], *figures, "1" if name == OURS else times(compared) if ours else "–"])
+        rows.append([LABELS[name], *figures, "1" if name == OURS else times(compared)])
     last = {"cpu_us": "CPU, of Retort's", "throughput": "Retort's throughput, of this", "p50_us": "p50, of Retort's"}
     return table(["server", "CPU µs a request", "requests/s", "p50 ms", "p99 ms", last[case.metric]], rows)
 
