@@ -122,6 +122,10 @@ class Loop:
             if connection.deadline_s <= now_s:
                 connection.expire(now_s)
         self._admit_more(now_s)
+        if self._accepting:
+            # For a new connection the kernel wakes one worker only, and that one may be stopped, or stuck.
+            for fd in list(self._listeners):
+                self._accept(fd, self._accepts, now_s)
 
     # --- accepting
 

@@ -254,3 +254,16 @@ def test_settings_that_are_not_for_this_worker_are_refused_in_words(name: str, v
 def test_tls_is_refused_before_the_fork(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="TLS"), worker_server(tmp_path, certfile=__file__, keyfile=__file__):
         pass
+
+
+@pytest.mark.own_worker("it waits for a stopped one as long as that is stopped")
+def test_a_worker_that_is_stopped_holds_no_new_client_up(tmp_path: Path) -> None:
+    """The kernel wakes one worker for a connection, and goes on believing that it will come."""
+    with worker_server(tmp_path, workers=2) as server:
+        wait_until(lambda: len(server.workers) == 2, 30)
+        os.kill(server.workers[0], signal.SIGSTOP)
+        try:
+            for _ in range(10):
+                assert server.ask("GET", "/livez").status == 200
+        finally:
+            os.kill(server.workers[0], signal.SIGCONT)
