@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from app.errors import DeadlineExceeded, FieldError, InvalidInstances, ModelFailed, RetortError
+from app.errors import DeadlineExceeded, FieldError, InvalidInstances, ModelFailed, RetortError, UnsupportedMediaType
 from app.runtime.batching import BatchingServable
 from app.runtime.pipeline import Pipeline
 from app.runtime.registry import Lease, Registry
@@ -139,8 +139,13 @@ class PredictService:
 
         Raises:
             ModelNotFound, VersionNotFound, ModelUnavailable: there is nothing to ask.
+            UnsupportedMediaType: the model has steps, which take whole requests.
         """
-        return Series(self._registry.lease(model, version), self._metrics)
+        lease = self._registry.lease(model, version)
+        if lease.pipeline is not None:
+            because = f"model {lease.manifest.model} has steps, which take whole requests and no streams"
+            raise UnsupportedMediaType("application/x-ndjson", ["application/json"], because=because)
+        return Series(lease, self._metrics)
 
     def predict_together(self, model: str | None, requests: Sequence[tuple[Exchange, Timings]]) -> list[bytes | None]:
         """The bodies of the answers to requests that may share runs; None for those that `predict` has to answer."""

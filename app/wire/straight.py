@@ -18,7 +18,7 @@ from app.wire.application import Environ, Headers
 MAX_BODY_BYTES = 8192
 PLAIN_ACCEPTS = ("*/*", "application/json", "")
 PLAIN_TYPES = ("application/json", "application/x-www-form-urlencoded")
-PROBES = ("/livez", "/metrics", "/ping")
+PROBES = ("/livez", "/metrics")
 """Asked by platforms, above all when every thread is taken."""
 SEPARATORS = re.compile("[/:]")
 """What stands around a model's name in the paths of all protocols."""

@@ -190,3 +190,10 @@ def test_only_models_with_steps_wait(stepped: Stepped) -> None:
     assert asked("/v1/models/iris:predict") == (True, False)
     assert asked("/models/plain/predict") == (False, True)
     assert asked("/models/iris", "GET") == (False, False)
+
+
+def test_a_stream_goes_past_no_step(stepped: Stepped) -> None:
+    app = stepped(iris=(["enrich"], []))
+    answer = post(app, "/predict", '{"customer_id": 2, "feature2": 3.0}\n', {"Content-Type": "application/x-ndjson"})
+    assert answer.status == 415
+    assert "has steps" in answer.document["detail"]
