@@ -105,6 +105,7 @@ def test_two_services_are_asked_at_once_for_each_instance(stations: Server) -> N
     assert time.monotonic() - began_s < 3 * WAIT_S
 
 
+@pytest.mark.own_worker("it has as many threads as are set, and requests that wait take them")
 def test_requests_that_wait_take_no_threads_from_others(stations: Server) -> None:
     """Two threads, forty requests that wait: all are answered together, and nobody is refused."""
     with ThreadPoolExecutor(AT_ONCE) as clients:
