@@ -148,10 +148,13 @@ class PredictService:
         return Series(lease, self._metrics)
 
     def predict_together(self, model: str | None, requests: Sequence[tuple[Exchange, Timings]]) -> list[bytes | None]:
-        """The bodies of the answers to requests that may share runs; None for those that `predict` has to answer."""
+        """The bodies of the answers to several requests; None for those that `predict` has to answer.
+
+        Each phase is done for all of them before the next. A servable that shares runs gets them all at once.
+        """
         answers: list[bytes | None] = [None] * len(requests)
         with self._registry.lease(model) as lease:
-            if lease.pipeline is not None or not isinstance(lease.servable, BatchingServable):
+            if lease.pipeline is not None:
                 return answers
             accepted: dict[int, tuple[Batch, tuple[str, ...]]] = {}
             warnings: dict[int, Warnings] = {}
@@ -160,7 +163,7 @@ class PredictService:
                     _, batch, outputs, warnings[at] = _accepted(lease, exchange, timings)
                     if batch.rows:
                         accepted[at] = batch, outputs
-            for at, results in zip(accepted, lease.servable.run_each(list(accepted.values())), strict=True):
+            for at, results in zip(accepted, _run_each(lease, list(accepted.values())), strict=True):
                 exchange, timings = requests[at]
                 timings.ended("run")
                 if results is None:
@@ -311,6 +314,17 @@ def _run(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs:
             log.error("model %s version %d: %s", lease.manifest.model, lease.manifest.version, cause)
             raise ModelFailed(lease.manifest.model, lease.manifest.version, cause)
     return outputs
+
+
+def _run_each(lease: Lease, asked: Sequence[tuple[Batch, tuple[str, ...]]]) -> Sequence[Outputs | None]:
+    """The outputs of each of these batches; None for those whose run failed."""
+    if isinstance(lease.servable, BatchingServable):
+        return lease.servable.run_each(asked)
+    found: list[Outputs | None] = [None] * len(asked)
+    for at, (batch, names) in enumerate(asked):
+        with contextlib.suppress(RetortError):
+            found[at] = _run(lease, batch, names)
+    return found
 
 
 def _finish(lease: Lease, outputs: Outputs, warnings: Warnings) -> Answer:

@@ -177,8 +177,10 @@ class Registry:
         """Whether the current version is a graph that answers a row within `QUICK_US`, as measured at packing."""
         return model in self._quick
 
-    def shares_runs(self, model: str | None) -> bool:
-        """Whether the current version gains by answering several requests at once."""
+    def gains_together(self, model: str | None) -> bool:
+        """Whether the current version gains by answering several requests at once: it is quick, or shares runs."""
+        if model in self._quick:
+            return True
         lease = self._current.get(model)
         return lease is not None and lease.pipeline is None and isinstance(lease.servable, BatchingServable)
 

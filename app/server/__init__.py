@@ -13,7 +13,7 @@ quick, and never touches a socket. The life of a connection, each state with its
      |                             |                             |  ended early: 400       |
      |                             +------- no body -------------|-----------------+       |
      |                                                           |                 v       v
-     |         +----- quick(environ): run on the loop ---------- | --------------- WAITING
+     |         +----- quick(environ): run at the turn's end ---- | --------------- WAITING
      |         |                                                 |                   |  queued: queue_max_wait_s: 503
      |         v                                                 |                   |  running: request_timeout_s, or
      +---- ANSWERING <---- run by a thread, behind the gate ---- | ------------------+  less by X-Request-Timeout: 504
@@ -32,17 +32,18 @@ what the kernel has accepted, closes its listeners, answers everything with `Con
 and ends its worker in the same way.
 
 The modules: `worker` (Gunicorn's side), `loop` (epoll, accepting, deadlines), `connection` (the states above),
-`parsing` (heads), `bodies`, `desk` (admits, runs), `refusals`, `gate` (who may run), `dispatch` (threads), `spare`
-(threads that come and go), `answers` (heads and problems), `outbox`, `journal` (access log and hooks), `lifecycle`,
-`limits`, `stats`; and `master`, for Gunicorn's other side.
+`parsing` (heads), `bodies`, `desk` (admits, runs), `quick`, `refusals`, `gate` (who may run), `dispatch` (threads),
+`spare` (threads that come and go), `answers` (heads and problems), `outbox`, `journal` (access log and hooks),
+`lifecycle`, `limits`, `stats`; and `master`, for Gunicorn's other side.
 
 What an application may offer, as attributes: `quick(environ) -> bool` (a pure function: whether the request takes so
-little that the loop can run it), `lane(environ)` and `together(environs)` (requests of one lane other than None, of
-which one group runs at a time: those that wait meanwhile are one call, `[(body, headers) of a 200, or None, ...]`, and
-what is None is called alone), `waits(environ) -> bool` (it waits for others than this process: such requests have
-places of their own, each with a thread while it lasts, and take none from those that compute), `draining()`, and
-`observe(snapshot)`, told every second, and at the end, what `Stats` says. What it finds in the environ:
-`retort.server` (`Stats`), `retort.draining`, and in a thread `retort.deadline_s` (monotonic) and `retort.queued_s`.
+little that the loop can run it), `lane(environ)` and `together(environs)` (requests of one lane other than None: those
+that are quick and were read in one turn, or that wait while a group of the lane runs, are one call, `[(body, headers)
+of a 200, or None, ...]`, and what is None is called alone), `waits(environ) -> bool` (it waits for others than this
+process: such requests have places of their own, each with a thread while it lasts, and take none from those that
+compute), `draining()`, and `observe(snapshot)`, told every second, and at the end, what `Stats` says. What it finds in
+the environ: `retort.server` (`Stats`), `retort.draining`, and in a thread `retort.deadline_s` (monotonic) and
+`retort.queued_s`.
 """
 
 from app.server.limits import Limits

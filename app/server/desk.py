@@ -8,18 +8,19 @@ import re
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from app.server import answers
 from app.server.answers import Answer, Stamp
 from app.server.bodies import Store
 from app.server.connection import ANSWERING, WAITING, Connection
-from app.server.dispatch import Job, Pool, WSGIApplication, begin_inline, close_request
+from app.server.dispatch import Job, Pool, WSGIApplication, close_request
 from app.server.gate import Gate
 from app.server.journal import Journal
 from app.server.limits import Limits
 from app.server.parsing import Head, HeadReader
+from app.server.quick import Quick
 from app.server.refusals import Refusals
 from app.server.stats import Stats
 
@@ -49,13 +50,12 @@ class Desk:
         """Of requests that wait for others: they take no place from those that compute."""
         self._gates = (self.gate, self.waiting_gate)
         self.closed: Callable[[Connection], None] = lambda connection: None
-        self._app = app
-        self._quick: Callable[[dict[str, Any]], bool] | None = getattr(app, "quick", None)
         self._lane: Callable[[dict[str, Any]], Hashable] | None = getattr(app, "lane", None)
         self._waits: Callable[[dict[str, Any]], bool] | None = getattr(app, "waits", None)
         self._worker = worker
-        self._journal = Journal(worker)
-        self.refusals = Refusals(limits, stats, self.stamp, self._journal, self._keeps)
+        self.journal = Journal(worker)
+        self.refusals = Refusals(limits, stats, self.stamp, self.journal, self._keeps)
+        self.quick = Quick(self, app, lambda: worker.leaving)
         self._began: dict[Job, float] = {}
         """The jobs that threads run, and when each began."""
         self._look_s = math.inf
@@ -72,15 +72,7 @@ class Desk:
         environ = head.environ
         if self.draining:
             environ["retort.draining"] = True
-        quick = self._quick
-        try:
-            is_quick = quick is not None and quick(environ)
-        except Exception:
-            log.exception("the application's quick() failed")
-            is_quick = False
-        if is_quick:
-            self._inline(connection, head, now_s)
-        else:
+        if not self.quick.takes(connection, head):
             self._admit(connection, head, now_s)
 
     def _keeps(self, connection: Connection, head: Head, now_s: float) -> bool:
@@ -92,34 +84,7 @@ class Desk:
             and now_s < connection.old_at_s
         )
 
-    def _inline(self, connection: Connection, head: Head, now_s: float) -> None:
-        self.stats.inline += 1
-        environ = head.environ
-        answer = Answer(environ["REQUEST_METHOD"] == "HEAD")
-        journal = self._journal
-        began_s = journal.began(head) if journal.wanted else 0.0
-        app_iter: Any = None
-        body: Any = b""
-        try:
-            app_iter, body = begin_inline(self._app, environ, answer)
-        except BaseException as error:
-            if self._worker.leaving:
-                raise
-            self.refusals.failed(connection, head, error, now_s)
-            return
-        finally:
-            if isinstance(body, bytes):
-                close_request(environ, app_iter)
-        if not isinstance(body, bytes):
-            job = self._job(connection, head, now_s, answer)
-            job.app_iter, job.parts = app_iter, body
-            self._enter(job, now_s)
-            return
-        self._send(connection, head, answer, body, now_s)
-        if journal.wanted:
-            journal.ended(head, answer, began_s)
-
-    def _send(self, connection: Connection, head: Head, answer: Answer, body: bytes, now_s: float) -> None:
+    def send(self, connection: Connection, head: Head, answer: Answer, body: bytes, now_s: float) -> None:
         """Sends an answer that is known as a whole."""
         keeps = self._keeps(connection, head, now_s)
         self.stats.answered += 1
@@ -144,6 +109,14 @@ class Desk:
             log.exception("the application's lane() or waits() failed")
         self._enter(job, now_s)
 
+    def go_on_in_thread(
+        self, connection: Connection, head: Head, answer: Answer, app_iter: Any, parts: Iterator[bytes], now_s: float
+    ) -> None:
+        """Takes over an answer that was begun on the loop's thread and is long."""
+        job = self._job(connection, head, now_s, answer)
+        job.app_iter, job.parts = app_iter, parts
+        self._enter(job, now_s)
+
     def _gate_of(self, job: Job) -> Gate[Job]:
         return self.waiting_gate if job.waits else self.gate
 
@@ -164,7 +137,7 @@ class Desk:
         for job in group:
             job.environ["retort.queued_s"] = now_s - job.queued_s
             job.ends_group = job is group[-1]
-            self._began[job] = self._journal.began(job.head)
+            self._began[job] = self.journal.began(job.head)
             self._look_s = min(self._look_s, job.deadline_s)
         self.pool.submit(group)
 
@@ -177,8 +150,8 @@ class Desk:
                 began_s = self._began.pop(job)
                 if job.ends_group and (following := self._gate_of(job).leave(job.lane)):
                     self._start(following, now_s)
-                if self._journal.wanted:
-                    self._journal.ended(job.head, job.answer, began_s)
+                if self.journal.wanted:
+                    self.journal.ended(job.head, job.answer, began_s)
             if job.wanted:
                 self._forward(job, part, last, now_s)
             elif last:
@@ -196,7 +169,7 @@ class Desk:
             return
         if connection.state is WAITING:
             if last:
-                self._send(connection, job.head, answer, part, now_s)
+                self.send(connection, job.head, answer, part, now_s)
                 connection.resume(now_s)
                 return
             self.stats.answered += 1

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Together = Callable[[list[dict[str, Any]]], "list[tuple[bytes, list[tuple[str, str]]] | None]"]
-"""Answers several requests of one lane at once: body and headers of each 200, None for those to be answered alone."""
+Whole = tuple[bytes, list[tuple[str, str]]]
+"""The body and the headers of a 200."""
+Together = Callable[[list[dict[str, Any]]], "list[Whole | None]"]
+"""Answers several requests of one lane at once; None for those to be answered alone."""
 WSGIApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
 INLINE_PARTS = 64
 """An answer that was begun on the loop's thread and has more parts than this goes on in a thread."""
@@ -212,12 +214,12 @@ class Pool:
         shared = self._shared(group) if len(group) > 1 else [None]
         for job, answered in zip(group, shared, strict=True):
             try:
-                self._tell(job, self._run(job) if answered is None else _settled(job, *answered), last=True)
+                self._tell(job, self._run(job, answered), last=True)
             except BaseException:
                 log.exception("error in %s %r", job.environ["REQUEST_METHOD"], job.environ["RAW_URI"])
                 self._tell(job, None, last=True)
 
-    def _shared(self, group: list[Job]) -> list[tuple[bytes, list[tuple[str, str]]] | None]:
+    def _shared(self, group: list[Job]) -> list[Whole | None]:
         """The answers of a group that are found at once; None for those that have to be answered alone."""
         try:
             if self._together is not None:
@@ -226,9 +228,11 @@ class Pool:
             log.exception("the application's together() failed")
         return [None] * len(group)
 
-    def _run(self, job: Job) -> bytes:
+    def _run(self, job: Job, whole: Whole | None) -> bytes:
         app_iter = job.app_iter
         try:
+            if whole is not None:
+                return settled(job.answer, whole)
             if app_iter is None:
                 app_iter = self._app(job.environ, job.answer.start_response)
                 if isinstance(app_iter, list | tuple):
@@ -270,13 +274,11 @@ class Pool:
                 job.room.wait(ROOM_LOOK_S)
 
 
-def _settled(job: Job, content: bytes, headers: list[tuple[str, str]]) -> bytes:
-    """The body of an answer that was found with others."""
-    try:
-        job.answer.start_response("200 OK", headers)
-        return settle(job.answer, [content])
-    finally:
-        close_request(job.environ, None)
+def settled(answer: Answer, whole: Whole) -> bytes:
+    """The body of an answer that was found together with others."""
+    content, headers = whole
+    answer.start_response("200 OK", headers)
+    return settle(answer, [content])
 
 
 def _speaks_1_1(environ: dict[str, Any]) -> bool:

@@ -67,7 +67,8 @@ class Loop:
         """Waits for something to do, and does it; the time after."""
         desk, stats = self.desk, self.desk.stats
         until_s = min(self._next_sweep_s, desk.next_look_s(), self.life.accept_until_s)
-        events = self._poller.poll(0 if desk.ready else max(0.0, until_s - now_s), EVENTS_PER_TURN)
+        wait_s = 0 if desk.ready or desk.quick.read else max(0.0, until_s - now_s)
+        events = self._poller.poll(wait_s, EVENTS_PER_TURN)
         began_s = now_s = time.monotonic()
         desk.stamp.refresh(now_s)
         connections = self._connections
@@ -88,6 +89,8 @@ class Loop:
                     os.read(fd, 4096)
         if desk.ready:
             self._go_on(now_s)
+        if desk.quick.read:
+            self._answer_quick(now_s)
         # Last: a descriptor that was closed in this turn may come back here, and must not get the old one's events.
         for fd in accept:
             self._accept(fd, self._accepts, now_s)
@@ -108,6 +111,15 @@ class Loop:
         for _ in range(len(ready)):
             connection = ready.popleft()
             try:
+                connection.resume(now_s)
+            except Exception:  # noqa: BLE001 - the top of a loop that must go on
+                self._broken(connection)
+
+    def _answer_quick(self, now_s: float) -> None:
+        quick = self.desk.quick
+        for connection, head, whole in quick.answers():
+            try:
+                quick.answer(connection, head, whole, now_s)
                 connection.resume(now_s)
             except Exception:  # noqa: BLE001 - the top of a loop that must go on
                 self._broken(connection)

@@ -89,11 +89,11 @@ class StraightWay:
         return None in named and "/models/" not in path
 
     def lane(self, environ: Environ) -> str | None:
-        """The lane of a request that may share a run with others like it."""
+        """The lane of a request that is best answered together with others like it."""
         model = _asked(environ)
         # The body is in memory, and so can be read again by whoever answers alone.
-        shares = model != ABSENT and type(environ["wsgi.input"]) is io.BytesIO and self._registry.shares_runs(model)
-        return (model or DEFAULT_LANE) if shares else None
+        gains = model != ABSENT and type(environ["wsgi.input"]) is io.BytesIO and self._registry.gains_together(model)
+        return (model or DEFAULT_LANE) if gains else None
 
 
 def _asked(environ: Environ) -> str | None:

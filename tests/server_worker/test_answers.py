@@ -116,7 +116,7 @@ def test_the_hooks_and_the_access_log_are_told_of_each_request() -> None:
             stage.worker.log.access = lambda *args: told.append(  # type: ignore[method-assign]
                 ("access", stage.worker.log.__class__.atoms(stage.worker.log, *args))
             )
-            stage.desk._journal._has_access = True
+            stage.desk.journal._has_access = True
             stage.exchange(GET)
     assert [name for name, _ in told] == ["before", "access", "after"] * 2
     atoms = told[1][1]

@@ -63,7 +63,6 @@ def test_pipelined_requests_are_answered_in_order(app: Recorder, stage: Stage) -
 
 def test_pipelined_requests_that_threads_answer_are_answered_in_order(app: Recorder, stage: Stage) -> None:
     app.is_quick = False
-    stage.desk._quick = app.quick
     told = stage.exchange((GET + POST) * 20)
     assert [int(part.split(b":")[0]) for part in told.split(b"\r\n\r\n")[1:]] == list(range(1, 41))
 

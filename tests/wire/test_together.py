@@ -68,9 +68,28 @@ def test_who_has_a_lane(neighbours: Application, app: Application) -> None:
     assert neighbours.lane(environ(body, PATH_INFO="/models/model/predict")) == "model"
     assert neighbours.lane(environ(body, PATH_INFO="/models/other/predict")) is None
     assert neighbours.lane(environ(body) | {"wsgi.input": io.BufferedReader(io.BytesIO(body))}) is None  # type: ignore[arg-type]
-    assert app.lane(environ(body, PATH_INFO="/models/iris-two/predict")) is None  # a graph
+    assert app.lane(environ(body, PATH_INFO="/models/iris-two/predict")) == "iris-two"  # a graph, which is quick
+    assert app.lane(environ(body, PATH_INFO="/models/nobody/predict")) is None
     neighbours.before_request_funcs.setdefault(None, []).append(lambda: None)
     assert neighbours.lane(environ(body)) is None
+
+
+def test_a_graph_answers_together_as_it_answers_alone(app: Application) -> None:
+    """Each run is a request's own, so the answers are the same to the last bit."""
+    bodies = [
+        b'{"feature1": 5.1, "feature2": 3.5}',
+        b'{"feature1": "x", "feature2": 3.5}',
+        b'{"instances": [[6.5, 3.0], [4.4, 2.9]], "outputs": ["probabilities"]}',
+        b'{"instances": []}',
+    ]
+    path = "/models/iris-two/predict"
+    together = app.together([environ(body, PATH_INFO=path) for body in bodies])
+    assert [answer is None for answer in together] == [False, True, False, True]
+    for body, answer in zip(bodies, together, strict=True):
+        alone = app.test_client().post(path, data=body, content_type="application/json")
+        assert alone.status_code == (422 if b"x" in body else 200)
+        if answer is not None:
+            assert json.loads(answer[0]) == alone.json
 
 
 def test_each_is_counted(neighbours: Application) -> None:
