@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -229,3 +230,58 @@ def test_whoever_waited_too_long_is_told_whatever_line_it_is_in() -> None:
     assert gate.next_expiry_s() == 0.4
     assert gate.expired(0.4) == ([second], [])
     assert (gate.waiting, gate.age_s(0.4), gate.next_expiry_s()) == (0, 0.0, float("inf"))
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_whatever_happens_nobody_is_lost_or_counted_twice(seed: int) -> None:
+    """Beside the gate stands a plain list of those that wait."""
+    chance = random.Random(seed)
+    gate: Gate[Request] = Gate(chance.randint(1, 3), chance.randint(1, 8), 0.3)
+    waiting: list[Request] = []
+    running: list[Hashable] = []
+    now_s = 0.0
+
+    def enter() -> None:
+        deadline_s = now_s + chance.choice((0.1, 9.0))
+        request = Request(now_s, deadline_s, lane=chance.choice((None, None, "x", "y")), client=chance.choice("abc"))
+        runs = gate.enter(request)
+        if runs is None and (crowding := gate.make_room(request.client)) is not None:
+            waiting.remove(crowding)
+            runs = gate.enter(request)
+            assert runs is False
+        if runs:
+            running.append(request.lane)
+        elif runs is False:
+            waiting.append(request)
+
+    def drop() -> None:
+        if waiting:
+            gate.drop(waiting.pop(chance.randrange(len(waiting))))
+
+    def leave() -> None:
+        if running:
+            group = gate.leave(running.pop(chance.randrange(len(running))))
+            for request in group:
+                waiting.remove(request)
+            running.extend({request.lane for request in group})
+            assert group or all(request.lane in running for request in waiting)
+
+    def expire() -> None:
+        overdue, late = gate.expired(now_s)
+        for request in late:
+            assert request.deadline_s <= now_s
+            waiting.remove(request)
+        for request in overdue:
+            assert request.queued_s + 0.3 <= now_s < request.deadline_s
+            waiting.remove(request)
+        assert all(now_s < min(request.queued_s + 0.3, request.deadline_s) for request in waiting)
+
+    for _ in range(120):
+        now_s += 0.05 * chance.random()
+        chance.choice((enter, enter, leave, drop, expire))()
+        assert (gate.waiting, gate.running) == (len(waiting), len(running))
+        assert gate.age_s(now_s) == max((now_s - request.queued_s for request in waiting), default=0.0)
+        assert gate.next_expiry_s() <= min(
+            (min(request.queued_s + 0.3, request.deadline_s) for request in waiting), default=float("inf")
+        )
+    assert sorted(map(id, gate.everyone())) == sorted(map(id, waiting))
