@@ -24,6 +24,7 @@ class Code(enum.Enum):
     MODEL_NOT_FOUND = "model-not-found"
     VERSION_NOT_FOUND = "version-not-found"
     MODEL_UNAVAILABLE = "model-unavailable"
+    MODEL_QUARANTINED = "model-quarantined"
     MODEL_FAILED = "model-failed"
     STEP_FAILED = "step-failed"
     STEP_TIMED_OUT = "step-timed-out"
@@ -196,6 +197,18 @@ class ModelUnavailable(RetortError):
     def __init__(self, model: str, version: int | None, reason: str) -> None:
         which = f"model {model!r}" if version is None else f"model {model!r} version {version}"
         super().__init__(f"{which} is not available; GET /models says why")
+        self.model = model
+        self.version = version
+        self.reason = reason
+
+
+class ModelQuarantined(RetortError):
+    """The version is not run any more, since workers died while it ran; `reason` says how many, and what ends it."""
+
+    code = Code.MODEL_QUARANTINED
+
+    def __init__(self, model: str, version: int, reason: str) -> None:
+        super().__init__(f"model {model!r} version {version} is quarantined: {reason}")
         self.model = model
         self.version = version
         self.reason = reason

@@ -15,6 +15,7 @@ from app.core.service import PredictService
 from app.runtime.batching import batching
 from app.runtime.live import LiveRegistry
 from app.runtime.loaders import LOADERS
+from app.runtime.quarantine import noting
 from app.settings import Settings
 from app.signature.schema import validators
 from app.storage.repository import Repository
@@ -38,7 +39,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     validator_for = validators(settings.max_instances, settings.out_of_range, settings.image_pixel_limit)
     pack_stray = cli.stray_packer(repository, settings) if settings.development else None
     graphs, default = settings.runtime == "auto", settings.default_model
-    compose = batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s)
+    compose = noting(metrics, batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s))
     services, plan = pipelines(settings, validator_for)
     registry = LiveRegistry(repository, LOADERS, validator_for, default, pack_stray, graphs, compose, plan)
     service, catalogue = PredictService(registry, metrics), Catalogue(registry, services.unwell)

@@ -113,7 +113,8 @@ def post_worker_init(worker: Any) -> None:
 
 def child_exit(server: Any, worker: Any) -> None:
     """In the master, when a worker is gone, however it went."""
-    server.app.wsgi().extensions["retort_metrics"].ended(_number(worker))
+    extensions = server.app.wsgi().extensions
+    extensions["retort"].died_in(extensions["retort_metrics"].ended(_number(worker)))
 
 
 def worker_exit(server: Any, worker: Any) -> None:
@@ -128,7 +129,9 @@ def worker_exit(server: Any, worker: Any) -> None:
         return
     leaving = sys.exc_info()[1]
     with contextlib.suppress(Exception):  # a worker that could not boot has no application
-        worker.wsgi.extensions["retort_services"].close()
+        extensions = worker.wsgi.extensions
+        extensions["retort_metrics"].leave()
+        extensions["retort_services"].close()
     status = leaving.code if isinstance(leaving, SystemExit) and isinstance(leaving.code, int) else 0
     logging.shutdown()
     os._exit(status & 0xFF)

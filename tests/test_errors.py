@@ -99,6 +99,11 @@ SAID = [
         {"limit_s": 2.5},
     ),
     (
+        errors.ModelQuarantined("iris", 3, "3 workers died"),
+        "model 'iris' version 3 is quarantined: 3 workers died",
+        {"model": "iris", "version": 3, "reason": "3 workers died"},
+    ),
+    (
         errors.StepFailed("enrich", "iris", 3, "KeyError: /secret/path"),
         "step 'enrich' of model 'iris' version 3 could not answer this request",
         {"step": "enrich", "model": "iris", "version": 3, "cause": "KeyError: /secret/path"},

@@ -25,6 +25,9 @@ class Registry:
         self.kept = Model("kept")
         Model("dropped")
 
+    def died_in(self, ran):
+        self.ran = ran
+
 
 registry, metrics = Registry(), SharedMetrics()
 wsgi = SimpleNamespace(extensions={"retort": registry, "retort_metrics": metrics})
@@ -74,7 +77,13 @@ def test_workers_have_numbers_and_the_next_gets_that_of_the_gone() -> None:
         "workers = [SimpleNamespace(pid=number) for number in range(3)]\n"
         "for worker in workers[:2]:\n"
         "    gunicorn_conf.pre_fork(server, worker)\n"
+        "if os.fork() == 0:\n"
+        "    gunicorn_conf.post_fork(server, workers[0])\n"
+        "    metrics.run_began('iris', 2)\n"
+        "    os._exit(7)\n"
+        "os.wait()\n"
         "gunicorn_conf.child_exit(server, workers[0])\n"
+        "assert registry.ran == {('iris', 2): 1.0}, 'it died in this'\n"
         "gunicorn_conf.pre_fork(server, workers[2])\n"
         "assert [worker.retort_number for worker in workers] == [1, 2, 1]\n"
         "assert metrics.samples()['retort_worker_restarts'] == {(): (1.0,)}\n"

@@ -1,4 +1,4 @@
-"""Which models are wanted in service, written on one board for all worker processes.
+"""Which models are wanted in service, and which versions are not, written on one board for all worker processes.
 
 The board is a file without a name, mapped into memory before the fork, so that every worker sees it. Its first eight
 bytes count the changes: to look whether there was one takes a read of memory. Changes are rare, and take a lock.
@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -27,10 +27,14 @@ HEAD_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What was last wanted of a model, and which change of the board that was."""
+    """What was last wanted of a model, and which change of the board that was; 0 where nobody wanted anything.
+
+    `quarantined` are the versions that were quarantined since, each with the change that it was.
+    """
 
     served: bool
     change: int
+    quarantined: dict[int, int] = field(default_factory=dict)
 
 
 class Board:
@@ -51,25 +55,40 @@ class Board:
         return self._numbers
 
     def wish(self, model: str, served: bool) -> int:
-        """Writes down that a model is to be served, or not; the number of this change.
+        """Writes down that a model is to be served, or not, with no version in quarantine; the number of this change.
 
         Raises:
             InvalidRepository: there is no room on the board.
         """
         with self._locked():
-            change = self._numbers[0] + 1
-            content = msgspec.json.encode({**self._wishes(), model: Wish(served, change)})
-            if len(content) > SIZE_BYTES - HEAD_BYTES:
-                raise InvalidRepository("too many models were loaded and unloaded by hand; restart the server")
-            self._memory[HEAD_BYTES : HEAD_BYTES + len(content)] = content
-            self._numbers[1] = len(content)
-            self._numbers[0] = change  # last: who sees it finds the rest
-            return change
+            return self._write(model, Wish(served, self._numbers[0] + 1))
+
+    def quarantine(self, model: str, version: int) -> int:
+        """Writes down that a version is not to be run until the next wish for its model; the number of this change.
+
+        Raises:
+            InvalidRepository: there is no room on the board.
+        """
+        with self._locked():
+            before = self._wishes().get(model, Wish(True, 0))
+            return self._write(
+                model, replace(before, quarantined={**before.quarantined, version: self._numbers[0] + 1})
+            )
 
     def read(self) -> tuple[int, dict[str, Wish]]:
         """The number of changes, and the wishes as of then."""
         with self._locked():
             return self._numbers[0], self._wishes()
+
+    def _write(self, model: str, wish: Wish) -> int:
+        change = self._numbers[0] + 1
+        content = msgspec.json.encode({**self._wishes(), model: wish})
+        if len(content) > SIZE_BYTES - HEAD_BYTES:
+            raise InvalidRepository("too many models were loaded and unloaded by hand; restart the server")
+        self._memory[HEAD_BYTES : HEAD_BYTES + len(content)] = content
+        self._numbers[1] = len(content)
+        self._numbers[0] = change  # last: who sees it finds the rest
+        return change
 
     def _wishes(self) -> dict[str, Wish]:
         length = self._numbers[1]

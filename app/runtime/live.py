@@ -1,17 +1,23 @@
 """Models go into service and out of it while the process runs: in this worker at once, in the others at their next
-question."""
+question. What takes its workers down goes out of it by itself."""
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from app.errors import ModelNotFound, ModelUnavailable
 from app.runtime import policy
 from app.runtime.board import Board
-from app.runtime.policy import State
+from app.runtime.policy import MOVES, State
+from app.runtime.quarantine import QUARANTINED, Deaths, ModelVersion
 from app.runtime.registry import Entry, Lease, Registry
+
+log = logging.getLogger(__name__)
 
 UNLOADED = "it was taken out of service by hand; loading it serves it again"
 
@@ -32,6 +38,7 @@ class LiveRegistry(Registry):
         self._seen = 0
         self._to_load: dict[str, int] = {}
         self._loading = threading.Lock()
+        self._deaths = Deaths()
 
     def load_model(self, model: str) -> None:
         """Serves every version of a model that is in the repository, those that failed or were unloaded anew.
@@ -57,6 +64,19 @@ class LiveRegistry(Registry):
             raise ModelNotFound(model, sorted(super().entries()))
         self._board.wish(model, served=False)
         self._look()
+
+    def died_in(self, ran: Mapping[ModelVersion, float]) -> None:
+        """For the master: a worker died while it ran these versions, each of which has run so often in all.
+
+        One that this happens to too often is quarantined, in all workers, until its model is loaded again.
+        """
+        found = self._deaths.count(ran, time.monotonic())
+        if found is not None:
+            model, version = found
+            beside = ", ".join(f"{other} version {number}" for other, number in sorted(ran) if (other, number) != found)
+            also = f" (beside it ran {beside})" if beside else ""
+            log.error("model %s version %d is quarantined: %s%s", model, version, QUARANTINED, also)
+            self._board.quarantine(model, version)
 
     def lease(self, model: str | None, version: str | None = None) -> Lease:
         """As in `Registry`, of what is in service now."""
@@ -88,7 +108,7 @@ class LiveRegistry(Registry):
         return super().entries()
 
     def _look(self) -> None:
-        """Follows the wishes to unload that are new on the board, and notes those to load."""
+        """Follows what is new on the board: takes out of service, and notes what to load."""
         if self._changes[0] == self._seen:
             return
         self.prove()
@@ -99,7 +119,10 @@ class LiveRegistry(Registry):
                     self._to_load[model] = wish.change
                 elif wish.change > self._seen:
                     self._to_load.pop(model, None)
-                    self._retire(model)
+                    self._withdraw(model, State.RETIRED, UNLOADED)
+                for version, change in wish.quarantined.items():
+                    if change > self._seen:
+                        self._withdraw(model, State.QUARANTINED, QUARANTINED, version)
             self._seen = changes
 
     def _follow(self, model: str | None, waits: bool) -> None:
@@ -130,10 +153,22 @@ class LiveRegistry(Registry):
                 self._entries = {**self._entries, model: versions}
             self._republish(model)
 
-    def _retire(self, model: str) -> None:
+    def _proven(self, entry: Entry) -> Entry:
+        """As in `Registry`; what is quarantined is not run, not even on its examples, in which it may have died."""
+        if self._changes[0]:
+            wish = self._board.read()[1].get(entry.model)
+            if wish is not None and entry.version in wish.quarantined:
+                return _withdrawn(entry, State.QUARANTINED, QUARANTINED)
+        return super()._proven(entry)
+
+    def _withdraw(self, model: str, state: State, reason: str, version: int | None = None) -> None:
+        """Takes a version, or every one, out of service."""
         self._entries = {
             **self._entries,
-            model: {v: _retired(entry) for v, entry in self._entries.get(model, {}).items()},
+            model: {
+                v: _withdrawn(entry, state, reason) if version in (None, v) else entry
+                for v, entry in self._entries.get(model, {}).items()
+            },
         }
         self._republish(model)
 
@@ -158,7 +193,8 @@ class LiveRegistry(Registry):
             self._current.pop(None, None)
 
 
-def _retired(entry: Entry) -> Entry:
-    if entry.state is not State.AVAILABLE:
+def _withdrawn(entry: Entry, state: State, reason: str) -> Entry:
+    """The entry in a state in which it is not served; one that cannot come to it stays as it is."""
+    if state not in MOVES[entry.state]:
         return entry
-    return replace(entry.moved(State.RETIRED), reason=UNLOADED, servable=None, validator=None)
+    return replace(entry.moved(state), reason=reason, servable=None, validator=None)

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 class State(enum.Enum):
     """Where a version is in its life. Legal moves:
 
-    FOUND -> VERIFIED -> LOADED -> AVAILABLE -> RETIRED, and from each of the first three to FAILED.
+    FOUND -> VERIFIED -> LOADED -> AVAILABLE -> RETIRED, and from each of the first three to FAILED; from LOADED and
+    AVAILABLE to QUARANTINED, and from there to RETIRED.
     """
 
     FOUND = "FOUND"  # a folder with a manifest
@@ -18,13 +19,15 @@ class State(enum.Enum):
     AVAILABLE = "AVAILABLE"  # its examples gave the recorded predictions in this process
     RETIRED = "RETIRED"  # its last lease was returned and its memory freed
     FAILED = "FAILED"  # cannot be served, for a reason
+    QUARANTINED = "QUARANTINED"  # workers died while it ran: it is not run any more
 
 
 MOVES: Mapping[State, frozenset[State]] = {
     State.FOUND: frozenset({State.VERIFIED, State.FAILED}),
     State.VERIFIED: frozenset({State.LOADED, State.FAILED}),
-    State.LOADED: frozenset({State.AVAILABLE, State.FAILED}),
-    State.AVAILABLE: frozenset({State.RETIRED}),
+    State.LOADED: frozenset({State.AVAILABLE, State.FAILED, State.QUARANTINED}),
+    State.AVAILABLE: frozenset({State.RETIRED, State.QUARANTINED}),
+    State.QUARANTINED: frozenset({State.RETIRED}),
     State.RETIRED: frozenset(),
     State.FAILED: frozenset(),
 }

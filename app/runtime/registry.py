@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from app.errors import ModelNotFound, ModelUnavailable, RetortError, VersionNotFound
+from app.errors import ModelNotFound, ModelQuarantined, ModelUnavailable, RetortError, VersionNotFound
 from app.runtime import policy
 from app.runtime.batching import BatchingServable
 from app.runtime.lean import lean
@@ -167,7 +167,7 @@ class Registry:
 
         Raises:
             ModelNotFound, VersionNotFound: naming those there are.
-            ModelUnavailable: it is there, but not AVAILABLE.
+            ModelUnavailable, ModelQuarantined: it is there, but not AVAILABLE.
         """
         if version is None and (lease := self._current.get(model)) is not None:
             return lease
@@ -268,7 +268,8 @@ class Registry:
     @staticmethod
     def _lease_of(entry: Entry) -> Lease:
         if entry.manifest is None or entry.servable is None or entry.validator is None:
-            raise ModelUnavailable(entry.model, entry.version, entry.reason or f"its state is {entry.state.value}")
+            kind = ModelQuarantined if entry.state is State.QUARANTINED else ModelUnavailable
+            raise kind(entry.model, entry.version, entry.reason or f"its state is {entry.state.value}")
         return Lease(entry.manifest, entry.servable, entry.validator, entry.pipeline)
 
     def _proven(self, entry: Entry) -> Entry:

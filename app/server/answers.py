@@ -183,7 +183,12 @@ def parse_status(error: Exception) -> int:
 
 
 def problem(
-    status: int, name: str, detail: str, sent_id: str | None = None, retry_after_s: int | None = None
+    status: int,
+    name: str,
+    detail: str,
+    sent_id: str | None = None,
+    retry_after_s: int | None = None,
+    more: Sequence[tuple[str, str]] = (),
 ) -> Answer:
     """An answer of the server itself: a problem document (RFC 9457), its body in `written`."""
     title = TITLES.get(status) or http.HTTPStatus(status).phrase
@@ -201,6 +206,7 @@ def problem(
         ("Content-Type", "application/problem+json"),
         ("Content-Length", str(len(body))),
         ("X-Request-ID", request_id),
+        *more,
     ]
     if retry_after_s is not None:
         fields.append(("Retry-After", str(retry_after_s)))

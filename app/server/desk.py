@@ -14,6 +14,7 @@ from typing import Any
 from app.server import answers
 from app.server.answers import Answer, Stamp
 from app.server.bodies import Store
+from app.server.clients import client_of
 from app.server.connection import ANSWERING, WAITING, Connection
 from app.server.dispatch import Job, Pool, WSGIApplication, close_request
 from app.server.gate import Gate
@@ -121,17 +122,28 @@ class Desk:
         return self.waiting_gate if job.waits else self.gate
 
     def _enter(self, job: Job, now_s: float) -> None:
-        connection = job.connection
-        runs = self._gate_of(job).enter(job)
+        connection, gate = job.connection, self._gate_of(job)
+        job.client = client_of(job.environ, connection.peer, self.heads.is_proxy)
+        runs, crowding = gate.enter(job), None
+        if runs is None and (crowding := gate.make_room(job.client)) is not None:
+            runs = gate.enter(job)
         if runs is None:
             close_request(job.environ, job.app_iter)
-            self.refusals.busy(connection, job.head, "queue_full", now_s)
+            if gate.is_greedy(job.client):
+                self.refusals.greedy(connection, job.head, gate.share(job.client), now_s)
+            else:
+                self.refusals.busy(connection, job.head, "queue_full", now_s)
             return
         self.stats.threaded += 1
         connection.job = job
         connection.deadline_s = math.inf
         if runs:
             self._start([job], now_s)
+        if crowding is not None:
+            close_request(crowding.environ, crowding.app_iter)
+            crowding.connection.job = None
+            self.refusals.greedy(crowding.connection, crowding.head, gate.share(crowding.client), now_s)
+            self.again(crowding.connection)
 
     def _start(self, group: list[Job], now_s: float) -> None:
         for job in group:

@@ -46,6 +46,7 @@ class Job:
     __slots__ = (
         "answer",
         "app_iter",
+        "client",
         "connection",
         "deadline_s",
         "dropped",
@@ -73,6 +74,7 @@ class Job:
         self.queued_s = queued_s
         self.deadline_s = deadline_s
         self.lane: Hashable = None
+        self.client: Hashable = None
         self.waits = False  # for others than this process, in a thread of its own
         self.ends_group = True  # with its answer its thread is free
         self.dropped = False  # it will never run

@@ -125,9 +125,7 @@ class HeadReader:
 
     def peer(self, client: Any, server: Any) -> Peer:
         """What every request of a connection between these two addresses starts from."""
-        trusted = not isinstance(client, tuple) or message._ip_in_allow_list(
-            client[0], self._cfg.forwarded_allow_ips, self._cfg.forwarded_allow_networks()
-        )
+        trusted = not isinstance(client, tuple) or "*" in self._cfg.forwarded_allow_ips or self.is_proxy(client[0])
         environ = self._base.copy()
         if isinstance(client, tuple):
             environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client[0], str(client[1])
@@ -136,7 +134,11 @@ class HeadReader:
         if isinstance(server, tuple):
             environ["SERVER_NAME"], environ["SERVER_PORT"] = server[0], str(server[1])
         environ["SCRIPT_NAME"] = ""
-        return Peer(client, server, bool(trusted), environ)
+        return Peer(client, server, trusted, environ)
+
+    def is_proxy(self, address: str) -> bool:
+        """Whether it is among the addresses in `forwarded_allow_ips`; `*` there names none."""
+        return bool(message._ip_in_allow_list(address, (), self._cfg.forwarded_allow_networks()))
 
     def read(self, received: bytes, seen_bytes: int, peer: Peer, number: int) -> Head | None:
         """The head at the beginning of `received`, or None while it is incomplete.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from app.server import answers
 from app.server.answers import Stamp
@@ -43,11 +43,12 @@ class Refusals:
         now_s: float,
         retry_after_s: int | None = None,
         keeps: bool = True,
+        fields: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Answers with a problem; the connection stays open only where the request was read whole."""
         self._stats.refuse(name.replace("-", "_"))
         environ = head.environ if head is not None else {}
-        answer = answers.problem(status, name, detail, environ.get("HTTP_X_REQUEST_ID"), retry_after_s)
+        answer = answers.problem(status, name, detail, environ.get("HTTP_X_REQUEST_ID"), retry_after_s, fields)
         body = b"" if environ.get("REQUEST_METHOD") == "HEAD" else b"".join(answer.written or ())
         keeps = keeps and head is not None and self._keeps(connection, head, now_s)
         stamp = self._stamp.keep_alive if keeps else self._stamp.close
@@ -61,6 +62,22 @@ class Refusals:
         """The queue is full, or it waited too long."""
         detail = "the server is at its capacity; try again in a moment"
         self.answer(connection, head, 503, name.replace("_", "-"), detail, now_s, self._limits.retry_after_s)
+
+    def greedy(self, connection: Connection, head: Head, share: float, now_s: float) -> None:
+        """The queue is full, and more requests of this client wait in it than the share that each client has.
+
+        The fields are those of draft-ietf-httpapi-ratelimit-headers-11.
+        """
+        allowed, again_s = max(1, int(share)), self._limits.retry_after_s
+        detail = (
+            f"the server is at its capacity, and more requests of this client wait than of others: {allowed} may, as"
+            " long as so many clients wait; try again in a moment"
+        )
+        fields = [
+            ("RateLimit-Policy", f'"queue";q={allowed};qu="concurrent-requests"'),
+            ("RateLimit", f'"queue";r=0;t={again_s}'),
+        ]
+        self.answer(connection, head, 429, "too-many-requests", detail, now_s, again_s, fields=fields)
 
     def failed(self, connection: Connection, head: Head, error: BaseException | None, now_s: float) -> None:
         """The application raised, or broke the protocol."""

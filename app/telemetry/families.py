@@ -82,6 +82,8 @@ FAMILIES: dict[str, Family] = {
     "retort_model_state": Family(
         "1 if a worker has the version in this state, else 0.", (*MODEL, "state"), Kind.GAUGE, Across.MAX
     ),
+    "retort_artifact_runs": Family("Runs of artifacts that began.", MODEL),
+    "retort_artifact_runs_running": Family("Runs of artifacts that are under way.", MODEL, Kind.GAUGE),
     "retort_predictions": Family("Requests for predictions, by what became of them.", (*MODEL, "status")),
     "retort_prediction_rows": Family("Rows predicted.", MODEL),
     "retort_prediction_duration_seconds": Family(

@@ -16,6 +16,7 @@ from app.telemetry.memory import memory_bytes
 OK = "ok"
 SPARE_SHEETS = 16
 RESTARTS = key("retort_worker_restarts")
+RUNS, RUNNING = "retort_artifact_runs", "retort_artifact_runs_running"
 
 COUNTED = {
     "accepted": key("retort_connections_accepted"),
@@ -66,8 +67,9 @@ class SharedMetrics:
     """The metrics of this process, and of the server that it belongs to. Lives as long as the process.
 
     A process alone has a board of one sheet. A server calls `share` before the first fork and, for each worker, `take`
-    before its fork, `begin` after it in the child, `ended` in the master when it is gone. `predicted`, `observe`,
-    `refresh` and `samples` may be called from any thread.
+    before its fork, `begin` after it in the child, `leave` in the child if it ends in order, `ended` in the master when
+    it is gone, however it went. `predicted`, `run_began`, `run_ended`, `observe`, `refresh` and `samples` may be called
+    from any thread.
     """
 
     def __init__(self) -> None:
@@ -98,16 +100,34 @@ class SharedMetrics:
                 self._cells[self._sheet.place(name)] = 0.0
         self._sheet.begin(os.getpid())
 
-    def ended(self, number: int | None) -> None:
-        """The worker of that number is gone."""
-        if number is not None:
-            self._board.release(number)
+    def leave(self) -> None:
+        """This worker ends in order: what it still runs has not brought it down."""
+        for name in self._sheet.names():
+            if parts(name)[0] == RUNNING:
+                self._set(name, 0.0)
+
+    def ended(self, number: int | None) -> dict[tuple[str, int], float]:
+        """The worker of that number is gone; the versions that it died in, each with its runs so far in all workers."""
         self._cells[self._sheet.place(RESTARTS)] += 1.0
+        if number is None:
+            return {}
+        died_in = [
+            parts(name)[1]
+            for name, values in self._board.sheet(number).read(number).values.items()
+            if parts(name)[0] == RUNNING and values[0] > 0
+        ]
+        self._board.release(number)
+        readings = self._board.read() if died_in else []
+        return {
+            (model, int(version)): sum(reading.values.get(key(RUNS, model, version), (0.0,))[0] for reading in readings)
+            for model, version in died_in
+        }
 
     def _write_on(self, number: int | None) -> None:
         self._sheet = self._board.sheet(number)
         self._cells = self._sheet.cells
         self._series: dict[tuple[str, int], _Series] = {}
+        self._runs: dict[tuple[str, int], tuple[int, int]] = {}
         self._observed: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -137,6 +157,21 @@ class SharedMetrics:
     def _new_status(self, series: _Series, model: str, version: int, status: str) -> int:
         place = self._sheet.place(key("retort_predictions", model, str(version), status))
         return series.statuses.setdefault(status, place)
+
+    def run_began(self, model: str, version: int) -> None:
+        """A run of this version begins. Takes no lock (see `Sheet`)."""
+        running, runs = self._runs.get((model, version)) or self._new_runs(model, version)
+        cells = self._cells
+        cells[running] += 1.0
+        cells[runs] += 1.0
+
+    def run_ended(self, model: str, version: int) -> None:
+        """It is over."""
+        self._cells[self._runs[model, version][0]] -= 1.0
+
+    def _new_runs(self, model: str, version: int) -> tuple[int, int]:
+        running, runs = (self._sheet.place(key(family, model, str(version))) for family in (RUNNING, RUNS))
+        return self._runs.setdefault((model, version), (running, runs))
 
     def observe(self, server: Mapping[str, Any]) -> None:
         """Publishes what a server counts itself since its start: the snapshot of its `Stats`."""

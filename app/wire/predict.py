@@ -166,6 +166,7 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
             413: "the body is too long or has too many instances",
             415: "the Content-Type is not supported",
             422: "values that the model does not accept, each with a pointer",
+            429: "the server is busy, and more requests of this client wait than of others",
             503: "the model is not available, or the server is busy",
             504: "the request's time ran out",
         }.items():

@@ -23,6 +23,7 @@ from app.errors import (
     Code,
     FieldError,
     InvalidInstances,
+    ModelQuarantined,
     ModelUnavailable,
     RetortError,
     UnsupportedMediaType,
@@ -46,6 +47,7 @@ STATUS: dict[Code, HTTPStatus] = {
     Code.MODEL_NOT_FOUND: HTTPStatus.NOT_FOUND,
     Code.VERSION_NOT_FOUND: HTTPStatus.NOT_FOUND,
     Code.MODEL_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    Code.MODEL_QUARANTINED: HTTPStatus.SERVICE_UNAVAILABLE,
     Code.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
     Code.STEP_TIMED_OUT: HTTPStatus.GATEWAY_TIMEOUT,
     Code.STEP_FAILED: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -119,7 +121,7 @@ def of_error(error: RetortError) -> Problem:
     if isinstance(error, InvalidInstances):
         facts = {"errors_total": error.total, "errors_more": error.more}
         return Problem(status, error.code.value, error.detail, error.errors, facts)
-    if isinstance(error, ModelUnavailable):
+    if isinstance(error, ModelUnavailable | ModelQuarantined):
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if isinstance(error, UnsupportedMediaType):
         header = error.header.replace("Content-Type", "Accept").replace("Content-", "Accept-")

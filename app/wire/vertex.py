@@ -101,6 +101,7 @@ def _predict(blp: Blueprint, service: PredictService, settings: Settings, routes
     @blp.alt_response(404, description="there is no default model")
     @blp.alt_response(413, description="the body is too long or has too many instances")
     @blp.alt_response(422, description="values that the model does not accept")
+    @blp.alt_response(429, description="the server is busy, and more requests of this client wait than of others")
     @blp.alt_response(503, description="the model is not available, or the server is busy")
     @blp.alt_response(504, description="the request's time ran out")
     def vertex_predict(endpoint: str = "", deployed: str = "") -> Response:

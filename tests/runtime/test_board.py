@@ -28,6 +28,17 @@ def test_the_last_wish_counts() -> None:
     assert asked.read() == (3, {"iris": Wish(True, 3), "wine": Wish(False, 2)})
 
 
+def test_versions_are_quarantined_until_the_next_wish() -> None:
+    asked = Board()
+    assert [asked.quarantine("iris", 2), asked.quarantine("iris", 3)] == [1, 2]
+    assert asked.read() == (2, {"iris": Wish(True, 0, {2: 1, 3: 2})})
+    asked.wish("iris", served=False)
+    asked.quarantine("iris", 1)
+    assert asked.read() == (4, {"iris": Wish(False, 3, {1: 4})})
+    asked.wish("iris", served=True)
+    assert asked.read() == (5, {"iris": Wish(True, 5)})
+
+
 def test_another_process_sees_and_writes_the_same_board() -> None:
     shared = Board()
     shared.wish("iris", served=False)

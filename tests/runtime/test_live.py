@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from app.errors import ModelNotFound, ModelUnavailable
+from app.errors import ModelNotFound, ModelQuarantined, ModelUnavailable
 from app.runtime.live import LiveRegistry
 from app.runtime.policy import State
 from app.runtime.servable import Servable
@@ -144,6 +144,84 @@ def test_the_default_model_goes_and_comes(repository: Repository) -> None:
         served.lease(None)
     served.load_model("flowers")
     assert predict(served) == (1, [10.0])
+
+
+def die_in(master: LiveRegistry, *ran: tuple[str, int], times: int = 3) -> None:
+    """So many workers die while they run these versions."""
+    for _ in range(times):
+        master.died_in(dict.fromkeys(ran, 1.0))
+
+
+def test_what_workers_die_in_is_quarantined_everywhere_and_the_rest_is_not(
+    repository: Repository, caplog: pytest.LogCaptureFixture
+) -> None:
+    master = live(repository)
+    there = beside(master)
+    die_in(master, ("flowers", 1), times=2)
+    assert predict(there, "flowers") == (1, [10.0])
+    die_in(master, ("flowers", 1), times=1)
+    for version in (None, "1"):
+        with pytest.raises(ModelQuarantined, match="loading it again"):
+            there.lease("flowers", version)
+    (entry,) = there.entries()["flowers"]
+    assert (entry.state, entry.servable, entry.validator) == (State.QUARANTINED, None, None)
+    assert predict(there, "trees") == (1, [10.0])
+    assert "model flowers version 1 is quarantined: 3 workers died" in caplog.text
+
+
+def test_a_worker_that_is_forked_later_does_not_run_it_even_once(repository: Repository) -> None:
+    master, loader = live(repository), WordLoader()
+    die_in(master, ("flowers", 1))
+    late = live(repository, loader)
+    late._board, late._changes = master._board, master._changes
+    late.prove()
+    assert states(late) == [State.QUARANTINED]
+    assert len(loader.runs) == 1  # the examples of the other model
+    with pytest.raises(ModelQuarantined):
+        late.lease("flowers")
+
+
+def test_loading_ends_a_quarantine_and_unloading_a_quarantined_model_settles_it(repository: Repository) -> None:
+    master = live(repository)
+    there = beside(master)
+    for _ in range(2):
+        die_in(master, ("flowers", 1))
+        with pytest.raises(ModelQuarantined):
+            there.lease("flowers")
+        there.load_model("flowers")
+        assert predict(there, "flowers") == predict(master, "flowers") == (1, [10.0])
+    die_in(master, ("flowers", 1))
+    there.unload_model("flowers")
+    assert states(there) == states(master) == [State.RETIRED]
+
+
+def test_another_version_serves_where_one_is_quarantined(repository: Repository) -> None:
+    add(repository)
+    master = live(repository)
+    there = beside(master)
+    assert predict(there, "flowers")[0] == 2
+    die_in(master, ("flowers", 2))
+    assert predict(there, "flowers")[0] == 1
+    with pytest.raises(ModelQuarantined):
+        there.lease("flowers", "2")
+    die_in(master, ("flowers", 1))
+    with pytest.raises(ModelQuarantined):
+        there.lease("flowers")
+    add(repository)
+    there.load_model("flowers")
+    assert predict(there, "flowers")[0] == 3
+
+
+def test_one_that_was_quarantined_after_it_was_loaded_again_is_not_run(repository: Repository) -> None:
+    master = live(repository)
+    there = beside(master)
+    die_in(master, ("flowers", 1))
+    with pytest.raises(ModelQuarantined):
+        there.lease("flowers")
+    master.load_model("flowers")
+    die_in(master, ("flowers", 1))
+    with pytest.raises(ModelQuarantined):  # both at one look
+        there.lease("flowers")
 
 
 def test_other_workers_follow_at_their_next_question(repository: Repository) -> None:

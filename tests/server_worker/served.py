@@ -103,14 +103,15 @@ class Outcomes:
 class Talk:
     """A keep-alive connection that counts on its answers to be its own."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, source: str = "") -> None:
         self.port = port
+        self.source = (source, 0) if source else None
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, path: str, body: bytes = b"", headers: str = "") -> tuple[int, bytes, bool]:
         """Status, body, and whether the connection may be used again."""
         if self.streams is None:
-            self.streams = await asyncio.open_connection("127.0.0.1", self.port)
+            self.streams = await asyncio.open_connection("127.0.0.1", self.port, local_addr=self.source)
         reader, writer = self.streams
         head = f"POST {path} HTTP/1.1\r\nHost: a\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)

@@ -1,4 +1,4 @@
-"""O01, O02 and O06: more than a server can do, retries on top, and a million echoes."""
+"""O01, O02, O03 and O06: more than a server can do, retries on top, one client that floods it, and a million echoes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import time
 
 from tests.server.process import Server
 from tests.server_worker.crowds import share_of
+from tests.server_worker.fairness import LIMITS, one_floods
+from tests.server_worker.fairness import THREADS as FAIRNESS_THREADS
 from tests.server_worker.fleet import echo
 from tests.server_worker.loops import closed_loop
 from tests.server_worker.overload import SLOW, SLOWER, Overload, capacity_per_second, echoes, overload
@@ -19,6 +21,7 @@ TIMES_CAPACITY = 10
 GOODPUT = 0.85
 NOT_LOWER = 0.95
 """The part of O01's goodput that O02's has to reach: two measurements differ by a little."""
+QUIET_TIMES = 1.5
 REFUSED_WITHIN_MS, LIVEZ_WITHIN_MS = 350, 100
 CALIBRATION = 0.1
 """Of the time, before and after the overload, for the capacity of this machine in this minute."""
@@ -60,6 +63,20 @@ def retry_storm(bounds: Bounds, sheet: Sheet) -> None:
     sheet.at_least("of the goodput without", 100 * share, 100 * NOT_LOWER, "%")
 
 
+def one_noisy_client(bounds: Bounds, sheet: Sheet) -> None:
+    """Eight quiet clients alone, and beside one with ten times their connections that thinks of nobody."""
+    served = worker_server(bounds.folder, threads=FAIRNESS_THREADS, limits=LIMITS)
+    with served as server, sheet.telling_waits(server.workers[0]):
+        seen = one_floods(server, forwarded=False, for_s=max(6.0, bounds.for_s))
+    sheet.tell("p99 of the quiet alone", 1000 * seen.alone.percentile_s("200", 0.99), "ms")
+    sheet.below("p99 beside the noisy one", seen.ratio, QUIET_TIMES, "x")
+    quiet = seen.alone.count + seen.beside.count
+    sheet.none_of({f"quiet {name}": n for name, n in quiet.items() if name != "200"})
+    sheet.at_least("noisy told 429", seen.noise.count["429"], 1)
+    sheet.tell("noisy told 503", seen.noise.count["503"])
+    sheet.at_least("noisy answered, for each of the quiet", seen.noise.count["200"] / seen.beside.count["200"], 1.0)
+
+
 def _forget(outcomes: Outcomes, asked: int) -> None:
     """The single times are of no use here, and many."""
     outcomes.took_s.clear()
@@ -91,5 +108,6 @@ O01 = "10 x overload, open loop: goodput >= 85 % of the capacity, all else 503 w
 OVERLOAD = (
     Row("o01", O01, 66, ten_times_overload),
     Row("o02", "10 x overload, each 503 tried again at once, 3 times: goodput not lower than without", 50, retry_storm),
+    Row("o03", "1 noisy client, 8 quiet: their p99 < 1.5 x that without it; it is told 429", 40, one_noisy_client),
     Row("o06", "10^6 echoes with random sleeps: no answer ever reaches another's caller", 200, million_echoes),
 )

@@ -158,12 +158,39 @@ def test_the_master_says_what_all_workers_count_and_goes_on_from_the_dead() -> N
     assert samples["retort_queue_requests"] == {(): (2.0,)}  # what the first left behind is not the third's
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child touches nothing that they hold
+def test_the_master_knows_in_which_runs_a_worker_died() -> None:
+    metrics = SharedMetrics()
+    metrics.share(2)
+
+    def die() -> None:
+        for _ in range(3):
+            metrics.run_began("penguins", 1)
+        metrics.run_ended("penguins", 1)
+        metrics.run_began("digits", 2)
+        metrics.run_ended("digits", 2)
+
+    def leave() -> None:
+        metrics.run_began("penguins", 1)
+        metrics.leave()
+
+    died, left = Forked(metrics, die), Forked(metrics, leave)
+    samples = metrics.samples()
+    assert samples["retort_artifact_runs"] == {("digits", "2"): (1.0,), PENGUINS: (4.0,)}
+    assert samples["retort_artifact_runs_running"] == {("digits", "2"): (0.0,), PENGUINS: (2.0,)}
+    assert metrics.ended(left.number) == {}
+    assert metrics.ended(died.number) == {("penguins", 1): 4.0}
+    again = Forked(metrics, lambda: None)
+    assert metrics.ended(again.number) == {}  # what the first left behind is not the third's
+    assert metrics.samples()["retort_artifact_runs_running"] == {}
+
+
 def test_a_worker_too_many_is_seen_by_nobody_and_ends_in_peace() -> None:
     metrics = SharedMetrics()
     metrics.share(1)
     while metrics.take() is not None:
         pass
-    metrics.ended(None)
+    assert metrics.ended(None) == {}
     assert metrics.samples()["retort_worker_restarts"] == {(): (1.0,)}
     metrics.begin(None)
     metrics.predicted("penguins", 1, OK, 1, 0.1)

@@ -63,6 +63,7 @@ ERRORS_OF_INFER = {
     413: "the body is too long or has too many rows",
     415: "the Content-Encoding is not supported",
     500: "the model failed",
+    429: "the server is busy, and more requests of this client wait than of others",
     503: "the model is not available, or the server is busy",
     504: "the request's time ran out",
 }

@@ -1,0 +1,112 @@
+"""A model that kills its workers is taken out of service; the others go on (faults.md, M13)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+
+from app.packing.spawn import PackRequest
+from app.packing.write import pack
+from tests.server.deadly import EXITS, SEGFAULTS, Deadly
+from tests.server.process import Server, serving
+
+pytestmark = pytest.mark.server
+
+DEADLY, STEADY = "/models/deadly/predict", "/models/steady/predict"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """Two models of the same class, one of which nobody asks about the values that kill, behind two workers."""
+    artifact = tmp_path / "model.joblib"
+    joblib.dump(Deadly().fit(np.zeros((4, 1))), artifact)
+    for name in ("deadly", "steady"):
+        pack(PackRequest(str(artifact), name, str(tmp_path / "models")))
+    with serving(tmp_path, WEB_CONCURRENCY=2, RETORT_MODELS_DIR=tmp_path / "models") as started:
+        started.all_workers(2)
+        yield started
+
+
+@contextlib.contextmanager
+def asking(server: Server) -> Iterator[Counter[str]]:
+    """Somebody asks for the other model all the while; what became of that, by status, or "cut"."""
+    outcomes: Counter[str] = Counter()
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                outcomes[str(server.ask("POST", STEADY, '{"feature1": 2}').status)] += 1
+            except (OSError, HTTPException):
+                outcomes["cut"] += 1
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield outcomes
+    finally:
+        stop.set()
+        thread.join()
+
+
+def kill(server: Server, value: float) -> None:
+    """Asks about a value that kills, and waits until there is another worker in the place of the one that died."""
+    before = set(server.all_workers(2))
+    with pytest.raises((OSError, HTTPException)):
+        server.ask("POST", DEADLY, f'{{"feature1": {value}}}')
+    until = time.monotonic() + 30
+    while len(before & set(server.workers)) != 1 and time.monotonic() < until:
+        time.sleep(0.02)
+    server.all_workers(2)
+
+
+def test_m13_a_model_that_kills_three_workers_is_quarantined_until_it_is_loaded_again(server: Server) -> None:
+    with asking(server) as others:
+        for value in (EXITS, SEGFAULTS, EXITS):
+            assert server.ask("POST", DEADLY, '{"feature1": 4}').document["prediction"] == [8.0]
+            kill(server, value)
+        workers = server.all_workers(2)
+        for value in (EXITS, SEGFAULTS, 4) * 2:
+            refused = server.ask("POST", DEADLY, f'{{"feature1": {value}}}')
+            assert (refused.status, refused.document["type"]) == (503, "/problems/model-quarantined")
+            assert "3 workers died within 60 s" in refused.document["detail"]
+            assert "loading it again" in refused.document["detail"]
+            assert int(refused.headers["Retry-After"]) > 0
+        assert server.all_workers(2) == workers
+    assert set(others) <= {"200", "cut"}
+    assert others["cut"] <= 3  # it was under way in the worker that died
+    assert others["200"] > 20
+
+    listed = {model["name"]: model["versions"][0] for model in server.ask("GET", "/models").document["models"]}
+    assert listed["deadly"]["state"] == "QUARANTINED"
+    assert listed["steady"]["state"] == "AVAILABLE"
+    unready = server.ask("GET", "/readyz")
+    assert unready.status == 503
+    assert [(one["model"], one["state"]) for one in unready.document["reasons"]] == [("deadly", "QUARANTINED")]
+    assert server.words.count("model deadly version 1 is quarantined: 3 workers died") == 1
+
+    assert server.ask("POST", "/v2/repository/models/deadly/load").status == 200
+    for _ in range(4):
+        assert server.ask("POST", DEADLY, '{"feature1": 4}').document["prediction"] == [8.0]
+    assert server.ask("GET", "/readyz").status == 200
+
+
+def test_workers_that_are_killed_while_no_model_runs_take_none_out_of_service(server: Server) -> None:
+    for _ in range(4):
+        victim = server.all_workers(2)[0]
+        os.kill(victim, signal.SIGKILL)
+        until = time.monotonic() + 30
+        while victim in server.workers and time.monotonic() < until:
+            time.sleep(0.02)
+    assert server.ask("POST", DEADLY, '{"feature1": 4}').status == 200
