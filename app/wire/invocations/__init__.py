@@ -49,8 +49,11 @@ def error_form(problem: problems.Problem) -> tuple[bytes, str]:
 
 
 ERRORS = problems.Errors(
-    re.compile(r"/(ping|health|version|invocations|execution-parameters|endpoints)(?![^/])"), error_form
+    re.compile(r"/(ping|health|version|invocations|execution-parameters|endpoints)(?![^/])"),
+    error_form,
+    statuses={422: 400},
 )
+"""MLflow has 400 for whatever is wrong with a request."""
 
 
 def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings) -> Blueprint:
@@ -110,12 +113,11 @@ def _invocations(blp: Blueprint, service: PredictService, settings: Settings) ->
     @blp.post("/endpoints/<string:model>/invocations")
     @blp.doc(requestBody={"required": True, "content": {JSON: {"schema": {"type": ["object", "array"]}}}})
     @blp.response(200, description="a prediction for each instance")
-    @blp.alt_response(400, description="the body cannot be read")
+    @blp.alt_response(400, description="the body cannot be read, or has values that the model does not accept")
     @blp.alt_response(404, description="there is no such model")
     @blp.alt_response(406, description="Accept allows no type that is offered")
     @blp.alt_response(413, description="the body is too long or has too many instances")
     @blp.alt_response(415, description="the Content-Type is not supported")
-    @blp.alt_response(422, description="values that the model does not accept")
     @blp.alt_response(503, description="the model is not available, or the server is busy")
     @blp.alt_response(504, description="the request's time ran out")
     def invocations(model: str | None = None) -> Response:
