@@ -55,7 +55,7 @@ class Desk:
         self._waits: Callable[[dict[str, Any]], bool] | None = getattr(app, "waits", None)
         self._worker = worker
         self._journal = Journal(worker)
-        self.refusals = Refusals(limits, stats, self.stamp, self._journal, self._keeps)
+        self.refusals = Refusals(limits, stats, self.stamp, self._journal, self._keeps, getattr(app, "refusal", None))
         self._began: dict[Job, float] = {}
         """The jobs that threads run, and when each began."""
         self._look_s = math.inf

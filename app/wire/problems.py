@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from flask import Flask, Response, request
+from flask import Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
@@ -28,6 +28,7 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.telemetry import request_id
+from app.wire.application import Application
 
 log = logging.getLogger(__name__)
 
@@ -149,11 +150,14 @@ def of_anything(error: Exception) -> Problem:
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail)
 
 
-def register(app: Flask, forms: Sequence[Errors] = ()) -> None:
+def register(app: Application, forms: Sequence[Errors] = ()) -> None:
     """Answers every error of the app: in the form of the protocol whose path it is, else as a problem document."""
 
+    def errors_at(path: str) -> Errors:
+        return next((errors for errors in forms if errors.paths.match(path)), OWN)
+
     def answer(problem: Problem) -> Response:
-        found = next((errors for errors in forms if errors.paths.match(request.path)), OWN)
+        found = errors_at(request.path)
         body, media_type = found.form(problem)
         status = found.statuses.get(problem.status, problem.status)
         return Response(body, status, headers=dict(problem.headers), content_type=media_type)
@@ -163,6 +167,11 @@ def register(app: Flask, forms: Sequence[Errors] = ()) -> None:
             return Response(status=error.code, headers=error.get_headers(request.environ))
         return answer(of_http(error))
 
+    def words(path: str, status: int, name: str, detail: str) -> tuple[bytes, str] | None:
+        found = errors_at(path)
+        return None if found is OWN else found.form(Problem(status, name, detail))
+
     app.register_error_handler(RetortError, lambda error: answer(of_error(error)))
     app.register_error_handler(HTTPException, answer_http)
     app.register_error_handler(Exception, lambda error: answer(of_anything(error)))
+    app.words = words
