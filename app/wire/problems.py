@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+import marshmallow as ma
 import msgspec
 from flask import Response, request
 from werkzeug.exceptions import HTTPException
@@ -90,19 +91,39 @@ def problem_json(problem: Problem) -> tuple[bytes, str]:
     return msgspec.json.encode(document), MEDIA_TYPE
 
 
+class ProblemSchema(ma.Schema):
+    """A problem document (RFC 9457)."""
+
+    type = ma.fields.String(required=True, metadata={"example": "/problems/invalid-instances"})
+    title = ma.fields.String(required=True)
+    status = ma.fields.Integer(required=True)
+    detail = ma.fields.String(required=True, metadata={"description": "what was wrong, where, and what is allowed"})
+    request_id = ma.fields.String(required=True)
+    errors = ma.fields.List(ma.fields.Dict(), metadata={"description": "each bad field: `pointer`, `detail`, `value`"})
+    errors_total = ma.fields.Integer(metadata={"description": "how many bad fields there are"})
+    errors_more = ma.fields.Integer(metadata={"description": "how many of them are not listed"})
+
+
 @dataclass(frozen=True, slots=True)
 class Errors:
     """How a protocol words errors: on which paths (a pattern that matches from their beginning), and in what form.
 
-    `statuses` are those for which the protocol has another.
+    `schema` documents the form; `statuses` are those for which the protocol has another.
     """
 
     paths: re.Pattern[str]
     form: Form
+    schema: type[ma.Schema]
     statuses: Mapping[int, int] = field(default_factory=dict)
+    media_type: str = "application/json"
 
 
-OWN = Errors(re.compile(""), problem_json)
+OWN = Errors(re.compile(""), problem_json, ProblemSchema, media_type=MEDIA_TYPE)
+
+
+def errors_at(path: str, forms: Sequence[Errors]) -> Errors:
+    """How errors are worded under a path."""
+    return next((errors for errors in forms if errors.paths.match(path)), OWN)
 
 
 def sentence(problem: Problem, most: int = 3) -> str:
@@ -153,11 +174,8 @@ def of_anything(error: Exception) -> Problem:
 def register(app: Application, forms: Sequence[Errors] = ()) -> None:
     """Answers every error of the app: in the form of the protocol whose path it is, else as a problem document."""
 
-    def errors_at(path: str) -> Errors:
-        return next((errors for errors in forms if errors.paths.match(path)), OWN)
-
     def answer(problem: Problem) -> Response:
-        found = errors_at(request.path)
+        found = errors_at(request.path, forms)
         body, media_type = found.form(problem)
         status = found.statuses.get(problem.status, problem.status)
         return Response(body, status, headers=dict(problem.headers), content_type=media_type)
@@ -168,7 +186,7 @@ def register(app: Application, forms: Sequence[Errors] = ()) -> None:
         return answer(of_http(error))
 
     def words(path: str, status: int, name: str, detail: str) -> tuple[bytes, str] | None:
-        found = errors_at(path)
+        found = errors_at(path, forms)
         return None if found is OWN else found.form(Problem(status, name, detail))
 
     app.register_error_handler(RetortError, lambda error: answer(of_error(error)))
