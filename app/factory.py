@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     api = Api(app)
     for protocol in wire.PROTOCOLS:
         api.register_blueprint(protocol.blueprint(service, catalogue, settings))
-    openapi.register(app, api, registry)
+    openapi.register(app, api, registry, wire.ERRORS, wire.REQUESTS)
     problems.register(app, wire.ERRORS)
     cors.register(app, settings)
     app.register_blueprint(web.blueprint(catalogue))

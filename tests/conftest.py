@@ -43,7 +43,7 @@ hypothesis.settings.register_profile("house", deadline=None, derandomize=NO_SKIP
 hypothesis.settings.load_profile("house")
 
 TESTS_WITHOUT_PROGRAM = pytest.StashKey[dict[str, list[str]]]()
-TESTS_OF_OWN_WORKER = pytest.StashKey[dict[str, list[str]]]()
+TESTS_LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
 
 
 HERE = Path(__file__).parent
@@ -69,10 +69,10 @@ MARKED = {
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark with a reason the tests whose `needs_program("name")` is not installed.
 
-    Under another worker class (`RETORT_WORKER=gthread`), leave out the tests that show what it cannot do.
+    Left out, in `.ci/run` too, are tests whose `needs_document(path)` is not there: a clone does not come with it; and
+    those that show what another worker class (`RETORT_WORKER=gthread`) cannot do, where the servers run that.
     """
-    if WORKER != "retort":
-        leave_out_own_worker(config, items)
+    leave_out(config, items)
     without = config.stash.setdefault(TESTS_WITHOUT_PROGRAM, {})
     for test in items:
         for folder, marker in MARKED.items():
@@ -84,19 +84,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             test.add_marker(pytest.mark.skip(reason=f"{program} is not installed"))
 
 
-def leave_out_own_worker(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Takes away what is marked `own_worker`; the closing lines say which, and why."""
-    out = config.stash.setdefault(TESTS_OF_OWN_WORKER, {})
+def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Takes away what cannot be asked for here; the closing lines say which, and why."""
+    out = config.stash.setdefault(TESTS_LEFT_OUT, {})
     left_out = []
     for test in items:
-        for mark in test.iter_markers("own_worker"):
-            (reason,) = mark.args
+        if reason := next(reasons_against(test), None):
             out.setdefault(reason, []).append(test.nodeid)
             left_out.append(test)
-            break
     gone = set(map(id, left_out))
     items[:] = [test for test in items if id(test) not in gone]
     config.hook.pytest_deselected(items=left_out)
+
+
+def reasons_against(test: pytest.Item) -> Iterator[str]:
+    """Why a test is left out here."""
+    if WORKER != "retort":
+        yield from (f"{WORKER}: {reason}" for mark in test.iter_markers("own_worker") for reason in mark.args)
+    documents = [path for mark in test.iter_markers("needs_document") for path in mark.args]
+    yield from (f"{path.name} is not there" for path in documents if not path.is_file())
 
 
 @pytest.hookimpl(wrapper=True)
@@ -123,8 +129,8 @@ def failed_if_skipped(report):
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Name the programs that are missing, and the tests that waited for them, above pytest's own closing line."""
-    if out := config.stash.get(TESTS_OF_OWN_WORKER, {}):
-        terminalreporter.section(f"left out: what {WORKER} cannot do")
+    if out := config.stash.get(TESTS_LEFT_OUT, {}):
+        terminalreporter.section("left out")
         for reason, tests in sorted(out.items()):
             terminalreporter.line(f"{reason}: {', '.join(sorted({test.split('[')[0] for test in tests}))}")
     reported = {report.nodeid for report in terminalreporter.stats.get("skipped", ())}

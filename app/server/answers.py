@@ -188,9 +188,10 @@ def problem(
     detail: str,
     sent_id: str | None = None,
     retry_after_s: int | None = None,
+    words: tuple[bytes, str] | None = None,
     more: Sequence[tuple[str, str]] = (),
 ) -> Answer:
-    """An answer of the server itself: a problem document (RFC 9457), its body in `written`."""
+    """An answer of the server itself, its body in `written`: `words`, or a problem document (RFC 9457)."""
     title = TITLES.get(status) or http.HTTPStatus(status).phrase
     request_id = request_id_from(sent_id)
     document = {
@@ -200,10 +201,10 @@ def problem(
         "detail": detail,
         "request_id": request_id,
     }
-    body = json.dumps(document).encode()
+    body, media_type = words or (json.dumps(document).encode(), "application/problem+json")
     answer = Answer(is_head=False)
     fields = [
-        ("Content-Type", "application/problem+json"),
+        ("Content-Type", media_type),
         ("Content-Length", str(len(body))),
         ("X-Request-ID", request_id),
         *more,

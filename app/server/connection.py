@@ -255,6 +255,11 @@ class Connection:
         self.close()
 
     @property
+    def received(self) -> bytes:
+        """What has come of a head that is not read yet."""
+        return self._buffer
+
+    @property
     def is_sending(self) -> bool:
         """Whether some of an answer waits for the client to read."""
         return bool(self._out.parts)

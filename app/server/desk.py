@@ -55,7 +55,8 @@ class Desk:
         self._waits: Callable[[dict[str, Any]], bool] | None = getattr(app, "waits", None)
         self._worker = worker
         self.journal = Journal(worker)
-        self.refusals = Refusals(limits, stats, self.stamp, self.journal, self._keeps)
+        words = getattr(app, "refusal", None)
+        self.refusals = Refusals(limits, stats, self.stamp, self.journal, self._keeps, words)
         self.quick = Quick(self, app, lambda: worker.leaving)
         self._began: dict[Job, float] = {}
         """The jobs that threads run, and when each began."""

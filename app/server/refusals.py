@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 
 from app.server import answers
@@ -15,6 +16,10 @@ from app.server.stats import Stats
 
 log = logging.getLogger(__name__)
 
+Refusal = Callable[[str, int, str, str], tuple[bytes, str] | None]
+"""An application's words for a path, status, name and detail: a body and its media type, or None."""
+PATH = re.compile(rb"[!-~]+ (/[^\s?]*)[ ?]")
+
 
 class Refusals:
     """Answers in the server's own name, counts it and logs it. Belongs to the loop's thread."""
@@ -26,12 +31,14 @@ class Refusals:
         stamp: Stamp,
         journal: Journal,
         keeps: Callable[[Connection, Head, float], bool],
+        refusal: Refusal | None,
     ) -> None:
         self._limits = limits
         self._stats = stats
         self._stamp = stamp
         self._journal = journal
         self._keeps = keeps
+        self._refusal = refusal
 
     def answer(
         self,
@@ -48,7 +55,10 @@ class Refusals:
         """Answers with a problem; the connection stays open only where the request was read whole."""
         self._stats.refuse(name.replace("-", "_"))
         environ = head.environ if head is not None else {}
-        answer = answers.problem(status, name, detail, environ.get("HTTP_X_REQUEST_ID"), retry_after_s, fields)
+        path = environ["PATH_INFO"] if head is not None else _path_of(connection.received)
+        words = self._words(path, status, name, detail)
+        sent_id = environ.get("HTTP_X_REQUEST_ID")
+        answer = answers.problem(status, name, detail, sent_id, retry_after_s, words, fields)
         body = b"" if environ.get("REQUEST_METHOD") == "HEAD" else b"".join(answer.written or ())
         keeps = keeps and head is not None and self._keeps(connection, head, now_s)
         stamp = self._stamp.keep_alive if keeps else self._stamp.close
@@ -57,6 +67,14 @@ class Refusals:
         if head is not None and self._journal.wanted:
             answer.sent = len(body)
             self._journal.ended(head, answer, now_s)
+
+    def _words(self, path: str, status: int, name: str, detail: str) -> tuple[bytes, str] | None:
+        """What the application has for the path in place of a problem document."""
+        try:
+            return self._refusal(path, status, name, detail) if self._refusal is not None and path else None
+        except Exception:
+            log.exception("the application's refusal() failed")
+            return None
 
     def busy(self, connection: Connection, head: Head, name: str, now_s: float) -> None:
         """The queue is full, or it waited too long."""
@@ -87,11 +105,11 @@ class Refusals:
         self.answer(connection, head, 500, "internal-error", detail, now_s)
 
     def malformed(self, connection: Connection, error: Exception, now_s: float) -> None:
-        """What was sent is not a request, by Gunicorn's parser."""
+        """What was sent is not a request, or not the rest of one, by Gunicorn's parser."""
         status = answers.parse_status(error)
         log.warning("invalid request from %s: %s", connection.peer.environ.get("REMOTE_ADDR"), ascii(str(error))[:300])
         detail = "the configuration of the server does not fit this request" if status == 500 else _plain(error)
-        self.answer(connection, None, status, "malformed-request", detail, now_s, keeps=False)
+        self.answer(connection, connection.head, status, "malformed-request", detail, now_s, keeps=False)
 
     def too_long(self, connection: Connection, head: Head, now_s: float) -> None:
         """The body is over the limit."""
@@ -117,6 +135,12 @@ class Refusals:
         log.error("a request's body could not be spooled: %s", error)
         detail = "the server has no room for the body"
         self.answer(connection, head, 503, "no-room", detail, now_s, self._limits.retry_after_s, keeps=False)
+
+
+def _path_of(received: bytes) -> str:
+    """The path that the beginning of a request names; empty where it names none yet."""
+    begun = PATH.match(received)
+    return begun[1].decode("latin-1") if begun else ""
 
 
 def _plain(error: Exception) -> str:

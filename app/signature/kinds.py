@@ -177,6 +177,11 @@ class Integer(_Plain):
         """The range seen in training."""
         return range_seen(spec)
 
+    def schema(self, spec: Input) -> dict[str, Any]:
+        """The limits of its width."""
+        limits = np.iinfo(spec.dtype)
+        return {"minimum": int(limits.min), "maximum": int(limits.max)}
+
 
 class Boolean(_Plain):
     """true or false."""

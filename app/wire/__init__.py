@@ -13,7 +13,11 @@ from app.wire import health, invocations, metrics, models, open_inference, predi
 
 
 class WireProtocol(Protocol):
-    """What a protocol's module offers; `ERRORS: problems.Errors` beside it where its errors have a form of its own."""
+    """What a protocol's module offers.
+
+    Beside it `ERRORS: problems.Errors` where its errors have a form of its own, and `REQUESTS`, which documents the
+    bodies of paths that predict.
+    """
 
     def blueprint(self, service: PredictService, catalogue: Catalogue, settings: Settings, /) -> Blueprint:
         """Its URLs."""
@@ -30,4 +34,5 @@ PROTOCOLS: tuple[WireProtocol, ...] = (
     invocations,
 )
 """Where two have the same path, the first answers: Vertex AI may choose any."""
+REQUESTS = {path: form for protocol in PROTOCOLS for path, form in getattr(protocol, "REQUESTS", {}).items()}
 ERRORS = tuple(protocol.ERRORS for protocol in PROTOCOLS if hasattr(protocol, "ERRORS"))

@@ -64,6 +64,8 @@ class Application(Flask):
 
     session_interface = NoSessions()
     straight: Straight | None = None
+    words: Callable[[str, int, str, str], tuple[bytes, str] | None] | None = None
+    """How the protocol of a path words an error, from its status, name and detail: a body and its media type."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """The view itself: none of ours is a coroutine, and Flask would look anew at each request."""
@@ -113,6 +115,10 @@ class Application(Flask):
             None if answered is None else _whole(answered, request_id_from(environ.get("HTTP_X_REQUEST_ID")))
             for answered, environ in zip(self.straight.together(environs), environs, strict=True)
         ]
+
+    def refusal(self, path: str, status: int, name: str, detail: str) -> tuple[bytes, str] | None:
+        """The words of a server that refuses a request to a path; None where a problem document is right."""
+        return self.words(path, status, name, detail) if self.words is not None else None
 
     def _hooked(self) -> bool:
         return bool(self.before_request_funcs or self.after_request_funcs or self.teardown_request_funcs)

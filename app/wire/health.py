@@ -18,14 +18,14 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
     blp = Blueprint("health", __name__, description="For the platform's probes.")
 
     @blp.get("/livez")
-    @blp.response(200, description="the process answers")
+    @blp.response(200, {"type": "object"}, description="the process answers")
     def live() -> Response:
         """Is the process alive?"""
         return Response(ALIVE, content_type="application/json")
 
     @blp.get("/readyz")
-    @blp.response(200, description="every model is AVAILABLE")
-    @blp.alt_response(503, description="some are not, each with its reason")
+    @blp.response(200, {"type": "object"}, description="every model is AVAILABLE")
+    @blp.alt_response(503, schema={"type": "object"}, description="some are not, each with its reason")
     def ready() -> Response:
         """Is every model available?"""
         is_ready, document = catalogue.readiness()

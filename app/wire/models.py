@@ -16,19 +16,21 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
     blp = Blueprint("models", __name__, description="The models, their versions and their signatures.")
 
     @blp.get("/models")
-    @blp.response(200, description="every model, its versions and their states")
+    @blp.response(200, {"type": "object"}, description="every model, its versions and their states")
     def list_models() -> Response:
         """List the models"""
         return _json(catalogue.models())
 
     @blp.get("/models/<string:model>")
-    @blp.response(200, description="signature, outputs, examples, environment, hashes")
+    @blp.response(200, {"type": "object"}, description="signature, outputs, examples, environment, hashes")
+    @blp.alt_response(404, description="there is no such model or version")
     def show_model(model: str) -> Response:
         """Describe the current version of a model"""
         return _json(catalogue.model(model))
 
     @blp.get("/models/<string:model>/versions/<string:version>")
-    @blp.response(200, description="signature, outputs, examples, environment, hashes")
+    @blp.response(200, {"type": "object"}, description="signature, outputs, examples, environment, hashes")
+    @blp.alt_response(404, description="there is no such model or version")
     def show_version(model: str, version: str) -> Response:
         """Describe one version of a model, by its number or an alias"""
         return _json(catalogue.model(model, version))

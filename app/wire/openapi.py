@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +19,8 @@ from app.signature.nested import nested_schema
 from app.signature.schema import schema_of
 from app.storage.manifest import Manifest
 from app.wire.codecs import CODECS, JSON_TYPE, NDJSON_TYPE
+from app.wire.described import ANY, RequestForm, described, request_body
+from app.wire.problems import Errors, errors_at
 
 OPENAPI_VERSION = "3.1.0"
 CONFIG = {
@@ -34,20 +35,32 @@ CONFIG = {
 }
 
 
-def register(app: Flask, api: Api, registry: Registry) -> None:
+NOT_ANSWERED = ("Error", "PaginationMetadata")
+"""What flask-smorest would answer, and we do not."""
+
+
+def register(
+    app: Flask, api: Api, registry: Registry, forms: Sequence[Errors], requests: Mapping[str, RequestForm]
+) -> None:
     """Adds `GET /openapi.json`; asked anew each time, so that it says what is served now."""
 
     @app.get("/openapi.json")
     def openapi() -> Response:
-        return Response(msgspec.json.encode(document(api, registry)), content_type="application/json")
+        return Response(msgspec.json.encode(document(api, registry, forms, requests)), content_type="application/json")
 
 
-def document(api: Api, registry: Registry) -> dict[str, Any]:
-    """The OpenAPI document: the operations of the available models first, then the views."""
+def document(
+    api: Api, registry: Registry, forms: Sequence[Errors], requests: Mapping[str, RequestForm]
+) -> dict[str, Any]:
+    """The OpenAPI document: the operations of the available models first, then the views.
+
+    `forms` are those of errors, and `requests` those of the paths that predict.
+    """
     views: dict[str, Any] = api.spec.to_dict()
     own = APISpec("", "", OPENAPI_VERSION, plugins=[MarshmallowPlugin()])
     default = registry.default()
     paths: dict[str, Any] = {}
+    manifests: dict[str, Manifest] = {}
     for model, entries in registry.entries().items():
         if any(entry.state is State.AVAILABLE for entry in entries):
             lease = registry.lease(model)
@@ -56,26 +69,64 @@ def document(api: Api, registry: Registry) -> dict[str, Any]:
                 own.components.schema(_component(model), component=_whole(manifest.signature))
             else:
                 own.components.schema(_component(model), schema=schema_of(lease.validator.signature, model))
-            paths[f"/models/{model}/predict"] = {"post": _operation(manifest, views["paths"])}
-            if model == default:
-                views["paths"]["/predict"]["post"] |= {"requestBody": _request_body(manifest)}
-    for path, operations in views["paths"].items():
-        for operation in operations.values():
-            if isinstance(operation, dict) and path.endswith("/predict"):
-                operation.setdefault("requestBody", _any_body())
-                operation["responses"] = _answers(operation["responses"])
+            manifests[model] = manifest
     records = own.to_dict().get("components", {}).get("schemas", {})
+    models = {name: described(manifest, _component(name), records) for name, manifest in manifests.items()}
+    for name, manifest in manifests.items():
+        body = request_body(requests["/predict"], models[name], manifest)
+        paths[f"/models/{name}/predict"] = {"post": _operation(manifest, views["paths"], body)}
+    for path, form in requests.items():
+        operation = views["paths"][path]["post"]
+        named = default if "{model}" not in path and default in manifests else None
+        operation["requestBody"] = (
+            request_body(form, ANY, None) if named is None else request_body(form, models[named], manifests[named])
+        )
+        if path.endswith("/predict"):
+            operation["responses"] = _answers(operation["responses"])
     for name, record in list(records.items()):
         if any("." in field for field in record.get("properties", {})):
             # A dotted name may be sent as an object inside the record.
             records[name] = {"anyOf": [record, nested_schema(record)]}
-    schemas = {**records, **views["components"].get("schemas", {})}
+    paths |= views["paths"]
+    true = {"model": default or next(iter(manifests), None), "version": "1", "verb": "predict"}
+    schemas = records | {
+        name: schema for name, schema in views["components"]["schemas"].items() if name not in NOT_ANSWERED
+    }
+    for path, operations in paths.items():
+        errors = errors_at(path, forms)
+        schemas[_name(errors)] = _form(errors)
+        for parameter in operations.get("parameters", ()):
+            if true.get(parameter["name"]) is not None:
+                parameter["example"] = true[parameter["name"]]
+        for operation in operations.values():
+            if isinstance(operation, dict):
+                _tell_errors(operation["responses"], errors)
     return {
         **views,
         "tags": [{"name": "models served", "description": "Each model, with its real fields."}, *views.get("tags", [])],
-        "paths": {**paths, **views["paths"]},
-        "components": {**views["components"], "schemas": schemas},
+        "paths": paths,
+        "components": {"schemas": schemas},
     }
+
+
+def _name(errors: Errors) -> str:
+    return errors.schema.__name__.removesuffix("Schema")
+
+
+def _form(errors: Errors) -> dict[str, Any]:
+    spec = APISpec("", "", OPENAPI_VERSION, plugins=[MarshmallowPlugin()])
+    spec.components.schema(_name(errors), schema=errors.schema)
+    found: dict[str, Any] = spec.to_dict()["components"]["schemas"][_name(errors)]
+    return found
+
+
+def _tell_errors(responses: dict[str, Any], errors: Errors) -> None:
+    """The form of the errors that an operation describes, and of those of the server in front of it."""
+    content = {errors.media_type: {"schema": {"$ref": f"#/components/schemas/{_name(errors)}"}}}
+    responses["default"] = {"description": "any other error", "content": content}
+    for status, response in responses.items():
+        if status >= "400":
+            response.setdefault("content", content)
 
 
 def _component(model: str) -> str:
@@ -83,7 +134,7 @@ def _component(model: str) -> str:
     return f"{model}.record"
 
 
-def _operation(manifest: Manifest, views: dict[str, Any]) -> dict[str, Any]:
+def _operation(manifest: Manifest, views: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
     """The operation of one model: the view's answers, the model's own request body."""
     view = views["/predict"]["post"]
     made_up = "; the examples are made up from what the estimator knows" if manifest.examples_made_up else ""
@@ -92,63 +143,9 @@ def _operation(manifest: Manifest, views: dict[str, Any]) -> dict[str, Any]:
         "operationId": f"predict_{manifest.model}",
         "summary": f"Predict with {manifest.model}",
         "description": f"{manifest.task}, `{manifest.estimator}`, version {manifest.version}{made_up}.",
-        "requestBody": _request_body(manifest),
+        "requestBody": body,
         "responses": _answers(view["responses"]),
     }
-
-
-def _request_body(manifest: Manifest) -> dict[str, Any]:
-    """One record, or many; with the recorded examples, which are true: sending them succeeds."""
-    signature = manifest.signature
-    record = {"$ref": f"#/components/schemas/{_component(manifest.model)}"}
-    width = len(signature.inputs)
-    row = {
-        "type": "array",
-        "minItems": width,
-        "maxItems": width,
-        "description": "the values in this order: " + ", ".join(signature.names[:100]),
-    }
-    instances = {"type": "array", "items": {"anyOf": [record, row]}}
-    many = {
-        "type": "object",
-        "required": ["instances"],
-        "additionalProperties": False,
-        "properties": {
-            "instances": instances,
-            "outputs": {"type": "array", "items": {"enum": list(signature.outputs)}},
-        },
-    }
-    examples: dict[str, Any] = {}
-    if manifest.examples:
-        records = [example.instance for example in manifest.examples]
-        whole = signature.layout is Layout.RECORDS
-        rows = [[record] if whole else [record[name] for name in signature.names] for record in records]
-        examples = {
-            "record": {"summary": "one record", "value": records[0]},
-            "records": {"summary": "many records", "value": {"instances": records[:3]}},
-            "rows": {"summary": "many rows", "value": {"instances": rows[:3], "outputs": list(signature.defaults)}},
-        }
-    content = {"schema": {"anyOf": [record, many, instances]}, "examples": examples}
-    return {"required": True, "content": {"application/json": content, **_tables(manifest)}}
-
-
-def _tables(manifest: Manifest) -> dict[str, Any]:
-    """The other media types of a request: with the recorded examples in those that are text."""
-    names = manifest.signature.names
-    records = [example.instance for example in manifest.examples[:3]]
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    content: dict[str, Any] = {name: dict(binary) for name in CODECS if name != JSON_TYPE}
-    content["text/csv"] = {"schema": {"type": "string"}}
-    content[NDJSON_TYPE] = {"schema": {"type": "string"}}
-    rows = [[record.get(name, record) for name in names] for record in records]
-    if rows and not any(isinstance(value, list | dict) for row in rows for value in row):
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows([names, *rows])
-        content["text/csv"]["example"] = text.getvalue()
-    if records:
-        content[NDJSON_TYPE]["example"] = msgspec.json.Encoder().encode_lines(records).decode()
-    content["multipart/form-data"] = {"schema": {"type": "object", "description": "a record's fields, or one file"}}
-    return content
 
 
 def _answers(responses: dict[str, Any]) -> dict[str, Any]:
@@ -173,11 +170,3 @@ def _whole(signature: Signature) -> dict[str, Any]:
     kind = KINDS[spec.kind]
     example = {} if spec.example is None else {"example": spec.example}
     return {**kind.schema(spec), "description": kind.describe(spec), **example}
-
-
-def _any_body() -> dict[str, Any]:
-    record = {"type": "object", "description": "one record, by feature name"}
-    instances = {"type": "array", "items": {"anyOf": [record, {"type": "array"}]}}
-    many = {"type": "object", "required": ["instances"], "properties": {"instances": instances}}
-    content: dict[str, Any] = {name: {"schema": {}} for name in CODECS}
-    return {"required": True, "content": content | {JSON_TYPE: {"schema": {"anyOf": [record, many, instances]}}}}

@@ -6,7 +6,7 @@ To add another protocol, copy this file: its URLs, its envelope (`parse`), its a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import marshmallow as ma
@@ -23,12 +23,18 @@ from app.telemetry import Timings
 from app.wire import body, codecs, coding, stream
 from app.wire.application import Environ, Headers, WholeResponse
 from app.wire.codecs import Limits, Rows
+from app.wire.described import Described, RequestForm, Schema
 
 ENVELOPE = ("instances", "outputs")
 
 
 class PredictionSchema(ma.Schema):
-    """What `/predict` answers: each output has one entry for each instance."""
+    """What `/predict` answers: each output, by its name, has one entry for each instance."""
+
+    class Meta:
+        """Models have other outputs too: decision scores, what their steps made."""
+
+        unknown = ma.INCLUDE
 
     prediction = ma.fields.List(ma.fields.Raw(), metadata={"description": "what the model predicts for each instance"})
     probabilities = ma.fields.List(
@@ -43,15 +49,21 @@ class PredictionSchema(ma.Schema):
     warnings_more = ma.fields.Integer(metadata={"description": "how many more warnings there are than are listed"})
 
 
-class ProblemSchema(ma.Schema):
-    """A problem document (RFC 9457)."""
+def envelope(model: Described) -> Schema:
+    """A record, `{"instances": [...]}` of records or rows, or a bare list of them."""
+    many = {
+        "type": "object",
+        "required": ["instances"],
+        "additionalProperties": False,
+        "properties": {"instances": model.instances, "outputs": model.wanted},
+    }
+    return {"anyOf": [model.record, many, model.instances]}
 
-    type = ma.fields.String(required=True, metadata={"example": "/problems/invalid-instances"})
-    title = ma.fields.String(required=True)
-    status = ma.fields.Integer(required=True)
-    detail = ma.fields.String(required=True, metadata={"description": "what was wrong, where, and what is allowed"})
-    request_id = ma.fields.String(required=True)
-    errors = ma.fields.List(ma.fields.Dict(), metadata={"description": "each bad field: `pointer`, `detail`, `value`"})
+
+REQUESTS: Mapping[str, RequestForm] = dict.fromkeys(
+    ("/predict", "/models/{model}/predict", "/models/{model}/versions/{version}/predict"),
+    RequestForm(envelope, ("record", "records", "rows")),
+)
 
 
 class PredictExchange:
@@ -170,9 +182,7 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
             503: "the model is not available, or the server is busy",
             504: "the request's time ran out",
         }.items():
-            described = blp.alt_response(
-                status, schema=ProblemSchema, content_type="application/problem+json", description=when
-            )(described)
+            described = blp.alt_response(status, description=when)(described)
         # The views return responses: they take the description, and not the calls around them, which cost more than
         # the model does.
         view._apidoc = described._apidoc

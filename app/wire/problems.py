@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+import marshmallow as ma
 import msgspec
-from flask import Flask, Response, request
+from flask import Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
@@ -29,6 +30,7 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.telemetry import request_id
+from app.wire.application import Application
 
 log = logging.getLogger(__name__)
 
@@ -91,19 +93,39 @@ def problem_json(problem: Problem) -> tuple[bytes, str]:
     return msgspec.json.encode(document), MEDIA_TYPE
 
 
+class ProblemSchema(ma.Schema):
+    """A problem document (RFC 9457)."""
+
+    type = ma.fields.String(required=True, metadata={"example": "/problems/invalid-instances"})
+    title = ma.fields.String(required=True)
+    status = ma.fields.Integer(required=True)
+    detail = ma.fields.String(required=True, metadata={"description": "what was wrong, where, and what is allowed"})
+    request_id = ma.fields.String(required=True)
+    errors = ma.fields.List(ma.fields.Dict(), metadata={"description": "each bad field: `pointer`, `detail`, `value`"})
+    errors_total = ma.fields.Integer(metadata={"description": "how many bad fields there are"})
+    errors_more = ma.fields.Integer(metadata={"description": "how many of them are not listed"})
+
+
 @dataclass(frozen=True, slots=True)
 class Errors:
     """How a protocol words errors: on which paths (a pattern that matches from their beginning), and in what form.
 
-    `statuses` are those for which the protocol has another.
+    `schema` documents the form; `statuses` are those for which the protocol has another.
     """
 
     paths: re.Pattern[str]
     form: Form
+    schema: type[ma.Schema]
     statuses: Mapping[int, int] = field(default_factory=dict)
+    media_type: str = "application/json"
 
 
-OWN = Errors(re.compile(""), problem_json)
+OWN = Errors(re.compile(""), problem_json, ProblemSchema, media_type=MEDIA_TYPE)
+
+
+def errors_at(path: str, forms: Sequence[Errors]) -> Errors:
+    """How errors are worded under a path."""
+    return next((errors for errors in forms if errors.paths.match(path)), OWN)
 
 
 def sentence(problem: Problem, most: int = 3) -> str:
@@ -151,11 +173,11 @@ def of_anything(error: Exception) -> Problem:
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail)
 
 
-def register(app: Flask, forms: Sequence[Errors] = ()) -> None:
+def register(app: Application, forms: Sequence[Errors] = ()) -> None:
     """Answers every error of the app: in the form of the protocol whose path it is, else as a problem document."""
 
     def answer(problem: Problem) -> Response:
-        found = next((errors for errors in forms if errors.paths.match(request.path)), OWN)
+        found = errors_at(request.path, forms)
         body, media_type = found.form(problem)
         status = found.statuses.get(problem.status, problem.status)
         return Response(body, status, headers=dict(problem.headers), content_type=media_type)
@@ -165,6 +187,11 @@ def register(app: Flask, forms: Sequence[Errors] = ()) -> None:
             return Response(status=error.code, headers=error.get_headers(request.environ))
         return answer(of_http(error))
 
+    def words(path: str, status: int, name: str, detail: str) -> tuple[bytes, str] | None:
+        found = errors_at(path, forms)
+        return None if found is OWN else found.form(Problem(status, name, detail))
+
     app.register_error_handler(RetortError, lambda error: answer(of_error(error)))
     app.register_error_handler(HTTPException, answer_http)
     app.register_error_handler(Exception, lambda error: answer(of_anything(error)))
+    app.words = words

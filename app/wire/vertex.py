@@ -6,6 +6,7 @@ default model answers. The contract has no form for errors: they are problem doc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -21,11 +22,29 @@ from app.signature import Signature
 from app.telemetry import Timings
 from app.wire import body, problems, rows
 from app.wire.application import Environ, WholeResponse
+from app.wire.described import Described, RequestForm, Schema
 
 JSON = "application/json"
 HEALTH = "/v1/endpoints/<segment:endpoint>/deployedModels/<segment:deployed>"
 PREDICT = f"{HEALTH}:predict"
 """The routes that are the platform's where it names none."""
+
+
+def envelope(model: Described) -> Schema:
+    """`instances` and perhaps `parameters`."""
+    return {
+        "type": "object",
+        "required": ["instances"],
+        "properties": {
+            "instances": model.instances,
+            "parameters": {"type": ["object", "null"], "properties": {"outputs": model.wanted}},
+        },
+    }
+
+
+REQUESTS: Mapping[str, RequestForm] = {
+    "/v1/endpoints/{endpoint}/deployedModels/{deployed}:predict": RequestForm(envelope, only_json=True)
+}
 
 
 class VertexExchange:
@@ -78,7 +97,7 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
 
 
 def _health(blp: Blueprint, catalogue: Catalogue, routes: list[str]) -> None:
-    @blp.response(200, description="every model is available")
+    @blp.response(200, {"type": "object"}, description="every model is available")
     @blp.alt_response(503, description="some are not, or the server is about to stop")
     def vertex_health(endpoint: str = "", deployed: str = "") -> Response:
         """Is every model available? (Vertex AI)"""
@@ -95,8 +114,7 @@ def _health(blp: Blueprint, catalogue: Catalogue, routes: list[str]) -> None:
 
 
 def _predict(blp: Blueprint, service: PredictService, settings: Settings, routes: list[str]) -> None:
-    @blp.doc(requestBody={"required": True, "content": {JSON: {"schema": {"type": "object"}}}})
-    @blp.response(200, description="a prediction for each instance")
+    @blp.response(200, {"type": "object"}, description="a prediction for each instance")
     @blp.alt_response(400, description="the body is not JSON")
     @blp.alt_response(404, description="there is no default model")
     @blp.alt_response(413, description="the body is too long or has too many instances")

@@ -27,7 +27,7 @@ def test_every_call_of_it(server: Server) -> None:
     assert told["attributes"] == ["application/json", "[0]", "trace=1"]
     assert told["unknown"][0] == 404
     assert told["unknown"][1].startswith("there is no model 'nope'; there are: diabetes, digits, ")
-    assert told["refused"] == [422, "1 value is not acceptable: #/0/0 must be a number, not a string"]
+    assert told["refused"] == [400, "1 value is not acceptable: #/0/0 must be a number, not a string"]
 
 
 @pytest.mark.parametrize("arguments", [["serve"], []], ids=["serve", "nothing"])

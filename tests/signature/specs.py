@@ -138,6 +138,10 @@ def arrays_for(spec: Input) -> st.SearchStrategy[Any]:
     return st.one_of(right, st.sampled_from(forms))
 
 
+LARGEST = st.sampled_from([None, 3e38])
+"""What trees take, which compute in float32."""
+
+
 @cache
 def inputs(kind: str, name: str = "x") -> st.SearchStrategy[Input]:
     """Inputs of one kind: every dtype, nullable or not, and for a category open or closed."""
@@ -156,16 +160,23 @@ def inputs(kind: str, name: str = "x") -> st.SearchStrategy[Input]:
     if kind == "array":
         dtypes = st.sampled_from(["float64", "float32", "int8", "int64", "uint16", "bool"])
         return st.builds(
-            lambda dtype, shape, null: Input(name, "array", dtype, null and "float" in dtype, shape=shape),
+            lambda dtype, shape, null, largest: Input(
+                name, "array", dtype, null and "float" in dtype, largest=largest, shape=shape
+            ),
             dtypes,
             st.sampled_from([(1,), (2,), (2, 2), (1, 2, 1)]),
             nullable,
+            LARGEST,
         )
     if kind == "record":
         return nullable.map(lambda null: Input(name, "record", "object", null))
     if kind == "image":
-        return st.sampled_from(PICTURES).map(
-            lambda picture: Input(name, "image", "float64", shape=shape_of(picture), image=picture)
+        return st.builds(
+            lambda picture, largest: Input(
+                name, "image", "float64", largest=largest, shape=shape_of(picture), image=picture
+            ),
+            st.sampled_from(PICTURES),
+            LARGEST,
         )
     return st.builds(
         lambda dtype, null, marker: Input(

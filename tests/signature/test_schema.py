@@ -365,6 +365,11 @@ def test_what_is_known_of_an_input_is_documented() -> None:
     assert set(closed["enum"]) == {"red", "green", None}
 
 
+def test_the_limit_of_numbers_is_no_limit_of_the_array_that_holds_them() -> None:
+    error = refused(signature(Input("x", "array", "float64", largest=3e38, shape=(1,))), [{"x": [1.0], "y": 1}])
+    assert [each.pointer for each in error.errors] == ["#/0/y"]
+
+
 def test_every_awkward_value_gets_an_answer() -> None:
     sig = signature(NUMBER)
     for value in AWKWARD:

@@ -162,6 +162,75 @@ def test_every_example_is_true(app: Flask, document: dict[str, Any], manifests: 
             assert same([each["outputs"][output] for each in recorded[: len(got[output])]], got[output])
 
 
+@pytest.mark.parametrize("path", ["/invocations", "/v1/endpoints/{endpoint}/deployedModels/{deployed}:predict"])
+def test_examples_of_other_protocols_are_true(app: Flask, document: dict[str, Any], path: str) -> None:
+    body = body_of(document, path)
+    whole = {**body["schema"], "components": document["components"]}
+    assert list(body["examples"]) == ["records"]
+    for example in body["examples"].values():
+        jsonschema.Draft202012Validator(whole).validate(example["value"])
+        answer = post(app, path.format(endpoint="1", deployed="2"), json.dumps(example["value"]))
+        assert answer.document == {"predictions": ["Adelie", "Adelie", "Gentoo"]}
+
+
+PENGUIN = {"island": "Dream", "sex": None, "year": 2008} | dict.fromkeys(
+    ("bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g"), 40.0
+)
+IN_ORDER = ["island", "bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g", "sex", "year"]
+A_ROW = [PENGUIN[name] for name in IN_ORDER]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ([A_ROW, PENGUIN], 200),
+        ({"instances": [PENGUIN], "params": {"outputs": ["probabilities"]}}, 200),
+        ({"inputs": PENGUIN}, 200),
+        ({"inputs": {name: [value] for name, value in PENGUIN.items()}, "of": "no concern"}, 200),
+        ({"dataframe_records": [PENGUIN], "params": None}, 200),
+        ({"dataframe_split": {"columns": IN_ORDER, "index": [7], "data": [A_ROW]}}, 200),
+        ({"dataframe_split": {"data": [A_ROW]}}, 200),
+        ([A_ROW[:-1]], 400),
+        ([[*A_ROW[:-1], 2008.5]], 400),
+        ({"instances": [PENGUIN], "inputs": [PENGUIN]}, 400),
+        ({"instances": [PENGUIN], "signature_name": "a"}, 400),
+        ({"instances": [PENGUIN], "params": {"outputs": ["nothing"]}}, 400),
+        ({"dataframe_split": {"data": [A_ROW], "rows": 1}}, 400),
+        ({"inputs": {"island": ["Dream"]}}, 400),
+        (PENGUIN, 400),
+    ],
+)
+def test_the_schema_of_invocations_allows_what_the_server_accepts(
+    app: Flask, document: dict[str, Any], sent: object, status: int
+) -> None:
+    schema = {**body_of(document, "/invocations")["schema"], "components": document["components"]}
+    assert post(app, "/invocations", json.dumps(sent)).status == status
+    assert jsonschema.Draft202012Validator(schema).is_valid(sent) is (status == 200)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/models/{model}",
+        "/models/{model}/predict",
+        "/v1/models/{model}",
+        "/v2/models/{model}",
+        "/v2/models/{model}/infer",
+        "/endpoints/{model}/invocations",
+        "/v1/endpoints/{endpoint}/deployedModels/{deployed}:predict",
+    ],
+)
+def test_an_error_is_documented_in_the_form_that_it_has(app: Flask, document: dict[str, Any], path: str) -> None:
+    (operation,) = [each for each in document["paths"][path].values() if isinstance(each, dict)]
+    asked = path.format(model="nope", endpoint="1", deployed="2")
+    answer = post(app, asked, "[1") if "post" in document["paths"][path] else get(app, asked)
+    media_type = answer.headers["Content-Type"]
+    for told in (operation["responses"][str(answer.status)], operation["responses"]["default"]):
+        assert list(told["content"]) == [media_type]
+        schema = follow(document, told["content"][media_type]["schema"])
+        jsonschema.Draft202012Validator(schema).validate(answer.document)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_estimator_itself_gives_what_the_first_example_shows(document: dict[str, Any], name: str) -> None:
     """From the file that a data scientist handed over to the document, without the server in between."""

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from http import HTTPStatus
 
+import marshmallow as ma
 import msgspec
 from flask import Response, request
 from flask_smorest import Blueprint
@@ -24,7 +25,8 @@ from app.settings import Settings
 from app.telemetry import Timings
 from app.wire import codecs, problems, stream
 from app.wire.application import Environ, Headers, WholeResponse
-from app.wire.invocations.exchange import InvocationExchange
+from app.wire.described import RequestForm
+from app.wire.invocations.exchange import InvocationExchange, envelope
 
 JSON = "application/json"
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
@@ -48,8 +50,24 @@ def error_form(problem: problems.Problem) -> tuple[bytes, str]:
     return msgspec.json.encode({"error_code": code, "message": problems.sentence(problem)}), JSON
 
 
+class InvocationErrorSchema(ma.Schema):
+    """Every error of both."""
+
+    error_code = ma.fields.String(required=True, metadata={"example": "INVALID_PARAMETER_VALUE"})
+    message = ma.fields.String(required=True, metadata={"description": "what was wrong, where, and what is allowed"})
+
+
 ERRORS = problems.Errors(
-    re.compile(r"/(ping|health|version|invocations|execution-parameters|endpoints)(?![^/])"), error_form
+    re.compile(r"/(ping|health|version|invocations|execution-parameters|endpoints)(?![^/])"),
+    error_form,
+    InvocationErrorSchema,
+    statuses={422: 400},
+)
+"""MLflow has 400 for whatever is wrong with a request."""
+
+
+REQUESTS: Mapping[str, RequestForm] = dict.fromkeys(
+    ("/invocations", "/endpoints/{model}/invocations"), RequestForm(envelope)
 )
 
 
@@ -70,7 +88,7 @@ def _probes(blp: Blueprint, catalogue: Catalogue) -> None:
 
     @blp.get("/ping")
     @blp.get("/health")
-    @blp.response(200, description="every model is available")
+    @blp.response(200, {"type": "object"}, description="every model is available")
     @blp.alt_response(503, description="some are not, or the server is about to stop")
     def ping() -> Response:
         """Is every model available? (MLflow, SageMaker)"""
@@ -97,7 +115,7 @@ def _parameters(blp: Blueprint, settings: Settings) -> None:
     }
 
     @blp.get("/execution-parameters")
-    @blp.response(200, description="how a batch transform had best be sent")
+    @blp.response(200, {"type": "object"}, description="how a batch transform had best be sent")
     def execution_parameters() -> Response:
         """Tell how much may be asked at once (SageMaker's batch transform)"""
         return Response(msgspec.json.encode(parameters), content_type=JSON)
@@ -108,14 +126,12 @@ def _invocations(blp: Blueprint, service: PredictService, settings: Settings) ->
 
     @blp.post("/invocations")
     @blp.post("/endpoints/<string:model>/invocations")
-    @blp.doc(requestBody={"required": True, "content": {JSON: {"schema": {"type": ["object", "array"]}}}})
     @blp.response(200, description="a prediction for each instance")
-    @blp.alt_response(400, description="the body cannot be read")
+    @blp.alt_response(400, description="the body cannot be read, or has values that the model does not accept")
     @blp.alt_response(404, description="there is no such model")
     @blp.alt_response(406, description="Accept allows no type that is offered")
     @blp.alt_response(413, description="the body is too long or has too many instances")
     @blp.alt_response(415, description="the Content-Type is not supported")
-    @blp.alt_response(422, description="values that the model does not accept")
     @blp.alt_response(429, description="the server is busy, and more requests of this client wait than of others")
     @blp.alt_response(503, description="the model is not available, or the server is busy")
     @blp.alt_response(504, description="the request's time ran out")

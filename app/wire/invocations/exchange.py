@@ -15,10 +15,51 @@ from app.signature import Signature
 from app.telemetry import Timings
 from app.wire import body, codecs, coding, rows
 from app.wire.application import Environ, Headers
+from app.wire.described import Described, Schema
 
 ENVELOPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
 SPLIT = ("columns", "index", "data")
 FAST = re.compile(rb'\s*(?:(\[)|\{\s*"instances"\s*:)')
+
+
+def envelope(model: Described) -> Schema:
+    """MLflow's four forms, `params` beside each, or a bare list. Other members are passed over."""
+    columns: Schema = {
+        "type": "object",
+        "required": list(model.fields),
+        "additionalProperties": not model.fields,
+        "properties": {name: {"type": "array", "items": field} for name, field in model.fields.items()},
+        "description": "columns of one length",
+    }
+    names: Schema = {"type": ["array", "null"], "description": "the names of the columns, in any order"}
+    if model.fields:
+        names |= {
+            "prefixItems": [{"const": name} for name in model.fields],
+            "minItems": len(model.fields),
+            "maxItems": len(model.fields),
+        }
+    split: Schema = {
+        "type": "object",
+        "required": ["data"],
+        "additionalProperties": False,
+        "properties": {"columns": names, "index": {}, "data": {"type": "array", "items": model.row}},
+    }
+    forms: dict[str, Schema] = {
+        "dataframe_split": split,
+        "dataframe_records": model.instances,
+        "instances": model.instances,
+        "inputs": {"anyOf": [model.instances, columns, model.record]},
+    }
+    params = {"type": ["object", "null"], "properties": {"outputs": model.wanted}}
+    alone: list[Schema] = [
+        {
+            "type": "object",
+            "required": [key],
+            "properties": {key: form, "params": params, **dict.fromkeys({*forms, "signature_name"} - {key}, False)},
+        }
+        for key, form in forms.items()
+    ]
+    return {"anyOf": [model.instances, *alone]}
 
 
 def csv_of(answer: Answer) -> bytes:

@@ -30,6 +30,7 @@ from app.wire.open_inference.documented import (
     ERRORS_OF_MODEL,
     INFER_BODY,
     OPTIONAL_BODY,
+    TensorErrorSchema,
     answers,
 )
 from app.wire.open_inference.infer import Inference
@@ -45,7 +46,7 @@ def error_form(problem: problems.Problem) -> tuple[bytes, str]:
     return msgspec.json.encode({"error": problems.sentence(problem)}), "application/json"
 
 
-ERRORS = problems.Errors(re.compile(r"/v2(/|$)"), error_form, statuses={422: 400})
+ERRORS = problems.Errors(re.compile(r"/v2(/|$)"), error_form, TensorErrorSchema, statuses={422: 400})
 """The protocol has 400 for whatever is wrong with a request."""
 
 
@@ -161,7 +162,7 @@ def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> Non
         return _optional_object(settings.body_limit_bytes)
 
     @blp.post("/v2/repository/index")
-    @answers(blp, "every version, its state, and the reason where it is not ready", ERRORS_OF_CHANGE, OPTIONAL_BODY)
+    @answers(blp, "every version, its state and the reason for it", ERRORS_OF_CHANGE, OPTIONAL_BODY, kind="array")
     def repository_index() -> Response:
         """List the versions in the repository"""
         return _json(describe.index(catalogue.entries(), sent().get("ready") is True))

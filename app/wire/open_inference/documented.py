@@ -15,6 +15,7 @@ class TensorErrorSchema(ma.Schema):
     """Every error of this protocol."""
 
     error = ma.fields.String(required=True, metadata={"description": "what was wrong, where, and what is allowed"})
+    ready = ma.fields.Boolean(metadata={"description": "false, of a server that is not ready"})
 
 
 _PARAMETERS = {"type": "object", "description": "flat: each a string, a number or a boolean"}
@@ -78,14 +79,18 @@ ERRORS_OF_CHANGE = {
 
 
 def answers(
-    blp: Blueprint, says: str, errors: Mapping[int, str] | None = None, body: Mapping[str, Any] | None = None
+    blp: Blueprint,
+    says: str,
+    errors: Mapping[int, str] | None = None,
+    body: Mapping[str, Any] | None = None,
+    kind: str = "object",
 ) -> Callable[[View], View]:
     """Describes a view: what its 200 says, its errors, its request body. The view itself stays as it is."""
 
     def describe(view: View) -> View:
-        described = blp.response(200, {"type": "object"}, description=says)(view)
+        described = blp.response(200, {"type": kind}, description=says)(view)
         for status, when in (errors or {}).items():
-            described = blp.alt_response(status, schema=TensorErrorSchema, description=when)(described)
+            described = blp.alt_response(status, description=when)(described)
         if body is not None:
             described = blp.doc(requestBody=body)(described)
         view._apidoc = described._apidoc  # type: ignore[attr-defined]

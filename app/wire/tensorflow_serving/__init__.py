@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import marshmallow as ma
 import msgspec
 from flask import Response, request
 from flask.blueprints import BlueprintSetupState
@@ -36,7 +37,13 @@ def error_form(problem: problems.Problem) -> tuple[bytes, str]:
     return msgspec.json.encode({"error": problems.sentence(problem)}), JSON
 
 
-ERRORS = problems.Errors(re.compile(r"/v1/models(?![^/:])"), error_form)
+class ServingErrorSchema(ma.Schema):
+    """Every error of this protocol."""
+
+    error = ma.fields.String(required=True, metadata={"description": "what was wrong, where, and what is allowed"})
+
+
+ERRORS = problems.Errors(re.compile(r"/v1/models(?![^/:])"), error_form, ServingErrorSchema)
 
 
 class Verb(BaseConverter):
@@ -64,7 +71,7 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
 
 def _describe(blp: Blueprint, catalogue: Catalogue) -> None:
     @blp.get("/v1/models")
-    @blp.response(200, description="the names of the models")
+    @blp.response(200, {"type": "object"}, description="the names of the models")
     def v1_models() -> Response:
         """List the names of the models (KServe v1)"""
         return _json({"models": [model["name"] for model in catalogue.models()["models"]]})
@@ -72,7 +79,7 @@ def _describe(blp: Blueprint, catalogue: Catalogue) -> None:
     @blp.get(MODEL)
     @blp.get(VERSION)
     @blp.get(LABEL)
-    @blp.response(200, description="the state of each version, or of one")
+    @blp.response(200, {"type": "object"}, description="the state of each version, or of one")
     @blp.alt_response(404, description="there is no such model or version")
     def v1_status(model: str, version: str | None = None) -> Response:
         """Tell the states of a model's versions"""
@@ -81,7 +88,7 @@ def _describe(blp: Blueprint, catalogue: Catalogue) -> None:
     @blp.get(f"{MODEL}/metadata")
     @blp.get(f"{VERSION}/metadata")
     @blp.get(f"{LABEL}/metadata")
-    @blp.response(200, description="inputs and outputs, as signatures")
+    @blp.response(200, {"type": "object"}, description="inputs and outputs, as signatures")
     @blp.alt_response(404, description="there is no such model or version")
     @blp.alt_response(503, description="the model is not available")
     def v1_metadata(model: str, version: str | None = None) -> Response:
@@ -94,7 +101,7 @@ def _predict(blp: Blueprint, service: PredictService, settings: Settings) -> Non
     @blp.post(f"{VERSION}:<verb:verb>")
     @blp.post(f"{LABEL}:<verb:verb>")
     @blp.doc(requestBody={"required": True, "content": {"application/json": {"schema": {"type": "object"}}}})
-    @blp.response(200, description="a prediction for each instance, or a result for each example")
+    @blp.response(200, {"type": "object"}, description="a prediction for each instance, or a result for each example")
     @blp.alt_response(400, description="the body is not JSON")
     @blp.alt_response(404, description="there is no such model or version")
     @blp.alt_response(413, description="the body is too long or has too many instances")
