@@ -1,18 +1,16 @@
 """Prints the sweep's table when the run is over, and writes it as a page where asked."""
 
-import warnings
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 
-import joblib
 import pytest
 
-from app.packing.spawn import PackRequest
-from app.packing.write import pack
+from tests.sweep.packed import Packed
 
-from .cases import Case
 from .report import BATCHED, LINES, Line, page, table, title
 
 
@@ -34,25 +32,10 @@ def report_batched(request: pytest.FixtureRequest) -> Callable[[str, bool], None
 
 
 @pytest.fixture(scope="session")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], Path]:
-    """A repository with the case's estimator alone in it, packed once as `flask models add` does."""
-
-    @cache
-    def packed_once(asked: Case) -> Path:
-        folder = tmp_path_factory.mktemp(asked.name)
-        artifact, models = folder / "model.joblib", folder / "models"
-        joblib.dump(asked.estimator, artifact)
-        sample = None
-        if asked.sample is not None:
-            sample = str(folder / "sample.csv")
-            asked.sample.to_csv(sample, index=False)
-        with warnings.catch_warnings():
-            # Packing runs with warnings ignored, in a process of its own; here it runs in this one, for speed.
-            warnings.simplefilter("ignore")
-            pack(PackRequest(str(artifact), asked.name, str(models), sample))
-        return models
-
-    return packed_once
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Packed]:
+    """Repositories with one estimator alone in each."""
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as processes:
+        yield Packed(tmp_path_factory.mktemp("packed"), processes)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -7,15 +7,15 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.errors import PackingRefused
 from tests.server.process import Server, serving
+from tests.sweep.packed import Packed
 
-from .cases import RECIPES, Case, case
+from .cases import RECIPES, case
 from .compare import differences, notebook, rows
 
 pytestmark = [pytest.mark.sweep, pytest.mark.server, pytest.mark.filterwarnings("ignore")]
@@ -24,9 +24,10 @@ CLIENTS = 8
 
 
 @pytest.fixture(scope="module")
-def server(packed: Callable[[Case], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(packed: Packed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """All of them behind one worker: each as its artifact, and each shares its runs."""
     folder = tmp_path_factory.mktemp("batched")
+    packed.begin(map(case, RECIPES))
     for name in RECIPES:
         with contextlib.suppress(PackingRefused):
             shutil.copytree(packed(case(name)), folder / "models", dirs_exist_ok=True)

@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from app.errors import PackingRefused
 from app.factory import create_app
 from app.settings import Settings
+from tests.sweep.packed import Packed
 
 from . import pipelines
 from .cases import RECIPES, Case, case, members
@@ -21,8 +22,6 @@ from .report import Line
 
 # Packing runs with warnings ignored, in a process of its own; here it runs in this one, for speed.
 pytestmark = [pytest.mark.sweep, pytest.mark.filterwarnings("ignore")]
-
-Packed = Callable[[Case], Path]
 
 
 def url(asked: Case) -> str:
