@@ -35,6 +35,7 @@ def report_batched(request: pytest.FixtureRequest) -> Callable[[str, bool], None
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Packed]:
     """Repositories with one estimator alone in each."""
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as processes:
+        processes.submit(os.getpid).result()  # its own thread starts now, and is no test's
         yield Packed(tmp_path_factory.mktemp("packed"), processes)
 
 
