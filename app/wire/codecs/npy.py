@@ -29,6 +29,7 @@ MAX_NPZ_MEMBERS = 10_000
 STORED_OR_DEFLATED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 PLAIN_KINDS = "biufUSM"
 NESTED = ("array", "image")
+FIRST_SURROGATE, LAST_SURROGATE, LAST_CODE = 0xD800, 0xDFFF, 0x10FFFF
 COMPLETED = {"Y": "-01-01", "M": "-01", "h": ":00"}
 """What NumPy leaves out where a datetime64 is this coarse, and ISO 8601 wants."""
 
@@ -175,6 +176,11 @@ def _values(array: NDArray[Any], name: str | None) -> list[Any]:
         rest = COMPLETED.get(np.datetime_data(array.dtype)[0], "")
         missing, array = np.isnat(array), np.datetime_as_string(array).astype(object) + rest
         array[missing] = None
+    if array.dtype.kind == "U" and array.dtype.itemsize:
+        codes = np.ascontiguousarray(array).view(np.uint32)
+        surrogates = (codes >= FIRST_SURROGATE) & (codes <= LAST_SURROGATE)
+        if (surrogates | (codes > LAST_CODE)).any():  # Python would take them
+            raise refused("has text that is not Unicode")
     try:
         values: list[Any] = array.tolist()
     except (ValueError, OverflowError):
