@@ -52,9 +52,17 @@ def table(records: Records) -> pa.Table:
 
 
 def as_parquet(records: Records) -> Body:
+    return of_table("Parquet", table(records))
+
+
+def of_table(media: str, made: pa.Table) -> Body:
     sink = pa.BufferOutputStream()
-    pq.write_table(table(records), sink)
-    return "application/vnd.apache.parquet", sink.getvalue().to_pybytes()
+    if media == "Parquet":
+        pq.write_table(made, sink)
+        return "application/vnd.apache.parquet", sink.getvalue().to_pybytes()
+    with pa.ipc.new_stream(sink, made.schema) as stream:
+        stream.write_table(made)
+    return "application/vnd.apache.arrow.stream", sink.getvalue().to_pybytes()
 
 
 def as_arrow(records: Records, compression: str | None = None, dictionaries: bool = False) -> Body:

@@ -102,7 +102,7 @@ def each_in(record: Record, change: Callable[[str, Any], Any]) -> Record:
 
 def with_bytes(name: str, value: Any) -> Any:
     """Images as the bytes that they are."""
-    return base64.b64decode(value + "=" * (-len(value) % 4)) if name == "image" and value is not None else value
+    return base64.b64decode(value + "=" * (-len(value) % 4)) if name == "image" and type(value) is str else value
 
 
 def with_times(name: str, value: Any) -> Any:
