@@ -29,7 +29,7 @@ def seen(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def packed(folder: Path) -> Path:
-    """The repository with this model, which predicts what it has seen: 10,000 for an hour, 100 for a minute, and so on."""
+    """The repository with this model, which predicts what it has seen: 10,000 for an hour, 100 for a minute, …"""
     frame = visits()
     model = make_pipeline(FunctionTransformer(seen), LinearRegression()).fit(
         frame, seen(frame) @ pd.Series({"hour": 10_000.0, "minute": 100.0, "people": 1.0})
