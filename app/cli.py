@@ -14,7 +14,8 @@ from flask import Flask
 from flask.cli import AppGroup
 
 from app.core.catalogue import describe
-from app.errors import ModelNotFound, RetortError
+from app.core.steps import load
+from app.errors import ModelNotFound, PackingRefused, RetortError
 from app.settings import Settings, table
 from app.storage.repository import Repository
 
@@ -88,6 +89,7 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
     def add(artifact: Path, default: bool, before: tuple[str, ...], after: tuple[str, ...], **asked: Any) -> None:
         from app.packing import spawn  # not needed by the other commands
 
+        unchecked = _steps_unchecked((*before, *after), settings.steps)
         name = asked["name"]
         words: dict[str, Any] = {k: str(v) if v else None for k, v in asked.items()}
         request = spawn.PackRequest(
@@ -102,7 +104,7 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
         if default:
             repository.set_default(name)
         click.echo(f"{name} version {result.version} packed")
-        for remark in result.remarks:
+        for remark in (*result.remarks, *unchecked):
             click.echo(f"  {remark}")
 
     @models.command("list", help="List the models and their versions.")
@@ -156,6 +158,22 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
         click.echo(f"{name} version {version} removed")
 
     return models
+
+
+def _steps_unchecked(names: Sequence[str], module: str) -> list[str]:
+    """What is to be told where steps are listed, and no module says whether they are there.
+
+    Raises:
+        PackingRefused: the module has no step of a name.
+    """
+    if not names or not module:
+        return ["its steps are not checked, since RETORT_STEPS is not set"] if names else []
+    known = load(module).steps
+    unknown = [name for name in dict.fromkeys(names) if name not in known]
+    if unknown:
+        there = ", ".join(sorted(known)) or "none"
+        raise PackingRefused(f"{module} has no step {' or '.join(map(repr, unknown))}; there are: {there}")
+    return []
 
 
 def _on_disk(repository: Repository, name: str, version: int) -> tuple[str, str]:

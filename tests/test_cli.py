@@ -40,12 +40,12 @@ class InThisProcess:
 class Terminal:
     """Where commands are typed, over a repository of its own."""
 
-    def __init__(self, folder: Path, packed: Path | None = None) -> None:
+    def __init__(self, folder: Path, packed: Path | None = None, steps: str = "") -> None:
         self.folder = folder
         if packed is not None:
             shutil.copytree(packed, folder / "models")
         self.repository = Repository(folder / "models")
-        self.settings = Settings(models_dir=self.repository.root, packing_timeout_s=77)
+        self.settings = Settings(models_dir=self.repository.root, packing_timeout_s=77, steps=steps)
         self.runner = create_app(self.settings).test_cli_runner()
         self.artifact = saved(two(), folder / "two.joblib")
 
@@ -297,3 +297,35 @@ def test_add_refuses_inputs_that_do_not_fit(terminal: Terminal, inputs: str, sai
     (terminal.folder / "inputs.json").write_text(inputs)
     arguments = [artifact, "--name", "two", "--inputs", terminal.folder / "inputs.json"]
     assert said in terminal.refusal("models", "add", *arguments)
+
+
+@pytest.fixture
+def with_steps(tmp_path: Path, root_logger: None, in_this_process: InThisProcess) -> Terminal:
+    """A terminal where RETORT_STEPS names a module."""
+    return Terminal(tmp_path, steps="tests.wire.steps_module")
+
+
+def test_add_lists_the_steps_in_the_manifest(with_steps: Terminal) -> None:
+    listed = ("--before", "enrich", "--after", "score")
+    printed = with_steps.printed("models", "add", with_steps.artifact, "--name", "two", *listed)
+    assert "not checked" not in printed
+    manifest = with_steps.repository.manifest("two", 1)
+    assert (manifest.before, manifest.after) == (("enrich",), ("score",))
+    assert json.loads(with_steps.printed("models", "show", "two"))["steps"] == {
+        "before": ["enrich"],
+        "after": ["score"],
+    }
+
+
+def test_add_refuses_steps_that_are_not_there(with_steps: Terminal) -> None:
+    listed = ("--before", "enrich", "--before", "enrish", "--after", "scope")
+    said = with_steps.refusal("models", "add", with_steps.artifact, "--name", "two", *listed)
+    assert "tests.wire.steps_module has no step 'enrish' or 'scope'; there are: " in said
+    assert "enrich" in said.partition("there are: ")[2]
+    assert with_steps.repository.versions("two") == []
+
+
+def test_add_says_where_it_cannot_check_steps(terminal: Terminal) -> None:
+    printed = terminal.printed("models", "add", terminal.artifact, "--name", "two", "--after", "anything")
+    assert "its steps are not checked, since RETORT_STEPS is not set" in printed
+    assert terminal.repository.manifest("two", 1).after == ("anything",)

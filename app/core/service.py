@@ -69,10 +69,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Sifted:
-    """Instances of which some were refused: the answer to the others, in their order, and why, by position."""
+    """Instances of which some were refused: the answer to the others, in their order; why, and what was new in those
+    that were not, by position."""
 
     answer: Answer
     refused: Mapping[int, RetortError]
+    warnings: Mapping[int, Warnings]
 
 
 Decode = Callable[[bytes], Decoded | None]
@@ -186,19 +188,21 @@ class Series:
 
     def predict(self, instances: Sequence[Any]) -> Sifted:
         """The default outputs of those that are acceptable; raises nothing that is wrong with one of them."""
-        validate, refused = self._validated, dict[int, RetortError]()
-        kept, batch = dict(enumerate(instances)), None
+        refused = dict[int, RetortError]()
+        kept, accepted = dict(enumerate(instances)), None
         with contextlib.suppress(InvalidInstances):
-            batch = validate(instances)
-        if batch is None:
+            accepted = self._validated(instances)
+        if accepted is None:
             for position, instance in enumerate(instances):
                 try:
-                    validate([instance], "#", True)
+                    self._validated([instance])
                 except InvalidInstances as error:
                     # Its traceback would hold all of this until it is collected.
                     refused[position] = error.with_traceback(None)
                     del kept[position]
-            batch = validate(list(kept.values()))
+            accepted = self._validated(list(kept.values()))
+        batch, warnings = accepted
+        new = dict(zip(kept, map(warnings.get, range(batch.rows)), strict=True)) if warnings else {}
         try:
             outputs = _run(self._lease, batch, self._lease.manifest.signature.defaults)
         except DeadlineExceeded as error:
@@ -207,14 +211,13 @@ class Series:
         except ModelFailed:
             outputs = self._each_alone(kept, refused)
         self._rows += len(instances) - len(refused)
-        return Sifted(_finish(self._lease, outputs, NONE), refused)
+        return Sifted(_finish(self._lease, outputs, NONE), refused, {at: each for at, each in new.items() if each})
 
-    def _validated(self, instances: Sequence[Any], pointer: str = "#", single: bool = False) -> Batch:
-        """The instances as a batch; of what is new to the model only what it refuses is told."""
-        batch = self._lease.validator.validate(instances, pointer, single)
-        if self._lease.validator.watch is not None:
-            self._lease.validator.watch.check(batch, Asked(instances, pointer, single).place)
-        return batch
+    def _validated(self, instances: Sequence[Any]) -> tuple[Batch, Mapping[int, Warnings]]:
+        """The instances as a batch, and what in each row is new to the model; each stands for itself in an error."""
+        batch = self._lease.validator.validate(instances, "#", single=True)
+        watch = self._lease.validator.watch
+        return batch, {} if watch is None else watch.check_each(batch, Asked(instances, "#", single=True).place)
 
     def _each_alone(self, kept: Mapping[int, Any], refused: dict[int, RetortError]) -> Outputs:
         """The outputs of those instances that the model can be asked alone; why the others cannot."""

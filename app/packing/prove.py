@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.infer import Record
 from app.packing.stress import stress_rows
+from app.packing.trial import Record
 from app.runtime.proving import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, same
 from app.runtime.servable import Servable
 from app.signature import Signature

@@ -13,10 +13,12 @@ import pandas as pd
 from app.errors import LoadingFailed, PackingRefused
 from app.packing import declared, inspect, sample
 from app.packing.graph import GRAPH, derive_graph
-from app.packing.infer import MAX_SAMPLE_ROWS, Record, attempt, infer, records_of
+from app.packing.infer import infer
 from app.packing.lean import lean_servable
 from app.packing.prove import artifact_cost_us
+from app.packing.seen import records_of
 from app.packing.spawn import CheckRequest, PackRequest, Result
+from app.packing.trial import MAX_SAMPLE_ROWS, Record, attempt
 from app.runtime.environment import environment
 from app.runtime.loaders import FORMAT_OF_SUFFIX, LOADERS, READERS
 from app.runtime.policy import State

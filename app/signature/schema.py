@@ -92,7 +92,7 @@ def _documented_limits(spec: Input) -> ma.validate.Validator | None:
     """The limits as OpenAPI shows them; the rule has applied them by now."""
     if spec.closed and spec.categories:
         return _Choice(spec.categories)
-    if spec.largest is not None and spec.shape is None:
+    if spec.largest is not None and spec.shape is None:  # of an array each element has the limit, not the array
         return _Limit(-spec.largest, spec.largest)
     return None
 

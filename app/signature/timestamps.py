@@ -24,6 +24,8 @@ NS_PER = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 EPOCH = datetime(1970, 1, 1)
 MICROSECOND = timedelta(microseconds=1)
 NOT_A_TIME = np.iinfo(np.int64).min
+NAT = "NaT"
+"""What pandas, and MLflow's client, write for a missing time."""
 LIMITS = {"ns": ("1678-01-01", "2261-12-31")}
 """What 64 bits of nanoseconds can hold, by whole years; coarser units hold every year that a date can name."""
 WIDE_LIMITS = ("0001-01-02", "9999-12-30")
@@ -50,6 +52,8 @@ class Timestamp:
                 if value - value != 0:
                     return "must be a finite number"
                 return None if least <= value * 10**9 <= most else outside
+            if value == NAT:
+                return None if spec.nullable else "must not be missing (NaT): the model has no way to fill it in"
             if type(value) is not str:
                 return f"must be a timestamp in ISO 8601 or a number of seconds, not {type_name(value)}"
             try:
@@ -66,9 +70,10 @@ class Timestamp:
         rule = self.rule(spec)
         instants = []
         for value in values:
-            if is_missing(value) and spec.nullable:
+            missing = is_missing(value) or value == NAT
+            if missing and spec.nullable:
                 instants.append(NOT_A_TIME)
-            elif is_missing(value) or rule(value) is not None:
+            elif missing or rule(value) is not None:
                 return None
             else:
                 instants.append((_instant(value) if type(value) is str else _of_seconds(value)) // NS_PER[unit])

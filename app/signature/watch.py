@@ -71,8 +71,25 @@ class Watch:
         Raises:
             InvalidInstances: numbers are outside the range seen in training, and the model refuses those.
         """
+        found, more = _reported(self._marks(batch, place), place, _was_not_seen)
+        return Warnings(tuple(found), more) if found else NONE
+
+    def check_each(self, batch: Batch, place: Place) -> dict[int, Warnings]:
+        """What is new in each row of the batch that has something new; raises as `check` does."""
+        marks = self._marks(batch, place)
+        new = [marked for *_, marked in marks]
+        rows = np.flatnonzero(np.logical_or.reduce(new)).tolist() if new else []
+        told = {}
+        for row in rows:
+            alone = [(at, spec, column[row : row + 1], marked[row : row + 1]) for at, spec, column, marked in marks]
+            found, more = _reported(alone, [place(row)].__getitem__, _was_not_seen)
+            told[row] = Warnings(tuple(found), more)
+        return told
+
+    def _marks(self, batch: Batch, place: Place) -> list[Mark]:
+        """What warns, by input; raises where that is refused."""
         if batch.rows == 0:
-            return NONE
+            return []
         columns = batch.columns
         outside = [
             (at, spec, columns[spec.name], _outside(columns[spec.name], low, high))
@@ -84,8 +101,7 @@ class Watch:
                 raise InvalidInstances(errors, len(errors) + more)
             outside = []
         new = [(at, spec, columns[spec.name], _unknown(columns[spec.name], known)) for at, spec, known in self._unseen]
-        found, more = _reported([*outside, *new], place, _was_not_seen)
-        return Warnings(tuple(found), more) if found else NONE
+        return [*outside, *new]
 
 
 def watch_of(signature: Signature) -> Watch | None:

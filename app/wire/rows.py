@@ -24,7 +24,7 @@ from app.wire import codecs
 
 OUTPUT_OF_METHOD = {method: output for output, method in METHOD_OF_OUTPUT.items()}
 AS_BASE64 = ("array", "image")
-"""Kinds that take base64 as it is; for others it stands for text."""
+"""Kinds that know base64 objects themselves; for others it stands for text."""
 MOST_ERRORS = 100
 ALONE = re.compile(rb'\s*\{\s*"instances"\s*:')
 """How a body begins that may hold nothing else; the fast path knows no other key than `outputs` beside it."""
@@ -103,8 +103,8 @@ def _is_base64(value: object) -> bool:
 
 def _plain(value: Any, spec: Input, pointer: str) -> Any:
     """A cell, or what its base64 stands for."""
-    if not _is_base64(value) or (spec.kind in AS_BASE64 and isinstance(value["b64"], str)):
-        return value["b64"] if _is_base64(value) else value
+    if not _is_base64(value) or spec.kind in AS_BASE64:
+        return value
     try:
         return base64.b64decode(value["b64"], validate=True).decode("utf-8")
     except (TypeError, ValueError, binascii.Error):

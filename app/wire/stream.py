@@ -132,9 +132,12 @@ def _answers(series: Series, blocks: Iterable[list[_Line]]) -> Iterator[bytes]:
             if line.wrong:
                 answered.append({"error": {"line": line.number, "detail": line.wrong}})
                 continue
-            error = sifted.refused.get(position)
+            error, new = sifted.refused.get(position), sifted.warnings.get(position)
             position += 1
-            answered.append(dict(zip(values, next(rows), strict=True)) if error is None else _error(line.number, error))
+            if error is not None:
+                answered.append(_error(line.number, error))
+            else:
+                answered.append(dict(zip(values, next(rows), strict=True)) | ({} if new is None else new.document()))
         yield encode_lines(answered)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import joblib
 import pytest
 
+from tests.clients.stamped import packed, visits
 from tests.clients.venvs import said_by
-from tests.server.process import ROOT, Server
+from tests.server.process import ROOT, Server, serving
 
 pytestmark = pytest.mark.server
 
@@ -24,3 +27,14 @@ def test_every_call_of_it(server: Server) -> None:
     assert len(told["nan"]) == 3
     assert "INVALID_PARAMETER_VALUE" in told["refused"]
     assert "#/dataframe_split/data/0/0 must be one of: Biscoe, Dream, Torgersen" in told["refused"]
+
+
+def test_a_frame_with_timestamps_and_missing_values(tmp_path: Path) -> None:
+    models, frame = packed(tmp_path), visits()
+    expected = joblib.load(tmp_path / "visits.joblib").predict(frame)
+    with serving(tmp_path, RETORT_MODELS_DIR=models) as started:
+        records = frame.to_json(orient="records", date_format="iso")
+        told = said_by("mlflow", "mlflow_timestamps", "127.0.0.1", str(started.port), records)
+    assert told["frame"] == pytest.approx(expected, rel=1e-9)
+    assert told["in another zone"] == told["frame"]
+    assert "#/dataframe_split/data/0/0 must be a timestamp in ISO 8601" in told["refused"]

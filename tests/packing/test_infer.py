@@ -21,7 +21,8 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from app.errors import InvalidInstances, PackingRefused
-from app.packing.infer import attempt, infer
+from app.packing.infer import infer
+from app.packing.trial import attempt
 from app.signature import Input, Layout, Signature
 from app.signature.schema import Validator
 from tests.packing.artifacts import ROWS, Picky, Unhappy, flowers

@@ -168,3 +168,11 @@ def test_a_lie_about_the_size_gets_no_memory() -> None:
 def test_inputs_that_no_array_can_be(spec: Input) -> None:
     with pytest.raises(InvalidRepository):
         schema_of(signature(spec))
+
+
+@pytest.mark.parametrize("value", [[1.0, None], [1.0, 2.0]])
+def test_a_limit_is_that_of_the_elements(value: object) -> None:
+    """Another field is refused beside it: only then is the schema asked about the array."""
+    schema = schema_of(signature(HOLES, Input("y", "number", "float64", largest=1.0)))
+    assert [*schema.validate({"x": value, "y": 0.5})] == []
+    assert [*schema.validate({"x": value, "y": 2.0})] == ["y"]

@@ -75,6 +75,7 @@ def test_it_is_what_pandas_reads(time: object) -> None:
         (True, "must be a timestamp in ISO 8601 or a number of seconds, not a boolean"),
         ([2024], "must be a timestamp in ISO 8601 or a number of seconds, not a list"),
         (None, "must not be missing"),
+        ("NaT", "must not be missing (NaT)"),
     ],
 )
 def test_what_is_said_of_the_rest(value: object, problem: str) -> None:
@@ -91,3 +92,12 @@ def test_a_dtype_that_is_none_of_a_timestamp(dtype: str) -> None:
 def test_what_is_known_of_it() -> None:
     assert Timestamp().describe(US).endswith("without a zone it is UTC; the model sees it in Europe/Berlin")
     assert "the model sees" not in Timestamp().describe(NS)
+
+
+def test_nat_in_text_is_a_missing_time() -> None:
+    """MLflow's client sends it."""
+    spec = Input("when", "timestamp", "datetime64[s]", nullable=True)
+    assert problem_of("NaT", spec) is None
+    column = Timestamp().column(["NaT", None, 0], spec)
+    assert column is not None
+    assert np.isnat(column).tolist() == [True, True, False]

@@ -88,3 +88,41 @@ def test_unseen_categories_may_be_refused(colours: MakeApp) -> None:
     answer = post(colours(unseen="reject"), "/predict", json.dumps(NEW))
     assert answer.status == 422
     assert [e["pointer"] for e in answer.document["errors"]] == ["#/colour"]
+
+
+def test_each_line_of_a_stream_has_its_own(colours: MakeApp) -> None:
+    app = colours(unseen="warn", out_of_range="warn")
+    lines = [GOOD, NEW, ["blue", 3], {"colour": 1}, {"colour": "red", "size": 0}]
+    body = "\n".join(map(json.dumps, lines))
+    answer = post(app, "/predict", body, {"Content-Type": "application/x-ndjson"})
+    told = [json.loads(line) for line in answer.content.splitlines()]
+    expected = [
+        [],
+        [{"pointer": "#/colour", **COLOUR}, {"pointer": "#/size", **SIZE}],
+        [{"pointer": "#/0", **COLOUR}],
+        None,
+        [{"pointer": "#/size", "detail": SIZE["detail"], "value": 0.0}],
+    ]
+    assert ["error" in line for line in told] == [new is None for new in expected]
+    assert [line.get("warnings", []) for line in told if "error" not in line] == [
+        new for new in expected if new is not None
+    ]
+    alone = [post(app, "/predict", json.dumps(line)).document for line in (GOOD, NEW)]
+    assert [line.get("warnings") for line in told[:2]] == [document.get("warnings") for document in alone]
+    assert told[1]["warnings_more"] == 0
+
+
+def test_a_stream_refuses_the_lines_that_are_outside_the_range(colours: MakeApp) -> None:
+    app = colours(unseen="warn", pack_out_of_range="reject")
+    body = "\n".join(map(json.dumps, [NEW, GOOD, NEW | {"size": 2}]))
+    answer = post(app, "/predict", body, {"Content-Type": "application/x-ndjson"})
+    told = [json.loads(line) for line in answer.content.splitlines()]
+    assert [error["pointer"] for error in told[0]["error"]["errors"]] == ["#/size"]
+    assert [line.get("warnings") for line in told[1:]] == [None, [{"pointer": "#/colour", **COLOUR}]]
+
+
+def test_more_new_values_in_a_block_than_one_answer_tells_of(colours: MakeApp) -> None:
+    app = colours(unseen="warn", out_of_range="warn")
+    body = "\n".join([json.dumps(NEW)] * 300)
+    answer = post(app, "/predict", body, {"Content-Type": "application/x-ndjson"})
+    assert [len(json.loads(line)["warnings"]) for line in answer.content.splitlines()] == [2] * 300

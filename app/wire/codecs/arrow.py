@@ -5,8 +5,7 @@ Source: https://arrow.apache.org/docs/format/Columnar.html. pyarrow is optional,
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -20,7 +19,6 @@ from app.wire.codecs.columns import check_names, check_rows, columns_of, records
 
 FORM = "Arrow IPC"
 PANDAS_INDEX = "__index_level_"
-BYTES_KINDS = ("array", "image")
 LEAST_BYTES_OF_A_VALUE = 8
 """What a value of a list takes in Python, at least; no more of them than would fill the body's limit."""
 
@@ -43,7 +41,7 @@ class ArrowStream:
         check_messages(body, reading.limits)
         try:
             stream = pa.ipc.open_stream(pa.BufferReader(body), options=pa.ipc.IpcReadOptions(use_threads=False))
-            check_names(stream.schema.names, reading)
+            check_names(list(_paths(stream.schema)), reading)
             batches = []
             for batch in stream:
                 batch.validate(full=True)
@@ -62,31 +60,40 @@ class ArrowStream:
         return bytes(sink.getvalue())
 
 
+def _paths(fields: Iterable[Any], prefix: str = "") -> Iterator[str]:
+    """The names of columns; of those inside a struct dotted, as Parquet has them."""
+    from pyarrow import types
+
+    for each in fields:
+        if types.is_struct(each.type):
+            yield from _paths(each.type, f"{prefix}{each.name}.")
+        else:
+            yield prefix + each.name
+
+
 def rows_of(names: Sequence[str], batches: Sequence[Any], reading: Reading) -> Rows:
     """The records of pyarrow's record batches, whose columns have these names; pandas' index is no feature."""
-    kinds = {spec.name: spec.kind for spec in reading.signature.inputs}
     rows = 0
-    columns: dict[str, list[Any]] = {name: [] for name in names if name in kinds or not name.startswith(PANDAS_INDEX)}
+    columns: dict[str, list[Any]] = {
+        name: [] for name in names if name in reading.signature.names or not name.startswith(PANDAS_INDEX)
+    }
     for batch in batches:
         rows += batch.num_rows
         check_rows(rows, reading.limits)
         for position, name in enumerate(names):
             if name in columns:
-                columns[name] += _plain(batch.column(position), name, kinds.get(name, ""), reading.limits)
-    return records(columns, rows)
+                columns[name] += _plain(batch.column(position), name, reading.limits)
+    return records(columns, rows, reading.signature)
 
 
-def _plain(array: Any, name: str, kind: str, limits: Limits) -> list[Any]:
-    """The values as they would come in JSON; bytes as base64 where the kind of the input is one that takes them."""
+def _plain(array: Any, name: str, limits: Limits) -> list[Any]:
+    """The values as they would come in JSON; bytes stay bytes, for the kinds that take them."""
     try:
-        values = _values(array, limits)
+        return _values(array, limits)
     except (OverflowError, UnicodeDecodeError):
         raise _refused(name, "has dates beyond the year 9999, or text that is not UTF-8") from None
     except NotImplementedError as error:
         raise _refused(name, f"is a column of the type {str(error)[:100]}, which no kind of input takes") from None
-    if kind in BYTES_KINDS:
-        return [base64.b64encode(value).decode() if type(value) is bytes else value for value in values]
-    return values
 
 
 def _refused(name: str, detail: str) -> InvalidInstances:
@@ -107,7 +114,13 @@ def _values(array: Any, limits: Limits) -> list[Any]:
         if (pc.sum(pc.binary_length(array.cast(pa.large_binary()))).as_py() or 0) > limits.body_bytes:
             raise BodyTooLarge(limits.body_bytes)
         return list(array.to_pylist())
-    if types.is_list(of) or types.is_large_list(of) or types.is_fixed_size_list(of) or types.is_struct(of):
+    if types.is_struct(of):  # member by member, so that each is bounded as a column of its own is
+        names = [of.field(position).name for position in range(of.num_fields)]
+        members = zip(*(_values(part, limits) for part in array.flatten()), strict=True) if names else [()] * len(array)
+        there = array.is_valid().to_pylist()
+        rows = zip(there, members, strict=True)
+        return [dict(zip(names, values, strict=True)) if is_there else None for is_there, values in rows]
+    if types.is_list(of) or types.is_large_list(of) or types.is_fixed_size_list(of):
         if _leaves(array) > limits.body_bytes // LEAST_BYTES_OF_A_VALUE:
             raise BodyTooLarge(limits.body_bytes)
         return list(array.to_pylist())
@@ -122,10 +135,9 @@ def _scalars(array: Any, types: Any) -> list[Any]:
         return list(array.cast(pa.float32()).to_pylist())
     if types.is_decimal(of):
         return [_number(value) for value in array.to_pylist()]
-    if types.is_timestamp(of):  # in UTC, so that no table of time zones is asked
-        zone = "UTC" if of.tz else None
-        array = array.cast(pa.timestamp(of.unit, zone)).cast(pa.timestamp("us", zone), safe=False)
-        return [value and value.isoformat() for value in array.to_pylist()]
+    if types.is_timestamp(of):  # in UTC, so that no table of time zones is asked; as text, which nanoseconds have
+        texts = array.cast(pa.timestamp(of.unit)).cast(pa.string()).to_pylist()
+        return [text and text.replace(" ", "T") + "Z" * bool(of.tz) for text in texts]
     if types.is_date(of):
         return [value and value.isoformat() for value in array.to_pylist()]
     takes: tuple[Callable[[Any], bool], ...] = (

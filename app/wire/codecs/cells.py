@@ -9,14 +9,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
+from app.errors import InvalidJson
 from app.signature import Input
+from app.wire.codecs.json import JSON, MAX_INTEGER_DIGITS
 
 NUMBER = re.compile(r"\s*([+-]?)(?:([0-9]+)|(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*", re.ASCII)
 WORDS = {"nan": float("nan"), "inf": float("inf"), "infinity": float("inf"), "-inf": -float("inf")}
 BOOLEANS = {"true": True, "false": False}
-MAX_INTEGER_DIGITS = 4000
 
 Read = Callable[[str], Any]
 
@@ -26,14 +25,14 @@ def reader_of(spec: Input) -> Read:
     types = {type(category) for category in spec.categories or ()}
     if spec.kind == "category" and types and str not in types:
         return _boolean if types == {bool} else _number
-    readers: dict[str, Read] = {"number": _number, "integer": _number, "boolean": _boolean}
+    readers: dict[str, Read] = {"number": _number, "integer": _number, "boolean": _boolean, "timestamp": _number}
     if spec.kind == "text" and not spec.nullable:
         return str
     if spec.kind == "category" and "" in (spec.categories or ()):
         return str
     if spec.kind in ("text", "category"):
         return _text
-    return readers.get(spec.kind, _whatever)
+    return readers.get(spec.kind, anything)
 
 
 def _text(cell: str) -> str | None:
@@ -52,11 +51,11 @@ def _boolean(cell: str) -> Any:
     return BOOLEANS.get(cell.strip().lower(), cell) if cell.strip() else None
 
 
-def _whatever(cell: str) -> Any:
-    """Kinds that are more than one value are written as JSON; all else is text."""
+def anything(cell: str) -> Any:
+    """Kinds that are more than one value, and objects inside a record, are written as JSON; all else is text."""
     if cell[:1] in ("[", "{"):
         try:
-            return msgspec.json.decode(cell)
-        except (msgspec.DecodeError, RecursionError):
+            return JSON.decode(cell.encode())
+        except InvalidJson:
             return cell
     return cell or None

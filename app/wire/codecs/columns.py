@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from app.core.service import Answer
 from app.errors import FieldError, InvalidInstances, TooManyInstances
+from app.signature import Layout, Signature
 from app.signature.batch import json_values
+from app.signature.values import is_missing
 from app.wire.codecs.codec import Limits, Reading, Rows
 
 MAX_UNKNOWN_COLUMNS = 100
@@ -47,12 +49,44 @@ def refused(detail: str, pointer: str = "#/instances") -> InvalidInstances:
     return InvalidInstances([FieldError(pointer, detail)], 1)
 
 
-def records(columns: Mapping[str, Sequence[Any]], rows: int) -> Rows:
-    """The records of columns by name, each of `rows` values."""
+def records(columns: Mapping[str, Sequence[Any]], rows: int, signature: Signature) -> Rows:
+    """The records of columns by name, each of `rows` values.
+
+    A model that takes records whole is given what a row has: a table has a cell for every name, so that what is missing
+    in it is left out where the model has no use for null. A column of objects by the input's name is the records.
+    """
+    whole = signature.inputs[0] if signature.layout is Layout.RECORDS else None
     if not columns:
         return Rows([{} for _ in range(rows)])
-    names = list(columns)
-    return Rows([dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)])
+    if whole is not None and [*columns] == [whole.name] and set(map(type, columns[whole.name])) <= {dict, type(None)}:
+        made = list(columns[whole.name])
+    else:
+        names = list(columns)
+        made = [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return Rows(made if whole is None or whole.nullable else [_present(record) for record in made])
+
+
+def check_whole(names: Sequence[str], signature: Signature, pointer: str = "#/instances") -> None:
+    """Refuses text without types for a model that takes records whole, unless it is the records themselves in JSON.
+
+    Raises:
+        InvalidInstances: nobody could tell whether 01 in it is a number.
+    """
+    if signature.layout is Layout.RECORDS and tuple(names) != signature.names:
+        detail = f"must have {signature.names[0]!r} alone, an object in JSON: this model takes records of any names"
+        raise refused(f"{detail}, and text does not say which of their values are numbers", pointer)
+
+
+def whole(instances: list[Any], signature: Signature) -> list[Any]:
+    """Records under the input's name as the records themselves, for a model that takes them whole."""
+    return [record[signature.names[0]] for record in instances] if signature.layout is Layout.RECORDS else instances
+
+
+def _present(value: Any) -> Any:
+    """An object, and those inside it, without the names whose value is missing."""
+    if type(value) is not dict:
+        return value
+    return {name: _present(member) for name, member in value.items() if not is_missing(member)}
 
 
 def columns_of(answer: Answer) -> dict[str, NDArray[Any]]:

@@ -14,9 +14,9 @@ from typing import Any
 from app.core.service import Answer
 from app.errors import FieldError, InvalidBody, InvalidInstances, TooManyInstances
 from app.signature.batch import json_values
-from app.wire.codecs.cells import Read, reader_of
+from app.wire.codecs.cells import Read, anything, reader_of
 from app.wire.codecs.codec import Document, Reading, Rows
-from app.wire.codecs.columns import check_names, columns_of
+from app.wire.codecs.columns import check_names, check_whole, columns_of, whole
 from app.wire.codecs.json import BOM
 
 MAX_CELL_CHARS = 2**31 - 1
@@ -47,7 +47,9 @@ class Csv:
             return Rows()
         if stated == "present" or (not stated and len(first) == len(readers) and set(first) == set(readers)):
             check_names(first, reading)
-            return Rows(_records(first, lines, readers, reading.limits.max_instances))
+            check_whole(first, reading.signature)
+            made = _records(first, lines, readers, reading.limits.max_instances)
+            return Rows(whole(made, reading.signature))
         return Rows(_rows(first, lines, list(readers.values()), reading.limits.max_instances))
 
     def write(self, answer: Answer, document: Document) -> bytes:
@@ -105,7 +107,7 @@ def _reason(message: str) -> str:
 
 
 def _records(names: Sequence[str], lines: Iterator[list[str]], readers: dict[str, Read], most: int) -> list[Any]:
-    columns = [(name, readers.get(name, str)) for name in names]
+    columns = [(name, readers.get(name, anything)) for name in names]
     instances: list[Any] = []
     ragged: list[FieldError] = []
     for position, cells in enumerate(lines):

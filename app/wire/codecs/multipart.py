@@ -1,11 +1,10 @@
 """`multipart/form-data` (RFC 7578): one record as fields, or one file part of another media type.
 
-A file under the name of a feature is that feature's value, as base64; any other file is read as its own media type.
+A file under the name of a feature is that feature's value, as bytes; any other file is read as its own media type.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -16,9 +15,9 @@ from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, Multip
 from app.core.service import Answer
 from app.errors import BodyTooLarge, FieldError, InvalidBody, InvalidInstances
 from app.signature.schema import escaped
-from app.wire.codecs.cells import reader_of
+from app.wire.codecs.cells import anything, reader_of
 from app.wire.codecs.codec import Codec, Document, Reading, Rows
-from app.wire.codecs.columns import MAX_UNKNOWN_COLUMNS, refused
+from app.wire.codecs.columns import MAX_UNKNOWN_COLUMNS, check_whole, refused, whole
 
 FORM = "multipart/form-data"
 MAX_PART_HEAD_BYTES = 16_384
@@ -64,12 +63,13 @@ class Multipart:
             if part.name in record:
                 errors.append(FieldError(f"#/{escaped(part.name)}", "stands there more than once"))
             if part.is_file:
-                record[part.name] = base64.b64encode(part.content).decode() if part.content else None
+                record[part.name] = bytes(part.content) or None
             else:
-                record[part.name] = readers.get(part.name, str)(_text(part))
+                record[part.name] = readers.get(part.name, anything)(_text(part))
         if errors:
             raise InvalidInstances(errors[:100], len(errors))
-        return Rows([record], single=True)
+        check_whole([*record], reading.signature, "#")
+        return Rows(whole([record], reading.signature), single=True)
 
     def _file(self, part: _Part, reading: Reading) -> Any:
         content = bytes(part.content)

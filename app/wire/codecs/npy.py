@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from app.core.service import Answer
 from app.errors import BodyTooLarge, InvalidBody
+from app.signature import Layout
 from app.signature.matrix import batch_of
 from app.wire.codecs.codec import Document, Limits, Reading, Rows
 from app.wire.codecs.columns import check_names, check_rows, records, refused
@@ -28,6 +29,9 @@ MAX_NPZ_MEMBERS = 10_000
 STORED_OR_DEFLATED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 PLAIN_KINDS = "biufUSM"
 NESTED = ("array", "image")
+FIRST_SURROGATE, LAST_SURROGATE, LAST_CODE = 0xD800, 0xDFFF, 0x10FFFF
+COMPLETED = {"Y": "-01-01", "M": "-01", "h": ":00"}
+"""What NumPy leaves out where a datetime64 is this coarse, and ISO 8601 wants."""
 
 
 class Npy:
@@ -66,15 +70,17 @@ class Npz:
         """
         arrays = _members(body, reading.limits)
         names = reading.signature.names
-        if len(arrays) == 1 and (next(iter(arrays)) not in names or next(iter(arrays.values())).ndim > 1):
-            return _rows_of(next(iter(arrays.values())), reading)
+        first, array = next(iter(arrays.items()))
+        a_name = first in names or (reading.signature.layout is Layout.RECORDS and array.dtype.names is None)
+        if len(arrays) == 1 and (not a_name or array.ndim > 1):
+            return _rows_of(array, reading)
         check_names(list(arrays), reading)
         lengths = {len(array) if array.ndim else -1 for array in arrays.values()}
         if len(lengths) != 1 or -1 in lengths:
             raise refused("must have arrays of one length, one for each feature by its name, or a single 2-D array")
         rows = lengths.pop()
         check_rows(rows, reading.limits)
-        return records({name: _values(array, name) for name, array in arrays.items()}, rows)
+        return records({name: _values(array, name) for name, array in arrays.items()}, rows, reading.signature)
 
     def write(self, answer: Answer, document: Document) -> bytes:
         """Every output by its name, and the classes."""
@@ -140,7 +146,8 @@ def _rows_of(array: NDArray[Any], reading: Reading) -> Rows:
         if array.ndim != 1:
             raise refused(f"must be a structured array of 1 dimension, not {array.ndim}")
         check_names(array.dtype.names, reading)
-        return records({name: _values(array[name], name) for name in array.dtype.names}, len(array))
+        columns = {name: _values(array[name], name) for name in array.dtype.names}
+        return records(columns, len(array), signature)
     if len(signature.inputs) == 1 and array.ndim and (array.ndim != 2 or signature.inputs[0].kind in NESTED):
         return Rows([[value] for value in _values(array, signature.names[0])])
     if array.ndim != 2:
@@ -166,8 +173,14 @@ def _values(array: NDArray[Any], name: str | None) -> list[Any]:
         except UnicodeDecodeError:
             raise refused(f"has text that is not UTF-8 in {'it' if name is None else repr(name[:100])}") from None
     if array.dtype.kind == "M":
-        missing, array = np.isnat(array), np.datetime_as_string(array).astype(object)
+        rest = COMPLETED.get(np.datetime_data(array.dtype)[0], "")
+        missing, array = np.isnat(array), np.datetime_as_string(array).astype(object) + rest
         array[missing] = None
+    if array.dtype.kind == "U" and array.dtype.itemsize:
+        codes = np.ascontiguousarray(array).view(np.uint32)
+        surrogates = (codes >= FIRST_SURROGATE) & (codes <= LAST_SURROGATE)
+        if (surrogates | (codes > LAST_CODE)).any():  # Python would take them
+            raise refused("has text that is not Unicode")
     try:
         values: list[Any] = array.tolist()
     except (ValueError, OverflowError):

@@ -10,7 +10,7 @@ from app.errors import BodyTooLarge, InvalidBody
 from app.wire.codecs.arrow import rows_of, table_of
 from app.wire.codecs.codec import Document, Limits, Reading, Rows
 from app.wire.codecs.columns import check_names, check_rows, refused
-from app.wire.codecs.parquet_pages import FORM, Chunk, check_pages
+from app.wire.codecs.parquet_pages import FORM, check_pages, chunks_of
 
 ROWS_AT_ONCE = 8192
 MAX_CHUNKS = 10_000
@@ -62,21 +62,10 @@ def _opened(body: bytes, reading: Reading) -> Any:
     metadata = pq.ParquetFile(pa.BufferReader(body), **limits).metadata
     check_rows(metadata.num_rows, reading.limits)
     check_names([metadata.schema.column(at).path for at in range(metadata.num_columns)], reading)
-    if metadata.num_row_groups * metadata.num_columns > MAX_CHUNKS:
-        raise InvalidBody(FORM, f"it has more than {MAX_CHUNKS} column chunks")
-    chunks, texts = [], []
-    for at in range(metadata.num_columns):
-        column = metadata.schema.column(at)
-        width = _check_width(column, metadata.num_rows, reading.limits)
-        if column.physical_type == "BYTE_ARRAY" and column.logical_type.type != "DECIMAL":
-            texts.append(column.path)
-        for group in range(metadata.num_row_groups):
-            chunk = metadata.row_group(group).column(at)
-            begins = chunk.data_page_offset
-            if chunk.has_dictionary_page and 0 < (chunk.dictionary_page_offset or 0) < begins:
-                begins = chunk.dictionary_page_offset
-            chunks.append(Chunk(begins, chunk.total_compressed_size, width))
-    check_pages(body, chunks, reading.limits)
+    columns = [metadata.schema.column(at) for at in range(metadata.num_columns)]
+    widths = [_check_width(column, metadata.num_rows, reading.limits) for column in columns]
+    texts = [c.path for c in columns if c.physical_type == "BYTE_ARRAY" and c.logical_type.type != "DECIMAL"]
+    check_pages(body, chunks_of(body, widths, MAX_CHUNKS), reading.limits)
     return pq.ParquetFile(pa.BufferReader(body), read_dictionary=texts, pre_buffer=False, **limits)
 
 

@@ -1,25 +1,30 @@
 """Looks at the headers of a Parquet file's pages before pyarrow does, for what pyarrow would believe.
 
 A page of a hundred bytes may say that it becomes two gigabytes, or that it repeats a value two billion times, and be
-right. Sources: https://github.com/apache/parquet-format (parquet.thrift, Encodings.md), and Thrift's compact protocol
-(https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md).
+right. Source: https://github.com/apache/parquet-format (parquet.thrift, Encodings.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from app.errors import BodyTooLarge, InvalidBody
 from app.wire.codecs.codec import Limits
+from app.wire.codecs.thrift import BINARY, I32, I64, LIST, STRUCT, Lists, struct_at
 
 FORM = "Parquet"
 MAX_PAGES = 100_000
-MAX_DEPTH = 8
+MAX_FOOTER_BYTES = 2**23
 DELTA_BYTE_ARRAY = 7
 """Each value says how much of the one before it begins with: a few bytes become any number."""
-UNCOMPRESSED_SIZE, COMPRESSED_SIZE, DATA_PAGE, DICTIONARY_PAGE, DATA_PAGE_V2 = 2, 3, 5, 7, 8
+UNCOMPRESSED_SIZE, COMPRESSED_SIZE, DATA_PAGE, DATA_PAGE_V2 = (2, I32), (3, I32), (5, STRUCT), (8, STRUCT)
+VALUES, ENCODING, ENCODING_V2 = (1, I32), (2, I32), (4, I32)
+ROW_GROUPS, COLUMNS, COLUMN = (4, LIST), (1, LIST), (3, STRUCT)
+CHUNK_SIZE, DATA_OFFSET, DICTIONARY_OFFSET = (7, I64), (9, I64), (11, I64)
+COLUMN_LISTS: Lists = {2: I32, 3: BINARY, 8: {}, 13: {}, 16: {2: I64, 3: I64}, 17: {2: I32}}
+FOOTER_LISTS: Lists = {2: {}, 4: {1: {3: COLUMN_LISTS}, 4: {}}, 5: {}, 7: {}}
+"""Every list in a `FileMetaData`, down to those of a `ColumnMetaData`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,35 @@ class Chunk:
     begins: int
     size_bytes: int
     value_bytes: int
+
+
+def chunks_of(body: bytes, widths: Sequence[int], most: int) -> list[Chunk]:
+    """The chunks of the columns, each of which takes so many bytes for a value, by the footer of a file.
+
+    pyarrow's own objects for them end the process where a chunk contradicts itself: their constructors throw where
+    nobody catches.
+
+    Raises:
+        InvalidBody: there are more than `most`, or they are not those of the columns.
+    """
+    chunks = []
+    size_bytes = int.from_bytes(body[-8:-4], "little")
+    if size_bytes > MAX_FOOTER_BYTES:
+        raise InvalidBody(FORM, f"its footer is longer than {MAX_FOOTER_BYTES} bytes")
+    try:
+        metadata, _ = struct_at(body[-8 - size_bytes : -8], 0, FOOTER_LISTS)
+        for group in metadata[ROW_GROUPS]:
+            for column, width in zip(group[COLUMNS], widths, strict=True):
+                chunk = column[COLUMN]
+                begins = chunk[DATA_OFFSET]
+                if 0 < chunk.get(DICTIONARY_OFFSET, 0) < begins:
+                    begins = chunk[DICTIONARY_OFFSET]
+                chunks.append(Chunk(begins, chunk[CHUNK_SIZE], width))
+                if len(chunks) > most:
+                    raise InvalidBody(FORM, f"it has more than {most} column chunks")
+    except (LookupError, TypeError, ValueError, RecursionError):
+        raise InvalidBody(FORM, "its footer cannot be read") from None
+    return chunks
 
 
 def check_pages(body: bytes, chunks: Sequence[Chunk], limits: Limits) -> None:
@@ -47,69 +81,20 @@ def check_pages(body: bytes, chunks: Sequence[Chunk], limits: Limits) -> None:
         values = 0
         while at < ends:
             try:
-                header, at = _struct(body, at, 0)
+                header, at = struct_at(body, at, {})
                 compressed, uncompressed = header[COMPRESSED_SIZE], header[UNCOMPRESSED_SIZE]
                 page = header.get(DATA_PAGE) or header.get(DATA_PAGE_V2) or {}
-                values += page.get(1, 0)
-                encoding = page.get(2 if DATA_PAGE in header else 4)
-            except (IndexError, KeyError, TypeError, AttributeError, RecursionError):
+                in_page = page.get(VALUES, 0)
+                encoding = page.get(ENCODING if DATA_PAGE in header else ENCODING_V2)
+            except (LookupError, TypeError, RecursionError):
                 raise InvalidBody(FORM, "the header of a page cannot be read") from None
             pages += 1
             size_bytes += uncompressed
             at += compressed
+            values += in_page
             if encoding == DELTA_BYTE_ARRAY:
                 raise InvalidBody(FORM, "the encoding DELTA_BYTE_ARRAY is not read here; write it with another")
-            if compressed < 0 or uncompressed < 0 or at > ends or pages > MAX_PAGES:
+            if min(compressed, uncompressed, in_page) < 0 or at > ends or pages > MAX_PAGES:
                 raise InvalidBody(FORM, "its pages are not where they should be")
             if size_bytes > limits.body_bytes or values * chunk.value_bytes > limits.body_bytes:
                 raise BodyTooLarge(limits.body_bytes)
-
-
-def _struct(content: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
-    """The fields of a struct by their numbers, and where it ends; texts and containers are passed over."""
-    if depth > MAX_DEPTH:
-        raise RecursionError
-    fields: dict[int, Any] = {}
-    number = 0
-    while (head := content[at]) != 0:
-        at += 1
-        if head >> 4:
-            number += head >> 4
-        else:
-            number, at = _zigzag(content, at)
-        fields[number], at = _value(content, at, head & 15, depth)
-    return fields, at + 1
-
-
-def _value(content: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
-    if kind in (1, 2):  # a boolean, in the type itself
-        return kind == 1, at
-    if kind == 3:
-        return content[at], at + 1
-    if kind in (4, 5, 6):
-        return _zigzag(content, at)
-    if kind == 7:
-        return None, at + 8
-    if kind == 8:
-        length, at = _varint(content, at)
-        return None, at + length
-    if kind == 12:
-        return _struct(content, at, depth + 1)
-    raise TypeError  # lists, sets and maps: no header of a page has one
-
-
-def _zigzag(content: bytes, at: int) -> tuple[int, int]:
-    number, at = _varint(content, at)
-    return (number >> 1) ^ -(number & 1), at
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    number = shift = 0
-    while shift < 64:
-        byte = content[at]
-        at += 1
-        number |= (byte & 127) << shift
-        if byte < 128:
-            return number, at
-        shift += 7
-    raise IndexError

@@ -36,20 +36,33 @@ def as_csv(records: Records) -> Body:
     writer = csv.writer(out)
     writer.writerow(records[0])
     for record in records:
-        writer.writerow([str(value).lower() if isinstance(value, bool) else value for value in record.values()])
+        writer.writerow(map(cell, record.values()))
     return "text/csv; header=present", out.getvalue().encode()
 
 
+def cell(value: Any) -> Any:
+    """A value as CSV and forms have it: JSON where it is neither number nor text."""
+    return json.dumps(value) if isinstance(value, bool | list | dict) else value
+
+
 def table(records: Records) -> pa.Table:
-    columns = {name: [record[name] for record in records] for name in records[0]}
+    columns = {name: [record.get(name) for record in records] for name in named(records)}
     large = {name for name, values in columns.items() if type(values[0]) is int and values[0] >= 2**63}
     return pa.table({name: pa.array(v, pa.uint64() if name in large else None) for name, v in columns.items()})
 
 
 def as_parquet(records: Records) -> Body:
+    return of_table("Parquet", table(records))
+
+
+def of_table(media: str, made: pa.Table) -> Body:
     sink = pa.BufferOutputStream()
-    pq.write_table(table(records), sink)
-    return "application/vnd.apache.parquet", sink.getvalue().to_pybytes()
+    if media == "Parquet":
+        pq.write_table(made, sink)
+        return "application/vnd.apache.parquet", sink.getvalue().to_pybytes()
+    with pa.ipc.new_stream(sink, made.schema) as stream:
+        stream.write_table(made)
+    return "application/vnd.apache.arrow.stream", sink.getvalue().to_pybytes()
 
 
 def as_arrow(records: Records, compression: str | None = None, dictionaries: bool = False) -> Body:
@@ -61,16 +74,23 @@ def as_arrow(records: Records, compression: str | None = None, dictionaries: boo
     return "application/vnd.apache.arrow.stream", sink.getvalue().to_pybytes()
 
 
+def named(records: Records) -> list[str]:
+    """The names of all of them, in the order in which they come."""
+    return list(dict.fromkeys(name for record in records for name in record))
+
+
 def column(values: list[Any]) -> np.ndarray[Any, Any]:
-    """Numbers, booleans or texts; what is missing among numbers is NaN."""
+    """Numbers, booleans, texts or times; what is missing among numbers is NaN, among times NaT."""
+    if any(isinstance(value, np.datetime64) for value in values):
+        return np.array(values, dtype="M8[us]")
     if None in values:
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     return np.array(values)
 
 
 def as_npy(records: Records) -> Body:
-    columns = {name: column([record[name] for record in records]) for name in records[0]}
-    array = np.empty(len(records), dtype=[(name, values.dtype) for name, values in columns.items()])
+    columns = {name: column([record.get(name) for record in records]) for name in named(records)}
+    array = np.empty(len(records), dtype=[(name, v.dtype, v.shape[1:]) for name, v in columns.items()])
     for name, values in columns.items():
         array[name] = values
     return "application/x-npy", npy(array)
@@ -83,7 +103,9 @@ def npy(array: np.ndarray[Any, Any], **how: Any) -> bytes:
 
 
 def as_npz(records: Records) -> Body:
-    return "application/x-npz", npz(**{name: column([record[name] for record in records]) for name in records[0]})
+    return "application/x-npz", npz(
+        **{name: column([record.get(name) for record in records]) for name in named(records)}
+    )
 
 
 def npz(**arrays: Any) -> bytes:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
+from tests.wire.codecs import bodies
+from tests.wire.codecs.estimators import served
 from tests.wire.exchange import Answer, check, post
 
 Sends = Callable[..., Answer]
@@ -25,6 +27,19 @@ def ask(app: Flask) -> Sends:
         return answer
 
     return send
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Flask:
+    """The models that take every kind of input."""
+    return served(tmp_path_factory.mktemp("kinds"))
+
+
+def sent(service: Flask, model: str, body: bodies.Body) -> Answer:
+    """The answer in JSON, whose form is right whatever it says."""
+    answer = post(service, f"/models/{model}/predict", body[1], {"Content-Type": body[0], "Accept": "application/json"})
+    check(answer)
+    return answer
 
 
 @pytest.fixture

@@ -63,6 +63,9 @@ def test_the_fast_path_refuses_what_the_schema_refuses(ask: Sends) -> None:
     [
         (np.array([[True, False]]), 422),
         (np.array([["5.1", "3.5"]]), 422),
+        (np.array([["\udc80", "3.5"]]), 422),
+        (np.array([[0x7F0064, 0x64]], dtype=np.uint32).view("U1"), 422),
+        (np.array([["", ""]]), 422),
         (np.array([[b"5.1", b"\xff"]]), 422),
         (np.array([[5 + 1j, 3]]), 422),
         (np.array([["2024-01-01", "NaT"]], dtype="M8[D]"), 422),
@@ -79,7 +82,7 @@ def test_the_fast_path_refuses_what_the_schema_refuses(ask: Sends) -> None:
         (np.array([[5, 3]], dtype=np.float16), 200),
         (np.array([[2**63 + 1, 3]], dtype=np.uint64), 422),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, int) else f"{value.dtype.str} {value.shape}",
 )
 def test_dtypes_and_shapes(ask: Sends, array: np.ndarray[Any, Any], status: int) -> None:
     answer = ask(NPY, npy(array))

@@ -1,0 +1,107 @@
+"""Structs in Thrift's compact protocol, as Parquet has them, read just as pyarrow reads them.
+
+Whoever sends a file may try to have us see other numbers than pyarrow sees. So numbers are cut to their width as there,
+and what a reader of generated code takes without looking at it is refused: lists that are not of the type expected,
+fields that come twice. Source: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md, and
+lib/cpp/src/thrift/protocol/TCompactProtocol.tcc.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, STRUCT = 3, 4, 5, 6, 7, 8, 9, 12
+TRUE, FALSE = 1, 2
+BITS = {I16: 16, I32: 32, I64: 64}
+MAX_DEPTH = 8
+
+Fields = dict[tuple[int, int], Any]
+"""By number and type: a reader that expects another type passes a field over, and so does whoever asks here."""
+
+Lists = Mapping[int, Any]
+"""What lists there are in a struct: by the number of the field the type of the elements, or the `Lists` in each element
+where they are structs; by that of a struct the `Lists` in it."""
+
+
+def struct_at(content: bytes, at: int, lists: Lists, depth: int = 0) -> tuple[Fields, int]:
+    """The fields of a struct, and where it ends; of texts there is no more than that they are there.
+
+    Raises:
+        IndexError, TypeError, RecursionError: it is cut short, is none, or is too deep.
+    """
+    if depth > MAX_DEPTH:
+        raise RecursionError
+    fields: Fields = {}
+    number = 0
+    while (kind := content[at] & 15) != 0:
+        step = content[at] >> 4
+        at += 1
+        if step:
+            number = _signed(number + step, 16)
+        else:
+            number, at = _integer(content, at, 16)
+        if (number, kind) in fields:
+            raise TypeError
+        fields[number, kind], at = _value(content, at, kind, lists.get(number), depth)
+    return fields, at + 1
+
+
+def _value(content: bytes, at: int, kind: int, inner: Any, depth: int) -> tuple[Any, int]:
+    if kind in (TRUE, FALSE):  # the value is in the type itself
+        return kind == TRUE, at
+    if kind == STRUCT:
+        return struct_at(content, at, inner if isinstance(inner, Mapping) else {}, depth + 1)
+    if kind == LIST:
+        return _list(content, at, inner, depth)
+    if kind in BITS:
+        return _integer(content, at, BITS[kind])
+    if kind == BINARY:
+        length, at = _varint(content, at)
+        return None, at + _length(length)
+    if kind not in (BYTE, DOUBLE):
+        raise TypeError  # sets and maps: Parquet has none
+    return None, at + (1 if kind == BYTE else 8)
+
+
+def _list(content: bytes, at: int, inner: Any, depth: int) -> tuple[list[Any], int]:
+    size, kind = content[at] >> 4, content[at] & 15
+    if kind != (STRUCT if isinstance(inner, Mapping) else inner):
+        raise TypeError
+    at += 1
+    if size == 15:
+        size, at = _varint(content, at)
+    values = []
+    for _ in range(_length(size)):  # each takes a byte at least, so that no size that is not true goes on for long
+        value, at = _value(content, at, kind, inner, depth)
+        values.append(value)
+    return values, at
+
+
+def _length(number: int) -> int:
+    if (length := _signed(number, 32)) < 0:
+        raise TypeError
+    return length
+
+
+def _integer(content: bytes, at: int, bits: int) -> tuple[int, int]:
+    number, at = _varint(content, at)
+    number &= 2 ** max(bits, 32) - 1
+    return _signed((number >> 1) ^ -(number & 1), bits), at
+
+
+def _signed(number: int, bits: int) -> int:
+    number &= 2**bits - 1
+    return number - 2**bits if number >> bits - 1 else number
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while shift < 70:
+        byte = content[at]
+        at += 1
+        number |= (byte & 127) << shift
+        if byte < 128:
+            return number & 2**64 - 1, at
+        shift += 7
+    raise IndexError
