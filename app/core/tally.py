@@ -1,40 +1,40 @@
-"""Counts of inferences by model and version since the start of this process: how many, how many rows, how long."""
+"""Counts of inferences by model and version since the start of the server: how many, how many rows, how long."""
 
 from __future__ import annotations
 
-import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-MAX_BATCH_SIZES = 128
+from app.telemetry.families import key, parts
+from app.telemetry.metrics import SharedMetrics
+
+MAX_BATCH_SIZES = 64
+COUNTS, LAST, SIZES = "inferences", "inferences_last", "inferences_of_size"
+"""The names of their blocks on the sheets of the workers; they are no metrics."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Span:
     """How often something was done, and how long it took in all."""
 
     count: int = 0
     ns: int = 0
 
-    def add(self, ns: int) -> None:
-        """One more of them."""
-        self.count += 1
-        self.ns += ns
 
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Counts:
     """What was counted of one version. `by_rows` has the runs by their number of rows, of a bounded number of them."""
 
     rows: int = 0
     last_ms: int = 0
-    success: Span = field(default_factory=Span)
-    fail: Span = field(default_factory=Span)
-    queue: Span = field(default_factory=Span)
-    compute_input: Span = field(default_factory=Span)
-    compute_infer: Span = field(default_factory=Span)
-    compute_output: Span = field(default_factory=Span)
-    by_rows: dict[int, tuple[Span, Span, Span]] = field(default_factory=dict)
+    success: Span = Span()
+    fail: Span = Span()
+    queue: Span = Span()
+    compute_input: Span = Span()
+    compute_infer: Span = Span()
+    compute_output: Span = Span()
+    by_rows: dict[int, tuple[Span, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,36 +48,45 @@ class Spent:
 
 
 class Tally:
-    """Counts requests. Lives as long as the process; safe to call from many threads: an update holds a lock for a
-    microsecond or two."""
+    """Counts requests on the sheets that the workers share. Keeps nothing itself; safe to call from many threads."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: dict[tuple[str, int], Counts] = {}
+    def __init__(self, metrics: SharedMetrics) -> None:
+        self._metrics = metrics
 
     def succeeded(self, model: str, version: int, rows: int, spent: Spent) -> None:
         """One request was answered."""
-        with self._lock:
-            counts = self._of(model, version)
-            counts.rows += rows
-            counts.last_ms = time.time_ns() // 1_000_000
-            counts.success.add(spent.queue_ns + spent.input_ns + spent.run_ns + spent.output_ns)
-            counts.queue.add(spent.queue_ns)
-            parts = (spent.input_ns, spent.run_ns, spent.output_ns)
-            spans: tuple[Span, ...] = (counts.compute_input, counts.compute_infer, counts.compute_output)
-            if rows in counts.by_rows or len(counts.by_rows) < MAX_BATCH_SIZES:
-                spans += counts.by_rows.setdefault(rows, (Span(), Span(), Span()))
-            for span, ns in zip(spans, parts * 2, strict=False):
-                span.add(ns)
+        labels = (model, str(version))
+        computed = (1, spent.input_ns, 1, spent.run_ns, 1, spent.output_ns)
+        in_all_ns = spent.queue_ns + spent.input_ns + spent.run_ns + spent.output_ns
+        self._metrics.add(key(COUNTS, *labels), (rows, 1, in_all_ns, 0, 0, 1, spent.queue_ns, *computed))
+        self._metrics.put(key(LAST, *labels), time.time_ns() // 1_000_000)
+        sizes, of_size = key(SIZES, *labels, ""), key(SIZES, *labels, str(rows))
+        if self._metrics.has(of_size) or len(self._metrics.names(sizes)) < MAX_BATCH_SIZES:
+            self._metrics.add(of_size, computed)
 
     def failed(self, model: str, version: int, ns: int) -> None:
         """One request was refused, or the model failed on it."""
-        with self._lock:
-            self._of(model, version).fail.add(ns)
+        self._metrics.add(key(COUNTS, model, str(version)), (0, 0, 0, 1, ns, *[0] * 8))
 
     def of(self, model: str, version: int) -> Counts:
-        """What was counted of a version; zeros where there was nothing."""
-        return self._counts.get((model, version)) or Counts()
+        """What every worker counted of a version; zeros where there was nothing."""
+        labels = (model, str(version))
+        sheets = self._metrics.sheets()
+        sizes = {name for sheet in sheets for name in sheet if name.startswith(key(SIZES, *labels, ""))}
+        rows, *spans = _sum([sheet[name] for sheet in sheets if (name := key(COUNTS, *labels)) in sheet], 13)
+        last = [sheet[name][0] for sheet in sheets if (name := key(LAST, *labels)) in sheet]
+        by_rows = {
+            int(parts(size)[1][-1]): _spans(_sum([sheet[size] for sheet in sheets if size in sheet], 6))
+            for size in sizes
+        }
+        success, fail, queue, reading, run, writing = _spans(spans)
+        return Counts(rows, int(max(last, default=0)), success, fail, queue, reading, run, writing, by_rows)
 
-    def _of(self, model: str, version: int) -> Counts:
-        return self._counts.setdefault((model, version), Counts())
+
+def _sum(blocks: Sequence[Sequence[float]], cells: int) -> list[int]:
+    """The cells of the same block on several sheets, each added up."""
+    return [int(sum(values)) for values in zip([0] * cells, *blocks, strict=True)]
+
+
+def _spans(cells: Sequence[int]) -> tuple[Span, ...]:
+    return tuple(map(Span, cells[::2], cells[1::2]))

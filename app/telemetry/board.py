@@ -74,6 +74,10 @@ class Sheet:
         found = self._blocks.get(key)
         return self._add(key, cells) if found is None else found[0]
 
+    def has(self, key: str) -> bool:
+        """Whether this writer has a block of this name."""
+        return key in self._blocks
+
     def names(self) -> list[str]:
         """The names of all blocks."""
         self._learn()

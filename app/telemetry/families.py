@@ -116,6 +116,8 @@ def merged(readings: Iterable[Reading], now_s: float) -> Samples:
         alive += bool(reading.pid)
         for name, values in reading.values.items():
             family, labels = parts(name)
+            if family not in FAMILIES:  # what others count
+                continue
             if reading.pid or FAMILIES[family].kind is not Kind.GAUGE:
                 _merge(found, family, labels, values, reading.number)
         if reading.pid and reading.reported_s:

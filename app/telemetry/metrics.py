@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from app.telemetry.board import REPORTED, Board
@@ -96,7 +96,8 @@ class SharedMetrics:
         """This process is the worker of that number: it goes on from its counts; without one, nobody sees it."""
         self._write_on(number)
         for name in self._sheet.names():
-            if FAMILIES[parts(name)[0]].kind is Kind.GAUGE:
+            family = FAMILIES.get(parts(name)[0])
+            if family is not None and family.kind is Kind.GAUGE:
                 self._cells[self._sheet.place(name)] = 0.0
         self._sheet.begin(os.getpid())
 
@@ -194,6 +195,30 @@ class SharedMetrics:
 
     def _set(self, name: str, value: float) -> None:
         self._cells[self._sheet.place(name)] = value
+
+    # --- what others count, that is no metric
+
+    def add(self, name: str, amounts: Sequence[float]) -> None:
+        """Adds to each cell of a block of this process; takes no lock, as `predicted`."""
+        cells = self._cells
+        for place, amount in enumerate(amounts, self._sheet.place(name, len(amounts))):
+            cells[place] += amount
+
+    def put(self, name: str, value: float) -> None:
+        """Writes the one cell of a block of this process."""
+        self._set(name, value)
+
+    def has(self, name: str) -> bool:
+        """Whether this process has a block of this name."""
+        return self._sheet.has(name)
+
+    def names(self, prefix: str) -> list[str]:
+        """The blocks of this process whose names begin so."""
+        return [name for name in self._sheet.names() if name.startswith(prefix)]
+
+    def sheets(self) -> list[dict[str, tuple[float, ...]]]:
+        """The blocks of every process that there was."""
+        return [reading.values for reading in self._board.read()]
 
     # --- what is looked at now and then
 

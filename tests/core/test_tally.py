@@ -5,14 +5,15 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from app.core.tally import MAX_BATCH_SIZES, Counts, Span, Spent, Tally
+from app.telemetry.metrics import SharedMetrics
 
 
 def test_nothing_was_counted() -> None:
-    assert Tally().of("iris", 1) == Counts()
+    assert Tally(SharedMetrics()).of("iris", 1) == Counts()
 
 
 def test_requests_rows_and_time_add_up() -> None:
-    tally = Tally()
+    tally = Tally(SharedMetrics())
     for rows in (2, 2, 5):
         tally.succeeded("iris", 1, rows, Spent(1, 20, 300, 4000))
     tally.failed("iris", 1, 7)
@@ -29,7 +30,7 @@ def test_requests_rows_and_time_add_up() -> None:
 
 
 def test_sizes_are_bounded() -> None:
-    tally = Tally()
+    tally = Tally(SharedMetrics())
     for rows in range(MAX_BATCH_SIZES + 10):
         tally.succeeded("iris", 1, rows, Spent(0, 0, 0, 0))
     assert len(tally.of("iris", 1).by_rows) == MAX_BATCH_SIZES
@@ -37,7 +38,22 @@ def test_sizes_are_bounded() -> None:
 
 
 def test_many_threads_lose_nothing() -> None:
-    tally = Tally()
+    tally = Tally(SharedMetrics())
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: tally.succeeded("iris", 1, 1, Spent(1, 1, 1, 1)), range(4000)))
     assert tally.of("iris", 1).success == Span(4000, 16000)
+
+
+def test_workers_are_counted_together_and_those_that_are_gone() -> None:
+    """Each process writes its own sheet; whoever reads, reads all."""
+    metrics = SharedMetrics()
+    metrics.share(2)
+    for number, rows in zip([metrics.take(), metrics.take()], (1, 3), strict=True):
+        metrics.begin(number)
+        Tally(metrics).succeeded("iris", 1, rows, Spent(1, 20, 300, 4000))
+        Tally(metrics).failed("iris", 1, 5)
+        metrics.ended(number)
+    counts = Tally(metrics).of("iris", 1)
+    assert (counts.rows, counts.success, counts.fail) == (4, Span(2, 2 * 4321), Span(2, 10))
+    assert sorted(counts.by_rows) == [1, 3]
+    assert "inferences" not in metrics.samples()

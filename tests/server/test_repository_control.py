@@ -74,3 +74,21 @@ def test_a_model_that_is_added_while_it_runs(server: Server, models: Path) -> No
         with only(server, worker):
             answer = server.ask("GET", "/v2/models/digits/ready")
             assert (answer.status, answer.document) == (200, {"name": "digits", "ready": True})
+
+
+def test_statistics_are_those_of_both_workers(server: Server) -> None:
+    body = '{"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 2], "data": [5.1, 3.5]}]}'
+    told = []
+    for worker in server.all_workers(2):
+        with only(server, worker):
+            assert server.ask("POST", "/v2/models/iris-two/infer", body).status == 200
+            (counted,) = server.ask("GET", "/v2/models/iris-two/stats").document["model_stats"]
+            told.append((counted["inference_count"], counted["inference_stats"]["success"]["count"]))
+    assert told == [(1, 1), (2, 2)]
+    gone = server.all_workers(2)[0]
+    os.kill(gone, signal.SIGKILL)
+    until = time.monotonic() + 30
+    while gone in server.workers and time.monotonic() < until:
+        time.sleep(0.05)
+    (counted,) = server.ask("GET", "/v2/models/iris-two/stats").document["model_stats"]
+    assert counted["inference_count"] == 2

@@ -141,7 +141,7 @@ def _infer(blp: Blueprint, inference: Inference) -> None:
 
 def _statistics(blp: Blueprint, catalogue: Catalogue, inference: Inference) -> None:
     @blp.get("/v2/models/stats")
-    @answers(blp, "counts and durations of each version since the start, in this worker")
+    @answers(blp, "counts and durations of each version since the start, in all workers")
     def all_stats() -> Response:
         """Statistics of every model"""
         versions = [(e.model, e.version) for entries in catalogue.entries().values() for e in entries]
@@ -149,7 +149,7 @@ def _statistics(blp: Blueprint, catalogue: Catalogue, inference: Inference) -> N
 
     @blp.get(f"{VERSION}/stats")
     @blp.get(f"{MODEL}/stats")
-    @answers(blp, "counts and durations since the start, in this worker", ERRORS_OF_MODEL)
+    @answers(blp, "counts and durations since the start, in all workers", ERRORS_OF_MODEL)
     def stats(model: str, version: str | None = None) -> Response:
         """Statistics of a model"""
         entry = catalogue.entry(model, version)

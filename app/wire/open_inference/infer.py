@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
+from flask import current_app
+
 from app.core.catalogue import Catalogue
 from app.core.service import PredictService
 from app.core.tally import Tally
@@ -22,7 +24,11 @@ class Inference:
         self._service = service
         self._catalogue = catalogue
         self._settings = settings
-        self.tally = Tally()
+
+    @property
+    def tally(self) -> Tally:
+        """What the workers of the server have counted together."""
+        return Tally(current_app.extensions["retort_metrics"])
 
     def __call__(self, environ: Environ, model: str, version: str | None) -> tuple[bytes, Headers]:
         """The body and headers of the answer to the request in a WSGI environ; raises what is wrong with it."""

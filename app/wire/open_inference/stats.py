@@ -1,4 +1,4 @@
-"""The statistics extension: what this worker has counted of the requests of this protocol.
+"""The statistics extension: what the workers have counted of the requests of this protocol.
 
 Source: Triton's extension_statistics.md (protocols.md 2.1).
 """
