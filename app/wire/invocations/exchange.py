@@ -55,7 +55,8 @@ def envelope(model: Described) -> Schema:
         {
             "type": "object",
             "required": [key],
-            "properties": {key: form, "params": params, **dict.fromkeys({*forms, "signature_name"} - {key}, False)},
+            "properties": {key: form, "params": params},
+            "not": {"anyOf": [{"required": [other]} for other in (*forms, "signature_name") if other != key]},
         }
         for key, form in forms.items()
     ]
