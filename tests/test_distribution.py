@@ -19,8 +19,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-PIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.]*")
-SERVING_EXTRAS = ("http", "image", "packing", "parquet", "skops", "sql", "zstd")
+PIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.]*(; .+)?")
+SERVING_EXTRAS = ("http", "image", "numbers", "packing", "parquet", "skops", "sql", "zstd")
 
 CFG = configparser.ConfigParser(interpolation=None)
 CFG.read(ROOT / "setup.cfg", encoding="utf-8")
@@ -38,7 +38,8 @@ def lines(name: str) -> list[str]:
 
 
 def pins(name: str) -> dict[str, str]:
-    return dict(line.split("==") for line in lines(name) if not line.startswith("-r "))
+    pinned = [line.partition(";")[0] for line in lines(name) if not line.startswith("-r ")]
+    return dict(line.split("==") for line in pinned)
 
 
 def closure(requirements: list[Requirement]) -> set[str]:

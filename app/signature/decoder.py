@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column, Decoded
 from app.signature.kinds import KINDS, objects
+from app.signature.numbers import NumberRows
 from app.signature.values import INT64_MAX
 
 LARGEST_NUMBER = 2.0**63 - 1024
@@ -58,10 +59,16 @@ class Decoder:
         self._names = signature.names if numbers else None
         self._pack = struct.Struct(f"{len(signature.inputs)}d").pack
         self._max_instances = max_instances
+        limits = [_limit_of(spec) for spec in signature.inputs] if numbers else []
+        self._numbers = NumberRows(limits, signature.outputs, max_instances) if numbers else None
 
     def decode(self, body: bytes) -> Decoded | None:
         """The batch in a JSON document; None where the slow path has to look."""
         outputs, pointer = None, "#"
+        if self._numbers is not None and self._names is not None and (found := self._numbers.read(body)) is not None:
+            matrix, outputs = found
+            pointer = "#" if body.lstrip()[:1] == b"[" else "#/instances"
+            return Decoded(Batch.of_matrix(matrix, self._names), outputs, pointer, in_rows=True)
         try:
             form = FORM.match(body)
             if form is None:
@@ -114,7 +121,7 @@ def _has_type(spec: Input) -> bool:
 
 def _type_of(spec: Input) -> Any:
     """The msgspec type that takes nothing but what the rule of the kind takes."""
-    limit = min(LARGEST_NUMBER, *([] if spec.largest is None else [spec.largest]), _finite_limit(spec))
+    limit = _limit_of(spec)
     types: dict[str, Any] = {
         "number": Annotated[float, msgspec.Meta(ge=-limit, le=limit)],
         "integer": Annotated[int, msgspec.Meta(ge=_integer_limits(spec)[0], le=_integer_limits(spec)[1])],
@@ -124,6 +131,10 @@ def _type_of(spec: Input) -> Any:
         "unused": str | int | float | bool | None,
     }
     return types[spec.kind] | None if spec.nullable else types[spec.kind]
+
+
+def _limit_of(spec: Input) -> float:
+    return min(LARGEST_NUMBER, *([] if spec.largest is None else [spec.largest]), _finite_limit(spec))
 
 
 def _finite_limit(spec: Input) -> float:
