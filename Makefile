@@ -39,7 +39,7 @@ ifneq ($(RETORT_WORKER),gthread)
 endif
 
 unit: .venv/testing ## only the tests that need no server, browser or database: seconds
-	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest -m "not server and not browser and not database and not sweep and not graphs and not service" $(ARGS)
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest --unit $(ARGS)
 
 format: .venv/testing ## format, and mend what can be mended
 	.venv/bin/ruff check --fix .

@@ -40,6 +40,7 @@ NO_SKIPS = os.environ.get("REQUIRE_ALL_TESTS") == "1" or os.environ.get("CI") ==
 # How long one example takes says more about the machine than about the code; where a failure stops others, the examples
 # are the same every time.
 hypothesis.settings.register_profile("house", deadline=None, derandomize=NO_SKIPS)
+hypothesis.settings.register_profile("breath", hypothesis.settings.get_profile("house"), max_examples=10)
 hypothesis.settings.load_profile("house")
 
 TESTS_WITHOUT_PROGRAM = pytest.StashKey[dict[str, list[str]]]()
@@ -48,7 +49,11 @@ TESTS_LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
 
 HERE = Path(__file__).parent
 MARKED = {
+    "browser": "browser",
+    "clients": "server",
     "packing/exporters": "graphs",
+    "server": "server",
+    "sweep": "sweep",
     **dict.fromkeys(
         (
             "packing",
@@ -64,6 +69,22 @@ MARKED = {
     ),
 }
 """What takes more than a breath, by its place: `make unit` leaves it out, `make test` does not."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--unit", action="store_true", help="only what takes no more than a breath")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--unit"):
+        hypothesis.settings.load_profile("breath")
+        config.option.markexpr = " and ".join(f"not {marker}" for marker in sorted({"database", *MARKED.values()}))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `--unit`: what would not be run is not imported either."""
+    is_long = any(collection_path == HERE / place for place in MARKED)
+    return True if config.getoption("--unit") and is_long else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,7 +33,8 @@ def test_every_n_jobs_is_1_however_deep() -> None:
     voters = VotingClassifier([("forest", FOREST), ("near", KNeighborsClassifier(2, n_jobs=3))], n_jobs=2)
     union = FeatureUnion([("scaled", StandardScaler())], n_jobs=2)
     model = GridSearchCV(make_pipeline(union, voters), {"votingclassifier__voting": ["soft"]}, cv=2)
-    model.fit(FRAME[["a", "b"]], LABELS)
+    with joblib.parallel_config("sequential"):
+        model.fit(FRAME[["a", "b"]], LABELS)
     single_threaded(model)
     jobs = [part.n_jobs for part in parts_of(model) if "n_jobs" in vars(part)]
     assert set(jobs) == {1, None}

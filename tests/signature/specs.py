@@ -6,6 +6,7 @@ import io
 from base64 import b64encode
 from functools import cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from PIL import Image
 from app.signature import Input, Layout, Picture, Signature
 from app.signature.images import shape_of
 
+ZONES = [ZoneInfo(name) for name in ("UTC", "Europe/Dublin", "America/St_Johns", "Asia/Kathmandu", "Pacific/Apia")]
 AWKWARD: list[Any] = [
     None,
     True,
@@ -199,7 +201,7 @@ def values_for(spec: Input) -> st.SearchStrategy[Any]:
         "unused": st.floats(),
         "timestamp": st.one_of(
             st.datetimes().map(lambda time: time.isoformat()),
-            st.datetimes(timezones=st.timezones()).map(lambda time: time.isoformat()),
+            st.datetimes(timezones=st.sampled_from(ZONES)).map(lambda time: time.isoformat()),
             st.floats(-1e10, 1e10),
             st.integers(-(10**12), 10**12),
             st.sampled_from(["2024-02-30", "2024-01-31", "2024-01-31 12:30Z", "2024-01-31T12:30:60Z", "1e3"]),

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.signature import Input, Picture
@@ -30,7 +30,6 @@ UNUSED = Input("x", "unused", "float64", nullable=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40)
 @given(st.data())
 def test_the_column_takes_a_list_exactly_when_the_rule_and_the_schema_take_every_value(
     kind: str, data: st.DataObject
@@ -45,7 +44,6 @@ def test_the_column_takes_a_list_exactly_when_the_rule_and_the_schema_take_every
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40)
 @given(st.data())
 def test_the_schema_says_what_the_rule_says(kind: str, data: st.DataObject) -> None:
     spec = data.draw(inputs(kind))
@@ -56,7 +54,6 @@ def test_the_schema_says_what_the_rule_says(kind: str, data: st.DataObject) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40)
 @given(st.data())
 def test_an_accepted_column_holds_what_was_sent(kind: str, data: st.DataObject) -> None:
     spec = data.draw(inputs(kind))

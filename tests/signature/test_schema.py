@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import ABSENT, FieldError, InvalidInstances, TooManyInstances
@@ -91,7 +91,6 @@ def refusal_per_parse(sig: Signature, bad: list[Any], good: list[Any] | None = N
     return seconds(lambda: refused(sig, bad)) / seconds(lambda: json.loads(body))
 
 
-@settings(max_examples=100)
 @given(st.data())
 def test_the_validator_counts_and_words_what_marshmallow_finds(data: st.DataObject) -> None:
     sig = data.draw(signatures())
@@ -117,7 +116,6 @@ def test_the_validator_counts_and_words_what_marshmallow_finds(data: st.DataObje
             assert (told.value is ABSENT) == (name not in instance)
 
 
-@settings(max_examples=25)
 @given(st.data())
 def test_records_and_rows_make_the_same_batch(data: st.DataObject) -> None:
     sig = signature(NUMBER, COLOUR)
@@ -222,7 +220,6 @@ def test_a_key_that_is_no_feature_is_refused_whatever_it_is_called(key: str) -> 
     assert error.pointer == f"#/0/{escaped(key)}"
 
 
-@settings(max_examples=30)
 @given(NAMES)
 def test_any_name_can_be_a_feature(name: str) -> None:
     sig = signature(Input(name, "number", "float64"))
@@ -321,7 +318,6 @@ def documented(sig: Signature) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "kind", ["number", "integer", "boolean", "category", "text", "unused", "timestamp", "array", "image"]
 )
-@settings(max_examples=25)
 @given(st.data())
 def test_what_is_accepted_is_documented_as_acceptable(kind: str, data: st.DataObject) -> None:
     sig = signature(data.draw(inputs(kind)))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidRepository
@@ -71,7 +71,6 @@ def document(**changes: Any) -> dict[str, Any]:
     return {**json.loads(encode(MANIFEST)), **changes}
 
 
-@settings(max_examples=40)
 @given(manifest=MANIFESTS)
 def test_what_is_written_is_read(folder: Path, manifest: Manifest) -> None:
     assert read(written(folder, encode(manifest))) == manifest
