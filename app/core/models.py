@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.core.service import Answer, Asked, Decode, PredictService
+from app.core.answer import Answer
+from app.core.service import Asked, Decode, PredictService
 from app.core.services import Services
 from app.errors import InvalidInstances, ModelNotFound, TooManyInstances, VersionNotFound
 from app.runtime.registry import Registry

@@ -29,6 +29,10 @@ class Validates(Protocol):
     def watch(self) -> Watch | None:
         """Tells of what is accepted but new to the model; None where nobody wants to know."""
 
+    @property
+    def max_instances(self) -> int:
+        """How many instances it takes at once."""
+
     def validate(self, instances: Sequence[Any], pointer: str = "#", single: bool = False) -> Batch:
         """The batch of these instances."""
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP")
 CHANNELS = {"L": 1, "RGB": 3}
 PIXEL_LIMIT = 25_000_000
+IMAGES_AT_THE_LIMIT = 4
+"""A request's images have together at most as many pixels as this many of the largest: decoding them takes time."""
 DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+(?:;[a-z0-9-]+=[^;,]*)*;base64,", re.ASCII | re.IGNORECASE)
 MAX_URL_HEAD_CHARS = 200
 NOT_AN_IMAGE = "must be a PNG, JPEG or WebP image"
@@ -117,8 +119,10 @@ def array_of(value: object, spec: Input) -> NDArray[Any]:
     """
     picture = picture_of(spec)
     content = _content_of(value)
-    limit = picture.pixel_limit or PIXEL_LIMIT
-    _require_small_webp(content, limit)
+    limit = _limit_of(picture)
+    width, height = _webp_size(content)
+    if width * height > limit:
+        raise NotAccepted(f"must have at most {limit} pixels, not {width} by {height}")
     try:
         with pillow().open(io.BytesIO(content), formats=FORMATS) as image:  # reads the header alone
             if image.width * image.height > limit:
@@ -132,6 +136,23 @@ def array_of(value: object, spec: Input) -> NDArray[Any]:
     except Exception as error:  # noqa: BLE001 (decoders raise whatever they stumble over)
         raise NotAccepted(NOT_AN_IMAGE if type(error).__name__ == "UnidentifiedImageError" else BROKEN) from None
     return (pixels / picture.divisor + picture.offset).astype(spec.dtype)
+
+
+def one_too_many(values: Sequence[object], spec: Input) -> tuple[int, str] | None:
+    """The position of the image with which all up to it have too many pixels, and what is wrong with that.
+
+    Reads their headers alone. What is no image, or is too large for one, counts for nothing.
+    """
+    limit, together = _limit_of(picture_of(spec)), 0
+    most = limit * IMAGES_AT_THE_LIMIT
+    if len(values) <= IMAGES_AT_THE_LIMIT:
+        return None
+    for position, value in enumerate(values):
+        pixels = _declared_pixels(value)
+        together += pixels if pixels <= limit else 0
+        if together > most:
+            return position, f"is one too many: the images of a request must have at most {most} pixels together"
+    return None
 
 
 def encoded(array: NDArray[Any], picture: Picture) -> str:
@@ -170,18 +191,35 @@ def _pixels(image: PillowImage, picture: Picture) -> NDArray[np.float64]:
     return np.asarray(turned, dtype=np.float64)
 
 
-def _require_small_webp(content: bytes, limit: int) -> None:
-    """Refuses a WebP of too many pixels by its own header (RFC 9649 section 2): Pillow makes room when it opens one."""
+def _limit_of(picture: Picture) -> int:
+    return picture.pixel_limit or PIXEL_LIMIT
+
+
+def _declared_pixels(value: object) -> int:
+    try:
+        content = _content_of(value)
+        width, height = _webp_size(content)
+        if not width:
+            with pillow().open(io.BytesIO(content), formats=FORMATS) as image:
+                width, height = image.size
+    except Exception:  # noqa: BLE001 (as in `array_of`, which tells)
+        return 0
+    return width * height
+
+
+def _webp_size(content: bytes) -> tuple[int, int]:
+    """Width and height of a WebP by its own header (RFC 9649 section 2), since Pillow makes room when it opens one.
+
+    0, 0 for all else.
+    """
     if content[:4] != b"RIFF" or content[8:12] != b"WEBP" or len(content) < 30:
-        return
-    width, height = 0, 0
+        return 0, 0
     if content[12:16] == b"VP8X":
-        width = int.from_bytes(content[24:27], "little") + 1
-        height = int.from_bytes(content[27:30], "little") + 1
-    elif content[12:16] == b"VP8L":
+        return int.from_bytes(content[24:27], "little") + 1, int.from_bytes(content[27:30], "little") + 1
+    if content[12:16] == b"VP8L":
         (bits,) = struct.unpack("<I", content[21:25])
-        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    elif content[12:16] == b"VP8 ":
-        width, height = (size & 0x3FFF for size in struct.unpack("<HH", content[26:30]))
-    if width * height > limit:
-        raise NotAccepted(f"must have at most {limit} pixels, not {width} by {height}")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if content[12:16] == b"VP8 ":
+        width, height = struct.unpack("<HH", content[26:30])
+        return width & 0x3FFF, height & 0x3FFF
+    return 0, 0

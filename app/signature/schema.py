@@ -18,7 +18,7 @@ from app.errors import ABSENT, FieldError, InvalidInstances, InvalidRepository, 
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch, Column, Decoded
 from app.signature.decoder import decoder_of
-from app.signature.images import PIXEL_LIMIT
+from app.signature.images import PIXEL_LIMIT, one_too_many
 from app.signature.kinds import KINDS, rule_of
 from app.signature.nested import Nesting
 from app.signature.pointers import escaped, shown
@@ -146,7 +146,7 @@ class Validator:
         self._rules = [(spec.name, rule_of(spec)) for spec in signature.inputs]
         # A small file may be a large image, or the same one many times over.
         width = sum(spec.width for spec in signature.inputs if spec.image is not None)
-        self._max_instances = min(max_instances, MAX_IMAGE_VALUES // width) if width else max_instances
+        self.max_instances = min(max_instances, MAX_IMAGE_VALUES // width) if width else max_instances
         self._decoder = decoder_of(signature, max_instances)
         self._whole = signature.layout is Layout.RECORDS
         self._nesting = Nesting(signature.names)
@@ -164,17 +164,34 @@ class Validator:
             TooManyInstances: there are more rows than the limit.
             InvalidInstances: with the first 100 bad fields, and how many there are in all.
         """
-        if len(instances) > self._max_instances:
-            raise TooManyInstances(len(instances), self._max_instances)
+        if len(instances) > self.max_instances:
+            raise TooManyInstances(len(instances), self.max_instances)
         rows = instances
         if self._whole:
             rows = [[instance] if type(instance) is dict else instance for instance in instances]
         elif self._nesting:
             rows = [self._nesting.flat(instance) for instance in instances]
+        self._require_few_pixels(rows, instances, pointer)
         batch = self._columns(rows)
         if batch is None:
             raise self._explain(rows, instances, pointer, single)
         return batch
+
+    def _require_few_pixels(self, instances: Sequence[Any], sent: Sequence[Any], pointer: str) -> None:
+        for at, spec in enumerate(self.signature.inputs):
+            if spec.image is None:
+                continue
+            found = one_too_many([_value(instance, spec.name, at) for instance in instances], spec)
+            if found is not None:
+                position, detail = found
+                error = FieldError(f"{pointer}/{position}/{self._place(sent[position], spec.name, at)}", detail)
+                raise InvalidInstances([error], 1)
+
+    def _place(self, sent: Any, name: str, at: int) -> str:
+        """The pointer of an input, relative to its instance."""
+        if type(sent) is list:
+            return str(at)
+        return self._nesting.places(sent)[name] if self._nesting else escaped(name)
 
     def _columns(self, instances: Sequence[Any]) -> Batch | None:
         """The accept path: no more than a few C-speed passes over each column; None at the first thing amiss."""
@@ -274,6 +291,13 @@ def _completed(signature: Signature, out_of_range: str, pixel_limit: int) -> Sig
 def validators(max_instances: int, out_of_range: str, pixel_limit: int) -> Callable[[Signature], Validator]:
     """Makes the validator of a signature, with these limits."""
     return functools.partial(Validator, max_instances=max_instances, out_of_range=out_of_range, pixel_limit=pixel_limit)
+
+
+def _value(instance: Any, name: str, at: int) -> Any:
+    """One input of a record or a row; None where that lacks it."""
+    if type(instance) is dict:
+        return instance.get(name)
+    return instance[at] if type(instance) is list and at < len(instance) else None
 
 
 def _sentence(messages: Any) -> str:

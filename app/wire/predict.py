@@ -13,8 +13,9 @@ import marshmallow as ma
 from flask import Response, request
 from flask_smorest import Blueprint
 
+from app.core.answer import Answer
 from app.core.catalogue import Catalogue
-from app.core.service import Answer, Asked, Decode, PredictService
+from app.core.service import Asked, Decode, PredictService
 from app.errors import FieldError, InvalidInstances
 from app.settings import Settings
 from app.signature import Signature

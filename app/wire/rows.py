@@ -14,7 +14,8 @@ from typing import Any
 
 from werkzeug.routing import BaseConverter
 
-from app.core.service import Answer, Decode
+from app.core.answer import Answer
+from app.core.service import Decode
 from app.errors import FieldError, InvalidInstances
 from app.runtime.servable import METHOD_OF_OUTPUT
 from app.signature import Input, Signature

@@ -13,7 +13,7 @@ import msgspec
 from flask import Response
 from werkzeug.exceptions import ClientDisconnected
 
-from app.core.service import Series
+from app.core.series import Series
 from app.errors import ABSENT, InvalidInstances, InvalidJson, NotAcceptable, RetortError
 from app.telemetry import request_id
 from app.wire import body, codecs, coding
@@ -56,7 +56,7 @@ def answer(series: Series, environ: Environ, limits: Limits) -> Response:
     try:
         codecs.reader(environ.get("CONTENT_TYPE"), b"")
         received = _lines(body.parts(environ, limits.body_bytes))
-        made = _answers(series, _blocks(received, min(BLOCK_LINES, limits.max_instances)))
+        made = _answers(series, _blocks(received, min(BLOCK_LINES, series.most_instances)))
         first = next(made, b"")
         parts, headers = coding.compressed_parts(_told(first, made), environ.get("HTTP_ACCEPT_ENCODING", ""))
     except BaseException:

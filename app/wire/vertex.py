@@ -15,8 +15,9 @@ from flask import Response, request
 from flask.blueprints import BlueprintSetupState
 from flask_smorest import Blueprint
 
+from app.core.answer import Answer
 from app.core.catalogue import Catalogue
-from app.core.service import Answer, Asked, Decode, PredictService
+from app.core.service import Asked, Decode, PredictService
 from app.settings import Settings
 from app.signature import Signature
 from app.telemetry import Timings

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.core.service import Answer, Asked, Decode, PredictService
+from app.core.answer import Answer
+from app.core.service import Asked, Decode, PredictService
 from app.errors import FieldError, InvalidInstances, InvalidJson, ModelFailed, ModelNotFound
 from app.runtime.registry import Lease
 from app.signature import Input, Layout, Signature

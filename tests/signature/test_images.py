@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 import zlib
 from base64 import b64encode
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from app.errors import InvalidRepository, TooManyInstances
+from app.errors import InvalidInstances, InvalidRepository, TooManyInstances
 from app.signature import Input, Picture
 from app.signature.images import Image, encoded
 from app.signature.kinds import problem_of
@@ -168,6 +169,29 @@ def test_a_request_has_no_more_images_than_fit_into_memory() -> None:
     validator = Validator(signature(spec_of("RGB", 1000, 1000)), 100_000)
     with pytest.raises(TooManyInstances, match="at most 11 are taken"):
         validator.validate([["x"]] * 12)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_a_request_has_no_more_pixels_than_four_of_the_largest_images(form: str) -> None:
+    """What is no image, or too large for one, counts for nothing: it is refused for that."""
+    validator = Validator(signature(spec_of(), Input("n", "number", "float64")), 100, pixel_limit=10)
+    image, detail = file([[0] * 4] * 2, form), "the images of a request must have at most 40 pixels together"
+    assert validator.validate([[image, 1.0]] * 5).rows == 5
+    rows: list[Any] = [[image, 1.0], {"x": image, "n": 1.0}, None, [], {"n": 1}, ["?", 1.0], [bomb(4, 4), 1.0]]
+    for last, pointer in (([image, 1.0], "#/instances/10/0"), ({"x": image, "n": 1.0}, "#/instances/10/x")):
+        with pytest.raises(InvalidInstances) as caught:
+            validator.validate([*rows, *[[image, 1.0]] * 3, last], "#/instances")
+        assert [(each.pointer, each.detail) for each in caught.value.errors] == [
+            (pointer, f"is one too many: {detail}")
+        ]
+
+
+def test_the_images_of_a_nested_record_are_pointed_at_where_they_stand() -> None:
+    spec = replace(spec_of(pixel_limit=1), name="photo.image")
+    validator = Validator(signature(spec), 100)
+    with pytest.raises(InvalidInstances) as caught:
+        validator.validate([{"photo": {"image": file([[7]])}}] * 5, "#/instances")
+    assert [each.pointer for each in caught.value.errors] == ["#/instances/4/photo/image"]
 
 
 def test_the_limit_of_pixels_is_the_setting_s_or_the_model_s() -> None:

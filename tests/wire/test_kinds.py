@@ -193,6 +193,13 @@ def test_no_image_takes_more_than_its_share(digits: Any) -> None:
     app = digits(spec, image_pixel_limit=1000)
     bomb = png(np.zeros((40, 26), dtype=np.uint8))
     assert refused(app, {"image": b64(bomb)}) == {"#/image": "must have at most 1000 pixels, not 26 by 40"}
+    large = b64(png(np.kron(np.uint8(DIGITS.images[3]), np.ones((4, 3), dtype=np.uint8))))  # 768 pixels
+    detail = "is one too many: the images of a request must have at most 4000 pixels together"
+    assert refused(app, {"instances": [[large]] * 8}) == {"#/instances/5/0": detail}
+    stream = "\n".join([json.dumps([large]), "[null]", *[json.dumps({"image": large})] * 8]).encode()
+    answer = post(app, "/predict", stream, {"Content-Type": "application/x-ndjson"})
+    answers = [json.loads(line).get("prediction", "error") for line in answer.content.splitlines()]
+    assert answers == [answers[0], "error", *[answers[0]] * 8] == [3, "error", *[3] * 8]
 
 
 def test_numbers_beside_an_array(digits: Any) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
-from app.core.service import Answer
+from app.core.answer import Answer
 from app.errors import BodyTooLarge, InvalidBody, InvalidInstances
 from app.signature.batch import json_values
 from app.signature.schema import escaped

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from app.core.service import Answer
+from app.core.answer import Answer
 from app.signature import Signature
 from app.signature.batch import Batch
 

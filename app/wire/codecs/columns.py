@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.service import Answer
+from app.core.answer import Answer
 from app.errors import FieldError, InvalidInstances, TooManyInstances
 from app.signature import Layout, Signature
 from app.signature.batch import json_values

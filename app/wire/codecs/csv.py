@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from app.core.service import Answer
+from app.core.answer import Answer
 from app.errors import FieldError, InvalidBody, InvalidInstances, TooManyInstances
 from app.signature.batch import json_values
 from app.wire.codecs.cells import Read, anything, reader_of

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from app.core.service import Answer
+from app.core.answer import Answer
 from app.errors import InvalidBody
 from app.wire.codecs.codec import Document, Reading
 

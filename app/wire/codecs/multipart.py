@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, Preamble
 
-from app.core.service import Answer
+from app.core.answer import Answer
 from app.errors import BodyTooLarge, FieldError, InvalidBody, InvalidInstances
 from app.signature.schema import escaped
 from app.wire.codecs.cells import anything, reader_of

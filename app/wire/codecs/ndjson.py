@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from app.core.service import Answer
+from app.core.answer import Answer
 from app.errors import InvalidJson, TooManyInstances
 from app.wire.codecs.codec import Document, Reading, Rows
 from app.wire.codecs.json import JSON

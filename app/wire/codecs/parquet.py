@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from app.core.service import Answer
+from app.core.answer import Answer
 from app.errors import BodyTooLarge, InvalidBody
 from app.wire.codecs.arrow import rows_of, table_of
 from app.wire.codecs.codec import Document, Limits, Reading, Rows

@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from app.core.service import Answer, Asked, Decode
+from app.core.answer import Answer
+from app.core.service import Asked, Decode
 from app.errors import InvalidInstances
 from app.settings import Settings
 from app.signature import Signature

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.service import Answer, Asked, Decode
+from app.core.answer import Answer
+from app.core.service import Asked, Decode
 from app.errors import InvalidInstances
 from app.runtime.registry import Entry
 from app.signature import Signature

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from app.core.service import Answer, Asked, Decode
+from app.core.answer import Answer
+from app.core.service import Asked, Decode
 from app.errors import InvalidInstances
 from app.settings import Settings
 from app.signature import Signature

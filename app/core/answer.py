@@ -1,0 +1,31 @@
+"""What a model answers, whatever the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.signature.batch import Outputs, json_values
+from app.signature.watch import NONE, Warnings
+from app.storage.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Predictions: by output name an array whose axis 0 is the instance; who gave them; what was new to the model."""
+
+    outputs: Outputs
+    classes: Sequence[object] | None
+    model: str
+    version: int
+    warnings: Warnings = NONE
+
+    @classmethod
+    def of(cls, manifest: Manifest, outputs: Outputs, warnings: Warnings) -> Answer:
+        """The answer of this version."""
+        return cls(outputs, manifest.signature.classes, manifest.model, manifest.version, warnings)
+
+    def values(self) -> dict[str, list[Any]]:
+        """The outputs as JSON values, one for each instance."""
+        return {name: json_values(array) for name, array in self.outputs.items()}

@@ -1,0 +1,46 @@
+"""One run of a model, whose errors are the model's and whose outputs fit the batch."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from app.errors import DeadlineExceeded, ModelFailed, RetortError
+from app.runtime.batching import BatchingServable
+from app.runtime.registry import Lease
+from app.signature.batch import Batch, Outputs
+
+log = logging.getLogger(__name__)
+
+
+def run(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs:
+    """The outputs, each with the batch's number of rows; an empty batch is not shown to any model."""
+    if batch.rows == 0:
+        return {name: np.empty(0) for name in names}
+    try:
+        outputs = lease.servable.run(batch, names)
+    except DeadlineExceeded:
+        raise
+    except (Exception, SystemExit) as error:
+        log.exception("model %s version %d raised", lease.manifest.model, lease.manifest.version)
+        raise ModelFailed(lease.manifest.model, lease.manifest.version, str(error)) from error
+    for name in names:
+        if outputs[name].ndim == 0 or len(outputs[name]) != batch.rows:
+            cause = f"{name} has shape {outputs[name].shape} for a batch of {batch.rows} rows"
+            log.error("model %s version %d: %s", lease.manifest.model, lease.manifest.version, cause)
+            raise ModelFailed(lease.manifest.model, lease.manifest.version, cause)
+    return outputs
+
+
+def run_each(lease: Lease, asked: Sequence[tuple[Batch, tuple[str, ...]]]) -> Sequence[Outputs | None]:
+    """The outputs of each of these batches; None for those whose run failed."""
+    if isinstance(lease.servable, BatchingServable):
+        return lease.servable.run_each(asked)
+    found: list[Outputs | None] = [None] * len(asked)
+    for at, (batch, names) in enumerate(asked):
+        with contextlib.suppress(RetortError):
+            found[at] = run(lease, batch, names)
+    return found

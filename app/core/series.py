@@ -1,0 +1,105 @@
+"""Instances that are answered block by block: a stream."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.core.answer import Answer
+from app.core.run import run
+from app.errors import DeadlineExceeded, InvalidInstances, ModelFailed, RetortError
+from app.runtime.registry import Lease
+from app.signature.batch import Batch, Outputs
+from app.signature.watch import NONE, Warnings
+from app.telemetry import Timings
+from app.telemetry.metrics import OK, Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Sifted:
+    """Instances of which some were refused: the answer to the others, in their order; why, and what was new in those
+    that were not, by position."""
+
+    answer: Answer
+    refused: Mapping[int, RetortError]
+    warnings: Mapping[int, Warnings]
+
+
+class Series:
+    """Blocks of instances, each refused or answered alone. Holds a lease until it is closed; belongs to one request."""
+
+    def __init__(self, lease: Lease, metrics: Metrics) -> None:
+        self._lease = lease.__enter__()
+        self._metrics = metrics
+        self._timings = Timings()
+        self._rows = 0
+
+    @property
+    def most_instances(self) -> int:
+        """How many instances one block may have."""
+        return self._lease.validator.max_instances
+
+    def predict(self, instances: Sequence[Any]) -> Sifted:
+        """The default outputs of those that are acceptable; raises nothing that is wrong with one of them."""
+        refused = dict[int, RetortError]()
+        kept = dict(enumerate(instances))
+        accepted = None
+        with contextlib.suppress(InvalidInstances):  # which would be the context of those that follow
+            accepted = self._validated(instances)
+        batch, warnings = accepted or self._sifted(kept, refused)
+        try:
+            outputs = run(self._lease, batch, self._lease.manifest.signature.defaults)
+        except DeadlineExceeded as error:
+            refused |= dict.fromkeys(kept, error)
+            outputs = self._each_alone({}, refused)
+        except ModelFailed:
+            outputs = self._each_alone(kept, refused)
+        self._rows += len(instances) - len(refused)
+        new = {at: warnings[row] for row, at in enumerate(kept) if warnings.get(row)}
+        return Sifted(Answer.of(self._lease.manifest, outputs, NONE), refused, new)
+
+    def _validated(self, instances: Sequence[Any]) -> tuple[Batch, Mapping[int, Warnings]]:
+        """The instances as a batch, and what in each row is new to the model; each stands for itself in an error."""
+        batch = self._lease.validator.validate(instances, "#", single=True)
+        watch = self._lease.validator.watch
+        if watch is None:
+            return batch, {}
+        return batch, watch.check_each(batch, lambda row: ("#", isinstance(instances[row], list)))
+
+    def _sifted(self, kept: dict[int, Any], refused: dict[int, RetortError]) -> tuple[Batch, Mapping[int, Warnings]]:
+        """As `_validated`, of those that are acceptable alone; the others go from `kept` to `refused`."""
+        batches = [self._lease.validator.validate([])]
+        new: dict[int, Warnings] = {}
+        for position, instance in [*kept.items()]:
+            try:
+                batch, warnings = self._validated([instance])
+            except InvalidInstances as error:
+                # Its traceback would hold all of this until it is collected.
+                refused[position] = error.with_traceback(None)
+                del kept[position]
+            else:
+                new |= {len(batches) - 1: each for each in warnings.values()}
+                batches.append(batch)
+        return Batch.joined(batches[1:] or batches), new
+
+    def _each_alone(self, kept: Mapping[int, Any], refused: dict[int, RetortError]) -> Outputs:
+        """The outputs of those instances that the model can be asked alone; why the others cannot."""
+        names = self._lease.manifest.signature.defaults
+        found = []
+        for position, instance in kept.items():
+            try:
+                found.append(run(self._lease, self._lease.validator.validate([instance]), names))
+            except (ModelFailed, DeadlineExceeded) as error:
+                refused[position] = error.with_traceback(None)
+        return {name: np.concatenate([each[name] for each in found]) if found else np.empty(0) for name in names}
+
+    def close(self) -> None:
+        """Counts what was answered, and gives the lease back."""
+        manifest = self._lease.manifest
+        self._timings.ended("run")
+        self._metrics.predicted(manifest.model, manifest.version, OK, self._rows, self._timings.total_s)
+        self._lease.__exit__(None, None, None)
