@@ -23,7 +23,7 @@ def test_every_call_of_it(server: Server) -> None:
         404,
         {"error": "there is no model 'nope'; there are: diabetes, digits, digits-image, iris-two, penguins"},
     ]
-    assert told["refused"][0] == 422
+    assert told["refused"][0] == 400
     assert "#/instances/0/0 must be a number" in told["refused"][1]["error"]
 
 

@@ -43,7 +43,7 @@ class ServingErrorSchema(ma.Schema):
     error = ma.fields.String(required=True, metadata={"description": "what was wrong, where, and what is allowed"})
 
 
-ERRORS = problems.Errors(re.compile(r"/v1/models(?![^/:])"), error_form, ServingErrorSchema)
+ERRORS = problems.Errors(re.compile(r"/v1/models(?![^/:])"), error_form, ServingErrorSchema, statuses={422: 400})
 
 
 class Verb(BaseConverter):
@@ -102,10 +102,9 @@ def _predict(blp: Blueprint, service: PredictService, settings: Settings) -> Non
     @blp.post(f"{LABEL}:<verb:verb>")
     @blp.doc(requestBody={"required": True, "content": {"application/json": {"schema": {"type": "object"}}}})
     @blp.response(200, {"type": "object"}, description="a prediction for each instance, or a result for each example")
-    @blp.alt_response(400, description="the body is not JSON")
+    @blp.alt_response(400, description="the body is not JSON, or has values that the model does not accept")
     @blp.alt_response(404, description="there is no such model or version")
     @blp.alt_response(413, description="the body is too long or has too many instances")
-    @blp.alt_response(422, description="values that the model does not accept")
     @blp.alt_response(429, description="the server is busy, and more requests of this client wait than of others")
     @blp.alt_response(503, description="the model is not available, or the server is busy")
     @blp.alt_response(504, description="the request's time ran out")
