@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import parse_headers
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,33 @@ def test_every_recorded_example(server: Server) -> None:
             assert answer["prediction"] == [
                 pytest.approx(example["prediction"]) if name == "diabetes" else example["prediction"]
             ]
+
+
+def test_n11_odd_requests_in_one_pipeline_are_each_answered(server: Server) -> None:
+    """HEAD never runs a model; what is not allowed is told with what is; each as a problem document, in order."""
+    odd = {
+        ("HEAD", "/predict"): 405,
+        ("HEAD", "/models"): 200,
+        ("OPTIONS", "/predict"): 200,
+        ("TRACE", "/predict"): 405,
+        ("BREW", "/predict"): 405,
+        ("POST", "//predict"): 400,
+        ("POST", "/models%2firis-two/predict"): 400,
+        ("POST", "/predict/"): 404,
+        ("GET", "/livez"): 200,
+    }
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client, client.makefile("rb") as received:
+        client.sendall(b"".join(f"{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode() for method, path in odd))
+        client.sendall(b"GET /predict HTTP/1.0\r\n\r\n")
+        for (method, path), status in {**odd, ("GET", "/predict"): 405}.items():
+            told, headers = int(received.readline().split()[1]), parse_headers(received)
+            content = received.read(int(headers["Content-Length"]) if method != "HEAD" else 0)
+            assert told == status, (method, path, content)
+            assert "Server-Timing" not in headers
+            assert (headers["Content-Type"] == "application/problem+json") is (status >= 400)
+            assert status != 405 or set(headers["Allow"].split(", ")) == {"OPTIONS", "POST"}
+            assert status < 400 or method == "HEAD" or json.loads(content)["status"] == status
+        assert received.read() == b""  # HTTP/1.0 ends with its answer
 
 
 # -- bodies
