@@ -34,7 +34,6 @@ from benchmarks.measure import Cores, MeasureError, Server, measured, running, w
 from benchmarks.servers import ARTIFACTS, BARE, BIN, PACKED_AS, ROOT, WORK, launch
 
 CHECKED_AGAIN = 2
-TIMING_REQUESTS = 300
 TIMED = ("linear", "forest", "penguins")
 PARTS = (*(case.name for case in (*CASES, *BY_THEMSELVES)), "layers", "memory", "start")
 
@@ -141,17 +140,19 @@ class Bench:
     # --- layers, memory, start ----------------------------------------------------------------------------------------
 
     def timings(self, model: str) -> dict[str, float]:
-        """The median of each phase in `Server-Timing`, in microseconds, one request after another."""
+        """The median of each phase of a request inside the application, and of the rest there, in microseconds."""
         questions, _ = _questions(model)
-        bodies = [cases.body(OURS, model, rows) for rows in questions]
-        phases: dict[str, list[float]] = {}
-        with running(launch(OURS, model), WORK / "logs" / f"timings-{model}.log", self._cores.server) as server:
-            server.await_answer("/predict", bodies[0])
-            for turn in range(TIMING_REQUESTS):
-                _, _, headers = server.ask("/predict", bodies[turn % len(bodies)])
-                for name, ms in re.findall(r"(\w+);dur=([\d.]+)", headers.get("Server-Timing", "")):
-                    phases.setdefault(name, []).append(float(ms) * 1e3)
-        return {name: statistics.median(figures) for name, figures in phases.items()}
+        bodies = [cases.body(OURS, model, rows).decode() for rows in questions]
+        argv = ["taskset", "--cpu-list", str(self._cores.server), sys.executable, str(venvs.HERE / "layers/phases.py")]
+        env = {**launch(OURS, model).env, "PORT": "", "PYTHONPATH": str(ROOT), "LOG_LEVEL": "WARNING"}
+        ran = subprocess.run(
+            argv, cwd=ROOT, env=env, input=json.dumps(bodies), capture_output=True, text=True, check=False
+        )
+        if ran.returncode:
+            print(f"The phases of {model} could not be measured: {ran.stderr[-500:]}", file=sys.stderr)
+            return {}
+        phases: dict[str, float] = json.loads(ran.stdout)
+        return phases
 
     def memory(self) -> dict[str, dict[str, Any]]:
         """PSS of one and of four workers with the big model, after each of them has answered."""
