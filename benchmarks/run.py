@@ -251,12 +251,15 @@ def versions(absent: Absent) -> dict[str, dict[str, str]]:
     asks = {OURS: BIN / "python"} | {peer: venvs.python_of(peer) for peer in PEERS if (peer, "*") not in absent}
     code = "import importlib.metadata as m, json; "
     code += "print(json.dumps({d.name.lower(): d.version for d in m.distributions()}))"
-    wanted = "flask fastapi gunicorn uvicorn uvloop httptools pydantic msgspec onnxruntime scikit-learn numpy pandas"
+    wanted = "flask fastapi gunicorn uvicorn uvloop httptools pydantic marshmallow flask-smorest msgspec pysimdjson "
+    wanted += "onnxruntime scikit-learn numpy pandas mlserver litserve"
+    pinned = {line.partition("==")[0] for line in (ROOT / "requirements.txt").read_text().splitlines()}
     found = {}
     for side, python in asks.items():
         ran = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
         installed = json.loads(ran.stdout)
-        found[side] = {name: installed[name] for name in (*wanted.split(), "mlserver", "litserve") if name in installed}
+        served = installed.keys() & pinned if side == OURS else installed  # ours has what develops it beside
+        found[side] = {name: installed[name] for name in wanted.split() if name in served}
     return found
 
 
