@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tempfile
 from collections.abc import Callable
@@ -26,7 +27,7 @@ class TooLong(Exception):
 
 
 class Store:
-    """The bodies of one process that are in memory, together; belongs to the loop's thread."""
+    """The bodies that one process is receiving into memory, together; belongs to the loop's thread."""
 
     __slots__ = ("held_bytes", "in_memory_bytes", "spool_bytes")
 
@@ -62,7 +63,11 @@ class Sink:
             self._forget()
 
     def finish(self) -> IO[bytes]:
-        """The whole body, at its beginning, to be closed by whoever gets it."""
+        """The whole body, at its beginning, to be closed by whoever gets it.
+
+        Raises:
+            OSError: there is no room for its end.
+        """
         if self._file is not None:
             self._file.seek(0)
             whole, self._file = self._file, None
@@ -73,9 +78,10 @@ class Sink:
 
     def discard(self) -> None:
         """Frees what is held; may be called at any time."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        spooled, self._file = self._file, None
+        if spooled is not None:
+            with contextlib.suppress(OSError):  # closing writes what is buffered, for which there may be no room
+                spooled.close()
         self._forget()
 
     def _forget(self) -> None:

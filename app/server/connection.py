@@ -216,6 +216,7 @@ class Connection:
             raise AssertionError("no body is being read")
         try:
             rest = self._body.feed(received, sink)
+            whole = None if rest is None else sink.finish()
         except TooLong:
             desk.refusals.too_long(self, head, now_s)
             return
@@ -230,7 +231,7 @@ class Connection:
             earned_s = len(received) / limits.body_floor_bytes_per_s
             self.deadline_s = min(self.deadline_s + earned_s, now_s + limits.body_grace_s)
             return
-        head.environ["wsgi.input"] = sink.finish()
+        head.environ["wsgi.input"] = whole
         if head.length_bytes is None:
             # The chunks are gone: the application is told the length of what they held.
             head.environ["CONTENT_LENGTH"] = str(sink.size_bytes)

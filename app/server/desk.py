@@ -94,11 +94,12 @@ class Desk:
         connection.answer(answers.head(answer, head.environ["SERVER_PROTOCOL"], stamp), body, keeps, now_s)
 
     def _job(self, connection: Connection, head: Head, now_s: float, answer: Answer) -> Job:
-        timeout_s = self.limits.request_timeout_s
+        timeout_s = limit_s = self.limits.request_timeout_s
         asked = head.environ.get(TIMEOUT_KEY)
         if asked is not None:
             timeout_s = min(timeout_s, _timeout_s(asked))
         job = Job(connection, head, answer, now_s, now_s + timeout_s)
+        job.patience_s = limit_s - timeout_s
         head.environ["retort.deadline_s"] = job.deadline_s
         return job
 
@@ -163,10 +164,13 @@ class Desk:
                 began_s = self._began.pop(job)
                 if job.ends_group and (following := self._gate_of(job).leave(job.lane)):
                     self._start(following, now_s)
-                if self.journal.wanted:
+                if self.journal.wanted and job.wanted and part is not None:  # else its refusal is what is told
                     self.journal.ended(job.head, job.answer, began_s)
             if job.wanted:
-                self._forward(job, part, last, now_s)
+                try:
+                    self._forward(job, part, last, now_s)
+                except Exception:  # noqa: BLE001 - the top of a loop that must go on
+                    self.broken(job.connection)
             elif last:
                 self.stats.late += 1
 
@@ -193,10 +197,15 @@ class Desk:
         else:
             first = b""
         # A stream has its time for each part, not for all of them.
-        job.deadline_s = now_s + self.limits.request_timeout_s
+        self._extend(job, now_s)
         connection.answer(first, part, job.head.keep_alive, now_s, last)
         if last:
             connection.resume(now_s)
+
+    def broken(self, connection: Connection) -> None:
+        """After an error of the server's own: the connection is given up, and the others go on."""
+        log.exception("a connection is closed because of an error in the server")
+        connection.abort()
 
     def moved(self, job: Job, sent_bytes: int) -> None:
         """So much of an answer has gone out: its thread may go on."""
@@ -242,16 +251,24 @@ class Desk:
             if job.deadline_s <= now_s and job.wanted:
                 if job.connection.is_sending:
                     # It waits for the client, who has a deadline of his own.
-                    job.deadline_s = now_s + self.limits.request_timeout_s
+                    self._extend(job, now_s)
                     continue
                 self._too_late(job, now_s)
-            if job.deadline_s + grace_s <= now_s and not job.stuck:
+            if job.deadline_s + job.patience_s + grace_s <= now_s and not job.stuck:
                 job.stuck = self.unhealthy = True
                 _dump(job, now_s)
         self._look_s = min(
-            (job.deadline_s + (0.0 if job.wanted else grace_s) for job in self._began if not job.stuck),
+            (
+                job.deadline_s + (0.0 if job.wanted else job.patience_s + grace_s)
+                for job in self._began
+                if not job.stuck
+            ),
             default=math.inf,
         )
+
+    def _extend(self, job: Job, now_s: float) -> None:
+        job.deadline_s = now_s + self.limits.request_timeout_s
+        job.patience_s = 0.0
 
     def _expire_queue(self, gate: Gate[Job], now_s: float) -> None:
         overdue, late = gate.expired(now_s)

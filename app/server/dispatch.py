@@ -56,6 +56,7 @@ class Job:
         "lane",
         "made_bytes",
         "parts",
+        "patience_s",
         "queued_s",
         "room",
         "sent_bytes",
@@ -73,6 +74,7 @@ class Job:
         self.answer = answer
         self.queued_s = queued_s
         self.deadline_s = deadline_s
+        self.patience_s = 0.0  # how much longer than its client the server waits for its thread
         self.lane: Hashable = None
         self.client: Hashable = None
         self.waits = False  # for others than this process, in a thread of its own
@@ -213,26 +215,29 @@ class Pool:
         for job in group:
             job.started_s = started_s
             job.thread_id = threading.get_ident()
-        shared = self._shared(group) if len(group) > 1 else [None]
-        for job, answered in zip(group, shared, strict=True):
+        shared = self._shared(group)
+        for job in group:
             try:
-                self._tell(job, self._run(job, answered), last=True)
+                self._tell(job, self._run(job, shared.get(job)), last=True)
             except BaseException:
                 log.exception("error in %s %r", job.environ["REQUEST_METHOD"], job.environ["RAW_URI"])
                 self._tell(job, None, last=True)
 
-    def _shared(self, group: list[Job]) -> list[Whole | None]:
-        """The answers of a group that are found at once; None for those that have to be answered alone."""
+    def _shared(self, group: list[Job]) -> dict[Job, Whole | None]:
+        """The answers of a group that are found at once."""
+        several = [job for job in group if job.wanted]
         try:
-            if self._together is not None:
-                return self._together([job.environ for job in group])
+            if self._together is not None and len(several) > 1:
+                return dict(zip(several, self._together([job.environ for job in several]), strict=True))
         except BaseException:
             log.exception("the application's together() failed")
-        return [None] * len(group)
+        return {}
 
     def _run(self, job: Job, whole: Whole | None) -> bytes:
         app_iter = job.app_iter
         try:
+            if not job.wanted:  # while others of its group ran, its client was told that it is too late, or left
+                return b""
             if whole is not None:
                 return settled(job.answer, whole)
             if app_iter is None:

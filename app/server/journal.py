@@ -44,7 +44,8 @@ class Journal:
         request = head.request = head.request or Logged(head.environ)
         if self._has_access:
             took = timedelta(seconds=time.monotonic() - began_s)
-            self._log.access(answer, request, head.environ, took)
+            with logged("access"):
+                self._log.access(answer, request, head.environ, took)
         if self._after is not None:
             with logged("post_request"):
                 self._after(self._worker, request, head.environ, answer)

@@ -18,7 +18,7 @@ class Limits:
     spool_bytes: int = 2**20
     """A body longer than this goes to a temporary file as it comes."""
     bodies_in_memory_bytes: int = 128 * 2**20
-    """All bodies of the process together; past it, each goes to a file however short it is."""
+    """All bodies together that are being received; past it, each goes to a file however short it is."""
 
     silent_s: float = 15.0
     """From the connect to the first byte; then it is closed without a word."""

@@ -79,7 +79,7 @@ class Loop:
                 try:
                     connection.on_event(mask, now_s)
                 except Exception:  # noqa: BLE001 - the top of a loop that must go on
-                    self._broken(connection)
+                    self.desk.broken(connection)
             elif fd in self._listeners:
                 accept.append(fd)
             elif fd == desk.pool.wake_fd:
@@ -113,7 +113,7 @@ class Loop:
             try:
                 connection.resume(now_s)
             except Exception:  # noqa: BLE001 - the top of a loop that must go on
-                self._broken(connection)
+                self.desk.broken(connection)
 
     def _answer_quick(self, now_s: float) -> None:
         quick = self.desk.quick
@@ -122,17 +122,16 @@ class Loop:
                 quick.answer(connection, head, whole, now_s)
                 connection.resume(now_s)
             except Exception:  # noqa: BLE001 - the top of a loop that must go on
-                self._broken(connection)
-
-    def _broken(self, connection: Connection) -> None:
-        log.exception("a connection is closed because of an error in the server")
-        connection.abort()
+                self.desk.broken(connection)
 
     def _sweep(self, now_s: float) -> None:
         self._next_sweep_s = now_s + SWEEP_S
         for connection in list(self._connections.values()):
             if connection.deadline_s <= now_s:
-                connection.expire(now_s)
+                try:
+                    connection.expire(now_s)
+                except Exception:  # noqa: BLE001 - the top of a loop that must go on
+                    self.desk.broken(connection)
         self._admit_more(now_s)
         if self._accepting:
             # For a new connection the kernel wakes one worker only, and that one may be stopped, or stuck.

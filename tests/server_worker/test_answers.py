@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -125,3 +127,57 @@ def test_the_hooks_and_the_access_log_are_told_of_each_request() -> None:
     }  # fmt: skip
     assert told[0][1] == "/a"
     assert told[2][1] == "200 OK"
+
+
+@pytest.mark.parametrize(("how", "status"), [("late", "504"), ("fails", "500")])
+def test_what_is_refused_after_it_ran_is_told_of_once(how: str, status: str) -> None:
+    told: list[str] = []
+
+    def after(worker: Any, request: Any, environ: Any, response: Any) -> None:
+        told.append(response.status)
+
+    def broken(*args: Any) -> None:
+        raise ValueError("a logger that fails is a line in the log")
+
+    gate = threading.Semaphore(0)
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        assert gate.acquire(timeout=10)
+        if how == "fails":
+            raise SystemExit(3)
+        start_response("200 OK", [])
+        return [b"too late"]
+
+    with staged(app, config(post_request=after)) as stage, stage.connect() as client:
+        stage.worker.log.access_log_enabled = True
+        stage.worker.log.access = broken  # type: ignore[method-assign]
+        stage.desk.journal._has_access = True
+        stage.say(client, GET)
+        if how == "late":
+            stage.desk.expire(time.monotonic() + stage.desk.limits.request_timeout_s)
+        gate.release()
+        stage.until(lambda: not stage.desk.stats.running())
+        stage.turn()
+        assert client.recv(1000).split()[1].decode() == status
+    assert [each.split()[0] for each in told] == [status]
+
+
+def test_a_client_in_a_hurry_does_not_have_its_worker_replaced() -> None:
+    gate = threading.Semaphore(0)
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        assert gate.acquire(timeout=10)
+        start_response("200 OK", [])
+        return [b"late"]
+
+    with staged(app) as stage, stage.connect() as client:
+        stage.say(client, b"GET / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout: 1ms\r\n\r\n")
+        began_s, limits = time.monotonic(), stage.desk.limits
+        stage.desk.expire(began_s + 1.0)
+        assert client.recv(1000).startswith(b"HTTP/1.1 504")
+        stage.desk.expire(began_s + limits.stuck_grace_s + 1.0)
+        assert not stage.desk.unhealthy
+        stage.desk.expire(began_s + limits.request_timeout_s + limits.stuck_grace_s + 1.0)
+        assert stage.desk.unhealthy
+        gate.release()
+        stage.until(lambda: not stage.desk.stats.running())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -42,16 +43,22 @@ def document(told: bytes) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "content", [GET, POST, CHUNKED, GET + POST + CHUNKED + LAST], ids=["get", "post", "chunked", "all"]
+    ("content", "bodies"),
+    [
+        (GET, [b""]),
+        (POST, [b"hello"]),
+        (CHUNKED, [b"abcde"]),
+        (GET + POST + CHUNKED + LAST, [b"", b"hello", b"abcde", b""]),
+    ],
+    ids=["get", "post", "chunked", "all"],
 )
-def test_a_request_may_be_cut_anywhere(content: bytes) -> None:
+def test_a_request_may_be_cut_anywhere(content: bytes, bodies: list[bytes]) -> None:
     for at in range(len(content) + 1):
         app = Recorder()
         with staged(app) as stage:
             told = stage.exchange(content[:at], content[at:])
-        assert said_status(told) == [200] * len(app.seen)
-        assert [body for _, body in app.seen] == [b"", b"hello", b"abcde", b""][: len(app.seen)] or len(app.seen) == 1
-        assert len(app.seen) == content.count(b"HTTP/1.1")
+        assert said_status(told) == [200] * len(bodies)
+        assert [body for _, body in app.seen] == bodies
 
 
 def test_pipelined_requests_are_answered_in_order(app: Recorder, stage: Stage) -> None:
@@ -155,6 +162,41 @@ def test_deadlines_of_head_body_and_silence() -> None:
                 stage.loop._next_sweep_s = 0.0
                 stage.turn()
                 assert said_status(client.recv(1000)) == said
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary files that take what they buffer, and no more."""
+    full = lambda *args, **options: open("/dev/full", "w+b", buffering=1 << 16)  # noqa: E731, PTH123, SIM115
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+
+
+@pytest.mark.parametrize("length", [100, 200_000], ids=["at its end", "in its middle"])
+def test_a_body_for_which_there_is_no_room_is_told_so(app: Recorder, length: int, full_disk: None) -> None:
+    with staged(app, spool_bytes=10) as stage:
+        told = stage.exchange(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % length, b"x" * length)
+        assert said_status(told) == [503]
+        assert document(told)["detail"] == "the server has no room for the body"
+        assert said_status(stage.exchange(GET)) == [200]
+        assert stage.loop._connections == {}
+
+
+def test_a_body_is_let_go_of_where_there_is_no_room_for_the_rest(app: Recorder, full_disk: None) -> None:
+    with staged(app, spool_bytes=10, body_grace_s=0.0) as stage:
+        begun = b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n" + b"x" * 50
+        with stage.connect() as slow:
+            stage.say(slow, begun)
+            stage.loop._next_sweep_s = 0.0
+            stage.turn()
+            assert said_status(slow.recv(1000)) == [408]
+        stage.turn()
+        leaving = stage.connect()
+        stage.say(leaving, begun)
+        (connection,) = stage.loop._connections.values()
+        connection.abort()
+        leaving.close()
+        assert stage.loop._connections == {}
+        assert connection.sock.fileno() == -1
 
 
 def test_the_floor_of_a_body_gives_time_for_what_comes() -> None:

@@ -100,6 +100,22 @@ def test_a_call_for_several_that_fails_is_made_for_each(app: Sharing, stage: Sta
     assert app.calls == [[b"a"], [b"b", b"c"], [b"b"], [b"c"]]
 
 
+def test_one_that_was_told_that_it_is_late_is_not_run_after_that(app: Sharing, stage: Stage) -> None:
+    app.fails = True  # so that each of the group is run alone
+    clients = asked(stage, b"a", b"b", b"c", b"d")
+    app.gate.release(2)
+    assert bodies_of(stage, clients[:1]) == [b"a"]
+    stage.until(lambda: app.calls == [[b"a"], [b"b", b"c", b"d"]])
+    stage.desk.expire(time.monotonic() + stage.desk.limits.request_timeout_s)
+    app.gate.release(1)  # of the one that has begun
+    stage.until(lambda: not stage.desk.stats.running())
+    assert app.calls == [[b"a"], [b"b", b"c", b"d"], [b"b"]]
+    assert all(client.recv(65536).startswith(b"HTTP/1.1 504") for client in clients[1:])
+    assert (stage.desk.stats.late, stage.desk.unhealthy) == (3, False)
+    for client in clients[1:]:
+        client.close()
+
+
 def test_one_that_left_while_it_waited_is_not_run(app: Sharing, stage: Stage) -> None:
     clients = asked(stage, b"a", b"b", b"c")
     clients.pop(1).close()
