@@ -41,9 +41,9 @@ little that the loop can run it), `lane(environ)` and `together(environs)` (requ
 that are quick and were read in one turn, or that wait while a group of the lane runs, are one call, `[(body, headers)
 of a 200, or None, ...]`, and what is None is called alone), `waits(environ) -> bool` (it waits for others than this
 process: such requests have places of their own, each with a thread while it lasts, and take none from those that
-compute), `draining()`, and `observe(snapshot)`, told every second, and at the end, what `Stats` says. What it finds in
-the environ: `retort.server` (`Stats`), `retort.draining`, and in a thread `retort.deadline_s` (monotonic) and
-`retort.queued_s`.
+compute), `draining()`, and `observe(snapshot)`, told every second, and at the end, what `Stats` says. One of these that
+raises is a line in the log and nothing else: hence `except Exception` around each. What it finds in the environ:
+`retort.server` (`Stats`), `retort.draining`, and in a thread `retort.deadline_s` (monotonic) and `retort.queued_s`.
 """
 
 from app.server.limits import Limits

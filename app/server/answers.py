@@ -145,8 +145,8 @@ class Stamp:
         if now_s >= self._until_s:
             wall_s = time.time()
             self._until_s = now_s + 1.0 - wall_s % 1.0
-            common = f"\r\nServer: {SERVER}\r\nDate: {util.http_date(wall_s)}\r\nConnection: "
-            self.keep_alive, self.close = f"{common}keep-alive\r\n", f"{common}close\r\n"
+            shared = f"\r\nServer: {SERVER}\r\nDate: {util.http_date(wall_s)}\r\nConnection: "
+            self.keep_alive, self.close = f"{shared}keep-alive\r\n", f"{shared}close\r\n"
 
 
 def head(answer: Answer, protocol: str, stamp: str) -> bytes:
