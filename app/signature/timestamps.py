@@ -51,7 +51,9 @@ class Timestamp:
             if type(value) in (int, float):
                 if value - value != 0:
                     return "must be a finite number"
-                return None if least <= value * 10**9 <= most else outside
+                if least <= value * 10**9 <= most:
+                    return None
+                return f"{outside}, in seconds, not milliseconds" if least <= value * 10**6 <= most else outside
             if value == NAT:
                 return None if spec.nullable else "must not be missing (NaT): the model has no way to fill it in"
             if type(value) is not str:

@@ -69,6 +69,7 @@ def test_it_is_what_pandas_reads(time: object) -> None:
         ("1677-12-31", "must be from 1678-01-01 to 2261-12-31"),
         ("2262-01-01", "must be from 1678-01-01 to 2261-12-31"),
         (1e18, "must be from 1678-01-01 to 2261-12-31"),
+        (1704067200000, "must be from 1678-01-01 to 2261-12-31, in seconds, not milliseconds"),
         (1e300, "must be from 1678-01-01 to 2261-12-31"),
         (-(10**400), "must be from 1678-01-01 to 2261-12-31"),
         (float("inf"), "must be a finite number"),

@@ -13,6 +13,7 @@ from app.wire.codecs.codec import Limits
 from app.wire.codecs.columns import check_rows
 
 FORM = "Arrow IPC"
+FILE_MAGIC = b"ARROW1"
 CONTINUATION = b"\xff\xff\xff\xff"
 DICTIONARY_BATCH, RECORD_BATCH = 2, 3
 MAX_MESSAGES = 100_000
@@ -25,6 +26,8 @@ def check_messages(body: bytes, limits: Limits) -> None:
         InvalidBody: its messages cannot be followed.
         TooManyInstances, BodyTooLarge: it declares too much.
     """
+    if body.startswith(FILE_MAGIC):
+        raise InvalidBody(FORM, "it is an Arrow file; a stream is wanted (pyarrow.ipc.new_stream)")
     rows = size_bytes = at = 0
     try:
         for _ in range(MAX_MESSAGES):

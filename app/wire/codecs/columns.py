@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -97,12 +98,15 @@ def columns_of(answer: Answer) -> dict[str, NDArray[Any]]:
     """
     columns: dict[str, NDArray[Any]] = {}
     classes = list(answer.classes or ())
-    for name, array in answer.outputs.items():
+    for name, output in answer.outputs.items():
+        array = _regular(output)
+        if name == "probabilities" and not len(array) and not any(isinstance(label, list) for label in classes):
+            array = np.empty((0, len(classes)))  # without a row it does not say itself how many there are
         if array.ndim == 1:
             nested = array.dtype == object and any(isinstance(value, list | tuple | np.ndarray) for value in array)
             columns[name] = _as_text(array) if nested else array
             continue
-        flat = array.reshape(len(array), -1) if array.size else np.empty((len(array), 0))
+        flat = array.reshape(len(array), math.prod(array.shape[1:]))
         if flat.shape[1] > MAX_COLUMNS_OF_AN_OUTPUT:
             columns[name] = _as_text(array)
         elif name == "probabilities" and flat.shape[1] == len(classes):
@@ -110,6 +114,16 @@ def columns_of(answer: Answer) -> dict[str, NDArray[Any]]:
         else:
             columns |= {f"{name}_{at}": flat[:, at] for at in range(flat.shape[1])}
     return columns
+
+
+def _regular(array: NDArray[Any]) -> NDArray[Any]:
+    """Lists of as many numbers each, which a step has left, as what they were: shape (rows, values)."""
+    if array.dtype != object or array.ndim > 1 or not all(type(value) is list for value in array):
+        return array
+    if len({len(value) for value in array}) != 1:
+        return array
+    made = np.array(array.tolist())
+    return made if made.dtype.kind in "fiu" else array
 
 
 def _as_text(array: NDArray[Any]) -> NDArray[Any]:

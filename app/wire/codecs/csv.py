@@ -1,7 +1,7 @@
 """`text/csv`: RFC 4180, its cells typed by the signature; `header=present` or `header=absent` may say what comes first.
 
-Where the media type does not say, the first row is a header only if its cells are the model's feature names. Lines may
-end in LF; blank ones are skipped.
+Where the media type does not say, the first row is a header if it names most of the model's features: no row of values
+does. Lines may end in LF; blank ones are skipped.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ MAX_CELL_CHARS = 2**31 - 1
 """Python's own limit is 131072, less than a text may have; the body's limit is the one that counts."""
 FORM = "CSV"
 HEADERS = ("present", "absent")
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 class Csv:
@@ -45,7 +46,8 @@ class Csv:
         readers = {spec.name: reader_of(spec) for spec in reading.signature.inputs}
         if first is None:
             return Rows()
-        if stated == "present" or (not stated and len(first) == len(readers) and set(first) == set(readers)):
+        _check_separator(first, len(readers))
+        if stated == "present" or (not stated and 2 * len(readers.keys() & set(first)) > len(readers)):
             check_names(first, reading)
             check_whole(first, reading.signature)
             made = _records(first, lines, readers, reading.limits.max_instances)
@@ -94,6 +96,14 @@ def _cells(text: str) -> Iterator[list[str]]:
             return
         if row:
             yield row
+
+
+def _check_separator(first: list[str], features: int) -> None:
+    if len(first) > 1 or features < 2:
+        return
+    for separator, name in OTHER_SEPARATORS.items():
+        if first[0].count(separator) >= features - 1:
+            raise InvalidBody(FORM, f"its cells are separated by {name}; they must be by commas")
 
 
 def _reason(message: str) -> str:

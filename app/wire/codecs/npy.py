@@ -212,7 +212,14 @@ def _members(body: bytes, limits: Limits) -> dict[str, NDArray[Any]]:
         raise InvalidBody("npz", "it is no zip file, or one that is damaged") from None
     if not contents:
         raise InvalidBody("npz", "it holds no array")
-    return {name.removesuffix(".npy"): array_of(content, limits) for name, content in contents.items()}
+    return {name.removesuffix(".npy"): _member(name, content, limits) for name, content in contents.items()}
+
+
+def _member(name: str, content: bytes, limits: Limits) -> NDArray[Any]:
+    try:
+        return array_of(content, limits)
+    except InvalidBody as error:
+        raise InvalidBody("npz", f"its member {name[:100]!r}: {error.reason}") from None
 
 
 def _unpickled(array: NDArray[Any]) -> NDArray[Any]:

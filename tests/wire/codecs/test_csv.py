@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
+import numpy as np
 import pytest
 
+from app.core.answer import Answer
+from app.wire.codecs.columns import columns_of
 from tests.wire.codecs.conftest import Sends
 
 EXPECTED = [0, 2]
@@ -72,6 +76,8 @@ def test_without_a_header_the_place_is_the_column_number(ask: Sends) -> None:
         ("text/csv", b"feature1,feature2\n5.1,\xff\n", "not UTF-8 (line 2)"),
         ("text/csv", "feature1,feature2\n5.1,3.5\n".encode("utf-16"), "line 1"),
         ("text/csv; header=perhaps", b"5.1,3.5\n", "must be present or absent"),
+        ("text/csv", b"feature1;feature2\n5.1;3.5\n", "separated by semicolons; they must be by commas"),
+        ("text/csv; header=absent", b"5.1\t3.5\n", "separated by tabs"),
     ],
 )
 def test_what_is_no_csv(ask: Sends, media_type: str, content: bytes, says: str) -> None:
@@ -93,6 +99,8 @@ def test_a_header_of_other_names_or_of_one_name_twice(ask: Sends) -> None:
         "#/instances/0/height",
         "#/instances/0/feature2",
     }
+    more = ask("text/csv", b",feature2,feature1,species\n0,3.5,5.1,setosa\n")  # as pandas writes a whole frame
+    assert {error["pointer"] for error in more.document["errors"]} == {"#/instances/0/", "#/instances/0/species"}
     twice = ask("text/csv; header=present", b"feature1,feature1\n5.1,3.5\n")
     assert twice.document["errors"] == [
         {"pointer": "#/instances", "detail": "has more than one column named 'feature1'"}
@@ -118,3 +126,21 @@ def test_a_long_text_in_a_cell_is_read(ask: Sends) -> None:
     answer = ask("text/csv", b"feature1,feature2\n5.1," + b"x" * 200_000 + b"\n")
     assert answer.status == 422
     assert answer.document["errors"][0]["pointer"] == "#/instances/0/feature2"
+
+
+def answered(outputs: dict[str, Any], classes: list[Any] | None) -> list[str]:
+    return list(columns_of(Answer(outputs, classes, "model", 1)))
+
+
+def test_an_answer_has_the_same_columns_whatever_its_rows() -> None:
+    names = ["prediction", "probability_a", "probability_b"]
+    assert answered({"prediction": np.empty(0), "probabilities": np.empty(0)}, ["a", "b"]) == names
+    rows = np.array([[0.25, 0.75]])
+    assert answered({"prediction": np.array(["b"]), "probabilities": rows}, ["a", "b"]) == names
+    left_by_a_step = np.empty(1, dtype=object)
+    left_by_a_step[:] = rows.tolist()
+    assert answered({"prediction": np.array(["b"]), "probabilities": left_by_a_step}, ["a", "b"]) == names
+    assert answered({"prediction": np.empty(0), "probabilities": np.empty(0)}, [["a", "b"], [1, 2, 3]]) == [
+        "prediction",
+        "probabilities",
+    ]

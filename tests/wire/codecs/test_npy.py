@@ -49,6 +49,8 @@ def test_columns_in_an_npz(ask: Sends) -> None:
     lengths = ask(NPZ, npz(feature2=ROWS[:, 1], feature1=ROWS[:1, 0]))
     assert lengths.status == 422
     assert "of one length" in lengths.document["errors"][0]["detail"]
+    objects = ask(NPZ, npz(feature1=ROWS[:, 0], feature2=np.array([{}, {}])))
+    assert "npz: its member 'feature2.npy': it holds pickled Python objects" in objects.document["detail"]
 
 
 def test_the_fast_path_refuses_what_the_schema_refuses(ask: Sends) -> None:

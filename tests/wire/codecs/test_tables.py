@@ -122,6 +122,15 @@ def test_every_beginning_and_many_damages(ask: Sends, media_type: str, make: Any
         assert ask(media_type, bytes(bad)).status in {200, 400, 413, 422}
 
 
+def test_an_arrow_file_is_told_from_a_stream(ask: Sends) -> None:
+    table, sink = pa.table({"feature1": [5.1], "feature2": [3.5]}), pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    answer = ask(ARROW, sink.getvalue().to_pybytes())
+    assert answer.status == 400
+    assert "it is an Arrow file; a stream is wanted" in answer.document["detail"]
+
+
 def test_more_rows_than_are_taken(ask: Sends) -> None:
     table = pa.table({"feature1": pa.nulls(100_001), "feature2": pa.nulls(100_001)})
     for answer in both(ask, table):
