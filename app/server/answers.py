@@ -201,7 +201,7 @@ def problem(
         "detail": detail,
         "request_id": request_id,
     }
-    body, media_type = words or (json.dumps(document).encode(), "application/problem+json")
+    body, media_type = words or (json.dumps(document, separators=(",", ":")).encode(), "application/problem+json")
     answer = Answer(is_head=False)
     fields = [
         ("Content-Type", media_type),

@@ -23,7 +23,11 @@ CARRIAGE_RETURN = 13
 
 
 class TooLong(Exception):
-    """The body is longer than the server reads, or comes in more chunks."""
+    """The body is longer than the server reads."""
+
+
+class TooManyChunks(Exception):
+    """The body comes in more chunks than the server reads, however short they are."""
 
 
 class Store:
@@ -145,7 +149,7 @@ class ChunkedBody:
         """Takes what belongs to the body; what follows it, or None while it is incomplete.
 
         Raises:
-            TooLong: it is longer than the limit, or has too many chunks.
+            TooLong, TooManyChunks: it is over a limit.
             ParseException: one of Gunicorn's.
         """
         if self._pending:
@@ -172,8 +176,10 @@ class ChunkedBody:
             raise InvalidChunkSize(b"line over %d bytes" % self._line_bytes)
         self._chunks_left -= 1
         self._limit_bytes -= size_bytes
-        if self._limit_bytes < 0 or self._chunks_left < 0:
+        if self._limit_bytes < 0:
             raise TooLong
+        if self._chunks_left < 0:
+            raise TooManyChunks
         self._left_bytes = size_bytes
         self._state = self._content if size_bytes else self._trailers
         return end + 2 if size_bytes else self._trailers(received, end + 2, sink)

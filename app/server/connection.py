@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkExtension, InvalidChunkSize, ParseException
 
-from app.server.bodies import ChunkedBody, LengthBody, Sink, TooLong
+from app.server.bodies import ChunkedBody, LengthBody, Sink, TooLong, TooManyChunks
 from app.server.outbox import Outbox
 from app.server.parsing import Head, Peer, trailers
 
@@ -219,6 +219,9 @@ class Connection:
             whole = None if rest is None else sink.finish()
         except TooLong:
             desk.refusals.too_long(self, head, now_s)
+            return
+        except TooManyChunks:
+            desk.refusals.too_many_chunks(self, head, now_s)
             return
         except MALFORMED as error:
             desk.refusals.malformed(self, error, now_s)

@@ -113,10 +113,12 @@ class Refusals:
 
     def too_long(self, connection: Connection, head: Head, now_s: float) -> None:
         """The body is over the limit."""
-        detail = (
-            f"the body is longer than {self._limits.body_bytes} bytes, the most this server reads,"
-            f" or comes in more than {self._limits.body_chunks} chunks"
-        )
+        detail = f"the body is longer than {self._limits.body_bytes} bytes, the most this server reads"
+        self.answer(connection, head, 413, "body-too-large", detail, now_s, keeps=False)
+
+    def too_many_chunks(self, connection: Connection, head: Head, now_s: float) -> None:
+        """The body is in too many pieces."""
+        detail = f"the body comes in more than {self._limits.body_chunks} chunks, the most this server reads"
         self.answer(connection, head, 413, "body-too-large", detail, now_s, keeps=False)
 
     def cut_short(self, connection: Connection, head: Head, now_s: float) -> None:

@@ -13,7 +13,7 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.server.bodies import ChunkedBody, LengthBody, Sink, Store, TooLong
+from app.server.bodies import ChunkedBody, LengthBody, Sink, Store, TooLong, TooManyChunks
 from app.server.parsing import trailers
 from tests.server_worker.stage import config
 
@@ -92,7 +92,7 @@ def test_chunks_have_limits(parts_of: Any) -> None:
     with pytest.raises(TooLong):
         ours(parts_of(b"5\r\nhello\r\n" * 3 + b"0\r\n\r\n"), limit_bytes=14)
     assert ours(parts_of(b"5\r\nhello\r\n" * 3 + b"0\r\n\r\n"), limit_bytes=15) == (b"hello" * 3, b"")
-    with pytest.raises(TooLong):
+    with pytest.raises(TooManyChunks):
         ours(parts_of(b"1\r\nh\r\n" * 4), chunks=3)
     with pytest.raises(TooLong):
         ours(parts_of(b"f" * 40 + b"\r\n"))

@@ -60,7 +60,7 @@ def test_elsewhere_it_is_a_problem_document(
         told = told_in_time(stage, content.replace(b"/own", path))
     assert said_status(told) == [status]
     assert b"\r\nContent-Type: application/problem+json\r\n" in told
-    assert f'"type": "/problems/{name}"'.encode() in told
+    assert f'"type":"/problems/{name}"'.encode() in told
 
 
 def test_a_path_that_was_not_sent_whole_is_not_known() -> None:
