@@ -360,9 +360,11 @@ class Connection:
 
     def abort(self) -> None:
         """The client is gone, or is given up."""
-        if self.state is WAITING or self.state is ANSWERING:
-            self._desk.left(self)
-        self.close()
+        try:
+            if self.state is WAITING or self.state is ANSWERING:
+                self._desk.left(self)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Closes the socket, which also takes it off the poller."""

@@ -186,6 +186,7 @@ class Desk:
             return
         if connection.state is WAITING:
             if last:
+                connection.job = None  # a client that leaves now leaves nothing that waits or runs
                 self.send(connection, job.head, answer, part, now_s)
                 connection.resume(now_s)
                 return

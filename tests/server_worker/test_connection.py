@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -228,6 +229,35 @@ def test_a_client_that_leaves_while_it_is_queued_is_dropped(app: Recorder, stage
     assert (stage.desk.stats.left, stage.desk.stats.dropped, stage.desk.gate.waiting) == (1, 1, 0)
     assert stage.loop._connections == {}
     assert app.seen == []
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_a_client_that_leaves_as_its_answer_comes_takes_nothing_from_the_gate(others: int) -> None:
+    may_run = threading.Semaphore(0)
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        assert may_run.acquire(timeout=10)
+        start_response("200 OK", [])
+        return [b"ready"]
+
+    with staged(app) as stage:
+        leaves, *stay = [stage.connect() for _ in range(1 + others)]
+        for client in (leaves, *stay):
+            stage.say(client, GET)
+        may_run.release()
+        while not stage.desk.pool._made:
+            time.sleep(0.001)
+        leaves.close()
+        stage.desk.take(time.monotonic())  # before the loop has heard that it left
+        assert (stage.desk.stats.left, stage.desk.gate.waiting) == (1, max(0, others - 1))
+        for _ in stay:
+            may_run.release()
+        stage.until(lambda: not stage.desk.stats.running())
+        for client in stay:
+            assert client.recv(1000).endswith(b"ready")
+            client.close()
+        stage.turn()
+        assert stage.loop._connections == {}
 
 
 def test_a_client_that_leaves_while_it_is_answered_takes_nothing_from_the_gate(app: Recorder, stage: Stage) -> None:
