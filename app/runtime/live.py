@@ -162,14 +162,14 @@ class LiveRegistry(Registry):
         return super()._proven(entry)
 
     def _withdraw(self, model: str, state: State, reason: str, version: int | None = None) -> None:
-        """Takes a version, or every one, out of service."""
-        self._entries = {
-            **self._entries,
-            model: {
-                v: _withdrawn(entry, state, reason) if version in (None, v) else entry
-                for v, entry in self._entries.get(model, {}).items()
-            },
+        """Takes a version, or every one, out of service, where the model is here."""
+        if model not in self._entries:  # it came and went elsewhere before anybody here asked for it
+            return
+        versions = {
+            v: _withdrawn(entry, state, reason) if version in (None, v) else entry
+            for v, entry in self._entries[model].items()
         }
+        self._entries = {**self._entries, model: versions}
         self._republish(model)
 
     def _republish(self, model: str) -> None:

@@ -236,6 +236,21 @@ def test_other_workers_follow_at_their_next_question(repository: Repository) -> 
     assert states(there) == [State.AVAILABLE, State.AVAILABLE]
 
 
+def test_a_model_that_came_and_went_elsewhere_is_not_found(repository: Repository) -> None:
+    here = live(repository)
+    there = beside(here)
+    add(repository, "late")
+    here.load_model("late")
+    here.unload_model("late")
+    for ask in (there.lease, there.entry):
+        with pytest.raises(ModelNotFound, match="there are: flowers, trees"):
+            ask("late")
+    die_in(here, ("late", 1))
+    assert list(there.entries()) == ["flowers", "trees"]
+    there.load_model("late")
+    assert predict(there, "late") == predict(here, "late") == (1, [10.0])
+
+
 def test_a_worker_that_is_forked_later_follows_too(repository: Repository) -> None:
     here = live(repository)
     here.unload_model("flowers")
