@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from app.errors import ModelNotFound, ModelUnavailable
+from app.errors import InvalidRepository, ModelNotFound, ModelUnavailable
 from app.runtime import policy
 from app.runtime.board import Board
 from app.runtime.policy import MOVES, State
 from app.runtime.quarantine import QUARANTINED, Deaths, ModelVersion
 from app.runtime.registry import Entry, Lease, Registry
+from app.storage.repository import Pointers
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +46,16 @@ class LiveRegistry(Registry):
 
         Raises:
             ModelNotFound: it is neither here nor in the repository.
-            ModelUnavailable: none of its versions can be served.
+            ModelUnavailable: none of its versions can be served, or the default model and the aliases cannot be read;
+                then nothing changes.
         """
         if not self._repository.versions(model) and model not in super().entries():
             raise ModelNotFound(model, sorted({*super().entries(), *self._repository.models()}))
+        try:
+            self._repository.pointers()  # before the wish: after it, workers go on with those that they have
+        except InvalidRepository as error:
+            log.error("model %s is not loaded: %s", model, error.detail)
+            raise ModelUnavailable(model, None, error.detail) from None
         self._board.wish(model, served=True)
         entry = self.entry(model)
         if entry.state is not State.AVAILABLE:
@@ -141,7 +148,7 @@ class LiveRegistry(Registry):
 
     def _read_again(self, model: str, change: int) -> None:
         """Loads and proves the versions of a model that are not in service, and publishes what it has then."""
-        pointers, numbers = self._repository.pointers(), self._repository.versions(model)
+        pointers, numbers = self._pointers_now(), self._repository.versions(model)
         there = {v: e for v, e in self._entries.get(model, {}).items() if e.state is State.AVAILABLE}
         versions = {v: there[v] if v in there else self.tried(model, v) for v in numbers}
         with self._lock:
@@ -152,6 +159,14 @@ class LiveRegistry(Registry):
             if versions:
                 self._entries = {**self._entries, model: versions}
             self._republish(model)
+
+    def _pointers_now(self) -> Pointers:
+        """The default model and the aliases as the repository has them; those of before where that cannot be read."""
+        try:
+            return self._repository.pointers()
+        except InvalidRepository as error:  # damaged after the wish: no reason to take a model down that is served
+            log.error("the default model and the aliases stay as they were: %s", error.detail)
+            return self._pointers
 
     def _proven(self, entry: Entry) -> Entry:
         """As in `Registry`; what is quarantined is not run, not even on its examples, in which it may have died."""

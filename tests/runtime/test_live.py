@@ -16,7 +16,7 @@ from app.runtime.policy import State
 from app.runtime.servable import Servable
 from app.signature import Signature
 from app.signature.schema import Validator
-from app.storage.repository import Repository
+from app.storage.repository import POINTERS, Repository
 from tests.runtime.estimators import WordLoader, add
 
 
@@ -144,6 +144,40 @@ def test_the_default_model_goes_and_comes(repository: Repository) -> None:
         served.lease(None)
     served.load_model("flowers")
     assert predict(served) == (1, [10.0])
+
+
+def test_damaged_pointers_refuse_a_load_and_what_is_served_goes_on(
+    repository: Repository, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = live(repository)
+    there = beside(here)
+    assert predict(here, "flowers") == (1, [10.0])
+    add(repository)
+    pointers = repository.root / POINTERS
+    pointers.write_text("{")
+    with pytest.raises(ModelUnavailable, match="flowers") as caught:
+        here.load_model("flowers")
+    assert POINTERS in caught.value.reason
+    assert f"model flowers is not loaded: {pointers} cannot be read" in caplog.text
+    assert predict(here, "flowers") == predict(there, "flowers") == (1, [10.0])
+    pointers.unlink()
+    here.load_model("flowers")
+    assert predict(here, "flowers")[0] == predict(there, "flowers")[0] == 2
+
+
+def test_pointers_that_are_damaged_after_a_load_stay_as_they_were(
+    repository: Repository, caplog: pytest.LogCaptureFixture
+) -> None:
+    repository.set_default("trees")
+    here = live(repository)
+    there = beside(here)
+    add(repository)
+    here.load_model("flowers")
+    (repository.root / POINTERS).write_text("{")
+    assert predict(there, "flowers")[0] == 2
+    assert (there.default(), predict(there)) == ("trees", (1, [10.0]))
+    assert states(there) == [State.AVAILABLE, State.AVAILABLE]
+    assert "the default model and the aliases stay as they were" in caplog.text
 
 
 def die_in(master: LiveRegistry, *ran: tuple[str, int], times: int = 3) -> None:
