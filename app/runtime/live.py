@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any
 
@@ -156,6 +156,9 @@ class LiveRegistry(Registry):
                 return
             del self._to_load[model]
             self._pointers = pointers
+            # Those that were quarantined meanwhile: whoever looked at the board saw the versions of before.
+            for version in self._quarantined(model) & versions.keys():
+                versions[version] = _withdrawn(versions[version], State.QUARANTINED, QUARANTINED)
             if versions:
                 self._entries = {**self._entries, model: versions}
             self._republish(model)
@@ -170,11 +173,14 @@ class LiveRegistry(Registry):
 
     def _proven(self, entry: Entry) -> Entry:
         """As in `Registry`; what is quarantined is not run, not even on its examples, in which it may have died."""
-        if self._changes[0]:
-            wish = self._board.read()[1].get(entry.model)
-            if wish is not None and entry.version in wish.quarantined:
-                return _withdrawn(entry, State.QUARANTINED, QUARANTINED)
+        if entry.version in self._quarantined(entry.model):
+            return _withdrawn(entry, State.QUARANTINED, QUARANTINED)
         return super()._proven(entry)
+
+    def _quarantined(self, model: str) -> Set[int]:
+        """The versions of a model that are not to be run, as the board has it now."""
+        wish = self._board.read()[1].get(model) if self._changes[0] else None
+        return frozenset() if wish is None else wish.quarantined.keys()
 
     def _withdraw(self, model: str, state: State, reason: str, version: int | None = None) -> None:
         """Takes a version, or every one, out of service, where the model is here."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +16,9 @@ from app.runtime.live import LiveRegistry
 from app.runtime.policy import State
 from app.runtime.servable import Servable
 from app.signature import Signature
+from app.signature.batch import Batch, Outputs
 from app.signature.schema import Validator
+from app.storage.manifest import Manifest
 from app.storage.repository import POINTERS, Repository
 from tests.runtime.estimators import WordLoader, add
 
@@ -32,6 +35,30 @@ class GatedLoader(WordLoader):
         self.reached.set()
         assert self.open.wait(10)
         return super().__call__(stream, signature)
+
+
+class GatedRuns:
+    """A composer whose servables answer at once until it is closed; then each has run, and waits at the gate."""
+
+    def __init__(self) -> None:
+        self.open, self.reached = threading.Event(), threading.Event()
+        self.open.set()
+
+    def __call__(self, servable: Servable, runtime: str, manifest: Manifest) -> Servable:
+        return GatedServable(self, servable)
+
+
+class GatedServable:
+    """One of them."""
+
+    def __init__(self, gate: GatedRuns, servable: Servable) -> None:
+        self.gate, self.servable = gate, servable
+
+    def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
+        found = self.servable.run(batch, outputs)
+        self.gate.reached.set()
+        assert self.gate.open.wait(10)
+        return found
 
 
 @pytest.fixture
@@ -256,6 +283,32 @@ def test_one_that_was_quarantined_after_it_was_loaded_again_is_not_run(repositor
     die_in(master, ("flowers", 1))
     with pytest.raises(ModelQuarantined):  # both at one look
         there.lease("flowers")
+
+
+@pytest.mark.parametrize(("culprit", "other"), [(1, 2), (2, 1)])
+def test_what_is_quarantined_while_its_model_is_loaded_again_stays_so(
+    repository: Repository, culprit: int, other: int
+) -> None:
+    master, gate = live(repository), GatedRuns()
+    there = live(repository, compose=gate)
+    there._board, there._changes = master._board, master._changes
+    there.prove()
+    add(repository)
+    master.load_model("flowers")
+    gate.open.clear()
+    gate.reached.clear()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(predict, there, "flowers")
+        try:
+            assert gate.reached.wait(10)  # it has run the examples of version 2, the new one
+            die_in(master, ("flowers", culprit))
+            there.lease("trees")  # another request has this worker look at the board
+        finally:
+            gate.open.set()
+        assert first.result(10)[0] == other
+    with pytest.raises(ModelQuarantined):
+        there.lease("flowers", str(culprit))
+    assert sorted(states(there), key=str) == [State.AVAILABLE, State.QUARANTINED]
 
 
 def test_other_workers_follow_at_their_next_question(repository: Repository) -> None:
