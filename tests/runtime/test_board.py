@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,8 +71,50 @@ def test_writers_lose_nothing() -> None:
     assert sorted(wish.change for wish in wishes.values()) == list(range(1, 201))
 
 
+class Torn:
+    """Memory whose writer is killed in the middle of what it writes."""
+
+    def __init__(self, memory: Any) -> None:
+        self.memory = memory
+
+    def __getitem__(self, where: Any) -> Any:
+        return self.memory[where]
+
+    def __setitem__(self, where: Any, content: Any) -> None:
+        half = len(content) // 2
+        self.memory[where.start : where.start + half] = content[:half]
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class TornNumbers(Torn):
+    """Numbers whose writer is killed when it would write that of the changes."""
+
+    def __setitem__(self, where: Any, number: Any) -> None:
+        if where == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.memory[where] = number
+
+
+@pytest.mark.parametrize("wishes", [0, 1, 2])
+@pytest.mark.parametrize(("torn", "name"), [(Torn, "_memory"), (TornNumbers, "_numbers")])
+def test_who_is_killed_while_it_writes_has_changed_nothing(wishes: int, torn: type[Torn], name: str) -> None:
+    shared = Board()
+    for number in range(wishes):
+        shared.wish(f"iris-{number}", served=number > 0)
+    before = shared.read()
+    child = os.fork()
+    if child == 0:
+        setattr(shared, name, torn(getattr(shared, name)))
+        shared.wish("wine" * 100, served=False)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert (shared.changes[0], shared.read()) == (wishes, before)
+    shared.quarantine("wine", 2)
+    assert shared.read() == (wishes + 1, {**before[1], "wine": Wish(True, 0, {2: wishes + 1})})
+
+
 def test_a_full_board_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(board, "SIZE_BYTES", 200)
+    monkeypatch.setattr(board, "SIDE_BYTES", 200)
     full = Board()
     full.wish("iris", served=True)
     with pytest.raises(InvalidRepository, match="restart the server"):
