@@ -40,7 +40,7 @@ class Wish:
     quarantined: dict[int, int] = field(default_factory=dict)
 
 
-class Board:
+class WishBoard:
     """Wishes by model, shared with the processes that are forked after it was made. Safe to call from many threads."""
 
     def __init__(self) -> None:

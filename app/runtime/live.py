@@ -12,7 +12,7 @@ from typing import Any
 
 from app.errors import InvalidRepository, ModelNotFound, ModelUnavailable
 from app.runtime import policy
-from app.runtime.board import Board
+from app.runtime.board import WishBoard
 from app.runtime.policy import MOVES, State
 from app.runtime.quarantine import QUARANTINED, Deaths, ModelVersion
 from app.runtime.registry import Entry, Lease, Registry
@@ -34,7 +34,7 @@ class LiveRegistry(Registry):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         """Takes what `Registry` takes."""
         super().__init__(*arguments, **named)
-        self._board = Board()
+        self._board = WishBoard()
         self._changes = self._board.changes
         self._seen = 0
         self._to_load: dict[str, int] = {}

@@ -12,15 +12,15 @@ import pytest
 
 from app.errors import InvalidRepository
 from app.runtime import board
-from app.runtime.board import Board, Wish
+from app.runtime.board import Wish, WishBoard
 
 
 def test_a_new_board_is_empty() -> None:
-    assert Board().read() == (0, {})
+    assert WishBoard().read() == (0, {})
 
 
 def test_the_last_wish_counts() -> None:
-    asked = Board()
+    asked = WishBoard()
     assert [asked.wish("iris", served=False), asked.wish("wine", served=False), asked.wish("iris", served=True)] == [
         1,
         2,
@@ -31,7 +31,7 @@ def test_the_last_wish_counts() -> None:
 
 
 def test_versions_are_quarantined_until_the_next_wish() -> None:
-    asked = Board()
+    asked = WishBoard()
     assert [asked.quarantine("iris", 2), asked.quarantine("iris", 3)] == [1, 2]
     assert asked.read() == (2, {"iris": Wish(True, 0, {2: 1, 3: 2})})
     asked.wish("iris", served=False)
@@ -42,7 +42,7 @@ def test_versions_are_quarantined_until_the_next_wish() -> None:
 
 
 def test_another_process_sees_and_writes_the_same_board() -> None:
-    shared = Board()
+    shared = WishBoard()
     shared.wish("iris", served=False)
     child = os.fork()
     if child == 0:  # no test framework beyond this line
@@ -54,7 +54,7 @@ def test_another_process_sees_and_writes_the_same_board() -> None:
 
 
 def test_writers_lose_nothing() -> None:
-    shared = Board()
+    shared = WishBoard()
     children = []
     for number in range(3):
         child = os.fork()
@@ -98,7 +98,7 @@ class TornNumbers(Torn):
 @pytest.mark.parametrize("wishes", [0, 1, 2])
 @pytest.mark.parametrize(("torn", "name"), [(Torn, "_memory"), (TornNumbers, "_numbers")])
 def test_who_is_killed_while_it_writes_has_changed_nothing(wishes: int, torn: type[Torn], name: str) -> None:
-    shared = Board()
+    shared = WishBoard()
     for number in range(wishes):
         shared.wish(f"iris-{number}", served=number > 0)
     before = shared.read()
@@ -115,7 +115,7 @@ def test_who_is_killed_while_it_writes_has_changed_nothing(wishes: int, torn: ty
 
 def test_a_full_board_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(board, "SIDE_BYTES", 200)
-    full = Board()
+    full = WishBoard()
     full.wish("iris", served=True)
     with pytest.raises(InvalidRepository, match="restart the server"):
         full.wish("x" * 200, served=True)
@@ -125,5 +125,5 @@ def test_a_full_board_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_is_left_when_it_goes() -> None:
     before = len(list(Path("/dev/fd").iterdir()))
     for _ in range(5):
-        Board().wish("iris", served=True)
+        WishBoard().wish("iris", served=True)
     assert len(list(Path("/dev/fd").iterdir())) <= before
