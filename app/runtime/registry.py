@@ -264,6 +264,9 @@ class Registry:
             return entry.moved(State.LOADED)
         except RetortError as error:
             return entry.moved(State.FAILED, error.detail)
+        except Exception as error:  # whatever an odd model, or its disk, may raise: the other models are to be served
+            log.exception("model %s version %d", model, version)
+            return entry.moved(State.FAILED, f"it cannot be loaded ({type(error).__name__}); the log has the cause")
 
     @staticmethod
     def _lease_of(entry: Entry) -> Lease:
