@@ -141,7 +141,7 @@ class LiveRegistry(Registry):
         if not self._loading.acquire(blocking=waits or name not in self._current):
             return
         try:
-            if (change := self._to_load.get(name)) is not None:
+            while (change := self._to_load.get(name)) is not None:  # again, if it was asked for again meanwhile
                 self._read_again(name, change)
         finally:
             self._loading.release()

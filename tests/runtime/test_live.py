@@ -368,6 +368,24 @@ def test_who_asks_for_another_model_does_not_wait_for_one_that_is_loading(reposi
     assert predict(there, "flowers")[0] == 2
 
 
+def test_who_loads_what_is_asked_for_again_meanwhile_gets_it_loaded(repository: Repository) -> None:
+    loader = GatedLoader()
+    served = live(repository, loader)
+    served.unload_model("flowers")
+    loader.open.clear()
+    loader.reached.clear()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(served.load_model, "flowers")
+        try:
+            assert loader.reached.wait(10)
+            served._board.wish("flowers", served=True)  # another worker was asked for the same
+            served.lease("trees")  # another request has this worker look at the board
+        finally:
+            loader.open.set()
+        first.result(10)
+    assert predict(served, "flowers") == (1, [10.0])
+
+
 def test_nothing_that_may_have_to_be_loaded_is_quick(repository: Repository) -> None:
     here = live(repository)
     there = beside(here)
