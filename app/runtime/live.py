@@ -67,7 +67,8 @@ class LiveRegistry(Registry):
         Raises:
             ModelNotFound: naming those there are.
         """
-        if model not in super().entries():
+        self._look()
+        if model not in super().entries() and model not in self._to_load:
             raise ModelNotFound(model, sorted(super().entries()))
         self._board.wish(model, served=False)
         self._look()

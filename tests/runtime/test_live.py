@@ -338,6 +338,16 @@ def test_a_model_that_came_and_went_elsewhere_is_not_found(repository: Repositor
     assert predict(there, "late") == predict(here, "late") == (1, [10.0])
 
 
+def test_what_another_worker_serves_can_be_unloaded_by_one_that_nobody_asked_for_it(repository: Repository) -> None:
+    here = live(repository)
+    there = beside(here)
+    add(repository, "late")
+    here.load_model("late")
+    there.unload_model("late")
+    with pytest.raises(ModelUnavailable):
+        here.lease("late")
+
+
 def test_a_worker_that_is_forked_later_follows_too(repository: Repository) -> None:
     here = live(repository)
     here.unload_model("flowers")
