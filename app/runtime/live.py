@@ -115,6 +115,12 @@ class LiveRegistry(Registry):
             self._follow(model, waits=True)
         return super().entries()
 
+    def default(self) -> str | None:
+        """As in `Registry`, of what is in service now."""
+        self._look()
+        self._follow(None, waits=True)
+        return super().default()
+
     def _look(self) -> None:
         """Follows what is new on the board: takes out of service, and notes what to load."""
         if self._changes[0] == self._seen:
@@ -137,7 +143,11 @@ class LiveRegistry(Registry):
         """Loads what is asked for, where that is wanted. Who asks for what is served already need not wait for another
         who is loading."""
         name = self._default() if model is None else model
-        if name is None or name not in self._to_load:
+        if name is None:
+            for each in list(self._to_load):  # it may be the default one
+                self._follow(each, waits)
+            return
+        if name not in self._to_load:
             return
         if not self._loading.acquire(blocking=waits or name not in self._current):
             return

@@ -75,9 +75,9 @@ def live(repository: Repository, loader: WordLoader | None = None, **named: Any)
     )
 
 
-def beside(one: LiveRegistry) -> LiveRegistry:
+def beside(one: LiveRegistry, **named: Any) -> LiveRegistry:
     """Another worker: a registry of its own that sees the same board."""
-    other = live(one._repository)
+    other = live(one._repository, **named)
     other._board, other._changes = one._board, one._changes
     other.prove()
     return other
@@ -205,6 +205,19 @@ def test_pointers_that_are_damaged_after_a_load_stay_as_they_were(
     assert (there.default(), predict(there)) == ("trees", (1, [10.0]))
     assert states(there) == [State.AVAILABLE, State.AVAILABLE]
     assert "the default model and the aliases stay as they were" in caplog.text
+
+
+@pytest.mark.parametrize("wanted", ["", "late"])
+def test_what_another_worker_loads_is_the_default_where_there_was_none(tmp_path: Path, wanted: str) -> None:
+    repository = Repository(tmp_path / "empty")
+    here = live(repository, default_model=wanted)
+    told, asked = (beside(here, default_model=wanted) for _ in range(2))
+    with pytest.raises(ModelNotFound):
+        asked.lease(None)
+    add(repository, "late")
+    here.load_model("late")
+    assert predict(asked) == predict(here) == (1, [10.0])
+    assert told.default() == "late"
 
 
 def die_in(master: LiveRegistry, *ran: tuple[str, int], times: int = 3) -> None:
