@@ -84,7 +84,10 @@ class LiveRegistry(Registry):
             beside = ", ".join(f"{other} version {number}" for other, number in sorted(ran) if (other, number) != found)
             also = f" (beside it ran {beside})" if beside else ""
             log.error("model %s version %d is quarantined: %s%s", model, version, QUARANTINED, also)
-            self._board.quarantine(model, version)
+            try:
+                self._board.quarantine(model, version)
+            except InvalidRepository:  # the board is full; without its master the whole server would go
+                log.exception("model %s version %d is not quarantined", model, version)
 
     def lease(self, model: str | None, version: str | None = None) -> Lease:
         """As in `Registry`, of what is in service now."""

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from app.errors import ModelNotFound, ModelQuarantined, ModelUnavailable
+from app.runtime import board
 from app.runtime.live import LiveRegistry
 from app.runtime.policy import State
 from app.runtime.servable import Servable
@@ -241,6 +242,16 @@ def test_what_workers_die_in_is_quarantined_everywhere_and_the_rest_is_not(
     assert (entry.state, entry.servable, entry.validator) == (State.QUARANTINED, None, None)
     assert predict(there, "trees") == (1, [10.0])
     assert "model flowers version 1 is quarantined: 3 workers died" in caplog.text
+
+
+def test_a_full_board_does_not_end_the_master(
+    repository: Repository, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master = live(repository)
+    monkeypatch.setattr(board, "SIDE_BYTES", 1)
+    die_in(master, ("flowers", 1))
+    assert "model flowers version 1 is not quarantined" in caplog.text
+    assert predict(master, "flowers") == (1, [10.0])
 
 
 def test_a_worker_that_is_forked_later_does_not_run_it_even_once(repository: Repository) -> None:
