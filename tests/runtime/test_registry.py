@@ -35,6 +35,13 @@ class OddLoader(WordLoader):
         return super().__call__(stream, signature)
 
 
+class Vanishing(Repository):
+    """Has a model whose last version is removed as soon as it was listed."""
+
+    def models(self) -> list[str]:
+        return [*super().models(), "vanished"]
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     return Repository(tmp_path / "models")
@@ -72,6 +79,14 @@ def test_an_empty_repository(repository: Repository) -> None:
     with pytest.raises(ModelNotFound) as caught:
         served.lease(None)
     assert caught.value.known == ()
+
+
+def test_what_is_removed_while_it_is_loaded_is_not_found(repository: Repository) -> None:
+    add(repository)
+    served = registry(Vanishing(repository.root))
+    assert states(served) == {"flowers": ["AVAILABLE"]}
+    with pytest.raises(ModelNotFound):
+        served.entry("vanished")
 
 
 def test_a_sound_version_is_available_and_answers(repository: Repository) -> None:
