@@ -108,15 +108,15 @@ class Settings:
     drain_delay_s: int = _setting(
         "RETORT_DRAIN_DELAY_S",
         0,
-        "how long new requests are taken after SIGTERM, while /readyz says 503",
-        _count(0, 25),
+        "how long new requests are taken after SIGTERM, while /readyz says 503; of the 18 s that a worker has to end",
+        _count(0, 18),  # a longer one would be cut there: `graceful_timeout` less the worker's `KILLED_BEFORE_S`
         unit="seconds",
     )
     queue_requests: int = _setting(
         "RETORT_QUEUE_REQUESTS",
         256,
         "most requests of a worker that wait for a thread; more get 503",
-        _count(0, 100_000),
+        _count(1, 100_000),
         unit="requests",
     )
     queue_max_wait_ms: int = _setting(

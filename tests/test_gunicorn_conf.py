@@ -35,15 +35,27 @@ server = SimpleNamespace(app=SimpleNamespace(wsgi=lambda: wsgi), cfg=SimpleNames
 """
 
 
-def run(script: str) -> subprocess.CompletedProcess[str]:
+def run(script: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", STAGE + script],
         cwd=ROOT,
-        env={},
+        env=settings,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_the_longest_drain_delay_is_kept_and_the_shortest_queue_is_one() -> None:
+    done = run(
+        "from app.server.worker import KILLED_BEFORE_S\n"
+        "limits = gunicorn_conf.RetortWorker.limits\n"
+        "assert limits.drain_delay_s == gunicorn_conf.graceful_timeout - KILLED_BEFORE_S, limits\n"
+        "assert limits.queue_requests == 1\n",
+        RETORT_DRAIN_DELAY_S="18",
+        RETORT_QUEUE_REQUESTS="1",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_is_loaded_before_the_fork_is_no_longer_the_collectors_affair() -> None:

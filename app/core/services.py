@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import svcs
@@ -23,6 +23,7 @@ from app.settings import Settings
 log = logging.getLogger(__name__)
 
 CHECK_TIMEOUT_S = 5.0
+"""How long a check may take, and a clean-up on the event loop: the thread of a request waits for it."""
 
 
 class Services:
@@ -77,11 +78,11 @@ class Services:
         return svcs.Container(self.registry)
 
     def leave(self, container: svcs.Container) -> None:
-        """Cleans up after a request."""
-        if self._awaited and self.loop.runs:
-            self.loop.run(container.aclose())
-        else:
-            container.close()
+        """Cleans up after a request; a clean-up that hangs is given up, and told to the log."""
+        waits = self._awaited and self.loop.runs
+        if waits and self._cleaned_up("after a request", container.aclose()):
+            return
+        container.close()  # all that does not wait
 
     def unwell(self) -> list[str]:
         """The services whose check fails, by the name of their type; the log has the cause."""
@@ -106,12 +107,21 @@ class Services:
         with self._lock:
             self._process.close()
             if self._client is not None and self.loop.runs:
-                self.loop.run(self._client.aclose())
+                self._cleaned_up("of the HTTP client", self._client.aclose())
         self.loop.close()
 
     def awaited(self, type_: Any) -> bool:
         """Whether only an async step can have it."""
         return type_ in self._awaited or (self._client is not None and type_ is type(self._client))
+
+    def _cleaned_up(self, what: str, closing: Coroutine[Any, Any, None]) -> bool:
+        """Whether a clean-up on the event loop came to its end in time."""
+        try:
+            self.loop.run(closing, CHECK_TIMEOUT_S)
+            return True
+        except TimeoutError:
+            log.error("the clean-up %s was given up: it took longer than %g s", what, CHECK_TIMEOUT_S)
+            return False
 
     def _register(self, made: Factory) -> None:
         if made.per == "request":

@@ -167,7 +167,7 @@ class BatchingServable:
                 return
             try:
                 answers: Sequence[Outputs | BaseException] = self._split(group)
-            except Exception:  # noqa: BLE001 (around run: one bad member must not fail the others)
+            except (Exception, SystemExit):  # noqa: BLE001 (around run: one bad member must not fail the others)
                 answers = [self._alone(ticket) for ticket in group]
             for ticket, answer in zip(group, answers, strict=True):
                 ticket.answer = answer

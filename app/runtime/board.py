@@ -2,6 +2,9 @@
 
 The board is a file without a name, mapped into memory before the fork, so that every worker sees it. Its first eight
 bytes count the changes: to look whether there was one takes a read of memory. Changes are rare, and take a lock.
+
+It has two sides. What even changes leave is on the one, what odd ones leave on the other; a change is written on the
+side that nobody reads, and is one when it is counted. So a worker that is killed while it writes has changed nothing.
 """
 
 from __future__ import annotations
@@ -20,9 +23,9 @@ import msgspec
 
 from app.errors import InvalidRepository
 
-SIZE_BYTES = 1 << 20
-HEAD_BYTES = 16
-"""The number of changes and the length of what follows, each an unsigned integer of 64 bits."""
+SIDE_BYTES = 1 << 20
+HEAD_BYTES = 24
+"""The number of changes and the length of what is on each side, all unsigned integers of 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +40,15 @@ class Wish:
     quarantined: dict[int, int] = field(default_factory=dict)
 
 
-class Board:
+class WishBoard:
     """Wishes by model, shared with the processes that are forked after it was made. Safe to call from many threads."""
 
     def __init__(self) -> None:
         self._file, path = tempfile.mkstemp(prefix="retort-board-")
         os.unlink(path)  # noqa: PTH108 (what is left of it is this process's, and its children's)
-        os.truncate(self._file, SIZE_BYTES)
-        self._memory = mmap.mmap(self._file, SIZE_BYTES)
+        size_bytes = HEAD_BYTES + 2 * SIDE_BYTES
+        os.truncate(self._file, size_bytes)
+        self._memory = mmap.mmap(self._file, size_bytes)
         self._numbers = memoryview(self._memory)[:HEAD_BYTES].cast("Q")
         self._lock = threading.Lock()
         weakref.finalize(self, os.close, self._file)
@@ -83,16 +87,23 @@ class Board:
     def _write(self, model: str, wish: Wish) -> int:
         change = self._numbers[0] + 1
         content = msgspec.json.encode({**self._wishes(), model: wish})
-        if len(content) > SIZE_BYTES - HEAD_BYTES:
+        if len(content) > SIDE_BYTES:
             raise InvalidRepository("too many models were loaded and unloaded by hand; restart the server")
-        self._memory[HEAD_BYTES : HEAD_BYTES + len(content)] = content
-        self._numbers[1] = len(content)
-        self._numbers[0] = change  # last: who sees it finds the rest
+        begins, length = self._side(change)
+        self._memory[begins : begins + len(content)] = content
+        self._numbers[length] = len(content)
+        self._numbers[0] = change  # last, and whole or not at all: who sees it finds the rest
         return change
 
     def _wishes(self) -> dict[str, Wish]:
-        length = self._numbers[1]
-        return msgspec.json.decode(self._memory[HEAD_BYTES : HEAD_BYTES + length] or b"{}", type=dict[str, Wish])
+        begins, length = self._side(self._numbers[0])
+        return msgspec.json.decode(self._memory[begins : begins + self._numbers[length]] or b"{}", type=dict[str, Wish])
+
+    @staticmethod
+    def _side(change: int) -> tuple[int, int]:
+        """Where in the memory a change is written, and which number is its length."""
+        side = change % 2
+        return HEAD_BYTES + side * SIDE_BYTES, 1 + side
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

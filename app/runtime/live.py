@@ -6,16 +6,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any
 
-from app.errors import ModelNotFound, ModelUnavailable
+from app.errors import InvalidRepository, ModelNotFound, ModelUnavailable
 from app.runtime import policy
-from app.runtime.board import Board
+from app.runtime.board import WishBoard
 from app.runtime.policy import MOVES, State
 from app.runtime.quarantine import QUARANTINED, Deaths, ModelVersion
 from app.runtime.registry import Entry, Lease, Registry
+from app.storage.repository import Pointers
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class LiveRegistry(Registry):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         """Takes what `Registry` takes."""
         super().__init__(*arguments, **named)
-        self._board = Board()
+        self._board = WishBoard()
         self._changes = self._board.changes
         self._seen = 0
         self._to_load: dict[str, int] = {}
@@ -45,10 +46,16 @@ class LiveRegistry(Registry):
 
         Raises:
             ModelNotFound: it is neither here nor in the repository.
-            ModelUnavailable: none of its versions can be served.
+            ModelUnavailable: none of its versions can be served, or the default model and the aliases cannot be read;
+                then nothing changes.
         """
         if not self._repository.versions(model) and model not in super().entries():
             raise ModelNotFound(model, sorted({*super().entries(), *self._repository.models()}))
+        try:
+            self._repository.pointers()  # before the wish: after it, workers go on with those that they have
+        except InvalidRepository as error:
+            log.error("model %s is not loaded: %s", model, error.detail)
+            raise ModelUnavailable(model, None, error.detail) from None
         self._board.wish(model, served=True)
         entry = self.entry(model)
         if entry.state is not State.AVAILABLE:
@@ -60,7 +67,8 @@ class LiveRegistry(Registry):
         Raises:
             ModelNotFound: naming those there are.
         """
-        if model not in super().entries():
+        self._look()
+        if model not in super().entries() and model not in self._to_load:
             raise ModelNotFound(model, sorted(super().entries()))
         self._board.wish(model, served=False)
         self._look()
@@ -76,7 +84,10 @@ class LiveRegistry(Registry):
             beside = ", ".join(f"{other} version {number}" for other, number in sorted(ran) if (other, number) != found)
             also = f" (beside it ran {beside})" if beside else ""
             log.error("model %s version %d is quarantined: %s%s", model, version, QUARANTINED, also)
-            self._board.quarantine(model, version)
+            try:
+                self._board.quarantine(model, version)
+            except InvalidRepository:  # the board is full; without its master the whole server would go
+                log.exception("model %s version %d is not quarantined", model, version)
 
     def lease(self, model: str | None, version: str | None = None) -> Lease:
         """As in `Registry`, of what is in service now."""
@@ -107,6 +118,12 @@ class LiveRegistry(Registry):
             self._follow(model, waits=True)
         return super().entries()
 
+    def default(self) -> str | None:
+        """As in `Registry`, of what is in service now."""
+        self._look()
+        self._follow(None, waits=True)
+        return super().default()
+
     def _look(self) -> None:
         """Follows what is new on the board: takes out of service, and notes what to load."""
         if self._changes[0] == self._seen:
@@ -129,19 +146,23 @@ class LiveRegistry(Registry):
         """Loads what is asked for, where that is wanted. Who asks for what is served already need not wait for another
         who is loading."""
         name = self._default() if model is None else model
-        if name is None or name not in self._to_load:
+        if name is None:
+            for each in list(self._to_load):  # it may be the default one
+                self._follow(each, waits)
+            return
+        if name not in self._to_load:
             return
         if not self._loading.acquire(blocking=waits or name not in self._current):
             return
         try:
-            if (change := self._to_load.get(name)) is not None:
+            while (change := self._to_load.get(name)) is not None:  # again, if it was asked for again meanwhile
                 self._read_again(name, change)
         finally:
             self._loading.release()
 
     def _read_again(self, model: str, change: int) -> None:
         """Loads and proves the versions of a model that are not in service, and publishes what it has then."""
-        pointers, numbers = self._repository.pointers(), self._repository.versions(model)
+        pointers, numbers = self._pointers_now(), self._repository.versions(model)
         there = {v: e for v, e in self._entries.get(model, {}).items() if e.state is State.AVAILABLE}
         versions = {v: there[v] if v in there else self.tried(model, v) for v in numbers}
         with self._lock:
@@ -149,27 +170,41 @@ class LiveRegistry(Registry):
                 return
             del self._to_load[model]
             self._pointers = pointers
+            # Those that were quarantined meanwhile: whoever looked at the board saw the versions of before.
+            for version in self._quarantined(model) & versions.keys():
+                versions[version] = _withdrawn(versions[version], State.QUARANTINED, QUARANTINED)
             if versions:
                 self._entries = {**self._entries, model: versions}
             self._republish(model)
 
+    def _pointers_now(self) -> Pointers:
+        """The default model and the aliases as the repository has them; those of before where that cannot be read."""
+        try:
+            return self._repository.pointers()
+        except InvalidRepository as error:  # damaged after the wish: no reason to take a model down that is served
+            log.error("the default model and the aliases stay as they were: %s", error.detail)
+            return self._pointers
+
     def _proven(self, entry: Entry) -> Entry:
         """As in `Registry`; what is quarantined is not run, not even on its examples, in which it may have died."""
-        if self._changes[0]:
-            wish = self._board.read()[1].get(entry.model)
-            if wish is not None and entry.version in wish.quarantined:
-                return _withdrawn(entry, State.QUARANTINED, QUARANTINED)
+        if entry.version in self._quarantined(entry.model):
+            return _withdrawn(entry, State.QUARANTINED, QUARANTINED)
         return super()._proven(entry)
 
+    def _quarantined(self, model: str) -> Set[int]:
+        """The versions of a model that are not to be run, as the board has it now."""
+        wish = self._board.read()[1].get(model) if self._changes[0] else None
+        return frozenset() if wish is None else wish.quarantined.keys()
+
     def _withdraw(self, model: str, state: State, reason: str, version: int | None = None) -> None:
-        """Takes a version, or every one, out of service."""
-        self._entries = {
-            **self._entries,
-            model: {
-                v: _withdrawn(entry, state, reason) if version in (None, v) else entry
-                for v, entry in self._entries.get(model, {}).items()
-            },
+        """Takes a version, or every one, out of service, where the model is here."""
+        if model not in self._entries:  # it came and went elsewhere before anybody here asked for it
+            return
+        versions = {
+            v: _withdrawn(entry, state, reason) if version in (None, v) else entry
+            for v, entry in self._entries[model].items()
         }
+        self._entries = {**self._entries, model: versions}
         self._republish(model)
 
     def _republish(self, model: str) -> None:

@@ -66,7 +66,7 @@ def prove(servable: Servable, validator: Validates, manifest: Manifest) -> None:
         outputs = {name: json_values(array) for name, array in servable.run(batch, names).items()}
     except RetortError as error:
         raise LoadingFailed(f"its recorded examples are not accepted: {error.detail}") from None
-    except Exception as error:  # around run: whatever a model may raise
+    except (Exception, SystemExit) as error:  # around run: whatever a model may raise; to exit would end the worker
         why = differences(manifest.environment)
         raise LoadingFailed(f"it fails on its recorded examples ({type(error).__name__}: {error}); {why}") from error
     for name in names:

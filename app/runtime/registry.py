@@ -131,7 +131,8 @@ class Registry:
             refusals = [self._refusal(path, name) for path, name in self._repository.strays()]
             self._pointers = self._repository.pointers()
             for model in self._repository.models():
-                self._entries[model] = {v: self._load_version(model, v) for v in self._repository.versions(model)}
+                if numbers := self._repository.versions(model):  # else they were removed just now
+                    self._entries[model] = {v: self._load_version(model, v) for v in numbers}
             for refusal in filter(None, refusals):
                 versions = self._entries.setdefault(refusal.model, {})
                 number = max(versions, default=0) + 1
@@ -264,6 +265,9 @@ class Registry:
             return entry.moved(State.LOADED)
         except RetortError as error:
             return entry.moved(State.FAILED, error.detail)
+        except Exception as error:  # whatever an odd model, or its disk, may raise: the other models are to be served
+            log.exception("model %s version %d", model, version)
+            return entry.moved(State.FAILED, f"it cannot be loaded ({type(error).__name__}); the log has the cause")
 
     @staticmethod
     def _lease_of(entry: Entry) -> Lease:

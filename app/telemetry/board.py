@@ -125,7 +125,7 @@ class Sheet:
             self._known_bytes = end - HEADER_BYTES
 
 
-class Board:
+class MetricBoard:
     """The sheets of one server. Made before the fork; `take` and `release` belong to the process that forks.
 
     Where it is not `shared`, each process that is forked has a copy of its own.

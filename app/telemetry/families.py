@@ -17,7 +17,7 @@ DURATION_BOUNDS_S = (
 """Upper bounds of the buckets, in seconds; the last bucket has none."""
 
 
-class Kind(enum.Enum):
+class MetricType(enum.Enum):
     """What Prometheus calls the type."""
 
     COUNTER = "counter"
@@ -37,57 +37,65 @@ class Across(enum.Enum):
 class Family:
     """One metric with all its labels."""
 
-    prose: str
+    help: str
     labels: tuple[str, ...] = ()
-    kind: Kind = Kind.COUNTER
+    kind: MetricType = MetricType.COUNTER
     across: Across = Across.SUM
 
 
 MODEL = ("model", "version")
 FAMILIES: dict[str, Family] = {
-    "retort_connections": Family("Open connections.", ("state",), Kind.GAUGE),
+    "retort_connections": Family("Open connections.", ("state",), MetricType.GAUGE),
     "retort_connections_accepted": Family("Connections accepted."),
     "retort_connections_evicted": Family("Idle connections closed to make room for others."),
     "retort_requests": Family("Requests run: inline on the loop, or in a thread.", ("way",)),
-    "retort_requests_running": Family("Requests that threads are running.", (), Kind.GAUGE),
+    "retort_requests_running": Family("Requests that threads are running.", (), MetricType.GAUGE),
     "retort_answers": Family("Requests that the application answered, as far as the client still waited."),
     "retort_answers_late": Family("Requests whose answer came after they had been told 504."),
     "retort_refusals": Family("Requests that the server refused itself.", ("reason",)),
     "retort_clients_gone": Family("Clients that were gone before their answer."),
     "retort_clients_gone_queued": Family("Of those, the ones whose request was still queued, and was never run."),
-    "retort_queue_requests": Family("Requests that wait for a thread.", (), Kind.GAUGE),
+    "retort_queue_requests": Family("Requests that wait for a thread.", (), MetricType.GAUGE),
     "retort_queue_age_seconds": Family(
-        "How long the first of those has waited, in the worker where that is longest.", (), Kind.GAUGE, Across.MAX
+        "How long the first of those has waited, in the worker where that is longest.", (), MetricType.GAUGE, Across.MAX
     ),
     "retort_loop_turn_max_seconds": Family(
         "How long the loop of a worker was away from its poller at most, in the last ten seconds.",
         (),
-        Kind.GAUGE,
+        MetricType.GAUGE,
         Across.EACH,
     ),
     "retort_worker_report_age_seconds": Family(
-        "How long ago a worker last reported; each does every second while its loop turns.", (), Kind.GAUGE, Across.EACH
+        "How long ago a worker last reported; each does every second while its loop turns.",
+        (),
+        MetricType.GAUGE,
+        Across.EACH,
     ),
-    "retort_workers": Family("Worker processes that are alive.", (), Kind.GAUGE),
+    "retort_workers": Family("Worker processes that are alive.", (), MetricType.GAUGE),
     "retort_worker_restarts": Family("Worker processes that have ended, for whatever reason."),
     "retort_worker_memory_shared_bytes": Family(
-        "Memory of a worker that other processes share.", (), Kind.GAUGE, Across.EACH
+        "Memory of a worker that other processes share.", (), MetricType.GAUGE, Across.EACH
     ),
     "retort_worker_memory_private_bytes": Family(
-        "Memory of a worker that is its own alone.", (), Kind.GAUGE, Across.EACH
+        "Memory of a worker that is its own alone.", (), MetricType.GAUGE, Across.EACH
     ),
     "retort_worker_memory_proportional_bytes": Family(
-        "Memory of a worker, what is shared being divided among those that share it (PSS).", (), Kind.GAUGE, Across.EACH
+        "Memory of a worker, what is shared being divided among those that share it (PSS).",
+        (),
+        MetricType.GAUGE,
+        Across.EACH,
     ),
     "retort_model_state": Family(
-        "1 if a worker has the version in this state, else 0.", (*MODEL, "state"), Kind.GAUGE, Across.MAX
+        "1 if a worker has the version in this state, else 0.", (*MODEL, "state"), MetricType.GAUGE, Across.MAX
     ),
     "retort_artifact_runs": Family("Runs of artifacts that began.", MODEL),
-    "retort_artifact_runs_running": Family("Runs of artifacts that are under way.", MODEL, Kind.GAUGE),
+    "retort_artifact_runs_running": Family("Runs of artifacts that are under way.", MODEL, MetricType.GAUGE),
     "retort_predictions": Family("Requests for predictions, by what became of them.", (*MODEL, "status")),
     "retort_prediction_rows": Family("Rows predicted.", MODEL),
     "retort_prediction_duration_seconds": Family(
-        "Time from the parsing of a request to its encoded predictions, of those that succeeded.", MODEL, Kind.HISTOGRAM
+        "Time from the parsing of a request to its encoded predictions, of those that succeeded.",
+        MODEL,
+        MetricType.HISTOGRAM,
     ),
 }
 """By name, without the `_total` that Prometheus appends to counters."""
@@ -118,7 +126,7 @@ def merged(readings: Iterable[Reading], now_s: float) -> Samples:
             family, labels = parts(name)
             if family not in FAMILIES:  # what others count
                 continue
-            if reading.pid or FAMILIES[family].kind is not Kind.GAUGE:
+            if reading.pid or FAMILIES[family].kind is not MetricType.GAUGE:
                 _merge(found, family, labels, values, reading.number)
         if reading.pid and reading.reported_s:
             age_s = (max(0.0, now_s - reading.reported_s),)

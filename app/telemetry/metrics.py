@@ -9,8 +9,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from app.telemetry.board import REPORTED, Board
-from app.telemetry.families import DURATION_BOUNDS_S, FAMILIES, SEPARATOR, Kind, Samples, key, merged, parts
+from app.telemetry.board import REPORTED, MetricBoard
+from app.telemetry.families import DURATION_BOUNDS_S, FAMILIES, SEPARATOR, MetricType, Samples, key, merged, parts
 from app.telemetry.memory import memory_bytes
 
 OK = "ok"
@@ -40,14 +40,14 @@ MEASURED = {
 class Metrics(Protocol):
     """Where a prediction is counted."""
 
-    def predicted(self, model: str, version: int, status: str, rows: int, seconds: float) -> None:
+    def predicted(self, model: str, version: int, status: str, rows: int, duration_s: float) -> None:
         """One request was answered with predictions (`ok`), or ended with the code of an error."""
 
 
 class NullMetrics:
     """Counts nothing."""
 
-    def predicted(self, model: str, version: int, status: str, rows: int, seconds: float) -> None:
+    def predicted(self, model: str, version: int, status: str, rows: int, duration_s: float) -> None:
         """Nothing."""
 
 
@@ -75,7 +75,7 @@ class SharedMetrics:
     def __init__(self) -> None:
         self.sources: list[Callable[[], None]] = [self._look_at_memory]
         self.is_shared = False
-        self._board = Board(1, shared=False)
+        self._board = MetricBoard(1, shared=False)
         self.begin(self._board.take())
 
     # --- the life of a server
@@ -83,7 +83,7 @@ class SharedMetrics:
     def share(self, workers: int) -> None:
         """Makes the board of a server with so many workers; this process, its master, keeps the first sheet."""
         # While workers are replaced, the old ones are still there: at a reload all of them, perhaps more than once.
-        self._board = Board(1 + 4 * workers + SPARE_SHEETS)
+        self._board = MetricBoard(1 + 4 * workers + SPARE_SHEETS)
         self._write_on(self._board.take())
         self._sheet.place(RESTARTS)  # 0 is a number too
         self.is_shared = True
@@ -97,7 +97,7 @@ class SharedMetrics:
         self._write_on(number)
         for name in self._sheet.names():
             family = FAMILIES.get(parts(name)[0])
-            if family is not None and family.kind is Kind.GAUGE:
+            if family is not None and family.kind is MetricType.GAUGE:
                 self._cells[self._sheet.place(name)] = 0.0
         self._sheet.begin(os.getpid())
 
@@ -134,7 +134,7 @@ class SharedMetrics:
 
     # --- what happens
 
-    def predicted(self, model: str, version: int, status: str, rows: int, seconds: float) -> None:
+    def predicted(self, model: str, version: int, status: str, rows: int, duration_s: float) -> None:
         """Counts one request; its rows and its duration only where it was answered with predictions.
 
         Takes no lock (see `Sheet`) and makes no call but one: it is part of every prediction.
@@ -144,9 +144,9 @@ class SharedMetrics:
         cells = self._cells
         cells[place] += 1.0
         if status == OK:
-            bucket = series.buckets + bisect_left(DURATION_BOUNDS_S, seconds)
+            bucket = series.buckets + bisect_left(DURATION_BOUNDS_S, duration_s)
             cells[bucket] += 1.0
-            cells[series.sum] += seconds
+            cells[series.sum] += duration_s
             cells[series.rows] += rows
 
     def _new_series(self, model: str, version: int) -> _Series:

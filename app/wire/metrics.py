@@ -19,7 +19,7 @@ from app.core.catalogue import Catalogue
 from app.core.service import PredictService
 from app.runtime.policy import State
 from app.settings import Settings
-from app.telemetry.families import DURATION_BOUNDS_S, FAMILIES, Across, Family, Kind, Samples
+from app.telemetry.families import DURATION_BOUNDS_S, FAMILIES, Across, Family, MetricType, Samples
 from app.telemetry.metrics import SharedMetrics
 
 STATES = [state.value for state in State]
@@ -54,13 +54,13 @@ def writer(accept: str | None) -> tuple[str, Callable[[Collector], bytes]]:
 
 def _family(name: str, family: Family, samples: dict[tuple[str, ...], tuple[float, ...]]) -> Metric:
     labels = [*family.labels, "worker"] if family.across is Across.EACH else list(family.labels)
-    if family.kind is Kind.HISTOGRAM:
-        histogram = HistogramMetricFamily(name, family.prose, labels=labels)
+    if family.kind is MetricType.HISTOGRAM:
+        histogram = HistogramMetricFamily(name, family.help, labels=labels)
         for label_values, (*counts, total) in samples.items():
             histogram.add_metric(list(label_values), _buckets(counts), total)
         return histogram
-    kind = CounterMetricFamily if family.kind is Kind.COUNTER else GaugeMetricFamily
-    metric = kind(name, family.prose, labels=labels)
+    kind = CounterMetricFamily if family.kind is MetricType.COUNTER else GaugeMetricFamily
+    metric = kind(name, family.help, labels=labels)
     for label_values, (value,) in samples.items():
         metric.add_metric(list(label_values), value)
     return metric

@@ -247,9 +247,9 @@ class Counted:
     def __init__(self) -> None:
         self.seen: list[tuple[str, int, str, int]] = []
 
-    def predicted(self, model: str, version: int, status: str, rows: int, seconds: float) -> None:
+    def predicted(self, model: str, version: int, status: str, rows: int, duration_s: float) -> None:
         self.seen.append((model, version, status, rows))
-        assert seconds >= 0.0
+        assert duration_s >= 0.0
 
 
 def test_each_request_is_counted_once() -> None:

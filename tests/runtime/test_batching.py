@@ -14,7 +14,7 @@ from app.runtime.batching import BatchingServable, batching, batching_pays, fitt
 from app.signature.batch import Batch, Outputs
 from tests.runtime.estimators import manifest_of
 
-POISON = -1.0
+POISON, EXIT = -1.0, -2.0
 
 
 class Gated:
@@ -32,6 +32,8 @@ class Gated:
         assert self.gate.acquire(timeout=10)
         if POISON in values:
             raise ValueError("poison")
+        if EXIT in values:
+            raise SystemExit("poison")
         return dict.fromkeys(outputs, values * 2)
 
 
@@ -112,20 +114,21 @@ def test_those_who_come_during_a_run_share_the_next() -> None:
     assert inner.runs == [[1], [2, 3, 4, 5], [6]]
 
 
-def test_a_bad_member_fails_alone() -> None:
+@pytest.mark.parametrize(("poison", "error"), [(POISON, ValueError), (EXIT, SystemExit)])
+def test_a_bad_member_fails_alone(poison: float, error: type[BaseException]) -> None:
     inner = Gated()
     servable = BatchingServable(inner, 10, 10)
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(servable.run, batch_of(1), ["y"])
         assert inner.entered.acquire(timeout=10)
-        good, bad, other = queued(servable, pool, [batch_of(2), batch_of(POISON), batch_of(3)])
+        good, bad, other = queued(servable, pool, [batch_of(2), batch_of(poison), batch_of(3)])
         inner.gate.release(5)
         assert first.result(10)["y"].tolist() == [2]
         assert good.result(10)["y"].tolist() == [4]
         assert other.result(10)["y"].tolist() == [6]
-        with pytest.raises(ValueError, match="poison"):
+        with pytest.raises(error, match="poison"):
             bad.result(10)
-    assert inner.runs == [[1], [2, POISON, 3], [2], [POISON], [3]]
+    assert inner.runs == [[1], [2, poison, 3], [2], [poison], [3]]
 
 
 def test_members_of_a_run_have_the_same_outputs() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,12 +12,15 @@ from typing import Any, BinaryIO
 import pytest
 
 from app.errors import ModelNotFound, ModelQuarantined, ModelUnavailable
+from app.runtime import board
 from app.runtime.live import LiveRegistry
 from app.runtime.policy import State
 from app.runtime.servable import Servable
 from app.signature import Signature
+from app.signature.batch import Batch, Outputs
 from app.signature.schema import Validator
-from app.storage.repository import Repository
+from app.storage.manifest import Manifest
+from app.storage.repository import POINTERS, Repository
 from tests.runtime.estimators import WordLoader, add
 
 
@@ -34,6 +38,30 @@ class GatedLoader(WordLoader):
         return super().__call__(stream, signature)
 
 
+class GatedRuns:
+    """A composer whose servables answer at once until it is closed; then each has run, and waits at the gate."""
+
+    def __init__(self) -> None:
+        self.open, self.reached = threading.Event(), threading.Event()
+        self.open.set()
+
+    def __call__(self, servable: Servable, runtime: str, manifest: Manifest) -> Servable:
+        return GatedServable(self, servable)
+
+
+class GatedServable:
+    """One of them."""
+
+    def __init__(self, gate: GatedRuns, servable: Servable) -> None:
+        self.gate, self.servable = gate, servable
+
+    def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
+        found = self.servable.run(batch, outputs)
+        self.gate.reached.set()
+        assert self.gate.open.wait(10)
+        return found
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     made = Repository(tmp_path / "models")
@@ -48,9 +76,9 @@ def live(repository: Repository, loader: WordLoader | None = None, **named: Any)
     )
 
 
-def beside(one: LiveRegistry) -> LiveRegistry:
+def beside(one: LiveRegistry, **named: Any) -> LiveRegistry:
     """Another worker: a registry of its own that sees the same board."""
-    other = live(one._repository)
+    other = live(one._repository, **named)
     other._board, other._changes = one._board, one._changes
     other.prove()
     return other
@@ -146,6 +174,53 @@ def test_the_default_model_goes_and_comes(repository: Repository) -> None:
     assert predict(served) == (1, [10.0])
 
 
+def test_damaged_pointers_refuse_a_load_and_what_is_served_goes_on(
+    repository: Repository, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = live(repository)
+    there = beside(here)
+    assert predict(here, "flowers") == (1, [10.0])
+    add(repository)
+    pointers = repository.root / POINTERS
+    pointers.write_text("{")
+    with pytest.raises(ModelUnavailable, match="flowers") as caught:
+        here.load_model("flowers")
+    assert POINTERS in caught.value.reason
+    assert f"model flowers is not loaded: {pointers} cannot be read" in caplog.text
+    assert predict(here, "flowers") == predict(there, "flowers") == (1, [10.0])
+    pointers.unlink()
+    here.load_model("flowers")
+    assert predict(here, "flowers")[0] == predict(there, "flowers")[0] == 2
+
+
+def test_pointers_that_are_damaged_after_a_load_stay_as_they_were(
+    repository: Repository, caplog: pytest.LogCaptureFixture
+) -> None:
+    repository.set_default("trees")
+    here = live(repository)
+    there = beside(here)
+    add(repository)
+    here.load_model("flowers")
+    (repository.root / POINTERS).write_text("{")
+    assert predict(there, "flowers")[0] == 2
+    assert (there.default(), predict(there)) == ("trees", (1, [10.0]))
+    assert states(there) == [State.AVAILABLE, State.AVAILABLE]
+    assert "the default model and the aliases stay as they were" in caplog.text
+
+
+@pytest.mark.parametrize("wanted", ["", "late"])
+def test_what_another_worker_loads_is_the_default_where_there_was_none(tmp_path: Path, wanted: str) -> None:
+    repository = Repository(tmp_path / "empty")
+    here = live(repository, default_model=wanted)
+    told, asked = (beside(here, default_model=wanted) for _ in range(2))
+    with pytest.raises(ModelNotFound):
+        asked.lease(None)
+    add(repository, "late")
+    here.load_model("late")
+    assert predict(asked) == predict(here) == (1, [10.0])
+    assert told.default() == "late"
+
+
 def die_in(master: LiveRegistry, *ran: tuple[str, int], times: int = 3) -> None:
     """So many workers die while they run these versions."""
     for _ in range(times):
@@ -167,6 +242,16 @@ def test_what_workers_die_in_is_quarantined_everywhere_and_the_rest_is_not(
     assert (entry.state, entry.servable, entry.validator) == (State.QUARANTINED, None, None)
     assert predict(there, "trees") == (1, [10.0])
     assert "model flowers version 1 is quarantined: 3 workers died" in caplog.text
+
+
+def test_a_full_board_does_not_end_the_master(
+    repository: Repository, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master = live(repository)
+    monkeypatch.setattr(board, "SIDE_BYTES", 1)
+    die_in(master, ("flowers", 1))
+    assert "model flowers version 1 is not quarantined" in caplog.text
+    assert predict(master, "flowers") == (1, [10.0])
 
 
 def test_a_worker_that_is_forked_later_does_not_run_it_even_once(repository: Repository) -> None:
@@ -224,6 +309,32 @@ def test_one_that_was_quarantined_after_it_was_loaded_again_is_not_run(repositor
         there.lease("flowers")
 
 
+@pytest.mark.parametrize(("culprit", "other"), [(1, 2), (2, 1)])
+def test_what_is_quarantined_while_its_model_is_loaded_again_stays_so(
+    repository: Repository, culprit: int, other: int
+) -> None:
+    master, gate = live(repository), GatedRuns()
+    there = live(repository, compose=gate)
+    there._board, there._changes = master._board, master._changes
+    there.prove()
+    add(repository)
+    master.load_model("flowers")
+    gate.open.clear()
+    gate.reached.clear()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(predict, there, "flowers")
+        try:
+            assert gate.reached.wait(10)  # it has run the examples of version 2, the new one
+            die_in(master, ("flowers", culprit))
+            there.lease("trees")  # another request has this worker look at the board
+        finally:
+            gate.open.set()
+        assert first.result(10)[0] == other
+    with pytest.raises(ModelQuarantined):
+        there.lease("flowers", str(culprit))
+    assert sorted(states(there), key=str) == [State.AVAILABLE, State.QUARANTINED]
+
+
 def test_other_workers_follow_at_their_next_question(repository: Repository) -> None:
     here = live(repository)
     there = beside(here)
@@ -234,6 +345,31 @@ def test_other_workers_follow_at_their_next_question(repository: Repository) -> 
     here.load_model("flowers")
     assert predict(there, "flowers")[0] == predict(here, "flowers")[0] == 2
     assert states(there) == [State.AVAILABLE, State.AVAILABLE]
+
+
+def test_a_model_that_came_and_went_elsewhere_is_not_found(repository: Repository) -> None:
+    here = live(repository)
+    there = beside(here)
+    add(repository, "late")
+    here.load_model("late")
+    here.unload_model("late")
+    for ask in (there.lease, there.entry):
+        with pytest.raises(ModelNotFound, match="there are: flowers, trees"):
+            ask("late")
+    die_in(here, ("late", 1))
+    assert list(there.entries()) == ["flowers", "trees"]
+    there.load_model("late")
+    assert predict(there, "late") == predict(here, "late") == (1, [10.0])
+
+
+def test_what_another_worker_serves_can_be_unloaded_by_one_that_nobody_asked_for_it(repository: Repository) -> None:
+    here = live(repository)
+    there = beside(here)
+    add(repository, "late")
+    here.load_model("late")
+    there.unload_model("late")
+    with pytest.raises(ModelUnavailable):
+        here.lease("late")
 
 
 def test_a_worker_that_is_forked_later_follows_too(repository: Repository) -> None:
@@ -264,6 +400,24 @@ def test_who_asks_for_another_model_does_not_wait_for_one_that_is_loading(reposi
             loader.open.set()
         assert first.result(10)[0] == 2
     assert predict(there, "flowers")[0] == 2
+
+
+def test_who_loads_what_is_asked_for_again_meanwhile_gets_it_loaded(repository: Repository) -> None:
+    loader = GatedLoader()
+    served = live(repository, loader)
+    served.unload_model("flowers")
+    loader.open.clear()
+    loader.reached.clear()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(served.load_model, "flowers")
+        try:
+            assert loader.reached.wait(10)
+            served._board.wish("flowers", served=True)  # another worker was asked for the same
+            served.lease("trees")  # another request has this worker look at the board
+        finally:
+            loader.open.set()
+        first.result(10)
+    assert predict(served, "flowers") == (1, [10.0])
 
 
 def test_nothing_that_may_have_to_be_loaded_is_quick(repository: Repository) -> None:

@@ -17,7 +17,7 @@ from app.runtime.servable import ArtifactServable
 from app.signature.batch import Batch
 from app.signature.schema import Validator
 from app.storage.manifest import Example
-from tests.runtime.estimators import DOUBLED, SIGNATURE, Doubles, Raises, Triples, manifest_of, with_libraries
+from tests.runtime.estimators import DOUBLED, SIGNATURE, Doubles, Exits, Raises, Triples, manifest_of, with_libraries
 
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()),
@@ -112,6 +112,11 @@ def test_a_model_that_raises() -> None:
     assert said.startswith(
         "it fails on its recorded examples (ValueError: this is not for clients); since packing, numpy was 1.0, is "
     )
+
+
+def test_a_model_that_exits() -> None:
+    said = refusal(ArtifactServable(Exits(), SIGNATURE), *DOUBLED)
+    assert said.startswith("it fails on its recorded examples (SystemExit: 3); ")
 
 
 def test_examples_that_the_signature_refuses() -> None:

@@ -8,18 +8,38 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from app.errors import ModelNotFound, ModelUnavailable, PackingRefused, VersionNotFound
 from app.runtime.policy import MOVES, State
 from app.runtime.registry import Entry, Registry
+from app.runtime.servable import Servable
+from app.signature import Signature
 from app.storage.manifest import Example
 from app.storage.repository import POINTERS, Repository
 from tests.runtime.estimators import SIGNATURE, Packer, WordLoader, add, registry, with_libraries
 from tests.storage.versions import ARTIFACT
 
 ASKERS = 6
+
+
+class OddLoader(WordLoader):
+    """Has no words for one of them."""
+
+    def __call__(self, stream: BinaryIO, signature: Signature) -> Servable:
+        if stream.read() == b"odd":
+            raise KeyError("petal")
+        stream.seek(0)
+        return super().__call__(stream, signature)
+
+
+class Vanishing(Repository):
+    """Has a model whose last version is removed as soon as it was listed."""
+
+    def models(self) -> list[str]:
+        return [*super().models(), "vanished"]
 
 
 @pytest.fixture
@@ -59,6 +79,14 @@ def test_an_empty_repository(repository: Repository) -> None:
     with pytest.raises(ModelNotFound) as caught:
         served.lease(None)
     assert caught.value.known == ()
+
+
+def test_what_is_removed_while_it_is_loaded_is_not_found(repository: Repository) -> None:
+    add(repository)
+    served = registry(Vanishing(repository.root))
+    assert states(served) == {"flowers": ["AVAILABLE"]}
+    with pytest.raises(ModelNotFound):
+        served.entry("vanished")
 
 
 def test_a_sound_version_is_available_and_answers(repository: Repository) -> None:
@@ -101,6 +129,17 @@ def test_what_was_loaded_before_a_fork_is_not_loaded_again_after_it(
     monkeypatch.setattr(os, "getpid", lambda: -1)
     assert predict(served) == ("flowers", 1, [10.0])
     assert (len(loader.made), loader.runs) == (1, [2, 1])
+
+
+def test_whatever_an_odd_model_raises_the_others_are_served(
+    repository: Repository, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(repository, content=b"odd")
+    add(repository, "trees")
+    served = registry(repository, OddLoader())
+    assert states(served) == {"flowers": ["FAILED"], "trees": ["AVAILABLE"]}
+    assert reason(served) == "it cannot be loaded (KeyError); the log has the cause"
+    assert 'raise KeyError("petal")' in caplog.text
 
 
 def test_those_who_ask_first_at_the_same_time_all_get_an_answer_of_one_loading(repository: Repository) -> None:

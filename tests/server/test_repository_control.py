@@ -36,10 +36,14 @@ def control(server: Server, what: str, model: str = "iris-two") -> int:
 
 
 def statuses(server: Server) -> list[int]:
-    """What each worker says of a prediction, asked alone."""
+    """What each worker says of a prediction, asked alone.
+
+    The youngest first: who is put to sleep while it starts may hold the lock that the others wait for.
+    """
     said = []
-    for worker in server.all_workers(2):
+    for worker in reversed(server.all_workers(2)):
         with only(server, worker):
+            server.wait()  # it may only just have been forked
             said.append(server.ask("POST", IRIS_TWO, CLASSIC).status)
     return said
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.telemetry.board import MOST_CELLS, SCRATCH_BYTES, Board, Sheet
+from app.telemetry.board import MOST_CELLS, SCRATCH_BYTES, MetricBoard, Sheet
 
 SMALL_BYTES = 4096
 
 
 @given(st.dictionaries(st.text(max_size=40), st.lists(st.floats(allow_nan=False), min_size=1, max_size=5), max_size=9))
 def test_what_is_written_is_read(blocks: dict[str, list[float]]) -> None:
-    board = Board(2, SMALL_BYTES)
+    board = MetricBoard(2, SMALL_BYTES)
     sheet = board.sheet(1)
     for key, values in blocks.items():
         place = sheet.place(key, len(values))
@@ -29,7 +29,7 @@ def test_what_is_written_is_read(blocks: dict[str, list[float]]) -> None:
 
 
 def test_the_next_with_a_number_goes_on_from_its_counts() -> None:
-    board = Board(2, SMALL_BYTES)
+    board = MetricBoard(2, SMALL_BYTES)
     number = board.take()
     first = board.sheet(number)
     first.begin(101)
@@ -45,7 +45,7 @@ def test_the_next_with_a_number_goes_on_from_its_counts() -> None:
 
 
 def test_numbers_are_the_lowest_that_are_free() -> None:
-    board = Board(3, SMALL_BYTES)
+    board = MetricBoard(3, SMALL_BYTES)
     assert [board.take() for _ in range(4)] == [0, 1, 2, None]
     board.release(1)
     board.release(0)
@@ -53,7 +53,7 @@ def test_numbers_are_the_lowest_that_are_free() -> None:
 
 
 def test_without_a_number_nobody_sees_it() -> None:
-    board = Board(1, SMALL_BYTES)
+    board = MetricBoard(1, SMALL_BYTES)
     alone = board.sheet(None)
     alone.begin(1)
     alone.cells[alone.place("seen")] += 1.0
@@ -76,7 +76,7 @@ def test_a_full_sheet_says_so_once_and_loses_only_what_is_new(caplog: pytest.Log
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child touches nothing that they hold
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_child_writes_where_its_parent_reads_only_if_it_is_shared(shared: bool) -> None:
-    board = Board(1, SMALL_BYTES, shared)
+    board = MetricBoard(1, SMALL_BYTES, shared)
     place = board.sheet(0).place("seen")
     child = os.fork()
     if not child:

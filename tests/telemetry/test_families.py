@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from app.telemetry.board import Reading
-from app.telemetry.families import FAMILIES, Kind, key, merged
+from app.telemetry.families import FAMILIES, MetricType, key, merged
 
 NOW_S = 100.0
 
@@ -52,5 +52,5 @@ def test_names_are_as_prometheus_has_them() -> None:
     for name, family in FAMILIES.items():
         assert re.fullmatch(r"retort(_[a-z]+)+", name)
         assert not name.endswith(("_total", "_count", "_sum", "_bucket", "_ms"))
-        assert family.prose.endswith(".")
-        assert (family.kind is Kind.HISTOGRAM) <= name.endswith("_seconds")
+        assert family.help.endswith(".")
+        assert (family.kind is MetricType.HISTOGRAM) <= name.endswith("_seconds")

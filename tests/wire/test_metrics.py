@@ -123,7 +123,7 @@ def test_plain_text_for_everyone_else(served: Flask, accept: str) -> None:
 def test_every_family_is_explained(served: Flask) -> None:
     served.extensions["retort_metrics"].predicted("penguins", 1, "ok", 2, 0.1)
     for family in plain_text(served.test_client().get("/metrics").text):
-        assert family.documentation == FAMILIES[family.name].prose
+        assert family.documentation == FAMILIES[family.name].help
         assert family.type == FAMILIES[family.name].kind.value
 
 
