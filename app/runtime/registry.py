@@ -50,9 +50,15 @@ class Entry:
 
     @property
     def quick(self) -> bool:
-        """Whether one row takes the graph less than `QUICK_US`, as measured at packing."""
-        taken_us = self.manifest.proof.get("graph_us") if self.manifest else None
-        return self.runtime == "graph" and self.pipeline is None and isinstance(taken_us, float) and taken_us < QUICK_US
+        """Whether one row takes the graph less than `QUICK_US`, as measured at packing, and a short body is soon read.
+
+        That of an image is not: a kilobyte may be millions of pixels.
+        """
+        if self.runtime != "graph" or self.pipeline is not None or self.manifest is None:
+            return False
+        taken_us = self.manifest.proof.get("graph_us")
+        images = any(spec.image is not None for spec in self.manifest.signature.inputs)
+        return isinstance(taken_us, float) and taken_us < QUICK_US and not images
 
     def moved(self, state: State, reason: str | None = None) -> Entry:
         """The entry in its next state; what cannot serve keeps nothing in memory."""

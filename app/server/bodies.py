@@ -19,6 +19,8 @@ from gunicorn.http.errors import (
 
 HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
 CHUNK_SIZE_DIGITS = 16
+EXTENSION_BYTES = 16 * 1024
+"""Of all chunk extensions of a body together: nobody reads them, and to judge them takes time."""
 CARRIAGE_RETURN = 13
 
 
@@ -117,6 +119,7 @@ class ChunkedBody:
 
     __slots__ = (
         "_chunks_left",
+        "_extension_bytes_left",
         "_left_bytes",
         "_limit_bytes",
         "_line_bytes",
@@ -137,6 +140,7 @@ class ChunkedBody:
     ) -> None:
         self._limit_bytes = limit_bytes
         self._chunks_left = limit_chunks
+        self._extension_bytes_left = EXTENSION_BYTES
         self._line_bytes = line_bytes
         self._section_bytes = section_bytes
         self._read_trailers = read_trailers
@@ -171,6 +175,9 @@ class ChunkedBody:
             if len(received) - at > self._line_bytes:
                 raise InvalidChunkSize(b"line over %d bytes with no terminator" % self._line_bytes)
             return at
+        self._extension_bytes_left -= max(0, end - at - CHUNK_SIZE_DIGITS)
+        if self._extension_bytes_left < 0:
+            raise InvalidChunkExtension("the extensions are too long")
         size_bytes = _chunk_size(received[at:end])
         if end - at > self._line_bytes:
             raise InvalidChunkSize(b"line over %d bytes" % self._line_bytes)

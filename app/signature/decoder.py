@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column, Decoded
+from app.signature.guards import has_slow_numbers, has_too_many_containers
 from app.signature.kinds import KINDS, objects
 from app.signature.numbers import NumberRows
 from app.signature.values import INT64_MAX
@@ -64,6 +65,8 @@ class Decoder:
 
     def decode(self, body: bytes) -> Decoded | None:
         """The batch in a JSON document; None where the slow path has to look."""
+        if has_slow_numbers(body) or has_too_many_containers(body):
+            return None
         outputs, pointer = None, "#"
         if self._numbers is not None and self._names is not None and (found := self._numbers.read(body)) is not None:
             matrix, outputs = found

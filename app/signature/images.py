@@ -32,6 +32,12 @@ IMAGES_AT_THE_LIMIT = 4
 """A request's images have together at most as many pixels as this many of the largest: decoding them takes time."""
 DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+(?:;[a-z0-9-]+=[^;,]*)*;base64,", re.ASCII | re.IGNORECASE)
 MAX_URL_HEAD_CHARS = 200
+START_OF_SCAN = b"\xff\xda"
+"""Of a JPEG (ITU T.81 B.1.1.3): in what is coded a byte FF is never followed by DA."""
+MAX_SCANS = 64
+"""A progressive JPEG has about ten; each is another way through the whole image."""
+MAX_PROFILES = 4
+"""Colour profiles in a PNG, which may have one: each is a megabyte to inflate."""
 NOT_AN_IMAGE = "must be a PNG, JPEG or WebP image"
 BROKEN = "must be a whole PNG, JPEG or WebP image; it is truncated or broken"
 
@@ -123,6 +129,8 @@ def array_of(value: object, spec: Input) -> NDArray[Any]:
     width, height = _webp_size(content)
     if width * height > limit:
         raise NotAccepted(f"must have at most {limit} pixels, not {width} by {height}")
+    if content.count(START_OF_SCAN) > MAX_SCANS or content.count(b"iCCP") > MAX_PROFILES:
+        raise NotAccepted("must be an image as cameras and programs write it: it has too many scans or colour profiles")
     try:
         with pillow().open(io.BytesIO(content), formats=FORMATS) as image:  # reads the header alone
             if image.width * image.height > limit:
@@ -198,6 +206,8 @@ def _limit_of(picture: Picture) -> int:
 def _declared_pixels(value: object) -> int:
     try:
         content = _content_of(value)
+        if content.count(b"iCCP") > MAX_PROFILES:  # which Pillow inflates when it opens one
+            return 0
         width, height = _webp_size(content)
         if not width:
             with pillow().open(io.BytesIO(content), formats=FORMATS) as image:

@@ -97,6 +97,9 @@ def test_chunks_have_limits(parts_of: Any) -> None:
     with pytest.raises(TooLong):
         ours(parts_of(b"f" * 40 + b"\r\n"))
     assert ours(parts_of(b"5;" + b"a" * 9000)) == REFUSED
+    assert ours(parts_of(b"1;a=b\r\nh\r\n" * 2000 + b"0\r\n\r\n"), chunks=10_000) == (b"h" * 2000, b"")
+    assert ours(parts_of((b"1;" + b"a" * 800 + b"\r\nh\r\n") * 20 + b"0\r\n\r\n")) == (b"h" * 20, b"")
+    assert ours(parts_of((b"1;" + b"a" * 800 + b"\r\nh\r\n") * 30 + b"0\r\n\r\n")) == REFUSED
     assert ours(parts_of(b"0\r\nX: " + b"a" * 70_000)) == REFUSED
 
 

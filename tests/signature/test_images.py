@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 
 from app.errors import InvalidInstances, InvalidRepository, TooManyInstances
 from app.signature import Input, Picture
-from app.signature.images import Image, encoded
+from app.signature.images import START_OF_SCAN, Image, encoded, one_too_many
 from app.signature.kinds import problem_of
 from app.signature.schema import Validator, schema_of
 from tests.signature.specs import image_file, signature
@@ -157,6 +157,21 @@ def test_a_hundred_megapixels_are_refused_by_their_header() -> None:
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
+
+
+def test_a_jpeg_of_very_many_scans_and_a_png_of_many_profiles_are_not_decoded() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    progressive = file(image, "JPEG", progressive=True)
+    assert 1 < progressive.count(START_OF_SCAN) < 20
+    assert problem_of(progressive, spec_of()) is None
+    scan = progressive[progressive.rindex(START_OF_SCAN) : progressive.rindex(b"\xff\xd9")]
+    many = progressive.removesuffix(b"\xff\xd9") + scan * 100 + b"\xff\xd9"
+    assert "too many scans or colour profiles" in (problem_of(many, spec_of()) or "")
+    whole = file(PIXELS)
+    profile = chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(2**20), 9))
+    profiles = whole[:33] + profile * 10 + whole[33:]
+    assert "too many scans or colour profiles" in (problem_of(profiles, spec_of()) or "")
+    assert one_too_many([profiles] * 5, spec_of(pixel_limit=1)) is None
 
 
 @given(st.sampled_from(["PNG", "JPEG", "WEBP"]), st.integers(0, 400), st.binary(max_size=20))

@@ -132,12 +132,24 @@ def _header(content: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
         header = ast.literal_eval(content[8 + wide : begins].decode("utf-8" if content[6] == 3 else "latin-1").strip())
         fortran, shape = header["fortran_order"], header["shape"]
         dtype = np.lib.format.descr_to_dtype(header["descr"])
+        _check_dtype(dtype)
     except (ValueError, TypeError, SyntaxError, LookupError, ArithmeticError, MemoryError, RecursionError):
         raise InvalidBody("npy", "its header cannot be read") from None
     whole = isinstance(shape, tuple) and len(shape) <= 32 and all(type(n) is int and 0 <= n < 2**62 for n in shape)
     if not whole or type(fortran) is not bool:
         raise InvalidBody("npy", "its header cannot be read")
     return dtype, fortran, shape, begins
+
+
+def _check_dtype(dtype: np.dtype[Any]) -> None:
+    """Refuses what `numpy.save` writes for no array: a dtype that is an array itself, and times without a unit.
+
+    Raises:
+        ValueError: it is one of these.
+    """
+    parts = [field[0].base for field in dtype.fields.values()] if dtype.fields else [dtype]
+    if dtype.subdtype is not None or any(p.kind in "mM" and np.datetime_data(p)[0] == "generic" for p in parts):
+        raise ValueError(f"dtype {dtype}")
 
 
 def _rows_of(array: NDArray[Any], reading: Reading) -> Rows:

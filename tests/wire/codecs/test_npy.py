@@ -117,6 +117,9 @@ def test_dtypes_and_shapes(ask: Sends, array: np.ndarray[Any, Any], status: int)
         made("{'descr': '<f8', 'fortran_order': False, 'shape': (0, 99999999999999)}"),
         made("{'descr': '<U0', 'fortran_order': False, 'shape': (1, 99999999999999)}"),
         made("{}", version=9),
+        made("{'descr': '<M8', 'fortran_order': False, 'shape': (1, 2)}", bytes(16)),
+        made("{'descr': [('feature1', '<M8'), ('feature2', '<f8')], 'fortran_order': False, 'shape': (1,)}", bytes(16)),
+        made("{'descr': '2f8', 'fortran_order': False, 'shape': (1, 2)}", bytes(32)),
     ],
 )
 def test_what_is_no_npy_file(ask: Sends, content: bytes) -> None:
