@@ -285,7 +285,16 @@ def test_add_declares_inputs_and_what_becomes_of_what_is_new(terminal: Terminal)
     [
         ("[]", "must declare at least one input, each once"),
         ("{", "is no JSON list of inputs"),
-        ('[{"name": "a", "kind": "sound"}]', "is no JSON list of inputs"),
+        (
+            '[{"name": "a", "kind": "datetime"}]',
+            "Invalid enum value 'datetime' - at `$[0].kind`; it must be one of: number, integer, boolean, category, "
+            "text, timestamp, array, image",
+        ),
+        ('[{"name": "a", "kind": "image", "mode": "RGBA"}]', "it must be one of: L, RGB"),
+        (
+            '[{"name": "a", "kind": "number", "min": 1}]',
+            "unknown field `min` - at `$[0]`; the fields are: name, kind, dtype, shape, mode, size, divisor, offset, ",
+        ),
         ('[{"name": "a", "kind": "array"}]', "it needs a shape"),
         ('[{"name": "a", "kind": "image", "mode": "L"}]', "it needs a mode (L or RGB) and a size"),
         ('[{"name": "a", "kind": "array", "shape": [3]}]', "are 3 numbers in all; the model takes 2"),
