@@ -204,6 +204,16 @@ def test_what_cannot_be_read(yard: Yard, name: str, content: bytes | None, said:
     assert yard.refusal(path).startswith(f"{path} {said}")
 
 
+def test_a_module_of_ones_own_is_told_where_to_go(yard: Yard) -> None:
+    (yard.folder / "a.pkl").write_bytes(b"crideparts.steps\nhours\n.")
+    assert yard.refusal(yard.folder / "a.pkl").endswith(
+        "; if rideparts is a module of your own, it cannot be imported: put it beside wsgi.py (and commit it), "
+        "or on PYTHONPATH"
+    )
+    (yard.folder / "b.pkl").write_bytes(b"csklearn.no_such_part\nModel\n.")
+    assert "PYTHONPATH" not in yard.refusal(yard.folder / "b.pkl")
+
+
 def test_a_folder_is_no_artifact(yard: Yard) -> None:
     (yard.folder / "a.joblib").mkdir()
     assert yard.refusal(yard.folder / "a.joblib").endswith("cannot be read: Is a directory")
