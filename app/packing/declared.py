@@ -133,6 +133,16 @@ class Declared:
         inputs = tuple(_edited(spec, by_name.get(spec.name), self.unseen) for spec in signature.inputs)
         return replace(signature, inputs=inputs, out_of_range=self.out_of_range)
 
+    def unheeded(self, signature: Signature) -> dict[str, list[str]]:
+        """The inputs whose unseen categories stay refused, by what was asked for instead: the model fails on them."""
+        by_name = {wanted.name: wanted.unseen for wanted in self.inputs}
+        found: dict[str, list[str]] = {}
+        for spec in signature.inputs:
+            wish = by_name.get(spec.name) or self.unseen
+            if spec.closed and wish in ("warn", "accept"):
+                found.setdefault(wish, []).append(spec.name)
+        return found
+
     def folded(self, signature: Signature, records: Sequence[Record]) -> tuple[Signature, list[Record]]:
         """The signature and the records with the declared inputs in the place of the columns that they fill."""
         if not self.fills:
