@@ -16,7 +16,7 @@ from flask.cli import AppGroup
 from app.core.catalogue import describe
 from app.core.steps import load
 from app.errors import ModelNotFound, PackingRefused, RetortError
-from app.settings import Settings, table
+from app.settings import MODELS_DIR, Settings, table
 from app.storage.repository import Repository
 
 log = logging.getLogger(__name__)
@@ -55,13 +55,34 @@ def stray_packer(repository: Repository, settings: Settings) -> Callable[[Path, 
 
 
 def register(app: Flask, repository: Repository, settings: Settings) -> None:
-    """Adds the commands to `flask`."""
+    """Adds the commands to `flask`; where it is a server that starts, logs what the settings name in vain."""
     app.cli.add_command(_models(repository, settings))
+    if click.get_current_context(silent=True) is None:
+        for line in named_in_vain(repository, settings):
+            log.warning("%s", line)
 
     @app.cli.command("settings", help="Show every setting, its value and where it came from.")
     def show_settings() -> None:
         lines = table(settings, os.environ)
         _print_table(("name", "value", "unit", "from"), [(s.env, s.value, s.unit, s.source) for s in lines])
+        _print_named_in_vain(repository, settings)
+
+
+def named_in_vain(repository: Repository, settings: Settings) -> list[str]:
+    """What the settings name that is not there: the folder of the models, the default model."""
+    if settings.models_dir != MODELS_DIR and not settings.models_dir.is_dir():
+        return [f"RETORT_MODELS_DIR: there is no folder {settings.models_dir}, so that there are no models"]
+    default, there = settings.default_model, repository.models()
+    if default in ("", *there):
+        return []
+    if settings.development and default in [name for _, name in repository.strays()]:  # it is packed at the start
+        return []
+    return [f"RETORT_DEFAULT_MODEL: there is no model {default!r}; there are: {', '.join(there) or 'none'}"]
+
+
+def _print_named_in_vain(repository: Repository, settings: Settings) -> None:
+    for line in named_in_vain(repository, settings):
+        click.echo(f"Warning: {line}", err=True)
 
 
 def _models(repository: Repository, settings: Settings) -> AppGroup:
@@ -118,6 +139,7 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
                 named = ",".join(sorted(alias for alias, v in aliases.items() if v == version)) or "-"
                 rows.append((name + " *" * (name == pointers.default), str(version), named, state, runtime))
         _print_table(("model", "version", "aliases", "state", "runtime"), rows)
+        _print_named_in_vain(repository, settings)
 
     @models.command("show", help="Show the signature, examples, environment and hashes of a version.")
     @click.argument("name")

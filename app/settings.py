@@ -14,6 +14,10 @@ from app.errors import InvalidSettings
 
 PREFIX = "RETORT_"
 MODELS_DIR = Path("models")
+# A name or an IPv4 address: flask-cors takes the brackets of an IPv6 address for a regular expression.
+ORIGIN = re.compile(
+    r"(?!http://[^:]+:80$|https://[^:]+:443$)[a-z][a-z0-9+.-]*://[a-z0-9._-]+(:[0-9]{1,5})?", re.IGNORECASE
+)
 
 
 def _setting(
@@ -56,8 +60,16 @@ def _route(text: str) -> str:
     return text.strip()
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+def _origins(text: str) -> tuple[str, ...]:
+    """Reads origins as a browser writes them in `Origin`, without a path and without the scheme's own port; or `*`."""
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    wrong = [word for word in words if not ORIGIN.fullmatch(word)]
+    if wrong and words != ("*",):
+        raise ValueError(
+            "must be * alone, or origins as browsers send them, such as https://app.example.org or "
+            f"http://localhost:5173, not {', '.join(map(repr, wrong))}"
+        )
+    return words
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +188,7 @@ class Settings:
         "RETORT_CORS_ORIGINS",
         (),
         "origins whose pages may call this server, comma-separated, or `*`; empty: none",
-        _words,
+        _origins,
     )
 
     aip_http_port: int = _setting(

@@ -7,12 +7,13 @@ import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
 from sklearn.linear_model import LogisticRegression
 
-from app.cli import stray_packer
+from app.cli import named_in_vain, stray_packer
 from app.errors import PackingRefused
 from app.factory import create_app
 from app.packing import spawn
@@ -40,12 +41,14 @@ class InThisProcess:
 class Terminal:
     """Where commands are typed, over a repository of its own."""
 
-    def __init__(self, folder: Path, packed: Path | None = None, steps: str = "") -> None:
+    def __init__(self, folder: Path, packed: Path | None = None, **settings: Any) -> None:
         self.folder = folder
-        if packed is not None:
+        if packed is None:
+            (folder / "models").mkdir()
+        else:
             shutil.copytree(packed, folder / "models")
         self.repository = Repository(folder / "models")
-        self.settings = Settings(models_dir=self.repository.root, packing_timeout_s=77, steps=steps)
+        self.settings = Settings(models_dir=self.repository.root, packing_timeout_s=77, **settings)
         self.runner = create_app(self.settings).test_cli_runner()
         self.artifact = saved(two(), folder / "two.joblib")
 
@@ -254,6 +257,41 @@ def test_settings_show_name_value_unit_and_source(terminal: Terminal, monkeypatc
     assert by_name["HOST"] == ["default"]
 
 
+@pytest.mark.parametrize("command", [["models", "list"], ["settings"]])
+def test_a_folder_of_models_that_is_not_there(terminal: Terminal, command: list[str], caplog: Any) -> None:
+    there = terminal.run(*command)
+    assert there.stderr == ""
+    root = terminal.repository.root
+    root.rmdir()
+    gone = terminal.run(*command)
+    said = f"RETORT_MODELS_DIR: there is no folder {root}, so that there are no models"
+    assert (gone.exit_code, gone.stdout, gone.stderr) == (0, there.stdout, f"Warning: {said}\n")
+    assert caplog.messages == []
+    create_app(terminal.settings)
+    assert caplog.messages == [said]
+    assert named_in_vain(Repository(Path("models")), Settings()) == []
+
+
+@pytest.mark.parametrize("command", [["models", "list"], ["settings"]])
+def test_a_default_model_that_is_not_there(
+    tmp_path: Path, two_versions: Path, root_logger: None, command: list[str], caplog: Any
+) -> None:
+    lost = Terminal(tmp_path, two_versions, default_model="three")
+    said = "RETORT_DEFAULT_MODEL: there is no model 'three'; there are: two"
+    assert caplog.messages == [said]
+    result = lost.run(*command)
+    assert (result.exit_code, result.stderr) == (0, f"Warning: {said}\n")
+    found = Settings(models_dir=lost.repository.root, default_model="two")
+    assert named_in_vain(lost.repository, found) == []
+
+
+def test_a_default_model_that_is_a_stray_is_there_after_the_start_in_development(terminal: Terminal) -> None:
+    shutil.copy(terminal.artifact, terminal.repository.root / "two.joblib")
+    for env, lines in (("development", 0), ("production", 1)):
+        settings = Settings(models_dir=terminal.repository.root, default_model="two", env=env)
+        assert len(named_in_vain(terminal.repository, settings)) == lines
+
+
 def test_a_stray_is_packed_by_the_same_process(
     tmp_path: Path, in_this_process: InThisProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -285,7 +323,16 @@ def test_add_declares_inputs_and_what_becomes_of_what_is_new(terminal: Terminal)
     [
         ("[]", "must declare at least one input, each once"),
         ("{", "is no JSON list of inputs"),
-        ('[{"name": "a", "kind": "sound"}]', "is no JSON list of inputs"),
+        (
+            '[{"name": "a", "kind": "datetime"}]',
+            "Invalid enum value 'datetime' - at `$[0].kind`; it must be one of: number, integer, boolean, category, "
+            "text, timestamp, array, image",
+        ),
+        ('[{"name": "a", "kind": "image", "mode": "RGBA"}]', "it must be one of: L, RGB"),
+        (
+            '[{"name": "a", "kind": "number", "min": 1}]',
+            "unknown field `min` - at `$[0]`; the fields are: name, kind, dtype, shape, mode, size, divisor, offset, ",
+        ),
         ('[{"name": "a", "kind": "array"}]', "it needs a shape"),
         ('[{"name": "a", "kind": "image", "mode": "L"}]', "it needs a mode (L or RGB) and a size"),
         ('[{"name": "a", "kind": "array", "shape": [3]}]', "are 3 numbers in all; the model takes 2"),

@@ -16,9 +16,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import sqlalchemy
 from flask import Flask
+from sqlalchemy.orm import Session
 
-from app.core.steps import found_in
+from app.core.steps import Refused, found_in
 from app.factory import create_app
 from app.runtime.proving import same
 from app.settings import Settings, table
@@ -150,6 +152,36 @@ def test_the_steps_are_steps() -> None:
         "probabilities": [[0.25, 0.75]],
         "score": [750],
     }
+
+
+def test_the_first_step_asks_once_and_refuses_whom_it_does_not_find() -> None:
+    module = ModuleType("my_steps")
+    exec(blocks("python")[1], vars(module))
+    engine = sqlalchemy.create_engine("sqlite://")
+    asked: list[str] = []
+    sqlalchemy.event.listen(engine, "before_cursor_execute", lambda *arguments: asked.append(arguments[2]))
+    with Session(engine) as session:
+        session.execute(sqlalchemy.text("create table customers (id integer, income real, age real)"))
+        session.execute(sqlalchemy.text("insert into customers values (1, 10.0, 30.0), (2, 20.0, 40.0)"))
+        asked.clear()
+        instances = [{"customer_id": 2}, {"customer_id": 1}, {"customer_id": 2}]
+        module.enrich(instances, session)
+        assert [each["age"] for each in instances] == [40.0, 30.0, 40.0]
+        assert len(asked) == 1
+        with pytest.raises(Refused) as refused:
+            module.enrich([{"customer_id": 1}, {"customer_id": 3}], session)
+    assert refused.value.wrong == ((1, "customer_id", "is no customer"),)
+    engine.dispose()
+
+
+def test_the_factory_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    prices = ModuleType("my_prices")
+    vars(prices)["PriceList"] = type("PriceList", (), {})
+    monkeypatch.setitem(sys.modules, "my_prices", prices)
+    module = ModuleType("my_steps")
+    exec(blocks("python")[2], vars(module))
+    (found,) = found_in(module).factories
+    assert (found.type, found.per) == (prices.PriceList, "process")
 
 
 # -- what is run

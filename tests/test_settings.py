@@ -150,6 +150,38 @@ def test_a_value_that_cannot_be_read_is_named_with_what_is_allowed(env: str, tex
     assert problems({env: text}) == (f"{env}={text!r} must be {allowed}",)
 
 
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("example.org", "example.org"),
+        ("*,foo bar,https://a.org/", "*', 'foo bar', 'https://a.org/"),
+        ("https://a.org,*", "*"),
+        ("https://a.org,foo bar", "foo bar"),
+        ("https://a.org/", "https://a.org/"),
+        ("https://a.org/app", "https://a.org/app"),
+        ("https://*.a.org", "https://*.a.org"),
+        ("https://me@a.org", "https://me@a.org"),
+        ("https://a.org:port", "https://a.org:port"),
+        # A browser leaves the scheme's own port out.
+        ("https://a.org:443", "https://a.org:443"),
+        ("http://a.org:80", "http://a.org:80"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("null", "null"),
+    ],
+)
+def test_what_is_no_origin_is_named(text: str, wrong: str) -> None:
+    [said] = problems({"RETORT_CORS_ORIGINS": text})
+    assert said.startswith(f"RETORT_CORS_ORIGINS={text!r} must be * alone, or origins as browsers send them")
+    assert said.endswith(f", not '{wrong}'")
+
+
+@pytest.mark.parametrize(
+    "text", ["*", "https://a.org", "HTTP://LOCALHOST:5173", "http://10.0.0.1:443", "chrome-extension://abcdef"]
+)
+def test_origins(text: str) -> None:
+    assert Settings.from_environ({"RETORT_CORS_ORIGINS": text}).cors_origins == (text,)
+
+
 def test_everything_amiss_is_named_at_once() -> None:
     environ = {"RETORT_THREDS": "4", "RETORT_ENV": "staging", "PORT": "http", "RETORT_RUNTIME": "auto"}
     found = problems(environ)
@@ -199,12 +231,12 @@ def test_bind(host: str, env: str, bind: str) -> None:
 
 
 def test_the_table_says_value_default_unit_and_source_of_each() -> None:
-    environ = {"PORT": "9000", "HOST": "", "RETORT_CORS_ORIGINS": "a,b", "RETORT_MODELS_DIR": "models"}
+    environ = {"PORT": "9000", "HOST": "", "RETORT_CORS_ORIGINS": "http://a,http://b", "RETORT_MODELS_DIR": "models"}
     lines = {line.env: line for line in table(Settings.from_environ(environ), environ)}
     assert list(lines) == [env for env, *_ in READ]
     assert lines["PORT"] == SettingLine("PORT", "9000", "8000", "", "port to bind", "environment")
     assert (lines["HOST"].value, lines["HOST"].source) == ("", "default")
-    assert lines["RETORT_CORS_ORIGINS"].value == "a,b"
+    assert lines["RETORT_CORS_ORIGINS"].value == "http://a,http://b"
     # Said where it came from, not whether it differs.
     assert (lines["RETORT_MODELS_DIR"].value, lines["RETORT_MODELS_DIR"].source) == ("models", "environment")
     assert lines["RETORT_BODY_LIMIT_BYTES"].unit == "bytes"

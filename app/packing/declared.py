@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import msgspec
 import numpy as np
@@ -132,6 +133,16 @@ class Declared:
         inputs = tuple(_edited(spec, by_name.get(spec.name), self.unseen) for spec in signature.inputs)
         return replace(signature, inputs=inputs, out_of_range=self.out_of_range)
 
+    def unheeded(self, signature: Signature) -> dict[str, list[str]]:
+        """The inputs whose unseen categories stay refused, by what was asked for instead: the model fails on them."""
+        by_name = {wanted.name: wanted.unseen for wanted in self.inputs}
+        found: dict[str, list[str]] = {}
+        for spec in signature.inputs:
+            wish = by_name.get(spec.name) or self.unseen
+            if spec.closed and wish in ("warn", "accept"):
+                found.setdefault(wish, []).append(spec.name)
+        return found
+
     def folded(self, signature: Signature, records: Sequence[Record]) -> tuple[Signature, list[Record]]:
         """The signature and the records with the declared inputs in the place of the columns that they fill."""
         if not self.fills:
@@ -168,11 +179,23 @@ def read(path: Path) -> tuple[Wanted, ...]:
     except OSError as error:
         raise PackingRefused(f"{path} cannot be read: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise PackingRefused(f"{path} is no JSON list of inputs: {error}") from None
+        raise PackingRefused(f"{path} is no JSON list of inputs: {error}{_allowed(str(error))}") from None
     names = [wanted.name for wanted in inputs]
     if not names or len(set(names)) < len(names):
         raise PackingRefused(f"{path} must declare at least one input, each once")
     return inputs
+
+
+def _allowed(said: str) -> str:
+    """What may stand where msgspec found something else: the names of the fields, or the words of one field."""
+    if "unknown field" in said:
+        return f"; the fields are: {', '.join(Wanted.__struct_fields__)}"
+    place = re.search(r"\$\[\d+\]\.(\w+)", said)
+    if "Invalid enum value" in said and place:
+        hint = get_type_hints(Wanted)[place[1]]
+        words = [word for part in (hint, *get_args(hint)) for word in get_args(part) if isinstance(word, str)]
+        return f"; it must be one of: {', '.join(words)}"
+    return ""
 
 
 def _cast(column: Any, wanted: Wanted) -> Any:

@@ -6,9 +6,11 @@ accepted is tried: the model is the only one that knows for sure.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 
@@ -25,6 +27,7 @@ from app.signature.batch import json_values
 MAX_ROWS_TRIED_ALONE = 100
 MADE_UP_RECORDS = 3
 MADE_UP_TEXT = "some text"
+TIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?")
 MADE_UP: dict[str, Any] = {"timestamp": "2024-01-31T12:30:00", "boolean": True, "integer": 1, "category": MADE_UP_TEXT}
 
 
@@ -53,13 +56,25 @@ def infer(estimator: Any, frame: pd.DataFrame | None, declared: Declared = NOTHI
         records = sorted(records_of(frame, draft.names), key=lambda record: None in record.values())
         error = attempt(estimator, permissive(draft), records[:1])
         if error is not None:
-            raise PackingRefused(f"the model fails on the sample's rows ({_said(error)})")
+            raise PackingRefused(f"the model fails on the sample's rows ({_said(error)}){_times_hint(draft, frame)}")
     draft = with_nulls(estimator, draft, records[0])
     draft = declared.applied(with_unseen(estimator, draft, records[0]))
     draft = with_largest(estimator, draft, records[0])
     records = _accepted(estimator, draft, records)
     draft = edited(draft, lambda spec: replace(spec, example=_example(records, spec.name)))
     return _with_outputs(estimator, draft, records), records
+
+
+def _times_hint(draft: Signature, frame: pd.DataFrame) -> str:
+    """How to declare the columns of text that look like times: CSV and JSON cannot say that they are."""
+    names = []
+    for position, spec in enumerate(draft.inputs):
+        values = frame.iloc[:, position].dropna()
+        if spec.kind in ("text", "category") and len(values) and all(TIME.fullmatch(str(value)) for value in values):
+            names.append(spec.name)
+    wanted = msgspec.json.encode([{"name": name, "kind": "timestamp"} for name in names]).decode()
+    looks = f"{' and '.join(map(repr, names))} {'looks' if len(names) == 1 else 'look'} like times"
+    return f"; {looks}: declare that with --inputs and a file that holds {wanted}" if names else ""
 
 
 def _of_records(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, list[Record]]:

@@ -25,7 +25,7 @@ from app.runtime.policy import State
 from app.runtime.proving import same
 from app.runtime.registry import Registry
 from app.runtime.servable import ArtifactServable, call
-from app.signature import Layout, Signature
+from app.signature import Input, Layout, Signature
 from app.signature.batch import json_values
 from app.signature.schema import Validator
 from app.storage.manifest import Example, Manifest
@@ -34,6 +34,8 @@ from app.storage.verification import sha256_of
 
 MAX_EXAMPLES = 5
 MAX_REMARKED_INPUTS = 20
+SUSPECT = 10
+"""A pixel may be so many times what the sample has: more looks like a `divisor` that was forgotten."""
 _OTHERS = {"reject": "", "warn": " (others accepted with a warning)", "accept": " (others accepted)"}
 
 
@@ -90,7 +92,7 @@ def pack(request: PackRequest) -> Result:
             after=request.after,
         )
         published = repository.publish(folder, manifest)
-    return Result(version=published.version, remarks=tuple(_remarks(published)))
+    return Result(version=published.version, remarks=tuple(_remarks(published, said)))
 
 
 def read_artifact(path: Path) -> Any:
@@ -108,7 +110,18 @@ def read_artifact(path: Path) -> Any:
     except OSError as error:
         raise PackingRefused(f"{path} cannot be read: {error.strerror}") from None
     except LoadingFailed as error:
-        raise PackingRefused(f"{path} cannot be loaded: {error.detail}") from None
+        raise PackingRefused(f"{path} cannot be loaded: {error.detail}{_module_hint(error)}") from None
+
+
+def _module_hint(error: LoadingFailed) -> str:
+    """Where a module of one's own is looked for; nothing where a library is there that lacks a part of itself."""
+    missing = error.__cause__
+    if not isinstance(missing, ModuleNotFoundError) or missing.name is None or "." in missing.name:
+        return ""
+    return (
+        f"; if {missing.name} is a module of your own, it cannot be imported: put it beside wsgi.py (and commit it), "
+        "or on PYTHONPATH"
+    )
 
 
 def check(request: CheckRequest) -> Result:
@@ -165,8 +178,8 @@ def _examples(estimator: Any, signature: Signature, records: list[Record]) -> tu
     return tuple(Example(record, {name: values[name][row] for name in values}) for row, record in enumerate(records))
 
 
-def _remarks(manifest: Manifest) -> list[str]:
-    """What whoever packs should know: what was inferred."""
+def _remarks(manifest: Manifest, said: declared.Declared) -> list[str]:
+    """What whoever packs should know: what was inferred, and what was asked for in vain."""
     signature = manifest.signature
     remarks = [f"{manifest.task}: {manifest.estimator}"]
     for spec in signature.inputs[:MAX_REMARKED_INPUTS]:
@@ -175,17 +188,42 @@ def _remarks(manifest: Manifest) -> list[str]:
         )
         known += f", one of {', '.join(map(str, spec.categories[:10]))}" if spec.categories else ""
         known += _OTHERS[spec.unseen] if spec.categories else ""
-        known = f" of shape {' x '.join(map(str, spec.shape))}{known}" if spec.shape else known
+        known = f"{_shape_remark(spec)}{known}"
         remarks.append(f"input {spec.name}: {spec.kind}{known}{', may be missing' if spec.nullable else ''}")
     if len(signature.inputs) > MAX_REMARKED_INPUTS:
         remarks.append(
             f"and {len(signature.inputs) - MAX_REMARKED_INPUTS} more inputs: flask models show {manifest.model}"
         )
+    remarks += [
+        f"input {spec.name}: the sample's values end at {spec.maximum:.6g}, a pixel's at {top:.6g}: "
+        "is the divisor right?"
+        for spec in signature.inputs
+        if spec.image and spec.maximum is not None
+        if spec.maximum * SUSPECT < (top := 255 / spec.image.divisor + spec.image.offset)
+    ]
+    remarks += [
+        f"--unseen {wish} changes nothing for {', '.join(names)}: the model fails on values that it has never seen, so "
+        "they stay refused (its encoder decides, by handle_unknown)"
+        for wish, names in said.unheeded(signature).items()
+    ]
     remarks.append(f"outputs: {', '.join(signature.outputs)}")
     remarks.append(_graph_remark(manifest.proof))
     if manifest.examples_made_up:
         remarks.append("its examples are made up from what the estimator knows; --sample takes rows it was trained on")
     return remarks
+
+
+def _shape_remark(spec: Input) -> str:
+    """The shape of an array; of an image what it is turned into, and what becomes of a pixel."""
+    if spec.image is None:
+        return f" of shape {' x '.join(map(str, spec.shape))}" if spec.shape else ""
+    picture = spec.image
+    scale = f" / {picture.divisor:g}" if picture.divisor != 1 else ""
+    shift = f" {'-' if picture.offset < 0 else '+'} {abs(picture.offset):g}" if picture.offset else ""
+    return (
+        f" of mode {picture.mode}, {picture.width} x {picture.height}, "
+        f"pixels 0 to 255{scale}{shift or ('' if scale else ' as they are')}"
+    )
 
 
 def _graph_remark(proof: dict[str, object]) -> str:
@@ -194,5 +232,6 @@ def _graph_remark(proof: dict[str, object]) -> str:
     return (
         f"served as a graph, equal to the artifact on {proof['rows']} rows "
         f"(largest relative difference {proof['largest_difference']:.1e}); "
-        f"one row takes {proof['graph_us']} µs, the artifact {proof['artifact_us']} µs"
+        f"one row takes {proof['graph_us']} µs, with the artifact {proof['artifact_us']} µs; "
+        f"1,000 rows take {proof['graph_1000_us']} µs, with the artifact {proof['artifact_1000_us']} µs"
     )

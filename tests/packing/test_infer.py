@@ -16,11 +16,12 @@ from sklearn.multioutput import MultiOutputClassifier
 from sklearn.naive_bayes import BernoulliNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from app.errors import InvalidInstances, PackingRefused
+from app.packing.declared import Declared, Wanted
 from app.packing.infer import infer
 from app.packing.trial import attempt
 from app.signature import Input, Layout, Signature
@@ -329,6 +330,27 @@ def test_a_model_that_fails_on_the_sample() -> None:
     with pytest.raises(PackingRefused) as caught:
         infer(model, pd.DataFrame({"length": [9.0]}))
     assert caught.value.detail == "the model fails on the sample's rows (ValueError: too long for me)"
+
+
+def hours(frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"hour": frame["when"].dt.hour, "petals": frame["petals"]})
+
+
+@pytest.mark.parametrize("texts", [["2024-01-31T12:30:00", "2024-02-01T08:00:00.5"], ["2024-01-31", "2024-02-01"]])
+def test_times_that_a_sample_has_as_text_are_named_with_what_declares_them(texts: list[str]) -> None:
+    times = pd.DataFrame({"when": pd.to_datetime(["2024-01-31", "2024-02-01"]), "petals": [3, 4]})
+    model = make_pipeline(FunctionTransformer(hours), LinearRegression()).fit(times, [1.0, 2.0])
+    with pytest.raises(PackingRefused) as caught:
+        infer(model, times.assign(when=texts))
+    assert caught.value.detail == (
+        "the model fails on the sample's rows (AttributeError: Can only use .dt accessor with datetimelike values); "
+        "'when' looks like times: declare that with --inputs and a file that holds "
+        '[{"name":"when","kind":"timestamp"}]'
+    )
+    with pytest.raises(PackingRefused) as caught:
+        infer(model, times.assign(when=["2024-01-31", "yesterday"]))
+    assert caught.value.detail.endswith("datetimelike values)")
+    infer(model, times.assign(when=texts), Declared(inputs=(Wanted("when", "timestamp"),)))
 
 
 def test_a_model_that_fails_on_some_rows_keeps_those_that_it_answers() -> None:

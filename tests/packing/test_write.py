@@ -132,6 +132,52 @@ def test_the_remarks_tell_what_was_inferred(yard: Yard) -> None:
     assert "input colour: category, one of blue, green, red, may be missing" in remarks
 
 
+@pytest.mark.parametrize("wish", ["warn", "accept"])
+def test_what_is_asked_for_in_vain_is_told(yard: Yard, wish: str) -> None:
+    artifact = saved(flower_model(), yard.folder / "model.joblib")
+    result = yard.pack(artifact, sample=yard.sample(FEATURES), unseen=wish)
+    assert [remark for remark in result.remarks if "--unseen" in remark] == [
+        f"--unseen {wish} changes nothing for colour: the model fails on values that it has never seen, so they stay "
+        "refused (its encoder decides, by handle_unknown)"
+    ]
+    assert yard.repository.manifest("flowers", 1).signature.inputs[2].unseen == "reject"
+    (yard.folder / "inputs.json").write_text(f'[{{"name": "colour", "kind": "category", "unseen": "{wish}"}}]')
+    for asked in ({"inputs": str(yard.folder / "inputs.json")}, {"unseen": "reject"}, {}):
+        told = any(f"{wish} changes nothing for colour" in remark for remark in yard.pack(artifact, **asked).remarks)
+        assert told == ("inputs" in asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "suspect"),
+    [
+        ("", "pixels 0 to 255 as they are, 0 to 1 seen", "end at 1, a pixel's at 255: is the divisor right?"),
+        (', "divisor": 255', "pixels 0 to 255 / 255, 0 to 1 seen", None),
+        (', "divisor": 127.5, "offset": -1', "pixels 0 to 255 / 127.5 - 1, 0 to 1 seen", None),
+        (', "offset": 1', "pixels 0 to 255 + 1, 0 to 1 seen", "end at 1, a pixel's at 256: is the divisor right?"),
+    ],
+)
+def test_the_remarks_tell_what_becomes_of_a_pixel(yard: Yard, options: str, said: str, suspect: str | None) -> None:
+    pixels = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 1.0], [1.0, 0.5]])
+    inputs = yard.folder / "inputs.json"
+    inputs.write_text(f'[{{"name": "photo", "kind": "image", "mode": "L", "size": [2, 1]{options}}}]')
+    artifact = saved(LogisticRegression().fit(pixels, [0, 1, 0, 1]), yard.folder / "model.joblib")
+    remarks = yard.pack(artifact, sample=yard.sample(pd.DataFrame(pixels)), inputs=str(inputs)).remarks
+    assert f"input photo: image of mode L, 2 x 1, {said}" in remarks
+    told = [remark for remark in remarks if "divisor" in remark]
+    assert told == ([f"input photo: the sample's values {suspect}"] if suspect else [])
+
+
+def test_the_remarks_tell_what_one_row_and_many_take(yard: Yard) -> None:
+    artifact = saved(TWO, yard.folder / "model.joblib")
+    remarks = yard.pack(artifact).remarks
+    proof = yard.repository.manifest("flowers", 1).proof
+    [said] = [remark for remark in remarks if remark.startswith("served as a graph")]
+    assert said.endswith(
+        f"; one row takes {proof['graph_us']} µs, with the artifact {proof['artifact_us']} µs; "
+        f"1,000 rows take {proof['graph_1000_us']} µs, with the artifact {proof['artifact_1000_us']} µs"
+    )
+
+
 @pytest.mark.parametrize(
     ("suffix", "save", "format_"),
     [
@@ -202,6 +248,16 @@ def test_what_cannot_be_read(yard: Yard, name: str, content: bytes | None, said:
     if content is not None:
         path.write_bytes(content)
     assert yard.refusal(path).startswith(f"{path} {said}")
+
+
+def test_a_module_of_ones_own_is_told_where_to_go(yard: Yard) -> None:
+    (yard.folder / "a.pkl").write_bytes(b"crideparts.steps\nhours\n.")
+    assert yard.refusal(yard.folder / "a.pkl").endswith(
+        "; if rideparts is a module of your own, it cannot be imported: put it beside wsgi.py (and commit it), "
+        "or on PYTHONPATH"
+    )
+    (yard.folder / "b.pkl").write_bytes(b"csklearn.no_such_part\nModel\n.")
+    assert "PYTHONPATH" not in yard.refusal(yard.folder / "b.pkl")
 
 
 def test_a_folder_is_no_artifact(yard: Yard) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +21,7 @@ import pytest
 
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
-from tests.server.process import ROOT, Server, serving
+from tests.server.process import ROOT, Server, environment, free_port, serving
 
 pytestmark = pytest.mark.server
 
@@ -65,6 +67,34 @@ def trained(example: str, model: str, target: str, step: str, folder: Path) -> P
     return models
 
 
+def shown(model: str) -> tuple[str, Any]:
+    """What examples/README.md sends to a model, and the answer that it shows."""
+    text = (ROOT / "examples" / "README.md").read_text("utf-8")
+    for body, answer in re.findall(r"curl \S+ -d '(.*?)'\n```\n\n```json\n(.*?)```", text, re.DOTALL):
+        if json.loads(answer)["model"] == model:
+            return body, json.loads(answer)
+    raise AssertionError(f"it does not ask {model}")
+
+
+@contextlib.contextmanager
+def stub() -> Iterator[tuple[str, str]]:
+    """The addresses of both services as the example's own stub plays them."""
+    ports = [free_port(), free_port()]
+    script = ROOT / "examples" / "two_services" / "stub.py"
+    process = subprocess.Popen([sys.executable, str(script), *map(str, ports)], env=environment())
+    try:
+        for port in ports:
+            until = time.monotonic() + 30
+            while time.monotonic() < until:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.05)
+        yield f"http://localhost:{ports[0]}", f"http://localhost:{ports[1]}"
+    finally:
+        process.kill()
+        process.wait()
+
+
 def found_in(example: str) -> dict[str, str]:
     return {"PYTHONPATH": str(ROOT / "examples" / example)}
 
@@ -95,6 +125,8 @@ def test_features_from_a_database(customers: Server) -> None:
     assert unknown.status == 422
     assert unknown.document["errors"] == [{"pointer": "#/customer_id", "detail": "is no customer"}]
     assert customers.ask("GET", "/readyz").status == 200
+    body, answered = shown("loans")
+    assert customers.ask("POST", "/predict", body).document["prediction"] == answered["prediction"]
 
 
 def test_two_services_are_asked_at_once_for_each_instance(stations: Server) -> None:
@@ -121,12 +153,14 @@ def test_requests_that_wait_take_no_threads_from_others(stations: Server) -> Non
     assert took_s < AT_ONCE / 2 * WAIT_S, "as if there were no more than two at once"
 
 
-def test_it_ends_cleanly(tmp_path: Path) -> None:
+def test_it_answers_as_shown_and_ends_cleanly(tmp_path: Path) -> None:
     models = trained("two_services", "bikes", "bikes", "station", tmp_path)
-    with services() as url:
-        settings = {"RETORT_STEPS": "station_steps", "WEATHER_URL": url, "PARKING_URL": url}
+    with stub() as (weather, parking):
+        settings = {"RETORT_STEPS": "station_steps", "WEATHER_URL": weather, "PARKING_URL": parking}
         with serving(tmp_path, RETORT_MODELS_DIR=models, **settings, **found_in("two_services")) as started:
-            assert started.ask("POST", "/predict", '{"station": "a", "hour": 1}').status == 200
+            body, answered = shown("bikes")
+            answer = started.ask("POST", "/predict", body)
+            assert answer.document["prediction"] == pytest.approx(answered["prediction"])
             assert started.stop() == 0
             assert "Traceback" not in started.words
             assert "Error" not in started.words
