@@ -45,7 +45,7 @@ class Asked:
 
     def place(self, row: int) -> tuple[str, bool]:
         """The pointer of an instance, and whether it is a row, not a record."""
-        in_row = isinstance(self.instances[row], list) if row < len(self.instances) else self.in_rows
+        in_row = isinstance(self.instances[row], list) if 0 <= row < len(self.instances) else self.in_rows
         return (self.pointer if self.single else f"{self.pointer}/{row}"), in_row
 
 
@@ -191,10 +191,8 @@ def _run_with_steps(
 
 def _refused(asked: Asked, names: Sequence[str], position: int, name: str, detail: str) -> FieldError:
     """Where in the document the value stands that a step refuses."""
-    place = asked.pointer if asked.single else f"{asked.pointer}/{position}"
-    instance = asked.instances[position] if 0 <= position < len(asked.instances) else None
-    is_row = isinstance(instance, list) and name in names
-    return FieldError(f"{place}/{names.index(name) if is_row else escaped(name)}", detail)
+    place, in_row = asked.place(position)
+    return FieldError(f"{place}/{names.index(name) if in_row and name in names else escaped(name)}", detail)
 
 
 def _output_names(asked: Asked, signature: Signature) -> tuple[str, ...]:

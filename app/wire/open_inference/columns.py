@@ -4,6 +4,7 @@ column, named like the input; or one tensor `[rows, inputs]`, named anything."""
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from app.wire.open_inference.tensors import Tensor
 
 ROWS = "#/rows"
 """Where the rows stand for the validator, which knows no tensors; `located` says where they stood in truth."""
+CELL = re.compile(rf"{ROWS}/(\d+)/(\d+)(?![^/])")
 MAX_NAMES = 20
 
 
@@ -50,7 +52,7 @@ class Table:
         if self._matrix:
             matrix = _texts(self._tensors[0])
             batch = batch_of(matrix, self._signature)
-            return Asked(() if batch else matrix.tolist(), ROWS, outputs=outputs, batch=batch)
+            return Asked(() if batch else matrix.tolist(), ROWS, outputs=outputs, batch=batch, in_rows=True)
         arrays = [_of_column(t, spec) for t, spec in zip(self._tensors, self._signature.inputs, strict=True)]
         columns: dict[str, Column] = {}
         for array, spec in zip(arrays, self._signature.inputs, strict=True):
@@ -59,7 +61,7 @@ class Table:
                 rows = [list(row) for row in zip(*(array.tolist() for array in arrays), strict=True)]
                 return Asked(rows, ROWS, outputs=outputs)
             columns[spec.name] = column
-        return Asked((), outputs=outputs, batch=Batch(columns, self.rows))
+        return Asked((), ROWS, outputs=outputs, batch=Batch(columns, self.rows), in_rows=True)
 
     def located(self, error: InvalidInstances) -> InvalidInstances:
         """The error with its pointers into the tensors of the request."""
@@ -67,12 +69,13 @@ class Table:
         return InvalidInstances(errors, error.total)
 
     def _pointer(self, pointer: str) -> str:
-        if not pointer.startswith(f"{ROWS}/"):
+        if not pointer.startswith(ROWS):
             return pointer
-        row, _, column = pointer.removeprefix(f"{ROWS}/").partition("/")
-        if self._matrix:
-            return self._tensors[0].pointer_to(int(row), int(column))
-        return self._tensors[int(column.partition("/")[0])].pointer_to(int(row))
+        place = CELL.match(pointer)
+        row, column = map(int, place.groups()) if place else (-1, -1)
+        if not (0 <= row < self.rows and 0 <= column < len(self._signature.inputs)):
+            return "#/inputs"  # a step may refuse what is no value of the request
+        return self._tensors[0].pointer_to(row, column) if self._matrix else self._tensors[column].pointer_to(row)
 
 
 def _is_matrix(request: InferRequest, signature: Signature) -> bool:
