@@ -186,6 +186,9 @@ def test_a_check_that_fails_makes_the_service_unready(stepped: Stepped, monkeypa
     assert ready.document["reasons"] == [
         {"service": "tests.wire.steps_module.Ledger", "reason": "its check failed; the log has the cause"}
     ]
+    asked = get(app, "/v2/health/ready")
+    assert asked.status == 503
+    assert "the service tests.wire.steps_module.Ledger" in asked.document["error"]
 
 
 def test_what_lives_per_process_is_closed_with_it(stepped: Stepped) -> None:

@@ -90,9 +90,14 @@ def _server(blp: Blueprint, catalogue: Catalogue) -> None:
             is_ready, told = False, {"reasons": []}
         if is_ready:
             return _json({"ready": True})
-        which = ", ".join(f"{reason['model']} {reason['version']}" for reason in told["reasons"][:20])
-        error = f"not every model is ready: {which}; /readyz says why" if which else "the server is about to stop"
+        which = ", ".join(map(_unready, told["reasons"][:20]))
+        error = f"not everything is ready: {which}; /readyz says why" if which else "the server is about to stop"
         return _json({"ready": False, "error": error}, 503)
+
+
+def _unready(reason: dict[str, Any]) -> str:
+    """What a reason of `Catalogue.readiness` is about."""
+    return f"the service {reason['service']}" if "service" in reason else f"{reason['model']} {reason['version']}"
 
 
 def _models(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
