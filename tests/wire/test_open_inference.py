@@ -180,6 +180,15 @@ def columns_and_tables(
     ]
 
 
+def test_far_more_tensors_than_inputs_are_refused_unread(app: Flask) -> None:
+    answer = post(app, f"{IRIS}/infer", json.dumps({"inputs": ["unread"] * 1000}), {})
+    assert answer.status == 400
+    assert answer.document["error"].endswith("has 1000 tensors; the model takes one for each of its 2 inputs")
+    few = [{"name": f"f{at}", "shape": [1], "datatype": "FP64", "data": [1]} for at in range(50)]
+    said = post(app, f"{IRIS}/infer", json.dumps({"inputs": few}), {}).document["error"]
+    assert said.startswith("52 values are not acceptable: #/inputs/0/name is not an input of this model")
+
+
 def test_a_number_out_of_range_is_pointed_at_in_its_tensor(served: MakeApp, tmp_path: Path) -> None:
     frame = pd.DataFrame({"bmi": [20.0, 30.0, 40.0], "age": [30.0, 50.0, 40.0]})
     frame.to_csv(tmp_path / "sample.csv", index=False)

@@ -99,7 +99,8 @@ def _in_order(tensors: Sequence[Tensor], signature: Signature) -> list[Tensor]:
     """The columns in the order of the signature, all of the same length."""
     by_name = {tensor.name: tensor for tensor in tensors}
     known = f"the inputs of this model are: {_some(signature.names)}"
-    unknown = [tensor for tensor in tensors if tensor.name not in signature.names]
+    own = frozenset(signature.names)
+    unknown = [tensor for tensor in tensors if tensor.name not in own]
     missing = [name for name in signature.names if name not in by_name]
     errors = [
         FieldError(f"{t.pointer}/name", f"is not an input of this model; {known}", shown(t.name)) for t in unknown
