@@ -16,6 +16,7 @@ from app.runtime.registry import Lease, Registry
 from app.signature import Signature
 from app.signature.batch import Batch, Decoded, Outputs
 from app.signature.pointers import escaped
+from app.signature.refusals import MOST_ERRORS, refuse
 from app.signature.watch import NONE, Warnings
 from app.telemetry import Timings
 from app.telemetry.metrics import OK, Metrics, NullMetrics
@@ -177,7 +178,7 @@ def _run_with_steps(
 
     def refusal(wrong: Sequence[tuple[int, str, str]]) -> InvalidInstances:
         names = lease.manifest.signature.names
-        return InvalidInstances([_refused(asked, names, *each) for each in wrong[:100]], len(wrong))
+        return InvalidInstances([_refused(asked, names, *each) for each in wrong[:MOST_ERRORS]], len(wrong))
 
     with pipeline.visit(batch, asked.instances, refusal) as visit:
         prepared = visit.prepare()
@@ -199,11 +200,9 @@ def _output_names(asked: Asked, signature: Signature) -> tuple[str, ...]:
     if asked.outputs is None:
         return signature.defaults
     allowed = ", ".join(signature.outputs)
-    errors = [
+    refuse(
         FieldError(f"{asked.outputs_pointer}/{position}", f"must be one of: {allowed}", str(name)[:100])
         for position, name in enumerate(asked.outputs)
         if not isinstance(name, str) or name not in signature.outputs
-    ]
-    if errors:
-        raise InvalidInstances(errors[:100], len(errors))
+    )
     return tuple(dict.fromkeys(asked.outputs)) or signature.defaults

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import marshmallow as ma
@@ -23,12 +24,12 @@ from app.signature.kinds import KINDS, rule_of
 from app.signature.nested import Nesting
 from app.signature.pointers import escaped, shown
 from app.signature.records import problems
+from app.signature.refusals import MOST_ERRORS
 from app.signature.values import is_missing
 from app.signature.watch import RANGED, watch_of
 
 __all__ = ["Validator", "escaped", "field_of", "schema_of", "shown", "validators"]
 
-MAX_REPORTED_ERRORS = 100
 MAX_IMAGE_VALUES = 2**25
 """Most values of all images of a request as a model sees them: a quarter of a gibibyte."""
 MAX_SHOWN_NAMES = 20
@@ -230,14 +231,14 @@ class Validator:
         for position, instance in enumerate(instances):
             bad_fields = self._count(instance)
             total += bad_fields
-            if bad_fields and len(errors) < MAX_REPORTED_ERRORS:
+            if bad_fields and len(errors) < MOST_ERRORS:
                 place = pointer if single else f"{pointer}/{position}"
                 errors.extend(self._worded(instance, sent[position], place))
-        return InvalidInstances(errors[:MAX_REPORTED_ERRORS], total)
+        return InvalidInstances(errors[:MOST_ERRORS], total)
 
     def _count(self, instance: Any) -> int:
         if type(instance) is dict:
-            amiss = len(self._names ^ instance.keys()) if instance.keys() != self._names else 0
+            amiss = len(self._names) + len(instance) - 2 * len(self._names & instance.keys())
             return amiss + sum(1 for name, rule in self._rules if name in instance and rule(instance[name]) is not None)
         if type(instance) is list and len(instance) == len(self._rules):
             return sum(1 for (_, rule), value in zip(self._rules, instance, strict=True) if rule(value) is not None)
@@ -256,14 +257,16 @@ class Validator:
             record = dict(zip(names, instance, strict=True))
             place = {name: str(position) for position, name in enumerate(names)}
         elif type(instance) is dict:
-            record, place = instance, self._nesting.places(sent) if self._nesting else {}
+            strays = islice((name for name in instance if name not in self._names), MOST_ERRORS)
+            record = {name: instance[name] for name in [*filter(instance.__contains__, names), *strays]}
+            place = self._nesting.places(sent) if self._nesting else {}
         else:
             detail = f"must be an object (a record) or a list (a row) with these features: {_some(names)}"
             yield FieldError(pointer, detail, shown(instance))
             return
         errors = self._schema.validate(record)
         order = {name: position for position, name in enumerate(dict.fromkeys([*names, *record]))}
-        for name in sorted(errors, key=order.__getitem__)[:MAX_REPORTED_ERRORS]:
+        for name in sorted(errors, key=order.__getitem__)[:MOST_ERRORS]:
             messages = errors[name]
             where = place.get(name, escaped(name))
             yield FieldError(

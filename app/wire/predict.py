@@ -6,7 +6,7 @@ To add another protocol, copy this file: its URLs, its envelope (`parse`), its a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import marshmallow as ma
@@ -20,6 +20,7 @@ from app.errors import FieldError, InvalidInstances
 from app.settings import Settings
 from app.signature import Signature
 from app.signature.pointers import escaped, shown
+from app.signature.refusals import refuse
 from app.telemetry import Timings
 from app.wire import body, codecs, coding, stream
 from app.wire.application import Environ, Headers, WholeResponse
@@ -99,22 +100,8 @@ class PredictExchange:
 
     @staticmethod
     def _envelope(document: dict[str, Any]) -> Asked:
-        allowed = ", ".join(ENVELOPE)
-        errors = [
-            FieldError(
-                f"#/{escaped(key)}", f"is not allowed beside instances; allowed: {allowed}", shown(document[key])
-            )
-            for key in document
-            if key not in ENVELOPE
-        ]
-        instances, outputs = document["instances"], document.get("outputs")
-        if not isinstance(instances, list):
-            errors.append(FieldError("#/instances", "must be a list of records or rows", shown(instances)))
-        if not isinstance(outputs, list | None):
-            errors.append(FieldError("#/outputs", "must be a list of output names", shown(outputs)))
-        if errors:
-            raise InvalidInstances(errors[:100], len(errors))
-        return Asked(instances, "#/instances", outputs=outputs)
+        refuse(_amiss(document))
+        return Asked(document["instances"], "#/instances", outputs=document.get("outputs"))
 
     def encode(self, answer: Answer) -> bytes:
         """The outputs by name, the classes where there are any, and who answered; compressed where that is wanted."""
@@ -127,6 +114,19 @@ class PredictExchange:
     def headers(self, timings: Timings) -> Headers:
         """The headers of the answer."""
         return [("Content-Type", self.media_type), ("Server-Timing", timings.header()), *self._coded]
+
+
+def _amiss(document: dict[str, Any]) -> Iterator[FieldError]:
+    """What is wrong with an envelope."""
+    told = f"is not allowed beside instances; allowed: {', '.join(ENVELOPE)}"
+    for key, value in document.items():
+        if key not in ENVELOPE:
+            yield FieldError(f"#/{escaped(key)}", told, shown(value))
+    instances, outputs = document["instances"], document.get("outputs")
+    if not isinstance(instances, list):
+        yield FieldError("#/instances", "must be a list of records or rows", shown(instances))
+    if not isinstance(outputs, list | None):
+        yield FieldError("#/outputs", "must be a list of output names", shown(outputs))
 
 
 def _document(answer: Answer) -> dict[str, Any]:

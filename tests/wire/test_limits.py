@@ -216,3 +216,43 @@ def test_integers_of_any_length(app: Flask, body: str, digits: int) -> None:
     check(answer)
     assert len(answer.content) < REFUSED_WITHIN_BYTES
     assert time.perf_counter() - start < 1
+
+
+def of_bytes(size_bytes: int, before: str, each: str, after: str, counted: bool = True) -> str:
+    """A document with as many parts, all different or all the same, as fill it."""
+    many = size_bytes // (len(each) + (4 if counted else 1))
+    return before + ",".join(each % at if counted else each for at in range(many)) + after
+
+
+FULL_OF_ERRORS = {
+    "outputs": (PATH, of_bytes(400_000, '{"instances": [], "outputs": [', '"a"', "]}", counted=False)),
+    "outputs-numbers": (PATH, of_bytes(400_000, '{"instances": [], "outputs": [', "1", "]}", counted=False)),
+    "envelope": (PATH, of_bytes(400_000, '{"instances": [],', '"%x":1', "}")),
+    "record": (PATH, of_bytes(400_000, "{", '"%x":1', "}")),
+    "instances": (PATH, of_bytes(99_999, "[", "1", "]", counted=False)),
+    "columns": ("/invocations", of_bytes(400_000, '{"inputs": {', '"%x":[]', "}}")),
+    "split-columns": (
+        "/invocations",
+        of_bytes(400_000, '{"dataframe_split": {"data": [], "columns": [', "1", "]}}", counted=False),
+    ),
+    "split-rows": (
+        "/invocations",
+        of_bytes(
+            500_000, '{"dataframe_split": {"columns": ["feature1", "feature2"], "data": [', "1", "]}}", counted=False
+        ),
+    ),
+    "tensors": ("/v2/models/iris-two/infer", of_bytes(400_000, '{"inputs": [', "1", "]}", counted=False)),
+    "csv": (PATH, "feature1,feature2\n" + "1\n" * 99_999),
+}
+
+
+@pytest.mark.parametrize("name", FULL_OF_ERRORS)
+def test_a_body_full_of_errors_is_refused_in_bounded_memory(iris_two: MakeApp, peak_bytes: Any, name: str) -> None:
+    """Read, JSON is up to twenty times as long; what is wrong with it adds next to nothing."""
+    app, (path, body) = iris_two(), FULL_OF_ERRORS[name]
+    headers = {"Content-Type": "text/csv", "Accept": "application/json"} if name == "csv" else None
+    post(app, path, "{}", headers)
+    statuses = list[int]()
+    peak = peak_bytes(lambda: statuses.append(post(app, path, body, headers).status))
+    assert statuses[0] in {400, 422}
+    assert peak < 25 * len(body)

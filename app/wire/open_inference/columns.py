@@ -15,6 +15,7 @@ from app.core.service import Asked
 from app.errors import FieldError, InvalidInstances, MalformedRequest, TooManyInstances
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column
+from app.signature.refusals import refuse
 from app.signature.schema import shown
 from app.signature.tensors import batch_of, column_of
 from app.wire.open_inference.reading import InferRequest
@@ -102,12 +103,15 @@ def _in_order(tensors: Sequence[Tensor], signature: Signature) -> list[Tensor]:
     own = frozenset(signature.names)
     unknown = [tensor for tensor in tensors if tensor.name not in own]
     missing = [name for name in signature.names if name not in by_name]
-    errors = [
-        FieldError(f"{t.pointer}/name", f"is not an input of this model; {known}", shown(t.name)) for t in unknown
-    ]
-    errors += [FieldError("#/inputs", f"has no tensor for the input {name!r}") for name in missing]
-    if errors:
-        raise InvalidInstances(errors[:100], len(errors))
+    refuse(
+        [
+            *(
+                FieldError(f"{t.pointer}/name", f"is not an input of this model; {known}", shown(t.name))
+                for t in unknown
+            ),
+            *(FieldError("#/inputs", f"has no tensor for the input {name!r}") for name in missing),
+        ]
+    )
     ordered = [by_name[name] for name in signature.names]
     for tensor in ordered:
         rows = ordered[0].array.shape[0]
