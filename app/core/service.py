@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.core.answer import Answer
-from app.core.run import run, run_each
+from app.core.run import FINAL, run, run_each
 from app.core.series import Series
 from app.errors import FieldError, InvalidInstances, RetortError, UnsupportedMediaType
 from app.runtime.pipeline import Pipeline
@@ -83,19 +83,24 @@ class PredictService:
             try:
                 return self._answer(lease, exchange, timings)
             except RetortError as error:
-                self._metrics.predicted(lease.manifest.model, lease.manifest.version, error.code.value, 0, 0.0)
+                self._failed(lease, error)
                 raise
 
     def attempt(self, model: str | None, exchange: Exchange, timings: Timings) -> bytes:
         """As `predict` with the current version, for who asks `predict` the same again if this raises.
 
         Raises:
+            ModelFailed, DeadlineExceeded: the model was run or waited for, as it need not be again; this is counted.
             LookupError: the model has steps, which may wait for others, and know their caller.
         """
         with self._registry.lease(model) as lease:
             if lease.pipeline is not None:
                 raise LookupError("a model with steps is not answered in this way")
-            return self._answer(lease, exchange, timings)
+            try:
+                return self._answer(lease, exchange, timings)
+            except FINAL as error:
+                self._failed(lease, error)
+                raise
 
     def _answer(self, lease: Lease, exchange: Exchange, timings: Timings) -> bytes:
         asked, batch, outputs, warnings = _accepted(lease, exchange, timings)
@@ -104,10 +109,19 @@ class PredictService:
             timings.ended("run")
         else:
             results = _run_with_steps(lease.pipeline, lease, asked, batch, outputs, timings)
+        return self._encoded(lease, exchange, results, warnings, batch.rows, timings)
+
+    def _encoded(
+        self, lease: Lease, exchange: Exchange, results: Outputs, warnings: Warnings, rows: int, timings: Timings
+    ) -> bytes:
+        """The answer's body, which is counted."""
         content = exchange.encode(Answer.of(lease.manifest, results, warnings))
         timings.ended("encode")
-        self._metrics.predicted(lease.manifest.model, lease.manifest.version, OK, batch.rows, timings.total_s)
+        self._metrics.predicted(lease.manifest.model, lease.manifest.version, OK, rows, timings.total_s)
         return content
+
+    def _failed(self, lease: Lease, error: RetortError) -> None:
+        self._metrics.predicted(lease.manifest.model, lease.manifest.version, error.code.value, 0, 0.0)
 
     def series(self, model: str | None, version: str | None) -> Series:
         """Answers to one block of instances after another, all of one version; to be closed.
@@ -143,10 +157,8 @@ class PredictService:
                 timings.ended("run")
                 if results is None:
                     continue
-                answers[at] = exchange.encode(Answer.of(lease.manifest, results, warnings[at]))
-                timings.ended("encode")
-                rows = accepted[at][0].rows
-                self._metrics.predicted(lease.manifest.model, lease.manifest.version, OK, rows, timings.total_s)
+                with contextlib.suppress(Exception):  # what cannot be written to one client is no affair of the others
+                    answers[at] = self._encoded(lease, exchange, results, warnings[at], accepted[at][0].rows, timings)
         return answers
 
 

@@ -17,6 +17,8 @@ from app.telemetry import NO_REQUEST, request_id, request_id_from
 Environ = dict[str, Any]
 Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Any]
+FAILED = "retort.failed"
+"""In an environ, the error of a model that the straight way has run: the view raises it, and does not run it again."""
 
 
 class Straight(Protocol):

@@ -23,7 +23,7 @@ from app.signature.pointers import escaped, shown
 from app.signature.refusals import refuse
 from app.telemetry import Timings
 from app.wire import body, codecs, coding, stream
-from app.wire.application import Environ, Headers, WholeResponse
+from app.wire.application import FAILED, Environ, Headers, WholeResponse
 from app.wire.codecs import Limits, Rows
 from app.wire.described import Described, RequestForm, Schema
 
@@ -144,13 +144,15 @@ class Predictor:
 
     def __call__(self, environ: Environ, model: str | None, version: str | None = None) -> tuple[bytes, Headers]:
         """The body and headers of the answer to the request in a WSGI environ; raises what `PredictService` raises."""
+        if FAILED in environ:
+            raise environ.pop(FAILED)
         timings = Timings()
         exchange = PredictExchange(environ, self._limits)
         content = self._service.predict(model, version, exchange, timings)
         return content, exchange.headers(timings)
 
     def attempt(self, environ: Environ, model: str | None) -> tuple[bytes, Headers]:
-        """As a call, for who comes back with a call if this raises."""
+        """As a call, for who comes back with a call if this raises; what is `FINAL` is then in the environ."""
         timings = Timings()
         exchange = PredictExchange(environ, self._limits)
         content = self._service.attempt(model, exchange, timings)

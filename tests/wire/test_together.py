@@ -92,6 +92,14 @@ def test_a_graph_answers_together_as_it_answers_alone(app: Application) -> None:
             assert json.loads(answer[0]) == alone.json
 
 
+def test_one_that_takes_no_coding_is_left_alone_and_the_others_are_answered(neighbours: Application) -> None:
+    body = b'{"instances": [[1, 2]]}'
+    picky = {"HTTP_ACCEPT_ENCODING": "identity;q=0, *;q=0"}
+    answers = neighbours.together([environ(body), environ(body, **picky), environ(body)])
+    assert [answer is not None for answer in answers] == [True, False, True]
+    assert alone(neighbours, body)[0] == "200 OK"
+
+
 def test_each_is_counted(neighbours: Application) -> None:
     bodies = [b'{"instances": [[1, 2]]}', b'{"instances": [["x", 1]]}', b'{"instances": [[3, 4], [5, 6]]}']
     neighbours.together([environ(body) for body in bodies])
