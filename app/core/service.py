@@ -40,9 +40,10 @@ class Asked:
     in_rows: bool = False
 
     @classmethod
-    def decoded(cls, decoded: Decoded) -> Asked:
-        """What a document asks for that the fast path has read."""
-        return cls((), decoded.pointer, decoded.single, decoded.outputs, "#/outputs", decoded.batch, decoded.in_rows)
+    def decoded(cls, decoded: Decoded, outputs: Sequence[Any] | None = None) -> Asked:
+        """What a document asks for that the fast path has read; the protocol's `outputs` where it names none."""
+        wanted = decoded.outputs or outputs
+        return cls((), decoded.pointer, decoded.single, wanted, "#/outputs", decoded.batch, decoded.in_rows)
 
     def place(self, row: int) -> tuple[str, bool]:
         """The pointer of an instance, and whether it is a row, not a record."""

@@ -85,8 +85,7 @@ class PredictExchange:
             return Asked.decoded(decoded)
         document = codec.decode(raw, codecs.Reading(signature, self._limits, parameters))
         if isinstance(document, Rows):
-            in_rows = document.batch is not None
-            return Asked(document.instances, document.pointer, document.single, batch=document.batch, in_rows=in_rows)
+            return document.asked()
         if isinstance(document, list):
             return Asked(document)
         if not isinstance(document, dict):

@@ -15,11 +15,10 @@ from typing import Any
 from werkzeug.routing import BaseConverter
 
 from app.core.answer import Answer
-from app.core.service import Decode
+from app.core.service import Asked, Decode
 from app.errors import FieldError, InvalidInstances
 from app.runtime.servable import METHOD_OF_OUTPUT
 from app.signature import Input, Signature
-from app.signature.batch import Batch
 from app.signature.refusals import refuse
 from app.signature.schema import escaped, shown
 from app.wire import codecs
@@ -50,10 +49,10 @@ def object_in(raw: bytes) -> dict[str, Any]:
     return document
 
 
-def batch_alone(raw: bytes, decode: Decode) -> Batch | None:
-    """The batch of a body that holds `instances` alone, where the fast path takes it."""
+def asked_alone(raw: bytes, decode: Decode, signature: Signature) -> Asked | None:
+    """What a body asks for that holds `instances` alone, where the fast path takes it: the first of the outputs."""
     if ALONE.match(raw) and (decoded := decode(raw)) is not None and decoded.outputs is None:
-        return decoded.batch
+        return Asked.decoded(decoded, signature.defaults[:1])
     return None
 
 

@@ -58,8 +58,8 @@ class VertexExchange:
     def parse(self, signature: Signature, decode: Decode) -> Asked:
         """The instances; of the parameters only `outputs`, a list of output names, is heeded."""
         raw = body.read(self._environ, self._body_limit_bytes)
-        if (batch := rows.batch_alone(raw, decode)) is not None:
-            return Asked((), batch=batch, outputs=signature.defaults[:1])
+        if (asked := rows.asked_alone(raw, decode, signature)) is not None:
+            return asked
         document = rows.object_in(raw)
         if "instances" not in document:
             raise rows.refused("#", "must have instances, a list of them")

@@ -90,12 +90,11 @@ class InvocationExchange:
         codec, parameters = codecs.reader(self._environ.get("CONTENT_TYPE"), raw)
         if codec is codecs.JSON and (form := FAST.match(raw)) and (decoded := decode(raw)) and not decoded.outputs:
             self._bare = form[1] is not None
-            return Asked((), batch=decoded.batch, outputs=signature.defaults[:1])
+            return Asked.decoded(decoded, signature.defaults[:1])
         document = codec.decode(raw, codecs.Reading(signature, self._limits, parameters))
         if isinstance(document, codecs.Rows):
             self._bare = codec is codecs.CODECS["application/x-npy"]
-            first = signature.defaults[:1]
-            return Asked(document.instances, document.pointer, document.single, outputs=first, batch=document.batch)
+            return document.asked(signature.defaults[:1])
         if isinstance(document, list):
             self._bare = True
             return Asked(rows.listed(document, signature, "#"), outputs=signature.defaults[:1])
