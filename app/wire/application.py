@@ -12,13 +12,18 @@ from flask.sessions import NullSession, SessionInterface
 
 from app.core.caller import Caller, caller
 from app.core.services import Services
-from app.telemetry import NO_REQUEST, request_id, request_id_from
+from app.telemetry import NO_REQUEST, Timings, request_id, request_id_from
 
 Environ = dict[str, Any]
 Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Any]
 FAILED = "retort.failed"
 """In an environ, the error of a model that the straight way has run: the view raises it, and does not run it again."""
+
+
+def timings_of(environ: Environ) -> Timings:
+    """The timings of a request that is begun now; the server may tell how long it waited for a thread."""
+    return Timings(environ.get("retort.queued_s", 0.0))
 
 
 class Straight(Protocol):

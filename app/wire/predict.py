@@ -23,7 +23,7 @@ from app.signature.pointers import escaped, shown
 from app.signature.refusals import refuse
 from app.telemetry import Timings
 from app.wire import body, codecs, coding, stream
-from app.wire.application import FAILED, Environ, Headers, WholeResponse
+from app.wire.application import FAILED, Environ, Headers, WholeResponse, timings_of
 from app.wire.codecs import Limits, Rows
 from app.wire.described import Described, RequestForm, Schema
 
@@ -145,21 +145,21 @@ class Predictor:
         """The body and headers of the answer to the request in a WSGI environ; raises what `PredictService` raises."""
         if FAILED in environ:
             raise environ.pop(FAILED)
-        timings = Timings()
+        timings = timings_of(environ)
         exchange = PredictExchange(environ, self._limits)
         content = self._service.predict(model, version, exchange, timings)
         return content, exchange.headers(timings)
 
     def attempt(self, environ: Environ, model: str | None) -> tuple[bytes, Headers]:
         """As a call, for who comes back with a call if this raises; what is `FINAL` is then in the environ."""
-        timings = Timings()
+        timings = timings_of(environ)
         exchange = PredictExchange(environ, self._limits)
         content = self._service.attempt(model, exchange, timings)
         return content, exchange.headers(timings)
 
     def together(self, environs: Sequence[Environ], model: str | None) -> list[tuple[bytes, Headers] | None]:
         """The answers to several requests for one model, which may share runs; None for those to be answered alone."""
-        requests = [(PredictExchange(environ, self._limits), Timings()) for environ in environs]
+        requests = [(PredictExchange(environ, self._limits), timings_of(environ)) for environ in environs]
         answers = self._service.predict_together(model, requests)
         return [
             None if content is None else (content, exchange.headers(timings))

@@ -20,9 +20,8 @@ from app.core.catalogue import Catalogue
 from app.core.service import Asked, Decode, PredictService
 from app.settings import Settings
 from app.signature import Signature
-from app.telemetry import Timings
 from app.wire import body, problems, rows
-from app.wire.application import Environ, WholeResponse
+from app.wire.application import Environ, WholeResponse, timings_of
 from app.wire.described import Described, RequestForm, Schema
 
 JSON = "application/json"
@@ -125,7 +124,7 @@ def _predict(blp: Blueprint, service: PredictService, settings: Settings, routes
     @blp.alt_response(504, description="the request's time ran out")
     def vertex_predict(endpoint: str = "", deployed: str = "") -> Response:
         """Predict with the default model (Vertex AI)"""
-        timings = Timings()
+        timings = timings_of(request.environ)
         exchange = VertexExchange(request.environ, settings.body_limit_bytes)
         content = service.predict(None, None, exchange, timings)
         return WholeResponse(content, [("Content-Type", JSON), ("Server-Timing", timings.header())])

@@ -22,9 +22,8 @@ from app.core.catalogue import Catalogue
 from app.core.service import PredictService
 from app.errors import InvalidInstances
 from app.settings import Settings
-from app.telemetry import Timings
 from app.wire import codecs, problems, stream
-from app.wire.application import Environ, Headers, WholeResponse
+from app.wire.application import Environ, Headers, WholeResponse, timings_of
 from app.wire.described import RequestForm
 from app.wire.invocations.exchange import InvocationExchange, envelope
 
@@ -139,7 +138,7 @@ def _invocations(blp: Blueprint, service: PredictService, settings: Settings) ->
         """Predict (MLflow, SageMaker)"""
         if stream.is_wanted(request.environ):
             return stream.answer(service.series(model, None), request.environ, limits)
-        timings = Timings()
+        timings = timings_of(request.environ)
         exchange = InvocationExchange(request.environ, settings)
         try:
             content = service.predict(model, None, exchange, timings)
