@@ -7,7 +7,6 @@ default model answers. The contract has no form for errors: they are problem doc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -104,10 +103,7 @@ def _health(blp: Blueprint, catalogue: Catalogue, routes: list[str]) -> None:
         is_ready, _ = catalogue.readiness()
         if is_ready and not request.environ.get("retort.draining"):
             return Response(b'{"status":"ready"}', content_type=JSON)
-        detail = "not every model is available, or the server is about to stop; GET /readyz says which"
-        status = HTTPStatus.SERVICE_UNAVAILABLE
-        content, media_type = problems.problem_json(problems.Problem(status, "unready", detail))
-        return Response(content, status, content_type=media_type)
+        return problems.unready(problems.problem_json)
 
     for route in routes:
         blp.get(route)(vertex_health)

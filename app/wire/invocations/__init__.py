@@ -94,9 +94,7 @@ def _probes(blp: Blueprint, catalogue: Catalogue) -> None:
         is_ready, _ = catalogue.readiness()
         if is_ready and not request.environ.get("retort.draining"):
             return Response(b'{"ping":"pong"}', content_type=JSON)
-        message = "not every model is available, or the server is about to stop; GET /readyz says which"
-        content, media_type = error_form(problems.Problem(HTTPStatus.SERVICE_UNAVAILABLE, "unready", message))
-        return Response(content, HTTPStatus.SERVICE_UNAVAILABLE, content_type=media_type)
+        return problems.unready(error_form)
 
     @blp.get("/version")
     @blp.response(200, {"type": "string"}, content_type="text/plain", description="the bare version")

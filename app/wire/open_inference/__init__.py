@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -92,7 +93,7 @@ def _server(blp: Blueprint, catalogue: Catalogue) -> None:
             return _json({"ready": True})
         which = ", ".join(map(_unready, told["reasons"][:20]))
         error = f"not everything is ready: {which}; /readyz says why" if which else "the server is about to stop"
-        return _json({"ready": False, "error": error}, 503)
+        return _json({"ready": False, "error": error}, 503, problems.RETRY_LATER)
 
 
 def _unready(reason: dict[str, Any]) -> str:
@@ -207,5 +208,5 @@ def _manifest(entry: Entry) -> Any:
     return entry.manifest
 
 
-def _json(document: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(document), status, content_type="application/json")
+def _json(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(document), status, headers, content_type="application/json")
