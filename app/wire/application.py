@@ -118,10 +118,15 @@ class Application(Flask):
         """The answers to requests of one lane, each a 200; None for those to be answered alone."""
         if self.straight is None:
             return [None] * len(environs)
-        return [
-            None if answered is None else _whole(answered, request_id_from(environ.get("HTTP_X_REQUEST_ID")))
-            for answered, environ in zip(self.straight.together(environs), environs, strict=True)
-        ]
+        requests = [request_id_from(environ.get("HTTP_X_REQUEST_ID")) for environ in environs]
+        request_id.set(",".join(requests))
+        try:
+            return [
+                None if answered is None else _whole(answered, request)
+                for answered, request in zip(self.straight.together(environs), requests, strict=True)
+            ]
+        finally:
+            request_id.set(NO_REQUEST)
 
     def refusal(self, path: str, status: int, name: str, detail: str) -> tuple[bytes, str] | None:
         """The words of a server that refuses a request to a path; None where a problem document is right."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
+from app.telemetry import NO_REQUEST, request_id
 from app.wire.application import Application
 
 RNG = np.random.default_rng(0)
@@ -98,6 +99,20 @@ def test_one_that_takes_no_coding_is_left_alone_and_the_others_are_answered(neig
     answers = neighbours.together([environ(body), environ(body, **picky), environ(body)])
     assert [answer is not None for answer in answers] == [True, False, True]
     assert alone(neighbours, body)[0] == "200 OK"
+
+
+def test_a_group_runs_under_the_ids_of_all_and_leaves_none_behind(
+    neighbours: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[str]()
+
+    def together(environs: list[Any]) -> list[None]:
+        seen.append(request_id.get())
+        return [None] * len(environs)
+
+    monkeypatch.setattr(neighbours.straight, "together", together)
+    neighbours.together([environ(b"{}", HTTP_X_REQUEST_ID=sent) for sent in ("a", "b")])
+    assert (seen, request_id.get()) == (["a,b"], NO_REQUEST)
 
 
 def test_each_is_counted(neighbours: Application) -> None:
