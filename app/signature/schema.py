@@ -240,6 +240,8 @@ class Validator:
         if type(instance) is dict:
             amiss = len(self._names) + len(instance) - 2 * len(self._names & instance.keys())
             return amiss + sum(1 for name, rule in self._rules if name in instance and rule(instance[name]) is not None)
+        if self._whole and type(instance) is list and len(instance) == 1:
+            return sum(1 for _ in problems(instance[0], self.signature.inputs[0]))
         if type(instance) is list and len(instance) == len(self._rules):
             return sum(1 for (_, rule), value in zip(self._rules, instance, strict=True) if rule(value) is not None)
         return 1
@@ -274,10 +276,9 @@ class Validator:
             )
 
     def _worded_record(self, record: Any, pointer: str) -> Iterator[FieldError]:
-        """The bad members of an object that is given whole; it counts as one bad value."""
-        for tail, detail, value in problems(record, self.signature.inputs[0]):
+        """The bad members of an object that is given whole."""
+        for tail, detail, value in islice(problems(record, self.signature.inputs[0]), MOST_ERRORS):
             yield FieldError(f"{pointer}/{tail}" if tail else pointer, detail, shown(value))
-            return
 
 
 def _completed(signature: Signature, out_of_range: str, pixel_limit: int) -> Signature:
