@@ -187,7 +187,7 @@ def _undecoded(body: bytes) -> Decoded | None:
 def _run_with_steps(
     pipeline: Pipeline, lease: Lease, asked: Asked, batch: Batch, outputs: tuple[str, ...], timings: Timings
 ) -> Outputs:
-    """As `_run`, with the steps of the model before and after."""
+    """As `run`, with the steps of the model before and after."""
 
     def refusal(wrong: Sequence[tuple[int, str, str]]) -> InvalidInstances:
         names = lease.manifest.signature.names

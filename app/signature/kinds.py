@@ -64,11 +64,6 @@ def rule_of(spec: Input) -> Rule:
     return problem
 
 
-def problem_of(value: object, spec: Input) -> str | None:
-    """What is wrong with one value, missing or not; None where it is accepted."""
-    return rule_of(spec)(value)
-
-
 def _all_accepted(values: Iterable[Any], spec: Input) -> bool:
     rule = rule_of(spec)
     return all(rule(value) is None for value in values)
