@@ -22,7 +22,7 @@ from app.signature.decoder import decoder_of
 from app.signature.images import PIXEL_LIMIT, one_too_many
 from app.signature.kinds import KINDS, rule_of
 from app.signature.nested import Nesting
-from app.signature.pointers import escaped, shown
+from app.signature.pointers import escaped, shown, some
 from app.signature.records import problems
 from app.signature.refusals import MOST_ERRORS
 from app.signature.values import is_missing
@@ -32,7 +32,6 @@ __all__ = ["Validator", "escaped", "field_of", "schema_of", "shown", "validators
 
 MAX_IMAGE_VALUES = 2**25
 """Most values of all images of a request as a model sees them: a quarter of a gibibyte."""
-MAX_SHOWN_NAMES = 20
 
 
 def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
@@ -119,7 +118,7 @@ def _description(spec: Input) -> str:
 
 def schema_of(signature: Signature, title: str = "Instance") -> ma.Schema:
     """The schema of one record. Attribute names are positions, since a feature's name need not be an identifier."""
-    names = _some(signature.names)
+    names = some(signature.names)
     within = signature.out_of_range == "reject"
     fields = {f"input_{position}": field_of(spec, within) for position, spec in enumerate(signature.inputs)}
     schema_class = ma.Schema.from_dict(dict(fields), name=title)
@@ -253,7 +252,7 @@ class Validator:
             return
         if type(instance) is list:
             if len(instance) != len(names):
-                detail = f"has {len(instance)} values; a row has {len(names)}, in this order: {_some(names)}"
+                detail = f"has {len(instance)} values; a row has {len(names)}, in this order: {some(names)}"
                 yield FieldError(pointer, detail)
                 return
             record = dict(zip(names, instance, strict=True))
@@ -263,7 +262,7 @@ class Validator:
             record = {name: instance[name] for name in [*filter(instance.__contains__, names), *strays]}
             place = self._nesting.places(sent) if self._nesting else {}
         else:
-            detail = f"must be an object (a record) or a list (a row) with these features: {_some(names)}"
+            detail = f"must be an object (a record) or a list (a row) with these features: {some(names)}"
             yield FieldError(pointer, detail, shown(instance))
             return
         errors = self._schema.validate(record)
@@ -306,9 +305,3 @@ def _value(instance: Any, name: str, at: int) -> Any:
 
 def _sentence(messages: Any) -> str:
     return "; ".join(map(str, messages)) if isinstance(messages, list) else str(messages)
-
-
-def _some(names: Sequence[str]) -> str:
-    """The names in a sentence, not more than fit in one."""
-    more = len(names) - MAX_SHOWN_NAMES
-    return ", ".join(names[:MAX_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")

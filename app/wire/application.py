@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -19,6 +21,15 @@ Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Any]
 FAILED = "retort.failed"
 """In an environ, the error of a model that the straight way has run: the view raises it, and does not run it again."""
+
+
+@functools.cache
+def release() -> str:
+    """The version of this server."""
+    try:
+        return importlib.metadata.version("retort-serving")
+    except importlib.metadata.PackageNotFoundError:  # it runs from its folder, and is not installed
+        return "unknown"
 
 
 def timings_of(environ: Environ) -> Timings:

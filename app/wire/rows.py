@@ -19,8 +19,8 @@ from app.core.service import Asked, Decode
 from app.errors import FieldError, InvalidInstances
 from app.runtime.servable import METHOD_OF_OUTPUT
 from app.signature import Input, Signature
+from app.signature.pointers import escaped, shown, some
 from app.signature.refusals import refuse
-from app.signature.schema import escaped, shown
 from app.wire import codecs
 
 OUTPUT_OF_METHOD = {method: output for output, method in METHOD_OF_OUTPUT.items()}
@@ -137,7 +137,7 @@ def _not_columns(columns: Mapping[str, Any], names: Sequence[str], pointer: str)
     for name in names:
         if name not in columns:
             yield FieldError(f"{pointer}/{escaped(name)}", "is missing: every feature is needed")
-    unknown = f"is not a feature of this model; the features are: {_some(names)}"
+    unknown = f"is not a feature of this model; the features are: {some(names)}"
     for name in columns:
         if name not in known:
             yield FieldError(f"{pointer}/{escaped(name)}", unknown)
@@ -145,10 +145,6 @@ def _not_columns(columns: Mapping[str, Any], names: Sequence[str], pointer: str)
         if name in known and not isinstance(column, list):
             detail = "must be a list with a value for each instance"
             yield FieldError(f"{pointer}/{escaped(name)}", detail, shown(column))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def _cell(value: Any, spec: Input, pointer: str) -> Any:
@@ -187,7 +183,7 @@ def _not_table(columns: Sequence[Any], table: Any, names: Sequence[str], pointer
     for name in names:
         if name not in there:
             yield FieldError(f"{pointer}/columns", f"lacks {name!r}: every feature is needed")
-    unknown, seen = f"is not a feature of this model; the features are: {_some(names)}", set()
+    unknown, seen = f"is not a feature of this model; the features are: {some(names)}", set()
     for at, column in enumerate(columns):
         if not isinstance(column, str) or column not in known:
             yield FieldError(f"{pointer}/columns/{at}", unknown, shown(column))
@@ -215,6 +211,20 @@ def transposed(error: InvalidInstances, names: Sequence[str], pointer: str) -> I
 def outputs_called(names: Sequence[Any]) -> list[Any]:
     """The outputs of these names, which may also be those of the estimator's methods (`predict_proba`)."""
     return [OUTPUT_OF_METHOD.get(name, name) if isinstance(name, str) else name for name in names]
+
+
+def outputs_in(parameters: Any, signature: Signature, pointer: str) -> list[Any]:
+    """The outputs that the parameters beside the instances name; what else they hold is for other models, and ignored.
+
+    Raises:
+        InvalidInstances: they are no object, or their `outputs` no list.
+    """
+    if not isinstance(parameters, dict | None):
+        raise refused(pointer, "must be an object", parameters)
+    wanted = (parameters or {}).get("outputs")
+    if not isinstance(wanted, list | None):
+        raise refused(f"{pointer}/outputs", "must be a list of output names", wanted)
+    return outputs_called(wanted) if wanted else [*signature.defaults[:1]]
 
 
 def predictions(answer: Answer) -> list[Any]:

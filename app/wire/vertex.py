@@ -7,7 +7,6 @@ default model answers. The contract has no form for errors: they are problem doc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 from flask import Response, request
@@ -62,21 +61,12 @@ class VertexExchange:
         if "instances" not in document:
             raise rows.refused("#", "must have instances, a list of them")
         instances = rows.listed(document["instances"], signature, "#/instances")
-        outputs = _outputs(document.get("parameters"), signature)
+        outputs = rows.outputs_in(document.get("parameters"), signature, "#/parameters")
         return Asked(instances, "#/instances", outputs=outputs, outputs_pointer="#/parameters/outputs")
 
     def encode(self, answer: Answer) -> bytes:
         """`predictions`, one for each instance."""
         return msgspec.json.encode({"predictions": rows.predictions(answer)})
-
-
-def _outputs(parameters: Any, signature: Signature) -> list[Any]:
-    if not isinstance(parameters, dict | None):
-        raise rows.refused("#/parameters", "must be an object", parameters)
-    wanted = (parameters or {}).get("outputs")
-    if not isinstance(wanted, list | None):
-        raise rows.refused("#/parameters/outputs", "must be a list of output names", wanted)
-    return rows.outputs_called(wanted) if wanted else [*signature.defaults[:1]]
 
 
 def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings) -> Blueprint:

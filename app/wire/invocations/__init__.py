@@ -8,7 +8,6 @@ reads too.
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -23,7 +22,7 @@ from app.core.service import PredictService
 from app.errors import InvalidInstances
 from app.settings import Settings
 from app.wire import codecs, problems, stream
-from app.wire.application import Environ, Headers, WholeResponse, timings_of
+from app.wire.application import Environ, Headers, WholeResponse, release, timings_of
 from app.wire.described import RequestForm
 from app.wire.invocations.exchange import InvocationExchange, envelope
 
@@ -80,11 +79,6 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
 
 
 def _probes(blp: Blueprint, catalogue: Catalogue) -> None:
-    try:
-        release = importlib.metadata.version("retort-serving")
-    except importlib.metadata.PackageNotFoundError:  # it runs from its folder, and is not installed
-        release = "unknown"
-
     @blp.get("/ping")
     @blp.get("/health")
     @blp.response(200, {"type": "object"}, description="every model is available")
@@ -100,7 +94,7 @@ def _probes(blp: Blueprint, catalogue: Catalogue) -> None:
     @blp.response(200, {"type": "string"}, content_type="text/plain", description="the bare version")
     def version() -> Response:
         """Tell the version of this server (MLflow)"""
-        return Response(release, content_type="text/plain; charset=utf-8")
+        return Response(release(), content_type="text/plain; charset=utf-8")
 
 
 def _parameters(blp: Blueprint, settings: Settings) -> None:

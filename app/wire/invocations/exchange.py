@@ -109,7 +109,7 @@ class InvocationExchange:
             raise rows.refused("#", f"must have exactly one of {_list(ENVELOPES)}{found}")
         if "signature_name" in document:
             raise rows.refused("#/signature_name", "is not supported; params.outputs names the outputs")
-        outputs = _outputs(document.get("params"), signature)
+        outputs = rows.outputs_in(document.get("params"), signature, "#/params")
         (key,) = given
         instances, pointer = self._instances(key, document[key], signature)
         return Asked(instances, pointer, outputs=outputs, outputs_pointer="#/params/outputs")
@@ -160,16 +160,6 @@ class InvocationExchange:
     def headers(self, timings: Timings) -> Headers:
         """The headers of the answer."""
         return [("Content-Type", self.media_type), ("Server-Timing", timings.header()), *self._coded]
-
-
-def _outputs(params: Any, signature: Signature) -> list[Any]:
-    """The outputs that `params` names; what else it holds is for models that take parameters, and ignored."""
-    if not isinstance(params, dict | None):
-        raise rows.refused("#/params", "must be an object", params)
-    wanted = (params or {}).get("outputs")
-    if not isinstance(wanted, list | None):
-        raise rows.refused("#/params/outputs", "must be a list of output names", wanted)
-    return rows.outputs_called(wanted) if wanted else [*signature.defaults[:1]]
 
 
 def _list(names: tuple[str, ...] | list[str]) -> str:

@@ -7,7 +7,6 @@ none.
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +22,7 @@ from app.runtime.policy import State
 from app.runtime.registry import Entry
 from app.settings import Settings
 from app.wire import body, codecs, problems
-from app.wire.application import WholeResponse
+from app.wire.application import WholeResponse, release
 from app.wire.open_inference import describe
 from app.wire.open_inference.documented import (
     ERRORS_OF_CHANGE,
@@ -64,17 +63,12 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
 
 
 def _server(blp: Blueprint, catalogue: Catalogue) -> None:
-    try:
-        release = importlib.metadata.version("retort-serving")
-    except importlib.metadata.PackageNotFoundError:  # it runs from its folder, and is not installed
-        release = "unknown"
-
     @blp.get("/v2/")
     @blp.get("/v2")
     @answers(blp, "name, version and extensions of the server")
     def server() -> Response:
         """Describe the server"""
-        return _json({"name": "retort", "version": release, "extensions": EXTENSIONS})
+        return _json({"name": "retort", "version": release(), "extensions": EXTENSIONS})
 
     @blp.get("/v2/health/live")
     @answers(blp, "the process answers")

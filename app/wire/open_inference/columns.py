@@ -15,8 +15,8 @@ from app.core.service import Asked
 from app.errors import FieldError, InvalidInstances, MalformedRequest, TooManyInstances
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column
+from app.signature.pointers import shown, some
 from app.signature.refusals import refuse
-from app.signature.schema import shown
 from app.signature.tensors import batch_of, column_of
 from app.wire.open_inference.reading import InferRequest
 from app.wire.open_inference.tensors import Tensor
@@ -24,7 +24,6 @@ from app.wire.open_inference.tensors import Tensor
 ROWS = "#/rows"
 """Where the rows stand for the validator, which knows no tensors; `located` says where they stood in truth."""
 CELL = re.compile(rf"{ROWS}/(\d+)/(\d+)(?![^/])")
-MAX_NAMES = 20
 
 
 class Table:
@@ -91,7 +90,7 @@ def _check_matrix(tensor: Tensor, signature: Signature) -> None:
     width = len(signature.inputs)
     shape = list(tensor.array.shape)
     if len(shape) != 2 or shape[1] != width:
-        names = _some(signature.names)
+        names = some(signature.names)
         said = f"is {shape}; a table of this model is [rows, {width}], with the inputs in this order: {names}"
         raise MalformedRequest(f"{tensor.pointer}/shape", f"{said}; or send one tensor for each, of shape [rows]")
 
@@ -99,7 +98,7 @@ def _check_matrix(tensor: Tensor, signature: Signature) -> None:
 def _in_order(tensors: Sequence[Tensor], signature: Signature) -> list[Tensor]:
     """The columns in the order of the signature, all of the same length."""
     by_name = {tensor.name: tensor for tensor in tensors}
-    known = f"the inputs of this model are: {_some(signature.names)}"
+    known = f"the inputs of this model are: {some(signature.names)}"
     own = frozenset(signature.names)
     unknown = [tensor for tensor in tensors if tensor.name not in own]
     missing = [name for name in signature.names if name not in by_name]
@@ -142,8 +141,3 @@ def _texts(tensor: Tensor, encodes: bool = False) -> NDArray[Any]:
     encoded = np.empty(array.size, dtype=object)
     encoded[:] = [base64.b64encode(v).decode("ascii") if type(v) is bytes else v for v in array.flat]
     return encoded.reshape(array.shape)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - MAX_NAMES
-    return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
