@@ -57,22 +57,6 @@ def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
         return None if is_missing(value) else value
 
     field_class = type(f"{spec.kind.title()}Field", (kind.field_class,), {"_deserialize": deserialize})
-    metadata: dict[str, Any] = kind.schema(spec)
-    if _description(spec):
-        metadata["description"] = _description(spec)
-    if spec.example is not None:
-        metadata["example"] = spec.example
-    if spec.categories and spec.kind == "category":
-        types = {type(c) for c in spec.categories}
-        metadata["type"] = "string" if types == {str} else "boolean" if types == {bool} else "number"
-    if (
-        within_range
-        and spec.kind in RANGED
-        and spec.shape is None
-        and spec.minimum is not None
-        and spec.maximum is not None
-    ):
-        metadata |= {"minimum": spec.minimum, "maximum": spec.maximum}
     field: ma.fields.Field[Any] = field_class(
         data_key=spec.name,
         required=True,
@@ -83,9 +67,25 @@ def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
             + (", null if not known" * spec.may_be_missing),
             "null": rule(None) or "",
         },
-        metadata=metadata,
+        metadata=_documented(spec, within_range),
     )
     return field
+
+
+def _documented(spec: Input, within_range: bool) -> dict[str, Any]:
+    """What OpenAPI says of an input beyond its type."""
+    metadata: dict[str, Any] = KINDS[spec.kind].schema(spec)
+    if _description(spec):
+        metadata["description"] = _description(spec)
+    if spec.example is not None:
+        metadata["example"] = spec.example
+    if spec.categories and spec.kind == "category":
+        types = {type(c) for c in spec.categories}
+        metadata["type"] = "string" if types == {str} else "boolean" if types == {bool} else "number"
+    ranged = within_range and spec.kind in RANGED and spec.shape is None
+    if ranged and spec.minimum is not None and spec.maximum is not None:
+        metadata |= {"minimum": spec.minimum, "maximum": spec.maximum}
+    return metadata
 
 
 def _documented_limits(spec: Input) -> ma.validate.Validator | None:

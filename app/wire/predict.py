@@ -6,6 +6,7 @@ To add another protocol, copy this file: its URLs, its envelope (`parse`), its a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -167,29 +168,35 @@ class Predictor:
         ]
 
 
+ERRORS_OF_PREDICT = {
+    400: "the body is not what its Content-Type says",
+    404: "there is no such model or version",
+    406: "Accept allows no type that is offered",
+    413: "the body is too long or has too many instances",
+    415: "the Content-Type is not supported",
+    422: "values that the model does not accept, each with a pointer",
+    429: "the server is busy, and more requests of this client wait than of others",
+    503: "the model is not available, or the server is busy",
+    504: "the request's time ran out",
+}
+
+
+def _documented(blp: Blueprint, view: Any) -> Any:
+    """The view, with what OpenAPI says of it."""
+    described = blp.response(200, PredictionSchema, description="one prediction for each instance")(view)
+    for status, when in ERRORS_OF_PREDICT.items():
+        described = blp.alt_response(status, description=when)(described)
+    # The views return responses: they take the description, and not the calls around them, which cost more than the
+    # model does.
+    view._apidoc = described._apidoc
+    return view
+
+
 def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings) -> Blueprint:
     """The prediction endpoints."""
     blp = Blueprint("predict", __name__, description="Predictions.")
 
-    def documented(view: Any) -> Any:
-        described = blp.response(200, PredictionSchema, description="one prediction for each instance")(view)
-        for status, when in {
-            400: "the body is not what its Content-Type says",
-            404: "there is no such model or version",
-            406: "Accept allows no type that is offered",
-            413: "the body is too long or has too many instances",
-            415: "the Content-Type is not supported",
-            422: "values that the model does not accept, each with a pointer",
-            429: "the server is busy, and more requests of this client wait than of others",
-            503: "the model is not available, or the server is busy",
-            504: "the request's time ran out",
-        }.items():
-            described = blp.alt_response(status, description=when)(described)
-        # The views return responses: they take the description, and not the calls around them, which cost more than
-        # the model does.
-        view._apidoc = described._apidoc
-        return view
-
+    documented = functools.partial(_documented, blp)
     predictor = Predictor(service, settings)
     limits = Limits(settings.body_limit_bytes, settings.max_instances)
 
