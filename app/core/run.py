@@ -15,6 +15,9 @@ from app.signature.batch import Batch, Outputs
 
 log = logging.getLogger(__name__)
 
+FINAL = (ModelFailed, DeadlineExceeded)
+"""What a run raises that is not the request's doing: to ask again would run the model, or wait, once more."""
+
 
 def run(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs:
     """The outputs, each with the batch's number of rows; an empty batch is not shown to any model."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.core.answer import Answer
-from app.core.run import run, run_each
+from app.core.run import FINAL, run, run_each
 from app.core.series import Series
 from app.errors import FieldError, InvalidInstances, RetortError, UnsupportedMediaType
 from app.runtime.pipeline import Pipeline
@@ -16,6 +16,7 @@ from app.runtime.registry import Lease, Registry
 from app.signature import Signature
 from app.signature.batch import Batch, Decoded, Outputs
 from app.signature.pointers import escaped
+from app.signature.refusals import MOST_ERRORS, refuse
 from app.signature.watch import NONE, Warnings
 from app.telemetry import Timings
 from app.telemetry.metrics import OK, Metrics, NullMetrics
@@ -39,13 +40,14 @@ class Asked:
     in_rows: bool = False
 
     @classmethod
-    def decoded(cls, decoded: Decoded) -> Asked:
-        """What a document asks for that the fast path has read."""
-        return cls((), decoded.pointer, decoded.single, decoded.outputs, "#/outputs", decoded.batch, decoded.in_rows)
+    def decoded(cls, decoded: Decoded, outputs: Sequence[Any] | None = None) -> Asked:
+        """What a document asks for that the fast path has read; the protocol's `outputs` where it names none."""
+        wanted = decoded.outputs or outputs
+        return cls((), decoded.pointer, decoded.single, wanted, "#/outputs", decoded.batch, decoded.in_rows)
 
     def place(self, row: int) -> tuple[str, bool]:
         """The pointer of an instance, and whether it is a row, not a record."""
-        in_row = isinstance(self.instances[row], list) if row < len(self.instances) else self.in_rows
+        in_row = isinstance(self.instances[row], list) if 0 <= row < len(self.instances) else self.in_rows
         return (self.pointer if self.single else f"{self.pointer}/{row}"), in_row
 
 
@@ -82,19 +84,24 @@ class PredictService:
             try:
                 return self._answer(lease, exchange, timings)
             except RetortError as error:
-                self._metrics.predicted(lease.manifest.model, lease.manifest.version, error.code.value, 0, 0.0)
+                self._failed(lease, error)
                 raise
 
     def attempt(self, model: str | None, exchange: Exchange, timings: Timings) -> bytes:
         """As `predict` with the current version, for who asks `predict` the same again if this raises.
 
         Raises:
+            ModelFailed, DeadlineExceeded: the model was run or waited for, as it need not be again; this is counted.
             LookupError: the model has steps, which may wait for others, and know their caller.
         """
         with self._registry.lease(model) as lease:
             if lease.pipeline is not None:
                 raise LookupError("a model with steps is not answered in this way")
-            return self._answer(lease, exchange, timings)
+            try:
+                return self._answer(lease, exchange, timings)
+            except FINAL as error:
+                self._failed(lease, error)
+                raise
 
     def _answer(self, lease: Lease, exchange: Exchange, timings: Timings) -> bytes:
         asked, batch, outputs, warnings = _accepted(lease, exchange, timings)
@@ -103,10 +110,19 @@ class PredictService:
             timings.ended("run")
         else:
             results = _run_with_steps(lease.pipeline, lease, asked, batch, outputs, timings)
+        return self._encoded(lease, exchange, results, warnings, batch.rows, timings)
+
+    def _encoded(
+        self, lease: Lease, exchange: Exchange, results: Outputs, warnings: Warnings, rows: int, timings: Timings
+    ) -> bytes:
+        """The answer's body, which is counted."""
         content = exchange.encode(Answer.of(lease.manifest, results, warnings))
         timings.ended("encode")
-        self._metrics.predicted(lease.manifest.model, lease.manifest.version, OK, batch.rows, timings.total_s)
+        self._metrics.predicted(lease.manifest.model, lease.manifest.version, OK, rows, timings.total_s)
         return content
+
+    def _failed(self, lease: Lease, error: RetortError) -> None:
+        self._metrics.predicted(lease.manifest.model, lease.manifest.version, error.code.value, 0, 0.0)
 
     def series(self, model: str | None, version: str | None) -> Series:
         """Answers to one block of instances after another, all of one version; to be closed.
@@ -142,10 +158,8 @@ class PredictService:
                 timings.ended("run")
                 if results is None:
                     continue
-                answers[at] = exchange.encode(Answer.of(lease.manifest, results, warnings[at]))
-                timings.ended("encode")
-                rows = accepted[at][0].rows
-                self._metrics.predicted(lease.manifest.model, lease.manifest.version, OK, rows, timings.total_s)
+                with contextlib.suppress(Exception):  # what cannot be written to one client is no affair of the others
+                    answers[at] = self._encoded(lease, exchange, results, warnings[at], accepted[at][0].rows, timings)
         return answers
 
 
@@ -173,11 +187,11 @@ def _undecoded(body: bytes) -> Decoded | None:
 def _run_with_steps(
     pipeline: Pipeline, lease: Lease, asked: Asked, batch: Batch, outputs: tuple[str, ...], timings: Timings
 ) -> Outputs:
-    """As `_run`, with the steps of the model before and after."""
+    """As `run`, with the steps of the model before and after."""
 
     def refusal(wrong: Sequence[tuple[int, str, str]]) -> InvalidInstances:
         names = lease.manifest.signature.names
-        return InvalidInstances([_refused(asked, names, *each) for each in wrong[:100]], len(wrong))
+        return InvalidInstances([_refused(asked, names, *each) for each in wrong[:MOST_ERRORS]], len(wrong))
 
     with pipeline.visit(batch, asked.instances, refusal) as visit:
         prepared = visit.prepare()
@@ -191,21 +205,17 @@ def _run_with_steps(
 
 def _refused(asked: Asked, names: Sequence[str], position: int, name: str, detail: str) -> FieldError:
     """Where in the document the value stands that a step refuses."""
-    place = asked.pointer if asked.single else f"{asked.pointer}/{position}"
-    instance = asked.instances[position] if 0 <= position < len(asked.instances) else None
-    is_row = isinstance(instance, list) and name in names
-    return FieldError(f"{place}/{names.index(name) if is_row else escaped(name)}", detail)
+    place, in_row = asked.place(position)
+    return FieldError(f"{place}/{names.index(name) if in_row and name in names else escaped(name)}", detail)
 
 
 def _output_names(asked: Asked, signature: Signature) -> tuple[str, ...]:
     if asked.outputs is None:
         return signature.defaults
     allowed = ", ".join(signature.outputs)
-    errors = [
+    refuse(
         FieldError(f"{asked.outputs_pointer}/{position}", f"must be one of: {allowed}", str(name)[:100])
         for position, name in enumerate(asked.outputs)
         if not isinstance(name, str) or name not in signature.outputs
-    ]
-    if errors:
-        raise InvalidInstances(errors[:100], len(errors))
+    )
     return tuple(dict.fromkeys(asked.outputs)) or signature.defaults

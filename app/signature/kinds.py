@@ -5,6 +5,7 @@ To add a kind, write its class here and name it in `KINDS`; wire and runtime nee
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -64,11 +65,6 @@ def rule_of(spec: Input) -> Rule:
     return problem
 
 
-def problem_of(value: object, spec: Input) -> str | None:
-    """What is wrong with one value, missing or not; None where it is accepted."""
-    return rule_of(spec)(value)
-
-
 def _all_accepted(values: Iterable[Any], spec: Input) -> bool:
     rule = rule_of(spec)
     return all(rule(value) is None for value in values)
@@ -84,7 +80,7 @@ class Number(_Plain):
 
     def rule(self, spec: Input) -> Rule:
         """Finite floats and 64-bit integers are accepted; booleans and numbers in strings are not."""
-        largest = _largest(spec)
+        largest = largest_of(spec)
 
         def problem(value: Any) -> str | None:
             if type(value) is int:
@@ -114,7 +110,7 @@ class Number(_Plain):
         if not spec.nullable and np.isnan(sizes).any():
             return None
         # Whether a large one was an integer, only the rule can tell.
-        if (sizes > _largest(spec)).any():
+        if (sizes > largest_of(spec)).any():
             return None
         if int in types and (sizes >= 2.0**63).any() and not _all_accepted(values, spec):
             return None
@@ -125,10 +121,15 @@ class Number(_Plain):
         return range_seen(spec)
 
 
-def _largest(spec: Input) -> float:
+def largest_of(spec: Input) -> float:
     """The largest absolute value that the column, and the model behind it, can hold."""
-    widest = float(np.finfo(spec.dtype).max)
+    widest = _widest(spec.dtype)
     return widest if spec.largest is None else min(widest, spec.largest)
+
+
+@functools.cache
+def _widest(dtype: str) -> float:
+    return float(np.finfo(dtype).max)
 
 
 class Integer(_Plain):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
 MAX_SHOWN_CHARS = 100
+MAX_SHOWN_NAMES = 20
 
 
 def escaped(name: str) -> str:
@@ -28,3 +30,9 @@ def shown(value: object) -> object:
     if type(value) is int and not -(2**63) <= value < 2**64:
         return "an integer of more than 64 bits"
     return value
+
+
+def some(names: Sequence[str]) -> str:
+    """The names in a sentence, not more than fit in one."""
+    more = len(names) - MAX_SHOWN_NAMES
+    return ", ".join(names[:MAX_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import marshmallow as ma
@@ -21,17 +22,16 @@ from app.signature.decoder import decoder_of
 from app.signature.images import PIXEL_LIMIT, one_too_many
 from app.signature.kinds import KINDS, rule_of
 from app.signature.nested import Nesting
-from app.signature.pointers import escaped, shown
+from app.signature.pointers import escaped, shown, some
 from app.signature.records import problems
+from app.signature.refusals import MOST_ERRORS
 from app.signature.values import is_missing
 from app.signature.watch import RANGED, watch_of
 
 __all__ = ["Validator", "escaped", "field_of", "schema_of", "shown", "validators"]
 
-MAX_REPORTED_ERRORS = 100
 MAX_IMAGE_VALUES = 2**25
 """Most values of all images of a request as a model sees them: a quarter of a gibibyte."""
-MAX_SHOWN_NAMES = 20
 
 
 def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
@@ -57,22 +57,6 @@ def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
         return None if is_missing(value) else value
 
     field_class = type(f"{spec.kind.title()}Field", (kind.field_class,), {"_deserialize": deserialize})
-    metadata: dict[str, Any] = kind.schema(spec)
-    if _description(spec):
-        metadata["description"] = _description(spec)
-    if spec.example is not None:
-        metadata["example"] = spec.example
-    if spec.categories and spec.kind == "category":
-        types = {type(c) for c in spec.categories}
-        metadata["type"] = "string" if types == {str} else "boolean" if types == {bool} else "number"
-    if (
-        within_range
-        and spec.kind in RANGED
-        and spec.shape is None
-        and spec.minimum is not None
-        and spec.maximum is not None
-    ):
-        metadata |= {"minimum": spec.minimum, "maximum": spec.maximum}
     field: ma.fields.Field[Any] = field_class(
         data_key=spec.name,
         required=True,
@@ -83,9 +67,25 @@ def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
             + (", null if not known" * spec.may_be_missing),
             "null": rule(None) or "",
         },
-        metadata=metadata,
+        metadata=_documented(spec, within_range),
     )
     return field
+
+
+def _documented(spec: Input, within_range: bool) -> dict[str, Any]:
+    """What OpenAPI says of an input beyond its type."""
+    metadata: dict[str, Any] = KINDS[spec.kind].schema(spec)
+    if _description(spec):
+        metadata["description"] = _description(spec)
+    if spec.example is not None:
+        metadata["example"] = spec.example
+    if spec.categories and spec.kind == "category":
+        types = {type(c) for c in spec.categories}
+        metadata["type"] = "string" if types == {str} else "boolean" if types == {bool} else "number"
+    ranged = within_range and spec.kind in RANGED and spec.shape is None
+    if ranged and spec.minimum is not None and spec.maximum is not None:
+        metadata |= {"minimum": spec.minimum, "maximum": spec.maximum}
+    return metadata
 
 
 def _documented_limits(spec: Input) -> ma.validate.Validator | None:
@@ -118,7 +118,7 @@ def _description(spec: Input) -> str:
 
 def schema_of(signature: Signature, title: str = "Instance") -> ma.Schema:
     """The schema of one record. Attribute names are positions, since a feature's name need not be an identifier."""
-    names = _some(signature.names)
+    names = some(signature.names)
     within = signature.out_of_range == "reject"
     fields = {f"input_{position}": field_of(spec, within) for position, spec in enumerate(signature.inputs)}
     schema_class = ma.Schema.from_dict(dict(fields), name=title)
@@ -230,15 +230,17 @@ class Validator:
         for position, instance in enumerate(instances):
             bad_fields = self._count(instance)
             total += bad_fields
-            if bad_fields and len(errors) < MAX_REPORTED_ERRORS:
+            if bad_fields and len(errors) < MOST_ERRORS:
                 place = pointer if single else f"{pointer}/{position}"
                 errors.extend(self._worded(instance, sent[position], place))
-        return InvalidInstances(errors[:MAX_REPORTED_ERRORS], total)
+        return InvalidInstances(errors[:MOST_ERRORS], total)
 
     def _count(self, instance: Any) -> int:
         if type(instance) is dict:
-            amiss = len(self._names ^ instance.keys()) if instance.keys() != self._names else 0
+            amiss = len(self._names) + len(instance) - 2 * len(self._names & instance.keys())
             return amiss + sum(1 for name, rule in self._rules if name in instance and rule(instance[name]) is not None)
+        if self._whole and type(instance) is list and len(instance) == 1:
+            return sum(1 for _ in problems(instance[0], self.signature.inputs[0]))
         if type(instance) is list and len(instance) == len(self._rules):
             return sum(1 for (_, rule), value in zip(self._rules, instance, strict=True) if rule(value) is not None)
         return 1
@@ -250,20 +252,22 @@ class Validator:
             return
         if type(instance) is list:
             if len(instance) != len(names):
-                detail = f"has {len(instance)} values; a row has {len(names)}, in this order: {_some(names)}"
+                detail = f"has {len(instance)} values; a row has {len(names)}, in this order: {some(names)}"
                 yield FieldError(pointer, detail)
                 return
             record = dict(zip(names, instance, strict=True))
             place = {name: str(position) for position, name in enumerate(names)}
         elif type(instance) is dict:
-            record, place = instance, self._nesting.places(sent) if self._nesting else {}
+            strays = islice((name for name in instance if name not in self._names), MOST_ERRORS)
+            record = {name: instance[name] for name in [*filter(instance.__contains__, names), *strays]}
+            place = self._nesting.places(sent) if self._nesting else {}
         else:
-            detail = f"must be an object (a record) or a list (a row) with these features: {_some(names)}"
+            detail = f"must be an object (a record) or a list (a row) with these features: {some(names)}"
             yield FieldError(pointer, detail, shown(instance))
             return
         errors = self._schema.validate(record)
         order = {name: position for position, name in enumerate(dict.fromkeys([*names, *record]))}
-        for name in sorted(errors, key=order.__getitem__)[:MAX_REPORTED_ERRORS]:
+        for name in sorted(errors, key=order.__getitem__)[:MOST_ERRORS]:
             messages = errors[name]
             where = place.get(name, escaped(name))
             yield FieldError(
@@ -271,10 +275,9 @@ class Validator:
             )
 
     def _worded_record(self, record: Any, pointer: str) -> Iterator[FieldError]:
-        """The bad members of an object that is given whole; it counts as one bad value."""
-        for tail, detail, value in problems(record, self.signature.inputs[0]):
+        """The bad members of an object that is given whole."""
+        for tail, detail, value in islice(problems(record, self.signature.inputs[0]), MOST_ERRORS):
             yield FieldError(f"{pointer}/{tail}" if tail else pointer, detail, shown(value))
-            return
 
 
 def _completed(signature: Signature, out_of_range: str, pixel_limit: int) -> Signature:
@@ -302,9 +305,3 @@ def _value(instance: Any, name: str, at: int) -> Any:
 
 def _sentence(messages: Any) -> str:
     return "; ".join(map(str, messages)) if isinstance(messages, list) else str(messages)
-
-
-def _some(names: Sequence[str]) -> str:
-    """The names in a sentence, not more than fit in one."""
-    more = len(names) - MAX_SHOWN_NAMES
-    return ", ".join(names[:MAX_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")

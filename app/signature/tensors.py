@@ -7,7 +7,6 @@ two to the same answers.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column
-from app.signature.kinds import KINDS
+from app.signature.kinds import KINDS, largest_of
 from app.signature.values import INT64_MAX
 
 
@@ -55,7 +54,7 @@ def _accepted(numbers: NDArray[np.float64], signature: Signature) -> bool:
     missing = np.isnan(sizes)
     if missing.any() and missing[:, [not spec.nullable for spec in signature.inputs]].any():
         return False
-    return not (sizes > np.array([_largest(spec) for spec in signature.inputs])).any()
+    return not (sizes > np.array([largest_of(spec) for spec in signature.inputs])).any()
 
 
 def _numbers(array: NDArray[Any], spec: Input) -> Column | None:
@@ -63,7 +62,7 @@ def _numbers(array: NDArray[Any], spec: Input) -> Column | None:
         return None
     numbers = array.astype(np.float64, copy=False)
     sizes = np.abs(numbers)
-    if (not spec.nullable and np.isnan(sizes).any()) or (sizes > _largest(spec)).any():
+    if (not spec.nullable and np.isnan(sizes).any()) or (sizes > largest_of(spec)).any():
         return None
     return numbers.astype(spec.dtype, copy=False)
 
@@ -73,13 +72,3 @@ def _integers(array: NDArray[Any], spec: Input) -> Column | None:
     if array.size and not (limits.min <= int(array.min()) and int(array.max()) <= limits.max):
         return None
     return array.astype(spec.dtype, copy=False)
-
-
-def _largest(spec: Input) -> float:
-    return _limit(spec.dtype, spec.largest)
-
-
-@functools.cache
-def _limit(dtype: str, largest: float | None) -> float:
-    widest = float(np.finfo(dtype).max)
-    return widest if largest is None else min(widest, largest)

@@ -28,12 +28,13 @@ def request_id_from(sent: str | None) -> str:
 
 
 class Timings:
-    """How long each phase of one request took. Belongs to one request; not thread-safe."""
+    """How long each phase of one request took, that of waiting for a thread before it was begun. Not thread-safe."""
 
     __slots__ = ("_began_s", "_last_s", "_seconds")
 
-    def __init__(self) -> None:
+    def __init__(self, queued_s: float = 0.0) -> None:
         self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._seconds["queue"] = queued_s
         self._began_s = self._last_s = time.perf_counter()
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -12,11 +14,27 @@ from flask.sessions import NullSession, SessionInterface
 
 from app.core.caller import Caller, caller
 from app.core.services import Services
-from app.telemetry import NO_REQUEST, request_id, request_id_from
+from app.telemetry import NO_REQUEST, Timings, request_id, request_id_from
 
 Environ = dict[str, Any]
 Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Any]
+FAILED = "retort.failed"
+"""In an environ, the error of a model that the straight way has run: the view raises it, and does not run it again."""
+
+
+@functools.cache
+def release() -> str:
+    """The version of this server."""
+    try:
+        return importlib.metadata.version("retort-serving")
+    except importlib.metadata.PackageNotFoundError:  # it runs from its folder, and is not installed
+        return "unknown"
+
+
+def timings_of(environ: Environ) -> Timings:
+    """The timings of a request that is begun now; the server may tell how long it waited for a thread."""
+    return Timings(environ.get("retort.queued_s", 0.0))
 
 
 class Straight(Protocol):
@@ -111,10 +129,15 @@ class Application(Flask):
         """The answers to requests of one lane, each a 200; None for those to be answered alone."""
         if self.straight is None:
             return [None] * len(environs)
-        return [
-            None if answered is None else _whole(answered, request_id_from(environ.get("HTTP_X_REQUEST_ID")))
-            for answered, environ in zip(self.straight.together(environs), environs, strict=True)
-        ]
+        requests = [request_id_from(environ.get("HTTP_X_REQUEST_ID")) for environ in environs]
+        request_id.set(",".join(requests))
+        try:
+            return [
+                None if answered is None else _whole(answered, request)
+                for answered, request in zip(self.straight.together(environs), requests, strict=True)
+            ]
+        finally:
+            request_id.set(NO_REQUEST)
 
     def refusal(self, path: str, status: int, name: str, detail: str) -> tuple[bytes, str] | None:
         """The words of a server that refuses a request to a path; None where a problem document is right."""

@@ -9,6 +9,7 @@ from flask_smorest import Blueprint
 from app.core.catalogue import Catalogue
 from app.core.service import PredictService
 from app.settings import Settings
+from app.wire import problems
 
 ALIVE = b'{"status":"alive"}'
 
@@ -31,6 +32,7 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
         is_ready, document = catalogue.readiness()
         if request.environ.get("retort.draining"):
             is_ready, document = False, {"status": "draining", "reasons": []}
-        return Response(msgspec.json.encode(document), 200 if is_ready else 503, content_type="application/json")
+        status, headers = (200, None) if is_ready else (503, problems.RETRY_LATER)
+        return Response(msgspec.json.encode(document), status, headers, content_type="application/json")
 
     return blp

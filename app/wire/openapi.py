@@ -57,9 +57,42 @@ def document(
     `forms` are those of errors, and `requests` those of the paths that predict.
     """
     views: dict[str, Any] = api.spec.to_dict()
-    own = APISpec("", "", OPENAPI_VERSION, plugins=[MarshmallowPlugin()])
+    manifests, records = _served(registry)
     default = registry.default()
+    models = {name: described(manifest, _component(name), records) for name, manifest in manifests.items()}
     paths: dict[str, Any] = {}
+    for name, manifest in manifests.items():
+        body = request_body(requests["/predict"], models[name], manifest)
+        paths[f"/models/{name}/predict"] = {"post": _operation(manifest, views["paths"], body)}
+    for path, form in requests.items():
+        named = default if default in manifests and "{model}" not in path else None
+        body = request_body(form, ANY, None) if named is None else request_body(form, models[named], manifests[named])
+        _tell_request(views["paths"][path]["post"], body, with_media_types=path.endswith("/predict"))
+    paths |= views["paths"]
+    schemas = {name: _with_nested(record) for name, record in records.items()} | {
+        name: schema for name, schema in views["components"]["schemas"].items() if name not in NOT_ANSWERED
+    }
+    examples = {"model": default or next(iter(manifests), None), "version": "1", "verb": "predict"}
+    for path, operations in paths.items():
+        errors = errors_at(path, forms)
+        schemas[_name(errors)] = _form(errors)
+        for parameter in operations.get("parameters", ()):
+            if examples.get(parameter["name"]) is not None:
+                parameter["example"] = examples[parameter["name"]]
+        for operation in operations.values():
+            if isinstance(operation, dict):
+                _tell_errors(operation["responses"], errors)
+    return {
+        **views,
+        "tags": [{"name": "models served", "description": "Each model, with its real fields."}, *views.get("tags", [])],
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def _served(registry: Registry) -> tuple[dict[str, Manifest], dict[str, Any]]:
+    """The manifest of each available model, and the schemas of their records by component."""
+    own = APISpec("", "", OPENAPI_VERSION, plugins=[MarshmallowPlugin()])
     manifests: dict[str, Manifest] = {}
     for model, entries in registry.entries().items():
         if any(entry.state is State.AVAILABLE for entry in entries):
@@ -70,43 +103,19 @@ def document(
             else:
                 own.components.schema(_component(model), schema=schema_of(lease.validator.signature, model))
             manifests[model] = manifest
-    records = own.to_dict().get("components", {}).get("schemas", {})
-    models = {name: described(manifest, _component(name), records) for name, manifest in manifests.items()}
-    for name, manifest in manifests.items():
-        body = request_body(requests["/predict"], models[name], manifest)
-        paths[f"/models/{name}/predict"] = {"post": _operation(manifest, views["paths"], body)}
-    for path, form in requests.items():
-        operation = views["paths"][path]["post"]
-        named = default if "{model}" not in path and default in manifests else None
-        operation["requestBody"] = (
-            request_body(form, ANY, None) if named is None else request_body(form, models[named], manifests[named])
-        )
-        if path.endswith("/predict"):
-            operation["responses"] = _answers(operation["responses"])
-    for name, record in list(records.items()):
-        if any("." in field for field in record.get("properties", {})):
-            # A dotted name may be sent as an object inside the record.
-            records[name] = {"anyOf": [record, nested_schema(record)]}
-    paths |= views["paths"]
-    true = {"model": default or next(iter(manifests), None), "version": "1", "verb": "predict"}
-    schemas = records | {
-        name: schema for name, schema in views["components"]["schemas"].items() if name not in NOT_ANSWERED
-    }
-    for path, operations in paths.items():
-        errors = errors_at(path, forms)
-        schemas[_name(errors)] = _form(errors)
-        for parameter in operations.get("parameters", ()):
-            if true.get(parameter["name"]) is not None:
-                parameter["example"] = true[parameter["name"]]
-        for operation in operations.values():
-            if isinstance(operation, dict):
-                _tell_errors(operation["responses"], errors)
-    return {
-        **views,
-        "tags": [{"name": "models served", "description": "Each model, with its real fields."}, *views.get("tags", [])],
-        "paths": paths,
-        "components": {"schemas": schemas},
-    }
+    return manifests, own.to_dict().get("components", {}).get("schemas", {})
+
+
+def _tell_request(operation: dict[str, Any], body: dict[str, Any], with_media_types: bool) -> None:
+    operation["requestBody"] = body
+    if with_media_types:
+        operation["responses"] = _answers(operation["responses"])
+
+
+def _with_nested(record: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a record, of which dotted names may be sent as objects inside it."""
+    dotted = any("." in field for field in record.get("properties", {}))
+    return {"anyOf": [record, nested_schema(record)]} if dotted else record
 
 
 def _name(errors: Errors) -> str:

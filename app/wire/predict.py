@@ -6,7 +6,8 @@ To add another protocol, copy this file: its URLs, its envelope (`parse`), its a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import marshmallow as ma
@@ -20,9 +21,10 @@ from app.errors import FieldError, InvalidInstances
 from app.settings import Settings
 from app.signature import Signature
 from app.signature.pointers import escaped, shown
+from app.signature.refusals import refuse
 from app.telemetry import Timings
 from app.wire import body, codecs, coding, stream
-from app.wire.application import Environ, Headers, WholeResponse
+from app.wire.application import FAILED, Environ, Headers, WholeResponse, timings_of
 from app.wire.codecs import Limits, Rows
 from app.wire.described import Described, RequestForm, Schema
 
@@ -84,8 +86,7 @@ class PredictExchange:
             return Asked.decoded(decoded)
         document = codec.decode(raw, codecs.Reading(signature, self._limits, parameters))
         if isinstance(document, Rows):
-            in_rows = document.batch is not None
-            return Asked(document.instances, document.pointer, document.single, batch=document.batch, in_rows=in_rows)
+            return document.asked()
         if isinstance(document, list):
             return Asked(document)
         if not isinstance(document, dict):
@@ -99,22 +100,8 @@ class PredictExchange:
 
     @staticmethod
     def _envelope(document: dict[str, Any]) -> Asked:
-        allowed = ", ".join(ENVELOPE)
-        errors = [
-            FieldError(
-                f"#/{escaped(key)}", f"is not allowed beside instances; allowed: {allowed}", shown(document[key])
-            )
-            for key in document
-            if key not in ENVELOPE
-        ]
-        instances, outputs = document["instances"], document.get("outputs")
-        if not isinstance(instances, list):
-            errors.append(FieldError("#/instances", "must be a list of records or rows", shown(instances)))
-        if not isinstance(outputs, list | None):
-            errors.append(FieldError("#/outputs", "must be a list of output names", shown(outputs)))
-        if errors:
-            raise InvalidInstances(errors[:100], len(errors))
-        return Asked(instances, "#/instances", outputs=outputs)
+        refuse(_amiss(document))
+        return Asked(document["instances"], "#/instances", outputs=document.get("outputs"))
 
     def encode(self, answer: Answer) -> bytes:
         """The outputs by name, the classes where there are any, and who answered; compressed where that is wanted."""
@@ -127,6 +114,19 @@ class PredictExchange:
     def headers(self, timings: Timings) -> Headers:
         """The headers of the answer."""
         return [("Content-Type", self.media_type), ("Server-Timing", timings.header()), *self._coded]
+
+
+def _amiss(document: dict[str, Any]) -> Iterator[FieldError]:
+    """What is wrong with an envelope."""
+    told = f"is not allowed beside instances; allowed: {', '.join(ENVELOPE)}"
+    for key, value in document.items():
+        if key not in ENVELOPE:
+            yield FieldError(f"#/{escaped(key)}", told, shown(value))
+    instances, outputs = document["instances"], document.get("outputs")
+    if not isinstance(instances, list):
+        yield FieldError("#/instances", "must be a list of records or rows", shown(instances))
+    if not isinstance(outputs, list | None):
+        yield FieldError("#/outputs", "must be a list of output names", shown(outputs))
 
 
 def _document(answer: Answer) -> dict[str, Any]:
@@ -144,21 +144,23 @@ class Predictor:
 
     def __call__(self, environ: Environ, model: str | None, version: str | None = None) -> tuple[bytes, Headers]:
         """The body and headers of the answer to the request in a WSGI environ; raises what `PredictService` raises."""
-        timings = Timings()
+        if FAILED in environ:
+            raise environ.pop(FAILED)
+        timings = timings_of(environ)
         exchange = PredictExchange(environ, self._limits)
         content = self._service.predict(model, version, exchange, timings)
         return content, exchange.headers(timings)
 
     def attempt(self, environ: Environ, model: str | None) -> tuple[bytes, Headers]:
-        """As a call, for who comes back with a call if this raises."""
-        timings = Timings()
+        """As a call, for who comes back with a call if this raises; what is `FINAL` is then in the environ."""
+        timings = timings_of(environ)
         exchange = PredictExchange(environ, self._limits)
         content = self._service.attempt(model, exchange, timings)
         return content, exchange.headers(timings)
 
     def together(self, environs: Sequence[Environ], model: str | None) -> list[tuple[bytes, Headers] | None]:
         """The answers to several requests for one model, which may share runs; None for those to be answered alone."""
-        requests = [(PredictExchange(environ, self._limits), Timings()) for environ in environs]
+        requests = [(PredictExchange(environ, self._limits), timings_of(environ)) for environ in environs]
         answers = self._service.predict_together(model, requests)
         return [
             None if content is None else (content, exchange.headers(timings))
@@ -166,29 +168,35 @@ class Predictor:
         ]
 
 
+ERRORS_OF_PREDICT = {
+    400: "the body is not what its Content-Type says",
+    404: "there is no such model or version",
+    406: "Accept allows no type that is offered",
+    413: "the body is too long or has too many instances",
+    415: "the Content-Type is not supported",
+    422: "values that the model does not accept, each with a pointer",
+    429: "the server is busy, and more requests of this client wait than of others",
+    503: "the model is not available, or the server is busy",
+    504: "the request's time ran out",
+}
+
+
+def _documented(blp: Blueprint, view: Any) -> Any:
+    """The view, with what OpenAPI says of it."""
+    described = blp.response(200, PredictionSchema, description="one prediction for each instance")(view)
+    for status, when in ERRORS_OF_PREDICT.items():
+        described = blp.alt_response(status, description=when)(described)
+    # The views return responses: they take the description, and not the calls around them, which cost more than the
+    # model does.
+    view._apidoc = described._apidoc
+    return view
+
+
 def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings) -> Blueprint:
     """The prediction endpoints."""
     blp = Blueprint("predict", __name__, description="Predictions.")
 
-    def documented(view: Any) -> Any:
-        described = blp.response(200, PredictionSchema, description="one prediction for each instance")(view)
-        for status, when in {
-            400: "the body is not what its Content-Type says",
-            404: "there is no such model or version",
-            406: "Accept allows no type that is offered",
-            413: "the body is too long or has too many instances",
-            415: "the Content-Type is not supported",
-            422: "values that the model does not accept, each with a pointer",
-            429: "the server is busy, and more requests of this client wait than of others",
-            503: "the model is not available, or the server is busy",
-            504: "the request's time ran out",
-        }.items():
-            described = blp.alt_response(status, description=when)(described)
-        # The views return responses: they take the description, and not the calls around them, which cost more than
-        # the model does.
-        view._apidoc = described._apidoc
-        return view
-
+    documented = functools.partial(_documented, blp)
     predictor = Predictor(service, settings)
     limits = Limits(settings.body_limit_bytes, settings.max_instances)
 

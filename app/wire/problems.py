@@ -35,7 +35,8 @@ from app.wire.application import Application
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_S = 5
+RETRY_LATER: Mapping[str, str] = {"Retry-After": "5"}
+"""Headers of every 503, in seconds."""
 
 STATUS: dict[Code, HTTPStatus] = {
     Code.INVALID_JSON: HTTPStatus.BAD_REQUEST,
@@ -139,16 +140,24 @@ def of_error(error: RetortError) -> Problem:
     """The problem of one of our own errors; one that is not a client's affair is told as any unexpected one."""
     if error.code not in STATUS:
         return of_anything(error)
-    status, headers = STATUS[error.code], {}
+    status, headers = STATUS[error.code], dict[str, str]()
     if isinstance(error, InvalidInstances):
         facts = {"errors_total": error.total, "errors_more": error.more}
         return Problem(status, error.code.value, error.detail, error.errors, facts)
     if isinstance(error, ModelUnavailable | ModelQuarantined):
-        headers["Retry-After"] = str(RETRY_AFTER_S)
+        headers |= RETRY_LATER
     if isinstance(error, UnsupportedMediaType):
         header = error.header.replace("Content-Type", "Accept").replace("Content-", "Accept-")
         headers[header] = ", ".join(error.allowed)
     return Problem(status, error.code.value, error.detail, headers=headers)
+
+
+def unready(form: Form) -> Response:
+    """What a platform is told that asks whether every model is available, where some are not."""
+    detail = "not every model is available, or the server is about to stop; GET /readyz says which"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    content, media_type = form(Problem(status, "unready", detail))
+    return Response(content, status, RETRY_LATER, content_type=media_type)
 
 
 def of_http(error: HTTPException) -> Problem:

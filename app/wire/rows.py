@@ -8,25 +8,24 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from werkzeug.routing import BaseConverter
 
 from app.core.answer import Answer
-from app.core.service import Decode
+from app.core.service import Asked, Decode
 from app.errors import FieldError, InvalidInstances
 from app.runtime.servable import METHOD_OF_OUTPUT
 from app.signature import Input, Signature
-from app.signature.batch import Batch
-from app.signature.schema import escaped, shown
+from app.signature.pointers import escaped, shown, some
+from app.signature.refusals import refuse
 from app.wire import codecs
 
 OUTPUT_OF_METHOD = {method: output for output, method in METHOD_OF_OUTPUT.items()}
 AS_BASE64 = ("array", "image")
 """Kinds that know base64 objects themselves; for others it stands for text."""
-MOST_ERRORS = 100
 ALONE = re.compile(rb'\s*\{\s*"instances"\s*:')
 """How a body begins that may hold nothing else; the fast path knows no other key than `outputs` beside it."""
 
@@ -50,10 +49,10 @@ def object_in(raw: bytes) -> dict[str, Any]:
     return document
 
 
-def batch_alone(raw: bytes, decode: Decode) -> Batch | None:
-    """The batch of a body that holds `instances` alone, where the fast path takes it."""
+def asked_alone(raw: bytes, decode: Decode, signature: Signature) -> Asked | None:
+    """What a body asks for that holds `instances` alone, where the fast path takes it: the first of the outputs."""
     if ALONE.match(raw) and (decoded := decode(raw)) is not None and decoded.outputs is None:
-        return decoded.batch
+        return Asked.decoded(decoded, signature.defaults[:1])
     return None
 
 
@@ -118,25 +117,14 @@ def of_columns(columns: Mapping[str, Any], signature: Signature, pointer: str) -
     Raises:
         InvalidInstances: a column is missing, unknown, no list, or of another length than the others.
     """
-    names = signature.names
-    some = _some(names)
-    place = {name: f"{pointer}/{escaped(name)}" for name in [*names, *columns]}
-    errors = [FieldError(place[name], "is missing: every feature is needed") for name in names if name not in columns]
-    unknown = f"is not a feature of this model; the features are: {some}"
-    errors += [FieldError(place[name], unknown) for name in columns if name not in names]
-    errors += [
-        FieldError(place[name], "must be a list with a value for each instance", shown(column))
+    refuse(_not_columns(columns, signature.names, pointer))
+    longest = max(map(len, columns.values()), default=0)
+    place = {name: f"{pointer}/{escaped(name)}" for name in signature.names}
+    refuse(
+        FieldError(place[name], f"has {len(column)} values where another column has {longest}")
         for name, column in columns.items()
-        if name in names and not isinstance(column, list)
-    ]
-    if not errors and (longest := max(map(len, columns.values()), default=0)):
-        errors = [
-            FieldError(place[name], f"has {len(column)} values where another column has {longest}")
-            for name, column in columns.items()
-            if len(column) != longest
-        ]
-    if errors:
-        raise InvalidInstances(errors[:MOST_ERRORS], len(errors))
+        if len(column) != longest
+    )
     cells = [
         [_cell(value, spec, f"{place[spec.name]}/{row}") for row, value in enumerate(columns[spec.name])]
         for spec in signature.inputs
@@ -144,8 +132,19 @@ def of_columns(columns: Mapping[str, Any], signature: Signature, pointer: str) -
     return list(map(list, zip(*cells, strict=True)))
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+def _not_columns(columns: Mapping[str, Any], names: Sequence[str], pointer: str) -> Iterator[FieldError]:
+    known = frozenset(names)
+    for name in names:
+        if name not in columns:
+            yield FieldError(f"{pointer}/{escaped(name)}", "is missing: every feature is needed")
+    unknown = f"is not a feature of this model; the features are: {some(names)}"
+    for name in columns:
+        if name not in known:
+            yield FieldError(f"{pointer}/{escaped(name)}", unknown)
+    for name, column in columns.items():
+        if name in known and not isinstance(column, list):
+            detail = "must be a list with a value for each instance"
+            yield FieldError(f"{pointer}/{escaped(name)}", detail, shown(column))
 
 
 def _cell(value: Any, spec: Input, pointer: str) -> Any:
@@ -164,39 +163,36 @@ def of_table(columns: Sequence[Any], table: Any, signature: Signature, pointer: 
         InvalidInstances: a column is missing, unknown or twice there, or a row has another length than the columns.
     """
     names = signature.names
-    if list(columns) == list(range(len(columns))):
+    if all(name == at for at, name in enumerate(columns)):
         columns = [*names, *columns[len(names) :]][: len(columns)]
-    errors = _misnamed(columns, names, pointer)
-    if not isinstance(table, list):
-        errors.append(FieldError(f"{pointer}/data", "must be a list of rows", shown(table)))
-    if errors:
-        raise InvalidInstances(errors[:MOST_ERRORS], len(errors))
-    errors = [
+    refuse(_not_table(columns, table, names, pointer))
+    refuse(
         FieldError(f"{pointer}/data/{at}", f"must be a list of {len(columns)} values, one for each column", shown(row))
         for at, row in enumerate(table)
         if not isinstance(row, list) or len(row) != len(columns)
-    ]
-    if errors:
-        raise InvalidInstances(errors[:MOST_ERRORS], len(errors))
-    order = [columns.index(name) for name in names]
+    )
+    position = {name: at for at, name in enumerate(columns)}
+    order = [position[name] for name in names]
     in_order = order == list(range(len(order)))
     return table if in_order else [[row[at] for at in order] for row in table], order
 
 
-def _misnamed(columns: Sequence[Any], names: Sequence[str], pointer: str) -> list[FieldError]:
-    some = _some(names)
-    lacking = [name for name in names if name not in columns]
-    errors = [FieldError(f"{pointer}/columns", f"lacks {name!r}: every feature is needed") for name in lacking]
-    known, seen = set(names), set()
+def _not_table(columns: Sequence[Any], table: Any, names: Sequence[str], pointer: str) -> Iterator[FieldError]:
+    known = frozenset(names)
+    there = {column for column in columns if isinstance(column, str) and column in known}
+    for name in names:
+        if name not in there:
+            yield FieldError(f"{pointer}/columns", f"lacks {name!r}: every feature is needed")
+    unknown, seen = f"is not a feature of this model; the features are: {some(names)}", set()
     for at, column in enumerate(columns):
         if not isinstance(column, str) or column not in known:
-            detail = f"is not a feature of this model; the features are: {some}"
-            errors.append(FieldError(f"{pointer}/columns/{at}", detail, shown(column)))
+            yield FieldError(f"{pointer}/columns/{at}", unknown, shown(column))
         elif column in seen:
-            errors.append(FieldError(f"{pointer}/columns/{at}", "is there twice", shown(column)))
+            yield FieldError(f"{pointer}/columns/{at}", "is there twice", shown(column))
         else:
             seen.add(column)
-    return errors
+    if not isinstance(table, list):
+        yield FieldError(f"{pointer}/data", "must be a list of rows", shown(table))
 
 
 def moved(error: InvalidInstances, pointer: str, place: Callable[[str, int], str]) -> InvalidInstances:
@@ -215,6 +211,20 @@ def transposed(error: InvalidInstances, names: Sequence[str], pointer: str) -> I
 def outputs_called(names: Sequence[Any]) -> list[Any]:
     """The outputs of these names, which may also be those of the estimator's methods (`predict_proba`)."""
     return [OUTPUT_OF_METHOD.get(name, name) if isinstance(name, str) else name for name in names]
+
+
+def outputs_in(parameters: Any, signature: Signature, pointer: str) -> list[Any]:
+    """The outputs that the parameters beside the instances name; what else they hold is for other models, and ignored.
+
+    Raises:
+        InvalidInstances: they are no object, or their `outputs` no list.
+    """
+    if not isinstance(parameters, dict | None):
+        raise refused(pointer, "must be an object", parameters)
+    wanted = (parameters or {}).get("outputs")
+    if not isinstance(wanted, list | None):
+        raise refused(f"{pointer}/outputs", "must be a list of output names", wanted)
+    return outputs_called(wanted) if wanted else [*signature.defaults[:1]]
 
 
 def predictions(answer: Answer) -> list[Any]:

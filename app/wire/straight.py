@@ -1,8 +1,8 @@
 """The straight way: small requests for predictions, answered without Flask around them.
 
 It takes a part of what the prediction views take, and calls what they call. What it does not take, or what turns out
-not to be acceptable, it leaves to Flask as it came, which alone refuses and words the error; a test holds the two to
-the same answers. A server may answer on its loop, without a thread, what is `quick`.
+not to be acceptable, it leaves to Flask as it came, which alone refuses, and words every error, that of a model too; a
+test holds the two to the same answers. A server may answer on its loop, without a thread, what is `quick`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
+from app.core.run import FINAL
 from app.runtime.registry import Registry
-from app.wire.application import Environ, Headers
+from app.wire.application import FAILED, Environ, Headers
 
 MAX_BODY_BYTES = 8192
 PLAIN_ACCEPTS = ("*/*", "application/json", "")
@@ -56,6 +57,9 @@ class StraightWay:
             body = environ["wsgi.input"] = io.BytesIO(body.read(int(environ["CONTENT_LENGTH"])))
         try:
             return self._answers.attempt(environ, model)
+        except FINAL as error:
+            environ[FAILED] = error.with_traceback(None)  # which would hold the environ
+            return None
         except Exception:  # noqa: BLE001 (Flask meets it again, and words it)
             body.seek(0)
             return None

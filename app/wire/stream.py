@@ -15,7 +15,7 @@ from werkzeug.exceptions import ClientDisconnected
 
 from app.core.series import Series
 from app.errors import ABSENT, InvalidInstances, InvalidJson, NotAcceptable, RetortError
-from app.telemetry import request_id
+from app.telemetry import NO_REQUEST, request_id
 from app.wire import body, codecs, coding
 from app.wire.application import Environ
 from app.wire.codecs import JSON, NDJSON_TYPE, Limits
@@ -58,7 +58,8 @@ def answer(series: Series, environ: Environ, limits: Limits) -> Response:
         received = _lines(body.parts(environ, limits.body_bytes))
         made = _answers(series, _blocks(received, min(BLOCK_LINES, series.most_instances)))
         first = next(made, b"")
-        parts, headers = coding.compressed_parts(_told(first, made), environ.get("HTTP_ACCEPT_ENCODING", ""))
+        told = _told(first, made, request_id.get())
+        parts, headers = coding.compressed_parts(told, environ.get("HTTP_ACCEPT_ENCODING", ""))
     except BaseException:
         series.close()
         raise
@@ -67,17 +68,29 @@ def answer(series: Series, environ: Environ, limits: Limits) -> Response:
     return response
 
 
-def _told(first: bytes, made: Iterator[bytes]) -> Iterator[bytes]:
-    """What is made; what then is wrong with the whole body is the last line."""
-    asked = request_id.get()
-    yield first
-    request_id.set(asked)  # for the log: by now the request is over for the application
+def _told(first: bytes, made: Iterator[bytes], asked: str) -> Iterator[bytes]:
+    """What is made; what then is wrong with the whole body is the last line.
+
+    Each part is made under the id of the request that `asked`, for the log: by now that is over for the application,
+    and between two parts the thread is another's.
+    """
+    part = first
+    while part:
+        yield part
+        request_id.set(asked)
+        try:
+            part = _next(made)
+        finally:
+            request_id.set(NO_REQUEST)
+
+
+def _next(made: Iterator[bytes]) -> bytes:
     try:
-        yield from made
+        return next(made, b"")
     except RetortError as error:
-        yield encode_lines([{"error": {"detail": error.detail}}])
+        return encode_lines([{"error": {"detail": error.detail}}])
     except ClientDisconnected:
-        yield encode_lines([{"error": {"detail": "the body ended before its declared length"}}])
+        return encode_lines([{"error": {"detail": "the body ended before its declared length"}}])
 
 
 def _lines(parts: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:

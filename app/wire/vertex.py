@@ -7,8 +7,6 @@ default model answers. The contract has no form for errors: they are problem doc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http import HTTPStatus
-from typing import Any
 
 import msgspec
 from flask import Response, request
@@ -20,9 +18,8 @@ from app.core.catalogue import Catalogue
 from app.core.service import Asked, Decode, PredictService
 from app.settings import Settings
 from app.signature import Signature
-from app.telemetry import Timings
 from app.wire import body, problems, rows
-from app.wire.application import Environ, WholeResponse
+from app.wire.application import Environ, WholeResponse, timings_of
 from app.wire.described import Described, RequestForm, Schema
 
 JSON = "application/json"
@@ -58,27 +55,18 @@ class VertexExchange:
     def parse(self, signature: Signature, decode: Decode) -> Asked:
         """The instances; of the parameters only `outputs`, a list of output names, is heeded."""
         raw = body.read(self._environ, self._body_limit_bytes)
-        if (batch := rows.batch_alone(raw, decode)) is not None:
-            return Asked((), batch=batch, outputs=signature.defaults[:1])
+        if (asked := rows.asked_alone(raw, decode, signature)) is not None:
+            return asked
         document = rows.object_in(raw)
         if "instances" not in document:
             raise rows.refused("#", "must have instances, a list of them")
         instances = rows.listed(document["instances"], signature, "#/instances")
-        outputs = _outputs(document.get("parameters"), signature)
+        outputs = rows.outputs_in(document.get("parameters"), signature, "#/parameters")
         return Asked(instances, "#/instances", outputs=outputs, outputs_pointer="#/parameters/outputs")
 
     def encode(self, answer: Answer) -> bytes:
         """`predictions`, one for each instance."""
         return msgspec.json.encode({"predictions": rows.predictions(answer)})
-
-
-def _outputs(parameters: Any, signature: Signature) -> list[Any]:
-    if not isinstance(parameters, dict | None):
-        raise rows.refused("#/parameters", "must be an object", parameters)
-    wanted = (parameters or {}).get("outputs")
-    if not isinstance(wanted, list | None):
-        raise rows.refused("#/parameters/outputs", "must be a list of output names", wanted)
-    return rows.outputs_called(wanted) if wanted else [*signature.defaults[:1]]
 
 
 def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings) -> Blueprint:
@@ -105,10 +93,7 @@ def _health(blp: Blueprint, catalogue: Catalogue, routes: list[str]) -> None:
         is_ready, _ = catalogue.readiness()
         if is_ready and not request.environ.get("retort.draining"):
             return Response(b'{"status":"ready"}', content_type=JSON)
-        detail = "not every model is available, or the server is about to stop; GET /readyz says which"
-        status = HTTPStatus.SERVICE_UNAVAILABLE
-        content, media_type = problems.problem_json(problems.Problem(status, "unready", detail))
-        return Response(content, status, content_type=media_type)
+        return problems.unready(problems.problem_json)
 
     for route in routes:
         blp.get(route)(vertex_health)
@@ -125,7 +110,7 @@ def _predict(blp: Blueprint, service: PredictService, settings: Settings, routes
     @blp.alt_response(504, description="the request's time ran out")
     def vertex_predict(endpoint: str = "", deployed: str = "") -> Response:
         """Predict with the default model (Vertex AI)"""
-        timings = Timings()
+        timings = timings_of(request.environ)
         exchange = VertexExchange(request.environ, settings.body_limit_bytes)
         content = service.predict(None, None, exchange, timings)
         return WholeResponse(content, [("Content-Type", JSON), ("Server-Timing", timings.header())])

@@ -13,7 +13,7 @@ import pytest
 
 from app.core.answer import Answer
 from app.core.service import Asked, Decode, PredictService
-from app.errors import FieldError, InvalidInstances, InvalidJson, ModelFailed, ModelNotFound
+from app.errors import FieldError, InvalidInstances, InvalidJson, ModelFailed, ModelNotFound, NotAcceptable
 from app.runtime.registry import Lease
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch
@@ -258,6 +258,7 @@ def test_each_request_is_counted_once() -> None:
     good, bad = Spoken(Asked([[1], [2]])), Spoken(Asked([["x"]]))
     service.predict("flowers", None, good, Timings())
     service.attempt("flowers", good, Timings())
+
     for ask in (service.attempt, lambda model, *rest: service.predict(model, None, *rest)):
         with pytest.raises(InvalidInstances):
             ask("flowers", bad, Timings())
@@ -266,3 +267,28 @@ def test_each_request_is_counted_once() -> None:
         ("flowers", 1, "ok", 2),
         ("flowers", 1, "invalid-instances", 0),
     ]
+
+
+def test_a_model_that_fails_is_counted_whoever_asked() -> None:
+    counted = Counted()
+    service = PredictService(Shelf(Yes(error=ValueError())), counted)  # type: ignore[arg-type]
+    with pytest.raises(ModelFailed):
+        service.attempt("flowers", Spoken(Asked([[1]])), Timings())
+    assert counted.seen == [("flowers", 1, "model-failed", 0)]
+
+
+class Unspeakable(Spoken):
+    """A client that takes no answer."""
+
+    def encode(self, answer: Answer) -> bytes:
+        raise NotAcceptable("nothing", ["something"])
+
+
+def test_of_a_group_only_the_one_whose_answer_cannot_be_written_is_left() -> None:
+    counted, servable = Counted(), Yes()
+    service = PredictService(Shelf(servable), counted)  # type: ignore[arg-type]
+    exchanges = [Spoken(Asked([[1]])), Unspeakable(Asked([[1], [2]])), Spoken(Asked([[3]]))]
+    answers = service.predict_together("flowers", [(one, Timings()) for one in exchanges])
+    assert [answer is not None for answer in answers] == [True, False, True]
+    assert [rows for rows, _ in servable.asked] == [1, 2, 1]
+    assert counted.seen == [("flowers", 1, "ok", 1)] * 2

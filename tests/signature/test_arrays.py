@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from app.errors import InvalidRepository
 from app.signature import Input
 from app.signature.arrays import Array
-from app.signature.kinds import problem_of
+from app.signature.kinds import rule_of
 from app.signature.schema import schema_of
 from tests.signature.specs import signature
 
@@ -69,7 +69,7 @@ def lying(shape: str, descr: str = "'<f8'") -> bytes:
     ids=range(10),
 )
 def test_the_same_array_in_every_form(value: object) -> None:
-    assert problem_of(value, PAIRS) is None
+    assert rule_of(PAIRS)(value) is None
     assert only(value) == NUMBERS.tolist()
 
 
@@ -136,20 +136,20 @@ def test_elements_are_those_of_the_dtype() -> None:
     ids=lambda value: repr(value)[:50] if not isinstance(value, Input) else value.dtype,
 )
 def test_what_is_said_of_the_rest(spec: Input, value: object, problem: str) -> None:
-    assert (problem_of(value, spec) or "").startswith(problem)
+    assert (rule_of(spec)(value) or "").startswith(problem)
     assert Array().column([value], spec) is None
 
 
 @given(st.binary(max_size=100), st.integers(0, 140))
 def test_no_npy_file_does_more_than_be_refused(noise: bytes, at: int) -> None:
     whole = npy(NUMBERS.astype("f4"))
-    problem_of(whole[:at] + noise + whole[at + len(noise) :], PAIRS)
+    rule_of(PAIRS)(whole[:at] + noise + whole[at + len(noise) :])
 
 
 def test_a_lie_about_the_size_gets_no_memory() -> None:
     tracemalloc.start()
     try:
-        assert problem_of(lying("(100000000000, 3)"), PAIRS) is not None
+        assert rule_of(PAIRS)(lying("(100000000000, 3)")) is not None
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()

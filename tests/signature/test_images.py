@@ -20,7 +20,7 @@ from PIL import Image as Pillow
 from app.errors import InvalidInstances, InvalidRepository, TooManyInstances
 from app.signature import Input, Picture
 from app.signature.images import START_OF_SCAN, Image, encoded, one_too_many
-from app.signature.kinds import problem_of
+from app.signature.kinds import rule_of
 from app.signature.schema import Validator, schema_of
 from tests.signature.specs import image_file, signature
 
@@ -143,7 +143,7 @@ def test_an_array_as_the_png_that_is_seen_as_it() -> None:
     ids=lambda value: repr(value)[:40],
 )
 def test_what_is_said_of_the_rest(value: object, problem: str) -> None:
-    assert (problem_of(value, spec_of()) or "").startswith(problem)
+    assert (rule_of(spec_of())(value) or "").startswith(problem)
     assert Image().column([value], spec_of()) is None
 
 
@@ -153,7 +153,7 @@ def test_a_hundred_megapixels_are_refused_by_their_header() -> None:
     assert len(content) < 200_000
     tracemalloc.start()
     try:
-        assert problem_of(content, spec_of()) == "must have at most 25000000 pixels, not 10000 by 10000"
+        assert rule_of(spec_of())(content) == "must have at most 25000000 pixels, not 10000 by 10000"
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
@@ -163,21 +163,21 @@ def test_a_jpeg_of_very_many_scans_and_a_png_of_many_profiles_are_not_decoded() 
     image = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     progressive = file(image, "JPEG", progressive=True)
     assert 1 < progressive.count(START_OF_SCAN) < 20
-    assert problem_of(progressive, spec_of()) is None
+    assert rule_of(spec_of())(progressive) is None
     scan = progressive[progressive.rindex(START_OF_SCAN) : progressive.rindex(b"\xff\xd9")]
     many = progressive.removesuffix(b"\xff\xd9") + scan * 100 + b"\xff\xd9"
-    assert "too many scans or colour profiles" in (problem_of(many, spec_of()) or "")
+    assert "too many scans or colour profiles" in (rule_of(spec_of())(many) or "")
     whole = file(PIXELS)
     profile = chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(2**20), 9))
     profiles = whole[:33] + profile * 10 + whole[33:]
-    assert "too many scans or colour profiles" in (problem_of(profiles, spec_of()) or "")
+    assert "too many scans or colour profiles" in (rule_of(spec_of())(profiles) or "")
     assert one_too_many([profiles] * 5, spec_of(pixel_limit=1)) is None
 
 
 @given(st.sampled_from(["PNG", "JPEG", "WEBP"]), st.integers(0, 400), st.binary(max_size=20))
 def test_no_file_does_more_than_be_refused(form: str, at: int, noise: bytes) -> None:
     whole = image_file(form, (20, 20))
-    problem_of(whole[:at] + noise + whole[at + len(noise) :], spec_of(pixel_limit=100_000))
+    rule_of(spec_of(pixel_limit=100_000))(whole[:at] + noise + whole[at + len(noise) :])
 
 
 def test_a_request_has_no_more_images_than_fit_into_memory() -> None:
@@ -212,7 +212,7 @@ def test_the_images_of_a_nested_record_are_pointed_at_where_they_stand() -> None
 def test_the_limit_of_pixels_is_the_setting_s_or_the_model_s() -> None:
     for own, setting, problem in ((None, 3, "at most 3 pixels"), (2, 3, "at most 2 pixels"), (4, 3, "")):
         validator = Validator(signature(spec_of(pixel_limit=own)), 10, pixel_limit=setting)
-        said = problem_of(file(PIXELS), validator.signature.inputs[0]) or ""
+        said = rule_of(validator.signature.inputs[0])(file(PIXELS)) or ""
         assert problem in said
         assert bool(said) is bool(problem)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.signature import Input, Picture
-from app.signature.kinds import KINDS, problem_of
+from app.signature.kinds import KINDS, rule_of
 from app.signature.schema import schema_of
 from app.signature.values import is_missing
 from tests.signature.specs import DTYPES, inputs, signature, values_for
@@ -36,7 +36,7 @@ def test_the_column_takes_a_list_exactly_when_the_rule_and_the_schema_take_every
 ) -> None:
     spec = data.draw(inputs(kind))
     values = data.draw(st.lists(values_for(spec), max_size=4))
-    by_rule = [problem_of(value, spec) is None for value in values]
+    by_rule = [rule_of(spec)(value) is None for value in values]
     schema = schema_of(signature(spec))
     by_schema = [not schema.validate({"x": value}) for value in values]
     assert by_schema == by_rule
@@ -48,7 +48,7 @@ def test_the_column_takes_a_list_exactly_when_the_rule_and_the_schema_take_every
 def test_the_schema_says_what_the_rule_says(kind: str, data: st.DataObject) -> None:
     spec = data.draw(inputs(kind))
     value = data.draw(values_for(spec))
-    problem = problem_of(value, spec)
+    problem = rule_of(spec)(value)
     said = schema_of(signature(spec)).validate({"x": value})
     assert said == ({} if problem is None else {"x": [problem]})
 
@@ -57,7 +57,7 @@ def test_the_schema_says_what_the_rule_says(kind: str, data: st.DataObject) -> N
 @given(st.data())
 def test_an_accepted_column_holds_what_was_sent(kind: str, data: st.DataObject) -> None:
     spec = data.draw(inputs(kind))
-    sent = [v for v in data.draw(st.lists(values_for(spec), max_size=6)) if problem_of(v, spec) is None]
+    sent = [v for v in data.draw(st.lists(values_for(spec), max_size=6)) if rule_of(spec)(v) is None]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         column = KINDS[kind].column(sent, spec)
@@ -155,26 +155,26 @@ def test_an_accepted_column_holds_what_was_sent(kind: str, data: st.DataObject) 
     ),
 )
 def test_what_is_accepted_and_what_is_said_of_the_rest(spec: Input, value: object, problem: str | None) -> None:
-    found = problem_of(value, spec)
+    found = rule_of(spec)(value)
     assert found is None if problem is None else (found or "").startswith(problem)
 
 
 @pytest.mark.parametrize("value", [1.5, 2**63, 2**70, 10**400, 1e300, float("inf")])
 def test_a_category_of_whole_numbers_takes_no_number_that_its_column_cannot_hold(value: object) -> None:
     # 1.5 as int64 would be asked of the model as 1.
-    assert problem_of(value, SEEN_GRADES) is not None
+    assert rule_of(SEEN_GRADES)(value) is not None
     assert KINDS["category"].column([value], SEEN_GRADES) is None
 
 
 def test_a_category_of_numbers_takes_no_integer_beyond_64_bits() -> None:
     spec = Input("x", "category", "float64", categories=(1.0, 2.5))
-    assert problem_of(10**400, spec) is not None
+    assert rule_of(spec)(10**400) is not None
     assert KINDS["category"].column([10**400], spec) is None
 
 
 def test_a_number_that_its_width_cannot_hold_is_refused() -> None:
     spec = Input("x", "number", "float32")
-    assert problem_of(1e39, spec) is not None
+    assert rule_of(spec)(1e39) is not None
     assert KINDS["number"].column([1e39], spec) is None
     assert KINDS["number"].column([1e38], spec) is not None
 
@@ -189,7 +189,7 @@ def test_a_number_that_its_width_cannot_hold_is_refused() -> None:
     ids=lambda spec: getattr(spec, "kind", repr(spec)),
 )
 def test_null_and_nan_are_one_missing_value(spec: Input, value: object) -> None:
-    assert problem_of(value, spec) is None
+    assert rule_of(spec)(value) is None
     assert schema_of(signature(spec)).validate({"x": value}) == {}
     column = KINDS[spec.kind].column([value], spec)
     assert column is not None
@@ -253,7 +253,7 @@ def test_what_is_known_of_an_input(spec: Input, said: str) -> None:
 
 def test_a_sentence_names_at_most_a_hundred_categories() -> None:
     many = tuple(f"c{position}" for position in range(101))
-    closed = problem_of("?", Input("x", "category", "str", categories=many, unseen="reject"))
+    closed = rule_of(Input("x", "category", "str", categories=many, unseen="reject"))("?")
     assert closed is not None
     assert closed.endswith("c99, …")
     assert "c100" not in KINDS["category"].describe(Input("x", "category", "str", categories=many))

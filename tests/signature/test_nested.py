@@ -98,3 +98,11 @@ def test_what_is_said_of_bad_members() -> None:
         "#/instances/7/0",
     ]
     assert said["#/instances/0/a~1b"].startswith("must not be missing")
+
+
+def test_every_bad_member_is_named_and_counted() -> None:
+    bad = [{"a": None, "b": {"c": [1], "d": 2, "e": 2**70}}, {"a": 1}, [{f"n{at}": None for at in range(200)}], 7]
+    with pytest.raises(InvalidInstances) as caught:
+        Validator(WHOLE, 10).validate(bad)
+    assert [error.pointer for error in caught.value.errors[:4]] == ["#/0/a", "#/0/b/c", "#/0/b/e", "#/2/0/n0"]
+    assert (len(caught.value.errors), caught.value.total) == (100, 3 + 200 + 1)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from app.errors import ABSENT, FieldError, InvalidInstances, TooManyInstances
 from app.signature import Input, Signature
 from app.signature.pointers import escaped, shown
-from app.signature.schema import MAX_REPORTED_ERRORS, Validator, schema_of
+from app.signature.refusals import MOST_ERRORS
+from app.signature.schema import Validator, schema_of
 from tests.signature.specs import AWKWARD, NAMES, VALUES, inputs, signature, values_for
 
 NUMBER = Input("x", "number", "float64")
@@ -209,9 +210,9 @@ def test_the_first_hundred_are_told_and_all_are_counted(bad_fields_of_a_row: int
     sig = signature(*(Input(f"f{position}", "number", "float64") for position in range(bad_fields_of_a_row)))
     rows = [[str(row)] * bad_fields_of_a_row if row % 2 else [1.0] * bad_fields_of_a_row for row in range(500)]
     error = refused(sig, rows)
-    assert (error.total, error.more) == (250 * bad_fields_of_a_row, 250 * bad_fields_of_a_row - MAX_REPORTED_ERRORS)
+    assert (error.total, error.more) == (250 * bad_fields_of_a_row, 250 * bad_fields_of_a_row - MOST_ERRORS)
     expected = [f"#/{row}/{field}" for row in range(1, 500, 2) for field in range(bad_fields_of_a_row)]
-    assert [told.pointer for told in error.errors] == expected[:MAX_REPORTED_ERRORS]
+    assert [told.pointer for told in error.errors] == expected[:MOST_ERRORS]
 
 
 @pytest.mark.parametrize("key", ["__proto__", "constructor", "", "instances", "data_key", "input_0", "x "])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidRepository
 from app.signature import Input
-from app.signature.kinds import problem_of
+from app.signature.kinds import rule_of
 from app.signature.schema import schema_of
 from app.signature.timestamps import Timestamp
 from tests.signature.specs import signature
@@ -80,7 +80,7 @@ def test_it_is_what_pandas_reads(time: object) -> None:
     ],
 )
 def test_what_is_said_of_the_rest(value: object, problem: str) -> None:
-    assert (problem_of(value, NS) or "").startswith(problem)
+    assert (rule_of(NS)(value) or "").startswith(problem)
     assert Timestamp().column([0, value], NS) is None
 
 
@@ -98,7 +98,7 @@ def test_what_is_known_of_it() -> None:
 def test_nat_in_text_is_a_missing_time() -> None:
     """MLflow's client sends it."""
     spec = Input("when", "timestamp", "datetime64[s]", nullable=True)
-    assert problem_of("NaT", spec) is None
+    assert rule_of(spec)("NaT") is None
     column = Timestamp().column(["NaT", None, 0], spec)
     assert column is not None
     assert np.isnat(column).tolist() == [True, True, False]

@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from app.server.stats import Stats
+from app.telemetry import Timings
 from app.telemetry.families import DURATION_BOUNDS_S
 from app.telemetry.metrics import OK, Metrics, NullMetrics, SharedMetrics
 
 PENGUINS = ("penguins", "1")
-MOST_S = 20e-6
-"""For one prediction, on a machine that does other things too; what is meant is less than two microseconds."""
 
 
 @pytest.fixture
@@ -73,10 +72,11 @@ def test_nothing_is_lost_between_threads(often: None) -> None:
     assert samples["retort_prediction_duration_seconds"][PENGUINS][-1] == threads * times / 2
 
 
-def test_it_costs_next_to_nothing() -> None:
-    metrics, times = SharedMetrics(), 2000
-    took_s = min(timeit.repeat(lambda: metrics.predicted("penguins", 1, OK, 3, 0.003), number=times, repeat=5)) / times
-    assert took_s < MOST_S
+def test_it_costs_no_more_than_a_few_headers() -> None:
+    """What every prediction has made for it anyway is the measure."""
+    metrics, timings = SharedMetrics(), Timings()
+    count_s = min(timeit.repeat(lambda: metrics.predicted("penguins", 1, OK, 3, 0.003), number=2000, repeat=5))
+    assert count_s < 4 * min(timeit.repeat(timings.header, number=2000, repeat=5))
 
 
 def test_what_a_server_counts_is_published_as_it_grows() -> None:

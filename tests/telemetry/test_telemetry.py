@@ -86,6 +86,13 @@ def test_server_timing_has_every_phase_in_order(clock: Clock) -> None:
     assert timings.header() == "parse;dur=1.500, validate;dur=0.000, queue;dur=0.000, run;dur=250.000, encode;dur=0.000"
 
 
+def test_the_wait_before_a_request_was_begun_is_its_queue_and_not_in_the_total(clock: Clock) -> None:
+    timings = Timings(queued_s=0.25)
+    clock.now_s += 0.5
+    timings.ended("run")
+    assert (timings.ns("queue"), timings.total_s) == (250_000_000, 0.5)
+
+
 def test_a_phase_that_ends_twice_adds_up(clock: Clock) -> None:
     timings = Timings()
     for seconds in (1.0, 2.0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,3 +62,19 @@ def served(tmp_path: Path) -> MakeApp:
         return create_app(Settings(models_dir=models, **settings))
 
     return make
+
+
+@pytest.fixture
+def peak_bytes() -> Callable[[Callable[[], object]], int]:
+    """The most memory that Python held at once during a call, beyond what it held before."""
+
+    def measured(call: Callable[[], object]) -> int:
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            call()
+            return tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+
+    return measured

@@ -47,6 +47,11 @@ def enrich(instances: list[Any], ledgers: list[Ledger], caller: Caller) -> None:
         one["feature1"] = LENGTHS[one["customer_id"]]
 
 
+@step("mistaken")
+def mistaken(instances: list[Any]) -> None:
+    raise Refused((0, "weather", "is wrong"), (9, "feature1", "is wrong"), (-1, "7", "is wrong"))
+
+
 @step("enrich_soon", needs={"customer_id": int}, provides=("feature1",))
 async def enrich_soon(instances: list[Any], client: httpx.AsyncClient) -> list[Any]:
     async def one(instance: dict[str, Any]) -> dict[str, Any]:

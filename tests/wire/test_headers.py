@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from flask import Flask
 
+from app.wire.application import Application
 from tests.wire.conftest import MakeApp
-from tests.wire.exchange import Answer, get, post, send
+from tests.wire.exchange import Answer, call, get, post, send
+from tests.wire.test_limits import environ_of
 
 PATH = "/models/iris-two/predict"
 BODY = '{"feature1": 5.1, "feature2": 3.5}'
@@ -110,3 +113,38 @@ def test_head_and_options_run_no_model(app: Flask) -> None:
         assert answer.status == (200 if method == "OPTIONS" else 405)
         assert set(answer.headers["Allow"].split(", ")) == {"OPTIONS", "POST"}
         assert "Server-Timing" not in answer.headers
+
+
+ROWS = '{"instances": [[5.1, 3.5]]}'
+TENSOR = '{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [5.1, 3.5]}]}'
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/predict",
+        "/models/iris-two/versions/1/predict",
+        "/invocations",
+        "/v1/models/iris-two:predict",
+        "/v1/endpoints/1/deployedModels/2:predict",
+        "/v2/models/iris-two/infer",
+    ],
+)
+def test_the_wait_for_a_thread_is_told_by_every_protocol(iris_two: MakeApp, path: str) -> None:
+    app, body = iris_two(), (TENSOR if path.startswith("/v2") else ROWS).encode()
+    environ = environ_of(io.BytesIO(body), PATH_INFO=path, CONTENT_LENGTH=str(len(body)))
+    answer = call(app, environ | {"retort.queued_s": 0.25})
+    assert "queue;dur=250.000" in answer.headers["Server-Timing"]
+    if path.startswith("/v2"):
+        (counted,) = get(app, "/v2/models/iris-two/stats").document["model_stats"]
+        assert counted["inference_stats"]["queue"] == {"count": 1, "ns": 250_000_000}
+
+
+def test_the_wait_for_a_thread_is_told_of_each_of_a_group(app: Flask) -> None:
+    assert isinstance(app, Application)
+    environs = [
+        environ_of(io.BytesIO(ROWS.encode()), CONTENT_LENGTH=str(len(ROWS))) | {"retort.queued_s": wait_s}
+        for wait_s in (0.25, 0.5)
+    ]
+    told = [dict(answer[1])["Server-Timing"] for answer in app.together(environs) if answer is not None]
+    assert ["queue;dur=250.000" in told[0], "queue;dur=500.000" in told[1]] == [True, True]

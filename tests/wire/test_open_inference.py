@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from flask import Flask
 from sklearn.feature_extraction.text import CountVectorizer
@@ -158,3 +159,42 @@ def test_the_server_is_not_ready_while_it_drains(app: Flask) -> None:
     answer = app.test_client().get("/v2/health/ready", environ_overrides={"retort.draining": True})
     assert answer.status_code == 503
     assert answer.get_json() == {"ready": False, "error": "the server is about to stop"}
+
+
+def columns_and_tables(
+    names: list[str], values: list[list[Any]], datatype: str = "FP64"
+) -> list[tuple[list[Any], Any]]:
+    """Each form of these rows as tensors, and what stands before a value (row, column) in a pointer to it."""
+    shape, width = [len(values), len(names)], len(names)
+    table = {"name": "x", "shape": shape, "datatype": datatype}
+    columns = [
+        {"name": name, "shape": [len(values)], "datatype": datatype, "data": [row[at] for row in values]}
+        for at, name in enumerate(names)
+    ]
+    flat = {**table, "data": [value for row in values for value in row]}
+    return [
+        ([{**table, "data": values}], lambda row, at: f"#/inputs/0/data/{row}/{at}"),
+        ([flat], lambda row, at: f"#/inputs/0/data/{row * width + at}"),
+        (columns, lambda row, at: f"#/inputs/{at}/data/{row}"),
+        (columns[::-1], lambda row, at: f"#/inputs/{width - 1 - at}/data/{row}"),
+    ]
+
+
+def test_far_more_tensors_than_inputs_are_refused_unread(app: Flask) -> None:
+    answer = post(app, f"{IRIS}/infer", json.dumps({"inputs": ["unread"] * 1000}), {})
+    assert answer.status == 400
+    assert answer.document["error"].endswith("has 1000 tensors; the model takes one for each of its 2 inputs")
+    few = [{"name": f"f{at}", "shape": [1], "datatype": "FP64", "data": [1]} for at in range(50)]
+    said = post(app, f"{IRIS}/infer", json.dumps({"inputs": few}), {}).document["error"]
+    assert said.startswith("52 values are not acceptable: #/inputs/0/name is not an input of this model")
+
+
+def test_a_number_out_of_range_is_pointed_at_in_its_tensor(served: MakeApp, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"bmi": [20.0, 30.0, 40.0], "age": [30.0, 50.0, 40.0]})
+    frame.to_csv(tmp_path / "sample.csv", index=False)
+    model = LinearRegression().fit(frame, frame["bmi"])
+    app = served(model, sample=str(tmp_path / "sample.csv"), out_of_range="reject")
+    for tensors, place in columns_and_tables(["bmi", "age"], [[20.0, 30.0], [20.0, 99.0]]):
+        answer = post(app, "/v2/models/model/infer", json.dumps({"inputs": tensors}), {})
+        assert answer.status == 400, answer.content
+        assert f"{place(1, 1)} must be within the range seen in training" in answer.document["error"]

@@ -15,6 +15,7 @@ from app.settings import Settings
 from tests.wire import steps_module
 from tests.wire.conftest import MODELS
 from tests.wire.exchange import check, get, post
+from tests.wire.test_open_inference import columns_and_tables
 
 Stepped = Callable[..., Flask]
 
@@ -89,6 +90,22 @@ def test_what_is_wrong_is_told_where_it_stands(stepped: Stepped, body: str, poin
     check(answer)
     assert answer.status == 422
     assert [error["pointer"] for error in answer.document["errors"]] == pointers
+
+
+def test_what_a_step_refuses_of_a_tensor_is_told_where_it_stands(stepped: Stepped) -> None:
+    app = stepped(iris=(["enrich"], []))
+    for tensors, place in columns_and_tables(["customer_id", "feature2"], [[1, 3], [9, 3]], "INT64"):
+        answer = post(app, "/v2/models/iris/infer", json.dumps({"inputs": tensors}), {})
+        assert answer.status == 400, answer.content
+        assert f"{place(1, 0)} is no customer" in answer.document["error"]
+
+
+def test_what_a_step_refuses_and_no_tensor_has_is_told_of_the_inputs(stepped: Stepped) -> None:
+    app = stepped(iris=(["mistaken"], []))
+    for tensors, _ in columns_and_tables(["feature1", "feature2"], [[5.1, 3.5]]):
+        answer = post(app, "/v2/models/iris/infer", json.dumps({"inputs": tensors}), {})
+        assert answer.status == 400, answer.content
+        assert answer.document["error"].count("#/inputs is wrong") == 3
 
 
 def test_async_steps_run_in_the_context_of_their_request(stepped: Stepped) -> None:
@@ -169,6 +186,9 @@ def test_a_check_that_fails_makes_the_service_unready(stepped: Stepped, monkeypa
     assert ready.document["reasons"] == [
         {"service": "tests.wire.steps_module.Ledger", "reason": "its check failed; the log has the cause"}
     ]
+    asked = get(app, "/v2/health/ready")
+    assert asked.status == 503
+    assert "the service tests.wire.steps_module.Ledger" in asked.document["error"]
 
 
 def test_what_lives_per_process_is_closed_with_it(stepped: Stepped) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import tracemalloc
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import run_wsgi_app
 
+from app.telemetry import NO_REQUEST, request_id
 from tests.wire.conftest import MakeApp
 from tests.wire.exchange import post
 from tests.wire.test_limits import environ_of
@@ -106,3 +108,23 @@ def test_memory_is_bounded_both_ways(app: Flask, good: bool) -> None:
         tracemalloc.stop()
     assert (status, answered) == ("200 OK", total)
     assert peak < 6_000_000  # the answers alone are longer
+
+
+def test_each_part_is_made_under_the_id_of_its_request_and_leaves_none_behind(app: Flask) -> None:
+    content, seen = b"[5.1, 3.5]\n" * 20_000, set[str]()
+
+    class Body:
+        stream = io.BytesIO(content)
+
+        def read(self, size: int = -1) -> bytes:
+            seen.add(request_id.get())
+            return self.stream.read(size)
+
+    length = str(len(content))
+    environ = environ_of(Body(), CONTENT_LENGTH=length, CONTENT_TYPE=NDJSON, HTTP_X_REQUEST_ID="abc")
+    parts = app(environ, lambda status, headers: None)
+    between = [request_id.get() for _ in parts]
+    parts.close()  # type: ignore[attr-defined]
+    assert len(between) > 10
+    assert set(between) == {NO_REQUEST}
+    assert seen == {"abc"}

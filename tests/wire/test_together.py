@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
+from app.telemetry import NO_REQUEST, request_id
 from app.wire.application import Application
 
 RNG = np.random.default_rng(0)
@@ -90,6 +91,28 @@ def test_a_graph_answers_together_as_it_answers_alone(app: Application) -> None:
         assert alone.status_code == (422 if b"x" in body else 200)
         if answer is not None:
             assert json.loads(answer[0]) == alone.json
+
+
+def test_one_that_takes_no_coding_is_left_alone_and_the_others_are_answered(neighbours: Application) -> None:
+    body = b'{"instances": [[1, 2]]}'
+    picky = {"HTTP_ACCEPT_ENCODING": "identity;q=0, *;q=0"}
+    answers = neighbours.together([environ(body), environ(body, **picky), environ(body)])
+    assert [answer is not None for answer in answers] == [True, False, True]
+    assert alone(neighbours, body)[0] == "200 OK"
+
+
+def test_a_group_runs_under_the_ids_of_all_and_leaves_none_behind(
+    neighbours: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[str]()
+
+    def together(environs: list[Any]) -> list[None]:
+        seen.append(request_id.get())
+        return [None] * len(environs)
+
+    monkeypatch.setattr(neighbours.straight, "together", together)
+    neighbours.together([environ(b"{}", HTTP_X_REQUEST_ID=sent) for sent in ("a", "b")])
+    assert (seen, request_id.get()) == (["a,b"], NO_REQUEST)
 
 
 def test_each_is_counted(neighbours: Application) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import make_column_transformer
@@ -126,3 +129,31 @@ def test_more_new_values_in_a_block_than_one_answer_tells_of(colours: MakeApp) -
     body = "\n".join([json.dumps(NEW)] * 300)
     answer = post(app, "/predict", body, {"Content-Type": "application/x-ndjson"})
     assert [len(json.loads(line)["warnings"]) for line in answer.content.splitlines()] == [2] * 300
+
+
+NUMBERS = pd.DataFrame({"bmi": [20.0, 30.0, 40.0], "age": [30.0, 50.0, 40.0]})
+ROWS, RECORDS = [[20.0, 30.0], [20.0, 99.0]], [{"bmi": 20.0, "age": 30.0}, {"bmi": 20.0, "age": 99.0}]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/predict", "/v1/models/model:predict", "/v1/endpoints/1/deployedModels/2:predict", "/invocations"],
+)
+def test_a_number_out_of_range_is_pointed_at_where_it_stands(served: MakeApp, tmp_path: Any, path: str) -> None:
+    NUMBERS.to_csv(tmp_path / "sample.csv", index=False)
+    fitted = LinearRegression().fit(NUMBERS, NUMBERS["bmi"])
+    app = served(fitted, sample=str(tmp_path / "sample.csv"), out_of_range="reject")
+    expected = [({"instances": ROWS}, "#/instances/1/1"), ({"instances": RECORDS}, "#/instances/1/age")]
+    if path in ("/predict", "/invocations"):
+        expected += [(ROWS, "#/1/1"), (RECORDS, "#/1/age")]
+    for body, pointer in expected:
+        answer = post(app, path, json.dumps(body))
+        assert answer.status in {400, 422}
+        assert re.findall(r"#[^\s\"]*", answer.content.decode()) == [pointer]
+    content = io.BytesIO()
+    np.save(content, np.array(ROWS))
+    if path == "/invocations":
+        answer = post(
+            app, path, content.getvalue(), {"Content-Type": "application/x-npy", "Accept": "application/json"}
+        )
+        assert "#/instances/1/1 must be" in answer.document["message"]

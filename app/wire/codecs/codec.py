@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from app.core.answer import Answer
+from app.core.service import Asked
 from app.signature import Signature
 from app.signature.batch import Batch
 
@@ -49,6 +50,11 @@ class Rows:
     def pointer(self) -> str:
         """Where the instances stand, as if they had come in JSON."""
         return "#" if self.single else "#/instances"
+
+    def asked(self, outputs: Sequence[str] | None = None) -> Asked:
+        """What is asked for with them; a matrix is of rows."""
+        in_rows = self.batch is not None
+        return Asked(self.instances, self.pointer, self.single, outputs, batch=self.batch, in_rows=in_rows)
 
 
 class Codec(Protocol):

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from app.core.answer import Answer
-from app.errors import FieldError, InvalidBody, InvalidInstances, TooManyInstances
+from app.errors import FieldError, InvalidBody, TooManyInstances
 from app.signature.batch import json_values
+from app.signature.refusals import refuse
 from app.wire.codecs.cells import Read, anything, reader_of
 from app.wire.codecs.codec import Document, Reading, Rows
 from app.wire.codecs.columns import check_names, check_whole, columns_of, whole
@@ -119,18 +120,18 @@ def _reason(message: str) -> str:
 def _records(names: Sequence[str], lines: Iterator[list[str]], readers: dict[str, Read], most: int) -> list[Any]:
     columns = [(name, readers.get(name, anything)) for name in names]
     instances: list[Any] = []
-    ragged: list[FieldError] = []
-    for position, cells in enumerate(lines):
-        if position >= most:
-            raise TooManyInstances(most + 1 + sum(1 for _ in lines), most)
-        if len(cells) == len(columns):
-            instances.append({name: read(cell) for (name, read), cell in zip(columns, cells, strict=True)})
-        else:
-            ragged.append(
-                FieldError(f"#/instances/{position}", f"has {len(cells)} cells; the header has {len(columns)}")
-            )
-    if ragged:
-        raise InvalidInstances(ragged[:100], len(ragged))
+
+    def ragged() -> Iterator[FieldError]:  # in the same pass, since lines are read once
+        for position, cells in enumerate(lines):
+            if position >= most:
+                raise TooManyInstances(most + 1 + sum(1 for _ in lines), most)
+            if len(cells) == len(columns):
+                instances.append({name: read(cell) for (name, read), cell in zip(columns, cells, strict=True)})
+            else:
+                detail = f"has {len(cells)} cells; the header has {len(columns)}"
+                yield FieldError(f"#/instances/{position}", detail)
+
+    refuse(ragged())
     return instances
 
 

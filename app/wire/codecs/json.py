@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -13,6 +14,18 @@ from app.wire.codecs.codec import Document, Reading
 
 MAX_INTEGER_DIGITS = 4000
 BOM = b"\xef\xbb\xbf"
+
+
+ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
+"""One escape of a JSON string, or two that are a pair of surrogates; the group is half of a pair."""
+
+
+class TooDeep(InvalidJson):
+    """JSON that is nested too deeply for any parser: as a whole, and so at no place."""
+
+    def __init__(self) -> None:
+        super().__init__("it is nested too deeply")
+        self.detail = f"the body is not valid JSON: {self.reason}"
 
 
 class Json:
@@ -33,7 +46,7 @@ class Json:
         try:
             return msgspec.json.decode(body)
         except RecursionError:
-            raise InvalidJson("it is nested too deeply") from None
+            raise TooDeep from None
         except (msgspec.DecodeError, UnicodeDecodeError):
             # Not strict JSON: perhaps NaN, a byte order mark, a number out of range. The slow path tells, or explains.
             return _decode_leniently(body)
@@ -55,21 +68,23 @@ def _decode_leniently(body: bytes) -> Any:
     try:
         document = json.loads(text, parse_int=_integer)
     except RecursionError:
-        raise InvalidJson("it is nested too deeply") from None
+        raise TooDeep from None
     except json.JSONDecodeError as error:
         raise InvalidJson(error.msg[:1].lower() + error.msg[1:], error.lineno, error.colno) from None
     if "\\ud" in text or "\\uD" in text:
-        _refuse_lone_surrogates(document)
+        _refuse_lone_surrogates(document, text)
     return document
 
 
-def _refuse_lone_surrogates(document: Any) -> None:
+def _refuse_lone_surrogates(document: Any, text: str) -> None:
     try:
         json.dumps(document, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        raise InvalidJson("a string holds half of a surrogate pair, which is not Unicode text") from None
+        at = next((escape.start() for escape in ESCAPE.finditer(text) if escape[1]), 0)
+        said = "a string holds half of a surrogate pair, which is not Unicode text"
+        raise InvalidJson(said, *_place(text[:at])) from None
     except RecursionError:
-        raise InvalidJson("it is nested too deeply") from None
+        raise TooDeep from None
 
 
 def _integer(digits: str) -> int:

@@ -13,7 +13,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, Preamble
 
 from app.core.answer import Answer
-from app.errors import BodyTooLarge, FieldError, InvalidBody, InvalidInstances
+from app.errors import BodyTooLarge, FieldError, InvalidBody
+from app.signature.refusals import refuse
 from app.signature.schema import escaped
 from app.wire.codecs.cells import anything, reader_of
 from app.wire.codecs.codec import Codec, Document, Reading, Rows
@@ -66,8 +67,7 @@ class Multipart:
                 record[part.name] = bytes(part.content) or None
             else:
                 record[part.name] = readers.get(part.name, anything)(_text(part))
-        if errors:
-            raise InvalidInstances(errors[:100], len(errors))
+        refuse(errors)
         check_whole([*record], reading.signature, "#")
         return Rows(whole([record], reading.signature), single=True)
 

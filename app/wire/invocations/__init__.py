@@ -8,7 +8,6 @@ reads too.
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -22,9 +21,8 @@ from app.core.catalogue import Catalogue
 from app.core.service import PredictService
 from app.errors import InvalidInstances
 from app.settings import Settings
-from app.telemetry import Timings
 from app.wire import codecs, problems, stream
-from app.wire.application import Environ, Headers, WholeResponse
+from app.wire.application import Environ, Headers, WholeResponse, release, timings_of
 from app.wire.described import RequestForm
 from app.wire.invocations.exchange import InvocationExchange, envelope
 
@@ -81,11 +79,6 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
 
 
 def _probes(blp: Blueprint, catalogue: Catalogue) -> None:
-    try:
-        release = importlib.metadata.version("retort-serving")
-    except importlib.metadata.PackageNotFoundError:  # it runs from its folder, and is not installed
-        release = "unknown"
-
     @blp.get("/ping")
     @blp.get("/health")
     @blp.response(200, {"type": "object"}, description="every model is available")
@@ -95,15 +88,13 @@ def _probes(blp: Blueprint, catalogue: Catalogue) -> None:
         is_ready, _ = catalogue.readiness()
         if is_ready and not request.environ.get("retort.draining"):
             return Response(b'{"ping":"pong"}', content_type=JSON)
-        message = "not every model is available, or the server is about to stop; GET /readyz says which"
-        content, media_type = error_form(problems.Problem(HTTPStatus.SERVICE_UNAVAILABLE, "unready", message))
-        return Response(content, HTTPStatus.SERVICE_UNAVAILABLE, content_type=media_type)
+        return problems.unready(error_form)
 
     @blp.get("/version")
     @blp.response(200, {"type": "string"}, content_type="text/plain", description="the bare version")
     def version() -> Response:
         """Tell the version of this server (MLflow)"""
-        return Response(release, content_type="text/plain; charset=utf-8")
+        return Response(release(), content_type="text/plain; charset=utf-8")
 
 
 def _parameters(blp: Blueprint, settings: Settings) -> None:
@@ -139,7 +130,7 @@ def _invocations(blp: Blueprint, service: PredictService, settings: Settings) ->
         """Predict (MLflow, SageMaker)"""
         if stream.is_wanted(request.environ):
             return stream.answer(service.series(model, None), request.environ, limits)
-        timings = Timings()
+        timings = timings_of(request.environ)
         exchange = InvocationExchange(request.environ, settings)
         try:
             content = service.predict(model, None, exchange, timings)

@@ -90,12 +90,11 @@ class InvocationExchange:
         codec, parameters = codecs.reader(self._environ.get("CONTENT_TYPE"), raw)
         if codec is codecs.JSON and (form := FAST.match(raw)) and (decoded := decode(raw)) and not decoded.outputs:
             self._bare = form[1] is not None
-            return Asked((), batch=decoded.batch, outputs=signature.defaults[:1])
+            return Asked.decoded(decoded, signature.defaults[:1])
         document = codec.decode(raw, codecs.Reading(signature, self._limits, parameters))
         if isinstance(document, codecs.Rows):
             self._bare = codec is codecs.CODECS["application/x-npy"]
-            first = signature.defaults[:1]
-            return Asked(document.instances, document.pointer, document.single, outputs=first, batch=document.batch)
+            return document.asked(signature.defaults[:1])
         if isinstance(document, list):
             self._bare = True
             return Asked(rows.listed(document, signature, "#"), outputs=signature.defaults[:1])
@@ -110,7 +109,7 @@ class InvocationExchange:
             raise rows.refused("#", f"must have exactly one of {_list(ENVELOPES)}{found}")
         if "signature_name" in document:
             raise rows.refused("#/signature_name", "is not supported; params.outputs names the outputs")
-        outputs = _outputs(document.get("params"), signature)
+        outputs = rows.outputs_in(document.get("params"), signature, "#/params")
         (key,) = given
         instances, pointer = self._instances(key, document[key], signature)
         return Asked(instances, pointer, outputs=outputs, outputs_pointer="#/params/outputs")
@@ -161,16 +160,6 @@ class InvocationExchange:
     def headers(self, timings: Timings) -> Headers:
         """The headers of the answer."""
         return [("Content-Type", self.media_type), ("Server-Timing", timings.header()), *self._coded]
-
-
-def _outputs(params: Any, signature: Signature) -> list[Any]:
-    """The outputs that `params` names; what else it holds is for models that take parameters, and ignored."""
-    if not isinstance(params, dict | None):
-        raise rows.refused("#/params", "must be an object", params)
-    wanted = (params or {}).get("outputs")
-    if not isinstance(wanted, list | None):
-        raise rows.refused("#/params/outputs", "must be a list of output names", wanted)
-    return rows.outputs_called(wanted) if wanted else [*signature.defaults[:1]]
 
 
 def _list(names: tuple[str, ...] | list[str]) -> str:

@@ -7,8 +7,8 @@ none.
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -22,7 +22,7 @@ from app.runtime.policy import State
 from app.runtime.registry import Entry
 from app.settings import Settings
 from app.wire import body, codecs, problems
-from app.wire.application import WholeResponse
+from app.wire.application import WholeResponse, release
 from app.wire.open_inference import describe
 from app.wire.open_inference.documented import (
     ERRORS_OF_CHANGE,
@@ -63,17 +63,12 @@ def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings)
 
 
 def _server(blp: Blueprint, catalogue: Catalogue) -> None:
-    try:
-        release = importlib.metadata.version("retort-serving")
-    except importlib.metadata.PackageNotFoundError:  # it runs from its folder, and is not installed
-        release = "unknown"
-
     @blp.get("/v2/")
     @blp.get("/v2")
     @answers(blp, "name, version and extensions of the server")
     def server() -> Response:
         """Describe the server"""
-        return _json({"name": "retort", "version": release, "extensions": EXTENSIONS})
+        return _json({"name": "retort", "version": release(), "extensions": EXTENSIONS})
 
     @blp.get("/v2/health/live")
     @answers(blp, "the process answers")
@@ -90,9 +85,14 @@ def _server(blp: Blueprint, catalogue: Catalogue) -> None:
             is_ready, told = False, {"reasons": []}
         if is_ready:
             return _json({"ready": True})
-        which = ", ".join(f"{reason['model']} {reason['version']}" for reason in told["reasons"][:20])
-        error = f"not every model is ready: {which}; /readyz says why" if which else "the server is about to stop"
-        return _json({"ready": False, "error": error}, 503)
+        which = ", ".join(map(_unready, told["reasons"][:20]))
+        error = f"not everything is ready: {which}; /readyz says why" if which else "the server is about to stop"
+        return _json({"ready": False, "error": error}, 503, problems.RETRY_LATER)
+
+
+def _unready(reason: dict[str, Any]) -> str:
+    """What a reason of `Catalogue.readiness` is about."""
+    return f"the service {reason['service']}" if "service" in reason else f"{reason['model']} {reason['version']}"
 
 
 def _models(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
@@ -202,5 +202,5 @@ def _manifest(entry: Entry) -> Any:
     return entry.manifest
 
 
-def _json(document: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(document), status, content_type="application/json")
+def _json(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(document), status, headers, content_type="application/json")

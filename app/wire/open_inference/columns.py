@@ -4,6 +4,7 @@ column, named like the input; or one tensor `[rows, inputs]`, named anything."""
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,14 +15,15 @@ from app.core.service import Asked
 from app.errors import FieldError, InvalidInstances, MalformedRequest, TooManyInstances
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column
-from app.signature.schema import shown
+from app.signature.pointers import shown, some
+from app.signature.refusals import refuse
 from app.signature.tensors import batch_of, column_of
 from app.wire.open_inference.reading import InferRequest
 from app.wire.open_inference.tensors import Tensor
 
 ROWS = "#/rows"
 """Where the rows stand for the validator, which knows no tensors; `located` says where they stood in truth."""
-MAX_NAMES = 20
+CELL = re.compile(rf"{ROWS}/(\d+)/(\d+)(?![^/])")
 
 
 class Table:
@@ -50,7 +52,7 @@ class Table:
         if self._matrix:
             matrix = _texts(self._tensors[0])
             batch = batch_of(matrix, self._signature)
-            return Asked(() if batch else matrix.tolist(), ROWS, outputs=outputs, batch=batch)
+            return Asked(() if batch else matrix.tolist(), ROWS, outputs=outputs, batch=batch, in_rows=True)
         arrays = [_of_column(t, spec) for t, spec in zip(self._tensors, self._signature.inputs, strict=True)]
         columns: dict[str, Column] = {}
         for array, spec in zip(arrays, self._signature.inputs, strict=True):
@@ -59,7 +61,7 @@ class Table:
                 rows = [list(row) for row in zip(*(array.tolist() for array in arrays), strict=True)]
                 return Asked(rows, ROWS, outputs=outputs)
             columns[spec.name] = column
-        return Asked((), outputs=outputs, batch=Batch(columns, self.rows))
+        return Asked((), ROWS, outputs=outputs, batch=Batch(columns, self.rows), in_rows=True)
 
     def located(self, error: InvalidInstances) -> InvalidInstances:
         """The error with its pointers into the tensors of the request."""
@@ -67,12 +69,13 @@ class Table:
         return InvalidInstances(errors, error.total)
 
     def _pointer(self, pointer: str) -> str:
-        if not pointer.startswith(f"{ROWS}/"):
+        if not pointer.startswith(ROWS):
             return pointer
-        row, _, column = pointer.removeprefix(f"{ROWS}/").partition("/")
-        if self._matrix:
-            return self._tensors[0].pointer_to(int(row), int(column))
-        return self._tensors[int(column.partition("/")[0])].pointer_to(int(row))
+        place = CELL.match(pointer)
+        row, column = map(int, place.groups()) if place else (-1, -1)
+        if not (0 <= row < self.rows and 0 <= column < len(self._signature.inputs)):
+            return "#/inputs"  # a step may refuse what is no value of the request
+        return self._tensors[0].pointer_to(row, column) if self._matrix else self._tensors[column].pointer_to(row)
 
 
 def _is_matrix(request: InferRequest, signature: Signature) -> bool:
@@ -87,7 +90,7 @@ def _check_matrix(tensor: Tensor, signature: Signature) -> None:
     width = len(signature.inputs)
     shape = list(tensor.array.shape)
     if len(shape) != 2 or shape[1] != width:
-        names = _some(signature.names)
+        names = some(signature.names)
         said = f"is {shape}; a table of this model is [rows, {width}], with the inputs in this order: {names}"
         raise MalformedRequest(f"{tensor.pointer}/shape", f"{said}; or send one tensor for each, of shape [rows]")
 
@@ -95,15 +98,19 @@ def _check_matrix(tensor: Tensor, signature: Signature) -> None:
 def _in_order(tensors: Sequence[Tensor], signature: Signature) -> list[Tensor]:
     """The columns in the order of the signature, all of the same length."""
     by_name = {tensor.name: tensor for tensor in tensors}
-    known = f"the inputs of this model are: {_some(signature.names)}"
-    unknown = [tensor for tensor in tensors if tensor.name not in signature.names]
+    known = f"the inputs of this model are: {some(signature.names)}"
+    own = frozenset(signature.names)
+    unknown = [tensor for tensor in tensors if tensor.name not in own]
     missing = [name for name in signature.names if name not in by_name]
-    errors = [
-        FieldError(f"{t.pointer}/name", f"is not an input of this model; {known}", shown(t.name)) for t in unknown
-    ]
-    errors += [FieldError("#/inputs", f"has no tensor for the input {name!r}") for name in missing]
-    if errors:
-        raise InvalidInstances(errors[:100], len(errors))
+    refuse(
+        [
+            *(
+                FieldError(f"{t.pointer}/name", f"is not an input of this model; {known}", shown(t.name))
+                for t in unknown
+            ),
+            *(FieldError("#/inputs", f"has no tensor for the input {name!r}") for name in missing),
+        ]
+    )
     ordered = [by_name[name] for name in signature.names]
     for tensor in ordered:
         rows = ordered[0].array.shape[0]
@@ -134,8 +141,3 @@ def _texts(tensor: Tensor, encodes: bool = False) -> NDArray[Any]:
     encoded = np.empty(array.size, dtype=object)
     encoded[:] = [base64.b64encode(v).decode("ascii") if type(v) is bytes else v for v in array.flat]
     return encoded.reshape(array.shape)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - MAX_NAMES
-    return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -12,7 +12,7 @@ from app.core.tally import Tally
 from app.errors import InvalidInstances, RetortError
 from app.settings import Settings
 from app.telemetry import Timings
-from app.wire.application import Environ, Headers
+from app.wire.application import Environ, Headers, timings_of
 from app.wire.open_inference.exchange import InferExchange
 from app.wire.open_inference.stats import spent
 
@@ -32,7 +32,7 @@ class Inference:
 
     def __call__(self, environ: Environ, model: str, version: str | None) -> tuple[bytes, Headers]:
         """The body and headers of the answer to the request in a WSGI environ; raises what is wrong with it."""
-        timings = Timings()
+        timings = timings_of(environ)
         limits = (self._settings.body_limit_bytes, self._settings.max_instances)
         exchange = InferExchange(environ, *limits, self._catalogue.entry)
         try:

@@ -29,6 +29,8 @@ from app.wire.open_inference.tensors import (
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_DIMENSIONS = 16
+MAX_STRAY_TENSORS = 100
+"""So many more than the model has inputs are read, and those that it does not know are named; beyond, none is read."""
 ENVELOPE = "must be an object with a list of inputs, each with name, shape, datatype and data"
 REFUSED = {
     "classification": "is not offered: ask for the output probabilities",
@@ -64,7 +66,7 @@ def parsed(content: bytes, header_length: str | None, signature: Signature) -> I
         MalformedRequest: it is not what it says.
     """
     if header_length is None:
-        return _request(codecs.JSON.decode(content), None)
+        return _request(codecs.JSON.decode(content), None, signature)
     length = (
         int(header_length) if header_length.isascii() and header_length.isdigit() and len(header_length) < 12 else -1
     )
@@ -73,7 +75,7 @@ def parsed(content: bytes, header_length: str | None, signature: Signature) -> I
         raise MalformedRequest(HEADER_LENGTH, said)
     if length == 0:
         return InferRequest([_raw(content, signature)], binary=True)
-    return _request(codecs.JSON.decode(content[:length]), memoryview(content)[length:])
+    return _request(codecs.JSON.decode(content[:length]), memoryview(content)[length:], signature)
 
 
 def _raw(content: bytes, signature: Signature) -> Tensor:
@@ -97,9 +99,12 @@ def _raw(content: bytes, signature: Signature) -> Tensor:
     )
 
 
-def _request(document: Any, raw: memoryview | None) -> InferRequest:
+def _request(document: Any, raw: memoryview | None, signature: Signature) -> InferRequest:
     if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
         raise MalformedRequest("#", ENVELOPE)
+    sent, known = len(document["inputs"]), len(signature.inputs)
+    if sent > known + MAX_STRAY_TENSORS:
+        raise MalformedRequest("#/inputs", f"has {sent} tensors; the model takes one for each of its {known} inputs")
     parameters = _parameters(document, "#")
     request_id = document.get("id")
     if not isinstance(request_id, str | None):
@@ -113,9 +118,11 @@ def _request(document: Any, raw: memoryview | None) -> InferRequest:
         raise MalformedRequest(
             "the body", f"has {len(raw)} bytes after its JSON; the inputs' binary_data_size say {used}"
         )
-    names = [tensor.name for tensor in tensors]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise MalformedRequest("#/inputs", f"has two tensors of the name {told(twice)}")
+    names: set[str] = set()
+    for tensor in tensors:
+        if tensor.name in names:
+            raise MalformedRequest("#/inputs", f"has two tensors of the name {told(tensor.name)}")
+        names.add(tensor.name)
     return InferRequest(
         tensors,
         _outputs(document.get("outputs")),

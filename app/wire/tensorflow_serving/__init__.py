@@ -21,9 +21,8 @@ from app.core.catalogue import Catalogue
 from app.core.service import PredictService
 from app.errors import InvalidInstances
 from app.settings import Settings
-from app.telemetry import Timings
 from app.wire import problems, rows
-from app.wire.application import Environ, WholeResponse
+from app.wire.application import Environ, WholeResponse, timings_of
 from app.wire.tensorflow_serving.describe import metadata, status
 from app.wire.tensorflow_serving.exchanges import ExamplesExchange, PredictExchange
 
@@ -110,7 +109,7 @@ def _predict(blp: Blueprint, service: PredictService, settings: Settings) -> Non
     @blp.alt_response(504, description="the request's time ran out")
     def v1_predict(model: str, verb: str, version: str | None = None) -> Response:
         """Predict, classify or regress"""
-        timings = Timings()
+        timings = timings_of(request.environ)
         exchange = _exchange(request.environ, settings, verb)
         try:
             content = service.predict(model, version, exchange, timings)

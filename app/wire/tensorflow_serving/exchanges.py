@@ -28,8 +28,8 @@ class PredictExchange:
     def parse(self, signature: Signature, decode: Decode) -> Asked:
         """The instances, and the outputs that `signature_name` names."""
         raw = body.read(self._environ, self._settings.body_limit_bytes)
-        if (batch := rows.batch_alone(raw, decode)) is not None:
-            return Asked((), batch=batch, outputs=signature.defaults[:1])
+        if (asked := rows.asked_alone(raw, decode, signature)) is not None:
+            return asked
         document = rows.object_in(raw)
         outputs = _outputs(document, signature)
         given = [key for key in ("instances", "inputs") if key in document]

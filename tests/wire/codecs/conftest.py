@@ -1,8 +1,7 @@
-"""Sends bodies to the committed models, and watches how much memory they take."""
+"""Sends bodies to the committed models."""
 
 from __future__ import annotations
 
-import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -40,19 +39,3 @@ def sent(service: Flask, model: str, body: bodies.Body) -> Answer:
     answer = post(service, f"/models/{model}/predict", body[1], {"Content-Type": body[0], "Accept": "application/json"})
     check(answer)
     return answer
-
-
-@pytest.fixture
-def peak_bytes() -> Callable[[Callable[[], object]], int]:
-    """The most memory that Python held at once during a call, beyond what it held before."""
-
-    def measured(call: Callable[[], object]) -> int:
-        tracemalloc.start()
-        try:
-            before = tracemalloc.get_traced_memory()[0]
-            call()
-            return tracemalloc.get_traced_memory()[1] - before
-        finally:
-            tracemalloc.stop()
-
-    return measured

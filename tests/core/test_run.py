@@ -1,0 +1,52 @@
+"""One run of a model: what `tests/core/test_service.py` does not ask of it by way of a request."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.core.run import run, run_each
+from app.errors import DeadlineExceeded
+from app.runtime.registry import Lease
+from app.signature.batch import Batch, Outputs
+from app.signature.schema import Validator
+from tests.core.test_service import SIGNATURE, Yes
+from tests.storage.versions import MANIFEST
+
+NAMES = ("prediction",)
+
+
+def lease_of(servable: Any) -> Lease:
+    return Lease(replace(MANIFEST, signature=SIGNATURE), servable, Validator(SIGNATURE, 100))
+
+
+def batch_of(*values: float) -> Batch:
+    return Batch({"x": np.array(values)}, len(values))
+
+
+class Moody(Yes):
+    """A servable that fails on batches of two rows."""
+
+    def run(self, batch: Batch, outputs: Any) -> Any:
+        self.error = ValueError("two") if batch.rows == 2 else None
+        return super().run(batch, outputs)
+
+
+def test_each_is_run_alone_and_those_that_fail_have_no_outputs() -> None:
+    servable = Moody()
+    found = run_each(lease_of(servable), [(batch_of(1), NAMES), (batch_of(1, 2), NAMES), (batch_of(3), NAMES)])
+    assert [told(outputs) for outputs in found] == [["yes"], None, ["yes"]]
+    assert servable.asked == [(1, NAMES), (2, NAMES), (1, NAMES)]
+
+
+def told(outputs: Outputs | None) -> list[str] | None:
+    return None if outputs is None else outputs["prediction"].tolist()
+
+
+def test_a_deadline_is_no_failure_of_the_model(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(DeadlineExceeded):
+        run(lease_of(Yes(error=DeadlineExceeded(1.0))), batch_of(1), NAMES)
+    assert not caplog.records

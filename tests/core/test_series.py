@@ -1,0 +1,69 @@
+"""A stream's blocks: who is refused, who is answered, and what is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from app.core.series import Series
+from app.errors import DeadlineExceeded, InvalidInstances, ModelFailed
+from app.signature.batch import Batch
+from tests.core.test_service import Counted, Shelf, Yes
+
+
+class Touchy(Yes):
+    """A servable that fails where a value is 13."""
+
+    def run(self, batch: Batch, outputs: Any) -> Any:
+        self.error = ValueError("13") if 13 in batch.columns["x"] else None
+        return super().run(batch, outputs)
+
+
+@pytest.fixture
+def counted() -> Counted:
+    return Counted()
+
+
+def series_of(servable: Yes, counted: Counted) -> Iterator[Series]:
+    shelf = Shelf(servable)
+    series = Series(shelf.lease("flowers"), counted)
+    assert shelf.held == 1
+    yield series
+    series.close()
+    assert shelf.held == 0
+
+
+def kinds(refused: Any) -> dict[int, type]:
+    return {at: type(error) for at, error in refused.items()}
+
+
+def test_the_bad_are_refused_and_the_others_run_as_one(counted: Counted) -> None:
+    servable = Yes()
+    for series in series_of(servable, counted):
+        sifted = series.predict([[1], ["x"], {"x": 2}, 7])
+        assert kinds(sifted.refused) == {1: InvalidInstances, 3: InvalidInstances}
+        assert sifted.answer.values()["prediction"] == ["yes", "yes"]
+        assert [rows for rows, _ in servable.asked] == [2]
+        assert series.predict([]).answer.values()["prediction"] == []
+    assert counted.seen == [("flowers", 1, "ok", 2)]
+
+
+def test_where_the_model_fails_each_is_asked_alone(counted: Counted) -> None:
+    servable = Touchy()
+    for series in series_of(servable, counted):
+        sifted = series.predict([[1], [13], [2]])
+        assert kinds(sifted.refused) == {1: ModelFailed}
+        assert sifted.answer.values()["prediction"] == ["yes", "yes"]
+        assert [rows for rows, _ in servable.asked] == [3, 1, 1, 1]
+    assert counted.seen == [("flowers", 1, "ok", 2)]
+
+
+def test_a_wait_in_vain_is_everybodys_and_not_waited_again(counted: Counted) -> None:
+    servable = Yes(error=DeadlineExceeded(1.0))
+    for series in series_of(servable, counted):
+        sifted = series.predict([[1], ["x"], [2]])
+        assert kinds(sifted.refused) == {0: DeadlineExceeded, 1: InvalidInstances, 2: DeadlineExceeded}
+        assert len(servable.asked) == 1
+    assert counted.seen == [("flowers", 1, "ok", 0)]

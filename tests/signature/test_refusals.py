@@ -1,0 +1,26 @@
+"""What is wrong with a request is counted whole, and told in part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from app.errors import FieldError, InvalidInstances
+from app.signature.refusals import MOST_ERRORS, refuse
+
+
+def test_nothing_found_is_nothing_refused() -> None:
+    refuse([])
+
+
+@pytest.mark.parametrize("many", [1, MOST_ERRORS, MOST_ERRORS + 1, 1000])
+def test_all_are_counted_and_the_first_are_told(many: int) -> None:
+    def found() -> Iterator[FieldError]:
+        for at in range(many):
+            yield FieldError(f"#/{at}", "is wrong")
+
+    with pytest.raises(InvalidInstances) as caught:
+        refuse(found())
+    assert caught.value.total == many
+    assert [error.pointer for error in caught.value.errors] == [f"#/{at}" for at in range(min(many, MOST_ERRORS))]

@@ -1,0 +1,22 @@
+"""Probes: what every protocol's readiness says while the server is about to stop."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+
+PROBES = ["/readyz", "/v2/health/ready", "/ping", "/health", "/v1/endpoints/1/deployedModels/2"]
+
+
+@pytest.mark.parametrize("path", PROBES)
+def test_a_server_that_drains_is_not_ready_and_says_when_to_ask_again(app: Flask, path: str) -> None:
+    client = app.test_client()
+    ready = client.get(path)
+    assert (ready.status_code, "Retry-After" in ready.headers) == (200, False)
+    draining = client.get(path, environ_overrides={"retort.draining": True})
+    assert draining.status_code == 503
+    assert int(draining.headers["Retry-After"]) > 0
+
+
+def test_a_server_that_drains_is_alive(app: Flask) -> None:
+    assert app.test_client().get("/livez", environ_overrides={"retort.draining": True}).status_code == 200
