@@ -145,7 +145,8 @@ class Settings:
     waiting_threads: int = _setting(
         "RETORT_WAITING_THREADS",
         512,
-        "most requests of a worker at once whose steps wait for others; each is a thread while it lasts",
+        "most requests of a worker at once whose steps wait for others, or that are streams; each is a thread while it "
+        "lasts",
         _count(1, 10_000),
         unit="threads",
     )

@@ -15,8 +15,11 @@ from typing import Protocol
 from app.core.run import FINAL
 from app.runtime.registry import Registry
 from app.wire.application import FAILED, Environ, Headers
+from app.wire.codecs import NDJSON_TYPE, canonical
 
 MAX_BODY_BYTES = 8192
+MAX_PREFERENCE_CHARS = 512
+"""Of a client's media types and codings together; there are browsers that send two hundred."""
 PLAIN_ACCEPTS = ("*/*", "application/json", "")
 PLAIN_TYPES = ("application/json", "application/x-www-form-urlencoded")
 PROBES = ("/livez", "/metrics")
@@ -83,9 +86,16 @@ class StraightWay:
         return model != ABSENT and self._registry.is_quick(model)
 
     def waits(self, environ: Environ) -> bool:
-        """Whether the request may wait for others: its model, whatever the protocol, has steps."""
+        """Whether the request may wait for others: for its client, as a stream does, or for what its model's steps ask.
+
+        The model is found whatever the protocol.
+        """
+        if environ["REQUEST_METHOD"] != "POST":
+            return False
+        if canonical(environ.get("CONTENT_TYPE", "").partition(";")[0]) == NDJSON_TYPE:
+            return True
         named = self._registry.with_steps
-        if not named or environ["REQUEST_METHOD"] != "POST":
+        if not named:
             return False
         path: str = environ["PATH_INFO"]
         if not named.isdisjoint(SEPARATORS.split(path)):
@@ -119,5 +129,8 @@ def _plain(environ: Environ) -> bool:
     """Whether JSON is to be read and written: other media types and compressed bodies may take long."""
     if "HTTP_CONTENT_ENCODING" in environ:
         return False
-    content_type, accept = environ.get("CONTENT_TYPE"), environ.get("HTTP_ACCEPT", "*/*")
+    content_type, accept = environ.get("CONTENT_TYPE", ""), environ.get("HTTP_ACCEPT", "*/*")
+    codings = environ.get("HTTP_ACCEPT_ENCODING", "")
+    if len(content_type) + len(accept) + len(codings) > MAX_PREFERENCE_CHARS:
+        return False
     return (not content_type or content_type.startswith(PLAIN_TYPES)) and (accept in PLAIN_ACCEPTS or "json" in accept)

@@ -212,6 +212,13 @@ def test_only_models_with_steps_wait(stepped: Stepped) -> None:
     assert asked("/models/iris", "GET") == (False, False)
 
 
+@pytest.mark.parametrize("media_type", ["application/x-ndjson", "application/jsonl; charset=utf-8"])
+def test_a_stream_waits_for_its_client(app: Flask, media_type: str) -> None:
+    environ = {"REQUEST_METHOD": "POST", "PATH_INFO": "/models/iris-two/predict", "CONTENT_TYPE": media_type}
+    assert app.waits(environ)  # type: ignore[attr-defined]
+    assert not app.waits(environ | {"CONTENT_TYPE": "application/json"})  # type: ignore[attr-defined]
+
+
 def test_a_stream_goes_past_no_step(stepped: Stepped) -> None:
     app = stepped(iris=(["enrich"], []))
     answer = post(app, "/predict", '{"customer_id": 2, "feature2": 3.0}\n', {"Content-Type": "application/x-ndjson"})

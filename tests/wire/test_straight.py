@@ -100,6 +100,10 @@ def test_quick_is_a_small_request_for_a_graph_or_a_probe(app: Application) -> No
         {"PATH_INFO": "/models//predict"},
         {"PATH_INFO": "/models/other/predict"},
         {"PATH_INFO": "/models/iris-two/versions/1/predict"},
+        {"PATH_INFO": "/models/digits-image/predict"},
+        {"HTTP_ACCEPT": "application/json" + ",a/b" * 500},
+        {"CONTENT_TYPE": "application/json" + ";a=b" * 500},
+        {"HTTP_ACCEPT_ENCODING": "gzip" + ",a" * 500},
     ):
         assert not quick(small | other), other
 

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from app.core.answer import Answer
-from app.errors import InvalidJson
+from app.errors import InvalidBody, InvalidJson
+from app.signature.guards import MOST_CONTAINERS, has_slow_numbers, has_too_many_containers
 from app.wire.codecs.codec import Document, Reading
 
 MAX_INTEGER_DIGITS = 4000
@@ -42,7 +43,12 @@ class Json:
 
         Raises:
             InvalidJson: with the line and column of the first thing amiss.
+            InvalidBody: it would take too long.
         """
+        if has_too_many_containers(body):
+            raise InvalidBody("JSON", f"it has more than {MOST_CONTAINERS} lists and objects, the most that are read")
+        if has_slow_numbers(body):
+            return _decode_leniently(body)
         try:
             return msgspec.json.decode(body)
         except RecursionError:

@@ -9,6 +9,7 @@ import msgspec
 
 from app.core.answer import Answer
 from app.errors import InvalidBody
+from app.signature.guards import MOST_CONTAINERS, is_mostly_containers
 from app.wire.codecs.codec import Document, Reading
 
 FORM = "MessagePack"
@@ -24,8 +25,10 @@ class MessagePack:
         """The document; binary values are bytes, which kinds that take bytes know.
 
         Raises:
-            InvalidBody: it is cut short, has bytes left over, or says what JSON cannot.
+            InvalidBody: it is cut short, has bytes left over, says what JSON cannot, or would take too long.
         """
+        if is_mostly_containers(body):
+            raise InvalidBody(FORM, f"it has more than {MOST_CONTAINERS} lists and maps, the most that are read")
         try:
             return _plain(msgspec.msgpack.decode(body, ext_hook=_no_extension))
         except RecursionError:

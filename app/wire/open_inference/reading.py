@@ -5,6 +5,7 @@ Sources: inference_rest.md, "Inference Request JSON Object"; Triton's extension_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,13 +23,14 @@ from app.wire.open_inference.tensors import (
     Tensor,
     from_binary,
     from_json,
-    size_of,
     text_of,
     told,
 )
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_DIMENSIONS = 16
+MAX_SHAPE = 2**59
+"""Elements of a tensor, those of an empty one counted without its zeros: NumPy counts their bytes in 63 bits."""
 MAX_STRAY_TENSORS = 100
 """So many more than the model has inputs are read, and those that it does not know are named; beyond, none is read."""
 ENVELOPE = "must be an object with a list of inputs, each with name, shape, datatype and data"
@@ -147,6 +149,8 @@ def _tensor(each: Any, position: int, raw: memoryview | None, used: int) -> tupl
     if not 1 <= len(shape) <= MAX_DIMENSIONS:
         said = f"has {len(shape)} dimensions; allowed: 1 to {MAX_DIMENSIONS}, the first of which is the row"
         raise MalformedRequest(f"{pointer}/shape", said)
+    if math.prod(length or 1 for length in shape) >= MAX_SHAPE:
+        raise MalformedRequest(f"{pointer}/shape", f"is of too many elements: {shape}")
     size = _binary_size(each, pointer)
     if size is None:
         if "data" not in each:
@@ -161,8 +165,6 @@ def _tensor(each: Any, position: int, raw: memoryview | None, used: int) -> tupl
     if size > len(raw) - used:
         said = f"says that it has {size} bytes of binary data; there are {len(raw) - used} left in the body"
         raise MalformedRequest(pointer, said)
-    if size_of(shape) >= 2**63:
-        raise MalformedRequest(f"{pointer}/shape", f"is of too many elements: {shape}")
     return Tensor(name, datatype, from_binary(raw[used : used + size], datatype, shape, pointer), position), size
 
 
@@ -183,11 +185,15 @@ def _outputs(wanted: Any) -> list[WantedOutput] | None:
         return None
     if not isinstance(wanted, list):
         raise MalformedRequest("#/outputs", f"must be a list of objects with a name, not {told(wanted)}")
-    outputs = []
+    outputs: list[WantedOutput] = []
+    names: set[str] = set()
     for position, each in enumerate(wanted):
         pointer = f"#/outputs/{position}"
         if not isinstance(each, dict) or not isinstance(each.get("name"), str):
             raise MalformedRequest(pointer, "must be an object with a name, which is a string")
+        if each["name"] in names:
+            raise MalformedRequest(f"{pointer}/name", f"is {told(each['name'])}, which is asked for twice")
+        names.add(each["name"])
         outputs.append(WantedOutput(each["name"], _flag(_parameters(each, pointer), "binary_data", pointer)))
     return outputs
 

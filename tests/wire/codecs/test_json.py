@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.errors import InvalidJson
+from app.errors import InvalidBody, InvalidJson
+from app.signature import guards
 from app.wire.codecs.json import JSON
 
 
@@ -36,3 +37,15 @@ def test_what_is_nested_too_deeply_is_so_at_no_one_place(innermost: bytes) -> No
 
 def test_whole_pairs_are_text() -> None:
     assert JSON.decode(b'[NaN, "\\ud83d\\ude00"]')[1] == "\U0001f600"
+
+
+@pytest.mark.parametrize("number", ["1e308", "-1.5E-300", "123456789.125e-308"])
+def test_numbers_that_take_long_are_the_same_numbers(number: str) -> None:
+    assert JSON.decode(f"[{','.join([number] * 200)}]".encode()) == [float(number)] * 200
+
+
+def test_a_body_of_nothing_but_lists_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "MOST_CONTAINERS", 100)
+    with pytest.raises(InvalidBody, match="more than 2000000 lists and objects, the most that are read"):
+        JSON.decode(b"[" + b"[]," * 100 + b"0]")
+    assert len(JSON.decode(b"[" + b"[]," * 99 + b"0]")) == 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 import pytest
 
 from tests.wire.codecs.conftest import Sends
@@ -65,3 +66,17 @@ def test_bytes_and_timestamps_are_no_numbers(ask: Sends) -> None:
         answer = ask(MESSAGEPACK, b"\x91\x92\xcb@\x14ffffff" + value)
         assert answer.status == 422, answer.content
         assert [error["pointer"] for error in answer.document["errors"]] == ["#/1"[:2] + "0/1"]
+
+
+def test_a_body_of_nothing_but_lists_is_not_read(ask: Sends) -> None:
+    for each in (b"\x90", b"\x80", b"\xdc\0\0"):
+        answer = ask(MESSAGEPACK, b"\xdd" + (5_000_000).to_bytes(4, "big") + each * 5_000_000)
+        assert answer.status == 400
+        assert "more than 2000000 lists and maps" in answer.document["detail"]
+
+
+def test_numbers_are_not_taken_for_lists(ask: Sends) -> None:
+    rows = np.random.default_rng(0).normal(size=(100_000, 2)).tolist()
+    content = packed({"instances": rows, "outputs": ["prediction"]})
+    assert len(content) > 1_900_000
+    assert ask(MESSAGEPACK, content).status == 200
