@@ -21,14 +21,6 @@ ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|
 """One escape of a JSON string, or two that are a pair of surrogates; the group is half of a pair."""
 
 
-class TooDeep(InvalidJson):
-    """JSON that is nested too deeply for any parser: as a whole, and so at no place."""
-
-    def __init__(self) -> None:
-        super().__init__("it is nested too deeply")
-        self.detail = f"the body is not valid JSON: {self.reason}"
-
-
 class Json:
     """JSON (RFC 8259), and bare NaN for a missing value, which pandas and MLflow write.
 
@@ -52,7 +44,7 @@ class Json:
         try:
             return msgspec.json.decode(body)
         except RecursionError:
-            raise TooDeep from None
+            raise InvalidJson("it is nested too deeply") from None
         except (msgspec.DecodeError, UnicodeDecodeError):
             # Not strict JSON: perhaps NaN, a byte order mark, a number out of range. The slow path tells, or explains.
             return _decode_leniently(body)
@@ -74,7 +66,7 @@ def _decode_leniently(body: bytes) -> Any:
     try:
         document = json.loads(text, parse_int=_integer)
     except RecursionError:
-        raise TooDeep from None
+        raise InvalidJson("it is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise InvalidJson(error.msg[:1].lower() + error.msg[1:], error.lineno, error.colno) from None
     if "\\ud" in text or "\\uD" in text:
@@ -90,7 +82,7 @@ def _refuse_lone_surrogates(document: Any, text: str) -> None:
         said = "a string holds half of a surrogate pair, which is not Unicode text"
         raise InvalidJson(said, *_place(text[:at])) from None
     except RecursionError:
-        raise TooDeep from None
+        raise InvalidJson("it is nested too deeply") from None
 
 
 def _integer(digits: str) -> int:
