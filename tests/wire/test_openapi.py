@@ -25,6 +25,7 @@ from tests.wire.conftest import MODELS, MakeApp
 from tests.wire.exchange import check, get, post
 
 NAMES = ["diabetes", "digits", "digits-image", "iris-two", "penguins"]
+PREDICTING = ["/predict", "/models/{model}/predict", *(f"/models/{name}/predict" for name in NAMES)]
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_every_path_that_is_served_is_there(document: dict[str, Any]) -> None:
 def test_the_fields_are_the_real_ones(document: dict[str, Any], manifests: dict[str, Any], name: str) -> None:
     schema, inputs = record_schema(document, name), manifests[name]["signature"]["inputs"]
     assert list(schema["properties"]) == [each["name"] for each in inputs]
-    assert sorted(schema["required"]) == sorted(each["name"] for each in inputs)
+    assert schema["required"] == [each["name"] for each in inputs]
     assert schema["additionalProperties"] is False
     for each in inputs:
         field = schema["properties"][each["name"]]
@@ -171,6 +172,116 @@ def test_examples_of_other_protocols_are_true(app: Flask, document: dict[str, An
         jsonschema.Draft202012Validator(whole).validate(example["value"])
         answer = post(app, path.format(endpoint="1", deployed="2"), json.dumps(example["value"]))
         assert answer.document == {"predictions": ["Adelie", "Adelie", "Gentoo"]}
+
+
+@pytest.mark.parametrize("path", PREDICTING)
+def test_every_example_of_another_media_type_is_true(
+    app: Flask, document: dict[str, Any], manifests: dict[str, Any], path: str
+) -> None:
+    name = path.split("/")[2] if path.endswith(tuple(f"/{each}/predict" for each in NAMES)) else "penguins"
+    content = document["paths"][path]["post"]["requestBody"]["content"]
+    recorded = [each["outputs"]["prediction"] for each in manifests[name]["examples"]]
+    for media_type in ("text/csv", "application/x-ndjson"):
+        headers = {"Content-Type": media_type, "Accept": "application/json"}
+        asked = post(app, path.format(model="penguins"), content[media_type]["example"], headers)
+        assert same(recorded[:3], asked.document["prediction"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_example_of_a_form_is_true(
+    app: Flask, document: dict[str, Any], manifests: dict[str, Any], name: str
+) -> None:
+    form = document["paths"][f"/models/{name}/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    inputs, fields = manifests[name]["signature"]["inputs"], form["schema"]["properties"]
+    assert [*fields] == form["schema"]["required"] == [each["name"] for each in inputs]
+    first = manifests[name]["examples"][0]
+    if name == "digits-image":  # a file has no example
+        assert fields["image"].keys() == {"type", "format", "description"}
+        assert (fields["image"]["type"], fields["image"]["format"]) == ("string", "binary")
+        sent: dict[str, Any] = {"image": (io.BytesIO(base64.b64decode(first["instance"]["image"])), "digit.png")}
+    else:
+        sent = {name: str(field["example"]) for name, field in fields.items()}
+        for field in fields.values():
+            jsonschema.Draft202012Validator(field).validate(field["example"])
+    answer = app.test_client().post(f"/models/{name}/predict", data=sent, content_type="multipart/form-data")
+    assert same([first["outputs"]["prediction"]], answer.get_json()["prediction"])
+
+
+@pytest.mark.parametrize("path", PREDICTING)
+def test_the_example_of_an_answer_is_the_answer(app: Flask, document: dict[str, Any], path: str) -> None:
+    asked = body_of(document, path)["examples"]
+    content = document["paths"][path]["post"]["responses"]["200"]["content"]
+    schema = follow(document, content["application/json"]["schema"])
+    assert asked.keys() > content["application/json"]["examples"].keys() == {"record", "records"}
+    for name, example in content["application/json"]["examples"].items():
+        answer = post(app, path.format(model="penguins"), json.dumps(asked[name]["value"])).document
+        jsonschema.Draft202012Validator(schema).validate(example["value"])
+        assert [*example["value"]] == [*answer]
+        assert all(same(value, answer[member]) for member, value in example["value"].items())
+    for media_type in ("text/csv", "application/x-ndjson"):
+        headers = {"Content-Type": "application/json", "Accept": media_type}
+        told = post(app, path.format(model="penguins"), json.dumps(asked["records"]["value"]), headers).content
+        lines, shown = told.decode().splitlines(), content[media_type]["example"].splitlines()
+        assert len(lines) == len(shown)
+        assert lines[0] == shown[0] or media_type != "text/csv"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_answer_has_the_outputs_of_the_model(
+    app: Flask, document: dict[str, Any], manifests: dict[str, Any], name: str
+) -> None:
+    answered = document["paths"][f"/models/{name}/predict"]["post"]["responses"]["200"]["content"]["application/json"]
+    signature = manifests[name]["signature"]
+    beside = {"model", "version", "warnings", "warnings_more"} | ({"classes"} if signature["classes"] else set())
+    assert answered["schema"]["properties"].keys() == {*signature["outputs"], *beside}
+    first = manifests[name]["examples"][0]["instance"]
+    body = {"instances": [first], "outputs": signature["outputs"]}
+    answer = post(app, f"/models/{name}/predict", json.dumps(body)).document
+    jsonschema.Draft202012Validator(answered["schema"]).validate(answer)
+
+
+def test_each_error_is_shown_in_its_own_words(app: Flask, document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        for operation in (each for each in operations.values() if isinstance(each, dict)):
+            for status, response in operation["responses"].items():
+                for media_type, told in response["content"].items() if status >= "400" else ():
+                    if media_type != "application/problem+json":
+                        continue
+                    example = told["example"]
+                    jsonschema.Draft202012Validator(follow(document, told["schema"])).validate(example)
+                    assert str(example["status"]) == status.replace("default", "500"), path
+                    assert example["type"] != "/problems/"
+    shown = document["paths"]["/predict"]["post"]["responses"]
+    answer = post(app, "/predict", json.dumps({"instances": [PENGUIN | {"island": "n/a"}]}))
+    told = shown["422"]["content"]["application/problem+json"]["example"]
+    assert answer.document | {"request_id": ""} == told | {"request_id": ""}
+    absent = get(app, "/models/penguins-2").document
+    told = shown["404"]["content"]["application/problem+json"]["example"]
+    assert (absent["type"], absent["title"]) == (told["type"], told["title"])
+
+
+def test_rows_name_their_values(document: dict[str, Any]) -> None:
+    (row,) = [
+        each
+        for each in body_of(document, "/predict")["schema"]["anyOf"][2]["items"]["anyOf"]
+        if each.get("type") == "array"
+    ]
+    assert [each["title"] for each in row["prefixItems"]] == IN_ORDER
+
+
+def test_people_meet_the_default_model_first_and_other_protocols_last(document: dict[str, Any]) -> None:
+    assert next(iter(document["paths"])) == "/models/penguins/predict"
+    tags = [each["name"] for each in document["tags"]]
+    assert tags[:5] == ["models served", "predict", "models", "health", "metrics"]
+    assert {"vertex", "open_inference", "tensorflow_serving", "invocations"} == set(tags[5:])
+    variants = body_of(document, "/predict")["schema"]["anyOf"]
+    assert [each["title"] for each in variants] == ["one record", "instances", "a list of instances"]
+
+
+def test_a_width_is_told_by_its_name(document: dict[str, Any]) -> None:
+    year = record_schema(document, "penguins")["properties"]["year"]
+    assert year["format"] == "int64"
+    assert not {"minimum", "maximum"} & year.keys()
 
 
 PENGUIN = {"island": "Dream", "sex": None, "year": 2008} | dict.fromkeys(
