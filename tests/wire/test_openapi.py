@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from app.factory import create_app
 from app.runtime.proving import same
+from app.settings import Settings
+from tests.wire.codecs.estimators import served as every_kind_in
 from tests.wire.conftest import MODELS, MakeApp
 from tests.wire.exchange import check, get, post
 
@@ -382,3 +386,81 @@ def test_awkward_names_and_categories(served: MakeApp, tmp_path: Path) -> None:
     assert list(record_schema(document, "model")["properties"]) == list(rows.columns)
     for example in body_of(document, "/models/model/predict")["examples"].values():
         assert post(app, "/models/model/predict", json.dumps(example["value"])).status == 200
+
+
+@pytest.fixture(scope="module")
+def every_kind(tmp_path_factory: pytest.TempPathFactory) -> Flask:
+    """Models that together take every kind of input."""
+    return every_kind_in(tmp_path_factory.mktemp("kinds"))
+
+
+@pytest.mark.parametrize("name", ["frame", "grid", "weather", "drops"])
+def test_the_examples_of_every_kind_are_true(every_kind: Flask, name: str) -> None:
+    document, path = get(every_kind, "/openapi.json").document, f"/models/{name}/predict"
+    validate(document)
+    operation = document["paths"][path]["post"]
+    content, answered = operation["requestBody"]["content"], operation["responses"]["200"]["content"]
+    for example in content["application/json"]["examples"].values():
+        assert post(every_kind, path, json.dumps(example["value"])).status == 200
+    schema = {**answered["application/json"]["schema"], "components": document["components"]}
+    for key, example in answered["application/json"]["examples"].items():
+        body = json.dumps(content["application/json"]["examples"][key]["value"])
+        answer = post(every_kind, path, body).document
+        assert answer.keys() == example["value"].keys()
+        assert all(same(value, answer[member]) for member, value in example["value"].items())
+        jsonschema.Draft202012Validator(schema).validate(example["value"])
+    assert ("example" in content["text/csv"]) is (name in ("frame", "drops"))  # others have more than single values
+    for media_type in ("text/csv", "application/x-ndjson"):
+        if "example" in content[media_type]:
+            answer = post(every_kind, path, content[media_type]["example"], {"Content-Type": media_type})
+            assert answer.status == 200, answer.content
+
+
+@pytest.mark.parametrize("name", ["frame", "grid", "drops"])
+def test_a_form_of_every_kind_is_true(every_kind: Flask, name: str) -> None:
+    document, path = get(every_kind, "/openapi.json").document, f"/models/{name}/predict"
+    content = document["paths"][path]["post"]["requestBody"]["content"]
+    first = content["application/json"]["examples"]["record"]["value"]
+    form = content["multipart/form-data"]
+    sent: dict[str, Any] = {}
+    for field, schema in form["schema"]["properties"].items():
+        if schema.get("format") == "binary":
+            sent[field] = (io.BytesIO(base64.b64decode(first[field])), "image.png")
+        elif first[field] is None:
+            sent[field] = ""
+        else:
+            told = schema["example"]
+            assert isinstance(told, str) or schema.get("type") != "string"
+            sent[field] = told if isinstance(told, str) else json.dumps(told)
+    assert form.get("encoding", {}) == ({"array": {"contentType": "application/json"}} if name == "grid" else {})
+    answer = every_kind.test_client().post(path, data=sent, content_type="multipart/form-data")
+    alone = post(every_kind, path, json.dumps(first)).document
+    assert (answer.status_code, answer.get_json()) == (200, alone)
+
+
+def test_a_model_with_steps_shows_no_answer_but_who_gives_it(tmp_path: Path) -> None:
+    shutil.copytree(MODELS / "iris-two", tmp_path / "iris")
+    path = tmp_path / "iris" / "1" / "manifest.json"
+    facts = {"model": "iris", "before": ["enrich"], "after": ["score"]}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
+    app = create_app(Settings(models_dir=tmp_path, steps="tests.wire.steps_module", database_url="sqlite://"))
+    try:
+        document = get(app, "/openapi.json").document
+        validate(document)
+        answered = document["paths"]["/models/iris/predict"]["post"]["responses"]["200"]["content"]["application/json"]
+        assert "examples" not in answered
+        properties = answered["schema"]["properties"]
+        assert properties["prediction"]["items"] == {}  # a step may have made anything of it
+        assert (properties["model"]["example"], properties["version"]["example"]) == ("iris", 1)
+        answer = post(app, "/predict", '{"customer_id": 2, "feature2": 3.0}').document
+        jsonschema.Draft202012Validator(answered["schema"]).validate(answer)
+        assert answer.keys() <= properties.keys()
+    finally:
+        app.extensions["retort_services"].close()
+
+
+def test_a_server_without_models_has_a_document_too(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    document = get(create_app(Settings(models_dir=tmp_path / "models")), "/openapi.json").document
+    validate(document)
+    assert "/predict" in document["paths"]
