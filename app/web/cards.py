@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
+import msgspec
+
 AVAILABLE: Final = "AVAILABLE"
 WIDE: Final = 12  # inputs; beyond this a record with every name in it is no longer something one reads
 
@@ -20,12 +22,17 @@ _TASKS: Final = {
     "outlier_detector": "Outlier detector",
     "transformer": "Transformer",
 }
+_VALUES: Final = {"number": 1.5, "integer": 1, "boolean": True, "text": "text"}
+_COLOURS: Final = {"L": "grey", "RGB": "in colour"}
 _PLURALS: Final = {"category": "categories"}
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One input as a reader sees it: `seen` is the range met in training, `choices` what is allowed, if a list is."""
+    """One input as a reader sees it: `seen` is the range met in training, `choices` what is allowed, if a list is.
+
+    `accepts` says what an input takes that is more than one value, and `becomes` what the model sees of it.
+    """
 
     name: str
     kind: str
@@ -33,6 +40,8 @@ class Input:
     seen: str
     choices: tuple[str, ...]
     example: str
+    accepts: str = ""
+    becomes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,10 @@ class VersionLine:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One model. `curl` and `answer` are empty where no version can answer; `others` are the versions not shown."""
+    """One model. `curl` and `answer` are empty where no version can answer; `others` are the versions not shown.
+
+    `before` and `after` are the steps around the model; `invented` are inputs whose values in `curl` stand for any.
+    """
 
     name: str
     default: bool
@@ -61,6 +73,9 @@ class Card:
     curl: str = ""
     answer: str = ""
     made_up: bool = False
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    invented: tuple[str, ...] = ()
 
     @property
     def available(self) -> bool:
@@ -104,6 +119,7 @@ def answering_card(entry: Mapping[str, Any], model: Mapping[str, Any], root_url:
     name, version = entry["name"], model["version"]
     current = VersionLine(version, model["state"], tuple(model.get("aliases", ())), "")
     example = _example(model)
+    steps = model.get("steps") or {}
     return Card(
         name=name,
         default=bool(entry.get("default")),
@@ -117,6 +133,9 @@ def answering_card(entry: Mapping[str, Any], model: Mapping[str, Any], root_url:
         curl=curl(_address(root_url, name, bool(entry.get("default"))), _body(model, example["instance"])),
         answer=_answer(name, model, example),
         made_up=bool(model.get("examples_made_up")),
+        before=tuple(steps.get("before", ())),
+        after=tuple(steps.get("after", ())),
+        invented=() if model.get("examples") else tuple(e["name"] for e in model["inputs"] if e.get("example") is None),
     )
 
 
@@ -140,7 +159,14 @@ def _address(root_url: str, name: str, default: bool) -> str:
 def _example(model: Mapping[str, Any]) -> Mapping[str, Any]:
     """The first recorded example, or, where there is none, a record of the inputs' own examples with no answer."""
     recorded: Sequence[Mapping[str, Any]] = model.get("examples") or ()
-    return recorded[0] if recorded else {"instance": {each["name"]: each.get("example") for each in model["inputs"]}}
+    return recorded[0] if recorded else {"instance": {each["name"]: _any_value(each) for each in model["inputs"]}}
+
+
+def _any_value(described: Mapping[str, Any]) -> object:
+    """The example of an input, or a value of its kind."""
+    if described.get("example") is not None:
+        return described["example"]
+    return (described.get("categories") or [_VALUES.get(described["kind"])])[0]
 
 
 def _body(model: Mapping[str, Any], instance: object) -> object:
@@ -166,10 +192,16 @@ def _answer(name: str, model: Mapping[str, Any], example: Mapping[str, Any]) -> 
 
 
 def _input(described: Mapping[str, Any]) -> Input:
+    if described.get("image") is not None:
+        picture = msgspec.to_builtins(described["image"])
+        becomes = f"{picture['width']} x {picture['height']} {_COLOURS.get(picture['mode'], picture['mode'])}"
+        return Input(described["name"], described["kind"], False, "", (), "", "PNG, JPEG or WebP", becomes)
+    shape = " x ".join(map(str, described.get("shape") or ()))
     return Input(
         name=described["name"],
         kind=described["kind"],
         nullable=bool(described.get("nullable")),
+        accepts=f"{shape} of {described['dtype']}" if shape else "",
         seen=_seen(described.get("minimum"), described.get("maximum")),
         choices=tuple(_label(each) for each in described.get("categories") or ()),
         example="" if described.get("example") is None else _shortened(_label(described["example"])),

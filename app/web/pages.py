@@ -10,6 +10,7 @@ from app.errors import RetortError
 from app.web.assets import REDOC, SWAGGER_UI, asset, own_edition
 from app.web.cards import Card, answering_card, has_available, silent_card
 
+DAY_S: Final = 24 * 3600
 # Nothing from anywhere else, nothing inline. `data:` images are the arrows inside Swagger UI's own stylesheet.
 _POLICY: Final = {
     "default-src": "'none'",
@@ -59,6 +60,13 @@ def blueprint(catalogue: Catalogue) -> Blueprint:
     @pages.get("/redoc")
     def redoc() -> Response:
         return _page("redoc.html", _REDOC_POLICY, edition=REDOC)
+
+    @pages.get("/favicon.ico")
+    def favicon() -> Response:
+        # Asked for by whoever looks at no page: every page names the icon under its lasting address.
+        response = asset("site", "", "retort.svg")
+        response.headers["Cache-Control"] = f"public, max-age={DAY_S}"
+        return response
 
     pages.add_url_rule("/static/web/<library>/<edition>/<path:filename>", "asset", asset)
     return pages

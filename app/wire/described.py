@@ -13,13 +13,16 @@ from typing import Any
 
 import msgspec
 
-from app.signature import Layout
+from app.signature import Input, Layout
+from app.signature.kinds import KINDS
 from app.storage.manifest import Manifest
 from app.wire.codecs import CODECS, JSON_TYPE, NDJSON_TYPE
 
 Schema = dict[str, Any]
 
 FOR_PEOPLE = ("description", "example")
+SHOWN = 3
+"""How many of the recorded examples are shown together."""
 FORM_TYPE = "multipart/form-data"
 TEXT_TYPES = ("text/csv", NDJSON_TYPE)
 
@@ -64,9 +67,10 @@ def described(manifest: Manifest, component: str, schemas: dict[str, Schema]) ->
     whole = manifest.signature.layout is Layout.RECORDS
     # A record tells people what its fields are; a row need not tell them again.
     fields = {} if whole else {name: _bare(schemas[component]["properties"][name]) for name in names}
+    titled = [{"title": name, **field} for name, field in fields.items()]
     row = {
         "type": "array",
-        "prefixItems": [record] if whole else list(fields.values()),
+        "prefixItems": [record] if whole else titled,
         "minItems": len(names),
         "maxItems": len(names),
         "description": "the values in this order: " + ", ".join(names[:100]),
@@ -79,7 +83,7 @@ def _bare(field: Schema) -> Schema:
 
 
 def request_body(form: RequestForm, model: Described, manifest: Manifest | None) -> dict[str, Any]:
-    """One record, or many, with the recorded examples of a model; without one, of whatever model the path names."""
+    """One record, or many, with the recorded examples of a model: the path's, or one of many that it can name."""
     json = {"schema": form.envelope(model)} | ({} if manifest is None else _examples(manifest, form))
     others = {} if form.only_json else _tables(model, manifest)
     return {"required": True, "content": {JSON_TYPE: json, **others}}
@@ -94,8 +98,8 @@ def _examples(manifest: Manifest, form: RequestForm) -> dict[str, Any]:
     rows = [[record] if whole else [record[name] for name in signature.names] for record in records]
     examples = {
         "record": {"summary": "one record", "value": records[0]},
-        "records": {"summary": "many records", "value": {"instances": records[:3]}},
-        "rows": {"summary": "many rows", "value": {"instances": rows[:3], "outputs": list(signature.defaults)}},
+        "records": {"summary": "many records", "value": {"instances": records[:SHOWN]}},
+        "rows": {"summary": "many rows", "value": {"instances": rows[:SHOWN], "outputs": list(signature.defaults)}},
     }
     return {"examples": {name: examples[name] for name in form.examples}}
 
@@ -107,27 +111,50 @@ def _tables(model: Described, manifest: Manifest | None) -> dict[str, Any]:
         for name in CODECS
         if name != JSON_TYPE
     }
-    content[FORM_TYPE] = {"schema": _form(model)}
-    records = [example.instance for example in manifest.examples[:3]] if manifest is not None else []
-    rows = [[record.get(name, record) for name in model.fields] for record in records]
-    if rows and not any(isinstance(value, list | dict) for row in rows for value in row):
+    content[FORM_TYPE] = _form(model, manifest)
+    records = [example.instance for example in manifest.examples[:SHOWN]] if manifest is not None else []
+    names = list(records[0]) if records else []
+    flat = not any(isinstance(value, list | dict) for record in records for value in record.values())
+    if names and flat and all(record.keys() == set(names) for record in records):
         text = io.StringIO(newline="")
-        csv.writer(text).writerows([model.fields, *rows])
+        csv.writer(text).writerows([names, *([record[name] for name in names] for record in records)])
         content["text/csv"]["example"] = text.getvalue()
     if records:
         content[NDJSON_TYPE]["example"] = msgspec.json.Encoder().encode_lines(records).decode()
     return content
 
 
-def _form(model: Described) -> Schema:
+def _form(model: Described, manifest: Manifest | None) -> dict[str, Any]:
     """A form of a record's fields, in which nothing is null: what is empty is missing."""
     form: Schema = {"type": "object", "description": "a record's fields, empty where missing; or one file"}
-    if not model.fields:
-        return form
-    fields = {name: _without_null(field) for name, field in model.fields.items()}
-    return {**form, "properties": fields, "required": list(fields), "additionalProperties": False}
+    if manifest is None or not model.fields:
+        return {"schema": form}
+    record = manifest.examples[0].instance if manifest.examples else {}
+    fields = {
+        spec.name: _part(spec, model.fields[spec.name], record.get(spec.name, spec.example))
+        for spec in manifest.signature.inputs
+    }
+    schema = {**form, "properties": fields, "required": list(fields), "additionalProperties": False}
+    # Clients that know of the encoding send an array as one part; others would send each element as its own.
+    arrays = [spec.name for spec in manifest.signature.inputs if spec.kind == "array"]
+    encoding = {"encoding": {name: {"contentType": JSON_TYPE} for name in arrays}} if arrays else {}
+    return {"schema": schema, **encoding}
+
+
+def _part(spec: Input, field: Schema, value: object) -> Schema:
+    """One field of a form: an image is a file, an array is JSON, and all else is as in a record."""
+    about = {"description": KINDS[spec.kind].describe(spec)}
+    about = about if about["description"] else {}
+    if spec.kind == "image":
+        return {"type": "string", "format": "binary", **about}
+    if spec.kind == "array":
+        text = {} if value is None else {"example": msgspec.json.encode(value).decode()}
+        return {"type": "string", **about, **text}
+    return {**_without_null(field), **about, **({} if value is None else {"example": value})}
 
 
 def _without_null(field: Schema) -> Schema:
     choices = {key: value for key, value in field.items() if isinstance(value, list) and key in ("type", "enum")}
-    return field | {key: [each for each in value if each not in (None, "null")] for key, value in choices.items()}
+    found = field | {key: [each for each in value if each not in (None, "null")] for key, value in choices.items()}
+    types = found.get("type")
+    return found | {"type": types[0]} if isinstance(types, list) and len(types) == 1 else found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import msgspec
@@ -12,14 +13,15 @@ from flask import Flask, Response
 from flask_smorest import Api
 
 from app.runtime.policy import State
-from app.runtime.registry import Registry
+from app.runtime.registry import Lease, Registry
 from app.signature import Layout, Signature
 from app.signature.kinds import KINDS
 from app.signature.nested import nested_schema
 from app.signature.schema import schema_of
+from app.signature.values import INT64_MAX, INT64_MIN
 from app.storage.manifest import Manifest
-from app.wire.codecs import CODECS, JSON_TYPE, NDJSON_TYPE
-from app.wire.described import ANY, RequestForm, described, request_body
+from app.wire.answered import answers_of, errors_of, responses_of
+from app.wire.described import ANY, Described, RequestForm, described, request_body
 from app.wire.problems import Errors, errors_at
 
 OPENAPI_VERSION = "3.1.0"
@@ -35,6 +37,10 @@ CONFIG = {
 }
 
 
+OWN_TAGS = ("predict", "models", "health", "metrics")
+"""The views of our own protocol, which come before all others'."""
+MOST_ROWS = 10_000
+"""Stands for a server's limit, where no model could tell it."""
 NOT_ANSWERED = ("Error", "PaginationMetadata")
 """What flask-smorest would answer, and we do not."""
 
@@ -52,70 +58,126 @@ def register(
 def document(
     api: Api, registry: Registry, forms: Sequence[Errors], requests: Mapping[str, RequestForm]
 ) -> dict[str, Any]:
-    """The OpenAPI document: the operations of the available models first, then the views.
+    """The OpenAPI document: the operations of the available models first, the default one's before all, then the views.
 
     `forms` are those of errors, and `requests` those of the paths that predict.
     """
-    views: dict[str, Any] = api.spec.to_dict()
-    manifests, records = _served(registry)
-    default = registry.default()
+    views: dict[str, Any] = deepcopy(api.spec.to_dict())
+    prediction = views["components"]["schemas"]["Prediction"]
+    leases = _leases(registry)
+    manifests = {name: lease.manifest for name, lease in leases.items()}
+    records = _records(leases)
     models = {name: described(manifest, _component(name), records) for name, manifest in manifests.items()}
-    paths: dict[str, Any] = {}
-    for name, manifest in manifests.items():
-        body = request_body(requests["/predict"], models[name], manifest)
-        paths[f"/models/{name}/predict"] = {"post": _operation(manifest, views["paths"], body)}
+    own = {f"/models/{name}/predict": name for name in leases}
+    paths = {
+        path: {"post": _operation(manifests[name], views["paths"], requests["/predict"], models[name], prediction)}
+        for path, name in own.items()
+    }
+    paths |= dict(sorted(views["paths"].items(), key=lambda each: _tag(each[1]) not in OWN_TAGS))
+    default = registry.default() if registry.default() in leases else None
+    example = default or next(iter(leases), None)
     for path, form in requests.items():
-        named = default if default in manifests and "{model}" not in path else None
-        body = request_body(form, ANY, None) if named is None else request_body(form, models[named], manifests[named])
-        _tell_request(views["paths"][path]["post"], body, with_media_types=path.endswith("/predict"))
-    paths |= views["paths"]
-    schemas = {name: _with_nested(record) for name, record in records.items()} | {
+        name = example if "{model}" in path else default
+        manifest = None if name is None else manifests[name]
+        is_any = name is None or "{model}" in path
+        operation = paths[path]["post"]
+        operation["requestBody"] = request_body(form, ANY if is_any or name is None else models[name], manifest)
+        if path.endswith("/predict"):
+            operation["responses"]["200"]["content"] = answers_of(prediction, manifest, own=not is_any)
+    for name, record in list(records.items()):
+        if any("." in field for field in record.get("properties", {})):
+            # A dotted name may be sent as an object inside the record.
+            records[name] = {"anyOf": [record, nested_schema(record)]}
+    schemas = records | {
         name: schema for name, schema in views["components"]["schemas"].items() if name not in NOT_ANSWERED
     }
-    examples = {"model": default or next(iter(manifests), None), "version": "1", "verb": "predict"}
+    _fill_parameters(paths, manifests.get(example or ""))
+    tags = sorted(views.get("tags", []), key=lambda tag: tag["name"] not in OWN_TAGS)
+    return {
+        **views,
+        "tags": [{"name": "models served", "description": "Each model, with its real fields."}, *tags],
+        "paths": paths,
+        "components": {"schemas": schemas | _tell_errors(paths, forms, requests, leases, own, example)},
+    }
+
+
+def _fill_parameters(paths: dict[str, Any], manifest: Manifest | None) -> None:
+    """Gives the parameters of paths values that are there."""
+    true = {"verb": "predict"}
+    if manifest is not None:
+        true |= {"model": manifest.model, "version": str(manifest.version)}
+    for operations in paths.values():
+        for parameter in operations.get("parameters", ()):
+            if parameter["name"] in true:
+                parameter["example"] = true[parameter["name"]]
+
+
+def _tell_errors(
+    paths: dict[str, Any],
+    forms: Sequence[Errors],
+    requests: Mapping[str, RequestForm],
+    leases: Mapping[str, Lease],
+    own: Mapping[str, str],
+    example: str | None,
+) -> dict[str, Any]:
+    """Describes the errors of every operation, and returns the schemas of their forms.
+
+    Those of a path in `own` are of its model, those of all others of the `example`.
+    """
+    schemas: dict[str, Any] = {}
+    of_none = errors_of(None, MOST_ROWS, [])
+    told = {name: errors_of(lease.manifest, lease.validator.max_instances, [*leases]) for name, lease in leases.items()}
     for path, operations in paths.items():
         errors = errors_at(path, forms)
         schemas[_name(errors)] = _form(errors)
-        for parameter in operations.get("parameters", ()):
-            if examples.get(parameter["name"]) is not None:
-                parameter["example"] = examples[parameter["name"]]
-        for operation in operations.values():
+        problems = told.get(own.get(path, example or ""), of_none)
+        for method, operation in operations.items():
             if isinstance(operation, dict):
-                _tell_errors(operation["responses"], errors)
+                kind = "predict" if path in requests or path in own else method
+                reference = f"#/components/schemas/{_name(errors)}"
+                operation["responses"] = responses_of(operation["responses"], errors, reference, problems, kind)
+    return schemas
+
+
+def _leases(registry: Registry) -> dict[str, Lease]:
+    """The available models, the default one first."""
+    default = registry.default()
+    names = sorted(registry.entries().items(), key=lambda entries: entries[0] != default)
     return {
-        **views,
-        "tags": [{"name": "models served", "description": "Each model, with its real fields."}, *views.get("tags", [])],
-        "paths": paths,
-        "components": {"schemas": schemas},
+        model: registry.lease(model)
+        for model, entries in names
+        if any(entry.state is State.AVAILABLE for entry in entries)
     }
 
 
-def _served(registry: Registry) -> tuple[dict[str, Manifest], dict[str, Any]]:
-    """The manifest of each available model, and the schemas of their records by component."""
+def _records(leases: Mapping[str, Lease]) -> dict[str, Any]:
+    """The schemas of the models' records, by the names of their components."""
     own = APISpec("", "", OPENAPI_VERSION, plugins=[MarshmallowPlugin()])
-    manifests: dict[str, Manifest] = {}
-    for model, entries in registry.entries().items():
-        if any(entry.state is State.AVAILABLE for entry in entries):
-            lease = registry.lease(model)
-            manifest = lease.manifest
-            if manifest.signature.layout is Layout.RECORDS:
-                own.components.schema(_component(model), component=_whole(manifest.signature))
-            else:
-                own.components.schema(_component(model), schema=schema_of(lease.validator.signature, model))
-            manifests[model] = manifest
-    return manifests, own.to_dict().get("components", {}).get("schemas", {})
+    for model, lease in leases.items():
+        if lease.manifest.signature.layout is Layout.RECORDS:
+            own.components.schema(_component(model), component=_whole(lease.manifest.signature))
+        else:
+            own.components.schema(_component(model), schema=schema_of(lease.validator.signature, model))
+    records: dict[str, Any] = own.to_dict().get("components", {}).get("schemas", {})
+    for record in records.values():
+        fields = record.get("properties", {})
+        for field in fields.values():
+            _tell_width(field)
+        if "required" in record:
+            record["required"] = [name for name in fields if name in record["required"]]  # which came sorted
+    return records
 
 
-def _tell_request(operation: dict[str, Any], body: dict[str, Any], with_media_types: bool) -> None:
-    operation["requestBody"] = body
-    if with_media_types:
-        operation["responses"] = _answers(operation["responses"])
+def _tell_width(field: dict[str, Any]) -> None:
+    """The limits of 64 bits by their name, which is all that they say; JavaScript cannot even hold them."""
+    if field.get("minimum") == INT64_MIN and field.get("maximum") == INT64_MAX and "integer" in field["type"]:
+        del field["minimum"], field["maximum"]
+        field["format"] = "int64"
 
 
-def _with_nested(record: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a record, of which dotted names may be sent as objects inside it."""
-    dotted = any("." in field for field in record.get("properties", {}))
-    return {"anyOf": [record, nested_schema(record)]} if dotted else record
+def _tag(operations: dict[str, Any]) -> str:
+    """The tag of a path."""
+    return next(str(each["tags"][0]) for each in operations.values() if isinstance(each, dict))
 
 
 def _name(errors: Errors) -> str:
@@ -129,48 +191,25 @@ def _form(errors: Errors) -> dict[str, Any]:
     return found
 
 
-def _tell_errors(responses: dict[str, Any], errors: Errors) -> None:
-    """The form of the errors that an operation describes, and of those of the server in front of it."""
-    content = {errors.media_type: {"schema": {"$ref": f"#/components/schemas/{_name(errors)}"}}}
-    responses["default"] = {"description": "any other error", "content": content}
-    for status, response in responses.items():
-        if status >= "400":
-            response.setdefault("content", content)
-
-
 def _component(model: str) -> str:
     """The name of a model's record among the schemas; no schema of a view has a point in its name."""
     return f"{model}.record"
 
 
-def _operation(manifest: Manifest, views: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
-    """The operation of one model: the view's answers, the model's own request body."""
-    view = views["/predict"]["post"]
+def _operation(
+    manifest: Manifest, views: dict[str, Any], form: RequestForm, model: Described, prediction: dict[str, Any]
+) -> dict[str, Any]:
+    """The operation of one model: the view's answers with the model's own outputs, the model's own request body."""
+    responses = views["/predict"]["post"]["responses"]
     made_up = "; the examples are made up from what the estimator knows" if manifest.examples_made_up else ""
     return {
         "tags": ["models served"],
         "operationId": f"predict_{manifest.model}",
         "summary": f"Predict with {manifest.model}",
         "description": f"{manifest.task}, `{manifest.estimator}`, version {manifest.version}{made_up}.",
-        "requestBody": body,
-        "responses": _answers(view["responses"]),
+        "requestBody": request_body(form, model, manifest),
+        "responses": {**responses, "200": {**responses["200"], "content": answers_of(prediction, manifest)}},
     }
-
-
-def _answers(responses: dict[str, Any]) -> dict[str, Any]:
-    """The answers of a view, and beside JSON the other media types of a 200."""
-    described = responses["200"]["content"][JSON_TYPE]
-    others: dict[str, Any] = {
-        name: {
-            "schema": {"type": "string"}
-            if name in ("text/csv", NDJSON_TYPE)
-            else {"type": "string", "format": "binary"}
-        }
-        for name, codec in CODECS.items()
-        if codec.writes and name != JSON_TYPE
-    }
-    content = {JSON_TYPE: described, **others}
-    return {**responses, "200": {**responses["200"], "content": content}}
 
 
 def _whole(signature: Signature) -> dict[str, Any]:

@@ -60,7 +60,13 @@ def envelope(model: Described) -> Schema:
         "additionalProperties": False,
         "properties": {"instances": model.instances, "outputs": model.wanted},
     }
-    return {"anyOf": [model.record, many, model.instances]}
+    return {
+        "anyOf": [
+            {**model.record, "title": "one record"},
+            {**many, "title": "instances"},
+            {**model.instances, "title": "a list of instances"},
+        ]
+    }
 
 
 REQUESTS: Mapping[str, RequestForm] = dict.fromkeys(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -9,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, expect, sync_playwright
 
 from app.factory import create_app
 from app.runtime.proving import same
@@ -75,6 +77,72 @@ def test_execute_gives_the_recorded_prediction(visit: Visit, name: str) -> None:
     answer = told.value.json()
     for output, value in example["outputs"].items():
         assert same([value], answer[output])
+
+
+def opened(visit: Visit, name: str, media_type: str) -> Locator:
+    """The operation of a model in Swagger UI, with this media type chosen for its request."""
+    visit.page.goto(f"{visit.root}/docs")
+    operation = visit.page.locator(".opblock", has_text=re.compile(rf"Predict with {name}(?!-)"))
+    operation.locator(".opblock-summary-control").click()
+    operation.get_by_label("Request content type").select_option(media_type)
+    return operation
+
+
+def executed(visit: Visit, operation: Locator, name: str) -> str:
+    """The answer to Execute, which is 200 and told on the page."""
+    with visit.page.expect_response(f"{visit.root}/models/{name}/predict") as told:
+        operation.get_by_role("button", name="Execute").click()
+    shown = operation.locator(".live-responses-table")
+    expect(shown.locator(".response-col_status").last).to_contain_text(str(told.value.status))
+    answer = told.value.text()
+    assert told.value.status == 200, answer
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("media_type", "rows"),
+    [("application/json", 1), ("application/x-ndjson", 3), ("text/csv", 3), ("multipart/form-data", 1)],
+)
+def test_the_example_of_each_media_type_is_accepted(visit: Visit, media_type: str, rows: int) -> None:
+    operation = opened(visit, "penguins", media_type)
+    answer = executed(visit, operation, "penguins")
+    if media_type == "application/x-ndjson":  # which is answered line by line
+        lines = [json.loads(line)["prediction"] for line in answer.splitlines()]
+        assert lines == ["Adelie", "Adelie", "Gentoo"]
+        operation.locator("textarea").fill(json.dumps(recorded("penguins")["instance"]))
+        assert json.loads(executed(visit, operation, "penguins"))["prediction"] == "Adelie"
+    else:
+        assert json.loads(answer)["prediction"] == ["Adelie", "Adelie", "Gentoo"][:rows]
+
+
+def test_a_file_can_be_chosen_for_a_binary_type(visit: Visit) -> None:
+    operation = opened(visit, "penguins", "application/msgpack")
+    content = msgspec.msgpack.encode({"instances": [recorded("penguins")["instance"]]})
+    operation.locator("input[type=file]").set_input_files(
+        {"name": "rows", "mimeType": "application/msgpack", "buffer": content}
+    )
+    assert json.loads(executed(visit, operation, "penguins"))["prediction"] == ["Adelie"]
+
+
+def test_an_image_is_chosen_as_a_file(visit: Visit) -> None:
+    operation = opened(visit, "digits-image", "multipart/form-data")
+    content = base64.b64decode(recorded("digits-image")["instance"]["image"])
+    operation.locator("input[type=file]").set_input_files(
+        {"name": "digit.png", "mimeType": "image/png", "buffer": content}
+    )
+    assert json.loads(executed(visit, operation, "digits-image"))["prediction"] == [0]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/models/{model}/versions/{version}/predict"])
+def test_the_views_send_a_true_example_too(visit: Visit, path: str) -> None:
+    page = visit.page
+    page.goto(f"{visit.root}/docs")
+    operation = page.locator(".opblock", has=page.locator(f'[data-path="{path}"]'))
+    operation.locator(".opblock-summary-control").click()
+    operation.get_by_role("button", name="Execute").click()
+    shown = operation.locator(".live-responses-table")
+    expect(shown.locator(".response-col_status").last).to_contain_text("200")
+    expect(shown.locator(".response-col_description").last).to_contain_text('"Adelie"')
 
 
 def test_a_bad_value_is_answered_with_its_place(visit: Visit) -> None:

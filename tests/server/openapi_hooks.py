@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import schemathesis
@@ -67,7 +68,9 @@ def image_of(case: Any) -> Any:
     """The example of an input that is an image; its schema is that of any string."""
     path: str = case.operation.path
     record = models(case).get(path.removeprefix("/models/").removesuffix("/predict"), {})
-    return record.get("properties", {}).get("image", {}).get("example")
+    example = record.get("properties", {}).get("image", {}).get("example")
+    # In a form it is a file.
+    return base64.b64decode(example) if example and case.media_type == "multipart/form-data" else example
 
 
 def acceptable(value: Any, image: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.signature import Picture
 from app.web.cards import Card, answering_card, curl, has_available, silent_card
 from tests.web.stage import STORED
 
@@ -93,6 +94,40 @@ def test_inputs_say_what_is_known_of_them() -> None:
 def test_ranges_in_words(minimum: object, maximum: object, seen: str) -> None:
     described = {"name": "x", "kind": "number", "minimum": minimum, "maximum": maximum}
     assert card("iris-two", inputs=[described]).inputs[0].seen == seen
+
+
+@pytest.mark.parametrize(("mode", "seen"), [("L", "8 x 6 grey"), ("RGB", "8 x 6 in colour")])
+@pytest.mark.parametrize("form", [dict, Picture], ids=["json", "plain"])
+def test_an_image_says_what_is_accepted_and_what_the_model_sees(form: Any, mode: str, seen: str) -> None:
+    picture = form(mode=mode, width=8, height=6)
+    described = {
+        "name": "image",
+        "kind": "image",
+        "minimum": 0,
+        "maximum": 16,
+        "image": picture,
+        "example": "iVBO" * 40,
+    }
+    (shown,) = card("iris-two", inputs=[described]).inputs
+    assert (shown.accepts, shown.becomes, shown.seen, shown.example) == ("PNG, JPEG or WebP", seen, "", "")
+
+
+def test_an_array_says_its_shape() -> None:
+    described = {"name": "x", "kind": "array", "shape": [8, 8], "dtype": "float32", "minimum": 0, "maximum": 16}
+    (shown,) = card("iris-two", inputs=[described]).inputs
+    assert (shown.accepts, shown.seen) == ("8 x 8 of float32", "0 to 16")
+
+
+def test_a_model_with_steps_names_them_and_the_values_that_are_not_known() -> None:
+    inputs = [
+        {"name": "customer", "kind": "integer"},
+        {"name": "city", "kind": "category", "categories": ["Bern", "Basel"]},
+        {"name": "age", "kind": "number", "example": 41.5},
+    ]
+    made = card("iris-two", inputs=inputs, examples=[], steps={"before": ["enrich"], "after": ["price", "log"]})
+    assert (made.before, made.after, made.answer) == (("enrich",), ("price", "log"), "")
+    assert made.invented == ("customer", "city")
+    assert sent(made.curl)[1] == {"customer": 1, "city": "Bern", "age": 41.5}
 
 
 def test_labels_show_what_would_be_invisible() -> None:

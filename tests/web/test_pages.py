@@ -86,6 +86,29 @@ def test_many_inputs_and_many_categories_are_folded() -> None:
     assert "<summary>5 more</summary>" in page
 
 
+class Stepped(StoredCatalogue):
+    """Has models with steps, or with an input that has no example."""
+
+    def model(self, name: str, version: str | None = None) -> dict[str, Any]:
+        steps = {"steps": {"before": ["enrich"], "after": ["<b>price</b>"]}} if name == "diabetes" else {}
+        inputs = [{"name": "customer", "kind": "integer"}]
+        return super().model(name, version) | {"examples": [], "inputs": inputs} | steps
+
+
+def test_a_request_without_an_answer_says_why() -> None:
+    told = " ".join(home(Stepped("diabetes")).split())
+    assert "this model has steps before it (enrich) and after it (&lt;b&gt;price&lt;/b&gt;), and what they add" in told
+    assert "Put a value of your own for <code>customer</code>." in told
+    assert "none was recorded when the model was packed." in " ".join(home(Stepped("iris-two")).split())
+
+
+def test_the_icon_is_where_browsers_ask_for_it() -> None:
+    answer = client().get("/favicon.ico")
+    assert (answer.status_code, answer.mimetype) == (200, "image/svg+xml")
+    assert answer.headers["Cache-Control"] == "public, max-age=86400"
+    assert b"<svg" in answer.data
+
+
 def test_without_models_the_page_says_how_to_add_one() -> None:
     page = home(EmptyCatalogue())
     assert "flask models add model.joblib --name my-model" in page

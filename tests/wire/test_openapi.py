@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from app.factory import create_app
 from app.runtime.proving import same
+from app.settings import Settings
+from tests.wire.codecs.estimators import served as every_kind_in
 from tests.wire.conftest import MODELS, MakeApp
 from tests.wire.exchange import check, get, post
 
 NAMES = ["diabetes", "digits", "digits-image", "iris-two", "penguins"]
+PREDICTING = ["/predict", "/models/{model}/predict", *(f"/models/{name}/predict" for name in NAMES)]
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +112,7 @@ def test_every_path_that_is_served_is_there(document: dict[str, Any]) -> None:
 def test_the_fields_are_the_real_ones(document: dict[str, Any], manifests: dict[str, Any], name: str) -> None:
     schema, inputs = record_schema(document, name), manifests[name]["signature"]["inputs"]
     assert list(schema["properties"]) == [each["name"] for each in inputs]
-    assert sorted(schema["required"]) == sorted(each["name"] for each in inputs)
+    assert schema["required"] == [each["name"] for each in inputs]
     assert schema["additionalProperties"] is False
     for each in inputs:
         field = schema["properties"][each["name"]]
@@ -171,6 +176,116 @@ def test_examples_of_other_protocols_are_true(app: Flask, document: dict[str, An
         jsonschema.Draft202012Validator(whole).validate(example["value"])
         answer = post(app, path.format(endpoint="1", deployed="2"), json.dumps(example["value"]))
         assert answer.document == {"predictions": ["Adelie", "Adelie", "Gentoo"]}
+
+
+@pytest.mark.parametrize("path", PREDICTING)
+def test_every_example_of_another_media_type_is_true(
+    app: Flask, document: dict[str, Any], manifests: dict[str, Any], path: str
+) -> None:
+    name = path.split("/")[2] if path.endswith(tuple(f"/{each}/predict" for each in NAMES)) else "penguins"
+    content = document["paths"][path]["post"]["requestBody"]["content"]
+    recorded = [each["outputs"]["prediction"] for each in manifests[name]["examples"]]
+    for media_type in ("text/csv", "application/x-ndjson"):
+        headers = {"Content-Type": media_type, "Accept": "application/json"}
+        asked = post(app, path.format(model="penguins"), content[media_type]["example"], headers)
+        assert same(recorded[:3], asked.document["prediction"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_example_of_a_form_is_true(
+    app: Flask, document: dict[str, Any], manifests: dict[str, Any], name: str
+) -> None:
+    form = document["paths"][f"/models/{name}/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    inputs, fields = manifests[name]["signature"]["inputs"], form["schema"]["properties"]
+    assert [*fields] == form["schema"]["required"] == [each["name"] for each in inputs]
+    first = manifests[name]["examples"][0]
+    if name == "digits-image":  # a file has no example
+        assert fields["image"].keys() == {"type", "format", "description"}
+        assert (fields["image"]["type"], fields["image"]["format"]) == ("string", "binary")
+        sent: dict[str, Any] = {"image": (io.BytesIO(base64.b64decode(first["instance"]["image"])), "digit.png")}
+    else:
+        sent = {name: str(field["example"]) for name, field in fields.items()}
+        for field in fields.values():
+            jsonschema.Draft202012Validator(field).validate(field["example"])
+    answer = app.test_client().post(f"/models/{name}/predict", data=sent, content_type="multipart/form-data")
+    assert same([first["outputs"]["prediction"]], answer.get_json()["prediction"])
+
+
+@pytest.mark.parametrize("path", PREDICTING)
+def test_the_example_of_an_answer_is_the_answer(app: Flask, document: dict[str, Any], path: str) -> None:
+    asked = body_of(document, path)["examples"]
+    content = document["paths"][path]["post"]["responses"]["200"]["content"]
+    schema = follow(document, content["application/json"]["schema"])
+    assert asked.keys() > content["application/json"]["examples"].keys() == {"record", "records"}
+    for name, example in content["application/json"]["examples"].items():
+        answer = post(app, path.format(model="penguins"), json.dumps(asked[name]["value"])).document
+        jsonschema.Draft202012Validator(schema).validate(example["value"])
+        assert [*example["value"]] == [*answer]
+        assert all(same(value, answer[member]) for member, value in example["value"].items())
+    for media_type in ("text/csv", "application/x-ndjson"):
+        headers = {"Content-Type": "application/json", "Accept": media_type}
+        told = post(app, path.format(model="penguins"), json.dumps(asked["records"]["value"]), headers).content
+        lines, shown = told.decode().splitlines(), content[media_type]["example"].splitlines()
+        assert len(lines) == len(shown)
+        assert lines[0] == shown[0] or media_type != "text/csv"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_answer_has_the_outputs_of_the_model(
+    app: Flask, document: dict[str, Any], manifests: dict[str, Any], name: str
+) -> None:
+    answered = document["paths"][f"/models/{name}/predict"]["post"]["responses"]["200"]["content"]["application/json"]
+    signature = manifests[name]["signature"]
+    beside = {"model", "version", "warnings", "warnings_more"} | ({"classes"} if signature["classes"] else set())
+    assert answered["schema"]["properties"].keys() == {*signature["outputs"], *beside}
+    first = manifests[name]["examples"][0]["instance"]
+    body = {"instances": [first], "outputs": signature["outputs"]}
+    answer = post(app, f"/models/{name}/predict", json.dumps(body)).document
+    jsonschema.Draft202012Validator(answered["schema"]).validate(answer)
+
+
+def test_each_error_is_shown_in_its_own_words(app: Flask, document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        for operation in (each for each in operations.values() if isinstance(each, dict)):
+            for status, response in operation["responses"].items():
+                for media_type, told in response["content"].items() if status >= "400" else ():
+                    if media_type != "application/problem+json":
+                        continue
+                    example = told["example"]
+                    jsonschema.Draft202012Validator(follow(document, told["schema"])).validate(example)
+                    assert str(example["status"]) == status.replace("default", "500"), path
+                    assert example["type"] != "/problems/"
+    shown = document["paths"]["/predict"]["post"]["responses"]
+    answer = post(app, "/predict", json.dumps({"instances": [PENGUIN | {"island": "n/a"}]}))
+    told = shown["422"]["content"]["application/problem+json"]["example"]
+    assert answer.document | {"request_id": ""} == told | {"request_id": ""}
+    absent = get(app, "/models/penguins-2").document
+    told = shown["404"]["content"]["application/problem+json"]["example"]
+    assert (absent["type"], absent["title"]) == (told["type"], told["title"])
+
+
+def test_rows_name_their_values(document: dict[str, Any]) -> None:
+    (row,) = [
+        each
+        for each in body_of(document, "/predict")["schema"]["anyOf"][2]["items"]["anyOf"]
+        if each.get("type") == "array"
+    ]
+    assert [each["title"] for each in row["prefixItems"]] == IN_ORDER
+
+
+def test_people_meet_the_default_model_first_and_other_protocols_last(document: dict[str, Any]) -> None:
+    assert next(iter(document["paths"])) == "/models/penguins/predict"
+    tags = [each["name"] for each in document["tags"]]
+    assert tags[:5] == ["models served", "predict", "models", "health", "metrics"]
+    assert {"vertex", "open_inference", "tensorflow_serving", "invocations"} == set(tags[5:])
+    variants = body_of(document, "/predict")["schema"]["anyOf"]
+    assert [each["title"] for each in variants] == ["one record", "instances", "a list of instances"]
+
+
+def test_a_width_is_told_by_its_name(document: dict[str, Any]) -> None:
+    year = record_schema(document, "penguins")["properties"]["year"]
+    assert year["format"] == "int64"
+    assert not {"minimum", "maximum"} & year.keys()
 
 
 PENGUIN = {"island": "Dream", "sex": None, "year": 2008} | dict.fromkeys(
@@ -271,3 +386,81 @@ def test_awkward_names_and_categories(served: MakeApp, tmp_path: Path) -> None:
     assert list(record_schema(document, "model")["properties"]) == list(rows.columns)
     for example in body_of(document, "/models/model/predict")["examples"].values():
         assert post(app, "/models/model/predict", json.dumps(example["value"])).status == 200
+
+
+@pytest.fixture(scope="module")
+def every_kind(tmp_path_factory: pytest.TempPathFactory) -> Flask:
+    """Models that together take every kind of input."""
+    return every_kind_in(tmp_path_factory.mktemp("kinds"))
+
+
+@pytest.mark.parametrize("name", ["frame", "grid", "weather", "drops"])
+def test_the_examples_of_every_kind_are_true(every_kind: Flask, name: str) -> None:
+    document, path = get(every_kind, "/openapi.json").document, f"/models/{name}/predict"
+    validate(document)
+    operation = document["paths"][path]["post"]
+    content, answered = operation["requestBody"]["content"], operation["responses"]["200"]["content"]
+    for example in content["application/json"]["examples"].values():
+        assert post(every_kind, path, json.dumps(example["value"])).status == 200
+    schema = {**answered["application/json"]["schema"], "components": document["components"]}
+    for key, example in answered["application/json"]["examples"].items():
+        body = json.dumps(content["application/json"]["examples"][key]["value"])
+        answer = post(every_kind, path, body).document
+        assert answer.keys() == example["value"].keys()
+        assert all(same(value, answer[member]) for member, value in example["value"].items())
+        jsonschema.Draft202012Validator(schema).validate(example["value"])
+    assert ("example" in content["text/csv"]) is (name in ("frame", "drops"))  # others have more than single values
+    for media_type in ("text/csv", "application/x-ndjson"):
+        if "example" in content[media_type]:
+            answer = post(every_kind, path, content[media_type]["example"], {"Content-Type": media_type})
+            assert answer.status == 200, answer.content
+
+
+@pytest.mark.parametrize("name", ["frame", "grid", "drops"])
+def test_a_form_of_every_kind_is_true(every_kind: Flask, name: str) -> None:
+    document, path = get(every_kind, "/openapi.json").document, f"/models/{name}/predict"
+    content = document["paths"][path]["post"]["requestBody"]["content"]
+    first = content["application/json"]["examples"]["record"]["value"]
+    form = content["multipart/form-data"]
+    sent: dict[str, Any] = {}
+    for field, schema in form["schema"]["properties"].items():
+        if schema.get("format") == "binary":
+            sent[field] = (io.BytesIO(base64.b64decode(first[field])), "image.png")
+        elif first[field] is None:
+            sent[field] = ""
+        else:
+            told = schema["example"]
+            assert isinstance(told, str) or schema.get("type") != "string"
+            sent[field] = told if isinstance(told, str) else json.dumps(told)
+    assert form.get("encoding", {}) == ({"array": {"contentType": "application/json"}} if name == "grid" else {})
+    answer = every_kind.test_client().post(path, data=sent, content_type="multipart/form-data")
+    alone = post(every_kind, path, json.dumps(first)).document
+    assert (answer.status_code, answer.get_json()) == (200, alone)
+
+
+def test_a_model_with_steps_shows_no_answer_but_who_gives_it(tmp_path: Path) -> None:
+    shutil.copytree(MODELS / "iris-two", tmp_path / "iris")
+    path = tmp_path / "iris" / "1" / "manifest.json"
+    facts = {"model": "iris", "before": ["enrich"], "after": ["score"]}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
+    app = create_app(Settings(models_dir=tmp_path, steps="tests.wire.steps_module", database_url="sqlite://"))
+    try:
+        document = get(app, "/openapi.json").document
+        validate(document)
+        answered = document["paths"]["/models/iris/predict"]["post"]["responses"]["200"]["content"]["application/json"]
+        assert "examples" not in answered
+        properties = answered["schema"]["properties"]
+        assert properties["prediction"]["items"] == {}  # a step may have made anything of it
+        assert (properties["model"]["example"], properties["version"]["example"]) == ("iris", 1)
+        answer = post(app, "/predict", '{"customer_id": 2, "feature2": 3.0}').document
+        jsonschema.Draft202012Validator(answered["schema"]).validate(answer)
+        assert answer.keys() <= properties.keys()
+    finally:
+        app.extensions["retort_services"].close()
+
+
+def test_a_server_without_models_has_a_document_too(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    document = get(create_app(Settings(models_dir=tmp_path / "models")), "/openapi.json").document
+    validate(document)
+    assert "/predict" in document["paths"]

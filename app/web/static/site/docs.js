@@ -6,8 +6,26 @@ const follow = () => document.documentElement.classList.toggle("dark-mode", dark
 follow();
 dark.addEventListener("change", follow);
 
+// Swagger UI puts a text in quotes where the media type has "json" in its name. Lines of JSON are no JSON: an example of
+// them is shown, and sent, as it stands.
+const Lines = () => ({
+  afterLoad() {
+    const samples = this.fn.jsonSchema202012;
+    const sample = samples.getJsonSampleSchema;
+    samples.getJsonSampleSchema = (schema, config, type, example) =>
+      sample(schema, config, type === "application/x-ndjson" ? "text/plain" : type, example);
+  },
+});
+
+const address = document.getElementById("swagger-ui").dataset.openapi;
+
 SwaggerUIBundle({
-  url: document.getElementById("swagger-ui").dataset.openapi,
+  url: address,
+  responseInterceptor: (response) => {
+    if (response.ok && new URL(response.url, location.href).pathname === address)
+      response.text = JSON.stringify(readable(JSON.parse(response.text)));
+    return response;
+  },
   dom_id: "#swagger-ui",
   deepLinking: true,
   tryItOutEnabled: true,
@@ -16,5 +34,6 @@ SwaggerUIBundle({
   defaultModelExpandDepth: 3,
   validatorUrl: null,
   presets: [SwaggerUIBundle.presets.apis],
+  plugins: [Lines],
   layout: "BaseLayout",
 });

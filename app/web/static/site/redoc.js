@@ -11,9 +11,10 @@ const ink = dark.matches
   : { text: "#1c2321", quiet: "#57625e", line: "#e2ded4", side: "#f4f1ea", main: "#0f766e", accent: "#0f766e", panel: "#17211f",
       good: "#17703d", bad: "#b42318", warn: "#8a5a00" };
 
-Redoc.init(place.dataset.openapi, {
+const options = {
   sanitize: true,
   hideDownloadButtons: false,
+  downloadUrls: [{ title: "openapi.json", url: place.dataset.openapi }],
   expandResponses: "200",
   requiredPropsFirst: true,
   jsonSamplesExpandLevel: 3,
@@ -48,7 +49,13 @@ Redoc.init(place.dataset.openapi, {
       links: { color: ink.accent, visited: ink.accent, hover: ink.accent },
     },
   },
-}, place);
+};
+
+fetch(place.dataset.openapi)
+  .then((answer) => answer.json())
+  .then((spec) => Redoc.init(readable(spec), options, place))
+  // ReDoc asks itself then, and says what went wrong.
+  .catch(() => Redoc.init(place.dataset.openapi, options, place));
 
 // ReDoc takes its colours once: a reader who switches between light and dark gets the page anew.
 dark.addEventListener("change", () => location.reload());
