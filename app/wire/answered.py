@@ -26,7 +26,7 @@ from app.errors import (
     TooManyInstances,
     UnsupportedMediaType,
 )
-from app.signature.kinds import problem_of
+from app.signature.kinds import rule_of
 from app.signature.pointers import escaped, shown
 from app.storage.manifest import Manifest
 from app.wire.codecs import CODECS, JSON_TYPE, NDJSON_TYPE
@@ -162,7 +162,7 @@ _OF_KIND: Mapping[str, Mapping[int, Problem]] = {"get": _UNREADY, "post": _ONLY_
 def _wrong(manifest: Manifest) -> InvalidInstances:
     """What is said of the first input that is wrong in the first instance."""
     spec = manifest.signature.inputs[0]
-    value, detail = next((value, detail) for value in WRONG if (detail := problem_of(value, spec)) is not None)
+    value, detail = next((value, detail) for value in WRONG if (detail := rule_of(spec)(value)) is not None)
     return InvalidInstances([FieldError(f"#/instances/0/{escaped(spec.name)}", detail, shown(value))], 1)
 
 
