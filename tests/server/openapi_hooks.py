@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 import schemathesis
+from schemathesis.transport.serialization import Binary
 
 TEXT_TABLES = ("text/csv", "application/x-ndjson")
 INT64 = range(-(2**63), 2**63)
@@ -70,7 +71,7 @@ def image_of(case: Any) -> Any:
     record = models(case).get(path.removeprefix("/models/").removesuffix("/predict"), {})
     example = record.get("properties", {}).get("image", {}).get("example")
     # In a form it is a file.
-    return base64.b64decode(example) if example and case.media_type == "multipart/form-data" else example
+    return Binary(base64.b64decode(example)) if example and case.media_type == "multipart/form-data" else example
 
 
 def acceptable(value: Any, image: Any) -> Any:
