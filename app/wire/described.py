@@ -151,7 +151,7 @@ def _part(spec: Input, field: Schema, value: object) -> Schema:
     about = {"description": KINDS[spec.kind].describe(spec)}
     about = about if about["description"] else {}
     if spec.kind == "image":
-        return {"type": "string", "format": "binary", **about}
+        return {"type": "string", "format": "binary", "description": f"the file, or {about['description']}"}
     if spec.kind in IN_JSON:
         text = {} if not value else {"example": msgspec.json.encode(value).decode()}
         return {"type": "string", **about, **text}
