@@ -24,6 +24,8 @@ FOR_PEOPLE = ("description", "example")
 SHOWN = 3
 """How many of the recorded examples are shown together."""
 FORM_TYPE = "multipart/form-data"
+IN_JSON = ("array", "record")
+"""Kinds that a form has as JSON in one field."""
 TEXT_TYPES = ("text/csv", NDJSON_TYPE)
 
 
@@ -127,28 +129,31 @@ def _tables(model: Described, manifest: Manifest | None) -> dict[str, Any]:
 def _form(model: Described, manifest: Manifest | None) -> dict[str, Any]:
     """A form of a record's fields, in which nothing is null: what is empty is missing."""
     form: Schema = {"type": "object", "description": "a record's fields, empty where missing; or one file"}
-    if manifest is None or not model.fields:
+    if manifest is None or model is ANY:
         return {"schema": form}
+    inputs = manifest.signature.inputs
+    whole = manifest.signature.layout is Layout.RECORDS
     record = manifest.examples[0].instance if manifest.examples else {}
     fields = {
-        spec.name: _part(spec, model.fields[spec.name], record.get(spec.name, spec.example))
-        for spec in manifest.signature.inputs
+        spec.name: _part(
+            spec, model.fields.get(spec.name, {}), record if whole else record.get(spec.name, spec.example)
+        )
+        for spec in inputs
     }
     schema = {**form, "properties": fields, "required": list(fields), "additionalProperties": False}
-    # Clients that know of the encoding send an array as one part; others would send each element as its own.
-    arrays = [spec.name for spec in manifest.signature.inputs if spec.kind == "array"]
-    encoding = {"encoding": {name: {"contentType": JSON_TYPE} for name in arrays}} if arrays else {}
-    return {"schema": schema, **encoding}
+    # Who does not know that one is JSON would send each of its elements, or members, as a part of its own.
+    encoding = {spec.name: {"contentType": JSON_TYPE} for spec in inputs if spec.kind in IN_JSON}
+    return {"schema": schema, **({"encoding": encoding} if encoding else {})}
 
 
 def _part(spec: Input, field: Schema, value: object) -> Schema:
-    """One field of a form: an image is a file, an array is JSON, and all else is as in a record."""
+    """One field of a form: an image is a file, an array or a whole record is JSON, and all else is as in a record."""
     about = {"description": KINDS[spec.kind].describe(spec)}
     about = about if about["description"] else {}
     if spec.kind == "image":
-        return {"type": "string", "format": "binary", **about}
-    if spec.kind == "array":
-        text = {} if value is None else {"example": msgspec.json.encode(value).decode()}
+        return {"type": "string", "format": "binary", "description": f"the file, or {about['description']}"}
+    if spec.kind in IN_JSON:
+        text = {} if not value else {"example": msgspec.json.encode(value).decode()}
         return {"type": "string", **about, **text}
     return {**_without_null(field), **about, **({} if value is None else {"example": value})}
 

@@ -168,6 +168,12 @@ def test_redoc_shows_the_fields_of_penguins(visit: Visit) -> None:
     expect(seen).to_be_visible()
     for island in ("Biscoe", "Dream", "Torgersen"):
         expect(page.locator("#redoc").get_by_text(f'"{island}"', exact=True).first).to_be_visible()
+    titles = [cell.get_attribute("title") for cell in page.locator("#redoc td[title]").all()[: len(PENGUINS)]]
+    assert titles == [*PENGUINS]  # as they stand in a row
+    for title in ("one record", "instances", "a list of instances"):
+        expect(page.locator("#redoc").get_by_role("button", name=title, exact=True).first).to_be_visible()
+    assert page.locator("#redoc").get_by_text(re.compile("1e[+](300|38)")).count() == 0
+    expect(page.locator("#redoc").get_by_text('"Adelie"').first).to_be_visible()
     # ReDoc's sampler is unsure of a body that may be a record or a list; it shows our own examples instead.
     visit.complaints[:] = [each for each in visit.complaints if not each.startswith("OpenAPI Sampler")]
 

@@ -416,23 +416,28 @@ def test_the_examples_of_every_kind_are_true(every_kind: Flask, name: str) -> No
             assert answer.status == 200, answer.content
 
 
-@pytest.mark.parametrize("name", ["frame", "grid", "drops"])
-def test_a_form_of_every_kind_is_true(every_kind: Flask, name: str) -> None:
+@pytest.mark.parametrize("as_files", [False, True])
+@pytest.mark.parametrize("name", ["frame", "grid", "weather", "drops"])
+def test_a_form_of_every_kind_is_true(every_kind: Flask, name: str, as_files: bool) -> None:
+    """`as_files` as browsers send what is JSON: in a file."""
     document, path = get(every_kind, "/openapi.json").document, f"/models/{name}/predict"
     content = document["paths"][path]["post"]["requestBody"]["content"]
     first = content["application/json"]["examples"]["record"]["value"]
     form = content["multipart/form-data"]
+    in_json = {"grid": ["array"], "weather": ["record"]}.get(name, [])
+    assert form.get("encoding", {}) == {field: {"contentType": "application/json"} for field in in_json}
     sent: dict[str, Any] = {}
     for field, schema in form["schema"]["properties"].items():
         if schema.get("format") == "binary":
             sent[field] = (io.BytesIO(base64.b64decode(first[field])), "image.png")
-        elif first[field] is None:
+        elif field not in in_json and first[field] is None:
             sent[field] = ""
         else:
             told = schema["example"]
             assert isinstance(told, str) or schema.get("type") != "string"
             sent[field] = told if isinstance(told, str) else json.dumps(told)
-    assert form.get("encoding", {}) == ({"array": {"contentType": "application/json"}} if name == "grid" else {})
+    if as_files:
+        sent |= {field: (io.BytesIO(sent[field].encode()), "blob", "application/json") for field in in_json}
     answer = every_kind.test_client().post(path, data=sent, content_type="multipart/form-data")
     alone = post(every_kind, path, json.dumps(first)).document
     assert (answer.status_code, answer.get_json()) == (200, alone)

@@ -1,6 +1,7 @@
 """`multipart/form-data` (RFC 7578): one record as fields, or one file part of another media type.
 
-A file under the name of a feature is that feature's value, as bytes; any other file is read as its own media type.
+A file under the name of a feature is that feature's value, as bytes, or as JSON where that is its type; any other file
+is read as its own media type.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ class _Part:
     is_file: bool
     content: bytearray = field(default_factory=bytearray)
 
+    @property
+    def is_json(self) -> bool:
+        """Whether it says that it is JSON, which browsers send as a file too."""
+        return (self.media_type or "").partition(";")[0].strip().lower() == "application/json"
+
 
 class Multipart:
     """Reads forms; nothing is answered in one."""
@@ -63,7 +69,7 @@ class Multipart:
         for part in parts:
             if part.name in record:
                 errors.append(FieldError(f"#/{escaped(part.name)}", "stands there more than once"))
-            if part.is_file:
+            if part.is_file and not part.is_json:
                 record[part.name] = bytes(part.content) or None
             else:
                 record[part.name] = readers.get(part.name, anything)(_text(part))
