@@ -69,12 +69,13 @@ class RetortError(Exception):
 
 
 class InvalidJson(RetortError):
-    """The body is not a JSON document. `line` and `column` count from 1."""
+    """The body is not a JSON document. `line` and `column` count from 1; None where it is so at no one place."""
 
     code = Code.INVALID_JSON
 
-    def __init__(self, reason: str, line: int = 1, column: int = 1) -> None:
-        super().__init__(f"the body is not valid JSON: {reason} (line {line}, column {column})")
+    def __init__(self, reason: str, line: int | None = 1, column: int | None = 1) -> None:
+        place = "" if line is None else f" (line {line}, column {column})"
+        super().__init__(f"the body is not valid JSON: {reason}{place}")
         self.reason = reason
         self.line = line
         self.column = column

@@ -110,18 +110,7 @@ def read_artifact(path: Path) -> Any:
     except OSError as error:
         raise PackingRefused(f"{path} cannot be read: {error.strerror}") from None
     except LoadingFailed as error:
-        raise PackingRefused(f"{path} cannot be loaded: {error.detail}{_module_hint(error)}") from None
-
-
-def _module_hint(error: LoadingFailed) -> str:
-    """Where a module of one's own is looked for; nothing where a library is there that lacks a part of itself."""
-    missing = error.__cause__
-    if not isinstance(missing, ModuleNotFoundError) or missing.name is None or "." in missing.name:
-        return ""
-    return (
-        f"; if {missing.name} is a module of your own, it cannot be imported: put it beside wsgi.py (and commit it), "
-        "or on PYTHONPATH"
-    )
+        raise PackingRefused(f"{path} cannot be loaded: {error.detail}") from None
 
 
 def check(request: CheckRequest) -> Result:

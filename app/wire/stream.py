@@ -131,7 +131,8 @@ def _read(number: int, line: bytes | None) -> _Line:
     try:
         return _Line(number, JSON.decode(line))
     except InvalidJson as error:
-        return _Line(number, wrong=f"the line is not valid JSON: {error.reason} (column {error.column})")
+        place = "" if error.column is None else f" (column {error.column})"
+        return _Line(number, wrong=f"the line is not valid JSON: {error.reason}{place}")
 
 
 def _answers(series: Series, blocks: Iterable[list[_Line]]) -> Iterator[bytes]:

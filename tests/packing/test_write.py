@@ -253,8 +253,8 @@ def test_what_cannot_be_read(yard: Yard, name: str, content: bytes | None, said:
 def test_a_module_of_ones_own_is_told_where_to_go(yard: Yard) -> None:
     (yard.folder / "a.pkl").write_bytes(b"crideparts.steps\nhours\n.")
     assert yard.refusal(yard.folder / "a.pkl").endswith(
-        "; if rideparts is a module of your own, it cannot be imported: put it beside wsgi.py (and commit it), "
-        "or on PYTHONPATH"
+        "it needs rideparts, which is not installed or, if it is a module of your own, not beside wsgi.py (where it is "
+        "to be committed) or on PYTHONPATH"
     )
     (yard.folder / "b.pkl").write_bytes(b"csklearn.no_such_part\nModel\n.")
     assert "PYTHONPATH" not in yard.refusal(yard.folder / "b.pkl")

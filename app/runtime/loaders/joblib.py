@@ -53,7 +53,12 @@ def _missing_module(module: str) -> str:
     library = {"sklearn": "scikit-learn", "PIL": "pillow"}.get(top, top)
     if top != module and find_spec(top) is not None:
         return f"it needs the module {module}, which the installed {library} does not have"
-    return f"it needs {library}, which is not installed"
+    said = f"it needs {library}, which is not installed"
+    if library != module:
+        return said
+    return (
+        f"{said} or, if it is a module of your own, not beside wsgi.py (where it is to be committed) or on PYTHONPATH"
+    )
 
 
 def _missing_name(message: str) -> str:

@@ -44,7 +44,7 @@ class Json:
         try:
             return msgspec.json.decode(body)
         except RecursionError:
-            raise InvalidJson("it is nested too deeply") from None
+            raise InvalidJson("it is nested too deeply", None, None) from None
         except (msgspec.DecodeError, UnicodeDecodeError):
             # Not strict JSON: perhaps NaN, a byte order mark, a number out of range. The slow path tells, or explains.
             return _decode_leniently(body)
@@ -66,7 +66,7 @@ def _decode_leniently(body: bytes) -> Any:
     try:
         document = json.loads(text, parse_int=_integer)
     except RecursionError:
-        raise InvalidJson("it is nested too deeply") from None
+        raise InvalidJson("it is nested too deeply", None, None) from None
     except json.JSONDecodeError as error:
         raise InvalidJson(error.msg[:1].lower() + error.msg[1:], error.lineno, error.colno) from None
     if "\\ud" in text or "\\uD" in text:
@@ -82,7 +82,7 @@ def _refuse_lone_surrogates(document: Any, text: str) -> None:
         said = "a string holds half of a surrogate pair, which is not Unicode text"
         raise InvalidJson(said, *_place(text[:at])) from None
     except RecursionError:
-        raise InvalidJson("it is nested too deeply") from None
+        raise InvalidJson("it is nested too deeply", None, None) from None
 
 
 def _integer(digits: str) -> int:

@@ -28,6 +28,13 @@ def test_it_is_told_where(body: bytes, place: tuple[int, int]) -> None:
     assert caught.value.detail.endswith(f"(line {place[0]}, column {place[1]})")
 
 
+@pytest.mark.parametrize("innermost", [b"1", b"NaN", b'"\\ud800"'])
+def test_what_is_nested_too_deeply_is_so_at_no_one_place(innermost: bytes) -> None:
+    with pytest.raises(InvalidJson) as caught:
+        JSON.decode(b"[" * 100_000 + innermost + b"]" * 100_000)
+    assert caught.value.detail == "the body is not valid JSON: it is nested too deeply"
+
+
 def test_whole_pairs_are_text() -> None:
     assert JSON.decode(b'[NaN, "\\ud83d\\ude00"]')[1] == "\U0001f600"
 
