@@ -7,6 +7,9 @@ MINUTES ?= 15
 # Programs that tests drive, each as program:package of Debian; or program:package,package.
 PROGRAMS := chromium:chromium curl:curl gcc:gcc,libc6-dev nginx:nginx-light slowhttptest:slowhttptest wrk:wrk
 
+# Tests that have the machine to themselves: their servers and browsers take all of it.
+ALONE := server or browser or database or sweep
+
 .DEFAULT_GOAL := help
 .PHONY: help serve install test unit format new-venv
 
@@ -32,9 +35,10 @@ test: .venv/testing ## set up, then run every check; ARGS="-k penguins" goes to 
 	.venv/bin/ruff check .
 	.venv/bin/mypy --strict app
 	.venv/bin/lint-imports
-	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest $(ARGS)
+	@# 5 is pytest's for: nothing of what ARGS asks for is in this part. What starts no server may share the machine.
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest -n 2 --dist loadfile $(ARGS) -m "not ($(ALONE))" || [ $$? = 5 ]
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest $(ARGS) -m "$(ALONE)" || [ $$? = 5 ]
 ifneq ($(RETORT_WORKER),gthread)
-	@# 5 is pytest's for: nothing of what ARGS asks for starts a server.
 	RETORT_WORKER=gthread OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest $(ARGS) -m "server and not sweep" || [ $$? = 5 ]
 endif
 
