@@ -5,9 +5,11 @@ Pillow decodes them; it is imported by whoever has an image to decode, since not
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import struct
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP")
 CHANNELS = {"L": 1, "RGB": 3}
 PIXEL_LIMIT = 25_000_000
+LARGE_PIXELS = 4_000_000
+_turns = threading.Lock()
+"""Of large images a process decodes one at a time: each takes up to 20 bytes for a pixel while that lasts."""
 IMAGES_AT_THE_LIMIT = 4
 """A request's images have together at most as many pixels as this many of the largest: decoding them takes time."""
 DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+(?:;[a-z0-9-]+=[^;,]*)*;base64,", re.ASCII | re.IGNORECASE)
@@ -132,13 +137,14 @@ def array_of(value: object, spec: Input) -> NDArray[Any]:
     if content.count(START_OF_SCAN) > MAX_SCANS or content.count(b"iCCP") > MAX_PROFILES:
         raise NotAccepted("must be an image as cameras and programs write it: it has too many scans or colour profiles")
     try:
-        with pillow().open(io.BytesIO(content), formats=FORMATS) as image:  # reads the header alone
+        with _turn(width * height), pillow().open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > limit:
                 raise NotAccepted(f"must have at most {limit} pixels, not {image.width} by {image.height}")
-            if image.format == "PNG":  # whose end Pillow does not miss when it decodes
-                with pillow().open(io.BytesIO(content), formats=FORMATS) as again:
-                    again.verify()
-            pixels = _pixels(image, picture)
+            with _turn(0 if width else image.width * image.height):
+                if image.format == "PNG":  # whose end Pillow does not miss when it decodes
+                    with pillow().open(io.BytesIO(content), formats=FORMATS) as again:
+                        again.verify()
+                pixels = _pixels(image, picture)
     except NotAccepted:
         raise
     except Exception as error:  # noqa: BLE001 (decoders raise whatever they stumble over)
@@ -197,6 +203,11 @@ def _pixels(image: PillowImage, picture: Picture) -> NDArray[np.float64]:
     if turned.size != (picture.width, picture.height):
         turned = turned.resize((picture.width, picture.height), module.Resampling.BOX)
     return np.asarray(turned, dtype=np.float64)
+
+
+def _turn(pixels: int) -> contextlib.AbstractContextManager[object]:
+    """Waits for the turn of an image, where it is large."""
+    return _turns if pixels > LARGE_PIXELS else contextlib.nullcontext()
 
 
 def _limit_of(picture: Picture) -> int:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from app.errors import InvalidInstances, InvalidRepository, TooManyInstances
-from app.signature import Input, Picture
+from app.signature import Input, Picture, images
 from app.signature.images import START_OF_SCAN, Image, encoded, one_too_many
 from app.signature.kinds import rule_of
 from app.signature.schema import Validator, schema_of
@@ -157,6 +157,26 @@ def test_a_hundred_megapixels_are_refused_by_their_header() -> None:
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_large_images_are_decoded_in_turn(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[str] = []
+
+    class Turns:
+        def __enter__(self) -> None:
+            turns.append("begins")
+
+        def __exit__(self, *error: object) -> None:
+            turns.append("ends")
+
+    monkeypatch.setattr(images, "_turns", Turns())
+    monkeypatch.setattr(images, "LARGE_PIXELS", 4)
+    assert seen(file(PIXELS, form), spec_of())
+    assert turns == []
+    assert seen(file([[7] * 5] * 5, form), spec_of())
+    assert rule_of(spec_of())(file([[7] * 5] * 5, form)[:-9]) is not None
+    assert turns == ["begins", "ends"] * 2
 
 
 def test_a_jpeg_of_very_many_scans_and_a_png_of_many_profiles_are_not_decoded() -> None:
