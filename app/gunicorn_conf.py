@@ -19,7 +19,7 @@ from app.server import Limits, RetortWorker
 from app.server.master import keep_steady_time
 from app.settings import Settings
 from app.telemetry import configure_logging
-from app.telemetry.memory import watch
+from app.telemetry.memory import give_large_blocks_back, watch
 
 METRICS_REFRESH_S = 10.0
 
@@ -75,6 +75,7 @@ logger_class = OneForm
 def on_starting(server: Any) -> None:
     """Before the fork: verify and load, run nothing. A model that ran before `fork()` can hang in the child."""
     keep_steady_time()
+    give_large_blocks_back()
     extensions = server.app.wsgi().extensions
     try:
         extensions["retort"].load()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import platform
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -50,3 +53,27 @@ def test_a_watch_goes_on_after_a_failure_and_ends_when_told(caplog: pytest.LogCa
         watch(look, 0.0, stop).join(10)
     assert len(looked) == 3
     assert len(caplog.records) == 3
+
+
+HOLDING = """
+from app.telemetry.memory import give_large_blocks_back, memory_bytes
+
+{first}
+kept = []
+for _ in range(3):  # the first that are freed make glibc keep the next ones of their size
+    large = [bytearray(15 * 2**20) for _ in range(4)]
+    kept.append(bytearray(50_000))  # above them, so that they are not at the top of the heap
+    del large
+print(memory_bytes()["private"])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
+def test_what_was_freed_is_given_back() -> None:
+    def held(first: str) -> int:
+        ran = subprocess.run([sys.executable, "-c", HOLDING.format(first=first)], capture_output=True, check=True)
+        return int(ran.stdout)
+
+    kept = held("")
+    assert kept > 40 * 2**20, "glibc keeps nothing any more: the call is not needed"
+    assert held("give_large_blocks_back()") < kept / 2
