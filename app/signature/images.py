@@ -10,13 +10,14 @@ import io
 import re
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import marshmallow as ma
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import DeadlineExceeded
 from app.signature import Input, Picture
 from app.signature.batch import Column
 from app.signature.encoded import NotAccepted, bytes_of
@@ -31,6 +32,8 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 CHANNELS = {"L": 1, "RGB": 3}
 PIXEL_LIMIT = 25_000_000
 LARGE_PIXELS = 4_000_000
+TURN_WAIT_S = 10.0
+"""Longest that a large image waits for its turn; a thread that waits for ever would be taken for one that hangs."""
 _turns = threading.Lock()
 """Of large images a process decodes one at a time: each takes up to 20 bytes for a pixel while that lasts."""
 IMAGES_AT_THE_LIMIT = 4
@@ -127,6 +130,7 @@ def array_of(value: object, spec: Input) -> NDArray[Any]:
 
     Raises:
         NotAccepted: it is no image, is broken, or has too many pixels.
+        DeadlineExceeded: it is large, and its turn did not come.
     """
     picture = picture_of(spec)
     content = _content_of(value)
@@ -145,7 +149,7 @@ def array_of(value: object, spec: Input) -> NDArray[Any]:
                     with pillow().open(io.BytesIO(content), formats=FORMATS) as again:
                         again.verify()
                 pixels = _pixels(image, picture)
-    except NotAccepted:
+    except (NotAccepted, DeadlineExceeded):
         raise
     except Exception as error:  # noqa: BLE001 (decoders raise whatever they stumble over)
         raise NotAccepted(NOT_AN_IMAGE if type(error).__name__ == "UnidentifiedImageError" else BROKEN) from None
@@ -205,9 +209,22 @@ def _pixels(image: PillowImage, picture: Picture) -> NDArray[np.float64]:
     return np.asarray(turned, dtype=np.float64)
 
 
-def _turn(pixels: int) -> contextlib.AbstractContextManager[object]:
-    """Waits for the turn of an image, where it is large."""
-    return _turns if pixels > LARGE_PIXELS else contextlib.nullcontext()
+@contextlib.contextmanager
+def _turn(pixels: int) -> Iterator[None]:
+    """Waits for the turn of an image, where it is large.
+
+    Raises:
+        DeadlineExceeded: it did not come within `TURN_WAIT_S`.
+    """
+    if pixels <= LARGE_PIXELS:
+        yield
+        return
+    if not _turns.acquire(timeout=TURN_WAIT_S):
+        raise DeadlineExceeded(TURN_WAIT_S)
+    try:
+        yield
+    finally:
+        _turns.release()
 
 
 def _limit_of(picture: Picture) -> int:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from app.errors import InvalidInstances, InvalidRepository, TooManyInstances
+from app.errors import DeadlineExceeded, InvalidInstances, InvalidRepository, TooManyInstances
 from app.signature import Input, Picture, images
 from app.signature.images import START_OF_SCAN, Image, encoded, one_too_many
 from app.signature.kinds import rule_of
@@ -161,22 +161,15 @@ def test_a_hundred_megapixels_are_refused_by_their_header() -> None:
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])
 def test_large_images_are_decoded_in_turn(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    turns: list[str] = []
-
-    class Turns:
-        def __enter__(self) -> None:
-            turns.append("begins")
-
-        def __exit__(self, *error: object) -> None:
-            turns.append("ends")
-
-    monkeypatch.setattr(images, "_turns", Turns())
     monkeypatch.setattr(images, "LARGE_PIXELS", 4)
-    assert seen(file(PIXELS, form), spec_of())
-    assert turns == []
-    assert seen(file([[7] * 5] * 5, form), spec_of())
-    assert rule_of(spec_of())(file([[7] * 5] * 5, form)[:-9]) is not None
-    assert turns == ["begins", "ends"] * 2
+    monkeypatch.setattr(images, "TURN_WAIT_S", 0.01)
+    large = file([[7] * 5] * 5, form)
+    assert seen(large, spec_of())
+    assert rule_of(spec_of())(large[:-9]) is not None
+    with images._turns:  # another has its turn; both before gave theirs back
+        assert seen(file(PIXELS, form), spec_of())
+        with pytest.raises(DeadlineExceeded):
+            seen(large, spec_of())
 
 
 def test_a_jpeg_of_very_many_scans_and_a_png_of_many_profiles_are_not_decoded() -> None:
