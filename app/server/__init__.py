@@ -32,9 +32,9 @@ what the kernel has accepted, closes its listeners, answers everything with `Con
 and ends its worker in the same way.
 
 The modules: `worker` (Gunicorn's side), `loop` (epoll, accepting, deadlines), `connection` (the states above),
-`parsing` (heads), `bodies`, `desk` (admits, runs), `quick`, `refusals`, `gate` (who may run), `dispatch` (threads),
-`spare` (threads that come and go), `answers` (heads and problems), `outbox`, `journal` (access log and hooks),
-`lifecycle`, `limits`, `stats`; and `master`, for Gunicorn's other side.
+`parsing` (heads), `bodies`, `desk` (admits, runs), `deadlines`, `quick`, `refusals`, `gate` (who may run), `dispatch`
+(threads), `spare` (threads that come and go), `answers` (heads and problems), `outbox`, `journal` (access log and
+hooks), `lifecycle`, `limits`, `stats`; and `master`, for Gunicorn's other side.
 
 What an application may offer, as attributes: `quick(environ) -> bool` (a pure function: whether the request takes so
 little that the loop can run it), `lane(environ)` and `together(environs)` (requests of one lane other than None: those

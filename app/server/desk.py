@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
-import sys
-import traceback
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
@@ -16,6 +13,7 @@ from app.server.answers import Answer, Stamp
 from app.server.bodies import Store
 from app.server.clients import client_of
 from app.server.connection import ANSWERING, WAITING, Connection
+from app.server.deadlines import log_stack, timeout_s
 from app.server.dispatch import Job, Pool, WSGIApplication, close_request
 from app.server.gate import Gate
 from app.server.journal import Journal
@@ -28,7 +26,6 @@ from app.server.stats import Stats
 log = logging.getLogger(__name__)
 
 TIMEOUT_KEY = "HTTP_X_REQUEST_TIMEOUT"
-TIMEOUT = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s)?", re.ASCII)
 
 
 class Desk:
@@ -94,12 +91,10 @@ class Desk:
         connection.answer(answers.head(answer, head.environ["SERVER_PROTOCOL"], stamp), body, keeps, now_s)
 
     def _job(self, connection: Connection, head: Head, now_s: float, answer: Answer) -> Job:
-        timeout_s = limit_s = self.limits.request_timeout_s
-        asked = head.environ.get(TIMEOUT_KEY)
-        if asked is not None:
-            timeout_s = min(timeout_s, _timeout_s(asked))
-        job = Job(connection, head, answer, now_s, now_s + timeout_s)
-        job.patience_s = limit_s - timeout_s
+        limit_s, asked = self.limits.request_timeout_s, head.environ.get(TIMEOUT_KEY)
+        within_s = limit_s if asked is None else min(limit_s, timeout_s(asked))
+        job = Job(connection, head, answer, now_s, now_s + within_s)
+        job.patience_s = limit_s - within_s
         head.environ["retort.deadline_s"] = job.deadline_s
         return job
 
@@ -257,7 +252,7 @@ class Desk:
                 self._too_late(job, now_s)
             if job.deadline_s + job.patience_s + grace_s <= now_s and not job.stuck:
                 job.stuck = self.unhealthy = True
-                _dump(job, now_s)
+                log_stack(job, now_s)
         self._look_s = min(
             (
                 job.deadline_s + (0.0 if job.wanted else job.patience_s + grace_s)
@@ -311,22 +306,3 @@ class Desk:
     def again(self, connection: Connection) -> None:
         """This connection is not done; it goes on in the next turn."""
         self.ready.append(connection)
-
-
-def _timeout_s(asked: str) -> float:
-    """What a client asked for, in seconds (`1.5`, `1.5s`) or milliseconds (`50ms`); infinity where it is neither."""
-    match = TIMEOUT.fullmatch(asked.strip())
-    return math.inf if match is None else float(match[1]) / (1000.0 if match[2] == "ms" else 1.0)
-
-
-def _dump(job: Job, now_s: float) -> None:
-    """Writes to the log where the thread of a job hangs."""
-    frame = sys._current_frames().get(job.thread_id)
-    stack = "".join(traceback.format_stack(frame)) if frame is not None else "(it has just ended)"
-    log.error(
-        "a request thread is stuck since %.1f s in %s %r; this worker will be replaced. Its stack:\n%s",
-        now_s - job.started_s,
-        job.environ["REQUEST_METHOD"],
-        job.environ["RAW_URI"],
-        stack,
-    )
