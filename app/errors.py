@@ -15,6 +15,7 @@ class Code(enum.Enum):
 
     INVALID_JSON = "invalid-json"
     INVALID_BODY = "invalid-body"
+    INCOMPLETE_BODY = "incomplete-body"
     INVALID_INSTANCES = "invalid-instances"
     MALFORMED_REQUEST = "malformed-request"
     BODY_TOO_LARGE = "body-too-large"
@@ -90,6 +91,15 @@ class InvalidBody(RetortError):
         super().__init__(f"the body is not valid {form}: {reason}")
         self.form = form
         self.reason = reason
+
+
+class IncompleteBody(RetortError):
+    """The body ended before the length that was declared for it."""
+
+    code = Code.INCOMPLETE_BODY
+
+    def __init__(self) -> None:
+        super().__init__("the body ended before its declared length")
 
 
 class InvalidInstances(RetortError):

@@ -1,10 +1,11 @@
-"""The one place that knows everybody: puts the rooms together into an application."""
+"""Put the packages together into an application: the only module that knows them all."""
 
 from __future__ import annotations
 
 import os
+import weakref
+from collections.abc import Sequence
 
-from flask import Flask
 from flask_smorest import Api
 
 from app import cli, web, wire
@@ -12,23 +13,34 @@ from app.core.catalogue import Catalogue
 from app.core.models import Models
 from app.core.planning import pipelines
 from app.core.service import PredictService
+from app.core.services import Services
+from app.gateway.browsers import AllowedHosts, Cors, SameOrigin
+from app.gateway.errors import ErrorRenderer
+from app.gateway.forwarded import Forwarding
+from app.gateway.gateway import Gateway
+from app.gateway.interceptors import Interceptor
+from app.gateway.standard import AccessLog, CommonHeaders, PredictionMetrics
 from app.runtime.batching import batching
 from app.runtime.live import LiveRegistry
 from app.runtime.loaders import LOADERS
 from app.runtime.quarantine import noting
+from app.server.contract import PlainApp, ServingApp, WSGIApplication
 from app.settings import Settings
 from app.signature.schema import validators
 from app.storage.repository import Repository
 from app.telemetry import configure_logging
 from app.telemetry.metrics import SharedMetrics
-from app.wire import cors, openapi, problems
-from app.wire.application import Application
-from app.wire.predict import Predictor
-from app.wire.straight import StraightWay
+from app.wire import openapi, problems
+from app.wire.application import Application, FlaskRouter
+from app.wire.backend import Backend
+
+_made: list[weakref.ref[Application]] = []
 
 
-def create_app(settings: Settings | None = None) -> Flask:
-    """The service as a WSGI application; nothing is loaded until the registry is asked to.
+def create_app(settings: Settings | None = None, interceptors: Sequence[Interceptor] = ()) -> Application:
+    """Return the service as a WSGI application; nothing is loaded until the registry is asked to.
+
+    `interceptors` run around every request, inside of Retort's own, in this order.
 
     Raises:
         InvalidSettings: the environment holds settings that are unknown or cannot be read.
@@ -36,25 +48,63 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_environ(os.environ)
     configure_logging(settings.log_level, readable=settings.development)
     repository, metrics = Repository(settings.models_dir), SharedMetrics()
-    validator_for = validators(settings.max_instances, settings.out_of_range, settings.image_pixel_limit)
-    pack_stray = cli.stray_packer(repository, settings) if settings.development else None
-    graphs, default = settings.runtime == "auto", settings.default_model
-    compose = noting(metrics, batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s))
-    services, plan = pipelines(settings, validator_for)
-    registry = LiveRegistry(repository, LOADERS, validator_for, default, pack_stray, graphs, compose, plan)
-    service, catalogue = PredictService(registry, metrics), Catalogue(registry, services.unwell)
-    Models(service).complete(services, registry)
+    registry, services = _registry(settings, repository, metrics)
+    service, catalogue = PredictService(registry), Catalogue(registry, services.unwell)
+    models = Models(service, metrics)
+    models.complete(services, registry)
+    errors = ErrorRenderer(wire.ERRORS, problems.OWN)
+    backend = Backend(service, registry, catalogue, settings, errors, metrics)
+
     app = Application("app", static_folder=None)
     app.config.update(openapi.CONFIG)
-    app.extensions.update(retort=registry, retort_metrics=metrics)
+    app.extensions.update(retort=registry, retort_metrics=metrics, retort_services=services, retort_models=models)
     app.offer(services)
     api = Api(app)
     for protocol in wire.PROTOCOLS:
-        api.register_blueprint(protocol.blueprint(service, catalogue, settings))
+        api.register_blueprint(protocol.blueprint(backend))
     openapi.register(app, api, registry, wire.ERRORS, wire.REQUESTS)
-    problems.register(app, wire.ERRORS)
-    cors.register(app, settings)
+    problems.register(app, errors)
     app.register_blueprint(web.blueprint(catalogue))
-    app.straight = StraightWay(registry, Predictor(service, settings))
     cli.register(app, repository, settings)
+    router = FlaskRouter(app, backend.routes, wire.BLOCKING)
+    chain = [*_interceptors(settings, metrics), *interceptors]
+    forwarding = Forwarding(settings.trusted_proxies, settings.script_name)
+    app.gateway = Gateway(router, chain, errors, forwarding, metrics, catalogue.drain)
+    _made.append(weakref.ref(app, _made.remove))
     return app
+
+
+def serving_app(application: WSGIApplication) -> ServingApp:
+    """Return a WSGI application as the worker serves it, whatever is wrapped around the service in it."""
+    made = applications()
+    if not made:
+        return PlainApp(application)
+    inner = made[-1]
+    return inner.gateway.serve(application, "" if application is inner else f"{application!r} around the application")
+
+
+def applications() -> list[Application]:
+    """Return the applications that this process has made: Gunicorn's hooks load and stop them."""
+    return [app for reference in _made if (app := reference()) is not None]
+
+
+def _registry(settings: Settings, repository: Repository, metrics: SharedMetrics) -> tuple[LiveRegistry, Services]:
+    validator_for = validators(settings.max_instances, settings.out_of_range, settings.image_pixel_limit)
+    pack_stray = cli.stray_packer(repository, settings) if settings.development else None
+    compose = noting(metrics, batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s))
+    services, plan = pipelines(settings, validator_for)
+    graphs, default = settings.runtime == "auto", settings.default_model
+    registry = LiveRegistry(repository, LOADERS, validator_for, default, pack_stray, graphs, compose, plan)
+    return registry, services
+
+
+def _interceptors(settings: Settings, metrics: SharedMetrics) -> list[Interceptor]:
+    """Return Retort's own interceptors, the outermost first."""
+    chain: list[Interceptor] = [CommonHeaders(), PredictionMetrics(metrics)]
+    if settings.access_log:
+        chain.append(AccessLog())
+    if settings.cors_origins:
+        chain.append(Cors(settings.cors_origins, settings.cors_credentials, settings.cors_max_age_s))
+    if settings.development:
+        chain.append(AllowedHosts([settings.host, *settings.allowed_hosts]))
+    return [*chain, SameOrigin(settings.cors_origins)]

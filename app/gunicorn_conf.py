@@ -21,6 +21,8 @@ from app.settings import Settings
 from app.telemetry import configure_logging
 from app.telemetry.memory import give_large_blocks_back, watch
 
+log = logging.getLogger("retort")
+
 METRICS_REFRESH_S = 10.0
 
 try:
@@ -72,54 +74,80 @@ class OneForm(Logger):  # type: ignore[misc]  # Gunicorn ships no types
 logger_class = OneForm
 
 
+def serving_app(application: Any) -> Any:
+    """Return an application as the worker serves it. What it is made of is imported only now, after the settings."""
+    from app.factory import serving_app
+
+    return serving_app(application)
+
+
+def _applications() -> list[Any]:
+    from app.factory import applications
+
+    return applications()
+
+
+RetortWorker.serving_app = staticmethod(serving_app)
+
+
 def on_starting(server: Any) -> None:
     """Before the fork: verify and load, run nothing. A model that ran before `fork()` can hang in the child."""
     keep_steady_time()
     give_large_blocks_back()
-    extensions = server.app.wsgi().extensions
-    try:
-        extensions["retort"].load()
-    except RetortError as error:
-        raise SystemExit(f"retort: {error.detail}") from None
-    extensions["retort_metrics"].share(server.cfg.workers)
+    server.app.wsgi()
+    for app in _applications():
+        try:
+            app.extensions["retort"].load()
+        except RetortError as error:
+            raise SystemExit(f"retort: {error.detail}") from None
+        app.extensions["retort_metrics"].share(server.cfg.workers)
+        log.info("models: %s", app.extensions["retort"].summary())
     # A worker's garbage collector writes into the head of every object that it looks at, and so makes the pages that
     # it shares with the master its own. What is there now lives as long as the process: it need not look at it.
     gc.collect()
     gc.freeze()
 
 
+def when_ready(server: Any) -> None:
+    """Say where the documentation is, once the server listens."""
+    log.info("documentation for people at %s/docs", _settings.url)
+
+
 def pre_fork(server: Any, worker: Any) -> None:
-    """Gives the worker a number, the lowest that is free: its metrics go on from those of the last one that had it."""
-    worker.retort_number = server.app.wsgi().extensions["retort_metrics"].take()
+    """Give the worker a number, the lowest that is free: its metrics go on from those of the last one that had it."""
+    worker.retort_numbers = [app.extensions["retort_metrics"].take() for app in _applications()]
 
 
 def post_fork(server: Any, worker: Any) -> None:
     """From here on this process counts for itself."""
-    server.app.wsgi().extensions["retort_metrics"].begin(_number(worker))
+    for app, number in _numbered(worker):
+        app.extensions["retort_metrics"].begin(number)
 
 
-def _number(worker: Any) -> int | None:
-    """None where a configuration of one's own, that begins with this one, has another `pre_fork`."""
-    return getattr(worker, "retort_number", None)
+def _numbered(worker: Any) -> list[tuple[Any, int | None]]:
+    """Each application, and the worker's number in it: None where a configuration of one's own, that begins with this
+    one, has another `pre_fork`."""
+    made = _applications()
+    return list(zip(made, getattr(worker, "retort_numbers", [None] * len(made)), strict=True))
 
 
 def post_worker_init(worker: Any) -> None:
     """After the fork: run each model's recorded examples, and publish those that give the recorded predictions."""
-    extensions = worker.wsgi.extensions
-    extensions["retort"].prove()
-    metrics = extensions["retort_metrics"]
-    metrics.refresh()
-    watch(metrics.refresh, METRICS_REFRESH_S, threading.Event())
+    for app in _applications():
+        app.extensions["retort"].prove()
+        metrics = app.extensions["retort_metrics"]
+        metrics.refresh()
+        watch(metrics.refresh, METRICS_REFRESH_S, threading.Event())
 
 
 def child_exit(server: Any, worker: Any) -> None:
     """In the master, when a worker is gone, however it went."""
-    extensions = server.app.wsgi().extensions
-    extensions["retort"].died_in(extensions["retort_metrics"].ended(_number(worker)))
+    for app, number in _numbered(worker):
+        app.extensions["retort"].died_in(app.extensions["retort_metrics"].ended(number))
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """Ends the process here and now: ONNX Runtime, loaded before the fork, aborts when a child tears it down.
+    """End the process here and now: ONNX Runtime, loaded before the fork, aborts when a child tears it down.
 
     Gunicorn calls this on its way out, with the status in the exception that it leaves by: a worker that could not
     boot has one that stops the master too. It calls it in the master as well, where a worker that it signals has gone
@@ -129,10 +157,10 @@ def worker_exit(server: Any, worker: Any) -> None:
         child_exit(server, worker)
         return
     leaving = sys.exc_info()[1]
-    with contextlib.suppress(Exception):  # a worker that could not boot has no application
-        extensions = worker.wsgi.extensions
-        extensions["retort_metrics"].leave()
-        extensions["retort_services"].close()
+    for app in _applications():
+        with contextlib.suppress(Exception):
+            app.extensions["retort_metrics"].leave()
+            app.extensions["retort_services"].close()
     status = leaving.code if isinstance(leaving, SystemExit) and isinstance(leaving.code, int) else 0
     logging.shutdown()
     os._exit(status & 0xFF)

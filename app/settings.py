@@ -191,7 +191,12 @@ class Settings:
         "origins whose pages may call this server, comma-separated, or `*`; empty: none",
         _origins,
     )
-
+    cors_credentials: bool = False
+    cors_max_age_s: int = 600
+    trusted_proxies: int = 0
+    access_log: bool = True
+    allowed_hosts: tuple[str, ...] = ()
+    script_name: str = ""
     aip_http_port: int = _setting(
         "AIP_HTTP_PORT", 0, "port to bind in a container of Vertex AI, which sets it; 0: `PORT`", _count(0, 65535)
     )
@@ -230,6 +235,12 @@ class Settings:
     def development(self) -> bool:
         """Whether this is someone's own machine."""
         return self.env == "development"
+
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds the server."""
+        host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::", "[::]") else self.host
+        return f"http://{host}:{self.aip_http_port or self.port}{self.script_name}"
 
     @property
     def bind(self) -> str:

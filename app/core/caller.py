@@ -1,20 +1,23 @@
-"""Who asks, and until when: what a step may know of the request that it serves."""
+"""The caller of the current request, as far as a step may know it."""
 
 from __future__ import annotations
 
 import math
-from contextvars import ContextVar
 from dataclasses import dataclass
+
+from app.telemetry import current_request
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The other side of one request. `deadline_s` is monotonic: until then an answer is of use."""
+    """The client of one request. `deadline_s` is monotonic: after it nobody reads the answer."""
 
     address: str = ""
     request_id: str = ""
     deadline_s: float = math.inf
 
 
-NOBODY = Caller()
-caller: ContextVar[Caller] = ContextVar("caller", default=NOBODY)
+def caller() -> Caller:
+    """Return the caller of the current request."""
+    request = current_request.get()
+    return Caller(request.client, request.id, request.deadline_s)

@@ -15,12 +15,17 @@ from app.storage.manifest import Manifest
 class Catalogue:
     """Answers questions about the registry's versions, and has models loaded and unloaded.
 
-    Stateless, safe to call from many threads.
+    Safe to call from many threads.
     """
 
     def __init__(self, registry: LiveRegistry, unwell: Callable[[], Sequence[str]] = tuple) -> None:
         self._registry = registry
         self._unwell = unwell
+        self._drains = False
+
+    def drain(self) -> None:
+        """Say from now on that nothing is ready: this process is about to stop."""
+        self._drains = True
 
     def models(self) -> dict[str, Any]:
         """Every model with its versions, their states, and the reasons of those that failed."""
@@ -82,6 +87,8 @@ class Catalogue:
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Whether every version is AVAILABLE that is not out of service by someone's wish, and the body that says so,
         and every service well, with the reason of each that is not."""
+        if self._drains:
+            return False, {"status": "draining", "reasons": []}
         entries = [entry for versions in self._registry.entries().values() for entry in versions]
         failed = [entry for entry in entries if entry.state not in (State.AVAILABLE, State.RETIRED)]
         reasons: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""Other models, for steps that ask them."""
+"""The loaded models, for steps and views that ask them."""
 
 from __future__ import annotations
 
@@ -7,34 +7,43 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.core.answer import Answer
-from app.core.service import Asked, Decode, PredictService
+from app.core.service import Decode, PredictRequest, PredictService, ProtocolAdapter
 from app.core.services import Services
-from app.errors import InvalidInstances, ModelNotFound, TooManyInstances, VersionNotFound
+from app.errors import InvalidInstances
 from app.runtime.registry import Registry
 from app.signature import Signature
 from app.telemetry import Timings
+from app.telemetry.metrics import OK, Metrics
 
 
-class _Told:
-    """A request that comes from a step, and its answer as it is."""
+class _Call:
+    """A prediction that this process asks for itself: it is its own adapter, and keeps the answer as it is."""
 
     def __init__(self, instances: Sequence[Any], outputs: Sequence[str] | None) -> None:
-        self._asked = Asked(instances, outputs=outputs)
+        self._asked = PredictRequest(instances, outputs=outputs)
+        self.adapter: ProtocolAdapter = self
+        self.timings = Timings()
+        self.model, self.version, self.rows, self.content = "", 0, 0, b""
+        self.error: Exception | None = None
         self.values: dict[str, list[Any]] = {}
 
-    def parse(self, signature: Signature, decode: Decode) -> Asked:
+    def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
         return self._asked
 
     def encode(self, answer: Answer) -> bytes:
         self.values = answer.values()
         return b""
 
+    def located(self, error: InvalidInstances) -> InvalidInstances:
+        return error
+
 
 class Models:
     """The models of this process, with their steps. Lives as long as the process; safe to call from many threads."""
 
-    def __init__(self, service: PredictService) -> None:
+    def __init__(self, service: PredictService, metrics: Metrics) -> None:
         self._service = service
+        self._metrics = metrics
 
     def complete(self, services: Services, registry: Registry) -> None:
         """Offers the models and their registry to steps; after that nothing is offered any more.
@@ -47,21 +56,21 @@ class Models:
     def predict(
         self, model: str, instances: Sequence[Any], *, outputs: Sequence[str] | None = None, version: str | None = None
     ) -> Mapping[str, list[Any]]:
-        """The outputs of a model for these records or rows, by name, one value for each.
+        """Return the outputs of a model for these records or rows, by name, one value for each.
 
         Raises:
-            ValueError: there is no such model, or it does not accept these instances; that is no fault of the client.
+            ModelNotFound, VersionNotFound, InvalidInstances, TooManyInstances: there is no such model, or it does not
+                accept these instances. In a view they become 404, 422 and 413 unless it catches them; in a step they
+                are a failure of the step.
             ModelUnavailable, ModelFailed, StepFailed: as for any request.
         """
-        told = _Told(list(instances), outputs)
-        try:
-            self._service.predict(model, version, told, Timings())
-        except InvalidInstances as error:
-            bad = "; ".join(f"{each.pointer} {each.detail}" for each in error.errors[:5])
-            raise ValueError(f"model {model!r} does not accept these instances: {bad}") from error
-        except (TooManyInstances, ModelNotFound, VersionNotFound) as error:
-            raise ValueError(error.detail) from error
-        return told.values
+        call = _Call(list(instances), outputs)
+        self._service.predict(model, version, [call])
+        if call.error is not None:
+            raise call.error
+        if call.model:
+            self._metrics.predicted(call.model, call.version, OK, call.rows, call.timings.total_s)
+        return call.values
 
     async def apredict(
         self, model: str, instances: Sequence[Any], *, outputs: Sequence[str] | None = None, version: str | None = None

@@ -13,21 +13,30 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.caller import caller
 from app.core.services import Services, arguments, arguments_soon
 from app.core.steps import INSTANCES, OUTPUTS, Refused, Step
-from app.errors import InvalidInstances, RetortError, StepFailed, StepTimedOut
+from app.errors import (
+    InvalidInstances,
+    ModelNotFound,
+    RetortError,
+    StepFailed,
+    StepTimedOut,
+    TooManyInstances,
+    VersionNotFound,
+)
 from app.runtime.pipeline import Refusal
 from app.runtime.proving import Validates
 from app.signature import Signature
 from app.signature.batch import Batch, Outputs, json_values
 from app.storage.manifest import Manifest
+from app.telemetry import current_request
 
 log = logging.getLogger(__name__)
 
 _inside: ContextVar[tuple[str, ...]] = ContextVar("inside", default=())
 """The models whose steps are running, outermost first."""
 
+NOT_THE_CLIENTS = (InvalidInstances, TooManyInstances, ModelNotFound, VersionNotFound)
 Record = dict[str, Any]
 ResultT = TypeVar("ResultT")
 
@@ -60,7 +69,7 @@ class Visit:
         self._instances = instances
         self._refusal = refusal
         self._container = pipeline.services.container()
-        self._deadline_s = min(caller.get().deadline_s, time.monotonic() + pipeline.timeout_s)
+        self._deadline_s = min(current_request.get().deadline_s, time.monotonic() + pipeline.timeout_s)
 
     def __enter__(self) -> Visit:
         manifest = self._pipeline.manifest
@@ -101,8 +110,8 @@ class Visit:
                 self._pipeline.before[-1], f"an instance lacks an input of the model ({error})"
             ) from error
         except InvalidInstances as error:
-            told = "; ".join(f"{each.pointer} {each.detail}" for each in error.errors[:5])
-            raise self._failed(self._pipeline.before[-1], f"the model does not accept what it gave: {told}") from error
+            cause = f"the model does not accept what it gave: {told(error)}"
+            raise self._failed(self._pipeline.before[-1], cause) from error
 
     def run_for(self, asked: Sequence[str]) -> tuple[str, ...]:
         """The outputs that `run` is asked for; steps after it see its usual ones as well."""
@@ -137,6 +146,8 @@ class Visit:
                 left_s = self._deadline_s - time.monotonic()
                 return services.loop.run(_awaited(step, self._container, given), left_s)
             return step.function(**given, **arguments(self._container, step.services))
+        except NOT_THE_CLIENTS as error:  # what the step asked of another model: the client cannot mend it
+            raise self._failed(step, told(error), error) from error
         except RetortError:
             raise
         except Refused as refused:
@@ -154,6 +165,12 @@ class Visit:
             "step %s of model %s version %d: %s", step.name, manifest.model, manifest.version, cause, exc_info=error
         )
         return StepFailed(step.name, manifest.model, manifest.version, cause)
+
+
+def told(error: RetortError) -> str:
+    """Return an error as one sentence, with the first few bad fields."""
+    fields = "; ".join(f"{each.pointer} {each.detail}" for each in getattr(error, "errors", ())[:5])
+    return f"{error.detail}: {fields}" if fields else error.detail
 
 
 async def _awaited(step: Step, container: Any, given: Mapping[str, Any]) -> Any:

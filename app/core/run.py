@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Sequence
 
@@ -14,9 +13,6 @@ from app.runtime.registry import Lease
 from app.signature.batch import Batch, Outputs
 
 log = logging.getLogger(__name__)
-
-FINAL = (ModelFailed, DeadlineExceeded)
-"""What a run raises that is not the request's doing: to ask again would run the model, or wait, once more."""
 
 
 def run(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs:
@@ -38,12 +34,17 @@ def run(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs:
     return outputs
 
 
-def run_each(lease: Lease, asked: Sequence[tuple[Batch, tuple[str, ...]]]) -> Sequence[Outputs | None]:
-    """The outputs of each of these batches; None for those whose run failed."""
-    if isinstance(lease.servable, BatchingServable):
-        return lease.servable.run_each(asked)
-    found: list[Outputs | None] = [None] * len(asked)
-    for at, (batch, names) in enumerate(asked):
-        with contextlib.suppress(RetortError):
-            found[at] = run(lease, batch, names)
-    return found
+def run_each(lease: Lease, asked: Sequence[tuple[Batch, tuple[str, ...]]]) -> list[Outputs | RetortError]:
+    """Return the outputs of each of these batches, or what its run raised; a servable that shares runs gets them all
+    at once."""
+    shared: Sequence[Outputs | RetortError | None] = [None] * len(asked)
+    if len(asked) > 1 and isinstance(lease.servable, BatchingServable):
+        shared = lease.servable.run_each(asked)
+    return [_run_alone(lease, *each) if found is None else found for each, found in zip(asked, shared, strict=True)]
+
+
+def _run_alone(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs | RetortError:
+    try:
+        return run(lease, batch, names)
+    except RetortError as error:
+        return error

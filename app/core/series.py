@@ -15,8 +15,6 @@ from app.errors import DeadlineExceeded, InvalidInstances, ModelFailed, RetortEr
 from app.runtime.registry import Lease
 from app.signature.batch import Batch, Outputs
 from app.signature.watch import NONE, Warnings
-from app.telemetry import Timings
-from app.telemetry.metrics import OK, Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +30,12 @@ class Sifted:
 class Series:
     """Blocks of instances, each refused or answered alone. Holds a lease until it is closed; belongs to one request."""
 
-    def __init__(self, lease: Lease, metrics: Metrics) -> None:
+    def __init__(self, lease: Lease) -> None:
         self._lease = lease.__enter__()
-        self._metrics = metrics
-        self._timings = Timings()
-        self._rows = 0
+        self.model = lease.manifest.model
+        self.version = lease.manifest.version
+        self.rows = 0
+        """How many instances were answered so far."""
 
     @property
     def most_instances(self) -> int:
@@ -58,7 +57,7 @@ class Series:
             outputs = self._each_alone({}, refused)
         except ModelFailed:
             outputs = self._each_alone(kept, refused)
-        self._rows += len(instances) - len(refused)
+        self.rows += len(instances) - len(refused)
         new = {at: warnings[row] for row, at in enumerate(kept) if warnings.get(row)}
         return Sifted(Answer.of(self._lease.manifest, outputs, NONE), refused, new)
 
@@ -98,8 +97,5 @@ class Series:
         return {name: np.concatenate([each[name] for each in found]) if found else np.empty(0) for name in names}
 
     def close(self) -> None:
-        """Counts what was answered, and gives the lease back."""
-        manifest = self._lease.manifest
-        self._timings.ended("run")
-        self._metrics.predicted(manifest.model, manifest.version, OK, self._rows, self._timings.total_s)
+        """Give the lease back."""
         self._lease.__exit__(None, None, None)

@@ -1,14 +1,13 @@
-"""The straight line of a request: parse, validate, run, finish, encode."""
+"""One prediction, whatever the protocol: parse, validate, run, encode."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.core.answer import Answer
-from app.core.run import FINAL, run, run_each
+from app.core.run import run, run_each
 from app.core.series import Series
 from app.errors import FieldError, InvalidInstances, RetortError, UnsupportedMediaType
 from app.runtime.pipeline import Pipeline
@@ -19,11 +18,10 @@ from app.signature.pointers import escaped
 from app.signature.refusals import MOST_ERRORS, refuse
 from app.signature.watch import NONE, Warnings
 from app.telemetry import Timings
-from app.telemetry.metrics import OK, Metrics, NullMetrics
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PredictRequest:
     """What a request asks for, whatever its protocol.
 
     `pointer` is where the instances stand in the document; a `single` instance stands there itself, not in a list.
@@ -40,7 +38,7 @@ class Asked:
     in_rows: bool = False
 
     @classmethod
-    def decoded(cls, decoded: Decoded, outputs: Sequence[Any] | None = None) -> Asked:
+    def decoded(cls, decoded: Decoded, outputs: Sequence[Any] | None = None) -> PredictRequest:
         """What a document asks for that the fast path has read; the protocol's `outputs` where it names none."""
         wanted = decoded.outputs or outputs
         return cls((), decoded.pointer, decoded.single, wanted, "#/outputs", decoded.batch, decoded.in_rows)
@@ -55,77 +53,68 @@ Decode = Callable[[bytes], Decoded | None]
 """A JSON body in this service's own form as a batch, where that can be told at first sight."""
 
 
-class Exchange(Protocol):
-    """One request and its answer as a protocol writes them. Belongs to one request."""
+class ProtocolAdapter(Protocol):
+    """Reads one request and writes its answer as a protocol has them. Belongs to one request."""
 
-    def parse(self, signature: Signature, decode: Decode) -> Asked:
-        """What the body asks for; raises what is wrong with its form. `decode` is the fast path for JSON."""
+    def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
+        """Read the body; raises what is wrong with its form. `decode` is the fast path for JSON."""
 
     def encode(self, answer: Answer) -> bytes:
-        """The answer's body."""
+        """Write the body of the answer."""
+
+    def located(self, error: InvalidInstances) -> InvalidInstances:
+        """Move the pointers of an error to the places where the values stood in the body."""
+
+
+class PredictCall(Protocol):
+    """One request on its way through the service, which leaves what came of it here: `content` or `error`."""
+
+    timings: Timings
+    model: str
+    version: int
+    rows: int
+    content: bytes
+    error: Exception | None
+
+    @property
+    def adapter(self) -> ProtocolAdapter:
+        """What reads and writes it."""
 
 
 class PredictService:
-    """Answers one request after another. Lives as long as the process; safe to call from many threads."""
+    """Answers requests for predictions. Lives as long as the process; safe to call from many threads."""
 
-    def __init__(self, registry: Registry, metrics: Metrics | None = None) -> None:
+    def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._metrics = metrics or NullMetrics()
 
-    def predict(self, model: str | None, version: str | None, exchange: Exchange, timings: Timings) -> bytes:
-        """The body of the answer of a model (None: the default one) in a version or alias (None: the current one).
+    def predict(self, model: str | None, version: str | None, calls: Sequence[PredictCall]) -> None:
+        """Answer requests for a model (None: the default one) in a version or alias (None: the current one).
 
-        Raises:
-            ModelNotFound, VersionNotFound, ModelUnavailable: there is nothing to ask.
-            InvalidInstances, TooManyInstances: what was asked is not acceptable.
-            ModelFailed: the model raised, or its outputs do not fit the batch.
+        Each phase is done for all of them before the next. What goes wrong with one is its `error`:
+        `ModelNotFound`, `VersionNotFound`, `ModelUnavailable` (there is nothing to ask), `InvalidInstances`,
+        `TooManyInstances` (the request is not acceptable), `ModelFailed`, `StepFailed` ... or whatever its adapter
+        raised. It raises nothing itself.
         """
-        with self._registry.lease(model, version) as lease:
-            try:
-                return self._answer(lease, exchange, timings)
-            except RetortError as error:
-                self._failed(lease, error)
-                raise
-
-    def attempt(self, model: str | None, exchange: Exchange, timings: Timings) -> bytes:
-        """As `predict` with the current version, for who asks `predict` the same again if this raises.
-
-        Raises:
-            ModelFailed, DeadlineExceeded: the model was run or waited for, as it need not be again; this is counted.
-            LookupError: the model has steps, which may wait for others, and know their caller.
-        """
-        with self._registry.lease(model) as lease:
-            if lease.pipeline is not None:
-                raise LookupError("a model with steps is not answered in this way")
-            try:
-                return self._answer(lease, exchange, timings)
-            except FINAL as error:
-                self._failed(lease, error)
-                raise
-
-    def _answer(self, lease: Lease, exchange: Exchange, timings: Timings) -> bytes:
-        asked, batch, outputs, warnings = _accepted(lease, exchange, timings)
-        if lease.pipeline is None or batch.rows == 0:
-            results = run(lease, batch, outputs)
-            timings.ended("run")
-        else:
-            results = _run_with_steps(lease.pipeline, lease, asked, batch, outputs, timings)
-        return self._encoded(lease, exchange, results, warnings, batch.rows, timings)
-
-    def _encoded(
-        self, lease: Lease, exchange: Exchange, results: Outputs, warnings: Warnings, rows: int, timings: Timings
-    ) -> bytes:
-        """The answer's body, which is counted."""
-        content = exchange.encode(Answer.of(lease.manifest, results, warnings))
-        timings.ended("encode")
-        self._metrics.predicted(lease.manifest.model, lease.manifest.version, OK, rows, timings.total_s)
-        return content
-
-    def _failed(self, lease: Lease, error: RetortError) -> None:
-        self._metrics.predicted(lease.manifest.model, lease.manifest.version, error.code.value, 0, 0.0)
+        try:
+            lease = self._registry.lease(model, version)
+        except RetortError as error:
+            for call in calls:
+                call.error = error
+            return
+        with lease:
+            accepted = [(call, *asked) for call in calls if (asked := _accept(lease, call)) is not None]
+            for (call, *_, warnings), outputs in zip(accepted, _run(lease, accepted), strict=True):
+                if isinstance(outputs, Exception):
+                    call.error = outputs
+                    continue
+                try:
+                    call.content = call.adapter.encode(Answer.of(lease.manifest, outputs, warnings))
+                except Exception as error:  # noqa: BLE001 - what cannot be written to one client does not concern the others
+                    call.error = error
+                call.timings.ended("encode")
 
     def series(self, model: str | None, version: str | None) -> Series:
-        """Answers to one block of instances after another, all of one version; to be closed.
+        """Return what answers one block of instances after another, all of one version; to be closed.
 
         Raises:
             ModelNotFound, VersionNotFound, ModelUnavailable: there is nothing to ask.
@@ -135,49 +124,44 @@ class PredictService:
         if lease.pipeline is not None:
             because = f"model {lease.manifest.model} has steps, which take whole requests and no streams"
             raise UnsupportedMediaType("application/x-ndjson", ["application/json"], because=because)
-        return Series(lease, self._metrics)
-
-    def predict_together(self, model: str | None, requests: Sequence[tuple[Exchange, Timings]]) -> list[bytes | None]:
-        """The bodies of the answers to several requests; None for those that `predict` has to answer.
-
-        Each phase is done for all of them before the next. A servable that shares runs gets them all at once.
-        """
-        answers: list[bytes | None] = [None] * len(requests)
-        with self._registry.lease(model) as lease:
-            if lease.pipeline is not None:
-                return answers
-            accepted: dict[int, tuple[Batch, tuple[str, ...]]] = {}
-            warnings: dict[int, Warnings] = {}
-            for at, (exchange, timings) in enumerate(requests):
-                with contextlib.suppress(RetortError):
-                    _, batch, outputs, warnings[at] = _accepted(lease, exchange, timings)
-                    if batch.rows:
-                        accepted[at] = batch, outputs
-            for at, results in zip(accepted, run_each(lease, list(accepted.values())), strict=True):
-                exchange, timings = requests[at]
-                timings.ended("run")
-                if results is None:
-                    continue
-                with contextlib.suppress(Exception):  # what cannot be written to one client is no affair of the others
-                    answers[at] = self._encoded(lease, exchange, results, warnings[at], accepted[at][0].rows, timings)
-        return answers
+        return Series(lease)
 
 
-def _accepted(lease: Lease, exchange: Exchange, timings: Timings) -> tuple[Asked, Batch, tuple[str, ...], Warnings]:
-    """What a request asks for, as a batch and the names of the outputs, and what in it is new to the model.
+Accepted = tuple[PredictCall, PredictRequest, Batch, tuple[str, ...], Warnings]
 
-    Raises what is wrong with it.
+
+def _accept(lease: Lease, call: PredictCall) -> tuple[PredictRequest, Batch, tuple[str, ...], Warnings] | None:
+    """Return what a call asks for: as a batch, the names of the outputs, and what in it is new to the model.
+
+    None where it is not acceptable, which its `error` says.
     """
+    manifest, timings = lease.manifest, call.timings
+    call.model, call.version = manifest.model, manifest.version
     # Steps take the instances, which the fast path does not keep.
     decode = lease.validator.decode if lease.pipeline is None else _undecoded
-    asked = exchange.parse(lease.manifest.signature, decode)
-    timings.ended("parse")
-    outputs = _output_names(asked, lease.manifest.signature)
-    batch = asked.batch or lease.validator.validate(asked.instances, asked.pointer, asked.single)
-    watch = lease.validator.watch
-    warnings = NONE if watch is None else watch.check(batch, asked.place)
+    try:
+        asked = call.adapter.parse(manifest.signature, decode)
+        timings.ended("parse")
+        outputs = _output_names(asked, manifest.signature)
+        batch = asked.batch or lease.validator.validate(asked.instances, asked.pointer, asked.single)
+        watch = lease.validator.watch
+        warnings = NONE if watch is None else watch.check(batch, asked.place)
+    except Exception as error:  # noqa: BLE001
+        call.error = call.adapter.located(error) if isinstance(error, InvalidInstances) else error
+        return None
     timings.ended("validate")
+    call.rows = batch.rows
     return asked, batch, outputs, warnings
+
+
+def _run(lease: Lease, accepted: Sequence[Accepted]) -> Sequence[Outputs | Exception]:
+    """Return the outputs of each accepted call, or why there are none."""
+    if lease.pipeline is not None:
+        return [_run_with_steps(lease.pipeline, lease, *each) for each in accepted]
+    found = run_each(lease, [(batch, outputs) for _, _, batch, outputs, _ in accepted])
+    for call, *_ in accepted:
+        call.timings.ended("run")
+    return found
 
 
 def _undecoded(body: bytes) -> Decoded | None:
@@ -185,31 +169,44 @@ def _undecoded(body: bytes) -> Decoded | None:
 
 
 def _run_with_steps(
-    pipeline: Pipeline, lease: Lease, asked: Asked, batch: Batch, outputs: tuple[str, ...], timings: Timings
-) -> Outputs:
-    """As `run`, with the steps of the model before and after."""
+    pipeline: Pipeline,
+    lease: Lease,
+    call: PredictCall,
+    asked: PredictRequest,
+    batch: Batch,
+    outputs: tuple[str, ...],
+    warnings: Warnings,
+) -> Outputs | Exception:
+    """Run the model with its steps before and after."""
+    timings = call.timings
 
     def refusal(wrong: Sequence[tuple[int, str, str]]) -> InvalidInstances:
         names = lease.manifest.signature.names
-        return InvalidInstances([_refused(asked, names, *each) for each in wrong[:MOST_ERRORS]], len(wrong))
+        errors = [_refused(asked, names, *each) for each in wrong[:MOST_ERRORS]]
+        return call.adapter.located(InvalidInstances(errors, len(wrong)))
 
-    with pipeline.visit(batch, asked.instances, refusal) as visit:
-        prepared = visit.prepare()
-        timings.ended("prepare")
-        results = run(lease, prepared, visit.run_for(outputs))
-        timings.ended("run")
-        finished = visit.finish(results, outputs)
-        timings.ended("finish")
+    if batch.rows == 0:
+        return run(lease, batch, outputs)
+    try:
+        with pipeline.visit(batch, asked.instances, refusal) as visit:
+            prepared = visit.prepare()
+            timings.ended("prepare")
+            results = run(lease, prepared, visit.run_for(outputs))
+            timings.ended("run")
+            finished = visit.finish(results, outputs)
+            timings.ended("finish")
+    except Exception as error:  # noqa: BLE001
+        return error
     return finished
 
 
-def _refused(asked: Asked, names: Sequence[str], position: int, name: str, detail: str) -> FieldError:
+def _refused(asked: PredictRequest, names: Sequence[str], position: int, name: str, detail: str) -> FieldError:
     """Where in the document the value stands that a step refuses."""
     place, in_row = asked.place(position)
     return FieldError(f"{place}/{names.index(name) if in_row and name in names else escaped(name)}", detail)
 
 
-def _output_names(asked: Asked, signature: Signature) -> tuple[str, ...]:
+def _output_names(asked: PredictRequest, signature: Signature) -> tuple[str, ...]:
     if asked.outputs is None:
         return signature.defaults
     allowed = ", ".join(signature.outputs)

@@ -42,7 +42,7 @@ class Services:
         """Types whose factory is a coroutine function, or asks for such a type."""
         self._factories = [*(extras.factories(settings) if found.steps else ()), *found.factories]
         self.offer(Settings, settings)
-        self.registry.register_factory(Caller, caller.get)
+        self.registry.register_factory(Caller, caller)
         self._client = extras.async_client(settings) if found.steps else None
         if self._client is not None:
             self.registry.register_value(type(self._client), self._client)

@@ -7,8 +7,8 @@ idle while someone waits, and never runs twice at once.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
+import logging
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,8 @@ from app.errors import DeadlineExceeded
 from app.runtime.servable import Compose, Servable
 from app.signature.batch import Batch, Outputs
 from app.storage.manifest import Manifest
+
+log = logging.getLogger(__name__)
 
 PAYS_BELOW = 8
 """Thirty-two rows have to cost less than so many runs of one row."""
@@ -87,22 +89,29 @@ class BatchingServable:
         self._busy = False
         self._waiting: deque[_Ticket] = deque()
 
-    def run_each(self, asked: Sequence[tuple[Batch, tuple[str, ...]]]) -> list[Outputs | None]:
-        """The outputs of each of these batches with the outputs asked of it, from as few runs as they fit into.
+    def run_each(self, asked: Sequence[tuple[Batch, tuple[str, ...]]]) -> list[Outputs | DeadlineExceeded | None]:
+        """Return the outputs of each of these batches, from as few runs as they fit into.
 
-        None for those whose run failed: `run` says why, of each alone.
+        None for a batch that has to be run alone: nothing fits beside it, or the run that it shared failed.
         """
-        found: list[Outputs | None] = [None] * len(asked)
+        found: list[Outputs | DeadlineExceeded | None] = [None] * len(asked)
         waiting = list(range(len(asked)))
         while waiting:
             taken = fitting([(asked[at][0].rows, asked[at][1]) for at in waiting], self._max_batch_rows)
             members = [waiting[position] for position in taken]
             waiting = [at for at in waiting if at not in members]
+            if len(members) == 1:
+                continue
             batches = [asked[at][0] for at in members]
-            with contextlib.suppress(Exception, SystemExit):  # around run: one bad member must not fail the others
+            parts: Sequence[Outputs | DeadlineExceeded] = ()
+            try:
                 parts = divided(self.run(Batch.joined(batches), asked[members[0]][1]), batches)
-                for at, part in zip(members, parts, strict=True):
-                    found[at] = part
+            except DeadlineExceeded as error:
+                parts = [error] * len(members)
+            except (Exception, SystemExit):  # around run: one bad member must not fail the others
+                log.exception("a shared run failed; its %d requests are run alone", len(members))
+            for at, part in zip(members, parts, strict=bool(parts)):
+                found[at] = part
         return found
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:

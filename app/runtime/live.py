@@ -60,6 +60,7 @@ class LiveRegistry(Registry):
         entry = self.entry(model)
         if entry.state is not State.AVAILABLE:
             raise ModelUnavailable(model, None, entry.reason or entry.state.value)
+        log.info("model %s version %d is loaded and served", model, entry.version)
 
     def unload_model(self, model: str) -> None:
         """Takes a model out of service; requests that hold a lease are answered.
@@ -72,6 +73,7 @@ class LiveRegistry(Registry):
             raise ModelNotFound(model, sorted(super().entries()))
         self._board.wish(model, served=False)
         self._look()
+        log.info("model %s is unloaded", model)
 
     def died_in(self, ran: Mapping[ModelVersion, float]) -> None:
         """For the master: a worker died while it ran these versions, each of which has run so often in all.

@@ -145,6 +145,16 @@ class Registry:
                 versions[number] = replace(refusal, version=number)
             self._loaded = True
 
+    def summary(self) -> str:
+        """Return the loaded versions in one line, each with its runtime; those that failed have lines of their own."""
+        loaded = [
+            f"{model}/{version} ({entry.runtime})"
+            for model, versions in sorted(self._entries.items())
+            for version, entry in sorted(versions.items())
+            if entry.state is not State.FAILED
+        ]
+        return ", ".join(loaded) or "none"
+
     def prove(self) -> None:
         """Runs the examples of every loaded version in this process and publishes those that pass."""
         with self._lock:

@@ -44,8 +44,6 @@ class ServedRequest(Protocol):
     """One request as the application sees it. The worker reads how to run it, and writes when."""
 
     environ: Environ
-    client: Hashable
-    """Whose request it is, as far as fairness goes."""
     runs_inline: bool
     """It takes microseconds and waits for nothing: `respond` is called on the loop's thread."""
     batch_key: Hashable
@@ -60,6 +58,10 @@ class ServedRequest(Protocol):
     queued_s: float
     """How long it waited for its thread; written by the worker before the request runs."""
 
+    @property
+    def client(self) -> Hashable:
+        """Whose request it is, as far as fairness goes."""
+
 
 class ServingApp(Protocol):
     """What the worker serves. `admit`, `refuse`, `started`, `observe` and `draining` are called on the loop's thread:
@@ -68,10 +70,11 @@ class ServingApp(Protocol):
     def admit(self, environ: Environ) -> ServedRequest:
         """Decide how a request is run; runs nothing of it. Its body is whole, in `wsgi.input`."""
 
-    def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response]:
+    def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response] | None:
         """Answer one request, or several of one batch key: one response for each, in their order.
 
-        The body of one that runs inline is always whole.
+        The body of one that runs inline is always whole. None: all of them have to go through WSGI after all, in a
+        thread.
         """
 
     def __call__(self, environ: Environ, start_response: Any, /) -> Iterable[bytes]:
@@ -118,7 +121,7 @@ class PlainApp:
         """Run every request in a thread."""
         return PlainRequest(environ, environ.get("REMOTE_ADDR", ""))
 
-    def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response]:
+    def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response] | None:
         """Never called: every request goes through WSGI."""
         raise NotImplementedError
 

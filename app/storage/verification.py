@@ -1,4 +1,4 @@
-"""Is a file the one that was packed? Asked before any byte of it is unpickled."""
+"""Is a file the one that was packed? PredictRequest before any byte of it is unpickled."""
 
 from __future__ import annotations
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import math
 import re
 import secrets
 import time
 from contextvars import ContextVar
 from datetime import UTC, datetime
+
+import msgspec
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 PHASES = ("parse", "validate", "queue", "run", "encode")
@@ -19,7 +23,24 @@ SERVER_TIMING = ", ".join(f"{phase};dur=%.3f" for phase in PHASES)
 
 NO_REQUEST = "-"
 
-request_id: ContextVar[str] = ContextVar("request_id", default=NO_REQUEST)
+
+class RequestScope:
+    """What every layer may know of the request that it works for. `deadline_s` is monotonic."""
+
+    def __init__(self, request_id: str = NO_REQUEST, client: str = "", deadline_s: float = math.inf) -> None:
+        self.id = request_id
+        self.client = client
+        self.deadline_s = deadline_s
+
+
+OUTSIDE = RequestScope()
+current_request: ContextVar[RequestScope] = ContextVar("current_request", default=OUTSIDE)
+"""The request that this thread, or this coroutine, works for; `OUTSIDE` where there is none."""
+
+
+def request_id() -> str:
+    """Return the id of the current request, `-` outside of one."""
+    return current_request.get().id
 
 
 def request_id_from(sent: str | None) -> str:
@@ -28,13 +49,12 @@ def request_id_from(sent: str | None) -> str:
 
 
 class Timings:
-    """How long each phase of one request took, that of waiting for a thread before it was begun. Not thread-safe."""
+    """How long each phase of one request took; `queued_s` is what it waited for a thread before. Not thread-safe."""
 
     __slots__ = ("_began_s", "_last_s", "_seconds")
 
     def __init__(self, queued_s: float = 0.0) -> None:
-        self._seconds = dict.fromkeys(PHASES, 0.0)
-        self._seconds["queue"] = queued_s
+        self._seconds = {"parse": 0.0, "validate": 0.0, "queue": queued_s, "run": 0.0, "encode": 0.0}
         self._began_s = self._last_s = time.perf_counter()
 
     @property
@@ -65,18 +85,36 @@ class Timings:
 class JsonLines(logging.Formatter):
     """One event, one line, valid JSON: what log collectors of a PaaS read."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._second = (-1, "")
+
     def format(self, record: logging.LogRecord) -> str:
-        """Renders time (UTC), level, logger, message, request id, and the traceback where there is one."""
+        """Render time (UTC), level, logger, message, request id, the record's own `fields`, and a traceback."""
         event = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": self._time(record.created),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
-            "request_id": request_id.get(),
+            "request_id": request_id(),
+            **getattr(record, "fields", {}),
         }
         if record.exc_info:
             event["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(event)
+        with contextlib.suppress(TypeError, UnicodeEncodeError):  # a field of another type, or half a surrogate pair
+            line = msgspec.json.encode(event)
+            if line.isascii():
+                return line.decode("ascii")
+        return json.dumps(event, default=str)
+
+    def _time(self, created_s: float) -> str:
+        """The time in ISO 8601, with milliseconds; the part to the second is kept, as many lines share it."""
+        second = int(created_s)
+        known, text = self._second
+        if second != known:
+            text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._second = second, text
+        return f"{text}.{int((created_s - second) * 1e3):03}+00:00"
 
 
 class ReadableLines(logging.Formatter):
@@ -86,8 +124,10 @@ class ReadableLines(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Renders the line without its traceback, which the base class puts below."""
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().formatMessage(record))
+        """Render the line with the id of its request, without its traceback, which the base class puts below."""
+        line, asked = super().formatMessage(record), request_id()
+        line = line if asked == NO_REQUEST or asked in line else f"{line} [{asked}]"
+        return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def configure_logging(level: str, readable: bool) -> None:

@@ -74,6 +74,8 @@ class SharedMetrics:
 
     def __init__(self) -> None:
         self.sources: list[Callable[[], None]] = [self._look_at_memory]
+        self.server_snapshot: Callable[[], Mapping[str, Any]] | None = None
+        """What the server of this process counts itself; None where it counts nothing."""
         self.is_shared = False
         self._board = MetricBoard(1, shared=False)
         self.begin(self._board.take())
@@ -175,7 +177,7 @@ class SharedMetrics:
         return self._runs.setdefault((model, version), (running, runs))
 
     def observe(self, server: Mapping[str, Any]) -> None:
-        """Publishes what a server counts itself since its start: the snapshot of its `Stats`."""
+        """Publish what a server counts itself since its start."""
         with self._lock:
             for name, place in COUNTED.items():
                 self._count_up_to(place, server[name])
@@ -186,6 +188,11 @@ class SharedMetrics:
             for state, connections in server["connections"].items():
                 self._set(key("retort_connections", state), connections)
             self._cells[REPORTED] = time.monotonic()
+
+    def refresh_server(self) -> None:
+        """Publish what the server of this process counts at this moment."""
+        if self.server_snapshot is not None:
+            self.observe(self.server_snapshot())
 
     def _count_up_to(self, name: str, now: float) -> None:
         before = self._observed.get(name, 0.0)
@@ -246,6 +253,7 @@ class SharedMetrics:
 
     def samples(self) -> Samples:
         """The metrics of the whole server."""
+        self.refresh_server()
         if not self.is_shared:
             self.refresh()
         return merged(self._board.read(), time.monotonic())

@@ -63,7 +63,7 @@ def blueprint(catalogue: Catalogue) -> Blueprint:
 
     @pages.get("/favicon.ico")
     def favicon() -> Response:
-        # Asked for by whoever looks at no page: every page names the icon under its lasting address.
+        # PredictRequest for by whoever looks at no page: every page names the icon under its lasting address.
         response = asset("site", "", "retort.svg")
         response.headers["Cache-Control"] = f"public, max-age={DAY_S}"
         return response

@@ -26,13 +26,15 @@ from app.errors import (
     TooManyInstances,
     UnsupportedMediaType,
 )
+from app.gateway.errors import ErrorFormat as Errors
+from app.gateway.errors import Problem
+from app.gateway.errors import problem_of as of_error
 from app.signature.kinds import rule_of
 from app.signature.pointers import escaped, shown
 from app.storage.manifest import Manifest
 from app.wire.codecs import CODECS, JSON_TYPE, NDJSON_TYPE
 from app.wire.coding import codings
 from app.wire.described import SHOWN, Schema
-from app.wire.problems import Errors, Problem, of_error
 
 ALWAYS = ("classes", "model", "version", "warnings", "warnings_more")
 """What is beside the outputs of an answer."""

@@ -1,165 +1,268 @@
-"""Flask less what this service never uses, each part of which would cost every request microseconds."""
+"""The Flask application, which hands every request to the gateway first, and what the gateway asks of Flask."""
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
-import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+import inspect
+import operator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
+from pathlib import Path
+from typing import Any
 
+import flask
+import svcs
 import svcs.flask
-from flask import Flask, Response
-from flask.sessions import NullSession, SessionInterface
+import werkzeug
+from flask import Flask, signals
+from flask.sessions import SecureCookieSessionInterface
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map, RuleFactory
 
-from app.core.caller import Caller, caller
+import app
 from app.core.services import Services
-from app.telemetry import NO_REQUEST, Timings, request_id, request_id_from
+from app.gateway.context import KEY, Match, Route
+from app.gateway.gateway import Gateway
+from app.server.contract import Environ
 
-Environ = dict[str, Any]
-Headers = list[tuple[str, str]]
-StartResponse = Callable[..., Any]
-FAILED = "retort.failed"
-"""In an environ, the error of a model that the straight way has run: the view raises it, and does not run it again."""
+KNOWN_PATHS = 2048
+"""How many pairs of method and path are remembered."""
+HOOKS = (
+    "before_request_funcs",
+    "after_request_funcs",
+    "teardown_request_funcs",
+    "teardown_appcontext_funcs",
+    "url_value_preprocessors",
+    "error_handler_spec",
+)
+CLASSES = ("request_class", "response_class", "app_ctx_globals_class", "json", "url_build_error_handlers")
+METHODS = (
+    *("__call__", "wsgi_app", "request_context", "app_context", "create_url_adapter", "full_dispatch_request"),
+    *("preprocess_request", "dispatch_request", "raise_routing_exception", "ensure_sync", "make_response"),
+    *("finalize_request", "process_response", "handle_user_exception", "handle_http_exception", "handle_exception"),
+    *("_find_error_handler", "trap_http_exception", "log_exception", "should_ignore_error", "inject_url_defaults"),
+    *("do_teardown_request", "do_teardown_appcontext"),
+)
+"""What Flask calls for a request, in this order."""
+SIGNALS = (
+    signals.appcontext_pushed,
+    signals.request_started,
+    signals.got_request_exception,
+    signals.request_finished,
+    signals.request_tearing_down,
+    signals.appcontext_tearing_down,
+    signals.appcontext_popped,
+)
+CONFIG = ("SERVER_NAME", "TRUSTED_HOSTS", "SECRET_KEY", "SECRET_KEY_FALLBACKS")
+"""Values that have Flask look at a request before its view: the host, the session."""
+OUR_FOLDERS = tuple(f"{Path(str(module.__file__)).parent}{os.sep}" for module in (app, flask, svcs, werkzeug))
+TEST_CLIENT = "werkzeug.debug.preserve_context"
+"""Flask's test client keeps the context of a request, so Flask has to make one."""
 
 
 @functools.cache
 def release() -> str:
-    """The version of this server."""
+    """Return the version of this server."""
     try:
         return importlib.metadata.version("retort-serving")
     except importlib.metadata.PackageNotFoundError:  # it runs from its folder, and is not installed
         return "unknown"
 
 
-def timings_of(environ: Environ) -> Timings:
-    """The timings of a request that is begun now; the server may tell how long it waited for a thread."""
-    return Timings(environ.get("retort.queued_s", 0.0))
+class CountedMap(Map):
+    """A map of URLs that counts what is added to it, whoever adds it."""
 
+    rules_added = 0
 
-class Straight(Protocol):
-    """Answers requests without Flask, or leaves them to it; see `app.wire.straight`."""
-
-    def __call__(self, environ: Environ) -> tuple[bytes, Headers] | None:
-        """The answer's body and headers; None where Flask has to look."""
-
-    def quick(self, environ: Environ) -> bool:
-        """Whether the request takes microseconds and waits for nothing."""
-
-    def waits(self, environ: Environ) -> bool:
-        """Whether the request may wait for others than this process."""
-
-    def lane(self, environ: Environ) -> str | None:
-        """The lane of a request that may be answered together with others of it."""
-
-    def together(self, environs: Sequence[Environ]) -> list[tuple[bytes, Headers] | None]:
-        """The answers to requests of one lane; None for those to be answered alone."""
-
-
-class NoSessions(SessionInterface):
-    """No cookie is read or written; whoever writes to the session is told so by Flask."""
-
-    _session = NullSession()
-
-    def open_session(self, app: Flask, request: Any) -> NullSession:
-        """The one session of everybody, which holds nothing and takes nothing."""
-        return self._session
-
-    def is_null_session(self, session: object) -> bool:
-        """Always: there is nothing to save."""
-        return True
-
-    def save_session(self, app: Flask, session: Any, response: Response) -> None:
-        """Never called."""
+    def add(self, rulefactory: RuleFactory) -> None:
+        """Add a rule, or several."""
+        super().add(rulefactory)
+        self.rules_added += 1
 
 
 class Application(Flask):
-    """Flask without sessions and without views that are coroutines. Lives as long as the process.
+    """Flask, with the gateway around every request, whatever server calls it and whatever is wrapped around it."""
 
-    Every request has its id before anything else, and every answer carries it. What the straight way takes is answered
-    there; Flask sees all else, and sees everything once any hook around requests is registered.
-    """
-
-    session_interface = NoSessions()
-    straight: Straight | None = None
-    words: Callable[[str, int, str, str], tuple[bytes, str] | None] | None = None
-    """How the protocol of a path words an error, from its status, name and detail: a body and its media type."""
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """The view itself: none of ours is a coroutine, and Flask would look anew at each request."""
-        return func
+    url_map_class = CountedMap
+    url_map: CountedMap
+    gateway: Gateway
 
     def offer(self, services: Services) -> None:
-        """Offers the services of steps to views as well: `svcs.flask.get` finds them."""
-        self.extensions["retort_services"] = services
+        """Offer the services of steps to views as well: `svcs.flask.get` finds them."""
         svcs.flask.init_app(self, registry=services.registry)
 
-    def wsgi_app(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answers one request."""
-        request = request_id_from(environ.get("HTTP_X_REQUEST_ID"))
-        request_id.set(request)
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        """Answer one request (PEP 3333)."""
+        return self._guarded(environ, start_response, self.wsgi_app)
+
+    def wsgi_app(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        """Answer one request, also where a middleware calls this and not the application."""
+        return self._guarded(environ, start_response, super().wsgi_app)
+
+    def _guarded(self, environ: Environ, start_response: Any, inner: Callable[..., Iterable[bytes]]) -> Iterable[bytes]:
+        context = environ.get(KEY)
+        if context is not None and context.is_running:  # the gateway has called this
+            return inner(environ, start_response)
+        return self.gateway.run(environ, start_response, inner)
+
+
+class FlaskRouter:
+    """Matches requests as Flask does, and knows whether anything was registered around the views that it matches.
+
+    Made when the application is complete: what is there then, and is Retort's or Flask's own, is expected; whatever
+    else is found, then or later, sends requests through Flask. Safe to call from many threads.
+    """
+
+    def __init__(self, app: Application, routes: Mapping[Any, Route], blocking: Iterable[str]) -> None:
+        self._app = app
+        self._routes = routes
+        self._own = dict(app.view_functions)
+        self._blocking = frozenset(blocking)
+        self._known: dict[tuple[str, str], tuple[str, Match]] = {}
+        self._rules = 0
+        self._own_names = frozenset(METHODS)
+        for rule in app.url_map.iter_rules():
+            rule.strict_slashes = False  # a trailing slash is answered
+        self._expected = self._state()
+        self._foreign_at_first = [*self._foreign()]
+
+    def match(self, environ: Environ) -> Match:
+        """Return what the request leads to."""
+        rules = self._app.url_map.rules_added
+        if rules != self._rules:
+            self._known, self._rules = {}, rules
+        key = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        found = self._known.get(key)
+        if found is None:
+            found = self._find(*key)
+            if len(self._known) >= KNOWN_PATHS:
+                self._known = {}
+            self._known[key] = found
+        endpoint, match = found
+        if match.route is not None and (
+            self._app.view_functions.get(endpoint) is not self._own[endpoint] or TEST_CLIENT in environ
+        ):
+            return Match(None, None, match.is_own, match.may_block)
+        return match
+
+    def _find(self, method: str, path: str) -> tuple[str, Match]:
+        adapter = self._app.url_map.bind("localhost")
         try:
-            if self.straight is not None and not self._hooked() and (answered := self.straight(environ)) is not None:
-                content, headers = _whole(answered, request)
-                start_response("200 OK", headers)
-                return [content]
+            decoded = path.encode("latin-1").decode("utf-8", "replace")
+            rule, arguments = adapter.match(decoded, method, return_rule=True)
+        except HTTPException:
+            return "", Match()
+        endpoint: str = rule.endpoint
+        view = self._own.get(endpoint)
+        route = self._routes.get(view) if method in (rule.methods or ()) and method not in ("OPTIONS", "HEAD") else None
+        return endpoint, Match(route, arguments, view is not None, endpoint in self._blocking)
 
-            def begin(status: str, headers: Headers, *exc_info: Any) -> Any:
-                return start_response(status, [*headers, ("X-Request-ID", request)], *exc_info)
+    def is_direct(self) -> bool:
+        """Tell whether nothing was registered around the views: then a route may be answered without Flask."""
+        app = self._app
+        for signal in SIGNALS:
+            if signal.receivers and signal.has_receivers_for(app):
+                return False
+        if not self._own_names.isdisjoint(app.__dict__):
+            return False
+        if self._look() == self._expected:
+            return not self._foreign_at_first
+        # Flask adds empty entries as it looks for hooks.
+        state = self._state()
+        if _without_empty(state) != _without_empty(self._expected):
+            return False
+        self._expected = state
+        return not self._foreign_at_first
 
-            deadline_s = environ.get("retort.deadline_s", math.inf)
-            caller.set(Caller(environ.get("REMOTE_ADDR") or "", request, deadline_s))
-            return super().wsgi_app(environ, begin)
-        finally:
-            request_id.set(NO_REQUEST)
+    def explain(self) -> str:
+        """Return the names of what was registered around the views."""
+        return ", ".join(dict.fromkeys(self._foreign())) or "a view function that was replaced"
 
-    def quick(self, environ: Environ) -> bool:
-        """Whether a server may answer the request on its loop; runs nothing."""
-        return self.straight is not None and self.straight.quick(environ)
+    def _look(self) -> tuple[Any, ...]:
+        """Everything that Flask would call or look at around a view."""
+        app = self._app
+        config = app.config
+        return (
+            _hooks(app),
+            _classes(app),
+            type(app.session_interface),
+            _methods(type(app)),
+            [config.get(name) for name in CONFIG],
+            app.url_map.host_matching or app.subdomain_matching,
+        )
 
-    def waits(self, environ: Environ) -> bool:
-        """Whether the request may wait for others than this process, and is best given a thread of its own."""
-        return self.straight is not None and self.straight.waits(environ)
+    def _state(self) -> tuple[Any, ...]:
+        """`_look`, kept."""
+        hooks, *others = self._look()
+        return (tuple(_copied(each) for each in hooks), *others)
 
-    def lane(self, environ: Environ) -> str | None:
-        """Requests of one lane are best answered `together`, where several wait; most are of none."""
-        return self.straight.lane(environ) if self.straight is not None and not self._hooked() else None
-
-    def together(self, environs: Sequence[Environ]) -> list[tuple[bytes, Headers] | None]:
-        """The answers to requests of one lane, each a 200; None for those to be answered alone."""
-        if self.straight is None:
-            return [None] * len(environs)
-        requests = [request_id_from(environ.get("HTTP_X_REQUEST_ID")) for environ in environs]
-        request_id.set(",".join(requests))
-        try:
-            return [
-                None if answered is None else _whole(answered, request)
-                for answered, request in zip(self.straight.together(environs), requests, strict=True)
-            ]
-        finally:
-            request_id.set(NO_REQUEST)
-
-    def refusal(self, path: str, status: int, name: str, detail: str) -> tuple[bytes, str] | None:
-        """The words of a server that refuses a request to a path; None where a problem document is right."""
-        return self.words(path, status, name, detail) if self.words is not None else None
-
-    def _hooked(self) -> bool:
-        return bool(self.before_request_funcs or self.after_request_funcs or self.teardown_request_funcs)
-
-
-def _whole(answered: tuple[bytes, Headers], request: str) -> tuple[bytes, Headers]:
-    content, headers = answered
-    return content, [*headers, ("Content-Length", str(len(content))), ("X-Request-ID", request)]
+    def _foreign(self) -> Iterator[str]:
+        """The names of what is neither Flask's nor Retort's."""
+        app = self._app
+        for hook in HOOKS:
+            for function in _functions(getattr(app, hook)):
+                if not _is_ours(function):
+                    yield f"{hook}: {_named(function)}"
+        for signal in SIGNALS:
+            if signal.has_receivers_for(app):
+                yield f"a receiver of the signal {signal.name}"
+        for name in METHODS:
+            function = app.__dict__.get(name) or getattr(type(app), name)
+            if not _is_ours(function):
+                yield f"{name}: {_named(function)}"
+        for endpoint, view in self._own.items():
+            if app.view_functions.get(endpoint) is not view:
+                yield f"the view {endpoint}: {_named(app.view_functions.get(endpoint))}"
+        if type(app.session_interface) is not SecureCookieSessionInterface:
+            yield f"session_interface: {_named(type(app.session_interface))}"
+        for name, kind in zip(CLASSES, _classes(app), strict=True):
+            if not _is_ours(kind if isinstance(kind, type) else type(kind)) and name != "url_build_error_handlers":
+                yield f"{name}: {_named(kind)}"
+        yield from (f"the configuration value {name}" for name in CONFIG if app.config.get(name))
 
 
-class WholeResponse(Response):
-    """A response whose body is there, and whose headers are final: it goes out as it stands."""
+_hooks = operator.attrgetter(*HOOKS)
+_classes = operator.attrgetter(*CLASSES)
+_methods = operator.attrgetter(*METHODS)
 
-    def __init__(self, content: bytes, headers: Headers, status: str = "200 OK") -> None:
-        super().__init__(status=status, headers=[*headers, ("Content-Length", str(len(content)))])
-        self.response = [content]
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answers a request other than HEAD, for which there is no view that makes one of these."""
-        start_response(self._status, self.headers.to_wsgi_list())
-        return self.response  # type: ignore[return-value]
+def _copied(hooks: Any) -> Any:
+    """A copy, to its depth."""
+    if isinstance(hooks, dict):
+        return {key: _copied(value) for key, value in hooks.items()}
+    return copy(hooks) if isinstance(hooks, list) else hooks
+
+
+def _without_empty(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {key: found for key, value in state.items() if (found := _without_empty(value))}
+    return tuple(map(_without_empty, state)) if isinstance(state, tuple) else state
+
+
+def _functions(hooks: Any) -> Iterator[Any]:
+    if isinstance(hooks, dict):
+        hooks = list(hooks.values())
+    if isinstance(hooks, list):
+        for each in hooks:
+            yield from _functions(each)
+    else:
+        yield hooks
+
+
+def _is_ours(function: Any) -> bool:
+    """Tell whether a function, or a class, is written in Retort's, Flask's or Werkzeug's own files.
+
+    Its code is looked at: a decorator copies the name and the module of what it wraps, and not the code.
+    """
+    try:
+        written_in = inspect.getfile(getattr(function, "__func__", function))
+    except TypeError:  # an object that can be called
+        return False
+    return written_in.startswith(OUR_FOLDERS)
+
+
+def _named(function: Any) -> str:
+    module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "") or repr(function)
+    return f"{module}.{name}" if module else name

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import get_input_stream
 
-from app.errors import BodyTooLarge
+from app.errors import BodyTooLarge, IncompleteBody
 from app.wire.coding import coding_of, decompressed
 
 CHUNK_BYTES = 1 << 20
@@ -23,7 +22,7 @@ def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
 
     Raises:
         BodyTooLarge: it is longer than the limit; at once where its length is declared.
-        ClientDisconnected: it ended before its declared length.
+        IncompleteBody: it ended before its declared length.
         UnsupportedMediaType, InvalidBody: it is compressed in a way that is not known, or not that way.
     """
     encoding = environ.get("HTTP_CONTENT_ENCODING")
@@ -35,7 +34,7 @@ def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
             raise BodyTooLarge(limit_bytes)
         body: bytes = environ["wsgi.input"].read(int(length))
         if len(body) < int(length):
-            raise ClientDisconnected
+            raise IncompleteBody
         return body
     return b"".join(_parts(environ, limit_bytes))
 
@@ -59,4 +58,4 @@ def _parts(environ: dict[str, Any], limit_bytes: int, part_bytes: int = CHUNK_BY
             raise BodyTooLarge(limit_bytes)
         yield chunk
     if length.isdigit() and "HTTP_TRANSFER_ENCODING" not in environ and size_bytes < int(length):
-        raise ClientDisconnected
+        raise IncompleteBody

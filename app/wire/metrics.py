@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from flask import Response, current_app, request
-from flask.blueprints import BlueprintSetupState
+from flask import Response, request
 from flask_smorest import Blueprint
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -16,11 +15,10 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from app.core.catalogue import Catalogue
-from app.core.service import PredictService
 from app.runtime.policy import State
-from app.settings import Settings
 from app.telemetry.families import DURATION_BOUNDS_S, FAMILIES, Across, Family, MetricType, Samples
 from app.telemetry.metrics import SharedMetrics
+from app.wire.backend import Backend
 
 STATES = [state.value for state in State]
 OPENMETRICS = "application/openmetrics-text"
@@ -73,26 +71,18 @@ def _buckets(counts: list[float]) -> list[tuple[str, float]]:
     return [(bound, so_far := so_far + count) for bound, count in zip(bounds, counts, strict=True)]
 
 
-def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings) -> Blueprint:
-    """The endpoint, and what of the catalogue is published with the rest."""
+def blueprint(backend: Backend) -> Blueprint:
+    """Return the endpoint; what of the catalogue is a metric is published with the rest."""
     blp = Blueprint("metrics", __name__, description="For Prometheus.")
-
-    @blp.record_once
-    def begin(state: BlueprintSetupState) -> None:
-        metrics: SharedMetrics = state.app.extensions["retort_metrics"]
-        metrics.sources.append(_publish_states(metrics, catalogue))
-        state.app.observe = metrics.observe  # type: ignore[attr-defined]  # the worker class tells it
+    shared = backend.metrics
+    shared.sources.append(_publish_states(shared, backend.catalogue))
 
     @blp.get("/metrics")
     @blp.response(200, {"type": "string"}, content_type="text/plain", description="all workers", example=EXAMPLE)
     def metrics() -> Response:
         """Metrics of the whole server, in Prometheus' text format or, if Accept says so, OpenMetrics"""
-        here: SharedMetrics = current_app.extensions["retort_metrics"]
-        server = request.environ.get("retort.server")
-        if server is not None:
-            here.observe(server.snapshot())
         content_type, write = writer(request.headers.get("Accept"))
-        return Response(write(Exposition(here.samples())), content_type=content_type)
+        return Response(write(Exposition(shared.samples())), content_type=content_type)
 
     return blp
 

@@ -12,6 +12,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask, Response
 from flask_smorest import Api
 
+from app.gateway.errors import ErrorFormat as Errors
 from app.runtime.policy import State
 from app.runtime.registry import Lease, Registry
 from app.signature import Layout, Signature
@@ -22,7 +23,7 @@ from app.signature.values import INT64_MAX, INT64_MIN
 from app.storage.manifest import Manifest
 from app.wire.answered import answers_of, errors_of, responses_of
 from app.wire.described import ANY, Described, RequestForm, described, request_body
-from app.wire.problems import Errors, errors_at
+from app.wire.problems import errors_at
 
 OPENAPI_VERSION = "3.1.0"
 CONFIG = {

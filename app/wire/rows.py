@@ -15,7 +15,7 @@ from typing import Any
 from werkzeug.routing import BaseConverter
 
 from app.core.answer import Answer
-from app.core.service import Asked, Decode
+from app.core.service import Decode, PredictRequest
 from app.errors import FieldError, InvalidInstances
 from app.runtime.servable import METHOD_OF_OUTPUT
 from app.signature import Input, Signature
@@ -49,10 +49,10 @@ def object_in(raw: bytes) -> dict[str, Any]:
     return document
 
 
-def asked_alone(raw: bytes, decode: Decode, signature: Signature) -> Asked | None:
+def asked_alone(raw: bytes, decode: Decode, signature: Signature) -> PredictRequest | None:
     """What a body asks for that holds `instances` alone, where the fast path takes it: the first of the outputs."""
     if ALONE.match(raw) and (decoded := decode(raw)) is not None and decoded.outputs is None:
-        return Asked.decoded(decoded, signature.defaults[:1])
+        return PredictRequest.decoded(decoded, signature.defaults[:1])
     return None
 
 

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from flask import Response
-from werkzeug.exceptions import ClientDisconnected
 
 from app.core.series import Series
 from app.errors import ABSENT, InvalidInstances, InvalidJson, NotAcceptable, RetortError
-from app.telemetry import NO_REQUEST, request_id
+from app.gateway.context import RequestContext
+from app.server.contract import Environ, Response
 from app.wire import body, codecs, coding
-from app.wire.application import Environ
 from app.wire.codecs import JSON, NDJSON_TYPE, Limits
 
 BLOCK_LINES = 512
@@ -36,61 +34,47 @@ class _Line:
     wrong: str = ""
 
 
-def is_wanted(environ: Environ) -> bool:
-    """Whether a request is NDJSON, and is to be answered in it."""
-    content_type = environ.get("CONTENT_TYPE") or ""
-    if codecs.canonical(content_type.partition(";")[0]) != NDJSON_TYPE:
-        return False
-    try:
-        return codecs.writer(environ.get("HTTP_ACCEPT"), first=NDJSON_TYPE)[0] == NDJSON_TYPE
-    except NotAcceptable:  # the other way says so
-        return False
+class NdjsonStreaming:
+    """Answers NDJSON line by line. Immutable, safe to share."""
 
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
 
-def answer(series: Series, environ: Environ, limits: Limits) -> Response:
-    """The answer, whose first block is made before it begins, so that what is wrong from the start has its status.
+    def is_wanted(self, environ: Environ) -> bool:
+        """Tell whether a request is NDJSON, and is to be answered in it."""
+        content_type = environ.get("CONTENT_TYPE") or ""
+        if codecs.canonical(content_type.partition(";")[0]) != NDJSON_TYPE:
+            return False
+        try:
+            return codecs.writer(environ.get("HTTP_ACCEPT"), first=NDJSON_TYPE)[0] == NDJSON_TYPE
+        except NotAcceptable:  # the adapter says so
+            return False
 
-    Raises:
-        UnsupportedMediaType, BodyTooLarge, NotAcceptable: what can be told at the start.
-    """
-    try:
+    def respond(self, context: RequestContext, series: Series) -> Response:
+        """Answer with a stream, whose first block is made before it begins, so that what is wrong from the start has
+        its status.
+
+        Raises:
+            UnsupportedMediaType, BodyTooLarge, NotAcceptable: what can be told at the start.
+        """
+        environ = context.environ
         codecs.reader(environ.get("CONTENT_TYPE"), b"")
-        received = _lines(body.parts(environ, limits.body_bytes))
+        received = _lines(body.parts(environ, self._limits.body_bytes))
         made = _answers(series, _blocks(received, min(BLOCK_LINES, series.most_instances)))
-        first = next(made, b"")
-        told = _told(first, made, request_id.get())
+        told = _told(next(made, b""), made)
         parts, headers = coding.compressed_parts(told, environ.get("HTTP_ACCEPT_ENCODING", ""))
-    except BaseException:
-        series.close()
-        raise
-    response = Response(parts, headers=headers, content_type=NDJSON_TYPE)
-    response.call_on_close(series.close)
-    return response
+        return Response(200, [("Content-Type", NDJSON_TYPE), *headers], iter(parts))
 
 
-def _told(first: bytes, made: Iterator[bytes], asked: str) -> Iterator[bytes]:
-    """What is made; what then is wrong with the whole body is the last line.
-
-    Each part is made under the id of the request that `asked`, for the log: by now that is over for the application,
-    and between two parts the thread is another's.
-    """
+def _told(first: bytes, made: Iterator[bytes]) -> Iterator[bytes]:
+    """What is made; what then is wrong with the whole body is the last line."""
     part = first
     while part:
         yield part
-        request_id.set(asked)
         try:
-            part = _next(made)
-        finally:
-            request_id.set(NO_REQUEST)
-
-
-def _next(made: Iterator[bytes]) -> bytes:
-    try:
-        return next(made, b"")
-    except RetortError as error:
-        return encode_lines([{"error": {"detail": error.detail}}])
-    except ClientDisconnected:
-        return encode_lines([{"error": {"detail": "the body ended before its declared length"}}])
+            part = next(made, b"")
+        except RetortError as error:
+            part = encode_lines([{"error": {"detail": error.detail}}])
 
 
 def _lines(parts: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.core.event_loop import EventLoop
-from app.telemetry import request_id
+from app.telemetry import RequestScope, current_request, request_id
 
 
 @pytest.fixture
@@ -21,16 +21,16 @@ def loop() -> Iterator[EventLoop]:
 
 async def named() -> tuple[str, str]:
     await asyncio.sleep(0)
-    return threading.current_thread().name, request_id.get()
+    return threading.current_thread().name, request_id()
 
 
 def test_it_starts_with_the_first_coroutine(loop: EventLoop) -> None:
     assert not loop.runs
-    token = request_id.set("abc")
+    token = current_request.set(RequestScope("abc"))
     try:
         assert loop.run(named()) == ("retort-event-loop", "abc")
     finally:
-        request_id.reset(token)
+        current_request.reset(token)
     assert loop.runs
 
 

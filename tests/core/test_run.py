@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.core.run import run, run_each
-from app.errors import DeadlineExceeded
+from app.errors import DeadlineExceeded, RetortError
 from app.runtime.registry import Lease
 from app.signature.batch import Batch, Outputs
 from app.signature.schema import Validator
@@ -35,15 +35,15 @@ class Moody(Yes):
         return super().run(batch, outputs)
 
 
-def test_each_is_run_alone_and_those_that_fail_have_no_outputs() -> None:
+def test_each_is_run_alone_and_what_fails_says_why() -> None:
     servable = Moody()
     found = run_each(lease_of(servable), [(batch_of(1), NAMES), (batch_of(1, 2), NAMES), (batch_of(3), NAMES)])
-    assert [told(outputs) for outputs in found] == [["yes"], None, ["yes"]]
+    assert [told(outputs) for outputs in found] == [["yes"], "ModelFailed", ["yes"]]
     assert servable.asked == [(1, NAMES), (2, NAMES), (1, NAMES)]
 
 
-def told(outputs: Outputs | None) -> list[str] | None:
-    return None if outputs is None else outputs["prediction"].tolist()
+def told(outputs: Outputs | RetortError) -> list[str] | str:
+    return type(outputs).__name__ if isinstance(outputs, RetortError) else outputs["prediction"].tolist()
 
 
 def test_a_deadline_is_no_failure_of_the_model(caplog: pytest.LogCaptureFixture) -> None:

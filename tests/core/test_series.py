@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 from app.core.series import Series
 from app.errors import DeadlineExceeded, InvalidInstances, ModelFailed
 from app.signature.batch import Batch
-from tests.core.test_service import Counted, Shelf, Yes
+from tests.core.test_service import Shelf, Yes
 
 
 class Touchy(Yes):
@@ -21,14 +19,9 @@ class Touchy(Yes):
         return super().run(batch, outputs)
 
 
-@pytest.fixture
-def counted() -> Counted:
-    return Counted()
-
-
-def series_of(servable: Yes, counted: Counted) -> Iterator[Series]:
+def series_of(servable: Yes) -> Iterator[Series]:
     shelf = Shelf(servable)
-    series = Series(shelf.lease("flowers"), counted)
+    series = Series(shelf.lease("flowers"))
     assert shelf.held == 1
     yield series
     series.close()
@@ -39,31 +32,31 @@ def kinds(refused: Any) -> dict[int, type]:
     return {at: type(error) for at, error in refused.items()}
 
 
-def test_the_bad_are_refused_and_the_others_run_as_one(counted: Counted) -> None:
+def test_the_bad_are_refused_and_the_others_run_as_one() -> None:
     servable = Yes()
-    for series in series_of(servable, counted):
+    for series in series_of(servable):
         sifted = series.predict([[1], ["x"], {"x": 2}, 7])
         assert kinds(sifted.refused) == {1: InvalidInstances, 3: InvalidInstances}
         assert sifted.answer.values()["prediction"] == ["yes", "yes"]
         assert [rows for rows, _ in servable.asked] == [2]
         assert series.predict([]).answer.values()["prediction"] == []
-    assert counted.seen == [("flowers", 1, "ok", 2)]
+    assert (series.model, series.version, series.rows) == ("flowers", 1, 2)
 
 
-def test_where_the_model_fails_each_is_asked_alone(counted: Counted) -> None:
+def test_where_the_model_fails_each_is_asked_alone() -> None:
     servable = Touchy()
-    for series in series_of(servable, counted):
+    for series in series_of(servable):
         sifted = series.predict([[1], [13], [2]])
         assert kinds(sifted.refused) == {1: ModelFailed}
         assert sifted.answer.values()["prediction"] == ["yes", "yes"]
         assert [rows for rows, _ in servable.asked] == [3, 1, 1, 1]
-    assert counted.seen == [("flowers", 1, "ok", 2)]
+    assert (series.model, series.version, series.rows) == ("flowers", 1, 2)
 
 
-def test_a_wait_in_vain_is_everybodys_and_not_waited_again(counted: Counted) -> None:
+def test_a_wait_in_vain_is_everybodys_and_not_waited_again() -> None:
     servable = Yes(error=DeadlineExceeded(1.0))
-    for series in series_of(servable, counted):
+    for series in series_of(servable):
         sifted = series.predict([[1], ["x"], [2]])
         assert kinds(sifted.refused) == {0: DeadlineExceeded, 1: InvalidInstances, 2: DeadlineExceeded}
         assert len(servable.asked) == 1
-    assert counted.seen == [("flowers", 1, "ok", 0)]
+    assert series.rows == 0

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from app.core.answer import Answer
-from app.core.service import Asked, Decode, PredictService
+from app.core.service import Decode, PredictRequest, PredictService
 from app.errors import FieldError, InvalidInstances, InvalidJson, ModelFailed, ModelNotFound, NotAcceptable
 from app.runtime.registry import Lease
 from app.signature import Input, Layout, Signature
@@ -81,13 +81,17 @@ class CountedLease(Lease):
 
 
 class Spoken:
-    """A protocol in which a request is an `Asked` and an answer is JSON."""
+    """A call that is its own adapter: the request is a `PredictRequest`, and the answer is JSON."""
 
-    def __init__(self, asked: Asked | Exception) -> None:
+    def __init__(self, asked: PredictRequest | Exception) -> None:
         self.asked = asked
         self.answer: Answer | None = None
+        self.adapter = self
+        self.timings = Timings()
+        self.model, self.version, self.rows, self.content = "", 0, 0, b""
+        self.error: Exception | None = None
 
-    def parse(self, signature: Signature, decode: Decode) -> Asked:
+    def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
         if isinstance(self.asked, Exception):
             raise self.asked
         return self.asked
@@ -96,19 +100,25 @@ class Spoken:
         self.answer = answer
         return json.dumps(answer.values(), allow_nan=False).encode()
 
+    def located(self, error: InvalidInstances) -> InvalidInstances:
+        return error
 
-def predict(servable: Yes, asked: Asked | Exception, signature: Signature = SIGNATURE) -> Answer:
+
+def predict(servable: Yes, asked: PredictRequest | Exception, signature: Signature = SIGNATURE) -> Answer:
     shelf, spoken = Shelf(servable, signature), Spoken(asked)
     try:
-        body = PredictService(shelf).predict("flowers", "1", spoken, Timings())  # type: ignore[arg-type]
+        PredictService(shelf).predict("flowers", "1", [spoken])  # type: ignore[arg-type]
     finally:
         assert shelf.held == 0
+    if spoken.error is not None:
+        raise spoken.error
     assert spoken.answer is not None
-    assert json.loads(body) == spoken.answer.values()
+    assert json.loads(spoken.content) == spoken.answer.values()
+    assert (spoken.model, spoken.version) == ("flowers", 1)
     return spoken.answer
 
 
-def refusal(asked: Asked) -> tuple[FieldError, ...]:
+def refusal(asked: PredictRequest) -> tuple[FieldError, ...]:
     servable = Yes()
     with pytest.raises(InvalidInstances) as caught:
         predict(servable, asked)
@@ -118,7 +128,7 @@ def refusal(asked: Asked) -> tuple[FieldError, ...]:
 
 def test_instances_in_predictions_out() -> None:
     servable = Yes()
-    answer = predict(servable, Asked([{"x": 1}, [2.5]]))
+    answer = predict(servable, PredictRequest([{"x": 1}, [2.5]]))
     assert answer.values() == {"prediction": ["yes", "yes"], "probabilities": [[0.25, 0.75], [0.25, 0.75]]}
     assert (answer.classes, answer.model, answer.version) == (("no", "yes"), "flowers", 1)
     assert servable.asked == [(2, ("prediction", "probabilities"))]
@@ -126,7 +136,7 @@ def test_instances_in_predictions_out() -> None:
 
 def test_the_model_and_version_that_were_asked_for_are_leased() -> None:
     shelf = Shelf(Yes())
-    PredictService(shelf).predict(None, "champion", Spoken(Asked([])), Timings())  # type: ignore[arg-type]
+    PredictService(shelf).predict(None, "champion", [Spoken(PredictRequest([]))])  # type: ignore[arg-type]
     assert shelf.wanted == (None, "champion")
 
 
@@ -141,14 +151,14 @@ def test_the_model_and_version_that_were_asked_for_are_leased() -> None:
 )
 def test_the_outputs_asked_for_and_no_others_are_run(wanted: list[str] | None, given: list[str]) -> None:
     servable = Yes()
-    answer = predict(servable, Asked([[1]], outputs=wanted))
+    answer = predict(servable, PredictRequest([[1]], outputs=wanted))
     assert list(answer.outputs) == given
     assert servable.asked == [(1, tuple(given))]
 
 
 def test_outputs_that_there_are_not_are_each_pointed_at() -> None:
     allowed = "must be one of: prediction, probabilities, decision_scores"
-    assert refusal(Asked([[1]], outputs=["prediction", "shap", 7, None, ["prediction"], {}])) == (
+    assert refusal(PredictRequest([[1]], outputs=["prediction", "shap", 7, None, ["prediction"], {}])) == (
         FieldError("#/outputs/1", allowed, "shap"),
         FieldError("#/outputs/2", allowed, "7"),
         FieldError("#/outputs/3", allowed, "None"),
@@ -159,7 +169,7 @@ def test_outputs_that_there_are_not_are_each_pointed_at() -> None:
 
 def test_at_most_a_hundred_outputs_are_told_and_each_is_cut() -> None:
     with pytest.raises(InvalidInstances) as caught:
-        predict(Yes(), Asked([[1]], outputs=["x" * 1000] * 500, outputs_pointer="#/params"))
+        predict(Yes(), PredictRequest([[1]], outputs=["x" * 1000] * 500, outputs_pointer="#/params"))
     assert (len(caught.value.errors), caught.value.total) == (100, 500)
     assert caught.value.errors[99] == FieldError(
         "#/params/99", "must be one of: prediction, probabilities, decision_scores", "x" * 100
@@ -167,20 +177,20 @@ def test_at_most_a_hundred_outputs_are_told_and_each_is_cut() -> None:
 
 
 def test_a_bad_instance_never_reaches_the_model() -> None:
-    [error] = refusal(Asked([[1], ["a"]], "#/instances"))
+    [error] = refusal(PredictRequest([[1], ["a"]], "#/instances"))
     assert error.pointer == "#/instances/1/0"
-    [error] = refusal(Asked([{"x": "a"}], single=True))
+    [error] = refusal(PredictRequest([{"x": "a"}], single=True))
     assert error.pointer == "#/x"
 
 
 def test_no_instances_are_answered_without_the_model() -> None:
     servable = Yes(error=AssertionError("an empty batch was shown to the model"))
-    assert predict(servable, Asked([])).values() == {"prediction": [], "probabilities": []}
+    assert predict(servable, PredictRequest([])).values() == {"prediction": [], "probabilities": []}
     assert servable.asked == []
 
 
 def test_what_json_cannot_say_is_null() -> None:
-    assert predict(Yes(), Asked([[1]], outputs=["decision_scores"])).values() == {"decision_scores": [None]}
+    assert predict(Yes(), PredictRequest([[1]], outputs=["decision_scores"])).values() == {"decision_scores": [None]}
 
 
 @pytest.mark.parametrize(
@@ -188,7 +198,7 @@ def test_what_json_cannot_say_is_null() -> None:
 )
 def test_what_the_model_raises_is_logged_and_not_told(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ModelFailed) as caught:
-        predict(Yes(error=error), Asked([[1]]))
+        predict(Yes(error=error), PredictRequest([[1]]))
     assert caught.value.detail == "model 'flowers' version 1 could not answer this request"
     assert caught.value.cause == str(error)
     [line] = caplog.records
@@ -200,7 +210,7 @@ def test_what_the_model_raises_is_logged_and_not_told(error: BaseException, capl
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit()], ids=repr)
 def test_what_is_not_the_models_doing_goes_on(error: BaseException) -> None:
     with pytest.raises(type(error)):
-        predict(Yes(error=error), Asked([[1]]))
+        predict(Yes(error=error), PredictRequest([[1]]))
 
 
 @pytest.mark.parametrize(
@@ -213,13 +223,13 @@ def test_what_is_not_the_models_doing_goes_on(error: BaseException) -> None:
 )
 def test_outputs_that_do_not_fit_the_batch(prediction: Any, cause: str, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ModelFailed) as caught:
-        predict(Yes({"prediction": prediction}), Asked([[1], [2]], outputs=["prediction"]))
+        predict(Yes({"prediction": prediction}), PredictRequest([[1], [2]], outputs=["prediction"]))
     assert caught.value.cause == cause
     assert cause in caplog.text
 
 
 def test_a_model_without_classes_has_none() -> None:
-    answer = predict(Yes(), Asked([[1]]), replace(SIGNATURE, classes=None))
+    answer = predict(Yes(), PredictRequest([[1]]), replace(SIGNATURE, classes=None))
     assert answer.classes is None
 
 
@@ -230,51 +240,16 @@ def test_what_the_protocol_refuses_goes_on() -> None:
 
 def test_a_model_that_is_not_there_is_told_before_the_body_is_read() -> None:
     service = PredictService(Shelf(Yes()))  # type: ignore[arg-type]
-    with pytest.raises(ModelNotFound):
-        service.predict("trees", None, Spoken(AssertionError("the body was read")), Timings())
+    calls = [Spoken(AssertionError("the body was read")) for _ in range(2)]
+    service.predict("trees", None, calls)
+    assert [type(call.error) for call in calls] == [ModelNotFound, ModelNotFound]
 
 
 def test_the_phases_are_timed() -> None:
-    timings = Timings()
-    PredictService(Shelf(Yes())).predict("flowers", None, Spoken(Asked([[1]])), timings)  # type: ignore[arg-type]
-    spent = dict(part.split(";dur=") for part in timings.header().split(", "))
+    call = Spoken(PredictRequest([[1]]))
+    PredictService(Shelf(Yes())).predict("flowers", None, [call])  # type: ignore[arg-type]
+    spent = dict(part.split(";dur=") for part in call.timings.header().split(", "))
     assert all(float(spent[phase]) > 0 for phase in ("validate", "run", "encode"))
-
-
-class Counted:
-    """Metrics that remember."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[str, int, str, int]] = []
-
-    def predicted(self, model: str, version: int, status: str, rows: int, duration_s: float) -> None:
-        self.seen.append((model, version, status, rows))
-        assert duration_s >= 0.0
-
-
-def test_each_request_is_counted_once() -> None:
-    counted = Counted()
-    service = PredictService(Shelf(Yes()), counted)  # type: ignore[arg-type]
-    good, bad = Spoken(Asked([[1], [2]])), Spoken(Asked([["x"]]))
-    service.predict("flowers", None, good, Timings())
-    service.attempt("flowers", good, Timings())
-
-    for ask in (service.attempt, lambda model, *rest: service.predict(model, None, *rest)):
-        with pytest.raises(InvalidInstances):
-            ask("flowers", bad, Timings())
-    assert counted.seen == [
-        ("flowers", 1, "ok", 2),
-        ("flowers", 1, "ok", 2),
-        ("flowers", 1, "invalid-instances", 0),
-    ]
-
-
-def test_a_model_that_fails_is_counted_whoever_asked() -> None:
-    counted = Counted()
-    service = PredictService(Shelf(Yes(error=ValueError())), counted)  # type: ignore[arg-type]
-    with pytest.raises(ModelFailed):
-        service.attempt("flowers", Spoken(Asked([[1]])), Timings())
-    assert counted.seen == [("flowers", 1, "model-failed", 0)]
 
 
 class Unspeakable(Spoken):
@@ -284,11 +259,26 @@ class Unspeakable(Spoken):
         raise NotAcceptable("nothing", ["something"])
 
 
-def test_of_a_group_only_the_one_whose_answer_cannot_be_written_is_left() -> None:
-    counted, servable = Counted(), Yes()
-    service = PredictService(Shelf(servable), counted)  # type: ignore[arg-type]
-    exchanges = [Spoken(Asked([[1]])), Unspeakable(Asked([[1], [2]])), Spoken(Asked([[3]]))]
-    answers = service.predict_together("flowers", [(one, Timings()) for one in exchanges])
-    assert [answer is not None for answer in answers] == [True, False, True]
+def test_what_is_wrong_with_one_of_a_group_does_not_concern_the_others() -> None:
+    servable = Yes()
+    bad, picky = Spoken(PredictRequest([["x"]])), Unspeakable(PredictRequest([[1], [2]]))
+    good = [Spoken(PredictRequest([[1]])), Spoken(PredictRequest([[3]]))]
+    PredictService(Shelf(servable)).predict("flowers", None, [good[0], bad, picky, good[1]])  # type: ignore[arg-type]
+    assert [type(call.error) for call in (bad, picky)] == [InvalidInstances, NotAcceptable]
+    assert [(call.error, call.rows) for call in good] == [(None, 1), (None, 1)]
+    assert all(call.content for call in good)
     assert [rows for rows, _ in servable.asked] == [1, 2, 1]
-    assert counted.seen == [("flowers", 1, "ok", 1)] * 2
+
+
+class Shifted(Spoken):
+    """A protocol in which instances stand elsewhere."""
+
+    def located(self, error: InvalidInstances) -> InvalidInstances:
+        return InvalidInstances([replace(each, pointer=f"#/elsewhere{each.pointer[1:]}") for each in error.errors], 1)
+
+
+def test_the_adapter_says_where_a_bad_value_stood() -> None:
+    call = Shifted(PredictRequest([["x"]]))
+    PredictService(Shelf(Yes())).predict("flowers", None, [call])  # type: ignore[arg-type]
+    assert isinstance(call.error, InvalidInstances)
+    assert call.error.errors[0].pointer == "#/elsewhere/0/0"

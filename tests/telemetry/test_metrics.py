@@ -113,9 +113,11 @@ class Forked:
         self.metrics, self.number = metrics, metrics.take()
         self.pid = os.fork()
         if not self.pid:
-            metrics.begin(self.number)
-            does()
-            os._exit(0)
+            try:
+                metrics.begin(self.number)
+                does()
+            finally:
+                os._exit(0)  # whatever happens: what forked this is a test run
         os.waitpid(self.pid, 0)
 
     def end(self) -> None:

@@ -14,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import telemetry
-from app.telemetry import JsonLines, ReadableLines, Timings, configure_logging, request_id, request_id_from
+from app.telemetry import (
+    JsonLines,
+    ReadableLines,
+    RequestScope,
+    Timings,
+    configure_logging,
+    current_request,
+    request_id_from,
+)
 
 ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -107,11 +115,11 @@ def test_a_phase_that_is_not_one_is_a_mistake() -> None:
 
 
 def test_a_json_line_is_one_line_with_the_facts() -> None:
-    token = request_id.set("r-1")
+    token = current_request.set(RequestScope("r-1"))
     try:
         line = JsonLines().format(record("two\nlines %s \ud800", "é"))
     finally:
-        request_id.reset(token)
+        current_request.reset(token)
     assert "\n" not in line
     assert line.isascii()
     event = json.loads(line)

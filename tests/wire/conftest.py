@@ -11,21 +11,21 @@ from typing import Any
 
 import joblib
 import pytest
-from flask import Flask
 
 from app.factory import create_app
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
 from app.settings import Settings
 from app.storage.manifest import MANIFEST
+from app.wire.application import Application
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
-MakeApp = Callable[..., Flask]
+MakeApp = Callable[..., Application]
 
 
 @pytest.fixture(scope="session")
-def app() -> Flask:
+def app() -> Application:
     """The service as it comes out of the repository: five models, all available."""
     made = create_app(Settings(models_dir=MODELS))
     assert made.test_client().get("/readyz").status_code == 200
@@ -42,7 +42,7 @@ def manifests() -> dict[str, Any]:
 def iris_two(tmp_path: Path) -> MakeApp:
     """Makes a service whose only model is iris-two, with other settings than the default ones."""
 
-    def make(**settings: Any) -> Flask:
+    def make(**settings: Any) -> Application:
         shutil.copytree(MODELS / "iris-two", tmp_path / "models" / "iris-two")
         return create_app(Settings(models_dir=tmp_path / "models", **settings))
 
@@ -55,7 +55,7 @@ def served(tmp_path: Path) -> MakeApp:
 
     def make(
         estimator: Any, name: str = "model", sample: str | None = None, options: Any = None, **settings: Any
-    ) -> Flask:
+    ) -> Application:
         artifact, models = tmp_path / f"{name}.joblib", tmp_path / "models"
         joblib.dump(estimator, artifact)
         pack(PackRequest(str(artifact), name, str(models), sample, **(options or {})))

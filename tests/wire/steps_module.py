@@ -56,7 +56,7 @@ def mistaken(instances: list[Any]) -> None:
 async def enrich_soon(instances: list[Any], client: httpx.AsyncClient) -> list[Any]:
     async def one(instance: dict[str, Any]) -> dict[str, Any]:
         await asyncio.sleep(0)
-        SEEN.append(request_id.get())
+        SEEN.append(request_id())
         return {**instance, "feature1": LENGTHS[instance["customer_id"]]}
 
     return list(await asyncio.gather(*map(one, instances)))

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from app.core import service
+from app.core import run
 from app.errors import DeadlineExceeded
 from app.factory import create_app
 from app.runtime.registry import Lease
@@ -23,7 +23,7 @@ from app.signature.batch import Batch
 from app.wire.application import Application
 from tests.wire.conftest import MakeApp
 from tests.wire.exchange import Answer, check, get, post
-from tests.wire.test_straight import round_about, told
+from tests.wire.test_both_ways import through_flask, told
 from tests.wire.troublesome import MISDEEDS, ODDITIES, SECRET, Troublesome, raise_above_1000
 
 PATH = "/models/model/predict"
@@ -62,16 +62,14 @@ def counted(app: Flask) -> str:
     return next(line for line in get(app, "/metrics").content.decode().splitlines() if 'status="model-failed"' in line)
 
 
-def test_it_is_run_once_and_answered_as_without_the_straight_way(
-    served: MakeApp, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_is_run_once_and_answered_as_through_flask(served: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     app = served(Troublesome().fit(None), runtime="artifact")
     assert isinstance(app, Application)
     with caplog.at_level(logging.ERROR):
         answer = ask(app, 1001)
     assert [record.getMessage() for record in caplog.records] == ["model model version 1 raised"]
     assert counted(app).endswith(" 1.0")
-    with round_about(app):
+    with through_flask(app):
         assert told(ask(app, 1001)) == told(answer)
     assert counted(app).endswith(" 2.0")
 
@@ -83,7 +81,7 @@ def test_a_wait_for_it_is_not_served_twice(served: MakeApp, monkeypatch: pytest.
         waits.append(batch.rows)
         raise DeadlineExceeded(1.0)
 
-    monkeypatch.setattr(service, "run", waited)
+    monkeypatch.setattr(run, "run", waited)
     answer = ask(app, 7)
     check(answer)
     assert (answer.status, waits) == (504, [2])

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import pytest
-from flask import Flask
+
+from app.factory import create_app
+from app.settings import Settings
+from tests.wire.conftest import MODELS
 
 PROBES = ["/readyz", "/v2/health/ready", "/ping", "/health", "/v1/endpoints/1/deployedModels/2"]
 
 
 @pytest.mark.parametrize("path", PROBES)
-def test_a_server_that_drains_is_not_ready_and_says_when_to_ask_again(app: Flask, path: str) -> None:
+def test_a_server_that_drains_is_not_ready_and_says_when_to_ask_again(path: str) -> None:
+    app = create_app(Settings(models_dir=MODELS))
     client = app.test_client()
     ready = client.get(path)
     assert (ready.status_code, "Retry-After" in ready.headers) == (200, False)
-    draining = client.get(path, environ_overrides={"retort.draining": True})
+    app.gateway.draining()
+    draining = client.get(path)
     assert draining.status_code == 503
     assert int(draining.headers["Retry-After"]) > 0
 
 
-def test_a_server_that_drains_is_alive(app: Flask) -> None:
-    assert app.test_client().get("/livez", environ_overrides={"retort.draining": True}).status_code == 200
+def test_a_server_that_drains_is_alive() -> None:
+    app = create_app(Settings(models_dir=MODELS))
+    app.gateway.draining()
+    assert app.test_client().get("/livez").status_code == 200

@@ -21,7 +21,7 @@ from app.factory import create_app
 from app.settings import Settings
 from tests.wire.conftest import MODELS, MakeApp
 from tests.wire.corpora import check_invalid, check_valid, names
-from tests.wire.exchange import call, get, post
+from tests.wire.exchange import get, post
 
 PROTOCOL = "invocations"
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
@@ -48,13 +48,6 @@ def test_a_ping_tells_when_a_model_is_not_available(tmp_path: Path, path: str) -
     answer = get(create_app(Settings(models_dir=tmp_path / "models")), path)
     assert answer.status == 503
     assert answer.document["error_code"] == "TEMPORARILY_UNAVAILABLE"
-
-
-def test_a_ping_tells_that_the_server_is_about_to_stop(app: Flask) -> None:
-    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/ping", "SERVER_NAME": "localhost", "SERVER_PORT": "80"}
-    environ |= {"wsgi.url_scheme": "http", "SCRIPT_NAME": "", "QUERY_STRING": ""}
-    assert call(app, environ | {"retort.draining": True}).status == 503
-    assert call(app, environ).document == {"ping": "pong"}
 
 
 def test_the_version_is_bare_text(app: Flask) -> None:

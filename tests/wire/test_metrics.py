@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flask import Flask
@@ -14,6 +13,7 @@ from app.factory import create_app
 from app.server.stats import Stats
 from app.settings import Settings
 from app.telemetry.families import FAMILIES
+from app.wire.application import Application
 from tests.wire.conftest import MODELS
 
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
@@ -25,7 +25,7 @@ PROMETHEUS = (
 
 
 @pytest.fixture
-def served() -> Flask:
+def served() -> Application:
     return create_app(Settings(models_dir=MODELS))
 
 
@@ -75,20 +75,18 @@ def test_predictions_and_their_histogram(served: Flask) -> None:
     assert found["retort_prediction_duration_seconds_sum", labels] == pytest.approx(0.206)
 
 
-def test_the_worker_that_is_asked_reports_first(served: Flask) -> None:
+def test_the_worker_that_is_asked_reports_first(served: Application) -> None:
     stats = Stats(accepted=9, inline=4)
     stats.refuse("queue_full")
-    environ: dict[str, Any] = {"retort.server": stats}
+    served.gateway.started(stats.snapshot)
     client = served.test_client()
     for _ in range(2):
-        found = samples(client.get("/metrics", environ_overrides=environ).text)
+        found = samples(client.get("/metrics").text)
         assert found["retort_connections_accepted_total", ()] == 9.0
         assert found["retort_requests_total", (("way", "inline"),)] == 4.0
         assert found["retort_refusals_total", (("reason", "queue_full"),)] == 1.0
     stats.accepted += 1
-    assert (
-        samples(client.get("/metrics", environ_overrides=environ).text)["retort_connections_accepted_total", ()] == 10
-    )
+    assert samples(client.get("/metrics").text)["retort_connections_accepted_total", ()] == 10
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,10 @@ def test_limits(iris_two: MakeApp) -> None:
     assert (answer.status, "longer than 400 bytes" in answer.document["error"]) == (413, True)
 
 
-def test_the_server_is_not_ready_while_it_drains(app: Flask) -> None:
-    answer = app.test_client().get("/v2/health/ready", environ_overrides={"retort.draining": True})
+def test_the_server_is_not_ready_while_it_drains(iris_two: MakeApp) -> None:
+    app = iris_two()
+    app.gateway.draining()
+    answer = app.test_client().get("/v2/health/ready")
     assert answer.status_code == 503
     assert answer.get_json() == {"ready": False, "error": "the server is about to stop"}
 

@@ -12,6 +12,7 @@ from flask import Flask
 
 from app.factory import create_app
 from app.settings import Settings
+from app.wire.application import Application
 from tests.wire import steps_module
 from tests.wire.conftest import MODELS
 from tests.wire.exchange import check, get, post
@@ -203,8 +204,8 @@ def test_only_models_with_steps_wait(stepped: Stepped) -> None:
     get(app, "/readyz")
 
     def asked(path: str, method: str = "POST") -> tuple[bool, bool]:
-        environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "CONTENT_LENGTH": "2"}
-        return app.waits(environ), app.quick(environ)  # type: ignore[attr-defined]
+        context = app.gateway.admit({"REQUEST_METHOD": method, "PATH_INFO": path, "CONTENT_LENGTH": "2"})
+        return context.may_block, context.runs_inline
 
     assert asked("/models/iris/predict") == (True, False)
     assert asked("/v1/models/iris:predict") == (True, False)
@@ -213,10 +214,10 @@ def test_only_models_with_steps_wait(stepped: Stepped) -> None:
 
 
 @pytest.mark.parametrize("media_type", ["application/x-ndjson", "application/jsonl; charset=utf-8"])
-def test_a_stream_waits_for_its_client(app: Flask, media_type: str) -> None:
+def test_a_stream_waits_for_its_client(app: Application, media_type: str) -> None:
     environ = {"REQUEST_METHOD": "POST", "PATH_INFO": "/models/iris-two/predict", "CONTENT_TYPE": media_type}
-    assert app.waits(environ)  # type: ignore[attr-defined]
-    assert not app.waits(environ | {"CONTENT_TYPE": "application/json"})  # type: ignore[attr-defined]
+    assert app.gateway.admit(environ).may_block
+    assert not app.gateway.admit(environ | {"CONTENT_TYPE": "application/json"}).may_block
 
 
 def test_a_stream_goes_past_no_step(stepped: Stepped) -> None:

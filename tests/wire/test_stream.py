@@ -117,13 +117,13 @@ def test_each_part_is_made_under_the_id_of_its_request_and_leaves_none_behind(ap
         stream = io.BytesIO(content)
 
         def read(self, size: int = -1) -> bytes:
-            seen.add(request_id.get())
+            seen.add(request_id())
             return self.stream.read(size)
 
     length = str(len(content))
     environ = environ_of(Body(), CONTENT_LENGTH=length, CONTENT_TYPE=NDJSON, HTTP_X_REQUEST_ID="abc")
     parts = app(environ, lambda status, headers: None)
-    between = [request_id.get() for _ in parts]
+    between = [request_id() for _ in parts]
     parts.close()  # type: ignore[attr-defined]
     assert len(between) > 10
     assert set(between) == {NO_REQUEST}

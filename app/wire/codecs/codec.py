@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from app.core.answer import Answer
-from app.core.service import Asked
+from app.core.service import PredictRequest
+from app.settings import Settings
 from app.signature import Signature
 from app.signature.batch import Batch
 
@@ -21,6 +22,11 @@ class Limits:
 
     body_bytes: int
     max_instances: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Return the limits that the settings say."""
+        return cls(settings.body_limit_bytes, settings.max_instances)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +57,10 @@ class Rows:
         """Where the instances stand, as if they had come in JSON."""
         return "#" if self.single else "#/instances"
 
-    def asked(self, outputs: Sequence[str] | None = None) -> Asked:
+    def asked(self, outputs: Sequence[str] | None = None) -> PredictRequest:
         """What is asked for with them; a matrix is of rows."""
         in_rows = self.batch is not None
-        return Asked(self.instances, self.pointer, self.single, outputs, batch=self.batch, in_rows=in_rows)
+        return PredictRequest(self.instances, self.pointer, self.single, outputs, batch=self.batch, in_rows=in_rows)
 
 
 class Codec(Protocol):

@@ -8,7 +8,6 @@ none.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -16,14 +15,18 @@ from flask import Response, request
 from flask_smorest import Blueprint
 
 from app.core.catalogue import Catalogue
-from app.core.service import PredictService
+from app.core.tally import Tally
 from app.errors import MalformedRequest, ModelUnavailable
+from app.gateway.context import RequestContext
+from app.gateway.errors import RETRY_LATER, ErrorFormat, Problem, sentence
 from app.runtime.policy import State
 from app.runtime.registry import Entry
 from app.settings import Settings
-from app.wire import body, codecs, problems
-from app.wire.application import WholeResponse, release
+from app.wire import body, codecs
+from app.wire.application import release
+from app.wire.backend import JSON_TYPE, Backend, json_response
 from app.wire.open_inference import describe
+from app.wire.open_inference.adapter import InferAdapter
 from app.wire.open_inference.documented import (
     ERRORS_OF_CHANGE,
     ERRORS_OF_INFER,
@@ -33,31 +36,31 @@ from app.wire.open_inference.documented import (
     TensorErrorSchema,
     answers,
 )
-from app.wire.open_inference.infer import Inference
-from app.wire.open_inference.stats import statistics
+from app.wire.open_inference.stats import spent, statistics
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
 MODEL = "/v2/models/<string:model>"
 VERSION = f"{MODEL}/versions/<string:version>"
 
 
-def error_form(problem: problems.Problem) -> tuple[bytes, str]:
+def error_form(problem: Problem) -> tuple[bytes, str]:
     """`{"error": "<sentence>"}`; tritonclient needs the key on whatever is not 200."""
-    return msgspec.json.encode({"error": problems.sentence(problem)}), "application/json"
+    return msgspec.json.encode({"error": sentence(problem)}), JSON_TYPE
 
 
-ERRORS = problems.Errors(re.compile(r"/v2(/|$)"), error_form, TensorErrorSchema, statuses={422: 400})
+ERRORS = ErrorFormat(re.compile(r"/v2(/|$)"), error_form, TensorErrorSchema, statuses={422: 400})
 """The protocol has 400 for whatever is wrong with a request."""
 
 
-def blueprint(service: PredictService, catalogue: Catalogue, settings: Settings) -> Blueprint:
-    """The endpoints of this protocol."""
+def blueprint(backend: Backend) -> Blueprint:
+    """Return the endpoints of this protocol."""
     blp = Blueprint("open_inference", __name__, description="Open Inference Protocol v2 (Triton, KServe, MLServer).")
-    inference = Inference(service, catalogue, settings)
+    settings, catalogue = backend.settings, backend.catalogue
+    tally = Tally(backend.metrics)
     _server(blp, catalogue)
     _models(blp, catalogue, settings)
-    _infer(blp, inference)
-    _statistics(blp, catalogue, inference)
+    _infer(blp, backend, tally)
+    _statistics(blp, catalogue, tally)
     _repository(blp, catalogue, settings)
     return blp
 
@@ -68,26 +71,24 @@ def _server(blp: Blueprint, catalogue: Catalogue) -> None:
     @answers(blp, "name, version and extensions of the server")
     def server() -> Response:
         """Describe the server"""
-        return _json({"name": "retort", "version": release(), "extensions": EXTENSIONS})
+        return json_response({"name": "retort", "version": release(), "extensions": EXTENSIONS})
 
     @blp.get("/v2/health/live")
     @answers(blp, "the process answers")
     def live() -> Response:
         """Is the server live?"""
-        return _json({"live": True})
+        return json_response({"live": True})
 
     @blp.get("/v2/health/ready")
     @answers(blp, "every model is ready", {503: "some are not"})
     def ready() -> Response:
         """Are all models ready?"""
         is_ready, told = catalogue.readiness()
-        if request.environ.get("retort.draining"):
-            is_ready, told = False, {"reasons": []}
         if is_ready:
-            return _json({"ready": True})
+            return json_response({"ready": True})
         which = ", ".join(map(_unready, told["reasons"][:20]))
         error = f"not everything is ready: {which}; /readyz says why" if which else "the server is about to stop"
-        return _json({"ready": False, "error": error}, 503, problems.RETRY_LATER)
+        return json_response({"ready": False, "error": error}, 503, RETRY_LATER)
 
 
 def _unready(reason: dict[str, Any]) -> str:
@@ -100,7 +101,7 @@ def _models(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
     @answers(blp, "the names of the models")
     def models() -> Response:
         """List the models"""
-        return _json({"models": list(catalogue.entries())})
+        return json_response({"models": list(catalogue.entries())})
 
     @blp.get(VERSION)
     @blp.get(MODEL)
@@ -109,7 +110,7 @@ def _models(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
         """Describe a model's tensors"""
         entry = catalogue.entry(model, version)
         served = [str(e.version) for e in catalogue.entries()[entry.model] if e.state is State.AVAILABLE]
-        return _json(describe.metadata(_manifest(entry), entry.runtime, served))
+        return json_response(describe.metadata(_manifest(entry), entry.runtime, served))
 
     @blp.get(f"{VERSION}/ready")
     @blp.get(f"{MODEL}/ready")
@@ -119,7 +120,7 @@ def _models(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
         entry = catalogue.entry(model, version)
         if entry.state is not State.AVAILABLE:
             raise ModelUnavailable(entry.model, entry.version, entry.reason or entry.state.value)
-        return _json({"name": entry.model, "ready": True})
+        return json_response({"name": entry.model, "ready": True})
 
     @blp.get(f"{VERSION}/config")
     @blp.get(f"{MODEL}/config")
@@ -127,25 +128,42 @@ def _models(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
     def config(model: str, version: str | None = None) -> Response:
         """Describe a model's configuration"""
         entry = catalogue.entry(model, version)
-        return _json(describe.config(_manifest(entry), entry.runtime, settings.max_instances))
+        return json_response(describe.config(_manifest(entry), entry.runtime, settings.max_instances))
 
 
-def _infer(blp: Blueprint, inference: Inference) -> None:
-    @blp.post(f"{VERSION}/infer")
-    @blp.post(f"{MODEL}/infer")
-    @answers(blp, "the outputs, each a tensor", ERRORS_OF_INFER, INFER_BODY)
-    def infer(model: str, version: str | None = None) -> Response:
-        """Infer: one tensor for each input, or one of all; JSON or binary"""
-        return WholeResponse(*inference(request.environ, model, version))
+def _infer(blp: Blueprint, backend: Backend, tally: Tally) -> None:
+    limits = codecs.Limits.of(backend.settings)
+
+    def count(context: RequestContext) -> None:
+        if context.model and context.error is None:
+            tally.succeeded(context.model, context.version, context.rows, spent(context.timings))
+        elif context.model:
+            context.timings.ended("run")
+            of = spent(context.timings)
+            tally.failed(context.model, context.version, of.input_ns + of.run_ns)
+
+    endpoint = backend.endpoint(
+        lambda context: InferAdapter(context.environ, limits, backend.catalogue.entry), count=count
+    )
+    backend.add_predictions(
+        blp,
+        endpoint,
+        "infer",
+        [f"{VERSION}/infer", f"{MODEL}/infer"],
+        "Infer: one tensor for each input, or one of all; JSON or binary",
+        says="the outputs, each a tensor",
+        errors=ERRORS_OF_INFER,
+        body=INFER_BODY,
+    )
 
 
-def _statistics(blp: Blueprint, catalogue: Catalogue, inference: Inference) -> None:
+def _statistics(blp: Blueprint, catalogue: Catalogue, tally: Tally) -> None:
     @blp.get("/v2/models/stats")
     @answers(blp, "counts and durations of each version since the start, in all workers")
     def all_stats() -> Response:
         """Statistics of every model"""
         versions = [(e.model, e.version) for entries in catalogue.entries().values() for e in entries]
-        return _json(statistics(versions, inference.tally))
+        return json_response(statistics(versions, tally))
 
     @blp.get(f"{VERSION}/stats")
     @blp.get(f"{MODEL}/stats")
@@ -154,7 +172,7 @@ def _statistics(blp: Blueprint, catalogue: Catalogue, inference: Inference) -> N
         """Statistics of a model"""
         entry = catalogue.entry(model, version)
         entries = catalogue.entries()[entry.model] if version is None else [entry]
-        return _json(statistics([(e.model, e.version) for e in entries], inference.tally))
+        return json_response(statistics([(e.model, e.version) for e in entries], tally))
 
 
 def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
@@ -165,7 +183,7 @@ def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> Non
     @answers(blp, "every version, its state and the reason for it", ERRORS_OF_CHANGE, OPTIONAL_BODY, kind="array")
     def repository_index() -> Response:
         """List the versions in the repository"""
-        return _json(describe.index(catalogue.entries(), sent().get("ready") is True))
+        return json_response(describe.index(catalogue.entries(), sent().get("ready") is True))
 
     @blp.post("/v2/repository/models/<string:model>/load")
     @answers(blp, "its versions are served", ERRORS_OF_CHANGE, OPTIONAL_BODY)
@@ -176,7 +194,7 @@ def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> Non
             said = "is not offered: what is served is what was packed; see flask models add"
             raise MalformedRequest(f"#/parameters/{refused[0][:100]}", said)
         catalogue.load(model)
-        return _json({})
+        return json_response({})
 
     @blp.post("/v2/repository/models/<string:model>/unload")
     @answers(blp, "it is out of service", ERRORS_OF_CHANGE, OPTIONAL_BODY)
@@ -184,7 +202,7 @@ def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> Non
         """Take a model out of service"""
         sent()
         catalogue.unload(model)
-        return _json({})
+        return json_response({})
 
 
 def _optional_object(limit_bytes: int) -> dict[str, Any]:
@@ -200,7 +218,3 @@ def _manifest(entry: Entry) -> Any:
     if entry.manifest is None:
         raise ModelUnavailable(entry.model, entry.version, entry.reason or entry.state.value)
     return entry.manifest
-
-
-def _json(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(document), status, headers, content_type="application/json")

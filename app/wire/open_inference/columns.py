@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.service import Asked
+from app.core.service import PredictRequest
 from app.errors import FieldError, InvalidInstances, MalformedRequest, TooManyInstances
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column
@@ -46,22 +46,22 @@ class Table:
         if self.rows > max_rows:
             raise TooManyInstances(self.rows, max_rows)
 
-    def asked(self, outputs: Sequence[str] | None) -> Asked:
+    def asked(self, outputs: Sequence[str] | None) -> PredictRequest:
         """What is asked for: a batch where it is accepted at first sight, else rows, about which the validator words
         what is wrong."""
         if self._matrix:
             matrix = _texts(self._tensors[0])
             batch = batch_of(matrix, self._signature)
-            return Asked(() if batch else matrix.tolist(), ROWS, outputs=outputs, batch=batch, in_rows=True)
+            return PredictRequest(() if batch else matrix.tolist(), ROWS, outputs=outputs, batch=batch, in_rows=True)
         arrays = [_of_column(t, spec) for t, spec in zip(self._tensors, self._signature.inputs, strict=True)]
         columns: dict[str, Column] = {}
         for array, spec in zip(arrays, self._signature.inputs, strict=True):
             column = column_of(array, spec)
             if column is None:
                 rows = [list(row) for row in zip(*(array.tolist() for array in arrays), strict=True)]
-                return Asked(rows, ROWS, outputs=outputs)
+                return PredictRequest(rows, ROWS, outputs=outputs)
             columns[spec.name] = column
-        return Asked((), ROWS, outputs=outputs, batch=Batch(columns, self.rows), in_rows=True)
+        return PredictRequest((), ROWS, outputs=outputs, batch=Batch(columns, self.rows), in_rows=True)
 
     def located(self, error: InvalidInstances) -> InvalidInstances:
         """The error with its pointers into the tensors of the request."""

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.answer import Answer
-from app.core.service import Asked, Decode
+from app.core.service import Decode, PredictRequest
 from app.errors import InvalidInstances
 from app.runtime.registry import Entry
+from app.server.contract import Environ, Headers
 from app.signature import Signature
-from app.wire import body, coding
-from app.wire.application import Environ, Headers
+from app.wire import body, codecs, coding
 from app.wire.open_inference.columns import Table
 from app.wire.open_inference.describe import array_of, datatype_of, output
 from app.wire.open_inference.reading import HEADER_LENGTH, InferRequest, WantedOutput, parsed
@@ -34,30 +34,27 @@ ALIASES = {
 EntryOf = Callable[[str, str], Entry]
 
 
-class InferExchange:
+class InferAdapter:
     """Reads one request and writes its answer. Belongs to one request."""
 
-    def __init__(self, environ: Environ, limit_bytes: int, max_rows: int, entry_of: EntryOf) -> None:
+    def __init__(self, environ: Environ, limits: codecs.Limits, entry_of: EntryOf) -> None:
         self._environ = environ
-        self._limit_bytes = limit_bytes
-        self._max_rows = max_rows
+        self._limits = limits
         self._entry_of = entry_of
         self._request = InferRequest(())
         self._table: Table | None = None
         self._wanted: Sequence[tuple[WantedOutput, str]] = ()
-        self.headers: Headers = []
-        self.version = 0
+        self._headers: Headers = []
 
-    @property
-    def rows(self) -> int:
-        """How many rows were asked about."""
-        return 0 if self._table is None else self._table.rows
+    def headers(self) -> Headers:
+        """Return the header fields of the answer."""
+        return self._headers
 
-    def parse(self, signature: Signature, decode: Decode) -> Asked:
+    def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
         """The tensors as a batch, or as rows for the validator."""
-        content = body.read(self._environ, self._limit_bytes)
+        content = body.read(self._environ, self._limits.body_bytes)
         self._request = parsed(content, self._environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH"), signature)
-        self._table = Table(self._request, signature, self._max_rows)
+        self._table = Table(self._request, signature, self._limits.max_instances)
         named = self._request.outputs
         outputs = signature.defaults if named is None else [_canonical(each.name, signature) for each in named]
         self._wanted = list(zip(named or [WantedOutput(name, None) for name in outputs], outputs, strict=True))
@@ -69,7 +66,6 @@ class InferExchange:
 
     def encode(self, answer: Answer) -> bytes:
         """The inference response object, and the raw bytes of the outputs that were wanted so after it."""
-        self.version = answer.version
         outputs, raw = [], []
         for wanted, name in self._wanted:
             array = self._array(answer, name)
@@ -85,19 +81,23 @@ class InferExchange:
         return self._whole(msgspec.json.encode(document), raw)
 
     def _array(self, answer: Answer, name: str) -> NDArray[Any]:
-        manifest = self._entry_of(answer.model, str(answer.version)).manifest if not self.rows else None
+        manifest = (
+            self._entry_of(answer.model, str(answer.version)).manifest
+            if self._table is not None and not self._table.rows
+            else None
+        )
         if manifest is None:
             return array_of(answer.outputs[name])
         datatype, shape = output(name, manifest)
         return np.empty([0, *shape[1:]], dtype=DTYPES.get(datatype, object))
 
     def _whole(self, head: bytes, raw: Sequence[bytes]) -> bytes:
-        """The body as it is sent; `headers` say how to read it. Lengths count bytes before compression."""
+        """Return the body as it is sent, and keep the header fields. Lengths count bytes before compression."""
         content, coded = coding.compressed(b"".join([head, *raw]), self._environ.get("HTTP_ACCEPT_ENCODING", ""))
-        self.headers = [("Content-Type", "application/octet-stream" if raw else "application/json")]
+        self._headers = [("Content-Type", "application/octet-stream" if raw else "application/json")]
         if raw:
-            self.headers.append((HEADER_LENGTH, str(len(head))))
-        self.headers += coded
+            self._headers.append((HEADER_LENGTH, str(len(head))))
+        self._headers += coded
         return content
 
 

@@ -7,16 +7,28 @@ from typing import Any
 import msgspec
 
 from app.core.answer import Answer
-from app.core.service import Asked, Decode
+from app.core.service import Decode, PredictRequest
 from app.errors import InvalidInstances
+from app.server.contract import Environ, Headers
 from app.settings import Settings
 from app.signature import Signature
 from app.wire import body, rows
-from app.wire.application import Environ
 from app.wire.tensorflow_serving.describe import DEFAULT_SIGNATURE
 
 
-class PredictExchange:
+class _JsonAdapter:
+    """What both kinds of request have in common."""
+
+    def headers(self) -> Headers:
+        """Return the header fields of the answer."""
+        return [("Content-Type", "application/json")]
+
+    def located(self, error: InvalidInstances) -> InvalidInstances:
+        """Return an error with its pointers into the request."""
+        return error
+
+
+class PredictAdapter(_JsonAdapter):
     """One `:predict`: rows in `instances` or columns in `inputs`, and the answer in the same form."""
 
     def __init__(self, environ: Environ, settings: Settings) -> None:
@@ -25,7 +37,7 @@ class PredictExchange:
         self._columnar = False
         self._names: tuple[str, ...] = ()
 
-    def parse(self, signature: Signature, decode: Decode) -> Asked:
+    def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
         """The instances, and the outputs that `signature_name` names."""
         raw = body.read(self._environ, self._settings.body_limit_bytes)
         if (asked := rows.asked_alone(raw, decode, signature)) is not None:
@@ -43,9 +55,9 @@ class PredictExchange:
             instances: list[Any] = rows.of_columns(values, signature, pointer)
         else:
             instances = rows.listed(values, signature, pointer)
-        return Asked(instances, pointer, outputs=outputs, outputs_pointer="#/signature_name")
+        return PredictRequest(instances, pointer, outputs=outputs, outputs_pointer="#/signature_name")
 
-    def placed(self, error: InvalidInstances) -> InvalidInstances:
+    def located(self, error: InvalidInstances) -> InvalidInstances:
         """An error where it stands in the request."""
         return rows.transposed(error, self._names, "#/inputs") if self._names else error
 
@@ -57,7 +69,7 @@ class PredictExchange:
         return msgspec.json.encode({"outputs": next(iter(values.values())) if len(values) == 1 else values})
 
 
-class ExamplesExchange:
+class ExamplesAdapter(_JsonAdapter):
     """One `:classify` or `:regress`: `examples`, and in `results` labels with their scores, or numbers."""
 
     def __init__(self, environ: Environ, settings: Settings, verb: str) -> None:
@@ -65,7 +77,7 @@ class ExamplesExchange:
         self._limit_bytes = settings.body_limit_bytes
         self._verb = verb
 
-    def parse(self, signature: Signature, decode: Decode) -> Asked:
+    def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
         """The examples, each with the features of `context`, which all have in common."""
         raw = body.read(self._environ, self._limit_bytes)
         document = rows.object_in(raw)
@@ -75,7 +87,7 @@ class ExamplesExchange:
             raise rows.refused("#/context", "must be an object of features", context)
         examples = rows.listed(document.get("examples"), signature, "#/examples")
         examples = [context | each if isinstance(each, dict) else each for each in examples]
-        return Asked(examples, "#/examples", outputs=[output])
+        return PredictRequest(examples, "#/examples", outputs=[output])
 
     def _output(self, signature: Signature) -> str:
         classes = signature.classes
@@ -88,10 +100,6 @@ class ExamplesExchange:
         if classes is not None or "prediction" not in signature.outputs:
             raise rows.refused("#", "cannot be regressed: the model predicts no numbers; ask :predict or :classify")
         return "prediction"
-
-    def placed(self, error: InvalidInstances) -> InvalidInstances:
-        """An error where it stands in the request: there."""
-        return error
 
     def encode(self, answer: Answer) -> bytes:
         """Numbers as they are; of classes each label, which is text in this protocol, with its score."""

@@ -9,15 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 from app.core.answer import Answer
-from app.core.service import Asked, Decode
+from app.core.service import Decode, PredictRequest
 from app.errors import InvalidInstances
-from app.settings import Settings
+from app.server.contract import Environ, Headers
 from app.signature import Signature
-from app.telemetry import Timings
 from app.wire import body, codecs, coding, rows
-from app.wire.application import Environ, Headers
 from app.wire.described import Described, Schema
 
+ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 ENVELOPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
 SPLIT = ("columns", "index", "data")
 FAST = re.compile(rb'\s*(?:(\[)|\{\s*"instances"\s*:)')
@@ -73,36 +72,36 @@ def csv_of(answer: Answer) -> bytes:
     return out.getvalue().encode("utf-8", "replace")
 
 
-class InvocationExchange:
+class InvocationAdapter:
     """One request and its answer."""
 
-    def __init__(self, environ: Environ, settings: Settings) -> None:
+    def __init__(self, environ: Environ, limits: codecs.Limits) -> None:
         self._environ = environ
-        self._limits = codecs.Limits(settings.body_limit_bytes, settings.max_instances)
+        self._limits = limits
         self._bare = False
         self._coded: Headers = []
         self._place: Callable[[InvalidInstances], InvalidInstances] = lambda error: error
         self.media_type, self._writer = codecs.writer(environ.get("HTTP_ACCEPT"))
 
-    def parse(self, signature: Signature, decode: Decode) -> Asked:
+    def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
         """One of MLflow's envelopes with `params` beside it, SageMaker's array of rows, or rows in any media type."""
         raw = body.read(self._environ, self._limits.body_bytes)
         codec, parameters = codecs.reader(self._environ.get("CONTENT_TYPE"), raw)
         if codec is codecs.JSON and (form := FAST.match(raw)) and (decoded := decode(raw)) and not decoded.outputs:
             self._bare = form[1] is not None
-            return Asked.decoded(decoded, signature.defaults[:1])
+            return PredictRequest.decoded(decoded, signature.defaults[:1])
         document = codec.decode(raw, codecs.Reading(signature, self._limits, parameters))
         if isinstance(document, codecs.Rows):
             self._bare = codec is codecs.CODECS["application/x-npy"]
             return document.asked(signature.defaults[:1])
         if isinstance(document, list):
             self._bare = True
-            return Asked(rows.listed(document, signature, "#"), outputs=signature.defaults[:1])
+            return PredictRequest(rows.listed(document, signature, "#"), outputs=signature.defaults[:1])
         if not isinstance(document, dict):
             raise rows.refused("#", f"must be a list of rows, or an object with one of {_list(ENVELOPES)}", document)
         return self._envelope(document, signature)
 
-    def _envelope(self, document: dict[str, Any], signature: Signature) -> Asked:
+    def _envelope(self, document: dict[str, Any], signature: Signature) -> PredictRequest:
         given = [key for key in ENVELOPES if key in document]
         if len(given) != 1:
             found = f"; it has {_list(given)}" if given else ""
@@ -112,7 +111,7 @@ class InvocationExchange:
         outputs = rows.outputs_in(document.get("params"), signature, "#/params")
         (key,) = given
         instances, pointer = self._instances(key, document[key], signature)
-        return Asked(instances, pointer, outputs=outputs, outputs_pointer="#/params/outputs")
+        return PredictRequest(instances, pointer, outputs=outputs, outputs_pointer="#/params/outputs")
 
     def _instances(self, key: str, values: Any, signature: Signature) -> tuple[list[Any], str]:
         pointer = f"#/{key}"
@@ -141,7 +140,7 @@ class InvocationExchange:
         self._place = lambda error: rows.moved(error, at, lambda row, position: f"{at}/{row}/{order[position]}")
         return rows.listed(table, signature, at)
 
-    def placed(self, error: InvalidInstances) -> InvalidInstances:
+    def located(self, error: InvalidInstances) -> InvalidInstances:
         """An error where it stands in the request."""
         return self._place(error)
 
@@ -157,9 +156,12 @@ class InvocationExchange:
         predictions = rows.predictions(answer)
         return predictions if self._bare else {"predictions": predictions}
 
-    def headers(self, timings: Timings) -> Headers:
-        """The headers of the answer."""
-        return [("Content-Type", self.media_type), ("Server-Timing", timings.header()), *self._coded]
+    def headers(self) -> Headers:
+        """Return the header fields of the answer, with the caller's own attributes, which SageMaker hands back to it:
+        up to 1024 printable characters of ASCII."""
+        sent = self._environ.get("HTTP_X_AMZN_SAGEMAKER_CUSTOM_ATTRIBUTES", "")
+        fit = 0 < len(sent) <= 1024 and sent.isascii() and sent.isprintable()
+        return [("Content-Type", self.media_type), *self._coded, *([(ATTRIBUTES, sent)] if fit else [])]
 
 
 def _list(names: tuple[str, ...] | list[str]) -> str:

@@ -1,0 +1,123 @@
+"""Interceptors for what browsers do: pages of other origins (CORS), and requests that pages send without being asked.
+
+Sources: the Fetch standard, section 3.2 (CORS protocol); Fetch Metadata Request Headers, section 2.4 (Sec-Fetch-Site).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from app.gateway.context import RequestContext
+from app.gateway.errors import RequestRefused
+from app.gateway.interceptors import Interceptor
+from app.server.contract import Environ, Response
+
+EXPOSED = (
+    "X-Request-ID, Server-Timing, Retry-After, RateLimit, RateLimit-Policy, Inference-Header-Content-Length, "
+    "X-Amzn-SageMaker-Custom-Attributes"
+)
+METHODS = "GET, HEAD, POST, OPTIONS"
+SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+ANY = "*"
+
+
+class Cors(Interceptor):
+    """Lets pages of some origins read the answers, also those of refusals.
+
+    `origins` are as browsers write them in `Origin`, or `*`; `credentials` allows cookies and HTTP authentication,
+    never together with `*`; a browser may remember what it was allowed for `max_age_s`.
+    """
+
+    may_block = False
+
+    def __init__(self, origins: Iterable[str], credentials: bool, max_age_s: int) -> None:
+        self._origins = frozenset(origin.lower() for origin in origins)
+        self._any = ANY in self._origins
+        self._max_age = str(max_age_s)
+        self._credentials = [("Access-Control-Allow-Credentials", "true")] if credentials and not self._any else []
+
+    def before(self, context: RequestContext) -> Response | None:
+        """Answer a preflight request of an origin that is allowed."""
+        environ = context.environ
+        if environ["REQUEST_METHOD"] != "OPTIONS" or "HTTP_ACCESS_CONTROL_REQUEST_METHOD" not in environ:
+            return None
+        if not self._allowed(environ):
+            return None
+        asked = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
+        headers = [("Access-Control-Allow-Methods", METHODS), ("Access-Control-Max-Age", self._max_age)]
+        if asked and asked.isprintable():
+            headers.append(("Access-Control-Allow-Headers", asked))
+        vary = ("Vary", "Access-Control-Request-Method, Access-Control-Request-Headers")
+        return Response(204, [*headers, vary])
+
+    def after(self, context: RequestContext, response: Response) -> None:
+        """Say whose pages may read the answer."""
+        response.headers.append(("Vary", "Origin"))
+        if allowed := self._allowed(context.environ):
+            response.headers += (
+                ("Access-Control-Allow-Origin", allowed),
+                ("Access-Control-Expose-Headers", EXPOSED),
+                *self._credentials,
+            )
+
+    def _allowed(self, environ: Environ) -> str:
+        """Return the value of Access-Control-Allow-Origin; empty for none."""
+        if self._any:
+            return ANY
+        origin: str = environ.get("HTTP_ORIGIN", "")
+        return origin if origin.lower() in self._origins else ""
+
+
+class SameOrigin(Interceptor):
+    """Refuses requests that change what the server serves and come from a page of another origin.
+
+    A browser sends them for any page, with the user's network behind them; CORS only keeps the page from reading the
+    answer. It looks at Retort's own URLs; predictions change nothing.
+    """
+
+    may_block = False
+
+    def __init__(self, origins: Iterable[str]) -> None:
+        self._origins = frozenset(origin.lower() for origin in origins)
+
+    def before(self, context: RequestContext) -> None:
+        """Refuse a request to change something that a page of another origin made."""
+        if context.route is not None or not context.is_own_view or context.environ["REQUEST_METHOD"] in SAFE:
+            return
+        environ = context.environ
+        origin = environ.get("HTTP_ORIGIN", "").lower()
+        if origin:
+            own = f"{environ['wsgi.url_scheme']}://{environ.get('HTTP_HOST', '')}".lower()
+            foreign = origin != own and origin not in self._origins
+        else:
+            foreign = environ.get("HTTP_SEC_FETCH_SITE", "none").lower() not in ("same-origin", "none")
+        if foreign:
+            raise RequestRefused(
+                403,
+                "foreign-origin",
+                f"pages of another origin ({origin[:100] or 'not named'}) may not change what this server serves;"
+                " RETORT_CORS_ORIGINS names the origins that may",
+            )
+
+
+class AllowedHosts(Interceptor):
+    """Refuses, on a developer's machine, requests whose `Host` names another machine: DNS rebinding makes a browser
+    send those to localhost."""
+
+    may_block = False
+
+    def __init__(self, hosts: Iterable[str]) -> None:
+        self._hosts = frozenset((*LOOPBACK, *(host.lower().strip("[]") for host in hosts)))
+
+    def before(self, context: RequestContext) -> None:
+        """Refuse a request for another host."""
+        host = context.environ.get("HTTP_HOST", "")
+        name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+        if name and name.lower() not in self._hosts:
+            raise RequestRefused(
+                403,
+                "host-not-allowed",
+                f"in development this server answers to localhost, not to {name[:100]!r}; RETORT_ALLOWED_HOSTS names"
+                " further hosts",
+            )

@@ -1,0 +1,167 @@
+"""The prediction endpoint: one request, or several that share a run, from the body to the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from app.core.series import Series
+from app.core.service import PredictService
+from app.errors import RetortError
+from app.gateway.context import HttpAdapter, RequestContext
+from app.gateway.errors import ErrorRenderer
+from app.runtime.registry import Registry
+from app.server.contract import Environ, Response
+from app.telemetry import Timings
+
+INLINE_BODY_BYTES = 8192
+MAX_PREFERENCE_CHARS = 512
+"""Of a client's media types and codings together; there are browsers that send two hundred."""
+PLAIN_ACCEPTS = ("*/*", "application/json", "")
+PLAIN_TYPES = ("application/json", "application/x-www-form-urlencoded")
+
+
+class Streaming(Protocol):
+    """A way to answer a body block by block, while it is read."""
+
+    def is_wanted(self, environ: Environ) -> bool:
+        """Tell whether a request is such a body, and wants such an answer."""
+
+    def respond(self, context: RequestContext, series: Series) -> Response:
+        """Answer it; who calls closes the series when the answer is sent or given up.
+
+        Raises:
+            RetortError: what is wrong from the start.
+        """
+
+
+class PredictEndpoint:
+    """Answers the prediction URLs of one protocol. Lives as long as the process; safe to call from many threads.
+
+    `adapter` makes the adapter of one request; `count` is told of every request that was run.
+    """
+
+    def __init__(
+        self,
+        service: PredictService,
+        registry: Registry,
+        errors: ErrorRenderer,
+        adapter: Callable[[RequestContext], HttpAdapter],
+        streaming: Streaming | None = None,
+        count: Callable[[RequestContext], None] | None = None,
+    ) -> None:
+        self._service = service
+        self._registry = registry
+        self._errors = errors
+        self._adapter = adapter
+        self._streaming = streaming
+        self._count = count
+
+    def plan(self, context: RequestContext) -> None:
+        """Decide how a request is run.
+
+        Small requests in JSON for a graph run inline. Requests with steps or streams may wait for others.
+        """
+        environ, model = context.environ, context.arguments.get("model")
+        if model in self._registry.with_steps or (self._streaming is not None and self._streaming.is_wanted(environ)):
+            context.may_block = True
+        elif "version" not in context.arguments and _is_small_json(environ):
+            context.runs_inline = self._registry.is_quick(model)
+            if self._registry.gains_together(model):
+                context.batch_key = (self, model)
+
+    def respond(self, contexts: Sequence[RequestContext]) -> list[Response]:
+        """Answer one request, or several for one model; what goes wrong is rendered as the protocol has it."""
+        if self._streams(contexts[0]):
+            try:
+                return [self._open_stream(contexts[0])]
+            except Exception as error:  # noqa: BLE001 - what is wrong from the start
+                return [self._errors.response(contexts[0], error)]
+        self._run(contexts)
+        return [
+            self._response(context) if context.error is None else self._errors.response(context, context.error)
+            for context in contexts
+        ]
+
+    def answer(self, context: RequestContext) -> Response:
+        """Answer one request inside of Flask, whose error handlers render what this raises.
+
+        Raises:
+            Exception: whatever is wrong with the request or its model.
+        """
+        if self._streams(context):
+            return self._open_stream(context)
+        self._run([context])
+        if context.error is not None:
+            raise context.error
+        return self._response(context)
+
+    def _run(self, contexts: Sequence[RequestContext]) -> None:
+        """Run requests for one model: each has its `content` or its `error` after that."""
+        ready = []
+        for context in contexts:
+            context.timings = Timings(context.queued_s)
+            try:
+                context.adapter = self._adapter(context)
+            except Exception as error:  # noqa: BLE001 - what the client accepts, for example
+                context.error = error
+            else:
+                ready.append(context)
+        arguments = contexts[0].arguments
+        self._service.predict(arguments.get("model"), arguments.get("version"), ready)
+        for context in contexts:
+            if isinstance(context.error, RetortError):
+                context.outcome = context.error.code.value
+        if self._count is not None:
+            for context in ready:
+                self._count(context)
+
+    def _response(self, context: RequestContext) -> Response:
+        headers = [*context.adapter.headers(), ("Server-Timing", context.timings.header())]
+        return Response(200, headers, context.content)
+
+    def _streams(self, context: RequestContext) -> bool:
+        return self._streaming is not None and context.may_block and self._streaming.is_wanted(context.environ)
+
+    def _open_stream(self, context: RequestContext) -> Response:
+        if self._streaming is None:
+            raise AssertionError("this protocol has no streams")
+        context.timings = Timings(context.queued_s)
+        series = self._service.series(context.arguments.get("model"), context.arguments.get("version"))
+        context.model, context.version = series.model, series.version
+
+        def end() -> None:
+            context.rows = series.rows
+            context.timings.ended("run")
+            series.close()
+
+        context.at_end(end)
+        return self._streaming.respond(context, series)
+
+
+def _is_small_json(environ: Environ) -> bool:
+    """Tell whether little JSON is to be read and written; other media types and compressed bodies may take long."""
+    length = environ.get("CONTENT_LENGTH") or ""
+    if not (length.isdigit() and len(length) < 6 and int(length) <= INLINE_BODY_BYTES):
+        return False
+    if "HTTP_CONTENT_ENCODING" in environ:
+        return False
+    content_type, accept = environ.get("CONTENT_TYPE", ""), environ.get("HTTP_ACCEPT", "*/*")
+    if len(content_type) + len(accept) + len(environ.get("HTTP_ACCEPT_ENCODING", "")) > MAX_PREFERENCE_CHARS:
+        return False
+    return (not content_type or content_type.startswith(PLAIN_TYPES)) and (accept in PLAIN_ACCEPTS or "json" in accept)
+
+
+class FixedRoute:
+    """Answers every request with the same short body: a probe. Safe to share."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def plan(self, context: RequestContext) -> None:
+        """Run it inline: platforms ask above all when every thread is taken."""
+        context.runs_inline = True
+
+    def respond(self, contexts: Sequence[RequestContext]) -> list[Response]:
+        """Return the body, for each request."""
+        return [Response(200, [("Content-Type", "application/json")], self._body) for _ in contexts]

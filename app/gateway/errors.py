@@ -1,0 +1,196 @@
+"""Errors: the one table that turns a code into a status, and `application/problem+json` (RFC 9457).
+
+A protocol whose clients expect another body has an `ErrorFormat` for its paths; the facts are the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from app.errors import (
+    ABSENT,
+    Code,
+    FieldError,
+    InvalidInstances,
+    ModelQuarantined,
+    ModelUnavailable,
+    RetortError,
+    UnsupportedMediaType,
+)
+from app.gateway.context import RequestContext
+from app.server.contract import Headers, Refusal, Response
+from app.telemetry import current_request, request_id
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_LATER: Mapping[str, str] = {"Retry-After": "5"}
+"""Headers of every 503, in seconds."""
+
+STATUS: dict[Code, HTTPStatus] = {
+    Code.INVALID_JSON: HTTPStatus.BAD_REQUEST,
+    Code.INVALID_BODY: HTTPStatus.BAD_REQUEST,
+    Code.INCOMPLETE_BODY: HTTPStatus.BAD_REQUEST,
+    Code.INVALID_INSTANCES: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.MALFORMED_REQUEST: HTTPStatus.BAD_REQUEST,
+    Code.BODY_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Code.TOO_MANY_INSTANCES: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Code.UNSUPPORTED_MEDIA_TYPE: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    Code.NOT_ACCEPTABLE: HTTPStatus.NOT_ACCEPTABLE,
+    Code.MODEL_NOT_FOUND: HTTPStatus.NOT_FOUND,
+    Code.VERSION_NOT_FOUND: HTTPStatus.NOT_FOUND,
+    Code.MODEL_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    Code.MODEL_QUARANTINED: HTTPStatus.SERVICE_UNAVAILABLE,
+    Code.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
+    Code.STEP_TIMED_OUT: HTTPStatus.GATEWAY_TIMEOUT,
+    Code.STEP_FAILED: HTTPStatus.INTERNAL_SERVER_ERROR,
+    Code.MODEL_FAILED: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+TITLES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
+"""RFC 9110's names, where the standard library still has older ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is told of an error. `name` is the last part of its type, `facts` are further members of the document."""
+
+    status: int
+    name: str
+    detail: str
+    errors: Sequence[FieldError] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class RequestRefused(Exception):
+    """Raised by an interceptor to refuse a request; the protocol of the path words it."""
+
+    def __init__(self, status: int, name: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.problem = Problem(status, name, detail, headers=headers or {})
+
+
+Form = Callable[[Problem], tuple[bytes, str]]
+"""The body of an error, and its media type."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorFormat:
+    """How a protocol words errors: on which paths (a pattern that matches from their beginning), and in what form.
+
+    `schema` documents the form; `statuses` are those for which the protocol has another.
+    """
+
+    paths: re.Pattern[str]
+    form: Form
+    schema: type
+    statuses: Mapping[int, int] = field(default_factory=dict)
+    media_type: str = "application/json"
+
+
+def title_of(status: int) -> str:
+    """Return the name of a status."""
+    try:
+        return TITLES.get(status) or HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"
+
+
+def problem_json(problem: Problem) -> tuple[bytes, str]:
+    """Return a problem document."""
+    document: dict[str, Any] = {
+        "type": f"/problems/{problem.name}",
+        "title": title_of(problem.status),
+        "status": problem.status,
+        "detail": problem.detail,
+        "request_id": request_id(),
+        **problem.facts,
+    }
+    if problem.errors:
+        document["errors"] = [
+            {"pointer": e.pointer, "detail": e.detail} | ({} if e.value is ABSENT else {"value": e.value})
+            for e in problem.errors
+        ]
+    return msgspec.json.encode(document), MEDIA_TYPE
+
+
+def sentence(problem: Problem, most: int = 3) -> str:
+    """Return a problem as one sentence, for forms that have room for no more: with its first few bad fields."""
+    shown = "; ".join(f"{error.pointer} {error.detail}" for error in problem.errors[:most])
+    more = f" (and {len(problem.errors) - most} more)" if len(problem.errors) > most else ""
+    return f"{problem.detail}: {shown}{more}" if shown else problem.detail
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Return what is told of an error; one that is not meant for clients is told as any unexpected one."""
+    if isinstance(error, RequestRefused):
+        return error.problem
+    if not isinstance(error, RetortError) or error.code not in STATUS:
+        return unexpected(error)
+    status, headers = STATUS[error.code], dict[str, str]()
+    if isinstance(error, InvalidInstances):
+        facts = {"errors_total": error.total, "errors_more": error.more}
+        return Problem(status, error.code.value, error.detail, error.errors, facts)
+    if isinstance(error, ModelUnavailable | ModelQuarantined):
+        headers |= RETRY_LATER
+    if isinstance(error, UnsupportedMediaType):
+        header = error.header.replace("Content-Type", "Accept").replace("Content-", "Accept-")
+        headers[header] = ", ".join(error.allowed)
+    return Problem(status, error.code.value, error.detail, headers=headers)
+
+
+def unexpected(error: BaseException) -> Problem:
+    """Return 500 with the request id and nothing from inside; the traceback goes to the log."""
+    log.error("unexpected error", exc_info=error)
+    detail = "the server failed on this request; its log has the cause under the request id"
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail)
+
+
+def unready_problem() -> Problem:
+    """Return what a platform is told that asks whether every model is available, where some are not."""
+    detail = "not every model is available, or the server is about to stop; GET /readyz says which"
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "unready", detail, headers=RETRY_LATER)
+
+
+class ErrorRenderer:
+    """Turns errors into responses, each in the form of the protocol whose path it is. Safe to share."""
+
+    def __init__(self, formats: Sequence[ErrorFormat], own: ErrorFormat) -> None:
+        self._formats = formats
+        self._own = own
+
+    def format_at(self, path: str) -> ErrorFormat:
+        """Return how errors are worded under a path."""
+        return next((each for each in self._formats if each.paths.match(path)), self._own)
+
+    def response(self, context: RequestContext, error: BaseException) -> Response:
+        """Return the answer to a request that ended with this error."""
+        token = current_request.set(context)
+        try:
+            return self.problem(context, problem_of(error))
+        finally:
+            current_request.reset(token)
+
+    def refusal(self, context: RequestContext, refusal: Refusal) -> Response:
+        """Return the answer to a request that the server itself refuses."""
+        token = current_request.set(context)
+        try:
+            problem = Problem(refusal.status, refusal.name, refusal.detail, headers=refusal.headers)
+            return self.problem(context, problem)
+        finally:
+            current_request.reset(token)
+
+    def problem(self, context: RequestContext, problem: Problem) -> Response:
+        """Return a problem in the form of the request's path; the request is the current one."""
+        context.outcome = problem.name
+        found = self.format_at(context.path)
+        body, media_type = found.form(problem)
+        headers: Headers = [("Content-Type", media_type), *problem.headers.items()]
+        return Response(found.statuses.get(problem.status, int(problem.status)), headers, body)

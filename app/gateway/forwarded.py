@@ -1,0 +1,48 @@
+"""The client's side of a request as trusted proxies tell it, and the prefix below which the application is served."""
+
+from __future__ import annotations
+
+from app.server.contract import Environ
+
+
+class Forwarding:
+    """Applies `X-Forwarded-*` and the prefix to an environ, before anything looks at it. Immutable, safe to share.
+
+    Each of `trusted_proxies` proxies in front appends what it saw to the fields, so the last so many values are true
+    and what stands before them is the client's own word. With none, the fields are left alone.
+    """
+
+    def __init__(self, trusted_proxies: int, prefix: str) -> None:
+        self._trusted = trusted_proxies
+        self._prefix = prefix.rstrip("/")
+
+    def apply(self, environ: Environ) -> None:
+        """Set the address, scheme, host and `SCRIPT_NAME` of the request."""
+        prefix = self._prefix
+        if self._trusted:
+            if address := self._value(environ, "HTTP_X_FORWARDED_FOR"):
+                environ["REMOTE_ADDR"] = _without_port(address)
+            if scheme := self._value(environ, "HTTP_X_FORWARDED_PROTO"):
+                environ["wsgi.url_scheme"] = "https" if scheme.lower() == "https" else "http"
+            if host := self._value(environ, "HTTP_X_FORWARDED_HOST"):
+                environ["HTTP_HOST"] = host
+            if forwarded := self._value(environ, "HTTP_X_FORWARDED_PREFIX"):
+                prefix = forwarded.rstrip("/")
+        if prefix:
+            path = environ["PATH_INFO"]
+            environ["SCRIPT_NAME"] = prefix
+            # A proxy that strips the prefix, and a probe that does not know it, send the rest alone.
+            if path == prefix or path.startswith(f"{prefix}/"):
+                environ["PATH_INFO"] = path[len(prefix) :] or "/"
+
+    def _value(self, environ: Environ, key: str) -> str:
+        """Return what the outermost trusted proxy saw; empty where it is not there."""
+        values = environ.get(key, "").split(",")
+        return values[-self._trusted].strip() if len(values) >= self._trusted else ""
+
+
+def _without_port(address: str) -> str:
+    """Some proxies write `192.0.2.1:1234` and `[2001:db8::1]:1234`."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0] if address.count(":") == 1 else address
