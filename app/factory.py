@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from flask_smorest import Api
 
@@ -37,10 +38,15 @@ from app.wire.backend import Backend
 _made: list[weakref.ref[Application]] = []
 
 
-def create_app(settings: Settings | None = None, interceptors: Sequence[Interceptor] = ()) -> Application:
+def create_app(
+    settings: Settings | None = None,
+    interceptors: Sequence[Interceptor] = (),
+    services: Mapping[Any, object] | None = None,
+) -> Application:
     """Return the service as a WSGI application; nothing is loaded until the registry is asked to.
 
-    `interceptors` run around every request, inside of Retort's own, in this order.
+    `interceptors` run around every request, inside of Retort's own, in this order. `services` are objects by type that
+    stand in for what factories make, as tests need them.
 
     Raises:
         InvalidSettings: the environment holds settings that are unknown or cannot be read.
@@ -48,17 +54,16 @@ def create_app(settings: Settings | None = None, interceptors: Sequence[Intercep
     settings = settings or Settings.from_environ(os.environ)
     configure_logging(settings.log_level, readable=settings.development)
     repository, metrics = Repository(settings.models_dir), SharedMetrics()
-    registry, services = _registry(settings, repository, metrics)
-    service, catalogue = PredictService(registry), Catalogue(registry, services.unwell)
-    models = Models(service, metrics)
-    models.complete(services, registry)
+    registry, offered = _registry(settings, repository, metrics)
+    service, catalogue = PredictService(registry), Catalogue(registry, offered.unwell)
+    Models(service, metrics).complete(offered, registry, services or {})
     errors = ErrorRenderer(wire.ERRORS, problems.OWN)
     backend = Backend(service, registry, catalogue, settings, errors, metrics)
 
     app = Application("app", static_folder=None)
     app.config.update(openapi.CONFIG)
-    app.extensions.update(retort=registry, retort_metrics=metrics, retort_services=services, retort_models=models)
-    app.offer(services)
+    app.extensions.update(retort=registry, retort_metrics=metrics, retort_services=offered)
+    app.offer(offered)
     api = Api(app)
     for protocol in wire.PROTOCOLS:
         api.register_blueprint(protocol.blueprint(backend))

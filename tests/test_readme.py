@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import joblib
+import pandas as pd
 import pytest
 import sqlalchemy
 from flask import Flask
@@ -22,9 +24,9 @@ from sqlalchemy.orm import Session
 
 from app.core.steps import Refused, found_in
 from app.factory import create_app
+from app.gateway.errors import STATUS
 from app.runtime.proving import same
 from app.settings import Settings, table
-from app.wire.problems import STATUS
 from tests.server.process import ROOT, Server, environment, serving
 from tests.web.stage import serving as serving_here
 
@@ -182,6 +184,54 @@ def test_the_factory_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     exec(blocks("python")[2], vars(module))
     (found,) = found_in(module).factories
     assert (found.type, found.per) == (prices.PriceList, "process")
+
+
+def test_ones_own_view_and_interceptor_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETORT_MODELS_DIR", str(ROOT / "models"))
+    module = ModuleType("wsgi")
+    exec(blocks("python")[3], vars(module))
+    client, tenant = module.app.test_client(), {"X-Tenant": "a"}
+    assert client.post("/quote", json={"feature1": 5.1, "feature2": 3.5}, headers=tenant).json == {"kind": 0}
+    bad = client.post("/quote", json={"feature1": "x", "feature2": 3.5}, headers=tenant)
+    assert (bad.status_code, bad.json["errors"][0]["pointer"]) == (422, "#/0/feature1")
+    refused = client.post("/models/iris-two/predict", json={"feature1": 5.1, "feature2": 3.5})
+    assert (refused.status_code, refused.json["type"]) == (403, "/problems/no-tenant")
+    answered = client.post("/models/iris-two/predict", json=[{"feature1": 5.1, "feature2": 3.5}] * 2, headers=tenant)
+    assert (answered.status_code, answered.headers["X-Rows"]) == (200, "2")
+
+
+STEPS_AT_PRICES = """
+from app.core.steps import factory, step
+from my_prices import PriceList
+
+@factory(per="process")
+def prices() -> PriceList:
+    raise AssertionError("the test has replaced it")
+
+@step("price", needs={"metal": str}, provides=("price",))
+def price(instances, prices: PriceList):
+    for instance in instances:
+        instance["price"] = prices[instance["metal"]]
+"""
+
+
+def test_a_factory_can_be_replaced_in_a_test_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.linear_model import LinearRegression
+
+    from app.packing.spawn import PackRequest
+    from app.packing.write import pack
+
+    monkeypatch.chdir(tmp_path)
+    joblib.dump(LinearRegression().fit(pd.DataFrame({"price": [1.0, 2.0]}), [1.0, 2.0]), tmp_path / "loans.joblib")
+    pack(PackRequest(str(tmp_path / "loans.joblib"), "loans", str(tmp_path / "models"), before=("price",)))
+    prices, steps = ModuleType("my_prices"), ModuleType("my_steps")
+    vars(prices)["PriceList"] = type("PriceList", (), {})
+    monkeypatch.setitem(sys.modules, "my_prices", prices)
+    exec(STEPS_AT_PRICES, vars(steps))
+    monkeypatch.setitem(sys.modules, "my_steps", steps)
+    module = ModuleType("test_loans")
+    exec(blocks("python")[4], vars(module))
+    module.test_a_loan_is_scored_at_known_prices()
 
 
 # -- what is run

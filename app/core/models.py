@@ -45,13 +45,14 @@ class Models:
         self._service = service
         self._metrics = metrics
 
-    def complete(self, services: Services, registry: Registry) -> None:
-        """Offers the models and their registry to steps; after that nothing is offered any more.
+    def complete(self, services: Services, registry: Registry, replaced: Mapping[Any, object]) -> None:
+        """Offer the models and their registry to steps and views, and objects that stand in for factories of their
+        types; after that nothing is offered any more.
 
         Raises:
             InvalidSettings: factories ask for what nobody offers.
         """
-        services.complete({Models: self, Registry: registry})
+        services.complete({Models: self, Registry: registry}, replaced)
 
     def predict(
         self, model: str, instances: Sequence[Any], *, outputs: Sequence[str] | None = None, version: str | None = None

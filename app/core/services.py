@@ -54,13 +54,16 @@ class Services:
         self.registry.register_value(type_, value)
         self._lasting.register_value(type_, value)
 
-    def complete(self, more: Mapping[Any, object]) -> None:
-        """Offers what was made after the services; from now on nothing is added.
+    def complete(self, more: Mapping[Any, object], replaced: Mapping[Any, object]) -> None:
+        """Offer what was made after the services, and objects that stand in for factories; from now on nothing is
+        added.
 
         Raises:
             InvalidSettings: factories ask for what nobody offers, and so could never be called; naming each.
         """
-        for type_, value in more.items():
+        self._factories = [made for made in self._factories if made.type not in replaced]
+        self._awaited.difference_update(replaced)
+        for type_, value in {**more, **replaced}.items():
             self.offer(type_, value)
         wrong = []
         for made in self._factories:
