@@ -53,6 +53,16 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     return read
 
 
+def _on_off(text: str) -> bool:
+    """Reads `on` or `off`."""
+    return _one_of("off", "on")(text) == "on"
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """Reads words that commas separate."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 def _route(text: str) -> str:
     """Reads the path of a URL."""
     if not re.fullmatch(r"/|(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+", text.strip()):
@@ -191,12 +201,25 @@ class Settings:
         "origins whose pages may call this server, comma-separated, or `*`; empty: none",
         _origins,
     )
-    cors_credentials: bool = False
-    cors_max_age_s: int = 600
-    trusted_proxies: int = 0
-    access_log: bool = True
-    allowed_hosts: tuple[str, ...] = ()
-    script_name: str = ""
+    cors_credentials: bool = _setting(
+        "RETORT_CORS_CREDENTIALS", False, "`on`: pages of those origins may send cookies; never with `*`", _on_off
+    )
+    cors_max_age_s: int = _setting(
+        "RETORT_CORS_MAX_AGE_S", 600, "how long a browser may remember a preflight", _count(0, 86_400), unit="seconds"
+    )
+    trusted_proxies: int = _setting(
+        "RETORT_TRUSTED_PROXIES",
+        0,
+        "proxies in front, one behind the other, whose X-Forwarded-For, -Proto, -Host and -Prefix count",
+        _count(0, 10),
+        unit="proxies",
+    )
+    script_name: str = _setting("SCRIPT_NAME", "", "the prefix below which a proxy serves this server", str.strip)
+    allowed_hosts: tuple[str, ...] = _setting(
+        "RETORT_ALLOWED_HOSTS", (), "hosts that development answers to, beside localhost and `HOST`", _words
+    )
+    access_log: bool = _setting("RETORT_ACCESS_LOG", True, "`on`: a line in the log for each request", _on_off)
+
     aip_http_port: int = _setting(
         "AIP_HTTP_PORT", 0, "port to bind in a container of Vertex AI, which sets it; 0: `PORT`", _count(0, 65535)
     )
@@ -282,4 +305,6 @@ def table(settings: Settings, environ: Mapping[str, str]) -> list[SettingLine]:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
     return ",".join(value) if isinstance(value, tuple) else str(value)

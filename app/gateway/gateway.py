@@ -106,7 +106,8 @@ class Gateway:
             for context, response in zip(contexts, responses, strict=True):
                 self._chain.after(context, response)
                 if not isinstance(response.body, bytes):
-                    response.body = _Parts(response.body, context)
+                    response.body = _Parts(response.body, context, self._chain)
+            self._chain.flush()
             return responses
         finally:
             current_request.reset(token)
@@ -116,6 +117,7 @@ class Gateway:
         context = request if isinstance(request, RequestContext) else RequestContext(environ)
         response = self._errors.refusal(context, refusal)
         self._chain.after(context, response, on_loop=True)
+        self._chain.flush()
         return response
 
     def __call__(self, environ: Environ, start_response: Any, /) -> Iterable[bytes]:
@@ -138,6 +140,7 @@ class Gateway:
             if response is None:
                 return self._through(context, start_response, application)
             self._chain.after(context, response)
+            self._chain.flush()
             return _send(context, response, start_response)
         finally:
             current_request.reset(token)
@@ -153,9 +156,9 @@ class Gateway:
 
         parts = application(context.environ, begin)
         if isinstance(parts, list | tuple):
-            _end(context)
+            _end(context, self._chain)
             return parts
-        return _Parts(parts, context)
+        return _Parts(parts, context, self._chain)
 
     # --- both
 
@@ -181,8 +184,9 @@ class Gateway:
 class _Parts:
     """The body of an answer that is made part by part, under the request that it belongs to."""
 
-    def __init__(self, parts: Iterable[bytes], context: RequestContext) -> None:
+    def __init__(self, parts: Iterable[bytes], context: RequestContext, chain: InterceptorChain) -> None:
         self._parts = parts
+        self._chain = chain
         self._iterator = iter(parts)
         self._context = context
 
@@ -202,7 +206,7 @@ class _Parts:
             if hasattr(self._parts, "close"):
                 self._parts.close()
         finally:
-            _end(self._context)
+            _end(self._context, self._chain)
             current_request.reset(token)
 
 
@@ -214,9 +218,10 @@ def _route_of(contexts: Sequence[RequestContext]) -> Route:
     return route
 
 
-def _end(context: RequestContext) -> None:
+def _end(context: RequestContext, chain: InterceptorChain) -> None:
     """End a request, and open the circle of its context and its environ, which only the garbage collector would."""
     context.end()
+    chain.flush()
     context.environ.pop(KEY, None)
 
 

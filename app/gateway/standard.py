@@ -6,9 +6,12 @@ import logging
 import os
 import time
 
+import msgspec
+
 from app.gateway.context import RequestContext
 from app.gateway.interceptors import Interceptor
 from app.server.contract import Response
+from app.telemetry import EventRecord, flush_lines
 from app.telemetry.metrics import Metrics
 
 access_log = logging.getLogger("retort.access")
@@ -60,9 +63,28 @@ class AccessLog(Interceptor):
         else:
             context.at_end(lambda: access_log.handle(AccessRecord(context)))
 
+    def flush(self) -> None:
+        """Write the lines of a group in one piece."""
+        flush_lines()
 
-class AccessRecord(logging.LogRecord):
-    """The line of one request; `fields` are its members in JSON.
+
+class AccessEvent(msgspec.Struct, omit_defaults=True):
+    """The facts of one request, as the access log has them in JSON."""
+
+    message: str
+    request_id: str
+    client: str
+    method: str
+    path: str
+    status: int
+    duration_ms: float
+    model: str = ""
+    version: int = 0
+    rows: int = 0
+
+
+class AccessRecord(EventRecord):
+    """The line of one request.
 
     It has every attribute of a record; to find the thread, as others do, would take as long as the rest of the line.
     """
@@ -70,18 +92,9 @@ class AccessRecord(logging.LogRecord):
     def __init__(self, context: RequestContext) -> None:
         environ, took_ms = context.environ, (time.monotonic() - context.began_s) * 1e3
         method, path = environ.get("REQUEST_METHOD", "-"), environ.get("PATH_INFO", "-")
-        fields: dict[str, object] = {
-            "request_id": context.id,
-            "client": context.client,
-            "method": method,
-            "path": path,
-            "status": context.status,
-            "duration_ms": round(took_ms, 3),
-        }
         message = f"{method} {path} {context.status} {took_ms:.1f} ms"
         if context.model:
-            fields["model"], fields["version"], fields["rows"] = context.model, context.version, context.rows
-            message += f" {context.model}/{context.version} {context.rows} rows"
+            message = f"{message} {context.model}/{context.version} {context.rows} rows"
         created_s = time.time()
         self.__dict__ = {
             **_TEMPLATE,
@@ -90,7 +103,18 @@ class AccessRecord(logging.LogRecord):
             "created": created_s,
             "msecs": created_s % 1.0 * 1e3,
             "process": os.getpid(),
-            "fields": fields,
+            "event": AccessEvent(
+                message,
+                context.id,
+                context.client,
+                method,
+                path,
+                context.status,
+                round(took_ms, 3),
+                context.model,
+                context.version,
+                context.rows,
+            ),
         }
 
 

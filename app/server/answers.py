@@ -1,24 +1,18 @@
-"""An answer's head: what the application may say in it, what the server adds, and the server's own problems."""
+"""An answer: its head, as PEP 3333 has it, and the framing of its body."""
 
 from __future__ import annotations
 
+import functools
 import http
-import json
-import logging
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from gunicorn import SERVER, util
-from gunicorn.http import errors
 from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName
 from gunicorn.http.message import TOKEN_RE
 from gunicorn.http.wsgi import HEADER_VALUE_RE, STATUS_RE
-
-from app.telemetry import request_id_from
-
-log = logging.getLogger(__name__)
 
 NO_BODY, NO_LENGTH = 1, 2
 """What a status forbids (RFC 9110 section 6.4.1): 304 a body, 1xx and 204 a length too."""
@@ -131,8 +125,8 @@ def _known(name: str) -> str:
     return lower
 
 
-class Stamp:
-    """The lines that every head has, made anew each second; belongs to the loop's thread, which calls `refresh`."""
+class CommonHeaders:
+    """The header lines of every answer, made anew each second. Belongs to the loop's thread, which calls `refresh`."""
 
     __slots__ = ("_until_s", "close", "keep_alive")
 
@@ -141,7 +135,7 @@ class Stamp:
         self.close = self.keep_alive = ""
 
     def refresh(self, now_s: float) -> None:
-        """Sets the date; `now_s` is monotonic."""
+        """Set the date; `now_s` is monotonic."""
         if now_s >= self._until_s:
             wall_s = time.time()
             self._until_s = now_s + 1.0 - wall_s % 1.0
@@ -149,85 +143,54 @@ class Stamp:
             self.keep_alive, self.close = f"{shared}keep-alive\r\n", f"{shared}close\r\n"
 
 
-def head(answer: Answer, protocol: str, stamp: str) -> bytes:
-    """The answer's head, to its empty line."""
+def head(answer: Answer, protocol: str, common: str) -> bytes:
+    """Return the head of an answer, to its empty line."""
     framing = "Transfer-Encoding: chunked\r\n\r\n" if answer.chunked else "\r\n"
     fields = "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
-    return f"{protocol} {answer.status}{stamp}{fields}{framing}".encode("latin-1")
+    return f"{protocol} {answer.status}{common}{fields}{framing}".encode("latin-1")
 
 
 def chunk(part: bytes) -> bytes:
-    """One part of a body of unknown length (RFC 9112 section 7.1)."""
+    """Return one part of a body of unknown length (RFC 9112 section 7.1)."""
     return b"%X\r\n%b\r\n" % (len(part), part)
 
 
 LAST_CHUNK = b"0\r\n\r\n"
-
 TITLES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
 """RFC 9110's names, where the standard library still has older ones."""
 
-PARSE_STATUSES: tuple[tuple[type[Exception], int], ...] = (
-    (errors.LimitRequestLine, 414),
-    (errors.LimitRequestHeaders, 431),
-    (errors.ExpectationFailed, 417),
-    (errors.UnsupportedTransferCoding, 501),
-    (errors.ForbiddenProxyRequest, 403),
-    (errors.ConfigurationProblem, 500),
-)
-"""As Gunicorn's own workers answer; everything else is 400."""
+
+@functools.cache
+def status_line(status: int) -> str:
+    """Return a status with its name."""
+    return f"{status} {TITLES.get(status) or http.HTTPStatus(status).phrase}"
 
 
-def parse_status(error: Exception) -> int:
-    """The status of a request that could not be parsed."""
-    return next((status for kind, status in PARSE_STATUSES if isinstance(error, kind)), 400)
+def content_of(answer: Answer, part: bytes) -> bytes:
+    """Return what of a part goes on the wire: nothing where no body is allowed, never more than was declared."""
+    if not isinstance(part, bytes):
+        raise TypeError(f"a part of the body is a {type(part).__name__}, not bytes")
+    if answer.omits_body:
+        return b""
+    if answer.length_bytes is not None and answer.sent + len(part) > answer.length_bytes:
+        part = part[: answer.length_bytes - answer.sent]
+    answer.sent += len(part)
+    return part
 
 
-def problem(
-    status: int,
-    name: str,
-    detail: str,
-    sent_id: str | None = None,
-    retry_after_s: int | None = None,
-    words: tuple[bytes, str] | None = None,
-    more: Sequence[tuple[str, str]] = (),
-) -> Answer:
-    """An answer of the server itself, its body in `written`: `words`, or a problem document (RFC 9457)."""
-    title = TITLES.get(status) or http.HTTPStatus(status).phrase
-    request_id = request_id_from(sent_id)
-    document = {
-        "type": f"/problems/{name}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "request_id": request_id,
-    }
-    body, media_type = words or (json.dumps(document, separators=(",", ":")).encode(), "application/problem+json")
-    answer = Answer(is_head=False)
-    fields = [
-        ("Content-Type", media_type),
-        ("Content-Length", str(len(body))),
-        ("X-Request-ID", request_id),
-        *more,
-    ]
-    if retry_after_s is not None:
-        fields.append(("Retry-After", str(retry_after_s)))
-    answer.start_response(f"{status} {title}", fields)
-    answer.write(body)
-    return answer
+def settle(answer: Answer, parts: Sequence[bytes]) -> bytes:
+    """Return the body of an answer that is known whole; the head gets its length where the application gave none.
 
-
-class Logged:
-    """A request as Gunicorn's hooks and access log know it."""
-
-    def __init__(self, environ: dict[str, Any]) -> None:
-        self.method = environ["REQUEST_METHOD"]
-        self.uri = environ["RAW_URI"]
-        self.path = environ["PATH_INFO"]
-        self.query = environ["QUERY_STRING"]
-        self.version = (1, int(environ["SERVER_PROTOCOL"][-1]))
-        self.scheme = environ["wsgi.url_scheme"]
-        self.headers = [
-            (key[5:].replace("_", "-") if key.startswith("HTTP_") else key.replace("_", "-"), value)
-            for key, value in environ.items()
-            if key.startswith("HTTP_") or key in ("CONTENT_TYPE", "CONTENT_LENGTH")
-        ]
+    Raises:
+        AssertionError: the application broke the protocol.
+    """
+    if not answer.status:
+        raise AssertionError("the application did not call start_response")
+    body = content_of(answer, parts[0] if len(parts) == 1 else b"".join(parts))
+    if answer.length_bytes is None:
+        if not answer.omits_body:
+            answer.headers = [*answer.headers, ("Content-Length", str(len(body)))]
+            answer.length_bytes = len(body)
+    elif answer.sent < answer.length_bytes and not answer.omits_body:
+        raise AssertionError(f"the application declared {answer.length_bytes} bytes and gave {answer.sent}")
+    return body

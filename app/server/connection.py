@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import enum
 import io
+import logging
 import random
 import select
 import socket
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkExtension, InvalidChunkSize, ParseException
 
-from app.server.bodies import ChunkedBody, LengthBody, Sink, TooLong, TooManyChunks
+from app.server import refusals
+from app.server.bodies import ChunkedBody, LengthBody, Sink, Store, TooLong, TooManyChunks
+from app.server.contract import Refusal
+from app.server.limits import Limits
 from app.server.outbox import Outbox
-from app.server.parsing import Head, Peer, trailers
+from app.server.parsing import Head, HeadReader, Peer, trailers
 
-if TYPE_CHECKING:
-    from app.server.desk import Desk
-    from app.server.dispatch import Job
+log = logging.getLogger(__name__)
 
 READ_BYTES = 65536
 READS_PER_TURN = 4
@@ -52,14 +55,51 @@ class State(enum.IntEnum):
 IDLE, HEAD, BODY, WAITING, ANSWERING, LINGERING, CLOSED = State
 
 
+class ConnectionEvents(Protocol):
+    """What a connection tells, and what all connections of a worker have in common."""
+
+    limits: Limits
+    heads: HeadReader
+    store: Store
+    keep_alive_s: float
+
+    def on_request(self, connection: Connection, head: Head, now_s: float) -> None:
+        """A request was read whole; its body is in `wsgi.input`."""
+
+    def on_refused(self, connection: Connection, head: Head | None, refusal: Refusal, now_s: float) -> None:
+        """What was read is not a request that the worker takes; `head` is None where it has none."""
+
+    def on_sent(self, connection: Connection, size_bytes: int) -> None:
+        """So much of an answer has gone out."""
+
+    def on_half_closed(self, connection: Connection) -> None:
+        """The client has ended its side while its request waits."""
+
+    def on_gone(self, connection: Connection) -> None:
+        """The client has left before its answer was sent whole."""
+
+    def on_answer_timeout(self, connection: Connection) -> None:
+        """The client reads its answer too slowly; the connection is cut."""
+
+    def on_more(self, connection: Connection) -> None:
+        """There is more to read than fits into one turn: `resume` should be called in the next."""
+
+    @property
+    def on_closed(self) -> Callable[[Connection], None]:
+        """Called when the connection was closed."""
+
+
 class Connection:
-    """The life of one connection; belongs to the loop's thread, from the accept to the close."""
+    """The life of one connection; belongs to the loop's thread, from the accept to the close.
+
+    `pending` is the request that waits or is answered; it is kept for whoever gets the events.
+    """
 
     __slots__ = (
         "_body",
         "_buffer",
         "_close_after",
-        "_desk",
+        "_events",
         "_fin",
         "_linger_until_s",
         "_more_to_come",
@@ -71,9 +111,9 @@ class Connection:
         "fd",
         "head",
         "idle_since_s",
-        "job",
         "old_at_s",
         "peer",
+        "pending",
         "readable",
         "requests",
         "requests_at_most",
@@ -81,21 +121,21 @@ class Connection:
         "state",
     )
 
-    def __init__(self, sock: socket.socket, peer: Peer, desk: Desk, now_s: float) -> None:
+    def __init__(self, sock: socket.socket, peer: Peer, events: ConnectionEvents, now_s: float) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.peer = peer
         self.idle_since_s = now_s
-        self.old_at_s = now_s + jittered(desk.limits.connection_age_s)
-        self.requests_at_most = jittered(desk.limits.connection_requests)
-        self.deadline_s = now_s + desk.limits.silent_s
+        self.old_at_s = now_s + jittered(events.limits.connection_age_s)
+        self.requests_at_most = jittered(events.limits.connection_requests)
+        self.deadline_s = now_s + events.limits.silent_s
         self.state: State = IDLE
         self.requests = 0
         self.readable = False
         self.ended = False  # all that the client sent has been read
         self.head: Head | None = None
-        self.job: Job | None = None
-        self._desk = desk
+        self.pending: Any = None
+        self._events = events
         self._buffer = b""
         self._seen_bytes = 0
         self._body: LengthBody | ChunkedBody | None = None
@@ -120,7 +160,7 @@ class Connection:
                 if self.state is WAITING:
                     # A client that ends while its request is queued has left. One that ended with its request (before
                     # this state) has only said that it sends no more, and gets its answer.
-                    self._desk.left_waiting(self)
+                    self._events.on_half_closed(self)
             self.read(now_s)
 
     def read(self, now_s: float) -> None:
@@ -149,51 +189,51 @@ class Connection:
             elif self.state is BODY:
                 self._take_body(received, now_s)
             else:
-                self.deadline_s = min(now_s + self._desk.limits.linger_s, self._linger_until_s)
+                self.deadline_s = min(now_s + self._events.limits.linger_s, self._linger_until_s)
         if self.readable:
-            self._desk.again(self)
+            self._events.on_more(self)
 
     def proceed(self, now_s: float) -> None:
         """Takes on the requests that are in the buffer, one after the other."""
-        desk = self._desk
+        events = self._events
         for _ in range(PIPELINED_PER_TURN):
             buffer = self._buffer
             if not buffer or self.state > HEAD:
                 return
             try:
-                head = desk.heads.read(buffer, self._seen_bytes, self.peer, self.requests + 1)
+                head = events.heads.read(buffer, self._seen_bytes, self.peer, self.requests + 1)
             except MALFORMED as error:
-                desk.refusals.malformed(self, error, now_s)
+                self._malformed(error, now_s)
                 return
             if head is None:
                 if self.state is IDLE:
                     self.state = HEAD
-                    self.deadline_s = now_s + desk.limits.head_s
+                    self.deadline_s = now_s + events.limits.head_s
                 self._seen_bytes = len(buffer)
                 return
             self._seen_bytes = 0
             self.requests += 1
             length_bytes, begin = head.length_bytes, head.consumed
             end = begin + (length_bytes or 0)
-            if length_bytes is None or end > len(buffer) or end - begin > desk.limits.body_bytes:
+            if length_bytes is None or end > len(buffer) or end - begin > events.limits.body_bytes:
                 self._begin_body(head, buffer[begin:], now_s)
             else:
                 self._buffer = buffer[end:]
                 head.environ["wsgi.input"] = io.BytesIO(buffer[begin:end])
                 self.state = WAITING
-                desk.serve(self, head, now_s)
-        desk.again(self)
+                events.on_request(self, head, now_s)
+        events.on_more(self)
 
     def _begin_body(self, head: Head, received: bytes, now_s: float) -> None:
-        desk, limits = self._desk, self._desk.limits
+        events, limits = self._events, self._events.limits
         self._buffer = b""
         self.head = head
         if head.length_bytes is not None and head.length_bytes > limits.body_bytes:
-            desk.refusals.too_long(self, head, now_s)
+            events.on_refused(self, head, refusals.body_too_large(events.limits), now_s)
             return
         self.state = BODY
         self.deadline_s = now_s + limits.body_grace_s
-        self._sink = Sink(desk.store)
+        self._sink = Sink(events.store)
         if head.length_bytes is not None:
             self._body = LengthBody(head.length_bytes)
         else:
@@ -211,26 +251,27 @@ class Connection:
             self._take_body(received, now_s)
 
     def _take_body(self, received: bytes, now_s: float) -> None:
-        desk, head, sink = self._desk, self.head, self._sink
+        events, head, sink = self._events, self.head, self._sink
         if head is None or sink is None or self._body is None:
             raise AssertionError("no body is being read")
         try:
             rest = self._body.feed(received, sink)
             whole = None if rest is None else sink.finish()
         except TooLong:
-            desk.refusals.too_long(self, head, now_s)
+            events.on_refused(self, head, refusals.body_too_large(events.limits), now_s)
             return
         except TooManyChunks:
-            desk.refusals.too_many_chunks(self, head, now_s)
+            events.on_refused(self, head, refusals.too_many_chunks(events.limits), now_s)
             return
         except MALFORMED as error:
-            desk.refusals.malformed(self, error, now_s)
+            self._malformed(error, now_s)
             return
         except OSError as error:
-            desk.refusals.no_room(self, head, error, now_s)
+            log.error("a request's body could not be spooled: %s", error)
+            events.on_refused(self, head, refusals.no_room(events.limits), now_s)
             return
         if rest is None:
-            limits = desk.limits
+            limits = events.limits
             earned_s = len(received) / limits.body_floor_bytes_per_s
             self.deadline_s = min(self.deadline_s + earned_s, now_s + limits.body_grace_s)
             return
@@ -241,20 +282,25 @@ class Connection:
         self._buffer = rest
         self._body = self._sink = self.head = None
         self.state = WAITING
-        desk.serve(self, head, now_s)
+        events.on_request(self, head, now_s)
         self.proceed(now_s)
+
+    def _malformed(self, error: Exception, now_s: float) -> None:
+        """Refuse what Gunicorn's parser does not accept."""
+        log.warning("invalid request from %s: %s", self.peer.environ.get("REMOTE_ADDR"), ascii(str(error))[:300])
+        self._events.on_refused(self, self.head, refusals.malformed(error), now_s)
 
     def _end(self, now_s: float) -> None:
         """The client sends no more."""
         self.ended = True
         if self.state is BODY and self.head is not None:
-            self._desk.refusals.cut_short(self, self.head, now_s)
+            self._events.on_refused(self, self.head, refusals.INCOMPLETE_BODY, now_s)
             return
         if self.state is HEAD:
             try:
-                self._desk.heads.judge(self._buffer, self.peer, self.requests + 1)
+                self._events.heads.judge(self._buffer, self.peer, self.requests + 1)
             except MALFORMED as error:
-                self._desk.refusals.malformed(self, error, now_s)
+                self._malformed(error, now_s)
                 return
         self.close()
 
@@ -279,7 +325,7 @@ class Connection:
                 self._answered(now_s)
                 return
             # With nothing left to send it waits for the application, which has a deadline of its own.
-            self.deadline_s = now_s + self._desk.limits.answer_grace_s if self._out.parts else float("inf")
+            self.deadline_s = now_s + self._events.limits.answer_grace_s if self._out.parts else float("inf")
         else:
             self._out.keep(head, body)
         self.state = ANSWERING
@@ -291,8 +337,7 @@ class Connection:
         except OSError:
             self.abort()
             return False
-        if self.job is not None:
-            self._desk.moved(self.job, sent_bytes)
+        self._events.on_sent(self, sent_bytes)
         return True
 
     def _flush(self, now_s: float) -> None:
@@ -302,11 +347,10 @@ class Connection:
         except OSError:
             self.abort()
             return
-        limits = self._desk.limits
+        limits = self._events.limits
         earned_s = sent_bytes / limits.answer_floor_bytes_per_s
         self.deadline_s = min(self.deadline_s + earned_s, now_s + limits.answer_grace_s)
-        if self.job is not None:
-            self._desk.moved(self.job, sent_bytes)
+        self._events.on_sent(self, sent_bytes)
         if not self._out.parts and self.state is ANSWERING:
             if self._more_to_come:
                 self.deadline_s = float("inf")
@@ -315,13 +359,13 @@ class Connection:
                 self.resume(now_s)
 
     def _answered(self, now_s: float) -> None:
-        self.job = None
+        self.pending = None
         if self._close_after:
             self.linger(now_s)
             return
         self.state = IDLE
         self.idle_since_s = now_s
-        self.deadline_s = now_s + self._desk.keep_alive_s
+        self.deadline_s = now_s + self._events.keep_alive_s
 
     def resume(self, now_s: float) -> None:
         """After an answer: the next request, if it is there."""
@@ -343,26 +387,27 @@ class Connection:
             return
         self.state = LINGERING
         self.idle_since_s = now_s
-        self.deadline_s = now_s + self._desk.limits.linger_s
-        self._linger_until_s = now_s + LINGER_AT_MOST * self._desk.limits.linger_s
+        self.deadline_s = now_s + self._events.limits.linger_s
+        self._linger_until_s = now_s + LINGER_AT_MOST * self._events.limits.linger_s
         self._buffer = b""
 
     def expire(self, now_s: float) -> None:
         """The deadline has passed."""
         state = self.state
         if state in (HEAD, BODY):
-            self._desk.refusals.too_slow(self, self.head, now_s)
+            refusal = refusals.HEAD_TIMEOUT if self.head is None else refusals.BODY_TIMEOUT
+            self._events.on_refused(self, self.head, refusal, now_s)
         elif state in (IDLE, LINGERING):
             self.close()
         elif state is ANSWERING:
-            self._desk.stats.refuse("answer_timeout")
+            self._events.on_answer_timeout(self)
             self.abort()
 
     def abort(self) -> None:
         """The client is gone, or is given up."""
         try:
             if self.state is WAITING or self.state is ANSWERING:
-                self._desk.left(self)
+                self._events.on_gone(self)
         finally:
             self.close()
 
@@ -373,9 +418,9 @@ class Connection:
         self.state = CLOSED
         self._forget()
         self._out.parts.clear()
-        self.job = None
+        self.pending = None
         self.sock.close()
-        self._desk.closed(self)
+        self._events.on_closed(self)
 
     def _forget(self) -> None:
         """Lets go of a body that will not be served."""

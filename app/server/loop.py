@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from app.server.connection import IDLE, LINGERING, Connection, State
-from app.server.desk import Desk
+from app.server.dispatcher import Dispatcher
 from app.server.lifecycle import Lifecycle, Phase
 from app.server.limits import Limits
 from app.server.master import holds_any
@@ -33,12 +33,14 @@ LONGEST_TURN_OVER_S = 10.0
 class Loop:
     """All connections of one worker, on one thread."""
 
-    def __init__(self, listeners: list[socket.socket], signals_fd: int, desk: Desk, life: Lifecycle, cfg: Any) -> None:
+    def __init__(
+        self, listeners: list[socket.socket], signals_fd: int, dispatcher: Dispatcher, life: Lifecycle, cfg: Any
+    ) -> None:
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._names = {fd: listener.getsockname() for fd, listener in self._listeners.items()}
         self._signals_fd = signals_fd
-        self.desk = desk
-        self._limits: Limits = desk.limits
+        self.dispatcher = dispatcher
+        self._limits: Limits = dispatcher.limits
         self.life = life
         self._most = int(cfg.worker_connections)
         self._accepts = ACCEPTS_PER_TURN_SHARED if cfg.workers > 1 else ACCEPTS_PER_TURN
@@ -46,14 +48,14 @@ class Loop:
         self._connections: dict[int, Connection] = {}
         self._poller = select.epoll()
         self._poller.register(signals_fd, select.EPOLLIN)
-        self._poller.register(desk.pool.wake_fd, select.EPOLLIN)
+        self._poller.register(dispatcher.pool.wake_fd, select.EPOLLIN)
         self._accepting = False
         self._has_room = False  # one was closed since it was last looked whether more can be accepted
         self._accept_after_s = 0.0
         self._next_sweep_s = 0.0
         self._forget_longest_s = 0.0
-        desk.closed = self._closed
-        desk.stats.connections_by_state = self.by_state
+        dispatcher.on_closed = self._closed
+        dispatcher.stats.connections_by_state = self.by_state
 
     def by_state(self) -> dict[str, int]:
         """How many connections there are in each state; any thread may ask."""
@@ -65,12 +67,12 @@ class Loop:
 
     def turn(self, now_s: float) -> float:
         """Waits for something to do, and does it; the time after."""
-        desk, stats = self.desk, self.desk.stats
-        until_s = min(self._next_sweep_s, desk.next_look_s(), self.life.accept_until_s)
-        wait_s = 0 if desk.ready or desk.quick.read else max(0.0, until_s - now_s)
+        dispatcher, stats = self.dispatcher, self.dispatcher.stats
+        until_s = min(self._next_sweep_s, dispatcher.next_look_s(), self.life.accept_until_s)
+        wait_s = 0 if dispatcher.ready or dispatcher.inline else max(0.0, until_s - now_s)
         events = self._poller.poll(wait_s, EVENTS_PER_TURN)
         began_s = now_s = time.monotonic()
-        desk.stamp.refresh(now_s)
+        dispatcher.common.refresh(now_s)
         connections = self._connections
         accept: list[int] = []
         for fd, mask in events:
@@ -79,26 +81,26 @@ class Loop:
                 try:
                     connection.on_event(mask, now_s)
                 except Exception:  # noqa: BLE001 - the top of a loop that must go on
-                    self.desk.broken(connection)
+                    self.dispatcher.give_up_connection(connection)
             elif fd in self._listeners:
                 accept.append(fd)
-            elif fd == desk.pool.wake_fd:
-                desk.take(now_s)
+            elif fd == dispatcher.pool.wake_fd:
+                dispatcher.take_made(now_s)
             elif fd == self._signals_fd:
                 with contextlib.suppress(BlockingIOError):
                     os.read(fd, 4096)
-        if desk.ready:
+        if dispatcher.ready:
             self._go_on(now_s)
-        if desk.quick.read:
-            self._answer_quick(now_s)
+        if dispatcher.inline:
+            dispatcher.run_inline(now_s)
         # Last: a descriptor that was closed in this turn may come back here, and must not get the old one's events.
         for fd in accept:
             self._accept(fd, self._accepts, now_s)
         if self._has_room and not self._accepting:
             self._admit_more(now_s)
         now_s = time.monotonic()
-        if desk.next_look_s() <= now_s:
-            desk.expire(now_s)
+        if dispatcher.next_look_s() <= now_s:
+            dispatcher.expire(now_s)
         if now_s >= self._next_sweep_s:
             self._sweep(now_s)
         stats.turn_s = now_s - began_s
@@ -107,22 +109,13 @@ class Loop:
         return now_s
 
     def _go_on(self, now_s: float) -> None:
-        ready = self.desk.ready
+        ready = self.dispatcher.ready
         for _ in range(len(ready)):
             connection = ready.popleft()
             try:
                 connection.resume(now_s)
             except Exception:  # noqa: BLE001 - the top of a loop that must go on
-                self.desk.broken(connection)
-
-    def _answer_quick(self, now_s: float) -> None:
-        quick = self.desk.quick
-        for connection, head, whole in quick.answers():
-            try:
-                quick.answer(connection, head, whole, now_s)
-                connection.resume(now_s)
-            except Exception:  # noqa: BLE001 - the top of a loop that must go on
-                self.desk.broken(connection)
+                self.dispatcher.give_up_connection(connection)
 
     def _sweep(self, now_s: float) -> None:
         self._next_sweep_s = now_s + SWEEP_S
@@ -131,7 +124,7 @@ class Loop:
                 try:
                     connection.expire(now_s)
                 except Exception:  # noqa: BLE001 - the top of a loop that must go on
-                    self.desk.broken(connection)
+                    self.dispatcher.give_up_connection(connection)
         self._admit_more(now_s)
         if self._accepting:
             # For a new connection the kernel wakes one worker only, and that one may be stopped, or stuck.
@@ -184,10 +177,8 @@ class Loop:
     def adopt(self, client: socket.socket, address: Any, name: Any, now_s: float) -> Connection:
         """Takes a connection from `address` to the listener of that `name`."""
         client.setblocking(False)
-        connection = Connection(client, self.desk.heads.peer(address, name), self.desk, now_s)
-        connection.peer.environ["retort.server"] = self.desk.stats
-        connection.peer.environ["retort.draining"] = False
-        self.desk.stats.accepted += 1
+        connection = Connection(client, self.dispatcher.heads.peer(address, name), self.dispatcher, now_s)
+        self.dispatcher.stats.accepted += 1
         self._connections[connection.fd] = connection
         self._poller.register(connection.fd, WATCHED)
         return connection
@@ -201,7 +192,7 @@ class Loop:
         oldest = min(idle, key=_idle_since, default=None)
         if oldest is None or now_s - oldest.idle_since_s < self._limits.evict_idle_s:
             return False
-        self.desk.stats.evicted += 1
+        self.dispatcher.stats.evicted += 1
         oldest.close()
         return True
 
@@ -226,7 +217,7 @@ class Loop:
             for connection in idle:
                 connection.close()
         if phase is Phase.OVER:
-            self.desk.give_up(now_s)
+            self.dispatcher.refuse_all(now_s)
         return phase
 
     def _close_listeners(self, now_s: float) -> None:

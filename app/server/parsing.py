@@ -1,7 +1,7 @@
 """From the bytes of a head to a WSGI environ: Gunicorn's parsers, Gunicorn's header policy.
 
-An ordinary request (nearly all of them) takes the short way: `gunicorn_h1c` parses it with Gunicorn's limits, or where
-that is not installed a regular expression does, and the environ is put together here. Whatever is not ordinary in any
+An ordinary request (nearly all of them) takes the short way: a regular expression parses it, within Gunicorn's limits,
+and the environ is put together here. Whatever is not ordinary in any
 way (an error, an underscore in a name, a repeated field, `Expect`, `Transfer-Encoding`, the PROXY protocol, an absolute
 target, ...) takes the long way: Gunicorn's `Request`, with its Python parser, decides on it and its `wsgi.create` makes
 the environ, so there is no second opinion that could differ.
@@ -9,7 +9,6 @@ the environ, so there is no second opinion that could differ.
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,6 +36,9 @@ KNOWN_TARGET_BYTES = 256
 LONG_WAY = ""
 """The environ key of field names that only Gunicorn itself judges."""
 LONG_WAY_FIELDS = frozenset({"EXPECT", "TRANSFER-ENCODING"})
+BEGUN = re.compile(rb"([!-~]+) (/[^\s?]*)[ ?]?")
+FIELD = re.compile(rb"\r\n([A-Za-z0-9-]+):([^\r\n]*)(?=\r\n)")
+GLIMPSE_BYTES = 64 * 1024
 CONNECTION_SPECIFIC = ("wsgi.early_hints", "gunicorn.socket")
 """What Gunicorn's environ says of a socket that only the loop may touch."""
 
@@ -98,8 +100,6 @@ class HeadReader:
         self._scheme_keys = [(_key(name), value) for name, value in cfg.secure_scheme_headers.items()]
         self._keys: dict[bytes, str] = {}
         self._targets: dict[bytes, tuple[str, str, str]] = {}
-        self._parse: Any = None
-        self._errors: Any = ()
         # What these change is Gunicorn's business alone.
         self._has_short_way = not (
             cfg.casefold_http_method
@@ -107,25 +107,19 @@ class HeadReader:
             or cfg.strip_header_spaces
             or os.environ.get("SCRIPT_NAME")
         )
-        if message._check_fast_parser(cfg):
-            # It ships no types, and may be missing. Its fast parser raises errors of two modules.
-            public = importlib.import_module("gunicorn_h1c")
-            fast = importlib.import_module("gunicorn_h1c._parser_fast")
-            self._parse = public.parse_request_fast
-            self._errors = (public.ParseError, fast.ParseError, public.IncompleteError, fast.IncompleteError)
         fields = cfg.limit_request_fields
         field_bytes = cfg.limit_request_field_size
         self._limits = {
             "limit_request_line": self._line_bytes or 2**20,
             "limit_request_fields": fields if 0 < fields <= message.MAX_HEADERS else message.MAX_HEADERS,
             "limit_request_field_size": field_bytes if field_bytes > 0 else message.DEFAULT_MAX_HEADERFIELD_SIZE,
-            "permit_unconventional_http_method": cfg.permit_unconventional_http_method,
-            "permit_unconventional_http_version": cfg.permit_unconventional_http_version,
         }
 
     def peer(self, client: Any, server: Any) -> Peer:
         """What every request of a connection between these two addresses starts from."""
-        trusted = not isinstance(client, tuple) or "*" in self._cfg.forwarded_allow_ips or self.is_proxy(client[0])
+        cfg = self._cfg
+        trusted = not isinstance(client, tuple) or "*" in cfg.forwarded_allow_ips
+        trusted = trusted or bool(message._ip_in_allow_list(client[0], (), cfg.forwarded_allow_networks()))
         environ = self._base.copy()
         if isinstance(client, tuple):
             environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client[0], str(client[1])
@@ -135,10 +129,6 @@ class HeadReader:
             environ["SERVER_NAME"], environ["SERVER_PORT"] = server[0], str(server[1])
         environ["SCRIPT_NAME"] = ""
         return Peer(client, server, trusted, environ)
-
-    def is_proxy(self, address: str) -> bool:
-        """Whether it is among the addresses in `forwarded_allow_ips`; `*` there names none."""
-        return bool(message._ip_in_allow_list(address, (), self._cfg.forwarded_allow_networks()))
 
     def read(self, received: bytes, seen_bytes: int, peer: Peer, number: int) -> Head | None:
         """The head at the beginning of `received`, or None while it is incomplete.
@@ -153,7 +143,7 @@ class HeadReader:
             if _worth_another_look(received, seen_bytes, self._line_bytes):
                 head = self._long_way(received, peer, number)
         elif received.find(b"\r\n\r\n", max(0, seen_bytes - 3)) >= 0:
-            parsed = self._ordinary(received)
+            parsed = _match(received, self._limits)
             head = (parsed and self._short_way(parsed, received, peer)) or self._long_way(received, peer, number)
         elif received.count(b"\n") != received.count(b"\r\n"):
             head = self._long_way(received, peer, number)  # a bare line feed: it is refused before the end
@@ -181,24 +171,9 @@ class HeadReader:
         if len(received) > self._head_bytes:
             raise LimitRequestHeaders(f"the head is longer than {self._head_bytes} bytes")
 
-    def _ordinary(self, received: bytes) -> Parsed | None:
-        """The parts of a whole head within Gunicorn's limits; None where the long way has to look at it."""
-        if self._parse is None:
-            return _match(received, self._limits)
-        try:
-            parsed = self._parse(received, 0, **self._limits)
-        except self._errors:
-            return None
-        return parsed.method, parsed.path, parsed.minor_version == 1, parsed.headers, parsed.consumed
-
     def _short_way(self, parsed: Parsed, received: bytes, peer: Peer) -> Head | None:
         """None where anything about the request is not ordinary."""
         method_bytes, target, version_1_1, fields, consumed = parsed
-        # gunicorn_h1c before 0.6.11 takes bare line feeds and folded lines, and any number of spaces.
-        if received.find(b"\r\n") != len(method_bytes) + len(target) + 10 or (
-            received.count(b"\n", 0, consumed) != received.count(b"\r\n", 0, consumed)
-        ):
-            return None
         path, query, uri = self._targets.get(target) or self._target(target)
         method = str(method_bytes, "latin-1")
         if not uri or method == "CONNECT":
@@ -290,6 +265,19 @@ class HeadReader:
         return parts
 
 
+def partial_environ(received: bytes) -> dict[str, Any]:
+    """Return what can be told of a head that was never parsed: method, path, and the fields that arrived.
+
+    It is for a refusal, which goes out in the form of its path and with the headers of its origin.
+    """
+    begun = BEGUN.match(received)
+    method, path = (begun[1].decode("latin-1"), begun[2].decode("latin-1")) if begun else ("", "")
+    environ = {"REQUEST_METHOD": method, "PATH_INFO": path}
+    for name, value in FIELD.findall(received[:GLIMPSE_BYTES]):
+        environ.setdefault(_key(name.decode("latin-1").upper()), value.strip().decode("latin-1"))
+    return environ
+
+
 def trailers(request: Any, section: bytes) -> Sequence[tuple[str, str]]:
     """Judges the trailer section (without the empty line that ends it) of a chunked body, as Gunicorn does."""
     fields: Sequence[tuple[str, str]] = request.parse_headers(section, from_trailer=True)
@@ -297,7 +285,7 @@ def trailers(request: Any, section: bytes) -> Sequence[tuple[str, str]]:
 
 
 def _match(received: bytes, limits: Mapping[str, int]) -> Parsed | None:
-    """The parts of a head that is plainly well formed and within the limits; where gunicorn_h1c is not installed."""
+    """The parts of a head that is plainly well formed and within the limits."""
     match = ORDINARY_HEAD.match(received)
     if match is None:
         return None

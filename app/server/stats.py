@@ -1,4 +1,4 @@
-"""What a worker counts, for the application to read: `environ["retort.server"]`."""
+"""The numbers of one worker, for the application to publish."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 from gunicorn.workers.base import Worker
 
-from app.server.desk import Desk
+from app.server.contract import Environ, PlainApp, ServingApp, WSGIApplication
+from app.server.dispatcher import Dispatcher
 from app.server.lifecycle import Lifecycle, Phase, Reason
 from app.server.limits import Limits
 from app.server.loop import Loop
@@ -37,11 +38,14 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
 
     limits: ClassVar[Limits] = Limits()
     """Set before the fork: `RetortWorker.limits = Limits(...)` in Gunicorn's configuration file."""
+    serving_app: ClassVar[Callable[[WSGIApplication], ServingApp]] = PlainApp
+    """Makes of the WSGI application what the worker serves; set in the same way."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.leaving = False
         self._loop: Loop | None = None
+        self._app: ServingApp = PlainApp(_no_application)
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -83,14 +87,15 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
         """The worker's life, from the fork to the end of its process."""
         _allow_descriptors(self.cfg.worker_connections + OTHER_DESCRIPTORS)
         limits, stats = self.limits, Stats()
-        desk = Desk(self, self.wsgi, limits, HeadReader(self.cfg, limits.head_bytes), stats)
-        observe = getattr(self.wsgi, "observe", None) or _nobody
+        app = self._app = type(self).serving_app(self.wsgi)
+        app.started(stats.snapshot)
+        dispatcher = Dispatcher(self, app, limits, HeadReader(self.cfg, limits.head_bytes), stats)
         longest_s = min(limits.drain_timeout_s, self.cfg.graceful_timeout - KILLED_BEFORE_S)
         life = Lifecycle(limits.drain_delay_s, max(0.0, longest_s), limits.idle_at_stop_s)
         listeners = [listener.sock for listener in self.sockets]
         for listener in listeners:
             listener.setblocking(False)
-        loop = self._loop = Loop(listeners, self.PIPE[0], desk, life, self.cfg)
+        loop = self._loop = Loop(listeners, self.PIPE[0], dispatcher, life, self.cfg)
         loop.accept_from(listening=True)
         notified_s = float("-inf")
         now_s = time.monotonic()
@@ -98,19 +103,19 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
             if now_s - notified_s >= NOTIFY_S:
                 self.notify()
                 notified_s = now_s
-                tell(observe, stats)
+                _observe(app)
                 if self.ppid != os.getppid():
                     self._stop(loop, Reason.ORPHANED, now_s)
             now_s = loop.turn(now_s)
             if not self.alive:
                 self._stop(loop, Reason.TERMINATED, now_s)
-            elif desk.unhealthy:
+            elif dispatcher.has_stuck_thread:
                 self._stop(loop, Reason.STUCK, now_s)
         loop.close()
-        tell(observe, stats)
+        _observe(app)
         self.alive = False
-        desk.pool.rest()
-        desk.pool.close(THREADS_END_S)
+        dispatcher.pool.stop_idle()
+        dispatcher.pool.close(THREADS_END_S)
         if stats.running():
             # The interpreter waits for nothing of ours, but what a model has started might be waited for.
             faulthandler.dump_traceback_later(EXIT_S, exit=True)
@@ -119,27 +124,26 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
         if not loop.life.stop(reason, now_s):
             return
         log.info("worker %s stops: %s", self.pid, reason.value)
-        loop.desk.draining = True
+        loop.dispatcher.is_draining = True
         if reason is Reason.RECYCLED and self.cfg.max_requests:
             self.log.info("Autorestarting worker after current request.")
-        told = getattr(self.wsgi, "draining", None)
-        if callable(told):
-            try:
-                told()
-            except Exception:
-                log.exception("the application's draining() failed")
+        try:
+            self._app.draining()
+        except Exception:
+            log.exception("the application could not be told that its worker stops")
 
 
-def _nobody(snapshot: dict[str, object]) -> None:
-    """Where the application does not want to know."""
-
-
-def tell(observe: Callable[[dict[str, object]], None], stats: Stats) -> None:
-    """Tells an application what is counted; one that fails at it is a line in the log."""
+def _observe(app: ServingApp) -> None:
+    """Let the application publish the worker's numbers; one that fails at it is a line in the log."""
     try:
-        observe(stats.snapshot())
+        app.observe()
     except Exception:
-        log.exception("the application's observe() failed")
+        log.exception("the application failed to publish the numbers of its worker")
+
+
+def _no_application(environ: Environ, start_response: Any) -> list[bytes]:
+    """Stand in for the application until it is loaded."""
+    raise NotImplementedError
 
 
 def _allow_descriptors(wanted: int) -> None:

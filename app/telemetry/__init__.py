@@ -11,6 +11,7 @@ import secrets
 import time
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import TextIO
 
 import msgspec
 
@@ -22,6 +23,7 @@ ALL_PHASES = ("parse", "validate", "queue", "prepare", "run", "finish", "encode"
 SERVER_TIMING = ", ".join(f"{phase};dur=%.3f" for phase in PHASES)
 
 NO_REQUEST = "-"
+MOST_WAITING_LINES = 64
 
 
 class RequestScope:
@@ -82,6 +84,38 @@ class Timings:
         return SERVER_TIMING % tuple(each * 1e3 for each in self._seconds.values())
 
 
+class EventRecord(logging.LogRecord):
+    """A record whose facts are members of its line in JSON, and which need not be written at once."""
+
+    event: msgspec.Struct
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes lines to standard error. An `EventRecord` waits for `flush`, or for the next line of another kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, or keep it for a moment; logging holds the handler's lock."""
+        try:
+            self._waiting.append(self.format(record))
+            if not isinstance(record, EventRecord) or len(self._waiting) >= MOST_WAITING_LINES:
+                self.flush()
+        except Exception:  # noqa: BLE001 - as the standard library does
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Write the lines that wait, in one piece."""
+        if not self._waiting:
+            return
+        with self.lock or contextlib.nullcontext():
+            lines, self._waiting = self._waiting, []
+            self.stream.write("\n".join([*lines, ""]))
+            self.stream.flush()
+
+
 class JsonLines(logging.Formatter):
     """One event, one line, valid JSON: what log collectors of a PaaS read."""
 
@@ -90,22 +124,15 @@ class JsonLines(logging.Formatter):
         self._second = (-1, "")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Render time (UTC), level, logger, message, request id, the record's own `fields`, and a traceback."""
-        event = {
-            "time": self._time(record.created),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-            "request_id": request_id(),
-            **getattr(record, "fields", {}),
-        }
+        """Render time (UTC), level, logger, message, request id, the facts of an event, and a traceback."""
+        head = {"time": self._time(record.created), "level": record.levelname, "logger": record.name}
+        if isinstance(record, EventRecord):
+            line = msgspec.json.encode(head)[:-1] + b"," + msgspec.json.encode(record.event)[1:]
+            return line.decode("ascii") if line.isascii() else json.dumps(msgspec.json.decode(line))
+        event = {**head, "message": record.getMessage(), "request_id": request_id()}
         if record.exc_info:
             event["traceback"] = self.formatException(record.exc_info)
-        with contextlib.suppress(TypeError, UnicodeEncodeError):  # a field of another type, or half a surrogate pair
-            line = msgspec.json.encode(event)
-            if line.isascii():
-                return line.decode("ascii")
-        return json.dumps(event, default=str)
+        return json.dumps(event)
 
     def _time(self, created_s: float) -> str:
         """The time in ISO 8601, with milliseconds; the part to the second is kept, as many lines share it."""
@@ -133,11 +160,17 @@ class ReadableLines(logging.Formatter):
 def configure_logging(level: str, readable: bool) -> None:
     """Sends every log line of this process to standard error in the one form; calling it again changes nothing else."""
     root = logging.getLogger()
-    stream = next((h for h in root.handlers if getattr(h, "_retort", False)), None)
+    stream = next((handler for handler in root.handlers if isinstance(handler, LineHandler)), None)
     if stream is None:
-        stream = logging.StreamHandler()
-        stream._retort = True  # type: ignore[attr-defined]
+        stream = LineHandler()
         root.addHandler(stream)
     stream.setFormatter(ReadableLines() if readable else JsonLines())
     root.setLevel(level)
     logging.captureWarnings(True)  # else they stand between the lines, in no form at all
+
+
+def flush_lines() -> None:
+    """Write the lines of events that wait to be written together."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LineHandler):
+            handler.flush()

@@ -1,4 +1,4 @@
-"""Threads for requests that wait for others: started when one comes and none is free, ended when they are idle."""
+"""A pool of threads that grows with the work that is submitted, and shrinks when threads are idle."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ log = logging.getLogger(__name__)
 WorkT = TypeVar("WorkT")
 
 
-class SpareThreads(Generic[WorkT]):
-    """Runs each piece of work that is submitted at once, however many there are: who submits bounds their number.
+class ElasticPool(Generic[WorkT]):
+    """Runs every piece of work at once, in a thread of its own while it lasts. The caller bounds their number.
 
-    `submit`, `rest` and `close` belong to one thread, the loop's. Daemons, so that one that hangs keeps no process.
+    `submit`, `stop_idle` and `close` belong to the loop's thread. The threads are daemons, so that one that hangs does
+    not keep the process.
     """
 
     def __init__(self, work: Callable[[WorkT], None], idle_s: float) -> None:
@@ -26,7 +27,7 @@ class SpareThreads(Generic[WorkT]):
         self._inbox: SimpleQueue[WorkT | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._free = 0
-        """Threads that wait for work less the work that waits for them."""
+        """Threads that wait for work, less the work on its way to them."""
         self._threads: set[threading.Thread] = set()
         self._numbers = itertools.count(1)
 
@@ -36,7 +37,7 @@ class SpareThreads(Generic[WorkT]):
         return len(self._threads)
 
     def submit(self, work: WorkT) -> None:
-        """Hands work to a thread that is free, or else to a new one.
+        """Hand work to a thread that is free, or else to a new one.
 
         Raises:
             RuntimeError: the system gives no more threads.
@@ -51,13 +52,13 @@ class SpareThreads(Generic[WorkT]):
             self._threads.add(thread)
         self._inbox.put(work)
 
-    def rest(self) -> None:
-        """Lets every thread end that is free, now or later."""
+    def stop_idle(self) -> None:
+        """Let every thread end that is free, now or later."""
         for _ in range(len(self._threads)):
             self._inbox.put(None)
 
     def close(self, deadline_s: float, now_s: Callable[[], float]) -> None:
-        """Waits until then for the threads to end."""
+        """Wait for the threads to end, until the deadline."""
         for thread in list(self._threads):
             thread.join(max(0.0, deadline_s - now_s()))
 

@@ -1,0 +1,179 @@
+"""Admission of requests to threads, with a fair share of the queue for each client; no clock, socket or thread."""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Generic, Protocol, TypeVar
+
+GROUP_REQUESTS = 128
+
+
+class Queueable(Protocol):
+    """A request for the queue. Times are monotonic.
+
+    Requests of one `batch_key` are answered by one thread at a time, in groups of all those that wait for it.
+    """
+
+    @property
+    def arrived_s(self) -> float:
+        """When it was received."""
+
+    @property
+    def deadline_s(self) -> float:
+        """When its answer is due."""
+
+    @property
+    def batch_key(self) -> Hashable:
+        """None for a request that is answered alone."""
+
+    @property
+    def client(self) -> Hashable:
+        """Whose request it is."""
+
+
+RequestT = TypeVar("RequestT", bound=Queueable)
+ClientQueue = OrderedDict[RequestT, None]
+"""The requests of one client that wait, in the order of their arrival."""
+
+
+class AdmissionQueue(Generic[RequestT]):
+    """Lets at most `places` groups run and `queue_requests` wait, for `queue_max_wait_s` at most.
+
+    Clients take turns, and the requests of one client are served in the order of their arrival: a client that asks for
+    much only makes its own queue longer. A group is one request, or all requests of one batch key that wait, whichever
+    client they are from.
+
+    Belongs to the loop's thread, so it needs no lock. The caller passes the time.
+    """
+
+    def __init__(self, places: int, queue_requests: int, queue_max_wait_s: float) -> None:
+        self.places = places
+        self.running = 0
+        """How many groups run."""
+        self.waiting = 0
+        """How many requests wait."""
+        self._queue_requests = queue_requests
+        self._queue_max_wait_s = queue_max_wait_s
+        self._queues: dict[Hashable, ClientQueue[RequestT]] = {}
+        """By client, in the order of their turns; no queue is empty."""
+        self._running_keys: set[Hashable] = set()
+        """The batch keys of the groups that run."""
+        # Lower bounds of the first arrival and the first deadline among the requests that wait.
+        self._oldest_s = self._earliest_s = float("inf")
+
+    def enter(self, request: RequestT) -> bool | None:
+        """Admit a request: True if it runs now, False if it waits, None if the queue is full."""
+        # While a place is free, requests wait only for their batch key.
+        if self.running < self.places and request.batch_key not in self._running_keys:
+            self._begin(request.batch_key)
+            return True
+        if self.waiting >= self._queue_requests:
+            return None
+        self._queues.setdefault(request.client, OrderedDict())[request] = None
+        self.waiting += 1
+        self._oldest_s = min(self._oldest_s, request.arrived_s)
+        self._earliest_s = min(self._earliest_s, request.deadline_s)
+        return False
+
+    def fair_share(self, client: Hashable) -> float:
+        """Return how many requests each client may have in a full queue, if this client has one there too."""
+        return self._queue_requests / (len(self._queues) + (client not in self._queues))
+
+    def over_fair_share(self, client: Hashable) -> bool:
+        """Return whether more requests of this client wait than its fair share."""
+        return len(self._queues.get(client, ())) > self.fair_share(client)
+
+    def make_room(self, client: Hashable) -> RequestT | None:
+        """Take the newest request of the client with most requests out of a full queue.
+
+        Returns:
+            The request that is out of the queue; None where `client` already has its own fair share there.
+        """
+        if len(self._queues.get(client, ())) + 1 > self.fair_share(client):
+            return None
+        _, longest = max(self._queues.items(), key=_length)
+        request = next(reversed(longest))
+        self.remove(request)
+        return request
+
+    def remove(self, request: RequestT) -> None:
+        """Take out a request that waits."""
+        queue = self._queues[request.client]
+        del queue[request]
+        self.waiting -= 1
+        if not queue:
+            del self._queues[request.client]
+            if not self._queues:
+                self._oldest_s = self._earliest_s = float("inf")
+
+    def leave(self, batch_key: Hashable = None) -> list[RequestT]:
+        """End a group of this batch key, and return the group that takes its place and runs now; it may be empty."""
+        self.running -= 1
+        self._running_keys.discard(batch_key)
+        for client, queue in self._queues.items():
+            first = next((request for request in queue if request.batch_key not in self._running_keys), None)
+            if first is not None:
+                self._queues[client] = self._queues.pop(client)  # its next turn comes after those of all others
+                self.remove(first)
+                self._begin(first.batch_key)
+                return [first] if first.batch_key is None else [first, *self._companions(first.batch_key)]
+        return []
+
+    def _companions(self, batch_key: Hashable) -> list[RequestT]:
+        """Take out the requests that join a group: one of each client in turn, until the group is full."""
+        by_client = [
+            [request for request in queue if request.batch_key == batch_key] for queue in self._queues.values()
+        ]
+        turns = itertools.chain.from_iterable(itertools.zip_longest(*by_client))
+        taken = list(itertools.islice(filter(None, turns), GROUP_REQUESTS - 1))
+        for request in taken:
+            self.remove(request)
+        return taken
+
+    def _begin(self, batch_key: Hashable) -> None:
+        self.running += 1
+        if batch_key is not None:
+            self._running_keys.add(batch_key)
+
+    def next_expiry_s(self) -> float:
+        """Return when `expired` should be called again; infinity while no request waits."""
+        return min(self._oldest_s + self._queue_max_wait_s, self._earliest_s)
+
+    def expired(self, now_s: float) -> tuple[list[RequestT], list[RequestT]]:
+        """Take out the requests that waited too long, and those whose own deadline has passed."""
+        overdue: list[RequestT] = []
+        late: list[RequestT] = []
+        if self._oldest_s + self._queue_max_wait_s <= now_s:
+            for queue in list(self._queues.values()):
+                while queue and (first := next(iter(queue))).arrived_s + self._queue_max_wait_s <= now_s:
+                    self.remove(first)
+                    (late if first.deadline_s <= now_s else overdue).append(first)
+            self._oldest_s = min((next(iter(queue)).arrived_s for queue in self._queues.values()), default=float("inf"))
+        if self._earliest_s <= now_s:
+            late_now = [request for request in self._all() if request.deadline_s <= now_s]
+            for request in late_now:
+                self.remove(request)
+            late += late_now
+            self._earliest_s = min((request.deadline_s for request in self._all()), default=float("inf"))
+        return overdue, late
+
+    def age_s(self, now_s: float) -> float:
+        """Return how long the oldest request has waited. Any thread may ask, so it looks at copies."""
+        oldest = [list(queue)[:1] for queue in list(self._queues.values())]
+        return max((now_s - request.arrived_s for requests in oldest for request in requests), default=0.0)
+
+    def _all(self) -> list[RequestT]:
+        return [request for queue in self._queues.values() for request in queue]
+
+    def clear(self) -> list[RequestT]:
+        """Take out all requests and return them."""
+        requests = self._all()
+        for request in requests:
+            self.remove(request)
+        return requests
+
+
+def _length(entry: tuple[Hashable, ClientQueue[RequestT]]) -> int:
+    return len(entry[1])

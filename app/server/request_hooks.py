@@ -1,0 +1,73 @@
+"""Gunicorn's access log and its hooks around a request, called only if somebody uses them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from gunicorn.config import PostRequest, PreRequest
+from gunicorn.glogging import Logger
+
+from app.server.answers import Answer
+from app.server.contract import Environ
+from app.server.parsing import Head
+
+log = logging.getLogger(__name__)
+
+
+class LoggedRequest:
+    """A request in the form that Gunicorn's hooks and access log expect."""
+
+    def __init__(self, environ: Environ) -> None:
+        self.method = environ["REQUEST_METHOD"]
+        self.uri = environ["RAW_URI"]
+        self.path = environ["PATH_INFO"]
+        self.query = environ["QUERY_STRING"]
+        self.version = (1, int(environ["SERVER_PROTOCOL"][-1]))
+        self.scheme = environ["wsgi.url_scheme"]
+        self.headers = [
+            (key.removeprefix("HTTP_").replace("_", "-"), value)
+            for key, value in environ.items()
+            if key.startswith("HTTP_") or key in ("CONTENT_TYPE", "CONTENT_LENGTH")
+        ]
+
+
+class RequestHooks:
+    """Calls the hooks of one worker. `wanted` is False if there are none. Belongs to the loop's thread."""
+
+    def __init__(self, worker: Any) -> None:
+        cfg, logger = worker.cfg, worker.log
+        self._worker = worker
+        self._log = logger
+        self._has_access = logger.access_log_enabled or type(logger).access is not Logger.access
+        self._before = None if cfg.pre_request is cfg.settings[PreRequest.name].default else cfg.pre_request
+        self._after = None if cfg.post_request is cfg.settings[PostRequest.name].default else cfg.post_request
+        self.wanted = bool(self._has_access or self._before or self._after)
+
+    def before(self, head: Head) -> None:
+        """Call `pre_request`, before the application runs."""
+        if self._before is not None:
+            head.request = head.request or LoggedRequest(head.environ)
+            _call("pre_request", self._before, self._worker, head.request)
+
+    def after(self, head: Head, answer: Answer, began_s: float) -> None:
+        """Write the access log and call `post_request`, after the answer was made."""
+        if not self.wanted:
+            return
+        request = head.request = head.request or LoggedRequest(head.environ)
+        if self._has_access:
+            took = timedelta(seconds=time.monotonic() - began_s)
+            _call("access", self._log.access, answer, request, head.environ, took)
+        if self._after is not None:
+            _call("post_request", self._after, self._worker, request, head.environ, answer)
+
+
+def _call(name: str, hook: Callable[..., Any], *values: Any) -> None:
+    """Call a hook; log its error, because it must not change the answer."""
+    try:
+        hook(*values)
+    except Exception:
+        log.exception("the hook %s failed", name)
