@@ -36,7 +36,7 @@ KNOWN_TARGET_BYTES = 256
 LONG_WAY = ""
 """The environ key of field names that only Gunicorn itself judges."""
 LONG_WAY_FIELDS = frozenset({"EXPECT", "TRANSFER-ENCODING"})
-BEGUN = re.compile(rb"([!-~]+) (/[^\s?]*)[ ?]?")
+BEGUN = re.compile(rb"([!-~]+) (/[^\s?]*)[ ?]")
 FIELD = re.compile(rb"\r\n([A-Za-z0-9-]+):([^\r\n]*)(?=\r\n)")
 GLIMPSE_BYTES = 64 * 1024
 CONNECTION_SPECIFIC = ("wsgi.early_hints", "gunicorn.socket")

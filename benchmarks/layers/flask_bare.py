@@ -4,7 +4,7 @@ from flask import Flask, Response, request
 
 ANSWER = b'{"prediction":[0]}'
 app = Flask(__name__)
-app.quick = lambda environ: True
+
 
 
 @app.post("/predict")

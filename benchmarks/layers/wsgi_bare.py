@@ -10,4 +10,4 @@ def app(environ, start_response):
     return [ANSWER]
 
 
-app.quick = lambda environ: True
+

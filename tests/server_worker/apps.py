@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -40,13 +40,15 @@ def fall(how: str) -> None:
 
 
 class Application:
-    """WSGI, with the two seams that the worker looks for."""
+    """WSGI, with two of the seams that the tests' worker looks for."""
+
+    snapshot: Callable[[], dict[str, Any]] = dict
 
     def __init__(self) -> None:
         self.drains = False
         self._seen = itertools.count()
 
-    def quick(self, environ: dict[str, Any]) -> bool:
+    def runs_inline(self, environ: dict[str, Any]) -> bool:
         return environ["PATH_INFO"] in QUICK
 
     def draining(self) -> None:
@@ -59,7 +61,7 @@ class Application:
         if path == "/readyz" and self.drains:
             status = "503 Service Unavailable"
         elif path == "/stats":
-            told = environ["retort.server"].snapshot()
+            told = self.snapshot()
             told |= {
                 "pid": os.getpid(),
                 "threads": threading.active_count(),

@@ -8,12 +8,13 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from app.server.contract import Response
 from tests.server_worker.reference import plain
 
 BIG_TIMES = 8_000
 STREAMED_PARTS, STREAMED_TIMES = 12, 500
 HANGS_AFTER_S = 20.0
-LANE = ("/lane", "/lane/hold")
+GROUPED = ("/grouped", "/grouped/hold")
 HEADERS = [("Content-Type", "text/plain")]
 NOT_THE_SAME = ("REMOTE_ADDR", "REMOTE_PORT")
 """What Gunicorn's parser is not told."""
@@ -30,7 +31,7 @@ def echo(environ: dict[str, Any], body: bytes) -> bytes:
 class Echo:
     """Answers with the echo of each request, in the manner of its path; `/hold` waits until it is released.
 
-    Those of `/lane` and `/lane/hold` are of one lane, and the former are answered together.
+    Those of `/grouped` and `/grouped/hold` have one batch key, and are answered together.
     """
 
     def __init__(self) -> None:
@@ -40,15 +41,17 @@ class Echo:
         self._generation = 0
         self._is_open = False
 
-    def quick(self, environ: dict[str, Any]) -> bool:
-        return environ["PATH_INFO"] not in ("/thread", "/hold", "/big", "/stream", *LANE)
+    def runs_inline(self, environ: dict[str, Any]) -> bool:
+        return environ["PATH_INFO"] not in ("/thread", "/hold", "/big", "/stream", *GROUPED)
 
-    def lane(self, environ: dict[str, Any]) -> str | None:
-        return "one" if environ["PATH_INFO"] in LANE else None
+    def batch_key(self, environ: dict[str, Any]) -> str | None:
+        return "one" if environ["PATH_INFO"] in GROUPED else None
 
-    def together(self, environs: list[dict[str, Any]]) -> list[tuple[bytes, list[tuple[str, str]]] | None]:
-        alone = [environ["PATH_INFO"] == "/lane/hold" for environ in environs]
-        return [None if one else (self._run(environ), HEADERS) for environ, one in zip(environs, alone, strict=True)]
+    def respond(self, environs: list[dict[str, Any]]) -> list[Response]:
+        responses = [Response(200, [*HEADERS], self._run(environ)) for environ in environs]
+        if any(environ["PATH_INFO"].endswith("/hold") for environ in environs):
+            self._hold()
+        return responses
 
     def _run(self, environ: dict[str, Any]) -> bytes:
         answer = echo(environ, environ["wsgi.input"].read())

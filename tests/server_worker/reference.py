@@ -13,7 +13,7 @@ from gunicorn.http import wsgi
 from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.http.parser import RequestParser
 
-from app.server.answers import parse_status
+from app.server.refusals import parse_status
 
 IGNORED = ("wsgi.", "gunicorn.", "retort.")
 

@@ -12,12 +12,14 @@ from typing import Any
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from app.server.desk import Desk
+from app.server.contract import ServingApp
+from app.server.dispatcher import Dispatcher
 from app.server.lifecycle import Lifecycle
 from app.server.limits import Limits
 from app.server.loop import Loop
 from app.server.parsing import HeadReader
 from app.server.stats import Stats
+from tests.server_worker.seams import SeamedApp
 
 MOST_TURNS = 2000
 
@@ -50,9 +52,12 @@ class Stage:
         self.read_fd, self.write_fd = os.pipe()
         os.set_blocking(self.read_fd, False)
         self.worker = FakeWorker(cfg)
-        self.desk = Desk(self.worker, app, limits, HeadReader(cfg, limits.head_bytes), Stats())
+        stats = Stats()
+        serving: ServingApp = app if hasattr(app, "admit") else SeamedApp(app)
+        serving.started(stats.snapshot)
+        self.dispatcher = Dispatcher(self.worker, serving, limits, HeadReader(cfg, limits.head_bytes), stats)
         self.life = Lifecycle(0.0, 5.0, 0.1)
-        self.loop = Loop([], self.read_fd, self.desk, self.life, cfg)
+        self.loop = Loop([], self.read_fd, self.dispatcher, self.life, cfg)
 
     def connect(self, address: Any = "", name: Any = ("127.0.0.1", 80)) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -90,7 +95,7 @@ class Stage:
                 try:
                     received = client.recv(1 << 20)
                 except BlockingIOError:
-                    if self.desk.stats.running() or self.desk.stats.queued():
+                    if self.dispatcher.stats.running() or self.dispatcher.stats.queued():
                         time.sleep(0.001)
                         continue
                     if end:
@@ -105,8 +110,8 @@ class Stage:
 
     def close(self) -> None:
         self.loop.close()
-        self.desk.pool.rest()
-        self.desk.pool.close(2.0)
+        self.dispatcher.pool.stop_idle()
+        self.dispatcher.pool.close(2.0)
         os.close(self.read_fd)
         os.close(self.write_fd)
 
@@ -129,14 +134,14 @@ def config(**settings: Any) -> Any:
 
 
 class Recorder:
-    """An application that notes each request and answers with its number; quick where it is told to be."""
+    """An application that notes each request and answers with its number; inline where it is told to."""
 
-    def __init__(self, is_quick: bool = True) -> None:
+    def __init__(self, inline: bool = True) -> None:
         self.seen: list[tuple[dict[str, Any], bytes]] = []
-        self.is_quick = is_quick
+        self.inline = inline
 
-    def quick(self, environ: dict[str, Any]) -> bool:
-        return self.is_quick
+    def runs_inline(self, environ: dict[str, Any]) -> bool:
+        return self.inline
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         body = environ["wsgi.input"].read()

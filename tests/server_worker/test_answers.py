@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName
 
-from app.server.answers import Answer, Stamp, head
-from app.server.dispatch import settle
+from app.server.answers import Answer, CommonHeaders, head, settle
 from tests.server_worker.reference import said_status
 from tests.server_worker.stage import Recorder, config, staged
 
@@ -52,7 +51,7 @@ def test_an_answer_without_a_length_gets_one_where_it_is_known() -> None:
     answer = Answer(is_head=False)
     answer.start_response("200 OK", [("X-A", "1")])
     assert settle(answer, [b"ab", b"c"]) == b"abc"
-    stamp = Stamp()
+    stamp = CommonHeaders()
     stamp.refresh(0.0)
     lines = head(answer, "HTTP/1.1", stamp.close).split(b"\r\n")
     assert lines[0] == b"HTTP/1.1 200 OK"
@@ -94,8 +93,8 @@ def test_an_application_that_fails_is_a_500_and_says_nothing_of_it() -> None:
         def __call__(self, environ: Any, start_response: Any) -> Any:
             raise ZeroDivisionError("secret")
 
-    for is_quick in (True, False):
-        with staged(Failing(is_quick)) as stage:
+    for inline in (True, False):
+        with staged(Failing(inline)) as stage:
             told = stage.exchange(GET)
         assert said_status(told) == [500]
         assert b"secret" not in told
@@ -111,14 +110,14 @@ def test_the_hooks_and_the_access_log_are_told_of_each_request() -> None:
     def after(worker: Any, request: Any, environ: Any, response: Any) -> None:
         told.append(("after", response.status))
 
-    for is_quick in (True, False):
+    for inline in (True, False):
         cfg = config(pre_request=before, post_request=after)
-        with staged(Recorder(is_quick), cfg) as stage:
+        with staged(Recorder(inline), cfg) as stage:
             stage.worker.log.access_log_enabled = True
             stage.worker.log.access = lambda *args: told.append(  # type: ignore[method-assign]
                 ("access", stage.worker.log.__class__.atoms(stage.worker.log, *args))
             )
-            stage.desk.journal._has_access = True
+            stage.dispatcher._hooks._has_access = True
             stage.exchange(GET)
     assert [name for name, _ in told] == ["before", "access", "after"] * 2
     atoms = told[1][1]
@@ -151,12 +150,12 @@ def test_what_is_refused_after_it_ran_is_told_of_once(how: str, status: str) -> 
     with staged(app, config(post_request=after)) as stage, stage.connect() as client:
         stage.worker.log.access_log_enabled = True
         stage.worker.log.access = broken  # type: ignore[method-assign]
-        stage.desk.journal._has_access = True
+        stage.dispatcher._hooks._has_access = True
         stage.say(client, GET)
         if how == "late":
-            stage.desk.expire(time.monotonic() + stage.desk.limits.request_timeout_s)
+            stage.dispatcher.expire(time.monotonic() + stage.dispatcher.limits.request_timeout_s)
         gate.release()
-        stage.until(lambda: not stage.desk.stats.running())
+        stage.until(lambda: not stage.dispatcher.stats.running())
         stage.turn()
         assert client.recv(1000).split()[1].decode() == status
     assert [each.split()[0] for each in told] == [status]
@@ -172,12 +171,12 @@ def test_a_client_in_a_hurry_does_not_have_its_worker_replaced() -> None:
 
     with staged(app) as stage, stage.connect() as client:
         stage.say(client, b"GET / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout: 1ms\r\n\r\n")
-        began_s, limits = time.monotonic(), stage.desk.limits
-        stage.desk.expire(began_s + 1.0)
+        began_s, limits = time.monotonic(), stage.dispatcher.limits
+        stage.dispatcher.expire(began_s + 1.0)
         assert client.recv(1000).startswith(b"HTTP/1.1 504")
-        stage.desk.expire(began_s + limits.stuck_grace_s + 1.0)
-        assert not stage.desk.unhealthy
-        stage.desk.expire(began_s + limits.request_timeout_s + limits.stuck_grace_s + 1.0)
-        assert stage.desk.unhealthy
+        stage.dispatcher.expire(began_s + limits.stuck_grace_s + 1.0)
+        assert not stage.dispatcher.has_stuck_thread
+        stage.dispatcher.expire(began_s + limits.request_timeout_s + limits.stuck_grace_s + 1.0)
+        assert stage.dispatcher.has_stuck_thread
         gate.release()
-        stage.until(lambda: not stage.desk.stats.running())
+        stage.until(lambda: not stage.dispatcher.stats.running())

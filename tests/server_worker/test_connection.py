@@ -70,7 +70,7 @@ def test_pipelined_requests_are_answered_in_order(app: Recorder, stage: Stage) -
 
 
 def test_pipelined_requests_that_threads_answer_are_answered_in_order(app: Recorder, stage: Stage) -> None:
-    app.is_quick = False
+    app.inline = False
     told = stage.exchange((GET + POST) * 20)
     assert [int(part.split(b":")[0]) for part in told.split(b"\r\n\r\n")[1:]] == list(range(1, 41))
 
@@ -106,7 +106,7 @@ def test_what_is_refused_is_told_so_and_never_run(
     assert (problem["status"], problem["type"]) == (status, f"/problems/{name}")
     assert b"Connection: close" in told
     assert app.seen == []
-    assert sum(stage.desk.stats.refused.values()) == 1
+    assert sum(stage.dispatcher.stats.refused.values()) == 1
 
 
 def test_the_request_line_has_its_limit_before_it_ends() -> None:
@@ -219,14 +219,14 @@ def test_a_connection_is_closed_politely_now_and_then() -> None:
 
 
 def test_a_client_that_leaves_while_it_is_queued_is_dropped(app: Recorder, stage: Stage) -> None:
-    app.is_quick = False
-    stage.desk.gate.places = 0
+    app.inline = False
+    stage.dispatcher.queue.places = 0
     client = stage.connect()
     stage.say(client, GET)
-    assert stage.desk.gate.waiting == 1
+    assert stage.dispatcher.queue.waiting == 1
     client.close()
     stage.turn()
-    assert (stage.desk.stats.left, stage.desk.stats.dropped, stage.desk.gate.waiting) == (1, 1, 0)
+    assert (stage.dispatcher.stats.left, stage.dispatcher.stats.dropped, stage.dispatcher.queue.waiting) == (1, 1, 0)
     assert stage.loop._connections == {}
     assert app.seen == []
 
@@ -245,14 +245,14 @@ def test_a_client_that_leaves_as_its_answer_comes_takes_nothing_from_the_gate(ot
         for client in (leaves, *stay):
             stage.say(client, GET)
         may_run.release()
-        while not stage.desk.pool._made:
+        while not stage.dispatcher.pool._made:
             time.sleep(0.001)
         leaves.close()
-        stage.desk.take(time.monotonic())  # before the loop has heard that it left
-        assert (stage.desk.stats.left, stage.desk.gate.waiting) == (1, max(0, others - 1))
+        stage.dispatcher.take_made(time.monotonic())  # before the loop has heard that it left
+        assert (stage.dispatcher.stats.left, stage.dispatcher.queue.waiting) == (1, max(0, others - 1))
         for _ in stay:
             may_run.release()
-        stage.until(lambda: not stage.desk.stats.running())
+        stage.until(lambda: not stage.dispatcher.stats.running())
         for client in stay:
             assert client.recv(1000).endswith(b"ready")
             client.close()
@@ -261,7 +261,7 @@ def test_a_client_that_leaves_as_its_answer_comes_takes_nothing_from_the_gate(ot
 
 
 def test_a_client_that_leaves_while_it_is_answered_takes_nothing_from_the_gate(app: Recorder, stage: Stage) -> None:
-    app.is_quick = False
+    app.inline = False
     client = stage.connect()
     stage.say(client, b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000)
     (connection,) = stage.loop._connections.values()
@@ -269,15 +269,15 @@ def test_a_client_that_leaves_while_it_is_answered_takes_nothing_from_the_gate(a
     with contextlib.suppress(BlockingIOError):  # the server reads no more of them
         for _ in range(100):
             stage.say(client, b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000)
-    stage.until(lambda: connection.is_sending and not stage.desk.stats.running())
+    stage.until(lambda: connection.is_sending and not stage.dispatcher.stats.running())
     client.close()
     stage.turn()
-    assert (stage.desk.stats.left, stage.desk.stats.dropped, stage.desk.gate.waiting) == (1, 0, 0)
+    assert (stage.dispatcher.stats.left, stage.dispatcher.stats.dropped, stage.dispatcher.queue.waiting) == (1, 0, 0)
     assert said_status(stage.exchange(GET)) == [200]
 
 
 def test_a_client_that_ends_its_side_with_its_request_is_answered(app: Recorder, stage: Stage) -> None:
-    app.is_quick = False
+    app.inline = False
     assert said_status(stage.exchange(GET)) == [200]
 
 
@@ -289,9 +289,9 @@ def test_a_head_that_stays_incomplete_is_judged_by_what_there_is(
 
 
 def test_refusals_of_the_gate_keep_the_connection(app: Recorder) -> None:
-    app.is_quick = False
+    app.inline = False
     with staged(app, queue_max_wait_s=0.0) as stage, stage.connect() as client:
-        stage.desk.gate.places = 0
+        stage.dispatcher.queue.places = 0
         stage.say(client, GET.replace(b"\r\n\r\n", b"\r\nX-Request-ID: mine\r\n\r\n"))
         stage.turn()
         told = client.recv(10_000)
@@ -300,9 +300,9 @@ def test_refusals_of_the_gate_keep_the_connection(app: Recorder) -> None:
         assert b"X-Request-ID: mine\r\n" in told
         assert b"Connection: keep-alive\r\n" in told
         assert document(told)["request_id"] == "mine"
-        stage.desk.gate.places = 1
+        stage.dispatcher.queue.places = 1
         stage.say(client, GET)
-        stage.until(lambda: not stage.desk.stats.running())
+        stage.until(lambda: not stage.dispatcher.stats.running())
         assert said_status(client.recv(10_000)) == [200]
 
 
@@ -314,7 +314,7 @@ def test_a_full_connection_table_gives_up_who_is_idle_for_longest() -> None:
         second.setblocking(True)
         assert second.recv(10) == b""
         assert said_status(first.recv(1000)) == [200]
-        assert stage.desk.stats.evicted == 1
+        assert stage.dispatcher.stats.evicted == 1
         first.close()
         second.close()
 
@@ -353,8 +353,8 @@ def test_a_stream_waits_for_its_reader_and_ends_with_it() -> None:
         assert app.made < 200  # what the kernel holds, and the buffer
         client.close()
         stage.until(lambda: app.closed or bool(time.sleep(0.01)))
-        stage.until(lambda: not stage.desk.stats.running())
-        assert stage.desk.stats.left == 1
+        stage.until(lambda: not stage.dispatcher.stats.running())
+        assert stage.dispatcher.stats.left == 1
 
 
 @pytest.mark.parametrize("version", [b"1.1", b"1.0"])
@@ -401,4 +401,4 @@ def test_a_reset_in_the_middle_of_anything_leaves_nothing(stage: Stage) -> None:
         stage.turn()
         stage.turn()
         assert stage.loop._connections == {}
-    assert stage.desk.store.held_bytes == 0
+    assert stage.dispatcher.store.held_bytes == 0

@@ -57,7 +57,7 @@ class Worker(RuleBasedStateMachine):
         self.cfg = config(http_parser=parser, threads=2)
         self.stage = Stage(self.app, self.cfg, LIMITS)
         self.broken: list[object] = []
-        self.stage.loop._broken = self.broken.append  # type: ignore[method-assign]
+        self.stage.dispatcher.give_up_connection = self.broken.append  # type: ignore[method-assign]
         self.connect()
 
     def connect(self) -> Client:
@@ -76,7 +76,7 @@ class Worker(RuleBasedStateMachine):
         """Until only what is held, or waits for its reader, is still under way; or nearly."""
         for _ in range(SETTLE_TURNS):
             self.stage.turn()
-            if not self.stage.desk.ready and self.stage.desk.stats.running() <= self.app.holding:
+            if not self.stage.dispatcher.ready and self.stage.dispatcher.stats.running() <= self.app.holding:
                 return
             time.sleep(0.0003)
 
@@ -124,7 +124,11 @@ class Worker(RuleBasedStateMachine):
 
     def end(self, client: Client) -> None:
         connection = self.connection(client)
-        if connection is not None and connection.state is WAITING and connection.job not in self.stage.desk._began:
+        if (
+            connection is not None
+            and connection.state is WAITING
+            and connection.pending not in self.stage.dispatcher._running
+        ):
             client.may_be_cut = True  # whoever ends while his request is queued has left
         client.ended = True
         with contextlib.suppress(OSError):
@@ -218,11 +222,11 @@ class Worker(RuleBasedStateMachine):
             self.settle()
             for client in everybody:
                 client.read()
-        self.stage.until(lambda: not self.stage.desk.stats.running() or bool(time.sleep(0.001)))
+        self.stage.until(lambda: not self.stage.dispatcher.stats.running() or bool(time.sleep(0.001)))
         for client in everybody:
             self.judge(client, at_the_end=True)
         assert not self.broken
-        assert self.stage.desk.store.held_bytes == self.stage.desk.gate.waiting == 0
+        assert self.stage.dispatcher.store.held_bytes == self.stage.dispatcher.queue.waiting == 0
 
 
 TestWorker = Worker.TestCase

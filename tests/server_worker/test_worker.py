@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.server.stats import Stats
-from app.server.worker import tell
+from app.server.worker import _observe
+from tests.server_worker.seams import SeamedApp
 from tests.server_worker.served import worker_server
 
 APPLICATION = """
@@ -41,9 +41,12 @@ def test_an_application_is_told_every_second_and_at_the_end(tmp_path: Path) -> N
 
 
 def test_one_that_fails_at_it_is_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    def observe(snapshot: dict[str, object]) -> None:
-        raise OSError(snapshot["accepted"])
+    class Failing:
+        def observe(self, snapshot: dict[str, object]) -> None:
+            raise OSError("no room")
 
     with caplog.at_level(logging.ERROR):
-        tell(observe, Stats(accepted=3))
-    assert [record.getMessage() for record in caplog.records] == ["the application's observe() failed"]
+        _observe(SeamedApp(Failing()))
+    assert [record.getMessage() for record in caplog.records] == [
+        "the application failed to publish the numbers of its worker"
+    ]

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from flask import Flask
 
+from app.wire.application import Application
 from tests.server_worker.reference import said_status
 from tests.server_worker.stage import staged
 from tests.wire.exchange import JSON, PROBLEM
@@ -34,10 +34,12 @@ REFUSED = {
 }
 
 
-def refusal(app: Flask, path: str, status: int) -> tuple[str, Any]:
+def refusal(app: Application, path: str, status: int) -> tuple[str, Any]:
     """The media type and the document of a refusal with this status."""
-    with staged(app, body_bytes=1000, head_bytes=4096, queue_max_wait_s=0.0 if status == 503 else 60.0) as stage:
-        stage.desk.gate.places = 0  # whatever comes as far as that waits
+    with staged(
+        app.gateway.serve(app), body_bytes=1000, head_bytes=4096, queue_max_wait_s=0.0 if status == 503 else 60.0
+    ) as stage:
+        stage.dispatcher.queue.places = 0  # whatever comes as far as that waits
         with stage.connect() as client:
             stage.say(client, f"POST {path} HTTP/1.1\r\nHost: a\r\n{REFUSED[status]}".encode())
             stage.turn()
@@ -52,7 +54,7 @@ def refusal(app: Flask, path: str, status: int) -> tuple[str, Any]:
 
 @pytest.mark.parametrize("status", REFUSED)
 @pytest.mark.parametrize("path", FORMS)
-def test_it_has_the_form_of_the_protocol(app: Flask, path: str, status: int) -> None:
+def test_it_has_the_form_of_the_protocol(app: Application, path: str, status: int) -> None:
     media_type, members = FORMS[path]
     told_type, document = refusal(app, path, status)
     assert told_type == media_type
@@ -63,6 +65,6 @@ def test_it_has_the_form_of_the_protocol(app: Flask, path: str, status: int) -> 
 @pytest.mark.parametrize(
     ("status", "code"), [(413, "BAD_REQUEST"), (503, "TEMPORARILY_UNAVAILABLE"), (504, "DEADLINE_EXCEEDED")]
 )
-def test_mlflows_word_for_the_status_is_there(app: Flask, status: int, code: str) -> None:
+def test_mlflows_word_for_the_status_is_there(app: Application, status: int, code: str) -> None:
     _, document = refusal(app, "/invocations", status)
     assert document["error_code"] == code

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-from app.server.spare import SpareThreads
+from app.server.elastic_pool import ElasticPool
 from tests.server_worker.stage import Stage, config, staged
 
 ASKED = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -21,7 +21,7 @@ class Patient:
         self.gate = threading.Semaphore(0)
         self.threads: list[str] = []
 
-    def waits(self, environ: dict[str, Any]) -> bool:
+    def may_block(self, environ: dict[str, Any]) -> bool:
         return bool(environ["PATH_INFO"] == "/waits")
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -52,7 +52,7 @@ def test_what_waits_takes_no_thread_from_what_computes() -> None:
         assert app.threads[5] == "retort-request-1"
         for _ in waiting:
             app.gate.release()
-        stage.until(lambda: not stage.desk.stats.running())
+        stage.until(lambda: not stage.dispatcher.stats.running())
         assert all(client.recv(1000).endswith(b"ok") for client in waiting)
 
 
@@ -67,7 +67,7 @@ def test_no_more_wait_at_once_than_are_allowed() -> None:
         stage.turn()
         assert second.recv(1000).startswith(b"HTTP/1.1 503 ")
         app.gate.release()
-        stage.until(lambda: not stage.desk.stats.running())
+        stage.until(lambda: not stage.dispatcher.stats.running())
         assert first.recv(1000).endswith(b"ok")
 
 
@@ -79,15 +79,15 @@ def test_an_idle_thread_is_used_again_and_then_ends() -> None:
         done.append(f"{word} {threading.current_thread().name}")
         told.release()
 
-    spare = SpareThreads(work, idle_s=0.5)
-    spare.submit("first")
+    pool = ElasticPool(work, idle_s=0.5)
+    pool.submit("first")
     assert told.acquire(timeout=5)
     deadline = time.monotonic() + 5
-    while not spare._free and time.monotonic() < deadline:
+    while not pool._free and time.monotonic() < deadline:
         os.sched_yield()
-    spare.submit("second")
+    pool.submit("second")
     assert told.acquire(timeout=5)
     assert done == ["first retort-waiting-1", "second retort-waiting-1"]
-    spare.rest()
-    spare.close(time.monotonic() + 5, time.monotonic)
-    assert spare.started == 0
+    pool.stop_idle()
+    pool.close(time.monotonic() + 5, time.monotonic)
+    assert pool.started == 0

@@ -1,0 +1,287 @@
+"""Admission, told what time it is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import pytest
+
+from app.server.admission_queue import GROUP_REQUESTS, AdmissionQueue
+
+
+@dataclass(eq=False)
+class Request:
+    arrived_s: float = 0.0
+    deadline_s: float = 100.0
+    batch_key: Hashable = None
+    client: Hashable = "one"
+
+
+def full_queue(waiting: int = 0) -> tuple[AdmissionQueue[Request], list[Request]]:
+    admission: AdmissionQueue[Request] = AdmissionQueue(places=1, queue_requests=2, queue_max_wait_s=0.3)
+    assert admission.enter(Request()) is True
+    queue = [Request(arrived_s=float(number) / 10) for number in range(waiting)]
+    for request in queue:
+        assert admission.enter(request) is False
+    return admission, queue
+
+
+def test_the_queue_is_bounded_by_count() -> None:
+    admission, _ = full_queue(waiting=2)
+    assert admission.enter(Request()) is None
+
+
+def test_a_place_goes_to_the_first_that_waits() -> None:
+    admission, queue = full_queue(waiting=2)
+    assert admission.leave() == [queue[0]]
+    assert admission.leave() == [queue[1]]
+    assert admission.leave() == []
+    assert admission.enter(Request()) is True
+
+
+def test_nobody_waits_longer_than_allowed() -> None:
+    admission, queue = full_queue(waiting=2)
+    assert admission.next_expiry_s() == 0.3
+    assert admission.expired(0.29) == ([], [])
+    assert admission.expired(0.3) == ([queue[0]], [])
+    assert admission.next_expiry_s() == 0.4
+    assert admission.age_s(0.35) == pytest.approx(0.25)
+
+
+def test_a_deadline_shorter_than_the_queue_counts_first() -> None:
+    admission, queue = full_queue(waiting=1)
+    hurried = Request(arrived_s=0.0, deadline_s=0.05)
+    assert admission.enter(hurried) is False
+    assert admission.next_expiry_s() == 0.05
+    assert admission.expired(0.05) == ([], [hurried])
+    assert admission.waiting == 1
+    assert admission.leave() == [queue[0]]
+
+
+def test_one_that_left_frees_its_room_at_once() -> None:
+    admission, queue = full_queue(waiting=2)
+    admission.remove(queue[0])
+    assert admission.waiting == 1
+    last = Request()
+    assert admission.enter(last) is False
+    assert admission.leave() == [queue[1]]
+    assert admission.leave() == [last]
+    assert admission.waiting == 0
+    assert admission.next_expiry_s() == float("inf")
+
+
+def test_everyone_is_told_at_the_end() -> None:
+    admission, queue = full_queue(waiting=2)
+    admission.remove(queue[1])
+    assert admission.clear() == [queue[0]]
+    assert admission.waiting == 0
+
+
+def test_who_waits_for_a_batch_key_runs_with_all_that_wait_for_it() -> None:
+    admission: AdmissionQueue[Request] = AdmissionQueue(places=2, queue_requests=10, queue_max_wait_s=1)
+    assert admission.enter(Request(batch_key="a")) is True
+    waiting = [Request(batch_key=batch_key) for batch_key in ("a", "a", "b", "a")]
+    assert [admission.enter(request) for request in waiting] == [False, False, True, False]
+    admission.remove(waiting[1])
+    assert admission.waiting == 2
+    assert admission.leave("a") == [waiting[0], waiting[3]]
+    assert (admission.running, admission.waiting) == (2, 0)
+    assert admission.leave("b") == admission.leave("a") == []
+    assert admission.running == 0
+
+
+def test_a_batch_key_that_is_busy_holds_nobody_else_up() -> None:
+    admission: AdmissionQueue[Request] = AdmissionQueue(places=2, queue_requests=10, queue_max_wait_s=1)
+    assert admission.enter(Request(batch_key="a")) is True
+    blocked, other, next_one = Request(batch_key="a"), Request(), Request()
+    assert [admission.enter(request) for request in (blocked, other, next_one)] == [False, True, False]
+    assert admission.leave() == [next_one]
+    assert admission.leave() == []
+    assert admission.leave("a") == [blocked]
+
+
+def test_a_group_has_an_end() -> None:
+    admission: AdmissionQueue[Request] = AdmissionQueue(places=1, queue_requests=1000, queue_max_wait_s=1)
+    assert admission.enter(Request(batch_key="a")) is True
+    for _ in range(GROUP_REQUESTS + 1):
+        assert admission.enter(Request(batch_key="a")) is False
+    assert len(admission.leave("a")) == GROUP_REQUESTS
+    assert len(admission.leave("a")) == 1
+
+
+def crowd(admission: AdmissionQueue[Request], *clients: str, **named: Hashable) -> list[Request]:
+    """Requests of these clients, in this order, all of which wait."""
+    requests = [Request(client=client, **named) for client in clients]
+    assert [admission.enter(request) for request in requests] == [False] * len(clients)
+    return requests
+
+
+def busy_gate(queue_requests: int = 100) -> AdmissionQueue[Request]:
+    admission: AdmissionQueue[Request] = AdmissionQueue(places=1, queue_requests=queue_requests, queue_max_wait_s=0.3)
+    assert admission.enter(Request(client="somebody")) is True
+    return admission
+
+
+def turns(admission: AdmissionQueue[Request]) -> str:
+    """The clients of those that run, one after the other, until nobody waits."""
+    served = ""
+    while group := admission.leave():
+        served += "".join(str(request.client) for request in group)
+    return served
+
+
+def test_clients_take_turns() -> None:
+    admission = busy_gate()
+    waiting = crowd(admission, *"nnnnnabab")
+    assert admission.leave() == [waiting[0]]
+    crowd(admission, "c")
+    assert turns(admission) == "abncabnnn"
+    assert (admission.waiting, admission.next_expiry_s()) == (0, float("inf"))
+
+
+def test_one_that_dropped_takes_no_turn() -> None:
+    admission = busy_gate()
+    waiting = crowd(admission, *"nanbna")
+    for at in (0, 1, 3):
+        admission.remove(waiting[at])
+    assert admission.waiting == 3
+    assert admission.next_expiry_s() == 0.3
+    assert turns(admission) == "nan"
+
+
+def test_a_client_whose_batch_key_is_busy_keeps_its_turn() -> None:
+    admission: AdmissionQueue[Request] = AdmissionQueue(places=2, queue_requests=10, queue_max_wait_s=1)
+    assert admission.enter(Request(client="a", batch_key="x")) is True
+    assert admission.enter(Request(client="a")) is True
+    (blocked,) = crowd(admission, "a", batch_key="x")
+    free, after = crowd(admission, *"bb")
+    assert admission.leave() == [free]
+    assert admission.leave("x") == [blocked]
+    assert admission.leave() == [after]
+
+
+def test_a_batch_key_is_shared_by_all_clients_and_a_full_group_fairly() -> None:
+    admission: AdmissionQueue[Request] = AdmissionQueue(places=1, queue_requests=1000, queue_max_wait_s=1)
+    assert admission.enter(Request(batch_key="x")) is True
+    crowd(admission, *"n" * 200, batch_key="x")
+    crowd(admission, *"aab", batch_key="x")
+    group = admission.leave("x")
+    assert len(group) == GROUP_REQUESTS
+    assert sorted(str(request.client) for request in group).count("n") == GROUP_REQUESTS - 3
+    assert admission.waiting == 200 + 3 - GROUP_REQUESTS
+    assert admission.leave("x")[0].client == "n"
+    assert admission.waiting == 0
+
+
+def test_in_a_full_queue_who_has_most_makes_room_for_who_has_less_than_a_share() -> None:
+    admission = busy_gate(queue_requests=6)
+    waiting = crowd(admission, *"nnnnna")
+    late = Request(client="b")
+    assert admission.enter(late) is None
+    assert admission.fair_share("b") == 2.0
+    assert admission.make_room("b") is waiting[4]
+    assert admission.enter(late) is False
+    admission.remove(waiting[3])
+    crowd(admission, "b")
+    assert admission.make_room("a") is waiting[2]  # the last of those that still wait
+    crowd(admission, "a")
+    assert turns(admission) == "nabnab"
+
+
+def test_in_a_full_queue_only_a_client_with_more_than_its_share_is_over_it() -> None:
+    admission = busy_gate(queue_requests=4)
+    crowd(admission, *"nnna")
+    assert [admission.over_fair_share(client) for client in "nab"] == [True, False, False]
+    assert admission.make_room("n") is None
+    even = busy_gate(queue_requests=4)
+    crowd(even, *"aabb")
+    for client in "ab":
+        assert (even.over_fair_share(client), even.make_room(client)) == (False, None)
+    assert even.make_room("c") is not None
+
+
+def test_a_client_alone_is_never_greedy() -> None:
+    admission = busy_gate(queue_requests=2)
+    crowd(admission, *"nn")
+    assert (admission.over_fair_share("n"), admission.make_room("n")) == (False, None)
+
+
+def test_of_more_clients_than_places_in_the_queue_none_makes_room() -> None:
+    admission = busy_gate(queue_requests=3)
+    crowd(admission, *"abc")
+    assert admission.make_room("d") is None
+    assert not admission.over_fair_share("d")
+
+
+def test_whoever_waited_too_long_is_told_whatever_line_it_is_in() -> None:
+    admission = busy_gate()
+    first, second = (Request(arrived_s=at, client=client) for at, client in ((0.0, "a"), (0.1, "b")))
+    hurried = Request(arrived_s=0.1, deadline_s=0.35, client="a")
+    for request in (first, second, hurried):
+        assert admission.enter(request) is False
+    assert admission.age_s(0.2) == pytest.approx(0.2)
+    assert admission.expired(0.3) == ([first], [])
+    assert admission.next_expiry_s() == 0.35
+    assert admission.expired(0.35) == ([], [hurried])
+    assert admission.next_expiry_s() == 0.4
+    assert admission.expired(0.4) == ([second], [])
+    assert (admission.waiting, admission.age_s(0.4), admission.next_expiry_s()) == (0, 0.0, float("inf"))
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_whatever_happens_nobody_is_lost_or_counted_twice(seed: int) -> None:
+    """Beside the admission stands a plain list of those that wait."""
+    chance = random.Random(seed)
+    admission: AdmissionQueue[Request] = AdmissionQueue(chance.randint(1, 3), chance.randint(1, 8), 0.3)
+    waiting: list[Request] = []
+    running: list[Hashable] = []
+    now_s = 0.0
+
+    def enter() -> None:
+        deadline_s = now_s + chance.choice((0.1, 9.0))
+        request = Request(
+            now_s, deadline_s, batch_key=chance.choice((None, None, "x", "y")), client=chance.choice("abc")
+        )
+        runs = admission.enter(request)
+        if runs is None and (removed := admission.make_room(request.client)) is not None:
+            waiting.remove(removed)
+            runs = admission.enter(request)
+            assert runs is False
+        if runs:
+            running.append(request.batch_key)
+        elif runs is False:
+            waiting.append(request)
+
+    def remove() -> None:
+        if waiting:
+            admission.remove(waiting.pop(chance.randrange(len(waiting))))
+
+    def leave() -> None:
+        if running:
+            group = admission.leave(running.pop(chance.randrange(len(running))))
+            for request in group:
+                waiting.remove(request)
+            running.extend({request.batch_key for request in group})
+            assert group or all(request.batch_key in running for request in waiting)
+
+    def expire() -> None:
+        overdue, late = admission.expired(now_s)
+        for request in late:
+            assert request.deadline_s <= now_s
+            waiting.remove(request)
+        for request in overdue:
+            assert request.arrived_s + 0.3 <= now_s < request.deadline_s
+            waiting.remove(request)
+        assert all(now_s < min(request.arrived_s + 0.3, request.deadline_s) for request in waiting)
+
+    for _ in range(120):
+        now_s += 0.05 * chance.random()
+        chance.choice((enter, enter, leave, remove, expire))()
+        assert (admission.waiting, admission.running) == (len(waiting), len(running))
+        assert admission.age_s(now_s) == max((now_s - request.arrived_s for request in waiting), default=0.0)
+        assert admission.next_expiry_s() <= min(
+            (min(request.arrived_s + 0.3, request.deadline_s) for request in waiting), default=float("inf")
+        )
+    assert sorted(map(id, admission.clear())) == sorted(map(id, waiting))
