@@ -19,6 +19,7 @@ from app.errors import ABSENT, FieldError, InvalidInstances, InvalidRepository, 
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch, Column, Decoded
 from app.signature.decoder import decoder_of
+from app.signature.hints import hint_for_document, hint_for_row, hint_for_value, hinted, one_too_deep
 from app.signature.images import PIXEL_LIMIT, one_too_many
 from app.signature.kinds import KINDS, rule_of
 from app.signature.nested import Nesting
@@ -53,7 +54,7 @@ def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
     def deserialize(self: ma.fields.Field[Any], value: Any, *_: Any, **__: Any) -> Any:
         problem = rule(value)
         if problem is not None:
-            raise ma.ValidationError(problem)
+            raise ma.ValidationError(problem + hint_for_value(value, spec))
         return None if is_missing(value) else value
 
     field_class = type(f"{spec.kind.title()}Field", (kind.field_class,), {"_deserialize": deserialize})
@@ -224,7 +225,16 @@ class Validator:
         return instance if len(instance) == len(self.signature.names) else None
 
     def _explain(self, instances: Sequence[Any], sent: Sequence[Any], pointer: str, single: bool) -> InvalidInstances:
-        """The refuse path: every bad field is counted, by the cheap rule; marshmallow words the first of them."""
+        """The refuse path: every bad field is counted, by the cheap rule; marshmallow words the first of them.
+
+        A document that looks like something else as a whole has one error, which says so.
+        """
+        if not single:
+            hint = hint_for_row(sent, self.signature, pointer)
+        else:
+            hint = hint_for_document(sent[0], self.signature) if len(sent) == 1 and type(sent[0]) is dict else None
+        if hint is not None:
+            return InvalidInstances([hint], 1)
         total = 0
         errors: list[FieldError] = []
         for position, instance in enumerate(instances):
@@ -253,7 +263,7 @@ class Validator:
         if type(instance) is list:
             if len(instance) != len(names):
                 detail = f"has {len(instance)} values; a row has {len(names)}, in this order: {some(names)}"
-                yield FieldError(pointer, detail)
+                yield FieldError(pointer, detail + one_too_deep(instance))
                 return
             record = dict(zip(names, instance, strict=True))
             place = {name: str(position) for position, name in enumerate(names)}
@@ -263,7 +273,7 @@ class Validator:
             place = self._nesting.places(sent) if self._nesting else {}
         else:
             detail = f"must be an object (a record) or a list (a row) with these features: {some(names)}"
-            yield FieldError(pointer, detail, shown(instance))
+            yield FieldError(pointer, hinted(detail, instance, self.signature), shown(instance))
             return
         errors = self._schema.validate(record)
         order = {name: position for position, name in enumerate(dict.fromkeys([*names, *record]))}

@@ -20,6 +20,7 @@ from app.core.service import Asked, Decode, PredictService
 from app.errors import FieldError, InvalidInstances
 from app.settings import Settings
 from app.signature import Signature
+from app.signature.hints import hinted
 from app.signature.pointers import escaped, shown
 from app.signature.refusals import refuse
 from app.telemetry import Timings
@@ -102,11 +103,11 @@ class PredictExchange:
         # A model may have a feature of that name, which is never a list.
         if "instances" not in document or ("instances" in signature.names and not isinstance(named, list)):
             return Asked([document], single=True)
-        return self._envelope(document)
+        return self._envelope(document, signature)
 
     @staticmethod
-    def _envelope(document: dict[str, Any]) -> Asked:
-        refuse(_amiss(document))
+    def _envelope(document: dict[str, Any], signature: Signature) -> Asked:
+        refuse(_amiss(document, signature))
         return Asked(document["instances"], "#/instances", outputs=document.get("outputs"))
 
     def encode(self, answer: Answer) -> bytes:
@@ -122,7 +123,7 @@ class PredictExchange:
         return [("Content-Type", self.media_type), ("Server-Timing", timings.header()), *self._coded]
 
 
-def _amiss(document: dict[str, Any]) -> Iterator[FieldError]:
+def _amiss(document: dict[str, Any], signature: Signature) -> Iterator[FieldError]:
     """What is wrong with an envelope."""
     told = f"is not allowed beside instances; allowed: {', '.join(ENVELOPE)}"
     for key, value in document.items():
@@ -130,7 +131,8 @@ def _amiss(document: dict[str, Any]) -> Iterator[FieldError]:
             yield FieldError(f"#/{escaped(key)}", told, shown(value))
     instances, outputs = document["instances"], document.get("outputs")
     if not isinstance(instances, list):
-        yield FieldError("#/instances", "must be a list of records or rows", shown(instances))
+        detail = hinted("must be a list of records or rows", instances, signature)
+        yield FieldError("#/instances", detail, shown(instances))
     if not isinstance(outputs, list | None):
         yield FieldError("#/outputs", "must be a list of output names", shown(outputs))
 

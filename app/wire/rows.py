@@ -19,6 +19,7 @@ from app.core.service import Asked, Decode
 from app.errors import FieldError, InvalidInstances
 from app.runtime.servable import METHOD_OF_OUTPUT
 from app.signature import Input, Signature
+from app.signature.hints import hinted
 from app.signature.pointers import escaped, shown, some
 from app.signature.refusals import refuse
 from app.wire import codecs
@@ -70,7 +71,7 @@ def listed(values: object, signature: Signature, pointer: str) -> list[Any]:
         InvalidInstances: it is no list, or an object says base64 and is not.
     """
     if not isinstance(values, list):
-        raise refused(pointer, "must be a list of instances", values)
+        raise refused(pointer, hinted("must be a list of instances", values, signature), values)
     inputs = signature.inputs
     nested = len(inputs) == 1 and inputs[0].kind == "array"
     return [
