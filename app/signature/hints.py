@@ -19,7 +19,19 @@ ENCODED_TWICE = (
     " (in Python json=payload, not json=json.dumps(payload))"
 )
 SEND_RECORDS = 'send a list of records instead, as to_json(orient="records") makes'
-OTHER_NAMES = ("inputs", "input", "data", "features", "instance", "records", "rows", "samples", "values", "x")
+OTHER_NAMES = (
+    "instances",
+    "instance",
+    "inputs",
+    "input",
+    "data",
+    "features",
+    "records",
+    "rows",
+    "samples",
+    "values",
+    "x",
+)
 """Names under which clients of other servers send instances; compared in lower case."""
 MLFLOW = ("dataframe_split", "dataframe_records")
 UNQUOTED: Mapping[str, tuple[type, ...]] = {"number": (int, float), "integer": (int,), "boolean": (bool,)}
@@ -61,7 +73,7 @@ def hint_for_document(document: Mapping[str, Any], signature: Signature) -> Fiel
         if key in MLFLOW:
             detail = 'is an envelope of MLflow: send it to /invocations, or send {"instances": [...]} here'
             return FieldError(f"#/{escaped(key)}", detail, shown(value))
-        if key.lower() in ("instances", *OTHER_NAMES) and (isinstance(value, list | dict) or encoded_twice(value)):
+        if key.lower() in OTHER_NAMES and (isinstance(value, list | dict) or encoded_twice(value)):
             detail = 'is not a feature of this model; it looks like instances: send {"instances": [...]}'
             return FieldError(f"#/{escaped(key)}", detail, shown(value))
     return None
