@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 
+from app.errors import BodyTooLarge
 from app.server import answers
 from app.server.answers import Stamp
 from app.server.connection import Connection
@@ -113,7 +114,7 @@ class Refusals:
 
     def too_long(self, connection: Connection, head: Head, now_s: float) -> None:
         """The body is over the limit."""
-        detail = f"the body is longer than {self._limits.body_bytes} bytes, the most this server reads"
+        detail = BodyTooLarge(self._limits.body_bytes).detail
         self.answer(connection, head, 413, "body-too-large", detail, now_s, keeps=False)
 
     def too_many_chunks(self, connection: Connection, head: Head, now_s: float) -> None:

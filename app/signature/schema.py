@@ -148,6 +148,7 @@ class Validator:
         # A small file may be a large image, or the same one many times over.
         width = sum(spec.width for spec in signature.inputs if spec.image is not None)
         self.max_instances = min(max_instances, MAX_IMAGE_VALUES // width) if width else max_instances
+        self._limit_is_set = self.max_instances == max_instances
         self._decoder = decoder_of(signature, max_instances)
         self._whole = signature.layout is Layout.RECORDS
         self._nesting = Nesting(signature.names)
@@ -166,7 +167,7 @@ class Validator:
             InvalidInstances: with the first 100 bad fields, and how many there are in all.
         """
         if len(instances) > self.max_instances:
-            raise TooManyInstances(len(instances), self.max_instances)
+            raise TooManyInstances(len(instances), self.max_instances, self._limit_is_set)
         rows = instances
         if self._whole:
             rows = [[instance] if type(instance) is dict else instance for instance in instances]
