@@ -85,7 +85,8 @@ def listed(values: object, signature: Signature, pointer: str) -> list[Any]:
 def _instance(value: Any, signature: Signature, pointer: str, nested: bool) -> Any:
     record = isinstance(value, dict) and not _is_base64(value)
     if len(signature.inputs) == 1 and not record and (nested or not isinstance(value, list)):
-        return [_plain(value, signature.inputs[0], pointer)]
+        cell = _plain(value, signature.inputs[0], pointer)
+        return [cell] if nested or isinstance(cell, dict) else cell
     if isinstance(value, dict) and any(map(_is_base64, value.values())):
         specs = {spec.name: spec for spec in signature.inputs}
         return {

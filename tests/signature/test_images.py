@@ -195,7 +195,7 @@ def test_no_file_does_more_than_be_refused(form: str, at: int, noise: bytes) -> 
 
 def test_a_request_has_no_more_images_than_fit_into_memory() -> None:
     validator = Validator(signature(spec_of("RGB", 1000, 1000)), 100_000)
-    with pytest.raises(TooManyInstances, match="at most 11 are taken at once: send it in parts$"):
+    with pytest.raises(TooManyInstances, match=r"at most 11 are taken at once: send it in parts$"):
         validator.validate([["x"]] * 12)
 
 
