@@ -132,17 +132,22 @@ class BodyTooLarge(RetortError):
     code = Code.BODY_TOO_LARGE
 
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"the body is longer than {limit_bytes} bytes, the most this server reads")
+        super().__init__(
+            f"the body is longer than {limit_bytes} bytes, the most this server reads;"
+            " the server's operator can raise RETORT_BODY_LIMIT_BYTES"
+        )
         self.limit_bytes = limit_bytes
 
 
 class TooManyInstances(RetortError):
-    """More rows in one request than the server takes."""
+    """More rows in one request than the server takes. `is_set`: by its operator, and not by the size of the inputs."""
 
     code = Code.TOO_MANY_INSTANCES
 
-    def __init__(self, rows: int, limit_rows: int) -> None:
-        super().__init__(f"the request has {rows} instances; at most {limit_rows} are taken at once: send it in parts")
+    def __init__(self, rows: int, limit_rows: int, is_set: bool = True) -> None:
+        raised = "; the server's operator can raise RETORT_MAX_INSTANCES" if is_set else ""
+        detail = f"the request has {rows} instances; at most {limit_rows} are taken at once: send it in parts"
+        super().__init__(detail + raised)
         self.rows = rows
         self.limit_rows = limit_rows
 

@@ -29,12 +29,14 @@ SAID = [
     ),
     (
         errors.BodyTooLarge(1024),
-        "the body is longer than 1024 bytes, the most this server reads",
+        "the body is longer than 1024 bytes, the most this server reads;"
+        " the server's operator can raise RETORT_BODY_LIMIT_BYTES",
         {"limit_bytes": 1024},
     ),
     (
         errors.TooManyInstances(11, 10),
-        "the request has 11 instances; at most 10 are taken at once: send it in parts",
+        "the request has 11 instances; at most 10 are taken at once: send it in parts;"
+        " the server's operator can raise RETORT_MAX_INSTANCES",
         {"rows": 11, "limit_rows": 10},
     ),
     (

@@ -28,6 +28,7 @@ from app.runtime.pipeline import Refusal
 from app.runtime.proving import Validates
 from app.signature import Signature
 from app.signature.batch import Batch, Outputs, json_values
+from app.signature.pointers import as_row
 from app.storage.manifest import Manifest
 from app.telemetry import current_request
 
@@ -185,7 +186,7 @@ def _records(batch: Batch, instances: Sequence[Any], signature: Signature) -> li
     names = signature.names
     if len(instances) == batch.rows and batch.rows:
         return [
-            dict(instance) if isinstance(instance, dict) else dict(zip(names, instance, strict=True))
+            dict(instance) if isinstance(instance, dict) else dict(zip(names, as_row(instance), strict=True))
             for instance in instances
         ]
     columns = [json_values(batch.columns[name]) for name in names]

@@ -14,6 +14,7 @@ from app.core.run import run
 from app.errors import DeadlineExceeded, InvalidInstances, ModelFailed, RetortError
 from app.runtime.registry import Lease
 from app.signature.batch import Batch, Outputs
+from app.signature.pointers import in_row
 from app.signature.watch import NONE, Warnings
 
 
@@ -67,7 +68,7 @@ class Series:
         watch = self._lease.validator.watch
         if watch is None:
             return batch, {}
-        return batch, watch.check_each(batch, lambda row: ("#", isinstance(instances[row], list)))
+        return batch, watch.check_each(batch, lambda row: ("#", in_row(instances[row])))
 
     def _sifted(self, kept: dict[int, Any], refused: dict[int, RetortError]) -> tuple[Batch, Mapping[int, Warnings]]:
         """As `_validated`, of those that are acceptable alone; the others go from `kept` to `refused`."""

@@ -14,7 +14,7 @@ from app.runtime.pipeline import Pipeline
 from app.runtime.registry import Lease, Registry
 from app.signature import Signature
 from app.signature.batch import Batch, Decoded, Outputs
-from app.signature.pointers import escaped
+from app.signature.pointers import in_row, place_of
 from app.signature.refusals import MOST_ERRORS, refuse
 from app.signature.watch import NONE, Warnings
 from app.telemetry import Timings
@@ -26,7 +26,7 @@ class PredictRequest:
 
     `pointer` is where the instances stand in the document; a `single` instance stands there itself, not in a list.
     `outputs` are output names at `outputs_pointer`, or None for the model's defaults. `batch` is there where the fast
-    path has validated the instances already; `in_rows` says that those were rows and not records.
+    path has validated the instances already; `in_rows` then says what `in_row` says of each.
     """
 
     instances: Sequence[Any]
@@ -35,7 +35,7 @@ class PredictRequest:
     outputs: Sequence[Any] | None = None
     outputs_pointer: str = "#/outputs"
     batch: Batch | None = None
-    in_rows: bool = False
+    in_rows: bool | None = False
 
     @classmethod
     def decoded(cls, decoded: Decoded, outputs: Sequence[Any] | None = None) -> PredictRequest:
@@ -43,10 +43,10 @@ class PredictRequest:
         wanted = decoded.outputs or outputs
         return cls((), decoded.pointer, decoded.single, wanted, "#/outputs", decoded.batch, decoded.in_rows)
 
-    def place(self, row: int) -> tuple[str, bool]:
-        """The pointer of an instance, and whether it is a row, not a record."""
-        in_row = isinstance(self.instances[row], list) if 0 <= row < len(self.instances) else self.in_rows
-        return (self.pointer if self.single else f"{self.pointer}/{row}"), in_row
+    def place(self, row: int) -> tuple[str, bool | None]:
+        """The pointer of an instance, and whether it is a row, as `in_row` says."""
+        is_row = in_row(self.instances[row]) if 0 <= row < len(self.instances) else self.in_rows
+        return (self.pointer if self.single else f"{self.pointer}/{row}"), is_row
 
 
 Decode = Callable[[bytes], Decoded | None]
@@ -202,8 +202,9 @@ def _run_with_steps(
 
 def _refused(asked: PredictRequest, names: Sequence[str], position: int, name: str, detail: str) -> FieldError:
     """Where in the document the value stands that a step refuses."""
-    place, in_row = asked.place(position)
-    return FieldError(f"{place}/{names.index(name) if in_row and name in names else escaped(name)}", detail)
+    place, is_row = asked.place(position)
+    at = names.index(name) if name in names else -1
+    return FieldError(place_of(place, is_row if at >= 0 else False, name, at), detail)
 
 
 def _output_names(asked: PredictRequest, signature: Signature) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gunicorn.http import errors
 
+from app.errors import BodyTooLarge
 from app.server.contract import Refusal
 from app.server.limits import Limits
 
@@ -40,8 +41,7 @@ def malformed(error: Exception) -> Refusal:
 
 def body_too_large(limits: Limits) -> Refusal:
     """Refuse a body over the limit."""
-    detail = f"the body is longer than {limits.body_bytes} bytes, the most this server reads"
-    return Refusal(413, "body-too-large", detail)
+    return Refusal(413, "body-too-large", BodyTooLarge(limits.body_bytes).detail)
 
 
 def too_many_chunks(limits: Limits) -> Refusal:

@@ -98,6 +98,11 @@ class Signature:
     out_of_range: str | None = None
 
     @property
+    def takes_bare(self) -> bool:
+        """Whether an instance may be the value of the only input itself: neither a record nor a row, so no mistake."""
+        return len(self.inputs) == 1 and self.inputs[0].kind not in ("array", "record")
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of the inputs, in the order of a row."""
         return tuple(spec.name for spec in self.inputs)

@@ -79,14 +79,14 @@ class Decoded:
     """A batch, and the names of the outputs asked for (None: the defaults).
 
     `pointer` is where the instances stood in the document; a `single` one stood there itself. `in_rows` says that they
-    were rows and not records.
+    were rows and not records; None that they were the values of a model's only input themselves.
     """
 
     batch: Batch
     outputs: tuple[str, ...] | None
     pointer: str = "#"
     single: bool = False
-    in_rows: bool = False
+    in_rows: bool | None = False
 
 
 def json_values(array: NDArray[Any]) -> list[Any]:

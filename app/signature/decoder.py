@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -31,8 +31,10 @@ LITERAL: Any = Literal  # types made at run time, which a checker of types canno
 TUPLE: Any = tuple
 LIST: Any = list
 
-FORM = re.compile(rb'\s*(?:(\[)|\{\s*"instances"\s*:\s*(\[))\s*([\[{])')
-"""How a document of many instances begins: bare or in an envelope, records or rows."""
+FORM = re.compile(rb'\s*(?:\[|\{\s*"instances"\s*:\s*(\[))\s*(?:(\{)|(\[)|[^\s\]])')
+"""How a document of many instances begins: in an envelope or not; records, rows, or values of the only input."""
+IN_ROWS: Mapping[int | None, bool | None] = {2: False, 3: True, 1: None, None: None}
+"""What the last group of `FORM` that was found says of the instances."""
 
 
 class Decoder:
@@ -46,15 +48,18 @@ class Decoder:
         record = msgspec.defstruct("Record", fields, rename=rename, forbid_unknown_fields=True, gc=False)
         row = TUPLE[tuple(types)]
         self._record = msgspec.json.Decoder(record)
-        self._many: dict[tuple[bool, bytes], Any] = {}
-        for shape, one in ((b"{", record), (b"[", row)):
+        self._many: dict[tuple[bool, bool | None], Any] = {}
+        forms: dict[bool | None, Any] = {False: record, True: row}
+        if signature.takes_bare:
+            forms[None] = types[0]
+        for in_rows, one in forms.items():
             envelope = msgspec.defstruct(
                 "Envelope",
                 [("instances", LIST[one]), ("outputs", LIST[outputs] | None, None)],
                 forbid_unknown_fields=True,
             )
-            self._many[False, shape] = msgspec.json.Decoder(LIST[one])
-            self._many[True, shape] = msgspec.json.Decoder(envelope)
+            self._many[False, in_rows] = msgspec.json.Decoder(LIST[one])
+            self._many[True, in_rows] = msgspec.json.Decoder(envelope)
         self._columns = [(spec.name, _column_of(spec)) for spec in signature.inputs]
         numbers = all(spec.kind == "number" and spec.dtype == "float64" for spec in signature.inputs)
         self._names = signature.names if numbers else None
@@ -68,6 +73,7 @@ class Decoder:
         if has_slow_numbers(body) or has_too_many_containers(body):
             return None
         outputs, pointer = None, "#"
+        in_rows: bool | None = False
         if self._numbers is not None and self._names is not None and (found := self._numbers.read(body)) is not None:
             matrix, outputs = found
             pointer = "#" if body.lstrip()[:1] == b"[" else "#/instances"
@@ -77,16 +83,20 @@ class Decoder:
             if form is None:
                 rows: Sequence[tuple[Any, ...]] = [msgspec.structs.astuple(self._record.decode(body))]
             else:
-                document = self._many[form[2] is not None, form[3]].decode(body)
-                if form[2] is not None:
+                in_rows = IN_ROWS[form.lastindex]
+                decoder = self._many.get((form[1] is not None, in_rows))
+                if decoder is None:
+                    return None
+                document = decoder.decode(body)
+                if form[1] is not None:
                     outputs = tuple(dict.fromkeys(document.outputs)) if document.outputs else None
                     document, pointer = document.instances, "#/instances"
-                rows = [msgspec.structs.astuple(one) for one in document] if form[3] == b"{" else document
+                rows = _tuples(document, in_rows)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         if len(rows) > self._max_instances:
             return None
-        return Decoded(self._batch(rows), outputs, pointer, form is None, form is not None and form[3] == b"[")
+        return Decoded(self._batch(rows), outputs, pointer, form is None, in_rows)
 
     def _batch(self, rows: Sequence[tuple[Any, ...]]) -> Batch:
         if self._names is not None:
@@ -103,6 +113,13 @@ class Decoder:
             except struct.error:
                 pass  # there is a None among them
         return np.array(rows, dtype=np.float64)
+
+
+def _tuples(instances: Sequence[Any], in_rows: bool | None) -> Sequence[tuple[Any, ...]]:
+    """The values of each instance in the order of a row; `in_rows` is as `in_row` says of each."""
+    if in_rows is None:
+        return [(value,) for value in instances]
+    return instances if in_rows else [msgspec.structs.astuple(record) for record in instances]
 
 
 def decoder_of(signature: Signature, max_instances: int) -> Decoder | None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP")
 CHANNELS = {"L": 1, "RGB": 3}
 PIXEL_LIMIT = 25_000_000
+RAISED_BY = " (a limit of the model, or RETORT_IMAGE_PIXEL_LIMIT of the server)"
 LARGE_PIXELS = 4_000_000
 TURN_WAIT_S = 10.0
 """Longest that a large image waits for its turn; a thread that waits for ever would be taken for one that hangs."""
@@ -137,13 +138,13 @@ def array_of(value: object, spec: Input) -> NDArray[Any]:
     limit = _limit_of(picture)
     width, height = _webp_size(content)
     if width * height > limit:
-        raise NotAccepted(f"must have at most {limit} pixels, not {width} by {height}")
+        raise NotAccepted(f"must have at most {limit} pixels{RAISED_BY}, not {width} by {height}")
     if content.count(START_OF_SCAN) > MAX_SCANS or content.count(b"iCCP") > MAX_PROFILES:
         raise NotAccepted("must be an image as cameras and programs write it: it has too many scans or colour profiles")
     try:
         with _turn(width * height), pillow().open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > limit:
-                raise NotAccepted(f"must have at most {limit} pixels, not {image.width} by {image.height}")
+                raise NotAccepted(f"must have at most {limit} pixels{RAISED_BY}, not {image.width} by {image.height}")
             with _turn(0 if width else image.width * image.height):
                 if image.format == "PNG":  # whose end Pillow does not miss when it decodes
                     with pillow().open(io.BytesIO(content), formats=FORMATS) as again:
@@ -169,7 +170,8 @@ def one_too_many(values: Sequence[object], spec: Input) -> tuple[int, str] | Non
         pixels = _declared_pixels(value)
         together += pixels if pixels <= limit else 0
         if together > most:
-            return position, f"is one too many: the images of a request must have at most {most} pixels together"
+            told = f"is one too many: the images of a request must have at most {most} pixels together{RAISED_BY}"
+            return position, told
     return None
 
 

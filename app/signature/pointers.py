@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import quote
 
 MAX_SHOWN_CHARS = 100
@@ -13,6 +14,23 @@ def escaped(name: str) -> str:
     """A name as a step of a JSON pointer in a URI fragment (RFC 6901 sections 3 and 6), cut if it is endless."""
     name = name if len(name) <= MAX_SHOWN_CHARS else name[:MAX_SHOWN_CHARS] + "…"
     return quote(name.replace("~", "~0").replace("/", "~1"), safe="~!$&'()*+,;=:@", errors="replace")
+
+
+def in_row(instance: object) -> bool | None:
+    """Whether an instance is a row and not a record; None where it is the value of a model's only input itself."""
+    return True if isinstance(instance, list) else False if isinstance(instance, dict) else None
+
+
+def as_row(instance: Any) -> list[Any]:
+    """A row as it is, and the value of a model's only input as a row of it."""
+    return instance if isinstance(instance, list) else [instance]
+
+
+def place_of(instance: str, row: bool | None, name: str, position: int) -> str:
+    """The pointer of an input's value below that of its instance; `row` is as `in_row` says."""
+    if row is None:
+        return instance
+    return f"{instance}/{position if row else escaped(name)}"
 
 
 def shown(value: object) -> object:

@@ -19,10 +19,11 @@ from app.errors import ABSENT, FieldError, InvalidInstances, InvalidRepository, 
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch, Column, Decoded
 from app.signature.decoder import decoder_of
+from app.signature.hints import hint_for_document, hint_for_row, hint_for_value, hinted, one_too_deep
 from app.signature.images import PIXEL_LIMIT, one_too_many
 from app.signature.kinds import KINDS, rule_of
 from app.signature.nested import Nesting
-from app.signature.pointers import escaped, shown, some
+from app.signature.pointers import escaped, in_row, place_of, shown, some
 from app.signature.records import problems
 from app.signature.refusals import MOST_ERRORS
 from app.signature.values import is_missing
@@ -53,7 +54,7 @@ def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
     def deserialize(self: ma.fields.Field[Any], value: Any, *_: Any, **__: Any) -> Any:
         problem = rule(value)
         if problem is not None:
-            raise ma.ValidationError(problem)
+            raise ma.ValidationError(problem + hint_for_value(value, spec))
         return None if is_missing(value) else value
 
     field_class = type(f"{spec.kind.title()}Field", (kind.field_class,), {"_deserialize": deserialize})
@@ -147,9 +148,11 @@ class Validator:
         # A small file may be a large image, or the same one many times over.
         width = sum(spec.width for spec in signature.inputs if spec.image is not None)
         self.max_instances = min(max_instances, MAX_IMAGE_VALUES // width) if width else max_instances
+        self._limit_is_set = self.max_instances == max_instances
         self._decoder = decoder_of(signature, max_instances)
         self._whole = signature.layout is Layout.RECORDS
-        self._nesting = Nesting(signature.names)
+        self._bare = signature.takes_bare
+        self._nesting = Nesting(() if self._whole else signature.names)
 
     def decode(self, body: bytes) -> Decoded | None:
         """The batch in a JSON document, where it is accepted at first sight; None where it has to be read."""
@@ -165,12 +168,14 @@ class Validator:
             InvalidInstances: with the first 100 bad fields, and how many there are in all.
         """
         if len(instances) > self.max_instances:
-            raise TooManyInstances(len(instances), self.max_instances)
+            raise TooManyInstances(len(instances), self.max_instances, self._limit_is_set)
         rows = instances
         if self._whole:
             rows = [[instance] if type(instance) is dict else instance for instance in instances]
-        elif self._nesting:
-            rows = [self._nesting.flat(instance) for instance in instances]
+        elif self._bare:
+            rows = [instance if type(instance) in (dict, list) else [instance] for instance in instances]
+        if self._nesting:
+            rows = [self._nesting.flat(instance) for instance in rows]
         self._require_few_pixels(rows, instances, pointer)
         batch = self._columns(rows)
         if batch is None:
@@ -184,14 +189,14 @@ class Validator:
             found = one_too_many([_value(instance, spec.name, at) for instance in instances], spec)
             if found is not None:
                 position, detail = found
-                error = FieldError(f"{pointer}/{position}/{self._place(sent[position], spec.name, at)}", detail)
+                error = FieldError(f"{pointer}/{position}{self._place(sent[position], spec.name, at)}", detail)
                 raise InvalidInstances([error], 1)
 
     def _place(self, sent: Any, name: str, at: int) -> str:
         """The pointer of an input, relative to its instance."""
-        if type(sent) is list:
-            return str(at)
-        return self._nesting.places(sent)[name] if self._nesting else escaped(name)
+        if type(sent) is dict and self._nesting:
+            return f"/{self._nesting.places(sent)[name]}"
+        return place_of("", in_row(sent), name, at)
 
     def _columns(self, instances: Sequence[Any]) -> Batch | None:
         """The accept path: no more than a few C-speed passes over each column; None at the first thing amiss."""
@@ -224,7 +229,16 @@ class Validator:
         return instance if len(instance) == len(self.signature.names) else None
 
     def _explain(self, instances: Sequence[Any], sent: Sequence[Any], pointer: str, single: bool) -> InvalidInstances:
-        """The refuse path: every bad field is counted, by the cheap rule; marshmallow words the first of them."""
+        """The refuse path: every bad field is counted, by the cheap rule; marshmallow words the first of them.
+
+        A document that looks like something else as a whole has one error, which says so.
+        """
+        if not single:
+            hint = hint_for_row(sent, self.signature, pointer)
+        else:
+            hint = hint_for_document(sent[0], self.signature) if len(sent) == 1 and type(sent[0]) is dict else None
+        if hint is not None:
+            return InvalidInstances([hint], 1)
         total = 0
         errors: list[FieldError] = []
         for position, instance in enumerate(instances):
@@ -253,25 +267,25 @@ class Validator:
         if type(instance) is list:
             if len(instance) != len(names):
                 detail = f"has {len(instance)} values; a row has {len(names)}, in this order: {some(names)}"
-                yield FieldError(pointer, detail)
+                yield FieldError(pointer, detail + one_too_deep(instance))
                 return
             record = dict(zip(names, instance, strict=True))
-            place = {name: str(position) for position, name in enumerate(names)}
+            place = {name: place_of("", in_row(sent), name, position) for position, name in enumerate(names)}
         elif type(instance) is dict:
             strays = islice((name for name in instance if name not in self._names), MOST_ERRORS)
             record = {name: instance[name] for name in [*filter(instance.__contains__, names), *strays]}
-            place = self._nesting.places(sent) if self._nesting else {}
+            place = {name: f"/{at}" for name, at in self._nesting.places(sent).items()} if self._nesting else {}
         else:
             detail = f"must be an object (a record) or a list (a row) with these features: {some(names)}"
-            yield FieldError(pointer, detail, shown(instance))
+            yield FieldError(pointer, hinted(detail, instance, self.signature), shown(instance))
             return
         errors = self._schema.validate(record)
         order = {name: position for position, name in enumerate(dict.fromkeys([*names, *record]))}
         for name in sorted(errors, key=order.__getitem__)[:MOST_ERRORS]:
             messages = errors[name]
-            where = place.get(name, escaped(name))
+            where = place.get(name, f"/{escaped(name)}")
             yield FieldError(
-                f"{pointer}/{where}", _sentence(messages), shown(record[name]) if name in record else ABSENT
+                f"{pointer}{where}", _sentence(messages), shown(record[name]) if name in record else ABSENT
             )
 
     def _worded_record(self, record: Any, pointer: str) -> Iterator[FieldError]:

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from app.errors import ABSENT, FieldError, InvalidInstances
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column
-from app.signature.pointers import escaped
+from app.signature.pointers import place_of
 from app.signature.values import is_missing
 
 MAX_REPORTED_WARNINGS = 100
 MAX_SHOWN_CATEGORIES = 100
 RANGED = ("number", "integer", "array")
 
-Place = Callable[[int], tuple[str, bool]]
-"""The pointer of an instance, and whether it is a row, in which a value has a position and not a name."""
+Place = Callable[[int], tuple[str, bool | None]]
+"""The pointer of an instance, and whether it is a row, as `in_row` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +141,7 @@ def _reported(marks: list[Mark], place: Place, say: Callable[[Input], str]) -> t
     found = []
     for row, at, turn in sorted(places)[:MAX_REPORTED_WARNINGS]:
         _, spec, column, _ = marks[turn]
-        pointer, in_row = place(row)
-        found.append(FieldError(f"{pointer}/{at if in_row else escaped(spec.name)}", say(spec), _value(column, row)))
+        found.append(FieldError(place_of(*place(row), spec.name, at), say(spec), _value(column, row)))
     return found, total - len(found)
 
 

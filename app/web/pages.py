@@ -1,14 +1,17 @@
-"""The blueprint of the pages: home, Swagger UI, ReDoc, and their assets."""
+"""The blueprint of the pages: home, Swagger UI, ReDoc, the types of errors, and their assets."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from flask import Blueprint, Response, jsonify, make_response, render_template, request, url_for
+from werkzeug.exceptions import NotFound
 
 from app.errors import RetortError
 from app.web.assets import REDOC, SWAGGER_UI, asset, own_edition
 from app.web.cards import Card, answering_card, has_available, silent_card
+from app.web.problems import PROBLEMS, problem_type
 
 DAY_S: Final = 24 * 3600
 # Nothing from anywhere else, nothing inline. `data:` images are the arrows inside Swagger UI's own stylesheet.
@@ -47,11 +50,22 @@ def blueprint(catalogue: Catalogue) -> Blueprint:
 
     @pages.get("/")
     def home() -> Response:
-        # JSON is named first: it wins the tie when a program accepts anything (`*/*`) or does not say.
-        wanted = request.accept_mimetypes.best_match(["application/json", "text/html"])
-        response = _page("home.html", cards=_cards(catalogue)) if wanted == "text/html" else _alive()
-        response.vary.add("Accept")
-        return response
+        return _negotiated(lambda: _page("home.html", cards=_cards(catalogue)), _alive)
+
+    @pages.get("/problems")
+    def problems() -> Response:
+        found = PROBLEMS.values()
+        return _negotiated(
+            lambda: _page("problems.html", problems=found),
+            lambda: jsonify({"problems": [each.document() for each in found]}),
+        )
+
+    @pages.get("/problems/<name>")
+    def problem(name: str) -> Response:
+        found = problem_type(name)
+        if found is None:
+            raise NotFound
+        return _negotiated(lambda: _page("problem.html", problem=found), lambda: jsonify(found.document()))
 
     @pages.get("/docs")
     def docs() -> Response:
@@ -70,6 +84,15 @@ def blueprint(catalogue: Catalogue) -> Blueprint:
 
     pages.add_url_rule("/static/web/<library>/<edition>/<path:filename>", "asset", asset)
     return pages
+
+
+def _negotiated(page: Callable[[], Response], document: Callable[[], Response]) -> Response:
+    """The page to a browser, the document to all else."""
+    # JSON is named first: it wins the tie when a program accepts anything (`*/*`) or does not say.
+    wanted = request.accept_mimetypes.best_match(["application/json", "text/html"])
+    response = page() if wanted == "text/html" else document()
+    response.vary.add("Accept")
+    return response
 
 
 def _cards(catalogue: Catalogue) -> list[Card]:

@@ -17,6 +17,7 @@ from app.core.service import Decode, PredictRequest
 from app.errors import FieldError, InvalidInstances
 from app.server.contract import Environ, Headers
 from app.signature import Signature
+from app.signature.hints import hinted
 from app.signature.pointers import escaped, shown
 from app.signature.refusals import refuse
 from app.wire import body, codecs, coding
@@ -99,11 +100,11 @@ class PredictAdapter:
         # A model may have a feature of that name, which is never a list.
         if "instances" not in document or ("instances" in signature.names and not isinstance(named, list)):
             return PredictRequest([document], single=True)
-        return self._envelope(document)
+        return self._envelope(document, signature)
 
     @staticmethod
-    def _envelope(document: dict[str, Any]) -> PredictRequest:
-        refuse(_amiss(document))
+    def _envelope(document: dict[str, Any], signature: Signature) -> PredictRequest:
+        refuse(_amiss(document, signature))
         return PredictRequest(document["instances"], "#/instances", outputs=document.get("outputs"))
 
     def encode(self, answer: Answer) -> bytes:
@@ -123,7 +124,7 @@ class PredictAdapter:
         return error
 
 
-def _amiss(document: dict[str, Any]) -> Iterator[FieldError]:
+def _amiss(document: dict[str, Any], signature: Signature) -> Iterator[FieldError]:
     """What is wrong with an envelope."""
     told = f"is not allowed beside instances; allowed: {', '.join(ENVELOPE)}"
     for key, value in document.items():
@@ -131,7 +132,8 @@ def _amiss(document: dict[str, Any]) -> Iterator[FieldError]:
             yield FieldError(f"#/{escaped(key)}", told, shown(value))
     instances, outputs = document["instances"], document.get("outputs")
     if not isinstance(instances, list):
-        yield FieldError("#/instances", "must be a list of records or rows", shown(instances))
+        detail = hinted("must be a list of records or rows", instances, signature)
+        yield FieldError("#/instances", detail, shown(instances))
     if not isinstance(outputs, list | None):
         yield FieldError("#/outputs", "must be a list of output names", shown(outputs))
 

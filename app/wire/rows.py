@@ -19,6 +19,7 @@ from app.core.service import Decode, PredictRequest
 from app.errors import FieldError, InvalidInstances
 from app.runtime.servable import METHOD_OF_OUTPUT
 from app.signature import Input, Signature
+from app.signature.hints import hinted
 from app.signature.pointers import escaped, shown, some
 from app.signature.refusals import refuse
 from app.wire import codecs
@@ -70,7 +71,7 @@ def listed(values: object, signature: Signature, pointer: str) -> list[Any]:
         InvalidInstances: it is no list, or an object says base64 and is not.
     """
     if not isinstance(values, list):
-        raise refused(pointer, "must be a list of instances", values)
+        raise refused(pointer, hinted("must be a list of instances", values, signature), values)
     inputs = signature.inputs
     nested = len(inputs) == 1 and inputs[0].kind == "array"
     return [
@@ -84,7 +85,8 @@ def listed(values: object, signature: Signature, pointer: str) -> list[Any]:
 def _instance(value: Any, signature: Signature, pointer: str, nested: bool) -> Any:
     record = isinstance(value, dict) and not _is_base64(value)
     if len(signature.inputs) == 1 and not record and (nested or not isinstance(value, list)):
-        return [_plain(value, signature.inputs[0], pointer)]
+        cell = _plain(value, signature.inputs[0], pointer)
+        return [cell] if nested or isinstance(cell, dict) else cell
     if isinstance(value, dict) and any(map(_is_base64, value.values())):
         specs = {spec.name: spec for spec in signature.inputs}
         return {

@@ -113,7 +113,7 @@ def _read(number: int, line: bytes | None) -> _Line:
     if line is None:
         return _Line(number, wrong=f"the line is longer than {MAX_LINE_BYTES} bytes, the most that one may have")
     try:
-        return _Line(number, JSON.decode(line))
+        return _Line(number, JSON.value(line))
     except InvalidJson as error:
         place = "" if error.column is None else f" (column {error.column})"
         return _Line(number, wrong=f"the line is not valid JSON: {error.reason}{place}")

@@ -6,7 +6,6 @@ ANSWER = b'{"prediction":[0]}'
 app = Flask(__name__)
 
 
-
 @app.post("/predict")
 def predict():
     request.get_data()

@@ -8,6 +8,3 @@ def app(environ, start_response):
     environ["wsgi.input"].read()
     start_response("200 OK", HEADERS)
     return [ANSWER]
-
-
-

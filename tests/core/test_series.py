@@ -35,7 +35,7 @@ def kinds(refused: Any) -> dict[int, type]:
 def test_the_bad_are_refused_and_the_others_run_as_one() -> None:
     servable = Yes()
     for series in series_of(servable):
-        sifted = series.predict([[1], ["x"], {"x": 2}, 7])
+        sifted = series.predict([[1], ["x"], {"x": 2}, True])
         assert kinds(sifted.refused) == {1: InvalidInstances, 3: InvalidInstances}
         assert sifted.answer.values()["prediction"] == ["yes", "yes"]
         assert [rows for rows, _ in servable.asked] == [2]

@@ -46,15 +46,18 @@ def test_both_paths_accept_the_same_with_the_same_values(data: st.DataObject) ->
     if decoder is None:
         return
     rows = data.draw(st.lists(st.tuples(*(values_for(spec) for spec in signature.inputs)), min_size=1, max_size=3))
-    form = data.draw(st.sampled_from(["record", "records", "rows", "bare"]))
+    form = data.draw(st.sampled_from(["record", "records", "rows", "bare", "values", "bare values"]))
     records = [dict(zip(signature.names, row, strict=True)) for row in rows]
     document: Any = {
         "record": records[0],
         "records": {"instances": records},
         "rows": {"instances": [list(row) for row in rows]},
         "bare": records,
+        "values": {"instances": [row[0] for row in rows]},
+        "bare values": [row[0] for row in rows],
     }[form]
-    instances = records[:1] if form == "record" else records
+    instances = {"record": records[:1], "values": document, "bare values": document}.get(form, records)
+    instances = instances["instances"] if isinstance(instances, dict) else instances
     try:
         slow: Batch | None = Validator(signature, 100).validate(instances)
     except RetortError:
@@ -90,6 +93,32 @@ def test_what_it_accepts(body: str, rows: list[list[float]], outputs: tuple[str,
     assert decoded.outputs == outputs
 
 
+BARE = {
+    "text": ["love it", "", "[1]"],
+    "category": ["red", "green"],
+    "number": [1, 2.5],
+    "integer": [1, 2],
+    "boolean": [True, False],
+    "unused": ["x", None, 1],
+}
+
+
+@pytest.mark.parametrize("kind", BARE)
+@pytest.mark.parametrize("form", ['{{"instances": {}}}', ' {{"instances":\n[ {}', "{}"])
+def test_it_accepts_the_values_of_a_model_of_one_input(kind: str, form: str) -> None:
+    dtypes = {"number": "float64", "integer": "int64", "boolean": "bool"}
+    spec = Input("x", kind, dtypes.get(kind, "str"), categories=("red", "green") if kind == "category" else None)
+    values = json.dumps(BARE[kind])
+    body = form.format(values[1:] + "}" if "[ {" in form else values)
+    decoder = decoder_of(Signature((spec,), ("prediction",), ("prediction",), Layout.FRAME), 10)
+    assert decoder is not None
+    decoded = decoder.decode(body.encode())
+    assert decoded is not None
+    assert (decoded.in_rows, decoded.pointer) == (None, "#/instances" if "instances" in body else "#")
+    if kind != "unused":
+        assert decoded.batch.columns["x"].tolist() == BARE[kind]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -114,6 +143,8 @@ def test_what_it_accepts(body: str, rows: list[list[float]], outputs: tuple[str,
         str([[1, 2]] * 11),
         '\ufeff{"a": 1, "b": 2}',
         "[" * 100_000,
+        "[1, 2]",
+        '{"instances": [1, 2]}',
     ],
 )
 def test_what_it_leaves_to_the_slow_path(body: str) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.signature import Input, Picture
+from app.signature.hints import hint_for_value
 from app.signature.kinds import KINDS, rule_of
 from app.signature.schema import schema_of
 from app.signature.values import is_missing
@@ -50,7 +51,7 @@ def test_the_schema_says_what_the_rule_says(kind: str, data: st.DataObject) -> N
     value = data.draw(values_for(spec))
     problem = rule_of(spec)(value)
     said = schema_of(signature(spec)).validate({"x": value})
-    assert said == ({} if problem is None else {"x": [problem]})
+    assert said == ({} if problem is None else {"x": [problem + hint_for_value(value, spec)]})
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -20,6 +20,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from app.signature.images import RAISED_BY
 from tests.wire.conftest import MakeApp
 from tests.wire.exchange import check, get, post
 
@@ -192,9 +193,9 @@ def test_no_image_takes_more_than_its_share(digits: Any) -> None:
     spec = {"name": "image", "kind": "image", "mode": "L", "size": [8, 8]}
     app = digits(spec, image_pixel_limit=1000)
     bomb = png(np.zeros((40, 26), dtype=np.uint8))
-    assert refused(app, {"image": b64(bomb)}) == {"#/image": "must have at most 1000 pixels, not 26 by 40"}
+    assert refused(app, {"image": b64(bomb)}) == {"#/image": f"must have at most 1000 pixels{RAISED_BY}, not 26 by 40"}
     large = b64(png(np.kron(np.uint8(DIGITS.images[3]), np.ones((4, 3), dtype=np.uint8))))  # 768 pixels
-    detail = "is one too many: the images of a request must have at most 4000 pixels together"
+    detail = f"is one too many: the images of a request must have at most 4000 pixels together{RAISED_BY}"
     assert refused(app, {"instances": [[large]] * 8}) == {"#/instances/5/0": detail}
     stream = "\n".join([json.dumps([large]), "[null]", *[json.dumps({"image": large})] * 8]).encode()
     answer = post(app, "/predict", stream, {"Content-Type": "application/x-ndjson"})

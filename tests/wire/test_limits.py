@@ -120,7 +120,8 @@ def test_too_many_instances(app: Flask) -> None:
     check(answer)
     assert answer.document["type"] == "/problems/too-many-instances"
     assert answer.document["detail"] == (
-        "the request has 100001 instances; at most 100000 are taken at once: send it in parts"
+        "the request has 100001 instances; at most 100000 are taken at once: send it in parts;"
+        " the server's operator can raise RETORT_MAX_INSTANCES"
     )
 
 

@@ -38,7 +38,10 @@ CODECS: dict[str, Codec] = {
     "application/x-npy": Npy(),
     "application/x-npz": Npz(),
     "application/msgpack": MessagePack(),
-    "multipart/form-data": Multipart(lambda content_type, body: reader(content_type, body)),  # noqa: PLW0108 (it stands below)
+    "multipart/form-data": Multipart(
+        lambda content_type, body: reader(content_type, body),  # noqa: PLW0108 (it stands below)
+        lambda content_type: canonical(content_type.partition(";")[0]) in (FORM, *CODECS),
+    ),
 }
 ALIASES = {
     "application/jsonl": NDJSON_TYPE,

@@ -55,7 +55,7 @@ def anything(cell: str) -> Any:
     """Kinds that are more than one value, and objects inside a record, are written as JSON; all else is text."""
     if cell[:1] in ("[", "{"):
         try:
-            return JSON.decode(cell.encode())
+            return JSON.value(cell.encode())
         except InvalidJson:
             return cell
     return cell or None

@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 
 from app.core.answer import Answer
-from app.errors import InvalidBody, InvalidJson
+from app.errors import FieldError, InvalidBody, InvalidInstances, InvalidJson
 from app.signature.guards import MOST_CONTAINERS, has_slow_numbers, has_too_many_containers
+from app.signature.hints import ENCODED_TWICE, encoded_twice
+from app.signature.pointers import shown
 from app.wire.codecs.codec import Document, Reading
 
 MAX_INTEGER_DIGITS = 4000
@@ -31,7 +33,19 @@ class Json:
     writes = True
 
     def decode(self, body: bytes, reading: Reading | None = None) -> Any:
-        """The document.
+        """The document of a whole body.
+
+        Raises:
+            InvalidInstances: it is text that holds JSON again.
+            InvalidJson, InvalidBody: as `value`.
+        """
+        document = self.value(body)
+        if type(document) is str and encoded_twice(document):
+            raise InvalidInstances([FieldError("#", ENCODED_TWICE, shown(document))], 1)
+        return document
+
+    def value(self, body: bytes) -> Any:
+        """The value in a body, a line or a cell.
 
         Raises:
             InvalidJson: with the line and column of the first thing amiss.
@@ -68,10 +82,21 @@ def _decode_leniently(body: bytes) -> Any:
     except RecursionError:
         raise InvalidJson("it is nested too deeply", None, None) from None
     except json.JSONDecodeError as error:
-        raise InvalidJson(error.msg[:1].lower() + error.msg[1:], error.lineno, error.colno) from None
+        reason = error.msg[:1].lower() + error.msg[1:]
+        raise InvalidJson(reason + _hint(error, text), error.lineno, error.colno) from None
     if "\\ud" in text or "\\uD" in text:
         _refuse_lone_surrogates(document, text)
     return document
+
+
+def _hint(error: json.JSONDecodeError, text: str) -> str:
+    """The end of the sentence for text that is nearly JSON."""
+    at = text[error.pos : error.pos + 1]
+    if at == "'":
+        return "; JSON has double quotes (in Python, json.dumps writes them, and str does not)"
+    if error.msg == "Extra data" and error.lineno > 1 and at in ("{", "["):
+        return "; several documents, one on each line, are application/x-ndjson"
+    return ""
 
 
 def _refuse_lone_surrogates(document: Any, text: str) -> None:

@@ -1,12 +1,13 @@
 """`multipart/form-data` (RFC 7578): one record as fields, or one file part of another media type.
 
 A file under the name of a feature is that feature's value, as bytes, or as JSON where that is its type; any other file
-is read as its own media type.
+is read as its own media type, or by the ending of its name where the type says nothing: browsers on Windows call a CSV
+file `application/vnd.ms-excel`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -15,8 +16,8 @@ from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, Multip
 
 from app.core.answer import Answer
 from app.errors import BodyTooLarge, FieldError, InvalidBody
+from app.signature.pointers import escaped, shown, some
 from app.signature.refusals import refuse
-from app.signature.schema import escaped
 from app.wire.codecs.cells import anything, reader_of
 from app.wire.codecs.codec import Codec, Document, Reading, Rows
 from app.wire.codecs.columns import MAX_UNKNOWN_COLUMNS, check_whole, refused, whole
@@ -27,12 +28,40 @@ MAX_BOUNDARY_CHARS = 70
 ReaderOf = Callable[[str | None, bytes], tuple[Codec, Mapping[str, str]]]
 
 
+VAGUE = ("", "application/octet-stream", "application/vnd.ms-excel", "application/zip", "text/plain")
+"""Media types under which a table may come; the ending of the file's name then says which."""
+TYPE_OF_ENDING = {
+    "arrow": "application/vnd.apache.arrow.stream",
+    "arrows": "application/vnd.apache.arrow.stream",
+    "csv": "text/csv",
+    "json": "application/json",
+    "jsonl": "application/x-ndjson",
+    "msgpack": "application/msgpack",
+    "ndjson": "application/x-ndjson",
+    "npy": "application/x-npy",
+    "npz": "application/x-npz",
+    "parquet": "application/vnd.apache.parquet",
+}
+
+
 @dataclass(slots=True)
 class _Part:
     name: str
     media_type: str | None
-    is_file: bool
+    file_name: str | None
     content: bytearray = field(default_factory=bytearray)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it came with the name of a file."""
+        return self.file_name is not None
+
+    @property
+    def table_type(self) -> str | None:
+        """The media type of the table that a file holds, by its own or else by its name; None where neither says."""
+        stated = (self.media_type or "").partition(";")[0].strip().lower()
+        ending = (self.file_name or "").rpartition(".")[2].lower()
+        return TYPE_OF_ENDING.get(ending, self.media_type) if stated in VAGUE else self.media_type
 
     @property
     def is_json(self) -> bool:
@@ -46,20 +75,22 @@ class Multipart:
     needs = ""
     writes = False
 
-    def __init__(self, reader_of_part: ReaderOf) -> None:
+    def __init__(self, reader_of_part: ReaderOf, is_read: Callable[[str], bool]) -> None:
         self._reader_of_part = reader_of_part
+        self._is_read = is_read
 
     def decode(self, body: bytes, reading: Reading) -> Any:
         """The record of the fields, each read as its input's kind; or what the one file holds.
 
         Raises:
             InvalidBody: it is not a whole form, or holds a form again.
-            UnsupportedMediaType: the file is of a type that no codec reads.
-            InvalidInstances: a field stands there twice, or beside a file.
+            UnsupportedMediaType: the file's type is known and cannot be read here.
+            InvalidInstances: a field stands there twice, or beside a file; or a file is neither a field nor a table.
         """
         parts = _parts(body, reading)
         readers = {spec.name: reader_of(spec) for spec in reading.signature.inputs}
         files = [part for part in parts if part.is_file and part.name not in readers]
+        refuse(self._strays(files, reading))
         if files:
             if len(parts) > 1:
                 raise refused("must be one file, or the fields of one record, not both", "#")
@@ -77,9 +108,21 @@ class Multipart:
         check_whole([*record], reading.signature, "#")
         return Rows(whole([record], reading.signature), single=True)
 
+    def _strays(self, files: Sequence[_Part], reading: Reading) -> Iterator[FieldError]:
+        """The files that are no tables, such as images, under names that the model does not have."""
+        fields, endings = some(reading.signature.names), ", ".join(TYPE_OF_ENDING)
+        for part in files:
+            named = "." in (part.file_name or "")
+            if (part.table_type or named) and not self._is_read(part.table_type or ""):
+                told = (
+                    f"is not a field of this model; the fields are: {fields}; a file under another name must be a table"
+                )
+                seen = f"this one is {shown(part.file_name)!r} of type {shown(part.media_type or '')!r}"
+                yield FieldError(f"#/{escaped(part.name)}", f"{told} ({endings}), and {seen}")
+
     def _file(self, part: _Part, reading: Reading) -> Any:
         content = bytes(part.content)
-        codec, parameters = self._reader_of_part(part.media_type, content)
+        codec, parameters = self._reader_of_part(part.table_type, content)
         if codec is self:
             raise InvalidBody(FORM, "a part is a form itself")
         return codec.decode(content, Reading(reading.signature, reading.limits, parameters))
@@ -129,7 +172,8 @@ def _take(event: Event, parts: list[_Part]) -> None:
     if isinstance(event, Field | File):
         if not isinstance(event.name, str):  # werkzeug says that it is one, and hands on what is absent
             raise ValueError
-        parts.append(_Part(event.name, event.headers.get("Content-Type"), isinstance(event, File)))
+        file_name = (event.filename or "") if isinstance(event, File) else None
+        parts.append(_Part(event.name, event.headers.get("Content-Type"), file_name))
     elif isinstance(event, Data):
         parts[-1].content += event.data
     elif not isinstance(event, Preamble):

@@ -35,7 +35,7 @@ class NdJson:
                 rows = sum(1 for each in body.split(b"\n") if each.strip())
                 raise TooManyInstances(rows, reading.limits.max_instances)
             try:
-                instances.append(JSON.decode(line))
+                instances.append(JSON.value(line))
             except InvalidJson as error:
                 raise InvalidJson(error.reason, number, error.column) from None
         return Rows(instances)

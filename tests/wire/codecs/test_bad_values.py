@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from flask import Flask
 
+from app.signature.images import RAISED_BY
 from tests.wire.codecs import bodies
 from tests.wire.codecs.cases import FRAME, GRID, MEDIA, Record, frame
 from tests.wire.codecs.conftest import sent
@@ -62,7 +63,11 @@ BYTES: dict[str, tuple[str, bytes, str]] = {
     "npy of another shape": ("array", bodies.npy(np.eye(5)), "must be of shape 4 x 4"),
     "image cut short": ("image", PNG[:-20], "must be a whole PNG, JPEG or WebP image"),
     "image of another format": ("image", b"GIF89a" + PNG, "must be a PNG, JPEG or WebP image"),
-    "image of 100 megapixels": ("image", MEGAPIXELS, "must have at most 25000000 pixels, not 10000 by 10000"),
+    "image of 100 megapixels": (
+        "image",
+        MEGAPIXELS,
+        f"must have at most 25000000 pixels{RAISED_BY}, not 10000 by 10000",
+    ),
     "image that says it is larger": ("image", picture(4000, 4000, zlib.compress(b"\0" * 100)), "must be a whole"),
     "image with a bomb of text": ("image", TEXT_BOMB, "must be a whole PNG, JPEG or WebP image"),
 }

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 
+import msgspec
+import numpy as np
 import pytest
+from flask import Flask
 
-from tests.wire.codecs.bodies import BOUNDARY, form
+from tests.wire.codecs.bodies import BOUNDARY, as_arrow, as_parquet, form, npy, npz
 from tests.wire.codecs.conftest import Sends
+from tests.wire.exchange import post
 
 FIELDS: list[tuple[str, bytes, str | None]] = [("feature1", b"5.1", None), ("feature2", b"3.5", None)]
 TYPE = f"multipart/form-data; boundary={BOUNDARY}"
@@ -34,7 +38,10 @@ def test_fields_and_files(ask: Sends) -> None:
         ([FIELDS[0], ("feature2", b"\xff", None)], 422, "#/feature2"),
         ([*FIELDS, ("any", b"5.1,3.5", "text/csv")], 422, "#"),
         ([("any", b"5.1,3.5", "text/csv")] * 2, 422, "#"),
-        ([("any", b"x", "image/png")], 415, None),
+        ([("any", b"x", "image/png")], 422, "#/any"),
+        ([("a", b"x", "image/png"), *FIELDS], 422, "#/a"),
+        ([("any", b"x", "application/octet-stream")], 422, "#/any"),
+        ([("any", b"5.1,3.5", "text/csv; charset=utf-16")], 415, None),
         ([("any", form(FIELDS)[1].replace(b"a-b", b"b-b"), TYPE.replace("a-b", "b-b"))], 400, None),
         ([("any", b"{", "application/json")], 400, None),
         ([(f"f{number}", b"1", None) for number in range(1000)], 422, "#"),
@@ -46,6 +53,49 @@ def test_what_is_wrong_is_named(
     answer = ask(*form(parts))
     assert answer.status == status, answer.content
     assert pointer is None or answer.document["errors"][0]["pointer"] == pointer
+
+
+def file_part(name: str, file_name: str, content: bytes, media_type: str | None) -> tuple[str, bytes]:
+    """A form of one file as a browser sends it."""
+    kind = f"Content-Type: {media_type}\r\n" if media_type is not None else ""
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{file_name}"\r\n{kind}\r\n'
+    return TYPE, head.encode() + content + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+RECORDS = [{"feature1": 5.1, "feature2": 3.5}]
+FILES = {
+    "rows.csv": b"feature1,feature2\n5.1,3.5\n",
+    "ROWS.CSV": b"5.1,3.5\n",
+    "rows.2024.json": b'{"instances": [[5.1, 3.5]]}',
+    "rows.ndjson": b"[5.1, 3.5]\n",
+    "rows.jsonl": b'{"feature1": 5.1, "feature2": 3.5}\n',
+    "rows.npy": npy(np.array([[5.1, 3.5]])),
+    "rows.npz": npz(feature1=np.array([5.1]), feature2=np.array([3.5])),
+    "rows.msgpack": msgspec.msgpack.encode([[5.1, 3.5]]),
+    "rows.parquet": as_parquet(RECORDS)[1],
+    "rows.arrow": as_arrow(RECORDS)[1],
+}
+
+
+@pytest.mark.parametrize("media_type", [None, "", "application/octet-stream", "application/vnd.ms-excel", "text/plain"])
+@pytest.mark.parametrize("file_name", FILES)
+def test_a_file_whose_type_says_nothing_is_read_by_its_name(ask: Sends, file_name: str, media_type: str | None) -> None:
+    answer = ask(*file_part("file", file_name, FILES[file_name], media_type))
+    assert (answer.status, answer.document.get("prediction")) == (200, [0]), answer.content
+
+
+def test_a_type_that_says_something_counts_more_than_the_name(ask: Sends) -> None:
+    assert ask(*file_part("file", "rows.csv", b"[[5.1, 3.5]]", "application/json")).status == 200
+    assert ask(*file_part("file", "rows.csv", b"5.1,3.5\n", "image/png")).status == 422
+
+
+@pytest.mark.parametrize("media_type", ["image/png", "application/octet-stream", None])
+def test_an_image_under_another_name_is_told_the_fields_of_the_model(app: Flask, media_type: str | None) -> None:
+    content_type, body = file_part("file", "three.png", b"\x89PNG", media_type)
+    answer = post(app, "/models/digits-image/predict", body, {"Content-Type": content_type})
+    (error,) = answer.document["errors"]
+    assert (answer.status, error["pointer"]) == (422, "#/file")
+    assert "is not a field of this model; the fields are: image" in error["detail"]
 
 
 PART = b'--%s\r\nContent-Disposition: form-data; name="feature1"\r\n\r\n5.1\r\n' % BOUNDARY.encode()
