@@ -87,7 +87,7 @@ def test_what_tests_is_pinned_as_setup_cfg_allows(requirement: Requirement) -> N
 
 
 def test_every_extra_is_pinned() -> None:
-    assert set(CFG["options.extras_require"]) == {*SERVING_EXTRAS, "dev", "h1c"}
+    assert set(CFG["options.extras_require"]) == {*SERVING_EXTRAS, "dev"}
 
 
 def test_the_pins_are_the_whole_closure() -> None:

@@ -100,12 +100,16 @@ class Route(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a path and a method lead to: a `route` that needs no Flask, or None; `is_own` where the view is Retort's."""
+    """What a path and a method lead to: a route, or None where Flask alone knows what.
+
+    `is_own` says that the view is Retort's; `is_direct` that the route may answer without it.
+    """
 
     route: Route | None = None
     arguments: Mapping[str, Any] | None = None
     is_own: bool = False
     may_block: bool = False
+    is_direct: bool = False
 
 
 class Router(Protocol):
@@ -115,7 +119,7 @@ class Router(Protocol):
         """Return what the request leads to."""
 
     def is_direct(self) -> bool:
-        """Tell whether a matched route may be answered without the framework: nothing was registered around it."""
+        """Tell whether routes may be answered without the framework: nothing was registered around it."""
 
     def explain(self) -> str:
         """Return a sentence on what was registered around the routes, for the log; empty for nothing."""

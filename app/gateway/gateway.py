@@ -76,7 +76,7 @@ class Gateway:
             return context
         context.route, context.arguments = route, match.arguments or {}
         route.plan(context)
-        context.through_wsgi = not (self._is_direct or self._look())
+        context.through_wsgi = not (match.is_direct and (self._is_direct or self._look()))
         if context.through_wsgi:
             environ[KEY] = context
             context.runs_inline, context.batch_key = False, None

@@ -9,6 +9,7 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,10 @@ class FlaskRouter:
         self._routes = routes
         self._own = dict(app.view_functions)
         self._blocking = frozenset(blocking)
-        self._known: dict[tuple[str, str], tuple[str, Match]] = {}
+        self._known: dict[tuple[str, str], Match] = {}
         self._rules = 0
         self._own_names = frozenset(METHODS)
+        self._routed = [endpoint for endpoint, view in self._own.items() if view in routes]
         for rule in app.url_map.iter_rules():
             rule.strict_slashes = False  # a trailing slash is answered
         self._expected = self._state()
@@ -140,24 +142,19 @@ class FlaskRouter:
             if len(self._known) >= KNOWN_PATHS:
                 self._known = {}
             self._known[key] = found
-        endpoint, match = found
-        if match.route is not None and (
-            self._app.view_functions.get(endpoint) is not self._own[endpoint] or TEST_CLIENT in environ
-        ):
-            return Match(None, None, match.is_own, match.may_block)
-        return match
+        return replace(found, is_direct=False) if TEST_CLIENT in environ else found
 
-    def _find(self, method: str, path: str) -> tuple[str, Match]:
+    def _find(self, method: str, path: str) -> Match:
         adapter = self._app.url_map.bind("localhost")
         try:
             decoded = path.encode("latin-1").decode("utf-8", "replace")
             rule, arguments = adapter.match(decoded, method, return_rule=True)
         except HTTPException:
-            return "", Match()
+            return Match()
         endpoint: str = rule.endpoint
         view = self._own.get(endpoint)
         route = self._routes.get(view) if method in (rule.methods or ()) and method not in ("OPTIONS", "HEAD") else None
-        return endpoint, Match(route, arguments, view is not None, endpoint in self._blocking)
+        return Match(route, arguments, view is not None, endpoint in self._blocking, route is not None)
 
     def is_direct(self) -> bool:
         """Tell whether nothing was registered around the views: then a route may be answered without Flask."""
@@ -178,7 +175,7 @@ class FlaskRouter:
 
     def explain(self) -> str:
         """Return the names of what was registered around the views."""
-        return ", ".join(dict.fromkeys(self._foreign())) or "a view function that was replaced"
+        return ", ".join(dict.fromkeys(self._foreign())) or "something that was registered around the views"
 
     def _look(self) -> tuple[Any, ...]:
         """Everything that Flask would call or look at around a view."""
@@ -191,6 +188,7 @@ class FlaskRouter:
             _methods(type(app)),
             [config.get(name) for name in CONFIG],
             app.url_map.host_matching or app.subdomain_matching,
+            [app.view_functions.get(endpoint) for endpoint in self._routed],
         )
 
     def _state(self) -> tuple[Any, ...]:

@@ -20,6 +20,7 @@ from app.settings import Settings
 from app.telemetry.metrics import SharedMetrics
 
 JSON_TYPE = "application/json"
+OBJECT: Mapping[str, Any] = {"type": "object"}
 ERRORS_OF_PREDICTIONS: Mapping[int, str] = {
     404: "there is no such model or version",
     413: "the body is too long or has too many instances",
@@ -60,7 +61,7 @@ class Backend:
         rules: Sequence[str],
         summary: str,
         *,
-        schema: Any = None,
+        schema: Any = OBJECT,
         says: str = "a prediction for each instance",
         errors: Mapping[int, str],
         body: Mapping[str, Any] | None = None,
@@ -79,7 +80,7 @@ class Backend:
             return current_app.make_response((response.body, response.status, response.headers))
 
         view.__name__, view.__doc__ = name, summary
-        described = blp.response(200, schema or {"type": "object"}, description=says)(view)
+        described = blp.response(200, schema, description=says)(view)
         for status, when in sorted({**ERRORS_OF_PREDICTIONS, **errors}.items()):
             described = blp.alt_response(status, description=when)(described)
         if body is not None:

@@ -103,15 +103,15 @@ class Server:
             response = connection.getresponse()
             return Answer(response.status, dict(response.headers), response.read())
 
-    def wait(self) -> Server:
-        """Returns once it answers."""
+    def wait(self, path: str = "/livez") -> Server:
+        """Returns once it answers there."""
         deadline = time.monotonic() + START_WITHIN_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(f"it ended with {self.process.returncode}: {self.words}")
             with contextlib.suppress(OSError):
-                if self.ask("GET", "/livez").status == 200:
-                    return self
+                self.ask("GET", path)
+                return self
             time.sleep(ASK_AGAIN_AFTER_S)
         raise AssertionError(f"it did not answer within {START_WITHIN_S:g} s: {self.words}")
 
@@ -127,12 +127,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, command: Sequence[str] | None = None, **settings: object) -> Iterator[Server]:
+def serving(
+    folder: Path, command: Sequence[str] | None = None, until: str = "/livez", **settings: object
+) -> Iterator[Server]:
     """The `web:` line of Procfile, or another command, as a server that answers."""
     port = free_port()
     line = command or ["sh", "-c", f"exec {web_line()}"]
     server = Server([word.replace("$PORT", str(port)) for word in line], port, folder / f"said-{port}", **settings)
     try:
-        yield server.wait()
+        yield server.wait(until)
     finally:
         server.stop()

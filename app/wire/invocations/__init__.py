@@ -77,6 +77,7 @@ def blueprint(backend: Backend) -> Blueprint:
         "invocations",
         ["/endpoints/<string:model>/invocations", "/invocations"],
         "Predict (MLflow, SageMaker)",
+        schema=None,
         errors={
             400: "the body cannot be read, or has values that the model does not accept",
             406: "Accept allows no type that is offered",

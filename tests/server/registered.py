@@ -1,0 +1,17 @@
+"""The service with one thing registered around it: `KIND` in the environment says which."""
+
+from __future__ import annotations
+
+import os
+
+from app.factory import create_app
+from tests.server.registrations import INTERCEPTORS, OBSERVING, REFUSING, SEEN, WRAPPED, Refusing
+
+KIND = os.environ["KIND"]
+
+service = create_app(interceptors=[Refusing(INTERCEPTORS[KIND])] if KIND in INTERCEPTORS else [])
+service.add_url_rule("/seen", "seen", lambda: dict(SEEN))
+register = {**REFUSING, **OBSERVING}.get(KIND)
+if register is not None:
+    register(service)
+app = WRAPPED[KIND](service) if KIND in WRAPPED else service
