@@ -16,21 +16,11 @@ class Queueable(Protocol):
     Requests of one `batch_key` are answered by one thread at a time, in groups of all those that wait for it.
     """
 
-    @property
-    def arrived_s(self) -> float:
-        """When it was received."""
-
-    @property
-    def deadline_s(self) -> float:
-        """When its answer is due."""
-
-    @property
-    def batch_key(self) -> Hashable:
-        """None for a request that is answered alone."""
-
-    @property
-    def client(self) -> Hashable:
-        """Whose request it is."""
+    arrived_s: float
+    deadline_s: float
+    batch_key: Hashable
+    """None for a request that is answered alone."""
+    client: Hashable
 
 
 RequestT = TypeVar("RequestT", bound=Queueable)
@@ -93,7 +83,7 @@ class AdmissionQueue(Generic[RequestT]):
         """
         if len(self._queues.get(client, ())) + 1 > self.fair_share(client):
             return None
-        _, longest = max(self._queues.items(), key=_length)
+        longest: ClientQueue[RequestT] = max(self._queues.values(), key=len)
         request = next(reversed(longest))
         self.remove(request)
         return request
@@ -173,7 +163,3 @@ class AdmissionQueue(Generic[RequestT]):
         for request in requests:
             self.remove(request)
         return requests
-
-
-def _length(entry: tuple[Hashable, ClientQueue[RequestT]]) -> int:
-    return len(entry[1])

@@ -1,36 +1,39 @@
-"""An answer: its head, as PEP 3333 has it, and the framing of its body."""
+"""Answers: what `start_response` and a `Response` say, checked, and turned into the bytes of a head and a body."""
 
 from __future__ import annotations
 
-import functools
 import http
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gunicorn import SERVER, util
 from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName
 from gunicorn.http.message import TOKEN_RE
 from gunicorn.http.wsgi import HEADER_VALUE_RE, STATUS_RE
 
+from app.server.contract import Headers, Response
+
 NO_BODY, NO_LENGTH = 1, 2
-"""What a status forbids (RFC 9110 section 6.4.1): 304 a body, 1xx and 204 a length too."""
+"""Restrictions of a status (RFC 9110 section 6.4.1): 304 has no body; 1xx and 204 have no length either."""
 HOP_BY_HOP = "hop-by-hop"
 KNOWN_LIMIT = 2048
+LAST_CHUNK = b"0\r\n\r\n"
+RENAMED = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
+"""RFC 9110's names, where the standard library still has older ones."""
+STATUS_LINES = {status.value: f"{status.value} {RENAMED.get(status, status.phrase)}" for status in http.HTTPStatus}
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
 _names: dict[str, str] = {}
-"""Field names that are tokens, in lower case, or HOP_BY_HOP; what was valid once stays valid."""
-
-
+"""Valid field names, in lower case, or HOP_BY_HOP."""
 _statuses: dict[str, int] = {}
-"""Status lines that are valid: 0, NO_BODY or NO_LENGTH."""
+"""Valid status lines: 0, NO_BODY or NO_LENGTH."""
 
 
 class Answer:
-    """One application's answer to one request: `start_response`, and what it was told. Not thread-safe, as WSGI is."""
+    """The answer to one request, as `start_response` described it. Not thread-safe."""
 
     __slots__ = ("chunked", "headers", "is_head", "length_bytes", "omits_body", "sent", "started", "status", "written")
 
@@ -41,17 +44,15 @@ class Answer:
         self.length_bytes: int | None = None
         self.omits_body = is_head
         self.chunked = False
-        self.started = False  # its head has gone out
-        self.sent = 0  # bytes of body, under the name that Gunicorn's access log reads
+        self.started = False  # its head is on its way to the client
+        self.sent = 0  # bytes of body; Gunicorn's access log reads this name
         self.written: list[bytes] | None = None
 
-    def start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
-    ) -> Callable[[bytes], None]:
-        """PEP 3333's.
+    def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Callable[[bytes], None]:
+        """Take the status and headers (PEP 3333).
 
         Raises:
-            InvalidResponseHeader, InvalidResponseHeaderName: Gunicorn's, for what would break the head.
+            InvalidResponseHeader, InvalidResponseHeaderName: a header would break the head.
         """
         if exc_info is not None:
             try:
@@ -70,12 +71,12 @@ class Answer:
         return self.write
 
     def write(self, part: bytes) -> None:
-        """PEP 3333's old way to send a body: it goes out before what the application returns."""
+        """Send a part of the body before those that the application returns (PEP 3333's older way)."""
         if self.written is None:
             self.written = []
         self.written.append(part)
 
-    def _take(self, headers: list[tuple[str, str]], forbids_length: bool) -> None:
+    def _take(self, headers: Headers, forbids_length: bool) -> None:
         kept = headers
         self.length_bytes = None
         try:
@@ -92,7 +93,7 @@ class Answer:
                     self.length_bytes = None
                     kept = [field for field in kept if field[0].lower() != "content-length"]
             elif lower is HOP_BY_HOP:
-                # The list belongs to the application: it is not changed in place.
+                # The list belongs to the application: do not change it in place.
                 kept = [field for field in kept if field[0] != name]
         self.headers = kept
 
@@ -107,7 +108,7 @@ def _known_status(status: str) -> int:
     return bodiless
 
 
-def _refuse_values(headers: list[tuple[str, str]]) -> NoReturn:
+def _refuse_values(headers: Headers) -> NoReturn:
     for name, value in headers:
         if not isinstance(value, str):
             raise TypeError(f"the value of {name!r} is not a string")
@@ -126,7 +127,7 @@ def _known(name: str) -> str:
 
 
 class CommonHeaders:
-    """The header lines of every answer, made anew each second. Belongs to the loop's thread, which calls `refresh`."""
+    """The header lines that every answer has, made once a second. Belongs to the loop's thread."""
 
     __slots__ = ("_until_s", "close", "keep_alive")
 
@@ -144,30 +145,29 @@ class CommonHeaders:
 
 
 def head(answer: Answer, protocol: str, common: str) -> bytes:
-    """Return the head of an answer, to its empty line."""
+    """Build the head of an answer; `common` is one of the texts of `CommonHeaders`."""
     framing = "Transfer-Encoding: chunked\r\n\r\n" if answer.chunked else "\r\n"
     fields = "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
     return f"{protocol} {answer.status}{common}{fields}{framing}".encode("latin-1")
 
 
 def chunk(part: bytes) -> bytes:
-    """Return one part of a body of unknown length (RFC 9112 section 7.1)."""
+    """Frame one part of a body of unknown length (RFC 9112 section 7.1)."""
     return b"%X\r\n%b\r\n" % (len(part), part)
 
 
-LAST_CHUNK = b"0\r\n\r\n"
-TITLES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
-"""RFC 9110's names, where the standard library still has older ones."""
+def begin(answer: Answer, response: Response) -> None:
+    """Take the status and headers of a response.
 
-
-@functools.cache
-def status_line(status: int) -> str:
-    """Return a status with its name."""
-    return f"{status} {TITLES.get(status) or http.HTTPStatus(status).phrase}"
+    Raises:
+        InvalidResponseHeader, InvalidResponseHeaderName: a header would break the head.
+    """
+    status = response.status
+    answer.start_response(STATUS_LINES.get(status) or f"{status} Unknown", response.headers)
 
 
 def content_of(answer: Answer, part: bytes) -> bytes:
-    """Return what of a part goes on the wire: nothing where no body is allowed, never more than was declared."""
+    """Return as much of a part as may be sent: no body where none is allowed, never more than was declared."""
     if not isinstance(part, bytes):
         raise TypeError(f"a part of the body is a {type(part).__name__}, not bytes")
     if answer.omits_body:
@@ -178,8 +178,19 @@ def content_of(answer: Answer, part: bytes) -> bytes:
     return part
 
 
+def in_order(answer: Answer, app_iter: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the parts of a body in order: parts given to `write` come before the next part that is returned."""
+    for part in app_iter:
+        if answer.written:
+            written, answer.written = answer.written, None
+            yield from written
+        yield part
+    if answer.written:
+        yield from answer.written
+
+
 def settle(answer: Answer, parts: Sequence[bytes]) -> bytes:
-    """Return the body of an answer that is known whole; the head gets its length where the application gave none.
+    """Return a whole body, and add its length to the head where the application gave none.
 
     Raises:
         AssertionError: the application broke the protocol.
@@ -194,3 +205,24 @@ def settle(answer: Answer, parts: Sequence[bytes]) -> bytes:
     elif answer.sent < answer.length_bytes and not answer.omits_body:
         raise AssertionError(f"the application declared {answer.length_bytes} bytes and gave {answer.sent}")
     return body
+
+
+def whole_body(answer: Answer, response: Response) -> bytes:
+    """Take a response whose body is whole, and return that body.
+
+    Raises:
+        TypeError: the body is an iterator.
+        Exception: as `begin` and `settle`.
+    """
+    body = response.body
+    if not isinstance(body, bytes):
+        close(body)
+        raise TypeError(f"the body of this response must be bytes, not {type(body).__name__}")
+    begin(answer, response)
+    return settle(answer, (body,))
+
+
+def close(body: Any) -> None:
+    """Close a body, if it can be closed (PEP 3333)."""
+    if hasattr(body, "close"):
+        body.close()

@@ -1,4 +1,4 @@
-"""A request's body as it comes: by its length or in chunks, to memory or to a file, never longer than allowed."""
+"""Request bodies while they are received: by length or in chunks, into memory or a file, never longer than allowed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Callable
-from typing import IO
+from typing import IO, Any
 
 from gunicorn.http.body import CHUNK_EXT_RE
 from gunicorn.http.errors import (
@@ -17,10 +17,14 @@ from gunicorn.http.errors import (
     LimitRequestHeaders,
 )
 
+from app.server.contract import Environ
+from app.server.limits import Limits
+from app.server.parsing import trailers
+
 HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
 CHUNK_SIZE_DIGITS = 16
 EXTENSION_BYTES = 16 * 1024
-"""Of all chunk extensions of a body together: nobody reads them, and to judge them takes time."""
+"""Of all chunk extensions of a body together: nobody reads them, and checking them takes time."""
 CARRIAGE_RETURN = 13
 
 
@@ -55,7 +59,7 @@ class Sink:
         self.size_bytes = 0
 
     def write(self, part: bytes) -> None:
-        """Takes the next part."""
+        """Store the next part."""
         self.size_bytes += len(part)
         if self._file is not None:
             self._file.write(part)
@@ -69,7 +73,7 @@ class Sink:
             self._forget()
 
     def finish(self) -> IO[bytes]:
-        """The whole body, at its beginning, to be closed by whoever gets it.
+        """Return the whole body, at its beginning; the caller closes it.
 
         Raises:
             OSError: there is no room for its end.
@@ -83,7 +87,7 @@ class Sink:
         return memory
 
     def discard(self) -> None:
-        """Frees what is held; may be called at any time."""
+        """Free the storage; may be called at any time."""
         spooled, self._file = self._file, None
         if spooled is not None:
             with contextlib.suppress(OSError):  # closing writes what is buffered, for which there may be no room
@@ -104,7 +108,7 @@ class LengthBody:
         self._left_bytes = length_bytes
 
     def feed(self, received: bytes, sink: Sink) -> bytes | None:
-        """Takes what belongs to the body; what follows it, or None while it is incomplete."""
+        """Take what belongs to the body; return what follows it, or None while it is incomplete."""
         part = received if len(received) <= self._left_bytes else received[: self._left_bytes]
         sink.write(part)
         self._left_bytes -= len(part)
@@ -150,7 +154,7 @@ class ChunkedBody:
         self._state = self._size
 
     def feed(self, received: bytes, sink: Sink) -> bytes | None:
-        """Takes what belongs to the body; what follows it, or None while it is incomplete.
+        """Take what belongs to the body; return what follows it, or None while it is incomplete.
 
         Raises:
             TooLong, TooManyChunks: it is over a limit.
@@ -211,7 +215,7 @@ class ChunkedBody:
         if received[at : at + 2] == b"\r\n":
             self._state = _ended
             return at + 2
-        # What was looked at before is not looked at again, or a client that sends byte by byte would be costly.
+        # Look at each byte once, or a client that sends byte by byte would be costly.
         looked = at + self._looked_bytes
         end = received.find(b"\r\n\r\n", max(at, looked - 3))
         if end < 0:
@@ -245,3 +249,56 @@ def _chunk_size(line: bytes) -> int:
     if len(size.lstrip(b"0")) > CHUNK_SIZE_DIGITS:
         raise TooLong
     return int(size, 16)
+
+
+class RequestBody:
+    """The body of one request while it is received: its framing and its storage.
+
+    `head_request` is Gunicorn's request, which has the limits and the parser of trailers; only a chunked body needs it.
+    """
+
+    __slots__ = ("_framing", "_sink")
+
+    def __init__(self, length_bytes: int | None, head_request: Any, limits: Limits, store: Store) -> None:
+        self._sink = Sink(store)
+        self._framing: LengthBody | ChunkedBody
+        if length_bytes is not None:
+            self._framing = LengthBody(length_bytes)
+        else:
+            self._framing = ChunkedBody(
+                limits.body_bytes,
+                limits.body_chunks,
+                head_request.limit_request_field_size,
+                min(head_request.max_buffer_headers, limits.head_bytes),
+                lambda section: trailers(head_request, section),
+            )
+
+    def feed(self, received: bytes, environ: Environ) -> bytes | None:
+        """Take what belongs to the body; when it is whole, put it into the environ.
+
+        Returns:
+            What follows the body, or None while it is incomplete.
+
+        Raises:
+            TooLong, TooManyChunks: it is over a limit.
+            ParseException: one of Gunicorn's.
+            OSError: there is no room for it.
+        """
+        rest = self._framing.feed(received, self._sink)
+        if rest is not None:
+            environ["wsgi.input"] = self._sink.finish()
+            if isinstance(self._framing, ChunkedBody):
+                # The chunks are gone: the application reads the length of their content.
+                environ["CONTENT_LENGTH"] = str(self._sink.size_bytes)
+        return rest
+
+    def discard(self) -> None:
+        """Free the storage of a body that will not be served."""
+        self._sink.discard()
+
+
+def close_body(environ: Environ) -> None:
+    """Close a request's body that is in a file."""
+    body = environ.get("wsgi.input")
+    if body is not None and not isinstance(body, io.BytesIO):
+        body.close()

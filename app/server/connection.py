@@ -1,7 +1,7 @@
 """One client's connection: reads requests off it, writes answers to it, and never waits.
 
-The socket is registered with epoll once, edge-triggered, for everything; so whoever stops reading before the kernel has
-no more must remember that (`readable`).
+The socket is registered with epoll once, edge-triggered, for everything. So the code that stops reading while the
+kernel may have more must remember that (`readable`).
 """
 
 from __future__ import annotations
@@ -12,23 +12,30 @@ import logging
 import random
 import select
 import socket
-from collections.abc import Callable
-from typing import Any, Protocol
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkExtension, InvalidChunkSize, ParseException
 
 from app.server import refusals
-from app.server.bodies import ChunkedBody, LengthBody, Sink, Store, TooLong, TooManyChunks
-from app.server.contract import Refusal
+from app.server.answers import Answer
+from app.server.bodies import RequestBody, Store, TooLong, TooManyChunks
+from app.server.contract import Environ, Refusal, ServedRequest
 from app.server.limits import Limits
-from app.server.outbox import Outbox
-from app.server.parsing import Head, HeadReader, Peer, trailers
+from app.server.parsing import Head, HeadReader, Peer
+from app.server.stats import Stats
 
 log = logging.getLogger(__name__)
 
 READ_BYTES = 65536
 READS_PER_TURN = 4
 PIPELINED_PER_TURN = 32
+JOIN_BYTES = 65536
+"""Up to this size one copy is cheaper than a list of buffers."""
+BUFFERS_PER_CALL = 64
 LINGER_AT_MOST = 10
 """In `linger_s`: how long a client that goes on sending is listened to."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -39,8 +46,39 @@ OUTPUT = select.EPOLLOUT
 ENDED = select.EPOLLRDHUP
 
 
+class RequestListener(Protocol):
+    """Receives the events of all connections of a worker, on the loop's thread."""
+
+    def on_request(self, connection: Connection, head: Head, now_s: float) -> None:
+        """Answer a request that was read whole, now or later; the connection is WAITING."""
+
+    def on_refused(self, connection: Connection, head: Head | None, refusal: Refusal, now_s: float) -> None:
+        """Answer with a refusal and close: what follows cannot be read. `head` is None if it was not parsed."""
+
+    def on_half_closed(self, connection: Connection) -> None:
+        """The client sends no more, while its request is WAITING."""
+
+    def on_gone(self, connection: Connection) -> None:
+        """The client is gone before its answer was sent whole."""
+
+
+@dataclass(slots=True)
+class Shared:
+    """Everything that the connections of one worker share."""
+
+    listener: RequestListener
+    heads: HeadReader
+    limits: Limits
+    store: Store
+    stats: Stats
+    keep_alive_s: float
+    on_unfinished: Callable[[Connection], None]
+    """Has more to do than fits into one turn of the loop: `resume` it in the next turn."""
+    on_closed: Callable[[Connection], None]
+
+
 class State(enum.IntEnum):
-    """Where a connection is; in the order of a request's life."""
+    """The states of a connection, in the order of a request's life."""
 
     IDLE = 0
     HEAD = 1
@@ -55,121 +93,117 @@ class State(enum.IntEnum):
 IDLE, HEAD, BODY, WAITING, ANSWERING, LINGERING, CLOSED = State
 
 
-class ConnectionEvents(Protocol):
-    """What a connection tells, and what all connections of a worker have in common."""
+@dataclass(slots=True, eq=False)
+class PendingRequest:
+    """One request and its whole state, from its admission to the last byte of its answer.
 
-    limits: Limits
-    heads: HeadReader
-    store: Store
-    keep_alive_s: float
-
-    def on_request(self, connection: Connection, head: Head, now_s: float) -> None:
-        """A request was read whole; its body is in `wsgi.input`."""
-
-    def on_refused(self, connection: Connection, head: Head | None, refusal: Refusal, now_s: float) -> None:
-        """What was read is not a request that the worker takes; `head` is None where it has none."""
-
-    def on_sent(self, connection: Connection, size_bytes: int) -> None:
-        """So much of an answer has gone out."""
-
-    def on_half_closed(self, connection: Connection) -> None:
-        """The client has ended its side while its request waits."""
-
-    def on_gone(self, connection: Connection) -> None:
-        """The client has left before its answer was sent whole."""
-
-    def on_answer_timeout(self, connection: Connection) -> None:
-        """The client reads its answer too slowly; the connection is cut."""
-
-    def on_more(self, connection: Connection) -> None:
-        """There is more to read than fits into one turn: `resume` should be called in the next."""
-
-    @property
-    def on_closed(self) -> Callable[[Connection], None]:
-        """Called when the connection was closed."""
-
-
-class Connection:
-    """The life of one connection; belongs to the loop's thread, from the accept to the close.
-
-    `pending` is the request that waits or is answered; it is kept for whoever gets the events.
+    A thread that streams writes `made_bytes` and the loop writes `sent_bytes`, so that neither needs a lock.
     """
 
-    __slots__ = (
-        "_body",
-        "_buffer",
-        "_close_after",
-        "_events",
-        "_fin",
-        "_linger_until_s",
-        "_more_to_come",
-        "_out",
-        "_seen_bytes",
-        "_sink",
-        "deadline_s",
-        "ended",
-        "fd",
-        "head",
-        "idle_since_s",
-        "old_at_s",
-        "peer",
-        "pending",
-        "readable",
-        "requests",
-        "requests_at_most",
-        "sock",
-        "state",
-    )
+    connection: Connection
+    head: Head
+    request: ServedRequest
+    answer: Answer
+    arrived_s: float
+    deadline_s: float
+    stuck_allowance_s: float
+    """How much later than the client's own deadline the server's is: no thread is stuck before."""
+    client: Hashable = None
+    batch_key: Hashable = None
+    is_queued: bool = False
+    cancelled: bool = False
+    """Nobody will read its answer."""
+    began_s: float = 0.0
+    """When it was given to a thread."""
+    started_s: float = 0.0
+    """When its thread started to run it."""
+    thread_id: int = 0
+    is_stuck: bool = False
+    ends_group: bool = False
+    """The thread is free after this answer."""
+    made_bytes: int = 0
+    sent_bytes: int = 0
+    room: threading.Event | None = None
+    """Wakes the thread that streams; only a stream has it."""
 
-    def __init__(self, sock: socket.socket, peer: Peer, events: ConnectionEvents, now_s: float) -> None:
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.peer = peer
-        self.idle_since_s = now_s
-        self.old_at_s = now_s + jittered(events.limits.connection_age_s)
-        self.requests_at_most = jittered(events.limits.connection_requests)
-        self.deadline_s = now_s + events.limits.silent_s
-        self.state: State = IDLE
-        self.requests = 0
-        self.readable = False
-        self.ended = False  # all that the client sent has been read
-        self.head: Head | None = None
-        self.pending: Any = None
-        self._events = events
-        self._buffer = b""
-        self._seen_bytes = 0
-        self._body: LengthBody | ChunkedBody | None = None
-        self._sink: Sink | None = None
-        self._out = Outbox(sock)
-        self._more_to_come = False
-        self._close_after = False
-        self._fin = False  # the client sends no more, though not all may have been read
-        self._linger_until_s = 0.0
+    @property
+    def environ(self) -> Environ:
+        """The environ of the request."""
+        return self.head.environ
+
+    def on_sent(self, sent_bytes: int) -> None:
+        """Count bytes of the answer that were sent; its thread may continue."""
+        self.sent_bytes += sent_bytes
+        if self.room is not None:
+            self.room.set()
+
+    def cancel(self) -> None:
+        """Stop the answer, because nobody will read it."""
+        self.cancelled = True
+        if self.room is not None:
+            self.room.set()
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """The life of one connection, from the accept to the close. Belongs to the loop's thread."""
+
+    sock: socket.socket
+    peer: Peer
+    idle_since_s: float
+    _shared: Shared
+    fd: int = -1
+    deadline_s: float = 0.0
+    old_at_s: float = 0.0
+    requests_at_most: float = 0.0
+    state: State = IDLE
+    requests: int = 0
+    readable: bool = False
+    pending: PendingRequest | None = None
+    _head: Head | None = None  # of the request whose body is being read
+    _body: RequestBody | None = None
+    _buffer: bytes = b""
+    _seen_bytes: int = 0
+    _unsent: deque[memoryview] = field(default_factory=deque)
+    _more_to_come: bool = False
+    _close_after: bool = False
+    _fin: bool = False  # the client sends no more, though not all may have been read
+    _ended: bool = False  # all that the client sent has been read
+    _linger_until_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        limits = self._shared.limits
+        self.fd = self.sock.fileno()
+        self.old_at_s = self.idle_since_s + jittered(limits.connection_age_s)
+        self.requests_at_most = jittered(limits.connection_requests)
+        self.deadline_s = self.idle_since_s + limits.silent_s
+
+    # --- reading
 
     def on_event(self, mask: int, now_s: float) -> None:
-        """Does what the poller says can be done."""
+        """Do what the poller reports as possible."""
         if mask & BROKEN:
             self.abort()
             return
-        if mask & OUTPUT and self._out.parts:
+        if mask & OUTPUT and self._unsent:
             self._flush(now_s)
         if mask & INPUT:
             self.readable = True
             if mask & ENDED and not self._fin:
                 self._fin = True
                 if self.state is WAITING:
-                    # A client that ends while its request is queued has left. One that ended with its request (before
-                    # this state) has only said that it sends no more, and gets its answer.
-                    self._events.on_half_closed(self)
+                    # A client that ends while its request is queued has left. If it ended together with its request
+                    # (before this state), it only sends no more, and gets its answer.
+                    self._shared.listener.on_half_closed(self)
             self.read(now_s)
 
     def read(self, now_s: float) -> None:
-        """Reads what there is, as far as the state wants it, and takes it on."""
+        """Read what there is, as far as the state allows, and act on it."""
         for _ in range(READS_PER_TURN):
             if not self.readable or self.state in (WAITING, ANSWERING, CLOSED):
                 return
             if self._buffer and self.state is IDLE:
-                return  # it has more requests than fit into one turn, and is in line for the next
+                return  # it has more requests than fit into one turn, and continues in the next
             try:
                 received = self.sock.recv(READ_BYTES)
             except (BlockingIOError, InterruptedError):
@@ -189,169 +223,177 @@ class Connection:
             elif self.state is BODY:
                 self._take_body(received, now_s)
             else:
-                self.deadline_s = min(now_s + self._events.limits.linger_s, self._linger_until_s)
+                self.deadline_s = min(now_s + self._shared.limits.linger_s, self._linger_until_s)
         if self.readable:
-            self._events.on_more(self)
+            self._shared.on_unfinished(self)
 
     def proceed(self, now_s: float) -> None:
-        """Takes on the requests that are in the buffer, one after the other."""
-        events = self._events
+        """Serve the requests that are in the buffer, one after the other."""
+        shared = self._shared
         for _ in range(PIPELINED_PER_TURN):
             buffer = self._buffer
             if not buffer or self.state > HEAD:
                 return
             try:
-                head = events.heads.read(buffer, self._seen_bytes, self.peer, self.requests + 1)
+                head = shared.heads.read(buffer, self._seen_bytes, self.peer, self.requests + 1)
             except MALFORMED as error:
-                self._malformed(error, now_s)
+                self._refuse_malformed(error, now_s)
                 return
             if head is None:
                 if self.state is IDLE:
                     self.state = HEAD
-                    self.deadline_s = now_s + events.limits.head_s
+                    self.deadline_s = now_s + shared.limits.head_s
                 self._seen_bytes = len(buffer)
                 return
             self._seen_bytes = 0
             self.requests += 1
             length_bytes, begin = head.length_bytes, head.consumed
             end = begin + (length_bytes or 0)
-            if length_bytes is None or end > len(buffer) or end - begin > events.limits.body_bytes:
+            if length_bytes is None or end > len(buffer) or end - begin > shared.limits.body_bytes:
                 self._begin_body(head, buffer[begin:], now_s)
             else:
                 self._buffer = buffer[end:]
                 head.environ["wsgi.input"] = io.BytesIO(buffer[begin:end])
                 self.state = WAITING
-                events.on_request(self, head, now_s)
-        events.on_more(self)
+                shared.listener.on_request(self, head, now_s)
+        shared.on_unfinished(self)
 
     def _begin_body(self, head: Head, received: bytes, now_s: float) -> None:
-        events, limits = self._events, self._events.limits
+        shared, limits = self._shared, self._shared.limits
         self._buffer = b""
-        self.head = head
+        self._head = head
         if head.length_bytes is not None and head.length_bytes > limits.body_bytes:
-            events.on_refused(self, head, refusals.body_too_large(events.limits), now_s)
+            self._refuse(refusals.body_too_large(limits), now_s)
             return
         self.state = BODY
         self.deadline_s = now_s + limits.body_grace_s
-        self._sink = Sink(events.store)
-        if head.length_bytes is not None:
-            self._body = LengthBody(head.length_bytes)
-        else:
-            request = head.request
-            self._body = ChunkedBody(
-                limits.body_bytes,
-                limits.body_chunks,
-                request.limit_request_field_size,
-                min(request.max_buffer_headers, limits.head_bytes),
-                lambda section: trailers(request, section),
-            )
+        self._body = RequestBody(head.length_bytes, head.request, limits, shared.store)
         if head.expects_continue and not received:
             self._send(CONTINUE, b"")
         if received:
             self._take_body(received, now_s)
 
     def _take_body(self, received: bytes, now_s: float) -> None:
-        events, head, sink = self._events, self.head, self._sink
-        if head is None or sink is None or self._body is None:
+        limits, head = self._shared.limits, self._head
+        if head is None or self._body is None:
             raise AssertionError("no body is being read")
         try:
-            rest = self._body.feed(received, sink)
-            whole = None if rest is None else sink.finish()
+            rest = self._body.feed(received, head.environ)
         except TooLong:
-            events.on_refused(self, head, refusals.body_too_large(events.limits), now_s)
-            return
+            self._refuse(refusals.body_too_large(limits), now_s)
         except TooManyChunks:
-            events.on_refused(self, head, refusals.too_many_chunks(events.limits), now_s)
-            return
+            self._refuse(refusals.too_many_chunks(limits), now_s)
         except MALFORMED as error:
-            self._malformed(error, now_s)
-            return
+            self._refuse_malformed(error, now_s)
         except OSError as error:
             log.error("a request's body could not be spooled: %s", error)
-            events.on_refused(self, head, refusals.no_room(events.limits), now_s)
-            return
-        if rest is None:
-            limits = events.limits
-            earned_s = len(received) / limits.body_floor_bytes_per_s
-            self.deadline_s = min(self.deadline_s + earned_s, now_s + limits.body_grace_s)
-            return
-        head.environ["wsgi.input"] = whole
-        if head.length_bytes is None:
-            # The chunks are gone: the application is told the length of what they held.
-            head.environ["CONTENT_LENGTH"] = str(sink.size_bytes)
-        self._buffer = rest
-        self._body = self._sink = self.head = None
-        self.state = WAITING
-        events.on_request(self, head, now_s)
-        self.proceed(now_s)
-
-    def _malformed(self, error: Exception, now_s: float) -> None:
-        """Refuse what Gunicorn's parser does not accept."""
-        log.warning("invalid request from %s: %s", self.peer.environ.get("REMOTE_ADDR"), ascii(str(error))[:300])
-        self._events.on_refused(self, self.head, refusals.malformed(error), now_s)
+            self._refuse(refusals.no_room(limits), now_s)
+        else:
+            if rest is None:
+                earned_s = len(received) / limits.body_floor_bytes_per_s
+                self.deadline_s = min(self.deadline_s + earned_s, now_s + limits.body_grace_s)
+                return
+            self._buffer = rest
+            self._body = self._head = None
+            self.state = WAITING
+            self._shared.listener.on_request(self, head, now_s)
+            self.proceed(now_s)
 
     def _end(self, now_s: float) -> None:
-        """The client sends no more."""
-        self.ended = True
-        if self.state is BODY and self.head is not None:
-            self._events.on_refused(self, self.head, refusals.INCOMPLETE_BODY, now_s)
+        """Act on the end of all that the client sends."""
+        self._ended = True
+        if self.state is BODY:
+            self._refuse(refusals.INCOMPLETE_BODY, now_s)
             return
         if self.state is HEAD:
             try:
-                self._events.heads.judge(self._buffer, self.peer, self.requests + 1)
+                self._shared.heads.check_incomplete(self._buffer, self.peer, self.requests + 1)
             except MALFORMED as error:
-                self._malformed(error, now_s)
+                self._refuse_malformed(error, now_s)
                 return
         self.close()
 
     @property
     def received(self) -> bytes:
-        """What has come of a head that is not read yet."""
+        """The beginning of a head that is not parsed yet."""
         return self._buffer
+
+    def _refuse(self, refusal: Refusal, now_s: float) -> None:
+        self._shared.listener.on_refused(self, self._head, refusal, now_s)
+
+    def _refuse_malformed(self, error: Exception, now_s: float) -> None:
+        log.warning("invalid request from %s: %s", self.peer.environ.get("REMOTE_ADDR"), ascii(str(error))[:300])
+        self._refuse(refusals.malformed(error), now_s)
+
+    # --- answering
 
     @property
     def is_sending(self) -> bool:
-        """Whether some of an answer waits for the client to read."""
-        return bool(self._out.parts)
+        """Whether part of an answer waits for the client to read."""
+        return bool(self._unsent)
 
     def answer(self, head: bytes, body: bytes, keep_alive: bool, now_s: float, last: bool = True) -> None:
-        """Sends the next (or only) part of an answer; `head` is empty but for the first."""
+        """Send the next (or only) part of an answer; `head` is empty except for the first part."""
         self._close_after = not keep_alive
         self._more_to_come = not last
-        if not self._out.parts:
+        if not self._unsent:
             if not self._send(head, body):
                 return
-            if not self._out.parts and last:
+            if not self._unsent and last:
                 self._answered(now_s)
                 return
             # With nothing left to send it waits for the application, which has a deadline of its own.
-            self.deadline_s = now_s + self._events.limits.answer_grace_s if self._out.parts else float("inf")
+            self.deadline_s = now_s + self._shared.limits.answer_grace_s if self._unsent else float("inf")
         else:
-            self._out.keep(head, body)
+            self._keep(head, body)
         self.state = ANSWERING
 
     def _send(self, head: bytes, body: bytes) -> bool:
-        """Sends as much as goes now, and keeps the rest; False where the client is gone."""
+        """Send as much as the kernel takes now, and keep the rest; return False if the client is gone."""
         try:
-            sent_bytes = self._out.send(head, body)
+            if len(body) <= JOIN_BYTES:
+                head, body = head + body if body else head, b""
+                sent_bytes = self.sock.send(head)
+            else:
+                sent_bytes = self.sock.sendmsg((head, body))
+        except (BlockingIOError, InterruptedError):
+            sent_bytes = 0
         except OSError:
             self.abort()
             return False
-        self._events.on_sent(self, sent_bytes)
+        if sent_bytes < len(head):
+            self._keep(memoryview(head)[sent_bytes:], body)
+        elif sent_bytes < len(head) + len(body):
+            self._keep(memoryview(body)[sent_bytes - len(head) :])
+        if self.pending is not None:
+            self.pending.on_sent(sent_bytes)
         return True
 
+    def _keep(self, *parts: bytes | memoryview) -> None:
+        self._unsent.extend(memoryview(part) for part in parts if part)
+
     def _flush(self, now_s: float) -> None:
-        """Goes on with what could not be sent at once."""
-        try:
-            sent_bytes = self._out.flush()
-        except OSError:
-            self.abort()
-            return
-        limits = self._events.limits
+        """Continue with what could not be sent at once."""
+        parts, sent_bytes = self._unsent, 0
+        while parts:
+            try:
+                sent = self.sock.sendmsg([parts[at] for at in range(min(len(parts), BUFFERS_PER_CALL))])
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                self.abort()
+                return
+            sent_bytes += sent
+            while parts and sent >= len(parts[0]):
+                sent -= len(parts.popleft())
+            if sent:
+                parts[0] = parts[0][sent:]
+        limits = self._shared.limits
         earned_s = sent_bytes / limits.answer_floor_bytes_per_s
         self.deadline_s = min(self.deadline_s + earned_s, now_s + limits.answer_grace_s)
-        self._events.on_sent(self, sent_bytes)
-        if not self._out.parts and self.state is ANSWERING:
+        if self.pending is not None:
+            self.pending.on_sent(sent_bytes)
+        if not parts and self.state is ANSWERING:
             if self._more_to_come:
                 self.deadline_s = float("inf")
             else:
@@ -361,23 +403,29 @@ class Connection:
     def _answered(self, now_s: float) -> None:
         self.pending = None
         if self._close_after:
-            self.linger(now_s)
+            self._linger(now_s)
             return
         self.state = IDLE
         self.idle_since_s = now_s
-        self.deadline_s = now_s + self._events.keep_alive_s
+        self.deadline_s = now_s + self._shared.keep_alive_s
 
     def resume(self, now_s: float) -> None:
-        """After an answer: the next request, if it is there."""
+        """After an answer, serve the next request if it is there."""
         if self._buffer:
             self.proceed(now_s)
         if self.readable:
             self.read(now_s)
 
-    def linger(self, now_s: float) -> None:
-        """Ends this side, and reads on for a while: closing with bytes unread would take the last answer away."""
-        self._forget()
-        if self.ended:
+    def resume_later(self) -> None:
+        """Resume in the next turn of the loop."""
+        self._shared.on_unfinished(self)
+
+    # --- the end
+
+    def _linger(self, now_s: float) -> None:
+        """End this side, and read on for a while: closing with bytes unread would take the last answer away."""
+        self._forget_body()
+        if self._ended:
             self.close()
             return
         try:
@@ -385,50 +433,50 @@ class Connection:
         except OSError:
             self.close()
             return
+        linger_s = self._shared.limits.linger_s
         self.state = LINGERING
         self.idle_since_s = now_s
-        self.deadline_s = now_s + self._events.limits.linger_s
-        self._linger_until_s = now_s + LINGER_AT_MOST * self._events.limits.linger_s
+        self.deadline_s = now_s + linger_s
+        self._linger_until_s = now_s + LINGER_AT_MOST * linger_s
         self._buffer = b""
 
     def expire(self, now_s: float) -> None:
-        """The deadline has passed."""
+        """Act on the deadline, which has passed."""
         state = self.state
         if state in (HEAD, BODY):
-            refusal = refusals.HEAD_TIMEOUT if self.head is None else refusals.BODY_TIMEOUT
-            self._events.on_refused(self, self.head, refusal, now_s)
+            self._refuse(refusals.HEAD_TIMEOUT if state is HEAD else refusals.BODY_TIMEOUT, now_s)
         elif state in (IDLE, LINGERING):
             self.close()
         elif state is ANSWERING:
-            self._events.on_answer_timeout(self)
+            self._shared.stats.refuse("answer_timeout")
             self.abort()
 
     def abort(self) -> None:
-        """The client is gone, or is given up."""
+        """Close without an answer, or in the middle of it."""
         try:
             if self.state is WAITING or self.state is ANSWERING:
-                self._events.on_gone(self)
+                self._shared.listener.on_gone(self)
         finally:
             self.close()
 
     def close(self) -> None:
-        """Closes the socket, which also takes it off the poller."""
+        """Close the socket, which also takes it off the poller."""
         if self.state is CLOSED:
             return
         self.state = CLOSED
-        self._forget()
-        self._out.parts.clear()
+        self._forget_body()
+        self._unsent.clear()
         self.pending = None
         self.sock.close()
-        self._events.on_closed(self)
+        self._shared.on_closed(self)
 
-    def _forget(self) -> None:
-        """Lets go of a body that will not be served."""
-        if self._sink is not None:
-            self._sink.discard()
-        self._body = self._sink = self.head = None
+    def _forget_body(self) -> None:
+        """Free a body that will not be served."""
+        if self._body is not None:
+            self._body.discard()
+        self._body = self._head = None
 
 
 def jittered(most: float) -> float:
-    """Up to a fifth less, so that what began together does not end together."""
+    """Return up to a fifth less, so that what began together does not end together."""
     return most * (1.0 - 0.2 * random.random())  # noqa: S311 - no secret

@@ -1,4 +1,4 @@
-"""A pool of threads that grows with the work that is submitted, and shrinks when threads are idle."""
+"""Threads that start when work comes and no thread is free, and end when they are idle."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ WorkT = TypeVar("WorkT")
 
 
 class ElasticPool(Generic[WorkT]):
-    """Runs every piece of work at once, in a thread of its own while it lasts. The caller bounds their number.
+    """Runs each piece of work at once, in a thread of its own. The caller bounds their number.
 
-    `submit`, `stop_idle` and `close` belong to the loop's thread. The threads are daemons, so that one that hangs does
-    not keep the process.
+    `submit`, `stop_idle` and `close` belong to one thread, the loop's. The threads are daemons, so that one that hangs
+    cannot keep the process.
     """
 
     def __init__(self, work: Callable[[WorkT], None], idle_s: float) -> None:
@@ -27,17 +27,17 @@ class ElasticPool(Generic[WorkT]):
         self._inbox: SimpleQueue[WorkT | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._free = 0
-        """Threads that wait for work, less the work on its way to them."""
+        """Threads that wait for work, minus work that waits for a thread."""
         self._threads: set[threading.Thread] = set()
         self._numbers = itertools.count(1)
 
     @property
     def started(self) -> int:
-        """How many threads there are."""
+        """Return how many threads there are."""
         return len(self._threads)
 
     def submit(self, work: WorkT) -> None:
-        """Hand work to a thread that is free, or else to a new one.
+        """Give work to a free thread, or to a new one.
 
         Raises:
             RuntimeError: the system gives no more threads.
@@ -53,7 +53,7 @@ class ElasticPool(Generic[WorkT]):
         self._inbox.put(work)
 
     def stop_idle(self) -> None:
-        """Let every thread end that is free, now or later."""
+        """End each thread as soon as it is free."""
         for _ in range(len(self._threads)):
             self._inbox.put(None)
 

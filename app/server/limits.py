@@ -1,4 +1,4 @@
-"""Every limit and deadline of the worker, in one frozen place; the assembly fills it from the settings."""
+"""All limits and deadlines of the worker; Gunicorn's configuration file sets them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one worker process allows. Immutable, so safe to share; Gunicorn's own limits (lines, fields) come on top.
+    """The limits of one worker process. Gunicorn's own limits (lines, fields) apply as well.
 
-    Rates are floors: a body or an answer that moves more slowly than that runs out of its grace.
+    Rates are minimums: a body or an answer that is slower uses up its grace.
     """
 
     head_bytes: int = 64 * 1024
@@ -34,7 +34,7 @@ class Limits:
     queue_requests: int = 256
     queue_max_wait_s: float = 0.3
     waiting_threads: int = 512
-    """Most requests at once that the application says wait for others: they take none of the other threads."""
+    """At most so many requests that may block run at once, each in a thread of its own."""
     waiting_idle_s: float = 10.0
     """After so long without a request such a thread ends."""
     request_timeout_s: float = 30.0

@@ -1,4 +1,4 @@
-"""The loop: asks epoll what can be done, does it, looks at the deadlines, and brings a worker to its end."""
+"""The loop: asks epoll what can be done, does it, checks the deadlines, and ends the worker."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import os
 import select
 import socket
 import time
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
-from app.server.connection import IDLE, LINGERING, Connection, State
+from app.server.bodies import Store
+from app.server.connection import IDLE, LINGERING, Connection, Shared, State
 from app.server.dispatcher import Dispatcher
 from app.server.lifecycle import Lifecycle, Phase
-from app.server.limits import Limits
 from app.server.master import holds_any
+from app.server.parsing import HeadReader
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +27,7 @@ SWEEP_S = 0.25
 MASTER_LOOK_S = 0.01
 ACCEPTS_PER_TURN = 16
 ACCEPTS_PER_TURN_SHARED = 2
-"""Where other workers accept too, a burst is left for them to share."""
+"""If other workers accept too, they get a share of each burst."""
 NO_DESCRIPTORS_PAUSE_S = 0.1
 WATCHED = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 LONGEST_TURN_OVER_S = 10.0
@@ -40,25 +43,39 @@ class Loop:
         self._names = {fd: listener.getsockname() for fd, listener in self._listeners.items()}
         self._signals_fd = signals_fd
         self.dispatcher = dispatcher
-        self._limits: Limits = dispatcher.limits
         self.life = life
+        self.ready: deque[Connection] = deque()
+        """Connections with more to do than fits into one turn."""
+        limits = self._limits = dispatcher.limits
+        heads = HeadReader(cfg, limits.head_bytes)
+        self.store = Store(limits.spool_bytes, limits.bodies_in_memory_bytes)
+        self._shared = Shared(
+            dispatcher,
+            heads,
+            limits,
+            self.store,
+            dispatcher.stats,
+            float(cfg.keepalive),
+            on_unfinished=self.ready.append,
+            on_closed=self._on_closed,
+        )
         self._most = int(cfg.worker_connections)
         self._accepts = ACCEPTS_PER_TURN_SHARED if cfg.workers > 1 else ACCEPTS_PER_TURN
         self._own_queue = bool(cfg.reuse_port)
         self._connections: dict[int, Connection] = {}
         self._poller = select.epoll()
         self._poller.register(signals_fd, select.EPOLLIN)
-        self._poller.register(dispatcher.pool.wake_fd, select.EPOLLIN)
+        self._wake_fd = dispatcher.threads.pool.wake_fd
+        self._poller.register(self._wake_fd, select.EPOLLIN)
         self._accepting = False
-        self._has_room = False  # one was closed since it was last looked whether more can be accepted
+        self._has_room = False  # a connection was closed since the last attempt to accept more
         self._accept_after_s = 0.0
         self._next_sweep_s = 0.0
         self._forget_longest_s = 0.0
-        dispatcher.on_closed = self._closed
         dispatcher.stats.connections_by_state = self.by_state
 
     def by_state(self) -> dict[str, int]:
-        """How many connections there are in each state; any thread may ask."""
+        """Return how many connections are in each state. Any thread may ask."""
         counts = dict.fromkeys((state.name.lower() for state in State if state is not State.CLOSED), 0)
         for connection in list(self._connections.values()):
             name = connection.state.name.lower()
@@ -66,13 +83,13 @@ class Loop:
         return counts
 
     def turn(self, now_s: float) -> float:
-        """Waits for something to do, and does it; the time after."""
-        dispatcher, stats = self.dispatcher, self.dispatcher.stats
-        until_s = min(self._next_sweep_s, dispatcher.next_look_s(), self.life.accept_until_s)
-        wait_s = 0 if dispatcher.ready or dispatcher.inline else max(0.0, until_s - now_s)
+        """Wait for something to do, and do it; return the time after it."""
+        dispatcher, threads, stats = self.dispatcher, self.dispatcher.threads, self.dispatcher.stats
+        until_s = min(self._next_sweep_s, threads.next_check_s(), self.life.accept_until_s)
+        wait_s = 0 if self.ready or dispatcher.inline else max(0.0, until_s - now_s)
         events = self._poller.poll(wait_s, EVENTS_PER_TURN)
         began_s = now_s = time.monotonic()
-        dispatcher.common.refresh(now_s)
+        dispatcher.common_headers.refresh(now_s)
         connections = self._connections
         accept: list[int] = []
         for fd, mask in events:
@@ -81,26 +98,26 @@ class Loop:
                 try:
                     connection.on_event(mask, now_s)
                 except Exception:  # noqa: BLE001 - the top of a loop that must go on
-                    self.dispatcher.give_up_connection(connection)
+                    dispatcher.close_broken(connection)
             elif fd in self._listeners:
                 accept.append(fd)
-            elif fd == dispatcher.pool.wake_fd:
-                dispatcher.take_made(now_s)
+            elif fd == self._wake_fd:
+                threads.take(now_s)
             elif fd == self._signals_fd:
                 with contextlib.suppress(BlockingIOError):
                     os.read(fd, 4096)
-        if dispatcher.ready:
-            self._go_on(now_s)
+        for _ in range(len(self.ready)):
+            self._guard(self.ready.popleft(), Connection.resume, now_s)
         if dispatcher.inline:
-            dispatcher.run_inline(now_s)
-        # Last: a descriptor that was closed in this turn may come back here, and must not get the old one's events.
+            dispatcher.answer_inline(now_s)
+        # Accept last: a descriptor that was closed in this turn may be used again, and must not get the old events.
         for fd in accept:
             self._accept(fd, self._accepts, now_s)
         if self._has_room and not self._accepting:
-            self._admit_more(now_s)
+            self._accept_more(now_s)
         now_s = time.monotonic()
-        if dispatcher.next_look_s() <= now_s:
-            dispatcher.expire(now_s)
+        if threads.next_check_s() <= now_s:
+            threads.expire(now_s)
         if now_s >= self._next_sweep_s:
             self._sweep(now_s)
         stats.turn_s = now_s - began_s
@@ -108,33 +125,27 @@ class Loop:
             stats.turn_max_s, self._forget_longest_s = stats.turn_s, now_s + LONGEST_TURN_OVER_S
         return now_s
 
-    def _go_on(self, now_s: float) -> None:
-        ready = self.dispatcher.ready
-        for _ in range(len(ready)):
-            connection = ready.popleft()
-            try:
-                connection.resume(now_s)
-            except Exception:  # noqa: BLE001 - the top of a loop that must go on
-                self.dispatcher.give_up_connection(connection)
+    def _guard(self, connection: Connection, act: Callable[[Connection, float], None], now_s: float) -> None:
+        try:
+            act(connection, now_s)
+        except Exception:  # noqa: BLE001 - the top of a loop that must go on
+            self.dispatcher.close_broken(connection)
 
     def _sweep(self, now_s: float) -> None:
         self._next_sweep_s = now_s + SWEEP_S
         for connection in list(self._connections.values()):
             if connection.deadline_s <= now_s:
-                try:
-                    connection.expire(now_s)
-                except Exception:  # noqa: BLE001 - the top of a loop that must go on
-                    self.dispatcher.give_up_connection(connection)
-        self._admit_more(now_s)
+                self._guard(connection, Connection.expire, now_s)
+        self._accept_more(now_s)
         if self._accepting:
-            # For a new connection the kernel wakes one worker only, and that one may be stopped, or stuck.
+            # The kernel wakes only one worker for a new connection, and that one may be stopped or stuck.
             for fd in list(self._listeners):
                 self._accept(fd, self._accepts, now_s)
 
     # --- accepting
 
     def accept_from(self, listening: bool) -> None:
-        """Whether new connections are taken."""
+        """Start or stop taking new connections."""
         if listening is self._accepting:
             return
         self._accepting = listening
@@ -144,8 +155,8 @@ class Loop:
             else:
                 self._poller.unregister(fd)
 
-    def _admit_more(self, now_s: float) -> None:
-        """Takes connections again after a pause, where there is room."""
+    def _accept_more(self, now_s: float) -> None:
+        """Take connections again after a pause, if there is room."""
         self._has_room = False
         if self._accepting or not self._listeners or now_s < self._accept_after_s:
             return
@@ -153,7 +164,7 @@ class Loop:
             self.accept_from(listening=True)
 
     def _accept(self, fd: int, at_most: int, now_s: float) -> bool:
-        """Takes new connections; False where there are no more for now."""
+        """Take new connections; return False if there are no more for now."""
         listener = self._listeners.get(fd)
         for _ in range(at_most):
             if listener is None or not self._make_room(now_s):
@@ -175,9 +186,9 @@ class Loop:
         return True
 
     def adopt(self, client: socket.socket, address: Any, name: Any, now_s: float) -> Connection:
-        """Takes a connection from `address` to the listener of that `name`."""
+        """Take a connection from `address` to the listener of that `name`."""
         client.setblocking(False)
-        connection = Connection(client, self.dispatcher.heads.peer(address, name), self.dispatcher, now_s)
+        connection = Connection(client, self._shared.heads.peer(address, name), now_s, self._shared)
         self.dispatcher.stats.accepted += 1
         self._connections[connection.fd] = connection
         self._poller.register(connection.fd, WATCHED)
@@ -187,7 +198,7 @@ class Loop:
         return len(self._connections) < self._most or self._evict(now_s)
 
     def _evict(self, now_s: float) -> bool:
-        """Closes the connection that has been idle for longest, if any has been for long enough."""
+        """Close the connection that has been idle for longest, if that is long enough."""
         idle = (one for one in self._connections.values() if one.state in (IDLE, LINGERING))
         oldest = min(idle, key=_idle_since, default=None)
         if oldest is None or now_s - oldest.idle_since_s < self._limits.evict_idle_s:
@@ -196,14 +207,14 @@ class Loop:
         oldest.close()
         return True
 
-    def _closed(self, connection: Connection) -> None:
+    def _on_closed(self, connection: Connection) -> None:
         self._connections.pop(connection.fd, None)
         self._has_room = True
 
     # --- the end
 
     def step(self, now_s: float) -> Phase:
-        """Takes the end of this worker one step on."""
+        """Advance the end of this worker by one step."""
         before = self.life.phase
         if before is Phase.SERVING:
             return before
@@ -217,11 +228,11 @@ class Loop:
             for connection in idle:
                 connection.close()
         if phase is Phase.OVER:
-            self.dispatcher.refuse_all(now_s)
+            self.dispatcher.threads.shut_down(now_s)
         return phase
 
     def _close_listeners(self, now_s: float) -> None:
-        """Accepts what the kernel has already accepted, and closes at once: nobody is reset."""
+        """Accept the connections that the kernel has accepted, and close at once, so that no client is reset."""
         takes_all = self.life.takes_the_backlog or self._own_queue
         self._most = 2**31 if takes_all else self._most
         self.accept_from(listening=False)
@@ -233,7 +244,7 @@ class Loop:
         self.life.accept_until_s = float("inf")
 
     def close(self) -> None:
-        """Closes what is left."""
+        """Close everything that is open."""
         for connection in list(self._connections.values()):
             connection.close()
         for listener in self._listeners.values():

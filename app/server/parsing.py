@@ -1,17 +1,16 @@
-"""From the bytes of a head to a WSGI environ: Gunicorn's parsers, Gunicorn's header policy.
+"""Request heads: from bytes to a WSGI environ, by Gunicorn's parser and Gunicorn's header policy.
 
-An ordinary request (nearly all of them) takes the short way: a regular expression parses it, within Gunicorn's limits,
-and the environ is put together here. Whatever is not ordinary in any
-way (an error, an underscore in a name, a repeated field, `Expect`, `Transfer-Encoding`, the PROXY protocol, an absolute
-target, ...) takes the long way: Gunicorn's `Request`, with its Python parser, decides on it and its `wsgi.create` makes
-the environ, so there is no second opinion that could differ.
+Nearly all requests are ordinary: a regular expression parses them, and the environ is made here (the fast path). All
+others (an error, an underscore in a name, a repeated field, `Expect`, `Transfer-Encoding`, the PROXY protocol, an
+absolute target, ...) take the reference path: Gunicorn's `Request` with its Python parser, and an environ by its
+`wsgi.create`. So there is no second opinion that could differ.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,62 +20,62 @@ from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, NoMoreData
 from gunicorn.http.unreader import IterUnreader
 
-# RFC 9112 section 3.2.1, origin-form; `//`, `#` and anything else take the long way.
+from app.server.contract import Environ
+
 ORIGIN_FORM = re.compile(rb"/(?!/)[!-\"$-~]*")
+"""RFC 9112 section 3.2.1; `//`, `#` and all others take the reference path."""
 ORDINARY_HEAD = re.compile(
     rb"([A-Z]{3,20}+) (/[!-~]*+) HTTP/1\.([01])\r\n"
     rb"((?:[!#$%&'*+\-.^`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+\r\n)*+)\r\n"
 )
-"""RFC 9112 section 3 and RFC 9110 section 5.5, less whatever Gunicorn might see otherwise."""
-Parsed = tuple[bytes, bytes, bool, Iterable[tuple[bytes, bytes]], int]
-"""Method, target, whether it is HTTP/1.1 and not 1.0, fields, and the length of the head."""
+"""RFC 9112 section 3 and RFC 9110 section 5.5, without all that Gunicorn might read differently."""
+METHOD = re.compile(rb"([!-~]+) ")
+PATH = re.compile(rb"[!-~]+ (/[^\s?]*)[ ?]")
+FIELD = re.compile(rb"\n([A-Za-z0-9-]{1,64}):[ \t]*([\t -~\x80-\xff]{0,4096}?)[ \t]*(?=\r?\n)")
 KNOWN_LIMIT = 2048
 """How many field names and targets are remembered."""
 KNOWN_TARGET_BYTES = 256
-LONG_WAY = ""
-"""The environ key of field names that only Gunicorn itself judges."""
-LONG_WAY_FIELDS = frozenset({"EXPECT", "TRANSFER-ENCODING"})
-BEGUN = re.compile(rb"([!-~]+) (/[^\s?]*)[ ?]")
-FIELD = re.compile(rb"\r\n([A-Za-z0-9-]+):([^\r\n]*)(?=\r\n)")
-GLIMPSE_BYTES = 64 * 1024
+REFERENCE = ""
+"""Stands for the environ key of field names that take the reference path."""
+REFERENCE_FIELDS = frozenset({"EXPECT", "TRANSFER-ENCODING"})
 CONNECTION_SPECIFIC = ("wsgi.early_hints", "gunicorn.socket")
-"""What Gunicorn's environ says of a socket that only the loop may touch."""
+"""Keys of Gunicorn's environ for a socket that only the loop may touch."""
 
 
 class Head:
-    """One request's head. `length_bytes` is that of its body, None where it is chunked."""
+    """The head of one request. `length_bytes` is the length of its body, None if it is chunked."""
 
     __slots__ = ("consumed", "environ", "expects_continue", "keep_alive", "length_bytes", "request")
 
-    def __init__(self, environ: dict[str, Any], consumed: int, length_bytes: int | None, keep_alive: bool) -> None:
+    def __init__(self, environ: Environ, consumed: int, length_bytes: int | None, keep_alive: bool) -> None:
         self.environ = environ
         self.consumed = consumed
         self.length_bytes = length_bytes
         self.keep_alive = keep_alive
         self.expects_continue = False
-        self.request: Any = None  # Gunicorn's, where it went the long way
+        self.request: Any = None  # Gunicorn's, if it took the reference path
 
 
 @dataclass(slots=True)
 class Peer:
-    """What is known of a connection before it says anything. `environ` is what each of its requests starts from."""
+    """The two ends of a connection. `environ` is the beginning of the environ of each of its requests."""
 
     client: Any
     server: Any
     trusted: bool
-    environ: dict[str, Any]
+    environ: Environ
     proxy: dict[str, str] | None = None
 
 
 class _NoSocket:
-    """Stands where Gunicorn writes `100 Continue`; the connection does that itself."""
+    """Ignores Gunicorn's `100 Continue`; the connection sends it."""
 
     def send(self, content: bytes) -> int:
         return len(content)
 
 
 class _WithPythonParser:
-    """A configuration that asks for Gunicorn's Python parser, the stricter of the two."""
+    """A configuration that selects Gunicorn's Python parser."""
 
     http_parser = "python"
 
@@ -88,38 +87,38 @@ class _WithPythonParser:
 
 
 class HeadReader:
-    """Reads heads by one Gunicorn configuration. Belongs to the loop's thread."""
+    """Reads heads according to one Gunicorn configuration. Belongs to the loop's thread."""
 
     def __init__(self, cfg: Any, head_bytes: int) -> None:
         self._cfg = cfg
-        self._reference = _WithPythonParser(cfg)
+        self._python_cfg = _WithPythonParser(cfg)
         self._head_bytes = head_bytes
         self._line_bytes = _line_limit(cfg)
-        self._long_way_first = cfg.proxy_protocol != "off"
+        self._reference_first = cfg.proxy_protocol != "off"
         self._base = wsgi.base_environ(cfg) | {"wsgi.multithread": True, "wsgi.url_scheme": "http"}
         self._scheme_keys = [(_key(name), value) for name, value in cfg.secure_scheme_headers.items()]
         self._keys: dict[bytes, str] = {}
         self._targets: dict[bytes, tuple[str, str, str]] = {}
-        # What these change is Gunicorn's business alone.
-        self._has_short_way = not (
+        # Only the reference path knows these settings.
+        self._has_fast_path = not (
             cfg.casefold_http_method
             or cfg.permit_obsolete_folding
             or cfg.strip_header_spaces
             or os.environ.get("SCRIPT_NAME")
         )
-        fields = cfg.limit_request_fields
-        field_bytes = cfg.limit_request_field_size
-        self._limits = {
-            "limit_request_line": self._line_bytes or 2**20,
-            "limit_request_fields": fields if 0 < fields <= message.MAX_HEADERS else message.MAX_HEADERS,
-            "limit_request_field_size": field_bytes if field_bytes > 0 else message.DEFAULT_MAX_HEADERFIELD_SIZE,
-        }
+        fields, field_bytes = cfg.limit_request_fields, cfg.limit_request_field_size
+        self._fast_fields = fields if 0 < fields <= message.MAX_HEADERS else message.MAX_HEADERS
+        # A whole head that is no longer than this has no line and no field that is too long.
+        field_bytes = field_bytes if field_bytes > 0 else message.DEFAULT_MAX_HEADERFIELD_SIZE
+        self._fast_bytes = min(self._line_bytes or 2**20, field_bytes)
 
     def peer(self, client: Any, server: Any) -> Peer:
-        """What every request of a connection between these two addresses starts from."""
-        cfg = self._cfg
-        trusted = not isinstance(client, tuple) or "*" in cfg.forwarded_allow_ips
-        trusted = trusted or bool(message._ip_in_allow_list(client[0], (), cfg.forwarded_allow_networks()))
+        """Describe a connection between these two addresses."""
+        trusted = (
+            not isinstance(client, tuple)
+            or "*" in self._cfg.forwarded_allow_ips
+            or bool(message._ip_in_allow_list(client[0], (), self._cfg.forwarded_allow_networks()))
+        )
         environ = self._base.copy()
         if isinstance(client, tuple):
             environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client[0], str(client[1])
@@ -131,22 +130,21 @@ class HeadReader:
         return Peer(client, server, trusted, environ)
 
     def read(self, received: bytes, seen_bytes: int, peer: Peer, number: int) -> Head | None:
-        """The head at the beginning of `received`, or None while it is incomplete.
+        """Parse the head at the beginning of `received`; None while it is incomplete.
 
-        `seen_bytes` of it were there the last time; the request is the connection's `number`th, from 1.
+        `seen_bytes` of it were there at the last call. It is the head of the connection's `number`th request, from 1.
 
         Raises:
-            ParseException: one of Gunicorn's; what follows on the connection must not be read.
+            ParseException: one of Gunicorn's; nothing more on the connection may be read.
         """
-        if not self._has_short_way or (number == 1 and self._long_way_first):
+        if not self._has_fast_path or (number == 1 and self._reference_first):
             head = None
             if _worth_another_look(received, seen_bytes, self._line_bytes):
-                head = self._long_way(received, peer, number)
+                head = self._by_reference(received, peer, number)
         elif received.find(b"\r\n\r\n", max(0, seen_bytes - 3)) >= 0:
-            parsed = _match(received, self._limits)
-            head = (parsed and self._short_way(parsed, received, peer)) or self._long_way(received, peer, number)
+            head = self._fast(received, peer) or self._by_reference(received, peer, number)
         elif received.count(b"\n") != received.count(b"\r\n"):
-            head = self._long_way(received, peer, number)  # a bare line feed: it is refused before the end
+            head = self._by_reference(received, peer, number)  # a bare line feed is refused at once
         else:
             head = None
         if head is None:
@@ -155,46 +153,52 @@ class HeadReader:
             raise LimitRequestHeaders(f"the head is longer than {self._head_bytes} bytes")
         return head
 
-    def judge(self, received: bytes, peer: Peer, number: int) -> None:
-        """Says of a head that stays incomplete whether what there is of it is valid.
+    def check_incomplete(self, received: bytes, peer: Peer, number: int) -> None:
+        """Check the beginning of a head that stays incomplete.
 
         Raises:
             ParseException: one of Gunicorn's.
         """
-        self._long_way(received, peer, number)
+        self._by_reference(received, peer, number)
 
     def _check_size(self, received: bytes) -> None:
-        """Refuses what is incomplete and already too long."""
+        """Refuse an incomplete head that is already too long."""
         line_bytes = self._line_bytes
         if len(received) > line_bytes + 2 > 2 and received.find(b"\r\n", 2, line_bytes + 4) < 0:
             raise LimitRequestLine(len(received), line_bytes)
         if len(received) > self._head_bytes:
             raise LimitRequestHeaders(f"the head is longer than {self._head_bytes} bytes")
 
-    def _short_way(self, parsed: Parsed, received: bytes, peer: Peer) -> Head | None:
-        """None where anything about the request is not ordinary."""
-        method_bytes, target, version_1_1, fields, consumed = parsed
+    def _fast(self, received: bytes, peer: Peer) -> Head | None:
+        """Parse an ordinary head; None if anything about it is not ordinary."""
+        match = ORDINARY_HEAD.match(received)
+        if match is None or match.end() > self._fast_bytes:
+            return None
+        method_bytes, target, minor, section = match.groups()
+        lines = section.split(b"\r\n")
+        lines.pop()
         path, query, uri = self._targets.get(target) or self._target(target)
         method = str(method_bytes, "latin-1")
-        if not uri or method == "CONNECT":
+        if not uri or method == "CONNECT" or len(lines) > self._fast_fields:
             return None
         environ = peer.environ.copy()
         environ["REQUEST_METHOD"] = method
         environ["PATH_INFO"] = path
         environ["QUERY_STRING"] = query
         environ["RAW_URI"] = uri
-        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if version_1_1 else "HTTP/1.0"
+        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if minor == b"1" else "HTTP/1.0"
         keys = self._keys
-        for name, value in fields:
+        for line in lines:
+            name, _, value = line.partition(b":")
             key = keys.get(name)
             if key is None:
                 key = self._known(name)
-            if key in environ or key == LONG_WAY:
+            if key in environ or key == REFERENCE:
                 return None
-            environ[key] = str(value, "latin-1")
-        return self._framed(environ, consumed, version_1_1, peer)
+            environ[key] = str(value.strip(b" \t"), "latin-1")
+        return self._framed(environ, match.end(), minor == b"1", peer)
 
-    def _framed(self, environ: dict[str, Any], consumed: int, version_1_1: bool, peer: Peer) -> Head | None:
+    def _framed(self, environ: Environ, consumed: int, version_1_1: bool, peer: Peer) -> Head | None:
         if peer.trusted:
             schemes = 0
             for key, value in self._scheme_keys:
@@ -220,10 +224,10 @@ class HeadReader:
             environ.update(peer.proxy)
         return Head(environ, consumed, int(length), keep_alive)
 
-    def _long_way(self, received: bytes, peer: Peer, number: int) -> Head | None:
+    def _by_reference(self, received: bytes, peer: Peer, number: int) -> Head | None:
         source = IterUnreader([received])
         try:
-            request = message.Request(self._reference, source, peer.client, number)
+            request = message.Request(self._python_cfg, source, peer.client, number)
         except (NoMoreData, StopIteration):
             return None
         consumed = len(received) - len(source.take_buffered())
@@ -246,13 +250,13 @@ class HeadReader:
 
     def _known(self, name: bytes) -> str:
         upper = str(name, "latin-1").upper()
-        key = LONG_WAY if not upper or "_" in upper or upper in LONG_WAY_FIELDS else _key(upper)
+        key = REFERENCE if not upper or "_" in upper or upper in REFERENCE_FIELDS else _key(upper)
         if len(self._keys) < KNOWN_LIMIT and len(name) < KNOWN_TARGET_BYTES:
             self._keys[name] = key
         return key
 
     def _target(self, target: bytes) -> tuple[str, str, str]:
-        """Path, query and the target itself; three empty strings where it is not ordinary."""
+        """Return path, query and the target itself; three empty strings if it is not ordinary."""
         if not ORIGIN_FORM.fullmatch(target):
             return "", "", ""
         uri = str(target, "latin-1")
@@ -265,43 +269,25 @@ class HeadReader:
         return parts
 
 
-def partial_environ(received: bytes) -> dict[str, Any]:
-    """Return what can be told of a head that was never parsed: method, path, and the fields that arrived.
-
-    It is for a refusal, which goes out in the form of its path and with the headers of its origin.
-    """
-    begun = BEGUN.match(received)
-    method, path = (begun[1].decode("latin-1"), begun[2].decode("latin-1")) if begun else ("", "")
-    environ = {"REQUEST_METHOD": method, "PATH_INFO": path}
-    for name, value in FIELD.findall(received[:GLIMPSE_BYTES]):
-        environ.setdefault(_key(name.decode("latin-1").upper()), value.strip().decode("latin-1"))
-    return environ
-
-
 def trailers(request: Any, section: bytes) -> Sequence[tuple[str, str]]:
-    """Judges the trailer section (without the empty line that ends it) of a chunked body, as Gunicorn does."""
+    """Check the trailer section of a chunked body (without its empty last line), as Gunicorn does."""
     fields: Sequence[tuple[str, str]] = request.parse_headers(section, from_trailer=True)
     return fields
 
 
-def _match(received: bytes, limits: Mapping[str, int]) -> Parsed | None:
-    """The parts of a head that is plainly well formed and within the limits."""
-    match = ORDINARY_HEAD.match(received)
-    if match is None:
-        return None
-    method, target, minor, section = match.groups()
-    lines = section.split(b"\r\n")
-    lines.pop()
-    if (
-        match.end() > min(limits["limit_request_line"], limits["limit_request_field_size"])
-        or len(lines) > limits["limit_request_fields"]
-    ):
-        return None
-    fields = []
-    for line in lines:
-        name, _, value = line.partition(b":")
-        fields.append((name, value.strip(b" \t")))
-    return method, target, minor == b"1", fields, match.end()
+def partial_environ(received: bytes, peer: Peer) -> Environ:
+    """Make an environ from the beginning of a request that could not be parsed.
+
+    It has `REQUEST_METHOD` and `PATH_INFO`, empty if unknown, and the header fields whose line arrived whole.
+    """
+    method, path = METHOD.match(received), PATH.match(received)
+    environ = peer.environ.copy()
+    environ["REQUEST_METHOD"] = str(method[1], "latin-1") if method else ""
+    environ["PATH_INFO"] = util.unquote_to_wsgi_str(str(path[1], "latin-1")) if path else ""
+    section, ended, _ = received.partition(b"\r\n\r\n")
+    for name, value in FIELD.findall(section + ended):
+        environ.setdefault(_key(str(name, "latin-1").upper()), str(value, "latin-1"))
+    return environ
 
 
 def _key(upper: str) -> str:
@@ -311,18 +297,18 @@ def _key(upper: str) -> str:
 
 
 def _line_limit(cfg: Any) -> int:
-    """The longest request line; 0 is none."""
+    """Return the limit of the request line; 0 is no limit."""
     limit: int = cfg.limit_request_line
     return message.MAX_REQUEST_LINE if limit < 0 or limit >= message.MAX_REQUEST_LINE else limit
 
 
 def _worth_another_look(received: bytes, seen_bytes: int, line_bytes: int) -> bool:
-    """Whether a parser that starts over each time could say more than the last time: only where a line has ended."""
+    """Return whether to parse from the start again: the result can differ only if a line has ended since."""
     return b"\n" in received[max(0, seen_bytes - 1) :] or len(received) > line_bytes > 0 or not seen_bytes
 
 
-def _name_server(environ: dict[str, Any]) -> None:
-    """On a Unix socket the name and port come from `Host`, as Gunicorn has it."""
+def _name_server(environ: Environ) -> None:
+    """Take name and port from `Host` on a Unix socket, as Gunicorn does."""
     host = environ.get("HTTP_HOST", "")
     name, colon, port = host.partition(":")
     default = {"http": "80", "https": "443"}.get(environ["wsgi.url_scheme"], "") if host else ""

@@ -1,7 +1,7 @@
-"""Runs requests in threads, through the application's own way or through WSGI.
+"""Threads that run requests.
 
-A thread never touches a socket and the loop never waits for a thread: the thread puts what it made where `Pool.made`
-finds it, and wakes the loop by an eventfd.
+A thread never touches a socket and the loop never waits for a thread: a thread puts the parts of an answer where
+`Pool.take` finds them, and wakes the loop by an eventfd.
 """
 
 from __future__ import annotations
@@ -12,35 +12,36 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from queue import SimpleQueue
 
-from app.server.answers import LAST_CHUNK, Answer, chunk, content_of, settle, status_line
+from app.server import answers
+from app.server.answers import LAST_CHUNK, chunk, content_of, settle
+from app.server.bodies import close_body
+from app.server.connection import PendingRequest
 from app.server.contract import Response, ServingApp
 from app.server.elastic_pool import ElasticPool
-from app.server.pending import PendingRequest
 
 log = logging.getLogger(__name__)
 
 ROOM_LOOK_S = 1.0
-Made = tuple[PendingRequest, bytes | None, bool]
-"""A request, a part of its answer (None: it failed), and whether that is the last."""
 
 
 class Pool:
-    """The threads of one worker; started after the fork, daemons, so that one that hangs does not keep the process.
+    """Runs groups of requests: in a fixed number of threads, or, if they may block, in threads of their own.
 
-    `submit`, `made`, `stop_idle` and `close` are the loop's.
+    The threads start after the fork. They are daemons, so that one that hangs cannot keep the process. `submit`,
+    `take`, `stop_idle` and `close` belong to the loop's thread.
     """
 
-    def __init__(self, app: ServingApp, threads: int, buffer_bytes: int, elastic_idle_s: float) -> None:
+    def __init__(self, app: ServingApp, threads: int, buffer_bytes: int, waiting_idle_s: float) -> None:
         self._app = app
         self._buffer_bytes = buffer_bytes
         self._inbox: SimpleQueue[list[PendingRequest] | None] = SimpleQueue()
-        self._made: deque[Made] = deque()
+        self._made: deque[tuple[PendingRequest, bytes | None, bool]] = deque()
         self._awake = False
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._elastic: ElasticPool[list[PendingRequest]] = ElasticPool(self._run_group, elastic_idle_s)
+        self._elastic: ElasticPool[list[PendingRequest]] = ElasticPool(self._run_group, waiting_idle_s)
         self._threads = [
             threading.Thread(target=self._work, name=f"retort-request-{number}", daemon=True)
             for number in range(1, threads + 1)
@@ -49,17 +50,17 @@ class Pool:
             thread.start()
 
     def submit(self, group: list[PendingRequest]) -> None:
-        """Hand a group to a thread that is free; one that may block, to a thread of its own."""
+        """Give a group of requests to a free thread."""
         if group[0].request.may_block:
             try:
                 self._elastic.submit(group)
                 return
             except RuntimeError as error:
-                log.warning("a request that may block runs beside those that compute: %s", error)
+                log.warning("a request that may block runs in a thread for requests that compute: %s", error)
         self._inbox.put(group)
 
-    def made(self) -> Iterator[Made]:
-        """Yield what the threads have made since the last time."""
+    def take(self) -> Iterator[tuple[PendingRequest, bytes | None, bool]]:
+        """Yield what the threads have made: request, part, whether it is the last; no part means that it failed."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.wake_fd)
         self._awake = False
@@ -67,7 +68,7 @@ class Pool:
             yield self._made.popleft()
 
     def stop_idle(self) -> None:
-        """Let the threads that are free end."""
+        """End the threads that are free."""
         for _ in self._threads:
             self._inbox.put(None)
         self._elastic.stop_idle()
@@ -78,10 +79,12 @@ class Pool:
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - time.monotonic()))
         self._elastic.close(deadline_s, time.monotonic)
-        self._awake = True  # from now on nobody writes to it
+        self._awake = True  # nobody writes to it any more
         os.close(self.wake_fd)
 
-    def _deliver(self, pending: PendingRequest, part: bytes | None, last: bool) -> None:
+    # --- in the threads
+
+    def _put(self, pending: PendingRequest, part: bytes | None, last: bool) -> None:
         self._made.append((pending, part, last))
         if not self._awake:
             self._awake = True
@@ -96,66 +99,84 @@ class Pool:
     def _run_group(self, group: list[PendingRequest]) -> None:
         started_s = time.monotonic()
         for pending in group:
-            pending.started_s, pending.thread_id = started_s, threading.get_ident()
-        responses = self._respond([pending for pending in group if pending.has_reader])
-        for pending in group:
+            pending.started_s = started_s
+            pending.thread_id = threading.get_ident()
+        through_wsgi = group[0].request.through_wsgi
+        responses: dict[PendingRequest, Response] = {}
+        if not through_wsgi:
+            found = self._respond([pending for pending in group if not pending.cancelled])
+            through_wsgi, responses = found is None, found or {}
+        # Whole answers go first: the others must not wait for the reader of a stream.
+        in_order = sorted(group, key=lambda pending: _is_streamed(responses.get(pending)))
+        in_order[-1].ends_group = True
+        for pending in in_order:
+            part: bytes | None = None
             try:
-                part = self._answer(pending, responses.get(pending)) if pending in responses else b""
-                self._deliver(pending, part, last=True)
+                part = self._run_wsgi(pending) if through_wsgi else self._deliver(pending, responses.get(pending))
             except BaseException:
-                environ = pending.head.environ
-                log.exception("error in %s %r", environ["REQUEST_METHOD"], environ["RAW_URI"])
-                self._deliver(pending, None, last=True)
+                log.exception("error in %s %r", pending.environ["REQUEST_METHOD"], pending.environ["RAW_URI"])
+            self._put(pending, part, last=True)
 
-    def _respond(self, group: Sequence[PendingRequest]) -> dict[PendingRequest, Response | BaseException | None]:
-        """Return the responses of a group; None for a request that goes through WSGI."""
-        if not group or group[0].request.through_wsgi:
-            return dict.fromkeys(group)
+    def _respond(self, group: list[PendingRequest]) -> dict[PendingRequest, Response] | None:
+        """Ask the application for the responses of a group; empty if it failed, None if it goes through WSGI."""
+        if not group:
+            return {}
         try:
             responses = self._app.respond([pending.request for pending in group])
-        except BaseException as error:  # noqa: BLE001 - each of its requests fails, and is logged
-            return dict.fromkeys(group, error)
-        return dict.fromkeys(group) if responses is None else dict(zip(group, responses, strict=True))
+            return None if responses is None else dict(zip(group, responses, strict=True))
+        except BaseException:
+            environ = group[0].environ
+            log.exception("error in %s %r", environ["REQUEST_METHOD"], environ["RAW_URI"])
+            return {}
 
-    def _answer(self, pending: PendingRequest, response: Response | BaseException | None) -> bytes:
-        """Deliver the parts of an answer; return the last."""
-        answer = pending.answer
-        parts: Iterable[bytes] | None = None
+    def _deliver(self, pending: PendingRequest, response: Response | None) -> bytes | None:
+        """Return the last part of an answer whose response is known; None if `respond` failed."""
+        body = response.body if response is not None else b""
         try:
-            if isinstance(response, BaseException):
-                raise response
-            if response is not None:
-                answer.start_response(status_line(response.status), response.headers)
-                if isinstance(response.body, bytes):
-                    return settle(answer, [response.body])
-                parts = response.body
-                return self._stream(pending, iter(parts))
-            parts = self._app(pending.head.environ, answer.start_response)
-            if isinstance(parts, list | tuple):
-                return settle(answer, [*(answer.written or ()), *parts])
-            return self._stream(pending, in_order(answer, parts))
+            if pending.cancelled:  # since it was queued its client has left, or was answered 504
+                return b""
+            if response is None:
+                return None
+            if isinstance(body, bytes):
+                return answers.whole_body(pending.answer, response)
+            answers.begin(pending.answer, response)
+            return self._stream(pending, body)
         finally:
-            pending.close(parts)
+            _close(pending, body)
 
-    def _stream(self, pending: PendingRequest, parts: Iterator[bytes]) -> bytes:
+    def _run_wsgi(self, pending: PendingRequest) -> bytes:
+        """Run a request through WSGI (PEP 3333); return the last part of its answer."""
+        app_iter: Iterable[bytes] = ()
         answer = pending.answer
-        pending.room = threading.Event()
+        try:
+            if pending.cancelled:
+                return b""
+            app_iter = self._app(pending.environ, answer.start_response)
+            if isinstance(app_iter, list | tuple):
+                return settle(answer, [*(answer.written or ()), *app_iter])
+            return self._stream(pending, answers.in_order(answer, app_iter))
+        finally:
+            _close(pending, app_iter)
+
+    def _stream(self, pending: PendingRequest, parts: Iterable[bytes]) -> bytes:
+        """Send the parts as they come; return the last."""
+        answer = pending.answer
         for part in parts:
             piece = content_of(answer, part)
             if not answer.started:
                 if not answer.status:
                     raise AssertionError("the application did not call start_response")
-                speaks_1_1 = pending.head.environ["SERVER_PROTOCOL"] != "HTTP/1.0"
+                speaks_1_1 = pending.environ["SERVER_PROTOCOL"] != "HTTP/1.0"
                 answer.chunked = answer.length_bytes is None and not answer.omits_body and speaks_1_1
-            if not pending.has_reader:
+            if pending.cancelled:
                 return b""
             if answer.omits_body or (answer.length_bytes is not None and answer.sent >= answer.length_bytes):
                 return piece
             if piece:
                 answer.started = True
                 framed = chunk(piece) if answer.chunked else piece
-                self._deliver(pending, framed, last=False)
-                self._wait_for_room(pending, pending.room, len(framed))
+                self._put(pending, framed, last=False)
+                self._wait_for_room(pending, len(framed))
         if not answer.started:
             answer.chunked = False
             return settle(answer, [])
@@ -163,20 +184,23 @@ class Pool:
             raise AssertionError(f"the application declared {answer.length_bytes} bytes and gave {answer.sent}")
         return LAST_CHUNK if answer.chunked else b""
 
-    def _wait_for_room(self, pending: PendingRequest, room: threading.Event, piece_bytes: int) -> None:
+    def _wait_for_room(self, pending: PendingRequest, piece_bytes: int) -> None:
+        """Wait until the client has read enough of a stream."""
         pending.made_bytes += piece_bytes
-        while pending.has_reader and pending.made_bytes - pending.sent_bytes > self._buffer_bytes:
-            room.clear()
-            if pending.made_bytes - pending.sent_bytes > self._buffer_bytes and pending.has_reader:
-                room.wait(ROOM_LOOK_S)
+        if pending.room is None:
+            pending.room = threading.Event()
+        while not pending.cancelled and pending.made_bytes - pending.sent_bytes > self._buffer_bytes:
+            pending.room.clear()
+            if pending.made_bytes - pending.sent_bytes > self._buffer_bytes and not pending.cancelled:
+                pending.room.wait(ROOM_LOOK_S)
 
 
-def in_order(answer: Answer, parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the parts of a body as they are due: what was given to `write` before what is returned after it."""
-    for part in parts:
-        if answer.written:
-            written, answer.written = answer.written, None
-            yield from written
-        yield part
-    if answer.written:
-        yield from answer.written
+def _is_streamed(response: Response | None) -> bool:
+    return response is not None and not isinstance(response.body, bytes)
+
+
+def _close(pending: PendingRequest, body: object) -> None:
+    try:
+        answers.close(body)
+    finally:
+        close_body(pending.environ)

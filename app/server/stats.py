@@ -1,17 +1,18 @@
-"""The numbers of one worker, for the application to publish."""
+"""The counters of a worker. The application reads them through the snapshot that `started` gives it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(slots=True)
 class Stats:
     """Counters of one worker since its start.
 
-    Written by the loop's thread alone; any thread may read, and reads each number as it is at that moment.
+    Only the loop's thread writes. Any thread may read, and sees each number as it is at that moment.
     """
 
     accepted: int = 0
@@ -21,16 +22,16 @@ class Stats:
     threaded: int = 0
     answered: int = 0
     left: int = 0
-    """Clients that were gone before their answer (what nginx logs as 499)."""
+    """Clients that were gone before their answer (nginx logs these as 499)."""
     dropped: int = 0
-    """Of those, requests that were still queued and were never run."""
+    """Of those, requests that were still queued and never ran."""
     late: int = 0
     """Requests whose answer came after their 504."""
     refused: dict[str, int] = field(default_factory=dict)
     """By reason: `head_timeout`, `body_too_large`, `queue_full`, `queue_wait`, `deadline`, `malformed`, ..."""
     turn_s: float = 0.0
     turn_max_s: float = 0.0
-    """How long the loop was away from its poller: of the last turn, and the longest of the last ten seconds."""
+    """How long the loop was away from its poller: in the last turn, and at most in the last ten seconds."""
 
     running: Callable[[], int] = lambda: 0
     queued: Callable[[], int] = lambda: 0
@@ -38,11 +39,11 @@ class Stats:
     connections_by_state: Callable[[], dict[str, int]] = dict
 
     def refuse(self, reason: str) -> None:
-        """Counts one refusal."""
+        """Count one refusal."""
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
-    def snapshot(self) -> dict[str, object]:
-        """All of it as plain values."""
+    def snapshot(self) -> dict[str, Any]:
+        """Return all of it as plain values."""
         return {
             "connections": self.connections_by_state(),
             "accepted": self.accepted,

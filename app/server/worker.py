@@ -1,4 +1,4 @@
-"""What Gunicorn runs: the worker class that ties the loop to its master."""
+"""The worker class that Gunicorn runs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from typing import Any, ClassVar
 
 from gunicorn.workers.base import Worker
 
-from app.server.contract import Environ, PlainApp, ServingApp, WSGIApplication
+from app.server.contract import PlainApp, ServingApp, WSGIApplication
 from app.server.dispatcher import Dispatcher
 from app.server.lifecycle import Lifecycle, Phase, Reason
 from app.server.limits import Limits
 from app.server.loop import Loop
-from app.server.parsing import HeadReader
 from app.server.stats import Stats
 
 log = logging.getLogger(__name__)
 
 NOTIFY_S = 1.0
 KILLED_BEFORE_S = 2.0
-"""So long before Gunicorn would kill a worker that is stopping, it is gone."""
+"""A worker that stops ends so long before Gunicorn would kill it."""
 THREADS_END_S = 0.5
 EXIT_S = 5.0
 """How long the interpreter may take to end after a thread was left hanging."""
@@ -34,22 +33,21 @@ OTHER_DESCRIPTORS = 256
 
 
 class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
-    """One worker process: one loop, a pool of `threads`, and the limits that the assembly set on the class."""
+    """One worker process: a loop and a pool of `threads`."""
 
     limits: ClassVar[Limits] = Limits()
     """Set before the fork: `RetortWorker.limits = Limits(...)` in Gunicorn's configuration file."""
     serving_app: ClassVar[Callable[[WSGIApplication], ServingApp]] = PlainApp
-    """Makes of the WSGI application what the worker serves; set in the same way."""
+    """Makes the application that is served from the WSGI application that Gunicorn loaded; set like `limits`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.leaving = False
         self._loop: Loop | None = None
-        self._app: ServingApp = PlainApp(_no_application)
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """Refuses, before the fork and in words, what this worker does not do."""
+        """Refuse settings that this worker does not support, before the fork."""
         wrong = []
         if cfg.is_ssl:
             wrong.append("certfile and keyfile: TLS is ended by the proxy in front")
@@ -63,33 +61,33 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
             raise SystemExit("gunicorn: this worker class does not take these settings: " + "; ".join(wrong))
 
     def count_request(self) -> None:
-        """One more; at `max_requests` the worker begins to stop."""
+        """Count one more request; at `max_requests` the worker starts to stop."""
         self.nr += 1
         if self.nr >= self.max_requests and self._loop is not None:
             self._stop(self._loop, Reason.RECYCLED, time.monotonic())
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM; the loop sees it in its next turn, which the signal wakes."""
+        """SIGTERM: stop in the next turn of the loop, which the signal wakes."""
         self.alive = False
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGQUIT and SIGINT: out at once."""
+        """SIGQUIT and SIGINT: end at once."""
         self.leaving = True
         super().handle_quit(sig, frame)
 
     def handle_abort(self, sig: int, frame: FrameType | None) -> None:
-        """SIGABRT: the master has not heard of this worker for too long."""
+        """SIGABRT: the master has not heard from this worker for too long."""
         self.leaving = True
         faulthandler.dump_traceback()
         super().handle_abort(sig, frame)
 
     def run(self) -> None:
-        """The worker's life, from the fork to the end of its process."""
+        """Serve until the end of this process."""
         _allow_descriptors(self.cfg.worker_connections + OTHER_DESCRIPTORS)
         limits, stats = self.limits, Stats()
-        app = self._app = type(self).serving_app(self.wsgi)
+        app = type(self).serving_app(self.wsgi)
         app.started(stats.snapshot)
-        dispatcher = Dispatcher(self, app, limits, HeadReader(self.cfg, limits.head_bytes), stats)
+        dispatcher = Dispatcher(self, app, limits, stats)
         longest_s = min(limits.drain_timeout_s, self.cfg.graceful_timeout - KILLED_BEFORE_S)
         life = Lifecycle(limits.drain_delay_s, max(0.0, longest_s), limits.idle_at_stop_s)
         listeners = [listener.sock for listener in self.sockets]
@@ -103,51 +101,43 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
             if now_s - notified_s >= NOTIFY_S:
                 self.notify()
                 notified_s = now_s
-                _observe(app)
+                call_app("observe", app.observe)
                 if self.ppid != os.getppid():
                     self._stop(loop, Reason.ORPHANED, now_s)
             now_s = loop.turn(now_s)
             if not self.alive:
                 self._stop(loop, Reason.TERMINATED, now_s)
-            elif dispatcher.has_stuck_thread:
+            elif dispatcher.threads.has_stuck_thread:
                 self._stop(loop, Reason.STUCK, now_s)
         loop.close()
-        _observe(app)
+        call_app("observe", app.observe)
         self.alive = False
-        dispatcher.pool.stop_idle()
-        dispatcher.pool.close(THREADS_END_S)
+        dispatcher.threads.pool.stop_idle()
+        dispatcher.threads.pool.close(THREADS_END_S)
         if stats.running():
-            # The interpreter waits for nothing of ours, but what a model has started might be waited for.
+            # The interpreter does not wait for our threads, but it may wait for threads that a model has started.
             faulthandler.dump_traceback_later(EXIT_S, exit=True)
 
     def _stop(self, loop: Loop, reason: Reason, now_s: float) -> None:
         if not loop.life.stop(reason, now_s):
             return
         log.info("worker %s stops: %s", self.pid, reason.value)
-        loop.dispatcher.is_draining = True
+        loop.dispatcher.draining = True
         if reason is Reason.RECYCLED and self.cfg.max_requests:
             self.log.info("Autorestarting worker after current request.")
-        try:
-            self._app.draining()
-        except Exception:
-            log.exception("the application could not be told that its worker stops")
+        call_app("draining", loop.dispatcher.app.draining)
 
 
-def _observe(app: ServingApp) -> None:
-    """Let the application publish the worker's numbers; one that fails at it is a line in the log."""
+def call_app(name: str, method: Callable[[], None]) -> None:
+    """Call a method of the application; log its error, because the worker must go on."""
     try:
-        app.observe()
+        method()
     except Exception:
-        log.exception("the application failed to publish the numbers of its worker")
-
-
-def _no_application(environ: Environ, start_response: Any) -> list[bytes]:
-    """Stand in for the application until it is loaded."""
-    raise NotImplementedError
+        log.exception("the application's %s() failed", name)
 
 
 def _allow_descriptors(wanted: int) -> None:
-    """Raises the soft limit of open files as far as is wanted and allowed."""
+    """Raise the soft limit of open files as far as is wanted and allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:

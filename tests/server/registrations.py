@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flask import Flask, abort, request, signals
+from flask import Flask, abort, current_app, request, signals
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -54,7 +54,7 @@ def count_view(*_: Any, **__: Any) -> None:
 def check_response() -> Any:
     """As `check_view`, where no error handler is around it."""
     count_view()
-    return None if request.headers.get("X-Pass") == "yes" else flask.current_app.make_response(("", 401))
+    return None if request.headers.get("X-Pass") == "yes" else current_app.make_response(("", 401))
 
 
 def returning(response: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The application behind the servers of these tests: quick paths, slow ones, and all the ways to go wrong."""
+"""The application behind the servers of these tests: inline paths, slow ones, and all the ways to go wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-QUICK = ("/livez", "/readyz", "/quick", "/stats")
+from tests.server_worker.serving import Serving
+
+INLINE = ("/livez", "/readyz", "/quick", "/stats")
 
 
 def fall(how: str) -> None:
@@ -39,17 +41,22 @@ def fall(how: str) -> None:
         ctypes.PyDLL(None).usleep(30_000_000)
 
 
-class Application:
-    """WSGI, with two of the seams that the tests' worker looks for."""
-
-    snapshot: Callable[[], dict[str, Any]] = dict
+class Application(Serving):
+    """Tells clients apart by `X-Forwarded-For`, if they send it."""
 
     def __init__(self) -> None:
         self.drains = False
         self._seen = itertools.count()
 
     def runs_inline(self, environ: dict[str, Any]) -> bool:
-        return environ["PATH_INFO"] in QUICK
+        return environ["PATH_INFO"] in INLINE
+
+    def client(self, environ: dict[str, Any]) -> str:
+        client: str = environ.get("HTTP_X_FORWARDED_FOR") or environ["REMOTE_ADDR"]
+        return client
+
+    def started(self, snapshot: Callable[[], dict[str, Any]]) -> None:
+        self._snapshot = snapshot
 
     def draining(self) -> None:
         self.drains = True
@@ -61,8 +68,7 @@ class Application:
         if path == "/readyz" and self.drains:
             status = "503 Service Unavailable"
         elif path == "/stats":
-            told = self.snapshot()
-            told |= {
+            told = self._snapshot() | {
                 "pid": os.getpid(),
                 "threads": threading.active_count(),
                 "fds": len(list(Path("/proc/self/fd").iterdir())),

@@ -8,13 +8,13 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from app.server.contract import Response
 from tests.server_worker.reference import plain
+from tests.server_worker.serving import Serving
 
 BIG_TIMES = 8_000
 STREAMED_PARTS, STREAMED_TIMES = 12, 500
 HANGS_AFTER_S = 20.0
-GROUPED = ("/grouped", "/grouped/hold")
+BATCHED = ("/batched", "/batched/hold")
 HEADERS = [("Content-Type", "text/plain")]
 NOT_THE_SAME = ("REMOTE_ADDR", "REMOTE_PORT")
 """What Gunicorn's parser is not told."""
@@ -28,10 +28,10 @@ def echo(environ: dict[str, Any], body: bytes) -> bytes:
     return digest * times.get(environ["PATH_INFO"], 1)
 
 
-class Echo:
+class Echo(Serving):
     """Answers with the echo of each request, in the manner of its path; `/hold` waits until it is released.
 
-    Those of `/grouped` and `/grouped/hold` have one batch key, and are answered together.
+    Those of `/batched` and `/batched/hold` have one batch key.
     """
 
     def __init__(self) -> None:
@@ -42,16 +42,10 @@ class Echo:
         self._is_open = False
 
     def runs_inline(self, environ: dict[str, Any]) -> bool:
-        return environ["PATH_INFO"] not in ("/thread", "/hold", "/big", "/stream", *GROUPED)
+        return environ["PATH_INFO"] not in ("/thread", "/hold", "/big", "/stream", *BATCHED)
 
     def batch_key(self, environ: dict[str, Any]) -> str | None:
-        return "one" if environ["PATH_INFO"] in GROUPED else None
-
-    def respond(self, environs: list[dict[str, Any]]) -> list[Response]:
-        responses = [Response(200, [*HEADERS], self._run(environ)) for environ in environs]
-        if any(environ["PATH_INFO"].endswith("/hold") for environ in environs):
-            self._hold()
-        return responses
+        return "one" if environ["PATH_INFO"] in BATCHED else None
 
     def _run(self, environ: dict[str, Any]) -> bytes:
         answer = echo(environ, environ["wsgi.input"].read())

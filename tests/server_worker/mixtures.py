@@ -48,7 +48,7 @@ def requests(draw: Any) -> bytes:
 
 TOKEN = b"@@@@@@"
 """Stands where a request has its number; `numbered` puts one of the same length there."""
-PATHS = (b"/quick", b"/thread", b"/hold", b"/big", b"/stream", b"/grouped", b"/grouped/hold")
+PATHS = (b"/quick", b"/thread", b"/hold", b"/big", b"/stream", b"/batched", b"/batched/hold")
 LAST_CHUNKS = (b"0\r\n\r\n", b"0\r\nX-T: 1\r\n\r\n", b"000;e\r\n\r\n")
 
 

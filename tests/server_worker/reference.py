@@ -39,9 +39,9 @@ class _NoSocket:
         return len(content)
 
 
-def gunicorn_verdict(cfg: Any, content: bytes, http_parser: str = "python") -> Verdict:
+def gunicorn_verdict(cfg: Any, content: bytes) -> Verdict:
     cfg = copy.deepcopy(cfg)
-    cfg.set("http_parser", http_parser)
+    cfg.set("http_parser", "python")
     parser = RequestParser(cfg, iter([content]), "")
     found: list[tuple[dict[str, Any], bytes]] = []
     try:

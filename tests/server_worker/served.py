@@ -58,12 +58,8 @@ def worker_server(
     }
     lines = [f"{name} = {value!r}" for name, value in settings.items()]
     if worker_class == OWN:
-        lines += [
-            "from app.server import Limits, RetortWorker",
-            "from tests.server_worker.seams import SeamedApp",
-            f"RetortWorker.limits = Limits(**{limits or {}!r})",
-            "RetortWorker.serving_app = SeamedApp",
-        ]
+        lines += ["from app.server import Limits, RetortWorker", f"RetortWorker.limits = Limits(**{limits or {}!r})"]
+        lines += ["from tests.server_worker.serving import as_serving", "RetortWorker.serving_app = as_serving"]
     conf = folder / f"conf-{port}.py"
     conf.write_text("\n".join(lines), "utf-8")
     program = str(Path(sys.executable).parent / "gunicorn")  # what SIGUSR2 runs again

@@ -12,14 +12,12 @@ from typing import Any
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from app.server.contract import ServingApp
 from app.server.dispatcher import Dispatcher
 from app.server.lifecycle import Lifecycle
 from app.server.limits import Limits
 from app.server.loop import Loop
-from app.server.parsing import HeadReader
 from app.server.stats import Stats
-from tests.server_worker.seams import SeamedApp
+from tests.server_worker.serving import Serving, as_serving
 
 MOST_TURNS = 2000
 
@@ -52,10 +50,7 @@ class Stage:
         self.read_fd, self.write_fd = os.pipe()
         os.set_blocking(self.read_fd, False)
         self.worker = FakeWorker(cfg)
-        stats = Stats()
-        serving: ServingApp = app if hasattr(app, "admit") else SeamedApp(app)
-        serving.started(stats.snapshot)
-        self.dispatcher = Dispatcher(self.worker, serving, limits, HeadReader(cfg, limits.head_bytes), stats)
+        self.dispatcher = Dispatcher(self.worker, as_serving(app), limits, Stats())
         self.life = Lifecycle(0.0, 5.0, 0.1)
         self.loop = Loop([], self.read_fd, self.dispatcher, self.life, cfg)
 
@@ -110,8 +105,8 @@ class Stage:
 
     def close(self) -> None:
         self.loop.close()
-        self.dispatcher.pool.stop_idle()
-        self.dispatcher.pool.close(2.0)
+        self.dispatcher.threads.pool.stop_idle()
+        self.dispatcher.threads.pool.close(2.0)
         os.close(self.read_fd)
         os.close(self.write_fd)
 
@@ -133,8 +128,8 @@ def config(**settings: Any) -> Any:
     return cfg
 
 
-class Recorder:
-    """An application that notes each request and answers with its number; inline where it is told to."""
+class Recorder(Serving):
+    """An application that notes each request and answers with its number, inline or in a thread."""
 
     def __init__(self, inline: bool = True) -> None:
         self.seen: list[tuple[dict[str, Any], bytes]] = []

@@ -51,9 +51,9 @@ def test_an_answer_without_a_length_gets_one_where_it_is_known() -> None:
     answer = Answer(is_head=False)
     answer.start_response("200 OK", [("X-A", "1")])
     assert settle(answer, [b"ab", b"c"]) == b"abc"
-    stamp = CommonHeaders()
-    stamp.refresh(0.0)
-    lines = head(answer, "HTTP/1.1", stamp.close).split(b"\r\n")
+    common = CommonHeaders()
+    common.refresh(0.0)
+    lines = head(answer, "HTTP/1.1", common.close).split(b"\r\n")
     assert lines[0] == b"HTTP/1.1 200 OK"
     assert lines[3:] == [b"Connection: close", b"X-A: 1", b"Content-Length: 3", b"", b""]
 
@@ -153,7 +153,7 @@ def test_what_is_refused_after_it_ran_is_told_of_once(how: str, status: str) -> 
         stage.dispatcher._hooks._has_access = True
         stage.say(client, GET)
         if how == "late":
-            stage.dispatcher.expire(time.monotonic() + stage.dispatcher.limits.request_timeout_s)
+            stage.dispatcher.threads.expire(time.monotonic() + stage.dispatcher.limits.request_timeout_s)
         gate.release()
         stage.until(lambda: not stage.dispatcher.stats.running())
         stage.turn()
@@ -172,11 +172,11 @@ def test_a_client_in_a_hurry_does_not_have_its_worker_replaced() -> None:
     with staged(app) as stage, stage.connect() as client:
         stage.say(client, b"GET / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout: 1ms\r\n\r\n")
         began_s, limits = time.monotonic(), stage.dispatcher.limits
-        stage.dispatcher.expire(began_s + 1.0)
+        stage.dispatcher.threads.expire(began_s + 1.0)
         assert client.recv(1000).startswith(b"HTTP/1.1 504")
-        stage.dispatcher.expire(began_s + limits.stuck_grace_s + 1.0)
-        assert not stage.dispatcher.has_stuck_thread
-        stage.dispatcher.expire(began_s + limits.request_timeout_s + limits.stuck_grace_s + 1.0)
-        assert stage.dispatcher.has_stuck_thread
+        stage.dispatcher.threads.expire(began_s + limits.stuck_grace_s + 1.0)
+        assert not stage.dispatcher.threads.has_stuck_thread
+        stage.dispatcher.threads.expire(began_s + limits.request_timeout_s + limits.stuck_grace_s + 1.0)
+        assert stage.dispatcher.threads.has_stuck_thread
         gate.release()
         stage.until(lambda: not stage.dispatcher.stats.running())

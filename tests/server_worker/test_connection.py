@@ -220,19 +220,23 @@ def test_a_connection_is_closed_politely_now_and_then() -> None:
 
 def test_a_client_that_leaves_while_it_is_queued_is_dropped(app: Recorder, stage: Stage) -> None:
     app.inline = False
-    stage.dispatcher.queue.places = 0
+    stage.dispatcher.threads.queue.places = 0
     client = stage.connect()
     stage.say(client, GET)
-    assert stage.dispatcher.queue.waiting == 1
+    assert stage.dispatcher.threads.queue.waiting == 1
     client.close()
     stage.turn()
-    assert (stage.dispatcher.stats.left, stage.dispatcher.stats.dropped, stage.dispatcher.queue.waiting) == (1, 1, 0)
+    assert (stage.dispatcher.stats.left, stage.dispatcher.stats.dropped, stage.dispatcher.threads.queue.waiting) == (
+        1,
+        1,
+        0,
+    )
     assert stage.loop._connections == {}
     assert app.seen == []
 
 
 @pytest.mark.parametrize("others", [0, 2])
-def test_a_client_that_leaves_as_its_answer_comes_takes_nothing_from_the_gate(others: int) -> None:
+def test_a_client_that_leaves_as_its_answer_comes_takes_nothing_from_the_queue(others: int) -> None:
     may_run = threading.Semaphore(0)
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -245,11 +249,11 @@ def test_a_client_that_leaves_as_its_answer_comes_takes_nothing_from_the_gate(ot
         for client in (leaves, *stay):
             stage.say(client, GET)
         may_run.release()
-        while not stage.dispatcher.pool._made:
+        while not stage.dispatcher.threads.pool._made:
             time.sleep(0.001)
         leaves.close()
-        stage.dispatcher.take_made(time.monotonic())  # before the loop has heard that it left
-        assert (stage.dispatcher.stats.left, stage.dispatcher.queue.waiting) == (1, max(0, others - 1))
+        stage.dispatcher.threads.take(time.monotonic())  # before the loop has heard that it left
+        assert (stage.dispatcher.stats.left, stage.dispatcher.threads.queue.waiting) == (1, max(0, others - 1))
         for _ in stay:
             may_run.release()
         stage.until(lambda: not stage.dispatcher.stats.running())
@@ -260,7 +264,7 @@ def test_a_client_that_leaves_as_its_answer_comes_takes_nothing_from_the_gate(ot
         assert stage.loop._connections == {}
 
 
-def test_a_client_that_leaves_while_it_is_answered_takes_nothing_from_the_gate(app: Recorder, stage: Stage) -> None:
+def test_a_client_that_leaves_while_it_is_answered_takes_nothing_from_the_queue(app: Recorder, stage: Stage) -> None:
     app.inline = False
     client = stage.connect()
     stage.say(client, b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000)
@@ -272,7 +276,11 @@ def test_a_client_that_leaves_while_it_is_answered_takes_nothing_from_the_gate(a
     stage.until(lambda: connection.is_sending and not stage.dispatcher.stats.running())
     client.close()
     stage.turn()
-    assert (stage.dispatcher.stats.left, stage.dispatcher.stats.dropped, stage.dispatcher.queue.waiting) == (1, 0, 0)
+    assert (stage.dispatcher.stats.left, stage.dispatcher.stats.dropped, stage.dispatcher.threads.queue.waiting) == (
+        1,
+        0,
+        0,
+    )
     assert said_status(stage.exchange(GET)) == [200]
 
 
@@ -288,10 +296,10 @@ def test_a_head_that_stays_incomplete_is_judged_by_what_there_is(
     assert said_status(stage.exchange(head)) == statuses
 
 
-def test_refusals_of_the_gate_keep_the_connection(app: Recorder) -> None:
+def test_refusals_of_the_queue_keep_the_connection(app: Recorder) -> None:
     app.inline = False
     with staged(app, queue_max_wait_s=0.0) as stage, stage.connect() as client:
-        stage.dispatcher.queue.places = 0
+        stage.dispatcher.threads.queue.places = 0
         stage.say(client, GET.replace(b"\r\n\r\n", b"\r\nX-Request-ID: mine\r\n\r\n"))
         stage.turn()
         told = client.recv(10_000)
@@ -300,7 +308,7 @@ def test_refusals_of_the_gate_keep_the_connection(app: Recorder) -> None:
         assert b"X-Request-ID: mine\r\n" in told
         assert b"Connection: keep-alive\r\n" in told
         assert document(told)["request_id"] == "mine"
-        stage.dispatcher.queue.places = 1
+        stage.dispatcher.threads.queue.places = 1
         stage.say(client, GET)
         stage.until(lambda: not stage.dispatcher.stats.running())
         assert said_status(client.recv(10_000)) == [200]
@@ -372,14 +380,14 @@ def test_a_stream_arrives_whole(version: bytes) -> None:
 
 
 @settings(max_examples=150)
-@given(st.lists(requests(), min_size=1, max_size=3), st.data(), st.booleans())
-def test_any_mixture_in_any_pieces_gets_gunicorns_verdict(written: list[bytes], choice: Any, fast: bool) -> None:
+@given(st.lists(requests(), min_size=1, max_size=3), st.data())
+def test_any_mixture_in_any_pieces_gets_gunicorns_verdict(written: list[bytes], choice: Any) -> None:
     content = b"".join(written)
     cuts = sorted(choice.draw(st.lists(st.integers(0, len(content)), max_size=6)))
     parts = [content[a:b] for a, b in zip([0, *cuts], [*cuts, len(content)], strict=True)]
     verdict = gunicorn_verdict(config(), content)
     app = Recorder()
-    with staged(app, config(http_parser="auto" if fast else "python")) as stage:
+    with staged(app) as stage:
         told = stage.exchange(*[part for part in parts if part])
     assert [plain(*one) for one in app.seen] == [plain(*one) for one in verdict.requests]
     assert [body for _, body in app.seen] == [body for _, body in verdict.requests]
@@ -401,4 +409,4 @@ def test_a_reset_in_the_middle_of_anything_leaves_nothing(stage: Stage) -> None:
         stage.turn()
         stage.turn()
         assert stage.loop._connections == {}
-    assert stage.dispatcher.store.held_bytes == 0
+    assert stage.loop.store.held_bytes == 0

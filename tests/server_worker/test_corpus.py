@@ -1,4 +1,4 @@
-"""Every request of Gunicorn's corpus gets the verdict that Gunicorn's own parsers give."""
+"""Every request of Gunicorn's corpus gets the verdict of Gunicorn's own parser."""
 
 from __future__ import annotations
 
@@ -16,27 +16,21 @@ SPLITS = 40
 pytestmark = pytest.mark.server
 
 
-def check(name: str, cfg: Any, content: bytes, parts: list[bytes], parser: str) -> None:
-    cfg.set("http_parser", parser)
+def check(name: str, cfg: Any, content: bytes, parts: list[bytes]) -> None:
     cfg.set("threads", 1)
-    verdicts = [gunicorn_verdict(cfg, content, "python")]
-    if not (cfg.permit_obsolete_folding or cfg.strip_header_spaces):
-        verdicts.append(gunicorn_verdict(cfg, content, "auto"))
+    verdict = gunicorn_verdict(cfg, content)
     app = Recorder()
     with staged(app, cfg) as stage:
         told = stage.exchange(*parts)
     statuses = said_status(told)
-    got, expected = told_of(app.seen), told_of(verdicts[0].requests)
+    got, expected = told_of(app.seen), told_of(verdict.requests)
     assert got == expected, name
     assert statuses[: len(got)] == [200] * len(got), name
-    refusals = {verdict.refusal for verdict in verdicts}
     refused = statuses[len(got) :]
-    if refusals == {None}:
+    if verdict.refusal is None:
         assert refused in ([], [400]), (name, told)  # it ended in the middle
     else:
-        # The two parsers of Gunicorn do not always agree in the status, but both refuse.
-        assert len(refused) == 1, (name, told)
-        assert refused[0] in refusals or 400 <= refused[0] < 500, (name, refused, refusals)
+        assert refused == [verdict.refusal], (name, told)
 
 
 def told_of(requests: list[tuple[dict[str, Any], bytes]]) -> list[dict[str, Any]]:
@@ -49,9 +43,8 @@ def told_of(requests: list[tuple[dict[str, Any], bytes]]) -> list[dict[str, Any]
 
 
 @pytest.mark.own_worker("it is not run: this drives our own parser without a server")
-@pytest.mark.parametrize("parser", ["auto", "python"])
 @pytest.mark.parametrize("how", ["whole", "bytes", "lines"])
-def test_the_corpus_gets_gunicorns_verdict(gunicorn_source: Path, how: str, parser: str) -> None:
+def test_the_corpus_gets_gunicorns_verdict(gunicorn_source: Path, how: str) -> None:
     corpus = load_corpus(gunicorn_source)
     assert len(corpus) >= FILES_AT_LEAST
     wrong = []
@@ -62,7 +55,7 @@ def test_the_corpus_gets_gunicorns_verdict(gunicorn_source: Path, how: str, pars
             "lines": content.splitlines(keepends=True),
         }[how]
         try:
-            check(name, cfg, content, parts, parser)
+            check(name, cfg, content, parts)
         except AssertionError as error:
             wrong.append(f"{name}: {str(error)[:600]}")
     assert not wrong, f"{len(wrong)} of {len(corpus)}:\n" + "\n".join(wrong)

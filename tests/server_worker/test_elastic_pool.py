@@ -9,12 +9,13 @@ import time
 from typing import Any
 
 from app.server.elastic_pool import ElasticPool
+from tests.server_worker.serving import Serving
 from tests.server_worker.stage import Stage, config, staged
 
 ASKED = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-class Patient:
+class Patient(Serving):
     """`/waits` waits for the gate; everything else is answered at once, by a thread."""
 
     def __init__(self) -> None:

@@ -1,48 +1,48 @@
-"""Requests that run inline: answered at the end of the turn that read them, those of one key together."""
+"""Inline requests: answered at the end of the turn that read them, those of one batch key in one call."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import re
-import time
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
-from app.server.connection import Connection
-from app.server.contract import Response
-from app.server.parsing import Head
-from tests.server_worker.stage import Recorder, Stage, staged
+from app.server.contract import Environ, Response, ServedRequest
+from tests.server_worker.reference import said_status
+from tests.server_worker.serving import Serving
+from tests.server_worker.stage import Stage, staged
 
 KEY_A = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n%b"
 KEY_B = KEY_A.replace(b"/a", b"/b")
 NO_KEY = KEY_A.replace(b"/a", b"/none")
 
 
-class Grouping(Recorder):
-    """Answers requests of one path together."""
+class Grouping(Serving):
+    """Answers requests of one path together. `x` gets invalid headers, `i` an iterator."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.groups: list[list[bytes]] = []
-        self.fails = False
+        self.fails: Callable[[Sequence[Response]], Sequence[Response]] = lambda responses: responses
 
-    def batch_key(self, environ: dict[str, Any]) -> str | None:
+    def runs_inline(self, environ: Environ) -> bool:
+        return True
+
+    def batch_key(self, environ: Environ) -> str | None:
         path: str = environ["PATH_INFO"]
         return None if path == "/none" else path
 
-    def respond(self, environs: list[dict[str, Any]]) -> list[Response] | None:
-        if self.fails:
-            raise ValueError("as the test wants it")
-        bodies = [environ["wsgi.input"].read() for environ in environs]
+    def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response]:
+        bodies = [request.environ["wsgi.input"].read() for request in requests]
         self.groups.append(bodies)
-        if b"w" in bodies:
-            for environ in environs:
-                environ["wsgi.input"].seek(0)
-            return None
-        return [Response(200, [("Bad", "\n")] if body == b"x" else [], b"with:" + body) for body in bodies]
+        return self.fails([self.one(body) for body in bodies])
+
+    def one(self, body: bytes) -> Response:
+        headers = [("X-A", "a\r\nb" if body == b"x" else "a")]
+        return Response(200, headers, iter([b"part"]) if body == b"i" else b"with:" + body)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def stage(app: Grouping) -> Iterator[Stage]:
 
 
 def answers_in_one_turn(stage: Stage, *requests: bytes) -> list[bytes]:
-    """What each of several clients is told, whose requests are there when the turn begins."""
+    """The answers to several clients whose requests are there when the turn begins."""
     with contextlib.ExitStack() as open_ones:
         clients = [open_ones.enter_context(stage.connect()) for _ in requests]
         for client, request in zip(clients, requests, strict=True):
@@ -72,7 +72,11 @@ def content(*answers: bytes) -> list[bytes]:
     return [answer.partition(b"\r\n\r\n")[2] for answer in answers]
 
 
-def test_what_one_turn_reads_is_answered_together_by_key(app: Grouping, stage: Stage) -> None:
+def statuses(*answers: bytes) -> list[int]:
+    return [status for answer in answers for status in said_status(answer)]
+
+
+def test_requests_of_one_turn_are_answered_together_by_batch_key(app: Grouping, stage: Stage) -> None:
     answers = answers_in_one_turn(
         stage, KEY_A % b"1", KEY_B % b"2", KEY_A % b"3", NO_KEY % b"4", KEY_B % b"5", NO_KEY % b"6"
     )
@@ -81,33 +85,40 @@ def test_what_one_turn_reads_is_answered_together_by_key(app: Grouping, stage: S
     assert stage.dispatcher.stats.inline == stage.dispatcher.stats.answered == 6
 
 
-def test_a_response_that_is_none_is_a_500_for_its_own_request_alone(
+def test_each_request_knows_its_deadline(app: Grouping, stage: Stage) -> None:
+    requests: list[ServedRequest] = []
+
+    def admit(environ: Environ) -> ServedRequest:
+        requests.append(Serving.admit(app, environ))
+        return requests[-1]
+
+    app.admit = admit  # type: ignore[method-assign]
+    answers_in_one_turn(stage, KEY_A.replace(b"Host", b"X-Request-Timeout: 2\r\nHost") % b"1", KEY_A % b"2")
+    deadlines = [request.deadline_s for request in requests]
+    assert deadlines[1] - deadlines[0] == pytest.approx(stage.dispatcher.limits.request_timeout_s - 2, abs=0.5)
+
+
+@pytest.mark.parametrize("body", [b"x", b"i"], ids=["headers", "iterator"])
+def test_a_response_that_is_not_valid_is_a_500_for_its_request_alone(
+    stage: Stage, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = answers_in_one_turn(stage, KEY_A % b"1", KEY_A % body, KEY_A % b"3")
+    assert statuses(*answers) == [200, 500, 200]
+    assert "error in POST '/a'" in caplog.text
+
+
+def test_if_respond_raises_or_forgets_a_request_each_gets_500(
     app: Grouping, stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.ERROR):
-        answers = answers_in_one_turn(stage, KEY_A % b"1", KEY_A % b"x", KEY_A % b"2")
-    assert [answer.split()[1] for answer in answers] == [b"200", b"500", b"200"]
-    assert "InvalidResponseHeader" in caplog.text
+    def raises(responses: Sequence[Response]) -> Sequence[Response]:
+        raise ValueError("as the test wants it")
 
-
-def test_where_the_application_fails_each_of_the_group_is_told_500(
-    app: Grouping, stage: Stage, caplog: pytest.LogCaptureFixture
-) -> None:
-    app.fails = True
-    with caplog.at_level(logging.ERROR):
-        answers = answers_in_one_turn(stage, KEY_A % b"1", KEY_A % b"2")
-    assert [answer.split()[1] for answer in answers] == [b"500", b"500"]
-    assert "as the test wants it" in caplog.text
-    assert b"wants" not in b"".join(answers)
-
-
-def test_what_has_to_go_through_wsgi_after_all_goes_there_in_a_thread(app: Grouping, stage: Stage) -> None:
-    with stage.connect() as first, stage.connect() as second:
-        for client in (first, second):
-            client.sendall(KEY_A % b"w")
-        stage.until(lambda: stage.dispatcher.stats.answered == 2 or bool(time.sleep(0.001)))
-        assert [content(client.recv(1000))[0][2:] for client in (first, second)] == [b"w", b"w"]
-    assert (stage.dispatcher.stats.inline, stage.dispatcher.stats.threaded, len(app.seen)) == (0, 2, 2)
+    for app.fails, text in ((raises, "as the test wants it"), (lambda responses: responses[1:], "1 responses for 2")):
+        caplog.clear()
+        with caplog.at_level(logging.ERROR):
+            answers = answers_in_one_turn(stage, KEY_A % b"1", KEY_A % b"2")
+        assert statuses(*answers) == [500, 500]
+        assert text in caplog.text
 
 
 def test_pipelined_requests_are_answered_in_order(app: Grouping, stage: Stage) -> None:
@@ -117,20 +128,59 @@ def test_pipelined_requests_are_answered_in_order(app: Grouping, stage: Stage) -
     assert app.groups == [[b"1", b"4"], [b"2", b"5"], [b"3"]]
 
 
-def test_one_whose_client_left_in_the_same_turn_is_not_run(app: Grouping, stage: Stage) -> None:
-    on_request = stage.dispatcher.on_request
+def test_a_client_that_left_in_the_same_turn_is_not_served(app: Grouping, stage: Stage) -> None:
+    admit = app.admit
 
-    def leaves_at_once(connection: Connection, head: Head, now_s: float) -> None:
-        on_request(connection, head, now_s)
-        if connection is first:
-            connection.abort()
+    def leaves_at_once(environ: Environ) -> ServedRequest:
+        for group in stage.dispatcher.inline.values():
+            group[0].connection.abort()
+        return admit(environ)
 
     with stage.connect() as leaving, stage.connect() as client:
-        first = next(iter(stage.loop._connections.values()))
-        stage.dispatcher.on_request = leaves_at_once  # type: ignore[method-assign]
-        for each in (leaving, client):
-            each.sendall(KEY_A % b"1")
+        app.admit = leaves_at_once  # type: ignore[method-assign]
+        for each, body in ((leaving, b"1"), (client, b"2")):
+            each.sendall(KEY_A % body)
         stage.turn()
-        assert content(client.recv(1 << 16)) == [b"with:1"]
+        assert content(client.recv(1 << 16)) == [b"with:2"]
+    assert app.groups == [[b"2"]]
     assert stage.dispatcher.stats.answered == stage.dispatcher.stats.left == 1
-    assert app.groups == [[b"1"]]
+
+
+@pytest.mark.parametrize("how", ["raises", "batch key"])
+def test_if_admit_fails_its_request_gets_500_and_the_connection_stays(
+    app: Grouping, stage: Stage, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    admit = app.admit
+
+    def fails_once(environ: Environ) -> ServedRequest:
+        app.admit = admit  # type: ignore[method-assign]
+        if how == "raises":
+            raise TypeError("as the test wants it")
+        request = admit(environ)
+        request.batch_key = ["not hashable"]  # type: ignore[assignment]
+        return request
+
+    app.admit = fails_once  # type: ignore[method-assign]
+    (told,) = answers_in_one_turn(stage, KEY_A % b"1" + KEY_A % b"2")
+    assert said_status(told) == [500, 200]
+    assert b"as the test wants it" not in told
+    assert "TypeError: " in caplog.text
+
+
+def test_a_request_that_goes_through_wsgi_never_runs_on_the_loop() -> None:
+    threads: list[str] = []
+
+    class Foreign(Serving):
+        def admit(self, environ: Environ) -> ServedRequest:
+            request = Serving.admit(self, environ)
+            request.runs_inline = True
+            return request
+
+        def __call__(self, environ: Environ, start_response: Any, /) -> list[bytes]:
+            threads.append(threading.current_thread().name)
+            start_response("200 OK", [])
+            return [b""]
+
+    with staged(Foreign()) as stage:
+        assert said_status(stage.exchange(KEY_A % b"1")) == [200]
+    assert threads == ["retort-request-1"]

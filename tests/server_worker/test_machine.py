@@ -20,7 +20,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from app.server.connection import WAITING
 from app.server.limits import Limits
 from tests.server_worker.echoes import HANGS_AFTER_S, Client, Echo, echo
 from tests.server_worker.mixtures import mutated, numbered, ordinary, requests
@@ -51,13 +50,13 @@ class Worker(RuleBasedStateMachine):
         self.left: list[Client] = []
         self.number = 0
 
-    @initialize(parser=st.sampled_from(("auto", "python")))
-    def start(self, parser: str) -> None:
+    @initialize()
+    def start(self) -> None:
         self.app = Echo()
-        self.cfg = config(http_parser=parser, threads=2)
+        self.cfg = config(threads=2)
         self.stage = Stage(self.app, self.cfg, LIMITS)
         self.broken: list[object] = []
-        self.stage.dispatcher.give_up_connection = self.broken.append  # type: ignore[method-assign]
+        self.stage.dispatcher.close_broken = self.broken.append  # type: ignore[method-assign]
         self.connect()
 
     def connect(self) -> Client:
@@ -76,7 +75,7 @@ class Worker(RuleBasedStateMachine):
         """Until only what is held, or waits for its reader, is still under way; or nearly."""
         for _ in range(SETTLE_TURNS):
             self.stage.turn()
-            if not self.stage.dispatcher.ready and self.stage.dispatcher.stats.running() <= self.app.holding:
+            if not self.stage.loop.ready and self.stage.dispatcher.stats.running() <= self.app.holding:
                 return
             time.sleep(0.0003)
 
@@ -124,11 +123,7 @@ class Worker(RuleBasedStateMachine):
 
     def end(self, client: Client) -> None:
         connection = self.connection(client)
-        if (
-            connection is not None
-            and connection.state is WAITING
-            and connection.pending not in self.stage.dispatcher._running
-        ):
+        if connection is not None and connection.pending is not None and connection.pending.is_queued:
             client.may_be_cut = True  # whoever ends while his request is queued has left
         client.ended = True
         with contextlib.suppress(OSError):
@@ -226,7 +221,7 @@ class Worker(RuleBasedStateMachine):
         for client in everybody:
             self.judge(client, at_the_end=True)
         assert not self.broken
-        assert self.stage.dispatcher.store.held_bytes == self.stage.dispatcher.queue.waiting == 0
+        assert self.stage.loop.store.held_bytes == self.stage.dispatcher.threads.queue.waiting == 0
 
 
 TestWorker = Worker.TestCase

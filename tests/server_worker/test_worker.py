@@ -8,21 +8,34 @@ from pathlib import Path
 
 import pytest
 
-from app.server.worker import _observe
-from tests.server_worker.seams import SeamedApp
+from app.server.worker import call_app
 from tests.server_worker.served import worker_server
 
 APPLICATION = """
 import json, pathlib
-told = pathlib.Path(__file__).with_name("told")
+from tests.server_worker.serving import Serving
+
+TOLD = pathlib.Path(__file__).with_name("told")
 
 
-def app(environ, start_response):
-    start_response("200 OK", [])
-    return [b""]
+class Observing(Serving):
+    def started(self, snapshot):
+        self.snapshot = snapshot
+
+    def observe(self):
+        with TOLD.open("a") as told:
+            told.write(json.dumps(self.snapshot()) + "\\n")
+
+    def draining(self):
+        with TOLD.open("a") as told:
+            told.write('"draining"\\n')
+
+    def __call__(self, environ, start_response):
+        start_response("200 OK", [])
+        return [b""]
 
 
-app.observe = lambda snapshot: told.open("a").write(json.dumps(snapshot) + "\\n")
+app = Observing()
 """
 
 
@@ -38,15 +51,13 @@ def test_an_application_is_told_every_second_and_at_the_end(tmp_path: Path) -> N
     assert told[0]["accepted"] == 0
     assert told[-1]["accepted"] >= 2
     assert told[-1]["connections"].keys() == told[0]["connections"].keys()
+    assert told.count("draining") == 1
 
 
 def test_one_that_fails_at_it_is_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    class Failing:
-        def observe(self, snapshot: dict[str, object]) -> None:
-            raise OSError("no room")
+    def observe() -> None:
+        raise OSError("as the test wants it")
 
     with caplog.at_level(logging.ERROR):
-        _observe(SeamedApp(Failing()))
-    assert [record.getMessage() for record in caplog.records] == [
-        "the application failed to publish the numbers of its worker"
-    ]
+        call_app("observe", observe)
+    assert [record.getMessage() for record in caplog.records] == ["the application's observe() failed"]

@@ -1,4 +1,4 @@
-"""A full queue: each client has its share, and the one that has more is told so."""
+"""A full queue: each client has its share of it, whoever the application says that a request is from."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from typing import Any
 
 import pytest
 
+from tests.server_worker.serving import Serving
 from tests.server_worker.stage import Stage, config, staged
 
 
-class Held:
-    """Holds every request until it may go on; answers who asked."""
+class Held(Serving):
+    """Holds every request until it may go on; answers with the name of its client."""
 
     def __init__(self) -> None:
-        self.may_run = threading.Semaphore(0)
+        self.gate = threading.Semaphore(0)
 
     def client(self, environ: dict[str, Any]) -> str:
         name: str = environ["HTTP_X_CLIENT"]
         return name
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        assert self.may_run.acquire(timeout=10)
+        assert self.gate.acquire(timeout=10)
         name = environ["HTTP_X_CLIENT"].encode()
         start_response("200 OK", [("Content-Length", str(len(name)))])
         return [name]
@@ -66,7 +67,7 @@ def told(stage: Stage, connection: socket.socket, answers: int = 1) -> bytes:
     return received
 
 
-def test_the_client_with_most_makes_room_and_is_told_429_with_the_fields(app: Held, stage: Stage) -> None:
+def test_the_greediest_makes_room_and_is_told_429_with_the_fields(app: Held, stage: Stage) -> None:
     noisy = asked(stage, *"nnnnn")
     asked_again = b"GET / HTTP/1.1\r\nHost: a\r\nX-Client: n\r\n\r\n"
     noisy[-1].send(asked_again)  # it waits behind what is about to be refused
@@ -82,8 +83,8 @@ def test_the_client_with_most_makes_room_and_is_told_429_with_the_fields(app: He
     assert (problem["status"], problem["type"]) == (429, "/problems/too-many-requests")
     assert rest[after:].startswith(b"HTTP/1.1 429 "), "what came next on that connection is refused as well"
     assert stage.dispatcher.stats.refused == {"too_many_requests": 2}
-    assert stage.dispatcher.queue.waiting == 4
-    app.may_run.release(5)
+    assert stage.dispatcher.threads.queue.waiting == 4
+    app.gate.release(5)
     for connection in [*noisy[:4], *quiet]:
         assert told(stage, connection).startswith(b"HTTP/1.1 200 ")
     for connection in [*noisy, *quiet]:
@@ -97,7 +98,7 @@ def test_a_client_alone_is_told_503_as_ever(app: Held, stage: Stage) -> None:
     assert refusal.startswith(b"HTTP/1.1 503 ")
     assert b"RateLimit" not in refusal
     assert stage.dispatcher.stats.refused == {"queue_full": 1}
-    app.may_run.release(5)
+    app.gate.release(5)
     for connection in waiting:
         assert told(stage, connection).startswith(b"HTTP/1.1 200 ")
     for connection in (refused, *waiting):

@@ -1,0 +1,230 @@
+"""Requests that threads run: they are queued, started, sent as their parts come, and refused at their deadlines."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import traceback
+from typing import Protocol
+
+from app.server import refusals
+from app.server.admission_queue import AdmissionQueue
+from app.server.bodies import close_body
+from app.server.connection import ANSWERING, WAITING, Connection, PendingRequest
+from app.server.contract import Refusal, ServingApp
+from app.server.limits import Limits
+from app.server.pool import Pool
+from app.server.request_hooks import RequestHooks
+from app.server.stats import Stats
+
+log = logging.getLogger(__name__)
+
+
+class Responder(Protocol):
+    """Sends answers and refusals; the dispatcher does."""
+
+    def send(self, pending: PendingRequest, part: bytes, now_s: float, last: bool = True) -> None:
+        """Send the head of an answer with the first (or only) part of its body."""
+
+    def refuse(self, pending: PendingRequest, refusal: Refusal, now_s: float) -> None:
+        """Answer with a refusal."""
+
+    def close_broken(self, connection: Connection) -> None:
+        """Close a connection after an error in the server itself."""
+
+
+class ThreadedRequests:
+    """The requests of one worker that are queued for a thread or run in one. Belongs to the loop's thread."""
+
+    def __init__(
+        self, responder: Responder, app: ServingApp, threads: int, limits: Limits, stats: Stats, hooks: RequestHooks
+    ) -> None:
+        self.pool = Pool(app, threads, limits.answer_buffer_bytes, limits.waiting_idle_s)
+        self.queue: AdmissionQueue[PendingRequest] = AdmissionQueue(
+            threads, limits.queue_requests, limits.queue_max_wait_s
+        )
+        self.blocking_queue: AdmissionQueue[PendingRequest] = AdmissionQueue(
+            limits.waiting_threads, limits.queue_requests, limits.queue_max_wait_s
+        )
+        """For requests that may block: they take no place from those that compute."""
+        self.has_stuck_thread = False
+        self._responder = responder
+        self._limits = limits
+        self._stats = stats
+        self._hooks = hooks
+        self._running: set[PendingRequest] = set()
+        self._next_check_s = math.inf
+        queues = (self.queue, self.blocking_queue)
+        stats.running = lambda: len(self._running)
+        stats.queued = lambda: sum(queue.waiting for queue in queues)
+        stats.queue_age = lambda now_s: max(queue.age_s(now_s) for queue in queues)
+
+    # --- to a thread
+
+    def enter(self, pending: PendingRequest, now_s: float) -> None:
+        """Start a request, queue it, or refuse it."""
+        request, queue = pending.request, self._queue_of(pending)
+        pending.client = request.client
+        # A request that may block or goes through WSGI is run alone.
+        pending.batch_key = None if request.may_block or request.through_wsgi else request.batch_key
+        runs, displaced = queue.enter(pending), None
+        if runs is None and (displaced := queue.make_room(pending.client)) is not None:
+            runs = queue.enter(pending)
+        if runs is None:
+            if queue.over_fair_share(pending.client):
+                refusal = refusals.over_fair_share(self._limits, queue.fair_share(pending.client))
+            else:
+                refusal = refusals.queue_full(self._limits)
+            self._refuse(pending, refusal, now_s)
+            return
+        self._stats.threaded += 1
+        pending.connection.deadline_s = math.inf
+        pending.is_queued = not runs
+        if runs:
+            self._start([pending], now_s)
+        if displaced is not None:
+            share = queue.fair_share(displaced.client)
+            self._refuse(displaced, refusals.over_fair_share(self._limits, share), now_s)
+            displaced.connection.resume_later()
+
+    def _queue_of(self, pending: PendingRequest) -> AdmissionQueue[PendingRequest]:
+        return self.blocking_queue if pending.request.may_block else self.queue
+
+    def _start(self, group: list[PendingRequest], now_s: float) -> None:
+        for pending in group:
+            pending.is_queued = False
+            pending.began_s = now_s
+            pending.request.queued_s = now_s - pending.arrived_s
+            self._hooks.before(pending.head)
+            self._running.add(pending)
+            self._next_check_s = min(self._next_check_s, pending.deadline_s)
+        self.pool.submit(group)
+
+    # --- from a thread
+
+    def take(self, now_s: float) -> None:
+        """Send what the threads have made, and start what is queued in the places that are free."""
+        for pending, part, last in self.pool.take():
+            if last:
+                self._running.discard(pending)
+                if pending.ends_group and (following := self._queue_of(pending).leave(pending.batch_key)):
+                    self._start(following, now_s)
+                if not pending.cancelled and part is not None:  # otherwise its refusal is logged
+                    self._hooks.after(pending.head, pending.answer, pending.began_s)
+            if not pending.cancelled:
+                try:
+                    self._forward(pending, part, last, now_s)
+                except Exception:  # noqa: BLE001 - the top of a loop that must go on
+                    self._responder.close_broken(pending.connection)
+            elif last:
+                self._stats.late += 1
+
+    def _forward(self, pending: PendingRequest, part: bytes | None, last: bool, now_s: float) -> None:
+        connection = pending.connection
+        if part is None and connection.state is ANSWERING:
+            connection.abort()  # its head is sent: only a cut can say that this is not the whole answer
+            return
+        if part is None:
+            self._responder.refuse(pending, refusals.FAILED, now_s)
+        else:
+            if not last:
+                self._extend(pending, now_s)  # a stream has its time for each part, not for all of them
+            if connection.state is WAITING:
+                self._responder.send(pending, part, now_s, last)
+            else:
+                connection.answer(b"", part, pending.head.keep_alive, now_s, last)
+        if last:
+            connection.resume(now_s)
+
+    # --- the end of a request
+
+    def cancel(self, pending: PendingRequest) -> None:
+        """Forget a request whose client is gone."""
+        pending.cancel()
+        if pending.is_queued:
+            self._queue_of(pending).remove(pending)
+            pending.is_queued = False
+            self._stats.dropped += 1
+            close_body(pending.environ)
+
+    def next_check_s(self) -> float:
+        """Return when `expire` should be called again."""
+        return min(self._next_check_s, self.queue.next_expiry_s(), self.blocking_queue.next_expiry_s())
+
+    def expire(self, now_s: float) -> None:
+        """Refuse requests that waited too long, answer 504 for those that run too long, and find stuck threads."""
+        for queue in (self.queue, self.blocking_queue):
+            if queue.next_expiry_s() <= now_s:
+                self._expire_queue(queue, now_s)
+        if self._next_check_s > now_s:
+            return
+        grace_s = self._limits.stuck_grace_s
+        for pending in list(self._running):
+            if pending.deadline_s <= now_s and not pending.cancelled:
+                if pending.connection.is_sending:
+                    self._extend(pending, now_s)  # it waits for the client, who has a deadline too
+                    continue
+                self._refuse_late(pending, now_s)
+            if pending.deadline_s + pending.stuck_allowance_s + grace_s <= now_s and not pending.is_stuck:
+                pending.is_stuck = self.has_stuck_thread = True
+                log_stack(pending, now_s)
+        self._next_check_s = min(
+            (
+                pending.deadline_s + (0.0 if not pending.cancelled else pending.stuck_allowance_s + grace_s)
+                for pending in self._running
+                if not pending.is_stuck
+            ),
+            default=math.inf,
+        )
+
+    def _extend(self, pending: PendingRequest, now_s: float) -> None:
+        pending.deadline_s = now_s + self._limits.request_timeout_s
+        pending.stuck_allowance_s = 0.0
+
+    def _expire_queue(self, queue: AdmissionQueue[PendingRequest], now_s: float) -> None:
+        overdue, late = queue.expired(now_s)
+        for pending in overdue:
+            self._refuse(pending, refusals.queue_wait(self._limits), now_s)
+            pending.connection.resume(now_s)
+        for pending in late:
+            close_body(pending.environ)
+            self._refuse_late(pending, now_s)
+
+    def _refuse_late(self, pending: PendingRequest, now_s: float) -> None:
+        connection = pending.connection
+        pending.is_queued = False
+        pending.cancel()
+        if connection.state is not WAITING:
+            self._stats.refuse("deadline")
+            connection.abort()
+            return
+        self._responder.refuse(pending, refusals.deadline(pending.deadline_s - pending.arrived_s), now_s)
+        connection.resume(now_s)
+
+    def _refuse(self, pending: PendingRequest, refusal: Refusal, now_s: float) -> None:
+        """Refuse a request that has not run and is not queued any more."""
+        pending.is_queued = False
+        close_body(pending.environ)
+        self._responder.refuse(pending, refusal, now_s)
+
+    def shut_down(self, now_s: float) -> None:
+        """Refuse all requests that are not answered at the end of the worker's time."""
+        for pending in [*self._running, *self.queue.clear(), *self.blocking_queue.clear()]:
+            pending.is_queued = False
+            if not pending.cancelled and pending.connection.state is WAITING:
+                pending.cancel()
+                self._responder.refuse(pending, refusals.shutting_down(self._limits), now_s)
+
+
+def log_stack(pending: PendingRequest, now_s: float) -> None:
+    """Log the stack of a stuck thread."""
+    frame = sys._current_frames().get(pending.thread_id)
+    stack = "".join(traceback.format_stack(frame)) if frame is not None else "(it has just ended)"
+    log.error(
+        "a request thread is stuck since %.1f s in %s %r; this worker will be replaced. Its stack:\n%s",
+        now_s - pending.started_s,
+        pending.environ["REQUEST_METHOD"],
+        pending.environ["RAW_URI"],
+        stack,
+    )
