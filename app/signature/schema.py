@@ -172,7 +172,7 @@ class Validator:
         rows = instances
         if self._whole:
             rows = [[instance] if type(instance) is dict else instance for instance in instances]
-        elif self._bare:
+        elif self._bare and not set(map(type, instances)) <= {dict, list}:
             rows = [instance if type(instance) in (dict, list) else [instance] for instance in instances]
         if self._nesting:
             rows = [self._nesting.flat(instance) for instance in rows]
