@@ -62,6 +62,7 @@ MARKED = {
             "test_factory.py",
             "test_gunicorn_conf.py",
             "test_readme.py",
+            "test_start.py",
             "web",
             "server_worker",
         ),

@@ -132,7 +132,8 @@ def test_every_file_of_the_package_is_distributed() -> None:
 
 def test_procfile_serves_the_application_with_the_settings_of_gunicorn_conf() -> None:
     declared_processes = dict(line.split(": ", 1) for line in lines("Procfile"))
-    assert shlex.split(declared_processes["web"]) == ["gunicorn", "--config", "python:app.gunicorn_conf", "wsgi:app"]
+    served = ["gunicorn", "--config", "python:app.gunicorn_conf", "wsgi:app"]
+    assert shlex.split(declared_processes["web"]) == ["python", "-m", "app.start", *served]
 
 
 def test_make_serve_runs_the_line_of_procfile() -> None:
