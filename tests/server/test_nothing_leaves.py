@@ -127,9 +127,10 @@ def tracer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracer:
     return Tracer(tmp_path)
 
 
-def test_the_server_starts_no_thread_before_the_fork_and_stays_at_home(tracer: Tracer) -> None:
+@pytest.mark.parametrize("runtime", ["auto", "artifact"])
+def test_the_server_starts_no_thread_before_the_fork_and_stays_at_home(tracer: Tracer, runtime: str) -> None:
     command = [*tracer.words, "sh", "-c", f"exec {web_line()}"]
-    with serving(tracer.folder, command, **tracer.settings) as server:
+    with serving(tracer.folder, command, RETORT_RUNTIME=runtime, **tracer.settings) as server:
         master = server.process.pid
         assert server.ask("GET", "/readyz").status == 200
         assert [thread.name for thread in Path(f"/proc/{master}/task").iterdir()] == [str(master)]
