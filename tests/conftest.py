@@ -15,6 +15,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+import app  # noqa: F401 - before a test imports ONNX Runtime, which then sends no usage data
 from tests.server.process import WORKER
 
 # The machine's own values of these would decide tests; a test that wants one sets it.
@@ -62,6 +63,7 @@ MARKED = {
             "test_factory.py",
             "test_gunicorn_conf.py",
             "test_readme.py",
+            "test_start.py",
             "web",
             "server_worker",
         ),

@@ -110,6 +110,12 @@ def test_python_is_one_that_is_declared() -> None:
     assert SpecifierSet(CFG["options"]["python_requires"]).contains(running)
 
 
+def test_the_licence_is_stated_and_distributed() -> None:
+    assert CFG["metadata"]["license_expression"] == "BSD-3-Clause"
+    [name] = CFG["metadata"]["license_files"].split()
+    assert (ROOT / name).read_text("utf-8").startswith("BSD 3-Clause License\n\nCopyright 2026 Retort contributors")
+
+
 def test_every_file_of_the_package_is_distributed() -> None:
     globs = {
         package: [glob for glob in section.split("\n") if glob]
@@ -132,7 +138,8 @@ def test_every_file_of_the_package_is_distributed() -> None:
 
 def test_procfile_serves_the_application_with_the_settings_of_gunicorn_conf() -> None:
     declared_processes = dict(line.split(": ", 1) for line in lines("Procfile"))
-    assert shlex.split(declared_processes["web"]) == ["gunicorn", "--config", "python:app.gunicorn_conf", "wsgi:app"]
+    served = ["gunicorn", "--config", "python:app.gunicorn_conf", "wsgi:app"]
+    assert shlex.split(declared_processes["web"]) == ["python", "-m", "app.start", *served]
 
 
 def test_make_serve_runs_the_line_of_procfile() -> None:

@@ -77,7 +77,8 @@ def test_importing_the_settings_loads_no_library_that_reads_its_number_of_thread
     """OpenBLAS and OpenMP read it when they are loaded, and never again."""
     done = run(
         "assert os.environ['OMP_NUM_THREADS'] == os.environ['OPENBLAS_NUM_THREADS'] == '1'\n"
-        "loaded = {'numpy', 'sklearn', 'onnxruntime'} & set(sys.modules)\n"
+        "assert os.environ['JE_ARROW_MALLOC_CONF'] == 'background_thread:false'\n"
+        "loaded = {'numpy', 'pyarrow', 'sklearn', 'onnxruntime'} & set(sys.modules)\n"
         "assert not loaded, loaded\n"
     )
     assert done.returncode == 0, done.stderr

@@ -37,13 +37,23 @@ READ = [
     ("RETORT_IMAGE_PIXEL_LIMIT", "100", "image_pixel_limit", 100),
     ("RETORT_PACKING_TIMEOUT_S", "5", "packing_timeout_s", 5),
     ("RETORT_GRAPH_LIMIT_BYTES", "0", "graph_limit_bytes", 0),
-    ("RETORT_KSERVE_V1", "ON", "kserve_v1", "on"),
+    ("RETORT_KSERVE_V1", "ON", "kserve_v1", True),
     (
         "RETORT_CORS_ORIGINS",
         "https://a.example, https://b.example,,",
         "cors_origins",
         ("https://a.example", "https://b.example"),
     ),
+    ("RETORT_CORS_CREDENTIALS", "on", "cors_credentials", True),
+    ("RETORT_CORS_MAX_AGE_S", "0", "cors_max_age_s", 0),
+    ("RETORT_TRUSTED_PROXIES", "2", "trusted_proxies", 2),
+    (
+        "RETORT_ALLOWED_HOSTS",
+        "Dev.example.org, 10.0.0.7,[FD00::1],fd00::2",
+        "allowed_hosts",
+        ("dev.example.org", "10.0.0.7", "[fd00::1]", "[fd00::2]"),
+    ),
+    ("RETORT_ACCESS_LOG", "Off", "access_log", False),
     ("AIP_HTTP_PORT", "8081", "aip_http_port", 8081),
     ("AIP_HEALTH_ROUTE", "/health/1:live", "aip_health_route", "/health/1:live"),
     (
@@ -79,8 +89,13 @@ DEFAULTS = {
     "image_pixel_limit": 25_000_000,
     "packing_timeout_s": 600,
     "graph_limit_bytes": 2**30,
-    "kserve_v1": "off",
+    "kserve_v1": False,
     "cors_origins": (),
+    "cors_credentials": False,
+    "cors_max_age_s": 600,
+    "trusted_proxies": 0,
+    "allowed_hosts": (),
+    "access_log": True,
     "aip_http_port": 0,
     "aip_health_route": "",
     "aip_predict_route": "",
@@ -133,7 +148,21 @@ def test_settings_cannot_be_changed() -> None:
         ("PORT", "65536", "a whole number from 1 to 65535"),
         ("PORT", "80.0", "a whole number from 1 to 65535"),
         ("PORT", "9" * 5000, "a whole number from 1 to 65535"),
-        ("WEB_CONCURRENCY", "-1", "a whole number from 1 to 256"),
+        ("WEB_CONCURRENCY", "-1", "a whole number from 1 to 256, or auto"),
+        ("WEB_CONCURRENCY", "many", "a whole number from 1 to 256, or auto"),
+        ("RETORT_TRUSTED_PROXIES", "11", "a whole number from 0 to 10"),
+        ("RETORT_CORS_CREDENTIALS", "yes", "one of: off, on"),
+        ("GUNICORN_CMD_ARGS", "--bind 'x", "arguments as in a shell (no closing quotation)"),
+        (
+            "FORWARDED_ALLOW_IPS",
+            "10.0.0.0/8,proxy",
+            "* or IP addresses and networks, such as 10.0.0.0/8, not 'proxy'",
+        ),
+        (
+            "RETORT_ALLOWED_HOSTS",
+            "dev.example.org:8000,a b,ok",
+            "host names without ports, such as dev.example.org, not 'dev.example.org:8000', 'a b'",
+        ),
         ("RETORT_THREADS", "none", "a whole number from 1 to 1024"),
         ("RETORT_BODY_LIMIT_BYTES", "32M", "a whole number from 1 to 1099511627776"),
         ("RETORT_MAX_INSTANCES", "0", "a whole number from 1 to 1000000000"),
@@ -184,8 +213,14 @@ def test_origins(text: str) -> None:
 
 def test_everything_amiss_is_named_at_once() -> None:
     environ = {"RETORT_THREDS": "4", "RETORT_ENV": "staging", "PORT": "http", "RETORT_RUNTIME": "auto"}
+    environ |= {"WEB_CONCURRENCY": "many", "RETORT_PORT": "tcp://10.0.0.1:80"}
     found = problems(environ)
-    assert [problem.partition("=")[0].partition(" ")[0] for problem in found] == ["PORT", "RETORT_ENV", "RETORT_THREDS"]
+    assert [problem.partition("=")[0].partition(" ")[0] for problem in found] == [
+        "PORT",
+        "RETORT_ENV",
+        "RETORT_THREDS",
+        "WEB_CONCURRENCY",
+    ]
     with pytest.raises(InvalidSettings) as refused:
         Settings.from_environ(environ)
     assert all(problem in refused.value.detail for problem in found)
@@ -213,21 +248,56 @@ def test_what_is_not_ours_is_left_alone() -> None:
     assert Settings.from_environ({"RETORTE": "1", "retort_env": "?", "MY_RETORT_ENV": "?", "PORTS": "x"}) == Settings()
 
 
+def test_variables_that_gunicorn_reads_are_accepted_and_are_no_settings() -> None:
+    environ = {"FORWARDED_ALLOW_IPS": "127.0.0.1, 10.0.0.0/8,::1,*", "GUNICORN_CMD_ARGS": "--bind '[::]:80'"}
+    assert Settings.from_environ(environ) == Settings()
+
+
+def test_auto_is_a_number_of_processes() -> None:
+    assert 1 <= Settings.from_environ({"WEB_CONCURRENCY": "Auto"}).web_concurrency <= 256
+
+
+def test_credentials_for_every_origin_are_refused() -> None:
+    environ = {"RETORT_CORS_ORIGINS": "*", "RETORT_CORS_CREDENTIALS": "on"}
+    assert problems(environ) == (
+        "RETORT_CORS_CREDENTIALS='on' needs RETORT_CORS_ORIGINS to name the origins, instead of '*'",
+    )
+    assert Settings.from_environ(environ | {"RETORT_CORS_CREDENTIALS": "off"}).cors_origins == ("*",)
+    assert Settings.from_environ(environ | {"RETORT_CORS_ORIGINS": "https://a.org"}).cors_credentials
+
+
 @pytest.mark.parametrize(
     ("host", "env", "bind"),
     [
-        ("", "production", "0.0.0.0:8000"),
-        ("", "development", "127.0.0.1:8000"),
-        ("10.0.0.7", "development", "10.0.0.7:8000"),
-        ("localhost", "production", "localhost:8000"),
-        ("::", "production", "[::]:8000"),
-        ("fe80::1", "development", "[fe80::1]:8000"),
+        ("", "production", "0.0.0.0:9000"),
+        ("", "development", "127.0.0.1:9000"),
+        ("10.0.0.7", "development", "10.0.0.7:9000"),
+        ("localhost", "production", "localhost:9000"),
+        ("my-host.example.org", "production", "my-host.example.org:9000"),
+        ("::", "production", "[::]:9000"),
+        ("[::]", "production", "[::]:9000"),
+        ("[::1]", "development", "[::1]:9000"),
+        ("fe80::1%eth0", "development", "[fe80::1%eth0]:9000"),
+        ("unix:/run/retort.sock", "production", "unix:/run/retort.sock"),
     ],
 )
 def test_bind(host: str, env: str, bind: str) -> None:
-    settings = Settings(host=host, env=env)
+    settings = Settings.from_environ({"HOST": host, "RETORT_ENV": env, "PORT": "9000"})
     assert settings.bind == bind
     assert settings.development is (env == "development")
+
+
+def test_the_port_of_vertex_ai_goes_before_ours_but_a_unix_socket_has_none() -> None:
+    assert Settings(host="::1", aip_http_port=8081).bind == "[::1]:8081"
+    assert Settings(host="unix:a.sock", aip_http_port=8081).bind == "unix:a.sock"
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:8000", "http://localhost", "[::1]:80", "[localhost]", "unix:", "a b", "1::2::3"]
+)
+def test_a_host_that_cannot_be_bound_is_refused(host: str) -> None:
+    [problem] = problems({"HOST": host})
+    assert problem.startswith(f"HOST={host!r} must be a host name, an IPv4 or IPv6 address, or unix:/path/to.sock")
 
 
 def test_the_table_says_value_default_unit_and_source_of_each() -> None:
@@ -240,6 +310,7 @@ def test_the_table_says_value_default_unit_and_source_of_each() -> None:
     # Said where it came from, not whether it differs.
     assert (lines["RETORT_MODELS_DIR"].value, lines["RETORT_MODELS_DIR"].source) == ("models", "environment")
     assert lines["RETORT_BODY_LIMIT_BYTES"].unit == "bytes"
+    assert (lines["RETORT_ACCESS_LOG"].value, lines["RETORT_KSERVE_V1"].value) == ("on", "off")
     assert all(line.prose for line in lines.values())
 
 

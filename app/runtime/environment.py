@@ -9,9 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "joblib", "skops")
 
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-"""One thread for each pool of OpenMP and BLAS, read when the library is loaded: workers and request threads are what
-shares the cores out, and pools that spin on the same cores make each other a hundred times slower."""
+ONE_THREAD = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
+"""Variables that keep libraries from starting threads. A library reads its own when it is loaded.
+
+OpenMP and BLAS: workers and request threads already use all cores, and pools that spin on the same cores make each
+other a hundred times slower. jemalloc in pyarrow, which pandas imports: no thread may run before the fork."""
 
 
 def environment() -> dict[str, str]:

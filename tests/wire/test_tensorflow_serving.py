@@ -90,7 +90,7 @@ def test_a_version_that_failed_is_unavailable(two_versions: Flask) -> None:
     "inputs", [[[5.1, 3.5], [6.3, 2.9]], {"feature1": [5.1, 6.3], "feature2": [3.5, 2.9]}], ids=["rows", "columns"]
 )
 def test_kserve_is_answered_with_predictions(iris_two: MakeApp, inputs: Any) -> None:
-    app = iris_two(kserve_v1="on")
+    app = iris_two(kserve_v1=True)
     assert ask(app, f"{IRIS_TWO}:predict", {"inputs": inputs}) == {"predictions": [0, 2]}
 
 

@@ -48,7 +48,7 @@ class PredictAdapter(_JsonAdapter):
         if len(given) != 1:
             raise rows.refused("#", "must have either instances (rows) or inputs (columns)")
         (key,) = given
-        self._columnar = key == "inputs" and self._settings.kserve_v1 == "off"
+        self._columnar = key == "inputs" and not self._settings.kserve_v1
         values, pointer = document[key], f"#/{key}"
         if key == "inputs" and isinstance(values, dict):
             self._names = signature.names

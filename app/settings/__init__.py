@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from app.errors import InvalidSettings
+from app.settings import readers
+from app.settings.foreign import set_by_kubernetes
 
 PREFIX = "RETORT_"
 MODELS_DIR = Path("models")
-# A name or an IPv4 address: flask-cors takes the brackets of an IPv6 address for a regular expression.
-ORIGIN = re.compile(
-    r"(?!http://[^:]+:80$|https://[^:]+:443$)[a-z][a-z0-9+.-]*://[a-z0-9._-]+(:[0-9]{1,5})?", re.IGNORECASE
-)
+READ_BY_GUNICORN: dict[str, Callable[[str], Any]] = {
+    "FORWARDED_ALLOW_IPS": readers.networks,
+    "GUNICORN_CMD_ARGS": readers.arguments,
+}
+"""Variables that only Gunicorn uses. They are checked here, so that all wrong ones are named at once."""
 
 
 def _setting(
@@ -26,77 +28,35 @@ def _setting(
     return field(default=default, metadata={"env": env, "prose": prose, "read": read, "unit": unit, "secret": secret})
 
 
-def _count(minimum: int, maximum: int) -> Callable[[str], int]:
-    """Reads a whole number from `minimum` to `maximum`."""
-
-    def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = minimum - 1
-        if not minimum <= number <= maximum:
-            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
-        return number
-
-    return read
-
-
-def _one_of(*allowed: str) -> Callable[[str], str]:
-    """Reads one word out of `allowed`, in whatever case it is written."""
-    by_lower = {word.lower(): word for word in allowed}
-
-    def read(text: str) -> str:
-        if text.strip().lower() not in by_lower:
-            raise ValueError("must be one of: " + ", ".join(allowed))
-        return by_lower[text.strip().lower()]
-
-    return read
-
-
-def _on_off(text: str) -> bool:
-    """Reads `on` or `off`."""
-    return _one_of("off", "on")(text) == "on"
-
-
-def _words(text: str) -> tuple[str, ...]:
-    """Reads words that commas separate."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _route(text: str) -> str:
-    """Reads the path of a URL."""
-    if not re.fullmatch(r"/|(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+", text.strip()):
-        raise ValueError("must be the path of a URL, such as /predict")
-    return text.strip()
-
-
-def _origins(text: str) -> tuple[str, ...]:
-    """Reads origins as a browser writes them in `Origin`, without a path and without the scheme's own port; or `*`."""
-    words = tuple(word.strip() for word in text.split(",") if word.strip())
-    wrong = [word for word in words if not ORIGIN.fullmatch(word)]
-    if wrong and words != ("*",):
-        raise ValueError(
-            "must be * alone, or origins as browsers send them, such as https://app.example.org or "
-            f"http://localhost:5173, not {', '.join(map(repr, wrong))}"
-        )
-    return words
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the service was told, read once, in the factory. Immutable, so safe to share between threads."""
 
-    host: str = _setting("HOST", "", "address to bind; empty: 127.0.0.1 in development, else 0.0.0.0", str.strip)
-    port: int = _setting("PORT", 8000, "port to bind", _count(1, 65535))
-    web_concurrency: int = _setting("WEB_CONCURRENCY", 1, "worker processes", _count(1, 256), unit="processes")
+    host: str = _setting(
+        "HOST",
+        "",
+        "address to bind: host name, IP address or `unix:/path/to.sock`; empty: 127.0.0.1 in development, else 0.0.0.0",
+        readers.host,
+    )
+    port: int = _setting("PORT", 8000, "port to bind", readers.count(1, 65535))
+    web_concurrency: int = _setting(
+        "WEB_CONCURRENCY",
+        1,
+        "worker processes; `auto`: one for each whole core that the CPU affinity and the cgroup allow",
+        readers.workers,
+        unit="processes",
+    )
     log_level: str = _setting(
-        "LOG_LEVEL", "INFO", "least severe log line written", _one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+        "LOG_LEVEL",
+        "INFO",
+        "least severe log line written",
+        readers.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
     )
     env: str = _setting(
         "RETORT_ENV",
         "production",
         "`production` (JSON logs) or `development` (binds 127.0.0.1, readable logs, packs stray artifacts at start)",
-        _one_of("production", "development"),
+        readers.one_of("production", "development"),
     )
     models_dir: Path = _setting("RETORT_MODELS_DIR", MODELS_DIR, "where versions are found", Path)  # noqa: RUF009
     default_model: str = _setting(
@@ -106,49 +66,51 @@ class Settings:
         "RETORT_RUNTIME",
         "auto",
         "`auto` (the graph where it is proven equal, else the artifact) or `artifact`",
-        _one_of("auto", "artifact"),
+        readers.one_of("auto", "artifact"),
     )
     batching: str = _setting(
         "RETORT_BATCHING",
         "auto",
         "`auto` (requests to an artifact share runs where packing measured that it pays), `on` (all that may) or `off`",
-        _one_of("auto", "on", "off"),
+        readers.one_of("auto", "on", "off"),
     )
     max_batch_rows: int = _setting(
-        "RETORT_MAX_BATCH_ROWS", 256, "most rows of requests that share a run", _count(1, 1_000_000), unit="rows"
+        "RETORT_MAX_BATCH_ROWS", 256, "most rows of requests that share a run", readers.count(1, 1_000_000), unit="rows"
     )
     worker: str = _setting(
-        "RETORT_WORKER", "retort", "Gunicorn's worker class: `retort` or `gthread`", _one_of("retort", "gthread")
+        "RETORT_WORKER", "retort", "Gunicorn's worker class: `retort` or `gthread`", readers.one_of("retort", "gthread")
     )
     request_timeout_s: int = _setting(
         "RETORT_REQUEST_TIMEOUT_S",
         30,
         "longest that a request may take; a client may ask for less",
-        _count(1, 86_400),
+        readers.count(1, 86_400),
         unit="seconds",
     )
     drain_delay_s: int = _setting(
         "RETORT_DRAIN_DELAY_S",
         0,
         "how long new requests are taken after SIGTERM, while /readyz says 503; of the 18 s that a worker has to end",
-        _count(0, 18),  # a longer one would be cut there: `graceful_timeout` less the worker's `KILLED_BEFORE_S`
+        readers.count(0, 18),  # a longer one would be cut there: `graceful_timeout` less the worker's `KILLED_BEFORE_S`
         unit="seconds",
     )
     queue_requests: int = _setting(
         "RETORT_QUEUE_REQUESTS",
         256,
         "most requests of a worker that wait for a thread; more get 503",
-        _count(1, 100_000),
+        readers.count(1, 100_000),
         unit="requests",
     )
     queue_max_wait_ms: int = _setting(
         "RETORT_QUEUE_MAX_WAIT_MS",
         300,
         "longest that a request waits for a thread before 503",
-        _count(1, 600_000),
+        readers.count(1, 600_000),
         unit="milliseconds",
     )
-    threads: int = _setting("RETORT_THREADS", 8, "request threads in each worker", _count(1, 1024), unit="threads")
+    threads: int = _setting(
+        "RETORT_THREADS", 8, "request threads in each worker", readers.count(1, 1024), unit="threads"
+    )
     steps: str = _setting(
         "RETORT_STEPS", "", "module with the steps of models, importable from the working directory", str.strip
     )
@@ -157,99 +119,130 @@ class Settings:
         512,
         "most requests of a worker at once whose steps wait for others, or that are streams; each is a thread while it "
         "lasts",
-        _count(1, 10_000),
+        readers.count(1, 10_000),
         unit="threads",
     )
     database_url: str = _setting(
         "DATABASE_URL", "", "database of the steps, as SQLAlchemy writes it", str.strip, secret=True
     )
     body_limit_bytes: int = _setting(
-        "RETORT_BODY_LIMIT_BYTES", 32 * 2**20, "longest request body that is read", _count(1, 2**40), unit="bytes"
+        "RETORT_BODY_LIMIT_BYTES",
+        32 * 2**20,
+        "longest request body that is read",
+        readers.count(1, 2**40),
+        unit="bytes",
     )
     max_instances: int = _setting(
-        "RETORT_MAX_INSTANCES", 100_000, "most instances in one request", _count(1, 10**9), unit="rows"
+        "RETORT_MAX_INSTANCES", 100_000, "most instances in one request", readers.count(1, 10**9), unit="rows"
     )
     out_of_range: str = _setting(
         "RETORT_OUT_OF_RANGE",
         "ignore",
         "numbers outside the range seen in training: `ignore`, `warn` or `reject`; a model's own choice goes before",
-        _one_of("ignore", "warn", "reject"),
+        readers.one_of("ignore", "warn", "reject"),
     )
     image_pixel_limit: int = _setting(
         "RETORT_IMAGE_PIXEL_LIMIT",
         25_000_000,
         "most pixels of an image that is decoded",
-        _count(1, 10**9),
+        readers.count(1, 10**9),
         unit="pixels",
     )
     packing_timeout_s: int = _setting(
-        "RETORT_PACKING_TIMEOUT_S", 600, "longest that packing one artifact may take", _count(1, 86_400), unit="seconds"
+        "RETORT_PACKING_TIMEOUT_S",
+        600,
+        "longest that packing one artifact may take",
+        readers.count(1, 86_400),
+        unit="seconds",
     )
     graph_limit_bytes: int = _setting(
-        "RETORT_GRAPH_LIMIT_BYTES", 2**30, "largest graph that packing keeps", _count(0, 2**40), unit="bytes"
+        "RETORT_GRAPH_LIMIT_BYTES", 2**30, "largest graph that packing keeps", readers.count(0, 2**40), unit="bytes"
     )
-    kserve_v1: str = _setting(
+    kserve_v1: bool = _setting(
         "RETORT_KSERVE_V1",
-        "off",
+        False,
         "`on`: `inputs` of `/v1/models/<model>:predict` are answered as KServe does (`predictions`); "
         "`off`: as TensorFlow Serving does (`outputs`)",
-        _one_of("off", "on"),
+        readers.on_off,
     )
     cors_origins: tuple[str, ...] = _setting(
         "RETORT_CORS_ORIGINS",
         (),
         "origins whose pages may call this server, comma-separated, or `*`; empty: none",
-        _origins,
+        readers.origins,
     )
     cors_credentials: bool = _setting(
-        "RETORT_CORS_CREDENTIALS", False, "`on`: pages of those origins may send cookies; never with `*`", _on_off
+        "RETORT_CORS_CREDENTIALS",
+        False,
+        "`on`: those pages may send cookies and `Authorization`; not with `*` in `RETORT_CORS_ORIGINS`",
+        readers.on_off,
     )
     cors_max_age_s: int = _setting(
-        "RETORT_CORS_MAX_AGE_S", 600, "how long a browser may remember a preflight", _count(0, 86_400), unit="seconds"
+        "RETORT_CORS_MAX_AGE_S",
+        600,
+        "how long a browser may remember what those pages may send",
+        readers.count(0, 86_400),
+        unit="seconds",
     )
     trusted_proxies: int = _setting(
         "RETORT_TRUSTED_PROXIES",
         0,
-        "proxies in front, one behind the other, whose X-Forwarded-For, -Proto, -Host and -Prefix count",
-        _count(0, 10),
+        "proxies in front of this server, each of which sets `X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix`",
+        readers.count(0, 10),
         unit="proxies",
     )
-    script_name: str = _setting("SCRIPT_NAME", "", "the prefix below which a proxy serves this server", str.strip)
     allowed_hosts: tuple[str, ...] = _setting(
-        "RETORT_ALLOWED_HOSTS", (), "hosts that development answers to, beside localhost and `HOST`", _words
+        "RETORT_ALLOWED_HOSTS",
+        (),
+        "host names that development mode accepts in `Host`, comma-separated, beside localhost, 127.0.0.1, [::1] and "
+        "`HOST`",
+        readers.host_names,
     )
-    access_log: bool = _setting("RETORT_ACCESS_LOG", True, "`on`: a line in the log for each request", _on_off)
+    access_log: bool = _setting("RETORT_ACCESS_LOG", True, "`on`: a log line for each request", readers.on_off)
+    script_name: str = _setting("SCRIPT_NAME", "", "the prefix below which a proxy serves this server", str.strip)
 
     aip_http_port: int = _setting(
-        "AIP_HTTP_PORT", 0, "port to bind in a container of Vertex AI, which sets it; 0: `PORT`", _count(0, 65535)
+        "AIP_HTTP_PORT",
+        0,
+        "port to bind in a container of Vertex AI, which sets it; 0: `PORT`",
+        readers.count(0, 65535),
     )
     aip_health_route: str = _setting(
-        "AIP_HEALTH_ROUTE", "", "where Vertex AI asks for health, beside its default", _route
+        "AIP_HEALTH_ROUTE", "", "where Vertex AI asks for health, beside its default", readers.route
     )
     aip_predict_route: str = _setting(
-        "AIP_PREDICT_ROUTE", "", "where Vertex AI asks for predictions, beside its default", _route
+        "AIP_PREDICT_ROUTE", "", "where Vertex AI asks for predictions, beside its default", readers.route
     )
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
-        """Reads the environment; an empty variable counts as unset.
+        """Read the environment; an empty variable counts as unset.
 
         Raises:
-            InvalidSettings: naming every unknown `RETORT_*` variable and every value that cannot be read, at once.
+            InvalidSettings: some `RETORT_*` variables are unknown, or some values cannot be read or do not go together.
+                The error names all of them.
         """
         declared = {f.metadata["env"]: f for f in dataclasses.fields(cls)}
         values: dict[str, Any] = {}
         problems = []
         for name in sorted(environ):
-            if name in declared and environ[name] != "":
+            read = declared[name].metadata["read"] if name in declared else READ_BY_GUNICORN.get(name)
+            if read is not None and environ[name] != "":
                 try:
-                    values[declared[name].name] = declared[name].metadata["read"](environ[name])
+                    value = read(environ[name])
                 except ValueError as error:
                     problems.append(f"{name}={environ[name]!r} {error}")
-            elif name.startswith(PREFIX) and name not in declared:
+                    continue
+                if name in declared:
+                    values[declared[name].name] = value
+            elif name.startswith(PREFIX) and name not in declared and not set_by_kubernetes(name, environ[name]):
                 bare = {env.removeprefix(PREFIX): env for env in declared}  # else the prefix makes all of them alike
                 near = [bare[match] for match in difflib.get_close_matches(name.removeprefix(PREFIX), bare, n=1)]
                 problems.append(f"{name} is not a setting" + (f" (did you mean {near[0]}?)" if near else ""))
+        if values.get("cors_credentials") and "*" in values.get("cors_origins", ()):
+            problems.append(
+                "RETORT_CORS_CREDENTIALS='on' needs RETORT_CORS_ORIGINS to name the origins, instead of '*'"
+            )
         if problems:
             raise InvalidSettings(problems)
         return cls(**values)
@@ -267,8 +260,10 @@ class Settings:
 
     @property
     def bind(self) -> str:
-        """What Gunicorn binds, `host:port`; an IPv6 address in brackets."""
+        """The address that Gunicorn binds: `host:port`, with an IPv6 address in brackets, or `unix:/path`."""
         host = self.host or ("127.0.0.1" if self.development else "0.0.0.0")
+        if host.startswith(readers.UNIX):
+            return host
         port = self.aip_http_port or self.port
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

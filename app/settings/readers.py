@@ -1,0 +1,140 @@
+"""Readers: functions that turn the text of an environment variable into a value.
+
+A reader raises `ValueError` with the end of a sentence that says what is allowed: "must be one of: on, off".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import shlex
+from collections.abc import Callable
+
+from app.settings.cores import allowed_cores
+
+# A host name or an IPv4 address; an origin with an IPv6 address is not supported.
+ORIGIN = re.compile(
+    r"(?!http://[^:]+:80$|https://[^:]+:443$)[a-z][a-z0-9+.-]*://[a-z0-9._-]+(:[0-9]{1,5})?", re.IGNORECASE
+)
+HOST_NAME = re.compile(r"[A-Za-z0-9._-]+")
+UNIX = "unix:"
+MAX_WORKERS = 256
+
+
+def count(minimum: int, maximum: int) -> Callable[[str], int]:
+    """Make a reader of whole numbers from `minimum` to `maximum`."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = minimum - 1
+        if not minimum <= number <= maximum:
+            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
+        return number
+
+    return read
+
+
+def workers(text: str) -> int:
+    """Read a number of processes; `auto` is the number of cores that this process may use."""
+    if text.strip().lower() == "auto":
+        return min(allowed_cores(), MAX_WORKERS)
+    try:
+        return count(1, MAX_WORKERS)(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or auto") from None
+
+
+def one_of(*allowed: str) -> Callable[[str], str]:
+    """Make a reader of one word out of `allowed`, in upper or lower case."""
+    by_lower = {word.lower(): word for word in allowed}
+
+    def read(text: str) -> str:
+        if text.strip().lower() not in by_lower:
+            raise ValueError("must be one of: " + ", ".join(allowed))
+        return by_lower[text.strip().lower()]
+
+    return read
+
+
+def on_off(text: str) -> bool:
+    """Read `on` or `off`."""
+    return one_of("off", "on")(text) == "on"
+
+
+def host(text: str) -> str:
+    """Read an address to bind: a host name, an IP address (IPv6 with or without brackets), or `unix:/path`."""
+    text = text.strip()
+    if text.startswith(UNIX) and text != UNIX:
+        return text
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if not (accepts(ipaddress.IPv6Address, bare) or HOST_NAME.fullmatch(text)):
+        raise ValueError(
+            "must be a host name, an IPv4 or IPv6 address, or unix:/path/to.sock; PORT has the port, not HOST"
+        )
+    return bare
+
+
+def host_names(text: str) -> tuple[str, ...]:
+    """Read host names or IP addresses without ports, comma-separated; an IPv6 address is kept in brackets."""
+    names = _words(text.lower())
+    wrong = [
+        name for name in names if not (HOST_NAME.fullmatch(name) or accepts(ipaddress.IPv6Address, name.strip("[]")))
+    ]
+    if wrong:
+        raise ValueError(f"must be host names without ports, such as dev.example.org, not {_quoted(wrong)}")
+    return tuple(f"[{name}]" if ":" in name and not name.startswith("[") else name for name in names)
+
+
+def route(text: str) -> str:
+    """Read the path of a URL."""
+    if not re.fullmatch(r"/|(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+", text.strip()):
+        raise ValueError("must be the path of a URL, such as /predict")
+    return text.strip()
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Read origins as a browser sends them in `Origin`, without a path and without the scheme's own port; or `*`."""
+    words = _words(text)
+    wrong = [word for word in words if not ORIGIN.fullmatch(word)]
+    if wrong and words != ("*",):
+        raise ValueError(
+            "must be * alone, or origins as browsers send them, such as https://app.example.org or "
+            f"http://localhost:5173, not {_quoted(wrong)}"
+        )
+    return words
+
+
+def networks(text: str) -> tuple[str, ...]:
+    """Read IP addresses and networks, comma-separated; or `*`."""
+    words = _words(text)
+    wrong = [word for word in words if word != "*" and not accepts(ipaddress.ip_network, word)]
+    if wrong:
+        raise ValueError(f"must be * or IP addresses and networks, such as 10.0.0.0/8, not {_quoted(wrong)}")
+    return words
+
+
+def arguments(text: str) -> list[str]:
+    """Read the arguments of a command, quoted as in a shell."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"must be arguments as in a shell ({str(error).lower()})") from None
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _quoted(words: list[str]) -> str:
+    return ", ".join(map(repr, words))
+
+
+def accepts(parse: Callable[[str], object], text: str) -> bool:
+    """Tell whether `parse` takes `text`, or raises `ValueError`."""
+    try:
+        parse(text)
+    except ValueError:
+        return False
+    return True
