@@ -19,6 +19,9 @@ ORIGIN = re.compile(
     r"(?!http://[^:]+:80$|https://[^:]+:443$)[a-z][a-z0-9+.-]*://[a-z0-9._-]+(:[0-9]{1,5})?", re.IGNORECASE
 )
 
+URL_PATH = re.compile(r"(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+")
+"""A path of one segment or more, without a slash at its end."""
+
 
 def _setting(
     env: str, default: Any, prose: str, read: Callable[[str], Any], unit: str = "", secret: bool = False
@@ -55,9 +58,17 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
 
 def _route(text: str) -> str:
     """Reads the path of a URL."""
-    if not re.fullmatch(r"/|(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+", text.strip()):
+    if text.strip() != "/" and not URL_PATH.fullmatch(text.strip()):
         raise ValueError("must be the path of a URL, such as /predict")
     return text.strip()
+
+
+def _prefix(text: str) -> str:
+    """Reads the path of a URL, and leaves out a slash at its end."""
+    prefix = text.strip().removesuffix("/")
+    if prefix and not URL_PATH.fullmatch(prefix):
+        raise ValueError("must be the path of a URL, such as /ml")
+    return prefix
 
 
 def _origins(text: str) -> tuple[str, ...]:
@@ -196,7 +207,12 @@ class Settings:
     trusted_proxies: int = 0
     access_log: bool = True
     allowed_hosts: tuple[str, ...] = ()
-    script_name: str = ""
+    script_name: str = _setting(
+        "SCRIPT_NAME",
+        "",
+        "the path below which a proxy serves this application, such as /ml, where the proxy passes it on unchanged",
+        _prefix,
+    )
     aip_http_port: int = _setting(
         "AIP_HTTP_PORT", 0, "port to bind in a container of Vertex AI, which sets it; 0: `PORT`", _count(0, 65535)
     )

@@ -44,6 +44,7 @@ READ = [
         "cors_origins",
         ("https://a.example", "https://b.example"),
     ),
+    ("SCRIPT_NAME", "/ml/", "script_name", "/ml"),
     ("AIP_HTTP_PORT", "8081", "aip_http_port", 8081),
     ("AIP_HEALTH_ROUTE", "/health/1:live", "aip_health_route", "/health/1:live"),
     (
@@ -81,6 +82,7 @@ DEFAULTS = {
     "graph_limit_bytes": 2**30,
     "kserve_v1": "off",
     "cors_origins": (),
+    "script_name": "",
     "aip_http_port": 0,
     "aip_health_route": "",
     "aip_predict_route": "",
@@ -143,6 +145,8 @@ def test_settings_cannot_be_changed() -> None:
         ("RETORT_ENV", "dev", "one of: production, development"),
         ("RETORT_RUNTIME", "graph", "one of: auto, artifact"),
         ("RETORT_BATCHING", "always", "one of: auto, on, off"),
+        ("SCRIPT_NAME", "ml", "the path of a URL, such as /ml"),
+        ("SCRIPT_NAME", "//ml", "the path of a URL, such as /ml"),
         ("LOG_LEVEL", "TRACE", "one of: DEBUG, INFO, WARNING, ERROR, CRITICAL"),
     ],
 )
