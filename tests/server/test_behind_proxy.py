@@ -155,9 +155,8 @@ def test_a_path_that_only_begins_like_the_prefix_is_not_below_it(behind: Behind)
 def test_a_proxy_that_names_the_prefix_may_pass_the_path_on_unchanged(servers: dict[str, Server]) -> None:
     server = servers[json.dumps(WAYS[0].settings)]
     for path in ("/ml", "/ml/", "/ml/docs"):
-        assert (
-            'href="/ml/docs"' in server.ask("GET", path, headers=HTML | {"X-Forwarded-Prefix": "/ml"}).content.decode()
-        )
+        answer = server.ask("GET", path, headers=HTML | {"X-Forwarded-Prefix": "/ml"})
+        assert b'href="/ml/docs"' in answer.content
 
 
 def test_trusted_fields_are_the_client_as_the_proxy_saw_it(servers: dict[str, Server]) -> None:
