@@ -49,6 +49,11 @@ RetortWorker.limits = Limits(
 )
 # With gthread every open connection beyond its threads is a hidden queue; ours holds idle ones for next to nothing.
 worker_connections = 10_000 if worker_class != "gthread" else 1000
+if not os.environ.get("FORWARDED_ALLOW_IPS"):
+    # By default Gunicorn trusts X-Forwarded-Proto and others from each client on this machine or on a Unix socket.
+    # RETORT_TRUSTED_PROXIES decides instead, unless the operator sets Gunicorn's own variable.
+    forwarded_allow_ips = forwarder_headers = ""
+    secure_scheme_headers: dict[str, str] = {}
 # Models are loaded once, in the master, and shared by the workers' memory.
 preload_app = True
 # No console for the master: it would be a thread and a socket before the fork.
@@ -133,6 +138,9 @@ def _numbered(worker: Any) -> list[tuple[Any, int | None]]:
 
 def post_worker_init(worker: Any) -> None:
     """After the fork: run each model's recorded examples, and publish those that give the recorded predictions."""
+    # The application has read it. Gunicorn would look at it for each request, and answer 500 to paths without it. It
+    # stays in the environment of the master, which may load the application again.
+    os.environ.pop("SCRIPT_NAME", None)
     for app in _applications():
         app.extensions["retort"].prove()
         metrics = app.extensions["retort_metrics"]

@@ -123,3 +123,12 @@ def test_a_worker_ends_with_the_status_that_it_leaves_by() -> None:
         "try:\n    sys.exit(3)\nfinally:\n    gunicorn_conf.worker_exit(server, SimpleNamespace(pid=os.getpid()))\n"
     )
     assert done.returncode == 3, done.stderr
+
+
+def test_gunicorn_itself_trusts_no_forwarded_field_not_even_on_a_unix_socket() -> None:
+    """It trusts whoever is on a Unix socket, whatever `forwarded_allow_ips` says."""
+    done = run(
+        "conf = gunicorn_conf\n"
+        "assert (conf.forwarded_allow_ips, conf.secure_scheme_headers, conf.forwarder_headers) == ('', {}, '')\n"
+    )
+    assert done.returncode == 0, done.stderr

@@ -54,6 +54,7 @@ READ = [
         ("dev.example.org", "10.0.0.7", "[fd00::1]", "[fd00::2]"),
     ),
     ("RETORT_ACCESS_LOG", "Off", "access_log", False),
+    ("SCRIPT_NAME", "/ml/", "script_name", "/ml"),
     ("AIP_HTTP_PORT", "8081", "aip_http_port", 8081),
     ("AIP_HEALTH_ROUTE", "/health/1:live", "aip_health_route", "/health/1:live"),
     (
@@ -96,6 +97,7 @@ DEFAULTS = {
     "trusted_proxies": 0,
     "allowed_hosts": (),
     "access_log": True,
+    "script_name": "",
     "aip_http_port": 0,
     "aip_health_route": "",
     "aip_predict_route": "",
@@ -172,6 +174,8 @@ def test_settings_cannot_be_changed() -> None:
         ("RETORT_ENV", "dev", "one of: production, development"),
         ("RETORT_RUNTIME", "graph", "one of: auto, artifact"),
         ("RETORT_BATCHING", "always", "one of: auto, on, off"),
+        ("SCRIPT_NAME", "ml", "the path of a URL, such as /ml"),
+        ("SCRIPT_NAME", "//ml", "the path of a URL, such as /ml"),
         ("LOG_LEVEL", "TRACE", "one of: DEBUG, INFO, WARNING, ERROR, CRITICAL"),
     ],
 )

@@ -87,12 +87,13 @@ class SameOrigin(Interceptor):
             return
         environ = context.environ
         origin = environ.get("HTTP_ORIGIN", "").lower()
-        if origin:
-            own = f"{environ['wsgi.url_scheme']}://{environ.get('HTTP_HOST', '')}".lower()
-            foreign = origin != own and origin not in self._origins
+        # No page can set Sec-Fetch-Site, and it is right where a proxy changes `Host`. Browsers send it over HTTPS, and
+        # to localhost.
+        if site := environ.get("HTTP_SEC_FETCH_SITE", "").lower():
+            foreign = site not in ("same-origin", "none")
         else:
-            foreign = environ.get("HTTP_SEC_FETCH_SITE", "none").lower() not in ("same-origin", "none")
-        if foreign:
+            foreign = origin not in ("", f"{environ['wsgi.url_scheme']}://{environ.get('HTTP_HOST', '')}".lower())
+        if foreign and origin not in self._origins:
             raise RequestRefused(
                 403,
                 "foreign-origin",

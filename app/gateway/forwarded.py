@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from app.server.contract import Environ
+from app.settings.readers import URL_PATH
 
 
 class Forwarding:
@@ -26,8 +29,9 @@ class Forwarding:
                 environ["wsgi.url_scheme"] = "https" if scheme.lower() == "https" else "http"
             if host := self._value(environ, "HTTP_X_FORWARDED_HOST"):
                 environ["HTTP_HOST"] = host
-            if forwarded := self._value(environ, "HTTP_X_FORWARDED_PREFIX"):
-                prefix = forwarded.rstrip("/")
+            forwarded = self._value(environ, "HTTP_X_FORWARDED_PREFIX").rstrip("/")
+            if URL_PATH.fullmatch(forwarded):  # it is in links: `//example.org` would lead to another host
+                prefix = forwarded
         if prefix:
             path = environ["PATH_INFO"]
             environ["SCRIPT_NAME"] = prefix
@@ -39,6 +43,17 @@ class Forwarding:
         """Return what the outermost trusted proxy saw; empty where it is not there."""
         values = environ.get(key, "").split(",")
         return values[-self._trusted].strip() if len(values) >= self._trusted else ""
+
+
+def root_of(environ: Environ) -> str:
+    """Return the URL of the application's root for links in the answer, without a slash at its end.
+
+    It is the prefix, such as `/ml`, where that is known. Otherwise it is relative to the request's own URL, because a
+    proxy in front may have removed a prefix: `.` for a request of `/docs`, `..` for one of `/problems/queue-full`.
+    """
+    if prefix := environ.get("SCRIPT_NAME", "").rstrip("/"):
+        return quote(prefix, encoding="latin-1")
+    return "/".join([".."] * (environ["PATH_INFO"].count("/") - 1)) or "."
 
 
 def _without_port(address: str) -> str:

@@ -199,7 +199,12 @@ class Settings:
         readers.host_names,
     )
     access_log: bool = _setting("RETORT_ACCESS_LOG", True, "`on`: a log line for each request", readers.on_off)
-    script_name: str = _setting("SCRIPT_NAME", "", "the prefix below which a proxy serves this server", str.strip)
+    script_name: str = _setting(
+        "SCRIPT_NAME",
+        "",
+        "the path below which a proxy serves this application, such as /ml, where the proxy passes it on unchanged",
+        readers.prefix,
+    )
 
     aip_http_port: int = _setting(
         "AIP_HTTP_PORT",

@@ -17,6 +17,8 @@ ORIGIN = re.compile(
     r"(?!http://[^:]+:80$|https://[^:]+:443$)[a-z][a-z0-9+.-]*://[a-z0-9._-]+(:[0-9]{1,5})?", re.IGNORECASE
 )
 HOST_NAME = re.compile(r"[A-Za-z0-9._-]+")
+URL_PATH = re.compile(r"(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+")
+"""A path of one segment or more, without a slash at its end."""
 UNIX = "unix:"
 MAX_WORKERS = 256
 
@@ -89,9 +91,17 @@ def host_names(text: str) -> tuple[str, ...]:
 
 def route(text: str) -> str:
     """Read the path of a URL."""
-    if not re.fullmatch(r"/|(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+", text.strip()):
+    if text.strip() != "/" and not URL_PATH.fullmatch(text.strip()):
         raise ValueError("must be the path of a URL, such as /predict")
     return text.strip()
+
+
+def prefix(text: str) -> str:
+    """Read the path of a URL, and leave out a slash at its end."""
+    path = text.strip().removesuffix("/")
+    if path and not URL_PATH.fullmatch(path):
+        raise ValueError("must be the path of a URL, such as /ml")
+    return path
 
 
 def origins(text: str) -> tuple[str, ...]:

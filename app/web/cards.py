@@ -58,6 +58,7 @@ class VersionLine:
 class Card:
     """One model. `curl` and `answer` are empty where no version can answer; `others` are the versions not shown.
 
+    `path` is where `curl` sends its request, below the root of the application.
     `before` and `after` are the steps around the model; `invented` are inputs whose values in `curl` stand for any.
     """
 
@@ -70,6 +71,7 @@ class Card:
     made_with: str = ""
     inputs: tuple[Input, ...] = ()
     classes: tuple[str, ...] = ()
+    path: str = ""
     curl: str = ""
     answer: str = ""
     made_up: bool = False
@@ -120,6 +122,7 @@ def answering_card(entry: Mapping[str, Any], model: Mapping[str, Any], root_url:
     current = VersionLine(version, model["state"], tuple(model.get("aliases", ())), "")
     example = _example(model)
     steps = model.get("steps") or {}
+    path = "predict" if entry.get("default") else f"models/{quote(name, safe='')}/predict"
     return Card(
         name=name,
         default=bool(entry.get("default")),
@@ -130,7 +133,8 @@ def answering_card(entry: Mapping[str, Any], model: Mapping[str, Any], root_url:
         made_with=_made_with(model),
         inputs=tuple(_input(each) for each in model["inputs"]),
         classes=_classes(model.get("classes")),
-        curl=curl(_address(root_url, name, bool(entry.get("default"))), _body(model, example["instance"])),
+        path=path,
+        curl=curl(root_url + path, _body(model, example["instance"])),
         answer=_answer(name, model, example),
         made_up=bool(model.get("examples_made_up")),
         before=tuple(steps.get("before", ())),
@@ -150,10 +154,6 @@ def _lines(entry: Mapping[str, Any]) -> list[VersionLine]:
         for each in entry["versions"]
     ]
     return sorted(lines, key=lambda line: line.version, reverse=True)
-
-
-def _address(root_url: str, name: str, default: bool) -> str:
-    return root_url + ("predict" if default else f"models/{quote(name, safe='')}/predict")
 
 
 def _example(model: Mapping[str, Any]) -> Mapping[str, Any]:

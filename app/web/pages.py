@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from flask import Blueprint, Response, jsonify, make_response, render_template, request, url_for
+from flask import Blueprint, Response, jsonify, make_response, render_template, request
 from werkzeug.exceptions import NotFound
 
 from app.errors import RetortError
+from app.gateway.forwarded import root_of
 from app.web.assets import REDOC, SWAGGER_UI, asset, own_edition
 from app.web.cards import Card, answering_card, has_available, silent_card
 from app.web.problems import PROBLEMS, problem_type
 
 DAY_S: Final = 24 * 3600
+ASSETS: Final = "/static/web"
 # Nothing from anywhere else, nothing inline. `data:` images are the arrows inside Swagger UI's own stylesheet.
 _POLICY: Final = {
     "default-src": "'none'",
@@ -82,7 +84,7 @@ def blueprint(catalogue: Catalogue) -> Blueprint:
         response.headers["Cache-Control"] = f"public, max-age={DAY_S}"
         return response
 
-    pages.add_url_rule("/static/web/<library>/<edition>/<path:filename>", "asset", asset)
+    pages.add_url_rule(f"{ASSETS}/<library>/<edition>/<path:filename>", "asset", asset)
     return pages
 
 
@@ -111,7 +113,7 @@ def _card(catalogue: Catalogue, entry: dict[str, Any]) -> Card:
 
 
 def _alive() -> Response:
-    root = request.script_root
+    root = root_of(request.environ)
     places = ("docs", "redoc", "openapi.json", "models", "livez", "readyz")
     links = {place.removesuffix(".json"): f"{root}/{place}" for place in places}
     return jsonify({"status": "alive", "links": links})
@@ -120,10 +122,15 @@ def _alive() -> Response:
 def _page(template: str, policy: dict[str, str] | None = None, **values: Any) -> Response:
     """One HTML page under the strict policy, loosened only as `policy` says; never cached, as models come and go."""
 
-    def own(filename: str) -> str:
-        return url_for("web.asset", library="site", edition=own_edition(), filename=filename)
+    root = root_of(request.environ)
 
-    response = make_response(render_template(f"web/{template}", own=own, root=request.script_root, **values))
+    def asset_url(library: str, edition: str, filename: str) -> str:
+        return f"{root}{ASSETS}/{library}/{edition}/{filename}"
+
+    def own(filename: str) -> str:
+        return asset_url("site", own_edition(), filename)
+
+    response = make_response(render_template(f"web/{template}", own=own, asset_url=asset_url, root=root, **values))
     directives = {**_POLICY, **(policy or {})}
     response.headers["Content-Security-Policy"] = "; ".join(f"{name} {allowed}" for name, allowed in directives.items())
     response.headers["X-Content-Type-Options"] = "nosniff"

@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
-from flask import Flask, Response
+from flask import Flask, Response, request
 from flask_smorest import Api
 
 from app.gateway.errors import ErrorFormat as Errors
+from app.gateway.forwarded import root_of
 from app.runtime.policy import State
 from app.runtime.registry import Lease, Registry
 from app.signature import Layout, Signature
@@ -53,7 +54,8 @@ def register(
 
     @app.get("/openapi.json")
     def openapi() -> Response:
-        return Response(msgspec.json.encode(document(api, registry, forms, requests)), content_type="application/json")
+        served = {**document(api, registry, forms, requests), "servers": [{"url": root_of(request.environ)}]}
+        return Response(msgspec.json.encode(served), content_type="application/json")
 
 
 def document(

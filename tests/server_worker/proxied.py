@@ -23,8 +23,8 @@ http {{
     upstream behind {{ {servers} keepalive {keepalive}; }}
     server {{
         listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection "";
+        location {location} {{
+            proxy_pass http://behind{sent_as}; proxy_http_version 1.1; proxy_set_header Connection "";
             proxy_next_upstream error timeout non_idempotent;
             {options}
         }}
@@ -49,13 +49,27 @@ class Nginx:
 
 
 @contextlib.contextmanager
-def nginx_before(folder: Path, *ports: int, keepalive: int = 8, options: str = "") -> Iterator[Nginx]:
-    """nginx in front of the servers on these ports; it keeps so many connections to them open."""
+def nginx_before(
+    folder: Path, *ports: int, keepalive: int = 8, options: str = "", location: str = "/", sent_as: str = ""
+) -> Iterator[Nginx]:
+    """nginx in front of the servers on these ports; it keeps so many connections to them open.
+
+    It serves them at `location`, and passes that part of the path on as `sent_as`, or unchanged if that is empty.
+    """
     port = free_port()
     conf = folder / "nginx.conf"
     behind = " ".join(f"server 127.0.0.1:{upstream} fail_timeout={FAIL_TIMEOUT_S};" for upstream in ports)
     conf.write_text(
-        CONF.format(folder=folder, port=port, servers=behind, keepalive=keepalive, options=options), "utf-8"
+        CONF.format(
+            folder=folder,
+            port=port,
+            servers=behind,
+            keepalive=keepalive,
+            options=options,
+            location=location,
+            sent_as=sent_as,
+        ),
+        "utf-8",
     )
     process = subprocess.Popen(["nginx", "-c", str(conf), "-p", str(folder)], stderr=subprocess.DEVNULL)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from flask.testing import FlaskClient
@@ -38,7 +39,7 @@ def test_anything_else_gets_json(accept: str | None) -> None:
     assert answer.json == {
         "status": "alive",
         "links": {
-            place.removesuffix(".json"): f"/{place}"
+            place.removesuffix(".json"): f"./{place}"
             for place in ("docs", "redoc", "openapi.json", "models", "livez", "readyz")
         },
     }
@@ -136,13 +137,14 @@ def test_every_asset_that_a_page_names_is_here(path: str, root: str) -> None:
     named = re.findall(r'(?:src|href)="([^"]*/static/[^"]+)"', page)
     assert len(named) >= 3
     for address in named:
-        answer = browser.get(address.removeprefix(root), base_url=f"http://localhost{root}")
-        assert (answer.status_code, address.startswith(f"{root}/static/web/")) == (200, True), address
+        whole = urljoin(f"{root}{path}", address)
+        answer = browser.get(whole.removeprefix(root), base_url=f"http://localhost{root}")
+        assert (answer.status_code, whole.startswith(f"{root}/static/web/")) == (200, True), address
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/redoc"])
 def test_the_pages_link_to_one_another_and_say_which_is_open(path: str) -> None:
     page = client().get(path, headers=FIREFOX).text
     for place in ("/", "/docs", "/redoc", "/models"):
-        assert f'href="{place}"' in page
-    assert re.findall(r'href="([^"]+)" aria-current="page"', page) == [path]
+        assert f'href=".{place}"' in page
+    assert re.findall(r'href="([^"]+)" aria-current="page"', page) == [f".{path}"]

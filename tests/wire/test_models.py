@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import joblib
 import numpy as np
@@ -96,7 +97,7 @@ def test_the_root_tells_programs_where_things_are(app: Flask) -> None:
         document = get(app, "/", accept).document
         assert document["status"] == "alive"
         for place in document["links"].values():
-            assert get(app, place).status == 200
+            assert get(app, urljoin("/", place)).status == 200
 
 
 def test_the_root_shows_people_a_page_with_every_model(app: Flask) -> None:

@@ -17,13 +17,13 @@ const Lines = () => ({
   },
 });
 
-const address = document.getElementById("swagger-ui").dataset.openapi;
+const address = new URL(document.getElementById("swagger-ui").dataset.openapi, location.href).href;
 
 SwaggerUIBundle({
   url: address,
   responseInterceptor: (response) => {
-    if (response.ok && new URL(response.url, location.href).pathname === address)
-      response.text = JSON.stringify(readable(JSON.parse(response.text)));
+    if (response.ok && response.url === address)
+      response.text = JSON.stringify(shown(JSON.parse(response.text), address));
     return response;
   },
   dom_id: "#swagger-ui",

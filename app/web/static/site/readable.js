@@ -14,3 +14,10 @@ function readable(node) {
     kept.map(([key, value]) => [key, key === "example" || key === "examples" ? value : readable(value)]),
   );
 }
+
+// The document that was fetched from `address`, for a page. Its servers become whole URLs, because ReDoc would resolve them
+// against the address of its page.
+function shown(spec, address) {
+  const whole = (server) => ({ ...server, url: new URL(server.url, address).href.replace(/\/$/, "") });
+  return { ...readable(spec), servers: spec.servers?.map(whole) };
+}

@@ -2,6 +2,7 @@
 "use strict";
 
 const place = document.getElementById("redoc");
+const address = new URL(place.dataset.openapi, location.href).href;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const sans = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liberation Sans", Arial, sans-serif';
 const mono = 'ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", "DejaVu Sans Mono", monospace';
@@ -14,7 +15,7 @@ const ink = dark.matches
 const options = {
   sanitize: true,
   hideDownloadButtons: false,
-  downloadUrls: [{ title: "openapi.json", url: place.dataset.openapi }],
+  downloadUrls: [{ title: "openapi.json", url: address }],
   expandResponses: "200",
   requiredPropsFirst: true,
   jsonSamplesExpandLevel: 3,
@@ -51,11 +52,11 @@ const options = {
   },
 };
 
-fetch(place.dataset.openapi)
+fetch(address)
   .then((answer) => answer.json())
-  .then((spec) => Redoc.init(readable(spec), options, place))
+  .then((spec) => Redoc.init(shown(spec, address), options, place))
   // ReDoc asks itself then, and says what went wrong.
-  .catch(() => Redoc.init(place.dataset.openapi, options, place));
+  .catch(() => Redoc.init(address, options, place));
 
 // ReDoc takes its colours once: a reader who switches between light and dark gets the page anew.
 dark.addEventListener("change", () => location.reload());
