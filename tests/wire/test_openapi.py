@@ -116,7 +116,8 @@ def test_the_fields_are_the_real_ones(document: dict[str, Any], manifests: dict[
     assert schema["additionalProperties"] is False
     for each in inputs:
         field = schema["properties"][each["name"]]
-        assert ("null" in field["type"]) is each["nullable"]
+        types = [choice["type"] for choice in field.get("anyOf", [field])]
+        assert ("null" in types or "null" in types[0]) is each["nullable"]
         assert field["example"] == each["example"]
         if each["minimum"] is not None:
             assert f"seen in training: {each['minimum']:g} to {each['maximum']:g}" in field["description"]
@@ -234,14 +235,15 @@ def test_the_example_of_an_answer_is_the_answer(app: Flask, document: dict[str, 
 def test_an_answer_has_the_outputs_of_the_model(
     app: Flask, document: dict[str, Any], manifests: dict[str, Any], name: str
 ) -> None:
-    answered = document["paths"][f"/models/{name}/predict"]["post"]["responses"]["200"]["content"]["application/json"]
+    content = document["paths"][f"/models/{name}/predict"]["post"]["responses"]["200"]["content"]
+    schema = follow(document, content["application/json"]["schema"])
     signature = manifests[name]["signature"]
     beside = {"model", "version", "warnings", "warnings_more"} | ({"classes"} if signature["classes"] else set())
-    assert answered["schema"]["properties"].keys() == {*signature["outputs"], *beside}
+    assert schema["properties"].keys() == {*signature["outputs"], *beside}
     first = manifests[name]["examples"][0]["instance"]
     body = {"instances": [first], "outputs": signature["outputs"]}
     answer = post(app, f"/models/{name}/predict", json.dumps(body)).document
-    jsonschema.Draft202012Validator(answered["schema"]).validate(answer)
+    jsonschema.Draft202012Validator(schema).validate(answer)
 
 
 def test_each_error_is_shown_in_its_own_words(app: Flask, document: dict[str, Any]) -> None:
@@ -265,12 +267,11 @@ def test_each_error_is_shown_in_its_own_words(app: Flask, document: dict[str, An
 
 
 def test_rows_name_their_values(document: dict[str, Any]) -> None:
-    (row,) = [
-        each
-        for each in body_of(document, "/predict")["schema"]["anyOf"][2]["items"]["anyOf"]
-        if each.get("type") == "array"
+    record, row = follow(document, follow(document, body_of(document, "/predict")["schema"]["anyOf"][2])["items"])[
+        "anyOf"
     ]
-    assert [each["title"] for each in row["prefixItems"]] == IN_ORDER
+    assert [*follow(document, record)["properties"]] == IN_ORDER
+    assert [each["description"] for each in follow(document, row)["prefixItems"]] == IN_ORDER
 
 
 def test_people_meet_the_default_model_first_and_other_protocols_last(document: dict[str, Any]) -> None:
@@ -454,11 +455,12 @@ def test_a_model_with_steps_shows_no_answer_but_who_gives_it(tmp_path: Path) -> 
         validate(document)
         answered = document["paths"]["/models/iris/predict"]["post"]["responses"]["200"]["content"]["application/json"]
         assert "examples" not in answered
-        properties = answered["schema"]["properties"]
+        schema = follow(document, answered["schema"])
+        properties = schema["properties"]
         assert properties["prediction"]["items"] == {}  # a step may have made anything of it
         assert (properties["model"]["example"], properties["version"]["example"]) == ("iris", 1)
         answer = post(app, "/predict", '{"customer_id": 2, "feature2": 3.0}').document
-        jsonschema.Draft202012Validator(answered["schema"]).validate(answer)
+        jsonschema.Draft202012Validator(schema).validate(answer)
         assert answer.keys() <= properties.keys()
     finally:
         app.extensions["retort_services"].close()

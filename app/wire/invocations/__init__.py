@@ -23,8 +23,8 @@ from app.errors import InvalidInstances
 from app.settings import Settings
 from app.wire import codecs, problems, stream
 from app.wire.application import Environ, Headers, WholeResponse, release, timings_of
-from app.wire.described import RequestForm
 from app.wire.invocations.exchange import InvocationExchange, envelope
+from app.wire.openapi.requests import RequestBodyForm
 
 JSON = "application/json"
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
@@ -64,8 +64,8 @@ ERRORS = problems.Errors(
 """MLflow has 400 for whatever is wrong with a request."""
 
 
-REQUESTS: Mapping[str, RequestForm] = dict.fromkeys(
-    ("/invocations", "/endpoints/{model}/invocations"), RequestForm(envelope)
+REQUESTS: Mapping[str, RequestBodyForm] = dict.fromkeys(
+    ("/invocations", "/endpoints/{model}/invocations"), RequestBodyForm(envelope)
 )
 
 

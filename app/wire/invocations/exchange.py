@@ -16,14 +16,14 @@ from app.signature import Signature
 from app.telemetry import Timings
 from app.wire import body, codecs, coding, rows
 from app.wire.application import Environ, Headers
-from app.wire.described import Described, Schema
+from app.wire.openapi.schemas import ModelSchemas, Schema
 
 ENVELOPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
 SPLIT = ("columns", "index", "data")
 FAST = re.compile(rb'\s*(?:(\[)|\{\s*"instances"\s*:)')
 
 
-def envelope(model: Described) -> Schema:
+def envelope(model: ModelSchemas) -> Schema:
     """MLflow's four forms, `params` beside each, or a bare list. Other members are passed over."""
     columns: Schema = {
         "type": "object",
@@ -32,7 +32,11 @@ def envelope(model: Described) -> Schema:
         "properties": {name: {"type": "array", "items": field} for name, field in model.fields.items()},
         "description": "columns of one length",
     }
-    names: Schema = {"type": ["array", "null"], "description": "the names of the columns, in any order"}
+    names: Schema = {
+        "type": ["array", "null"],
+        "items": {"type": "string"},
+        "description": "the names of the columns, in any order",
+    }
     if model.fields:
         names |= {
             "prefixItems": [{"const": name} for name in model.fields],

@@ -24,7 +24,8 @@ from app.settings import Settings
 from app.wire import body, codecs, problems
 from app.wire.application import WholeResponse, release
 from app.wire.open_inference import describe
-from app.wire.open_inference.documented import (
+from app.wire.open_inference.infer import Inference
+from app.wire.open_inference.openapi import (
     ERRORS_OF_CHANGE,
     ERRORS_OF_INFER,
     ERRORS_OF_MODEL,
@@ -33,7 +34,6 @@ from app.wire.open_inference.documented import (
     TensorErrorSchema,
     answers,
 )
-from app.wire.open_inference.infer import Inference
 from app.wire.open_inference.stats import statistics
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
