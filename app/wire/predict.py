@@ -56,7 +56,7 @@ class PredictionSchema(ma.Schema):
 def envelope(model: ModelSchemas) -> Schema:
     """A record, `{"instances": [...]}` of records or rows, or a bare list of them."""
     return {
-        "anyOf": [
+        model.joined: [
             {**model.record, "title": "one record"},
             {**model.many, "title": "instances"},
             {**model.instances, "title": "a list of instances"},

@@ -53,7 +53,7 @@ def accepts(document: dict[str, Any], name: str, instance: object) -> bool:
 
 def record_schema(document: dict[str, Any], name: str) -> dict[str, Any]:
     """The schema of one record of a model."""
-    found: dict[str, Any] = follow(document, body_of(document, f"/models/{name}/predict")["schema"]["anyOf"][0])
+    found: dict[str, Any] = follow(document, body_of(document, f"/models/{name}/predict")["schema"]["oneOf"][0])
     return found
 
 
@@ -116,7 +116,7 @@ def test_the_fields_are_the_real_ones(document: dict[str, Any], manifests: dict[
     assert schema["additionalProperties"] is False
     for each in inputs:
         field = schema["properties"][each["name"]]
-        types = [choice["type"] for choice in field.get("anyOf", [field])]
+        types = [choice["type"] for choice in field.get("oneOf", [field])]
         assert ("null" in types or "null" in types[0]) is each["nullable"]
         assert field["example"] == each["example"]
         if each["minimum"] is not None:
@@ -267,7 +267,7 @@ def test_each_error_is_shown_in_its_own_words(app: Flask, document: dict[str, An
 
 
 def test_rows_name_their_values(document: dict[str, Any]) -> None:
-    record, row = follow(document, follow(document, body_of(document, "/predict")["schema"]["anyOf"][2])["items"])[
+    record, row = follow(document, follow(document, body_of(document, "/predict")["schema"]["oneOf"][2])["items"])[
         "anyOf"
     ]
     assert [*follow(document, record)["properties"]] == IN_ORDER
@@ -279,7 +279,7 @@ def test_people_meet_the_default_model_first_and_other_protocols_last(document: 
     tags = [each["name"] for each in document["tags"]]
     assert tags[:5] == ["models served", "predict", "models", "health", "metrics"]
     assert {"vertex", "open_inference", "tensorflow_serving", "invocations"} == set(tags[5:])
-    variants = body_of(document, "/predict")["schema"]["anyOf"]
+    variants = body_of(document, "/predict")["schema"]["oneOf"]
     assert [each["title"] for each in variants] == ["one record", "instances", "a list of instances"]
 
 

@@ -36,7 +36,8 @@ BELOW = ("items", "additionalProperties")
 class ModelSchemas:
     """The schemas of a model's input, of each field by name, and the names of the outputs.
 
-    `instance` is a record or a row, `many` an object with a list of instances and the outputs to answer with.
+    `instance` is a record or a row, `many` an object with a list of instances and the outputs to answer with. `joined`
+    is the keyword for a choice of `record` and `many`: "oneOf" where no record can be taken for many.
     """
 
     record: Schema
@@ -45,6 +46,7 @@ class ModelSchemas:
     many: Schema
     fields: Mapping[str, Schema]
     outputs: Sequence[str]
+    joined: str = "anyOf"
 
     @property
     def instances(self) -> Schema:
@@ -114,17 +116,19 @@ def model_schemas(key: str, signature: Signature) -> tuple[ModelSchemas, dict[st
         "maxItems": len(signature.names),
         "description": "the values in this order: " + ", ".join(signature.names[:100]),
     }
-    if any("." in each for each in fields):
+    if any("." in each for each in fields) and (nested := nested_schema(record)) is not record:
         # A dotted name may be sent as an object inside the record.
-        record = {"anyOf": [record, nested_schema(record)]}
+        record = {"oneOf": [record, nested]}
     components = {
         name: record,
         f"{key}.row": row,
+        # Not "oneOf": openapi-generator's Python client takes an object for a list of its fields.
         f"{key}.instance": {"anyOf": [reference(name), reference(f"{key}.row")]},
         f"{key}.instances": _many(reference(f"{key}.instance"), signature.outputs),
     }
     record, row, instance, many = map(reference, components)
-    return ModelSchemas(record, row, instance, many, bare, signature.outputs), components
+    joined = "anyOf" if whole or "instances" in fields else "oneOf"
+    return ModelSchemas(record, row, instance, many, bare, signature.outputs, joined), components
 
 
 def _whole(signature: Signature) -> Schema:
@@ -144,7 +148,7 @@ def _plain(field: Schema) -> Schema:
 
 
 def one_type_each(schema: Schema) -> Schema:
-    """The same schema with `anyOf` in place of a list of types: client generators know no list but a type and null."""
+    """The same schema with `oneOf` in place of a list of types: client generators know no list but a type and null."""
     found = {
         name: one_type_each(below) if name in BELOW and isinstance(below, dict) else below
         for name, below in schema.items()
@@ -160,4 +164,4 @@ def one_type_each(schema: Schema) -> Schema:
     choices = [
         {"type": each, **{name: found[name] for name in TYPE_KEYWORDS.get(each, ()) if name in found}} for each in types
     ]
-    return {"anyOf": choices, **{name: value for name, value in found.items() if name not in apart | {"type"}}}
+    return {"oneOf": choices, **{name: value for name, value in found.items() if name not in apart | {"type"}}}
