@@ -17,7 +17,7 @@ from tests.server.process import ROOT, Server
 pytestmark = pytest.mark.server
 
 README = (ROOT / "README.md").read_text("utf-8")
-SECTION = README.partition("### Generated clients\n")[2].partition("\n#")[0]
+SECTION = README.partition("## Generated clients\n")[2].partition("\n## ")[0]
 COMMANDS = dict(re.findall(r"^\| ([^|]+?) \| `([^`]+)` \|$", SECTION, re.MULTILINE))
 EXAMPLES = json.loads((ROOT / "models/penguins/1/manifest.json").read_text("utf-8"))["examples"]
 RECORDS = [example["instance"] for example in EXAMPLES[:3]]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import joblib
 import jsonschema
@@ -15,6 +18,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from flask import Flask
+from flask.views import MethodView
+from flask_smorest import Api, Blueprint
 from openapi_spec_validator import validate
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
@@ -24,6 +29,7 @@ from sklearn.preprocessing import OneHotEncoder
 from app.factory import create_app
 from app.runtime.proving import same
 from app.settings import Settings
+from app.wire.openapi.operations import name_operations
 from tests.wire.codecs.estimators import served as every_kind_in
 from tests.wire.conftest import MODELS, MakeApp
 from tests.wire.exchange import check, get, post
@@ -464,6 +470,128 @@ def test_a_model_with_steps_shows_no_answer_but_who_gives_it(tmp_path: Path) -> 
         assert answer.keys() <= properties.keys()
     finally:
         app.extensions["retort_services"].close()
+
+
+def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [each for path in document["paths"].values() for each in path.values() if isinstance(each, dict)]
+
+
+def ids(document: dict[str, Any]) -> list[str]:
+    return [operation["operationId"] for operation in operations(document)]
+
+
+def test_every_operation_has_an_id_that_stays(app: Flask, document: dict[str, Any]) -> None:
+    found = ids(document)
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]*", each) for each in found)
+    assert len({each.replace("_", "") for each in found}) == len(found)  # generators write them in other cases
+    assert found == ids(get(app, "/openapi.json").document)
+    assert {"predict", "predict_with_model", "predict_penguins", "predict_digits_image", "list_models"} < {*found}
+    assert {"invocations_ping", "invocations_ping_health", "open_inference_infer_versions"} < {*found}
+
+
+def test_views_of_ones_own_have_ids_too() -> None:
+    app = Flask("own")
+    app.config.update(API_TITLE="Own", API_VERSION="1", OPENAPI_VERSION="3.1.0")
+    blp = Blueprint("own", "orders")
+
+    @blp.route("/orders")
+    class Orders(MethodView):
+        def get(self) -> str:
+            return ""
+
+        @blp.doc(operationId="place_order")
+        def post(self) -> str:
+            return ""
+
+        def delete(self) -> str:
+            return ""
+
+    api = Api(app)
+    api.register_blueprint(blp)
+    found = name_operations(api.spec.to_dict()["paths"], app.url_map)
+    assert found == ["own_Orders_get", "place_order", "own_Orders_delete"]
+
+
+def test_models_and_views_of_like_names_are_kept_apart(tmp_path: Path) -> None:
+    for name in ("iris-two", "iris_two", "with-model", "9lives"):
+        shutil.copytree(MODELS / "iris-two", tmp_path / name)
+        path = tmp_path / name / "1" / "manifest.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "model": name}))
+    document = get(create_app(Settings(models_dir=tmp_path)), "/openapi.json").document
+    validate(document)
+    assert ids(document)[:4] == ["predict_9lives", "predict_iris_two", "predict_iris_two_2", "predict_with_model_2"]
+    assert {"iris-two.record", "iris_two-2.record"} < document["components"]["schemas"].keys()
+
+
+def schemas_in(place: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(place, dict):
+        yield place
+        for name, below in place.items():
+            if name not in ("example", "examples"):
+                yield from schemas_in(below)
+    elif isinstance(place, list):
+        for below in place:
+            yield from schemas_in(below)
+
+
+def test_schemas_are_such_as_client_generators_read(every_kind: Flask, document: dict[str, Any]) -> None:
+    for found in (document, get(every_kind, "/openapi.json").document):
+        for schema in schemas_in(found):
+            types = schema.get("type")
+            if isinstance(types, list):
+                assert len({*types} - {"null"}) == 1, schema
+            if types == "array" or (isinstance(types, list) and "array" in types):
+                assert "items" in schema
+            assert "type" in schema or not isinstance(schema.get("enum"), list), schema
+
+
+def media_types(operation: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Those of an operation's body and of its answer."""
+    return [*operation["requestBody"]["content"]], [*operation["responses"]["200"]["content"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "answer"),
+    [
+        ("media=application/json", ["application/json"], ["application/json"]),
+        ("media=Text/CSV", ["text/csv"], ["text/csv"]),
+        ("media=application/jsonl", ["application/x-ndjson"], ["application/x-ndjson"]),
+        (
+            "media=multipart/form-data&media=application/json",
+            ["application/json", "multipart/form-data"],
+            ["application/json"],
+        ),
+    ],
+)
+def test_a_document_may_have_some_media_types_alone(
+    app: Flask, document: dict[str, Any], query: str, body: list[str], answer: list[str]
+) -> None:
+    found = get(app, f"/openapi.json?{query}").document
+    validate(found)
+    assert ids(found) == ids(document)
+    assert found["components"] == document["components"]
+    for path in PREDICTING:
+        operation, whole = found["paths"][path]["post"], document["paths"][path]["post"]
+        assert media_types(operation) == (body, answer)
+        for media_type in body:
+            assert operation["requestBody"]["content"][media_type] == whole["requestBody"]["content"][media_type]
+        assert operation["responses"]["422"] == whole["responses"]["422"]
+    assert found["paths"]["/metrics"] == document["paths"]["/metrics"]  # it has one media type, which is none of these
+
+
+def test_a_form_alone_leaves_the_answers_as_they_are(app: Flask, document: dict[str, Any]) -> None:
+    operation = get(app, "/openapi.json?media=multipart/form-data").document["paths"]["/predict"]["post"]
+    whole = document["paths"]["/predict"]["post"]
+    assert media_types(operation) == (["multipart/form-data"], media_types(whole)[1])
+
+
+@pytest.mark.parametrize("media", ["text/html", "", "application/json; q=1"])
+def test_an_unknown_media_type_is_refused_with_those_there_are(app: Flask, media: str) -> None:
+    answer = get(app, f"/openapi.json?media=application/json&media={quote(media)}")
+    check(answer)
+    assert answer.status == 400
+    assert answer.document["detail"].startswith(f"the query parameter media is {media!r}; allowed: application/")
+    assert "text/csv" in answer.document["detail"]
 
 
 def test_a_server_without_models_has_a_document_too(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from flask_smorest.spec.plugins import FlaskPlugin
 from werkzeug.routing import Map, Rule
 
 from app.errors import MalformedRequest
-from app.signature.pointers import shown
 from app.wire.codecs import CODECS, canonical
 
 OWN_TAGS = ("predict", "models", "health", "metrics")
@@ -30,7 +29,8 @@ def operations_of(paths: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 def name_operations(paths: dict[str, Any], url_map: Map) -> list[str]:
     """Give each view's operation an `operationId` by the name of the view, and return the ids.
 
-    Of several paths to one view the shortest has the bare name, the others add the words by which they differ.
+    Of several paths to one view the shortest has the bare name, the others add the words by which they differ; several
+    methods of one path add their names. An id that a view was given with `blp.doc(operationId=...)` stays.
     """
     rules: dict[str, list[Rule]] = {}
     for rule in url_map.iter_rules():
@@ -38,15 +38,16 @@ def name_operations(paths: dict[str, Any], url_map: Map) -> list[str]:
     ids: dict[tuple[str, str], str] = {}
     for endpoint, several in rules.items():
         blueprint, _, view = endpoint.rpartition(".")
-        name = view if blueprint in OWN_TAGS or view.startswith(blueprint) else f"{blueprint}_{view}"
+        name = view if blueprint in OWN_TAGS or view.startswith(blueprint) else f"{blueprint}_{view}".replace(".", "_")
         first, *others = sorted(several, key=lambda rule: _plainness(rule, name))
         known = {*_words(first.rule), *name.split("_")}
         for rule in several:
             more = [word for word in _words(rule.rule) if word not in known] if rule in others else []
+            methods = [method.lower() for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}]
             path = FlaskPlugin.flaskpath2openapi(rule.rule)
-            ids |= {(path, method.lower()): "_".join([name, *more]) for method in rule.methods or ()}
+            ids |= {(path, each): "_".join([name, *more, *([each] if methods[1:] else [])]) for each in methods}
     for path, method, operation in operations_of(paths):
-        operation["operationId"] = ids[path, method]
+        operation.setdefault("operationId", ids[path, method])
     return [operation["operationId"] for _, _, operation in operations_of(paths)]
 
 
@@ -96,7 +97,7 @@ def keep_media_types(paths: dict[str, Any], wanted: Sequence[str]) -> None:
     """
     kept = {canonical(each) for each in wanted}
     if unknown := sorted(kept - CODECS.keys()):
-        raise MalformedRequest("the query parameter media", f"is {shown(unknown[0])}; allowed: {', '.join(CODECS)}")
+        raise MalformedRequest("the query parameter media", f"is {unknown[0][:100]!r}; allowed: {', '.join(CODECS)}")
     for _, _, operation in operations_of(paths):
         for holder in (operation.get("requestBody", {}), *operation["responses"].values()):
             content = holder.get("content", {})

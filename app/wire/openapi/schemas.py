@@ -116,9 +116,11 @@ def model_schemas(key: str, signature: Signature) -> tuple[ModelSchemas, dict[st
         "maxItems": len(signature.names),
         "description": "the values in this order: " + ", ".join(signature.names[:100]),
     }
+    several = {}
     if any("." in each for each in fields) and (nested := nested_schema(record)) is not record:
         # A dotted name may be sent as an object inside the record.
-        record = {"oneOf": [record, nested]}
+        several = {f"{key}.flat": record, f"{key}.nested": nested}
+        record = {"oneOf": [*map(reference, several)]}
     components = {
         name: record,
         f"{key}.row": row,
@@ -128,7 +130,7 @@ def model_schemas(key: str, signature: Signature) -> tuple[ModelSchemas, dict[st
     }
     record, row, instance, many = map(reference, components)
     joined = "anyOf" if whole or "instances" in fields else "oneOf"
-    return ModelSchemas(record, row, instance, many, bare, signature.outputs, joined), components
+    return ModelSchemas(record, row, instance, many, bare, signature.outputs, joined), components | several
 
 
 def _whole(signature: Signature) -> Schema:
