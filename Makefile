@@ -5,8 +5,8 @@ ARGS ?=
 MINUTES ?= 15
 
 # Programs that tests drive, each as program:package of Debian; or program:package,package.
-PROGRAMS := chromium:chromium curl:curl gcc:gcc,libc6-dev nginx:nginx-light slowhttptest:slowhttptest strace:strace \
-	wrk:wrk
+PROGRAMS := chromium:chromium curl:curl gcc:gcc,libc6-dev java:default-jre-headless nginx:nginx-light node:nodejs \
+	npm:npm slowhttptest:slowhttptest strace:strace wrk:wrk
 
 # Tests that have the machine to themselves: their servers and browsers take all of it.
 ALONE := server or browser or database or sweep

@@ -67,7 +67,7 @@ def create_app(
     api = Api(app)
     for protocol in wire.PROTOCOLS:
         api.register_blueprint(protocol.blueprint(backend))
-    openapi.register(app, api, registry, wire.ERRORS, wire.REQUESTS)
+    openapi.register(app, api, registry, errors, wire.REQUESTS)
     problems.register(app, errors)
     app.register_blueprint(web.blueprint(catalogue))
     cli.register(app, repository, settings)

@@ -23,7 +23,8 @@ from app.signature.refusals import refuse
 from app.wire import body, codecs, coding
 from app.wire.backend import Backend
 from app.wire.codecs import Limits, Rows
-from app.wire.described import Described, RequestForm, Schema
+from app.wire.openapi.requests import RequestBodyForm
+from app.wire.openapi.schemas import ModelSchemas, Schema
 from app.wire.stream import NdjsonStreaming
 
 ENVELOPE = ("instances", "outputs")
@@ -50,26 +51,20 @@ class PredictionSchema(ma.Schema):
     warnings_more = ma.fields.Integer(metadata={"description": "how many more warnings there are than are listed"})
 
 
-def envelope(model: Described) -> Schema:
+def envelope(model: ModelSchemas) -> Schema:
     """A record, `{"instances": [...]}` of records or rows, or a bare list of them."""
-    many = {
-        "type": "object",
-        "required": ["instances"],
-        "additionalProperties": False,
-        "properties": {"instances": model.instances, "outputs": model.wanted},
-    }
     return {
-        "anyOf": [
+        model.joined: [
             {**model.record, "title": "one record"},
-            {**many, "title": "instances"},
+            {**model.many, "title": "instances"},
             {**model.instances, "title": "a list of instances"},
         ]
     }
 
 
-REQUESTS: Mapping[str, RequestForm] = dict.fromkeys(
+REQUESTS: Mapping[str, RequestBodyForm] = dict.fromkeys(
     ("/predict", "/models/{model}/predict", "/models/{model}/versions/{version}/predict"),
-    RequestForm(envelope, ("record", "records", "rows")),
+    RequestBodyForm(envelope, ("record", "records", "rows")),
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from http import HTTPStatus
 
 import marshmallow as ma
@@ -39,11 +38,6 @@ class ProblemSchema(ma.Schema):
 
 
 OWN = ErrorFormat(re.compile(""), problem_json, ProblemSchema, media_type=MEDIA_TYPE)
-
-
-def errors_at(path: str, formats: Sequence[ErrorFormat]) -> ErrorFormat:
-    """Return how errors are worded under a path."""
-    return next((each for each in formats if each.paths.match(path)), OWN)
 
 
 def unready(form: Form) -> Response:

@@ -21,14 +21,15 @@ from app.server.contract import Environ, Headers
 from app.signature import Signature
 from app.wire import body, problems, rows
 from app.wire.backend import JSON_TYPE, Backend, json_response
-from app.wire.described import Described, RequestForm, Schema
+from app.wire.openapi.requests import RequestBodyForm
+from app.wire.openapi.schemas import ModelSchemas, Schema
 
 HEALTH = "/v1/endpoints/<segment:endpoint>/deployedModels/<segment:deployed>"
 PREDICT = f"{HEALTH}:predict"
 """The routes that are the platform's where it names none."""
 
 
-def envelope(model: Described) -> Schema:
+def envelope(model: ModelSchemas) -> Schema:
     """`instances` and perhaps `parameters`."""
     return {
         "type": "object",
@@ -40,8 +41,8 @@ def envelope(model: Described) -> Schema:
     }
 
 
-REQUESTS: Mapping[str, RequestForm] = {
-    "/v1/endpoints/{endpoint}/deployedModels/{deployed}:predict": RequestForm(envelope, only_json=True)
+REQUESTS: Mapping[str, RequestBodyForm] = {
+    "/v1/endpoints/{endpoint}/deployedModels/{deployed}:predict": RequestBodyForm(envelope, only_json=True)
 }
 
 

@@ -1,6 +1,7 @@
-"""One virtual environment for each real client, from its pinned requirements; made again only when those change.
+"""One virtual environment for each real client, from its pinned requirements, and one folder of packages for Node.js.
 
-They stand in `build/clients/`, not in `.venv`: a client's dependencies are no concern of the service's.
+They are in `build/clients/`, not in `.venv`, because the service does not need the clients' dependencies. They are made
+again only when what is pinned changes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).resolve().parent
+NPM = HERE / "npm"
 VENVS = HERE.parents[1] / "build" / "clients"
 STAMP = "installed"
 INSTALLED_WITHIN_S = 900
@@ -26,29 +28,51 @@ ANSWERED_WITHIN_S = 120
 def python_of(client: str) -> Path:
     """The Python of a client's environment, which is made first where it is not there; skips where it cannot be."""
     folder, requirements = VENVS / client, HERE / "requirements" / f"{client}.txt"
-    python, stamp = folder / "bin" / "python", folder / STAMP
-    wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
-    if stamp.is_file() and stamp.read_text("ascii") == wanted and python.exists():
-        return python
-    shutil.rmtree(folder, ignore_errors=True)
+    python = folder / "bin" / "python"
     pip = (str(python), "-m", "pip")
-    for command in (
-        [sys.executable, "-m", "venv", str(folder)],
-        [*pip, "install", "--quiet", "--disable-pip-version-check", "--no-input", "--requirement", str(requirements)],
-    ):
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALLED_WITHIN_S)
-        if ran.returncode:
-            pytest.skip(f"{client} cannot be installed: {(ran.stderr or ran.stdout).strip()[-300:]}")
-    stamp.write_text(wanted, "ascii")
+    make = [sys.executable, "-m", "venv", str(folder)]
+    install = [*pip, "install", "--quiet", "--disable-pip-version-check", "--no-input", "--requirement"]
+    _install(folder, requirements.read_bytes() + sys.version.encode(), make, [*install, str(requirements)])
     return python
 
 
-def said_by(client: str, script: str, *arguments: str) -> Any:
-    """What a script of `scripts/`, run by the client's Python, printed as JSON in its last line."""
-    command = [str(python_of(client)), str(HERE / "scripts" / f"{script}.py"), *arguments]
+def node_modules() -> Path:
+    """The packages of `npm/package-lock.json`, installed first where they are not there; skips where they cannot be."""
+    folder = VENVS / "npm"
+    install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)]
+    copy = ["cp", str(NPM / "package.json"), str(NPM / "package-lock.json"), str(folder)]
+    _install(folder, (NPM / "package-lock.json").read_bytes(), ["mkdir", "--parents", str(folder)], copy, install)
+    return folder / "node_modules"
+
+
+def _install(folder: Path, pinned: bytes, *commands: list[str]) -> None:
+    """Run the commands that fill a folder, unless it is full of what is pinned already."""
+    stamp, wanted = folder / STAMP, hashlib.sha256(pinned).hexdigest()
+    if stamp.is_file() and stamp.read_text("ascii") == wanted:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    for command in commands:
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALLED_WITHIN_S)
+        if ran.returncode:
+            pytest.skip(f"{folder.name} cannot be installed: {(ran.stderr or ran.stdout).strip()[-300:]}")
+    stamp.write_text(wanted, "ascii")
+
+
+def said_by(client: str, script: str, *arguments: str, path: Path | None = None) -> Any:
+    """What a script of `scripts/`, run by the client's Python, printed as JSON in its last line.
+
+    `path` is a folder of modules that it imports.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    ran = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=ANSWERED_WITHIN_S, env=environment
+    environment |= {} if path is None else {"PYTHONPATH": str(path)}
+    command = [str(python_of(client)), str(HERE / "scripts" / f"{script}.py"), *arguments]
+    return json.loads(ran(command, environment).splitlines()[-1])
+
+
+def ran(command: list[str], environment: dict[str, str], folder: Path | None = None) -> str:
+    """The output of a command that succeeds."""
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=ANSWERED_WITHIN_S, env=environment
     )
-    assert ran.returncode == 0, ran.stderr[-5000:]
-    return json.loads(ran.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    return done.stdout

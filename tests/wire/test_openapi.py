@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import joblib
 import jsonschema
@@ -15,6 +18,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from flask import Flask
+from flask.views import MethodView
+from flask_smorest import Api, Blueprint
 from openapi_spec_validator import validate
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
@@ -24,6 +29,7 @@ from sklearn.preprocessing import OneHotEncoder
 from app.factory import create_app
 from app.runtime.proving import same
 from app.settings import Settings
+from app.wire.openapi.operations import name_operations
 from tests.wire.codecs.estimators import served as every_kind_in
 from tests.wire.conftest import MODELS, MakeApp
 from tests.wire.exchange import check, get, post
@@ -53,7 +59,7 @@ def accepts(document: dict[str, Any], name: str, instance: object) -> bool:
 
 def record_schema(document: dict[str, Any], name: str) -> dict[str, Any]:
     """The schema of one record of a model."""
-    found: dict[str, Any] = follow(document, body_of(document, f"/models/{name}/predict")["schema"]["anyOf"][0])
+    found: dict[str, Any] = follow(document, body_of(document, f"/models/{name}/predict")["schema"]["oneOf"][0])
     return found
 
 
@@ -116,7 +122,8 @@ def test_the_fields_are_the_real_ones(document: dict[str, Any], manifests: dict[
     assert schema["additionalProperties"] is False
     for each in inputs:
         field = schema["properties"][each["name"]]
-        assert ("null" in field["type"]) is each["nullable"]
+        types = [choice["type"] for choice in field.get("oneOf", [field])]
+        assert ("null" in types or "null" in types[0]) is each["nullable"]
         assert field["example"] == each["example"]
         if each["minimum"] is not None:
             assert f"seen in training: {each['minimum']:g} to {each['maximum']:g}" in field["description"]
@@ -234,14 +241,15 @@ def test_the_example_of_an_answer_is_the_answer(app: Flask, document: dict[str, 
 def test_an_answer_has_the_outputs_of_the_model(
     app: Flask, document: dict[str, Any], manifests: dict[str, Any], name: str
 ) -> None:
-    answered = document["paths"][f"/models/{name}/predict"]["post"]["responses"]["200"]["content"]["application/json"]
+    content = document["paths"][f"/models/{name}/predict"]["post"]["responses"]["200"]["content"]
+    schema = follow(document, content["application/json"]["schema"])
     signature = manifests[name]["signature"]
     beside = {"model", "version", "warnings", "warnings_more"} | ({"classes"} if signature["classes"] else set())
-    assert answered["schema"]["properties"].keys() == {*signature["outputs"], *beside}
+    assert schema["properties"].keys() == {*signature["outputs"], *beside}
     first = manifests[name]["examples"][0]["instance"]
     body = {"instances": [first], "outputs": signature["outputs"]}
     answer = post(app, f"/models/{name}/predict", json.dumps(body)).document
-    jsonschema.Draft202012Validator(answered["schema"]).validate(answer)
+    jsonschema.Draft202012Validator(schema).validate(answer)
 
 
 def test_each_error_is_shown_in_its_own_words(app: Flask, document: dict[str, Any]) -> None:
@@ -265,12 +273,11 @@ def test_each_error_is_shown_in_its_own_words(app: Flask, document: dict[str, An
 
 
 def test_rows_name_their_values(document: dict[str, Any]) -> None:
-    (row,) = [
-        each
-        for each in body_of(document, "/predict")["schema"]["anyOf"][2]["items"]["anyOf"]
-        if each.get("type") == "array"
+    record, row = follow(document, follow(document, body_of(document, "/predict")["schema"]["oneOf"][2])["items"])[
+        "anyOf"
     ]
-    assert [each["title"] for each in row["prefixItems"]] == IN_ORDER
+    assert [*follow(document, record)["properties"]] == IN_ORDER
+    assert [each["description"] for each in follow(document, row)["prefixItems"]] == IN_ORDER
 
 
 def test_people_meet_the_default_model_first_and_other_protocols_last(document: dict[str, Any]) -> None:
@@ -278,7 +285,7 @@ def test_people_meet_the_default_model_first_and_other_protocols_last(document: 
     tags = [each["name"] for each in document["tags"]]
     assert tags[:5] == ["models served", "predict", "models", "health", "metrics"]
     assert {"vertex", "open_inference", "tensorflow_serving", "invocations"} == set(tags[5:])
-    variants = body_of(document, "/predict")["schema"]["anyOf"]
+    variants = body_of(document, "/predict")["schema"]["oneOf"]
     assert [each["title"] for each in variants] == ["one record", "instances", "a list of instances"]
 
 
@@ -454,14 +461,137 @@ def test_a_model_with_steps_shows_no_answer_but_who_gives_it(tmp_path: Path) -> 
         validate(document)
         answered = document["paths"]["/models/iris/predict"]["post"]["responses"]["200"]["content"]["application/json"]
         assert "examples" not in answered
-        properties = answered["schema"]["properties"]
+        schema = follow(document, answered["schema"])
+        properties = schema["properties"]
         assert properties["prediction"]["items"] == {}  # a step may have made anything of it
         assert (properties["model"]["example"], properties["version"]["example"]) == ("iris", 1)
         answer = post(app, "/predict", '{"customer_id": 2, "feature2": 3.0}').document
-        jsonschema.Draft202012Validator(answered["schema"]).validate(answer)
+        jsonschema.Draft202012Validator(schema).validate(answer)
         assert answer.keys() <= properties.keys()
     finally:
         app.extensions["retort_services"].close()
+
+
+def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [each for path in document["paths"].values() for each in path.values() if isinstance(each, dict)]
+
+
+def ids(document: dict[str, Any]) -> list[str]:
+    return [operation["operationId"] for operation in operations(document)]
+
+
+def test_every_operation_has_an_id_that_stays(app: Flask, document: dict[str, Any]) -> None:
+    found = ids(document)
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]*", each) for each in found)
+    assert len({each.replace("_", "") for each in found}) == len(found)  # generators write them in other cases
+    assert found == ids(get(app, "/openapi.json").document)
+    assert {"predict", "predict_with_model", "predict_penguins", "predict_digits_image", "list_models"} < {*found}
+    assert {"invocations_ping", "invocations_ping_health", "open_inference_infer_versions"} < {*found}
+
+
+def test_views_of_ones_own_have_ids_too() -> None:
+    app = Flask("own")
+    app.config.update(API_TITLE="Own", API_VERSION="1", OPENAPI_VERSION="3.1.0")
+    blp = Blueprint("own", "orders")
+
+    @blp.route("/orders")
+    class Orders(MethodView):
+        def get(self) -> str:
+            return ""
+
+        @blp.doc(operationId="place_order")
+        def post(self) -> str:
+            return ""
+
+        def delete(self) -> str:
+            return ""
+
+    api = Api(app)
+    api.register_blueprint(blp)
+    found = name_operations(api.spec.to_dict()["paths"], app.url_map)
+    assert found == ["own_Orders_get", "place_order", "own_Orders_delete"]
+
+
+def test_models_and_views_of_like_names_are_kept_apart(tmp_path: Path) -> None:
+    for name in ("iris-two", "iris_two", "with-model", "9lives"):
+        shutil.copytree(MODELS / "iris-two", tmp_path / name)
+        path = tmp_path / name / "1" / "manifest.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "model": name}))
+    document = get(create_app(Settings(models_dir=tmp_path)), "/openapi.json").document
+    validate(document)
+    assert ids(document)[:4] == ["predict_9lives", "predict_iris_two", "predict_iris_two_2", "predict_with_model_2"]
+    assert {"iris-two.record", "iris_two-2.record"} < document["components"]["schemas"].keys()
+
+
+def schemas_in(place: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(place, dict):
+        yield place
+        for name, below in place.items():
+            if name not in ("example", "examples"):
+                yield from schemas_in(below)
+    elif isinstance(place, list):
+        for below in place:
+            yield from schemas_in(below)
+
+
+def test_schemas_are_such_as_client_generators_read(every_kind: Flask, document: dict[str, Any]) -> None:
+    for found in (document, get(every_kind, "/openapi.json").document):
+        for schema in schemas_in(found):
+            types = schema.get("type")
+            if isinstance(types, list):
+                assert len({*types} - {"null"}) == 1, schema
+            if types == "array" or (isinstance(types, list) and "array" in types):
+                assert "items" in schema
+            assert "type" in schema or not isinstance(schema.get("enum"), list), schema
+
+
+def media_types(operation: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Those of an operation's body and of its answer."""
+    return [*operation["requestBody"]["content"]], [*operation["responses"]["200"]["content"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "answer"),
+    [
+        ("media=application/json", ["application/json"], ["application/json"]),
+        ("media=Text/CSV", ["text/csv"], ["text/csv"]),
+        ("media=application/jsonl", ["application/x-ndjson"], ["application/x-ndjson"]),
+        (
+            "media=multipart/form-data&media=application/json",
+            ["application/json", "multipart/form-data"],
+            ["application/json"],
+        ),
+    ],
+)
+def test_a_document_may_have_some_media_types_alone(
+    app: Flask, document: dict[str, Any], query: str, body: list[str], answer: list[str]
+) -> None:
+    found = get(app, f"/openapi.json?{query}").document
+    validate(found)
+    assert ids(found) == ids(document)
+    assert found["components"] == document["components"]
+    for path in PREDICTING:
+        operation, whole = found["paths"][path]["post"], document["paths"][path]["post"]
+        assert media_types(operation) == (body, answer)
+        for media_type in body:
+            assert operation["requestBody"]["content"][media_type] == whole["requestBody"]["content"][media_type]
+        assert operation["responses"]["422"] == whole["responses"]["422"]
+    assert found["paths"]["/metrics"] == document["paths"]["/metrics"]  # it has one media type, which is none of these
+
+
+def test_a_form_alone_leaves_the_answers_as_they_are(app: Flask, document: dict[str, Any]) -> None:
+    operation = get(app, "/openapi.json?media=multipart/form-data").document["paths"]["/predict"]["post"]
+    whole = document["paths"]["/predict"]["post"]
+    assert media_types(operation) == (["multipart/form-data"], media_types(whole)[1])
+
+
+@pytest.mark.parametrize("media", ["text/html", "", "application/json; q=1"])
+def test_an_unknown_media_type_is_refused_with_those_there_are(app: Flask, media: str) -> None:
+    answer = get(app, f"/openapi.json?media=application/json&media={quote(media)}")
+    check(answer)
+    assert answer.status == 400
+    assert answer.document["detail"].startswith(f"the query parameter media is {media!r}; allowed: application/")
+    assert "text/csv" in answer.document["detail"]
 
 
 def test_a_server_without_models_has_a_document_too(tmp_path: Path) -> None:

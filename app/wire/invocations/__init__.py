@@ -21,8 +21,8 @@ from app.gateway.errors import ErrorFormat, Problem, sentence
 from app.wire import codecs, problems
 from app.wire.application import release
 from app.wire.backend import JSON_TYPE, Backend, json_response
-from app.wire.described import RequestForm
 from app.wire.invocations.adapter import InvocationAdapter, envelope
+from app.wire.openapi.requests import RequestBodyForm
 from app.wire.stream import NdjsonStreaming
 
 MOST_TRANSFORMED_MB = 100
@@ -61,8 +61,8 @@ ERRORS = ErrorFormat(
 """MLflow has 400 for whatever is wrong with a request."""
 
 
-REQUESTS: Mapping[str, RequestForm] = dict.fromkeys(
-    ("/invocations", "/endpoints/{model}/invocations"), RequestForm(envelope)
+REQUESTS: Mapping[str, RequestBodyForm] = dict.fromkeys(
+    ("/invocations", "/endpoints/{model}/invocations"), RequestBodyForm(envelope)
 )
 
 

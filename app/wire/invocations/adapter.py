@@ -14,7 +14,7 @@ from app.errors import InvalidInstances
 from app.server.contract import Environ, Headers
 from app.signature import Signature
 from app.wire import body, codecs, coding, rows
-from app.wire.described import Described, Schema
+from app.wire.openapi.schemas import ModelSchemas, Schema
 
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 ENVELOPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -22,7 +22,7 @@ SPLIT = ("columns", "index", "data")
 FAST = re.compile(rb'\s*(?:(\[)|\{\s*"instances"\s*:)')
 
 
-def envelope(model: Described) -> Schema:
+def envelope(model: ModelSchemas) -> Schema:
     """MLflow's four forms, `params` beside each, or a bare list. Other members are passed over."""
     columns: Schema = {
         "type": "object",
@@ -31,7 +31,11 @@ def envelope(model: Described) -> Schema:
         "properties": {name: {"type": "array", "items": field} for name, field in model.fields.items()},
         "description": "columns of one length",
     }
-    names: Schema = {"type": ["array", "null"], "description": "the names of the columns, in any order"}
+    names: Schema = {
+        "type": ["array", "null"],
+        "items": {"type": "string"},
+        "description": "the names of the columns, in any order",
+    }
     if model.fields:
         names |= {
             "prefixItems": [{"const": name} for name in model.fields],

@@ -27,7 +27,7 @@ from app.wire.application import release
 from app.wire.backend import JSON_TYPE, Backend, json_response
 from app.wire.open_inference import describe
 from app.wire.open_inference.adapter import InferAdapter
-from app.wire.open_inference.documented import (
+from app.wire.open_inference.openapi import (
     ERRORS_OF_CHANGE,
     ERRORS_OF_INFER,
     ERRORS_OF_MODEL,

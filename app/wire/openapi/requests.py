@@ -1,4 +1,4 @@
-"""What `/openapi.json` says of requests for predictions: the instances of a model, in each protocol's envelope.
+"""Request bodies of the operations that predict: each protocol's envelope around the instances of a model.
 
 The examples are true: sending one succeeds.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,81 +17,42 @@ from app.signature import Input, Layout
 from app.signature.kinds import KINDS
 from app.storage.manifest import Manifest
 from app.wire.codecs import CODECS, JSON_TYPE, NDJSON_TYPE
+from app.wire.openapi.schemas import ANY, ModelSchemas, Schema
 
-Schema = dict[str, Any]
-
-FOR_PEOPLE = ("description", "example")
 SHOWN = 3
 """How many of the recorded examples are shown together."""
 FORM_TYPE = "multipart/form-data"
 IN_JSON = ("array", "record")
 """Kinds that a form has as JSON in one field."""
 TEXT_TYPES = ("text/csv", NDJSON_TYPE)
+BINARY: Schema = {"type": "string", "format": "binary"}
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """A model in JSON schemas: one record, one row, each field by its name; and the names of its outputs."""
+class RequestBodyForm:
+    """The request body of a path that predicts.
 
-    record: Schema
-    row: Schema
-    fields: Mapping[str, Schema]
-    outputs: Sequence[str]
+    `envelope` gives the JSON schema around the instances of a model; `examples` names the examples that fit it.
+    """
 
-    @property
-    def instances(self) -> Schema:
-        """A list of records or rows."""
-        return {"type": "array", "items": {"anyOf": [self.record, self.row]}}
-
-    @property
-    def wanted(self) -> Schema:
-        """A list of outputs that are asked for; null is the default ones."""
-        names = {"enum": list(self.outputs)} if self.outputs else {"type": "string"}
-        return {"type": ["array", "null"], "items": names}
-
-
-ANY = Described({"type": "object", "description": "one record, by feature name"}, {"type": "array"}, {}, ())
-"""Whatever model the path names: what it takes stands in its own operation, `/models/<name>/predict`."""
-
-
-@dataclass(frozen=True, slots=True)
-class RequestForm:
-    """The body of a path that predicts: its JSON around the instances of a model, and which examples it takes."""
-
-    envelope: Callable[[Described], Schema]
+    envelope: Callable[[ModelSchemas], Schema]
     examples: Sequence[str] = ("records",)
     only_json: bool = False
 
 
-def described(manifest: Manifest, component: str, schemas: dict[str, Schema]) -> Described:
-    """A model whose record has this schema among the components."""
-    record, names = {"$ref": f"#/components/schemas/{component}"}, manifest.signature.names
-    whole = manifest.signature.layout is Layout.RECORDS
-    # A record tells people what its fields are; a row need not tell them again.
-    fields = {} if whole else {name: _bare(schemas[component]["properties"][name]) for name in names}
-    titled = [{"title": name, **field} for name, field in fields.items()]
-    row = {
-        "type": "array",
-        "prefixItems": [record] if whole else titled,
-        "minItems": len(names),
-        "maxItems": len(names),
-        "description": "the values in this order: " + ", ".join(names[:100]),
-    }
-    return Described(record, row, fields, manifest.signature.outputs)
+def table_schema(media_type: str) -> Schema:
+    """The schema of a body that is not JSON: text or bytes."""
+    return {"type": "string"} if media_type in TEXT_TYPES else BINARY
 
 
-def _bare(field: Schema) -> Schema:
-    return {key: value for key, value in field.items() if key not in FOR_PEOPLE}
-
-
-def request_body(form: RequestForm, model: Described, manifest: Manifest | None) -> dict[str, Any]:
-    """One record, or many, with the recorded examples of a model: the path's, or one of many that it can name."""
+def request_body(form: RequestBodyForm, model: ModelSchemas, manifest: Manifest | None) -> dict[str, Any]:
+    """The request body in each media type; the examples are those recorded in the manifest."""
     json = {"schema": form.envelope(model)} | ({} if manifest is None else _examples(manifest, form))
     others = {} if form.only_json else _tables(model, manifest)
     return {"required": True, "content": {JSON_TYPE: json, **others}}
 
 
-def _examples(manifest: Manifest, form: RequestForm) -> dict[str, Any]:
+def _examples(manifest: Manifest, form: RequestBodyForm) -> dict[str, Any]:
     signature = manifest.signature
     if not manifest.examples:
         return {}
@@ -106,13 +67,9 @@ def _examples(manifest: Manifest, form: RequestForm) -> dict[str, Any]:
     return {"examples": {name: examples[name] for name in form.examples}}
 
 
-def _tables(model: Described, manifest: Manifest | None) -> dict[str, Any]:
-    """The other media types of a request: with the recorded examples in those that are text."""
-    content: dict[str, Any] = {
-        name: {"schema": {"type": "string"} if name in TEXT_TYPES else {"type": "string", "format": "binary"}}
-        for name in CODECS
-        if name != JSON_TYPE
-    }
+def _tables(model: ModelSchemas, manifest: Manifest | None) -> dict[str, Any]:
+    """The request body in the other media types, with the recorded examples in those that are text."""
+    content: dict[str, Any] = {name: {"schema": table_schema(name)} for name in CODECS if name != JSON_TYPE}
     content[FORM_TYPE] = _form(model, manifest)
     records = [example.instance for example in manifest.examples[:SHOWN]] if manifest is not None else []
     names = list(records[0]) if records else []
@@ -126,8 +83,8 @@ def _tables(model: Described, manifest: Manifest | None) -> dict[str, Any]:
     return content
 
 
-def _form(model: Described, manifest: Manifest | None) -> dict[str, Any]:
-    """A form of a record's fields, in which nothing is null: what is empty is missing."""
+def _form(model: ModelSchemas, manifest: Manifest | None) -> dict[str, Any]:
+    """A form with the fields of a record; an empty field stands for a missing value."""
     form: Schema = {"type": "object", "description": "a record's fields, empty where missing; or one file"}
     if manifest is None or model is ANY:
         return {"schema": form}
@@ -141,17 +98,17 @@ def _form(model: Described, manifest: Manifest | None) -> dict[str, Any]:
         for spec in inputs
     }
     schema = {**form, "properties": fields, "required": list(fields), "additionalProperties": False}
-    # Who does not know that one is JSON would send each of its elements, or members, as a part of its own.
+    # Without the encoding, a client would send each element of an array, or member of a record, as a part of its own.
     encoding = {spec.name: {"contentType": JSON_TYPE} for spec in inputs if spec.kind in IN_JSON}
     return {"schema": schema, **({"encoding": encoding} if encoding else {})}
 
 
 def _part(spec: Input, field: Schema, value: object) -> Schema:
-    """One field of a form: an image is a file, an array or a whole record is JSON, and all else is as in a record."""
+    """One field of a form: an image is a file, an array or a whole record is JSON, other kinds are as in a record."""
     about = {"description": KINDS[spec.kind].describe(spec)}
     about = about if about["description"] else {}
     if spec.kind == "image":
-        return {"type": "string", "format": "binary", "description": f"the file, or {about['description']}"}
+        return {**BINARY, "description": f"the file, or {about['description']}"}
     if spec.kind in IN_JSON:
         text = {} if not value else {"example": msgspec.json.encode(value).decode()}
         return {"type": "string", **about, **text}

@@ -1,4 +1,4 @@
-"""What `/openapi.json` says of this protocol: its bodies and its errors."""
+"""The documentation of this protocol for OpenAPI: request bodies, answers and errors."""
 
 from __future__ import annotations
 
@@ -85,10 +85,11 @@ def answers(
     body: Mapping[str, Any] | None = None,
     kind: str = "object",
 ) -> Callable[[View], View]:
-    """Describes a view: what its 200 says, its errors, its request body. The view itself stays as it is."""
+    """Describe a view, without a call around it: its answer, its errors, its request body."""
 
     def describe(view: View) -> View:
-        described = blp.response(200, {"type": kind}, description=says)(view)
+        schema = {"type": "object"} if kind == "object" else {"type": "array", "items": {"type": "object"}}
+        described = blp.response(200, schema, description=says)(view)
         for status, when in (errors or {}).items():
             described = blp.alt_response(status, description=when)(described)
         if body is not None:

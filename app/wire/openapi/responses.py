@@ -1,6 +1,6 @@
-"""What `/openapi.json` says of answers: of a model's its own outputs and a true one, of each error its own words.
+"""Answers of the operations: predictions with a model's own outputs, and errors with a true example of each.
 
-The examples are true: they are what the recorded examples of a model, and its own rules, give.
+The examples of predictions come from the recorded examples of a model, those of errors from its own rules.
 """
 
 from __future__ import annotations
@@ -26,56 +26,46 @@ from app.errors import (
     TooManyInstances,
     UnsupportedMediaType,
 )
-from app.gateway.errors import ErrorFormat as Errors
-from app.gateway.errors import Problem
-from app.gateway.errors import problem_of as of_error
+from app.gateway.errors import ErrorFormat, Problem, problem_of
 from app.signature.kinds import rule_of
 from app.signature.pointers import escaped, shown
 from app.storage.manifest import Manifest
-from app.wire.codecs import CODECS, JSON_TYPE, NDJSON_TYPE
+from app.wire.codecs import CODECS, JSON_TYPE
 from app.wire.coding import codings
-from app.wire.described import SHOWN, Schema
+from app.wire.openapi.requests import SHOWN, TEXT_TYPES, table_schema
+from app.wire.openapi.schemas import Schema
 
 ALWAYS = ("classes", "model", "version", "warnings", "warnings_more")
-"""What is beside the outputs of an answer."""
+"""Members of every answer, beside the outputs."""
 LIMIT_S = 30.0
-"""Stands for the server's limit of a request's time: its default."""
+"""The limit of a request's time in the example: the default of the setting."""
 AN_ID = "4c1f5b0e9d3a4c7f8e21"
-"""Stands for the id that each request has of its own."""
+"""The request id in the examples."""
 WRONG: tuple[object, ...] = ("n/a", 5, [])
-"""Values of which every kind of input refuses one."""
+"""Every kind of input refuses one of these values."""
 BUSY = "the server is at its capacity, and more requests of this client wait than of others; try again in a moment"
 UNREADY = "not every model is available, or the server is about to stop; GET /readyz says which"
 FAILED = "the server failed on this request; its log has the cause under the request id"
 
 
-def answers_of(prediction: Schema, manifest: Manifest | None, own: bool = True) -> dict[str, Any]:
-    """The content of a 200 in each media type, with examples; `prediction` is the schema of any model's answer.
-
-    Of an operation that is not the manifest's `own`, the schema is that of any model.
-    """
+def prediction_content(schema: Schema, manifest: Manifest | None) -> dict[str, Any]:
+    """The content of a 200 in each media type; `schema` is that of the JSON, the examples are the manifest's."""
     content: dict[str, Any] = {
-        name: {
-            "schema": {"type": "string"}
-            if name in ("text/csv", NDJSON_TYPE)
-            else {"type": "string", "format": "binary"}
-        }
-        for name, codec in CODECS.items()
-        if codec.writes and name != JSON_TYPE
+        name: {"schema": table_schema(name)} for name, codec in CODECS.items() if codec.writes and name != JSON_TYPE
     }
-    json = {"schema": _schema(prediction, manifest) if manifest is not None and own else prediction}
+    json: dict[str, Any] = {"schema": schema}
     if manifest is not None and (one := _answer(manifest, 1)) and (many := _answer(manifest, SHOWN)):
         json["examples"] = {
             "record": {"summary": "to one record", "value": _document(one)},
             "records": {"summary": "to many records", "value": _document(many)},
         }
-        for name in ("text/csv", NDJSON_TYPE):
+        for name in TEXT_TYPES:
             content[name]["example"] = CODECS[name].write(many, _document).decode()
     return {JSON_TYPE: json, **content}
 
 
 def _answer(manifest: Manifest, rows: int) -> Answer | None:
-    """The answer to the first recorded examples; None where not all of it was recorded."""
+    """The answer to the first recorded examples; None where some of their outputs were not recorded."""
     signature, examples = manifest.signature, manifest.examples[:rows]
     if not examples or any(name not in example.outputs for name in signature.defaults for example in examples):
         return None
@@ -90,8 +80,8 @@ def _document(answer: Answer) -> dict[str, Any]:
     return {**answer.values(), **classes, "model": answer.model, "version": answer.version}
 
 
-def _schema(prediction: Schema, manifest: Manifest) -> Schema:
-    """The answer of one model: its outputs, and what is beside them."""
+def prediction_schema(prediction: Schema, manifest: Manifest) -> Schema:
+    """The answer of one model: `prediction` describes the answer of any model."""
     signature, known = manifest.signature, prediction["properties"]
     absent = () if signature.classes is not None else ("classes",)
     properties: dict[str, Any] = {}
@@ -108,7 +98,7 @@ def _schema(prediction: Schema, manifest: Manifest) -> Schema:
 
 
 def _entry(name: str, manifest: Manifest) -> Schema:
-    """What an output has for one instance: a label, or what was recorded; what a step may have made can be anything."""
+    """The schema of an output's value for one instance: a label, or like the recorded values; any after a step."""
     signature = manifest.signature
     if name == "prediction" and signature.classes and not signature.multioutput and not manifest.after:
         return _like(signature.classes)
@@ -116,7 +106,7 @@ def _entry(name: str, manifest: Manifest) -> Schema:
 
 
 def _like(values: Sequence[object]) -> Schema:
-    """The schema of values such as these; a number that is computed may be null, which stands for NaN."""
+    """The schema of values like these; a computed number may be null, which stands for NaN."""
     types = set(map(type, values)) - {type(None)}
     if types == {str}:
         return {"type": "string"}
@@ -134,8 +124,8 @@ def _like(values: Sequence[object]) -> Schema:
     return {}
 
 
-def errors_of(manifest: Manifest | None, most_rows: int, known: Sequence[str]) -> dict[int, Problem]:
-    """A problem for each status: of a request for this model, on a server that has these."""
+def problems_for(manifest: Manifest | None, most_rows: int, known: Sequence[str]) -> dict[int, Problem]:
+    """An example of a problem for each status, of requests for this model; `known` are the names of the models."""
     name = manifest.model if manifest is not None else "penguins"
     offered = [media_type for media_type, codec in CODECS.items() if codec.writes]
     errors: list[RetortError] = [
@@ -153,28 +143,28 @@ def errors_of(manifest: Manifest | None, most_rows: int, known: Sequence[str]) -
         Problem(HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", BUSY),
         Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", FAILED),
     ]
-    return {int(problem.status): problem for problem in [*map(of_error, errors), *server]}
+    return {int(problem.status): problem for problem in [*map(problem_of, errors), *server]}
 
 
 _UNREADY = {503: Problem(HTTPStatus.SERVICE_UNAVAILABLE, "unready", UNREADY)}
-_ONLY_JSON = {415: of_error(UnsupportedMediaType("compress", [*codings(), "identity"], "Content-Encoding"))}
+_ONLY_JSON = {415: problem_of(UnsupportedMediaType("compress", [*codings(), "identity"], "Content-Encoding"))}
 _OF_KIND: Mapping[str, Mapping[int, Problem]] = {"get": _UNREADY, "post": _ONLY_JSON, "predict": {}}
 
 
 def _wrong(manifest: Manifest) -> InvalidInstances:
-    """What is said of the first input that is wrong in the first instance."""
+    """The error of a wrong value for the first input of the first instance."""
     spec = manifest.signature.inputs[0]
     value, detail = next((value, detail) for value in WRONG if (detail := rule_of(spec)(value)) is not None)
     return InvalidInstances([FieldError(f"#/instances/0/{escaped(spec.name)}", detail, shown(value))], 1)
 
 
-def responses_of(
-    responses: dict[str, Any], errors: Errors, reference: str, problems: Mapping[int, Problem], kind: str
+def with_errors(
+    responses: dict[str, Any], errors: ErrorFormat, reference: Schema, problems: Mapping[int, Problem], kind: str
 ) -> dict[str, Any]:
-    """The answers of an operation by status, each error in the form that it has there, whose schema is referred to.
+    """The responses of an operation by status, with the content of each error; `reference` names its schema.
 
-    The operation is of a kind, "get", "post" or "predict"; some statuses mean another thing to each.
-    `default` stands for those of the server in front of it.
+    `kind` is "get", "post" or "predict": some statuses have another cause in each. `default` stands for errors of a
+    server in front of the application.
     """
     others = _OF_KIND[kind]
 
@@ -184,7 +174,7 @@ def responses_of(
         example = msgspec.json.decode(errors.form(problem)[0])
         if "request_id" in example:
             example["request_id"] = AN_ID
-        return {errors.media_type: {"schema": {"$ref": reference}, "example": example}}
+        return {errors.media_type: {"schema": reference, "example": example}}
 
     told = {
         status: {"content": content(int(status)), **response} if status.isdigit() and status >= "400" else response

@@ -1,0 +1,208 @@
+"""The OpenAPI document: the operations of the available models, and the views as flask-smorest knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask, Response, request
+from flask_smorest import Api
+
+from app.gateway.errors import ErrorRenderer
+from app.gateway.forwarded import root_of
+from app.runtime.policy import State
+from app.runtime.registry import Lease, Registry
+from app.storage.manifest import Manifest
+from app.wire.backend import json_response
+from app.wire.openapi.operations import (
+    OWN_TAGS,
+    keep_media_types,
+    model_keys,
+    name_operations,
+    operation_id,
+    operations_of,
+)
+from app.wire.openapi.requests import RequestBodyForm, request_body
+from app.wire.openapi.responses import prediction_content, prediction_schema, problems_for, with_errors
+from app.wire.openapi.schemas import ANY, OPENAPI_VERSION, ModelSchemas, Schema, component, model_schemas, reference
+
+CONFIG = {
+    "API_TITLE": "Retort",
+    "API_VERSION": "1",
+    "OPENAPI_VERSION": OPENAPI_VERSION,
+    "API_SPEC_OPTIONS": {
+        "info": {
+            "description": "scikit-learn models over HTTP. Each model is an operation of its own, with its real fields."
+        }
+    },
+}
+MOST_ROWS = 10_000
+"""The limit of rows in the examples of errors, where there is no model to ask for it."""
+NOT_ANSWERED = ("Error", "PaginationMetadata")
+"""Schemas of flask-smorest that no answer of ours has."""
+PREDICTION = "Prediction"
+"""The component of any model's answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """An available model: its lease, the key of its components, and references to them."""
+
+    lease: Lease
+    key: str
+    schemas: ModelSchemas
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.lease.manifest
+
+    @property
+    def prediction(self) -> str:
+        return f"{self.key}.prediction"
+
+
+def register(
+    app: Flask, api: Api, registry: Registry, errors: ErrorRenderer, requests: Mapping[str, RequestBodyForm]
+) -> None:
+    """Add `GET /openapi.json`, made anew for each request, and `?media=` for a document of some media types alone.
+
+    Args:
+        app: the application whose views are documented.
+        api: flask-smorest's description of the views.
+        registry: the models.
+        errors: how the errors of each path are worded.
+        requests: the request bodies of the paths that predict.
+    """
+
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        found = document(app, api, registry, errors, requests)
+        if wanted := request.args.getlist("media"):
+            keep_media_types(found["paths"], wanted)
+        return json_response({**found, "servers": [{"url": root_of(request.environ)}]})
+
+
+def document(
+    app: Flask, api: Api, registry: Registry, errors: ErrorRenderer, requests: Mapping[str, RequestBodyForm]
+) -> dict[str, Any]:
+    """The OpenAPI document: the operations of the models first, the default model's before all, then the views."""
+    views: dict[str, Any] = deepcopy(api.spec.to_dict())
+    known: dict[str, Schema] = views["components"]["schemas"]
+    leases = _leases(registry)
+    keys = model_keys(leases, name_operations(views["paths"], app.url_map))
+    schemas: dict[str, Schema] = {}
+    models: dict[str, _Model] = {}
+    for name, lease in leases.items():
+        described, components = model_schemas(keys[name], lease.validator.signature)
+        models[name] = _Model(lease, keys[name], described)
+        schemas |= components | {models[name].prediction: prediction_schema(known[PREDICTION], lease.manifest)}
+    responses = views["paths"]["/predict"]["post"]["responses"]
+    paths = {
+        f"/models/{name}/predict": {"post": _operation(model, responses, requests["/predict"])}
+        for name, model in models.items()
+    }
+    own = dict(zip(paths, models.values(), strict=True))
+    paths |= dict(sorted(views["paths"].items(), key=lambda each: _tag(each[1]) not in OWN_TAGS))
+    default = models.get(registry.default() or "")
+    example = default or next(iter(models.values()), None)
+    _describe_predictions(paths, requests, default, example)
+    _fill_parameters(paths, example)
+    schemas |= {name: schema for name, schema in known.items() if name not in NOT_ANSWERED}
+    schemas |= _describe_errors(paths, errors, requests, own, example)
+    tags = sorted(views.get("tags", []), key=lambda tag: tag["name"] not in OWN_TAGS)
+    return {
+        **views,
+        "tags": [{"name": "models served", "description": "Each model, with its real fields."}, *tags],
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def _leases(registry: Registry) -> dict[str, Lease]:
+    """The available models, the default one first."""
+    default = registry.default()
+    names = sorted(registry.entries().items(), key=lambda entries: entries[0] != default)
+    return {
+        model: registry.lease(model)
+        for model, entries in names
+        if any(entry.state is State.AVAILABLE for entry in entries)
+    }
+
+
+def _operation(model: _Model, responses: dict[str, Any], form: RequestBodyForm) -> dict[str, Any]:
+    """The operation of one model: its own request body and answer, and otherwise the responses of the view."""
+    manifest = model.manifest
+    made_up = "; the examples are made up from what the estimator knows" if manifest.examples_made_up else ""
+    content = prediction_content(reference(model.prediction), manifest)
+    return {
+        "tags": ["models served"],
+        "operationId": operation_id(model.key),
+        "summary": f"Predict with {manifest.model}",
+        "description": f"{manifest.task}, `{manifest.estimator}`, version {manifest.version}{made_up}.",
+        "requestBody": request_body(form, model.schemas, manifest),
+        "responses": {**responses, "200": {**responses["200"], "content": content}},
+    }
+
+
+def _describe_predictions(
+    paths: dict[str, Any], requests: Mapping[str, RequestBodyForm], default: _Model | None, example: _Model | None
+) -> None:
+    """Describe the bodies and answers of the views that predict.
+
+    A view that names no model has the schemas of the default model, the others those of any model. Where a path can
+    name any model, the examples are those of the `example`.
+    """
+    for path, form in requests.items():
+        named = "{model}" in path
+        shown = example if named else default
+        operation, manifest = paths[path]["post"], None if shown is None else shown.manifest
+        own = None if named else default
+        operation["requestBody"] = request_body(form, ANY if own is None else own.schemas, manifest)
+        if path.endswith("/predict"):
+            schema = reference(PREDICTION if own is None else own.prediction)
+            operation["responses"]["200"]["content"] = prediction_content(schema, manifest)
+
+
+def _fill_parameters(paths: dict[str, Any], example: _Model | None) -> None:
+    """Give the parameters of paths the values of a model that is there."""
+    true = {"verb": "predict"}
+    if example is not None:
+        true |= {"model": example.manifest.model, "version": str(example.manifest.version)}
+    for members in paths.values():
+        for parameter in members.get("parameters", ()):
+            if parameter["name"] in true:
+                parameter["example"] = true[parameter["name"]]
+
+
+def _describe_errors(
+    paths: dict[str, Any],
+    errors: ErrorRenderer,
+    requests: Mapping[str, RequestBodyForm],
+    own: Mapping[str, _Model],
+    example: _Model | None,
+) -> dict[str, Schema]:
+    """Describe the errors of every operation, and return the schemas of their forms.
+
+    The examples of errors are those of the path's `own` model, else of the `example`.
+    """
+    schemas: dict[str, Schema] = {}
+    names = [model.manifest.model for model in own.values()]
+    of_none = problems_for(None, MOST_ROWS, [])
+    problems = {
+        model.key: problems_for(model.manifest, model.lease.validator.max_instances, names) for model in own.values()
+    }
+    for path, method, operation in operations_of(paths):
+        found, model = errors.format_at(path), own.get(path, example)
+        name = found.schema.__name__.removesuffix("Schema")
+        schemas[name] = component(name, found.schema)
+        kind = "predict" if path in requests or path in own else method
+        told = of_none if model is None else problems[model.key]
+        operation["responses"] = with_errors(operation["responses"], found, reference(name), told, kind)
+    return schemas
+
+
+def _tag(members: dict[str, Any]) -> str:
+    """The tag of a path."""
+    return next(str(each["tags"][0]) for each in members.values() if isinstance(each, dict))

@@ -1,0 +1,169 @@
+"""JSON schemas of the models: components that the operations refer to, written so that client generators read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import marshmallow as ma
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+
+from app.signature import Layout, Signature
+from app.signature.kinds import KINDS
+from app.signature.nested import nested_schema
+from app.signature.schema import schema_of
+from app.signature.values import INT64_MAX, INT64_MIN
+
+Schema = dict[str, Any]
+
+OPENAPI_VERSION = "3.1.0"
+FOR_PEOPLE = ("description", "example")
+"""Keywords of a field that a row does not repeat after the record."""
+TYPE_KEYWORDS: Mapping[str, Sequence[str]] = {
+    "string": ("minLength", "maxLength", "pattern"),
+    "number": ("minimum", "maximum"),
+    "array": ("items", "prefixItems", "minItems", "maxItems"),
+    "object": ("properties", "required", "additionalProperties"),
+}
+"""Keywords that apply to values of one JSON type alone."""
+BELOW = ("items", "additionalProperties")
+"""Keywords of our fields that hold a schema, or true or false."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSchemas:
+    """The schemas of a model's input, of each field by name, and the names of the outputs.
+
+    `instance` is a record or a row, `many` an object with a list of instances and the outputs to answer with. `joined`
+    is the keyword for a choice of `record` and `many`: "oneOf" where no record can be taken for many.
+    """
+
+    record: Schema
+    row: Schema
+    instance: Schema
+    many: Schema
+    fields: Mapping[str, Schema]
+    outputs: Sequence[str]
+    joined: str = "anyOf"
+
+    @property
+    def instances(self) -> Schema:
+        """A list of records or rows."""
+        return _list(self.instance)
+
+    @property
+    def wanted(self) -> Schema:
+        """A list of the outputs to answer with; null stands for the default outputs."""
+        return _wanted(self.outputs)
+
+
+def _list(instance: Schema) -> Schema:
+    return {"type": "array", "items": instance}
+
+
+def _wanted(outputs: Sequence[str]) -> Schema:
+    return {"type": ["array", "null"], "items": {"type": "string", **({"enum": list(outputs)} if outputs else {})}}
+
+
+def _many(instance: Schema, outputs: Sequence[str]) -> Schema:
+    return {
+        "type": "object",
+        "required": ["instances"],
+        "additionalProperties": False,
+        "properties": {"instances": _list(instance), "outputs": _wanted(outputs)},
+    }
+
+
+_RECORD = {"type": "object", "description": "one record, by feature name"}
+_ROW = {"type": "array", "items": {}}
+_INSTANCE = {"anyOf": [_RECORD, _ROW]}
+ANY = ModelSchemas(_RECORD, _ROW, _INSTANCE, _many(_INSTANCE, ()), {}, ())
+"""Any model; the operation `/models/<name>/predict` of each model has the model's own schemas."""
+
+
+def reference(name: str) -> Schema:
+    """A reference to a component."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def component(name: str, schema: type[ma.Schema] | ma.Schema) -> Schema:
+    """The JSON schema of a marshmallow schema."""
+    spec = APISpec("", "", OPENAPI_VERSION, plugins=[MarshmallowPlugin()])
+    spec.components.schema(name, schema=schema)
+    found: Schema = spec.to_dict()["components"]["schemas"][name]
+    return found
+
+
+def model_schemas(key: str, signature: Signature) -> tuple[ModelSchemas, dict[str, Schema]]:
+    """The schemas of one model, and the components that they refer to; `key` begins the components' names."""
+    name = f"{key}.record"
+    whole = signature.layout is Layout.RECORDS
+    record = _whole(signature) if whole else component(name, schema_of(signature, key))
+    fields: dict[str, Schema] = {}
+    if not whole:
+        fields = {each: _plain(record["properties"][each]) for each in signature.names}
+        record |= {"properties": fields, "required": [each for each in fields if each in record["required"]]}
+    bare = {
+        each: {key: value for key, value in field.items() if key not in FOR_PEOPLE} for each, field in fields.items()
+    }
+    row = {
+        "type": "array",
+        "prefixItems": [reference(name)] if whole else [{**field, "description": each} for each, field in bare.items()],
+        "items": {},  # a generator that does not know prefixItems takes any value
+        "minItems": len(signature.names),
+        "maxItems": len(signature.names),
+        "description": "the values in this order: " + ", ".join(signature.names[:100]),
+    }
+    several = {}
+    if any("." in each for each in fields) and (nested := nested_schema(record)) is not record:
+        # A dotted name may be sent as an object inside the record.
+        several = {f"{key}.flat": record, f"{key}.nested": nested}
+        record = {"oneOf": [*map(reference, several)]}
+    components = {
+        name: record,
+        f"{key}.row": row,
+        # Not "oneOf": openapi-generator's Python client takes an object for a list of its fields.
+        f"{key}.instance": {"anyOf": [reference(name), reference(f"{key}.row")]},
+        f"{key}.instances": _many(reference(f"{key}.instance"), signature.outputs),
+    }
+    record, row, instance, many = map(reference, components)
+    joined = "anyOf" if whole or "instances" in fields else "oneOf"
+    return ModelSchemas(record, row, instance, many, bare, signature.outputs, joined), components | several
+
+
+def _whole(signature: Signature) -> Schema:
+    """The schema of a record that the model takes whole."""
+    (spec,) = signature.inputs
+    kind = KINDS[spec.kind]
+    example = {} if spec.example is None else {"example": spec.example}
+    return one_type_each({**kind.schema(spec), "description": kind.describe(spec), **example})
+
+
+def _plain(field: Schema) -> Schema:
+    """A field with 64 bits told as a format, because JavaScript cannot hold their limits; see `one_type_each`."""
+    if field.get("minimum") == INT64_MIN and field.get("maximum") == INT64_MAX and "integer" in field["type"]:
+        field = {name: value for name, value in field.items() if name not in ("minimum", "maximum")}
+        field["format"] = "int64"
+    return one_type_each(field)
+
+
+def one_type_each(schema: Schema) -> Schema:
+    """The same schema with `oneOf` in place of a list of types: client generators know no list but a type and null."""
+    found = {
+        name: one_type_each(below) if name in BELOW and isinstance(below, dict) else below
+        for name, below in schema.items()
+    }
+    if "properties" in schema:
+        found["properties"] = {name: one_type_each(below) for name, below in schema["properties"].items()}
+    types = schema.get("type")
+    if not isinstance(types, list):
+        return found
+    if len({*types} - {"null"}) == 1:
+        return found | {"type": types if "null" in types else types[0]}
+    apart = {keyword for keywords in TYPE_KEYWORDS.values() for keyword in keywords}
+    choices = [
+        {"type": each, **{name: found[name] for name in TYPE_KEYWORDS.get(each, ()) if name in found}} for each in types
+    ]
+    return {"oneOf": choices, **{name: value for name, value in found.items() if name not in apart | {"type"}}}
