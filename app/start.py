@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 from app.errors import InvalidSettings
 from app.settings import Settings
 
 
-def main(command: list[str]) -> None:
-    """Run `command` with an environment that Gunicorn can read. Returns only by raising.
+def main(command: list[str]) -> NoReturn:
+    """Replace this process by `command`, with an environment that Gunicorn can read.
 
     Raises:
         SystemExit: the settings are not usable, or there is no such command.
