@@ -59,6 +59,7 @@ SAID = [
         "Accept-Encoding 'identity;q=0' allows none of the codings that are offered: gzip",
         {},
     ),
+    (errors.IncompleteBody(), "the body ended before its declared length", {}),
     (
         errors.NotAcceptable("text/csv", ["application/json", "text/html"]),
         "Accept 'text/csv' allows none of the types that are offered: application/json, text/html",

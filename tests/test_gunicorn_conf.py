@@ -25,6 +25,9 @@ class Registry:
         self.kept = Model("kept")
         Model("dropped")
 
+    def summary(self):
+        return "none"
+
     def died_in(self, ran):
         self.ran = ran
 
@@ -32,6 +35,7 @@ class Registry:
 registry, metrics = Registry(), SharedMetrics()
 wsgi = SimpleNamespace(extensions={"retort": registry, "retort_metrics": metrics})
 server = SimpleNamespace(app=SimpleNamespace(wsgi=lambda: wsgi), cfg=SimpleNamespace(workers=2))
+gunicorn_conf._applications = lambda: [wsgi]
 """
 
 
@@ -98,7 +102,7 @@ def test_workers_have_numbers_and_the_next_gets_that_of_the_gone() -> None:
         "gunicorn_conf.child_exit(server, workers[0])\n"
         "assert registry.ran == {('iris', 2): 1.0}, 'it died in this'\n"
         "gunicorn_conf.pre_fork(server, workers[2])\n"
-        "assert [worker.retort_number for worker in workers] == [1, 2, 1]\n"
+        "assert [worker.retort_numbers for worker in workers] == [[1], [2], [1]]\n"
         "assert metrics.samples()['retort_worker_restarts'] == {(): (1.0,)}\n"
         "gunicorn_conf.child_exit(server, SimpleNamespace())\n"
     )

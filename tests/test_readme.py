@@ -137,7 +137,7 @@ def test_the_oldest_python_is_the_one_that_is_required() -> None:
 
 
 def test_every_block_is_of_a_kind_that_is_tried() -> None:
-    assert {block.language for block in BLOCKS} == {"sh", "json", "python", "js"}
+    assert {block.language for block in BLOCKS} == {"sh", "json", "python", "js", "nginx"}
     assert len(CURLS) == len(blocks("json"))
     assert all(answer.language == "json" for _, answer in CURLS)
     for line in "".join(block for block in blocks("sh") if not block.startswith("curl ")).splitlines():

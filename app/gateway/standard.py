@@ -78,9 +78,9 @@ class AccessEvent(msgspec.Struct, omit_defaults=True):
     path: str
     status: int
     duration_ms: float
-    model: str = ""
-    version: int = 0
-    rows: int = 0
+    model: str | None = None
+    version: int | None = None
+    rows: int | None = None
 
 
 class AccessRecord(EventRecord):
@@ -111,9 +111,7 @@ class AccessRecord(EventRecord):
                 path,
                 context.status,
                 round(took_ms, 3),
-                context.model,
-                context.version,
-                context.rows,
+                *((context.model, context.version, context.rows) if context.model else ()),
             ),
         }
 

@@ -166,7 +166,7 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         ("The connection ended before the body did.",),
         "Send the request again.",
     ),
-    "incomplete-body": (
+    Code.INCOMPLETE_BODY: (
         400,
         "The connection ended before the body did.",
         ("The client gave up.", "Content-Length is larger than the body."),
@@ -231,6 +231,18 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         "The server stops, and could not finish this request.",
         ("A new release is rolled out.", "The worker is replaced."),
         LATER,
+    ),
+    "foreign-origin": (
+        403,
+        "A page of another origin asked to change what this server serves.",
+        ("The page is not served by this server, nor by an origin in RETORT_CORS_ORIGINS.",),
+        "Send the request from a page of this server or with a program, or add the origin to RETORT_CORS_ORIGINS.",
+    ),
+    "host-not-allowed": (
+        403,
+        "The request names another host than this machine. A server in development answers to its own names alone.",
+        ("The server is reached under another name.", "A page lets its own name point to this machine."),
+        "Use localhost, or add the name to RETORT_ALLOWED_HOSTS.",
     ),
     "unready": (
         503,

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from app import telemetry
 from app.telemetry import (
     JsonLines,
+    LineHandler,
     ReadableLines,
     RequestScope,
     Timings,
@@ -56,7 +57,7 @@ def root_logger() -> Iterator[logging.Logger]:
     """The root logger without our handler, afterwards as it was."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    root.handlers[:] = [handler for handler in handlers if not getattr(handler, "_retort", False)]
+    root.handlers[:] = [handler for handler in handlers if not isinstance(handler, LineHandler)]
     yield root
     root.handlers[:] = handlers
     root.setLevel(level)

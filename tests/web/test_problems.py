@@ -10,14 +10,14 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.errors import Code
+from app.gateway.errors import STATUS
 from app.web.problems import PROBLEMS, problem_type
-from app.wire.problems import STATUS
 from tests.web.stage import EmptyCatalogue, make_app
 
 APP = Path(__file__).resolve().parents[2] / "app"
 HTML = {"Accept": "text/html"}
 NAME = re.compile(r"[a-z]+([-_][a-z]+)*")
-TELLERS = ("Problem", "answer", "problem", "busy")
+TELLERS = ("Problem", "Refusal", "RequestRefused")
 """Functions that are given the name of a problem."""
 
 
@@ -68,7 +68,7 @@ def test_each_is_a_page_to_a_browser_and_json_to_a_program(client: FlaskClient, 
 
 def test_all_are_listed(client: FlaskClient) -> None:
     page = client.get("/problems", headers=HTML).text
-    assert re.findall(r'href="/problems/([a-z-]+)"', page) == list(PROBLEMS)
+    assert re.findall(r'href="./problems/([a-z-]+)"', page) == list(PROBLEMS)
     assert [each["type"] for each in client.get("/problems").get_json()["problems"]] == [
         f"/problems/{name}" for name in PROBLEMS
     ]
@@ -87,6 +87,6 @@ def test_an_unknown_name_is_not_found(client: FlaskClient, name: str) -> None:
 
 def test_the_settings_that_are_named_exist() -> None:
     named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", str(PROBLEMS)))
-    settings = (APP / "settings.py").read_text("utf-8")
+    settings = (APP / "settings" / "__init__.py").read_text("utf-8")
     assert {"RETORT_MAX_INSTANCES", "WEB_CONCURRENCY"} <= named
     assert all(f'"{name}"' in settings for name in named)

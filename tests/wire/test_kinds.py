@@ -77,7 +77,7 @@ def test_a_model_that_takes_a_timestamp(served: MakeApp, tmp_path: Path, zone: s
     errors = refused(app, {"instances": [{"when": "noon"}, {"when": 1e30}, ["2024-07-01"], [True]]})
     assert list(errors) == ["#/instances/0/when", "#/instances/1/when", "#/instances/3/0"]
     schema = documented(app)
-    assert set(schema["properties"]["when"]["type"]) - {"null"} == {"string", "number"}
+    assert types_of(schema["properties"]["when"]) - {"null"} == {"string", "number"}
     assert schema["properties"]["when"]["example"].startswith("2024-03-30T20:30:00")
 
 
@@ -186,7 +186,7 @@ def test_a_model_that_takes_an_image(digits: Any) -> None:
     errors = refused(app, {"instances": [{"image": b64(png(pixels[4])[:-30])}, ["hello"], [4], [None]]})
     assert list(errors) == ["#/instances/0/image", *(f"#/instances/{row}/0" for row in (1, 2, 3))]
     schema = documented(app)
-    assert schema["properties"]["image"]["type"] == ["string", "object"]
+    assert types_of(schema["properties"]["image"]) == {"string", "object"}
 
 
 def test_no_image_takes_more_than_its_share(digits: Any) -> None:
@@ -241,3 +241,8 @@ def test_dotted_names_may_be_sent_as_objects(served: MakeApp, tmp_path: Path) ->
     schema = documented(app)
     document = get(app, "/openapi.json").document
     jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(nested)
+
+
+def types_of(schema: dict[str, Any]) -> set[str]:
+    """The JSON types of the values that a schema allows."""
+    return {each["type"] for each in schema.get("anyOf", schema.get("oneOf", [schema]))}
