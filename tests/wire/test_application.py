@@ -8,12 +8,12 @@ import logging
 import timeit
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from flask import Blueprint, Flask, signals
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.routing import Map
+from werkzeug.routing import BaseConverter, Map, Rule
 from werkzeug.test import run_wsgi_app
 
 from app.errors import ModelNotFound
@@ -213,6 +213,57 @@ def test_a_map_of_urls_that_was_replaced_counts(service: Application) -> None:
     assert not is_direct(service)
     _, status, _ = run_wsgi_app(service, environ())
     assert status.startswith("404")
+
+
+class Tenant(BaseConverter):
+    """A converter of a user, which might ask a database."""
+
+    asked: ClassVar[list[str]] = []
+
+    def to_python(self, value: str) -> str:
+        self.asked.append(value)
+        return value.upper()
+
+
+def test_a_converter_of_a_user_runs_in_flask_and_not_when_a_request_is_admitted(service: Application) -> None:
+    service.url_map.converters["tenant"] = Tenant
+    service.add_url_rule("/<tenant:tenant>/predict", "tenants", lambda tenant: tenant, methods=["POST"])
+    Tenant.asked.clear()
+    request = environ("/acme/predict")
+    context = served_by(service).admit(request)
+    assert (context.through_wsgi, Tenant.asked) == (True, [])
+    body, _, _ = run_wsgi_app(service.gateway, request)
+    assert (b"".join(body), Tenant.asked) == (b"ACME", ["acme"])
+    assert not service.gateway.admit(environ("/predict")).through_wsgi
+
+
+def test_a_redirect_of_a_user_runs_in_flask_and_not_when_a_request_is_admitted(service: Application) -> None:
+    asked: list[Any] = []
+
+    def elsewhere(adapter: Any, **arguments: Any) -> str:
+        asked.append(adapter)
+        return "predict"
+
+    service.url_map.add(Rule("/old", endpoint="old", redirect_to=elsewhere))
+    request = environ("/old", REQUEST_METHOD="GET")
+    served_by(service).admit(request)
+    assert asked == []
+    _, status, _ = run_wsgi_app(service.gateway, request)
+    assert (status[:3], len(asked)) == ("308", 1)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/", "//predict", "/Predict", "/models/a%20b/predict", "/é", ""])
+@pytest.mark.parametrize("method", ["POST", "GET", "HEAD", "OPTIONS", "BREW", "post"])
+def test_a_route_is_taken_only_where_flask_finds_its_view(service: Application, path: str, method: str) -> None:
+    sent = path.encode().decode("latin-1")
+    context = service.gateway.admit(environ(sent, REQUEST_METHOD=method))
+    with service.request_context(environ(sent, REQUEST_METHOD=method)) as flasks:
+        endpoint = flasks.request.endpoint
+    if context.route is not None:
+        assert endpoint in ("predict.predict", "predict.predict_with_model")
+        assert context.arguments == flasks.request.view_args
+    elif method == "POST":
+        assert endpoint is None
 
 
 def test_the_log_names_what_was_found_once(service: Application, caplog: pytest.LogCaptureFixture) -> None:
