@@ -81,6 +81,13 @@ class Application(Flask):
         """Answer one request, also where a middleware calls this and not the application."""
         return self.gateway.around(environ, start_response, super().wsgi_app)
 
+    def handle_http_exception(self, e: HTTPException) -> Any:
+        """Answer an error of Flask's. Its traceback holds the request, which holds the error: that circle is opened."""
+        try:
+            return super().handle_http_exception(e)
+        finally:
+            e.__traceback__ = e.__context__ = None
+
 
 class FlaskRouter:
     """Matches requests as Flask does, and knows whether anything was registered around the views that it matches.

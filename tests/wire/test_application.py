@@ -322,11 +322,11 @@ def test_two_services_behind_one_dispatcher_each_run_their_own_interceptors() ->
 
 
 @pytest.mark.parametrize("hooked", [False, True])
-@pytest.mark.parametrize("path", ["/predict", "/livez", "/models/m/unload"])
+@pytest.mark.parametrize("path", ["/predict", "/livez", "/models/m/unload", "/nowhere", "/models/m/unload/"])
 def test_a_request_is_freed_without_the_garbage_collector(service: Application, path: str, hooked: bool) -> None:
     if hooked:
         service.before_request(lambda: None)
-    method = "GET" if path == "/livez" else "POST"
+    method = "GET" if path in ("/livez", "/models/m/unload/") else "POST"  # the last is a 405
     gc.disable()
     try:
         request = environ(path, REQUEST_METHOD=method, HTTP_ORIGIN="http://elsewhere.example")
