@@ -84,7 +84,7 @@ def serving_app(application: WSGIApplication) -> ServingApp:
     made = applications()
     if not made:
         return PlainApp(application)
-    inner = made[-1]
+    inner = application if isinstance(application, Application) else made[-1]
     return inner.gateway.serve(application, "" if application is inner else f"{application!r} around the application")
 
 

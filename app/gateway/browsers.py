@@ -16,7 +16,7 @@ EXPOSED = (
     "X-Request-ID, Server-Timing, Retry-After, RateLimit, RateLimit-Policy, Inference-Header-Content-Length, "
     "X-Amzn-SageMaker-Custom-Attributes"
 )
-METHODS = "GET, HEAD, POST, OPTIONS"
+METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 ANY = "*"
@@ -73,27 +73,27 @@ class SameOrigin(Interceptor):
     """Refuses requests that change what the server serves and come from a page of another origin.
 
     A browser sends them for any page, with the user's network behind them; CORS only keeps the page from reading the
-    answer. It looks at Retort's own URLs; predictions change nothing.
+    answer. It looks at Retort's own URLs; predictions change nothing. Where a browser says how the page is related to
+    this server (Sec-Fetch-Site), that counts, as a proxy may change the `Host` that `Origin` is compared with.
     """
 
     may_block = False
+    looks_at_view = True
 
     def __init__(self, origins: Iterable[str]) -> None:
         self._origins = frozenset(origin.lower() for origin in origins)
 
     def before(self, context: RequestContext) -> None:
         """Refuse a request to change something that a page of another origin made."""
-        if context.route is not None or not context.is_own_view or context.environ["REQUEST_METHOD"] in SAFE:
+        if not context.may_change_models or context.environ["REQUEST_METHOD"] in SAFE:
             return
         environ = context.environ
-        origin = environ.get("HTTP_ORIGIN", "").lower()
-        # No page can set Sec-Fetch-Site, and it is right where a proxy changes `Host`. Browsers send it over HTTPS, and
-        # to localhost.
-        if site := environ.get("HTTP_SEC_FETCH_SITE", "").lower():
-            foreign = site not in ("same-origin", "none")
+        origin, site = environ.get("HTTP_ORIGIN", "").lower(), environ.get("HTTP_SEC_FETCH_SITE", "").lower()
+        if site:
+            own = site in ("same-origin", "none")
         else:
-            foreign = origin not in ("", f"{environ['wsgi.url_scheme']}://{environ.get('HTTP_HOST', '')}".lower())
-        if foreign and origin not in self._origins:
+            own = not origin or origin == f"{environ['wsgi.url_scheme']}://{environ.get('HTTP_HOST', '')}".lower()
+        if not own and origin not in self._origins:
             raise RequestRefused(
                 403,
                 "foreign-origin",

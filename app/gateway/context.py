@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,7 +17,9 @@ from app.server.contract import Environ, Headers, Response
 from app.telemetry import RequestScope, Timings, request_id_from
 
 KEY = "retort.context"
-"""Where the context of a request is in its environ."""
+"""Where a request's environ has a weak reference to its context: both are freed as soon as the request ended."""
+log = logging.getLogger(__name__)
+
 NO_ARGUMENTS: Mapping[str, str] = {}
 
 
@@ -32,10 +37,14 @@ class RequestContext(RequestScope):
     may_block = False
     through_wsgi = True
     """It is answered by Flask, and not by its route alone."""
-    is_own_view = False
-    """It leads to a view of Retort's own."""
+    may_change_models = False
+    """It leads to a view of Retort's own that is no prediction."""
     is_running = False
-    """The gateway has let it in."""
+    """The gateway has let it in, and its answer has not ended."""
+    gateway: object = None
+    """The gateway that admitted it."""
+    matched_path = ""
+    """The path by which its view was found."""
     route: Route | None = None
     arguments: Mapping[str, Any] = NO_ARGUMENTS
     adapter: HttpAdapter
@@ -48,7 +57,7 @@ class RequestContext(RequestScope):
     status = 0
     outcome = "ok"
     added_headers: Headers = []  # noqa: RUF012 - replaced, and never changed in place
-    _at_end: list[Callable[[], None]] | None = None
+    _at_end: deque[Callable[[], None]] | None = None
 
     def __init__(self, environ: Environ) -> None:
         self.id = request_id_from(environ.get("HTTP_X_REQUEST_ID"))
@@ -71,14 +80,37 @@ class RequestContext(RequestScope):
     def at_end(self, callback: Callable[[], None]) -> None:
         """Have this called when the answer was sent, or given up."""
         if self._at_end is None:
-            self._at_end = []
+            self._at_end = deque()
         self._at_end.append(callback)
 
     def end(self) -> None:
-        """Call what was left with `at_end`."""
-        callbacks, self._at_end = self._at_end, None
-        for callback in callbacks or ():
-            callback()
+        """Call each callback of `at_end` that was not called yet."""
+        while self._at_end:
+            callback = self._at_end.popleft()
+            try:
+                callback()
+            except Exception:
+                log.exception("the callback %s failed at the end of a request", callback)
+
+    def mark(self) -> None:
+        """Have the environ lead to this context."""
+        self.environ[KEY] = weakref.ref(self)
+
+    def let_go(self) -> None:
+        """Let go of the environ, of which another request may be made, and of the error, whose traceback holds this.
+
+        Called by the thread that has run the request, and not by the one that refuses it meanwhile.
+        """
+        self.is_running, self.error = False, None
+        if context_in(self.environ) is self:
+            del self.environ[KEY]
+
+
+def context_in(environ: Environ) -> RequestContext | None:
+    """Return the context of the request that an environ belongs to; None where it was not admitted, or has ended."""
+    reference = environ.get(KEY)
+    context: RequestContext | None = reference and reference()
+    return context
 
 
 class HttpAdapter(ProtocolAdapter, Protocol):
@@ -100,16 +132,17 @@ class Route(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a path and a method lead to: a route, or None where Flask alone knows what.
+    """The view that a path and a method lead to, with its `route` if it predicts.
 
-    `is_own` says that the view is Retort's; `is_direct` that the route may answer without it.
+    `may_change_models` is true of Retort's own views that are no predictions; `is_direct` where the route may answer
+    without the view.
     """
 
     route: Route | None = None
     arguments: Mapping[str, Any] | None = None
-    is_own: bool = False
+    may_change_models: bool = False
     may_block: bool = False
-    is_direct: bool = False
+    is_direct: bool = True
 
 
 class Router(Protocol):

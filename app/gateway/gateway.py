@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from app.gateway.context import KEY, RequestContext, Route, Router
+from app.gateway.context import RequestContext, Route, Router, context_in
 from app.gateway.errors import ErrorRenderer, title_of
 from app.gateway.forwarded import Forwarding
 from app.gateway.interceptors import Interceptor, InterceptorChain
@@ -16,7 +16,7 @@ from app.telemetry.metrics import SharedMetrics
 
 log = logging.getLogger(__name__)
 
-NO_CONTENT = 204
+BODILESS = (204, 304)
 Snapshot = Callable[[], dict[str, Any]]
 
 
@@ -68,17 +68,16 @@ class Gateway:
         """Make the context of a request, match its route, and decide how it is run. Runs no code of users."""
         self._forwarding.apply(environ)
         context = RequestContext(environ)
-        match = self._router.match(environ)
-        context.is_own_view, context.may_block = match.is_own, match.may_block
-        route = match.route
+        context.gateway = self
+        is_direct = self._match(context)
+        route = context.route
         if route is None:
-            environ[KEY] = context
+            context.mark()
             return context
-        context.route, context.arguments = route, match.arguments or {}
         route.plan(context)
-        context.through_wsgi = not (match.is_direct and (self._is_direct or self._look()))
+        context.through_wsgi = not (is_direct and (self._is_direct or self._look()))
         if context.through_wsgi:
-            environ[KEY] = context
+            context.mark()
             context.runs_inline, context.batch_key = False, None
         elif self._chain.may_block:
             context.runs_inline = False
@@ -89,7 +88,8 @@ class Gateway:
         contexts: Sequence[RequestContext] = requests
         if not self._look():
             for context in contexts:
-                context.through_wsgi, context.environ[KEY] = True, context
+                context.through_wsgi = True
+                context.mark()
             return None
         scope = contexts[0] if len(contexts) == 1 else RequestScope(",".join([each.id for each in contexts]))
         token = current_request.set(scope)
@@ -101,12 +101,13 @@ class Gateway:
             route = contexts[0].route
             if route is None:
                 raise AssertionError("a request without a route goes through WSGI")
-            made = iter(route.respond(passed) if passed else ())
+            made = iter(self._respond(route, passed) if passed else ())
             responses = [response or next(made) for response in early]
             for context, response in zip(contexts, responses, strict=True):
                 self._chain.after(context, response)
+                context.error = None  # its traceback holds the context
                 if not isinstance(response.body, bytes):
-                    response.body = _Parts(response.body, context, self._chain)
+                    response.body = _Parts(response.body, context, self._end)
             self._chain.flush()
             return responses
         finally:
@@ -128,9 +129,26 @@ class Gateway:
 
     # --- through WSGI, under any server
 
+    def around(self, environ: Environ, start_response: Any, inner: WSGIApplication) -> Iterable[bytes]:
+        """Call `inner`, a part of the application: between the interceptors, unless the request has passed them."""
+        context = context_in(environ)
+        if context is None or context.gateway is not self or not context.is_running:
+            return self.run(environ, start_response, inner)
+        if environ["PATH_INFO"] != context.matched_path:  # a middleware has moved the request
+            context.environ = environ
+            self._match(context)
+            if context.route is not None:
+                context.route.plan(context)
+            response = self._before(context, again=True)
+            if response is not None:
+                return _send(context, response, start_response)
+        return inner(environ, start_response)
+
     def run(self, environ: Environ, start_response: Any, application: WSGIApplication) -> Iterable[bytes]:
         """Answer one request between its interceptors; `application` is called where it needs Flask."""
-        context: RequestContext = environ.get(KEY) or self.admit(environ)
+        context = context_in(environ)
+        if context is None or context.gateway is not self or context.is_running:
+            context = self.admit(environ)
         context.is_running = True
         if not context.through_wsgi and (responses := self.respond([context])) is not None:
             return _send(context, responses[0], start_response)
@@ -140,6 +158,8 @@ class Gateway:
             if response is None:
                 return self._through(context, start_response, application)
             self._chain.after(context, response)
+            if not isinstance(response.body, bytes):
+                response.body = _Parts(response.body, context, self._end)
             self._chain.flush()
             return _send(context, response, start_response)
         finally:
@@ -150,21 +170,52 @@ class Gateway:
             response = Response(int(status[:3]), list(headers), iter(()))  # its body comes later, from the application
             self._chain.after(context, response)
             line = status if status.startswith(str(response.status)) else status_line(response.status)
-            return (
-                start_response(line, response.headers, exc_info) if exc_info else start_response(line, response.headers)
-            )
+            if not exc_info:
+                return start_response(line, response.headers)
+            write = start_response(line, response.headers, exc_info)  # raises it, where the first status was sent
+            context.status = response.status
+            return write
 
-        parts = application(context.environ, begin)
+        try:
+            parts = application(context.environ, begin)
+        except BaseException:
+            self._end(context)
+            raise
         if isinstance(parts, list | tuple):
-            _end(context, self._chain)
+            self._end(context)
             return parts
-        return _Parts(parts, context, self._chain)
+        return _Parts(parts, context, self._end)
+
+    def _end(self, context: RequestContext) -> None:
+        """End a request; one that failed before its answer began is seen by the interceptors as the server's 500."""
+        if not context.status:
+            context.outcome = "internal-error"
+            self._chain.after(context, Response(500))
+        context.end()
+        self._chain.flush()
+        context.let_go()
 
     # --- both
 
-    def _before(self, context: RequestContext) -> Response | None:
+    def _match(self, context: RequestContext) -> bool:
+        """Find the view of a request, and tell whether its route may answer without it."""
+        environ = context.environ
+        match = self._router.match(environ)
+        context.matched_path = environ["PATH_INFO"]
+        context.may_change_models, context.may_block = match.may_change_models, match.may_block
+        if match.route is not None:
+            context.route, context.arguments = match.route, match.arguments or {}
+        return match.is_direct
+
+    def _respond(self, route: Route, contexts: Sequence[RequestContext]) -> Sequence[Response]:
         try:
-            return self._chain.before(context)
+            return route.respond(contexts)
+        except Exception as error:  # noqa: BLE001 - a route renders what it expects
+            return [self._errors.response(context, error) for context in contexts]
+
+    def _before(self, context: RequestContext, again: bool = False) -> Response | None:
+        try:
+            return self._chain.before(context, again)
         except Exception as error:  # noqa: BLE001 - an interceptor refuses, or fails: then nothing is let past it
             return self._errors.response(context, error)
 
@@ -184,9 +235,9 @@ class Gateway:
 class _Parts:
     """The body of an answer that is made part by part, under the request that it belongs to."""
 
-    def __init__(self, parts: Iterable[bytes], context: RequestContext, chain: InterceptorChain) -> None:
+    def __init__(self, parts: Iterable[bytes], context: RequestContext, end: Callable[[RequestContext], None]) -> None:
         self._parts = parts
-        self._chain = chain
+        self._end = end
         self._iterator = iter(parts)
         self._context = context
 
@@ -206,23 +257,8 @@ class _Parts:
             if hasattr(self._parts, "close"):
                 self._parts.close()
         finally:
-            _end(self._context, self._chain)
+            self._end(self._context)
             current_request.reset(token)
-
-
-def _route_of(contexts: Sequence[RequestContext]) -> Route:
-    """The route that several requests have in common."""
-    route = contexts[0].route
-    if route is None:
-        raise AssertionError("a request without a route goes through WSGI")
-    return route
-
-
-def _end(context: RequestContext, chain: InterceptorChain) -> None:
-    """End a request, and open the circle of its context and its environ, which only the garbage collector would."""
-    context.end()
-    chain.flush()
-    context.environ.pop(KEY, None)
 
 
 def status_line(status: int) -> str:
@@ -236,5 +272,8 @@ def _send(context: RequestContext, response: Response, start_response: Any) -> I
     if not isinstance(body, bytes):
         start_response(line, headers)
         return body
-    start_response(line, headers if response.status == NO_CONTENT else [*headers, ("Content-Length", str(len(body)))])
+    if response.status in BODILESS:
+        start_response(line, headers)
+        return [b""]
+    start_response(line, [*headers, ("Content-Length", str(len(body)))])
     return [b"" if context.environ["REQUEST_METHOD"] == "HEAD" else body]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from app.gateway.context import RequestContext
 from app.server.contract import Response
 
 log = logging.getLogger(__name__)
+
+After = Callable[[RequestContext, Response], None]
 
 MOST_WAITING = 10_000
 """Refusals of the server that interceptors which block have not seen yet."""
@@ -24,6 +26,9 @@ class Interceptor:
     """
 
     may_block = True
+    looks_at_view = False
+    """Its `before` asks which view a request leads to: it is called again if a middleware moves the request to another
+    path."""
 
     def before(self, context: RequestContext) -> Response | None:
         """Look at a request before anything of it is run.
@@ -48,73 +53,93 @@ class InterceptorChain:
     """Calls interceptors in their order before a request, and in the reverse order after it."""
 
     def __init__(self, interceptors: Sequence[Interceptor]) -> None:
-        self._before = [each.before for each in interceptors if type(each).before is not Interceptor.before]
-        after = [each for each in reversed(interceptors) if type(each).after is not Interceptor.after]
+        looking = [each for each in interceptors if getattr(each.before, "__func__", None) is not Interceptor.before]
+        after = [each for each in reversed(interceptors) if getattr(each.after, "__func__", 0) is not Interceptor.after]
+        self._before = [each.before for each in looking]
+        self._before_again = [each.before for each in looking if each.looks_at_view]
         self._after = [each.after for each in after]
         self._after_on_loop = [each.after for each in after if not each.may_block]
         self._after_later = [each.after for each in after if each.may_block]
-        self._flush = [each.flush for each in interceptors if type(each).flush is not Interceptor.flush]
+        self._flush = [
+            each.flush for each in interceptors if getattr(each.flush, "__func__", 0) is not Interceptor.flush
+        ]
         self.has_before = bool(self._before)
         self.may_block = any(each.may_block for each in interceptors)
-        self._queue: queue.Queue[Callable[[], None]] | None = None
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._is_calling = False
         self._lock = threading.Lock()
 
-    def before(self, context: RequestContext) -> Response | None:
+    def before(self, context: RequestContext, again: bool = False) -> Response | None:
         """Return the response of the first interceptor that answers the request; None to go on.
+
+        `again` asks only those that look at the view.
 
         Raises:
             Exception: whatever an interceptor raised, to refuse the request.
         """
-        for before in self._before:
+        for before in self._before_again if again else self._before:
             response = before(context)
             if response is not None:
+                if not isinstance(response, Response):
+                    raise TypeError(f"{before} returned {type(response).__name__}; allowed: Response or None")
                 return response
         return None
 
     def after(self, context: RequestContext, response: Response, on_loop: bool = False) -> None:
         """Have every interceptor see the first response to a request; a second one gets the header fields of the
         first."""
-        if not context.claim():
+        later: Sequence[After] = ()
+        if context.claim():
+            later = self._after_later if on_loop else ()
+            context.status = response.status
+            own = len(response.headers)
+            _call(self._after_on_loop if on_loop else self._after, context, response)
+            context.added_headers = response.headers[own:]
+        else:
             response.headers += context.added_headers
-            return
-        context.status = response.status
-        own = len(response.headers)
-        for after in self._after_on_loop if on_loop else self._after:
-            try:
-                after(context, response)
-            except Exception:
-                log.exception("the interceptor %s failed after a request", after)
-        context.added_headers = response.headers[own:]
-        if on_loop:
-            for after in self._after_later:
-                self._later(lambda after=after: _call(after, context, response))  # type: ignore[misc]
-        if isinstance(response.body, bytes):
+        if on_loop and self.may_block:
+            self._later(lambda: self._end_later(later, context, response))
+        elif isinstance(response.body, bytes):
             context.end()
 
     def flush(self) -> None:
         """Have interceptors write what they kept."""
         for flush in self._flush:
-            flush()
+            try:
+                flush()
+            except Exception:
+                log.exception("the interceptor %s failed after a request", flush)
+
+    def _end_later(self, afters: Sequence[After], context: RequestContext, response: Response) -> None:
+        _call(afters, context, response)
+        context.end()
+        self.flush()
 
     def _later(self, call: Callable[[], None]) -> None:
         """Call what may block in a thread of its own, in order."""
         with self._lock:
-            if self._queue is None:
-                self._queue = queue.Queue(MOST_WAITING)
-                threading.Thread(target=_run, args=(self._queue,), name="retort-interceptors", daemon=True).start()
+            if len(self._waiting) >= MOST_WAITING:
+                log.error("%d refusals wait for interceptors that block; one more is not shown to them", MOST_WAITING)
+                return
+            self._waiting.append(call)
+            if not self._is_calling:
+                self._is_calling = True
+                threading.Thread(target=self._call_waiting, name="retort-interceptors", daemon=True).start()
+
+    def _call_waiting(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._is_calling = False
+                    return
+                call = self._waiting.popleft()
+            call()
+
+
+def _call(afters: Sequence[After], context: RequestContext, response: Response) -> None:
+    for after in afters:
         try:
-            self._queue.put_nowait(call)
-        except queue.Full:
-            log.error("%d refusals wait for interceptors that block; one more is not shown to them", MOST_WAITING)
-
-
-def _run(calls: queue.Queue[Callable[[], None]]) -> None:
-    while True:
-        calls.get()()
-
-
-def _call(after: Callable[[RequestContext, Response], None], context: RequestContext, response: Response) -> None:
-    try:
-        after(context, response)
-    except Exception:
-        log.exception("the interceptor %s failed after a request", after)
+            after(context, response)
+        except Exception:
+            log.exception("the interceptor %s failed after a request", after)
+        context.status = response.status

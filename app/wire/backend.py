@@ -12,7 +12,7 @@ from flask_smorest import Blueprint
 
 from app.core.catalogue import Catalogue
 from app.core.service import PredictService
-from app.gateway.context import KEY, HttpAdapter, RequestContext, Route
+from app.gateway.context import HttpAdapter, RequestContext, Route, context_in
 from app.gateway.endpoint import PredictEndpoint, Streaming
 from app.gateway.errors import ErrorRenderer
 from app.runtime.registry import Registry
@@ -94,7 +94,9 @@ class Backend:
 
 def context_of(environ: dict[str, Any]) -> RequestContext:
     """Return the context that the gateway made for the request of a view."""
-    context: RequestContext = environ[KEY]
+    context = context_in(environ)
+    if context is None:
+        raise AssertionError("a view was called without the gateway")
     return context
 
 

@@ -1,0 +1,279 @@
+"""What Flask would call around a view: everything that is registered, replaced or set, whoever did it and however."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from typing import Any
+
+import flask
+import flask.ctx
+import svcs
+import werkzeug
+from flask import Flask, signals
+from flask.config import ConfigAttribute
+from werkzeug.routing import Map, RuleFactory
+from werkzeug.utils import cached_property
+
+import app
+
+HOOKS = (
+    "before_request_funcs",
+    "after_request_funcs",
+    "teardown_request_funcs",
+    "teardown_appcontext_funcs",
+    "url_value_preprocessors",
+    "error_handler_spec",
+)
+SIGNALS = (
+    signals.appcontext_pushed,
+    signals.request_started,
+    signals.got_request_exception,
+    signals.request_finished,
+    signals.request_tearing_down,
+    signals.appcontext_tearing_down,
+    signals.appcontext_popped,
+)
+CONFIG = ("SERVER_NAME", "TRUSTED_HOSTS", "SECRET_KEY", "SECRET_KEY_FALLBACKS")
+"""Values that have Flask look at a request before its view: the host, the session. None unless they are set."""
+NOT_SET = [None] * len(CONFIG)
+CONTEXTS = [each for each in vars(flask.ctx).values() if isinstance(each, type) and hasattr(each, "push")]
+CONTEXT_METHODS = ("push", "pop", "match_request")
+"""The classes of which Flask makes an object for each request, and what is called of them besides."""
+SETUP = frozenset({"__init__", "add_url_rule", "get", "endpoint", "run", "route"})
+"""Names of methods that no request calls, and that methods of other objects have as well."""
+OUR_FOLDERS = tuple(f"{Path(str(module.__file__)).parent}{os.sep}" for module in (app, flask, svcs, werkzeug))
+
+
+class CountedMap(Map):
+    """A map of URLs that counts what is added to it, whoever adds it."""
+
+    rules_added = 0
+
+    def add(self, rulefactory: RuleFactory) -> None:
+        """Add a rule, or several."""
+        super().add(rulefactory)
+        self.rules_added += 1
+
+
+class CountedFlask(Flask):
+    """Flask, which counts how often an attribute was replaced or removed: `changes`."""
+
+    url_map_class = CountedMap
+    url_map: CountedMap
+    changes = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute: a wrapped `wsgi_app`, a session interface, a method of one's own."""
+        is_new = self.__dict__.get(name, self) is not value
+        super().__setattr__(name, value)
+        if is_new:
+            self.__dict__["changes"] = self.changes + 1
+
+    def __delattr__(self, name: str) -> None:
+        """Remove an attribute."""
+        super().__delattr__(name)
+        self.__dict__["changes"] = self.changes + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What Flask would call around a view when it was last looked at, and whether all of it is Retort's or Flask's."""
+
+    changes: int
+    hooks: tuple[Any, ...]
+    read: tuple[Callable[[], tuple[Any, ...]], ...]
+    """Each reads, of one class, the attributes that a request reaches."""
+    attributes: tuple[Any, ...]
+    classes: tuple[Mapping[str, Any], ...]
+    sizes: list[int]
+    """How many attributes each class has: one that is added may hide that of a base."""
+    is_plain: bool
+
+
+class Registrations:
+    """What is registered around the views of some blueprints of an application.
+
+    Made when the application is complete. Every change, then or later, is noticed when `are_ours` is asked next. Safe
+    to call from many threads.
+    """
+
+    def __init__(self, app: CountedFlask, blueprints: Iterable[str]) -> None:
+        self._app = app
+        self._map = app.url_map
+        self._scopes = {None, *blueprints}
+        self._own_hooks = [each for _, each in self._hooked(_kept(_hooks(app))) if is_ours(each)]
+        self._survey = self._look()
+
+    def are_ours(self) -> bool:
+        """Tell whether all of it is Retort's or Flask's own."""
+        app, survey = self._app, self._survey
+        if (
+            app.changes != survey.changes
+            or [*map(len, survey.classes)] != survey.sizes
+            or _hooks(app) != survey.hooks
+            or not _are_same(survey)
+        ):
+            survey = self._survey = self._look()
+        if not survey.is_plain or [*map(app.config.get, CONFIG)] != NOT_SET or app.url_map.host_matching:
+            return False
+        for signal in SIGNALS:
+            if signal.receivers:
+                for _ in signal.receivers_for(app):
+                    return False
+        return True
+
+    def explain(self) -> str:
+        """Return the names of what was registered around the views; empty for nothing."""
+        found = [*self._foreign(_kept(_hooks(self._app)), self._reached())]
+        found += (f"the configuration value {name}" for name in CONFIG if self._app.config.get(name) is not None)
+        found += (f"a receiver of the signal {each.name}" for each in SIGNALS for _ in each.receivers_for(self._app))
+        if self._app.url_map.host_matching:
+            found.append("url_map.host_matching")
+        return ", ".join(dict.fromkeys(found))
+
+    def _look(self) -> Survey:
+        """Look at everything that Flask would call around a view. What changes meanwhile is noticed the next time."""
+        changes, sizes = self._app.changes, [len(vars(each)) for each in self._classes()]
+        hooks, reached = _kept(_hooks(self._app)), self._reached()
+        read, attributes = [], []
+        for each, names in reached.items():
+            read.append(functools.partial(operator.itemgetter(*names, names[0]), vars(each)))
+            attributes += read[-1]()
+        classes = tuple(vars(each) for each in self._classes())
+        is_plain = not any(True for _ in self._foreign(hooks, reached))
+        return Survey(changes, hooks, tuple(read), tuple(attributes), classes, sizes, is_plain)
+
+    def _classes(self) -> list[type]:
+        return [*type(self._app).__mro__[:-1], *CONTEXTS]
+
+    def _reached(self) -> dict[type, list[str]]:
+        """The attributes of Flask's classes that a request reaches: their code says which."""
+        classes = self._classes()
+        names = {"__call__"}
+        pending = [vars(each).get(name) for each in classes for name in ("__call__", *CONTEXT_METHODS)]
+        pending += [vars(each)["__init__"] for each in CONTEXTS]
+        while pending:
+            function = _function(pending.pop())
+            if type(function) is FunctionType:
+                found = {*_names(function.__code__)} - names - SETUP
+                names |= found
+                pending += [vars(each).get(name) for each in classes for name in found]
+        reached = {}
+        for each in classes:
+            found = {name for name in names.intersection(vars(each)) if not _is_plain(vars(each)[name])}
+            if found:
+                reached[each] = sorted(found)
+        return reached
+
+    def _hooked(self, hooks: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
+        """The functions that are registered for the views that have routes, each with the name of its kind."""
+        for kind, registered in zip(HOOKS, hooks, strict=True):
+            by_scope = registered if isinstance(registered, dict) else {None: registered}
+            for scope in self._scopes.intersection(by_scope):
+                yield from ((kind, each) for each in _leaves(by_scope[scope]))
+
+    def _foreign(self, hooks: tuple[Any, ...], reached: Mapping[type, list[str]]) -> Iterator[str]:
+        """The names of what is neither Flask's nor Retort's."""
+        app = self._app
+        for kind, function in self._hooked(hooks):
+            if not any(function is own for own in self._own_hooks):
+                yield f"{kind}: {_named(function)}"
+        for each, names in reached.items():
+            for name in names:
+                if not is_ours(vars(each)[name]):
+                    yield f"{each.__name__}.{name}: {_named(vars(each)[name])}"
+        for name in {name for names in reached.values() for name in names}.intersection(app.__dict__):
+            value = app.__dict__[name]
+            if (callable(value) and not isinstance(value, type)) or not is_ours(value):
+                yield f"{name}: {_named(value)}"
+        if app.subdomain_matching:
+            yield "subdomain_matching"
+        if app.url_map is not self._map:
+            yield "url_map, which was replaced"
+
+
+_hooks = operator.attrgetter(*HOOKS)
+
+
+def _are_same(survey: Survey) -> bool:
+    """Tell whether the attributes of the classes are those of the survey, and not proxies, which are equal to them."""
+    found: list[Any] = []
+    try:
+        for read in survey.read:
+            found += read()
+    except KeyError:  # one was removed, and another added
+        return False
+    return all(map(operator.is_, found, survey.attributes))
+
+
+def _kept(hooks: Any) -> Any:
+    """A copy of registered functions, to its depth, that does not change with them."""
+    if isinstance(hooks, dict):
+        return {key: _kept(value) for key, value in dict(hooks).items()}
+    if isinstance(hooks, tuple):
+        return tuple(map(_kept, hooks))
+    return list(hooks) if isinstance(hooks, list) else hooks
+
+
+def _leaves(hooks: Any) -> Iterator[Any]:
+    if isinstance(hooks, dict):
+        hooks = list(hooks.values())
+    if isinstance(hooks, list):
+        for each in hooks:
+            yield from _leaves(each)
+    else:
+        yield hooks
+
+
+def _function(attribute: Any) -> Any:
+    """The function that an attribute of a class is made of."""
+    if type(attribute) is property:
+        return attribute.fget
+    return attribute.__func__ if type(attribute) in (staticmethod, classmethod) else attribute
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether a value calls nothing: text, a number, a setting, the place of a value that is kept (a logger)."""
+    return value is None or type(value) in (bool, int, str, dict, ConfigAttribute, cached_property)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """The names of attributes that a function uses."""
+    yield from code.co_names
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _names(each)
+
+
+def is_ours(attribute: Any) -> bool:
+    """Tell whether a function, a class, or an object's class is written in Retort's, Flask's or Werkzeug's own files.
+
+    The code of a function is looked at: a decorator copies the name and the module of what it wraps, and not the code.
+    A proxy says that it has the class of what it stands for: `type` is not deceived.
+    """
+    function = _function(attribute)
+    if type(function) is FunctionType:
+        return function.__code__.co_filename.startswith(OUR_FOLDERS)
+    written_as = function if isinstance(function, type) else type(function)
+    if written_as.__module__ in ("builtins", "collections"):
+        return not callable(function)
+    try:
+        return inspect.getfile(written_as).startswith(OUR_FOLDERS)
+    except (TypeError, OSError):  # it is written in C, or nowhere
+        return False
+
+
+def _named(function: Any) -> str:
+    """The name of a function or a class; of any other object, that of its class: the object itself is not called."""
+    if type(function) is functools.partial:
+        return _named(function.func)
+    has_name = isinstance(function, type) or type(function) in (FunctionType, MethodType, BuiltinFunctionType)
+    named = function if has_name else type(function)
+    return f"{named.__module__}.{named.__qualname__}"

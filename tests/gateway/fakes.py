@@ -1,0 +1,110 @@
+"""A router, a route and requests, without Flask and without models."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from app.gateway.context import Match, RequestContext
+from app.gateway.errors import ErrorFormat, ErrorRenderer, problem_json
+from app.gateway.forwarded import Forwarding
+from app.gateway.gateway import Gateway
+from app.gateway.interceptors import Interceptor
+from app.server.contract import Environ, Response
+from app.telemetry.metrics import SharedMetrics
+
+EVERYWHERE = re.compile("")
+ERRORS = ErrorRenderer([], ErrorFormat(EVERYWHERE, problem_json, dict))
+
+
+def environ(path: str = "/predict", method: str = "POST", **more: Any) -> Environ:
+    return {
+        "REQUEST_METHOD": method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "HTTP_HOST": "localhost",
+        "REMOTE_ADDR": "192.0.2.1",
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(),
+        **more,
+    }
+
+
+class FakeRoute:
+    """Answers `ok`, or what it was told to."""
+
+    def __init__(self, answer: Callable[[RequestContext], Response] = lambda context: Response(200, [], b"ok")) -> None:
+        self.answer = answer
+
+    def plan(self, context: RequestContext) -> None:
+        context.runs_inline, context.batch_key = True, self
+
+    def respond(self, contexts: Sequence[RequestContext]) -> list[Response]:
+        return [self.answer(context) for context in contexts]
+
+
+class FakeRouter:
+    """Knows `/predict`, which has a route, and `/models/m/unload`, which changes models."""
+
+    def __init__(self, route: FakeRoute | None = None) -> None:
+        self.route = route or FakeRoute()
+        self.direct = True
+
+    def match(self, environ: Environ) -> Match:
+        path = environ["PATH_INFO"]
+        if path == "/predict" and environ["REQUEST_METHOD"] == "POST":
+            return Match(self.route)
+        return Match(may_change_models=path == "/models/m/unload")
+
+    def is_direct(self) -> bool:
+        return self.direct
+
+    def explain(self) -> str:
+        return "" if self.direct else "a hook"
+
+
+class Recorder(Interceptor):
+    """Notes each call: the id of the request, and the status of its answer."""
+
+    def __init__(self, may_block: bool = False) -> None:
+        self.may_block = may_block
+        self.before_calls: list[str] = []
+        self.after_calls: list[int] = []
+
+    def before(self, context: RequestContext) -> Response | None:
+        self.before_calls.append(context.id)
+        return None
+
+    def after(self, context: RequestContext, response: Response) -> None:
+        self.after_calls.append(response.status)
+        response.headers.append(("X-Seen", str(len(self.after_calls))))
+
+
+def gateway(*interceptors: Interceptor, router: FakeRouter | None = None) -> Gateway:
+    return Gateway(
+        router or FakeRouter(), interceptors, ERRORS, Forwarding(0, ""), SharedMetrics(), on_draining=lambda: None
+    )
+
+
+class Client:
+    """A WSGI server's side of one request: what `start_response` was told, and the parts of the body."""
+
+    def __init__(self, application: Any, environ: Environ) -> None:
+        self.statuses: list[str] = []
+        self.headers: dict[str, str] = {}
+        self.written: list[bytes] = []
+        self.parts = application(environ, self.start_response)
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        self.statuses.append(status)
+        self.headers = dict(headers)
+        return self.written.append
+
+    def body(self) -> bytes:
+        try:
+            return b"".join(self.written) + b"".join(self.parts)
+        finally:
+            if hasattr(self.parts, "close"):
+                self.parts.close()

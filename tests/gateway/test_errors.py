@@ -1,0 +1,90 @@
+"""One table turns errors into answers, in the form of the protocol whose path it is."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from app.errors import Code, ModelNotFound, RetortError
+from app.gateway.context import RequestContext
+from app.gateway.errors import (
+    STATUS,
+    ErrorFormat,
+    ErrorRenderer,
+    Problem,
+    RequestRefused,
+    problem_json,
+    problem_of,
+    sentence,
+    title_of,
+)
+from app.server.contract import Refusal
+from tests.gateway.fakes import environ
+
+OWN = ErrorFormat(re.compile(""), problem_json, dict)
+OTHER = ErrorFormat(re.compile("/v2"), lambda problem: (problem.name.encode(), "text/other"), dict, {503: 429})
+ERRORS = ErrorRenderer([OTHER], OWN)
+
+
+NOT_OF_REQUESTS = {Code.INVALID_SETTINGS, Code.INVALID_REPOSITORY, Code.LOADING_FAILED, Code.PACKING_REFUSED}
+
+
+def test_every_code_of_a_request_has_a_status() -> None:
+    assert set(Code) - set(STATUS) == NOT_OF_REQUESTS
+
+
+def test_an_error_is_a_problem_document_with_the_id_of_the_request() -> None:
+    context = RequestContext(environ(HTTP_X_REQUEST_ID="abc"))
+    response = ERRORS.response(context, ModelNotFound("m", ["penguins"]))
+    document = json.loads(bytes(response.body))  # type: ignore[arg-type]
+    assert (response.status, response.headers) == (404, [("Content-Type", "application/problem+json")])
+    assert (document["type"], document["status"], document["request_id"]) == ("/problems/model-not-found", 404, "abc")
+    assert "penguins" in document["detail"]
+    assert context.outcome == "model-not-found"
+
+
+def test_the_form_is_that_of_the_path() -> None:
+    response = ERRORS.response(RequestContext(environ("/v2/models/m/infer")), ModelNotFound("m", []))
+    assert (response.body, response.headers) == (b"model-not-found", [("Content-Type", "text/other")])
+
+
+def test_a_refusal_has_the_status_of_the_protocol_and_its_header_fields() -> None:
+    refusal = Refusal(503, "queue-full", "the server is busy", {"Retry-After": "1"})
+    for path, status in (("/predict", 503), ("/v2/models/m/infer", 429)):
+        response = ERRORS.refusal(RequestContext(environ(path)), refusal)
+        assert response.status == status
+        assert ("Retry-After", "1") in response.headers
+
+
+def test_an_interceptor_words_its_own_refusal() -> None:
+    problem = problem_of(RequestRefused(403, "no-tenant", "the header X-Tenant is missing", {"X-Why": "tenant"}))
+    assert problem == Problem(403, "no-tenant", "the header X-Tenant is missing", headers={"X-Why": "tenant"})
+
+
+class UnknownToTheTable(RetortError):
+    code = "of-a-user"  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("secret"), UnknownToTheTable("secret")])
+def test_of_an_unexpected_error_the_client_learns_nothing_and_the_log_all(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = ERRORS.response(RequestContext(environ()), error)
+    assert response.status == 500
+    assert b"secret" not in bytes(response.body)  # type: ignore[arg-type]
+    assert "secret" in caplog.text
+
+
+def test_titles_are_those_of_http() -> None:
+    assert [title_of(status) for status in (413, 422, 429, 799)] == [
+        "Content Too Large",
+        "Unprocessable Content",
+        "Too Many Requests",
+        "Unknown",
+    ]
+
+
+def test_a_problem_without_fields_is_its_detail_as_a_sentence() -> None:
+    assert sentence(Problem(400, "x", "it is wrong")) == "it is wrong"

@@ -1,0 +1,142 @@
+"""The chain calls interceptors in order before a request and in reverse order after it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from app.gateway import Interceptor, RequestContext, RequestRefused, Response
+from app.gateway.interceptors import InterceptorChain
+from app.server.contract import Refusal
+from tests.gateway.fakes import Recorder, environ, gateway
+
+LATE = Refusal(504, "deadline-exceeded", "too late")
+
+
+class Noting(Interceptor):
+    def __init__(self, name: str, calls: list[str], may_block: bool = False) -> None:
+        self.name, self.calls, self.may_block = name, calls, may_block
+
+    def before(self, context: RequestContext) -> None:
+        self.calls.append(f"{self.name} before")
+
+    def after(self, context: RequestContext, response: Response) -> None:
+        self.calls.append(f"{self.name} after {response.status}")
+
+
+def test_they_are_called_in_order_and_then_in_reverse() -> None:
+    calls: list[str] = []
+    served = gateway(Noting("a", calls), Noting("b", calls))
+    served.respond([served.admit(environ())])
+    assert calls == ["a before", "b before", "b after 200", "a after 200"]
+
+
+def test_those_after_the_one_that_refuses_do_not_see_the_request_but_its_answer() -> None:
+    class Refusing(Interceptor):
+        def before(self, context: RequestContext) -> None:
+            raise RequestRefused(403, "no", "no")
+
+    calls: list[str] = []
+    served = gateway(Noting("a", calls), Refusing(), Noting("b", calls))
+    served.respond([served.admit(environ())])
+    assert calls == ["a before", "b after 403", "a after 403"]
+
+
+def test_one_that_fails_after_a_request_is_logged_and_the_others_are_called(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Interceptor):
+        def after(self, context: RequestContext, response: Response) -> None:
+            raise ZeroDivisionError
+
+    calls: list[str] = []
+    served = gateway(Noting("a", calls), Failing())
+    [response] = served.respond([served.admit(environ())]) or []
+    assert (response.status, calls) == (200, ["a before", "a after 200"])
+    assert "Failing" in caplog.text
+
+
+def test_the_status_that_one_sets_is_the_status_of_the_request() -> None:
+    class Teapot(Interceptor):
+        def after(self, context: RequestContext, response: Response) -> None:
+            response.status = 418
+
+    calls: list[str] = []
+    served = gateway(Noting("a", calls), Teapot())
+    context = served.admit(environ())
+    [response] = served.respond([context]) or []
+    assert (response.status, context.status, calls[-1]) == (418, 418, "a after 418")
+
+
+def test_methods_that_were_set_on_the_object_are_called() -> None:
+    calls: list[Any] = []
+    interceptor = Interceptor()
+    interceptor.before = calls.append  # type: ignore[method-assign, assignment]
+    interceptor.after = lambda context, response: calls.append(response)  # type: ignore[method-assign, misc]
+    served = gateway(interceptor)
+    served.respond([served.admit(environ())])
+    assert len(calls) == 2
+
+
+class Waiting(Interceptor):
+    """Blocks until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+        self.go_on, self.done = threading.Event(), threading.Event()
+
+    def after(self, context: RequestContext, response: Response) -> None:
+        self.threads.append(threading.current_thread())
+        assert self.go_on.wait(10)
+
+
+def test_a_refusal_by_the_server_runs_nothing_that_may_block_on_its_thread() -> None:
+    waiting, recorder = Waiting(), Recorder()
+    served = gateway(waiting, recorder)
+    context = served.admit(environ())
+    context.at_end(lambda: waiting.threads.append(threading.current_thread()))
+    context.at_end(waiting.done.set)
+    assert served.refuse(context.environ, context, LATE).status == 504
+    assert recorder.after_calls == [504]
+    waiting.go_on.set()
+    assert waiting.done.wait(10)
+    assert len(waiting.threads) == 2
+    assert threading.current_thread() not in waiting.threads
+
+
+def test_a_refusal_that_comes_after_the_answer_is_not_shown_again() -> None:
+    calls, ended = list[str](), threading.Event()
+    served = gateway(Noting("a", calls, may_block=True))
+    context = served.admit(environ())
+    served.respond([context])
+    context.at_end(ended.set)
+    served.refuse(context.environ, context, LATE)
+    assert ended.wait(10)
+    assert calls == ["a before", "a after 200"]
+
+
+def test_where_none_may_block_a_refusal_ends_the_request_at_once() -> None:
+    ends: list[int] = []
+    served = gateway(Recorder())
+    context = served.admit(environ())
+    context.at_end(lambda: ends.append(1))
+    served.refuse(context.environ, context, LATE)
+    assert ends == [1]
+
+
+def test_refusals_that_nobody_has_time_to_see_are_bounded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("app.gateway.interceptors.MOST_WAITING", 2)
+    waiting = Waiting()
+    served = gateway(waiting)
+    for _ in range(5):
+        served.refuse(environ(), None, LATE)
+    assert "one more is not shown" in caplog.text
+    waiting.go_on.set()
+
+
+def test_a_chain_says_whether_it_may_block_and_whether_it_looks_before() -> None:
+    assert not InterceptorChain([]).may_block
+    assert InterceptorChain([Interceptor()]).may_block
+    assert not InterceptorChain([Interceptor()]).has_before

@@ -1,0 +1,353 @@
+"""Every way to have code of one's own run around a prediction, as a Flask developer would write it.
+
+Each function installs code that appends to `seen` once for each `POST /predict`. One that returns something returns the
+application that is to be served instead. `patch` undoes what was done to classes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flask.ctx
+import pytest
+from flask import Blueprint, Flask, Request, Response, signals
+from flask.sessions import SecureCookieSessionInterface
+from flask.typing import ResponseReturnValue
+from flask.wrappers import Request as FlaskRequest
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.routing import Rule
+
+from app.errors import ModelNotFound, RetortError
+from app.wire.application import Application
+
+Install = Callable[[Application, list[Any], pytest.MonkeyPatch], Any]
+PREDICT = "predict.predict"
+
+
+class Proxy:
+    """Stands for a function as wrapt's proxies do, with which tracers wrap: it is equal to it, and of its class."""
+
+    def __init__(self, wrapped: Any, seen: list[Any]) -> None:
+        self.wrapped, self.seen = wrapped, seen
+
+    def __get__(self, owner: Any, kind: Any) -> Any:
+        return functools.partial(self, owner) if owner is not None else self
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        self.seen.append(self)
+        return self.wrapped(*arguments, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.wrapped, name)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.wrapped == other)
+
+    def __hash__(self) -> int:
+        return hash(self.wrapped)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return self.wrapped.__class__
+
+
+class Counting:
+    """A middleware."""
+
+    def __init__(self, application: Any, seen: list[Any]) -> None:
+        self.application, self.seen = application, seen
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        self.seen.append(environ["PATH_INFO"])
+        return self.application(environ, start_response)
+
+
+def counted(function: Any, seen: list[Any]) -> Any:
+    """The function, decorated as is usual."""
+
+    @functools.wraps(function)
+    def wrapper(*arguments: Any, **named: Any) -> Any:
+        seen.append(function)
+        return function(*arguments, **named)
+
+    return wrapper
+
+
+REGISTRATIONS: dict[str, Install] = {}
+
+
+def registration(install: Install) -> Install:
+    REGISTRATIONS[install.__name__] = install
+    return install
+
+
+@registration
+def before_request(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.before_request(lambda: seen.append(1))
+
+
+@registration
+def after_request(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    @app.after_request
+    def after(response: Response) -> Response:
+        seen.append(response)
+        return response
+
+
+@registration
+def teardown_request(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.teardown_request(seen.append)
+
+
+@registration
+def teardown_appcontext(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.teardown_appcontext(seen.append)
+
+
+@registration
+def a_partial(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.before_request(functools.partial(seen.append, None))
+
+
+@registration
+def url_value_preprocessor(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.url_value_preprocessor(lambda endpoint, values: seen.append(endpoint))
+
+
+@registration
+def a_hook_at_the_front_of_the_list(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.before_request_funcs.setdefault(None, []).insert(0, lambda: seen.append(1))
+
+
+@registration
+def a_hook_for_a_blueprint_of_ours(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.before_request_funcs.setdefault("predict", []).append(lambda: seen.append(1))
+
+
+@registration
+def the_dictionary_of_hooks_replaced(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.before_request_funcs = {None: [lambda: seen.append(1)]}
+
+
+def _blueprint(app: Application, register: Callable[[Blueprint], object]) -> None:
+    blueprint = Blueprint("of_a_user", __name__)
+    register(blueprint)
+    app.register_blueprint(blueprint)
+
+
+@registration
+def before_app_request(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    _blueprint(app, lambda blueprint: blueprint.before_app_request(lambda: seen.append(1)))
+
+
+@registration
+def after_app_request(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    _blueprint(app, lambda blueprint: blueprint.after_app_request(lambda response: seen.append(1) or response))
+
+
+@registration
+def teardown_app_request(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    _blueprint(app, lambda blueprint: blueprint.teardown_app_request(seen.append))
+
+
+@registration
+def app_url_value_preprocessor(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    _blueprint(app, lambda blueprint: blueprint.app_url_value_preprocessor(lambda endpoint, _: seen.append(endpoint)))
+
+
+def _error_handler(seen: list[Any]) -> Callable[[Exception], ResponseReturnValue]:
+    def answer(error: Exception) -> ResponseReturnValue:
+        seen.append(error)
+        return "of a user", 418
+
+    return answer
+
+
+@registration
+def error_handler_by_class(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.register_error_handler(RetortError, _error_handler(seen))
+
+
+@registration
+def error_handler_for_a_subclass(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.register_error_handler(ModelNotFound, _error_handler(seen))
+
+
+@registration
+def error_handler_of_a_blueprint(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.error_handler_spec["predict"][None][ModelNotFound] = _error_handler(seen)
+
+
+@registration
+def app_errorhandler(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    _blueprint(app, lambda blueprint: blueprint.app_errorhandler(ModelNotFound)(_error_handler(seen)))
+
+
+def _signal(signal: Any) -> Install:
+    def install(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+        def receive(sender: Any, **named: Any) -> None:
+            seen.append(signal.name)
+
+        app.extensions["receiver"] = receive  # the signal keeps a weak reference
+        signal.connect(receive, app)
+
+    return install
+
+
+for each in (
+    signals.appcontext_pushed,
+    signals.request_started,
+    signals.request_finished,
+    signals.request_tearing_down,
+    signals.appcontext_tearing_down,
+    signals.appcontext_popped,
+):
+    REGISTRATIONS[f"the signal {each.name}"] = _signal(each)
+
+
+@registration
+def a_signal_of_any_sender(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    def receive(sender: Any, **named: Any) -> None:
+        seen.append(sender)
+
+    app.extensions["receiver"] = receive
+    signals.request_started.connect(receive)
+
+
+@registration
+def wsgi_app_wrapped(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.wsgi_app = Counting(app.wsgi_app, seen)  # type: ignore[method-assign]
+
+
+@registration
+def wsgi_app_wrapped_twice(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.wsgi_app = ProxyFix(Counting(app.wsgi_app, seen))  # type: ignore[method-assign]
+
+
+@registration
+def wsgi_app_replaced_by_a_function_of_werkzeug(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    inner = app.wsgi_app
+
+    @Request.application
+    def application(request: FlaskRequest) -> Any:
+        seen.append(request)
+        return inner
+
+    app.wsgi_app = application  # type: ignore[method-assign]
+
+
+@registration
+def wsgi_app_dispatched(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.wsgi_app = DispatcherMiddleware(Counting(app.wsgi_app, seen))  # type: ignore[method-assign]
+
+
+@registration
+def the_application_wrapped(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> Any:
+    return Counting(app, seen)
+
+
+@registration
+def view_function_decorated(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.view_functions[PREDICT] = counted(app.view_functions[PREDICT], seen)
+
+
+@registration
+def view_function_behind_a_proxy(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.view_functions[PREDICT] = Proxy(app.view_functions[PREDICT], seen)
+
+
+@registration
+def view_functions_replaced(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    views = app.view_functions
+    app.view_functions = {**views, PREDICT: counted(views[PREDICT], seen)}
+
+
+@registration
+def session_interface(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    class Sessions(SecureCookieSessionInterface):
+        def open_session(self, app: Flask, request: FlaskRequest) -> Any:
+            seen.append(request)
+            return super().open_session(app, request)
+
+    app.session_interface = Sessions()
+
+
+@registration
+def request_class(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    class OwnRequest(FlaskRequest):
+        def __init__(self, environ: Any) -> None:
+            seen.append(environ)
+            super().__init__(environ)
+
+    app.request_class = OwnRequest
+
+
+@registration
+def app_ctx_globals_class(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    class Globals(flask.ctx._AppCtxGlobals):
+        def __init__(self) -> None:
+            seen.append(self)
+
+    app.app_ctx_globals_class = Globals
+
+
+@registration
+def the_class_of_the_application_replaced(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    class Own(Application):
+        def dispatch_request(self) -> ResponseReturnValue:
+            seen.append(self)
+            return super().dispatch_request()
+
+    app.__class__ = Own
+
+
+METHODS = (
+    *("__call__", "wsgi_app", "request_context", "app_context", "create_url_adapter", "full_dispatch_request"),
+    *("preprocess_request", "dispatch_request", "make_response", "finalize_request", "process_response"),
+    *("do_teardown_request", "do_teardown_appcontext", "handle_user_exception"),
+)
+TWICE = {"create_url_adapter"}
+"""Methods that Flask calls once for each of the two contexts of a request."""
+
+
+def _on_instance(name: str) -> Install:
+    def install(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+        setattr(app, name, counted(getattr(app, name), seen))
+
+    return install
+
+
+def _on_class(kind: type, name: str, wrap: Callable[[Any, list[Any]], Any]) -> Install:
+    def install(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(kind, name, wrap(getattr(kind, name), seen))
+
+    return install
+
+
+for name in METHODS:
+    if name != "__call__":  # Python looks it up in the class
+        REGISTRATIONS[f"app.{name} replaced"] = _on_instance(name)
+    REGISTRATIONS[f"Flask.{name} decorated"] = _on_class(Flask, name, counted)
+    REGISTRATIONS[f"Flask.{name} behind a proxy"] = _on_class(Flask, name, Proxy)
+    if name not in ("__call__", "wsgi_app"):
+        REGISTRATIONS[f"Application.{name} decorated"] = _on_class(Application, name, counted)
+for kind, name in ((flask.ctx.RequestContext, "push"), (flask.ctx.RequestContext, "match_request")):
+    REGISTRATIONS[f"RequestContext.{name} decorated"] = _on_class(kind, name, counted)
+
+
+@registration
+def a_rule_that_shadows(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    """Another path than all others: `SHADOWED`."""
+    app.add_url_rule("/models/special/predict", "special", lambda: seen.append(1) or "special", methods=["POST"])
+
+
+@registration
+def a_rule_added_to_the_map(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
+    app.url_map.add(Rule("/models/special/predict", endpoint="special", methods=["POST"]))
+    app.view_functions["special"] = lambda: seen.append(1) or "special"
+
+
+SHADOWED = ("a_rule_that_shadows", "a_rule_added_to_the_map")
