@@ -147,8 +147,13 @@ def problem_of(error: BaseException) -> Problem:
 
 
 def unexpected(error: BaseException) -> Problem:
-    """Return 500 with the request id and nothing from inside; the traceback goes to the log."""
+    """Return what is told of an error that is not meant for clients; its traceback goes to the log."""
     log.error("unexpected error", exc_info=error)
+    return internal_error()
+
+
+def internal_error() -> Problem:
+    """Return 500 with nothing from inside."""
     detail = "the server failed on this request; its log has the cause under the request id"
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail)
 

@@ -17,6 +17,8 @@ from app.gateway.errors import (
     ErrorRenderer,
     Form,
     Problem,
+    RequestRefused,
+    internal_error,
     problem_json,
     problem_of,
     unready_problem,
@@ -50,7 +52,7 @@ def unready(form: Form) -> Response:
 def of_http(error: HTTPException) -> Problem:
     """Return the problem of an error that Flask raised: no such path, no such method, a failure of a view."""
     if isinstance(error, InternalServerError) and error.original_exception is not None:
-        return problem_of(error.original_exception)
+        return internal_error()  # Flask has logged it
     status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
     sent = dict(error.get_headers(request.environ))
     detail = {
@@ -76,5 +78,6 @@ def register(app: Flask, errors: ErrorRenderer) -> None:
             return Response(status=error.code, headers=error.get_headers(request.environ))
         return answer(of_http(error))
 
-    app.register_error_handler(RetortError, lambda error: answer(problem_of(error)))
+    for kind in (RetortError, RequestRefused):
+        app.register_error_handler(kind, lambda error: answer(problem_of(error)))
     app.register_error_handler(HTTPException, answer_http)

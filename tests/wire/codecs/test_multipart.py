@@ -125,6 +125,13 @@ def test_abuse_is_refused_soon(ask: Sends, content: bytes) -> None:
     assert time.perf_counter() - start < 10
 
 
+@pytest.mark.parametrize("length", [1, 70, 72, 200])
+def test_a_boundary_of_any_length_that_clients_send(ask: Sends, length: int) -> None:
+    boundary = "b" * length
+    content = form(FIELDS)[1].replace(BOUNDARY.encode(), boundary.encode())
+    assert ask(f"multipart/form-data; boundary={boundary}", content).document["prediction"] == [0]
+
+
 @pytest.mark.parametrize("parameters", ["", "; boundary=", "; boundary=" + "x" * 1000])
 def test_a_boundary_that_cannot_be(ask: Sends, parameters: str) -> None:
     assert ask("multipart/form-data" + parameters, PART).status == 400
