@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from benchmarks.cases import BY_THEMSELVES, CASES, OURS, Bar
-from benchmarks.spread import Spread, ratio
+from benchmarks.spread import Spread, difference, ratio
 
 
 class Side(TypedDict, total=False):
@@ -50,7 +50,7 @@ def of_bar(figures: Figures, bar: Bar) -> Spread | str:
         sides = figures.get("cases", {}).get(bar.case, {})
         of, to = (series(sides.get(name), bar.metric) for name in (bar.of, bar.to))
     if of and to:
-        return ratio(of, to)
+        return difference(of, to) if bar.is_difference else ratio(of, to)
     failures = [sides[name]["failure"] for name in (bar.of, bar.to) if sides.get(name, {}).get("failure")]
     return failures[0] if failures else "not measured in this run"
 

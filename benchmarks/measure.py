@@ -262,6 +262,8 @@ def running(launch: Launch, log: Path, core: int) -> Iterator[Server]:
 # --- load -------------------------------------------------------------------------------------------------------------
 
 WRK_MARK = "wrk-summary "
+ORIGIN = "https://page.example"
+"""The page that all requests come from."""
 WRK_SCRIPT = """\
 -- Asks each question in turn; all requests are made before the first is sent.
 local bodies = {{
@@ -269,7 +271,7 @@ local bodies = {{
 }}
 local requests, turn = {{}}, 0
 function init(args)
-  local headers = {{ ["Content-Type"] = "application/json" }}
+  local headers = {{ ["Content-Type"] = "application/json", ["Origin"] = "{origin}" }}
   for position, body in ipairs(bodies) do
     requests[position] = wrk.format("POST", "{path}", headers, body)
   end
@@ -293,7 +295,7 @@ def wrk_script(path: str, bodies: Sequence[bytes]) -> str:
     """The Lua script that posts these bodies, in turn."""
     level = "=" * 3
     quoted = ",\n".join(f"[{level}[{body.decode()}]{level}]" for body in bodies)
-    return WRK_SCRIPT.format(bodies=quoted, path=path, mark=WRK_MARK)
+    return WRK_SCRIPT.format(bodies=quoted, path=path, mark=WRK_MARK, origin=ORIGIN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,11 @@ def times(spread: Spread) -> str:
     return f"{number(spread.median)} × ({number(spread.low)}–{number(spread.high)})"
 
 
+def microseconds(spread: Spread) -> str:
+    """A difference with its spread, as in `3.1 µs (3.0–3.2)`."""
+    return f"{number(spread.median)} µs ({number(spread.low)}–{number(spread.high)})"
+
+
 def number(figure: float) -> str:
     """Three figures of it, no more."""
     digits = 0 if abs(figure) >= 100 else 1 if abs(figure) >= 10 else 2
@@ -114,7 +119,8 @@ def bars_table(figures: Figures) -> str:
         if isinstance(found, str):
             rows.append([bar.title, limit, f"not measured: {found}", "–"])
         else:
-            rows.append([bar.title, limit, times(found), _verdict(bar, found.median, worker)])
+            shown = microseconds(found) if bar.is_difference else times(found)
+            rows.append([bar.title, limit, shown, _verdict(bar, found.median, worker)])
     return table(["case", "bar", "measured", "met"], rows)
 
 
@@ -123,7 +129,7 @@ def _was_run(figures: Figures, bar: Bar) -> bool:
 
 
 def _limit(bar: Bar, limit: float) -> str:
-    return f"{'≥' if bar.at_least else '≤'} {limit:g} ×"
+    return f"{'≥' if bar.at_least else '≤'} {limit:g} {'µs' if bar.is_difference else '×'}"
 
 
 def _verdict(bar: Bar, figure: float, worker: str) -> str:
@@ -247,8 +253,9 @@ def _method(figures: Figures) -> str:
         "- Everybody serves the same artifacts, trained with fixed seeds, with one worker and no access log. Before it "
         "is measured, each server answers every question, and its predictions are compared with those of the notebook; "
         "an error under load ends a side.",
-        "- Retort is started by Procfile's `web:` line with its default settings, and answers probabilities beside the "
-        "predictions where nothing else is said; the peers answer predictions.",
+        "- Retort is started by Procfile's `web:` line with its default settings, less the access log, and with "
+        "CORS for the page that all requests say they come from (`Origin`), which no peer looks at. It answers "
+        "probabilities beside the predictions where nothing else is said; the peers answer predictions.",
     ]
     if others:
         lines.append(

@@ -15,10 +15,13 @@ from benchmarks.cases import (
     MLSERVER,
     ONNX,
     OURS_GTHREAD,
+    OURS_HOOKED,
+    OURS_LOGGED,
     OURS_UNBATCHED,
+    OURS_WITHOUT,
     TUTORIAL,
 )
-from benchmarks.measure import Launch
+from benchmarks.measure import ORIGIN, Launch
 from benchmarks.venvs import HERE, VENVS
 
 ROOT = HERE.parent
@@ -31,6 +34,8 @@ ARTIFACT_ONLY = frozenset({"knn"})
 
 BARE = {BARE_WSGI: "wsgi_bare:app", BARE_FLASK: "flask_bare:app", BARE_FLASK_GTHREAD: "flask_bare:app"}
 
+VARIANTS = {OURS_HOOKED: "hooked:app", OURS_WITHOUT: "no_interceptors:app"}
+"""The service with other code around it, from `layers/`."""
 PACKED_AS = {"table": "forest"}
 """The same artifact under another name, which need not be packed twice."""
 
@@ -65,7 +70,11 @@ def launch(side: str, model: str, workers: int = 1) -> Launch:
     env |= {"RETORT_MODELS_DIR": str(repository(model)), "WEB_CONCURRENCY": str(workers)}
     env |= {"RETORT_RUNTIME": "artifact"} if model in ARTIFACT_ONLY else {}
     env |= {"RETORT_BATCHING": "off"} if side == OURS_UNBATCHED else {}
-    return Launch(web_line((ROOT / "Procfile").read_text()), ROOT, env)
+    env |= {"RETORT_CORS_ORIGINS": ORIGIN, "RETORT_ACCESS_LOG": "on" if side == OURS_LOGGED else "off"}
+    argv = web_line((ROOT / "Procfile").read_text())
+    if side in VARIANTS:
+        argv = [*argv[:-1], "--pythonpath", str(HERE / "layers"), VARIANTS[side]]
+    return Launch(argv, ROOT, env)
 
 
 def web_line(procfile: str) -> list[str]:

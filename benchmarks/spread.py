@@ -27,3 +27,8 @@ def ratio(of: Sequence[float], to: Sequence[float]) -> Spread:
     Rounds that only one of them has are left out.
     """
     return Spread.of([first / second for first, second in zip(of, to, strict=False)])
+
+
+def difference(of: Sequence[float], to: Sequence[float]) -> Spread:
+    """How much more `of` is than `to`, round by round. Rounds that only one of them has are left out."""
+    return Spread.of([first - second for first, second in zip(of, to, strict=False)])

@@ -117,7 +117,8 @@ def _served(launch: Launch, name: str, cores: Cores) -> contextlib.AbstractConte
 
 
 def _launched(more: dict[str, str]) -> Launch:
-    env = {"HOST": "127.0.0.1", "PORT": "{port}", "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin", **more}
+    env = {"HOST": "127.0.0.1", "PORT": "{port}", "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin"}
+    env |= {"RETORT_ACCESS_LOG": "off", **more}
     return Launch(web_line((ROOT / "Procfile").read_text()), ROOT, env)
 
 

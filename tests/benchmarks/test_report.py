@@ -11,9 +11,19 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks import charts, report
-from benchmarks.cases import BARE_FLASK, BARE_WSGI, BARS, FLASK, OURS, OURS_UNBATCHED, TUTORIAL
+from benchmarks.cases import (
+    BARE_FLASK,
+    BARE_WSGI,
+    BARS,
+    FLASK,
+    OURS,
+    OURS_LOGGED,
+    OURS_UNBATCHED,
+    OURS_WITHOUT,
+    TUTORIAL,
+)
 from benchmarks.figures import Figures, Side, of_bar, our_failures
-from benchmarks.spread import Spread, ratio
+from benchmarks.spread import Spread, difference, ratio
 
 
 def side(*cpu_us: float) -> Side:
@@ -68,6 +78,14 @@ def test_a_ratio_is_taken_round_by_round() -> None:
     assert ratio([400, 410, 360], [100, 110, 120]) == Spread(410 / 110, 3, 4)
 
 
+def test_a_difference_is_taken_round_by_round_and_has_its_unit() -> None:
+    assert difference([108, 119, 117, 1], [100, 110, 112]) == Spread(8, 5, 9)
+    found = figures()
+    found["cases"]["gateway"] = {OURS_LOGGED: side(108, 119, 117), OURS_WITHOUT: side(100, 110, 112)}
+    line = next(line for line in report.bars_table(found).splitlines() if "access log" in line)
+    assert line.endswith("| ≤ 10 µs | 8.00 µs (5.00–9.00) | yes |")
+
+
 def test_a_round_that_one_side_lacks_is_left_out() -> None:
     assert ratio([400, 410], [100]) == Spread(4, 4, 4)
 
@@ -95,7 +113,7 @@ def test_bars_table_says_met_with_gthread_and_not_measured() -> None:
     found = figures()
     found["cases"]["linear"][TUTORIAL] = side(200, 220, 240)
     lines = report.bars_table(found).splitlines()
-    assert lines[2].endswith("| ≥ 3 ×, ≥ 1.7 × with gthread | 2.00 × (2.00–2.00) | yes, with gthread |")
+    assert lines[2].endswith("| ≥ 4 ×, ≥ 1.7 × with gthread | 2.00 × (2.00–2.00) | yes, with gthread |")
     assert not [line for line in lines if "forest, against the FastAPI" in line], "the case forest was not run"
     found["run"]["worker_class"] = "app.server.RetortWorker"
     assert report.bars_table(found).splitlines()[2].endswith("| **no** |")

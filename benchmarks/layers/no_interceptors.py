@@ -1,0 +1,14 @@
+"""The service without its interceptors: what it costs less is what they cost."""
+
+from collections.abc import Sequence
+
+from app import factory
+from app.gateway import Interceptor
+
+
+def none(*_: object) -> Sequence[Interceptor]:
+    return ()
+
+
+factory._interceptors = none  # type: ignore[assignment]
+app = factory.create_app()
