@@ -102,7 +102,7 @@ class Tracer:
 
     def traced(self, process: int, *writable: Path) -> Traced:
         """Wait for the end of the log of `process`, which has ended; return its calls."""
-        last = re.compile(rf"^{process} \+\+\+ (exited|killed)", re.MULTILINE)
+        last = re.compile(rf"^{process} +\+\+\+ (exited|killed)", re.MULTILINE)
         until = time.monotonic() + WRITTEN_WITHIN_S
         while not last.search(log := self.log.read_text("utf-8", "replace")):
             assert time.monotonic() < until, f"the log of {process} has no end"
