@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from flask import Response, current_app, request
 from flask_smorest import Blueprint
+from werkzeug.routing import BaseConverter
 
 from app.core.catalogue import Catalogue
 from app.core.service import PredictService
@@ -29,6 +30,12 @@ ERRORS_OF_PREDICTIONS: Mapping[int, str] = {
     504: "the request's time ran out",
 }
 """What every protocol documents of its prediction URLs."""
+
+
+class Segment(BaseConverter):
+    """A segment of a path, or its part before a colon."""
+
+    regex = "[^/:]+"
 
 
 @dataclass(frozen=True, slots=True)

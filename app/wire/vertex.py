@@ -19,10 +19,12 @@ from app.errors import InvalidInstances
 from app.gateway.errors import problem_json
 from app.server.contract import Environ, Headers
 from app.signature import Signature
-from app.wire import body, problems, rows
-from app.wire.backend import JSON_TYPE, Backend, json_response
+from app.wire import body, problems
+from app.wire.backend import JSON_TYPE, Backend, Segment, json_response
+from app.wire.instances import asked_alone, listed, object_in, outputs_in, predictions
 from app.wire.openapi.requests import RequestBodyForm
 from app.wire.openapi.schemas import ModelSchemas, Schema
+from app.wire.pointers import refused
 
 HEALTH = "/v1/endpoints/<segment:endpoint>/deployedModels/<segment:deployed>"
 PREDICT = f"{HEALTH}:predict"
@@ -56,18 +58,18 @@ class VertexAdapter:
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
         """The instances; of the parameters only `outputs`, a list of output names, is heeded."""
         raw = body.read(self._environ, self._body_limit_bytes)
-        if (asked := rows.asked_alone(raw, decode, signature)) is not None:
+        if (asked := asked_alone(raw, decode, signature)) is not None:
             return asked
-        document = rows.object_in(raw)
+        document = object_in(raw)
         if "instances" not in document:
-            raise rows.refused("#", "must have instances, a list of them")
-        instances = rows.listed(document["instances"], signature, "#/instances")
-        outputs = rows.outputs_in(document.get("parameters"), signature, "#/parameters")
+            raise refused("#", "must have instances, a list of them")
+        instances = listed(document["instances"], signature, "#/instances")
+        outputs = outputs_in(document.get("parameters"), signature, "#/parameters")
         return PredictRequest(instances, "#/instances", outputs=outputs, outputs_pointer="#/parameters/outputs")
 
     def encode(self, answer: Answer) -> bytes:
         """`predictions`, one for each instance."""
-        return msgspec.json.encode({"predictions": rows.predictions(answer)})
+        return msgspec.json.encode({"predictions": predictions(answer)})
 
     def headers(self) -> Headers:
         """Return the header fields of the answer."""
@@ -85,7 +87,7 @@ def blueprint(backend: Backend) -> Blueprint:
 
     @blp.record_once
     def begin(state: BlueprintSetupState) -> None:
-        state.app.url_map.converters.update(segment=rows.Segment)
+        state.app.url_map.converters.update(segment=Segment)
 
     @blp.response(200, {"type": "object"}, description="every model is available")
     @blp.alt_response(503, description="some are not, or the server is about to stop")

@@ -13,8 +13,10 @@ from app.core.service import Decode, PredictRequest
 from app.errors import InvalidInstances
 from app.server.contract import Environ, Headers
 from app.signature import Signature
-from app.wire import body, codecs, coding, rows
+from app.wire import body, codecs, coding
+from app.wire.instances import listed, of_columns, of_table, outputs_in, predictions
 from app.wire.openapi.schemas import ModelSchemas, Schema
+from app.wire.pointers import moved, refused, transposed
 
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 ENVELOPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -100,19 +102,19 @@ class InvocationAdapter:
             return document.asked(signature.defaults[:1])
         if isinstance(document, list):
             self._bare = True
-            return PredictRequest(rows.listed(document, signature, "#"), outputs=signature.defaults[:1])
+            return PredictRequest(listed(document, signature, "#"), outputs=signature.defaults[:1])
         if not isinstance(document, dict):
-            raise rows.refused("#", f"must be a list of rows, or an object with one of {_list(ENVELOPES)}", document)
+            raise refused("#", f"must be a list of rows, or an object with one of {_list(ENVELOPES)}", document)
         return self._envelope(document, signature)
 
     def _envelope(self, document: dict[str, Any], signature: Signature) -> PredictRequest:
         given = [key for key in ENVELOPES if key in document]
         if len(given) != 1:
             found = f"; it has {_list(given)}" if given else ""
-            raise rows.refused("#", f"must have exactly one of {_list(ENVELOPES)}{found}")
+            raise refused("#", f"must have exactly one of {_list(ENVELOPES)}{found}")
         if "signature_name" in document:
-            raise rows.refused("#/signature_name", "is not supported; params.outputs names the outputs")
-        outputs = rows.outputs_in(document.get("params"), signature, "#/params")
+            raise refused("#/signature_name", "is not supported; params.outputs names the outputs")
+        outputs = outputs_in(document.get("params"), signature, "#/params")
         (key,) = given
         instances, pointer = self._instances(key, document[key], signature)
         return PredictRequest(instances, pointer, outputs=outputs, outputs_pointer="#/params/outputs")
@@ -123,26 +125,26 @@ class InvocationAdapter:
             return self._split(values, signature), f"{pointer}/data"
         if key == "inputs" and isinstance(values, dict):
             if values and not any(isinstance(value, list) for value in values.values()):
-                return rows.listed([values], signature, pointer), pointer  # a record
-            self._place = lambda error: rows.transposed(error, signature.names, pointer)
-            return rows.of_columns(values, signature, pointer), pointer
+                return listed([values], signature, pointer), pointer  # a record
+            self._place = lambda error: transposed(error, signature.names, pointer)
+            return of_columns(values, signature, pointer), pointer
         if key == "inputs" and not isinstance(values, list) and len(signature.inputs) == 1:
             values = [values]
-        return rows.listed(values, signature, pointer), pointer
+        return listed(values, signature, pointer), pointer
 
     def _split(self, frame: Any, signature: Signature) -> list[Any]:
         pointer = "#/dataframe_split"
         if not isinstance(frame, dict) or "data" not in frame or not frame.keys() <= set(SPLIT):
-            raise rows.refused(pointer, "must be an object with data, and perhaps columns and index", frame)
+            raise refused(pointer, "must be an object with data, and perhaps columns and index", frame)
         columns = frame.get("columns")
         if columns is None:
-            return rows.listed(frame["data"], signature, f"{pointer}/data")
+            return listed(frame["data"], signature, f"{pointer}/data")
         if not isinstance(columns, list):
-            raise rows.refused(f"{pointer}/columns", "must be a list of names", columns)
-        table, order = rows.of_table(columns, frame["data"], signature, pointer)
+            raise refused(f"{pointer}/columns", "must be a list of names", columns)
+        table, order = of_table(columns, frame["data"], signature, pointer)
         at = f"{pointer}/data"
-        self._place = lambda error: rows.moved(error, at, lambda row, position: f"{at}/{row}/{order[position]}")
-        return rows.listed(table, signature, at)
+        self._place = lambda error: moved(error, at, lambda row, position: f"{at}/{row}/{order[position]}")
+        return listed(table, signature, at)
 
     def located(self, error: InvalidInstances) -> InvalidInstances:
         """An error where it stands in the request."""
@@ -157,8 +159,8 @@ class InvocationAdapter:
         return content
 
     def _document(self, answer: Answer) -> Any:
-        predictions = rows.predictions(answer)
-        return predictions if self._bare else {"predictions": predictions}
+        predicted = predictions(answer)
+        return predicted if self._bare else {"predictions": predicted}
 
     def headers(self) -> Headers:
         """Return the header fields of the answer, with the caller's own attributes, which SageMaker hands back to it:

@@ -19,8 +19,7 @@ from werkzeug.routing import BaseConverter
 from app.core.catalogue import Catalogue
 from app.gateway.context import RequestContext
 from app.gateway.errors import ErrorFormat, Problem, sentence
-from app.wire import rows
-from app.wire.backend import JSON_TYPE, Backend, json_response
+from app.wire.backend import JSON_TYPE, Backend, Segment, json_response
 from app.wire.tensorflow_serving.adapters import ExamplesAdapter, PredictAdapter
 from app.wire.tensorflow_serving.describe import metadata, status
 
@@ -58,7 +57,7 @@ def blueprint(backend: Backend) -> Blueprint:
 
     @blp.record_once
     def begin(state: BlueprintSetupState) -> None:
-        state.app.url_map.converters.update(segment=rows.Segment, verb=Verb)
+        state.app.url_map.converters.update(segment=Segment, verb=Verb)
 
     def adapter(context: RequestContext) -> PredictAdapter | ExamplesAdapter:
         verb = context.arguments["verb"]

@@ -1,6 +1,6 @@
-"""Rows in and out as the protocols of other servers write them: bare values, base64 objects, columns.
+"""Instances and predictions as the protocols of other servers write them: bare values, base64 objects, columns.
 
-Where a protocol sends columns, the model still gets rows; `transposed` turns the places of errors back.
+Where a protocol sends columns, the model still gets rows; `pointers.transposed` turns the places of errors back.
 """
 
 from __future__ import annotations
@@ -8,33 +8,25 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-from werkzeug.routing import BaseConverter
 
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest
-from app.errors import FieldError, InvalidInstances
+from app.errors import FieldError
 from app.runtime.servable import METHOD_OF_OUTPUT
 from app.signature import Input, Signature
 from app.signature.hints import hinted
 from app.signature.pointers import escaped, shown, some
 from app.signature.refusals import refuse
 from app.wire import codecs
+from app.wire.pointers import refused
 
 OUTPUT_OF_METHOD = {method: output for output, method in METHOD_OF_OUTPUT.items()}
 AS_BASE64 = ("array", "image")
 """Kinds that know base64 objects themselves; for others it stands for text."""
 ALONE = re.compile(rb'\s*\{\s*"instances"\s*:')
-"""How a body begins that may hold nothing else; the fast path knows no other key than `outputs` beside it."""
-
-
-class Segment(BaseConverter):
-    """A segment of a path, or its part before a colon."""
-
-    regex = "[^/:]+"
+"""How a body begins that may hold nothing else; what decodes it at once knows no other key than `outputs` beside it."""
 
 
 def object_in(raw: bytes) -> dict[str, Any]:
@@ -51,15 +43,10 @@ def object_in(raw: bytes) -> dict[str, Any]:
 
 
 def asked_alone(raw: bytes, decode: Decode, signature: Signature) -> PredictRequest | None:
-    """What a body asks for that holds `instances` alone, where the fast path takes it: the first of the outputs."""
+    """What a body asks for that holds `instances` alone, where `decode` takes it: the first of the outputs."""
     if ALONE.match(raw) and (decoded := decode(raw)) is not None and decoded.outputs is None:
         return PredictRequest.decoded(decoded, signature.defaults[:1])
     return None
-
-
-def refused(pointer: str, detail: str, *value: object) -> InvalidInstances:
-    """The refusal of one place, and of what stands there."""
-    return InvalidInstances([FieldError(pointer, detail, *map(shown, value))], 1)
 
 
 def listed(values: object, signature: Signature, pointer: str) -> list[Any]:
@@ -195,19 +182,6 @@ def _not_table(columns: Sequence[Any], table: Any, names: Sequence[str], pointer
             seen.add(column)
     if not isinstance(table, list):
         yield FieldError(f"{pointer}/data", "must be a list of rows", shown(table))
-
-
-def moved(error: InvalidInstances, pointer: str, place: Callable[[str, int], str]) -> InvalidInstances:
-    """The same errors, those of cells `<pointer>/<row>/<position>` at the place where they came from."""
-    cell = re.compile(rf"{re.escape(pointer)}/(\d+)/(\d+)(.*)", re.DOTALL)
-    found = [(each, cell.fullmatch(each.pointer)) for each in error.errors]
-    errors = [replace(each, pointer=place(at[1], int(at[2])) + at[3]) if at else each for each, at in found]
-    return InvalidInstances(errors, error.total)
-
-
-def transposed(error: InvalidInstances, names: Sequence[str], pointer: str) -> InvalidInstances:
-    """The same errors, each where it stands in the columns that the rows came from."""
-    return moved(error, pointer, lambda row, at: f"{pointer}/{escaped(names[at])}/{row}")
 
 
 def outputs_called(names: Sequence[Any]) -> list[Any]:
