@@ -184,3 +184,37 @@ def test_a_request_that_goes_through_wsgi_never_runs_on_the_loop() -> None:
     with staged(Foreign()) as stage:
         assert said_status(stage.exchange(KEY_A % b"1")) == [200]
     assert threads == ["retort-request-1"]
+
+
+class GivenBack(Grouping):
+    """Finds, when it is about to answer, that its requests have to go through WSGI after all."""
+
+    def __init__(self, inline: bool) -> None:
+        super().__init__()
+        self.inline = inline
+        self.threads: list[str] = []
+
+    def runs_inline(self, environ: Environ) -> bool:
+        return self.inline
+
+    def respond(self, requests: Sequence[ServedRequest]) -> None:  # type: ignore[override]
+        for request in requests:
+            request.through_wsgi = True
+
+    def __call__(self, environ: Environ, start_response: Any, /) -> list[bytes]:
+        self.threads.append(threading.current_thread().name)
+        start_response("200 OK", [("Content-Length", "1")])
+        return [environ["wsgi.input"].read()]
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_requests_that_the_application_gives_back_go_through_wsgi_in_a_thread(inline: bool) -> None:
+    app = GivenBack(inline)
+    with staged(app) as stage, contextlib.ExitStack() as open_ones:
+        clients = [open_ones.enter_context(stage.connect()) for _ in range(3)]
+        for number, client in enumerate(clients):
+            client.sendall(KEY_A % b"%d" % number)
+        stage.until(lambda: len(app.threads) == 3 and stage.dispatcher.stats.answered == 3)
+        answers = [client.recv(1 << 16) for client in clients]
+    assert [content(answer) for answer in answers] == [[b"0"], [b"1"], [b"2"]]
+    assert threading.main_thread().name not in app.threads
