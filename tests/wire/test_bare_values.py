@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
@@ -85,3 +86,13 @@ def test_a_number_outside_the_range_is_warned_of_where_it_stands(served: MakeApp
         assert np.allclose(answer["prediction"], [4.0, 18.0])
         (warning,) = answer["warnings"]
         assert warning["pointer"] == ("#/instances/1" if "instances" in body else "#/1")
+
+
+def test_the_document_allows_them(reviews: Flask) -> None:
+    document = reviews.test_client().get("/openapi.json").get_json()
+    body = document["paths"]["/models/reviews/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    schema = jsonschema.Draft202012Validator({**body, "components": document["components"]})
+    for allowed in ({"instances": TEXTS}, {"instances": [[TEXTS[0]]]}, TEXTS):
+        assert schema.is_valid(allowed)
+    for refused in ({"instances": [1]}, {"instances": [[1]]}):
+        assert not schema.is_valid(refused)

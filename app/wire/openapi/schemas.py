@@ -121,11 +121,12 @@ def model_schemas(key: str, signature: Signature) -> tuple[ModelSchemas, dict[st
         # A dotted name may be sent as an object inside the record.
         several = {f"{key}.flat": record, f"{key}.nested": nested}
         record = {"oneOf": [*map(reference, several)]}
+    alone = [bare[each] for each in signature.names if signature.takes_bare]
     components = {
         name: record,
         f"{key}.row": row,
         # Not "oneOf": openapi-generator's Python client takes an object for a list of its fields.
-        f"{key}.instance": {"anyOf": [reference(name), reference(f"{key}.row")]},
+        f"{key}.instance": {"anyOf": [reference(name), reference(f"{key}.row"), *alone]},
         f"{key}.instances": _many(reference(f"{key}.instance"), signature.outputs),
     }
     record, row, instance, many = map(reference, components)
