@@ -146,6 +146,8 @@ def post_worker_init(worker: Any) -> None:
         metrics = app.extensions["retort_metrics"]
         metrics.refresh()
         watch(metrics.refresh, METRICS_REFRESH_S, threading.Event())
+    if not isinstance(worker, RetortWorker):  # which asks for it itself
+        worker.wsgi = serving_app(worker.wsgi)
 
 
 def child_exit(server: Any, worker: Any) -> None:

@@ -69,8 +69,11 @@ class AccessLog(Interceptor):
 
 
 class AccessEvent(msgspec.Struct, omit_defaults=True):
-    """The facts of one request, as the access log has them in JSON."""
+    """The facts of one request, as the access log has them in JSON; `time` is filled in when the line is written."""
 
+    time: str
+    level: str
+    logger: str
     message: str
     request_id: str
     client: str
@@ -92,18 +95,18 @@ class AccessRecord(EventRecord):
     def __init__(self, context: RequestContext) -> None:
         environ, took_ms = context.environ, (time.monotonic() - context.began_s) * 1e3
         method, path = environ.get("REQUEST_METHOD", "-"), environ.get("PATH_INFO", "-")
-        message = f"{method} {path} {context.status} {took_ms:.1f} ms"
-        if context.model:
-            message = f"{message} {context.model}/{context.version} {context.rows} rows"
+        message = f"{method} {path} {context.status}"
         created_s = time.time()
         self.__dict__ = {
             **_TEMPLATE,
             "msg": message,
-            "message": message,
             "created": created_s,
             "msecs": created_s % 1.0 * 1e3,
             "process": os.getpid(),
             "event": AccessEvent(
+                "",
+                "INFO",
+                access_log.name,
                 message,
                 context.id,
                 context.client,
@@ -114,6 +117,12 @@ class AccessRecord(EventRecord):
                 *((context.model, context.version, context.rows) if context.model else ()),
             ),
         }
+
+    def getMessage(self) -> str:
+        """Return the facts as a sentence, for lines in other forms than JSON."""
+        event: AccessEvent = self.event
+        words = f"{event.message} {event.duration_ms:.1f} ms"
+        return words if event.model is None else f"{words} {event.model}/{event.version} {event.rows} rows"
 
 
 _TEMPLATE = vars(logging.LogRecord(access_log.name, logging.INFO, __file__, 0, "", None, None))

@@ -11,7 +11,7 @@ import secrets
 import time
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO
 
 import msgspec
 
@@ -24,6 +24,7 @@ SERVER_TIMING = ", ".join(f"{phase};dur=%.3f" for phase in PHASES)
 
 NO_REQUEST = "-"
 MOST_WAITING_LINES = 64
+_encode = msgspec.json.Encoder().encode
 
 
 class RequestScope:
@@ -85,9 +86,12 @@ class Timings:
 
 
 class EventRecord(logging.LogRecord):
-    """A record whose facts are members of its line in JSON, and which need not be written at once."""
+    """A record whose facts are its line in JSON, and which need not be written at once.
 
-    event: msgspec.Struct
+    `event` is a structure with a member `time` for the formatter to fill in.
+    """
+
+    event: Any
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
@@ -125,11 +129,17 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Render time (UTC), level, logger, message, request id, the facts of an event, and a traceback."""
-        head = {"time": self._time(record.created), "level": record.levelname, "logger": record.name}
         if isinstance(record, EventRecord):
-            line = msgspec.json.encode(head)[:-1] + b"," + msgspec.json.encode(record.event)[1:]
+            record.event.time = self._time(record.created)
+            line = _encode(record.event)
             return line.decode("ascii") if line.isascii() else json.dumps(msgspec.json.decode(line))
-        event = {**head, "message": record.getMessage(), "request_id": request_id()}
+        event = {
+            "time": self._time(record.created),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "request_id": request_id(),
+        }
         if record.exc_info:
             event["traceback"] = self.formatException(record.exc_info)
         return json.dumps(event)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 from app.factory import create_app
-from tests.server.registrations import INTERCEPTORS, OBSERVING, REFUSING, SEEN, WRAPPED, Refusing
+from tests.server.registrations import INTERCEPTORS, OBSERVING, REFUSING, SEEN, WRAPPED, Marking, Refusing
 
 KIND = os.environ["KIND"]
 
-service = create_app(interceptors=[Refusing(INTERCEPTORS[KIND])] if KIND in INTERCEPTORS else [])
+service = create_app(interceptors=[Marking(), *([Refusing(INTERCEPTORS[KIND])] if KIND in INTERCEPTORS else [])])
 service.add_url_rule("/seen", "seen", lambda: dict(SEEN))
 register = {**REFUSING, **OBSERVING}.get(KIND)
 if register is not None:

@@ -77,6 +77,15 @@ class Auth:
         return self.wsgi(environ, start_response)  # type: ignore[no-any-return]
 
 
+class Marking(Interceptor):
+    """Marks every answer, whoever has made it."""
+
+    may_block = False
+
+    def after(self, context: RequestContext, response: Response) -> None:
+        response.headers.append(("X-Marked", "yes"))
+
+
 class Refusing(Interceptor):
     def __init__(self, may_block: bool) -> None:
         self.may_block = may_block

@@ -72,6 +72,7 @@ async def ask(server: Server, requests: Iterator[tuple[bytes, str]], answers: di
     for content, request_id in requests:
         writer.write(content)
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        assert head.lower().count("x-marked: yes") == 1, head
         fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
         if fields.get("transfer-encoding") == "chunked":
             while size := int(await reader.readline(), 16):
