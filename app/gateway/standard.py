@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 
 import msgspec
@@ -89,7 +88,8 @@ class AccessEvent(msgspec.Struct, omit_defaults=True):
 class AccessRecord(EventRecord):
     """The line of one request.
 
-    It has every attribute of a record; to find the thread, as others do, would take as long as the rest of the line.
+    It has every attribute of a record; to find the thread and the process, as others do, would take as long as the rest
+    of the line.
     """
 
     def __init__(self, context: RequestContext) -> None:
@@ -102,7 +102,6 @@ class AccessRecord(EventRecord):
             "msg": message,
             "created": created_s,
             "msecs": created_s % 1.0 * 1e3,
-            "process": os.getpid(),
             "event": AccessEvent(
                 "",
                 "INFO",
@@ -113,8 +112,10 @@ class AccessRecord(EventRecord):
                 method,
                 path,
                 context.status,
-                round(took_ms, 3),
-                *((context.model, context.version, context.rows) if context.model else ()),
+                int(took_ms * 1e3) / 1e3,
+                context.model or None,
+                context.version or None,
+                context.rows if context.model else None,
             ),
         }
 
@@ -126,4 +127,4 @@ class AccessRecord(EventRecord):
 
 
 _TEMPLATE = vars(logging.LogRecord(access_log.name, logging.INFO, __file__, 0, "", None, None))
-_TEMPLATE |= {"thread": None, "threadName": None, "taskName": None}
+_TEMPLATE |= {"thread": None, "threadName": None, "taskName": None, "process": None}

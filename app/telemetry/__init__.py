@@ -125,7 +125,7 @@ class JsonLines(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._second = (-1, "")
+        self._millisecond = (-1, "")
 
     def format(self, record: logging.LogRecord) -> str:
         """Render time (UTC), level, logger, message, request id, the facts of an event, and a traceback."""
@@ -145,13 +145,13 @@ class JsonLines(logging.Formatter):
         return json.dumps(event)
 
     def _time(self, created_s: float) -> str:
-        """The time in ISO 8601, with milliseconds; the part to the second is kept, as many lines share it."""
-        second = int(created_s)
-        known, text = self._second
-        if second != known:
-            text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-            self._second = second, text
-        return f"{text}.{int((created_s - second) * 1e3):03}+00:00"
+        """The time in ISO 8601, with milliseconds; the text is kept, as many lines share it."""
+        millisecond = int(created_s * 1e3)
+        known, text = self._millisecond
+        if millisecond != known:
+            text = datetime.fromtimestamp(millisecond / 1e3, UTC).isoformat(timespec="milliseconds")
+            self._millisecond = millisecond, text
+        return text
 
 
 class ReadableLines(logging.Formatter):
