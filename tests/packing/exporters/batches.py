@@ -14,8 +14,12 @@ from app.signature.schema import Validator
 from tests.packing.exporters import equal
 
 
-def differences_in_batches(estimator: Any, rows: Any, sizes: tuple[int, ...] = (1, 31)) -> list[str]:
+def differences_in_batches(
+    estimator: Any, rows: Any, sizes: tuple[int, ...] = (1, 31), cancels: bool = False
+) -> list[str]:
     """Where they differ on all these rows, and on the last few of them; empty where they are equal.
+
+    `cancels` says that sums cancel: see `equal.ROUNDING`.
 
     Raises:
         NotExportable: there is no graph.
@@ -33,5 +37,5 @@ def differences_in_batches(estimator: Any, rows: Any, sizes: tuple[int, ...] = (
             batch = validator.validate([json_values(row) for row in objects])
             wanted, got = artifact.run(batch, signature.outputs), graph.run(batch, signature.outputs)
             for name in signature.outputs:
-                found += equal._unequal(name, wanted[name], got[name])
+                found += equal._unequal(name, wanted[name], got[name], cancels)
     return found

@@ -22,7 +22,7 @@ def test_classifier(algorithm, weights, outlier_label):
     model = n.RadiusNeighborsClassifier(0.8, algorithm=algorithm, weights=weights, outlier_label=outlier_label)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("warnings.warn", lambda *_, **__: None)  # that the outlier label is not a class
-        assert differences_in_batches(model.fit(X, CLASS), around(X)) == []
+        assert differences_in_batches(model.fit(X, CLASS), around(X), cancels=algorithm == "brute") == []
 
 
 def test_classifier_that_refuses_a_row_without_neighbours():
@@ -39,7 +39,7 @@ def test_classifier_that_refuses_a_row_without_neighbours():
 @pytest.mark.parametrize("target", [X[:, 0], CLASS, X[:, :2]], ids=["one", "whole", "two"])
 def test_regressor(algorithm, weights, target):
     model = n.RadiusNeighborsRegressor(0.8, algorithm=algorithm, weights=weights)
-    assert differences_in_batches(model.fit(X, target), around(X)) == []
+    assert differences_in_batches(model.fit(X, target), around(X), cancels=algorithm == "brute") == []
 
 
 @pytest.mark.parametrize("options", [{}, {"metric": "manhattan"}, {"priors": "empirical"}, {"shrink_threshold": 0.2}])
