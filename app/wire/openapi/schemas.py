@@ -121,7 +121,7 @@ def model_schemas(key: str, signature: Signature) -> tuple[ModelSchemas, dict[st
         # A dotted name may be sent as an object inside the record.
         several = {f"{key}.flat": record, f"{key}.nested": nested}
         record = {"oneOf": [*map(reference, several)]}
-    alone = [bare[each] for each in signature.names if signature.takes_bare]
+    alone = [_bare(bare[each]) for each in signature.names if signature.takes_bare]
     components = {
         name: record,
         f"{key}.row": row,
@@ -132,6 +132,13 @@ def model_schemas(key: str, signature: Signature) -> tuple[ModelSchemas, dict[st
     record, row, instance, many = map(reference, components)
     joined = "anyOf" if whole or "instances" in fields else "oneOf"
     return ModelSchemas(record, row, instance, many, bare, signature.outputs, joined), components | several
+
+
+def _bare(field: Schema) -> Schema:
+    """The values of a field that may stand for an instance: an object would be a record, and a list a row."""
+    if "oneOf" not in field:
+        return field
+    return {**field, "oneOf": [each for each in field["oneOf"] if each.get("type") not in ("object", "array")]}
 
 
 def _whole(signature: Signature) -> Schema:
