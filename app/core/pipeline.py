@@ -58,7 +58,7 @@ class Pipeline:
     timeout_s: float
 
     def visit(self, batch: Batch, instances: Sequence[Any], refusal: Refusal) -> Visit:
-        """The steps for one request: accepted instances (those that a fast path decoded are in the batch alone)."""
+        """The steps for one request: accepted instances (those that the decoder read are in the batch alone)."""
         return Visit(self, _records(batch, instances, self.public.signature), refusal)
 
 

@@ -25,8 +25,8 @@ class PredictRequest:
     """What a request asks for, whatever its protocol.
 
     `pointer` is where the instances stand in the document; a `single` instance stands there itself, not in a list.
-    `outputs` are output names at `outputs_pointer`, or None for the model's defaults. `batch` is there where the fast
-    path has validated the instances already; `in_rows` then says what `in_row` says of each.
+    `outputs` are output names at `outputs_pointer`, or None for the model's defaults. `batch` is there where the
+    decoder has validated the instances already; `in_rows` then says what `in_row` says of each.
     """
 
     instances: Sequence[Any]
@@ -39,7 +39,7 @@ class PredictRequest:
 
     @classmethod
     def decoded(cls, decoded: Decoded, outputs: Sequence[Any] | None = None) -> PredictRequest:
-        """What a document asks for that the fast path has read; the protocol's `outputs` where it names none."""
+        """What a document asks for that the decoder has read; the protocol's `outputs` where it names none."""
         wanted = decoded.outputs or outputs
         return cls((), decoded.pointer, decoded.single, wanted, "#/outputs", decoded.batch, decoded.in_rows)
 
@@ -57,7 +57,7 @@ class ProtocolAdapter(Protocol):
     """Reads one request and writes its answer as a protocol has them. Belongs to one request."""
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
-        """Read the body; raises what is wrong with its form. `decode` is the fast path for JSON."""
+        """Read the body; raises what is wrong with its form. `decode` reads common JSON straight into a batch."""
 
     def encode(self, answer: Answer) -> bytes:
         """Write the body of the answer."""
@@ -137,7 +137,7 @@ def _accept(lease: Lease, call: PredictCall) -> tuple[PredictRequest, Batch, tup
     """
     manifest, timings = lease.manifest, call.timings
     call.model, call.version = manifest.model, manifest.version
-    # Steps take the instances, which the fast path does not keep.
+    # Steps take the instances, which the decoder does not keep.
     decode = lease.validator.decode if lease.pipeline is None else _undecoded
     try:
         asked = call.adapter.parse(manifest.signature, decode)
