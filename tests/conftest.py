@@ -11,12 +11,16 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
 import app  # noqa: F401 - before a test imports ONNX Runtime, which then sends no usage data
 from tests.server.process import WORKER
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # The machine's own values of these would decide tests; a test that wants one sets it.
 SETTINGS_PREFIXES = ("RETORT_", "FLASK_", "GUNICORN_", "AIP_", "SAGEMAKER_")
@@ -232,3 +236,12 @@ def pytest_collection_finish() -> None:
     """What the imports left is no test's leak: the collections after each test need not look at it."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """One browser for the tests of a module."""
+    from tests.browser.chromium import launched
+
+    with launched() as browser:
+        yield browser

@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 import sqlalchemy
 from flask import Flask
+from playwright.sync_api import Browser
 from sqlalchemy.orm import Session
 
 from app.core.steps import Refused, found_in
@@ -301,20 +302,14 @@ def test_its_own_model_is_ready(server: Server) -> None:
 @pytest.mark.browser
 @pytest.mark.server
 @pytest.mark.needs_program("chromium")
-def test_fetch_from_a_page_of_another_origin(server: Server, frontend: str) -> None:
-    from playwright.sync_api import sync_playwright
-
-    from tests.browser.test_docs_pages import FLAGS
-
+def test_fetch_from_a_page_of_another_origin(server: Server, frontend: str, chromium: Browser) -> None:
     (script,) = blocks("js")
     script = script.replace("http://localhost:8000", server.root)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        page = browser.new_page()
-        page.goto(frontend)
-        noting = "const logged = []; console.log = (value) => logged.push(value);"
-        logged = page.evaluate(f"async () => {{ {noting}\n{script} return logged; }}")
-        browser.close()
+    page = chromium.new_page()
+    page.goto(frontend)
+    noting = "const logged = []; console.log = (value) => logged.push(value);"
+    logged = page.evaluate(f"async () => {{ {noting}\n{script} return logged; }}")
+    page.close()
     assert logged == [0]
 
 

@@ -5,33 +5,24 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from playwright.sync_api import Browser, Locator, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, expect
 
 from app.factory import create_app
 from app.runtime.proving import same
 from app.settings import Settings
-from tests.browser.test_docs_pages import FLAGS, Visit
+from tests.browser.test_docs_pages import Visit
 from tests.web.stage import serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.needs_program("chromium")]
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 PENGUINS = ("island", "bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g", "sex", "year")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import contextlib
 import json
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from urllib.parse import urljoin
 from urllib.request import Request, urlopen
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.test_docs_pages import FLAGS, Visit
+from tests.browser.test_docs_pages import Visit
 from tests.server.process import Server, serving
 from tests.server_worker.proxied import nginx_before
 
@@ -93,14 +92,6 @@ def behind(
     folder = tmp_path_factory.mktemp(way.name)
     with nginx_before(folder, server.port, location="/ml/", options=way.options, sent_as=way.sent_as) as nginx:
         yield Behind(way, server, f"http://127.0.0.1:{nginx.port}/ml/")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
