@@ -86,7 +86,7 @@ class Gateway:
     def respond(self, requests: Sequence[Any]) -> list[Response] | None:
         """Answer requests of one route that need no Flask, each between its interceptors; None where they do now."""
         contexts: Sequence[RequestContext] = requests
-        if not self._look():
+        if not (self._look() and all(self._is_still_direct(context) for context in contexts)):
             for context in contexts:
                 context.through_wsgi = True
                 context.mark()
@@ -206,6 +206,11 @@ class Gateway:
         if match.route is not None:
             context.route, context.arguments = match.route, match.arguments or {}
         return match.is_direct
+
+    def _is_still_direct(self, context: RequestContext) -> bool:
+        """Tell whether its view and its rule are those that it was admitted with: it may have waited since."""
+        match = self._router.match(context.environ)
+        return match.is_direct and match.route is context.route
 
     def _respond(self, route: Route, contexts: Sequence[RequestContext]) -> Sequence[Response]:
         try:
