@@ -28,7 +28,7 @@ def closed_loop(
 ) -> Outcomes:
     """So many lines that ask, wait and ask again, for so long or until `most` were asked.
 
-    `tick` is called every `tick_s` with what became of the requests, and how many have been asked.
+    `tick` is called every `tick_s`, and at the end, with what became of the requests, and how many have been asked.
     """
     outcomes = Outcomes()
     free: deque[Line | None] = deque([None] * lines)
@@ -54,6 +54,7 @@ def closed_loop(
                 fleet.expire(now_s - HANGS_AFTER_S, "hung")
                 tick(outcomes, asked)
         fleet.gather(HANGS_AFTER_S, "hung")
+    tick(outcomes, asked)
     return outcomes
 
 

@@ -124,7 +124,10 @@ def steady(server: Server, kinds: list[Kind], lines: int, bounds: Bounds, sheet:
     ):
         sheet.tell(f"{name} slope", watch.slope(name), "per 10^5")
         sheet.exactly(f"more {name} after than before", max(0, now - then), 0)
-    _tell_pace(*watch.thirds(), sheet)
+    if watch.has_thirds:
+        _tell_pace(*watch.thirds(), sheet)
+    else:
+        sheet.tell("samples, too few to judge the pace by", len(watch.samples))
     sheet.exactly("workers replaced", len({worker} ^ set(server.workers)), 0)
 
 

@@ -69,10 +69,19 @@ def test_growth_is_measured_after_the_warm_up() -> None:
     assert watch.slope("rss_mb") == pytest.approx(3)
     assert watch.growth("rss_mb") == pytest.approx(3)
     assert watch.slope("threads") == watch.growth("descriptors") == 0
+    assert watch.has_thirds
     first, last = watch.thirds()
     assert best_p99_s(first) == best_p99_s(last) == pytest.approx(0.01)
     assert best_cpu_us(last) == pytest.approx(50)
     assert wait_share(last) == pytest.approx(0.3)
+
+
+def test_a_run_that_is_over_within_a_tick_has_no_thirds() -> None:
+    watch = Watch(0)
+    assert not watch.has_thirds
+    watch.samples += [Sample(2000, 1, 60, 20, 9, 0.5, 0.1, 0)]
+    assert not watch.has_thirds
+    assert watch.slope("rss_mb") == watch.growth("rss_mb") == 0
 
 
 def pace(wait_share: float, slower: float, cpu: float) -> bool:

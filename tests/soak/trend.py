@@ -77,10 +77,15 @@ class Watch:
         measured = self.measured
         return self.slope(name) * (measured[-1].requests - measured[0].requests) / PER_REQUESTS if measured else 0.0
 
+    @property
+    def has_thirds(self) -> bool:
+        """Whether there are two samples for each third: a fast machine can answer a short run within one tick."""
+        return len(self.samples) > 3 * 2
+
     def thirds(self) -> tuple[list[Sample], list[Sample]]:
         """The samples of the first third of the run, and of the last; the very first is left out."""
         samples = self.samples[1:]
-        third = max(2, len(samples) // 3)
+        third = len(samples) // 3
         return samples[:third], samples[-third:]
 
 
