@@ -11,14 +11,19 @@ PROGRAMS := chromium:chromium curl:curl gcc:gcc,libc6-dev java:default-jre-headl
 # Tests that have the machine to themselves: their servers and browsers take all of it.
 ALONE := server or browser or database or sweep
 
+LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command "make lock" $(ARGS) setup.cfg
+EXTRAS := --extra image --extra numbers --extra own --extra zstd
+
 .DEFAULT_GOAL := help
-.PHONY: help serve install test unit format new-venv
+.PHONY: help serve install test unit lock format new-venv
 
 # A virtual environment holds absolute paths. One that was moved here, that has lost its Python, or that has none new
 # enough, is made again.
 WHOLE := $(shell .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& head -n 2 .venv/bin/pip 2>/dev/null | grep -qF '$(CURDIR)/.venv/bin/' && echo yes)
-PIP := .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input
+# Modules are compiled when they are imported: most never are.
+INSTALL := .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input install --no-compile
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -46,6 +51,11 @@ endif
 unit: .venv/testing ## only the tests that need no server, browser or database: seconds
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest --unit $(ARGS)
 
+lock: .venv/testing ## write the requirement files anew from setup.cfg; ARGS=--upgrade takes the newest releases
+	$(LOCK) --all-extras --output-file requirements-dev.txt
+	$(LOCK) $(EXTRAS) --extra packing --constraint requirements-dev.txt --output-file requirements.txt
+	$(LOCK) $(EXTRAS) --constraint requirements-dev.txt --output-file requirements-serve.txt
+
 format: .venv/testing ## format, and mend what can be mended
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
@@ -62,15 +72,14 @@ new-venv:
 	$(PYTHON) -m venv --clear .venv
 
 # The stamps are touched last: a set-up that was interrupted is done again.
-.venv/serving: requirements.txt setup.cfg pyproject.toml
+.venv/serving: requirements.txt
 	@echo "Setting up .venv from requirements.txt: a minute or two, this once."
-	@$(PIP) install --requirement requirements.txt
-	@$(PIP) install --no-deps --editable .
+	@$(INSTALL) --requirement requirements.txt
 	@touch $@
 
 .venv/testing: .venv/serving requirements-dev.txt
 	@echo "Setting up .venv from requirements-dev.txt."
-	@$(PIP) install --requirement requirements-dev.txt
+	@$(INSTALL) --requirement requirements-dev.txt
 	@touch $@
 
 .PHONY: estimators

@@ -19,17 +19,26 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-PIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.]*(; .+)?")
-SERVING_EXTRAS = ("http", "image", "numbers", "packing", "parquet", "skops", "sql", "zstd")
+PIN = re.compile(
+    r"(?P<name>[a-z0-9]+(-[a-z0-9]+)*)==(?P<version>[0-9][0-9a-z.]*)( ; .+)?(?P<hashes>( --hash=sha256:[0-9a-f]{64})+)"
+)
+GRAPH_EXTRAS = ("image", "numbers", "own", "zstd")
+"""With what every installation needs: the tier of requirements-serve.txt."""
+SERVING_EXTRAS = (*GRAPH_EXTRAS, "packing")
+OPTIONAL_EXTRAS = ("http", "parquet", "skops", "sql")
+MOST_PACKAGES = {"requirements-serve.txt": 35, "requirements.txt": 45}
 
 CFG = configparser.ConfigParser(interpolation=None)
 CFG.read(ROOT / "setup.cfg", encoding="utf-8")
 
 
 def declared(*extras: str) -> list[Requirement]:
-    """The requirements of install_requires, or of these extras."""
+    """The requirements of install_requires, or of these extras, for this machine."""
     sections = [CFG["options.extras_require"][extra] for extra in extras] or [CFG["options"]["install_requires"]]
-    return [Requirement(line) for section in sections for line in section.split("\n") if line.strip()]
+    found = [
+        Requirement(line) for section in sections for line in section.split("\n") if line.strip() and line[0] != "#"
+    ]
+    return [each for each in found if each.marker is None or each.marker.evaluate()]
 
 
 def lines(name: str) -> list[str]:
@@ -37,9 +46,18 @@ def lines(name: str) -> list[str]:
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
+def locked(name: str) -> list[re.Match[str]]:
+    """Each requirement of a file that `make lock` wrote, on one line."""
+    text = "\n".join(lines(name)).replace(" \\\n    --hash", " --hash")
+    found = [(PIN.fullmatch(line), line) for line in text.splitlines()]
+    assert [line for match, line in found if match is None] == []
+    return [match for match, _ in found if match]
+
+
 def pins(name: str) -> dict[str, str]:
-    pinned = [line.partition(";")[0] for line in lines(name) if not line.startswith("-r ")]
-    return dict(line.split("==") for line in pinned)
+    """The pinned version of each package that this machine installs."""
+    parsed = [Requirement(match[0].partition(" --hash")[0]) for match in locked(name)]
+    return {each.name: str(each.specifier)[2:] for each in parsed if each.marker is None or each.marker.evaluate()}
 
 
 def closure(requirements: list[Requirement]) -> set[str]:
@@ -59,21 +77,20 @@ def closure(requirements: list[Requirement]) -> set[str]:
     return found
 
 
+GRAPHS = pins("requirements-serve.txt")
 SERVING = pins("requirements.txt")
 TESTING = pins("requirements-dev.txt")
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
-def test_every_line_is_an_exact_pin_in_order(name: str) -> None:
-    pinned = [line for line in lines(name) if line != "-r requirements.txt"]
-    assert [line for line in pinned if not PIN.fullmatch(line)] == []
-    assert pinned == sorted(set(pinned), key=lambda line: line.split("==")[0])
+@pytest.mark.parametrize("name", ["requirements-serve.txt", "requirements.txt", "requirements-dev.txt"])
+def test_every_requirement_is_an_exact_pin_with_its_hashes(name: str) -> None:
+    names = [match["name"] for match in locked(name)]
+    assert names == sorted(set(names))
+    assert len(names) <= MOST_PACKAGES.get(name, 200)
 
 
-def test_requirements_for_tests_add_to_those_for_serving() -> None:
-    assert "-r requirements.txt" in lines("requirements-dev.txt")
-    assert "-r requirements.txt" not in lines("requirements.txt")
-    assert SERVING.keys() & TESTING.keys() == set()
+def test_each_tier_has_all_of_the_smaller_one_at_the_same_versions() -> None:
+    assert GRAPHS.items() <= SERVING.items() <= TESTING.items()
 
 
 @pytest.mark.parametrize("requirement", [*declared(), *declared(*SERVING_EXTRAS)], ids=str)
@@ -81,24 +98,23 @@ def test_what_serves_is_pinned_as_setup_cfg_allows(requirement: Requirement) -> 
     assert requirement.specifier.contains(SERVING[canonicalize_name(requirement.name)])
 
 
-@pytest.mark.parametrize("requirement", declared("dev"), ids=str)
+@pytest.mark.parametrize("requirement", declared("dev", *OPTIONAL_EXTRAS), ids=str)
 def test_what_tests_is_pinned_as_setup_cfg_allows(requirement: Requirement) -> None:
-    assert requirement.specifier.contains((SERVING | TESTING)[canonicalize_name(requirement.name)])
+    assert requirement.specifier.contains(TESTING[canonicalize_name(requirement.name)])
 
 
 def test_every_extra_is_pinned() -> None:
-    assert set(CFG["options.extras_require"]) == {*SERVING_EXTRAS, "dev"}
+    assert set(CFG["options.extras_require"]) == {*SERVING_EXTRAS, *OPTIONAL_EXTRAS, "dev"}
 
 
-def test_the_pins_are_the_whole_closure() -> None:
-    serving = closure([*declared(), *declared(*SERVING_EXTRAS)])
-    assert serving - SERVING.keys() == set()
-    assert closure(declared("dev")) - SERVING.keys() - TESTING.keys() == set()
+def test_the_pins_are_the_whole_closure_and_nothing_else() -> None:
+    assert closure([*declared(), *declared(*GRAPH_EXTRAS)]) == GRAPHS.keys()
+    assert closure([*declared(), *declared(*SERVING_EXTRAS)]) == SERVING.keys()
+    assert closure([*declared(), *declared(*SERVING_EXTRAS, *OPTIONAL_EXTRAS, "dev")]) == TESTING.keys()
 
 
 def test_the_tests_run_on_what_is_pinned() -> None:
-    installed = {name: importlib.metadata.version(name) for name in (SERVING | TESTING)}
-    assert installed == SERVING | TESTING
+    assert {name: importlib.metadata.version(name) for name in TESTING} == TESTING
 
 
 def test_serving_gets_no_test_tools() -> None:

@@ -10,17 +10,21 @@ import msgspec
 
 from app.errors import RetortError
 from app.packing.spawn import CheckRequest, PackRequest, Result
-from app.packing.write import check, pack
 
 
 def main(verb: str, request: str, result_file: str) -> None:
     """Does what is asked and writes the result in one piece."""
     warnings.simplefilter("ignore")
     try:
+        from app.packing.write import check, pack  # not every installation has what it needs
+
         if verb == "pack":
             result = pack(msgspec.json.decode(request, type=PackRequest))
         else:
             result = check(msgspec.json.decode(request, type=CheckRequest))
+    except ModuleNotFoundError as error:
+        because = f"packing needs {error.name}, which is not installed here: pip install -r requirements.txt"
+        result = Result(refused=because)
     except RetortError as error:
         result = Result(refused=error.detail)
     except OSError as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx
 
-from app.packing.exporters import PREDICTORS, TRANSFORMERS, longtail
+from app.packing.exporters import PREDICTORS, TRANSFORMERS
 from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor
 from app.runtime.graph import FEATURES, MAX_NAMED_INPUTS, element_type
 from app.signature import Signature
@@ -26,7 +26,7 @@ def compile_graph(estimator: Any, signature: Signature, *, matrix: bool = False)
     for spec in signature.inputs:
         if spec.kind in WITHOUT_GRAPH:
             raise NotExportable(f"input {spec.name!r} is of kind {spec.kind}, which a graph cannot take")
-    graph = Graph(TRANSFORMERS, PREDICTORS, (longtail.transform, longtail.predict))
+    graph = Graph(TRANSFORMERS, PREDICTORS)
     types = [element_type(spec) for spec in signature.inputs]
     if (matrix or len(types) > MAX_NAMED_INPUTS) and "string" not in types:
         features: Features = (graph.input(FEATURES, "float64", len(types)),)

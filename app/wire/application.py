@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -26,15 +24,6 @@ KNOWN_PATHS = 2048
 """How many pairs of method and path are remembered."""
 TEST_CLIENT = "werkzeug.debug.preserve_context"
 """Flask's test client keeps the context of a request, so Flask has to make one."""
-
-
-@functools.cache
-def release() -> str:
-    """Return the version of this server."""
-    try:
-        return importlib.metadata.version("retort-serving")
-    except importlib.metadata.PackageNotFoundError:  # it runs from its folder, and is not installed
-        return "unknown"
 
 
 class Application(CountedFlask):

@@ -1,11 +1,12 @@
 """Content codings (RFC 9110 sections 8.4 and 12.5.3): bodies decompressed within a limit, answers compressed.
 
-gzip and deflate are Python's own; zstd (RFC 8878) needs the library zstandard, which is optional.
+gzip and deflate are Python's own. So is zstd (RFC 8878) from Python 3.14; before that it needs backports.zstd.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
+import importlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
@@ -16,14 +17,24 @@ from werkzeug.http import parse_accept_header
 from app.errors import BodyTooLarge, InvalidBody, NotAcceptable, UnsupportedMediaType
 
 PIECE_BYTES = 1 << 18
-ZSTD_PIECE_BYTES = 256
-"""So much at once is fed to zstd, which cannot be told to stop: a block of 4 bytes may become 128 KiB."""
-ZSTD_WINDOW_BYTES = 2**23
-"""What RFC 9659 allows to this coding."""
+ZSTD_WINDOW_LOG = 23
+"""Base-2 logarithm of the largest window, in bytes, that RFC 9659 allows to this coding."""
+ZSTD_LEVEL = 3
 MAX_MEMBERS = 1000
 WORTH_BYTES = 1024
 LEVEL = 4
 GZIP_BITS, ZLIB_BITS, RAW_BITS = 31, 15, -15
+
+
+def _zstd_library() -> Any:
+    """Return Python's own module, else its backport, else None."""
+    for name in ("compression.zstd", "backports.zstd"):
+        with contextlib.suppress(ModuleNotFoundError):
+            return importlib.import_module(name)
+    return None
+
+
+zstd = _zstd_library()
 
 
 class Decoder(Protocol):
@@ -39,7 +50,7 @@ class Decoder(Protocol):
 
 def codings() -> list[str]:
     """The content codings of this installation, the best first."""
-    return [*(["zstd"] if importlib.util.find_spec("zstandard") else []), "gzip", "deflate"]
+    return [*(["zstd"] if zstd else []), "gzip", "deflate"]
 
 
 def coding_of(content_encoding: str) -> str:
@@ -51,7 +62,7 @@ def coding_of(content_encoding: str) -> str:
     name = content_encoding.strip().lower()
     name = {"x-gzip": "gzip", "identity": ""}.get(name, name)
     if name and name not in codings():
-        because = "this server lacks zstandard: its operator can install retort-serving[zstd]" * (name == "zstd")
+        because = "this server lacks backports-zstd: its operator can install retort-serving[zstd]" * (name == "zstd")
         because = because or "one coding is taken, not several" * ("," in name)
         allowed = [*codings(), "identity"]
         raise UnsupportedMediaType(content_encoding[:100], allowed, "Content-Encoding", because)
@@ -130,36 +141,23 @@ class _Zlib:
 
 class _Zstd:
     def __init__(self) -> None:
-        import zstandard
-
-        self._decoder = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES).decompressobj()
-        self._unfed = b""
+        self._decoder = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG})
 
     @property
     def rest(self) -> bytes | None:
-        return self._decoder.unused_data + self._unfed if self._decoder.eof else None
+        return self._decoder.unused_data if self._decoder.eof else None
 
     def pieces(self, part: bytes) -> Iterator[bytes]:
-        import zstandard
-
-        for at in range(0, len(part), ZSTD_PIECE_BYTES):
-            try:
-                yield self._decoder.decompress(part[at : at + ZSTD_PIECE_BYTES])
-            except zstandard.ZstdError:
-                raise InvalidBody("zstd", "it is damaged, or needs a window of more than 8 MiB") from None
-            if self._decoder.eof:
-                self._unfed = part[at + ZSTD_PIECE_BYTES :]
-                return
-
-
-def _zstd(content: bytes) -> bytes:
-    import zstandard
-
-    return bytes(zstandard.ZstdCompressor(level=3).compress(content))
+        try:
+            yield self._decoder.decompress(part, PIECE_BYTES)
+            while not (self._decoder.eof or self._decoder.needs_input):
+                yield self._decoder.decompress(b"", PIECE_BYTES)
+        except zstd.ZstdError:
+            raise InvalidBody("zstd", "it is damaged, or needs a window of more than 8 MiB") from None
 
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
-    "zstd": _zstd,
+    "zstd": lambda content: zstd.compress(content, ZSTD_LEVEL),
     "gzip": lambda content: zlib.compress(content, LEVEL, GZIP_BITS),
     "deflate": lambda content: zlib.compress(content, LEVEL, ZLIB_BITS),
 }
@@ -209,13 +207,11 @@ def compressed_parts(parts: Iterable[bytes], accept_encoding: str) -> tuple[Iter
 
 def _flushed(parts: Iterable[bytes], coding: str) -> Iterator[bytes]:
     if coding == "zstd":
-        import zstandard
-
-        compressor: Any = zstandard.ZstdCompressor(level=3).compressobj()
-        flush = zstandard.COMPRESSOBJ_FLUSH_BLOCK
+        compressor: Any = zstd.ZstdCompressor(ZSTD_LEVEL)
+        block_end, end = compressor.FLUSH_BLOCK, compressor.FLUSH_FRAME
     else:
         compressor = zlib.compressobj(LEVEL, wbits=GZIP_BITS if coding == "gzip" else ZLIB_BITS)
-        flush = zlib.Z_SYNC_FLUSH
+        block_end, end = zlib.Z_SYNC_FLUSH, zlib.Z_FINISH
     for part in parts:
-        yield compressor.compress(part) + compressor.flush(flush)
-    yield compressor.flush()
+        yield compressor.compress(part) + compressor.flush(block_end)
+    yield compressor.flush(end)

@@ -27,7 +27,12 @@ ANSWERED_WITHIN_S = 120
 
 def python_of(client: str) -> Path:
     """The Python of a client's environment, which is made first where it is not there; skips where it cannot be."""
-    folder, requirements = VENVS / client, HERE / "requirements" / f"{client}.txt"
+    return python_with(client, HERE / "requirements" / f"{client}.txt")
+
+
+def python_with(name: str, requirements: Path) -> Path:
+    """The Python of an environment that has these requirements alone; made and skipped likewise."""
+    folder = VENVS / name
     python = folder / "bin" / "python"
     pip = (str(python), "-m", "pip")
     make = [sys.executable, "-m", "venv", str(folder)]

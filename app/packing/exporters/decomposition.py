@@ -32,7 +32,7 @@ def pca(g: Graph, est: Any, features: Features) -> Features:
 
 
 def projection(g: Graph, est: Any, features: Features) -> Features:
-    """`TruncatedSVD.transform` and random projections: x @ components_.T."""
+    """`TruncatedSVD`, `NeighborhoodComponentsAnalysis` and random projections: x @ components_.T."""
     return (_projected(g, g.matrix(features), est.components_),)
 
 
@@ -52,6 +52,7 @@ def factor_analysis(g: Graph, est: Any, features: Features) -> Features:
 TRANSFORMERS: dict[str, Transform] = {
     "PCA": pca,
     "IncrementalPCA": pca,
+    "NeighborhoodComponentsAnalysis": projection,
     "TruncatedSVD": projection,
     "GaussianRandomProjection": projection,
     "SparseRandomProjection": projection,

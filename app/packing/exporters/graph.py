@@ -10,7 +10,7 @@ import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -66,18 +66,12 @@ class Graph:
     """A graph being written. Names are given by the graph, so that exporters cannot collide.
 
     `transformers` and `predictors` are the exporters by class name, so that a meta-estimator's exporter can ask for
-    the graph of what is inside it. `fallback` answers for classes without one, as a transformer and as a predictor.
+    the graph of what is inside it.
     """
 
-    def __init__(
-        self,
-        transformers: Mapping[str, Transform],
-        predictors: Mapping[str, Predict],
-        fallback: tuple[Transform, Predict] | None = None,
-    ) -> None:
+    def __init__(self, transformers: Mapping[str, Transform], predictors: Mapping[str, Predict]) -> None:
         self._transformers = transformers
         self._predictors = predictors
-        self._fallback = fallback or (_no_exporter, _no_exporter)
         self._inputs: list[Any] = []
         self._nodes: list[Any] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], Tensor] = {}
@@ -92,7 +86,7 @@ class Graph:
         Raises:
             NotExportable: there is no exporter for it, or it has none for one of its options.
         """
-        return _exporter_for(estimator, self._transformers, self._fallback[0])(self, estimator, features)
+        return _exporter_for(estimator, self._transformers)(self, estimator, features)
 
     def predict(self, estimator: Any, features: Features) -> Outputs:
         """The outputs that a fitted predictor gives for these columns.
@@ -100,7 +94,7 @@ class Graph:
         Raises:
             NotExportable: there is no exporter for it, or it has none for one of its options.
         """
-        return _exporter_for(estimator, self._predictors, self._fallback[1])(self, estimator, features)
+        return _exporter_for(estimator, self._predictors)(self, estimator, features)
 
     def labels(self, classes: ArrayLike, index: Tensor) -> Tensor:
         """The labels at these indices, in the type that `predict` gives: (rows,) in, (rows,) out.
@@ -326,11 +320,10 @@ def _read_by(node: Any) -> set[str]:
     return set(node.input).union(*map(_read_by, inside))
 
 
-def _exporter_for(estimator: Any, exporters: Mapping[str, E], otherwise: E) -> E:
+def _exporter_for(estimator: Any, exporters: Mapping[str, E]) -> E:
     """The exporter for exactly this class: a class derived from it may compute something else."""
     kind = type(estimator)
-    return exporters.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}", otherwise)
-
-
-def _no_exporter(g: Graph, est: Any, features: Features) -> NoReturn:
-    raise NotExportable(f"there is no exporter for {type(est).__name__}")
+    exporter = exporters.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
+    if exporter is None:
+        raise NotExportable(f"there is no exporter for {kind.__name__}")
+    return exporter

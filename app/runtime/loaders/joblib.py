@@ -31,9 +31,9 @@ def read(stream: BinaryIO) -> Any:
     Raises:
         LoadingFailed: it is not a pickle, is damaged, or needs a library, class or function that is not there.
     """
-    import joblib  # half a second, which a process that unpickles nothing does not spend
-
     try:
+        import joblib  # half a second, which a process that unpickles nothing does not spend
+
         with warnings.catch_warnings():
             # Another version of scikit-learn is told by the recorded predictions, not by a warning nobody reads.
             warnings.simplefilter("ignore")
@@ -51,6 +51,10 @@ def read(stream: BinaryIO) -> Any:
 def _missing_module(module: str) -> str:
     top = module.partition(".")[0]
     library = {"sklearn": "scikit-learn", "PIL": "pillow"}.get(top, top)
+    if find_spec("joblib") is None:
+        return (
+            "it is not served as a graph, so that it needs what requirements.txt installs: scikit-learn, pandas, joblib"
+        )
     if top != module and find_spec(top) is not None:
         return f"it needs the module {module}, which the installed {library} does not have"
     said = f"it needs {library}, which is not installed"

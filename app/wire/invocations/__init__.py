@@ -17,9 +17,9 @@ import msgspec
 from flask import Response
 from flask_smorest import Blueprint
 
+from app import __version__
 from app.gateway.errors import ErrorFormat, Problem, sentence
 from app.wire import codecs, problems
-from app.wire.application import release
 from app.wire.backend import JSON_TYPE, Backend, json_response
 from app.wire.invocations.adapter import InvocationAdapter, envelope
 from app.wire.openapi.requests import RequestBodyForm
@@ -109,7 +109,7 @@ def _describe(blp: Blueprint, backend: Backend) -> None:
     @blp.response(200, {"type": "string"}, content_type="text/plain", description="the bare version")
     def version() -> Response:
         """Tell the version of this server (MLflow)"""
-        return Response(release(), content_type="text/plain; charset=utf-8")
+        return Response(__version__, content_type="text/plain; charset=utf-8")
 
     @blp.get("/execution-parameters")
     @blp.response(200, {"type": "object"}, description="how a batch transform had best be sent")

@@ -14,6 +14,7 @@ import msgspec
 from flask import Response, request
 from flask_smorest import Blueprint
 
+from app import __version__
 from app.core.catalogue import Catalogue
 from app.core.tally import Tally
 from app.errors import MalformedRequest, ModelUnavailable
@@ -23,7 +24,6 @@ from app.runtime.policy import State
 from app.runtime.registry import Entry
 from app.settings import Settings
 from app.wire import body, codecs
-from app.wire.application import release
 from app.wire.backend import JSON_TYPE, Backend, json_response
 from app.wire.open_inference import describe
 from app.wire.open_inference.adapter import InferAdapter
@@ -71,7 +71,7 @@ def _server(blp: Blueprint, catalogue: Catalogue) -> None:
     @answers(blp, "name, version and extensions of the server")
     def server() -> Response:
         """Describe the server"""
-        return json_response({"name": "retort", "version": release(), "extensions": EXTENSIONS})
+        return json_response({"name": "retort", "version": __version__, "extensions": EXTENSIONS})
 
     @blp.get("/v2/health/live")
     @answers(blp, "the process answers")

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from sklearn import decomposition as d
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NeighborhoodComponentsAnalysis
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
@@ -38,6 +39,11 @@ def test_a_projection_equals_its_graph(projection):
     projection.fit(X)
     for rows in (STRESS, X[:1], X[:2], np.resize(X, (1000, 6))):
         assert differences(projection, rows) == []
+
+
+def test_a_projection_learned_from_labels_equals_its_graph():
+    projection = NeighborhoodComponentsAnalysis(3, max_iter=3, random_state=0).fit(X, X[:, 0] > 0)
+    assert differences(projection, STRESS) == []
 
 
 def test_whitening_what_has_no_variance():

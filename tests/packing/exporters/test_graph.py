@@ -1,6 +1,9 @@
 import numpy as np
+import pytest
+from sklearn.naive_bayes import GaussianNB
 
-from app.packing.exporters.graph import Graph
+from app.packing.exporters import PREDICTORS
+from app.packing.exporters.graph import Graph, NotExportable
 from app.runtime.graph import session_of
 
 ROWS = np.array([[1.0, 5.0], [-3.0, 2.0], [100.0, 0.5]])
@@ -8,6 +11,16 @@ ROWS = np.array([[1.0, 5.0], [-3.0, 2.0], [100.0, 0.5]])
 
 def ran(graph, outputs, rows=ROWS):
     return session_of(graph.model(outputs).SerializeToString()).run(None, {"x": rows})
+
+
+def test_a_class_without_an_exporter_is_named():
+    class Derived(GaussianNB):
+        """It may compute something else than the class it is derived from."""
+
+    graph = Graph({}, PREDICTORS)
+    graph.predict(GaussianNB().fit(ROWS, [0, 1, 1]), (graph.input("x", "float64", 2),))
+    with pytest.raises(NotExportable, match=r"^there is no exporter for Derived$"):
+        graph.predict(Derived().fit(ROWS, [0, 1, 1]), (graph.input("more", "float64", 2),))
 
 
 def test_a_node_with_several_outputs():
