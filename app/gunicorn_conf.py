@@ -16,7 +16,7 @@ from gunicorn.glogging import Logger
 from app.errors import RetortError
 from app.runtime.environment import ONE_THREAD
 from app.server import Limits, RetortWorker
-from app.server.master import BootFlag, keep_steady_time, outlive_booted_workers
+from app.server.master import BootFlag, keep_heartbeats_in_memory, keep_steady_time, outlive_booted_workers
 from app.settings import Settings
 from app.telemetry import configure_logging
 from app.telemetry.memory import give_large_blocks_back, watch
@@ -98,6 +98,7 @@ RetortWorker.serving_app = staticmethod(serving_app)
 def on_starting(server: Any) -> None:
     """Before the fork: verify and load, run nothing. A model that ran before `fork()` can hang in the child."""
     keep_steady_time()
+    keep_heartbeats_in_memory()
     outlive_booted_workers(server, _has_booted)
     give_large_blocks_back()
     server.app.wsgi()
