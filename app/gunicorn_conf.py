@@ -20,6 +20,7 @@ from app.server.master import BootFlag, keep_heartbeats_in_memory, keep_steady_t
 from app.settings import Settings
 from app.telemetry import configure_logging
 from app.telemetry.memory import give_large_blocks_back, watch
+from app.telemetry.process_state import log_standard_streams
 
 log = logging.getLogger("retort")
 
@@ -128,6 +129,8 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 def post_fork(server: Any, worker: Any) -> None:
     """From here on this process counts for itself."""
+    if not _settings.development:
+        log_standard_streams()
     for app, number in _numbered(worker):
         app.extensions["retort_metrics"].begin(number)
 
