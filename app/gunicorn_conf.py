@@ -16,10 +16,11 @@ from gunicorn.glogging import Logger
 from app.errors import RetortError
 from app.runtime.environment import ONE_THREAD
 from app.server import Limits, RetortWorker
-from app.server.master import keep_steady_time
+from app.server.master import BootFlag, keep_heartbeats_in_memory, keep_steady_time, outlive_booted_workers
 from app.settings import Settings
 from app.telemetry import configure_logging
 from app.telemetry.memory import give_large_blocks_back, watch
+from app.telemetry.process_state import log_standard_streams
 
 log = logging.getLogger("retort")
 
@@ -98,6 +99,8 @@ RetortWorker.serving_app = staticmethod(serving_app)
 def on_starting(server: Any) -> None:
     """Before the fork: verify and load, run nothing. A model that ran before `fork()` can hang in the child."""
     keep_steady_time()
+    keep_heartbeats_in_memory()
+    outlive_booted_workers(server, _has_booted)
     give_large_blocks_back()
     server.app.wsgi()
     for app in _applications():
@@ -120,11 +123,14 @@ def when_ready(server: Any) -> None:
 
 def pre_fork(server: Any, worker: Any) -> None:
     """Give the worker a number, the lowest that is free: its metrics go on from those of the last one that had it."""
+    worker.retort_booted = BootFlag()
     worker.retort_numbers = [app.extensions["retort_metrics"].take() for app in _applications()]
 
 
 def post_fork(server: Any, worker: Any) -> None:
     """From here on this process counts for itself."""
+    if not _settings.development:
+        log_standard_streams()
     for app, number in _numbered(worker):
         app.extensions["retort_metrics"].begin(number)
 
@@ -148,6 +154,16 @@ def post_worker_init(worker: Any) -> None:
         watch(metrics.refresh, METRICS_REFRESH_S, threading.Event())
     if not isinstance(worker, RetortWorker):  # which asks for it itself
         worker.wsgi = serving_app(worker.wsgi)
+        for listener in worker.sockets:
+            # A child that a model forks would keep the port when the server has stopped.
+            os.register_at_fork(after_in_child=listener.close)
+    if hasattr(worker, "retort_booted"):
+        worker.retort_booted.set()
+
+
+def _has_booted(worker: Any) -> bool:
+    """Return whether a worker has booted; False where a configuration of one's own has another `pre_fork`."""
+    return hasattr(worker, "retort_booted") and bool(worker.retort_booted.is_set())
 
 
 def child_exit(server: Any, worker: Any) -> None:

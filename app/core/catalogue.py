@@ -18,9 +18,15 @@ class Catalogue:
     Safe to call from many threads.
     """
 
-    def __init__(self, registry: LiveRegistry, unwell: Callable[[], Sequence[str]] = tuple) -> None:
+    def __init__(
+        self,
+        registry: LiveRegistry,
+        unwell: Callable[[], Sequence[str]] = tuple,
+        ready_in_quarantine: bool = True,
+    ) -> None:
         self._registry = registry
         self._unwell = unwell
+        self._ready_in_quarantine = ready_in_quarantine
         self._drains = False
 
     def drain(self) -> None:
@@ -85,8 +91,13 @@ class Catalogue:
         self._registry.unload_model(name)
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
-        """Whether every version is AVAILABLE that is not out of service by someone's wish, and the body that says so,
-        and every service well, with the reason of each that is not."""
+        """Return whether this process is ready, and the body of `/readyz` with the reasons where it is not.
+
+        It is ready when every version is AVAILABLE, unless somebody took it out of service, and every service of the
+        steps is well. A quarantined version does not count as long as another version is AVAILABLE and the settings
+        do not say otherwise: else a client that knows what ends a model's process could take the instance out of
+        rotation.
+        """
         if self._drains:
             return False, {"status": "draining", "reasons": []}
         entries = [entry for versions in self._registry.entries().values() for entry in versions]
@@ -101,7 +112,9 @@ class Catalogue:
             for e in failed
         ]
         reasons += [{"service": name, "reason": "its check failed; the log has the cause"} for name in self._unwell()]
-        return not reasons, {"status": "unready" if reasons else "ready", "models": len(entries), "reasons": reasons}
+        tolerated = self._ready_in_quarantine and any(entry.state is State.AVAILABLE for entry in entries)
+        ready = all(tolerated and reason.get("state") == State.QUARANTINED.value for reason in reasons)
+        return ready, {"status": "ready" if ready else "unready", "models": len(entries), "reasons": reasons}
 
     def _version(self, entry: Entry) -> dict[str, Any]:
         aliases = self._registry.aliases(entry.model)

@@ -1,6 +1,6 @@
 """Which models are wanted in service, and which versions are not, written on one board for all worker processes.
 
-The board is a file without a name, mapped into memory before the fork, so that every worker sees it. Its first eight
+The board is memory that was mapped before the fork, so that every worker sees it. Its first eight
 bytes count the changes: to look whether there was one takes a read of memory. Changes are rare, and take a lock.
 
 It has two sides. What even changes leave is on the one, what odd ones leave on the other; a change is written on the
@@ -44,8 +44,7 @@ class WishBoard:
     """Wishes by model, shared with the processes that are forked after it was made. Safe to call from many threads."""
 
     def __init__(self) -> None:
-        self._file, path = tempfile.mkstemp(prefix="retort-board-")
-        os.unlink(path)  # noqa: PTH108 (what is left of it is this process's, and its children's)
+        self._file = _shared_memory()
         size_bytes = HEAD_BYTES + 2 * SIDE_BYTES
         os.truncate(self._file, size_bytes)
         self._memory = mmap.mmap(self._file, size_bytes)
@@ -114,3 +113,13 @@ class WishBoard:
                 yield
             finally:
                 fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+
+def _shared_memory() -> int:
+    """Return the descriptor of a file without a name, in memory where the system has such files."""
+    if hasattr(os, "memfd_create"):
+        # On a disk that is full, writing to a mapped file would end the process.
+        return os.memfd_create("retort-board")
+    descriptor, path = tempfile.mkstemp(prefix="retort-board-")
+    os.unlink(path)  # noqa: PTH108 - only the descriptor is needed
+    return descriptor

@@ -12,6 +12,7 @@ from typing import Protocol
 from app.runtime.servable import Compose, Servable
 from app.signature.batch import Batch, Outputs
 from app.storage.manifest import Manifest
+from app.telemetry.process_state import ProcessState
 
 DEATHS, WITHIN_S = 3, 60.0
 QUARANTINED = (
@@ -33,9 +34,13 @@ class Runs(Protocol):
 
 
 class NotedServable:
-    """Notes each run of the servable inside. Safe to call from many threads; lives as long as that."""
+    """Note each run of the servable inside, and undo what it changes for the whole process.
 
-    def __init__(self, servable: Servable, model: str, version: int, runs: Runs) -> None:
+    Safe to call from many threads; lives as long as the servable inside.
+    """
+
+    def __init__(self, servable: Servable, model: str, version: int, runs: Runs, state: ProcessState) -> None:
+        self._state = state
         self._servable = servable
         self._model = model
         self._version = version
@@ -43,19 +48,23 @@ class NotedServable:
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """What the servable inside gives, or raises."""
+        self._state.remember()
         self._runs.run_began(self._model, self._version)
         try:
             return self._servable.run(batch, outputs)
         finally:
+            self._state.restore(f"model {self._model} version {self._version}")
             self._runs.run_ended(self._model, self._version)
 
 
 def noting(runs: Runs, compose: Compose) -> Compose:
     """Notes the runs of each artifact, and composes it further. A graph runs no code of anybody's."""
 
+    state = ProcessState()
+
     def noted(servable: Servable, runtime: str, manifest: Manifest) -> Servable:
         if runtime == "artifact":
-            servable = NotedServable(servable, manifest.model, manifest.version, runs)
+            servable = NotedServable(servable, manifest.model, manifest.version, runs, state)
         return compose(servable, runtime, manifest)
 
     return noted

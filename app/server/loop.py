@@ -74,6 +74,16 @@ class Loop:
         self._forget_longest_s = 0.0
         dispatcher.stats.connections_by_state = self.by_state
 
+    def close_in_child(self) -> None:
+        """Close the sockets in a child that a model has forked.
+
+        Otherwise the child would keep the port when the server has stopped, and connections after they were closed.
+        """
+        for listener in self._listeners.values():
+            listener.close()
+        for connection in self._connections.values():
+            connection.sock.close()
+
     def by_state(self) -> dict[str, int]:
         """Return how many connections are in each state. Any thread may ask."""
         counts = dict.fromkeys((state.name.lower() for state in State if state is not State.CLOSED), 0)

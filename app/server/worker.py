@@ -94,6 +94,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
         for listener in listeners:
             listener.setblocking(False)
         loop = self._loop = Loop(listeners, self.PIPE[0], dispatcher, life, self.cfg)
+        os.register_at_fork(after_in_child=loop.close_in_child)
         loop.accept_from(listening=True)
         notified_s = float("-inf")
         now_s = time.monotonic()

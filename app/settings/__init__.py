@@ -198,6 +198,12 @@ class Settings:
         "`HOST`",
         readers.host_names,
     )
+    ready_in_quarantine: bool = _setting(
+        "RETORT_READY_IN_QUARANTINE",
+        True,
+        "`on`: `/readyz` stays 200 while a version is quarantined, as long as another one is served",
+        readers.on_off,
+    )
     access_log: bool = _setting("RETORT_ACCESS_LOG", True, "`on`: a log line for each request", readers.on_off)
     script_name: str = _setting(
         "SCRIPT_NAME",

@@ -25,6 +25,7 @@ SERVER_TIMING = ", ".join(f"{phase};dur=%.3f" for phase in PHASES)
 NO_REQUEST = "-"
 MOST_WAITING_LINES = 64
 _encode = msgspec.json.Encoder().encode
+_encode_ascii = json.JSONEncoder().encode  # not json.dumps, which a model may replace
 
 
 class RequestScope:
@@ -132,7 +133,7 @@ class JsonLines(logging.Formatter):
         if isinstance(record, EventRecord):
             record.event.time = self._time(record.created)
             line = _encode(record.event)
-            return line.decode("ascii") if line.isascii() else json.dumps(msgspec.json.decode(line))
+            return line.decode("ascii") if line.isascii() else _encode_ascii(msgspec.json.decode(line))
         event = {
             "time": self._time(record.created),
             "level": record.levelname,
@@ -142,7 +143,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             event["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(event)
+        return _encode_ascii(event)
 
     def _time(self, created_s: float) -> str:
         """The time in ISO 8601, with milliseconds; the text is kept, as many lines share it."""

@@ -12,6 +12,7 @@ from app.core.catalogue import Catalogue, describe
 from app.errors import ModelNotFound, VersionNotFound
 from app.storage.repository import POINTERS, Repository
 from tests.runtime.estimators import add, registry
+from tests.runtime.test_live import die_in, live
 from tests.storage.versions import MANIFEST
 
 
@@ -78,6 +79,22 @@ def test_one_failed_version_is_unready_and_says_why(repository: Repository) -> N
             ],
         },
     )
+
+
+def test_a_quarantined_version_leaves_the_rest_ready_unless_the_settings_say_otherwise(repository: Repository) -> None:
+    add(repository)
+    add(repository)
+    served = live(repository)
+    served.prove()
+    assert Catalogue(served).readiness() == (True, {"status": "ready", "models": 2, "reasons": []})
+    die_in(served, ("flowers", 2))
+    ready, document = Catalogue(served).readiness()
+    assert (ready, document["status"]) == (True, "ready")
+    assert [(each["version"], each["state"]) for each in document["reasons"]] == [(2, "QUARANTINED")]
+    strict, document = Catalogue(served, ready_in_quarantine=False).readiness()
+    assert (strict, document["status"]) == (False, "unready")
+    die_in(served, ("flowers", 1))
+    assert not Catalogue(served).readiness()[0]  # nothing else is served
 
 
 def test_a_model_is_described_by_its_current_version(repository: Repository) -> None:

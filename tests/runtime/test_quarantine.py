@@ -10,6 +10,7 @@ import pytest
 from app.runtime.quarantine import DEATHS, WITHIN_S, Deaths, NotedServable, noting
 from app.runtime.servable import Servable
 from app.signature.batch import Batch, Outputs
+from app.telemetry.process_state import ProcessState
 from tests.storage.versions import MANIFEST
 
 A, B = ("a", 1), ("b", 1)
@@ -73,7 +74,7 @@ def test_of_those_who_were_always_there_it_is_the_one_that_runs_least_and_else_t
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_run_is_noted_for_as_long_as_it_lasts(fails: bool) -> None:
     notes = Notes()
-    noted = NotedServable(Runs(notes, fails), "a", 1, notes)
+    noted = NotedServable(Runs(notes, fails), "a", 1, notes, ProcessState())
     batch = Batch({}, 1)
     if fails:
         with pytest.raises(SystemExit):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 
 EXITS, SEGFAULTS = 666.25, 666.75
+FORKS, CHILD_LIVES_S = 777.25, 60
+EXIT_STATUS = {EXITS: 7, 666.3: 3, 666.4: 4}
+"""Gunicorn takes 3 and 4 for workers that cannot boot."""
 
 
 class Deadly(RegressorMixin, BaseEstimator):
@@ -20,8 +24,15 @@ class Deadly(RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        if (features[:, 0] == EXITS).any():
-            os._exit(7)
+        for value, status in EXIT_STATUS.items():
+            if (features[:, 0] == value).any():
+                os._exit(status)
         if (features[:, 0] == SEGFAULTS).any():
             ctypes.string_at(0)
+        if (features[:, 0] == FORKS).any():
+            child = os.fork()
+            if child == 0:
+                time.sleep(CHILD_LIVES_S)
+                os._exit(0)
+            return np.full(len(features), float(child))
         return features[:, 0] * 2

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import joblib
@@ -18,11 +19,13 @@ import pytest
 
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
-from tests.server.deadly import EXITS, SEGFAULTS, Deadly
-from tests.server.process import Server, serving
+from tests.server.deadly import EXIT_STATUS, EXITS, FORKS, SEGFAULTS, Deadly
+from tests.server.process import WORKER, Server, serving
 
 pytestmark = pytest.mark.server
 
+LISTENS = "0A"
+"""The state of a socket in /proc/net/tcp."""
 DEADLY, STEADY = "/models/deadly/predict", "/models/steady/predict"
 
 
@@ -71,6 +74,34 @@ def kill(server: Server, value: float) -> None:
     server.all_workers(2)
 
 
+def test_no_exit_status_of_a_worker_that_serves_ends_the_server(server: Server) -> None:
+    for value in EXIT_STATUS:
+        kill(server, value)
+        server.ask("POST", "/v2/repository/models/deadly/load", "{}")
+    assert server.process.poll() is None
+    for status in EXIT_STATUS.values():
+        assert f"exited with code {status}." in server.words
+
+
+def test_a_process_that_a_model_forks_keeps_neither_the_port_nor_a_connection(server: Server, tmp_path: Path) -> None:
+    with contextlib.closing(HTTPConnection("127.0.0.1", server.port, timeout=10)) as client:
+        client.request("POST", DEADLY, f'{{"feature1": {FORKS}}}', {"Connection": "close"})
+        response = client.getresponse()
+        child = int(json.loads(response.read())["prediction"][0])
+    try:
+        held = {str(path.readlink()) for path in Path(f"/proc/{child}/fd").iterdir()}
+        known = [line.split() for line in Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]]
+        states = {LISTENS} if WORKER == "gthread" else {LISTENS, *(line[3] for line in known)}
+        ours = {
+            f"socket:[{line[9]}]" for line in known if line[1].endswith(f":{server.port:04X}") and line[3] in states
+        }
+        assert ours
+        assert held & ours == set()
+        assert server.ask("POST", DEADLY, '{"feature1": 4}').document["prediction"] == [8.0]
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
 def test_m13_a_model_that_kills_three_workers_is_quarantined_until_it_is_loaded_again(server: Server) -> None:
     with asking(server) as others:
         for value in (EXITS, SEGFAULTS, EXITS):
@@ -91,9 +122,9 @@ def test_m13_a_model_that_kills_three_workers_is_quarantined_until_it_is_loaded_
     listed = {model["name"]: model["versions"][0] for model in server.ask("GET", "/models").document["models"]}
     assert listed["deadly"]["state"] == "QUARANTINED"
     assert listed["steady"]["state"] == "AVAILABLE"
-    unready = server.ask("GET", "/readyz")
-    assert unready.status == 503
-    assert [(one["model"], one["state"]) for one in unready.document["reasons"]] == [("deadly", "QUARANTINED")]
+    ready = server.ask("GET", "/readyz")
+    assert ready.status == 200
+    assert [(one["model"], one["state"]) for one in ready.document["reasons"]] == [("deadly", "QUARANTINED")]
     assert server.words.count("model deadly version 1 is quarantined: 3 workers died") == 1
 
     assert server.ask("POST", "/v2/repository/models/deadly/load").status == 200

@@ -70,6 +70,24 @@ def test_it_starts_beside_a_kubernetes_service_of_its_name(tmp_path: Path) -> No
         assert server.ask("GET", "/readyz").status == 200
 
 
+NO_TEMPORARY_FOLDER = """
+import tempfile
+
+def none_is_usable():
+    raise FileNotFoundError(2, "No usable temporary directory found")
+
+tempfile._get_default_tempdir = none_is_usable
+"""
+
+
+def test_it_starts_where_no_temporary_folder_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NO_TEMPORARY_FOLDER, "utf-8")
+    with serving(tmp_path, PYTHONPATH=tmp_path) as server:
+        assert server.ask("GET", "/readyz").status == 200
+        assert server.ask("POST", "/models/iris-two/predict", RECORD).status == 200
+        assert server.ask("POST", "/v2/repository/models/digits/unload", "{}").status == 200
+
+
 def test_it_names_every_wrong_setting_in_one_sentence() -> None:
     wrong = {"WEB_CONCURRENCY": "many", "PORT": "", "HOST": "localhost:8000", "RETORT_THREDS": "4"}
     done = subprocess.run(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 
-from app.server.master import holds_any
+from gunicorn.config import Config
+
+from app.server.master import MemoryHeartbeat, holds_any
 
 
 def test_whether_a_process_has_a_socket_open() -> None:
@@ -14,3 +17,16 @@ def test_whether_a_process_has_a_socket_open() -> None:
         assert not holds_any(1, [ours])
         assert not holds_any(2**22 + 1, [ours])  # there is no such process
         assert not holds_any(os.getpid(), [])
+
+
+def test_the_master_sees_the_heartbeat_of_a_process_that_it_forked() -> None:
+    heartbeat = MemoryHeartbeat(Config())
+    before_s = heartbeat.last_update()
+    child = os.fork()
+    if child == 0:
+        heartbeat.notify()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert heartbeat.last_update() != before_s
+    assert 0 <= time.monotonic() - heartbeat.last_update() < 60
+    heartbeat.close()

@@ -1,0 +1,75 @@
+"""What foreign code changed is undone, and what it prints is logged."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from app.telemetry.process_state import LogStream, ProcessState
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    """The root logger, which is put back whatever the test does to it."""
+    logger, limit = logging.getLogger(), sys.getrecursionlimit()
+    handlers, level, disabled = list(logger.handlers), logger.level, logger.manager.disable
+    yield logger
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+    logger.manager.disable = disabled
+    sys.setrecursionlimit(limit)
+
+
+def test_what_was_changed_is_undone_and_told(root: logging.Logger, caplog: pytest.LogCaptureFixture) -> None:
+    state, limit = ProcessState(), sys.getrecursionlimit()
+    handlers = list(root.handlers)
+    state.remember()
+    sys.setrecursionlimit(limit + 5000)
+    root.handlers.clear()
+    logging.disable(logging.CRITICAL)
+    state.remember()  # only the first time counts
+    state.restore("model a version 1")
+    assert (sys.getrecursionlimit(), root.handlers, root.manager.disable) == (limit, handlers, 0)
+    assert caplog.messages == [
+        "model a version 1 changed the recursion limit and logging for the whole process; it is as it was again"
+    ]
+
+
+def test_nothing_is_told_where_nothing_was_changed(caplog: pytest.LogCaptureFixture) -> None:
+    state = ProcessState()
+    state.remember()
+    state.restore("model a version 1")
+    assert caplog.messages == []
+
+
+def test_each_line_that_is_printed_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    original = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    stream = LogStream("stdout", original)
+    print("one\ntwo", end="", file=stream)
+    assert caplog.messages == ["one"]
+    print(" three", file=stream)
+    stream.close()
+    print(file=stream)
+    print("after", file=stream)
+    assert caplog.messages == ["one", "two three", "after"]
+
+
+def test_what_the_log_itself_says_goes_to_the_original_stream() -> None:
+    original = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
+    stream = LogStream("loop", original)
+
+    class Fails(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            stream.write("--- Logging error ---\n")
+
+    logger = logging.getLogger("loop")
+    logger.addHandler(Fails())
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    stream.write("words\n")
+    assert original.buffer.getvalue() == b"--- Logging error ---\n"  # type: ignore[attr-defined]
