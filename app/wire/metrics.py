@@ -18,7 +18,7 @@ from app.core.catalogue import Catalogue
 from app.runtime.policy import State
 from app.telemetry.families import DURATION_BOUNDS_S, FAMILIES, Across, Family, MetricType, Samples
 from app.telemetry.metrics import SharedMetrics
-from app.wire.backend import Backend
+from app.wire.backend import Backend, answers
 
 STATES = [state.value for state in State]
 OPENMETRICS = "application/openmetrics-text"
@@ -78,7 +78,7 @@ def blueprint(backend: Backend) -> Blueprint:
     shared.sources.append(_publish_states(shared, backend.catalogue))
 
     @blp.get("/metrics")
-    @blp.response(200, {"type": "string"}, content_type="text/plain", description="all workers", example=EXAMPLE)
+    @answers(blp, "all workers", schema={"type": "string"}, content_type="text/plain", example=EXAMPLE)
     def metrics() -> Response:
         """Metrics of the whole server, in Prometheus' text format or, if Accept says so, OpenMetrics"""
         content_type, write = writer(request.headers.get("Accept"))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import msgspec
 from flask import Response, request
 from flask_smorest import Blueprint
 
@@ -18,13 +17,13 @@ from app.core.catalogue import Catalogue
 from app.core.tally import Tally
 from app.errors import MalformedRequest, ModelUnavailable
 from app.gateway.context import RequestContext
-from app.gateway.errors import RETRY_LATER, ErrorFormat, Problem, sentence
+from app.gateway.errors import RETRY_LATER, ErrorFormat
 from app.runtime.policy import State
 from app.runtime.registry import Entry
 from app.settings import Settings
 from app.wire import body, codecs
 from app.wire.application import release
-from app.wire.backend import JSON_TYPE, Backend, json_response
+from app.wire.backend import Backend, answers, json_response
 from app.wire.open_inference import describe
 from app.wire.open_inference.adapter import InferAdapter
 from app.wire.open_inference.openapi import (
@@ -32,23 +31,19 @@ from app.wire.open_inference.openapi import (
     ERRORS_OF_INFER,
     ERRORS_OF_MODEL,
     INFER_BODY,
+    OBJECTS,
     OPTIONAL_BODY,
     TensorErrorSchema,
-    answers,
 )
 from app.wire.open_inference.stats import spent, statistics
+from app.wire.problems import error_sentence
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
 MODEL = "/v2/models/<string:model>"
 VERSION = f"{MODEL}/versions/<string:version>"
 
 
-def error_form(problem: Problem) -> tuple[bytes, str]:
-    """`{"error": "<sentence>"}`; tritonclient needs the key on whatever is not 200."""
-    return msgspec.json.encode({"error": sentence(problem)}), JSON_TYPE
-
-
-ERRORS = ErrorFormat(re.compile(r"/v2(/|$)"), error_form, TensorErrorSchema, statuses={422: 400})
+ERRORS = ErrorFormat(re.compile(r"/v2(/|$)"), error_sentence, TensorErrorSchema, statuses={422: 400})
 """The protocol has 400 for whatever is wrong with a request."""
 
 
@@ -180,13 +175,15 @@ def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> Non
         return _optional_object(settings.body_limit_bytes)
 
     @blp.post("/v2/repository/index")
-    @answers(blp, "every version, its state and the reason for it", ERRORS_OF_CHANGE, OPTIONAL_BODY, kind="array")
+    @answers(
+        blp, "every version, its state and the reason for it", ERRORS_OF_CHANGE, body=OPTIONAL_BODY, schema=OBJECTS
+    )
     def repository_index() -> Response:
         """List the versions in the repository"""
         return json_response(describe.index(catalogue.entries(), sent().get("ready") is True))
 
     @blp.post("/v2/repository/models/<string:model>/load")
-    @answers(blp, "its versions are served", ERRORS_OF_CHANGE, OPTIONAL_BODY)
+    @answers(blp, "its versions are served", ERRORS_OF_CHANGE, body=OPTIONAL_BODY)
     def load(model: str) -> Response:
         """Serve every version of a model that is in the repository"""
         parameters = sent().get("parameters") or {}
@@ -197,7 +194,7 @@ def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> Non
         return json_response({})
 
     @blp.post("/v2/repository/models/<string:model>/unload")
-    @answers(blp, "it is out of service", ERRORS_OF_CHANGE, OPTIONAL_BODY)
+    @answers(blp, "it is out of service", ERRORS_OF_CHANGE, body=OPTIONAL_BODY)
     def unload(model: str) -> Response:
         """Take a model out of service"""
         sent()

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
-
 import marshmallow as ma
-from flask_smorest import Blueprint
 
-View = TypeVar("View", bound=Callable[..., Any])
+from app.wire.problems import ErrorSchema
 
 
-class TensorErrorSchema(ma.Schema):
+class TensorErrorSchema(ErrorSchema):
     """Every error of this protocol."""
 
-    error = ma.fields.String(required=True, metadata={"description": "what was wrong, where, and what is allowed"})
     ready = ma.fields.Boolean(metadata={"description": "false, of a server that is not ready"})
 
 
@@ -56,6 +51,7 @@ _REQUEST = {
     },
 }
 INFER_BODY = {"required": True, "content": {"application/json": {"schema": _REQUEST}}}
+OBJECTS = {"type": "array", "items": {"type": "object"}}
 OPTIONAL_BODY = {"required": False, "content": {"application/json": {"schema": {"type": "object"}}}}
 
 ERRORS_OF_INFER = {
@@ -76,25 +72,3 @@ ERRORS_OF_CHANGE = {
     415: "the Content-Encoding is not supported",
     503: "no version of the model could be loaded",
 }
-
-
-def answers(
-    blp: Blueprint,
-    says: str,
-    errors: Mapping[int, str] | None = None,
-    body: Mapping[str, Any] | None = None,
-    kind: str = "object",
-) -> Callable[[View], View]:
-    """Describe a view, without a call around it: its answer, its errors, its request body."""
-
-    def describe(view: View) -> View:
-        schema = {"type": "object"} if kind == "object" else {"type": "array", "items": {"type": "object"}}
-        described = blp.response(200, schema, description=says)(view)
-        for status, when in (errors or {}).items():
-            described = blp.alt_response(status, description=when)(described)
-        if body is not None:
-            described = blp.doc(requestBody=body)(described)
-        view._apidoc = described._apidoc  # type: ignore[attr-defined]
-        return view
-
-    return describe
