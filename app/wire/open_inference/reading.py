@@ -6,6 +6,7 @@ Sources: inference_rest.md, "Inference Request JSON Object"; Triton's extension_
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,16 +17,7 @@ from app.errors import MalformedRequest
 from app.signature import Signature
 from app.wire import codecs
 from app.wire.open_inference.describe import input_datatype
-from app.wire.open_inference.tensors import (
-    BYTES,
-    DATATYPES,
-    DTYPES,
-    Tensor,
-    from_binary,
-    from_json,
-    text_of,
-    told,
-)
+from app.wire.open_inference.tensors import BYTES, DATATYPES, DTYPES, Tensor, from_binary, from_json, text_of, told
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_DIMENSIONS = 16
@@ -69,9 +61,7 @@ def parsed(content: bytes, header_length: str | None, signature: Signature) -> I
     """
     if header_length is None:
         return _request(codecs.JSON.decode(content), None, signature)
-    length = (
-        int(header_length) if header_length.isascii() and header_length.isdigit() and len(header_length) < 12 else -1
-    )
+    length = int(header_length) if re.fullmatch("[0-9]{1,11}", header_length) else -1
     if not 0 <= length <= len(content):
         said = f"is {header_length[:20]!r}; allowed: a whole number up to {len(content)}, the length of the body"
         raise MalformedRequest(HEADER_LENGTH, said)
@@ -88,17 +78,13 @@ def _raw(content: bytes, signature: Signature) -> Tensor:
     spec = signature.inputs[0]
     datatype = input_datatype(spec)
     if datatype == BYTES:
-        array = from_json([""], BYTES, [1], "the body")[0]
-        array[0] = text_of(content)
-        return Tensor(spec.name, datatype, array, 0)
+        return Tensor(spec.name, datatype, np.array([text_of(content)], dtype=object), 0)
     each = np.dtype(DTYPES[datatype]).itemsize
     if len(content) % each:
-        raise MalformedRequest(
-            "the body", f"has {len(content)} bytes; {datatype}, of which the input is, has {each} each"
-        )
-    return Tensor(
-        spec.name, datatype, from_binary(memoryview(content), datatype, [len(content) // each], "the body"), 0
-    )
+        said = f"has {len(content)} bytes; {datatype}, of which the input is, has {each} each"
+        raise MalformedRequest("the body", said)
+    array = from_binary(memoryview(content), datatype, [len(content) // each], "the body")
+    return Tensor(spec.name, datatype, array, 0)
 
 
 def _request(document: Any, raw: memoryview | None, signature: Signature) -> InferRequest:
@@ -117,9 +103,8 @@ def _request(document: Any, raw: memoryview | None, signature: Signature) -> Inf
         tensors.append(tensor)
         used += size
     if raw is not None and used < len(raw):
-        raise MalformedRequest(
-            "the body", f"has {len(raw)} bytes after its JSON; the inputs' binary_data_size say {used}"
-        )
+        said = f"has {len(raw)} bytes after its JSON; the inputs' binary_data_size say {used}"
+        raise MalformedRequest("the body", said)
     names: set[str] = set()
     for tensor in tensors:
         if tensor.name in names:
@@ -145,7 +130,8 @@ def _tensor(each: Any, position: int, raw: memoryview | None, used: int) -> tupl
     if datatype not in DATATYPES:
         raise MalformedRequest(f"{pointer}/datatype", f"is {told(datatype)}; allowed: {', '.join(DATATYPES)}")
     if not isinstance(shape, list) or not all(type(length) is int and 0 <= length < 2**63 for length in shape):
-        raise MalformedRequest(f"{pointer}/shape", f"must be a list of whole numbers from 0, not {_shape_shown(shape)}")
+        written = str(shape)[:100] if isinstance(shape, list) else told(shape)
+        raise MalformedRequest(f"{pointer}/shape", f"must be a list of whole numbers from 0, not {written}")
     if not 1 <= len(shape) <= MAX_DIMENSIONS:
         said = f"has {len(shape)} dimensions; allowed: 1 to {MAX_DIMENSIONS}, the first of which is the row"
         raise MalformedRequest(f"{pointer}/shape", said)
@@ -166,10 +152,6 @@ def _tensor(each: Any, position: int, raw: memoryview | None, used: int) -> tupl
         said = f"says that it has {size} bytes of binary data; there are {len(raw) - used} left in the body"
         raise MalformedRequest(pointer, said)
     return Tensor(name, datatype, from_binary(raw[used : used + size], datatype, shape, pointer), position), size
-
-
-def _shape_shown(shape: Any) -> str:
-    return str(shape)[:100] if isinstance(shape, list) else told(shape)
 
 
 def _binary_size(each: Mapping[str, Any], pointer: str) -> int | None:
