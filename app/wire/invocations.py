@@ -30,7 +30,7 @@ from app.wire import body, codecs, problems
 from app.wire.application import release
 from app.wire.backend import UNREADY, Adapter, Backend, answers, json_response
 from app.wire.instances import listed, of_columns, of_table, outputs_in, predictions
-from app.wire.openapi.requests import RequestBodyForm
+from app.wire.openapi.contents import RequestBodyForm
 from app.wire.openapi.schemas import ModelSchemas, Schema
 from app.wire.pointers import moved, refused, transposed
 from app.wire.stream import NdjsonStreaming

@@ -23,7 +23,7 @@ from app.signature.refusals import refuse
 from app.wire import body, codecs
 from app.wire.backend import Adapter, Backend
 from app.wire.codecs import Limits, Rows
-from app.wire.openapi.requests import RequestBodyForm
+from app.wire.openapi.contents import RequestBodyForm
 from app.wire.openapi.schemas import ModelSchemas, Schema
 from app.wire.stream import NdjsonStreaming
 

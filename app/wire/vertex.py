@@ -20,7 +20,7 @@ from app.signature import Signature
 from app.wire import body, problems
 from app.wire.backend import UNREADY, Adapter, Backend, Segment, answers, json_response
 from app.wire.instances import asked_alone, listed, object_in, outputs_in, predictions
-from app.wire.openapi.requests import RequestBodyForm
+from app.wire.openapi.contents import RequestBodyForm
 from app.wire.openapi.schemas import ModelSchemas, Schema
 from app.wire.pointers import refused
 
