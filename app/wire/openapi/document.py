@@ -42,33 +42,26 @@ CONFIG = {
         }
     },
 }
-MOST_ROWS = 10_000
-"""The limit of rows in the examples of errors, where there is no model to ask for it."""
 NOT_ANSWERED = ("Error", "PaginationMetadata")
 """Schemas of flask-smorest that no answer of ours has."""
 OWN_TAGS = ("predict", "models", "health", "metrics")
 """The blueprints of our own protocol, which come before all others' and whose ids need no prefix."""
 COUNTED = re.compile(r"_[0-9]+$")
 """The end of an endpoint's name by which flask-smorest tells several paths to one view apart."""
-PREDICTION = "Prediction"
-"""The component of any model's answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """An available model: its lease, the key of its components, and references to them."""
+    """A model as the document shows it; without schemas of its own it stands for any model."""
 
-    lease: Lease
-    key: str
-    schemas: ModelSchemas
+    manifest: Manifest | None = None
+    key: str = ""
+    schemas: ModelSchemas = ANY
+    prediction: str = "Prediction"
+    most_rows: int = 10_000
 
-    @property
-    def manifest(self) -> Manifest:
-        return self.lease.manifest
 
-    @property
-    def prediction(self) -> str:
-        return f"{self.key}.prediction"
+ANY_MODEL = _Model()
 
 
 def register(
@@ -101,24 +94,23 @@ def document(
     leases = _leases(registry)
     keys = model_keys(leases, name_operations(views["paths"], app.url_map))
     schemas: dict[str, Schema] = {}
-    models: dict[str, _Model] = {}
-    for name, lease in leases.items():
-        described, components = model_schemas(keys[name], lease.validator.signature)
-        models[name] = _Model(lease, keys[name], described)
-        schemas |= components | {models[name].prediction: prediction_schema(known[PREDICTION], lease.manifest)}
+    own: dict[str, _Model] = {}
+    paths: dict[str, Any] = {}
     responses = views["paths"]["/predict"]["post"]["responses"]
-    paths = {
-        f"/models/{name}/predict": {"post": _operation(model, responses, requests["/predict"])}
-        for name, model in models.items()
-    }
-    own = dict(zip(paths, models.values(), strict=True))
+    for name, lease in leases.items():
+        key, prediction = keys[name], f"{keys[name]}.prediction"
+        described, components = model_schemas(key, lease.validator.signature)
+        model = _Model(lease.manifest, key, described, prediction, lease.validator.max_instances)
+        path = f"/models/{name}/predict"
+        own[path] = model
+        paths[path] = {"post": _operation(model, lease.manifest, responses, requests["/predict"])}
+        schemas |= components | {prediction: prediction_schema(known[ANY_MODEL.prediction], lease.manifest)}
     paths |= dict(sorted(views["paths"].items(), key=lambda each: _tag(each[1]) not in OWN_TAGS))
-    default = models.get(registry.default() or "")
-    example = default or next(iter(models.values()), None)
-    _describe_predictions(paths, requests, default, example)
+    example = next(iter(own.values()), ANY_MODEL)
+    _describe_predictions(paths, requests, own.get(f"/models/{registry.default() or ''}/predict", ANY_MODEL), example)
     _fill_parameters(paths, example)
     schemas |= {name: schema for name, schema in known.items() if name not in NOT_ANSWERED}
-    schemas |= _describe_errors(paths, errors, requests, own, example)
+    schemas |= _describe_errors(paths, errors, requests, own)
     tags = sorted(views.get("tags", []), key=lambda tag: tag["name"] not in OWN_TAGS)
     return {
         **views,
@@ -139,9 +131,8 @@ def _leases(registry: Registry) -> dict[str, Lease]:
     }
 
 
-def _operation(model: _Model, responses: dict[str, Any], form: RequestBodyForm) -> dict[str, Any]:
+def _operation(model: _Model, manifest: Manifest, responses: dict[str, Any], form: RequestBodyForm) -> dict[str, Any]:
     """The operation of one model: its own request body and answer, and otherwise the responses of the view."""
-    manifest = model.manifest
     made_up = "; the examples are made up from what the estimator knows" if manifest.examples_made_up else ""
     content = prediction_content(reference(model.prediction), manifest)
     return {
@@ -155,7 +146,7 @@ def _operation(model: _Model, responses: dict[str, Any], form: RequestBodyForm) 
 
 
 def _describe_predictions(
-    paths: dict[str, Any], requests: Mapping[str, RequestBodyForm], default: _Model | None, example: _Model | None
+    paths: dict[str, Any], requests: Mapping[str, RequestBodyForm], default: _Model, example: _Model
 ) -> None:
     """Describe the bodies and answers of the views that predict.
 
@@ -163,20 +154,17 @@ def _describe_predictions(
     name any model, the examples are those of the `example`.
     """
     for path, form in requests.items():
-        named = "{model}" in path
-        shown = example if named else default
-        operation, manifest = paths[path]["post"], None if shown is None else shown.manifest
-        own = None if named else default
-        operation["requestBody"] = request_body(form, ANY if own is None else own.schemas, manifest)
+        operation, model = paths[path]["post"], _Model(example.manifest) if "{model}" in path else default
+        operation["requestBody"] = request_body(form, model.schemas, model.manifest)
         if path.endswith("/predict"):
-            schema = reference(PREDICTION if own is None else own.prediction)
-            operation["responses"]["200"]["content"] = prediction_content(schema, manifest)
+            content = prediction_content(reference(model.prediction), model.manifest)
+            operation["responses"]["200"]["content"] = content
 
 
-def _fill_parameters(paths: dict[str, Any], example: _Model | None) -> None:
+def _fill_parameters(paths: dict[str, Any], example: _Model) -> None:
     """Give the parameters of paths the values of a model that is there."""
     true = {"verb": "predict"}
-    if example is not None:
+    if example.manifest is not None:
         true |= {"model": example.manifest.model, "version": str(example.manifest.version)}
     for members in paths.values():
         for parameter in members.get("parameters", ()):
@@ -185,27 +173,23 @@ def _fill_parameters(paths: dict[str, Any], example: _Model | None) -> None:
 
 
 def _describe_errors(
-    paths: dict[str, Any],
-    errors: ErrorRenderer,
-    requests: Mapping[str, RequestBodyForm],
-    own: Mapping[str, _Model],
-    example: _Model | None,
+    paths: dict[str, Any], errors: ErrorRenderer, requests: Mapping[str, RequestBodyForm], own: Mapping[str, _Model]
 ) -> dict[str, Schema]:
     """Describe the errors of every operation, and return the schemas of their forms.
 
-    The examples of errors are those of the path's `own` model, else of the `example`.
+    The examples of errors are those of the path's `own` model, else of the first.
     """
     schemas: dict[str, Schema] = {}
-    names = [model.manifest.model for model in own.values()]
-    known = {each.key: problems_for(each.manifest, each.lease.validator.max_instances, names) for each in own.values()}
+    names = [model.manifest.model for model in own.values() if model.manifest is not None]
+    problems = {path: problems_for(model.manifest, model.most_rows, names) for path, model in own.items()}
+    others = next(iter(problems.values()), problems_for(None, ANY_MODEL.most_rows, []))
     for path, method, operation in operations_of(paths):
-        found, model = errors.format_at(path), own.get(path, example)
+        found, told = errors.format_at(path), problems.get(path, others)
+        if path not in own and path not in requests:
+            told = told | PROBLEMS_OF_METHOD.get(method, {})
         name = found.schema.__name__.removesuffix("Schema")
         schemas[name] = component(name, found.schema)
-        problems = problems_for(None, MOST_ROWS, []) if model is None else known[model.key]
-        if path not in requests and path not in own:
-            problems = problems | PROBLEMS_OF_METHOD[method]
-        operation["responses"] = with_errors(operation["responses"], found, reference(name), problems)
+        operation["responses"] = with_errors(operation["responses"], found, reference(name), told)
     return schemas
 
 
