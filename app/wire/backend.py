@@ -50,6 +50,7 @@ class Adapter:
 
     media_type = JSON_TYPE
     _coded: Sequence[tuple[str, str]] = ()
+    _place: Callable[[InvalidInstances], InvalidInstances] | None = None
 
     def __init__(self, environ: Environ, limits: Limits) -> None:
         self._environ = environ
@@ -60,8 +61,8 @@ class Adapter:
         return [("Content-Type", self.media_type), *self._coded]
 
     def located(self, error: InvalidInstances) -> InvalidInstances:
-        """Return the error with its pointers into the request's body: here they are right already."""
-        return error
+        """Return the error with its pointers into the request's body: `_place` moves them if they are elsewhere."""
+        return error if self._place is None else self._place(error)
 
     def _compressed(self, content: bytes) -> bytes:
         """Compress an answer if the client wants that and it is long enough."""
@@ -89,23 +90,16 @@ class Backend:
         """How much of a request is read."""
         return Limits.of(self.settings)
 
-    def endpoint(
-        self,
-        adapter: Callable[[RequestContext], HttpAdapter],
-        streaming: Streaming | None = None,
-        count: Callable[[RequestContext], None] | None = None,
-    ) -> PredictEndpoint:
-        """Return the prediction endpoint of a protocol."""
-        return PredictEndpoint(self.service, self.registry, self.errors, adapter, streaming, count)
-
     def add_predictions(
         self,
         blp: Blueprint,
-        endpoint: PredictEndpoint,
         name: str,
         rules: Sequence[str],
         summary: str,
+        adapter: Callable[[RequestContext], HttpAdapter],
         *,
+        streaming: Streaming | None = None,
+        count: Callable[[RequestContext], None] | None = None,
         schema: Any = OBJECT,
         says: str = "a prediction for each instance",
         errors: Mapping[int, str],
@@ -113,8 +107,10 @@ class Backend:
     ) -> None:
         """Register a view that answers at these URLs, and document it.
 
-        The gateway answers the same requests with the same endpoint where nothing is registered around the view.
+        `adapter` makes the adapter of a request. The gateway answers the same requests with the same endpoint where
+        nothing is registered around the view.
         """
+        endpoint = PredictEndpoint(self.service, self.registry, self.errors, adapter, streaming, count)
 
         def view(**arguments: str) -> Response:
             context = context_of(request.environ)

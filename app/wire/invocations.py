@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -22,7 +22,6 @@ from flask_smorest import Blueprint
 
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest
-from app.errors import InvalidInstances
 from app.gateway.errors import ErrorFormat, Problem, sentence
 from app.server.contract import Environ, Headers
 from app.signature import Signature
@@ -141,7 +140,6 @@ class InvocationAdapter(Adapter):
     def __init__(self, environ: Environ, limits: codecs.Limits) -> None:
         super().__init__(environ, limits)
         self._bare = False
-        self._place: Callable[[InvalidInstances], InvalidInstances] = lambda error: error
         self.media_type, self._writer = codecs.writer(environ.get("HTTP_ACCEPT"))
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
@@ -201,10 +199,6 @@ class InvocationAdapter(Adapter):
         self._place = lambda error: moved(error, at, lambda row, position: f"{at}/{row}/{order[position]}")
         return listed(table, signature, at)
 
-    def located(self, error: InvalidInstances) -> InvalidInstances:
-        """An error where it stands in the request."""
-        return self._place(error)
-
     def encode(self, answer: Answer) -> bytes:
         """`{"predictions": [...]}`, or the list alone to who sent one, or what `Accept` wants; compressed if asked."""
         content = csv_of(answer) if self.media_type == "text/csv" else self._writer.write(answer, self._document)
@@ -229,10 +223,11 @@ def blueprint(backend: Backend) -> Blueprint:
     limits = backend.limits
     backend.add_predictions(
         blp,
-        backend.endpoint(lambda context: InvocationAdapter(context.environ, limits), NdjsonStreaming(limits)),
         "invocations",
         ["/endpoints/<string:model>/invocations", "/invocations"],
         "Predict (MLflow, SageMaker)",
+        lambda context: InvocationAdapter(context.environ, limits),
+        streaming=NdjsonStreaming(limits),
         schema=None,
         errors={
             400: "the body cannot be read, or has values that the model does not accept",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 
 from flask import Response, request
 from flask_smorest import Blueprint
@@ -67,8 +68,7 @@ def _family(name: str, family: Family, samples: dict[tuple[str, ...], tuple[floa
 def _buckets(counts: list[float]) -> list[tuple[str, float]]:
     """Counts of each bucket as Prometheus wants them: all up to its bound."""
     bounds = [*map(floatToGoString, DURATION_BOUNDS_S), "+Inf"]
-    so_far = 0.0
-    return [(bound, so_far := so_far + count) for bound, count in zip(bounds, counts, strict=True)]
+    return list(zip(bounds, accumulate(counts), strict=True))
 
 
 def blueprint(backend: Backend) -> Blueprint:

@@ -141,14 +141,14 @@ def blueprint(backend: Backend) -> Blueprint:
     """Return the prediction endpoints."""
     blp = Blueprint("predict", __name__, description="Predictions.")
     limits = backend.limits
-    endpoint = backend.endpoint(lambda context: PredictAdapter(context.environ, limits), NdjsonStreaming(limits))
     for name, (rule, summary) in URLS.items():
         backend.add_predictions(
             blp,
-            endpoint,
             name,
             [rule],
             summary,
+            lambda context: PredictAdapter(context.environ, limits),
+            streaming=NdjsonStreaming(limits),
             schema=PredictionSchema,
             says="one prediction for each instance",
             errors=ERRORS_OF_PREDICT,

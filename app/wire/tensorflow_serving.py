@@ -19,7 +19,7 @@ from werkzeug.routing import BaseConverter
 from app.core.answer import Answer
 from app.core.catalogue import Catalogue
 from app.core.service import Decode, PredictRequest
-from app.errors import InvalidInstances, ModelUnavailable
+from app.errors import ModelUnavailable
 from app.gateway.context import RequestContext
 from app.gateway.errors import ErrorFormat
 from app.server.contract import Environ
@@ -63,7 +63,6 @@ class PredictAdapter(Adapter):
         super().__init__(environ, limits)
         self._kserve_v1 = kserve_v1
         self._columnar = False
-        self._names: tuple[str, ...] = ()
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
         """The instances, and the outputs that `signature_name` names."""
@@ -79,15 +78,11 @@ class PredictAdapter(Adapter):
         self._columnar = key == "inputs" and not self._kserve_v1
         values, pointer = document[key], f"#/{key}"
         if key == "inputs" and isinstance(values, dict):
-            self._names = signature.names
+            self._place = lambda error: transposed(error, signature.names, pointer)
             instances: list[Any] = of_columns(values, signature, pointer)
         else:
             instances = listed(values, signature, pointer)
         return PredictRequest(instances, pointer, outputs=outputs, outputs_pointer="#/signature_name")
-
-    def located(self, error: InvalidInstances) -> InvalidInstances:
-        """An error where it stands in the request."""
-        return transposed(error, self._names, "#/inputs") if self._names else error
 
     def encode(self, answer: Answer) -> bytes:
         """`predictions`, one for each instance, or `outputs`, a column of each; a lone output loses its name."""
@@ -232,10 +227,10 @@ def blueprint(backend: Backend) -> Blueprint:
 
     backend.add_predictions(
         blp,
-        backend.endpoint(adapter),
         "v1_predict",
         [f"{LABEL}:<verb:verb>", f"{VERSION}:<verb:verb>", f"{MODEL}:<verb:verb>"],
         "Predict, classify or regress",
+        adapter,
         says="a prediction for each instance, or a result for each example",
         errors={400: "the body is not JSON, or has values that the model does not accept"},
         body={"required": True, "content": {JSON_TYPE: {"schema": OBJECT}}},

@@ -85,10 +85,10 @@ def blueprint(backend: Backend) -> Blueprint:
         blp.get(route)(vertex_health)
     backend.add_predictions(
         blp,
-        backend.endpoint(lambda context: VertexAdapter(context.environ, limits)),
         "vertex_predict",
         [PREDICT, *filter(None, [settings.aip_predict_route])],
         "Predict with the default model (Vertex AI)",
+        lambda context: VertexAdapter(context.environ, limits),
         errors={400: "the body is not JSON", 422: "values that the model does not accept"},
     )
     return blp

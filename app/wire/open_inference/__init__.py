@@ -190,15 +190,13 @@ def _infer(blp: Blueprint, backend: Backend, tally: Tally) -> None:
             of = describe.spent(context.timings)
             tally.failed(context.model, context.version, of.input_ns + of.run_ns)
 
-    endpoint = backend.endpoint(
-        lambda context: InferAdapter(context.environ, limits, backend.catalogue.entry), count=count
-    )
     backend.add_predictions(
         blp,
-        endpoint,
         "infer",
         [f"{VERSION}/infer", f"{MODEL}/infer"],
         "Infer: one tensor for each input, or one of all; JSON or binary",
+        lambda context: InferAdapter(context.environ, limits, backend.catalogue.entry),
+        count=count,
         says="the outputs, each a tensor",
         errors=ERRORS_OF_INFER,
         body=INFER_BODY,

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -94,9 +95,7 @@ def _request(document: Any, raw: memoryview | None, signature: Signature) -> Inf
     if sent > known + MAX_STRAY_TENSORS:
         raise MalformedRequest("#/inputs", f"has {sent} tensors; the model takes one for each of its {known} inputs")
     parameters = _parameters(document, "#")
-    request_id = document.get("id")
-    if not isinstance(request_id, str | None):
-        raise MalformedRequest("#/id", f"must be a string, not {told(request_id)}")
+    request_id = _typed(document, "id", "#", str | None, "a string")
     tensors, used = [], 0
     for position, each in enumerate(document["inputs"]):
         tensor, size = _tensor(each, position, raw, used)
@@ -112,7 +111,7 @@ def _request(document: Any, raw: memoryview | None, signature: Signature) -> Inf
         names.add(tensor.name)
     return InferRequest(
         tensors,
-        _outputs(document.get("outputs")),
+        _outputs(document),
         request_id,
         _flag(parameters, "binary_data_output", "#") or False,
         parameters.get("content_type") == "pd",
@@ -124,9 +123,7 @@ def _tensor(each: Any, position: int, raw: memoryview | None, used: int) -> tupl
     pointer = f"#/inputs/{position}"
     if not isinstance(each, dict):
         raise MalformedRequest(pointer, f"must be an object with name, shape, datatype and data, not {told(each)}")
-    name, datatype, shape = each.get("name"), each.get("datatype"), each.get("shape")
-    if not isinstance(name, str):
-        raise MalformedRequest(f"{pointer}/name", f"must be a string, not {told(name)}")
+    name, datatype, shape = _typed(each, "name", pointer, str, "a string"), each.get("datatype"), each.get("shape")
     if datatype not in DATATYPES:
         raise MalformedRequest(f"{pointer}/datatype", f"is {told(datatype)}; allowed: {', '.join(DATATYPES)}")
     if not isinstance(shape, list) or not all(type(length) is int and 0 <= length < 2**63 for length in shape):
@@ -162,14 +159,12 @@ def _binary_size(each: Mapping[str, Any], pointer: str) -> int | None:
     return size
 
 
-def _outputs(wanted: Any) -> list[WantedOutput] | None:
-    if wanted is None or wanted == []:
-        return None
-    if not isinstance(wanted, list):
-        raise MalformedRequest("#/outputs", f"must be a list of objects with a name, not {told(wanted)}")
+def _outputs(document: Mapping[str, Any]) -> list[WantedOutput] | None:
     outputs: list[WantedOutput] = []
     names: set[str] = set()
-    for position, each in enumerate(wanted):
+    for position, each in enumerate(
+        _typed(document, "outputs", "#", list | None, "a list of objects with a name") or []
+    ):
         pointer = f"#/outputs/{position}"
         if not isinstance(each, dict) or not isinstance(each.get("name"), str):
             raise MalformedRequest(pointer, "must be an object with a name, which is a string")
@@ -177,22 +172,23 @@ def _outputs(wanted: Any) -> list[WantedOutput] | None:
             raise MalformedRequest(f"{pointer}/name", f"is {told(each['name'])}, which is asked for twice")
         names.add(each["name"])
         outputs.append(WantedOutput(each["name"], _flag(_parameters(each, pointer), "binary_data", pointer)))
-    return outputs
+    return outputs or None
 
 
 def _parameters(holder: Mapping[str, Any], pointer: str) -> Mapping[str, Any]:
-    parameters = holder.get("parameters")
-    if parameters is None:
-        return {}
-    if not isinstance(parameters, dict):
-        raise MalformedRequest(f"{pointer}/parameters", f"must be an object, not {told(parameters)}")
+    parameters: Mapping[str, Any] = _typed(holder, "parameters", pointer, dict | None, "an object") or {}
     if refused := next((name for name in parameters if name in REFUSED), None):
         raise MalformedRequest(f"{pointer}/parameters/{refused}", REFUSED[refused])
     return parameters
 
 
-def _flag(parameters: Mapping[str, Any], name: str, pointer: str) -> bool | None:
-    flag = parameters.get(name)
-    if not isinstance(flag, bool | None):
-        raise MalformedRequest(f"{pointer}/parameters/{name}", f"must be true or false, not {told(flag)}")
-    return flag
+def _flag(parameters: Mapping[str, Any], name: str, pointer: str) -> Any:
+    return _typed(parameters, name, f"{pointer}/parameters", bool | None, "true or false")
+
+
+def _typed(holder: Mapping[str, Any], name: str, pointer: str, allowed: type | UnionType, must_be: str) -> Any:
+    """A member of an object, which must be of an allowed type."""
+    value = holder.get(name)
+    if not isinstance(value, allowed):
+        raise MalformedRequest(f"{pointer}/{name}", f"must be {must_be}, not {told(value)}")
+    return value
