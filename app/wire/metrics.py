@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import accumulate
 
 from flask import Response, request
@@ -27,15 +28,15 @@ OPENMETRICS_1 = f"{OPENMETRICS}; version=1.0.0; charset=utf-8"
 EXAMPLE = '# TYPE retort_requests_total counter\nretort_requests_total{way="inline"} 1027.0\n'
 
 
+@dataclass(frozen=True, slots=True)
 class Exposition(Collector):
     """Samples as the families of prometheus_client, which knows how they are written. Belongs to one request."""
 
-    def __init__(self, samples: Samples) -> None:
-        self._samples = samples
+    samples: Samples
 
     def collect(self) -> Iterator[Metric]:
         """Each family that has samples."""
-        for name, samples in self._samples.items():
+        for name, samples in self.samples.items():
             if samples:
                 yield _family(name, FAMILIES[name], samples)
 

@@ -74,9 +74,7 @@ def of_http(error: HTTPException) -> Problem:
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method[:20]} is not allowed here; allowed: {sent.get('Allow', '')}",
     }.get(HTTPStatus(status), error.description or "")
     name = HTTP_STATUS_CODES.get(status, "error").lower().replace(" ", "-")
-    headers: dict[str, str] = {
-        header: sent[header] for header in ("Allow", "Location", "Retry-After") if header in sent
-    }
+    headers = {name: value for name, value in sent.items() if name in ("Allow", "Location", "Retry-After")}
     return Problem(status, name, detail, headers=headers)
 
 

@@ -211,10 +211,8 @@ def _kept(hooks: Any) -> Any:
 
 
 def _leaves(hooks: Any) -> Iterator[Any]:
-    if isinstance(hooks, dict):
-        hooks = list(hooks.values())
-    if isinstance(hooks, list):
-        for each in hooks:
+    if isinstance(hooks, dict | list):
+        for each in hooks.values() if isinstance(hooks, dict) else hooks:
             yield from _leaves(each)
     else:
         yield hooks

@@ -28,7 +28,7 @@ from app.signature.tensors import batch_of, column_of
 from app.wire import body, codecs, coding
 from app.wire.backend import Adapter
 from app.wire.open_inference.describe import array_of, datatype_of, output
-from app.wire.open_inference.reading import HEADER_LENGTH, InferRequest, WantedOutput, parsed
+from app.wire.open_inference.reading import HEADER_LENGTH, InferRequest, parsed
 from app.wire.open_inference.tensors import DTYPES, Tensor, to_binary, to_json
 
 ALIASES = {
@@ -52,7 +52,7 @@ class InferAdapter(Adapter):
     _is_matrix: bool
     _tensors: Sequence[Tensor]
     _rows: int
-    _wanted: Sequence[tuple[WantedOutput, str]]
+    _wanted: Sequence[tuple[str, str, bool]]
 
     def __init__(self, environ: Environ, limits: codecs.Limits, entry_of: Callable[[str, str], Entry]) -> None:
         super().__init__(environ, limits)
@@ -77,11 +77,9 @@ class InferAdapter(Adapter):
         self._rows = len(self._tensors[0].array) if self._tensors else 0
         if self._rows > self._limits.max_instances:
             raise TooManyInstances(self._rows, self._limits.max_instances)
-        if request.outputs is None:
-            self._wanted = [(WantedOutput(name, None), name) for name in signature.defaults]
-            return self._asked(None)
-        self._wanted = [(each, _canonical(each.name, signature)) for each in request.outputs]
-        return self._asked([name for _, name in self._wanted])
+        wanted = request.outputs or [(name, request.binary) for name in signature.defaults]
+        self._wanted = [(called, _canonical(called, signature), is_binary) for called, is_binary in wanted]
+        return self._asked([name for _, name, _ in self._wanted] if request.outputs else None)
 
     def _asked(self, outputs: Sequence[str] | None) -> PredictRequest:
         signature = self._signature
@@ -119,10 +117,10 @@ class InferAdapter(Adapter):
         Lengths count bytes before compression.
         """
         outputs, raw = [], []
-        for wanted, name in self._wanted:
+        for called, name, is_binary in self._wanted:
             array = self._array(answer, name)
-            tensor: dict[str, Any] = {"name": wanted.name, "datatype": datatype_of(array), "shape": list(array.shape)}
-            if self._request.binary if wanted.binary is None else wanted.binary:
+            tensor: dict[str, Any] = {"name": called, "datatype": datatype_of(array), "shape": list(array.shape)}
+            if is_binary:
                 raw.append(to_binary(array))
                 tensor["parameters"] = {"binary_data_size": len(raw[-1])}
             else:

@@ -35,19 +35,14 @@ REFUSED = {
 
 
 @dataclass(frozen=True, slots=True)
-class WantedOutput:
-    """One output that a request names; `binary` is None where it leaves that to the request."""
-
-    name: str
-    binary: bool | None
-
-
-@dataclass(frozen=True, slots=True)
 class InferRequest:
-    """One request. `outputs` is None where it names none; `pandas` where it says that its tensors are columns."""
+    """One request; `pandas` says that its tensors are columns.
+
+    `outputs` are names, each with whether it is wanted as `binary`; None where the request names none.
+    """
 
     tensors: Sequence[Tensor]
-    outputs: Sequence[WantedOutput] | None = None
+    outputs: Sequence[tuple[str, bool]] | None = None
     id: str | None = None
     binary: bool = False
     pandas: bool = False
@@ -109,13 +104,8 @@ def _request(document: Any, raw: memoryview | None, signature: Signature) -> Inf
         if tensor.name in names:
             raise MalformedRequest("#/inputs", f"has two tensors of the name {told(tensor.name)}")
         names.add(tensor.name)
-    return InferRequest(
-        tensors,
-        _outputs(document),
-        request_id,
-        _flag(parameters, "binary_data_output", "#") or False,
-        parameters.get("content_type") == "pd",
-    )
+    binary = _flag(parameters, "binary_data_output", "#", False)
+    return InferRequest(tensors, _outputs(document, binary), request_id, binary, parameters.get("content_type") == "pd")
 
 
 def _tensor(each: Any, position: int, raw: memoryview | None, used: int) -> tuple[Tensor, int]:
@@ -159,20 +149,18 @@ def _binary_size(each: Mapping[str, Any], pointer: str) -> int | None:
     return size
 
 
-def _outputs(document: Mapping[str, Any]) -> list[WantedOutput] | None:
-    outputs: list[WantedOutput] = []
-    names: set[str] = set()
+def _outputs(document: Mapping[str, Any], binary: bool) -> list[tuple[str, bool]] | None:
+    outputs: dict[str, bool] = {}
     for position, each in enumerate(
         _typed(document, "outputs", "#", list | None, "a list of objects with a name") or []
     ):
         pointer = f"#/outputs/{position}"
         if not isinstance(each, dict) or not isinstance(each.get("name"), str):
             raise MalformedRequest(pointer, "must be an object with a name, which is a string")
-        if each["name"] in names:
+        if each["name"] in outputs:
             raise MalformedRequest(f"{pointer}/name", f"is {told(each['name'])}, which is asked for twice")
-        names.add(each["name"])
-        outputs.append(WantedOutput(each["name"], _flag(_parameters(each, pointer), "binary_data", pointer)))
-    return outputs or None
+        outputs[each["name"]] = _flag(_parameters(each, pointer), "binary_data", pointer, binary)
+    return list(outputs.items()) or None
 
 
 def _parameters(holder: Mapping[str, Any], pointer: str) -> Mapping[str, Any]:
@@ -182,8 +170,9 @@ def _parameters(holder: Mapping[str, Any], pointer: str) -> Mapping[str, Any]:
     return parameters
 
 
-def _flag(parameters: Mapping[str, Any], name: str, pointer: str) -> Any:
-    return _typed(parameters, name, f"{pointer}/parameters", bool | None, "true or false")
+def _flag(parameters: Mapping[str, Any], name: str, pointer: str, default: bool) -> bool:
+    flag = _typed(parameters, name, f"{pointer}/parameters", bool | None, "true or false")
+    return default if flag is None else bool(flag)
 
 
 def _typed(holder: Mapping[str, Any], name: str, pointer: str, allowed: type | UnionType, must_be: str) -> Any:

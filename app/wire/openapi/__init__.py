@@ -215,10 +215,9 @@ def name_operations(paths: dict[str, Any], url_map: Map) -> list[str]:
     for endpoint, several in rules.items():
         blueprint, _, view = endpoint.rpartition(".")
         name = view if blueprint in OWN_TAGS or view.startswith(blueprint) else f"{blueprint}_{view}".replace(".", "_")
-        first, *others = sorted(several, key=lambda rule: _plainness(rule, name))
-        known = {*_words(first.rule), *name.split("_")}
+        known = {*_words(min(several, key=lambda rule: _plainness(rule, name)).rule), *name.split("_")}
         for rule in several:
-            more = [word for word in _words(rule.rule) if word not in known] if rule in others else []
+            more = [word for word in _words(rule.rule) if word not in known]
             methods = [method.lower() for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}]
             path = FlaskPlugin.flaskpath2openapi(rule.rule)
             ids |= {(path, each): "_".join([name, *more, *([each] if methods[1:] else [])]) for each in methods}

@@ -185,17 +185,15 @@ def _document(answer: Answer) -> dict[str, Any]:
 def prediction_schema(prediction: Schema, manifest: Manifest) -> Schema:
     """The answer of one model: `prediction` describes the answer of any model."""
     signature, known = manifest.signature, prediction["properties"]
-    absent = () if signature.classes is not None else ("classes",)
     properties: dict[str, Any] = {}
     for name in signature.outputs:
         told = {} if name in signature.defaults else {"description": "only where `outputs` asks for it"}
         properties[name] = {"type": "array", **known.get(name, {}), **told, "items": _entry(name, manifest)}
-    properties |= {name: known[name] for name in ALWAYS if name not in absent}
+    labels = list(signature.classes or ())
+    own: dict[str, Schema] = {"model": {"example": manifest.model}, "version": {"example": manifest.version}}
     if signature.classes is not None:
-        labels = list(signature.classes)
-        properties["classes"] = {**known["classes"], "items": _like(labels), "example": labels}
-    properties["model"] = {**known["model"], "example": manifest.model}
-    properties["version"] = {**known["version"], "example": manifest.version}
+        own["classes"] = {"items": _like(labels), "example": labels}
+    properties |= {name: {**known[name], **own.get(name, {})} for name in ALWAYS if name != "classes" or name in own}
     return {**prediction, "properties": properties}
 
 
