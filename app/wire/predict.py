@@ -14,7 +14,7 @@ from flask_smorest import Blueprint
 
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest
-from app.errors import FieldError, InvalidInstances
+from app.errors import FieldError
 from app.server.contract import Environ
 from app.signature import Signature
 from app.signature.hints import hinted
@@ -25,6 +25,7 @@ from app.wire.backend import Adapter, Backend
 from app.wire.codecs import Limits, Rows
 from app.wire.openapi.contents import RequestBodyForm
 from app.wire.openapi.schemas import ModelSchemas, Schema
+from app.wire.pointers import refused
 from app.wire.stream import NdjsonStreaming
 
 ENVELOPE = ("instances", "outputs")
@@ -88,7 +89,7 @@ class PredictAdapter(Adapter):
             return PredictRequest(document)
         if not isinstance(document, dict):
             detail = 'must be an object (one record, or {"instances": [...]}) or a list of instances'
-            raise InvalidInstances([FieldError("#", detail, shown(document))], 1)
+            raise refused("#", detail, document)
         named = document.get("instances")
         # A model may have a feature of that name, which is never a list.
         if "instances" not in document or ("instances" in signature.names and not isinstance(named, list)):

@@ -104,11 +104,9 @@ def blueprint(backend: Backend) -> Blueprint:
     """Return the endpoints of this protocol."""
     blp = Blueprint("open_inference", __name__, description="Open Inference Protocol v2 (Triton, KServe, MLServer).")
     settings, catalogue = backend.settings, backend.catalogue
-    tally = Tally(backend.metrics)
     _server(blp, catalogue)
     _models(blp, catalogue, settings)
-    _infer(blp, backend, tally)
-    _statistics(blp, catalogue, tally)
+    _infer(blp, backend)
     _repository(blp, catalogue, settings)
     return blp
 
@@ -179,8 +177,8 @@ def _models(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
         return json_response(describe.config(_manifest(entry), entry.runtime, settings.max_instances))
 
 
-def _infer(blp: Blueprint, backend: Backend, tally: Tally) -> None:
-    limits = backend.limits
+def _infer(blp: Blueprint, backend: Backend) -> None:
+    catalogue, limits, tally = backend.catalogue, backend.limits, Tally(backend.metrics)
 
     def count(context: RequestContext) -> None:
         if context.model and context.error is None:
@@ -195,15 +193,13 @@ def _infer(blp: Blueprint, backend: Backend, tally: Tally) -> None:
         "infer",
         [f"{VERSION}/infer", f"{MODEL}/infer"],
         "Infer: one tensor for each input, or one of all; JSON or binary",
-        lambda context: InferAdapter(context.environ, limits, backend.catalogue.entry),
+        lambda context: InferAdapter(context.environ, limits, catalogue.entry),
         count=count,
         says="the outputs, each a tensor",
         errors=ERRORS_OF_INFER,
         body=INFER_BODY,
     )
 
-
-def _statistics(blp: Blueprint, catalogue: Catalogue, tally: Tally) -> None:
     @blp.get("/v2/models/stats")
     @answers(blp, "counts and durations of each version since the start, in all workers")
     def all_stats() -> Response:

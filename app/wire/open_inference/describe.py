@@ -14,7 +14,7 @@ import numpy as np
 from app.core.tally import Counts, Span, Spent, Tally
 from app.runtime.policy import State
 from app.runtime.registry import Entry
-from app.signature import Input, Signature
+from app.signature import Input
 from app.signature.batch import json_values
 from app.storage.manifest import Manifest
 from app.telemetry import Timings
@@ -22,7 +22,6 @@ from app.wire.open_inference.tensors import DTYPES
 
 NAME_OF_DTYPE = {np.dtype(dtype).name: datatype for datatype, dtype in DTYPES.items()}
 DATATYPE_OF_KIND = {"boolean": "BOOL", "unused": "FP64", "text": "BYTES", "timestamp": "BYTES", "image": "BYTES"}
-TYPE_IN_CONFIG = {"BYTES": "TYPE_STRING"}
 STATE_IN_INDEX = {State.AVAILABLE: "READY", State.LOADED: "LOADING", State.VERIFIED: "LOADING", State.FOUND: "LOADING"}
 
 
@@ -33,14 +32,6 @@ def input_datatype(spec: Input) -> str:
     if spec.kind == "category" and any(isinstance(category, str) for category in spec.categories or ()):
         return "BYTES"
     return NAME_OF_DTYPE.get(spec.dtype.lower(), "BYTES")
-
-
-def inputs(signature: Signature) -> list[dict[str, Any]]:
-    """The inputs, each a column of its own; any number of rows."""
-    return [
-        {"name": spec.name, "datatype": input_datatype(spec), "shape": [-1, *(getattr(spec, "shape", None) or (1,))]}
-        for spec in signature.inputs
-    ]
 
 
 def output(name: str, manifest: Manifest) -> tuple[str, list[int]]:
@@ -103,14 +94,15 @@ def datatype_of(array: np.ndarray[Any, Any]) -> str:
 
 
 def metadata(manifest: Manifest, runtime: str, versions: Sequence[str]) -> dict[str, Any]:
-    """The model metadata object."""
-    described = [(name, *output(name, manifest)) for name in manifest.signature.outputs]
+    """The model metadata object. Each input is a column of its own; -1 stands for any number of rows."""
+    inputs = [(spec.name, input_datatype(spec), [-1, *(spec.shape or (1,))]) for spec in manifest.signature.inputs]
+    outputs = [(name, *output(name, manifest)) for name in manifest.signature.outputs]
     return {
         "name": manifest.model,
         "versions": list(versions),
         "platform": "onnx_onnxv1" if runtime == "graph" else f"sklearn_{manifest.format}",
-        "inputs": inputs(manifest.signature),
-        "outputs": [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in described],
+        "inputs": [dict(zip(("name", "datatype", "shape"), each, strict=True)) for each in inputs],
+        "outputs": [dict(zip(("name", "datatype", "shape"), each, strict=True)) for each in outputs],
     }
 
 
@@ -121,7 +113,7 @@ def config(manifest: Manifest, runtime: str, max_rows: int) -> dict[str, Any]:
         kind: [
             {
                 "name": each["name"],
-                "data_type": TYPE_IN_CONFIG.get(each["datatype"], f"TYPE_{each['datatype']}"),
+                "data_type": "TYPE_STRING" if each["datatype"] == "BYTES" else f"TYPE_{each['datatype']}",
                 "dims": each["shape"][1:] or [1],
             }
             for each in described[f"{kind}s"]

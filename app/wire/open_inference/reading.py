@@ -74,13 +74,13 @@ def _raw(content: bytes, signature: Signature) -> Tensor:
     spec = signature.inputs[0]
     datatype = input_datatype(spec)
     if datatype == BYTES:
-        return Tensor(spec.name, datatype, np.array([text_of(content)], dtype=object), 0)
+        return Tensor(spec.name, np.array([text_of(content)], dtype=object), 0)
     each = np.dtype(DTYPES[datatype]).itemsize
     if len(content) % each:
         said = f"has {len(content)} bytes; {datatype}, of which the input is, has {each} each"
         raise MalformedRequest("the body", said)
     array = from_binary(memoryview(content), datatype, [len(content) // each], "the body")
-    return Tensor(spec.name, datatype, array, 0)
+    return Tensor(spec.name, array, 0)
 
 
 def _request(document: Any, raw: memoryview | None, signature: Signature) -> InferRequest:
@@ -129,7 +129,7 @@ def _tensor(each: Any, position: int, raw: memoryview | None, used: int) -> tupl
         if "data" not in each:
             raise MalformedRequest(pointer, "has neither data nor the parameter binary_data_size")
         array, flat = from_json(each["data"], datatype, shape, pointer)
-        return Tensor(name, datatype, array, position, flat), 0
+        return Tensor(name, array, position, flat), 0
     if "data" in each:
         raise MalformedRequest(pointer, "has both data and the parameter binary_data_size; allowed: one of them")
     if raw is None:
@@ -138,7 +138,7 @@ def _tensor(each: Any, position: int, raw: memoryview | None, used: int) -> tupl
     if size > len(raw) - used:
         said = f"says that it has {size} bytes of binary data; there are {len(raw) - used} left in the body"
         raise MalformedRequest(pointer, said)
-    return Tensor(name, datatype, from_binary(raw[used : used + size], datatype, shape, pointer), position), size
+    return Tensor(name, from_binary(raw[used : used + size], datatype, shape, pointer), position), size
 
 
 def _binary_size(each: Mapping[str, Any], pointer: str) -> int | None:

@@ -50,7 +50,6 @@ class Tensor:
     """
 
     name: str
-    datatype: str
     array: NDArray[Any]
     position: int
     flat: bool = False

@@ -20,7 +20,6 @@ from werkzeug.http import HTTP_STATUS_CODES
 from app.core.answer import Answer
 from app.errors import (
     DeadlineExceeded,
-    FieldError,
     InvalidInstances,
     InvalidJson,
     ModelNotFound,
@@ -32,11 +31,12 @@ from app.errors import (
 from app.gateway.errors import ErrorFormat, Problem, internal_error, problem_of, unready_problem
 from app.signature import Input, Layout
 from app.signature.kinds import KINDS, rule_of
-from app.signature.pointers import escaped, shown
+from app.signature.pointers import escaped
 from app.storage.manifest import Manifest
 from app.wire.codecs import CODECS, JSON_TYPE, NDJSON_TYPE
 from app.wire.coding import codings
 from app.wire.openapi.schemas import ANY, ModelSchemas, Schema
+from app.wire.pointers import refused
 
 SHOWN = 3
 """How many of the recorded examples are shown together."""
@@ -245,7 +245,7 @@ def _wrong(manifest: Manifest) -> InvalidInstances:
     """The error of a wrong value for the first input of the first instance."""
     spec = manifest.signature.inputs[0]
     value, detail = next((value, detail) for value in WRONG if (detail := rule_of(spec)(value)) is not None)
-    return InvalidInstances([FieldError(f"#/instances/0/{escaped(spec.name)}", detail, shown(value))], 1)
+    return refused(f"#/instances/0/{escaped(spec.name)}", detail, value)
 
 
 def with_errors(
