@@ -42,7 +42,6 @@ SIGNALS = (
 )
 CONFIG = ("SERVER_NAME", "TRUSTED_HOSTS", "SECRET_KEY", "SECRET_KEY_FALLBACKS")
 """Values that have Flask look at a request before its view: the host, the session. None unless they are set."""
-NOT_SET = [None] * len(CONFIG)
 CONTEXTS = [each for each in vars(flask.ctx).values() if isinstance(each, type) and hasattr(each, "push")]
 CONTEXT_METHODS = ("push", "pop", "match_request")
 """The classes of which Flask makes an object for each request, and what is called of them besides."""
@@ -124,26 +123,27 @@ class Registrations:
 
     def is_direct(self) -> bool:
         """Tell whether all of it is Retort's or Flask's own: then a route may be answered without Flask."""
-        app = self._app
-        if not self._survey.is_current(app):
+        if not self._survey.is_current(self._app):
             self._survey = self._look()
-        if not self._survey.is_plain or [*map(app.config.get, CONFIG)] != NOT_SET or app.url_map.host_matching:
-            return False
-        for signal in SIGNALS:
-            if signal.receivers:
-                for _ in signal.receivers_for(app):
-                    return False
-        return True
+        return self._survey.is_plain and next(self._set(), None) is None
 
     def explain(self) -> str:
         """Return the names of what was registered around the views; empty for nothing."""
-        app = self._app
-        found = [*self._foreign(_kept(_hooks(app)), self._reached())]
-        found += (f"the configuration value {name}" for name in CONFIG if app.config.get(name) is not None)
-        found += (f"a receiver of the signal {each.name}" for each in SIGNALS for _ in each.receivers_for(app))
-        if app.url_map.host_matching:
-            found.append("url_map.host_matching")
+        found = [*self._foreign(_kept(_hooks(self._app)), self._reached()), *self._set()]
         return ", ".join(dict.fromkeys(found))
+
+    def _set(self) -> Iterator[str]:
+        """The names of what no survey notices."""
+        app = self._app
+        for name in CONFIG:
+            if app.config.get(name) is not None:
+                yield f"the configuration value {name}"
+        for signal in SIGNALS:
+            if signal.receivers:
+                for _ in signal.receivers_for(app):
+                    yield f"a receiver of the signal {signal.name}"
+        if app.url_map.host_matching:
+            yield "url_map.host_matching"
 
     def _look(self) -> Survey:
         """Look at everything that Flask would call around a view. What changes meanwhile is noticed the next time."""
