@@ -55,7 +55,8 @@ def regular(values: Sequence[Any]) -> np.ndarray[Any, Any]:
         array = np.empty(0, dtype=object)
     if array.dtype.kind in "biuf" and array.size:
         return normal(array)
-    objects = np.array(_with_nan(values), dtype=object)
+    objects = np.array(values, dtype=object)
+    objects[np.equal(objects, None)] = np.nan  # a missing number is recorded as null
     leaves = set(map(type, objects.flat))
     if leaves <= {int, float}:
         return objects.astype(np.float64)
@@ -79,13 +80,6 @@ def normal(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if array.dtype.kind == "u":
         wide = np.uint64 if array.size and array.max() > np.iinfo(np.int64).max else np.int64
     return array if wide is None else array.astype(wide, copy=False)
-
-
-def _with_nan(values: Any) -> Any:
-    """A missing number is recorded as null."""
-    if isinstance(values, list | tuple):
-        return [_with_nan(value) for value in values]
-    return float("nan") if values is None else values
 
 
 def datatype_of(array: np.ndarray[Any, Any]) -> str:
