@@ -56,7 +56,7 @@ def regular(values: Sequence[Any]) -> np.ndarray[Any, Any]:
     if array.dtype.kind in "biuf" and array.size:
         return normal(array)
     objects = np.array(values, dtype=object)
-    objects[np.equal(objects, None)] = np.nan  # a missing number is recorded as null
+    objects[np.equal(objects, np.array(None))] = np.nan  # a missing number is recorded as null
     leaves = set(map(type, objects.flat))
     if leaves <= {int, float}:
         return objects.astype(np.float64)
