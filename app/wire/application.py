@@ -51,26 +51,18 @@ class Application(CountedFlask):
             e.__traceback__ = e.__context__ = None
 
 
-class FlaskRouter:
-    """Matches requests as Flask does, and knows whether anything was registered around the views that it matches.
-
-    Made when the application is complete. Every change of what Flask would call around a view, then or later, is
-    noticed at the next request; where any of it is neither Retort's nor Flask's own, requests go through Flask. Safe to
-    call from many threads.
-    """
+class FlaskRouter(Registrations):
+    """Matches requests as Flask does, and knows whether anything was registered around the views that it matches."""
 
     def __init__(self, app: Application, routes: Mapping[Any, Route], blocking: Iterable[str]) -> None:
-        self._app = app
         self._routes = routes
         self._own = dict(app.view_functions)
+        super().__init__(app, [name.rpartition(".")[0] for name, view in self._own.items() if view in routes])
         self._blocking = frozenset(blocking)
-        self._map = app.url_map
         self._known: tuple[int, Map, dict[tuple[str, str], tuple[str, Match]]] = (-1, app.url_map, {})
         self._replaced: set[str] = set()
         for rule in app.url_map.iter_rules():
             rule.strict_slashes = False  # a trailing slash is answered
-        blueprints = [endpoint.rpartition(".")[0] for endpoint, view in self._own.items() if view in routes]
-        self._registrations = Registrations(app, blueprints)
 
     def match(self, environ: Environ) -> Match:
         """Return what the request leads to."""
@@ -110,14 +102,6 @@ class FlaskRouter:
             return endpoint, Match(None, arguments, view is not None, endpoint in self._blocking)
         route = self._routes[view] if method in (rule.methods or ()) and method not in ("OPTIONS", "HEAD") else None
         return endpoint, Match(route, arguments, False, endpoint in self._blocking)
-
-    def is_direct(self) -> bool:
-        """Tell whether nothing was registered around the views: then a route may be answered without Flask."""
-        return self._registrations.are_ours()
-
-    def explain(self) -> str:
-        """Return the names of what was registered around the views; empty for nothing."""
-        return self._registrations.explain()
 
 
 def _without_user_code(url_map: Map) -> Map:

@@ -1,10 +1,10 @@
-"""What the views of a protocol may use, and how a protocol registers its prediction URLs."""
+"""What the views and adapters of a protocol may use, and how a protocol documents its views."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from flask import Response, current_app, request
@@ -13,17 +13,24 @@ from werkzeug.routing import BaseConverter
 
 from app.core.catalogue import Catalogue
 from app.core.service import PredictService
+from app.errors import InvalidInstances
 from app.gateway.context import HttpAdapter, RequestContext, Route, context_in
 from app.gateway.endpoint import PredictEndpoint, Streaming
 from app.gateway.errors import ErrorRenderer
 from app.runtime.registry import Registry
+from app.server.contract import Environ, Headers
 from app.settings import Settings
 from app.telemetry.metrics import SharedMetrics
+from app.wire import coding
+from app.wire.codecs import JSON_TYPE, Limits
 
-JSON_TYPE = "application/json"
+View = TypeVar("View", bound=Callable[..., Any])
+
 OBJECT: Mapping[str, Any] = {"type": "object"}
+UNKNOWN_MODEL: Mapping[int, str] = {404: "there is no such model or version"}
+UNREADY: Mapping[int, str] = {503: "some are not, or the server is about to stop"}
 ERRORS_OF_PREDICTIONS: Mapping[int, str] = {
-    404: "there is no such model or version",
+    **UNKNOWN_MODEL,
     413: "the body is too long or has too many instances",
     429: "the server is busy, and more requests of this client wait than of others",
     503: "the model is not available, or the server is busy",
@@ -36,6 +43,33 @@ class Segment(BaseConverter):
     """A segment of a path, or its part before a colon."""
 
     regex = "[^/:]+"
+
+
+class Adapter:
+    """One request and its answer. Protocols add `parse` and `encode`, and change what else differs."""
+
+    media_type = JSON_TYPE
+    _coded: Sequence[tuple[str, str]] = ()
+    _place: Callable[[InvalidInstances], InvalidInstances] | None = None
+
+    def __init__(self, environ: Environ, limits: Limits) -> None:
+        self._environ = environ
+        self._limits = limits
+
+    def headers(self) -> Headers:
+        """Return the header fields of the answer."""
+        return [("Content-Type", self.media_type), *self._coded]
+
+    def located(self, error: InvalidInstances) -> InvalidInstances:
+        """Return the error with its pointers into the request's body: `_place` moves them if they are elsewhere."""
+        return error if self._place is None else self._place(error)
+
+    def _compressed(self, content: bytes) -> bytes:
+        """Compress an answer if the client wants that and it is long enough."""
+        wanted = self._environ.get("HTTP_ACCEPT_ENCODING")
+        if wanted is not None and (len(content) >= coding.WORTH_BYTES or "q=0" in wanted):
+            content, self._coded = coding.compressed(content, wanted)
+        return content
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +85,21 @@ class Backend:
     routes: dict[Any, Route] = field(default_factory=dict)
     """The views that can be answered without Flask, each with what answers them."""
 
-    def endpoint(
-        self,
-        adapter: Callable[[RequestContext], HttpAdapter],
-        streaming: Streaming | None = None,
-        count: Callable[[RequestContext], None] | None = None,
-    ) -> PredictEndpoint:
-        """Return the prediction endpoint of a protocol."""
-        return PredictEndpoint(self.service, self.registry, self.errors, adapter, streaming, count)
+    @property
+    def limits(self) -> Limits:
+        """How much of a request is read."""
+        return Limits.of(self.settings)
 
     def add_predictions(
         self,
         blp: Blueprint,
-        endpoint: PredictEndpoint,
         name: str,
         rules: Sequence[str],
         summary: str,
+        adapter: Callable[[RequestContext], HttpAdapter],
         *,
+        streaming: Streaming | None = None,
+        count: Callable[[RequestContext], None] | None = None,
         schema: Any = OBJECT,
         says: str = "a prediction for each instance",
         errors: Mapping[int, str],
@@ -75,8 +107,10 @@ class Backend:
     ) -> None:
         """Register a view that answers at these URLs, and document it.
 
-        The gateway answers the same requests with the same endpoint where nothing is registered around the view.
+        `adapter` makes the adapter of a request. The gateway answers the same requests with the same endpoint where
+        nothing is registered around the view.
         """
+        endpoint = PredictEndpoint(self.service, self.registry, self.errors, adapter, streaming, count)
 
         def view(**arguments: str) -> Response:
             context = context_of(request.environ)
@@ -87,16 +121,37 @@ class Backend:
             return current_app.make_response((response.body, response.status, response.headers))
 
         view.__name__, view.__doc__ = name, summary
-        described = blp.response(200, schema, description=says)(view)
-        for status, when in sorted({**ERRORS_OF_PREDICTIONS, **errors}.items()):
-            described = blp.alt_response(status, description=when)(described)
-        if body is not None:
-            described = blp.doc(requestBody=body)(described)
-        # The view returns a response: it takes the description, and not the calls around it.
-        view._apidoc = described._apidoc  # type: ignore[attr-defined]
+        answers(blp, says, {**ERRORS_OF_PREDICTIONS, **errors}, schema=schema, body=body)(view)
         self.routes[view] = endpoint
         for rule in rules:
             blp.post(rule)(view)
+
+
+def answers(
+    blp: Blueprint,
+    says: str,
+    errors: Mapping[int, str] | None = None,
+    *,
+    schema: Any = OBJECT,
+    body: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Callable[[View], View]:
+    """Document a view that returns a `Response`: its answer, when it gives which error, its request body.
+
+    `options` are those of flask-smorest's `Blueprint.response`.
+    """
+
+    def document(view: View) -> View:
+        described = blp.response(200, schema, description=says, **options)(view)
+        for status, when in (errors or {}).items():
+            described = blp.alt_response(status, description=when)(described)
+        if body is not None:
+            described = blp.doc(requestBody=body)(described)
+        # The view takes the description, and not the calls around it, which would serialize its answer.
+        view._apidoc = described._apidoc  # type: ignore[attr-defined]
+        return view
+
+    return document
 
 
 def context_of(environ: dict[str, Any]) -> RequestContext:

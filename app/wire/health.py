@@ -7,7 +7,8 @@ from flask_smorest import Blueprint
 
 from app.gateway.endpoint import FixedRoute
 from app.gateway.errors import RETRY_LATER
-from app.wire.backend import JSON_TYPE, Backend, json_response
+from app.wire.backend import OBJECT, Backend, answers, json_response
+from app.wire.codecs import JSON_TYPE
 
 ALIVE = b'{"status":"alive"}'
 
@@ -16,17 +17,17 @@ def blueprint(backend: Backend) -> Blueprint:
     """Return the health endpoints."""
     blp = Blueprint("health", __name__, description="For the platform's probes.")
 
-    @blp.response(200, {"type": "object"}, description="the process answers")
+    @blp.get("/livez")
+    @answers(blp, "the process answers")
     def live() -> Response:
         """Is the process alive?"""
         return Response(ALIVE, content_type=JSON_TYPE)
 
-    blp.get("/livez")(live)
     backend.routes[live] = FixedRoute(ALIVE)
 
     @blp.get("/readyz")
-    @blp.response(200, {"type": "object"}, description="every model is AVAILABLE")
-    @blp.alt_response(503, schema={"type": "object"}, description="some are not, each with its reason")
+    @answers(blp, "every model is AVAILABLE")
+    @blp.alt_response(503, schema=OBJECT, description="some are not, each with its reason")
     def ready() -> Response:
         """Is every model available?"""
         is_ready, document = backend.catalogue.readiness()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
 
 from flask import Response, request
 from flask_smorest import Blueprint
@@ -18,7 +20,7 @@ from app.core.catalogue import Catalogue
 from app.runtime.policy import State
 from app.telemetry.families import DURATION_BOUNDS_S, FAMILIES, Across, Family, MetricType, Samples
 from app.telemetry.metrics import SharedMetrics
-from app.wire.backend import Backend
+from app.wire.backend import Backend, answers
 
 STATES = [state.value for state in State]
 OPENMETRICS = "application/openmetrics-text"
@@ -26,15 +28,15 @@ OPENMETRICS_1 = f"{OPENMETRICS}; version=1.0.0; charset=utf-8"
 EXAMPLE = '# TYPE retort_requests_total counter\nretort_requests_total{way="inline"} 1027.0\n'
 
 
+@dataclass(frozen=True, slots=True)
 class Exposition(Collector):
     """Samples as the families of prometheus_client, which knows how they are written. Belongs to one request."""
 
-    def __init__(self, samples: Samples) -> None:
-        self._samples = samples
+    samples: Samples
 
     def collect(self) -> Iterator[Metric]:
         """Each family that has samples."""
-        for name, samples in self._samples.items():
+        for name, samples in self.samples.items():
             if samples:
                 yield _family(name, FAMILIES[name], samples)
 
@@ -67,8 +69,7 @@ def _family(name: str, family: Family, samples: dict[tuple[str, ...], tuple[floa
 def _buckets(counts: list[float]) -> list[tuple[str, float]]:
     """Counts of each bucket as Prometheus wants them: all up to its bound."""
     bounds = [*map(floatToGoString, DURATION_BOUNDS_S), "+Inf"]
-    so_far = 0.0
-    return [(bound, so_far := so_far + count) for bound, count in zip(bounds, counts, strict=True)]
+    return list(zip(bounds, accumulate(counts), strict=True))
 
 
 def blueprint(backend: Backend) -> Blueprint:
@@ -78,7 +79,7 @@ def blueprint(backend: Backend) -> Blueprint:
     shared.sources.append(_publish_states(shared, backend.catalogue))
 
     @blp.get("/metrics")
-    @blp.response(200, {"type": "string"}, content_type="text/plain", description="all workers", example=EXAMPLE)
+    @answers(blp, "all workers", schema={"type": "string"}, content_type="text/plain", example=EXAMPLE)
     def metrics() -> Response:
         """Metrics of the whole server, in Prometheus' text format or, if Accept says so, OpenMetrics"""
         content_type, write = writer(request.headers.get("Accept"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response
 from flask_smorest import Blueprint
 
-from app.wire.backend import Backend, json_response
+from app.wire.backend import UNKNOWN_MODEL, Backend, answers, json_response
 
 
 def blueprint(backend: Backend) -> Blueprint:
@@ -14,21 +14,19 @@ def blueprint(backend: Backend) -> Blueprint:
     blp = Blueprint("models", __name__, description="The models, their versions and their signatures.")
 
     @blp.get("/models")
-    @blp.response(200, {"type": "object"}, description="every model, its versions and their states")
+    @answers(blp, "every model, its versions and their states")
     def list_models() -> Response:
         """List the models"""
         return json_response(catalogue.models())
 
     @blp.get("/models/<string:model>")
-    @blp.response(200, {"type": "object"}, description="signature, outputs, examples, environment, hashes")
-    @blp.alt_response(404, description="there is no such model or version")
+    @answers(blp, "signature, outputs, examples, environment, hashes", UNKNOWN_MODEL)
     def show_model(model: str) -> Response:
         """Describe the current version of a model"""
         return json_response(catalogue.model(model))
 
     @blp.get("/models/<string:model>/versions/<string:version>")
-    @blp.response(200, {"type": "object"}, description="signature, outputs, examples, environment, hashes")
-    @blp.alt_response(404, description="there is no such model or version")
+    @answers(blp, "signature, outputs, examples, environment, hashes", UNKNOWN_MODEL)
     def show_version(model: str, version: str) -> Response:
         """Describe one version of a model, by its number or an alias"""
         return json_response(catalogue.model(model, version))

@@ -14,17 +14,18 @@ from flask_smorest import Blueprint
 
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest
-from app.errors import FieldError, InvalidInstances
-from app.server.contract import Environ, Headers
+from app.errors import FieldError
+from app.server.contract import Environ
 from app.signature import Signature
 from app.signature.hints import hinted
 from app.signature.pointers import escaped, shown
 from app.signature.refusals import refuse
-from app.wire import body, codecs, coding
-from app.wire.backend import Backend
+from app.wire import body, codecs
+from app.wire.backend import Adapter, Backend
 from app.wire.codecs import Limits, Rows
-from app.wire.openapi.requests import RequestBodyForm
+from app.wire.openapi.contents import RequestBodyForm
 from app.wire.openapi.schemas import ModelSchemas, Schema
+from app.wire.pointers import refused
 from app.wire.stream import NdjsonStreaming
 
 ENVELOPE = ("instances", "outputs")
@@ -68,13 +69,11 @@ REQUESTS: Mapping[str, RequestBodyForm] = dict.fromkeys(
 )
 
 
-class PredictAdapter:
+class PredictAdapter(Adapter):
     """One request of this protocol and its answer."""
 
     def __init__(self, environ: Environ, limits: Limits) -> None:
-        self._environ = environ
-        self._limits = limits
-        self._coded: Headers = []
+        super().__init__(environ, limits)
         self.media_type, self._writer = codecs.writer(environ.get("HTTP_ACCEPT"))
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
@@ -90,33 +89,17 @@ class PredictAdapter:
             return PredictRequest(document)
         if not isinstance(document, dict):
             detail = 'must be an object (one record, or {"instances": [...]}) or a list of instances'
-            raise InvalidInstances([FieldError("#", detail, shown(document))], 1)
+            raise refused("#", detail, document)
         named = document.get("instances")
         # A model may have a feature of that name, which is never a list.
         if "instances" not in document or ("instances" in signature.names and not isinstance(named, list)):
             return PredictRequest([document], single=True)
-        return self._envelope(document, signature)
-
-    @staticmethod
-    def _envelope(document: dict[str, Any], signature: Signature) -> PredictRequest:
         refuse(_amiss(document, signature))
         return PredictRequest(document["instances"], "#/instances", outputs=document.get("outputs"))
 
     def encode(self, answer: Answer) -> bytes:
         """The outputs by name, the classes where there are any, and who answered; compressed where that is wanted."""
-        content = self._writer.write(answer, _document)
-        wanted = self._environ.get("HTTP_ACCEPT_ENCODING")
-        if wanted is not None and (len(content) >= coding.WORTH_BYTES or "q=0" in wanted):
-            content, self._coded = coding.compressed(content, wanted)
-        return content
-
-    def headers(self) -> Headers:
-        """Return the header fields of the answer."""
-        return [("Content-Type", self.media_type), *self._coded]
-
-    def located(self, error: InvalidInstances) -> InvalidInstances:
-        """Return the error: its pointers are right."""
-        return error
+        return self._compressed(self._writer.write(answer, _document))
 
 
 def _amiss(document: dict[str, Any], signature: Signature) -> Iterator[FieldError]:
@@ -158,15 +141,15 @@ URLS = {
 def blueprint(backend: Backend) -> Blueprint:
     """Return the prediction endpoints."""
     blp = Blueprint("predict", __name__, description="Predictions.")
-    limits = Limits.of(backend.settings)
-    endpoint = backend.endpoint(lambda context: PredictAdapter(context.environ, limits), NdjsonStreaming(limits))
+    limits = backend.limits
     for name, (rule, summary) in URLS.items():
         backend.add_predictions(
             blp,
-            endpoint,
             name,
             [rule],
             summary,
+            lambda context: PredictAdapter(context.environ, limits),
+            streaming=NdjsonStreaming(limits),
             schema=PredictionSchema,
             says="one prediction for each instance",
             errors=ERRORS_OF_PREDICT,

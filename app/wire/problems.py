@@ -6,6 +6,7 @@ import re
 from http import HTTPStatus
 
 import marshmallow as ma
+import msgspec
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.http import HTTP_STATUS_CODES
@@ -21,9 +22,11 @@ from app.gateway.errors import (
     internal_error,
     problem_json,
     problem_of,
+    sentence,
     unready_problem,
 )
 from app.wire.backend import context_of
+from app.wire.codecs import JSON_TYPE
 
 
 class ProblemSchema(ma.Schema):
@@ -37,6 +40,17 @@ class ProblemSchema(ma.Schema):
     errors = ma.fields.List(ma.fields.Dict(), metadata={"description": "each bad field: `pointer`, `detail`, `value`"})
     errors_total = ma.fields.Integer(metadata={"description": "how many bad fields there are"})
     errors_more = ma.fields.Integer(metadata={"description": "how many of them are not listed"})
+
+
+class ErrorSchema(ma.Schema):
+    """An error in one sentence."""
+
+    error = ma.fields.String(required=True, metadata={"description": "what was wrong, where, and what is allowed"})
+
+
+def error_sentence(problem: Problem) -> tuple[bytes, str]:
+    """Return `{"error": "<sentence>"}`."""
+    return msgspec.json.encode({"error": sentence(problem)}), JSON_TYPE
 
 
 OWN = ErrorFormat(re.compile(""), problem_json, ProblemSchema, media_type=MEDIA_TYPE)
@@ -60,9 +74,7 @@ def of_http(error: HTTPException) -> Problem:
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method[:20]} is not allowed here; allowed: {sent.get('Allow', '')}",
     }.get(HTTPStatus(status), error.description or "")
     name = HTTP_STATUS_CODES.get(status, "error").lower().replace(" ", "-")
-    headers: dict[str, str] = {
-        header: sent[header] for header in ("Allow", "Location", "Retry-After") if header in sent
-    }
+    headers = {name: value for name, value in sent.items() if name in ("Allow", "Location", "Retry-After")}
     return Problem(status, name, detail, headers=headers)
 
 

@@ -6,7 +6,7 @@ import functools
 import inspect
 import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
@@ -42,7 +42,6 @@ SIGNALS = (
 )
 CONFIG = ("SERVER_NAME", "TRUSTED_HOSTS", "SECRET_KEY", "SECRET_KEY_FALLBACKS")
 """Values that have Flask look at a request before its view: the host, the session. None unless they are set."""
-NOT_SET = [None] * len(CONFIG)
 CONTEXTS = [each for each in vars(flask.ctx).values() if isinstance(each, type) and hasattr(each, "push")]
 CONTEXT_METHODS = ("push", "pop", "match_request")
 """The classes of which Flask makes an object for each request, and what is called of them besides."""
@@ -84,23 +83,34 @@ class CountedFlask(Flask):
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What Flask would call around a view when it was last looked at, and whether all of it is Retort's or Flask's."""
+    """What Flask would call around a view when it was last looked at, and whether all of it is Retort's or Flask's.
+
+    `attributes` are those that a request reaches: the members of their class, their names, their values. `sizes` counts
+    the members of all classes: a new one may hide that of a base.
+    """
 
     changes: int
     hooks: tuple[Any, ...]
-    read: tuple[Callable[[], tuple[Any, ...]], ...]
-    """Each reads, of one class, the attributes that a request reaches."""
-    attributes: tuple[Any, ...]
-    classes: tuple[Mapping[str, Any], ...]
+    attributes: Sequence[tuple[Mapping[str, Any], str, Any]]
+    members: Sequence[Mapping[str, Any]]
     sizes: list[int]
-    """How many attributes each class has: one that is added may hide that of a base."""
     is_plain: bool
+
+    def is_current(self, app: CountedFlask) -> bool:
+        """Tell whether nothing has changed since. Values are compared by identity: a proxy is equal to its function."""
+        try:
+            for members, name, value in self.attributes:
+                if members[name] is not value:
+                    return False
+        except KeyError:  # one was removed, and another added
+            return False
+        return app.changes == self.changes and _hooks(app) == self.hooks and [*map(len, self.members)] == self.sizes
 
 
 class Registrations:
     """What is registered around the views of some blueprints of an application.
 
-    Made when the application is complete. Every change, then or later, is noticed when `are_ours` is asked next. Safe
+    Made when the application is complete. Every change, then or later, is noticed when `is_direct` is asked next. Safe
     to call from many threads.
     """
 
@@ -111,49 +121,43 @@ class Registrations:
         self._own_hooks = [each for _, each in self._hooked(_kept(_hooks(app))) if is_ours(each)]
         self._survey = self._look()
 
-    def are_ours(self) -> bool:
-        """Tell whether all of it is Retort's or Flask's own."""
-        app, survey = self._app, self._survey
-        if (
-            app.changes != survey.changes
-            or [*map(len, survey.classes)] != survey.sizes
-            or _hooks(app) != survey.hooks
-            or not _are_same(survey)
-        ):
-            survey = self._survey = self._look()
-        if not survey.is_plain or [*map(app.config.get, CONFIG)] != NOT_SET or app.url_map.host_matching:
-            return False
-        for signal in SIGNALS:
-            if signal.receivers:
-                for _ in signal.receivers_for(app):
-                    return False
-        return True
+    def is_direct(self) -> bool:
+        """Tell whether all of it is Retort's or Flask's own: then a route may be answered without Flask."""
+        if not self._survey.is_current(self._app):
+            self._survey = self._look()
+        return self._survey.is_plain and next(self._set(), None) is None
 
     def explain(self) -> str:
         """Return the names of what was registered around the views; empty for nothing."""
-        found = [*self._foreign(_kept(_hooks(self._app)), self._reached())]
-        found += (f"the configuration value {name}" for name in CONFIG if self._app.config.get(name) is not None)
-        found += (f"a receiver of the signal {each.name}" for each in SIGNALS for _ in each.receivers_for(self._app))
-        if self._app.url_map.host_matching:
-            found.append("url_map.host_matching")
+        found = [*self._foreign(_kept(_hooks(self._app)), self._reached()), *self._set()]
         return ", ".join(dict.fromkeys(found))
+
+    def _set(self) -> Iterator[str]:
+        """The names of what no survey notices."""
+        app = self._app
+        for name in CONFIG:
+            if app.config.get(name) is not None:
+                yield f"the configuration value {name}"
+        for signal in SIGNALS:
+            if signal.receivers:
+                for _ in signal.receivers_for(app):
+                    yield f"a receiver of the signal {signal.name}"
+        if app.url_map.host_matching:
+            yield "url_map.host_matching"
 
     def _look(self) -> Survey:
         """Look at everything that Flask would call around a view. What changes meanwhile is noticed the next time."""
-        changes, sizes = self._app.changes, [len(vars(each)) for each in self._classes()]
+        changes, members = self._app.changes, [vars(each) for each in self._classes()]
+        sizes = [*map(len, members)]
         hooks, reached = _kept(_hooks(self._app)), self._reached()
-        read, attributes = [], []
-        for each, names in reached.items():
-            read.append(functools.partial(operator.itemgetter(*names, names[0]), vars(each)))
-            attributes += read[-1]()
-        classes = tuple(vars(each) for each in self._classes())
+        attributes = [(vars(each), name, value) for each, name, value in reached]
         is_plain = not any(True for _ in self._foreign(hooks, reached))
-        return Survey(changes, hooks, tuple(read), tuple(attributes), classes, sizes, is_plain)
+        return Survey(changes, hooks, attributes, members, sizes, is_plain)
 
     def _classes(self) -> list[type]:
         return [*type(self._app).__mro__[:-1], *CONTEXTS]
 
-    def _reached(self) -> dict[type, list[str]]:
+    def _reached(self) -> list[tuple[type, str, Any]]:
         """The attributes of Flask's classes that a request reaches: their code says which."""
         classes = self._classes()
         names = {"__call__"}
@@ -165,12 +169,8 @@ class Registrations:
                 found = {*_names(function.__code__)} - names - SETUP
                 names |= found
                 pending += [vars(each).get(name) for each in classes for name in found]
-        reached = {}
-        for each in classes:
-            found = {name for name in names.intersection(vars(each)) if not _is_plain(vars(each)[name])}
-            if found:
-                reached[each] = sorted(found)
-        return reached
+        members = [(each, name, value) for each in classes for name, value in dict(vars(each)).items()]
+        return [(each, name, value) for each, name, value in members if name in names and not _is_plain(value)]
 
     def _hooked(self, hooks: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
         """The functions that are registered for the views that have routes, each with the name of its kind."""
@@ -179,17 +179,16 @@ class Registrations:
             for scope in self._scopes.intersection(by_scope):
                 yield from ((kind, each) for each in _leaves(by_scope[scope]))
 
-    def _foreign(self, hooks: tuple[Any, ...], reached: Mapping[type, list[str]]) -> Iterator[str]:
+    def _foreign(self, hooks: tuple[Any, ...], reached: list[tuple[type, str, Any]]) -> Iterator[str]:
         """The names of what is neither Flask's nor Retort's."""
         app = self._app
         for kind, function in self._hooked(hooks):
             if not any(function is own for own in self._own_hooks):
                 yield f"{kind}: {_named(function)}"
-        for each, names in reached.items():
-            for name in names:
-                if not is_ours(vars(each)[name]):
-                    yield f"{each.__name__}.{name}: {_named(vars(each)[name])}"
-        for name in {name for names in reached.values() for name in names}.intersection(app.__dict__):
+        for each, name, value in reached:
+            if not is_ours(value):
+                yield f"{each.__name__}.{name}: {_named(value)}"
+        for name in {name for _, name, _ in reached}.intersection(app.__dict__):
             value = app.__dict__[name]
             if (callable(value) and not isinstance(value, type)) or not is_ours(value):
                 yield f"{name}: {_named(value)}"
@@ -202,17 +201,6 @@ class Registrations:
 _hooks = operator.attrgetter(*HOOKS)
 
 
-def _are_same(survey: Survey) -> bool:
-    """Tell whether the attributes of the classes are those of the survey, and not proxies, which are equal to them."""
-    found: list[Any] = []
-    try:
-        for read in survey.read:
-            found += read()
-    except KeyError:  # one was removed, and another added
-        return False
-    return all(map(operator.is_, found, survey.attributes))
-
-
 def _kept(hooks: Any) -> Any:
     """A copy of registered functions, to its depth, that does not change with them."""
     if isinstance(hooks, dict):
@@ -223,10 +211,8 @@ def _kept(hooks: Any) -> Any:
 
 
 def _leaves(hooks: Any) -> Iterator[Any]:
-    if isinstance(hooks, dict):
-        hooks = list(hooks.values())
-    if isinstance(hooks, list):
-        for each in hooks:
+    if isinstance(hooks, dict | list):
+        for each in hooks.values() if isinstance(hooks, dict) else hooks:
             yield from _leaves(each)
     else:
         yield hooks

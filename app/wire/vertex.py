@@ -15,14 +15,12 @@ from flask_smorest import Blueprint
 
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest
-from app.errors import InvalidInstances
 from app.gateway.errors import problem_json
-from app.server.contract import Environ, Headers
 from app.signature import Signature
 from app.wire import body, problems
-from app.wire.backend import JSON_TYPE, Backend, Segment, json_response
+from app.wire.backend import UNREADY, Adapter, Backend, Segment, answers, json_response
 from app.wire.instances import asked_alone, listed, object_in, outputs_in, predictions
-from app.wire.openapi.requests import RequestBodyForm
+from app.wire.openapi.contents import RequestBodyForm
 from app.wire.openapi.schemas import ModelSchemas, Schema
 from app.wire.pointers import refused
 
@@ -48,16 +46,12 @@ REQUESTS: Mapping[str, RequestBodyForm] = {
 }
 
 
-class VertexAdapter:
+class VertexAdapter(Adapter):
     """One request, `instances` and perhaps `parameters`, and its answer."""
-
-    def __init__(self, environ: Environ, body_limit_bytes: int) -> None:
-        self._environ = environ
-        self._body_limit_bytes = body_limit_bytes
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
         """The instances; of the parameters only `outputs`, a list of output names, is heeded."""
-        raw = body.read(self._environ, self._body_limit_bytes)
+        raw = body.read(self._environ, self._limits.body_bytes)
         if (asked := asked_alone(raw, decode, signature)) is not None:
             return asked
         document = object_in(raw)
@@ -71,39 +65,30 @@ class VertexAdapter:
         """`predictions`, one for each instance."""
         return msgspec.json.encode({"predictions": predictions(answer)})
 
-    def headers(self) -> Headers:
-        """Return the header fields of the answer."""
-        return [("Content-Type", JSON_TYPE)]
-
-    def located(self, error: InvalidInstances) -> InvalidInstances:
-        """Return the error: its pointers are right."""
-        return error
-
 
 def blueprint(backend: Backend) -> Blueprint:
     """Return the two routes, as they always are, and where the platform wants them."""
     blp = Blueprint("vertex", __name__, description="Vertex AI's custom containers.")
-    settings, catalogue = backend.settings, backend.catalogue
+    settings, limits = backend.settings, backend.limits
 
     @blp.record_once
     def begin(state: BlueprintSetupState) -> None:
         state.app.url_map.converters.update(segment=Segment)
 
-    @blp.response(200, {"type": "object"}, description="every model is available")
-    @blp.alt_response(503, description="some are not, or the server is about to stop")
+    @answers(blp, "every model is available", UNREADY)
     def vertex_health(endpoint: str = "", deployed: str = "") -> Response:
         """Is every model available? (Vertex AI)"""
-        is_ready, _ = catalogue.readiness()
+        is_ready, _ = backend.catalogue.readiness()
         return json_response({"status": "ready"}) if is_ready else problems.unready(problem_json)
 
     for route in (HEALTH, *filter(None, [settings.aip_health_route])):
         blp.get(route)(vertex_health)
     backend.add_predictions(
         blp,
-        backend.endpoint(lambda context: VertexAdapter(context.environ, settings.body_limit_bytes)),
         "vertex_predict",
         [PREDICT, *filter(None, [settings.aip_predict_route])],
         "Predict with the default model (Vertex AI)",
+        lambda context: VertexAdapter(context.environ, limits),
         errors={400: "the body is not JSON", 422: "values that the model does not accept"},
     )
     return blp

@@ -191,7 +191,7 @@ def _signal(signal: Any) -> Install:
         def receive(sender: Any, **named: Any) -> None:
             seen.append(signal.name)
 
-        app.extensions["receiver"] = receive  # the signal keeps a weak reference
+        patch.setitem(app.extensions, "receiver", receive)  # the signal keeps a weak reference
         signal.connect(receive, app)
 
     return install
@@ -213,7 +213,7 @@ def a_signal_of_any_sender(app: Application, seen: list[Any], patch: pytest.Monk
     def receive(sender: Any, **named: Any) -> None:
         seen.append(sender)
 
-    app.extensions["receiver"] = receive
+    patch.setitem(app.extensions, "receiver", receive)
     signals.request_started.connect(receive)
 
 

@@ -132,9 +132,9 @@ def test_probabilities_of_several_targets() -> None:
 
 def test_a_pointer_into_flat_data_counts_elements() -> None:
     array = np.zeros((3, 2))
-    assert Tensor("x", "FP64", array, 1).pointer_to(2, 1) == "#/inputs/1/data/2/1"
-    assert Tensor("x", "FP64", array, 1, flat=True).pointer_to(2, 1) == "#/inputs/1/data/5"
-    assert Tensor("x", "FP64", array[:, :1], 1, flat=True).pointer_to(2) == "#/inputs/1/data/2"
+    assert Tensor("x", array, 1).pointer_to(2, 1) == "#/inputs/1/data/2/1"
+    assert Tensor("x", array, 1, flat=True).pointer_to(2, 1) == "#/inputs/1/data/5"
+    assert Tensor("x", array[:, :1], 1, flat=True).pointer_to(2) == "#/inputs/1/data/2"
 
 
 def test_nan_goes_out_as_null() -> None:

@@ -29,7 +29,7 @@ from sklearn.preprocessing import OneHotEncoder
 from app.factory import create_app
 from app.runtime.proving import same
 from app.settings import Settings
-from app.wire.openapi.operations import name_operations
+from app.wire.openapi import name_operations
 from tests.wire.codecs.estimators import served as every_kind_in
 from tests.wire.conftest import MODELS, MakeApp
 from tests.wire.exchange import check, get, post

@@ -8,9 +8,10 @@ none.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
-import msgspec
+import marshmallow as ma
 from flask import Response, request
 from flask_smorest import Blueprint
 
@@ -19,36 +20,83 @@ from app.core.catalogue import Catalogue
 from app.core.tally import Tally
 from app.errors import MalformedRequest, ModelUnavailable
 from app.gateway.context import RequestContext
-from app.gateway.errors import RETRY_LATER, ErrorFormat, Problem, sentence
+from app.gateway.errors import RETRY_LATER, ErrorFormat
 from app.runtime.policy import State
 from app.runtime.registry import Entry
 from app.settings import Settings
+from app.storage.manifest import Manifest
 from app.wire import body, codecs
-from app.wire.backend import JSON_TYPE, Backend, json_response
+from app.wire.backend import OBJECT, UNKNOWN_MODEL, Backend, answers, json_response
 from app.wire.open_inference import describe
 from app.wire.open_inference.adapter import InferAdapter
-from app.wire.open_inference.openapi import (
-    ERRORS_OF_CHANGE,
-    ERRORS_OF_INFER,
-    ERRORS_OF_MODEL,
-    INFER_BODY,
-    OPTIONAL_BODY,
-    TensorErrorSchema,
-    answers,
-)
-from app.wire.open_inference.stats import spent, statistics
+from app.wire.problems import ErrorSchema, error_sentence
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
 MODEL = "/v2/models/<string:model>"
 VERSION = f"{MODEL}/versions/<string:version>"
 
 
-def error_form(problem: Problem) -> tuple[bytes, str]:
-    """`{"error": "<sentence>"}`; tritonclient needs the key on whatever is not 200."""
-    return msgspec.json.encode({"error": sentence(problem)}), JSON_TYPE
+class TensorErrorSchema(ErrorSchema):
+    """Every error of this protocol."""
+
+    ready = ma.fields.Boolean(metadata={"description": "false, of a server that is not ready"})
 
 
-ERRORS = ErrorFormat(re.compile(r"/v2(/|$)"), error_form, TensorErrorSchema, statuses={422: 400})
+_PARAMETERS = {"type": "object", "description": "flat: each a string, a number or a boolean"}
+_TENSOR = {
+    "type": "object",
+    "required": ["name", "shape", "datatype"],
+    "properties": {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "datatype": {"type": "string", "example": "FP64"},
+        "parameters": _PARAMETERS,
+        "data": {
+            "type": "array",
+            "items": {},
+            "description": "nested by the shape, or flat; absent where it is binary",
+        },
+    },
+}
+_WANTED = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {"name": {"type": "string"}, "parameters": _PARAMETERS},
+}
+_REQUEST = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string"},
+        "parameters": _PARAMETERS,
+        "inputs": {"type": "array", "items": _TENSOR},
+        "outputs": {"type": "array", "items": _WANTED},
+    },
+    "example": {
+        "inputs": [
+            {"name": "feature1", "shape": [1], "datatype": "FP64", "data": [5.1]},
+            {"name": "feature2", "shape": [1], "datatype": "FP64", "data": [3.5]},
+        ]
+    },
+}
+INFER_BODY = {"required": True, "content": {codecs.JSON_TYPE: {"schema": _REQUEST}}}
+OBJECTS = {"type": "array", "items": {"type": "object"}}
+OPTIONAL_BODY = {"required": False, "content": {codecs.JSON_TYPE: {"schema": OBJECT}}}
+ERRORS_OF_MODEL: Mapping[int, str] = {**UNKNOWN_MODEL, 503: "the version cannot be served"}
+ERRORS_OF_INFER: Mapping[int, str] = {
+    400: "the request is not what it says (JSON, shapes, sizes), or has values that the model does not accept",
+    413: "the body is too long or has too many rows",
+    415: "the Content-Encoding is not supported",
+    500: "the model failed",
+}
+ERRORS_OF_CHANGE: Mapping[int, str] = {
+    400: "the body is not JSON, or asks for what is not offered",
+    404: "there is no such model",
+    413: "the body is too long",
+    415: "the Content-Encoding is not supported",
+    503: "no version of the model could be loaded",
+}
+ERRORS = ErrorFormat(re.compile(r"/v2(/|$)"), error_sentence, TensorErrorSchema, statuses={422: 400})
 """The protocol has 400 for whatever is wrong with a request."""
 
 
@@ -56,11 +104,9 @@ def blueprint(backend: Backend) -> Blueprint:
     """Return the endpoints of this protocol."""
     blp = Blueprint("open_inference", __name__, description="Open Inference Protocol v2 (Triton, KServe, MLServer).")
     settings, catalogue = backend.settings, backend.catalogue
-    tally = Tally(backend.metrics)
     _server(blp, catalogue)
     _models(blp, catalogue, settings)
-    _infer(blp, backend, tally)
-    _statistics(blp, catalogue, tally)
+    _infer(blp, backend)
     _repository(blp, catalogue, settings)
     return blp
 
@@ -105,7 +151,7 @@ def _models(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
 
     @blp.get(VERSION)
     @blp.get(MODEL)
-    @answers(blp, "versions, platform, inputs and outputs", {**ERRORS_OF_MODEL, 503: "the version cannot be served"})
+    @answers(blp, "versions, platform, inputs and outputs", ERRORS_OF_MODEL)
     def metadata(model: str, version: str | None = None) -> Response:
         """Describe a model's tensors"""
         entry = catalogue.entry(model, version)
@@ -114,65 +160,61 @@ def _models(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
 
     @blp.get(f"{VERSION}/ready")
     @blp.get(f"{MODEL}/ready")
-    @answers(blp, "the model is ready", {**ERRORS_OF_MODEL, 503: "it is there, and is not ready"})
+    @answers(blp, "the model is ready", {**UNKNOWN_MODEL, 503: "it is there, and is not ready"})
     def model_ready(model: str, version: str | None = None) -> Response:
         """Is a model ready?"""
         entry = catalogue.entry(model, version)
         if entry.state is not State.AVAILABLE:
-            raise ModelUnavailable(entry.model, entry.version, entry.reason or entry.state.value)
+            raise _unavailable(entry)
         return json_response({"name": entry.model, "ready": True})
 
     @blp.get(f"{VERSION}/config")
     @blp.get(f"{MODEL}/config")
-    @answers(blp, "the model's configuration", {**ERRORS_OF_MODEL, 503: "the version cannot be served"})
+    @answers(blp, "the model's configuration", ERRORS_OF_MODEL)
     def config(model: str, version: str | None = None) -> Response:
         """Describe a model's configuration"""
         entry = catalogue.entry(model, version)
         return json_response(describe.config(_manifest(entry), entry.runtime, settings.max_instances))
 
 
-def _infer(blp: Blueprint, backend: Backend, tally: Tally) -> None:
-    limits = codecs.Limits.of(backend.settings)
+def _infer(blp: Blueprint, backend: Backend) -> None:
+    catalogue, limits, tally = backend.catalogue, backend.limits, Tally(backend.metrics)
 
     def count(context: RequestContext) -> None:
         if context.model and context.error is None:
-            tally.succeeded(context.model, context.version, context.rows, spent(context.timings))
+            tally.succeeded(context.model, context.version, context.rows, describe.spent(context.timings))
         elif context.model:
             context.timings.ended("run")
-            of = spent(context.timings)
+            of = describe.spent(context.timings)
             tally.failed(context.model, context.version, of.input_ns + of.run_ns)
 
-    endpoint = backend.endpoint(
-        lambda context: InferAdapter(context.environ, limits, backend.catalogue.entry), count=count
-    )
     backend.add_predictions(
         blp,
-        endpoint,
         "infer",
         [f"{VERSION}/infer", f"{MODEL}/infer"],
         "Infer: one tensor for each input, or one of all; JSON or binary",
+        lambda context: InferAdapter(context.environ, limits, catalogue.entry),
+        count=count,
         says="the outputs, each a tensor",
         errors=ERRORS_OF_INFER,
         body=INFER_BODY,
     )
 
-
-def _statistics(blp: Blueprint, catalogue: Catalogue, tally: Tally) -> None:
     @blp.get("/v2/models/stats")
     @answers(blp, "counts and durations of each version since the start, in all workers")
     def all_stats() -> Response:
         """Statistics of every model"""
         versions = [(e.model, e.version) for entries in catalogue.entries().values() for e in entries]
-        return json_response(statistics(versions, tally))
+        return json_response(describe.statistics(versions, tally))
 
     @blp.get(f"{VERSION}/stats")
     @blp.get(f"{MODEL}/stats")
-    @answers(blp, "counts and durations since the start, in all workers", ERRORS_OF_MODEL)
+    @answers(blp, "counts and durations since the start, in all workers", UNKNOWN_MODEL)
     def stats(model: str, version: str | None = None) -> Response:
         """Statistics of a model"""
         entry = catalogue.entry(model, version)
         entries = catalogue.entries()[entry.model] if version is None else [entry]
-        return json_response(statistics([(e.model, e.version) for e in entries], tally))
+        return json_response(describe.statistics([(e.model, e.version) for e in entries], tally))
 
 
 def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
@@ -180,13 +222,15 @@ def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> Non
         return _optional_object(settings.body_limit_bytes)
 
     @blp.post("/v2/repository/index")
-    @answers(blp, "every version, its state and the reason for it", ERRORS_OF_CHANGE, OPTIONAL_BODY, kind="array")
+    @answers(
+        blp, "every version, its state and the reason for it", ERRORS_OF_CHANGE, body=OPTIONAL_BODY, schema=OBJECTS
+    )
     def repository_index() -> Response:
         """List the versions in the repository"""
         return json_response(describe.index(catalogue.entries(), sent().get("ready") is True))
 
     @blp.post("/v2/repository/models/<string:model>/load")
-    @answers(blp, "its versions are served", ERRORS_OF_CHANGE, OPTIONAL_BODY)
+    @answers(blp, "its versions are served", ERRORS_OF_CHANGE, body=OPTIONAL_BODY)
     def load(model: str) -> Response:
         """Serve every version of a model that is in the repository"""
         parameters = sent().get("parameters") or {}
@@ -197,7 +241,7 @@ def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> Non
         return json_response({})
 
     @blp.post("/v2/repository/models/<string:model>/unload")
-    @answers(blp, "it is out of service", ERRORS_OF_CHANGE, OPTIONAL_BODY)
+    @answers(blp, "it is out of service", ERRORS_OF_CHANGE, body=OPTIONAL_BODY)
     def unload(model: str) -> Response:
         """Take a model out of service"""
         sent()
@@ -214,7 +258,11 @@ def _optional_object(limit_bytes: int) -> dict[str, Any]:
     return document
 
 
-def _manifest(entry: Entry) -> Any:
+def _manifest(entry: Entry) -> Manifest:
     if entry.manifest is None:
-        raise ModelUnavailable(entry.model, entry.version, entry.reason or entry.state.value)
+        raise _unavailable(entry)
     return entry.manifest
+
+
+def _unavailable(entry: Entry) -> ModelUnavailable:
+    return ModelUnavailable(entry.model, entry.version, entry.reason or entry.state.value)

@@ -1,7 +1,13 @@
-"""One inference request of the Open Inference Protocol and its answer, over the same core as every other protocol."""
+"""One inference request of the Open Inference Protocol and its answer, over the same core as every other protocol.
+
+A table is sent by either of two conventions (protocols.md 2.1): one tensor for each column, named like the input; or
+one tensor `[rows, inputs]`, named anything.
+"""
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,66 +17,110 @@ from numpy.typing import NDArray
 
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest
-from app.errors import InvalidInstances
+from app.errors import FieldError, InvalidInstances, MalformedRequest, TooManyInstances
 from app.runtime.registry import Entry
-from app.server.contract import Environ, Headers
-from app.signature import Signature
+from app.server.contract import Environ
+from app.signature import Input, Signature
+from app.signature.batch import Batch, Column
+from app.signature.pointers import shown, some
+from app.signature.refusals import refuse
+from app.signature.tensors import batch_of, column_of
 from app.wire import body, codecs, coding
-from app.wire.open_inference.columns import Table
+from app.wire.backend import Adapter
 from app.wire.open_inference.describe import array_of, datatype_of, output
-from app.wire.open_inference.reading import HEADER_LENGTH, InferRequest, WantedOutput, parsed
-from app.wire.open_inference.tensors import DTYPES, to_binary, to_json
+from app.wire.open_inference.reading import HEADER_LENGTH, InferRequest, parsed
+from app.wire.open_inference.tensors import DTYPES, Tensor, to_binary, to_json
 
 ALIASES = {
-    "predict": ("prediction",),
-    "output-0": ("prediction",),
-    "predict_proba": ("probabilities",),
-    "decision_function": ("decision_scores",),
-    "transform": ("transformed",),
+    "predict": "prediction",
+    "output-0": "prediction",
+    "predict_proba": "probabilities",
+    "decision_function": "decision_scores",
+    "transform": "transformed",
 }
 """What MLServer and KServe call outputs."""
+ROWS = "#/rows"
+"""Where the rows stand for the validator, which knows no tensors; `located` says where they stood in truth."""
+CELL = re.compile(rf"{ROWS}/(\d+)/(\d+)(?![^/])")
 
 
-EntryOf = Callable[[str, str], Entry]
-
-
-class InferAdapter:
+class InferAdapter(Adapter):
     """Reads one request and writes its answer. Belongs to one request."""
 
-    def __init__(self, environ: Environ, limits: codecs.Limits, entry_of: EntryOf) -> None:
-        self._environ = environ
-        self._limits = limits
-        self._entry_of = entry_of
-        self._request = InferRequest(())
-        self._table: Table | None = None
-        self._wanted: Sequence[tuple[WantedOutput, str]] = ()
-        self._headers: Headers = []
+    _request: InferRequest
+    _signature: Signature
+    _is_matrix: bool
+    _tensors: Sequence[Tensor]
+    _rows: int
+    _wanted: Sequence[tuple[str, str, bool]]
 
-    def headers(self) -> Headers:
-        """Return the header fields of the answer."""
-        return self._headers
+    def __init__(self, environ: Environ, limits: codecs.Limits, entry_of: Callable[[str, str], Entry]) -> None:
+        super().__init__(environ, limits)
+        self._entry_of = entry_of
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
-        """The tensors as a batch, or as rows for the validator."""
+        """Return the tensors as a batch if they are accepted at first sight, else as rows for the validator.
+
+        Raises:
+            MalformedRequest: the tensors are no table of this model's inputs.
+            InvalidInstances: columns are missing, or of another model.
+            TooManyInstances: there are more rows than the limit.
+        """
         content = body.read(self._environ, self._limits.body_bytes)
-        self._request = parsed(content, self._environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH"), signature)
-        self._table = Table(self._request, signature, self._limits.max_instances)
-        named = self._request.outputs
-        outputs = signature.defaults if named is None else [_canonical(each.name, signature) for each in named]
-        self._wanted = list(zip(named or [WantedOutput(name, None) for name in outputs], outputs, strict=True))
-        return self._table.asked(None if named is None else outputs)
+        request = parsed(content, self._environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH"), signature)
+        self._request, self._signature, self._tensors = request, signature, request.tensors
+        self._is_matrix = _is_matrix(request, signature)
+        if self._is_matrix:
+            _check_matrix(request.tensors[0], signature)
+        elif len(request.tensors) != 1 or len(signature.inputs) != 1 or request.pandas:  # else it is that, by any name
+            self._tensors = _in_order(request.tensors, signature)
+        self._rows = len(self._tensors[0].array) if self._tensors else 0
+        if self._rows > self._limits.max_instances:
+            raise TooManyInstances(self._rows, self._limits.max_instances)
+        wanted = request.outputs or [(name, request.binary) for name in signature.defaults]
+        self._wanted = [(called, _canonical(called, signature), is_binary) for called, is_binary in wanted]
+        return self._asked([name for _, name, _ in self._wanted] if request.outputs else None)
+
+    def _asked(self, outputs: Sequence[str] | None) -> PredictRequest:
+        signature = self._signature
+        if self._is_matrix:
+            matrix = _texts(self._tensors[0])
+            batch = batch_of(matrix, signature)
+            return PredictRequest(() if batch else matrix.tolist(), ROWS, outputs=outputs, batch=batch, in_rows=True)
+        arrays = [_of_column(tensor, spec) for tensor, spec in zip(self._tensors, signature.inputs, strict=True)]
+        columns: dict[str, Column] = {}
+        for array, spec in zip(arrays, signature.inputs, strict=True):
+            column = column_of(array, spec)
+            if column is None:
+                rows = [list(row) for row in zip(*(array.tolist() for array in arrays), strict=True)]
+                return PredictRequest(rows, ROWS, outputs=outputs)
+            columns[spec.name] = column
+        return PredictRequest((), ROWS, outputs=outputs, batch=Batch(columns, self._rows), in_rows=True)
 
     def located(self, error: InvalidInstances) -> InvalidInstances:
-        """The error with its pointers into the tensors that were sent."""
-        return error if self._table is None else self._table.located(error)
+        """Return the error with its pointers into the tensors that were sent."""
+        errors = [FieldError(self._pointer(e.pointer), e.detail, e.value) for e in error.errors]
+        return InvalidInstances(errors, error.total)
+
+    def _pointer(self, pointer: str) -> str:
+        if not pointer.startswith(ROWS):
+            return pointer
+        place = CELL.match(pointer)
+        row, column = map(int, place.groups()) if place else (-1, -1)
+        if not (0 <= row < self._rows and 0 <= column < len(self._signature.inputs)):
+            return "#/inputs"  # a step may refuse what is no value of the request
+        return self._tensors[0].pointer_to(row, column) if self._is_matrix else self._tensors[column].pointer_to(row)
 
     def encode(self, answer: Answer) -> bytes:
-        """The inference response object, and the raw bytes of the outputs that were wanted so after it."""
+        """Return the inference response object, and the raw bytes of the outputs that were wanted so after it.
+
+        Lengths count bytes before compression.
+        """
         outputs, raw = [], []
-        for wanted, name in self._wanted:
+        for called, name, is_binary in self._wanted:
             array = self._array(answer, name)
-            tensor: dict[str, Any] = {"name": wanted.name, "datatype": datatype_of(array), "shape": list(array.shape)}
-            if self._request.binary if wanted.binary is None else wanted.binary:
+            tensor: dict[str, Any] = {"name": called, "datatype": datatype_of(array), "shape": list(array.shape)}
+            if is_binary:
                 raw.append(to_binary(array))
                 tensor["parameters"] = {"binary_data_size": len(raw[-1])}
             else:
@@ -78,33 +128,80 @@ class InferAdapter:
             outputs.append(tensor)
         named = {} if self._request.id is None else {"id": self._request.id}
         document = {"model_name": answer.model, "model_version": str(answer.version), **named, "outputs": outputs}
-        return self._whole(msgspec.json.encode(document), raw)
+        head = msgspec.json.encode(document)
+        content, coded = coding.compressed(b"".join([head, *raw]), self._environ.get("HTTP_ACCEPT_ENCODING", ""))
+        if raw:
+            self.media_type = "application/octet-stream"
+            coded = [(HEADER_LENGTH, str(len(head))), *coded]
+        self._coded = coded
+        return content
 
     def _array(self, answer: Answer, name: str) -> NDArray[Any]:
-        manifest = (
-            self._entry_of(answer.model, str(answer.version)).manifest
-            if self._table is not None and not self._table.rows
-            else None
-        )
+        """An output as it goes out; of no rows, with the datatype and the shape that it has of some."""
+        manifest = None if self._rows else self._entry_of(answer.model, str(answer.version)).manifest
         if manifest is None:
             return array_of(answer.outputs[name])
         datatype, shape = output(name, manifest)
         return np.empty([0, *shape[1:]], dtype=DTYPES.get(datatype, object))
 
-    def _whole(self, head: bytes, raw: Sequence[bytes]) -> bytes:
-        """Return the body as it is sent, and keep the header fields. Lengths count bytes before compression."""
-        content, coded = coding.compressed(b"".join([head, *raw]), self._environ.get("HTTP_ACCEPT_ENCODING", ""))
-        self._headers = [("Content-Type", "application/octet-stream" if raw else "application/json")]
-        if raw:
-            self._headers.append((HEADER_LENGTH, str(len(head))))
-        self._headers += coded
-        return content
-
 
 def _canonical(name: str, signature: Signature) -> str:
     """This service's own name of an output."""
-    if name in signature.outputs:
-        return name
     if name == "transform" and signature.outputs == ("prediction",):  # a transformer's prediction is its transform
         return "prediction"
-    return next((own for own in ALIASES.get(name, ()) if own in signature.outputs), name)
+    own = ALIASES.get(name, name)
+    return own if name not in signature.outputs and own in signature.outputs else name
+
+
+def _is_matrix(request: InferRequest, signature: Signature) -> bool:
+    """Whether one tensor holds several inputs: it is the only one, and is no column by its name and shape."""
+    if request.pandas or len(request.tensors) != 1 or len(signature.inputs) == 1:
+        return False
+    only = request.tensors[0]
+    return only.name not in signature.names or list(only.array.shape[1:]) == [len(signature.inputs)]
+
+
+def _check_matrix(tensor: Tensor, signature: Signature) -> None:
+    shape, width = list(tensor.array.shape), len(signature.inputs)
+    if len(shape) != 2 or shape[1] != width:
+        names = some(signature.names)
+        said = f"is {shape}; a table of this model is [rows, {width}], with the inputs in this order: {names}"
+        raise MalformedRequest(f"{tensor.pointer}/shape", f"{said}; or send one tensor for each, of shape [rows]")
+
+
+def _in_order(tensors: Sequence[Tensor], signature: Signature) -> list[Tensor]:
+    """The columns in the order of the signature, all of the same length."""
+    by_name = {tensor.name: tensor for tensor in tensors}
+    own = frozenset(signature.names)
+    unknown = f"is not an input of this model; the inputs of this model are: {some(signature.names)}"
+    wrong = [FieldError(f"{t.pointer}/name", unknown, shown(t.name)) for t in tensors if t.name not in own]
+    missing = [name for name in signature.names if name not in by_name]
+    refuse(wrong + [FieldError("#/inputs", f"has no tensor for the input {name!r}") for name in missing])
+    ordered = [by_name[name] for name in signature.names]
+    for tensor in ordered:
+        if len(tensor.array) != len(ordered[0].array):
+            said = f"has {len(tensor.array)} rows; {ordered[0].name!r} has {len(ordered[0].array)}"
+            raise MalformedRequest(f"{tensor.pointer}/shape", said)
+    return ordered
+
+
+def _of_column(tensor: Tensor, spec: Input) -> NDArray[Any]:
+    """A column's tensor as an array of shape (rows,); of any further shape where the kind's values are arrays."""
+    if spec.kind == "array":
+        return tensor.array
+    array = _texts(tensor, encodes=spec.kind == "image")
+    if array.ndim > 2 or (array.ndim == 2 and array.shape[1] != 1):
+        said = f"is {list(array.shape)}; the column of an input is [rows] or [rows, 1]"
+        raise MalformedRequest(f"{tensor.pointer}/shape", said)
+    return array.reshape(-1)
+
+
+def _texts(tensor: Tensor, encodes: bool = False) -> NDArray[Any]:
+    """The tensor's array, whose raw BYTES must be text; where the kind `encodes`, they become base64."""
+    array = tensor.array
+    if array.dtype != object or not any(type(value) is bytes for value in array.flat):
+        return array
+    if not encodes:
+        raise MalformedRequest(tensor.pointer, "has BYTES that are not UTF-8 text")
+    encoded = [base64.b64encode(v).decode("ascii") if type(v) is bytes else v for v in array.flat]
+    return np.array(encoded, dtype=object).reshape(array.shape)

@@ -1,32 +1,27 @@
-"""What the Open Inference Protocol tells of models: their tensors, their configuration, the index of the repository.
+"""What the Open Inference Protocol tells of models: tensors, configuration, statistics, the index of the repository.
 
-Sources: inference_rest.md, "Model Metadata"; Triton's extension_model_repository.md and
-extension_model_configuration.md (protocols.md 2.1).
+Sources: inference_rest.md, "Model Metadata"; Triton's extension_model_repository.md, extension_model_configuration.md
+and extension_statistics.md (protocols.md 2.1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from app.core.tally import Counts, Span, Spent, Tally
 from app.runtime.policy import State
 from app.runtime.registry import Entry
-from app.signature import Input, Signature
+from app.signature import Input
 from app.signature.batch import json_values
 from app.storage.manifest import Manifest
+from app.telemetry import Timings
+from app.wire.open_inference.tensors import DTYPES
 
-NAME_OF_DTYPE = {
-    "float16": "FP16",
-    "float32": "FP32",
-    "float64": "FP64",
-    "bool": "BOOL",
-    **{f"int{bits}": f"INT{bits}" for bits in (8, 16, 32, 64)},
-    **{f"uint{bits}": f"UINT{bits}" for bits in (8, 16, 32, 64)},
-}
+NAME_OF_DTYPE = {np.dtype(dtype).name: datatype for datatype, dtype in DTYPES.items()}
 DATATYPE_OF_KIND = {"boolean": "BOOL", "unused": "FP64", "text": "BYTES", "timestamp": "BYTES", "image": "BYTES"}
-TYPE_IN_CONFIG = {"BYTES": "TYPE_STRING"}
 STATE_IN_INDEX = {State.AVAILABLE: "READY", State.LOADED: "LOADING", State.VERIFIED: "LOADING", State.FOUND: "LOADING"}
 
 
@@ -37,14 +32,6 @@ def input_datatype(spec: Input) -> str:
     if spec.kind == "category" and any(isinstance(category, str) for category in spec.categories or ()):
         return "BYTES"
     return NAME_OF_DTYPE.get(spec.dtype.lower(), "BYTES")
-
-
-def inputs(signature: Signature) -> list[dict[str, Any]]:
-    """The inputs, each a column of its own; any number of rows."""
-    return [
-        {"name": spec.name, "datatype": input_datatype(spec), "shape": [-1, *(getattr(spec, "shape", None) or (1,))]}
-        for spec in signature.inputs
-    ]
 
 
 def output(name: str, manifest: Manifest) -> tuple[str, list[int]]:
@@ -66,15 +53,16 @@ def regular(values: Sequence[Any]) -> np.ndarray[Any, Any]:
         array = np.array(values)
     except ValueError:  # ragged
         array = np.empty(0, dtype=object)
-    if len(values) and array.dtype.kind in "biuf" and array.size:
+    if array.dtype.kind in "biuf" and array.size:
         return normal(array)
-    objects = np.array(_with_nan(values), dtype=object) if len(values) else np.empty(0)
-    leaves = set(map(type, objects.ravel().tolist()))
+    objects = np.array(values, dtype=object)
+    objects[np.equal(objects, np.array(None))] = np.nan  # a missing number is recorded as null
+    leaves = set(map(type, objects.flat))
     if leaves <= {int, float}:
         return objects.astype(np.float64)
-    texts = np.empty(len(values) if list in leaves else objects.size, dtype=object)
-    texts[:] = [_text(value) for value in (values if list in leaves else objects.ravel().tolist())]
-    return texts if list in leaves else texts.reshape(objects.shape)
+    if list in leaves:
+        return np.array([_text(value) for value in values], dtype=object)
+    return np.array([_text(value) for value in objects.flat], dtype=object).reshape(objects.shape)
 
 
 def _text(value: Any) -> str | None:
@@ -94,52 +82,45 @@ def normal(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return array if wide is None else array.astype(wide, copy=False)
 
 
-def _with_nan(values: Any) -> Any:
-    """A missing number is recorded as null."""
-    if isinstance(values, list | tuple):
-        return [_with_nan(value) for value in values]
-    return float("nan") if values is None else values
-
-
 def datatype_of(array: np.ndarray[Any, Any]) -> str:
     """The datatype of an output's array."""
     return NAME_OF_DTYPE.get(array.dtype.name, "BYTES")
 
 
 def metadata(manifest: Manifest, runtime: str, versions: Sequence[str]) -> dict[str, Any]:
-    """The model metadata object."""
-    described = [(name, *output(name, manifest)) for name in manifest.signature.outputs]
+    """The model metadata object. Each input is a column of its own; -1 stands for any number of rows."""
+    inputs = [(spec.name, input_datatype(spec), [-1, *(spec.shape or (1,))]) for spec in manifest.signature.inputs]
+    outputs = [(name, *output(name, manifest)) for name in manifest.signature.outputs]
     return {
         "name": manifest.model,
         "versions": list(versions),
         "platform": "onnx_onnxv1" if runtime == "graph" else f"sklearn_{manifest.format}",
-        "inputs": inputs(manifest.signature),
-        "outputs": [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in described],
+        "inputs": [dict(zip(("name", "datatype", "shape"), each, strict=True)) for each in inputs],
+        "outputs": [dict(zip(("name", "datatype", "shape"), each, strict=True)) for each in outputs],
     }
 
 
 def config(manifest: Manifest, runtime: str, max_rows: int) -> dict[str, Any]:
     """The model configuration, as far as there is one: the dimensions are those of one row."""
     described = metadata(manifest, runtime, ())
-
-    def tensors(listed: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        return [
+    tensors = {
+        kind: [
             {
                 "name": each["name"],
-                "data_type": TYPE_IN_CONFIG.get(each["datatype"], f"TYPE_{each['datatype']}"),
+                "data_type": "TYPE_STRING" if each["datatype"] == "BYTES" else f"TYPE_{each['datatype']}",
                 "dims": each["shape"][1:] or [1],
             }
-            for each in listed
+            for each in described[f"{kind}s"]
         ]
-
+        for kind in ("input", "output")
+    }
     return {
         "name": manifest.model,
         "platform": described["platform"],
         "backend": "onnxruntime" if runtime == "graph" else "sklearn",
         "version_policy": {"all": {}},
         "max_batch_size": max_rows,
-        "input": tensors(described["inputs"]),
-        "output": tensors(described["outputs"]),
+        **tensors,
     }
 
 
@@ -156,3 +137,34 @@ def index(entries: Mapping[str, Sequence[Entry]], ready_only: bool) -> list[dict
         for entry in versions
         if entry.state is State.AVAILABLE or not ready_only
     ]
+
+
+def spent(timings: Timings) -> Spent:
+    """The phases of a request as this protocol divides them."""
+    reading_ns = timings.ns("parse") + timings.ns("validate")
+    return Spent(timings.ns("queue"), reading_ns, timings.ns("run"), timings.ns("encode"))
+
+
+def statistics(versions: Iterable[tuple[str, int]], tally: Tally) -> dict[str, Any]:
+    """The statistics object of these versions. Each request is a run of its own here, so runs are successes."""
+    return {"model_stats": [_of_version(model, version, tally.of(model, version)) for model, version in versions]}
+
+
+def _of_version(model: str, version: int, counts: Counts) -> dict[str, Any]:
+    phases = ("compute_input", "compute_infer", "compute_output")
+    return {
+        "name": model,
+        "version": str(version),
+        "last_inference": counts.last_ms,
+        "inference_count": counts.rows,
+        "execution_count": counts.success.count,
+        "inference_stats": {
+            **{name: getattr(counts, name) for name in ("success", "fail", "queue", *phases)},
+            "cache_hit": Span(),
+            "cache_miss": Span(),
+        },
+        "batch_stats": [
+            {"batch_size": rows, **dict(zip(phases, spans, strict=True))}
+            for rows, spans in sorted(counts.by_rows.items())
+        ],
+    }

@@ -6,8 +6,10 @@ Sources: inference_rest.md, "Inference Request JSON Object"; Triton's extension_
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -16,16 +18,7 @@ from app.errors import MalformedRequest
 from app.signature import Signature
 from app.wire import codecs
 from app.wire.open_inference.describe import input_datatype
-from app.wire.open_inference.tensors import (
-    BYTES,
-    DATATYPES,
-    DTYPES,
-    Tensor,
-    from_binary,
-    from_json,
-    text_of,
-    told,
-)
+from app.wire.open_inference.tensors import BYTES, DATATYPES, DTYPES, Tensor, from_binary, from_json, text_of, told
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_DIMENSIONS = 16
@@ -42,19 +35,14 @@ REFUSED = {
 
 
 @dataclass(frozen=True, slots=True)
-class WantedOutput:
-    """One output that a request names; `binary` is None where it leaves that to the request."""
-
-    name: str
-    binary: bool | None
-
-
-@dataclass(frozen=True, slots=True)
 class InferRequest:
-    """One request. `outputs` is None where it names none; `pandas` where it says that its tensors are columns."""
+    """One request; `pandas` says that its tensors are columns.
+
+    `outputs` are names, each with whether it is wanted as `binary`; None where the request names none.
+    """
 
     tensors: Sequence[Tensor]
-    outputs: Sequence[WantedOutput] | None = None
+    outputs: Sequence[tuple[str, bool]] | None = None
     id: str | None = None
     binary: bool = False
     pandas: bool = False
@@ -69,9 +57,7 @@ def parsed(content: bytes, header_length: str | None, signature: Signature) -> I
     """
     if header_length is None:
         return _request(codecs.JSON.decode(content), None, signature)
-    length = (
-        int(header_length) if header_length.isascii() and header_length.isdigit() and len(header_length) < 12 else -1
-    )
+    length = int(header_length) if re.fullmatch("[0-9]{1,11}", header_length) else -1
     if not 0 <= length <= len(content):
         said = f"is {header_length[:20]!r}; allowed: a whole number up to {len(content)}, the length of the body"
         raise MalformedRequest(HEADER_LENGTH, said)
@@ -88,17 +74,13 @@ def _raw(content: bytes, signature: Signature) -> Tensor:
     spec = signature.inputs[0]
     datatype = input_datatype(spec)
     if datatype == BYTES:
-        array = from_json([""], BYTES, [1], "the body")[0]
-        array[0] = text_of(content)
-        return Tensor(spec.name, datatype, array, 0)
+        return Tensor(spec.name, np.array([text_of(content)], dtype=object), 0)
     each = np.dtype(DTYPES[datatype]).itemsize
     if len(content) % each:
-        raise MalformedRequest(
-            "the body", f"has {len(content)} bytes; {datatype}, of which the input is, has {each} each"
-        )
-    return Tensor(
-        spec.name, datatype, from_binary(memoryview(content), datatype, [len(content) // each], "the body"), 0
-    )
+        said = f"has {len(content)} bytes; {datatype}, of which the input is, has {each} each"
+        raise MalformedRequest("the body", said)
+    array = from_binary(memoryview(content), datatype, [len(content) // each], "the body")
+    return Tensor(spec.name, array, 0)
 
 
 def _request(document: Any, raw: memoryview | None, signature: Signature) -> InferRequest:
@@ -108,30 +90,22 @@ def _request(document: Any, raw: memoryview | None, signature: Signature) -> Inf
     if sent > known + MAX_STRAY_TENSORS:
         raise MalformedRequest("#/inputs", f"has {sent} tensors; the model takes one for each of its {known} inputs")
     parameters = _parameters(document, "#")
-    request_id = document.get("id")
-    if not isinstance(request_id, str | None):
-        raise MalformedRequest("#/id", f"must be a string, not {told(request_id)}")
+    request_id = _typed(document, "id", "#", str | None, "a string")
     tensors, used = [], 0
     for position, each in enumerate(document["inputs"]):
         tensor, size = _tensor(each, position, raw, used)
         tensors.append(tensor)
         used += size
     if raw is not None and used < len(raw):
-        raise MalformedRequest(
-            "the body", f"has {len(raw)} bytes after its JSON; the inputs' binary_data_size say {used}"
-        )
+        said = f"has {len(raw)} bytes after its JSON; the inputs' binary_data_size say {used}"
+        raise MalformedRequest("the body", said)
     names: set[str] = set()
     for tensor in tensors:
         if tensor.name in names:
             raise MalformedRequest("#/inputs", f"has two tensors of the name {told(tensor.name)}")
         names.add(tensor.name)
-    return InferRequest(
-        tensors,
-        _outputs(document.get("outputs")),
-        request_id,
-        _flag(parameters, "binary_data_output", "#") or False,
-        parameters.get("content_type") == "pd",
-    )
+    binary = _flag(parameters, "binary_data_output", "#", False)
+    return InferRequest(tensors, _outputs(document, binary), request_id, binary, parameters.get("content_type") == "pd")
 
 
 def _tensor(each: Any, position: int, raw: memoryview | None, used: int) -> tuple[Tensor, int]:
@@ -139,13 +113,12 @@ def _tensor(each: Any, position: int, raw: memoryview | None, used: int) -> tupl
     pointer = f"#/inputs/{position}"
     if not isinstance(each, dict):
         raise MalformedRequest(pointer, f"must be an object with name, shape, datatype and data, not {told(each)}")
-    name, datatype, shape = each.get("name"), each.get("datatype"), each.get("shape")
-    if not isinstance(name, str):
-        raise MalformedRequest(f"{pointer}/name", f"must be a string, not {told(name)}")
+    name, datatype, shape = _typed(each, "name", pointer, str, "a string"), each.get("datatype"), each.get("shape")
     if datatype not in DATATYPES:
         raise MalformedRequest(f"{pointer}/datatype", f"is {told(datatype)}; allowed: {', '.join(DATATYPES)}")
     if not isinstance(shape, list) or not all(type(length) is int and 0 <= length < 2**63 for length in shape):
-        raise MalformedRequest(f"{pointer}/shape", f"must be a list of whole numbers from 0, not {_shape_shown(shape)}")
+        written = str(shape)[:100] if isinstance(shape, list) else told(shape)
+        raise MalformedRequest(f"{pointer}/shape", f"must be a list of whole numbers from 0, not {written}")
     if not 1 <= len(shape) <= MAX_DIMENSIONS:
         said = f"has {len(shape)} dimensions; allowed: 1 to {MAX_DIMENSIONS}, the first of which is the row"
         raise MalformedRequest(f"{pointer}/shape", said)
@@ -156,7 +129,7 @@ def _tensor(each: Any, position: int, raw: memoryview | None, used: int) -> tupl
         if "data" not in each:
             raise MalformedRequest(pointer, "has neither data nor the parameter binary_data_size")
         array, flat = from_json(each["data"], datatype, shape, pointer)
-        return Tensor(name, datatype, array, position, flat), 0
+        return Tensor(name, array, position, flat), 0
     if "data" in each:
         raise MalformedRequest(pointer, "has both data and the parameter binary_data_size; allowed: one of them")
     if raw is None:
@@ -165,11 +138,7 @@ def _tensor(each: Any, position: int, raw: memoryview | None, used: int) -> tupl
     if size > len(raw) - used:
         said = f"says that it has {size} bytes of binary data; there are {len(raw) - used} left in the body"
         raise MalformedRequest(pointer, said)
-    return Tensor(name, datatype, from_binary(raw[used : used + size], datatype, shape, pointer), position), size
-
-
-def _shape_shown(shape: Any) -> str:
-    return str(shape)[:100] if isinstance(shape, list) else told(shape)
+    return Tensor(name, from_binary(raw[used : used + size], datatype, shape, pointer), position), size
 
 
 def _binary_size(each: Mapping[str, Any], pointer: str) -> int | None:
@@ -180,37 +149,35 @@ def _binary_size(each: Mapping[str, Any], pointer: str) -> int | None:
     return size
 
 
-def _outputs(wanted: Any) -> list[WantedOutput] | None:
-    if wanted is None or wanted == []:
-        return None
-    if not isinstance(wanted, list):
-        raise MalformedRequest("#/outputs", f"must be a list of objects with a name, not {told(wanted)}")
-    outputs: list[WantedOutput] = []
-    names: set[str] = set()
-    for position, each in enumerate(wanted):
+def _outputs(document: Mapping[str, Any], binary: bool) -> list[tuple[str, bool]] | None:
+    outputs: dict[str, bool] = {}
+    for position, each in enumerate(
+        _typed(document, "outputs", "#", list | None, "a list of objects with a name") or []
+    ):
         pointer = f"#/outputs/{position}"
         if not isinstance(each, dict) or not isinstance(each.get("name"), str):
             raise MalformedRequest(pointer, "must be an object with a name, which is a string")
-        if each["name"] in names:
+        if each["name"] in outputs:
             raise MalformedRequest(f"{pointer}/name", f"is {told(each['name'])}, which is asked for twice")
-        names.add(each["name"])
-        outputs.append(WantedOutput(each["name"], _flag(_parameters(each, pointer), "binary_data", pointer)))
-    return outputs
+        outputs[each["name"]] = _flag(_parameters(each, pointer), "binary_data", pointer, binary)
+    return list(outputs.items()) or None
 
 
 def _parameters(holder: Mapping[str, Any], pointer: str) -> Mapping[str, Any]:
-    parameters = holder.get("parameters")
-    if parameters is None:
-        return {}
-    if not isinstance(parameters, dict):
-        raise MalformedRequest(f"{pointer}/parameters", f"must be an object, not {told(parameters)}")
+    parameters: Mapping[str, Any] = _typed(holder, "parameters", pointer, dict | None, "an object") or {}
     if refused := next((name for name in parameters if name in REFUSED), None):
         raise MalformedRequest(f"{pointer}/parameters/{refused}", REFUSED[refused])
     return parameters
 
 
-def _flag(parameters: Mapping[str, Any], name: str, pointer: str) -> bool | None:
-    flag = parameters.get(name)
-    if not isinstance(flag, bool | None):
-        raise MalformedRequest(f"{pointer}/parameters/{name}", f"must be true or false, not {told(flag)}")
-    return flag
+def _flag(parameters: Mapping[str, Any], name: str, pointer: str, default: bool) -> bool:
+    flag = _typed(parameters, name, f"{pointer}/parameters", bool | None, "true or false")
+    return default if flag is None else bool(flag)
+
+
+def _typed(holder: Mapping[str, Any], name: str, pointer: str, allowed: type | UnionType, must_be: str) -> Any:
+    """A member of an object, which must be of an allowed type."""
+    value = holder.get(name)
+    if not isinstance(value, allowed):
+        raise MalformedRequest(f"{pointer}/{name}", f"must be {must_be}, not {told(value)}")
+    return value

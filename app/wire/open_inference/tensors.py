@@ -37,7 +37,8 @@ DTYPES: dict[str, str] = {
 """The NumPy dtype of each datatype of a fixed size, little-endian as on the wire."""
 BYTES, BF16 = "BYTES", "BF16"
 DATATYPES = (*DTYPES, BF16, BYTES)
-TYPES_IN_JSON: dict[str, frozenset[type]] = {"?": frozenset({bool}), "f": frozenset({int, float}), "": frozenset({str})}
+TYPES_IN_JSON: dict[str, set[type]] = {"b": {bool}, "f": {int, float}, "O": {str}}
+"""The types that JSON values may have, by the kind of the dtype; of every other kind they are integers."""
 LENGTH = struct.Struct("<I")
 
 
@@ -49,7 +50,6 @@ class Tensor:
     """
 
     name: str
-    datatype: str
     array: NDArray[Any]
     position: int
     flat: bool = False
@@ -73,11 +73,6 @@ def told(value: object) -> str:
     return json.dumps(shown(value), ensure_ascii=False)
 
 
-def size_of(shape: Sequence[int]) -> int:
-    """How many elements a tensor of this shape has."""
-    return math.prod(shape)
-
-
 def from_json(nested: Any, datatype: str, shape: Sequence[int], pointer: str) -> tuple[NDArray[Any], bool]:
     """The array that JSON `data` say, and whether they are one flat list rather than nested by the shape.
 
@@ -94,8 +89,8 @@ def _flattened(nested: Any, shape: Sequence[int], pointer: str) -> tuple[list[An
     if not isinstance(nested, list):
         raise MalformedRequest(f"{pointer}/data", f"must be a list, not {told(nested)}")
     if not (nested and isinstance(nested[0], list) and len(shape) > 1):
-        if len(nested) != size_of(shape):
-            said = f"has {len(nested)} elements; the shape {list(shape)} says {size_of(shape)}"
+        if len(nested) != math.prod(shape):
+            said = f"has {len(nested)} elements; the shape {list(shape)} says {math.prod(shape)}"
             raise MalformedRequest(f"{pointer}/data", said)
         return nested, len(shape) > 1
     lists: list[Any] = [nested]
@@ -114,23 +109,23 @@ def _place(at: int, shape: Sequence[int], pointer: str) -> str:
 
 
 def _array(values: list[Any], datatype: str, pointer: str) -> NDArray[Any]:
-    dtype = np.dtype(DTYPES[datatype]) if datatype != BYTES else np.dtype(object)
-    allowed = TYPES_IN_JSON.get("" if datatype == BYTES else dtype.kind if dtype.kind != "b" else "?", {int})
+    dtype = np.dtype(DTYPES.get(datatype, object))
     types = set(map(type, values))
     if dtype.kind in "iu" and float in types:  # 5.0 is 5, as in JSON Schema
         values = [int(v) if type(v) is float and v.is_integer() else v for v in values]
         types = set(map(type, values))
-    if not types <= allowed | {type(None)}:
-        at = next(at for at, value in enumerate(values) if type(value) not in allowed and value is not None)
+    allowed = TYPES_IN_JSON.get(dtype.kind, {int}) | {type(None)}
+    if not types <= allowed:
+        at = next(at for at, value in enumerate(values) if type(value) not in allowed)
         raise MalformedRequest(f"{pointer}/data", f"has {told(values[at])} as element {at}, which is no {datatype}")
-    if dtype.kind == "O" or (type(None) in types and dtype.kind != "f"):
-        _check_range([value for value in values if value is not None], datatype, pointer)
-        array = np.empty(len(values), dtype=object)
-        array[:] = values
-        return array
+    if dtype.kind in "iu":
+        limits = np.iinfo(DTYPES[datatype])
+        numbers = [value for value in values if value is not None]
+        for value in (min(numbers, default=0), max(numbers, default=0)):
+            if not limits.min <= value <= limits.max:
+                raise MalformedRequest(f"{pointer}/data", f"has {told(value)}, which is beyond {datatype}")
     if dtype.kind != "f":
-        _check_range(values, datatype, pointer)
-        return np.array(values, dtype=dtype)
+        return np.array(values, dtype=object if type(None) in types else dtype)
     try:
         wide = np.array(values, dtype=np.float64)
     except OverflowError:
@@ -142,15 +137,6 @@ def _array(values: list[Any], datatype: str, pointer: str) -> NDArray[Any]:
     return array
 
 
-def _check_range(values: list[Any], datatype: str, pointer: str) -> None:
-    if datatype in (BYTES, "BOOL") or not values:
-        return
-    limits = np.iinfo(DTYPES[datatype])
-    for value in (min(values), max(values)):
-        if not limits.min <= value <= limits.max:
-            raise MalformedRequest(f"{pointer}/data", f"has {told(value)}, which is beyond {datatype}")
-
-
 def from_binary(raw: memoryview, datatype: str, shape: Sequence[int], pointer: str) -> NDArray[Any]:
     """The array in the raw bytes of one tensor: little-endian, row-major; of dtype object for BYTES, with strings
     where the bytes are UTF-8.
@@ -159,10 +145,10 @@ def from_binary(raw: memoryview, datatype: str, shape: Sequence[int], pointer: s
         MalformedRequest: their number does not fit the shape and datatype, or they are no values of it.
     """
     if datatype == BYTES:
-        return _strings(raw, size_of(shape), pointer).reshape(shape)
+        return _strings(raw, math.prod(shape), pointer).reshape(shape)
     dtype = np.dtype("<u2" if datatype == BF16 else DTYPES[datatype])
-    if len(raw) != size_of(shape) * dtype.itemsize:
-        said = f"{datatype} of shape {list(shape)} has {size_of(shape) * dtype.itemsize}"
+    if len(raw) != math.prod(shape) * dtype.itemsize:
+        said = f"{datatype} of shape {list(shape)} has {math.prod(shape) * dtype.itemsize}"
         raise MalformedRequest(pointer, f"has {len(raw)} bytes of binary data; {said}")
     if datatype == BF16:
         return (np.frombuffer(raw, dtype).astype("<u4") << 16).view("<f4").reshape(shape)
@@ -193,9 +179,7 @@ def _strings(raw: memoryview, count: int, pointer: str) -> NDArray[Any]:
         at += length
     if len(elements) != count:
         raise MalformedRequest(pointer, f"has {len(elements)} elements of BYTES data; its shape says {count}")
-    array = np.empty(count, dtype=object)
-    array[:] = elements
-    return array
+    return np.array(elements, dtype=object)
 
 
 def text_of(element: bytes) -> str | bytes:

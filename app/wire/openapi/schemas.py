@@ -51,16 +51,12 @@ class ModelSchemas:
     @property
     def instances(self) -> Schema:
         """A list of records or rows."""
-        return _list(self.instance)
+        return {"type": "array", "items": self.instance}
 
     @property
     def wanted(self) -> Schema:
         """A list of the outputs to answer with; null stands for the default outputs."""
         return _wanted(self.outputs)
-
-
-def _list(instance: Schema) -> Schema:
-    return {"type": "array", "items": instance}
 
 
 def _wanted(outputs: Sequence[str]) -> Schema:
@@ -72,7 +68,7 @@ def _many(instance: Schema, outputs: Sequence[str]) -> Schema:
         "type": "object",
         "required": ["instances"],
         "additionalProperties": False,
-        "properties": {"instances": _list(instance), "outputs": _wanted(outputs)},
+        "properties": {"instances": {"type": "array", "items": instance}, "outputs": _wanted(outputs)},
     }
 
 

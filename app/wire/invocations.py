@@ -1,27 +1,78 @@
-"""Requests to `/invocations`: MLflow's envelopes, SageMaker's bare arrays, and their answers by `Accept`."""
+"""`/invocations` and `/ping`, which MLflow's scoring server and SageMaker's containers both have, and the rest of both.
+
+Sources: mlflow/pyfunc/scoring_server/__init__.py and client.py; amazon-sagemaker-developer-guide
+your-algorithms-inference-code.md and your-algorithms-batch-code.md (protocols.md 2.0, 2.2, 2.3). The default model
+answers; `/endpoints/<name>/invocations`, where boto3 asks, names another. Errors are MLflow's, whose `message` boto3
+reads too.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
+import marshmallow as ma
+import msgspec
+from flask import Response
+from flask_smorest import Blueprint
+
+from app import __version__
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest
-from app.errors import InvalidInstances
+from app.gateway.errors import ErrorFormat, Problem, sentence
 from app.server.contract import Environ, Headers
 from app.signature import Signature
-from app.wire import body, codecs, coding
+from app.wire import body, codecs, problems
+from app.wire.backend import UNREADY, Adapter, Backend, answers, json_response
 from app.wire.instances import listed, of_columns, of_table, outputs_in, predictions
+from app.wire.openapi.contents import RequestBodyForm
 from app.wire.openapi.schemas import ModelSchemas, Schema
 from app.wire.pointers import moved, refused, transposed
+from app.wire.stream import NdjsonStreaming
 
+MOST_TRANSFORMED_MB = 100
+"""SageMaker's limit of concurrent requests times their megabytes (CreateTransformJob)."""
+LARGEST_INVOCATION_MB = 6
+ERROR_CODES: Mapping[int, str] = {
+    HTTPStatus.NOT_FOUND: "RESOURCE_DOES_NOT_EXIST",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "INVALID_PARAMETER_VALUE",
+    HTTPStatus.TOO_MANY_REQUESTS: "REQUEST_LIMIT_EXCEEDED",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "INTERNAL_ERROR",
+    HTTPStatus.SERVICE_UNAVAILABLE: "TEMPORARILY_UNAVAILABLE",
+    HTTPStatus.GATEWAY_TIMEOUT: "DEADLINE_EXCEEDED",
+}
+"""MLflow's words for statuses (databricks.proto); every other one is BAD_REQUEST."""
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 ENVELOPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
+ONE_OF = ", ".join(ENVELOPES)
 SPLIT = ("columns", "index", "data")
 FAST = re.compile(rb'\s*(?:(\[)|\{\s*"instances"\s*:)')
+
+
+def error_form(problem: Problem) -> tuple[bytes, str]:
+    """`{"error_code", "message"}`."""
+    code = ERROR_CODES.get(problem.status, "BAD_REQUEST")
+    return msgspec.json.encode({"error_code": code, "message": sentence(problem)}), codecs.JSON_TYPE
+
+
+class InvocationErrorSchema(ma.Schema):
+    """Every error of both."""
+
+    error_code = ma.fields.String(required=True, metadata={"example": "INVALID_PARAMETER_VALUE"})
+    message = ma.fields.String(required=True, metadata={"description": "what was wrong, where, and what is allowed"})
+
+
+ERRORS = ErrorFormat(
+    re.compile(r"/(ping|health|version|invocations|execution-parameters|endpoints)(?![^/])"),
+    error_form,
+    InvocationErrorSchema,
+    statuses={422: 400},
+)
+"""MLflow has 400 for whatever is wrong with a request."""
 
 
 def envelope(model: ModelSchemas) -> Schema:
@@ -69,6 +120,11 @@ def envelope(model: ModelSchemas) -> Schema:
     return {"anyOf": [model.instances, *alone]}
 
 
+REQUESTS: Mapping[str, RequestBodyForm] = dict.fromkeys(
+    ("/invocations", "/endpoints/{model}/invocations"), RequestBodyForm(envelope)
+)
+
+
 def csv_of(answer: Answer) -> bytes:
     """A line for each prediction, no header: what SageMaker's containers write, and what reads their answers."""
     out = io.StringIO(newline="")
@@ -78,15 +134,12 @@ def csv_of(answer: Answer) -> bytes:
     return out.getvalue().encode("utf-8", "replace")
 
 
-class InvocationAdapter:
+class InvocationAdapter(Adapter):
     """One request and its answer."""
 
     def __init__(self, environ: Environ, limits: codecs.Limits) -> None:
-        self._environ = environ
-        self._limits = limits
+        super().__init__(environ, limits)
         self._bare = False
-        self._coded: Headers = []
-        self._place: Callable[[InvalidInstances], InvalidInstances] = lambda error: error
         self.media_type, self._writer = codecs.writer(environ.get("HTTP_ACCEPT"))
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
@@ -104,14 +157,14 @@ class InvocationAdapter:
             self._bare = True
             return PredictRequest(listed(document, signature, "#"), outputs=signature.defaults[:1])
         if not isinstance(document, dict):
-            raise refused("#", f"must be a list of rows, or an object with one of {_list(ENVELOPES)}", document)
+            raise refused("#", f"must be a list of rows, or an object with one of {ONE_OF}", document)
         return self._envelope(document, signature)
 
     def _envelope(self, document: dict[str, Any], signature: Signature) -> PredictRequest:
         given = [key for key in ENVELOPES if key in document]
         if len(given) != 1:
-            found = f"; it has {_list(given)}" if given else ""
-            raise refused("#", f"must have exactly one of {_list(ENVELOPES)}{found}")
+            found = f"; it has {', '.join(given)}" if given else ""
+            raise refused("#", f"must have exactly one of {ONE_OF}{found}")
         if "signature_name" in document:
             raise refused("#/signature_name", "is not supported; params.outputs names the outputs")
         outputs = outputs_in(document.get("params"), signature, "#/params")
@@ -146,17 +199,10 @@ class InvocationAdapter:
         self._place = lambda error: moved(error, at, lambda row, position: f"{at}/{row}/{order[position]}")
         return listed(table, signature, at)
 
-    def located(self, error: InvalidInstances) -> InvalidInstances:
-        """An error where it stands in the request."""
-        return self._place(error)
-
     def encode(self, answer: Answer) -> bytes:
         """`{"predictions": [...]}`, or the list alone to who sent one, or what `Accept` wants; compressed if asked."""
         content = csv_of(answer) if self.media_type == "text/csv" else self._writer.write(answer, self._document)
-        wanted = self._environ.get("HTTP_ACCEPT_ENCODING")
-        if wanted is not None and (len(content) >= coding.WORTH_BYTES or "q=0" in wanted):
-            content, self._coded = coding.compressed(content, wanted)
-        return content
+        return self._compressed(content)
 
     def _document(self, answer: Answer) -> Any:
         predicted = predictions(answer)
@@ -167,8 +213,56 @@ class InvocationAdapter:
         up to 1024 printable characters of ASCII."""
         sent = self._environ.get("HTTP_X_AMZN_SAGEMAKER_CUSTOM_ATTRIBUTES", "")
         fit = 0 < len(sent) <= 1024 and sent.isascii() and sent.isprintable()
-        return [("Content-Type", self.media_type), *self._coded, *([(ATTRIBUTES, sent)] if fit else [])]
+        return [*super().headers(), *([(ATTRIBUTES, sent)] if fit else [])]
 
 
-def _list(names: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(names)
+def blueprint(backend: Backend) -> Blueprint:
+    """Return the endpoints of both."""
+    blp = Blueprint("invocations", __name__, description="MLflow's scoring server and SageMaker's containers.")
+    _describe(blp, backend)
+    limits = backend.limits
+    backend.add_predictions(
+        blp,
+        "invocations",
+        ["/endpoints/<string:model>/invocations", "/invocations"],
+        "Predict (MLflow, SageMaker)",
+        lambda context: InvocationAdapter(context.environ, limits),
+        streaming=NdjsonStreaming(limits),
+        schema=None,
+        errors={
+            400: "the body cannot be read, or has values that the model does not accept",
+            406: "Accept allows no type that is offered",
+            415: "the Content-Type is not supported",
+        },
+    )
+    return blp
+
+
+def _describe(blp: Blueprint, backend: Backend) -> None:
+    settings = backend.settings
+    payload_mb = max(1, min(LARGEST_INVOCATION_MB, settings.body_limit_bytes // 2**20))
+    parameters = {
+        "MaxConcurrentTransforms": min(settings.web_concurrency * settings.threads, MOST_TRANSFORMED_MB // payload_mb),
+        "BatchStrategy": "MULTI_RECORD",
+        "MaxPayloadInMB": payload_mb,
+    }
+
+    @blp.get("/ping")
+    @blp.get("/health")
+    @answers(blp, "every model is available", UNREADY)
+    def ping() -> Response:
+        """Is every model available? (MLflow, SageMaker)"""
+        is_ready, _ = backend.catalogue.readiness()
+        return json_response({"ping": "pong"}) if is_ready else problems.unready(error_form)
+
+    @blp.get("/version")
+    @answers(blp, "the bare version", schema={"type": "string"}, content_type="text/plain")
+    def version() -> Response:
+        """Tell the version of this server (MLflow)"""
+        return Response(__version__, content_type="text/plain; charset=utf-8")
+
+    @blp.get("/execution-parameters")
+    @answers(blp, "how a batch transform had best be sent")
+    def execution_parameters() -> Response:
+        """Tell how much may be asked at once (SageMaker's batch transform)"""
+        return json_response(parameters)

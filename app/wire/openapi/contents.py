@@ -1,0 +1,272 @@
+"""Bodies and answers of the operations: each protocol's envelope around a model's instances, predictions, errors.
+
+The examples are true. Those of predictions were recorded with the model, and sending one succeeds; those of errors come
+from the model's own rules.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import numpy as np
+from werkzeug.http import HTTP_STATUS_CODES
+
+from app.core.answer import Answer
+from app.errors import (
+    DeadlineExceeded,
+    InvalidInstances,
+    InvalidJson,
+    ModelNotFound,
+    ModelUnavailable,
+    NotAcceptable,
+    TooManyInstances,
+    UnsupportedMediaType,
+)
+from app.gateway.errors import ErrorFormat, Problem, internal_error, problem_of, unready_problem
+from app.signature import Input, Layout
+from app.signature.kinds import KINDS, rule_of
+from app.signature.pointers import escaped
+from app.storage.manifest import Manifest
+from app.wire.codecs import CODECS, JSON_TYPE, NDJSON_TYPE
+from app.wire.coding import codings
+from app.wire.openapi.schemas import ANY, ModelSchemas, Schema
+from app.wire.pointers import refused
+
+SHOWN = 3
+"""How many of the recorded examples are shown together."""
+FORM_TYPE = "multipart/form-data"
+IN_JSON = ("array", "record")
+"""Kinds that a form has as JSON in one field."""
+TEXT_TYPES = ("text/csv", NDJSON_TYPE)
+BINARY: Schema = {"type": "string", "format": "binary"}
+ALWAYS = ("classes", "model", "version", "warnings", "warnings_more")
+"""Members of every answer, beside the outputs."""
+LIMIT_S = 30.0
+"""The limit of a request's time in the example: the default of the setting."""
+AN_ID = "4c1f5b0e9d3a4c7f8e21"
+"""The request id in the examples."""
+WRONG: tuple[object, ...] = ("n/a", 5, [])
+"""Every kind of input refuses one of these values."""
+BUSY = "the server is at its capacity, and more requests of this client wait than of others; try again in a moment"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBodyForm:
+    """The request body of a path that predicts.
+
+    `envelope` gives the JSON schema around the instances of a model; `examples` names the examples that fit it.
+    """
+
+    envelope: Callable[[ModelSchemas], Schema]
+    examples: Sequence[str] = ("records",)
+    only_json: bool = False
+
+
+def table_schema(media_type: str) -> Schema:
+    """The schema of a body that is not JSON: text or bytes."""
+    return {"type": "string"} if media_type in TEXT_TYPES else BINARY
+
+
+def request_body(form: RequestBodyForm, model: ModelSchemas, manifest: Manifest | None) -> dict[str, Any]:
+    """The request body in each media type; the examples are those recorded in the manifest."""
+    json = {"schema": form.envelope(model)} | ({} if manifest is None else _examples(manifest, form))
+    others = {} if form.only_json else _tables(model, manifest)
+    return {"required": True, "content": {JSON_TYPE: json, **others}}
+
+
+def _examples(manifest: Manifest, form: RequestBodyForm) -> dict[str, Any]:
+    signature = manifest.signature
+    if not manifest.examples:
+        return {}
+    records = [example.instance for example in manifest.examples]
+    whole = signature.layout is Layout.RECORDS
+    rows = [[record] if whole else [record[name] for name in signature.names] for record in records]
+    examples = {
+        "record": {"summary": "one record", "value": records[0]},
+        "records": {"summary": "many records", "value": {"instances": records[:SHOWN]}},
+        "rows": {"summary": "many rows", "value": {"instances": rows[:SHOWN], "outputs": list(signature.defaults)}},
+    }
+    return {"examples": {name: examples[name] for name in form.examples}}
+
+
+def _tables(model: ModelSchemas, manifest: Manifest | None) -> dict[str, Any]:
+    """The request body in the other media types, with the recorded examples in those that are text."""
+    content: dict[str, Any] = {name: {"schema": table_schema(name)} for name in CODECS if name != JSON_TYPE}
+    content[FORM_TYPE] = _form(model, manifest)
+    records = [example.instance for example in manifest.examples[:SHOWN]] if manifest is not None else []
+    names = list(records[0]) if records else []
+    flat = not any(isinstance(value, list | dict) for record in records for value in record.values())
+    if names and flat and all(record.keys() == set(names) for record in records):
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([names, *([record[name] for name in names] for record in records)])
+        content["text/csv"]["example"] = text.getvalue()
+    if records:
+        content[NDJSON_TYPE]["example"] = msgspec.json.Encoder().encode_lines(records).decode()
+    return content
+
+
+def _form(model: ModelSchemas, manifest: Manifest | None) -> dict[str, Any]:
+    """A form with the fields of a record; an empty field stands for a missing value."""
+    form: Schema = {"type": "object", "description": "a record's fields, empty where missing; or one file"}
+    if manifest is None or model is ANY:
+        return {"schema": form}
+    whole = manifest.signature.layout is Layout.RECORDS
+    record = manifest.examples[0].instance if manifest.examples else {}
+    fields, encoding = {}, {}
+    for spec in manifest.signature.inputs:
+        value = record if whole else record.get(spec.name, spec.example)
+        fields[spec.name] = _part(spec, model.fields.get(spec.name, {}), value)
+        if spec.kind in IN_JSON:  # else a client would send each element, or member, as a part of its own
+            encoding[spec.name] = {"contentType": JSON_TYPE}
+    schema = {**form, "properties": fields, "required": list(fields), "additionalProperties": False}
+    return {"schema": schema, **({"encoding": encoding} if encoding else {})}
+
+
+def _part(spec: Input, field: Schema, value: object) -> Schema:
+    """One field of a form: an image is a file, an array or a whole record is JSON, other kinds are as in a record."""
+    description = KINDS[spec.kind].describe(spec)
+    about = {"description": description} if description else {}
+    if spec.kind == "image":
+        return {**BINARY, "description": f"the file, or {description}"}
+    if spec.kind in IN_JSON:
+        text = {} if not value else {"example": msgspec.json.encode(value).decode()}
+        return {"type": "string", **about, **text}
+    return {**_without_null(field), **about, **({} if value is None else {"example": value})}
+
+
+def _without_null(field: Schema) -> Schema:
+    """A field that is never null; where its type is a list, that is of one type and null."""
+    found = dict(field)
+    if isinstance(field.get("type"), list):
+        found["type"] = next(each for each in field["type"] if each != "null")
+    if "enum" in field:
+        found["enum"] = [each for each in field["enum"] if each is not None]
+    return found
+
+
+def prediction_content(schema: Schema, manifest: Manifest | None) -> dict[str, Any]:
+    """The content of a 200 in each media type; `schema` is that of the JSON, the examples are the manifest's."""
+    content: dict[str, Any] = {
+        name: {"schema": table_schema(name)} for name, codec in CODECS.items() if codec.writes and name != JSON_TYPE
+    }
+    json: dict[str, Any] = {"schema": schema}
+    if manifest is not None and (one := _answer(manifest, 1)) and (many := _answer(manifest, SHOWN)):
+        json["examples"] = {
+            "record": {"summary": "to one record", "value": _document(one)},
+            "records": {"summary": "to many records", "value": _document(many)},
+        }
+        for name in TEXT_TYPES:
+            content[name]["example"] = CODECS[name].write(many, _document).decode()
+    return {JSON_TYPE: json, **content}
+
+
+def _answer(manifest: Manifest, rows: int) -> Answer | None:
+    """The answer to the first recorded examples; None where some of their outputs were not recorded."""
+    signature, examples = manifest.signature, manifest.examples[:rows]
+    if not examples or any(name not in example.outputs for name in signature.defaults for example in examples):
+        return None
+    outputs = {name: np.array([example.outputs[name] for example in examples]) for name in signature.defaults}
+    if any(array.dtype.kind not in "biufU" for array in outputs.values()):  # a null, or lists of several lengths
+        return None
+    return Answer(outputs, signature.classes, manifest.model, manifest.version)
+
+
+def _document(answer: Answer) -> dict[str, Any]:
+    classes = {} if answer.classes is None else {"classes": list(answer.classes)}
+    return {**answer.values(), **classes, "model": answer.model, "version": answer.version}
+
+
+def prediction_schema(prediction: Schema, manifest: Manifest) -> Schema:
+    """The answer of one model: `prediction` describes the answer of any model."""
+    signature, known = manifest.signature, prediction["properties"]
+    properties: dict[str, Any] = {}
+    for name in signature.outputs:
+        told = {} if name in signature.defaults else {"description": "only where `outputs` asks for it"}
+        properties[name] = {"type": "array", **known.get(name, {}), **told, "items": _entry(name, manifest)}
+    labels = list(signature.classes or ())
+    own: dict[str, Schema] = {"model": {"example": manifest.model}, "version": {"example": manifest.version}}
+    if signature.classes is not None:
+        own["classes"] = {"items": _like(labels), "example": labels}
+    properties |= {name: {**known[name], **own.get(name, {})} for name in ALWAYS if name != "classes" or name in own}
+    return {**prediction, "properties": properties}
+
+
+def _entry(name: str, manifest: Manifest) -> Schema:
+    """The schema of an output's value for one instance: a label, or like the recorded values; any after a step."""
+    signature = manifest.signature
+    if name == "prediction" and signature.classes and not signature.multioutput and not manifest.after:
+        return _like(signature.classes)
+    return _like([example.outputs[name] for example in manifest.examples if name in example.outputs])
+
+
+def _like(values: Sequence[Any]) -> Schema:
+    """The schema of values like these; a computed number may be null, which stands for NaN."""
+    types = set(map(type, values)) - {type(None)}
+    for known, name in ((str, "string"), (bool, "boolean"), (int, "integer")):
+        if types == {known}:
+            return {"type": name}
+    if types and types <= {int, float}:
+        return {"type": ["number", "null"]}
+    if types == {list}:
+        return {"type": "array", "items": _like([part for value in values if value is not None for part in value])}
+    return {}
+
+
+def problems_for(manifest: Manifest | None, most_rows: int, known: Sequence[str]) -> dict[int, Problem]:
+    """An example of a problem for each status, of requests for this model; `known` are the names of the models."""
+    name = manifest.model if manifest is not None else "penguins"
+    offered = [media_type for media_type, codec in CODECS.items() if codec.writes]
+    errors = [
+        InvalidJson("expecting ',' delimiter", 1, 21),
+        ModelNotFound(f"{name}-2", known),
+        NotAcceptable("text/html", offered),
+        TooManyInstances(most_rows + 1, most_rows),
+        UnsupportedMediaType("application/xml", list(CODECS)),
+        ModelUnavailable(name, None, ""),
+        DeadlineExceeded(LIMIT_S),
+        *([] if manifest is None else [_wrong(manifest)]),
+    ]
+    busy = Problem(HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", BUSY)
+    return {int(problem.status): problem for problem in [*map(problem_of, errors), busy, internal_error()]}
+
+
+_ONLY_JSON = UnsupportedMediaType("compress", [*codings(), "identity"], "Content-Encoding")
+PROBLEMS_OF_METHOD = {"get": {503: unready_problem()}, "post": {415: problem_of(_ONLY_JSON)}}
+"""The problems that have another cause where nothing is predicted."""
+
+
+def _wrong(manifest: Manifest) -> InvalidInstances:
+    """The error of a wrong value for the first input of the first instance."""
+    spec = manifest.signature.inputs[0]
+    value, detail = next((value, detail) for value in WRONG if (detail := rule_of(spec)(value)) is not None)
+    return refused(f"#/instances/0/{escaped(spec.name)}", detail, value)
+
+
+def with_errors(
+    responses: dict[str, Any], errors: ErrorFormat, reference: Schema, problems: Mapping[int, Problem]
+) -> dict[str, Any]:
+    """The responses of an operation by status, with the content of each error; `reference` names its schema.
+
+    `default` stands for errors of a server in front of the application.
+    """
+
+    def content(status: int) -> dict[str, Any]:
+        name = HTTP_STATUS_CODES[status].lower().replace(" ", "-")
+        example = msgspec.json.decode(errors.form(problems.get(status) or Problem(status, name, ""))[0])
+        if "request_id" in example:
+            example["request_id"] = AN_ID
+        return {errors.media_type: {"schema": reference, "example": example}}
+
+    told = {
+        status: {"content": content(int(status)), **response} if status.isdigit() and status >= "400" else response
+        for status, response in sorted(responses.items())
+        if status != "default"
+    }
+    told["default"] = {"description": "any other error", "content": content(HTTPStatus.INTERNAL_SERVER_ERROR)}
+    return told
