@@ -287,7 +287,7 @@ class Connection:
             self._refuse_malformed(error, now_s)
         except OSError as error:
             log.error("a request's body could not be spooled: %s", error)
-            self._refuse(refusals.no_room(limits), now_s)
+            self._refuse(refusals.NO_ROOM, now_s)
         else:
             if rest is None:
                 earned_s = len(received) / limits.body_floor_bytes_per_s

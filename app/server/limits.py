@@ -40,7 +40,6 @@ class Limits:
     request_timeout_s: float = 30.0
     stuck_grace_s: float = 10.0
     """After its deadline, how long a thread may go on before the worker is replaced."""
-    retry_after_s: int = 1
 
     answer_buffer_bytes: int = 256 * 1024
     """A streamed answer is made no further ahead of the client than this."""

@@ -72,11 +72,8 @@ class ThreadedRequests:
         if runs is None and (displaced := queue.make_room(pending.client)) is not None:
             runs = queue.enter(pending)
         if runs is None:
-            if queue.over_fair_share(pending.client):
-                refusal = refusals.over_fair_share(self._limits, queue.fair_share(pending.client))
-            else:
-                refusal = refusals.queue_full(self._limits)
-            self._refuse(pending, refusal, now_s)
+            is_over, share = queue.over_fair_share(pending.client), queue.fair_share(pending.client)
+            self._refuse(pending, refusals.over_fair_share(share) if is_over else refusals.QUEUE_FULL, now_s)
             return
         self._stats.threaded += 1
         pending.connection.deadline_s = math.inf
@@ -84,8 +81,7 @@ class ThreadedRequests:
         if runs:
             self._start([pending], now_s)
         if displaced is not None:
-            share = queue.fair_share(displaced.client)
-            self._refuse(displaced, refusals.over_fair_share(self._limits, share), now_s)
+            self._refuse(displaced, refusals.over_fair_share(queue.fair_share(displaced.client)), now_s)
             displaced.connection.resume_later()
 
     def _queue_of(self, pending: PendingRequest) -> AdmissionQueue[PendingRequest]:
@@ -185,7 +181,7 @@ class ThreadedRequests:
     def _expire_queue(self, queue: AdmissionQueue[PendingRequest], now_s: float) -> None:
         overdue, late = queue.expired(now_s)
         for pending in overdue:
-            self._refuse(pending, refusals.queue_wait(self._limits), now_s)
+            self._refuse(pending, refusals.QUEUE_WAIT, now_s)
             pending.connection.resume(now_s)
         for pending in late:
             close_body(pending.environ)
@@ -214,7 +210,7 @@ class ThreadedRequests:
             pending.is_queued = False
             if not pending.cancelled and pending.connection.state is WAITING:
                 pending.cancel()
-                self._responder.refuse(pending, refusals.shutting_down(self._limits), now_s)
+                self._responder.refuse(pending, refusals.SHUTTING_DOWN, now_s)
 
 
 def log_stack(pending: PendingRequest, now_s: float) -> None:
