@@ -22,7 +22,7 @@ from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkExtension, 
 
 from app.server import refusals
 from app.server.answers import Answer
-from app.server.bodies import RequestBody, Store, TooLong, TooManyChunks
+from app.server.bodies import ChunkedBody, LengthBody, RequestBody, Store, TooLong, TooManyChunks
 from app.server.contract import Environ, Refusal, ServedRequest
 from app.server.limits import Limits
 from app.server.parsing import Head, HeadReader, Peer
@@ -267,18 +267,23 @@ class Connection:
             return
         self.state = BODY
         self.deadline_s = now_s + limits.body_grace_s
-        self._body = RequestBody(head.length_bytes, head.request, limits, shared.store)
+        if head.length_bytes is None:
+            self._body = ChunkedBody(head.request, limits, shared.store)
+        else:
+            self._body = LengthBody(head.length_bytes, shared.store)
         if head.expects_continue and not received:
             self._send(CONTINUE, b"")
         if received:
             self._take_body(received, now_s)
 
     def _take_body(self, received: bytes, now_s: float) -> None:
-        limits, head = self._shared.limits, self._head
-        if head is None or self._body is None:
+        limits, head, body = self._shared.limits, self._head, self._body
+        if head is None or body is None:
             raise AssertionError("no body is being read")
         try:
-            rest = self._body.feed(received, head.environ)
+            rest = body.feed(received)
+            if rest is not None:
+                head.environ["wsgi.input"] = body.finish()
         except TooLong:
             self._refuse(refusals.body_too_large(limits), now_s)
         except TooManyChunks:
@@ -293,6 +298,8 @@ class Connection:
                 earned_s = len(received) / limits.body_floor_bytes_per_s
                 self.deadline_s = min(self.deadline_s + earned_s, now_s + limits.body_grace_s)
                 return
+            if head.length_bytes is None:  # the chunks are gone: the application reads the length of their content
+                head.environ["CONTENT_LENGTH"] = str(body.size_bytes)
             self._buffer = rest
             self._body = self._head = None
             self.state = WAITING

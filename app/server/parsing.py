@@ -1,16 +1,15 @@
 """Request heads: from bytes to a WSGI environ, by Gunicorn's parser and Gunicorn's header policy.
 
-Nearly all requests are ordinary: a regular expression parses them, and the environ is made here (the fast path). All
-others (an error, an underscore in a name, a repeated field, `Expect`, `Transfer-Encoding`, the PROXY protocol, an
-absolute target, ...) take the reference path: Gunicorn's `Request` with its Python parser, and an environ by its
-`wsgi.create`. So there is no second opinion that could differ.
+Nearly all heads are ordinary: a regular expression parses them, and the environ is made here. All others (an error, an
+underscore in a name, a repeated field, `Expect`, `Transfer-Encoding`, the PROXY protocol, an absolute target, ...) are
+parsed by Gunicorn's `Request` with its Python parser (the reference), and its `wsgi.create` makes the environ. So the
+two parsers cannot disagree.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,7 @@ from gunicorn.http.unreader import IterUnreader
 from app.server.contract import Environ
 
 ORIGIN_FORM = re.compile(rb"/(?!/)[!-\"$-~]*")
-"""RFC 9112 section 3.2.1; `//`, `#` and all others take the reference path."""
+"""RFC 9112 section 3.2.1; Gunicorn parses `//`, `#` and all others."""
 ORDINARY_HEAD = re.compile(
     rb"([A-Z]{3,20}+) (/[!-~]*+) HTTP/1\.([01])\r\n"
     rb"((?:[!#$%&'*+\-.^`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+\r\n)*+)\r\n"
@@ -36,7 +35,7 @@ KNOWN_LIMIT = 2048
 """How many field names and targets are remembered."""
 KNOWN_TARGET_BYTES = 256
 REFERENCE = ""
-"""Stands for the environ key of field names that take the reference path."""
+"""Stands for the environ key of field names that Gunicorn parses."""
 REFERENCE_FIELDS = frozenset({"EXPECT", "TRANSFER-ENCODING"})
 CONNECTION_SPECIFIC = ("wsgi.early_hints", "gunicorn.socket")
 """Keys of Gunicorn's environ for a socket that only the loop may touch."""
@@ -53,7 +52,7 @@ class Head:
         self.length_bytes = length_bytes
         self.keep_alive = keep_alive
         self.expects_continue = False
-        self.request: Any = None  # Gunicorn's, if it took the reference path
+        self.request: Any = None  # Gunicorn's, if Gunicorn parsed it
 
 
 @dataclass(slots=True)
@@ -99,18 +98,18 @@ class HeadReader:
         self._scheme_keys = [(_key(name), value) for name, value in cfg.secure_scheme_headers.items()]
         self._keys: dict[bytes, str] = {}
         self._targets: dict[bytes, tuple[str, str, str]] = {}
-        # Only the reference path knows these settings.
-        self._has_fast_path = not (
+        # Only Gunicorn's parser knows these settings.
+        self._parses_ordinary = not (
             cfg.casefold_http_method
             or cfg.permit_obsolete_folding
             or cfg.strip_header_spaces
             or os.environ.get("SCRIPT_NAME")
         )
         fields, field_bytes = cfg.limit_request_fields, cfg.limit_request_field_size
-        self._fast_fields = fields if 0 < fields <= message.MAX_HEADERS else message.MAX_HEADERS
+        self._ordinary_fields = fields if 0 < fields <= message.MAX_HEADERS else message.MAX_HEADERS
         # A whole head that is no longer than this has no line and no field that is too long.
         field_bytes = field_bytes if field_bytes > 0 else message.DEFAULT_MAX_HEADERFIELD_SIZE
-        self._fast_bytes = min(self._line_bytes or 2**20, field_bytes)
+        self._ordinary_bytes = min(self._line_bytes or 2**20, field_bytes)
 
     def peer(self, client: Any, server: Any) -> Peer:
         """Describe a connection between these two addresses."""
@@ -137,12 +136,12 @@ class HeadReader:
         Raises:
             ParseException: one of Gunicorn's; nothing more on the connection may be read.
         """
-        if not self._has_fast_path or (number == 1 and self._reference_first):
+        if not self._parses_ordinary or (number == 1 and self._reference_first):
             head = None
             if _worth_another_look(received, seen_bytes, self._line_bytes):
                 head = self._by_reference(received, peer, number)
         elif received.find(b"\r\n\r\n", max(0, seen_bytes - 3)) >= 0:
-            head = self._fast(received, peer) or self._by_reference(received, peer, number)
+            head = self._read_ordinary(received, peer) or self._by_reference(received, peer, number)
         elif received.count(b"\n") != received.count(b"\r\n"):
             head = self._by_reference(received, peer, number)  # a bare line feed is refused at once
         else:
@@ -169,17 +168,17 @@ class HeadReader:
         if len(received) > self._head_bytes:
             raise LimitRequestHeaders(f"the head is longer than {self._head_bytes} bytes")
 
-    def _fast(self, received: bytes, peer: Peer) -> Head | None:
+    def _read_ordinary(self, received: bytes, peer: Peer) -> Head | None:
         """Parse an ordinary head; None if anything about it is not ordinary."""
         match = ORDINARY_HEAD.match(received)
-        if match is None or match.end() > self._fast_bytes:
+        if match is None or match.end() > self._ordinary_bytes:
             return None
         method_bytes, target, minor, section = match.groups()
         lines = section.split(b"\r\n")
         lines.pop()
         path, query, uri = self._targets.get(target) or self._target(target)
         method = str(method_bytes, "latin-1")
-        if not uri or method == "CONNECT" or len(lines) > self._fast_fields:
+        if not uri or method == "CONNECT" or len(lines) > self._ordinary_fields:
             return None
         environ = peer.environ.copy()
         environ["REQUEST_METHOD"] = method
@@ -267,12 +266,6 @@ class HeadReader:
                 self._targets.clear()
             self._targets[target] = parts
         return parts
-
-
-def trailers(request: Any, section: bytes) -> Sequence[tuple[str, str]]:
-    """Check the trailer section of a chunked body (without its empty last line), as Gunicorn does."""
-    fields: Sequence[tuple[str, str]] = request.parse_headers(section, from_trailer=True)
-    return fields
 
 
 def partial_environ(received: bytes, peer: Peer) -> Environ:
