@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from app.gateway.context import RequestContext, Route, Router, context_in
-from app.gateway.errors import ErrorRenderer, title_of
+from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
 from app.gateway.interceptors import Interceptor, InterceptorChain
-from app.server.contract import Environ, Headers, Refusal, Response, WSGIApplication
+from app.server.contract import Environ, Headers, Refusal, Response, WSGIApplication, status_line
 from app.telemetry import RequestScope, current_request
 from app.telemetry.metrics import SharedMetrics
 
@@ -264,11 +264,6 @@ class _Parts:
         finally:
             self._end(self._context)
             current_request.reset(token)
-
-
-def status_line(status: int) -> str:
-    """Return a status with its name, as WSGI wants it."""
-    return f"{status} {title_of(status)}"
 
 
 def _send(context: RequestContext, response: Response, start_response: Any) -> Iterable[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
@@ -13,16 +12,13 @@ from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderNam
 from gunicorn.http.message import TOKEN_RE
 from gunicorn.http.wsgi import HEADER_VALUE_RE, STATUS_RE
 
-from app.server.contract import Headers, Response
+from app.server.contract import Headers, Response, status_line
 
 NO_BODY, NO_LENGTH = 1, 2
 """Restrictions of a status (RFC 9110 section 6.4.1): 304 has no body; 1xx and 204 have no length either."""
 HOP_BY_HOP = "hop-by-hop"
 KNOWN_LIMIT = 2048
 LAST_CHUNK = b"0\r\n\r\n"
-RENAMED = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
-"""RFC 9110's names, where the standard library still has older ones."""
-STATUS_LINES = {status.value: f"{status.value} {RENAMED.get(status, status.phrase)}" for status in http.HTTPStatus}
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
@@ -162,8 +158,7 @@ def begin(answer: Answer, response: Response) -> None:
     Raises:
         InvalidResponseHeader, InvalidResponseHeaderName: a header would break the head.
     """
-    status = response.status
-    answer.start_response(STATUS_LINES.get(status) or f"{status} Unknown", response.headers)
+    answer.start_response(status_line(response.status), response.headers)
 
 
 def content_of(answer: Answer, part: bytes) -> bytes:
