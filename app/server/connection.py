@@ -115,8 +115,6 @@ class PendingRequest:
     """Nobody will read its answer."""
     began_s: float = 0.0
     """When it was given to a thread."""
-    started_s: float = 0.0
-    """When its thread started to run it."""
     thread_id: int = 0
     is_stuck: bool = False
     ends_group: bool = False
@@ -314,7 +312,7 @@ class Connection:
             return
         if self.state is HEAD:
             try:
-                self._shared.heads.check_incomplete(self._buffer, self.peer, self.requests + 1)
+                self._shared.heads.parse_by_gunicorn(self._buffer, self.peer, self.requests + 1)
             except MALFORMED as error:
                 self._refuse_malformed(error, now_s)
                 return

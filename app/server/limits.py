@@ -34,9 +34,9 @@ class Limits:
     queue_requests: int = 256
     queue_max_wait_s: float = 0.3
     waiting_threads: int = 512
-    """At most so many requests that may block run at once, each in a thread of its own."""
+    """At most so many requests that may block run at once."""
     waiting_idle_s: float = 10.0
-    """After so long without a request such a thread ends."""
+    """A thread beyond those of Gunicorn's `threads` ends after so long without a request."""
     request_timeout_s: float = 30.0
     stuck_grace_s: float = 10.0
     """After its deadline, how long a thread may go on before the worker is replaced."""

@@ -13,7 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from queue import SimpleQueue
 
 from app.server import answers
 from app.server.answers import LAST_CHUNK, chunk, content_of, settle
@@ -28,36 +27,20 @@ ROOM_LOOK_S = 1.0
 
 
 class Pool:
-    """Runs groups of requests: in a fixed number of threads, or, if they may block, in threads of their own.
+    """Runs each group of requests in a thread of its own; the admission queues bound how many run at once.
 
-    The threads start after the fork. They are daemons, so that one that hangs cannot keep the process. `submit`,
-    `take`, `stop_idle` and `close` belong to the loop's thread.
+    The threads start after the fork. `submit`, `take`, `stop_idle` and `close` belong to the loop's thread.
     """
 
-    def __init__(self, app: ServingApp, threads: int, buffer_bytes: int, waiting_idle_s: float) -> None:
+    def __init__(self, app: ServingApp, threads: int, buffer_bytes: int, idle_s: float) -> None:
         self._app = app
         self._buffer_bytes = buffer_bytes
-        self._inbox: SimpleQueue[list[PendingRequest] | None] = SimpleQueue()
         self._made: deque[tuple[PendingRequest, bytes | None, bool]] = deque()
         self._awake = False
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._elastic: ElasticPool[list[PendingRequest]] = ElasticPool(self._run_group, waiting_idle_s)
-        self._threads = [
-            threading.Thread(target=self._work, name=f"retort-request-{number}", daemon=True)
-            for number in range(1, threads + 1)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def submit(self, group: list[PendingRequest]) -> None:
-        """Give a group of requests to a free thread."""
-        if group[0].request.may_block:
-            try:
-                self._elastic.submit(group)
-                return
-            except RuntimeError as error:
-                log.warning("a request that may block runs in a thread for requests that compute: %s", error)
-        self._inbox.put(group)
+        self._threads: ElasticPool[list[PendingRequest]] = ElasticPool(self._run_group, threads, idle_s)
+        self.submit = self._threads.submit
+        self.stop_idle = self._threads.stop_idle
 
     def take(self) -> Iterator[tuple[PendingRequest, bytes | None, bool]]:
         """Yield what the threads have made: request, part, whether it is the last; no part means that it failed."""
@@ -67,18 +50,9 @@ class Pool:
         while self._made:
             yield self._made.popleft()
 
-    def stop_idle(self) -> None:
-        """End the threads that are free."""
-        for _ in self._threads:
-            self._inbox.put(None)
-        self._elastic.stop_idle()
-
     def close(self, timeout_s: float) -> None:
         """Wait a moment for the threads and free the eventfd."""
-        deadline_s = time.monotonic() + timeout_s
-        for thread in self._threads:
-            thread.join(max(0.0, deadline_s - time.monotonic()))
-        self._elastic.close(deadline_s, time.monotonic)
+        self._threads.close(time.monotonic() + timeout_s)
         self._awake = True  # nobody writes to it any more
         os.close(self.wake_fd)
 
@@ -91,15 +65,8 @@ class Pool:
             with contextlib.suppress(OSError):
                 os.eventfd_write(self.wake_fd, 1)
 
-    def _work(self) -> None:
-        while (group := self._inbox.get()) is not None:
-            self._run_group(group)
-            del group  # else this thread keeps the requests alive while it waits for the next
-
     def _run_group(self, group: list[PendingRequest]) -> None:
-        started_s = time.monotonic()
         for pending in group:
-            pending.started_s = started_s
             pending.thread_id = threading.get_ident()
         through_wsgi = group[0].request.through_wsgi
         responses: dict[PendingRequest, Response] = {}

@@ -146,12 +146,12 @@ class ThreadedRequests:
 
     def next_check_s(self) -> float:
         """Return when `expire` should be called again."""
-        return min(self._next_check_s, self.queue.next_expiry_s(), self.blocking_queue.next_expiry_s())
+        return min(self._next_check_s, self.queue.next_expiry_s, self.blocking_queue.next_expiry_s)
 
     def expire(self, now_s: float) -> None:
         """Refuse requests that waited too long, answer 504 for those that run too long, and find stuck threads."""
         for queue in (self.queue, self.blocking_queue):
-            if queue.next_expiry_s() <= now_s:
+            if queue.next_expiry_s <= now_s:
                 self._expire_queue(queue, now_s)
         if self._next_check_s > now_s:
             return
@@ -219,7 +219,7 @@ def log_stack(pending: PendingRequest, now_s: float) -> None:
     stack = "".join(traceback.format_stack(frame)) if frame is not None else "(it has just ended)"
     log.error(
         "a request thread is stuck since %.1f s in %s %r; this worker will be replaced. Its stack:\n%s",
-        now_s - pending.started_s,
+        now_s - pending.began_s,
         pending.environ["REQUEST_METHOD"],
         pending.environ["RAW_URI"],
         stack,
