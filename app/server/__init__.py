@@ -38,7 +38,7 @@ The modules, from the socket to the application: `worker` (Gunicorn's side), `lo
 `connection` (the states above), `parsing` (heads), `bodies`, `dispatcher` (admits requests, runs inline ones, sends
 answers), `answers` (heads and bodies of answers), `refusals`, `threaded` (queued and running requests),
 `admission_queue`, `pool` and `elastic_pool` (threads), `request_hooks` (Gunicorn's access log and hooks), `lifecycle`,
-`limits`, `stats`, `contract`; and `master`, for Gunicorn's master process.
+`limits`, `stats` and `contract`.
 """
 
 from app.server.limits import Limits

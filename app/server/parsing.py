@@ -34,25 +34,24 @@ FIELD = re.compile(rb"\n([A-Za-z0-9-]{1,64}):[ \t]*([\t -~\x80-\xff]{0,4096}?)[ 
 KNOWN_LIMIT = 2048
 """How many field names and targets are remembered."""
 KNOWN_TARGET_BYTES = 256
-REFERENCE = ""
+LEFT_TO_GUNICORN = ""
 """Stands for the environ key of field names that Gunicorn parses."""
-REFERENCE_FIELDS = frozenset({"EXPECT", "TRANSFER-ENCODING"})
+FIELDS_LEFT_TO_GUNICORN = frozenset({"EXPECT", "TRANSFER-ENCODING"})
+CONNECTION_OPTIONS = {"close": False, "keep-alive": True}
 CONNECTION_SPECIFIC = ("wsgi.early_hints", "gunicorn.socket")
 """Keys of Gunicorn's environ for a socket that only the loop may touch."""
 
 
+@dataclass(slots=True, eq=False)
 class Head:
     """The head of one request. `length_bytes` is the length of its body, None if it is chunked."""
 
-    __slots__ = ("consumed", "environ", "expects_continue", "keep_alive", "length_bytes", "request")
-
-    def __init__(self, environ: Environ, consumed: int, length_bytes: int | None, keep_alive: bool) -> None:
-        self.environ = environ
-        self.consumed = consumed
-        self.length_bytes = length_bytes
-        self.keep_alive = keep_alive
-        self.expects_continue = False
-        self.request: Any = None  # Gunicorn's, if Gunicorn parsed it
+    environ: Environ
+    consumed: int
+    length_bytes: int | None
+    keep_alive: bool
+    expects_continue: bool = False
+    request: Any = None  # Gunicorn's, if Gunicorn parsed it
 
 
 @dataclass(slots=True)
@@ -93,7 +92,7 @@ class HeadReader:
         self._python_cfg = _WithPythonParser(cfg)
         self._head_bytes = head_bytes
         self._line_bytes = _line_limit(cfg)
-        self._reference_first = cfg.proxy_protocol != "off"
+        self._gunicorn_first = cfg.proxy_protocol != "off"
         self._base = wsgi.base_environ(cfg) | {"wsgi.multithread": True, "wsgi.url_scheme": "http"}
         self._scheme_keys = [(_key(name), value) for name, value in cfg.secure_scheme_headers.items()]
         self._keys: dict[bytes, str] = {}
@@ -136,29 +135,19 @@ class HeadReader:
         Raises:
             ParseException: one of Gunicorn's; nothing more on the connection may be read.
         """
-        if not self._parses_ordinary or (number == 1 and self._reference_first):
-            head = None
+        head = None
+        if not self._parses_ordinary or (number == 1 and self._gunicorn_first):
             if _worth_another_look(received, seen_bytes, self._line_bytes):
-                head = self._by_reference(received, peer, number)
+                head = self.parse_by_gunicorn(received, peer, number)
         elif received.find(b"\r\n\r\n", max(0, seen_bytes - 3)) >= 0:
-            head = self._read_ordinary(received, peer) or self._by_reference(received, peer, number)
+            head = self._read_ordinary(received, peer) or self.parse_by_gunicorn(received, peer, number)
         elif received.count(b"\n") != received.count(b"\r\n"):
-            head = self._by_reference(received, peer, number)  # a bare line feed is refused at once
-        else:
-            head = None
+            head = self.parse_by_gunicorn(received, peer, number)  # a bare line feed is refused at once
         if head is None:
             self._check_size(received)
         elif head.consumed > self._head_bytes:
             raise LimitRequestHeaders(f"the head is longer than {self._head_bytes} bytes")
         return head
-
-    def check_incomplete(self, received: bytes, peer: Peer, number: int) -> None:
-        """Check the beginning of a head that stays incomplete.
-
-        Raises:
-            ParseException: one of Gunicorn's.
-        """
-        self._by_reference(received, peer, number)
 
     def _check_size(self, received: bytes) -> None:
         """Refuse an incomplete head that is already too long."""
@@ -192,38 +181,34 @@ class HeadReader:
             key = keys.get(name)
             if key is None:
                 key = self._known(name)
-            if key in environ or key == REFERENCE:
+            if key in environ or key == LEFT_TO_GUNICORN:
                 return None
             environ[key] = str(value.strip(b" \t"), "latin-1")
         return self._framed(environ, match.end(), minor == b"1", peer)
 
     def _framed(self, environ: Environ, consumed: int, version_1_1: bool, peer: Peer) -> Head | None:
         if peer.trusted:
-            schemes = 0
-            for key, value in self._scheme_keys:
-                if key in environ:
-                    schemes += 1
-                    environ["wsgi.url_scheme"] = "https" if environ[key] == value else "http"
-            if schemes > 1:
+            schemes = [environ[key] == value for key, value in self._scheme_keys if key in environ]
+            if len(schemes) > 1:
                 return None
+            if schemes:
+                environ["wsgi.url_scheme"] = "https" if schemes[0] else "http"
         if "SERVER_NAME" not in environ:
             _name_server(environ)
         length = environ.get("CONTENT_LENGTH", "0")
         if not (length.isascii() and length.isdigit() and len(length) < 20):
             return None
-        connection = environ.get("HTTP_CONNECTION")
-        keep_alive = version_1_1
-        if connection is not None:
-            connection = connection.lower()
-            if connection == "close":
-                keep_alive = False
-            elif connection == "keep-alive":
-                keep_alive = True
+        keep_alive = CONNECTION_OPTIONS.get(environ.get("HTTP_CONNECTION", "").lower(), version_1_1)
         if peer.proxy is not None:
             environ.update(peer.proxy)
         return Head(environ, consumed, int(length), keep_alive)
 
-    def _by_reference(self, received: bytes, peer: Peer, number: int) -> Head | None:
+    def parse_by_gunicorn(self, received: bytes, peer: Peer, number: int) -> Head | None:
+        """Parse any head by Gunicorn's parser; None while it is incomplete.
+
+        Raises:
+            ParseException: one of Gunicorn's.
+        """
         source = IterUnreader([received])
         try:
             request = message.Request(self._python_cfg, source, peer.client, number)
@@ -242,14 +227,11 @@ class HeadReader:
         length = reader.length if isinstance(reader, LengthReader) else None
         if length is None and not isinstance(reader, ChunkedReader):
             raise AssertionError("Gunicorn has a third way to frame a request's body")
-        head = Head(environ, consumed, length, not request.should_close())
-        head.expects_continue = request._expected_100_continue
-        head.request = request
-        return head
+        return Head(environ, consumed, length, not request.should_close(), request._expected_100_continue, request)
 
     def _known(self, name: bytes) -> str:
         upper = str(name, "latin-1").upper()
-        key = REFERENCE if not upper or "_" in upper or upper in REFERENCE_FIELDS else _key(upper)
+        key = LEFT_TO_GUNICORN if not upper or "_" in upper or upper in FIELDS_LEFT_TO_GUNICORN else _key(upper)
         if len(self._keys) < KNOWN_LIMIT and len(name) < KNOWN_TARGET_BYTES:
             self._keys[name] = key
         return key

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from app.server.master import holds_any
+from app.server.loop import holds_any
 
 
 def test_whether_a_process_has_a_socket_open() -> None:
