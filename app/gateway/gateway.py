@@ -104,10 +104,8 @@ class Gateway:
             made = iter(self._respond(route, passed) if passed else ())
             responses = [response or next(made) for response in early]
             for context, response in zip(contexts, responses, strict=True):
-                self._chain.after(context, response)
+                self._after(context, response)
                 context.error = None  # its traceback holds the context
-                if not isinstance(response.body, bytes):
-                    response.body = _Parts(response.body, context, self._end)
             self._chain.flush()
             return responses
         finally:
@@ -157,9 +155,7 @@ class Gateway:
             response = self._before(context)
             if response is None:
                 return self._through(context, start_response, application)
-            self._chain.after(context, response)
-            if not isinstance(response.body, bytes):
-                response.body = _Parts(response.body, context, self._end)
+            self._after(context, response)
             self._chain.flush()
             return _send(context, response, start_response)
         finally:
@@ -223,6 +219,11 @@ class Gateway:
             return self._chain.before(context, again)
         except Exception as error:  # noqa: BLE001 - an interceptor refuses, or fails: then nothing is let past it
             return self._errors.response(context, error)
+
+    def _after(self, context: RequestContext, response: Response) -> None:
+        self._chain.after(context, response)
+        if not isinstance(response.body, bytes):
+            response.body = _Parts(response.body, context, self._end)
 
     def _look(self) -> bool:
         """Look whether routes may be answered without Flask; the log has a line when that changes."""
