@@ -158,7 +158,7 @@ class ThreadedRequests:
         grace_s = self._limits.stuck_grace_s
         for pending in list(self._running):
             if pending.deadline_s <= now_s and not pending.cancelled:
-                if pending.connection.is_sending:
+                if pending.connection.unsent:
                     self._extend(pending, now_s)  # it waits for the client, who has a deadline too
                     continue
                 self._refuse_late(pending, now_s)
