@@ -32,11 +32,8 @@ ClientQueue = OrderedDict[RequestT, None]
 class AdmissionQueue(Generic[RequestT]):
     """Lets at most `places` groups run and `queue_requests` wait, for `queue_max_wait_s` at most.
 
-    Clients take turns, and the requests of one client are served in the order of their arrival: a client that asks for
-    much only makes its own queue longer. A group is one request, or all requests of one batch key that wait, whichever
-    client they are from.
-
-    Belongs to the loop's thread, so it needs no lock. The caller passes the time.
+    Clients take turns; the requests of one client are served in the order of their arrival. A group is one request, or
+    all waiting requests of one batch key, of any client. Belongs to the loop's thread; the caller passes the time.
     """
 
     def __init__(self, places: int, queue_requests: int, queue_max_wait_s: float) -> None:
@@ -76,10 +73,9 @@ class AdmissionQueue(Generic[RequestT]):
         return len(self._queues.get(client, ())) > self.fair_share(client)
 
     def make_room(self, client: Hashable) -> RequestT | None:
-        """Take the newest request of the client with most requests out of a full queue.
+        """Take the newest request of the client with most requests out of a full queue, and return it.
 
-        Returns:
-            The request that is out of the queue; None where `client` already has its own fair share there.
+        Returns None if `client` already has its own fair share there.
         """
         if len(self._queues.get(client, ())) + 1 > self.fair_share(client):
             return None

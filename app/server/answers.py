@@ -1,4 +1,4 @@
-"""Answers: what `start_response` and a `Response` say, checked, and turned into the bytes of a head and a body."""
+"""Answers: checks status and headers of a WSGI answer or a `Response`, and makes the bytes of head and body."""
 
 from __future__ import annotations
 
@@ -153,11 +153,7 @@ def chunk(part: bytes) -> bytes:
 
 
 def begin(answer: Answer, response: Response) -> None:
-    """Take the status and headers of a response.
-
-    Raises:
-        InvalidResponseHeader, InvalidResponseHeaderName: a header would break the head.
-    """
+    """Take the status and headers of a response; raises as `start_response` does."""
     answer.start_response(status_line(response.status), response.headers)
 
 
