@@ -9,7 +9,7 @@ import os
 import select
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 from pathlib import Path
@@ -76,11 +76,8 @@ class Loop:
 
     def by_state(self) -> dict[str, int]:
         """Return how many connections are in each state. Any thread may ask."""
-        counts = dict.fromkeys((state.name.lower() for state in State if state is not State.CLOSED), 0)
-        for connection in list(self._connections.values()):
-            name = connection.state.name.lower()
-            counts[name] = counts.get(name, 0) + 1
-        return counts
+        counts = Counter(connection.state for connection in list(self._connections.values()))
+        return {state.name.lower(): counts[state] for state in State if state is not State.CLOSED}
 
     def turn(self, now_s: float) -> float:
         """Wait for something to do, and do it; return the time after it."""
