@@ -28,7 +28,7 @@ class Streaming(Protocol):
         """Tell whether a request is such a body, and wants such an answer."""
 
     def respond(self, context: RequestContext, series: Series) -> Response:
-        """Answer it; who calls closes the series when the answer is sent or given up.
+        """Answer it. The caller closes the series when the answer is sent or given up.
 
         Raises:
             RetortError: what is wrong from the start.
@@ -58,10 +58,7 @@ class PredictEndpoint:
         self._count = count
 
     def plan(self, context: RequestContext) -> None:
-        """Decide how a request is run.
-
-        Small requests in JSON for a graph run inline. Requests with steps or streams may wait for others.
-        """
+        """Run small JSON requests for a graph inline; let requests with steps or streams block."""
         environ, model = context.environ, context.arguments.get("model")
         if model in self._registry.with_steps or (self._streaming is not None and self._streaming.is_wanted(environ)):
             context.may_block = True
@@ -141,7 +138,7 @@ class PredictEndpoint:
 
 
 def _is_small_json(environ: Environ) -> bool:
-    """Tell whether little JSON is to be read and written; other media types and compressed bodies may take long."""
+    """Return whether request and answer are short JSON; other media types and compressed bodies may take long."""
     length = environ.get("CONTENT_LENGTH") or ""
     if not (length.isdigit() and len(length) < 6 and int(length) <= INLINE_BODY_BYTES):
         return False
