@@ -79,7 +79,7 @@ class Pool:
         for pending in in_order:
             part: bytes | None = None
             try:
-                part = self._run_wsgi(pending) if through_wsgi else self._deliver(pending, responses.get(pending))
+                part = self._make(pending, responses.get(pending), through_wsgi)
             except BaseException:
                 log.exception("error in %s %r", pending.environ["REQUEST_METHOD"], pending.environ["RAW_URI"])
             self._put(pending, part, last=True)
@@ -96,34 +96,29 @@ class Pool:
             log.exception("error in %s %r", environ["REQUEST_METHOD"], environ["RAW_URI"])
             return {}
 
-    def _deliver(self, pending: PendingRequest, response: Response | None) -> bytes | None:
-        """Return the last part of an answer whose response is known; None if `respond` failed."""
-        body = response.body if response is not None else b""
+    def _make(self, pending: PendingRequest, response: Response | None, through_wsgi: bool) -> bytes | None:
+        """Make an answer, from its response or through WSGI; return its last part, or None if `respond` failed."""
+        answer = pending.answer
+        body: Iterable[bytes] | bytes = response.body if response is not None else ()
         try:
             if pending.cancelled:  # since it was queued its client has left, or was answered 504
                 return b""
+            if through_wsgi:
+                body = self._app(pending.environ, answer.start_response)
+                if isinstance(body, list | tuple):
+                    return settle(answer, [*(answer.written or ()), *body])
+                return self._stream(pending, answers.in_order(answer, body))
             if response is None:
                 return None
             if isinstance(body, bytes):
-                return answers.whole_body(pending.answer, response)
-            answers.begin(pending.answer, response)
+                return answers.whole_body(answer, response)
+            answers.begin(answer, response)
             return self._stream(pending, body)
         finally:
-            _close(pending, body)
-
-    def _run_wsgi(self, pending: PendingRequest) -> bytes:
-        """Run a request through WSGI (PEP 3333); return the last part of its answer."""
-        app_iter: Iterable[bytes] = ()
-        answer = pending.answer
-        try:
-            if pending.cancelled:
-                return b""
-            app_iter = self._app(pending.environ, answer.start_response)
-            if isinstance(app_iter, list | tuple):
-                return settle(answer, [*(answer.written or ()), *app_iter])
-            return self._stream(pending, answers.in_order(answer, app_iter))
-        finally:
-            _close(pending, app_iter)
+            try:
+                answers.close(body)
+            finally:
+                close_body(pending.environ)
 
     def _stream(self, pending: PendingRequest, parts: Iterable[bytes]) -> bytes:
         """Send the parts as they come; return the last."""
@@ -164,10 +159,3 @@ class Pool:
 
 def _is_streamed(response: Response | None) -> bool:
     return response is not None and not isinstance(response.body, bytes)
-
-
-def _close(pending: PendingRequest, body: object) -> None:
-    try:
-        answers.close(body)
-    finally:
-        close_body(pending.environ)
