@@ -1,7 +1,7 @@
 """One client's connection: reads requests off it, writes answers to it, and never waits.
 
-The socket is registered with epoll once, edge-triggered, for everything. So the code that stops reading while the
-kernel may have more must remember that (`readable`).
+The socket is registered with epoll once, edge-triggered, for everything: `readable` remembers that the kernel may have
+more.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ JOIN_BYTES = 65536
 """Up to this size one copy is cheaper than a list of buffers."""
 BUFFERS_PER_CALL = 64
 LINGER_AT_MOST = 10
-"""In `linger_s`: how long a client that goes on sending is listened to."""
+"""How many times `linger_s` a client that goes on sending is read."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 MALFORMED = (ParseException, ChunkMissingTerminator, InvalidChunkExtension, InvalidChunkSize)
 BROKEN = select.EPOLLERR | select.EPOLLHUP
@@ -190,8 +190,8 @@ class Connection:
             if mask & ENDED and not self._fin:
                 self._fin = True
                 if self.state is WAITING:
-                    # A client that ends while its request is queued has left. If it ended together with its request
-                    # (before this state), it only sends no more, and gets its answer.
+                    # A client that ends while its request is queued has left. One that ended together with its request
+                    # (before this state) gets its answer.
                     self._shared.listener.on_half_closed(self)
             self.read(now_s)
 
@@ -418,7 +418,7 @@ class Connection:
     # --- the end
 
     def _linger(self, now_s: float) -> None:
-        """End this side, and read on for a while: closing with bytes unread would take the last answer away."""
+        """End this side, and read on for a while: a close with unread bytes would reset the client's connection."""
         self._forget_body()
         if self._ended:
             self.close()

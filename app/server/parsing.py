@@ -97,13 +97,8 @@ class HeadReader:
         self._scheme_keys = [(_key(name), value) for name, value in cfg.secure_scheme_headers.items()]
         self._keys: dict[bytes, str] = {}
         self._targets: dict[bytes, tuple[str, str, str]] = {}
-        # Only Gunicorn's parser knows these settings.
-        self._parses_ordinary = not (
-            cfg.casefold_http_method
-            or cfg.permit_obsolete_folding
-            or cfg.strip_header_spaces
-            or os.environ.get("SCRIPT_NAME")
-        )
+        unknown_here = cfg.casefold_http_method, cfg.permit_obsolete_folding, cfg.strip_header_spaces
+        self._parses_ordinary = not (any(unknown_here) or os.environ.get("SCRIPT_NAME"))
         fields, field_bytes = cfg.limit_request_fields, cfg.limit_request_field_size
         self._ordinary_fields = fields if 0 < fields <= message.MAX_HEADERS else message.MAX_HEADERS
         # A whole head that is no longer than this has no line and no field that is too long.
@@ -117,20 +112,19 @@ class HeadReader:
             or "*" in self._cfg.forwarded_allow_ips
             or bool(message._ip_in_allow_list(client[0], (), self._cfg.forwarded_allow_networks()))
         )
-        environ = self._base.copy()
+        environ = self._base | {"SCRIPT_NAME": ""}
         if isinstance(client, tuple):
             environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client[0], str(client[1])
         else:
             environ["REMOTE_ADDR"] = client.decode() if isinstance(client, bytes) else client
         if isinstance(server, tuple):
             environ["SERVER_NAME"], environ["SERVER_PORT"] = server[0], str(server[1])
-        environ["SCRIPT_NAME"] = ""
         return Peer(client, server, trusted, environ)
 
     def read(self, received: bytes, seen_bytes: int, peer: Peer, number: int) -> Head | None:
         """Parse the head at the beginning of `received`; None while it is incomplete.
 
-        `seen_bytes` of it were there at the last call. It is the head of the connection's `number`th request, from 1.
+        `seen_bytes` of it were there at the last call; `number` counts the connection's requests from 1.
 
         Raises:
             ParseException: one of Gunicorn's; nothing more on the connection may be read.
