@@ -32,7 +32,7 @@ class TooLong(Exception):
 
 
 class TooManyChunks(Exception):
-    """The body comes in more chunks than the server reads, however short they are."""
+    """The body has more chunks than the server reads, however short they are."""
 
 
 @dataclass(slots=True)
@@ -220,8 +220,6 @@ def _chunk_size(line: bytes) -> int:
         raise InvalidChunkSize(size)
     if semicolon and not CHUNK_EXT_RE.fullmatch(b";" + extension):
         raise InvalidChunkExtension("invalid chunk extension")
-    if len(size.lstrip(b"0")) > CHUNK_SIZE_DIGITS:
-        raise TooLong
     return int(size, 16)
 
 
