@@ -1,7 +1,7 @@
 """The contract between the worker and the application that it serves, and the adapter for plain WSGI applications.
 
-The worker knows no model, no protocol and no framework. It asks `admit` once for each request, before the request is
-queued, and from then on reads the attributes of what it got.
+The worker knows no model, no protocol and no framework. It calls `admit` once for each request, before the request is
+queued, and reads the attributes of the result.
 """
 
 from __future__ import annotations

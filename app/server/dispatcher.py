@@ -29,8 +29,8 @@ TIMEOUT = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s)?", re.ASCII)
 class Dispatcher:
     """Serves the requests of all connections of one worker. Belongs to the loop's thread.
 
-    Inline requests are collected while one turn of the loop reads, and answered at its end, those of one batch key in
-    one call. That costs much less than one call for each, because the processor's caches stay warm.
+    Inline requests are collected during one turn of the loop and answered at its end, those of one batch key in one
+    call, because that costs much less than one call for each.
     """
 
     def __init__(self, worker: Any, app: ServingApp, limits: Limits, stats: Stats) -> None:
@@ -127,17 +127,16 @@ class Dispatcher:
         self.stats.inline += 1
         environ = pending.environ
         close_body(environ)
-        body = None
         if response is not None:
             try:
                 body = answers.whole_body(pending.answer, response)
             except Exception:  # noqa: BLE001 - logged, or raised again
                 self._log_failure(environ)
-        if body is None:
-            self.refuse(pending, refusals.FAILED, now_s)
-            return
-        self.send(pending, body, now_s)
-        self._hooks.after(pending.head, pending.answer, began_s)
+            else:
+                self.send(pending, body, now_s)
+                self._hooks.after(pending.head, pending.answer, began_s)
+                return
+        self.refuse(pending, refusals.FAILED, now_s)
 
     # --- answers
 

@@ -51,8 +51,7 @@ class ElasticPool(Generic[WorkT]):
                     self._free += 1
 
     def _start(self) -> None:
-        name = f"retort-request-{next(self._numbers)}"
-        thread = threading.Thread(target=self._live, name=name, daemon=True)
+        thread = threading.Thread(target=self._live, name=f"retort-request-{next(self._numbers)}", daemon=True)
         thread.start()
         self._threads.add(thread)
 

@@ -167,7 +167,7 @@ class ThreadedRequests:
                 log_stack(pending, now_s)
         self._next_check_s = min(
             (
-                pending.deadline_s + (0.0 if not pending.cancelled else pending.stuck_allowance_s + grace_s)
+                pending.deadline_s + (pending.stuck_allowance_s + grace_s if pending.cancelled else 0.0)
                 for pending in self._running
                 if not pending.is_stuck
             ),
