@@ -55,9 +55,6 @@ class RequestListener(Protocol):
     def on_refused(self, connection: Connection, head: Head | None, refusal: Refusal, now_s: float) -> None:
         """Answer with a refusal and close: what follows cannot be read. `head` is None if it was not parsed."""
 
-    def on_half_closed(self, connection: Connection) -> None:
-        """The client sends no more, while its request is WAITING."""
-
     def on_gone(self, connection: Connection) -> None:
         """The client is gone before its answer was sent whole."""
 
@@ -189,10 +186,11 @@ class Connection:
             self.readable = True
             if mask & ENDED and not self._fin:
                 self._fin = True
-                if self.state is WAITING:
-                    # A client that ends while its request is queued has left. One that ended together with its request
-                    # (before this state) gets its answer.
-                    self._shared.listener.on_half_closed(self)
+                # A client that ends while its request is queued has left. One that ended together with its request gets
+                # its answer.
+                if self.state is WAITING and self.pending is not None and self.pending.is_queued:
+                    self.abort()
+                    return
             self.read(now_s)
 
     def read(self, now_s: float) -> None:

@@ -72,11 +72,6 @@ class Dispatcher:
         else:
             self.threads.enter(pending, now_s)
 
-    def on_half_closed(self, connection: Connection) -> None:
-        """Drop the request of a client that sends no more, if it is queued."""
-        if connection.pending is not None and connection.pending.is_queued:
-            connection.abort()
-
     def on_gone(self, connection: Connection) -> None:
         """Drop or stop the request of a client that is gone."""
         self.stats.left += 1
