@@ -18,8 +18,8 @@ WorkT = TypeVar("WorkT")
 class ElasticPool(Generic[WorkT]):
     """Runs each piece of work at once, in a thread of its own. The caller bounds their number; `kept` of them stay.
 
-    `submit`, `stop_idle` and `close` belong to one thread, the loop's. The threads are daemons, so that one that hangs
-    cannot keep the process.
+    All methods belong to one thread, the loop's. The threads are daemons, so that one that hangs cannot keep the
+    process.
     """
 
     def __init__(self, work: Callable[[WorkT], None], kept: int, idle_s: float) -> None:
@@ -28,8 +28,8 @@ class ElasticPool(Generic[WorkT]):
         self._idle_s = idle_s
         self._inbox: SimpleQueue[WorkT | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._free = kept
-        """Threads that wait for work, minus work that waits for a thread."""
+        self._busy = 0
+        """Pieces of work that were submitted and have not ended."""
         self._threads: set[threading.Thread] = set()
         self._numbers = itertools.count(1)
         for _ in range(kept):
@@ -38,17 +38,19 @@ class ElasticPool(Generic[WorkT]):
     def submit(self, work: WorkT) -> None:
         """Give work to a free thread, or to a new one; if the system gives no more threads, to the next free one."""
         with self._lock:
-            self._free -= 1
-            needs_thread = self._free < 0
+            self._busy += 1
+            needs_thread = self._busy > len(self._threads)
         self._inbox.put(work)
         if needs_thread:
             try:
                 self._start()
             except RuntimeError as error:
                 log.warning("a request waits for a thread: %s", error)
-            else:
-                with self._lock:
-                    self._free += 1
+
+    def ended(self) -> None:
+        """Count a piece of work as ended: its thread is free, or is about to be."""
+        with self._lock:
+            self._busy -= 1
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._live, name=f"retort-request-{next(self._numbers)}", daemon=True)
@@ -70,8 +72,6 @@ class ElasticPool(Generic[WorkT]):
             while (work := self._next()) is not None:
                 self._work(work)
                 del work  # else this thread keeps it alive while it waits for the next
-                with self._lock:
-                    self._free += 1
         finally:
             self._threads.discard(threading.current_thread())
 
@@ -81,7 +81,6 @@ class ElasticPool(Generic[WorkT]):
                 return self._inbox.get(timeout=self._idle_s)
             except Empty:
                 with self._lock:
-                    if self._free > 0 and len(self._threads) > self._kept:  # else work may be on its way to this thread
-                        self._free -= 1
+                    if len(self._threads) > max(self._kept, self._busy):
                         self._threads.discard(threading.current_thread())
                         return None

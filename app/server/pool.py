@@ -48,7 +48,10 @@ class Pool:
             os.eventfd_read(self.wake_fd)
         self._awake = False
         while self._made:
-            yield self._made.popleft()
+            pending, part, last = self._made.popleft()
+            if last and pending.ends_group:
+                self._threads.ended()
+            yield pending, part, last
 
     def close(self, timeout_s: float) -> None:
         """Wait a moment for the threads and free the eventfd."""
