@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 NOTIFY_S = 1.0
 KILLED_BEFORE_S = 2.0
-"""A worker that stops ends so long before Gunicorn would kill it."""
+"""How long before Gunicorn would kill it a stopping worker ends."""
 THREADS_END_S = 0.5
 EXIT_S = 5.0
 """How long the interpreter may take to end after a thread was left hanging."""
