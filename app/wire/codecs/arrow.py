@@ -14,7 +14,7 @@ from app.errors import BodyTooLarge, InvalidBody, InvalidInstances
 from app.signature.batch import json_values
 from app.signature.schema import escaped
 from app.wire.codecs.arrow_messages import check_messages
-from app.wire.codecs.codec import Document, Limits, Reading, Rows
+from app.wire.codecs.codec import Codec, Document, Limits, Reading, Rows
 from app.wire.codecs.columns import check_names, check_rows, columns_of, records, refused
 
 FORM = "Arrow IPC"
@@ -23,11 +23,10 @@ LEAST_BYTES_OF_A_VALUE = 8
 """What a value of a list takes in Python, at least; no more of them than would fill the body's limit."""
 
 
-class ArrowStream:
+class ArrowStream(Codec):
     """A table, as record batches."""
 
     needs = "pyarrow"
-    writes = True
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
         """The records.

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, Preamble
 
-from app.core.answer import Answer
 from app.errors import BodyTooLarge, FieldError, InvalidBody
 from app.signature.pointers import escaped, shown, some
 from app.signature.refusals import refuse
 from app.wire.codecs.cells import anything, reader_of
-from app.wire.codecs.codec import Codec, Document, Reading, Rows
+from app.wire.codecs.codec import Codec, Reading, Rows
 from app.wire.codecs.columns import MAX_UNKNOWN_COLUMNS, check_whole, refused, whole
 
 FORM = "multipart/form-data"
@@ -70,10 +69,9 @@ class _Part:
         return (self.media_type or "").partition(";")[0].strip().lower() == "application/json"
 
 
-class Multipart:
+class Multipart(Codec):
     """Reads forms; nothing is answered in one."""
 
-    needs = ""
     writes = False
 
     def __init__(self, reader_of_part: ReaderOf, is_read: Callable[[str], bool]) -> None:
@@ -127,10 +125,6 @@ class Multipart:
         if codec is self:
             raise InvalidBody(FORM, "a part is a form itself")
         return codec.decode(content, Reading(reading.signature, reading.limits, parameters))
-
-    def write(self, answer: Answer, document: Document) -> NoReturn:
-        """Never asked for: `writes` is false."""
-        raise NotImplementedError
 
 
 def _parts(body: bytes, reading: Reading) -> list[_Part]:

@@ -20,7 +20,7 @@ from app.core.answer import Answer
 from app.errors import BodyTooLarge, InvalidBody
 from app.signature import Layout
 from app.signature.matrix import batch_of
-from app.wire.codecs.codec import Document, Limits, Reading, Rows
+from app.wire.codecs.codec import Codec, Document, Limits, Reading, Rows
 from app.wire.codecs.columns import check_names, check_rows, records, refused
 
 MAGIC = b"\x93NUMPY"
@@ -34,11 +34,8 @@ COMPLETED = {"Y": "-01-01", "M": "-01", "h": ":00"}
 """What NumPy leaves out where a datetime64 is this coarse, and ISO 8601 wants."""
 
 
-class Npy:
+class Npy(Codec):
     """One array: 2-D (rows, features), or structured with the features' names."""
-
-    needs = ""
-    writes = True
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
         """The rows of a 2-D array, the records of a structured one.
@@ -55,11 +52,8 @@ class Npy:
         return out.getvalue()
 
 
-class Npz:
+class Npz(Codec):
     """Several arrays in a zip: one for each feature by its name, or a single one as in npy."""
-
-    needs = ""
-    writes = True
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
         """The records, or what a single array holds.

@@ -8,7 +8,7 @@ from typing import Any
 from app.core.answer import Answer
 from app.errors import BodyTooLarge, InvalidBody
 from app.wire.codecs.arrow import rows_of, table_of
-from app.wire.codecs.codec import Document, Limits, Reading, Rows
+from app.wire.codecs.codec import Codec, Document, Limits, Reading, Rows
 from app.wire.codecs.columns import check_names, check_rows, refused
 from app.wire.codecs.parquet_pages import FORM, check_pages, chunks_of
 
@@ -18,11 +18,10 @@ MAX_THRIFT_BYTES = 2**24
 MAX_THRIFT_PARTS = 10**6
 
 
-class Parquet:
+class Parquet(Codec):
     """A table, as a file."""
 
     needs = "pyarrow"
-    writes = True
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
         """The records.
