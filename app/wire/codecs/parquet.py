@@ -6,8 +6,8 @@ import contextlib
 from typing import Any
 
 from app.core.answer import Answer
-from app.errors import BodyTooLarge, InvalidBody
-from app.wire.codecs.arrow import rows_of, table_of
+from app.errors import BodyTooLarge
+from app.wire.codecs.arrow import refusing_damage, rows_of, table_of
 from app.wire.codecs.codec import Codec, Document, Limits, Reading, Rows
 from app.wire.codecs.columns import check_names, check_rows, refused
 from app.wire.codecs.parquet_pages import FORM, check_pages, chunks_of
@@ -30,17 +30,8 @@ class Parquet(Codec):
             InvalidBody: it is cut short, or says of itself what is not so.
             InvalidInstances: a column is of a type that no kind of input takes.
         """
-        import pyarrow as pa
-
-        try:
-            with contextlib.closing(_opened(body, reading)) as file:
-                batches = []
-                for batch in file.iter_batches(ROWS_AT_ONCE, use_threads=False):
-                    batch.validate(full=True)
-                    batches.append(batch)
-                return rows_of(file.schema_arrow.names, batches, reading)
-        except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError):
-            raise InvalidBody(FORM, "it is cut short, damaged, or says of itself what is not so") from None
+        with refusing_damage(FORM), contextlib.closing(_opened(body, reading)) as file:
+            return rows_of(file.schema_arrow.names, file.iter_batches(ROWS_AT_ONCE, use_threads=False), reading)
 
     def write(self, answer: Answer, document: Document) -> bytes:
         """Flat columns, as in CSV."""
