@@ -51,8 +51,8 @@ def _opened(body: bytes, reading: Reading) -> Any:
     limits = {"thrift_string_size_limit": MAX_THRIFT_BYTES, "thrift_container_size_limit": MAX_THRIFT_PARTS}
     metadata = pq.ParquetFile(pa.BufferReader(body), **limits).metadata
     check_rows(metadata.num_rows, reading.limits)
-    check_names([metadata.schema.column(at).path for at in range(metadata.num_columns)], reading)
     columns = [metadata.schema.column(at) for at in range(metadata.num_columns)]
+    check_names([column.path for column in columns], reading)
     widths = [_check_width(column, metadata.num_rows, reading.limits) for column in columns]
     texts = [c.path for c in columns if c.physical_type == "BYTE_ARRAY" and c.logical_type.type != "DECIMAL"]
     check_pages(body, chunks_of(body, widths, MAX_CHUNKS), reading.limits)
