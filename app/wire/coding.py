@@ -8,21 +8,21 @@ from __future__ import annotations
 import contextlib
 import importlib
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from werkzeug.datastructures import Accept
 from werkzeug.http import parse_accept_header
 
 from app.errors import BodyTooLarge, InvalidBody, NotAcceptable, UnsupportedMediaType
 
-PIECE_BYTES = 1 << 18
+FED_BYTES = {"zstd": 256, "gzip": 4096, "deflate": 4096}
+"""How much a decoder gets at once; it becomes 8 MiB at most: 4 bytes of zstd become 128 KiB, others grow 1032-fold."""
 ZSTD_WINDOW_LOG = 23
 """Base-2 logarithm of the largest window, in bytes, that RFC 9659 allows to this coding."""
-ZSTD_LEVEL = 3
 MAX_MEMBERS = 1000
 WORTH_BYTES = 1024
-LEVEL = 4
+LEVEL, ZSTD_LEVEL = 4, 3
 GZIP_BITS, ZLIB_BITS, RAW_BITS = 31, 15, -15
 
 
@@ -35,17 +35,6 @@ def _zstd_library() -> Any:
 
 
 zstd = _zstd_library()
-
-
-class Decoder(Protocol):
-    """Decompresses one member of a body."""
-
-    @property
-    def rest(self) -> bytes | None:
-        """What stood behind its end; None while the end was not met."""
-
-    def pieces(self, part: bytes) -> Iterator[bytes]:
-        """What the next part becomes, in bounded pieces."""
 
 
 def codings() -> list[str]:
@@ -76,91 +65,57 @@ def decompressed(parts: Iterable[bytes], coding: str, limit_bytes: int) -> Itera
         InvalidBody: it is damaged, ends too early, or goes on after its end.
         BodyTooLarge: it is longer than the limit.
     """
-    size_bytes = 0
-    stream = _Stream(coding)
+    size_bytes = members = 0
+    decoder: Any = None
     try:
-        for part in parts:
-            for piece in stream.feed(part):
+        for part in _cut(parts, FED_BYTES[coding]):
+            rest = part
+            while rest:
+                if decoder is None or decoder.eof:  # gzip and zstd may have several members (RFC 1952 section 2.2)
+                    members += 1
+                    if members > (1 if coding == "deflate" else MAX_MEMBERS):
+                        raise InvalidBody(coding, "there are bytes after its end")
+                    decoder = _decoder(coding, rest)
+                piece = decoder.decompress(rest)
+                rest = decoder.unused_data
                 size_bytes += len(piece)
                 if size_bytes > limit_bytes:
                     raise BodyTooLarge(limit_bytes)
                 yield piece
-    except zlib.error:
-        raise InvalidBody(coding, "it is damaged") from None
-    if not stream.whole:
+    except _decoder_error(coding):
+        window = ", or needs a window of more than 8 MiB" * (coding == "zstd")
+        raise InvalidBody(coding, "it is damaged" + window) from None
+    if decoder is None or not decoder.eof:
         raise InvalidBody(coding, "it ends too early")
 
 
-class _Stream:
-    """One body that is decompressed as it comes; gzip and zstd may have several members (RFC 1952 section 2.2)."""
-
-    def __init__(self, coding: str) -> None:
-        self._coding = coding
-        self._decoder: Decoder | None = None
-        self._members = 0
-
-    @property
-    def whole(self) -> bool:
-        return self._decoder is not None and self._decoder.rest is not None
-
-    def feed(self, part: bytes) -> Iterator[bytes]:
-        while part:
-            if self._decoder is None or self._decoder.rest is not None:
-                self._decoder = self._next_member(part)
-            yield from self._decoder.pieces(part)
-            part = self._decoder.rest or b""
-
-    def _next_member(self, part: bytes) -> Decoder:
-        self._members += 1
-        if self._members > 1 and (self._coding == "deflate" or self._members > MAX_MEMBERS):
-            raise InvalidBody(self._coding, "there are bytes after its end")
-        if self._coding == "zstd":
-            return _Zstd()
-        if self._coding == "gzip":
-            return _Zlib(GZIP_BITS)
-        # Some send deflate without zlib's two bytes around it.
-        headed = part[0] & 15 == 8 and (len(part) < 2 or int.from_bytes(part[:2], "big") % 31 == 0)
-        return _Zlib(ZLIB_BITS if headed else RAW_BITS)
+def _cut(parts: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
+    for part in parts:
+        for at in range(0, len(part), most_bytes):
+            yield part[at : at + most_bytes]
 
 
-class _Zlib:
-    def __init__(self, bits: int) -> None:
-        self._decoder = zlib.decompressobj(bits)
-
-    @property
-    def rest(self) -> bytes | None:
-        return self._decoder.unused_data if self._decoder.eof else None
-
-    def pieces(self, part: bytes) -> Iterator[bytes]:
-        while part and not self._decoder.eof:
-            yield self._decoder.decompress(part, PIECE_BYTES)
-            part = self._decoder.unconsumed_tail
-        while not self._decoder.eof and (held := self._decoder.decompress(b"", PIECE_BYTES)):
-            yield held
+def _decoder(coding: str, begins: bytes) -> Any:
+    """A decoder of one member, which begins with these bytes."""
+    if coding == "zstd":
+        return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG})
+    if coding == "gzip":
+        return zlib.decompressobj(GZIP_BITS)
+    # Some send deflate without zlib's two bytes around it.
+    headed = begins[0] & 15 == 8 and (len(begins) < 2 or int.from_bytes(begins[:2], "big") % 31 == 0)
+    return zlib.decompressobj(ZLIB_BITS if headed else RAW_BITS)
 
 
-class _Zstd:
-    def __init__(self) -> None:
-        self._decoder = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG})
-
-    @property
-    def rest(self) -> bytes | None:
-        return self._decoder.unused_data if self._decoder.eof else None
-
-    def pieces(self, part: bytes) -> Iterator[bytes]:
-        try:
-            yield self._decoder.decompress(part, PIECE_BYTES)
-            while not (self._decoder.eof or self._decoder.needs_input):
-                yield self._decoder.decompress(b"", PIECE_BYTES)
-        except zstd.ZstdError:
-            raise InvalidBody("zstd", "it is damaged, or needs a window of more than 8 MiB") from None
+def _decoder_error(coding: str) -> type[Exception]:
+    error: type[Exception] = zstd.ZstdError if coding == "zstd" else zlib.error
+    return error
 
 
-COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
-    "zstd": lambda content: zstd.compress(content, ZSTD_LEVEL),
-    "gzip": lambda content: zlib.compress(content, LEVEL, GZIP_BITS),
-    "deflate": lambda content: zlib.compress(content, LEVEL, ZLIB_BITS),
-}
+def _encoder(coding: str) -> tuple[Any, int]:
+    """A compressor, and the mode of its `flush` after which all that it was given can be read."""
+    if coding == "zstd":
+        return zstd.ZstdCompressor(ZSTD_LEVEL), zstd.ZstdCompressor.FLUSH_BLOCK
+    return zlib.compressobj(LEVEL, wbits=GZIP_BITS if coding == "gzip" else ZLIB_BITS), zlib.Z_SYNC_FLUSH
 
 
 def chosen(accept_encoding: str, size_bytes: int) -> str:
@@ -190,7 +145,8 @@ def compressed(content: bytes, accept_encoding: str) -> tuple[bytes, list[tuple[
     coding = chosen(accept_encoding, len(content))
     if not coding:
         return content, [("Vary", "Accept-Encoding")] if len(content) >= WORTH_BYTES else []
-    return COMPRESSORS[coding](content), [("Content-Encoding", coding), ("Vary", "Accept-Encoding")]
+    encoder, _ = _encoder(coding)
+    return encoder.compress(content) + encoder.flush(), [("Content-Encoding", coding), ("Vary", "Accept-Encoding")]
 
 
 def compressed_parts(parts: Iterable[bytes], accept_encoding: str) -> tuple[Iterable[bytes], list[tuple[str, str]]]:
@@ -206,12 +162,7 @@ def compressed_parts(parts: Iterable[bytes], accept_encoding: str) -> tuple[Iter
 
 
 def _flushed(parts: Iterable[bytes], coding: str) -> Iterator[bytes]:
-    if coding == "zstd":
-        compressor: Any = zstd.ZstdCompressor(ZSTD_LEVEL)
-        block_end, end = compressor.FLUSH_BLOCK, compressor.FLUSH_FRAME
-    else:
-        compressor = zlib.compressobj(LEVEL, wbits=GZIP_BITS if coding == "gzip" else ZLIB_BITS)
-        block_end, end = zlib.Z_SYNC_FLUSH, zlib.Z_FINISH
+    encoder, flush_mode = _encoder(coding)
     for part in parts:
-        yield compressor.compress(part) + compressor.flush(block_end)
-    yield compressor.flush(end)
+        yield encoder.compress(part) + encoder.flush(flush_mode)
+    yield encoder.flush()

@@ -67,14 +67,13 @@ class NdjsonStreaming:
 
 
 def _told(first: bytes, made: Iterator[bytes]) -> Iterator[bytes]:
-    """What is made; what then is wrong with the whole body is the last line."""
-    part = first
-    while part:
-        yield part
-        try:
-            part = next(made, b"")
-        except RetortError as error:
-            part = encode_lines([{"error": {"detail": error.detail}}])
+    """The answer in parts; an error in the rest of the body becomes its last line."""
+    if first:
+        yield first
+    try:
+        yield from made
+    except RetortError as error:
+        yield encode_lines([{"error": {"detail": error.detail}}])
 
 
 def _lines(parts: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:

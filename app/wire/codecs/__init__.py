@@ -7,7 +7,7 @@ same 422, whatever they came in as. Libraries that are heavy are imported when t
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header, parse_options_header
@@ -38,11 +38,8 @@ CODECS: dict[str, Codec] = {
     "application/x-npy": Npy(),
     "application/x-npz": Npz(),
     "application/msgpack": MessagePack(),
-    "multipart/form-data": Multipart(
-        lambda content_type, body: reader(content_type, body),  # noqa: PLW0108 (it stands below)
-        lambda content_type: canonical(content_type.partition(";")[0]) in (FORM, *CODECS),
-    ),
 }
+"""By media type; the form, whose parts are read by these and itself, is added below."""
 ALIASES = {
     "application/jsonl": NDJSON_TYPE,
     "application/jsonlines": NDJSON_TYPE,
@@ -119,21 +116,18 @@ def writer(accept: str | None, first: str = JSON_TYPE) -> tuple[str, Codec]:
     """
     if accept is None or accept in ("", "*/*", first):
         return first, CODECS[first]
+    # Parameters of a type (a charset) say nothing that we could honour.
     wanted = parse_accept_header(accept, MIMEAccept)
+    ranges = MIMEAccept((canonical(media_type.partition(";")[0]), quality) for media_type, quality in wanted)
     offered = _offered(writing=True)
-    best = _best(wanted, sorted(offered, key=lambda media_type: media_type != first))
-    if best is None:
+    best = max([first, *offered], key=ranges.quality)
+    if ranges.quality(best) <= 0:
         raise NotAcceptable(accept[:100], offered)
     return best, CODECS[best]
 
 
-def _best(wanted: MIMEAccept, offered: Sequence[str]) -> str | None:
-    """The offer of the highest quality; of those, the first."""
-    # Parameters of a type (a charset) say nothing that we could honour.
-    ranges = MIMEAccept((canonical(media_type.partition(";")[0]), quality) for media_type, quality in wanted)
-    best, best_quality = None, 0.0
-    for media_type in offered:
-        quality = ranges.quality(media_type)
-        if quality > best_quality:
-            best, best_quality = media_type, quality
-    return best
+def _is_read(content_type: str) -> bool:
+    return canonical(content_type.partition(";")[0]) in (FORM, *CODECS)
+
+
+CODECS["multipart/form-data"] = Multipart(reader, _is_read)

@@ -6,6 +6,7 @@ Source: https://arrow.apache.org/docs/format/Columnar.html. pyarrow is optional,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -13,21 +14,19 @@ from app.core.answer import Answer
 from app.errors import BodyTooLarge, InvalidBody, InvalidInstances
 from app.signature.batch import json_values
 from app.signature.schema import escaped
-from app.wire.codecs.arrow_messages import check_messages
-from app.wire.codecs.codec import Document, Limits, Reading, Rows
+from app.wire.codecs.arrow_messages import FORM, check_messages
+from app.wire.codecs.codec import Codec, Document, Limits, Reading, Rows
 from app.wire.codecs.columns import check_names, check_rows, columns_of, records, refused
 
-FORM = "Arrow IPC"
 PANDAS_INDEX = "__index_level_"
 LEAST_BYTES_OF_A_VALUE = 8
 """What a value of a list takes in Python, at least; no more of them than would fill the body's limit."""
 
 
-class ArrowStream:
+class ArrowStream(Codec):
     """A table, as record batches."""
 
     needs = "pyarrow"
-    writes = True
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
         """The records.
@@ -38,17 +37,11 @@ class ArrowStream:
         """
         import pyarrow as pa
 
-        check_messages(body, reading.limits)
-        try:
+        with refusing_damage(FORM):
+            check_messages(body, reading.limits)
             stream = pa.ipc.open_stream(pa.BufferReader(body), options=pa.ipc.IpcReadOptions(use_threads=False))
             check_names(list(_paths(stream.schema)), reading)
-            batches = []
-            for batch in stream:
-                batch.validate(full=True)
-                batches.append(batch)
-            return rows_of(stream.schema.names, batches, reading)
-        except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError):
-            raise InvalidBody(FORM, "it is cut short, damaged, or says of itself what is not so") from None
+            return rows_of(stream.schema.names, stream, reading)
 
     def write(self, answer: Answer, document: Document) -> bytes:
         """Flat columns, as in CSV."""
@@ -58,6 +51,17 @@ class ArrowStream:
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
         return bytes(sink.getvalue())
+
+
+@contextmanager
+def refusing_damage(form: str) -> Iterator[None]:
+    """Turn the errors that pyarrow raises for a damaged body into InvalidBody."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError):
+        raise InvalidBody(form, "it is cut short, damaged, or says of itself what is not so") from None
 
 
 def _paths(fields: Iterable[Any], prefix: str = "") -> Iterator[str]:
@@ -71,13 +75,14 @@ def _paths(fields: Iterable[Any], prefix: str = "") -> Iterator[str]:
             yield prefix + each.name
 
 
-def rows_of(names: Sequence[str], batches: Sequence[Any], reading: Reading) -> Rows:
+def rows_of(names: Sequence[str], batches: Iterable[Any], reading: Reading) -> Rows:
     """The records of pyarrow's record batches, whose columns have these names; pandas' index is no feature."""
     rows = 0
     columns: dict[str, list[Any]] = {
         name: [] for name in names if name in reading.signature.names or not name.startswith(PANDAS_INDEX)
     }
     for batch in batches:
+        batch.validate(full=True)
         rows += batch.num_rows
         check_rows(rows, reading.limits)
         for position, name in enumerate(names):

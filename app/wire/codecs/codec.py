@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from app.core.answer import Answer
 from app.core.service import PredictRequest
@@ -63,13 +64,15 @@ class Rows:
         return PredictRequest(self.instances, self.pointer, self.single, outputs, batch=self.batch, in_rows=in_rows)
 
 
-class Codec(Protocol):
+class Codec(ABC):
     """Reads and writes one media type. Stateless, safe to share between threads."""
 
-    needs: str
+    needs = ""
     """The library without which it neither reads nor writes; empty: none."""
-    writes: bool
+    writes = True
+    """Whether answers can have this media type, too."""
 
+    @abstractmethod
     def decode(self, body: bytes, reading: Reading) -> Any:
         """`Rows`, or the document in the body as plain values, whose form is the protocol's affair.
 
@@ -78,4 +81,5 @@ class Codec(Protocol):
         """
 
     def write(self, answer: Answer, document: Document) -> bytes:
-        """The answer as a body."""
+        """The answer as a body; called only where `writes` is true."""
+        raise NotImplementedError

@@ -16,7 +16,7 @@ from app.errors import FieldError, InvalidBody, TooManyInstances
 from app.signature.batch import json_values
 from app.signature.refusals import refuse
 from app.wire.codecs.cells import Read, anything, reader_of
-from app.wire.codecs.codec import Document, Reading, Rows
+from app.wire.codecs.codec import Codec, Document, Reading, Rows
 from app.wire.codecs.columns import check_names, check_whole, columns_of, whole
 from app.wire.codecs.json import BOM
 
@@ -27,11 +27,8 @@ HEADERS = ("present", "absent")
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
-class Csv:
+class Csv(Codec):
     """Rows as they stand where there is no header, else records by its names; a ragged row stays a row."""
-
-    needs = ""
-    writes = True
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
         """The rows.

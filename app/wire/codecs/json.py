@@ -13,7 +13,7 @@ from app.errors import FieldError, InvalidBody, InvalidInstances, InvalidJson
 from app.signature.guards import MOST_CONTAINERS, has_slow_numbers, has_too_many_containers
 from app.signature.hints import ENCODED_TWICE, encoded_twice
 from app.signature.pointers import shown
-from app.wire.codecs.codec import Document, Reading
+from app.wire.codecs.codec import Codec, Document, Reading
 
 MAX_INTEGER_DIGITS = 4000
 BOM = b"\xef\xbb\xbf"
@@ -23,14 +23,11 @@ ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|
 """One escape of a JSON string, or two that are a pair of surrogates; the group is half of a pair."""
 
 
-class Json:
+class Json(Codec):
     """JSON (RFC 8259), and bare NaN for a missing value, which pandas and MLflow write.
 
     A duplicate key: the last one wins. A byte order mark is skipped.
     """
-
-    needs = ""
-    writes = True
 
     def decode(self, body: bytes, reading: Reading | None = None) -> Any:
         """The document of a whole body.

@@ -10,16 +10,13 @@ import msgspec
 from app.core.answer import Answer
 from app.errors import InvalidBody
 from app.signature.guards import MOST_CONTAINERS, is_mostly_containers
-from app.wire.codecs.codec import Document, Reading
+from app.wire.codecs.codec import Codec, Document, Reading
 
 FORM = "MessagePack"
 
 
-class MessagePack:
+class MessagePack(Codec):
     """A document in, a document out. A timestamp is its ISO 8601 text, other extension types are refused."""
-
-    needs = ""
-    writes = True
 
     def decode(self, body: bytes, reading: Reading) -> Any:
         """The document; binary values are bytes, which kinds that take bytes know.

@@ -7,19 +7,19 @@ file `application/vnd.ms-excel`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, Preamble
 
-from app.core.answer import Answer
 from app.errors import BodyTooLarge, FieldError, InvalidBody
 from app.signature.pointers import escaped, shown, some
 from app.signature.refusals import refuse
 from app.wire.codecs.cells import anything, reader_of
-from app.wire.codecs.codec import Codec, Document, Reading, Rows
+from app.wire.codecs.codec import Codec, Reading, Rows
 from app.wire.codecs.columns import MAX_UNKNOWN_COLUMNS, check_whole, refused, whole
 
 FORM = "multipart/form-data"
@@ -58,22 +58,21 @@ class _Part:
         return self.file_name is not None
 
     @property
-    def table_type(self) -> str | None:
-        """The media type of the table that a file holds, by its own or else by its name; None where neither says."""
-        stated = (self.media_type or "").partition(";")[0].strip().lower()
-        ending = (self.file_name or "").rpartition(".")[2].lower()
-        return TYPE_OF_ENDING.get(ending, self.media_type) if stated in VAGUE else self.media_type
+    def stated_type(self) -> str:
+        """The media type that it states, without parameters; empty for none."""
+        return (self.media_type or "").partition(";")[0].strip().lower()
 
     @property
-    def is_json(self) -> bool:
-        """Whether it says that it is JSON, which browsers send as a file too."""
-        return (self.media_type or "").partition(";")[0].strip().lower() == "application/json"
+    def table_type(self) -> str:
+        """The media type of the table that a file holds, by its own or else by its name; empty where neither says."""
+        ending = (self.file_name or "").rpartition(".")[2].lower()
+        stated = self.media_type or ""
+        return TYPE_OF_ENDING.get(ending, stated) if self.stated_type in VAGUE else stated
 
 
-class Multipart:
+class Multipart(Codec):
     """Reads forms; nothing is answered in one."""
 
-    needs = ""
     writes = False
 
     def __init__(self, reader_of_part: ReaderOf, is_read: Callable[[str], bool]) -> None:
@@ -96,16 +95,14 @@ class Multipart:
             if len(parts) > 1:
                 raise refused("must be one file, or the fields of one record, not both", "#")
             return self._file(files[0], reading)
-        errors: list[FieldError] = []
+        twice = (name for name, times in Counter(part.name for part in parts).items() if times > 1)
+        refuse(FieldError(f"#/{escaped(name)}", "stands there more than once") for name in twice)
         record: dict[str, Any] = {}
         for part in parts:
-            if part.name in record:
-                errors.append(FieldError(f"#/{escaped(part.name)}", "stands there more than once"))
-            if part.is_file and not part.is_json:
+            if part.is_file and part.stated_type != "application/json":  # browsers send JSON as a file too
                 record[part.name] = bytes(part.content) or None
             else:
                 record[part.name] = readers.get(part.name, anything)(_text(part))
-        refuse(errors)
         check_whole([*record], reading.signature, "#")
         return Rows(whole([record], reading.signature), single=True)
 
@@ -113,13 +110,11 @@ class Multipart:
         """The files that are no tables, such as images, under names that the model does not have."""
         fields, endings = some(reading.signature.names), ", ".join(TYPE_OF_ENDING)
         for part in files:
-            named = "." in (part.file_name or "")
-            if (part.table_type or named) and not self._is_read(part.table_type or ""):
-                told = (
-                    f"is not a field of this model; the fields are: {fields}; a file under another name must be a table"
-                )
+            is_typed = part.table_type or "." in (part.file_name or "")
+            if is_typed and not self._is_read(part.table_type):
+                allowed = f"the fields are: {fields}; a file under another name must be a table ({endings})"
                 seen = f"this one is {shown(part.file_name)!r} of type {shown(part.media_type or '')!r}"
-                yield FieldError(f"#/{escaped(part.name)}", f"{told} ({endings}), and {seen}")
+                yield FieldError(f"#/{escaped(part.name)}", f"is not a field of this model; {allowed}, and {seen}")
 
     def _file(self, part: _Part, reading: Reading) -> Any:
         content = bytes(part.content)
@@ -127,10 +122,6 @@ class Multipart:
         if codec is self:
             raise InvalidBody(FORM, "a part is a form itself")
         return codec.decode(content, Reading(reading.signature, reading.limits, parameters))
-
-    def write(self, answer: Answer, document: Document) -> NoReturn:
-        """Never asked for: `writes` is false."""
-        raise NotImplementedError
 
 
 def _parts(body: bytes, reading: Reading) -> list[_Part]:

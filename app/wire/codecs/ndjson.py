@@ -11,15 +11,12 @@ import msgspec
 
 from app.core.answer import Answer
 from app.errors import InvalidJson, TooManyInstances
-from app.wire.codecs.codec import Document, Reading, Rows
+from app.wire.codecs.codec import Codec, Document, Reading, Rows
 from app.wire.codecs.json import JSON
 
 
-class NdJson:
+class NdJson(Codec):
     """Instances, one on each line; blank lines are skipped."""
-
-    needs = ""
-    writes = True
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
         """The instances.

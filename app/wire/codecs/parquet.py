@@ -6,9 +6,9 @@ import contextlib
 from typing import Any
 
 from app.core.answer import Answer
-from app.errors import BodyTooLarge, InvalidBody
-from app.wire.codecs.arrow import rows_of, table_of
-from app.wire.codecs.codec import Document, Limits, Reading, Rows
+from app.errors import BodyTooLarge
+from app.wire.codecs.arrow import refusing_damage, rows_of, table_of
+from app.wire.codecs.codec import Codec, Document, Limits, Reading, Rows
 from app.wire.codecs.columns import check_names, check_rows, refused
 from app.wire.codecs.parquet_pages import FORM, check_pages, chunks_of
 
@@ -18,11 +18,10 @@ MAX_THRIFT_BYTES = 2**24
 MAX_THRIFT_PARTS = 10**6
 
 
-class Parquet:
+class Parquet(Codec):
     """A table, as a file."""
 
     needs = "pyarrow"
-    writes = True
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
         """The records.
@@ -31,17 +30,8 @@ class Parquet:
             InvalidBody: it is cut short, or says of itself what is not so.
             InvalidInstances: a column is of a type that no kind of input takes.
         """
-        import pyarrow as pa
-
-        try:
-            with contextlib.closing(_opened(body, reading)) as file:
-                batches = []
-                for batch in file.iter_batches(ROWS_AT_ONCE, use_threads=False):
-                    batch.validate(full=True)
-                    batches.append(batch)
-                return rows_of(file.schema_arrow.names, batches, reading)
-        except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError):
-            raise InvalidBody(FORM, "it is cut short, damaged, or says of itself what is not so") from None
+        with refusing_damage(FORM), contextlib.closing(_opened(body, reading)) as file:
+            return rows_of(file.schema_arrow.names, file.iter_batches(ROWS_AT_ONCE, use_threads=False), reading)
 
     def write(self, answer: Answer, document: Document) -> bytes:
         """Flat columns, as in CSV."""
@@ -61,8 +51,8 @@ def _opened(body: bytes, reading: Reading) -> Any:
     limits = {"thrift_string_size_limit": MAX_THRIFT_BYTES, "thrift_container_size_limit": MAX_THRIFT_PARTS}
     metadata = pq.ParquetFile(pa.BufferReader(body), **limits).metadata
     check_rows(metadata.num_rows, reading.limits)
-    check_names([metadata.schema.column(at).path for at in range(metadata.num_columns)], reading)
     columns = [metadata.schema.column(at) for at in range(metadata.num_columns)]
+    check_names([column.path for column in columns], reading)
     widths = [_check_width(column, metadata.num_rows, reading.limits) for column in columns]
     texts = [c.path for c in columns if c.physical_type == "BYTE_ARRAY" and c.logical_type.type != "DECIMAL"]
     check_pages(body, chunks_of(body, widths, MAX_CHUNKS), reading.limits)
