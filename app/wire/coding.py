@@ -16,7 +16,7 @@ from werkzeug.http import parse_accept_header
 
 from app.errors import BodyTooLarge, InvalidBody, NotAcceptable, UnsupportedMediaType
 
-FED_BYTES = {"zstd": 256, "gzip": 4096, "deflate": 4096}
+FED_BYTES = {"zstd": 256, "gzip": 1024, "deflate": 1024}
 """How much a decoder gets at once; it becomes 8 MiB at most: 4 bytes of zstd become 128 KiB, others grow 1032-fold."""
 ZSTD_WINDOW_LOG = 23
 """Base-2 logarithm of the largest window, in bytes, that RFC 9659 allows to this coding."""
