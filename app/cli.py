@@ -91,7 +91,7 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
     @models.command("add", help="Pack ARTIFACT as a new version of a model.")
     @click.argument("artifact", type=click.Path(path_type=Path))
     @click.option("--name", required=True, help="The model's name, as it stands in URLs.")
-    @click.option("--sample", type=click.Path(path_type=Path), help="Rows it was trained on: .csv, .parquet or .json.")
+    @click.option("--sample", type=click.Path(path_type=Path), help="Rows it was trained on, in any file of a table.")
     @click.option("--target", help="The sample's column that is predicted, not an input.")
     @click.option("--inputs", type=click.Path(path_type=Path), help="A JSON list that declares inputs.")
     @click.option(

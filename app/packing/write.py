@@ -13,9 +13,10 @@ import pandas as pd
 from app.errors import LoadingFailed, PackingRefused
 from app.packing import declared, inspect, sample
 from app.packing.graph import GRAPH, derive_graph
-from app.packing.infer import infer
+from app.packing.infer import infer, outputs_lost
 from app.packing.lean import lean_servable
 from app.packing.prove import artifact_cost_us
+from app.packing.sample.expected import expected_of
 from app.packing.seen import records_of
 from app.packing.spawn import CheckRequest, PackRequest, Result
 from app.packing.trial import MAX_SAMPLE_ROWS, Record, attempt
@@ -53,8 +54,11 @@ def pack(request: PackRequest) -> Result:
         )
     estimator = read_artifact(artifact)
     inspect.require_model(estimator)
-    frame = sample.read(Path(request.sample), request.target) if request.sample else None
     wanted = declared.read(Path(request.inputs)) if request.inputs else ()
+    given = (
+        sample.read(Path(request.sample), request.target, expected_of(estimator, wanted)) if request.sample else None
+    )
+    frame = given.frame if given else None
     said = declared.Declared(request.out_of_range, request.unseen, wanted)
     by_column, rows = infer(estimator, frame, said)
     if frame is not None and by_column.layout is not Layout.RECORDS:
@@ -92,7 +96,9 @@ def pack(request: PackRequest) -> Result:
             after=request.after,
         )
         published = repository.publish(folder, manifest)
-    return Result(version=published.version, remarks=tuple(_remarks(published, said)))
+    notes = given.notes if given else ()
+    lost = outputs_lost(estimator, by_column, rows)
+    return Result(version=published.version, remarks=(*_remarks(published, said), *notes, *lost))
 
 
 def read_artifact(path: Path) -> Any:

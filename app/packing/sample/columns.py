@@ -1,0 +1,394 @@
+"""What a column of strings holds: numbers, texts or codes; which of its words say that a value is missing."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from app.packing.sample.expected import INDEX_NAMES, Column, Expected
+
+PANDAS_MARKERS = frozenset(
+    (
+        *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN", "-NaN", "-nan", "NaN", "nan"),
+        *("<NA>", "N/A", "n/a", "NA", "NULL", "null", "None"),
+    )
+)
+"""What `pandas.read_csv` takes for missing."""
+
+SIGNS = frozenset(("?", "??", "-", "--", "---", "\u2013", "\u2014", ".", "..", "...", "*", "\\N"))
+WORDS = frozenset(
+    (
+        *(
+            "#div/0!",
+            "#name?",
+            "#null!",
+            "#num!",
+            "#ref!",
+            "#value!",
+            "(null)",
+            "(none)",
+            "n.a.",
+            "n. a.",
+            "n.d.",
+            "nd",
+        ),
+        *(
+            "k.a.",
+            "k. a.",
+            "missing",
+            "none",
+            "nil",
+            "not available",
+            "unknown",
+            "undefined",
+            "<null>",
+            "[null]",
+            "void",
+        ),
+    )
+)
+"""Beside the signs, what others write for a missing number; compared without regard to case."""
+
+TRUTH = frozenset(("True", "TRUE", "true", "False", "FALSE", "false"))
+FIRST_TRIED = 200
+"""So many values are tried first: they rule out most formats."""
+
+MANY = 0.5
+"""Where so many of the values are numbers, words beside them are told of."""
+
+ONE_THOUSAND_APART = 1.5
+"""Powers of ten by which a number with a thousands separator differs clearly from one with a decimal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How numbers are written: the sign before their decimals, and the one between groups of three digits."""
+
+    decimal: str
+    group: str = ""
+
+    def fits(self, value: str) -> bool:
+        """Whether this is a number written so."""
+        return PATTERNS[self].fullmatch(value) is not None
+
+    def plain(self, value: str) -> str:
+        """The number as Python writes it."""
+        return value.replace(self.group, "").replace(self.decimal, ".") if self.group else self._pointed(value)
+
+    def _pointed(self, value: str) -> str:
+        return value if self.decimal == "." else value.replace(self.decimal, ".")
+
+    def __str__(self) -> str:
+        said = "decimal comma" if self.decimal == "," else "decimal point"
+        return said + (f", thousands separated by {self.group!r}" if self.group else "")
+
+
+PLAIN = Format(".")
+FORMATS = (
+    PLAIN,
+    Format(","),
+    *(Format(d, g) for g in (",", ".", " ", "\u00a0", "\u202f", "\u2009", "'", "\u2019", "_") for d in ".," if d != g),
+)
+
+
+def _pattern(style: Format) -> re.Pattern[str]:
+    decimal, group = re.escape(style.decimal), re.escape(style.group)
+    if style.group:
+        return re.compile(
+            rf"[+-]?[1-9][0-9]{{0,2}}(?:{group}[0-9]{{3}})+(?:{decimal}[0-9]*)?|[+-]?[0-9]+(?:{decimal}[0-9]+)?"
+        )
+    return re.compile(
+        rf"[+-]?(?:[0-9]+(?:{decimal}[0-9]*)?|{decimal}[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf|infinity)", re.IGNORECASE
+    )
+
+
+PATTERNS = {style: _pattern(style) for style in FORMATS}
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """The different strings of a column: those that say missing, and the others."""
+
+    missing: frozenset[str]
+    present: tuple[str, ...]
+    formats: tuple[Format, ...] = ()
+
+
+def typed(raw: pd.DataFrame, expected: Expected, notes: list[str], *, commas: bool) -> pd.DataFrame:
+    """The columns of a frame of strings, each as the number, truth value or text that it holds.
+
+    Args:
+        raw: every value as a string; no value is missing.
+        expected: what is known of the columns.
+        notes: to which is added what was taken for what.
+        commas: whether a comma that may be either is rather the sign before decimals.
+    """
+    known = expected.of([str(name) for name in raw.columns])
+    counts = [Counter(raw.iloc[:, place].tolist()) for place in range(len(raw.columns))]
+    words = [_words(found, column) for found, column in zip(counts, known, strict=True)]
+    decimal = _decimal([each.formats for each in words if each.formats], words, commas=commas)
+    chosen = [_format(each, column, decimal) for each, column in zip(words, known, strict=True)]
+    _note_formats(raw, chosen, notes)
+    found: dict[str, Any] = {}
+    for place, name in enumerate(raw.columns):
+        _note_column(str(name), counts[place], words[place], known[place], chosen[place], notes)
+        style = chosen[place]
+        column = raw.iloc[:, place]
+        if style is None and not (words[place].present and TRUTH.issuperset(words[place].present)):
+            found[name] = column.mask(column.isin(words[place].missing)) if words[place].present else float("nan")
+        elif known[place].strings:
+            found[name] = column.mask(column.isin(words[place].missing))
+        else:
+            found[name] = _parsed(column, words[place].missing, style or PLAIN)
+    return pd.DataFrame(found, index=raw.index)
+
+
+def _words(counts: Counter[str], column: Column) -> _Words:
+    """Tells the markers of a column from its values; where it holds numbers, with the formats that fit all of them."""
+    if column.strings:
+        learned = set(column.categories or ())
+        if not learned:
+            return _split(counts, PANDAS_MARKERS.intersection(counts))
+        return _split(counts, {v for v in counts.keys() - learned if _is_marker(v, SIGNS)})
+    words = _split(counts, {value for value in counts if _is_marker(value, SIGNS | WORDS)})
+    as_text = _split(counts, PANDAS_MARKERS.intersection(counts))
+    if column.may_be_text and any(map(_is_code, words.present)):
+        return as_text
+    formats = _formats(words.present)
+    if formats or TRUTH.issuperset(words.present):
+        return replace(words, formats=formats)
+    others = _no_numbers(words.present)
+    if len(others) == 1 and column.typical is not None and len(words.present) > 1:
+        # A number of this column is known, so that its one word says missing, in whatever language.
+        numbers = _split(counts, words.missing | others)
+        return replace(numbers, formats=_formats(numbers.present))
+    return as_text
+
+
+def _split(counts: Counter[str], missing: Set[str]) -> _Words:
+    return _Words(frozenset(missing), tuple(value for value in counts if value not in missing))
+
+
+def _no_numbers(values: Sequence[str]) -> set[str]:
+    """Those of the values that are no numbers in any format."""
+    if len(values) > FIRST_TRIED and 2 * len(_no_numbers(values[:FIRST_TRIED])) > FIRST_TRIED:
+        return set(values)  # a column of texts
+    return {value for value in values if not any(style.fits(value.strip()) for style in FORMATS)}
+
+
+def _formats(values: Sequence[str]) -> tuple[Format, ...]:
+    """The formats that fit all of these values; those with a sign between groups only where it is written."""
+    stripped = [value.strip() for value in values]
+    signs = set().union(*stripped)
+    fitting = [style for style in FORMATS if not style.group or style.group in signs]
+    for some in (stripped[:FIRST_TRIED], stripped):
+        fitting = [style for style in fitting if all(map(PATTERNS[style].fullmatch, some))]
+    return tuple(fitting) if stripped else ()
+
+
+def _is_marker(value: str, more: Iterable[str]) -> bool:
+    if value in PANDAS_MARKERS or value[:1].isdigit():
+        return value in PANDAS_MARKERS
+    stripped = value.strip()
+    return stripped in more or stripped.lower() in more or not stripped
+
+
+def _by_pandas(value: str) -> bool:
+    return value in PANDAS_MARKERS
+
+
+def _is_code(value: str) -> bool:
+    return len(value) > 1 and value[0] == "0" and value.isdigit()
+
+
+def _decimal(formats: Sequence[tuple[Format, ...]], words: Sequence[_Words], *, commas: bool) -> str:
+    """The sign before decimals in this file, as told by the columns that cannot be read otherwise."""
+    signs = [{style.decimal for style in fitting} for fitting in formats]
+    told = [next(iter(found)) for found in signs if len(found) == 1]
+    if told:
+        return "," if told.count(",") > told.count(".") else "."
+    written = any("," in value for each in words if each.formats for value in each.present)
+    return "," if commas and written else "."
+
+
+def _format(words: _Words, column: Column, decimal: str) -> Format | None:
+    """The format of a column: that of the file where it fits; a number typical of the column decides where it tells."""
+    if not words.formats:
+        return None
+    ranked = sorted(words.formats, key=lambda style: (style.decimal != decimal, FORMATS.index(style)))
+    best = ranked[0]
+    if best is not PLAIN and PLAIN in ranked and not any(sign in value for value in words.present for sign in ".,"):
+        return PLAIN  # whole numbers, which are written alike everywhere
+    if not column.typical:
+        return best
+    distances = [_distance(style, words.present, column.typical) for style in ranked]
+    near = min(distances) + ONE_THOUSAND_APART
+    return next(style for style, distance in zip(ranked, distances, strict=True) if distance <= near)
+
+
+def _distance(style: Format, values: Sequence[str], typical: float) -> float:
+    """How many powers of ten lie between a number typical of the column and the middle one of these values."""
+    numbers = sorted(abs(float(style.plain(value.strip()))) for value in values)
+    middle = numbers[len(numbers) // 2]
+    return abs(math.log10(middle / abs(typical))) if 0 < middle < math.inf else 0.0
+
+
+def _parsed(column: pd.Series[Any], missing: frozenset[str], style: Format) -> Any:
+    """The column through the parser of `pandas.read_csv`, so that its numbers are those of a notebook."""
+    plain = str.strip if style is PLAIN else lambda value: style.plain(value.strip())
+    lines = ["" if value in missing else plain(value) for value in column.tolist()]
+    return pd.read_csv(io.StringIO("\n".join(["column", *lines, ""])), skip_blank_lines=False)["column"].array
+
+
+def _note_formats(raw: pd.DataFrame, chosen: Sequence[Format | None], notes: list[str]) -> None:
+    by_format: dict[Format, list[str]] = {}
+    for name, style in zip(raw.columns, chosen, strict=True):
+        if style is not None and style is not PLAIN:
+            by_format.setdefault(style, []).append(str(name))
+    for style, names in by_format.items():
+        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+        notes.append(f"sample: numbers with {style} in {', '.join(names[:10])}{more}")
+
+
+def _note_column(
+    name: str, counts: Counter[str], words: _Words, column: Column, style: Format | None, notes: list[str]
+) -> None:
+    """Tells what was taken for missing that pandas would not take, and which numbers became text or lost zeros."""
+    unusual = sorted(words.missing - PANDAS_MARKERS)
+    if unusual:
+        rows = sum(counts[value] for value in unusual)
+        said = " and ".join(map(repr, unusual[:5]))
+        notes.append(f"sample column {name!r}: {said} taken for missing, in {rows} row{'s' * (rows != 1)}")
+    kept = sorted(PANDAS_MARKERS.intersection(words.present)) if column.strings else []
+    if kept:
+        notes.append(
+            f"sample column {name!r}: {' and '.join(map(repr, kept))} taken as a value that the model has learned"
+        )
+    numbers = [] if style else [value for value in words.present if PLAIN.fits(value.strip())]
+    if style is None and column.strings and numbers and len(numbers) == len(words.present):
+        why = "the model has learned strings" if not column.may_be_text else "it is declared so"
+        notes.append(f"sample column {name!r} read as text, such as {numbers[0]!r}: {why}")
+    elif style is None and column.may_be_text and numbers:
+        notes.append(f"sample column {name!r} read as text, such as {numbers[0]!r}: it is declared so")
+    elif style is None and not column.strings:
+        others = _no_numbers(words.present)
+        rows = sum(counts[value] for value in words.present if value not in others)
+        if others and rows > MANY * counts.total():
+            said = " and ".join(map(repr, sorted(others)[:3]))
+            notes.append(
+                f"sample column {name!r} read as text: {rows} of {counts.total()} values are numbers, but {said} "
+                f"{'is' if len(others) == 1 else 'are'} not"
+            )
+    elif style is not None and (code := next(filter(_is_code, words.present), None)) is not None:
+        notes.append(
+            f"sample column {name!r}: {code!r} read as the number {int(code)}, since the model has learned no strings; "
+            "to keep it as text, declare the input with --inputs"
+        )
+
+
+def settled(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.DataFrame:
+    """A frame of a typed file, with numbers where a column holds numbers and words that say missing."""
+    known = expected.of([str(name) for name in frame.columns])
+    found: dict[str, Any] = {}
+    for place, (name, column) in enumerate(zip(frame.columns, known, strict=True)):
+        values = frame.iloc[:, place]
+        if isinstance(values.dtype, pd.CategoricalDtype) or values.dtype.kind != "O":
+            continue
+        strings = Counter(value for value in values if isinstance(value, str))
+        numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+        numbers = [value for value in numbers if value == value]
+        learned = set(column.categories or ())
+        markers = {v for v in strings if v not in learned and _is_marker(v, SIGNS if column.strings else SIGNS | WORDS)}
+        if not (markers or numbers) or not (numbers or (column.strings and learned)):
+            continue
+        rows = sum(strings[value] for value in markers)
+        if markers:
+            said = " and ".join(map(repr, sorted(markers)))
+            notes.append(f"sample column {name!r}: {said} taken for missing, in {rows} row{'s' * (rows != 1)}")
+        values = values.mask(values.isin(list(markers))) if markers else values
+        if numbers and not column.strings and strings.keys() <= markers:
+            found[name] = pd.to_numeric(values)
+        elif numbers and not column.strings and len(numbers) > MANY * len(frame):
+            other = next(value for value in strings if value not in markers)
+            notes.append(f"sample column {name!r}: {len(numbers)} values are numbers, but {other!r} is not")
+        elif markers:
+            found[name] = values
+    return frame.assign(**found) if found else frame
+
+
+def as_learned(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.DataFrame:
+    """The frame with the strings that the model has learned in place of the numbers that they stand for.
+
+    A spreadsheet, a database or a typed file may have made 501 of the code "00501".
+    """
+    known = expected.of([str(name) for name in frame.columns])
+    found: dict[str, Any] = {}
+    for place, (name, column) in enumerate(zip(frame.columns, known, strict=True)):
+        values = frame.iloc[:, place]
+        if not column.strings or not column.categories or isinstance(values.dtype, pd.CategoricalDtype):
+            continue
+        by_number = _by_number(column.categories)
+        learned = set(column.categories)
+        translated = {
+            value: by_number[number]
+            for value in set(values.dropna().tolist()) - learned
+            if (number := _number(value)) in by_number and not _is_code(str(value))
+        }
+        if translated:
+            found[name] = pd.Series([translated.get(value, value) for value in values.tolist()], frame.index)
+            first, said = next(iter(translated.items()))
+            notes.append(f"sample column {name!r}: {first!r} taken for {said!r}, which the model has learned")
+    return frame.assign(**found) if found else frame
+
+
+def _by_number(categories: Sequence[Any]) -> dict[float | None, str]:
+    """The learned strings by the number that each writes, where no other writes the same."""
+    numbers = Counter(map(_number, categories))
+    return {n: str(value) for value in categories if (n := _number(value)) is not None and numbers[n] == 1}
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def without_index(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.DataFrame:
+    """The frame without columns that only number its rows, or are empty, where the model does not name them."""
+    spare = len(frame.columns) - expected.width if expected.names is None and expected.width is not None else None
+    for name in list(frame.columns):
+        said = str(name)
+        if not INDEX_NAMES.fullmatch(said) or expected.named(said) or (spare is not None and spare <= 0):
+            continue
+        values = frame.loc[:, name]
+        if values.isna().all() and len(values):
+            notes.append(f"sample column {said!r} dropped: it is empty")
+        elif said.startswith(("Unnamed", "__index")) or _numbers_rows(values):
+            notes.append(f"sample column {said!r} dropped: it is an index, and the model does not name it")
+        else:
+            continue
+        frame = frame.drop(columns=[name])
+        spare = None if spare is None else spare - 1
+    return frame
+
+
+def _numbers_rows(values: pd.Series[Any]) -> bool:
+    return bool(pd.api.types.is_integer_dtype(values.dtype) and values.is_unique and values.is_monotonic_increasing)
+
+
+def of_text(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.DataFrame:
+    """The declared column alone, where the model takes one column and does not know its name."""
+    declared = [name for name in frame.columns if name in expected.columns]
+    others = [str(name) for name in frame.columns if name not in expected.columns]
+    if expected.names is not None or expected.width != 1 or len(declared) != 1 or not others:
+        return frame
+    notes.append(f"sample: the column {declared[0]!r} is taken, as declared; not taken: {', '.join(others[:10])}")
+    return frame[declared]
