@@ -144,7 +144,7 @@ def test_add_with_a_sample_and_a_target_as_the_default(terminal: Terminal) -> No
     ("arguments", "said"),
     [
         (["missing.joblib", "--name", "two"], "missing.joblib cannot be read: No such file or directory"),
-        (["missing.txt", "--name", "two"], "missing.txt must end in one of: .joblib, .pkl, .pickle, .skops"),
+        (["missing.txt", "--name", "two"], "missing.txt cannot be read: No such file or directory"),
         (["missing.joblib", "--name", "my model"], "name 'my model' cannot stand in a URL: "),
     ],
 )

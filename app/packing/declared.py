@@ -74,11 +74,15 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """Inputs, and what becomes of what is new to the model: numbers `out_of_range`, `unseen` categories."""
+    """Inputs, and what becomes of what is new to the model: numbers `out_of_range`, `unseen` categories.
+
+    `columns` are the names of the inputs of a model that was fitted without names.
+    """
 
     out_of_range: str | None = None
     unseen: str | None = None
     inputs: tuple[Wanted, ...] = ()
+    columns: tuple[str, ...] = ()
 
     @property
     def fills(self) -> bool:

@@ -44,9 +44,9 @@ def infer(estimator: Any, frame: pd.DataFrame | None, declared: Declared = NOTHI
     declared.require_fit(estimator)
     if frame is not None:
         width = 1 if inspect.takes_text(estimator) else inspect.width_of(estimator)
-        frame = sample.fitted_to(frame, inspect.names_of(estimator), width)
+        frame = sample.fitted_to(frame, inspect.names_of(estimator) or declared.columns or None, width)
         frame = declared.cast(frame)
-    inputs, layout = inputs_of(estimator, frame, declared.text_name)
+    inputs, layout = inputs_of(estimator, frame, declared.text_name, declared.columns)
     declared.require_inputs([spec.name for spec in inputs])
     inputs = declared.with_kinds(inputs)
     draft = Signature(inputs, ("prediction",), ("prediction",), layout)

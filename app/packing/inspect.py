@@ -97,6 +97,8 @@ def describe(estimator: Any) -> str:
     name = type(estimator).__name__
     if hasattr(estimator, "steps"):
         return f"{name}({', '.join(describe(step) for _, step in estimator.steps)})"
+    if type(estimator).__module__ == "app.runtime.decoded":
+        return f"{name}({describe(estimator.estimator)})"
     return name if not isinstance(estimator, str) else estimator
 
 

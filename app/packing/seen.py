@@ -19,11 +19,12 @@ MAX_GUESSED_CATEGORIES = 30
 
 
 def inputs_of(
-    estimator: Any, frame: pd.DataFrame | None, text_name: str | None = None
+    estimator: Any, frame: pd.DataFrame | None, text_name: str | None = None, columns: Sequence[str] = ()
 ) -> tuple[tuple[Input, ...], Layout]:
     """The inputs, and how the estimator wants them handed over.
 
-    A model of texts does not know the name of its input: it is `text_name`, or that of the sample's column.
+    A model of texts does not know the name of its input: it is `text_name`, or that of the sample's column. `columns`
+    are the names of the inputs of a model that was fitted without names.
 
     Raises:
         PackingRefused: a column of the sample holds what no kind of input fits.
@@ -37,10 +38,10 @@ def inputs_of(
     layout = Layout.MATRIX if names is None else Layout.FRAME
     if names is None:
         # A model that does not say how wide it is (isotonic regression) may take one column: it is asked.
-        names = [f"feature{position + 1}" for position in range(width or 1)]
+        names = list(columns) or [f"feature{position + 1}" for position in range(width or 1)]
     facts = inspect.facts_of(estimator, len(names))
-    columns = [None] * len(names) if frame is None else [frame.iloc[:, position] for position in range(len(names))]
-    inputs = tuple(map(_input, names, facts, columns))
+    seen = [None] * len(names) if frame is None else [frame.iloc[:, position] for position in range(len(names))]
+    inputs = tuple(map(_input, names, facts, seen))
     times = [spec.name for spec in inputs if spec.kind == "timestamp"]
     if layout is Layout.MATRIX and times:
         raise PackingRefused(

@@ -7,21 +7,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 
-from app.errors import LoadingFailed, PackingRefused
-from app.packing import declared, inspect, sample
+from app.errors import PackingRefused
+from app.packing import artifacts, declared, inspect, sample
+from app.packing.artifacts import Artifact
+from app.packing.artifacts.parts import Choice
 from app.packing.graph import GRAPH, derive_graph
 from app.packing.infer import infer, outputs_lost
 from app.packing.lean import lean_servable
 from app.packing.prove import artifact_cost_us
-from app.packing.sample.expected import expected_of
+from app.packing.sample.expected import Expected, expected_of
 from app.packing.seen import records_of
 from app.packing.spawn import CheckRequest, PackRequest, Result
 from app.packing.trial import MAX_SAMPLE_ROWS, Record, attempt
 from app.runtime.environment import environment
-from app.runtime.loaders import FORMAT_OF_SUFFIX, LOADERS, READERS
+from app.runtime.loaders import LOADERS
 from app.runtime.policy import State
 from app.runtime.proving import same
 from app.runtime.registry import Registry
@@ -46,20 +49,23 @@ def pack(request: PackRequest) -> Result:
     Raises:
         PackingRefused: with the reason, in one sentence.
     """
-    artifact = Path(request.artifact)
     if not is_slug(request.name):
         raise PackingRefused(
             f"name {request.name!r} cannot stand in a URL: 1 to 64 letters, digits, '.', '_' or '-', "
             "a letter or digit at both ends"
         )
-    estimator = read_artifact(artifact)
+    choice = Choice(request.use, request.before, request.columns, request.labels)
+    artifact = artifacts.opened((request.artifact, *request.beside), choice, request.name)
+    _require_steps(artifact, request)
+    estimator = artifact.estimator
     inspect.require_model(estimator)
     wanted = declared.read(Path(request.inputs)) if request.inputs else ()
-    given = (
-        sample.read(Path(request.sample), request.target, expected_of(estimator, wanted)) if request.sample else None
-    )
+    columns = artifact.columns if inspect.names_of(estimator) is None and not inspect.takes_text(estimator) else None
+    given, told = _sample_of(request, artifact, expected_of(estimator, wanted, columns))
     frame = given.frame if given else None
-    said = declared.Declared(request.out_of_range, request.unseen, wanted)
+    if frame is not None and columns is not None:
+        frame = sample.fitted_to(frame, columns, None)
+    said = declared.Declared(request.out_of_range, request.unseen, wanted, columns or ())
     by_column, rows = infer(estimator, frame, said)
     if frame is not None and by_column.layout is not Layout.RECORDS:
         _require_fidelity(estimator, by_column, said.cast(frame))
@@ -69,9 +75,12 @@ def pack(request: PackRequest) -> Result:
     )
     repository = Repository(Path(request.models_dir))
     with repository.staging() as folder:
-        name = f"model{artifact.suffix.lower()}"
-        shutil.copyfile(artifact, folder / name)
-        lean = lean_servable(estimator, lambda: read_artifact(folder / name), signature, records)
+        name = artifact.stored_name
+        if artifact.file is None:
+            joblib.dump(estimator, folder / name)
+        else:
+            shutil.copyfile(artifact.file, folder / name)
+        lean = lean_servable(estimator, lambda: artifacts.read(folder / name, artifact.format), signature, records)
         served = lean or ArtifactServable(estimator, signature)
         timed = ArtifactServable(estimator, by_column) if said.fills else served
         proof = derive_graph(estimator, timed, by_column, rows, folder, request.graph_limit_bytes, matrix=said.fills)
@@ -81,7 +90,7 @@ def pack(request: PackRequest) -> Result:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             task=inspect.task_of(estimator),
             estimator=inspect.describe(estimator),
-            format=FORMAT_OF_SUFFIX[artifact.suffix.lower()],
+            format=artifact.format,
             artifact=name,
             files={path.name: sha256_of(path) for path in sorted(folder.iterdir())},
             signature=signature,
@@ -92,31 +101,44 @@ def pack(request: PackRequest) -> Result:
             proof=proof,
             artifact_cost_us=artifact_cost_us(served, signature, records),
             lean=lean.call if lean else None,
-            before=request.before,
+            before=artifact.steps,
             after=request.after,
         )
         published = repository.publish(folder, manifest)
-    notes = given.notes if given else ()
     lost = outputs_lost(estimator, by_column, rows)
-    return Result(version=published.version, remarks=(*_remarks(published, said), *notes, *lost))
+    return Result(version=published.version, remarks=(*_remarks(published, said), *artifact.notes, *told, *lost))
 
 
-def read_artifact(path: Path) -> Any:
-    """The object in an artifact.
+def _require_steps(artifact: Artifact, request: PackRequest) -> None:
+    """Refuses a name in `--before` that is neither a part of the artifact nor a step.
 
     Raises:
-        PackingRefused: it is not there, is of no known format, or cannot be read.
+        PackingRefused: naming the steps that there are.
     """
-    loader = READERS.get(FORMAT_OF_SUFFIX.get(path.suffix.lower(), ""))
-    if loader is None:
-        raise PackingRefused(f"{path} must end in one of: {', '.join(FORMAT_OF_SUFFIX)}")
+    unknown = [name for name in artifact.steps if request.known_steps is not None and name not in request.known_steps]
+    if unknown:
+        there = ", ".join(request.known_steps or ()) or "none"
+        raise PackingRefused(
+            f"--before {unknown[0]}: it is neither a part of the artifact nor a step; the steps are: {there}"
+        )
+
+
+def _sample_of(
+    request: PackRequest, artifact: Artifact, expected: Expected
+) -> tuple[sample.Sample | None, tuple[str, ...]]:
+    """The sample, or else the example rows that the artifact brings, with notes on it."""
+    if request.sample is not None:
+        given = sample.read(Path(request.sample), request.target, expected)
+        return given, given.notes
+    if isinstance(artifact.example, pd.DataFrame):
+        return sample.Sample(artifact.example), ("its examples are those of its folder",)
+    if artifact.example is None:
+        return None, ()
     try:
-        with path.open("rb") as stream:
-            return loader(stream)
-    except OSError as error:
-        raise PackingRefused(f"{path} cannot be read: {error.strerror}") from None
-    except LoadingFailed as error:
-        raise PackingRefused(f"{path} cannot be loaded: {error.detail}") from None
+        given = sample.read(artifact.example, None, expected)
+    except PackingRefused as error:
+        return None, (f"its own examples are not taken: {error.detail}",)
+    return given, (f"its examples are those in {artifact.example.name}", *given.notes)
 
 
 def check(request: CheckRequest) -> Result:

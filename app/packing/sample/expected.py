@@ -73,16 +73,19 @@ class Expected:
 NOTHING = Expected()
 
 
-def expected_of(estimator: Any, wanted: Sequence[Wanted] = ()) -> Expected:
-    """What the estimator has learned of its inputs, and what its user declares of them."""
+def expected_of(estimator: Any, wanted: Sequence[Wanted] = (), columns: Sequence[str] | None = None) -> Expected:
+    """What the estimator has learned of its inputs, and what its user declares of them.
+
+    `columns` are the names of its inputs where it was fitted without names.
+    """
     declared = {each.name: _declared(each) for each in wanted}
     if inspect.takes_records(estimator):
         return Expected(columns=declared)
     if inspect.takes_text(estimator):
         return Expected(width=1, columns=declared, positions=(Column(text=True),))
-    names, width = inspect.names_of(estimator), inspect.width_of(estimator)
+    names, width = inspect.names_of(estimator) or columns, inspect.width_of(estimator)
     if width is None:
-        return Expected(columns=declared)
+        return Expected(None if names is None else tuple(names), columns=declared)
     learned = [
         Column(fact.categories, fact.text, typical=_typical(fact)) for fact in inspect.facts_of(estimator, width)
     ]
