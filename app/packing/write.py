@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from app.errors import PackingRefused
-from app.packing import artifacts, declared, inspect, sample
+from app.packing import artifacts, declared, given_graph, inspect, sample
 from app.packing.artifacts import Artifact
+from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.parts import Choice
 from app.packing.graph import GRAPH, derive_graph
 from app.packing.infer import infer, outputs_lost
@@ -28,7 +30,7 @@ from app.runtime.loaders import LOADERS
 from app.runtime.policy import State
 from app.runtime.proving import same
 from app.runtime.registry import Registry
-from app.runtime.servable import ArtifactServable, call
+from app.runtime.servable import ArtifactServable, Servable, call
 from app.signature import Input, Layout, Signature
 from app.signature.batch import json_values
 from app.signature.schema import Validator
@@ -57,6 +59,8 @@ def pack(request: PackRequest) -> Result:
     choice = Choice(request.use, request.before, request.columns, request.labels)
     artifact = artifacts.opened((request.artifact, *request.beside), choice, request.name)
     _require_steps(artifact, request)
+    if isinstance(artifact.estimator, OnnxFile):
+        return _pack_graph(request, artifact, artifact.estimator)
     estimator = artifact.estimator
     inspect.require_model(estimator)
     wanted = declared.read(Path(request.inputs)) if request.inputs else ()
@@ -107,6 +111,46 @@ def pack(request: PackRequest) -> Result:
         published = repository.publish(folder, manifest)
     lost = outputs_lost(estimator, by_column, rows)
     return Result(version=published.version, remarks=(*_remarks(published, said), *artifact.notes, *told, *lost))
+
+
+def _pack_graph(request: PackRequest, artifact: Artifact, file: OnnxFile) -> Result:
+    """Packs a graph that came as a file: it is served with the inputs of its signature, and is its own proof."""
+    said = declared.Declared(
+        request.out_of_range, request.unseen, declared.read(Path(request.inputs)) if request.inputs else ()
+    )
+    given, told = _sample_of(request, artifact, given_graph.expected_of(file, said))
+    frame = given.frame if given else None
+    repository = Repository(Path(request.models_dir))
+    with repository.staging() as folder:
+        graph = given_graph.derive(file, frame, said, folder)
+        records = graph.records
+        chosen = [records[i] for i in np.unique(np.linspace(0, len(records) - 1, MAX_EXAMPLES).astype(int))]
+        examples = _answered(graph.servable, graph.signature, chosen)
+        first = {spec.name: examples[0].instance[spec.name] for spec in graph.signature.inputs}
+        inputs = tuple(replace(spec, example=first[spec.name]) for spec in graph.signature.inputs)
+        manifest = Manifest(
+            model=request.name,
+            version=0,  # given when it is published
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            task=graph.task,
+            estimator=f"ONNX by {file.producer}",
+            format="onnx",
+            artifact=GRAPH,
+            files={path.name: sha256_of(path) for path in sorted(folder.iterdir())},
+            signature=replace(graph.signature, inputs=inputs),
+            examples=examples,
+            examples_made_up=frame is None,
+            environment=environment(),
+            graph=GRAPH,
+            proof=graph.proof,
+            artifact_cost_us=artifact_cost_us(graph.servable, graph.signature, records),
+            before=artifact.steps,
+            after=request.after,
+        )
+        published = repository.publish(folder, manifest)
+    remarks = [*_input_remarks(published), f"outputs: {', '.join(published.signature.outputs)}", *graph.remarks]
+    remarks += ["its examples are made up; --sample takes rows like those it was trained on"] * (frame is None)
+    return Result(version=published.version, remarks=(*remarks, *artifact.notes, *told))
 
 
 def _require_steps(artifact: Artifact, request: PackRequest) -> None:
@@ -184,11 +228,13 @@ def _require_fidelity(estimator: Any, signature: Signature, frame: pd.DataFrame)
 
 def _examples(estimator: Any, signature: Signature, records: list[Record]) -> tuple[Example, ...]:
     """The records with what the model gives for them, through the very path that serves."""
-    if not records:
-        return ()
+    return _answered(ArtifactServable(estimator, signature), signature, records) if records else ()
+
+
+def _answered(servable: Servable, signature: Signature, records: list[Record]) -> tuple[Example, ...]:
     batch = Validator(signature, MAX_SAMPLE_ROWS).validate(records)
     try:
-        outputs = ArtifactServable(estimator, signature).run(batch, signature.defaults)
+        outputs = servable.run(batch, signature.defaults)
     except Exception as error:  # whatever a model may raise
         raise PackingRefused(f"the model fails on its own examples ({type(error).__name__}: {error})") from error
     values = {name: json_values(array) for name, array in outputs.items()}
@@ -198,19 +244,7 @@ def _examples(estimator: Any, signature: Signature, records: list[Record]) -> tu
 def _remarks(manifest: Manifest, said: declared.Declared) -> list[str]:
     """What whoever packs should know: what was inferred, and what was asked for in vain."""
     signature = manifest.signature
-    remarks = [f"{manifest.task}: {manifest.estimator}"]
-    for spec in signature.inputs[:MAX_REMARKED_INPUTS]:
-        known = (
-            "" if spec.minimum is None or spec.maximum is None else f", {spec.minimum:.6g} to {spec.maximum:.6g} seen"
-        )
-        known += f", one of {', '.join(map(str, spec.categories[:10]))}" if spec.categories else ""
-        known += _OTHERS[spec.unseen] if spec.categories else ""
-        known = f"{_shape_remark(spec)}{known}"
-        remarks.append(f"input {spec.name}: {spec.kind}{known}{', may be missing' if spec.nullable else ''}")
-    if len(signature.inputs) > MAX_REMARKED_INPUTS:
-        remarks.append(
-            f"and {len(signature.inputs) - MAX_REMARKED_INPUTS} more inputs: flask models show {manifest.model}"
-        )
+    remarks = _input_remarks(manifest)
     remarks += [
         f"input {spec.name}: the sample's values end at {spec.maximum:.6g}, a pixel's at {top:.6g}: "
         "is the divisor right?"
@@ -227,6 +261,25 @@ def _remarks(manifest: Manifest, said: declared.Declared) -> list[str]:
     remarks.append(_graph_remark(manifest.proof))
     if manifest.examples_made_up:
         remarks.append("its examples are made up from what the estimator knows; --sample takes rows it was trained on")
+    return remarks
+
+
+def _input_remarks(manifest: Manifest) -> list[str]:
+    """What the model is, and its first inputs."""
+    signature = manifest.signature
+    remarks = [f"{manifest.task}: {manifest.estimator}"]
+    for spec in signature.inputs[:MAX_REMARKED_INPUTS]:
+        known = (
+            "" if spec.minimum is None or spec.maximum is None else f", {spec.minimum:.6g} to {spec.maximum:.6g} seen"
+        )
+        known += f", one of {', '.join(map(str, spec.categories[:10]))}" if spec.categories else ""
+        known += _OTHERS[spec.unseen] if spec.categories else ""
+        known = f"{_shape_remark(spec)}{known}"
+        remarks.append(f"input {spec.name}: {spec.kind}{known}{', may be missing' if spec.nullable else ''}")
+    if len(signature.inputs) > MAX_REMARKED_INPUTS:
+        remarks.append(
+            f"and {len(signature.inputs) - MAX_REMARKED_INPUTS} more inputs: flask models show {manifest.model}"
+        )
     return remarks
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from app.errors import LoadingFailed, PackingRefused
+from app.packing.artifacts import onnx_file
 from app.packing.artifacts.folders import Located, hub_example, located
 from app.packing.artifacts.kinds import kind_of
 from app.packing.artifacts.parts import Choice, Whole, is_container, parts_of, role_of, whole_of
@@ -30,7 +31,7 @@ CUT_OFF = (
     "unexpected end",
     "EOF",
 )
-SUFFIXES = {"joblib": (".joblib", ".pkl", ".pickle", ".sav"), "skops": (".skops",)}
+SUFFIXES = {"joblib": (".joblib", ".pkl", ".pickle", ".sav"), "skops": (".skops",), "onnx": (".onnx",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,4 +159,5 @@ READERS_OF_KIND: dict[str, Callable[[Path], Any]] = {
     "joblib": _of_loader("joblib"),
     "skops": _of_loader("skops"),
     "json": _json,
+    "onnx": onnx_file.read,
 }
