@@ -115,8 +115,14 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
     @click.option("--use", metavar="PART", help="The part of the artifact that is the model, where it holds several.")
     @click.option("--columns", metavar="PART", help="The part, or a JSON file, that holds the names of the inputs.")
     @click.option("--labels", metavar="PART", help="The part, or a file, that decodes predictions: a LabelEncoder.")
+    @click.option("--trust", is_flag=True, help="Build the types in a .skops file that skops does not know.")
     def add(
-        artifact: tuple[str, ...], default: bool, before: tuple[str, ...], after: tuple[str, ...], **asked: Any
+        artifact: tuple[str, ...],
+        default: bool,
+        before: tuple[str, ...],
+        after: tuple[str, ...],
+        trust: bool,
+        **asked: Any,
     ) -> None:
         from app.packing import spawn  # not needed by the other commands
 
@@ -132,6 +138,7 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
             before=before,
             after=after,
             beside=artifact[1:],
+            trust=trust,
             known_steps=tuple(sorted(load(settings.steps).steps)) if settings.steps and before else None,
             **words,
         )

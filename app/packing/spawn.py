@@ -28,7 +28,7 @@ class PackRequest:
     setting and to what the model copes with. `inputs` is a JSON file that declares inputs.
     `before` and `after` are the names of the steps around a run; of `before` some may be parts of the artifact.
     `beside` are further files of the same model. `use`, `columns` and `labels` name parts, or files, that make it.
-    `known_steps` are the steps that there are, where that is known.
+    `known_steps` are the steps that there are, where that is known. With `trust` any type in a file of skops is built.
     """
 
     artifact: str
@@ -47,6 +47,7 @@ class PackRequest:
     columns: str | None = None
     labels: str | None = None
     known_steps: tuple[str, ...] | None = None
+    trust: bool = False
 
 
 @dataclass(frozen=True, slots=True)

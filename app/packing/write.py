@@ -57,7 +57,7 @@ def pack(request: PackRequest) -> Result:
             "a letter or digit at both ends"
         )
     choice = Choice(request.use, request.before, request.columns, request.labels)
-    artifact = artifacts.opened((request.artifact, *request.beside), choice, request.name)
+    artifact = artifacts.opened((request.artifact, *request.beside), choice, request.name, trust=request.trust)
     _require_steps(artifact, request)
     if isinstance(artifact.estimator, OnnxFile):
         return _pack_graph(request, artifact, artifact.estimator)

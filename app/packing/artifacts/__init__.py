@@ -16,6 +16,7 @@ import pandas as pd
 
 from app.errors import LoadingFailed, PackingRefused
 from app.packing.artifacts import onnx_file
+from app.packing.artifacts.boosters import estimator_of, read_catboost, read_lightgbm, read_xgboost
 from app.packing.artifacts.folders import Located, hub_example, located
 from app.packing.artifacts.kinds import kind_of
 from app.packing.artifacts.parts import Choice, Whole, is_container, parts_of, role_of, whole_of
@@ -58,13 +59,14 @@ class Artifact:
         return f"model{suffix if suffix in allowed else allowed[0]}"
 
 
-def opened(given: Sequence[str], choice: Choice, name: str) -> Artifact:
+def opened(given: Sequence[str], choice: Choice, name: str, *, trust: bool = False) -> Artifact:
     """The model in these files, folders or URIs.
 
     Args:
         given: as its user gave them; several make one pipeline, in this order.
         choice: which parts make the model, where there are several.
         name: the model's name, for the command that is proposed.
+        trust: whether the types in a file of skops are trusted, whatever they are.
 
     Raises:
         PackingRefused: they are not there, are no model, or it is not clear which parts make the model.
@@ -73,23 +75,28 @@ def opened(given: Sequence[str], choice: Choice, name: str) -> Artifact:
     parts: dict[str, Any] = {}
     formats: list[str] = []
     contained = False
+    content: Any = None
+    told: list[str] = []
     for place in found:
         kind = kind_of(place.file).name
         formats.append(kind)
-        content = read(place.file, kind)
+        content, types = trusted(place.file) if trust and kind == "skops" else (read(place.file, kind), ())
+        told += [f"trusted, as asked: {', '.join(types)}"] * bool(types)
         label = _stem(place.file) if len(found) > 1 else "model"
         inside = parts_of(content, label)
         several = is_container(content)
         contained = contained or several
         nested = several and len(found) > 1
-        parts |= {f"{label}.{key}" if nested else key: part for key, part in inside.items()}
+        parts |= {f"{label}.{key}" if nested else key: estimator_of(part) for key, part in inside.items()}
     beside = _named_files(choice, parts)
     command = f"flask models add {' '.join(given)} --name {name}"
     if len(parts) == 1 and not contained and not beside:
         whole = Whole(next(iter(parts.values())), steps=choice.before)
     else:
         whole = whole_of(parts | beside, choice, several_files=len(found) > 1, command=command)
-    first, changed = found[0], contained or len(found) > 1 or bool(beside)
+    first, changed = found[0], contained or len(found) > 1 or bool(beside) or formats[0] not in SUFFIXES
+    # What is read here on trust is saved as a pickle of our own: a server asks nobody.
+    changed = changed or whole.estimator is not content or bool(told)
     return Artifact(
         whole.estimator,
         "joblib" if changed else formats[0],
@@ -97,7 +104,7 @@ def opened(given: Sequence[str], choice: Choice, name: str) -> Artifact:
         whole.columns or next((place.columns for place in found if place.columns), None),
         whole.steps,
         next(filter(None, (place.example for place in found)), None) if first.example else _example(first),
-        (*(note for place in found for note in place.notes), *whole.notes),
+        (*(note for place in found for note in place.notes), *whole.notes, *told),
     )
 
 
@@ -114,7 +121,26 @@ def read(path: Path, kind: str) -> Any:
     except LoadingFailed as error:
         if any(said in error.detail for said in CUT_OFF):
             raise PackingRefused(f"{path} is cut off: its {path.stat().st_size} bytes end too early") from None
-        raise PackingRefused(f"{path} cannot be loaded: {error.detail}") from None
+        hint = "; if you trust whoever made it: --trust" if "not trusted" in error.detail else ""
+        raise PackingRefused(f"{path} cannot be loaded: {error.detail}{hint}") from None
+
+
+def trusted(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """The object in a file of skops, and the types in it that skops does not know.
+
+    Raises:
+        PackingRefused: it cannot be read.
+    """
+    try:
+        import skops.io
+    except ModuleNotFoundError:
+        return read(path, "skops"), ()
+    content = path.read_bytes()
+    try:
+        types = skops.io.get_untrusted_types(data=content)
+        return skops.io.loads(content, trusted=types), tuple(types)
+    except Exception as error:
+        raise PackingRefused(f"{path} cannot be loaded ({type(error).__name__}: {error})") from error
 
 
 def _named_files(choice: Choice, parts: dict[str, Any]) -> dict[str, Any]:
@@ -160,4 +186,7 @@ READERS_OF_KIND: dict[str, Callable[[Path], Any]] = {
     "skops": _of_loader("skops"),
     "json": _json,
     "onnx": onnx_file.read,
+    "xgboost": read_xgboost,
+    "lightgbm": read_lightgbm,
+    "catboost": read_catboost,
 }
