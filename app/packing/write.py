@@ -39,6 +39,9 @@ from app.storage.repository import Repository, is_slug
 from app.storage.verification import sha256_of
 
 MAX_EXAMPLES = 5
+MAX_EXAMPLE_VALUES = 20_000
+"""An array of more values is too large to be shown, and is kept once."""
+
 MAX_REMARKED_INPUTS = 20
 SUSPECT = 10
 """A pixel may be so many times what the sample has: more looks like a `divisor` that was forgotten."""
@@ -124,10 +127,15 @@ def _pack_graph(request: PackRequest, artifact: Artifact, file: OnnxFile) -> Res
     with repository.staging() as folder:
         graph = given_graph.derive(file, frame, said, folder)
         records = graph.records
-        chosen = [records[i] for i in np.unique(np.linspace(0, len(records) - 1, MAX_EXAMPLES).astype(int))]
+        width = sum(spec.width for spec in graph.signature.inputs)
+        count = max(1, min(MAX_EXAMPLES, MAX_EXAMPLE_VALUES // width))
+        chosen = [records[i] for i in np.unique(np.linspace(0, len(records) - 1, count).astype(int))]
         examples = _answered(graph.servable, graph.signature, chosen)
-        first = {spec.name: examples[0].instance[spec.name] for spec in graph.signature.inputs}
-        inputs = tuple(replace(spec, example=first[spec.name]) for spec in graph.signature.inputs)
+        shown = [spec.name for spec in graph.signature.inputs if spec.width <= MAX_EXAMPLE_VALUES]
+        inputs = tuple(
+            replace(spec, example=chosen[0][spec.name]) if spec.name in shown else spec
+            for spec in graph.signature.inputs
+        )
         manifest = Manifest(
             model=request.name,
             version=0,  # given when it is published
@@ -159,11 +167,13 @@ def _require_steps(artifact: Artifact, request: PackRequest) -> None:
     Raises:
         PackingRefused: naming the steps that there are.
     """
-    unknown = [name for name in artifact.steps if request.known_steps is not None and name not in request.known_steps]
+    known = request.known_steps if request.known_steps is not None or not artifact.parts else ()
+    unknown = [name for name in artifact.steps if known is not None and name not in known]
     if unknown:
-        there = ", ".join(request.known_steps or ()) or "none"
+        there = f"the parts are: {', '.join(artifact.parts)}; " if artifact.parts else ""
         raise PackingRefused(
-            f"--before {unknown[0]}: it is neither a part of the artifact nor a step; the steps are: {there}"
+            f"--before {unknown[0]}: it is neither a part of the artifact nor a step of RETORT_STEPS; "
+            f"{there}the steps are: {', '.join(known or ()) or 'none'}"
         )
 
 

@@ -24,9 +24,13 @@ from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from app.errors import PackingRefused
 from app.packing import artifacts
-from app.packing.artifacts import Artifact
+from app.packing.artifacts import READERS_OF_KIND, SUFFIXES, Artifact
 from app.packing.artifacts.parts import Choice
+from app.packing.spawn import PackRequest
+from app.packing.write import pack
 from app.runtime.decoded import Decoded
+from app.runtime.loaders import LOADERS
+from app.storage.repository import ARTIFACT_SUFFIXES, Repository
 from tests.packing.artifacts import saved
 
 RNG = np.random.default_rng(0)
@@ -99,6 +103,8 @@ def test_several_files_with_labels_and_columns(tmp_path: Path) -> None:
     encoder = saved(ENCODER, tmp_path / "encoder.pkl")
     for found in (
         opened(*paths, encoder, tmp_path / "columns.json"),
+        opened(*paths, encoder, columns=str(tmp_path / "columns.json")),
+        opened(*paths, labels=str(encoder), columns=str(tmp_path / "columns.json")),
         opened(*paths, use="model", before=("scaler",), labels=str(encoder), columns=str(tmp_path / "columns.json")),
     ):
         assert found.estimator.predict(FEATURES).tolist() == PREDICTED
@@ -207,6 +213,12 @@ def test_what_is_no_model_is_named_as_what_it_is(tmp_path: Path, content: bytes,
     assert refusal(tmp_path / "model.pkl").startswith(f"{tmp_path / 'model.pkl'} {said}")
 
 
+def test_every_suffix_that_the_repository_knows_has_a_reader_and_a_loader() -> None:
+    assert set(ARTIFACT_SUFFIXES) <= {suffix for some in SUFFIXES.values() for suffix in some}
+    assert set(SUFFIXES) <= set(LOADERS)
+    assert set(SUFFIXES) <= set(READERS_OF_KIND)
+
+
 def test_a_folder_is_listed(tmp_path: Path) -> None:
     saved(MODEL, tmp_path / "model.pkl")
     assert refusal(tmp_path) == f"{tmp_path} is a folder, not a model: it holds model.pkl"
@@ -215,6 +227,33 @@ def test_a_folder_is_listed(tmp_path: Path) -> None:
 def test_an_address_on_the_network_is_to_be_downloaded() -> None:
     with pytest.raises(PackingRefused, match="is not on this machine: download it, and add the file"):
         artifacts.opened(["s3://bucket/model.pkl"], Choice(), "flowers")
+
+
+def request(folder: Path, *files: Path, **asked: Any) -> PackRequest:
+    return PackRequest(str(files[0]), "flowers", str(folder / "models"), beside=tuple(map(str, files[1:])), **asked)
+
+
+def test_a_bundle_is_served_as_one_graph_with_words(tmp_path: Path) -> None:
+    path = saved(BUNDLE, tmp_path / "bundle.pkl")
+    frame = pd.DataFrame(FEATURES, columns=NAMES).assign(kind=KINDS)
+    frame[["kind", "height", "length", "width"]].to_csv(tmp_path / "rows.csv")
+    chosen = {"use": "model", "before": ("scaler",), "columns": "columns", "labels": "encoder"}
+    result = pack(request(tmp_path, path, sample=str(tmp_path / "rows.csv"), target="kind", **chosen))
+    manifest = Repository(tmp_path / "models").manifest("flowers", 1)
+    assert list(manifest.signature.names) == NAMES
+    assert (manifest.runtime, manifest.signature.classes) == ("graph", ("aster", "rose"))
+    assert manifest.examples[0].outputs["prediction"] == PREDICTED[0]
+    assert manifest.before == ()
+    assert "sample column 'Unnamed: 0' dropped: it is an index, and the model does not name it" in result.remarks
+
+
+def test_a_name_that_is_neither_a_part_nor_a_step_is_refused(tmp_path: Path) -> None:
+    path = saved(BUNDLE, tmp_path / "bundle.pkl")
+    for known in (None, ("enrich",)):
+        with pytest.raises(PackingRefused, match=r"--before sclaer: it is neither a part of the artifact nor a step"):
+            pack(request(tmp_path, path, use="model", before=("sclaer",), known_steps=known))
+    pack(request(tmp_path, path, use="model", before=("enrich", "scaler"), known_steps=("enrich",)))
+    assert Repository(tmp_path / "models").manifest("flowers", 1).before == ("enrich",)
 
 
 def test_a_decoded_classifier_is_what_its_parts_are() -> None:

@@ -70,12 +70,12 @@ def test_lightgbm_in_a_text_file_and_bare(tmp_path: Path, objective: str, target
 
 def test_catboost_names_the_library_that_it_needs(tmp_path: Path) -> None:
     (tmp_path / "m.cbm").write_bytes(b"CBM1\x00\x00")
-    with pytest.raises(PackingRefused, match="(which needs catboost: pip install catboost|CatBoost does not take it)"):
+    with pytest.raises(PackingRefused, match=r"(which needs catboost: pip install catboost|CatBoost does not take it)"):
         opened(tmp_path / "m.cbm")
 
 
 @pytest.mark.parametrize("content", [b'{"learner": {"attributes": {}', b"tree\nversion=v4\n"])
 def test_files_that_are_cut_off(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m").write_bytes(content)
-    with pytest.raises(PackingRefused, match="(is cut off|LightGBM does not take it)"):
+    with pytest.raises(PackingRefused, match=r"(is cut off|LightGBM does not take it)"):
         opened(tmp_path / "m")

@@ -122,7 +122,7 @@ def test_a_flavor_that_is_not_served_is_named(tmp_path: Path) -> None:
 def test_a_file_that_mlmodel_names_in_vain(tmp_path: Path) -> None:
     folder = mlflow_folder(tmp_path / "m")
     (folder / "model.pkl").unlink()
-    with pytest.raises(PackingRefused, match="names the file model.pkl, which is not there"):
+    with pytest.raises(PackingRefused, match=r"names the file model.pkl, which is not there"):
         located(str(folder))
 
 

@@ -40,7 +40,7 @@ class Artifact:
     """A model ready to be packed, and what its file or its folder brings.
 
     `file` is stored as it is and is of this `format`; where it is None, the estimator was put together here and is
-    saved anew. `steps` are the names in `--before` that are no parts of it. `example` is a file or a table of rows.
+    saved anew. `steps` are the names in `--before` that are none of its `parts`. `example` is a file of rows or a table.
     """
 
     estimator: Any
@@ -48,6 +48,7 @@ class Artifact:
     file: Path | None
     columns: tuple[str, ...] | None = None
     steps: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     example: Path | pd.DataFrame | None = None
     notes: tuple[str, ...] = ()
 
@@ -103,6 +104,7 @@ def opened(given: Sequence[str], choice: Choice, name: str, *, trust: bool = Fal
         None if changed else first.file,
         whole.columns or next((place.columns for place in found if place.columns), None),
         whole.steps,
+        tuple(parts) if contained or len(found) > 1 else (),
         next(filter(None, (place.example for place in found)), None) if first.example else _example(first),
         (*(note for place in found for note in place.notes), *whole.notes, *told),
     )

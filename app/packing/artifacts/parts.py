@@ -103,9 +103,8 @@ def whole_of(parts: Mapping[str, Any], choice: Choice, *, several_files: bool, c
     by_role: dict[str, list[str]] = {}
     for name, part in parts.items():
         by_role.setdefault(role_of(part), []).append(name)
-    if several_files and not choice.made:
-        _require_one(parts, by_role, command)
-        choice = _proposed(by_role)
+    if several_files and choice.use is None:
+        choice = _completed(parts, by_role, choice, command)
     rest = [name for name in parts if name not in (*choice.before, choice.columns, choice.labels)]
     use = choice.use or (rest[0] if len(rest) == 1 and choice.made else None)
     if use is None:
@@ -197,9 +196,20 @@ def _given(transformer: Any) -> int | None:
         return None
 
 
-def _require_one(parts: Mapping[str, Any], by_role: Mapping[str, Sequence[str]], command: str) -> None:
-    if len(by_role.get("model", ())) != 1 or any(len(by_role.get(role, ())) > 1 for role in ("labels", "columns")):
+def _completed(parts: Mapping[str, Any], by_role: Mapping[str, Sequence[str]], choice: Choice, command: str) -> Choice:
+    """The choice with the roles that are clear: the one model, the transformers in their order, columns and labels.
+
+    Raises:
+        PackingRefused: two parts have a role that one can have.
+    """
+    chosen = {"labels": choice.labels, "columns": choice.columns}
+    unclear = [role for role, name in chosen.items() if name is None and len(by_role.get(role, ())) > 1]
+    if len(by_role.get("model", ())) != 1 or unclear:
         raise PackingRefused(_proposal(parts, by_role, command))
+    clear = _proposed(by_role)
+    named = any(name in parts for name in choice.before)
+    before = choice.before if named else (*choice.before, *clear.before)
+    return Choice(clear.use, before, choice.columns or clear.columns, choice.labels or clear.labels)
 
 
 def _proposed(by_role: Mapping[str, Sequence[str]]) -> Choice:
