@@ -40,7 +40,8 @@ class Artifact:
     """A model ready to be packed, and what its file or its folder brings.
 
     `file` is stored as it is and is of this `format`; where it is None, the estimator was put together here and is
-    saved anew. `steps` are the names in `--before` that are none of its `parts`. `example` is a file of rows or a table.
+    saved anew. `steps` are the names in `--before` that are none of its `parts`. `example` is a table, or a file of
+    one.
     """
 
     estimator: Any
