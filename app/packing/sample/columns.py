@@ -6,7 +6,7 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -121,7 +121,9 @@ class _Words:
     formats: tuple[Format, ...] = ()
 
 
-def typed(raw: pd.DataFrame, expected: Expected, notes: list[str], *, commas: bool) -> pd.DataFrame:
+def typed(
+    raw: pd.DataFrame, expected: Expected, notes: list[str], *, commas: bool, plain: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """The columns of a frame of strings, each as the number, truth value or text that it holds.
 
     Args:
@@ -129,25 +131,57 @@ def typed(raw: pd.DataFrame, expected: Expected, notes: list[str], *, commas: bo
         expected: what is known of the columns.
         notes: to which is added what was taken for what.
         commas: whether a comma that may be either is rather the sign before decimals.
+        plain: the same as `pandas.read_csv` reads it, where that has been tried: columns that are plainly numbers are
+            taken from it, since looking at each value takes its time.
     """
     known = expected.of([str(name) for name in raw.columns])
-    counts = [Counter(raw.iloc[:, place].tolist()) for place in range(len(raw.columns))]
-    words = [_words(found, column) for found, column in zip(counts, known, strict=True)]
-    decimal = _decimal([each.formats for each in words if each.formats], words, commas=commas)
-    chosen = [_format(each, column, decimal) for each, column in zip(words, known, strict=True)]
-    _note_formats(raw, chosen, notes)
+    sure = set() if plain is None else {p for p, column in enumerate(known) if _is_sure(raw, plain, p, column)}
+    counts: dict[int, Counter[str]] = {}
+    words: dict[int, _Words] = {}
+
+    def look_at(places: Iterable[int]) -> str:
+        for place in places:
+            counts[place] = Counter(raw.iloc[:, place].tolist())
+            words[place] = _words(counts[place], known[place])
+        return _decimal(list(words.values()), commas=commas)
+
+    decimal = look_at(place for place in range(len(known)) if place not in sure)
+    if decimal == "," and plain is not None:  # then a point may be one between thousands
+        floats = {place for place in sure if plain.iloc[:, place].dtype.kind == "f"}
+        sure -= floats
+        decimal = look_at(sorted(floats))
+    chosen = {place: _format(words[place], known[place], decimal) for place in sorted(words)}
+    _note_formats({str(raw.columns[place]): style for place, style in chosen.items()}, notes)
     found: dict[str, Any] = {}
     for place, name in enumerate(raw.columns):
-        _note_column(str(name), counts[place], words[place], known[place], chosen[place], notes)
-        style = chosen[place]
-        column = raw.iloc[:, place]
-        if style is None and not (words[place].present and TRUTH.issuperset(words[place].present)):
-            found[name] = column.mask(column.isin(words[place].missing)) if words[place].present else float("nan")
-        elif known[place].strings:
-            found[name] = column.mask(column.isin(words[place].missing))
+        if plain is not None and place in sure:
+            found[name] = plain.iloc[:, place].array
         else:
-            found[name] = _parsed(column, words[place].missing, style or PLAIN)
+            _note_column(str(name), counts[place], words[place], known[place], chosen[place], notes)
+            found[name] = _values(raw.iloc[:, place], words[place], known[place], chosen[place])
     return pd.DataFrame(found, index=raw.index)
+
+
+def _is_sure(raw: pd.DataFrame, plain: pd.DataFrame, place: int, column: Column) -> bool:
+    """Whether a column is plainly numbers or truth values: no code among them, and none far from what is typical."""
+    values = plain.iloc[:, place]
+    if column.strings or column.may_be_text or values.dtype.kind not in "iufb":
+        return False
+    if values.dtype.kind in "iu":
+        texts = raw.iloc[:, place].str
+        return not bool((texts.startswith("0") & (texts.len() > 1)).any())
+    if values.dtype.kind == "b" or not column.typical:
+        return True
+    middle = abs(float(values.abs().median()) / column.typical)
+    return not middle > 0 or abs(math.log10(middle)) <= ONE_THOUSAND_APART
+
+
+def _values(column: pd.Series[Any], words: _Words, known: Column, style: Format | None) -> Any:
+    if style is None and not words.present:
+        return float("nan")
+    if known.strings or (style is None and not TRUTH.issuperset(words.present)):
+        return column.mask(column.isin(words.missing))
+    return _parsed(column, words.missing, style or PLAIN)
 
 
 def _words(counts: Counter[str], column: Column) -> _Words:
@@ -208,9 +242,9 @@ def _is_code(value: str) -> bool:
     return len(value) > 1 and value[0] == "0" and value.isdigit()
 
 
-def _decimal(formats: Sequence[tuple[Format, ...]], words: Sequence[_Words], *, commas: bool) -> str:
+def _decimal(words: Sequence[_Words], *, commas: bool) -> str:
     """The sign before decimals in this file, as told by the columns that cannot be read otherwise."""
-    signs = [{style.decimal for style in fitting} for fitting in formats]
+    signs = [{style.decimal for style in each.formats} for each in words]
     told = [next(iter(found)) for found in signs if len(found) == 1]
     if told:
         return "," if told.count(",") > told.count(".") else "."
@@ -247,11 +281,11 @@ def _parsed(column: pd.Series[Any], missing: frozenset[str], style: Format) -> A
     return pd.read_csv(io.StringIO("\n".join(["column", *lines, ""])), skip_blank_lines=False)["column"].array
 
 
-def _note_formats(raw: pd.DataFrame, chosen: Sequence[Format | None], notes: list[str]) -> None:
+def _note_formats(chosen: Mapping[str, Format | None], notes: list[str]) -> None:
     by_format: dict[Format, list[str]] = {}
-    for name, style in zip(raw.columns, chosen, strict=True):
+    for name, style in chosen.items():
         if style is not None and style is not PLAIN:
-            by_format.setdefault(style, []).append(str(name))
+            by_format.setdefault(style, []).append(name)
     for style, names in by_format.items():
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         notes.append(f"sample: numbers with {style} in {', '.join(names[:10])}{more}")

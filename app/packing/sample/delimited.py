@@ -71,16 +71,18 @@ def read(text: str, encoding: str, expected: Expected, notes: list[str]) -> pd.D
     else:
         separator = _separator(text, expected)
     dialect = _dialect(text, separator, expected)
+    plain = None
     if dialect.one_column:
         raw = _whole_lines(text)
     else:
+        plain = pd.read_csv(io.StringIO(text), sep=separator, low_memory=False, **dialect.options)
         raw = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, **dialect.options)
         raw = raw.fillna("")  # what a short line lacks
     said = SEPARATORS.get(separator, "spaces" if separator == SPACES else repr(separator))
     by_line = ", as its line sep= says" if given else ""
     notes.append(f"sample: {len(raw)} rows, {encoding}, separated by {said}{by_line}")
     notes.extend(dialect.notes)
-    return columns.typed(raw, expected, notes, commas=separator != ",")
+    return columns.typed(raw, expected, notes, commas=separator != ",", plain=plain)
 
 
 def _separator(text: str, expected: Expected) -> str:
