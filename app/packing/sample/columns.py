@@ -333,28 +333,38 @@ def settled(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.Dat
     found: dict[str, Any] = {}
     for place, (name, column) in enumerate(zip(frame.columns, known, strict=True)):
         values = frame.iloc[:, place]
-        if isinstance(values.dtype, pd.CategoricalDtype) or values.dtype.kind != "O":
-            continue
-        strings = Counter(value for value in values if isinstance(value, str))
-        numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-        numbers = [value for value in numbers if value == value]
-        learned = set(column.categories or ())
-        markers = {v for v in strings if v not in learned and _is_marker(v, SIGNS if column.strings else SIGNS | WORDS)}
-        if not (markers or numbers) or not (numbers or (column.strings and learned)):
-            continue
-        rows = sum(strings[value] for value in markers)
-        if markers:
-            said = " and ".join(map(repr, sorted(markers)))
-            notes.append(f"sample column {name!r}: {said} taken for missing, in {rows} row{'s' * (rows != 1)}")
-        values = values.mask(values.isin(list(markers))) if markers else values
-        if numbers and not column.strings and strings.keys() <= markers:
-            found[name] = pd.to_numeric(values)
-        elif numbers and not column.strings and len(numbers) > MANY * len(frame):
-            other = next(value for value in strings if value not in markers)
-            notes.append(f"sample column {name!r}: {len(numbers)} values are numbers, but {other!r} is not")
-        elif markers:
-            found[name] = values
+        if not isinstance(values.dtype, pd.CategoricalDtype) and values.dtype.kind == "O":
+            settled_values = _settled(str(name), values, column, notes)
+            if settled_values is not None:
+                found[name] = settled_values
     return frame.assign(**found) if found else frame
+
+
+def _settled(name: str, values: pd.Series[Any], column: Column, notes: list[str]) -> pd.Series[Any] | None:
+    """A column of objects or texts as numbers, or without its markers; None where it stays as it is."""
+    strings = Counter(value for value in values if isinstance(value, str))
+    numbers = sum(isinstance(v, int | float) and not isinstance(v, bool) and v == v for v in values)
+    learned = set(column.categories or ())
+    markers = {v for v in strings if v not in learned and _is_marker(v, SIGNS if column.strings else SIGNS | WORDS)}
+    others = [value for value in strings if value not in markers]
+    written = bool(others) and not numbers and all(PLAIN.fits(value.strip()) for value in others)
+    as_numbers = not column.strings and (written and column.typical is not None if others else numbers > 0)
+    as_texts = column.strings and bool(learned)
+    if not as_numbers and not as_texts:
+        if others and not column.strings and (numbers > MANY * len(values) or (written and markers)):
+            said = f"{others[0]!r} is not" if numbers else "texts in the file"
+            notes.append(f"sample column {name!r} read as text: its values are numbers, but {said}")
+        return None
+    if markers:
+        rows = sum(strings[value] for value in markers)
+        said = " and ".join(map(repr, sorted(markers)))
+        notes.append(f"sample column {name!r}: {said} taken for missing, in {rows} row{'s' * (rows != 1)}")
+        values = values.mask(values.isin(list(markers)))
+    if as_numbers and written:
+        notes.append(f"sample column {name!r}: its texts are read as numbers, which the model has learned of it")
+    if as_numbers:
+        return pd.to_numeric(values)
+    return values if markers else None
 
 
 def as_learned(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.DataFrame:

@@ -92,3 +92,18 @@ def test_numbers_of_a_typed_file_stand_for_the_learned_codes(tmp_path: Path) -> 
     sample = read_content(tmp_path, "rows.json", json.dumps(records), HOUSES)
     assert rows_of(sample) == ROWS
     assert any("which the model has learned" in note for note in sample.notes)
+
+
+def test_numbers_in_texts_are_numbers_where_the_model_has_learned_numbers(tmp_path: Path) -> None:
+    records = [record | {"price": None if record["price"] is None else str(record["price"])} for record in RECORDS]
+    sample = read_content(tmp_path, "rows.json", json.dumps(records), HOUSES)
+    assert rows_of(sample) == ROWS
+    assert any("its texts are read as numbers" in note for note in sample.notes)
+    unknown = read_content(tmp_path, "rows.json", '[{"a": "1.5", "kind": 1}, {"a": "?", "kind": 1}]', NOTHING)
+    assert rows_of(unknown) == {"a": ["1.5", "?"]}
+    assert unknown.notes[1] == "sample column 'a' read as text: its values are numbers, but texts in the file"
+
+
+def test_a_word_among_numbers_is_told_of(tmp_path: Path) -> None:
+    sample = read_content(tmp_path, "rows.json", '{"a": [1, 2, "x"], "kind": [1, 2, 3]}', NOTHING)
+    assert sample.notes[1] == "sample column 'a' read as text: its values are numbers, but 'x' is not"
