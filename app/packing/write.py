@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from app.errors import PackingRefused
-from app.packing import artifacts, declared, given_graph, inspect, sample
-from app.packing.artifacts import Artifact
+from app.packing import declared, given_graph, inspect, sample
+from app.packing.artifacts import opening
 from app.packing.artifacts.onnx_file import OnnxFile
+from app.packing.artifacts.opening import Artifact
 from app.packing.artifacts.parts import Choice
 from app.packing.graph import GRAPH, derive_graph
 from app.packing.infer import infer, outputs_lost
@@ -60,7 +61,7 @@ def pack(request: PackRequest) -> Result:
             "a letter or digit at both ends"
         )
     choice = Choice(request.use, request.before, request.columns, request.labels)
-    artifact = artifacts.opened((request.artifact, *request.beside), choice, request.name, trust=request.trust)
+    artifact = opening.opened((request.artifact, *request.beside), choice, request.name, trust=request.trust)
     _require_steps(artifact, request)
     if isinstance(artifact.estimator, OnnxFile):
         return _pack_graph(request, artifact, artifact.estimator)
@@ -87,7 +88,7 @@ def pack(request: PackRequest) -> Result:
             joblib.dump(estimator, folder / name)
         else:
             shutil.copyfile(artifact.file, folder / name)
-        lean = lean_servable(estimator, lambda: artifacts.read(folder / name, artifact.format), signature, records)
+        lean = lean_servable(estimator, lambda: opening.read(folder / name, artifact.format), signature, records)
         served = lean or ArtifactServable(estimator, signature)
         timed = ArtifactServable(estimator, by_column) if said.fills else served
         proof = derive_graph(estimator, timed, by_column, rows, folder, request.graph_limit_bytes, matrix=said.fills)

@@ -23,8 +23,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from app.errors import PackingRefused
-from app.packing import artifacts
-from app.packing.artifacts import READERS_OF_KIND, SUFFIXES, Artifact
+from app.packing.artifacts import opening
+from app.packing.artifacts.opening import READERS_OF_KIND, SUFFIXES, Artifact
 from app.packing.artifacts.parts import Choice
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
@@ -45,7 +45,7 @@ BUNDLE = {"model": MODEL, "scaler": SCALER, "columns": NAMES, "encoder": ENCODER
 
 
 def opened(*given: Path, **choice: Any) -> Artifact:
-    return artifacts.opened([str(path) for path in given], Choice(**choice), "flowers")
+    return opening.opened([str(path) for path in given], Choice(**choice), "flowers")
 
 
 def refusal(*given: Path, **choice: Any) -> str:
@@ -226,7 +226,7 @@ def test_a_folder_is_listed(tmp_path: Path) -> None:
 
 def test_an_address_on_the_network_is_to_be_downloaded() -> None:
     with pytest.raises(PackingRefused, match="is not on this machine: download it, and add the file"):
-        artifacts.opened(["s3://bucket/model.pkl"], Choice(), "flowers")
+        opening.opened(["s3://bucket/model.pkl"], Choice(), "flowers")
 
 
 def request(folder: Path, *files: Path, **asked: Any) -> PackRequest:

@@ -13,7 +13,7 @@ import pytest
 import xgboost
 
 from app.errors import PackingRefused
-from app.packing import artifacts
+from app.packing.artifacts import opening
 from app.packing.artifacts.parts import Choice
 
 FEATURES = pd.DataFrame(np.random.default_rng(0).normal(size=(80, 3)), columns=["a", "b", "c"])
@@ -22,7 +22,7 @@ AMOUNTS = FEATURES["a"] * 3 + FEATURES["b"]
 
 
 def opened(path: Path) -> Any:
-    return artifacts.opened([str(path)], Choice(), "trees")
+    return opening.opened([str(path)], Choice(), "trees")
 
 
 @pytest.mark.parametrize("suffix", ["json", "ubj"])

@@ -13,7 +13,7 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 
 from app.errors import PackingRefused
-from app.packing import artifacts
+from app.packing.artifacts import opening
 from app.packing.artifacts.folders import located
 from app.packing.artifacts.parts import Choice
 from app.packing.spawn import PackRequest
@@ -74,6 +74,7 @@ def packed(folder: Path, given: str) -> tuple[Manifest, tuple[str, ...]]:
 
 def test_a_folder_of_mlflow_brings_names_and_example_rows(tmp_path: Path) -> None:
     manifest, remarks = packed(tmp_path, str(mlflow_folder(tmp_path / "m")))
+    assert located(str(tmp_path / "m" / "model.pkl")) == located(str(tmp_path / "m"))
     assert list(manifest.signature.names) == NAMES
     assert not manifest.examples_made_up
     assert list(manifest.examples[0].instance.values()) == FEATURES[0].tolist()
@@ -153,8 +154,8 @@ def test_types_that_skops_does_not_know_are_named_and_built_on_trust(tmp_path: P
     forest = RandomForestClassifier(2, random_state=0).fit(FEATURES, FEATURES[:, 0] > 0)
     skops.io.dump(forest, tmp_path / "m.skops")
     with pytest.raises(PackingRefused, match=r"sklearn\.tree\._tree\.Tree; if you trust whoever made it: --trust"):
-        artifacts.opened([str(tmp_path / "m.skops")], Choice(), "m")
-    found = artifacts.opened([str(tmp_path / "m.skops")], Choice(), "m", trust=True)
+        opening.opened([str(tmp_path / "m.skops")], Choice(), "m")
+    found = opening.opened([str(tmp_path / "m.skops")], Choice(), "m", trust=True)
     assert found.estimator.predict(FEATURES).tolist() == forest.predict(FEATURES).tolist()
     assert (found.file, found.format) == (None, "joblib")
     assert found.notes == ("trusted, as asked: sklearn.tree._tree.Tree",)

@@ -55,11 +55,22 @@ def located(given: str) -> Located:
     """
     path = _path(given)
     if not path.is_dir():
-        return Located(path)
+        return _beside_mlmodel(path)
     if (path / MLMODEL).is_file():
         return _of_mlflow(path)
     if (path / CONFIG).is_file():
         return _of_hub(path)
+    return Located(path)
+
+
+def _beside_mlmodel(path: Path) -> Located:
+    """A file by itself, with what the folder of MLflow says of it if it lies in one."""
+    if path.is_file() and (path.parent / MLMODEL).is_file():
+        try:
+            found = _of_mlflow(path.parent)
+        except (PackingRefused, OSError, ValueError):
+            return Located(path)
+        return found if found.file == path else Located(path)
     return Located(path)
 
 
