@@ -1,6 +1,7 @@
 """The sample: rows like those the model was trained on, from any of the files in which people keep a table.
 
-`files` opens the file by its content, `delimited` and `documents` read text, `columns` decides what a column holds.
+`files` opens the file by its content, `delimited` and `documents` read text, `columns` decides what a column holds,
+`learned` makes of it what the model has learned.
 Whatever is not certain is told in a note, which `flask models add` prints.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from app.errors import PackingRefused
-from app.packing.sample import columns, files
+from app.packing.sample import files, learned
 from app.packing.sample.expected import NOTHING, Expected
 
 MAX_NOTES = 20
@@ -48,11 +49,11 @@ def read(path: Path, target: str | None, expected: Expected = NOTHING) -> Sample
             raise PackingRefused(f"sample {path} has no target column {target!r}; it has: {_names([*frame.columns])}")
         answers = frame[target]
         frame = frame.drop(columns=[target])
-    frame = columns.without_index(frame, expected, notes)
-    frame = columns.of_text(frame, expected, notes)
+    frame = learned.without_index(frame, expected, notes)
+    frame = learned.of_text(frame, expected, notes)
     if frame.empty:
         raise PackingRefused(f"sample {path} has no rows")
-    frame = columns.as_learned(frame, expected, notes)
+    frame = learned.as_learned(frame, expected, notes)
     more = [f"and {len(notes) - MAX_NOTES} more notes on the sample"] if len(notes) > MAX_NOTES else []
     return Sample(frame, answers, (*notes[:MAX_NOTES], *more))
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 import pandas as pd
 
 from app.errors import PackingRefused
-from app.packing.sample import columns, delimited, documents
+from app.packing.sample import columns, delimited, documents, learned
 from app.packing.sample.expected import Expected
 
 SUFFIXES = ".csv, .tsv, .txt, .json, .jsonl, .ndjson, .parquet, .feather, .arrow, .xlsx, .npy"
@@ -35,7 +35,7 @@ def read(path: Path, expected: Expected, notes: list[str]) -> pd.DataFrame:
     content, name = _decompressed(path.read_bytes(), path.name)
     for magic, reader in BY_CONTENT:
         if content.startswith(magic):
-            return columns.settled(reader(content, expected, notes), expected, notes)
+            return learned.settled(reader(content, expected, notes), expected, notes)
     if content.startswith(b"version https://git-lfs.github.com/spec/"):
         raise PackingRefused("is a Git LFS pointer, not the file itself: run git lfs pull")
     text, encoding = delimited.decoded(content)
@@ -47,7 +47,7 @@ def read(path: Path, expected: Expected, notes: list[str]) -> pd.DataFrame:
     suffix = PurePath(name).suffix.lower()
     if suffix in (*LINES, ".json") or (start.startswith(("{", "[{", "[[")) and suffix not in (".csv", ".tsv")):
         frame = documents.read(text, expected, notes, lines=suffix in LINES)
-        return columns.settled(frame, expected, notes)
+        return learned.settled(frame, expected, notes)
     if "\0" in text:
         raise PackingRefused(f"is of no kind that is known here; the kinds are: {SUFFIXES}, and these in {COMPRESSED}")
     return delimited.read(text, encoding, expected, notes)
