@@ -88,10 +88,10 @@ def _print_named_in_vain(repository: Repository, settings: Settings) -> None:
 def _models(repository: Repository, settings: Settings) -> AppGroup:
     models = RetortGroup("models", help="Pack, list, show, verify and remove models.")
 
-    @models.command("add", help="Pack ARTIFACT as a new version of a model.")
-    @click.argument("artifact", type=click.Path(path_type=Path))
+    @models.command("add", help="Pack ARTIFACT, one model in one or several files, as a new version of a model.")
+    @click.argument("artifact", nargs=-1, required=True)
     @click.option("--name", required=True, help="The model's name, as it stands in URLs.")
-    @click.option("--sample", type=click.Path(path_type=Path), help="Rows it was trained on: .csv, .parquet or .json.")
+    @click.option("--sample", type=click.Path(path_type=Path), help="Rows it was trained on, in any file of a table.")
     @click.option("--target", help="The sample's column that is predicted, not an input.")
     @click.option("--inputs", type=click.Path(path_type=Path), help="A JSON list that declares inputs.")
     @click.option(
@@ -105,20 +105,41 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
         help="Categories never seen; else accepted where the model copes with them.",
     )
     @click.option("--default", is_flag=True, help="Put the model behind /predict.")
-    @click.option("--before", multiple=True, metavar="STEP", help="A step before the run; may be given again.")
+    @click.option(
+        "--before",
+        multiple=True,
+        metavar="STEP",
+        help="A step before the run, or a transformer in the artifact before the model; may be given again.",
+    )
     @click.option("--after", multiple=True, metavar="STEP", help="A step after the run; may be given again.")
-    def add(artifact: Path, default: bool, before: tuple[str, ...], after: tuple[str, ...], **asked: Any) -> None:
+    @click.option("--use", metavar="PART", help="The part of the artifact that is the model, where it holds several.")
+    @click.option("--columns", metavar="PART", help="The part, or a JSON file, that holds the names of the inputs.")
+    @click.option("--labels", metavar="PART", help="The part, or a file, that decodes predictions: a LabelEncoder.")
+    @click.option("--trust", is_flag=True, help="Build the types in a .skops file that skops does not know.")
+    def add(
+        artifact: tuple[str, ...],
+        default: bool,
+        before: tuple[str, ...],
+        after: tuple[str, ...],
+        trust: bool,
+        **asked: Any,
+    ) -> None:
         from app.packing import spawn  # not needed by the other commands
 
-        unchecked = _steps_unchecked((*before, *after), settings.steps)
+        # Whether a name is a part of the artifact is known only to the process that reads it.
+        parts = asked["use"] is not None or len(artifact) > 1
+        unchecked = _steps_unchecked(after if parts else (*before, *after), settings.steps)
         name = asked["name"]
         words: dict[str, Any] = {k: str(v) if v else None for k, v in asked.items()}
         request = spawn.PackRequest(
-            str(artifact),
+            artifact[0],
             models_dir=str(repository.root),
             graph_limit_bytes=settings.graph_limit_bytes,
             before=before,
             after=after,
+            beside=artifact[1:],
+            trust=trust,
+            known_steps=tuple(sorted(load(settings.steps).steps)) if settings.steps and before else None,
             **words,
         )
         result = spawn.run(request, settings.packing_timeout_s)

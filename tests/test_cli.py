@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from app.cli import named_in_vain, stray_packer
 from app.errors import PackingRefused
@@ -130,6 +131,22 @@ def test_add_packs_and_prints_what_it_inferred(terminal: Terminal, in_this_proce
     assert (request.sample, request.target, timeout_s) == (None, None, 77)
 
 
+def test_add_makes_one_model_of_several_files(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(terminal.folder)
+    scaler = StandardScaler().fit([[0.0, 1.0], [4.0, 5.0]])
+    saved(scaler, terminal.folder / "scaler.pkl")
+    saved(two(), terminal.folder / "model.pkl")
+    saved(LabelEncoder().fit(["no", "yes"]), terminal.folder / "encoder.pkl")
+    files = ["scaler.pkl", "model.pkl"]
+    printed = terminal.printed("models", "add", *files, "--name", "two", "--labels", "encoder.pkl")
+    assert "  classifier: Decoded(Pipeline(StandardScaler, LogisticRegression))" in printed.splitlines()
+    assert "  its predictions are decoded by encoder.pkl: no, yes" in printed.splitlines()
+    saved({"m": two(), "s": scaler}, terminal.folder / "bundle.pkl")
+    command = terminal.refusal("models", "add", "bundle.pkl", "--name", "two").partition("To pack one: flask ")[2]
+    assert command == "models add bundle.pkl --name two --use m --before s"
+    assert terminal.printed(*command.split()).startswith("two version 2 packed")
+
+
 def test_add_with_a_sample_and_a_target_as_the_default(terminal: Terminal) -> None:
     frame = flowers()[["petals", "species"]]
     frame.to_csv(terminal.folder / "rows.csv", index=False)
@@ -144,7 +161,7 @@ def test_add_with_a_sample_and_a_target_as_the_default(terminal: Terminal) -> No
     ("arguments", "said"),
     [
         (["missing.joblib", "--name", "two"], "missing.joblib cannot be read: No such file or directory"),
-        (["missing.txt", "--name", "two"], "missing.txt must end in one of: .joblib, .pkl, .pickle, .skops"),
+        (["missing.txt", "--name", "two"], "missing.txt cannot be read: No such file or directory"),
         (["missing.joblib", "--name", "my model"], "name 'my model' cannot stand in a URL: "),
     ],
 )

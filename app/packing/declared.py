@@ -74,11 +74,15 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """Inputs, and what becomes of what is new to the model: numbers `out_of_range`, `unseen` categories."""
+    """Inputs, and what becomes of what is new to the model: numbers `out_of_range`, `unseen` categories.
+
+    `columns` are the names of the inputs of a model that was fitted without names.
+    """
 
     out_of_range: str | None = None
     unseen: str | None = None
     inputs: tuple[Wanted, ...] = ()
+    columns: tuple[str, ...] = ()
 
     @property
     def fills(self) -> bool:
@@ -93,10 +97,6 @@ class Declared:
         """
         names, width = inspect.names_of(estimator), inspect.width_of(estimator)
         if not self.fills:
-            known = names or []
-            unknown = [wanted.name for wanted in self.inputs if names is not None and wanted.name not in known]
-            if unknown:
-                raise PackingRefused(f"the declared input {unknown[0]!r} is no input of the model: {', '.join(known)}")
             return
         if names is not None:
             filled = next(wanted for wanted in self.inputs if wanted.kind in FILLED)
@@ -107,6 +107,21 @@ class Declared:
         declared = sum(wanted.width for wanted in self.inputs)
         if width is not None and declared != width:
             raise PackingRefused(f"the declared inputs are {declared} numbers in all; the model takes {width}")
+
+    @property
+    def text_name(self) -> str | None:
+        """The name of the one declared input, which a model of texts does not know."""
+        return self.inputs[0].name if len(self.inputs) == 1 else None
+
+    def require_inputs(self, names: Sequence[str]) -> None:
+        """Refuses a declared input that is none of these.
+
+        Raises:
+            PackingRefused: naming the inputs that there are.
+        """
+        unknown = [wanted.name for wanted in self.inputs if wanted.name not in names]
+        if unknown and not self.fills:
+            raise PackingRefused(f"the declared input {unknown[0]!r} is no input of the model: {', '.join(names)}")
 
     def cast(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The sample with its columns as the declared kinds have them; the columns of arrays and images as floats."""

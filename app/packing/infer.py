@@ -44,9 +44,10 @@ def infer(estimator: Any, frame: pd.DataFrame | None, declared: Declared = NOTHI
     declared.require_fit(estimator)
     if frame is not None:
         width = 1 if inspect.takes_text(estimator) else inspect.width_of(estimator)
-        frame = sample.fitted_to(frame, inspect.names_of(estimator), width)
+        frame = sample.fitted_to(frame, inspect.names_of(estimator) or declared.columns or None, width)
         frame = declared.cast(frame)
-    inputs, layout = inputs_of(estimator, frame)
+    inputs, layout = inputs_of(estimator, frame, declared.text_name, declared.columns)
+    declared.require_inputs([spec.name for spec in inputs])
     inputs = declared.with_kinds(inputs)
     draft = Signature(inputs, ("prediction",), ("prediction",), layout)
     if frame is None:
@@ -171,6 +172,17 @@ def _with_outputs(estimator: Any, draft: Signature, records: list[Record]) -> Si
         classes=None if labels is None else tuple(labels),
         multioutput=several,
     )
+
+
+def outputs_lost(estimator: Any, signature: Signature, records: list[Record]) -> list[str]:
+    """What the model has a method for that fails on its own rows, so that the version does not give it."""
+    lost = []
+    for name, method in METHOD_OF_OUTPUT.items():
+        has = hasattr(estimator, "predict") and callable(getattr(estimator, method, None))
+        if has and name not in signature.outputs:
+            error = attempt(estimator, signature, records[:2], name)
+            lost.append(f"no output {name}: {method} fails on the model's own rows ({_said(error)})")
+    return lost
 
 
 def _example(records: list[Record], name: str) -> Any:

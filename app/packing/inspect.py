@@ -97,19 +97,31 @@ def describe(estimator: Any) -> str:
     name = type(estimator).__name__
     if hasattr(estimator, "steps"):
         return f"{name}({', '.join(describe(step) for _, step in estimator.steps)})"
+    if type(estimator).__module__ == "app.runtime.decoded":
+        return f"{name}({describe(estimator.estimator)})"
     return name if not isinstance(estimator, str) else estimator
 
 
 def names_of(estimator: Any) -> list[str] | None:
     """The names of the columns it was fitted with, if it was fitted with names."""
+    if (told := _told_by_catboost(estimator)) is not None:
+        return None if told == [str(place) for place in range(len(told))] else told
     names = getattr(estimator, "feature_names_in_", None)
     return None if names is None else [str(name) for name in names]
 
 
 def width_of(estimator: Any) -> int | None:
     """How many columns it was fitted with, if it knows."""
-    width = getattr(estimator, "n_features_in_", None)
+    told = _told_by_catboost(estimator)
+    width = getattr(estimator, "n_features_in_", None) if told is None else len(told)
     return None if width is None else int(width)
+
+
+def _told_by_catboost(estimator: Any) -> list[str] | None:
+    """The names in a model of CatBoost, whose `n_features_in_` may be 0; positions where it was fitted without."""
+    if not type(estimator).__module__.startswith("catboost."):
+        return None
+    return [str(name) for name in estimator.feature_names_ or ()] or None
 
 
 def takes_text(estimator: Any) -> bool:

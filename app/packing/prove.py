@@ -71,10 +71,10 @@ def prove(
         comparison.rows,
         comparison.refused,
         comparison.largest_difference,
-        graph_us=_timed_us(lambda: graph.run(one, signature.defaults)),
-        graph_1000_us=_timed_us(lambda: graph.run(many, signature.defaults)),
-        artifact_us=_timed_us(lambda: served.run(one, signature.defaults)),
-        artifact_1000_us=_timed_us(lambda: served.run(many, signature.defaults)),
+        graph_us=timed_us(lambda: graph.run(one, signature.defaults)),
+        graph_1000_us=timed_us(lambda: graph.run(many, signature.defaults)),
+        artifact_us=timed_us(lambda: served.run(one, signature.defaults)),
+        artifact_1000_us=timed_us(lambda: served.run(many, signature.defaults)),
     )
 
 
@@ -88,7 +88,7 @@ def artifact_cost_us(artifact: Servable, signature: Signature, records: Sequence
     costs = {}
     for rows in (1, 32) if rows_are_independent(artifact, signature, records) else (1,):
         batch = Validator(signature, 10**6).validate([records[i % len(records)] for i in range(rows)])
-        costs[str(rows)] = _timed_us(partial(artifact.run, batch, signature.defaults))
+        costs[str(rows)] = timed_us(partial(artifact.run, batch, signature.defaults))
     return costs
 
 
@@ -193,7 +193,7 @@ def _flat(output: NDArray[Any]) -> NDArray[Any]:
     return output
 
 
-def _timed_us(run: Callable[[], object]) -> float:
+def timed_us(run: Callable[[], object]) -> float:
     """The median of repeated runs, in microseconds."""
     run()
     taken: list[float] = []

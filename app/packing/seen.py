@@ -18,24 +18,30 @@ from app.signature.batch import json_values
 MAX_GUESSED_CATEGORIES = 30
 
 
-def inputs_of(estimator: Any, frame: pd.DataFrame | None) -> tuple[tuple[Input, ...], Layout]:
+def inputs_of(
+    estimator: Any, frame: pd.DataFrame | None, text_name: str | None = None, columns: Sequence[str] = ()
+) -> tuple[tuple[Input, ...], Layout]:
     """The inputs, and how the estimator wants them handed over.
+
+    A model of texts does not know the name of its input: it is `text_name`, or that of the sample's column. `columns`
+    are the names of the inputs of a model that was fitted without names.
 
     Raises:
         PackingRefused: a column of the sample holds what no kind of input fits.
     """
     names, width = inspect.names_of(estimator), inspect.width_of(estimator)
     if inspect.takes_text(estimator):
-        return (Input("feature1", "text", "object"),), Layout.SEQUENCE
+        column = "feature1" if frame is None else str(frame.columns[0])
+        return (Input(text_name or column, "text", "object"),), Layout.SEQUENCE
     if frame is not None and names is None and width is None:
         names = [str(name) for name in frame.columns]  # only the sample knows
     layout = Layout.MATRIX if names is None else Layout.FRAME
     if names is None:
         # A model that does not say how wide it is (isotonic regression) may take one column: it is asked.
-        names = [f"feature{position + 1}" for position in range(width or 1)]
+        names = list(columns) or [f"feature{position + 1}" for position in range(width or 1)]
     facts = inspect.facts_of(estimator, len(names))
-    columns = [None] * len(names) if frame is None else [frame.iloc[:, position] for position in range(len(names))]
-    inputs = tuple(map(_input, names, facts, columns))
+    seen = [None] * len(names) if frame is None else [frame.iloc[:, position] for position in range(len(names))]
+    inputs = tuple(map(_input, names, facts, seen))
     times = [spec.name for spec in inputs if spec.kind == "timestamp"]
     if layout is Layout.MATRIX and times:
         raise PackingRefused(

@@ -26,7 +26,9 @@ class PackRequest:
 
     `out_of_range` and `unseen` are what the model does with what is new to it, where that is not left to the server's
     setting and to what the model copes with. `inputs` is a JSON file that declares inputs.
-    `before` and `after` are the names of the steps around a run.
+    `before` and `after` are the names of the steps around a run; of `before` some may be parts of the artifact.
+    `beside` are further files of the same model. `use`, `columns` and `labels` name parts, or files, that make it.
+    `known_steps` are the steps that there are, where that is known. With `trust` any type in a file of skops is built.
     """
 
     artifact: str
@@ -40,6 +42,12 @@ class PackRequest:
     inputs: str | None = None
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    use: str | None = None
+    columns: str | None = None
+    labels: str | None = None
+    known_steps: tuple[str, ...] | None = None
+    trust: bool = False
 
 
 @dataclass(frozen=True, slots=True)

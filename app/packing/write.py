@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 
-from app.errors import LoadingFailed, PackingRefused
-from app.packing import declared, inspect, sample
+from app.errors import PackingRefused
+from app.packing import declared, given_graph, inspect, sample
+from app.packing.artifacts import opening
+from app.packing.artifacts.onnx_file import OnnxFile
+from app.packing.artifacts.opening import Artifact
+from app.packing.artifacts.parts import Choice
 from app.packing.graph import GRAPH, derive_graph
-from app.packing.infer import infer
+from app.packing.infer import infer, outputs_lost
 from app.packing.lean import lean_servable
 from app.packing.prove import artifact_cost_us
+from app.packing.sample.expected import Expected, expected_of
 from app.packing.seen import records_of
 from app.packing.spawn import CheckRequest, PackRequest, Result
 from app.packing.trial import MAX_SAMPLE_ROWS, Record, attempt
 from app.runtime.environment import environment
-from app.runtime.loaders import FORMAT_OF_SUFFIX, LOADERS, READERS
+from app.runtime.loaders import LOADERS
 from app.runtime.policy import State
 from app.runtime.proving import same
 from app.runtime.registry import Registry
-from app.runtime.servable import ArtifactServable, call
+from app.runtime.servable import ArtifactServable, Servable, call
 from app.signature import Input, Layout, Signature
 from app.signature.batch import json_values
 from app.signature.schema import Validator
@@ -33,6 +40,9 @@ from app.storage.repository import Repository, is_slug
 from app.storage.verification import sha256_of
 
 MAX_EXAMPLES = 5
+MAX_EXAMPLE_VALUES = 20_000
+"""An array of more values is too large to be shown, and is kept once."""
+
 MAX_REMARKED_INPUTS = 20
 SUSPECT = 10
 """A pixel may be so many times what the sample has: more looks like a `divisor` that was forgotten."""
@@ -45,17 +55,25 @@ def pack(request: PackRequest) -> Result:
     Raises:
         PackingRefused: with the reason, in one sentence.
     """
-    artifact = Path(request.artifact)
     if not is_slug(request.name):
         raise PackingRefused(
             f"name {request.name!r} cannot stand in a URL: 1 to 64 letters, digits, '.', '_' or '-', "
             "a letter or digit at both ends"
         )
-    estimator = read_artifact(artifact)
+    choice = Choice(request.use, request.before, request.columns, request.labels)
+    artifact = opening.opened((request.artifact, *request.beside), choice, request.name, trust=request.trust)
+    _require_steps(artifact, request)
+    if isinstance(artifact.estimator, OnnxFile):
+        return _pack_graph(request, artifact, artifact.estimator)
+    estimator = artifact.estimator
     inspect.require_model(estimator)
-    frame = sample.read(Path(request.sample), request.target) if request.sample else None
     wanted = declared.read(Path(request.inputs)) if request.inputs else ()
-    said = declared.Declared(request.out_of_range, request.unseen, wanted)
+    columns = artifact.columns if inspect.names_of(estimator) is None and not inspect.takes_text(estimator) else None
+    given, told = _sample_of(request, artifact, expected_of(estimator, wanted, columns))
+    frame = given.frame if given else None
+    if frame is not None and columns is not None:
+        frame = sample.fitted_to(frame, columns, None)
+    said = declared.Declared(request.out_of_range, request.unseen, wanted, columns or ())
     by_column, rows = infer(estimator, frame, said)
     if frame is not None and by_column.layout is not Layout.RECORDS:
         _require_fidelity(estimator, by_column, said.cast(frame))
@@ -65,9 +83,12 @@ def pack(request: PackRequest) -> Result:
     )
     repository = Repository(Path(request.models_dir))
     with repository.staging() as folder:
-        name = f"model{artifact.suffix.lower()}"
-        shutil.copyfile(artifact, folder / name)
-        lean = lean_servable(estimator, lambda: read_artifact(folder / name), signature, records)
+        name = artifact.stored_name
+        if artifact.file is None:
+            joblib.dump(estimator, folder / name)
+        else:
+            shutil.copyfile(artifact.file, folder / name)
+        lean = lean_servable(estimator, lambda: opening.read(folder / name, artifact.format), signature, records)
         served = lean or ArtifactServable(estimator, signature)
         timed = ArtifactServable(estimator, by_column) if said.fills else served
         proof = derive_graph(estimator, timed, by_column, rows, folder, request.graph_limit_bytes, matrix=said.fills)
@@ -77,7 +98,7 @@ def pack(request: PackRequest) -> Result:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             task=inspect.task_of(estimator),
             estimator=inspect.describe(estimator),
-            format=FORMAT_OF_SUFFIX[artifact.suffix.lower()],
+            format=artifact.format,
             artifact=name,
             files={path.name: sha256_of(path) for path in sorted(folder.iterdir())},
             signature=signature,
@@ -88,29 +109,91 @@ def pack(request: PackRequest) -> Result:
             proof=proof,
             artifact_cost_us=artifact_cost_us(served, signature, records),
             lean=lean.call if lean else None,
-            before=request.before,
+            before=artifact.steps,
             after=request.after,
         )
         published = repository.publish(folder, manifest)
-    return Result(version=published.version, remarks=tuple(_remarks(published, said)))
+    lost = outputs_lost(estimator, by_column, rows)
+    return Result(version=published.version, remarks=(*_remarks(published, said), *artifact.notes, *told, *lost))
 
 
-def read_artifact(path: Path) -> Any:
-    """The object in an artifact.
+def _pack_graph(request: PackRequest, artifact: Artifact, file: OnnxFile) -> Result:
+    """Packs a graph that came as a file: it is served with the inputs of its signature, and is its own proof."""
+    said = declared.Declared(
+        request.out_of_range, request.unseen, declared.read(Path(request.inputs)) if request.inputs else ()
+    )
+    given, told = _sample_of(request, artifact, given_graph.expected_of(file, said))
+    frame = given.frame if given else None
+    repository = Repository(Path(request.models_dir))
+    with repository.staging() as folder:
+        graph = given_graph.derive(file, frame, said, folder)
+        records = graph.records
+        width = sum(spec.width for spec in graph.signature.inputs)
+        count = max(1, min(MAX_EXAMPLES, MAX_EXAMPLE_VALUES // width))
+        chosen = [records[i] for i in np.unique(np.linspace(0, len(records) - 1, count).astype(int))]
+        examples = _answered(graph.servable, graph.signature, chosen)
+        shown = [spec.name for spec in graph.signature.inputs if spec.width <= MAX_EXAMPLE_VALUES]
+        inputs = tuple(
+            replace(spec, example=chosen[0][spec.name]) if spec.name in shown else spec
+            for spec in graph.signature.inputs
+        )
+        manifest = Manifest(
+            model=request.name,
+            version=0,  # given when it is published
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            task=graph.task,
+            estimator=f"ONNX by {file.producer}",
+            format="onnx",
+            artifact=GRAPH,
+            files={path.name: sha256_of(path) for path in sorted(folder.iterdir())},
+            signature=replace(graph.signature, inputs=inputs),
+            examples=examples,
+            examples_made_up=frame is None,
+            environment=environment(),
+            graph=GRAPH,
+            proof=graph.proof,
+            artifact_cost_us=artifact_cost_us(graph.servable, graph.signature, records),
+            before=artifact.steps,
+            after=request.after,
+        )
+        published = repository.publish(folder, manifest)
+    remarks = [*_input_remarks(published), f"outputs: {', '.join(published.signature.outputs)}", *graph.remarks]
+    remarks += ["its examples are made up; --sample takes rows like those it was trained on"] * (frame is None)
+    return Result(version=published.version, remarks=(*remarks, *artifact.notes, *told))
+
+
+def _require_steps(artifact: Artifact, request: PackRequest) -> None:
+    """Refuses a name in `--before` that is neither a part of the artifact nor a step.
 
     Raises:
-        PackingRefused: it is not there, is of no known format, or cannot be read.
+        PackingRefused: naming the steps that there are.
     """
-    loader = READERS.get(FORMAT_OF_SUFFIX.get(path.suffix.lower(), ""))
-    if loader is None:
-        raise PackingRefused(f"{path} must end in one of: {', '.join(FORMAT_OF_SUFFIX)}")
+    known = request.known_steps if request.known_steps is not None or not artifact.parts else ()
+    unknown = [name for name in artifact.steps if known is not None and name not in known]
+    if unknown:
+        there = f"the parts are: {', '.join(artifact.parts)}; " if artifact.parts else ""
+        raise PackingRefused(
+            f"--before {unknown[0]}: it is neither a part of the artifact nor a step of RETORT_STEPS; "
+            f"{there}the steps are: {', '.join(known or ()) or 'none'}"
+        )
+
+
+def _sample_of(
+    request: PackRequest, artifact: Artifact, expected: Expected
+) -> tuple[sample.Sample | None, tuple[str, ...]]:
+    """The sample, or else the example rows that the artifact brings, with notes on it."""
+    if request.sample is not None:
+        given = sample.read(Path(request.sample), request.target, expected)
+        return given, given.notes
+    if isinstance(artifact.example, pd.DataFrame):
+        return sample.Sample(artifact.example), ("its examples are those of its folder",)
+    if artifact.example is None:
+        return None, ()
     try:
-        with path.open("rb") as stream:
-            return loader(stream)
-    except OSError as error:
-        raise PackingRefused(f"{path} cannot be read: {error.strerror}") from None
-    except LoadingFailed as error:
-        raise PackingRefused(f"{path} cannot be loaded: {error.detail}") from None
+        given = sample.read(artifact.example, None, expected)
+    except PackingRefused as error:
+        return None, (f"its own examples are not taken: {error.detail}",)
+    return given, (f"its examples are those in {artifact.example.name}", *given.notes)
 
 
 def check(request: CheckRequest) -> Result:
@@ -156,11 +239,13 @@ def _require_fidelity(estimator: Any, signature: Signature, frame: pd.DataFrame)
 
 def _examples(estimator: Any, signature: Signature, records: list[Record]) -> tuple[Example, ...]:
     """The records with what the model gives for them, through the very path that serves."""
-    if not records:
-        return ()
+    return _answered(ArtifactServable(estimator, signature), signature, records) if records else ()
+
+
+def _answered(servable: Servable, signature: Signature, records: list[Record]) -> tuple[Example, ...]:
     batch = Validator(signature, MAX_SAMPLE_ROWS).validate(records)
     try:
-        outputs = ArtifactServable(estimator, signature).run(batch, signature.defaults)
+        outputs = servable.run(batch, signature.defaults)
     except Exception as error:  # whatever a model may raise
         raise PackingRefused(f"the model fails on its own examples ({type(error).__name__}: {error})") from error
     values = {name: json_values(array) for name, array in outputs.items()}
@@ -170,19 +255,7 @@ def _examples(estimator: Any, signature: Signature, records: list[Record]) -> tu
 def _remarks(manifest: Manifest, said: declared.Declared) -> list[str]:
     """What whoever packs should know: what was inferred, and what was asked for in vain."""
     signature = manifest.signature
-    remarks = [f"{manifest.task}: {manifest.estimator}"]
-    for spec in signature.inputs[:MAX_REMARKED_INPUTS]:
-        known = (
-            "" if spec.minimum is None or spec.maximum is None else f", {spec.minimum:.6g} to {spec.maximum:.6g} seen"
-        )
-        known += f", one of {', '.join(map(str, spec.categories[:10]))}" if spec.categories else ""
-        known += _OTHERS[spec.unseen] if spec.categories else ""
-        known = f"{_shape_remark(spec)}{known}"
-        remarks.append(f"input {spec.name}: {spec.kind}{known}{', may be missing' if spec.nullable else ''}")
-    if len(signature.inputs) > MAX_REMARKED_INPUTS:
-        remarks.append(
-            f"and {len(signature.inputs) - MAX_REMARKED_INPUTS} more inputs: flask models show {manifest.model}"
-        )
+    remarks = _input_remarks(manifest)
     remarks += [
         f"input {spec.name}: the sample's values end at {spec.maximum:.6g}, a pixel's at {top:.6g}: "
         "is the divisor right?"
@@ -199,6 +272,25 @@ def _remarks(manifest: Manifest, said: declared.Declared) -> list[str]:
     remarks.append(_graph_remark(manifest.proof))
     if manifest.examples_made_up:
         remarks.append("its examples are made up from what the estimator knows; --sample takes rows it was trained on")
+    return remarks
+
+
+def _input_remarks(manifest: Manifest) -> list[str]:
+    """What the model is, and its first inputs."""
+    signature = manifest.signature
+    remarks = [f"{manifest.task}: {manifest.estimator}"]
+    for spec in signature.inputs[:MAX_REMARKED_INPUTS]:
+        known = (
+            "" if spec.minimum is None or spec.maximum is None else f", {spec.minimum:.6g} to {spec.maximum:.6g} seen"
+        )
+        known += f", one of {', '.join(map(str, spec.categories[:10]))}" if spec.categories else ""
+        known += _OTHERS[spec.unseen] if spec.categories else ""
+        known = f"{_shape_remark(spec)}{known}"
+        remarks.append(f"input {spec.name}: {spec.kind}{known}{', may be missing' if spec.nullable else ''}")
+    if len(signature.inputs) > MAX_REMARKED_INPUTS:
+        remarks.append(
+            f"and {len(signature.inputs) - MAX_REMARKED_INPUTS} more inputs: flask models show {manifest.model}"
+        )
     return remarks
 
 

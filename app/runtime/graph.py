@@ -22,6 +22,9 @@ MAX_ROWS_AT_ONCE = 128
 """More rows run one part after another: 128 at most go down ONNX Runtime's trees in three fifths of the time for each,
 and what a graph keeps for each row, tree and class stays small."""
 
+ROWS_AT_ONCE = "rows_at_once"
+"""The key under which a graph says, in its own metadata, that it takes fewer rows at once."""
+
 MISSING_TEXT = "\x00\x00missing"
 """Stands for a missing value in a column of strings: a graph's strings cannot be null."""
 
@@ -69,20 +72,22 @@ class GraphServable:
             for output in signature.outputs
         }
         self._matrix = [graph_input.name for graph_input in session.get_inputs()] == [FEATURES]
+        said = session.get_modelmeta().custom_metadata_map.get(ROWS_AT_ONCE)
+        self._rows_at_once = MAX_ROWS_AT_ONCE if said is None else int(said)
         self._feeds = [(spec.name, *_feed_of(spec)) for spec in signature.inputs]
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """The asked-for outputs, arrays of shape (rows,) or (rows, columns), as the estimator's methods give them."""
         feed = {FEATURES: _numbers(batch)} if self._matrix else self._columns(batch)
         wanted = [name for output in outputs for name in self._parts[output]]
-        if batch.rows <= MAX_ROWS_AT_ONCE:
+        if batch.rows <= self._rows_at_once:
             found = self._session.run(wanted, feed)
         else:
             parts = [
                 self._session.run(
-                    wanted, {name: column[start : start + MAX_ROWS_AT_ONCE] for name, column in feed.items()}
+                    wanted, {name: column[start : start + self._rows_at_once] for name, column in feed.items()}
                 )
-                for start in range(0, batch.rows, MAX_ROWS_AT_ONCE)
+                for start in range(0, batch.rows, self._rows_at_once)
             ]
             found = [np.concatenate(part) for part in zip(*parts, strict=True)]
         values = dict(zip(wanted, found, strict=True))

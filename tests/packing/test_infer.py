@@ -22,7 +22,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from app.errors import InvalidInstances, PackingRefused
 from app.packing.declared import Declared, Wanted
-from app.packing.infer import infer
+from app.packing.infer import infer, outputs_lost
 from app.packing.trial import attempt
 from app.signature import Input, Layout, Signature
 from app.signature.schema import Validator
@@ -235,8 +235,41 @@ def test_a_text_pipeline_takes_one_text(vectorizer: Any, sample: pd.DataFrame | 
     model = make_pipeline(vectorizer, BernoulliNB()).fit(TEXTS, ["rose", "aster"] * 10)
     signature, records = infer(model, sample)
     [spec] = signature.inputs
-    assert (signature.layout, spec.name, spec.kind, spec.nullable) == (Layout.SEQUENCE, "feature1", "text", False)
-    assert records[0] == {"feature1": "some text" if sample is None else TEXTS[0]}
+    name = "feature1" if sample is None else "text"
+    assert (signature.layout, spec.name, spec.kind, spec.nullable) == (Layout.SEQUENCE, name, "text", False)
+    assert records[0] == {name: "some text" if sample is None else TEXTS[0]}
+
+
+def test_a_declared_input_names_the_text_and_chooses_its_column() -> None:
+    model = make_pipeline(TfidfVectorizer(), BernoulliNB()).fit(TEXTS, ["rose", "aster"] * 10)
+    declared = Declared(inputs=(Wanted("review", "text"),))
+    for frame in (None, pd.DataFrame({"text": TEXTS})):
+        signature, _ = infer(model, frame, declared)
+        assert signature.names == ("review",)
+    with pytest.raises(PackingRefused, match="the declared input 'review' is no input of the model: text"):
+        infer(model, pd.DataFrame({"text": TEXTS}), Declared(inputs=(Wanted("review", "text"), Wanted("b", "text"))))
+
+
+def test_a_declared_input_that_a_model_without_names_does_not_have_is_refused() -> None:
+    model = LinearRegression().fit([[1.0, 2.0], [3.0, 4.0]], [1.0, 2.0])
+    with pytest.raises(PackingRefused, match="the declared input 'age' is no input of the model: feature1, feature2"):
+        infer(model, None, Declared(inputs=(Wanted("age", "integer"),)))
+
+
+class FailsOnProbabilities(LogisticRegression):
+    """Has a method that fails."""
+
+    def predict_proba(self, features: Any) -> Any:
+        raise ValueError("not fitted for that")
+
+
+def test_an_output_that_fails_is_told_of() -> None:
+    model = FailsOnProbabilities().fit([[1.0], [2.0]], [0, 1])
+    signature, records = infer(model, None)
+    assert "probabilities" not in signature.outputs
+    assert outputs_lost(model, signature, records) == [
+        "no output probabilities: predict_proba fails on the model's own rows (ValueError: not fitted for that)"
+    ]
 
 
 def test_a_text_column_of_a_frame() -> None:

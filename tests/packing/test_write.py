@@ -219,13 +219,14 @@ def test_a_name_that_cannot_stand_in_a_url(yard: Yard, name: str) -> None:
 @pytest.mark.parametrize(
     ("thing", "said"),
     [
-        ({"model": TWO}, "it is a dict, not a model: it has no predict method"),
+        ({"model": TWO}, "it holds parts, not one model: model: LogisticRegression. To pack one: flask models add "),
+        ({"a": 1}, "none of its 1 parts is a model; they are: a: int"),
         (LogisticRegression, "it is the class LogisticRegression, not a fitted model"),
         (LogisticRegression(), "this LogisticRegression is not fitted: call fit before saving it"),
         (DBSCAN().fit([[0.0], [1.0]]), "DBSCAN labels the rows it was fitted on and has no predict for new rows"),
         (Unhappy().fit([[1.0], [2.0]], ["a", "b"]), "nothing tells what its inputs are, and it fails on values made"),
     ],
-    ids=["dict", "class", "not fitted", "DBSCAN", "fails"],
+    ids=["dict", "dict without a model", "class", "not fitted", "DBSCAN", "fails"],
 )
 def test_what_is_no_model(yard: Yard, thing: object, said: str) -> None:
     assert yard.refusal(thing).startswith(said)
@@ -234,12 +235,12 @@ def test_what_is_no_model(yard: Yard, thing: object, said: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.joblib", b"hello", "cannot be loaded: it is not a readable joblib or pickle file ("),
-        ("a.joblib", b"", "cannot be loaded: it is not a readable joblib or pickle file ("),
-        ("a.skops", b"hello", "cannot be loaded: it is not a readable skops file ("),
+        ("a.joblib", b"hello", "is a text file, not a model; its first line is 'hello'"),
+        ("a.joblib", b"", "is empty"),
+        ("a.joblib", b"\x80\x05}\x94(", "is cut off: its 5 bytes end too early"),
+        ("a.pkl", b"\x80\x05\xff.", "cannot be loaded: it is not a readable joblib or pickle file ("),
         ("a.pkl", b"cno_such_library\nModel\n.", "cannot be loaded: it needs no_such_library, which is not installed"),
-        ("a.h5", b"\x89HDF", "must end in one of: .joblib, .pkl, .pickle, .skops"),
-        ("a", b"", "must end in one of: .joblib, .pkl, .pickle, .skops"),
+        ("a.h5", b"\x89HDF", "is an HDF5 file, as Keras writes it"),
         ("missing.joblib", None, "cannot be read: No such file or directory"),
     ],
 )
@@ -262,7 +263,7 @@ def test_a_module_of_ones_own_is_told_where_to_go(yard: Yard) -> None:
 
 def test_a_folder_is_no_artifact(yard: Yard) -> None:
     (yard.folder / "a.joblib").mkdir()
-    assert yard.refusal(yard.folder / "a.joblib").endswith("cannot be read: Is a directory")
+    assert yard.refusal(yard.folder / "a.joblib").endswith("is a folder, not a model: it holds nothing")
 
 
 def test_a_pickle_that_exits_is_refused(yard: Yard) -> None:

@@ -15,5 +15,3 @@ LOADERS: dict[str, Loader] = {"joblib": joblib.load, "skops": skops.load, "onnx"
 
 READERS: dict[str, Callable[[BinaryIO], Any]] = {"joblib": joblib.read, "skops": skops.read}
 """The formats that hold an estimator, which packing needs."""
-
-FORMAT_OF_SUFFIX = {".joblib": "joblib", ".pkl": "joblib", ".pickle": "joblib", ".skops": "skops"}

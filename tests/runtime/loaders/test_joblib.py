@@ -15,10 +15,8 @@ import sklearn
 from sklearn.linear_model import LinearRegression
 
 from app.errors import LoadingFailed
-from app.runtime.loaders import FORMAT_OF_SUFFIX, LOADERS
 from app.runtime.loaders.joblib import load, read
 from app.signature.batch import Batch
-from app.storage.repository import ARTIFACT_SUFFIXES
 from tests.runtime.estimators import SIGNATURE
 
 MODEL = LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0])
@@ -152,8 +150,3 @@ def test_another_version_of_scikit_learn_is_no_warning() -> None:
     content = pickle.dumps(MODEL)
     assert version in content
     assert read(io.BytesIO(content.replace(version, b"0" * len(version)))).coef_ == pytest.approx(np.array([2.0]))
-
-
-def test_every_suffix_that_the_repository_knows_has_a_loader() -> None:
-    assert set(FORMAT_OF_SUFFIX) == set(ARTIFACT_SUFFIXES)
-    assert set(FORMAT_OF_SUFFIX.values()) <= set(LOADERS)

@@ -1,44 +1,61 @@
-"""The sample: rows like those the model was trained on, from CSV, Parquet or JSON records."""
+"""The sample: rows like those the model was trained on, from any of the files in which people keep a table.
+
+`files` opens the file by its content, `delimited` and `documents` read text, `columns` decides what a column holds,
+`learned` makes of it what the model has learned.
+Whatever is not certain is told in a note, which `flask models add` prints.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pandas as pd
 
 from app.errors import PackingRefused
+from app.packing.sample import files, learned
+from app.packing.sample.expected import NOTHING, Expected
 
-READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    ".csv": pd.read_csv,
-    ".parquet": pd.read_parquet,
-    # Not pd.read_json: it makes numbers and dates of strings that look like them.
-    ".json": lambda path: pd.DataFrame(msgspec.json.decode(path.read_bytes(), type=list[dict[str, Any]])),
-}
+MAX_NOTES = 20
 
 
-def read(path: Path, target: str | None) -> pd.DataFrame:
-    """The sample's rows, without the target column.
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The rows without the target column, the target where there is one, and notes on how the file was read."""
+
+    frame: pd.DataFrame
+    target: pd.Series[Any] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read(path: Path, target: str | None, expected: Expected = NOTHING) -> Sample:
+    """The rows of the sample, read as the model expects its columns.
 
     Raises:
         PackingRefused: it cannot be read, is empty, or has no such target column.
     """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise PackingRefused(f"sample {path} must end in one of: {', '.join(READERS)}")
+    notes: list[str] = []
     try:
-        frame = reader(path)
+        frame = files.read(path, expected.beside(target), notes)
+    except PackingRefused as error:
+        raise PackingRefused(f"sample {path} {error.detail}") from None
     except Exception as error:  # the readers raise dozens of types
         raise PackingRefused(f"sample {path} cannot be read ({type(error).__name__}: {error})") from error
+    answers = None
     if target is not None:
         if target not in frame.columns:
             raise PackingRefused(f"sample {path} has no target column {target!r}; it has: {_names([*frame.columns])}")
+        answers = frame[target]
         frame = frame.drop(columns=[target])
+    frame = learned.without_index(frame, expected, notes)
+    frame = learned.of_text(frame, expected, notes)
     if frame.empty:
         raise PackingRefused(f"sample {path} has no rows")
-    return frame
+    frame = learned.as_learned(frame, expected, notes)
+    more = [f"and {len(notes) - MAX_NOTES} more notes on the sample"] if len(notes) > MAX_NOTES else []
+    return Sample(frame, answers, (*notes[:MAX_NOTES], *more))
 
 
 def fitted_to(frame: pd.DataFrame, names: Sequence[str] | None, width: int | None) -> pd.DataFrame:

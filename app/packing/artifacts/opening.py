@@ -1,0 +1,191 @@
+"""Opens an artifact: the file or the files that it is, by the reader of their kind, as one model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from app.errors import LoadingFailed, PackingRefused
+from app.packing.artifacts import onnx_file
+from app.packing.artifacts.boosters import estimator_of, read_catboost, read_lightgbm, read_xgboost
+from app.packing.artifacts.folders import Located, hub_example, located
+from app.packing.artifacts.kinds import kind_of
+from app.packing.artifacts.parts import Choice, Whole, is_container, parts_of, role_of, whole_of
+from app.runtime.loaders import READERS
+
+CUT_OFF = (
+    "EOFError",
+    "truncated",
+    "exhausted",
+    "Ran out of input",
+    "Compressed file ended",
+    "incomplete",
+    "unexpected end",
+    "EOF",
+)
+SUFFIXES = {"joblib": (".joblib", ".pkl", ".pickle", ".sav"), "skops": (".skops",), "onnx": (".onnx",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A model ready to be packed, and what its file or its folder brings.
+
+    `file` is stored as it is and is of this `format`; where it is None, the estimator was put together here and is
+    saved anew. `steps` are the names in `--before` that are none of its `parts`. `example` is a table, or a file of
+    one.
+    """
+
+    estimator: Any
+    format: str
+    file: Path | None
+    columns: tuple[str, ...] | None = None
+    steps: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    example: Path | pd.DataFrame | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def stored_name(self) -> str:
+        """The name of the file in the version's folder."""
+        suffix = "" if self.file is None else self.file.suffix.lower()
+        allowed = SUFFIXES[self.format]
+        return f"model{suffix if suffix in allowed else allowed[0]}"
+
+
+def opened(given: Sequence[str], choice: Choice, name: str, *, trust: bool = False) -> Artifact:
+    """The model in these files, folders or URIs.
+
+    Args:
+        given: as its user gave them; several make one pipeline, in this order.
+        choice: which parts make the model, where there are several.
+        name: the model's name, for the command that is proposed.
+        trust: whether the types in a file of skops are trusted, whatever they are.
+
+    Raises:
+        PackingRefused: they are not there, are no model, or it is not clear which parts make the model.
+    """
+    found = [located(each) for each in given]
+    parts: dict[str, Any] = {}
+    formats: list[str] = []
+    contained = False
+    content: Any = None
+    told: list[str] = []
+    for place in found:
+        kind = kind_of(place.file).name
+        formats.append(kind)
+        content, types = trusted(place.file) if trust and kind == "skops" else (read(place.file, kind), ())
+        told += [f"trusted, as asked: {', '.join(types)}"] * bool(types)
+        label = _stem(place.file) if len(found) > 1 else "model"
+        inside = parts_of(content, label)
+        several = is_container(content)
+        contained = contained or several
+        nested = several and len(found) > 1
+        parts |= {f"{label}.{key}" if nested else key: estimator_of(part) for key, part in inside.items()}
+    beside = _named_files(choice, parts)
+    command = f"flask models add {' '.join(given)} --name {name}"
+    if len(parts) == 1 and not contained and not beside:
+        whole = Whole(next(iter(parts.values())), steps=choice.before)
+    else:
+        whole = whole_of(parts | beside, choice, several_files=len(found) > 1, command=command)
+    first, changed = found[0], contained or len(found) > 1 or bool(beside) or formats[0] not in SUFFIXES
+    # What is read here on trust is saved as a pickle of our own: a server asks nobody.
+    changed = changed or whole.estimator is not content or bool(told)
+    return Artifact(
+        whole.estimator,
+        "joblib" if changed else formats[0],
+        None if changed else first.file,
+        whole.columns or next((place.columns for place in found if place.columns), None),
+        whole.steps,
+        tuple(parts) if contained or len(found) > 1 else (),
+        next(filter(None, (place.example for place in found)), None) if first.example else _example(first),
+        (*(note for place in found for note in place.notes), *whole.notes, *told),
+    )
+
+
+def read(path: Path, kind: str) -> Any:
+    """The object in a file of this kind.
+
+    Raises:
+        PackingRefused: it cannot be read, or needs what is not there.
+    """
+    try:
+        return READERS_OF_KIND[kind](path)
+    except OSError as error:
+        raise PackingRefused(f"{path} cannot be read: {error.strerror}") from None
+    except LoadingFailed as error:
+        if any(said in error.detail for said in CUT_OFF):
+            raise PackingRefused(f"{path} is cut off: its {path.stat().st_size} bytes end too early") from None
+        hint = "; if you trust whoever made it: --trust" if "not trusted" in error.detail else ""
+        raise PackingRefused(f"{path} cannot be loaded: {error.detail}{hint}") from None
+
+
+def trusted(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """The object in a file of skops, and the types in it that skops does not know.
+
+    Raises:
+        PackingRefused: it cannot be read.
+    """
+    try:
+        import skops.io
+    except ModuleNotFoundError:
+        return read(path, "skops"), ()
+    content = path.read_bytes()
+    try:
+        types = skops.io.get_untrusted_types(data=content)
+        return skops.io.loads(content, trusted=types), tuple(types)
+    except Exception as error:
+        raise PackingRefused(f"{path} cannot be loaded ({type(error).__name__}: {error})") from error
+
+
+def _named_files(choice: Choice, parts: dict[str, Any]) -> dict[str, Any]:
+    """The labels and the columns that lie in files of their own, as parts."""
+    names = [name for name in (choice.labels, choice.columns) if name is not None and name not in parts]
+    files = {name: Path(name) for name in names if Path(name).is_file()}
+    return {name: read(path, kind_of(path).name) for name, path in files.items()}
+
+
+def _example(place: Located) -> pd.DataFrame | None:
+    rows = hub_example(place.file.parent)
+    return None if rows is None else pd.DataFrame(rows)
+
+
+def _stem(path: Path) -> str:
+    """The name of a file without any of its suffixes."""
+    return path.name.split(".")[0] or path.name
+
+
+def _of_loader(name: str) -> Callable[[Path], Any]:
+    def read_file(path: Path) -> Any:
+        with path.open("rb") as stream:
+            return READERS[name](stream)
+
+    return read_file
+
+
+def _json(path: Path) -> Any:
+    """Names or labels in JSON, which are parts beside a model and no model themselves."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise PackingRefused(f"{path} is no JSON that can be read ({error}), and no model") from None
+    if isinstance(content, dict) and content and all(key.isdigit() for key in content):
+        content = {int(key): label for key, label in content.items()}
+    if role_of(content) == "other":
+        raise PackingRefused(f"{path} is JSON, not a model")
+    return content
+
+
+READERS_OF_KIND: dict[str, Callable[[Path], Any]] = {
+    "joblib": _of_loader("joblib"),
+    "skops": _of_loader("skops"),
+    "json": _json,
+    "onnx": onnx_file.read,
+    "xgboost": read_xgboost,
+    "lightgbm": read_lightgbm,
+    "catboost": read_catboost,
+}

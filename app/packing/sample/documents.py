@@ -1,0 +1,151 @@
+"""Rows in JSON: one document in any of pandas' orientations or as a server takes them, or one record a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pandas as pd
+
+from app.errors import PackingRefused
+from app.packing.sample.expected import Expected
+
+WRAPPERS = ("instances", "inputs", "dataframe_split", "dataframe_records", "records", "rows", "data")
+"""The only key of a document around its rows."""
+
+Scalars = str | int | float | bool | None
+
+
+def read(text: str, expected: Expected, notes: list[str], *, lines: bool = False) -> pd.DataFrame:
+    """The rows of a JSON document, or of one record a line where the text is not one document.
+
+    Raises:
+        PackingRefused: it is JSON, but not of rows.
+        ValueError: it is no JSON.
+    """
+    if not lines:
+        try:
+            return frame_of(_parsed(text), expected, notes)
+        except ValueError as error:
+            if len(text.strip().splitlines()) < 2:
+                raise
+            try:
+                return read(text, expected, notes, lines=True)
+            except ValueError:
+                raise error from None
+    records = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                records.append(_parsed(line))
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from None
+    if len(records) == 1:
+        return frame_of(records[0], expected, notes)
+    notes.append(f"sample: {len(records)} rows of JSON lines")
+    return _of_list(records, expected)
+
+
+def frame_of(document: Any, expected: Expected, notes: list[str]) -> pd.DataFrame:
+    """The rows of a document, whatever its orientation.
+
+    Raises:
+        PackingRefused: it holds no rows.
+    """
+    if isinstance(document, dict) and len(document) == 1 and next(iter(document)) in WRAPPERS:
+        (inner,) = document.values()
+        if isinstance(inner, dict) or (isinstance(inner, list) and not _is_column(document, expected)):
+            return frame_of(inner, expected, notes)
+    frame, orientation = _oriented(document, expected)
+    notes.append(f"sample: {len(frame)} rows of JSON, {orientation}")
+    return frame
+
+
+def _oriented(document: Any, expected: Expected) -> tuple[pd.DataFrame, str]:
+    if isinstance(document, list):
+        values = bool(document) and isinstance(document[0], list)
+        return _of_list(document, expected), "orientation values" if values else "orientation records"
+    if not isinstance(document, dict):
+        raise PackingRefused(f"is JSON, but not of rows: it is {document!r:.80}")
+    if isinstance(document.get("schema"), dict) and isinstance(document.get("data"), list):
+        return _of_table(document["schema"], document["data"], expected), "orientation table"
+    if isinstance(document.get("columns"), list) and isinstance(document.get("data"), list):
+        return _of_split(document, expected), "orientation split"
+    if document and all(isinstance(value, dict) for value in document.values()):
+        return _of_dicts(document, expected)
+    if document and all(isinstance(value, list) for value in document.values()):
+        return pd.DataFrame(document), "a list for each column"
+    if any(isinstance(value, dict | list) for value in document.values()):
+        raise PackingRefused(f"is JSON, but not of rows: its keys are {', '.join(map(str, list(document)[:10]))}")
+    return pd.DataFrame([document]), "one record"
+
+
+def _of_list(rows: Sequence[Any], expected: Expected) -> pd.DataFrame:
+    if all(isinstance(row, dict) for row in rows):
+        return pd.DataFrame(list(rows))
+    if all(isinstance(row, list) for row in rows):
+        names = [str(name) for name in rows[0]]
+        if len(set(names)) == len(names) and any(map(expected.named, names)):
+            return pd.DataFrame(list(rows[1:]), columns=names)
+        width = max(map(len, rows))
+        return pd.DataFrame(list(rows), columns=made_up_names(width, expected))
+    if not any(isinstance(row, dict | list) for row in rows):
+        return pd.DataFrame({made_up_names(1, expected)[0]: list(rows)})
+    raise PackingRefused("is JSON, but some of its rows are records and some are not")
+
+
+def _of_table(schema: Mapping[str, Any], rows: Sequence[Any], expected: Expected) -> pd.DataFrame:
+    """The rows with the types that the schema gives them; without the index."""
+    index = schema.get("primaryKey") or []
+    frame = pd.DataFrame(list(rows))
+    for column in schema.get("fields", ()):
+        name, kind = column.get("name"), column.get("type")
+        if name in index and not expected.named(str(name)):
+            frame = frame.drop(columns=[name], errors="ignore")
+        elif name in frame and kind == "datetime":
+            times = pd.to_datetime(frame[name], utc="tz" in column, format="ISO8601")
+            frame[name] = times.dt.tz_convert(column["tz"]) if "tz" in column else times.dt.tz_localize(None)
+        elif name in frame and "enum" in column.get("constraints", {}):
+            frame[name] = pd.Categorical(
+                frame[name], categories=column["constraints"]["enum"], ordered=bool(column.get("ordered"))
+            )
+    return frame
+
+
+def _of_split(document: Mapping[str, Any], expected: Expected) -> pd.DataFrame:
+    return pd.DataFrame(document["data"], columns=[str(name) for name in document["columns"]])
+
+
+def _of_dicts(document: dict[str, dict[str, Any]], expected: Expected) -> tuple[pd.DataFrame, str]:
+    """Columns of rows or rows of columns: the names of the model tell, else numbers are those of rows."""
+    outer = list(document)
+    inner = list(dict.fromkeys(key for value in document.values() for key in value))
+    told = sum(map(expected.named, inner)) - sum(map(expected.named, outer))
+    numbered = all(key.isdigit() for key in outer) and not all(key.isdigit() for key in inner)
+    if told > 0 or (told == 0 and numbered):
+        return pd.DataFrame(list(document.values())), "orientation index"
+    rows = [{name: column.get(key) for name, column in document.items()} for key in inner]
+    return pd.DataFrame(rows, columns=outer), "orientation columns"
+
+
+def made_up_names(width: int, expected: Expected) -> list[str]:
+    """The names of columns that have none: the model's, with the target after them, else feature1 and so on."""
+    names = list(expected.names or [f"feature{place + 1}" for place in range(min(expected.width or width, width))])
+    if len(names) == width:
+        return names
+    if len(names) == width - 1 and expected.target is not None:
+        return [*names, expected.target]
+    return [f"feature{place + 1}" for place in range(width)]
+
+
+def _is_column(document: Mapping[str, Any], expected: Expected) -> bool:
+    return all(map(expected.named, document))
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return json.loads(text)  # takes NaN and Infinity too, which Python writes

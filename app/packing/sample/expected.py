@@ -1,0 +1,117 @@
+"""What the fitted estimator and its user say of the columns of the sample, before it is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from app.packing import inspect
+from app.packing.declared import Wanted
+
+TEXTS = ("text", "category")
+INDEX_NAMES = re.compile(r"Unnamed: \d+(\.\d+)*|__index_level_\d+__|level_\d+|index|row\.names|")
+"""What the column of an index is called where its writer has given it no name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What is known of one column: its learned categories, whether it is text, and a number typical of it.
+
+    A column `may_be_text` where its user declares a category without saying which: then codes keep their zeros.
+    """
+
+    categories: tuple[Any, ...] | None = None
+    text: bool = False
+    may_be_text: bool = False
+    typical: float | None = None
+
+    @property
+    def strings(self) -> bool:
+        """Whether the model has learned strings of this column."""
+        return self.text or any(isinstance(value, str) for value in self.categories or ())
+
+
+UNKNOWN = Column()
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The names of the columns in the order of the model, how many there are, and what is known of each.
+
+    Without names a column is known by its position. `target` is a column beside these.
+    """
+
+    names: tuple[str, ...] | None = None
+    width: int | None = None
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    positions: tuple[Column, ...] = ()
+    target: str | None = None
+
+    def beside(self, target: str | None) -> Expected:
+        """The same with the name of the target."""
+        return replace(self, target=target)
+
+    def named(self, name: str) -> bool:
+        """Whether the model or its user names this column."""
+        return name == self.target or name in self.columns or name in (self.names or ())
+
+    def of(self, names: Sequence[str]) -> list[Column]:
+        """What is known of each of these columns of the sample."""
+        if self.names is None and self.positions:
+            inputs = [name for name in names if name != self.target]
+            if self.width is not None and len(inputs) > self.width:
+                inputs = [name for name in inputs if not INDEX_NAMES.fullmatch(name)]
+            by_position = dict(zip(inputs, self.positions, strict=False)) if len(inputs) == self.width else {}
+            return [self.columns.get(name) or by_position.get(name, UNKNOWN) for name in names]
+        return [self.columns.get(name, UNKNOWN) for name in names]
+
+
+NOTHING = Expected()
+
+
+def expected_of(estimator: Any, wanted: Sequence[Wanted] = (), columns: Sequence[str] | None = None) -> Expected:
+    """What the estimator has learned of its inputs, and what its user declares of them.
+
+    `columns` are the names of its inputs where it was fitted without names.
+    """
+    declared = {each.name: _declared(each) for each in wanted}
+    if inspect.takes_records(estimator):
+        return Expected(columns=declared)
+    if inspect.takes_text(estimator):
+        return Expected(width=1, columns=declared, positions=(Column(text=True),))
+    names, width = inspect.names_of(estimator) or columns, inspect.width_of(estimator)
+    if width is None:
+        return Expected(None if names is None else tuple(names), columns=declared)
+    learned = [
+        Column(fact.categories, fact.text, typical=_typical(fact)) for fact in inspect.facts_of(estimator, width)
+    ]
+    known = {} if names is None else dict(zip(names, learned, strict=False))
+    return Expected(
+        None if names is None else tuple(names),
+        width,
+        known | {name: _joined(known.get(name, UNKNOWN), column) for name, column in declared.items()},
+        tuple(learned),
+    )
+
+
+def _declared(wanted: Wanted) -> Column:
+    return Column(wanted.categories, wanted.kind == "text", wanted.kind in TEXTS)
+
+
+def _joined(learned: Column, declared: Column) -> Column:
+    return replace(
+        learned,
+        categories=declared.categories or learned.categories,
+        text=declared.text or learned.text,
+        may_be_text=declared.may_be_text and learned.categories is None,
+    )
+
+
+def _typical(fact: inspect.Facts) -> float | None:
+    if fact.typical is not None or fact.minimum is None or fact.maximum is None:
+        return fact.typical
+    return float(np.mean([fact.minimum, fact.maximum]))
