@@ -20,7 +20,8 @@ from app.packing import spawn
 from app.packing.spawn import CheckRequest, PackRequest
 from app.packing.write import check, pack
 from app.settings import Settings
-from app.storage.repository import POINTERS, Repository
+from app.storage.choices import POINTERS
+from app.storage.repository import Repository
 from tests.packing.artifacts import flowers, saved
 
 # Packing runs with warnings ignored, in a process of its own; here most of it runs in this one.
@@ -206,7 +207,7 @@ def test_a_version_that_is_not_there(packed: Terminal, command: str) -> None:
 
 def test_show_of_a_manifest_that_cannot_be_read(packed: Terminal) -> None:
     (packed.repository.folder("two", 2) / "manifest.json").write_bytes(b"{")
-    assert packed.refusal("models", "show", "two").startswith("manifest.json cannot be read: ")
+    assert packed.refusal("models", "show", "two").startswith("manifest.json is damaged or was replaced: ")
 
 
 def test_verify_loads_and_proves_each_version(packed: Terminal, in_this_process: InThisProcess) -> None:
@@ -305,7 +306,7 @@ def test_a_stray_is_packed_by_the_same_process(
     (repository.root / "no.joblib").write_bytes(b"")
     with pytest.raises(PackingRefused):
         stray_packer(repository, Settings())(repository.root / "no.joblib", "no")
-    assert sorted(path.name for path in repository.root.iterdir()) == ["no.joblib", "two", "two.joblib"]
+    assert sorted(path.name for path in repository.root.iterdir()) == ["history.json", "no.joblib", "two", "two.joblib"]
 
 
 def test_add_declares_inputs_and_what_becomes_of_what_is_new(terminal: Terminal) -> None:

@@ -94,7 +94,7 @@ def test_a_version_has_everything_that_serving_needs(yard: Yard) -> None:
     manifest = yard.repository.manifest("flowers", 1)
     folder = yard.repository.folder("flowers", 1)
     assert (folder / manifest.artifact).read_bytes() == artifact.read_bytes()
-    assert set(manifest.files) == {path.name for path in folder.iterdir()} - {"manifest.json"}
+    assert set(manifest.files) == {path.name for path in folder.iterdir()} - {"manifest.json", "manifest.sha256"}
     verify_files(folder, manifest)
     assert (manifest.task, manifest.format, manifest.examples_made_up) == ("classifier", "joblib", False)
     assert manifest.estimator == "Pipeline(ColumnTransformer, LogisticRegression)"

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidRepository, ModelNotFound, VersionNotFound
+from app.storage.choices import HISTORY, POINTERS, Pointers
 from app.storage.manifest import read
-from app.storage.repository import POINTERS, STAGING_PREFIX, Pointers, Repository, is_slug, slug_of
+from app.storage.repository import STAGING_PREFIX, Repository, is_slug, slug_of
 from app.storage.verification import sha256_of, verify_files
 from tests.storage.versions import ARTIFACT, MANIFEST, publish
 
@@ -232,11 +233,11 @@ def test_removing_what_is_not_there_changes_nothing(repository: Repository) -> N
 
 
 def test_the_default_model_is_written_beside_the_aliases(repository: Repository) -> None:
-    repository.root.mkdir()
-    (repository.root / POINTERS).write_text('{"aliases": {"flowers": {"champion": 1}}, "of a later release": 1}')
+    publish(repository)
+    (repository.root / POINTERS).write_text('{"aliases": {"flowers": {"champion": 1}}}')
     repository.set_default("flowers")
     assert repository.pointers() == Pointers("flowers", {"flowers": {"champion": 1}})
-    assert [path.name for path in repository.root.iterdir()] == [POINTERS]
+    assert {path.name for path in repository.root.iterdir()} == {"flowers", POINTERS, HISTORY}
 
 
 @pytest.mark.parametrize(
