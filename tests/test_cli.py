@@ -20,9 +20,11 @@ from app.packing import spawn
 from app.packing.spawn import CheckRequest, PackRequest
 from app.packing.write import check, pack
 from app.settings import Settings
-from app.storage.choices import POINTERS
+from app.storage.choices import POINTERS, Pointers
 from app.storage.repository import Repository
 from tests.packing.artifacts import flowers, saved
+
+HEAD = ["model", "version", "aliases", "state", "runtime", "role"]
 
 # Packing runs with warnings ignored, in a process of its own; here most of it runs in this one.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -119,8 +121,11 @@ def rows(table: str) -> list[list[str]]:
 
 
 def test_add_packs_and_prints_what_it_inferred(terminal: Terminal, in_this_process: InThisProcess) -> None:
-    first, *remarks = terminal.printed("models", "add", terminal.artifact, "--name", "two").splitlines()
+    first, *remarks, served, asked = terminal.printed("models", "add", terminal.artifact, "--name", "two").splitlines()
     assert first == "two version 1 packed"
+    assert served == "to serve it: make serve"
+    sent = json.dumps(terminal.repository.manifest("two", 1).examples[0].instance, separators=(",", ":"))
+    assert asked == f"to ask it: curl http://127.0.0.1:8000/models/two/predict -d '{sent}'"
     assert "  classifier: LogisticRegression" in remarks
     assert "  input feature1: number" in remarks
     assert all(remark.startswith("  ") for remark in remarks)
@@ -163,15 +168,16 @@ def test_what_is_typed_wrong_is_clicks_to_tell(terminal: Terminal, arguments: li
 
 
 def test_list_of_nothing(terminal: Terminal) -> None:
-    assert rows(terminal.printed("models", "list")) == [["model", "version", "aliases", "state", "runtime"]]
+    assert rows(terminal.printed("models", "list")) == [HEAD]
 
 
 def test_list_shows_versions_aliases_states_and_the_default(packed: Terminal) -> None:
     (packed.repository.root / POINTERS).write_text('{"default": "two", "aliases": {"two": {"b": 1, "a": 1}}}')
     head, first, second = rows(packed.printed("models", "list"))
-    assert head == ["model", "version", "aliases", "state", "runtime"]
+    assert head == HEAD
     assert first[:5] == ["two", "*", "1", "a,b", "VERIFIED"]
     assert second[:5] == ["two", "*", "2", "-", "VERIFIED"]
+    assert (first[-1], second[-1]) == ("-", "answers")
 
 
 def test_list_tells_of_a_damaged_version(packed: Terminal) -> None:
@@ -211,19 +217,19 @@ def test_show_of_a_manifest_that_cannot_be_read(packed: Terminal) -> None:
 
 
 def test_verify_loads_and_proves_each_version(packed: Terminal, in_this_process: InThisProcess) -> None:
-    assert packed.printed("models", "verify") == "two version 1: ok\ntwo version 2: ok\n"
+    assert packed.printed("models", "verify") == "two version 1: AVAILABLE\ntwo version 2: AVAILABLE\n"
     root = str(packed.repository.root)
     assert in_this_process.asked == [(CheckRequest("two", 1, root), 77), (CheckRequest("two", 2, root), 77)]
     shutil.rmtree(packed.repository.folder("two", 1))
-    assert packed.printed("models", "verify", "two") == "two version 2: ok\n"
+    assert packed.printed("models", "verify", "two") == "two version 2: AVAILABLE\n"
 
 
 def test_verify_tells_which_failed_and_why_and_goes_on(packed: Terminal) -> None:
     packed.damage()
     result = packed.run("models", "verify")
     assert result.exit_code == 1
-    assert result.stdout == "two version 2: ok\n"
-    assert result.stderr.startswith("two version 1: model.joblib has 7 bytes, not ")
+    assert result.stdout == "two version 2: AVAILABLE\n"
+    assert result.stderr.startswith("two version 1: FAILED (model.joblib has 7 bytes, not ")
     assert result.stderr.count("\n") == 1
 
 
@@ -316,7 +322,7 @@ def test_add_declares_inputs_and_what_becomes_of_what_is_new(terminal: Terminal)
     printed = terminal.printed("models", "add", artifact, "--name", "two", *options)
     assert "input pair: array of shape 2" in printed
     shown = json.loads(terminal.printed("models", "show", "two"))
-    assert (shown["out_of_range"], shown["inputs"][0]["shape"]) == ("warn", [2])
+    assert (shown["out_of_range"], shown["signature"]["inputs"][0]["shape"]) == ("warn", [2])
 
 
 @pytest.mark.parametrize(
@@ -377,3 +383,83 @@ def test_add_says_where_it_cannot_check_steps(terminal: Terminal) -> None:
     printed = terminal.printed("models", "add", terminal.artifact, "--name", "two", "--after", "anything")
     assert "its steps are not checked, since RETORT_STEPS is not set" in printed
     assert terminal.repository.manifest("two", 1).after == ("anything",)
+
+
+def test_one_chooses_which_version_answers(packed: Terminal) -> None:
+    assert packed.printed("models", "use", "two", 1) == "two version 1 answers\n"
+    assert [line[-1] for line in rows(packed.printed("models", "list"))] == ["role", "answers", "-"]
+    assert packed.printed("models", "rollback", "two") == "two version 2 answers\n"
+    newest = packed.printed("models", "use", "two", "newest")
+    assert newest == "two version 2 answers, and each newer one that is added\n"
+    assert packed.printed("models", "alias", "two", "champion", 1) == "champion is two version 1\n"
+    assert rows(packed.printed("models", "list"))[1][2] == "champion"
+    assert packed.printed("models", "alias", "two", "champion", "--remove") == "two has no alias champion\n"
+    assert packed.printed("models", "default", "two") == "two is behind /predict\n"
+    head, *changes = rows(packed.printed("models", "history", "two"))
+    assert head == ["when", "who", "what", "answers"]
+    assert [" ".join(change[2:]) for change in changes] == [
+        "add 1 1",
+        "add 2 2",
+        "use 1 1",
+        "rollback to 2 2",
+        "use newest 2",
+        "alias champion 1 2",
+        "alias champion removed 2",
+        "default 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["use", "two", 9], "model 'two' has no version or alias '9'; there are: 1, 2"),
+        (["use", "three", 1], "there is no model 'three'; there are: two"),
+        (["use", "three", "newest"], "there is no model 'three'; there are: two"),
+        (["rollback", "three"], "there is no model 'three'; there are: two"),
+        (["alias", "two", "newest", 1], "alias 'newest' would be mistaken for a version"),
+        (["alias", "two", "champion", "--remove"], "two has no alias 'champion'; there are: none"),
+        (["default", "three"], "there is no model 'three'; there are: two"),
+        (["history", "three"], "there is no model 'three'; there are: two"),
+    ],
+)
+def test_a_choice_that_cannot_be_made(packed: Terminal, arguments: list[str], said: str) -> None:
+    assert packed.refusal("models", *arguments) == said
+    assert packed.repository.pointers() == Pointers()
+
+
+def test_a_damaged_version_is_not_chosen(packed: Terminal) -> None:
+    packed.damage()
+    said = packed.refusal("models", "use", "two", 1)
+    assert said.startswith("two version 1 cannot answer: FAILED (model.joblib has 7 bytes, not ")
+    assert packed.repository.pointers() == Pointers()
+
+
+def test_the_version_in_use_is_not_removed(packed: Terminal) -> None:
+    packed.printed("models", "use", "two", 1)
+    said = packed.refusal("models", "remove", "two", 1)
+    assert said.endswith("choose another: flask models use two VERSION|newest")
+
+
+def test_what_is_staged_says_how_it_comes_to_answer(packed: Terminal) -> None:
+    printed = packed.printed("models", "add", packed.artifact, "--name", "two", "--stage").splitlines()
+    assert "version 2 answers; for this one to: flask models use two 3" in printed
+    assert "curl http://127.0.0.1:8000/models/two/versions/3/predict" in printed[-1]
+    assert [line[-1] for line in rows(packed.printed("models", "list"))] == ["role", "-", "answers", "staged"]
+
+
+def test_list_names_what_repository_json_has_in_vain(packed: Terminal) -> None:
+    path = packed.repository.root / POINTERS
+    path.write_text('{"aliases": {"two": {"champion": 9}}}')
+    result = packed.run("models", "list")
+    said = f"Warning: {path}: model 'two': alias 'champion' is 9, which is not there; there are: 1, 2\n"
+    assert (result.exit_code, result.stderr) == (0, said)
+
+
+def test_reload_without_a_server(packed: Terminal) -> None:
+    assert packed.refusal("models", "reload").startswith(f"no server of {packed.repository.root} runs on this machine")
+
+
+def test_show_prints_each_thing_once(packed: Terminal) -> None:
+    shown = json.loads(packed.printed("models", "show", "two"))
+    assert not {"inputs", "outputs"} & set(shown)
+    assert set(shown["signature"]) == {"inputs", "outputs"}

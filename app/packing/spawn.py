@@ -26,7 +26,7 @@ class PackRequest:
 
     `out_of_range` and `unseen` are what the model does with what is new to it, where that is not left to the server's
     setting and to what the model copes with. `inputs` is a JSON file that declares inputs.
-    `before` and `after` are the names of the steps around a run.
+    `before` and `after` are the names of the steps around a run. A `staged` version answers by its number only.
     """
 
     artifact: str
@@ -40,6 +40,7 @@ class PackRequest:
     inputs: str | None = None
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    staged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from app.errors import LoadingFailed, PackingRefused
 from app.packing import declared, inspect, sample
+from app.packing.durations import written
 from app.packing.graph import GRAPH, derive_graph
 from app.packing.infer import infer
 from app.packing.lean import lean_servable
@@ -91,7 +92,7 @@ def pack(request: PackRequest) -> Result:
             before=request.before,
             after=request.after,
         )
-        published = repository.publish(folder, manifest)
+        published = repository.publish(folder, manifest, answers=not request.staged)
     return Result(version=published.version, remarks=tuple(_remarks(published, said)))
 
 
@@ -218,9 +219,10 @@ def _shape_remark(spec: Input) -> str:
 def _graph_remark(proof: dict[str, object]) -> str:
     if not proof.get("proven"):
         return f"served as the artifact: {proof.get('reason')}"
+    took = {name: written(value) for name, value in proof.items() if name.endswith("_us") and isinstance(value, float)}
     return (
         f"served as a graph, equal to the artifact on {proof['rows']} rows "
         f"(largest relative difference {proof['largest_difference']:.1e}); "
-        f"one row takes {proof['graph_us']} µs, with the artifact {proof['artifact_us']} µs; "
-        f"1,000 rows take {proof['graph_1000_us']} µs, with the artifact {proof['artifact_1000_us']} µs"
+        f"one row takes {took['graph_us']}, with the artifact {took['artifact_us']}; "
+        f"1,000 rows take {took['graph_1000_us']}, with the artifact {took['artifact_1000_us']}"
     )

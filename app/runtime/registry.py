@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from app.errors import ModelNotFound, ModelQuarantined, ModelUnavailable, RetortError, VersionNotFound
+from app.errors import (
+    InvalidRepository,
+    ModelNotFound,
+    ModelQuarantined,
+    ModelUnavailable,
+    RetortError,
+    VersionNotFound,
+)
 from app.runtime import policy
 from app.runtime.batching import BatchingServable
 from app.runtime.lean import lean
@@ -150,8 +157,10 @@ class Registry:
         For the master, which has proven nothing: its next workers do. The workers that it has are left alone.
 
         Raises:
-            InvalidRepository: `repository.json` cannot be read; nothing has changed then.
+            InvalidRepository: the repository or its `repository.json` cannot be read; nothing has changed then.
         """
+        if not self._repository.root.is_dir():
+            raise InvalidRepository(f"there is no folder {self._repository.root}")
         with self._lock:
             self._read()
 
