@@ -257,11 +257,9 @@ def _choosing(models: AppGroup, repository: Repository, settings: Settings) -> N
         repository.set_default(name)
         say(f"{name} is behind /predict")
 
-    @models.command(
-        "reload", help="Have the servers that run on this machine take what has changed, losing no request."
-    )
+    @models.command("reload", help="Have the servers that run on this machine take what has changed.")
     def reload() -> None:
-        _print_named_in_vain(repository, settings)
+        _print_problems(repository)
         servers = _servers(repository)
         if not servers:
             raise click.ClickException(
