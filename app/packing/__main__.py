@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -9,12 +11,15 @@ from pathlib import Path
 import msgspec
 
 from app.errors import RetortError
-from app.packing.spawn import CheckRequest, PackRequest, Result
-from app.packing.write import check, pack
+from app.packing.spawn import CheckRequest, PackRequest, Result, packing_memory_bytes
+from app.packing.supervise import end_like, supervise
+from app.storage.repository import Repository
 
 
 def main(verb: str, request: str, result_file: str) -> None:
     """Does what is asked and writes the result in one piece."""
+    from app.packing.write import check, pack  # libraries of models, which the supervisor has no use for
+
     warnings.simplefilter("ignore")
     try:
         if verb == "pack":
@@ -22,13 +27,38 @@ def main(verb: str, request: str, result_file: str) -> None:
         else:
             result = check(msgspec.json.decode(request, type=CheckRequest))
     except RetortError as error:
-        result = Result(refused=error.detail)
+        result = Result(refused=error.detail + _memory_remark(error))
     except OSError as error:
         result = Result(refused=f"{error.filename}: {error.strerror}" if error.filename else str(error))
     beside = Path(result_file + ".part")
-    beside.write_bytes(msgspec.json.encode(result))
+    try:
+        beside.write_bytes(msgspec.json.encode(result))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(beside)) from None  # a full disk has no name
     beside.replace(result_file)
 
 
+def _memory_remark(error: BaseException) -> str:
+    """What to say where memory came to its end on the way to an error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError):
+            return f"; packing may take {packing_memory_bytes():,} bytes of memory (RETORT_PACKING_MEMORY_BYTES)"
+        cause = cause.__cause__ or cause.__context__
+    return ""
+
+
+def _supervised(verb: str, request: str, result_file: str) -> int:
+    models_dir = Path(msgspec.json.decode(request)["models_dir"])
+    parent = os.getppid()
+
+    def clean() -> None:
+        Repository(models_dir).discard_staging(os.getpgrp())
+        if os.getppid() != parent:  # nobody is left to read the result
+            shutil.rmtree(Path(result_file).parent, ignore_errors=True)
+
+    return supervise(lambda: main(verb, request, result_file), clean, packing_memory_bytes())
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    end_like(_supervised(*sys.argv[1:]))

@@ -17,7 +17,10 @@ import msgspec
 
 from app.errors import PackingRefused
 from app.runtime.environment import ONE_THREAD
+from app.settings import Settings
 from app.storage.repository import Repository
+
+ENDED_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,12 @@ class Result:
     remarks: tuple[str, ...] = ()
 
 
+def packing_memory_bytes() -> int:
+    """Return the most memory that packing may take: as the settings say, else as much as the machine has."""
+    limit_bytes = Settings.from_environ(os.environ).packing_memory_bytes
+    return limit_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def run(request: PackRequest | CheckRequest, timeout_s: float) -> Result:
     """Runs the request in a process of its own.
 
@@ -98,9 +107,14 @@ def run(request: PackRequest | CheckRequest, timeout_s: float) -> Result:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    """Has the supervisor end all that it has started; where it does not, ends its group."""
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.terminate()
+        try:
+            process.communicate(timeout=ENDED_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
 
 def _cause(returncode: int, said: bytes) -> str:

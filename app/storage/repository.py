@@ -172,7 +172,7 @@ class Repository:
     def staging(self) -> Iterator[Path]:
         """A folder in which a version is put together, out of sight; removed at the end if it was not published."""
         self.root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{STAGING_PREFIX}{os.getpid()}-", dir=self.root))
+        folder = Path(tempfile.mkdtemp(prefix=f"{STAGING_PREFIX}{os.getpgrp()}-", dir=self.root))
         try:
             yield folder
         except OSError as error:
@@ -182,9 +182,9 @@ class Repository:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def discard_staging(self, pid: int) -> None:
-        """Removes what a process that is no more left half put together."""
-        for folder in self.root.glob(f"{STAGING_PREFIX}{pid}-*"):
+    def discard_staging(self, group: int) -> None:
+        """Removes what the processes of a group, which are no more, left half put together."""
+        for folder in self.root.glob(f"{STAGING_PREFIX}{group}-*"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self, staged: Path, manifest: Manifest, *, answers: bool = True) -> Manifest:
