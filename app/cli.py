@@ -149,12 +149,34 @@ def _packing(models: AppGroup, repository: Repository, settings: Settings) -> No
         result = spawn.run(request, settings.packing_timeout_s)
         if default:
             repository.set_default(name)
-        click.echo(f"{name} version {result.version} packed")
-        for remark in (*result.remarks, *unchecked):
-            click.echo(f"  {remark}")
-        if result.version is not None:
-            for line in _next_steps(repository, settings, name, result.version):
-                click.echo(line)
+        _print_packed(repository, settings, name, result.version, [*result.remarks, *unchecked])
+
+    @models.command("repack", help="Pack the artifact of a version again, with the libraries that are installed now.")
+    @click.argument("name")
+    @click.argument("version", type=int, required=False)
+    @click.option("--stage", is_flag=True, help="Let it answer by its number only, until `use` chooses it.")
+    def repack(name: str, version: int | None, stage: bool) -> None:
+        from app.packing import spawn  # not needed by the other commands
+
+        number = _version_or_chosen(repository, name, version)
+        request = spawn.RepackRequest(name, number, str(repository.root), settings.graph_limit_bytes, stage)
+        result = spawn.run(request, settings.packing_timeout_s)
+        _print_packed(repository, settings, name, result.version, result.remarks)
+
+    @models.command("compare", help="Ask versions A and B for the rows of a file, and say how often they agree.")
+    @click.argument("name")
+    @click.argument("a", type=int)
+    @click.argument("b", type=int)
+    @click.option("--data", required=True, type=click.Path(path_type=Path), help="Rows: .csv, .parquet or .json.")
+    @click.option("--target", help="The column of the file that is predicted, not an input.")
+    def compare(name: str, a: int, b: int, data: Path, target: str | None) -> None:
+        from app.packing import spawn  # not needed by the other commands
+
+        for version in (a, b):
+            repository.folder(name, version)
+        request = spawn.CompareRequest(name, (a, b), str(data), str(repository.root), target)
+        for line in spawn.run(request, settings.packing_timeout_s).remarks:
+            click.echo(line)
 
 
 def _looking(models: AppGroup, repository: Repository, settings: Settings) -> None:
@@ -179,10 +201,7 @@ def _looking(models: AppGroup, repository: Repository, settings: Settings) -> No
     @click.argument("name")
     @click.argument("version", type=int, required=False)
     def show(name: str, version: int | None) -> None:
-        versions = repository.versions(name)
-        if not versions:
-            raise ModelNotFound(name, repository.models())
-        manifest = repository.manifest(name, versions[-1] if version is None else version)
+        manifest = repository.manifest(name, _version_or_chosen(repository, name, version))
         # The signature holds the inputs and the outputs, and the proof says what is served.
         described = {key: value for key, value in describe(manifest).items() if key not in ("inputs", "outputs")}
         document = {"name": manifest.model, "version": manifest.version, **described}
@@ -286,6 +305,29 @@ def _choosing(models: AppGroup, repository: Repository, settings: Settings) -> N
                     f"the server at {its.url} (process {server.pid}) serves it until it is told otherwise: "
                     "flask models reload"
                 )
+
+
+def _version_or_chosen(repository: Repository, name: str, version: int | None) -> int:
+    """A version, or the one that answers where none is given.
+
+    Raises:
+        ModelNotFound, VersionNotFound: naming those there are.
+    """
+    versions = repository.versions(name)
+    number = version or repository.pointers().chosen(name, versions) or max(versions, default=0)
+    repository.folder(name, number)
+    return number
+
+
+def _print_packed(
+    repository: Repository, settings: Settings, name: str, version: int | None, remarks: Sequence[str]
+) -> None:
+    click.echo(f"{name} version {version} packed")
+    for remark in remarks:
+        click.echo(f"  {remark}")
+    if version is not None:
+        for line in _next_steps(repository, settings, name, version):
+            click.echo(line)
 
 
 def _next_steps(repository: Repository, settings: Settings, name: str, version: int) -> list[str]:

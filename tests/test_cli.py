@@ -17,8 +17,9 @@ from app.cli import named_in_vain, stray_packer
 from app.errors import PackingRefused
 from app.factory import create_app
 from app.packing import spawn
+from app.packing.perform import perform
 from app.packing.spawn import CheckRequest, PackRequest
-from app.packing.write import check, pack
+from app.packing.write import pack
 from app.settings import Settings
 from app.storage.choices import POINTERS, Pointers
 from app.storage.repository import Repository
@@ -34,11 +35,11 @@ class InThisProcess:
     """What `spawn.run` does, without the seconds that a process takes to start."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[PackRequest | CheckRequest, float]] = []
+        self.asked: list[tuple[spawn.Request, float]] = []
 
-    def __call__(self, request: PackRequest | CheckRequest, timeout_s: float) -> spawn.Result:
+    def __call__(self, request: spawn.Request, timeout_s: float) -> spawn.Result:
         self.asked.append((request, timeout_s))
-        return pack(request) if isinstance(request, PackRequest) else check(request)
+        return perform(request)
 
 
 class Terminal:
@@ -463,3 +464,46 @@ def test_show_prints_each_thing_once(packed: Terminal) -> None:
     shown = json.loads(packed.printed("models", "show", "two"))
     assert not {"inputs", "outputs"} & set(shown)
     assert set(shown["signature"]) == {"inputs", "outputs"}
+
+
+def test_a_version_is_packed_again(packed: Terminal) -> None:
+    packed.printed("models", "use", "two", 1)
+    first, *remarks = packed.printed("models", "repack", "two", "--stage").splitlines()
+    assert first == "two version 3 packed"
+    assert remarks[0] == "  it answers the 3 recorded examples of version 1 as that did"
+    was, now = packed.repository.manifest("two", 1), packed.repository.manifest("two", 3)
+    assert (now.examples, now.signature, now.files["model.joblib"]) == (
+        was.examples,
+        was.signature,
+        was.files["model.joblib"],
+    )
+    assert packed.printed("models", "verify", "two").count("AVAILABLE") == 3
+    packed.damage(2)
+    assert packed.refusal("models", "repack", "two", 2).startswith("model.joblib has 7 bytes, not ")
+
+
+def test_two_versions_are_compared(terminal: Terminal) -> None:
+    frame = flowers()[["petals", "species"]]
+    for turn, target in enumerate((frame["species"], frame["species"].shift(9, fill_value="rose"))):
+        artifact = saved(LogisticRegression().fit(frame[["petals"]], target), terminal.folder / f"{turn}.joblib")
+        terminal.printed("models", "add", artifact, "--name", "flowers")
+    data = terminal.folder / "rows.csv"
+    frame.to_csv(data, index=False)
+    arguments = ("--data", data, "--target", "species")
+    agree, differ, head, *lines = terminal.printed("models", "compare", "flowers", 1, 2, *arguments).splitlines()
+    assert agree.startswith("versions 1 and 2 agree on ")
+    assert " of 60 rows (" in agree
+    assert differ.startswith("their probabilities differ by ")
+    assert head == "rows that differ most, counted from 0:"
+    assert len(lines) == 10
+    assert all(line.startswith("row ") and line.endswith(" apart") for line in lines)
+    same = terminal.printed("models", "compare", "flowers", 1, 1, *arguments)
+    assert same == "versions 1 and 1 agree on 60 of 60 rows (100.0 %)\n"
+    (terminal.folder / "two.csv").write_text("length,width\n1,2\n")
+    assert (
+        terminal.refusal("models", "compare", "flowers", 1, 2, "--data", terminal.folder / "two.csv")
+        == "the file lacks petals, which version 1 takes"
+    )
+    data.write_text("petals\n1\nmany\n")
+    said = terminal.refusal("models", "compare", "flowers", 1, 2, "--data", data)
+    assert said.startswith("version 1 does not accept row 0 of the file: petals must be ")

@@ -1,4 +1,4 @@
-"""The process of its own: `python -m app.packing pack|check REQUEST RESULT_FILE`; started by `spawn`."""
+"""The process of its own: `python -m app.packing VERB REQUEST RESULT_FILE`; started by `spawn`."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from pathlib import Path
 import msgspec
 
 from app.errors import RetortError
-from app.packing.spawn import CheckRequest, PackRequest, Result, packing_memory_bytes
+from app.packing.spawn import REQUESTS, Result, packing_memory_bytes
 from app.packing.supervise import end_like, supervise
 from app.storage.repository import Repository
 
 
 def main(verb: str, request: str, result_file: str) -> None:
     """Does what is asked and writes the result in one piece."""
-    from app.packing.write import check, pack  # libraries of models, which the supervisor has no use for
+    from app.packing.perform import perform  # libraries of models, which the supervisor has no use for
 
     warnings.simplefilter("ignore")
     try:
-        if verb == "pack":
-            result = pack(msgspec.json.decode(request, type=PackRequest))
-        else:
-            result = check(msgspec.json.decode(request, type=CheckRequest))
+        result = perform(msgspec.json.decode(request, type=REQUESTS[verb]))
     except RetortError as error:
         result = Result(refused=error.detail + _memory_remark(error))
+    except MemoryError as error:
+        result = Result(refused=f"memory came to its end{_memory_remark(error)}")
     except OSError as error:
         result = Result(refused=f"{error.filename}: {error.strerror}" if error.filename else str(error))
     beside = Path(result_file + ".part")

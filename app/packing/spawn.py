@@ -56,6 +56,37 @@ class CheckRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class CompareRequest:
+    """Ask two versions for every row of a file, without its target column."""
+
+    model: str
+    versions: tuple[int, int]
+    data: str
+    models_dir: str
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RepackRequest:
+    """Pack the artifact of a version again, as a new version, with the libraries that are installed now."""
+
+    model: str
+    version: int
+    models_dir: str
+    graph_limit_bytes: int = 2**30
+    staged: bool = False
+
+
+Request = PackRequest | CheckRequest | CompareRequest | RepackRequest
+REQUESTS: dict[str, type[Request]] = {
+    "pack": PackRequest,
+    "check": CheckRequest,
+    "compare": CompareRequest,
+    "repack": RepackRequest,
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What came of it: `refused` says why not, else the version packed and remarks for whoever packed it."""
 
@@ -70,13 +101,13 @@ def packing_memory_bytes() -> int:
     return limit_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def run(request: PackRequest | CheckRequest, timeout_s: float) -> Result:
+def run(request: Request, timeout_s: float) -> Result:
     """Runs the request in a process of its own.
 
     Raises:
         PackingRefused: the request was refused, or the process died or took longer than `timeout_s` seconds.
     """
-    verb = "pack" if isinstance(request, PackRequest) else "check"
+    verb = next(verb for verb, form in REQUESTS.items() if type(request) is form)
     with tempfile.TemporaryDirectory(prefix="retort-packing-") as folder:
         answer = Path(folder) / "result.json"
         environ = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | ONE_THREAD

@@ -197,7 +197,7 @@ def _remarks(manifest: Manifest, said: declared.Declared) -> list[str]:
         for wish, names in said.unheeded(signature).items()
     ]
     remarks.append(f"outputs: {', '.join(signature.outputs)}")
-    remarks.append(_graph_remark(manifest.proof))
+    remarks.append(graph_remark(manifest.proof))
     if manifest.examples_made_up:
         remarks.append("its examples are made up from what the estimator knows; --sample takes rows it was trained on")
     return remarks
@@ -216,7 +216,8 @@ def _shape_remark(spec: Input) -> str:
     )
 
 
-def _graph_remark(proof: dict[str, object]) -> str:
+def graph_remark(proof: dict[str, object]) -> str:
+    """What serves a version, and how long it takes."""
     if not proof.get("proven"):
         return f"served as the artifact: {proof.get('reason')}"
     took = {name: written(value) for name, value in proof.items() if name.endswith("_us") and isinstance(value, float)}

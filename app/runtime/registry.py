@@ -237,7 +237,7 @@ class Registry:
         entry = self.entry(model, version)
         if version is None and entry.version in self._pointers.staged.get(entry.model, ()):
             raise ModelUnavailable(entry.model, entry.version, "it is staged, and no version is in use")
-        return self._lease_of(entry)
+        return self.lease_of(entry)
 
     def is_quick(self, model: str | None) -> bool:
         """Whether the current version is a graph that answers a row within `QUICK_US`, as measured at packing."""
@@ -337,14 +337,19 @@ class Registry:
             return entry.moved(State.FAILED, f"it cannot be loaded ({type(error).__name__}); the log has the cause")
 
     @staticmethod
-    def _lease_of(entry: Entry) -> Lease:
+    def lease_of(entry: Entry) -> Lease:
+        """A lease on an entry.
+
+        Raises:
+            ModelUnavailable, ModelQuarantined: it is not AVAILABLE.
+        """
         if entry.manifest is None or entry.servable is None or entry.validator is None:
             kind = ModelQuarantined if entry.state is State.QUARANTINED else ModelUnavailable
             raise kind(entry.model, entry.version, entry.reason or f"its state is {entry.state.value}")
         return Lease(entry.manifest, entry.servable, entry.validator, entry.pipeline)
 
     def _proven(self, entry: Entry) -> Entry:
-        lease = self._lease_of(entry)
+        lease = self.lease_of(entry)
         model = lease.pipeline or lease  # the examples are those of the model itself: no step is run
         try:
             prove(lease.servable, model.validator, model.manifest)
@@ -359,7 +364,7 @@ class Registry:
     def _publish(self, model: str, versions: Mapping[int, Entry]) -> None:
         current = self._current_version(model, versions)
         if current is not None:
-            self._current[model] = self._lease_of(versions[current])
+            self._current[model] = self.lease_of(versions[current])
             if versions[current].quick:
                 self._quick.add(model)
             if versions[current].pipeline is not None:

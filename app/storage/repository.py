@@ -193,28 +193,38 @@ class Repository:
         One that does not answer is asked for by its number until `use` chooses it.
         """
         model = manifest.model
-        (self.root / model).mkdir(exist_ok=True)
+        folder = self.root / model
+        folder.mkdir(exist_ok=True)
         staged.chmod(0o755)
-        with self._alone():
-            pointers, numbers = self.pointers(), self._numbers(model)
-            before = pointers.chosen(model, self.versions(model))
-            history = choices.read_history(self.root / HISTORY)
-            version = max(*numbers, history.highest.get(model, 0), 0) + 1
-            numbered = replace(manifest, version=version)
-            manifests.write(staged, numbered)
-            # The number is given before anything has it. A version that comes to nothing leaves a gap.
-            choices.write(self.root / HISTORY, history.given(model, version))
-            if not answers:
-                pointers = pointers.with_staged(model, version)
-                choices.write(self.root / POINTERS, pointers)
-            staged.rename(self.root / model / str(version))
-            sync_folder(self.root / model)
-            after = pointers.chosen(model, [*self.versions(model), version])
-            what = f"add {version}" + ("" if answers else " --stage")
-            with suppress(OSError):  # it is published
-                choices.write(
-                    self.root / HISTORY, history.given(model, version).with_change(model, what, before, after)
-                )
+        try:
+            with self._alone():
+                return self._publish(staged, manifest, answers)
+        except OSError:
+            with suppress(OSError):  # it has other versions
+                folder.rmdir()
+            raise
+
+    def _publish(self, staged: Path, manifest: Manifest, answers: bool) -> Manifest:
+        model = manifest.model
+        pointers, versions = self.pointers(), self.versions(model)
+        history = choices.read_history(self.root / HISTORY)
+        version = max(*self._numbers(model), history.highest.get(model, 0), 0) + 1
+        numbered = replace(manifest, version=version)
+        manifests.write(staged, numbered)
+        # The number is given before anything has it. A version that comes to nothing leaves a gap.
+        choices.write(self.root / HISTORY, history.given(model, version))
+        before = pointers.chosen(model, versions)
+        if not answers:
+            pointers = pointers.with_staged(model, version)
+            choices.write(self.root / POINTERS, pointers)
+        staged.rename(self.root / model / str(version))
+        sync_folder(self.root / model)
+        what = f"add {version}" + ("" if answers else " --stage")
+        changed = history.given(model, version).with_change(
+            model, what, before, pointers.chosen(model, [*versions, version])
+        )
+        with suppress(OSError):  # it is published
+            choices.write(self.root / HISTORY, changed)
         return numbered
 
     def remove(self, model: str, version: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidRepository, ModelNotFound, VersionNotFound
+from app.storage import choices
 from app.storage.choices import HISTORY, POINTERS, Pointers
 from app.storage.manifest import read
 from app.storage.repository import STAGING_PREFIX, Repository, is_slug, slug_of
@@ -139,6 +141,16 @@ def test_what_hinders_publishing_is_raised_and_leaves_nothing(repository: Reposi
     with pytest.raises(OSError, match="flowers"):
         publish(repository)
     assert leftovers(repository) == []
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(choices, "write", refuse)
+    with pytest.raises(OSError, match=f"No space left on device: '{repository.root}'"):
+        publish(repository)
+    assert list(repository.root.iterdir()) == []
 
 
 def test_what_is_no_model_and_no_version_is_not_seen(repository: Repository) -> None:
