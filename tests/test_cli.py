@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import Result
 from sklearn.linear_model import LogisticRegression
@@ -17,7 +18,7 @@ from app.cli import named_in_vain, stray_packer
 from app.errors import PackingRefused
 from app.factory import create_app
 from app.packing import spawn
-from app.packing.perform import perform
+from app.packing.__main__ import done
 from app.packing.spawn import CheckRequest, PackRequest
 from app.packing.write import pack
 from app.settings import Settings
@@ -39,7 +40,7 @@ class InThisProcess:
 
     def __call__(self, request: spawn.Request, timeout_s: float) -> spawn.Result:
         self.asked.append((request, timeout_s))
-        return perform(request)
+        return done(spawn.VERBS[type(request)], msgspec.json.encode(request).decode())
 
 
 class Terminal:

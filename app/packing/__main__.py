@@ -11,18 +11,16 @@ from pathlib import Path
 import msgspec
 
 from app.errors import RetortError
-from app.packing.spawn import REQUESTS, Result, packing_memory_bytes
+from app.packing.spawn import CheckRequest, CompareRequest, PackRequest, RepackRequest, Result, packing_memory_bytes
 from app.packing.supervise import end_like, supervise
 from app.storage.repository import Repository
 
 
 def main(verb: str, request: str, result_file: str) -> None:
     """Does what is asked and writes the result in one piece."""
-    from app.packing.perform import perform  # libraries of models, which the supervisor has no use for
-
     warnings.simplefilter("ignore")
     try:
-        result = perform(msgspec.json.decode(request, type=REQUESTS[verb]))
+        result = done(verb, request)
     except RetortError as error:
         result = Result(refused=error.detail + _memory_remark(error))
     except MemoryError as error:
@@ -35,6 +33,23 @@ def main(verb: str, request: str, result_file: str) -> None:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(beside)) from None  # a full disk has no name
     beside.replace(result_file)
+
+
+def done(verb: str, request: str) -> Result:
+    """What comes of a request. The libraries of models are imported here: the supervisor has no use for them."""
+    if verb == "compare":
+        from app.packing.compare import compare
+
+        return compare(msgspec.json.decode(request, type=CompareRequest))
+    if verb == "repack":
+        from app.packing.again import repack
+
+        return repack(msgspec.json.decode(request, type=RepackRequest))
+    from app.packing.write import check, pack
+
+    if verb == "pack":
+        return pack(msgspec.json.decode(request, type=PackRequest))
+    return check(msgspec.json.decode(request, type=CheckRequest))
 
 
 def _memory_remark(error: BaseException) -> str:

@@ -78,11 +78,11 @@ class RepackRequest:
 
 
 Request = PackRequest | CheckRequest | CompareRequest | RepackRequest
-REQUESTS: dict[str, type[Request]] = {
-    "pack": PackRequest,
-    "check": CheckRequest,
-    "compare": CompareRequest,
-    "repack": RepackRequest,
+VERBS: dict[type[Request], str] = {
+    PackRequest: "pack",
+    CheckRequest: "check",
+    CompareRequest: "compare",
+    RepackRequest: "repack",
 }
 
 
@@ -107,7 +107,7 @@ def run(request: Request, timeout_s: float) -> Result:
     Raises:
         PackingRefused: the request was refused, or the process died or took longer than `timeout_s` seconds.
     """
-    verb = next(verb for verb, form in REQUESTS.items() if type(request) is form)
+    verb = VERBS[type(request)]
     with tempfile.TemporaryDirectory(prefix="retort-packing-") as folder:
         answer = Path(folder) / "result.json"
         environ = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | ONE_THREAD
