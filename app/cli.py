@@ -6,9 +6,12 @@ import http.client
 import logging
 import os
 import shlex
+import shutil
+import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -24,12 +27,54 @@ from app.settings import MODELS_DIR, Settings, table
 from app.storage.choices import NEWEST
 from app.storage.repository import Repository
 
+if TYPE_CHECKING:
+    from app.packing.stages import Stage
+
 log = logging.getLogger(__name__)
 
 MAX_SHOWN_CHARS = 200
 MAX_CURL_CHARS = 1000
+SAID_EVERY_S = 10.0
+ERASED = "\r\033[K"
 RELOADED_WITHIN_S = 60.0
 ASKED_WITHIN_S = 2.0
+
+
+class Progress:
+    """Shows on standard error what packing is doing: in one line on a terminal, else every ten seconds."""
+
+    def __init__(self) -> None:
+        self._on_terminal = sys.stderr.isatty()
+        self._began_s = self._stage_began_s = time.monotonic()
+        self._said_s = self._began_s
+        self._stage = ""
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._on_terminal:
+            click.echo(ERASED, nl=False, err=True)
+
+    def __call__(self, stage: Stage) -> None:
+        """Show a stage, with the rows done and the time left where they are known."""
+        now_s = time.monotonic()
+        if stage.name != self._stage:
+            self._stage, self._stage_began_s = stage.name, now_s
+        if not self._on_terminal and now_s - self._said_s < SAID_EVERY_S:
+            return
+        self._said_s = now_s
+        line = f"{now_s - self._began_s:.0f} s: {stage.name}"
+        if stage.rows:
+            line += f", {stage.done_rows:,} of {stage.rows:,} rows"
+        if stage.done_rows:
+            left_s = (now_s - self._stage_began_s) * (stage.rows / stage.done_rows - 1)
+            line += f", about {left_s:.0f} s left"
+        if self._on_terminal:
+            width = shutil.get_terminal_size().columns - 1
+            click.echo(f"{ERASED}{line[:width]}", nl=False, err=True)
+        else:
+            click.echo(line, err=True)
 
 
 class RetortGroup(AppGroup):
@@ -146,7 +191,8 @@ def _packing(models: AppGroup, repository: Repository, settings: Settings) -> No
             staged=stage,
             **words,
         )
-        result = spawn.run(request, settings.packing_timeout_s)
+        with Progress() as progress:
+            result = spawn.run(request, settings.packing_timeout_s, progress)
         if default:
             repository.set_default(name)
         _print_packed(repository, settings, name, result.version, [*result.remarks, *unchecked])
@@ -160,7 +206,8 @@ def _packing(models: AppGroup, repository: Repository, settings: Settings) -> No
 
         number = _version_or_chosen(repository, name, version)
         request = spawn.RepackRequest(name, number, str(repository.root), settings.graph_limit_bytes, stage)
-        result = spawn.run(request, settings.packing_timeout_s)
+        with Progress() as progress:
+            result = spawn.run(request, settings.packing_timeout_s, progress)
         _print_packed(repository, settings, name, result.version, result.remarks)
 
     @models.command("compare", help="Ask versions A and B for the rows of a file, and say how often they agree.")

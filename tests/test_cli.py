@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,13 @@ import pytest
 from click.testing import Result
 from sklearn.linear_model import LogisticRegression
 
-from app.cli import named_in_vain, stray_packer
+from app.cli import Progress, named_in_vain, stray_packer
 from app.errors import PackingRefused
 from app.factory import create_app
 from app.packing import spawn
 from app.packing.__main__ import done
 from app.packing.spawn import CheckRequest, PackRequest
+from app.packing.stages import Stage
 from app.packing.write import pack
 from app.settings import Settings
 from app.storage.choices import POINTERS, Pointers
@@ -38,7 +41,7 @@ class InThisProcess:
     def __init__(self) -> None:
         self.asked: list[tuple[spawn.Request, float]] = []
 
-    def __call__(self, request: spawn.Request, timeout_s: float) -> spawn.Result:
+    def __call__(self, request: spawn.Request, timeout_s: float, progress: Any = None) -> spawn.Result:
         self.asked.append((request, timeout_s))
         return done(spawn.VERBS[type(request)], msgspec.json.encode(request).decode())
 
@@ -508,3 +511,40 @@ def test_two_versions_are_compared(terminal: Terminal) -> None:
     data.write_text("petals\n1\nmany\n")
     said = terminal.refusal("models", "compare", "flowers", 1, 2, "--data", data)
     assert said.startswith("version 1 does not accept row 0 of the file: petals must be ")
+
+
+class Clock:
+    """Time as a test lets it pass."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 100.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now_s)
+
+
+def test_progress_is_a_plain_line_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock(monkeypatch)
+    with Progress() as progress:
+        for _ in range(120):
+            clock.now_s += 0.25
+            seconds = clock.now_s - 100.0
+            progress(Stage("reading") if seconds < 15 else Stage("comparing", int(seconds - 15) * 100, 3000))
+    assert capsys.readouterr().err.splitlines() == [
+        "10 s: reading",
+        "20 s: comparing, 500 of 3,000 rows, about 25 s left",
+        "30 s: comparing, 1,500 of 3,000 rows, about 15 s left",
+    ]
+
+
+def test_progress_is_one_line_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    Clock(monkeypatch)
+    with Progress() as progress:
+        progress(Stage("reading"))
+        progress(Stage("comparing", 0, 3000))
+    erased = "\r\033[K"
+    said = f"{erased}0 s: reading{erased}0 s: comparing, 0 of 3,000 rows{erased}"
+    assert capsys.readouterr().err in (said, said.replace("\033[K", ""))

@@ -5,22 +5,28 @@ A pickle may do anything when it is read: crash the interpreter, print, hang, ea
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from app.errors import PackingRefused
+from app.packing import stages
+from app.packing.stages import Stage
 from app.runtime.environment import ONE_THREAD
 from app.settings import Settings
 from app.storage.repository import Repository
 
 ENDED_WITHIN_S = 10.0
+LOOKED_AT_EVERY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +107,8 @@ def packing_memory_bytes() -> int:
     return limit_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def run(request: Request, timeout_s: float) -> Result:
-    """Runs the request in a process of its own.
+def run(request: Request, timeout_s: float, progress: Callable[[Stage], None] | None = None) -> Result:
+    """Runs the request in a process of its own; `progress` is told again and again what it is doing.
 
     Raises:
         PackingRefused: the request was refused, or the process died or took longer than `timeout_s` seconds.
@@ -114,6 +120,7 @@ def run(request: Request, timeout_s: float) -> Result:
         # Modules beside the user's notebook are found in the working folder, our own package wherever it is installed.
         home = str(Path(__file__).resolve().parents[2])
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, [home, str(Path.cwd()), environ.get("PYTHONPATH")]))
+        place = stages.told_in(Path(folder), environ)
         process = subprocess.Popen(
             [sys.executable, "-m", "app.packing", verb, msgspec.json.encode(request).decode(), str(answer)],
             stdin=subprocess.DEVNULL,
@@ -123,9 +130,7 @@ def run(request: Request, timeout_s: float) -> Result:
             start_new_session=True,
         )
         try:
-            _, said = process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            raise PackingRefused(f"reading and running it took longer than {timeout_s:g} seconds") from None
+            said = _said_by(process, timeout_s, place, progress)
         finally:
             _end(process)
             Repository(Path(request.models_dir)).discard_staging(process.pid)
@@ -135,6 +140,23 @@ def run(request: Request, timeout_s: float) -> Result:
                 raise PackingRefused(result.refused)
             return result
     raise PackingRefused(f"reading and running it ended the process ({_cause(process.returncode, said)})")
+
+
+def _said_by(
+    process: subprocess.Popen[bytes], timeout_s: float, place: Path, progress: Callable[[Stage], None] | None
+) -> bytes:
+    """What a process has said when it ends.
+
+    Raises:
+        PackingRefused: it took longer than `timeout_s` seconds.
+    """
+    until_s = time.monotonic() + timeout_s
+    while (left_s := until_s - time.monotonic()) > 0:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=left_s if progress is None else min(left_s, LOOKED_AT_EVERY_S))[1]
+        if progress is not None and (stage := stages.current(place)) is not None:
+            progress(stage)
+    raise PackingRefused(f"reading and running it took longer than {timeout_s:g} seconds")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from app.errors import LoadingFailed, PackingRefused
-from app.packing import declared, inspect, sample
+from app.packing import declared, inspect, sample, stages
 from app.packing.durations import written
 from app.packing.graph import GRAPH, derive_graph
 from app.packing.infer import infer
@@ -52,11 +52,13 @@ def pack(request: PackRequest) -> Result:
             f"name {request.name!r} cannot stand in a URL: 1 to 64 letters, digits, '.', '_' or '-', "
             "a letter or digit at both ends"
         )
+    stages.enter("reading the artifact")
     estimator = read_artifact(artifact)
     inspect.require_model(estimator)
     frame = sample.read(Path(request.sample), request.target) if request.sample else None
     wanted = declared.read(Path(request.inputs)) if request.inputs else ()
     said = declared.Declared(request.out_of_range, request.unseen, wanted)
+    stages.enter("finding out what the model takes")
     by_column, rows = infer(estimator, frame, said)
     if frame is not None and by_column.layout is not Layout.RECORDS:
         _require_fidelity(estimator, by_column, said.cast(frame))
@@ -68,9 +70,11 @@ def pack(request: PackRequest) -> Result:
     with repository.staging() as folder:
         name = f"model{artifact.suffix.lower()}"
         shutil.copyfile(artifact, folder / name)
+        stages.enter("looking for the quickest way to call the artifact")
         lean = lean_servable(estimator, lambda: read_artifact(folder / name), signature, records)
         served = lean or ArtifactServable(estimator, signature)
         timed = ArtifactServable(estimator, by_column) if said.fills else served
+        stages.enter("compiling the graph")
         proof = derive_graph(estimator, timed, by_column, rows, folder, request.graph_limit_bytes, matrix=said.fills)
         manifest = Manifest(
             model=request.name,
