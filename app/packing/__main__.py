@@ -21,6 +21,9 @@ def main(verb: str, request: str, result_file: str) -> None:
     warnings.simplefilter("ignore")
     try:
         result = done(verb, request)
+    except ModuleNotFoundError as error:
+        because = f"packing needs {error.name}, which is not installed here: pip install -r requirements.txt"
+        result = Result(refused=because)
     except RetortError as error:
         result = Result(refused=error.detail + _memory_remark(error))
     except MemoryError as error:
@@ -63,11 +66,12 @@ def _memory_remark(error: BaseException) -> str:
 
 
 def _supervised(verb: str, request: str, result_file: str) -> int:
-    models_dir = Path(msgspec.json.decode(request)["models_dir"])
+    models_dir = msgspec.json.decode(request).get("models_dir")
     parent = os.getppid()
 
     def clean() -> None:
-        Repository(models_dir).discard_staging(os.getpgrp())
+        if models_dir is not None:
+            Repository(Path(models_dir)).discard_staging(os.getpgrp())
         if os.getppid() != parent:  # nobody is left to read the result
             shutil.rmtree(Path(result_file).parent, ignore_errors=True)
 

@@ -81,6 +81,9 @@ def _begin(limit_bytes: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     # Not RLIMIT_AS: libraries reserve far more addresses than they use.
+    allowed_bytes = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if allowed_bytes != resource.RLIM_INFINITY:
+        limit_bytes = min(limit_bytes, allowed_bytes)
     resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
 
 

@@ -71,4 +71,6 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
         open_verified(folder, name, expected).close()
     others = sorted({entry.name for entry in os.scandir(folder)} - {MANIFEST, MANIFEST_SHA256, *manifest.files})
     if others:
-        raise InvalidRepository(f"{others[0]} lies in the folder of the version, but the manifest does not list it")
+        raise InvalidRepository(
+            f"{others[0]} lies in the folder of the version, but the manifest does not list it: remove it"
+        )
