@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
+import shlex
+import shutil
+import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -15,13 +20,61 @@ from flask.cli import AppGroup
 
 from app.core.catalogue import describe
 from app.core.steps import load
-from app.errors import ModelNotFound, PackingRefused, RetortError
+from app.errors import InvalidSettings, ModelNotFound, PackingRefused, RetortError
+from app.runtime.policy import State
+from app.server.running import RunningServer, running_servers
 from app.settings import MODELS_DIR, Settings, table
+from app.storage.choices import NEWEST
 from app.storage.repository import Repository
+
+if TYPE_CHECKING:
+    from app.packing.stages import Stage
 
 log = logging.getLogger(__name__)
 
 MAX_SHOWN_CHARS = 200
+MAX_CURL_CHARS = 1000
+SAID_EVERY_S = 10.0
+ERASED = "\r\033[K"
+RELOADED_WITHIN_S = 60.0
+ASKED_WITHIN_S = 2.0
+
+
+class Progress:
+    """Shows on standard error what packing is doing: in one line on a terminal, else every ten seconds."""
+
+    def __init__(self) -> None:
+        self._on_terminal = sys.stderr.isatty()
+        self._began_s = self._stage_began_s = time.monotonic()
+        self._said_s = self._began_s
+        self._stage = ""
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._on_terminal:
+            click.echo(ERASED, nl=False, err=True)
+
+    def __call__(self, stage: Stage) -> None:
+        """Show a stage, with the rows done and the time left where they are known."""
+        now_s = time.monotonic()
+        if stage.name != self._stage:
+            self._stage, self._stage_began_s = stage.name, now_s
+        if not self._on_terminal and now_s - self._said_s < SAID_EVERY_S:
+            return
+        self._said_s = now_s
+        line = f"{now_s - self._began_s:.0f} s: {stage.name}"
+        if stage.rows:
+            line += f", {stage.done_rows:,} of {stage.rows:,} rows"
+        if stage.done_rows:
+            left_s = (now_s - self._stage_began_s) * (stage.rows / stage.done_rows - 1)
+            line += f", about {left_s:.0f} s left"
+        if self._on_terminal:
+            width = shutil.get_terminal_size().columns - 1
+            click.echo(f"{ERASED}{line[:width]}", nl=False, err=True)
+        else:
+            click.echo(line, err=True)
 
 
 class RetortGroup(AppGroup):
@@ -85,8 +138,20 @@ def _print_named_in_vain(repository: Repository, settings: Settings) -> None:
         click.echo(f"Warning: {line}", err=True)
 
 
+def _print_problems(repository: Repository) -> None:
+    for line in repository.problems():
+        click.echo(f"Warning: {line}", err=True)
+
+
 def _models(repository: Repository, settings: Settings) -> AppGroup:
-    models = RetortGroup("models", help="Pack, list, show, verify and remove models.")
+    models = RetortGroup("models", help="Pack, list, choose, compare, verify and remove models.")
+    _packing(models, repository, settings)
+    _looking(models, repository, settings)
+    _choosing(models, repository, settings)
+    return models
+
+
+def _packing(models: AppGroup, repository: Repository, settings: Settings) -> None:
 
     @models.command("add", help="Pack ARTIFACT, one model in one or several files, as a new version of a model.")
     @click.argument("artifact", nargs=-1, required=True)
@@ -105,6 +170,7 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
         help="Categories never seen; else accepted where the model copes with them.",
     )
     @click.option("--default", is_flag=True, help="Put the model behind /predict.")
+    @click.option("--stage", is_flag=True, help="Let it answer by its number only, until `use` chooses it.")
     @click.option(
         "--before",
         multiple=True,
@@ -119,6 +185,7 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
     def add(
         artifact: tuple[str, ...],
         default: bool,
+        stage: bool,
         before: tuple[str, ...],
         after: tuple[str, ...],
         trust: bool,
@@ -126,6 +193,7 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
     ) -> None:
         from app.packing import spawn  # not needed by the other commands
 
+        repository.pointers()  # packing takes a while: what hinders it at its end is said now
         # Whether a name is a part of the artifact is known only to the process that reads it.
         parts = asked["use"] is not None or len(artifact) > 1
         unchecked = _steps_unchecked(after if parts else (*before, *after), settings.steps)
@@ -140,37 +208,70 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
             beside=artifact[1:],
             trust=trust,
             known_steps=tuple(sorted(load(settings.steps).steps)) if settings.steps and before else None,
+            staged=stage,
             **words,
         )
-        result = spawn.run(request, settings.packing_timeout_s)
+        with Progress() as progress:
+            result = spawn.run(request, settings.packing_timeout_s, progress)
         if default:
             repository.set_default(name)
-        click.echo(f"{name} version {result.version} packed")
-        for remark in (*result.remarks, *unchecked):
-            click.echo(f"  {remark}")
+        _print_packed(repository, settings, name, result.version, [*result.remarks, *unchecked])
 
-    @models.command("list", help="List the models and their versions.")
+    @models.command("repack", help="Pack the artifact of a version again, with the libraries that are installed now.")
+    @click.argument("name")
+    @click.argument("version", type=int, required=False)
+    @click.option("--stage", is_flag=True, help="Let it answer by its number only, until `use` chooses it.")
+    def repack(name: str, version: int | None, stage: bool) -> None:
+        from app.packing import spawn  # not needed by the other commands
+
+        number = _version_or_chosen(repository, name, version)
+        request = spawn.RepackRequest(name, number, str(repository.root), settings.graph_limit_bytes, stage)
+        with Progress() as progress:
+            result = spawn.run(request, settings.packing_timeout_s, progress)
+        _print_packed(repository, settings, name, result.version, result.remarks)
+
+    @models.command("compare", help="Ask versions A and B for the rows of a file, and say how often they agree.")
+    @click.argument("name")
+    @click.argument("a", type=int)
+    @click.argument("b", type=int)
+    @click.option("--data", required=True, type=click.Path(path_type=Path), help="Rows: .csv, .parquet or .json.")
+    @click.option("--target", help="The column of the file that is predicted, not an input.")
+    def compare(name: str, a: int, b: int, data: Path, target: str | None) -> None:
+        from app.packing import spawn  # not needed by the other commands
+
+        for version in (a, b):
+            repository.folder(name, version)
+        request = spawn.CompareRequest(name, (a, b), str(data), str(repository.root), target)
+        for line in spawn.run(request, settings.packing_timeout_s).remarks:
+            click.echo(line)
+
+
+def _looking(models: AppGroup, repository: Repository, settings: Settings) -> None:
+    @models.command("list", help="List the models, their versions, and which of them answer.")
     def list_models() -> None:
         pointers = repository.pointers()
         rows = []
         for name in repository.models():
-            aliases = pointers.aliases.get(name, {})
-            for version in repository.versions(name):
-                state, runtime = _on_disk(repository, name, version)
+            aliases, staged = pointers.aliases.get(name, {}), pointers.staged.get(name, ())
+            states = {version: _on_disk(repository, name, version) for version in repository.versions(name)}
+            sound = [version for version, (_, runtime) in states.items() if runtime is not None]
+            roles = dict.fromkeys(staged, "staged") | {pointers.chosen(name, sound): "answers"}
+            for version, (state, runtime) in states.items():
                 named = ",".join(sorted(alias for alias, v in aliases.items() if v == version)) or "-"
-                rows.append((name + " *" * (name == pointers.default), str(version), named, state, runtime))
-        _print_table(("model", "version", "aliases", "state", "runtime"), rows)
+                marked = name + " *" * (name == pointers.default)
+                rows.append((marked, str(version), named, state, runtime or "-", roles.get(version, "-")))
+        _print_table(("model", "version", "aliases", "state", "runtime", "role"), rows)
         _print_named_in_vain(repository, settings)
+        _print_problems(repository)
 
     @models.command("show", help="Show the signature, examples, environment and hashes of a version.")
     @click.argument("name")
     @click.argument("version", type=int, required=False)
     def show(name: str, version: int | None) -> None:
-        versions = repository.versions(name)
-        if not versions:
-            raise ModelNotFound(name, repository.models())
-        manifest = repository.manifest(name, versions[-1] if version is None else version)
-        document = {"name": manifest.model, "version": manifest.version, **describe(manifest)}
+        manifest = repository.manifest(name, _version_or_chosen(repository, name, version))
+        # The signature holds the inputs and the outputs, and the proof says what is served.
+        described = {key: value for key, value in describe(manifest).items() if key not in ("inputs", "outputs")}
+        document = {"name": manifest.model, "version": manifest.version, **described}
         click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
 
     @models.command("verify", help="Load and prove each version, in a process of its own.")
@@ -186,12 +287,78 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
                 request = spawn.CheckRequest(model, version, str(repository.root))
                 try:
                     spawn.run(request, settings.packing_timeout_s)
-                    click.echo(f"{model} version {version}: ok")
+                    click.echo(f"{model} version {version}: {State.AVAILABLE.value}")
                 except RetortError as error:
                     failed += 1
-                    click.echo(f"{model} version {version}: {error.detail}", err=True)
+                    click.echo(f"{model} version {version}: {State.FAILED.value} ({error.detail})", err=True)
         if failed:
             raise click.exceptions.Exit(1)
+
+    @models.command("history", help="Show who changed what of a model, and which version answered then.")
+    @click.argument("name")
+    def history(name: str) -> None:
+        rows = [(c.when, c.who, c.what, str(c.after or "-")) for c in repository.history(name)]
+        _print_table(("when", "who", "what", "answers"), rows)
+
+
+def _choosing(models: AppGroup, repository: Repository, settings: Settings) -> None:
+    def say(line: str) -> None:
+        click.echo(line)
+        if servers := _servers(repository):
+            click.echo(f"for {_named(servers)} to take it: flask models reload")
+
+    @models.command("use", help="Have VERSION, or the newest, answer where no version is named.")
+    @click.argument("name")
+    @click.argument("version", metavar=f"VERSION|{NEWEST}")
+    def use(name: str, version: str) -> None:
+        if version != NEWEST and not version.isdecimal():
+            raise click.BadParameter(f"{version!r} is neither a version nor {NEWEST!r}", param_hint="VERSION")
+        if version != NEWEST:
+            state, runtime = _on_disk(repository, name, int(version))
+            if runtime is None and int(version) in repository.versions(name):
+                raise click.ClickException(f"{name} version {version} cannot answer: {state}")
+        repository.use(name, None if version == NEWEST else int(version))
+        chosen = repository.pointers().chosen(name, repository.versions(name))
+        say(f"{name} version {chosen} answers" + (", and each newer one that is added" if version == NEWEST else ""))
+
+    @models.command("rollback", help="Have the version answer that did before.")
+    @click.argument("name")
+    def rollback(name: str) -> None:
+        say(f"{name} version {repository.roll_back(name)} answers")
+
+    @models.command("alias", help="Have ALIAS name VERSION; with --remove, take it away.")
+    @click.argument("name")
+    @click.argument("alias")
+    @click.argument("version", type=int, required=False)
+    @click.option("--remove", is_flag=True, help="Take the alias away.")
+    def alias_version(name: str, alias: str, version: int | None, remove: bool) -> None:
+        if remove == (version is not None):
+            raise click.UsageError("give either a version or --remove")
+        repository.set_alias(name, alias, version)
+        say(f"{name} has no alias {alias}" if version is None else f"{alias} is {name} version {version}")
+
+    @models.command("default", help="Put a model behind /predict.")
+    @click.argument("name")
+    def default(name: str) -> None:
+        repository.set_default(name)
+        say(f"{name} is behind /predict")
+
+    @models.command("reload", help="Have the servers that run on this machine take what has changed.")
+    def reload() -> None:
+        _print_problems(repository)
+        servers = _servers(repository)
+        if not servers:
+            raise click.ClickException(
+                f"no server of {repository.root} runs on this machine that {os.environ.get('USER', 'this user')} may "
+                "signal; elsewhere, send SIGHUP to the server's first process"
+            )
+        for server, its in servers:
+            workers = server.reload(RELOADED_WITHIN_S)
+            if workers is None:
+                raise click.ClickException(
+                    f"the server at {its.url} (process {server.pid}) still answers with some of its old workers"
+                )
+            click.echo(f"the server at {its.url} (process {server.pid}) has reloaded: {workers} new workers")
 
     @models.command("remove", help="Remove a version.")
     @click.argument("name")
@@ -199,8 +366,86 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
     def remove(name: str, version: int) -> None:
         repository.remove(name, version)
         click.echo(f"{name} version {version} removed")
+        for server, its in _servers(repository):
+            if _serves(its, name, version):
+                click.echo(
+                    f"the server at {its.url} (process {server.pid}) serves it until it is told otherwise: "
+                    "flask models reload"
+                )
 
-    return models
+
+def _version_or_chosen(repository: Repository, name: str, version: int | None) -> int:
+    """A version, or the one that answers where none is given.
+
+    Raises:
+        ModelNotFound, VersionNotFound: naming those there are.
+    """
+    versions = repository.versions(name)
+    number = version or repository.pointers().chosen(name, versions) or max(versions, default=0)
+    repository.folder(name, number)
+    return number
+
+
+def _print_packed(
+    repository: Repository, settings: Settings, name: str, version: int | None, remarks: Sequence[str]
+) -> None:
+    click.echo(f"{name} version {version} packed")
+    for remark in remarks:
+        click.echo(f"  {remark}")
+    if version is not None:
+        for line in _next_steps(repository, settings, name, version):
+            click.echo(line)
+
+
+def _next_steps(repository: Repository, settings: Settings, name: str, version: int) -> list[str]:
+    """How to ask the version that was just packed, and how a server takes it."""
+    chosen = repository.pointers().chosen(name, repository.versions(name))
+    lines = []
+    if chosen != version:
+        lines.append(f"version {chosen} answers; for this one to: flask models use {name} {version}")
+    servers = _servers(repository)
+    lines.append(f"for {_named(servers)} to take it: flask models reload" if servers else "to serve it: make serve")
+    url = (servers[0][1] if servers else settings).url
+    path = f"/models/{name}/predict" if chosen == version else f"/models/{name}/versions/{version}/predict"
+    examples = repository.manifest(name, version).examples
+    sent = shlex.quote(msgspec.json.encode(examples[0].instance).decode()) if examples else ""
+    if 0 < len(sent) <= MAX_CURL_CHARS:
+        lines.append(f"to ask it: curl {url}{path} -d {sent}")
+    else:
+        lines.append(f"to ask it: {url}/docs has an example")
+    return lines
+
+
+def _servers(repository: Repository) -> list[tuple[RunningServer, Settings]]:
+    """The servers of this repository that run on this machine."""
+    found = []
+    for server in running_servers():
+        try:
+            its = Settings.from_environ(server.environ)
+        except InvalidSettings:
+            continue
+        if (server.folder / its.models_dir).resolve() == repository.root.resolve():
+            found.append((server, its))
+    return found
+
+
+def _named(servers: Sequence[tuple[RunningServer, Settings]]) -> str:
+    return " and ".join(f"the server at {its.url} (process {server.pid})" for server, its in servers)
+
+
+def _serves(its: Settings, name: str, version: int) -> bool:
+    """Whether a server says that it serves a version; True where it does not answer."""
+    host, _, path = its.url.removeprefix("http://").partition("/")
+    connection = http.client.HTTPConnection(host, timeout=ASKED_WITHIN_S)
+    try:
+        connection.request("GET", f"/{path}/models".replace("//", "/"))
+        listed = msgspec.json.decode(connection.getresponse().read())["models"]
+    except (OSError, http.client.HTTPException, msgspec.DecodeError, KeyError, TypeError):
+        return True
+    finally:
+        connection.close()
+    served = (entry for model in listed if model["name"] == name for entry in model["versions"])
+    return any(entry["version"] == version and entry["state"] == State.AVAILABLE.value for entry in served)
 
 
 def _steps_unchecked(names: Sequence[str], module: str) -> list[str]:
@@ -219,16 +464,16 @@ def _steps_unchecked(names: Sequence[str], module: str) -> list[str]:
     return []
 
 
-def _on_disk(repository: Repository, name: str, version: int) -> tuple[str, str]:
-    """The state that can be told without loading anything, and the runtime."""
+def _on_disk(repository: Repository, name: str, version: int) -> tuple[str, str | None]:
+    """The state that can be told without loading anything, and the runtime; None where it FAILED."""
     from app.storage.verification import verify_files
 
     try:
         manifest = repository.manifest(name, version)
         verify_files(repository.folder(name, version), manifest)
     except RetortError as error:
-        return f"FAILED ({error.detail[:MAX_SHOWN_CHARS]})", "-"
-    return "VERIFIED", manifest.runtime
+        return f"{State.FAILED.value} ({error.detail[:MAX_SHOWN_CHARS]})", None
+    return State.VERIFIED.value, manifest.runtime
 
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

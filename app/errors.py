@@ -32,6 +32,7 @@ class Code(enum.Enum):
     DEADLINE_EXCEEDED = "deadline-exceeded"
     INVALID_SETTINGS = "invalid-settings"
     INVALID_REPOSITORY = "invalid-repository"
+    CHOICE_REFUSED = "choice-refused"
     PACKING_REFUSED = "packing-refused"
     LOADING_FAILED = "loading-failed"
 
@@ -194,12 +195,13 @@ class ModelNotFound(RetortError):
 
 
 class VersionNotFound(RetortError):
-    """The model has no such version or alias."""
+    """The model has no such version or alias; or it has the alias, but not the version that the alias names."""
 
     code = Code.VERSION_NOT_FOUND
 
-    def __init__(self, model: str, version: str, known: Sequence[str]) -> None:
-        super().__init__(f"model {model!r} has no version or alias {version!r}; there are: {', '.join(known)}")
+    def __init__(self, model: str, version: str, known: Sequence[str], alias_of: int | None = None) -> None:
+        lacks = f"version or alias {version!r}" if alias_of is None else f"version {alias_of}, which {version!r} names"
+        super().__init__(f"model {model!r} has no {lacks}; there are: {', '.join(known)}")
         self.model = model
         self.version = version
         self.known = tuple(known)
@@ -293,6 +295,12 @@ class InvalidRepository(RetortError):
     """A file of the repository cannot be read as what it should be."""
 
     code = Code.INVALID_REPOSITORY
+
+
+class ChoiceRefused(RetortError):
+    """The repository does not allow this choice of a version, of an alias or of a version to remove."""
+
+    code = Code.CHOICE_REFUSED
 
 
 class PackingRefused(RetortError):

@@ -116,6 +116,24 @@ def on_starting(server: Any) -> None:
     gc.freeze()
 
 
+def on_reload(server: Any) -> None:
+    """In the master, at SIGHUP: read the repository again, for the workers that it forks next.
+
+    Those that run answer until they are replaced. An error here would end the master, and so the server.
+    """
+    for app in _applications():
+        try:
+            app.extensions["retort"].reload()
+        except RetortError as error:
+            log.error("nothing is reloaded: %s", error.detail)
+        except Exception:
+            log.exception("nothing is reloaded")
+        else:
+            log.info("models: %s", app.extensions["retort"].summary())
+    gc.collect()
+    gc.freeze()
+
+
 def when_ready(server: Any) -> None:
     """Say where the documentation is, once the server listens."""
     log.info("documentation for people at %s/docs", _settings.url)

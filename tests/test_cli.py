@@ -5,24 +5,32 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import Result
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
-from app.cli import named_in_vain, stray_packer
+from app.cli import Progress, named_in_vain, stray_packer
 from app.errors import PackingRefused
 from app.factory import create_app
 from app.packing import spawn
+from app.packing.__main__ import done
 from app.packing.spawn import CheckRequest, PackRequest
-from app.packing.write import check, pack
+from app.packing.stages import Stage
+from app.packing.write import pack
 from app.settings import Settings
-from app.storage.repository import POINTERS, Repository
+from app.storage.choices import POINTERS, Pointers
+from app.storage.repository import Repository
 from tests.packing.artifacts import flowers, saved
+
+HEAD = ["model", "version", "aliases", "state", "runtime", "role"]
 
 # Packing runs with warnings ignored, in a process of its own; here most of it runs in this one.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -32,11 +40,11 @@ class InThisProcess:
     """What `spawn.run` does, without the seconds that a process takes to start."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[PackRequest | CheckRequest, float]] = []
+        self.asked: list[tuple[spawn.Request, float]] = []
 
-    def __call__(self, request: PackRequest | CheckRequest, timeout_s: float) -> spawn.Result:
+    def __call__(self, request: spawn.Request, timeout_s: float, progress: Any = None) -> spawn.Result:
         self.asked.append((request, timeout_s))
-        return pack(request) if isinstance(request, PackRequest) else check(request)
+        return done(spawn.VERBS[type(request)], msgspec.json.encode(request).decode())
 
 
 class Terminal:
@@ -119,8 +127,11 @@ def rows(table: str) -> list[list[str]]:
 
 
 def test_add_packs_and_prints_what_it_inferred(terminal: Terminal, in_this_process: InThisProcess) -> None:
-    first, *remarks = terminal.printed("models", "add", terminal.artifact, "--name", "two").splitlines()
+    first, *remarks, served, asked = terminal.printed("models", "add", terminal.artifact, "--name", "two").splitlines()
     assert first == "two version 1 packed"
+    assert served == "to serve it: make serve"
+    sent = json.dumps(terminal.repository.manifest("two", 1).examples[0].instance, separators=(",", ":"))
+    assert asked == f"to ask it: curl http://127.0.0.1:8000/models/two/predict -d '{sent}'"
     assert "  classifier: LogisticRegression" in remarks
     assert "  input feature1: number" in remarks
     assert all(remark.startswith("  ") for remark in remarks)
@@ -179,15 +190,16 @@ def test_what_is_typed_wrong_is_clicks_to_tell(terminal: Terminal, arguments: li
 
 
 def test_list_of_nothing(terminal: Terminal) -> None:
-    assert rows(terminal.printed("models", "list")) == [["model", "version", "aliases", "state", "runtime"]]
+    assert rows(terminal.printed("models", "list")) == [HEAD]
 
 
 def test_list_shows_versions_aliases_states_and_the_default(packed: Terminal) -> None:
     (packed.repository.root / POINTERS).write_text('{"default": "two", "aliases": {"two": {"b": 1, "a": 1}}}')
     head, first, second = rows(packed.printed("models", "list"))
-    assert head == ["model", "version", "aliases", "state", "runtime"]
+    assert head == HEAD
     assert first[:5] == ["two", "*", "1", "a,b", "VERIFIED"]
     assert second[:5] == ["two", "*", "2", "-", "VERIFIED"]
+    assert (first[-1], second[-1]) == ("-", "answers")
 
 
 def test_list_tells_of_a_damaged_version(packed: Terminal) -> None:
@@ -223,23 +235,23 @@ def test_a_version_that_is_not_there(packed: Terminal, command: str) -> None:
 
 def test_show_of_a_manifest_that_cannot_be_read(packed: Terminal) -> None:
     (packed.repository.folder("two", 2) / "manifest.json").write_bytes(b"{")
-    assert packed.refusal("models", "show", "two").startswith("manifest.json cannot be read: ")
+    assert packed.refusal("models", "show", "two").startswith("manifest.json is damaged or was replaced: ")
 
 
 def test_verify_loads_and_proves_each_version(packed: Terminal, in_this_process: InThisProcess) -> None:
-    assert packed.printed("models", "verify") == "two version 1: ok\ntwo version 2: ok\n"
+    assert packed.printed("models", "verify") == "two version 1: AVAILABLE\ntwo version 2: AVAILABLE\n"
     root = str(packed.repository.root)
     assert in_this_process.asked == [(CheckRequest("two", 1, root), 77), (CheckRequest("two", 2, root), 77)]
     shutil.rmtree(packed.repository.folder("two", 1))
-    assert packed.printed("models", "verify", "two") == "two version 2: ok\n"
+    assert packed.printed("models", "verify", "two") == "two version 2: AVAILABLE\n"
 
 
 def test_verify_tells_which_failed_and_why_and_goes_on(packed: Terminal) -> None:
     packed.damage()
     result = packed.run("models", "verify")
     assert result.exit_code == 1
-    assert result.stdout == "two version 2: ok\n"
-    assert result.stderr.startswith("two version 1: model.joblib has 7 bytes, not ")
+    assert result.stdout == "two version 2: AVAILABLE\n"
+    assert result.stderr.startswith("two version 1: FAILED (model.joblib has 7 bytes, not ")
     assert result.stderr.count("\n") == 1
 
 
@@ -322,7 +334,7 @@ def test_a_stray_is_packed_by_the_same_process(
     (repository.root / "no.joblib").write_bytes(b"")
     with pytest.raises(PackingRefused):
         stray_packer(repository, Settings())(repository.root / "no.joblib", "no")
-    assert sorted(path.name for path in repository.root.iterdir()) == ["no.joblib", "two", "two.joblib"]
+    assert sorted(path.name for path in repository.root.iterdir()) == ["history.json", "no.joblib", "two", "two.joblib"]
 
 
 def test_add_declares_inputs_and_what_becomes_of_what_is_new(terminal: Terminal) -> None:
@@ -332,7 +344,7 @@ def test_add_declares_inputs_and_what_becomes_of_what_is_new(terminal: Terminal)
     printed = terminal.printed("models", "add", artifact, "--name", "two", *options)
     assert "input pair: array of shape 2" in printed
     shown = json.loads(terminal.printed("models", "show", "two"))
-    assert (shown["out_of_range"], shown["inputs"][0]["shape"]) == ("warn", [2])
+    assert (shown["out_of_range"], shown["signature"]["inputs"][0]["shape"]) == ("warn", [2])
 
 
 @pytest.mark.parametrize(
@@ -393,3 +405,163 @@ def test_add_says_where_it_cannot_check_steps(terminal: Terminal) -> None:
     printed = terminal.printed("models", "add", terminal.artifact, "--name", "two", "--after", "anything")
     assert "its steps are not checked, since RETORT_STEPS is not set" in printed
     assert terminal.repository.manifest("two", 1).after == ("anything",)
+
+
+def test_one_chooses_which_version_answers(packed: Terminal) -> None:
+    assert packed.printed("models", "use", "two", 1) == "two version 1 answers\n"
+    assert [line[-1] for line in rows(packed.printed("models", "list"))] == ["role", "answers", "-"]
+    assert packed.printed("models", "rollback", "two") == "two version 2 answers\n"
+    newest = packed.printed("models", "use", "two", "newest")
+    assert newest == "two version 2 answers, and each newer one that is added\n"
+    assert packed.printed("models", "alias", "two", "champion", 1) == "champion is two version 1\n"
+    assert rows(packed.printed("models", "list"))[1][2] == "champion"
+    assert packed.printed("models", "alias", "two", "champion", "--remove") == "two has no alias champion\n"
+    assert packed.printed("models", "default", "two") == "two is behind /predict\n"
+    head, *changes = rows(packed.printed("models", "history", "two"))
+    assert head == ["when", "who", "what", "answers"]
+    assert [" ".join(change[2:]) for change in changes] == [
+        "add 1 1",
+        "add 2 2",
+        "use 1 1",
+        "rollback to 2 2",
+        "use newest 2",
+        "alias champion 1 2",
+        "alias champion removed 2",
+        "default 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["use", "two", 9], "model 'two' has no version or alias '9'; there are: 1, 2"),
+        (["use", "three", 1], "there is no model 'three'; there are: two"),
+        (["use", "three", "newest"], "there is no model 'three'; there are: two"),
+        (["rollback", "three"], "there is no model 'three'; there are: two"),
+        (["alias", "two", "newest", 1], "alias 'newest' would be mistaken for a version"),
+        (["alias", "two", "champion", "--remove"], "two has no alias 'champion'; there are: none"),
+        (["default", "three"], "there is no model 'three'; there are: two"),
+        (["history", "three"], "there is no model 'three'; there are: two"),
+    ],
+)
+def test_a_choice_that_cannot_be_made(packed: Terminal, arguments: list[str], said: str) -> None:
+    assert packed.refusal("models", *arguments) == said
+    assert packed.repository.pointers() == Pointers()
+
+
+def test_a_damaged_version_is_not_chosen(packed: Terminal) -> None:
+    packed.damage()
+    said = packed.refusal("models", "use", "two", 1)
+    assert said.startswith("two version 1 cannot answer: FAILED (model.joblib has 7 bytes, not ")
+    assert packed.repository.pointers() == Pointers()
+
+
+def test_the_version_in_use_is_not_removed(packed: Terminal) -> None:
+    packed.printed("models", "use", "two", 1)
+    said = packed.refusal("models", "remove", "two", 1)
+    assert said.endswith("choose another: flask models use two VERSION|newest")
+
+
+def test_what_is_staged_says_how_it_comes_to_answer(packed: Terminal) -> None:
+    printed = packed.printed("models", "add", packed.artifact, "--name", "two", "--stage").splitlines()
+    assert "version 2 answers; for this one to: flask models use two 3" in printed
+    assert "curl http://127.0.0.1:8000/models/two/versions/3/predict" in printed[-1]
+    assert [line[-1] for line in rows(packed.printed("models", "list"))] == ["role", "-", "answers", "staged"]
+
+
+def test_list_names_what_repository_json_has_in_vain(packed: Terminal) -> None:
+    path = packed.repository.root / POINTERS
+    path.write_text('{"aliases": {"two": {"champion": 9}}}')
+    result = packed.run("models", "list")
+    said = f"Warning: {path}: model 'two': alias 'champion' is 9, which is not there; there are: 1, 2\n"
+    assert (result.exit_code, result.stderr) == (0, said)
+
+
+def test_reload_without_a_server(packed: Terminal) -> None:
+    assert packed.refusal("models", "reload").startswith(f"no server of {packed.repository.root} runs on this machine")
+
+
+def test_show_prints_each_thing_once(packed: Terminal) -> None:
+    shown = json.loads(packed.printed("models", "show", "two"))
+    assert not {"inputs", "outputs"} & set(shown)
+    assert set(shown["signature"]) == {"inputs", "outputs"}
+
+
+def test_a_version_is_packed_again(packed: Terminal) -> None:
+    packed.printed("models", "use", "two", 1)
+    first, *remarks = packed.printed("models", "repack", "two", "--stage").splitlines()
+    assert first == "two version 3 packed"
+    assert remarks[0] == "  it answers the 3 recorded examples of version 1 as that did"
+    was, now = packed.repository.manifest("two", 1), packed.repository.manifest("two", 3)
+    assert (now.examples, now.signature, now.files["model.joblib"]) == (
+        was.examples,
+        was.signature,
+        was.files["model.joblib"],
+    )
+    assert packed.printed("models", "verify", "two").count("AVAILABLE") == 3
+    packed.damage(2)
+    assert packed.refusal("models", "repack", "two", 2).startswith("model.joblib has 7 bytes, not ")
+
+
+def test_two_versions_are_compared(terminal: Terminal) -> None:
+    frame = flowers()[["petals", "species"]]
+    for turn, target in enumerate((frame["species"], frame["species"].shift(9, fill_value="rose"))):
+        artifact = saved(LogisticRegression().fit(frame[["petals"]], target), terminal.folder / f"{turn}.joblib")
+        terminal.printed("models", "add", artifact, "--name", "flowers")
+    data = terminal.folder / "rows.csv"
+    frame.to_csv(data, index=False)
+    arguments = ("--data", data, "--target", "species")
+    agree, differ, head, *lines = terminal.printed("models", "compare", "flowers", 1, 2, *arguments).splitlines()
+    assert agree.startswith("versions 1 and 2 agree on ")
+    assert " of 60 rows (" in agree
+    assert differ.startswith("their probabilities differ by ")
+    assert head == "rows that differ most, counted from 0:"
+    assert len(lines) == 10
+    assert all(line.startswith("row ") and line.endswith(" apart") for line in lines)
+    same = terminal.printed("models", "compare", "flowers", 1, 1, *arguments)
+    assert same == "versions 1 and 1 agree on 60 of 60 rows (100.0 %)\n"
+    (terminal.folder / "two.csv").write_text("length,width\n1,2\n")
+    assert (
+        terminal.refusal("models", "compare", "flowers", 1, 2, "--data", terminal.folder / "two.csv")
+        == "the file lacks petals, which version 1 takes"
+    )
+    data.write_text("petals\n1\nmany\n")
+    said = terminal.refusal("models", "compare", "flowers", 1, 2, "--data", data)
+    assert said.startswith("version 1 does not accept row 0 of the file: petals must be ")
+
+
+class Clock:
+    """Time as a test lets it pass."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 100.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now_s)
+
+
+def test_progress_is_a_plain_line_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock(monkeypatch)
+    with Progress() as progress:
+        for _ in range(120):
+            clock.now_s += 0.25
+            seconds = clock.now_s - 100.0
+            progress(Stage("reading") if seconds < 15 else Stage("comparing", int(seconds - 15) * 100, 3000))
+    assert capsys.readouterr().err.splitlines() == [
+        "10 s: reading",
+        "20 s: comparing, 500 of 3,000 rows, about 25 s left",
+        "30 s: comparing, 1,500 of 3,000 rows, about 15 s left",
+    ]
+
+
+def test_progress_is_one_line_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    Clock(monkeypatch)
+    with Progress() as progress:
+        progress(Stage("reading"))
+        progress(Stage("comparing", 0, 3000))
+    erased = "\r\033[K"
+    said = f"{erased}0 s: reading{erased}0 s: comparing, 0 of 3,000 rows{erased}"
+    assert capsys.readouterr().err in (said, said.replace("\033[K", ""))

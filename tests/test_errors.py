@@ -121,6 +121,7 @@ SAID = [
         "the settings are not usable: A is bad; B is worse",
         {"problems": ("A is bad", "B is worse")},
     ),
+    (errors.ChoiceRefused("flowers has nothing to roll back to"), "flowers has nothing to roll back to", {}),
     (errors.InvalidRepository("there is no manifest.json"), "there is no manifest.json", {}),
     (errors.PackingRefused("it is a dict"), "it is a dict", {}),
     (errors.LoadingFailed("it is damaged"), "it is damaged", {}),

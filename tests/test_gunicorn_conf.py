@@ -136,3 +136,16 @@ def test_gunicorn_itself_trusts_no_forwarded_field_not_even_on_a_unix_socket() -
         "assert (conf.forwarded_allow_ips, conf.secure_scheme_headers, conf.forwarder_headers) == ('', {}, '')\n"
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_reload_that_fails_leaves_the_master_running() -> None:
+    done = run(
+        "from app.errors import InvalidRepository\n"
+        "for error in (InvalidRepository('repository.json cannot be read'), KeyError('odd')):\n"
+        "    def reload(): raise error\n"
+        "    registry.reload = reload\n"
+        "    gunicorn_conf.on_reload(server)\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "nothing is reloaded: repository.json cannot be read" in done.stderr
+    assert "KeyError" in done.stderr

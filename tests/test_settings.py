@@ -36,6 +36,7 @@ READ = [
     ("RETORT_OUT_OF_RANGE", "Warn", "out_of_range", "warn"),
     ("RETORT_IMAGE_PIXEL_LIMIT", "100", "image_pixel_limit", 100),
     ("RETORT_PACKING_TIMEOUT_S", "5", "packing_timeout_s", 5),
+    ("RETORT_PACKING_MEMORY_BYTES", "1000000000", "packing_memory_bytes", 10**9),
     ("RETORT_GRAPH_LIMIT_BYTES", "0", "graph_limit_bytes", 0),
     ("RETORT_KSERVE_V1", "ON", "kserve_v1", True),
     (
@@ -90,6 +91,7 @@ DEFAULTS = {
     "out_of_range": "ignore",
     "image_pixel_limit": 25_000_000,
     "packing_timeout_s": 600,
+    "packing_memory_bytes": 0,
     "graph_limit_bytes": 2**30,
     "kserve_v1": False,
     "cors_origins": (),

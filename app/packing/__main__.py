@@ -1,7 +1,9 @@
-"""The process of its own: `python -m app.packing pack|check REQUEST RESULT_FILE`; started by `spawn`."""
+"""The process of its own: `python -m app.packing VERB REQUEST RESULT_FILE`; started by `spawn`."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -9,30 +11,72 @@ from pathlib import Path
 import msgspec
 
 from app.errors import RetortError
-from app.packing.spawn import CheckRequest, PackRequest, Result
+from app.packing.spawn import CheckRequest, CompareRequest, PackRequest, RepackRequest, Result, packing_memory_bytes
+from app.packing.supervise import end_like, supervise
+from app.storage.repository import Repository
 
 
 def main(verb: str, request: str, result_file: str) -> None:
     """Does what is asked and writes the result in one piece."""
     warnings.simplefilter("ignore")
     try:
-        from app.packing.write import check, pack  # not every installation has what it needs
-
-        if verb == "pack":
-            result = pack(msgspec.json.decode(request, type=PackRequest))
-        else:
-            result = check(msgspec.json.decode(request, type=CheckRequest))
+        result = done(verb, request)
     except ModuleNotFoundError as error:
         because = f"packing needs {error.name}, which is not installed here: pip install -r requirements.txt"
         result = Result(refused=because)
     except RetortError as error:
-        result = Result(refused=error.detail)
+        result = Result(refused=error.detail + _memory_remark(error))
+    except MemoryError as error:
+        result = Result(refused=f"memory came to its end{_memory_remark(error)}")
     except OSError as error:
         result = Result(refused=f"{error.filename}: {error.strerror}" if error.filename else str(error))
     beside = Path(result_file + ".part")
-    beside.write_bytes(msgspec.json.encode(result))
+    try:
+        beside.write_bytes(msgspec.json.encode(result))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(beside)) from None  # a full disk has no name
     beside.replace(result_file)
 
 
+def done(verb: str, request: str) -> Result:
+    """What comes of a request. The libraries of models are imported here: the supervisor has no use for them."""
+    if verb == "compare":
+        from app.packing.compare import compare
+
+        return compare(msgspec.json.decode(request, type=CompareRequest))
+    if verb == "repack":
+        from app.packing.again import repack
+
+        return repack(msgspec.json.decode(request, type=RepackRequest))
+    from app.packing.write import check, pack
+
+    if verb == "pack":
+        return pack(msgspec.json.decode(request, type=PackRequest))
+    return check(msgspec.json.decode(request, type=CheckRequest))
+
+
+def _memory_remark(error: BaseException) -> str:
+    """What to say where memory came to its end on the way to an error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError):
+            return f"; packing may take {packing_memory_bytes():,} bytes of memory (RETORT_PACKING_MEMORY_BYTES)"
+        cause = cause.__cause__ or cause.__context__
+    return ""
+
+
+def _supervised(verb: str, request: str, result_file: str) -> int:
+    models_dir = msgspec.json.decode(request).get("models_dir")
+    parent = os.getppid()
+
+    def clean() -> None:
+        if models_dir is not None:
+            Repository(Path(models_dir)).discard_staging(os.getpgrp())
+        if os.getppid() != parent:  # nobody is left to read the result
+            shutil.rmtree(Path(result_file).parent, ignore_errors=True)
+
+    return supervise(lambda: main(verb, request, result_file), clean, packing_memory_bytes())
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    end_like(_supervised(*sys.argv[1:]))

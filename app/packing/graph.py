@@ -54,6 +54,8 @@ def derive_graph(
         proof = prove(estimator, ArtifactServable(estimator, signature), graph, served, signature, records)
     except (NotExportable, NotProven, LoadingFailed) as error:
         return _without(folder, " ".join(str(error).split()))
+    except OSError:  # the disk is full: nothing can be packed
+        raise
     except Exception as error:  # noqa: BLE001 (no mistake of an exporter keeps a model from being served)
         return _without(
             folder, f"its graph could not be made ({type(error).__name__}: {' '.join(str(error).split())[:200]})"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.packing import stages
 from app.packing.stress import stress_rows
 from app.packing.trial import Record
 from app.runtime.proving import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, same
@@ -59,12 +60,15 @@ def prove(
         NotProven: with the first difference.
     """
     comparison = _Comparison(artifact, graph, signature)
+    stages.enter("making rows on which the graph might differ")
     rows = stress_rows(estimator, signature, records, comparison.answers)
     for size in BATCH_SIZES:
         for start in range(0, min(len(records), 4 * size), size):
             comparison.compare(list(records[start : start + size]))
     for start in range(0, len(rows), CHUNK_ROWS):
+        stages.enter("comparing the graph with the artifact", start, len(rows))
         comparison.compare(rows[start : start + CHUNK_ROWS])
+    stages.enter("timing the graph and the artifact")
     thousand = [records[i % len(records)] for i in range(1000)]
     one, many = comparison.batch([records[0]]), comparison.batch(thousand)
     return Proof(

@@ -5,19 +5,28 @@ A pickle may do anything when it is read: crash the interpreter, print, hang, ea
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from app.errors import PackingRefused
+from app.packing import stages
+from app.packing.stages import Stage
 from app.runtime.environment import ONE_THREAD
+from app.settings import Settings
 from app.storage.repository import Repository
+
+ENDED_WITHIN_S = 10.0
+LOOKED_AT_EVERY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,7 @@ class PackRequest:
     `before` and `after` are the names of the steps around a run; of `before` some may be parts of the artifact.
     `beside` are further files of the same model. `use`, `columns` and `labels` name parts, or files, that make it.
     `known_steps` are the steps that there are, where that is known. With `trust` any type in a file of skops is built.
+    A `staged` version answers by its number only.
     """
 
     artifact: str
@@ -48,6 +58,7 @@ class PackRequest:
     labels: str | None = None
     known_steps: tuple[str, ...] | None = None
     trust: bool = False
+    staged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,37 @@ class CheckRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class CompareRequest:
+    """Ask two versions for every row of a file, without its target column."""
+
+    model: str
+    versions: tuple[int, int]
+    data: str
+    models_dir: str
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RepackRequest:
+    """Pack the artifact of a version again, as a new version, with the libraries that are installed now."""
+
+    model: str
+    version: int
+    models_dir: str
+    graph_limit_bytes: int = 2**30
+    staged: bool = False
+
+
+Request = PackRequest | CheckRequest | CompareRequest | RepackRequest
+VERBS: dict[type[Request], str] = {
+    PackRequest: "pack",
+    CheckRequest: "check",
+    CompareRequest: "compare",
+    RepackRequest: "repack",
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What came of it: `refused` says why not, else the version packed and remarks for whoever packed it."""
 
@@ -68,19 +110,26 @@ class Result:
     remarks: tuple[str, ...] = ()
 
 
-def run(request: PackRequest | CheckRequest, timeout_s: float) -> Result:
-    """Runs the request in a process of its own.
+def packing_memory_bytes() -> int:
+    """Return the most memory that packing may take: as the settings say, else as much as the machine has."""
+    limit_bytes = Settings.from_environ(os.environ).packing_memory_bytes
+    return limit_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def run(request: Request, timeout_s: float, progress: Callable[[Stage], None] | None = None) -> Result:
+    """Runs the request in a process of its own; `progress` is told again and again what it is doing.
 
     Raises:
         PackingRefused: the request was refused, or the process died or took longer than `timeout_s` seconds.
     """
-    verb = "pack" if isinstance(request, PackRequest) else "check"
+    verb = VERBS[type(request)]
     with tempfile.TemporaryDirectory(prefix="retort-packing-") as folder:
         answer = Path(folder) / "result.json"
         environ = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | ONE_THREAD
         # Modules beside the user's notebook are found in the working folder, our own package wherever it is installed.
         home = str(Path(__file__).resolve().parents[2])
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, [home, str(Path.cwd()), environ.get("PYTHONPATH")]))
+        place = stages.told_in(Path(folder), environ)
         process = subprocess.Popen(
             [sys.executable, "-m", "app.packing", verb, msgspec.json.encode(request).decode(), str(answer)],
             stdin=subprocess.DEVNULL,
@@ -90,9 +139,7 @@ def run(request: PackRequest | CheckRequest, timeout_s: float) -> Result:
             start_new_session=True,
         )
         try:
-            _, said = process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            raise PackingRefused(f"reading and running it took longer than {timeout_s:g} seconds") from None
+            said = _said_by(process, timeout_s, place, progress)
         finally:
             _end(process)
             Repository(Path(request.models_dir)).discard_staging(process.pid)
@@ -104,10 +151,32 @@ def run(request: PackRequest | CheckRequest, timeout_s: float) -> Result:
     raise PackingRefused(f"reading and running it ended the process ({_cause(process.returncode, said)})")
 
 
+def _said_by(
+    process: subprocess.Popen[bytes], timeout_s: float, place: Path, progress: Callable[[Stage], None] | None
+) -> bytes:
+    """What a process has said when it ends.
+
+    Raises:
+        PackingRefused: it took longer than `timeout_s` seconds.
+    """
+    until_s = time.monotonic() + timeout_s
+    while (left_s := until_s - time.monotonic()) > 0:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=left_s if progress is None else min(left_s, LOOKED_AT_EVERY_S))[1]
+        if progress is not None and (stage := stages.current(place)) is not None:
+            progress(stage)
+    raise PackingRefused(f"reading and running it took longer than {timeout_s:g} seconds")
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
+    """Has the supervisor end all that it has started; where it does not, ends its group."""
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.terminate()
+        try:
+            process.communicate(timeout=ENDED_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
 
 def _cause(returncode: int, said: bytes) -> str:

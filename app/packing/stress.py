@@ -18,6 +18,8 @@ from app.signature.kinds import rule_of
 
 MIXED_ROWS = 1500
 MAX_THRESHOLDS = 4000
+MAX_ROWS_ONE_BY_ONE = 8000
+MAX_VALUES_ONE_BY_ONE = 200
 LINES = 200
 BISECTIONS = 70
 TEXTS = (
@@ -51,9 +53,16 @@ class Pools:
         return [{name: pools[name][drawn[name][row]] for name in pools} for row in range(rows)]
 
     def one_by_one(self) -> Iterator[Record]:
-        """Seen rows in which one input has another value of its pool."""
+        """Seen rows in which one input has another value of its pool.
+
+        The number of rows has a limit: many inputs have fewer values each, so that the work grows as their number does.
+        """
+        most = min(MAX_VALUES_ONE_BY_ONE, max(1, MAX_ROWS_ONE_BY_ONE // len(self.far)))
         for name, pool in self.far.items():
-            for position, value in enumerate(pool[:200]):
+            values = pool[:MAX_VALUES_ONE_BY_ONE]
+            if len(values) > most:
+                values = [values[at] for at in sorted(self.random.choice(len(values), most, replace=False).tolist())]
+            for position, value in enumerate(values):
                 yield self.records[position % len(self.records)] | {name: value}
 
     def crossed(self, rows: int) -> list[Record]:

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from app.errors import PackingRefused
-from app.packing import declared, given_graph, inspect, sample
+from app.packing import declared, given_graph, inspect, sample, stages
 from app.packing.artifacts import opening
 from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
 from app.packing.artifacts.parts import Choice
+from app.packing.durations import written
 from app.packing.graph import GRAPH, derive_graph
 from app.packing.infer import infer, outputs_lost
 from app.packing.lean import lean_servable
@@ -60,6 +61,7 @@ def pack(request: PackRequest) -> Result:
             f"name {request.name!r} cannot stand in a URL: 1 to 64 letters, digits, '.', '_' or '-', "
             "a letter or digit at both ends"
         )
+    stages.enter("reading the artifact")
     choice = Choice(request.use, request.before, request.columns, request.labels)
     artifact = opening.opened((request.artifact, *request.beside), choice, request.name, trust=request.trust)
     _require_steps(artifact, request)
@@ -74,6 +76,7 @@ def pack(request: PackRequest) -> Result:
     if frame is not None and columns is not None:
         frame = sample.fitted_to(frame, columns, None)
     said = declared.Declared(request.out_of_range, request.unseen, wanted, columns or ())
+    stages.enter("finding out what the model takes")
     by_column, rows = infer(estimator, frame, said)
     if frame is not None and by_column.layout is not Layout.RECORDS:
         _require_fidelity(estimator, by_column, said.cast(frame))
@@ -88,9 +91,11 @@ def pack(request: PackRequest) -> Result:
             joblib.dump(estimator, folder / name)
         else:
             shutil.copyfile(artifact.file, folder / name)
+        stages.enter("looking for the quickest way to call the artifact")
         lean = lean_servable(estimator, lambda: opening.read(folder / name, artifact.format), signature, records)
         served = lean or ArtifactServable(estimator, signature)
         timed = ArtifactServable(estimator, by_column) if said.fills else served
+        stages.enter("compiling the graph")
         proof = derive_graph(estimator, timed, by_column, rows, folder, request.graph_limit_bytes, matrix=said.fills)
         manifest = Manifest(
             model=request.name,
@@ -112,7 +117,7 @@ def pack(request: PackRequest) -> Result:
             before=artifact.steps,
             after=request.after,
         )
-        published = repository.publish(folder, manifest)
+        published = repository.publish(folder, manifest, answers=not request.staged)
     lost = outputs_lost(estimator, by_column, rows)
     return Result(version=published.version, remarks=(*_remarks(published, said), *artifact.notes, *told, *lost))
 
@@ -156,7 +161,7 @@ def _pack_graph(request: PackRequest, artifact: Artifact, file: OnnxFile) -> Res
             before=artifact.steps,
             after=request.after,
         )
-        published = repository.publish(folder, manifest)
+        published = repository.publish(folder, manifest, answers=not request.staged)
     remarks = [*_input_remarks(published), f"outputs: {', '.join(published.signature.outputs)}", *graph.remarks]
     remarks += ["its examples are made up; --sample takes rows like those it was trained on"] * (frame is None)
     return Result(version=published.version, remarks=(*remarks, *artifact.notes, *told))
@@ -269,7 +274,7 @@ def _remarks(manifest: Manifest, said: declared.Declared) -> list[str]:
         for wish, names in said.unheeded(signature).items()
     ]
     remarks.append(f"outputs: {', '.join(signature.outputs)}")
-    remarks.append(_graph_remark(manifest.proof))
+    remarks.append(graph_remark(manifest.proof))
     if manifest.examples_made_up:
         remarks.append("its examples are made up from what the estimator knows; --sample takes rows it was trained on")
     return remarks
@@ -307,12 +312,14 @@ def _shape_remark(spec: Input) -> str:
     )
 
 
-def _graph_remark(proof: dict[str, object]) -> str:
+def graph_remark(proof: dict[str, object]) -> str:
+    """What serves a version, and how long it takes."""
     if not proof.get("proven"):
         return f"served as the artifact: {proof.get('reason')}"
+    took = {name: written(value) for name, value in proof.items() if name.endswith("_us") and isinstance(value, float)}
     return (
         f"served as a graph, equal to the artifact on {proof['rows']} rows "
         f"(largest relative difference {proof['largest_difference']:.1e}); "
-        f"one row takes {proof['graph_us']} µs, with the artifact {proof['artifact_us']} µs; "
-        f"1,000 rows take {proof['graph_1000_us']} µs, with the artifact {proof['artifact_1000_us']} µs"
+        f"one row takes {took['graph_us']}, with the artifact {took['artifact_us']}; "
+        f"1,000 rows take {took['graph_1000_us']}, with the artifact {took['artifact_1000_us']}"
     )

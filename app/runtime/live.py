@@ -11,12 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from app.errors import InvalidRepository, ModelNotFound, ModelUnavailable
-from app.runtime import policy
 from app.runtime.board import WishBoard
 from app.runtime.policy import MOVES, State
 from app.runtime.quarantine import QUARANTINED, Deaths, ModelVersion
-from app.runtime.registry import Entry, Lease, Registry
-from app.storage.repository import Pointers
+from app.runtime.registry import Entry, Lease, Registry, with_chosen
+from app.storage.choices import Pointers
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +51,8 @@ class LiveRegistry(Registry):
         if not self._repository.versions(model) and model not in super().entries():
             raise ModelNotFound(model, sorted({*super().entries(), *self._repository.models()}))
         try:
-            self._repository.pointers()  # before the wish: after it, workers go on with those that they have
+            for said in self._repository.problems():  # before the wish: after it, workers go on with what they have
+                log.error("%s", said)
         except InvalidRepository as error:
             log.error("model %s is not loaded: %s", model, error.detail)
             raise ModelUnavailable(model, None, error.detail) from None
@@ -163,15 +163,18 @@ class LiveRegistry(Registry):
             self._loading.release()
 
     def _read_again(self, model: str, change: int) -> None:
-        """Loads and proves the versions of a model that are not in service, and publishes what it has then."""
+        """Loads and proves the versions of a model that are not in service, or of which the content has changed, and
+        publishes what it has then."""
         pointers, numbers = self._pointers_now(), self._repository.versions(model)
-        there = {v: e for v, e in self._entries.get(model, {}).items() if e.state is State.AVAILABLE}
-        versions = {v: there[v] if v in there else self.tried(model, v) for v in numbers}
+        versions = {v: self._same(model, v) or self.tried(model, v) for v in numbers}
         with self._lock:
             if self._to_load.get(model) != change:  # it was unloaded, or asked for again, in the meantime
                 return
             del self._to_load[model]
-            self._pointers = pointers
+            # Of other models nothing is read again, and nothing changes.
+            self._pointers = pointers.of(model, self._pointers)
+            if versions:
+                versions = with_chosen(model, versions, pointers)
             # Those that were quarantined meanwhile: whoever looked at the board saw the versions of before.
             for version in self._quarantined(model) & versions.keys():
                 versions[version] = _withdrawn(versions[version], State.QUARANTINED, QUARANTINED)
@@ -212,7 +215,7 @@ class LiveRegistry(Registry):
     def _republish(self, model: str) -> None:
         """What is current for a model, and for the default one, after its versions changed."""
         versions = self._entries.get(model, {})
-        current = policy.current_version({v: entry.state for v, entry in versions.items()})
+        current = self._current_version(model, versions)
         for named in (self._quick, self.with_steps):
             named.discard(model)
             named.discard(None)

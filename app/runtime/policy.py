@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 
 class State(enum.Enum):
@@ -33,9 +33,15 @@ MOVES: Mapping[State, frozenset[State]] = {
 }
 
 
-def current_version(states: Mapping[int, State]) -> int | None:
-    """The newest version that is AVAILABLE: a failed newer one does not take its model down."""
-    return max((version for version, state in states.items() if state is State.AVAILABLE), default=None)
+def current_version(states: Mapping[int, State], use: int | None = None, staged: Collection[int] = ()) -> int | None:
+    """The version that answers: the one in use, else the newest that is AVAILABLE and not staged.
+
+    A failed newer one does not take its model down; but no other version stands in for one that was chosen.
+    """
+    if use is not None:
+        return use if states.get(use) is State.AVAILABLE else None
+    available = (version for version, state in states.items() if state is State.AVAILABLE and version not in staged)
+    return max(available, default=None)
 
 
 def named_version(wanted: str, versions: Mapping[int, State], aliases: Mapping[str, int]) -> int | None:

@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from app.errors import ModelNotFound, ModelQuarantined, ModelUnavailable, RetortError, VersionNotFound
+from app.errors import (
+    InvalidRepository,
+    ModelNotFound,
+    ModelQuarantined,
+    ModelUnavailable,
+    RetortError,
+    VersionNotFound,
+)
 from app.runtime import policy
 from app.runtime.batching import BatchingServable
 from app.runtime.lean import lean
@@ -20,8 +27,9 @@ from app.runtime.policy import MOVES, State
 from app.runtime.proving import Validates, prove
 from app.runtime.servable import Compose, Servable
 from app.signature import Signature
+from app.storage.choices import POINTERS, Pointers
 from app.storage.manifest import Manifest
-from app.storage.repository import Pointers, Repository
+from app.storage.repository import Repository
 from app.storage.verification import open_verified, verify_files
 
 log = logging.getLogger(__name__)
@@ -35,13 +43,17 @@ PackStray = Callable[[Path, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One version as this process has it. Immutable: a move makes a new entry."""
+    """One version as this process has it. Immutable: a move makes a new entry.
+
+    `digest` is the hash of its content: under the same number the repository may have other content by now.
+    """
 
     model: str
     version: int
     state: State
     reason: str | None = None
     manifest: Manifest | None = None
+    digest: str = ""
     servable: Servable | None = None
     validator: Validates | None = None
     runtime: str = "artifact"
@@ -130,20 +142,54 @@ class Registry:
         self._proven_in_pid: int | None = None
 
     def load(self) -> None:
-        """Verifies and loads every version of the repository; runs nothing. A second call does nothing."""
+        """Verifies and loads every version of the repository; runs nothing. A second call does nothing.
+
+        Raises:
+            InvalidRepository: `repository.json` cannot be read.
+        """
         with self._lock:
-            if self._loaded:
-                return
-            refusals = [self._refusal(path, name) for path, name in self._repository.strays()]
-            self._pointers = self._repository.pointers()
-            for model in self._repository.models():
-                if numbers := self._repository.versions(model):  # else they were removed just now
-                    self._entries[model] = {v: self._load_version(model, v) for v in numbers}
-            for refusal in filter(None, refusals):
-                versions = self._entries.setdefault(refusal.model, {})
-                number = max(versions, default=0) + 1
-                versions[number] = replace(refusal, version=number)
-            self._loaded = True
+            if not self._loaded:
+                self._read()
+
+    def reload(self) -> None:
+        """Read the repository again: load what is new or has changed, keep the rest, forget what is gone. Runs nothing.
+
+        For the master, which has proven nothing: its next workers do. The workers that it has are left alone.
+
+        Raises:
+            InvalidRepository: the repository or its `repository.json` cannot be read; nothing has changed then.
+        """
+        if not self._repository.root.is_dir():
+            raise InvalidRepository(f"there is no folder {self._repository.root}")
+        with self._lock:
+            self._read()
+
+    def _read(self) -> None:
+        pointers = self._repository.pointers()
+        refusals = [self._refusal(path, name) for path, name in self._repository.strays()]
+        entries: dict[str, dict[int, Entry]] = {}
+        for model in self._repository.models():
+            if numbers := self._repository.versions(model):  # else they were removed just now
+                entries[model] = {v: self._same(model, v) or self._load_version(model, v) for v in numbers}
+        for refusal in filter(None, refusals):
+            versions = entries.setdefault(refusal.model, {})
+            number = max(versions, default=0) + 1
+            versions[number] = replace(refusal, version=number)
+        for model, versions in entries.items():
+            entries[model] = with_chosen(model, versions, pointers)
+        self._entries, self._pointers, self._loaded = entries, pointers, True
+        for said in self._repository.problems():
+            log.error("%s", said)
+
+    def _same(self, model: str, version: int) -> Entry | None:
+        """The entry that this process has, if it can serve and the repository has the same content for it."""
+        entry = self._entries.get(model, {}).get(version)
+        if entry is None or entry.state not in (State.LOADED, State.AVAILABLE):
+            return None
+        try:
+            return entry if self._repository.digest(model, version) == entry.digest else None
+        except RetortError:  # to load it says why
+            return None
 
     def summary(self) -> str:
         """Return the loaded versions in one line, each with its runtime; those that failed have lines of their own."""
@@ -188,7 +234,10 @@ class Registry:
         """
         if version is None and (lease := self._current.get(model)) is not None:
             return lease
-        return self._lease_of(self.entry(model, version))
+        entry = self.entry(model, version)
+        if version is None and entry.version in self._pointers.staged.get(entry.model, ()):
+            raise ModelUnavailable(entry.model, entry.version, "it is staged, and no version is in use")
+        return self.lease_of(entry)
 
     def is_quick(self, model: str | None) -> bool:
         """Whether the current version is a graph that answers a row within `QUICK_US`, as measured at packing."""
@@ -202,7 +251,7 @@ class Registry:
         return lease is not None and lease.pipeline is None and isinstance(lease.servable, BatchingServable)
 
     def entry(self, model: str | None, version: str | None = None) -> Entry:
-        """The entry of the named version, in whatever state; without a version the model's current or else newest.
+        """The entry of the named version, in whatever state; without a version the model's current or else its chosen.
 
         Raises:
             ModelNotFound, VersionNotFound: naming those there are.
@@ -214,11 +263,12 @@ class Registry:
         versions = self._entries[name]
         states = {v: entry.state for v, entry in versions.items()}
         if version is None:
-            return versions[policy.current_version(states) or max(versions)]
+            return versions[self._current_version(name, versions) or self._pointers.chosen(name, states) or max(states)]
         aliases = self.aliases(name)
         found = policy.named_version(version, states, aliases)
         if found is None:
-            raise VersionNotFound(name, version, [*map(str, states), *aliases])
+            there = [alias for alias, v in aliases.items() if v in states]
+            raise VersionNotFound(name, version, [*map(str, states), *there], aliases.get(version))
         return versions[found]
 
     def entries(self) -> dict[str, list[Entry]]:
@@ -261,6 +311,7 @@ class Registry:
             manifest = self._repository.manifest(model, version)
             entry = replace(entry, manifest=manifest)
             folder = self._repository.folder(model, version)
+            entry = replace(entry, digest=self._repository.digest(model, version))
             verify_files(folder, manifest)
             entry = entry.moved(State.VERIFIED)
             graph = manifest.graph if self._graphs else None
@@ -286,14 +337,19 @@ class Registry:
             return entry.moved(State.FAILED, f"it cannot be loaded ({type(error).__name__}); the log has the cause")
 
     @staticmethod
-    def _lease_of(entry: Entry) -> Lease:
+    def lease_of(entry: Entry) -> Lease:
+        """A lease on an entry.
+
+        Raises:
+            ModelUnavailable, ModelQuarantined: it is not AVAILABLE.
+        """
         if entry.manifest is None or entry.servable is None or entry.validator is None:
             kind = ModelQuarantined if entry.state is State.QUARANTINED else ModelUnavailable
             raise kind(entry.model, entry.version, entry.reason or f"its state is {entry.state.value}")
         return Lease(entry.manifest, entry.servable, entry.validator, entry.pipeline)
 
     def _proven(self, entry: Entry) -> Entry:
-        lease = self._lease_of(entry)
+        lease = self.lease_of(entry)
         model = lease.pipeline or lease  # the examples are those of the model itself: no step is run
         try:
             prove(lease.servable, model.validator, model.manifest)
@@ -301,11 +357,25 @@ class Registry:
             return entry.moved(State.FAILED, error.detail)
         return entry.moved(State.AVAILABLE)
 
+    def _current_version(self, model: str, versions: Mapping[int, Entry]) -> int | None:
+        states = {v: entry.state for v, entry in versions.items()}
+        return policy.current_version(states, self._pointers.use.get(model), self._pointers.staged.get(model, ()))
+
     def _publish(self, model: str, versions: Mapping[int, Entry]) -> None:
-        current = policy.current_version({v: entry.state for v, entry in versions.items()})
+        current = self._current_version(model, versions)
         if current is not None:
-            self._current[model] = self._lease_of(versions[current])
+            self._current[model] = self.lease_of(versions[current])
             if versions[current].quick:
                 self._quick.add(model)
             if versions[current].pipeline is not None:
                 self.with_steps.add(model)
+
+
+def with_chosen(model: str, versions: Mapping[int, Entry], pointers: Pointers) -> dict[int, Entry]:
+    """The versions, and one that failed in place of a version that was chosen to answer and is not there."""
+    chosen = pointers.use.get(model)
+    if chosen is None or chosen in versions:
+        return dict(versions)
+    missing = Entry(model, chosen, State.FOUND, packed=False)
+    said = f"{POINTERS} has it in use, but it is not there; to choose another: flask models use {model} VERSION|newest"
+    return {**versions, chosen: missing.moved(State.FAILED, said)}

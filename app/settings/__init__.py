@@ -155,6 +155,13 @@ class Settings:
         readers.count(1, 86_400),
         unit="seconds",
     )
+    packing_memory_bytes: int = _setting(
+        "RETORT_PACKING_MEMORY_BYTES",
+        0,
+        "most memory that packing one artifact may take; 0: as much as the machine has",
+        readers.count(0, 2**50),
+        unit="bytes",
+    )
     graph_limit_bytes: int = _setting(
         "RETORT_GRAPH_LIMIT_BYTES", 2**30, "largest graph that packing keeps", readers.count(0, 2**40), unit="bytes"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import msgspec
 
 from app.errors import InvalidRepository
 from app.signature import Signature
+from app.storage.writing import write_synced
 
 MANIFEST = "manifest.json"
+MANIFEST_SHA256 = "manifest.sha256"
+"""The SHA-256 of the manifest, as `sha256sum` writes it and `sha256sum -c` checks it."""
 FORMAT_VERSION = 1
 
 
@@ -90,19 +94,58 @@ def encode(manifest: Manifest) -> bytes:
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
 
 
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest and its SHA-256 into a version's folder."""
+    content = encode(manifest)
+    write_synced(folder / MANIFEST, content)
+    write_synced(folder / MANIFEST_SHA256, f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n".encode())
+
+
+def digest(folder: Path) -> str:
+    """Return the SHA-256 of the manifest. It stands for the whole version, since the manifest lists all hashes.
+
+    Raises:
+        InvalidRepository: there is no manifest that can be read.
+    """
+    return hashlib.sha256(_content(folder)).hexdigest()
+
+
 def read(folder: Path) -> Manifest:
     """The manifest in a version's folder.
 
+    One without a `manifest.sha256` beside it, as older releases have written it, is taken as it is.
+
     Raises:
-        InvalidRepository: it is missing, is not JSON, or lacks what a manifest has.
+        InvalidRepository: it is missing, is not the one that was written, is not JSON, or lacks what a manifest has.
     """
+    content = _content(folder)
+    _require_unchanged(folder, content)
     try:
-        content = (folder / MANIFEST).read_bytes()
         form = msgspec.json.decode(content, type=_Form).manifest_version
         if form != FORMAT_VERSION:
             raise InvalidRepository(f"{MANIFEST} has form {form}; this release of Retort reads form {FORMAT_VERSION}")
         return msgspec.json.decode(content, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRepository(f"{MANIFEST} cannot be read: {error}") from None
+
+
+def _content(folder: Path) -> bytes:
+    try:
+        return (folder / MANIFEST).read_bytes()
     except FileNotFoundError:
         raise InvalidRepository(f"there is no {MANIFEST}") from None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except OSError as error:
         raise InvalidRepository(f"{MANIFEST} cannot be read: {error}") from None
+
+
+def _require_unchanged(folder: Path, content: bytes) -> None:
+    try:
+        recorded = (folder / MANIFEST_SHA256).read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InvalidRepository(f"{MANIFEST_SHA256} cannot be read: {error}") from None
+    found = hashlib.sha256(content).hexdigest()
+    if recorded.split()[:1] != [found.encode()]:
+        was = recorded[:12].decode("ascii", "replace")
+        raise InvalidRepository(f"{MANIFEST} is damaged or was replaced: its SHA-256 is {found[:12]}…, not {was}…")

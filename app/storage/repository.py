@@ -1,35 +1,29 @@
-"""The repository: `models/<name>/<version>/` folders, and `repository.json` with the default model and the aliases."""
+"""The repository: `models/<name>/<version>/` folders, and beside them which of the versions answers."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-
-from app.errors import InvalidRepository, ModelNotFound, VersionNotFound
+from app.errors import ChoiceRefused, InvalidRepository, ModelNotFound, VersionNotFound
+from app.storage import choices
 from app.storage import manifest as manifests
+from app.storage.choices import HISTORY, POINTERS, ROLLBACK, Change, Pointers
 from app.storage.manifest import MANIFEST, Manifest
 from app.storage.verification import sha256_of
+from app.storage.writing import sync_folder
 
 SLUG = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")
 ARTIFACT_SUFFIXES = (".joblib", ".pkl", ".pickle", ".skops")
-POINTERS = "repository.json"
 STAGING_PREFIX = ".staging-"
-
-
-@dataclass(frozen=True, slots=True)
-class Pointers:
-    """The movable names: the model behind `/predict`, and each model's aliases (alias -> version)."""
-
-    default: str | None = None
-    aliases: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def is_slug(name: str) -> bool:
@@ -75,80 +69,193 @@ class Repository:
             raise InvalidRepository(f"{MANIFEST} is that of {found.model} version {found.version}")
         return found
 
+    def digest(self, model: str, version: int) -> str:
+        """The hash of a version's content; other content has another one, also under the same number.
+
+        Raises:
+            ModelNotFound, VersionNotFound, InvalidRepository: there is no such version, or no manifest of it.
+        """
+        return manifests.digest(self.folder(model, version))
+
     def pointers(self) -> Pointers:
-        """The default model and the aliases.
+        """The default model, the versions in use and the aliases.
 
         Raises:
             InvalidRepository: the file is there but is not what it should be.
         """
+        return choices.read_pointers(self.root / POINTERS)
+
+    def problems(self) -> list[str]:
+        """A sentence for each thing that `repository.json` names and that is not there, or is not known.
+
+        Raises:
+            InvalidRepository: it cannot be read.
+        """
+        versions = {model: self.versions(model) for model in self.models()}
         path = self.root / POINTERS
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=Pointers)
-        except FileNotFoundError:
-            return Pointers()
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InvalidRepository(f"{path} cannot be read: {error}") from None
+        return [f"{path}: {said}" for said in (*choices.unknown_keys(path), *self.pointers().problems(versions))]
+
+    def history(self, model: str) -> tuple[Change, ...]:
+        """The changes of a model, the oldest first.
+
+        Raises:
+            ModelNotFound: it is neither there nor has a history.
+        """
+        changes = choices.read_history(self.root / HISTORY).changes.get(model, ())
+        if not changes:
+            self._require_model(model)
+        return changes
+
+    def use(self, model: str, version: int | None) -> None:
+        """Have a version answer where none is named; None: the newest.
+
+        Raises:
+            ModelNotFound, VersionNotFound: naming those there are.
+        """
+        if version is None:
+            self._require_model(model)
+        else:
+            self.folder(model, version)
+        with self._alone():
+            self._change(model, self.pointers().using(model, version), f"use {version or choices.NEWEST}")
+
+    def roll_back(self, model: str) -> int:
+        """Have the version answer that did before the one that answers now; return it.
+
+        Raises:
+            ModelNotFound: naming those there are.
+            ChoiceRefused: no other version has answered, or is there.
+        """
+        self._require_model(model)
+        with self._alone():
+            pointers, versions = self.pointers(), self.versions(model)
+            history = choices.read_history(self.root / HISTORY)
+            unstaged = [v for v in versions if v not in pointers.staged.get(model, ())]
+            version = history.before(model, pointers.chosen(model, versions), unstaged)
+            if version is None:
+                raise ChoiceRefused(f"{model} has nothing to roll back to: no other version has answered for it")
+            self._change(model, pointers.using(model, version), f"{ROLLBACK} to {version}")
+            return version
+
+    def set_alias(self, model: str, alias: str, version: int | None) -> None:
+        """Have an alias name a version; None takes the alias away.
+
+        Raises:
+            ModelNotFound, VersionNotFound: naming those there are.
+            ChoiceRefused: it cannot be an alias, or there is none to take away.
+        """
+        if version is None:
+            self._require_model(model)
+        else:
+            self.folder(model, version)
+            if wrong := choices.wrong_alias(alias):
+                raise ChoiceRefused(wrong)
+        with self._alone():
+            pointers = self.pointers()
+            names = pointers.aliases.get(model, {})
+            if version is None and alias not in names:
+                raise ChoiceRefused(f"{model} has no alias {alias!r}; there are: {', '.join(names) or 'none'}")
+            what = f"alias {alias} {'removed' if version is None else version}"
+            self._change(model, pointers.with_alias(model, alias, version), what)
 
     def set_default(self, model: str) -> None:
-        """Puts the model behind `/predict`."""
-        self._write_pointers(replace(self.pointers(), default=model))
+        """Put the model behind `/predict`.
+
+        Raises:
+            ModelNotFound: naming those there are.
+        """
+        self._require_model(model)
+        with self._alone():
+            self._change(model, replace(self.pointers(), default=model), "default")
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A folder in which a version is put together, out of sight; removed at the end if it was not published."""
         self.root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{STAGING_PREFIX}{os.getpid()}-", dir=self.root))
+        folder = Path(tempfile.mkdtemp(prefix=f"{STAGING_PREFIX}{os.getpgrp()}-", dir=self.root))
         try:
             yield folder
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise OSError(error.errno, error.strerror, str(self.root)) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def discard_staging(self, pid: int) -> None:
-        """Removes what a process that is no more left half put together."""
-        for folder in self.root.glob(f"{STAGING_PREFIX}{pid}-*"):
+    def discard_staging(self, group: int) -> None:
+        """Removes what the processes of a group, which are no more, left half put together."""
+        for folder in self.root.glob(f"{STAGING_PREFIX}{group}-*"):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def publish(self, staged: Path, manifest: Manifest) -> Manifest:
-        """Moves a staged folder into its place as the next version, in one rename; returns the manifest it got."""
-        model_folder = self.root / manifest.model
-        model_folder.mkdir(exist_ok=True)
+    def publish(self, staged: Path, manifest: Manifest, *, answers: bool = True) -> Manifest:
+        """Moves a staged folder into its place as the next version, in one rename; returns the manifest it got.
+
+        One that does not answer is asked for by its number until `use` chooses it.
+        """
+        model = manifest.model
+        folder = self.root / model
+        folder.mkdir(exist_ok=True)
         staged.chmod(0o755)
-        while True:
-            numbered = replace(manifest, version=max(self._numbers(manifest.model), default=0) + 1)
-            _write_synced(staged / MANIFEST, manifests.encode(numbered))
-            try:
-                staged.rename(model_folder / str(numbered.version))
-            except OSError:
-                # Another packing took the number in between; any other cause leaves the number free, and is raised.
-                if numbered.version not in self._numbers(manifest.model):
-                    raise
-                continue
-            _sync_folder(model_folder)
-            return numbered
+        try:
+            with self._alone():
+                return self._publish(staged, manifest, answers)
+        except OSError:
+            with suppress(OSError):  # it has other versions
+                folder.rmdir()
+            raise
+
+    def _publish(self, staged: Path, manifest: Manifest, answers: bool) -> Manifest:
+        model = manifest.model
+        pointers, versions = self.pointers(), self.versions(model)
+        history = choices.read_history(self.root / HISTORY)
+        version = max(*self._numbers(model), history.highest.get(model, 0), 0) + 1
+        numbered = replace(manifest, version=version)
+        manifests.write(staged, numbered)
+        # The number is given before anything has it. A version that comes to nothing leaves a gap.
+        choices.write(self.root / HISTORY, history.given(model, version))
+        before = pointers.chosen(model, versions)
+        if not answers:
+            pointers = pointers.with_staged(model, version)
+            choices.write(self.root / POINTERS, pointers)
+        staged.rename(self.root / model / str(version))
+        sync_folder(self.root / model)
+        what = f"add {version}" + ("" if answers else " --stage")
+        changed = history.given(model, version).with_change(
+            model, what, before, pointers.chosen(model, [*versions, version])
+        )
+        with suppress(OSError):  # it is published
+            choices.write(self.root / HISTORY, changed)
+        return numbered
 
     def remove(self, model: str, version: int) -> None:
         """Takes a version away, its aliases with it, and the model when it was the last one.
 
         Raises:
             ModelNotFound, VersionNotFound: naming those there are.
+            ChoiceRefused: it was chosen to answer, and there are others to choose from.
         """
         folder = self.folder(model, version)
-        hidden = self.root / f"{STAGING_PREFIX}removed-{model}-{version}-{os.getpid()}"
-        folder.rename(hidden)
+        with self._alone():
+            pointers, versions = self.pointers(), self.versions(model)
+            is_last = versions == [version]
+            if pointers.use.get(model) == version and not is_last:
+                raise ChoiceRefused(
+                    f"{model} version {version} is the one in use; before you remove it, choose another: "
+                    f"flask models use {model} VERSION|{choices.NEWEST}"
+                )
+            before = pointers.chosen(model, versions)
+            hidden = self.root / f"{STAGING_PREFIX}removed-{model}-{version}-{os.getpid()}"
+            history = choices.read_history(self.root / HISTORY).given(model, max(self._numbers(model)))
+            kept = pointers.without(model, version, is_last)
+            after = kept.chosen(model, [v for v in versions if v != version])
+            choices.write(self.root / HISTORY, history.with_change(model, f"remove {version}", before, after))
+            folder.rename(hidden)
+            if kept != pointers:
+                choices.write(self.root / POINTERS, kept)
         shutil.rmtree(hidden)
-        pointers = self.pointers()
-        kept = {alias: v for alias, v in pointers.aliases.get(model, {}).items() if v != version}
-        aliases = {**pointers.aliases, model: kept}
-        gone = not self.versions(model)
-        if gone:
+        if is_last:
             with suppress(OSError):  # not empty: what was never packed is nobody's to remove
                 (self.root / model).rmdir()
-        wanted = Pointers(
-            default=None if gone and pointers.default == model else pointers.default,
-            aliases={name: names for name, names in aliases.items() if names},
-        )
-        if wanted != pointers:
-            self._write_pointers(wanted)
 
     def strays(self) -> list[tuple[Path, str]]:
         """Artifacts that lie in the repository without having been packed, with the model name each would get.
@@ -192,28 +299,32 @@ class Repository:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def _write_pointers(self, pointers: Pointers) -> None:
-        path = self.root / POINTERS
-        beside = path.with_name(f".{POINTERS}.{os.getpid()}")
-        _write_synced(beside, msgspec.json.format(msgspec.json.encode(pointers), indent=1) + b"\n")
-        beside.replace(path)
+    def _require_model(self, model: str) -> None:
+        if not self.versions(model):
+            raise ModelNotFound(model, self.models())
+
+    def _change(self, model: str, pointers: Pointers, what: str) -> None:
+        """Write new pointers, and who changed what; only inside of `_alone`."""
+        path, versions = self.root / POINTERS, self.versions(model)
+        if unknown := choices.unknown_keys(path):
+            raise InvalidRepository(f"{path}: {unknown[0]}")  # to write would lose it
+        history = choices.read_history(self.root / HISTORY)
+        before = self.pointers().chosen(model, versions)
+        choices.write(path, pointers)
+        choices.write(self.root / HISTORY, history.with_change(model, what, before, pointers.chosen(model, versions)))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Alone among the processes of this host that change the repository."""
+        descriptor = os.open(self.root, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
 
 def slug_of(text: str) -> str:
     """The nearest name that is a slug, for an artifact that was given none."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-_.")[:64].strip("-_.") or "model"
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

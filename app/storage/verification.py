@@ -1,4 +1,4 @@
-"""Is a file the one that was packed? PredictRequest before any byte of it is unpickled."""
+"""Is a file the one that was packed? Asked before any byte of it is unpickled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from app.errors import InvalidRepository
-from app.storage.manifest import FileRecord, Manifest
+from app.storage.manifest import MANIFEST, MANIFEST_SHA256, FileRecord, Manifest
 
 
 def sha256_of(path: Path) -> FileRecord:
@@ -58,13 +58,19 @@ def open_verified(folder: Path, name: str, expected: FileRecord) -> BinaryIO:
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
-    """Checks every file that the manifest lists, and that the artifact is among them.
+    """Check every file that the manifest lists, that the artifact is among them, and that there is no other file.
 
     Raises:
-        InvalidRepository: as `open_verified`, for the first file that is not the one packed.
+        InvalidRepository: as `open_verified`, for the first file that is not the one packed; or a file is not listed,
+            which a graph could read its weights from.
     """
     for name in filter(None, (manifest.artifact, manifest.graph)):
         if name not in manifest.files:
             raise InvalidRepository(f"the manifest lists no hash for {name!r}")
     for name, expected in manifest.files.items():
         open_verified(folder, name, expected).close()
+    others = sorted({entry.name for entry in os.scandir(folder)} - {MANIFEST, MANIFEST_SHA256, *manifest.files})
+    if others:
+        raise InvalidRepository(
+            f"{others[0]} lies in the folder of the version, but the manifest does not list it: remove it"
+        )

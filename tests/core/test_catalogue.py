@@ -10,7 +10,8 @@ import pytest
 
 from app.core.catalogue import Catalogue, describe
 from app.errors import ModelNotFound, VersionNotFound
-from app.storage.repository import POINTERS, Repository
+from app.storage.choices import POINTERS
+from app.storage.repository import Repository
 from tests.runtime.estimators import add, registry
 from tests.runtime.test_live import die_in, live
 from tests.storage.versions import MANIFEST
@@ -118,7 +119,7 @@ def test_a_failed_version_is_described_as_far_as_it_is_known(repository: Reposit
     assert (known["state"], known["reason"]) == ("FAILED", "there is no estimator nonsense")
     assert known["inputs"][0]["name"] == "x"
     assert (unknown["state"], "inputs" in unknown) == ("FAILED", False)
-    assert unknown["reason"].startswith("manifest.json cannot be read")
+    assert unknown["reason"].startswith("manifest.json is damaged or was replaced")
 
 
 def test_what_is_not_there(repository: Repository) -> None:

@@ -27,7 +27,13 @@ OTHER = ErrorFormat(re.compile("/v2"), lambda problem: (problem.name.encode(), "
 ERRORS = ErrorRenderer([OTHER], OWN)
 
 
-NOT_OF_REQUESTS = {Code.INVALID_SETTINGS, Code.INVALID_REPOSITORY, Code.LOADING_FAILED, Code.PACKING_REFUSED}
+NOT_OF_REQUESTS = {
+    Code.INVALID_SETTINGS,
+    Code.INVALID_REPOSITORY,
+    Code.LOADING_FAILED,
+    Code.PACKING_REFUSED,
+    Code.CHOICE_REFUSED,
+}
 
 
 def test_every_code_of_a_request_has_a_status() -> None:

@@ -80,7 +80,7 @@ def test_two_packings_at_once_make_two_versions(started: Started) -> None:
     assert all(isinstance(result, Result) for result in results)
     assert sorted(result.version or 0 for result in results if isinstance(result, Result)) == [1, 2]
     assert started.repository.versions("flowers") == [1, 2]
-    assert listed(started.repository.root) == ["flowers"]
+    assert listed(started.repository.root) == ["flowers", "history.json"]
     assert all("classifier: LogisticRegression" in result.remarks for result in results if isinstance(result, Result))
 
 

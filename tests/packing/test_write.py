@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from app.errors import PackingRefused
+from app.packing.durations import written
 from app.packing.spawn import CheckRequest, PackRequest, Result
 from app.packing.write import check, pack
 from app.runtime.environment import environment
@@ -94,7 +95,7 @@ def test_a_version_has_everything_that_serving_needs(yard: Yard) -> None:
     manifest = yard.repository.manifest("flowers", 1)
     folder = yard.repository.folder("flowers", 1)
     assert (folder / manifest.artifact).read_bytes() == artifact.read_bytes()
-    assert set(manifest.files) == {path.name for path in folder.iterdir()} - {"manifest.json"}
+    assert set(manifest.files) == {path.name for path in folder.iterdir()} - {"manifest.json", "manifest.sha256"}
     verify_files(folder, manifest)
     assert (manifest.task, manifest.format, manifest.examples_made_up) == ("classifier", "joblib", False)
     assert manifest.estimator == "Pipeline(ColumnTransformer, LogisticRegression)"
@@ -171,10 +172,11 @@ def test_the_remarks_tell_what_one_row_and_many_take(yard: Yard) -> None:
     artifact = saved(TWO, yard.folder / "model.joblib")
     remarks = yard.pack(artifact).remarks
     proof = yard.repository.manifest("flowers", 1).proof
+    took = {name: written(value) for name, value in proof.items() if isinstance(value, float) and name.endswith("us")}
     [said] = [remark for remark in remarks if remark.startswith("served as a graph")]
     assert said.endswith(
-        f"; one row takes {proof['graph_us']} µs, with the artifact {proof['artifact_us']} µs; "
-        f"1,000 rows take {proof['graph_1000_us']} µs, with the artifact {proof['artifact_1000_us']} µs"
+        f"; one row takes {took['graph_us']}, with the artifact {took['artifact_us']}; "
+        f"1,000 rows take {took['graph_1000_us']}, with the artifact {took['artifact_1000_us']}"
     )
 
 

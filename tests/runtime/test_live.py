@@ -19,9 +19,11 @@ from app.runtime.servable import Servable
 from app.signature import Signature
 from app.signature.batch import Batch, Outputs
 from app.signature.schema import Validator
+from app.storage.choices import POINTERS
 from app.storage.manifest import Manifest
-from app.storage.repository import POINTERS, Repository
+from app.storage.repository import Repository
 from tests.runtime.estimators import WordLoader, add
+from tests.storage.versions import edit
 
 
 class GatedLoader(WordLoader):
@@ -430,3 +432,41 @@ def test_nothing_that_may_have_to_be_loaded_is_quick(repository: Repository) -> 
     predict(there, "trees")
     assert there.is_quick("trees")
     assert not there.is_quick("flowers")
+
+
+def test_loading_takes_the_version_in_use_here_and_there(repository: Repository) -> None:
+    add(repository)
+    here = live(repository)
+    there = beside(here)
+    assert predict(here, "flowers")[0] == 2
+    repository.use("flowers", 1)
+    repository.set_alias("trees", "champion", 1)
+    here.load_model("flowers")
+    assert predict(here, "flowers")[0] == predict(there, "flowers")[0] == 1
+    assert here.aliases("trees") == there.aliases("trees") == {}
+    repository.roll_back("flowers")
+    there.load_model("flowers")
+    assert predict(here, "flowers")[0] == predict(there, "flowers")[0] == 2
+
+
+def test_loading_compares_what_is_in_a_version_and_not_its_number(repository: Repository) -> None:
+    loader = WordLoader()
+    served = live(repository, loader)
+    served.prove()
+    shutil.rmtree(repository.root / "flowers")
+    add(repository, content=b"triples", examples=())
+    (repository.root / "flowers" / "2").rename(repository.root / "flowers" / "1")
+    edit(repository.root / "flowers" / "1", version=1)
+    served.load_model("flowers")
+    assert predict(served, "flowers") == (1, [15.0])
+
+
+def test_what_repository_json_names_in_vain_is_named_when_a_model_is_loaded(
+    repository: Repository, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = live(repository)
+    served.prove()
+    (repository.root / POINTERS).write_text('{"aliases": {"flowers": {"champion": 7}}}')
+    served.load_model("flowers")
+    assert "model 'flowers': alias 'champion' is 7, which is not there; there are: 1" in caplog.text
+    assert predict(served, "flowers")[0] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,15 +13,16 @@ from typing import BinaryIO
 
 import pytest
 
-from app.errors import ModelNotFound, ModelUnavailable, PackingRefused, VersionNotFound
+from app.errors import InvalidRepository, ModelNotFound, ModelUnavailable, PackingRefused, VersionNotFound
 from app.runtime.policy import MOVES, State
 from app.runtime.registry import Entry, Registry
 from app.runtime.servable import Servable
 from app.signature import Signature
+from app.storage.choices import POINTERS
 from app.storage.manifest import Example
-from app.storage.repository import POINTERS, Repository
+from app.storage.repository import Repository
 from tests.runtime.estimators import SIGNATURE, Packer, WordLoader, add, registry, with_libraries
-from tests.storage.versions import ARTIFACT
+from tests.storage.versions import ARTIFACT, edit
 
 ASKERS = 6
 
@@ -223,7 +225,7 @@ def test_a_manifest_with_any_byte_changed_fails_only_its_version(repository: Rep
         flipped = sound[position] ^ (0x81 if position % 8 else 0x01)
         path.write_bytes(sound[:position] + bytes([flipped]) + sound[position + 1 :])
         ends.add(registry(repository).tried("flowers", 1).state)
-    assert ends == {State.AVAILABLE, State.FAILED}
+    assert ends == {State.FAILED}
 
 
 def test_the_newest_available_version_is_current_and_the_others_can_be_asked(repository: Repository) -> None:
@@ -270,7 +272,7 @@ def test_aliases(repository: Repository) -> None:
     for missing in ("gone", "7", "challenger", "01x", ""):
         with pytest.raises(VersionNotFound) as caught:
             served.lease("flowers", missing)
-        assert caught.value.known == ("1", "2", "champion", "gone")
+        assert caught.value.known == ("1", "2", "champion")
 
 
 @pytest.mark.parametrize(
@@ -382,3 +384,89 @@ def test_only_legal_moves_are_made(before: State, after: State) -> None:
     else:
         with pytest.raises(AssertionError, match="is not a legal move"):
             move()
+
+
+def test_the_version_in_use_answers_and_the_newest_is_asked_by_its_number(repository: Repository) -> None:
+    for _ in range(2):
+        add(repository)
+    repository.use("flowers", 1)
+    served = registry(repository)
+    assert predict(served) == predict(served, "flowers") == ("flowers", 1, [10.0])
+    assert predict(served, "flowers", "2") == ("flowers", 2, [10.0])
+    assert served.entry("flowers").version == 1
+
+
+def test_no_other_version_stands_in_for_one_in_use_that_fails(repository: Repository) -> None:
+    add(repository)
+    add(repository, content=b"raises")
+    repository.use("flowers", 2)
+    served = registry(repository)
+    with pytest.raises(ModelUnavailable) as caught:
+        served.lease("flowers")
+    assert caught.value.version == 2
+    assert predict(served, "flowers", "1") == ("flowers", 1, [10.0])
+
+
+def test_a_version_in_use_that_is_not_there_is_named(repository: Repository, caplog: pytest.LogCaptureFixture) -> None:
+    add(repository)
+    place(repository, POINTERS, b'{"use": {"flowers": 9}}')
+    served = registry(repository)
+    assert states(served) == {"flowers": ["AVAILABLE", "FAILED"]}
+    assert reason(served, version=9).startswith(
+        "repository.json has it in use, but it is not there; to choose another: "
+    )
+    assert "model 'flowers': the version in use is 9, which is not there; there are: 1" in caplog.text
+    with pytest.raises(ModelUnavailable):
+        served.lease("flowers")
+
+
+def test_a_staged_version_is_asked_by_its_number_only(repository: Repository) -> None:
+    add(repository)
+    place(repository, POINTERS, b'{"staged": {"flowers": [1]}}')
+    served = registry(repository)
+    for model in (None, "flowers"):
+        with pytest.raises(ModelUnavailable, match="flowers"):
+            served.lease(model)
+    assert predict(served, "flowers", "1") == ("flowers", 1, [10.0])
+    add(repository)
+    assert predict(registry(repository)) == ("flowers", 2, [10.0])
+
+
+def test_an_alias_of_a_version_that_is_not_there_is_named(repository: Repository) -> None:
+    add(repository)
+    place(repository, POINTERS, b'{"aliases": {"flowers": {"champion": 7}}}')
+    with pytest.raises(VersionNotFound, match=r"no version 7, which 'champion' names; there are: 1$"):
+        registry(repository).lease("flowers", "champion")
+
+
+def test_what_a_reload_finds_unchanged_is_not_loaded_again(repository: Repository) -> None:
+    add(repository)
+    add(repository, "trees")
+    add(repository, "ferns")
+    loader = WordLoader()
+    served = registry(repository, loader)
+    served.load()
+    repository.remove("ferns", 1)
+    add(repository)
+    repository.use("flowers", 1)
+    shutil.rmtree(repository.root / "trees" / "1")
+    add(repository, "trees", examples=())
+    (repository.root / "trees" / "2").rename(repository.root / "trees" / "1")
+    edit(repository.root / "trees" / "1", version=1)
+    served.reload()
+    assert (len(loader.made), loader.runs) == (5, [])
+    assert states(served) == {"flowers": ["AVAILABLE", "AVAILABLE"], "trees": ["AVAILABLE"]}
+    assert served.entry("trees").manifest == repository.manifest("trees", 1)
+    assert predict(served, "flowers") == ("flowers", 1, [10.0])
+
+
+def test_a_reload_of_pointers_that_cannot_be_read_changes_nothing(repository: Repository) -> None:
+    add(repository)
+    served = registry(repository)
+    served.load()
+    add(repository)
+    place(repository, POINTERS, b"{")
+    with pytest.raises(InvalidRepository):
+        served.reload()
+    assert predict(served) == ("flowers", 1, [10.0])
+    assert states(served) == {"flowers": ["AVAILABLE"]}

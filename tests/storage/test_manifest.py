@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import string
+import subprocess
 from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidRepository
 from app.signature import Layout
-from app.storage.manifest import FORMAT_VERSION, Example, FileRecord, LeanCall, Manifest, encode, read
+from app.storage.manifest import FORMAT_VERSION, Example, FileRecord, LeanCall, Manifest, digest, encode, read, write
 from tests.signature.specs import inputs, signature
 from tests.storage.versions import MANIFEST
 
@@ -63,6 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def written(folder: Path, document: Any) -> Path:
     content = document if isinstance(document, bytes) else json.dumps(document).encode()
+    (folder / "manifest.sha256").unlink(missing_ok=True)
     (folder / "manifest.json").write_bytes(content)
     return folder
 
@@ -137,3 +140,51 @@ def test_a_folder_in_its_place_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").mkdir()
     with pytest.raises(InvalidRepository, match="cannot be read"):
         read(tmp_path)
+
+
+def damaged(sound: bytes, seed: int) -> bytes:
+    """The manifest with a byte flipped, a part cut out, a field dropped, or a number or a type changed."""
+    drawn = random.Random(seed)
+    place = drawn.randrange(len(sound))
+    document = json.loads(sound)
+    field = drawn.choice(sorted(document))
+    match seed % 5:
+        case 0:
+            return sound[:place] + bytes([sound[place] ^ (1 << drawn.randrange(8))]) + sound[place + 1 :]
+        case 1:
+            return sound[:place] + sound[place + drawn.randrange(1, 40) :]
+        case 2:
+            del document[field]
+        case 3:
+            digits = [position for position, byte in enumerate(sound) if chr(byte).isdigit()]
+            place = drawn.choice(digits)
+            return sound[:place] + b"%d" % ((sound[place] - 47) % 10) + sound[place + 1 :]
+        case _:
+            document[field] = drawn.choice([None, 7, "other", [], {}, 1.5, True])
+    return json.dumps(document, indent=1).encode()
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_a_damaged_manifest_is_refused(folder: Path, seed: int) -> None:
+    write(folder, MANIFEST)
+    (folder / "manifest.json").write_bytes(damaged((folder / "manifest.json").read_bytes(), seed))
+    with pytest.raises(InvalidRepository, match=r"^manifest.json is damaged or was replaced: its SHA-256 is "):
+        read(folder)
+
+
+def test_its_hash_is_what_sha256sum_checks(folder: Path) -> None:
+    write(folder, MANIFEST)
+    subprocess.run(["sha256sum", "--check", "--status", "manifest.sha256"], cwd=folder, check=True)
+    assert (folder / "manifest.sha256").read_text().split()[0] == digest(folder)
+
+
+@pytest.mark.parametrize("recorded", [b"", b"\xff\xfe", b"0" * 64])
+def test_a_damaged_hash_is_refused(tmp_path: Path, recorded: bytes) -> None:
+    write(tmp_path, MANIFEST)
+    (tmp_path / "manifest.sha256").write_bytes(recorded)
+    with pytest.raises(InvalidRepository, match="damaged or was replaced"):
+        read(tmp_path)
+
+
+def test_a_manifest_of_an_older_release_has_no_hash(tmp_path: Path) -> None:
+    assert read(written(tmp_path, encode(MANIFEST))) == MANIFEST

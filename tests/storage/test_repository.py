@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidRepository, ModelNotFound, VersionNotFound
+from app.storage import choices
+from app.storage.choices import HISTORY, POINTERS, Pointers
 from app.storage.manifest import read
-from app.storage.repository import POINTERS, STAGING_PREFIX, Pointers, Repository, is_slug, slug_of
+from app.storage.repository import STAGING_PREFIX, Repository, is_slug, slug_of
 from app.storage.verification import sha256_of, verify_files
 from tests.storage.versions import ARTIFACT, MANIFEST, publish
 
@@ -140,6 +143,16 @@ def test_what_hinders_publishing_is_raised_and_leaves_nothing(repository: Reposi
     assert leftovers(repository) == []
 
 
+def test_a_full_disk_is_named_and_leaves_nothing(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(choices, "write", refuse)
+    with pytest.raises(OSError, match=f"No space left on device: '{repository.root}'"):
+        publish(repository)
+    assert list(repository.root.iterdir()) == []
+
+
 def test_what_is_no_model_and_no_version_is_not_seen(repository: Repository) -> None:
     publish(repository)
     root = repository.root
@@ -232,11 +245,11 @@ def test_removing_what_is_not_there_changes_nothing(repository: Repository) -> N
 
 
 def test_the_default_model_is_written_beside_the_aliases(repository: Repository) -> None:
-    repository.root.mkdir()
-    (repository.root / POINTERS).write_text('{"aliases": {"flowers": {"champion": 1}}, "of a later release": 1}')
+    publish(repository)
+    (repository.root / POINTERS).write_text('{"aliases": {"flowers": {"champion": 1}}}')
     repository.set_default("flowers")
     assert repository.pointers() == Pointers("flowers", {"flowers": {"champion": 1}})
-    assert [path.name for path in repository.root.iterdir()] == [POINTERS]
+    assert {path.name for path in repository.root.iterdir()} == {"flowers", POINTERS, HISTORY}
 
 
 @pytest.mark.parametrize(

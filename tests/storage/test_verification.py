@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import InvalidRepository
-from app.storage.manifest import FileRecord
+from app.storage.manifest import FileRecord, write
 from app.storage.verification import open_verified, sha256_of, verify_files
 from tests.storage.versions import ARTIFACT, MANIFEST
 
@@ -133,3 +133,15 @@ def test_an_artifact_without_a_hash_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["a name\x00with a null", "x" * 300])
 def test_a_name_that_no_file_can_have_is_refused(folder: Path, name: str) -> None:
     refusal(folder, name)
+
+
+@pytest.mark.parametrize("name", ["model.onnx.data", ".hidden", "a folder"])
+def test_a_file_that_the_manifest_does_not_list_is_refused(folder: Path, name: str) -> None:
+    manifest = replace(MANIFEST, files={ARTIFACT: RECORD})
+    write(folder, manifest)
+    verify_files(folder, manifest)
+    (folder / name).mkdir() if name == "a folder" else (folder / name).write_bytes(CONTENT)
+    with pytest.raises(
+        InvalidRepository, match=f"^{name} lies in the folder of the version, but the manifest does not"
+    ):
+        verify_files(folder, manifest)

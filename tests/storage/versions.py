@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from app.signature import Input, Layout, Signature
-from app.storage.manifest import Example, Manifest
+from app.storage.manifest import MANIFEST as FILE
+from app.storage.manifest import Example, Manifest, write
 from app.storage.repository import Repository
 from app.storage.verification import sha256_of
 
@@ -46,3 +51,9 @@ def publish(repository: Repository, model: str = "flowers", content: bytes = b"a
         (folder / ARTIFACT).write_bytes(content)
         files = {ARTIFACT: sha256_of(folder / ARTIFACT)}
         return repository.publish(folder, replace(MANIFEST, **{"model": model, "files": files, **facts}))
+
+
+def edit(folder: Path, **facts: Any) -> None:
+    """Packs the version in a folder as if it had had these facts."""
+    document = json.loads((folder / FILE).read_text("utf-8"))
+    write(folder, msgspec.convert({**document, **facts}, Manifest))

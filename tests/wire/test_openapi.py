@@ -30,6 +30,7 @@ from app.factory import create_app
 from app.runtime.proving import same
 from app.settings import Settings
 from app.wire.openapi import name_operations
+from tests.storage.versions import edit
 from tests.wire.codecs.estimators import served as every_kind_in
 from tests.wire.conftest import MODELS, MakeApp
 from tests.wire.exchange import check, get, post
@@ -452,9 +453,7 @@ def test_a_form_of_every_kind_is_true(every_kind: Flask, name: str, as_files: bo
 
 def test_a_model_with_steps_shows_no_answer_but_who_gives_it(tmp_path: Path) -> None:
     shutil.copytree(MODELS / "iris-two", tmp_path / "iris")
-    path = tmp_path / "iris" / "1" / "manifest.json"
-    facts = {"model": "iris", "before": ["enrich"], "after": ["score"]}
-    path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
+    edit(tmp_path / "iris" / "1", model="iris", before=["enrich"], after=["score"])
     app = create_app(Settings(models_dir=tmp_path, steps="tests.wire.steps_module", database_url="sqlite://"))
     try:
         document = get(app, "/openapi.json").document
@@ -515,8 +514,7 @@ def test_views_of_ones_own_have_ids_too() -> None:
 def test_models_and_views_of_like_names_are_kept_apart(tmp_path: Path) -> None:
     for name in ("iris-two", "iris_two", "with-model", "9lives"):
         shutil.copytree(MODELS / "iris-two", tmp_path / name)
-        path = tmp_path / name / "1" / "manifest.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "model": name}))
+        edit(tmp_path / name / "1", model=name)
     document = get(create_app(Settings(models_dir=tmp_path)), "/openapi.json").document
     validate(document)
     assert ids(document)[:4] == ["predict_9lives", "predict_iris_two", "predict_iris_two_2", "predict_with_model_2"]

@@ -13,6 +13,7 @@ from flask import Flask
 from app.factory import create_app
 from app.settings import Settings
 from app.wire.application import Application
+from tests.storage.versions import edit
 from tests.wire import steps_module
 from tests.wire.conftest import MODELS
 from tests.wire.exchange import check, get, post
@@ -30,9 +31,7 @@ def stepped(tmp_path: Path) -> Iterator[Stepped]:
     def make(**models: tuple[Sequence[str], Sequence[str]]) -> Flask:
         for name, (before, after) in models.items():
             shutil.copytree(MODELS / "iris-two", tmp_path / name)
-            path = tmp_path / name / "1" / "manifest.json"
-            facts = {"model": name, "before": before, "after": after}
-            path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
+            edit(tmp_path / name / "1", model=name, before=before, after=after)
         settings = Settings(models_dir=tmp_path, steps="tests.wire.steps_module", database_url="sqlite://")
         made.append(create_app(settings))
         return made[-1]

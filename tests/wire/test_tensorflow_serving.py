@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 
 from app.factory import create_app
 from app.settings import Settings
+from tests.storage.versions import edit
 from tests.wire.conftest import MODELS, MakeApp
 from tests.wire.corpora import check_invalid, check_valid, names
 from tests.wire.exchange import get, post
@@ -53,8 +54,7 @@ def two_versions(tmp_path: Path) -> Flask:
     models = tmp_path / "models"
     for version in (1, 2, 3):
         shutil.copytree(MODELS / "iris-two" / "1", models / "iris-two" / str(version))
-        manifest = models / "iris-two" / str(version) / "manifest.json"
-        manifest.write_text(manifest.read_text("utf-8").replace('"version": 1', f'"version": {version}', 1), "utf-8")
+        edit(models / "iris-two" / str(version), version=version)
     for artifact in (models / "iris-two" / "3").glob("model.*"):
         artifact.write_bytes(b"damaged")
     (models / "repository.json").write_text('{"aliases": {"iris-two": {"champion": 1, "broken": 3}}}', "utf-8")

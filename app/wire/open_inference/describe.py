@@ -125,13 +125,18 @@ def config(manifest: Manifest, runtime: str, max_rows: int) -> dict[str, Any]:
 
 
 def index(entries: Mapping[str, Sequence[Entry]], ready_only: bool) -> list[dict[str, Any]]:
-    """The repository's index: every version with its state, and the reason where it is not ready."""
+    """The repository's index: every version with its state, and why it is not ready.
+
+    The state is one of Triton's; the reason begins with the one that every other address and command gives.
+    """
     return [
         {
             "name": model,
             "version": str(entry.version),
             "state": STATE_IN_INDEX.get(entry.state, "UNAVAILABLE"),
-            "reason": entry.reason or "",
+            "reason": ""
+            if entry.state is State.AVAILABLE
+            else ": ".join(filter(None, (entry.state.value, entry.reason))),
         }
         for model, versions in entries.items()
         for entry in versions

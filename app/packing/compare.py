@@ -1,0 +1,154 @@
+"""Two versions of a model answer the same rows: how often do they agree, and where do they differ most?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from app.errors import InvalidInstances, PackingRefused
+from app.packing import sample
+from app.packing.sample.expected import Column, Expected
+from app.packing.seen import records_of
+from app.packing.spawn import CompareRequest, Result
+from app.packing.trial import MAX_SAMPLE_ROWS
+from app.runtime.loaders import LOADERS
+from app.runtime.policy import State
+from app.runtime.proving import same
+from app.runtime.registry import Lease, Registry
+from app.signature.batch import json_values
+from app.signature.schema import Validator
+from app.storage.repository import Repository
+
+Numbers = NDArray[np.float64]
+MAX_ROWS_SHOWN = 10
+MAX_VALUE_CHARS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a version gives for each row: predictions as JSON values and, where it has them, probabilities by class."""
+
+    version: int
+    predictions: list[Any]
+    probabilities: list[Any] | None
+    classes: tuple[Any, ...] | None
+
+
+def compare(request: CompareRequest) -> Result:
+    """Ask both versions for every row of a file.
+
+    Raises:
+        PackingRefused: a version cannot be served, or does not accept the rows.
+    """
+    repository = Repository(Path(request.models_dir))
+    signature = repository.manifest(request.model, request.versions[0]).signature
+    columns = {spec.name: Column(spec.categories, text=spec.kind == "text") for spec in signature.inputs}
+    frame = sample.read(Path(request.data), request.target, Expected(columns=columns)).frame
+    first, second = (_answers(repository, request.model, version, frame) for version in request.versions)
+    distances = _distances(first, second)
+    agreeing = sum(map(same, first.predictions, second.predictions))
+    rows = len(first.predictions)
+    lines = [f"versions {first.version} and {second.version} agree on {agreeing:,} of {rows:,} rows"]
+    lines[0] += f" ({100 * agreeing / rows:.1f} %)"
+    if distances.any():
+        measure = "probabilities" if _have_probabilities(first, second) else "predictions"
+        if measure == "probabilities" or _are_numbers(first, second):
+            lines.append(f"their {measure} differ by {_short(distances.mean())} on average, at most by ")
+            lines[-1] += _short(distances.max())
+        lines.append("rows that differ most, counted from 0:")
+        lines += [_row(int(row), first, second, distances) for row in _most(distances)]
+    return Result(remarks=tuple(lines))
+
+
+def _answers(repository: Repository, model: str, version: int, frame: pd.DataFrame) -> Answers:
+    registry = Registry(repository, LOADERS, lambda signature: Validator(signature, MAX_SAMPLE_ROWS))
+    entry = registry.tried(model, version)
+    if entry.state is not State.AVAILABLE:
+        raise PackingRefused(f"version {version} cannot be served: {entry.reason}")
+    lease = registry.lease_of(entry)
+    signature = lease.manifest.signature
+    columns = _columns(frame, signature.names, version)
+    wanted = [name for name in ("prediction", "probabilities") if name in signature.outputs]
+    found: dict[str, list[Any]] = {name: [] for name in wanted}
+    for start in range(0, len(frame), MAX_SAMPLE_ROWS):
+        records = records_of(columns.iloc[start : start + MAX_SAMPLE_ROWS], signature.names)
+        for name, values in _run(lease, records, wanted, start).items():
+            found[name] += values
+    return Answers(version, found["prediction"], found.get("probabilities"), signature.classes)
+
+
+def _columns(frame: pd.DataFrame, names: Sequence[str], version: int) -> pd.DataFrame:
+    """The columns that a version takes: by name, or by place where the file has as many and other names."""
+    known = {str(name): position for position, name in enumerate(frame.columns)}
+    lacks = [name for name in names if name not in known]
+    if not lacks:
+        return frame.iloc[:, [known[name] for name in names]]
+    if len(lacks) == len(names) == len(known):
+        return frame
+    raise PackingRefused(f"the file lacks {', '.join(lacks[:10])}, which version {version} takes")
+
+
+def _run(lease: Lease, records: list[dict[str, Any]], outputs: Sequence[str], start: int) -> dict[str, list[Any]]:
+    version = lease.manifest.version
+    try:
+        batch = lease.validator.validate(records)
+    except InvalidInstances as error:
+        _, row, field = (error.errors[0].pointer + "/").split("/")[:3]  # #/row/field
+        raise PackingRefused(
+            f"version {version} does not accept row {start + int(row)} of the file: {field} {error.errors[0].detail}"
+        ) from None
+    try:
+        found = lease.servable.run(batch, outputs)
+    except Exception as error:
+        raise PackingRefused(f"version {version} fails on the file's rows ({type(error).__name__}: {error})") from error
+    return {name: json_values(found[name]) for name in outputs}
+
+
+def _distances(first: Answers, second: Answers) -> Numbers:
+    """How far the answers to each row are apart."""
+    if _have_probabilities(first, second):
+        was, now = (np.array(each.probabilities, dtype=np.float64) for each in (first, second))
+        largest: Numbers = np.nan_to_num(np.abs(was - now)).max(axis=1)
+        return largest
+    if _are_numbers(first, second):
+        was, now = (np.array(each.predictions, dtype=np.float64) for each in (first, second))
+        return np.where(np.isnan(was) != np.isnan(now), np.inf, np.nan_to_num(np.abs(was - now)))
+    return np.array([not same(a, b) for a, b in zip(first.predictions, second.predictions, strict=True)], dtype=float)
+
+
+def _have_probabilities(first: Answers, second: Answers) -> bool:
+    """Whether both give one probability for each of the same classes."""
+    if not first.probabilities or not second.probabilities or first.classes != second.classes:
+        return False
+    return np.ndim(first.probabilities) == np.ndim(second.probabilities) == 2
+
+
+def _are_numbers(first: Answers, second: Answers) -> bool:
+    values = [*first.predictions, *second.predictions]
+    # Labels may be numbers as well, but the distance between them says nothing.
+    return first.classes is None and set(map(type, values)) <= {int, float, type(None)}
+
+
+def _most(distances: Numbers) -> list[int]:
+    order = np.argsort(-distances, kind="stable")[:MAX_ROWS_SHOWN]
+    return [int(row) for row in order if distances[row] > 0]
+
+
+def _row(row: int, first: Answers, second: Answers, distances: Numbers) -> str:
+    said = f"row {row}: {_short(first.predictions[row])} and {_short(second.predictions[row])}"
+    if _have_probabilities(first, second):
+        said += f", probabilities {_short(distances[row])} apart"
+    elif _are_numbers(first, second):
+        said += f", {_short(distances[row])} apart"
+    return said
+
+
+def _short(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= MAX_VALUE_CHARS else text[:MAX_VALUE_CHARS] + "…"

@@ -1,0 +1,120 @@
+"""The process between a command and its packing: it ends all that packing has started, however packing ends.
+
+A pickle may start processes that leave their group and their session. They become children of this process as soon as
+their own parent is gone, so that none of them gets away. Linux only; elsewhere only packing itself is ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+ENDED_WITHIN_S = 5.0
+
+
+def supervise(work: Callable[[], None], clean: Callable[[], None], limit_bytes: int) -> int:
+    """Do the work in a child process that ends with its parent; then end whatever it has left running.
+
+    Args:
+        clean: is called where the work was ended before its time.
+        limit_bytes: the most memory that the child and each process that it starts may take.
+
+    Returns:
+        the exit status of the child; minus the number of the signal that has ended it.
+    """
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _stop)
+    try:
+        parent = os.getppid()
+        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if parent != os.getppid():
+            raise _Stopped(signal.SIGTERM)
+        child = os.fork()
+        if child == 0:
+            _begin(limit_bytes)
+            _run(work)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    except _Stopped as stopped:
+        status = -stopped.number
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    _end_children()
+    if status != 0:
+        clean()
+    return status
+
+
+def end_like(status: int) -> None:
+    """End this process with a status that `supervise` has returned."""
+    if status >= 0:
+        sys.exit(status)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError, ValueError):  # SIGKILL has no handler
+        signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+
+
+class _Stopped(BaseException):
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _Stopped(number)
+
+
+def _begin(limit_bytes: int) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Not RLIMIT_AS: libraries reserve far more addresses than they use.
+    allowed_bytes = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if allowed_bytes != resource.RLIM_INFINITY:
+        limit_bytes = min(limit_bytes, allowed_bytes)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
+
+
+def _run(work: Callable[[], None]) -> None:
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:  # what would go on after this would be the supervisor's code, twice
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _end_children() -> None:
+    """Kill and reap every descendant; those of a killed one become children of this process, and are next."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    until_s = time.monotonic() + ENDED_WITHIN_S
+    while time.monotonic() < until_s:
+        with contextlib.suppress(OSError):
+            for child in children.read_text("ascii").split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(child), signal.SIGKILL)
+        try:
+            os.waitpid(-1, 0 if children.exists() else os.WNOHANG)
+        except ChildProcessError:
+            return
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)

@@ -1,0 +1,229 @@
+"""Which version of a model answers: `repository.json`, written by commands or by hand, and `history.json` beside it.
+
+`repository.json` holds the default model, the versions in use and the aliases. `history.json` holds each change with
+its author, and the highest version number that each model ever had: a number is never given to two versions.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from app.errors import InvalidRepository
+from app.storage.writing import replace_synced
+
+POINTERS = "repository.json"
+HISTORY = "history.json"
+NEWEST = "newest"
+MAX_CHANGES = 200
+"""The most changes of a model that are kept."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Pointers:
+    """The model behind `/predict`, and by model: its aliases, the version in use, and its staged versions.
+
+    Where no version is in use, the newest one answers that is not staged. A staged version answers by its number and
+    its aliases only.
+    """
+
+    default: str | None = None
+    aliases: dict[str, dict[str, int]] = field(default_factory=dict)
+    use: dict[str, int] = field(default_factory=dict)
+    staged: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def chosen(self, model: str, versions: Collection[int]) -> int | None:
+        """Return the version that answers for a model that has these; None where there is none."""
+        unstaged = set(versions) - set(self.staged.get(model, ()))
+        return self.use.get(model, max(unstaged, default=None))
+
+    def of(self, model: str, others: Pointers) -> Pointers:
+        """Return these pointers as far as they concern a model or the default, and the others for all other models."""
+
+        def merged(mine: dict[str, T], theirs: dict[str, T]) -> dict[str, T]:
+            kept = {name: value for name, value in theirs.items() if name != model}
+            return kept | ({model: mine[model]} if model in mine else {})
+
+        return Pointers(
+            self.default,
+            merged(self.aliases, others.aliases),
+            merged(self.use, others.use),
+            merged(self.staged, others.staged),
+        )
+
+    def using(self, model: str, version: int | None) -> Pointers:
+        """Return these pointers with a version in use, which then is not staged; None: the newest one answers."""
+        use = {name: v for name, v in self.use.items() if name != model}
+        staged = {**self.staged, model: tuple(v for v in self.staged.get(model, ()) if v != version)}
+        return replace(self, use=use if version is None else use | {model: version}, staged=_filled(staged))
+
+    def with_staged(self, model: str, version: int) -> Pointers:
+        """Return these pointers with one more staged version."""
+        return replace(self, staged={**self.staged, model: (*self.staged.get(model, ()), version)})
+
+    def with_alias(self, model: str, alias: str, version: int | None) -> Pointers:
+        """Return these pointers with an alias of a version; None takes the alias away."""
+        names = {name: v for name, v in self.aliases.get(model, {}).items() if name != alias}
+        names |= {} if version is None else {alias: version}
+        return replace(self, aliases=_filled({**self.aliases, model: names}))
+
+    def without(self, model: str, version: int, is_last: bool) -> Pointers:
+        """Return these pointers without a version, and without its model where it was the last one."""
+        aliases = {name: v for name, v in self.aliases.get(model, {}).items() if v != version}
+        staged = tuple(v for v in self.staged.get(model, ()) if v != version)
+        return Pointers(
+            default=None if is_last and self.default == model else self.default,
+            aliases=_filled({**self.aliases, model: {} if is_last else aliases}),
+            use={name: v for name, v in self.use.items() if name != model or not (is_last or v == version)},
+            staged=_filled({**self.staged, model: () if is_last else staged}),
+        )
+
+    def problems(self, versions: Mapping[str, Sequence[int]]) -> list[str]:
+        """Return a sentence for each thing that is named here and is not there, given the versions of each model."""
+        there = ", ".join(versions) or "none"
+        found = []
+        if self.default is not None and self.default not in versions:
+            found.append(f"default: there is no model {self.default!r}; there are: {there}")
+        for section in ("aliases", "use", "staged"):
+            found += [
+                f"{section}: there is no model {model!r}; there are: {there}"
+                for model in getattr(self, section)
+                if model not in versions
+            ]
+        named = [(m, f"alias {alias!r}", v) for m, names in self.aliases.items() for alias, v in names.items()]
+        named += [(m, "the version in use", v) for m, v in self.use.items()]
+        named += [(m, "a staged version", v) for m, numbers in self.staged.items() for v in numbers]
+        found += [
+            f"model {model!r}: {what} is {version}, which is not there; there are: {', '.join(map(str, known))}"
+            for model, what, version in named
+            if (known := versions.get(model)) and version not in known
+        ]
+        return found + [
+            f"model {model!r}: {wrong}"
+            for model, names in self.aliases.items()
+            for wrong in filter(None, map(wrong_alias, names))
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of a model: when (ISO 8601 in UTC), by whom, what, and the version that answered before and after."""
+
+    when: str
+    who: str
+    what: str
+    before: int | None
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """By model: the highest version number that was ever given, and its changes, the oldest first."""
+
+    highest: dict[str, int] = field(default_factory=dict)
+    changes: dict[str, tuple[Change, ...]] = field(default_factory=dict)
+
+    def given(self, model: str, version: int) -> History:
+        """Return this history with a version number given."""
+        return replace(self, highest={**self.highest, model: max(version, self.highest.get(model, 0))})
+
+    def with_change(self, model: str, what: str, before: int | None, after: int | None) -> History:
+        """Return this history with one more change, made now by this process's user."""
+        change = Change(datetime.now(UTC).isoformat(timespec="seconds"), author(), what, before, after)
+        return replace(self, changes={**self.changes, model: (*self.changes.get(model, ()), change)[-MAX_CHANGES:]})
+
+    def before(self, model: str, now: int | None, versions: Collection[int]) -> int | None:
+        """Return the version to roll back to: the last that answered before the one that answers now, and is there.
+
+        A rollback ends the version that it leaves, so that the next one goes further back. Where the history says
+        nothing, it is the next older version.
+        """
+        trail: list[int | None] = []
+        for change in self.changes.get(model, ()):
+            if not trail or trail[-1] != change.before:
+                trail.append(change.before)
+            if change.what.startswith(ROLLBACK) and change.after in trail:
+                del trail[len(trail) - trail[::-1].index(change.after) :]
+            elif change.after != change.before:
+                trail.append(change.after)
+        while trail and (trail[-1] == now or trail[-1] not in versions):
+            trail.pop()
+        return trail[-1] if trail else max((v for v in versions if now is not None and v < now), default=None)
+
+
+ROLLBACK = "rollback"
+
+
+def wrong_alias(alias: str) -> str | None:
+    """Return why a text cannot be an alias: it stands in URLs, in the place of a version number; None where it can."""
+    if alias == NEWEST or alias.isdigit():
+        return f"alias {alias!r} would be mistaken for a version"
+    if not alias or len(alias) > 64 or not all(c.isascii() and (c.isalnum() or c in "_.-") for c in alias):
+        return f"alias {alias!r} must be 1 to 64 letters, digits, '.', '_' or '-'"
+    return None
+
+
+def author() -> str:
+    """Return who runs this process: user@host."""
+    try:
+        user = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def read_pointers(path: Path) -> Pointers:
+    """Return what `repository.json` says; nothing where there is none.
+
+    Raises:
+        InvalidRepository: it is there but cannot be read.
+    """
+    return _read(path, Pointers)
+
+
+def read_history(path: Path) -> History:
+    """Return what `history.json` says; nothing where there is none.
+
+    Raises:
+        InvalidRepository: it is there but cannot be read.
+    """
+    return _read(path, History)
+
+
+def unknown_keys(path: Path) -> list[str]:
+    """Return a sentence for each key of a readable `repository.json` that this release does not know."""
+    try:
+        keys = msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return []
+    known = [f.name for f in fields(Pointers)]
+    return [f"there is no key {key!r}; there are: {', '.join(known)}" for key in keys if key not in known]
+
+
+def write(path: Path, document: Pointers | History) -> None:
+    """Replace the file in one step. Keys that are empty are left out."""
+    filled = {key: value for key, value in msgspec.to_builtins(document).items() if value}
+    replace_synced(path, msgspec.json.format(msgspec.json.encode(filled), indent=1) + b"\n")
+
+
+def _read(path: Path, form: type[T]) -> T:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=form)
+    except FileNotFoundError:
+        return form()
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRepository(f"{path} cannot be read: {error}") from None
+
+
+def _filled(by_model: dict[str, T]) -> dict[str, T]:
+    return {model: value for model, value in by_model.items() if value}

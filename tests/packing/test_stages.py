@@ -1,0 +1,28 @@
+"""Stages are told through a file to whoever waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.packing.stages import VARIABLE, Stage, current, enter, told_in
+
+
+def test_the_last_stage_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environ: dict[str, str] = {}
+    place = told_in(tmp_path, environ)
+    assert current(place) is None
+    monkeypatch.setenv(VARIABLE, environ[VARIABLE])
+    enter("reading")
+    enter("comparing", 5, 10)
+    assert current(place) == Stage("comparing", 5, 10)
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_nothing_is_told_where_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    enter("reading")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "gone" / "stage.json"))
+    enter("reading")
+    assert list(tmp_path.iterdir()) == []
