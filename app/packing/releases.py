@@ -54,6 +54,11 @@ def share_of_nothing(classes: int) -> float:
     return 1.0 / classes if RELEASE >= (1, 9) else np.nan
 
 
+def one_vs_rest_takes_first() -> bool:
+    """Whether `OneVsRestClassifier` predicts the first of classes that are equally sure: until 1.7 the last."""
+    return RELEASE >= (1, 8)
+
+
 def leaves_zeros() -> bool:
     """Whether `OneVsRestClassifier.predict_proba` leaves rows of zeros as they are: until 1.6 it divides by 0."""
     return RELEASE >= (1, 7)
@@ -84,12 +89,46 @@ def keeps_empty_columns(est: Any) -> bool:
     return bool(getattr(est, "keep_empty_features", False)) or (RELEASE < (1, 8) and est.strategy == "constant")
 
 
+def knows_empty_columns() -> bool:
+    """Whether `IterativeImputer` tells columns that were all missing from the others where it keeps them: since 1.6."""
+    return RELEASE >= (1, 6)
+
+
+def empty_columns(est: Any) -> NDArray[np.bool_]:
+    """For each column of `IterativeImputer` whether it was all missing in training."""
+    if knows_empty_columns():
+        return np.asarray(est._is_empty_feature, dtype=bool)
+    return np.asarray(np.isnan(est.initial_imputer_.statistics_), dtype=bool)
+
+
+def yeo_johnson_by_powers() -> bool:
+    """Whether `PowerTransformer` takes powers and subtracts 1: until 1.8. SciPy, asked since, is more precise."""
+    return RELEASE < (1, 9)
+
+
+def box_cox_by_logarithms() -> bool:
+    """Whether the inverse of `PowerTransformer(method="box-cox")` is SciPy's: since 1.6."""
+    return RELEASE >= (1, 6)
+
+
+def kernel_gamma(est: Any) -> float:
+    """`KernelPCA.gamma_`, new in 1.3."""
+    if RELEASE >= (1, 3):
+        return float(est.gamma_)
+    return 1.0 / est.n_features_in_ if est.gamma is None else float(est.gamma)
+
+
 def infrequent_mapping(est: Any, column: int) -> NDArray[np.int64] | None:
     """The numbers of an encoder's categories where some are grouped as infrequent: in `OrdinalEncoder` since 1.3."""
     if not getattr(est, "_infrequent_enabled", False):
         return None
     mapping: NDArray[np.int64] | None = est._default_to_infrequent_mappings[column]
     return mapping
+
+
+def splines_are_sparse(est: Any) -> bool:
+    """`SplineTransformer.sparse_output`, new in 1.2."""
+    return bool(getattr(est, "sparse_output", False))
 
 
 def splines_of_missing(est: Any) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.packing.exporters import ensemble, trees
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
-from app.packing.exporters.links import softmax
+from app.packing.exporters.links import reduced, softmax
 from app.packing.exporters.responses import of, total
 from app.packing.releases import other_vote, votes_by_shares
 
@@ -165,13 +165,15 @@ def _vote_of(shares: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _logs(g: Graph, shares: Tensor) -> Tensor:
-    """`_vote_of` as nodes: a matrix product takes the mean off, times the number of classes less 1."""
-    logs = g.node(
-        "Log", [g.node("Max", [shares, g.constant(EPSILON)], "float64", shares.width)], "float64", shares.width
-    )
+    """`_vote_of` as nodes, each rounded as there: sure members make equal votes common."""
     classes = shares.width or 0
-    taken = _halved((classes - 1) * (np.eye(classes) - 1.0 / classes))
-    return g.node("MatMul", [logs, g.constant(taken)], "float64", taken.shape[1])
+    least = g.node("Max", [shares, g.constant(EPSILON)], "float64", classes)
+    logs = g.node("Log", [least], "float64", classes)
+    mean = g.node("Mul", [reduced(g, "ReduceSum", logs), g.constant(1.0 / classes)], "float64", 1)
+    votes = g.node("Sub", [logs, mean], "float64", classes)
+    if classes > 2:
+        return g.node("Mul", [votes, g.constant(classes - 1.0)], "float64", classes)
+    return g.node("MatMul", [votes, g.constant([[-0.5], [0.5]])], "float64", 1)
 
 
 def _halved(votes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -117,9 +117,12 @@ class Graph:
             return index
         return self.node("Gather", [self.constant(array, type_), index], type_, None, axis=0)
 
-    def argmax(self, scores: Tensor) -> Tensor:
-        """The column of the greatest value of each row, the first of equals as in NumPy: (rows, k) in, (rows,) out."""
-        return self.node("ArgMax", [scores], "int64", None, axis=1, keepdims=0, select_last_index=0)
+    def argmax(self, scores: Tensor, *, last: bool = False) -> Tensor:
+        """The column of the greatest value of each row: (rows, k) in, (rows,) out.
+
+        Of equals it is the first, as in NumPy, or the last.
+        """
+        return self.node("ArgMax", [scores], "int64", None, axis=1, keepdims=0, select_last_index=int(last))
 
     def column(self, values: Tensor) -> Tensor:
         """One value for each row as a block: (rows,) in, (rows, 1) out."""

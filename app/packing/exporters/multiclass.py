@@ -12,7 +12,7 @@ from sklearn.base import is_classifier, is_regressor
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
 from app.packing.exporters.links import expit
 from app.packing.exporters.responses import of, row_sums
-from app.packing.releases import is_one_vs_rest, leaves_zeros
+from app.packing.releases import is_one_vs_rest, leaves_zeros, one_vs_rest_takes_first
 
 
 def one_vs_rest(g: Graph, est: Any, features: Features) -> Outputs:
@@ -20,7 +20,7 @@ def one_vs_rest(g: Graph, est: Any, features: Features) -> Outputs:
     members = [g.predict(member, features) for member in est.estimators_]
     if est.label_binarizer_.y_type_ == "multiclass":
         scores = _scores(g, est.estimators_, members)
-        outputs = {"prediction": g.labels(est.classes_, g.argmax(scores))}
+        outputs = {"prediction": g.labels(est.classes_, g.argmax(scores, last=not one_vs_rest_takes_first()))}
     elif est.label_binarizer_.y_type_ == "binary":
         outputs = {"prediction": _thresholded(g, est, _score(g, est.estimators_[0], members[0]))}
     else:
