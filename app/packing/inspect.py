@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.base import is_classifier, is_clusterer, is_outlier_detector, is_regressor
+from sklearn import base
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
@@ -77,15 +77,10 @@ def require_model(estimator: Any) -> None:
 
 def task_of(estimator: Any) -> str:
     """What the model does: classifier, regressor, clusterer, outlier_detector or transformer."""
-    asked = {
-        "classifier": is_classifier,
-        "regressor": is_regressor,
-        "outlier_detector": is_outlier_detector,
-        "clusterer": is_clusterer,
-    }
-    for task, is_one in asked.items():
+    for task in ("classifier", "regressor", "outlier_detector", "clusterer"):
+        is_one = getattr(base, f"is_{task}", None)  # scikit-learn before 1.6 has none for clusterers
         try:
-            if is_one(estimator):
+            if is_one(estimator) if is_one else getattr(estimator, "_estimator_type", None) == task:
                 return task
         except AttributeError:  # not derived from BaseEstimator, so without tags
             continue
