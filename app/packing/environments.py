@@ -36,8 +36,11 @@ COMPLETE = "complete"
 ISOLATED = ("-s",)
 """Without the libraries that somebody installed for all his environments."""
 
-PACKING = ("marshmallow", "msgspec", "onnx", "onnxruntime", "skl2onnx")
+PACKING = ("marshmallow", "msgspec", "onnx", "onnxruntime")
 """What packing needs beside the libraries of the training environment; the very versions that are installed here."""
+
+USEFUL = ("skl2onnx",)
+"""What packing uses where it is installed here."""
 
 NEEDED_FOR = {
     ".skops": "skops",
@@ -142,9 +145,10 @@ def interpreter_for(
 def requirements_of(training: Training) -> list[str]:
     """What an environment like the training environment is made of, as pip takes it."""
     wanted = dict(training.requirements)
-    learned = _lower_bound(wanted.get(SCIKIT_LEARN, f"=={version(SCIKIT_LEARN)}"))
-    wanted.setdefault(SCIKIT_LEARN, f"=={version(SCIKIT_LEARN)}")
-    usual = next((bounds for before, bounds in OF_ITS_TIME if learned < Version(before)), {})
+    here = _installed(SCIKIT_LEARN)
+    wanted.setdefault(SCIKIT_LEARN, f"=={here}" if here else "")
+    oldest = min((Version(one.version.removesuffix(".*")) for one in SpecifierSet(wanted[SCIKIT_LEARN])), default=None)
+    usual = next((bounds for before, bounds in OF_ITS_TIME if oldest and oldest < Version(before)), {})
     if any(module.startswith("numpy._core") for module in training.modules):
         usual = usual | {"numpy": ">=2"}
     elif any(module.startswith("numpy.core") for module in training.modules):
@@ -153,33 +157,28 @@ def requirements_of(training: Training) -> list[str]:
         wanted.setdefault(library, usual.get(library, ""))
     return [
         *(f"{name}{specifier}" for name, specifier in wanted.items()),
-        *_as_here(PACKING),
+        *(_as_here(name) for name in PACKING),
+        *(_as_here(name) for name in USEFUL if _installed(name)),
         *_of_modules(training.modules),
         "joblib",
     ]
 
 
 def _is_met(name: str, specifier: str) -> bool:
+    here = _installed(name)
+    return here is not None and SpecifierSet(specifier).contains(here, prereleases=True)
+
+
+def _installed(name: str) -> str | None:
     try:
-        return SpecifierSet(specifier).contains(version(name), prereleases=True)
+        return version(name)
     except PackageNotFoundError:
-        return False
+        return None
 
 
-def _lower_bound(specifier: str) -> Version:
-    """The oldest version that a specifier names."""
-    named = [Version(one.version.removesuffix(".*")) for one in SpecifierSet(specifier)]
-    return min(named, default=Version(version(SCIKIT_LEARN)))
-
-
-def _as_here(names: Sequence[str]) -> list[str]:
-    found = []
-    for name in names:
-        try:
-            found.append(f"{name}=={version(name)}")
-        except PackageNotFoundError:
-            continue
-    return found
+def _as_here(name: str) -> str:
+    here = _installed(name)
+    return name if here is None else f"{name}=={here}"
 
 
 def _of_modules(modules: frozenset[str]) -> list[str]:
@@ -188,7 +187,7 @@ def _of_modules(modules: frozenset[str]) -> list[str]:
     found = set()
     for top in {module.partition(".")[0] for module in modules} & DISTRIBUTIONS.keys():
         name = here.get(top, [DISTRIBUTIONS[top]])[0]
-        found.update(_as_here([name]) if top in PINNED_AS_HERE and top in here else [name])
+        found.add(_as_here(name) if top in PINNED_AS_HERE else name)
     return sorted(found)
 
 
@@ -215,7 +214,8 @@ def _made(python: str, requirements: Sequence[str], training: Training, progress
         if (folder / COMPLETE).exists() and made.exists():
             return made
         shutil.rmtree(folder, ignore_errors=True)
-        progress.line(f"making an environment with {training.shown()}, once, in {folder}")
+        of = "" if python == sys.executable else f" of {python}"
+        progress.line(f"making an environment{of} with {training.shown()}, once, in {folder}")
         try:
             _run([python, "-m", "venv", *(["--without-pip"] if _pip_is_here() else []), str(folder)], progress)
             _run([*_installer(made), *requirements], progress)
@@ -269,6 +269,7 @@ def _run(command: Sequence[str], progress: Progress) -> None:
         for line in process.stdout or ():
             said.append(line.strip())
             progress.step(line.strip())
+    progress.step("")
     if process.returncode != 0:
         raise _Failed(_reason(said))
 
@@ -289,11 +290,11 @@ def _reason(said: Sequence[str]) -> str:
 
 
 def _unmade(training: Training, requirements: Sequence[str], reason: str) -> str:
-    here = f"{version(SCIKIT_LEARN)} is installed"
+    here = _installed(SCIKIT_LEARN) or "none"
     install = shlex.join(["train/bin/pip", "install", "--only-binary", ":all:", *requirements])
     return (
-        f"it was trained with {training.shown()} (says {training.source}), scikit-learn {here}, and an environment "
-        f"like that of its training could not be made: {reason}; where that is possible, make it with "
+        f"it was trained with {training.shown()} (says {training.source}), {here} of scikit-learn is installed, and an "
+        f"environment like that of its training could not be made: {reason}; where that is possible, make it with "
         f"`{Path(sys.executable).name} -m venv train` and `{install}`, or take the one it was trained in, and name its "
         "Python: --python train/bin/python"
     )
@@ -311,8 +312,7 @@ def _own(python: str, training: Training, extras: Sequence[str], progress: Progr
                 f"--python {python} has {f'{name} {there}' if there else f'no {name}'}, and the artifact was trained "
                 f"with {training.shown()} (says {training.source}); if that is not so, say it with --trained-with"
             )
-    needed = dict(one.split("==") for one in _as_here(PACKING))
-    lacking = [f"{name}=={here}" for name, here in needed.items() if found.get(name) != here]
+    lacking = [_as_here(name) for name in PACKING if name not in found or found[name] != _installed(name)]
     lacking += [name for name in ("pandas", *extras) if name not in found]
     if not lacking:
         return Interpreter(python)

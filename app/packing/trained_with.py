@@ -52,24 +52,22 @@ def find(artifact: Path, said: str | None = None) -> Training:
         PackingRefused: what the artifact or the user gives as a version is none.
     """
     named = _named(artifact)
-    requirements: dict[str, str] = {}
-    sources, remarks = [], []
-    if beside := _mlflow(artifact):
-        requirements |= beside
-        sources.append("the requirements.txt of MLflow beside the artifact")
-    if named.versions:
+    given = _said(said) if said else {}
+    requirements, remarks = _mlflow(artifact), []
+    sources = dict.fromkeys(requirements, "the requirements.txt of MLflow beside it")
+    if named.versions and SCIKIT_LEARN not in given:
         versions = [_checked(artifact, version) for version in named.versions]
         requirements[SCIKIT_LEARN] = f"=={versions[-1]}"
-        sources.append("the artifact")
+        sources[SCIKIT_LEARN] = "the artifact"
         if len(versions) > 1:
             remarks.append(
                 f"its parts were saved with scikit-learn {' and '.join(versions)}; "
                 f"{versions[-1]}, that of the outermost, is taken"
             )
-    if said:
-        requirements |= _said(said)
-        sources.append("--trained-with")
-    return Training(requirements, " and ".join(sources), frozenset(named.modules), tuple(remarks))
+    requirements |= given
+    sources |= dict.fromkeys(given, "--trained-with")
+    source = " and ".join(dict.fromkeys(sources[name] for name in requirements))
+    return Training(dict(_sorted(requirements.items())), source, frozenset(named.modules), tuple(remarks))
 
 
 def _named(artifact: Path) -> Named:
@@ -137,7 +135,7 @@ def _mlflow(artifact: Path) -> dict[str, str]:
             lines = stream.read(MAX_REQUIREMENTS_BYTES).decode("utf-8", "replace").splitlines()
     except OSError:
         return {}
-    found = {}
+    found: dict[str, str] = {}
     for line in lines:
         try:
             requirement = Requirement(line.partition("#")[0].strip())
@@ -145,7 +143,7 @@ def _mlflow(artifact: Path) -> dict[str, str]:
             continue
         if canonicalize_name(requirement.name) in LIBRARIES and requirement.url is None and requirement.specifier:
             found[canonicalize_name(requirement.name)] = str(requirement.specifier)
-    return dict(_sorted(found.items()))
+    return found
 
 
 def _said(said: str) -> dict[str, str]:
@@ -166,7 +164,7 @@ def _said(said: str) -> dict[str, str]:
             raise PackingRefused(f"--trained-with {said!r}: {part!r} names no version, as in {part}==1.4.2")
         name = canonicalize_name(requirement.name)
         found[name] = ",".join(filter(None, (found.get(name), str(requirement.specifier))))
-    return dict(_sorted(found.items()))
+    return found
 
 
 def _sorted(requirements: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,7 +61,7 @@ def pack(request: PackRequest) -> Result:
             f"name {request.name!r} cannot stand in a URL: 1 to 64 letters, digits, '.', '_' or '-', "
             "a letter or digit at both ends"
         )
-    estimator = read_artifact(artifact)
+    estimator = _of_its_version(artifact, request)
     inspect.require_model(estimator)
     frame = sample.read(Path(request.sample), request.target) if request.sample else None
     wanted = declared.read(Path(request.inputs)) if request.inputs else ()
@@ -111,13 +112,14 @@ def pack(request: PackRequest) -> Result:
             served = _served_elsewhere(request.served_by, folder, manifest)
             manifest = replace(manifest, served_by=served.environment)
         published = repository.publish(folder, manifest)
-    compared = proof.get("rows")
+    compared, difference = proof.get("rows"), proof.get("largest_difference")
     verdict = Verdict(
         published.trained_with,
         published.trained_with_source,
         published.environment,
         served.environment,
         published.runtime,
+        largest_difference=difference if isinstance(difference, float) else None,
         equal_rows=compared if isinstance(compared, int) else served.rows,
         agreement=_agreement(estimator, by_column, frame, said, request),
     )
@@ -140,6 +142,25 @@ def read_artifact(path: Path) -> Any:
         raise PackingRefused(f"{path} cannot be read: {error.strerror}") from None
     except LoadingFailed as error:
         raise PackingRefused(f"{path} cannot be loaded: {error.detail}") from None
+
+
+def _of_its_version(artifact: Path, request: PackRequest) -> Any:
+    """The object in an artifact that was saved with the libraries that read it, or with those that its user names.
+
+    Raises:
+        PackingRefused: as `read_artifact`, or scikit-learn says that it is of another version.
+    """
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        estimator = read_artifact(artifact)
+    saved_with = {str(getattr(warning.message, "original_sklearn_version", "")) for warning in told} - {""}
+    if saved_with and not request.trained_with:
+        version = sorted(saved_with)[0]
+        raise PackingRefused(
+            f"{artifact} was saved with scikit-learn {version}, and {environment()['scikit-learn']} is installed: "
+            f"--trained-with scikit-learn=={version} packs it with that one"
+        )
+    return estimator
 
 
 def check(request: CheckRequest) -> Result:
@@ -196,8 +217,8 @@ def _served_elsewhere(python: str, folder: Path, manifest: Manifest) -> Result:
     except PackingRefused as error:
         why = f" ({manifest.proof['reason']})" if "reason" in manifest.proof else ""
         raise PackingRefused(
-            f"it was trained with {trained} (says {manifest.trained_with_source}) and was read there, but it has no "
-            f"graph{why}, and cannot be served as it is: {error.detail}"
+            f"it was trained with {trained} (says {manifest.trained_with_source}) and was packed there, but it has no "
+            f"graph{why}, and the installed libraries cannot serve it: {error.detail}"
         ) from None
 
 
