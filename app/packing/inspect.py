@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn import base
+from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from app.errors import PackingRefused
+from app.packing.releases import boosting_encoder, column_names, is_clusterer
 
 ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
 VECTORIZERS = ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer")
@@ -77,10 +78,15 @@ def require_model(estimator: Any) -> None:
 
 def task_of(estimator: Any) -> str:
     """What the model does: classifier, regressor, clusterer, outlier_detector or transformer."""
-    for task in ("classifier", "regressor", "outlier_detector", "clusterer"):
-        is_one = getattr(base, f"is_{task}", None)  # scikit-learn before 1.6 has none for clusterers
+    asked = {
+        "classifier": is_classifier,
+        "regressor": is_regressor,
+        "outlier_detector": is_outlier_detector,
+        "clusterer": is_clusterer,
+    }
+    for task, is_one in asked.items():
         try:
-            if is_one(estimator) if is_one else getattr(estimator, "_estimator_type", None) == task:
+            if is_one(estimator):
                 return task
         except AttributeError:  # not derived from BaseEstimator, so without tags
             continue
@@ -97,7 +103,7 @@ def describe(estimator: Any) -> str:
 
 def names_of(estimator: Any) -> list[str] | None:
     """The names of the columns it was fitted with, if it was fitted with names."""
-    names = getattr(estimator, "feature_names_in_", None)
+    names = column_names(estimator)
     return None if names is None else [str(name) for name in names]
 
 
@@ -186,9 +192,9 @@ def _categories(part: Any, positions: Sequence[int], facts: list[Facts]) -> None
         known = zip(positions, part.categories_, strict=True)
     elif type(part).__name__ == "CategoricalNB":
         known = ((p, np.arange(n)) for p, n in zip(positions, part.n_categories_, strict=False))
-    elif getattr(part, "is_categorical_", None) is not None and getattr(part, "_preprocessor", None) is not None:
+    elif (encoder := boosting_encoder(part)) is not None:
         categorical = [positions[i] for i in np.flatnonzero(part.is_categorical_).tolist()]
-        known = zip(categorical, part._preprocessor.named_transformers_["encoder"].categories_, strict=False)
+        known = zip(categorical, encoder.categories_, strict=False)
     for position, categories in known:
         present = [c for c in np.asarray(categories).tolist() if c is not None and c == c]
         fact = facts[position]

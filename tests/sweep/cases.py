@@ -40,7 +40,7 @@ class Case:
 
     `frame` is what the notebook hands to `predict`: a DataFrame, an array, or a list of documents. `sample` is the
     table for `--sample`, None where the estimator itself tells what its inputs are. `unservable` says why there is
-    nothing to serve, None where there is.
+    nothing to serve, None where there is. `table` is what it was fitted on.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Case:
     frame: pd.DataFrame | np.ndarray | list[str]
     sample: pd.DataFrame | None = None
     unservable: str | None = None
+    table: Table | None = None
 
 
 # -- what each estimator needs beside its defaults; the base estimators are plain and quick to fit
@@ -93,7 +94,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "OneVsOneClassifier": {"estimator": LinearSVC(random_state=0)},
     "OneVsRestClassifier": BINARY,
     "OutputCodeClassifier": {"estimator": LinearSVC(random_state=0), "random_state": 0},
-    "QuantileRegressor": {"alpha": 0.01},
+    "QuantileRegressor": {"alpha": 0.01, "solver": "highs"},
     "RANSACRegressor": {"random_state": 0},
     "RFE": {"estimator": LogisticRegression(max_iter=500), "n_features_to_select": 2},
     "RFECV": {"estimator": LogisticRegression(max_iter=500), "cv": 3},
@@ -213,14 +214,14 @@ def build(family: str, name: str, kind: type) -> Case:
     if name in NAMELESS:
         table = (tables.iris_numbered() if table is tables.iris() else table).as_matrix()
     estimator = fit(kind(**ARGUMENTS.get(name, {})), *table.seen)
-    return Case(name, family, estimator, table.held_out, unservable=UNSERVABLE.get(name))
+    return Case(name, family, estimator, table.held_out, unservable=UNSERVABLE.get(name), table=table)
 
 
 def build_pipeline(recipe: Callable[[], pipelines.Recipe]) -> Case:
     """The case of one pipeline."""
     made, name = recipe(), recipe.__name__
     estimator = fit(made.pipeline, *made.table.seen)
-    return Case(name, "pipeline", estimator, made.table.held_out, made.sample, UNSERVABLE.get(name))
+    return Case(name, "pipeline", estimator, made.table.held_out, made.sample, UNSERVABLE.get(name), made.table)
 
 
 RECIPES: dict[str, Callable[[], Case]] = {

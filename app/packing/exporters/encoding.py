@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from app.packing.exporters.graph import ML, Features, Graph, NotExportable, Predict, Tensor, Transform
+from app.packing.releases import infrequent_mapping
 from app.runtime.graph import MISSING_TEXT
 
 UNSEEN = 0
@@ -39,10 +40,10 @@ def one_hot(g: Graph, est: Any, features: Features) -> Features:
     groups = [_groups(est, column) for column in range(len(est.categories_))]
     dropped = est._drop_idx_after_grouping
     numbered = _numbered(g, est, features)
-    if any(_mapping(est, column) is not None for column in range(len(groups))):
+    if any(infrequent_mapping(est, column) is not None for column in range(len(groups))):
         grouped = est.handle_unknown in ("infrequent_if_exist", "warn")
         unknown = [
-            int(group.max()) if grouped and _mapping(est, column) is not None else -1
+            int(group.max()) if grouped and infrequent_mapping(est, column) is not None else -1
             for column, group in enumerate(groups)
         ]
         codes = _looked_up(g, numbered, groups, unknown, "int64")
@@ -86,15 +87,10 @@ def target(g: Graph, est: Any, features: Features) -> Features:
     return (_looked_up(g, numbered, encodings, [est.target_mean_] * count, "float64"),)
 
 
-def _mapping(est: Any, column: int) -> NDArray[np.int64] | None:
-    mapping: NDArray[np.int64] | None = est._default_to_infrequent_mappings[column] if est._infrequent_enabled else None
-    return mapping
-
-
 def _groups(est: Any, column: int) -> NDArray[np.int64]:
     """For each category of a column what `_BaseEncoder._map_infrequent_categories` makes of its position."""
     positions = np.arange(len(est.categories_[column]))
-    mapping = _mapping(est, column)
+    mapping = infrequent_mapping(est, column)
     if mapping is not None:  # a missing category that is kept apart is the last, and not in the mapping
         positions[: len(mapping)] = mapping
     return positions

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters.graph import Features, Graph, NotExportable, Predict, Tensor, Transform
+from app.packing.releases import imputed_values, keeps_empty_columns
 from app.runtime.graph import MISSING_TEXT
 
 
@@ -18,9 +19,9 @@ def simple(g: Graph, est: Any, features: Features) -> Features:
     """
     if est.strategy in ("mean", "median"):
         features = (g.matrix(features),)
-    statistics = est.statistics_
-    kept = [i for i, value in enumerate(statistics.tolist()) if est.keep_empty_features or value == value]
-    fills = statistics[kept].astype(est._fill_dtype).tolist()
+    everything = keeps_empty_columns(est)
+    kept = [i for i, value in enumerate(est.statistics_.tolist()) if everything or value == value]
+    fills = imputed_values(est)[kept].tolist()
     blocks: list[Tensor] = []
     for block in _merged(g, g.select(features, kept)):
         fill, fills = fills[: block.width], fills[block.width :]

@@ -41,12 +41,13 @@ def exp_normalized(g: Graph, log_likelihoods: Tensor) -> Tensor:
     return g.node("Exp", [g.node("Sub", [log_likelihoods, total], "float64", width)], "float64", width)
 
 
-def normalized(g: Graph, shares: Tensor) -> Tensor:
-    """Each row divided by its sum; rows of zeros become uniform, as in `LinearClassifierMixin._predict_proba_lr`."""
+def normalized(g: Graph, shares: Tensor, of_zeros: float | None = None) -> Tensor:
+    """Each row divided by its sum; rows of zeros become uniform, as in `SGDClassifier`, or are filled with a number."""
+    filling = g.constant(1.0 / (shares.width or 1) if of_zeros is None else of_zeros)
     total = reduced(g, "ReduceSum", shares)
     empty = g.node("Equal", [total, g.constant(0.0)], "bool", 1)
     quotient = g.node("Div", [shares, total], "float64", shares.width)
-    return g.node("Where", [empty, g.constant(1.0 / (shares.width or 1)), quotient], "float64", shares.width)
+    return g.node("Where", [empty, filling, quotient], "float64", shares.width)
 
 
 def refusing(g: Graph, values: Tensor, refused: Tensor) -> Tensor:

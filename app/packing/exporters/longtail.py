@@ -95,11 +95,13 @@ def _adopted(g: Graph, est: Any, block: Tensor) -> list[str]:
 
 def _converted(est: Any, width: int) -> onnx.GraphProto:
     """What skl2onnx makes of an estimator that takes so many columns of numbers."""
-    import skl2onnx  # it takes a second, and few models need it
-    from skl2onnx.common.data_types import DoubleTensorType
-    from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
-
     name = type(est).__name__
+    try:
+        import skl2onnx  # it takes a second, and few models need it
+        from skl2onnx.common.data_types import DoubleTensorType
+        from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
+    except ImportError:
+        raise NotExportable(f"there is no exporter for {name}") from None
     columns = [("columns", DoubleTensorType([None, width]))]
     try:
         with warnings.catch_warnings():

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters.graph import Features, Graph, NotExportable, Predict, Tensor, Transform
+from app.packing.releases import splines_of_missing
 
 
 def splines(g: Graph, est: Any, features: Features) -> Features:
@@ -26,7 +27,7 @@ def splines(g: Graph, est: Any, features: Features) -> Features:
         basis = _basis(g, _deep(g, x), knots, est.degree)
     if est.extrapolation in ("constant", "linear"):
         basis = _continued(g, est, basis, _deep(g, x))
-    if est.handle_missing == "zeros":
+    if splines_of_missing(est) == "zeros":
         missing = g.node("IsNaN", [_deep(g, x)], "bool", 1)
         basis = g.node("Where", [missing, g.constant(0.0), basis], "float64", basis.width)
     if not est.include_bias:
