@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,7 @@ def stray_packer(repository: Repository, settings: Settings) -> Callable[[Path, 
         from app.packing import spawn  # a serving process in production never needs it
 
         log.warning("packing %s as model %s (RETORT_ENV=development)", path, name)
-        spawn.run(
+        spawn.add(
             spawn.PackRequest(str(path), name, str(repository.root), graph_limit_bytes=settings.graph_limit_bytes),
             settings.packing_timeout_s,
         )
@@ -107,7 +109,23 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
     @click.option("--default", is_flag=True, help="Put the model behind /predict.")
     @click.option("--before", multiple=True, metavar="STEP", help="A step before the run; may be given again.")
     @click.option("--after", multiple=True, metavar="STEP", help="A step after the run; may be given again.")
-    def add(artifact: Path, default: bool, before: tuple[str, ...], after: tuple[str, ...], **asked: Any) -> None:
+    @click.option(
+        "--trained-with",
+        metavar="REQUIREMENTS",
+        help="The training environment, where the artifact does not say it: scikit-learn==1.4.2,numpy<2",
+    )
+    @click.option("--python", metavar="PATH", help="The Python of your training environment; packing runs there.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+    def add(
+        artifact: Path,
+        default: bool,
+        before: tuple[str, ...],
+        after: tuple[str, ...],
+        trained_with: str | None,
+        python: str | None,
+        as_json: bool,
+        **asked: Any,
+    ) -> None:
         from app.packing import spawn  # not needed by the other commands
 
         unchecked = _steps_unchecked((*before, *after), settings.steps)
@@ -121,12 +139,17 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
             after=after,
             **words,
         )
-        result = spawn.run(request, settings.packing_timeout_s)
+        result = spawn.add(request, settings.packing_timeout_s, trained_with, python, _Said())
         if default:
             repository.set_default(name)
+        remarks = [*result.remarks, *unchecked]
+        if as_json:
+            packed = {"model": name, "version": result.version, "remarks": remarks, "verdict": result.verdict}
+            click.echo(msgspec.json.encode(packed).decode())
+            return
         click.echo(f"{name} version {result.version} packed")
-        for remark in (*result.remarks, *unchecked):
-            click.echo(f"  {remark}")
+        for line in (*remarks, *(result.verdict.shown() if result.verdict else ())):
+            click.echo(f"  {line}")
 
     @models.command("list", help="List the models and their versions.")
     def list_models() -> None:
@@ -180,6 +203,20 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
         click.echo(f"{name} version {version} removed")
 
     return models
+
+
+class _Said:
+    """Progress on standard error: what is being done now only where a person looks at it."""
+
+    def line(self, text: str) -> None:
+        """Says something that is worth keeping."""
+        click.echo(text, err=True)
+
+    def step(self, text: str) -> None:
+        """Says what is being done now, in the place of what was said before."""
+        if sys.stderr.isatty():
+            shown = text[: shutil.get_terminal_size().columns - 1]
+            click.echo(f"\r\033[K{shown}", err=True, nl=False)
 
 
 def _steps_unchecked(names: Sequence[str], module: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The process of its own: `python -m app.packing pack|check REQUEST RESULT_FILE`; started by `spawn`."""
+"""The process of its own: `python -m app.packing pack|check|serve REQUEST RESULT_FILE`; started by `spawn`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from app.errors import RetortError
-from app.packing.spawn import CheckRequest, PackRequest, Result
-from app.packing.write import check, pack
+from app.packing.spawn import CheckRequest, PackRequest, Result, ServeRequest
+from app.packing.write import check, pack, serve
 
 
 def main(verb: str, request: str, result_file: str) -> None:
@@ -19,6 +19,8 @@ def main(verb: str, request: str, result_file: str) -> None:
     try:
         if verb == "pack":
             result = pack(msgspec.json.decode(request, type=PackRequest))
+        elif verb == "serve":
+            result = serve(msgspec.json.decode(request, type=ServeRequest))
         else:
             result = check(msgspec.json.decode(request, type=CheckRequest))
     except RetortError as error:

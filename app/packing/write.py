@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import warnings
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,27 +14,35 @@ import pandas as pd
 
 from app.errors import LoadingFailed, PackingRefused
 from app.packing import declared, inspect, sample
+from app.packing.agreement import agreement
 from app.packing.graph import GRAPH, derive_graph
 from app.packing.infer import infer
 from app.packing.lean import lean_servable
 from app.packing.prove import artifact_cost_us
+from app.packing.record import record
 from app.packing.seen import records_of
-from app.packing.spawn import CheckRequest, PackRequest, Result
+from app.packing.spawn import CheckRequest, Interpreter, PackRequest, Result, ServeRequest, run
 from app.packing.trial import MAX_SAMPLE_ROWS, Record, attempt
+from app.packing.verdict import Agreement, Verdict
 from app.runtime.environment import environment
+from app.runtime.lean import lean
 from app.runtime.loaders import FORMAT_OF_SUFFIX, LOADERS, READERS
 from app.runtime.policy import State
-from app.runtime.proving import same
+from app.runtime.proving import advice, prove, prove_recorded, same
 from app.runtime.registry import Registry
 from app.runtime.servable import ArtifactServable, call
 from app.signature import Input, Layout, Signature
 from app.signature.batch import json_values
 from app.signature.schema import Validator
-from app.storage.manifest import Example, Manifest
+from app.storage import manifest as manifests
+from app.storage import recorded
+from app.storage.manifest import MANIFEST, Example, Manifest
+from app.storage.recorded import RECORDED
 from app.storage.repository import Repository, is_slug
-from app.storage.verification import sha256_of
+from app.storage.verification import open_verified, sha256_of
 
 MAX_EXAMPLES = 5
+SERVE_TIMEOUT_S = 600.0
 MAX_REMARKED_INPUTS = 20
 SUSPECT = 10
 """A pixel may be so many times what the sample has: more looks like a `divisor` that was forgotten."""
@@ -51,7 +61,7 @@ def pack(request: PackRequest) -> Result:
             f"name {request.name!r} cannot stand in a URL: 1 to 64 letters, digits, '.', '_' or '-', "
             "a letter or digit at both ends"
         )
-    estimator = read_artifact(artifact)
+    estimator = _of_its_version(artifact, request)
     inspect.require_model(estimator)
     frame = sample.read(Path(request.sample), request.target) if request.sample else None
     wanted = declared.read(Path(request.inputs)) if request.inputs else ()
@@ -67,9 +77,12 @@ def pack(request: PackRequest) -> Result:
     with repository.staging() as folder:
         name = f"model{artifact.suffix.lower()}"
         shutil.copyfile(artifact, folder / name)
-        lean = lean_servable(estimator, lambda: read_artifact(folder / name), signature, records)
-        served = lean or ArtifactServable(estimator, signature)
-        timed = ArtifactServable(estimator, by_column) if said.fills else served
+        leanest = lean_servable(estimator, lambda: read_artifact(folder / name), signature, records)
+        servable = leanest or ArtifactServable(estimator, signature)
+        timed = ArtifactServable(estimator, by_column) if said.fills else servable
+        answered = record(estimator, signature, records)
+        if answered is not None:
+            recorded.write(folder, answered)
         proof = derive_graph(estimator, timed, by_column, rows, folder, request.graph_limit_bytes, matrix=said.fills)
         manifest = Manifest(
             model=request.name,
@@ -86,13 +99,31 @@ def pack(request: PackRequest) -> Result:
             environment=environment(),
             graph=GRAPH if (folder / GRAPH).exists() else None,
             proof=proof,
-            artifact_cost_us=artifact_cost_us(served, signature, records),
-            lean=lean.call if lean else None,
+            artifact_cost_us=artifact_cost_us(servable, signature, records),
+            lean=leanest.call if leanest else None,
             before=request.before,
             after=request.after,
+            trained_with=request.trained_with,
+            trained_with_source=request.trained_with_source,
+            recorded=RECORDED if answered else None,
         )
+        served = Result(environment=environment(), rows=len(answered.instances) if answered else 0)
+        if request.served_by is not None:
+            served = _served_elsewhere(request.served_by, folder, manifest)
+            manifest = replace(manifest, served_by=served.environment)
         published = repository.publish(folder, manifest)
-    return Result(version=published.version, remarks=tuple(_remarks(published, said)))
+    compared, difference = proof.get("rows"), proof.get("largest_difference")
+    verdict = Verdict(
+        published.trained_with,
+        published.trained_with_source,
+        published.environment,
+        served.environment,
+        published.runtime,
+        largest_difference=difference if isinstance(difference, float) else None,
+        equal_rows=compared if isinstance(compared, int) else served.rows,
+        agreement=_agreement(estimator, by_column, frame, said, request),
+    )
+    return Result(version=published.version, remarks=tuple(_remarks(published, said)), verdict=verdict)
 
 
 def read_artifact(path: Path) -> Any:
@@ -113,6 +144,25 @@ def read_artifact(path: Path) -> Any:
         raise PackingRefused(f"{path} cannot be loaded: {error.detail}") from None
 
 
+def _of_its_version(artifact: Path, request: PackRequest) -> Any:
+    """The object in an artifact that was saved with the libraries that read it, or with those that its user names.
+
+    Raises:
+        PackingRefused: as `read_artifact`, or scikit-learn says that it is of another version.
+    """
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        estimator = read_artifact(artifact)
+    saved_with = {str(getattr(warning.message, "original_sklearn_version", "")) for warning in told} - {""}
+    if saved_with and not request.trained_with:
+        version = sorted(saved_with)[0]
+        raise PackingRefused(
+            f"{artifact} was saved with scikit-learn {version}, and {environment()['scikit-learn']} is installed: "
+            f"--trained-with scikit-learn=={version} packs it with that one"
+        )
+    return estimator
+
+
 def check(request: CheckRequest) -> Result:
     """Verifies, loads and proves one version, as a serving process would.
 
@@ -126,6 +176,61 @@ def check(request: CheckRequest) -> Result:
     if entry.state is not State.AVAILABLE:
         raise PackingRefused(entry.reason or f"its state is {entry.state.value}")
     return Result(version=request.version)
+
+
+def serve(request: ServeRequest) -> Result:
+    """Loads a staged version as serving would, and compares its answers with all that are recorded.
+
+    Raises:
+        PackingRefused: it cannot be loaded here, or answers otherwise.
+    """
+    folder = Path(request.folder)
+    manifest = manifests.read(folder)
+    file, form = (manifest.artifact, manifest.format) if manifest.graph is None else (manifest.graph, "onnx")
+    try:
+        with open_verified(folder, file, manifest.files[file]) as stream:
+            servable = lean(LOADERS[form](stream, manifest.signature), manifest)
+    except LoadingFailed as error:
+        raise PackingRefused(f"{error.detail}; {advice(manifest)}") from None
+    validator = Validator(manifest.signature, MAX_SAMPLE_ROWS)
+    rows = 0
+    try:
+        prove(servable, validator, manifest)
+        if manifest.recorded is not None:
+            with open_verified(folder, manifest.recorded, manifest.files[manifest.recorded]) as stream:
+                rows = prove_recorded(servable, validator, manifest, recorded.read(stream))
+    except LoadingFailed as error:
+        raise PackingRefused(error.detail) from None
+    return Result(environment=environment(), rows=rows)
+
+
+def _served_elsewhere(python: str, folder: Path, manifest: Manifest) -> Result:
+    """What the Python that will serve makes of the staged version.
+
+    Raises:
+        PackingRefused: it could not serve it, so that there is no use in publishing it.
+    """
+    (folder / MANIFEST).write_bytes(manifests.encode(manifest))
+    trained = ", ".join(named.replace("==", " ") for named in manifest.trained_with)
+    try:
+        return run(ServeRequest(str(folder)), SERVE_TIMEOUT_S, Interpreter(python))
+    except PackingRefused as error:
+        why = f" ({manifest.proof['reason']})" if "reason" in manifest.proof else ""
+        raise PackingRefused(
+            f"it was trained with {trained} (says {manifest.trained_with_source}) and was packed there, but it has no "
+            f"graph{why}, and the installed libraries cannot serve it: {error.detail}"
+        ) from None
+
+
+def _agreement(
+    estimator: Any, signature: Signature, frame: pd.DataFrame | None, said: declared.Declared, request: PackRequest
+) -> Agreement | None:
+    """How well the predictions for the sample agree with its target, where it has one."""
+    if frame is None or request.sample is None or request.target is None or signature.layout is Layout.RECORDS:
+        return None
+    target = sample.read(Path(request.sample), None)[request.target]
+    names = signature.names if signature.layout is Layout.FRAME else None
+    return agreement(estimator, signature, said.cast(sample.fitted_to(frame, names, None)), target)
 
 
 def _require_fidelity(estimator: Any, signature: Signature, frame: pd.DataFrame) -> None:
