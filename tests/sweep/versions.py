@@ -1,4 +1,4 @@
-"""Artifacts of six releases of scikit-learn, each packed by a plain `add` and compared with its own environment.
+"""Artifacts of other releases of scikit-learn, packed where they were fitted and compared with what they said there.
 
 `python -m tests.sweep.versions [--releases 1.2.2 1.6.1] [--page PAGE] [--work FOLDER] [CASE ...]`. The environments are
 those that packing makes, and stay in the user's cache. It ends with status 1 if any answer is wrong.
@@ -14,16 +14,13 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from app.errors import RetortError
 from app.factory import create_app
-from app.packing import spawn
 from app.packing.environments import interpreter_for
 from app.packing.trained_with import Training
 from app.runtime.environment import ONE_THREAD
@@ -36,8 +33,6 @@ from .pipelines import RECIPES as PIPELINES
 
 ROOT = Path(__file__).parents[2]
 RELEASES = ("1.2.2", "1.3.2", "1.4.2", "1.5.2", "1.6.1", "1.7.2", "1.8.0")
-TARGET = "the target"
-PACKING_TIMEOUT_S = 300
 
 ESTIMATORS = (
     "AdaBoostClassifier",
@@ -108,40 +103,28 @@ class Release:
 
     def cells(self, cases: Sequence[str]) -> list[Cell]:
         """Trains, packs and asks these cases."""
-        self._train(cases)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            packed = dict(zip(cases, pool.map(self._packed, cases), strict=True))
+        self._run("training", *cases)
+        self._run("packing", sys.executable, *cases)
         client = create_app(Settings(models_dir=self._models, access_log=False)).test_client()
-        return [self._asked(client, case) if cell is None else cell for case, cell in packed.items()]
+        return [self._cell(client, case) for case in cases]
 
-    def _train(self, cases: Sequence[str]) -> None:
+    def _run(self, module: str, *arguments: str) -> None:
+        """Runs a module of the sweep in the environment of the release."""
         training = Training({"scikit-learn": f"=={self.version}"}, "the sweep")
         interpreter = interpreter_for(training, [], None, Said())
         command = (sys.executable,) if interpreter is None else (interpreter.python, *interpreter.options)
         environ = os.environ | ONE_THREAD | {"PYTHONPATH": str(ROOT)}
-        command = (*command, "-m", "tests.sweep.training", str(self._folder), *cases)
+        command = (*command, "-m", f"tests.sweep.{module}", str(self._folder), *arguments)
         subprocess.run(command, cwd=ROOT, env=environ, check=True)
 
-    def _packed(self, case: str) -> Cell | None:
-        """What became of a case that is not served; None of one that is."""
-        said = self._said(case)
+    def _cell(self, client: Any, case: str) -> Cell:
+        """Whether the service answers as the training environment did."""
+        said = self._said(case, "answers.json")
         if "unfitted" in said:
             return Cell(case, self.version, "absent", said["unfitted"])
-        folder = self._folder / case
-        sample = folder / "sample.csv"
-        target = TARGET if sample.exists() and TARGET in sample.read_text().partition("\n")[0] else None
-        request = spawn.PackRequest(
-            str(folder / "model.joblib"), case, str(self._models), str(sample) if sample.exists() else None, target
-        )
-        try:
-            spawn.add(request, PACKING_TIMEOUT_S)
-        except RetortError as error:
-            return Cell(case, self.version, "refused", error.detail)
-        return None
-
-    def _asked(self, client: Any, case: str) -> Cell:
-        """Whether the service answers as the training environment did."""
-        said = self._said(case)
+        refused = self._said(case, "packed.json")["refused"]
+        if refused is not None:
+            return Cell(case, self.version, "refused", refused)
         manifest = Repository(self._models).manifest(case, 1)
         why = str(manifest.proof.get("reason", ""))
         response = client.post(f"/models/{case}/predict", json={"instances": said["rows"]})
@@ -152,8 +135,8 @@ class Release:
             return Cell(case, self.version, "wrong", found[0])
         return Cell(case, self.version, "artifact" if why else "graph", why)
 
-    def _said(self, case: str) -> dict[str, Any]:
-        return msgspec.json.decode((self._folder / case / "answers.json").read_bytes(), type=dict[str, Any])
+    def _said(self, case: str, file: str) -> dict[str, Any]:
+        return msgspec.json.decode((self._folder / case / file).read_bytes(), type=dict[str, Any])
 
 
 class Said:
@@ -180,8 +163,8 @@ def page(cells: Sequence[Cell]) -> str:
     return f"""# Versions: artifacts of other releases of scikit-learn
 
 Written by `make versions`: {len(cases)} estimators and pipelines, fitted with each of {len(releases)} releases of
-scikit-learn in an environment of its time, packed by a plain `flask models add` and asked over HTTP. The answers are
-compared with those that the environment itself gave: labels identical, numbers within 1e-9.
+scikit-learn in an environment of its time, packed there as `flask models add` does, and asked over HTTP. The answers
+are compared with those that the environment itself gave: labels identical, numbers within 1e-9.
 
 {_table(totals)}
 
