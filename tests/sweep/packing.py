@@ -1,7 +1,7 @@
 """Packs what `training` fitted, in the environment that fitted it, all in one process: `add` would start one for each.
 
-`python -m tests.sweep.packing FOLDER PYTHON [NAME ...]`: each case becomes a version below `FOLDER/models`, and
-`packed.json` beside its artifact says why not. PYTHON is the one that serves.
+`python -m tests.sweep.packing FOLDER [NAME ...]`: each case becomes a version below `FOLDER/models`, and `packed.json`
+beside its artifact says why not. Whether other libraries give the recorded answers is left to those that serve.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from app.packing.write import pack
 from .training import TARGET
 
 
-def pack_case(folder: Path, models: Path, served_by: str) -> None:
+def pack_case(folder: Path, models: Path) -> None:
     """Packs the case in this folder."""
     sample = folder / "sample.csv"
     target = TARGET if sample.exists() and TARGET in sample.read_text().partition("\n")[0] else None
@@ -30,7 +30,6 @@ def pack_case(folder: Path, models: Path, served_by: str) -> None:
         str(models),
         sample=str(sample) if sample.exists() else None,
         target=target,
-        served_by=served_by,
         trained_with=(f"scikit-learn=={sklearn.__version__}",),
         trained_with_source="the artifact",
     )
@@ -42,13 +41,13 @@ def pack_case(folder: Path, models: Path, served_by: str) -> None:
     (folder / "packed.json").write_bytes(msgspec.json.encode({"refused": refused}))
 
 
-def main(folder: Path, served_by: str, names: list[str]) -> None:
+def main(folder: Path, names: list[str]) -> None:
     """Packs the cases of these names that were fitted."""
     warnings.simplefilter("ignore")
     for name in names:
         if (folder / name / "model.joblib").exists():
-            pack_case(folder / name, folder / "models", served_by)
+            pack_case(folder / name, folder / "models")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    main(Path(sys.argv[1]), sys.argv[2:])

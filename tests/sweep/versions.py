@@ -104,7 +104,7 @@ class Release:
     def cells(self, cases: Sequence[str]) -> list[Cell]:
         """Trains, packs and asks these cases."""
         self._run("training", *cases)
-        self._run("packing", sys.executable, *cases)
+        self._run("packing", *cases)
         client = create_app(Settings(models_dir=self._models, access_log=False)).test_client()
         return [self._cell(client, case) for case in cases]
 
