@@ -129,7 +129,8 @@ class Release:
         why = str(manifest.proof.get("reason", ""))
         response = client.post(f"/models/{case}/predict", json={"instances": said["rows"]})
         if response.status_code != 200:
-            return Cell(case, self.version, "refused", response.get_json().get("detail", response.text))
+            (listed,) = client.get(f"/models/{case}").get_json()["versions"]
+            return Cell(case, self.version, "refused", str(listed.get("reason") or response.text))
         found = differences(said["answers"], response.get_json())
         if found:
             return Cell(case, self.version, "wrong", found[0])
