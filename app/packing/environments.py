@@ -68,8 +68,8 @@ PINNED_AS_HERE = ("xgboost", "lightgbm", "catboost")
 """Libraries that do not depend on scikit-learn's version, so that those serving are those packing."""
 
 OF_ITS_TIME = (
-    ("1.3", {"scipy": "<1.12", "pandas": "<2.2"}),
-    ("1.4", {"scipy": "<1.13", "pandas": "<2.3"}),
+    ("1.3", {"scipy": "<1.12", "pandas": "<2.2", "numpy": "<2"}),
+    ("1.4", {"scipy": "<1.13", "pandas": "<2.3", "numpy": "<2"}),
     ("1.5", {"scipy": "<1.14", "pandas": "<3", "numpy": "<2"}),
     ("1.6", {"scipy": "<1.15", "pandas": "<3"}),
     ("1.7", {"scipy": "<1.16", "pandas": "<3"}),
