@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ MODELS = (
 class Release:
     """What a release trained, and what became of packing it."""
 
-    def __init__(self, version: str, folder: Path) -> None:
-        self.version = version
+    def __init__(self, number: str, folder: Path) -> None:
+        self.version = number
         self.folder = folder
         self.packed: dict[str, Result | RetortError] = {}
 
@@ -55,7 +56,7 @@ class Release:
         command = [interpreter.python, *interpreter.options, "-m", "tests.sweep.training", str(self.folder), *MODELS]
         subprocess.run(command, cwd=ROOT, check=True)
 
-    def pack(self, model: str) -> None:
+    def pack(self, model: str, graph_limit_bytes: int = 2**30) -> Result | RetortError:
         folder = self.folder / model
         sample = folder / "sample.csv"
         target = "the target" if sample.exists() and b"the target" in sample.read_bytes() else None
@@ -65,11 +66,12 @@ class Release:
             str(self.folder / "models"),
             sample=str(sample) if sample.exists() else None,
             target=target,
+            graph_limit_bytes=graph_limit_bytes,
         )
         try:
-            self.packed[model] = spawn.add(request, 300)
+            return spawn.add(request, 300)
         except RetortError as error:
-            self.packed[model] = error
+            return error
 
     def said(self, model: str) -> dict[str, Any]:
         """The rows that the release was asked, and its answers."""
@@ -84,7 +86,7 @@ def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     trained = Release(request.param, tmp_path_factory.mktemp(request.param))
     trained.train()
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(trained.pack, MODELS))
+        trained.packed = dict(zip(MODELS, pool.map(trained.pack, MODELS), strict=True))
     return trained
 
 
@@ -109,3 +111,19 @@ def test_the_verdict_of_each_names_the_release_and_the_graph(release: Release) -
         assert verdict.served_with["scikit-learn"] != release.version
         assert verdict.runtime == "graph"
         assert verdict.equal_rows > 100
+
+
+def test_without_a_graph_it_is_served_only_where_the_installed_release_answers_equally(release: Release) -> None:
+    without_graph = 0
+    equal = release.pack("KNeighborsClassifier", without_graph)
+    other = release.pack("logistic_liblinear", without_graph)
+    assert isinstance(other, RetortError)
+    here = version("scikit-learn")
+    assert f"trained with scikit-learn {release.version} (says the artifact)" in other.detail
+    assert f"scikit-learn was {release.version}, is {here}" in other.detail
+    if isinstance(equal, RetortError):
+        assert f"scikit-learn was {release.version}, is {here}" in equal.detail
+    else:
+        assert equal.verdict is not None
+        assert (equal.verdict.runtime, equal.verdict.served_with["scikit-learn"]) == ("artifact", here)
+        assert equal.verdict.equal_rows > 100
