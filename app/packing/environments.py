@@ -245,13 +245,17 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def _uv() -> str | None:
+    return shutil.which("uv")
+
+
 def _pip_is_here() -> bool:
     return find_spec("pip") is not None
 
 
 def _installer(python: Path | str) -> list[str]:
     """The command that installs wheels for a Python."""
-    uv = shutil.which("uv")
+    uv = _uv()
     if uv is not None:
         return [uv, "pip", "install", "--python", str(python), "--only-binary", ":all:"]
     pip = [sys.executable, "-m", "pip", "--python", str(python)] if _pip_is_here() else [str(python), "-m", "pip"]
@@ -277,7 +281,9 @@ def _run(command: Sequence[str], progress: Progress) -> None:
 def _reason(said: Sequence[str]) -> str:
     """Why pip or uv failed, from what it said."""
     text = "\n".join(said)
-    lacking = re.search(r"(?:satisfies the requirement|No matching distribution found for) (\S+)", text)
+    lacking = re.search(
+        r"(?:satisfies the requirement|No matching distribution found for|there is no version of) (\S+)", text
+    ) or re.search(r"Because (\S+) has no (?:usable )?wheels", text)
     nothing_found = re.search(r"from versions: none", text) is not None
     if re.search(r"Connection|Retrying|Max retries|resolution|dns error|error sending request", text) and (
         nothing_found or lacking is None
@@ -285,7 +291,7 @@ def _reason(said: Sequence[str]) -> str:
         return "the package index cannot be reached"
     if lacking is not None:
         return f"there is no wheel of {lacking[1]} for Python {'.'.join(platform.python_version_tuple()[:2])}"
-    errors = [line for line in said if line.startswith(("ERROR", "error"))] or [line for line in said if line]
+    errors = [line for line in said if line.startswith(("ERROR", "error", "cause"))] or [line for line in said if line]
     return errors[-1].removeprefix("ERROR: ")[:300] if errors else "it ended without a word"
 
 

@@ -35,6 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setattr(environments, "_uv", lambda: None)
     for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "cache" / "retort" / "environments"
@@ -115,8 +116,16 @@ def test_without_an_index_one_sentence_has_the_two_commands(cache: Path) -> None
             "ERROR: Could not find a version that satisfies the requirement joblib (from versions: none)",
             "the package index cannot be reached",
         ),
+        (
+            "error: No solution found when resolving dependencies\n"
+            "cause: Because scikit-learn==0.20 has no usable wheels and you require scikit-learn==0.20, we can conclude",
+            "there is no wheel of scikit-learn==0.20 for Python",
+        ),
         ("ERROR: Cannot install a and b\nERROR: ResolutionImpossible: see", "ResolutionImpossible: see"),
-        ("error: Failed to fetch\n  Caused by: error sending request for url", "the package index cannot be reached"),
+        (
+            "error: Request failed\ncause: error sending request for url (http://x)",
+            "the package index cannot be reached",
+        ),
         ("No space left on device", "No space left on device"),
         ("", "it ended without a word"),
     ],
@@ -171,3 +180,22 @@ def test_a_python_that_is_too_old_is_refused(tmp_path: Path) -> None:
     path.chmod(0o755)
     with pytest.raises(PackingRefused, match=r"is Python 3\.9\.18; packing needs 3\.11 or newer"):
         interpreter_for(OLDER, [], str(path), Unseen())
+
+
+def test_uv_installs_where_it_is_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments, "_uv", lambda: "/usr/bin/uv")
+    assert environments._installer("train/bin/python")[:5] == [
+        "/usr/bin/uv",
+        "pip",
+        "install",
+        "--python",
+        "train/bin/python",
+    ]
+    monkeypatch.setattr(environments, "_uv", lambda: None)
+    assert environments._installer("train/bin/python")[:5] == [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        "train/bin/python",
+    ]
