@@ -118,7 +118,7 @@ def test_without_an_index_one_sentence_has_the_two_commands(cache: Path) -> None
         ),
         (
             "error: No solution found when resolving dependencies\n"
-            "cause: Because scikit-learn==0.20 has no usable wheels and you require scikit-learn==0.20, we can conclude",
+            "cause: Because scikit-learn==0.20 has no usable wheels and you require it, we can conclude",
             "there is no wheel of scikit-learn==0.20 for Python",
         ),
         ("ERROR: Cannot install a and b\nERROR: ResolutionImpossible: see", "ResolutionImpossible: see"),
