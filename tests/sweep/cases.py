@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn.base import OutlierMixin
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.gaussian_process.kernels import RBF
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.multioutput import RegressorChain
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -58,6 +60,8 @@ SMALL_FOREST = {"n_estimators": 8, "random_state": 0}
 VOTERS = [("linear", LogisticRegression(max_iter=500)), ("tree", DecisionTreeClassifier(max_depth=3, random_state=0))]
 REGRESSORS = [("linear", LinearRegression()), ("tree", DecisionTreeRegressor(max_depth=3, random_state=0))]
 BINARY = {"estimator": LogisticRegression(max_iter=500)}
+CHAINED = "estimator" if "estimator" in signature(RegressorChain).parameters else "base_estimator"
+"""The parameter of chains that is what they chain: renamed in scikit-learn 1.7."""
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "AdaBoostClassifier": SMALL_FOREST,
@@ -68,7 +72,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "BisectingKMeans": {"n_clusters": 3, "random_state": 0},
     "CalibratedClassifierCV": {"estimator": LinearSVC(random_state=0), "cv": 3},
     "CategoricalNB": {"min_categories": 4},
-    "ClassifierChain": BINARY,
+    "ClassifierChain": {CHAINED: LogisticRegression(max_iter=500)},
     "DummyClassifier": {"strategy": "prior"},
     "ExtraTreesClassifier": SMALL_FOREST,
     "ExtraTreesRegressor": SMALL_FOREST,
@@ -109,7 +113,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "cv": 3,
         "random_state": 0,
     },
-    "RegressorChain": {"estimator": Ridge()},
+    "RegressorChain": {CHAINED: Ridge()},
     "SelfTrainingClassifier": {"estimator": GaussianNB()},
     "SpectralClustering": {"n_clusters": 3, "random_state": 0},
     "StackingClassifier": {"estimators": VOTERS, "cv": 3},
