@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import os
 import platform
 import re
@@ -77,6 +78,7 @@ OF_ITS_TIME = (
 )
 """What scikit-learn before a release was tested with, where nothing tells which versions there were."""
 
+UNREACHABLE = "the package index cannot be reached"
 PROBE = """
 import importlib.metadata, json, platform, sys
 found = {"python": platform.python_version()}
@@ -132,23 +134,31 @@ def interpreter_for(
         return _own(own, training, extras, progress)
     if all(_is_met(name, specifier) for name, specifier in training.requirements.items()):
         return None
-    requirements = sorted({*requirements_of(training), *extras})
+    of_its_time = sorted({*requirements_of(training), *extras})
+    anything = sorted({*requirements_of(training, of_its_time=False), *extras})
     reasons = []
-    for python in _pythons():
+    for python, requirements in itertools.product(_pythons(), (of_its_time, anything)):
         try:
             return Interpreter(str(_made(python, requirements, training, progress)), ISOLATED)
         except _Failed as failed:
             reasons.append(str(failed))
-    raise PackingRefused(_unmade(training, requirements, reasons[0]))
+            if reasons[-1] == UNREACHABLE:
+                break
+    raise PackingRefused(_unmade(training, of_its_time, reasons[0]))
 
 
-def requirements_of(training: Training) -> list[str]:
-    """What an environment like the training environment is made of, as pip takes it."""
+def requirements_of(training: Training, *, of_its_time: bool = True) -> list[str]:
+    """What an environment like the training environment is made of, as pip takes it.
+
+    With `of_its_time`, libraries of which nothing is known are of the time of the scikit-learn release; without, only
+    NumPy, against which that release was built.
+    """
     wanted = dict(training.requirements)
     here = _installed(SCIKIT_LEARN)
     wanted.setdefault(SCIKIT_LEARN, f"=={here}" if here else "")
     oldest = min((Version(one.version.removesuffix(".*")) for one in SpecifierSet(wanted[SCIKIT_LEARN])), default=None)
     usual = next((bounds for before, bounds in OF_ITS_TIME if oldest and oldest < Version(before)), {})
+    usual = {name: bound for name, bound in usual.items() if of_its_time or name == "numpy"}
     if any(module.startswith("numpy._core") for module in training.modules):
         usual = usual | {"numpy": ">=2"}
     elif any(module.startswith("numpy.core") for module in training.modules):
@@ -288,7 +298,7 @@ def _reason(said: Sequence[str]) -> str:
     if re.search(r"Connection|Retrying|Max retries|resolution|dns error|error sending request", text) and (
         nothing_found or lacking is None
     ):
-        return "the package index cannot be reached"
+        return UNREACHABLE
     if lacking is not None:
         return f"there is no wheel of {lacking[1]} for Python {'.'.join(platform.python_version_tuple()[:2])}"
     errors = [line for line in said if line.startswith(("ERROR", "error", "cause"))] or [line for line in said if line]

@@ -156,6 +156,25 @@ def test_an_environment_that_was_made_whole_is_made_once(cache: Path, monkeypatc
     assert "--only-binary" in ran[1]
 
 
+def test_what_is_not_to_be_had_of_its_time_is_taken_of_another(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], progress: Unseen) -> None:
+        if "venv" in command:
+            Path(command[-1], "bin").mkdir(parents=True)
+        else:
+            asked.append(command)
+            if "pandas<3" in command:
+                raise environments._Failed("there is no wheel of pandas<3")
+
+    monkeypatch.setattr(environments, "_run", run)
+    assert interpreter_for(OLDER, ["model.joblib"], None, Unseen()) is not None
+    assert [[one for one in command if one.startswith(("scikit-learn", "pandas"))] for command in asked] == [
+        ["pandas<3", "scikit-learn==1.4.2"],
+        ["pandas", "scikit-learn==1.4.2"],
+    ]
+
+
 def test_the_users_own_python_has_to_have_what_the_artifact_says(tmp_path: Path) -> None:
     assert interpreter_for(HERE, [], sys.executable, Unseen()) is not None
     with pytest.raises(PackingRefused) as caught:
