@@ -17,6 +17,9 @@ def main(verb: str, request: str, result_file: str) -> None:
     warnings.simplefilter("ignore")
     try:
         result = _done(verb, request)
+    except ModuleNotFoundError as error:
+        because = f"packing needs {error.name}, which is not installed here: pip install -r requirements.txt"
+        result = Result(refused=because)
     except RetortError as error:
         result = Result(refused=error.detail)
     except OSError as error:

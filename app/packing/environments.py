@@ -40,9 +40,6 @@ ISOLATED = ("-s",)
 PACKING = ("marshmallow", "msgspec", "onnx", "onnxruntime")
 """What packing needs beside the libraries of the training environment; the very versions that are installed here."""
 
-USEFUL = ("skl2onnx",)
-"""What packing uses where it is installed here."""
-
 NEEDED_FOR = {
     ".skops": "skops",
     ".parquet": "pyarrow",
@@ -168,7 +165,6 @@ def requirements_of(training: Training, *, of_its_time: bool = True) -> list[str
     return [
         *(f"{name}{specifier}" for name, specifier in wanted.items()),
         *(_as_here(name) for name in PACKING),
-        *(_as_here(name) for name in USEFUL if _installed(name)),
         *_of_modules(training.modules),
         "joblib",
     ]
