@@ -51,6 +51,7 @@ def stray_packer(repository: Repository, settings: Settings) -> Callable[[Path, 
         spawn.add(
             spawn.PackRequest(str(path), name, str(repository.root), graph_limit_bytes=settings.graph_limit_bytes),
             settings.packing_timeout_s,
+            progress=_Logged(),
         )
 
     return pack_stray
@@ -203,6 +204,17 @@ def _models(repository: Repository, settings: Settings) -> AppGroup:
         click.echo(f"{name} version {version} removed")
 
     return models
+
+
+class _Logged:
+    """Progress in the log."""
+
+    def line(self, text: str) -> None:
+        """Logs what is worth keeping."""
+        log.warning("%s", text)
+
+    def step(self, text: str) -> None:
+        """Logs nothing of what is being done now."""
 
 
 class _Said:

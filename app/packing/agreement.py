@@ -38,6 +38,8 @@ def agreement(estimator: Any, signature: Signature, frame: pd.DataFrame, target:
         return None
     batch = Validator(signature, MAX_SAMPLE_ROWS).validate([records[row] for row in kept])
     predicted = ArtifactServable(estimator, signature).run(batch, ["prediction"])["prediction"]
+    if predicted.ndim == 2 and predicted.shape[1] == 1:
+        predicted = predicted[:, 0]
     if predicted.ndim != 1:
         return None
     was = target.iloc[kept]

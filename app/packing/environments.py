@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import os
 import platform
 import re
@@ -39,9 +40,6 @@ ISOLATED = ("-s",)
 PACKING = ("marshmallow", "msgspec", "onnx", "onnxruntime")
 """What packing needs beside the libraries of the training environment; the very versions that are installed here."""
 
-USEFUL = ("skl2onnx",)
-"""What packing uses where it is installed here."""
-
 NEEDED_FOR = {
     ".skops": "skops",
     ".parquet": "pyarrow",
@@ -68,8 +66,8 @@ PINNED_AS_HERE = ("xgboost", "lightgbm", "catboost")
 """Libraries that do not depend on scikit-learn's version, so that those serving are those packing."""
 
 OF_ITS_TIME = (
-    ("1.3", {"scipy": "<1.12", "pandas": "<2.2"}),
-    ("1.4", {"scipy": "<1.13", "pandas": "<2.3"}),
+    ("1.3", {"scipy": "<1.12", "pandas": "<2.2", "numpy": "<2"}),
+    ("1.4", {"scipy": "<1.13", "pandas": "<2.3", "numpy": "<2"}),
     ("1.5", {"scipy": "<1.14", "pandas": "<3", "numpy": "<2"}),
     ("1.6", {"scipy": "<1.15", "pandas": "<3"}),
     ("1.7", {"scipy": "<1.16", "pandas": "<3"}),
@@ -77,6 +75,7 @@ OF_ITS_TIME = (
 )
 """What scikit-learn before a release was tested with, where nothing tells which versions there were."""
 
+UNREACHABLE = "the package index cannot be reached"
 PROBE = """
 import importlib.metadata, json, platform, sys
 found = {"python": platform.python_version()}
@@ -132,23 +131,31 @@ def interpreter_for(
         return _own(own, training, extras, progress)
     if all(_is_met(name, specifier) for name, specifier in training.requirements.items()):
         return None
-    requirements = sorted({*requirements_of(training), *extras})
+    of_its_time = sorted({*requirements_of(training), *extras})
+    anything = sorted({*requirements_of(training, of_its_time=False), *extras})
     reasons = []
-    for python in _pythons():
+    for python, requirements in itertools.product(_pythons(), (of_its_time, anything)):
         try:
             return Interpreter(str(_made(python, requirements, training, progress)), ISOLATED)
         except _Failed as failed:
             reasons.append(str(failed))
-    raise PackingRefused(_unmade(training, requirements, reasons[0]))
+            if reasons[-1] == UNREACHABLE:
+                break
+    raise PackingRefused(_unmade(training, of_its_time, reasons[0]))
 
 
-def requirements_of(training: Training) -> list[str]:
-    """What an environment like the training environment is made of, as pip takes it."""
+def requirements_of(training: Training, *, of_its_time: bool = True) -> list[str]:
+    """What an environment like the training environment is made of, as pip takes it.
+
+    With `of_its_time`, libraries of which nothing is known are of the time of the scikit-learn release; without, only
+    NumPy, against which that release was built.
+    """
     wanted = dict(training.requirements)
     here = _installed(SCIKIT_LEARN)
     wanted.setdefault(SCIKIT_LEARN, f"=={here}" if here else "")
     oldest = min((Version(one.version.removesuffix(".*")) for one in SpecifierSet(wanted[SCIKIT_LEARN])), default=None)
     usual = next((bounds for before, bounds in OF_ITS_TIME if oldest and oldest < Version(before)), {})
+    usual = {name: bound for name, bound in usual.items() if of_its_time or name == "numpy"}
     if any(module.startswith("numpy._core") for module in training.modules):
         usual = usual | {"numpy": ">=2"}
     elif any(module.startswith("numpy.core") for module in training.modules):
@@ -158,7 +165,6 @@ def requirements_of(training: Training) -> list[str]:
     return [
         *(f"{name}{specifier}" for name, specifier in wanted.items()),
         *(_as_here(name) for name in PACKING),
-        *(_as_here(name) for name in USEFUL if _installed(name)),
         *_of_modules(training.modules),
         "joblib",
     ]
@@ -245,13 +251,17 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def _uv() -> str | None:
+    return shutil.which("uv")
+
+
 def _pip_is_here() -> bool:
     return find_spec("pip") is not None
 
 
 def _installer(python: Path | str) -> list[str]:
     """The command that installs wheels for a Python."""
-    uv = shutil.which("uv")
+    uv = _uv()
     if uv is not None:
         return [uv, "pip", "install", "--python", str(python), "--only-binary", ":all:"]
     pip = [sys.executable, "-m", "pip", "--python", str(python)] if _pip_is_here() else [str(python), "-m", "pip"]
@@ -277,15 +287,17 @@ def _run(command: Sequence[str], progress: Progress) -> None:
 def _reason(said: Sequence[str]) -> str:
     """Why pip or uv failed, from what it said."""
     text = "\n".join(said)
-    lacking = re.search(r"(?:satisfies the requirement|No matching distribution found for) (\S+)", text)
+    lacking = re.search(
+        r"(?:satisfies the requirement|No matching distribution found for|there is no version of) (\S+)", text
+    ) or re.search(r"Because (\S+) has no (?:usable )?wheels", text)
     nothing_found = re.search(r"from versions: none", text) is not None
     if re.search(r"Connection|Retrying|Max retries|resolution|dns error|error sending request", text) and (
         nothing_found or lacking is None
     ):
-        return "the package index cannot be reached"
+        return UNREACHABLE
     if lacking is not None:
         return f"there is no wheel of {lacking[1]} for Python {'.'.join(platform.python_version_tuple()[:2])}"
-    errors = [line for line in said if line.startswith(("ERROR", "error"))] or [line for line in said if line]
+    errors = [line for line in said if line.startswith(("ERROR", "error", "cause"))] or [line for line in said if line]
     return errors[-1].removeprefix("ERROR: ")[:300] if errors else "it ended without a word"
 
 

@@ -64,10 +64,10 @@ def find(artifact: Path, said: str | None = None) -> Training:
                 f"its parts were saved with scikit-learn {' and '.join(versions)}; "
                 f"{versions[-1]}, that of the outermost, is taken"
             )
-    requirements |= given
     sources |= dict.fromkeys(given, "--trained-with")
+    requirements = dict(_sorted((requirements | given).items()))
     source = " and ".join(dict.fromkeys(sources[name] for name in requirements))
-    return Training(dict(_sorted(requirements.items())), source, frozenset(named.modules), tuple(remarks))
+    return Training(requirements, source, frozenset(named.modules), tuple(remarks))
 
 
 def _named(artifact: Path) -> Named:

@@ -62,7 +62,8 @@ class Verdict:
         ]
         rows = f"{self.equal_rows:,} rows"
         if self.runtime == "graph":
-            lines.append(f"served by: its graph, without scikit-learn; equal to the model as packed on {rows}")
+            runtime = self.served_with.get("onnxruntime", "?")
+            lines.append(f"served by: its graph, ONNX Runtime {runtime}; equal to the model as packed on {rows}")
         elif self.served_with == self.packed_with:
             lines.append(f"served by: the same libraries; {rows} recorded, which others will have to answer equally")
         else:

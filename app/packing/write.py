@@ -25,10 +25,9 @@ from app.packing.spawn import CheckRequest, Interpreter, PackRequest, Result, Se
 from app.packing.trial import MAX_SAMPLE_ROWS, Record, attempt
 from app.packing.verdict import Agreement, Verdict
 from app.runtime.environment import environment
-from app.runtime.lean import lean
 from app.runtime.loaders import FORMAT_OF_SUFFIX, LOADERS, READERS
 from app.runtime.policy import State
-from app.runtime.proving import advice, prove, prove_recorded, same
+from app.runtime.proving import same
 from app.runtime.registry import Registry
 from app.runtime.servable import ArtifactServable, call
 from app.signature import Input, Layout, Signature
@@ -39,7 +38,7 @@ from app.storage import recorded
 from app.storage.manifest import MANIFEST, Example, Manifest
 from app.storage.recorded import RECORDED
 from app.storage.repository import Repository, is_slug
-from app.storage.verification import open_verified, sha256_of
+from app.storage.verification import sha256_of
 
 MAX_EXAMPLES = 5
 SERVE_TIMEOUT_S = 600.0
@@ -176,32 +175,6 @@ def check(request: CheckRequest) -> Result:
     if entry.state is not State.AVAILABLE:
         raise PackingRefused(entry.reason or f"its state is {entry.state.value}")
     return Result(version=request.version)
-
-
-def serve(request: ServeRequest) -> Result:
-    """Loads a staged version as serving would, and compares its answers with all that are recorded.
-
-    Raises:
-        PackingRefused: it cannot be loaded here, or answers otherwise.
-    """
-    folder = Path(request.folder)
-    manifest = manifests.read(folder)
-    file, form = (manifest.artifact, manifest.format) if manifest.graph is None else (manifest.graph, "onnx")
-    try:
-        with open_verified(folder, file, manifest.files[file]) as stream:
-            servable = lean(LOADERS[form](stream, manifest.signature), manifest)
-    except LoadingFailed as error:
-        raise PackingRefused(f"{error.detail}; {advice(manifest)}") from None
-    validator = Validator(manifest.signature, MAX_SAMPLE_ROWS)
-    rows = 0
-    try:
-        prove(servable, validator, manifest)
-        if manifest.recorded is not None:
-            with open_verified(folder, manifest.recorded, manifest.files[manifest.recorded]) as stream:
-                rows = prove_recorded(servable, validator, manifest, recorded.read(stream))
-    except LoadingFailed as error:
-        raise PackingRefused(error.detail) from None
-    return Result(environment=environment(), rows=rows)
 
 
 def _served_elsewhere(python: str, folder: Path, manifest: Manifest) -> Result:

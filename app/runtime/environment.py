@@ -6,7 +6,7 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "joblib", "skops")
+LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "joblib", "skops", "onnxruntime")
 
 
 ONE_THREAD = {
