@@ -21,7 +21,7 @@ from .training import TARGET
 
 
 def pack_case(folder: Path, models: Path) -> None:
-    """Packs the case in this folder."""
+    """Packs the case in this folder, if it was fitted."""
     sample = folder / "sample.csv"
     target = TARGET if sample.exists() and TARGET in sample.read_text().partition("\n")[0] else None
     request = PackRequest(
@@ -35,18 +35,18 @@ def pack_case(folder: Path, models: Path) -> None:
     )
     refused = None
     try:
-        pack(request)
+        if (folder / "model.joblib").exists():
+            pack(request)
     except RetortError as error:
         refused = error.detail
     (folder / "packed.json").write_bytes(msgspec.json.encode({"refused": refused}))
 
 
 def main(folder: Path, names: list[str]) -> None:
-    """Packs the cases of these names that were fitted."""
+    """Packs the cases of these names."""
     warnings.simplefilter("ignore")
     for name in names:
-        if (folder / name / "model.joblib").exists():
-            pack_case(folder / name, folder / "models")
+        pack_case(folder / name, folder / "models")
 
 
 if __name__ == "__main__":

@@ -102,9 +102,11 @@ class Release:
         self._models = folder / "models"
 
     def cells(self, cases: Sequence[str]) -> list[Cell]:
-        """Trains, packs and asks these cases."""
-        self._run("training", *cases)
-        self._run("packing", *cases)
+        """Trains and packs these cases, those that are not in the folder yet, and asks them."""
+        new = [case for case in cases if not (self._folder / case / "packed.json").exists()]
+        if new:
+            self._run("training", *new)
+            self._run("packing", *new)
         client = create_app(Settings(models_dir=self._models, access_log=False)).test_client()
         return [self._cell(client, case) for case in cases]
 
@@ -209,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("cases", nargs="*", metavar="CASE", help="only these; default: all")
     parser.add_argument("--releases", nargs="+", default=RELEASES)
     parser.add_argument("--page", type=Path, help="write the table as a Markdown page to this file")
-    parser.add_argument("--work", type=Path, help="keep artifacts and versions in this folder")
+    parser.add_argument("--work", type=Path, help="keep artifacts and versions in this folder, or take them from it")
     asked = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     cells: list[Cell] = []
