@@ -126,6 +126,11 @@ def infrequent_mapping(est: Any, column: int) -> NDArray[np.int64] | None:
     return mapping
 
 
+def dropped_groups(est: Any) -> Any | None:
+    """For each column of `OneHotEncoder` the group that it drops, or None: until 1.1 `drop_idx_` said so itself."""
+    return est._drop_idx_after_grouping if RELEASE >= (1, 2) else est.drop_idx_
+
+
 def splines_are_sparse(est: Any) -> bool:
     """`SplineTransformer.sparse_output`, new in 1.2."""
     return bool(getattr(est, "sparse_output", False))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from app.packing.exporters.graph import ML, Features, Graph, NotExportable, Predict, Tensor, Transform
-from app.packing.releases import infrequent_mapping
+from app.packing.releases import dropped_groups, infrequent_mapping
 from app.runtime.graph import MISSING_TEXT
 
 UNSEEN = 0
@@ -41,7 +41,7 @@ class Numbered:
 def one_hot(g: Graph, est: Any, features: Features) -> Features:
     """`OneHotEncoder.transform`, dense: 1 where the value is the category (or one of the infrequent), else 0."""
     groups = [_groups(est, column) for column in range(len(est.categories_))]
-    dropped = est._drop_idx_after_grouping
+    dropped = dropped_groups(est)
     numbered = _numbered(g, est, features)
     joined = est.handle_unknown in ("infrequent_if_exist", "warn")
     unknown = [
