@@ -31,6 +31,8 @@ class Agreement:
             equal = round(self.value * self.rows)
             said = f"its predictions equal {self.target!r} in {equal:,} of {self.rows:,} rows of the sample"
             said += f" ({self.value:.1%})"
+            if equal == 0:
+                return f"{said}: does the sample write them in another way, as words for numbers?"
             doubt = self.commonest is not None and self.value < self.commonest
         what = "the mean" if self.measure == "R²" else "the commonest value alone"
         return said + (f", less than {what} would: is it the right sample and target?" if doubt else "")
