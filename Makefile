@@ -86,6 +86,10 @@ new-venv:
 estimators: .venv/testing ## pack, prove and compare every estimator; writes docs/estimators.md
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest tests/sweep --estimators docs/estimators.md
 
+.PHONY: versions
+versions: .venv/testing ## pack what seven releases of scikit-learn fitted and compare; writes docs/versions.md
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" python -m tests.sweep.versions --page docs/versions.md $(ARGS)
+
 .PHONY: bench
 bench: .venv/testing ## measure against the peers; prints a table, writes benchmarks/RESULTS.md; ARGS="--quick"
 	@sh tests/setup/debian.sh wrk:wrk

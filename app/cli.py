@@ -99,9 +99,10 @@ def stray_packer(repository: Repository, settings: Settings) -> Callable[[Path, 
         from app.packing import spawn  # a serving process in production never needs it
 
         log.warning("packing %s as model %s (RETORT_ENV=development)", path, name)
-        spawn.run(
+        spawn.add(
             spawn.PackRequest(str(path), name, str(repository.root), graph_limit_bytes=settings.graph_limit_bytes),
             settings.packing_timeout_s,
+            progress=_Logged(),
         )
 
     return pack_stray
@@ -182,6 +183,13 @@ def _packing(models: AppGroup, repository: Repository, settings: Settings) -> No
     @click.option("--columns", metavar="PART", help="The part, or a JSON file, that holds the names of the inputs.")
     @click.option("--labels", metavar="PART", help="The part, or a file, that decodes predictions: a LabelEncoder.")
     @click.option("--trust", is_flag=True, help="Build the types in a .skops file that skops does not know.")
+    @click.option(
+        "--trained-with",
+        metavar="REQUIREMENTS",
+        help="The training environment, where the artifact does not say it: scikit-learn==1.4.2,numpy<2",
+    )
+    @click.option("--python", metavar="PATH", help="The Python of your training environment; packing runs there.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
     def add(
         artifact: tuple[str, ...],
         default: bool,
@@ -189,6 +197,9 @@ def _packing(models: AppGroup, repository: Repository, settings: Settings) -> No
         before: tuple[str, ...],
         after: tuple[str, ...],
         trust: bool,
+        trained_with: str | None,
+        python: str | None,
+        as_json: bool,
         **asked: Any,
     ) -> None:
         from app.packing import spawn  # not needed by the other commands
@@ -212,10 +223,16 @@ def _packing(models: AppGroup, repository: Repository, settings: Settings) -> No
             **words,
         )
         with Progress() as progress:
-            result = spawn.run(request, settings.packing_timeout_s, progress)
+            result = spawn.add(request, settings.packing_timeout_s, trained_with, python, _Said(), progress)
         if default:
             repository.set_default(name)
-        _print_packed(repository, settings, name, result.version, [*result.remarks, *unchecked])
+        remarks = [*result.remarks, *unchecked]
+        if as_json:
+            packed = {"model": name, "version": result.version, "remarks": remarks, "verdict": result.verdict}
+            click.echo(msgspec.json.encode(packed).decode())
+            return
+        verdict = result.verdict.shown() if result.verdict else ()
+        _print_packed(repository, settings, name, result.version, [*remarks, *verdict])
 
     @models.command("repack", help="Pack the artifact of a version again, with the libraries that are installed now.")
     @click.argument("name")
@@ -446,6 +463,31 @@ def _serves(its: Settings, name: str, version: int) -> bool:
         connection.close()
     served = (entry for model in listed if model["name"] == name for entry in model["versions"])
     return any(entry["version"] == version and entry["state"] == State.AVAILABLE.value for entry in served)
+
+
+class _Logged:
+    """Progress in the log."""
+
+    def line(self, text: str) -> None:
+        """Logs what is worth keeping."""
+        log.warning("%s", text)
+
+    def step(self, text: str) -> None:
+        """Logs nothing of what is being done now."""
+
+
+class _Said:
+    """Progress on standard error: what is being done now only where a person looks at it."""
+
+    def line(self, text: str) -> None:
+        """Says something that is worth keeping."""
+        click.echo(text, err=True)
+
+    def step(self, text: str) -> None:
+        """Says what is being done now, in the place of what was said before."""
+        if sys.stderr.isatty():
+            shown = text[: shutil.get_terminal_size().columns - 1]
+            click.echo(f"\r\033[K{shown}", err=True, nl=False)
 
 
 def _steps_unchecked(names: Sequence[str], module: str) -> list[str]:

@@ -147,6 +147,13 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         "proof": manifest.proof,
         "out_of_range": signature.out_of_range,
     }
+    if manifest.trained_with:
+        described["trained_with"] = {
+            "requirements": list(manifest.trained_with),
+            "source": manifest.trained_with_source,
+        }
+    if manifest.served_by:
+        described["served_by"] = manifest.served_by
     if manifest.before or manifest.after:
         described["steps"] = {"before": list(manifest.before), "after": list(manifest.after)}
     absent = ("classes", "out_of_range")

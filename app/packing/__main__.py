@@ -11,7 +11,15 @@ from pathlib import Path
 import msgspec
 
 from app.errors import RetortError
-from app.packing.spawn import CheckRequest, CompareRequest, PackRequest, RepackRequest, Result, packing_memory_bytes
+from app.packing.spawn import (
+    CheckRequest,
+    CompareRequest,
+    PackRequest,
+    RepackRequest,
+    Result,
+    ServeRequest,
+    packing_memory_bytes,
+)
 from app.packing.supervise import end_like, supervise
 from app.storage.repository import Repository
 
@@ -48,6 +56,10 @@ def done(verb: str, request: str) -> Result:
         from app.packing.again import repack
 
         return repack(msgspec.json.decode(request, type=RepackRequest))
+    if verb == "serve":
+        from app.packing.serve import serve  # without scikit-learn, which serving a graph does not need
+
+        return serve(msgspec.json.decode(request, type=ServeRequest))
     from app.packing.write import check, pack
 
     if verb == "pack":

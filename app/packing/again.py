@@ -38,6 +38,11 @@ def repack(request: RepackRequest) -> Result:
     signature = manifest.signature
     if manifest.format == "onnx":
         raise PackingRefused(f"{before} is a graph that came as a file: there is nothing to compile again")
+    if manifest.served_by:
+        raise PackingRefused(
+            f"{before} was packed in its training environment ({', '.join(manifest.trained_with)}): "
+            f"flask models add {stored / manifest.artifact} --name {request.model} packs it there again"
+        )
     estimator = opening.read(stored / manifest.artifact, manifest.format)
     try:
         prove(ArtifactServable(estimator, signature), Validator(signature, MAX_SAMPLE_ROWS), manifest)

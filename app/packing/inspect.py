@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.base import is_classifier, is_clusterer, is_outlier_detector, is_regressor
+from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from app.errors import PackingRefused
+from app.packing.releases import boosting_encoder, column_names, is_clusterer
 
 ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
 VECTORIZERS = ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer")
@@ -106,7 +107,7 @@ def names_of(estimator: Any) -> list[str] | None:
     """The names of the columns it was fitted with, if it was fitted with names."""
     if (told := _told_by_catboost(estimator)) is not None:
         return None if told == [str(place) for place in range(len(told))] else told
-    names = getattr(estimator, "feature_names_in_", None)
+    names = column_names(estimator)
     return None if names is None else [str(name) for name in names]
 
 
@@ -203,9 +204,9 @@ def _categories(part: Any, positions: Sequence[int], facts: list[Facts]) -> None
         known = zip(positions, part.categories_, strict=True)
     elif type(part).__name__ == "CategoricalNB":
         known = ((p, np.arange(n)) for p, n in zip(positions, part.n_categories_, strict=False))
-    elif getattr(part, "is_categorical_", None) is not None and getattr(part, "_preprocessor", None) is not None:
+    elif (encoder := boosting_encoder(part)) is not None:
         categorical = [positions[i] for i in np.flatnonzero(part.is_categorical_).tolist()]
-        known = zip(categorical, part._preprocessor.named_transformers_["encoder"].categories_, strict=False)
+        known = zip(categorical, encoder.categories_, strict=False)
     for position, categories in known:
         present = [c for c in np.asarray(categories).tolist() if c is not None and c == c]
         fact = facts[position]

@@ -13,20 +13,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from app.errors import PackingRefused
 from app.packing import stages
 from app.packing.stages import Stage
+from app.packing.verdict import Verdict
 from app.runtime.environment import ONE_THREAD
 from app.settings import Settings
 from app.storage.repository import Repository
 
 ENDED_WITHIN_S = 10.0
 LOOKED_AT_EVERY_S = 0.25
+
+if TYPE_CHECKING:
+    from app.packing.environments import Progress
+
+MODULES = "PACKED_MODULES_PATH"
+"""The variable by which a process in another environment knows where the user's modules are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,8 @@ class PackRequest:
     `before` and `after` are the names of the steps around a run; of `before` some may be parts of the artifact.
     `beside` are further files of the same model. `use`, `columns` and `labels` name parts, or files, that make it.
     `known_steps` are the steps that there are, where that is known. With `trust` any type in a file of skops is built.
-    A `staged` version answers by its number only.
+    A `staged` version answers by its number only. `trained_with` is what is known of the training environment, and
+    `trained_with_source` where from; `served_by` is the Python that will serve, where this is packed by another.
     """
 
     artifact: str
@@ -59,6 +68,9 @@ class PackRequest:
     known_steps: tuple[str, ...] | None = None
     trust: bool = False
     staged: bool = False
+    trained_with: tuple[str, ...] = ()
+    trained_with_source: str = ""
+    served_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +104,26 @@ class RepackRequest:
     staged: bool = False
 
 
-Request = PackRequest | CheckRequest | CompareRequest | RepackRequest
-VERBS: dict[type[Request], str] = {
-    PackRequest: "pack",
-    CheckRequest: "check",
-    CompareRequest: "compare",
-    RepackRequest: "repack",
-}
+@dataclass(frozen=True, slots=True)
+class ServeRequest:
+    """Load what is staged in this folder as serving would, and compare its answers with all that are recorded."""
+
+    folder: str
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of it: `refused` says why not, else the version packed and remarks for whoever packed it."""
+    """What came of it: `refused` says why not, else the version packed, a verdict and remarks for whoever packed it.
+
+    Of a `ServeRequest`: the versions of the libraries that served, and how many rows they answered as recorded.
+    """
 
     refused: str | None = None
     version: int | None = None
     remarks: tuple[str, ...] = ()
+    verdict: Verdict | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    rows: int = 0
 
 
 def packing_memory_bytes() -> int:
@@ -116,8 +132,74 @@ def packing_memory_bytes() -> int:
     return limit_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def run(request: Request, timeout_s: float, progress: Callable[[Stage], None] | None = None) -> Result:
-    """Runs the request in a process of its own; `progress` is told again and again what it is doing.
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """A Python, options to start it with, and folders of libraries that it lacks."""
+
+    python: str
+    options: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+
+
+Request = PackRequest | CheckRequest | CompareRequest | RepackRequest | ServeRequest
+VERBS: dict[type[Request], str] = {
+    PackRequest: "pack",
+    CheckRequest: "check",
+    CompareRequest: "compare",
+    RepackRequest: "repack",
+    ServeRequest: "serve",
+}
+
+
+def add(
+    request: PackRequest,
+    timeout_s: float,
+    trained_with: str | None = None,
+    python: str | None = None,
+    progress: Progress | None = None,
+    on_stage: Callable[[Stage], None] | None = None,
+) -> Result:
+    """Packs an artifact in an environment like that of its training.
+
+    Args:
+        request: what to pack.
+        timeout_s: the longest that packing may take; making an environment is not counted.
+        trained_with: the training environment, if its user says it: requirements separated by commas.
+        python: the user's own Python that has it.
+        progress: who is told when an environment is made.
+        on_stage: is told again and again what packing is doing.
+
+    Raises:
+        PackingRefused: the environment cannot be made, or as `run`.
+    """
+    from app.packing import environments  # for who packs, not for the process that is packing
+    from app.packing.artifacts.folders import located
+    from app.packing.trained_with import find
+
+    given = (request.artifact, *request.beside)
+    artifact, *beside = [located(name).file for name in given]
+    training = find(artifact, trained_with, beside)
+    files = [name for name in (*given, request.sample) if name]
+    interpreter = environments.interpreter_for(training, files, python, progress or environments.Unseen())
+    if training.requirements:
+        known = tuple(f"{name}{specifier}" for name, specifier in training.requirements.items())
+        request = replace(request, trained_with=known, trained_with_source=training.source)
+    if interpreter is None:
+        result = run(request, timeout_s, on_stage)
+    else:
+        result = run(replace(request, served_by=sys.executable), timeout_s, on_stage, interpreter)
+    return replace(result, remarks=(*training.remarks, *result.remarks))
+
+
+def run(
+    request: Request,
+    timeout_s: float,
+    progress: Callable[[Stage], None] | None = None,
+    interpreter: Interpreter | None = None,
+) -> Result:
+    """Runs the request in a process of its own, of this Python if no other is given.
+
+    `progress` is told again and again what it is doing.
 
     Raises:
         PackingRefused: the request was refused, or the process died or took longer than `timeout_s` seconds.
@@ -125,13 +207,11 @@ def run(request: Request, timeout_s: float, progress: Callable[[Stage], None] | 
     verb = VERBS[type(request)]
     with tempfile.TemporaryDirectory(prefix="retort-packing-") as folder:
         answer = Path(folder) / "result.json"
-        environ = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | ONE_THREAD
-        # Modules beside the user's notebook are found in the working folder, our own package wherever it is installed.
-        home = str(Path(__file__).resolve().parents[2])
-        environ["PYTHONPATH"] = os.pathsep.join(filter(None, [home, str(Path.cwd()), environ.get("PYTHONPATH")]))
+        environ = _environ(Path(folder), interpreter)
         place = stages.told_in(Path(folder), environ)
+        command = [sys.executable] if interpreter is None else [interpreter.python, *interpreter.options]
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.packing", verb, msgspec.json.encode(request).decode(), str(answer)],
+            [*command, "-m", "app.packing", verb, msgspec.json.encode(request).decode(), str(answer)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -142,7 +222,8 @@ def run(request: Request, timeout_s: float, progress: Callable[[Stage], None] | 
             said = _said_by(process, timeout_s, place, progress)
         finally:
             _end(process)
-            Repository(Path(request.models_dir)).discard_staging(process.pid)
+            if not isinstance(request, ServeRequest):
+                Repository(Path(request.models_dir)).discard_staging(process.pid)
         if answer.exists():
             result = msgspec.json.decode(answer.read_bytes(), type=Result)
             if result.refused is not None:
@@ -166,6 +247,24 @@ def _said_by(
         if progress is not None and (stage := stages.current(place)) is not None:
             progress(stage)
     raise PackingRefused(f"reading and running it took longer than {timeout_s:g} seconds")
+
+
+def _environ(folder: Path, interpreter: Interpreter | None) -> dict[str, str]:
+    """The variables of the process: our own package is found wherever it is, before the user's modules.
+
+    Another Python finds nothing but the package: beside an installed one lie the libraries of this Python.
+    """
+    environ = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | ONE_THREAD
+    package = Path(__file__).resolve().parents[1]
+    found = [str(package.parent)]
+    # The process that is packing hands on where the user's modules are; this one is in the folder where they may be.
+    mine = environ.get(MODULES, os.pathsep.join(filter(None, [str(Path.cwd()), environ.get("PYTHONPATH")])))
+    if interpreter is not None:
+        (folder / package.name).symlink_to(package, target_is_directory=True)
+        found = [str(folder), *interpreter.folders]
+        environ[MODULES] = mine
+    environ["PYTHONPATH"] = os.pathsep.join([*found, mine])
+    return environ
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

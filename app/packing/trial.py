@@ -31,6 +31,18 @@ def attempt(
         return error
 
 
+def answered(estimator: Any, signature: Signature, records: list[Record]) -> list[int]:
+    """The positions of the records that the model answers as the signature hands them over: all, nearly always."""
+
+    def among(positions: list[int]) -> list[int]:
+        if not positions or attempt(estimator, signature, [records[position] for position in positions]) is None:
+            return positions
+        middle = len(positions) // 2
+        return among(positions[:middle]) + among(positions[middle:]) if middle else []
+
+    return among(list(range(len(records))))
+
+
 def with_nulls(estimator: Any, draft: Signature, record: Record) -> Signature:
     """Marks the inputs that may be missing: those for which the model still answers when they are."""
 

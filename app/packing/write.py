@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ import pandas as pd
 
 from app.errors import PackingRefused
 from app.packing import declared, given_graph, inspect, sample, stages
+from app.packing.agreement import agreement
 from app.packing.artifacts import opening
 from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
@@ -23,10 +25,12 @@ from app.packing.graph import GRAPH, derive_graph
 from app.packing.infer import infer, outputs_lost
 from app.packing.lean import lean_servable
 from app.packing.prove import artifact_cost_us
+from app.packing.record import record
 from app.packing.sample.expected import Expected, expected_of
 from app.packing.seen import records_of
-from app.packing.spawn import CheckRequest, PackRequest, Result
+from app.packing.spawn import CheckRequest, Interpreter, PackRequest, Result, ServeRequest, run
 from app.packing.trial import MAX_SAMPLE_ROWS, Record, attempt
+from app.packing.verdict import Agreement, Verdict
 from app.runtime.environment import environment
 from app.runtime.loaders import LOADERS
 from app.runtime.policy import State
@@ -36,7 +40,10 @@ from app.runtime.servable import ArtifactServable, Servable, call
 from app.signature import Input, Layout, Signature
 from app.signature.batch import json_values
 from app.signature.schema import Validator
+from app.storage import manifest as manifests
+from app.storage import recorded
 from app.storage.manifest import Example, Manifest
+from app.storage.recorded import RECORDED
 from app.storage.repository import Repository, is_slug
 from app.storage.verification import sha256_of
 
@@ -44,6 +51,7 @@ MAX_EXAMPLES = 5
 MAX_EXAMPLE_VALUES = 20_000
 """An array of more values is too large to be shown, and is kept once."""
 
+SERVE_TIMEOUT_S = 600.0
 MAX_REMARKED_INPUTS = 20
 SUSPECT = 10
 """A pixel may be so many times what the sample has: more looks like a `divisor` that was forgotten."""
@@ -62,8 +70,7 @@ def pack(request: PackRequest) -> Result:
             "a letter or digit at both ends"
         )
     stages.enter("reading the artifact")
-    choice = Choice(request.use, request.before, request.columns, request.labels)
-    artifact = opening.opened((request.artifact, *request.beside), choice, request.name, trust=request.trust)
+    artifact = _opened(request)
     _require_steps(artifact, request)
     if isinstance(artifact.estimator, OnnxFile):
         return _pack_graph(request, artifact, artifact.estimator)
@@ -92,9 +99,13 @@ def pack(request: PackRequest) -> Result:
         else:
             shutil.copyfile(artifact.file, folder / name)
         stages.enter("looking for the quickest way to call the artifact")
-        lean = lean_servable(estimator, lambda: opening.read(folder / name, artifact.format), signature, records)
-        served = lean or ArtifactServable(estimator, signature)
-        timed = ArtifactServable(estimator, by_column) if said.fills else served
+        leanest = lean_servable(estimator, lambda: opening.read(folder / name, artifact.format), signature, records)
+        servable = leanest or ArtifactServable(estimator, signature)
+        timed = ArtifactServable(estimator, by_column) if said.fills else servable
+        stages.enter("recording its answers")
+        answered = record(estimator, signature, records)
+        if answered is not None:
+            recorded.write(folder, answered)
         stages.enter("compiling the graph")
         proof = derive_graph(estimator, timed, by_column, rows, folder, request.graph_limit_bytes, matrix=said.fills)
         manifest = Manifest(
@@ -112,14 +123,34 @@ def pack(request: PackRequest) -> Result:
             environment=environment(),
             graph=GRAPH if (folder / GRAPH).exists() else None,
             proof=proof,
-            artifact_cost_us=artifact_cost_us(served, signature, records),
-            lean=lean.call if lean else None,
+            artifact_cost_us=artifact_cost_us(servable, signature, records),
+            lean=leanest.call if leanest else None,
             before=artifact.steps,
             after=request.after,
+            trained_with=request.trained_with,
+            trained_with_source=request.trained_with_source,
+            recorded=RECORDED if answered else None,
         )
+        served = Result(environment=environment(), rows=len(answered.instances) if answered else 0)
+        if request.served_by is not None:
+            served = _served_elsewhere(request.served_by, folder, manifest)
+            manifest = replace(manifest, served_by=served.environment)
         published = repository.publish(folder, manifest, answers=not request.staged)
     lost = outputs_lost(estimator, by_column, rows)
-    return Result(version=published.version, remarks=(*_remarks(published, said), *artifact.notes, *told, *lost))
+    compared, difference = proof.get("rows"), proof.get("largest_difference")
+    verdict = Verdict(
+        published.trained_with,
+        published.trained_with_source,
+        published.environment,
+        served.environment,
+        published.runtime,
+        largest_difference=difference if isinstance(difference, float) else None,
+        equal_rows=compared if isinstance(compared, int) else served.rows,
+        agreement=_agreement(estimator, by_column, given, frame, said),
+    )
+    return Result(
+        version=published.version, remarks=(*_remarks(published, said), *artifact.notes, *told, *lost), verdict=verdict
+    )
 
 
 def _pack_graph(request: PackRequest, artifact: Artifact, file: OnnxFile) -> Result:
@@ -201,6 +232,26 @@ def _sample_of(
     return given, (f"its examples are those in {artifact.example.name}", *given.notes)
 
 
+def _opened(request: PackRequest) -> Artifact:
+    """The model of a request, saved with the libraries that read it, or with those that its user names.
+
+    Raises:
+        PackingRefused: it cannot be read, or scikit-learn says that it is of another version.
+    """
+    choice = Choice(request.use, request.before, request.columns, request.labels)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        artifact = opening.opened((request.artifact, *request.beside), choice, request.name, trust=request.trust)
+    saved_with = {str(getattr(warning.message, "original_sklearn_version", "")) for warning in told} - {""}
+    if saved_with and not request.trained_with:
+        version = sorted(saved_with)[0]
+        raise PackingRefused(
+            f"{request.artifact} was saved with scikit-learn {version}, and {environment()['scikit-learn']} is "
+            f"installed: --trained-with scikit-learn=={version} packs it with that one"
+        )
+    return artifact
+
+
 def check(request: CheckRequest) -> Result:
     """Verifies, loads and proves one version, as a serving process would.
 
@@ -214,6 +265,38 @@ def check(request: CheckRequest) -> Result:
     if entry.state is not State.AVAILABLE:
         raise PackingRefused(entry.reason or f"its state is {entry.state.value}")
     return Result(version=request.version)
+
+
+def _served_elsewhere(python: str, folder: Path, manifest: Manifest) -> Result:
+    """What the Python that will serve makes of the staged version.
+
+    Raises:
+        PackingRefused: it could not serve it, so that there is no use in publishing it.
+    """
+    manifests.write(folder, manifest)
+    trained = ", ".join(named.replace("==", " ") for named in manifest.trained_with)
+    try:
+        return run(ServeRequest(str(folder)), SERVE_TIMEOUT_S, interpreter=Interpreter(python))
+    except PackingRefused as error:
+        why = f" ({manifest.proof['reason']})" if "reason" in manifest.proof else ""
+        raise PackingRefused(
+            f"it was trained with {trained} (says {manifest.trained_with_source}) and was packed there, but it has no "
+            f"graph{why}, and the installed libraries cannot serve it: {error.detail}"
+        ) from None
+
+
+def _agreement(
+    estimator: Any,
+    signature: Signature,
+    given: sample.Sample | None,
+    frame: pd.DataFrame | None,
+    said: declared.Declared,
+) -> Agreement | None:
+    """How well the predictions for the sample agree with its target, where it has one."""
+    if given is None or frame is None or given.target is None or signature.layout is Layout.RECORDS:
+        return None
+    names = signature.names if signature.layout is Layout.FRAME else None
+    return agreement(estimator, signature, said.cast(sample.fitted_to(frame, names, None)), given.target)
 
 
 def _require_fidelity(estimator: Any, signature: Signature, frame: pd.DataFrame) -> None:

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "joblib", "skops")
+LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "joblib", "skops", "onnxruntime")
 
 
 ONE_THREAD = {
@@ -30,12 +30,14 @@ def environment() -> dict[str, str]:
     return found
 
 
+def changed(recorded: Mapping[str, str]) -> list[str]:
+    """The libraries whose version is not that of packing time."""
+    now = environment()
+    return [name for name in recorded if recorded[name] != now.get(name)]
+
+
 def differences(recorded: Mapping[str, str]) -> str:
     """Which versions are not those of packing time, as the end of a sentence."""
     now = environment()
-    changed = [
-        f"{name} was {recorded[name]}, is {now.get(name, 'not installed')}"
-        for name in recorded
-        if recorded[name] != now.get(name)
-    ]
-    return "since packing, " + "; ".join(changed) if changed else "the library versions are those of packing time"
+    told = [f"{name} was {recorded[name]}, is {now.get(name, 'not installed')}" for name in changed(recorded)]
+    return "since packing, " + "; ".join(told) if told else "the library versions are those of packing time"

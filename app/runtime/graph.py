@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.errors import LoadingFailed
+from app.runtime.terms import PARTS, TERMS, TermCounter
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column, Outputs
 
@@ -71,29 +73,40 @@ class GraphServable:
             output: [output] if output in names else [name for name in names if name.startswith(f"{output}_")]
             for output in signature.outputs
         }
-        self._matrix = [graph_input.name for graph_input in session.get_inputs()] == [FEATURES]
-        said = session.get_modelmeta().custom_metadata_map.get(ROWS_AT_ONCE)
+        taken = [graph_input.name for graph_input in session.get_inputs()]
+        self._matrix = taken == [FEATURES]
+        properties = session.get_modelmeta().custom_metadata_map
+        said = properties.get(ROWS_AT_ONCE)
         self._rows_at_once = MAX_ROWS_AT_ONCE if said is None else int(said)
-        self._feeds = [(spec.name, *_feed_of(spec)) for spec in signature.inputs]
+        self._counters = msgspec.json.decode(properties.get(TERMS, "{}"), type=dict[str, TermCounter])
+        self._feeds = [(spec.name, *_feed_of(spec)) for spec in signature.inputs if self._matrix or spec.name in taken]
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """The asked-for outputs, arrays of shape (rows,) or (rows, columns), as the estimator's methods give them."""
         feed = {FEATURES: _numbers(batch)} if self._matrix else self._columns(batch)
+        texts = {counter.column: batch.columns[counter.column] for counter in self._counters.values()}
         wanted = [name for output in outputs for name in self._parts[output]]
         if batch.rows <= self._rows_at_once:
-            found = self._session.run(wanted, feed)
+            found = self._session.run(wanted, feed | self._counted(texts))
         else:
+            rows = self._rows_at_once
             parts = [
-                self._session.run(
-                    wanted, {name: column[start : start + self._rows_at_once] for name, column in feed.items()}
-                )
-                for start in range(0, batch.rows, self._rows_at_once)
+                self._session.run(wanted, _part(feed, start, rows) | self._counted(_part(texts, start, rows)))
+                for start in range(0, batch.rows, rows)
             ]
             found = [np.concatenate(part) for part in zip(*parts, strict=True)]
         values = dict(zip(wanted, found, strict=True))
         return {
             output: values[output] if output in values else _joined([values[name] for name in self._parts[output]])
             for output in outputs
+        }
+
+    def _counted(self, texts: dict[str, Column]) -> dict[str, Column]:
+        """The inputs that hold the terms in these columns of texts."""
+        return {
+            name + part: counted
+            for name, counter in self._counters.items()
+            for part, counted in zip(PARTS, counter.counts(texts[counter.column].tolist()), strict=True)
         }
 
     def _columns(self, batch: Batch) -> dict[str, Column]:
@@ -108,6 +121,10 @@ class GraphServable:
                 column = column.astype(dtype)
             feed[name] = column.reshape(shape)
         return feed
+
+
+def _part(columns: dict[str, Column], start: int, rows: int) -> dict[str, Column]:
+    return {name: column[start : start + rows] for name, column in columns.items()}
 
 
 def _feed_of(spec: Input) -> tuple[np.dtype[Any], bool]:

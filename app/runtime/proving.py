@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from app.errors import LoadingFailed, RetortError
-from app.runtime.environment import differences
+from app.errors import InvalidInstances, LoadingFailed, RetortError
+from app.runtime.environment import changed, differences
 from app.runtime.servable import Servable
 from app.signature import Signature
 from app.signature.batch import Batch, Decoded, json_values
 from app.signature.watch import Watch
 from app.storage.manifest import Manifest
+from app.storage.recorded import Recorded
 
 RELATIVE_TOLERANCE = 1e-9
 ABSOLUTE_TOLERANCE = 1e-12
@@ -67,7 +68,7 @@ def prove(servable: Servable, validator: Validates, manifest: Manifest) -> None:
     except RetortError as error:
         raise LoadingFailed(f"its recorded examples are not accepted: {error.detail}") from None
     except (Exception, SystemExit) as error:  # around run: whatever a model may raise; to exit would end the worker
-        why = differences(manifest.environment)
+        why = advice(manifest)
         raise LoadingFailed(f"it fails on its recorded examples ({type(error).__name__}: {error}); {why}") from error
     for name in names:
         got = outputs[name] if isinstance(outputs.get(name), list) else []
@@ -76,8 +77,55 @@ def prove(servable: Servable, validator: Validates, manifest: Manifest) -> None:
             if name in example.outputs and not same(example.outputs[name], now):
                 raise LoadingFailed(
                     f"its {name} of recorded example {position} was {_short(example.outputs[name])}, is {_short(now)}; "
-                    + differences(manifest.environment)
+                    + advice(manifest)
                 )
+
+
+def prove_recorded(servable: Servable, validator: Validates, manifest: Manifest, recorded: Recorded) -> int:
+    """Run the recorded rows as one batch, with other libraries than those that answered them at packing.
+
+    Rows that the server's settings refuse never reach the model, and are left out.
+
+    Returns:
+        How many rows were compared.
+
+    Raises:
+        LoadingFailed: the model fails on them or answers otherwise; the sentence names the first difference, both
+            versions of each library, and what to do.
+    """
+    batches, kept = [], []
+    for position, instance in enumerate(recorded.instances):
+        try:
+            batches.append(validator.validate([instance]))
+            kept.append(position)
+        except InvalidInstances:
+            continue
+    if not kept:
+        return 0
+    names = tuple(recorded.outputs)
+    try:
+        outputs = {name: json_values(array) for name, array in servable.run(Batch.joined(batches), names).items()}
+    except (Exception, SystemExit) as error:  # around run: whatever a model may raise; to exit would end the worker
+        said = f"with the installed libraries it fails on its recorded rows ({type(error).__name__}: {_short(error)})"
+        raise LoadingFailed(f"{said}; {advice(manifest)}") from error
+    for name in names:
+        wanted = [recorded.outputs[name][position] for position in kept]
+        wrong = [
+            place for place, (was, now) in enumerate(zip(wanted, outputs[name], strict=True)) if not same(was, now)
+        ]
+        if wrong:
+            place = wrong[0]
+            raise LoadingFailed(
+                f"with the installed libraries its {name} is another for {len(wrong)} of {len(kept)} recorded rows, "
+                f"{_short(outputs[name][place])} instead of {_short(wanted[place])}; {advice(manifest)}"
+            )
+    return len(kept)
+
+
+def advice(manifest: Manifest) -> str:
+    """What to do about libraries that do not answer as those of packing did, as the end of a sentence."""
+    what_to_do = ": install those of packing to serve it, or train and save it with those that are installed"
+    return differences(manifest.environment) + (what_to_do if changed(manifest.environment) else "")
 
 
 def _short(value: Any) -> str:

@@ -12,6 +12,7 @@ from types import TracebackType
 
 from app.errors import (
     InvalidRepository,
+    LoadingFailed,
     ModelNotFound,
     ModelQuarantined,
     ModelUnavailable,
@@ -20,13 +21,15 @@ from app.errors import (
 )
 from app.runtime import policy
 from app.runtime.batching import BatchingServable
+from app.runtime.environment import changed
 from app.runtime.lean import lean
 from app.runtime.loaders import Loader
 from app.runtime.pipeline import Pipeline, PipelineFor, without_steps
 from app.runtime.policy import MOVES, State
-from app.runtime.proving import Validates, prove
+from app.runtime.proving import Validates, advice, prove, prove_recorded
 from app.runtime.servable import Compose, Servable
 from app.signature import Signature
+from app.storage import recorded
 from app.storage.choices import POINTERS, Pointers
 from app.storage.manifest import Manifest
 from app.storage.repository import Repository
@@ -330,6 +333,9 @@ class Registry:
             entry = replace(entry, manifest=seen, servable=servable, runtime=runtime, validator=validator)
             entry = replace(entry, pipeline=pipeline)
             return entry.moved(State.LOADED)
+        except LoadingFailed as error:
+            why = f"; {advice(entry.manifest)}" if entry.manifest and changed(entry.manifest.environment) else ""
+            return entry.moved(State.FAILED, error.detail + why)
         except RetortError as error:
             return entry.moved(State.FAILED, error.detail)
         except Exception as error:  # whatever an odd model, or its disk, may raise: the other models are to be served
@@ -353,6 +359,8 @@ class Registry:
         model = lease.pipeline or lease  # the examples are those of the model itself: no step is run
         try:
             prove(lease.servable, model.validator, model.manifest)
+            if entry.runtime == "artifact" and changed(model.manifest.environment):
+                self._prove_recorded(lease.servable, model.validator, model.manifest)
         except RetortError as error:
             return entry.moved(State.FAILED, error.detail)
         return entry.moved(State.AVAILABLE)
@@ -360,6 +368,14 @@ class Registry:
     def _current_version(self, model: str, versions: Mapping[int, Entry]) -> int | None:
         states = {v: entry.state for v, entry in versions.items()}
         return policy.current_version(states, self._pointers.use.get(model), self._pointers.staged.get(model, ()))
+
+    def _prove_recorded(self, servable: Servable, validator: Validates, manifest: Manifest) -> None:
+        """An artifact is served by other libraries only if it gives the recorded answers there."""
+        if manifest.recorded is None:  # packed by a release that recorded no more than the examples
+            return
+        folder = self._repository.folder(manifest.model, manifest.version)
+        with open_verified(folder, manifest.recorded, manifest.files[manifest.recorded]) as stream:
+            prove_recorded(servable, validator, manifest, recorded.read(stream))
 
     def _publish(self, model: str, versions: Mapping[int, Entry]) -> None:
         current = self._current_version(model, versions)

@@ -54,6 +54,10 @@ class Manifest:
     why there is none. `artifact_cost_us` is what a run of the artifact took at packing, in
     microseconds, by its number of rows. `before` and `after` are the names of the steps around a run.
     `lean` is None where the artifact is called as a notebook would call it.
+    `environment` is that of packing, in which the answers were recorded and the graph was proven. `trained_with` is
+    what is known of the training environment, as requirements, and `trained_with_source` says where that is from.
+    `recorded` is the file of the rows that other libraries have to answer the same; `served_by` says which were tried
+    at packing, where packing ran in an environment of its own.
     """
 
     model: str
@@ -74,6 +78,10 @@ class Manifest:
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     lean: LeanCall | None = None
+    trained_with: tuple[str, ...] = ()
+    trained_with_source: str = ""
+    recorded: str | None = None
+    served_by: dict[str, str] = field(default_factory=dict)
     manifest_version: int = field(default=FORMAT_VERSION)
 
     @property

@@ -64,7 +64,7 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
         InvalidRepository: as `open_verified`, for the first file that is not the one packed; or a file is not listed,
             which a graph could read its weights from.
     """
-    for name in filter(None, (manifest.artifact, manifest.graph)):
+    for name in filter(None, (manifest.artifact, manifest.graph, manifest.recorded)):
         if name not in manifest.files:
             raise InvalidRepository(f"the manifest lists no hash for {name!r}")
     for name, expected in manifest.files.items():

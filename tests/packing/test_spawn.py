@@ -5,6 +5,7 @@ Starting a process takes seconds, so all that are needed here are started at onc
 
 from __future__ import annotations
 
+import os
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,8 @@ from sklearn.linear_model import LogisticRegression
 
 from app.errors import PackingRefused
 from app.packing import __main__ as process
-from app.packing.spawn import CheckRequest, PackRequest, Result, run
+from app.packing import spawn
+from app.packing.spawn import CheckRequest, Interpreter, PackRequest, Result, run
 from app.storage.repository import Repository
 from tests.packing.artifacts import AbortsWhenStaged, aborts, hangs, saved
 
@@ -119,3 +121,20 @@ def test_what_cannot_be_done_is_a_result_and_no_crash(tmp_path: Path, verb: str,
     result = msgspec.json.decode(answer.read_bytes(), type=Result)
     assert said in (result.refused or "")
     assert listed(tmp_path) == ["good.joblib", "models", "result.json"]
+
+
+def test_another_python_finds_the_package_alone_and_hands_on_where_the_users_modules_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/my/modules")
+    there = Interpreter("train/bin/python", folders=("/lent",))
+    environ = spawn._environ(tmp_path, there)
+    assert environ["PYTHONPATH"].split(os.pathsep) == [str(tmp_path), "/lent", str(Path.cwd()), "/my/modules"]
+    assert [path.name for path in tmp_path.iterdir()] == ["app"]
+    assert (tmp_path / "app" / "packing" / "spawn.py").is_file()
+    for name, value in environ.items():  # as in the process that is packing, which asks the Python that serves
+        monkeypatch.setenv(name, value)
+    back = tmp_path / "back"
+    back.mkdir()
+    inner = spawn._environ(back, Interpreter("serving/bin/python"))
+    assert inner["PYTHONPATH"].split(os.pathsep) == [str(back), str(Path.cwd()), "/my/modules"]

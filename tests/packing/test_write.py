@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,16 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from app.errors import PackingRefused
 from app.packing.durations import written
-from app.packing.spawn import CheckRequest, PackRequest, Result
+from app.packing.serve import serve
+from app.packing.spawn import CheckRequest, PackRequest, Result, ServeRequest
 from app.packing.write import check, pack
 from app.runtime.environment import environment
-from app.storage.manifest import Manifest
+from app.storage import manifest as manifests
+from app.storage import recorded
+from app.storage.manifest import MANIFEST, Manifest
+from app.storage.recorded import RECORDED, Recorded
 from app.storage.repository import Repository
-from app.storage.verification import verify_files
+from app.storage.verification import sha256_of, verify_files
 from tests.packing.artifacts import Reduced, Unhappy, flowers, saved
 
 # Packing runs with warnings ignored, in a process of its own; here it runs in this one.
@@ -336,3 +341,123 @@ def test_a_version_that_is_not_there_is_refused_by_check(yard: Yard) -> None:
     yard.packed(TWO)
     with pytest.raises(PackingRefused, match=r"has no version or alias '2'; there are: 1"):
         check(CheckRequest("flowers", 2, str(yard.repository.root)))
+
+
+def rows_recorded(folder: Path) -> Recorded:
+    with (folder / RECORDED).open("rb") as stream:
+        return recorded.read(stream)
+
+
+def rewritten(folder: Path, rows: Recorded | None = None, **facts: Any) -> None:
+    """The version with other facts in its manifest, and with other rows, as if packed so."""
+    manifest = replace(manifests.read(folder), **facts)
+    if rows is not None:
+        recorded.write(folder, rows)
+        manifest = replace(manifest, files=manifest.files | {RECORDED: sha256_of(folder / RECORDED)})
+    (folder / MANIFEST).write_bytes(manifests.encode(manifest))
+
+
+def test_hundreds_of_rows_are_recorded_with_their_answers(yard: Yard) -> None:
+    model = flower_model()
+    manifest = yard.packed(model, sample=yard.sample(FEATURES))
+    rows = rows_recorded(yard.repository.folder("flowers", 1))
+    assert manifest.recorded == RECORDED
+    assert len(rows.instances) > 200
+    assert set(rows.outputs) == set(manifest.signature.outputs)
+    frame = pd.DataFrame(rows.instances)[list(FEATURES)]
+    assert rows.outputs["prediction"] == model.predict(frame).tolist()
+    assert any(row["colour"] is None for row in rows.instances)
+
+
+def test_an_artifact_is_served_by_other_libraries_that_give_the_recorded_answers(yard: Yard) -> None:
+    yard.packed(flower_model(), sample=yard.sample(FEATURES), graph_limit_bytes=0)
+    folder = yard.repository.folder("flowers", 1)
+    rewritten(folder, environment=environment() | {"scikit-learn": "1.2.2"})
+    assert check(CheckRequest("flowers", 1, str(yard.repository.root))).version == 1
+    rows = len(rows_recorded(folder).instances)
+    assert serve(ServeRequest(str(folder))) == Result(environment=environment(), rows=rows)
+
+
+def test_an_artifact_that_other_libraries_answer_otherwise_is_refused_with_both_versions(yard: Yard) -> None:
+    yard.packed(flower_model(), sample=yard.sample(FEATURES), graph_limit_bytes=0)
+    folder = yard.repository.folder("flowers", 1)
+    rows = rows_recorded(folder)
+    rows.outputs["probabilities"][-1] = [0.25, 0.75]
+    rewritten(folder, rows)
+    request = CheckRequest("flowers", 1, str(yard.repository.root))
+    check(request)  # nothing has changed since packing: its examples are enough
+    rewritten(folder, environment=environment() | {"scikit-learn": "1.2.2"})
+    for refused in (lambda: check(request), lambda: serve(ServeRequest(str(folder)))):
+        with pytest.raises(PackingRefused) as caught:
+            refused()
+        said = caught.value.detail
+        assert f"its probabilities is another for 1 of {len(rows.instances)} recorded rows, [" in said
+        assert f"scikit-learn was 1.2.2, is {environment()['scikit-learn']}" in said
+        assert said.endswith("train and save it with those that are installed")
+
+
+def test_a_proven_graph_is_served_whatever_is_installed(yard: Yard) -> None:
+    yard.packed(TWO)
+    folder = yard.repository.folder("flowers", 1)
+    rewritten(folder, environment=environment() | {"scikit-learn": "1.2.2"})
+    assert check(CheckRequest("flowers", 1, str(yard.repository.root))).version == 1
+
+
+def test_a_version_of_an_earlier_release_has_no_rows_and_is_proven_by_its_examples(yard: Yard) -> None:
+    yard.packed(TWO, graph_limit_bytes=0)
+    folder = yard.repository.folder("flowers", 1)
+    rewritten(folder, recorded=None, environment={"scikit-learn": "1.2.2"})
+    assert check(CheckRequest("flowers", 1, str(yard.repository.root))).version == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x1f\x8b\x08\x00broken"])
+def test_recorded_rows_that_cannot_be_read_are_no_proof(yard: Yard, content: bytes) -> None:
+    yard.packed(TWO, graph_limit_bytes=0)
+    folder = yard.repository.folder("flowers", 1)
+    (folder / RECORDED).write_bytes(content)
+    files = manifests.read(folder).files | {RECORDED: sha256_of(folder / RECORDED)}
+    rewritten(folder, files=files, environment={"scikit-learn": "1.2.2"})
+    with pytest.raises(PackingRefused, match=r"recorded.json.gz cannot be read"):
+        check(CheckRequest("flowers", 1, str(yard.repository.root)))
+
+
+def test_the_verdict_says_how_often_predictions_agree_with_the_target(yard: Yard) -> None:
+    model = flower_model()
+    artifact = saved(model, yard.folder / "model.joblib")
+    rows = FEATURES.assign(species=SPECIES)
+    verdict = yard.pack(artifact, sample=yard.sample(rows), target="species").verdict
+    assert verdict is not None
+    assert verdict.agreement is not None
+    right = float(np.mean(model.predict(FEATURES) == SPECIES))
+    assert (verdict.agreement.measure, verdict.agreement.value) == ("accuracy", right)
+    assert verdict.shown()[-1].startswith(f"its predictions equal 'species' in {round(right * 60)} of 60 rows")
+    turned = rows.assign(species=np.where(SPECIES == "rose", "aster", "rose"))
+    verdict = yard.pack(artifact, sample=yard.sample(turned), target="species").verdict
+    assert verdict is not None
+    assert verdict.shown()[-1].endswith("less than the commonest value alone would: is it the right sample and target?")
+    assert yard.pack(artifact, sample=yard.sample(FEATURES)).verdict != verdict
+
+
+def test_the_verdict_of_a_regressor_is_its_r2(yard: Yard) -> None:
+    rows = FEATURES[["petals"]].assign(height=range(len(FRAME)))
+    model = LinearRegression().fit(rows[["petals"]], rows["height"])
+    artifact = saved(model, yard.folder / "model.joblib")
+    verdict = yard.pack(artifact, sample=yard.sample(rows), target="height").verdict
+    assert verdict is not None
+    assert verdict.agreement is not None
+    assert verdict.agreement.measure == "R²"
+    assert verdict.agreement.value == pytest.approx(model.score(rows[["petals"]], rows["height"]))
+
+
+def test_an_artifact_of_another_release_is_refused_where_nobody_says_so(yard: Yard) -> None:
+    here = environment()["scikit-learn"].encode()
+    older = b"1.2.2".ljust(len(here), b"0")
+    path = yard.folder / "a.pkl"
+    path.write_bytes(pickle.dumps(TWO).replace(here, older))
+    assert yard.refusal(path) == (
+        f"{path} was saved with scikit-learn {older.decode()}, and {here.decode()} is installed: "
+        f"--trained-with scikit-learn=={older.decode()} packs it with that one"
+    )
+    assert yard.pack(
+        path, trained_with=(f"scikit-learn=={here.decode()}",), trained_with_source="--trained-with"
+    ).version

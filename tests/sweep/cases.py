@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn.base import OutlierMixin
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.gaussian_process.kernels import RBF
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.multioutput import RegressorChain
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -40,7 +42,7 @@ class Case:
 
     `frame` is what the notebook hands to `predict`: a DataFrame, an array, or a list of documents. `sample` is the
     table for `--sample`, None where the estimator itself tells what its inputs are. `unservable` says why there is
-    nothing to serve, None where there is.
+    nothing to serve, None where there is. `table` is what it was fitted on.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Case:
     frame: pd.DataFrame | np.ndarray | list[str]
     sample: pd.DataFrame | None = None
     unservable: str | None = None
+    table: Table | None = None
 
 
 # -- what each estimator needs beside its defaults; the base estimators are plain and quick to fit
@@ -57,6 +60,8 @@ SMALL_FOREST = {"n_estimators": 8, "random_state": 0}
 VOTERS = [("linear", LogisticRegression(max_iter=500)), ("tree", DecisionTreeClassifier(max_depth=3, random_state=0))]
 REGRESSORS = [("linear", LinearRegression()), ("tree", DecisionTreeRegressor(max_depth=3, random_state=0))]
 BINARY = {"estimator": LogisticRegression(max_iter=500)}
+CHAINED = "estimator" if "estimator" in signature(RegressorChain).parameters else "base_estimator"
+"""The parameter of chains that is what they chain: renamed in scikit-learn 1.7."""
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "AdaBoostClassifier": SMALL_FOREST,
@@ -67,7 +72,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "BisectingKMeans": {"n_clusters": 3, "random_state": 0},
     "CalibratedClassifierCV": {"estimator": LinearSVC(random_state=0), "cv": 3},
     "CategoricalNB": {"min_categories": 4},
-    "ClassifierChain": BINARY,
+    "ClassifierChain": {CHAINED: LogisticRegression(max_iter=500)},
     "DummyClassifier": {"strategy": "prior"},
     "ExtraTreesClassifier": SMALL_FOREST,
     "ExtraTreesRegressor": SMALL_FOREST,
@@ -93,7 +98,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "OneVsOneClassifier": {"estimator": LinearSVC(random_state=0)},
     "OneVsRestClassifier": BINARY,
     "OutputCodeClassifier": {"estimator": LinearSVC(random_state=0), "random_state": 0},
-    "QuantileRegressor": {"alpha": 0.01},
+    "QuantileRegressor": {"alpha": 0.01, "solver": "highs"},
     "RANSACRegressor": {"random_state": 0},
     "RFE": {"estimator": LogisticRegression(max_iter=500), "n_features_to_select": 2},
     "RFECV": {"estimator": LogisticRegression(max_iter=500), "cv": 3},
@@ -108,7 +113,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "cv": 3,
         "random_state": 0,
     },
-    "RegressorChain": {"estimator": Ridge()},
+    "RegressorChain": {CHAINED: Ridge()},
     "SelfTrainingClassifier": {"estimator": GaussianNB()},
     "SpectralClustering": {"n_clusters": 3, "random_state": 0},
     "StackingClassifier": {"estimators": VOTERS, "cv": 3},
@@ -213,14 +218,14 @@ def build(family: str, name: str, kind: type) -> Case:
     if name in NAMELESS:
         table = (tables.iris_numbered() if table is tables.iris() else table).as_matrix()
     estimator = fit(kind(**ARGUMENTS.get(name, {})), *table.seen)
-    return Case(name, family, estimator, table.held_out, unservable=UNSERVABLE.get(name))
+    return Case(name, family, estimator, table.held_out, unservable=UNSERVABLE.get(name), table=table)
 
 
 def build_pipeline(recipe: Callable[[], pipelines.Recipe]) -> Case:
     """The case of one pipeline."""
     made, name = recipe(), recipe.__name__
     estimator = fit(made.pipeline, *made.table.seen)
-    return Case(name, "pipeline", estimator, made.table.held_out, made.sample, UNSERVABLE.get(name))
+    return Case(name, "pipeline", estimator, made.table.held_out, made.sample, UNSERVABLE.get(name), made.table)
 
 
 RECIPES: dict[str, Callable[[], Case]] = {

@@ -50,7 +50,6 @@ from sklearn.preprocessing import (
     RobustScaler,
     SplineTransformer,
     StandardScaler,
-    TargetEncoder,
 )
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
@@ -135,6 +134,8 @@ def penguins_ordinal_unknown_value() -> Recipe:
 
 def penguins_target_encoding() -> Recipe:
     """Target encoding: an unseen island gets the mean."""
+    from sklearn.preprocessing import TargetEncoder  # since scikit-learn 1.3
+
     columns = make_column_transformer((TargetEncoder(random_state=0), WORDS), remainder=StandardScaler())
     complete = tables.penguins_complete()
     table = Table(complete.features.drop(columns="species"), complete.target)

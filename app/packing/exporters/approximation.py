@@ -9,6 +9,7 @@ import numpy as np
 from app.packing.exporters import similarity
 from app.packing.exporters.functions import refused_where
 from app.packing.exporters.graph import Features, Graph, Predict, Tensor, Transform
+from app.packing.releases import kernel_gamma
 
 
 def nystroem(g: Graph, est: Any, features: Features) -> Features:
@@ -21,7 +22,9 @@ def nystroem(g: Graph, est: Any, features: Features) -> Features:
 
 def kernel_pca(g: Graph, est: Any, features: Features) -> Features:
     """`KernelPCA.transform`: the centred kernel between the row and the training rows, projected."""
-    k = _kernel(g, est.kernel, g.matrix(features), est.X_fit_, gamma=est.gamma_, degree=est.degree, coef0=est.coef0)
+    k = _kernel(
+        g, est.kernel, g.matrix(features), est.X_fit_, gamma=kernel_gamma(est), degree=est.degree, coef0=est.coef0
+    )
     centerer = est._centerer
     mean = g.node("ReduceSum", [k, g.constant([1], "int64")], "float64", 1)
     mean = g.node("Div", [mean, g.constant(float(len(centerer.K_fit_rows_)))], "float64", 1)

@@ -9,6 +9,7 @@ import numpy as np
 from app.packing.exporters import ensemble, trees
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
 from app.packing.exporters.links import expit, softmax
+from app.packing.releases import boosting_compares_shares, least_share, starts_centered
 
 FLOAT32_STARTS = ("DecisionTree", "ExtraTree", "RandomForest", "GradientBoosting", "HistGradientBoosting")
 """Prefixes of the classes that answer alike to a float32 and to the same number in float64."""
@@ -17,13 +18,14 @@ FLOAT32_STARTS = ("DecisionTree", "ExtraTree", "RandomForest", "GradientBoosting
 def gradient_boosting_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`GradientBoostingClassifier`: the second of two classes from a raw score of 0 on, else the greatest score."""
     raw = _gradient_boosting(g, est, features)
-    if est.n_trees_per_iteration_ > 1:
+    if (raw.width or 0) > 1:
         return multiclass(g, est.classes_, raw)
     score = g.pick(raw, 0)
     second = g.node("GreaterOrEqual", [score, g.constant(0.0)], "bool", None)
     if est.loss == "exponential":
         raw = g.node("Mul", [raw, g.constant(2.0)], "float64", 1)
-    return binary(g, est.classes_, second, expit(g, raw)) | {"decision_scores": score}
+    second_or_not_known = None if boosting_compares_shares(est) else second
+    return binary(g, est.classes_, second_or_not_known, expit(g, raw)) | {"decision_scores": score}
 
 
 def gradient_boosting_regressor(g: Graph, est: Any, features: Features) -> Outputs:
@@ -40,18 +42,20 @@ def multiclass(g: Graph, classes: Any, raw: Tensor) -> Outputs:
     }
 
 
-def binary(g: Graph, classes: Any, second: Tensor, probability: Tensor) -> Outputs:
-    """The label, by whether it is the second, (rows,), and the probabilities, from that of the second, (rows, 1)."""
+def binary(g: Graph, classes: Any, second: Tensor | None, probability: Tensor) -> Outputs:
+    """The label, by whether it is the second, (rows,), and the probabilities, from that of the second, (rows, 1).
+
+    Without `second` the label is that of the greater probability.
+    """
     rest = g.node("Sub", [g.constant(1.0), probability], "float64", 1)
-    return {
-        "prediction": g.labels(classes, g.cast(second, "int64")),
-        "probabilities": g.concat([rest, probability]),
-    }
+    both = g.concat([rest, probability])
+    index = g.argmax(both) if second is None else g.cast(second, "int64")
+    return {"prediction": g.labels(classes, index), "probabilities": both}
 
 
 def _gradient_boosting(g: Graph, est: Any, features: Features) -> Tensor:
     """`BaseGradientBoosting._raw_predict`, shape (rows, scores)."""
-    scores = est.n_trees_per_iteration_
+    scores = est.estimators_.shape[1]
     matrix = g.matrix(features)
     stages = [
         trees.fitted_tree(member, est.learning_rate * member.tree_.value[:, 0, 0]) for member in est.estimators_.ravel()
@@ -76,16 +80,18 @@ def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:
     if "probabilities" not in outputs:
         return g.column(outputs["prediction"])
     shares = outputs["probabilities"]
-    eps = np.finfo(np.float64).eps
-    if est.n_trees_per_iteration_ == 1:
+    least = least_share(est)
+    if est.estimators_.shape[1] == 1:
         shares = g.column(g.pick(shares, 1))
     width = shares.width
-    shares = g.node("Clip", [shares, g.constant(eps), g.constant(1 - eps)], "float64", width)
+    shares = g.node("Clip", [shares, g.constant(least), g.constant(1 - least)], "float64", width)
     if width == 1:
         rest = g.node("Sub", [g.constant(1.0), shares], "float64", 1)
         logit = g.node("Log", [g.node("Div", [shares, rest], "float64", 1)], "float64", 1)
         return g.node("Mul", [logit, g.constant(0.5)], "float64", 1) if est.loss == "exponential" else logit
     log = g.node("Log", [shares], "float64", width)
+    if not starts_centered():
+        return log
     mean = g.node("ReduceMean", [log, g.constant([1], "int64")], "float64", 1)
     return g.node("Sub", [log, mean], "float64", width)
 

@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 
 from app.packing.exporters import ensemble, trees
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
-from app.packing.exporters.links import softmax
+from app.packing.exporters.links import reduced, softmax
 from app.packing.exporters.responses import of, total
+from app.packing.releases import other_vote, votes_by_shares
 
 TREE_CLASSIFIERS = ("DecisionTreeClassifier", "ExtraTreeClassifier")
 TREE_REGRESSORS = ("DecisionTreeRegressor", "ExtraTreeRegressor")
+
+EPSILON = float(np.finfo(np.float64).eps)
+"""The least probability of which `AdaBoostClassifier` takes a logarithm."""
 
 
 def bagging_classifier(g: Graph, est: Any, features: Features) -> Outputs:
@@ -60,17 +64,26 @@ def adaboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     classes = est.n_classes_
     if classes == 1:
         raise NotExportable("it knows one class only")
+    by_shares = votes_by_shares(est)
     weights = est.estimator_weights_[: len(est.estimators_)]
-    votes = [np.where(np.eye(classes) == 1, weight, -1 / (classes - 1) * weight) for weight in weights]
-    if classes == 2:
-        votes = [vote[:, 1:] for vote in votes]  # the other column is its negative
+    votes = [_halved(np.where(np.eye(classes) == 1, weight, other_vote(est) * weight)) for weight in weights]
     if _are(est, TREE_CLASSIFIERS):
-        ballots = [vote[_class_by_node(m, est.classes_)] for vote, m in zip(votes, est.estimators_, strict=True)]
+        ballots = [
+            _vote_of(trees.probabilities_by_node(member)) if by_shares else vote[_class_by_node(member, est.classes_)]
+            for vote, member in zip(votes, est.estimators_, strict=True)
+        ]
         members = [trees.fitted_tree(m, ballot) for m, ballot in zip(est.estimators_, ballots, strict=True)]
         summed = ensemble.summed_rows(g, g.matrix(features), members)
     else:
-        answers = [of(g.predict(member, features), "prediction", member) for member in est.estimators_]
-        summed = total(g, [_ballot(g, a, est.classes_, vote) for a, vote in zip(answers, votes, strict=True)])
+        named = "probabilities" if by_shares else "prediction"
+        answers = [of(g.predict(member, features), named, member) for member in est.estimators_]
+        summed = total(
+            g,
+            [
+                _logs(g, answer) if by_shares else _ballot(g, answer, est.classes_, vote)
+                for answer, vote in zip(answers, votes, strict=True)
+            ],
+        )
     scores = g.node("Div", [summed, g.constant(est.estimator_weights_.sum())], "float64", summed.width)
     if classes > 2:
         shares = softmax(g, g.node("Div", [scores, g.constant(classes - 1.0)], "float64", classes))
@@ -142,6 +155,30 @@ def _class_by_node(member: Any, classes: NDArray[Any]) -> NDArray[np.int64]:
     numbers: NDArray[np.int64] = np.searchsorted(classes, member.classes_)
     found: NDArray[np.int64] = numbers[best]
     return found
+
+
+def _vote_of(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`_samme_proba`: the logarithms of the probabilities, less their mean; (nodes, classes)."""
+    logs = np.log(np.maximum(shares, EPSILON))
+    classes = shares.shape[1]
+    return _halved((classes - 1) * (logs - (1.0 / classes) * logs.sum(axis=1, keepdims=True)))
+
+
+def _logs(g: Graph, shares: Tensor) -> Tensor:
+    """`_vote_of` as nodes, each rounded as there: sure members make equal votes common."""
+    classes = shares.width or 0
+    least = g.node("Max", [shares, g.constant(EPSILON)], "float64", classes)
+    logs = g.node("Log", [least], "float64", classes)
+    mean = g.node("Mul", [reduced(g, "ReduceSum", logs), g.constant(1.0 / classes)], "float64", 1)
+    votes = g.node("Sub", [logs, mean], "float64", classes)
+    if classes > 2:
+        return g.node("Mul", [votes, g.constant(classes - 1.0)], "float64", classes)
+    return g.node("MatMul", [votes, g.constant([[-0.5], [0.5]])], "float64", 1)
+
+
+def _halved(votes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of votes for two classes half the difference alone: the other column would be its negative."""
+    return (votes[:, 1:] - votes[:, :1]) / 2 if votes.shape[1] == 2 else votes
 
 
 def _ballot(g: Graph, answer: Tensor, classes: NDArray[Any], vote: NDArray[np.float64]) -> Tensor:

@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.packing.exporters.graph import Features, Graph, Predict, Tensor, Transform
+from app.packing.exporters.links import affine
 
 
 def _projected(g: Graph, x: Tensor, directions: Any) -> Tensor:
     """x @ directions.T, shape (rows, directions)."""
-    matrix = directions.toarray() if hasattr(directions, "toarray") else np.asarray(directions)
+    matrix = _dense(directions)
     return g.node("MatMul", [x, g.constant(matrix.T)], "float64", len(matrix))
+
+
+def _dense(matrix: Any) -> NDArray[np.float64]:
+    return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
 
 
 def _centred(g: Graph, est: Any, features: Features) -> Tensor:
@@ -33,6 +39,8 @@ def pca(g: Graph, est: Any, features: Features) -> Features:
 
 def projection(g: Graph, est: Any, features: Features) -> Features:
     """`TruncatedSVD`, `NeighborhoodComponentsAnalysis` and random projections: x @ components_.T."""
+    if any(g.sparse(block) for block in features):
+        return (affine(g, features, _dense(est.components_), 0.0),)
     return (_projected(g, g.matrix(features), est.components_),)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from app.packing.exporters.graph import ML, Features, Graph, NotExportable, Predict, Tensor, Transform
+from app.packing.releases import dropped_groups, infrequent_mapping
 from app.runtime.graph import MISSING_TEXT
 
 UNSEEN = 0
@@ -18,6 +19,9 @@ UNSEEN = 0
 
 MAX_LOOKED_UP_ALONE = 3
 """Columns of strings with holes; more are filled first and looked up together, which then takes fewer nodes."""
+
+SPARSE_FROM = 256
+"""Categories of all columns from which on indicators are written down by their positions."""
 
 MAX_TABLE = 1_000_000
 """Entries in one table for all columns; beyond it each column has its own."""
@@ -37,14 +41,16 @@ class Numbered:
 def one_hot(g: Graph, est: Any, features: Features) -> Features:
     """`OneHotEncoder.transform`, dense: 1 where the value is the category (or one of the infrequent), else 0."""
     groups = [_groups(est, column) for column in range(len(est.categories_))]
-    dropped = est._drop_idx_after_grouping
+    dropped = dropped_groups(est)
     numbered = _numbered(g, est, features)
-    if any(_mapping(est, column) is not None for column in range(len(groups))):
-        grouped = est.handle_unknown in ("infrequent_if_exist", "warn")
-        unknown = [
-            int(group.max()) if grouped and _mapping(est, column) is not None else -1
-            for column, group in enumerate(groups)
-        ]
+    joined = est.handle_unknown in ("infrequent_if_exist", "warn")
+    unknown = [
+        int(group.max()) if joined and infrequent_mapping(est, column) is not None else -1
+        for column, group in enumerate(groups)
+    ]
+    if sum(group.max(initial=-1) + 1 for group in groups) >= SPARSE_FROM:
+        return (_few_of_many(g, numbered, groups, unknown, dropped),)
+    if any(infrequent_mapping(est, column) is not None for column in range(len(groups))):
         codes = _looked_up(g, numbered, groups, unknown, "int64")
         wanted = [np.arange(group.max() + 1) for group in groups]
     else:
@@ -61,6 +67,25 @@ def one_hot(g: Graph, est: Any, features: Features) -> Features:
         )
     expected = g.constant([number for _, number in outputs], "int64")
     return (g.cast(g.node("Equal", [codes, expected], "bool", len(outputs)), "float64"),)
+
+
+def _few_of_many(
+    g: Graph, numbered: Numbered, groups: Sequence[NDArray[np.int64]], unknown: Sequence[int], dropped: Any
+) -> Tensor:
+    """The indicator columns of many categories, of which a row has one for each column: the others are not computed."""
+    kept = [
+        (column, group)
+        for column, known in enumerate(groups)
+        for group in range(known.max(initial=-1) + 1)
+        if dropped is None or dropped[column] != group
+    ]
+    width = len(kept)
+    place = {pair: position for position, pair in enumerate(kept)}
+    values = [np.array([place.get((column, int(k)), width) for k in known]) for column, known in enumerate(groups)]
+    others = [place.get((column, group), width) for column, group in enumerate(unknown)]
+    columns = _looked_up(g, numbered, values, others, "int64")
+    there = g.node("Less", [columns, g.constant(width, "int64")], "bool", None)
+    return g.scattered(columns, g.cast(there, "float64"), width)
 
 
 def ordinal(g: Graph, est: Any, features: Features) -> Features:
@@ -86,15 +111,10 @@ def target(g: Graph, est: Any, features: Features) -> Features:
     return (_looked_up(g, numbered, encodings, [est.target_mean_] * count, "float64"),)
 
 
-def _mapping(est: Any, column: int) -> NDArray[np.int64] | None:
-    mapping: NDArray[np.int64] | None = est._default_to_infrequent_mappings[column] if est._infrequent_enabled else None
-    return mapping
-
-
 def _groups(est: Any, column: int) -> NDArray[np.int64]:
     """For each category of a column what `_BaseEncoder._map_infrequent_categories` makes of its position."""
     positions = np.arange(len(est.categories_[column]))
-    mapping = _mapping(est, column)
+    mapping = infrequent_mapping(est, column)
     if mapping is not None:  # a missing category that is kept apart is the last, and not in the mapping
         positions[: len(mapping)] = mapping
     return positions

@@ -12,15 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 import onnx
 from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
 
+from app.runtime.terms import PARTS, TERMS, TermCounter
+
 OPSET, ML_OPSET, IR_VERSION = 21, 5, 10
 ML = "ai.onnx.ml"
-CONTRIB = "com.microsoft"
-"""Operators of ONNX Runtime alone."""
 
 E = TypeVar("E")
 
@@ -73,6 +74,8 @@ class Graph:
         self._transformers = transformers
         self._predictors = predictors
         self._inputs: list[Any] = []
+        self._counters: dict[str, TermCounter] = {}
+        self._sparse: dict[str, tuple[Tensor, Tensor]] = {}
         self._nodes: list[Any] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], Tensor] = {}
         self._initializers: list[Any] = []
@@ -111,9 +114,12 @@ class Graph:
             return index
         return self.node("Gather", [self.constant(array, type_), index], type_, None, axis=0)
 
-    def argmax(self, scores: Tensor) -> Tensor:
-        """The column of the greatest value of each row, the first of equals as in NumPy: (rows, k) in, (rows,) out."""
-        return self.node("ArgMax", [scores], "int64", None, axis=1, keepdims=0, select_last_index=0)
+    def argmax(self, scores: Tensor, *, last: bool = False) -> Tensor:
+        """The column of the greatest value of each row: (rows, k) in, (rows,) out.
+
+        Of equals it is the first, as in NumPy, or the last.
+        """
+        return self.node("ArgMax", [scores], "int64", None, axis=1, keepdims=0, select_last_index=int(last))
 
     def column(self, values: Tensor) -> Tensor:
         """One value for each row as a block: (rows,) in, (rows, 1) out."""
@@ -127,6 +133,45 @@ class Graph:
         """An input of the graph, shape (rows, width)."""
         self._inputs.append(helper.make_tensor_value_info(name, ELEMENT_TYPES[type_], ["rows", width]))
         return Tensor(name, type_, width)
+
+    def terms(self, column: Tensor, counter: TermCounter) -> tuple[Tensor, Tensor]:
+        """The terms in a text input of the graph, which takes them in its stead, and how often each is there.
+
+        Both are of shape (rows, most): see `TermCounter.counts`, and `scattered`.
+
+        Raises:
+            NotExportable: the column is no input of the graph.
+        """
+        if column.name not in {known.name for known in self._inputs}:
+            raise NotExportable("its texts are changed before it counts their words")
+        name = f"terms_{len(self._counters)}_of_{column.name}"
+        self._counters[name] = counter
+        columns, values = (Tensor(name + part, type_, None) for part, type_ in PARTS.items())
+        self._inputs += [
+            helper.make_tensor_value_info(part.name, ELEMENT_TYPES[part.type], ["rows", f"{name}_most"])
+            for part in (columns, values)
+        ]
+        return columns, values
+
+    def scattered(self, columns: Tensor, values: Tensor, width: int) -> Tensor:
+        """The values of each row in their columns, zeros elsewhere: shape (rows, width).
+
+        Both are of shape (rows, most), where the column `width` stands for none. Whoever asks `sparse` for them spares
+        the graph the zeros, and the nodes here.
+        """
+        rows = self.node("Shape", [columns], "int64", None, start=0, end=1)
+        shape = self.node("Concat", [rows, self.constant([width + 1], "int64")], "int64", None, axis=0)
+        zero = numpy_helper.from_array(np.zeros(1))
+        zeros = self.node("ConstantOfShape", [shape], "float64", width + 1, value=zero)
+        filled = self.node("ScatterElements", [zeros, columns, values], "float64", width + 1, axis=1, reduction="add")
+        limits = [self.constant([limit], "int64") for limit in (0, width, 1)]
+        dense = self.node("Slice", [filled, *limits], "float64", width)
+        self._sparse[dense.name] = (columns, values)
+        return dense
+
+    def sparse(self, block: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The columns and values that a block was scattered from; None of any other block."""
+        return self._sparse.get(block.name)
 
     def node(
         self,
@@ -293,12 +338,15 @@ class Graph:
             )
             for name, tensor in outputs.items()
         ]
+        counted = {counter.column for counter in self._counters.values()}
+        inputs = [known for known in self._inputs if known.name in needed or known.name not in counted]
         constants = [initializer for initializer in self._initializers if initializer.name in needed]
-        graph = helper.make_graph(kept[::-1], "retort", self._inputs, infos, constants)
+        graph = helper.make_graph(kept[::-1], "retort", inputs, infos, constants)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)]
-        if any(node.domain == CONTRIB for node in kept):
-            opsets.append(helper.make_opsetid(CONTRIB, 1))
-        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="retort")
+        made = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="retort")
+        if self._counters:
+            helper.set_model_props(made, {TERMS: msgspec.json.encode(self._counters).decode()})
+        return made
 
     @staticmethod
     def _located(features: Features, positions: Sequence[int]) -> list[tuple[Tensor, list[int]]]:

@@ -13,6 +13,7 @@ from app.packing.exporters.categories import GOES_LEFT, GOES_RIGHT, IS_MISSING, 
 from app.packing.exporters.ensemble import LEAF, Tree
 from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor, Transform
 from app.packing.exporters.links import expit
+from app.packing.releases import boosting_encoder, histograms_compare_shares
 
 
 def histogram_classifier(g: Graph, est: Any, features: Features) -> Outputs:
@@ -21,7 +22,8 @@ def histogram_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     if est.n_trees_per_iteration_ > 1:
         return multiclass(g, est.classes_, raw)
     score = g.pick(raw, 0)
-    second = g.node("Greater", [score, g.constant(0.0)], "bool", None)
+    above = g.node("Greater", [score, g.constant(0.0)], "bool", None)
+    second = None if histograms_compare_shares() else above
     return binary(g, est.classes_, second, expit(g, raw)) | {"decision_scores": score}
 
 
@@ -49,11 +51,11 @@ def _raw(g: Graph, est: Any, features: Features) -> Tensor:
 
 def _preprocessed(g: Graph, est: Any, features: Features) -> Tensor:
     """`_preprocess_X`: categorical columns, encoded, come first."""
-    if est._preprocessor is None:
+    encoder = boosting_encoder(est)
+    if encoder is None:
         return g.matrix(features)
     categorical = np.flatnonzero(est.is_categorical_).tolist()
     numerical = np.flatnonzero(~est.is_categorical_).tolist()
-    encoder = est._preprocessor.named_transformers_["encoder"]
     encoded = g.transform(encoder, g.select(features, categorical))
     return g.matrix((*encoded, *g.select(features, numerical)))
 

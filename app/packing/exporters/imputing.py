@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters.graph import Features, Graph, NotExportable, Predict, Tensor, Transform
+from app.packing.releases import empty_columns, imputed_values, keeps_empty_columns, knows_empty_columns
 from app.runtime.graph import MISSING_TEXT
 
 
@@ -18,9 +19,9 @@ def simple(g: Graph, est: Any, features: Features) -> Features:
     """
     if est.strategy in ("mean", "median"):
         features = (g.matrix(features),)
-    statistics = est.statistics_
-    kept = [i for i, value in enumerate(statistics.tolist()) if est.keep_empty_features or value == value]
-    fills = statistics[kept].astype(est._fill_dtype).tolist()
+    everything = keeps_empty_columns(est)
+    kept = [i for i, value in enumerate(est.statistics_.tolist()) if everything or value == value]
+    fills = imputed_values(est)[kept].tolist()
     blocks: list[Tensor] = []
     for block in _merged(g, g.select(features, kept)):
         fill, fills = fills[: block.width], fills[block.width :]
@@ -88,12 +89,14 @@ def iterative(g: Graph, est: Any, features: Features) -> Features:
     """
     if est.sample_posterior:
         raise NotExportable("it draws what it fills in at random")
-    x = g.matrix(features)
+    if est.keep_empty_features and not knows_empty_columns():
+        raise NotExportable("it keeps empty columns, which scikit-learn before 1.6 confuses with the others")
+    x, empty = g.matrix(features), empty_columns(est)
     current = first = g.matrix(g.transform(est.initial_imputer_, (x,)))
-    kept = range(x.width or 0) if est.keep_empty_features else np.flatnonzero(~est._is_empty_feature).tolist()
+    kept = range(x.width or 0) if est.keep_empty_features else np.flatnonzero(~empty).tolist()
     missing = _mask(g, g.matrix(g.select((x,), kept)), est.missing_values)
-    if est.keep_empty_features and est._is_empty_feature.any():
-        missing = g.node("And", [missing, g.constant(~est._is_empty_feature, "bool")], "bool", missing.width)
+    if est.keep_empty_features and empty.any():
+        missing = g.node("And", [missing, g.constant(~empty, "bool")], "bool", missing.width)
     columns = np.eye(current.width or 0, dtype=bool)
     for step in est.imputation_sequence_ if est.n_iter_ else ():
         seen = g.select((current,), step.neighbor_feat_idx.tolist())

@@ -8,6 +8,7 @@ import numpy as np
 
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
 from app.packing.exporters.links import affine, classified, expit, mirrored, normalized, signs, softmax
+from app.packing.releases import is_one_vs_rest, share_of_nothing
 
 
 def _scores(g: Graph, est: Any, features: Features) -> Tensor:
@@ -23,25 +24,24 @@ def linear_classifier(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def logistic_regression(g: Graph, est: Any, features: Features) -> Outputs:
-    """`LogisticRegression.predict_proba`: the sigmoid for two classes, softmax for more."""
+    """`LogisticRegression.predict_proba`: sigmoids where it is one class against the rest, else softmax."""
     scores = _scores(g, est, features)
-    outputs = classified(g, est.classes_, scores)
-    outputs["probabilities"] = _sigmoid(g, scores) if len(est.classes_) == 2 else softmax(g, scores)
-    return outputs
+    of_zeros = share_of_nothing(len(est.classes_))
+    shares = _sigmoids(g, est, scores, of_zeros) if is_one_vs_rest(est) else softmax(g, scores)
+    return classified(g, est.classes_, scores) | {"probabilities": shares}
 
 
 def sgd_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`SGDClassifier`: probabilities with the losses log_loss and modified_huber."""
     scores = _scores(g, est, features)
     outputs = classified(g, est.classes_, scores)
-    binary = len(est.classes_) == 2
-    if est.loss == "log_loss":
-        outputs["probabilities"] = _sigmoid(g, scores) if binary else normalized(g, expit(g, scores))
+    if est.loss in ("log", "log_loss"):
+        outputs["probabilities"] = _sigmoids(g, est, scores)
     elif est.loss == "modified_huber":
         clipped = g.node("Clip", [scores, g.constant(-1.0), g.constant(1.0)], "float64", scores.width)
         doubled = g.node("Add", [clipped, g.constant(1.0)], "float64", scores.width)
         halved = g.node("Div", [doubled, g.constant(2.0)], "float64", scores.width)
-        outputs["probabilities"] = halved if binary else normalized(g, halved)
+        outputs["probabilities"] = halved if len(est.classes_) == 2 else normalized(g, halved)
     return outputs
 
 
@@ -76,9 +76,14 @@ def sgd_one_class(g: Graph, est: Any, features: Features) -> Outputs:
     return signs(g, inlier) | {"decision_scores": score}
 
 
-def _sigmoid(g: Graph, scores: Tensor) -> Tensor:
-    """The sigmoid of both signs of a score; precise to 1e-16 near 0, which is enough where nothing is divided by it."""
-    return g.node("Sigmoid", [scores], "float64", scores.width)
+def _sigmoids(g: Graph, est: Any, scores: Tensor, of_zeros: float | None = None) -> Tensor:
+    """The sigmoid of both signs of a score, or those of each class, normalized.
+
+    Of two, the operator is precise to 1e-16 near 0, which is enough where nothing is divided by it.
+    """
+    if len(est.classes_) == 2:
+        return g.node("Sigmoid", [scores], "float64", scores.width)
+    return normalized(g, expit(g, scores), of_zeros)
 
 
 def _projected(g: Graph, est: Any, features: Features) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from app.packing.exporters.graph import Features, Graph, Outputs, Tensor
 
@@ -11,8 +13,29 @@ from app.packing.exporters.graph import Features, Graph, Outputs, Tensor
 def affine(g: Graph, features: Features, weights: ArrayLike, intercept: ArrayLike) -> Tensor:
     """`x @ weights.T + intercept` for weights of shape (outputs, columns): shape (rows, outputs)."""
     rows = np.asarray(weights, dtype=float)
+    if any(g.sparse(block) for block in features):
+        shifts = g.constant(np.broadcast_to(np.asarray(intercept, dtype=float), len(rows)))
+        return g.node("Add", [_products(g, features, rows), shifts], "float64", len(rows))
     constants = [g.constant(rows.T), g.constant(np.broadcast_to(np.asarray(intercept, dtype=float), len(rows)))]
     return g.node("Gemm", [g.matrix(features), *constants], "float64", len(rows))
+
+
+def _products(g: Graph, features: Features, weights: NDArray[np.float64]) -> Tensor:
+    """`x @ weights.T`, block by block: of a sparse one only what is there."""
+    ends = np.cumsum([block.width or 0 for block in features])
+    products = []
+    for block, part in zip(features, np.split(weights.T, ends[:-1]), strict=True):
+        sparse = g.sparse(block)
+        if sparse is None:
+            products.append(g.node("MatMul", [g.matrix((block,)), g.constant(part)], "float64", len(weights)))
+            continue
+        columns, values = sparse
+        table = g.constant(np.vstack([part, np.zeros(len(weights))]))
+        rows = g.node("Gather", [table, columns], "float64", len(weights), axis=0)
+        across = g.node("Unsqueeze", [values, g.constant([1], "int64")], "float64", None)
+        product = g.node("MatMul", [across, rows], "float64", len(weights))
+        products.append(g.node("Squeeze", [product, g.constant([1], "int64")], "float64", len(weights)))
+    return functools.reduce(lambda a, b: g.node("Add", [a, b], "float64", len(weights)), products)
 
 
 def reduced(g: Graph, operator: str, matrix: Tensor, width: int | None = 1) -> Tensor:
@@ -41,12 +64,13 @@ def exp_normalized(g: Graph, log_likelihoods: Tensor) -> Tensor:
     return g.node("Exp", [g.node("Sub", [log_likelihoods, total], "float64", width)], "float64", width)
 
 
-def normalized(g: Graph, shares: Tensor) -> Tensor:
-    """Each row divided by its sum; rows of zeros become uniform, as in `LinearClassifierMixin._predict_proba_lr`."""
+def normalized(g: Graph, shares: Tensor, of_zeros: float | None = None) -> Tensor:
+    """Each row divided by its sum; rows of zeros become uniform, as in `SGDClassifier`, or are filled with a number."""
+    filling = g.constant(1.0 / (shares.width or 1) if of_zeros is None else of_zeros)
     total = reduced(g, "ReduceSum", shares)
     empty = g.node("Equal", [total, g.constant(0.0)], "bool", 1)
     quotient = g.node("Div", [shares, total], "float64", shares.width)
-    return g.node("Where", [empty, g.constant(1.0 / (shares.width or 1)), quotient], "float64", shares.width)
+    return g.node("Where", [empty, filling, quotient], "float64", shares.width)
 
 
 def refusing(g: Graph, values: Tensor, refused: Tensor) -> Tensor:

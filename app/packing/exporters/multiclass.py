@@ -10,7 +10,9 @@ import numpy as np
 from sklearn.base import is_classifier, is_regressor
 
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.links import expit
 from app.packing.exporters.responses import of, row_sums
+from app.packing.releases import is_one_vs_rest, leaves_zeros, one_vs_rest_takes_first
 
 
 def one_vs_rest(g: Graph, est: Any, features: Features) -> Outputs:
@@ -18,7 +20,7 @@ def one_vs_rest(g: Graph, est: Any, features: Features) -> Outputs:
     members = [g.predict(member, features) for member in est.estimators_]
     if est.label_binarizer_.y_type_ == "multiclass":
         scores = _scores(g, est.estimators_, members)
-        outputs = {"prediction": g.labels(est.classes_, g.argmax(scores))}
+        outputs = {"prediction": g.labels(est.classes_, g.argmax(scores, last=not one_vs_rest_takes_first()))}
     elif est.label_binarizer_.y_type_ == "binary":
         outputs = {"prediction": _thresholded(g, est, _score(g, est.estimators_[0], members[0]))}
     else:
@@ -36,16 +38,24 @@ def one_vs_rest(g: Graph, est: Any, features: Features) -> Outputs:
 def _shares(g: Graph, est: Any, members: Sequence[Outputs]) -> Tensor:
     """OneVsRestClassifier.predict_proba: each member's probability, divided by their sum unless multilabel."""
     inner = zip(est.estimators_, members, strict=True)
-    positive = [g.select((of(outputs, "probabilities", member),), [1])[0] for member, outputs in inner]
+    positive = [_positive(g, member, outputs) for member, outputs in inner]
     if len(positive) == 1:
         return g.concat([g.node("Sub", [g.constant(1.0), positive[0]], "float64", 1), positive[0]])
     block = g.concat(positive)
     if est.multilabel_:
         return block
     sums = row_sums(g, block)
-    zero = g.node("Equal", [sums, g.constant(0.0)], "bool", 1)
-    divisor = g.node("Where", [zero, g.constant(1.0), sums], "float64", 1)
-    return g.node("Div", [block, divisor], "float64", block.width)
+    if leaves_zeros():
+        zero = g.node("Equal", [sums, g.constant(0.0)], "bool", 1)
+        sums = g.node("Where", [zero, g.constant(1.0), sums], "float64", 1)
+    return g.node("Div", [block, sums], "float64", block.width)
+
+
+def _positive(g: Graph, member: Any, outputs: Outputs) -> Tensor:
+    """The probability of the second class, (rows, 1); to be divided by it, a sigmoid is precise near 0 too."""
+    if type(member).__name__.startswith("LogisticRegression") and is_one_vs_rest(member):
+        return expit(g, g.column(of(outputs, "decision_scores", member)))
+    return g.select((of(outputs, "probabilities", member),), [1])[0]
 
 
 def _decisions(g: Graph, est: Any, members: Sequence[Outputs]) -> Tensor:

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.packing.exporters.clusters import nearest
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
@@ -82,6 +83,8 @@ def centroid(g: Graph, est: Any, features: Features) -> Outputs:
         raise NotExportable(f"its metric is {est.metric}")
     x, points = g.matrix(features), np.asarray(est.centroids_, dtype=float)
     count = len(points)
+    if not hasattr(est, "predict_proba"):  # so until 1.5
+        return {"prediction": g.labels(est.classes_, _nearest_centroid(g, est, x, points))}
     spread = np.asarray(est.within_class_std_dev_)
     scale = np.where(spread != 0, spread, 1.0)
     scaled = g.node("Div", [x, g.constant(scale)], "float64", x.width)
@@ -91,17 +94,18 @@ def centroid(g: Graph, est: Any, features: Features) -> Outputs:
         away = minkowski(g, scaled, points / scale, 1.0)
         squares = g.node("Mul", [away, away], "float64", count)
     scores = g.node("Sub", [g.constant(2.0 * np.log(est.class_prior_)), squares], "float64", count)
-    if np.isclose(est.class_prior_, 1 / count).all():
-        if est.metric == "euclidean":
-            index = nearest(g, est, x, points)
-        else:
-            away = minkowski(g, x, points, 1.0)
-            index = g.node("ArgMin", [away], "int64", None, axis=1, keepdims=0, select_last_index=0)
-    else:
-        index = g.argmax(scores)
+    equal = np.isclose(est.class_prior_, 1 / count).all()
+    index = _nearest_centroid(g, est, x, points) if equal else g.argmax(scores)
     outputs = {"prediction": g.labels(est.classes_, index), "probabilities": exp_normalized(g, scores)}
     binary = g.node("Sub", [g.pick(scores, 1), g.pick(scores, 0)], "float64", None) if count == 2 else scores
     return outputs | {"decision_scores": binary}
+
+
+def _nearest_centroid(g: Graph, est: Any, x: Tensor, points: NDArray[np.float64]) -> Tensor:
+    if est.metric == "euclidean":
+        return nearest(g, est, x, points)
+    away = minkowski(g, x, points, 1.0)
+    return g.node("ArgMin", [away], "int64", None, axis=1, keepdims=0, select_last_index=0)
 
 
 TRANSFORMERS: dict[str, Transform] = {}

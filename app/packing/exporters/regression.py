@@ -8,6 +8,7 @@ import numpy as np
 
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
 from app.packing.exporters.links import affine, refusing, targets
+from app.packing.releases import pls_coefficients, pls_is_flat
 
 
 def linear_regressor(g: Graph, est: Any, features: Features) -> Outputs:
@@ -35,8 +36,8 @@ def ransac(g: Graph, est: Any, features: Features) -> Outputs:
 def partial_least_squares(g: Graph, est: Any, features: Features) -> Outputs:
     """`_PLS.predict` and `_PLS.transform`."""
     centered = _centered(g, est, features)
-    values = affine(g, (centered,), est.coef_, est.intercept_)
-    return targets(g, values, flat=est._predict_1d) | {"transformed": _rotated(g, est, centered, est.x_rotations_)}
+    values = affine(g, (centered,), pls_coefficients(est), est.intercept_)
+    return targets(g, values, flat=pls_is_flat(est)) | {"transformed": _rotated(g, est, centered, est.x_rotations_)}
 
 
 def pls_transform(g: Graph, est: Any, features: Features) -> Features:

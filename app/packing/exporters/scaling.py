@@ -8,6 +8,7 @@ import numpy as np
 
 from app.packing.exporters.functions import expm1, log1p, refused_where
 from app.packing.exporters.graph import Features, Graph, Predict, Tensor, Transform
+from app.packing.releases import yeo_johnson_by_powers
 
 TINY_SCALE = 10 * float(np.finfo(np.float64).eps)
 """Norms below it count as 1 (`sklearn.preprocessing._data._handle_zeros_in_scale`)."""
@@ -85,24 +86,36 @@ def power(g: Graph, est: Any, features: Features) -> Features:
 def _box_cox(g: Graph, x: Tensor, lambdas: Any) -> Tensor:
     """(x^lambda - 1) / lambda, log(x) where lambda is 0; a row that is not positive is refused."""
     x = refused_where(g, g.node("LessOrEqual", [x, g.constant(0.0)], "bool", x.width), x)
-    return _powered(g, g.node("Log", [x], "float64", x.width), g.constant(lambdas), lambdas, 1e-19)
+    log = g.node("Log", [x], "float64", x.width)
+    return _powered(g, log, _grown(g, log, g.constant(lambdas)), g.constant(lambdas), lambdas, 1e-19)
 
 
 def _yeo_johnson(g: Graph, x: Tensor, lambdas: Any) -> Tensor:
     """Box-Cox of 1 + x by lambda at and above 0; below, its mirror by 2 - lambda."""
     width = x.width
-    log = log1p(g, g.node("Abs", [x], "float64", width))
+    size = g.node("Abs", [x], "float64", width)
+    log = log1p(g, size)
     negative = g.node("Less", [x, g.constant(0.0)], "bool", width)
     exponent = g.node("Where", [negative, g.constant(2 - lambdas), g.constant(lambdas)], "float64", width)
-    size = _powered(g, log, exponent, np.concatenate([lambdas, 2 - lambdas]), float(np.finfo(np.float64).eps))
-    return g.node("Where", [negative, g.node("Neg", [size], "float64", width), size], "float64", width)
+    if yeo_johnson_by_powers():
+        raised = g.node("Pow", [g.node("Add", [size, g.constant(1.0)], "float64", width), exponent], "float64", width)
+        grown = g.node("Sub", [raised, g.constant(1.0)], "float64", width)
+    else:
+        grown = _grown(g, log, exponent)
+    eps = float(np.finfo(np.float64).eps)
+    bent = _powered(g, log, grown, exponent, np.concatenate([lambdas, 2 - lambdas]), eps)
+    return g.node("Where", [negative, g.node("Neg", [bent], "float64", width), bent], "float64", width)
 
 
-def _powered(g: Graph, log: Tensor, exponent: Tensor, lambdas: Any, zero: float) -> Tensor:
-    """expm1(exponent log) / exponent; the log itself where the exponent is (nearly) zero, if one of `lambdas` is."""
+def _grown(g: Graph, log: Tensor, exponent: Tensor) -> Tensor:
+    """expm1(exponent log)."""
+    return expm1(g, g.node("Mul", [exponent, log], "float64", log.width))
+
+
+def _powered(g: Graph, log: Tensor, grown: Tensor, exponent: Tensor, lambdas: Any, zero: float) -> Tensor:
+    """grown / exponent; the log itself where the exponent is (nearly) zero, if one of `lambdas` is."""
     width = log.width
-    power = expm1(g, g.node("Mul", [exponent, log], "float64", width))
-    power = g.node("Div", [power, exponent], "float64", width)
+    power = g.node("Div", [grown, exponent], "float64", width)
     if (np.abs(lambdas) > zero).all():
         return power
     size = g.node("Abs", [exponent], "float64", exponent.width)

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters.graph import Features, Graph, NotExportable, Predict, Tensor, Transform
+from app.packing.releases import splines_are_sparse, splines_of_missing
 
 
 def splines(g: Graph, est: Any, features: Features) -> Features:
     """`SplineTransformer.transform`: every basis function at every value, shape (rows, columns x splines)."""
     if est.extrapolation == "error":
         raise NotExportable("it refuses values beyond its knots, which a graph does not")
-    if est.degree == 0 and (est.sparse_output or est.extrapolation == "constant"):
+    if est.degree == 0 and (splines_are_sparse(est) or est.extrapolation == "constant"):
         raise NotExportable("its splines of degree 0 fail beyond their knots in scikit-learn itself")
     knots = np.stack([spline.t for spline in est.bsplines_])
     x = g.matrix(features)
@@ -26,7 +27,7 @@ def splines(g: Graph, est: Any, features: Features) -> Features:
         basis = _basis(g, _deep(g, x), knots, est.degree)
     if est.extrapolation in ("constant", "linear"):
         basis = _continued(g, est, basis, _deep(g, x))
-    if est.handle_missing == "zeros":
+    if splines_of_missing(est) == "zeros":
         missing = g.node("IsNaN", [_deep(g, x)], "bool", 1)
         basis = g.node("Where", [missing, g.constant(0.0), basis], "float64", basis.width)
     if not est.include_bias:

@@ -11,6 +11,7 @@ from app.packing.exporters import functions
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
 from app.packing.exporters.quantiles import from_uniform, normal_cdf
 from app.packing.exporters.responses import of
+from app.packing.releases import box_cox_by_logarithms
 
 Inverse = Callable[[Graph, Any, Tensor], Tensor]
 
@@ -86,6 +87,8 @@ def _box_cox(g: Graph, power: float, column: Tensor) -> Tensor:
     """`scipy.special.inv_boxcox`: exp(x), or exp(log1p(lambda x) / lambda)."""
     if power == 0.0:
         return _applied(g, column, ("Exp", None))
+    if not box_cox_by_logarithms():
+        return _applied(g, column, ("Mul", power), ("Add", 1.0), ("Pow", 1 / power))
     grown = functions.log1p(g, _applied(g, column, ("Mul", power)))
     return _applied(g, grown, ("Div", power), ("Exp", None))
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from app.packing.exporters import ensemble
 from app.packing.exporters.ensemble import Tree
 from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor, Transform
+from app.packing.releases import class_shares, missing_goes_left
 
 
 def fitted_tree(est: Any, values: NDArray[Any], columns: Sequence[int] | None = None) -> Tree:
@@ -21,14 +22,14 @@ def fitted_tree(est: Any, values: NDArray[Any], columns: Sequence[int] | None = 
     tree = est.tree_
     column = tree.feature if columns is None else np.asarray(columns)[tree.feature]
     threshold = ensemble.before_rounding(tree.threshold)
-    missing_left = tree.missing_go_to_left.astype(bool)
-    return Tree(tree.children_left, tree.children_right, column, threshold, missing_left, values)
+    return Tree(tree.children_left, tree.children_right, column, threshold, missing_goes_left(tree), values)
 
 
 def probabilities_by_node(est: Any) -> NDArray[np.float64]:
     """`predict_proba` of a tree for each of its nodes: the classes of all targets side by side."""
     counts = np.atleast_1d(est.n_classes_)
-    return np.concatenate([est.tree_.value[:, target, :count] for target, count in enumerate(counts)], axis=1)
+    values = est.tree_.value
+    return np.concatenate([class_shares(values[:, target, :count]) for target, count in enumerate(counts)], axis=1)
 
 
 def mean(g: Graph, total: Tensor, count: int) -> Tensor:
@@ -61,17 +62,11 @@ def isolation_forest(g: Graph, est: Any, features: Features) -> Outputs:
     """`IsolationForest.decision_function`: 2 to the power of the mean depth, negative and shifted by the offset."""
     all_columns = est._max_features == est.n_features_in_
     trees = [
-        fitted_tree(member, lengths + averages - 1.0, None if all_columns else columns)
-        for member, columns, lengths, averages in zip(
-            est.estimators_,
-            est.estimators_features_,
-            est._decision_path_lengths,
-            est._average_path_length_per_tree,
-            strict=True,
-        )
+        fitted_tree(member, _path_lengths(member.tree_), None if all_columns else columns)
+        for member, columns in zip(est.estimators_, est.estimators_features_, strict=True)
     ]
     depths = g.pick(ensemble.summed(g, g.matrix(features), trees), 0)
-    unit = len(trees) * _average_path_length(est._max_samples)
+    unit = len(trees) * _average_path_length(est.max_samples_)
     if unit == 0:  # trained on one row: each power is a half
         nothing = g.node("Mul", [depths, g.constant(0.0)], "float64", None)
         exponent = g.node("Sub", [nothing, g.constant(1.0)], "float64", None)
@@ -98,6 +93,16 @@ def random_trees_embedding(g: Graph, est: Any, features: Features) -> Features:
 
 def _members(est: Any) -> list[Any]:
     return list(est.estimators_) if hasattr(est, "estimators_") else [est]
+
+
+def _path_lengths(tree: Any) -> NDArray[np.float64]:
+    """For each node how many splits lead to it, and how many more its samples would need on average."""
+    depths = np.zeros(tree.node_count)
+    inner = np.flatnonzero(tree.children_left != ensemble.LEAF)
+    for node in inner.tolist():  # a node comes after its parent
+        depths[[tree.children_left[node], tree.children_right[node]]] = depths[node] + 1.0
+    depths += [_average_path_length(samples) for samples in tree.n_node_samples.tolist()]
+    return depths
 
 
 def _average_path_length(samples: int) -> float:

@@ -15,6 +15,8 @@ from app.errors import LoadingFailed
 from app.runtime.servable import ArtifactServable, Servable
 from app.signature import Signature
 
+MAX_SAID_CHARS = 300
+
 
 def load(stream: BinaryIO, signature: Signature) -> Servable:
     """The servable of the estimator in the file.
@@ -22,7 +24,10 @@ def load(stream: BinaryIO, signature: Signature) -> Servable:
     Raises:
         LoadingFailed: as `read`.
     """
-    return ArtifactServable(read(stream), signature)
+    with warnings.catch_warnings():
+        # Another version of scikit-learn is told by the recorded answers, which decide, not by a warning.
+        warnings.simplefilter("ignore")
+        return ArtifactServable(read(stream), signature)
 
 
 def read(stream: BinaryIO) -> Any:
@@ -34,10 +39,7 @@ def read(stream: BinaryIO) -> Any:
     try:
         import joblib  # half a second, which a process that unpickles nothing does not spend
 
-        with warnings.catch_warnings():
-            # Another version of scikit-learn is told by the recorded predictions, not by a warning nobody reads.
-            warnings.simplefilter("ignore")
-            return joblib.load(stream)
+        return joblib.load(stream)
     except ModuleNotFoundError as error:
         raise LoadingFailed(_missing_module(error.name or "a module")) from error
     except AttributeError as error:
@@ -45,7 +47,8 @@ def read(stream: BinaryIO) -> Any:
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
-        raise LoadingFailed(f"it is not a readable joblib or pickle file ({type(error).__name__}: {error})") from error
+        said = " ".join(str(error).split())[:MAX_SAID_CHARS]
+        raise LoadingFailed(f"it is not a readable joblib or pickle file ({type(error).__name__}: {said})") from error
 
 
 def _missing_module(module: str) -> str:
@@ -74,4 +77,5 @@ def _missing_name(message: str) -> str:
             f"it uses {main[1]!r}, which was defined in a notebook or script: move it into a module that can be "
             "imported here, and save the model again"
         )
-    return f"it needs something that the installed libraries do not have ({message})"
+    without_path = re.sub(r" from '[^']*'", "", message)
+    return f"it needs something that the installed libraries do not have ({without_path})"

@@ -1,7 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, TargetEncoder
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
+from sklearn.tree import DecisionTreeRegressor
 
 from app.packing.exporters import PREDICTORS, TRANSFORMERS, encoding
 from app.packing.exporters.graph import Graph, NotExportable
@@ -52,7 +56,9 @@ ENCODERS = [*(OneHotEncoder(**options) for options in ONE_HOT), *(OrdinalEncoder
 
 
 @pytest.mark.parametrize("encoder", ENCODERS, ids=str)
-def test_an_encoder_equals_its_graph(encoder):
+@pytest.mark.parametrize("sparse_from", [1, 10**6])
+def test_an_encoder_equals_its_graph(encoder, sparse_from, monkeypatch):
+    monkeypatch.setattr(encoding, "SPARSE_FROM", sparse_from)
     strict = encoder.handle_unknown == "error"
     assert differences(encoder.fit(FRAME), FRAME if strict else UNSEEN) == []
     assert differences(encoder.fit(GAPS), GAPS if strict else UNSEEN_GAPS) == []
@@ -128,3 +134,22 @@ def test_text_categories_of_a_column_of_numbers_have_no_graph():
     g = Graph(TRANSFORMERS, PREDICTORS)
     with pytest.raises(NotExportable, match="of another type"):
         g.transform(encoder, (g.input("x", "float64", 1),))
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        OneHotEncoder(handle_unknown="ignore"),
+        OneHotEncoder(handle_unknown="ignore", drop="first"),
+        OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=2),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("last", [LogisticRegression(), DecisionTreeRegressor(max_depth=4), None], ids=str)
+def test_many_categories_are_written_down_by_their_positions(encoder, last):
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({name: [f"{name}{k}" for k in random.integers(0, 300, 400)] for name in ("a", "b")})
+    frame["length"] = random.normal(size=400)
+    columns = make_column_transformer((encoder, ["a", "b"]), (StandardScaler(), ["length"]))
+    model = columns if last is None else make_pipeline(columns, last)
+    assert differences(model.fit(frame, (frame["length"] > 0).astype(int)), frame) == []

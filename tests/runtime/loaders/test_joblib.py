@@ -12,10 +12,12 @@ import joblib
 import numpy as np
 import pytest
 import sklearn
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.linear_model import LinearRegression
 
 from app.errors import LoadingFailed
 from app.runtime.loaders.joblib import load, read
+from app.runtime.servable import ArtifactServable
 from app.signature.batch import Batch
 from tests.runtime.estimators import SIGNATURE
 
@@ -145,8 +147,13 @@ def test_an_interrupt_is_not_swallowed() -> None:
         read(io.BytesIO(pickle.dumps(Raising("KeyboardInterrupt"))))
 
 
-def test_another_version_of_scikit_learn_is_no_warning() -> None:
+def test_another_version_of_scikit_learn_warns_who_packs_and_not_who_serves() -> None:
     version = sklearn.__version__.encode()
     content = pickle.dumps(MODEL)
     assert version in content
-    assert read(io.BytesIO(content.replace(version, b"0" * len(version)))).coef_ == pytest.approx(np.array([2.0]))
+    older = content.replace(version, b"0" * len(version))
+    with pytest.warns(InconsistentVersionWarning):
+        read(io.BytesIO(older))
+    servable = load(io.BytesIO(older), SIGNATURE)
+    assert isinstance(servable, ArtifactServable)
+    assert servable.estimator.coef_ == pytest.approx(np.array([2.0]))

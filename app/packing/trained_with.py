@@ -1,0 +1,174 @@
+"""Find the training environment of an artifact without running anything in it.
+
+Sources, the later before the earlier: the `requirements.txt` that MLflow writes beside an artifact; the versions in the
+pickle's own state or in the schema of a `.skops` file; `--trained-with`.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from app.errors import PackingRefused
+from app.packing import pickled
+from app.packing.pickled import VERSION_KEY, Named
+
+SCIKIT_LEARN = "scikit-learn"
+SCHEMA = "schema.json"
+MAX_SCHEMA_BYTES = 64 * 2**20
+MAX_REQUIREMENTS_BYTES = 2**20
+LIBRARIES = (SCIKIT_LEARN, "numpy", "scipy", "pandas")
+"""The libraries that decide what an estimator answers. Others are found by the modules that an artifact names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The training environment, as far as it is known: for each library a version specifier, such as `==1.4.2`.
+
+    `source` says where that is from, as the end of a sentence; `modules` are those that the artifact names.
+    """
+
+    requirements: dict[str, str] = field(default_factory=dict)
+    source: str = ""
+    modules: frozenset[str] = frozenset()
+    remarks: tuple[str, ...] = ()
+
+    def shown(self) -> str:
+        """The libraries with their versions, for people."""
+        return ", ".join(f"{name} {spec.removeprefix('==')}" for name, spec in self.requirements.items())
+
+
+def find(artifact: Path, said: str | None = None, beside: Sequence[Path] = ()) -> Training:
+    """The training environment of an artifact; `said` is what its user says of it.
+
+    `beside` are further files of the same model.
+
+    Raises:
+        PackingRefused: what the artifact or the user gives as a version is none.
+    """
+    files = [(path, _named(path)) for path in (*beside, artifact)]
+    given = _said(said) if said else {}
+    requirements, remarks = _mlflow(artifact), []
+    sources = dict.fromkeys(requirements, "the requirements.txt of MLflow beside it")
+    versions = list(dict.fromkeys(_checked(path, version) for path, named in files for version in named.versions))
+    if versions and SCIKIT_LEARN not in given:
+        requirements[SCIKIT_LEARN] = f"=={versions[-1]}"
+        sources[SCIKIT_LEARN] = "the artifact"
+        if len(versions) > 1:
+            remarks.append(
+                f"its parts were saved with scikit-learn {' and '.join(versions)}; "
+                f"{versions[-1]}, that of the outermost, is taken"
+            )
+    sources |= dict.fromkeys(given, "--trained-with")
+    requirements = dict(_sorted((requirements | given).items()))
+    source = " and ".join(dict.fromkeys(sources[name] for name in requirements))
+    return Training(requirements, source, frozenset().union(*(named.modules for _, named in files)), tuple(remarks))
+
+
+def _named(artifact: Path) -> Named:
+    """What the artifact names; nothing where it is not a file, which is for its loader to say."""
+    try:
+        if zipfile.is_zipfile(artifact):
+            return _of_skops(artifact)
+        with artifact.open("rb") as stream:
+            return pickled.read(stream)
+    except OSError:
+        return Named()
+
+
+def _of_skops(artifact: Path) -> Named:
+    named = Named()
+    try:
+        with zipfile.ZipFile(artifact) as archive, archive.open(SCHEMA) as stream:
+            content = stream.read(MAX_SCHEMA_BYTES + 1)
+        schema = json.loads(content) if len(content) <= MAX_SCHEMA_BYTES else None
+    except (KeyError, ValueError, RecursionError, zipfile.BadZipFile, NotImplementedError):
+        return named
+    versions = []
+    for node in _nodes(schema):
+        module = node.get("__module__")
+        if isinstance(module, str):
+            named.modules.add(module)
+        said = node.get(VERSION_KEY)
+        version = said.get("content") if isinstance(said, dict) else None
+        if isinstance(version, str):
+            versions.append(version.strip('"'))
+    for version in reversed(versions):  # a node stands before its parts
+        named.note_version(version)
+    named.whole = True
+    return named
+
+
+def _nodes(schema: object) -> Iterator[dict[str, object]]:
+    """Every JSON object in the schema, the outer before the inner."""
+    waiting = [schema]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            yield part
+            waiting.extend(reversed(part.values()))
+        elif isinstance(part, list):
+            waiting.extend(reversed(part))
+
+
+def _checked(artifact: Path, version: str) -> str:
+    try:
+        return str(Version(version))
+    except InvalidVersion:
+        raise PackingRefused(
+            f"{artifact} says that it was saved with scikit-learn {version[:80]!r}, which is not a version; "
+            "if you know the right one, name it: --trained-with scikit-learn==VERSION"
+        ) from None
+
+
+def _mlflow(artifact: Path) -> dict[str, str]:
+    """The libraries that MLflow recorded beside an artifact in a model's folder; what is not `name==version` is not."""
+    if not (artifact.parent / "MLmodel").is_file():
+        return {}
+    try:
+        with (artifact.parent / "requirements.txt").open("rb") as stream:
+            lines = stream.read(MAX_REQUIREMENTS_BYTES).decode("utf-8", "replace").splitlines()
+    except OSError:
+        return {}
+    found: dict[str, str] = {}
+    for line in lines:
+        try:
+            requirement = Requirement(line.partition("#")[0].strip())
+        except InvalidRequirement:
+            continue
+        if canonicalize_name(requirement.name) in LIBRARIES and requirement.url is None and requirement.specifier:
+            found[canonicalize_name(requirement.name)] = str(requirement.specifier)
+    return found
+
+
+def _said(said: str) -> dict[str, str]:
+    """The requirements in `scikit-learn==1.4.2,numpy<2`; a further bound of the same library follows a comma too."""
+    found: dict[str, str] = {}
+    name = ""
+    for part in filter(None, (part.strip() for part in said.replace(";", ",").split(","))):
+        try:
+            requirement = Requirement(f"{name}{part}" if part[0] in "<>=!~" else part)
+        except InvalidRequirement:
+            requirement = None
+        if requirement is None or requirement.url or requirement.extras or requirement.marker:
+            raise PackingRefused(
+                f"--trained-with {said!r}: {part!r} is not a library with a version, such as scikit-learn==1.4.2; "
+                "several are separated by commas"
+            )
+        if not requirement.specifier:
+            raise PackingRefused(f"--trained-with {said!r}: {part!r} names no version, as in {part}==1.4.2")
+        name = canonicalize_name(requirement.name)
+        found[name] = ",".join(filter(None, (found.get(name), str(requirement.specifier))))
+    return found
+
+
+def _sorted(requirements: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    order = {name: place for place, name in enumerate(LIBRARIES)}
+    return sorted(requirements, key=lambda pair: (order.get(pair[0], len(order)), pair[0]))

@@ -1,0 +1,78 @@
+"""The verdict on a version that was just packed: by what it was trained, packed and is served, and how equal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SHOWN_LIBRARIES = ("scikit-learn", "numpy", "pandas")
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How well the predictions for the sample's rows agree with its target column.
+
+    `measure` is "accuracy" or "R²"; `commonest` is the accuracy of always predicting the commonest value.
+    """
+
+    target: str
+    rows: int
+    measure: str
+    value: float
+    commonest: float | None = None
+
+    def shown(self) -> str:
+        """The agreement for people, with a warning where no model would agree less."""
+        if self.measure == "R²":
+            said = (
+                f"its predictions agree with {self.target!r} in the sample: R² {self.value:.4g} on {self.rows:,} rows"
+            )
+            doubt = self.value < 0
+        else:
+            equal = round(self.value * self.rows)
+            said = f"its predictions equal {self.target!r} in {equal:,} of {self.rows:,} rows of the sample"
+            said += f" ({self.value:.1%})"
+            if equal == 0:
+                return f"{said}: does the sample write them in another way, as words for numbers?"
+            doubt = self.commonest is not None and self.value < self.commonest
+        what = "the mean" if self.measure == "R²" else "the commonest value alone"
+        return said + (f", less than {what} would: is it the right sample and target?" if doubt else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a person can trust of a new version, and what of it was tried.
+
+    `equal_rows` were answered equally: by the graph and the model, or by the packing and the serving libraries.
+    """
+
+    trained_with: tuple[str, ...]
+    trained_with_source: str
+    packed_with: dict[str, str]
+    served_with: dict[str, str]
+    runtime: str
+    equal_rows: int
+    largest_difference: float | None = None
+    agreement: Agreement | None = None
+
+    def shown(self) -> list[str]:
+        """The verdict for people, line by line."""
+        trained = ", ".join(named.replace("==", " ") for named in self.trained_with)
+        source = f" (says {self.trained_with_source})" if trained else ""
+        lines = [
+            f"trained with: {trained or 'the artifact does not say; taken for the installed libraries'}{source}",
+            f"packed with: {_versions(self.packed_with)}",
+        ]
+        rows = f"{self.equal_rows:,} rows"
+        if self.runtime == "graph":
+            runtime = self.served_with.get("onnxruntime", "?")
+            lines.append(f"served by: its graph, ONNX Runtime {runtime}; equal to the model as packed on {rows}")
+        elif self.served_with == self.packed_with:
+            lines.append(f"served by: the same libraries; {rows} recorded, which others will have to answer equally")
+        else:
+            lines.append(f"served by: {_versions(self.served_with)}; equal to the model as packed on {rows}")
+        return lines + ([self.agreement.shown()] if self.agreement else [])
+
+
+def _versions(environment: dict[str, str]) -> str:
+    found = [f"{name} {environment[name]}" for name in SHOWN_LIBRARIES if name in environment]
+    return ", ".join([*found, f"Python {environment.get('python', '?')}"])

@@ -1,0 +1,124 @@
+"""Texts as counts of terms, exactly as the vectorizers of scikit-learn count them: a graph is given the counts.
+
+Source: `sklearn.feature_extraction.text`; the same regular expressions of the same Python find the same words.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from itertools import chain
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+TERMS = "retort.terms"
+"""The property of a graph that has the counter of each of its inputs that are counts, as JSON."""
+
+PARTS = {"_columns": "int64", "_counts": "float64"}
+"""The ends of the names of the two inputs that a counter fills, and their types."""
+
+_WHITE_SPACES = re.compile(r"\s\s+")
+
+
+class TermCounter(msgspec.Struct, frozen=True, dict=True):
+    """A fitted vectorizer of the texts in one column: `vocabulary` has the column of each term, from 0."""
+
+    column: str
+    vocabulary: dict[str, int]
+    analyzer: Literal["word", "char", "char_wb"]
+    ngram_range: tuple[int, int]
+    lowercase: bool
+    strip_accents: Literal["ascii", "unicode"] | None
+    token_pattern: str
+    stop_words: tuple[str, ...]
+
+    def counts(self, texts: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The columns of the terms in each text, and how often they are there: both of shape (texts, most).
+
+        The column after the last one, and 0, stand where a text has fewer terms than another.
+        """
+        column_of, analyze = self.vocabulary.get, self._analyze
+        found: list[int | None] = []
+        often: list[int] = []
+        lengths = []
+        for text in texts:
+            counted = Counter(map(column_of, analyze(text)))
+            counted.pop(None, None)
+            found += counted
+            often += counted.values()
+            lengths.append(len(counted))
+        most = max(lengths, default=0) or 1
+        there = np.arange(most) < np.array(lengths, dtype=np.int64)[:, None]
+        columns = np.full(there.shape, len(self.vocabulary))
+        columns[there] = found
+        values = np.zeros(there.shape)
+        values[there] = often
+        return columns, values
+
+    @cached_property
+    def _analyze(self) -> Callable[[str], Iterable[str]]:
+        """From a text to its terms."""
+        prepare = self._prepare
+        if self.analyzer != "word":
+            grams = self._grams_of_text if self.analyzer == "char" else self._grams_of_words
+            return lambda text: grams(_WHITE_SPACES.sub(" ", prepare(text)))
+        find, left_out = re.compile(self.token_pattern).findall, frozenset(self.stop_words)
+        low, high = self.ngram_range
+        if not left_out and (low, high) == (1, 1):
+            return lambda text: find(prepare(text))
+
+        def terms(text: str) -> Iterable[str]:
+            words = find(prepare(text))
+            if left_out:
+                words = [word for word in words if word not in left_out]
+            return _joined(words, low, high) if high > 1 else words
+
+        return terms
+
+    def _prepare(self, text: str) -> str:
+        if self.lowercase:
+            text = text.lower()
+        return text if self.strip_accents is None else _STRIPPED[self.strip_accents](text)
+
+    def _grams_of_text(self, text: str) -> Iterator[str]:
+        low, high = self.ngram_range
+        for size in range(low, min(high, len(text)) + 1):
+            for start in range(len(text) - size + 1):
+                yield text[start : start + size]
+
+    def _grams_of_words(self, text: str) -> Iterator[str]:
+        """The n-grams within each word, which has a space on both sides; of a shorter one the word, once."""
+        low, high = self.ngram_range
+        for word in text.split():
+            padded = f" {word} "
+            for size in range(low, high + 1):
+                yield padded[:size]
+                for start in range(1, len(padded) - size + 1):
+                    yield padded[start : start + size]
+                if size >= len(padded):
+                    break
+
+
+def _joined(words: list[str], low: int, high: int) -> Iterator[str]:
+    """All runs of so many words."""
+    runs = (zip(*(words[start:] for start in range(size)), strict=False) for size in range(low, high + 1))
+    return map(" ".join, chain.from_iterable(runs))
+
+
+def _without_accents(text: str) -> str:
+    if text.isascii():
+        return text
+    return "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+
+
+def _ascii(text: str) -> str:
+    return unicodedata.normalize("NFKD", text).encode("ASCII", "ignore").decode("ASCII")
+
+
+_STRIPPED: dict[str, Callable[[str], str]] = {"ascii": _ascii, "unicode": _without_accents}

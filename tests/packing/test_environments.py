@@ -1,0 +1,220 @@
+"""Which Python packs: what an environment is made of, when none is needed, and what is said where it cannot be made."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from app.errors import PackingRefused
+from app.packing import environments
+from app.packing.environments import Unseen, interpreter_for, requirements_of
+from app.packing.trained_with import Training
+
+OLDER = Training({"scikit-learn": "==1.4.2"}, "the artifact")
+HERE = Training({"scikit-learn": f"=={version('scikit-learn')}"}, "the artifact")
+
+
+class Told(Unseen):
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of this test's own, and no package index that could be reached."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setattr(environments, "_uv", lambda: None)
+    for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "cache" / "retort" / "environments"
+
+
+def requirement(training: Training, library: str) -> str:
+    [found] = [one for one in requirements_of(training) if one.startswith(library)]
+    return found
+
+
+def of(release: str, *modules: str) -> Training:
+    return Training({"scikit-learn": f"=={release}"}, "the artifact", frozenset(modules))
+
+
+def test_the_installed_libraries_pack_what_they_trained() -> None:
+    assert interpreter_for(HERE, [], None, Unseen()) is None
+    assert interpreter_for(Training(), [], None, Unseen()) is None
+
+
+@pytest.mark.parametrize(
+    ("training", "numpy"),
+    [
+        (of("1.2.2"), "numpy<2"),
+        (of("1.4.2"), "numpy<2"),
+        (of("1.4.2", "numpy._core.multiarray"), "numpy>=2"),
+        (of("1.5.2"), "numpy"),
+        (of("1.5.2", "numpy.core.multiarray"), "numpy<2"),
+        (of("1.8.0"), "numpy"),
+        (Training({"scikit-learn": "==1.5.2", "numpy": "==1.26.0"}, "MLflow"), "numpy==1.26.0"),
+    ],
+)
+def test_numpy_is_that_of_the_release_or_that_which_the_artifact_names(training: Training, numpy: str) -> None:
+    assert requirement(training, "numpy") == numpy
+
+
+def test_an_old_release_gets_libraries_of_its_time() -> None:
+    assert requirement(of("1.2.2"), "scipy") == "scipy<1.12"
+    assert requirement(of("1.7.2"), "pandas") == "pandas<3"
+    assert requirement(of("1.8.0"), "pandas") == "pandas"
+
+
+def test_the_runtime_is_the_one_that_is_installed_here() -> None:
+    assert requirement(OLDER, "onnxruntime") == f"onnxruntime=={version('onnxruntime')}"
+
+
+def test_libraries_that_the_artifact_names_are_part_of_it() -> None:
+    wanted = requirements_of(of("1.4.2", "lightgbm.sklearn", "imblearn.pipeline", "mymodule", "os"))
+    assert f"lightgbm=={version('lightgbm')}" in wanted
+    assert "imbalanced-learn" in wanted
+    assert not any(one.startswith(("mymodule", "os")) for one in wanted)
+
+
+def test_without_an_index_one_sentence_has_the_two_commands(cache: Path) -> None:
+    told = Told()
+    with pytest.raises(PackingRefused) as caught:
+        interpreter_for(OLDER, ["model.joblib"], None, told)
+    said = caught.value.detail
+    here = version("scikit-learn")
+    assert said.startswith(f"it was trained with scikit-learn 1.4.2 (says the artifact), {here} of scikit-learn is ")
+    assert "the package index cannot be reached" in said
+    assert "-m venv train` and `train/bin/pip install --only-binary :all: joblib" in said
+    assert "scikit-learn==1.4.2" in said
+    assert said.endswith("--python train/bin/python")
+    assert "\n" not in said
+    assert told.lines[0].startswith("making an environment with scikit-learn 1.4.2, once, in ")
+    assert [path.name for path in cache.iterdir() if not path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (
+            "ERROR: Could not find a version that satisfies the requirement scikit-learn==0.20 (from versions: 1.1.3)",
+            "there is no wheel of scikit-learn==0.20 for Python",
+        ),
+        (
+            "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError'\n"
+            "ERROR: Could not find a version that satisfies the requirement joblib (from versions: none)",
+            "the package index cannot be reached",
+        ),
+        (
+            "error: No solution found when resolving dependencies\n"
+            "cause: Because scikit-learn==0.20 has no usable wheels and you require it, we can conclude",
+            "there is no wheel of scikit-learn==0.20 for Python",
+        ),
+        ("ERROR: Cannot install a and b\nERROR: ResolutionImpossible: see", "ResolutionImpossible: see"),
+        (
+            "error: Request failed\ncause: error sending request for url (http://x)",
+            "the package index cannot be reached",
+        ),
+        ("No space left on device", "No space left on device"),
+        ("", "it ended without a word"),
+    ],
+)
+def test_why_pip_failed_is_told_in_one_line(said: str, why: str) -> None:
+    assert environments._reason(said.splitlines()).startswith(why)
+
+
+def test_an_environment_that_was_made_whole_is_made_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+
+    def run(command: list[str], progress: Unseen) -> None:
+        ran.append(command)
+        if "venv" in command:
+            made = Path(command[-1], "bin", "python")
+            made.parent.mkdir(parents=True)
+            made.touch()
+
+    monkeypatch.setattr(environments, "_run", run)
+    first = interpreter_for(OLDER, ["model.joblib"], None, Unseen())
+    again = interpreter_for(OLDER, ["model.joblib"], None, Unseen())
+    assert first is not None
+    assert (again, len(ran)) == (first, 2)
+    (Path(first.python).parents[1] / environments.COMPLETE).unlink()  # as if it had been interrupted
+    assert interpreter_for(OLDER, ["model.joblib"], None, Unseen()) == first
+    assert len(ran) == 4
+    assert interpreter_for(OLDER, ["model.skops"], None, Unseen()) != first
+    assert "--only-binary" in ran[1]
+
+
+def test_what_is_not_to_be_had_of_its_time_is_taken_of_another(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], progress: Unseen) -> None:
+        if "venv" in command:
+            Path(command[-1], "bin").mkdir(parents=True)
+        else:
+            asked.append(command)
+            if "pandas<3" in command:
+                raise environments._Failed("there is no wheel of pandas<3")
+
+    monkeypatch.setattr(environments, "_run", run)
+    assert interpreter_for(OLDER, ["model.joblib"], None, Unseen()) is not None
+    assert [[one for one in command if one.startswith(("scikit-learn", "pandas"))] for command in asked] == [
+        ["pandas<3", "scikit-learn==1.4.2"],
+        ["pandas", "scikit-learn==1.4.2"],
+    ]
+
+
+def test_the_users_own_python_has_to_have_what_the_artifact_says(tmp_path: Path) -> None:
+    assert interpreter_for(HERE, [], sys.executable, Unseen()) is not None
+    with pytest.raises(PackingRefused) as caught:
+        interpreter_for(OLDER, [], sys.executable, Unseen())
+    assert caught.value.detail.startswith(f"--python {sys.executable} has scikit-learn {version('scikit-learn')}, and ")
+    assert "trained with scikit-learn 1.4.2 (says the artifact)" in caught.value.detail
+
+
+@pytest.mark.parametrize("script", [None, "#!/bin/sh\necho hello\n", "#!/bin/sh\nexit 3\n"])
+def test_what_is_not_a_python_is_refused(tmp_path: Path, script: str | None) -> None:
+    path = tmp_path / "python"
+    if script is not None:
+        path.write_text(script)
+        path.chmod(0o755)
+    with pytest.raises(PackingRefused, match="is not a Python that runs here"):
+        interpreter_for(OLDER, [], str(path), Unseen())
+
+
+def test_a_python_that_is_too_old_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "python"
+    path.write_text('#!/bin/sh\necho \'{"python": "3.9.18", "scikit-learn": "1.4.2"}\'\n')
+    path.chmod(0o755)
+    with pytest.raises(PackingRefused, match=r"is Python 3\.9\.18; packing needs 3\.11 or newer"):
+        interpreter_for(OLDER, [], str(path), Unseen())
+
+
+def test_uv_installs_where_it_is_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments, "_uv", lambda: "/usr/bin/uv")
+    assert environments._installer("train/bin/python")[:5] == [
+        "/usr/bin/uv",
+        "pip",
+        "install",
+        "--python",
+        "train/bin/python",
+    ]
+    monkeypatch.setattr(environments, "_uv", lambda: None)
+    assert environments._installer("train/bin/python")[:5] == [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        "train/bin/python",
+    ]

@@ -1,0 +1,134 @@
+"""Artifacts of two older releases of scikit-learn, packed by a plain `add`, answer as their own environment did.
+
+The environments are those that packing makes, and stay in the user's cache; training runs in them too.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from flask.testing import FlaskClient
+
+from app.errors import RetortError
+from app.factory import create_app
+from app.packing import spawn
+from app.packing.environments import Unseen, interpreter_for
+from app.packing.spawn import PackRequest, Result
+from app.packing.trained_with import Training
+from app.settings import Settings
+
+from .compare import differences
+
+ROOT = Path(__file__).parents[2]
+RELEASES = ("1.2.2", "1.6.1")
+MODELS = (
+    "GradientBoostingClassifier",
+    "HistGradientBoostingRegressor",
+    "KNeighborsClassifier",
+    "PLSRegression",
+    "RandomForestClassifier",
+    "logistic_liblinear",
+    "penguins_one_hot_ignore",
+    "poisson",
+    "sgd_log_loss",
+    "text_naive_bayes",
+)
+"""Those that another release answers otherwise, or cannot read."""
+
+
+WITHOUT_GRAPH = ("KNeighborsClassifier", "logistic_liblinear")
+
+
+class Release:
+    """What a release trained, and what became of packing it."""
+
+    def __init__(self, number: str, folder: Path) -> None:
+        self.version = number
+        self.folder = folder
+        self.packed: dict[str, Result | RetortError] = {}
+        self.packed_without_graph: dict[str, Result | RetortError] = {}
+
+    def train(self) -> None:
+        interpreter = interpreter_for(Training({"scikit-learn": f"=={self.version}"}, "a test"), [], None, Unseen())
+        assert interpreter is not None
+        command = [interpreter.python, *interpreter.options, "-m", "tests.sweep.training", str(self.folder), *MODELS]
+        subprocess.run(command, cwd=ROOT, check=True)
+
+    def pack(self, model: str, graph_limit_bytes: int = 2**30) -> Result | RetortError:
+        folder = self.folder / model
+        sample = folder / "sample.csv"
+        target = "the target" if sample.exists() and b"the target" in sample.read_bytes() else None
+        request = PackRequest(
+            str(folder / "model.joblib"),
+            model,
+            str(self.folder / "models"),
+            sample=str(sample) if sample.exists() else None,
+            target=target,
+            graph_limit_bytes=graph_limit_bytes,
+        )
+        try:
+            return spawn.add(request, 300)
+        except RetortError as error:
+            return error
+
+    def said(self, model: str) -> dict[str, Any]:
+        """The rows that the release was asked, and its answers."""
+        return msgspec.json.decode((self.folder / model / "answers.json").read_bytes(), type=dict[str, Any])
+
+    def client(self) -> FlaskClient:
+        return create_app(Settings(models_dir=self.folder / "models")).test_client()
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Release:
+    trained = Release(request.param, tmp_path_factory.mktemp(request.param))
+    trained.train()
+    with ThreadPoolExecutor(2) as pool:
+        trained.packed = dict(zip(MODELS, pool.map(trained.pack, MODELS), strict=True))
+        without_graph = pool.map(partial(trained.pack, graph_limit_bytes=0), WITHOUT_GRAPH)
+        trained.packed_without_graph = dict(zip(WITHOUT_GRAPH, without_graph, strict=True))
+    return trained
+
+
+def test_ten_models_of_an_older_release_answer_as_they_did_there(release: Release) -> None:
+    client = release.client()
+    wrong = {}
+    for model in MODELS:
+        said = release.said(model)
+        assert said["scikit-learn"] == release.version
+        response = client.post(f"/models/{model}/predict", json={"instances": said["rows"]})
+        wrong[model] = differences(said["answers"], response.get_json())[:3]
+    assert {model: found for model, found in wrong.items() if found} == {}
+
+
+def test_the_verdict_of_each_names_the_release_and_the_graph(release: Release) -> None:
+    for model, result in release.packed.items():
+        assert isinstance(result, Result), (model, result)
+        verdict = result.verdict
+        assert verdict is not None
+        assert verdict.trained_with == (f"scikit-learn=={release.version}",)
+        assert verdict.packed_with["scikit-learn"] == release.version
+        assert verdict.served_with["scikit-learn"] != release.version
+        assert verdict.runtime == "graph"
+        assert verdict.equal_rows > 100
+
+
+def test_without_a_graph_it_is_served_only_where_the_installed_release_answers_equally(release: Release) -> None:
+    equal, other = (release.packed_without_graph[model] for model in WITHOUT_GRAPH)
+    assert isinstance(other, RetortError)
+    here = version("scikit-learn")
+    assert f"trained with scikit-learn {release.version} (says the artifact)" in other.detail
+    assert f"scikit-learn was {release.version}, is {here}" in other.detail
+    if isinstance(equal, RetortError):
+        assert f"scikit-learn was {release.version}, is {here}" in equal.detail
+    else:
+        assert equal.verdict is not None
+        assert (equal.verdict.runtime, equal.verdict.served_with["scikit-learn"]) == ("artifact", here)
+        assert equal.verdict.equal_rows > 100
