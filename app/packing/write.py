@@ -12,11 +12,12 @@ import pandas as pd
 
 from app.errors import LoadingFailed, PackingRefused
 from app.packing import declared, inspect, sample
+from app.packing.assume import Notes
 from app.packing.graph import GRAPH, derive_graph
 from app.packing.infer import infer
 from app.packing.lean import lean_servable
 from app.packing.prove import artifact_cost_us
-from app.packing.seen import records_of
+from app.packing.seen import as_trained, records_of, told_by
 from app.packing.spawn import CheckRequest, PackRequest, Result
 from app.packing.trial import MAX_SAMPLE_ROWS, Record, attempt
 from app.runtime.environment import environment
@@ -53,16 +54,19 @@ def pack(request: PackRequest) -> Result:
         )
     estimator = read_artifact(artifact)
     inspect.require_model(estimator)
-    frame = sample.read(Path(request.sample), request.target) if request.sample else None
+    frame, told, notes = None, set[str](), Notes()
+    if request.sample:
+        frame, told = told_by(Path(request.sample), sample.read(Path(request.sample), request.target))
     wanted = declared.read(Path(request.inputs)) if request.inputs else ()
     said = declared.Declared(request.out_of_range, request.unseen, wanted)
-    by_column, rows = infer(estimator, frame, said)
+    by_column, rows = infer(estimator, frame, said, told, notes)
     if frame is not None and by_column.layout is not Layout.RECORDS:
         _require_fidelity(estimator, by_column, said.cast(frame))
     signature, records = said.folded(by_column, rows)
     chosen = (
         [records[i] for i in np.unique(np.linspace(0, len(records) - 1, MAX_EXAMPLES).astype(int))] if records else []
     )
+    chosen += notes.telling[:MAX_EXAMPLES]
     repository = Repository(Path(request.models_dir))
     with repository.staging() as folder:
         name = f"model{artifact.suffix.lower()}"
@@ -92,7 +96,7 @@ def pack(request: PackRequest) -> Result:
             after=request.after,
         )
         published = repository.publish(folder, manifest)
-    return Result(version=published.version, remarks=tuple(_remarks(published, said)))
+    return Result(version=published.version, remarks=(*_remarks(published, said), *notes.assumptions))
 
 
 def read_artifact(path: Path) -> Any:
@@ -140,6 +144,7 @@ def _require_fidelity(estimator: Any, signature: Signature, frame: pd.DataFrame)
     if frame.empty or attempt(estimator, signature, records_of(frame, signature.names)):
         return
     batch = Validator(signature, MAX_SAMPLE_ROWS).validate(records_of(frame, signature.names))
+    frame = as_trained(frame, signature)
     served = json_values(ArtifactServable(estimator, signature).run(batch, ["prediction"])["prediction"])
     features = {Layout.FRAME: frame, Layout.MATRIX: frame.to_numpy(), Layout.SEQUENCE: frame.iloc[:, 0].to_numpy()}
     try:
@@ -150,7 +155,7 @@ def _require_fidelity(estimator: Any, signature: Signature, frame: pd.DataFrame)
         if not same(was, now):
             raise PackingRefused(
                 f"through JSON the model gives {str(now)[:80]} for row {row} of the sample, on the sample itself "
-                f"{str(was)[:80]}: the sample's types cannot be sent as JSON"
+                f"{str(was)[:80]}: the sample's types or its index cannot be sent as JSON"
             )
 
 
