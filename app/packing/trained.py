@@ -1,0 +1,106 @@
+"""What fitted parts have kept of the columns that they were fitted on: dtypes, and markers of missing values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from app.runtime.fitted import parts_of
+
+TEXT = str(pd.Series(["text"]).dtype)
+"""The dtype of a column of strings as this pandas reads it: "str", before pandas 3 "object"."""
+
+TIMES = str(pd.to_datetime(pd.Series(["2024-01-31"])).dtype)
+"""The dtype of times as this pandas reads them from text: microseconds, before pandas 3 nanoseconds."""
+
+FOLLOW_WIDTH = {
+    "coef_": ("LinearSVC", "LinearSVR", "HuberRegressor", "LogisticRegressionCV", "PLSRegression", "TheilSenRegressor"),
+    "components_": ("FactorAnalysis", "IncrementalPCA", "NeighborhoodComponentsAnalysis"),
+    **dict.fromkeys(
+        (
+            *("_fit_X", "X_fit_", "X_train_", "cluster_centers_", "subcluster_centers_", "coefs_", "theta_"),
+            *("data_min_", "max_abs_", "center_", "lambdas_", "location_", "means_"),
+        ),
+        (),
+    ),
+}
+"""Attributes of the dtype that was computed with, and the classes whose attribute is float64 whatever that was."""
+
+
+def marker(value: Any) -> str | None:
+    """The name of a marker of missing values; None for a value that is not missing."""
+    if value is None:
+        return "none"
+    if value is pd.NA:
+        return "na"
+    return "nan" if isinstance(value, float) and value != value else None
+
+
+def of_categories(categories: NDArray[Any], present: Sequence[Any]) -> str | None:
+    """The dtype of a column in training by what an encoder has learned of it, where that tells.
+
+    The encoder keeps the dtype, but makes float64 of pandas' nullable numbers, and objects of every kind of string.
+    """
+    if categories.dtype == object:
+        return "object" if present and not any(isinstance(value, str) for value in present) else None
+    if categories.dtype.kind in "iubM" or categories.dtype in (np.float32, np.float16):
+        return str(categories.dtype)
+    return None
+
+
+def selected(selector: Any) -> str | None:
+    """The dtype of the columns that a `make_column_selector` has chosen; None where it stands for several."""
+    wanted = getattr(selector, "dtype_include", None)
+    if isinstance(wanted, list | tuple) and len(wanted) == 1:
+        wanted = wanted[0]
+    if isinstance(wanted, str) and wanted in ("category", "str"):
+        return wanted
+    if wanted is None or wanted in (np.number, np.floating, np.integer):
+        return None
+    try:
+        dtype = np.dtype(wanted)
+    except TypeError:
+        return None
+    return str(dtype) if dtype.kind in "iufb" else None
+
+
+def kept(part: Any, width: int) -> list[str | None]:
+    """The dtypes of the `width` columns that a part was fitted on, from a frame, or dtypes of one, that it has kept."""
+    for value in vars(part).values() if hasattr(part, "__dict__") else ():
+        dtypes = value.dtypes if isinstance(value, pd.DataFrame) else value
+        if isinstance(dtypes, pd.Series | dict) and len(dtypes) == width:
+            found = list(dtypes.values()) if isinstance(dtypes, dict) else dtypes.tolist()
+            if all(isinstance(dtype, np.dtype | pd.api.extensions.ExtensionDtype) for dtype in found):
+                return [name_of(dtype) for dtype in found]
+    return []
+
+
+def name_of(dtype: Any) -> str:
+    """A dtype as `pandas.array` takes it: with the storage of strings, which `str` leaves out."""
+    if isinstance(dtype, pd.StringDtype) and dtype.na_value is pd.NA:
+        return f"string[{dtype.storage}]"
+    return str(dtype)
+
+
+def computed_narrow(part: Any) -> bool | None:
+    """Whether a part of scikit-learn, and what it is made of, was fitted on float32; None where nothing tells.
+
+    No estimator of scikit-learn keeps float32 unless it was given that.
+    """
+    tells_wide = False
+    for inner in parts_of(part):
+        if not type(inner).__module__.startswith("sklearn."):
+            continue
+        for name, value in vars(inner).items():
+            first = value[0] if isinstance(value, list) and value else value
+            if not isinstance(first, np.ndarray):
+                continue
+            if first.dtype == np.float32:
+                return True
+            follows = type(inner).__name__ not in FOLLOW_WIDTH.get(name, (type(inner).__name__,))
+            tells_wide = tells_wide or (follows and first.dtype == np.float64)
+    return False if tells_wide else None
