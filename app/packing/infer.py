@@ -38,6 +38,7 @@ def infer(
     frame: pd.DataFrame | None,
     declared: Declared = NOTHING,
     told: Set[str] = frozenset(),
+    labels: pd.Series[Any] | None = None,
     notes: Notes | None = None,
 ) -> tuple[Signature, list[Record]]:
     """The signature, and records that the model accepts: the sample's, or made up from what the estimator knows.
@@ -47,6 +48,7 @@ def infer(
         frame: The sample.
         declared: What whoever packs says of the inputs; it goes before what is found out.
         told: The columns whose dtype in training the sample's file tells.
+        labels: The sample's target.
         notes: Takes what had to be assumed.
 
     Raises:
@@ -62,15 +64,23 @@ def infer(
     inputs, layout = inputs_of(estimator, frame)
     notes = notes or Notes()
     facts = dict(zip((spec.name for spec in inputs), inspect.facts_of(estimator, len(inputs)), strict=True))
+    if frame is not None:
+        inputs = tuple(
+            _as_wide(spec, facts[spec.name], frame.iloc[:, at]) if spec.name not in told else spec
+            for at, spec in enumerate(inputs)
+        )
     inputs = declared.with_kinds(inputs)
     draft = Signature(inputs, ("prediction",), ("prediction",), layout)
     if frame is None:
         draft, records = _made_up(estimator, draft)
     else:
         # First those that miss nothing: they make the better examples.
-        records = sorted(records_of(frame, draft.names), key=lambda record: None in record.values())
+        records = records_of(frame, draft.names)
+        order = sorted(range(len(records)), key=lambda row: None in records[row].values())
+        records = [records[row] for row in order]
+        labels = None if labels is None else labels.iloc[order]
     known = {spec.name for spec in inputs if spec.name in told or _is_known(spec, facts[spec.name])}
-    draft = settled(estimator, draft, records, known | declared.typed, notes)
+    draft = settled(estimator, draft, records, labels, known | declared.typed, notes)
     if frame is not None:
         error = attempt(estimator, permissive(draft), records[:1])
         if error is not None:
@@ -84,6 +94,14 @@ def infer(
     records = _accepted(estimator, draft, records)
     draft = edited(draft, lambda spec: replace(spec, example=_example(records, spec.name)))
     return _with_outputs(estimator, draft, records), records
+
+
+def _as_wide(spec: Input, facts: Facts, column: pd.Series[Any]) -> Input:
+    """A number as wide as its column was when it was written as text, where the estimator does not tell."""
+    if spec.kind != "number" or spec.dtype != "float64" or spec.missing == "na" or facts.narrow is not None:
+        return spec
+    facts.narrow = trained.was_narrow(column)
+    return replace(spec, dtype="float32") if facts.narrow else spec
 
 
 def _is_known(spec: Input, facts: Facts) -> bool:

@@ -192,7 +192,7 @@ def _visit(part: Any, positions: Sequence[int], facts: list[Facts], *, raw: bool
             facts[position].used = True
         _categories(part, positions, facts, raw=raw)
         _numbers(part, positions, facts)
-        _note_width(part, positions, facts)
+        _note_width(part, positions, facts, raw=raw)
         if raw:
             for position, dtype in zip(positions, trained.kept(part, len(positions)), strict=False):
                 _note_dtype(dtype, [position], facts)
@@ -210,7 +210,7 @@ def _visit_steps(steps: Sequence[Any], positions: Sequence[int], facts: list[Fac
             raw = raw and not _is(step, ("FunctionTransformer",))
             direct = isinstance(step, str) or step is None or _is(step, TRANSPARENT)
         else:
-            _note_width(step, positions, facts)
+            _note_width(step, positions, facts, raw=raw)
 
 
 def _categories(part: Any, positions: Sequence[int], facts: list[Facts], *, raw: bool) -> None:
@@ -247,10 +247,11 @@ def _note_dtype(dtype: str | None, positions: Sequence[int], facts: list[Facts])
         facts[position].dtype = facts[position].dtype or dtype
 
 
-def _note_width(part: Any, positions: Sequence[int], facts: list[Facts]) -> None:
+def _note_width(part: Any, positions: Sequence[int], facts: list[Facts], *, raw: bool) -> None:
     narrow = trained.computed_narrow(part)
     for position in positions:
-        if facts[position].narrow is None:  # the first part that tells is the nearest to the input
+        # The first part that tells is the nearest to the input. A function may make float64 of whatever it is given.
+        if facts[position].narrow is None and (raw or narrow):
             facts[position].narrow = narrow
 
 

@@ -10,12 +10,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from app.runtime.fitted import parts_of
+from app.runtime.servable import NULLABLE
 
 TEXT = str(pd.Series(["text"]).dtype)
 """The dtype of a column of strings as this pandas reads it: "str", before pandas 3 "object"."""
 
 TIMES = str(pd.to_datetime(pd.Series(["2024-01-31"])).dtype)
 """The dtype of times as this pandas reads them from text: microseconds, before pandas 3 nanoseconds."""
+
+LONG_DIGITS, ENOUGH_LONG = 8, 5
+"""So many numbers of so many digits are not written like float32 by chance."""
 
 FOLLOW_WIDTH = {
     "coef_": ("LinearSVC", "LinearSVR", "HuberRegressor", "LogisticRegressionCV", "PLSRegression", "TheilSenRegressor"),
@@ -86,6 +90,11 @@ def name_of(dtype: Any) -> str:
     return str(dtype)
 
 
+def nullable_name(dtype: str) -> str:
+    """The name of pandas' nullable dtype for a dtype of NumPy."""
+    return str(NULLABLE.get(dtype, dtype))
+
+
 def computed_narrow(part: Any) -> bool | None:
     """Whether a part of scikit-learn, and what it is made of, was fitted on float32; None where nothing tells.
 
@@ -101,6 +110,28 @@ def computed_narrow(part: Any) -> bool | None:
                 continue
             if first.dtype == np.float32:
                 return True
+            if name == "support_vectors_":  # always float64, but of the values that it was given
+                return is_narrow(first.ravel())
             follows = type(inner).__name__ not in FOLLOW_WIDTH.get(name, (type(inner).__name__,))
             tells_wide = tells_wide or (follows and first.dtype == np.float64)
     return False if tells_wide else None
+
+
+def is_narrow(numbers: NDArray[Any]) -> bool | None:
+    """Whether float64 numbers are those of float32; None for short ones, which may be either."""
+    short = numbers.astype(np.float16).astype(np.float64) == numbers
+    return None if short.all() else bool((numbers.astype(np.float32).astype(np.float64) == numbers).all())
+
+
+def was_narrow(column: pd.Series[Any]) -> bool | None:
+    """Whether numbers that were read from text were written from float32; None for short ones, which may be either.
+
+    A number is written with as few digits as tell it from its neighbours: 9 at most for float32. Hardly any number of 8
+    digits is written so by chance.
+    """
+    numbers = column.dropna().to_numpy(dtype=np.float64)
+    texts = [str(number) for number in numbers.astype(np.float32)]
+    if any(float(text) != number for text, number in zip(texts, numbers.tolist(), strict=True)):
+        return False
+    long = [text for text in texts if len(text.partition("e")[0].replace(".", "").strip("-0")) >= LONG_DIGITS]
+    return True if len(long) >= ENOUGH_LONG else None

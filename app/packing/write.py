@@ -54,12 +54,14 @@ def pack(request: PackRequest) -> Result:
         )
     estimator = read_artifact(artifact)
     inspect.require_model(estimator)
-    frame, told, notes = None, set[str](), Notes()
+    frame, labels, told, notes = None, None, set[str](), Notes()
     if request.sample:
-        frame, told = told_by(Path(request.sample), sample.read(Path(request.sample), request.target))
+        path = Path(request.sample)
+        frame, told = told_by(path, sample.read(path, request.target))
+        labels = sample.read(path, None)[request.target] if request.target else None
     wanted = declared.read(Path(request.inputs)) if request.inputs else ()
     said = declared.Declared(request.out_of_range, request.unseen, wanted)
-    by_column, rows = infer(estimator, frame, said, told, notes)
+    by_column, rows = infer(estimator, frame, said, told, labels, notes)
     if frame is not None and by_column.layout is not Layout.RECORDS:
         _require_fidelity(estimator, by_column, said.cast(frame))
     signature, records = said.folded(by_column, rows)
@@ -146,7 +148,11 @@ def _require_fidelity(estimator: Any, signature: Signature, frame: pd.DataFrame)
     batch = Validator(signature, MAX_SAMPLE_ROWS).validate(records_of(frame, signature.names))
     frame = as_trained(frame, signature)
     served = json_values(ArtifactServable(estimator, signature).run(batch, ["prediction"])["prediction"])
-    features = {Layout.FRAME: frame, Layout.MATRIX: frame.to_numpy(), Layout.SEQUENCE: frame.iloc[:, 0].to_numpy()}
+    features = {
+        Layout.FRAME: frame,
+        Layout.MATRIX: np.ascontiguousarray(frame),
+        Layout.SEQUENCE: frame.iloc[:, 0].to_numpy(),
+    }
     try:
         wanted = json_values(np.asarray(call(estimator, "prediction", features[signature.layout])))
     except Exception:  # noqa: BLE001 (around run: a file may hold other types than training did, NaN for None)
