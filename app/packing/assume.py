@@ -110,8 +110,8 @@ class _Asked:
             return taken
         others = " or ".join(dict.fromkeys(_dtype(tried[turn], matters) for turn in differing))
         self._notes.assumptions.append(
-            f"{named(matters)}: assumed to be {_dtype(self._draft, matters)} as in training, which neither the artifact "
-            f'nor the sample says; the model answers otherwise to {others}: declare "dtype" with --inputs if it was that'
+            f"{named(matters)}: assumed to be {_dtype(self._draft, matters)} as in training, which neither artifact "
+            f'nor sample says; the model answers otherwise to {others}: declare "dtype" with --inputs if it was that'
         )
         return self._draft
 

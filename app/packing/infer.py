@@ -19,6 +19,7 @@ from app.errors import PackingRefused
 from app.packing import inspect, sample, trained
 from app.packing.assume import Notes, settled
 from app.packing.declared import NOTHING, Declared
+from app.packing.ends import with_ends
 from app.packing.inspect import Facts
 from app.packing.seen import inputs_of, learned_marker, records_of
 from app.packing.trial import Record, attempt, edited, permissive, with_largest, with_nulls, with_unseen
@@ -91,6 +92,8 @@ def infer(
     notes.assumptions.extend(_marker_assumptions(draft, telling, facts, declared))
     draft = declared.applied(with_unseen(estimator, draft, records[0]))
     draft = with_largest(estimator, draft, records[0])
+    if not declared.fills:  # of an array each element has one and the same limit
+        draft = with_ends(estimator, draft, records)
     records = _accepted(estimator, draft, records)
     draft = edited(draft, lambda spec: replace(spec, example=_example(records, spec.name)))
     return _with_outputs(estimator, draft, records), records

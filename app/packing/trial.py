@@ -9,11 +9,13 @@ from typing import Any
 
 from app.runtime.proving import same
 from app.runtime.servable import METHOD_OF_OUTPUT, by_row, call, frame_of
-from app.signature import Input, Signature
-from app.signature.batch import json_values
+from app.signature import Input, Layout, Signature
+from app.signature.batch import Batch, json_values
+from app.signature.kinds import KINDS
 from app.signature.schema import Validator
 
 MAX_SAMPLE_ROWS = 1000
+MANY_COLUMNS, FEW_COLUMNS = 50, 10
 FLOAT64_NEARLY_MAX = 1.7e308
 LARGEST_TRIED = (1e300, 1e200, 1e150, 1e100, 1e38, 1e36, 1e30, 1e25, 1e20, 1e15)
 MARKERS = ("nan", "none", "na")
@@ -27,7 +29,7 @@ def attempt(
 ) -> Exception | None:
     """What the model raises on these records as the signature hands them over; None where it answers each of them."""
     try:
-        batch = Validator(signature, MAX_SAMPLE_ROWS).validate(records)
+        batch = batch_of(signature, records)
         result = call(estimator, output, frame_of(batch, signature))
         rows = len(result[0]) if isinstance(result, list) else result.shape[0]
         return None if rows == len(records) else ValueError(f"it gave {rows} answers for {len(records)} rows")
@@ -35,11 +37,25 @@ def attempt(
         return error
 
 
+def batch_of(signature: Signature, records: list[Record]) -> Batch:
+    """The batch that a validator makes of records, without the schema: it takes longer to make than a model to run.
+
+    Raises:
+        ValueError: a value is not accepted.
+    """
+    if signature.layout is Layout.RECORDS:
+        return Validator(signature, MAX_SAMPLE_ROWS).validate(records)
+    columns = {s.name: KINDS[s.kind].column([record[s.name] for record in records], s) for s in signature.inputs}
+    if refused := [name for name, column in columns.items() if column is None]:
+        raise ValueError(f"a value of {refused[0]!r} is not accepted")
+    return Batch({name: column for name, column in columns.items() if column is not None}, len(records))
+
+
 def answers(estimator: Any, signature: Signature, records: list[Record]) -> list[Any] | None:
     """The prediction and the scores of each of these records, as JSON values; None where the model fails."""
     names = [n for n, method in METHOD_OF_OUTPUT.items() if n != "transformed" and hasattr(estimator, method)]
     try:
-        batch = Validator(signature, MAX_SAMPLE_ROWS).validate(records)
+        batch = batch_of(signature, records)
         features = frame_of(batch, signature)
         found = [json_values(by_row(call(estimator, name, features))) for name in names or ["prediction"]]
         return (
@@ -73,13 +89,15 @@ def with_nulls(
             for s in draft.inputs
             if record[s.name] is not None and s.name not in nullable and marker in markers_of(s, learned.get(s.name))
         ]
-        nullable |= dict.fromkeys(_passing(waiting, partial(answers_nulls, marker)), marker)
+        for alike in (None, *MARKERS):
+            names = [name for name in waiting if learned.get(name) == alike]
+            nullable |= dict.fromkeys(_passing_alike(names, partial(answers_nulls, marker)), marker)
     for spec in draft.inputs:
         if record[spec.name] is None:
             nullable[spec.name] = markers_of(spec, learned.get(spec.name))[0]
     signature = edited(draft, lambda s: with_marker(s, nullable[s.name]) if s.name in nullable else s)
     objects = [spec.name for spec in signature.inputs if spec.name in nullable and _holds_objects(spec)]
-    indifferent = _passing(objects, lambda names: not _tells_apart(estimator, signature, record, names))
+    indifferent = passing(objects, lambda names: not _tells_apart(estimator, signature, record, names))
     return signature, [name for name in objects if name not in indifferent]
 
 
@@ -112,7 +130,14 @@ def _tells_apart(estimator: Any, signature: Signature, record: Record, names: Se
     return as_nan is not None and as_none is not None and not same(as_nan, as_none)
 
 
-def _passing(names: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str]:
+def _passing_alike(names: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str]:
+    """The names that pass, of those that are probably treated alike: of many none does if none of a few does."""
+    if len(names) > MANY_COLUMNS and not any(passes([name]) for name in names[:: len(names) // FEW_COLUMNS]):
+        return []
+    return passing(names, passes)
+
+
+def passing(names: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str]:
     """The names that pass; all at once where that works, else by halves, so that many need few tries."""
     if not names:
         return []
@@ -121,7 +146,7 @@ def _passing(names: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> l
     if len(names) == 1:
         return []
     middle = len(names) // 2
-    return _passing(names[:middle], passes) + _passing(names[middle:], passes)
+    return passing(names[:middle], passes) + passing(names[middle:], passes)
 
 
 def with_unseen(estimator: Any, draft: Signature, record: Record) -> Signature:
