@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.packing.trial import Record, attempt, edited, passing
+from app.packing.trial import FLOAT64_NEARLY_MAX, Record, attempt, edited, passing
 from app.signature import Input, Signature
 from app.signature.kinds import integer_limits_of, limits_of
 
@@ -111,11 +111,14 @@ class _Side:
                 near = middle
             else:
                 far = middle
-        return near if whole else _number(near)
+        return near if whole else _number(near) + 0.0  # of the two zeros the one without a sign
 
 
 def _limits(spec: Input) -> tuple[float, float]:
-    return integer_limits_of(spec) if spec.kind == "integer" else limits_of(spec)
+    if spec.kind == "integer":
+        return integer_limits_of(spec)
+    least, most = limits_of(spec)
+    return max(least, -FLOAT64_NEARLY_MAX), min(most, FLOAT64_NEARLY_MAX)
 
 
 def _ordinal(number: float) -> int:

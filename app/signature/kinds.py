@@ -84,13 +84,11 @@ class Number(_Plain):
         least, most = limits_of(spec)
 
         def problem(value: Any) -> str | None:
-            if type(value) is int:
-                if INT64_MIN <= value <= INT64_MAX:
-                    return None
+            if type(value) is int and not INT64_MIN <= value <= INT64_MAX:
                 return (
                     f"must fit in 64 bits as an integer ({INT64_MIN} to {INT64_MAX}); write it with a point or exponent"
                 )
-            if type(value) is not float:
+            if type(value) not in (int, float):
                 return f"must be a number, not {type_name(value)}"
             if value - value != 0.0:
                 return "must be a finite number"
@@ -142,8 +140,8 @@ def range_answered(spec: Input) -> str:
 
 def _end(limit: float, up_to: str, beyond: str, outward: float) -> str:
     """An end of a range, in the words of the shorter number: the last that is in it, or the first that is not."""
-    outside = math.nextafter(limit, outward)
-    return f"{beyond} {outside!r}" if len(repr(outside)) < len(repr(limit)) else f"{up_to} {limit!r}"
+    inside, outside = (repr(number).removesuffix(".0") for number in (limit, math.nextafter(limit, outward)))
+    return f"{beyond} {outside}" if len(outside) < len(inside) else f"{up_to} {inside}"
 
 
 def integer_limits_of(spec: Input) -> tuple[int, int]:
