@@ -110,6 +110,11 @@ class _Seen:
         if column is None:
             return
         self.dtype = dtype = trained.name_of(column.dtype)
+        if isinstance(column.dtype, pd.ArrowDtype):
+            raise PackingRefused(
+                f"column {name!r} of the sample is {dtype}: frames are made of NumPy's and pandas' own dtypes, not of "
+                'pyarrow\'s (fit and save it after convert_dtypes(dtype_backend="numpy_nullable"))'
+            )
         present = column.dropna()
         if isinstance(column.dtype, pd.CategoricalDtype):
             self.kind, self.dtype = "category", "category"
@@ -169,8 +174,15 @@ def told_by(path: Path, frame: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
 
     saved = {column["name"]: column for column in (parquet.read_schema(path).pandas_metadata or {}).get("columns", ())}
     told = {name for name in frame.columns if name in saved or frame[name].dtype not in ("str", "object")}
-    objects = [name for name in told if name in saved and saved[name]["numpy_type"] == "object"]
-    return frame.astype({name: object for name in objects if frame[name].dtype == "str"}), told
+    dtypes: dict[str, Any] = {}
+    for name in [name for name in told if name in saved]:
+        was, now = saved[name]["numpy_type"], trained.name_of(frame[name].dtype)
+        if was == "object" and now == "str":
+            dtypes[name] = object
+        elif was.startswith("datetime64["):  # the file has no seconds: it has milliseconds then
+            zone = now.partition(", ")[2].removesuffix("]")
+            dtypes[name] = f"{was.removesuffix(']')}, {zone}]" if zone else was
+    return frame.astype(dtypes), told
 
 
 def as_trained(frame: pd.DataFrame, signature: Signature) -> pd.DataFrame:
