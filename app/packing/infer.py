@@ -109,7 +109,9 @@ def _as_wide(spec: Input, facts: Facts, column: pd.Series[Any]) -> Input:
 
 def _is_known(spec: Input, facts: Facts) -> bool:
     """Whether the estimator has kept what the dtype of an input was, or that it does not matter."""
-    return facts.dtype is not None or (spec.kind == "number" and facts.narrow is not None)
+    if facts.dtype is not None or (spec.kind == "number" and facts.narrow is not None):
+        return True
+    return spec.dtype == "object" and learned_marker(facts) == "none"
 
 
 def _marker_assumptions(

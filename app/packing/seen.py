@@ -92,6 +92,8 @@ def learned_marker(facts: Facts) -> str | None:
 
 def _proven(facts: Facts, dtype: str) -> str:
     """The dtype in training, where the sample's is only how its file is read."""
+    if learned_marker(facts) == "none" and dtype == trained.TEXT:
+        return "object"  # no other column of strings holds None
     wide = dtype in (trained.TEXT, "object", "int64", "float64")
     return facts.dtype if facts.dtype is not None and wide else dtype
 
