@@ -55,7 +55,7 @@ def settled(
     Args:
         estimator: The fitted model.
         draft: The signature, with the likeliest dtypes.
-        records: Rows to ask the model for.
+        records: Rows to ask the model for, those that miss nothing first.
         labels: What the model should predict for these rows; None where that is not known.
         known: The inputs whose dtype is a fact.
         notes: Takes a sentence for each assumption that matters.
@@ -83,7 +83,8 @@ class _Asked:
     ) -> None:
         self._estimator = estimator
         self._draft = draft
-        self._records = list(records[:MAX_SAMPLE_ROWS])
+        complete = [record for record in records[:MAX_SAMPLE_ROWS] if None not in record.values()]
+        self._records = complete or list(records[:MAX_SAMPLE_ROWS])
         self._labels = labels
         self._guess = guess
         self._notes = notes

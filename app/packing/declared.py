@@ -214,7 +214,8 @@ def _cast(column: Any, wanted: Wanted) -> Any:
     if wanted.kind == "timestamp":
         zoned = wanted.dtype is not None and "," in wanted.dtype
         times = pd.to_datetime(column, utc=zoned, format="ISO8601")
-        return times if wanted.dtype is None else times.astype(wanted.dtype)
+        plain = wanted.dtype is None and trained.BEFORE_PANDAS_3 and isinstance(times.dtype, np.dtype)
+        return times.astype(wanted.dtype or trained.TIMES) if plain or wanted.dtype else times
     if wanted.dtype == "category" and wanted.categories is not None:
         return column.astype(pd.CategoricalDtype(list(wanted.categories), ordered=wanted.ordered))
     return column if wanted.dtype is None else column.astype(wanted.dtype)

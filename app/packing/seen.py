@@ -171,7 +171,7 @@ def told_by(path: Path, frame: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
     the frame was not pandas', text may have been of any dtype. Other files tell none.
     """
     if path.suffix.lower() != ".parquet":
-        return frame, set()
+        return frame.astype({name: trained.TEXT for name in frame.columns if frame[name].dtype == "str"}), set()
     from pyarrow import parquet  # what reads it, if anything does
 
     saved = {column["name"]: column for column in (parquet.read_schema(path).pandas_metadata or {}).get("columns", ())}

@@ -7,16 +7,26 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import sklearn
 from numpy.typing import NDArray
 
 from app.runtime.fitted import parts_of
 from app.runtime.servable import NULLABLE
 
-TEXT = str(pd.Series(["text"]).dtype)
-"""The dtype of a column of strings as this pandas reads it: "str", before pandas 3 "object"."""
 
-TIMES = str(pd.to_datetime(pd.Series(["2024-01-31"])).dtype)
-"""The dtype of times as this pandas reads them from text: microseconds, before pandas 3 nanoseconds."""
+def _release(library: Any) -> tuple[int, int]:
+    major, minor = library.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+BEFORE_PANDAS_3 = _release(pd) < (3, 0) or _release(sklearn) < (1, 8)
+"""Whether a model of this scikit-learn was trained with pandas 1 or 2: versions before 1.8 are older than pandas 3."""
+
+TEXT = "object" if BEFORE_PANDAS_3 else "str"
+"""The dtype of a column of strings that pandas read in training."""
+
+TIMES = "datetime64[ns]" if BEFORE_PANDAS_3 else "datetime64[us]"
+"""The dtype of times that pandas read from text in training."""
 
 LONG_DIGITS, ENOUGH_LONG = 8, 5
 """So many numbers of so many digits are not written like float32 by chance."""
