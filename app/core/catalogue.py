@@ -169,6 +169,8 @@ def _input(spec: Input) -> dict[str, Any]:
         "maximum": spec.maximum,
         "categories": spec.categories,
         "largest": spec.largest,
+        "least": spec.least,
+        "most": spec.most,
         "unseen": spec.unseen if spec.categories is not None else None,
         "shape": spec.shape,
         "dtype": spec.dtype if spec.shape is not None else None,

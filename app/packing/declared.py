@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from app.errors import PackingRefused, RetortError
-from app.packing import inspect
+from app.packing import inspect, trained
+from app.runtime.servable import NULLABLE
 from app.signature import Input, Layout, Picture, Scalar, Signature
 from app.signature.images import encoded, shape_of
 from app.signature.schema import field_of
@@ -24,9 +25,9 @@ DTYPES = {
     "number": "float64",
     "integer": "int64",
     "boolean": "bool",
-    "category": "str",
-    "text": "str",
-    "timestamp": "datetime64[us]",
+    "category": trained.TEXT,
+    "text": trained.TEXT,
+    "timestamp": trained.TIMES,
 }
 Record = dict[str, Any]
 
@@ -48,6 +49,8 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     maximum: float | None = None
     categories: tuple[Scalar, ...] | None = None
     unseen: Literal["reject", "warn", "accept"] | None = None
+    missing: Literal["nan", "none", "na"] | None = None
+    ordered: bool = False
 
     @property
     def picture(self) -> Picture | None:
@@ -137,6 +140,15 @@ class Declared:
                     ) from None
         return frame
 
+    @property
+    def typed(self) -> set[str]:
+        """The inputs whose dtype is declared."""
+        return {wanted.name for wanted in self.inputs if wanted.dtype is not None}
+
+    def marker_of(self, name: str) -> str | None:
+        """What is declared to stand for a missing value of an input: "nan", "none" or "na"."""
+        return next((wanted.missing for wanted in self.inputs if wanted.name == name), None)
+
     def with_kinds(self, inputs: Sequence[Input]) -> tuple[Input, ...]:
         """The inputs that were found, each of the declared kind where it has one."""
         by_name = {} if self.fills else {wanted.name: wanted for wanted in self.inputs}
@@ -217,22 +229,29 @@ def _cast(column: Any, wanted: Wanted) -> Any:
     if wanted.kind == "timestamp":
         zoned = wanted.dtype is not None and "," in wanted.dtype
         times = pd.to_datetime(column, utc=zoned, format="ISO8601")
-        return times if wanted.dtype is None else times.astype(wanted.dtype)
-    if wanted.kind == "category" and wanted.categories is None:
-        return column
+        plain = wanted.dtype is None and trained.BEFORE_PANDAS_3 and isinstance(times.dtype, np.dtype)
+        return times.astype(wanted.dtype or trained.TIMES) if plain or wanted.dtype else times
+    if wanted.dtype == "category" and wanted.categories is not None:
+        return column.astype(pd.CategoricalDtype(list(wanted.categories), ordered=wanted.ordered))
     return column if wanted.dtype is None else column.astype(wanted.dtype)
 
 
 def _of_kind(spec: Input, wanted: Wanted) -> Input:
-    if spec.kind == wanted.kind:
-        return spec
-    dtype, missing = wanted.dtype or DTYPES[wanted.kind], spec.missing
-    if wanted.kind == "integer":
-        dtype, missing = dtype.lower(), "na" if dtype[0] in "IU" else spec.missing
-    elif {wanted.kind, spec.kind} == {"text", "category"} and wanted.dtype is None:
-        dtype = spec.dtype
     categories = wanted.categories if wanted.kind == "category" else None
-    return Input(spec.name, wanted.kind, dtype, categories=categories, missing=missing)
+    if spec.kind == wanted.kind:
+        if wanted.dtype is None:
+            return spec
+        return replace(spec, **_typed(wanted.dtype), categories=categories or spec.categories, ordered=wanted.ordered)
+    if {wanted.kind, spec.kind} == {"text", "category"} and wanted.dtype is None:
+        return Input(spec.name, wanted.kind, spec.dtype, categories=categories, missing=spec.missing)
+    typed = _typed(wanted.dtype or DTYPES[wanted.kind])
+    return Input(spec.name, wanted.kind, categories=categories, ordered=wanted.ordered, **typed)
+
+
+def _typed(dtype: str) -> dict[str, Any]:
+    """A dtype as an input has it: pandas' nullable ones as those of NumPy, marked "na"."""
+    plain = {nullable: name for name, nullable in NULLABLE.items()}
+    return {"dtype": plain.get(dtype, dtype), "missing": "na" if dtype in plain else "nan"}
 
 
 def _edited(spec: Input, wanted: Wanted | None, unseen: str | None) -> Input:

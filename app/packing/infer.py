@@ -7,6 +7,7 @@ accepted is tried: the model is the only one that knows for sure.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +16,12 @@ import numpy as np
 import pandas as pd
 
 from app.errors import PackingRefused
-from app.packing import inspect, sample
+from app.packing import inspect, sample, trained
+from app.packing.assume import Notes, settled
 from app.packing.declared import NOTHING, Declared
+from app.packing.ends import with_ends
 from app.packing.inspect import Facts
-from app.packing.seen import inputs_of, records_of
+from app.packing.seen import inputs_of, learned_marker, records_of
 from app.packing.trial import Record, attempt, edited, permissive, with_largest, with_nulls, with_unseen
 from app.runtime.servable import METHOD_OF_OUTPUT
 from app.signature import Input, Layout, Signature
@@ -31,10 +34,23 @@ TIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?")
 MADE_UP: dict[str, Any] = {"timestamp": "2024-01-31T12:30:00", "boolean": True, "integer": 1, "category": MADE_UP_TEXT}
 
 
-def infer(estimator: Any, frame: pd.DataFrame | None, declared: Declared = NOTHING) -> tuple[Signature, list[Record]]:
+def infer(
+    estimator: Any,
+    frame: pd.DataFrame | None,
+    declared: Declared = NOTHING,
+    told: Set[str] = frozenset(),
+    labels: pd.Series[Any] | None = None,
+    notes: Notes | None = None,
+) -> tuple[Signature, list[Record]]:
     """The signature, and records that the model accepts: the sample's, or made up from what the estimator knows.
 
-    What is `declared` of the inputs goes before what is found out.
+    Args:
+        estimator: The fitted model.
+        frame: The sample.
+        declared: What whoever packs says of the inputs; it goes before what is found out.
+        told: The columns whose dtype in training the sample's file tells.
+        labels: The sample's target.
+        notes: Takes what had to be assumed.
 
     Raises:
         PackingRefused: the sample does not fit, or nothing tells what the model takes.
@@ -48,22 +64,76 @@ def infer(estimator: Any, frame: pd.DataFrame | None, declared: Declared = NOTHI
         frame = declared.cast(frame)
     inputs, layout = inputs_of(estimator, frame, declared.text_name, declared.columns)
     declared.require_inputs([spec.name for spec in inputs])
+    notes = notes or Notes()
+    facts = dict(zip((spec.name for spec in inputs), inspect.facts_of(estimator, len(inputs)), strict=True))
+    if frame is not None:
+        inputs = tuple(
+            _as_wide(spec, facts[spec.name], frame.iloc[:, at]) if spec.name not in told else spec
+            for at, spec in enumerate(inputs)
+        )
     inputs = declared.with_kinds(inputs)
     draft = Signature(inputs, ("prediction",), ("prediction",), layout)
     if frame is None:
         draft, records = _made_up(estimator, draft)
     else:
         # First those that miss nothing: they make the better examples.
-        records = sorted(records_of(frame, draft.names), key=lambda record: None in record.values())
+        records = records_of(frame, draft.names)
+        order = sorted(range(len(records)), key=lambda row: None in records[row].values())
+        records = [records[row] for row in order]
+        labels = None if labels is None else labels.iloc[order]
+    known = {spec.name for spec in inputs if spec.name in told or _is_known(spec, facts[spec.name])}
+    draft = settled(estimator, draft, records, labels, known | declared.typed, notes)
+    if frame is not None:
         error = attempt(estimator, permissive(draft), records[:1])
         if error is not None:
             raise PackingRefused(f"the model fails on the sample's rows ({_said(error)}){_times_hint(draft, frame)}")
-    draft = with_nulls(estimator, draft, records[0])
+    learned = {name: declared.marker_of(name) or learned_marker(fact) for name, fact in facts.items()}
+    draft, telling = with_nulls(estimator, draft, records[0], learned)
+    notes.telling.extend(records[0] | {name: None} for name in telling)
+    notes.assumptions.extend(_marker_assumptions(draft, telling, facts, declared))
     draft = declared.applied(with_unseen(estimator, draft, records[0]))
     draft = with_largest(estimator, draft, records[0])
+    if not declared.fills:  # of an array each element has one and the same limit
+        draft = with_ends(estimator, draft, records)
     records = _accepted(estimator, draft, records)
     draft = edited(draft, lambda spec: replace(spec, example=_example(records, spec.name)))
     return _with_outputs(estimator, draft, records), records
+
+
+def _as_wide(spec: Input, facts: Facts, column: pd.Series[Any]) -> Input:
+    """A number as wide as its column was when it was written as text, where the estimator does not tell."""
+    if spec.kind != "number" or spec.dtype != "float64" or spec.missing == "na" or facts.narrow is not None:
+        return spec
+    facts.narrow = trained.was_narrow(column)
+    return replace(spec, dtype="float32") if facts.narrow else spec
+
+
+def _is_known(spec: Input, facts: Facts) -> bool:
+    """Whether the estimator has kept what the dtype of an input was, or that it does not matter."""
+    if facts.dtype is not None or (spec.kind == "number" and facts.narrow is not None):
+        return True
+    return spec.dtype == "object" and learned_marker(facts) == "none"
+
+
+def _marker_assumptions(
+    draft: Signature, telling: Sequence[str], facts: Mapping[str, Facts], declared: Declared
+) -> Iterator[str]:
+    """Which marker of missing values was taken, where the model tells them apart and nothing says which it was."""
+    for spec in draft.inputs:
+        fact = facts[spec.name]
+        if spec.name not in telling or declared.marker_of(spec.name) is not None:
+            continue
+        taken, left = ("None", "NaN") if spec.missing == "none" else ("NaN", "None")
+        if {"none", "nan"} <= fact.missing:
+            why = "trained with None and with NaN, which JSON and CSV cannot tell apart"
+        elif learned_marker(fact) is None:
+            why = "the model tells None from NaN, and nothing says which one was missing in training"
+        else:
+            continue
+        yield (
+            f"input {spec.name}: {why}; assumed that a missing value is {taken}: declare "
+            f'"missing": "{left.lower()}" with --inputs if it is {left}'
+        )
 
 
 def _times_hint(draft: Signature, frame: pd.DataFrame) -> str:
@@ -109,7 +179,7 @@ def _made_up(estimator: Any, draft: Signature) -> tuple[Signature, list[Record]]
         for fact, spec in zip(facts, draft.inputs, strict=True)
     ]
     texts = [
-        spec if sure else replace(spec, kind="text", dtype="str" if draft.layout is Layout.FRAME else "object")
+        spec if sure else replace(spec, kind="text", dtype=trained.TEXT if draft.layout is Layout.FRAME else "object")
         for spec, sure in zip(draft.inputs, known, strict=True)
     ]
     first_error: Exception | None = None

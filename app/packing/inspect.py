@@ -7,7 +7,7 @@ Sources: scikit-learn's developer guide on fitted attributes (a trailing undersc
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from app.errors import PackingRefused
+from app.packing import trained
 from app.packing.releases import boosting_encoder, column_names, is_clusterer
 
 ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
 VECTORIZERS = ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer")
+IMPUTERS = ("SimpleImputer", "MissingIndicator", "KNNImputer", "IterativeImputer")
 TRANSPARENT = ("SimpleImputer", "FunctionTransformer", "KNNImputer", "IterativeImputer", "FrozenEstimator")
 """Steps that leave each column where it is, so that the next step tells of the same inputs."""
 
@@ -40,10 +42,18 @@ ROWS = (
 
 @dataclass(slots=True)
 class Facts:
-    """What is known of one input; whatever nothing is known of is None."""
+    """What is known of one input; whatever nothing is known of is None.
+
+    `missing` are the markers of missing values that a part has learned: "none" (None), "nan" or "na" (pandas' NA).
+    `fills` is the marker that an imputer looks for. `dtype` is the column's dtype in training, as pandas writes it,
+    where a part has kept it. `narrow` says whether float32 was computed with; None where no part tells.
+    """
 
     categories: tuple[Any, ...] | None = None
-    missing_category: bool = False
+    missing: set[str] = field(default_factory=set)
+    fills: str | None = None
+    dtype: str | None = None
+    narrow: bool | None = None
     text: bool = False
     used: bool = False
     typical: float | None = None
@@ -167,38 +177,56 @@ def facts_of(estimator: Any, width: int) -> list[Facts]:
     return facts
 
 
-def _visit(part: Any, positions: Sequence[int], facts: list[Facts]) -> None:
-    """Collects what `part`, which takes the inputs at `positions`, knows of them."""
+def _visit(part: Any, positions: Sequence[int], facts: list[Facts], *, raw: bool = True) -> None:
+    """Collects what `part`, which takes the inputs at `positions`, knows of them.
+
+    They are `raw` until a function has been applied: it may have changed dtypes and markers of missing values.
+    """
     if part is None or isinstance(part, str):
         for position in positions:
             facts[position].used = facts[position].used or part != "drop"
     elif hasattr(part, "steps"):
-        for _, step in part.steps:
-            _visit(step, positions, facts)
-            if not (isinstance(step, str) or step is None or _is(step, TRANSPARENT)):
-                break
+        _visit_steps([step for _, step in part.steps], positions, facts, raw=raw)
     elif hasattr(part, "transformers_"):
         indices = getattr(part, "_transformer_to_input_indices", {})
+        selectors = {name: columns for name, _, columns in part.transformers} if raw else {}
         for name, transformer, _ in part.transformers_:
             below = [positions[i] for i in indices.get(name, ()) if i < len(positions)]
-            _visit(transformer, below, facts)
+            _note_dtype(trained.selected(selectors.get(name)), below, facts)
+            _visit(transformer, below, facts, raw=raw)
     elif hasattr(part, "transformer_list"):
         for _, transformer in part.transformer_list:
-            _visit(transformer, positions, facts)
+            _visit(transformer, positions, facts, raw=raw)
     elif _is(part, VECTORIZERS):
         for position in positions:
             facts[position].text = facts[position].used = True
     else:
         for position in positions:
             facts[position].used = True
-        _categories(part, positions, facts)
+        _categories(part, positions, facts, raw=raw)
         _numbers(part, positions, facts)
+        _note_width(part, positions, facts, raw=raw)
+        if raw:
+            for position, dtype in zip(positions, trained.kept(part, len(positions)), strict=False):
+                _note_dtype(dtype, [position], facts)
         for wrapped in _wrapped(part):
             if getattr(wrapped, "n_features_in_", len(positions)) == len(positions):
-                _visit(wrapped, positions, facts)
+                _visit(wrapped, positions, facts, raw=raw)
 
 
-def _categories(part: Any, positions: Sequence[int], facts: list[Facts]) -> None:
+def _visit_steps(steps: Sequence[Any], positions: Sequence[int], facts: list[Facts], *, raw: bool) -> None:
+    """Collects what the steps of a pipeline know: of a later one only the width of the floats that it computed with."""
+    direct = True
+    for step in steps:
+        if direct:
+            _visit(step, positions, facts, raw=raw)
+            raw = raw and not _is(step, ("FunctionTransformer",))
+            direct = isinstance(step, str) or step is None or _is(step, TRANSPARENT)
+        else:
+            _note_width(step, positions, facts, raw=raw)
+
+
+def _categories(part: Any, positions: Sequence[int], facts: list[Facts], *, raw: bool) -> None:
     known: Iterable[tuple[int, Any]] = ()
     if _is(part, ENCODERS) and len(getattr(part, "categories_", ())) == len(positions):
         known = zip(positions, part.categories_, strict=True)
@@ -207,13 +235,37 @@ def _categories(part: Any, positions: Sequence[int], facts: list[Facts]) -> None
     elif (encoder := boosting_encoder(part)) is not None:
         categorical = [positions[i] for i in np.flatnonzero(part.is_categorical_).tolist()]
         known = zip(categorical, encoder.categories_, strict=False)
+        if raw and getattr(part, "categorical_features", None) == "from_dtype":
+            _note_dtype("category", categorical, facts)
+    elif _is(part, IMPUTERS):
+        for position, statistic in zip(positions, getattr(part, "statistics_", positions), strict=False):
+            facts[position].fills = trained.marker(part.missing_values)
+            if statistic is None:  # the commonest value was None, which is not what it fills
+                facts[position].missing.add("none")
     for position, categories in known:
-        present = [c for c in np.asarray(categories).tolist() if c is not None and c == c]
+        values = np.asarray(categories)
+        markers = [trained.marker(value) for value in values.tolist()]
+        present = [value for value, missing in zip(values.tolist(), markers, strict=True) if missing is None]
         fact = facts[position]
-        fact.missing_category = fact.missing_category or len(present) < len(categories)
+        fact.missing.update(marker for marker in markers if marker is not None)
+        if raw and _is(part, ENCODERS):
+            _note_dtype(trained.of_categories(values, present), [position], facts)
         # Two encoders over one column both have to know a value that is to be accepted.
         before = fact.categories
         fact.categories = tuple(present if before is None else [c for c in before if c in present])
+
+
+def _note_dtype(dtype: str | None, positions: Sequence[int], facts: list[Facts]) -> None:
+    for position in positions:
+        facts[position].dtype = facts[position].dtype or dtype
+
+
+def _note_width(part: Any, positions: Sequence[int], facts: list[Facts], *, raw: bool) -> None:
+    narrow = trained.computed_narrow(part)
+    for position in positions:
+        # The first part that tells is the nearest to the input. A function may make float64 of whatever it is given.
+        if facts[position].narrow is None and (raw or narrow):
+            facts[position].narrow = narrow
 
 
 def _numbers(part: Any, positions: Sequence[int], facts: list[Facts]) -> None:

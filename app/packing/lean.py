@@ -20,6 +20,7 @@ from app.runtime.lean import LeanServable, steps_of
 from app.runtime.servable import ArtifactServable, Servable
 from app.signature import Layout, Signature
 from app.signature.batch import Outputs
+from app.signature.kinds import limits_of
 from app.signature.schema import Validator
 from app.storage.manifest import LeanCall
 
@@ -86,8 +87,8 @@ def checks_are_idle(estimator: Any, signature: Signature, record: Record) -> boo
         return False
     if any(spec.kind != "number" or spec.dtype != "float64" for spec in signature.inputs):
         return False
-    most = {spec.name: spec.largest or float(np.finfo(np.float64).max) for spec in signature.inputs}
-    ends = [record | {name: sign * value for name, value in most.items()} for sign in (1.0, -1.0)]
+    limits = {spec.name: limits_of(spec) for spec in signature.inputs}
+    ends = [record | {name: ends[side] for name, ends in limits.items()} for side in (0, 1)]
     return attempt(estimator, signature, ends) is None
 
 

@@ -53,8 +53,8 @@ def prove(
 ) -> Proof:
     """Compares artifact and graph on the records and on rows made to find a difference; times the graph and `served`.
 
-    Labels must be identical, floats equal within 1e-9 relative or 1e-12 absolute. Rows on which the estimator itself
-    raises are counted and left out.
+    Labels must be identical, floats equal within 1e-9 relative or 1e-12 absolute. A row on which the estimator itself
+    raises is one that the graph must not answer either.
 
     Raises:
         NotProven: with the first difference.
@@ -148,7 +148,7 @@ class _Comparison:
             wanted = self._artifact.run(batch, self._signature.outputs)
         except Exception:  # noqa: BLE001 (around run: whatever a model may raise)
             if len(records) == 1:
-                self.refused += 1
+                self._compare_refusal(batch, records[0])
                 return
             middle = len(records) // 2
             self.compare(records[:middle])
@@ -164,6 +164,15 @@ class _Comparison:
         for name in self._signature.outputs:
             self._compare_output(name, wanted, got, records)
 
+    def _compare_refusal(self, batch: Batch, row: Record) -> None:
+        """Counts a row that the estimator refuses, if the graph fails on it as well."""
+        self.refused += 1
+        try:
+            self._graph.run(batch, self._signature.outputs)
+        except Exception:  # noqa: BLE001 (around run: it has no type of its own)
+            return
+        raise NotProven(f"the graph answers where the estimator fails, for {_shown(row)}")
+
     def _compare_output(self, name: str, wanted: Outputs, got: Outputs, records: list[Record]) -> None:
         was, now = _flat(wanted[name]), _flat(got[name])
         if was.shape != now.shape:
@@ -178,8 +187,9 @@ class _Comparison:
         if not equal.all():
             place = tuple(np.argwhere(~equal)[0].tolist())
             row = records[place[0]]
-            shown = ", ".join(f"{k}={v!r}" for k, v in list(row.items())[:8])
-            raise NotProven(f"the graph's {name} is {now[place]} where the estimator's is {was[place]}, for {shown}")
+            raise NotProven(
+                f"the graph's {name} is {now[place]} where the estimator's is {was[place]}, for {_shown(row)}"
+            )
 
     def _note_difference(self, was: NDArray[Any], now: NDArray[Any]) -> None:
         finite = np.isfinite(was) & np.isfinite(now)
@@ -188,6 +198,10 @@ class _Comparison:
             floor = ABSOLUTE_TOLERANCE / RELATIVE_TOLERANCE
             relative = np.abs(was - now)[finite] / (np.abs(was)[finite] + floor)
             self.largest_difference = max(self.largest_difference, float(relative.max()))
+
+
+def _shown(row: Record) -> str:
+    return ", ".join(f"{k}={v!r}" for k, v in list(row.items())[:8])
 
 
 def _flat(output: NDArray[Any]) -> NDArray[Any]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from app.errors import PackingRefused
-from app.packing import inspect
+from app.packing import inspect, trained
 from app.packing.inspect import Facts
 from app.packing.trial import MAX_SAMPLE_ROWS, Record
-from app.signature import Input, Layout, Scalar
+from app.runtime.servable import NULLABLE
+from app.signature import Input, Layout, Scalar, Signature
 from app.signature.batch import json_values
 
 MAX_GUESSED_CATEGORIES = 30
+STRINGS = ("string[python]", "string[pyarrow]")
 
 
 def inputs_of(
@@ -55,29 +58,50 @@ def _input(name: str, facts: Facts, column: pd.Series[Any] | None) -> Input:
     seen = _Seen(name, column)
     low = seen.minimum if seen.minimum is not None else facts.minimum
     high = seen.maximum if seen.maximum is not None else facts.maximum
-    if seen.kind == "timestamp":
-        return Input(name, "timestamp", seen.dtype or "")
+    if facts.dtype == "object" and seen.dtype != "category":  # an encoder makes objects of no other dtype
+        seen.dtype, seen.missing = "object", "nan"
+    missing = seen.missing if seen.missing == "na" else learned_marker(facts) or seen.missing
+    if seen.kind == "timestamp" or (seen.kind is None and (facts.dtype or "").startswith("datetime64")):
+        return Input(name, "timestamp", seen.dtype or facts.dtype or "")
     if facts.text:
-        return Input(name, "text", seen.dtype or "object")
+        return Input(name, "text", seen.dtype or "object", missing=missing)
     if facts.categories is not None:
-        kind_of_values = {type(value) for value in facts.categories}
-        dtype = (
-            "str" if str in kind_of_values else "bool" if kind_of_values == {bool} else _number_dtype(facts.categories)
-        )
-        return Input(name, "category", seen.dtype or dtype, categories=facts.categories, minimum=low, maximum=high)
+        categories, kinds = facts.categories, {type(value) for value in facts.categories}
+        dtype = trained.TEXT if str in kinds else "bool" if kinds == {bool} else _number_dtype(facts.categories)
+        if seen.dtype == "category" and set(seen.categories or ()) == set(categories):
+            categories = seen.categories or ()  # as many, in the order of their codes
+        dtype = _proven(facts, seen.dtype or dtype)
+        return Input(name, "category", dtype, False, low, high, categories, missing=missing, ordered=seen.ordered)
     if seen.kind is None and not facts.used:
         return Input(name, "unused", "float64", nullable=True)
-    if seen.kind is None:
-        return Input(name, "number", "float64", minimum=low, maximum=high)
+    kind = seen.kind or "number"
+    dtype = _proven(facts, seen.dtype or "float64")
+    if kind in ("number", "integer") and facts.narrow and dtype in ("float64", "int64"):
+        kind, dtype = "number", "float32"
     return Input(
         name,
-        seen.kind,
-        seen.dtype or "float64",
+        kind,
+        dtype,
         minimum=low,
         maximum=high,
         categories=seen.categories,
-        missing=seen.missing,
+        missing=missing,
+        ordered=seen.ordered,
     )
+
+
+def learned_marker(facts: Facts) -> str | None:
+    """The marker of missing values that the estimator knows: of several None, as which JSON's null is read."""
+    learned: set[str | None] = {*facts.missing} or {facts.fills}
+    return next((marker for marker in ("none", "na", "nan") if marker in learned), None)
+
+
+def _proven(facts: Facts, dtype: str) -> str:
+    """The dtype in training, where the sample's is only how its file is read."""
+    if learned_marker(facts) == "none" and dtype == trained.TEXT:
+        return "object"  # no other column of strings holds None
+    wide = dtype in (trained.TEXT, "object", "int64", "float64")
+    return facts.dtype if facts.dtype is not None and wide else dtype
 
 
 class _Seen:
@@ -86,29 +110,37 @@ class _Seen:
     def __init__(self, name: str, column: pd.Series[Any] | None) -> None:
         self.kind: str | None = None
         self.dtype: str | None = None
+        self.missing = "nan"
+        self.ordered = False
         self.minimum: float | None = None
         self.maximum: float | None = None
         self.categories: tuple[Scalar, ...] | None = None
-        self.missing = "nan"
         if column is None:
             return
-        self.dtype = str(column.dtype)
+        self.dtype = dtype = trained.name_of(column.dtype)
+        if isinstance(column.dtype, pd.ArrowDtype):
+            raise PackingRefused(
+                f"column {name!r} of the sample is {dtype}: frames are made of NumPy's and pandas' own dtypes, not of "
+                'pyarrow\'s (fit and save it after convert_dtypes(dtype_backend="numpy_nullable"))'
+            )
         present = column.dropna()
         if isinstance(column.dtype, pd.CategoricalDtype):
             self.kind, self.dtype = "category", "category"
             self.categories = tuple(column.dtype.categories.tolist())
+            self.ordered = bool(column.dtype.ordered)
         elif pd.api.types.is_bool_dtype(column.dtype) or (len(present) and set(map(type, present)) == {bool}):
             self.kind = "boolean"
+            if dtype == "boolean":
+                self.dtype, self.missing = "bool", "na"
         elif pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_complex_dtype(column.dtype):
             self.kind = "integer" if column.dtype.kind in "iu" else "number"
-            # Of pandas' nullable dtypes the integers stay what they are, floats are served as NumPy's.
-            self.missing = "na" if self.dtype[0] in "IU" else "nan"
-            self.dtype = self.dtype.lower()
+            self.missing = "na" if dtype[0] in "IUF" else "nan"
+            self.dtype = dtype.lower()
             if len(present):
                 self.minimum, self.maximum = float(present.min()), float(present.max())
         elif isinstance(column.dtype, pd.DatetimeTZDtype) or column.dtype.kind == "M":
             self.kind = "timestamp"
-        elif set(map(type, present)) <= {str} and self.dtype in ("object", "str", "string"):
+        elif set(map(type, present)) <= {str} and dtype in ("object", "str", *STRINGS):
             values = sorted(present.unique().tolist())
             repeated = 0 < len(values) <= MAX_GUESSED_CATEGORIES and len(present) >= 2 * len(values)
             self.kind = "category" if repeated else "text"
@@ -136,3 +168,47 @@ def records_of(frame: pd.DataFrame, names: Sequence[str]) -> list[Record]:
             objects = objects.astype(object).where(objects.notna(), None)
         columns.append(json_values(objects.to_numpy()))
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def told_by(path: Path | None, frame: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
+    """The sample as its file was written, and the columns whose dtype the file tells.
+
+    Parquet keeps the dtypes of the frame that it was written from, also objects, which pandas 3 reads as strings. Where
+    the frame was not pandas', text may have been of any dtype. Feather and Arrow tell of all but text, and so does a
+    frame that no file was read for. Other files tell none.
+    """
+    if path is None or path.suffix.lower() in (".feather", ".arrow"):
+        return frame, {name for name in frame.columns if frame[name].dtype not in ("str", "object")}
+    if path.suffix.lower() != ".parquet":
+        return frame.astype({name: trained.TEXT for name in frame.columns if frame[name].dtype == "str"}), set()
+    from pyarrow import parquet  # what reads it, if anything does
+
+    saved = {column["name"]: column for column in (parquet.read_schema(path).pandas_metadata or {}).get("columns", ())}
+    told = {name for name in frame.columns if name in saved or frame[name].dtype not in ("str", "object")}
+    dtypes: dict[str, Any] = {}
+    for name in [name for name in told if name in saved]:
+        was, now = saved[name]["numpy_type"], trained.name_of(frame[name].dtype)
+        if was == "object" and now == "str":
+            dtypes[name] = object
+        elif was.startswith("datetime64["):  # the file has no seconds: it has milliseconds then
+            zone = now.partition(", ")[2].removesuffix("]")
+            dtypes[name] = f"{was.removesuffix(']')}, {zone}]" if zone else was
+    return frame.astype(dtypes), told
+
+
+def as_trained(frame: pd.DataFrame, signature: Signature) -> pd.DataFrame:
+    """The sample with the dtypes and the markers of missing values that the signature has found for training."""
+    return pd.DataFrame({spec.name: _as_trained(frame.iloc[:, at], spec) for at, spec in enumerate(signature.inputs)})
+
+
+def _as_trained(column: Any, spec: Input) -> Any:
+    if spec.dtype == "category":
+        return column.astype(pd.CategoricalDtype(list(spec.categories or ()), ordered=spec.ordered))
+    if spec.missing == "na" and spec.dtype in NULLABLE:
+        return column.astype(NULLABLE[spec.dtype])
+    if spec.dtype == "object":
+        marker = {"none": None, "na": pd.NA}.get(spec.missing, np.nan)
+        values = [marker if missing else value for value, missing in zip(column, column.isna(), strict=True)]
+        return pd.Series(values, dtype=object, index=column.index)
+    kept = spec.kind == "unused" or (column.isna().any() and spec.dtype.startswith(("int", "uint", "bool")))
+    return column if kept else column.astype(spec.dtype)

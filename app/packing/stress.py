@@ -97,6 +97,7 @@ class Pools:
             values += [0.0, -0.0, low - span, high + span, low - 10 * span, high + 10 * span]
             values += [sign * m for m in magnitudes for sign in (1.0, -1.0)]
             values += [float(np.nextafter(v, to)) for v in (low, high) for to in (-np.inf, np.inf)]
+            values += [end for end in (spec.least, spec.most) if end is not None]
         if spec.kind == "integer":
             limits = np.iinfo(spec.dtype)
             least, most = max(limits.min, -INT64_LIMIT), min(limits.max, INT64_LIMIT)
@@ -165,12 +166,13 @@ def stress_rows(
 ) -> list[Record]:
     """Everything above, after the records themselves."""
     pools = Pools(signature, records)
+    rules = {spec.name: rule_of(spec) for spec in signature.inputs if spec.kind in ("number", "integer")}
+    beside = [*boundaries(answers, pools), *thresholds(estimator, pools)]
     return [
         *records,
         *pools.crossed(MIXED_ROWS),
         *pools.mixed(MIXED_ROWS, far=False),
-        *boundaries(answers, pools),
-        *thresholds(estimator, pools),
+        *(row for row in beside if all(rule(row[name]) is None for name, rule in rules.items())),
         *pools.one_by_one(),
         *pools.mixed(MIXED_ROWS, far=True),
     ]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from app.runtime.servable import call, frame_of
-from app.signature import Input, Signature
+from app.runtime.proving import same
+from app.runtime.servable import METHOD_OF_OUTPUT, by_row, call, frame_of
+from app.signature import Input, Layout, Signature
+from app.signature.batch import Batch, json_values
+from app.signature.kinds import KINDS
 from app.signature.schema import Validator
 
 MAX_SAMPLE_ROWS = 1000
+MANY_COLUMNS, FEW_COLUMNS = 50, 10
 FLOAT64_NEARLY_MAX = 1.7e308
 LARGEST_TRIED = (1e300, 1e200, 1e150, 1e100, 1e38, 1e36, 1e30, 1e25, 1e20, 1e15)
+MARKERS = ("nan", "none", "na")
 UNSEEN_TEXT = "\x00never seen"
 
 Record = dict[str, Any]
@@ -23,7 +29,7 @@ def attempt(
 ) -> Exception | None:
     """What the model raises on these records as the signature hands them over; None where it answers each of them."""
     try:
-        batch = Validator(signature, MAX_SAMPLE_ROWS).validate(records)
+        batch = batch_of(signature, records)
         result = call(estimator, output, frame_of(batch, signature))
         rows = len(result[0]) if isinstance(result, list) else result.shape[0]
         return None if rows == len(records) else ValueError(f"it gave {rows} answers for {len(records)} rows")
@@ -43,48 +49,107 @@ def answered(estimator: Any, signature: Signature, records: list[Record]) -> lis
     return among(list(range(len(records))))
 
 
-def with_nulls(estimator: Any, draft: Signature, record: Record) -> Signature:
-    """Marks the inputs that may be missing: those for which the model still answers when they are."""
+def batch_of(signature: Signature, records: list[Record]) -> Batch:
+    """The batch that a validator makes of records, without the schema: it takes longer to make than a model to run.
 
-    def answers(names: Sequence[str], missing: str) -> bool:
-        dtype_of_none = {"str": "object"} if missing == "none" else {}
-        tried = edited(
-            draft,
-            lambda s: (
-                replace(s, nullable=True, missing=_marker(s, missing), dtype=dtype_of_none.get(s.dtype, s.dtype))
-                if s.name in names
-                else s
-            ),
+    Raises:
+        ValueError: a value is not accepted.
+    """
+    if signature.layout is Layout.RECORDS:
+        return Validator(signature, MAX_SAMPLE_ROWS).validate(records)
+    columns = {s.name: KINDS[s.kind].column([record[s.name] for record in records], s) for s in signature.inputs}
+    if refused := [name for name, column in columns.items() if column is None]:
+        raise ValueError(f"a value of {refused[0]!r} is not accepted")
+    return Batch({name: column for name, column in columns.items() if column is not None}, len(records))
+
+
+def answers(estimator: Any, signature: Signature, records: list[Record]) -> list[Any] | None:
+    """The prediction and the scores of each of these records, as JSON values; None where the model fails."""
+    names = [n for n, method in METHOD_OF_OUTPUT.items() if n != "transformed" and hasattr(estimator, method)]
+    try:
+        batch = batch_of(signature, records)
+        features = frame_of(batch, signature)
+        found = [json_values(by_row(call(estimator, name, features))) for name in names or ["prediction"]]
+        return (
+            [list(row) for row in zip(*found, strict=True)] if {len(one) for one in found} == {len(records)} else None
         )
-        return attempt(estimator, tried, [record | dict.fromkeys(names)]) is None
-
-    present = [name for name in draft.names if record[name] is not None]
-    nullable = dict.fromkeys(_passing(present, lambda names: answers(names, "nan")), "nan")
-    objects = [
-        s.name for s in draft.inputs if s.name in present and s.name not in nullable and s.dtype in ("str", "object")
-    ]
-    nullable |= dict.fromkeys(_passing(objects, lambda names: answers(names, "none")), "none")
-    nullable |= {name: "nan" for name in draft.names if record[name] is None}
-    return edited(
-        draft,
-        lambda s: (
-            replace(
-                s,
-                nullable=True,
-                missing=_marker(s, nullable[s.name]),
-                dtype="object" if nullable[s.name] == "none" else s.dtype,
-            )
-            if s.name in nullable
-            else s
-        ),
-    )
+    except Exception:  # noqa: BLE001 (around run: whatever a model may raise)
+        return None
 
 
-def _marker(spec: Input, missing: str) -> str:
-    return spec.missing if spec.missing == "na" else missing
+def with_nulls(
+    estimator: Any, draft: Signature, record: Record, learned: Mapping[str, str | None]
+) -> tuple[Signature, list[str]]:
+    """Marks the inputs that may be missing: those for which the model still answers when they are.
+
+    The marker of a missing value is the one that the model has `learned`; else the first that it takes.
+
+    Returns:
+        The signature, and the inputs for which the model answers otherwise to another marker.
+    """
+
+    def marked(names: Sequence[str], marker: str) -> Signature:
+        return edited(draft, lambda s: with_marker(s, marker) if s.name in names else s)
+
+    def answers_nulls(marker: str, names: Sequence[str]) -> bool:
+        return attempt(estimator, marked(names, marker), [record | dict.fromkeys(names)]) is None
+
+    nullable: dict[str, str] = {}
+    for marker in MARKERS:
+        waiting = [
+            s.name
+            for s in draft.inputs
+            if record[s.name] is not None and s.name not in nullable and marker in markers_of(s, learned.get(s.name))
+        ]
+        for alike in (None, *MARKERS):
+            names = [name for name in waiting if learned.get(name) == alike]
+            nullable |= dict.fromkeys(_passing_alike(names, partial(answers_nulls, marker)), marker)
+    for spec in draft.inputs:
+        if record[spec.name] is None:
+            nullable[spec.name] = markers_of(spec, learned.get(spec.name))[0]
+    signature = edited(draft, lambda s: with_marker(s, nullable[s.name]) if s.name in nullable else s)
+    objects = [spec.name for spec in signature.inputs if spec.name in nullable and _holds_objects(spec)]
+    indifferent = passing(objects, lambda names: not _tells_apart(estimator, signature, record, names))
+    return signature, [name for name in objects if name not in indifferent]
 
 
-def _passing(names: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str]:
+def markers_of(spec: Input, learned: str | None) -> Sequence[str]:
+    """The markers that may stand for a missing value of an input, the likeliest first."""
+    if not _holds_objects(spec):
+        return ("na",) if spec.missing == "na" else ("nan",)
+    return MARKERS[:2] if learned is None else (learned,)
+
+
+def with_marker(spec: Input, marker: str) -> Input:
+    """The input with this marker for its missing values, in a column that can hold it."""
+    strings = spec.dtype == "str" and marker != "nan"
+    return replace(spec, nullable=True, missing=marker, dtype="object" if strings else spec.dtype)
+
+
+def _holds_objects(spec: Input) -> bool:
+    """Whether its column is one of objects as soon as a value is missing."""
+    return spec.dtype in ("object", "str") or (spec.dtype == "bool" and spec.missing != "na")
+
+
+def _tells_apart(estimator: Any, signature: Signature, record: Record, names: Sequence[str]) -> bool:
+    """Whether the model answers otherwise when None, and not NaN, stands for what is missing in these inputs."""
+
+    def answered(marker: str) -> list[Any] | None:
+        other = edited(signature, lambda s: with_marker(s, marker) if s.name in names else s)
+        return answers(estimator, other, [record | dict.fromkeys(names)])
+
+    as_nan, as_none = map(answered, MARKERS[:2])
+    return as_nan is not None and as_none is not None and not same(as_nan, as_none)
+
+
+def _passing_alike(names: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str]:
+    """The names that pass, of those that are probably treated alike: of many none does if none of a few does."""
+    if len(names) > MANY_COLUMNS and not any(passes([name]) for name in names[:: len(names) // FEW_COLUMNS]):
+        return []
+    return passing(names, passes)
+
+
+def passing(names: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str]:
     """The names that pass; all at once where that works, else by halves, so that many need few tries."""
     if not names:
         return []
@@ -93,7 +158,7 @@ def _passing(names: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> l
     if len(names) == 1:
         return []
     middle = len(names) // 2
-    return _passing(names[:middle], passes) + _passing(names[middle:], passes)
+    return passing(names[:middle], passes) + passing(names[middle:], passes)
 
 
 def with_unseen(estimator: Any, draft: Signature, record: Record) -> Signature:

@@ -20,6 +20,7 @@ from app.packing.artifacts import opening
 from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
 from app.packing.artifacts.parts import Choice
+from app.packing.assume import Notes
 from app.packing.durations import written
 from app.packing.graph import GRAPH, derive_graph
 from app.packing.infer import infer, outputs_lost
@@ -27,7 +28,7 @@ from app.packing.lean import lean_servable
 from app.packing.prove import artifact_cost_us
 from app.packing.record import record
 from app.packing.sample.expected import Expected, expected_of
-from app.packing.seen import records_of
+from app.packing.seen import as_trained, records_of, told_by
 from app.packing.spawn import CheckRequest, Interpreter, PackRequest, Result, ServeRequest, run
 from app.packing.trial import MAX_SAMPLE_ROWS, Record, attempt
 from app.packing.verdict import Agreement, Verdict
@@ -78,19 +79,21 @@ def pack(request: PackRequest) -> Result:
     inspect.require_model(estimator)
     wanted = declared.read(Path(request.inputs)) if request.inputs else ()
     columns = artifact.columns if inspect.names_of(estimator) is None and not inspect.takes_text(estimator) else None
-    given, told = _sample_of(request, artifact, expected_of(estimator, wanted, columns))
-    frame = given.frame if given else None
+    given, read_notes = _sample_of(request, artifact, expected_of(estimator, wanted, columns))
+    frame, told = (None, set()) if given is None else told_by(_sample_file(request, artifact), given.frame)
     if frame is not None and columns is not None:
         frame = sample.fitted_to(frame, columns, None)
     said = declared.Declared(request.out_of_range, request.unseen, wanted, columns or ())
     stages.enter("finding out what the model takes")
-    by_column, rows = infer(estimator, frame, said)
+    notes = Notes()
+    by_column, rows = infer(estimator, frame, said, told, given.target if given else None, notes)
     if frame is not None and by_column.layout is not Layout.RECORDS:
         _require_fidelity(estimator, by_column, said.cast(frame))
     signature, records = said.folded(by_column, rows)
     chosen = (
         [records[i] for i in np.unique(np.linspace(0, len(records) - 1, MAX_EXAMPLES).astype(int))] if records else []
     )
+    chosen += notes.telling[:MAX_EXAMPLES]
     repository = Repository(Path(request.models_dir))
     with repository.staging() as folder:
         name = artifact.stored_name
@@ -149,7 +152,9 @@ def pack(request: PackRequest) -> Result:
         agreement=_agreement(estimator, by_column, given, frame, said),
     )
     return Result(
-        version=published.version, remarks=(*_remarks(published, said), *artifact.notes, *told, *lost), verdict=verdict
+        version=published.version,
+        remarks=(*_remarks(published, said), *artifact.notes, *read_notes, *notes.assumptions, *lost),
+        verdict=verdict,
     )
 
 
@@ -212,6 +217,13 @@ def _require_steps(artifact: Artifact, request: PackRequest) -> None:
             f"--before {unknown[0]}: it is neither a part of the artifact nor a step of RETORT_STEPS; "
             f"{there}the steps are: {', '.join(known or ()) or 'none'}"
         )
+
+
+def _sample_file(request: PackRequest, artifact: Artifact) -> Path | None:
+    """The file that the sample is read from; None where it came with the artifact as a frame."""
+    if request.sample is not None:
+        return Path(request.sample)
+    return artifact.example if isinstance(artifact.example, Path) else None
 
 
 def _sample_of(
@@ -311,8 +323,13 @@ def _require_fidelity(estimator: Any, signature: Signature, frame: pd.DataFrame)
     if frame.empty or attempt(estimator, signature, records_of(frame, signature.names)):
         return
     batch = Validator(signature, MAX_SAMPLE_ROWS).validate(records_of(frame, signature.names))
+    frame = as_trained(frame, signature)
     served = json_values(ArtifactServable(estimator, signature).run(batch, ["prediction"])["prediction"])
-    features = {Layout.FRAME: frame, Layout.MATRIX: frame.to_numpy(), Layout.SEQUENCE: frame.iloc[:, 0].to_numpy()}
+    features = {
+        Layout.FRAME: frame,
+        Layout.MATRIX: np.ascontiguousarray(frame),
+        Layout.SEQUENCE: frame.iloc[:, 0].to_numpy(),
+    }
     try:
         wanted = json_values(np.asarray(call(estimator, "prediction", features[signature.layout])))
     except Exception:  # noqa: BLE001 (around run: a file may hold other types than training did, NaN for None)
@@ -321,7 +338,7 @@ def _require_fidelity(estimator: Any, signature: Signature, frame: pd.DataFrame)
         if not same(was, now):
             raise PackingRefused(
                 f"through JSON the model gives {str(now)[:80]} for row {row} of the sample, on the sample itself "
-                f"{str(was)[:80]}: the sample's types cannot be sent as JSON"
+                f"{str(was)[:80]}: the sample's types or its index cannot be sent as JSON"
             )
 
 

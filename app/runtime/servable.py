@@ -21,9 +21,12 @@ METHOD_OF_OUTPUT = {
 }
 
 NULLABLE: dict[str, Any] = {
-    f"{sign}int{bits}": f"{'UI' if sign else 'I'}nt{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+    **{f"{sign}int{bits}": f"{'UI' if sign else 'I'}nt{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    "float32": "Float32",
+    "float64": "Float64",
+    "bool": "boolean",
 }
-"""The pandas dtype of whole numbers some of which may be missing, by the NumPy dtype of the others."""
+"""The pandas dtype of values some of which may be missing, by the NumPy dtype of the others."""
 
 
 class Servable(Protocol):
@@ -78,7 +81,8 @@ def frame_of(batch: Batch, signature: Signature) -> Any:
     """The batch as the estimator was fitted: a pandas DataFrame, a 2-D array or a 1-D array of texts."""
     if signature.layout is Layout.MATRIX:
         narrow = all(spec.dtype == "float32" for spec in signature.inputs)
-        return batch.matrix().astype(np.float32) if narrow else batch.matrix()
+        matrix = batch.matrix().astype(np.float32) if narrow else batch.matrix()
+        return _with_na(matrix) if any(spec.missing == "na" for spec in signature.inputs) else matrix
     if signature.layout in (Layout.SEQUENCE, Layout.RECORDS):
         return batch.columns[signature.names[0]]
     import pandas as pd  # only models that were trained on frames need it, and it takes half a second
@@ -92,14 +96,28 @@ def _series(column: NDArray[Any], spec: Input) -> Any:
     import pandas as pd
 
     if spec.dtype == "category":
-        return pd.Categorical(column, categories=list(spec.categories or ()))
-    if spec.missing == "na":
+        return pd.Categorical(column, categories=list(spec.categories or ()), ordered=spec.ordered)
+    if spec.missing == "na" and spec.dtype in NULLABLE:
         return pd.array(column, dtype=NULLABLE[spec.dtype])
     if column.dtype.kind == "M":
         times = pd.Series(column)
         zone = spec.dtype.partition(", ")[2].removesuffix("]")
         return times.dt.tz_localize("UTC").dt.tz_convert(zone) if zone else times
-    if spec.dtype == "str":
-        return pd.array(column, dtype="str")
+    if spec.dtype.startswith("str"):
+        strings: Any = spec.dtype
+        return pd.array(column, dtype=strings)
+    if spec.missing == "na" and column.dtype == object:
+        column = _with_na(column)
     # Else pandas makes strings of an array of objects, and NaN of None.
-    return pd.Series(column, dtype=object) if column.dtype == object else column
+    return pd.Series(column, dtype=object) if column.dtype == object or spec.dtype == "object" else column
+
+
+def _with_na(objects: NDArray[Any]) -> NDArray[Any]:
+    """Objects with pandas' NA for what is missing, which is None in a batch: whoever serves graphs has no pandas."""
+    import pandas as pd
+
+    if objects.dtype != object:
+        return objects
+    marked = objects.copy()
+    marked[pd.isna(marked)] = pd.NA
+    return marked

@@ -42,11 +42,12 @@ class Picture:
 class Input:
     """One input of a model, in the units that it was trained in.
 
-    `dtype` is the NumPy or pandas dtype of the column that the estimator sees. `minimum` and `maximum` are what was
-    seen in training, not limits; `largest` is the absolute value beyond which the model fails (trees compute in
-    float32). `categories` are the values seen; others are refused where `unseen` is "reject", and
-    told of in the answer where it is "warn". `missing` says what
-    stands for a missing value in a column of objects: "nan" or "none"; "na" marks one of pandas' nullable integers.
+    `dtype` is the NumPy or pandas dtype of the column that the estimator sees; where it is "category", `ordered` says
+    whether the categories have an order. `minimum` and `maximum` are what was seen in training, not limits. Limits are
+    `largest`, the absolute value beyond which the model fails (trees compute in float32), and `least` and `most`, the
+    ends of the numbers that it answers (a logarithm). `categories` are the values seen; others are refused where
+    `unseen` is "reject", and told of in the answer where it is "warn". `missing` says what stands for a missing value
+    in a column of objects: "nan", "none" or "na"; with a number or a boolean "na" marks pandas' nullable dtype.
     An array, and an image as the model sees it, have a `shape`; `nullable` then speaks of the elements.
     """
 
@@ -63,6 +64,9 @@ class Input:
     example: object = None
     shape: tuple[int, ...] | None = None
     image: Picture | None = None
+    ordered: bool = False
+    least: float | None = None
+    most: float | None = None
 
     @property
     def may_be_missing(self) -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column, Decoded
 from app.signature.guards import has_slow_numbers, has_too_many_containers
-from app.signature.kinds import KINDS, objects
+from app.signature.kinds import KINDS, integer_limits_of, limits_of, objects
 from app.signature.numbers import NumberRows
 from app.signature.values import INT64_MAX
 
@@ -65,7 +65,7 @@ class Decoder:
         self._names = signature.names if numbers else None
         self._pack = struct.Struct(f"{len(signature.inputs)}d").pack
         self._max_instances = max_instances
-        limits = [_limit_of(spec) for spec in signature.inputs] if numbers else []
+        limits = [_limits_of(spec) for spec in signature.inputs] if numbers else []
         self._numbers = NumberRows(limits, signature.outputs, max_instances) if numbers else None
 
     def decode(self, body: bytes) -> Decoded | None:
@@ -141,9 +141,9 @@ def _has_type(spec: Input) -> bool:
 
 def _type_of(spec: Input) -> Any:
     """The msgspec type that takes nothing but what the rule of the kind takes."""
-    limit = _limit_of(spec)
+    least, most = _limits_of(spec)
     types: dict[str, Any] = {
-        "number": Annotated[float, msgspec.Meta(ge=-limit, le=limit)],
+        "number": Annotated[float, msgspec.Meta(ge=least, le=most)],
         "integer": Annotated[int, msgspec.Meta(ge=_integer_limits(spec)[0], le=_integer_limits(spec)[1])],
         "boolean": bool,
         "category": LITERAL[spec.categories] if spec.closed else str,
@@ -153,19 +153,16 @@ def _type_of(spec: Input) -> Any:
     return types[spec.kind] | None if spec.nullable else types[spec.kind]
 
 
-def _limit_of(spec: Input) -> float:
-    return min(LARGEST_NUMBER, *([] if spec.largest is None else [spec.largest]), _finite_limit(spec))
-
-
-def _finite_limit(spec: Input) -> float:
-    return float(np.finfo(spec.dtype).max) if spec.kind == "number" else LARGEST_NUMBER
+def _limits_of(spec: Input) -> tuple[float, float]:
+    least, most = limits_of(spec) if spec.kind == "number" else (-LARGEST_NUMBER, LARGEST_NUMBER)
+    return max(least, -LARGEST_NUMBER), min(most, LARGEST_NUMBER)
 
 
 def _integer_limits(spec: Input) -> tuple[int, int]:
     if spec.kind != "integer":
         return 0, 0
-    limits = np.iinfo(spec.dtype)
-    return int(limits.min), min(int(limits.max), INT64_MAX)
+    least, most = integer_limits_of(spec)
+    return least, min(most, INT64_MAX)
 
 
 def _column_of(spec: Input) -> Callable[[Sequence[Any]], Column]:

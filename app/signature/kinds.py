@@ -6,6 +6,7 @@ To add a kind, write its class here and name it in `KINDS`; wire and runtime nee
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -80,20 +81,18 @@ class Number(_Plain):
 
     def rule(self, spec: Input) -> Rule:
         """Finite floats and 64-bit integers are accepted; booleans and numbers in strings are not."""
-        largest = largest_of(spec)
+        least, most = limits_of(spec)
 
         def problem(value: Any) -> str | None:
-            if type(value) is int:
-                if INT64_MIN <= value <= INT64_MAX:
-                    return None
+            if type(value) is int and not INT64_MIN <= value <= INT64_MAX:
                 return (
                     f"must fit in 64 bits as an integer ({INT64_MIN} to {INT64_MAX}); write it with a point or exponent"
                 )
-            if type(value) is not float:
+            if type(value) not in (int, float):
                 return f"must be a number, not {type_name(value)}"
             if value - value != 0.0:
                 return "must be a finite number"
-            return None if -largest <= value <= largest else f"must be from {-largest:g} to {largest:g}"
+            return None if least <= value <= most else f"must be {range_answered(spec)}"
 
         return problem
 
@@ -106,13 +105,11 @@ class Number(_Plain):
             column = np.array(values, dtype=np.float64)
         except OverflowError:
             return None
-        sizes = np.abs(column)
-        if not spec.nullable and np.isnan(sizes).any():
+        least, most = limits_of(spec)
+        if (not spec.nullable and np.isnan(column).any()) or ((column < least) | (column > most)).any():
             return None
         # Whether a large one was an integer, only the rule can tell.
-        if (sizes > largest_of(spec)).any():
-            return None
-        if int in types and (sizes >= 2.0**63).any() and not _all_accepted(values, spec):
+        if int in types and (np.abs(column) >= 2.0**63).any() and not _all_accepted(values, spec):
             return None
         return column.astype(spec.dtype, copy=False)
 
@@ -121,10 +118,37 @@ class Number(_Plain):
         return range_seen(spec)
 
 
-def largest_of(spec: Input) -> float:
-    """The largest absolute value that the column, and the model behind it, can hold."""
+def limits_of(spec: Input) -> tuple[float, float]:
+    """The least and the most number that the column can hold, and the model behind it answers."""
     widest = _widest(spec.dtype)
-    return widest if spec.largest is None else min(widest, spec.largest)
+    largest = widest if spec.largest is None else min(widest, spec.largest)
+    return max(-largest, _or(spec.least, -largest)), min(largest, _or(spec.most, largest))
+
+
+def _or(limit: float | None, widest: float) -> float:
+    return widest if limit is None else limit
+
+
+def range_answered(spec: Input) -> str:
+    """The numbers that are accepted, as the end of a sentence: `from -1e+38 to 1e+38`, `greater than -1`."""
+    least, most = limits_of(spec)
+    if spec.least is None and spec.most is None:
+        return f"from {least:g} to {most:g}"
+    ends = [] if spec.least is None else [_end(least, "at least", "greater than", -math.inf)]
+    return " and ".join([*ends, *([] if spec.most is None else [_end(most, "at most", "less than", math.inf)])])
+
+
+def _end(limit: float, up_to: str, beyond: str, outward: float) -> str:
+    """An end of a range, in the words of the shorter number: the last that is in it, or the first that is not."""
+    inside, outside = (repr(number).removesuffix(".0") for number in (limit, math.nextafter(limit, outward)))
+    return f"{beyond} {outside}" if len(outside) < len(inside) else f"{up_to} {inside}"
+
+
+def integer_limits_of(spec: Input) -> tuple[int, int]:
+    """The least and the most whole number that the column can hold, and the model behind it answers."""
+    limits = np.iinfo(spec.dtype)
+    least = int(limits.min) if spec.least is None else max(int(limits.min), math.ceil(spec.least))
+    return least, int(limits.max) if spec.most is None else min(int(limits.max), math.floor(spec.most))
 
 
 @functools.cache
@@ -142,8 +166,7 @@ class Integer(_Plain):
 
     def rule(self, spec: Input) -> Rule:
         """Whole numbers are accepted, within the input's width."""
-        limits = np.iinfo(spec.dtype)
-        least, most = int(limits.min), int(limits.max)
+        least, most = integer_limits_of(spec)
 
         def problem(value: Any) -> str | None:
             if type(value) is float:
@@ -162,7 +185,7 @@ class Integer(_Plain):
 
         Where it was one of pandas' nullable integers in training: whole numbers and None, so that none is rounded.
         """
-        if set(map(type, values)) <= {int}:
+        if set(map(type, values)) <= {int} and spec.least is None and spec.most is None:
             try:
                 return np.array(values, dtype=spec.dtype)
             except OverflowError:
@@ -180,8 +203,8 @@ class Integer(_Plain):
 
     def schema(self, spec: Input) -> dict[str, Any]:
         """The limits of its width."""
-        limits = np.iinfo(spec.dtype)
-        return {"minimum": int(limits.min), "maximum": int(limits.max)}
+        least, most = integer_limits_of(spec)
+        return {"minimum": least, "maximum": most}
 
 
 class Boolean(_Plain):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from app.signature import Signature
 from app.signature.batch import Batch
+from app.signature.kinds import limits_of
 
 EXACT = ("f4", "f8", "i1", "i2", "i4", "u1", "u2", "u4")
 """Their every value is the same number in float64."""
@@ -23,9 +24,9 @@ def batch_of(matrix: NDArray[Any], signature: Signature) -> Batch | None:
     if not plain or matrix.ndim != 2 or matrix.shape[1] != len(signature.inputs) or matrix.dtype.str[1:] not in EXACT:
         return None
     numbers = np.ascontiguousarray(matrix, dtype=np.float64)
-    largest = np.array([np.finfo(np.float64).max if s.largest is None else s.largest for s in signature.inputs])
+    least, most = np.array([limits_of(spec) for spec in signature.inputs]).T
     nullable = np.array([spec.nullable for spec in signature.inputs], dtype=bool)
     missing = np.isnan(numbers)
-    if (missing & ~nullable).any() or ((np.abs(numbers) > largest) & ~missing).any():
+    if (missing & ~nullable).any() or ((numbers < least) | (numbers > most)).any():
         return None
     return Batch.of_matrix(numbers, signature.names)

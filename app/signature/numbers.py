@@ -20,10 +20,10 @@ Numbers = tuple[NDArray[np.float64], tuple[str, ...] | None]
 
 
 class NumberRows:
-    """Reads rows of finite numbers, none of them missing, none further from zero than its column's limit."""
+    """Reads rows of finite numbers, none of them missing, each within the least and the most of its column."""
 
-    def __init__(self, limits: Sequence[float], outputs: Sequence[str], max_instances: int) -> None:
-        self._limits = np.array(limits)
+    def __init__(self, limits: Sequence[tuple[float, float]], outputs: Sequence[str], max_instances: int) -> None:
+        self._least, self._most = np.array(limits).reshape(-1, 2).T
         self._outputs = frozenset(outputs)
         self._max_instances = max_instances
 
@@ -42,7 +42,7 @@ class NumberRows:
                     outputs = document["outputs"].as_list()
                     lists += 1
                 document = document["instances"]
-            rows, columns = len(document), len(self._limits)
+            rows, columns = len(document), len(self._least)
             # With one list for each row and none inside, all that it flattens stands where it belongs.
             if body.count(b"[") != rows + lists or {len(row) for row in document} != {columns}:
                 return None
@@ -50,6 +50,8 @@ class NumberRows:
             known = self._outputs.issuperset(outputs or ())
         except Exception:  # noqa: BLE001 (simdjson has many for what is no such document; others look)
             return None
-        if not (known and 0 < rows <= self._max_instances and (np.abs(matrix).max(axis=0) <= self._limits).all()):
+        if not (known and 0 < rows <= self._max_instances):
+            return None
+        if not ((matrix.min(axis=0) >= self._least).all() and (matrix.max(axis=0) <= self._most).all()):
             return None
         return matrix, tuple(dict.fromkeys(outputs)) if outputs else None

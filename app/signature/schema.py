@@ -21,7 +21,7 @@ from app.signature.batch import Batch, Column, Decoded
 from app.signature.decoder import decoder_of
 from app.signature.hints import hint_for_document, hint_for_row, hint_for_value, hinted, one_too_deep
 from app.signature.images import PIXEL_LIMIT, one_too_many
-from app.signature.kinds import KINDS, rule_of
+from app.signature.kinds import KINDS, limits_of, rule_of
 from app.signature.nested import Nesting
 from app.signature.pointers import escaped, in_row, place_of, shown, some
 from app.signature.records import problems
@@ -94,12 +94,14 @@ def _documented_limits(spec: Input) -> ma.validate.Validator | None:
     if spec.closed and spec.categories:
         return _Choice(spec.categories)
     if spec.largest is not None and spec.shape is None:  # of an array each element has the limit, not the array
-        return _Limit(-spec.largest, spec.largest)
+        return _Limit(*limits_of(spec))
+    if spec.kind == "number" and (spec.least is not None or spec.most is not None):
+        return _Limit(spec.least, spec.most)
     return None
 
 
 class _Limit(ma.validate.Range):
-    """Documents the largest absolute value; a missing value has none."""
+    """Documents the least and the most; a missing value has none."""
 
     def __call__(self, value: Any) -> Any:
         return value if value is None else super().__call__(value)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column
-from app.signature.kinds import KINDS, largest_of
+from app.signature.kinds import KINDS, integer_limits_of, limits_of
 from app.signature.values import INT64_MAX
 
 
@@ -50,25 +50,25 @@ def _plain(signature: Signature) -> bool:
 
 def _accepted(numbers: NDArray[np.float64], signature: Signature) -> bool:
     """The rule of `Number`, for a whole matrix at once."""
-    sizes = np.abs(numbers)
-    missing = np.isnan(sizes)
+    missing = np.isnan(numbers)
     if missing.any() and missing[:, [not spec.nullable for spec in signature.inputs]].any():
         return False
-    return not (sizes > np.array([largest_of(spec) for spec in signature.inputs])).any()
+    least, most = np.array([limits_of(spec) for spec in signature.inputs]).T
+    return not ((numbers < least) | (numbers > most)).any()
 
 
 def _numbers(array: NDArray[Any], spec: Input) -> Column | None:
     if array.dtype.kind == "u" and array.size and array.max() > INT64_MAX:  # no integer of 64 bits, for the rule
         return None
     numbers = array.astype(np.float64, copy=False)
-    sizes = np.abs(numbers)
-    if (not spec.nullable and np.isnan(sizes).any()) or (sizes > largest_of(spec)).any():
+    least, most = limits_of(spec)
+    if (not spec.nullable and np.isnan(numbers).any()) or ((numbers < least) | (numbers > most)).any():
         return None
     return numbers.astype(spec.dtype, copy=False)
 
 
 def _integers(array: NDArray[Any], spec: Input) -> Column | None:
-    limits = np.iinfo(spec.dtype)
-    if array.size and not (limits.min <= int(array.min()) and int(array.max()) <= limits.max):
+    least, most = integer_limits_of(spec)
+    if array.size and not (least <= int(array.min()) and int(array.max()) <= most):
         return None
     return array.astype(spec.dtype, copy=False)

@@ -153,7 +153,7 @@ def test_two_encoders_over_a_column_both_have_to_know_a_value() -> None:
 def test_a_missing_value_is_no_category() -> None:
     frame = pd.DataFrame({"a": ["x", None, "y"]})
     [found] = facts(OneHotEncoder(), frame)
-    assert (found.categories, found.missing_category) == (("x", "y"), True)
+    assert (found.categories, found.missing) == (("x", "y"), {"nan"})
 
 
 @pytest.mark.parametrize(

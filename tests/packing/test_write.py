@@ -55,8 +55,8 @@ def hundredfold(frame: Any) -> Any:
     return frame * np.int8(100)
 
 
-def ones_if_nullable(frame: Any) -> Any:
-    return frame * 0 + 1 if str(frame.dtypes.iloc[0]) == "Float64" else frame * 0 + 2
+def numbered_by_index(frame: Any) -> Any:
+    return frame * 0 + frame.index.to_numpy().reshape(-1, 1)
 
 
 class Yard:
@@ -321,12 +321,11 @@ def test_a_column_is_served_as_wide_as_it_was_trained(yard: Yard) -> None:
 
 
 def test_a_model_that_json_would_give_other_answers_is_refused(yard: Yard) -> None:
-    rows = pd.DataFrame({"a": pd.array([1, 2, 3, 4], dtype="Float64")})
-    model = make_pipeline(FunctionTransformer(ones_if_nullable), LinearRegression()).fit(rows, [1.0, 1.0, 1.0, 1.0])
-    model.steps[-1][1].coef_[:] = 1.0
+    rows = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0]}, index=[7, 8, 9, 11])
+    model = make_pipeline(FunctionTransformer(numbered_by_index), LinearRegression()).fit(rows, [1.0, 2.0, 3.0, 4.0])
     said = yard.refusal(model, sample=yard.sample(rows, "sample.parquet"))
     assert said.startswith("through JSON the model gives ")
-    assert said.endswith("the sample's types cannot be sent as JSON")
+    assert said.endswith("the sample's types or its index cannot be sent as JSON")
 
 
 def test_a_version_that_was_changed_is_refused_by_check(yard: Yard) -> None:

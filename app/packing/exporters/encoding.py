@@ -136,7 +136,7 @@ def _numbered(g: Graph, est: Any, features: Features) -> Numbered:
     numbers: list[NDArray[np.int64]] = []
     count = UNSEEN
     for type_, blocks, seen in runs:
-        keys = [_keys(c, type_, getattr(est, "handle_unknown", "ignore") == "error") for c in seen]
+        keys = [_keys(c, type_) for c in seen]
         number_of: dict[Any, int] = {}
         for key in (key for column in keys for key in column if key is not None):
             number_of.setdefault(key, count + len(number_of) + 1)
@@ -152,16 +152,15 @@ def _numbered(g: Graph, est: Any, features: Features) -> Numbered:
     return Numbered(g.concat(tensors), numbers)
 
 
-def _keys(categories: Any, type_: str, known_only: bool) -> list[Any]:
+def _keys(categories: Any, type_: str) -> list[Any]:
     """The categories as keys of a lookup; a missing one as `MISSING_TEXT` or "nan", None where no value can be it."""
     values = np.asarray(categories).tolist()
-    has_nan = any(value != value for value in values)
     keys: list[Any] = []
     for value in values:
         missing = value is None or value != value
         if missing:
-            # What a row lacks is NaN to an encoder that takes unknown values, None only to one that would refuse NaN.
-            meant = value is not None or (known_only and not has_nan)
+            # Where an encoder has learned None, a row that lacks the value is given as None.
+            meant = value is None or None not in values
             keys.append((MISSING_TEXT if type_ == "string" else "nan") if meant else None)
         elif isinstance(value, str) != (type_ == "string"):
             raise NotExportable("its categories are of another type than the column")

@@ -1,0 +1,236 @@
+"""Some facts of training data are neither in the artifact nor in the sample: the model is asked whether they matter.
+
+Where every possible value of such a fact gives the same answers, nothing is assumed. Where they differ, the target
+decides if the sample has it; else the likeliest is taken, and one sentence says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from app.packing import trained
+from app.packing.trial import MAX_SAMPLE_ROWS, Record, answers, edited, permissive
+from app.runtime.proving import same
+from app.signature import Input, Layout, Signature
+
+ROWS_ASKED = 50
+MAX_COLUMNS_ASKED_ALONE = 30
+MAX_NAMED = 10
+UNITS = ("ns", "us", "ms", "s")
+CLEARLY = 0.98
+"""Of two guesses one is right if its error is this much of the other's, or less."""
+
+
+@dataclass(slots=True)
+class Notes:
+    """Sentences about what was assumed; and records that prove how the model takes a missing value."""
+
+    assumptions: list[str] = field(default_factory=list)
+    telling: list[Record] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A dtype that may have been another: the inputs that it is about, and what else each of them may have been."""
+
+    concerns: Callable[[Input], bool]
+    others: Callable[[Input], Sequence[Input]]
+
+
+def settled(
+    estimator: Any,
+    draft: Signature,
+    records: Sequence[Record],
+    labels: pd.Series[Any] | None,
+    known: Set[str],
+    notes: Notes,
+) -> Signature:
+    """The signature with the dtypes that the model was trained on, as far as its answers tell.
+
+    Args:
+        estimator: The fitted model.
+        draft: The signature, with the likeliest dtypes.
+        records: Rows to ask the model for, those that miss nothing first.
+        labels: What the model should predict for these rows; None where that is not known.
+        known: The inputs whose dtype is a fact.
+        notes: Takes a sentence for each assumption that matters.
+    """
+    if draft.layout not in (Layout.FRAME, Layout.MATRIX):
+        return draft
+    for guess in _guesses(draft.layout, records):
+        names = [spec.name for spec in draft.inputs if spec.name not in known and guess.concerns(spec)]
+        if names:
+            draft = _Asked(estimator, draft, records, labels, guess, notes).settle(names)
+    return draft
+
+
+class _Asked:
+    """The model, asked for the same rows with one guess made otherwise."""
+
+    def __init__(
+        self,
+        estimator: Any,
+        draft: Signature,
+        records: Sequence[Record],
+        labels: pd.Series[Any] | None,
+        guess: Guess,
+        notes: Notes,
+    ) -> None:
+        self._estimator = estimator
+        self._draft = draft
+        complete = [record for record in records[:MAX_SAMPLE_ROWS] if None not in record.values()]
+        self._records = complete or list(records[:MAX_SAMPLE_ROWS])
+        self._labels = labels
+        self._guess = guess
+        self._notes = notes
+        self._answers = self._asked(draft)
+
+    def settle(self, names: Sequence[str]) -> Signature:
+        """The draft with the guess that the model answers, or whose answers agree with the labels."""
+        tried = [self._otherwise(names, turn) for turn in self._turns(names)]
+        if self._answers is None:
+            return self._first_answered(names) or self._draft
+        differing = [turn for turn, other in enumerate(tried) if self._differs(other)]
+        if not differing:
+            return self._draft
+        turn = differing[0]
+        alone = names if len(names) <= MAX_COLUMNS_ASKED_ALONE else []
+        matters = [name for name in alone if self._differs(self._otherwise([name], turn))] or list(names)
+        best, errors = self._by_labels([self._draft, *(tried[turn] for turn in differing)])
+        if best is not None:
+            taken, least = best, min(errors)
+            self._notes.assumptions.append(
+                f"{named(matters)}: {_was(matters)} {_dtype(taken, matters)} in training, since the predictions agree "
+                f"with the target best then (mean error {least:.3g}, as {_dtype(self._draft, matters)} {errors[0]:.3g})"
+            )
+            return taken
+        others = " or ".join(dict.fromkeys(_dtype(tried[turn], matters) for turn in differing))
+        self._notes.assumptions.append(
+            f"{named(matters)}: assumed to be {_dtype(self._draft, matters)} as in training, which neither artifact "
+            f'nor sample says; the model answers otherwise to {others}: declare "dtype" with --inputs if it was that'
+        )
+        return self._draft
+
+    def _turns(self, names: Sequence[str]) -> range:
+        return range(max(len(self._guess.others(spec)) for spec in self._draft.inputs if spec.name in names))
+
+    def _otherwise(self, names: Sequence[str], turn: int) -> Signature:
+        def other(spec: Input) -> Input:
+            others = self._guess.others(spec) if spec.name in names else ()
+            return others[turn] if turn < len(others) else spec
+
+        return edited(self._draft, other)
+
+    def _asked(self, signature: Signature, rows: int = ROWS_ASKED) -> list[Any] | None:
+        return answers(self._estimator, permissive(signature), self._records[:rows])
+
+    def _differs(self, signature: Signature) -> bool:
+        found = self._asked(signature)
+        return found is not None and not same(self._answers, found)
+
+    def _by_labels(self, signatures: Sequence[Signature]) -> tuple[Signature | None, list[float]]:
+        """The signature whose predictions agree clearly best with the labels, if one does; and the error of each."""
+        if self._labels is None:
+            return None, []
+        errors = [self._error(signature) for signature in signatures]
+        at = int(np.argmin(errors))
+        rest = [error for place, error in enumerate(errors) if place != at]
+        return (signatures[at] if errors[at] <= CLEARLY * min(rest) and min(rest) > 0 else None), errors
+
+    def _error(self, signature: Signature) -> float:
+        """The mean absolute error of the predictions, or the share of wrong labels."""
+        found = self._asked(signature, MAX_SAMPLE_ROWS)
+        if found is None or self._labels is None:
+            return np.inf
+        predictions = pd.Series([row[0] for row in found])
+        labels = self._labels[: len(predictions)].reset_index(drop=True)
+        if all(pd.api.types.is_float_dtype(values) for values in (predictions, labels)):
+            return float((predictions - labels).abs().mean())
+        return float((predictions.astype(str) != labels.astype(str)).mean())
+
+    def _first_answered(self, names: Sequence[str]) -> Signature | None:
+        alone = [[name] for name in names] if 1 < len(names) <= MAX_COLUMNS_ASKED_ALONE else []
+        for chosen in [list(names), *alone]:
+            for turn in self._turns(chosen):
+                taken = self._otherwise(chosen, turn)
+                if self._asked(taken) is not None:
+                    self._note_answered(chosen, taken)
+                    return taken
+        return None
+
+    def _note_answered(self, names: Sequence[str], taken: Signature) -> None:
+        spec = next(spec for spec in taken.inputs if spec.name in names)
+        order = "" if spec.dtype != "category" else f", in the order {_some(spec)}"
+        self._notes.assumptions.append(
+            f"{named(names)}: assumed to be {_dtype(taken, names)} as in training{order}, since the model fails on "
+            f'{_dtype(self._draft, names)}: declare "dtype" with --inputs if it was another'
+        )
+
+
+def named(names: Sequence[str]) -> str:
+    """Inputs as the beginning of a sentence."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return f"{'input' if len(names) == 1 else 'inputs'} {', '.join(names[:MAX_NAMED])}{more}"
+
+
+def _was(names: Sequence[str]) -> str:
+    return "was" if len(names) == 1 else "were"
+
+
+def _dtype(signature: Signature, names: Sequence[str]) -> str:
+    """The dtype of these inputs as pandas writes it."""
+    spec = next(spec for spec in signature.inputs if spec.name in names)
+    return trained.nullable_name(spec.dtype) if spec.missing == "na" else spec.dtype
+
+
+def _some(spec: Input) -> str:
+    shown = [str(value) for value in (spec.categories or ())[:MAX_NAMED]]
+    return ", ".join(shown) + (", …" if len(spec.categories or ()) > MAX_NAMED else "")
+
+
+def _guesses(layout: Layout, records: Sequence[Record]) -> Iterator[Guess]:
+    """The guesses that there are, the one that decides most first."""
+
+    def nullable(spec: Input) -> Input:
+        return replace(spec, missing="na")
+
+    if layout is Layout.FRAME:
+        yield Guess(_is_text, lambda spec: _other_texts(spec, records))
+        yield Guess(lambda spec: spec.kind == "timestamp", _other_units)
+        yield Guess(
+            lambda spec: spec.kind == "integer" and spec.dtype == "int64" and spec.missing != "na",
+            lambda spec: [nullable(spec), replace(spec, dtype="int32"), replace(spec, kind="number", dtype="float64")],
+        )
+        yield Guess(
+            lambda spec: spec.kind == "boolean" and spec.dtype == "bool" and spec.missing != "na",
+            lambda spec: [nullable(spec), replace(spec, dtype="object")],
+        )
+    yield Guess(
+        lambda spec: spec.kind == "number" and spec.dtype == "float64" and spec.missing != "na",
+        lambda spec: [replace(spec, dtype="float32"), *([nullable(spec)] if layout is Layout.FRAME else [])],
+    )
+
+
+def _is_text(spec: Input) -> bool:
+    words = spec.categories is None or any(isinstance(value, str) for value in spec.categories)
+    return spec.kind in ("text", "category") and spec.dtype in ("str", "object") and words
+
+
+def _other_texts(spec: Input, records: Sequence[Record]) -> list[Input]:
+    values = {record[spec.name] for record in records if isinstance(record[spec.name], str)}
+    categories = spec.categories or tuple(sorted(values))
+    other = trained.TEXT if spec.dtype == "object" else "object"
+    others = [replace(spec, dtype=dtype) for dtype in dict.fromkeys((other, "string[python]")) if dtype != spec.dtype]
+    if values <= set(categories):
+        others.append(replace(spec, kind="category", dtype="category", categories=categories, missing="nan"))
+    return others
+
+
+def _other_units(spec: Input) -> list[Input]:
+    unit = spec.dtype.partition("[")[2][:2].rstrip("],")
+    return [replace(spec, dtype=spec.dtype.replace(f"[{unit}", f"[{other}")) for other in UNITS if other != unit]
