@@ -12,6 +12,7 @@ from app.packing.artifacts import opening
 from app.packing.graph import GRAPH, WEIGHTS, derive_graph
 from app.packing.lean import lean_servable
 from app.packing.prove import artifact_cost_us
+from app.packing.record import record
 from app.packing.spawn import RepackRequest, Result
 from app.packing.trial import MAX_SAMPLE_ROWS
 from app.packing.write import graph_remark
@@ -19,6 +20,8 @@ from app.runtime.environment import environment
 from app.runtime.proving import prove
 from app.runtime.servable import ArtifactServable
 from app.signature.schema import Validator
+from app.storage import recorded
+from app.storage.recorded import RECORDED
 from app.storage.repository import Repository
 from app.storage.verification import sha256_of, verify_files
 
@@ -53,6 +56,9 @@ def repack(request: RepackRequest) -> Result:
         artifact = folder / manifest.artifact
         shutil.copyfile(stored / manifest.artifact, artifact)
         lean = lean_servable(estimator, lambda: opening.read(artifact, manifest.format), signature, records)
+        answered = record(estimator, signature, records)
+        if answered is not None:
+            recorded.write(folder, answered)
         served = lean or ArtifactServable(estimator, signature)
         proof = manifest.proof
         if any(spec.shape is not None or spec.image is not None for spec in signature.inputs):
@@ -71,6 +77,7 @@ def repack(request: RepackRequest) -> Result:
             proof=proof,
             artifact_cost_us=artifact_cost_us(served, signature, records),
             lean=lean.call if lean else None,
+            recorded=RECORDED if answered else None,
         )
         published = repository.publish(folder, again, answers=not request.staged)
     remarks = (f"it answers the {len(records)} recorded examples of {before} as that did", graph_remark(proof))

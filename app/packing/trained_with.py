@@ -57,8 +57,9 @@ def find(artifact: Path, said: str | None = None, beside: Sequence[Path] = ()) -
     given = _said(said) if said else {}
     requirements, remarks = _mlflow(artifact), []
     sources = dict.fromkeys(requirements, "the requirements.txt of MLflow beside it")
-    versions = list(dict.fromkeys(_checked(path, version) for path, named in files for version in named.versions))
-    if versions and SCIKIT_LEARN not in given:
+    named = [] if SCIKIT_LEARN in given else [(path, version) for path, each in files for version in each.versions]
+    versions = list(dict.fromkeys(_checked(path, version) for path, version in named))
+    if versions:
         requirements[SCIKIT_LEARN] = f"=={versions[-1]}"
         sources[SCIKIT_LEARN] = "the artifact"
         if len(versions) > 1:
@@ -69,7 +70,7 @@ def find(artifact: Path, said: str | None = None, beside: Sequence[Path] = ()) -
     sources |= dict.fromkeys(given, "--trained-with")
     requirements = dict(_sorted((requirements | given).items()))
     source = " and ".join(dict.fromkeys(sources[name] for name in requirements))
-    return Training(requirements, source, frozenset().union(*(named.modules for _, named in files)), tuple(remarks))
+    return Training(requirements, source, frozenset().union(*(each.modules for _, each in files)), tuple(remarks))
 
 
 def _named(artifact: Path) -> Named:

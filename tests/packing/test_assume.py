@@ -129,7 +129,7 @@ def _predictions(client: FlaskClient, body: Any, media_type: str) -> list[Any]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr(spawn, "run", lambda request, timeout_s: pack(request))
+    monkeypatch.setattr(spawn, "run", lambda request, *_: pack(request))
     return Place(tmp_path)
 
 

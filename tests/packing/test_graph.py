@@ -40,7 +40,7 @@ def packed(estimator: Any, folder: Path, **options: Any) -> Manifest:
 def test_a_proven_graph_lies_beside_the_artifact_and_is_hashed(tmp_path: Path) -> None:
     manifest = packed(LogisticRegression().fit(ROWS, TARGET > 0), tmp_path)
     assert manifest.runtime == "graph"
-    assert set(manifest.files) == {"model.joblib", "model.onnx"}
+    assert set(manifest.files) == {"model.joblib", "model.onnx", "recorded.json.gz"}
     assert manifest.proof["proven"] is True
     assert manifest.proof["rows"] > 1000
     assert manifest.proof["largest_difference"] <= 1e-9
@@ -55,14 +55,14 @@ def test_what_has_no_graph_is_served_as_the_artifact_with_the_reason(
 ) -> None:
     manifest = packed(estimator.fit(ROWS, TARGET > 0), tmp_path)
     assert manifest.runtime == "artifact"
-    assert set(manifest.files) == {"model.joblib"}
+    assert set(manifest.files) == {"model.joblib", "recorded.json.gz"}
     assert manifest.proof == {"proven": False, "reason": reason}
 
 
 def test_a_graph_larger_than_allowed_is_not_kept(tmp_path: Path) -> None:
     manifest = packed(LogisticRegression().fit(ROWS, TARGET > 0), tmp_path, graph_limit_bytes=10)
     assert "larger than RETORT_GRAPH_LIMIT_BYTES=10" in str(manifest.proof["reason"])
-    assert set(manifest.files) == {"model.joblib"}
+    assert set(manifest.files) == {"model.joblib", "recorded.json.gz"}
 
 
 def test_a_graph_that_is_wrong_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_weights_may_lie_beside_the_graph_and_are_hashed_too(tmp_path: Path, mon
     estimator = KNeighborsRegressor().fit(ROWS, TARGET)
     manifest = packed(estimator, tmp_path)
     assert manifest.runtime == "graph", manifest.proof
-    assert set(manifest.files) == {"model.joblib", "model.onnx", "model.onnx.data"}
+    assert set(manifest.files) == {"model.joblib", "model.onnx", "model.onnx.data", "recorded.json.gz"}
     client = create_app(Settings(models_dir=tmp_path / "models")).test_client()
     answer = client.post("/predict", json=ROWS[:3].tolist()).json
     assert np.allclose(answer["prediction"], estimator.predict(ROWS[:3]), rtol=1e-9)

@@ -27,7 +27,7 @@ from app.packing.write import check, pack
 from app.runtime.environment import environment
 from app.storage import manifest as manifests
 from app.storage import recorded
-from app.storage.manifest import MANIFEST, Manifest
+from app.storage.manifest import Manifest
 from app.storage.recorded import RECORDED, Recorded
 from app.storage.repository import Repository
 from app.storage.verification import sha256_of, verify_files
@@ -353,7 +353,7 @@ def rewritten(folder: Path, rows: Recorded | None = None, **facts: Any) -> None:
     if rows is not None:
         recorded.write(folder, rows)
         manifest = replace(manifest, files=manifest.files | {RECORDED: sha256_of(folder / RECORDED)})
-    (folder / MANIFEST).write_bytes(manifests.encode(manifest))
+    manifests.write(folder, manifest)
 
 
 def test_hundreds_of_rows_are_recorded_with_their_answers(yard: Yard) -> None:

@@ -134,10 +134,12 @@ def _array(content: bytes, expected: Expected, notes: list[str]) -> pd.DataFrame
 
 
 def _with_named_index(frame: pd.DataFrame, expected: Expected) -> pd.DataFrame:
-    """The frame with those levels of its index as columns that the model or its user names."""
+    """The frame with those levels of its index as columns that the model or its user names.
+
+    Another index stays: a model that looks at it is found out by the comparison with what JSON can carry.
+    """
     levels = [name for name in frame.index.names if isinstance(name, str) and expected.named(name)]
-    frame = frame.reset_index(level=levels) if levels else frame
-    return frame.reset_index(drop=True)
+    return frame.reset_index(level=levels).reset_index(drop=True) if levels else frame
 
 
 def _require(library: str, kind: str, install: str) -> None:
