@@ -170,6 +170,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(scope="session", autouse=True)
+def short_timings() -> Iterator[None]:
+    """Packing in the process of the tests times each model for a moment only: here nobody compares the times."""
+    from app.packing import prove
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prove, "TIMED_SECONDS", 0.005)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_settings_of_this_machine() -> Iterator[None]:
     """Every test starts without settings in the environment."""
     with pytest.MonkeyPatch.context() as environment:
