@@ -24,7 +24,7 @@ from app.wire.application import Application
 from tests.wire.conftest import MakeApp
 from tests.wire.exchange import Answer, check, get, post
 from tests.wire.test_both_ways import through_flask, told
-from tests.wire.troublesome import MISDEEDS, ODDITIES, SECRET, Troublesome, raise_above_1000
+from tests.wire.troublesome import MISDEEDS, ODDITIES, SECRET, Troublesome, raise_near_1001
 
 PATH = "/models/model/predict"
 
@@ -89,7 +89,7 @@ def test_a_wait_for_it_is_not_served_twice(served: MakeApp, monkeypatch: pytest.
 
 def test_a_step_of_a_pipeline_that_raises(served: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     rows, labels = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), [0, 1, 1]
-    app = served(make_pipeline(FunctionTransformer(raise_above_1000), LogisticRegression()).fit(rows, labels))
+    app = served(make_pipeline(FunctionTransformer(raise_near_1001), LogisticRegression()).fit(rows, labels))
     with caplog.at_level(logging.ERROR):
         answer = ask(app, 1001)
     hides_everything(answer, caplog.text)

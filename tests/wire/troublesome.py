@@ -77,8 +77,8 @@ class Troublesome(RegressorMixin, BaseEstimator):
         return rows[:, 0]
 
 
-def raise_above_1000(rows: np.ndarray) -> np.ndarray:
-    """For a FunctionTransformer."""
-    if (rows > 1000).any():
-        raise ValueError(f"above 1000: see {SECRET}")
+def raise_near_1001(rows: np.ndarray) -> np.ndarray:
+    """For a FunctionTransformer. Packing finds where a domain ends, not that it has a hole."""
+    if (np.abs(rows - 1001) < 0.5).any():
+        raise ValueError(f"near 1001: see {SECRET}")
     return rows
