@@ -137,7 +137,7 @@ class Settings:
     )
     max_values: int = _setting(
         "RETORT_MAX_VALUES",
-        3_000_000,
+        2_000_000,
         "most values in one request: numbers, texts and nulls, and a list or an object as four",
         readers.count(1000, 10**9),
         unit="values",

@@ -31,7 +31,7 @@ LITERAL: Any = Literal  # types made at run time, which a checker of types canno
 TUPLE: Any = tuple
 LIST: Any = list
 
-FORM = re.compile(rb'\s*(?:\[|\{\s*"instances"\s*:\s*(\[))\s*(?:(\{)|(\[)|[^\s\]])')
+FORM = re.compile(rb'\s*+(?:\[|\{\s*+"instances"\s*+:\s*+(\[))\s*+(?:(\{)|(\[)|[^\s\]])')
 """How a document of many instances begins: in an envelope or not; records, rows, or values of the only input."""
 IN_ROWS: Mapping[int | None, bool | None] = {2: False, 3: True, 1: None, None: None}
 """What the last group of `FORM` that was found says of the instances."""
@@ -70,8 +70,14 @@ class Decoder:
         self._numbers = NumberRows(limits, signature.outputs, max_instances) if numbers else None
 
     def decode(self, body: bytes) -> Decoded | None:
-        """The batch in a JSON document; None where the slow path has to look."""
-        if has_slow_numbers(body) or excess_in_json(body, self._max_values) is not None:
+        """The batch in a JSON document; None where the slow path has to look.
+
+        Raises:
+            TooManyValues: it has more of them than are read.
+        """
+        if (excess := excess_in_json(body, self._max_values)) is not None:
+            raise excess
+        if has_slow_numbers(body):
             return None
         outputs, pointer = None, "#"
         in_rows: bool | None = False

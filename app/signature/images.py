@@ -52,7 +52,7 @@ MAX_PROFILES = 4
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 CHUNK_FRAME_BYTES = 12
 """Of a chunk of a PNG: its length, its type and its checksum."""
-JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xd8-\xff]")
 """What is coded has none of these (ITU T.81 B.1.1.2)."""
 MAX_PARTS, BYTES_OF_A_PART = 64, 256
 """Chunks or segments of an image, and how many of its bytes allow one more; the shortest that is usual has 8 KiB."""

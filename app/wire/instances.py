@@ -25,7 +25,7 @@ from app.wire.pointers import refused
 OUTPUT_OF_METHOD = {method: output for output, method in METHOD_OF_OUTPUT.items()}
 AS_BASE64 = ("array", "image")
 """Kinds that know base64 objects themselves; for others it stands for text."""
-ALONE = re.compile(rb'\s*\{\s*"instances"\s*:')
+ALONE = re.compile(rb'\s*+\{\s*+"instances"\s*+:')
 """How a body begins that may hold nothing else; what decodes it at once knows no other key than `outputs` beside it."""
 
 

@@ -87,13 +87,22 @@ def _line(content: bytes, at: int) -> int:
 
 
 def _check_lines(body: bytes, most: int) -> None:
-    """Refuse cells and lines that are too many, where there are no quotes, within which they may be text.
+    """Refuse cells and lines that are too many, but for those between quotes, which may be text.
 
     Raises:
         TooManyValues: there are more than `most`.
     """
-    values = body.count(b",") + max(body.count(b"\n"), body.count(b"\r"))
-    if values > most and b'"' not in body:
+    if len(body) <= most:
+        return
+    if (quotes := body.count(b'"')) > 2 * most:
+        raise TooManyValues(quotes // 2, most, "quoted cells, and quotes in them")
+    ends = body.find(b'"') if quotes else len(body)
+    values = sum(
+        body.count(b",", begins, end) + max(body.count(b"\n", begins, end), body.count(b"\r", begins, end))
+        for begins, end in ((0, ends), (body.rfind(b'"', ends), len(body)))
+        if begins >= 0
+    )
+    if values > most:
         raise TooManyValues(values, most)
 
 

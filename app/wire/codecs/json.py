@@ -15,7 +15,7 @@ from app.signature.hints import ENCODED_TWICE, encoded_twice
 from app.signature.pointers import shown
 from app.wire.codecs.codec import Codec, Document, Reading
 
-MAX_INTEGER_DIGITS = 4000
+MAX_INTEGER_DIGITS = 400
 BOM = b"\xef\xbb\xbf"
 
 
