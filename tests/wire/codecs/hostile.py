@@ -287,7 +287,7 @@ TABLES: dict[str, Callable[[], dict[str, Any]]] = {
     "zeros": lambda: {name: np.zeros(1_000_000) for name in ("feature1", "feature2")},
     "just-the-rows": lambda: {name: np.zeros(100_000) for name in ("feature1", "feature2")},
     "columns": lambda: {f"column{n}": pa.nulls(1) for n in range(300)},
-    "texts": lambda: {name: pa.array(["a" * 10] * 100_000) for name in ("feature1", "feature2")},
+    "texts": lambda: {name: pa.array(["a" * 10] * 20_000) for name in ("feature1", "feature2")},
     "one-text": lambda: {"feature1": pa.array(["a" * 30 * MIB]), "feature2": pa.array([""])},
     "times": lambda: {name: pa.array(np.zeros(100_000, "M8[ns]")) for name in ("feature1", "feature2")},
     "days": lambda: {name: pa.array([0] * 100_000, pa.date32()) for name in ("feature1", "feature2")},
