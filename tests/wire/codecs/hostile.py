@@ -292,7 +292,7 @@ TABLES: dict[str, Callable[[], dict[str, Any]]] = {
     "times": lambda: {name: pa.array(np.zeros(100_000, "M8[ns]")) for name in ("feature1", "feature2")},
     "days": lambda: {name: pa.array([0] * 100_000, pa.date32()) for name in ("feature1", "feature2")},
     "decimals": lambda: {name: pa.array([0] * 100_000, pa.decimal128(38)) for name in ("feature1", "feature2")},
-    "lists": lambda: {name: pa.array([[0] * 20] * 100_000) for name in ("feature1", "feature2")},
+    "lists": lambda: {name: pa.array([[0] * 20] * 15_000) for name in ("feature1", "feature2")},
     "wide-lists": lambda: {name: pa.array([[0] * 1_000_000]) for name in ("feature1", "feature2")},
     "empty-lists": lambda: {name: pa.array([[]] * 100_000) for name in ("feature1", "feature2")},
     "structs": lambda: {"feature1": pa.array([{f"m{n}": 0 for n in range(50)}] * 20_000)},
