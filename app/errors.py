@@ -20,6 +20,7 @@ class Code(enum.Enum):
     MALFORMED_REQUEST = "malformed-request"
     BODY_TOO_LARGE = "body-too-large"
     TOO_MANY_INSTANCES = "too-many-instances"
+    TOO_MANY_VALUES = "too-many-values"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
     NOT_ACCEPTABLE = "not-acceptable"
     MODEL_NOT_FOUND = "model-not-found"
@@ -153,6 +154,20 @@ class TooManyInstances(RetortError):
         self.limit_rows = limit_rows
 
 
+class TooManyValues(RetortError):
+    """More values in one body than the server reads; `kind` says of which, where only these are too many."""
+
+    code = Code.TOO_MANY_VALUES
+
+    def __init__(self, count: int, limit: int, kind: str = "values") -> None:
+        super().__init__(
+            f"the body has {count} {kind}; at most {limit} are read at once: send it in parts;"
+            " the server's operator can raise RETORT_MAX_VALUES"
+        )
+        self.count = count
+        self.limit = limit
+
+
 class UnsupportedMediaType(RetortError):
     """No codec reads what the client sent. `because` says why, where it would be read by another installation."""
 
@@ -245,13 +260,15 @@ class ModelFailed(RetortError):
 
 
 class DeadlineExceeded(RetortError):
-    """The model did not come to this request in the time that a request may take."""
+    """The model did not come to this request in the time that it may wait; None: nor its body to an end before."""
 
     code = Code.DEADLINE_EXCEEDED
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float | None = None) -> None:
         super().__init__(
-            f"the request waited {limit_s:g} seconds for the model, the longest it may; send it again later"
+            "the request's time ran out while its body was read; send it in parts"
+            if limit_s is None
+            else f"the request waited {limit_s:g} seconds for the model, the longest it may; send it again later"
         )
         self.limit_s = limit_s
 

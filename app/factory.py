@@ -95,7 +95,9 @@ def applications() -> list[Application]:
 
 
 def _registry(settings: Settings, repository: Repository, metrics: SharedMetrics) -> tuple[LiveRegistry, Services]:
-    validator_for = validators(settings.max_instances, settings.out_of_range, settings.image_pixel_limit)
+    validator_for = validators(
+        settings.max_instances, settings.out_of_range, settings.image_pixel_limit, settings.max_values
+    )
     pack_stray = cli.stray_packer(repository, settings) if settings.development else None
     compose = noting(metrics, batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s))
     services, plan = pipelines(settings, validator_for)

@@ -40,6 +40,12 @@ SAID = [
         {"rows": 11, "limit_rows": 10},
     ),
     (
+        errors.TooManyValues(11, 10),
+        "the body has 11 values; at most 10 are read at once: send it in parts;"
+        " the server's operator can raise RETORT_MAX_VALUES",
+        {"count": 11, "limit": 10},
+    ),
+    (
         errors.UnsupportedMediaType("text/csv", ["application/json"]),
         "Content-Type 'text/csv' is not supported; supported: application/json",
         {"sent": "text/csv", "allowed": ("application/json",)},
@@ -100,6 +106,11 @@ SAID = [
         errors.DeadlineExceeded(2.5),
         "the request waited 2.5 seconds for the model, the longest it may; send it again later",
         {"limit_s": 2.5},
+    ),
+    (
+        errors.DeadlineExceeded(),
+        "the request's time ran out while its body was read; send it in parts",
+        {"limit_s": None},
     ),
     (
         errors.ModelQuarantined("iris", 3, "3 workers died"),

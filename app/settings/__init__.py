@@ -135,6 +135,13 @@ class Settings:
     max_instances: int = _setting(
         "RETORT_MAX_INSTANCES", 100_000, "most instances in one request", readers.count(1, 10**9), unit="rows"
     )
+    max_values: int = _setting(
+        "RETORT_MAX_VALUES",
+        2_000_000,
+        "most values in one request: numbers, texts and nulls, and a list or an object as four",
+        readers.count(1000, 10**9),
+        unit="values",
+    )
     out_of_range: str = _setting(
         "RETORT_OUT_OF_RANGE",
         "ignore",

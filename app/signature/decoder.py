@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column, Decoded
-from app.signature.guards import has_slow_numbers, has_too_many_containers
+from app.signature.guards import MAX_VALUES, excess_in_json, has_slow_numbers
 from app.signature.kinds import KINDS, integer_limits_of, limits_of, objects
 from app.signature.numbers import NumberRows
 from app.signature.values import INT64_MAX
@@ -31,7 +31,7 @@ LITERAL: Any = Literal  # types made at run time, which a checker of types canno
 TUPLE: Any = tuple
 LIST: Any = list
 
-FORM = re.compile(rb'\s*(?:\[|\{\s*"instances"\s*:\s*(\[))\s*(?:(\{)|(\[)|[^\s\]])')
+FORM = re.compile(rb'\s*+(?:\[|\{\s*+"instances"\s*+:\s*+(\[))\s*+(?:(\{)|(\[)|[^\s\]])')
 """How a document of many instances begins: in an envelope or not; records, rows, or values of the only input."""
 IN_ROWS: Mapping[int | None, bool | None] = {2: False, 3: True, 1: None, None: None}
 """What the last group of `FORM` that was found says of the instances."""
@@ -40,7 +40,7 @@ IN_ROWS: Mapping[int | None, bool | None] = {2: False, 3: True, 1: None, None: N
 class Decoder:
     """Bytes to a batch for one signature, or None. Immutable, safe to share between threads."""
 
-    def __init__(self, signature: Signature, max_instances: int) -> None:
+    def __init__(self, signature: Signature, max_instances: int, max_values: int) -> None:
         types = [_type_of(spec) for spec in signature.inputs]
         outputs = LITERAL[signature.outputs]
         fields = [(f"input_{position}", type_) for position, type_ in enumerate(types)]
@@ -65,12 +65,19 @@ class Decoder:
         self._names = signature.names if numbers else None
         self._pack = struct.Struct(f"{len(signature.inputs)}d").pack
         self._max_instances = max_instances
+        self._max_values = max_values
         limits = [_limits_of(spec) for spec in signature.inputs] if numbers else []
         self._numbers = NumberRows(limits, signature.outputs, max_instances) if numbers else None
 
     def decode(self, body: bytes) -> Decoded | None:
-        """The batch in a JSON document; None where the slow path has to look."""
-        if has_slow_numbers(body) or has_too_many_containers(body):
+        """The batch in a JSON document; None where the slow path has to look.
+
+        Raises:
+            TooManyValues: it has more of them than are read.
+        """
+        if (excess := excess_in_json(body, self._max_values)) is not None:
+            raise excess
+        if has_slow_numbers(body):
             return None
         outputs, pointer = None, "#"
         in_rows: bool | None = False
@@ -122,11 +129,11 @@ def _tuples(instances: Sequence[Any], in_rows: bool | None) -> Sequence[tuple[An
     return instances if in_rows else [msgspec.structs.astuple(record) for record in instances]
 
 
-def decoder_of(signature: Signature, max_instances: int) -> Decoder | None:
+def decoder_of(signature: Signature, max_instances: int, max_values: int = MAX_VALUES) -> Decoder | None:
     """The decoder of a signature; None where it has an input for which there is no exact type."""
     known = {"number", "integer", "boolean", "category", "text", "unused"} & set(KINDS)
     exact = all(spec.kind in known and _has_type(spec) and _plain(spec.name) for spec in signature.inputs)
-    return Decoder(signature, max_instances) if exact and "instances" not in signature.names else None
+    return Decoder(signature, max_instances, max_values) if exact and "instances" not in signature.names else None
 
 
 def _plain(name: str) -> bool:

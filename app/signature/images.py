@@ -11,6 +11,7 @@ import re
 import struct
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import marshmallow as ma
@@ -22,6 +23,7 @@ from app.signature import Input, Picture
 from app.signature.batch import Column
 from app.signature.encoded import NotAccepted, bytes_of
 from app.signature.values import Rule, range_seen, type_name
+from app.telemetry import check_deadline
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -47,6 +49,13 @@ MAX_SCANS = 64
 """A progressive JPEG has about ten; each is another way through the whole image."""
 MAX_PROFILES = 4
 """Colour profiles in a PNG, which may have one: each is a megabyte to inflate."""
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+CHUNK_FRAME_BYTES = 12
+"""Of a chunk of a PNG: its length, its type and its checksum."""
+JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xd8-\xff]")
+"""What is coded has none of these (ITU T.81 B.1.1.2)."""
+MAX_PARTS, BYTES_OF_A_PART = 64, 256
+"""Chunks or segments of an image, and how many of its bytes allow one more; the shortest that is usual has 8 KiB."""
 NOT_AN_IMAGE = "must be a PNG, JPEG or WebP image"
 BROKEN = "must be a whole PNG, JPEG or WebP image; it is truncated or broken"
 
@@ -65,6 +74,7 @@ class Image:
         pillow()
 
         def problem(value: Any) -> str | None:
+            check_deadline()
             try:
                 array_of(value, spec)
             except NotAccepted as error:
@@ -78,6 +88,7 @@ class Image:
         column = np.empty((len(values), *shape_of(picture_of(spec))), dtype=spec.dtype)
         try:
             for row, value in enumerate(values):
+                check_deadline()
                 column[row] = array_of(value, spec)
         except NotAccepted:
             return None
@@ -139,8 +150,10 @@ def array_of(value: object, spec: Input) -> NDArray[Any]:
     width, height = _webp_size(content)
     if width * height > limit:
         raise NotAccepted(f"must have at most {limit} pixels{RAISED_BY}, not {width} by {height}")
-    if content.count(START_OF_SCAN) > MAX_SCANS or content.count(b"iCCP") > MAX_PROFILES:
-        raise NotAccepted("must be an image as cameras and programs write it: it has too many scans or colour profiles")
+    if _is_laborious(content):
+        raise NotAccepted(
+            "must be an image as cameras and programs write it: it has too many scans, parts or colour profiles"
+        )
     try:
         with _turn(width * height), pillow().open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > limit:
@@ -167,6 +180,7 @@ def one_too_many(values: Sequence[object], spec: Input) -> tuple[int, str] | Non
     if len(values) <= IMAGES_AT_THE_LIMIT:
         return None
     for position, value in enumerate(values):
+        check_deadline()
         pixels = _declared_pixels(value)
         together += pixels if pixels <= limit else 0
         if together > most:
@@ -236,7 +250,7 @@ def _limit_of(picture: Picture) -> int:
 def _declared_pixels(value: object) -> int:
     try:
         content = _content_of(value)
-        if content.count(b"iCCP") > MAX_PROFILES:  # which Pillow inflates when it opens one
+        if _is_laborious(content):
             return 0
         width, height = _webp_size(content)
         if not width:
@@ -245,6 +259,25 @@ def _declared_pixels(value: object) -> int:
     except Exception:  # noqa: BLE001 (as in `array_of`, which tells)
         return 0
     return width * height
+
+
+def _is_laborious(content: bytes) -> bool:
+    """Whether an image has far more parts than programs write, each of which Pillow reads in Python."""
+    if content.count(START_OF_SCAN) > MAX_SCANS or content.count(b"iCCP") > MAX_PROFILES:
+        return True
+    most = MAX_PARTS + len(content) // BYTES_OF_A_PART
+    if content.startswith(PNG):
+        return _png_chunks(content, most) > most
+    return content.startswith(JPEG) and sum(1 for _ in islice(JPEG_SEGMENT.finditer(content), most + 1)) > most
+
+
+def _png_chunks(content: bytes, most: int) -> int:
+    """How many chunks a PNG has (PNG specification, section 5.3), up to one more than `most`."""
+    at, chunks = len(PNG), 0
+    while at < len(content) and chunks <= most:
+        at += CHUNK_FRAME_BYTES + int.from_bytes(content[at : at + 4], "big")
+        chunks += 1
+    return chunks
 
 
 def _webp_size(content: bytes) -> tuple[int, int]:

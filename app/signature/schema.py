@@ -19,6 +19,7 @@ from app.errors import ABSENT, FieldError, InvalidInstances, InvalidRepository, 
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch, Column, Decoded
 from app.signature.decoder import decoder_of
+from app.signature.guards import MAX_VALUES
 from app.signature.hints import hint_for_document, hint_for_row, hint_for_value, hinted, one_too_deep
 from app.signature.images import PIXEL_LIMIT, one_too_many
 from app.signature.kinds import KINDS, limits_of, rule_of
@@ -33,6 +34,8 @@ __all__ = ["Validator", "escaped", "field_of", "schema_of", "shown", "validators
 
 MAX_IMAGE_VALUES = 2**25
 """Most values of all images of a request as a model sees them: a quarter of a gibibyte."""
+MAX_IMAGES = 1000
+"""Most images of a request: to open the smallest takes half a millisecond."""
 
 
 def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
@@ -140,18 +143,27 @@ class Validator:
     """
 
     def __init__(
-        self, signature: Signature, max_instances: int, out_of_range: str = "ignore", pixel_limit: int = PIXEL_LIMIT
+        self,
+        signature: Signature,
+        max_instances: int,
+        out_of_range: str = "ignore",
+        pixel_limit: int = PIXEL_LIMIT,
+        max_values: int = MAX_VALUES,
     ) -> None:
         self.signature = signature = _completed(signature, out_of_range, pixel_limit)
         self.watch = watch_of(signature)
         self._schema = schema_of(signature)
         self._names = frozenset(signature.names)
         self._rules = [(spec.name, rule_of(spec)) for spec in signature.inputs]
+        stated = max_instances
         # A small file may be a large image, or the same one many times over.
         width = sum(spec.width for spec in signature.inputs if spec.image is not None)
-        self.max_instances = min(max_instances, MAX_IMAGE_VALUES // width) if width else max_instances
-        self._limit_is_set = self.max_instances == max_instances
-        self._decoder = decoder_of(signature, max_instances)
+        if width:
+            images = sum(spec.image is not None for spec in signature.inputs)
+            max_instances = min(max_instances, MAX_IMAGE_VALUES // width, MAX_IMAGES // images)
+        self.max_instances = max_instances
+        self._limit_is_set = max_instances == stated
+        self._decoder = decoder_of(signature, max_instances, max_values)
         self._whole = signature.layout is Layout.RECORDS
         self._bare = signature.takes_bare
         self._nesting = Nesting(() if self._whole else signature.names)
@@ -307,9 +319,17 @@ def _completed(signature: Signature, out_of_range: str, pixel_limit: int) -> Sig
     return replace(signature, inputs=inputs, out_of_range=signature.out_of_range or out_of_range)
 
 
-def validators(max_instances: int, out_of_range: str, pixel_limit: int) -> Callable[[Signature], Validator]:
+def validators(
+    max_instances: int, out_of_range: str, pixel_limit: int, max_values: int
+) -> Callable[[Signature], Validator]:
     """Makes the validator of a signature, with these limits."""
-    return functools.partial(Validator, max_instances=max_instances, out_of_range=out_of_range, pixel_limit=pixel_limit)
+    return functools.partial(
+        Validator,
+        max_instances=max_instances,
+        out_of_range=out_of_range,
+        pixel_limit=pixel_limit,
+        max_values=max_values,
+    )
 
 
 def _value(instance: Any, name: str, at: int) -> Any:

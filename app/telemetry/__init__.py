@@ -15,6 +15,8 @@ from typing import Any, TextIO
 
 import msgspec
 
+from app.errors import DeadlineExceeded
+
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 PHASES = ("parse", "validate", "queue", "run", "encode")
 STEP_PHASES = ("prepare", "finish")
@@ -40,6 +42,16 @@ class RequestScope:
 OUTSIDE = RequestScope()
 current_request: ContextVar[RequestScope] = ContextVar("current_request", default=OUTSIDE)
 """The request that this thread, or this coroutine, works for; `OUTSIDE` where there is none."""
+
+
+def check_deadline() -> None:
+    """Look at the current request's deadline: between rows, images and blocks of a body.
+
+    Raises:
+        DeadlineExceeded: it has passed, so that nobody reads the answer.
+    """
+    if time.monotonic() > current_request.get().deadline_s:
+        raise DeadlineExceeded
 
 
 def request_id() -> str:

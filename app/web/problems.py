@@ -97,6 +97,14 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         "Send the rows in parts, or as a stream of application/x-ndjson, or ask the operator to raise"
         " RETORT_MAX_INSTANCES.",
     ),
+    Code.TOO_MANY_VALUES: (
+        413,
+        "The body has more values than the server reads at once. Each number, text or null counts, and each empty line"
+        " of a table; a list or an object counts as four, a timestamp of MessagePack as ten.",
+        ("A whole table of many columns is sent in one request.",),
+        "Send the rows in parts, or as a stream of application/x-ndjson, or ask the operator to raise"
+        " RETORT_MAX_VALUES.",
+    ),
     Code.UNSUPPORTED_MEDIA_TYPE: (
         415,
         "The server does not read the format that Content-Type names, or the compression that Content-Encoding names.",

@@ -25,18 +25,18 @@ from app.wire.pointers import refused
 OUTPUT_OF_METHOD = {method: output for output, method in METHOD_OF_OUTPUT.items()}
 AS_BASE64 = ("array", "image")
 """Kinds that know base64 objects themselves; for others it stands for text."""
-ALONE = re.compile(rb'\s*\{\s*"instances"\s*:')
+ALONE = re.compile(rb'\s*+\{\s*+"instances"\s*+:')
 """How a body begins that may hold nothing else; what decodes it at once knows no other key than `outputs` beside it."""
 
 
-def object_in(raw: bytes) -> dict[str, Any]:
+def object_in(raw: bytes, limits: codecs.Limits) -> dict[str, Any]:
     """The JSON object in a body, whatever its Content-Type says.
 
     Raises:
         InvalidJson: it is no JSON.
         InvalidInstances: it is no object.
     """
-    document = codecs.JSON.decode(raw)
+    document = codecs.JSON.document(raw, limits.max_values)
     if not isinstance(document, dict):
         raise refused("#", "must be an object", document)
     return document

@@ -50,7 +50,7 @@ ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 ENVELOPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
 ONE_OF = ", ".join(ENVELOPES)
 SPLIT = ("columns", "index", "data")
-FAST = re.compile(rb'\s*(?:(\[)|\{\s*"instances"\s*:)')
+FAST = re.compile(rb'\s*+(?:(\[)|\{\s*+"instances"\s*+:)')
 
 
 def error_form(problem: Problem) -> tuple[bytes, str]:

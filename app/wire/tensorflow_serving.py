@@ -69,7 +69,7 @@ class PredictAdapter(Adapter):
         raw = body.read(self._environ, self._limits.body_bytes)
         if (asked := asked_alone(raw, decode, signature)) is not None:
             return asked
-        document = object_in(raw)
+        document = object_in(raw, self._limits)
         outputs = _outputs(document, signature)
         given = [key for key in ("instances", "inputs") if key in document]
         if len(given) != 1:
@@ -102,7 +102,7 @@ class ExamplesAdapter(Adapter):
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
         """The examples, each with the features of `context`, which all have in common."""
         raw = body.read(self._environ, self._limits.body_bytes)
-        document = object_in(raw)
+        document = object_in(raw, self._limits)
         output = self._output(signature)
         context = document.get("context", {})
         if not isinstance(context, dict):

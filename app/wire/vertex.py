@@ -54,7 +54,7 @@ class VertexAdapter(Adapter):
         raw = body.read(self._environ, self._limits.body_bytes)
         if (asked := asked_alone(raw, decode, signature)) is not None:
             return asked
-        document = object_in(raw)
+        document = object_in(raw, self._limits)
         if "instances" not in document:
             raise refused("#", "must have instances, a list of them")
         instances = listed(document["instances"], signature, "#/instances")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
 
+import msgspec
 import pytest
 
+from app.errors import TooManyValues
 from app.signature import Input, guards
 from app.signature.decoder import decoder_of
-from app.signature.guards import FEW_SLOW_NUMBERS, has_slow_numbers, has_too_many_containers
+from app.signature.guards import FEW_SLOW_NUMBERS, excess_in_json, excess_in_msgpack, has_slow_numbers
 from tests.signature.specs import signature
 
 MANY = FEW_SLOW_NUMBERS + 2
@@ -38,9 +44,74 @@ def test_the_fast_path_leaves_them_to_the_slow_one() -> None:
     assert decoder.decode(json.dumps([[1e-300]] * MANY).encode()) is None
 
 
-def test_lists_and_objects_are_counted_outside_of_strings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guards, "MOST_CONTAINERS", 10)
-    assert has_too_many_containers(b"[" + b"[]," * 10 + b"0]")
-    assert has_too_many_containers(b"[" + b'{"a":1},' * 10 + b"0]")
-    assert not has_too_many_containers(b"[" + b"[]," * 9 + b"0]")
-    assert not has_too_many_containers(json.dumps(["[{[{\\" + '"[[[[[' + "\n{{"] * 20).encode())
+def test_values_lists_and_objects_of_json_are_counted_outside_of_strings() -> None:
+    assert_refused(excess_in_json(b"[" + b"[]," * 10 + b"0]", 40), "11 lists and objects; at most 10")
+    assert_refused(excess_in_json(b"[" + b'{"a":1},' * 10 + b"0]", 40), "11 lists and objects; at most 10")
+    assert_refused(excess_in_json(b"[" + b"0, " * 40 + b"0]", 40), "41 values; at most 40")
+    assert_refused(excess_in_json(b"\n" * 50, 40), "51 values; at most 40")
+    assert excess_in_json(b"[" + b"[]," * 9 + b"0]", 40) is None
+    assert excess_in_json(b"[" + b"0, " * 39 + b"0]", 40) is None
+    assert excess_in_json(json.dumps(["[{,,\\" + '"[[,,,' + "\n{{"] * 20).encode(), 100) is None
+
+
+@pytest.mark.parametrize("scanned_bytes", [1, 7, 2**20])
+def test_strings_of_json_may_lie_across_the_parts_that_are_scanned(
+    monkeypatch: pytest.MonkeyPatch, scanned_bytes: int
+) -> None:
+    monkeypatch.setattr(guards, "SCANNED_BYTES", scanned_bytes)
+    assert excess_in_json(json.dumps(["[,{" * 9, 'a"b', "\\", 0, 0] * 3).encode(), 16) is None
+    assert_refused(excess_in_json(json.dumps(["[,{" * 9, 'a"b', "\\", 0, 0] * 4).encode(), 16), "20 values; at most 16")
+
+
+def test_values_and_lists_of_messagepack_are_counted_as_they_are() -> None:
+    noise = random.Random(13)
+    for _ in range(200):
+        document = [anything(noise, 0) for _ in range(noise.randint(1, 30))]
+        body = msgspec.msgpack.encode(document)
+        values, lists = counts(document)
+        assert excess_in_msgpack(body, max(values, 4 * lists)) is None
+        assert excess_in_msgpack(body, values - 1) is not None
+        assert excess_in_msgpack(body, 4 * lists - 1) is not None
+
+
+def test_timestamps_of_messagepack_count_as_ten_values() -> None:
+    body = msgspec.msgpack.encode([datetime(2026, 1, 1, tzinfo=UTC)] * 10)
+    assert excess_in_msgpack(body, 100) is None
+    assert_refused(excess_in_msgpack(body, 99), "10 timestamps; at most 9")
+
+
+def test_bytes_that_are_no_messagepack_are_left_to_the_decoder() -> None:
+    for body in (b"\xc1" * 1000, b"\xdb\xff\xff\xff\xff" + b"\0" * 1000):
+        assert excess_in_msgpack(body, 400) is None
+
+
+def anything(noise: random.Random, depth: int) -> Any:
+    """A value of any type and size that MessagePack has a form of its own for."""
+    kinds: list[Callable[[], Any]] = [
+        lambda: None,
+        lambda: noise.choice([True, False]),
+        lambda: noise.choice([1, -1, -1000, 70_000, 2**40, -(2**40), 200]),
+        noise.random,
+        lambda: "a" * noise.choice([0, 1, 31, 32, 40, 255, 256, 70_000]),
+        lambda: bytes(noise.choice([0, 1, 31, 32, 256, 70_000])),
+        lambda: msgspec.msgpack.Ext(5, bytes(noise.choice([1, 2, 4, 8, 16, 300]))),
+    ]
+    if depth < 3:
+        kinds.append(lambda: [anything(noise, depth + 1) for _ in range(noise.choice([0, 1, 16]))])
+        kinds.append(lambda: {str(key): anything(noise, depth + 1) for key in range(noise.choice([0, 1, 16]))})
+    return noise.choice(kinds)()
+
+
+def counts(value: Any) -> tuple[int, int]:
+    """How many values there are, names of members among them; and how many of them are lists or objects."""
+    if not isinstance(value, list | dict):
+        return 1, 0
+    parts = [*value, *value.values()] if isinstance(value, dict) else value
+    inner = [counts(part) for part in parts]
+    return 1 + sum(values for values, _ in inner), 1 + sum(lists for _, lists in inner)
+
+
+def assert_refused(error: TooManyValues | None, said: str) -> None:
+    assert error is not None
+    assert said in error.detail
+    assert "RETORT_MAX_VALUES" in error.detail

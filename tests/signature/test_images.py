@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import sys
 import tracemalloc
@@ -22,6 +23,7 @@ from app.signature import Input, Picture, images
 from app.signature.images import RAISED_BY, START_OF_SCAN, Image, encoded, one_too_many
 from app.signature.kinds import rule_of
 from app.signature.schema import Validator, schema_of
+from app.telemetry import RequestScope, current_request
 from tests.signature.specs import image_file, signature
 
 
@@ -179,11 +181,11 @@ def test_a_jpeg_of_very_many_scans_and_a_png_of_many_profiles_are_not_decoded() 
     assert rule_of(spec_of())(progressive) is None
     scan = progressive[progressive.rindex(START_OF_SCAN) : progressive.rindex(b"\xff\xd9")]
     many = progressive.removesuffix(b"\xff\xd9") + scan * 100 + b"\xff\xd9"
-    assert "too many scans or colour profiles" in (rule_of(spec_of())(many) or "")
+    assert "too many scans, parts or colour profiles" in (rule_of(spec_of())(many) or "")
     whole = file(PIXELS)
     profile = chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(2**20), 9))
     profiles = whole[:33] + profile * 10 + whole[33:]
-    assert "too many scans or colour profiles" in (rule_of(spec_of())(profiles) or "")
+    assert "too many scans, parts or colour profiles" in (rule_of(spec_of())(profiles) or "")
     assert one_too_many([profiles] * 5, spec_of(pixel_limit=1)) is None
 
 
@@ -191,6 +193,35 @@ def test_a_jpeg_of_very_many_scans_and_a_png_of_many_profiles_are_not_decoded() 
 def test_no_file_does_more_than_be_refused(form: str, at: int, noise: bytes) -> None:
     whole = image_file(form, (20, 20))
     rule_of(spec_of(pixel_limit=100_000))(whole[:at] + noise + whole[at + len(noise) :])
+
+
+@pytest.mark.parametrize("part", [chunk(b"tEXt", b"a\0b"), chunk(b"IDAT", b""), chunk(b"abCd", b"")])
+def test_a_png_of_very_many_chunks_is_not_decoded(part: bytes) -> None:
+    whole = file(PIXELS)
+    assert rule_of(spec_of())(whole[:33] + chunk(b"tEXt", b"a\0b") * 20 + whole[33:]) is None
+    assert "too many scans, parts" in (rule_of(spec_of())(whole[:33] + part * 100 + whole[33:]) or "")
+
+
+@pytest.mark.parametrize("part", [b"\xff\xfe\0\2", b"\xff\xe5\0\2", b"\xff\xff"])
+def test_a_jpeg_of_very_many_segments_is_not_decoded(part: bytes) -> None:
+    whole = file(PIXELS, "JPEG")
+    assert rule_of(spec_of())(whole[:2] + b"\xff\xfe\0\2" * 20 + whole[2:]) is None
+    assert "too many scans, parts" in (rule_of(spec_of())(whole[:2] + part * 1000 + whole[2:]) or "")
+
+
+def test_a_request_has_a_limited_number_of_images() -> None:
+    validator = Validator(signature(spec_of()), 100_000)
+    with pytest.raises(TooManyInstances, match=r"has 1001 instances; at most 1000 are"):
+        validator.validate([["x"]] * 1001)
+
+
+def test_images_are_not_decoded_after_the_deadline_of_their_request() -> None:
+    token = current_request.set(RequestScope(deadline_s=-math.inf))
+    try:
+        with pytest.raises(DeadlineExceeded, match="time ran out while its body was read"):
+            Validator(signature(spec_of()), 10).validate([[file(PIXELS)]])
+    finally:
+        current_request.reset(token)
 
 
 def test_a_request_has_no_more_images_than_fit_into_memory() -> None:

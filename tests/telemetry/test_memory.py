@@ -62,7 +62,7 @@ from app.telemetry.memory import give_large_blocks_back, memory_bytes
 kept = []
 for _ in range(3):  # the first that are freed make glibc keep the next ones of their size
     large = [bytearray(15 * 2**20) for _ in range(4)]
-    kept.append(bytearray(50_000))  # above them, so that they are not at the top of the heap
+    kept.append(bytearray(500_000))  # above them, so that they are not at the top of the heap
     del large
 print(memory_bytes()["private"])
 """

@@ -268,3 +268,33 @@ def test_a_body_full_of_errors_is_refused_in_bounded_memory(iris_two: MakeApp, p
     peak = peak_bytes(lambda: statuses.append(post(app, path, body, headers).status))
     assert statuses[0] in {400, 422}
     assert peak < 25 * len(body)
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type", "body"),
+    [
+        (PATH, "application/json", b"[[" + b"0," * 1001 + b"0]]"),
+        (PATH, "application/x-ndjson", b"0\n" * 1001),
+        (PATH, "text/csv", b"\n" * 1001),
+        (PATH, "text/csv", b'"0",0\n' * 501),
+        (PATH, "application/msgpack", b"\xdc\x04\x00" + b"\xc0" * 1024),
+        ("/v1/models/iris-two:predict", "application/json", b'{"instances":[' + b"0," * 1001 + b"0]}"),
+        ("/v2/models/iris-two/infer", "application/json", b'{"inputs":[' + b"0," * 1001 + b"0]}"),
+        ("/endpoints/iris-two/invocations", "application/json", b'{"inputs":[' + b"0," * 1001 + b"0]}"),
+    ],
+)
+def test_a_body_of_too_many_values_is_refused_and_says_which_setting_counts(
+    iris_two: MakeApp, path: str, media_type: str, body: bytes
+) -> None:
+    answer = post(iris_two(max_values=1000), path, body, {"Content-Type": media_type, "Accept": "application/json"})
+    assert answer.status == 413
+    assert b"at most 1000 are read at once: send it in parts" in answer.content
+    assert b"RETORT_MAX_VALUES" in answer.content
+
+
+def test_a_table_of_texts_is_refused_by_its_shape_before_it_is_read(iris_two: MakeApp) -> None:
+    head = b'{"inputs":[{"name":"x","shape":[501,2],"datatype":"BYTES","parameters":{"binary_data_size":4008}}]}'
+    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
+    answer = post(iris_two(max_values=1000), "/v2/models/iris-two/infer", head + b"\xff" * 4008, headers)
+    assert answer.status == 413
+    assert b"the body has 1002 values; at most 1000" in answer.content

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from decimal import Decimal
 from typing import Any
 
 from app.core.answer import Answer
@@ -139,7 +138,8 @@ def _scalars(array: Any, types: Any) -> list[Any]:
     if types.is_float16(of):
         return list(array.cast(pa.float32()).to_pylist())
     if types.is_decimal(of):
-        return [_number(value) for value in array.to_pylist()]
+        number = int if of.scale == 0 else float
+        return [None if value is None else number(value) for value in array.to_pylist()]
     if types.is_timestamp(of):  # in UTC, so that no table of time zones is asked; as text, which nanoseconds have
         texts = array.cast(pa.timestamp(of.unit)).cast(pa.string()).to_pylist()
         return [text and text.replace(" ", "T") + "Z" * bool(of.tz) for text in texts]
@@ -159,12 +159,6 @@ def _scalars(array: Any, types: Any) -> list[Any]:
     if not any(is_one(of) for is_one in takes):
         raise NotImplementedError(str(of))
     return list(array.to_pylist())
-
-
-def _number(value: Decimal | None) -> int | float | None:
-    if value is None or not value.is_finite():
-        return None
-    return int(value) if value == value.to_integral_value() and value.as_tuple().exponent == 0 else float(value)
 
 
 def _leaves(array: Any) -> int:

@@ -19,15 +19,16 @@ Document = Callable[[Answer], Any]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of a request is read: bytes after decompression, and rows."""
+    """How much of a request is read: bytes after decompression, rows, and values of all rows together."""
 
     body_bytes: int
     max_instances: int
+    max_values: int
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
         """Return the limits that the settings say."""
-        return cls(settings.body_limit_bytes, settings.max_instances)
+        return cls(settings.body_limit_bytes, settings.max_instances, settings.max_values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from app.core.answer import Answer
-from app.errors import FieldError, InvalidBody, TooManyInstances
+from app.errors import FieldError, InvalidBody, TooManyInstances, TooManyValues
 from app.signature.batch import json_values
 from app.signature.refusals import refuse
+from app.telemetry import check_deadline
 from app.wire.codecs.cells import Read, anything, reader_of
 from app.wire.codecs.codec import Codec, Document, Reading, Rows
 from app.wire.codecs.columns import check_names, check_whole, columns_of, whole
@@ -23,6 +24,7 @@ from app.wire.codecs.json import BOM
 MAX_CELL_CHARS = 2**31 - 1
 """Python's own limit is 131072, less than a text may have; the body's limit is the one that counts."""
 FORM = "CSV"
+ROWS_AT_ONCE = 1000
 HEADERS = ("present", "absent")
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
@@ -35,11 +37,14 @@ class Csv(Codec):
 
         Raises:
             InvalidBody: with the line of the first thing amiss.
+            TooManyInstances, TooManyValues: it is more than is read.
+            DeadlineExceeded: the request's time ran out.
         """
         stated = reading.parameters.get("header", "").lower()
         if stated and stated not in HEADERS:
             raise InvalidBody(FORM, f"the media type's header parameter must be {' or '.join(HEADERS)}")
-        lines = _cells(_text(body))
+        _check_lines(body, reading.limits.max_values)
+        lines = _cells(_text(body), reading.limits.max_values)
         first = next(lines, None)
         readers = {spec.name: reader_of(spec) for spec in reading.signature.inputs}
         if first is None:
@@ -81,9 +86,40 @@ def _line(content: bytes, at: int) -> int:
     return content.count(b"\n", 0, at) + 1
 
 
-def _cells(text: str) -> Iterator[list[str]]:
+def _check_lines(body: bytes, most: int) -> None:
+    """Refuse cells and lines that are too many, but for those between quotes, which may be text.
+
+    Raises:
+        TooManyValues: there are more than `most`.
+    """
+    if len(body) <= most:
+        return
+    if (quotes := body.count(b'"')) > 2 * most:
+        raise TooManyValues(quotes // 2, most, "quoted cells, and quotes in them")
+    ends = body.find(b'"') if quotes else len(body)
+    values = sum(
+        body.count(b",", begins, end) + max(body.count(b"\n", begins, end), body.count(b"\r", begins, end))
+        for begins, end in ((0, ends), (body.rfind(b'"', ends), len(body)))
+        if begins >= 0
+    )
+    if values > most:
+        raise TooManyValues(values, most)
+
+
+def _cells(text: str, most: int) -> Iterator[list[str]]:
+    """The rows that are not empty; cells and lines are counted as they come."""
     csv.field_size_limit(MAX_CELL_CHARS)
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    values = rows = pending = 0
+
+    def counted() -> Iterator[str]:  # a row is made whole, however many cells it has
+        nonlocal pending
+        for line in io.StringIO(text, newline=""):
+            pending += line.count(",")
+            if pending > most:
+                raise TooManyValues(pending, most)
+            yield line
+
+    lines = csv.reader(counted(), strict=True)
     while True:
         begins = lines.line_num + 1
         try:
@@ -92,6 +128,12 @@ def _cells(text: str) -> Iterator[list[str]]:
             raise InvalidBody(FORM, f"{_reason(str(error))} (the row that begins on line {begins})") from None
         if row is None:
             return
+        rows, pending = rows + 1, 0
+        values += len(row) or 1
+        if values > most:
+            raise TooManyValues(values, most)
+        if rows % ROWS_AT_ONCE == 0:
+            check_deadline()
         if row:
             yield row
 

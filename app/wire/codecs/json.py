@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 
 from app.core.answer import Answer
-from app.errors import FieldError, InvalidBody, InvalidInstances, InvalidJson
-from app.signature.guards import MOST_CONTAINERS, has_slow_numbers, has_too_many_containers
+from app.errors import FieldError, InvalidInstances, InvalidJson
+from app.signature.guards import MAX_VALUES, excess_in_json, has_slow_numbers
 from app.signature.hints import ENCODED_TWICE, encoded_twice
 from app.signature.pointers import shown
 from app.wire.codecs.codec import Codec, Document, Reading
 
-MAX_INTEGER_DIGITS = 4000
+MAX_INTEGER_DIGITS = 400
 BOM = b"\xef\xbb\xbf"
 
 
@@ -29,27 +29,31 @@ class Json(Codec):
     A duplicate key: the last one wins. A byte order mark is skipped.
     """
 
-    def decode(self, body: bytes, reading: Reading | None = None) -> Any:
-        """The document of a whole body.
+    def decode(self, body: bytes, reading: Reading) -> Any:
+        """The document of a whole body."""
+        return self.document(body, reading.limits.max_values)
+
+    def document(self, body: bytes, most_values: int = MAX_VALUES) -> Any:
+        """The document of a whole body, for those who know no more of it than that it is JSON.
 
         Raises:
             InvalidInstances: it is text that holds JSON again.
-            InvalidJson, InvalidBody: as `value`.
+            InvalidJson, TooManyValues: as `value`.
         """
-        document = self.value(body)
+        document = self.value(body, most_values)
         if type(document) is str and encoded_twice(document):
             raise InvalidInstances([FieldError("#", ENCODED_TWICE, shown(document))], 1)
         return document
 
-    def value(self, body: bytes) -> Any:
+    def value(self, body: bytes, most_values: int = MAX_VALUES) -> Any:
         """The value in a body, a line or a cell.
 
         Raises:
             InvalidJson: with the line and column of the first thing amiss.
-            InvalidBody: it would take too long.
+            TooManyValues: it has more of them than are read.
         """
-        if has_too_many_containers(body):
-            raise InvalidBody("JSON", f"it has more than {MOST_CONTAINERS} lists and objects, the most that are read")
+        if (excess := excess_in_json(body, most_values)) is not None:
+            raise excess
         if has_slow_numbers(body):
             return _decode_leniently(body)
         try:

@@ -9,7 +9,7 @@ import msgspec
 
 from app.core.answer import Answer
 from app.errors import InvalidBody
-from app.signature.guards import MOST_CONTAINERS, is_mostly_containers
+from app.signature.guards import excess_in_msgpack
 from app.wire.codecs.codec import Codec, Document, Reading
 
 FORM = "MessagePack"
@@ -22,10 +22,11 @@ class MessagePack(Codec):
         """The document; binary values are bytes, which kinds that take bytes know.
 
         Raises:
-            InvalidBody: it is cut short, has bytes left over, says what JSON cannot, or would take too long.
+            InvalidBody: it is cut short, has bytes left over, or says what JSON cannot.
+            TooManyValues: it has more of them than are read.
         """
-        if is_mostly_containers(body):
-            raise InvalidBody(FORM, f"it has more than {MOST_CONTAINERS} lists and maps, the most that are read")
+        if (excess := excess_in_msgpack(body, reading.limits.max_values)) is not None:
+            raise excess
         try:
             return _plain(msgspec.msgpack.decode(body, ext_hook=_no_extension))
         except RecursionError:

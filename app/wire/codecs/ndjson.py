@@ -11,8 +11,12 @@ import msgspec
 
 from app.core.answer import Answer
 from app.errors import InvalidJson, TooManyInstances
+from app.signature.guards import excess_in_json
+from app.telemetry import check_deadline
 from app.wire.codecs.codec import Codec, Document, Reading, Rows
 from app.wire.codecs.json import JSON
+
+LINES_AT_ONCE = 1000
 
 
 class NdJson(Codec):
@@ -23,7 +27,11 @@ class NdJson(Codec):
 
         Raises:
             InvalidJson: with the line and column of the first thing amiss.
+            TooManyInstances, TooManyValues: it is more than is read.
+            DeadlineExceeded: the request's time ran out.
         """
+        if (excess := excess_in_json(body, reading.limits.max_values)) is not None:
+            raise excess
         instances: list[Any] = []
         for number, line in enumerate(body.split(b"\n"), start=1):
             if not line.strip():
@@ -31,6 +39,8 @@ class NdJson(Codec):
             if len(instances) >= reading.limits.max_instances:
                 rows = sum(1 for each in body.split(b"\n") if each.strip())
                 raise TooManyInstances(rows, reading.limits.max_instances)
+            if number % LINES_AT_ONCE == 0:
+                check_deadline()
             try:
                 instances.append(JSON.value(line))
             except InvalidJson as error:

@@ -252,7 +252,7 @@ def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> Non
 def _optional_object(limit_bytes: int) -> dict[str, Any]:
     """The request's JSON object; an empty body is an empty one."""
     content = body.read(request.environ, limit_bytes)
-    document = codecs.JSON.decode(content) if content.strip() else {}
+    document = codecs.JSON.document(content) if content.strip() else {}
     if not isinstance(document, dict) or not isinstance(document.get("parameters"), dict | None):
         raise MalformedRequest("#", "must be empty, or an object whose parameters, if any, are an object")
     return document

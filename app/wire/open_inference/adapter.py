@@ -67,7 +67,7 @@ class InferAdapter(Adapter):
             TooManyInstances: there are more rows than the limit.
         """
         content = body.read(self._environ, self._limits.body_bytes)
-        request = parsed(content, self._environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH"), signature)
+        request = parsed(content, self._environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH"), signature, self._limits)
         self._request, self._signature, self._tensors = request, signature, request.tensors
         self._is_matrix = _is_matrix(request, signature)
         if self._is_matrix:

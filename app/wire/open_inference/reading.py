@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from app.errors import MalformedRequest
+from app.errors import MalformedRequest, TooManyInstances, TooManyValues
 from app.signature import Signature
 from app.wire import codecs
 from app.wire.open_inference.describe import input_datatype
@@ -48,22 +48,25 @@ class InferRequest:
     pandas: bool = False
 
 
-def parsed(content: bytes, header_length: str | None, signature: Signature) -> InferRequest:
+def parsed(content: bytes, header_length: str | None, signature: Signature, limits: codecs.Limits) -> InferRequest:
     """The request in a body.
 
     Raises:
         InvalidJson: its JSON is none.
         MalformedRequest: it is not what it says.
+        TooManyInstances, TooManyValues: it has more of them than are read.
     """
     if header_length is None:
-        return _request(codecs.JSON.decode(content), None, signature)
+        return _request(codecs.JSON.document(content, limits.max_values), None, signature, limits)
     length = int(header_length) if re.fullmatch("[0-9]{1,11}", header_length) else -1
     if not 0 <= length <= len(content):
         said = f"is {header_length[:20]!r}; allowed: a whole number up to {len(content)}, the length of the body"
         raise MalformedRequest(HEADER_LENGTH, said)
     if length == 0:
         return InferRequest([_raw(content, signature)], binary=True)
-    return _request(codecs.JSON.decode(content[:length]), memoryview(content)[length:], signature)
+    return _request(
+        codecs.JSON.document(content[:length], limits.max_values), memoryview(content)[length:], signature, limits
+    )
 
 
 def _raw(content: bytes, signature: Signature) -> Tensor:
@@ -83,7 +86,7 @@ def _raw(content: bytes, signature: Signature) -> Tensor:
     return Tensor(spec.name, array, 0)
 
 
-def _request(document: Any, raw: memoryview | None, signature: Signature) -> InferRequest:
+def _request(document: Any, raw: memoryview | None, signature: Signature, limits: codecs.Limits) -> InferRequest:
     if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
         raise MalformedRequest("#", ENVELOPE)
     sent, known = len(document["inputs"]), len(signature.inputs)
@@ -91,9 +94,10 @@ def _request(document: Any, raw: memoryview | None, signature: Signature) -> Inf
         raise MalformedRequest("#/inputs", f"has {sent} tensors; the model takes one for each of its {known} inputs")
     parameters = _parameters(document, "#")
     request_id = _typed(document, "id", "#", str | None, "a string")
-    tensors, used = [], 0
+    tensors, used, texts = [], 0, 0
     for position, each in enumerate(document["inputs"]):
-        tensor, size = _tensor(each, position, raw, used)
+        tensor, size = _tensor(each, position, raw, used, limits, texts)
+        texts += tensor.array.size if tensor.array.dtype == object else 0
         tensors.append(tensor)
         used += size
     if raw is not None and used < len(raw):
@@ -108,8 +112,10 @@ def _request(document: Any, raw: memoryview | None, signature: Signature) -> Inf
     return InferRequest(tensors, _outputs(document, binary), request_id, binary, parameters.get("content_type") == "pd")
 
 
-def _tensor(each: Any, position: int, raw: memoryview | None, used: int) -> tuple[Tensor, int]:
-    """One input, and how many of the raw bytes it took."""
+def _tensor(
+    each: Any, position: int, raw: memoryview | None, used: int, limits: codecs.Limits, texts: int
+) -> tuple[Tensor, int]:
+    """One input, and how many of the raw bytes it took; `texts` are those of the inputs before it."""
     pointer = f"#/inputs/{position}"
     if not isinstance(each, dict):
         raise MalformedRequest(pointer, f"must be an object with name, shape, datatype and data, not {told(each)}")
@@ -138,6 +144,10 @@ def _tensor(each: Any, position: int, raw: memoryview | None, used: int) -> tupl
     if size > len(raw) - used:
         said = f"says that it has {size} bytes of binary data; there are {len(raw) - used} left in the body"
         raise MalformedRequest(pointer, said)
+    if shape[0] > limits.max_instances:
+        raise TooManyInstances(shape[0], limits.max_instances)
+    if datatype == BYTES and (values := texts + math.prod(shape)) > limits.max_values:
+        raise TooManyValues(values, limits.max_values)
     return Tensor(name, from_binary(raw[used : used + size], datatype, shape, pointer), position), size
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from app.errors import MalformedRequest
 from app.signature.batch import json_values
 from app.signature.schema import shown
+from app.telemetry import check_deadline
 
 DTYPES: dict[str, str] = {
     "BOOL": "?",
@@ -39,6 +40,7 @@ BYTES, BF16 = "BYTES", "BF16"
 DATATYPES = (*DTYPES, BF16, BYTES)
 TYPES_IN_JSON: dict[str, set[type]] = {"b": {bool}, "f": {int, float}, "O": {str}}
 """The types that JSON values may have, by the kind of the dtype; of every other kind they are integers."""
+ELEMENTS_AT_ONCE = 10_000
 LENGTH = struct.Struct("<I")
 
 
@@ -175,6 +177,8 @@ def _strings(raw: memoryview, count: int, pointer: str) -> NDArray[Any]:
         at += LENGTH.size
         if at + length > len(raw):
             raise MalformedRequest(pointer, f"ends within element {len(elements)} of its BYTES data")
+        if len(elements) % ELEMENTS_AT_ONCE == 0:
+            check_deadline()
         elements.append(text_of(bytes(raw[at : at + length])))
         at += length
     if len(elements) != count:

@@ -1,0 +1,64 @@
+"""A small body costs little, or is refused soon, whatever it becomes when it is decoded."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from tests.wire.codecs import bodies, hostile
+from tests.wire.codecs.hostile import Hostile
+from tests.wire.exchange import post
+
+BODIES = hostile.every()
+MOST_MEMORY_BYTES = 200 * 2**20
+ROUNDS = 20_000_000
+"""Of a loop that takes half a second where nothing else runs."""
+MOST_LOOPS_REFUSED = 3
+"""What is refused for each of its values has all of them read first: as many as RETORT_MAX_INSTANCES allows."""
+PARTS = 10
+
+
+def cpu_of_the_loop_s() -> float:
+    """The CPU time of the whole loop, by a part of it."""
+    began_s, total = time.process_time(), 0
+    for number in range(ROUNDS // PARTS):
+        total ^= number
+    return (time.process_time() - began_s) * PARTS
+
+
+def memory_bytes(field: str) -> int:
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii"))
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+@pytest.fixture(scope="module")
+def warm(app: Flask) -> Flask:
+    """The service, which has imported what it needs for each media type."""
+    for make in (bodies.as_json, bodies.as_msgpack, bodies.as_csv, bodies.as_parquet, bodies.as_arrow, bodies.as_npz):
+        media_type, content = make([{"feature1": 5.1, "feature2": 3.5}])
+        assert post(app, hostile.PREDICT, content, {"Content-Type": media_type, "Accept": "*/*"}).status == 200
+    return app
+
+
+def test_there_are_hundreds_of_them_and_each_has_a_name_of_its_own() -> None:
+    assert len({body.name for body in BODIES}) == len(BODIES) >= 200
+
+
+@pytest.mark.parametrize("body", [pytest.param(body, id=body.name) for body in BODIES])
+def test_a_small_body_costs_at_most_a_loop_and_little_memory_or_is_refused(warm: Flask, body: Hostile) -> None:
+    headers, content = body.request()
+    assert len(content) <= hostile.LARGEST_SENT_BYTES
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins again from here
+    before_bytes, before_s = memory_bytes("VmRSS"), cpu_of_the_loop_s()
+    began_s = time.process_time()
+    answer = post(warm, body.path, content, headers)
+    took_s = time.process_time() - began_s
+    loop_s = max(before_s, cpu_of_the_loop_s())
+    assert answer.status in (200, 400, 413, 415, 422)
+    assert took_s <= loop_s * (1 if answer.status == 200 else MOST_LOOPS_REFUSED)
+    assert answer.status != 200 or memory_bytes("VmHWM") - before_bytes <= MOST_MEMORY_BYTES
