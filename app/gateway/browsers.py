@@ -72,9 +72,8 @@ class Cors(Interceptor):
 class SameOrigin(Interceptor):
     """Refuses requests that change what the server serves and come from a page of another origin.
 
-    A browser sends them for any page, with the user's network behind them; CORS only keeps the page from reading the
-    answer. It looks at Retort's own URLs; predictions change nothing. Where a browser says how the page is related to
-    this server (Sec-Fetch-Site), that counts, as a proxy may change the `Host` that `Origin` is compared with.
+    CORS only keeps such a page from reading the answer. Predictions change nothing, so only Retort's other URLs count.
+    `Sec-Fetch-Site` is preferred to comparing `Origin` with `Host`, because a proxy may change `Host`.
     """
 
     may_block = False
@@ -103,8 +102,7 @@ class SameOrigin(Interceptor):
 
 
 class AllowedHosts(Interceptor):
-    """Refuses, on a developer's machine, requests whose `Host` names another machine: DNS rebinding makes a browser
-    send those to localhost."""
+    """In development, refuses requests whose `Host` is another machine: DNS rebinding sends those to localhost."""
 
     may_block = False
 

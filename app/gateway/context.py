@@ -17,7 +17,7 @@ from app.server.contract import Environ, Headers, Response
 from app.telemetry import RequestScope, Timings, request_id_from
 
 KEY = "retort.context"
-"""Where a request's environ has a weak reference to its context: both are freed as soon as the request ended."""
+"""The environ's key for a weak reference to the context, so that both are freed at the end of the request."""
 log = logging.getLogger(__name__)
 
 NO_ARGUMENTS: Mapping[str, str] = {}
@@ -26,25 +26,23 @@ NO_ARGUMENTS: Mapping[str, str] = {}
 class RequestContext(RequestScope):
     """One request, from its admission to the end of its answer. Belongs to one thread at a time.
 
-    `model`, `version` and `rows` are known once the request was validated, `status` once it was answered; `outcome` is
-    `ok` or the name of the problem. `arguments` are the parts of the path that its route names.
+    `model`, `version` and `rows` are set when the request is validated, `status` when it is answered. `outcome` is `ok`
+    or the name of the problem. `arguments` are the parts of the path that the route names.
     """
 
     queued_s = 0.0
-    """How long it waited for its thread."""
     runs_inline = False
     batch_key: Hashable = None
     may_block = False
     through_wsgi = True
-    """It is answered by Flask, and not by its route alone."""
+    """Flask answers it, and not its route alone."""
     may_change_models = False
-    """It leads to a view of Retort's own that is no prediction."""
+    """Its view is one of Retort's own and no prediction."""
     is_running = False
-    """The gateway has let it in, and its answer has not ended."""
+    """A gateway runs it, and its answer has not ended."""
     gateway: object = None
     """The gateway that admitted it."""
     matched_path = ""
-    """The path by which its view was found."""
     route: Route | None = None
     arguments: Mapping[str, Any] = NO_ARGUMENTS
     adapter: HttpAdapter
@@ -74,11 +72,11 @@ class RequestContext(RequestScope):
         return path
 
     def claim(self) -> bool:
-        """Tell whether this is the first answer to the request: its thread and the server's loop may both have one."""
+        """Return whether this is the first answer: the request's thread and the server's loop may both have one."""
         return next(self._answers) == 0
 
     def at_end(self, callback: Callable[[], None]) -> None:
-        """Have this called when the answer was sent, or given up."""
+        """Call this when the answer was sent or given up."""
         if self._at_end is None:
             self._at_end = deque()
         self._at_end.append(callback)
@@ -93,21 +91,18 @@ class RequestContext(RequestScope):
                 log.exception("the callback %s failed at the end of a request", callback)
 
     def mark(self) -> None:
-        """Have the environ lead to this context."""
+        """Put a reference to this context into the environ."""
         self.environ[KEY] = weakref.ref(self)
 
     def let_go(self) -> None:
-        """Let go of the environ, of which another request may be made, and of the error, whose traceback holds this.
-
-        Called by the thread that has run the request, and not by the one that refuses it meanwhile.
-        """
+        """Remove the references to and from the environ and the error. Called by the thread that ran the request."""
         self.is_running, self.error = False, None
         if context_in(self.environ) is self:
             del self.environ[KEY]
 
 
 def context_in(environ: Environ) -> RequestContext | None:
-    """Return the context of the request that an environ belongs to; None where it was not admitted, or has ended."""
+    """Return the context of an environ's request; None if it was not admitted, or has ended."""
     reference = environ.get(KEY)
     context: RequestContext | None = reference and reference()
     return context
@@ -132,11 +127,7 @@ class Route(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The view that a path and a method lead to, with its `route` if it predicts.
-
-    `may_change_models` is true of Retort's own views that are no predictions; `is_direct` where the route may answer
-    without the view.
-    """
+    """The view of a path and a method: its `route` if it predicts; `is_direct` if that may answer without the view."""
 
     route: Route | None = None
     arguments: Mapping[str, Any] | None = None
@@ -152,7 +143,7 @@ class Router(Protocol):
         """Return what the request leads to."""
 
     def is_direct(self) -> bool:
-        """Tell whether routes may be answered without the framework: nothing was registered around it."""
+        """Return whether routes may be answered without the framework, because nothing was registered around it."""
 
     def explain(self) -> str:
         """Return a sentence on what was registered around the routes, for the log; empty for nothing."""

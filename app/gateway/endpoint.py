@@ -28,7 +28,7 @@ class Streaming(Protocol):
         """Tell whether a request is such a body, and wants such an answer."""
 
     def respond(self, context: RequestContext, series: Series) -> Response:
-        """Answer it; who calls closes the series when the answer is sent or given up.
+        """Answer it. The caller closes the series when the answer is sent or given up.
 
         Raises:
             RetortError: what is wrong from the start.
@@ -58,10 +58,7 @@ class PredictEndpoint:
         self._count = count
 
     def plan(self, context: RequestContext) -> None:
-        """Decide how a request is run.
-
-        Small requests in JSON for a graph run inline. Requests with steps or streams may wait for others.
-        """
+        """Run small JSON requests for a graph inline; let requests with steps or streams block."""
         environ, model = context.environ, context.arguments.get("model")
         if model in self._registry.with_steps or (self._streaming is not None and self._streaming.is_wanted(environ)):
             context.may_block = True
@@ -71,12 +68,13 @@ class PredictEndpoint:
                 context.batch_key = (self, model)
 
     def respond(self, contexts: Sequence[RequestContext]) -> list[Response]:
-        """Answer one request, or several for one model; what goes wrong is rendered as the protocol has it."""
-        if self._streams(contexts[0]):
-            try:
-                return [self._open_stream(contexts[0])]
-            except Exception as error:  # noqa: BLE001 - what is wrong from the start
-                return [self._errors.response(contexts[0], error)]
+        """Answer one request, or several for one model. Errors of each are rendered in the form of its protocol.
+
+        Raises:
+            RetortError: what is wrong with a stream from the start; it is answered alone.
+        """
+        if (streaming := self._streaming_of(contexts[0])) is not None:
+            return [self._open_stream(contexts[0], streaming)]
         self._run(contexts)
         return [
             self._response(context) if context.error is None else self._errors.response(context, context.error)
@@ -89,8 +87,8 @@ class PredictEndpoint:
         Raises:
             Exception: whatever is wrong with the request or its model.
         """
-        if self._streams(context):
-            return self._open_stream(context)
+        if (streaming := self._streaming_of(context)) is not None:
+            return self._open_stream(context, streaming)
         self._run([context])
         if context.error is not None:
             raise context.error
@@ -120,12 +118,12 @@ class PredictEndpoint:
         headers = [*context.adapter.headers(), ("Server-Timing", context.timings.header())]
         return Response(200, headers, context.content)
 
-    def _streams(self, context: RequestContext) -> bool:
-        return self._streaming is not None and context.may_block and self._streaming.is_wanted(context.environ)
+    def _streaming_of(self, context: RequestContext) -> Streaming | None:
+        """Return the streaming of the protocol if the request wants it."""
+        streaming = self._streaming if context.may_block else None
+        return streaming if streaming is not None and streaming.is_wanted(context.environ) else None
 
-    def _open_stream(self, context: RequestContext) -> Response:
-        if self._streaming is None:
-            raise AssertionError("this protocol has no streams")
+    def _open_stream(self, context: RequestContext, streaming: Streaming) -> Response:
         context.timings = Timings(context.queued_s)
         series = self._service.series(context.arguments.get("model"), context.arguments.get("version"))
         context.model, context.version = series.model, series.version
@@ -136,11 +134,11 @@ class PredictEndpoint:
             series.close()
 
         context.at_end(end)
-        return self._streaming.respond(context, series)
+        return streaming.respond(context, series)
 
 
 def _is_small_json(environ: Environ) -> bool:
-    """Tell whether little JSON is to be read and written; other media types and compressed bodies may take long."""
+    """Return whether request and answer are short JSON; other media types and compressed bodies may take long."""
     length = environ.get("CONTENT_LENGTH") or ""
     if not (length.isdigit() and len(length) < 6 and int(length) <= INLINE_BODY_BYTES):
         return False

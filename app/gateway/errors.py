@@ -25,7 +25,7 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.gateway.context import RequestContext
-from app.server.contract import Headers, Refusal, Response
+from app.server.contract import Headers, Refusal, Response, status_line
 from app.telemetry import current_request, request_id
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,6 @@ STATUS: dict[Code, HTTPStatus] = {
     Code.STEP_FAILED: HTTPStatus.INTERNAL_SERVER_ERROR,
     Code.MODEL_FAILED: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
-TITLES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
-"""RFC 9110's names, where the standard library still has older ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +93,11 @@ class ErrorFormat:
     media_type: str = "application/json"
 
 
-def title_of(status: int) -> str:
-    """Return the name of a status."""
-    try:
-        return TITLES.get(status) or HTTPStatus(status).phrase
-    except ValueError:
-        return "Unknown"
-
-
 def problem_json(problem: Problem) -> tuple[bytes, str]:
     """Return a problem document."""
     document: dict[str, Any] = {
         "type": f"/problems/{problem.name}",
-        "title": title_of(problem.status),
+        "title": status_line(problem.status)[4:],
         "status": problem.status,
         "detail": problem.detail,
         "request_id": request_id(),
@@ -129,11 +119,12 @@ def sentence(problem: Problem, most: int = 3) -> str:
 
 
 def problem_of(error: BaseException) -> Problem:
-    """Return what is told of an error; one that is not meant for clients is told as any unexpected one."""
+    """Return what clients are told of an error: nothing of one that is not meant for them, which is logged."""
     if isinstance(error, RequestRefused):
         return error.problem
     if not isinstance(error, RetortError) or error.code not in STATUS:
-        return unexpected(error)
+        log.error("unexpected error", exc_info=error)
+        return internal_error()
     status, headers = STATUS[error.code], dict[str, str]()
     if isinstance(error, InvalidInstances):
         facts = {"errors_total": error.total, "errors_more": error.more}
@@ -144,12 +135,6 @@ def problem_of(error: BaseException) -> Problem:
         header = error.header.replace("Content-Type", "Accept").replace("Content-", "Accept-")
         headers[header] = ", ".join(error.allowed)
     return Problem(status, error.code.value, error.detail, headers=headers)
-
-
-def unexpected(error: BaseException) -> Problem:
-    """Return what is told of an error that is not meant for clients; its traceback goes to the log."""
-    log.error("unexpected error", exc_info=error)
-    return internal_error()
 
 
 def internal_error() -> Problem:
@@ -185,12 +170,7 @@ class ErrorRenderer:
 
     def refusal(self, context: RequestContext, refusal: Refusal) -> Response:
         """Return the answer to a request that the server itself refuses."""
-        token = current_request.set(context)
-        try:
-            problem = Problem(refusal.status, refusal.name, refusal.detail, headers=refusal.headers)
-            return self.problem(context, problem)
-        finally:
-            current_request.reset(token)
+        return self.response(context, RequestRefused(refusal.status, refusal.name, refusal.detail, refusal.headers))
 
     def problem(self, context: RequestContext, problem: Problem) -> Response:
         """Return a problem in the form of the request's path; the request is the current one."""

@@ -11,8 +11,8 @@ from app.settings.readers import URL_PATH
 class Forwarding:
     """Applies `X-Forwarded-*` and the prefix to an environ, before anything looks at it. Immutable, safe to share.
 
-    Each of `trusted_proxies` proxies in front appends what it saw to the fields, so the last so many values are true
-    and what stands before them is the client's own word. With none, the fields are left alone.
+    Each of the `trusted_proxies` in front appends a value to the fields, so only the last so many values are trusted.
+    With none, the fields are ignored.
     """
 
     def __init__(self, trusted_proxies: int, prefix: str) -> None:
@@ -48,8 +48,8 @@ class Forwarding:
 def root_of(environ: Environ) -> str:
     """Return the URL of the application's root for links in the answer, without a slash at its end.
 
-    It is the prefix, such as `/ml`, where that is known. Otherwise it is relative to the request's own URL, because a
-    proxy in front may have removed a prefix: `.` for a request of `/docs`, `..` for one of `/problems/queue-full`.
+    It is the prefix (`/ml`) if known, else relative to the request's URL, as a proxy may have removed a prefix: `.` for
+    `/docs`, `..` for `/problems/queue-full`.
     """
     if prefix := environ.get("SCRIPT_NAME", "").rstrip("/"):
         return quote(prefix, encoding="latin-1")
@@ -57,7 +57,7 @@ def root_of(environ: Environ) -> str:
 
 
 def _without_port(address: str) -> str:
-    """Some proxies write `192.0.2.1:1234` and `[2001:db8::1]:1234`."""
+    """Remove the port that some proxies write: `192.0.2.1:1234`, `[2001:db8::1]:1234`."""
     if address.startswith("["):
         return address[1:].partition("]")[0]
     return address.partition(":")[0] if address.count(":") == 1 else address

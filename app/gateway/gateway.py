@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from app.gateway.context import RequestContext, Route, Router, context_in
-from app.gateway.errors import ErrorRenderer, title_of
+from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
 from app.gateway.interceptors import Interceptor, InterceptorChain
-from app.server.contract import Environ, Headers, Refusal, Response, WSGIApplication
+from app.server.contract import Environ, Headers, Refusal, Response, WSGIApplication, status_line
 from app.telemetry import RequestScope, current_request
 from app.telemetry.metrics import SharedMetrics
 
@@ -84,7 +84,7 @@ class Gateway:
         return context
 
     def respond(self, requests: Sequence[Any]) -> list[Response] | None:
-        """Answer requests of one route that need no Flask, each between its interceptors; None where they do now."""
+        """Answer requests of one route between their interceptors; return None if they have to go through Flask now."""
         contexts: Sequence[RequestContext] = requests
         if not (self._look() and all(self._is_still_direct(context) for context in contexts)):
             for context in contexts:
@@ -104,10 +104,8 @@ class Gateway:
             made = iter(self._respond(route, passed) if passed else ())
             responses = [response or next(made) for response in early]
             for context, response in zip(contexts, responses, strict=True):
-                self._chain.after(context, response)
+                self._after(context, response)
                 context.error = None  # its traceback holds the context
-                if not isinstance(response.body, bytes):
-                    response.body = _Parts(response.body, context, self._end)
             self._chain.flush()
             return responses
         finally:
@@ -157,9 +155,7 @@ class Gateway:
             response = self._before(context)
             if response is None:
                 return self._through(context, start_response, application)
-            self._chain.after(context, response)
-            if not isinstance(response.body, bytes):
-                response.body = _Parts(response.body, context, self._end)
+            self._after(context, response)
             self._chain.flush()
             return _send(context, response, start_response)
         finally:
@@ -187,7 +183,7 @@ class Gateway:
         return _Parts(parts, context, self._end)
 
     def _end(self, context: RequestContext) -> None:
-        """End a request; one that failed before its answer began is seen by the interceptors as the server's 500."""
+        """End a request; if it failed before its answer began, show interceptors a 500."""
         if not context.status:
             context.outcome = "internal-error"
             self._chain.after(context, Response(500))
@@ -208,7 +204,7 @@ class Gateway:
         return match.is_direct
 
     def _is_still_direct(self, context: RequestContext) -> bool:
-        """Tell whether its view and its rule are those that it was admitted with: it may have waited since."""
+        """Return whether the request still leads to the route that it was admitted with: it may have waited since."""
         match = self._router.match(context.environ)
         return match.is_direct and match.route is context.route
 
@@ -224,6 +220,11 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 - an interceptor refuses, or fails: then nothing is let past it
             return self._errors.response(context, error)
 
+    def _after(self, context: RequestContext, response: Response) -> None:
+        self._chain.after(context, response)
+        if not isinstance(response.body, bytes):
+            response.body = _Parts(response.body, context, self._end)
+
     def _look(self) -> bool:
         """Look whether routes may be answered without Flask; the log has a line when that changes."""
         is_direct = not self._wrapped_by and self._router.is_direct()
@@ -238,7 +239,7 @@ class Gateway:
 
 
 class _Parts:
-    """The body of an answer that is made part by part, under the request that it belongs to."""
+    """A body that is made part by part; its request is the current one while it is made."""
 
     def __init__(self, parts: Iterable[bytes], context: RequestContext, end: Callable[[RequestContext], None]) -> None:
         self._parts = parts
@@ -266,19 +267,12 @@ class _Parts:
             current_request.reset(token)
 
 
-def status_line(status: int) -> str:
-    """Return a status with its name, as WSGI wants it."""
-    return f"{status} {title_of(status)}"
-
-
 def _send(context: RequestContext, response: Response, start_response: Any) -> Iterable[bytes]:
     """Hand a response to a WSGI server."""
-    line, headers, body = status_line(response.status), response.headers, response.body
+    headers, body = response.headers, response.body
+    if isinstance(body, bytes) and response.status not in BODILESS:
+        headers = [*headers, ("Content-Length", str(len(body)))]
+    start_response(status_line(response.status), headers)
     if not isinstance(body, bytes):
-        start_response(line, headers)
         return body
-    if response.status in BODILESS:
-        start_response(line, headers)
-        return [b""]
-    start_response(line, [*headers, ("Content-Length", str(len(body)))])
-    return [b"" if context.environ["REQUEST_METHOD"] == "HEAD" else body]
+    return [b"" if response.status in BODILESS or context.environ["REQUEST_METHOD"] == "HEAD" else body]

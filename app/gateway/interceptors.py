@@ -27,8 +27,7 @@ class Interceptor:
 
     may_block = True
     looks_at_view = False
-    """Its `before` asks which view a request leads to: it is called again if a middleware moves the request to another
-    path."""
+    """Its `before` depends on the view: call it again if a middleware moves the request to another path."""
 
     def before(self, context: RequestContext) -> Response | None:
         """Look at a request before anything of it is run.
@@ -39,14 +38,14 @@ class Interceptor:
         return None
 
     def after(self, context: RequestContext, response: Response) -> None:
-        """Look at the response to every request, also one that was refused, and change its status or header fields.
+        """Look at the response to every request, also a refused one, and change its status or header fields.
 
-        The server's own refusals (a full queue, a deadline, a body that is too long) come without `before`; where the
-        interceptor may block, it sees them after they were sent, and cannot change them.
+        The server's own refusals (a full queue, a deadline, a long body) come without `before`. An interceptor that may
+        block sees them after they were sent, and cannot change them.
         """
 
     def flush(self) -> None:
-        """Write what is cheaper to write together: called after one `after`, or those of requests that shared a run."""
+        """Write what `after` has kept: called once for all requests that shared a run."""
 
 
 class InterceptorChain:
@@ -86,8 +85,7 @@ class InterceptorChain:
         return None
 
     def after(self, context: RequestContext, response: Response, on_loop: bool = False) -> None:
-        """Have every interceptor see the first response to a request; a second one gets the header fields of the
-        first."""
+        """Show the first response of a request to every interceptor; a second one gets the same header fields."""
         later: Sequence[After] = ()
         if context.claim():
             later = self._after_later if on_loop else ()

@@ -86,11 +86,7 @@ class AccessEvent(msgspec.Struct, omit_defaults=True):
 
 
 class AccessRecord(EventRecord):
-    """The line of one request.
-
-    It has every attribute of a record; to find the thread and the process, as others do, would take as long as the rest
-    of the line.
-    """
+    """The line of one request. It does not look up its thread and process, which would take as long as the rest."""
 
     def __init__(self, context: RequestContext) -> None:
         environ, took_ms = context.environ, (time.monotonic() - context.began_s) * 1e3

@@ -1,8 +1,8 @@
-"""The Gunicorn worker: reads requests on one loop, runs short ones there and the others in threads, after a queue.
+"""The Gunicorn worker: reads requests on one loop, answers short ones there and runs the others in threads.
 
-One thread (the loop) owns every socket and never waits for anything but its poller. A pool of threads runs all requests
-that are not inline, and never touches a socket. The worker knows its application only through `contract`: `admit`,
-`refuse`, and `respond` for inline requests are the only calls of it on the loop's thread while requests are served.
+One thread (the loop) owns every socket and waits only for its poller. The threads of a pool run all requests that are
+not inline; they never touch a socket. The worker knows its application only through `contract`. While requests are
+served, the loop calls only `admit`, `refuse`, and `respond` for inline requests.
 
 The states of a connection, each with its deadline and the effect of the deadline:
 
@@ -31,14 +31,12 @@ The states of a connection, each with its deadline and the effect of the deadlin
 
 A worker stops in the phases of `lifecycle`: it tells its application (`draining()`), takes the connections that the
 kernel has accepted, closes its listeners, answers everything with `Connection: close`, and ends before
-`drain_timeout_s`. If a thread still runs `stuck_grace_s` after its deadline, its stack is logged, and its worker stops
-in the same way.
+`drain_timeout_s`. If a thread still runs `stuck_grace_s` after its deadline, its stack is logged and the worker stops.
 
-The modules, from the socket to the application: `worker` (Gunicorn's side), `loop` (epoll, accepting, deadlines),
-`connection` (the states above), `parsing` (heads), `bodies`, `dispatcher` (admits requests, runs inline ones, sends
-answers), `answers` (heads and bodies of answers), `refusals`, `threaded` (queued and running requests),
-`admission_queue`, `pool` and `elastic_pool` (threads), `request_hooks` (Gunicorn's access log and hooks), `lifecycle`,
-`limits`, `stats`, `contract`; and `master`, for Gunicorn's master process.
+From the socket to the application: `worker` (Gunicorn's side), `loop` (epoll, accepting, deadlines), `connection` (the
+states above), `parsing` (heads), `bodies`, `dispatcher` (admits requests, runs inline ones, sends answers), `answers`,
+`refusals`, `threaded` (queued and running requests), `admission_queue`, `pool` and `elastic_pool` (threads),
+`request_hooks` (Gunicorn's hooks and access log), `lifecycle`, `limits`, `stats`, `contract`.
 """
 
 from app.server.limits import Limits

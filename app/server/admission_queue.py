@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, Protocol, TypeVar
@@ -31,11 +32,8 @@ ClientQueue = OrderedDict[RequestT, None]
 class AdmissionQueue(Generic[RequestT]):
     """Lets at most `places` groups run and `queue_requests` wait, for `queue_max_wait_s` at most.
 
-    Clients take turns, and the requests of one client are served in the order of their arrival: a client that asks for
-    much only makes its own queue longer. A group is one request, or all requests of one batch key that wait, whichever
-    client they are from.
-
-    Belongs to the loop's thread, so it needs no lock. The caller passes the time.
+    Clients take turns; the requests of one client are served in the order of their arrival. A group is one request, or
+    all waiting requests of one batch key, of any client. Belongs to the loop's thread; the caller passes the time.
     """
 
     def __init__(self, places: int, queue_requests: int, queue_max_wait_s: float) -> None:
@@ -50,8 +48,8 @@ class AdmissionQueue(Generic[RequestT]):
         """By client, in the order of their turns; no queue is empty."""
         self._running_keys: set[Hashable] = set()
         """The batch keys of the groups that run."""
-        # Lower bounds of the first arrival and the first deadline among the requests that wait.
-        self._oldest_s = self._earliest_s = float("inf")
+        self.next_expiry_s = math.inf
+        """When `expired` should be called again at the latest; infinity while no request waits."""
 
     def enter(self, request: RequestT) -> bool | None:
         """Admit a request: True if it runs now, False if it waits, None if the queue is full."""
@@ -63,8 +61,7 @@ class AdmissionQueue(Generic[RequestT]):
             return None
         self._queues.setdefault(request.client, OrderedDict())[request] = None
         self.waiting += 1
-        self._oldest_s = min(self._oldest_s, request.arrived_s)
-        self._earliest_s = min(self._earliest_s, request.deadline_s)
+        self.next_expiry_s = min(self.next_expiry_s, self._expiry_s(request))
         return False
 
     def fair_share(self, client: Hashable) -> float:
@@ -76,10 +73,9 @@ class AdmissionQueue(Generic[RequestT]):
         return len(self._queues.get(client, ())) > self.fair_share(client)
 
     def make_room(self, client: Hashable) -> RequestT | None:
-        """Take the newest request of the client with most requests out of a full queue.
+        """Take the newest request of the client with most requests out of a full queue, and return it.
 
-        Returns:
-            The request that is out of the queue; None where `client` already has its own fair share there.
+        Returns None if `client` already has its own fair share there.
         """
         if len(self._queues.get(client, ())) + 1 > self.fair_share(client):
             return None
@@ -96,7 +92,7 @@ class AdmissionQueue(Generic[RequestT]):
         if not queue:
             del self._queues[request.client]
             if not self._queues:
-                self._oldest_s = self._earliest_s = float("inf")
+                self.next_expiry_s = math.inf
 
     def leave(self, batch_key: Hashable = None) -> list[RequestT]:
         """End a group of this batch key, and return the group that takes its place and runs now; it may be empty."""
@@ -127,27 +123,17 @@ class AdmissionQueue(Generic[RequestT]):
         if batch_key is not None:
             self._running_keys.add(batch_key)
 
-    def next_expiry_s(self) -> float:
-        """Return when `expired` should be called again; infinity while no request waits."""
-        return min(self._oldest_s + self._queue_max_wait_s, self._earliest_s)
+    def _expiry_s(self, request: RequestT) -> float:
+        return min(request.arrived_s + self._queue_max_wait_s, request.deadline_s)
 
     def expired(self, now_s: float) -> tuple[list[RequestT], list[RequestT]]:
         """Take out the requests that waited too long, and those whose own deadline has passed."""
-        overdue: list[RequestT] = []
-        late: list[RequestT] = []
-        if self._oldest_s + self._queue_max_wait_s <= now_s:
-            for queue in list(self._queues.values()):
-                while queue and (first := next(iter(queue))).arrived_s + self._queue_max_wait_s <= now_s:
-                    self.remove(first)
-                    (late if first.deadline_s <= now_s else overdue).append(first)
-            self._oldest_s = min((next(iter(queue)).arrived_s for queue in self._queues.values()), default=float("inf"))
-        if self._earliest_s <= now_s:
-            late_now = [request for request in self._all() if request.deadline_s <= now_s]
-            for request in late_now:
-                self.remove(request)
-            late += late_now
-            self._earliest_s = min((request.deadline_s for request in self._all()), default=float("inf"))
-        return overdue, late
+        expired = [request for request in self._all() if self._expiry_s(request) <= now_s]
+        for request in expired:
+            self.remove(request)
+        self.next_expiry_s = min(map(self._expiry_s, self._all()), default=math.inf)
+        late = [request for request in expired if request.deadline_s <= now_s]
+        return [request for request in expired if request.deadline_s > now_s], late
 
     def age_s(self, now_s: float) -> float:
         """Return how long the oldest request has waited. Any thread may ask, so it looks at copies."""

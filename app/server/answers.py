@@ -1,10 +1,11 @@
-"""Answers: what `start_response` and a `Response` say, checked, and turned into the bytes of a head and a body."""
+"""Answers: checks status and headers of a WSGI answer or a `Response`, and makes the bytes of head and body."""
 
 from __future__ import annotations
 
-import http
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -13,40 +14,33 @@ from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderNam
 from gunicorn.http.message import TOKEN_RE
 from gunicorn.http.wsgi import HEADER_VALUE_RE, STATUS_RE
 
-from app.server.contract import Headers, Response
+from app.server.contract import Headers, Response, status_line
 
 NO_BODY, NO_LENGTH = 1, 2
 """Restrictions of a status (RFC 9110 section 6.4.1): 304 has no body; 1xx and 204 have no length either."""
 HOP_BY_HOP = "hop-by-hop"
 KNOWN_LIMIT = 2048
 LAST_CHUNK = b"0\r\n\r\n"
-RENAMED = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
-"""RFC 9110's names, where the standard library still has older ones."""
-STATUS_LINES = {status.value: f"{status.value} {RENAMED.get(status, status.phrase)}" for status in http.HTTPStatus}
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
 _names: dict[str, str] = {}
 """Valid field names, in lower case, or HOP_BY_HOP."""
-_statuses: dict[str, int] = {}
-"""Valid status lines: 0, NO_BODY or NO_LENGTH."""
 
 
+@dataclass(slots=True, eq=False)
 class Answer:
     """The answer to one request, as `start_response` described it. Not thread-safe."""
 
-    __slots__ = ("chunked", "headers", "is_head", "length_bytes", "omits_body", "sent", "started", "status", "written")
-
-    def __init__(self, is_head: bool) -> None:
-        self.is_head = is_head
-        self.status = ""
-        self.headers: Sequence[tuple[str, str]] = ()
-        self.length_bytes: int | None = None
-        self.omits_body = is_head
-        self.chunked = False
-        self.started = False  # its head is on its way to the client
-        self.sent = 0  # bytes of body; Gunicorn's access log reads this name
-        self.written: list[bytes] | None = None
+    is_head: bool
+    status: str = ""
+    headers: Sequence[tuple[str, str]] = ()
+    length_bytes: int | None = None
+    omits_body: bool = False
+    chunked: bool = False
+    started: bool = False  # its head is on its way to the client
+    sent: int = 0  # bytes of body; Gunicorn's access log reads this name
+    written: list[bytes] | None = None
 
     def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Callable[[bytes], None]:
         """Take the status and headers (PEP 3333).
@@ -62,9 +56,7 @@ class Answer:
                 exc_info = None
         elif self.status:
             raise AssertionError("start_response was called twice")
-        bodiless = _statuses.get(status)
-        if bodiless is None:
-            bodiless = _known_status(status)
+        bodiless = _restriction(status)
         self.status = status
         self.omits_body = self.is_head or bodiless > 0
         self._take(headers, forbids_length=bodiless == NO_LENGTH)
@@ -80,17 +72,16 @@ class Answer:
         kept = headers
         self.length_bytes = None
         try:
-            values_are_clean = HEADER_VALUE_RE.fullmatch(" ".join([value for _, value in headers])) is not None
+            are_valid = HEADER_VALUE_RE.fullmatch(" ".join([value for _, value in headers])) is not None
         except TypeError:
-            values_are_clean = False
-        if not values_are_clean:
+            are_valid = False
+        if not are_valid:
             _refuse_values(headers)
         for name, value in headers:
             lower = _names.get(name) or _known(name)
             if lower == "content-length":
-                self.length_bytes = int(value)
+                self.length_bytes = None if forbids_length else int(value)
                 if forbids_length:
-                    self.length_bytes = None
                     kept = [field for field in kept if field[0].lower() != "content-length"]
             elif lower is HOP_BY_HOP:
                 # The list belongs to the application: do not change it in place.
@@ -98,14 +89,13 @@ class Answer:
         self.headers = kept
 
 
-def _known_status(status: str) -> int:
+@functools.lru_cache(KNOWN_LIMIT)
+def _restriction(status: str) -> int:
+    """Return 0, NO_BODY or NO_LENGTH for a status line."""
     if not STATUS_RE.fullmatch(status):
         raise ValueError(f"{status!r} is not a status")
     code = status[:3]
-    bodiless = NO_LENGTH if code == "204" or code < "200" else NO_BODY if code == "304" else 0
-    if len(_statuses) < KNOWN_LIMIT:
-        _statuses[status] = bodiless
-    return bodiless
+    return NO_LENGTH if code == "204" or code < "200" else NO_BODY if code == "304" else 0
 
 
 def _refuse_values(headers: Headers) -> NoReturn:
@@ -157,13 +147,8 @@ def chunk(part: bytes) -> bytes:
 
 
 def begin(answer: Answer, response: Response) -> None:
-    """Take the status and headers of a response.
-
-    Raises:
-        InvalidResponseHeader, InvalidResponseHeaderName: a header would break the head.
-    """
-    status = response.status
-    answer.start_response(STATUS_LINES.get(status) or f"{status} Unknown", response.headers)
+    """Take the status and headers of a response; raises as `start_response` does."""
+    answer.start_response(status_line(response.status), response.headers)
 
 
 def content_of(answer: Answer, part: bytes) -> bytes:

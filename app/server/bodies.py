@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import IO, Any
 
 from gunicorn.http.body import CHUNK_EXT_RE
@@ -19,7 +19,6 @@ from gunicorn.http.errors import (
 
 from app.server.contract import Environ
 from app.server.limits import Limits
-from app.server.parsing import trailers
 
 HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
 CHUNK_SIZE_DIGITS = 16
@@ -33,24 +32,20 @@ class TooLong(Exception):
 
 
 class TooManyChunks(Exception):
-    """The body comes in more chunks than the server reads, however short they are."""
+    """The body has more chunks than the server reads, however short they are."""
 
 
+@dataclass(slots=True)
 class Store:
     """The bodies that one process is receiving into memory, together; belongs to the loop's thread."""
 
-    __slots__ = ("held_bytes", "in_memory_bytes", "spool_bytes")
-
-    def __init__(self, spool_bytes: int, in_memory_bytes: int) -> None:
-        self.spool_bytes = spool_bytes
-        self.in_memory_bytes = in_memory_bytes
-        self.held_bytes = 0
+    spool_bytes: int
+    in_memory_bytes: int
+    held_bytes: int = 0
 
 
-class Sink:
-    """Collects one body: in memory up to the store's limits, else in a temporary file."""
-
-    __slots__ = ("_file", "_parts", "_store", "size_bytes")
+class RequestBody:
+    """The body of one request while it is received: in memory up to the store's limits, else in a temporary file."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -58,8 +53,19 @@ class Sink:
         self._file: IO[bytes] | None = None
         self.size_bytes = 0
 
-    def write(self, part: bytes) -> None:
-        """Store the next part."""
+    def feed(self, received: bytes) -> bytes | None:
+        """Take what belongs to the body; return what follows it, or None while it is incomplete.
+
+        Feeding it in any number of pieces gives the same verdict.
+
+        Raises:
+            TooLong, TooManyChunks: it is over a limit.
+            ParseException: one of Gunicorn's.
+            OSError: there is no room for it.
+        """
+        raise NotImplementedError
+
+    def _write(self, part: bytes) -> None:
         self.size_bytes += len(part)
         if self._file is not None:
             self._file.write(part)
@@ -99,81 +105,54 @@ class Sink:
         self._parts = []
 
 
-class LengthBody:
+class LengthBody(RequestBody):
     """A body whose length was declared, and is within the limit."""
 
-    __slots__ = ("_left_bytes",)
-
-    def __init__(self, length_bytes: int) -> None:
+    def __init__(self, length_bytes: int, store: Store) -> None:
+        super().__init__(store)
         self._left_bytes = length_bytes
 
-    def feed(self, received: bytes, sink: Sink) -> bytes | None:
-        """Take what belongs to the body; return what follows it, or None while it is incomplete."""
+    def feed(self, received: bytes) -> bytes | None:
+        """Take up to the declared length."""
         part = received if len(received) <= self._left_bytes else received[: self._left_bytes]
-        sink.write(part)
+        self._write(part)
         self._left_bytes -= len(part)
         return None if self._left_bytes else received[len(part) :]
 
 
-class ChunkedBody:
-    """Gunicorn's `ChunkedReader`, fed instead of reading: the same grammar, the same limits, and two of its own.
+class ChunkedBody(RequestBody):
+    """A body in chunks: the grammar and limits of Gunicorn's `ChunkedReader`, and the limits of this worker.
 
-    Feeding it in any number of pieces gives the same verdict. Source: RFC 9112 section 7.1.
+    `head_request` is Gunicorn's request, which parses the trailers. Source: RFC 9112 section 7.1.
     """
 
-    __slots__ = (
-        "_chunks_left",
-        "_extension_bytes_left",
-        "_left_bytes",
-        "_limit_bytes",
-        "_line_bytes",
-        "_looked_bytes",
-        "_pending",
-        "_read_trailers",
-        "_section_bytes",
-        "_state",
-    )
-
-    def __init__(
-        self,
-        limit_bytes: int,
-        limit_chunks: int,
-        line_bytes: int,
-        section_bytes: int,
-        read_trailers: Callable[[bytes], object],
-    ) -> None:
-        self._limit_bytes = limit_bytes
-        self._chunks_left = limit_chunks
+    def __init__(self, head_request: Any, limits: Limits, store: Store) -> None:
+        super().__init__(store)
+        self._request = head_request
+        self._line_bytes = head_request.limit_request_field_size
+        self._section_bytes = min(head_request.max_buffer_headers, limits.head_bytes)
+        self._limit_bytes = limits.body_bytes
+        self._chunks_left = limits.body_chunks
         self._extension_bytes_left = EXTENSION_BYTES
-        self._line_bytes = line_bytes
-        self._section_bytes = section_bytes
-        self._read_trailers = read_trailers
         self._left_bytes = 0  # of the chunk that is being read
         self._looked_bytes = 0  # of the trailers
         self._pending = b""  # a line that has not ended
+        self._is_whole = False
         self._state = self._size
 
-    def feed(self, received: bytes, sink: Sink) -> bytes | None:
-        """Take what belongs to the body; return what follows it, or None while it is incomplete.
-
-        Raises:
-            TooLong, TooManyChunks: it is over a limit.
-            ParseException: one of Gunicorn's.
-        """
+    def feed(self, received: bytes) -> bytes | None:
+        """Take chunks and trailers."""
         if self._pending:
             received, self._pending = self._pending + received, b""
-        at = 0
-        while at >= 0:
-            before = at
-            at = self._state(received, at, sink)
-            if self._state is _ended:
+        before, at = -1, 0
+        while at != before:
+            before, at = at, self._state(received, at)
+            if self._is_whole:
                 return received[at:]
-            if at == before:
-                break
         self._pending = received[at:]
         return None
 
-    def _size(self, received: bytes, at: int, sink: Sink) -> int:
+    def _size(self, received: bytes, at: int) -> int:
         end = received.find(b"\r\n", at)
         if end < 0:
             if len(received) - at > self._line_bytes:
@@ -193,12 +172,12 @@ class ChunkedBody:
             raise TooManyChunks
         self._left_bytes = size_bytes
         self._state = self._content if size_bytes else self._trailers
-        return end + 2 if size_bytes else self._trailers(received, end + 2, sink)
+        return end + 2 if size_bytes else self._trailers(received, end + 2)
 
-    def _content(self, received: bytes, at: int, sink: Sink) -> int:
+    def _content(self, received: bytes, at: int) -> int:
         part = received[at : at + self._left_bytes]
         if part:
-            sink.write(part)
+            self._write(part)
             self._left_bytes -= len(part)
         end = at + len(part)
         if self._left_bytes:
@@ -211,9 +190,9 @@ class ChunkedBody:
         self._state = self._size
         return end + 2
 
-    def _trailers(self, received: bytes, at: int, sink: Sink) -> int:
+    def _trailers(self, received: bytes, at: int) -> int:
         if received[at : at + 2] == b"\r\n":
-            self._state = _ended
+            self._is_whole = True
             return at + 2
         # Look at each byte once, or a client that sends byte by byte would be costly.
         looked = at + self._looked_bytes
@@ -226,14 +205,9 @@ class ChunkedBody:
                 raise InvalidHeader("bare LF as line terminator")
             self._looked_bytes = len(received) - at
             return at
-        self._read_trailers(received[at:end])
-        self._state = _ended
+        self._request.parse_headers(received[at:end], from_trailer=True)
+        self._is_whole = True
         return end + 4
-
-
-def _ended(received: bytes, at: int, sink: Sink) -> int:
-    """The state of a chunked body after its last byte."""
-    return at
 
 
 def _chunk_size(line: bytes) -> int:
@@ -246,55 +220,7 @@ def _chunk_size(line: bytes) -> int:
         raise InvalidChunkSize(size)
     if semicolon and not CHUNK_EXT_RE.fullmatch(b";" + extension):
         raise InvalidChunkExtension("invalid chunk extension")
-    if len(size.lstrip(b"0")) > CHUNK_SIZE_DIGITS:
-        raise TooLong
     return int(size, 16)
-
-
-class RequestBody:
-    """The body of one request while it is received: its framing and its storage.
-
-    `head_request` is Gunicorn's request, which has the limits and the parser of trailers; only a chunked body needs it.
-    """
-
-    __slots__ = ("_framing", "_sink")
-
-    def __init__(self, length_bytes: int | None, head_request: Any, limits: Limits, store: Store) -> None:
-        self._sink = Sink(store)
-        self._framing: LengthBody | ChunkedBody
-        if length_bytes is not None:
-            self._framing = LengthBody(length_bytes)
-        else:
-            self._framing = ChunkedBody(
-                limits.body_bytes,
-                limits.body_chunks,
-                head_request.limit_request_field_size,
-                min(head_request.max_buffer_headers, limits.head_bytes),
-                lambda section: trailers(head_request, section),
-            )
-
-    def feed(self, received: bytes, environ: Environ) -> bytes | None:
-        """Take what belongs to the body; when it is whole, put it into the environ.
-
-        Returns:
-            What follows the body, or None while it is incomplete.
-
-        Raises:
-            TooLong, TooManyChunks: it is over a limit.
-            ParseException: one of Gunicorn's.
-            OSError: there is no room for it.
-        """
-        rest = self._framing.feed(received, self._sink)
-        if rest is not None:
-            environ["wsgi.input"] = self._sink.finish()
-            if isinstance(self._framing, ChunkedBody):
-                # The chunks are gone: the application reads the length of their content.
-                environ["CONTENT_LENGTH"] = str(self._sink.size_bytes)
-        return rest
-
-    def discard(self) -> None:
-        """Free the storage of a body that will not be served."""
-        self._sink.discard()
 
 
 def close_body(environ: Environ) -> None:

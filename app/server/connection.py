@@ -1,7 +1,7 @@
 """One client's connection: reads requests off it, writes answers to it, and never waits.
 
-The socket is registered with epoll once, edge-triggered, for everything. So the code that stops reading while the
-kernel may have more must remember that (`readable`).
+The socket is registered with epoll once, edge-triggered, for everything: `readable` remembers that the kernel may have
+more.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkExtension, 
 
 from app.server import refusals
 from app.server.answers import Answer
-from app.server.bodies import RequestBody, Store, TooLong, TooManyChunks
+from app.server.bodies import ChunkedBody, LengthBody, RequestBody, Store, TooLong, TooManyChunks
 from app.server.contract import Environ, Refusal, ServedRequest
 from app.server.limits import Limits
 from app.server.parsing import Head, HeadReader, Peer
@@ -37,7 +37,7 @@ JOIN_BYTES = 65536
 """Up to this size one copy is cheaper than a list of buffers."""
 BUFFERS_PER_CALL = 64
 LINGER_AT_MOST = 10
-"""In `linger_s`: how long a client that goes on sending is listened to."""
+"""How many times `linger_s` a client that goes on sending is read."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 MALFORMED = (ParseException, ChunkMissingTerminator, InvalidChunkExtension, InvalidChunkSize)
 BROKEN = select.EPOLLERR | select.EPOLLHUP
@@ -54,9 +54,6 @@ class RequestListener(Protocol):
 
     def on_refused(self, connection: Connection, head: Head | None, refusal: Refusal, now_s: float) -> None:
         """Answer with a refusal and close: what follows cannot be read. `head` is None if it was not parsed."""
-
-    def on_half_closed(self, connection: Connection) -> None:
-        """The client sends no more, while its request is WAITING."""
 
     def on_gone(self, connection: Connection) -> None:
         """The client is gone before its answer was sent whole."""
@@ -115,8 +112,6 @@ class PendingRequest:
     """Nobody will read its answer."""
     began_s: float = 0.0
     """When it was given to a thread."""
-    started_s: float = 0.0
-    """When its thread started to run it."""
     thread_id: int = 0
     is_stuck: bool = False
     ends_group: bool = False
@@ -162,9 +157,9 @@ class Connection:
     pending: PendingRequest | None = None
     _head: Head | None = None  # of the request whose body is being read
     _body: RequestBody | None = None
-    _buffer: bytes = b""
+    received: bytes = b""  # and not parsed yet
     _seen_bytes: int = 0
-    _unsent: deque[memoryview] = field(default_factory=deque)
+    unsent: deque[memoryview] = field(default_factory=deque)
     _more_to_come: bool = False
     _close_after: bool = False
     _fin: bool = False  # the client sends no more, though not all may have been read
@@ -185,16 +180,17 @@ class Connection:
         if mask & BROKEN:
             self.abort()
             return
-        if mask & OUTPUT and self._unsent:
+        if mask & OUTPUT and self.unsent:
             self._flush(now_s)
         if mask & INPUT:
             self.readable = True
             if mask & ENDED and not self._fin:
                 self._fin = True
-                if self.state is WAITING:
-                    # A client that ends while its request is queued has left. If it ended together with its request
-                    # (before this state), it only sends no more, and gets its answer.
-                    self._shared.listener.on_half_closed(self)
+                # A client that ends while its request is queued has left. One that ended together with its request gets
+                # its answer.
+                if self.state is WAITING and self.pending is not None and self.pending.is_queued:
+                    self.abort()
+                    return
             self.read(now_s)
 
     def read(self, now_s: float) -> None:
@@ -202,26 +198,26 @@ class Connection:
         for _ in range(READS_PER_TURN):
             if not self.readable or self.state in (WAITING, ANSWERING, CLOSED):
                 return
-            if self._buffer and self.state is IDLE:
+            if self.received and self.state is IDLE:
                 return  # it has more requests than fit into one turn, and continues in the next
             try:
-                received = self.sock.recv(READ_BYTES)
+                part = self.sock.recv(READ_BYTES)
             except (BlockingIOError, InterruptedError):
                 self.readable = False
                 return
             except OSError:
                 self.abort()
                 return
-            if not received:
+            if not part:
                 self.readable = False
                 self._end(now_s)
                 return
-            self.readable = self._fin or len(received) == READ_BYTES
+            self.readable = self._fin or len(part) == READ_BYTES
             if self.state <= HEAD:
-                self._buffer = self._buffer + received if self._buffer else received
+                self.received = self.received + part if self.received else part
                 self.proceed(now_s)
             elif self.state is BODY:
-                self._take_body(received, now_s)
+                self._take_body(part, now_s)
             else:
                 self.deadline_s = min(now_s + self._shared.limits.linger_s, self._linger_until_s)
         if self.readable:
@@ -231,11 +227,11 @@ class Connection:
         """Serve the requests that are in the buffer, one after the other."""
         shared = self._shared
         for _ in range(PIPELINED_PER_TURN):
-            buffer = self._buffer
-            if not buffer or self.state > HEAD:
+            received = self.received
+            if not received or self.state > HEAD:
                 return
             try:
-                head = shared.heads.read(buffer, self._seen_bytes, self.peer, self.requests + 1)
+                head = shared.heads.read(received, self._seen_bytes, self.peer, self.requests + 1)
             except MALFORMED as error:
                 self._refuse_malformed(error, now_s)
                 return
@@ -243,42 +239,47 @@ class Connection:
                 if self.state is IDLE:
                     self.state = HEAD
                     self.deadline_s = now_s + shared.limits.head_s
-                self._seen_bytes = len(buffer)
+                self._seen_bytes = len(received)
                 return
             self._seen_bytes = 0
             self.requests += 1
             length_bytes, begin = head.length_bytes, head.consumed
             end = begin + (length_bytes or 0)
-            if length_bytes is None or end > len(buffer) or end - begin > shared.limits.body_bytes:
-                self._begin_body(head, buffer[begin:], now_s)
+            if length_bytes is None or end > len(received) or end - begin > shared.limits.body_bytes:
+                self._begin_body(head, received[begin:], now_s)
             else:
-                self._buffer = buffer[end:]
-                head.environ["wsgi.input"] = io.BytesIO(buffer[begin:end])
+                self.received = received[end:]
+                head.environ["wsgi.input"] = io.BytesIO(received[begin:end])
                 self.state = WAITING
                 shared.listener.on_request(self, head, now_s)
         shared.on_unfinished(self)
 
-    def _begin_body(self, head: Head, received: bytes, now_s: float) -> None:
+    def _begin_body(self, head: Head, part: bytes, now_s: float) -> None:
         shared, limits = self._shared, self._shared.limits
-        self._buffer = b""
+        self.received = b""
         self._head = head
         if head.length_bytes is not None and head.length_bytes > limits.body_bytes:
             self._refuse(refusals.body_too_large(limits), now_s)
             return
         self.state = BODY
         self.deadline_s = now_s + limits.body_grace_s
-        self._body = RequestBody(head.length_bytes, head.request, limits, shared.store)
-        if head.expects_continue and not received:
+        if head.length_bytes is None:
+            self._body = ChunkedBody(head.request, limits, shared.store)
+        else:
+            self._body = LengthBody(head.length_bytes, shared.store)
+        if part:
+            self._take_body(part, now_s)
+        elif head.expects_continue:
             self._send(CONTINUE, b"")
-        if received:
-            self._take_body(received, now_s)
 
-    def _take_body(self, received: bytes, now_s: float) -> None:
-        limits, head = self._shared.limits, self._head
-        if head is None or self._body is None:
+    def _take_body(self, part: bytes, now_s: float) -> None:
+        limits, head, body = self._shared.limits, self._head, self._body
+        if head is None or body is None:
             raise AssertionError("no body is being read")
         try:
-            rest = self._body.feed(received, head.environ)
+            rest = body.feed(part)
+            if rest is not None:
+                head.environ["wsgi.input"] = body.finish()
         except TooLong:
             self._refuse(refusals.body_too_large(limits), now_s)
         except TooManyChunks:
@@ -287,13 +288,15 @@ class Connection:
             self._refuse_malformed(error, now_s)
         except OSError as error:
             log.error("a request's body could not be spooled: %s", error)
-            self._refuse(refusals.no_room(limits), now_s)
+            self._refuse(refusals.NO_ROOM, now_s)
         else:
             if rest is None:
-                earned_s = len(received) / limits.body_floor_bytes_per_s
+                earned_s = len(part) / limits.body_floor_bytes_per_s
                 self.deadline_s = min(self.deadline_s + earned_s, now_s + limits.body_grace_s)
                 return
-            self._buffer = rest
+            if head.length_bytes is None:  # the chunks are gone: the application reads the length of their content
+                head.environ["CONTENT_LENGTH"] = str(body.size_bytes)
+            self.received = rest
             self._body = self._head = None
             self.state = WAITING
             self._shared.listener.on_request(self, head, now_s)
@@ -307,16 +310,11 @@ class Connection:
             return
         if self.state is HEAD:
             try:
-                self._shared.heads.check_incomplete(self._buffer, self.peer, self.requests + 1)
+                self._shared.heads.parse_by_gunicorn(self.received, self.peer, self.requests + 1)
             except MALFORMED as error:
                 self._refuse_malformed(error, now_s)
                 return
         self.close()
-
-    @property
-    def received(self) -> bytes:
-        """The beginning of a head that is not parsed yet."""
-        return self._buffer
 
     def _refuse(self, refusal: Refusal, now_s: float) -> None:
         self._shared.listener.on_refused(self, self._head, refusal, now_s)
@@ -327,23 +325,18 @@ class Connection:
 
     # --- answering
 
-    @property
-    def is_sending(self) -> bool:
-        """Whether part of an answer waits for the client to read."""
-        return bool(self._unsent)
-
     def answer(self, head: bytes, body: bytes, keep_alive: bool, now_s: float, last: bool = True) -> None:
         """Send the next (or only) part of an answer; `head` is empty except for the first part."""
         self._close_after = not keep_alive
         self._more_to_come = not last
-        if not self._unsent:
+        if not self.unsent:
             if not self._send(head, body):
                 return
-            if not self._unsent and last:
+            if not self.unsent and last:
                 self._answered(now_s)
                 return
             # With nothing left to send it waits for the application, which has a deadline of its own.
-            self.deadline_s = now_s + self._shared.limits.answer_grace_s if self._unsent else float("inf")
+            self.deadline_s = now_s + self._shared.limits.answer_grace_s if self.unsent else float("inf")
         else:
             self._keep(head, body)
         self.state = ANSWERING
@@ -370,11 +363,11 @@ class Connection:
         return True
 
     def _keep(self, *parts: bytes | memoryview) -> None:
-        self._unsent.extend(memoryview(part) for part in parts if part)
+        self.unsent.extend(memoryview(part) for part in parts if part)
 
     def _flush(self, now_s: float) -> None:
         """Continue with what could not be sent at once."""
-        parts, sent_bytes = self._unsent, 0
+        parts, sent_bytes = self.unsent, 0
         while parts:
             try:
                 sent = self.sock.sendmsg([parts[at] for at in range(min(len(parts), BUFFERS_PER_CALL))])
@@ -411,7 +404,7 @@ class Connection:
 
     def resume(self, now_s: float) -> None:
         """After an answer, serve the next request if it is there."""
-        if self._buffer:
+        if self.received:
             self.proceed(now_s)
         if self.readable:
             self.read(now_s)
@@ -423,7 +416,7 @@ class Connection:
     # --- the end
 
     def _linger(self, now_s: float) -> None:
-        """End this side, and read on for a while: closing with bytes unread would take the last answer away."""
+        """End this side, and read on for a while: a close with unread bytes would reset the client's connection."""
         self._forget_body()
         if self._ended:
             self.close()
@@ -438,7 +431,7 @@ class Connection:
         self.idle_since_s = now_s
         self.deadline_s = now_s + linger_s
         self._linger_until_s = now_s + LINGER_AT_MOST * linger_s
-        self._buffer = b""
+        self.received = b""
 
     def expire(self, now_s: float) -> None:
         """Act on the deadline, which has passed."""
@@ -465,7 +458,7 @@ class Connection:
             return
         self.state = CLOSED
         self._forget_body()
-        self._unsent.clear()
+        self.unsent.clear()
         self.pending = None
         self.sock.close()
         self._shared.on_closed(self)

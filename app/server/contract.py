@@ -1,18 +1,28 @@
 """The contract between the worker and the application that it serves, and the adapter for plain WSGI applications.
 
-The worker knows no model, no protocol and no framework. It asks `admit` once for each request, before the request is
-queued, and from then on reads the attributes of what it got.
+The worker knows no model, no protocol and no framework. It calls `admit` once for each request, before the request is
+queued, and reads the attributes of the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Protocol
 
 Environ = dict[str, Any]
 Headers = list[tuple[str, str]]
 WSGIApplication = Callable[[Environ, Any], Iterable[bytes]]
+
+RENAMED = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
+"""RFC 9110's names, where the standard library still has older ones."""
+STATUS_LINES = {status.value: f"{status.value} {RENAMED.get(status, status.phrase)}" for status in HTTPStatus}
+
+
+def status_line(status: int) -> str:
+    """Return a status with its name, as WSGI wants it."""
+    return STATUS_LINES.get(status) or f"{status} Unknown"
 
 
 @dataclass(slots=True)

@@ -29,8 +29,8 @@ TIMEOUT = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s)?", re.ASCII)
 class Dispatcher:
     """Serves the requests of all connections of one worker. Belongs to the loop's thread.
 
-    Inline requests are collected while one turn of the loop reads, and answered at its end, those of one batch key in
-    one call. That costs much less than one call for each, because the processor's caches stay warm.
+    Inline requests are collected during one turn of the loop and answered at its end, those of one batch key in one
+    call, because that costs much less than one call for each.
     """
 
     def __init__(self, worker: Any, app: ServingApp, limits: Limits, stats: Stats) -> None:
@@ -59,7 +59,7 @@ class Dispatcher:
         except BaseException:  # noqa: BLE001 - logged, or raised again
             self._log_failure(environ)
             close_body(environ)
-            self._refuse(connection, head, None, refusals.FAILED, now_s, may_keep=True)
+            self.on_refused(connection, head, refusals.FAILED, now_s, may_keep=True)
             return
         asked, limit_s = environ.get(TIMEOUT_KEY), self.limits.request_timeout_s
         allowed_s = limit_s if asked is None else min(limit_s, timeout_s(asked))
@@ -71,15 +71,6 @@ class Dispatcher:
             self.inline.setdefault(_group_key(pending), []).append(pending)
         else:
             self.threads.enter(pending, now_s)
-
-    def on_refused(self, connection: Connection, head: Head | None, refusal: Refusal, now_s: float) -> None:
-        """Refuse what cannot be read, and close."""
-        self._refuse(connection, head, None, refusal, now_s, may_keep=False)
-
-    def on_half_closed(self, connection: Connection) -> None:
-        """Drop the request of a client that sends no more, if it is queued."""
-        if connection.pending is not None and connection.pending.is_queued:
-            connection.abort()
 
     def on_gone(self, connection: Connection) -> None:
         """Drop or stop the request of a client that is gone."""
@@ -131,17 +122,16 @@ class Dispatcher:
         self.stats.inline += 1
         environ = pending.environ
         close_body(environ)
-        body = None
         if response is not None:
             try:
                 body = answers.whole_body(pending.answer, response)
             except Exception:  # noqa: BLE001 - logged, or raised again
                 self._log_failure(environ)
-        if body is None:
-            self.refuse(pending, refusals.FAILED, now_s)
-            return
-        self.send(pending, body, now_s)
-        self._hooks.after(pending.head, pending.answer, began_s)
+            else:
+                self.send(pending, body, now_s)
+                self._hooks.after(pending.head, pending.answer, began_s)
+                return
+        self.refuse(pending, refusals.FAILED, now_s)
 
     # --- answers
 
@@ -160,22 +150,23 @@ class Dispatcher:
     def refuse(self, pending: PendingRequest, refusal: Refusal, now_s: float) -> None:
         """Answer an admitted request with a refusal; its connection stays open."""
         pending.connection.pending = None
-        self._refuse(pending.connection, pending.head, pending.request, refusal, now_s, may_keep=True)
+        self.on_refused(pending.connection, pending.head, refusal, now_s, pending.request, may_keep=True)
 
     def close_broken(self, connection: Connection) -> None:
         """Close a connection after an error in the server itself; call it where the error is handled."""
         log.exception("a connection is closed because of an error in the server")
         connection.abort()
 
-    def _refuse(
+    def on_refused(
         self,
         connection: Connection,
         head: Head | None,
-        request: ServedRequest | None,
         refusal: Refusal,
         now_s: float,
-        may_keep: bool,
+        request: ServedRequest | None = None,
+        may_keep: bool = False,
     ) -> None:
+        """Refuse a request, and close the connection unless what follows can be read (`may_keep`)."""
         self.stats.refuse(refusal.name.replace("-", "_"))
         environ = head.environ if head is not None else partial_environ(connection.received, connection.peer)
         try:

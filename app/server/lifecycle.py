@@ -1,4 +1,4 @@
-"""How a worker comes to its end: phases and their deadlines, without a clock or a socket.
+"""The end of a worker: phases and their deadlines, without a clock or a socket.
 
 SERVING --stop()--> ACCEPTING ------> FINISHING ------> OVER
                     still accepts,    listeners closed, nothing is open, or
@@ -12,8 +12,9 @@ import enum
 from dataclasses import dataclass
 
 MASTER_CLOSES_WITHIN_S = 0.5
-"""Where everybody is signalled at once, workers may be quicker than the master: what the kernel accepts for a socket
-that only the master still has open is reset when it closes. At a reload it never does."""
+"""If all processes are signalled at once, a worker may stop before the master closes its listeners. The connections
+that the kernel accepts meanwhile would be reset. At a reload the master keeps them open.
+"""
 
 
 class Phase(enum.Enum):
@@ -49,12 +50,12 @@ class Lifecycle:
     over_at_s: float = float("inf")
 
     def stop(self, reason: Reason, now_s: float) -> bool:
-        """Begins the end; False where it has begun. A recycled worker that is then terminated keeps its deadlines."""
+        """Begin the end; return False if it has begun: a recycled worker that is terminated keeps its deadlines."""
         if self.phase is not Phase.SERVING:
             return False
         self.phase, self.reason = Phase.ACCEPTING, reason
-        # One that recycles itself is alone with its listener until the master replaces it: it goes on accepting as long
-        # as it has to stay for its idle connections anyway. A stuck one stops at once.
+        # A recycled worker may be alone until the master replaces it: it accepts as long as it stays for its idle
+        # connections anyway. A stuck one stops at once.
         delay_s = {Reason.TERMINATED: self.drain_delay_s, Reason.RECYCLED: self.idle_at_stop_s}.get(reason, 0.0)
         self.accept_until_s = now_s + min(delay_s, self.drain_timeout_s)
         if reason is Reason.TERMINATED:
@@ -64,11 +65,11 @@ class Lifecycle:
         return True
 
     def wait_for_master(self, now_s: float) -> bool:
-        """Whether it is time to close the listeners, but not too late to go on accepting while the master has them."""
+        """Return whether the listeners may be closed, except that the master may still have them open."""
         return self.phase is Phase.ACCEPTING and self.accept_until_s <= now_s < self.master_until_s
 
     def step(self, now_s: float, connections: int, idle: int) -> Phase:
-        """The phase at this moment, with so many connections open, and so many of them waiting for a request."""
+        """Return the phase now, with so many open connections, of which `idle` wait for a request."""
         if self.phase is Phase.ACCEPTING:
             recycled_early = self.reason is Reason.RECYCLED and not idle
             if now_s >= self.accept_until_s or recycled_early:
@@ -79,5 +80,5 @@ class Lifecycle:
 
     @property
     def takes_the_backlog(self) -> bool:
-        """Whether what waits in the listener's queue is accepted to its end before the listener is closed."""
+        """Return whether all connections in the listener's queue are accepted before it is closed."""
         return self.reason in (Reason.TERMINATED, Reason.ORPHANED)

@@ -18,10 +18,10 @@ class Limits:
     spool_bytes: int = 2**20
     """A body longer than this goes to a temporary file as it comes."""
     bodies_in_memory_bytes: int = 128 * 2**20
-    """All bodies together that are being received; past it, each goes to a file however short it is."""
+    """Of all bodies that are being received; beyond it, they go to files."""
 
     silent_s: float = 15.0
-    """From the connect to the first byte; then it is closed without a word."""
+    """From the connect to the first byte; then the connection is closed without an answer."""
     head_s: float = 10.0
     """From the first byte of a head to its end."""
     body_grace_s: float = 10.0
@@ -29,27 +29,26 @@ class Limits:
     answer_grace_s: float = 15.0
     answer_floor_bytes_per_s: float = 1024.0
     linger_s: float = 3.0
-    """After the last answer: how long what the client still sends is read and thrown away, so that it can read that."""
+    """How long the client's bytes are thrown away after the last answer, so that it can read the answer."""
 
     queue_requests: int = 256
     queue_max_wait_s: float = 0.3
     waiting_threads: int = 512
-    """At most so many requests that may block run at once, each in a thread of its own."""
+    """At most so many requests that may block run at once."""
     waiting_idle_s: float = 10.0
-    """After so long without a request such a thread ends."""
+    """A thread beyond those of Gunicorn's `threads` ends after so long without a request."""
     request_timeout_s: float = 30.0
     stuck_grace_s: float = 10.0
     """After its deadline, how long a thread may go on before the worker is replaced."""
-    retry_after_s: int = 1
 
     answer_buffer_bytes: int = 256 * 1024
     """A streamed answer is made no further ahead of the client than this."""
 
     connection_requests: int = 100_000
     connection_age_s: float = 900.0
-    """A connection ends, with an answer, after that many requests or so long; both up to a fifth less, by chance."""
+    """A connection ends, with an answer, after so many requests or so long; both are up to a fifth less, at random."""
     evict_idle_s: float = 0.25
-    """Where there is no room for a new connection, one that has been idle for longer than this is closed."""
+    """Without room for a new connection, one that has been idle for longer is closed."""
 
     drain_delay_s: float = 0.0
     """From SIGTERM to the end of accepting, for load balancers that are slow to look."""

@@ -9,15 +9,16 @@ import os
 import select
 import socket
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 from app.server.bodies import Store
 from app.server.connection import IDLE, LINGERING, Connection, Shared, State
 from app.server.dispatcher import Dispatcher
 from app.server.lifecycle import Lifecycle, Phase
-from app.server.master import holds_any
 from app.server.parsing import HeadReader
 
 log = logging.getLogger(__name__)
@@ -47,11 +48,10 @@ class Loop:
         self.ready: deque[Connection] = deque()
         """Connections with more to do than fits into one turn."""
         limits = self._limits = dispatcher.limits
-        heads = HeadReader(cfg, limits.head_bytes)
         self.store = Store(limits.spool_bytes, limits.bodies_in_memory_bytes)
         self._shared = Shared(
             dispatcher,
-            heads,
+            HeadReader(cfg, limits.head_bytes),
             limits,
             self.store,
             dispatcher.stats,
@@ -86,11 +86,8 @@ class Loop:
 
     def by_state(self) -> dict[str, int]:
         """Return how many connections are in each state. Any thread may ask."""
-        counts = dict.fromkeys((state.name.lower() for state in State if state is not State.CLOSED), 0)
-        for connection in list(self._connections.values()):
-            name = connection.state.name.lower()
-            counts[name] = counts.get(name, 0) + 1
-        return counts
+        counts = Counter(connection.state for connection in list(self._connections.values()))
+        return {state.name.lower(): counts[state] for state in State if state is not State.CLOSED}
 
     def turn(self, now_s: float) -> float:
         """Wait for something to do, and do it; return the time after it."""
@@ -210,7 +207,7 @@ class Loop:
     def _evict(self, now_s: float) -> bool:
         """Close the connection that has been idle for longest, if that is long enough."""
         idle = (one for one in self._connections.values() if one.state in (IDLE, LINGERING))
-        oldest = min(idle, key=_idle_since, default=None)
+        oldest = min(idle, key=attrgetter("idle_since_s"), default=None)
         if oldest is None or now_s - oldest.idle_since_s < self._limits.evict_idle_s:
             return False
         self.dispatcher.stats.evicted += 1
@@ -262,5 +259,12 @@ class Loop:
         self._poller.close()
 
 
-def _idle_since(connection: Connection) -> float:
-    return connection.idle_since_s
+def holds_any(process_id: int, listeners: Iterable[socket.socket]) -> bool:
+    """Return whether a process has one of these sockets open; False where /proc does not tell (other than on Linux)."""
+    wanted = {f"socket:[{os.fstat(listener.fileno()).st_ino}]" for listener in listeners}
+    with contextlib.suppress(OSError):
+        for descriptor in Path(f"/proc/{process_id}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if str(descriptor.readlink()) in wanted:
+                    return True
+    return False

@@ -1,16 +1,15 @@
 """Request heads: from bytes to a WSGI environ, by Gunicorn's parser and Gunicorn's header policy.
 
-Nearly all requests are ordinary: a regular expression parses them, and the environ is made here (the fast path). All
-others (an error, an underscore in a name, a repeated field, `Expect`, `Transfer-Encoding`, the PROXY protocol, an
-absolute target, ...) take the reference path: Gunicorn's `Request` with its Python parser, and an environ by its
-`wsgi.create`. So there is no second opinion that could differ.
+Nearly all heads are ordinary: a regular expression parses them, and the environ is made here. All others (an error, an
+underscore in a name, a repeated field, `Expect`, `Transfer-Encoding`, the PROXY protocol, an absolute target, ...) are
+parsed by Gunicorn's `Request` with its Python parser (the reference), and its `wsgi.create` makes the environ. So the
+two parsers cannot disagree.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,7 @@ from gunicorn.http.unreader import IterUnreader
 from app.server.contract import Environ
 
 ORIGIN_FORM = re.compile(rb"/(?!/)[!-\"$-~]*")
-"""RFC 9112 section 3.2.1; `//`, `#` and all others take the reference path."""
+"""RFC 9112 section 3.2.1; Gunicorn parses `//`, `#` and all others."""
 ORDINARY_HEAD = re.compile(
     rb"([A-Z]{3,20}+) (/[!-~]*+) HTTP/1\.([01])\r\n"
     rb"((?:[!#$%&'*+\-.^`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+\r\n)*+)\r\n"
@@ -35,25 +34,24 @@ FIELD = re.compile(rb"\n([A-Za-z0-9-]{1,64}):[ \t]*([\t -~\x80-\xff]{0,4096}?)[ 
 KNOWN_LIMIT = 2048
 """How many field names and targets are remembered."""
 KNOWN_TARGET_BYTES = 256
-REFERENCE = ""
-"""Stands for the environ key of field names that take the reference path."""
-REFERENCE_FIELDS = frozenset({"EXPECT", "TRANSFER-ENCODING"})
+LEFT_TO_GUNICORN = ""
+"""Stands for the environ key of field names that Gunicorn parses."""
+FIELDS_LEFT_TO_GUNICORN = frozenset({"EXPECT", "TRANSFER-ENCODING"})
+CONNECTION_OPTIONS = {"close": False, "keep-alive": True}
 CONNECTION_SPECIFIC = ("wsgi.early_hints", "gunicorn.socket")
 """Keys of Gunicorn's environ for a socket that only the loop may touch."""
 
 
+@dataclass(slots=True, eq=False)
 class Head:
     """The head of one request. `length_bytes` is the length of its body, None if it is chunked."""
 
-    __slots__ = ("consumed", "environ", "expects_continue", "keep_alive", "length_bytes", "request")
-
-    def __init__(self, environ: Environ, consumed: int, length_bytes: int | None, keep_alive: bool) -> None:
-        self.environ = environ
-        self.consumed = consumed
-        self.length_bytes = length_bytes
-        self.keep_alive = keep_alive
-        self.expects_continue = False
-        self.request: Any = None  # Gunicorn's, if it took the reference path
+    environ: Environ
+    consumed: int
+    length_bytes: int | None
+    keep_alive: bool
+    expects_continue: bool = False
+    request: Any = None  # Gunicorn's, if Gunicorn parsed it
 
 
 @dataclass(slots=True)
@@ -94,23 +92,18 @@ class HeadReader:
         self._python_cfg = _WithPythonParser(cfg)
         self._head_bytes = head_bytes
         self._line_bytes = _line_limit(cfg)
-        self._reference_first = cfg.proxy_protocol != "off"
+        self._gunicorn_first = cfg.proxy_protocol != "off"
         self._base = wsgi.base_environ(cfg) | {"wsgi.multithread": True, "wsgi.url_scheme": "http"}
         self._scheme_keys = [(_key(name), value) for name, value in cfg.secure_scheme_headers.items()]
         self._keys: dict[bytes, str] = {}
         self._targets: dict[bytes, tuple[str, str, str]] = {}
-        # Only the reference path knows these settings.
-        self._has_fast_path = not (
-            cfg.casefold_http_method
-            or cfg.permit_obsolete_folding
-            or cfg.strip_header_spaces
-            or os.environ.get("SCRIPT_NAME")
-        )
+        unknown_here = cfg.casefold_http_method, cfg.permit_obsolete_folding, cfg.strip_header_spaces
+        self._parses_ordinary = not (any(unknown_here) or os.environ.get("SCRIPT_NAME"))
         fields, field_bytes = cfg.limit_request_fields, cfg.limit_request_field_size
-        self._fast_fields = fields if 0 < fields <= message.MAX_HEADERS else message.MAX_HEADERS
+        self._ordinary_fields = fields if 0 < fields <= message.MAX_HEADERS else message.MAX_HEADERS
         # A whole head that is no longer than this has no line and no field that is too long.
         field_bytes = field_bytes if field_bytes > 0 else message.DEFAULT_MAX_HEADERFIELD_SIZE
-        self._fast_bytes = min(self._line_bytes or 2**20, field_bytes)
+        self._ordinary_bytes = min(self._line_bytes or 2**20, field_bytes)
 
     def peer(self, client: Any, server: Any) -> Peer:
         """Describe a connection between these two addresses."""
@@ -119,47 +112,36 @@ class HeadReader:
             or "*" in self._cfg.forwarded_allow_ips
             or bool(message._ip_in_allow_list(client[0], (), self._cfg.forwarded_allow_networks()))
         )
-        environ = self._base.copy()
+        environ = self._base | {"SCRIPT_NAME": ""}
         if isinstance(client, tuple):
             environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client[0], str(client[1])
         else:
             environ["REMOTE_ADDR"] = client.decode() if isinstance(client, bytes) else client
         if isinstance(server, tuple):
             environ["SERVER_NAME"], environ["SERVER_PORT"] = server[0], str(server[1])
-        environ["SCRIPT_NAME"] = ""
         return Peer(client, server, trusted, environ)
 
     def read(self, received: bytes, seen_bytes: int, peer: Peer, number: int) -> Head | None:
         """Parse the head at the beginning of `received`; None while it is incomplete.
 
-        `seen_bytes` of it were there at the last call. It is the head of the connection's `number`th request, from 1.
+        `seen_bytes` of it were there at the last call; `number` counts the connection's requests from 1.
 
         Raises:
             ParseException: one of Gunicorn's; nothing more on the connection may be read.
         """
-        if not self._has_fast_path or (number == 1 and self._reference_first):
-            head = None
+        head = None
+        if not self._parses_ordinary or (number == 1 and self._gunicorn_first):
             if _worth_another_look(received, seen_bytes, self._line_bytes):
-                head = self._by_reference(received, peer, number)
+                head = self.parse_by_gunicorn(received, peer, number)
         elif received.find(b"\r\n\r\n", max(0, seen_bytes - 3)) >= 0:
-            head = self._fast(received, peer) or self._by_reference(received, peer, number)
+            head = self._read_ordinary(received, peer) or self.parse_by_gunicorn(received, peer, number)
         elif received.count(b"\n") != received.count(b"\r\n"):
-            head = self._by_reference(received, peer, number)  # a bare line feed is refused at once
-        else:
-            head = None
+            head = self.parse_by_gunicorn(received, peer, number)  # a bare line feed is refused at once
         if head is None:
             self._check_size(received)
         elif head.consumed > self._head_bytes:
             raise LimitRequestHeaders(f"the head is longer than {self._head_bytes} bytes")
         return head
-
-    def check_incomplete(self, received: bytes, peer: Peer, number: int) -> None:
-        """Check the beginning of a head that stays incomplete.
-
-        Raises:
-            ParseException: one of Gunicorn's.
-        """
-        self._by_reference(received, peer, number)
 
     def _check_size(self, received: bytes) -> None:
         """Refuse an incomplete head that is already too long."""
@@ -169,17 +151,17 @@ class HeadReader:
         if len(received) > self._head_bytes:
             raise LimitRequestHeaders(f"the head is longer than {self._head_bytes} bytes")
 
-    def _fast(self, received: bytes, peer: Peer) -> Head | None:
+    def _read_ordinary(self, received: bytes, peer: Peer) -> Head | None:
         """Parse an ordinary head; None if anything about it is not ordinary."""
         match = ORDINARY_HEAD.match(received)
-        if match is None or match.end() > self._fast_bytes:
+        if match is None or match.end() > self._ordinary_bytes:
             return None
         method_bytes, target, minor, section = match.groups()
         lines = section.split(b"\r\n")
         lines.pop()
         path, query, uri = self._targets.get(target) or self._target(target)
         method = str(method_bytes, "latin-1")
-        if not uri or method == "CONNECT" or len(lines) > self._fast_fields:
+        if not uri or method == "CONNECT" or len(lines) > self._ordinary_fields:
             return None
         environ = peer.environ.copy()
         environ["REQUEST_METHOD"] = method
@@ -193,38 +175,34 @@ class HeadReader:
             key = keys.get(name)
             if key is None:
                 key = self._known(name)
-            if key in environ or key == REFERENCE:
+            if key in environ or key == LEFT_TO_GUNICORN:
                 return None
             environ[key] = str(value.strip(b" \t"), "latin-1")
         return self._framed(environ, match.end(), minor == b"1", peer)
 
     def _framed(self, environ: Environ, consumed: int, version_1_1: bool, peer: Peer) -> Head | None:
         if peer.trusted:
-            schemes = 0
-            for key, value in self._scheme_keys:
-                if key in environ:
-                    schemes += 1
-                    environ["wsgi.url_scheme"] = "https" if environ[key] == value else "http"
-            if schemes > 1:
+            schemes = [environ[key] == value for key, value in self._scheme_keys if key in environ]
+            if len(schemes) > 1:
                 return None
+            if schemes:
+                environ["wsgi.url_scheme"] = "https" if schemes[0] else "http"
         if "SERVER_NAME" not in environ:
             _name_server(environ)
         length = environ.get("CONTENT_LENGTH", "0")
         if not (length.isascii() and length.isdigit() and len(length) < 20):
             return None
-        connection = environ.get("HTTP_CONNECTION")
-        keep_alive = version_1_1
-        if connection is not None:
-            connection = connection.lower()
-            if connection == "close":
-                keep_alive = False
-            elif connection == "keep-alive":
-                keep_alive = True
+        keep_alive = CONNECTION_OPTIONS.get(environ.get("HTTP_CONNECTION", "").lower(), version_1_1)
         if peer.proxy is not None:
             environ.update(peer.proxy)
         return Head(environ, consumed, int(length), keep_alive)
 
-    def _by_reference(self, received: bytes, peer: Peer, number: int) -> Head | None:
+    def parse_by_gunicorn(self, received: bytes, peer: Peer, number: int) -> Head | None:
+        """Parse any head by Gunicorn's parser; None while it is incomplete.
+
+        Raises:
+            ParseException: one of Gunicorn's.
+        """
         source = IterUnreader([received])
         try:
             request = message.Request(self._python_cfg, source, peer.client, number)
@@ -243,14 +221,11 @@ class HeadReader:
         length = reader.length if isinstance(reader, LengthReader) else None
         if length is None and not isinstance(reader, ChunkedReader):
             raise AssertionError("Gunicorn has a third way to frame a request's body")
-        head = Head(environ, consumed, length, not request.should_close())
-        head.expects_continue = request._expected_100_continue
-        head.request = request
-        return head
+        return Head(environ, consumed, length, not request.should_close(), request._expected_100_continue, request)
 
     def _known(self, name: bytes) -> str:
         upper = str(name, "latin-1").upper()
-        key = REFERENCE if not upper or "_" in upper or upper in REFERENCE_FIELDS else _key(upper)
+        key = LEFT_TO_GUNICORN if not upper or "_" in upper or upper in FIELDS_LEFT_TO_GUNICORN else _key(upper)
         if len(self._keys) < KNOWN_LIMIT and len(name) < KNOWN_TARGET_BYTES:
             self._keys[name] = key
         return key
@@ -267,12 +242,6 @@ class HeadReader:
                 self._targets.clear()
             self._targets[target] = parts
         return parts
-
-
-def trailers(request: Any, section: bytes) -> Sequence[tuple[str, str]]:
-    """Check the trailer section of a chunked body (without its empty last line), as Gunicorn does."""
-    fields: Sequence[tuple[str, str]] = request.parse_headers(section, from_trailer=True)
-    return fields
 
 
 def partial_environ(received: bytes, peer: Peer) -> Environ:

@@ -13,7 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from queue import SimpleQueue
 
 from app.server import answers
 from app.server.answers import LAST_CHUNK, chunk, content_of, settle
@@ -28,36 +27,20 @@ ROOM_LOOK_S = 1.0
 
 
 class Pool:
-    """Runs groups of requests: in a fixed number of threads, or, if they may block, in threads of their own.
+    """Runs each group of requests in a thread of its own; the admission queues bound how many run at once.
 
-    The threads start after the fork. They are daemons, so that one that hangs cannot keep the process. `submit`,
-    `take`, `stop_idle` and `close` belong to the loop's thread.
+    The threads start after the fork. `submit`, `take`, `stop_idle` and `close` belong to the loop's thread.
     """
 
-    def __init__(self, app: ServingApp, threads: int, buffer_bytes: int, waiting_idle_s: float) -> None:
+    def __init__(self, app: ServingApp, threads: int, buffer_bytes: int, idle_s: float) -> None:
         self._app = app
         self._buffer_bytes = buffer_bytes
-        self._inbox: SimpleQueue[list[PendingRequest] | None] = SimpleQueue()
         self._made: deque[tuple[PendingRequest, bytes | None, bool]] = deque()
         self._awake = False
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._elastic: ElasticPool[list[PendingRequest]] = ElasticPool(self._run_group, waiting_idle_s)
-        self._threads = [
-            threading.Thread(target=self._work, name=f"retort-request-{number}", daemon=True)
-            for number in range(1, threads + 1)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def submit(self, group: list[PendingRequest]) -> None:
-        """Give a group of requests to a free thread."""
-        if group[0].request.may_block:
-            try:
-                self._elastic.submit(group)
-                return
-            except RuntimeError as error:
-                log.warning("a request that may block runs in a thread for requests that compute: %s", error)
-        self._inbox.put(group)
+        self._threads: ElasticPool[list[PendingRequest]] = ElasticPool(self._run_group, threads, idle_s)
+        self.submit = self._threads.submit
+        self.stop_idle = self._threads.stop_idle
 
     def take(self) -> Iterator[tuple[PendingRequest, bytes | None, bool]]:
         """Yield what the threads have made: request, part, whether it is the last; no part means that it failed."""
@@ -65,20 +48,14 @@ class Pool:
             os.eventfd_read(self.wake_fd)
         self._awake = False
         while self._made:
-            yield self._made.popleft()
-
-    def stop_idle(self) -> None:
-        """End the threads that are free."""
-        for _ in self._threads:
-            self._inbox.put(None)
-        self._elastic.stop_idle()
+            pending, part, last = self._made.popleft()
+            if last and pending.ends_group:
+                self._threads.ended()
+            yield pending, part, last
 
     def close(self, timeout_s: float) -> None:
         """Wait a moment for the threads and free the eventfd."""
-        deadline_s = time.monotonic() + timeout_s
-        for thread in self._threads:
-            thread.join(max(0.0, deadline_s - time.monotonic()))
-        self._elastic.close(deadline_s, time.monotonic)
+        self._threads.close(time.monotonic() + timeout_s)
         self._awake = True  # nobody writes to it any more
         os.close(self.wake_fd)
 
@@ -91,15 +68,8 @@ class Pool:
             with contextlib.suppress(OSError):
                 os.eventfd_write(self.wake_fd, 1)
 
-    def _work(self) -> None:
-        while (group := self._inbox.get()) is not None:
-            self._run_group(group)
-            del group  # else this thread keeps the requests alive while it waits for the next
-
     def _run_group(self, group: list[PendingRequest]) -> None:
-        started_s = time.monotonic()
         for pending in group:
-            pending.started_s = started_s
             pending.thread_id = threading.get_ident()
         through_wsgi = group[0].request.through_wsgi
         responses: dict[PendingRequest, Response] = {}
@@ -112,7 +82,7 @@ class Pool:
         for pending in in_order:
             part: bytes | None = None
             try:
-                part = self._run_wsgi(pending) if through_wsgi else self._deliver(pending, responses.get(pending))
+                part = self._make(pending, responses.get(pending), through_wsgi)
             except BaseException:
                 log.exception("error in %s %r", pending.environ["REQUEST_METHOD"], pending.environ["RAW_URI"])
             self._put(pending, part, last=True)
@@ -129,34 +99,29 @@ class Pool:
             log.exception("error in %s %r", environ["REQUEST_METHOD"], environ["RAW_URI"])
             return {}
 
-    def _deliver(self, pending: PendingRequest, response: Response | None) -> bytes | None:
-        """Return the last part of an answer whose response is known; None if `respond` failed."""
-        body = response.body if response is not None else b""
+    def _make(self, pending: PendingRequest, response: Response | None, through_wsgi: bool) -> bytes | None:
+        """Make an answer, from its response or through WSGI; return its last part, or None if `respond` failed."""
+        answer = pending.answer
+        body: Iterable[bytes] | bytes = response.body if response is not None else ()
         try:
             if pending.cancelled:  # since it was queued its client has left, or was answered 504
                 return b""
+            if through_wsgi:
+                body = self._app(pending.environ, answer.start_response)
+                if isinstance(body, list | tuple):
+                    return settle(answer, [*(answer.written or ()), *body])
+                return self._stream(pending, answers.in_order(answer, body))
             if response is None:
                 return None
             if isinstance(body, bytes):
-                return answers.whole_body(pending.answer, response)
-            answers.begin(pending.answer, response)
+                return answers.whole_body(answer, response)
+            answers.begin(answer, response)
             return self._stream(pending, body)
         finally:
-            _close(pending, body)
-
-    def _run_wsgi(self, pending: PendingRequest) -> bytes:
-        """Run a request through WSGI (PEP 3333); return the last part of its answer."""
-        app_iter: Iterable[bytes] = ()
-        answer = pending.answer
-        try:
-            if pending.cancelled:
-                return b""
-            app_iter = self._app(pending.environ, answer.start_response)
-            if isinstance(app_iter, list | tuple):
-                return settle(answer, [*(answer.written or ()), *app_iter])
-            return self._stream(pending, answers.in_order(answer, app_iter))
-        finally:
-            _close(pending, app_iter)
+            try:
+                answers.close(body)
+            finally:
+                close_body(pending.environ)
 
     def _stream(self, pending: PendingRequest, parts: Iterable[bytes]) -> bytes:
         """Send the parts as they come; return the last."""
@@ -197,10 +162,3 @@ class Pool:
 
 def _is_streamed(response: Response | None) -> bool:
     return response is not None and not isinstance(response.body, bytes)
-
-
-def _close(pending: PendingRequest, body: object) -> None:
-    try:
-        answers.close(body)
-    finally:
-        close_body(pending.environ)

@@ -18,11 +18,20 @@ PARSE_STATUSES: tuple[tuple[type[Exception], int], ...] = (
 )
 """The statuses that Gunicorn's own workers use; every other parse error is a 400."""
 ERROR_TEXT_LENGTH = 300
+RETRY_AFTER_S = 1
+RETRY_LATER = {"Retry-After": str(RETRY_AFTER_S)}
+AT_CAPACITY = "the server is at its capacity; try again in a moment"
 
 FAILED = Refusal(500, "internal-error", "the server failed on this request; its log has the cause under the request id")
 INCOMPLETE_BODY = Refusal(400, "incomplete-body", "the connection ended before the body did")
 HEAD_TIMEOUT = Refusal(408, "head-timeout", "the head of the request did not arrive in time")
 BODY_TIMEOUT = Refusal(408, "body-timeout", "the body of the request did not arrive in time")
+NO_ROOM = Refusal(503, "no-room", "the server has no room for the body", RETRY_LATER)
+QUEUE_FULL = Refusal(503, "queue-full", AT_CAPACITY, RETRY_LATER)
+QUEUE_WAIT = Refusal(503, "queue-wait", AT_CAPACITY, RETRY_LATER)
+SHUTTING_DOWN = Refusal(
+    503, "shutting-down", "the server is shutting down and could not finish this request", RETRY_LATER
+)
 
 
 def parse_status(error: Exception) -> int:
@@ -50,26 +59,8 @@ def too_many_chunks(limits: Limits) -> Refusal:
     return Refusal(413, "body-too-large", detail)
 
 
-def no_room(limits: Limits) -> Refusal:
-    """Refuse a body that could not be written to a temporary file."""
-    return Refusal(503, "no-room", "the server has no room for the body", _retry_after(limits))
-
-
-def queue_full(limits: Limits) -> Refusal:
-    """Refuse a request for which there is no place in the queue."""
-    return Refusal(503, "queue-full", "the server is at its capacity; try again in a moment", _retry_after(limits))
-
-
-def queue_wait(limits: Limits) -> Refusal:
-    """Refuse a request that waited too long for a thread."""
-    return Refusal(503, "queue-wait", "the server is at its capacity; try again in a moment", _retry_after(limits))
-
-
-def over_fair_share(limits: Limits, share: float) -> Refusal:
-    """Refuse a client that has more requests in a full queue than its share.
-
-    The fields are those of draft-ietf-httpapi-ratelimit-headers-11.
-    """
+def over_fair_share(share: float) -> Refusal:
+    """Refuse a client with more requests in a full queue than its share (draft-ietf-httpapi-ratelimit-headers-11)."""
     allowed = max(1, int(share))
     detail = (
         f"the server is at its capacity, and more requests of this client wait than of others: {allowed} may, as"
@@ -77,8 +68,8 @@ def over_fair_share(limits: Limits, share: float) -> Refusal:
     )
     headers = {
         "RateLimit-Policy": f'"queue";q={allowed};qu="concurrent-requests"',
-        "RateLimit": f'"queue";r=0;t={limits.retry_after_s}',
-        **_retry_after(limits),
+        "RateLimit": f'"queue";r=0;t={RETRY_AFTER_S}',
+        **RETRY_LATER,
     }
     return Refusal(429, "too-many-requests", detail, headers)
 
@@ -86,13 +77,3 @@ def over_fair_share(limits: Limits, share: float) -> Refusal:
 def deadline(allowed_s: float) -> Refusal:
     """Refuse a request that was not answered before its deadline."""
     return Refusal(504, "deadline", f"the answer was not ready within {allowed_s:.3g} s")
-
-
-def shutting_down(limits: Limits) -> Refusal:
-    """Refuse a request that is not answered at the end of the worker's time."""
-    detail = "the server is shutting down and could not finish this request"
-    return Refusal(503, "shutting-down", detail, _retry_after(limits))
-
-
-def _retry_after(limits: Limits) -> dict[str, str]:
-    return {"Retry-After": str(limits.retry_after_s)}

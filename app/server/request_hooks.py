@@ -39,10 +39,9 @@ class RequestHooks:
     """Calls the hooks of one worker. `wanted` is False if there are none. Belongs to the loop's thread."""
 
     def __init__(self, worker: Any) -> None:
-        cfg, logger = worker.cfg, worker.log
+        cfg, self._log = worker.cfg, worker.log
         self._worker = worker
-        self._log = logger
-        self._has_access = logger.access_log_enabled or type(logger).access is not Logger.access
+        self._has_access = self._log.access_log_enabled or type(self._log).access is not Logger.access
         self._before = None if cfg.pre_request is cfg.settings[PreRequest.name].default else cfg.pre_request
         self._after = None if cfg.post_request is cfg.settings[PostRequest.name].default else cfg.post_request
         self.wanted = bool(self._has_access or self._before or self._after)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass(slots=True)
+@dataclass
 class Stats:
     """Counters of one worker since its start.
 
@@ -44,21 +44,11 @@ class Stats:
 
     def snapshot(self) -> dict[str, Any]:
         """Return all of it as plain values."""
-        return {
+        counters = {name: value for name, value in vars(self).items() if not callable(value)}
+        return counters | {
             "connections": self.connections_by_state(),
-            "accepted": self.accepted,
-            "evicted": self.evicted,
-            "requests": self.requests,
-            "inline": self.inline,
-            "threaded": self.threaded,
-            "answered": self.answered,
-            "left": self.left,
-            "dropped": self.dropped,
-            "late": self.late,
             "refused": dict(self.refused),
             "running": self.running(),
             "queued": self.queued(),
             "queue_age_s": self.queue_age(time.monotonic()),
-            "turn_s": self.turn_s,
-            "turn_max_s": self.turn_max_s,
         }

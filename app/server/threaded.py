@@ -72,11 +72,8 @@ class ThreadedRequests:
         if runs is None and (displaced := queue.make_room(pending.client)) is not None:
             runs = queue.enter(pending)
         if runs is None:
-            if queue.over_fair_share(pending.client):
-                refusal = refusals.over_fair_share(self._limits, queue.fair_share(pending.client))
-            else:
-                refusal = refusals.queue_full(self._limits)
-            self._refuse(pending, refusal, now_s)
+            is_over, share = queue.over_fair_share(pending.client), queue.fair_share(pending.client)
+            self._refuse(pending, refusals.over_fair_share(share) if is_over else refusals.QUEUE_FULL, now_s)
             return
         self._stats.threaded += 1
         pending.connection.deadline_s = math.inf
@@ -84,8 +81,7 @@ class ThreadedRequests:
         if runs:
             self._start([pending], now_s)
         if displaced is not None:
-            share = queue.fair_share(displaced.client)
-            self._refuse(displaced, refusals.over_fair_share(self._limits, share), now_s)
+            self._refuse(displaced, refusals.over_fair_share(queue.fair_share(displaced.client)), now_s)
             displaced.connection.resume_later()
 
     def _queue_of(self, pending: PendingRequest) -> AdmissionQueue[PendingRequest]:
@@ -150,19 +146,19 @@ class ThreadedRequests:
 
     def next_check_s(self) -> float:
         """Return when `expire` should be called again."""
-        return min(self._next_check_s, self.queue.next_expiry_s(), self.blocking_queue.next_expiry_s())
+        return min(self._next_check_s, self.queue.next_expiry_s, self.blocking_queue.next_expiry_s)
 
     def expire(self, now_s: float) -> None:
         """Refuse requests that waited too long, answer 504 for those that run too long, and find stuck threads."""
         for queue in (self.queue, self.blocking_queue):
-            if queue.next_expiry_s() <= now_s:
+            if queue.next_expiry_s <= now_s:
                 self._expire_queue(queue, now_s)
         if self._next_check_s > now_s:
             return
         grace_s = self._limits.stuck_grace_s
         for pending in list(self._running):
             if pending.deadline_s <= now_s and not pending.cancelled:
-                if pending.connection.is_sending:
+                if pending.connection.unsent:
                     self._extend(pending, now_s)  # it waits for the client, who has a deadline too
                     continue
                 self._refuse_late(pending, now_s)
@@ -171,7 +167,7 @@ class ThreadedRequests:
                 log_stack(pending, now_s)
         self._next_check_s = min(
             (
-                pending.deadline_s + (0.0 if not pending.cancelled else pending.stuck_allowance_s + grace_s)
+                pending.deadline_s + (pending.stuck_allowance_s + grace_s if pending.cancelled else 0.0)
                 for pending in self._running
                 if not pending.is_stuck
             ),
@@ -185,7 +181,7 @@ class ThreadedRequests:
     def _expire_queue(self, queue: AdmissionQueue[PendingRequest], now_s: float) -> None:
         overdue, late = queue.expired(now_s)
         for pending in overdue:
-            self._refuse(pending, refusals.queue_wait(self._limits), now_s)
+            self._refuse(pending, refusals.QUEUE_WAIT, now_s)
             pending.connection.resume(now_s)
         for pending in late:
             close_body(pending.environ)
@@ -214,7 +210,7 @@ class ThreadedRequests:
             pending.is_queued = False
             if not pending.cancelled and pending.connection.state is WAITING:
                 pending.cancel()
-                self._responder.refuse(pending, refusals.shutting_down(self._limits), now_s)
+                self._responder.refuse(pending, refusals.SHUTTING_DOWN, now_s)
 
 
 def log_stack(pending: PendingRequest, now_s: float) -> None:
@@ -223,7 +219,7 @@ def log_stack(pending: PendingRequest, now_s: float) -> None:
     stack = "".join(traceback.format_stack(frame)) if frame is not None else "(it has just ended)"
     log.error(
         "a request thread is stuck since %.1f s in %s %r; this worker will be replaced. Its stack:\n%s",
-        now_s - pending.started_s,
+        now_s - pending.began_s,
         pending.environ["REQUEST_METHOD"],
         pending.environ["RAW_URI"],
         stack,

@@ -18,9 +18,8 @@ from app.gateway.errors import (
     problem_json,
     problem_of,
     sentence,
-    title_of,
 )
-from app.server.contract import Refusal
+from app.server.contract import Refusal, status_line
 from tests.gateway.fakes import environ
 
 OWN = ErrorFormat(re.compile(""), problem_json, dict)
@@ -78,7 +77,7 @@ def test_of_an_unexpected_error_the_client_learns_nothing_and_the_log_all(
 
 
 def test_titles_are_those_of_http() -> None:
-    assert [title_of(status) for status in (413, 422, 429, 799)] == [
+    assert [status_line(status)[4:] for status in (413, 422, 429, 799)] == [
         "Content Too Large",
         "Unprocessable Content",
         "Too Many Requests",

@@ -6,8 +6,16 @@ import json
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
-from app.server.answers import STATUS_LINES
-from app.server.contract import Environ, PlainApp, PlainRequest, Refusal, Response, ServedRequest, ServingApp
+from app.server.contract import (
+    Environ,
+    PlainApp,
+    PlainRequest,
+    Refusal,
+    Response,
+    ServedRequest,
+    ServingApp,
+    status_line,
+)
 from app.telemetry import request_id_from
 
 
@@ -47,7 +55,7 @@ class Serving:
         request_id = request_id_from(environ.get("HTTP_X_REQUEST_ID"))
         document = {
             "type": f"/problems/{refusal.name}",
-            "title": STATUS_LINES[refusal.status][4:],
+            "title": status_line(refusal.status)[4:],
             "status": refusal.status,
             "detail": refusal.detail,
             "request_id": request_id,

@@ -43,10 +43,10 @@ def test_a_place_goes_to_the_first_that_waits() -> None:
 
 def test_nobody_waits_longer_than_allowed() -> None:
     admission, queue = full_queue(waiting=2)
-    assert admission.next_expiry_s() == 0.3
+    assert admission.next_expiry_s == 0.3
     assert admission.expired(0.29) == ([], [])
     assert admission.expired(0.3) == ([queue[0]], [])
-    assert admission.next_expiry_s() == 0.4
+    assert admission.next_expiry_s == 0.4
     assert admission.age_s(0.35) == pytest.approx(0.25)
 
 
@@ -54,7 +54,7 @@ def test_a_deadline_shorter_than_the_queue_counts_first() -> None:
     admission, queue = full_queue(waiting=1)
     hurried = Request(arrived_s=0.0, deadline_s=0.05)
     assert admission.enter(hurried) is False
-    assert admission.next_expiry_s() == 0.05
+    assert admission.next_expiry_s == 0.05
     assert admission.expired(0.05) == ([], [hurried])
     assert admission.waiting == 1
     assert admission.leave() == [queue[0]]
@@ -69,7 +69,7 @@ def test_one_that_left_frees_its_room_at_once() -> None:
     assert admission.leave() == [queue[1]]
     assert admission.leave() == [last]
     assert admission.waiting == 0
-    assert admission.next_expiry_s() == float("inf")
+    assert admission.next_expiry_s == float("inf")
 
 
 def test_everyone_is_told_at_the_end() -> None:
@@ -79,7 +79,7 @@ def test_everyone_is_told_at_the_end() -> None:
     assert admission.waiting == 0
 
 
-def test_who_waits_for_a_lane_runs_with_all_that_wait_for_it() -> None:
+def test_a_request_that_waits_for_its_batch_key_runs_with_all_that_wait_for_it() -> None:
     admission: AdmissionQueue[Request] = AdmissionQueue(places=2, queue_requests=10, queue_max_wait_s=1)
     assert admission.enter(Request(batch_key="a")) is True
     waiting = [Request(batch_key=batch_key) for batch_key in ("a", "a", "b", "a")]
@@ -92,7 +92,7 @@ def test_who_waits_for_a_lane_runs_with_all_that_wait_for_it() -> None:
     assert admission.running == 0
 
 
-def test_a_lane_that_is_busy_holds_nobody_else_up() -> None:
+def test_a_busy_batch_key_holds_no_other_request_up() -> None:
     admission: AdmissionQueue[Request] = AdmissionQueue(places=2, queue_requests=10, queue_max_wait_s=1)
     assert admission.enter(Request(batch_key="a")) is True
     blocked, other, next_one = Request(batch_key="a"), Request(), Request()
@@ -138,7 +138,7 @@ def test_clients_take_turns() -> None:
     assert admission.leave() == [waiting[0]]
     crowd(admission, "c")
     assert turns(admission) == "abncabnnn"
-    assert (admission.waiting, admission.next_expiry_s()) == (0, float("inf"))
+    assert (admission.waiting, admission.next_expiry_s) == (0, float("inf"))
 
 
 def test_one_that_dropped_takes_no_turn() -> None:
@@ -147,7 +147,7 @@ def test_one_that_dropped_takes_no_turn() -> None:
     for at in (0, 1, 3):
         admission.remove(waiting[at])
     assert admission.waiting == 3
-    assert admission.next_expiry_s() == 0.3
+    assert admission.next_expiry_s == 0.3
     assert turns(admission) == "nan"
 
 
@@ -227,11 +227,11 @@ def test_whoever_waited_too_long_is_told_whatever_line_it_is_in() -> None:
         assert admission.enter(request) is False
     assert admission.age_s(0.2) == pytest.approx(0.2)
     assert admission.expired(0.3) == ([first], [])
-    assert admission.next_expiry_s() == 0.35
+    assert admission.next_expiry_s == 0.35
     assert admission.expired(0.35) == ([], [hurried])
-    assert admission.next_expiry_s() == 0.4
+    assert admission.next_expiry_s == 0.4
     assert admission.expired(0.4) == ([second], [])
-    assert (admission.waiting, admission.age_s(0.4), admission.next_expiry_s()) == (0, 0.0, float("inf"))
+    assert (admission.waiting, admission.age_s(0.4), admission.next_expiry_s) == (0, 0.0, float("inf"))
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -285,7 +285,7 @@ def test_whatever_happens_nobody_is_lost_or_counted_twice(seed: int) -> None:
         chance.choice((enter, enter, leave, drop, expire))()
         assert (admission.waiting, admission.running) == (len(waiting), len(running))
         assert admission.age_s(now_s) == max((now_s - request.arrived_s for request in waiting), default=0.0)
-        assert admission.next_expiry_s() <= min(
+        assert admission.next_expiry_s <= min(
             (min(request.arrived_s + 0.3, request.deadline_s) for request in waiting), default=float("inf")
         )
     assert sorted(map(id, admission.clear())) == sorted(map(id, waiting))

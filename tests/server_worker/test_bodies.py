@@ -13,8 +13,8 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.server.bodies import ChunkedBody, LengthBody, Sink, Store, TooLong, TooManyChunks
-from app.server.parsing import trailers
+from app.server.bodies import ChunkedBody, LengthBody, Store, TooLong, TooManyChunks
+from app.server.limits import Limits
 from tests.server_worker.stage import config
 
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -41,19 +41,18 @@ def gunicorns(content: bytes) -> object:
 
 
 def ours(parts: list[bytes], limit_bytes: int = 1 << 20, chunks: int = 1000) -> object:
-    request = fresh_request()
-    body = ChunkedBody(limit_bytes, chunks, 8190, 65536, lambda section: trailers(request, section))
-    sink = Sink(Store(1 << 20, 1 << 20))
+    limits = Limits(body_bytes=limit_bytes, body_chunks=chunks)
+    body = ChunkedBody(fresh_request(), limits, Store(1 << 20, 1 << 20))
     rest: bytes | None = None
     try:
         for number, part in enumerate(parts):
-            rest = body.feed(part, sink)
+            rest = body.feed(part)
             if rest is not None:
                 rest += b"".join(parts[number + 1 :])
                 break
     except (ParseException, OSError):
         return REFUSED
-    return INCOMPLETE if rest is None else (sink.finish().read(), rest)
+    return INCOMPLETE if rest is None else (body.finish().read(), rest)
 
 
 pieces = st.sampled_from(
@@ -104,22 +103,21 @@ def test_chunks_have_limits(parts_of: Any) -> None:
 
 
 def test_a_body_of_known_length_ends_where_it_should() -> None:
-    sink = Sink(Store(100, 1000))
-    body = LengthBody(7)
-    assert body.feed(b"abc", sink) is None
-    assert body.feed(b"defghi", sink) == b"hi"
-    assert sink.finish().read() == b"abcdefg"
+    body = LengthBody(7, Store(100, 1000))
+    assert body.feed(b"abc") is None
+    assert body.feed(b"defghi") == b"hi"
+    assert body.finish().read() == b"abcdefg"
 
 
 def test_a_long_body_goes_to_a_file_and_memory_is_given_back() -> None:
     store = Store(spool_bytes=10, in_memory_bytes=1000)
-    sink = Sink(store)
-    sink.write(b"a" * 8)
+    body = LengthBody(24, store)
+    body.feed(b"a" * 8)
     assert store.held_bytes == 8
-    sink.write(b"b" * 8)
+    body.feed(b"b" * 8)
     assert store.held_bytes == 0
-    sink.write(b"c" * 8)
-    whole = sink.finish()
+    body.feed(b"c" * 8)
+    whole = body.finish()
     assert not isinstance(whole, io.BytesIO)
     with whole:
         assert whole.read() == b"a" * 8 + b"b" * 8 + b"c" * 8
@@ -127,9 +125,9 @@ def test_a_long_body_goes_to_a_file_and_memory_is_given_back() -> None:
 
 def test_all_bodies_together_have_a_limit_in_memory() -> None:
     store = Store(spool_bytes=100, in_memory_bytes=20)
-    held, spooled = Sink(store), Sink(store)
-    held.write(b"a" * 15)
-    spooled.write(b"b" * 6)
+    held, spooled = LengthBody(100, store), LengthBody(100, store)
+    held.feed(b"a" * 15)
+    spooled.feed(b"b" * 6)
     assert store.held_bytes == 15
     spooled.discard()
     spooled.discard()

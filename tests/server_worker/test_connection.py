@@ -273,7 +273,7 @@ def test_a_client_that_leaves_while_it_is_answered_takes_nothing_from_the_queue(
     with contextlib.suppress(BlockingIOError):  # the server reads no more of them
         for _ in range(100):
             stage.say(client, b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000)
-    stage.until(lambda: connection.is_sending and not stage.dispatcher.stats.running())
+    stage.until(lambda: connection.unsent and not stage.dispatcher.stats.running())
     client.close()
     stage.turn()
     assert (stage.dispatcher.stats.left, stage.dispatcher.stats.dropped, stage.dispatcher.threads.queue.waiting) == (

@@ -1,12 +1,13 @@
-"""Requests that wait for others: threads that come with them and go when they are idle, and take no other's place."""
+"""Threads for requests: some stay, others start when a request waits for something else and end when they are idle."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from typing import Any
+
+import pytest
 
 from app.server.elastic_pool import ElasticPool
 from tests.server_worker.serving import Serving
@@ -16,10 +17,10 @@ ASKED = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Patient(Serving):
-    """`/waits` waits for the gate; everything else is answered at once, by a thread."""
+    """`/waits` waits to be let go; everything else is answered at once, by a thread."""
 
     def __init__(self) -> None:
-        self.gate = threading.Semaphore(0)
+        self.may_answer = threading.Semaphore(0)
         self.threads: list[str] = []
 
     def may_block(self, environ: dict[str, Any]) -> bool:
@@ -28,7 +29,7 @@ class Patient(Serving):
     def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         self.threads.append(threading.current_thread().name)
         if environ["PATH_INFO"] == "/waits":
-            assert self.gate.acquire(timeout=5)
+            assert self.may_answer.acquire(timeout=5)
         start_response("200 OK", [("Content-Length", "2")])
         return [b"ok"]
 
@@ -49,10 +50,9 @@ def test_what_waits_takes_no_thread_from_what_computes() -> None:
             stage.say(client, ASKED % b"/waits")
         until_begun(stage, app, 5)
         assert b"200 OK" in stage.exchange(ASKED % b"/computes")
-        assert {name.startswith("retort-waiting") for name in app.threads[:5]} == {True}
-        assert app.threads[5] == "retort-request-1"
+        assert sorted(app.threads) == [f"retort-request-{number}" for number in range(1, 7)]
         for _ in waiting:
-            app.gate.release()
+            app.may_answer.release()
         stage.until(lambda: not stage.dispatcher.stats.running())
         assert all(client.recv(1000).endswith(b"ok") for client in waiting)
 
@@ -67,7 +67,7 @@ def test_no_more_wait_at_once_than_are_allowed() -> None:
         stage.say(second, ASKED % b"/waits")
         stage.turn()
         assert second.recv(1000).startswith(b"HTTP/1.1 503 ")
-        app.gate.release()
+        app.may_answer.release()
         stage.until(lambda: not stage.dispatcher.stats.running())
         assert first.recv(1000).endswith(b"ok")
 
@@ -80,15 +80,52 @@ def test_an_idle_thread_is_used_again_and_then_ends() -> None:
         done.append(f"{word} {threading.current_thread().name}")
         told.release()
 
-    pool = ElasticPool(work, idle_s=0.5)
+    pool = ElasticPool(work, kept=0, idle_s=0.5)
     pool.submit("first")
     assert told.acquire(timeout=5)
-    deadline = time.monotonic() + 5
-    while not pool._free and time.monotonic() < deadline:
-        os.sched_yield()
+    pool.ended()
     pool.submit("second")
     assert told.acquire(timeout=5)
-    assert done == ["first retort-waiting-1", "second retort-waiting-1"]
+    assert done == ["first retort-request-1", "second retort-request-1"]
     pool.stop_idle()
-    pool.close(time.monotonic() + 5, time.monotonic)
-    assert pool.started == 0
+    pool.close(time.monotonic() + 5)
+    assert not pool._threads
+
+
+def test_work_waits_for_the_next_free_thread_where_the_system_gives_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    may_end, told = threading.Semaphore(0), threading.Semaphore(0)
+    done: list[str] = []
+
+    def work(word: str) -> None:
+        assert may_end.acquire(timeout=5)
+        done.append(word)
+        told.release()
+
+    pool = ElasticPool(work, kept=1, idle_s=0.5)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    pool.submit("first")
+    pool.submit("second")
+    for _ in done, done:
+        may_end.release()
+        assert told.acquire(timeout=5)
+    assert done == ["first", "second"]
+    pool.stop_idle()
+    pool.close(time.monotonic() + 5)
+    assert not pool._threads
+
+
+def test_the_threads_that_stay_do_not_end_when_they_are_idle() -> None:
+    told = threading.Semaphore(0)
+    pool = ElasticPool(lambda _: told.release(), kept=1, idle_s=0.01)
+    kept = set(pool._threads)
+    for _ in range(3):
+        pool.submit("work")
+        assert told.acquire(timeout=5)
+        pool.ended()
+        next(iter(kept)).join(0.03)
+    assert pool._threads == kept
+    pool.stop_idle()
+    pool.close(time.monotonic() + 5)

@@ -8,7 +8,8 @@ import time
 
 from gunicorn.config import Config
 
-from app.server.master import MemoryHeartbeat, holds_any
+from app.server.loop import holds_any
+from app.server.master import MemoryHeartbeat
 
 
 def test_whether_a_process_has_a_socket_open() -> None:

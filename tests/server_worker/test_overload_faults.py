@@ -20,7 +20,7 @@ MEASURED = 3
 """Times at most: for a second of the two or three the machine may belong to somebody else."""
 
 
-@pytest.mark.own_worker("it has no gate, and works through the requests of clients that have left")
+@pytest.mark.own_worker("it has no admission queue, and works through the requests of clients that have left")
 def test_o01_ten_times_overload_is_served_at_capacity_and_the_rest_is_told_at_once(tmp_path: Path) -> None:
     with worker_server(tmp_path, threads=THREADS) as server:
         told_503 = 0
@@ -39,7 +39,7 @@ def test_o01_ten_times_overload_is_served_at_capacity_and_the_rest_is_told_at_on
         assert median_s(server) < 0.05
 
 
-@pytest.mark.own_worker("it has no gate, and works through the requests of clients that have left")
+@pytest.mark.own_worker("it has no admission queue, and works through the requests of clients that have left")
 def test_o02_a_retry_storm_does_not_lower_what_is_served(tmp_path: Path) -> None:
     with worker_server(tmp_path, threads=THREADS) as server:
         for _ in range(MEASURED):

@@ -8,7 +8,6 @@ import pytest
 
 from app.server import refusals
 from app.server.contract import Environ, Refusal, Response, ServedRequest
-from app.server.limits import Limits
 from app.server.parsing import HeadReader, partial_environ
 from tests.server_worker.reference import said_status
 from tests.server_worker.stage import Recorder, Stage, config, staged
@@ -104,11 +103,10 @@ def test_a_partial_environ_has_the_fields_that_arrived_whole(
 
 
 def test_every_refusal_that_may_be_tried_again_says_when() -> None:
-    limits = Limits(retry_after_s=7)
-    values = [make(limits) for make in (refusals.queue_full, refusals.queue_wait, refusals.no_room)]
-    values += [refusals.shutting_down(limits), refusals.over_fair_share(limits, 2.5)]
+    values = [refusals.QUEUE_FULL, refusals.QUEUE_WAIT, refusals.NO_ROOM, refusals.SHUTTING_DOWN]
+    values.append(refusals.over_fair_share(2.5))
     assert [refusal.status for refusal in values] == [503, 503, 503, 503, 429]
-    assert {refusal.headers["Retry-After"] for refusal in values} == {"7"}
+    assert {refusal.headers["Retry-After"] for refusal in values} == {"1"}
 
 
 def test_a_body_that_cannot_be_read_is_refused_under_the_id_of_its_request() -> None:
