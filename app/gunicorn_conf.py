@@ -48,6 +48,7 @@ RetortWorker.limits = Limits(
     queue_requests=_settings.queue_requests,
     queue_max_wait_s=_settings.queue_max_wait_ms / 1000,
     waiting_threads=_settings.waiting_threads,
+    waiting_requests=_settings.waiting_requests,
 )
 # With gthread every open connection beyond its threads is a hidden queue; ours holds idle ones for next to nothing.
 worker_connections = 10_000 if worker_class != "gthread" else 1000
