@@ -126,7 +126,7 @@ class ThreadedRequests:
                 self._running.discard(pending)
                 if pending.ends_group and (following := self._queue_of(pending).leave(pending.batch_key)):
                     self._start(following, now_s)
-                if pending.needs_thread and not pending.cancelled:
+                if pending.is_awaited and pending.needs_thread and not pending.cancelled:
                     self.enter(pending, now_s)
                     continue
                 if not pending.cancelled and part is not None:  # otherwise its refusal is logged
