@@ -42,8 +42,8 @@ class Services:
         self._lock = threading.RLock()
         self._awaited: set[Any] = set()
         """Types whose factory is a coroutine function, or asks for such a type."""
-        self._awaits_in_requests = False
-        """Some of these types are made for each request."""
+        self._awaits_in_requests = self._awaits_in_process = False
+        """Whether some of these types are made for each request; whether one was made for the process."""
         self._factories = [*(extras.factories(settings) if found.steps else ()), *found.factories]
         self.offer(Settings, settings)
         self.registry.register_factory(Caller, caller)
@@ -83,7 +83,8 @@ class Services:
 
     async def leave(self, container: svcs.Container, way: Way, what: str = "after a request") -> None:
         """Clean up after a request; a clean-up that hangs is given up, and told to the log."""
-        if (self._awaits_in_requests or container is self._process) and self.loop.runs:
+        awaits = self._awaits_in_process if container is self._process else self._awaits_in_requests
+        if awaits and self.loop.runs:
             try:
                 await way.wait(container.aclose(), time.monotonic() + CHECK_TIMEOUT_S)
                 return
@@ -146,6 +147,7 @@ class Services:
         async def get() -> Any:
             if not made:
                 async with lock:  # the first request makes it; others wait meanwhile
+                    self._awaits_in_process = True
                     made[:] = [await self._process.aget(type_)]
             return made[0]
 
