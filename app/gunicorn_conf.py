@@ -26,6 +26,8 @@ from app.telemetry.process_state import log_standard_streams
 log = logging.getLogger("retort")
 
 METRICS_REFRESH_S = 10.0
+COLLECT_AFTER_OBJECTS = 50_000
+"""A request that waits keeps some hundred objects; Python would look at all of them after each 700 new ones."""
 
 try:
     _settings = Settings.from_environ(os.environ)
@@ -131,6 +133,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 def post_fork(server: Any, worker: Any) -> None:
     """From here on this process counts for itself."""
+    gc.set_threshold(COLLECT_AFTER_OBJECTS)
     if not _settings.development:
         log_standard_streams()
     for app, number in _numbered(worker):

@@ -87,7 +87,7 @@ DEFAULTS = {
     "steps": "",
     "waiting_threads": 512,
     "waiting_requests": 10_000,
-    "connections_per_host": 1000,
+    "connections_per_host": 5000,
     "database_url": "",
     "body_limit_bytes": 32 * 1024 * 1024,
     "max_instances": 100_000,

@@ -114,7 +114,7 @@ class EventLoop:
         if loop is None or self._pid != os.getpid():
             with self._lock:
                 if self._loop is None or self._pid != os.getpid():
-                    self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
+                    self._loop, self._pid = _new_loop(), os.getpid()
                     self._loop.set_default_executor(ThreadPoolExecutor(self._waiting_threads, "retort-waiting"))
                     self._executor = ThreadPoolExecutor(self._computing_threads, "retort-computing")
                     self._thread = threading.Thread(
@@ -123,6 +123,15 @@ class EventLoop:
                     self._thread.start()
                 loop = self._loop
         return loop
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """An event loop of uvloop, which is quicker, if that is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

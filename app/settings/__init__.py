@@ -130,7 +130,7 @@ class Settings:
     )
     connections_per_host: int = _setting(
         "RETORT_CONNECTIONS_PER_HOST",
-        1000,
+        5000,
         "most connections of a worker's async steps to one other service; steps wait for a free one",
         readers.count(1, 100_000),
         unit="connections",
