@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -21,29 +20,31 @@ Put = Callable[[PendingRequest, bytes | None, bool], None]
 
 
 class Coroutines:
-    """Runs each request as a coroutine. `submit` belongs to the loop's thread; all else happens on the event loop.
+    """Runs each request as a coroutine. `submit` and `start` belong to the loop's thread, all else to the event loop's.
 
-    The requests of one turn of the loop cost one call of the event loop, however many they are.
+    Requests are handed over once a turn of the loop, and answers once a turn of the event loop: two threads that wake
+    each other for each of them would spend much of their time waiting for the interpreter's lock.
     """
 
     def __init__(self, app: ServingApp, put: Put) -> None:
         self._app = app
         self._put = put
-        self._submitted: deque[PendingRequest] = deque()
-        self._is_called = False
+        self._submitted: list[PendingRequest] = []
+        self._answered: list[tuple[PendingRequest, bytes | None]] = []
 
     def submit(self, pending: PendingRequest) -> None:
-        """Start a request."""
+        """Have a request started by the next `start`."""
         pending.stop = partial(self._stop, pending)
         self._submitted.append(pending)
-        if not self._is_called:
-            self._is_called = True
-            self._app.call_soon(self._begin)
 
-    def _begin(self) -> None:
-        self._is_called = False
-        while self._submitted:
-            pending = self._submitted.popleft()
+    def start(self) -> None:
+        """Start what was submitted."""
+        if self._submitted:
+            submitted, self._submitted = self._submitted, []
+            self._app.call_soon(partial(self._begin, submitted))
+
+    def _begin(self, submitted: list[PendingRequest]) -> None:
+        for pending in submitted:
             pending.thread_id = threading.get_ident()
             pending.task = asyncio.create_task(self._answer(pending))
 
@@ -74,4 +75,11 @@ class Coroutines:
             if not pending.needs_thread:
                 close_body(pending.environ)
             pending.stop = pending.task = None
+            if not self._answered:
+                asyncio.get_running_loop().call_soon(self._hand_back)
+            self._answered.append((pending, part))
+
+    def _hand_back(self) -> None:
+        answered, self._answered = self._answered, []
+        for pending, part in answered:
             self._put(pending, part, True)

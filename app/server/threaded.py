@@ -58,6 +58,7 @@ class ThreadedRequests:
         """For requests that wait by `await`: they need no thread."""
         self._queues = (self.queue, self.blocking_queue, self.awaited_queue)
         self._coroutines = Coroutines(app, self.pool.put)
+        self.start_coroutines = self._coroutines.start
         self.has_stuck_thread = False
         self._responder = responder
         self._limits = limits
