@@ -57,14 +57,16 @@ def _httpx(settings: Settings) -> list[Factory]:
 
 
 def _aiohttp(settings: Settings) -> list[Factory]:
-    """The session that async steps share: it keeps connections, and no cookies, which belong to one client."""
+    """The session that async steps share: it keeps connections, and no cookies, which belong to one client.
+
+    It needs no timeout of its own: a step is cancelled at the deadline of its request.
+    """
     import aiohttp
 
     async def session() -> AsyncIterator[aiohttp.ClientSession]:
         connector = aiohttp.TCPConnector(limit=0, limit_per_host=settings.connections_per_host)
-        timeout = aiohttp.ClientTimeout(total=float(settings.request_timeout_s))
-        jar = aiohttp.DummyCookieJar()
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=jar) as made:
+        no_timeout, jar = aiohttp.ClientTimeout(total=None), aiohttp.DummyCookieJar()
+        async with aiohttp.ClientSession(connector=connector, timeout=no_timeout, cookie_jar=jar) as made:
             yield made
 
     return [Factory(aiohttp.ClientSession, session, "process")]
