@@ -16,8 +16,7 @@ from gunicorn.glogging import Logger
 from app.errors import RetortError
 from app.runtime.environment import ONE_THREAD
 from app.server import Limits, RetortWorker
-from app.server.master import BootFlag, keep_heartbeats_in_memory, outlive_booted_workers
-from app.server.worker import keep_steady_time
+from app.server.master import BootFlag, keep_heartbeats_in_memory, keep_steady_time, outlive_booted_workers
 from app.settings import Settings
 from app.telemetry import configure_logging
 from app.telemetry.memory import give_large_blocks_back, watch

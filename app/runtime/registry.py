@@ -54,6 +54,11 @@ class Entry:
 
         That of an image is not: a kilobyte may be millions of pixels.
         """
+        return self.pipeline is None and self.runs_quickly
+
+    @property
+    def runs_quickly(self) -> bool:
+        """Whether that is true without the steps of the model."""
         if self.runtime != "graph" or self.manifest is None:
             return False
         taken_us = self.manifest.proof.get("graph_us")
@@ -204,13 +209,14 @@ class Registry:
         """Whether the steps of a version or alias (None: the current one) are all async, so that it may be answered on
         an event loop; it has steps, and is in service."""
         lease = self._current.get(model)
+        pipeline = None if lease is None else lease.pipeline
         if version is not None and lease is not None:
             name = lease.manifest.model
             versions = self._entries[name]
             states = {v: entry.state for v, entry in versions.items()}
             found = policy.named_version(version, states, self.aliases(name))
-            lease = None if found is None or states[found] is not State.AVAILABLE else self._lease_of(versions[found])
-        return lease is not None and lease.pipeline is not None and lease.pipeline.is_awaited
+            pipeline = None if found is None or states[found] is not State.AVAILABLE else versions[found].pipeline
+        return pipeline is not None and pipeline.is_awaited
 
     def gains_together(self, model: str | None) -> bool:
         """Whether the current version gains by answering several requests at once: it is quick, or shares runs."""
@@ -308,7 +314,7 @@ class Registry:
         if entry.manifest is None or entry.servable is None or entry.validator is None:
             kind = ModelQuarantined if entry.state is State.QUARANTINED else ModelUnavailable
             raise kind(entry.model, entry.version, entry.reason or f"its state is {entry.state.value}")
-        return Lease(entry.manifest, entry.servable, entry.validator, entry.pipeline, entry.quick)
+        return Lease(entry.manifest, entry.servable, entry.validator, entry.pipeline, entry.runs_quickly)
 
     def _proven(self, entry: Entry) -> Entry:
         lease = self._lease_of(entry)
@@ -323,7 +329,7 @@ class Registry:
         current = policy.current_version({v: entry.state for v, entry in versions.items()})
         if current is not None:
             self._current[model] = self._lease_of(versions[current])
+            if versions[current].quick:
+                self._quick.add(model)
             if versions[current].pipeline is not None:
                 self.with_steps.add(model)
-            elif versions[current].quick:
-                self._quick.add(model)

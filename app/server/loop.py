@@ -10,15 +10,15 @@ import select
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 from app.server.bodies import Store
 from app.server.connection import IDLE, LINGERING, Connection, Shared, State
 from app.server.dispatcher import Dispatcher
 from app.server.lifecycle import Lifecycle, Phase
+from app.server.master import holds_any
 from app.server.parsing import HeadReader
 
 log = logging.getLogger(__name__)
@@ -258,14 +258,3 @@ class Loop:
         for listener in self._listeners.values():
             listener.close()
         self._poller.close()
-
-
-def holds_any(process_id: int, listeners: Iterable[socket.socket]) -> bool:
-    """Return whether a process has one of these sockets open; False where /proc does not tell (other than on Linux)."""
-    wanted = {f"socket:[{os.fstat(listener.fileno()).st_ino}]" for listener in listeners}
-    with contextlib.suppress(OSError):
-        for descriptor in Path(f"/proc/{process_id}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                if str(descriptor.readlink()) in wanted:
-                    return True
-    return False

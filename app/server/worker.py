@@ -9,10 +9,9 @@ import resource
 import select
 import time
 from collections.abc import Callable
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any, ClassVar
 
-from gunicorn import arbiter
 from gunicorn.workers.base import Worker
 
 from app.server.contract import PlainApp, ServingApp, WSGIApplication
@@ -137,17 +136,6 @@ def call_app(name: str, method: Callable[[], None]) -> None:
         method()
     except Exception:
         log.exception("the application's %s() failed", name)
-
-
-def keep_steady_time() -> None:
-    """Make Gunicorn's master wait for stopping workers by the monotonic clock.
-
-    `Arbiter.stop` (Gunicorn 27.0.1) measures `graceful_timeout` by the wall clock: if that steps forward, it kills the
-    workers at once. Its module uses the time for nothing else that matters.
-    """
-    steady = ModuleType("time")
-    vars(steady).update(vars(time), time=time.monotonic)
-    arbiter.time = steady
 
 
 def _allow_descriptors(wanted: int) -> None:

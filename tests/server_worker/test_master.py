@@ -8,8 +8,7 @@ import time
 
 from gunicorn.config import Config
 
-from app.server.loop import holds_any
-from app.server.master import MemoryHeartbeat
+from app.server.master import MemoryHeartbeat, holds_any
 
 
 def test_whether_a_process_has_a_socket_open() -> None:
