@@ -129,10 +129,10 @@ class PlainRequest:
     runs_inline: bool = False
     batch_key: Hashable = None
     may_block: bool = False
-    is_awaited: bool = False
     through_wsgi: bool = True
     deadline_s: float = float("inf")
     queued_s: float = 0.0
+    is_awaited: bool = False
 
 
 class PlainApp:
