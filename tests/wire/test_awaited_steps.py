@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +22,8 @@ from app.settings import Settings
 from app.telemetry import request_id
 from app.wire.application import Application
 from tests.wire import steps_module
+from tests.wire.conftest import MODELS
 from tests.wire.exchange import get, post
-from tests.wire.test_steps import copied
 
 ONE = '{"customer_id": 2, "feature2": 3.0}'
 SEEN: ContextVar[str] = ContextVar("SEEN", default="nothing")
@@ -74,7 +75,11 @@ class Asked:
     """A service of copies of iris-two, asked as the worker asks it."""
 
     def __init__(self, folder: Path, interceptors: Sequence[Interceptor] = (), **models: tuple[list[str], list[str]]):
-        copied(folder, models)
+        for name, (before, after) in models.items():
+            shutil.copytree(MODELS / "iris-two", folder / name)
+            path = folder / name / "1" / "manifest.json"
+            facts = {"model": name, "before": before, "after": after}
+            path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
         settings = Settings(models_dir=folder, steps="tests.wire.steps_module", database_url="sqlite://")
         self.app: Application = create_app(settings, interceptors)
         get(self.app, "/readyz")

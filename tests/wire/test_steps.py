@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,15 +21,6 @@ from tests.wire.test_open_inference import columns_and_tables
 Stepped = Callable[..., Flask]
 
 
-def copied(folder: Path, models: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> None:
-    """Make copies of iris-two, each by its name with its (before, after)."""
-    for name, (before, after) in models.items():
-        shutil.copytree(MODELS / "iris-two", folder / name)
-        path = folder / name / "1" / "manifest.json"
-        facts = {"model": name, "before": before, "after": after}
-        path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
-
-
 @pytest.fixture
 def stepped(tmp_path: Path) -> Iterator[Stepped]:
     """Makes a service of copies of iris-two, each by its name with its (before, after)."""
@@ -37,7 +28,11 @@ def stepped(tmp_path: Path) -> Iterator[Stepped]:
     steps_module.SEEN.clear()
 
     def make(**models: tuple[Sequence[str], Sequence[str]]) -> Flask:
-        copied(tmp_path, models)
+        for name, (before, after) in models.items():
+            shutil.copytree(MODELS / "iris-two", tmp_path / name)
+            path = tmp_path / name / "1" / "manifest.json"
+            facts = {"model": name, "before": before, "after": after}
+            path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
         settings = Settings(models_dir=tmp_path, steps="tests.wire.steps_module", database_url="sqlite://")
         made.append(create_app(settings))
         return made[-1]
