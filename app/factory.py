@@ -55,7 +55,7 @@ def create_app(
     configure_logging(settings.log_level, readable=settings.development)
     repository, metrics = Repository(settings.models_dir), SharedMetrics()
     registry, offered = _registry(settings, repository, metrics)
-    service = PredictService(registry)
+    service = PredictService(registry, offered.loop)
     catalogue = Catalogue(registry, offered.unwell, settings.ready_in_quarantine)
     Models(service, metrics).complete(offered, registry, services or {})
     errors = ErrorRenderer(wire.ERRORS, problems.OWN)
@@ -75,7 +75,7 @@ def create_app(
     router = FlaskRouter(app, backend.routes, wire.BLOCKING)
     chain = [*_interceptors(settings, metrics), *interceptors]
     forwarding = Forwarding(settings.trusted_proxies, settings.script_name)
-    app.gateway = Gateway(router, chain, errors, forwarding, metrics, catalogue.drain)
+    app.gateway = Gateway(router, chain, errors, forwarding, metrics, catalogue.drain, offered.loop)
     _made.append(weakref.ref(app, _made.remove))
     return app
 

@@ -25,6 +25,8 @@ from app.telemetry.process_state import log_standard_streams
 log = logging.getLogger("retort")
 
 METRICS_REFRESH_S = 10.0
+COLLECT_AFTER_OBJECTS = 50_000
+"""A request that waits keeps some hundred objects; Python would look at all of them after each 700 new ones."""
 
 try:
     _settings = Settings.from_environ(os.environ)
@@ -47,6 +49,7 @@ RetortWorker.limits = Limits(
     queue_requests=_settings.queue_requests,
     queue_max_wait_s=_settings.queue_max_wait_ms / 1000,
     waiting_threads=_settings.waiting_threads,
+    waiting_requests=_settings.waiting_requests,
 )
 # With gthread every open connection beyond its threads is a hidden queue; ours holds idle ones for next to nothing.
 worker_connections = 10_000 if worker_class != "gthread" else 1000
@@ -147,6 +150,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 def post_fork(server: Any, worker: Any) -> None:
     """From here on this process counts for itself."""
+    gc.set_threshold(COLLECT_AFTER_OBJECTS)
     if not _settings.development:
         log_standard_streams()
     for app, number in _numbered(worker):

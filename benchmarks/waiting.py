@@ -1,7 +1,8 @@
 """Load that waits, and connections that do nothing: what both cost everybody else.
 
-`waiting`: one worker, 500 connections, a step that waits 100 ms for another service, against a FastAPI `async def`
-view that waits for the same. `idle`: a lone connection, alone, and beside 5,000 that are open and silent.
+`waiting`: one worker, 500 connections, a step that waits 100 ms for another service, against FastAPI `async def` views
+that wait for the same, with aiohttp and with httpx. `idle`: a lone connection, alone, and beside 5,000 that are open
+and silent.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import venvs
-from benchmarks.cases import ALONE, BESIDE_IDLE, OURS, WAITING
+from benchmarks.cases import ALONE, BESIDE_IDLE, OURS, WAITING, WAITING_AIOHTTP
 from benchmarks.figures import Side
 from benchmarks.measure import Cores, Launch, MeasureError, Server, measured, running, wrk, wrk_script
 from benchmarks.servers import BIN, ROOT, WORK, web_line
@@ -35,17 +36,17 @@ EXPECTED = [0]
 
 
 def waiting(cores: Cores, rounds: int, seconds: float) -> dict[str, Side]:
-    """Both sides, round by round, before the same service."""
+    """All sides, round by round, before the same service."""
     _allow_descriptors()
     found: dict[str, Side] = {}
-    why = venvs.install(WAITING)
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(_upstream(cores))
         servers = {OURS: stack.enter_context(_served(_ours(upstream), "waiting-retort", cores))}
-        if why is None:
-            servers[WAITING] = stack.enter_context(_served(_peer(upstream), "waiting-peer", cores))
-        else:
-            found[WAITING] = {"failure": f"it could not be installed: {why}"}
+        for peer in (WAITING_AIOHTTP, WAITING):
+            if (why := venvs.install(peer)) is None:
+                servers[peer] = stack.enter_context(_served(_peer(peer, upstream), peer, cores))
+            else:
+                found[peer] = {"failure": f"it could not be installed: {why}"}
         script = _script("waiting", QUESTION)
         for side, server in list(servers.items()):
             try:
@@ -134,8 +135,8 @@ def _ours(upstream: str) -> Launch:
     return _launched({**env, "UPSTREAM": upstream, "LOG_LEVEL": "WARNING"})
 
 
-def _peer(upstream: str) -> Launch:
-    argv = [str(venvs.VENVS / WAITING / "bin" / "uvicorn"), "--app-dir", str(venvs.HERE / "peers" / WAITING)]
+def _peer(peer: str, upstream: str) -> Launch:
+    argv = [str(venvs.VENVS / peer / "bin" / "uvicorn"), "--app-dir", str(venvs.HERE / "peers" / peer)]
     argv += ["waiting:app", "--port", "{port}", "--no-access-log", "--log-level", "warning"]
     return Launch(argv, MODEL / "1", {"UPSTREAM": upstream})
 

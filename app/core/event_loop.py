@@ -1,40 +1,51 @@
-"""The event loop of this process, on a thread of its own: where coroutines of steps run."""
+"""The event loop of this process, on a thread of its own: where async steps run, and requests that only wait."""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import logging
 import os
 import threading
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 log = logging.getLogger(__name__)
 
+COMPUTING_THREADS, WAITING_THREADS = 8, 512
+ABSENT = object()
+
 ResultT = TypeVar("ResultT")
+ArgumentTs = TypeVarTuple("ArgumentTs")
 
 
 class EventLoop:
-    """Runs coroutines for threads that wait for them. Lives as long as the process; safe to call from many threads.
+    """Runs coroutines. Lives as long as the process; safe to call from many threads.
 
     Its thread is started by the first coroutine, and so after the fork; a child that was forked later has its own.
+    `computing_threads` is how many calls of `compute` run at once, `waiting_threads` of `asyncio.to_thread`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, computing_threads: int = COMPUTING_THREADS, waiting_threads: int = WAITING_THREADS) -> None:
+        self._computing_threads = computing_threads
+        self._waiting_threads = waiting_threads
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._pid = 0
+        self._executor: ThreadPoolExecutor | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, ResultT], timeout_s: float | None = None) -> ResultT:
-        """What the coroutine returns, in the context of the caller: request id and all.
+        """Wait for a coroutine in the thread of the caller, and return its result; it has the context of the caller.
 
         Raises:
             TimeoutError: it was cancelled, since it took longer than `timeout_s`.
             RuntimeError: the caller is the event loop itself, which would wait for itself.
         """
-        if threading.current_thread() is self._thread:
+        if self.is_here:
             coroutine.close()
             raise RuntimeError("an async step cannot wait for the event loop that it runs on: await it instead")
         future = asyncio.run_coroutine_threadsafe(coroutine, self._started())
@@ -46,32 +57,81 @@ class EventLoop:
         except concurrent.futures.CancelledError:
             raise RuntimeError("the event loop was ended meanwhile") from None
 
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Call a function on the thread of the event loop. It waits for nothing."""
+        self._started().call_soon_threadsafe(call)
+
+    async def compute(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
+        """Call a function that waits for nothing in a thread, in the context of the caller.
+
+        A function cannot be interrupted: a caller that is cancelled waits for its end.
+        """
+        return await self._in_thread(self._executor, function, *arguments)
+
+    async def block(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
+        """Call a function that may wait in a thread, as `compute` does."""
+        return await self._in_thread(None, function, *arguments)
+
+    async def _in_thread(
+        self, executor: ThreadPoolExecutor | None, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs
+    ) -> ResultT:
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(executor, context.run, function, *arguments)
+        try:
+            found: ResultT = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+        for variable, value in context.items():
+            if variable.get(ABSENT) is not value:
+                variable.set(value)
+        return found
+
     @property
     def runs(self) -> bool:
         """Whether it has been started in this process."""
         return self._loop is not None and self._pid == os.getpid()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller runs on it."""
+        return threading.current_thread() is self._thread
+
     def close(self, timeout_s: float = 2.0) -> None:
-        """Cancels what still runs and ends the thread."""
+        """Cancel what still runs and end the thread."""
         with self._lock:
             loop, thread = (self._loop, self._thread) if self._pid == os.getpid() else (None, None)
             self._loop = self._thread = None
         if loop is not None and thread is not None:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(timeout_s)
+            if self._executor is not None:
+                self._executor.shutdown(wait=False)
 
     def _started(self) -> asyncio.AbstractEventLoop:
         loop = self._loop
         if loop is None or self._pid != os.getpid():
             with self._lock:
                 if self._loop is None or self._pid != os.getpid():
-                    self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
+                    self._loop, self._pid = _new_loop(), os.getpid()
+                    self._loop.set_default_executor(ThreadPoolExecutor(self._waiting_threads, "retort-waiting"))
+                    self._executor = ThreadPoolExecutor(self._computing_threads, "retort-computing")
                     self._thread = threading.Thread(
                         target=_run, args=(self._loop,), name="retort-event-loop", daemon=True
                     )
                     self._thread.start()
                 loop = self._loop
         return loop
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """An event loop of uvloop, which is quicker, if that is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
@@ -89,3 +149,59 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
         log.exception("the event loop did not end cleanly")
     finally:
         loop.close()
+
+
+# --- the ways to run a request that has steps -------------------------------------------------------------------------
+
+
+class Way(Protocol):
+    """How the parts of one request are run that wait or compute."""
+
+    async def wait(self, coroutine: Coroutine[Any, Any, ResultT], until_s: float) -> ResultT:
+        """Return the result of a coroutine; TimeoutError if it takes longer than until `until_s` (monotonic)."""
+
+    async def compute(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
+        """Return what a function returns that waits for nothing."""
+
+
+class InThread:
+    """A request that has a thread of its own, which waits for each coroutine: see `completed`."""
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
+
+    async def wait(self, coroutine: Coroutine[Any, Any, ResultT], until_s: float) -> ResultT:
+        """Block the thread."""
+        return self._loop.run(coroutine, until_s - time.monotonic())
+
+    async def compute(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
+        """Call it here."""
+        return function(*arguments)
+
+
+class OnLoop:
+    """A request that is a coroutine of the event loop. It computes there too if that takes it next to no time."""
+
+    def __init__(self, loop: EventLoop, is_quick: bool) -> None:
+        self._loop = loop
+        self._is_quick = is_quick
+
+    async def wait(self, coroutine: Coroutine[Any, Any, ResultT], until_s: float) -> ResultT:
+        """Await it."""
+        async with asyncio.timeout_at(until_s):
+            return await coroutine
+
+    async def compute(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
+        """Call it here or in a thread."""
+        return function(*arguments) if self._is_quick else await self._loop.compute(function, *arguments)
+
+
+def completed(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Run a coroutine that never suspends, as those that go by `InThread`, and return its result."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        found: ResultT = end.value
+        return found
+    coroutine.close()
+    raise AssertionError("a coroutine that runs in a thread was suspended")

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Iterator
 
 from app.core.steps import Factory
 from app.settings import Settings
 
-if TYPE_CHECKING:
-    import httpx
-
 
 def factories(settings: Settings) -> list[Factory]:
     """The factories of what is installed and set up."""
-    found = _http(settings) if installed("httpx") else []
-    return found + (_sql(settings.database_url) if settings.database_url and installed("sqlalchemy") else [])
+    found: list[Factory] = []
+    if installed("aiohttp"):
+        found += _aiohttp(settings)
+    if installed("httpx"):
+        found += _httpx(settings)
+    if settings.database_url and installed("sqlalchemy"):
+        found += _sql(settings.database_url)
+    return found
 
 
 def installed(name: str) -> bool:
@@ -33,35 +35,41 @@ def timeouts() -> tuple[type[Exception], ...]:
     return (TimeoutError, httpx.TimeoutException)
 
 
-def async_client(settings: Settings) -> httpx.AsyncClient | None:
-    """The client that async steps share; it opens no connection before it is used, and then on their event loop."""
-    if not installed("httpx"):
-        return None
+def _httpx(settings: Settings) -> list[Factory]:
+    """The clients of httpx: for blocking steps, and, at several times the cost of aiohttp's, for async steps."""
     import httpx
 
-    from app.core.pools import ManyPools
+    timeout_s = float(settings.request_timeout_s)
 
-    return httpx.AsyncClient(
-        transport=ManyPools(settings.waiting_threads), timeout=float(settings.request_timeout_s), trust_env=False
-    )
-
-
-def _limits(settings: Settings) -> httpx.Limits:
-    """As many connections as requests may wait for them."""
-    import httpx
-
-    most = settings.waiting_threads
-    return httpx.Limits(max_connections=most, max_keepalive_connections=most)
-
-
-def _http(settings: Settings) -> list[Factory]:
-    import httpx
+    def limits(most: int) -> httpx.Limits:
+        return httpx.Limits(max_connections=most, max_keepalive_connections=most)
 
     def client() -> Iterator[httpx.Client]:
-        with httpx.Client(limits=_limits(settings), timeout=float(settings.request_timeout_s)) as made:
+        with httpx.Client(limits=limits(settings.waiting_threads), timeout=timeout_s) as made:
             yield made
 
-    return [Factory(httpx.Client, client, "process")]
+    async def async_client() -> AsyncIterator[httpx.AsyncClient]:
+        most = limits(settings.connections_per_host)
+        async with httpx.AsyncClient(limits=most, timeout=timeout_s, trust_env=False) as made:
+            yield made
+
+    return [Factory(httpx.Client, client, "process"), Factory(httpx.AsyncClient, async_client, "process")]
+
+
+def _aiohttp(settings: Settings) -> list[Factory]:
+    """The session that async steps share: it keeps connections, and no cookies, which belong to one client.
+
+    It needs no timeout of its own: a step is cancelled at the deadline of its request.
+    """
+    import aiohttp
+
+    async def session() -> AsyncIterator[aiohttp.ClientSession]:
+        connector = aiohttp.TCPConnector(limit=0, limit_per_host=settings.connections_per_host)
+        no_timeout, jar = aiohttp.ClientTimeout(total=None), aiohttp.DummyCookieJar()
+        async with aiohttp.ClientSession(connector=connector, timeout=no_timeout, cookie_jar=jar) as made:
+            yield made
+
+    return [Factory(aiohttp.ClientSession, session, "process")]
 
 
 def _sql(url: str) -> list[Factory]:

@@ -15,11 +15,15 @@ from app.signature import Signature
 from app.telemetry import Timings
 from app.telemetry.metrics import OK, Metrics
 
+SMALL_ROWS = 32
+"""As many rows of a quick graph are soon answered."""
+
 
 class _Call:
     """A prediction that this process asks for itself: it is its own adapter, and keeps the answer as it is."""
 
     def __init__(self, instances: Sequence[Any], outputs: Sequence[str] | None) -> None:
+        self.instances = instances
         self._asked = PredictRequest(instances, outputs=outputs)
         self.adapter: ProtocolAdapter = self
         self.timings = Timings()
@@ -67,14 +71,22 @@ class Models:
         """
         call = _Call(list(instances), outputs)
         self._service.predict(model, version, [call])
+        return self._answer(call)
+
+    async def apredict(
+        self, model: str, instances: Sequence[Any], *, outputs: Sequence[str] | None = None, version: str | None = None
+    ) -> Mapping[str, list[Any]]:
+        """As `predict`, for async steps and views: the event loop goes on meanwhile."""
+        call = _Call(list(instances), outputs)
+        if self._service.event_loop.is_here:
+            await self._service.predict_soon(model, version, call, len(call.instances) <= SMALL_ROWS)
+        else:
+            await asyncio.to_thread(self._service.predict, model, version, [call])
+        return self._answer(call)
+
+    def _answer(self, call: _Call) -> Mapping[str, list[Any]]:
         if call.error is not None:
             raise call.error
         if call.model:
             self._metrics.predicted(call.model, call.version, OK, call.rows, call.timings.total_s)
         return call.values
-
-    async def apredict(
-        self, model: str, instances: Sequence[Any], *, outputs: Sequence[str] | None = None, version: str | None = None
-    ) -> Mapping[str, list[Any]]:
-        """As `predict`, for async steps: in a thread, while the event loop goes on."""
-        return await asyncio.to_thread(self.predict, model, instances, outputs=outputs, version=version)

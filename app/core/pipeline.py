@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.core.event_loop import Way
 from app.core.services import Services, arguments, arguments_soon
 from app.core.steps import INSTANCES, OUTPUTS, Refused, Step
 from app.errors import (
@@ -42,7 +45,7 @@ Record = dict[str, Any]
 ResultT = TypeVar("ResultT")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pipeline:
     """The steps of one version. Immutable, safe to share; `manifest` and `validator` are those of the model itself.
 
@@ -57,22 +60,28 @@ class Pipeline:
     services: Services
     timeout_s: float
 
-    def visit(self, batch: Batch, instances: Sequence[Any], refusal: Refusal) -> Visit:
-        """The steps for one request: accepted instances (those that the decoder read are in the batch alone)."""
-        return Visit(self, _records(batch, instances, self.public.signature), refusal)
+    @cached_property
+    def is_awaited(self) -> bool:
+        """Whether every step is async: then a request needs no thread to wait."""
+        return all(step.waits for step in (*self.before, *self.after))
+
+    def visit(self, refusal: Refusal, way: Way) -> Visit:
+        """The steps for one request."""
+        return Visit(self, refusal, way)
 
 
 class Visit:
     """The steps of one request, which share their services. Belongs to one request."""
 
-    def __init__(self, pipeline: Pipeline, instances: list[Record], refusal: Refusal) -> None:
+    def __init__(self, pipeline: Pipeline, refusal: Refusal, way: Way) -> None:
         self._pipeline = pipeline
-        self._instances = instances
+        self._instances: list[Record] = []
         self._refusal = refusal
+        self._way = way
         self._container = pipeline.services.container()
         self._deadline_s = min(current_request.get().deadline_s, time.monotonic() + pipeline.timeout_s)
 
-    def __enter__(self) -> Visit:
+    async def __aenter__(self) -> Visit:
         manifest = self._pipeline.manifest
         outer = _inside.get()
         if manifest.model in outer:
@@ -81,27 +90,34 @@ class Visit:
         self._token = _inside.set((*outer, manifest.model))
         return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _inside.reset(self._token)
-        self._pipeline.services.leave(self._container)
+        await self._pipeline.services.leave(self._container, self._way)
 
-    def prepare(self) -> Batch:
+    async def prepare(self, batch: Batch, instances: Sequence[Any]) -> Batch:
         """What `run` takes: the instances after the steps before it, as the model's own signature has them.
+
+        Of accepted instances, those that the decoder read are in the batch alone.
 
         Raises:
             StepFailed, StepTimedOut: a step could not; or its own error, where it is one of ours.
         """
+        self._instances = await self._way.compute(_records, batch, instances, self._pipeline.public.signature)
         for step in self._pipeline.before:
             rows = len(self._instances)
             given = {INSTANCES: self._instances} if INSTANCES in step.given else {}
-            made = self._call(step, given)
+            made = await self._call(step, given)
             if made is None:
                 made = self._instances
             if not isinstance(made, list) or len(made) != rows:
                 raise self._failed(step, f"it gave no list of {rows} instances")
             self._instances = made
+        return await self._way.compute(self._validated)
+
+    def _validated(self) -> Batch:
+        """The instances as the model's own signature has them."""
         names = self._pipeline.manifest.signature.names
         try:
             wanted = [{name: instance[name] for name in names} for instance in self._instances]
@@ -120,32 +136,31 @@ class Visit:
         usual = signature.defaults if self._pipeline.after else ()
         return tuple(dict.fromkeys([*usual, *(name for name in asked if name in signature.outputs)]))
 
-    def finish(self, outputs: Outputs, asked: Sequence[str]) -> Outputs:
+    async def finish(self, outputs: Outputs, asked: Sequence[str]) -> Outputs:
         """The outputs after the steps after `run`."""
         if not self._pipeline.after:
             return outputs
         rows = len(self._instances)
-        values: dict[str, list[Any]] = {name: json_values(array) for name, array in outputs.items()}
+        values = await self._way.compute(_values, outputs)
         for step in self._pipeline.after:
             given = {
                 name: each for name, each in ((OUTPUTS, values), (INSTANCES, self._instances)) if name in step.given
             }
-            made = self._call(step, given)
+            made = await self._call(step, given)
             values = values if made is None else made
             if not (isinstance(values, dict) and all(_is_column(column, rows) for column in values.values())):
                 raise self._failed(step, f"it gave no dict of lists of {rows} values")
         absent = [name for name in asked if name not in values]
         if absent:
             raise self._failed(self._pipeline.after[-1], f"outputs {', '.join(absent)} are not there")
-        return {name: _array(values[name]) for name in asked}
+        return await self._way.compute(_arrays, values, asked)
 
-    def _call(self, step: Step, given: Mapping[str, Any]) -> Any:
+    async def _call(self, step: Step, given: Mapping[str, Any]) -> Any:
         """What a step returns."""
         services = self._pipeline.services
         try:
             if step.waits:
-                left_s = self._deadline_s - time.monotonic()
-                return services.loop.run(_awaited(step, self._container, given), left_s)
+                return await self._way.wait(_awaited(step, self._container, given), self._deadline_s)
             return step.function(**given, **arguments(self._container, step.services))
         except NOT_THE_CLIENTS as error:  # what the step asked of another model: the client cannot mend it
             raise self._failed(step, told(error), error) from error
@@ -157,6 +172,11 @@ class Visit:
             log.warning("step %s of model %s timed out: %r", step.name, self._pipeline.manifest.model, error)
             manifest = self._pipeline.manifest
             raise StepTimedOut(step.name, manifest.model, manifest.version) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():  # the request is given up
+                raise
+            raise self._failed(step, "it was cancelled", error) from error
         except (Exception, SystemExit) as error:
             raise self._failed(step, f"{type(error).__name__}: {error}", error) from error
 
@@ -191,6 +211,14 @@ def _records(batch: Batch, instances: Sequence[Any], signature: Signature) -> li
         ]
     columns = [json_values(batch.columns[name]) for name in names]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _values(outputs: Outputs) -> dict[str, list[Any]]:
+    return {name: json_values(array) for name, array in outputs.items()}
+
+
+def _arrays(values: Mapping[str, Any], asked: Sequence[str]) -> Outputs:
+    return {name: _array(values[name]) for name in asked}
 
 
 def _is_column(column: object, rows: int) -> bool:

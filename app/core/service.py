@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.core.answer import Answer
+from app.core.event_loop import EventLoop, InThread, OnLoop, Way, completed
 from app.core.run import run, run_each
 from app.core.series import Series
 from app.errors import FieldError, InvalidInstances, RetortError, UnsupportedMediaType
-from app.runtime.pipeline import Pipeline
 from app.runtime.registry import Lease, Registry
 from app.signature import Signature
 from app.signature.batch import Batch, Decoded, Outputs
@@ -84,8 +84,9 @@ class PredictCall(Protocol):
 class PredictService:
     """Answers requests for predictions. Lives as long as the process; safe to call from many threads."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, event_loop: EventLoop | None = None) -> None:
         self._registry = registry
+        self.event_loop = event_loop or EventLoop()
 
     def predict(self, model: str | None, version: str | None, calls: Sequence[PredictCall]) -> None:
         """Answer requests for a model (None: the default one) in a version or alias (None: the current one).
@@ -103,15 +104,44 @@ class PredictService:
             return
         with lease:
             accepted = [(call, *asked) for call in calls if (asked := _accept(lease, call)) is not None]
-            for (call, *_, warnings), outputs in zip(accepted, _run(lease, accepted), strict=True):
-                if isinstance(outputs, Exception):
-                    call.error = outputs
-                    continue
-                try:
-                    call.content = call.adapter.encode(Answer.of(lease.manifest, outputs, warnings))
-                except Exception as error:  # noqa: BLE001 - what cannot be written to one client does not concern the others
-                    call.error = error
-                call.timings.ended("encode")
+            for each, outputs in zip(accepted, self._run(lease, accepted), strict=True):
+                _encode(lease, each, outputs)
+
+    async def predict_soon(self, model: str | None, version: str | None, call: PredictCall, is_small: bool) -> None:
+        """Like `predict`, for one request on the event loop, which waits there for the steps of its model.
+
+        Everything that computes is done in a thread, except for a small request to a quick graph.
+        """
+        registry = self._registry
+        if not registry.is_awaited(model, version):
+            if is_small and version is None and registry.is_quick(model):
+                self.predict(model, version, [call])
+            elif model in registry.with_steps:
+                await self.event_loop.block(self.predict, model, version, [call])
+            else:
+                await self.event_loop.compute(self.predict, model, version, [call])
+            return
+        try:
+            lease = registry.lease(model, version)
+        except RetortError as error:
+            call.error = error
+            return
+        way = OnLoop(self.event_loop, is_small and lease.is_quick)
+        with lease:
+            asked = await way.compute(_accept, lease, call)
+            if asked is not None:
+                accepted = (call, *asked)
+                outputs = await _run_with_steps(lease, accepted, way)
+                await way.compute(_encode, lease, accepted, outputs)
+
+    def _run(self, lease: Lease, accepted: Sequence[Accepted]) -> Sequence[Outputs | Exception]:
+        """Return the outputs of each accepted call, or why there are none."""
+        if lease.pipeline is not None:
+            return [completed(_run_with_steps(lease, each, InThread(self.event_loop))) for each in accepted]
+        found = run_each(lease, [(batch, outputs) for _, _, batch, outputs, _ in accepted])
+        for call, *_ in accepted:
+            call.timings.ended("run")
+        return found
 
     def series(self, model: str | None, version: str | None) -> Series:
         """Return what answers one block of instances after another, all of one version; to be closed.
@@ -154,30 +184,26 @@ def _accept(lease: Lease, call: PredictCall) -> tuple[PredictRequest, Batch, tup
     return asked, batch, outputs, warnings
 
 
-def _run(lease: Lease, accepted: Sequence[Accepted]) -> Sequence[Outputs | Exception]:
-    """Return the outputs of each accepted call, or why there are none."""
-    if lease.pipeline is not None:
-        return [_run_with_steps(lease.pipeline, lease, *each) for each in accepted]
-    found = run_each(lease, [(batch, outputs) for _, _, batch, outputs, _ in accepted])
-    for call, *_ in accepted:
-        call.timings.ended("run")
-    return found
+def _encode(lease: Lease, accepted: Accepted, outputs: Outputs | Exception) -> None:
+    """Leave the answer to a call in it, or its error."""
+    call, *_, warnings = accepted
+    if isinstance(outputs, Exception):
+        call.error = outputs
+        return
+    try:
+        call.content = call.adapter.encode(Answer.of(lease.manifest, outputs, warnings))
+    except Exception as error:  # noqa: BLE001 - what cannot be written to one client does not concern the others
+        call.error = error
+    call.timings.ended("encode")
 
 
 def _undecoded(body: bytes) -> Decoded | None:
     return None
 
 
-def _run_with_steps(
-    pipeline: Pipeline,
-    lease: Lease,
-    call: PredictCall,
-    asked: PredictRequest,
-    batch: Batch,
-    outputs: tuple[str, ...],
-    warnings: Warnings,
-) -> Outputs | Exception:
+async def _run_with_steps(lease: Lease, accepted: Accepted, way: Way) -> Outputs | Exception:
     """Run the model with its steps before and after."""
+    call, asked, batch, outputs, _ = accepted
     timings = call.timings
 
     def refusal(wrong: Sequence[tuple[int, str, str]]) -> InvalidInstances:
@@ -185,15 +211,15 @@ def _run_with_steps(
         errors = [_refused(asked, names, *each) for each in wrong[:MOST_ERRORS]]
         return call.adapter.located(InvalidInstances(errors, len(wrong)))
 
-    if batch.rows == 0:
+    if batch.rows == 0 or lease.pipeline is None:
         return run(lease, batch, outputs)
     try:
-        with pipeline.visit(batch, asked.instances, refusal) as visit:
-            prepared = visit.prepare()
+        async with lease.pipeline.visit(refusal, way) as visit:
+            prepared = await visit.prepare(batch, asked.instances)
             timings.ended("prepare")
-            results = run(lease, prepared, visit.run_for(outputs))
+            results = await way.compute(run, lease, prepared, visit.run_for(outputs))
             timings.ended("run")
-            finished = visit.finish(results, outputs)
+            finished = await visit.finish(results, outputs)
             timings.ended("finish")
     except Exception as error:  # noqa: BLE001
         return error

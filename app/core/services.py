@@ -6,16 +6,18 @@ kept in a container of the process; all others are made in a container of each r
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import svcs
 
 from app.core import extras
 from app.core.caller import Caller, caller
-from app.core.event_loop import EventLoop
+from app.core.event_loop import EventLoop, InThread, Way, completed
 from app.core.steps import Factory, Found, entered, shown
 from app.errors import InvalidSettings
 from app.settings import Settings
@@ -31,7 +33,7 @@ class Services:
 
     def __init__(self, found: Found, settings: Settings) -> None:
         self.found = found
-        self.loop = EventLoop()
+        self.loop = EventLoop(settings.threads, settings.waiting_threads)
         self.registry = svcs.Registry()
         self.timeouts = extras.timeouts() if found.steps else (TimeoutError,)
         """What a step raises where another service did not answer in time."""
@@ -40,12 +42,11 @@ class Services:
         self._lock = threading.RLock()
         self._awaited: set[Any] = set()
         """Types whose factory is a coroutine function, or asks for such a type."""
+        self._awaits_in_requests = self._awaits_in_process = False
+        """Whether some of these types are made for each request; whether one was made for the process."""
         self._factories = [*(extras.factories(settings) if found.steps else ()), *found.factories]
         self.offer(Settings, settings)
         self.registry.register_factory(Caller, caller)
-        self._client = extras.async_client(settings) if found.steps else None
-        if self._client is not None:
-            self.registry.register_value(type(self._client), self._client)
         for made in self._factories:
             self._register(made)
 
@@ -80,11 +81,15 @@ class Services:
         """The services of one request, made as they are asked for; whoever asks for it `leave`s it."""
         return svcs.Container(self.registry)
 
-    def leave(self, container: svcs.Container) -> None:
-        """Cleans up after a request; a clean-up that hangs is given up, and told to the log."""
-        waits = self._awaited and self.loop.runs
-        if waits and self._cleaned_up("after a request", container.aclose()):
-            return
+    async def leave(self, container: svcs.Container, way: Way, what: str = "after a request") -> None:
+        """Clean up after a request; a clean-up that hangs is given up, and told to the log."""
+        awaits = self._awaits_in_process if container is self._process else self._awaits_in_requests
+        if awaits and self.loop.runs:
+            try:
+                await way.wait(container.aclose(), time.monotonic() + CHECK_TIMEOUT_S)
+                return
+            except TimeoutError:
+                log.error("the clean-up %s was given up: it took longer than %g s", what, CHECK_TIMEOUT_S)
         container.close()  # all that does not wait
 
     def unwell(self) -> list[str]:
@@ -102,44 +107,49 @@ class Services:
                     log.exception("the check of %s failed", ping.name)
                     failed.append(ping.name)
         finally:
-            self.leave(container)
+            completed(self.leave(container, InThread(self.loop)))
         return failed
 
     def close(self) -> None:
         """Cleans up what lives per process, and ends the event loop."""
         with self._lock:
-            self._process.close()
-            if self._client is not None and self.loop.runs:
-                self._cleaned_up("of the HTTP client", self._client.aclose())
+            completed(self.leave(self._process, InThread(self.loop), "at the end"))
         self.loop.close()
 
     def awaited(self, type_: Any) -> bool:
         """Whether only an async step can have it."""
-        return type_ in self._awaited or (self._client is not None and type_ is type(self._client))
-
-    def _cleaned_up(self, what: str, closing: Coroutine[Any, Any, None]) -> bool:
-        """Whether a clean-up on the event loop came to its end in time."""
-        try:
-            self.loop.run(closing, CHECK_TIMEOUT_S)
-            return True
-        except TimeoutError:
-            log.error("the clean-up %s was given up: it took longer than %g s", what, CHECK_TIMEOUT_S)
-            return False
+        return type_ in self._awaited
 
     def _register(self, made: Factory) -> None:
+        waits = made.waits or not self._awaited.isdisjoint(made.services.values())
+        if waits:
+            self._awaited.add(made.type)
         if made.per == "request":
-            waits = made.waits or not self._awaited.isdisjoint(made.services.values())
+            self._awaits_in_requests = self._awaits_in_requests or waits
             self.registry.register_factory(made.type, _wired(made, waits), ping=made.check)
-            if waits:
-                self._awaited.add(made.type)
             return
-        self._lasting.register_factory(made.type, _wired(made, waits=False))
-        self.registry.register_factory(made.type, self._kept(made.type), enter=False, ping=made.check)
+        self._lasting.register_factory(made.type, _wired(made, waits))
+        kept = self._kept_soon(made.type) if waits else self._kept(made.type)
+        self.registry.register_factory(made.type, kept, enter=False, ping=made.check)
 
     def _kept(self, type_: Any) -> Callable[[], Any]:
         def get() -> Any:
             with self._lock:
                 return self._process.get(type_)
+
+        return get
+
+    def _kept_soon(self, type_: Any) -> Callable[[], Any]:
+        """As `_kept`, on the event loop."""
+        lock = asyncio.Lock()
+        made: list[Any] = []
+
+        async def get() -> Any:
+            if not made:
+                async with lock:  # the first request makes it; others wait meanwhile
+                    self._awaits_in_process = True
+                    made[:] = [await self._process.aget(type_)]
+            return made[0]
 
         return get
 

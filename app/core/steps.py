@@ -191,9 +191,7 @@ def _factory(function: Callable[..., Any], per: str, check: Callable[[Any], Any]
     type_ = hints["return"]
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         type_ = (typing.get_args(type_) or (type_,))[0]
-    made = Factory(type_, function, per, check, _services(function, _parameters(function)))
-    _require(not (made.waits and per == "process"), "what lives per process is made without await")
-    return made
+    return Factory(type_, function, per, check, _services(function, _parameters(function)))
 
 
 def _services(function: Callable[..., Any], parameters: Sequence[str]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class RequestContext(RequestScope):
     runs_inline = False
     batch_key: Hashable = None
     may_block = False
+    awaited: AwaitedRoute | None = None
+    """Answers it on the event loop, as a coroutine."""
     through_wsgi = True
     """Flask answers it, and not its route alone."""
     may_change_models = False
@@ -64,6 +66,11 @@ class RequestContext(RequestScope):
         self.environ = environ
         self.began_s = time.monotonic()
         self._answers = itertools.count()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether it is a coroutine, which needs no thread."""
+        return self.awaited is not None and not self.through_wsgi
 
     @property
     def path(self) -> str:
@@ -119,10 +126,17 @@ class Route(Protocol):
     """A URL that is answered without Flask. Lives as long as the process; safe to call from many threads."""
 
     def plan(self, context: RequestContext) -> None:
-        """Decide how a request is run: `runs_inline`, `batch_key`, `may_block`. Runs nothing."""
+        """Decide how a request is run: `runs_inline`, `batch_key`, `may_block`, `awaited`. Runs nothing."""
 
     def respond(self, contexts: Sequence[RequestContext]) -> list[Response]:
         """Answer one request, or several of one batch key."""
+
+
+class AwaitedRoute(Route, Protocol):
+    """A route some of whose requests only wait by `await`; they name it as `awaited`."""
+
+    async def respond_soon(self, context: RequestContext) -> Response:
+        """Answer one request, on the event loop."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,10 +58,15 @@ class PredictEndpoint:
         self._count = count
 
     def plan(self, context: RequestContext) -> None:
-        """Run small JSON requests for a graph inline; let requests with steps or streams block."""
+        """Run small JSON requests for a graph inline and requests with async steps on the event loop; let those with
+        other steps, and streams, block."""
         environ, model = context.environ, context.arguments.get("model")
-        if model in self._registry.with_steps or (self._streaming is not None and self._streaming.is_wanted(environ)):
+        if self._streaming is not None and self._streaming.is_wanted(environ):
             context.may_block = True
+        elif model in self._registry.with_steps:
+            context.may_block = True
+            if self._registry.is_awaited(model, context.arguments.get("version")):
+                context.awaited = self
         elif "version" not in context.arguments and _is_small_json(environ):
             context.runs_inline = self._registry.is_quick(model)
             if self._registry.gains_together(model):
@@ -76,10 +81,15 @@ class PredictEndpoint:
         if (streaming := self._streaming_of(contexts[0])) is not None:
             return [self._open_stream(contexts[0], streaming)]
         self._run(contexts)
-        return [
-            self._response(context) if context.error is None else self._errors.response(context, context.error)
-            for context in contexts
-        ]
+        return [self._rendered(context) for context in contexts]
+
+    async def respond_soon(self, context: RequestContext) -> Response:
+        """Answer one request whose steps are all async, on the event loop."""
+        if self._is_ready(context):
+            arguments, is_small = context.arguments, _is_small_json(context.environ)
+            await self._service.predict_soon(arguments.get("model"), arguments.get("version"), context, is_small)
+            self._ended(context)
+        return self._rendered(context)
 
     def answer(self, context: RequestContext) -> Response:
         """Answer one request inside of Flask, whose error handlers render what this raises.
@@ -96,23 +106,31 @@ class PredictEndpoint:
 
     def _run(self, contexts: Sequence[RequestContext]) -> None:
         """Run requests for one model: each has its `content` or its `error` after that."""
-        ready = []
-        for context in contexts:
-            context.timings = Timings(context.queued_s)
-            try:
-                context.adapter = self._adapter(context)
-            except Exception as error:  # noqa: BLE001 - what the client accepts, for example
-                context.error = error
-            else:
-                ready.append(context)
+        ready = [context for context in contexts if self._is_ready(context)]
         arguments = contexts[0].arguments
         self._service.predict(arguments.get("model"), arguments.get("version"), ready)
-        for context in contexts:
-            if isinstance(context.error, RetortError):
-                context.outcome = context.error.code.value
+        for context in ready:
+            self._ended(context)
+
+    def _is_ready(self, context: RequestContext) -> bool:
+        """Make the adapter of a request; if that fails, the request has its `error`."""
+        context.timings = Timings(context.queued_s)
+        try:
+            context.adapter = self._adapter(context)
+        except Exception as error:  # noqa: BLE001 - what the client accepts, for example
+            _fail(context, error)
+            return False
+        return True
+
+    def _ended(self, context: RequestContext) -> None:
+        """Name the outcome of a request that was run, and count it."""
+        if context.error is not None:
+            _fail(context, context.error)
         if self._count is not None:
-            for context in ready:
-                self._count(context)
+            self._count(context)
+
+    def _rendered(self, context: RequestContext) -> Response:
+        return self._response(context) if context.error is None else self._errors.response(context, context.error)
 
     def _response(self, context: RequestContext) -> Response:
         headers = [*context.adapter.headers(), ("Server-Timing", context.timings.header())]
@@ -135,6 +153,12 @@ class PredictEndpoint:
 
         context.at_end(end)
         return streaming.respond(context, series)
+
+
+def _fail(context: RequestContext, error: Exception) -> None:
+    context.error = error
+    if isinstance(error, RetortError):
+        context.outcome = error.code.value
 
 
 def _is_small_json(environ: Environ) -> bool:

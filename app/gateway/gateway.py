@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
-from app.gateway.context import RequestContext, Route, Router, context_in
+from app.core.event_loop import EventLoop
+from app.gateway.context import AwaitedRoute, RequestContext, Route, Router, context_in
 from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
 from app.gateway.interceptors import Interceptor, InterceptorChain
@@ -17,7 +19,10 @@ from app.telemetry.metrics import SharedMetrics
 log = logging.getLogger(__name__)
 
 BODILESS = (204, 304)
+CLIENT_GONE = 499
 Snapshot = Callable[[], dict[str, Any]]
+ResultT = TypeVar("ResultT")
+ArgumentTs = TypeVarTuple("ArgumentTs")
 
 
 class Gateway:
@@ -34,6 +39,7 @@ class Gateway:
         forwarding: Forwarding,
         metrics: SharedMetrics,
         on_draining: Callable[[], None],
+        event_loop: EventLoop,
     ) -> None:
         self._router = router
         self._chain = InterceptorChain(interceptors)
@@ -41,6 +47,8 @@ class Gateway:
         self._forwarding = forwarding
         self._metrics = metrics
         self.draining = on_draining
+        self._event_loop = event_loop
+        self.call_soon = event_loop.call_soon
         self._application: WSGIApplication | None = None
         self._wrapped_by = ""
         self._is_direct = True
@@ -110,6 +118,42 @@ class Gateway:
             return responses
         finally:
             current_request.reset(token)
+
+    async def respond_soon(self, request: Any) -> Response | None:
+        """Answer a request on the event loop, between its interceptors; None if it needs Flask now."""
+        context: RequestContext = request
+        if not (self._look() and self._is_still_direct(context)) or context.awaited is None:
+            context.through_wsgi = True
+            context.mark()
+            return None
+        current_request.set(context)  # of this coroutine alone
+        try:
+            response = await self._intercept(self._before, context) if self._chain.has_before else None
+            if response is None:
+                response = await self._respond_soon(context.awaited, context)
+        except asyncio.CancelledError:
+            # Interceptors see the end of each request that they have seen begin, if only as nginx logs it.
+            await self._intercept(self._finish, context, Response(CLIENT_GONE))
+            raise
+        await self._intercept(self._finish, context, response)
+        context.error = None  # its traceback holds the context
+        return response
+
+    async def _respond_soon(self, route: AwaitedRoute, context: RequestContext) -> Response:
+        try:
+            return await route.respond_soon(context)
+        except Exception as error:  # noqa: BLE001 - a route renders what it expects
+            return self._errors.response(context, error)
+
+    async def _intercept(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
+        """Call interceptors from a coroutine: those that may block in a thread."""
+        if self._chain.may_block:
+            return await self._event_loop.block(function, *arguments)
+        return function(*arguments)
+
+    def _finish(self, context: RequestContext, response: Response) -> None:
+        self._after(context, response)
+        self._chain.flush()
 
     def refuse(self, environ: Environ, request: Any, refusal: Refusal) -> Response:
         """Word a refusal of the worker's own, with the header fields of every answer."""

@@ -102,10 +102,17 @@ class LiveRegistry(Registry):
 
     def is_quick(self, model: str | None) -> bool:
         """As in `Registry`; never where the asker might have to load it first."""
+        return not self._may_load(model) and super().is_quick(model)
+
+    def is_awaited(self, model: str | None, version: str | None = None) -> bool:
+        """As in `Registry`; never where the asker might have to load it first."""
+        return not self._may_load(model) and super().is_awaited(model, version)
+
+    def _may_load(self, model: str | None) -> bool:
+        """Whether the next lease of a model may have to load it."""
         if self._changes[0] != self._seen:
-            return False
-        waits = self._to_load and (self._default() if model is None else model) in self._to_load
-        return not waits and super().is_quick(model)
+            return True
+        return bool(self._to_load) and (self._default() if model is None else model) in self._to_load
 
     def entry(self, model: str | None, version: str | None = None) -> Entry:
         """As in `Registry`, of what is in service now."""

@@ -17,17 +17,17 @@ Refusal = Callable[[Sequence[tuple[int, str, str]]], InvalidInstances]
 class Visit(Protocol):
     """The steps of one request; entered before the first and left after the last."""
 
-    def __enter__(self) -> Visit: ...
+    async def __aenter__(self) -> Visit: ...
 
-    def __exit__(self, *error: Any) -> None: ...
+    async def __aexit__(self, *error: Any) -> None: ...
 
-    def prepare(self) -> Batch:
-        """The batch for `run`, by the model's own signature."""
+    async def prepare(self, batch: Batch, instances: Sequence[Any]) -> Batch:
+        """The batch for `run`, by the model's own signature, from accepted instances."""
 
     def run_for(self, asked: Sequence[str]) -> tuple[str, ...]:
         """The outputs to ask `run` for."""
 
-    def finish(self, outputs: Outputs, asked: Sequence[str]) -> Outputs:
+    async def finish(self, outputs: Outputs, asked: Sequence[str]) -> Outputs:
         """The outputs that were asked for."""
 
 
@@ -46,8 +46,12 @@ class Pipeline(Protocol):
     def public(self) -> Manifest:
         """The manifest as clients see it."""
 
-    def visit(self, batch: Batch, instances: Sequence[Any], refusal: Refusal) -> Visit:
-        """The steps for one request of these accepted instances."""
+    @property
+    def is_awaited(self) -> bool:
+        """Whether every step is async."""
+
+    def visit(self, refusal: Refusal, way: Any) -> Visit:
+        """The steps for one request; `way` is an `app.core.event_loop.Way`."""
 
 
 PipelineFor = Callable[[Manifest], Pipeline | None]

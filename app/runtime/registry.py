@@ -69,7 +69,12 @@ class Entry:
 
         That of an image is not: a kilobyte may be millions of pixels.
         """
-        if self.runtime != "graph" or self.pipeline is not None or self.manifest is None:
+        return self.pipeline is None and self.runs_quickly
+
+    @property
+    def runs_quickly(self) -> bool:
+        """Whether that is true without the steps of the model."""
+        if self.runtime != "graph" or self.manifest is None:
             return False
         taken_us = self.manifest.proof.get("graph_us")
         images = any(spec.image is not None for spec in self.manifest.signature.inputs)
@@ -88,15 +93,21 @@ class Entry:
 class Lease:
     """Keeps a servable alive during one request: while it is held, the entry's memory is not freed."""
 
-    __slots__ = ("manifest", "pipeline", "servable", "validator")
+    __slots__ = ("is_quick", "manifest", "pipeline", "servable", "validator")
 
     def __init__(
-        self, manifest: Manifest, servable: Servable, validator: Validates, pipeline: Pipeline | None = None
+        self,
+        manifest: Manifest,
+        servable: Servable,
+        validator: Validates,
+        pipeline: Pipeline | None = None,
+        is_quick: bool = False,
     ) -> None:
         self.manifest = manifest
         self.servable = servable
         self.validator = validator
         self.pipeline = pipeline
+        self.is_quick = is_quick
 
     def __enter__(self) -> Lease:
         return self
@@ -246,6 +257,19 @@ class Registry:
         """Whether the current version is a graph that answers a row within `QUICK_US`, as measured at packing."""
         return model in self._quick
 
+    def is_awaited(self, model: str | None, version: str | None = None) -> bool:
+        """Whether the steps of a version or alias (None: the current one) are all async, so that it may be answered on
+        an event loop; it has steps, and is in service."""
+        lease = self._current.get(model)
+        pipeline = None if lease is None else lease.pipeline
+        if version is not None and lease is not None:
+            name = lease.manifest.model
+            versions = self._entries[name]
+            states = {v: entry.state for v, entry in versions.items()}
+            found = policy.named_version(version, states, self.aliases(name))
+            pipeline = None if found is None or states[found] is not State.AVAILABLE else versions[found].pipeline
+        return pipeline is not None and pipeline.is_awaited
+
     def gains_together(self, model: str | None) -> bool:
         """Whether the current version gains by answering several requests at once: it is quick, or shares runs."""
         if model in self._quick:
@@ -352,7 +376,7 @@ class Registry:
         if entry.manifest is None or entry.servable is None or entry.validator is None:
             kind = ModelQuarantined if entry.state is State.QUARANTINED else ModelUnavailable
             raise kind(entry.model, entry.version, entry.reason or f"its state is {entry.state.value}")
-        return Lease(entry.manifest, entry.servable, entry.validator, entry.pipeline)
+        return Lease(entry.manifest, entry.servable, entry.validator, entry.pipeline, entry.runs_quickly)
 
     def _proven(self, entry: Entry) -> Entry:
         lease = self.lease_of(entry)

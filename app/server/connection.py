@@ -6,6 +6,7 @@ more.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import io
 import logging
@@ -120,6 +121,12 @@ class PendingRequest:
     sent_bytes: int = 0
     room: threading.Event | None = None
     """Wakes the thread that streams; only a stream has it."""
+    is_awaited: bool = False
+    """It runs as a coroutine, `task`, which `stop` cancels; all others run in threads."""
+    task: asyncio.Task[None] | None = None
+    stop: Callable[[], None] | None = None
+    needs_thread: bool = False
+    """Its coroutine has found that it has to run in a thread."""
 
     @property
     def environ(self) -> Environ:
@@ -137,6 +144,8 @@ class PendingRequest:
         self.cancelled = True
         if self.room is not None:
             self.room.set()
+        if (stop := self.stop) is not None:
+            stop()
 
 
 @dataclass(slots=True, eq=False)

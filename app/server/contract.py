@@ -69,6 +69,10 @@ class ServedRequest(Protocol):
     """How long it waited for its thread; written by the worker before the request runs."""
 
     @property
+    def is_awaited(self) -> bool:
+        """Whether it waits only by `await`: `respond_soon` answers it, without a thread of its own."""
+
+    @property
     def client(self) -> Hashable:
         """Whose request it is, as far as fairness goes."""
 
@@ -86,6 +90,15 @@ class ServingApp(Protocol):
         The body of one that runs inline is always whole. None: all of them have to go through WSGI after all, in a
         thread.
         """
+
+    async def respond_soon(self, request: Any) -> Response | None:
+        """Answer one request that `is_awaited`, on the event loop of the application; its body is whole.
+
+        None: it has to run in a thread after all. It is cancelled if nobody will read its answer.
+        """
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Call a function on the thread of the application's event loop."""
 
     def __call__(self, environ: Environ, start_response: Any, /) -> Iterable[bytes]:
         """Answer a request that goes `through_wsgi` (PEP 3333)."""
@@ -119,6 +132,7 @@ class PlainRequest:
     through_wsgi: bool = True
     deadline_s: float = float("inf")
     queued_s: float = 0.0
+    is_awaited: bool = False
 
 
 class PlainApp:
@@ -133,6 +147,14 @@ class PlainApp:
 
     def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response] | None:
         """Never called: every request goes through WSGI."""
+        raise NotImplementedError
+
+    async def respond_soon(self, request: ServedRequest) -> Response | None:
+        """Never called, as `respond`."""
+        raise NotImplementedError
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Never called, as `respond`."""
         raise NotImplementedError
 
     def __call__(self, environ: Environ, start_response: Any, /) -> Iterable[bytes]:

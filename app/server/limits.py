@@ -35,6 +35,8 @@ class Limits:
     queue_max_wait_s: float = 0.3
     waiting_threads: int = 512
     """At most so many requests that may block run at once."""
+    waiting_requests: int = 10_000
+    """At most so many requests run at once that wait by `await`, without a thread."""
     waiting_idle_s: float = 10.0
     """A thread beyond those of Gunicorn's `threads` ends after so long without a request."""
     request_timeout_s: float = 30.0

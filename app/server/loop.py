@@ -122,6 +122,7 @@ class Loop:
             self._accept(fd, self._accepts, now_s)
         if self._has_room and not self._accepting:
             self._accept_more(now_s)
+        threads.start_coroutines()
         now_s = time.monotonic()
         if threads.next_check_s() <= now_s:
             threads.expire(now_s)

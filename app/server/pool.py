@@ -49,7 +49,7 @@ class Pool:
         self._awake = False
         while self._made:
             pending, part, last = self._made.popleft()
-            if last and pending.ends_group:
+            if last and pending.ends_group and not pending.is_awaited:
                 self._threads.ended()
             yield pending, part, last
 
@@ -61,7 +61,8 @@ class Pool:
 
     # --- in the threads
 
-    def _put(self, pending: PendingRequest, part: bytes | None, last: bool) -> None:
+    def put(self, pending: PendingRequest, part: bytes | None, last: bool) -> None:
+        """Give the loop a part of an answer; any thread may."""
         self._made.append((pending, part, last))
         if not self._awake:
             self._awake = True
@@ -85,7 +86,7 @@ class Pool:
                 part = self._make(pending, responses.get(pending), through_wsgi)
             except BaseException:
                 log.exception("error in %s %r", pending.environ["REQUEST_METHOD"], pending.environ["RAW_URI"])
-            self._put(pending, part, last=True)
+            self.put(pending, part, last=True)
 
     def _respond(self, group: list[PendingRequest]) -> dict[PendingRequest, Response] | None:
         """Ask the application for the responses of a group; empty if it failed, None if it goes through WSGI."""
@@ -140,7 +141,7 @@ class Pool:
             if piece:
                 answer.started = True
                 framed = chunk(piece) if answer.chunked else piece
-                self._put(pending, framed, last=False)
+                self.put(pending, framed, last=False)
                 self._wait_for_room(pending, len(framed))
         if not answer.started:
             answer.chunked = False

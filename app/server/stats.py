@@ -20,6 +20,7 @@ class Stats:
     requests: int = 0
     inline: int = 0
     threaded: int = 0
+    awaited: int = 0
     answered: int = 0
     left: int = 0
     """Clients that were gone before their answer (nginx logs these as 499)."""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from app.server import refusals
 from app.server.admission_queue import AdmissionQueue
+from app.server.awaited import Coroutines
 from app.server.bodies import close_body
 from app.server.connection import ANSWERING, WAITING, Connection, PendingRequest
 from app.server.contract import Refusal, ServingApp
@@ -35,7 +36,10 @@ class Responder(Protocol):
 
 
 class ThreadedRequests:
-    """The requests of one worker that are queued for a thread or run in one. Belongs to the loop's thread."""
+    """The requests of one worker that wait for a place, or run in a thread or as a coroutine.
+
+    Belongs to the loop's thread.
+    """
 
     def __init__(
         self, responder: Responder, app: ServingApp, threads: int, limits: Limits, stats: Stats, hooks: RequestHooks
@@ -48,6 +52,13 @@ class ThreadedRequests:
             limits.waiting_threads, limits.queue_requests, limits.queue_max_wait_s
         )
         """For requests that may block: they take no place from those that compute."""
+        self.awaited_queue: AdmissionQueue[PendingRequest] = AdmissionQueue(
+            limits.waiting_requests, limits.queue_requests, limits.queue_max_wait_s
+        )
+        """For requests that wait by `await`: they need no thread."""
+        self._queues = (self.queue, self.blocking_queue, self.awaited_queue)
+        self._coroutines = Coroutines(app, self.pool.put)
+        self.start_coroutines = self._coroutines.start
         self.has_stuck_thread = False
         self._responder = responder
         self._limits = limits
@@ -55,19 +66,20 @@ class ThreadedRequests:
         self._hooks = hooks
         self._running: set[PendingRequest] = set()
         self._next_check_s = math.inf
-        queues = (self.queue, self.blocking_queue)
         stats.running = lambda: len(self._running)
-        stats.queued = lambda: sum(queue.waiting for queue in queues)
-        stats.queue_age = lambda now_s: max(queue.age_s(now_s) for queue in queues)
+        stats.queued = lambda: sum(queue.waiting for queue in self._queues)
+        stats.queue_age = lambda now_s: max(queue.age_s(now_s) for queue in self._queues)
 
     # --- to a thread
 
     def enter(self, pending: PendingRequest, now_s: float) -> None:
         """Start a request, queue it, or refuse it."""
-        request, queue = pending.request, self._queue_of(pending)
+        request = pending.request
         pending.client = request.client
+        pending.is_awaited = request.is_awaited and not pending.needs_thread
         # A request that may block or goes through WSGI is run alone.
         pending.batch_key = None if request.may_block or request.through_wsgi else request.batch_key
+        queue = self._queue_of(pending)
         runs, displaced = queue.enter(pending), None
         if runs is None and (displaced := queue.make_room(pending.client)) is not None:
             runs = queue.enter(pending)
@@ -75,7 +87,10 @@ class ThreadedRequests:
             is_over, share = queue.over_fair_share(pending.client), queue.fair_share(pending.client)
             self._refuse(pending, refusals.over_fair_share(share) if is_over else refusals.QUEUE_FULL, now_s)
             return
-        self._stats.threaded += 1
+        if pending.is_awaited:
+            self._stats.awaited += 1
+        else:
+            self._stats.threaded += 1
         pending.connection.deadline_s = math.inf
         pending.is_queued = not runs
         if runs:
@@ -85,6 +100,8 @@ class ThreadedRequests:
             displaced.connection.resume_later()
 
     def _queue_of(self, pending: PendingRequest) -> AdmissionQueue[PendingRequest]:
+        if pending.is_awaited:
+            return self.awaited_queue
         return self.blocking_queue if pending.request.may_block else self.queue
 
     def _start(self, group: list[PendingRequest], now_s: float) -> None:
@@ -95,7 +112,11 @@ class ThreadedRequests:
             self._hooks.before(pending.head)
             self._running.add(pending)
             self._next_check_s = min(self._next_check_s, pending.deadline_s)
-        self.pool.submit(group)
+        if group[0].is_awaited:
+            group[0].ends_group = True
+            self._coroutines.submit(group[0])
+        else:
+            self.pool.submit(group)
 
     # --- from a thread
 
@@ -106,6 +127,9 @@ class ThreadedRequests:
                 self._running.discard(pending)
                 if pending.ends_group and (following := self._queue_of(pending).leave(pending.batch_key)):
                     self._start(following, now_s)
+                if pending.is_awaited and pending.needs_thread and not pending.cancelled:
+                    self.enter(pending, now_s)
+                    continue
                 if not pending.cancelled and part is not None:  # otherwise its refusal is logged
                     self._hooks.after(pending.head, pending.answer, pending.began_s)
             if not pending.cancelled:
@@ -146,11 +170,11 @@ class ThreadedRequests:
 
     def next_check_s(self) -> float:
         """Return when `expire` should be called again."""
-        return min(self._next_check_s, self.queue.next_expiry_s, self.blocking_queue.next_expiry_s)
+        return min(self._next_check_s, *[queue.next_expiry_s for queue in self._queues])
 
     def expire(self, now_s: float) -> None:
         """Refuse requests that waited too long, answer 504 for those that run too long, and find stuck threads."""
-        for queue in (self.queue, self.blocking_queue):
+        for queue in self._queues:
             if queue.next_expiry_s <= now_s:
                 self._expire_queue(queue, now_s)
         if self._next_check_s > now_s:
@@ -190,12 +214,14 @@ class ThreadedRequests:
     def _refuse_late(self, pending: PendingRequest, now_s: float) -> None:
         connection = pending.connection
         pending.is_queued = False
-        pending.cancel()
         if connection.state is not WAITING:
+            pending.cancel()
             self._stats.refuse("deadline")
             connection.abort()
             return
+        # Interceptors see the first answer to a request, which is to be this one.
         self._responder.refuse(pending, refusals.deadline(pending.deadline_s - pending.arrived_s), now_s)
+        pending.cancel()
         connection.resume(now_s)
 
     def _refuse(self, pending: PendingRequest, refusal: Refusal, now_s: float) -> None:
@@ -206,11 +232,11 @@ class ThreadedRequests:
 
     def shut_down(self, now_s: float) -> None:
         """Refuse all requests that are not answered at the end of the worker's time."""
-        for pending in [*self._running, *self.queue.clear(), *self.blocking_queue.clear()]:
+        for pending in [*self._running, *(each for queue in self._queues for each in queue.clear())]:
             pending.is_queued = False
             if not pending.cancelled and pending.connection.state is WAITING:
-                pending.cancel()
                 self._responder.refuse(pending, refusals.SHUTTING_DOWN, now_s)
+                pending.cancel()
 
 
 def log_stack(pending: PendingRequest, now_s: float) -> None:

@@ -83,8 +83,9 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
 
     def run(self) -> None:
         """Serve until the end of this process."""
-        _allow_descriptors(self.cfg.worker_connections + OTHER_DESCRIPTORS)
         limits, stats = self.limits, Stats()
+        # An awaited request has a connection of its client, and one to the service that it waits for.
+        _allow_descriptors(self.cfg.worker_connections + limits.waiting_requests + OTHER_DESCRIPTORS)
         app = type(self).serving_app(self.wsgi)
         app.started(stats.snapshot)
         dispatcher = Dispatcher(self, app, limits, stats)

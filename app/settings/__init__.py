@@ -117,10 +117,23 @@ class Settings:
     waiting_threads: int = _setting(
         "RETORT_WAITING_THREADS",
         512,
-        "most requests of a worker at once whose steps wait for others, or that are streams; each is a thread while it "
-        "lasts",
+        "most requests of a worker at once that have a blocking step, or are streams; each is a thread while it lasts",
         readers.count(1, 10_000),
         unit="threads",
+    )
+    waiting_requests: int = _setting(
+        "RETORT_WAITING_REQUESTS",
+        10_000,
+        "most requests of a worker at once to models whose steps are all async; they need no threads to wait",
+        readers.count(1, 1_000_000),
+        unit="requests",
+    )
+    connections_per_host: int = _setting(
+        "RETORT_CONNECTIONS_PER_HOST",
+        5000,
+        "most connections of a worker's async steps to one other service; steps wait for a free one",
+        readers.count(1, 100_000),
+        unit="connections",
     )
     database_url: str = _setting(
         "DATABASE_URL", "", "database of the steps, as SQLAlchemy writes it", str.strip, secret=True

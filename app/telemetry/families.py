@@ -48,7 +48,7 @@ FAMILIES: dict[str, Family] = {
     "retort_connections": Family("Open connections.", ("state",), MetricType.GAUGE),
     "retort_connections_accepted": Family("Connections accepted."),
     "retort_connections_evicted": Family("Idle connections closed to make room for others."),
-    "retort_requests": Family("Requests run: inline on the loop, or in a thread.", ("way",)),
+    "retort_requests": Family("Requests run: inline on the loop, in a thread, or as coroutines.", ("way",)),
     "retort_requests_running": Family("Requests that threads are running.", (), MetricType.GAUGE),
     "retort_answers": Family("Requests that the application answered, as far as the client still waited."),
     "retort_answers_late": Family("Requests whose answer came after they had been told 504."),

@@ -23,6 +23,7 @@ COUNTED = {
     "evicted": key("retort_connections_evicted"),
     "inline": key("retort_requests", "inline"),
     "threaded": key("retort_requests", "threaded"),
+    "awaited": key("retort_requests", "awaited"),
     "answered": key("retort_answers"),
     "late": key("retort_answers_late"),
     "left": key("retort_clients_gone"),

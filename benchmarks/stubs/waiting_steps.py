@@ -2,13 +2,13 @@
 
 import os
 
-import httpx
+import aiohttp
 
 from app.core.steps import step
 
 
 @step("enrich", needs={"customer_id": 7}, provides=("feature1",))
-async def enrich(instances, client: httpx.AsyncClient):
+async def enrich(instances, session: aiohttp.ClientSession):
     for instance in instances:
-        answer = await client.get(f"{os.environ['UPSTREAM']}/customers/{instance['customer_id']}")
-        instance["feature1"] = answer.json()["feature1"]
+        async with session.get(f"{os.environ['UPSTREAM']}/customers/{instance['customer_id']}") as answer:
+            instance["feature1"] = (await answer.json())["feature1"]

@@ -3,18 +3,18 @@
 import asyncio
 import os
 
-import httpx
+import aiohttp
 
 from app.core.steps import step
 
 
 @step("station", needs={"station": "north"}, provides=("temperature", "parked"))
-async def station(instances: list, client: httpx.AsyncClient) -> None:
+async def station(instances: list, session: aiohttp.ClientSession) -> None:
     """Both services for every instance, all at once."""
 
     async def ask(service: str, name: str) -> dict:
-        answer = await client.get(f"{os.environ[service]}/stations/{name}")
-        return answer.raise_for_status().json()
+        async with session.get(f"{os.environ[service]}/stations/{name}", raise_for_status=True) as answer:
+            return await answer.json(content_type=None)
 
     asked = [ask(service, one["station"]) for one in instances for service in ("WEATHER_URL", "PARKING_URL")]
     answers = await asyncio.gather(*asked)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import pytest
 
-from app.core.event_loop import EventLoop
+from app.core.event_loop import EventLoop, InThread, OnLoop, completed
 from app.telemetry import RequestScope, current_request, request_id
 
 
@@ -86,3 +88,74 @@ def test_who_waits_while_it_ends_is_told(loop: EventLoop) -> None:
     thread.join(2.0)
     assert "ended meanwhile" in str(told[0])
     assert not loop.runs
+
+
+MARK: ContextVar[str] = ContextVar("MARK", default="none")
+
+
+def mark(value: str) -> tuple[str, str]:
+    before = MARK.get()
+    MARK.set(value)
+    return before, threading.current_thread().name
+
+
+def test_what_is_computed_in_a_thread_has_the_context_of_the_caller_and_may_change_it(loop: EventLoop) -> None:
+    async def caller() -> tuple[str, str, str]:
+        MARK.set("caller")
+        seen, thread = await loop.compute(mark, "computed")
+        return seen, thread, MARK.get()
+
+    seen, thread, left = loop.run(caller())
+    assert (seen, left) == ("caller", "computed")
+    assert thread.startswith("retort-computing")
+    assert MARK.get() == "none"
+
+
+def test_a_caller_that_is_cancelled_waits_for_what_computes(loop: EventLoop) -> None:
+    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def compute() -> None:
+        begun.set()
+        may_end.wait(5.0)
+        ended.set()
+
+    async def cancel() -> bool:
+        task = asyncio.create_task(loop.compute(compute))
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        task.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        waited = not task.done()
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return waited and ended.is_set()
+
+    assert loop.run(cancel())
+
+
+def test_thousands_wait_on_one_thread(loop: EventLoop) -> None:
+    async def many() -> int:
+        opened, threads = asyncio.Event(), threading.active_count()
+        tasks = [asyncio.create_task(opened.wait()) for _ in range(5_000)]
+        await asyncio.sleep(0)
+        more = threading.active_count() - threads
+        opened.set()
+        await asyncio.gather(*tasks)
+        return more
+
+    assert loop.run(many()) == 0
+
+
+def test_a_request_in_a_thread_and_one_on_the_loop_run_the_same_coroutine(loop: EventLoop) -> None:
+    async def predicts(way: InThread | OnLoop) -> list[str]:
+        waited, _ = await way.wait(named(), time.monotonic() + 5.0)
+        _, computed = await way.compute(mark, "computed")
+        return [waited, computed]
+
+    here = threading.current_thread().name
+    on_loop = "retort-event-loop"
+    assert completed(predicts(InThread(loop))) == [on_loop, here]
+    assert loop.run(predicts(OnLoop(loop, is_quick=True))) == [on_loop, on_loop]
+    assert loop.run(predicts(OnLoop(loop, is_quick=False)))[1].startswith("retort-computing")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from app.core import services
+from app.core.event_loop import InThread, completed
 from app.core.services import Services
 from app.core.steps import Factory, Found, Step
 from app.settings import Settings
@@ -23,15 +24,17 @@ class Book:
     is_open = True
 
 
-class HangingClient:
-    """A client that never ends."""
-
-    async def aclose(self) -> None:
-        await asyncio.Event().wait()
+class Client:
+    """What the whole process has one of."""
 
 
 async def hanging_ledger() -> AsyncIterator[Ledger]:
     yield Ledger()
+    await asyncio.Event().wait()
+
+
+async def hanging_client() -> AsyncIterator[Client]:
+    yield Client()
     await asyncio.Event().wait()
 
 
@@ -47,7 +50,11 @@ def log_instances(instances: list[object]) -> None: ...
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
     monkeypatch.setattr(services, "CHECK_TIMEOUT_S", 0.01)
-    factories = (Factory(Book, closing_book), Factory(Ledger, hanging_ledger))
+    factories = (
+        Factory(Book, closing_book),
+        Factory(Ledger, hanging_ledger),
+        Factory(Client, hanging_client, "process"),
+    )
     found = Found({"log": Step("log", log_instances)}, factories)
     one = Services(found, Settings())
     yield one
@@ -60,17 +67,21 @@ def test_a_clean_up_after_a_request_that_hangs_is_given_up_and_the_others_are_no
     container = made.container()
     book = container.get(Book)
     assert isinstance(made.loop.run(container.aget(Ledger)), Ledger)
-    made.leave(container)
+    completed(made.leave(container, InThread(made.loop)))
     assert not book.is_open
     assert "the clean-up after a request was given up" in caplog.text
 
 
-def test_so_is_that_of_the_client_at_the_end(
-    made: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert made._client is not None
-    made.loop.run(made._client.aclose())
-    monkeypatch.setattr(made, "_client", HangingClient())
+def test_so_is_that_of_the_process_at_its_end(made: Services, caplog: pytest.LogCaptureFixture) -> None:
+    made.loop.run(made.container().aget(Client))
     made.close()
-    assert "the clean-up of the HTTP client was given up" in caplog.text
+    assert "the clean-up at the end was given up" in caplog.text
     assert not made.loop.runs
+
+
+def test_an_async_service_of_the_process_is_made_once_on_the_event_loop_by_whoever_asks_first(made: Services) -> None:
+    async def many() -> list[Client]:
+        return await asyncio.gather(*[made.container().aget(Client) for _ in range(20)])
+
+    assert len({id(client) for client in made.loop.run(many())}) == 1
+    assert made.awaited(Client)

@@ -80,10 +80,6 @@ def unreturned():  # type: ignore[no-untyped-def]
     return 1
 
 
-async def late() -> Table:
-    return Table()
-
-
 @pytest.mark.parametrize(
     ("marked", "sentence"),
     [
@@ -93,7 +89,6 @@ async def late() -> Table:
         (lambda: step("")(lambda instances: None), "its name '' is not printable"),
         (lambda: factory()(unreturned), "factory unreturned: it has no return type"),
         (lambda: factory(per="week")(lambda: None), "lives per 'week'; allowed: process, request"),
-        (lambda: factory(per="process")(late), "what lives per process is made without await"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_a_sentence(marked: Any, sentence: str) -> None:

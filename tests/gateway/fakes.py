@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from app.core.event_loop import EventLoop
 from app.gateway.context import Match, RequestContext
 from app.gateway.errors import ErrorFormat, ErrorRenderer, problem_json
 from app.gateway.forwarded import Forwarding
@@ -84,7 +85,7 @@ class Recorder(Interceptor):
 
 def gateway(*interceptors: Interceptor, router: FakeRouter | None = None) -> Gateway:
     return Gateway(
-        router or FakeRouter(), interceptors, ERRORS, Forwarding(0, ""), SharedMetrics(), on_draining=lambda: None
+        router or FakeRouter(), interceptors, ERRORS, Forwarding(0, ""), SharedMetrics(), lambda: None, EventLoop()
     )
 
 

@@ -71,6 +71,14 @@ class Stage:
             self.turn()
         raise AssertionError("it did not come to that")
 
+    def until_others(self, done: Callable[[], bool], within_s: float = 20.0) -> None:
+        """Turn until other threads have brought something about."""
+        give_up_s = time.monotonic() + within_s
+        while not done():
+            if time.monotonic() > give_up_s:
+                raise AssertionError("it did not come to that")
+            self.loop.turn(time.monotonic())
+
     def say(self, client: socket.socket, *parts: bytes) -> None:
         for part in parts:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):

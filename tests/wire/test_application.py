@@ -16,6 +16,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.routing import BaseConverter, Map, Rule
 from werkzeug.test import run_wsgi_app
 
+from app.core.event_loop import EventLoop
 from app.errors import ModelNotFound
 from app.gateway import Interceptor, RequestContext, RequestRefused, Response
 from app.gateway.browsers import SameOrigin
@@ -74,7 +75,7 @@ def made(interceptors: Sequence[Interceptor] = ()) -> Application:
     problems.register(app, errors)
     router = FlaskRouter(app, {predict: FakeRoute()}, ())
     chain = [SameOrigin([]), *interceptors]
-    app.gateway = Gateway(router, chain, errors, Forwarding(0, ""), SharedMetrics(), lambda: None)
+    app.gateway = Gateway(router, chain, errors, Forwarding(0, ""), SharedMetrics(), lambda: None, EventLoop())
     return app
 
 
