@@ -34,6 +34,7 @@ class RequestContext(RequestScope):
     runs_inline = False
     batch_key: Hashable = None
     may_block = False
+    is_stream = False
     through_wsgi = True
     """Flask answers it, and not its route alone."""
     may_change_models = False

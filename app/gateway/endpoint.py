@@ -60,7 +60,9 @@ class PredictEndpoint:
     def plan(self, context: RequestContext) -> None:
         """Run small JSON requests for a graph inline; let requests with steps or streams block."""
         environ, model = context.environ, context.arguments.get("model")
-        if model in self._registry.with_steps or (self._streaming is not None and self._streaming.is_wanted(environ)):
+        if self._streaming is not None and self._streaming.is_wanted(environ):
+            context.may_block = context.is_stream = True
+        elif model in self._registry.with_steps:
             context.may_block = True
         elif "version" not in context.arguments and _is_small_json(environ):
             context.runs_inline = self._registry.is_quick(model)

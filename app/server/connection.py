@@ -118,8 +118,12 @@ class PendingRequest:
     """The thread is free after this answer."""
     made_bytes: int = 0
     sent_bytes: int = 0
-    room: threading.Event | None = None
-    """Wakes the thread that streams; only a stream has it."""
+    may_go_on: threading.Event | None = None
+    """Wakes the thread that streams after its last pause."""
+    has_place: bool = False
+    """It is one of the requests that compute."""
+    on_read: Callable[[PendingRequest], None] | None = None
+    """Called when more of the answer was sent, while its thread is paused."""
 
     @property
     def environ(self) -> Environ:
@@ -129,14 +133,24 @@ class PendingRequest:
     def on_sent(self, sent_bytes: int) -> None:
         """Count bytes of the answer that were sent; its thread may continue."""
         self.sent_bytes += sent_bytes
-        if self.room is not None:
-            self.room.set()
+        if self.on_read is not None:
+            self.on_read(self)
+
+    @property
+    def unread_bytes(self) -> int:
+        """How many bytes of the answer were made and not sent."""
+        return self.made_bytes - self.sent_bytes
 
     def cancel(self) -> None:
         """Stop the answer, because nobody will read it."""
         self.cancelled = True
-        if self.room is not None:
-            self.room.set()
+        self.on_read = None
+        self.go_on()
+
+    def go_on(self) -> None:
+        """End the pause of the thread that streams."""
+        if self.may_go_on is not None:
+            self.may_go_on.set()
 
 
 @dataclass(slots=True, eq=False)
@@ -154,6 +168,8 @@ class Connection:
     state: State = IDLE
     requests: int = 0
     readable: bool = False
+    events: int = 0  # reported by the poller, and not acted on yet
+    was_refused: bool = False  # its last request, for lack of capacity
     pending: PendingRequest | None = None
     _head: Head | None = None  # of the request whose body is being read
     _body: RequestBody | None = None
@@ -175,8 +191,11 @@ class Connection:
 
     # --- reading
 
-    def on_event(self, mask: int, now_s: float) -> None:
-        """Do what the poller reports as possible."""
+    def act(self, now_s: float) -> None:
+        """Do what the poller has reported as possible."""
+        mask, self.events = self.events, 0
+        if self.state is CLOSED:
+            return
         if mask & BROKEN:
             self.abort()
             return

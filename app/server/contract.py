@@ -61,6 +61,9 @@ class ServedRequest(Protocol):
     may_block: bool
     """It may wait for others than this process: it gets a thread of its own while it lasts, and takes no place from
     requests that compute."""
+    is_stream: bool
+    """Its answer is computed part by part: it may wait for its client, as one that may block, and each part takes a
+    place among the requests that compute."""
     through_wsgi: bool
     """It is run by calling the application, as PEP 3333 says; all others are run by `respond`."""
     deadline_s: float
@@ -117,6 +120,7 @@ class PlainRequest:
     batch_key: Hashable = None
     may_block: bool = False
     through_wsgi: bool = True
+    is_stream: bool = False
     deadline_s: float = float("inf")
     queued_s: float = 0.0
 

@@ -17,13 +17,14 @@ from typing import Any
 from app.server.bodies import Store
 from app.server.connection import IDLE, LINGERING, Connection, Shared, State
 from app.server.dispatcher import Dispatcher
+from app.server.drain import drain
 from app.server.lifecycle import Lifecycle, Phase
 from app.server.master import holds_any
 from app.server.parsing import HeadReader
 
 log = logging.getLogger(__name__)
 
-EVENTS_PER_TURN = 256
+EVENTS_PER_TURN = 4096
 SWEEP_S = 0.25
 MASTER_LOOK_S = 0.01
 ACCEPTS_PER_TURN = 16
@@ -47,6 +48,12 @@ class Loop:
         self.life = life
         self.ready: deque[Connection] = deque()
         """Connections with more to do than fits into one turn."""
+        self._due: deque[Connection] = deque()
+        """Connections for which the poller has reported something."""
+        self._due_last: deque[Connection] = deque()
+        """As `_due`, of connections whose last request was refused for lack of capacity: others go first."""
+        self._overdue: deque[Connection] = deque()
+        """Connections whose deadline had passed at the last look."""
         limits = self._limits = dispatcher.limits
         self.store = Store(limits.spool_bytes, limits.bodies_in_memory_bytes)
         self._shared = Shared(
@@ -62,6 +69,7 @@ class Loop:
         self._most = int(cfg.worker_connections)
         self._accepts = ACCEPTS_PER_TURN_SHARED if cfg.workers > 1 else ACCEPTS_PER_TURN
         self._own_queue = bool(cfg.reuse_port)
+        self._backlog = int(cfg.backlog) + 1  # more do not fit into the kernel's queue
         self._connections: dict[int, Connection] = {}
         self._poller = select.epoll()
         self._poller.register(signals_fd, select.EPOLLIN)
@@ -93,28 +101,35 @@ class Loop:
         """Wait for something to do, and do it; return the time after it."""
         dispatcher, threads, stats = self.dispatcher, self.dispatcher.threads, self.dispatcher.stats
         until_s = min(self._next_sweep_s, threads.next_check_s(), self.life.accept_until_s)
-        wait_s = 0 if self.ready or dispatcher.inline else max(0.0, until_s - now_s)
+        is_behind = self.ready or self._due or self._due_last or self._overdue or dispatcher.inline
+        wait_s = 0 if is_behind else max(0.0, until_s - now_s)
         events = self._poller.poll(wait_s, EVENTS_PER_TURN)
         began_s = now_s = time.monotonic()
         dispatcher.common_headers.refresh(now_s)
         connections = self._connections
         accept: list[int] = []
+        has_made = False
         for fd, mask in events:
             connection = connections.get(fd)
             if connection is not None:
-                try:
-                    connection.on_event(mask, now_s)
-                except Exception:  # noqa: BLE001 - the top of a loop that must go on
-                    dispatcher.close_broken(connection)
+                if not connection.events:
+                    (self._due_last if connection.was_refused else self._due).append(connection)
+                connection.events |= mask
             elif fd in self._listeners:
                 accept.append(fd)
             elif fd == self._wake_fd:
-                threads.take(now_s)
+                has_made = True
             elif fd == self._signals_fd:
                 with contextlib.suppress(BlockingIOError):
                     os.read(fd, 4096)
-        for _ in range(len(self.ready)):
-            self._guard(self.ready.popleft(), Connection.resume, now_s)
+        for connection in drain(self._due):
+            self._guard(connection, Connection.act, now_s)
+        for connection in drain(self._due_last):
+            self._guard(connection, Connection.act, now_s)
+        if has_made:
+            threads.take(now_s)
+        for connection in drain(self.ready):
+            self._guard(connection, Connection.resume, now_s)
         if dispatcher.inline:
             dispatcher.answer_inline(now_s)
         # Accept last: a descriptor that was closed in this turn may be used again, and must not get the old events.
@@ -127,6 +142,9 @@ class Loop:
             threads.expire(now_s)
         if now_s >= self._next_sweep_s:
             self._sweep(now_s)
+        for connection in drain(self._overdue):
+            if connection.deadline_s <= now_s:
+                self._guard(connection, Connection.expire, now_s)
         stats.turn_s = now_s - began_s
         if stats.turn_s > stats.turn_max_s or now_s >= self._forget_longest_s:
             stats.turn_max_s, self._forget_longest_s = stats.turn_s, now_s + LONGEST_TURN_OVER_S
@@ -140,9 +158,7 @@ class Loop:
 
     def _sweep(self, now_s: float) -> None:
         self._next_sweep_s = now_s + SWEEP_S
-        for connection in list(self._connections.values()):
-            if connection.deadline_s <= now_s:
-                self._guard(connection, Connection.expire, now_s)
+        self._overdue = deque(one for one in self._connections.values() if one.deadline_s <= now_s)
         self._accept_more(now_s)
         if self._accepting:
             # The kernel wakes only one worker for a new connection, and that one may be stopped or stuck.
@@ -170,17 +186,17 @@ class Loop:
         if self.life.phase in (Phase.SERVING, Phase.ACCEPTING) and self._make_room(now_s):
             self.accept_from(listening=True)
 
-    def _accept(self, fd: int, at_most: int, now_s: float) -> bool:
-        """Take new connections; return False if there are no more for now."""
+    def _accept(self, fd: int, at_most: int, now_s: float) -> None:
+        """Take new connections, as far as there are any and there is room."""
         listener = self._listeners.get(fd)
         for _ in range(at_most):
             if listener is None or not self._make_room(now_s):
                 self.accept_from(listening=False)
-                return False
+                return
             try:
                 client, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return False
+                return
             except OSError as error:
                 if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     raise
@@ -188,9 +204,8 @@ class Loop:
                 self._accept_after_s = now_s + NO_DESCRIPTORS_PAUSE_S
                 self._evict(now_s)
                 self.accept_from(listening=False)
-                return False
+                return
             self.adopt(client, address, self._names[fd], now_s)
-        return True
 
     def adopt(self, client: socket.socket, address: Any, name: Any, now_s: float) -> Connection:
         """Take a connection from `address` to the listener of that `name`."""
@@ -244,8 +259,8 @@ class Loop:
         self._most = 2**31 if takes_all else self._most
         self.accept_from(listening=False)
         for fd, listener in self._listeners.items():
-            while takes_all and self._accept(fd, EVENTS_PER_TURN, now_s):
-                pass
+            if takes_all:
+                self._accept(fd, self._backlog, now_s)
             listener.close()
         self._listeners = {}
         self.life.accept_until_s = float("inf")
