@@ -32,6 +32,7 @@ class RequestContext(RequestScope):
 
     queued_s = 0.0
     runs_inline = False
+    inline_us = 20.0
     batch_key: Hashable = None
     may_block = False
     is_stream = False

@@ -55,7 +55,10 @@ class ServedRequest(Protocol):
 
     environ: Environ
     runs_inline: bool
-    """It takes microseconds and waits for nothing: `respond` is called on the loop's thread."""
+    """It takes microseconds and waits for nothing: `respond` is called on the loop's thread, as far as the budgets of
+    the loop and of its client allow, and in a thread otherwise."""
+    inline_us: float
+    """An estimate of how many microseconds of the loop it takes if it runs inline."""
     batch_key: Hashable
     """Requests of the same key, other than None, that wait together are one call of `respond`."""
     may_block: bool
@@ -121,6 +124,7 @@ class PlainRequest:
     may_block: bool = False
     through_wsgi: bool = True
     is_stream: bool = False
+    inline_us: float = 20.0
     deadline_s: float = float("inf")
     queued_s: float = 0.0
 

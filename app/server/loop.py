@@ -17,7 +17,7 @@ from typing import Any
 from app.server.bodies import Store
 from app.server.connection import IDLE, LINGERING, Connection, Shared, State
 from app.server.dispatcher import Dispatcher
-from app.server.drain import drain
+from app.server.drain import DRAIN_S, drain
 from app.server.lifecycle import Lifecycle, Phase
 from app.server.master import holds_any
 from app.server.parsing import HeadReader
@@ -27,9 +27,11 @@ log = logging.getLogger(__name__)
 EVENTS_PER_TURN = 4096
 SWEEP_S = 0.25
 MASTER_LOOK_S = 0.01
-ACCEPTS_PER_TURN = 16
-ACCEPTS_PER_TURN_SHARED = 2
-"""If other workers accept too, they get a share of each burst."""
+ACCEPTS_PER_MS = 16
+ACCEPTS_PER_MS_SHARED = 2
+"""For each millisecond of the turn. If other workers accept too, they get a share of each burst."""
+BACKLOG_S = 1.0
+"""How long a stopping worker may take to accept what the kernel has accepted."""
 NO_DESCRIPTORS_PAUSE_S = 0.1
 WATCHED = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 LONGEST_TURN_OVER_S = 10.0
@@ -67,7 +69,7 @@ class Loop:
             on_closed=self._on_closed,
         )
         self._most = int(cfg.worker_connections)
-        self._accepts = ACCEPTS_PER_TURN_SHARED if cfg.workers > 1 else ACCEPTS_PER_TURN
+        self._accepts = ACCEPTS_PER_MS_SHARED if cfg.workers > 1 else ACCEPTS_PER_MS
         self._own_queue = bool(cfg.reuse_port)
         self._backlog = int(cfg.backlog) + 1  # more do not fit into the kernel's queue
         self._connections: dict[int, Connection] = {}
@@ -124,17 +126,19 @@ class Loop:
                     os.read(fd, 4096)
         for connection in drain(self._due):
             self._guard(connection, Connection.act, now_s)
-        for connection in drain(self._due_last):
-            self._guard(connection, Connection.act, now_s)
+        if self._due_last:
+            for connection in drain(self._due_last):
+                self._guard(connection, Connection.act, now_s)
         if has_made:
             threads.take(now_s)
-        for connection in drain(self.ready):
-            self._guard(connection, Connection.resume, now_s)
+        if self.ready:
+            for connection in drain(self.ready):
+                self._guard(connection, Connection.resume, now_s)
         if dispatcher.inline:
             dispatcher.answer_inline(now_s)
         # Accept last: a descriptor that was closed in this turn may be used again, and must not get the old events.
         for fd in accept:
-            self._accept(fd, self._accepts, now_s)
+            self._accept(fd, self._accepts * (1 + int(1000 * (time.monotonic() - began_s))), now_s)
         if self._has_room and not self._accepting:
             self._accept_more(now_s)
         now_s = time.monotonic()
@@ -142,9 +146,10 @@ class Loop:
             threads.expire(now_s)
         if now_s >= self._next_sweep_s:
             self._sweep(now_s)
-        for connection in drain(self._overdue):
-            if connection.deadline_s <= now_s:
-                self._guard(connection, Connection.expire, now_s)
+        if self._overdue:
+            for connection in drain(self._overdue):
+                if connection.deadline_s <= now_s:
+                    self._guard(connection, Connection.expire, now_s)
         stats.turn_s = now_s - began_s
         if stats.turn_s > stats.turn_max_s or now_s >= self._forget_longest_s:
             stats.turn_max_s, self._forget_longest_s = stats.turn_s, now_s + LONGEST_TURN_OVER_S
@@ -186,10 +191,13 @@ class Loop:
         if self.life.phase in (Phase.SERVING, Phase.ACCEPTING) and self._make_room(now_s):
             self.accept_from(listening=True)
 
-    def _accept(self, fd: int, at_most: int, now_s: float) -> None:
+    def _accept(self, fd: int, at_most: int, now_s: float, for_s: float = DRAIN_S) -> None:
         """Take new connections, as far as there are any and there is room."""
         listener = self._listeners.get(fd)
-        for _ in range(at_most):
+        until_s = time.monotonic() + for_s
+        for number in range(at_most):
+            if number % ACCEPTS_PER_MS == ACCEPTS_PER_MS - 1 and time.monotonic() >= until_s:
+                return
             if listener is None or not self._make_room(now_s):
                 self.accept_from(listening=False)
                 return
@@ -260,7 +268,7 @@ class Loop:
         self.accept_from(listening=False)
         for fd, listener in self._listeners.items():
             if takes_all:
-                self._accept(fd, self._backlog, now_s)
+                self._accept(fd, self._backlog, now_s, for_s=BACKLOG_S)
             listener.close()
         self._listeners = {}
         self.life.accept_until_s = float("inf")

@@ -62,8 +62,8 @@ class ThreadedRequests:
 
     # --- to a thread
 
-    def enter(self, pending: PendingRequest, now_s: float) -> None:
-        """Start a request, queue it, or refuse it."""
+    def enter(self, pending: PendingRequest, now_s: float, over_budget: bool = False) -> None:
+        """Start a request, queue it, or refuse it; `over_budget`: because its client asks for more than its share."""
         request, queue = pending.request, self._queue_of(pending)
         pending.client = request.client
         # A request that may block or goes through WSGI is run alone.
@@ -72,7 +72,8 @@ class ThreadedRequests:
         if runs is None and (displaced := queue.make_room(pending.client)) is not None:
             runs = queue.enter(pending)
         if runs is None:
-            is_over, share = queue.over_fair_share(pending.client), queue.fair_share(pending.client)
+            is_over = over_budget or queue.over_fair_share(pending.client)
+            share = queue.fair_share(pending.client)
             self._refuse(pending, refusals.over_fair_share(share) if is_over else refusals.QUEUE_FULL, now_s)
             return
         self._stats.threaded += 1
