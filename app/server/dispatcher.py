@@ -45,7 +45,7 @@ class Dispatcher:
         self.draining = False
         self.inline: dict[Hashable, list[PendingRequest]] = {}
         """The inline requests that this turn of the loop has read, in groups; one that has no batch key is its own."""
-        self._inline_us = 0.0
+        self._inline_us = self._largest_us = 0.0
         self.app = app
         self._worker = worker
         self._keep_alive_s = float(worker.cfg.keepalive)
@@ -95,12 +95,15 @@ class Dispatcher:
     def _collect(self, pending: PendingRequest) -> None:
         self.inline.setdefault(_group_key(pending), []).append(pending)
         self._inline_us += pending.request.inline_us
+        self._largest_us = max(self._largest_us, pending.request.inline_us)
 
     def answer_inline(self, now_s: float) -> None:
         """Answer the inline requests that were read, as far as the time of one turn allows."""
-        if self._inline_us > self.limits.inline_client_us:
+        limits = self.limits
+        if self._inline_us > limits.inline_client_us or self._largest_us > limits.inline_request_us:
             self._keep_to_budgets(now_s)
-        groups, self.inline, self._inline_us = self.inline, {}, 0.0
+        groups, self.inline = self.inline, {}
+        self._inline_us = self._largest_us = 0.0
         until_s = time.monotonic() + DRAIN_S
         for group in groups.values():
             if not group:  # its clients have left in this turn
@@ -113,7 +116,7 @@ class Dispatcher:
 
     def _keep_to_budgets(self, now_s: float) -> None:
         """Leave as many inline requests as fit into the budgets of a turn, fairly by client; queue the others."""
-        collected, self.inline = self.inline, {}
+        limits, collected, self.inline = self.limits, self.inline, {}
         asked_us: defaultdict[Hashable, float] = defaultdict(float)
         ranked = []
         for pending in chain.from_iterable(collected.values()):
@@ -122,12 +125,12 @@ class Dispatcher:
         ranked.sort(key=itemgetter(0))
         turn_us = 0.0
         for client_us, pending in ranked:
-            turn_us += pending.request.inline_us
-            over_budget = client_us > self.limits.inline_client_us
-            if over_budget or turn_us > self.limits.inline_turn_us:
+            request_us, over_budget = pending.request.inline_us, client_us > limits.inline_client_us
+            if over_budget or request_us > limits.inline_request_us or turn_us + request_us > limits.inline_turn_us:
                 self.threads.enter(pending, now_s, over_budget)
                 pending.connection.resume_later()
             else:
+                turn_us += request_us
                 self._collect(pending)
 
     def _answer_group(self, group: list[PendingRequest], now_s: float) -> None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TypeVar
 
-DRAIN_S = 0.01
+DRAIN_S = 0.005
 """How long each kind of work may take in one turn, beyond its last piece."""
 
 WorkT = TypeVar("WorkT")

@@ -31,10 +31,12 @@ class Limits:
     linger_s: float = 3.0
     """How long the client's bytes are thrown away after the last answer, so that it can read the answer."""
 
-    inline_turn_us: float = 20_000.0
+    inline_turn_us: float = 10_000.0
     """Of inline requests in one turn of the loop, as estimated; the others wait for a thread."""
-    inline_client_us: float = 10_000.0
+    inline_client_us: float = 5_000.0
     """Of those of one client."""
+    inline_request_us: float = 1_000.0
+    """Of one of them."""
     queue_requests: int = 256
     queue_max_wait_s: float = 0.3
     waiting_threads: int = 512
