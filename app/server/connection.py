@@ -169,7 +169,8 @@ class Connection:
     requests: int = 0
     readable: bool = False
     events: int = 0  # reported by the poller, and not acted on yet
-    was_refused: bool = False  # its last request, for lack of capacity
+    client: Hashable = None
+    """As the application named it at the last request; before, the address that the connection is from."""
     pending: PendingRequest | None = None
     _head: Head | None = None  # of the request whose body is being read
     _body: RequestBody | None = None
@@ -185,6 +186,7 @@ class Connection:
     def __post_init__(self) -> None:
         limits = self._shared.limits
         self.fd = self.sock.fileno()
+        self.client = self.peer.environ.get("REMOTE_ADDR")
         self.old_at_s = self.idle_since_s + jittered(limits.connection_age_s)
         self.requests_at_most = jittered(limits.connection_requests)
         self.deadline_s = self.idle_since_s + limits.silent_s

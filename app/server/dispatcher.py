@@ -27,7 +27,6 @@ from app.server.threaded import ThreadedRequests
 log = logging.getLogger(__name__)
 
 TIMEOUT_KEY = "HTTP_X_REQUEST_TIMEOUT"
-AT_CAPACITY = (429, 503)
 TIMEOUT = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s)?", re.ASCII)
 
 
@@ -73,6 +72,7 @@ class Dispatcher:
         pending = PendingRequest(connection, head, request, answer, now_s, now_s + allowed_s, limit_s - allowed_s)
         request.deadline_s = pending.deadline_s
         connection.pending = pending
+        connection.client = request.client
         if request.runs_inline and not request.through_wsgi:
             self._collect(pending)
         else:
@@ -178,7 +178,6 @@ class Dispatcher:
     def send(self, pending: PendingRequest, part: bytes, now_s: float, last: bool = True) -> None:
         """Send the head of an answer with the first (or only) part of its body."""
         connection, head, answer = pending.connection, pending.head, pending.answer
-        connection.was_refused = False
         has_end = last or answer.chunked or answer.length_bytes is not None
         head.keep_alive = has_end and self._keeps(connection, head, now_s)
         if last:
@@ -191,7 +190,6 @@ class Dispatcher:
     def refuse(self, pending: PendingRequest, refusal: Refusal, now_s: float) -> None:
         """Answer an admitted request with a refusal; its connection stays open."""
         pending.connection.pending = None
-        pending.connection.was_refused = refusal.status in AT_CAPACITY
         self.on_refused(pending.connection, pending.head, refusal, now_s, pending.request, may_keep=True)
 
     def close_broken(self, connection: Connection) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from app.server.bodies import Store
 from app.server.connection import IDLE, LINGERING, Connection, Shared, State
 from app.server.dispatcher import Dispatcher
-from app.server.drain import DRAIN_S, drain
+from app.server.drain import DRAIN_S, ClientTurns, drain
 from app.server.lifecycle import Lifecycle, Phase
 from app.server.master import holds_any
 from app.server.parsing import HeadReader
@@ -50,10 +50,8 @@ class Loop:
         self.life = life
         self.ready: deque[Connection] = deque()
         """Connections with more to do than fits into one turn."""
-        self._due: deque[Connection] = deque()
+        self._due: ClientTurns[Connection] = ClientTurns()
         """Connections for which the poller has reported something."""
-        self._due_last: deque[Connection] = deque()
-        """As `_due`, of connections whose last request was refused for lack of capacity: others go first."""
         self._overdue: deque[Connection] = deque()
         """Connections whose deadline had passed at the last look."""
         limits = self._limits = dispatcher.limits
@@ -103,7 +101,7 @@ class Loop:
         """Wait for something to do, and do it; return the time after it."""
         dispatcher, threads, stats = self.dispatcher, self.dispatcher.threads, self.dispatcher.stats
         until_s = min(self._next_sweep_s, threads.next_check_s(), self.life.accept_until_s)
-        is_behind = self.ready or self._due or self._due_last or self._overdue or dispatcher.inline
+        is_behind = self.ready or self._due or self._overdue or dispatcher.inline
         wait_s = 0 if is_behind else max(0.0, until_s - now_s)
         events = self._poller.poll(wait_s, EVENTS_PER_TURN)
         began_s = now_s = time.monotonic()
@@ -115,7 +113,7 @@ class Loop:
             connection = connections.get(fd)
             if connection is not None:
                 if not connection.events:
-                    (self._due_last if connection.was_refused else self._due).append(connection)
+                    self._due.append(connection.client, connection)
                 connection.events |= mask
             elif fd in self._listeners:
                 accept.append(fd)
@@ -126,9 +124,6 @@ class Loop:
                     os.read(fd, 4096)
         for connection in drain(self._due):
             self._guard(connection, Connection.act, now_s)
-        if self._due_last:
-            for connection in drain(self._due_last):
-                self._guard(connection, Connection.act, now_s)
         if has_made:
             threads.take(now_s)
         if self.ready:
