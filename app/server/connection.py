@@ -6,12 +6,15 @@ more.
 
 from __future__ import annotations
 
+import array
 import enum
+import fcntl
 import io
 import logging
 import random
 import select
 import socket
+import termios
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -177,6 +180,8 @@ class Connection:
     received: bytes = b""  # and not parsed yet
     _seen_bytes: int = 0
     unsent: deque[memoryview] = field(default_factory=deque)
+    _sent_bytes: int = 0  # given to the kernel
+    _read_bytes: int = 0  # of those, acknowledged by the client's end
     _more_to_come: bool = False
     _close_after: bool = False
     _fin: bool = False  # the client sends no more, though not all may have been read
@@ -379,6 +384,7 @@ class Connection:
             self._keep(memoryview(head)[sent_bytes:], body)
         elif sent_bytes < len(head) + len(body):
             self._keep(memoryview(body)[sent_bytes - len(head) :])
+        self._sent_bytes += sent_bytes
         if self.pending is not None:
             self.pending.on_sent(sent_bytes)
         return True
@@ -402,9 +408,8 @@ class Connection:
                 sent -= len(parts.popleft())
             if sent:
                 parts[0] = parts[0][sent:]
-        limits = self._shared.limits
-        earned_s = sent_bytes / limits.answer_floor_bytes_per_s
-        self.deadline_s = min(self.deadline_s + earned_s, now_s + limits.answer_grace_s)
+        self._sent_bytes += sent_bytes
+        self._reward_reading(now_s)
         if self.pending is not None:
             self.pending.on_sent(sent_bytes)
         if not parts and self.state is ANSWERING:
@@ -413,6 +418,18 @@ class Connection:
             else:
                 self._answered(now_s)
                 self.resume(now_s)
+
+    def _reward_reading(self, now_s: float) -> None:
+        """Extend the deadline by what the client has read since the last time.
+
+        The kernel reports room only when a third of its buffer is free, which a slow client may take minutes to read;
+        so count the bytes that its end has acknowledged.
+        """
+        limits, read_bytes = self._shared.limits, self._sent_bytes - unacknowledged_bytes(self.sock)
+        if read_bytes > self._read_bytes:
+            earned_s = (read_bytes - self._read_bytes) / limits.answer_floor_bytes_per_s
+            self.deadline_s = min(self.deadline_s + earned_s, now_s + limits.answer_grace_s)
+            self._read_bytes = read_bytes
 
     def _answered(self, now_s: float) -> None:
         self.pending = None
@@ -462,6 +479,9 @@ class Connection:
         elif state in (IDLE, LINGERING):
             self.close()
         elif state is ANSWERING:
+            self._reward_reading(now_s)
+            if self.deadline_s > now_s:
+                return
             self._shared.stats.refuse("answer_timeout")
             self.abort()
 
@@ -489,6 +509,13 @@ class Connection:
         if self._body is not None:
             self._body.discard()
         self._body = self._head = None
+
+
+def unacknowledged_bytes(sock: socket.socket) -> int:
+    """Return how many of the bytes that were sent the other end has not acknowledged (SIOCOUTQ; tcp(7), unix(7))."""
+    count = array.array("i", [0])
+    fcntl.ioctl(sock, termios.TIOCOUTQ, count)
+    return count[0]
 
 
 def jittered(most: float) -> float:
