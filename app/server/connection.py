@@ -25,7 +25,7 @@ from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkExtension, 
 
 from app.server import refusals
 from app.server.answers import Answer
-from app.server.bodies import ChunkedBody, LengthBody, RequestBody, Store, TooLong, TooManyChunks
+from app.server.bodies import ChunkedBody, LengthBody, NoRoom, RequestBody, Store, TooLong, TooManyChunks
 from app.server.contract import Environ, Refusal, ServedRequest
 from app.server.limits import Limits
 from app.server.parsing import Head, HeadReader, Peer
@@ -290,9 +290,9 @@ class Connection:
         self.state = BODY
         self.deadline_s = now_s + limits.body_grace_s
         if head.length_bytes is None:
-            self._body = ChunkedBody(head.request, limits, shared.store)
+            self._body = ChunkedBody(head.request, limits, shared.store, self.client)
         else:
-            self._body = LengthBody(head.length_bytes, shared.store)
+            self._body = LengthBody(head.length_bytes, shared.store, self.client)
         if part:
             self._take_body(part, now_s)
         elif head.expects_continue:
@@ -312,6 +312,8 @@ class Connection:
             self._refuse(refusals.too_many_chunks(limits), now_s)
         except MALFORMED as error:
             self._refuse_malformed(error, now_s)
+        except NoRoom as error:
+            self._refuse(refusals.CLIENT_HAS_NO_ROOM if error.of_client else refusals.NO_ROOM, now_s)
         except OSError as error:
             log.error("a request's body could not be spooled: %s", error)
             self._refuse(refusals.NO_ROOM, now_s)

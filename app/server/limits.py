@@ -19,6 +19,8 @@ class Limits:
     """A body longer than this goes to a temporary file as it comes."""
     bodies_in_memory_bytes: int = 128 * 2**20
     """Of all bodies that are being received; beyond it, they go to files."""
+    bodies_in_files_bytes: int = 2**30
+    """Of all bodies in files, until they are closed; a client may have half of it."""
 
     silent_s: float = 15.0
     """From the connect to the first byte; then the connection is closed without an answer."""

@@ -55,7 +55,9 @@ class Loop:
         self._overdue: deque[Connection] = deque()
         """Connections whose deadline had passed at the last look."""
         limits = self._limits = dispatcher.limits
-        self.store = Store(limits.spool_bytes, limits.bodies_in_memory_bytes)
+        self.store = Store(
+            limits.spool_bytes, limits.bodies_in_memory_bytes, limits.bodies_in_files_bytes, limits.body_bytes
+        )
         self._shared = Shared(
             dispatcher,
             HeadReader(cfg, limits.head_bytes),
