@@ -163,6 +163,7 @@ class Connection:
     sock: socket.socket
     peer: Peer
     idle_since_s: float
+    """Since when it is idle; while it receives a request: since when it does."""
     _shared: Shared
     fd: int = -1
     deadline_s: float = 0.0
@@ -264,6 +265,7 @@ class Connection:
             if head is None:
                 if self.state is IDLE:
                     self.state = HEAD
+                    self.idle_since_s = now_s
                     self.deadline_s = now_s + shared.limits.head_s
                 self._seen_bytes = len(received)
                 return
@@ -287,6 +289,8 @@ class Connection:
         if head.length_bytes is not None and head.length_bytes > limits.body_bytes:
             self._refuse(refusals.body_too_large(limits), now_s)
             return
+        if self.state is IDLE:
+            self.idle_since_s = now_s
         self.state = BODY
         self.deadline_s = now_s + limits.body_grace_s
         if head.length_bytes is None:
@@ -486,6 +490,17 @@ class Connection:
                 return
             self._shared.stats.refuse("answer_timeout")
             self.abort()
+
+    def bytes_per_s(self, now_s: float) -> float:
+        """Return how fast it receives the request that it is receiving."""
+        received_bytes = len(self.received) + (self._body.size_bytes if self._body is not None else 0)
+        return received_bytes / max(now_s - self.idle_since_s, 0.001)
+
+    def give_up(self, now_s: float) -> None:
+        """Close at once to make room, with the refusal of a request that is too slow if one is being received."""
+        if self.state in (HEAD, BODY):
+            self._refuse(refusals.HEAD_TIMEOUT if self.state is HEAD else refusals.BODY_TIMEOUT, now_s)
+        self.close()
 
     def abort(self) -> None:
         """Close without an answer, or in the middle of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import heapq
 import logging
 import os
 import select
@@ -15,7 +16,7 @@ from operator import attrgetter
 from typing import Any
 
 from app.server.bodies import Store
-from app.server.connection import IDLE, LINGERING, Connection, Shared, State
+from app.server.connection import BODY, HEAD, IDLE, LINGERING, Connection, Shared, State
 from app.server.dispatcher import Dispatcher
 from app.server.drain import DRAIN_S, ClientTurns, drain
 from app.server.lifecycle import Lifecycle, Phase
@@ -30,6 +31,9 @@ MASTER_LOOK_S = 0.01
 ACCEPTS_PER_MS = 16
 ACCEPTS_PER_MS_SHARED = 2
 """For each millisecond of the turn. If other workers accept too, they get a share of each burst."""
+SPARED_AT_ONCE = 64
+RECEIVING_SHARE = 0.5
+"""Of all places for connections: for those of one client whose requests are being received."""
 BACKLOG_S = 1.0
 """How long a stopping worker may take to accept what the kernel has accepted."""
 NO_DESCRIPTORS_PAUSE_S = 0.1
@@ -77,6 +81,8 @@ class Loop:
         self._poller.register(signals_fd, select.EPOLLIN)
         self._wake_fd = dispatcher.threads.pool.wake_fd
         self._poller.register(self._wake_fd, select.EPOLLIN)
+        self._spared: deque[Connection] = deque()
+        """Connections that are given up next if there is no room."""
         self._accepting = False
         self._has_room = False  # a connection was closed since the last attempt to accept more
         self._accept_after_s = 0.0
@@ -161,6 +167,7 @@ class Loop:
     def _sweep(self, now_s: float) -> None:
         self._next_sweep_s = now_s + SWEEP_S
         self._overdue = deque(one for one in self._connections.values() if one.deadline_s <= now_s)
+        self._cap_receiving(now_s)
         self._accept_more(now_s)
         if self._accepting:
             # The kernel wakes only one worker for a new connection, and that one may be stopped or stuck.
@@ -225,14 +232,47 @@ class Loop:
         return len(self._connections) < self._most or self._evict(now_s)
 
     def _evict(self, now_s: float) -> bool:
-        """Close the connection that has been idle for longest, if that is long enough."""
-        idle = (one for one in self._connections.values() if one.state in (IDLE, LINGERING))
-        oldest = min(idle, key=attrgetter("idle_since_s"), default=None)
-        if oldest is None or now_s - oldest.idle_since_s < self._limits.evict_idle_s:
-            return False
-        self.dispatcher.stats.evicted += 1
-        oldest.close()
-        return True
+        """Close the connection that can be spared best; return False if there is none."""
+        if not self._spared:
+            self._spared.extend(self._best_spared(now_s))
+        while self._spared:
+            connection = self._spared.popleft()
+            if self._is_spared(connection, now_s):
+                self.dispatcher.stats.evicted += 1
+                connection.give_up(now_s)
+                return True
+        return False
+
+    def _best_spared(self, now_s: float) -> list[Connection]:
+        """Return some connections that have been idle for longest, or else the slowest of the client with most."""
+        spared = [one for one in self._connections.values() if self._is_spared(one, now_s)]
+        if idle := [one for one in spared if one.state in (IDLE, LINGERING)]:
+            return heapq.nsmallest(SPARED_AT_ONCE, idle, key=attrgetter("idle_since_s"))
+        return self._slowest(spared, SPARED_AT_ONCE, now_s)
+
+    def _is_spared(self, connection: Connection, now_s: float) -> bool:
+        is_one = connection.state in (IDLE, LINGERING, HEAD, BODY)
+        return is_one and now_s - connection.idle_since_s >= self._limits.evict_idle_s
+
+    def _slowest(self, receiving: list[Connection], count: int, now_s: float) -> list[Connection]:
+        """Return the connections that receive slowest, of the client with most of these."""
+        for client, _ in Counter(one.client for one in receiving).most_common(1):
+            theirs = [one for one in receiving if one.client == client]
+            return heapq.nsmallest(count, theirs, key=lambda one: one.bytes_per_s(now_s))
+        return []
+
+    def _cap_receiving(self, now_s: float) -> None:
+        """Give up the slowest requests that one client sends, beyond its share of all places."""
+        at_most = int(self._most * RECEIVING_SHARE)
+        if len(self._connections) <= at_most:
+            return
+        receiving = [one for one in self._connections.values() if one.state in (HEAD, BODY)]
+        for client, count in Counter(one.client for one in receiving).items():
+            if count > at_most:
+                theirs = [one for one in receiving if one.client == client]
+                for connection in self._slowest(theirs, count - at_most, now_s):
+                    self.dispatcher.stats.evicted += 1
+                    connection.give_up(now_s)
 
     def _on_closed(self, connection: Connection) -> None:
         self._connections.pop(connection.fd, None)
