@@ -47,10 +47,7 @@ class Series:
         """The default outputs of those that are acceptable; raises nothing that is wrong with one of them."""
         refused = dict[int, RetortError]()
         kept = dict(enumerate(instances))
-        accepted = None
-        with contextlib.suppress(InvalidInstances):  # which would be the context of those that follow
-            accepted = self._validated(instances)
-        batch, warnings = accepted or self._sifted(kept, refused)
+        batch, warnings = self._accepted(instances) or self._sifted(kept, refused)
         try:
             outputs = run(self._lease, batch, self._lease.manifest.signature.defaults)
         except DeadlineExceeded as error:
@@ -62,29 +59,45 @@ class Series:
         new = {at: warnings[row] for row, at in enumerate(kept) if warnings.get(row)}
         return Sifted(Answer.of(self._lease.manifest, outputs, NONE), refused, new)
 
-    def _validated(self, instances: Sequence[Any]) -> tuple[Batch, Mapping[int, Warnings]]:
-        """The instances as a batch, and what in each row is new to the model; each stands for itself in an error."""
-        batch = self._lease.validator.validate(instances, "#", single=True)
+    def _accepted(self, instances: Sequence[Any]) -> tuple[Batch, Mapping[int, Warnings]] | None:
+        """The instances as a batch, and what in each row is new to the model; None if one is not acceptable."""
+        with contextlib.suppress(InvalidInstances):  # which would be the context of those that follow
+            batch = self._lease.validator.accepted(instances)
+            return None if batch is None else (batch, self._news(batch, instances))
+        return None
+
+    def _news(self, batch: Batch, instances: Sequence[Any]) -> Mapping[int, Warnings]:
         watch = self._lease.validator.watch
-        if watch is None:
-            return batch, {}
-        return batch, watch.check_each(batch, lambda row: ("#", in_row(instances[row])))
+        return {} if watch is None else watch.check_each(batch, lambda row: ("#", in_row(instances[row])))
 
     def _sifted(self, kept: dict[int, Any], refused: dict[int, RetortError]) -> tuple[Batch, Mapping[int, Warnings]]:
-        """As `_validated`, of those that are acceptable alone; the others go from `kept` to `refused`."""
-        batches = [self._lease.validator.validate([])]
-        new: dict[int, Warnings] = {}
-        for position, instance in [*kept.items()]:
-            try:
-                batch, warnings = self._validated([instance])
-            except InvalidInstances as error:
-                # Its traceback would hold all of this until it is collected.
-                refused[position] = error.with_traceback(None)
-                del kept[position]
-            else:
-                new |= {len(batches) - 1: each for each in warnings.values()}
-                batches.append(batch)
-        return Batch.joined(batches[1:] or batches), new
+        """As `_accepted`, of those that are acceptable alone; the others go from `kept` to `refused`.
+
+        Those that look acceptable are tried together, so that a bad instance costs the others little.
+        """
+        validator = self._lease.validator
+        for position, looks_good in zip([*kept], validator.look_acceptable([*kept.values()]), strict=True):
+            if not looks_good:
+                self._alone(position, kept, refused)
+        if (accepted := self._accepted([*kept.values()])) is not None:
+            return accepted
+        alone = [each for position in [*kept] if (each := self._alone(position, kept, refused)) is not None]
+        batch = Batch.joined([each for each, _ in alone] or [validator.validate([])])
+        return batch, {row: each for row, (_, warnings) in enumerate(alone) for each in warnings.values()}
+
+    def _alone(
+        self, position: int, kept: dict[int, Any], refused: dict[int, RetortError]
+    ) -> tuple[Batch, Mapping[int, Warnings]] | None:
+        """An instance as a batch of one; None if it is not acceptable, and goes from `kept` to `refused`."""
+        try:
+            # It stands for itself in an error.
+            batch = self._lease.validator.validate([kept[position]], "#", single=True)
+            return batch, self._news(batch, [kept[position]])
+        except InvalidInstances as error:
+            # Its traceback would hold all of this until it is collected.
+            refused[position] = error.with_traceback(None)
+            del kept[position]
+            return None
 
     def _each_alone(self, kept: Mapping[int, Any], refused: dict[int, RetortError]) -> Outputs:
         """The outputs of those instances that the model can be asked alone; why the others cannot."""

@@ -32,10 +32,12 @@ class RequestContext(RequestScope):
 
     queued_s = 0.0
     runs_inline = False
+    inline_us = 20.0
     batch_key: Hashable = None
     may_block = False
     awaited: AwaitedRoute | None = None
     """Answers it on the event loop, as a coroutine."""
+    is_stream = False
     through_wsgi = True
     """Flask answers it, and not its route alone."""
     may_change_models = False

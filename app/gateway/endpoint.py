@@ -62,13 +62,14 @@ class PredictEndpoint:
         other steps, and streams, block."""
         environ, model = context.environ, context.arguments.get("model")
         if self._streaming is not None and self._streaming.is_wanted(environ):
-            context.may_block = True
+            context.may_block = context.is_stream = True
         elif model in self._registry.with_steps:
             context.may_block = True
             if self._registry.is_awaited(model, context.arguments.get("version")):
                 context.awaited = self
-        elif "version" not in context.arguments and _is_small_json(environ):
+        elif "version" not in context.arguments and (body_bytes := _small_json_bytes(environ)) is not None:
             context.runs_inline = self._registry.is_quick(model)
+            context.inline_us = self._registry.estimate_us(model, body_bytes)
             if self._registry.gains_together(model):
                 context.batch_key = (self, model)
 
@@ -86,7 +87,7 @@ class PredictEndpoint:
     async def respond_soon(self, context: RequestContext) -> Response:
         """Answer one request whose steps are all async, on the event loop."""
         if self._is_ready(context):
-            arguments, is_small = context.arguments, _is_small_json(context.environ)
+            arguments, is_small = context.arguments, _small_json_bytes(context.environ) is not None
             await self._service.predict_soon(arguments.get("model"), arguments.get("version"), context, is_small)
             self._ended(context)
         return self._rendered(context)
@@ -161,17 +162,20 @@ def _fail(context: RequestContext, error: Exception) -> None:
         context.outcome = error.code.value
 
 
-def _is_small_json(environ: Environ) -> bool:
-    """Return whether request and answer are short JSON; other media types and compressed bodies may take long."""
+def _small_json_bytes(environ: Environ) -> int | None:
+    """Return the length of a body if request and answer are short JSON: other media types and codings may take long."""
     length = environ.get("CONTENT_LENGTH") or ""
-    if not (length.isdigit() and len(length) < 6 and int(length) <= INLINE_BODY_BYTES):
-        return False
+    if not (length.isdigit() and len(length) < 6 and (body_bytes := int(length)) <= INLINE_BODY_BYTES):
+        return None
     if "HTTP_CONTENT_ENCODING" in environ:
-        return False
+        return None
     content_type, accept = environ.get("CONTENT_TYPE", ""), environ.get("HTTP_ACCEPT", "*/*")
     if len(content_type) + len(accept) + len(environ.get("HTTP_ACCEPT_ENCODING", "")) > MAX_PREFERENCE_CHARS:
-        return False
-    return (not content_type or content_type.startswith(PLAIN_TYPES)) and (accept in PLAIN_ACCEPTS or "json" in accept)
+        return None
+    is_json = (not content_type or content_type.startswith(PLAIN_TYPES)) and (
+        accept in PLAIN_ACCEPTS or "json" in accept
+    )
+    return body_bytes if is_json else None
 
 
 class FixedRoute:

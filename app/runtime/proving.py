@@ -37,6 +37,12 @@ class Validates(Protocol):
     def validate(self, instances: Sequence[Any], pointer: str = "#", single: bool = False) -> Batch:
         """The batch of these instances."""
 
+    def accepted(self, instances: Sequence[Any]) -> Batch | None:
+        """Like `validate`, but return None, without finding out why, where a field is bad."""
+
+    def look_acceptable(self, instances: Sequence[Any]) -> list[bool]:
+        """Tell for each instance whether all of its fields pass the cheap rules."""
+
     def decode(self, body: bytes) -> Decoded | None:
         """The batch in a JSON document, where it can be told at first sight."""
 

@@ -38,6 +38,8 @@ from app.storage.verification import open_verified, verify_files
 log = logging.getLogger(__name__)
 
 QUICK_US = 1000.0
+REQUEST_US, BYTE_US = 20.0, 0.4
+"""Estimates of the time for one more request in a run, and for each byte of its body, without the model's."""
 
 ValidatorFor = Callable[[Signature], Validates]
 PackStray = Callable[[Path, str], None]
@@ -93,7 +95,7 @@ class Entry:
 class Lease:
     """Keeps a servable alive during one request: while it is held, the entry's memory is not freed."""
 
-    __slots__ = ("is_quick", "manifest", "pipeline", "servable", "validator")
+    __slots__ = ("byte_us", "is_quick", "manifest", "pipeline", "servable", "validator")
 
     def __init__(
         self,
@@ -108,6 +110,10 @@ class Lease:
         self.validator = validator
         self.pipeline = pipeline
         self.is_quick = is_quick
+        one_us, many_us = manifest.proof.get("graph_us"), manifest.proof.get("graph_1000_us")
+        row_us = many_us / 1000 if isinstance(many_us, float) else one_us if isinstance(one_us, float) else 0.0
+        self.byte_us = BYTE_US + row_us / (2 * max(1, len(manifest.signature.inputs)))
+        """An estimate of the time for each byte of a JSON body; a row has two bytes for each input at least."""
 
     def __enter__(self) -> Lease:
         return self
@@ -269,6 +275,11 @@ class Registry:
             found = policy.named_version(version, states, self.aliases(name))
             pipeline = None if found is None or states[found] is not State.AVAILABLE else versions[found].pipeline
         return pipeline is not None and pipeline.is_awaited
+
+    def estimate_us(self, model: str | None, body_bytes: int) -> float:
+        """Estimate the time for a small request to the current version, as one of several in a run."""
+        lease = self._current.get(model)
+        return 0.0 if lease is None else REQUEST_US + body_bytes * lease.byte_us
 
     def gains_together(self, model: str | None) -> bool:
         """Whether the current version gains by answering several requests at once: it is quick, or shares runs."""

@@ -9,6 +9,7 @@ from collections.abc import Hashable
 from typing import Generic, Protocol, TypeVar
 
 GROUP_REQUESTS = 128
+EXPIRED_AT_ONCE = 64
 
 
 class Queueable(Protocol):
@@ -22,6 +23,8 @@ class Queueable(Protocol):
     batch_key: Hashable
     """None for a request that is answered alone."""
     client: Hashable
+    began_s: float
+    """When it was first run; zero before. One that has begun waits for its next place: it is not refused any more."""
 
 
 RequestT = TypeVar("RequestT", bound=Queueable)
@@ -41,7 +44,7 @@ class AdmissionQueue(Generic[RequestT]):
         self.running = 0
         """How many groups run."""
         self.waiting = 0
-        """How many requests wait."""
+        """How many requests wait that have not begun."""
         self._queue_requests = queue_requests
         self._queue_max_wait_s = queue_max_wait_s
         self._queues: dict[Hashable, ClientQueue[RequestT]] = {}
@@ -59,10 +62,21 @@ class AdmissionQueue(Generic[RequestT]):
             return True
         if self.waiting >= self._queue_requests:
             return None
-        self._queues.setdefault(request.client, OrderedDict())[request] = None
+        self._append(request)
         self.waiting += 1
         self.next_expiry_s = min(self.next_expiry_s, self._expiry_s(request))
         return False
+
+    def rejoin(self, request: RequestT) -> bool:
+        """Ask for a place again, for a request that has begun and left: True if it runs now, False if it waits."""
+        if self.running < self.places:
+            self._begin(None)
+            return True
+        self._append(request)
+        return False
+
+    def _append(self, request: RequestT) -> None:
+        self._queues.setdefault(request.client, OrderedDict())[request] = None
 
     def fair_share(self, client: Hashable) -> float:
         """Return how many requests each client may have in a full queue, if this client has one there too."""
@@ -79,16 +93,18 @@ class AdmissionQueue(Generic[RequestT]):
         """
         if len(self._queues.get(client, ())) + 1 > self.fair_share(client):
             return None
-        longest: ClientQueue[RequestT] = max(self._queues.values(), key=len)
-        request = next(reversed(longest))
-        self.remove(request)
-        return request
+        by_client = [[request for request in queue if not request.began_s] for queue in self._queues.values()]
+        longest = max(by_client, key=len, default=[])
+        if not longest:
+            return None
+        self.remove(longest[-1])
+        return longest[-1]
 
     def remove(self, request: RequestT) -> None:
         """Take out a request that waits."""
         queue = self._queues[request.client]
         del queue[request]
-        self.waiting -= 1
+        self.waiting -= not request.began_s
         if not queue:
             del self._queues[request.client]
             if not self._queues:
@@ -124,11 +140,11 @@ class AdmissionQueue(Generic[RequestT]):
             self._running_keys.add(batch_key)
 
     def _expiry_s(self, request: RequestT) -> float:
-        return min(request.arrived_s + self._queue_max_wait_s, request.deadline_s)
+        return math.inf if request.began_s else min(request.arrived_s + self._queue_max_wait_s, request.deadline_s)
 
-    def expired(self, now_s: float) -> tuple[list[RequestT], list[RequestT]]:
-        """Take out the requests that waited too long, and those whose own deadline has passed."""
-        expired = [request for request in self._all() if self._expiry_s(request) <= now_s]
+    def expired(self, now_s: float, at_most: int = EXPIRED_AT_ONCE) -> tuple[list[RequestT], list[RequestT]]:
+        """Take out requests that waited too long, and some whose own deadline has passed; the rest the next time."""
+        expired = [request for request in self._all() if self._expiry_s(request) <= now_s][:at_most]
         for request in expired:
             self.remove(request)
         self.next_expiry_s = min(map(self._expiry_s, self._all()), default=math.inf)
@@ -137,8 +153,8 @@ class AdmissionQueue(Generic[RequestT]):
 
     def age_s(self, now_s: float) -> float:
         """Return how long the oldest request has waited. Any thread may ask, so it looks at copies."""
-        oldest = [list(queue)[:1] for queue in list(self._queues.values())]
-        return max((now_s - request.arrived_s for requests in oldest for request in requests), default=0.0)
+        waiting = [request for queue in list(self._queues.values()) for request in list(queue) if not request.began_s]
+        return max((now_s - request.arrived_s for request in waiting), default=0.0)
 
     def _all(self) -> list[RequestT]:
         return [request for queue in self._queues.values() for request in queue]

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import tempfile
-from dataclasses import dataclass
+import weakref
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 from gunicorn.http.body import CHUNK_EXT_RE
@@ -25,6 +29,10 @@ CHUNK_SIZE_DIGITS = 16
 EXTENSION_BYTES = 16 * 1024
 """Of all chunk extensions of a body together: nobody reads them, and checking them takes time."""
 CARRIAGE_RETURN = 13
+CLIENT_SHARE = 0.5
+"""Of the room for bodies in files: of one client."""
+DISK_SHARE = 0.8
+"""Of the room that the temporary folder has: for bodies in files."""
 
 
 class TooLong(Exception):
@@ -35,20 +43,68 @@ class TooManyChunks(Exception):
     """The body has more chunks than the server reads, however short they are."""
 
 
+class NoRoom(Exception):
+    """The files of bodies have all the room that they may have, or those of its client (`of_client`) have."""
+
+    def __init__(self, of_client: bool) -> None:
+        super().__init__(of_client)
+        self.of_client = of_client
+
+
 @dataclass(slots=True)
 class Store:
-    """The bodies that one process is receiving into memory, together; belongs to the loop's thread."""
+    """The bodies of one process, together: in memory while they are received, and in files until they are closed.
+
+    The bodies of one client have `CLIENT_SHARE` of the room for files. Belongs to the loop's thread.
+    """
 
     spool_bytes: int
     in_memory_bytes: int
+    in_files_bytes: int = 2**40
+    one_body_bytes: int = 0
+    """The longest body, which each client may have in a file if there is room at all."""
     held_bytes: int = 0
+    spooled_bytes: int = 0
+    by_client: dict[Hashable, int] = field(default_factory=dict)
+    """Bytes in files, by client."""
+    closed: deque[tuple[Hashable, int]] = field(default_factory=deque)
+    """Files that any thread has closed: client and bytes."""
+    _most_bytes: int = 0
+
+    def open(self) -> IO[bytes]:
+        """Return a new temporary file."""
+        folder = os.statvfs(tempfile.gettempdir())
+        free_bytes = folder.f_bavail * folder.f_frsize
+        self._most_bytes = min(self.in_files_bytes, int((free_bytes + self.spooled_bytes) * DISK_SHARE))
+        return tempfile.TemporaryFile("w+b", buffering=1 << 16, prefix="retort-body-")
+
+    def take(self, client: Hashable, count: int) -> None:
+        """Take room in files for bytes of a client; raise `NoRoom` if there is none."""
+        while self.closed:
+            self.give_back(*self.closed.popleft())
+        of_client_bytes = self.by_client.get(client, 0) + count
+        if of_client_bytes > max(self._most_bytes * CLIENT_SHARE, self.one_body_bytes):
+            raise NoRoom(of_client=True)
+        if self.spooled_bytes + count > self._most_bytes:
+            raise NoRoom(of_client=False)
+        self.by_client[client] = of_client_bytes
+        self.spooled_bytes += count
+
+    def give_back(self, client: Hashable, count: int) -> None:
+        """Give back what was taken."""
+        self.spooled_bytes -= count
+        self.by_client[client] -= count
+        if not self.by_client[client]:
+            del self.by_client[client]
 
 
 class RequestBody:
     """The body of one request while it is received: in memory up to the store's limits, else in a temporary file."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, client: Hashable = None) -> None:
         self._store = store
+        self._client = client
+        self._spooled_bytes = 0
         self._parts: list[bytes] = []
         self._file: IO[bytes] | None = None
         self.size_bytes = 0
@@ -61,22 +117,29 @@ class RequestBody:
         Raises:
             TooLong, TooManyChunks: it is over a limit.
             ParseException: one of Gunicorn's.
-            OSError: there is no room for it.
+            NoRoom, OSError: there is no room for it.
         """
         raise NotImplementedError
 
     def _write(self, part: bytes) -> None:
         self.size_bytes += len(part)
-        if self._file is not None:
-            self._file.write(part)
-            return
         store = self._store
+        if self._file is not None:
+            self._spool(part)
+            return
         self._parts.append(part)
         store.held_bytes += len(part)
         if self.size_bytes > store.spool_bytes or store.held_bytes > store.in_memory_bytes:
-            self._file = tempfile.TemporaryFile("w+b", buffering=1 << 16, prefix="retort-body-")  # noqa: SIM115
-            self._file.writelines(self._parts)
+            self._file = store.open()
+            for held in self._parts:
+                self._spool(held)
             self._forget()
+
+    def _spool(self, part: bytes) -> None:
+        self._store.take(self._client, len(part))
+        self._spooled_bytes += len(part)
+        if self._file is not None:
+            self._file.write(part)
 
     def finish(self) -> IO[bytes]:
         """Return the whole body, at its beginning; the caller closes it.
@@ -87,6 +150,9 @@ class RequestBody:
         if self._file is not None:
             self._file.seek(0)
             whole, self._file = self._file, None
+            closed = weakref.finalize(whole, self._store.closed.append, (self._client, self._spooled_bytes))
+            closed.atexit = False
+            self._spooled_bytes = 0
             return whole
         memory = io.BytesIO(b"".join(self._parts))
         self._forget()
@@ -98,6 +164,9 @@ class RequestBody:
         if spooled is not None:
             with contextlib.suppress(OSError):  # closing writes what is buffered, for which there may be no room
                 spooled.close()
+        if self._spooled_bytes:
+            self._store.give_back(self._client, self._spooled_bytes)
+            self._spooled_bytes = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -108,8 +177,8 @@ class RequestBody:
 class LengthBody(RequestBody):
     """A body whose length was declared, and is within the limit."""
 
-    def __init__(self, length_bytes: int, store: Store) -> None:
-        super().__init__(store)
+    def __init__(self, length_bytes: int, store: Store, client: Hashable = None) -> None:
+        super().__init__(store, client)
         self._left_bytes = length_bytes
 
     def feed(self, received: bytes) -> bytes | None:
@@ -126,8 +195,8 @@ class ChunkedBody(RequestBody):
     `head_request` is Gunicorn's request, which parses the trailers. Source: RFC 9112 section 7.1.
     """
 
-    def __init__(self, head_request: Any, limits: Limits, store: Store) -> None:
-        super().__init__(store)
+    def __init__(self, head_request: Any, limits: Limits, store: Store, client: Hashable = None) -> None:
+        super().__init__(store, client)
         self._request = head_request
         self._line_bytes = head_request.limit_request_field_size
         self._section_bytes = min(head_request.max_buffer_headers, limits.head_bytes)

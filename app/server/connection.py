@@ -6,13 +6,16 @@ more.
 
 from __future__ import annotations
 
+import array
 import asyncio
 import enum
+import fcntl
 import io
 import logging
 import random
 import select
 import socket
+import termios
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -23,7 +26,7 @@ from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkExtension, 
 
 from app.server import refusals
 from app.server.answers import Answer
-from app.server.bodies import ChunkedBody, LengthBody, RequestBody, Store, TooLong, TooManyChunks
+from app.server.bodies import ChunkedBody, LengthBody, NoRoom, RequestBody, Store, TooLong, TooManyChunks
 from app.server.contract import Environ, Refusal, ServedRequest
 from app.server.limits import Limits
 from app.server.parsing import Head, HeadReader, Peer
@@ -119,8 +122,12 @@ class PendingRequest:
     """The thread is free after this answer."""
     made_bytes: int = 0
     sent_bytes: int = 0
-    room: threading.Event | None = None
-    """Wakes the thread that streams; only a stream has it."""
+    may_go_on: threading.Event | None = None
+    """Wakes the thread that streams after its last pause."""
+    has_place: bool = False
+    """It is one of the requests that compute."""
+    on_read: Callable[[PendingRequest], None] | None = None
+    """Called when more of the answer was sent, while its thread is paused."""
     is_awaited: bool = False
     """It runs as a coroutine, `task`, which `stop` cancels; all others run in threads."""
     task: asyncio.Task[None] | None = None
@@ -136,16 +143,26 @@ class PendingRequest:
     def on_sent(self, sent_bytes: int) -> None:
         """Count bytes of the answer that were sent; its thread may continue."""
         self.sent_bytes += sent_bytes
-        if self.room is not None:
-            self.room.set()
+        if self.on_read is not None:
+            self.on_read(self)
+
+    @property
+    def unread_bytes(self) -> int:
+        """How many bytes of the answer were made and not sent."""
+        return self.made_bytes - self.sent_bytes
 
     def cancel(self) -> None:
         """Stop the answer, because nobody will read it."""
         self.cancelled = True
-        if self.room is not None:
-            self.room.set()
+        self.on_read = None
+        self.go_on()
         if (stop := self.stop) is not None:
             stop()
+
+    def go_on(self) -> None:
+        """End the pause of the thread that streams."""
+        if self.may_go_on is not None:
+            self.may_go_on.set()
 
 
 @dataclass(slots=True, eq=False)
@@ -155,6 +172,7 @@ class Connection:
     sock: socket.socket
     peer: Peer
     idle_since_s: float
+    """Since when it is idle; while it receives a request: since when it does."""
     _shared: Shared
     fd: int = -1
     deadline_s: float = 0.0
@@ -163,12 +181,17 @@ class Connection:
     state: State = IDLE
     requests: int = 0
     readable: bool = False
+    events: int = 0  # reported by the poller, and not acted on yet
+    client: Hashable = None
+    """As the application named it at the last request; before, the address that the connection is from."""
     pending: PendingRequest | None = None
     _head: Head | None = None  # of the request whose body is being read
     _body: RequestBody | None = None
     received: bytes = b""  # and not parsed yet
     _seen_bytes: int = 0
     unsent: deque[memoryview] = field(default_factory=deque)
+    _sent_bytes: int = 0  # given to the kernel
+    _read_bytes: int = 0  # of those, acknowledged by the client's end
     _more_to_come: bool = False
     _close_after: bool = False
     _fin: bool = False  # the client sends no more, though not all may have been read
@@ -178,14 +201,18 @@ class Connection:
     def __post_init__(self) -> None:
         limits = self._shared.limits
         self.fd = self.sock.fileno()
+        self.client = self.peer.environ.get("REMOTE_ADDR")
         self.old_at_s = self.idle_since_s + jittered(limits.connection_age_s)
         self.requests_at_most = jittered(limits.connection_requests)
         self.deadline_s = self.idle_since_s + limits.silent_s
 
     # --- reading
 
-    def on_event(self, mask: int, now_s: float) -> None:
-        """Do what the poller reports as possible."""
+    def act(self, now_s: float) -> None:
+        """Do what the poller has reported as possible."""
+        mask, self.events = self.events, 0
+        if self.state is CLOSED:
+            return
         if mask & BROKEN:
             self.abort()
             return
@@ -247,6 +274,7 @@ class Connection:
             if head is None:
                 if self.state is IDLE:
                     self.state = HEAD
+                    self.idle_since_s = now_s
                     self.deadline_s = now_s + shared.limits.head_s
                 self._seen_bytes = len(received)
                 return
@@ -270,12 +298,14 @@ class Connection:
         if head.length_bytes is not None and head.length_bytes > limits.body_bytes:
             self._refuse(refusals.body_too_large(limits), now_s)
             return
+        if self.state is IDLE:
+            self.idle_since_s = now_s
         self.state = BODY
         self.deadline_s = now_s + limits.body_grace_s
         if head.length_bytes is None:
-            self._body = ChunkedBody(head.request, limits, shared.store)
+            self._body = ChunkedBody(head.request, limits, shared.store, self.client)
         else:
-            self._body = LengthBody(head.length_bytes, shared.store)
+            self._body = LengthBody(head.length_bytes, shared.store, self.client)
         if part:
             self._take_body(part, now_s)
         elif head.expects_continue:
@@ -295,6 +325,8 @@ class Connection:
             self._refuse(refusals.too_many_chunks(limits), now_s)
         except MALFORMED as error:
             self._refuse_malformed(error, now_s)
+        except NoRoom as error:
+            self._refuse(refusals.CLIENT_HAS_NO_ROOM if error.of_client else refusals.NO_ROOM, now_s)
         except OSError as error:
             log.error("a request's body could not be spooled: %s", error)
             self._refuse(refusals.NO_ROOM, now_s)
@@ -367,6 +399,7 @@ class Connection:
             self._keep(memoryview(head)[sent_bytes:], body)
         elif sent_bytes < len(head) + len(body):
             self._keep(memoryview(body)[sent_bytes - len(head) :])
+        self._sent_bytes += sent_bytes
         if self.pending is not None:
             self.pending.on_sent(sent_bytes)
         return True
@@ -390,9 +423,8 @@ class Connection:
                 sent -= len(parts.popleft())
             if sent:
                 parts[0] = parts[0][sent:]
-        limits = self._shared.limits
-        earned_s = sent_bytes / limits.answer_floor_bytes_per_s
-        self.deadline_s = min(self.deadline_s + earned_s, now_s + limits.answer_grace_s)
+        self._sent_bytes += sent_bytes
+        self._reward_reading(now_s)
         if self.pending is not None:
             self.pending.on_sent(sent_bytes)
         if not parts and self.state is ANSWERING:
@@ -401,6 +433,18 @@ class Connection:
             else:
                 self._answered(now_s)
                 self.resume(now_s)
+
+    def _reward_reading(self, now_s: float) -> None:
+        """Extend the deadline by what the client has read since the last time.
+
+        The kernel reports room only when a third of its buffer is free, which a slow client may take minutes to read;
+        so count the bytes that its end has acknowledged.
+        """
+        limits, read_bytes = self._shared.limits, self._sent_bytes - unacknowledged_bytes(self.sock)
+        if read_bytes > self._read_bytes:
+            earned_s = (read_bytes - self._read_bytes) / limits.answer_floor_bytes_per_s
+            self.deadline_s = min(self.deadline_s + earned_s, now_s + limits.answer_grace_s)
+            self._read_bytes = read_bytes
 
     def _answered(self, now_s: float) -> None:
         self.pending = None
@@ -450,8 +494,22 @@ class Connection:
         elif state in (IDLE, LINGERING):
             self.close()
         elif state is ANSWERING:
+            self._reward_reading(now_s)
+            if self.deadline_s > now_s:
+                return
             self._shared.stats.refuse("answer_timeout")
             self.abort()
+
+    def bytes_per_s(self, now_s: float) -> float:
+        """Return how fast it receives the request that it is receiving."""
+        received_bytes = len(self.received) + (self._body.size_bytes if self._body is not None else 0)
+        return received_bytes / max(now_s - self.idle_since_s, 0.001)
+
+    def give_up(self, now_s: float) -> None:
+        """Close at once to make room, with the refusal of a request that is too slow if one is being received."""
+        if self.state in (HEAD, BODY):
+            self._refuse(refusals.HEAD_TIMEOUT if self.state is HEAD else refusals.BODY_TIMEOUT, now_s)
+        self.close()
 
     def abort(self) -> None:
         """Close without an answer, or in the middle of it."""
@@ -477,6 +535,13 @@ class Connection:
         if self._body is not None:
             self._body.discard()
         self._body = self._head = None
+
+
+def unacknowledged_bytes(sock: socket.socket) -> int:
+    """Return how many of the bytes that were sent the other end has not acknowledged (SIOCOUTQ; tcp(7), unix(7))."""
+    count = array.array("i", [0])
+    fcntl.ioctl(sock, termios.TIOCOUTQ, count)
+    return count[0]
 
 
 def jittered(most: float) -> float:

@@ -55,12 +55,18 @@ class ServedRequest(Protocol):
 
     environ: Environ
     runs_inline: bool
-    """It takes microseconds and waits for nothing: `respond` is called on the loop's thread."""
+    """It takes microseconds and waits for nothing: `respond` is called on the loop's thread, as far as the budgets of
+    the loop and of its client allow, and in a thread otherwise."""
+    inline_us: float
+    """An estimate of how many microseconds of the loop it takes if it runs inline."""
     batch_key: Hashable
     """Requests of the same key, other than None, that wait together are one call of `respond`."""
     may_block: bool
     """It may wait for others than this process: it gets a thread of its own while it lasts, and takes no place from
     requests that compute."""
+    is_stream: bool
+    """Its answer is computed part by part: it may wait for its client, as one that may block, and each part takes a
+    place among the requests that compute."""
     through_wsgi: bool
     """It is run by calling the application, as PEP 3333 says; all others are run by `respond`."""
     deadline_s: float
@@ -130,6 +136,8 @@ class PlainRequest:
     batch_key: Hashable = None
     may_block: bool = False
     through_wsgi: bool = True
+    is_stream: bool = False
+    inline_us: float = 20.0
     deadline_s: float = float("inf")
     queued_s: float = 0.0
     is_awaited: bool = False

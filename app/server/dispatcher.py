@@ -6,7 +6,10 @@ import logging
 import math
 import re
 import time
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 from app.server import answers, refusals
@@ -14,6 +17,7 @@ from app.server.answers import Answer, CommonHeaders
 from app.server.bodies import close_body
 from app.server.connection import Connection, PendingRequest
 from app.server.contract import Environ, PlainApp, Refusal, Response, ServedRequest, ServingApp
+from app.server.drain import DRAIN_S
 from app.server.limits import Limits
 from app.server.parsing import Head, partial_environ
 from app.server.request_hooks import RequestHooks
@@ -40,6 +44,7 @@ class Dispatcher:
         self.draining = False
         self.inline: dict[Hashable, list[PendingRequest]] = {}
         """The inline requests that this turn of the loop has read, in groups; one that has no batch key is its own."""
+        self._inline_us = self._largest_us = 0.0
         self.app = app
         self._worker = worker
         self._keep_alive_s = float(worker.cfg.keepalive)
@@ -67,8 +72,9 @@ class Dispatcher:
         pending = PendingRequest(connection, head, request, answer, now_s, now_s + allowed_s, limit_s - allowed_s)
         request.deadline_s = pending.deadline_s
         connection.pending = pending
+        connection.client = request.client
         if request.runs_inline and not request.through_wsgi:
-            self.inline.setdefault(_group_key(pending), []).append(pending)
+            self._collect(pending)
         else:
             self.threads.enter(pending, now_s)
 
@@ -86,12 +92,46 @@ class Dispatcher:
 
     # --- inline requests
 
+    def _collect(self, pending: PendingRequest) -> None:
+        self.inline.setdefault(_group_key(pending), []).append(pending)
+        self._inline_us += pending.request.inline_us
+        self._largest_us = max(self._largest_us, pending.request.inline_us)
+
     def answer_inline(self, now_s: float) -> None:
-        """Answer the inline requests that were read."""
+        """Answer the inline requests that were read, as far as the time of one turn allows."""
+        limits = self.limits
+        if self._inline_us > limits.inline_client_us or self._largest_us > limits.inline_request_us:
+            self._keep_to_budgets(now_s)
         groups, self.inline = self.inline, {}
+        self._inline_us = self._largest_us = 0.0
+        until_s = time.monotonic() + DRAIN_S
         for group in groups.values():
-            if group:  # else its clients have left in this turn
+            if not group:  # its clients have left in this turn
+                continue
+            if time.monotonic() < until_s:
                 self._answer_group(group, now_s)
+            else:
+                for pending in group:
+                    self._collect(pending)
+
+    def _keep_to_budgets(self, now_s: float) -> None:
+        """Leave as many inline requests as fit into the budgets of a turn, fairly by client; queue the others."""
+        limits, collected, self.inline = self.limits, self.inline, {}
+        asked_us: defaultdict[Hashable, float] = defaultdict(float)
+        ranked = []
+        for pending in chain.from_iterable(collected.values()):
+            asked_us[pending.request.client] += pending.request.inline_us
+            ranked.append((asked_us[pending.request.client], pending))
+        ranked.sort(key=itemgetter(0))
+        turn_us = 0.0
+        for client_us, pending in ranked:
+            request_us, over_budget = pending.request.inline_us, client_us > limits.inline_client_us
+            if over_budget or request_us > limits.inline_request_us or turn_us + request_us > limits.inline_turn_us:
+                self.threads.enter(pending, now_s, over_budget)
+                pending.connection.resume_later()
+            else:
+                turn_us += request_us
+                self._collect(pending)
 
     def _answer_group(self, group: list[PendingRequest], now_s: float) -> None:
         began_s = now_s

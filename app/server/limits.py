@@ -19,6 +19,8 @@ class Limits:
     """A body longer than this goes to a temporary file as it comes."""
     bodies_in_memory_bytes: int = 128 * 2**20
     """Of all bodies that are being received; beyond it, they go to files."""
+    bodies_in_files_bytes: int = 2**30
+    """Of all bodies in files, until they are closed; a client may have half of it."""
 
     silent_s: float = 15.0
     """From the connect to the first byte; then the connection is closed without an answer."""
@@ -31,6 +33,12 @@ class Limits:
     linger_s: float = 3.0
     """How long the client's bytes are thrown away after the last answer, so that it can read the answer."""
 
+    inline_turn_us: float = 10_000.0
+    """Of inline requests in one turn of the loop, as estimated; the others wait for a thread."""
+    inline_client_us: float = 5_000.0
+    """Of those of one client."""
+    inline_request_us: float = 1_000.0
+    """Of one of them."""
     queue_requests: int = 256
     queue_max_wait_s: float = 0.3
     waiting_threads: int = 512

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import heapq
 import logging
 import os
 import select
@@ -15,20 +16,26 @@ from operator import attrgetter
 from typing import Any
 
 from app.server.bodies import Store
-from app.server.connection import IDLE, LINGERING, Connection, Shared, State
+from app.server.connection import BODY, HEAD, IDLE, LINGERING, Connection, Shared, State
 from app.server.dispatcher import Dispatcher
+from app.server.drain import DRAIN_S, ClientTurns, drain
 from app.server.lifecycle import Lifecycle, Phase
 from app.server.master import holds_any
 from app.server.parsing import HeadReader
 
 log = logging.getLogger(__name__)
 
-EVENTS_PER_TURN = 256
+EVENTS_PER_TURN = 4096
 SWEEP_S = 0.25
 MASTER_LOOK_S = 0.01
-ACCEPTS_PER_TURN = 16
-ACCEPTS_PER_TURN_SHARED = 2
-"""If other workers accept too, they get a share of each burst."""
+ACCEPTS_PER_MS = 16
+ACCEPTS_PER_MS_SHARED = 2
+"""For each millisecond of the turn. If other workers accept too, they get a share of each burst."""
+SPARED_AT_ONCE = 64
+RECEIVING_SHARE = 0.5
+"""Of all places for connections: for those of one client whose requests are being received."""
+BACKLOG_S = 1.0
+"""How long a stopping worker may take to accept what the kernel has accepted."""
 NO_DESCRIPTORS_PAUSE_S = 0.1
 WATCHED = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 LONGEST_TURN_OVER_S = 10.0
@@ -47,8 +54,14 @@ class Loop:
         self.life = life
         self.ready: deque[Connection] = deque()
         """Connections with more to do than fits into one turn."""
+        self._due: ClientTurns[Connection] = ClientTurns()
+        """Connections for which the poller has reported something."""
+        self._overdue: deque[Connection] = deque()
+        """Connections whose deadline had passed at the last look."""
         limits = self._limits = dispatcher.limits
-        self.store = Store(limits.spool_bytes, limits.bodies_in_memory_bytes)
+        self.store = Store(
+            limits.spool_bytes, limits.bodies_in_memory_bytes, limits.bodies_in_files_bytes, limits.body_bytes
+        )
         self._shared = Shared(
             dispatcher,
             HeadReader(cfg, limits.head_bytes),
@@ -60,13 +73,16 @@ class Loop:
             on_closed=self._on_closed,
         )
         self._most = int(cfg.worker_connections)
-        self._accepts = ACCEPTS_PER_TURN_SHARED if cfg.workers > 1 else ACCEPTS_PER_TURN
+        self._accepts = ACCEPTS_PER_MS_SHARED if cfg.workers > 1 else ACCEPTS_PER_MS
         self._own_queue = bool(cfg.reuse_port)
+        self._backlog = int(cfg.backlog) + 1  # more do not fit into the kernel's queue
         self._connections: dict[int, Connection] = {}
         self._poller = select.epoll()
         self._poller.register(signals_fd, select.EPOLLIN)
         self._wake_fd = dispatcher.threads.pool.wake_fd
         self._poller.register(self._wake_fd, select.EPOLLIN)
+        self._spared: deque[Connection] = deque()
+        """Connections that are given up next if there is no room."""
         self._accepting = False
         self._has_room = False  # a connection was closed since the last attempt to accept more
         self._accept_after_s = 0.0
@@ -93,33 +109,39 @@ class Loop:
         """Wait for something to do, and do it; return the time after it."""
         dispatcher, threads, stats = self.dispatcher, self.dispatcher.threads, self.dispatcher.stats
         until_s = min(self._next_sweep_s, threads.next_check_s(), self.life.accept_until_s)
-        wait_s = 0 if self.ready or dispatcher.inline else max(0.0, until_s - now_s)
+        is_behind = self.ready or self._due or self._overdue or dispatcher.inline
+        wait_s = 0 if is_behind else max(0.0, until_s - now_s)
         events = self._poller.poll(wait_s, EVENTS_PER_TURN)
         began_s = now_s = time.monotonic()
         dispatcher.common_headers.refresh(now_s)
         connections = self._connections
         accept: list[int] = []
+        has_made = False
         for fd, mask in events:
             connection = connections.get(fd)
             if connection is not None:
-                try:
-                    connection.on_event(mask, now_s)
-                except Exception:  # noqa: BLE001 - the top of a loop that must go on
-                    dispatcher.close_broken(connection)
+                if not connection.events:
+                    self._due.append(connection.client, connection)
+                connection.events |= mask
             elif fd in self._listeners:
                 accept.append(fd)
             elif fd == self._wake_fd:
-                threads.take(now_s)
+                has_made = True
             elif fd == self._signals_fd:
                 with contextlib.suppress(BlockingIOError):
                     os.read(fd, 4096)
-        for _ in range(len(self.ready)):
-            self._guard(self.ready.popleft(), Connection.resume, now_s)
+        for connection in drain(self._due):
+            self._guard(connection, Connection.act, now_s)
+        if has_made:
+            threads.take(now_s)
+        if self.ready:
+            for connection in drain(self.ready):
+                self._guard(connection, Connection.resume, now_s)
         if dispatcher.inline:
             dispatcher.answer_inline(now_s)
         # Accept last: a descriptor that was closed in this turn may be used again, and must not get the old events.
         for fd in accept:
-            self._accept(fd, self._accepts, now_s)
+            self._accept(fd, self._accepts * (1 + int(1000 * (time.monotonic() - began_s))), now_s)
         if self._has_room and not self._accepting:
             self._accept_more(now_s)
         threads.start_coroutines()
@@ -128,6 +150,10 @@ class Loop:
             threads.expire(now_s)
         if now_s >= self._next_sweep_s:
             self._sweep(now_s)
+        if self._overdue:
+            for connection in drain(self._overdue):
+                if connection.deadline_s <= now_s:
+                    self._guard(connection, Connection.expire, now_s)
         stats.turn_s = now_s - began_s
         if stats.turn_s > stats.turn_max_s or now_s >= self._forget_longest_s:
             stats.turn_max_s, self._forget_longest_s = stats.turn_s, now_s + LONGEST_TURN_OVER_S
@@ -141,9 +167,8 @@ class Loop:
 
     def _sweep(self, now_s: float) -> None:
         self._next_sweep_s = now_s + SWEEP_S
-        for connection in list(self._connections.values()):
-            if connection.deadline_s <= now_s:
-                self._guard(connection, Connection.expire, now_s)
+        self._overdue = deque(one for one in self._connections.values() if one.deadline_s <= now_s)
+        self._cap_receiving(now_s)
         self._accept_more(now_s)
         if self._accepting:
             # The kernel wakes only one worker for a new connection, and that one may be stopped or stuck.
@@ -171,17 +196,20 @@ class Loop:
         if self.life.phase in (Phase.SERVING, Phase.ACCEPTING) and self._make_room(now_s):
             self.accept_from(listening=True)
 
-    def _accept(self, fd: int, at_most: int, now_s: float) -> bool:
-        """Take new connections; return False if there are no more for now."""
+    def _accept(self, fd: int, at_most: int, now_s: float, for_s: float = DRAIN_S) -> None:
+        """Take new connections, as far as there are any and there is room."""
         listener = self._listeners.get(fd)
-        for _ in range(at_most):
+        until_s = time.monotonic() + for_s
+        for number in range(at_most):
+            if number % ACCEPTS_PER_MS == ACCEPTS_PER_MS - 1 and time.monotonic() >= until_s:
+                return
             if listener is None or not self._make_room(now_s):
                 self.accept_from(listening=False)
-                return False
+                return
             try:
                 client, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return False
+                return
             except OSError as error:
                 if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     raise
@@ -189,9 +217,8 @@ class Loop:
                 self._accept_after_s = now_s + NO_DESCRIPTORS_PAUSE_S
                 self._evict(now_s)
                 self.accept_from(listening=False)
-                return False
+                return
             self.adopt(client, address, self._names[fd], now_s)
-        return True
 
     def adopt(self, client: socket.socket, address: Any, name: Any, now_s: float) -> Connection:
         """Take a connection from `address` to the listener of that `name`."""
@@ -206,14 +233,47 @@ class Loop:
         return len(self._connections) < self._most or self._evict(now_s)
 
     def _evict(self, now_s: float) -> bool:
-        """Close the connection that has been idle for longest, if that is long enough."""
-        idle = (one for one in self._connections.values() if one.state in (IDLE, LINGERING))
-        oldest = min(idle, key=attrgetter("idle_since_s"), default=None)
-        if oldest is None or now_s - oldest.idle_since_s < self._limits.evict_idle_s:
-            return False
-        self.dispatcher.stats.evicted += 1
-        oldest.close()
-        return True
+        """Close the connection that can be spared best; return False if there is none."""
+        if not self._spared:
+            self._spared.extend(self._best_spared(now_s))
+        while self._spared:
+            connection = self._spared.popleft()
+            if self._is_spared(connection, now_s):
+                self.dispatcher.stats.evicted += 1
+                connection.give_up(now_s)
+                return True
+        return False
+
+    def _best_spared(self, now_s: float) -> list[Connection]:
+        """Return some connections that have been idle for longest, or else the slowest of the client with most."""
+        spared = [one for one in self._connections.values() if self._is_spared(one, now_s)]
+        if idle := [one for one in spared if one.state in (IDLE, LINGERING)]:
+            return heapq.nsmallest(SPARED_AT_ONCE, idle, key=attrgetter("idle_since_s"))
+        return self._slowest(spared, SPARED_AT_ONCE, now_s)
+
+    def _is_spared(self, connection: Connection, now_s: float) -> bool:
+        is_one = connection.state in (IDLE, LINGERING, HEAD, BODY)
+        return is_one and now_s - connection.idle_since_s >= self._limits.evict_idle_s
+
+    def _slowest(self, receiving: list[Connection], count: int, now_s: float) -> list[Connection]:
+        """Return the connections that receive slowest, of the client with most of these."""
+        for client, _ in Counter(one.client for one in receiving).most_common(1):
+            theirs = [one for one in receiving if one.client == client]
+            return heapq.nsmallest(count, theirs, key=lambda one: one.bytes_per_s(now_s))
+        return []
+
+    def _cap_receiving(self, now_s: float) -> None:
+        """Give up the slowest requests that one client sends, beyond its share of all places."""
+        at_most = int(self._most * RECEIVING_SHARE)
+        if len(self._connections) <= at_most:
+            return
+        receiving = [one for one in self._connections.values() if one.state in (HEAD, BODY)]
+        for client, count in Counter(one.client for one in receiving).items():
+            if count > at_most:
+                theirs = [one for one in receiving if one.client == client]
+                for connection in self._slowest(theirs, count - at_most, now_s):
+                    self.dispatcher.stats.evicted += 1
+                    connection.give_up(now_s)
 
     def _on_closed(self, connection: Connection) -> None:
         self._connections.pop(connection.fd, None)
@@ -245,8 +305,8 @@ class Loop:
         self._most = 2**31 if takes_all else self._most
         self.accept_from(listening=False)
         for fd, listener in self._listeners.items():
-            while takes_all and self._accept(fd, EVENTS_PER_TURN, now_s):
-                pass
+            if takes_all:
+                self._accept(fd, self._backlog, now_s, for_s=BACKLOG_S)
             listener.close()
         self._listeners = {}
         self.life.accept_until_s = float("inf")

@@ -19,11 +19,13 @@ from app.server.answers import LAST_CHUNK, chunk, content_of, settle
 from app.server.bodies import close_body
 from app.server.connection import PendingRequest
 from app.server.contract import Response, ServingApp
+from app.server.drain import drain
 from app.server.elastic_pool import ElasticPool
 
 log = logging.getLogger(__name__)
 
-ROOM_LOOK_S = 1.0
+SLICE_S = 0.02
+"""For how long a stream makes parts before others have their turn."""
 
 
 class Pool:
@@ -43,15 +45,19 @@ class Pool:
         self.stop_idle = self._threads.stop_idle
 
     def take(self) -> Iterator[tuple[PendingRequest, bytes | None, bool]]:
-        """Yield what the threads have made: request, part, whether it is the last; no part means that it failed."""
+        """Yield what the threads have made: request, part, whether it is the last.
+
+        No part means that the request failed, or, if it is not the last, that its thread is paused.
+        """
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.wake_fd)
         self._awake = False
-        while self._made:
-            pending, part, last = self._made.popleft()
+        for pending, part, last in drain(self._made):
             if last and pending.ends_group and not pending.is_awaited:
                 self._threads.ended()
             yield pending, part, last
+        if self._made:
+            self._wake()
 
     def close(self, timeout_s: float) -> None:
         """Wait a moment for the threads and free the eventfd."""
@@ -65,13 +71,18 @@ class Pool:
         """Give the loop a part of an answer; any thread may."""
         self._made.append((pending, part, last))
         if not self._awake:
-            self._awake = True
-            with contextlib.suppress(OSError):
-                os.eventfd_write(self.wake_fd, 1)
+            self._wake()
+
+    def _wake(self) -> None:
+        self._awake = True
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self.wake_fd, 1)
 
     def _run_group(self, group: list[PendingRequest]) -> None:
         for pending in group:
             pending.thread_id = threading.get_ident()
+            if pending.request.is_stream:
+                self._pause(pending)
         through_wsgi = group[0].request.through_wsgi
         responses: dict[PendingRequest, Response] = {}
         if not through_wsgi:
@@ -127,6 +138,7 @@ class Pool:
     def _stream(self, pending: PendingRequest, parts: Iterable[bytes]) -> bytes:
         """Send the parts as they come; return the last."""
         answer = pending.answer
+        slice_ends_s = time.monotonic() + SLICE_S
         for part in parts:
             piece = content_of(answer, part)
             if not answer.started:
@@ -141,8 +153,12 @@ class Pool:
             if piece:
                 answer.started = True
                 framed = chunk(piece) if answer.chunked else piece
+                pending.made_bytes += len(framed)
                 self.put(pending, framed, last=False)
-                self._wait_for_room(pending, len(framed))
+                if pending.unread_bytes > self._buffer_bytes or time.monotonic() >= slice_ends_s:
+                    if not self._pause(pending):
+                        return b""
+                    slice_ends_s = time.monotonic() + SLICE_S
         if not answer.started:
             answer.chunked = False
             return settle(answer, [])
@@ -150,15 +166,16 @@ class Pool:
             raise AssertionError(f"the application declared {answer.length_bytes} bytes and gave {answer.sent}")
         return LAST_CHUNK if answer.chunked else b""
 
-    def _wait_for_room(self, pending: PendingRequest, piece_bytes: int) -> None:
-        """Wait until the client has read enough of a stream."""
-        pending.made_bytes += piece_bytes
-        if pending.room is None:
-            pending.room = threading.Event()
-        while not pending.cancelled and pending.made_bytes - pending.sent_bytes > self._buffer_bytes:
-            pending.room.clear()
-            if pending.made_bytes - pending.sent_bytes > self._buffer_bytes and not pending.cancelled:
-                pending.room.wait(ROOM_LOOK_S)
+    def _pause(self, pending: PendingRequest) -> bool:
+        """Wait until the loop lets this stream go on, because its client has read enough and it has a place.
+
+        Returns False if it was cancelled meanwhile.
+        """
+        pending.may_go_on = may_go_on = threading.Event()
+        self.put(pending, None, last=False)
+        if not pending.cancelled:
+            may_go_on.wait()
+        return not pending.cancelled
 
 
 def _is_streamed(response: Response | None) -> bool:

@@ -27,6 +27,9 @@ INCOMPLETE_BODY = Refusal(400, "incomplete-body", "the connection ended before t
 HEAD_TIMEOUT = Refusal(408, "head-timeout", "the head of the request did not arrive in time")
 BODY_TIMEOUT = Refusal(408, "body-timeout", "the body of the request did not arrive in time")
 NO_ROOM = Refusal(503, "no-room", "the server has no room for the body", RETRY_LATER)
+CLIENT_HAS_NO_ROOM = Refusal(
+    429, "too-many-requests", "the unfinished uploads of this client take all the room that one may have", RETRY_LATER
+)
 QUEUE_FULL = Refusal(503, "queue-full", AT_CAPACITY, RETRY_LATER)
 QUEUE_WAIT = Refusal(503, "queue-wait", AT_CAPACITY, RETRY_LATER)
 SHUTTING_DOWN = Refusal(

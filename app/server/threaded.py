@@ -9,7 +9,7 @@ import traceback
 from typing import Protocol
 
 from app.server import refusals
-from app.server.admission_queue import AdmissionQueue
+from app.server.admission_queue import EXPIRED_AT_ONCE, AdmissionQueue
 from app.server.awaited import Coroutines
 from app.server.bodies import close_body
 from app.server.connection import ANSWERING, WAITING, Connection, PendingRequest
@@ -72,8 +72,8 @@ class ThreadedRequests:
 
     # --- to a thread
 
-    def enter(self, pending: PendingRequest, now_s: float) -> None:
-        """Start a request, queue it, or refuse it."""
+    def enter(self, pending: PendingRequest, now_s: float, over_budget: bool = False) -> None:
+        """Start a request, queue it, or refuse it; `over_budget`: because its client asks for more than its share."""
         request = pending.request
         pending.client = request.client
         pending.is_awaited = request.is_awaited and not pending.needs_thread
@@ -84,7 +84,8 @@ class ThreadedRequests:
         if runs is None and (displaced := queue.make_room(pending.client)) is not None:
             runs = queue.enter(pending)
         if runs is None:
-            is_over, share = queue.over_fair_share(pending.client), queue.fair_share(pending.client)
+            is_over = over_budget or queue.over_fair_share(pending.client)
+            share = queue.fair_share(pending.client)
             self._refuse(pending, refusals.over_fair_share(share) if is_over else refusals.QUEUE_FULL, now_s)
             return
         if pending.is_awaited:
@@ -110,6 +111,7 @@ class ThreadedRequests:
             pending.began_s = now_s
             pending.request.queued_s = now_s - pending.arrived_s
             self._hooks.before(pending.head)
+            pending.has_place = not pending.request.may_block
             self._running.add(pending)
             self._next_check_s = min(self._next_check_s, pending.deadline_s)
         if group[0].is_awaited:
@@ -118,15 +120,55 @@ class ThreadedRequests:
         else:
             self.pool.submit(group)
 
+    # --- streams, which leave their place while others have their turn
+
+    def _pause(self, pending: PendingRequest, now_s: float) -> None:
+        """Give the place of a stream to the next, until its client has read enough and it is its turn again."""
+        if pending.has_place and pending.request.is_stream:
+            self._leave_place(pending, now_s)
+        pending.on_read = self._ask_again
+        self._ask_again(pending)
+
+    def _leave_place(self, pending: PendingRequest, now_s: float) -> None:
+        pending.has_place = False
+        self._run_next(self.queue, pending, now_s)
+
+    def _run_next(self, queue: AdmissionQueue[PendingRequest], leaving: PendingRequest, now_s: float) -> None:
+        following = queue.leave(leaving.batch_key)
+        if following and following[0].began_s:
+            self._go_on(following[0])
+        elif following:
+            self._start(following, now_s)
+
+    def _ask_again(self, pending: PendingRequest) -> None:
+        """Let a stream go on if its client has read enough, and it has or gets a place."""
+        if pending.cancelled:
+            pending.go_on()
+        elif pending.unread_bytes <= self._limits.answer_buffer_bytes:
+            pending.on_read = None
+            pending.is_queued = pending.request.is_stream and not self.queue.rejoin(pending)
+            if not pending.is_queued:
+                self._go_on(pending)
+
+    def _go_on(self, pending: PendingRequest) -> None:
+        pending.is_queued = False
+        pending.has_place = not pending.request.may_block or pending.request.is_stream
+        pending.go_on()
+
     # --- from a thread
 
     def take(self, now_s: float) -> None:
         """Send what the threads have made, and start what is queued in the places that are free."""
         for pending, part, last in self.pool.take():
+            if part is None and not last:
+                self._pause(pending, now_s)
+                continue
             if last:
                 self._running.discard(pending)
-                if pending.ends_group and (following := self._queue_of(pending).leave(pending.batch_key)):
-                    self._start(following, now_s)
+                if pending.request.is_stream and pending.has_place:
+                    self._leave_place(pending, now_s)
+                if pending.ends_group:
+                    self._run_next(self._queue_of(pending), pending, now_s)
                 if pending.is_awaited and pending.needs_thread and not pending.cancelled:
                     self.enter(pending, now_s)
                     continue
@@ -162,11 +204,16 @@ class ThreadedRequests:
     def cancel(self, pending: PendingRequest) -> None:
         """Forget a request whose client is gone."""
         pending.cancel()
-        if pending.is_queued:
-            self._queue_of(pending).remove(pending)
-            pending.is_queued = False
+        if not pending.is_queued:
+            return
+        self._dequeue(pending)
+        if not pending.began_s:
             self._stats.dropped += 1
             close_body(pending.environ)
+
+    def _dequeue(self, pending: PendingRequest) -> None:
+        (self.queue if pending.began_s else self._queue_of(pending)).remove(pending)
+        pending.is_queued = False
 
     def next_check_s(self) -> float:
         """Return when `expire` should be called again."""
@@ -180,12 +227,16 @@ class ThreadedRequests:
         if self._next_check_s > now_s:
             return
         grace_s = self._limits.stuck_grace_s
+        refused = 0
         for pending in list(self._running):
+            if refused == EXPIRED_AT_ONCE:
+                return  # the others have their turn before the rest
             if pending.deadline_s <= now_s and not pending.cancelled:
                 if pending.connection.unsent:
                     self._extend(pending, now_s)  # it waits for the client, who has a deadline too
                     continue
                 self._refuse_late(pending, now_s)
+                refused += 1
             if pending.deadline_s + pending.stuck_allowance_s + grace_s <= now_s and not pending.is_stuck:
                 pending.is_stuck = self.has_stuck_thread = True
                 log_stack(pending, now_s)
@@ -206,13 +257,15 @@ class ThreadedRequests:
         overdue, late = queue.expired(now_s)
         for pending in overdue:
             self._refuse(pending, refusals.QUEUE_WAIT, now_s)
-            pending.connection.resume(now_s)
+            pending.connection.resume_later()
         for pending in late:
             close_body(pending.environ)
             self._refuse_late(pending, now_s)
 
     def _refuse_late(self, pending: PendingRequest, now_s: float) -> None:
         connection = pending.connection
+        if pending.began_s and pending.is_queued:
+            self._dequeue(pending)
         pending.is_queued = False
         if connection.state is not WAITING:
             pending.cancel()

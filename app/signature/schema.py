@@ -181,20 +181,31 @@ class Validator:
             TooManyInstances: there are more rows than the limit.
             InvalidInstances: with the first 100 bad fields, and how many there are in all.
         """
+        batch = self.accepted(instances, pointer)
+        if batch is None:
+            raise self._explain(self._rows(instances), instances, pointer, single)
+        return batch
+
+    def accepted(self, instances: Sequence[Any], pointer: str = "#") -> Batch | None:
+        """Like `validate`, but return None, without finding out why, where a field is bad."""
         if len(instances) > self.max_instances:
             raise TooManyInstances(len(instances), self.max_instances, self._limit_is_set)
+        rows = self._rows(instances)
+        self._require_few_pixels(rows, instances, pointer)
+        return self._columns(rows)
+
+    def look_acceptable(self, instances: Sequence[Any]) -> list[bool]:
+        """Tell for each instance whether all of its fields pass the cheap rules."""
+        return [not self._count(row) for row in self._rows(instances)]
+
+    def _rows(self, instances: Sequence[Any]) -> Sequence[Any]:
+        """The instances as the columns are made of them: rows or flat records."""
         rows = instances
         if self._whole:
             rows = [[instance] if type(instance) is dict else instance for instance in instances]
         elif self._bare and not set(map(type, instances)) <= {dict, list}:
             rows = [instance if type(instance) in (dict, list) else [instance] for instance in instances]
-        if self._nesting:
-            rows = [self._nesting.flat(instance) for instance in rows]
-        self._require_few_pixels(rows, instances, pointer)
-        batch = self._columns(rows)
-        if batch is None:
-            raise self._explain(rows, instances, pointer, single)
-        return batch
+        return [self._nesting.flat(instance) for instance in rows] if self._nesting else rows
 
     def _require_few_pixels(self, instances: Sequence[Any], sent: Sequence[Any], pointer: str) -> None:
         for at, spec in enumerate(self.signature.inputs):

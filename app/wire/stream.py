@@ -21,6 +21,10 @@ from app.wire.codecs import JSON, NDJSON_TYPE, Limits
 BLOCK_LINES = 512
 BLOCK_BYTES = 2**20
 MAX_LINE_BYTES = 2**20
+MOST_BAD_LINES = 1000
+"""A stream with more lines that are refused ends with a line that says so."""
+
+TOO_MANY_BAD_LINES = f"the stream ends here, because {MOST_BAD_LINES} lines were refused, the most that one may have"
 
 encode_lines = msgspec.json.Encoder().encode_lines
 
@@ -119,6 +123,7 @@ def _read(number: int, line: bytes | None) -> _Line:
 
 
 def _answers(series: Series, blocks: Iterable[list[_Line]]) -> Iterator[bytes]:
+    bad_lines = 0
     for block in blocks:
         sifted = series.predict([line.instance for line in block if not line.wrong])
         values = sifted.answer.values()
@@ -128,13 +133,20 @@ def _answers(series: Series, blocks: Iterable[list[_Line]]) -> Iterator[bytes]:
         for line in block:
             if line.wrong:
                 answered.append({"error": {"line": line.number, "detail": line.wrong}})
-                continue
-            error, new = sifted.refused.get(position), sifted.warnings.get(position)
-            position += 1
-            if error is not None:
-                answered.append(_error(line.number, error))
+                bad_lines += 1
             else:
-                answered.append(dict(zip(values, next(rows), strict=True)) | ({} if new is None else new.document()))
+                error, new = sifted.refused.get(position), sifted.warnings.get(position)
+                position += 1
+                if error is None:
+                    outputs = dict(zip(values, next(rows), strict=True))
+                    answered.append(outputs | ({} if new is None else new.document()))
+                else:
+                    answered.append(_error(line.number, error))
+                    bad_lines += 1
+            if bad_lines == MOST_BAD_LINES:
+                answered.append({"error": {"line": line.number, "detail": TOO_MANY_BAD_LINES}})
+                yield encode_lines(answered)
+                return
         yield encode_lines(answered)
 
 

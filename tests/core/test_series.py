@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from app.core.series import Series
 from app.errors import DeadlineExceeded, InvalidInstances, ModelFailed
 from app.signature.batch import Batch
+from app.signature.schema import Validator
 from tests.core.test_service import Shelf, Yes
 
 
@@ -41,6 +44,21 @@ def test_the_bad_are_refused_and_the_others_run_as_one() -> None:
         assert [rows for rows, _ in servable.asked] == [2]
         assert series.predict([]).answer.values()["prediction"] == []
     assert (series.model, series.version, series.rows) == ("flowers", 1, 2)
+
+
+def test_a_bad_instance_costs_no_validation_of_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[int]()
+    validate = Validator.validate
+
+    def counted(validator: Validator, instances: Any, *place: Any, **options: Any) -> Batch:
+        asked.append(len(instances))
+        return validate(validator, instances, *place, **options)
+
+    for series in series_of(Yes()):
+        monkeypatch.setattr(Validator, "validate", counted)
+        sifted = series.predict([[1], ["x"], *[[2]] * 90, ["y"]])
+        assert kinds(sifted.refused) == {1: InvalidInstances, 92: InvalidInstances}
+        assert asked == [1, 1]
 
 
 def test_where_the_model_fails_each_is_asked_alone() -> None:

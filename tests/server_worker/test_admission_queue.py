@@ -17,6 +17,7 @@ class Request:
     deadline_s: float = 100.0
     batch_key: Hashable = None
     client: Hashable = "one"
+    began_s: float = 0.0
 
 
 def full_queue(waiting: int = 0) -> tuple[AdmissionQueue[Request], list[Request]]:

@@ -13,7 +13,7 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.server.bodies import ChunkedBody, LengthBody, Store, TooLong, TooManyChunks
+from app.server.bodies import ChunkedBody, LengthBody, NoRoom, Store, TooLong, TooManyChunks
 from app.server.limits import Limits
 from tests.server_worker.stage import config
 
@@ -133,3 +133,49 @@ def test_all_bodies_together_have_a_limit_in_memory() -> None:
     spooled.discard()
     assert held.finish().read() == b"a" * 15
     assert store.held_bytes == 0
+
+
+def test_the_files_of_one_client_leave_room_for_those_of_others() -> None:
+    store = Store(spool_bytes=0, in_memory_bytes=0, in_files_bytes=100)
+    mine = [LengthBody(100, store, "a") for _ in range(3)]
+    for body in mine[:2]:
+        body.feed(b"x" * 25)
+    with pytest.raises(NoRoom) as caught:
+        mine[2].feed(b"x")
+    assert caught.value.of_client
+    theirs = [LengthBody(100, store, client) for client in "bc"]
+    theirs[0].feed(b"x" * 40)
+    with pytest.raises(NoRoom) as caught:
+        theirs[1].feed(b"x" * 20)
+    assert not caught.value.of_client
+    mine[0].discard()
+    mine[2].feed(b"x" * 25)
+    assert store.by_client == {"a": 50, "b": 40}
+    for body in (*mine, *theirs):
+        body.discard()
+    assert (store.by_client, store.spooled_bytes) == ({}, 0)
+
+
+def test_a_client_may_have_one_body_as_long_as_any_may_be() -> None:
+    store = Store(spool_bytes=0, in_memory_bytes=0, in_files_bytes=100, one_body_bytes=90)
+    body = LengthBody(90, store, "a")
+    assert body.feed(b"x" * 90) == b""
+    body.discard()
+
+
+def test_a_body_in_a_file_takes_its_room_until_it_is_gone() -> None:
+    store = Store(spool_bytes=0, in_memory_bytes=0, in_files_bytes=100)
+    body = LengthBody(50, store, "a")
+    body.feed(b"x" * 50)
+    whole = body.finish()
+    body.discard()
+    other = LengthBody(50, store, "a")
+    with pytest.raises(NoRoom):
+        other.feed(b"x")
+    whole.close()
+    del whole
+    other.discard()
+    other.feed(b"x" * 50)
+    assert store.by_client == {"a": 50}
+    other.discard()
+    assert (store.by_client, store.spooled_bytes) == ({}, 0)

@@ -327,6 +327,42 @@ def test_a_full_connection_table_gives_up_who_is_idle_for_longest() -> None:
         second.close()
 
 
+def asked(stage: Stage, address: str, says: bytes) -> socket.socket:
+    client = stage.connect((address, 1))
+    stage.say(client, says)
+    return client
+
+
+def test_a_full_connection_table_gives_up_the_slowest_of_the_client_that_sends_most() -> None:
+    with staged(Recorder(), config(worker_connections=5), evict_idle_s=0.0) as stage, contextlib.ExitStack() as ends:
+        other = ends.enter_context(asked(stage, "192.0.2.1", b"POST /"))
+        slow = [ends.enter_context(asked(stage, "192.0.2.2", says)) for says in (b"POST / HT", b"P", b"POST")]
+        fast = ends.enter_context(asked(stage, "192.0.2.2", b"POST / HTTP/1.1\r\nHost: a\r\n" + b"X-A: b\r\n" * 999))
+        for one in stage.loop._connections.values():
+            one.idle_since_s = 0.0
+        for places, gone in ((5, slow[1]), (4, slow[2]), (3, slow[0])):
+            stage.loop._most = places
+            assert stage.loop._make_room(time.monotonic())
+            assert said_status(gone.recv(10_000)) == [408]
+            assert len(stage.loop._connections) == places - 1
+        for client in (other, fast):
+            with pytest.raises(BlockingIOError):
+                client.recv(1)
+
+
+def test_one_client_may_fill_half_of_all_places_with_requests_that_do_not_end() -> None:
+    with staged(Recorder(), config(worker_connections=8)) as stage, contextlib.ExitStack() as ends:
+        for _ in range(6):
+            ends.enter_context(asked(stage, "192.0.2.2", b"POST / HT"))
+        ends.enter_context(asked(stage, "192.0.2.1", b"POST / HT"))
+        stage.loop._next_sweep_s = 0.0
+        stage.turn()
+        addresses = [one.client for one in stage.loop._connections.values()]
+        assert addresses.count("192.0.2.2") == 4
+        assert addresses.count("192.0.2.1") == 1
+        assert stage.dispatcher.stats.evicted == 2
+
+
 class Streaming:
     """Answers with parts and no length."""
 

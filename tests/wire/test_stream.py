@@ -13,6 +13,7 @@ from flask import Flask
 from werkzeug.test import run_wsgi_app
 
 from app.telemetry import NO_REQUEST, request_id
+from app.wire.stream import MOST_BAD_LINES
 from tests.wire.conftest import MakeApp
 from tests.wire.exchange import post
 from tests.wire.test_limits import environ_of
@@ -46,6 +47,17 @@ def test_blocks_do_not_show(app: Flask) -> None:
     sent = b"".join(b"[5.1, 3.5]\n" if number % 7 else b"[1]\n" for number in range(3000))
     answered = lines(app, sent)
     assert ["prediction" in line for line in answered] == [bool(number % 7) for number in range(3000)]
+
+
+@pytest.mark.parametrize("bad", [b"[5.1]\n", b"not json\n", b'["a", 1]\n'])
+def test_a_stream_with_too_many_bad_lines_ends_with_a_line_that_says_so(app: Flask, bad: bytes) -> None:
+    answered = lines(app, b"[5.1, 3.5]\n" + bad * (MOST_BAD_LINES - 1) + b"[5.1, 3.5]\n" * 2)
+    assert len(answered) == MOST_BAD_LINES + 2
+    assert "prediction" in answered[-1]
+    answered = lines(app, b"[5.1, 3.5]\n" + bad * MOST_BAD_LINES + b"[5.1, 3.5]\n" * 2)
+    assert len(answered) == MOST_BAD_LINES + 2
+    assert answered[-1]["error"]["line"] == MOST_BAD_LINES + 1
+    assert f"{MOST_BAD_LINES} lines were refused" in answered[-1]["error"]["detail"]
 
 
 def test_nothing_is_answered_with_nothing(app: Flask) -> None:
@@ -87,6 +99,7 @@ def test_another_accept_gets_one_answer(app: Flask) -> None:
 def test_memory_is_bounded_both_ways(app: Flask, good: bool) -> None:
     line = b"[5.1, 3.5]\n" if good else b"[5.1, 3.5, 1]\n"
     total = 120_000
+    expected = total if good else MOST_BAD_LINES + 1
 
     class Body:
         left = total * len(line)
@@ -106,7 +119,7 @@ def test_memory_is_bounded_both_ways(app: Flask, good: bool) -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert (status, answered) == ("200 OK", total)
+    assert (status, answered) == ("200 OK", expected)
     assert peak < 6_000_000  # the answers alone are longer
 
 

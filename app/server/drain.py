@@ -1,0 +1,54 @@
+"""The bound of everything that the loop does in one turn."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
+
+DRAIN_S = 0.005
+"""How long each kind of work may take in one turn, beyond its last piece."""
+
+WorkT = TypeVar("WorkT")
+
+
+class ClientTurns(Generic[WorkT]):
+    """Work that waits for the loop, by client: clients take turns, so that none waits for all the work of another."""
+
+    def __init__(self) -> None:
+        self._queues: OrderedDict[Hashable, deque[WorkT]] = OrderedDict()
+        """By client, in the order of their turns; no queue is empty."""
+        self._waiting = 0
+
+    def __len__(self) -> int:
+        return self._waiting
+
+    def append(self, client: Hashable, work: WorkT) -> None:
+        """Put a piece of work behind that of the same client."""
+        queue = self._queues.get(client)
+        if queue is None:
+            queue = self._queues[client] = deque()
+        queue.append(work)
+        self._waiting += 1
+
+    def popleft(self) -> WorkT:
+        """Take out the first piece of work of the client whose turn it is."""
+        client, queue = self._queues.popitem(last=False)
+        self._waiting -= 1
+        work = queue.popleft()
+        if queue:
+            self._queues[client] = queue
+        return work
+
+
+def drain(waiting: deque[WorkT] | ClientTurns[WorkT]) -> Iterator[WorkT]:
+    """Take out and yield what waits now, in its order, for `DRAIN_S` at most; the rest stays for the next turn.
+
+    Pieces that are added meanwhile also stay, so that work that makes work cannot keep the loop.
+    """
+    until_s = time.monotonic() + DRAIN_S
+    for _ in range(len(waiting)):
+        yield waiting.popleft()
+        if time.monotonic() >= until_s:
+            return

@@ -1,0 +1,82 @@
+"""Clients that read an answer slowly: progress is what they have read, not what the kernel has room for."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from app.server.connection import ANSWERING, Connection, unacknowledged_bytes
+from app.server.limits import Limits
+from tests.server_worker.stage import Recorder, Stage, staged
+
+LONG = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n" + b"x" * 2_000_000
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with staged(Recorder()) as one:
+        yield one
+
+
+def answering(stage: Stage, client: socket.socket) -> Connection:
+    """The connection of a client whose answer the kernel has no more room for."""
+    client.setblocking(True)
+    client.settimeout(0.01)
+    sent = 0
+    while sent < len(LONG):
+        with contextlib.suppress(TimeoutError):
+            sent += client.send(LONG[sent : sent + 65536])
+        stage.turn()
+    (connection,) = stage.loop._connections.values()
+    stage.until(lambda: connection.state is ANSWERING)
+    assert connection.unsent
+    return connection
+
+
+def read_some(client: socket.socket, connection: Connection) -> None:
+    """Read until the kernel counts it: over a Unix socket it does so by whole buffers."""
+    before_bytes = unacknowledged_bytes(connection.sock)
+    while unacknowledged_bytes(connection.sock) == before_bytes:
+        assert client.recv(4096)
+
+
+def time_passes(stage: Stage, connection: Connection) -> None:
+    """Come to the deadline of a connection."""
+    connection.deadline_s = time.monotonic()
+    stage.loop._next_sweep_s = 0.0
+    stage.turn()
+
+
+def test_a_client_that_reads_less_than_makes_room_is_not_cut(stage: Stage) -> None:
+    with stage.connect() as client:
+        connection = answering(stage, client)
+        unsent_bytes = sum(map(len, connection.unsent))
+        for _ in range(2):
+            read_some(client, connection)
+            time_passes(stage, connection)
+            assert connection.state is ANSWERING
+        assert sum(map(len, connection.unsent)) == unsent_bytes, "the kernel has reported no room"
+
+
+def test_a_client_that_reads_nothing_more_is_cut(stage: Stage) -> None:
+    with stage.connect() as client:
+        connection = answering(stage, client)
+        read_some(client, connection)
+        time_passes(stage, connection)
+        assert connection.state is ANSWERING
+        time_passes(stage, connection)
+        assert not stage.loop._connections
+        assert stage.dispatcher.stats.refused == {"answer_timeout": 1}
+
+
+def test_what_is_read_earns_no_more_than_the_grace(stage: Stage) -> None:
+    with stage.connect() as client:
+        connection = answering(stage, client)
+        now_s = connection.deadline_s
+        read_some(client, connection)
+        connection._reward_reading(now_s)
+        assert now_s < connection.deadline_s <= now_s + Limits().answer_grace_s
