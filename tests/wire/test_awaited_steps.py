@@ -21,6 +21,7 @@ from app.gateway import Interceptor, RequestContext, RequestRefused, Response
 from app.settings import Settings
 from app.telemetry import request_id
 from app.wire.application import Application
+from tests.storage.versions import edit
 from tests.wire import steps_module
 from tests.wire.conftest import MODELS
 from tests.wire.exchange import get, post
@@ -77,9 +78,7 @@ class Asked:
     def __init__(self, folder: Path, interceptors: Sequence[Interceptor] = (), **models: tuple[list[str], list[str]]):
         for name, (before, after) in models.items():
             shutil.copytree(MODELS / "iris-two", folder / name)
-            path = folder / name / "1" / "manifest.json"
-            facts = {"model": name, "before": before, "after": after}
-            path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
+            edit(folder / name / "1", model=name, before=before, after=after)
         settings = Settings(models_dir=folder, steps="tests.wire.steps_module", database_url="sqlite://")
         self.app: Application = create_app(settings, interceptors)
         get(self.app, "/readyz")
