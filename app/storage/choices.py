@@ -6,7 +6,6 @@ its author, and the highest version number that each model ever had: a number is
 
 from __future__ import annotations
 
-import getpass
 import os
 import socket
 from collections.abc import Collection, Mapping, Sequence
@@ -174,12 +173,9 @@ def wrong_alias(alias: str) -> str | None:
 
 
 def author() -> str:
-    """Return who runs this process: user@host."""
-    try:
-        user = os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+    """Return who runs this process: user@host. No name service is asked, which might be on another machine."""
+    names = filter(None, map(os.environ.get, ("SUDO_USER", "LOGNAME", "USER")))
+    return f"{next(names, os.getuid())}@{socket.gethostname()}"
 
 
 def read_pointers(path: Path) -> Pointers:
