@@ -67,13 +67,16 @@ def test_a_format_whose_library_is_missing_names_it(server: Server) -> None:
     assert "pyarrow" in answer.document["detail"]
 
 
-def test_add_says_what_packing_needs(programs: Path) -> None:
+def test_add_without_a_network_says_how_to_make_what_packing_needs(programs: Path, tmp_path: Path) -> None:
     command = [programs / "flask", "models", "add", "models/penguins/1/model.joblib", "--name", "new"]
-    ran = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    offline = {"PIP_NO_INDEX": "1", "UV_OFFLINE": "1", "XDG_CACHE_HOME": tmp_path / "cache"}
+    environ = environment(RETORT_MODELS_DIR=tmp_path / "models", **offline)
+    ran = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
     assert ran.returncode == 1
-    assert ran.stderr.strip() == (
-        "Error: packing needs pandas, which is not installed here: pip install -r requirements.txt"
-    )
+    said = ran.stderr.strip().splitlines()[-1]
+    assert said.startswith("Error: it was trained with scikit-learn ")
+    assert "`python -m venv train`" in said
+    assert "--python train/bin/python" in said
 
 
 def test_a_model_without_a_graph_says_which_tier_it_needs(programs: Path, tmp_path: Path) -> None:

@@ -23,8 +23,7 @@ from app.packing.environments import Unseen, interpreter_for
 from app.packing.spawn import PackRequest, Result
 from app.packing.trained_with import Training
 from app.settings import Settings
-
-from .compare import differences
+from tests.sweep.compare import differences
 
 ROOT = Path(__file__).parents[2]
 RELEASES = ("1.2.2", "1.6.1")
