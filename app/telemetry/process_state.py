@@ -11,6 +11,9 @@ from typing import TextIO
 
 log = logging.getLogger(__name__)
 
+MAX_LINE_CHARS = 65_536
+"""A line longer than this is logged without waiting for its end."""
+
 
 class ProcessState:
     """Keep the state that every request depends on. Safe to use from many threads.
@@ -73,7 +76,10 @@ class LogStream(io.TextIOBase):
         """Log the lines that are complete; the rest waits for its end."""
         if getattr(self._thread, "is_writing", False):  # the log itself fails, and says so here
             return self._original.write(text)
-        *lines, self._thread.rest = (getattr(self._thread, "rest", "") + text).split("\n")
+        *lines, rest = (getattr(self._thread, "rest", "") + text).split("\n")
+        if len(rest) > MAX_LINE_CHARS:
+            lines, rest = [*lines, rest], ""
+        self._thread.rest = rest
         self._log(lines)
         return len(text)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.telemetry.process_state import LogStream, ProcessState
+from app.telemetry.process_state import MAX_LINE_CHARS, LogStream, ProcessState
 
 
 @pytest.fixture
@@ -57,6 +57,14 @@ def test_each_line_that_is_printed_is_one_line_of_the_log(caplog: pytest.LogCapt
     print(file=stream)
     print("after", file=stream)
     assert caplog.messages == ["one", "two three", "after"]
+
+
+def test_a_line_that_does_not_end_is_not_kept_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    stream = LogStream("stdout", io.TextIOWrapper(io.BytesIO(), "utf-8"))
+    for _ in range(3):
+        stream.write("x" * MAX_LINE_CHARS)
+    assert [len(message) for message in caplog.messages] == [2 * MAX_LINE_CHARS]
 
 
 def test_what_the_log_itself_says_goes_to_the_original_stream() -> None:
