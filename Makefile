@@ -56,6 +56,7 @@ lock: .venv/testing ## write the requirement files anew from setup.cfg; ARGS=--u
 	$(LOCK) --all-extras --output-file requirements-dev.txt
 	$(LOCK) $(EXTRAS) --extra packing --constraint requirements-dev.txt --output-file requirements.txt
 	$(LOCK) $(EXTRAS) --constraint requirements-dev.txt --output-file requirements-serve.txt
+	.venv/bin/python .ci/licences > docs/licences.md
 
 format: .venv/testing ## format, and mend what can be mended
 	.venv/bin/ruff check --fix .
