@@ -64,20 +64,13 @@ class Stage:
         os.write(self.write_fd, b"x")  # so that the poller returns at once
         self.loop.turn(time.monotonic())
 
-    def until(self, done: Callable[[], bool]) -> None:
-        for _ in range(MOST_TURNS):
-            if done():
-                return
-            self.turn()
-        raise AssertionError("it did not come to that")
-
-    def until_others(self, done: Callable[[], bool], within_s: float = 20.0) -> None:
-        """Turn until other threads have brought something about."""
+    def until(self, done: Callable[[], bool], within_s: float = 20.0) -> None:
+        """Turn until something is so; other threads may have to bring it about."""
         give_up_s = time.monotonic() + within_s
         while not done():
             if time.monotonic() > give_up_s:
                 raise AssertionError("it did not come to that")
-            self.loop.turn(time.monotonic())
+            self.turn()
 
     def say(self, client: socket.socket, *parts: bytes) -> None:
         for part in parts:

@@ -95,7 +95,7 @@ def answered(stage: Stage, connections: list[socket.socket]) -> list[bytes]:
                 told[position] += connection.recv(1 << 16)
         return all(told)
 
-    stage.until_others(all_told)
+    stage.until(all_told)
     return told
 
 
@@ -107,7 +107,7 @@ def test_hundreds_wait_at_once_though_there_is_one_thread(served: Waited) -> Non
     app, stage = served(waiting_threads=1, queue_requests=1)
     with asking(stage, *[b"one"] * 300) as connections:
         threads = threading.active_count()
-        stage.until_others(lambda: app.begun == 300)
+        stage.until(lambda: app.begun == 300)
         assert stage.dispatcher.stats.running() == 300
         assert threading.active_count() == threads
         app.open()
@@ -132,7 +132,7 @@ def test_one_whose_deadline_passes_is_answered_and_cancelled(served: Waited) -> 
     app, stage = served(request_timeout_s=0.05)
     with asking(stage, b"one") as connections:
         assert statuses(answered(stage, connections)) == [504]
-        stage.until_others(lambda: stage.dispatcher.stats.running() == 0)
+        stage.until(lambda: stage.dispatcher.stats.running() == 0)
     assert app.cancelled == 1
     assert not stage.dispatcher.threads.has_stuck_thread
 
@@ -140,18 +140,18 @@ def test_one_whose_deadline_passes_is_answered_and_cancelled(served: Waited) -> 
 def test_one_whose_client_leaves_is_cancelled(served: Waited) -> None:
     app, stage = served()
     with asking(stage, b"one"):
-        stage.until_others(lambda: app.begun == 1)
-    stage.until_others(lambda: app.cancelled == 1)
-    stage.until_others(lambda: stage.dispatcher.stats.running() == 0)
+        stage.until(lambda: app.begun == 1)
+    stage.until(lambda: app.cancelled == 1)
+    stage.until(lambda: stage.dispatcher.stats.running() == 0)
 
 
 def test_those_left_at_the_end_are_refused_and_cancelled(served: Waited) -> None:
     app, stage = served()
     with asking(stage, b"one") as connections:
-        stage.until_others(lambda: app.begun == 1)
+        stage.until(lambda: app.begun == 1)
         stage.dispatcher.threads.shut_down(0.0)
         assert statuses(answered(stage, connections)) == [503]
-        stage.until_others(lambda: app.cancelled == 1)
+        stage.until(lambda: app.cancelled == 1)
 
 
 @pytest.mark.parametrize("path", [b"fails", b"invalid"])
@@ -168,6 +168,6 @@ def test_one_that_needs_a_thread_after_all_gets_one(served: Waited) -> None:
     with asking(stage, b"one", path=b"moves") as connections:
         (told,) = answered(stage, connections)
         assert told.endswith(b"threaded")
-    stage.until_others(lambda: stage.dispatcher.stats.running() == 0)
+    stage.until(lambda: stage.dispatcher.stats.running() == 0)
     assert (app.begun, stage.dispatcher.stats.awaited, stage.dispatcher.stats.threaded) == (1, 1, 1)
     assert stage.dispatcher.threads.awaited_queue.running == 0
