@@ -41,7 +41,7 @@ ASKED_WITHIN_S = 2.0
 
 
 class Progress:
-    """Shows on standard error what packing is doing: in one line on a terminal, else every ten seconds."""
+    """Show the progress of packing on standard error: in one line on a terminal, else every ten seconds."""
 
     def __init__(self) -> None:
         self._on_terminal = sys.stderr.isatty()
@@ -56,7 +56,11 @@ class Progress:
         if self._on_terminal:
             click.echo(ERASED, nl=False, err=True)
 
-    def __call__(self, stage: Stage) -> None:
+    def line(self, text: str) -> None:
+        """Print a sentence that stays."""
+        click.echo(f"{ERASED if self._on_terminal else ''}{text}", err=True)
+
+    def stage(self, stage: Stage) -> None:
         """Show a stage, with the rows done and the time left where they are known."""
         now_s = time.monotonic()
         if stage.name != self._stage:
@@ -223,7 +227,7 @@ def _packing(models: AppGroup, repository: Repository, settings: Settings) -> No
             **words,
         )
         with Progress() as progress:
-            result = spawn.add(request, settings.packing_timeout_s, trained_with, python, _Said(), progress)
+            result = spawn.add(request, settings.packing_timeout_s, trained_with, python, progress)
         if default:
             repository.set_default(name)
         remarks = [*result.remarks, *unchecked]
@@ -466,28 +470,14 @@ def _serves(its: Settings, name: str, version: int) -> bool:
 
 
 class _Logged:
-    """Progress in the log."""
+    """Progress in the log: only the sentences, not each stage."""
 
     def line(self, text: str) -> None:
-        """Logs what is worth keeping."""
+        """Log a sentence."""
         log.warning("%s", text)
 
-    def step(self, text: str) -> None:
-        """Logs nothing of what is being done now."""
-
-
-class _Said:
-    """Progress on standard error: what is being done now only where a person looks at it."""
-
-    def line(self, text: str) -> None:
-        """Says something that is worth keeping."""
-        click.echo(text, err=True)
-
-    def step(self, text: str) -> None:
-        """Says what is being done now, in the place of what was said before."""
-        if sys.stderr.isatty():
-            shown = text[: shutil.get_terminal_size().columns - 1]
-            click.echo(f"\r\033[K{shown}", err=True, nl=False)
+    def stage(self, stage: Stage) -> None:
+        """Do nothing."""
 
 
 def _steps_unchecked(names: Sequence[str], module: str) -> list[str]:

@@ -546,7 +546,7 @@ def test_progress_is_a_plain_line_every_ten_seconds(
         for _ in range(120):
             clock.now_s += 0.25
             seconds = clock.now_s - 100.0
-            progress(Stage("reading") if seconds < 15 else Stage("comparing", int(seconds - 15) * 100, 3000))
+            progress.stage(Stage("reading") if seconds < 15 else Stage("comparing", int(seconds - 15) * 100, 3000))
     assert capsys.readouterr().err.splitlines() == [
         "10 s: reading",
         "20 s: comparing, 500 of 3,000 rows, about 25 s left",
@@ -560,8 +560,9 @@ def test_progress_is_one_line_on_a_terminal(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     Clock(monkeypatch)
     with Progress() as progress:
-        progress(Stage("reading"))
-        progress(Stage("comparing", 0, 3000))
+        progress.stage(Stage("reading"))
+        progress.line("making an environment")
+        progress.stage(Stage("comparing", 0, 3000))
     erased = "\r\033[K"
-    said = f"{erased}0 s: reading{erased}0 s: comparing, 0 of 3,000 rows{erased}"
+    said = f"{erased}0 s: reading{erased}making an environment\n{erased}0 s: comparing, 0 of 3,000 rows{erased}"
     assert capsys.readouterr().err in (said, said.replace("\033[K", ""))

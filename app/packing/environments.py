@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 from packaging.specifiers import SpecifierSet
@@ -30,6 +29,7 @@ from packaging.version import Version
 
 from app.errors import PackingRefused
 from app.packing.spawn import Interpreter
+from app.packing.stages import Progress, Stage
 from app.packing.trained_with import LIBRARIES, SCIKIT_LEARN, Training
 
 OLDEST_PYTHON = (3, 11)
@@ -88,26 +88,6 @@ print(json.dumps(found))
 """
 
 
-class Progress(Protocol):
-    """Whoever is told how far making an environment is."""
-
-    def line(self, text: str) -> None:
-        """Says something that is worth keeping."""
-
-    def step(self, text: str) -> None:
-        """Says what is being done now."""
-
-
-class Unseen:
-    """Progress that nobody looks at."""
-
-    def line(self, text: str) -> None:
-        """Says nothing."""
-
-    def step(self, text: str) -> None:
-        """Says nothing."""
-
-
 class _Failed(Exception):
     """pip did not do it; the text says why, as the end of a sentence."""
 
@@ -121,7 +101,7 @@ def interpreter_for(
         training: what is known of the training environment.
         files: the artifact, the sample and whatever else is read there.
         own: the user's own Python, which goes before all others.
-        progress: who is told when an environment is made.
+        progress: receives the steps of making an environment.
 
     Raises:
         PackingRefused: the environment cannot be made, or the user's own does not do.
@@ -278,8 +258,7 @@ def _run(command: Sequence[str], progress: Progress) -> None:
     ) as process:
         for line in process.stdout or ():
             said.append(line.strip())
-            progress.step(line.strip())
-    progress.step("")
+            progress.stage(Stage(line.strip()))
     if process.returncode != 0:
         raise _Failed(_reason(said))
 

@@ -12,16 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from app.errors import PackingRefused
 from app.packing import stages
-from app.packing.stages import Stage
+from app.packing.stages import NoProgress, Progress
 from app.packing.verdict import Verdict
 from app.runtime.environment import ONE_THREAD
 from app.settings import Settings
@@ -29,9 +27,6 @@ from app.storage.repository import Repository
 
 ENDED_WITHIN_S = 10.0
 LOOKED_AT_EVERY_S = 0.25
-
-if TYPE_CHECKING:
-    from app.packing.environments import Progress
 
 MODULES = "PACKED_MODULES_PATH"
 """The variable by which a process in another environment knows where the user's modules are."""
@@ -157,17 +152,15 @@ def add(
     trained_with: str | None = None,
     python: str | None = None,
     progress: Progress | None = None,
-    on_stage: Callable[[Stage], None] | None = None,
 ) -> Result:
-    """Packs an artifact in an environment like that of its training.
+    """Pack an artifact in an environment like that of its training.
 
     Args:
         request: what to pack.
         timeout_s: the longest that packing may take; making an environment is not counted.
         trained_with: the training environment, if its user says it: requirements separated by commas.
         python: the user's own Python that has it.
-        progress: who is told when an environment is made.
-        on_stage: is told again and again what packing is doing.
+        progress: receives the making of an environment and the stages of packing.
 
     Raises:
         PackingRefused: the environment cannot be made, or as `run`.
@@ -180,26 +173,30 @@ def add(
     artifact, *beside = [located(name).file for name in given]
     training = find(artifact, trained_with, beside)
     files = [name for name in (*given, request.sample) if name]
-    interpreter = environments.interpreter_for(training, files, python, progress or environments.Unseen())
+    interpreter = environments.interpreter_for(training, files, python, progress or NoProgress())
     if training.requirements:
         known = tuple(f"{name}{specifier}" for name, specifier in training.requirements.items())
         request = replace(request, trained_with=known, trained_with_source=training.source)
     if interpreter is None:
-        result = run(request, timeout_s, on_stage)
+        result = run(request, timeout_s, progress)
     else:
-        result = run(replace(request, served_by=sys.executable), timeout_s, on_stage, interpreter)
+        result = run(replace(request, served_by=sys.executable), timeout_s, progress, interpreter)
     return replace(result, remarks=(*training.remarks, *result.remarks))
 
 
 def run(
     request: Request,
     timeout_s: float,
-    progress: Callable[[Stage], None] | None = None,
+    progress: Progress | None = None,
     interpreter: Interpreter | None = None,
 ) -> Result:
-    """Runs the request in a process of its own, of this Python if no other is given.
+    """Run the request in a process of its own.
 
-    `progress` is told again and again what it is doing.
+    Args:
+        request: what to do.
+        timeout_s: the longest that it may take.
+        progress: receives the stages of the process.
+        interpreter: the Python to run; None for this one.
 
     Raises:
         PackingRefused: the request was refused, or the process died or took longer than `timeout_s` seconds.
@@ -232,10 +229,8 @@ def run(
     raise PackingRefused(f"reading and running it ended the process ({_cause(process.returncode, said)})")
 
 
-def _said_by(
-    process: subprocess.Popen[bytes], timeout_s: float, place: Path, progress: Callable[[Stage], None] | None
-) -> bytes:
-    """What a process has said when it ends.
+def _said_by(process: subprocess.Popen[bytes], timeout_s: float, place: Path, progress: Progress | None) -> bytes:
+    """Wait for a process to end; return its standard error.
 
     Raises:
         PackingRefused: it took longer than `timeout_s` seconds.
@@ -245,7 +240,7 @@ def _said_by(
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.communicate(timeout=left_s if progress is None else min(left_s, LOOKED_AT_EVERY_S))[1]
         if progress is not None and (stage := stages.current(place)) is not None:
-            progress(stage)
+            progress.stage(stage)
     raise PackingRefused(f"reading and running it took longer than {timeout_s:g} seconds")
 
 

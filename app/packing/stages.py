@@ -1,4 +1,4 @@
-"""What packing is doing, told through a file from the process that packs to the command that waits for it."""
+"""Progress of packing: report stages, and hand them from the process that packs to the command that waits for it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,45 @@ import os
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 VARIABLE = "PACKING_STAGE_FILE"
-"""Names the file in the environment of the process that packs."""
+"""The variable that names the file, in the environment of the process that packs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One part of the work and, where that is known, how many of its rows are done."""
+    """One part of the work; `rows` of 0 if their number is not known."""
 
     name: str
     done_rows: int = 0
     rows: int = 0
 
 
+class Progress(Protocol):
+    """Receives the progress of packing, from the making of an environment to the publishing of a version."""
+
+    def line(self, text: str) -> None:
+        """Keep a sentence for the user."""
+
+    def stage(self, stage: Stage) -> None:
+        """Show the current stage; called again and again."""
+
+
+class NoProgress:
+    """Progress that is not shown."""
+
+    def line(self, text: str) -> None:
+        """Do nothing."""
+
+    def stage(self, stage: Stage) -> None:
+        """Do nothing."""
+
+
 def enter(name: str, done_rows: int = 0, rows: int = 0) -> None:
-    """Tell that a stage begins, or how far it is; does nothing where nobody waits."""
+    """Report that a stage begins, or how many of its rows are done; do nothing if no command waits."""
     place = os.environ.get(VARIABLE)
     if place is None:
         return
@@ -31,19 +52,19 @@ def enter(name: str, done_rows: int = 0, rows: int = 0) -> None:
     try:
         beside.write_bytes(msgspec.json.encode(Stage(name, done_rows, rows)))
         beside.replace(place)
-    except OSError:  # nobody waits any more, or the disk is full, which ends packing elsewhere
+    except OSError:  # no command waits any more, or the disk is full, which ends packing elsewhere
         return
 
 
 def told_in(folder: Path, environ: MutableMapping[str, str]) -> Path:
-    """Have a process that gets this environment tell its stages in a file of this folder; return the file."""
+    """Make the process that gets `environ` report its stages in a file in `folder`; return the file."""
     place = folder / "stage.json"
     environ[VARIABLE] = str(place)
     return place
 
 
 def current(place: Path) -> Stage | None:
-    """Return the stage that a process has told last."""
+    """Return the stage that the process reported last; None if there is none."""
     try:
         return msgspec.json.decode(place.read_bytes(), type=Stage)
     except (OSError, msgspec.DecodeError):

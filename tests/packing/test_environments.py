@@ -11,14 +11,15 @@ import pytest
 
 from app.errors import PackingRefused
 from app.packing import environments
-from app.packing.environments import Unseen, interpreter_for, requirements_of
+from app.packing.environments import interpreter_for, requirements_of
+from app.packing.stages import NoProgress
 from app.packing.trained_with import Training
 
 OLDER = Training({"scikit-learn": "==1.4.2"}, "the artifact")
 HERE = Training({"scikit-learn": f"=={version('scikit-learn')}"}, "the artifact")
 
 
-class Told(Unseen):
+class Told(NoProgress):
     """Keeps what is told."""
 
     def __init__(self) -> None:
@@ -51,8 +52,8 @@ def of(release: str, *modules: str) -> Training:
 
 
 def test_the_installed_libraries_pack_what_they_trained() -> None:
-    assert interpreter_for(HERE, [], None, Unseen()) is None
-    assert interpreter_for(Training(), [], None, Unseen()) is None
+    assert interpreter_for(HERE, [], None, NoProgress()) is None
+    assert interpreter_for(Training(), [], None, NoProgress()) is None
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_why_pip_failed_is_told_in_one_line(said: str, why: str) -> None:
 def test_an_environment_that_was_made_whole_is_made_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[list[str]] = []
 
-    def run(command: list[str], progress: Unseen) -> None:
+    def run(command: list[str], progress: NoProgress) -> None:
         ran.append(command)
         if "venv" in command:
             made = Path(command[-1], "bin", "python")
@@ -145,21 +146,21 @@ def test_an_environment_that_was_made_whole_is_made_once(cache: Path, monkeypatc
             made.touch()
 
     monkeypatch.setattr(environments, "_run", run)
-    first = interpreter_for(OLDER, ["model.joblib"], None, Unseen())
-    again = interpreter_for(OLDER, ["model.joblib"], None, Unseen())
+    first = interpreter_for(OLDER, ["model.joblib"], None, NoProgress())
+    again = interpreter_for(OLDER, ["model.joblib"], None, NoProgress())
     assert first is not None
     assert (again, len(ran)) == (first, 2)
     (Path(first.python).parents[1] / environments.COMPLETE).unlink()  # as if it had been interrupted
-    assert interpreter_for(OLDER, ["model.joblib"], None, Unseen()) == first
+    assert interpreter_for(OLDER, ["model.joblib"], None, NoProgress()) == first
     assert len(ran) == 4
-    assert interpreter_for(OLDER, ["model.skops"], None, Unseen()) != first
+    assert interpreter_for(OLDER, ["model.skops"], None, NoProgress()) != first
     assert "--only-binary" in ran[1]
 
 
 def test_what_is_not_to_be_had_of_its_time_is_taken_of_another(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
-    def run(command: list[str], progress: Unseen) -> None:
+    def run(command: list[str], progress: NoProgress) -> None:
         if "venv" in command:
             Path(command[-1], "bin").mkdir(parents=True)
         else:
@@ -168,7 +169,7 @@ def test_what_is_not_to_be_had_of_its_time_is_taken_of_another(cache: Path, monk
                 raise environments._Failed("there is no wheel of pandas<3")
 
     monkeypatch.setattr(environments, "_run", run)
-    assert interpreter_for(OLDER, ["model.joblib"], None, Unseen()) is not None
+    assert interpreter_for(OLDER, ["model.joblib"], None, NoProgress()) is not None
     assert [[one for one in command if one.startswith(("scikit-learn", "pandas"))] for command in asked] == [
         ["pandas<3", "scikit-learn==1.4.2"],
         ["pandas", "scikit-learn==1.4.2"],
@@ -176,9 +177,9 @@ def test_what_is_not_to_be_had_of_its_time_is_taken_of_another(cache: Path, monk
 
 
 def test_the_users_own_python_has_to_have_what_the_artifact_says(tmp_path: Path) -> None:
-    assert interpreter_for(HERE, [], sys.executable, Unseen()) is not None
+    assert interpreter_for(HERE, [], sys.executable, NoProgress()) is not None
     with pytest.raises(PackingRefused) as caught:
-        interpreter_for(OLDER, [], sys.executable, Unseen())
+        interpreter_for(OLDER, [], sys.executable, NoProgress())
     assert caught.value.detail.startswith(f"--python {sys.executable} has scikit-learn {version('scikit-learn')}, and ")
     assert "trained with scikit-learn 1.4.2 (says the artifact)" in caught.value.detail
 
@@ -190,7 +191,7 @@ def test_what_is_not_a_python_is_refused(tmp_path: Path, script: str | None) -> 
         path.write_text(script)
         path.chmod(0o755)
     with pytest.raises(PackingRefused, match="is not a Python that runs here"):
-        interpreter_for(OLDER, [], str(path), Unseen())
+        interpreter_for(OLDER, [], str(path), NoProgress())
 
 
 def test_a_python_that_is_too_old_is_refused(tmp_path: Path) -> None:
@@ -198,7 +199,7 @@ def test_a_python_that_is_too_old_is_refused(tmp_path: Path) -> None:
     path.write_text('#!/bin/sh\necho \'{"python": "3.9.18", "scikit-learn": "1.4.2"}\'\n')
     path.chmod(0o755)
     with pytest.raises(PackingRefused, match=r"is Python 3\.9\.18; packing needs 3\.11 or newer"):
-        interpreter_for(OLDER, [], str(path), Unseen())
+        interpreter_for(OLDER, [], str(path), NoProgress())
 
 
 def test_uv_installs_where_it_is_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:

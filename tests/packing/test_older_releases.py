@@ -19,8 +19,9 @@ from flask.testing import FlaskClient
 from app.errors import RetortError
 from app.factory import create_app
 from app.packing import spawn
-from app.packing.environments import Unseen, interpreter_for
+from app.packing.environments import interpreter_for
 from app.packing.spawn import PackRequest, Result
+from app.packing.stages import NoProgress
 from app.packing.trained_with import Training
 from app.settings import Settings
 from tests.sweep.compare import differences
@@ -55,7 +56,7 @@ class Release:
         self.packed_without_graph: dict[str, Result | RetortError] = {}
 
     def train(self) -> None:
-        interpreter = interpreter_for(Training({"scikit-learn": f"=={self.version}"}, "a test"), [], None, Unseen())
+        interpreter = interpreter_for(Training({"scikit-learn": f"=={self.version}"}, "a test"), [], None, NoProgress())
         assert interpreter is not None
         command = [interpreter.python, *interpreter.options, "-m", "tests.sweep.training", str(self.folder), *MODELS]
         subprocess.run(command, cwd=ROOT, check=True)

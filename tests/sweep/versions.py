@@ -22,6 +22,7 @@ import msgspec
 
 from app.factory import create_app
 from app.packing.environments import interpreter_for
+from app.packing.stages import Stage
 from app.packing.trained_with import Training
 from app.runtime.environment import ONE_THREAD
 from app.settings import Settings
@@ -143,13 +144,13 @@ class Release:
 
 
 class Said:
-    """Prints that an environment is made."""
+    """Print that an environment is made."""
 
     def line(self, text: str) -> None:
         print(text, flush=True)
 
-    def step(self, text: str) -> None:
-        """Steps of pip are not worth keeping."""
+    def stage(self, stage: Stage) -> None:
+        """Do nothing: the steps of pip are not kept."""
 
 
 def page(cells: Sequence[Cell]) -> str:
