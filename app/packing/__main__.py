@@ -56,14 +56,14 @@ def done(verb: str, request: str) -> Result:
         from app.packing.again import repack
 
         return repack(msgspec.json.decode(request, type=RepackRequest))
-    if verb == "serve":
-        from app.packing.serve import serve  # without scikit-learn, which serving a graph does not need
-
-        return serve(msgspec.json.decode(request, type=ServeRequest))
-    from app.packing.write import check, pack
-
     if verb == "pack":
+        from app.packing.write import pack
+
         return pack(msgspec.json.decode(request, type=PackRequest))
+    from app.packing.serve import check, serve  # without scikit-learn, which serving a graph does not need
+
+    if verb == "serve":
+        return serve(msgspec.json.decode(request, type=ServeRequest))
     return check(msgspec.json.decode(request, type=CheckRequest))
 
 

@@ -13,9 +13,9 @@ from app.packing.graph import GRAPH, WEIGHTS, derive_graph
 from app.packing.lean import lean_servable
 from app.packing.prove import artifact_cost_us
 from app.packing.record import record
+from app.packing.remarks import graph_remark
 from app.packing.spawn import RepackRequest, Result
 from app.packing.trial import MAX_SAMPLE_ROWS
-from app.packing.write import graph_remark
 from app.runtime.environment import environment
 from app.runtime.proving import prove
 from app.runtime.servable import ArtifactServable

@@ -1,6 +1,6 @@
-"""A staged version as it will be served: loaded by the installed libraries, and asked all that was recorded.
+"""Load a version as a serving process would, and compare its answers with the recorded ones.
 
-It imports no more than serving does, so that a graph is tried without the libraries of its model.
+This module imports no more than serving does, so that a graph is tried without the libraries of its model.
 """
 
 from __future__ import annotations
@@ -8,21 +8,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.errors import LoadingFailed, PackingRefused
-from app.packing.spawn import Result, ServeRequest
+from app.packing.spawn import CheckRequest, Result, ServeRequest
 from app.runtime.environment import environment
 from app.runtime.lean import lean
 from app.runtime.loaders import LOADERS
+from app.runtime.policy import State
 from app.runtime.proving import advice, prove, prove_recorded
+from app.runtime.registry import Registry
 from app.signature.schema import Validator
 from app.storage import manifest as manifests
 from app.storage import recorded
+from app.storage.repository import Repository
 from app.storage.verification import open_verified
 
 MAX_ROWS = 1000
 
 
 def serve(request: ServeRequest) -> Result:
-    """Loads a staged version as serving would, and compares its answers with all that are recorded.
+    """Load a staged version with the installed libraries, and compare all its recorded answers.
+
+    Returns:
+        The versions of the libraries, and how many recorded rows were compared.
 
     Raises:
         PackingRefused: it cannot be loaded here, or answers otherwise.
@@ -45,3 +51,16 @@ def serve(request: ServeRequest) -> Result:
     except LoadingFailed as error:
         raise PackingRefused(error.detail) from None
     return Result(environment=environment(), rows=rows)
+
+
+def check(request: CheckRequest) -> Result:
+    """Verify, load and prove a published version.
+
+    Raises:
+        PackingRefused: it cannot be served; the text says why.
+    """
+    registry = Registry(Repository(Path(request.models_dir)), LOADERS, lambda signature: Validator(signature, MAX_ROWS))
+    entry = registry.tried(request.model, request.version)
+    if entry.state is not State.AVAILABLE:
+        raise PackingRefused(entry.reason or f"its state is {entry.state.value}")
+    return Result(version=request.version)

@@ -13,8 +13,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from app.errors import PackingRefused
+from app.packing.serve import check
 from app.packing.spawn import CheckRequest, PackRequest
-from app.packing.write import check, pack
+from app.packing.write import pack
 from app.runtime.loaders import LOADERS
 from app.signature.schema import Validator
 from app.storage.manifest import Manifest

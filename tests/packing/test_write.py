@@ -21,9 +21,9 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from app.errors import PackingRefused
 from app.packing.durations import written
-from app.packing.serve import serve
+from app.packing.serve import check, serve
 from app.packing.spawn import CheckRequest, PackRequest, Result, ServeRequest
-from app.packing.write import check, pack
+from app.packing.write import pack
 from app.runtime.environment import environment
 from app.storage import manifest as manifests
 from app.storage import recorded

@@ -1,0 +1,184 @@
+"""Build a version in its staging folder and publish it: the steps that `add` and `repack` share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from app.errors import PackingRefused
+from app.packing import stages
+from app.packing.artifacts import opening
+from app.packing.graph import GRAPH, derive_graph
+from app.packing.lean import lean_servable
+from app.packing.prove import artifact_cost_us
+from app.packing.record import record
+from app.packing.spawn import Interpreter, Result, ServeRequest, run
+from app.packing.trial import MAX_SAMPLE_ROWS, Record
+from app.packing.verdict import Verdict
+from app.runtime.environment import environment
+from app.runtime.servable import ArtifactServable, Servable
+from app.signature import Signature
+from app.signature.batch import json_values
+from app.signature.schema import Validator
+from app.storage import manifest as manifests
+from app.storage import recorded
+from app.storage.manifest import Example, Manifest
+from app.storage.recorded import RECORDED
+from app.storage.repository import Repository
+from app.storage.verification import sha256_of
+
+MAX_EXAMPLES = 5
+SERVE_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A fitted estimator, its signature, and records that it answers.
+
+    Where an input of `signature` is an array or an image, `by_column` and `rows` have one input for each column of the
+    estimator's matrix instead. Otherwise they are the same as `signature` and `records`.
+    """
+
+    estimator: Any
+    signature: Signature
+    records: list[Record]
+    by_column: Signature
+    rows: list[Record]
+
+    @property
+    def has_arrays(self) -> bool:
+        """Whether an input fills several columns of the estimator's matrix."""
+        return any(spec.shape is not None for spec in self.signature.inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A version that is ready to be published, and how many rows were recorded."""
+
+    manifest: Manifest
+    recorded_rows: int
+
+
+def build(
+    model: Model, manifest: Manifest, folder: Path, graph_limit_bytes: int, proof: dict[str, object] | None = None
+) -> Built:
+    """Record the answers of an artifact, time it, compile and prove its graph, and complete its manifest.
+
+    Args:
+        model: the artifact's model.
+        manifest: the manifest, without the facts that are found out here.
+        folder: the staging folder, which holds the artifact.
+        graph_limit_bytes: the largest graph that is kept.
+        proof: the proof of a graph that is in the folder already; None to compile one.
+    """
+    estimator, signature, records = model.estimator, model.signature, model.records
+    stages.enter("looking for the quickest way to call the artifact")
+    artifact = folder / manifest.artifact
+    leanest = lean_servable(estimator, lambda: opening.read(artifact, manifest.format), signature, records)
+    servable = leanest or ArtifactServable(estimator, signature)
+    stages.enter("recording its answers")
+    answered = record(estimator, signature, records)
+    if answered is not None:
+        recorded.write(folder, answered)
+    if proof is None:
+        stages.enter("compiling the graph")
+        timed = ArtifactServable(estimator, model.by_column) if model.has_arrays else servable
+        proof = derive_graph(
+            estimator, timed, model.by_column, model.rows, folder, graph_limit_bytes, matrix=model.has_arrays
+        )
+    complete = replace(
+        manifest,
+        created=now(),
+        files=hashed(folder),
+        environment=environment(),
+        graph=GRAPH if (folder / GRAPH).exists() else None,
+        proof=proof,
+        artifact_cost_us=artifact_cost_us(servable, signature, records),
+        lean=leanest.call if leanest else None,
+        recorded=RECORDED if answered else None,
+    )
+    return Built(complete, len(answered.instances) if answered else 0)
+
+
+def publish(
+    repository: Repository, folder: Path, built: Built, served_by: str | None, *, answers: bool
+) -> tuple[Manifest, Verdict]:
+    """Move a built version into place.
+
+    Args:
+        repository: where it is published.
+        folder: the staging folder.
+        built: the version.
+        served_by: the Python that will serve it, if another one packs it.
+        answers: whether the version may answer requests that name no version.
+
+    Returns:
+        The published manifest, and the verdict on it.
+
+    Raises:
+        PackingRefused: the Python that will serve the version cannot, or answers otherwise.
+    """
+    manifest = built.manifest
+    served = Result(environment=environment(), rows=built.recorded_rows)
+    if served_by is not None:
+        served = _served_by(served_by, folder, manifest)
+        manifest = replace(manifest, served_by=served.environment)
+    published = repository.publish(folder, manifest, answers=answers)
+    compared, difference = manifest.proof.get("rows"), manifest.proof.get("largest_difference")
+    verdict = Verdict(
+        published.trained_with,
+        published.trained_with_source,
+        published.environment,
+        served.environment,
+        published.runtime,
+        largest_difference=difference if isinstance(difference, float) else None,
+        equal_rows=compared if isinstance(compared, int) else served.rows,
+    )
+    return published, verdict
+
+
+def examples_of(servable: Servable, signature: Signature, records: list[Record]) -> tuple[Example, ...]:
+    """Return the records with the default outputs that the servable gives for them.
+
+    Raises:
+        PackingRefused: the model fails on them.
+    """
+    if not records:
+        return ()
+    batch = Validator(signature, MAX_SAMPLE_ROWS).validate(records)
+    try:
+        outputs = servable.run(batch, signature.defaults)
+    except Exception as error:  # whatever a model may raise
+        raise PackingRefused(f"the model fails on its own examples ({type(error).__name__}: {error})") from error
+    values = {name: json_values(array) for name, array in outputs.items()}
+    return tuple(Example(record, {name: values[name][row] for name in values}) for row, record in enumerate(records))
+
+
+def hashed(folder: Path) -> dict[str, manifests.FileRecord]:
+    """Return the hash and the size of each file in a staging folder."""
+    return {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+
+
+def now() -> str:
+    """Return the time as a manifest has it: ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _served_by(python: str, folder: Path, manifest: Manifest) -> Result:
+    """Let the Python that will serve a staged version load it and answer all its recorded rows.
+
+    Raises:
+        PackingRefused: it cannot serve the version.
+    """
+    manifests.write(folder, manifest)
+    trained = ", ".join(named.replace("==", " ") for named in manifest.trained_with)
+    try:
+        return run(ServeRequest(str(folder)), SERVE_TIMEOUT_S, interpreter=Interpreter(python))
+    except PackingRefused as error:
+        why = f" ({manifest.proof['reason']})" if "reason" in manifest.proof else ""
+        raise PackingRefused(
+            f"it was trained with {trained} (says {manifest.trained_with_source}) and was packed there, but it has no "
+            f"graph{why}, and the installed libraries cannot serve it: {error.detail}"
+        ) from None

@@ -1,0 +1,83 @@
+"""Read the artifact and the sample that a request to pack names."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+from app.errors import PackingRefused
+from app.packing import sample
+from app.packing.artifacts import opening
+from app.packing.artifacts.opening import Artifact
+from app.packing.artifacts.parts import Choice
+from app.packing.sample.expected import Expected
+from app.packing.spawn import PackRequest
+from app.runtime.environment import environment
+
+
+def opened(request: PackRequest) -> Artifact:
+    """Read the artifact of a request.
+
+    Raises:
+        PackingRefused: it cannot be read, or scikit-learn warns that another version saved it and the request does
+            not name the training environment.
+    """
+    choice = Choice(request.use, request.before, request.columns, request.labels)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        artifact = opening.opened((request.artifact, *request.beside), choice, request.name, trust=request.trust)
+    saved_with = {str(getattr(warning.message, "original_sklearn_version", "")) for warning in told} - {""}
+    if saved_with and not request.trained_with:
+        version = sorted(saved_with)[0]
+        raise PackingRefused(
+            f"{request.artifact} was saved with scikit-learn {version}, and {environment()['scikit-learn']} is "
+            f"installed: --trained-with scikit-learn=={version} packs it with that one"
+        )
+    return artifact
+
+
+def require_steps(artifact: Artifact, request: PackRequest) -> None:
+    """Refuse a name in `--before` that is neither a part of the artifact nor a step.
+
+    Raises:
+        PackingRefused: naming the steps that there are.
+    """
+    known = request.known_steps if request.known_steps is not None or not artifact.parts else ()
+    unknown = [name for name in artifact.steps if known is not None and name not in known]
+    if unknown:
+        there = f"the parts are: {', '.join(artifact.parts)}; " if artifact.parts else ""
+        raise PackingRefused(
+            f"--before {unknown[0]}: it is neither a part of the artifact nor a step of RETORT_STEPS; "
+            f"{there}the steps are: {', '.join(known or ()) or 'none'}"
+        )
+
+
+def sample_file(request: PackRequest, artifact: Artifact) -> Path | None:
+    """Return the file of the sample; None if there is no sample, or if it came with the artifact as a frame."""
+    if request.sample is not None:
+        return Path(request.sample)
+    return artifact.example if isinstance(artifact.example, Path) else None
+
+
+def sample_of(
+    request: PackRequest, artifact: Artifact, expected: Expected
+) -> tuple[sample.Sample | None, tuple[str, ...]]:
+    """Read the sample, or else the example rows that came with the artifact.
+
+    Returns:
+        The sample, None if there are no rows; and notes on how it was read.
+    """
+    if request.sample is not None:
+        given = sample.read(Path(request.sample), request.target, expected)
+        return given, given.notes
+    if isinstance(artifact.example, pd.DataFrame):
+        return sample.Sample(artifact.example), ("its examples are those of its folder",)
+    if artifact.example is None:
+        return None, ()
+    try:
+        given = sample.read(artifact.example, None, expected)
+    except PackingRefused as error:
+        return None, (f"its own examples are not taken: {error.detail}",)
+    return given, (f"its examples are those in {artifact.example.name}", *given.notes)
