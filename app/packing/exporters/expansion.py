@@ -27,26 +27,28 @@ def polynomial(g: Graph, est: Any, features: Features) -> Features:
     degree = max(map(len, terms), default=0)
     if not terms or (degree == 1 and terms[0]):
         return g.select(features, [term[0] for term in terms])
-    pads = g.constant([0, 1, 0, 0], "int64")
-    ones = g.node("Pad", [x, pads, g.constant(1.0)], "float64", est.n_features_in_ + 1)
+    # Columns lie in rows here: a whole row is copied at once, while the values of a column are copied one by one.
+    turned = g.node("Transpose", [x], "float64", None, perm=[1, 0])
+    pads = g.constant([1, 0, 0, 0], "int64")
+    ones = g.node("Pad", [turned, pads, g.constant(1.0)], "float64", None)
     # Position 0 is the one: a term of fewer factors is padded with it.
-    factors = [[0] * (degree - len(term)) + [column + 1 for column in term] for term in terms]
-    return (_product(g, ones, factors),)
+    factors = [(0,) * (degree - len(term)) + tuple(column + 1 for column in term) for term in terms]
+    return (g.node("Transpose", [_product(g, ones, factors)], "float64", len(factors), perm=[1, 0]),)
 
 
-def _product(g: Graph, ones: Tensor, factors: list[list[int]]) -> Tensor:
-    """For each row of positions the product of these columns, shape (rows, len(factors))."""
+def _product(g: Graph, ones: Tensor, factors: list[tuple[int, ...]]) -> Tensor:
+    """Multiply these columns for each term: (1 + columns, rows) in, (terms, rows) out."""
     if len(factors[0]) <= 1:
-        return g.matrix(g.select((ones,), [row[0] if row else 0 for row in factors]))
-    rest = sorted({tuple(row[1:]) for row in factors})
+        return _rows(g, ones, [row[0] if row else 0 for row in factors])
+    rest = sorted({row[1:] for row in factors})
     place = {row: position for position, row in enumerate(rest)}
-    if len(rest[0]) == 1:
-        below, place = ones, {(position,): position for position in range(ones.width or 0)}
-    else:
-        below = _product(g, ones, [list(row) for row in rest])
-    right = g.matrix(g.select((below,), [place[tuple(row[1:])] for row in factors]))
-    left = g.matrix(g.select((ones,), [row[0] for row in factors]))
-    return g.node("Mul", [right, left], "float64", len(factors))
+    right = _rows(g, _product(g, ones, rest), [place[row[1:]] for row in factors])
+    left = _rows(g, ones, [row[0] for row in factors])
+    return g.node("Mul", [right, left], "float64", None)
+
+
+def _rows(g: Graph, block: Tensor, positions: list[int]) -> Tensor:
+    return g.node("Gather", [block, g.constant(positions, "int64")], "float64", None, axis=0)
 
 
 def bins(g: Graph, est: Any, features: Features) -> Features:
