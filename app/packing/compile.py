@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import onnx
 
 from app.packing.exporters import PREDICTORS, TRANSFORMERS
 from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor
-from app.runtime.graph import FEATURES, MAX_NAMED_INPUTS, element_type
+from app.runtime.graph import FEATURES, MAX_NAMED_INPUTS, MAX_ROWS_AT_ONCE, ROWS_AT_ONCE, element_type
 from app.signature import Signature
 
 WITHOUT_GRAPH = ("timestamp", "record")
+MOST_ROWS_AT_ONCE = 1024
+MAX_CELLS_AT_ONCE = 2**20
+"""Rows times constants that a run may have: most graphs compute no more values for a row than they have constants."""
 
 
 def compile_graph(estimator: Any, signature: Signature, *, matrix: bool = False) -> onnx.ModelProto:
@@ -37,7 +42,28 @@ def compile_graph(estimator: Any, signature: Signature, *, matrix: bool = False)
     if missing:
         raise NotExportable(f"its exporter does not give {', '.join(missing)}")
     asked = signature.outputs
-    return graph.model({name: t for name, t in outputs.items() if name in asked or name.rpartition("_")[0] in asked})
+    model = graph.model({name: t for name, t in outputs.items() if name in asked or name.rpartition("_")[0] in asked})
+    model.metadata_props.add(key=ROWS_AT_ONCE, value=str(_rows_at_once(model)))
+    return model
+
+
+def _rows_at_once(model: onnx.ModelProto) -> int:
+    """Return how many rows the graph should run at once.
+
+    A small graph takes more than usual, because each run costs some microseconds. Trees gain nothing from that.
+    """
+    if any(operator.startswith("TreeEnsemble") for operator in _operators(model.graph)):
+        return MAX_ROWS_AT_ONCE
+    constants: int = sum(math.prod(constant.dims) for constant in model.graph.initializer)
+    return max(MAX_ROWS_AT_ONCE, min(MOST_ROWS_AT_ONCE, MAX_CELLS_AT_ONCE // max(1, constants)))
+
+
+def _operators(graph: onnx.GraphProto) -> Iterator[str]:
+    """Yield the operators of a graph and of the graphs inside it."""
+    for node in graph.node:
+        yield node.op_type
+        for attribute in node.attribute:
+            yield from _operators(attribute.g)
 
 
 def _outputs(graph: Graph, estimator: Any, features: Features) -> dict[str, Tensor]:
