@@ -172,10 +172,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session", autouse=True)
 def short_timings() -> Iterator[None]:
     """Packing in the process of the tests times each model for a moment only: here nobody compares the times."""
-    from app.packing import prove
+    from app.packing import timing
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prove, "TIMED_SECONDS", 0.005)
+        patch.setattr(timing, "TIMED_SECONDS", 0.005)
         yield
 
 

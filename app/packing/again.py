@@ -11,10 +11,10 @@ from app.errors import LoadingFailed, PackingRefused
 from app.packing.artifacts import opening
 from app.packing.graph import GRAPH, WEIGHTS, derive_graph
 from app.packing.lean import lean_servable
-from app.packing.prove import artifact_cost_us
 from app.packing.record import record
-from app.packing.remarks import graph_remark
+from app.packing.remarks import graph_remarks
 from app.packing.spawn import RepackRequest, Result
+from app.packing.timing import artifact_cost_us
 from app.packing.trial import MAX_SAMPLE_ROWS
 from app.runtime.environment import environment
 from app.runtime.proving import prove
@@ -80,5 +80,5 @@ def repack(request: RepackRequest) -> Result:
             recorded=RECORDED if answered else None,
         )
         published = repository.publish(folder, again, answers=not request.staged)
-    remarks = (f"it answers the {len(records)} recorded examples of {before} as that did", graph_remark(proof))
+    remarks = (f"it answers the {len(records)} recorded examples of {before} as that did", *graph_remarks(proof))
     return Result(version=published.version, remarks=remarks)

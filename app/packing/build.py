@@ -12,9 +12,9 @@ from app.packing import stages
 from app.packing.artifacts import opening
 from app.packing.graph import GRAPH, derive_graph
 from app.packing.lean import lean_servable
-from app.packing.prove import artifact_cost_us
 from app.packing.record import record
 from app.packing.spawn import Interpreter, Result, ServeRequest, run
+from app.packing.timing import artifact_cost_us
 from app.packing.trial import MAX_SAMPLE_ROWS, Record
 from app.packing.verdict import Verdict
 from app.runtime.environment import environment

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,7 @@ def derive_graph(
         return _without(
             folder, f"its graph could not be made ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         )
-    return {"proven": True, **dataclasses.asdict(proof)}
+    return proof.recorded()
 
 
 def _without(folder: Path, reason: str) -> dict[str, object]:

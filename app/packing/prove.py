@@ -1,11 +1,9 @@
-"""Is the graph the estimator? Both answer the same rows, and every answer is compared."""
+"""Prove that a graph equals its estimator: both answer the same rows, and every answer is compared."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,34 +11,46 @@ from numpy.typing import NDArray
 
 from app.packing import stages
 from app.packing.stress import stress_rows
+from app.packing.timing import compared_us, slower_sentence, slower_times
 from app.packing.trial import Record
-from app.runtime.proving import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, same
+from app.runtime.proving import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE
 from app.runtime.servable import Servable
 from app.signature import Signature
-from app.signature.batch import Batch, Outputs, json_values
+from app.signature.batch import Batch, Outputs
 from app.signature.schema import Validator
 
 BATCH_SIZES = (1, 2, 31)
 CHUNK_ROWS = 1000
-TIMED_SECONDS = 0.1
-ROWS_TOGETHER = 8
 
 
 class NotProven(Exception):
-    """The graph differs from its estimator; the text says where, as the end of a sentence."""
+    """The graph differs from its estimator; the text says where."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was tried and measured: rows compared, the largest relative difference, microseconds of 1 and 1,000 rows."""
+    """The result of a comparison.
+
+    `largest_difference` is relative. `taken_us` has the times of graph and artifact from `timing.compared_us`.
+    """
 
     rows: int
     rows_refused_by_estimator: int
     largest_difference: float
-    graph_us: float
-    graph_1000_us: float
-    artifact_us: float
-    artifact_1000_us: float
+    taken_us: dict[str, float]
+
+    def recorded(self) -> dict[str, object]:
+        """Return the proof as the manifest has it; `slower` is a sentence, if the graph is slower for some rows."""
+        times = slower_times(self.taken_us)
+        recorded: dict[str, object] = {
+            "proven": True,
+            "rows": self.rows,
+            "rows_refused_by_estimator": self.rows_refused_by_estimator,
+            "largest_difference": self.largest_difference,
+            **self.taken_us,
+            "slower_times": times,
+        }
+        return recorded | ({"slower": slower_sentence(times)} if times else {})
 
 
 def prove(
@@ -51,10 +61,18 @@ def prove(
     signature: Signature,
     records: Sequence[Record],
 ) -> Proof:
-    """Compares artifact and graph on the records and on rows made to find a difference; times the graph and `served`.
+    """Compare artifact and graph on the records and on rows made to find a difference.
 
-    Labels must be identical, floats equal within 1e-9 relative or 1e-12 absolute. A row on which the estimator itself
-    raises is one that the graph must not answer either.
+    Labels must be identical, floats equal within 1e-9 relative or 1e-12 absolute. The graph must not answer a row on
+    which the estimator raises.
+
+    Args:
+        estimator: the fitted model.
+        artifact: the estimator, called as a notebook would call it.
+        graph: the graph.
+        served: the quickest way to call the estimator, with which the time of the graph is compared.
+        signature: the signature of all of them.
+        records: rows that the model answers.
 
     Raises:
         NotProven: with the first difference.
@@ -69,50 +87,12 @@ def prove(
         stages.enter("comparing the graph with the artifact", start, len(rows))
         comparison.compare(rows[start : start + CHUNK_ROWS])
     stages.enter("timing the graph and the artifact")
-    thousand = [records[i % len(records)] for i in range(1000)]
-    one, many = comparison.batch([records[0]]), comparison.batch(thousand)
-    return Proof(
-        comparison.rows,
-        comparison.refused,
-        comparison.largest_difference,
-        graph_us=timed_us(lambda: graph.run(one, signature.defaults)),
-        graph_1000_us=timed_us(lambda: graph.run(many, signature.defaults)),
-        artifact_us=timed_us(lambda: served.run(one, signature.defaults)),
-        artifact_1000_us=timed_us(lambda: served.run(many, signature.defaults)),
-    )
-
-
-def artifact_cost_us(artifact: Servable, signature: Signature, records: Sequence[Record]) -> dict[str, float]:
-    """What a run of 1 and of 32 rows takes, in microseconds, by the number of rows; empty without records.
-
-    Not of 32 where rows together are answered otherwise than alone: requests must not share a run then.
-    """
-    if not records:
-        return {}
-    costs = {}
-    for rows in (1, 32) if rows_are_independent(artifact, signature, records) else (1,):
-        batch = Validator(signature, 10**6).validate([records[i % len(records)] for i in range(rows)])
-        costs[str(rows)] = timed_us(partial(artifact.run, batch, signature.defaults))
-    return costs
-
-
-def rows_are_independent(artifact: Servable, signature: Signature, records: Sequence[Record]) -> bool:
-    """Whether the model, asked for rows together, answers each as if it were alone."""
-    validator, some = Validator(signature, 10**6), records[:ROWS_TOGETHER]
-    try:
-        batches = [some, *([record] for record in some)]
-        together, *alone = (artifact.run(validator.validate(rows), signature.outputs) for rows in batches)
-        return all(
-            same(json_values(together[name])[row], json_values(alone[row][name])[0])
-            for name in signature.outputs
-            for row in range(len(some))
-        )
-    except Exception:  # noqa: BLE001 (around run: whatever a model may raise)
-        return False
+    taken_us = compared_us(graph, served, signature, records)
+    return Proof(comparison.rows, comparison.refused, comparison.largest_difference, taken_us)
 
 
 class _Comparison:
-    """Compares batch after batch and keeps count."""
+    """Compare batch after batch, and count rows."""
 
     def __init__(self, artifact: Servable, graph: Servable, signature: Signature) -> None:
         self._artifact = artifact
@@ -127,10 +107,10 @@ class _Comparison:
         return self._validator.validate(records)
 
     def answers(self, records: list[Record]) -> NDArray[Any]:
-        """One value for each row by which a step of the estimator shows: the first column of its richest output.
+        """Return one value for each row that shows the steps of the estimator: the first column of its richest output.
 
-        Scores rather than labels: where a smooth score crosses zero there is no step, and the label at the last bit is
-        the rounding of a sum whose order depends on how many rows the estimator is asked at once.
+        This takes scores rather than labels. Where a smooth score crosses zero there is no step: the label there
+        depends on the rounding of a sum, whose order depends on how many rows the estimator is asked at once.
         """
         scores = "decision_scores" in self._signature.outputs
         name = "decision_scores" if scores else self._signature.defaults[-1]
@@ -142,7 +122,7 @@ class _Comparison:
         return np.array([str(value) for value in first]) if first.dtype == object else first
 
     def compare(self, records: list[Record]) -> None:
-        """Compares the rows as one batch; where the estimator raises, by halves, down to the row that it refuses."""
+        """Compare the rows as one batch; if the estimator raises, compare halves, down to the row that it refuses."""
         batch = self.batch(records)
         try:
             wanted = self._artifact.run(batch, self._signature.outputs)
@@ -165,7 +145,7 @@ class _Comparison:
             self._compare_output(name, wanted, got, records)
 
     def _compare_refusal(self, batch: Batch, row: Record) -> None:
-        """Counts a row that the estimator refuses, if the graph fails on it as well."""
+        """Count a row that the estimator refuses; the graph must fail on it as well."""
         self.refused += 1
         try:
             self._graph.run(batch, self._signature.outputs)
@@ -194,7 +174,7 @@ class _Comparison:
     def _note_difference(self, was: NDArray[Any], now: NDArray[Any]) -> None:
         finite = np.isfinite(was) & np.isfinite(now)
         if finite.any():
-            # Measured as the tolerance is: relative, but near 0 against what is absolute there.
+            # Relative, as the tolerance is; near 0 the absolute tolerance takes the place of the value.
             floor = ABSOLUTE_TOLERANCE / RELATIVE_TOLERANCE
             relative = np.abs(was - now)[finite] / (np.abs(was)[finite] + floor)
             self.largest_difference = max(self.largest_difference, float(relative.max()))
@@ -205,19 +185,7 @@ def _shown(row: Record) -> str:
 
 
 def _flat(output: NDArray[Any]) -> NDArray[Any]:
-    """Probabilities of several targets, lists in an array of objects, as one matrix; everything else as it is."""
+    """Return the probabilities of several targets, lists in an array of objects, as one matrix; others as they are."""
     if output.dtype == object and output.ndim == 1 and len(output) and isinstance(output[0], list):
         return np.array([[value for part in row for value in part] for row in output])
     return output
-
-
-def timed_us(run: Callable[[], object]) -> float:
-    """The median of repeated runs, in microseconds."""
-    run()
-    taken: list[float] = []
-    until = time.perf_counter() + TIMED_SECONDS
-    while len(taken) < 5 or (time.perf_counter() < until and len(taken) < 2000):
-        start = time.perf_counter()
-        run()
-        taken.append(time.perf_counter() - start)
-    return round(float(np.median(taken)) * 1e6, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.packing import declared
-from app.packing.durations import written
+from app.packing.timing import times_sentence
 from app.signature import Input
 from app.storage.manifest import Manifest
 
@@ -30,7 +30,7 @@ def remarks_on(manifest: Manifest, said: declared.Declared) -> list[str]:
         for wish, names in said.unheeded(signature).items()
     ]
     remarks.append(f"outputs: {', '.join(signature.outputs)}")
-    remarks.append(graph_remark(manifest.proof))
+    remarks += graph_remarks(manifest.proof)
     if manifest.examples_made_up:
         remarks.append("its examples are made up from what the estimator knows; --sample takes rows it was trained on")
     return remarks
@@ -68,14 +68,12 @@ def _shape_remark(spec: Input) -> str:
     )
 
 
-def graph_remark(proof: dict[str, object]) -> str:
+def graph_remarks(proof: dict[str, object]) -> list[str]:
     """Say whether the graph is served and how long it takes, or why there is no graph."""
     if not proof.get("proven"):
-        return f"served as the artifact: {proof.get('reason')}"
-    took = {name: written(value) for name, value in proof.items() if name.endswith("_us") and isinstance(value, float)}
-    return (
+        return [f"served as the artifact: {proof.get('reason')}"]
+    served = (
         f"served as a graph, equal to the artifact on {proof['rows']} rows "
-        f"(largest relative difference {proof['largest_difference']:.1e}); "
-        f"one row takes {took['graph_us']}, with the artifact {took['artifact_us']}; "
-        f"1,000 rows take {took['graph_1000_us']}, with the artifact {took['artifact_1000_us']}"
+        f"(largest relative difference {proof['largest_difference']:.1e}); {times_sentence(proof)}"
     )
+    return [served, *([str(proof["slower"])] if "slower" in proof else [])]

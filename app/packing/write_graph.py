@@ -13,9 +13,9 @@ from app.packing.artifacts.opening import Artifact
 from app.packing.build import MAX_EXAMPLES, examples_of, hashed, now
 from app.packing.given_graph import GivenGraph
 from app.packing.graph import GRAPH
-from app.packing.prove import artifact_cost_us
 from app.packing.remarks import input_remarks
 from app.packing.spawn import PackRequest, Result
+from app.packing.timing import artifact_cost_us
 from app.packing.trial import Record
 from app.runtime.environment import environment
 from app.storage.manifest import Manifest

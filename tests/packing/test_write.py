@@ -19,7 +19,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
+from app.core.catalogue import describe
 from app.errors import PackingRefused
+from app.packing import timing
 from app.packing.durations import written
 from app.packing.serve import check, serve
 from app.packing.spawn import CheckRequest, PackRequest, Result, ServeRequest
@@ -181,8 +183,19 @@ def test_the_remarks_tell_what_one_row_and_many_take(yard: Yard) -> None:
     [said] = [remark for remark in remarks if remark.startswith("served as a graph")]
     assert said.endswith(
         f"; one row takes {took['graph_us']}, with the artifact {took['artifact_us']}; "
+        f"32 rows take {took['graph_32_us']}, with the artifact {took['artifact_32_us']}; "
         f"1,000 rows take {took['graph_1000_us']}, with the artifact {took['artifact_1000_us']}"
     )
+
+
+def test_a_graph_that_is_slower_for_many_rows_is_told_and_recorded(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    durations_us = iter([[20.0, 60.0], [30.0, 70.0], [250.0, 100.0]])
+    monkeypatch.setattr(timing, "medians_us", lambda *runs: next(durations_us) if len(runs) == 2 else [1.0])
+    result = yard.pack(saved(TWO, yard.folder / "model.joblib"))
+    said = "the graph is slower than the artifact: it takes 2.5 times as long for 1,000 rows"
+    assert said in result.remarks
+    proof = describe(yard.repository.manifest("flowers", 1))["proof"]
+    assert (proof["slower"], proof["slower_times"]) == (said, {"1000": 2.5})
 
 
 @pytest.mark.parametrize(
