@@ -232,7 +232,9 @@ def _packing(models: AppGroup, repository: Repository, settings: Settings) -> No
             repository.set_default(name)
         remarks = [*result.remarks, *unchecked]
         if as_json:
+            described = describe(repository.manifest(name, result.version or 0))
             packed = {"model": name, "version": result.version, "remarks": remarks, "verdict": result.verdict}
+            packed |= {key: described[key] for key in ("assumptions", "proof")}
             click.echo(msgspec.json.encode(packed).decode())
             return
         verdict = result.verdict.shown() if result.verdict else ()

@@ -142,6 +142,15 @@ def test_add_packs_and_prints_what_it_inferred(terminal: Terminal, in_this_proce
     assert (request.sample, request.target, timeout_s) == (None, None, 77)
 
 
+def test_add_prints_one_json_document_for_machines(terminal: Terminal) -> None:
+    printed = json.loads(terminal.printed("models", "add", terminal.artifact, "--name", "two", "--json"))
+    assert set(printed) == {"model", "version", "remarks", "assumptions", "proof", "verdict"}
+    shown = json.loads(terminal.printed("models", "show", "two"))
+    assert (printed["assumptions"], printed["proof"]) == (shown["assumptions"], shown["proof"])
+    assert shown["proof"]["slower_times"].keys() <= {"1", "32", "1000"}
+    assert shown["assumptions"] == []  # the artifact names the installed scikit-learn
+
+
 def test_add_makes_one_model_of_several_files(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(terminal.folder)
     scaler = StandardScaler().fit([[0.0, 1.0], [4.0, 5.0]])

@@ -9,7 +9,7 @@ from app.runtime.live import LiveRegistry
 from app.runtime.policy import State
 from app.runtime.registry import Entry
 from app.signature import Input
-from app.storage.manifest import Manifest
+from app.storage.manifest import Assumption, Manifest
 
 
 class Catalogue:
@@ -145,6 +145,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         "sha256": {name: record.sha256 for name, record in manifest.files.items()},
         "runtime": manifest.runtime,
         "proof": manifest.proof,
+        "assumptions": [_assumption(each) for each in manifest.assumptions],
         "out_of_range": signature.out_of_range,
     }
     if manifest.trained_with:
@@ -158,6 +159,11 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         described["steps"] = {"before": list(manifest.before), "after": list(manifest.after)}
     absent = ("classes", "out_of_range")
     return {key: value for key, value in described.items() if key not in absent or value is not None}
+
+
+def _assumption(assumption: Assumption) -> dict[str, Any]:
+    described = {"about": assumption.about, "text": assumption.text}
+    return described | ({"inputs": list(assumption.inputs)} if assumption.inputs else {})
 
 
 def _input(spec: Input) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Some facts of training data are neither in the artifact nor in the sample: the model is asked whether they matter.
+"""Settle facts of training data that neither the artifact nor the sample says, by asking the model.
 
-Where every possible value of such a fact gives the same answers, nothing is assumed. Where they differ, the target
-decides if the sample has it; else the likeliest is taken, and one sentence says so.
+If the model gives the same answers whatever the fact is, nothing is assumed. If the answers differ, the target decides
+where the sample has one; otherwise packing takes the likeliest fact and notes an assumption.
 """
 
 from __future__ import annotations
@@ -17,26 +17,34 @@ from app.packing import trained
 from app.packing.trial import MAX_SAMPLE_ROWS, Record, answers, edited, permissive
 from app.runtime.proving import same
 from app.signature import Input, Layout, Signature
+from app.storage.manifest import Assumption
 
 ROWS_ASKED = 50
 MAX_COLUMNS_ASKED_ALONE = 30
 MAX_NAMED = 10
 UNITS = ("ns", "us", "ms", "s")
 CLEARLY = 0.98
-"""Of two guesses one is right if its error is this much of the other's, or less."""
+"""A guess is right if its error is at most this share of the other guess's error."""
 
 
 @dataclass(slots=True)
 class Notes:
-    """Sentences about what was assumed; and records that prove how the model takes a missing value."""
+    """Assumptions, and records that prove how the model takes a missing value."""
 
-    assumptions: list[str] = field(default_factory=list)
+    assumptions: list[Assumption] = field(default_factory=list)
     telling: list[Record] = field(default_factory=list)
+
+    def assume(self, names: Sequence[str], sentence: str) -> None:
+        """Note an assumption about these inputs."""
+        self.assumptions.append(Assumption("inputs", sentence, tuple(names)))
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A dtype that may have been another: the inputs that it is about, and what else each of them may have been."""
+    """A dtype that may have been another one in training.
+
+    `concerns` says whether an input has this dtype, and `others` gives the input with each other possible dtype.
+    """
 
     concerns: Callable[[Input], bool]
     others: Callable[[Input], Sequence[Input]]
@@ -50,7 +58,7 @@ def settled(
     known: Set[str],
     notes: Notes,
 ) -> Signature:
-    """The signature with the dtypes that the model was trained on, as far as its answers tell.
+    """Return the signature with the dtypes that the model was trained on, as far as its answers tell.
 
     Args:
         estimator: The fitted model.
@@ -58,7 +66,7 @@ def settled(
         records: Rows to ask the model for, those that miss nothing first.
         labels: What the model should predict for these rows; None where that is not known.
         known: The inputs whose dtype is a fact.
-        notes: Takes a sentence for each assumption that matters.
+        notes: Receives each assumption that changes an answer.
     """
     if draft.layout not in (Layout.FRAME, Layout.MATRIX):
         return draft
@@ -70,7 +78,7 @@ def settled(
 
 
 class _Asked:
-    """The model, asked for the same rows with one guess made otherwise."""
+    """Ask the model for the same rows with another dtype in place of a guessed one."""
 
     def __init__(
         self,
@@ -91,7 +99,7 @@ class _Asked:
         self._answers = self._asked(draft)
 
     def settle(self, names: Sequence[str]) -> Signature:
-        """The draft with the guess that the model answers, or whose answers agree with the labels."""
+        """Return the draft with the dtype that the model accepts, or whose answers agree with the labels."""
         tried = [self._otherwise(names, turn) for turn in self._turns(names)]
         if self._answers is None:
             return self._first_answered(names) or self._draft
@@ -104,15 +112,18 @@ class _Asked:
         best, errors = self._by_labels([self._draft, *(tried[turn] for turn in differing)])
         if best is not None:
             taken, least = best, min(errors)
-            self._notes.assumptions.append(
+            self._notes.assume(
+                matters,
                 f"{named(matters)}: {_was(matters)} {_dtype(taken, matters)} in training, since the predictions agree "
-                f"with the target best then (mean error {least:.3g}, as {_dtype(self._draft, matters)} {errors[0]:.3g})"
+                f"with the target best then (mean error {least:.3g}, as {_dtype(self._draft, matters)} "
+                f"{errors[0]:.3g})",
             )
             return taken
         others = " or ".join(dict.fromkeys(_dtype(tried[turn], matters) for turn in differing))
-        self._notes.assumptions.append(
+        self._notes.assume(
+            matters,
             f"{named(matters)}: assumed to be {_dtype(self._draft, matters)} as in training, which neither artifact "
-            f'nor sample says; the model answers otherwise to {others}: declare "dtype" with --inputs if it was that'
+            f'nor sample says; the model answers otherwise to {others}: declare "dtype" with --inputs if it was that',
         )
         return self._draft
 
@@ -134,7 +145,7 @@ class _Asked:
         return found is not None and not same(self._answers, found)
 
     def _by_labels(self, signatures: Sequence[Signature]) -> tuple[Signature | None, list[float]]:
-        """The signature whose predictions agree clearly best with the labels, if one does; and the error of each."""
+        """Return the signature whose predictions agree clearly best with the labels, or None, and the error of each."""
         if self._labels is None:
             return None, []
         errors = [self._error(signature) for signature in signatures]
@@ -143,7 +154,7 @@ class _Asked:
         return (signatures[at] if errors[at] <= CLEARLY * min(rest) and min(rest) > 0 else None), errors
 
     def _error(self, signature: Signature) -> float:
-        """The mean absolute error of the predictions, or the share of wrong labels."""
+        """Return the mean absolute error of the predictions, or the share of wrong labels."""
         found = self._asked(signature, MAX_SAMPLE_ROWS)
         if found is None or self._labels is None:
             return np.inf
@@ -166,14 +177,15 @@ class _Asked:
     def _note_answered(self, names: Sequence[str], taken: Signature) -> None:
         spec = next(spec for spec in taken.inputs if spec.name in names)
         order = "" if spec.dtype != "category" else f", in the order {_some(spec)}"
-        self._notes.assumptions.append(
+        self._notes.assume(
+            names,
             f"{named(names)}: assumed to be {_dtype(taken, names)} as in training{order}, since the model fails on "
-            f'{_dtype(self._draft, names)}: declare "dtype" with --inputs if it was another'
+            f'{_dtype(self._draft, names)}: declare "dtype" with --inputs if it was another',
         )
 
 
 def named(names: Sequence[str]) -> str:
-    """Inputs as the beginning of a sentence."""
+    """Write inputs as the beginning of a sentence."""
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return f"{'input' if len(names) == 1 else 'inputs'} {', '.join(names[:MAX_NAMED])}{more}"
 
@@ -183,7 +195,7 @@ def _was(names: Sequence[str]) -> str:
 
 
 def _dtype(signature: Signature, names: Sequence[str]) -> str:
-    """The dtype of these inputs as pandas writes it."""
+    """Return the dtype of these inputs as pandas writes it."""
     spec = next(spec for spec in signature.inputs if spec.name in names)
     return trained.nullable_name(spec.dtype) if spec.missing == "na" else spec.dtype
 
@@ -194,7 +206,7 @@ def _some(spec: Input) -> str:
 
 
 def _guesses(layout: Layout, records: Sequence[Record]) -> Iterator[Guess]:
-    """The guesses that there are, the one that decides most first."""
+    """Yield the possible guesses, the most important first."""
 
     def nullable(spec: Input) -> Input:
         return replace(spec, missing="na")

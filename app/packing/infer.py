@@ -26,6 +26,7 @@ from app.packing.trial import Record, attempt, edited, permissive, with_largest,
 from app.runtime.servable import METHOD_OF_OUTPUT
 from app.signature import Input, Layout, Signature
 from app.signature.batch import json_values
+from app.storage.manifest import Assumption
 
 MAX_ROWS_TRIED_ALONE = 100
 MADE_UP_RECORDS = 3
@@ -117,8 +118,8 @@ def _is_known(spec: Input, facts: Facts) -> bool:
 
 def _marker_assumptions(
     draft: Signature, telling: Sequence[str], facts: Mapping[str, Facts], declared: Declared
-) -> Iterator[str]:
-    """Which marker of missing values was taken, where the model tells them apart and nothing says which it was."""
+) -> Iterator[Assumption]:
+    """Yield the marker of missing values that was taken, where the model tells markers apart and nothing says which."""
     for spec in draft.inputs:
         fact = facts[spec.name]
         if spec.name not in telling or declared.marker_of(spec.name) is not None:
@@ -130,10 +131,11 @@ def _marker_assumptions(
             why = "the model tells None from NaN, and nothing says which one was missing in training"
         else:
             continue
-        yield (
+        sentence = (
             f"input {spec.name}: {why}; assumed that a missing value is {taken}: declare "
             f'"missing": "{left.lower()}" with --inputs if it is {left}'
         )
+        yield Assumption("inputs", sentence, (spec.name,))
 
 
 def _times_hint(draft: Signature, frame: pd.DataFrame) -> str:

@@ -40,6 +40,7 @@ class PackRequest:
     setting and to what the model copes with. `inputs` is a JSON file that declares inputs.
     `before` and `after` are the names of the steps around a run; of `before` some may be parts of the artifact.
     `beside` are further files of the same model. `use`, `columns` and `labels` name parts, or files, that make it.
+    `training_notes` say what was assumed of the training environment.
     `known_steps` are the steps that there are, where that is known. With `trust` any type in a file of skops is built.
     A `staged` version answers by its number only. `trained_with` is what is known of the training environment, and
     `trained_with_source` where from; `served_by` is the Python that will serve, where this is packed by another.
@@ -65,6 +66,7 @@ class PackRequest:
     staged: bool = False
     trained_with: tuple[str, ...] = ()
     trained_with_source: str = ""
+    training_notes: tuple[str, ...] = ()
     served_by: str | None = None
 
 
@@ -173,15 +175,14 @@ def add(
     artifact, *beside = [located(name).file for name in given]
     training = find(artifact, trained_with, beside)
     files = [name for name in (*given, request.sample) if name]
+    request = replace(request, training_notes=training.remarks)
     interpreter = environments.interpreter_for(training, files, python, progress or NoProgress())
     if training.requirements:
         known = tuple(f"{name}{specifier}" for name, specifier in training.requirements.items())
         request = replace(request, trained_with=known, trained_with_source=training.source)
     if interpreter is None:
-        result = run(request, timeout_s, progress)
-    else:
-        result = run(replace(request, served_by=sys.executable), timeout_s, progress, interpreter)
-    return replace(result, remarks=(*training.remarks, *result.remarks))
+        return run(request, timeout_s, progress)
+    return run(replace(request, served_by=sys.executable), timeout_s, progress, interpreter)
 
 
 def run(

@@ -30,7 +30,7 @@ from app.packing.verdict import Agreement
 from app.packing.write_graph import pack_graph
 from app.runtime.servable import ArtifactServable
 from app.signature import Layout, Signature
-from app.storage.manifest import Manifest
+from app.storage.manifest import Assumption, Manifest
 from app.storage.repository import Repository, is_slug
 
 
@@ -61,10 +61,11 @@ def pack(request: PackRequest) -> Result:
     return Result(
         version=published.version,
         remarks=(
+            *request.training_notes,
             *remarks_on(published, found.declared),
             *artifact.notes,
             *found.sample_notes,
-            *found.notes.assumptions,
+            *(assumption.text for assumption in found.notes.assumptions),
             *lost,
         ),
         verdict=replace(verdict, agreement=found.agreement()),
@@ -73,7 +74,10 @@ def pack(request: PackRequest) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The facts that the artifact, the sample and the declared inputs give together."""
+    """The facts that the artifact, the sample and the declared inputs give together.
+
+    `file_notes` say how the file of the sample was read; `sample_notes` are these and where the sample is from.
+    """
 
     model: Model
     declared: Declared
@@ -81,6 +85,7 @@ class _Found:
     frame: pd.DataFrame | None
     target: pd.Series[Any] | None
     sample_notes: tuple[str, ...]
+    file_notes: tuple[str, ...]
 
     def examples(self) -> list[Record]:
         """Choose records as examples: some of the sample, and those that prove how a missing value is taken."""
@@ -117,7 +122,8 @@ def _inferred(request: PackRequest, artifact: Artifact) -> _Found:
     if frame is not None and by_column.layout is not Layout.RECORDS:
         require_fidelity(estimator, by_column, said.cast(frame))
     signature, records = said.folded(by_column, rows)
-    return _Found(Model(estimator, signature, records, by_column, rows), said, notes, frame, target, sample_notes)
+    model = Model(estimator, signature, records, by_column, rows)
+    return _Found(model, said, notes, frame, target, sample_notes, given.notes if given else ())
 
 
 def _store(artifact: Artifact, folder: Path) -> None:
@@ -148,6 +154,18 @@ def _manifest(request: PackRequest, artifact: Artifact, found: _Found) -> Manife
         after=request.after,
         trained_with=request.trained_with,
         trained_with_source=request.trained_with_source,
+        assumptions=_assumptions(request, found),
+    )
+
+
+def _assumptions(request: PackRequest, found: _Found) -> tuple[Assumption, ...]:
+    training = request.training_notes
+    if not request.trained_with:
+        training += ("the artifact does not name its training environment; taken for the installed libraries",)
+    return (
+        *(Assumption("training environment", note) for note in training),
+        *(Assumption("sample", note) for note in found.file_notes),
+        *found.notes.assumptions,
     )
 
 

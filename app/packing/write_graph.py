@@ -18,7 +18,7 @@ from app.packing.spawn import PackRequest, Result
 from app.packing.timing import artifact_cost_us
 from app.packing.trial import Record
 from app.runtime.environment import environment
-from app.storage.manifest import Manifest
+from app.storage.manifest import Assumption, Manifest
 from app.storage.repository import Repository
 
 MAX_EXAMPLE_VALUES = 20_000
@@ -38,8 +38,9 @@ def pack_graph(request: PackRequest, artifact: Artifact, file: OnnxFile) -> Resu
     repository = Repository(Path(request.models_dir))
     with repository.staging() as folder:
         graph = given_graph.derive(file, frame, said, folder)
+        notes = tuple(Assumption("sample", note) for note in (given.notes if given else ()))
         manifest = _manifest(request, artifact, file, graph, folder)
-        manifest = replace(manifest, examples_made_up=frame is None)
+        manifest = replace(manifest, examples_made_up=frame is None, assumptions=notes)
         published = repository.publish(folder, manifest, answers=not request.staged)
     remarks = [*input_remarks(published), f"outputs: {', '.join(published.signature.outputs)}", *graph.remarks]
     remarks += ["its examples are made up; --sample takes rows like those it was trained on"] * (frame is None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -35,6 +36,19 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Assumption:
+    """A fact of training that packing had to assume, as one sentence; `inputs` are the names of the inputs concerned.
+
+    It is about the dtypes or missing values of `inputs`, about how the file of the `sample` was read, or about the
+    `training environment`.
+    """
+
+    about: Literal["inputs", "sample", "training environment"]
+    text: str
+    inputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LeanCall:
     """With how much less the artifact may be called, as packing found it to answer the same, bit for bit.
 
@@ -58,6 +72,7 @@ class Manifest:
     what is known of the training environment, as requirements, and `trained_with_source` says where that is from.
     `recorded` is the file of the rows that other libraries have to answer the same; `served_by` says which were tried
     at packing, where packing ran in an environment of its own.
+    `assumptions` are the facts of training that neither the artifact nor the sample says.
     """
 
     model: str
@@ -82,6 +97,7 @@ class Manifest:
     trained_with_source: str = ""
     recorded: str | None = None
     served_by: dict[str, str] = field(default_factory=dict)
+    assumptions: tuple[Assumption, ...] = ()
     manifest_version: int = field(default=FORMAT_VERSION)
 
     @property

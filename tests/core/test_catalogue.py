@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 from app.core.catalogue import Catalogue, describe
 from app.errors import ModelNotFound, VersionNotFound
 from app.storage.choices import POINTERS
+from app.storage.manifest import Assumption
 from app.storage.repository import Repository
 from tests.runtime.estimators import add, registry
 from tests.runtime.test_live import die_in, live
@@ -148,6 +150,18 @@ def test_the_facts_of_a_manifest_that_are_for_clients() -> None:
     assert described["environment"] == {"python": "3.11.7", "scikit-learn": "1.9.1"}
     for known in ("task", "estimator", "created", "examples_made_up", "sha256", "proof"):
         assert known in described
+
+
+def test_what_packing_assumed_is_for_clients() -> None:
+    assert describe(MANIFEST)["assumptions"] == []
+    assumed = (
+        Assumption("inputs", "input length: assumed to be float64", ("length",)),
+        Assumption("sample", "read so"),
+    )
+    assert describe(replace(MANIFEST, assumptions=assumed))["assumptions"] == [
+        {"about": "inputs", "text": "input length: assumed to be float64", "inputs": ["length"]},
+        {"about": "sample", "text": "read so"},
+    ]
 
 
 def test_without_classes_there_is_no_such_key(repository: Repository) -> None:

@@ -224,6 +224,7 @@ def test_a_marker_that_nothing_tells_is_assumed_aloud_or_declared(place: Place, 
     printed = place.add(model, frame, inputs=None if declared is None else inputs)
     if declared is None:
         assert 'declare "missing": "none" with --inputs if it is None' in printed
+        assert [each.inputs for each in place.manifest.assumptions if each.about == "inputs"] == [("word",)]
     else:
         assert "assumed" not in printed
         place.assert_equal(model, frame)
@@ -304,7 +305,11 @@ def test_a_dtype_that_nothing_tells_is_assumed_aloud_or_told_by_the_target(place
     lengths_of_words = frame["word"].map(len).astype(float)
     model = make_pipeline(FunctionTransformer(lengths_of_objects), LinearRegression()).fit(frame, lengths_of_words)
     if target is None:
-        assert "input word: assumed to be str as in training" in place.add(model, frame)
+        printed = place.add(model, frame)
+        [assumption] = [each for each in place.manifest.assumptions if each.about == "inputs"]
+        assert assumption.text.startswith("input word: assumed to be str as in training")
+        assert assumption.text in printed
+        assert assumption.inputs == ("word",)
         return
     printed = place.add(model, frame.assign(y=lengths_of_words), target="y")
     assert "input word: was object in training, since the predictions agree with the target best then" in printed

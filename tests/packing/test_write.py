@@ -461,6 +461,23 @@ def test_the_verdict_of_a_regressor_is_its_r2(yard: Yard) -> None:
     assert verdict.agreement.value == pytest.approx(model.score(rows[["petals"]], rows["height"]))
 
 
+def test_what_was_assumed_of_training_and_of_the_sample_is_recorded(yard: Yard) -> None:
+    sample = yard.folder / "rows.csv"
+    sample.write_text(FEATURES.fillna({"length": "?"}).to_csv(sep=";", index=False))
+    artifact = saved(flower_model(), yard.folder / "model.joblib")
+    remarks = yard.pack(artifact, sample=str(sample)).remarks
+    training, read, missing = yard.repository.manifest("flowers", 1).assumptions
+    assert training.about == "training environment"
+    assert training.text.endswith("; taken for the installed libraries")
+    assert (read.about, read.text) == ("sample", "sample: 60 rows, UTF-8, separated by ';'")
+    assert (missing.about, missing.text) == ("sample", "sample column 'length': '?' taken for missing, in 1 row")
+    assert {read.text, missing.text} <= set(remarks)
+    notes = ("its parts were saved with scikit-learn 1.2.2 and 1.4.2; 1.4.2, that of the outermost, is taken",)
+    result = yard.pack(artifact, trained_with=("scikit-learn==1.4.2",), training_notes=notes)
+    assert [each.text for each in yard.repository.manifest("flowers", 2).assumptions] == [*notes]
+    assert result.remarks[0] == notes[0]
+
+
 def test_an_artifact_of_another_release_is_refused_where_nobody_says_so(yard: Yard) -> None:
     here = environment()["scikit-learn"].encode()
     older = b"1.2.2".ljust(len(here), b"0")

@@ -17,7 +17,18 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidRepository
 from app.signature import Layout
-from app.storage.manifest import FORMAT_VERSION, Example, FileRecord, LeanCall, Manifest, digest, encode, read, write
+from app.storage.manifest import (
+    FORMAT_VERSION,
+    Assumption,
+    Example,
+    FileRecord,
+    LeanCall,
+    Manifest,
+    digest,
+    encode,
+    read,
+    write,
+)
 from tests.signature.specs import inputs, signature
 from tests.storage.versions import MANIFEST
 
@@ -54,6 +65,9 @@ MANIFESTS = st.builds(
     environment=st.dictionaries(TEXTS, TEXTS, max_size=2),
     proof=st.dictionaries(TEXTS, JSON, max_size=2),
     lean=st.one_of(st.none(), st.builds(LeanCall, st.booleans(), st.booleans())),
+    assumptions=st.lists(
+        st.builds(Assumption, st.sampled_from(["inputs", "sample", "training environment"]), TEXTS), max_size=2
+    ).map(tuple),
 )
 REQUIRED = [f.name for f in dataclasses.fields(Manifest) if (f.default, f.default_factory) == (MISSING, MISSING)]
 
@@ -128,6 +142,11 @@ def test_what_a_manifest_has_to_have(folder: Path, field: str) -> None:
 
 def test_what_a_later_release_adds_is_left_alone(folder: Path) -> None:
     assert read(written(folder, document(steps=["clip"], signed_by="me"))) == MANIFEST
+
+
+def test_a_manifest_of_an_earlier_release_has_no_assumptions(folder: Path) -> None:
+    earlier = {name: value for name, value in document().items() if name != "assumptions"}
+    assert read(written(folder, earlier)).assumptions == ()
 
 
 @pytest.mark.parametrize("other", [document(manifest_version=2), {"manifest_version": 2, "name": "flowers"}])
