@@ -100,10 +100,10 @@ def stray_packer(repository: Repository, settings: Settings) -> Callable[[Path, 
     """Packs an artifact that lies in the repository without a manifest; for development only."""
 
     def pack_stray(path: Path, name: str) -> None:
-        from app.packing import spawn  # a serving process in production never needs it
+        from app.packing import spawn, start  # a serving process in production never needs it
 
         log.warning("packing %s as model %s (RETORT_ENV=development)", path, name)
-        spawn.add(
+        start.add(
             spawn.PackRequest(str(path), name, str(repository.root), graph_limit_bytes=settings.graph_limit_bytes),
             settings.packing_timeout_s,
             progress=_Logged(),
@@ -206,7 +206,7 @@ def _packing(models: AppGroup, repository: Repository, settings: Settings) -> No
         as_json: bool,
         **asked: Any,
     ) -> None:
-        from app.packing import spawn  # not needed by the other commands
+        from app.packing import spawn, start  # not needed by the other commands
 
         repository.pointers()  # packing takes a while: what hinders it at its end is said now
         # Whether a name is a part of the artifact is known only to the process that reads it.
@@ -227,7 +227,7 @@ def _packing(models: AppGroup, repository: Repository, settings: Settings) -> No
             **words,
         )
         with Progress() as progress:
-            result = spawn.add(request, settings.packing_timeout_s, trained_with, python, progress)
+            result = start.add(request, settings.packing_timeout_s, trained_with, python, progress)
         if default:
             repository.set_default(name)
         remarks = [*result.remarks, *unchecked]
@@ -240,18 +240,25 @@ def _packing(models: AppGroup, repository: Repository, settings: Settings) -> No
         verdict = result.verdict.shown() if result.verdict else ()
         _print_packed(repository, settings, name, result.version, [*remarks, *verdict])
 
-    @models.command("repack", help="Pack the artifact of a version again, with the libraries that are installed now.")
+    @models.command("repack", help="Pack the artifact of a version again, in an environment like that of its training.")
     @click.argument("name")
     @click.argument("version", type=int, required=False)
     @click.option("--stage", is_flag=True, help="Let it answer by its number only, until `use` chooses it.")
-    def repack(name: str, version: int | None, stage: bool) -> None:
-        from app.packing import spawn  # not needed by the other commands
+    @click.option(
+        "--trained-with",
+        metavar="REQUIREMENTS",
+        help="The training environment, where the version does not say it: scikit-learn==1.4.2,numpy<2",
+    )
+    @click.option("--python", metavar="PATH", help="The Python of your training environment; packing runs there.")
+    def repack(name: str, version: int | None, stage: bool, trained_with: str | None, python: str | None) -> None:
+        from app.packing import spawn, start  # not needed by the other commands
 
         number = _version_or_chosen(repository, name, version)
         request = spawn.RepackRequest(name, number, str(repository.root), settings.graph_limit_bytes, stage)
         with Progress() as progress:
-            result = spawn.run(request, settings.packing_timeout_s, progress)
-        _print_packed(repository, settings, name, result.version, result.remarks)
+            result = start.repack(request, settings.packing_timeout_s, trained_with, python, progress)
+        verdict = result.verdict.shown() if result.verdict else ()
+        _print_packed(repository, settings, name, result.version, [*result.remarks, *verdict])
 
     @models.command("compare", help="Ask versions A and B for the rows of a file, and say how often they agree.")
     @click.argument("name")

@@ -53,7 +53,7 @@ def done(verb: str, request: str) -> Result:
 
         return compare(msgspec.json.decode(request, type=CompareRequest))
     if verb == "repack":
-        from app.packing.again import repack
+        from app.packing.repack import repack
 
         return repack(msgspec.json.decode(request, type=RepackRequest))
     if verb == "pack":

@@ -13,7 +13,7 @@ from app.packing.artifacts import opening
 from app.packing.graph import GRAPH, derive_graph
 from app.packing.lean import lean_servable
 from app.packing.record import record
-from app.packing.spawn import Interpreter, Result, ServeRequest, run
+from app.packing.spawn import Interpreter, PackRequest, RepackRequest, Result, ServeRequest, run
 from app.packing.timing import artifact_cost_us
 from app.packing.trial import MAX_SAMPLE_ROWS, Record
 from app.packing.verdict import Verdict
@@ -24,8 +24,8 @@ from app.signature.batch import json_values
 from app.signature.schema import Validator
 from app.storage import manifest as manifests
 from app.storage import recorded
-from app.storage.manifest import Example, Manifest
-from app.storage.recorded import RECORDED
+from app.storage.manifest import Assumption, Example, Manifest
+from app.storage.recorded import RECORDED, Recorded
 from app.storage.repository import Repository
 from app.storage.verification import sha256_of
 
@@ -62,7 +62,7 @@ class Built:
 
 
 def build(
-    model: Model, manifest: Manifest, folder: Path, graph_limit_bytes: int, proof: dict[str, object] | None = None
+    model: Model, manifest: Manifest, folder: Path, graph_limit_bytes: int, answers: Recorded | None = None
 ) -> Built:
     """Record the answers of an artifact, time it, compile and prove its graph, and complete its manifest.
 
@@ -71,7 +71,7 @@ def build(
         manifest: the manifest, without the facts that are found out here.
         folder: the staging folder, which holds the artifact.
         graph_limit_bytes: the largest graph that is kept.
-        proof: the proof of a graph that is in the folder already; None to compile one.
+        answers: rows and answers that are recorded already; None to record some.
     """
     estimator, signature, records = model.estimator, model.signature, model.records
     stages.enter("looking for the quickest way to call the artifact")
@@ -79,15 +79,14 @@ def build(
     leanest = lean_servable(estimator, lambda: opening.read(artifact, manifest.format), signature, records)
     servable = leanest or ArtifactServable(estimator, signature)
     stages.enter("recording its answers")
-    answered = record(estimator, signature, records)
-    if answered is not None:
-        recorded.write(folder, answered)
-    if proof is None:
-        stages.enter("compiling the graph")
-        timed = ArtifactServable(estimator, model.by_column) if model.has_arrays else servable
-        proof = derive_graph(
-            estimator, timed, model.by_column, model.rows, folder, graph_limit_bytes, matrix=model.has_arrays
-        )
+    answers = answers or record(estimator, signature, records)
+    if answers is not None:
+        recorded.write(folder, answers)
+    stages.enter("compiling the graph")
+    timed = ArtifactServable(estimator, model.by_column) if model.has_arrays else servable
+    proof = derive_graph(
+        estimator, timed, model.by_column, model.rows, folder, graph_limit_bytes, matrix=model.has_arrays
+    )
     complete = replace(
         manifest,
         created=now(),
@@ -97,9 +96,9 @@ def build(
         proof=proof,
         artifact_cost_us=artifact_cost_us(servable, signature, records),
         lean=leanest.call if leanest else None,
-        recorded=RECORDED if answered else None,
+        recorded=RECORDED if answers else None,
     )
-    return Built(complete, len(answered.instances) if answered else 0)
+    return Built(complete, len(answers.instances) if answers else 0)
 
 
 def publish(
@@ -156,6 +155,14 @@ def examples_of(servable: Servable, signature: Signature, records: list[Record])
     return tuple(Example(record, {name: values[name][row] for name in values}) for row, record in enumerate(records))
 
 
+def training_assumptions(request: PackRequest | RepackRequest) -> tuple[Assumption, ...]:
+    """Return the assumptions about the training environment."""
+    notes = request.training_notes
+    if not request.trained_with:
+        notes += ("the artifact does not name its training environment; taken for the installed libraries",)
+    return tuple(Assumption("training environment", note) for note in notes)
+
+
 def hashed(folder: Path) -> dict[str, manifests.FileRecord]:
     """Return the hash and the size of each file in a staging folder."""
     return {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
@@ -173,12 +180,13 @@ def _served_by(python: str, folder: Path, manifest: Manifest) -> Result:
         PackingRefused: it cannot serve the version.
     """
     manifests.write(folder, manifest)
-    trained = ", ".join(named.replace("==", " ") for named in manifest.trained_with)
     try:
         return run(ServeRequest(str(folder)), SERVE_TIMEOUT_S, interpreter=Interpreter(python))
     except PackingRefused as error:
         why = f" ({manifest.proof['reason']})" if "reason" in manifest.proof else ""
+        trained = ", ".join(named.replace("==", " ") for named in manifest.trained_with)
+        where = f"was trained with {trained} (says {manifest.trained_with_source}) and was packed there"
         raise PackingRefused(
-            f"it was trained with {trained} (says {manifest.trained_with_source}) and was packed there, but it has no "
-            f"graph{why}, and the installed libraries cannot serve it: {error.detail}"
+            f"it {where if trained else 'was packed in another environment'}, but it has no graph{why}, and the "
+            f"installed libraries cannot serve it: {error.detail}"
         ) from None

@@ -12,14 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from app.errors import PackingRefused
 from app.packing import stages
-from app.packing.stages import NoProgress, Progress
+from app.packing.stages import Progress
 from app.packing.verdict import Verdict
 from app.runtime.environment import ONE_THREAD
 from app.settings import Settings
@@ -92,13 +92,17 @@ class CompareRequest:
 
 @dataclass(frozen=True, slots=True)
 class RepackRequest:
-    """Pack the artifact of a version again, as a new version, with the libraries that are installed now."""
+    """Pack the artifact of a version again, as a new version; the last five fields are as in `PackRequest`."""
 
     model: str
     version: int
     models_dir: str
     graph_limit_bytes: int = 2**30
     staged: bool = False
+    trained_with: tuple[str, ...] = ()
+    trained_with_source: str = ""
+    training_notes: tuple[str, ...] = ()
+    served_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,43 +150,6 @@ VERBS: dict[type[Request], str] = {
     RepackRequest: "repack",
     ServeRequest: "serve",
 }
-
-
-def add(
-    request: PackRequest,
-    timeout_s: float,
-    trained_with: str | None = None,
-    python: str | None = None,
-    progress: Progress | None = None,
-) -> Result:
-    """Pack an artifact in an environment like that of its training.
-
-    Args:
-        request: what to pack.
-        timeout_s: the longest that packing may take; making an environment is not counted.
-        trained_with: the training environment, if its user says it: requirements separated by commas.
-        python: the user's own Python that has it.
-        progress: receives the making of an environment and the stages of packing.
-
-    Raises:
-        PackingRefused: the environment cannot be made, or as `run`.
-    """
-    from app.packing import environments  # for who packs, not for the process that is packing
-    from app.packing.artifacts.folders import located
-    from app.packing.trained_with import find
-
-    given = (request.artifact, *request.beside)
-    artifact, *beside = [located(name).file for name in given]
-    training = find(artifact, trained_with, beside)
-    files = [name for name in (*given, request.sample) if name]
-    request = replace(request, training_notes=training.remarks)
-    interpreter = environments.interpreter_for(training, files, python, progress or NoProgress())
-    if training.requirements:
-        known = tuple(f"{name}{specifier}" for name, specifier in training.requirements.items())
-        request = replace(request, trained_with=known, trained_with_source=training.source)
-    if interpreter is None:
-        return run(request, timeout_s, progress)
-    return run(replace(request, served_by=sys.executable), timeout_s, progress, interpreter)
 
 
 def run(

@@ -17,7 +17,7 @@ from app.packing.agreement import agreement
 from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
 from app.packing.assume import Notes
-from app.packing.build import MAX_EXAMPLES, Model, build, examples_of, publish
+from app.packing.build import MAX_EXAMPLES, Model, build, examples_of, publish, training_assumptions
 from app.packing.declared import Declared
 from app.packing.fidelity import require_fidelity
 from app.packing.infer import infer, outputs_lost
@@ -159,11 +159,8 @@ def _manifest(request: PackRequest, artifact: Artifact, found: _Found) -> Manife
 
 
 def _assumptions(request: PackRequest, found: _Found) -> tuple[Assumption, ...]:
-    training = request.training_notes
-    if not request.trained_with:
-        training += ("the artifact does not name its training environment; taken for the installed libraries",)
     return (
-        *(Assumption("training environment", note) for note in training),
+        *training_assumptions(request),
         *(Assumption("sample", note) for note in found.file_notes),
         *found.notes.assumptions,
     )

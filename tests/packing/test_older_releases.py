@@ -18,12 +18,13 @@ from flask.testing import FlaskClient
 
 from app.errors import RetortError
 from app.factory import create_app
-from app.packing import spawn
+from app.packing import start
 from app.packing.environments import interpreter_for
-from app.packing.spawn import PackRequest, Result
+from app.packing.spawn import PackRequest, RepackRequest, Result
 from app.packing.stages import NoProgress
 from app.packing.trained_with import Training
 from app.settings import Settings
+from app.storage.repository import Repository
 from tests.sweep.compare import differences
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +75,7 @@ class Release:
             graph_limit_bytes=graph_limit_bytes,
         )
         try:
-            return spawn.add(request, 300)
+            return start.add(request, 300)
         except RetortError as error:
             return error
 
@@ -132,3 +133,20 @@ def test_without_a_graph_it_is_served_only_where_the_installed_release_answers_e
         assert equal.verdict is not None
         assert (equal.verdict.runtime, equal.verdict.served_with["scikit-learn"]) == ("artifact", here)
         assert equal.verdict.equal_rows > 100
+
+
+def test_a_version_is_packed_again_in_the_environment_of_its_release(release: Release) -> None:
+    models = str(release.folder / "models")
+    name = "penguins_one_hot_ignore"
+    result = start.repack(RepackRequest(name, 1, models), 300)
+    repository = Repository(release.folder / "models")
+    was, now = repository.manifest(name, 1), repository.manifest(name, result.version or 0)
+    assert now.version == was.version + 1
+    assert now.environment["scikit-learn"] == release.version
+    assert (now.runtime, now.trained_with, now.signature) == ("graph", was.trained_with, was.signature)
+    assert result.verdict is not None
+    assert result.verdict.served_with["scikit-learn"] == version("scikit-learn")
+    said = release.said(name)
+    response = release.client().post(f"/models/{name}/predict", json={"instances": said["rows"]})
+    assert response.get_json()["version"] == now.version
+    assert differences(said["answers"], response.get_json()) == []

@@ -1,0 +1,130 @@
+"""Which Python packs, and what it is told of the training environment."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from app.errors import InvalidRepository
+from app.packing import environments, spawn, start
+from app.packing.spawn import Interpreter, PackRequest, RepackRequest, Request, Result
+from app.packing.start import training_of
+from app.packing.trained_with import Training
+from app.packing.write import pack
+from app.storage.manifest import Manifest
+from app.storage.repository import Repository
+from tests.packing.artifacts import saved
+
+HERE = version("scikit-learn")
+
+
+class Runs:
+    """Stands for other processes: keeps the requests, and the training environments that a Python was wanted for."""
+
+    def __init__(self, interpreter: Interpreter | None) -> None:
+        self.interpreter = interpreter
+        self.asked: list[tuple[Request, Interpreter | None]] = []
+        self.wanted: list[tuple[Training, str | None]] = []
+
+    def run(
+        self, request: Request, timeout_s: float, progress: Any = None, interpreter: Interpreter | None = None
+    ) -> Result:
+        self.asked.append((request, interpreter))
+        return Result(version=2)
+
+    def interpreter_for(self, training: Training, files: Any, own: str | None, progress: Any) -> Interpreter | None:
+        self.wanted.append((training, own))
+        return self.interpreter
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    runs = Runs(Interpreter("train/bin/python"))
+    monkeypatch.setattr(spawn, "run", runs.run)
+    monkeypatch.setattr(environments, "interpreter_for", runs.interpreter_for)
+    return runs
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with one version of one model, `m`."""
+    folder = tmp_path_factory.mktemp("models")
+    artifact = saved(LogisticRegression().fit([[0.0], [4.0]], [0, 1]), folder / "model.joblib")
+    pack(PackRequest(str(artifact), "m", str(folder / "models")))
+    return folder / "models"
+
+
+def stored(models: Path, **facts: Any) -> tuple[Manifest, Path]:
+    repository = Repository(models)
+    manifest = repository.manifest("m", 1)
+    return replace(manifest, **facts), repository.folder("m", 1) / manifest.artifact
+
+
+def test_a_version_is_packed_again_where_it_was_trained(models: Path, runs: Runs) -> None:
+    request = RepackRequest("m", 1, str(models))
+    assert start.repack(request, 60).version == 2
+    assert runs.asked == [
+        (
+            replace(
+                request,
+                trained_with=(f"scikit-learn=={HERE}",),
+                trained_with_source="the artifact",
+                served_by=sys.executable,
+            ),
+            Interpreter("train/bin/python"),
+        )
+    ]
+
+
+def test_it_is_packed_by_this_python_where_that_has_the_training_environment(models: Path, runs: Runs) -> None:
+    runs.interpreter = None
+    start.repack(RepackRequest("m", 1, str(models)), 60)
+    [(request, interpreter)] = runs.asked
+    assert isinstance(request, RepackRequest)
+    assert (request.served_by, interpreter) == (None, None)
+
+
+def test_a_damaged_version_is_refused_before_an_environment_is_made(models: Path, runs: Runs, tmp_path: Path) -> None:
+    for name in ("manifest.json", "model.joblib"):
+        place = tmp_path / "models" / "m" / "1" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes((models / "m" / "1" / name).read_bytes())
+    with pytest.raises(InvalidRepository):
+        start.repack(RepackRequest("m", 1, str(tmp_path / "models")), 60)
+    assert (runs.wanted, runs.asked) == ([], [])
+
+
+def test_ones_own_python_is_asked_for(models: Path, runs: Runs) -> None:
+    start.repack(RepackRequest("m", 1, str(models)), 60, python="mine/bin/python")
+    assert [own for _, own in runs.wanted] == ["mine/bin/python"]
+
+
+def test_the_recorded_training_environment_goes_before_the_artifact(models: Path) -> None:
+    manifest, artifact = stored(models, trained_with=("scikit-learn==1.4.2", "numpy>=1.22,<2"), trained_with_source="X")
+    training = training_of(manifest, artifact)
+    assert training.requirements == {"scikit-learn": "==1.4.2", "numpy": ">=1.22,<2"}
+    assert training.source == "X"
+    assert "sklearn.linear_model._logistic" in training.modules
+
+
+def test_what_the_user_says_goes_before_what_is_recorded(models: Path) -> None:
+    manifest, artifact = stored(models, trained_with=("scikit-learn==1.4.2",), trained_with_source="X")
+    training = training_of(manifest, artifact, "scikit-learn==1.5.2")
+    assert (training.requirements, training.source) == ({"scikit-learn": "==1.5.2"}, "--trained-with")
+
+
+def test_a_version_packed_by_another_python_was_trained_with_its_libraries(models: Path) -> None:
+    used = {"python": "3.11.7", "scikit-learn": "1.4.2", "numpy": "1.26.4", "onnxruntime": "1.30.0"}
+    manifest, artifact = stored(models, environment=used, served_by={"numpy": "2.4.6"})
+    assert training_of(manifest, artifact).requirements == {"scikit-learn": "==1.4.2", "numpy": "==1.26.4"}
+
+
+def test_of_a_version_that_records_nothing_the_artifact_is_read(models: Path) -> None:
+    manifest, artifact = stored(models)
+    assert training_of(manifest, artifact).requirements == {"scikit-learn": f"=={HERE}"}
