@@ -1,4 +1,4 @@
-"""The process of its own: `python -m app.packing VERB REQUEST RESULT_FILE`; started by `spawn`."""
+"""The process that packs: `python -m app.packing VERB REQUEST RESULT_FILE`, started by `spawn`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from app.storage.repository import Repository
 
 
 def main(verb: str, request: str, result_file: str) -> None:
-    """Does what is asked and writes the result in one piece."""
+    """Do what is asked, and write the result file in one step."""
     warnings.simplefilter("ignore")
     try:
         result = done(verb, request)
@@ -47,7 +47,7 @@ def main(verb: str, request: str, result_file: str) -> None:
 
 
 def done(verb: str, request: str) -> Result:
-    """What comes of a request. The libraries of models are imported here: the supervisor has no use for them."""
+    """Return the result of a request. The libraries of models are imported here, since the supervisor needs none."""
     if verb == "compare":
         from app.packing.compare import compare
 
@@ -68,7 +68,7 @@ def done(verb: str, request: str) -> Result:
 
 
 def _memory_remark(error: BaseException) -> str:
-    """What to say where memory came to its end on the way to an error."""
+    """Name the memory limit if an error was caused by it."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, MemoryError):

@@ -1,4 +1,4 @@
-"""The rows that an artifact answers at packing, for whoever serves it with other libraries."""
+"""Record the answers of an artifact to some hundred rows, so that other libraries can be compared with them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ MAX_ROWS = 300
 MAX_CELLS = 200_000
 MIN_ROWS = 20
 RECORDS, CROSSED, NEAR, FAR = 100, 70, 70, 30
-"""Seen rows, rows of seen values, rows with values near to and far from what was seen; the rest change one input."""
+"""How many rows are seen rows, rows of seen values, and rows with values near to and far from the seen ones.
+
+In the other rows one input is changed.
+"""
 
 
 def record(estimator: Any, signature: Signature, records: Sequence[Record]) -> Recorded | None:
-    """The answers to a few hundred rows, as one batch; None where there is not one row that the model answers."""
+    """Ask the model for a few hundred rows as one batch; return None if it answers none of them."""
     cells = sum(spec.width for spec in signature.inputs) or 1
     rows = _rows(signature, records)[: max(MIN_ROWS, min(MAX_ROWS, MAX_CELLS // cells))]
     kept = [rows[position] for position in answered(estimator, signature, rows)]
@@ -42,7 +45,7 @@ def _rows(signature: Signature, records: Sequence[Record]) -> list[Record]:
         pools = Pools(signature, records)
         made = [*pools.crossed(CROSSED), *pools.mixed(NEAR, far=False), *pools.mixed(FAR, far=True)]
         made += islice(pools.one_by_one(), MAX_ROWS)
-    except (KeyError, TypeError, ValueError):  # arrays, images, records: nothing is known of what else they may hold
+    except (KeyError, TypeError, ValueError):  # arrays, images, records: their other possible values are unknown
         made = []
-    # Turn by turn, so that rows of every kind are there where only a few are kept.
+    # In turns, so that there are rows of both kinds even if only a few are kept.
     return [row for pair in zip(seen, made, strict=False) for row in pair] + seen[len(made) :] + made[len(seen) :]

@@ -1,6 +1,6 @@
-"""Starts the process that packs or checks, and turns whatever becomes of it into a result or one sentence.
+"""Run a request to pack, check or compare in a process of its own, and return its result or refusal.
 
-A pickle may do anything when it is read: crash the interpreter, print, hang, eat memory. Here it does so elsewhere.
+Reading a pickle may crash the interpreter, print, hang, or use all memory. Here it does so in the other process.
 """
 
 from __future__ import annotations
@@ -29,21 +29,36 @@ ENDED_WITHIN_S = 10.0
 LOOKED_AT_EVERY_S = 0.25
 
 MODULES = "PACKED_MODULES_PATH"
-"""The variable by which a process in another environment knows where the user's modules are."""
+"""The variable that says where the user's modules are, for a process in another environment."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackRequest:
-    """Pack this artifact as a new version of the model `name`; keep no graph larger than the limit.
+    """Pack this artifact as a new version of the model `name`.
 
-    `out_of_range` and `unseen` are what the model does with what is new to it, where that is not left to the server's
-    setting and to what the model copes with. `inputs` is a JSON file that declares inputs.
-    `before` and `after` are the names of the steps around a run; of `before` some may be parts of the artifact.
-    `beside` are further files of the same model. `use`, `columns` and `labels` name parts, or files, that make it.
-    `training_notes` say what was assumed of the training environment.
-    `known_steps` are the steps that there are, where that is known. With `trust` any type in a file of skops is built.
-    A `staged` version answers by its number only. `trained_with` is what is known of the training environment, and
-    `trained_with_source` where from; `served_by` is the Python that will serve, where this is packed by another.
+    Attributes:
+        artifact: the file, folder or URI of the model.
+        name: the name of the model.
+        models_dir: the repository.
+        sample: a file of rows that the model was trained on.
+        target: the column of the sample that is predicted.
+        graph_limit_bytes: the largest graph that is kept.
+        out_of_range: "ignore", "warn" or "reject" for numbers outside the range of the sample; None for the setting.
+        unseen: "reject", "warn" or "accept" for categories that the sample has not; None to try it on the model.
+        inputs: a JSON file that declares inputs.
+        before: the steps before a run; some may be parts of the artifact.
+        after: the steps after a run.
+        beside: further files of the same model.
+        use: the part of the artifact that is the model.
+        columns: the part, or a file, that holds the names of the inputs.
+        labels: the part, or a file, that decodes predictions.
+        known_steps: all steps that the user has written; None if that is not known.
+        trust: build any type that a file of skops names.
+        staged: let the version answer by its number only.
+        trained_with: requirements that name the training environment, as far as it is known.
+        trained_with_source: where `trained_with` is from, as the end of a sentence.
+        training_notes: sentences about what was assumed of the training environment.
+        served_by: the Python that will serve the version, if another one packs it.
     """
 
     artifact: str
@@ -81,7 +96,7 @@ class CheckRequest:
 
 @dataclass(frozen=True, slots=True)
 class CompareRequest:
-    """Ask two versions for every row of a file, without its target column."""
+    """Ask two versions for every row of a file, and compare their answers; `target` is no input."""
 
     model: str
     versions: tuple[int, int]
@@ -107,16 +122,22 @@ class RepackRequest:
 
 @dataclass(frozen=True, slots=True)
 class ServeRequest:
-    """Load what is staged in this folder as serving would, and compare its answers with all that are recorded."""
+    """Load the version that is staged in this folder as serving would, and compare all recorded answers."""
 
     folder: str
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of it: `refused` says why not, else the version packed, a verdict and remarks for whoever packed it.
+    """The result of a request.
 
-    Of a `ServeRequest`: the versions of the libraries that served, and how many rows they answered as recorded.
+    Attributes:
+        refused: why it was refused; None if it was not.
+        version: the version that was packed or checked.
+        remarks: sentences for the person who asked.
+        verdict: the verdict on a new version.
+        environment: the libraries that answered a `ServeRequest`, with their versions.
+        rows: how many recorded rows they answered equally.
     """
 
     refused: str | None = None
@@ -128,7 +149,7 @@ class Result:
 
 
 def packing_memory_bytes() -> int:
-    """Return the most memory that packing may take: as the settings say, else as much as the machine has."""
+    """Return the most memory that packing may take: the setting, or else all memory of the machine."""
     limit_bytes = Settings.from_environ(os.environ).packing_memory_bytes
     return limit_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -169,20 +190,11 @@ def run(
     Raises:
         PackingRefused: the request was refused, or the process died or took longer than `timeout_s` seconds.
     """
-    verb = VERBS[type(request)]
     with tempfile.TemporaryDirectory(prefix="retort-packing-") as folder:
         answer = Path(folder) / "result.json"
         environ = _environ(Path(folder), interpreter)
         place = stages.told_in(Path(folder), environ)
-        command = [sys.executable] if interpreter is None else [interpreter.python, *interpreter.options]
-        process = subprocess.Popen(
-            [*command, "-m", "app.packing", verb, msgspec.json.encode(request).decode(), str(answer)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=environ,
-            start_new_session=True,
-        )
+        process = _start(request, answer, environ, interpreter)
         try:
             said = _said_by(process, timeout_s, place, progress)
         finally:
@@ -195,6 +207,22 @@ def run(
                 raise PackingRefused(result.refused)
             return result
     raise PackingRefused(f"reading and running it ended the process ({_cause(process.returncode, said)})")
+
+
+def _start(
+    request: Request, answer: Path, environ: dict[str, str], interpreter: Interpreter | None
+) -> subprocess.Popen[bytes]:
+    """Start the process that does what is asked and writes its result into the file `answer`."""
+    command = [sys.executable] if interpreter is None else [interpreter.python, *interpreter.options]
+    verb = VERBS[type(request)]
+    return subprocess.Popen(
+        [*command, "-m", "app.packing", verb, msgspec.json.encode(request).decode(), str(answer)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environ,
+        start_new_session=True,
+    )
 
 
 def _said_by(process: subprocess.Popen[bytes], timeout_s: float, place: Path, progress: Progress | None) -> bytes:
@@ -213,14 +241,15 @@ def _said_by(process: subprocess.Popen[bytes], timeout_s: float, place: Path, pr
 
 
 def _environ(folder: Path, interpreter: Interpreter | None) -> dict[str, str]:
-    """The variables of the process: our own package is found wherever it is, before the user's modules.
+    """Return the variables of the process, which finds this package before the user's modules.
 
-    Another Python finds nothing but the package: beside an installed one lie the libraries of this Python.
+    Another Python finds the package through a link in `folder`. An installed package lies beside the libraries of this
+    Python, which the other one must not find.
     """
     environ = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | ONE_THREAD
     package = Path(__file__).resolve().parents[1]
     found = [str(package.parent)]
-    # The process that is packing hands on where the user's modules are; this one is in the folder where they may be.
+    # A process that packs passes the variable on. Without it, the user's modules may be in the current folder.
     mine = environ.get(MODULES, os.pathsep.join(filter(None, [str(Path.cwd()), environ.get("PYTHONPATH")])))
     if interpreter is not None:
         (folder / package.name).symlink_to(package, target_is_directory=True)
@@ -231,7 +260,7 @@ def _environ(folder: Path, interpreter: Interpreter | None) -> dict[str, str]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Has the supervisor end all that it has started; where it does not, ends its group."""
+    """Have the supervisor end everything that it has started; kill its process group if it does not."""
     if process.poll() is None:
         process.terminate()
         try:

@@ -1,4 +1,4 @@
-"""The verdict on a version that was just packed: by what it was trained, packed and is served, and how equal."""
+"""The verdict on a new version: what it was trained, packed and served with, and on how many rows it is equal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Agreement:
     commonest: float | None = None
 
     def shown(self) -> str:
-        """The agreement for people, with a warning where no model would agree less."""
+        """Write the agreement for people, with a warning if it is worse than without a model."""
         if self.measure == "R²":
             said = (
                 f"its predictions agree with {self.target!r} in the sample: R² {self.value:.4g} on {self.rows:,} rows"
@@ -40,9 +40,17 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a person can trust of a new version, and what of it was tried.
+    """What was tried with a new version.
 
-    `equal_rows` were answered equally: by the graph and the model, or by the packing and the serving libraries.
+    Attributes:
+        trained_with: requirements that name the training environment.
+        trained_with_source: where they are from, as the end of a sentence.
+        packed_with: the libraries that packed it, with their versions.
+        served_with: the libraries that will serve it, with their versions.
+        runtime: "graph" or "artifact".
+        equal_rows: how many rows the graph and the model, or the serving and the packing libraries, answered equally.
+        largest_difference: the largest relative difference between graph and model.
+        agreement: how well the predictions agree with the target of the sample.
     """
 
     trained_with: tuple[str, ...]
@@ -55,7 +63,7 @@ class Verdict:
     agreement: Agreement | None = None
 
     def shown(self) -> list[str]:
-        """The verdict for people, line by line."""
+        """Write the verdict for people, line by line."""
         trained = ", ".join(named.replace("==", " ") for named in self.trained_with)
         source = f" (says {self.trained_with_source})" if trained else ""
         lines = [
