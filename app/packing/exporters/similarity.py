@@ -27,8 +27,9 @@ def differences(g: Graph, x: Tensor, points: Points) -> Tensor:
 def squared_distances(g: Graph, x: Tensor, points: Points) -> Tensor:
     """Squared Euclidean distances, shape (rows, points); where there are many points from norms about their middle."""
     if points.size <= MAX_DIFFERENCES:
-        axis = g.constant([2], "int64")
-        return g.node("ReduceSumSquare", [differences(g, x, points), axis], "float64", len(points), keepdims=0)
+        upright = g.node("Unsqueeze", [x, g.constant([2], "int64")], "float64", 1)
+        apart = g.node("Sub", [upright, g.constant(points.T)], "float64", len(points))
+        return g.node("ReduceSumSquare", [apart, g.constant([1], "int64")], "float64", len(points), keepdims=0)
     middle = points.mean(axis=0)
     x = g.node("Sub", [x, g.constant(middle)], "float64", x.width)
     return expanded_squares(g, x, points - middle)
