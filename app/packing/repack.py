@@ -116,7 +116,7 @@ def _columns(spec: Input) -> list[Input]:
         return [spec]
     dtype = spec.dtype if spec.dtype.startswith("float") else "float64"
     column = replace(spec, kind="number", dtype=dtype, shape=None, image=None, example=None)
-    return [replace(column, name=f"{spec.name} {place}") for place in range(spec.width)]
+    return [replace(column, name=f"{spec.name}[{place}]") for place in range(spec.width)]
 
 
 def _seen(manifest: Manifest, answers: Recorded | None) -> Iterator[Record]:
