@@ -19,8 +19,8 @@ from app.errors import PackingRefused
 from app.packing import inspect, sample, trained
 from app.packing.assume import Notes, settled
 from app.packing.declared import NOTHING, Declared
-from app.packing.ends import with_ends
 from app.packing.inspect import Facts
+from app.packing.number_limits import with_number_limits
 from app.packing.seen import inputs_of, learned_marker, records_of
 from app.packing.trial import Record, attempt, edited, permissive, with_largest, with_nulls, with_unseen
 from app.runtime.servable import METHOD_OF_OUTPUT
@@ -95,7 +95,7 @@ def infer(
     draft = declared.applied(with_unseen(estimator, draft, records[0]))
     draft = with_largest(estimator, draft, records[0])
     if not declared.fills:  # of an array each element has one and the same limit
-        draft = with_ends(estimator, draft, records)
+        draft = with_number_limits(estimator, draft, records)
     records = _accepted(estimator, draft, records)
     draft = edited(draft, lambda spec: replace(spec, example=_example(records, spec.name)))
     return _with_outputs(estimator, draft, records), records

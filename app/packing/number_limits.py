@@ -23,7 +23,7 @@ MAX_ASKED_EACH = 30
 """Of more inputs that seem to share an end only some are asked."""
 
 
-def with_ends(estimator: Any, draft: Signature, records: Sequence[Record]) -> Signature:
+def with_number_limits(estimator: Any, draft: Signature, records: Sequence[Record]) -> Signature:
     """Marks the least and the most number that the model answers, where there are such ends.
 
     They are looked for on each side of what was seen. An end that moves with other inputs is none of its own.
