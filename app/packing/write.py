@@ -13,7 +13,7 @@ import pandas as pd
 
 from app.errors import PackingRefused
 from app.packing import declared, inspect, reading, sample, stages
-from app.packing.agreement import agreement
+from app.packing.scoring import agreement
 from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
 from app.packing.assume import Notes
