@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from app.packing import trained
+from app.packing import training_dtypes
 from app.packing.trial import MAX_SAMPLE_ROWS, Record, answers, edited, permissive
 from app.runtime.proving import same
 from app.signature import Input, Layout, Signature
@@ -197,7 +197,7 @@ def _was(names: Sequence[str]) -> str:
 def _dtype(signature: Signature, names: Sequence[str]) -> str:
     """Return the dtype of these inputs as pandas writes it."""
     spec = next(spec for spec in signature.inputs if spec.name in names)
-    return trained.nullable_name(spec.dtype) if spec.missing == "na" else spec.dtype
+    return training_dtypes.nullable_name(spec.dtype) if spec.missing == "na" else spec.dtype
 
 
 def _some(spec: Input) -> str:
@@ -236,7 +236,7 @@ def _is_text(spec: Input) -> bool:
 def _other_texts(spec: Input, records: Sequence[Record]) -> list[Input]:
     values = {record[spec.name] for record in records if isinstance(record[spec.name], str)}
     categories = spec.categories or tuple(sorted(values))
-    other = trained.TEXT if spec.dtype == "object" else "object"
+    other = training_dtypes.TEXT if spec.dtype == "object" else "object"
     others = [replace(spec, dtype=dtype) for dtype in dict.fromkeys((other, "string[python]")) if dtype != spec.dtype]
     if values <= set(categories):
         others.append(replace(spec, kind="category", dtype="category", categories=categories, missing="nan"))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from app.errors import PackingRefused, RetortError
-from app.packing import inspect, trained
+from app.packing import inspect, training_dtypes
 from app.runtime.servable import NULLABLE
 from app.signature import Input, Layout, Picture, Scalar, Signature
 from app.signature.images import encoded, shape_of
@@ -25,9 +25,9 @@ DTYPES = {
     "number": "float64",
     "integer": "int64",
     "boolean": "bool",
-    "category": trained.TEXT,
-    "text": trained.TEXT,
-    "timestamp": trained.TIMES,
+    "category": training_dtypes.TEXT,
+    "text": training_dtypes.TEXT,
+    "timestamp": training_dtypes.TIMES,
 }
 Record = dict[str, Any]
 
@@ -229,8 +229,8 @@ def _cast(column: Any, wanted: Wanted) -> Any:
     if wanted.kind == "timestamp":
         zoned = wanted.dtype is not None and "," in wanted.dtype
         times = pd.to_datetime(column, utc=zoned, format="ISO8601")
-        plain = wanted.dtype is None and trained.BEFORE_PANDAS_3 and isinstance(times.dtype, np.dtype)
-        return times.astype(wanted.dtype or trained.TIMES) if plain or wanted.dtype else times
+        plain = wanted.dtype is None and training_dtypes.BEFORE_PANDAS_3 and isinstance(times.dtype, np.dtype)
+        return times.astype(wanted.dtype or training_dtypes.TIMES) if plain or wanted.dtype else times
     if wanted.dtype == "category" and wanted.categories is not None:
         return column.astype(pd.CategoricalDtype(list(wanted.categories), ordered=wanted.ordered))
     return column if wanted.dtype is None else column.astype(wanted.dtype)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from app.errors import PackingRefused
-from app.packing import inspect, sample, trained
+from app.packing import inspect, sample, training_dtypes
 from app.packing.assume import Notes, settled
 from app.packing.declared import NOTHING, Declared
 from app.packing.inspect import Facts
@@ -105,7 +105,7 @@ def _as_wide(spec: Input, facts: Facts, column: pd.Series[Any]) -> Input:
     """A number as wide as its column was when it was written as text, where the estimator does not tell."""
     if spec.kind != "number" or spec.dtype != "float64" or spec.missing == "na" or facts.narrow is not None:
         return spec
-    facts.narrow = trained.was_narrow(column)
+    facts.narrow = training_dtypes.was_narrow(column)
     return replace(spec, dtype="float32") if facts.narrow else spec
 
 
@@ -181,7 +181,9 @@ def _made_up(estimator: Any, draft: Signature) -> tuple[Signature, list[Record]]
         for fact, spec in zip(facts, draft.inputs, strict=True)
     ]
     texts = [
-        spec if sure else replace(spec, kind="text", dtype=trained.TEXT if draft.layout is Layout.FRAME else "object")
+        spec
+        if sure
+        else replace(spec, kind="text", dtype=training_dtypes.TEXT if draft.layout is Layout.FRAME else "object")
         for spec, sure in zip(draft.inputs, known, strict=True)
     ]
     first_error: Exception | None = None

@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from app.errors import PackingRefused
-from app.packing import trained
+from app.packing import training_dtypes
 from app.packing.releases import boosting_encoder, column_names, is_clusterer
 
 ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
@@ -192,7 +192,7 @@ def _visit(part: Any, positions: Sequence[int], facts: list[Facts], *, raw: bool
         selectors = {name: columns for name, _, columns in part.transformers} if raw else {}
         for name, transformer, _ in part.transformers_:
             below = [positions[i] for i in indices.get(name, ()) if i < len(positions)]
-            _note_dtype(trained.selected(selectors.get(name)), below, facts)
+            _note_dtype(training_dtypes.selected(selectors.get(name)), below, facts)
             _visit(transformer, below, facts, raw=raw)
     elif hasattr(part, "transformer_list"):
         for _, transformer in part.transformer_list:
@@ -207,7 +207,7 @@ def _visit(part: Any, positions: Sequence[int], facts: list[Facts], *, raw: bool
         _numbers(part, positions, facts)
         _note_width(part, positions, facts, raw=raw)
         if raw:
-            for position, dtype in zip(positions, trained.kept(part, len(positions)), strict=False):
+            for position, dtype in zip(positions, training_dtypes.kept(part, len(positions)), strict=False):
                 _note_dtype(dtype, [position], facts)
         for wrapped in _wrapped(part):
             if getattr(wrapped, "n_features_in_", len(positions)) == len(positions):
@@ -239,17 +239,17 @@ def _categories(part: Any, positions: Sequence[int], facts: list[Facts], *, raw:
             _note_dtype("category", categorical, facts)
     elif _is(part, IMPUTERS):
         for position, statistic in zip(positions, getattr(part, "statistics_", positions), strict=False):
-            facts[position].fills = trained.marker(part.missing_values)
+            facts[position].fills = training_dtypes.marker(part.missing_values)
             if statistic is None:  # the commonest value was None, which is not what it fills
                 facts[position].missing.add("none")
     for position, categories in known:
         values = np.asarray(categories)
-        markers = [trained.marker(value) for value in values.tolist()]
+        markers = [training_dtypes.marker(value) for value in values.tolist()]
         present = [value for value, missing in zip(values.tolist(), markers, strict=True) if missing is None]
         fact = facts[position]
         fact.missing.update(marker for marker in markers if marker is not None)
         if raw and _is(part, ENCODERS):
-            _note_dtype(trained.of_categories(values, present), [position], facts)
+            _note_dtype(training_dtypes.of_categories(values, present), [position], facts)
         # Two encoders over one column both have to know a value that is to be accepted.
         before = fact.categories
         fact.categories = tuple(present if before is None else [c for c in before if c in present])
@@ -261,7 +261,7 @@ def _note_dtype(dtype: str | None, positions: Sequence[int], facts: list[Facts])
 
 
 def _note_width(part: Any, positions: Sequence[int], facts: list[Facts], *, raw: bool) -> None:
-    narrow = trained.computed_narrow(part)
+    narrow = training_dtypes.computed_narrow(part)
     for position in positions:
         # The first part that tells is the nearest to the input. A function may make float64 of whatever it is given.
         if facts[position].narrow is None and (raw or narrow):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from app.errors import PackingRefused
-from app.packing import inspect, trained
+from app.packing import inspect, training_dtypes
 from app.packing.inspect import Facts
 from app.packing.trial import MAX_SAMPLE_ROWS, Record
 from app.runtime.servable import NULLABLE
@@ -67,7 +67,7 @@ def _input(name: str, facts: Facts, column: pd.Series[Any] | None) -> Input:
         return Input(name, "text", seen.dtype or "object", missing=missing)
     if facts.categories is not None:
         categories, kinds = facts.categories, {type(value) for value in facts.categories}
-        dtype = trained.TEXT if str in kinds else "bool" if kinds == {bool} else _number_dtype(facts.categories)
+        dtype = training_dtypes.TEXT if str in kinds else "bool" if kinds == {bool} else _number_dtype(facts.categories)
         if seen.dtype == "category" and set(seen.categories or ()) == set(categories):
             categories = seen.categories or ()  # as many, in the order of their codes
         dtype = _proven(facts, seen.dtype or dtype)
@@ -98,9 +98,9 @@ def learned_marker(facts: Facts) -> str | None:
 
 def _proven(facts: Facts, dtype: str) -> str:
     """The dtype in training, where the sample's is only how its file is read."""
-    if learned_marker(facts) == "none" and dtype == trained.TEXT:
+    if learned_marker(facts) == "none" and dtype == training_dtypes.TEXT:
         return "object"  # no other column of strings holds None
-    wide = dtype in (trained.TEXT, "object", "int64", "float64")
+    wide = dtype in (training_dtypes.TEXT, "object", "int64", "float64")
     return facts.dtype if facts.dtype is not None and wide else dtype
 
 
@@ -117,7 +117,7 @@ class _Seen:
         self.categories: tuple[Scalar, ...] | None = None
         if column is None:
             return
-        self.dtype = dtype = trained.name_of(column.dtype)
+        self.dtype = dtype = training_dtypes.name_of(column.dtype)
         if isinstance(column.dtype, pd.ArrowDtype):
             raise PackingRefused(
                 f"column {name!r} of the sample is {dtype}: frames are made of NumPy's and pandas' own dtypes, not of "
@@ -180,14 +180,14 @@ def told_by(path: Path | None, frame: pd.DataFrame) -> tuple[pd.DataFrame, set[s
     if path is None or path.suffix.lower() in (".feather", ".arrow"):
         return frame, {name for name in frame.columns if frame[name].dtype not in ("str", "object")}
     if path.suffix.lower() != ".parquet":
-        return frame.astype({name: trained.TEXT for name in frame.columns if frame[name].dtype == "str"}), set()
+        return frame.astype({name: training_dtypes.TEXT for name in frame.columns if frame[name].dtype == "str"}), set()
     from pyarrow import parquet  # what reads it, if anything does
 
     saved = {column["name"]: column for column in (parquet.read_schema(path).pandas_metadata or {}).get("columns", ())}
     told = {name for name in frame.columns if name in saved or frame[name].dtype not in ("str", "object")}
     dtypes: dict[str, Any] = {}
     for name in [name for name in told if name in saved]:
-        was, now = saved[name]["numpy_type"], trained.name_of(frame[name].dtype)
+        was, now = saved[name]["numpy_type"], training_dtypes.name_of(frame[name].dtype)
         if was == "object" and now == "str":
             dtypes[name] = object
         elif was.startswith("datetime64["):  # the file has no seconds: it has milliseconds then
