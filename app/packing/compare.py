@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from app.errors import InvalidInstances, PackingRefused
 from app.packing import sample
+from app.packing.inputs import records_of
 from app.packing.sample.expected import Column, Expected
-from app.packing.seen import records_of
 from app.packing.spawn import CompareRequest, Result
 from app.packing.trial import MAX_SAMPLE_ROWS
 from app.runtime.loaders import LOADERS

@@ -22,7 +22,7 @@ from app.packing.artifacts.onnx_file import Given, OnnxFile, adapted, feed_of
 from app.packing.declared import FILLED, Declared, Wanted
 from app.packing.graph import GRAPH, MAX_ONE_FILE_BYTES, WEIGHTS
 from app.packing.sample.expected import Column, Expected
-from app.packing.seen import records_of
+from app.packing.inputs import records_of
 from app.packing.timing import timed_us
 from app.packing.trial import MAX_SAMPLE_ROWS, Record
 from app.runtime.graph import GraphServable, session_of

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from app.packing import inspect
-from app.packing.seen import records_of
+from app.packing.inputs import records_of
 from app.packing.trial import MAX_SAMPLE_ROWS, answered
 from app.packing.verdict import Agreement
 from app.runtime.servable import ArtifactServable

@@ -23,7 +23,7 @@ from app.packing.fidelity import require_fidelity
 from app.packing.infer import infer, outputs_lost
 from app.packing.remarks import remarks_on
 from app.packing.sample.expected import expected_of
-from app.packing.seen import told_by
+from app.packing.inputs import told_by
 from app.packing.spawn import PackRequest, Result
 from app.packing.trial import Record
 from app.packing.verdict import Agreement
