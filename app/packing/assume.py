@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from app.packing import training_dtypes
-from app.packing.trial import MAX_SAMPLE_ROWS, Record, answers, edited, permissive
+from app.packing.probe import MAX_SAMPLE_ROWS, Record, answers, edited, permissive
 from app.runtime.proving import same
 from app.signature import Input, Layout, Signature
 from app.storage.manifest import Assumption

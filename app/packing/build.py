@@ -15,7 +15,7 @@ from app.packing.lean import lean_servable
 from app.packing.record import record
 from app.packing.spawn import Interpreter, PackRequest, RepackRequest, Result, ServeRequest, run
 from app.packing.timing import artifact_cost_us
-from app.packing.trial import MAX_SAMPLE_ROWS, Record
+from app.packing.probe import MAX_SAMPLE_ROWS, Record
 from app.packing.verdict import Verdict
 from app.runtime.environment import environment
 from app.runtime.servable import ArtifactServable, Servable

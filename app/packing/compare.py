@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from app.errors import InvalidInstances, PackingRefused
 from app.packing import sample
 from app.packing.inputs import records_of
+from app.packing.probe import MAX_SAMPLE_ROWS
 from app.packing.sample.expected import Column, Expected
 from app.packing.spawn import CompareRequest, Result
-from app.packing.trial import MAX_SAMPLE_ROWS
 from app.runtime.loaders import LOADERS
 from app.runtime.policy import State
 from app.runtime.proving import same

@@ -24,7 +24,7 @@ from app.packing.graph import GRAPH, MAX_ONE_FILE_BYTES, WEIGHTS
 from app.packing.sample.expected import Column, Expected
 from app.packing.inputs import records_of
 from app.packing.timing import timed_us
-from app.packing.trial import MAX_SAMPLE_ROWS, Record
+from app.packing.probe import MAX_SAMPLE_ROWS, Record
 from app.runtime.graph import GraphServable, session_of
 from app.runtime.loaders import LOADERS
 from app.signature import Input, Layout, Signature

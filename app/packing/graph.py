@@ -11,8 +11,8 @@ import onnx
 from app.errors import LoadingFailed
 from app.packing.compile import compile_graph
 from app.packing.exporters.graph import NotExportable
+from app.packing.probe import Record
 from app.packing.prove import NotProven, prove
-from app.packing.trial import Record
 from app.runtime.loaders import LOADERS
 from app.runtime.servable import ArtifactServable, Servable
 from app.signature import Signature

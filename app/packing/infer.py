@@ -22,7 +22,7 @@ from app.packing.declared import NOTHING, Declared
 from app.packing.inputs import inputs_of, learned_marker, records_of
 from app.packing.inspect import Facts
 from app.packing.number_limits import with_number_limits
-from app.packing.trial import Record, attempt, edited, permissive, with_largest, with_nulls, with_unseen
+from app.packing.probe import Record, attempt, edited, permissive, with_largest, with_nulls, with_unseen
 from app.runtime.servable import METHOD_OF_OUTPUT
 from app.signature import Input, Layout, Signature
 from app.signature.batch import json_values

@@ -12,7 +12,7 @@ import pandas as pd
 from app.errors import PackingRefused
 from app.packing import inspect, training_dtypes
 from app.packing.inspect import Facts
-from app.packing.trial import MAX_SAMPLE_ROWS, Record
+from app.packing.probe import MAX_SAMPLE_ROWS, Record
 from app.runtime.servable import NULLABLE
 from app.signature import Input, Layout, Scalar, Signature
 from app.signature.batch import json_values

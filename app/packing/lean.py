@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.packing.probe import Record, attempt
 from app.packing.stress import Pools
-from app.packing.trial import Record, attempt
 from app.runtime.lean import LeanServable, steps_of
 from app.runtime.servable import ArtifactServable, Servable
 from app.signature import Layout, Signature

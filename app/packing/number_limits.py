@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.packing.trial import FLOAT64_NEARLY_MAX, Record, attempt, edited, passing
+from app.packing.probe import FLOAT64_NEARLY_MAX, Record, attempt, edited, passing
 from app.signature import Input, Signature
 from app.signature.kinds import integer_limits_of, limits_of
 

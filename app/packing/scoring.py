@@ -10,7 +10,7 @@ import pandas as pd
 
 from app.packing import inspect
 from app.packing.inputs import records_of
-from app.packing.trial import MAX_SAMPLE_ROWS, answered
+from app.packing.probe import MAX_SAMPLE_ROWS, answered
 from app.packing.verdict import Agreement
 from app.runtime.servable import ArtifactServable
 from app.signature import Layout, Signature

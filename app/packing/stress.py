@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing import inspect
-from app.packing.trial import Record
+from app.packing.probe import Record
 from app.signature import Input, Layout, Signature
 from app.signature.kinds import rule_of
 

@@ -25,7 +25,7 @@ from app.packing.remarks import remarks_on
 from app.packing.sample.expected import expected_of
 from app.packing.inputs import told_by
 from app.packing.spawn import PackRequest, Result
-from app.packing.trial import Record
+from app.packing.probe import Record
 from app.packing.verdict import Agreement
 from app.packing.write_graph import pack_graph
 from app.runtime.servable import ArtifactServable

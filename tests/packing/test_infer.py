@@ -23,7 +23,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from app.errors import InvalidInstances, PackingRefused
 from app.packing.declared import Declared, Wanted
 from app.packing.infer import infer, outputs_lost
-from app.packing.trial import attempt
+from app.packing.probe import attempt
 from app.signature import Input, Layout, Signature
 from app.signature.schema import Validator
 from tests.packing.artifacts import ROWS, Picky, Unhappy, flowers
