@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from app.packing.exporters import (
     approximation,
+    bagging,
     baseline,
     bayes,
     boosting,
     calibration,
     clusters,
     columns,
-    committees,
     composition,
     decoded,
     decomposition,
@@ -54,7 +54,7 @@ FAMILIES = (
     calibration,
     clusters,
     columns,
-    committees,
+    bagging,
     composition,
     decoded,
     decomposition,
