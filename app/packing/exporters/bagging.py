@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters import ensemble, trees
+from app.packing.exporters import tree_ensemble, trees
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
 from app.packing.exporters.links import reduced, softmax
 from app.packing.exporters.responses import of, total
@@ -32,7 +32,7 @@ def bagging_classifier(g: Graph, est: Any, features: Features) -> Outputs:
         members = [
             trees.fitted_tree(m, trees.probabilities_by_node(m) @ _places(m, classes), columns) for m, columns in pairs
         ]
-        return _bagged(g, est, ensemble.summed_rows(g, g.matrix(features), members))
+        return _bagged(g, est, tree_ensemble.summed_rows(g, g.matrix(features), members))
     shares: list[Tensor] = []
     scores: list[Tensor] = []
     for member, columns in pairs:
@@ -51,7 +51,7 @@ def bagging_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     pairs = list(zip(est.estimators_, est.estimators_features_, strict=True))
     if _are(est, TREE_REGRESSORS):
         members = [trees.fitted_tree(member, member.tree_.value[:, :, 0], columns) for member, columns in pairs]
-        values = ensemble.summed_rows(g, g.matrix(features), members)
+        values = tree_ensemble.summed_rows(g, g.matrix(features), members)
         values = g.pick(values, 0) if values.width == 1 else values
     else:
         answers = [of(g.predict(m, g.select(features, columns)), "prediction", m) for m, columns in pairs]
@@ -73,7 +73,7 @@ def adaboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
             for vote, member in zip(votes, est.estimators_, strict=True)
         ]
         members = [trees.fitted_tree(m, ballot) for m, ballot in zip(est.estimators_, ballots, strict=True)]
-        summed = ensemble.summed_rows(g, g.matrix(features), members)
+        summed = tree_ensemble.summed_rows(g, g.matrix(features), members)
     else:
         named = "probabilities" if by_shares else "prediction"
         answers = [of(g.predict(member, features), named, member) for member in est.estimators_]
@@ -104,7 +104,7 @@ def adaboost_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     count = len(est.estimators_)
     if _are(est, TREE_REGRESSORS):
         members = [trees.fitted_tree(member, member.tree_.value[:, 0, 0]) for member in est.estimators_]
-        answers = ensemble.each(g, g.matrix(features), members)
+        answers = tree_ensemble.each(g, g.matrix(features), members)
     else:
         outputs = [of(g.predict(member, features), "prediction", member) for member in est.estimators_]
         answers = g.concat([g.column(g.cast(output, "float64")) for output in outputs])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters import ensemble, trees
+from app.packing.exporters import tree_ensemble, trees
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
 from app.packing.exporters.links import expit, softmax
 from app.packing.releases import boosting_compares_shares, least_share, starts_centered
@@ -62,12 +62,12 @@ def _gradient_boosting(g: Graph, est: Any, features: Features) -> Tensor:
     ]
     if isinstance(est.init_, str) or type(est.init_).__name__ in ("DummyClassifier", "DummyRegressor"):
         start = est._raw_predict_init(np.zeros((1, est.n_features_in_)))
-        return ensemble.summed(g, matrix, stages, [stage % scores for stage in range(len(stages))], start[0])
+        return tree_ensemble.summed(g, matrix, stages, [stage % scores for stage in range(len(stages))], start[0])
     start = _raw_init(g, est, matrix)
-    terms = g.concat([start, ensemble.each(g, matrix, stages)])
+    terms = g.concat([start, tree_ensemble.each(g, matrix, stages)])
     count = len(est.estimators_) + 1
     by_stage = g.node("Reshape", [terms, g.constant([0, count, scores], "int64")], "float64", scores)
-    return ensemble.last_of_sums(g, by_stage, count)
+    return tree_ensemble.last_of_sums(g, by_stage, count)
 
 
 def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters import ensemble
+from app.packing.exporters import tree_ensemble
 from app.packing.exporters.boosting import binary, multiclass
 from app.packing.exporters.categories import GOES_LEFT, GOES_RIGHT, IS_MISSING, THRESHOLD, Sides, in_bitset
-from app.packing.exporters.ensemble import LEAF, Tree
 from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor, Transform
 from app.packing.exporters.links import expit
+from app.packing.exporters.tree_ensemble import LEAF, Tree
 from app.packing.releases import boosting_encoder, histograms_compare_shares
 
 
@@ -46,7 +46,7 @@ def _raw(g: Graph, est: Any, features: Features) -> Tensor:
     stages = [_tree(predictor, sides, found) for predictor, found in zip(predictors, splits, strict=True)]
     scores = est.n_trees_per_iteration_
     targets = [stage % scores for stage in range(len(stages))]
-    return ensemble.summed(g, sides.extended(g, matrix), stages, targets, est._baseline_prediction)
+    return tree_ensemble.summed(g, sides.extended(g, matrix), stages, targets, est._baseline_prediction)
 
 
 def _preprocessed(g: Graph, est: Any, features: Features) -> Tensor:

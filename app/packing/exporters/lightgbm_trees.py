@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters import ensemble
+from app.packing.exporters import tree_ensemble
 from app.packing.exporters.categories import GOES_LEFT, GOES_RIGHT, THRESHOLD, Sides, in_bitset
-from app.packing.exporters.ensemble import LEAF, Tree
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor
 from app.packing.exporters.links import expit, softmax
+from app.packing.exporters.tree_ensemble import LEAF, Tree
 from app.packing.exporters.trees import mean
 
 IDENTITY = ("regression", "regression_l1", "huber", "fair", "quantile", "mape")
@@ -87,7 +87,7 @@ def _raw(g: Graph, est: Any, features: Features) -> tuple[Fields, Tensor, int]:
         raise NotExportable("it has too many categories and splits of them for a table")
     stages = [_tree(tree, sides, found, width) for tree, found in zip(trees, splits, strict=True)]
     targets = [stage % scores for stage in range(len(stages))]
-    return header, ensemble.summed(g, sides.extended(g, matrix), stages, targets), len(trees) // scores
+    return header, tree_ensemble.summed(g, sides.extended(g, matrix), stages, targets), len(trees) // scores
 
 
 def _parts(text: str) -> list[Fields]:
@@ -171,7 +171,7 @@ def _tree(tree: Fields, sides: Sides, splits: dict[int, tuple[int, int]], width:
     """
     leaves = _numbers(tree, "leaf_value", np.float64)
     if len(leaves) == 1:
-        return ensemble.constant_tree(float(leaves[0]))
+        return tree_ensemble.constant_tree(float(leaves[0]))
     threshold = _numbers(tree, "threshold", np.float64)
     type_ = _types(tree)
     default_left = _numbers(tree, "decision_type", np.int64) & 2 != 0

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from app.packing.exporters.ensemble import LEAF, Tree, each
 from app.packing.exporters.graph import Features, Graph, Predict, Tensor, Transform
 from app.packing.exporters.quantiles import BOUNDS_THRESHOLD
+from app.packing.exporters.tree_ensemble import LEAF, Tree, each
 
 Floats = NDArray[np.float64]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters import ensemble
-from app.packing.exporters.ensemble import LEAF, Tree
+from app.packing.exporters import tree_ensemble
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor
+from app.packing.exporters.tree_ensemble import LEAF, Tree
 
 Model = dict[str, Any]
 
@@ -115,7 +115,7 @@ def _margins(g: Graph, est: Any, model: Model, features: Features) -> Tensor:
     if not np.isnan(est.missing):
         absent = g.node("Equal", [matrix, g.constant(est.missing, "float32")], "bool", matrix.width)
         matrix = g.node("Where", [absent, g.constant(np.nan, "float32"), matrix], "float32", matrix.width)
-    return ensemble.summed(g, matrix, trees, gbtree["tree_info"][:count], base)
+    return tree_ensemble.summed(g, matrix, trees, gbtree["tree_info"][:count], base)
 
 
 def _margins_without_trees(model: Model, width: int) -> NDArray[np.float32]:

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from app.packing.exporters import ensemble
+from app.packing.exporters import tree_ensemble
 from app.packing.exporters.categories import GOES_LEFT, GOES_RIGHT, Sides, in_bitset
-from app.packing.exporters.ensemble import LEAF, Tree, before_rounding
 from app.packing.exporters.graph import Graph
+from app.packing.exporters.tree_ensemble import LEAF, Tree, before_rounding
 from app.runtime.graph import session_of
 
 RNG = np.random.default_rng(0)
@@ -49,7 +49,7 @@ def test_sums_are_rounded_in_the_order_of_the_trees(count, targets, type_):
     trees = [stump(number % 4, RNG.normal(), pair) for number, pair in enumerate(values)]
     of_tree = [number % targets for number in range(count)]
     start = np.arange(targets) / 7
-    answer = run(lambda g, x: ensemble.summed(g, x, trees, of_tree, start), rows, type_)
+    answer = run(lambda g, x: tree_ensemble.summed(g, x, trees, of_tree, start), rows, type_)
     expected = np.tile(start.astype(type_), (1000, 1))
     for number, tree in enumerate(trees):
         left = rows[:, number % 4].astype(type_) <= np.asarray(tree.threshold[0]).astype(type_)
@@ -67,7 +67,7 @@ def test_sums_of_rows_are_rounded_in_the_order_of_the_trees(count, width, pure):
     if pure:
         values *= np.eye(width)[RNG.integers(width, size=(count, 2))]
     trees = [stump(number % 4, 0.0, pair) for number, pair in enumerate(values)]
-    answer = run(lambda g, x: ensemble.summed_rows(g, x, trees), rows)
+    answer = run(lambda g, x: tree_ensemble.summed_rows(g, x, trees), rows)
     expected = np.zeros((1000, width))
     for number, (left, right) in enumerate(values):
         expected += np.where(rows[:, [number % 4]] <= 0.0, left, right)
@@ -85,8 +85,12 @@ def test_trees_of_one_leaf_and_roots_whose_children_have_one_number():
         np.array([0.0, 1.0, 0.0, 2.0, 3.0]),
     )
     rows = np.array([[-1.0, 0.0], [1.0, -1.0], [1.0, 1.0], [np.nan, np.nan]])
-    for trees in ([left_leaf], [left_leaf] * 3, [ensemble.constant_tree(0.5), left_leaf, ensemble.constant_tree(1.5)]):
-        answer = run(lambda g, x, trees=trees: ensemble.each(g, x, trees), rows)
+    for trees in (
+        [left_leaf],
+        [left_leaf] * 3,
+        [tree_ensemble.constant_tree(0.5), left_leaf, tree_ensemble.constant_tree(1.5)],
+    ):
+        answer = run(lambda g, x, trees=trees: tree_ensemble.each(g, x, trees), rows)
         columns = {5: [1.0, 2.0, 3.0, 3.0]}
         expected = [columns.get(len(tree.left), [tree.values[0]] * 4) for tree in trees]
         np.testing.assert_array_equal(answer(rows), np.transpose(expected))
@@ -95,7 +99,7 @@ def test_trees_of_one_leaf_and_roots_whose_children_have_one_number():
 def test_missing_values_go_where_the_tree_says():
     trees = [stump(0, 0.0, (1.0, 2.0), missing_left) for missing_left in (True, False)]
     rows = np.array([[np.nan], [-1.0], [1.0]])
-    answer = run(lambda g, x: ensemble.each(g, x, trees), rows)
+    answer = run(lambda g, x: tree_ensemble.each(g, x, trees), rows)
     np.testing.assert_array_equal(answer(rows), [[1.0, 2.0], [1.0, 1.0], [2.0, 2.0]])
 
 
