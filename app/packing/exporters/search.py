@@ -1,7 +1,7 @@
 """The nearest of the rows that a model was fitted on: distances to all of them, to the last bit as in scikit-learn.
 
 Rows at equal distance are common (whole numbers, one-hot columns, duplicates), and which of them scikit-learn takes
-depends on the order in which it meets them: see `heap`.
+depends on the order in which it meets them: see `neighbor_ties`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters.graph import Graph, NotExportable, Tensor
-from app.packing.exporters.heap import settled
 from app.packing.exporters.metrics import distances_of, minkowski, power_of
+from app.packing.exporters.neighbor_ties import break_ties
 from app.packing.exporters.similarity import fused_squares
 
 MAX_ROWS = 1 << 14
@@ -57,6 +57,6 @@ def kneighbors(g: Graph, est: Any, x: Tensor, count: int, targets: NDArray[Any] 
         first = g.node("Gather", [indices, g.constant(range(count), "int64")], "int64", count, axis=1)
         last, beyond = g.pick(values, count - 1), g.pick(values, count)
         tied = g.node("Equal", [last, beyond], "bool", None)
-        indices = settled(g, est, x, reduced, tied, last, first, targets)
+        indices = break_ties(g, est, x, reduced, tied, last, first, targets)
     nearest = g.node("GatherElements", [reduced, indices], "float64", count, axis=1)
     return Tensor(indices.name, "int64", count), distances_of(g, nearest, power_of(est))

@@ -23,7 +23,7 @@ MAX_TURNS = 1 << 22
 """Numbers in the table that says how the order of a tree's leaves depends on its forks."""
 
 
-def settled(
+def break_ties(
     g: Graph,
     est: Any,
     x: Tensor,
