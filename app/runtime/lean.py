@@ -14,8 +14,8 @@ import numpy as np
 
 from app.runtime.environment import environment
 from app.runtime.fitted import single_threaded, without_names
+from app.runtime.forest import Forest
 from app.runtime.servable import ArtifactServable, Servable, by_row, call, frame_of
-from app.runtime.votes import Votes
 from app.signature import Layout, Signature
 from app.signature.batch import Batch, Outputs
 from app.storage.manifest import LeanCall, Manifest
@@ -48,7 +48,7 @@ class LeanServable:
         if call.matrix:
             without_names(estimator)
         self._steps, self._last = steps_of(estimator)
-        self._votes = Votes.of(self._last)
+        self._forest = Forest.of(self._last)
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """What `ArtifactServable.run` gives."""
@@ -67,7 +67,7 @@ class LeanServable:
     def _answers(self, features: Any, outputs: Sequence[str]) -> Outputs:
         for step in self._steps:
             features = step.transform(features)
-        answers = None if self._votes is None else self._votes.outputs(features, outputs)
+        answers = None if self._forest is None else self._forest.outputs(features, outputs)
         return answers or {name: by_row(call(self._last, name, features)) for name in outputs}
 
 

@@ -1,4 +1,4 @@
-"""A forest asked tree by tree: what `predict` and `predict_proba` add up, without joblib and its locks."""
+"""Predict with a random forest tree by tree, without joblib and its locks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ CLASSIFIERS = ("RandomForestClassifier", "ExtraTreesClassifier")
 REGRESSORS = ("RandomForestRegressor", "ExtraTreesRegressor")
 
 
-class Votes:
+class Forest:
     """The trees of a forest with one target. Immutable, safe to share.
 
-    The sums are those of scikit-learn's `ForestClassifier` and `ForestRegressor` with one job: the same trees in the
-    same order, so the same bits.
+    Trees are added in the order of scikit-learn's `ForestClassifier` and `ForestRegressor` with one job, so the sums
+    are equal to the last bit.
     """
 
     def __init__(self, forest: Any) -> None:
@@ -25,16 +25,18 @@ class Votes:
         self._classes: NDArray[Any] | None = getattr(forest, "classes_", None)
 
     @classmethod
-    def of(cls, estimator: Any) -> Votes | None:
-        """The votes of a forest; None of anything else, a class derived from a forest and many targets included."""
+    def of(cls, estimator: Any) -> Forest | None:
+        """Wrap a forest of scikit-learn itself with one target; return None for any other estimator."""
         kind = type(estimator)
         forest = kind.__module__ == "sklearn.ensemble._forest" and kind.__name__ in CLASSIFIERS + REGRESSORS
         return cls(estimator) if forest and estimator.n_outputs_ == 1 else None
 
     def outputs(self, features: Any, names: Sequence[str]) -> dict[str, NDArray[Any]] | None:
-        """The asked-for outputs for features of shape (rows, inputs); None where the forest itself has to be asked.
+        """Compute outputs for features of shape (rows, inputs).
 
-        That is for other outputs, and for features that its checks might refuse.
+        Returns:
+            The outputs by name; None if the forest itself has to compute them, because an output is another one or
+            because its checks might refuse the features.
         """
         if not isinstance(features, np.ndarray) or features.dtype.kind not in "iuf":
             return None
@@ -53,7 +55,7 @@ class Votes:
         return {name: answers[name] for name in names}
 
     def _mean(self, narrow: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Shape (rows, classes), or (rows, 1) of a regressor."""
+        """Return the mean over the trees, shape (rows, classes), or (rows, 1) for a regressor."""
         columns = 1 if self._classes is None else len(self._classes)
         total = np.zeros((len(narrow), columns), dtype=np.float64)
         for tree in self._trees:

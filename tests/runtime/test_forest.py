@@ -1,4 +1,4 @@
-"""A forest tree by tree is the forest, to the last bit."""
+"""A forest computed tree by tree equals scikit-learn's to the last bit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 
-from app.runtime.votes import Votes
+from app.runtime.forest import Forest
 
 RANDOM = np.random.default_rng(0)
 ROWS = RANDOM.normal(size=(200, 4))
@@ -22,12 +22,12 @@ WORDS = np.array(["low", "middle", "high"], dtype=object)[np.digitize(ROWS[:, 0]
 NUMBERS = ROWS @ [1.0, -2.0, 0.5, 0.0]
 
 
-class Mine(RandomForestClassifier):
-    """What it does beside is its own affair."""
+class DerivedForest(RandomForestClassifier):
+    """A class derived from a forest, which may compute something else."""
 
 
-def votes(forest: Any) -> Votes:
-    found = Votes.of(forest)
+def forest_of(forest: Any) -> Forest:
+    found = Forest.of(forest)
     assert found is not None
     return found
 
@@ -35,9 +35,9 @@ def votes(forest: Any) -> Votes:
 @pytest.mark.parametrize("rows", [1, 2, 200])
 @pytest.mark.parametrize("kind", [RandomForestClassifier, ExtraTreesClassifier])
 @pytest.mark.parametrize("labels", [WORDS, WORDS == "low"], ids=["three", "two"])
-def test_a_classifier(kind: Any, labels: Any, rows: int) -> None:
+def test_a_classifier_gives_the_labels_and_probabilities_of_scikit_learn(kind: Any, labels: Any, rows: int) -> None:
     forest = kind(20, random_state=0).fit(ROWS, labels)
-    outputs = votes(forest).outputs(ROWS[-rows:], ["prediction", "probabilities"])
+    outputs = forest_of(forest).outputs(ROWS[-rows:], ["prediction", "probabilities"])
     assert outputs is not None
     assert np.array_equal(outputs["probabilities"], forest.predict_proba(ROWS[-rows:]))
     assert outputs["prediction"].tolist() == forest.predict(ROWS[-rows:]).tolist()
@@ -46,27 +46,27 @@ def test_a_classifier(kind: Any, labels: Any, rows: int) -> None:
 
 @pytest.mark.parametrize("rows", [1, 2, 200])
 @pytest.mark.parametrize("kind", [RandomForestRegressor, ExtraTreesRegressor])
-def test_a_regressor(kind: Any, rows: int) -> None:
+def test_a_regressor_gives_the_predictions_of_scikit_learn(kind: Any, rows: int) -> None:
     forest = kind(20, random_state=0).fit(ROWS, NUMBERS)
-    outputs = votes(forest).outputs(ROWS[-rows:], ["prediction"])
+    outputs = forest_of(forest).outputs(ROWS[-rows:], ["prediction"])
     assert outputs is not None
     assert np.array_equal(outputs["prediction"], forest.predict(ROWS[-rows:]))
 
 
-def test_only_what_is_asked() -> None:
-    forest = votes(RandomForestClassifier(2).fit(ROWS, WORDS))
+def test_only_the_outputs_asked_for_are_computed() -> None:
+    forest = forest_of(RandomForestClassifier(2).fit(ROWS, WORDS))
     assert set(forest.outputs(ROWS, ["probabilities"]) or ()) == {"probabilities"}
     assert forest.outputs(ROWS, ["prediction", "decision_scores"]) is None
 
 
 @pytest.mark.parametrize(
     "estimator",
-    [Mine(2), GradientBoostingRegressor(n_estimators=2), RandomForestRegressor(2)],
+    [DerivedForest(2), GradientBoostingRegressor(n_estimators=2), RandomForestRegressor(2)],
     ids=["derived", "boosted", "many targets"],
 )
-def test_what_is_no_forest_of_one_target_has_none(estimator: Any) -> None:
+def test_an_estimator_that_is_not_a_forest_of_one_target_is_not_wrapped(estimator: Any) -> None:
     target = np.column_stack([NUMBERS, NUMBERS]) if isinstance(estimator, RandomForestRegressor) else ROWS[:, 0] > 0
-    assert Votes.of(estimator.fit(ROWS, target)) is None
+    assert Forest.of(estimator.fit(ROWS, target)) is None
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,6 @@ def test_what_is_no_forest_of_one_target_has_none(estimator: Any) -> None:
     ],
     ids=["missing", "beyond float32", "too narrow", "no rows", "one axis", "objects", "list"],
 )
-def test_what_its_checks_might_refuse_is_for_the_forest_itself(features: Any) -> None:
+def test_features_that_the_checks_might_refuse_are_left_to_the_forest(features: Any) -> None:
     forest = RandomForestClassifier(2).fit(ROWS, WORDS)
-    assert votes(forest).outputs(features, ["prediction"]) is None
+    assert forest_of(forest).outputs(features, ["prediction"]) is None
