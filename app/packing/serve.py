@@ -10,7 +10,7 @@ from pathlib import Path
 from app.errors import LoadingFailed, PackingRefused
 from app.packing.spawn import CheckRequest, Result, ServeRequest
 from app.runtime.environment import environment
-from app.runtime.lean import lean
+from app.runtime.direct_call import call_directly
 from app.runtime.loaders import LOADERS
 from app.runtime.policy import State
 from app.runtime.proving import advice, prove, prove_recorded
@@ -38,7 +38,7 @@ def serve(request: ServeRequest) -> Result:
     file, form = (manifest.artifact, manifest.format) if manifest.graph is None else (manifest.graph, "onnx")
     try:
         with open_verified(folder, file, manifest.files[file]) as stream:
-            servable = lean(LOADERS[form](stream, manifest.signature), manifest)
+            servable = call_directly(LOADERS[form](stream, manifest.signature), manifest)
     except LoadingFailed as error:
         raise PackingRefused(f"{error.detail}; {advice(manifest)}") from None
     validator = Validator(manifest.signature, MAX_ROWS)

@@ -21,8 +21,8 @@ from app.errors import (
 )
 from app.runtime import policy
 from app.runtime.batching import BatchingServable
+from app.runtime.direct_call import call_directly
 from app.runtime.environment import changed
-from app.runtime.lean import lean
 from app.runtime.loaders import Loader
 from app.runtime.pipeline import Pipeline, PipelineFor, without_steps
 from app.runtime.policy import MOVES, State
@@ -362,7 +362,7 @@ class Registry:
             seen = manifest if pipeline is None else pipeline.public
             validator = self._validator_for(seen.signature)
             runtime = "artifact" if graph is None else "graph"
-            servable = lean(servable, manifest)
+            servable = call_directly(servable, manifest)
             if self._compose is not None:
                 servable = self._compose(servable, runtime, manifest)
             entry = replace(entry, manifest=seen, servable=servable, runtime=runtime, validator=validator)

@@ -49,11 +49,12 @@ class Assumption:
 
 
 @dataclass(frozen=True, slots=True)
-class LeanCall:
-    """With how much less the artifact may be called, as packing found it to answer the same, bit for bit.
+class DirectCall:
+    """The way of calling an artifact that packing found to give equal answers, to the last bit.
 
-    `matrix`: it was fitted on a frame, and a matrix of the same values does as well. `unchecked`: whatever
-    scikit-learn would check, the signature has checked.
+    Attributes:
+        matrix: Pass a matrix to a model that was fitted on a frame.
+        unchecked: Leave out the checks of scikit-learn, because the signature has checked the same.
     """
 
     matrix: bool
@@ -67,7 +68,7 @@ class Manifest:
     `graph` is the file of the graph, where it was proven equal; `proof` says what was measured then, or in one sentence
     why there is none. `artifact_cost_us` is what a run of the artifact took at packing, in
     microseconds, by its number of rows. `before` and `after` are the names of the steps around a run.
-    `lean` is None where the artifact is called as a notebook would call it.
+    `lean` is None if the artifact is called as in a notebook (the key is older than the name `DirectCall`).
     `environment` is that of packing, in which the answers were recorded and the graph was proven. `trained_with` is
     what is known of the training environment, as requirements, and `trained_with_source` says where that is from.
     `recorded` is the file of the rows that other libraries have to answer the same; `served_by` says which were tried
@@ -92,7 +93,7 @@ class Manifest:
     artifact_cost_us: dict[str, float] = field(default_factory=dict)
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
-    lean: LeanCall | None = None
+    lean: DirectCall | None = None
     trained_with: tuple[str, ...] = ()
     trained_with_source: str = ""
     recorded: str | None = None

@@ -22,7 +22,7 @@ from app.storage.manifest import (
     Assumption,
     Example,
     FileRecord,
-    LeanCall,
+    DirectCall,
     Manifest,
     digest,
     encode,
@@ -64,7 +64,7 @@ MANIFESTS = st.builds(
     examples_made_up=st.booleans(),
     environment=st.dictionaries(TEXTS, TEXTS, max_size=2),
     proof=st.dictionaries(TEXTS, JSON, max_size=2),
-    lean=st.one_of(st.none(), st.builds(LeanCall, st.booleans(), st.booleans())),
+    lean=st.one_of(st.none(), st.builds(DirectCall, st.booleans(), st.booleans())),
     assumptions=st.lists(
         st.builds(Assumption, st.sampled_from(["inputs", "sample", "training environment"]), TEXTS), max_size=2
     ).map(tuple),

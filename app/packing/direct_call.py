@@ -1,7 +1,7 @@
-"""With how much less may the artifact be called? Tried on rows of every kind, and kept where no bit changes.
+"""Find the quickest way to call an artifact that changes no bit of its answers.
 
-What cannot be tried is reasoned: scikit-learn's checks are left out only for estimators known to check nothing but
-their input, behind steps that make finite numbers of finite ones.
+Each way is tried on rows of every kind. Scikit-learn's checks are left out only for estimators that are known to check
+nothing but their input, after steps that turn finite numbers into finite numbers.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 
 from app.packing.probe import Record, attempt
 from app.packing.stress import Pools
-from app.runtime.lean import LeanServable, steps_of
+from app.runtime.direct_call import DirectServable, steps_of
 from app.runtime.servable import ArtifactServable, Servable
 from app.signature import Layout, Signature
 from app.signature.batch import Outputs
 from app.signature.kinds import limits_of
 from app.signature.schema import Validator
-from app.storage.manifest import LeanCall
+from app.storage.manifest import DirectCall
 
 ROWS_OF_A_KIND = 200
 BATCH_SIZES = (1, 2, 31)
 
 MONOTONE = ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "SimpleImputer")
-"""Each column by itself, and larger for larger values, or smaller: finite in between where finite at both ends."""
+"""Transformers that map each column by itself and monotonically: finite at both ends means finite in between."""
 
 CHECKS_INPUT_ONLY = (
     "DecisionTreeClassifier",
@@ -52,34 +52,40 @@ CHECKS_INPUT_ONLY = (
     "RidgeClassifier",
     "RidgeClassifierCV",
 )
-"""Forests are not among them: they are asked tree by tree, and when they are asked themselves, for their checks."""
+"""Forests are not listed: `runtime.forest` skips their checks already, and needs them for the rows that it leaves."""
 
 METRICS = ("minkowski", "euclidean", "manhattan")
 
 
-def lean_servable(
+def direct_servable(
     estimator: Any, again: Callable[[], Any], signature: Signature, records: Sequence[Record]
-) -> LeanServable | None:
-    """The leanest servable that answers as the estimator does; None where even the first try answers otherwise.
+) -> DirectServable | None:
+    """Return the quickest servable whose answers equal the estimator's; None if there is none.
 
-    `again` reads the artifact once more: a lean servable changes its estimator.
+    Args:
+        estimator: The fitted model.
+        again: Reads the artifact once more, because a `DirectServable` changes its estimator.
+        signature: Its signature.
+        records: Rows that the model accepts.
     """
     if not records:
         return None
     unchecked = checks_are_idle(estimator, signature, records[0])
     framed = signature.layout is Layout.FRAME
-    for call in (LeanCall(True, unchecked), LeanCall(False, unchecked)) if framed else (LeanCall(False, unchecked),):
+    for call in (
+        (DirectCall(True, unchecked), DirectCall(False, unchecked)) if framed else (DirectCall(False, unchecked),)
+    ):
         try:
-            servable = LeanServable(again(), signature, call)
+            servable = DirectServable(again(), signature, call)
             if _equal(ArtifactServable(estimator, signature), servable, signature, records):
                 return servable
-        except Exception:  # noqa: BLE001, S112 (around run: what cannot be called so is called otherwise)
+        except Exception:  # noqa: BLE001, S112 (around run: the next way is tried)
             continue
     return None
 
 
 def checks_are_idle(estimator: Any, signature: Signature, record: Record) -> bool:
-    """Whether no row that the signature accepts can fail a check of scikit-learn, of values or of parameters."""
+    """Whether no row that the signature accepts can fail a check of scikit-learn."""
     steps, last = steps_of(estimator)
     if not all(_is(step, MONOTONE) for step in steps) or not _is(last, CHECKS_INPUT_ONLY):
         return False
@@ -93,7 +99,7 @@ def checks_are_idle(estimator: Any, signature: Signature, record: Record) -> boo
 
 
 def _is(part: Any, names: Sequence[str]) -> bool:
-    """Whether it is one of these classes of scikit-learn itself, with no function of somebody else's in it."""
+    """Whether a part is of one of these classes of scikit-learn, and holds no function of its user."""
     kind = type(part)
     if not kind.__module__.startswith("sklearn.") or kind.__name__ not in names:
         return False
@@ -104,7 +110,10 @@ def _equal(plain: Servable, servable: Servable, signature: Signature, records: S
     validator = Validator(signature, 10**6)
 
     def answers(by: Servable, rows: Sequence[Record], names: Sequence[str]) -> tuple[Outputs | None, set[str]]:
-        """The outputs, None where it raises; and what it warns of. The batch is new: some change what they get."""
+        """Return the outputs, or None if the model raises, and its warnings.
+
+        The batch is made anew for each call, because some models change it.
+        """
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
@@ -130,7 +139,7 @@ def _equal(plain: Servable, servable: Servable, signature: Signature, records: S
 
 
 def _chunks(signature: Signature, records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    """The rows, as batches of one, of a few and of many."""
+    """Yield rows of every kind, in batches of one, of a few and of many."""
     for size in BATCH_SIZES:
         yield from (records[start : start + size] for start in range(0, min(len(records), 3 * size), size))
     pools = Pools(signature, records)
@@ -143,7 +152,7 @@ def _chunks(signature: Signature, records: Sequence[Record]) -> Iterator[Sequenc
 
 
 def identical(was: NDArray[Any], now: NDArray[Any]) -> bool:
-    """Whether two outputs are the same, to the last bit."""
+    """Whether two outputs are equal to the last bit."""
     if was.dtype != now.dtype or was.shape != now.shape:
         return False
     if was.dtype == object:

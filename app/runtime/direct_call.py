@@ -1,8 +1,8 @@
-"""An artifact called with no more than its answer needs, where packing found that it answers the same, bit for bit.
+"""Call the steps of an artifact directly, if packing found that the answers are equal to the last bit.
 
-Most of what scikit-learn spends on one row it spends before the model: a frame is made and its names are compared,
-finite numbers are found to be finite, a pipeline transforms once for the labels and again for the probabilities, and a
-forest has joblib run its trees.
+Scikit-learn spends most of the time of one row before the model runs: it makes a frame, compares its names, checks that
+all numbers are finite, transforms once for the labels and again for the probabilities, and starts joblib for the trees
+of a forest.
 """
 
 from __future__ import annotations
@@ -18,28 +18,33 @@ from app.runtime.forest import Forest
 from app.runtime.servable import ArtifactServable, Servable, by_row, call, frame_of
 from app.signature import Layout, Signature
 from app.signature.batch import Batch, Outputs
-from app.storage.manifest import LeanCall, Manifest
+from app.storage.manifest import DirectCall, Manifest
 
 SEARCHES = ("GridSearchCV", "RandomizedSearchCV")
 
 
-def lean(servable: Servable, manifest: Manifest) -> Servable:
-    """The artifact called as packing recorded; as it is where nothing was recorded, or for another scikit-learn."""
+def call_directly(servable: Servable, manifest: Manifest) -> Servable:
+    """Return the servable that packing recorded for an artifact.
+
+    Without a record, or under another version of scikit-learn, return the servable as it is.
+    """
     if manifest.lean is None or not isinstance(servable, ArtifactServable):
         return servable
     if manifest.environment.get("scikit-learn") != environment().get("scikit-learn"):
         return servable
-    return LeanServable(servable.estimator, manifest.signature, manifest.lean)
+    return DirectServable(servable.estimator, manifest.signature, manifest.lean)
 
 
-class LeanServable:
-    """The estimator, which is changed to be called so: it has to be this servable's alone.
+class DirectServable:
+    """An estimator whose steps are called directly. The estimator is changed, so nothing else may use it.
 
     Thread-safe as far as scikit-learn's `predict` is; scikit-learn's configuration belongs to the thread.
     """
 
-    def __init__(self, estimator: Any, signature: Signature, call: LeanCall) -> None:
-        from sklearn import config_context  # imported by now, for the estimator; who serves graphs alone has none
+    def __init__(self, estimator: Any, signature: Signature, call: DirectCall) -> None:
+        from sklearn import (
+            config_context,
+        )  # imported by now, for the estimator; not installed where only graphs are served
 
         self._signature = signature
         self.call = call
@@ -51,7 +56,7 @@ class LeanServable:
         self._forest = Forest.of(self._last)
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
-        """What `ArtifactServable.run` gives."""
+        """Return the same outputs as `ArtifactServable.run`."""
         features = self._features(batch)
         if not self.call.unchecked:
             return self._answers(features, outputs)
@@ -60,7 +65,7 @@ class LeanServable:
 
     def _features(self, batch: Batch) -> Any:
         if self.call.matrix and self._signature.layout is Layout.FRAME:
-            # Column after column, as pandas hands over its values: the order decides in which order products add up.
+            # Column-major, as pandas passes its values: the layout decides in which order products are added.
             return np.asfortranarray(batch.matrix())
         return frame_of(batch, self._signature)
 
@@ -72,10 +77,10 @@ class LeanServable:
 
 
 def steps_of(estimator: Any) -> tuple[list[Any], Any]:
-    """The transformers that come first, and the estimator whose methods give the outputs.
+    """Split an estimator into its transformers, in order, and the last estimator, which gives the outputs.
 
-    These are what the methods of scikit-learn's own `Pipeline` and searches call, one after the other; of any class
-    derived from them nothing is known, and it stays whole.
+    Only scikit-learn's own `Pipeline` and searches are split. A class derived from them may call its steps otherwise,
+    so it is returned whole.
     """
     kind = type(estimator)
     if kind.__module__ == "sklearn.model_selection._search" and kind.__name__ in SEARCHES:

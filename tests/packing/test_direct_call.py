@@ -23,18 +23,18 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from app.errors import InvalidInstances
+from app.packing.direct_call import direct_servable, identical
 from app.packing.infer import infer
-from app.packing.lean import identical, lean_servable
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
-from app.runtime.lean import LeanServable
+from app.runtime.direct_call import DirectServable
 from app.runtime.loaders import LOADERS
 from app.runtime.policy import State
 from app.runtime.registry import Registry
 from app.runtime.servable import ArtifactServable
 from app.signature import Signature
 from app.signature.schema import Validator
-from app.storage.manifest import LeanCall
+from app.storage.manifest import DirectCall
 from app.storage.repository import Repository
 
 # Packing runs with warnings ignored, in a process of its own; here it runs in this one.
@@ -57,10 +57,10 @@ def log_of_size(values: Any) -> Any:
     return np.log(np.abs(values))
 
 
-def tried(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, LeanServable]:
+def tried(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, DirectServable]:
     signature, records = infer(estimator, frame)
     kept = pickle.dumps(estimator)
-    servable = lean_servable(estimator, lambda: pickle.loads(kept), signature, records)
+    servable = direct_servable(estimator, lambda: pickle.loads(kept), signature, records)
     assert servable is not None
     return signature, servable
 
@@ -69,9 +69,9 @@ def columns(*others: Any) -> Any:
     return make_column_transformer((make_pipeline(SimpleImputer(), StandardScaler()), ["a", "b", "c"]), *others)
 
 
-UNCHECKED = LeanCall(matrix=True, unchecked=True)
-CHECKED = LeanCall(matrix=True, unchecked=False)
-FRAMED = LeanCall(matrix=False, unchecked=False)
+UNCHECKED = DirectCall(matrix=True, unchecked=True)
+CHECKED = DirectCall(matrix=True, unchecked=False)
+FRAMED = DirectCall(matrix=False, unchecked=False)
 
 CASES = [
     pytest.param(LogisticRegression(), FRAME, UNCHECKED, id="logistic"),
@@ -102,14 +102,14 @@ CASES = [
 
 
 @pytest.mark.parametrize(("estimator", "frame", "call"), CASES)
-def test_how_much_less(estimator: Any, frame: pd.DataFrame, call: LeanCall) -> None:
+def test_how_much_less(estimator: Any, frame: pd.DataFrame, call: DirectCall) -> None:
     estimator.fit(frame, LABELS if is_classifier(estimator) else TARGET)
     signature, servable = tried(estimator, frame)
     assert servable.call == call
     same_everywhere(estimator, servable, signature)
 
 
-def same_everywhere(estimator: Any, servable: LeanServable, signature: Signature) -> None:
+def same_everywhere(estimator: Any, servable: DirectServable, signature: Signature) -> None:
     """Rows of every magnitude, and with holes: refused by the signature, or answered by both, or by neither."""
     validator, plain = Validator(signature, 1000), ArtifactServable(estimator, signature)
     seen = set()
@@ -186,8 +186,8 @@ def test_one_bit_is_too_much() -> None:
 def test_who_never_says_the_same_twice_is_called_as_ever() -> None:
     estimator = ByName(steady=False).fit(FRAME)
     signature, records = infer(estimator, FRAME)
-    assert lean_servable(estimator, lambda: pickle.loads(pickle.dumps(estimator)), signature, records) is None
-    assert lean_servable(estimator, lambda: estimator, signature, []) is None
+    assert direct_servable(estimator, lambda: pickle.loads(pickle.dumps(estimator)), signature, records) is None
+    assert direct_servable(estimator, lambda: estimator, signature, []) is None
 
 
 def test_it_is_recorded_and_served(tmp_path: Path) -> None:
@@ -206,4 +206,4 @@ def test_it_is_recorded_and_served(tmp_path: Path) -> None:
     repository = Repository(tmp_path / "models")
     assert repository.manifest("model", 1).lean == CHECKED
     entry = Registry(repository, LOADERS, lambda signature: Validator(signature, 10)).tried("model", 1)
-    assert (entry.state, type(entry.servable)) == (State.AVAILABLE, LeanServable)
+    assert (entry.state, type(entry.servable)) == (State.AVAILABLE, DirectServable)
