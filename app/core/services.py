@@ -15,7 +15,7 @@ from typing import Any
 
 import svcs
 
-from app.core import extras
+from app.core import optional_services
 from app.core.caller import Caller, caller
 from app.core.event_loop import EventLoop, InThread, Way, completed
 from app.core.steps import Factory, Found, entered, shown
@@ -35,7 +35,7 @@ class Services:
         self.found = found
         self.loop = EventLoop(settings.threads, settings.waiting_threads)
         self.registry = svcs.Registry()
-        self.timeouts = extras.timeouts() if found.steps else (TimeoutError,)
+        self.timeouts = optional_services.timeouts() if found.steps else (TimeoutError,)
         """What a step raises where another service did not answer in time."""
         self._lasting = svcs.Registry()
         self._process = svcs.Container(self._lasting)
@@ -44,7 +44,7 @@ class Services:
         """Types whose factory is a coroutine function, or asks for such a type."""
         self._awaits_in_requests = self._awaits_in_process = False
         """Whether some of these types are made for each request; whether one was made for the process."""
-        self._factories = [*(extras.factories(settings) if found.steps else ()), *found.factories]
+        self._factories = [*(optional_services.factories(settings) if found.steps else ()), *found.factories]
         self.offer(Settings, settings)
         self.registry.register_factory(Caller, caller)
         for made in self._factories:
