@@ -15,7 +15,7 @@ from app.errors import DeadlineExceeded, InvalidInstances, ModelFailed, RetortEr
 from app.runtime.registry import Lease
 from app.signature.batch import Batch, Outputs
 from app.signature.pointers import in_row
-from app.signature.watch import NONE, Warnings
+from app.signature.watch import NO_WARNINGS, Warnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Series:
             outputs = self._each_alone(kept, refused)
         self.rows += len(instances) - len(refused)
         new = {at: warnings[row] for row, at in enumerate(kept) if warnings.get(row)}
-        return Sifted(Answer.of(self._lease.manifest, outputs, NONE), refused, new)
+        return Sifted(Answer.of(self._lease.manifest, outputs, NO_WARNINGS), refused, new)
 
     def _accepted(self, instances: Sequence[Any]) -> tuple[Batch, Mapping[int, Warnings]] | None:
         """The instances as a batch, and what in each row is new to the model; None if one is not acceptable."""

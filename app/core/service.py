@@ -16,7 +16,7 @@ from app.signature import Signature
 from app.signature.batch import Batch, Decoded, Outputs
 from app.signature.pointers import in_row, place_of
 from app.signature.refusals import MOST_ERRORS, refuse
-from app.signature.watch import NONE, Warnings
+from app.signature.watch import NO_WARNINGS, Warnings
 from app.telemetry import Timings
 
 
@@ -175,7 +175,7 @@ def _accept(lease: Lease, call: PredictCall) -> tuple[PredictRequest, Batch, tup
         outputs = _output_names(asked, manifest.signature)
         batch = asked.batch or lease.validator.validate(asked.instances, asked.pointer, asked.single)
         watch = lease.validator.watch
-        warnings = NONE if watch is None else watch.check(batch, asked.place)
+        warnings = NO_WARNINGS if watch is None else watch.check(batch, asked.place)
     except Exception as error:  # noqa: BLE001
         call.error = call.adapter.located(error) if isinstance(error, InvalidInstances) else error
         return None

@@ -43,7 +43,7 @@ class Warnings:
         return {"warnings": listed, "warnings_more": self.more}
 
 
-NONE = Warnings()
+NO_WARNINGS = Warnings()
 
 
 class Watch:
@@ -72,7 +72,7 @@ class Watch:
             InvalidInstances: numbers are outside the range seen in training, and the model refuses those.
         """
         found, more = _reported(self._marks(batch, place), place, _was_not_seen)
-        return Warnings(tuple(found), more) if found else NONE
+        return Warnings(tuple(found), more) if found else NO_WARNINGS
 
     def check_each(self, batch: Batch, place: Place) -> dict[int, Warnings]:
         """What is new in each row of the batch that has something new; raises as `check` does."""
