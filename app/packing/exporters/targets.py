@@ -9,7 +9,7 @@ import numpy as np
 
 from app.packing.exporters import functions
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
-from app.packing.exporters.quantiles import from_uniform, normal_cdf
+from app.packing.exporters.quantiles import inverse_quantiles
 from app.packing.exporters.responses import of
 from app.packing.releases import box_cox_by_logarithms
 
@@ -113,8 +113,7 @@ def _quantile(g: Graph, est: Any, values: Tensor) -> Tensor:
     normal = est.output_distribution == "normal"
 
     def back(g: Graph, quantiles: Any, column: Tensor) -> Tensor:
-        uniform = normal_cdf(g, column) if normal else column
-        return from_uniform(g, uniform, est.references_, quantiles, normal)
+        return inverse_quantiles(g, column, est.references_, quantiles, normal)
 
     return _by_column(g, values, list(est.quantiles_.T), back)
 
