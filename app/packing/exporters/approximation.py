@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters import similarity
-from app.packing.exporters.functions import refused_where
 from app.packing.exporters.graph import Features, Graph, Predict, Tensor, Transform
+from app.packing.exporters.links import fail_where
 from app.packing.releases import kernel_gamma
 
 
@@ -61,7 +61,7 @@ def skewed_chi2_sampler(g: Graph, est: Any, features: Features) -> Features:
     """`SkewedChi2Sampler.transform`: cosines of random projections of logs; refuses what has no log."""
     x = g.matrix(features)
     bad = g.node("LessOrEqual", [x, g.constant(-est.skewedness)], "bool", x.width)
-    x = g.node("Add", [refused_where(g, bad, x), g.constant(est.skewedness)], "float64", x.width)
+    x = g.node("Add", [fail_where(g, bad, x), g.constant(est.skewedness)], "float64", x.width)
     return (_cosines(g, g.node("Log", [x], "float64", x.width), est, np.sqrt(2.0) / np.sqrt(est.n_components)),)
 
 
@@ -76,7 +76,7 @@ def additive_chi2_sampler(g: Graph, est: Any, features: Features) -> Features:
     """`AdditiveChi2Sampler.transform`: the sampled Fourier transform of the kernel; refuses what is negative."""
     x = g.matrix(features)
     width = x.width
-    x = refused_where(g, g.node("Less", [x, g.constant(0.0)], "bool", width), x)
+    x = fail_where(g, g.node("Less", [x, g.constant(0.0)], "bool", width), x)
     interval = {1: 0.8, 2: 0.5, 3: 0.4}[est.sample_steps] if est.sample_interval is None else est.sample_interval
     blocks = [g.node("Sqrt", [g.node("Mul", [x, g.constant(interval)], "float64", width)], "float64", width)]
     zero = g.node("Equal", [x, g.constant(0.0)], "bool", width)

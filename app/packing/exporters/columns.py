@@ -1,4 +1,4 @@
-"""Pipelines, column transformers and unions: who sees which columns."""
+"""Pipelines, column transformers and unions: the columns that each step takes."""
 
 from __future__ import annotations
 
@@ -75,21 +75,10 @@ def function(g: Graph, est: Any, features: Features) -> Features:
     return (FUNCTIONS[est.func](g, g.matrix(features)),)
 
 
-def frozen(g: Graph, est: Any, features: Features) -> Features:
-    """`FrozenEstimator.transform`: that of the estimator within."""
-    return g.transform(est.estimator, features)
-
-
-def frozen_predict(g: Graph, est: Any, features: Features) -> Outputs:
-    """`FrozenEstimator.predict` and its kin: those of the estimator within."""
-    return g.predict(est.estimator, features)
-
-
 TRANSFORMERS: dict[str, Transform] = {
     "Pipeline": pipeline,
     "ColumnTransformer": column_transformer,
     "FeatureUnion": feature_union,
     "FunctionTransformer": function,
-    "FrozenEstimator": frozen,
 }
-PREDICTORS: dict[str, Predict] = {"Pipeline": pipeline_predict, "FrozenEstimator": frozen_predict}
+PREDICTORS: dict[str, Predict] = {"Pipeline": pipeline_predict}

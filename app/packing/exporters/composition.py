@@ -1,4 +1,4 @@
-"""Models around one model: searches, feature elimination, self-training, tuned thresholds."""
+"""Models around one model: searches, self-training, frozen estimators, tuned thresholds."""
 
 from __future__ import annotations
 
@@ -27,13 +27,6 @@ def inner_transform(attribute: str) -> Transform:
         return g.transform(getattr(est, attribute), features)
 
     return transform
-
-
-def recursive_elimination(g: Graph, est: Any, features: Features) -> Outputs:
-    """RFE and RFECV: the prediction from the columns that are left (`RFE.predict`); these are `transformed`."""
-    selected = g.select(features, np.flatnonzero(est.support_).tolist())
-    outputs = offered(est, g.predict(est.estimator_, selected))
-    return outputs | {"transformed": g.matrix(selected)}
 
 
 def fixed_threshold(g: Graph, est: Any, features: Features) -> Outputs:
@@ -68,11 +61,13 @@ def _thresholded(g: Graph, est: Any, inner: Any, features: Features, threshold: 
 
 SEARCHES = ("GridSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "RandomizedSearchCV")
 
-TRANSFORMERS: dict[str, Transform] = dict.fromkeys(SEARCHES, inner_transform("best_estimator_"))
+TRANSFORMERS: dict[str, Transform] = {
+    "FrozenEstimator": inner_transform("estimator"),
+    **dict.fromkeys(SEARCHES, inner_transform("best_estimator_")),
+}
 PREDICTORS: dict[str, Predict] = {
     "FixedThresholdClassifier": fixed_threshold,
-    "RFE": recursive_elimination,
-    "RFECV": recursive_elimination,
+    "FrozenEstimator": inner_prediction("estimator"),
     "SelfTrainingClassifier": inner_prediction("estimator_"),
     "TunedThresholdClassifierCV": tuned_threshold,
     **dict.fromkeys(SEARCHES, inner_prediction("best_estimator_")),

@@ -1,4 +1,4 @@
-"""NumPy's functions as nodes, as accurate as NumPy's own; and rows that a graph refuses as the estimator does."""
+"""NumPy's functions as nodes, as accurate as NumPy's own."""
 
 from __future__ import annotations
 
@@ -26,17 +26,6 @@ def expm1(g: Graph, x: Tensor) -> Tensor:
     """`np.expm1`, same shape, as tanh(x / 2) (exp(x) + 1), in which nothing cancels."""
     half = g.node("Tanh", [_node(g, "Mul", x, 0.5)], "float64", x.width)
     return g.node("Mul", [half, _node(g, "Add", g.node("Exp", [x], "float64", x.width), 1.0)], "float64", x.width)
-
-
-def refused_where(g: Graph, bad: Tensor, x: Tensor) -> Tensor:
-    """`x`, unless one of `bad` is true: then the graph fails, as an estimator does that raises ValueError.
-
-    The one way in which a graph can fail is an index out of range. `bad` has shape (rows, columns).
-    """
-    number = g.cast(bad, "int64")
-    worst = g.node("ReduceMax", [number], "int64", None, keepdims=0)
-    nothing = g.node("Gather", [g.constant([0.0]), worst], "float64", None)
-    return g.node("Add", [x, nothing], "float64", x.width)
 
 
 def _node(g: Graph, operator: str, x: Tensor, constant: float) -> Tensor:

@@ -73,11 +73,14 @@ def normalized(g: Graph, shares: Tensor, of_zeros: float | None = None) -> Tenso
     return g.node("Where", [empty, filling, quotient], "float64", shares.width)
 
 
-def refusing(g: Graph, values: Tensor, refused: Tensor) -> Tensor:
-    """The values, of float64; but the run fails where any row is refused (boolean), as the estimator would."""
-    any_row = g.node("ReduceMax", [g.cast(refused, "int64")], "int64", None, keepdims=0)
-    # There is no element 1: the index is out of bounds.
-    one = g.node("Gather", [g.constant([1.0]), any_row], "float64", None)
+def fail_where(g: Graph, refused: Tensor, values: Tensor) -> Tensor:
+    """Return the values, but fail the run if any element of `refused` is true, as an estimator raises ValueError.
+
+    An index out of range is the only way in which a graph can fail. `values` are float64.
+    """
+    any_refused = g.node("ReduceMax", [g.cast(refused, "int64")], "int64", None, keepdims=0)
+    # There is no element 1: the index is out of range.
+    one = g.node("Gather", [g.constant([1.0]), any_refused], "float64", None)
     return g.node("Mul", [values, one], "float64", values.width)
 
 

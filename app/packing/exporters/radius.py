@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.packing.exporters.clusters import nearest
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
-from app.packing.exporters.links import exp_normalized, reduced, refusing, targets
+from app.packing.exporters.links import exp_normalized, fail_where, reduced, targets
 from app.packing.exporters.metrics import distances_of, minkowski, power_of
 from app.packing.exporters.search import reduced_distances
 from app.packing.exporters.similarity import expanded_squares
@@ -25,7 +25,7 @@ def classifier(g: Graph, est: Any, features: Features) -> Outputs:
     votes = g.node("MatMul", [weights, g.constant(np.eye(len(classes))[est._y])], "float64", len(classes))
     labels = classes
     if outlier is None:
-        votes = refusing(g, votes, lonely)
+        votes = fail_where(g, lonely, votes)
     else:
         instead = (classes == outlier[0]).astype(float)
         votes = g.node("Where", [g.column(lonely), g.constant(instead), votes], "float64", len(classes))

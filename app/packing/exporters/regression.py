@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
-from app.packing.exporters.links import affine, refusing, targets
+from app.packing.exporters.links import affine, fail_where, targets
 from app.packing.releases import pls_coefficients, pls_is_flat
 
 
@@ -86,7 +86,7 @@ def isotonic(g: Graph, est: Any, features: Features) -> Outputs:
     if len(knots) == 1:
         return {"prediction": of_segment(offsets), "transformed": of_segment(offsets)}
     if est.out_of_bounds == "raise":
-        run = refusing(g, run, g.node("IsNaN", [of_segment(slopes)], "bool", None))
+        run = fail_where(g, g.node("IsNaN", [of_segment(slopes)], "bool", None), run)
     rise = g.node("Mul", [of_segment(slopes), run], "float64", None)
     value = g.node("Add", [rise, of_segment(offsets)], "float64", None)
     return {"prediction": value, "transformed": value}

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.functions import expm1, log1p, refused_where
+from app.packing.exporters.functions import expm1, log1p
 from app.packing.exporters.graph import Features, Graph, Predict, Tensor, Transform
+from app.packing.exporters.links import fail_where
 from app.packing.releases import yeo_johnson_by_powers
 
 TINY_SCALE = 10 * float(np.finfo(np.float64).eps)
@@ -85,7 +86,7 @@ def power(g: Graph, est: Any, features: Features) -> Features:
 
 def _box_cox(g: Graph, x: Tensor, lambdas: Any) -> Tensor:
     """(x^lambda - 1) / lambda, log(x) where lambda is 0; a row that is not positive is refused."""
-    x = refused_where(g, g.node("LessOrEqual", [x, g.constant(0.0)], "bool", x.width), x)
+    x = fail_where(g, g.node("LessOrEqual", [x, g.constant(0.0)], "bool", x.width), x)
     log = g.node("Log", [x], "float64", x.width)
     return _powered(g, log, _grown(g, log, g.constant(lambdas)), g.constant(lambdas), lambdas, 1e-19)
 
