@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters import similarity
-from app.packing.exporters.graph import Features, Graph, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, Tensor, Transform
 from app.packing.exporters.links import fail_where
 from app.packing.releases import kernel_gamma
 
@@ -100,4 +100,3 @@ TRANSFORMERS: dict[str, Transform] = {
     "SkewedChi2Sampler": skewed_chi2_sampler,
     "AdditiveChi2Sampler": additive_chi2_sampler,
 }
-PREDICTORS: dict[str, Predict] = {}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters import tree_ensemble, trees
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.links import reduced, softmax
 from app.packing.exporters.responses import of, total
 from app.packing.releases import other_vote, votes_by_shares
@@ -188,7 +188,6 @@ def _ballot(g: Graph, answer: Tensor, classes: NDArray[Any], vote: NDArray[np.fl
     return g.node("Gather", [g.constant(vote), index], "float64", vote.shape[1], axis=0)
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "AdaBoostClassifier": adaboost_classifier,
     "AdaBoostRegressor": adaboost_regressor,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 
 
 def dummy_classifier(g: Graph, est: Any, features: Features) -> Outputs:
@@ -46,5 +46,4 @@ def _repeated(g: Graph, features: Features, row: Tensor, width: int | None) -> T
     return g.node("Expand", [row, shape], row.type, width)
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {"DummyClassifier": dummy_classifier, "DummyRegressor": dummy_regressor}

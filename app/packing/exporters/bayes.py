@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor
 from app.packing.exporters.links import affine, exp_normalized, reduced
 
 
@@ -69,7 +69,6 @@ def _outputs(g: Graph, est: Any, likelihoods: Tensor) -> Outputs:
     }
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "BernoulliNB": bernoulli,
     "CategoricalNB": categorical,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters import tree_ensemble, trees
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.links import expit, softmax
 from app.packing.releases import boosting_compares_shares, least_share, starts_centered
 
@@ -96,7 +96,6 @@ def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:
     return g.node("Sub", [log, mean], "float64", width)
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "GradientBoostingClassifier": gradient_boosting_classifier,
     "GradientBoostingRegressor": gradient_boosting_regressor,

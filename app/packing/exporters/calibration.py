@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.responses import method_of, response, row_sums, total
 
 METHODS = ("decision_function", "predict_proba")
@@ -152,5 +152,4 @@ def _logits(g: Graph, scores: Tensor) -> Tensor:
     return g.node("Where", [all_rows, _logarithms(g, scores), scores], "float64", scores.width)
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {"CalibratedClassifierCV": calibrated_classifier}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict
 from app.runtime.decoded import Decoded
 
 
@@ -22,5 +22,4 @@ def decoded(g: Graph, est: Decoded, features: Features) -> Outputs:
     return outputs | {"prediction": g.labels(np.asarray(est.labels), index)}
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {"app.Decoded": decoded}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from app.packing.exporters.graph import ML, Features, Graph, NotExportable, Predict, Tensor, Transform
+from app.packing.exporters.graph import ML, Features, Graph, NotExportable, Tensor, Transform
 from app.packing.releases import dropped_groups, infrequent_mapping
 from app.runtime.graph import MISSING_TEXT
 
@@ -221,4 +221,3 @@ def _column(g: Graph, numbered: Numbered, column: int) -> Numbered:
 
 
 TRANSFORMERS: dict[str, Transform] = {"OneHotEncoder": one_hot, "OrdinalEncoder": ordinal, "TargetEncoder": target}
-PREDICTORS: dict[str, Predict] = {}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, Tensor, Transform
 
 
 def polynomial(g: Graph, est: Any, features: Features) -> Features:
@@ -80,4 +80,3 @@ def _bin_number(g: Graph, x: Tensor, inner: list[Any]) -> Tensor:
 
 
 TRANSFORMERS: dict[str, Transform] = {"PolynomialFeatures": polynomial, "KBinsDiscretizer": bins}
-PREDICTORS: dict[str, Predict] = {}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters import covariance, similarity
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict
 from app.packing.exporters.links import affine, reduced, targets
 from app.packing.exporters.normal_distribution import erf
 
@@ -76,7 +76,6 @@ def kernel_ridge(g: Graph, est: Any, features: Features) -> Outputs:
     return targets(g, values, flat=dual.ndim == 1)
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "GaussianProcessClassifier": process_classifier,
     "GaussianProcessRegressor": process_regressor,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from app.packing.exporters import tree_ensemble
 from app.packing.exporters.boosting import binary, multiclass
 from app.packing.exporters.categories import GOES_LEFT, GOES_RIGHT, IS_MISSING, THRESHOLD, Sides, in_bitset
-from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor
 from app.packing.exporters.links import expit
 from app.packing.exporters.tree_ensemble import LEAF, Tree
 from app.packing.releases import boosting_encoder, histograms_compare_shares
@@ -86,7 +86,6 @@ def _tree(predictor: Any, sides: Sides, splits: dict[int, tuple[int, int]]) -> T
     return Tree(left, right, column, threshold, nodes["missing_go_to_left"].astype(bool), nodes["value"])
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "HistGradientBoostingClassifier": histogram_classifier,
     "HistGradientBoostingRegressor": histogram_regressor,

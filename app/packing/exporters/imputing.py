@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, Transform
 from app.packing.releases import empty_columns, imputed_values, keeps_empty_columns, knows_empty_columns
 from app.runtime.graph import MISSING_TEXT
 
@@ -118,4 +118,3 @@ TRANSFORMERS: dict[str, Transform] = {
     "MissingIndicator": missing_indicator,
     "IterativeImputer": iterative,
 }
-PREDICTORS: dict[str, Predict] = {}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import digamma
 
-from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor
 from app.packing.exporters.links import affine, exp_normalized, reduced, signs
 
 
@@ -97,7 +97,6 @@ def _log_determinants(est: Any) -> Any:
 
 DISTANCES = {"diag": _diagonal, "full": _full, "spherical": _spherical, "tied": _tied}
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "BayesianGaussianMixture": bayesian_mixture,
     "EllipticEnvelope": elliptic_envelope,

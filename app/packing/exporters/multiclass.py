@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.links import expit
 from app.packing.exporters.responses import of, row_sums
 from app.packing.releases import is_one_vs_rest, leaves_zeros, one_vs_rest_takes_first
@@ -150,7 +150,6 @@ def _thresholded(g: Graph, est: Any, score: Tensor) -> Tensor:
     return g.labels(est.classes_, g.cast(above, "int64"))
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "OneVsOneClassifier": one_vs_one,
     "OneVsRestClassifier": one_vs_rest,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.responses import OUTPUT_OF_METHOD, chosen, of
 
 
@@ -62,7 +62,6 @@ def _link(g: Graph, model: Any, outputs: Outputs, method: str) -> Tensor:
     return g.cast(g.column(tensor) if tensor.width is None else tensor, "float64")
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "ClassifierChain": chain,
     "MultiOutputClassifier": side_by_side,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters import similarity
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.links import reduced, signs, targets
 from app.packing.exporters.search import kneighbors
 
@@ -112,7 +112,6 @@ def _votes(g: Graph, indices: Tensor, weights: Tensor | None, table: NDArray[Any
     return g.node("Squeeze", [product, g.constant([1], "int64")], "float64", width)
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "KNeighborsClassifier": classifier,
     "KNeighborsRegressor": regressor,

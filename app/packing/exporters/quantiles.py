@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, Transform
 from app.packing.exporters.normal_distribution import normal_cdf, normal_ppf
 from app.packing.exporters.tree_ensemble import LEAF, Tree, each
 
@@ -131,4 +131,3 @@ def inverse_quantiles(g: Graph, column: Tensor, references: Any, quantiles: Any,
 
 
 TRANSFORMERS: dict[str, Transform] = {"QuantileTransformer": quantile_transformer}
-PREDICTORS: dict[str, Predict] = {}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters.clusters import nearest
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.links import exp_normalized, fail_where, reduced, targets
 from app.packing.exporters.metrics import distances_of, minkowski, power_of
 from app.packing.exporters.search import reduced_distances
@@ -108,7 +108,6 @@ def _nearest_centroid(g: Graph, est: Any, x: Tensor, points: NDArray[np.float64]
     return g.node("ArgMin", [away], "int64", None, axis=1, keepdims=0, select_last_index=0)
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "NearestCentroid": centroid,
     "RadiusNeighborsClassifier": classifier,

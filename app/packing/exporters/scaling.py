@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters.functions import expm1, log1p
-from app.packing.exporters.graph import Features, Graph, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, Tensor, Transform
 from app.packing.exporters.links import fail_where
 from app.packing.releases import yeo_johnson_by_powers
 
@@ -133,4 +133,3 @@ TRANSFORMERS: dict[str, Transform] = {
     "Binarizer": binarizer,
     "PowerTransformer": power,
 }
-PREDICTORS: dict[str, Predict] = {}

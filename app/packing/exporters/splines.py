@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, Transform
 from app.packing.releases import splines_are_sparse, splines_of_missing
 
 
@@ -115,4 +115,3 @@ def _continued(g: Graph, est: Any, basis: Tensor, x: Tensor) -> Tensor:
 
 
 TRANSFORMERS: dict[str, Transform] = {"SplineTransformer": splines}
-PREDICTORS: dict[str, Predict] = {}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.packing.exporters import similarity
 from app.packing.exporters.coupling import coupled
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.links import affine, signs
 
 MAX_TERMS = 1 << 14
@@ -141,7 +141,6 @@ def _one_against_rest(g: Graph, scores: Tensor, pairs: list[tuple[int, int]], co
     return g.node("Add", [votes, g.node("Div", [sums, tripled], "float64", count)], "float64", count)
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "NuSVC": classifier,
     "NuSVR": regressor,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters import functions
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.quantiles import inverse_quantiles
 from app.packing.exporters.responses import of
 from app.packing.releases import box_cox_by_logarithms
@@ -142,5 +142,4 @@ INVERSES: dict[str, Inverse] = {
     "StandardScaler": _standard,
 }
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {"TransformedTargetRegressor": transformed_target}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, Transform
 from app.runtime.terms import TermCounter
 
 ANALYZERS = ("word", "char", "char_wb")
@@ -96,4 +96,3 @@ TRANSFORMERS: dict[str, Transform] = {
     "TfidfVectorizer": tfidf_vectorizer,
     "TfidfTransformer": tfidf,
 }
-PREDICTORS: dict[str, Predict] = {}

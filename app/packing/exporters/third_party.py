@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from app.packing.exporters.graph import Predict, Transform
+from app.packing.exporters.graph import Predict
 from app.packing.exporters.lightgbm_trees import lightgbm_classifier, lightgbm_regressor
 from app.packing.exporters.xgboost_trees import xgboost_classifier, xgboost_regressor
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "lightgbm.LGBMClassifier": lightgbm_classifier,
     "lightgbm.LGBMRegressor": lightgbm_regressor,
