@@ -10,6 +10,7 @@ from typing import Any
 from flask_smorest import Api
 
 from app import cli, web, wire
+from app.cli.adding import stray_packer
 from app.core.catalogue import Catalogue
 from app.core.models import Models
 from app.core.planning import pipelines
@@ -98,7 +99,7 @@ def _registry(settings: Settings, repository: Repository, metrics: SharedMetrics
     validator_for = validators(
         settings.max_instances, settings.out_of_range, settings.image_pixel_limit, settings.max_values
     )
-    pack_stray = cli.stray_packer(repository, settings) if settings.development else None
+    pack_stray = stray_packer(repository, settings) if settings.development else None
     compose = noting(metrics, batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s))
     services, plan = pipelines(settings, validator_for)
     graphs, default = settings.runtime == "auto", settings.default_model

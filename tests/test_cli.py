@@ -17,7 +17,9 @@ from click.testing import Result
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
-from app.cli import Progress, named_in_vain, stray_packer
+from app.cli.adding import stray_packer
+from app.cli.group import wrong_settings
+from app.cli.progress import Progress
 from app.errors import PackingRefused
 from app.factory import create_app
 from app.packing import spawn
@@ -307,7 +309,7 @@ def test_a_folder_of_models_that_is_not_there(terminal: Terminal, command: list[
     assert caplog.messages == []
     create_app(terminal.settings)
     assert caplog.messages == [said]
-    assert named_in_vain(Repository(Path("models")), Settings()) == []
+    assert wrong_settings(Repository(Path("models")), Settings()) == []
 
 
 @pytest.mark.parametrize("command", [["models", "list"], ["settings"]])
@@ -320,14 +322,14 @@ def test_a_default_model_that_is_not_there(
     result = lost.run(*command)
     assert (result.exit_code, result.stderr) == (0, f"Warning: {said}\n")
     found = Settings(models_dir=lost.repository.root, default_model="two")
-    assert named_in_vain(lost.repository, found) == []
+    assert wrong_settings(lost.repository, found) == []
 
 
 def test_a_default_model_that_is_a_stray_is_there_after_the_start_in_development(terminal: Terminal) -> None:
     shutil.copy(terminal.artifact, terminal.repository.root / "two.joblib")
     for env, lines in (("development", 0), ("production", 1)):
         settings = Settings(models_dir=terminal.repository.root, default_model="two", env=env)
-        assert len(named_in_vain(terminal.repository, settings)) == lines
+        assert len(wrong_settings(terminal.repository, settings)) == lines
 
 
 def test_a_stray_is_packed_by_the_same_process(
