@@ -49,36 +49,38 @@ def stray_packer(repository: Repository, settings: Settings) -> Callable[[Path, 
 @models.command("add")
 @click.argument("artifact", nargs=-1, required=True)
 @click.option("--name", required=True, help="The model's name, as it stands in URLs.")
-@click.option("--sample", type=click.Path(path_type=Path), help="Rows it was trained on, in any file of a table.")
+@click.option(
+    "--sample", type=click.Path(path_type=Path), help="Rows like those it was trained on: a file with a table."
+)
 @click.option("--target", help="The sample's column that is predicted, not an input.")
 @click.option("--inputs", type=click.Path(path_type=Path), help="A JSON list that declares inputs.")
 @click.option(
     "--out-of-range",
     type=click.Choice(["ignore", "warn", "reject"]),
-    help="Numbers outside the range seen in training; else RETORT_OUT_OF_RANGE says.",
+    help="What to do with numbers outside the training range; default: RETORT_OUT_OF_RANGE.",
 )
 @click.option(
     "--unseen",
     type=click.Choice(["reject", "warn", "accept"]),
-    help="Categories never seen; else accepted where the model copes with them.",
+    help="What to do with unknown categories; default: accept if the model can handle them.",
 )
 @click.option("--default", is_flag=True, help="Put the model behind /predict.")
-@click.option("--stage", is_flag=True, help="Let it answer by its number only, until `use` chooses it.")
+@click.option("--stage", is_flag=True, help="Answer only requests that name the version, until `use` chooses it.")
 @click.option(
     "--before",
     multiple=True,
     metavar="STEP",
-    help="A step before the run, or a transformer in the artifact before the model; may be given again.",
+    help="A step before the run, or a transformer in the artifact; may be repeated.",
 )
-@click.option("--after", multiple=True, metavar="STEP", help="A step after the run; may be given again.")
-@click.option("--use", metavar="PART", help="The part of the artifact that is the model, where it holds several.")
+@click.option("--after", multiple=True, metavar="STEP", help="A step after the run; may be repeated.")
+@click.option("--use", metavar="PART", help="The part of the artifact that is the model, if it holds several.")
 @click.option("--columns", metavar="PART", help="The part, or a JSON file, that holds the names of the inputs.")
 @click.option("--labels", metavar="PART", help="The part, or a file, that decodes predictions: a LabelEncoder.")
-@click.option("--trust", is_flag=True, help="Build the types in a .skops file that skops does not know.")
+@click.option("--trust", is_flag=True, help="Load the types in a .skops file that skops does not know.")
 @click.option(
     "--trained-with",
     metavar="REQUIREMENTS",
-    help="The training environment, where the artifact does not say it: scikit-learn==1.4.2,numpy<2",
+    help="The training environment, if the artifact does not name it: scikit-learn==1.4.2,numpy<2",
 )
 @click.option("--python", metavar="PATH", help="The Python of your training environment; packing runs there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -132,7 +134,7 @@ def add(
 @models.command("repack")
 @click.argument("name")
 @click.argument("version", type=int, required=False)
-@click.option("--stage", is_flag=True, help="Let it answer by its number only, until `use` chooses it.")
+@click.option("--stage", is_flag=True, help="Answer only requests that name the version, until `use` chooses it.")
 @click.option(
     "--trained-with",
     metavar="REQUIREMENTS",
@@ -158,7 +160,7 @@ def repack(name: str, version: int | None, stage: bool, trained_with: str | None
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Rows: .csv, .parquet or .json.")
 @click.option("--target", help="The column of the file that is predicted, not an input.")
 def compare(name: str, a: int, b: int, data: Path, target: str | None) -> None:
-    """Ask versions A and B for the rows of a file, and say how often they agree."""
+    """Compare the predictions of versions A and B for the rows of a file."""
     from app.packing import spawn
 
     repository = context().repository

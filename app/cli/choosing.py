@@ -24,7 +24,7 @@ def _print_change(line: str) -> None:
 @click.argument("name")
 @click.argument("version", metavar=f"VERSION|{NEWEST}")
 def use(name: str, version: str) -> None:
-    """Have VERSION, or the newest, answer where no version is named."""
+    """Let VERSION, or always the newest, answer requests that name no version."""
     repository = context().repository
     if version != NEWEST and not version.isdecimal():
         raise click.BadParameter(f"{version!r} is neither a version nor {NEWEST!r}", param_hint="VERSION")
@@ -41,7 +41,7 @@ def use(name: str, version: str) -> None:
 @models.command("rollback")
 @click.argument("name")
 def rollback(name: str) -> None:
-    """Have the version answer that did before."""
+    """Let the version answer that answered before."""
     _print_change(f"{name} version {context().repository.roll_back(name)} answers")
 
 
@@ -49,9 +49,9 @@ def rollback(name: str) -> None:
 @click.argument("name")
 @click.argument("alias")
 @click.argument("version", type=int, required=False)
-@click.option("--remove", is_flag=True, help="Take the alias away.")
+@click.option("--remove", is_flag=True, help="Remove the alias.")
 def alias_version(name: str, alias: str, version: int | None, remove: bool) -> None:
-    """Have ALIAS name VERSION; with --remove, take it away."""
+    """Let ALIAS stand for VERSION; with --remove, remove it."""
     if remove == (version is not None):
         raise click.UsageError("give either a version or --remove")
     context().repository.set_alias(name, alias, version)
@@ -68,7 +68,7 @@ def default(name: str) -> None:
 
 @models.command("reload")
 def reload() -> None:
-    """Have the servers that run on this machine take what has changed."""
+    """Reload the servers on this machine, so that they take what has changed."""
     context().warn_of_pointers()
     servers = servers_of(context().repository)
     if not servers:
@@ -92,4 +92,4 @@ def remove(name: str, version: int) -> None:
     click.echo(f"{name} version {version} removed")
     for server in servers_of(context().repository):
         if server.serves(name, version):
-            click.echo(f"{server} serves it until it is told otherwise: flask models reload")
+            click.echo(f"{server} serves it until it is reloaded: flask models reload")
