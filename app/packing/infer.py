@@ -19,8 +19,8 @@ from app.errors import PackingRefused
 from app.packing import inspect, sample, training_dtypes
 from app.packing.assume import Notes, settled
 from app.packing.declared import NOTHING, Declared
+from app.packing.facts import Facts, facts_of
 from app.packing.inputs import inputs_of, learned_marker, records_of
-from app.packing.inspect import Facts
 from app.packing.number_limits import with_number_limits
 from app.packing.probe import Record, attempt, edited, permissive, with_largest, with_nulls, with_unseen
 from app.runtime.servable import METHOD_OF_OUTPUT
@@ -66,7 +66,7 @@ def infer(
     inputs, layout = inputs_of(estimator, frame, declared.text_name, declared.columns)
     declared.require_inputs([spec.name for spec in inputs])
     notes = notes or Notes()
-    facts = dict(zip((spec.name for spec in inputs), inspect.facts_of(estimator, len(inputs)), strict=True))
+    facts = dict(zip((spec.name for spec in inputs), facts_of(estimator, len(inputs)), strict=True))
     if frame is not None:
         inputs = tuple(
             _as_wide(spec, facts[spec.name], frame.iloc[:, at]) if spec.name not in told else spec
@@ -153,7 +153,7 @@ def _times_hint(draft: Signature, frame: pd.DataFrame) -> str:
 def _of_records(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, list[Record]]:
     """The signature of a model that is given records whole; what a row of the sample lacks is not in its record."""
     draft = Signature((Input("record", "record", "object"),), ("prediction",), ("prediction",), Layout.RECORDS)
-    known = inspect.record_known_to(estimator)
+    known = inspect.typical_record(estimator)
     records = [known]
     if frame is not None:
         rows = records_of(frame, [str(name) for name in frame.columns])
@@ -173,9 +173,7 @@ def _of_records(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, 
 
 def _made_up(estimator: Any, draft: Signature) -> tuple[Signature, list[Record]]:
     """Records that the model accepts, from typical values; where strings seem to be wanted, inputs become text."""
-    facts = (
-        inspect.facts_of(estimator, len(draft.inputs)) if draft.layout is not Layout.SEQUENCE else [Facts(text=True)]
-    )
+    facts = facts_of(estimator, len(draft.inputs)) if draft.layout is not Layout.SEQUENCE else [Facts(text=True)]
     known = [
         fact.typical is not None or fact.categories or fact.text or not fact.used or spec.kind != "number"
         for fact, spec in zip(facts, draft.inputs, strict=True)

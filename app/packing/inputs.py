@@ -11,7 +11,7 @@ import pandas as pd
 
 from app.errors import PackingRefused
 from app.packing import inspect, training_dtypes
-from app.packing.inspect import Facts
+from app.packing.facts import Facts, facts_of
 from app.packing.probe import MAX_SAMPLE_ROWS, Record
 from app.runtime.servable import NULLABLE
 from app.signature import Input, Layout, Scalar, Signature
@@ -42,7 +42,7 @@ def inputs_of(
     if names is None:
         # A model that does not say how wide it is (isotonic regression) may take one column: it is asked.
         names = list(columns) or [f"feature{position + 1}" for position in range(width or 1)]
-    facts = inspect.facts_of(estimator, len(names))
+    facts = facts_of(estimator, len(names))
     seen = [None] * len(names) if frame is None else [frame.iloc[:, position] for position in range(len(names))]
     inputs = tuple(map(_input, names, facts, seen))
     times = [spec.name for spec in inputs if spec.kind == "timestamp"]

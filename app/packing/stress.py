@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing import inspect
+from app.packing.inspect import WRAPPERS, flat
 from app.packing.probe import Record
 from app.signature import Input, Layout, Signature
 from app.signature.kinds import rule_of
@@ -114,7 +114,7 @@ def thresholds(estimator: Any, pools: Pools) -> Iterator[Record]:
     signature = pools.signature
     found: list[tuple[int, float]] = []
     if signature.layout is not Layout.SEQUENCE:
-        found = inspect.thresholds_of(estimator, len(signature.inputs))
+        found = thresholds_of(estimator, len(signature.inputs))
     if len(found) > MAX_THRESHOLDS:
         found = [found[i] for i in pools.random.choice(len(found), MAX_THRESHOLDS, replace=False)]
     for turn, (position, threshold) in enumerate(found):
@@ -128,6 +128,29 @@ def thresholds(estimator: Any, pools: Pools) -> Iterator[Record]:
                 float(np.nextafter(np.float32(threshold), np.float32(-np.inf))),
             ):
                 yield pools.records[turn % len(pools.records)] | {spec.name: float(value)}
+
+
+def thresholds_of(estimator: Any, width: int) -> list[tuple[int, float]]:
+    """Return the (input, threshold) pairs of all splits of the trees that take the `width` inputs of the model."""
+    found: set[tuple[int, float]] = set()
+
+    def collect(part: Any) -> None:
+        if getattr(part, "n_features_in_", width) != width:
+            return
+        tree = getattr(part, "tree_", None)
+        if tree is not None:
+            splits = zip(tree.feature.tolist(), tree.threshold.tolist(), strict=True)
+            found.update((feature, threshold) for feature, threshold in splits if feature >= 0)
+        for predictor in flat(getattr(part, "_predictors", [])):
+            nodes = predictor.nodes[~predictor.nodes["is_leaf"].astype(bool)]
+            found.update(zip(nodes["feature_idx"].tolist(), nodes["num_threshold"].tolist(), strict=True))
+        for name in WRAPPERS:
+            for inner in flat(getattr(part, name, None)):
+                if hasattr(inner, "predict"):
+                    collect(inner)
+
+    collect(estimator)
+    return sorted(found)
 
 
 def boundaries(answers: Callable[[list[Record]], NDArray[Any]], pools: Pools) -> list[Record]:

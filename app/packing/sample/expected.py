@@ -11,6 +11,7 @@ import numpy as np
 
 from app.packing import inspect
 from app.packing.declared import Wanted
+from app.packing.facts import Facts, facts_of
 
 TEXTS = ("text", "category")
 INDEX_NAMES = re.compile(r"Unnamed: \d+(\.\d+)*|__index_level_\d+__|level_\d+|index|row\.names|")
@@ -86,9 +87,7 @@ def expected_of(estimator: Any, wanted: Sequence[Wanted] = (), columns: Sequence
     names, width = inspect.names_of(estimator) or columns, inspect.width_of(estimator)
     if width is None:
         return Expected(None if names is None else tuple(names), columns=declared)
-    learned = [
-        Column(fact.categories, fact.text, typical=_typical(fact)) for fact in inspect.facts_of(estimator, width)
-    ]
+    learned = [Column(fact.categories, fact.text, typical=_typical(fact)) for fact in facts_of(estimator, width)]
     known = {} if names is None else dict(zip(names, learned, strict=False))
     return Expected(
         None if names is None else tuple(names),
@@ -111,7 +110,7 @@ def _joined(learned: Column, declared: Column) -> Column:
     )
 
 
-def _typical(fact: inspect.Facts) -> float | None:
+def _typical(fact: Facts) -> float | None:
     if fact.typical is not None or fact.minimum is None or fact.maximum is None:
         return fact.typical
     return float(np.mean([fact.minimum, fact.maximum]))

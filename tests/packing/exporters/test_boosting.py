@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from app.packing.exporters.graph import NotExportable
-from app.packing.inspect import thresholds_of
+from app.packing.stress import thresholds_of
 from tests.packing.exporters.batches import differences_in_batches
 from tests.packing.exporters.thresholds import near
 

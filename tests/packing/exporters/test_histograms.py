@@ -4,7 +4,7 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
-from app.packing.inspect import thresholds_of
+from app.packing.stress import thresholds_of
 from tests.packing.exporters.batches import differences_in_batches
 from tests.packing.exporters.thresholds import near
 

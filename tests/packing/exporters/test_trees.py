@@ -3,7 +3,7 @@ import pytest
 from sklearn import ensemble as e
 from sklearn import tree as t
 
-from app.packing.inspect import thresholds_of
+from app.packing.stress import thresholds_of
 from tests.packing.exporters.batches import differences_in_batches
 from tests.packing.exporters.thresholds import near
 
