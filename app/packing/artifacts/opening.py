@@ -76,7 +76,7 @@ def opened(given: Sequence[str], choice: Choice, name: str, *, trust: bool = Fal
     content: Any = None
     told: list[str] = []
     for place in found:
-        kind = kind_of(place.file).name
+        kind = kind_of(place.file)
         formats.append(kind)
         content, types = trusted(place.file) if trust and kind == "skops" else (read(place.file, kind), ())
         told += [f"trusted, as asked: {', '.join(types)}"] * bool(types)
@@ -146,7 +146,7 @@ def _named_files(choice: Choice, parts: dict[str, Any]) -> dict[str, Any]:
     """The labels and the columns that lie in files of their own, as parts."""
     names = [name for name in (choice.labels, choice.columns) if name is not None and name not in parts]
     files = {name: Path(name) for name in names if Path(name).is_file()}
-    return {name: read(path, kind_of(path).name) for name, path in files.items()}
+    return {name: read(path, kind_of(path)) for name, path in files.items()}
 
 
 def _example(place: Located) -> pd.DataFrame | None:
