@@ -9,8 +9,8 @@ from pathlib import Path
 
 from app.errors import LoadingFailed, PackingRefused
 from app.packing.spawn import CheckRequest, Result, ServeRequest
-from app.runtime.environment import environment
 from app.runtime.direct_call import call_directly
+from app.runtime.environment import environment
 from app.runtime.loaders import LOADERS
 from app.runtime.policy import State
 from app.runtime.proving import advice, prove, prove_recorded
