@@ -17,9 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from app.errors import LoadingFailed, PackingRefused
-from app.packing.artifacts.onnx_file import OnnxFile, adapted, feed_of
+from app.packing.artifacts.onnx_file import Feeds, OnnxFile, adapted, feed_of
 from app.packing.declared import Declared
-from app.packing.given_inputs import MADE_UP_ROWS, Feeds, expected_of, feeds_of, public_name, records_for, row_shape
+from app.packing.given_inputs import MADE_UP_ROWS, expected_of, feeds_of, public_name, records_for, row_shape
 from app.packing.graph import GRAPH, MAX_ONE_FILE_BYTES, WEIGHTS
 from app.packing.probe import Record
 from app.packing.timing import timed_us

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.errors import PackingRefused
 from app.packing import sample
-from app.packing.artifacts.onnx_file import Given, OnnxFile
+from app.packing.artifacts.onnx_file import Feeds, Given, OnnxFile
 from app.packing.declared import FILLED, Declared, Wanted
 from app.packing.inputs import records_of
 from app.packing.probe import MAX_SAMPLE_ROWS, Record
@@ -21,9 +21,6 @@ from app.signature import Input
 
 MAX_CELLS = 2_000_000
 MADE_UP_ROWS = 3
-
-Feeds = Sequence[tuple[Given, Sequence[Input]]]
-"""Each input of the file with the inputs of the signature that fill it."""
 
 
 def expected_of(file: OnnxFile, declared: Declared) -> Expected:
