@@ -1,4 +1,4 @@
-"""The manifest beside an artifact: everything that is known of a version without unpickling anything."""
+"""The manifest beside an artifact: what is known of a version without unpickling anything."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """What a file of a version must be: its SHA-256 in hexadecimal and its size."""
+    """The SHA-256 (hexadecimal) and the size that a file of a version must have."""
 
     sha256: str
     size_bytes: int
@@ -29,7 +29,7 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One instance, and for each output name the value that the estimator gave for it at packing time (JSON values)."""
+    """One instance, and the value of each output that the estimator gave for it at packing time (JSON values)."""
 
     instance: dict[str, object]
     outputs: dict[str, object]
@@ -103,19 +103,19 @@ class Manifest:
 
     @property
     def runtime(self) -> str:
-        """What serves this version: the graph where it is proven, else the artifact."""
+        """ "graph" if the version has a proven graph, else "artifact"."""
         return "artifact" if self.graph is None else "graph"
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """Read first: a later form may have other fields."""
+    """The part of a manifest that is read first: other forms may have other fields."""
 
     manifest_version: int
 
 
 def encode(manifest: Manifest) -> bytes:
-    """The manifest as indented JSON, for people and for version control."""
+    """Return the manifest as indented JSON, which people and version control can read."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
 
 
@@ -127,21 +127,21 @@ def write(folder: Path, manifest: Manifest) -> None:
 
 
 def digest(folder: Path) -> str:
-    """Return the SHA-256 of the manifest. It stands for the whole version, since the manifest lists all hashes.
+    """Return the SHA-256 of the manifest, which covers all files of the version, because it lists their hashes.
 
     Raises:
-        InvalidRepository: there is no manifest that can be read.
+        InvalidRepository: There is no manifest that can be read.
     """
     return hashlib.sha256(_content(folder)).hexdigest()
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest in a version's folder.
+    """Read the manifest in the folder of a version.
 
-    One without a `manifest.sha256` beside it, as older releases have written it, is taken as it is.
+    Older releases wrote no `manifest.sha256`; without it the manifest is not compared.
 
     Raises:
-        InvalidRepository: it is missing, is not the one that was written, is not JSON, or lacks what a manifest has.
+        InvalidRepository: The manifest is missing, was changed, is not JSON, or lacks a field.
     """
     content = _content(folder)
     _require_unchanged(folder, content)

@@ -105,7 +105,7 @@ def _arrow(content: bytes, expected: Expected, notes: list[str]) -> pd.DataFrame
 
 
 def _workbook(content: bytes, expected: Expected, notes: list[str]) -> pd.DataFrame:
-    """Read the first sheet of a workbook. Cells keep their types; columns with text are read like those of a text file."""
+    """Read the first sheet of a workbook: cells keep their types, columns with text are read like delimited text."""
     _require("openpyxl", "a workbook of Excel", "openpyxl")
     with pd.ExcelFile(io.BytesIO(content)) as workbook:
         sheets = workbook.sheet_names
