@@ -14,6 +14,7 @@ from app.errors import RetortError
 from app.runtime.policy import State
 from app.settings import MODELS_DIR, Settings
 from app.storage.repository import Repository
+from app.storage.strays import strays
 from app.storage.verification import verify_files
 
 EXTENSION = "retort_cli"
@@ -93,7 +94,7 @@ def wrong_settings(repository: Repository, settings: Settings) -> list[str]:
     default, there = settings.default_model, repository.models()
     if default in ("", *there):
         return []
-    if settings.development and default in [name for _, name in repository.strays()]:  # it is packed at the start
+    if settings.development and default in [name for _, name in strays(repository)]:  # it is packed at the start
         return []
     return [f"RETORT_DEFAULT_MODEL: there is no model {default!r}; there are: {', '.join(there) or 'none'}"]
 

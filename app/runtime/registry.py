@@ -33,6 +33,7 @@ from app.storage import recorded
 from app.storage.choices import POINTERS, Pointers
 from app.storage.manifest import Manifest
 from app.storage.repository import Repository
+from app.storage.strays import strays
 from app.storage.verification import open_verified, verify_files
 
 log = logging.getLogger(__name__)
@@ -186,7 +187,7 @@ class Registry:
 
     def _read(self) -> None:
         pointers = self._repository.pointers()
-        refusals = [self._refusal(path, name) for path, name in self._repository.strays()]
+        refusals = [self._refusal(path, name) for path, name in strays(self._repository)]
         entries: dict[str, dict[int, Entry]] = {}
         for model in self._repository.models():
             if numbers := self._repository.versions(model):  # else they were removed just now

@@ -18,11 +18,9 @@ from app.storage import choices
 from app.storage import manifest as manifests
 from app.storage.choices import HISTORY, POINTERS, ROLLBACK, Change, History, Pointers
 from app.storage.manifest import MANIFEST, Manifest
-from app.storage.verification import sha256_of
 from app.storage.writing import sync_folder
 
 SLUG = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")
-ARTIFACT_SUFFIXES = (".joblib", ".pkl", ".pickle", ".skops")
 STAGING_PREFIX = ".staging-"
 
 
@@ -249,24 +247,6 @@ class Repository:
             with suppress(OSError):  # the folder has files that were never packed
                 (self.root / model).rmdir()
 
-    def strays(self) -> list[tuple[Path, str]]:
-        """Return the artifacts in the repository that were not packed, each with the model name that it would get.
-
-        They are searched at the top, in folders of models and in version folders without a manifest. An artifact that
-        is a copy of a version of its model is left out.
-        """
-        found: list[tuple[Path, str]] = []
-        for path in sorted(p for depth in ("*", "*/*", "*/*/*") for p in self.root.glob(depth)):
-            below = path.relative_to(self.root)
-            if path.suffix not in ARTIFACT_SUFFIXES or not path.is_file() or below.parts[0].startswith("."):
-                continue
-            if (path.parent / MANIFEST).exists():
-                continue
-            name = slug_of(path.stem if len(below.parts) == 1 else below.parts[0])
-            if not self._packed(name, path):
-                found.append((path, name))
-        return found
-
     def shown(self, path: Path) -> str:
         """Return a path below the root as clients may see it, and as a shell on this machine resolves it."""
         return f"$RETORT_MODELS_DIR/{path.relative_to(self.root)}" if self.root.is_absolute() else str(path)
@@ -274,16 +254,6 @@ class Repository:
     def _numbers(self, model: str) -> list[int]:
         names = self._folders(self.root / model) if is_slug(model) else []
         return sorted(int(name) for name in names if re.fullmatch(r"[1-9][0-9]{0,8}", name))
-
-    def _packed(self, model: str, path: Path) -> bool:
-        record = sha256_of(path)
-        for version in self.versions(model):
-            try:
-                if record in self.manifest(model, version).files.values():
-                    return True
-            except InvalidRepository:
-                continue
-        return False
 
     def _folders(self, parent: Path) -> list[str]:
         try:
@@ -321,8 +291,3 @@ class Repository:
             yield
         finally:
             os.close(descriptor)
-
-
-def slug_of(text: str) -> str:
-    """Return a model name for an artifact, from the text of its file name."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-_.")[:64].strip("-_.") or "model"

@@ -30,7 +30,8 @@ from app.packing.spawn import PackRequest
 from app.packing.write import pack
 from app.runtime.decoded import Decoded
 from app.runtime.loaders import LOADERS
-from app.storage.repository import ARTIFACT_SUFFIXES, Repository
+from app.storage.repository import Repository
+from app.storage.strays import ARTIFACT_SUFFIXES
 from tests.packing.artifacts import saved
 
 RNG = np.random.default_rng(0)

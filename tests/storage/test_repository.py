@@ -1,4 +1,4 @@
-"""The repository: what is found, how a version appears and goes, the movable names, what lies about unpacked."""
+"""The repository: listing, publishing and removing versions, aliases, artifacts that were not packed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from app.errors import InvalidRepository, ModelNotFound, VersionNotFound
 from app.storage import choices
 from app.storage.choices import HISTORY, POINTERS, Pointers
 from app.storage.manifest import read
-from app.storage.repository import STAGING_PREFIX, Repository, is_slug, slug_of
+from app.storage.repository import STAGING_PREFIX, Repository, is_slug
+from app.storage.strays import slug_of, strays
 from app.storage.verification import sha256_of, verify_files
 from tests.storage.versions import ARTIFACT, MANIFEST, publish
 
@@ -33,7 +34,7 @@ def leftovers(repository: Repository) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["a", "A1", "iris-two", "v1.2_beta-3", "0", "a" * 64])
-def test_a_slug(name: str) -> None:
+def test_a_text_of_letters_digits_and_dots_is_a_model_name(name: str) -> None:
     assert is_slug(name)
     assert slug_of(name) == name
 
@@ -41,19 +42,19 @@ def test_a_slug(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "-a", "a-", ".hidden", "a b", "a/b", "../a", "é", "a\n", "a" * 65, "a\x00", "a%", "_"]
 )
-def test_not_a_slug(name: str) -> None:
+def test_a_text_that_cannot_be_part_of_a_url_is_no_model_name(name: str) -> None:
     assert not is_slug(name)
 
 
 @given(st.text())
-def test_any_text_has_a_slug(text: str) -> None:
+def test_every_text_gives_a_model_name(text: str) -> None:
     assert is_slug(slug_of(text))
 
 
 @pytest.mark.parametrize(
     ("text", "slug"), [("My model (final)", "My-model-final"), ("...", "model"), ("é", "model"), ("a" * 70, "a" * 64)]
 )
-def test_the_nearest_slug(text: str, slug: str) -> None:
+def test_the_model_name_of_a_text_is_near_to_it(text: str, slug: str) -> None:
     assert slug_of(text) == slug
 
 
@@ -61,7 +62,7 @@ def test_a_repository_that_is_not_there_is_empty(repository: Repository) -> None
     assert repository.models() == []
     assert repository.versions("flowers") == []
     assert repository.pointers() == Pointers()
-    assert repository.strays() == []
+    assert strays(repository) == []
     with pytest.raises(ModelNotFound) as caught:
         repository.folder("flowers", 1)
     assert caught.value.known == ()
@@ -132,7 +133,7 @@ def test_what_is_staged_is_not_seen(repository: Repository) -> None:
         (folder / ARTIFACT).write_bytes(b"")
         (folder / "manifest.json").write_bytes(b"{}")
         assert repository.models() == []
-        assert repository.strays() == []
+        assert strays(repository) == []
 
 
 def test_what_hinders_publishing_is_raised_and_leaves_nothing(repository: Repository) -> None:
@@ -262,7 +263,7 @@ def test_pointers_that_are_not_what_they_should_be(repository: Repository, conte
         repository.pointers()
 
 
-def test_where_strays_are_looked_for_and_what_they_would_be_called(repository: Repository) -> None:
+def test_strays_are_found_with_the_names_that_they_would_get(repository: Repository) -> None:
     root = repository.root
     for place in (
         "top model.joblib",
@@ -276,7 +277,7 @@ def test_where_strays_are_looked_for_and_what_they_would_be_called(repository: R
         (root / place).parent.mkdir(parents=True, exist_ok=True)
         (root / place).write_bytes(place.encode())
     (root / "folder.joblib").mkdir()
-    assert repository.strays() == [
+    assert strays(repository) == [
         (root / "flowers/model.pkl", "flowers"),
         (root / "top model.joblib", "top-model"),
         (root / "trees/3/model.skops", "trees"),
@@ -287,17 +288,17 @@ def test_what_is_packed_is_no_stray(repository: Repository) -> None:
     publish(repository, content=b"packed")
     (repository.root / "flowers" / "flowers.joblib").write_bytes(b"packed")
     (repository.root / "flowers.joblib").write_bytes(b"packed")
-    assert repository.strays() == []
+    assert strays(repository) == []
     (repository.root / "flowers.joblib").write_bytes(b"trained again")
     (repository.root / "trees.joblib").write_bytes(b"packed")
-    assert [path.name for path, _ in repository.strays()] == ["flowers.joblib", "trees.joblib"]
+    assert [path.name for path, _ in strays(repository)] == ["flowers.joblib", "trees.joblib"]
 
 
-def test_beside_a_manifest_that_cannot_be_read_strays_are_still_told(repository: Repository) -> None:
+def test_strays_are_found_beside_a_manifest_that_cannot_be_read(repository: Repository) -> None:
     publish(repository)
     (repository.root / "flowers" / "1" / "manifest.json").write_bytes(b"{")
     (repository.root / "flowers.joblib").write_bytes(b"artifact")
-    assert repository.strays() == [(repository.root / "flowers.joblib", "flowers")]
+    assert strays(repository) == [(repository.root / "flowers.joblib", "flowers")]
 
 
 def test_a_path_is_shown_without_the_folders_of_this_machine(repository: Repository) -> None:
