@@ -1,4 +1,4 @@
-"""The inputs of a model as far as its estimator and the columns of its sample tell, before the model is asked."""
+"""Draft the inputs of a signature from the estimator and the sample, before the model is probed."""
 
 from __future__ import annotations
 
@@ -24,27 +24,31 @@ STRINGS = ("string[python]", "string[pyarrow]")
 def inputs_of(
     estimator: Any, frame: pd.DataFrame | None, text_name: str | None = None, columns: Sequence[str] = ()
 ) -> tuple[tuple[Input, ...], Layout]:
-    """The inputs, and how the estimator wants them handed over.
+    """Draft the inputs, and the layout in which the estimator takes them.
 
-    A model of texts does not know the name of its input: it is `text_name`, or that of the sample's column. `columns`
-    are the names of the inputs of a model that was fitted without names.
+    Args:
+        estimator: The fitted model.
+        frame: The sample.
+        text_name: The name of the input of a model of texts, which does not know it; default: that of the sample's
+            column.
+        columns: The names of the inputs of a model that was fitted without names.
 
     Raises:
-        PackingRefused: a column of the sample holds what no kind of input fits.
+        PackingRefused: No kind of input fits the values of a column of the sample.
     """
     names, width = inspect.names_of(estimator), inspect.width_of(estimator)
     if inspect.takes_text(estimator):
         column = "feature1" if frame is None else str(frame.columns[0])
         return (Input(text_name or column, "text", "object"),), Layout.SEQUENCE
     if frame is not None and names is None and width is None:
-        names = [str(name) for name in frame.columns]  # only the sample knows
+        names = [str(name) for name in frame.columns]  # only the sample has names
     layout = Layout.MATRIX if names is None else Layout.FRAME
     if names is None:
-        # A model that does not say how wide it is (isotonic regression) may take one column: it is asked.
+        # A model that does not tell its width (isotonic regression) may take one column; the probe will show.
         names = list(columns) or [f"feature{position + 1}" for position in range(width or 1)]
     facts = facts_of(estimator, len(names))
-    seen = [None] * len(names) if frame is None else [frame.iloc[:, position] for position in range(len(names))]
-    inputs = tuple(map(_input, names, facts, seen))
+    found = [None] * len(names) if frame is None else [frame.iloc[:, position] for position in range(len(names))]
+    inputs = tuple(map(_input, names, facts, found))
     times = [spec.name for spec in inputs if spec.kind == "timestamp"]
     if layout is Layout.MATRIX and times:
         raise PackingRefused(
@@ -54,11 +58,11 @@ def inputs_of(
 
 
 def _input(name: str, facts: Facts, column: pd.Series[Any] | None) -> Input:
-    """One input from what the estimator knows of it and the sample's column, if there is one."""
-    seen = _Seen(name, column)
+    """Draft one input from what the estimator knows of it, and from its column in the sample."""
+    seen = _SampleColumn(name, column)
     low = seen.minimum if seen.minimum is not None else facts.minimum
     high = seen.maximum if seen.maximum is not None else facts.maximum
-    if facts.dtype == "object" and seen.dtype != "category":  # an encoder makes objects of no other dtype
+    if facts.dtype == "object" and seen.dtype != "category":  # encoders turn no other dtype into objects
         seen.dtype, seen.missing = "object", "nan"
     missing = seen.missing if seen.missing == "na" else learned_marker(facts) or seen.missing
     if seen.kind == "timestamp" or (seen.kind is None and (facts.dtype or "").startswith("datetime64")):
@@ -69,13 +73,13 @@ def _input(name: str, facts: Facts, column: pd.Series[Any] | None) -> Input:
         categories, kinds = facts.categories, {type(value) for value in facts.categories}
         dtype = training_dtypes.TEXT if str in kinds else "bool" if kinds == {bool} else _number_dtype(facts.categories)
         if seen.dtype == "category" and set(seen.categories or ()) == set(categories):
-            categories = seen.categories or ()  # as many, in the order of their codes
-        dtype = _proven(facts, seen.dtype or dtype)
+            categories = seen.categories or ()  # the same categories, in the order of their codes
+        dtype = _training_dtype(facts, seen.dtype or dtype)
         return Input(name, "category", dtype, False, low, high, categories, missing=missing, ordered=seen.ordered)
     if seen.kind is None and not facts.used:
         return Input(name, "unused", "float64", nullable=True)
     kind = seen.kind or "number"
-    dtype = _proven(facts, seen.dtype or "float64")
+    dtype = _training_dtype(facts, seen.dtype or "float64")
     if kind in ("number", "integer") and facts.narrow and dtype in ("float64", "int64"):
         kind, dtype = "number", "float32"
     return Input(
@@ -91,21 +95,21 @@ def _input(name: str, facts: Facts, column: pd.Series[Any] | None) -> Input:
 
 
 def learned_marker(facts: Facts) -> str | None:
-    """The marker of missing values that the estimator knows: of several None, as which JSON's null is read."""
+    """Return the marker of missing values that the estimator has learned; of several, None, as JSON has null."""
     learned: set[str | None] = {*facts.missing} or {facts.fills}
     return next((marker for marker in ("none", "na", "nan") if marker in learned), None)
 
 
-def _proven(facts: Facts, dtype: str) -> str:
-    """The dtype in training, where the sample's is only how its file is read."""
+def _training_dtype(facts: Facts, dtype: str) -> str:
+    """Return the dtype in training, if the dtype of the sample only follows from its file format."""
     if learned_marker(facts) == "none" and dtype == training_dtypes.TEXT:
         return "object"  # no other column of strings holds None
     wide = dtype in (training_dtypes.TEXT, "object", "int64", "float64")
     return facts.dtype if facts.dtype is not None and wide else dtype
 
 
-class _Seen:
-    """What a column of the sample tells: kind, dtype, range, categories."""
+class _SampleColumn:
+    """The kind, dtype, range and categories of a column of the sample; empty without a sample."""
 
     def __init__(self, name: str, column: pd.Series[Any] | None) -> None:
         self.kind: str | None = None
@@ -156,12 +160,12 @@ def _number_dtype(values: Sequence[Any]) -> str:
 
 
 def records_of(frame: pd.DataFrame, names: Sequence[str]) -> list[Record]:
-    """The first rows of a sample as JSON records, under the names of the signature."""
+    """Return the first rows of a sample as JSON records with these names."""
     columns = []
     for position in range(len(names)):
         column = frame.iloc[:MAX_SAMPLE_ROWS, position]
         plain = isinstance(column.dtype, np.dtype) and column.dtype.kind in "iufb"
-        # An array of objects keeps whole numbers whole beside a missing value.
+        # An array of objects keeps integers beside a missing value.
         objects = column if plain else column.astype(object).where(column.notna(), None)
         if column.dtype.kind == "M":
             objects = objects.map(lambda time: None if time is None or time != time else time.isoformat())
@@ -171,17 +175,20 @@ def records_of(frame: pd.DataFrame, names: Sequence[str]) -> list[Record]:
 
 
 def told_by(path: Path | None, frame: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
-    """The sample as its file was written, and the columns whose dtype the file tells.
+    """Restore the dtypes of the frame that a file was written from.
 
-    Parquet keeps the dtypes of the frame that it was written from, also objects, which pandas 3 reads as strings. Where
-    the frame was not pandas', text may have been of any dtype. Feather and Arrow tell of all but text, and so does a
-    frame that no file was read for. Other files tell none.
+    Parquet keeps the dtypes of a pandas frame, including object, which pandas 3 reads as strings. In Parquet of other
+    programs, in Feather and Arrow, and in a frame without a file, text may have had any dtype. Other files keep no
+    dtypes.
+
+    Returns:
+        The frame, and the columns whose dtype in training is known from the file.
     """
     if path is None or path.suffix.lower() in (".feather", ".arrow"):
         return frame, {name for name in frame.columns if frame[name].dtype not in ("str", "object")}
     if path.suffix.lower() != ".parquet":
         return frame.astype({name: training_dtypes.TEXT for name in frame.columns if frame[name].dtype == "str"}), set()
-    from pyarrow import parquet  # what reads it, if anything does
+    from pyarrow import parquet  # pandas has read the file with it
 
     saved = {column["name"]: column for column in (parquet.read_schema(path).pandas_metadata or {}).get("columns", ())}
     told = {name for name in frame.columns if name in saved or frame[name].dtype not in ("str", "object")}
@@ -190,14 +197,14 @@ def told_by(path: Path | None, frame: pd.DataFrame) -> tuple[pd.DataFrame, set[s
         was, now = saved[name]["numpy_type"], training_dtypes.name_of(frame[name].dtype)
         if was == "object" and now == "str":
             dtypes[name] = object
-        elif was.startswith("datetime64["):  # the file has no seconds: it has milliseconds then
+        elif was.startswith("datetime64["):  # Parquet has no unit of seconds and stores milliseconds
             zone = now.partition(", ")[2].removesuffix("]")
             dtypes[name] = f"{was.removesuffix(']')}, {zone}]" if zone else was
     return frame.astype(dtypes), told
 
 
 def as_trained(frame: pd.DataFrame, signature: Signature) -> pd.DataFrame:
-    """The sample with the dtypes and the markers of missing values that the signature has found for training."""
+    """Return the sample with the dtypes and the markers of missing values of the signature."""
     return pd.DataFrame({spec.name: _as_trained(frame.iloc[:, at], spec) for at, spec in enumerate(signature.inputs)})
 
 

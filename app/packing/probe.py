@@ -1,4 +1,4 @@
-"""What only the model knows of its inputs, because it is asked: what may be missing, unseen, or how large."""
+"""Probe a model with values: which inputs may be missing, hold unknown categories, and how large a number may be."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Record = dict[str, Any]
 def attempt(
     estimator: Any, signature: Signature, records: list[Record], output: str = "prediction"
 ) -> Exception | None:
-    """What the model raises on these records as the signature hands them over; None where it answers each of them."""
+    """Run the model on records as the signature passes them; return its error, or None if it answers each record."""
     try:
         batch = batch_of(signature, records)
         result = call(estimator, output, frame_of(batch, signature))
@@ -38,7 +38,7 @@ def attempt(
 
 
 def answered(estimator: Any, signature: Signature, records: list[Record]) -> list[int]:
-    """The positions of the records that the model answers as the signature hands them over: all, nearly always."""
+    """Return the positions of the records that the model answers: nearly always all of them."""
 
     def among(positions: list[int]) -> list[int]:
         if not positions or attempt(estimator, signature, [records[position] for position in positions]) is None:
@@ -50,10 +50,10 @@ def answered(estimator: Any, signature: Signature, records: list[Record]) -> lis
 
 
 def batch_of(signature: Signature, records: list[Record]) -> Batch:
-    """The batch that a validator makes of records, without the schema: it takes longer to make than a model to run.
+    """Return the batch that a validator makes of records, without its schema, which takes longer to make than a run.
 
     Raises:
-        ValueError: a value is not accepted.
+        ValueError: A value is not accepted.
     """
     if signature.layout is Layout.RECORDS:
         return Validator(signature, MAX_SAMPLE_ROWS).validate(records)
@@ -64,7 +64,7 @@ def batch_of(signature: Signature, records: list[Record]) -> Batch:
 
 
 def answers(estimator: Any, signature: Signature, records: list[Record]) -> list[Any] | None:
-    """The prediction and the scores of each of these records, as JSON values; None where the model fails."""
+    """Return the prediction and the scores of each record, as JSON values; None if the model fails."""
     names = [n for n, method in METHOD_OF_OUTPUT.items() if n != "transformed" and hasattr(estimator, method)]
     try:
         batch = batch_of(signature, records)
@@ -80,12 +80,17 @@ def answers(estimator: Any, signature: Signature, records: list[Record]) -> list
 def with_nulls(
     estimator: Any, draft: Signature, record: Record, learned: Mapping[str, str | None]
 ) -> tuple[Signature, list[str]]:
-    """Marks the inputs that may be missing: those for which the model still answers when they are.
+    """Mark the inputs that may be missing, because the model still answers without them.
 
-    The marker of a missing value is the one that the model has `learned`; else the first that it takes.
+    Args:
+        estimator: The fitted model.
+        draft: The signature so far.
+        record: A row that the model accepts.
+        learned: For each input the marker of missing values that the model has learned; else the first marker that
+            the model accepts is taken.
 
     Returns:
-        The signature, and the inputs for which the model answers otherwise to another marker.
+        The signature, and the inputs for which the model gives another answer to another marker.
     """
 
     def marked(names: Sequence[str], marker: str) -> Signature:
@@ -114,25 +119,25 @@ def with_nulls(
 
 
 def markers_of(spec: Input, learned: str | None) -> Sequence[str]:
-    """The markers that may stand for a missing value of an input, the likeliest first."""
+    """Return the markers that may stand for a missing value of an input, the likeliest first."""
     if not _holds_objects(spec):
         return ("na",) if spec.missing == "na" else ("nan",)
     return MARKERS[:2] if learned is None else (learned,)
 
 
 def with_marker(spec: Input, marker: str) -> Input:
-    """The input with this marker for its missing values, in a column that can hold it."""
+    """Return the input with this marker for missing values, and with a dtype that can hold it."""
     strings = spec.dtype == "str" and marker != "nan"
     return replace(spec, nullable=True, missing=marker, dtype="object" if strings else spec.dtype)
 
 
 def _holds_objects(spec: Input) -> bool:
-    """Whether its column is one of objects as soon as a value is missing."""
+    """Whether the column of an input has dtype object if a value is missing."""
     return spec.dtype in ("object", "str") or (spec.dtype == "bool" and spec.missing != "na")
 
 
 def _tells_apart(estimator: Any, signature: Signature, record: Record, names: Sequence[str]) -> bool:
-    """Whether the model answers otherwise when None, and not NaN, stands for what is missing in these inputs."""
+    """Whether the model gives another answer if missing values of these inputs are None instead of NaN."""
 
     def answered(marker: str) -> list[Any] | None:
         other = edited(signature, lambda s: with_marker(s, marker) if s.name in names else s)
@@ -143,14 +148,14 @@ def _tells_apart(estimator: Any, signature: Signature, record: Record, names: Se
 
 
 def _passing_alike(names: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str]:
-    """The names that pass, of those that are probably treated alike: of many none does if none of a few does."""
+    """Return the names that pass; of many names that are probably treated alike, none if none of a few passes."""
     if len(names) > MANY_COLUMNS and not any(passes([name]) for name in names[:: len(names) // FEW_COLUMNS]):
         return []
     return passing(names, passes)
 
 
 def passing(names: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str]:
-    """The names that pass; all at once where that works, else by halves, so that many need few tries."""
+    """Return the names that pass, trying all at once and then by halves, so that many names need few tries."""
     if not names:
         return []
     if passes(names):
@@ -162,7 +167,7 @@ def passing(names: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> li
 
 
 def with_unseen(estimator: Any, draft: Signature, record: Record) -> Signature:
-    """Marks the categories for which the model refuses a value that it has never seen."""
+    """Mark whether each category input refuses or accepts unknown categories."""
 
     def refuses(spec: Input) -> bool:
         known = spec.categories or ()
@@ -175,7 +180,7 @@ def with_unseen(estimator: Any, draft: Signature, record: Record) -> Signature:
 
 
 def with_largest(estimator: Any, draft: Signature, record: Record) -> Signature:
-    """Marks how large a number may be, where the model fails on larger ones: trees compute in float32."""
+    """Mark how large numbers may be if the model fails on larger ones; trees compute in float32."""
     numbers = [spec.name for spec in draft.inputs if spec.kind == "number" and spec.dtype == "float64"]
     for largest in (FLOAT64_NEARLY_MAX, *LARGEST_TRIED):
         tried = [record | dict.fromkeys(numbers, sign * largest) for sign in (1.0, -1.0)]
@@ -187,10 +192,10 @@ def with_largest(estimator: Any, draft: Signature, record: Record) -> Signature:
 
 
 def permissive(signature: Signature) -> Signature:
-    """The signature that lets the model itself refuse what is missing or unseen."""
+    """Return the signature with all inputs nullable and open, so that the model itself refuses values."""
     return edited(signature, lambda s: replace(s, nullable=True, unseen="accept"))
 
 
 def edited(signature: Signature, edit: Callable[[Input], Input]) -> Signature:
-    """The signature with each input as the edit has it."""
+    """Return the signature with each input edited."""
     return replace(signature, inputs=tuple(map(edit, signature.inputs)))

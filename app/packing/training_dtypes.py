@@ -1,4 +1,4 @@
-"""What fitted parts have kept of the columns that they were fitted on: dtypes, and markers of missing values."""
+"""Find the dtypes of training columns, and their markers of missing values, in fitted parts of a model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _release(library: Any) -> tuple[int, int]:
 
 
 BEFORE_PANDAS_3 = _release(pd) < (3, 0) or _release(sklearn) < (1, 8)
-"""Whether a model of this scikit-learn was trained with pandas 1 or 2: versions before 1.8 are older than pandas 3."""
+"""Whether the model was trained with pandas 1 or 2: scikit-learn before 1.8 is older than pandas 3."""
 
 TEXT = "object" if BEFORE_PANDAS_3 else "str"
 """The dtype of a column of strings that pandas read in training."""
@@ -29,7 +29,7 @@ TIMES = "datetime64[ns]" if BEFORE_PANDAS_3 else "datetime64[us]"
 """The dtype of times that pandas read from text in training."""
 
 LONG_DIGITS, ENOUGH_LONG = 8, 5
-"""So many numbers of so many digits are not written like float32 by chance."""
+"""This many numbers of this many digits do not look like float32 by chance."""
 
 FOLLOW_WIDTH = {
     "coef_": ("LinearSVC", "LinearSVR", "HuberRegressor", "LogisticRegressionCV", "PLSRegression", "TheilSenRegressor"),
@@ -42,11 +42,11 @@ FOLLOW_WIDTH = {
         (),
     ),
 }
-"""Attributes of the dtype that was computed with, and the classes whose attribute is float64 whatever that was."""
+"""Attributes whose dtype is the one of the computation, and classes for which it is float64 in any case."""
 
 
 def marker(value: Any) -> str | None:
-    """The name of a marker of missing values; None for a value that is not missing."""
+    """Return the name of a marker of missing values; None for a value that is not missing."""
     if value is None:
         return "none"
     if value is pd.NA:
@@ -55,9 +55,9 @@ def marker(value: Any) -> str | None:
 
 
 def of_categories(categories: NDArray[Any], present: Sequence[Any]) -> str | None:
-    """The dtype of a column in training by what an encoder has learned of it, where that tells.
+    """Return the dtype of a training column from the categories of an encoder; None if it is not certain.
 
-    The encoder keeps the dtype, but makes float64 of pandas' nullable numbers, and objects of every kind of string.
+    Encoders keep the dtype, but turn nullable numbers of pandas into float64, and all kinds of strings into objects.
     """
     if categories.dtype == object:
         return "object" if present and not any(isinstance(value, str) for value in present) else None
@@ -67,7 +67,7 @@ def of_categories(categories: NDArray[Any], present: Sequence[Any]) -> str | Non
 
 
 def selected(selector: Any) -> str | None:
-    """The dtype of the columns that a `make_column_selector` has chosen; None where it stands for several."""
+    """Return the dtype of the columns that a `make_column_selector` selects; None if there may be several."""
     wanted = getattr(selector, "dtype_include", None)
     if isinstance(wanted, list | tuple) and len(wanted) == 1:
         wanted = wanted[0]
@@ -83,7 +83,7 @@ def selected(selector: Any) -> str | None:
 
 
 def kept(part: Any, width: int) -> list[str | None]:
-    """The dtypes of the `width` columns that a part was fitted on, from a frame, or dtypes of one, that it has kept."""
+    """Return the dtypes of the `width` training columns, if a part has kept a frame or its dtypes; else nothing."""
     for value in vars(part).values() if hasattr(part, "__dict__") else ():
         dtypes = value.dtypes if isinstance(value, pd.DataFrame) else value
         if isinstance(dtypes, pd.Series | dict) and len(dtypes) == width:
@@ -94,21 +94,21 @@ def kept(part: Any, width: int) -> list[str | None]:
 
 
 def name_of(dtype: Any) -> str:
-    """A dtype as `pandas.array` takes it: with the storage of strings, which `str` leaves out."""
+    """Return the name of a dtype for `pandas.array`, including the storage of strings, which `str` leaves out."""
     if isinstance(dtype, pd.StringDtype) and dtype.na_value is pd.NA:
         return f"string[{dtype.storage}]"
     return str(dtype)
 
 
 def nullable_name(dtype: str) -> str:
-    """The name of pandas' nullable dtype for a dtype of NumPy."""
+    """Return the name of the nullable dtype of pandas for a dtype of NumPy."""
     return str(NULLABLE.get(dtype, dtype))
 
 
 def computed_narrow(part: Any) -> bool | None:
-    """Whether a part of scikit-learn, and what it is made of, was fitted on float32; None where nothing tells.
+    """Whether a part of scikit-learn was fitted on float32; None if no attribute of it or of its parts tells.
 
-    No estimator of scikit-learn keeps float32 unless it was given that.
+    Estimators of scikit-learn keep float32 only if they were fitted on it.
     """
     tells_wide = False
     for inner in parts_of(part):
@@ -120,7 +120,7 @@ def computed_narrow(part: Any) -> bool | None:
                 continue
             if first.dtype == np.float32:
                 return True
-            if name == "support_vectors_":  # always float64, but of the values that it was given
+            if name == "support_vectors_":  # always float64, but with the values of the training data
                 return is_narrow(first.ravel())
             follows = type(inner).__name__ not in FOLLOW_WIDTH.get(name, (type(inner).__name__,))
             tells_wide = tells_wide or (follows and first.dtype == np.float64)
@@ -128,16 +128,16 @@ def computed_narrow(part: Any) -> bool | None:
 
 
 def is_narrow(numbers: NDArray[Any]) -> bool | None:
-    """Whether float64 numbers are those of float32; None for short ones, which may be either."""
+    """Whether float64 numbers were float32; None for short numbers, which may be either."""
     short = numbers.astype(np.float16).astype(np.float64) == numbers
     return None if short.all() else bool((numbers.astype(np.float32).astype(np.float64) == numbers).all())
 
 
 def was_narrow(column: pd.Series[Any]) -> bool | None:
-    """Whether numbers that were read from text were written from float32; None for short ones, which may be either.
+    """Whether numbers read from text were written from float32; None for short numbers, which may be either.
 
-    A number is written with as few digits as tell it from its neighbours: 9 at most for float32. Hardly any number of 8
-    digits is written so by chance.
+    A number is written with the fewest digits that distinguish it from its neighbours: at most 9 for float32. A number
+    of 8 digits hardly ever equals a float32 by chance.
     """
     numbers = column.dropna().to_numpy(dtype=np.float64)
     texts = [str(number) for number in numbers.astype(np.float32)]
