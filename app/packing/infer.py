@@ -1,7 +1,7 @@
-"""The signature of a model: what is known of its inputs, completed by asking the model itself.
+"""Infer the signature of a model from its estimator and its sample, and by probing the model.
 
-Names, categories and ranges are read off the estimator and the sample. Whether a missing or an unseen value is
-accepted is tried: the model is the only one that knows for sure.
+Names, categories and ranges come from the estimator and the sample. Whether missing values and unknown categories are
+accepted is tried, because only the model knows for certain.
 """
 
 from __future__ import annotations
@@ -43,18 +43,22 @@ def infer(
     labels: pd.Series[Any] | None = None,
     notes: Notes | None = None,
 ) -> tuple[Signature, list[Record]]:
-    """The signature, and records that the model accepts: the sample's, or made up from what the estimator knows.
+    """Infer the signature of a model.
 
     Args:
         estimator: The fitted model.
         frame: The sample.
-        declared: What whoever packs says of the inputs; it goes before what is found out.
-        told: The columns whose dtype in training the sample's file tells.
-        labels: The sample's target.
-        notes: Takes what had to be assumed.
+        declared: What the user declares; it takes precedence over what is found out.
+        told: The columns whose dtype in training is known from the file of the sample.
+        labels: The target of the sample.
+        notes: Takes the assumptions that had to be made.
+
+    Returns:
+        The signature, and records that the model accepts: those of the sample, or records made up from what the
+        estimator knows.
 
     Raises:
-        PackingRefused: the sample does not fit, or nothing tells what the model takes.
+        PackingRefused: The sample does not fit, or the inputs of the model are not known.
     """
     if inspect.takes_records(estimator):
         return _of_records(estimator, frame)
@@ -69,7 +73,7 @@ def infer(
     facts = dict(zip((spec.name for spec in inputs), facts_of(estimator, len(inputs)), strict=True))
     if frame is not None:
         inputs = tuple(
-            _as_wide(spec, facts[spec.name], frame.iloc[:, at]) if spec.name not in told else spec
+            _as_narrow(spec, facts[spec.name], frame.iloc[:, at]) if spec.name not in told else spec
             for at, spec in enumerate(inputs)
         )
     inputs = declared.with_kinds(inputs)
@@ -77,7 +81,7 @@ def infer(
     if frame is None:
         draft, records = _made_up(estimator, draft)
     else:
-        # First those that miss nothing: they make the better examples.
+        # Complete rows come first, because they are better examples.
         records = records_of(frame, draft.names)
         order = sorted(range(len(records)), key=lambda row: None in records[row].values())
         records = [records[row] for row in order]
@@ -87,22 +91,22 @@ def infer(
     if frame is not None:
         error = attempt(estimator, permissive(draft), records[:1])
         if error is not None:
-            raise PackingRefused(f"the model fails on the sample's rows ({_said(error)}){_times_hint(draft, frame)}")
+            raise PackingRefused(f"the model fails on the sample's rows ({_text_of(error)}){_times_hint(draft, frame)}")
     learned = {name: declared.marker_of(name) or learned_marker(fact) for name, fact in facts.items()}
     draft, telling = with_nulls(estimator, draft, records[0], learned)
     notes.telling.extend(records[0] | {name: None} for name in telling)
     notes.assumptions.extend(_marker_assumptions(draft, telling, facts, declared))
     draft = declared.applied(with_unseen(estimator, draft, records[0]))
     draft = with_largest(estimator, draft, records[0])
-    if not declared.fills:  # of an array each element has one and the same limit
+    if not declared.fills:  # all elements of an array have the same limit
         draft = with_number_limits(estimator, draft, records)
     records = _accepted(estimator, draft, records)
     draft = edited(draft, lambda spec: replace(spec, example=_example(records, spec.name)))
     return _with_outputs(estimator, draft, records), records
 
 
-def _as_wide(spec: Input, facts: Facts, column: pd.Series[Any]) -> Input:
-    """A number as wide as its column was when it was written as text, where the estimator does not tell."""
+def _as_narrow(spec: Input, facts: Facts, column: pd.Series[Any]) -> Input:
+    """Make a number float32 if its column was written as text from float32, unless the estimator knows its dtype."""
     if spec.kind != "number" or spec.dtype != "float64" or spec.missing == "na" or facts.narrow is not None:
         return spec
     facts.narrow = training_dtypes.was_narrow(column)
@@ -110,7 +114,7 @@ def _as_wide(spec: Input, facts: Facts, column: pd.Series[Any]) -> Input:
 
 
 def _is_known(spec: Input, facts: Facts) -> bool:
-    """Whether the estimator has kept what the dtype of an input was, or that it does not matter."""
+    """Whether the dtype of an input in training is known, or does not matter."""
     if facts.dtype is not None or (spec.kind == "number" and facts.narrow is not None):
         return True
     return spec.dtype == "object" and learned_marker(facts) == "none"
@@ -139,7 +143,7 @@ def _marker_assumptions(
 
 
 def _times_hint(draft: Signature, frame: pd.DataFrame) -> str:
-    """How to declare the columns of text that look like times: CSV and JSON cannot say that they are."""
+    """Return how to declare columns of text that look like times, which CSV and JSON cannot mark as such."""
     names = []
     for position, spec in enumerate(draft.inputs):
         values = frame.iloc[:, position].dropna()
@@ -151,7 +155,7 @@ def _times_hint(draft: Signature, frame: pd.DataFrame) -> str:
 
 
 def _of_records(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, list[Record]]:
-    """The signature of a model that is given records whole; what a row of the sample lacks is not in its record."""
+    """Infer the signature of a model that takes whole records; values missing in the sample are left out of them."""
     draft = Signature((Input("record", "record", "object"),), ("prediction",), ("prediction",), Layout.RECORDS)
     known = inspect.typical_record(estimator)
     records = [known]
@@ -161,7 +165,7 @@ def _of_records(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, 
     error = attempt(estimator, draft, records[:1])
     if error is not None:
         raise PackingRefused(
-            f"the model fails on {'made up' if frame is None else 'the sample'} records ({_said(error)})"
+            f"the model fails on {'made up' if frame is None else 'the sample'} records ({_text_of(error)})"
         )
     nullable = edited(draft, lambda spec: replace(spec, nullable=True))
     if known and attempt(estimator, nullable, [dict.fromkeys(known)]) is None:
@@ -172,7 +176,7 @@ def _of_records(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, 
 
 
 def _made_up(estimator: Any, draft: Signature) -> tuple[Signature, list[Record]]:
-    """Records that the model accepts, from typical values; where strings seem to be wanted, inputs become text."""
+    """Make up records that the model accepts, from typical values; try texts if numbers fail."""
     facts = facts_of(estimator, len(draft.inputs)) if draft.layout is not Layout.SEQUENCE else [Facts(text=True)]
     known = [
         fact.typical is not None or fact.categories or fact.text or not fact.used or spec.kind != "number"
@@ -198,12 +202,12 @@ def _made_up(estimator: Any, draft: Signature) -> tuple[Signature, list[Record]]
             first_error = first_error or error
     raise PackingRefused(
         "nothing tells what its inputs are, and it fails on values made up for them "
-        f"({_said(first_error)}); give rows that it was trained on with --sample"
+        f"({_text_of(first_error)}); give rows that it was trained on with --sample"
     )
 
 
 def _typical(spec: Input, fact: Facts, fallback: float, turn: int) -> Any:
-    """A plausible value of an input; each `turn` gives another one."""
+    """Return a plausible value of an input; each `turn` gives another one."""
     if spec.kind == "unused":
         return None
     if spec.categories:
@@ -218,14 +222,14 @@ def _typical(spec: Input, fact: Facts, fallback: float, turn: int) -> Any:
 
 
 def _accepted(estimator: Any, signature: Signature, records: list[Record]) -> list[Record]:
-    """The records that the model accepts as the signature has it: all of them, nearly always."""
+    """Return the records that the model accepts with this signature: nearly always all of them."""
     if attempt(estimator, signature, records) is None:
         return records
     return [record for record in records[:MAX_ROWS_TRIED_ALONE] if attempt(estimator, signature, [record]) is None]
 
 
 def _with_outputs(estimator: Any, draft: Signature, records: list[Record]) -> Signature:
-    """Adds what the model gives beside its prediction: what it has a method for that works on its own rows."""
+    """Add the outputs besides the prediction: the model has a method for each that works on its own rows."""
     outputs = ["prediction"]
     for name, method in METHOD_OF_OUTPUT.items():
         more = name != "prediction" and hasattr(estimator, "predict") and callable(getattr(estimator, method, None))
@@ -247,13 +251,13 @@ def _with_outputs(estimator: Any, draft: Signature, records: list[Record]) -> Si
 
 
 def outputs_lost(estimator: Any, signature: Signature, records: list[Record]) -> list[str]:
-    """What the model has a method for that fails on its own rows, so that the version does not give it."""
+    """Return a remark for each output whose method fails on the rows of the model, so that it is left out."""
     lost = []
     for name, method in METHOD_OF_OUTPUT.items():
         has = hasattr(estimator, "predict") and callable(getattr(estimator, method, None))
         if has and name not in signature.outputs:
             error = attempt(estimator, signature, records[:2], name)
-            lost.append(f"no output {name}: {method} fails on the model's own rows ({_said(error)})")
+            lost.append(f"no output {name}: {method} fails on the model's own rows ({_text_of(error)})")
     return lost
 
 
@@ -261,6 +265,6 @@ def _example(records: list[Record], name: str) -> Any:
     return next((record[name] for record in records if record[name] is not None), None)
 
 
-def _said(error: Exception | None) -> str:
+def _text_of(error: Exception | None) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}"

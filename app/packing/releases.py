@@ -1,7 +1,6 @@
-"""Where scikit-learn's releases differ: one function for each fitted attribute or rule that has had another form.
+"""Differences between releases of scikit-learn: one function for each fitted attribute or rule that has changed.
 
-Packing runs with the release that the artifact was saved with, from 1.1 on, so `RELEASE` is that of the estimator. What
-is not here is alike in all of them.
+Packing runs with the release that the artifact was saved with, from 1.1 on, so `RELEASE` is that of the estimator.
 """
 
 from __future__ import annotations

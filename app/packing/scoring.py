@@ -1,4 +1,4 @@
-"""How well a model's predictions agree with the target column of its sample: a cheap check of everything at once."""
+"""Score the predictions for a sample against its target column: a cheap check of model, sample and signature."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from app.signature.schema import Validator
 
 
 def agreement(estimator: Any, signature: Signature, frame: pd.DataFrame, target: pd.Series[Any]) -> Agreement | None:
-    """Compares predictions for the rows of a sample with its target; None where they cannot be compared.
+    """Compare the predictions for the rows of a sample with its target.
 
     Args:
-        estimator: the fitted model.
-        signature: its signature.
-        frame: the sample with the columns of the model, in its order.
-        target: the target of each row.
+        estimator: The fitted model.
+        signature: Its signature.
+        frame: The sample with the columns of the model in their order.
+        target: The target of each row.
+
+    Returns:
+        The accuracy or R²; None if predictions and target cannot be compared.
     """
     task = inspect.task_of(estimator)
     if signature.layout is Layout.RECORDS or task not in ("classifier", "regressor", "model"):
@@ -42,10 +45,10 @@ def agreement(estimator: Any, signature: Signature, frame: pd.DataFrame, target:
         predicted = predicted[:, 0]
     if predicted.ndim != 1:
         return None
-    was = target.iloc[kept]
-    if task != "classifier" and predicted.dtype.kind in "iuf" and pd.api.types.is_numeric_dtype(was.dtype):
-        return _r2(str(target.name), was.to_numpy(np.float64), predicted.astype(np.float64))
-    wanted = [_label(value) for value in json_values(was.astype(object).to_numpy())]
+    expected = target.iloc[kept]
+    if task != "classifier" and predicted.dtype.kind in "iuf" and pd.api.types.is_numeric_dtype(expected.dtype):
+        return _r2(str(target.name), expected.to_numpy(np.float64), predicted.astype(np.float64))
+    wanted = [_label(value) for value in json_values(expected.astype(object).to_numpy())]
     equal = sum(a == b for a, b in zip(wanted, map(_label, json_values(predicted)), strict=True))
     [(_, most)] = Counter(wanted).most_common(1)
     return Agreement(str(target.name), len(kept), "accuracy", equal / len(kept), most / len(kept))
@@ -59,7 +62,7 @@ def _r2(name: str, wanted: Any, predicted: Any) -> Agreement | None:
 
 
 def _label(value: object) -> str:
-    """A label as text: a file has 1, "1" or 1.0 where the model has the other."""
+    """Return a label as text: a file may have 1, "1" or 1.0 where the model has another of them."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value)
