@@ -35,7 +35,7 @@ def main(verb: str, request: str, result_file: str) -> None:
     except RetortError as error:
         result = Result(refused=error.detail + _memory_remark(error))
     except MemoryError as error:
-        result = Result(refused=f"memory came to its end{_memory_remark(error)}")
+        result = Result(refused=f"memory ran out{_memory_remark(error)}")
     except OSError as error:
         result = Result(refused=f"{error.filename}: {error.strerror}" if error.filename else str(error))
     beside = Path(result_file + ".part")
