@@ -1,7 +1,7 @@
-"""Bagging and AdaBoost: several estimators of one kind, whose answers are averaged or weighed.
+"""Bagging and AdaBoost: several estimators of one kind, whose predictions are averaged or weighted.
 
-Decision trees, the usual members, become one ensemble: what a leaf adds is known beforehand. Others are asked one by
-one.
+Decision trees, the usual members, become one tree ensemble, because the contribution of each leaf is known. Other
+members are exported one by one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TREE_CLASSIFIERS = ("DecisionTreeClassifier", "ExtraTreeClassifier")
 TREE_REGRESSORS = ("DecisionTreeRegressor", "ExtraTreeRegressor")
 
 EPSILON = float(np.finfo(np.float64).eps)
-"""The least probability of which `AdaBoostClassifier` takes a logarithm."""
+"""`AdaBoostClassifier` takes the logarithm of probabilities of at least this."""
 
 
 def bagging_classifier(g: Graph, est: Any, features: Features) -> Outputs:
@@ -119,7 +119,7 @@ def adaboost_regressor(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def _are(est: Any, names: tuple[str, ...]) -> bool:
-    """Whether all members are of these classes of scikit-learn itself."""
+    """Whether all members are of these classes of scikit-learn, not of classes derived from them."""
     kinds = {type(member) for member in est.estimators_}
     return all(kind.__name__ in names and kind.__module__ == "sklearn.tree._classes" for kind in kinds)
 
@@ -130,12 +130,12 @@ def _bagged(g: Graph, est: Any, shares: Tensor) -> Outputs:
 
 
 def _places(member: Any, classes: int) -> NDArray[np.float64]:
-    """Takes a member's columns of probabilities to those of all classes: it may have seen some of them only.
+    """Return the matrix that maps the classes of a member, which may be some of them only, to all classes.
 
     Members are trained on the numbers of the classes.
     """
-    seen: NDArray[np.int64] = np.asarray(member.classes_).astype(np.int64)
-    return np.eye(classes)[seen]
+    known: NDArray[np.int64] = np.asarray(member.classes_).astype(np.int64)
+    return np.eye(classes)[known]
 
 
 def _shares(g: Graph, member: Any, outputs: Outputs, classes: int) -> Tensor:
@@ -150,7 +150,7 @@ def _shares(g: Graph, member: Any, outputs: Outputs, classes: int) -> Tensor:
 
 
 def _class_by_node(member: Any, classes: NDArray[Any]) -> NDArray[np.int64]:
-    """The number of the class that a tree predicts, for each of its nodes."""
+    """Return the number of the class that a tree predicts at each of its nodes."""
     best = trees.probabilities_by_node(member).argmax(axis=1)
     numbers: NDArray[np.int64] = np.searchsorted(classes, member.classes_)
     found: NDArray[np.int64] = numbers[best]
@@ -165,7 +165,7 @@ def _vote_of(shares: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _logs(g: Graph, shares: Tensor) -> Tensor:
-    """`_vote_of` as nodes, each rounded as there: sure members make equal votes common."""
+    """`_vote_of` as graph nodes with the same rounding, because members with probabilities of 0 or 1 often tie."""
     classes = shares.width or 0
     least = g.node("Max", [shares, g.constant(EPSILON)], "float64", classes)
     logs = g.node("Log", [least], "float64", classes)
@@ -177,12 +177,12 @@ def _logs(g: Graph, shares: Tensor) -> Tensor:
 
 
 def _halved(votes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of votes for two classes half the difference alone: the other column would be its negative."""
+    """Keep half the difference of the votes for two classes: the other column would be its negative."""
     return (votes[:, 1:] - votes[:, :1]) / 2 if votes.shape[1] == 2 else votes
 
 
 def _ballot(g: Graph, answer: Tensor, classes: NDArray[Any], vote: NDArray[np.float64]) -> Tensor:
-    """What a member's label adds to the scores; `vote` has a row for each label."""
+    """Return what the label of a member adds to the scores; `vote` has a row for each label."""
     same = g.node("Equal", [g.column(answer), g.constant(classes, answer.type)], "bool", len(classes))
     index = g.argmax(g.cast(same, "int64"))
     return g.node("Gather", [g.constant(vote), index], "float64", vote.shape[1], axis=0)

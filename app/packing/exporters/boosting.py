@@ -1,4 +1,4 @@
-"""Gradient boosting: a start, and trees that are added to it."""
+"""Gradient boosting: the sum of an initial prediction and of trees."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.packing.exporters.links import expit, softmax
 from app.packing.releases import boosting_compares_shares, least_share, starts_centered
 
 FLOAT32_STARTS = ("DecisionTree", "ExtraTree", "RandomForest", "GradientBoosting", "HistGradientBoosting")
-"""Prefixes of the classes that answer alike to a float32 and to the same number in float64."""
+"""Prefixes of the classes whose prediction for a float32 equals that for the same number in float64."""
 
 
 def gradient_boosting_classifier(g: Graph, est: Any, features: Features) -> Outputs:
@@ -43,9 +43,13 @@ def multiclass(g: Graph, classes: Any, raw: Tensor) -> Outputs:
 
 
 def binary(g: Graph, classes: Any, second: Tensor | None, probability: Tensor) -> Outputs:
-    """The label, by whether it is the second, (rows,), and the probabilities, from that of the second, (rows, 1).
+    """Return the outputs for two classes.
 
-    Without `second` the label is that of the greater probability.
+    Args:
+        g: The graph.
+        classes: The labels.
+        second: Whether each row is of the second class, shape (rows,); default: whether it is more probable.
+        probability: The probability of the second class, shape (rows, 1).
     """
     rest = g.node("Sub", [g.constant(1.0), probability], "float64", 1)
     both = g.concat([rest, probability])

@@ -1,4 +1,4 @@
-"""Projections: PCA and its kin, random projections."""
+"""Projections: PCA, factor analysis, random projections."""
 
 from __future__ import annotations
 

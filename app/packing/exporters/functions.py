@@ -14,10 +14,10 @@ SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 def log1p(g: Graph, x: Tensor) -> Tensor:
-    """`np.log1p`, same shape: log(u) of u = 1 + x, and what rounding took from u (Higham 2002, section 1.14.1)."""
+    """`np.log1p`, same shape: log(u) for u = 1 + x, corrected by the rounding error of u (Higham 2002, 1.14.1)."""
     u = _node(g, "Add", x, 1.0)
     lost = g.node("Sub", [x, _node(g, "Sub", u, 1.0)], "float64", x.width)
-    # At x = -1 nothing is lost and u is 0; at x = inf the difference of two infinities is not wanted.
+    # At x = -1 there is no rounding error and u is 0; at x = inf the correction must not be NaN.
     relative = g.node("Div", [lost, _node(g, "Max", u, SMALLEST)], "float64", x.width)
     return g.node("Add", [g.node("Log", [u], "float64", x.width), relative], "float64", x.width)
 
@@ -85,4 +85,4 @@ FUNCTIONS: dict[Any, Function] = {
     np.square: _square,
     np.tanh: _operator("Tanh"),
 }
-"""What a FunctionTransformer may apply: same shape, float64 in and out."""
+"""The functions that a `FunctionTransformer` may apply: same shape, float64 in and out."""

@@ -1,4 +1,4 @@
-"""Gaussian processes, and what else weighs kernels with the rows that it was fitted on."""
+"""Gaussian processes and kernel ridge regression: weighted kernels with the fitted rows."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def histogram_classifier(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def histogram_regressor(g: Graph, est: Any, features: Features) -> Outputs:
-    """`HistGradientBoostingRegressor`: the raw score, or its exponential for the losses with a link of logarithm."""
+    """`HistGradientBoostingRegressor`: the raw score, or its exponential for losses with a logarithmic link."""
     raw = g.pick(_raw(g, est, features), 0)
     has_log_link = type(est._loss.link).__name__ == "LogLink"
     return {"prediction": g.node("Exp", [raw], "float64", None) if has_log_link else raw}
@@ -63,7 +63,7 @@ def _preprocessed(g: Graph, est: Any, features: Features) -> Tensor:
 def _categorical_splits(
     predictor: Any, sides: Sides, known_of: dict[int, NDArray[np.bool_]]
 ) -> dict[int, tuple[int, int]]:
-    """The splits by category of a tree, by node: unknown categories go where missing values go."""
+    """Return the splits by category of a tree, by node; unknown categories go where missing values go."""
     nodes = predictor.nodes
     splits = {}
     for number in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~nodes["is_leaf"].astype(bool)).tolist():
@@ -75,7 +75,7 @@ def _categorical_splits(
 
 
 def _tree(predictor: Any, sides: Sides, splits: dict[int, tuple[int, int]]) -> Tree:
-    """A `TreePredictor`, whose comparisons are in float64."""
+    """Return a `TreePredictor` as a tree; its comparisons are in float64."""
     nodes = predictor.nodes
     leaf = nodes["is_leaf"].astype(bool)
     column, threshold = nodes["feature_idx"].astype(np.int64), nodes["num_threshold"].copy()

@@ -1,12 +1,12 @@
-"""Which of several equally near rows scikit-learn's search takes.
+"""Break ties between equally near rows as scikit-learn's search does.
 
-It keeps the k nearest so far in a heap whose greatest is at the root (`sklearn.utils._heap.heap_push`): a row that is
-nearer than the root takes the root's place, and one that is equally near does not. Which of several equal rows is at
-the root depends on what came before, so the whole search is done again for those rows of a batch where it matters:
-rows are met in the order of their index, or, in a tree, of its leaves, of which the nearer comes first.
+The search keeps the k nearest rows so far in a heap with the farthest at its root (`sklearn.utils._heap.heap_push`). A
+nearer row replaces the root, an equally near one does not. Which of several equal rows is at the root depends on the
+order of the search: by index, or, in a tree, by its leaves, the nearer child first. So the whole search is repeated for
+the rows of a batch that have a tie.
 
-(Among more than 256 rows, a search by brute force takes them in an order that depends on the size of the batch and on
-the number of processors. There is nothing to be equal to then; the graph takes them by their index.)
+Among more than 256 rows, the order of a brute-force search depends on the batch size and the number of processors, so
+there is no defined answer; the graph takes rows by their index.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from app.packing.exporters.graph import Graph, NotExportable, Tensor
 from app.packing.exporters.metrics import distances_of, minkowski, power_of, summed
 
 MAX_TURNS = 1 << 22
-"""Numbers in the table that says how the order of a tree's leaves depends on its forks."""
+"""The largest table of how the order of the leaves of a tree depends on its forks."""
 
 
 def break_ties(
@@ -33,9 +33,17 @@ def break_ties(
     first: Tensor,
     targets: NDArray[Any] | None,
 ) -> Tensor:
-    """The indices of the nearest rows (`first`, lower indices before higher ones), corrected where there is a tie.
+    """Return the indices of the nearest rows, corrected for rows with a tie that matters.
 
-    `tied` says of each row whether the last of its neighbours and the next beyond are equally near, `last` how near.
+    Args:
+        g: The graph.
+        est: The estimator, with its search.
+        x: The batch, shape (rows, columns).
+        reduced: The reduced distances to all fitted rows, shape (rows, fitted rows).
+        tied: Whether the last neighbour and the next row beyond it are equally near, shape (rows,).
+        last: The reduced distance of the last neighbour, shape (rows,).
+        first: The indices of the nearest rows, of equal ones the lowest, shape (rows, neighbours).
+        targets: The targets of the fitted rows, if a tie between rows with equal targets does not matter.
     """
     matters = tied if targets is None else _mixed(g, reduced, tied, last, targets)
 
@@ -51,7 +59,7 @@ def break_ties(
 
 
 def _mixed(g: Graph, reduced: Tensor, tied: Tensor, last: Tensor, targets: NDArray[Any]) -> Tensor:
-    """Whether the rows at the distance of the last neighbour differ in their targets: shape (rows,)."""
+    """Whether the fitted rows at the distance of the last neighbour differ in their targets, shape (rows,)."""
     codes = g.constant(np.unique(targets, axis=0, return_inverse=True)[1].ravel(), "int64")
     width = reduced.width or 0
 
@@ -68,12 +76,12 @@ def _mixed(g: Graph, reduced: Tensor, tied: Tensor, last: Tensor, targets: NDArr
 
 
 def _any(g: Graph, values: Tensor) -> Tensor:
-    """Whether any row has it: a scalar."""
+    """Whether any value is true: a scalar."""
     return g.cast(g.node("ReduceMax", [g.cast(values, "int64")], "int64", None, keepdims=0), "bool")
 
 
 def _searched(g: Graph, est: Any, x: Tensor, reduced: Tensor, count: int) -> Tensor:
-    """The indices of the nearest, in the order of the heap: shape (rows, count)."""
+    """Return the indices of the nearest rows in the order of the heap, shape (rows, count)."""
     if est._tree is None:
         return _pushed(g, reduced, count)
     turns = _positions(g, est, x)
@@ -85,10 +93,10 @@ def _searched(g: Graph, est: Any, x: Tensor, reduced: Tensor, count: int) -> Ten
 
 
 def _pushed(g: Graph, met: Tensor, count: int) -> Tensor:
-    """The positions that are in the heap after all distances, (rows, n), have been offered to it in their order.
+    """Return the positions that are in the heap after all distances, (rows, n), were offered in their order.
 
-    Each turn of the loop finds the next distance of each row that is below the root, and pushes it. The heap has room
-    for the children of every place; those beyond its size are below everything.
+    Each turn of the loop finds the next distance of each row that is less than the root, and pushes it. The heap has
+    room for the children of each place; those beyond its size are -inf.
     """
     total = met.width or 0
     room = 2 * count + 1
@@ -119,7 +127,7 @@ def _pushed(g: Graph, met: Tensor, count: int) -> Tensor:
 
 
 def _sunk(g: Graph, heap: Tensor, indices: Tensor, value: Tensor, index: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The heap after the root was replaced and the greater child was moved up for as long as it is greater."""
+    """Replace the root of the heap, and move up the greater child as long as it is greater."""
     current = g.node("Mul", [index, g.constant(0, "int64")], "int64", 1)
     for _ in range(count.bit_length() - 1):
         doubled = g.node("Add", [current, current], "int64", 1)
@@ -128,7 +136,7 @@ def _sunk(g: Graph, heap: Tensor, indices: Tensor, value: Tensor, index: Tensor,
         to_right = g.node("Less", values, "bool", 1)
         child = g.node("Where", [to_right, right, left], "int64", 1)
         greater = g.node("Max", values, "float64", 1)
-        # What is written here stays only where the search goes on: the last place is written again below.
+        # The last place is written again below, so this value stays only where the value sinks further.
         heap = _placed(g, heap, current, greater)
         indices = _placed(g, indices, current, _at(g, indices, child))
         swapped = g.node("Less", [value, greater], "bool", 1)
@@ -137,7 +145,7 @@ def _sunk(g: Graph, heap: Tensor, indices: Tensor, value: Tensor, index: Tensor,
 
 
 def _positions(g: Graph, est: Any, x: Tensor) -> Tensor:
-    """When a depth-first search, to the nearer child first, meets each fitted row: shape (rows, fitted rows)."""
+    """Return the position of each fitted row in a depth-first search, nearer child first: shape (rows, fitted rows)."""
     _, members, nodes, bounds = (np.asarray(part) for part in est._tree.get_arrays())
     forks = np.flatnonzero(nodes["is_leaf"] == 0)
     starts, ends = nodes["idx_start"], nodes["idx_end"]
@@ -169,7 +177,7 @@ def _within(starts: NDArray[Any], low: int, high: int) -> NDArray[Any]:
 
 
 def _lower_bounds(g: Graph, est: Any, x: Tensor, nodes: NDArray[Any], bounds: NDArray[Any]) -> Tensor:
-    """`min_rdist` of the tree: the least that a row within each node can be away, shape (rows, nodes)."""
+    """`min_rdist` of the tree: the least reduced distance to any row in each node, shape (rows, nodes)."""
     power = power_of(est)
     if len(bounds) == 1:  # a ball tree: centers and radii
         away = distances_of(g, minkowski(g, x, bounds[0], power), power)

@@ -1,4 +1,4 @@
-"""Linear regressors, those with a link function, partial least squares, isotonic regression."""
+"""Linear regressors, generalized linear models, partial least squares, isotonic regression."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def linear_regressor(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def generalized_linear(g: Graph, est: Any, features: Features) -> Outputs:
-    """`GammaRegressor` and kin: the inverse of the link of the linear prediction."""
+    """`GammaRegressor` and other generalized linear models: the inverse link of the linear prediction."""
     raw = g.pick(affine(g, features, np.atleast_2d(est.coef_), est.intercept_), 0)
     link = type(est._base_loss.link).__name__
     if link == "IdentityLink":

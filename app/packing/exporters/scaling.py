@@ -1,4 +1,4 @@
-"""Scalers: each column shifted, divided or mapped by itself; each row divided by its length."""
+"""Scalers: each column is shifted, divided or mapped; each row is divided by its norm."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def max_abs(g: Graph, est: Any, features: Features) -> Features:
 
 
 def normalizer(g: Graph, est: Any, features: Features) -> Features:
-    """`sklearn.preprocessing.normalize` of rows: x / norm, or x where the norm is next to nothing."""
+    """`sklearn.preprocessing.normalize` of rows: x / norm, or x if the norm is nearly 0."""
     x = g.matrix(features)
     axis = g.constant([1], "int64")
     if est.norm == "max":
@@ -85,14 +85,14 @@ def power(g: Graph, est: Any, features: Features) -> Features:
 
 
 def _box_cox(g: Graph, x: Tensor, lambdas: Any) -> Tensor:
-    """(x^lambda - 1) / lambda, log(x) where lambda is 0; a row that is not positive is refused."""
+    """(x^lambda - 1) / lambda, log(x) if lambda is 0; the run fails on values that are not positive."""
     x = fail_where(g, g.node("LessOrEqual", [x, g.constant(0.0)], "bool", x.width), x)
     log = g.node("Log", [x], "float64", x.width)
     return _powered(g, log, _grown(g, log, g.constant(lambdas)), g.constant(lambdas), lambdas, 1e-19)
 
 
 def _yeo_johnson(g: Graph, x: Tensor, lambdas: Any) -> Tensor:
-    """Box-Cox of 1 + x by lambda at and above 0; below, its mirror by 2 - lambda."""
+    """Box-Cox of 1 + x with lambda for x >= 0; below, the mirrored one with 2 - lambda."""
     width = x.width
     size = g.node("Abs", [x], "float64", width)
     log = log1p(g, size)
@@ -114,7 +114,7 @@ def _grown(g: Graph, log: Tensor, exponent: Tensor) -> Tensor:
 
 
 def _powered(g: Graph, log: Tensor, grown: Tensor, exponent: Tensor, lambdas: Any, zero: float) -> Tensor:
-    """grown / exponent; the log itself where the exponent is (nearly) zero, if one of `lambdas` is."""
+    """grown / exponent, or the logarithm if the exponent is (nearly) zero."""
     width = log.width
     power = g.node("Div", [grown, exponent], "float64", width)
     if (np.abs(lambdas) > zero).all():

@@ -1,4 +1,4 @@
-"""XGBoost and LightGBM, by their scikit-learn classes."""
+"""The scikit-learn classes of XGBoost and LightGBM."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Fitted trees as arrays, and the TreeEnsemble operator of ai.onnx.ml 5 that sends rows down them.
+"""Fitted trees as arrays, and the operator TreeEnsemble of ai.onnx.ml 5, which evaluates them.
 
-ONNX Runtime adds the leaves of a target in the order of the trees, whatever the number of rows, trees and targets, as
-long as its session has one thread: sums are rounded as scikit-learn's are, so that ties stay ties.
+A session of ONNX Runtime with one thread adds the leaves of a target in the order of the trees. So sums are rounded as
+in scikit-learn, and ties stay ties.
 """
 
 from __future__ import annotations
@@ -22,11 +22,16 @@ _LESS_OR_EQUAL, _SUM = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A tree by node, node 0 the root: a row goes left where `x[column] <= threshold`.
+    """A tree as arrays over its nodes. Node 0 is the root. A row goes left if `x[column] <= threshold`.
 
-    `left` and `right` are the children, `LEAF` at leaves; `missing_left` is whether NaN goes left; `values` are what
-    the leaves say, shape (nodes,) or (nodes, targets). Other nodes' values count for nothing. `targets` are what the
-    leaves say it of, shape (nodes,), where that differs from one leaf of the tree to the next.
+    Attributes:
+        left: The left child of each node; `LEAF` at leaves. Shape (nodes,), as all others without another shape.
+        right: The right child of each node.
+        column: The column that each node compares.
+        threshold: The threshold of each node.
+        missing_left: Whether NaN goes left.
+        values: The values of the leaves, shape (nodes,) or (nodes, targets); those of inner nodes are not used.
+        targets: The target of each leaf, if it differs between the leaves of the tree.
     """
 
     left: NDArray[np.int64]
@@ -39,16 +44,16 @@ class Tree:
 
 
 def constant_tree(value: float) -> Tree:
-    """A tree of one leaf."""
+    """Return a tree with one leaf."""
     leaf = np.array([LEAF])
     return Tree(leaf, leaf, leaf, np.zeros(1), np.zeros(1, dtype=bool), np.array([value]))
 
 
 def before_rounding(thresholds: ArrayLike) -> NDArray[np.float64]:
-    """The float64 `t` for which `x <= t` where `float32(x) <= threshold`, for each of these thresholds.
+    """Return for each threshold the float64 `t` so that `x <= t` exactly if `float32(x) <= threshold`.
 
-    Rounding to the nearest float32 keeps the order, so there is one: half the way from the greatest float32 that
-    passes to the next, which belongs to whichever of both is even. It spares the graph two casts.
+    Rounding to float32 is monotonic, so `t` is the middle between the greatest float32 that passes and the next one,
+    and belongs to whichever of both is even. This spares the graph two casts.
     """
     limits = np.asarray(thresholds, dtype=np.float64)
     with np.errstate(over="ignore"):
@@ -61,7 +66,7 @@ def before_rounding(thresholds: ArrayLike) -> NDArray[np.float64]:
 
 
 def _in_float64(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The values, infinity as the power of two that float32 would reach next: what is nearer to it becomes it."""
+    """Return the values, with 2**128 for infinity: numbers nearer to it than to any float32 round to infinity."""
     exact = values.astype(np.float64)
     return np.where(np.isinf(exact), np.copysign(2.0**128, exact), exact)
 
@@ -73,14 +78,17 @@ def summed(
     targets: Sequence[int] | None = None,
     start: ArrayLike = (),
 ) -> Tensor:
-    """Sums of trees that say one number each, in their order: shape (rows, targets), of the matrix's element type.
+    """Sum trees that give one number each, in their order.
 
     Args:
-        g: where to write.
-        matrix: the columns, float64 or float32: thresholds and sums are of that type too.
-        trees: what to sum.
-        targets: the target of each tree; without it there is one target.
-        start: what the sums begin with, for each target; without it they begin with 0.
+        g: The graph.
+        matrix: The columns, float64 or float32; thresholds and sums have the same type.
+        trees: The trees.
+        targets: The target of each tree; default: one target for all.
+        start: The first term of the sum of each target; default: 0.
+
+    Returns:
+        The sums, shape (rows, targets).
     """
     firsts = [constant_tree(value) for value in np.ravel(start).tolist()]
     targets = list(range(len(firsts))) + list(targets if targets is not None else [0] * len(trees))
@@ -88,16 +96,16 @@ def summed(
 
 
 def each(g: Graph, matrix: Tensor, trees: Sequence[Tree]) -> Tensor:
-    """What each tree says, one number for each: shape (rows, trees)."""
+    """Return the number that each tree gives, shape (rows, trees)."""
     return _tree_ensemble(g, matrix, trees, range(len(trees)))
 
 
 def summed_rows(g: Graph, matrix: Tensor, trees: Sequence[Tree]) -> Tensor:
-    """Sums of trees whose leaves hold several numbers, in their order: shape (rows, targets).
+    """Sum trees whose leaves hold several numbers, in their order: shape (rows, targets).
 
-    A leaf of the operator adds to one target only. That is enough where all leaves are pure, as those of a tree that
-    was grown to its end. A copy of each tree for each target would take that many times as long. So other trees find
-    numbers of rows of a table instead, and CumSum, whose order is sure, adds these rows.
+    A leaf of the operator adds to one target only. That is enough if all leaves are pure, as in fully grown trees. A
+    copy of each tree for each target would multiply the time. So other trees give row numbers of a table, and CumSum,
+    whose order is defined, adds these rows.
     """
     width = trees[0].values.shape[1]
     if width == 1:
@@ -118,20 +126,20 @@ def summed_rows(g: Graph, matrix: Tensor, trees: Sequence[Tree]) -> Tensor:
 
 
 def last_of_sums(g: Graph, terms: Tensor, count: int) -> Tensor:
-    """Sums over axis 1, one term after the other: (rows, count, targets) in, (rows, targets) out."""
+    """Sum over axis 1, one term after the other: (rows, count, targets) in, (rows, targets) out."""
     sums = g.node("CumSum", [terms, g.constant(1, "int64")], terms.type, terms.width)
     return g.node("Gather", [sums, g.constant(count - 1, "int64")], terms.type, terms.width, axis=1)
 
 
 def _of_one_target(tree: Tree) -> Tree:
-    """The tree whose leaves each hold one number other than 0, saying it of that number's target alone."""
+    """Return a tree whose leaves each hold one number other than 0, with the target of this number for each leaf."""
     targets = np.abs(tree.values).argmax(axis=1)
     values = np.take_along_axis(tree.values, targets[:, None], axis=1)[:, 0]
     return Tree(tree.left, tree.right, tree.column, tree.threshold, tree.missing_left, values, targets)
 
 
 def _with_leaves(tree: Tree, values: NDArray[Any]) -> Tree:
-    """The tree with these values at its leaves, in the order of its nodes."""
+    """Return the tree with these values at its leaves, in the order of its nodes."""
     by_node = np.zeros(len(tree.left))
     by_node[tree.left == LEAF] = values
     return Tree(tree.left, tree.right, tree.column, tree.threshold, tree.missing_left, by_node)
@@ -165,7 +173,7 @@ def _tree_ensemble(g: Graph, matrix: Tensor, trees: Sequence[Tree], targets: Seq
 
 
 class _Nodes:
-    """The inner nodes so far, by attribute of the operator."""
+    """The inner nodes so far, as attributes of the operator."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -194,13 +202,13 @@ class _Leaves:
 
 
 def _append(nodes: _Nodes, leaves: _Leaves, tree: Tree, target: int) -> None:
-    """Adds a tree whose leaves say one number each."""
+    """Append a tree whose leaves give one number each."""
     is_leaf = tree.left == LEAF
     inner = ~is_leaf
     values = tree.values.reshape(len(is_leaf))
     targets = np.full(len(is_leaf), target) if tree.targets is None else tree.targets
     position = np.where(is_leaf, np.cumsum(is_leaf) - 1 + leaves.count, np.cumsum(inner) - 1 + nodes.count)
-    if is_leaf[0]:  # the operator has no tree without a split, so both sides of one say the same
+    if is_leaf[0]:  # the operator needs a split, so both sides of one give the same number
         first, second = leaves.count, leaves.count + 1
         leaves.append([values[0]] * 2, targets[0])
         nodes.append(
@@ -217,7 +225,7 @@ def _append(nodes: _Nodes, leaves: _Leaves, tree: Tree, target: int) -> None:
     true_ids, false_ids = position[true], position[false]
     weights, of_targets = values[is_leaf].tolist(), targets[is_leaf].tolist()
     if true_ids[0] == false_ids[0]:
-        # A leaf and a node of one number: ONNX Runtime would take the root for a tree of one leaf. A copy has another.
+        # The children are a leaf and a node with the same number, which ONNX Runtime takes for one leaf: copy the leaf.
         side, node = (true_ids, true) if is_leaf[true[0]] else (false_ids, false)
         side[0] = leaves.count + len(weights)
         weights.append(values[node[0]])

@@ -128,8 +128,8 @@ def test_tfidf_of_counts(options):
     [
         (CountVectorizer(tokenizer=str.split, token_pattern=None), "its tokenizer is"),
         (CountVectorizer(preprocessor=str.upper), "its preprocessor is"),
-        (CountVectorizer(strip_accents=str.casefold), "it takes texts apart by a function"),
-        (CountVectorizer(analyzer=str.split), "it takes texts apart by a function"),
+        (CountVectorizer(strip_accents=str.casefold), "it splits texts by a function"),
+        (CountVectorizer(analyzer=str.split), "it splits texts by a function"),
         (TfidfVectorizer(dtype=np.float32), "it computes in float32"),
         (HashingVectorizer(n_features=16), "there is no exporter for HashingVectorizer"),
     ],
