@@ -102,9 +102,8 @@ def add(
     repository, settings = context().repository, context().settings
     repository.pointers()  # packing takes a while: an unreadable repository.json is reported now
     # Only the process that reads the artifact knows whether a name is a part of it.
-    has_parts = options["use"] is not None or len(artifact) > 1
-    unchecked = _steps_unchecked(after if has_parts else (*before, *after), settings.steps)
-    texts: dict[str, Any] = {name: str(value) if value else None for name, value in options.items()}
+    checkable = after if options["use"] is not None or len(artifact) > 1 else (*before, *after)
+    unchecked = _steps_unchecked(checkable, settings.steps)
     request = spawn.PackRequest(
         artifact[0],
         models_dir=str(repository.root),
@@ -115,7 +114,7 @@ def add(
         trust=trust,
         known_steps=tuple(sorted(load(settings.steps).steps)) if settings.steps and before else None,
         staged=stage,
-        **texts,
+        **{name: str(value) if value else None for name, value in options.items()},  # type: ignore[arg-type]
     )
     with Progress() as progress:
         result = start.add(request, settings.packing_timeout_s, trained_with, python, progress)

@@ -48,16 +48,7 @@ def derive_graph(
         The proof for the manifest, or the reason why there is no graph.
     """
     try:
-        model = compile_graph(estimator, signature, matrix=matrix)
-        size_bytes = model.ByteSize()
-        if size_bytes > limit_bytes:
-            raise NotExportable(
-                f"its graph of {size_bytes} bytes is larger than RETORT_GRAPH_LIMIT_BYTES={limit_bytes}"
-            )
-        outside = size_bytes > MAX_ONE_FILE_BYTES
-        onnx.save_model(model, str(folder / GRAPH), save_as_external_data=outside, location=WEIGHTS)
-        with (folder / GRAPH).open("rb") as stream:
-            graph = LOADERS["onnx"](stream, signature)
+        graph = _loaded_graph(estimator, signature, folder, limit_bytes, matrix=matrix)
         proof = prove(estimator, ArtifactServable(estimator, signature), graph, served, signature, records)
     except (NotExportable, NotProven, LoadingFailed) as error:
         return _without(folder, " ".join(str(error).split()))
@@ -68,6 +59,18 @@ def derive_graph(
             folder, f"its graph could not be made ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         )
     return proof.recorded()
+
+
+def _loaded_graph(estimator: Any, signature: Signature, folder: Path, limit_bytes: int, *, matrix: bool) -> Servable:
+    """Compile a graph, write it, and load it as serving would."""
+    model = compile_graph(estimator, signature, matrix=matrix)
+    size_bytes = model.ByteSize()
+    if size_bytes > limit_bytes:
+        raise NotExportable(f"its graph of {size_bytes} bytes is larger than RETORT_GRAPH_LIMIT_BYTES={limit_bytes}")
+    outside = size_bytes > MAX_ONE_FILE_BYTES
+    onnx.save_model(model, str(folder / GRAPH), save_as_external_data=outside, location=WEIGHTS)
+    with (folder / GRAPH).open("rb") as stream:
+        return LOADERS["onnx"](stream, signature)
 
 
 def _without(folder: Path, reason: str) -> dict[str, object]:

@@ -39,7 +39,7 @@ def infer(
     estimator: Any,
     frame: pd.DataFrame | None,
     declared: Declared = NOTHING,
-    told: Set[str] = frozenset(),
+    typed_columns: Set[str] = frozenset(),
     labels: pd.Series[Any] | None = None,
     notes: Notes | None = None,
 ) -> tuple[Signature, list[Record]]:
@@ -49,7 +49,7 @@ def infer(
         estimator: The fitted model.
         frame: The sample.
         declared: What the user declares; it takes precedence over what is found out.
-        told: The columns whose dtype in training is known from the file of the sample.
+        typed_columns: The columns whose dtype in training is known from the file of the sample.
         labels: The target of the sample.
         notes: Takes the assumptions that had to be made.
 
@@ -63,46 +63,69 @@ def infer(
     if inspect.takes_records(estimator):
         return _of_records(estimator, frame)
     declared.require_fit(estimator)
-    if frame is not None:
-        width = 1 if inspect.takes_text(estimator) else inspect.width_of(estimator)
-        frame = sample.fitted_to(frame, inspect.names_of(estimator) or declared.columns or None, width)
-        frame = declared.cast(frame)
-    inputs, layout = inputs_of(estimator, frame, declared.text_name, declared.columns)
-    declared.require_inputs([spec.name for spec in inputs])
     notes = notes or Notes()
-    facts = dict(zip((spec.name for spec in inputs), facts_of(estimator, len(inputs)), strict=True))
-    if frame is not None:
-        inputs = tuple(
-            _as_narrow(spec, facts[spec.name], frame.iloc[:, at]) if spec.name not in told else spec
-            for at, spec in enumerate(inputs)
-        )
-    inputs = declared.with_kinds(inputs)
-    draft = Signature(inputs, ("prediction",), ("prediction",), layout)
+    frame = None if frame is None else _with_model_columns(estimator, frame, declared)
+    draft, facts = _draft(estimator, frame, declared, typed_columns)
+    known = {s.name for s in draft.inputs if s.name in typed_columns or _is_known(s, facts[s.name])} | declared.typed
     if frame is None:
         draft, records = _made_up(estimator, draft)
     else:
-        # Complete rows come first, because they are better examples.
-        records = records_of(frame, draft.names)
-        order = sorted(range(len(records)), key=lambda row: None in records[row].values())
-        records = [records[row] for row in order]
-        labels = None if labels is None else labels.iloc[order]
-    known = {spec.name for spec in inputs if spec.name in told or _is_known(spec, facts[spec.name])}
-    draft = settled(estimator, draft, records, labels, known | declared.typed, notes)
+        records, labels = _complete_first(records_of(frame, draft.names), labels)
+    draft = settled(estimator, draft, records, labels, known, notes)
     if frame is not None:
         error = attempt(estimator, permissive(draft), records[:1])
         if error is not None:
             raise PackingRefused(f"the model fails on the sample's rows ({_text_of(error)}){_times_hint(draft, frame)}")
+    draft = _probed(estimator, draft, records, facts, declared, notes)
+    records = _accepted(estimator, draft, records)
+    draft = edited(draft, lambda spec: replace(spec, example=_example(records, spec.name)))
+    return _with_outputs(estimator, draft, records), records
+
+
+def _with_model_columns(estimator: Any, frame: pd.DataFrame, declared: Declared) -> pd.DataFrame:
+    width = 1 if inspect.takes_text(estimator) else inspect.width_of(estimator)
+    frame = sample.fitted_to(frame, inspect.names_of(estimator) or declared.columns or None, width)
+    return declared.cast(frame)
+
+
+def _draft(
+    estimator: Any, frame: pd.DataFrame | None, declared: Declared, typed_columns: Set[str]
+) -> tuple[Signature, dict[str, Facts]]:
+    """Draft a signature without probing the model; return it with the facts of each input."""
+    inputs, layout = inputs_of(estimator, frame, declared.text_name, declared.columns)
+    declared.require_inputs([spec.name for spec in inputs])
+    facts = dict(zip((spec.name for spec in inputs), facts_of(estimator, len(inputs)), strict=True))
+    if frame is not None:
+        inputs = tuple(
+            _as_narrow(spec, facts[spec.name], frame.iloc[:, at]) if spec.name not in typed_columns else spec
+            for at, spec in enumerate(inputs)
+        )
+    return Signature(declared.with_kinds(inputs), ("prediction",), ("prediction",), layout), facts
+
+
+def _complete_first(records: list[Record], labels: pd.Series[Any] | None) -> tuple[list[Record], pd.Series[Any] | None]:
+    """Sort complete records before others, because they are better examples; sort the labels alike."""
+    order = sorted(range(len(records)), key=lambda row: None in records[row].values())
+    return [records[row] for row in order], None if labels is None else labels.iloc[order]
+
+
+def _probed(
+    estimator: Any,
+    draft: Signature,
+    records: list[Record],
+    facts: Mapping[str, Facts],
+    declared: Declared,
+    notes: Notes,
+) -> Signature:
+    """Complete a draft by probing the model: missing values, unknown categories, limits of numbers."""
     learned = {name: declared.marker_of(name) or learned_marker(fact) for name, fact in facts.items()}
     draft, telling = with_nulls(estimator, draft, records[0], learned)
     notes.telling.extend(records[0] | {name: None} for name in telling)
     notes.assumptions.extend(_marker_assumptions(draft, telling, facts, declared))
     draft = declared.applied(with_unseen(estimator, draft, records[0]))
     draft = with_largest(estimator, draft, records[0])
-    if not declared.fills:  # all elements of an array have the same limit
-        draft = with_number_limits(estimator, draft, records)
-    records = _accepted(estimator, draft, records)
-    draft = edited(draft, lambda spec: replace(spec, example=_example(records, spec.name)))
-    return _with_outputs(estimator, draft, records), records
+    # All elements of an array have the same limits.
+    return draft if declared.fills else with_number_limits(estimator, draft, records)
 
 
 def _as_narrow(spec: Input, facts: Facts, column: pd.Series[Any]) -> Input:

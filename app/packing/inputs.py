@@ -122,11 +122,7 @@ class _SampleColumn:
         if column is None:
             return
         self.dtype = dtype = training_dtypes.name_of(column.dtype)
-        if isinstance(column.dtype, pd.ArrowDtype):
-            raise PackingRefused(
-                f"column {name!r} of the sample is {dtype}: frames are made of NumPy's and pandas' own dtypes, not of "
-                'pyarrow\'s (fit and save it after convert_dtypes(dtype_backend="numpy_nullable"))'
-            )
+        _refuse_arrow(name, column)
         present = column.dropna()
         if isinstance(column.dtype, pd.CategoricalDtype):
             self.kind, self.dtype = "category", "category"
@@ -153,6 +149,14 @@ class _SampleColumn:
             raise PackingRefused(
                 f"column {name!r} of the sample holds {self.dtype} values, which no kind of input fits"
             )
+
+
+def _refuse_arrow(name: str, column: pd.Series[Any]) -> None:
+    if isinstance(column.dtype, pd.ArrowDtype):
+        raise PackingRefused(
+            f"column {name!r} of the sample is {column.dtype}: frames are made of NumPy's and pandas' own dtypes, not "
+            'of pyarrow\'s (fit and save it after convert_dtypes(dtype_backend="numpy_nullable"))'
+        )
 
 
 def _number_dtype(values: Sequence[Any]) -> str:

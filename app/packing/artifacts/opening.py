@@ -75,41 +75,43 @@ def opened(given: Sequence[str], choice: Choice, name: str, *, trust: bool = Fal
         PackingRefused: A file is missing or is not a model, or it is not clear which parts make the model.
     """
     found = [located(each) for each in given]
+    several_files = len(found) > 1
     parts: dict[str, Any] = {}
-    formats: list[str] = []
     contained = False
     content: Any = None
     trust_notes: list[str] = []
-    for place in found:
-        kind = kind_of(place.file)
-        formats.append(kind)
+    kinds = [kind_of(place.file) for place in found]
+    for place, kind in zip(found, kinds, strict=True):
         content, types = trusted(place.file) if trust and kind == "skops" else (read(place.file, kind), ())
         trust_notes += [f"trusted, as asked: {', '.join(types)}"] * bool(types)
-        label = _stem(place.file) if len(found) > 1 else "model"
-        inside = parts_of(content, label)
-        several = is_container(content)
-        contained = contained or several
-        nested = several and len(found) > 1
-        parts |= {f"{label}.{key}" if nested else key: estimator_of(part) for key, part in inside.items()}
+        contained = contained or is_container(content)
+        parts |= _named_parts(content, _stem(place.file) if several_files else "model", several_files)
     beside = _named_files(choice, parts)
-    command = f"flask models add {' '.join(given)} --name {name}"
     if len(parts) == 1 and not contained and not beside:
         whole = Whole(next(iter(parts.values())), steps=choice.before)
     else:
-        whole = whole_of(parts | beside, choice, several_files=len(found) > 1, command=command)
-    first, changed = found[0], contained or len(found) > 1 or bool(beside) or formats[0] not in SUFFIXES
+        command = f"flask models add {' '.join(given)} --name {name}"
+        whole = whole_of(parts | beside, choice, several_files=several_files, command=command)
     # A model that was read with --trust is saved as a pickle, because a server has nobody to ask.
-    changed = changed or whole.estimator is not content or bool(trust_notes)
+    changed = contained or several_files or bool(beside or trust_notes) or kinds[0] not in SUFFIXES
+    changed = changed or whole.estimator is not content
+    first = found[0]
     return Artifact(
         whole.estimator,
-        "joblib" if changed else formats[0],
+        "joblib" if changed else kinds[0],
         None if changed else first.file,
         whole.columns or next((place.columns for place in found if place.columns), None),
         whole.steps,
-        tuple(parts) if contained or len(found) > 1 else (),
+        tuple(parts) if contained or several_files else (),
         next(filter(None, (place.example for place in found)), None) if first.example else _example(first),
         (*(note for place in found for note in place.notes), *whole.notes, *trust_notes),
     )
+
+
+def _named_parts(content: Any, label: str, several_files: bool) -> dict[str, Any]:
+    """Return the parts of one file by name; of several files, the parts of a container get its label as prefix."""
+    prefix = f"{label}." if several_files and is_container(content) else ""
+    return {f"{prefix}{key}": estimator_of(part) for key, part in parts_of(content, label).items()}
 
 
 def read(path: Path, kind: str) -> Any:

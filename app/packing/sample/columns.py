@@ -119,18 +119,15 @@ def typed(
         floats = {place for place in sure if plain.iloc[:, place].dtype.kind == "f"}
         sure -= floats
         decimal = look_at(sorted(floats))
-    chosen = {
-        place: likeliest(texts[place].formats, texts[place].present, decimal, known[place].typical)
-        for place in sorted(texts)
-    }
+    chosen = {p: likeliest(texts[p].formats, texts[p].present, decimal, known[p].typical) for p in sorted(texts)}
     _note_formats({str(raw.columns[place]): style for place, style in chosen.items()}, notes)
     found: dict[str, Any] = {}
     for place, name in enumerate(raw.columns):
-        if plain is not None and place in sure:
-            found[name] = plain.iloc[:, place].array
-        else:
+        if place in texts:
             _note_column(str(name), counts[place], texts[place], known[place], chosen[place], notes)
             found[name] = _values(raw.iloc[:, place], texts[place], known[place], chosen[place])
+        elif plain is not None:
+            found[name] = plain.iloc[:, place].array
     return pd.DataFrame(found, index=raw.index)
 
 
