@@ -1,4 +1,4 @@
-"""One run of a model: what `tests/core/test_service.py` does not ask of it by way of a request."""
+"""One run of a model, without a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stream's blocks: who is refused, who is answered, and what is left behind."""
+"""The blocks of a stream: refused instances, answered instances, and released leases."""
 
 from __future__ import annotations
 

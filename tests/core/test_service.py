@@ -1,4 +1,4 @@
-"""The straight line of a request, with a model and a protocol that are made up."""
+"""The path of a request through the service, with a fake model and a fake protocol."""
 
 from __future__ import annotations
 

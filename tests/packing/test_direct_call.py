@@ -1,4 +1,4 @@
-"""How much less the artifact may be called with: tried, and never at the price of an answer or of an error."""
+"""The quickest call of an artifact is found by trying, and changes no answer and no error."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("estimator", "frame", "call"), CASES)
-def test_how_much_less(estimator: Any, frame: pd.DataFrame, call: DirectCall) -> None:
+def test_the_quickest_call_with_equal_answers_is_found(estimator: Any, frame: pd.DataFrame, call: DirectCall) -> None:
     estimator.fit(frame, LABELS if is_classifier(estimator) else TARGET)
     signature, servable = tried(estimator, frame)
     assert servable.call == call
@@ -145,7 +145,7 @@ def outcome(by: Any, validator: Validator, record: dict[str, Any], signature: Si
         return error
 
 
-def test_an_error_behind_a_step_stays_an_error() -> None:
+def test_an_error_after_a_step_stays_an_error() -> None:
     """The logarithm of 0 is none, which a line refuses; without its checks it would answer."""
     estimator = make_pipeline(FunctionTransformer(log_of_size), Ridge()).fit(FRAME.abs(), TARGET)
     signature, servable = tried(estimator, FRAME.abs())
@@ -155,7 +155,7 @@ def test_an_error_behind_a_step_stays_an_error() -> None:
             by.run(batch, ["prediction"])
 
 
-def test_a_number_beyond_a_tree_is_refused_before() -> None:
+def test_a_number_beyond_float32_is_refused_before_a_tree_runs() -> None:
     estimator = DecisionTreeRegressor().fit(FRAME, TARGET)
     signature, servable = tried(estimator, FRAME)
     assert servable.call.unchecked
@@ -179,18 +179,18 @@ class ByName(BaseEstimator):
         return np.asarray(features)[:, 0] * (1 + shift) + (0 if self.steady else os.urandom(1)[0])
 
 
-def test_one_bit_is_too_much() -> None:
+def test_a_call_that_changes_one_bit_is_not_taken() -> None:
     assert tried(ByName().fit(FRAME), FRAME)[1].call == FRAMED
 
 
-def test_who_never_says_the_same_twice_is_called_as_ever() -> None:
+def test_a_model_with_random_answers_is_called_as_in_a_notebook() -> None:
     estimator = ByName(steady=False).fit(FRAME)
     signature, records = infer(estimator, FRAME)
     assert direct_servable(estimator, lambda: pickle.loads(pickle.dumps(estimator)), signature, records) is None
     assert direct_servable(estimator, lambda: estimator, signature, []) is None
 
 
-def test_it_is_recorded_and_served(tmp_path: Path) -> None:
+def test_the_call_is_recorded_in_the_manifest_and_served(tmp_path: Path) -> None:
     estimator = RandomForestClassifier(5, random_state=0).fit(FRAME, LABELS)
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(estimator))
     FRAME.to_csv(tmp_path / "sample.csv", index=False)

@@ -47,7 +47,7 @@ def test_two_encoders_over_a_column_both_have_to_know_a_value() -> None:
     assert facts(model, WORDS)[0].categories == ("x", "y")
 
 
-def test_a_missing_value_is_no_category() -> None:
+def test_a_missing_value_is_not_a_category() -> None:
     frame = pd.DataFrame({"a": ["x", None, "y"]})
     [found] = facts(OneHotEncoder(), frame)
     assert (found.categories, found.missing) == (("x", "y"), {"nan"})
@@ -63,7 +63,7 @@ def test_a_missing_value_is_no_category() -> None:
         (LogisticRegression(), [None, None]),
     ],
 )
-def test_typical_values(model: Any, typical: list[float | None] | None) -> None:
+def test_typical_values_are_found(model: Any, typical: list[float | None] | None) -> None:
     found = [fact.typical for fact in facts(model, X)]
     if typical is None:  # a tree: the threshold of the one column that it splits on
         assert sorted(value is None for value in found) == [False, True]
@@ -71,16 +71,16 @@ def test_typical_values(model: Any, typical: list[float | None] | None) -> None:
         assert found == typical
 
 
-def test_the_range_seen() -> None:
+def test_the_training_range_is_found() -> None:
     assert [(f.minimum, f.maximum) for f in facts(MinMaxScaler(), X)] == [(0.0, 4.0), (1.0, 8.0)]
 
 
-def test_what_is_behind_another_step_says_nothing_of_the_inputs() -> None:
+def test_a_step_after_another_has_no_facts_of_the_inputs() -> None:
     model = make_pipeline(MinMaxScaler(), StandardScaler())
     assert [fact.typical for fact in facts(model, X)] == [None, None]
 
 
-def test_a_search_tells_what_its_best_estimator_knows() -> None:
+def test_a_search_has_the_facts_of_its_best_estimator() -> None:
     search = GridSearchCV(make_pipeline(StandardScaler(), LogisticRegression()), {}, cv=2)
     found = facts(search, np.vstack([X, X]), np.concatenate([Y, Y]))
     assert [fact.typical for fact in found] == [2.0, 4.0]

@@ -1,4 +1,4 @@
-"""Graphs that come as `.onnx` files, from whatever framework, and become versions."""
+"""Versions of `.onnx` files from any framework."""
 
 from __future__ import annotations
 
@@ -173,14 +173,14 @@ def test_several_inputs_and_outputs_keep_their_names(workspace: Workspace) -> No
     assert found == {"prediction": [10.5], "numbers": [[1.0, 2.0, 3.0, 4.0]]}
 
 
-def test_texts_are_inputs(workspace: Workspace) -> None:
+def test_text_inputs_are_served(workspace: Workspace) -> None:
     nodes = [helper.make_node("Identity", ["text"], ["same"])]
     manifest, _ = workspace.pack(workspace.file(nodes, [("text", STRING, [None, 1])], [("same", STRING, [None, 1])]))
     assert [(spec.name, spec.kind) for spec in manifest.signature.inputs] == [("text", "text")]
     assert workspace.answers(manifest, [{"text": "one"}, {"text": "two"}]) == {"prediction": ["one", "two"]}
 
 
-def test_a_size_that_is_not_fixed_is_asked_for(workspace: Workspace) -> None:
+def test_a_size_that_is_not_fixed_must_be_declared(workspace: Workspace) -> None:
     nodes = [helper.make_node("ReduceMean", ["x"], ["y"], axes=[1])]
     path = workspace.file(nodes, [("x", FLOAT, ["n", "length"])], [("y", FLOAT, ["n", 1])])
     assert workspace.refusal(path).startswith(
@@ -204,12 +204,12 @@ def test_numbers_that_become_nan_may_not_be_missing(workspace: Workspace) -> Non
     ("shape", "said"),
     [([8, 3], "it takes 8 rows at once: export it with a dynamic first axis"), ([], "is a single value for all rows")],
 )
-def test_inputs_that_are_no_rows(workspace: Workspace, shape: list[int], said: str) -> None:
+def test_inputs_that_are_not_rows_are_refused(workspace: Workspace, shape: list[int], said: str) -> None:
     path = workspace.file([helper.make_node("Identity", ["x"], ["y"])], [("x", FLOAT, shape)], [("y", FLOAT, shape)])
     assert said in workspace.refusal(path)
 
 
-def test_a_file_that_is_cut_off(workspace: Workspace) -> None:
+def test_a_file_that_is_cut_off_is_refused(workspace: Workspace) -> None:
     content = classifier(workspace).read_bytes()
     (workspace.folder / "cut.onnx").write_bytes(content[: len(content) // 2])
     said = workspace.refusal(workspace.folder / "cut.onnx")
@@ -218,6 +218,6 @@ def test_a_file_that_is_cut_off(workspace: Workspace) -> None:
     assert "is no ONNX model: its first bytes are b'hello'" in workspace.refusal(workspace.folder / "text.onnx")
 
 
-def test_a_graph_that_the_runtime_does_not_take(workspace: Workspace) -> None:
+def test_a_graph_that_onnx_runtime_cannot_load_is_refused(workspace: Workspace) -> None:
     path = workspace.file([helper.make_node("NoSuchOperator", ["x"], ["y"])], [("x", FLOAT, [None, 1])], ["y"])
     assert workspace.refusal(path).startswith("ONNX Runtime does not take the graph")

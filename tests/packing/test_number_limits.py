@@ -1,4 +1,4 @@
-"""Between which ends a model answers: such numbers alone reach it, and a graph answers none that it refuses."""
+"""The least and the greatest number that a model accepts are found; other numbers are refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WHOLE = pd.DataFrame({"count": RANDOM.integers(1, 50, 60)})
 HEAVY = (FRAME["weight"] > 4).to_numpy()
 
 
-def ends(function: Any, frame: pd.DataFrame = FRAME) -> dict[str, tuple[float | None, float | None]]:
+def limits(function: Any, frame: pd.DataFrame = FRAME) -> dict[str, tuple[float | None, float | None]]:
     model = make_pipeline(FunctionTransformer(function), LinearRegression()).fit(frame, range(len(frame)))
     signature, _ = infer(model, frame)
     return {spec.name: (spec.least, spec.most) for spec in signature.inputs}
@@ -45,11 +45,11 @@ def ends(function: Any, frame: pd.DataFrame = FRAME) -> dict[str, tuple[float | 
         (np.exp, None, math.log(np.finfo(np.float64).max)),
     ],
 )
-def test_the_ends_of_a_function_are_found_to_the_last_bit(function: Any, least: Any, most: Any) -> None:
-    assert ends(function) == dict.fromkeys(FRAME, (least, most))
+def test_the_limits_of_a_function_are_found_to_the_last_bit(function: Any, least: Any, most: Any) -> None:
+    assert limits(function) == dict.fromkeys(FRAME, (least, most))
 
 
-def test_a_column_without_an_end_has_none() -> None:
+def test_a_column_without_a_limit_has_none() -> None:
     model = make_pipeline(
         make_column_transformer((FunctionTransformer(np.sqrt), ["size"]), (StandardScaler(), ["weight"])), Ridge()
     ).fit(FRAME, range(60))
@@ -57,8 +57,8 @@ def test_a_column_without_an_end_has_none() -> None:
     assert [(spec.least, spec.most) for spec in signature.inputs] == [(0.0, None), (None, None)]
 
 
-def test_the_ends_of_whole_numbers_are_whole() -> None:
-    assert ends(np.log, WHOLE) == {"count": (1, None)}
+def test_the_limits_of_integers_are_integers() -> None:
+    assert limits(np.log, WHOLE) == {"count": (1, None)}
 
 
 def difference(frame: Any) -> Any:
@@ -70,8 +70,8 @@ def reciprocal(frame: Any) -> Any:
 
 
 @pytest.mark.parametrize("function", [difference, reciprocal])
-def test_an_end_that_moves_with_another_input_or_is_a_hole_is_none(function: Any) -> None:
-    assert ends(function) == dict.fromkeys(FRAME, (None, None))
+def test_a_limit_that_depends_on_another_input_or_is_a_gap_is_left_out(function: Any) -> None:
+    assert limits(function) == dict.fromkeys(FRAME, (None, None))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_an_end_that_moves_with_another_input_or_is_a_hole_is_none(function: Any
         (Input("x", "integer", "int64", least=1), 0, "must be an integer from 1 to 9223372036854775807"),
     ],
 )
-def test_a_number_beyond_an_end_is_refused_with_the_end(spec: Input, value: float, said: str) -> None:
+def test_a_number_beyond_a_limit_is_refused_with_the_limit(spec: Input, value: float, said: str) -> None:
     validator = Validator(Signature((spec,), ("prediction",), ("prediction",), Layout.FRAME), 10)
     with pytest.raises(InvalidInstances) as caught:
         validator.validate([{"x": value}])
@@ -126,7 +126,7 @@ def test_a_graph_that_answers_where_the_model_fails_is_not_proven(model: Any) ->
         prove(model, artifact, AnswersAlways(artifact), artifact, endless, records)
 
 
-def test_a_model_of_many_columns_is_asked_as_often_as_one_of_few() -> None:
+def test_a_model_of_many_columns_is_tried_as_often_as_one_of_few() -> None:
     asked = []
     for width in (20, 80):
         wide = pd.DataFrame(RANDOM.gamma(2.0, 2.0, (40, width)) + 0.1, columns=[f"c{at}" for at in range(width)])

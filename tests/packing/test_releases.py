@@ -1,4 +1,4 @@
-"""The rules of other releases, each with a stand-in that has the attributes which that release gives."""
+"""The rules of other releases of scikit-learn, tested on stand-ins with the attributes of that release."""
 
 from types import SimpleNamespace
 
@@ -21,7 +21,7 @@ def logistic(classes, **options):
     return SimpleNamespace(classes_=np.arange(classes), **options)
 
 
-def test_the_release_is_that_of_the_installed_library():
+def test_the_release_is_the_version_of_the_installed_library():
     assert ".".join(map(str, releases.RELEASE)) == ".".join(sklearn.__version__.split(".")[:2])
 
 
@@ -39,12 +39,12 @@ def test_the_release_is_that_of_the_installed_library():
         ((1, 9), logistic(2, solver="lbfgs"), True),
     ],
 )
-def test_a_logistic_regression_is_one_vs_rest_as_its_release_has_it(release, numbers, estimator, expected):
+def test_a_logistic_regression_is_one_vs_rest_as_in_its_release(release, numbers, estimator, expected):
     release(*numbers)
     assert releases.is_one_vs_rest(estimator) is expected
 
 
-def test_the_coefficients_of_pls_are_for_centered_columns_whatever_the_release(release):
+def test_the_coefficients_of_pls_are_for_centered_columns_in_every_release(release):
     coefficients, spread = np.array([[1.0, 2.0]]), np.array([2.0, 4.0])
     release(1, 5)
     assert releases.pls_coefficients(SimpleNamespace(coef_=coefficients, _x_std=spread)).tolist() == [[1.0, 2.0]]
@@ -82,7 +82,7 @@ def test_an_imputer_of_a_constant_keeps_empty_columns_until_1_7(release):
     assert not releases.keeps_empty_columns(imputer)
 
 
-def test_a_clusterer_is_told_by_its_type_before_1_6(release):
+def test_a_clusterer_is_recognized_by_its_type_before_1_6(release):
     release(1, 5)
     assert releases.is_clusterer(SimpleNamespace(_estimator_type="clusterer"))
     assert not releases.is_clusterer(SimpleNamespace())

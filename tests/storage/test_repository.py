@@ -58,7 +58,7 @@ def test_the_model_name_of_a_text_is_near_to_it(text: str, slug: str) -> None:
     assert slug_of(text) == slug
 
 
-def test_a_repository_that_is_not_there_is_empty(repository: Repository) -> None:
+def test_a_missing_repository_is_empty(repository: Repository) -> None:
     assert repository.models() == []
     assert repository.versions("flowers") == []
     assert repository.pointers() == Pointers()
@@ -99,7 +99,7 @@ def test_a_folder_without_a_manifest_keeps_its_number(repository: Repository) ->
     assert repository.versions("flowers") == [8]
 
 
-def test_publishers_at_the_same_time_get_numbers_of_their_own(repository: Repository) -> None:
+def test_concurrent_publishers_get_different_numbers(repository: Repository) -> None:
     gate = threading.Barrier(PUBLISHERS)
 
     def publish_at_the_gate(number: int) -> tuple[int, bytes]:
@@ -117,7 +117,7 @@ def test_publishers_at_the_same_time_get_numbers_of_their_own(repository: Reposi
     assert leftovers(repository) == []
 
 
-def test_nothing_is_left_of_what_was_not_published(repository: Repository) -> None:
+def test_nothing_is_left_of_a_version_that_was_not_published(repository: Repository) -> None:
     def fail() -> None:
         with repository.staging() as folder:
             (folder / ARTIFACT).write_bytes(b"half a model")
@@ -128,7 +128,7 @@ def test_nothing_is_left_of_what_was_not_published(repository: Repository) -> No
     assert list(repository.root.iterdir()) == []
 
 
-def test_what_is_staged_is_not_seen(repository: Repository) -> None:
+def test_a_version_being_put_together_is_hidden(repository: Repository) -> None:
     with repository.staging() as folder:
         (folder / ARTIFACT).write_bytes(b"")
         (folder / "manifest.json").write_bytes(b"{}")
@@ -136,7 +136,7 @@ def test_what_is_staged_is_not_seen(repository: Repository) -> None:
         assert strays(repository) == []
 
 
-def test_what_hinders_publishing_is_raised_and_leaves_nothing(repository: Repository) -> None:
+def test_an_error_in_publishing_leaves_nothing(repository: Repository) -> None:
     repository.root.mkdir()
     (repository.root / "flowers").write_bytes(b"a file where the model's folder should be")
     with pytest.raises(OSError, match="flowers"):
@@ -154,7 +154,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(repository: Repository, monkeyp
     assert list(repository.root.iterdir()) == []
 
 
-def test_what_is_no_model_and_no_version_is_not_seen(repository: Repository) -> None:
+def test_other_files_and_folders_are_ignored(repository: Repository) -> None:
     publish(repository)
     root = repository.root
     (root / "README.md").write_text("about these models")
@@ -172,14 +172,14 @@ def test_what_is_no_model_and_no_version_is_not_seen(repository: Repository) -> 
 
 
 @pytest.mark.parametrize("name", ["..", "../models", "flowers/1", "", "flowers/../flowers"])
-def test_a_name_that_is_a_path_is_no_model(repository: Repository, name: str) -> None:
+def test_a_path_is_not_a_model_name(repository: Repository, name: str) -> None:
     publish(repository)
     assert repository.versions(name) == []
     with pytest.raises(ModelNotFound):
         repository.folder(name, 1)
 
 
-def test_what_is_not_there_is_answered_with_what_is(repository: Repository) -> None:
+def test_a_missing_version_is_refused_with_the_existing_ones(repository: Repository) -> None:
     publish(repository)
     publish(repository)
     with pytest.raises(VersionNotFound) as version:
@@ -197,7 +197,7 @@ def test_a_manifest_in_another_versions_folder_is_refused(repository: Repository
         repository.manifest("flowers", 2)
 
 
-def test_a_removed_version_is_gone_with_its_aliases(repository: Repository) -> None:
+def test_removing_a_version_removes_its_aliases(repository: Repository) -> None:
     publish(repository)
     publish(repository)
     (repository.root / POINTERS).write_text(
@@ -209,7 +209,7 @@ def test_a_removed_version_is_gone_with_its_aliases(repository: Repository) -> N
     assert leftovers(repository) == []
 
 
-def test_with_its_last_version_a_model_is_gone(repository: Repository) -> None:
+def test_removing_the_last_version_removes_the_model(repository: Repository) -> None:
     publish(repository)
     publish(repository, "trees")
     repository.set_default("flowers")
@@ -227,7 +227,7 @@ def test_removing_the_last_version_of_another_model_keeps_the_default(repository
     assert repository.pointers() == Pointers("flowers")
 
 
-def test_removing_the_last_version_leaves_what_was_not_packed(repository: Repository) -> None:
+def test_removing_the_last_version_keeps_files_that_were_not_packed(repository: Repository) -> None:
     publish(repository)
     mine = repository.root / "flowers" / "my-only-copy.joblib"
     mine.write_bytes(b"weeks of training")
@@ -236,7 +236,7 @@ def test_removing_the_last_version_leaves_what_was_not_packed(repository: Reposi
     assert mine.read_bytes() == b"weeks of training"
 
 
-def test_removing_what_is_not_there_changes_nothing(repository: Repository) -> None:
+def test_removing_a_missing_version_changes_nothing(repository: Repository) -> None:
     publish(repository)
     with pytest.raises(VersionNotFound):
         repository.remove("flowers", 2)
@@ -245,7 +245,7 @@ def test_removing_what_is_not_there_changes_nothing(repository: Repository) -> N
     assert repository.versions("flowers") == [1]
 
 
-def test_the_default_model_is_written_beside_the_aliases(repository: Repository) -> None:
+def test_setting_the_default_model_keeps_the_aliases(repository: Repository) -> None:
     publish(repository)
     (repository.root / POINTERS).write_text('{"aliases": {"flowers": {"champion": 1}}}')
     repository.set_default("flowers")
@@ -256,7 +256,7 @@ def test_the_default_model_is_written_beside_the_aliases(repository: Repository)
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"default": 1}', b'{"aliases": {"a": {"b": "1"}}}', b'{"default": "\xff"}']
 )
-def test_pointers_that_are_not_what_they_should_be(repository: Repository, content: bytes) -> None:
+def test_invalid_pointers_are_refused(repository: Repository, content: bytes) -> None:
     repository.root.mkdir()
     (repository.root / POINTERS).write_bytes(content)
     with pytest.raises(InvalidRepository, match=r"repository\.json cannot be read"):
@@ -284,7 +284,7 @@ def test_strays_are_found_with_the_names_that_they_would_get(repository: Reposit
     ]
 
 
-def test_what_is_packed_is_no_stray(repository: Repository) -> None:
+def test_a_copy_of_a_packed_artifact_is_not_a_stray(repository: Repository) -> None:
     publish(repository, content=b"packed")
     (repository.root / "flowers" / "flowers.joblib").write_bytes(b"packed")
     (repository.root / "flowers.joblib").write_bytes(b"packed")

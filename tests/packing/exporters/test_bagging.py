@@ -47,21 +47,21 @@ def differences(model, target):
 
 @pytest.mark.parametrize("target", [TWO, THREE], ids=["two", "three"])
 @pytest.mark.parametrize("model", CLASSIFIERS, ids=repr)
-def test_classifiers(model, target):
+def test_a_classifier_equals_its_graph(model, target):
     assert differences(model, target) == []
 
 
 @pytest.mark.parametrize("model", REGRESSORS, ids=repr)
-def test_regressors(model):
+def test_a_regressor_equals_its_graph(model):
     assert differences(model, NUMBER) == []
 
 
 @pytest.mark.parametrize("model", REGRESSORS[-3:], ids=repr)
-def test_several_targets(model):
+def test_a_regressor_of_several_targets_equals_its_graph(model):
     assert differences(model, np.column_stack([NUMBER, -(NUMBER**2)])) == []
 
 
-def test_a_class_alone():
+def test_a_classifier_of_one_class_has_no_graph():
     model = AdaBoostClassifier(n_estimators=2).fit(X, np.ones(120))
     with pytest.raises(NotExportable, match="it knows one class only"):
         differences_in_batches(model, X)

@@ -27,14 +27,14 @@ def rows_around_quantiles(transformer):
 
 @pytest.mark.parametrize("distribution", ["uniform", "normal"])
 @pytest.mark.parametrize("n_quantiles", [1, 2, 10, 100, 300])
-def test_quantiles(distribution, n_quantiles):
+def test_a_quantile_transformer_equals_its_graph(distribution, n_quantiles):
     transformer = QuantileTransformer(n_quantiles=n_quantiles, output_distribution=distribution).fit(X)
     rows = rows_around_quantiles(transformer)
     assert differences(transformer, rows) == []
     assert differences(transformer, X[:1]) == []
 
 
-def test_normal_deviates_near_the_middle_and_the_ends():
+def test_normal_deviates_are_exact_in_the_middle_and_in_the_tails():
     column = np.linspace(0, 1, 1001)[:, None]
     transformer = QuantileTransformer(n_quantiles=1001, output_distribution="normal").fit(column)
     small = 10.0 ** -np.arange(1, 17)

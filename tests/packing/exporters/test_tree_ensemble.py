@@ -29,7 +29,7 @@ def stump(column, threshold, values, missing_left=False):
     )
 
 
-def test_a_threshold_before_rounding_splits_as_the_rounded_number_does():
+def test_a_threshold_before_rounding_splits_like_the_rounded_number():
     limits = RNG.normal(size=5000) * 10.0 ** RNG.integers(-45, 38, 5000)
     whole = limits.astype(np.float32).astype(float)
     edges = np.array([0.0, -0.0, 3.4028234663852886e38, -3.4028234663852886e38, np.inf, -np.inf, 1e-46, -1e-46])
@@ -75,7 +75,7 @@ def test_sums_of_rows_are_rounded_in_the_order_of_the_trees(count, width, pure):
         np.testing.assert_array_equal(answer(rows[:size]), expected[:size])
 
 
-def test_trees_of_one_leaf_and_roots_whose_children_have_one_number():
+def test_trees_of_one_leaf_and_children_with_one_number_are_evaluated():
     left_leaf = Tree(
         np.array([1, LEAF, 3, LEAF, LEAF]),
         np.array([2, LEAF, 4, LEAF, LEAF]),
@@ -96,14 +96,14 @@ def test_trees_of_one_leaf_and_roots_whose_children_have_one_number():
         np.testing.assert_array_equal(answer(rows), np.transpose(expected))
 
 
-def test_missing_values_go_where_the_tree_says():
+def test_missing_values_go_to_the_side_of_the_tree():
     trees = [stump(0, 0.0, (1.0, 2.0), missing_left) for missing_left in (True, False)]
     rows = np.array([[np.nan], [-1.0], [1.0]])
     answer = run(lambda g, x: tree_ensemble.each(g, x, trees), rows)
     np.testing.assert_array_equal(answer(rows), [[1.0, 2.0], [1.0, 1.0], [2.0, 2.0]])
 
 
-def test_sides_of_categories():
+def test_categories_go_to_their_sides():
     sides = Sides(3, {0: 3, 2: 40})
     first = sides.column(0, np.array([GOES_LEFT, GOES_RIGHT, GOES_LEFT, np.nan]))
     other = sides.column(2, np.append(np.where(in_bitset([2, 1 << 7], 40), GOES_LEFT, GOES_RIGHT), GOES_RIGHT))
