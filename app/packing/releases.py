@@ -49,7 +49,7 @@ def is_one_vs_rest(est: Any) -> bool:
 
 
 def share_of_nothing(classes: int) -> float:
-    """What `LogisticRegression.predict_proba` gives where all sigmoids are 0: until 1.8 it divides by 0."""
+    """`LogisticRegression.predict_proba` if all sigmoids are 0: until 1.8 it divides by 0."""
     return 1.0 / classes if RELEASE >= (1, 9) else np.nan
 
 
@@ -78,7 +78,7 @@ def pls_is_flat(est: Any) -> bool:
 
 
 def imputed_values(est: Any) -> NDArray[Any]:
-    """What `SimpleImputer` fills in, by column: since 1.8 in the type of the columns in training."""
+    """The values that `SimpleImputer` fills in, by column: since 1.8 in the type of the training columns."""
     statistics: NDArray[Any] = est.statistics_
     return statistics.astype(est._fill_dtype) if RELEASE >= (1, 8) else statistics
 
@@ -118,7 +118,7 @@ def kernel_gamma(est: Any) -> float:
 
 
 def infrequent_mapping(est: Any, column: int) -> NDArray[np.int64] | None:
-    """The numbers of an encoder's categories where some are grouped as infrequent: in `OrdinalEncoder` since 1.3."""
+    """The groups of the categories of an encoder, if some are infrequent: in `OrdinalEncoder` since 1.3."""
     if not getattr(est, "_infrequent_enabled", False):
         return None
     mapping: NDArray[np.int64] | None = est._default_to_infrequent_mappings[column]
@@ -126,7 +126,7 @@ def infrequent_mapping(est: Any, column: int) -> NDArray[np.int64] | None:
 
 
 def dropped_groups(est: Any) -> Any | None:
-    """For each column of `OneHotEncoder` the group that it drops, or None: until 1.1 `drop_idx_` said so itself."""
+    """The group that `OneHotEncoder` drops in each column, or None: until 1.1 it was `drop_idx_`."""
     return est._drop_idx_after_grouping if RELEASE >= (1, 2) else est.drop_idx_
 
 
@@ -159,7 +159,7 @@ def class_shares(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def other_vote(est: Any) -> float:
-    """What a member of `AdaBoostClassifier` adds to classes that it does not predict: until 1.2 nothing."""
+    """The vote of a member of `AdaBoostClassifier` for classes that it does not predict: until 1.2 it is 0."""
     return -1 / (est.n_classes_ - 1) if RELEASE >= (1, 3) else 0.0
 
 
@@ -189,6 +189,6 @@ def histograms_compare_shares() -> bool:
 
 
 def boosting_encoder(est: Any) -> Any | None:
-    """The encoder of the categorical columns of histogram boosting, which come first then: new in 1.4."""
+    """The encoder of categorical columns in histogram boosting, which puts them first: new in 1.4."""
     preprocessor = getattr(est, "_preprocessor", None)
     return None if preprocessor is None else preprocessor.named_transformers_["encoder"]

@@ -20,9 +20,9 @@ from app.signature import Layout
 from app.storage.manifest import (
     FORMAT_VERSION,
     Assumption,
+    DirectCall,
     Example,
     FileRecord,
-    DirectCall,
     Manifest,
     digest,
     encode,
@@ -102,6 +102,13 @@ def test_the_manifest_is_indented_json() -> None:
 
 def test_the_manifest_has_its_form() -> None:
     assert document()["manifest_version"] == FORMAT_VERSION == 1
+
+
+def test_a_direct_call_has_the_key_lean_as_in_older_releases(folder: Path) -> None:
+    stored = document(lean={"matrix": True, "unchecked": False})
+    manifest = read(written(folder, stored))
+    assert manifest.lean == DirectCall(matrix=True, unchecked=False)
+    assert json.loads(encode(manifest)) == stored
 
 
 def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:

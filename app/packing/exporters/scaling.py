@@ -25,22 +25,18 @@ def _clipped(g: Graph, x: Tensor, low: float, high: float) -> Tensor:
 
 def standard(g: Graph, est: Any, features: Features) -> Features:
     """`StandardScaler.transform`: (x - mean_) / scale_, shape (rows, columns)."""
-    x = g.matrix(features)
-    if est.with_mean:
-        x = _by(g, "Sub", x, est.mean_)
-    if est.with_std:
-        x = _by(g, "Div", x, est.scale_)
-    return (x,)
+    return _scaled(g, features, est.mean_ if est.with_mean else None, est.scale_ if est.with_std else None)
 
 
 def robust(g: Graph, est: Any, features: Features) -> Features:
     """`RobustScaler.transform`: (x - center_) / scale_, shape (rows, columns)."""
+    return _scaled(g, features, est.center_ if est.with_centering else None, est.scale_ if est.with_scaling else None)
+
+
+def _scaled(g: Graph, features: Features, center: Any, scale: Any) -> Features:
     x = g.matrix(features)
-    if est.with_centering:
-        x = _by(g, "Sub", x, est.center_)
-    if est.with_scaling:
-        x = _by(g, "Div", x, est.scale_)
-    return (x,)
+    x = x if center is None else _by(g, "Sub", x, center)
+    return (x if scale is None else _by(g, "Div", x, scale),)
 
 
 def min_max(g: Graph, est: Any, features: Features) -> Features:
