@@ -1,4 +1,4 @@
-"""What a model answers, whatever the protocol."""
+"""The answer of a model, independent of the protocol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from app.storage.manifest import Manifest
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Predictions: by output name an array whose axis 0 is the instance; who gave them; what was new to the model."""
+    """Predictions of one model version.
+
+    `outputs` holds one array by output name; axis 0 is the instance. `warnings` lists values that are new to the model.
+    """
 
     outputs: Outputs
     classes: Sequence[object] | None
@@ -23,9 +26,9 @@ class Answer:
 
     @classmethod
     def of(cls, manifest: Manifest, outputs: Outputs, warnings: Warnings) -> Answer:
-        """The answer of this version."""
+        """Return the answer of this version."""
         return cls(outputs, manifest.signature.classes, manifest.model, manifest.version, warnings)
 
     def values(self) -> dict[str, list[Any]]:
-        """The outputs as JSON values, one for each instance."""
+        """Return the outputs as JSON values, one for each instance."""
         return {name: json_values(array) for name, array in self.outputs.items()}

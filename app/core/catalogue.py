@@ -1,4 +1,4 @@
-"""What there is to serve, as plain JSON values: the bodies of `GET /models`, `GET /models/<name>` and `GET /readyz`."""
+"""The models and versions as JSON values: the bodies of `GET /models`, `GET /models/<name>` and `GET /readyz`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.storage.manifest import Assumption, Manifest
 
 
 class Catalogue:
-    """Answers questions about the registry's versions, and has models loaded and unloaded.
+    """Describe the versions of the registry, and load and unload models.
 
     Safe to call from many threads.
     """
@@ -30,11 +30,11 @@ class Catalogue:
         self._drains = False
 
     def drain(self) -> None:
-        """Say from now on that nothing is ready: this process is about to stop."""
+        """Report from now on that nothing is ready, because this process is about to stop."""
         self._drains = True
 
     def models(self) -> dict[str, Any]:
-        """Every model with its versions, their states, and the reasons of those that failed."""
+        """Return every model with its versions, their states, and the reasons of failed versions."""
         default = self._registry.default()
         return {
             "models": [
@@ -44,10 +44,10 @@ class Catalogue:
         }
 
     def model(self, name: str, version: str | None = None) -> dict[str, Any]:
-        """Everything that is known of one version; without one, of the model's current.
+        """Return all facts about one version. Without `version`, describe the model's current version.
 
         Raises:
-            ModelNotFound, VersionNotFound: naming those there are.
+            ModelNotFound, VersionNotFound: the error names the existing ones.
         """
         entry = self._registry.entry(name, version)
         line = self._version(entry)
@@ -62,41 +62,40 @@ class Catalogue:
         return {**described, **known, "runtime": entry.runtime}
 
     def entry(self, name: str, version: str | None = None) -> Entry:
-        """One version as this process has it, in whatever state; without one, the model's current or else newest.
+        """Return one version of this process in any state. Without `version`, return the current or newest one.
 
         Raises:
-            ModelNotFound, VersionNotFound: naming those there are.
+            ModelNotFound, VersionNotFound: the error names the existing ones.
         """
         return self._registry.entry(name, version)
 
     def entries(self) -> dict[str, list[Entry]]:
-        """Every version of every model as this process has it."""
+        """Return every version of every model in this process."""
         return self._registry.entries()
 
     def load(self, name: str) -> None:
-        """Has every version of a model that is in the repository served, by every worker.
+        """Load every version of a model from the repository and serve it in every worker.
 
         Raises:
-            ModelNotFound: naming those there are.
+            ModelNotFound: the error names the existing models.
             ModelUnavailable: none of its versions can be served.
         """
         self._registry.load_model(name)
 
     def unload(self, name: str) -> None:
-        """Takes a model out of service, in every worker, until it is loaded again.
+        """Take a model out of service in every worker until it is loaded again.
 
         Raises:
-            ModelNotFound: naming those there are.
+            ModelNotFound: the error names the existing models.
         """
         self._registry.unload_model(name)
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
-        """Return whether this process is ready, and the body of `/readyz` with the reasons where it is not.
+        """Return whether this process is ready, and the body of `/readyz` with the reasons.
 
-        It is ready when every version is AVAILABLE, unless somebody took it out of service, and every service of the
-        steps is well. A quarantined version does not count as long as another version is AVAILABLE and the settings
-        do not say otherwise: else a client that knows what ends a model's process could take the instance out of
-        rotation.
+        The process is ready when every version is AVAILABLE (or was taken out of service by hand) and every service of
+        the steps passes its check. A quarantined version does not make it unready while another version is AVAILABLE,
+        unless the settings say otherwise. Else a client could take the instance out of rotation by crashing a model.
         """
         if self._drains:
             return False, {"status": "draining", "reasons": []}
@@ -128,7 +127,7 @@ class Catalogue:
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
-    """The facts of a manifest that are for clients."""
+    """Return the facts of a manifest that clients may see."""
     signature = manifest.signature
     inputs = [_input(spec) for spec in signature.inputs]
     described: dict[str, Any] = {

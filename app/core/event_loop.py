@@ -1,4 +1,4 @@
-"""The event loop of this process, on a thread of its own: where async steps run, and requests that only wait."""
+"""The event loop of this process, on its own thread: it runs async steps and requests that only wait."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ ArgumentTs = TypeVarTuple("ArgumentTs")
 class EventLoop:
     """Runs coroutines. Lives as long as the process; safe to call from many threads.
 
-    Its thread is started by the first coroutine, and so after the fork; a child that was forked later has its own.
-    `computing_threads` is how many calls of `compute` run at once, `waiting_threads` of `asyncio.to_thread`.
+    The first coroutine starts the thread, so the thread starts after the fork. A child process starts its own.
+    `computing_threads` limits concurrent calls of `compute`, `waiting_threads` those of `block` and
+    `asyncio.to_thread`.
     """
 
     def __init__(self, computing_threads: int = COMPUTING_THREADS, waiting_threads: int = WAITING_THREADS) -> None:
@@ -39,11 +40,11 @@ class EventLoop:
         self._executor: ThreadPoolExecutor | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, ResultT], timeout_s: float | None = None) -> ResultT:
-        """Wait for a coroutine in the thread of the caller, and return its result; it has the context of the caller.
+        """Wait for a coroutine in the calling thread and return its result. It runs in the caller's context.
 
         Raises:
-            TimeoutError: it was cancelled, since it took longer than `timeout_s`.
-            RuntimeError: the caller is the event loop itself, which would wait for itself.
+            TimeoutError: the coroutine took longer than `timeout_s` and was cancelled.
+            RuntimeError: the caller runs on the event loop and would wait for itself.
         """
         if self.is_here:
             coroutine.close()
@@ -58,18 +59,18 @@ class EventLoop:
             raise RuntimeError("the event loop was ended meanwhile") from None
 
     def call_soon(self, call: Callable[[], None]) -> None:
-        """Call a function on the thread of the event loop. It waits for nothing."""
+        """Call a function on the thread of the event loop. The function must not block."""
         self._started().call_soon_threadsafe(call)
 
     async def compute(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
-        """Call a function that waits for nothing in a thread, in the context of the caller.
+        """Call a function that computes and does not wait, in a thread and in the caller's context.
 
-        A function cannot be interrupted: a caller that is cancelled waits for its end.
+        A running function cannot be interrupted, so a cancelled caller waits for its end.
         """
         return await self._in_thread(self._executor, function, *arguments)
 
     async def block(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
-        """Call a function that may wait in a thread, as `compute` does."""
+        """Call a function that may wait. Otherwise like `compute`."""
         return await self._in_thread(None, function, *arguments)
 
     async def _in_thread(
@@ -90,16 +91,16 @@ class EventLoop:
 
     @property
     def runs(self) -> bool:
-        """Whether it has been started in this process."""
+        """Whether the loop has been started in this process."""
         return self._loop is not None and self._pid == os.getpid()
 
     @property
     def is_here(self) -> bool:
-        """Whether the caller runs on it."""
+        """Whether the caller runs on the event loop."""
         return threading.current_thread() is self._thread
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Cancel what still runs and end the thread."""
+        """Cancel running tasks and end the thread."""
         with self._lock:
             loop, thread = (self._loop, self._thread) if self._pid == os.getpid() else (None, None)
             self._loop = self._thread = None
@@ -126,7 +127,7 @@ class EventLoop:
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    """An event loop of uvloop, which is quicker, if that is installed."""
+    """Return an event loop of uvloop if it is installed, because it is faster."""
     try:
         import uvloop
     except ImportError:
@@ -135,7 +136,7 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """The life of the thread: until the loop is stopped; then what is left is cancelled and closed."""
+    """Run the loop until it is stopped, then cancel and close the remaining tasks."""
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
@@ -155,49 +156,49 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class Way(Protocol):
-    """How the parts of one request are run that wait or compute."""
+    """The way in which a request awaits coroutines and computes."""
 
     async def wait(self, coroutine: Coroutine[Any, Any, ResultT], until_s: float) -> ResultT:
-        """Return the result of a coroutine; TimeoutError if it takes longer than until `until_s` (monotonic)."""
+        """Return the result of a coroutine; raise TimeoutError if it is not done at `until_s` (monotonic)."""
 
     async def compute(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
-        """Return what a function returns that waits for nothing."""
+        """Return the result of a function that does not wait."""
 
 
 class InThread:
-    """A request that has a thread of its own, which waits for each coroutine: see `completed`."""
+    """A request with a thread of its own, which blocks for each coroutine: see `completed`."""
 
     def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
 
     async def wait(self, coroutine: Coroutine[Any, Any, ResultT], until_s: float) -> ResultT:
-        """Block the thread."""
+        """Block the thread until the coroutine is done."""
         return self._loop.run(coroutine, until_s - time.monotonic())
 
     async def compute(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
-        """Call it here."""
+        """Call the function in this thread."""
         return function(*arguments)
 
 
 class OnLoop:
-    """A request that is a coroutine of the event loop. It computes there too if that takes it next to no time."""
+    """A request that is a coroutine of the event loop. It computes on the loop only if that is quick."""
 
     def __init__(self, loop: EventLoop, is_quick: bool) -> None:
         self._loop = loop
         self._is_quick = is_quick
 
     async def wait(self, coroutine: Coroutine[Any, Any, ResultT], until_s: float) -> ResultT:
-        """Await it."""
+        """Await the coroutine."""
         async with asyncio.timeout_at(until_s):
             return await coroutine
 
     async def compute(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
-        """Call it here or in a thread."""
+        """Call the function on the loop if it is quick, else in a thread."""
         return function(*arguments) if self._is_quick else await self._loop.compute(function, *arguments)
 
 
 def completed(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run a coroutine that never suspends, as those that go by `InThread`, and return its result."""
+    """Run a coroutine that never suspends (as with `InThread`) and return its result."""
     try:
         coroutine.send(None)
     except StopIteration as end:

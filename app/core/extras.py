@@ -1,4 +1,4 @@
-"""Services of the extras, where they are installed: HTTP clients (`http`), and a session of a database (`sql`)."""
+"""Services of the optional extras: HTTP clients (`http`) and a database session (`sql`), if they are installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.settings import Settings
 
 
 def factories(settings: Settings) -> list[Factory]:
-    """The factories of what is installed and set up."""
+    """Return the factories of the services that are installed and configured."""
     found: list[Factory] = []
     if installed("aiohttp"):
         found += _aiohttp(settings)
@@ -22,12 +22,12 @@ def factories(settings: Settings) -> list[Factory]:
 
 
 def installed(name: str) -> bool:
-    """Whether there is such a module."""
+    """Return whether a module of this name is installed."""
     return importlib.util.find_spec(name) is not None
 
 
 def timeouts() -> tuple[type[Exception], ...]:
-    """What is raised where another service did not answer in time."""
+    """Return the exceptions that a client raises when another service does not answer in time."""
     if not installed("httpx"):
         return (TimeoutError,)
     import httpx
@@ -36,7 +36,11 @@ def timeouts() -> tuple[type[Exception], ...]:
 
 
 def _httpx(settings: Settings) -> list[Factory]:
-    """The clients of httpx: for blocking steps, and, at several times the cost of aiohttp's, for async steps."""
+    """Return the factories of httpx's clients.
+
+    The blocking client is for blocking steps. The async one works in async steps, but costs several times as much as
+    aiohttp's.
+    """
     import httpx
 
     timeout_s = float(settings.request_timeout_s)
@@ -57,9 +61,10 @@ def _httpx(settings: Settings) -> list[Factory]:
 
 
 def _aiohttp(settings: Settings) -> list[Factory]:
-    """The session that async steps share: it keeps connections, and no cookies, which belong to one client.
+    """Return the factory of the session that async steps share. It keeps connections, but no cookies.
 
-    It needs no timeout of its own: a step is cancelled at the deadline of its request.
+    Cookies would leak between clients. The session needs no timeout, because a step is cancelled at its request's
+    deadline.
     """
     import aiohttp
 
@@ -76,7 +81,7 @@ def _sql(url: str) -> list[Factory]:
     import sqlalchemy
     from sqlalchemy.orm import Session
 
-    # What some platforms set is an older name of the same dialect.
+    # Some platforms set an older name of the same dialect.
     url = "postgresql" + url.removeprefix("postgres") if url.startswith("postgres://") else url
 
     def engine() -> Iterator[sqlalchemy.Engine]:

@@ -1,4 +1,4 @@
-"""The steps of one model around its run: what the client sends and gets, and what is done with it before and after."""
+"""The steps before and after the run of one model."""
 
 from __future__ import annotations
 
@@ -47,9 +47,10 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The steps of one version. Immutable, safe to share; `manifest` and `validator` are those of the model itself.
+    """The steps of one version. Immutable and safe to share.
 
-    `public` is the manifest as clients see it: the inputs that they send, the outputs that they get.
+    `manifest` and `validator` describe the model itself. `public` is the manifest that clients see: the inputs that
+    they send and the outputs that they receive.
     """
 
     manifest: Manifest
@@ -62,16 +63,16 @@ class Pipeline:
 
     @cached_property
     def is_awaited(self) -> bool:
-        """Whether every step is async: then a request needs no thread to wait."""
+        """Whether every step is async, so that a request needs no thread to wait."""
         return all(step.waits for step in (*self.before, *self.after))
 
     def visit(self, refusal: Refusal, way: Way) -> Visit:
-        """The steps for one request."""
+        """Return the steps for one request."""
         return Visit(self, refusal, way)
 
 
 class Visit:
-    """The steps of one request, which share their services. Belongs to one request."""
+    """The steps of one request, which share their services."""
 
     def __init__(self, pipeline: Pipeline, refusal: Refusal, way: Way) -> None:
         self._pipeline = pipeline
@@ -97,12 +98,12 @@ class Visit:
         await self._pipeline.services.leave(self._container, self._way)
 
     async def prepare(self, batch: Batch, instances: Sequence[Any]) -> Batch:
-        """What `run` takes: the instances after the steps before it, as the model's own signature has them.
+        """Run the steps before the model and return the batch for the model's own signature.
 
-        Of accepted instances, those that the decoder read are in the batch alone.
+        `instances` is empty if the decoder read the request; then the batch alone holds them.
 
         Raises:
-            StepFailed, StepTimedOut: a step could not; or its own error, where it is one of ours.
+            StepFailed, StepTimedOut: a step failed. A RetortError that a step raises itself passes through.
         """
         self._instances = await self._way.compute(_records, batch, instances, self._pipeline.public.signature)
         for step in self._pipeline.before:
@@ -117,7 +118,7 @@ class Visit:
         return await self._way.compute(self._validated)
 
     def _validated(self) -> Batch:
-        """The instances as the model's own signature has them."""
+        """Return the instances as a batch of the model's own signature."""
         names = self._pipeline.manifest.signature.names
         try:
             wanted = [{name: instance[name] for name in names} for instance in self._instances]
@@ -131,13 +132,13 @@ class Visit:
             raise self._failed(self._pipeline.before[-1], cause) from error
 
     def run_for(self, asked: Sequence[str]) -> tuple[str, ...]:
-        """The outputs that `run` is asked for; steps after it see its usual ones as well."""
+        """Return the outputs to request from the model. Steps after it always see the default outputs too."""
         signature = self._pipeline.manifest.signature
         usual = signature.defaults if self._pipeline.after else ()
         return tuple(dict.fromkeys([*usual, *(name for name in asked if name in signature.outputs)]))
 
     async def finish(self, outputs: Outputs, asked: Sequence[str]) -> Outputs:
-        """The outputs after the steps after `run`."""
+        """Run the steps after the model and return the requested outputs."""
         if not self._pipeline.after:
             return outputs
         rows = len(self._instances)
@@ -156,13 +157,12 @@ class Visit:
         return await self._way.compute(_arrays, values, asked)
 
     async def _call(self, step: Step, given: Mapping[str, Any]) -> Any:
-        """What a step returns."""
         services = self._pipeline.services
         try:
             if step.waits:
                 return await self._way.wait(_awaited(step, self._container, given), self._deadline_s)
             return step.function(**given, **arguments(self._container, step.services))
-        except NOT_THE_CLIENTS as error:  # what the step asked of another model: the client cannot mend it
+        except NOT_THE_CLIENTS as error:  # from the step's own call of another model: the client cannot mend it
             raise self._failed(step, told(error), error) from error
         except RetortError:
             raise
@@ -202,7 +202,7 @@ async def _awaited(step: Step, container: Any, given: Mapping[str, Any]) -> Any:
 
 
 def _records(batch: Batch, instances: Sequence[Any], signature: Signature) -> list[Record]:
-    """Accepted instances as records, each a dict of its own, which steps may change."""
+    """Return accepted instances as records. Each is a new dict, which steps may change."""
     names = signature.names
     if len(instances) == batch.rows and batch.rows:
         return [
@@ -226,7 +226,7 @@ def _is_column(column: object, rows: int) -> bool:
 
 
 def _array(column: Any) -> NDArray[Any]:
-    """Values as an output: numbers of one type side by side, all else one by one."""
+    """Return values as an array: numeric if they are numbers of one type, else of objects."""
     if isinstance(column, np.ndarray):
         return column
     types = {type(value) for value in column}

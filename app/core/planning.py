@@ -1,4 +1,4 @@
-"""Plans the steps that a manifest lists: whether they can be taken, and what clients of the model see of them."""
+"""Check the steps that a manifest lists, and derive the manifest that clients see."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from app.storage.manifest import Manifest
 def pipelines(
     settings: Settings, validator_for: Callable[[Signature], Validates]
 ) -> tuple[Services, Callable[[Manifest], Pipeline | None]]:
-    """The services of the steps that the settings name, and what plans the steps that a manifest lists.
+    """Return the services of the steps, and a function that plans the steps of a manifest.
 
-    A plan is None where there are none, and `LoadingFailed` where they cannot be taken.
+    The function returns None if the manifest lists no steps, and raises LoadingFailed if they cannot be used.
 
     Raises:
-        InvalidSettings: the module of the steps cannot be used.
+        InvalidSettings: the module that RETORT_STEPS names cannot be used.
     """
     services = Services(load(settings.steps), settings)
     timeout_s = float(settings.request_timeout_s)
@@ -57,7 +57,7 @@ def _require_services(step: Step, services: Services) -> None:
     for parameter, type_ in step.services.items():
         if type_ not in services.registry:
             raise LoadingFailed(
-                f"step {step.name!r} asks for {parameter}: {shown(type_)}, which nobody offers: write a @factory for it"
+                f"step {step.name!r} asks for {parameter}: {shown(type_)}, which nothing offers: write a @factory for it"
                 + (", or set DATABASE_URL" if shown(type_).startswith("sqlalchemy.") else "")
             )
         if services.awaited(type_) and not step.waits:
@@ -65,7 +65,7 @@ def _require_services(step: Step, services: Services) -> None:
 
 
 def _public(manifest: Manifest, before: Sequence[Step], after: Sequence[Step]) -> Manifest:
-    """The manifest as clients see it. Examples stay only where they are still what a client may send and gets."""
+    """Return the manifest that clients see. It has no examples, because steps may change inputs and outputs."""
     signature = manifest.signature
     known = set(signature.names)
     every = {name for step in before for name in step.provides}
@@ -96,6 +96,6 @@ def _public(manifest: Manifest, before: Sequence[Step], after: Sequence[Step]) -
 
 
 def _need(name: str, need: Any) -> Input:
-    """The input that stands for a field which a step needs."""
+    """Return the input for a field that a step needs."""
     kind, dtype = KIND_OF[need if isinstance(need, type) else type(need)]
     return Input(name, kind, dtype, example=None if isinstance(need, type) else need)

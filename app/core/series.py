@@ -1,4 +1,4 @@
-"""Instances that are answered block by block: a stream."""
+"""Predictions for a stream: instances arrive in blocks, and each block is answered alone."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from app.signature.watch import NONE, Warnings
 
 @dataclass(frozen=True, slots=True)
 class Sifted:
-    """Instances of which some were refused: the answer to the others, in their order; why, and what was new in those
-    that were not, by position."""
+    """The answer to one block, in which some instances may be refused.
+
+    `answer` holds the accepted instances in their order. `refused` and `warnings` are by position in the block.
+    """
 
     answer: Answer
     refused: Mapping[int, RetortError]
@@ -29,22 +31,22 @@ class Sifted:
 
 
 class Series:
-    """Blocks of instances, each refused or answered alone. Holds a lease until it is closed; belongs to one request."""
+    """Answers blocks of instances of one request. Holds a lease until `close`."""
 
     def __init__(self, lease: Lease) -> None:
         self._lease = lease.__enter__()
         self.model = lease.manifest.model
         self.version = lease.manifest.version
         self.rows = 0
-        """How many instances were answered so far."""
+        """Instances answered so far."""
 
     @property
     def most_instances(self) -> int:
-        """How many instances one block may have."""
+        """The largest number of instances in one block."""
         return self._lease.validator.max_instances
 
     def predict(self, instances: Sequence[Any]) -> Sifted:
-        """The default outputs of those that are acceptable; raises nothing that is wrong with one of them."""
+        """Return the default outputs of the acceptable instances. Errors of single instances are not raised."""
         refused = dict[int, RetortError]()
         kept = dict(enumerate(instances))
         batch, warnings = self._accepted(instances) or self._sifted(kept, refused)
@@ -60,8 +62,8 @@ class Series:
         return Sifted(Answer.of(self._lease.manifest, outputs, NONE), refused, new)
 
     def _accepted(self, instances: Sequence[Any]) -> tuple[Batch, Mapping[int, Warnings]] | None:
-        """The instances as a batch, and what in each row is new to the model; None if one is not acceptable."""
-        with contextlib.suppress(InvalidInstances):  # which would be the context of those that follow
+        """Return the instances as a batch with the warnings of each row; None if one is not acceptable."""
+        with contextlib.suppress(InvalidInstances):  # else it would be the context of later errors
             batch = self._lease.validator.accepted(instances)
             return None if batch is None else (batch, self._news(batch, instances))
         return None
@@ -71,9 +73,9 @@ class Series:
         return {} if watch is None else watch.check_each(batch, lambda row: ("#", in_row(instances[row])))
 
     def _sifted(self, kept: dict[int, Any], refused: dict[int, RetortError]) -> tuple[Batch, Mapping[int, Warnings]]:
-        """As `_accepted`, of those that are acceptable alone; the others go from `kept` to `refused`.
+        """Like `_accepted`, but move unacceptable instances from `kept` to `refused` and keep the others.
 
-        Those that look acceptable are tried together, so that a bad instance costs the others little.
+        Instances that pass the cheap rules are validated together, so that a bad instance costs the others little.
         """
         validator = self._lease.validator
         for position, looks_good in zip([*kept], validator.look_acceptable([*kept.values()]), strict=True):
@@ -88,19 +90,19 @@ class Series:
     def _alone(
         self, position: int, kept: dict[int, Any], refused: dict[int, RetortError]
     ) -> tuple[Batch, Mapping[int, Warnings]] | None:
-        """An instance as a batch of one; None if it is not acceptable, and goes from `kept` to `refused`."""
+        """Return an instance as a batch of one; if it is not acceptable, move it to `refused` and return None."""
         try:
-            # It stands for itself in an error.
+            # A line of a stream is its own document: pointers begin at the instance.
             batch = self._lease.validator.validate([kept[position]], "#", single=True)
             return batch, self._news(batch, [kept[position]])
         except InvalidInstances as error:
-            # Its traceback would hold all of this until it is collected.
+            # Its traceback would keep the whole block in memory.
             refused[position] = error.with_traceback(None)
             del kept[position]
             return None
 
     def _each_alone(self, kept: Mapping[int, Any], refused: dict[int, RetortError]) -> Outputs:
-        """The outputs of those instances that the model can be asked alone; why the others cannot."""
+        """Run each kept instance alone and join the outputs. Move failing instances to `refused`."""
         names = self._lease.manifest.signature.defaults
         found = []
         for position, instance in kept.items():
@@ -111,5 +113,5 @@ class Series:
         return {name: np.concatenate([each[name] for each in found]) if found else np.empty(0) for name in names}
 
     def close(self) -> None:
-        """Give the lease back."""
+        """Release the lease."""
         self._lease.__exit__(None, None, None)

@@ -1,4 +1,4 @@
-"""One prediction, whatever the protocol: parse, validate, run, encode."""
+"""Serve predictions for any protocol: parse, validate, run, encode."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from app.telemetry import Timings
 
 @dataclass(frozen=True, slots=True)
 class PredictRequest:
-    """What a request asks for, whatever its protocol.
+    """One request for predictions, independent of the protocol.
 
-    `pointer` is where the instances stand in the document; a `single` instance stands there itself, not in a list.
-    `outputs` are output names at `outputs_pointer`, or None for the model's defaults. `batch` is there where the
-    decoder has validated the instances already; `in_rows` then says what `in_row` says of each.
+    `pointer` locates the list of instances in the document; a `single` instance stands there itself. `outputs` are
+    output names found at `outputs_pointer`, or None for the defaults. `batch` is set if the decoder has validated the
+    instances; `in_rows` then says whether they were rows, as `in_row` does.
     """
 
     instances: Sequence[Any]
@@ -39,35 +39,35 @@ class PredictRequest:
 
     @classmethod
     def decoded(cls, decoded: Decoded, outputs: Sequence[Any] | None = None) -> PredictRequest:
-        """What a document asks for that the decoder has read; the protocol's `outputs` where it names none."""
+        """Return the request that the decoder read; `outputs` apply if the document names none."""
         wanted = decoded.outputs or outputs
         return cls((), decoded.pointer, decoded.single, wanted, "#/outputs", decoded.batch, decoded.in_rows)
 
     def place(self, row: int) -> tuple[str, bool | None]:
-        """The pointer of an instance, and whether it is a row, as `in_row` says."""
+        """Return the pointer of an instance, and whether it is a row, as `in_row` does."""
         is_row = in_row(self.instances[row]) if 0 <= row < len(self.instances) else self.in_rows
         return (self.pointer if self.single else f"{self.pointer}/{row}"), is_row
 
 
 Decode = Callable[[bytes], Decoded | None]
-"""A JSON body in this service's own form as a batch, where that can be told at first sight."""
+"""Decode a JSON body in this service's own form into a batch; None if it needs the slow path."""
 
 
 class ProtocolAdapter(Protocol):
-    """Reads one request and writes its answer as a protocol has them. Belongs to one request."""
+    """Parses one request and encodes its answer in the form of a protocol. Belongs to one request."""
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
-        """Read the body; raises what is wrong with its form. `decode` reads common JSON straight into a batch."""
+        """Parse the body, or raise an error about its form. `decode` reads common JSON into a batch."""
 
     def encode(self, answer: Answer) -> bytes:
-        """Write the body of the answer."""
+        """Return the body of the answer."""
 
     def located(self, error: InvalidInstances) -> InvalidInstances:
-        """Move the pointers of an error to the places where the values stood in the body."""
+        """Return the error with pointers to the places of the values in the body."""
 
 
 class PredictCall(Protocol):
-    """One request on its way through the service, which leaves what came of it here: `content` or `error`."""
+    """One request on its way through the service, which sets `content` or `error`."""
 
     timings: Timings
     model: str
@@ -78,7 +78,7 @@ class PredictCall(Protocol):
 
     @property
     def adapter(self) -> ProtocolAdapter:
-        """What reads and writes it."""
+        """The adapter that parses the request and encodes its answer."""
 
 
 class PredictService:
@@ -89,12 +89,16 @@ class PredictService:
         self.event_loop = event_loop or EventLoop()
 
     def predict(self, model: str | None, version: str | None, calls: Sequence[PredictCall]) -> None:
-        """Answer requests for a model (None: the default one) in a version or alias (None: the current one).
+        """Answer requests for one model version. Each phase runs for all requests before the next phase.
 
-        Each phase is done for all of them before the next. What goes wrong with one is its `error`:
-        `ModelNotFound`, `VersionNotFound`, `ModelUnavailable` (there is nothing to ask), `InvalidInstances`,
-        `TooManyInstances` (the request is not acceptable), `ModelFailed`, `StepFailed` ... or whatever its adapter
-        raised. It raises nothing itself.
+        Nothing is raised. The `error` of a call is ModelNotFound, VersionNotFound or ModelUnavailable if nothing can
+        answer, InvalidInstances or TooManyInstances if the request is not acceptable, ModelFailed or StepFailed, or any
+        exception of its adapter.
+
+        Args:
+            model: None for the default model.
+            version: a number or an alias; None for the current version.
+            calls: the requests.
         """
         try:
             lease = self._registry.lease(model, version)
@@ -108,9 +112,9 @@ class PredictService:
                 _encode(lease, each, outputs)
 
     async def predict_soon(self, model: str | None, version: str | None, call: PredictCall, is_small: bool) -> None:
-        """Like `predict`, for one request on the event loop, which waits there for the steps of its model.
+        """Like `predict`, for one request on the event loop, where it awaits the model's steps.
 
-        Everything that computes is done in a thread, except for a small request to a quick graph.
+        Computation runs in a thread, except for a small request to a quick graph.
         """
         registry = self._registry
         if not registry.is_awaited(model, version):
@@ -135,7 +139,7 @@ class PredictService:
                 await way.compute(_encode, lease, accepted, outputs)
 
     def _run(self, lease: Lease, accepted: Sequence[Accepted]) -> Sequence[Outputs | Exception]:
-        """Return the outputs of each accepted call, or why there are none."""
+        """Return the outputs of each accepted call, or its error."""
         if lease.pipeline is not None:
             return [completed(_run_with_steps(lease, each, InThread(self.event_loop))) for each in accepted]
         found = run_each(lease, [(batch, outputs) for _, _, batch, outputs, _ in accepted])
@@ -144,10 +148,10 @@ class PredictService:
         return found
 
     def series(self, model: str | None, version: str | None) -> Series:
-        """Return what answers one block of instances after another, all of one version; to be closed.
+        """Return a stream that answers blocks of instances with one version. The caller closes it.
 
         Raises:
-            ModelNotFound, VersionNotFound, ModelUnavailable: there is nothing to ask.
+            ModelNotFound, VersionNotFound, ModelUnavailable: nothing can answer.
             UnsupportedMediaType: the model has steps, which take whole requests.
         """
         lease = self._registry.lease(model, version)
@@ -161,13 +165,10 @@ Accepted = tuple[PredictCall, PredictRequest, Batch, tuple[str, ...], Warnings]
 
 
 def _accept(lease: Lease, call: PredictCall) -> tuple[PredictRequest, Batch, tuple[str, ...], Warnings] | None:
-    """Return what a call asks for: as a batch, the names of the outputs, and what in it is new to the model.
-
-    None where it is not acceptable, which its `error` says.
-    """
+    """Return the parsed request, its batch, the output names and the warnings; None after setting `call.error`."""
     manifest, timings = lease.manifest, call.timings
     call.model, call.version = manifest.model, manifest.version
-    # Steps take the instances, which the decoder does not keep.
+    # Steps need the instances, and the decoder keeps only the batch.
     decode = lease.validator.decode if lease.pipeline is None else _undecoded
     try:
         asked = call.adapter.parse(manifest.signature, decode)
@@ -185,14 +186,14 @@ def _accept(lease: Lease, call: PredictCall) -> tuple[PredictRequest, Batch, tup
 
 
 def _encode(lease: Lease, accepted: Accepted, outputs: Outputs | Exception) -> None:
-    """Leave the answer to a call in it, or its error."""
+    """Set the content of a call, or its error."""
     call, *_, warnings = accepted
     if isinstance(outputs, Exception):
         call.error = outputs
         return
     try:
         call.content = call.adapter.encode(Answer.of(lease.manifest, outputs, warnings))
-    except Exception as error:  # noqa: BLE001 - what cannot be written to one client does not concern the others
+    except Exception as error:  # noqa: BLE001 - a failure to encode one answer must not affect the others
         call.error = error
     call.timings.ended("encode")
 
@@ -202,7 +203,7 @@ def _undecoded(body: bytes) -> Decoded | None:
 
 
 async def _run_with_steps(lease: Lease, accepted: Accepted, way: Way) -> Outputs | Exception:
-    """Run the model with its steps before and after."""
+    """Run the model between its steps."""
     call, asked, batch, outputs, _ = accepted
     timings = call.timings
 
@@ -227,7 +228,7 @@ async def _run_with_steps(lease: Lease, accepted: Accepted, way: Way) -> Outputs
 
 
 def _refused(asked: PredictRequest, names: Sequence[str], position: int, name: str, detail: str) -> FieldError:
-    """Where in the document the value stands that a step refuses."""
+    """Return the error for a value that a step refuses, with its place in the document."""
     place, is_row = asked.place(position)
     at = names.index(name) if name in names else -1
     return FieldError(place_of(place, is_row if at >= 0 else False, name, at), detail)

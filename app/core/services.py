@@ -1,7 +1,7 @@
-"""What steps may ask for, by type: the service's own, those of the extras `sql` and `http`, and the user's factories.
+"""The services that steps request by type: built-in ones, those of the extras, and those of the user's factories.
 
-Two registries of svcs: services that live per process are made once, by the first who asks (so after the fork), and
-kept in a container of the process; all others are made in a container of each request, and cleaned up with it.
+There are two registries of svcs. A service per process is made on its first use (so after the fork) and kept in one
+container. All other services are made in a container of each request, and cleaned up with it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from app.settings import Settings
 log = logging.getLogger(__name__)
 
 CHECK_TIMEOUT_S = 5.0
-"""How long a check may take, and a clean-up on the event loop: the thread of a request waits for it."""
+"""Longest time for a check, and for a clean-up on the event loop while a request thread waits."""
 
 
 class Services:
@@ -36,14 +36,14 @@ class Services:
         self.loop = EventLoop(settings.threads, settings.waiting_threads)
         self.registry = svcs.Registry()
         self.timeouts = extras.timeouts() if found.steps else (TimeoutError,)
-        """What a step raises where another service did not answer in time."""
+        """Exceptions of a step whose service did not answer in time."""
         self._lasting = svcs.Registry()
         self._process = svcs.Container(self._lasting)
         self._lock = threading.RLock()
         self._awaited: set[Any] = set()
-        """Types whose factory is a coroutine function, or asks for such a type."""
+        """Types whose factory is a coroutine function, or requests such a type."""
         self._awaits_in_requests = self._awaits_in_process = False
-        """Whether some of these types are made for each request; whether one was made for the process."""
+        """Whether such types are made per request, and whether one was made per process."""
         self._factories = [*(extras.factories(settings) if found.steps else ()), *found.factories]
         self.offer(Settings, settings)
         self.registry.register_factory(Caller, caller)
@@ -51,16 +51,15 @@ class Services:
             self._register(made)
 
     def offer(self, type_: Any, value: object) -> None:
-        """Offers one object to every request."""
+        """Offer one object to every request."""
         self.registry.register_value(type_, value)
         self._lasting.register_value(type_, value)
 
     def complete(self, more: Mapping[Any, object], replaced: Mapping[Any, object]) -> None:
-        """Offer what was made after the services, and objects that stand in for factories; from now on nothing is
-        added.
+        """Offer more objects, and objects that replace factories. Nothing is offered later.
 
         Raises:
-            InvalidSettings: factories ask for what nobody offers, and so could never be called; naming each.
+            InvalidSettings: factories request types that nothing provides; the error names all of them.
         """
         self._factories = [made for made in self._factories if made.type not in replaced]
         self._awaited.difference_update(replaced)
@@ -70,7 +69,7 @@ class Services:
         for made in self._factories:
             offered = self._lasting if made.per == "process" else self.registry
             wrong += [
-                f"the factory of {shown(made.type)} asks for {shown(type_)}, which nobody offers per {made.per}"
+                f"the factory of {shown(made.type)} asks for {shown(type_)}, which nothing offers per {made.per}"
                 for type_ in made.services.values()
                 if type_ not in offered
             ]
@@ -78,11 +77,11 @@ class Services:
             raise InvalidSettings(wrong)
 
     def container(self) -> svcs.Container:
-        """The services of one request, made as they are asked for; whoever asks for it `leave`s it."""
+        """Return a container for one request, which makes services on demand. The caller must `leave` it."""
         return svcs.Container(self.registry)
 
     async def leave(self, container: svcs.Container, way: Way, what: str = "after a request") -> None:
-        """Clean up after a request; a clean-up that hangs is given up, and told to the log."""
+        """Clean up after a request. A clean-up that takes too long is abandoned and logged."""
         awaits = self._awaits_in_process if container is self._process else self._awaits_in_requests
         if awaits and self.loop.runs:
             try:
@@ -90,10 +89,10 @@ class Services:
                 return
             except TimeoutError:
                 log.error("the clean-up %s was given up: it took longer than %g s", what, CHECK_TIMEOUT_S)
-        container.close()  # all that does not wait
+        container.close()  # the clean-ups that are not async
 
     def unwell(self) -> list[str]:
-        """The services whose check fails, by the name of their type; the log has the cause."""
+        """Return the type names of services whose check fails. The log has the causes."""
         failed: list[str] = []
         container = self.container()
         try:
@@ -103,7 +102,7 @@ class Services:
                         self.loop.run(ping.aping(), CHECK_TIMEOUT_S)
                     else:
                         ping.ping()
-                except Exception:  # whatever another service may do
+                except Exception:  # a service may raise anything
                     log.exception("the check of %s failed", ping.name)
                     failed.append(ping.name)
         finally:
@@ -111,13 +110,13 @@ class Services:
         return failed
 
     def close(self) -> None:
-        """Cleans up what lives per process, and ends the event loop."""
+        """Clean up the services per process, and end the event loop."""
         with self._lock:
             completed(self.leave(self._process, InThread(self.loop), "at the end"))
         self.loop.close()
 
     def awaited(self, type_: Any) -> bool:
-        """Whether only an async step can have it."""
+        """Return whether only an async step can request this type."""
         return type_ in self._awaited
 
     def _register(self, made: Factory) -> None:
@@ -140,13 +139,13 @@ class Services:
         return get
 
     def _kept_soon(self, type_: Any) -> Callable[[], Any]:
-        """As `_kept`, on the event loop."""
+        """Like `_kept`, for a service that is made on the event loop."""
         lock = asyncio.Lock()
         made: list[Any] = []
 
         async def get() -> Any:
             if not made:
-                async with lock:  # the first request makes it; others wait meanwhile
+                async with lock:  # the first request makes the service while others wait
                     self._awaits_in_process = True
                     made[:] = [await self._process.aget(type_)]
             return made[0]
@@ -155,17 +154,17 @@ class Services:
 
 
 def arguments(container: svcs.Container, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The services of these types, by parameter."""
+    """Return the services of these types, by parameter."""
     return {name: container.get(type_) for name, type_ in wanted.items()}
 
 
 async def arguments_soon(container: svcs.Container, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """As `arguments`, on the event loop."""
+    """Like `arguments`, on the event loop."""
     return {name: await container.aget(type_) for name, type_ in wanted.items()}
 
 
 def _wired(made: Factory, waits: bool) -> Callable[..., Any]:
-    """A factory as svcs calls it: its own parameters are services too."""
+    """Return a factory as svcs calls it. The factory's own parameters are services too."""
     make = entered(made.function)
     if waits:
 

@@ -1,11 +1,11 @@
-"""Steps: functions of a user's module that run before or after `run`, and the factories of what they ask for.
+"""Define steps (functions that run before or after a model) and factories of the services that they request.
 
     from app.core.steps import step
 
     @step("enrich", needs={"customer_id": int}, provides=("income", "age"))
     def enrich(instances, session: Session): ...
 
-Nothing is registered anywhere at import: a decorator marks its function, and `found_in` finds those that a module has.
+A decorator only marks its function; importing a module registers nothing. `found_in` returns the marked functions.
 """
 
 from __future__ import annotations
@@ -27,24 +27,25 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 INSTANCES, OUTPUTS = "instances", "outputs"
 GIVEN = (INSTANCES, OUTPUTS)
-"""Parameters that are given by name; all others by type."""
+"""Parameters that are passed by name; all others are found by their type."""
 KIND_OF: dict[type, tuple[str, str]] = {
     bool: ("boolean", "bool"),
     int: ("integer", "int64"),
     float: ("number", "float64"),
     str: ("text", "str"),
 }
-"""What a field that a step needs may be, as the kind and dtype of an input."""
+"""The kind and dtype of an input, for each type of a field that a step may need."""
 LIFETIMES = ("process", "request")
 MARK = "retort_mark"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One named function. `services` are the types that its other parameters ask for, by parameter.
+    """One named function.
 
-    `needs` are fields that the client sends for it beside the model's inputs: a type, or an example value of one.
-    `provides` are inputs of the model that the client need not send, or outputs that the model does not have.
+    `needs` are fields that the client sends for this step beside the model's inputs, each with a type or an example.
+    `provides` are inputs that the client then need not send, or additional outputs. `services` holds the types of its
+    other parameters, by name.
     """
 
     name: str
@@ -62,7 +63,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """What makes a service of one type: once in a process, or for each request; `check` raises where it is not well."""
+    """A factory of one service type, called once per process or per request.
+
+    `check` is called with the service and raises if the service is not well.
+    """
 
     type: Any
     function: Callable[..., Any]
@@ -72,7 +76,7 @@ class Factory:
 
     @property
     def waits(self) -> bool:
-        """Whether it is called with await."""
+        """Whether calling it needs await."""
         return inspect.iscoroutinefunction(self.function) or inspect.isasyncgenfunction(self.function)
 
 
@@ -85,7 +89,7 @@ class Found:
 
 
 class Refused(Exception):
-    """Raised by a step for instances that the client can mend: (position, field, what is wrong), each becomes a 422."""
+    """Raised by a step to refuse instances. Each (position, field, message) becomes an entry of the 422 answer."""
 
     def __init__(self, *wrong: tuple[int, str, str]) -> None:
         super().__init__(f"{len(wrong)} values are refused")
@@ -95,7 +99,7 @@ class Refused(Exception):
 def step(
     name: str, *, needs: Mapping[str, Any] | None = None, provides: Sequence[str] = ()
 ) -> Callable[[FunctionT], FunctionT]:
-    """Makes a function a step of that name, for the manifests of models to list."""
+    """Mark a function as the step of this name. Manifests list steps by name."""
 
     def mark(function: FunctionT) -> FunctionT:
         setattr(function, MARK, ("step", name, dict(needs or {}), _names(provides)))
@@ -105,9 +109,11 @@ def step(
 
 
 def factory(per: str = "request", *, check: Callable[[Any], Any] | None = None) -> Callable[[FunctionT], FunctionT]:
-    """Makes a function the factory of the type that it returns (or, a generator, yields once, to clean up after).
+    """Mark a function as the factory of its return type. A generator yields the service once and then cleans up.
 
-    A `check` gets the service and raises where it is not well: then `/readyz` says so.
+    Args:
+        per: "process" or "request", the lifetime of the service.
+        check: called with the service; `/readyz` reports the service if it raises.
     """
 
     def mark(function: FunctionT) -> FunctionT:
@@ -118,10 +124,10 @@ def factory(per: str = "request", *, check: Callable[[Any], Any] | None = None) 
 
 
 def load(name: str) -> Found:
-    """The steps and factories of a module, found from the working directory; none where the name is empty.
+    """Import a module from the working directory and return its steps and factories; nothing for an empty name.
 
     Raises:
-        InvalidSettings: it cannot be imported, or holds something that cannot be used, in one sentence each.
+        InvalidSettings: the module cannot be imported, or contains unusable steps; one sentence for each.
     """
     if not name:
         return Found()
@@ -138,10 +144,10 @@ def load(name: str) -> Found:
 
 
 def found_in(module: ModuleType) -> Found:
-    """What is marked among a module's names.
+    """Return the steps and factories among a module's names.
 
     Raises:
-        InvalidSettings: naming everything that cannot be used, at once.
+        InvalidSettings: the error names everything that cannot be used.
     """
     steps: dict[str, Step] = {}
     factories: dict[Any, Factory] = {}
@@ -167,7 +173,7 @@ def found_in(module: ModuleType) -> Found:
 
 
 def shown(type_: Any) -> str:
-    """A type as a sentence names it."""
+    """Return a type's name as it appears in messages."""
     if not isinstance(type_, type):
         return str(type_)
     return type_.__name__ if type_.__module__ == "builtins" else f"{type_.__module__}.{type_.__qualname__}"
@@ -195,7 +201,7 @@ def _factory(function: Callable[..., Any], per: str, check: Callable[[Any], Any]
 
 
 def _services(function: Callable[..., Any], parameters: Sequence[str]) -> dict[str, Any]:
-    """The types of what a function asks for by type."""
+    """Return the types of the parameters that are services."""
     hints = typing.get_type_hints(function)
     others = [each for each in parameters if each not in GIVEN]
     untyped = [each for each in others if each not in hints]
@@ -204,7 +210,7 @@ def _services(function: Callable[..., Any], parameters: Sequence[str]) -> dict[s
 
 
 def entered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A factory as svcs takes it: a generator as a context manager."""
+    """Return a factory as svcs takes it: a generator becomes a context manager."""
     if inspect.isgeneratorfunction(function):
         return contextmanager(typing.cast(Callable[..., Iterator[Any]], function))
     if inspect.isasyncgenfunction(function):

@@ -1,4 +1,4 @@
-"""Counts of inferences by model and version since the start of the server: how many, how many rows, how long."""
+"""Inference statistics by model and version since the start of the server: counts, rows and durations."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from app.telemetry.metrics import SharedMetrics
 
 MAX_BATCH_SIZES = 64
 COUNTS, LAST, SIZES = "inferences", "inferences_last", "inferences_of_size"
-"""The names of their blocks on the sheets of the workers; they are no metrics."""
+"""Names of blocks in the workers' shared counters. They are not metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """How often something was done, and how long it took in all."""
+    """How often something was done, and its total duration."""
 
     count: int = 0
     ns: int = 0
@@ -24,7 +24,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was counted of one version. `by_rows` has the runs by their number of rows, of a bounded number of them."""
+    """The statistics of one version. `by_rows` holds runs by batch size, for a bounded number of sizes."""
 
     rows: int = 0
     last_ms: int = 0
@@ -39,7 +39,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """How long the parts of one successful request took, in nanoseconds."""
+    """The duration of each part of one successful request, in nanoseconds."""
 
     queue_ns: int
     input_ns: int
@@ -48,13 +48,13 @@ class Spent:
 
 
 class Tally:
-    """Counts requests on the sheets that the workers share. Keeps nothing itself; safe to call from many threads."""
+    """Counts requests in the shared counters of the workers. Safe to call from many threads."""
 
     def __init__(self, metrics: SharedMetrics) -> None:
         self._metrics = metrics
 
     def succeeded(self, model: str, version: int, rows: int, spent: Spent) -> None:
-        """One request was answered."""
+        """Count one answered request."""
         labels = (model, str(version))
         computed = (1, spent.input_ns, 1, spent.run_ns, 1, spent.output_ns)
         in_all_ns = spent.queue_ns + spent.input_ns + spent.run_ns + spent.output_ns
@@ -65,11 +65,11 @@ class Tally:
             self._metrics.add(of_size, computed)
 
     def failed(self, model: str, version: int, ns: int) -> None:
-        """One request was refused, or the model failed on it."""
+        """Count one request that was refused or on which the model failed."""
         self._metrics.add(key(COUNTS, model, str(version)), (0, 0, 0, 1, ns, *[0] * 8))
 
     def of(self, model: str, version: int) -> Counts:
-        """What every worker counted of a version; zeros where there was nothing."""
+        """Return the counts of a version over all workers; zeros if there are none."""
         labels = (model, str(version))
         sheets = self._metrics.sheets()
         sizes = {name for sheet in sheets for name in sheet if name.startswith(key(SIZES, *labels, ""))}
@@ -84,7 +84,7 @@ class Tally:
 
 
 def _sum(blocks: Sequence[Sequence[float]], cells: int) -> list[int]:
-    """The cells of the same block on several sheets, each added up."""
+    """Add up the cells of the same block over several pages."""
     return [int(sum(values)) for values in zip([0] * cells, *blocks, strict=True)]
 
 
