@@ -1,10 +1,10 @@
-"""Which models are wanted in service, and which versions are not, written on one board for all worker processes.
+"""The states that the operator wants models to be in, shared by all worker processes.
 
-The board is memory that was mapped before the fork, so that every worker sees it. Its first eight
-bytes count the changes: to look whether there was one takes a read of memory. Changes are rare, and take a lock.
+The memory is mapped before the fork, so every worker sees it. Its first eight bytes count the changes, so that a worker
+finds out whether there are any with one read of memory. Changes are rare, and take a lock.
 
-It has two sides. What even changes leave is on the one, what odd ones leave on the other; a change is written on the
-side that nobody reads, and is one when it is counted. So a worker that is killed while it writes has changed nothing.
+Two buffers hold the states after even and after odd changes. A change writes the buffer that nobody reads, and counts
+only once the number of changes grows. So a worker that is killed while it writes has changed nothing.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from app.errors import InvalidRepository
 
 SIDE_BYTES = 1 << 20
 HEAD_BYTES = 24
-"""The number of changes and the length of what is on each side, all unsigned integers of 64 bits."""
+"""The number of changes and the length of each buffer's content, as unsigned 64-bit integers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What was last wanted of a model, and which change of the board that was; 0 where nobody wanted anything.
+    """The state that a model should be in, and the number of the change that said so; 0 if nothing was requested.
 
-    `quarantined` are the versions that were quarantined since, each with the change that it was.
+    `quarantined` maps versions to the number of the change that quarantined them.
     """
 
     served: bool
@@ -41,7 +41,7 @@ class Wish:
 
 
 class WishBoard:
-    """Wishes by model, shared with the processes that are forked after it was made. Safe to call from many threads."""
+    """Desired states by model, shared with processes that are forked later. Safe to call from many threads."""
 
     def __init__(self) -> None:
         self._file = _shared_memory()
@@ -54,23 +54,23 @@ class WishBoard:
 
     @property
     def changes(self) -> memoryview[int]:
-        """Its first number is how many changes there were; a view of the memory, which is cheap to look at."""
+        """A view whose first number is the count of changes. Reading it takes no lock."""
         return self._numbers
 
     def wish(self, model: str, served: bool) -> int:
-        """Writes down that a model is to be served, or not, with no version in quarantine; the number of this change.
+        """Request that a model be served or not, and end its quarantines. Return the number of this change.
 
         Raises:
-            InvalidRepository: there is no room on the board.
+            InvalidRepository: the memory is full.
         """
         with self._locked():
             return self._write(model, Wish(served, self._numbers[0] + 1))
 
     def quarantine(self, model: str, version: int) -> int:
-        """Writes down that a version is not to be run until the next wish for its model; the number of this change.
+        """Quarantine a version until its model is loaded again. Return the number of this change.
 
         Raises:
-            InvalidRepository: there is no room on the board.
+            InvalidRepository: the memory is full.
         """
         with self._locked():
             before = self._wishes().get(model, Wish(True, 0))
@@ -79,7 +79,7 @@ class WishBoard:
             )
 
     def read(self) -> tuple[int, dict[str, Wish]]:
-        """The number of changes, and the wishes as of then."""
+        """Return the number of changes, and the states after the last of them."""
         with self._locked():
             return self._numbers[0], self._wishes()
 
@@ -91,7 +91,7 @@ class WishBoard:
         begins, length = self._side(change)
         self._memory[begins : begins + len(content)] = content
         self._numbers[length] = len(content)
-        self._numbers[0] = change  # last, and whole or not at all: who sees it finds the rest
+        self._numbers[0] = change  # written last and at once: a reader that sees it finds the content
         return change
 
     def _wishes(self) -> dict[str, Wish]:
@@ -100,13 +100,13 @@ class WishBoard:
 
     @staticmethod
     def _side(change: int) -> tuple[int, int]:
-        """Where in the memory a change is written, and which number is its length."""
+        """Return where in the memory a change is written, and which number holds its length."""
         side = change % 2
         return HEAD_BYTES + side * SIDE_BYTES, 1 + side
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Alone among threads, and among processes: a lock of the file that goes with its holder."""
+        """Hold a lock between threads, and one between processes, which the system frees if its owner dies."""
         with self._lock:
             fcntl.lockf(self._file, fcntl.LOCK_EX)
             try:
@@ -116,7 +116,7 @@ class WishBoard:
 
 
 def _shared_memory() -> int:
-    """Return the descriptor of a file without a name, in memory where the system has such files."""
+    """Return the descriptor of an unnamed file, in memory if the system supports that."""
     if hasattr(os, "memfd_create"):
         # On a disk that is full, writing to a mapped file would end the process.
         return os.memfd_create("retort-board")
