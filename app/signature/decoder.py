@@ -1,7 +1,7 @@
-"""The fast path from JSON to a batch, compiled from a signature: one msgspec decoder for each form of document.
+"""The fast path from JSON to a batch: msgspec decoders compiled from a signature, one for each form of document.
 
-It accepts a part of what the marshmallow schema accepts, and gives the same values, in one pass over the bytes and one
-over each column. What it does not accept it leaves to the slow path, which alone refuses, and words the error.
+It accepts a subset of the documents that the marshmallow schema accepts, with the same values, in one pass over the
+bytes and one over each column. All other documents go to the slow path, which alone words errors.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from app.signature.numbers import NumberRows
 from app.signature.values import INT64_MAX
 
 LARGEST_NUMBER = 2.0**63 - 1024
-"""Beyond it an integer literal is refused and a float is not; the decoder cannot tell which it was."""
+"""Beyond it an integer literal is refused and a float is not; the decoder cannot distinguish them."""
 
 MANY_ROWS = 16
 
-LITERAL: Any = Literal  # types made at run time, which a checker of types cannot follow
+LITERAL: Any = Literal  # mypy cannot follow types that are made at run time
 TUPLE: Any = tuple
 LIST: Any = list
 
 FORM = re.compile(rb'\s*+(?:\[|\{\s*+"instances"\s*+:\s*+(\[))\s*+(?:(\{)|(\[)|[^\s\]])')
-"""How a document of many instances begins: in an envelope or not; records, rows, or values of the only input."""
+"""The beginning of a document of many instances: with or without envelope; records, rows, or bare values."""
 IN_ROWS: Mapping[int | None, bool | None] = {2: False, 3: True, 1: None, None: None}
-"""What the last group of `FORM` that was found says of the instances."""
+"""The form of the instances, by the last group that `FORM` matched."""
 
 
 class Decoder:
-    """Bytes to a batch for one signature, or None. Immutable, safe to share between threads."""
+    """Decodes bytes into a batch for one signature. Immutable, safe to share between threads."""
 
     def __init__(self, signature: Signature, max_instances: int, max_values: int) -> None:
         types = [_type_of(spec) for spec in signature.inputs]
@@ -70,10 +70,10 @@ class Decoder:
         self._numbers = NumberRows(limits, signature.outputs, max_instances) if numbers else None
 
     def decode(self, body: bytes) -> Decoded | None:
-        """The batch in a JSON document; None where the slow path has to look.
+        """Return the batch of a JSON document; None if it needs the slow path.
 
         Raises:
-            TooManyValues: it has more of them than are read.
+            TooManyValues: the document has more values than the server reads.
         """
         if (excess := excess_in_json(body, self._max_values)) is not None:
             raise excess
@@ -112,42 +112,42 @@ class Decoder:
         return Batch({name: column(values) for (name, column), values in columns}, len(rows))
 
     def _matrix(self, rows: Sequence[tuple[float | None, ...]]) -> NDArray[np.float64]:
-        """The rows as a matrix, None as NaN."""
+        """Return the rows as a matrix, with NaN for None."""
         if len(rows) > MANY_ROWS:
-            try:  # a third of the time that NumPy takes to look at each value
+            try:  # takes a third of the time of np.array
                 packed = bytearray().join([self._pack(*row) for row in rows])
                 return np.frombuffer(packed, dtype=np.float64).reshape(len(rows), -1)
             except struct.error:
-                pass  # there is a None among them
+                pass  # a value is None
         return np.array(rows, dtype=np.float64)
 
 
 def _tuples(instances: Sequence[Any], in_rows: bool | None) -> Sequence[tuple[Any, ...]]:
-    """The values of each instance in the order of a row; `in_rows` is as `in_row` says of each."""
+    """Return the values of each instance in the order of a row. `in_rows` is the result of `in_row`."""
     if in_rows is None:
         return [(value,) for value in instances]
     return instances if in_rows else [msgspec.structs.astuple(record) for record in instances]
 
 
 def decoder_of(signature: Signature, max_instances: int, max_values: int = MAX_VALUES) -> Decoder | None:
-    """The decoder of a signature; None where it has an input for which there is no exact type."""
+    """Return the decoder of a signature; None if an input has no exact msgspec type."""
     known = {"number", "integer", "boolean", "category", "text", "unused"} & set(KINDS)
     exact = all(spec.kind in known and _has_type(spec) and _plain(spec.name) for spec in signature.inputs)
     return Decoder(signature, max_instances, max_values) if exact and "instances" not in signature.names else None
 
 
 def _plain(name: str) -> bool:
-    """Whether msgspec takes a field of this name: one that JSON need not escape."""
+    """Return whether msgspec accepts a field of this name: JSON must not need to escape it."""
     return name.isprintable() and not set('\\"') & set(name)
 
 
 def _has_type(spec: Input) -> bool:
-    """Numeric categories are few and their types many: 1 and 1.0, int8 and bool; the slow path knows them all."""
+    """Return whether msgspec has an exact type. Numeric categories have too many types: 1, 1.0, int8, bool."""
     return spec.kind != "category" or set(map(type, spec.categories or ())) == {str}
 
 
 def _type_of(spec: Input) -> Any:
-    """The msgspec type that takes nothing but what the rule of the kind takes."""
+    """Return the msgspec type that accepts the same values as the rule of the kind."""
     least, most = _limits_of(spec)
     types: dict[str, Any] = {
         "number": Annotated[float, msgspec.Meta(ge=least, le=most)],
@@ -173,7 +173,7 @@ def _integer_limits(spec: Input) -> tuple[int, int]:
 
 
 def _column_of(spec: Input) -> Callable[[Sequence[Any]], Column]:
-    """From accepted values to the column that `Kind.column` would give."""
+    """Return a function from accepted values to the column that `Kind.column` would make."""
     if spec.kind == "number":
         return lambda values: np.array(values, dtype=spec.dtype)
     if spec.kind == "unused":

@@ -6,14 +6,14 @@ import binascii
 
 
 class NotAccepted(ValueError):
-    """What is wrong with a value, as the end of a sentence."""
+    """The reason why a value is not accepted, as the end of a sentence."""
 
 
 def bytes_of(text: str) -> bytes:
-    """The bytes that base64 stands for; white space between is skipped, as command-line tools break lines.
+    """Return the bytes of a base64 text. White space is skipped, because command-line tools break lines.
 
     Raises:
-        NotAccepted: it is no base64 (RFC 4648 section 4).
+        NotAccepted: the text is not base64 (RFC 4648 section 4).
     """
     try:
         return binascii.a2b_base64(text, strict_mode=True)

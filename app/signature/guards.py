@@ -1,4 +1,4 @@
-"""What a body would cost, before it is decoded: while a decoder runs, every other thread waits for it."""
+"""Estimate the cost of a body before decoding it, because a running decoder blocks every other thread."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from app.errors import TooManyValues
 
 FEW_SLOW_NUMBERS = 100
 MAX_VALUES = 2_000_000
-"""Values that are read of one body, where nobody says otherwise: 20 for each of 100,000 instances."""
+"""The default limit of values in one body: 20 for each of 100,000 instances."""
 VALUES_OF_A_LIST = 4
-"""A list or an object takes as much memory and time as so many numbers, whatever is in it."""
+"""A list or an object takes as much memory and time as this many numbers."""
 VALUES_OF_A_TIMESTAMP = 10
 SCANNED_BYTES = 2**20
 TOKENS_AT_ONCE = 100_000
@@ -26,23 +26,23 @@ def _skipping(size_bytes: int) -> bytes:
 
 FIXED = {b"[\xcc\xd0]": 1, b"[\xcd\xd1]": 2, b"[\xca\xce\xd2]": 4, b"[\xcb\xcf\xd3]": 8}
 FIXED |= {b"\xd4": 2, b"\xd5": 3, b"\xd6": 5, b"\xd7": 9, b"\xd8": 17}
-"""The first bytes of MessagePack's numbers and extensions of a fixed size, and how many bytes follow."""
+"""The first bytes of MessagePack's numbers and extensions of a fixed size, with the number of bytes that follow."""
 SHORT = [re.escape(bytes([0xA0 + size])) + _skipping(size) for size in range(32)]
 SHORT += [b"[\xd9\xc4]" + re.escape(bytes([size])) + _skipping(size) for size in range(32)]
 LISTS = b"[\x80-\x9f]|[\xdc\xde]..|[\xdd\xdf]...."
 ONE_BYTE = b"[\x00-\x7f\xc0\xc2\xc3\xe0-\xff]"
 SCALARS = b"|".join([*(first + _skipping(size) for first, size in FIXED.items()), *SHORT])
 LONG = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
-"""The first bytes of texts, of bytes and of extensions, and how many bytes say how long they are."""
+"""The first bytes of texts, bytes and extensions, with the size of their length field."""
 SHORTEST_LONG_BYTES = 32
 EXTENSIONS = (0xC7, 0xC8, 0xC9)
 TIMESTAMPS = (b"\xd6\xff", b"\xd7\xff", b"\xc7\x0c\xff")
 
 
 def has_slow_numbers(body: bytes) -> bool:
-    """Whether more than a few numbers have an exponent of three digits.
+    """Return whether more than a few numbers have an exponent of three digits.
 
-    Near the ends of its range a float takes msgspec a hundred times what others take.
+    Near the ends of a float's range, msgspec takes a hundred times as long as for others.
     """
     if body.count(b"e") + body.count(b"E") <= FEW_SLOW_NUMBERS:
         return False
@@ -55,9 +55,9 @@ def has_slow_numbers(body: bytes) -> bool:
 
 
 def excess_in_json(body: bytes, most: int) -> TooManyValues | None:
-    """What is wrong with JSON of more than so many values, or more lists and objects than cost as much; else None.
+    """Return the error for JSON with too many values, or too many lists and objects; None if it has few.
 
-    A body that is too short to have them is not looked at.
+    A body that is too short to have too many is not scanned.
     """
     most_lists = most // VALUES_OF_A_LIST
     if len(body) <= most_lists:
@@ -76,7 +76,7 @@ def excess_in_json(body: bytes, most: int) -> TooManyValues | None:
 
 
 def _values(json: bytes) -> int:
-    """How many values there are after others; they have commas between them, or stand on lines of their own."""
+    """Return an estimate of the number of values, from the commas or lines between them."""
     return max(json.count(b","), json.count(b"\n"))
 
 
@@ -89,9 +89,9 @@ def _counted(content: bytes, *what: bytes) -> int:
 
 
 def excess_in_msgpack(body: bytes, most: int) -> TooManyValues | None:
-    """What is wrong with MessagePack of more than so many values, or more lists, maps or timestamps than cost as much.
+    """Return the error for MessagePack with too many values, lists, maps or timestamps; None if it has few.
 
-    A body that is too short to have them is not looked at.
+    A body that is too short to have too many is not scanned.
     """
     most_lists, most_times = most // VALUES_OF_A_LIST, most // VALUES_OF_A_TIMESTAMP
     if len(body) <= most_times:
@@ -124,7 +124,7 @@ _TOKENS_AT_ONCE, _LISTS_AT_ONCE = (
 
 
 def _tokens(body: bytes, many: re.Pattern[bytes], one: re.Pattern[bytes], most: int) -> int:
-    """How many tokens MessagePack has, up to somewhat more than `most`; of what is no MessagePack, those before."""
+    """Count the tokens of MessagePack, up to slightly more than `most`. Invalid content ends the count."""
     at = found = 0
     while at < len(body) and found <= most:
         if (match := many.match(body, at)) is not None:
@@ -142,14 +142,14 @@ def _tokens(body: bytes, many: re.Pattern[bytes], one: re.Pattern[bytes], most: 
             at = ends
         while at < len(body) and found <= most and (wide := LONG.get(body[at])):
             length = int.from_bytes(body[at + 1 : at + 1 + wide], "big")
-            if one is _TOKEN:  # in a longer form than it needs, it takes longer to be counted
+            if one is _TOKEN:  # a short text in a long form takes longer to count
                 found += 1 if wide == 1 or length >= SHORTEST_LONG_BYTES else VALUES_OF_A_LIST
             at += 1 + wide + length + (body[at] in EXTENSIONS)
     return found
 
 
 def _outside_strings(body: bytes) -> Iterator[bytes]:
-    """The parts of JSON that are not in strings."""
+    """Yield the parts of JSON that are outside of strings."""
     content = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
     is_within = False
     for at in range(0, len(content), SCANNED_BYTES):

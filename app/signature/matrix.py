@@ -12,14 +12,11 @@ from app.signature.batch import Batch
 from app.signature.kinds import limits_of
 
 EXACT = ("f4", "f8", "i1", "i2", "i4", "u1", "u2", "u4")
-"""Their every value is the same number in float64."""
+"""Dtypes whose values are all exact in float64."""
 
 
 def batch_of(matrix: NDArray[Any], signature: Signature) -> Batch | None:
-    """The batch of a matrix of shape (rows, inputs), where it is accepted at first sight; None where it has to be read.
-
-    The same batch as its values would give one by one: a property that the tests hold it to.
-    """
+    """Return the batch of a matrix of shape (rows, inputs); None if it needs the slow path."""
     plain = all(spec.kind == "number" and spec.dtype == "float64" for spec in signature.inputs)
     if not plain or matrix.ndim != 2 or matrix.shape[1] != len(signature.inputs) or matrix.dtype.str[1:] not in EXACT:
         return None

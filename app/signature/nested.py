@@ -1,4 +1,4 @@
-"""Objects inside records: `{"a": {"b": 1}}` for an input that is called `a.b`."""
+"""Nested objects in records: `{"a": {"b": 1}}` for an input named `a.b`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ class Nesting:
         return bool(self._objects)
 
     def flat(self, instance: Any) -> Any:
-        """A record with its inner objects as dotted names; of a name given twice the last wins. All else as it is."""
+        """Return a record with dotted names instead of nested objects; other instances unchanged.
+
+        If a name appears twice, the last value wins.
+        """
         if type(instance) is not dict or not any(type(value) is dict for value in instance.values()):
             return instance
         return {name: value for name, _, value in self._leaves(instance, "", "")}
 
     def places(self, instance: dict[str, Any]) -> dict[str, str]:
-        """Where each input stands in a record, or would: a pointer relative to it, by name."""
+        """Return for each input its pointer relative to the record, or the pointer where it is missing."""
         found = {name: place for name, place, _ in self._leaves(instance, "", "")}
         return {name: self._missing(instance, name) for name in self._names} | found
 
@@ -39,7 +42,7 @@ class Nesting:
                 yield name, place, value
 
     def _missing(self, record: dict[str, Any], name: str) -> str:
-        """The place of a name that is not there: inside the objects that are."""
+        """Return the pointer of a missing name, inside the objects that exist."""
         place, prefix, rest = "", "", name
         while "." in rest:
             key, _, below = rest.partition(".")
@@ -51,7 +54,7 @@ class Nesting:
 
 
 def nested_schema(flat: dict[str, Any]) -> dict[str, Any]:
-    """The JSON schema of records with inner objects, from that of records with dotted names."""
+    """Return the JSON schema of records with nested objects, made from that of records with dotted names."""
     nested: dict[str, Any] = {"type": "object", "required": [], "properties": {}, "additionalProperties": False}
     for name, field in flat["properties"].items():
         *objects, last = name.split(".")

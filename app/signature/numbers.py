@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# It has no wheels for some machines, and the decoder does without it.
+# simdjson is optional, because it has no wheels for some machines.
 simdjson: Any = importlib.import_module("simdjson") if importlib.util.find_spec("simdjson") else None
 
 WORTH_BYTES = 16_384
-"""Below it the decoder is as quick."""
+"""Below this size the msgspec decoder is as fast."""
 FORMS = (["instances"], ["instances", "outputs"], ["outputs", "instances"])
 
 Numbers = tuple[NDArray[np.float64], tuple[str, ...] | None]
 
 
 class NumberRows:
-    """Reads rows of finite numbers, none of them missing, each within the least and the most of its column."""
+    """Decodes rows of finite numbers, without missing ones, within the limits of their columns."""
 
     def __init__(self, limits: Sequence[tuple[float, float]], outputs: Sequence[str], max_instances: int) -> None:
         self._least, self._most = np.array(limits).reshape(-1, 2).T
@@ -28,7 +28,7 @@ class NumberRows:
         self._max_instances = max_instances
 
     def read(self, body: bytes) -> Numbers | None:
-        """The rows of a document, bare or in an envelope, and the outputs asked for; None where others have to look."""
+        """Return the rows of a document and the requested outputs; None if it needs another decoder."""
         if simdjson is None or len(body) < WORTH_BYTES:
             return None
         try:
@@ -43,12 +43,12 @@ class NumberRows:
                     lists += 1
                 document = document["instances"]
             rows, columns = len(document), len(self._least)
-            # With one list for each row and none inside, all that it flattens stands where it belongs.
+            # as_buffer flattens nested lists too: there must be one list for each row, and none inside.
             if body.count(b"[") != rows + lists or {len(row) for row in document} != {columns}:
                 return None
             matrix = np.frombuffer(document.as_buffer(of_type="d"), dtype=np.float64).reshape(rows, columns)
             known = self._outputs.issuperset(outputs or ())
-        except Exception:  # noqa: BLE001 (simdjson has many for what is no such document; others look)
+        except Exception:  # noqa: BLE001 (simdjson raises many kinds of errors; the slow path reports them)
             return None
         if not (known and 0 < rows <= self._max_instances):
             return None

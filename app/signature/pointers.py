@@ -11,30 +11,30 @@ MAX_SHOWN_NAMES = 20
 
 
 def escaped(name: str) -> str:
-    """A name as a step of a JSON pointer in a URI fragment (RFC 6901 sections 3 and 6), cut if it is endless."""
+    """Return a name as a segment of a JSON pointer in a URI fragment (RFC 6901 sections 3 and 6), shortened if long."""
     name = name if len(name) <= MAX_SHOWN_CHARS else name[:MAX_SHOWN_CHARS] + "…"
     return quote(name.replace("~", "~0").replace("/", "~1"), safe="~!$&'()*+,;=:@", errors="replace")
 
 
 def in_row(instance: object) -> bool | None:
-    """Whether an instance is a row and not a record; None where it is the value of a model's only input itself."""
+    """Return whether an instance is a row (True), a record (False), or the bare value of the only input (None)."""
     return True if isinstance(instance, list) else False if isinstance(instance, dict) else None
 
 
 def as_row(instance: Any) -> list[Any]:
-    """A row as it is, and the value of a model's only input as a row of it."""
+    """Return a row unchanged, and a bare value of the only input as a row."""
     return instance if isinstance(instance, list) else [instance]
 
 
 def place_of(instance: str, row: bool | None, name: str, position: int) -> str:
-    """The pointer of an input's value below that of its instance; `row` is as `in_row` says."""
+    """Return the pointer of an input's value below the pointer of its instance. `row` is the result of `in_row`."""
     if row is None:
         return instance
     return f"{instance}/{position if row else escaped(name)}"
 
 
 def shown(value: object) -> object:
-    """A value as it may stand in an error: short, and valid JSON whatever it was."""
+    """Return a value as it may stand in an error: short, and always valid JSON."""
     if isinstance(value, list):
         return f"a list of {len(value)}"
     if isinstance(value, dict):
@@ -51,6 +51,6 @@ def shown(value: object) -> object:
 
 
 def some(names: Sequence[str]) -> str:
-    """The names in a sentence, not more than fit in one."""
+    """Return the names as a list in a sentence, shortened if there are many."""
     more = len(names) - MAX_SHOWN_NAMES
     return ", ".join(names[:MAX_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -11,10 +11,12 @@ MOST_ERRORS = 100
 
 
 def refuse(found: Iterable[FieldError]) -> None:
-    """Refuses what was found, if anything; made one by one, since there may be as many as the body has bytes.
+    """Raise an error with all bad places found, if there are any.
+
+    The places are consumed one by one, because a body may have as many as it has bytes.
 
     Raises:
-        InvalidInstances: with the first of them, and how many there are in all.
+        InvalidInstances: with the first errors, and the number of all.
     """
     rest = iter(found)
     first = list(islice(rest, MOST_ERRORS))
