@@ -1,8 +1,8 @@
-"""Numbers that the processes of one server share: each worker writes a sheet of its own, and any of them reads all.
+"""Counters in memory that the processes of one server share. Each worker writes its own page, and any can read all.
 
-The memory is one anonymous mapping, made by the master before the fork: no file, nothing to clean up, and what a killed
-worker has counted is still there. A sheet outlives its worker: the next worker that gets its number goes on from the
-counts that it finds, so that counters never go backwards and nobody has to add up the dead.
+The memory is one anonymous mapping, which the master makes before the fork: there is no file to clean up, and the
+counts of a killed worker remain. The next worker with the same number continues from these counts, so counters never
+decrease.
 """
 
 from __future__ import annotations
@@ -16,20 +16,23 @@ from dataclasses import dataclass
 log = logging.getLogger(__name__)
 
 SHEET_BYTES = 2**20
-"""Address space and no more, until it is written: a page at a time."""
+"""Reserved address space. Memory is used only where it is written."""
 CELL_BYTES = 8
 USED, PID, REPORTED = 0, 1, 2
-"""The first cells of a sheet: bytes used by entries, the process that writes (0: none), when it last reported."""
+"""The first cells of a page: the bytes used by entries, the pid of the writer (0: none), its last report."""
 HEADER_BYTES = 4 * CELL_BYTES
 ENTRY = struct.Struct("=II")
-"""Length of the key in bytes, and the number of cells that follow it; then the key, padded to whole cells."""
+"""The length of the key in bytes and the number of cells. The key, padded to whole cells, and the cells follow."""
 MOST_CELLS = 64
 SCRATCH_BYTES = MOST_CELLS * CELL_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One sheet at one moment. `pid` is 0 where no process writes it now; `reported_s` is monotonic, 0.0 for never."""
+    """The content of one page at one moment.
+
+    `pid` is 0 if no process writes the page now. `reported_s` is a monotonic time, 0.0 if there was no report.
+    """
 
     number: int
     pid: int
@@ -38,11 +41,11 @@ class Reading:
 
 
 class Sheet:
-    """Named blocks of cells, each a double, in the shared memory. One process writes; every process may read.
+    """Named blocks of cells, each a double, in shared memory. One process writes them; every process may read them.
 
-    A cell is aligned, so that it is read and written whole; entries are added at the end and counted in `USED` last, so
-    that a writer killed halfway has added none. Threads may do `cells[place] += x` without a lock: between its read and
-    its write there is neither a call nor a jump, which is where an interpreter with a GIL lets others run.
+    Cells are aligned, so each is read and written at once. Entries are appended and counted in `USED` last, so a writer
+    that is killed halfway has added none. Threads may run `cells[place] += x` without a lock: between the read and the
+    write there is neither a call nor a jump, and only there would an interpreter with a GIL switch threads.
     """
 
     def __init__(self, memory: memoryview) -> None:
@@ -57,34 +60,35 @@ class Sheet:
         self._learn()
 
     def begin(self, pid: int) -> None:
-        """Says that this process writes from now on."""
+        """Make this process the writer."""
         self._learn()
         self.cells[REPORTED] = 0.0
         self._counts[PID] = pid
 
     def end(self) -> None:
-        """Says that nobody writes."""
+        """Mark the page as written by no process."""
         self._counts[PID] = 0
 
     def place(self, key: str, cells: int = 1) -> int:
-        """Where the block of this name begins in `cells`; a new one holds zeros. Any thread of the writer may ask.
+        """Return the position of the block of this name in `cells`, after adding it (with zeros) if it is new.
 
-        Where the sheet is full it is a block that nobody reads: what is counted there is lost, and the log says so.
+        Any thread of the writer may call it. If the page is full, it returns a block that nobody reads: further counts
+        are lost, and the log says so.
         """
         found = self._blocks.get(key)
         return self._add(key, cells) if found is None else found[0]
 
     def has(self, key: str) -> bool:
-        """Whether this writer has a block of this name."""
+        """Return whether this writer has a block of this name."""
         return key in self._blocks
 
     def names(self) -> list[str]:
-        """The names of all blocks."""
+        """Return the names of all blocks."""
         self._learn()
         return list(self._blocks)
 
     def read(self, number: int) -> Reading:
-        """All of it, as it is now."""
+        """Return the present content."""
         self._learn()
         blocks = list(self._blocks.items())
         values = {key: tuple(self.cells[place : place + cells]) for key, (place, cells) in blocks}
@@ -112,7 +116,7 @@ class Sheet:
             return values // CELL_BYTES
 
     def _learn(self) -> None:
-        """Looks at the entries that were added since the last time, by whomever."""
+        """Read the entries that any process has added since the last call."""
         with self._lock:
             at, end = HEADER_BYTES + self._known_bytes, HEADER_BYTES + self._counts[USED]
             while at < end:
@@ -126,9 +130,9 @@ class Sheet:
 
 
 class MetricBoard:
-    """The sheets of one server. Made before the fork; `take` and `release` belong to the process that forks.
+    """The pages of one server. Made before the fork; only the process that forks calls `take` and `release`.
 
-    Where it is not `shared`, each process that is forked has a copy of its own.
+    If it is not `shared`, each forked process has its own copy.
     """
 
     def __init__(self, sheets: int, sheet_bytes: int = SHEET_BYTES, shared: bool = True) -> None:
@@ -139,22 +143,22 @@ class MetricBoard:
         self._free = list(range(sheets))
 
     def take(self) -> int | None:
-        """The lowest number that no process has; None where there is none left."""
+        """Return the lowest free number; None if all are in use."""
         return self._free.pop(0) if self._free else None
 
     def release(self, number: int) -> None:
-        """The process that had this number is gone; its counts stay."""
+        """Free the number of a process that has ended. Its counts remain."""
         self.sheet(number).end()
         self._free = sorted([*self._free, number])
 
     def sheet(self, number: int | None) -> Sheet:
-        """A view on the sheet of this number; without one, on memory that nobody else sees."""
+        """Return the page of this number; without a number, a page that no other process sees."""
         if number is None:
             return Sheet(memoryview(bytearray(self._sheet_bytes)))
         return self._sheets[number]
 
     def read(self) -> list[Reading]:
-        """Every sheet that was ever written, by number."""
+        """Return the content of every page that was ever written, by number."""
         readings = (sheet.read(number) for number, sheet in enumerate(self._sheets))
         return [reading for reading in readings if reading.pid or reading.values]
 

@@ -1,4 +1,4 @@
-"""Every metric: its name, what it says, its labels, and how the workers' numbers become one."""
+"""Every metric: its name, help text and labels, and how the numbers of the workers are combined."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SEPARATOR = "\x1f"
 DURATION_BOUNDS_S = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
-"""Upper bounds of the buckets, in seconds; the last bucket has none."""
+"""Upper bounds of the buckets in seconds. The last bucket has none."""
 
 
 class MetricType(enum.Enum):
-    """What Prometheus calls the type."""
+    """The type of a metric in Prometheus."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -26,11 +26,11 @@ class MetricType(enum.Enum):
 
 
 class Across(enum.Enum):
-    """How the numbers of the workers become one."""
+    """How the numbers of the workers are combined."""
 
     SUM = enum.auto()
     MAX = enum.auto()
-    EACH = enum.auto()  # they stay apart, by the label `worker`
+    EACH = enum.auto()  # one sample for each, with the label `worker`
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,13 @@ FAMILIES: dict[str, Family] = {
     "retort_requests": Family("Requests run: inline on the loop, in a thread, or as coroutines.", ("way",)),
     "retort_requests_running": Family("Requests that threads are running.", (), MetricType.GAUGE),
     "retort_answers": Family("Requests that the application answered, as far as the client still waited."),
-    "retort_answers_late": Family("Requests whose answer came after they had been told 504."),
+    "retort_answers_late": Family("Requests whose answer came after their 504."),
     "retort_refusals": Family("Requests that the server refused itself.", ("reason",)),
     "retort_clients_gone": Family("Clients that were gone before their answer."),
-    "retort_clients_gone_queued": Family("Of those, the ones whose request was still queued, and was never run."),
+    "retort_clients_gone_queued": Family("Clients that were gone while their request was queued; it was never run."),
     "retort_queue_requests": Family("Requests that wait for a thread.", (), MetricType.GAUGE),
     "retort_queue_age_seconds": Family(
-        "How long the first of those has waited, in the worker where that is longest.", (), MetricType.GAUGE, Across.MAX
+        "How long the longest-waiting request has waited for a thread.", (), MetricType.GAUGE, Across.MAX
     ),
     "retort_loop_turn_max_seconds": Family(
         "How long the loop of a worker was away from its poller at most, in the last ten seconds.",
@@ -80,7 +80,7 @@ FAMILIES: dict[str, Family] = {
         "Memory of a worker that is its own alone.", (), MetricType.GAUGE, Across.EACH
     ),
     "retort_worker_memory_proportional_bytes": Family(
-        "Memory of a worker, what is shared being divided among those that share it (PSS).",
+        "Memory of a worker; shared memory is divided among its users (PSS).",
         (),
         MetricType.GAUGE,
         Across.EACH,
@@ -90,41 +90,41 @@ FAMILIES: dict[str, Family] = {
     ),
     "retort_artifact_runs": Family("Runs of artifacts that began.", MODEL),
     "retort_artifact_runs_running": Family("Runs of artifacts that are under way.", MODEL, MetricType.GAUGE),
-    "retort_predictions": Family("Requests for predictions, by what became of them.", (*MODEL, "status")),
+    "retort_predictions": Family("Requests for predictions, by outcome.", (*MODEL, "status")),
     "retort_prediction_rows": Family("Rows predicted.", MODEL),
     "retort_prediction_duration_seconds": Family(
-        "Time from the parsing of a request to its encoded predictions, of those that succeeded.",
+        "Time from parsing to encoded predictions, for successful requests.",
         MODEL,
         MetricType.HISTOGRAM,
     ),
 }
-"""By name, without the `_total` that Prometheus appends to counters."""
+"""By name, without the suffix `_total` that Prometheus appends to counters."""
 
 Samples = dict[str, dict[tuple[str, ...], tuple[float, ...]]]
-"""By name of the family, then by the values of its labels: one number, or the buckets of a histogram and its sum."""
+"""By name of the family, then by label values: one number, or the buckets and the sum of a histogram."""
 
 
 def key(family: str, *labels: str) -> str:
-    """The name of a block on a sheet."""
+    """Return the name of a block on a page."""
     return SEPARATOR.join((family, *labels))
 
 
 @functools.cache
 def parts(name: str) -> tuple[str, tuple[str, ...]]:
-    """What `key` was made of; there are no more of them than fit on a sheet."""
+    """Return the arguments of `key`. The cache is bounded by the number of blocks on a page."""
     family, *labels = name.split(SEPARATOR)
     return family, tuple(labels)
 
 
 def merged(readings: Iterable[Reading], now_s: float) -> Samples:
-    """What the sheets say together: counts of all that ever lived, gauges of the living. Labels in order."""
+    """Combine the pages: counters of all workers that ever lived, gauges of living ones. Labels are sorted."""
     found: Samples = {name: {} for name in FAMILIES}
     alive = 0
     for reading in readings:
         alive += bool(reading.pid)
         for name, values in reading.values.items():
             family, labels = parts(name)
-            if family not in FAMILIES:  # what others count
+            if family not in FAMILIES:  # a count that is no metric
                 continue
             if reading.pid or FAMILIES[family].kind is not MetricType.GAUGE:
                 _merge(found, family, labels, values, reading.number)
