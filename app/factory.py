@@ -1,4 +1,4 @@
-"""Put the packages together into an application: the only module that knows them all."""
+"""Build the application from the packages. Only this module knows all of them."""
 
 from __future__ import annotations
 
@@ -43,13 +43,15 @@ def create_app(
     interceptors: Sequence[Interceptor] = (),
     services: Mapping[Any, object] | None = None,
 ) -> Application:
-    """Return the service as a WSGI application; nothing is loaded until the registry is asked to.
+    """Return the service as a WSGI application. No model is loaded until the registry is used.
 
-    `interceptors` run around every request, inside of Retort's own, in this order. `services` are objects by type that
-    stand in for what factories make, as tests need them.
+    Args:
+        settings: the settings; by default they are read from the environment.
+        interceptors: run around every request, inside of Retort's own, in this order.
+        services: objects by type that replace those of factories, for example in tests.
 
     Raises:
-        InvalidSettings: the environment holds settings that are unknown or cannot be read.
+        InvalidSettings: the environment has settings that are unknown or cannot be read.
     """
     settings = settings or Settings.from_environ(os.environ)
     configure_logging(settings.log_level, readable=settings.development)
@@ -81,7 +83,7 @@ def create_app(
 
 
 def serving_app(application: WSGIApplication) -> ServingApp:
-    """Return a WSGI application as the worker serves it, whatever is wrapped around the service in it."""
+    """Return a WSGI application in the form that the worker serves, also if it wraps the service."""
     made = applications()
     if not made:
         return PlainApp(application)
@@ -90,7 +92,7 @@ def serving_app(application: WSGIApplication) -> ServingApp:
 
 
 def applications() -> list[Application]:
-    """Return the applications that this process has made: Gunicorn's hooks load and stop them."""
+    """Return the applications that this process has made. Gunicorn's hooks load and stop their models."""
     return [app for reference in _made if (app := reference()) is not None]
 
 
