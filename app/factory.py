@@ -12,9 +12,9 @@ from flask_smorest import Api
 from app import cli, web, wire
 from app.core.catalogue import Catalogue
 from app.core.models import Models
-from app.core.planning import pipelines
 from app.core.service import PredictService
-from app.core.services import Services
+from app.core.steps.planning import pipelines
+from app.core.steps.services import Services
 from app.gateway.browsers import AllowedHosts, Cors, SameOrigin
 from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest, PredictService, ProtocolAdapter
-from app.core.services import Services
+from app.core.steps.services import Services
 from app.errors import InvalidInstances
 from app.runtime.registry import Registry
 from app.signature import Signature

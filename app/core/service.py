@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.core.answer import Answer
-from app.core.event_loop import EventLoop, InThread, OnLoop, Way, completed
 from app.core.run import run, run_each
 from app.core.series import Series
+from app.core.steps.event_loop import EventLoop, InThread, OnLoop, Way, completed
 from app.errors import FieldError, InvalidInstances, RetortError, UnsupportedMediaType
 from app.runtime.registry import Lease, Registry
 from app.signature import Signature

@@ -32,7 +32,7 @@ class Visit(Protocol):
 
 
 class Pipeline(Protocol):
-    """The steps of one version; `app.core.pipeline.Pipeline` is one."""
+    """The steps of one version; `app.core.steps.pipeline.Pipeline` is one."""
 
     @property
     def manifest(self) -> Manifest:
@@ -51,7 +51,7 @@ class Pipeline(Protocol):
         """Whether every step is async."""
 
     def visit(self, refusal: Refusal, way: Any) -> Visit:
-        """The steps for one request; `way` is an `app.core.event_loop.Way`."""
+        """The steps for one request; `way` is an `app.core.steps.event_loop.Way`."""
 
 
 PipelineFor = Callable[[Manifest], Pipeline | None]

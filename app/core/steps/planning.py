@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.core.pipeline import Pipeline
-from app.core.services import Services
-from app.core.steps import KIND_OF, OUTPUTS, Step, load, shown
+from app.core.steps.definitions import KIND_OF, OUTPUTS, Step, load, shown
+from app.core.steps.pipeline import Pipeline
+from app.core.steps.services import Services
 from app.errors import LoadingFailed
 from app.runtime.proving import Validates
 from app.settings import Settings
@@ -57,8 +57,8 @@ def _require_services(step: Step, services: Services) -> None:
     for parameter, type_ in step.services.items():
         if type_ not in services.registry:
             raise LoadingFailed(
-                f"step {step.name!r} asks for {parameter}: {shown(type_)}, which nothing offers: write a @factory for it"
-                + (", or set DATABASE_URL" if shown(type_).startswith("sqlalchemy.") else "")
+                f"step {step.name!r} asks for {parameter}: {shown(type_)}, which nothing offers: "
+                "write a @factory for it" + (", or set DATABASE_URL" if shown(type_).startswith("sqlalchemy.") else "")
             )
         if services.awaited(type_) and not step.waits:
             raise LoadingFailed(f"step {step.name!r} asks for {shown(type_)}, which only an `async def` step can have")

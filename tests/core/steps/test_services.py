@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from app.core import services
-from app.core.event_loop import InThread, completed
-from app.core.services import Services
-from app.core.steps import Factory, Found, Step
+from app.core.steps import Factory, Found, Step, services
+from app.core.steps.event_loop import InThread, completed
+from app.core.steps.services import Services
 from app.settings import Settings
 
 

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.event_loop import Way
-from app.core.services import Services, arguments, arguments_soon
-from app.core.steps import INSTANCES, OUTPUTS, Refused, Step
+from app.core.steps.definitions import INSTANCES, OUTPUTS, Refused, Step
+from app.core.steps.event_loop import Way
+from app.core.steps.services import Services, arguments, arguments_soon
 from app.errors import (
     InvalidInstances,
     ModelNotFound,

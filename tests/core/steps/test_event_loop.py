@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from app.core.event_loop import EventLoop, InThread, OnLoop, completed
+from app.core.steps.event_loop import EventLoop, InThread, OnLoop, completed
 from app.telemetry import RequestScope, current_request, request_id
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import svcs
 
-from app.core import extras
 from app.core.caller import Caller, caller
-from app.core.event_loop import EventLoop, InThread, Way, completed
-from app.core.steps import Factory, Found, entered, shown
+from app.core.steps import extras
+from app.core.steps.definitions import Factory, Found, entered, shown
+from app.core.steps.event_loop import EventLoop, InThread, Way, completed
 from app.errors import InvalidSettings
 from app.settings import Settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import AsyncIterator, Iterator
 
-from app.core.steps import Factory
+from app.core.steps.definitions import Factory
 from app.settings import Settings
 
 

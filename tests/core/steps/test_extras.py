@@ -9,8 +9,8 @@ import aiohttp
 import httpx
 import pytest
 
-from app.core.services import Services
 from app.core.steps import Found, Step
+from app.core.steps.services import Services
 from app.settings import Settings
 
 MOST = 3
