@@ -13,7 +13,7 @@ from app import cli, web, wire
 from app.core.catalogue import Catalogue
 from app.core.models import Models
 from app.core.service import PredictService
-from app.core.steps.planning import pipelines
+from app.core.steps.planning import plan_steps
 from app.core.steps.services import Services
 from app.gateway.browsers import AllowedHosts, Cors, SameOrigin
 from app.gateway.errors import ErrorRenderer
@@ -102,7 +102,7 @@ def _registry(settings: Settings, repository: Repository, metrics: SharedMetrics
     )
     pack_stray = cli.stray_packer(repository, settings) if settings.development else None
     compose = noting(metrics, batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s))
-    services, plan = pipelines(settings, validator_for)
+    services, plan = plan_steps(settings, validator_for)
     graphs, default = settings.runtime == "auto", settings.default_model
     registry = LiveRegistry(repository, LOADERS, validator_for, default, pack_stray, graphs, compose, plan)
     return registry, services

@@ -140,7 +140,7 @@ class PredictService:
 
     def _run(self, lease: Lease, accepted: Sequence[Accepted]) -> Sequence[Outputs | Exception]:
         """Return the outputs of each accepted call, or its error."""
-        if lease.pipeline is not None:
+        if lease.steps is not None:
             return [completed(_run_with_steps(lease, each, InThread(self.event_loop))) for each in accepted]
         found = run_each(lease, [(batch, outputs) for _, _, batch, outputs, _ in accepted])
         for call, *_ in accepted:
@@ -155,7 +155,7 @@ class PredictService:
             UnsupportedMediaType: the model has steps, which take whole requests.
         """
         lease = self._registry.lease(model, version)
-        if lease.pipeline is not None:
+        if lease.steps is not None:
             because = f"model {lease.manifest.model} has steps, which take whole requests and no streams"
             raise UnsupportedMediaType("application/x-ndjson", ["application/json"], because=because)
         return Series(lease)
@@ -169,7 +169,7 @@ def _accept(lease: Lease, call: PredictCall) -> tuple[PredictRequest, Batch, tup
     manifest, timings = lease.manifest, call.timings
     call.model, call.version = manifest.model, manifest.version
     # Steps need the instances, and the decoder keeps only the batch.
-    decode = lease.validator.decode if lease.pipeline is None else _undecoded
+    decode = lease.validator.decode if lease.steps is None else _undecoded
     try:
         asked = call.adapter.parse(manifest.signature, decode)
         timings.ended("parse")
@@ -212,15 +212,15 @@ async def _run_with_steps(lease: Lease, accepted: Accepted, way: Way) -> Outputs
         errors = [_refused(asked, names, *each) for each in wrong[:MOST_ERRORS]]
         return call.adapter.located(InvalidInstances(errors, len(wrong)))
 
-    if batch.rows == 0 or lease.pipeline is None:
+    if batch.rows == 0 or lease.steps is None:
         return run(lease, batch, outputs)
     try:
-        async with lease.pipeline.visit(refusal, way) as visit:
-            prepared = await visit.prepare(batch, asked.instances)
+        async with lease.steps.start(refusal, way) as steps:
+            prepared = await steps.prepare(batch, asked.instances)
             timings.ended("prepare")
-            results = await way.compute(run, lease, prepared, visit.run_for(outputs))
+            results = await way.compute(run, lease, prepared, steps.run_for(outputs))
             timings.ended("run")
-            finished = await visit.finish(results, outputs)
+            finished: Outputs = await steps.finish(results, outputs)
             timings.ended("finish")
     except Exception as error:  # noqa: BLE001
         return error

@@ -24,7 +24,7 @@ from app.runtime.batching import BatchingServable
 from app.runtime.environment import changed
 from app.runtime.lean import lean
 from app.runtime.loaders import Loader
-from app.runtime.pipeline import Pipeline, PipelineFor, without_steps
+from app.runtime.planned_steps import PlannedSteps, StepsFor, without_steps
 from app.runtime.policy import MOVES, State
 from app.runtime.proving import Validates, advice, prove, prove_recorded
 from app.runtime.servable import Compose, Servable
@@ -63,7 +63,7 @@ class Entry:
     validator: Validates | None = None
     runtime: str = "artifact"
     packed: bool = True
-    pipeline: Pipeline | None = None
+    steps: PlannedSteps | None = None
 
     @property
     def quick(self) -> bool:
@@ -71,7 +71,7 @@ class Entry:
 
         That of an image is not: a kilobyte may be millions of pixels.
         """
-        return self.pipeline is None and self.runs_quickly
+        return self.steps is None and self.runs_quickly
 
     @property
     def runs_quickly(self) -> bool:
@@ -88,27 +88,27 @@ class Entry:
             raise AssertionError(f"{self.model} {self.version}: {self.state} to {state} is not a legal move")
         if state is State.FAILED:
             log.error("model %s version %d failed: %s", self.model, self.version, reason)
-            return replace(self, state=state, reason=reason, servable=None, validator=None, pipeline=None)
+            return replace(self, state=state, reason=reason, servable=None, validator=None, steps=None)
         return replace(self, state=state)
 
 
 class Lease:
     """Keeps a servable alive during one request: while it is held, the entry's memory is not freed."""
 
-    __slots__ = ("byte_us", "is_quick", "manifest", "pipeline", "servable", "validator")
+    __slots__ = ("byte_us", "is_quick", "manifest", "servable", "steps", "validator")
 
     def __init__(
         self,
         manifest: Manifest,
         servable: Servable,
         validator: Validates,
-        pipeline: Pipeline | None = None,
+        steps: PlannedSteps | None = None,
         is_quick: bool = False,
     ) -> None:
         self.manifest = manifest
         self.servable = servable
         self.validator = validator
-        self.pipeline = pipeline
+        self.steps = steps
         self.is_quick = is_quick
         one_us, many_us = manifest.proof.get("graph_us"), manifest.proof.get("graph_1000_us")
         row_us = many_us / 1000 if isinstance(many_us, float) else one_us if isinstance(one_us, float) else 0.0
@@ -141,7 +141,7 @@ class Registry:
         pack_stray: PackStray | None = None,
         graphs: bool = True,
         compose: Compose | None = None,
-        pipeline_for: PipelineFor = without_steps,
+        steps_for: StepsFor = without_steps,
     ) -> None:
         self._repository = repository
         self._loaders = loaders
@@ -150,7 +150,7 @@ class Registry:
         self._pack_stray = pack_stray
         self._graphs = graphs
         self._compose = compose
-        self._pipeline_for = pipeline_for
+        self._pipeline_for = steps_for
         self._lock = threading.RLock()
         self._entries: dict[str, dict[int, Entry]] = {}
         self._current: dict[str | None, Lease] = {}
@@ -267,14 +267,14 @@ class Registry:
         """Whether the steps of a version or alias (None: the current one) are all async, so that it may be answered on
         an event loop; it has steps, and is in service."""
         lease = self._current.get(model)
-        pipeline = None if lease is None else lease.pipeline
+        steps = None if lease is None else lease.steps
         if version is not None and lease is not None:
             name = lease.manifest.model
             versions = self._entries[name]
             states = {v: entry.state for v, entry in versions.items()}
             found = policy.named_version(version, states, self.aliases(name))
-            pipeline = None if found is None or states[found] is not State.AVAILABLE else versions[found].pipeline
-        return pipeline is not None and pipeline.is_awaited
+            steps = None if found is None or states[found] is not State.AVAILABLE else versions[found].steps
+        return steps is not None and steps.is_awaited
 
     def estimate_us(self, model: str | None, body_bytes: int) -> float:
         """Estimate the time for a small request to the current version, as one of several in a run."""
@@ -286,7 +286,7 @@ class Registry:
         if model in self._quick:
             return True
         lease = self._current.get(model)
-        return lease is not None and lease.pipeline is None and isinstance(lease.servable, BatchingServable)
+        return lease is not None and lease.steps is None and isinstance(lease.servable, BatchingServable)
 
     def entry(self, model: str | None, version: str | None = None) -> Entry:
         """The entry of the named version, in whatever state; without a version the model's current or else its chosen.
@@ -358,15 +358,15 @@ class Registry:
                 return entry.moved(State.FAILED, f"no loader for the format {format_!r}")
             with open_verified(folder, file, manifest.files[file]) as stream:
                 servable = self._loaders[format_](stream, manifest.signature)
-            pipeline = self._pipeline_for(manifest)
-            seen = manifest if pipeline is None else pipeline.public
+            steps = self._pipeline_for(manifest)
+            seen = manifest if steps is None else steps.public
             validator = self._validator_for(seen.signature)
             runtime = "artifact" if graph is None else "graph"
             servable = lean(servable, manifest)
             if self._compose is not None:
                 servable = self._compose(servable, runtime, manifest)
             entry = replace(entry, manifest=seen, servable=servable, runtime=runtime, validator=validator)
-            entry = replace(entry, pipeline=pipeline)
+            entry = replace(entry, steps=steps)
             return entry.moved(State.LOADED)
         except LoadingFailed as error:
             why = f"; {advice(entry.manifest)}" if entry.manifest and changed(entry.manifest.environment) else ""
@@ -387,11 +387,11 @@ class Registry:
         if entry.manifest is None or entry.servable is None or entry.validator is None:
             kind = ModelQuarantined if entry.state is State.QUARANTINED else ModelUnavailable
             raise kind(entry.model, entry.version, entry.reason or f"its state is {entry.state.value}")
-        return Lease(entry.manifest, entry.servable, entry.validator, entry.pipeline, entry.runs_quickly)
+        return Lease(entry.manifest, entry.servable, entry.validator, entry.steps, entry.runs_quickly)
 
     def _proven(self, entry: Entry) -> Entry:
         lease = self.lease_of(entry)
-        model = lease.pipeline or lease  # the examples are those of the model itself: no step is run
+        model = lease.steps or lease  # the examples are those of the model itself: no step is run
         try:
             prove(lease.servable, model.validator, model.manifest)
             if entry.runtime == "artifact" and changed(model.manifest.environment):
@@ -418,7 +418,7 @@ class Registry:
             self._current[model] = self.lease_of(versions[current])
             if versions[current].quick:
                 self._quick.add(model)
-            if versions[current].pipeline is not None:
+            if versions[current].steps is not None:
                 self.with_steps.add(model)
 
 

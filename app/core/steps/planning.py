@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.core.steps.definitions import KIND_OF, OUTPUTS, Step, load, shown
-from app.core.steps.pipeline import Pipeline
+from app.core.steps.model_steps import ModelSteps
 from app.core.steps.services import Services
 from app.errors import LoadingFailed
 from app.runtime.proving import Validates
@@ -16,9 +16,9 @@ from app.signature import Input, Signature
 from app.storage.manifest import Manifest
 
 
-def pipelines(
+def plan_steps(
     settings: Settings, validator_for: Callable[[Signature], Validates]
-) -> tuple[Services, Callable[[Manifest], Pipeline | None]]:
+) -> tuple[Services, Callable[[Manifest], ModelSteps | None]]:
     """Return the services of the steps, and a function that plans the steps of a manifest.
 
     The function returns None if the manifest lists no steps, and raises LoadingFailed if they cannot be used.
@@ -29,7 +29,7 @@ def pipelines(
     services = Services(load(settings.steps), settings)
     timeout_s = float(settings.request_timeout_s)
 
-    def plan(manifest: Manifest) -> Pipeline | None:
+    def plan(manifest: Manifest) -> ModelSteps | None:
         if not manifest.before and not manifest.after:
             return None
         before = tuple(_known(name, services) for name in manifest.before)
@@ -40,7 +40,7 @@ def pipelines(
             if OUTPUTS in step.given:
                 raise LoadingFailed(f"step {step.name!r} asks for outputs, which there are none of before the run")
         public = _public(manifest, before, after)
-        return Pipeline(manifest, public, validator_for(manifest.signature), before, after, services, timeout_s)
+        return ModelSteps(manifest, public, validator_for(manifest.signature), before, after, services, timeout_s)
 
     return services, plan
 

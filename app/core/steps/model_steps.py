@@ -27,7 +27,7 @@ from app.errors import (
     TooManyInstances,
     VersionNotFound,
 )
-from app.runtime.pipeline import Refusal
+from app.runtime.planned_steps import RefuseInstances
 from app.runtime.proving import Validates
 from app.signature import Signature
 from app.signature.batch import Batch, Outputs, json_values
@@ -46,7 +46,7 @@ ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True)
-class Pipeline:
+class ModelSteps:
     """The steps of one version. Immutable and safe to share.
 
     `manifest` and `validator` describe the model itself. `public` is the manifest that clients see: the inputs that
@@ -66,27 +66,27 @@ class Pipeline:
         """Whether every step is async, so that a request needs no thread to wait."""
         return all(step.waits for step in (*self.before, *self.after))
 
-    def visit(self, refusal: Refusal, way: Way) -> Visit:
+    def start(self, refusal: RefuseInstances, way: Way) -> StepRun:
         """Return the steps for one request."""
-        return Visit(self, refusal, way)
+        return StepRun(self, refusal, way)
 
 
-class Visit:
+class StepRun:
     """The steps of one request, which share their services."""
 
-    def __init__(self, pipeline: Pipeline, refusal: Refusal, way: Way) -> None:
-        self._pipeline = pipeline
+    def __init__(self, steps: ModelSteps, refusal: RefuseInstances, way: Way) -> None:
+        self._steps = steps
         self._instances: list[Record] = []
         self._refusal = refusal
         self._way = way
-        self._container = pipeline.services.container()
-        self._deadline_s = min(current_request.get().deadline_s, time.monotonic() + pipeline.timeout_s)
+        self._container = steps.services.container()
+        self._deadline_s = min(current_request.get().deadline_s, time.monotonic() + steps.timeout_s)
 
-    async def __aenter__(self) -> Visit:
-        manifest = self._pipeline.manifest
+    async def __aenter__(self) -> StepRun:
+        manifest = self._steps.manifest
         outer = _inside.get()
         if manifest.model in outer:
-            step = (*self._pipeline.before, *self._pipeline.after)[0]
+            step = (*self._steps.before, *self._steps.after)[0]
             raise self._failed(step, f"the model asks itself, by way of {', '.join(outer)}")
         self._token = _inside.set((*outer, manifest.model))
         return self
@@ -95,7 +95,7 @@ class Visit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _inside.reset(self._token)
-        await self._pipeline.services.leave(self._container, self._way)
+        await self._steps.services.leave(self._container, self._way)
 
     async def prepare(self, batch: Batch, instances: Sequence[Any]) -> Batch:
         """Run the steps before the model and return the batch for the model's own signature.
@@ -105,8 +105,8 @@ class Visit:
         Raises:
             StepFailed, StepTimedOut: a step failed. A RetortError that a step raises itself passes through.
         """
-        self._instances = await self._way.compute(_records, batch, instances, self._pipeline.public.signature)
-        for step in self._pipeline.before:
+        self._instances = await self._way.compute(_records, batch, instances, self._steps.public.signature)
+        for step in self._steps.before:
             rows = len(self._instances)
             given = {INSTANCES: self._instances} if INSTANCES in step.given else {}
             made = await self._call(step, given)
@@ -119,31 +119,29 @@ class Visit:
 
     def _validated(self) -> Batch:
         """Return the instances as a batch of the model's own signature."""
-        names = self._pipeline.manifest.signature.names
+        names = self._steps.manifest.signature.names
         try:
             wanted = [{name: instance[name] for name in names} for instance in self._instances]
-            return self._pipeline.validator.validate(wanted)
+            return self._steps.validator.validate(wanted)
         except (KeyError, TypeError, AttributeError) as error:
-            raise self._failed(
-                self._pipeline.before[-1], f"an instance lacks an input of the model ({error})"
-            ) from error
+            raise self._failed(self._steps.before[-1], f"an instance lacks an input of the model ({error})") from error
         except InvalidInstances as error:
             cause = f"the model does not accept what it gave: {told(error)}"
-            raise self._failed(self._pipeline.before[-1], cause) from error
+            raise self._failed(self._steps.before[-1], cause) from error
 
     def run_for(self, asked: Sequence[str]) -> tuple[str, ...]:
         """Return the outputs to request from the model. Steps after it always see the default outputs too."""
-        signature = self._pipeline.manifest.signature
-        usual = signature.defaults if self._pipeline.after else ()
+        signature = self._steps.manifest.signature
+        usual = signature.defaults if self._steps.after else ()
         return tuple(dict.fromkeys([*usual, *(name for name in asked if name in signature.outputs)]))
 
     async def finish(self, outputs: Outputs, asked: Sequence[str]) -> Outputs:
         """Run the steps after the model and return the requested outputs."""
-        if not self._pipeline.after:
+        if not self._steps.after:
             return outputs
         rows = len(self._instances)
         values = await self._way.compute(_values, outputs)
-        for step in self._pipeline.after:
+        for step in self._steps.after:
             given = {
                 name: each for name, each in ((OUTPUTS, values), (INSTANCES, self._instances)) if name in step.given
             }
@@ -153,11 +151,11 @@ class Visit:
                 raise self._failed(step, f"it gave no dict of lists of {rows} values")
         absent = [name for name in asked if name not in values]
         if absent:
-            raise self._failed(self._pipeline.after[-1], f"outputs {', '.join(absent)} are not there")
+            raise self._failed(self._steps.after[-1], f"outputs {', '.join(absent)} are not there")
         return await self._way.compute(_arrays, values, asked)
 
     async def _call(self, step: Step, given: Mapping[str, Any]) -> Any:
-        services = self._pipeline.services
+        services = self._steps.services
         try:
             if step.waits:
                 return await self._way.wait(_awaited(step, self._container, given), self._deadline_s)
@@ -169,8 +167,8 @@ class Visit:
         except Refused as refused:
             raise self._refusal(refused.wrong) from None
         except services.timeouts as error:
-            log.warning("step %s of model %s timed out: %r", step.name, self._pipeline.manifest.model, error)
-            manifest = self._pipeline.manifest
+            log.warning("step %s of model %s timed out: %r", step.name, self._steps.manifest.model, error)
+            manifest = self._steps.manifest
             raise StepTimedOut(step.name, manifest.model, manifest.version) from error
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -181,7 +179,7 @@ class Visit:
             raise self._failed(step, f"{type(error).__name__}: {error}", error) from error
 
     def _failed(self, step: Step, cause: str, error: BaseException | None = None) -> StepFailed:
-        manifest = self._pipeline.manifest
+        manifest = self._steps.manifest
         log.error(
             "step %s of model %s version %d: %s", step.name, manifest.model, manifest.version, cause, exc_info=error
         )
