@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.errors import InvalidRepository, ModelNotFound, ModelUnavailable
-from app.runtime.board import WishBoard
+from app.runtime.desired_states import DesiredStates
 from app.runtime.policy import MOVES, State
 from app.runtime.quarantine import QUARANTINED, Deaths, ModelVersion
 from app.runtime.registry import Entry, Lease, Registry, with_chosen
@@ -33,8 +33,8 @@ class LiveRegistry(Registry):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         """Takes what `Registry` takes."""
         super().__init__(*arguments, **named)
-        self._board = WishBoard()
-        self._changes = self._board.changes
+        self._desired = DesiredStates()
+        self._changes = self._desired.changes
         self._seen = 0
         self._to_load: dict[str, int] = {}
         self._loading = threading.Lock()
@@ -51,12 +51,12 @@ class LiveRegistry(Registry):
         if not self._repository.versions(model) and model not in super().entries():
             raise ModelNotFound(model, sorted({*super().entries(), *self._repository.models()}))
         try:
-            for said in self._repository.problems():  # before the wish: after it, workers go on with what they have
+            for said in self._repository.problems():  # before the desired: after it, workers go on with what they have
                 log.error("%s", said)
         except InvalidRepository as error:
             log.error("model %s is not loaded: %s", model, error.detail)
             raise ModelUnavailable(model, None, error.detail) from None
-        self._board.wish(model, served=True)
+        self._desired.set_served(model, served=True)
         entry = self.entry(model)
         if entry.state is not State.AVAILABLE:
             raise ModelUnavailable(model, None, entry.reason or entry.state.value)
@@ -71,7 +71,7 @@ class LiveRegistry(Registry):
         self._look()
         if model not in super().entries() and model not in self._to_load:
             raise ModelNotFound(model, sorted(super().entries()))
-        self._board.wish(model, served=False)
+        self._desired.set_served(model, served=False)
         self._look()
         log.info("model %s is unloaded", model)
 
@@ -87,7 +87,7 @@ class LiveRegistry(Registry):
             also = f" (beside it ran {beside})" if beside else ""
             log.error("model %s version %d is quarantined: %s%s", model, version, QUARANTINED, also)
             try:
-                self._board.quarantine(model, version)
+                self._desired.quarantine(model, version)
             except InvalidRepository:  # the board is full; without its master the whole server would go
                 log.exception("model %s version %d is not quarantined", model, version)
 
@@ -139,14 +139,14 @@ class LiveRegistry(Registry):
             return
         self.prove()
         with self._lock:
-            changes, wishes = self._board.read()
-            for model, wish in wishes.items():
-                if wish.change > self._seen and wish.served:
-                    self._to_load[model] = wish.change
-                elif wish.change > self._seen:
+            changes, states = self._desired.read()
+            for model, desired in states.items():
+                if desired.change > self._seen and desired.served:
+                    self._to_load[model] = desired.change
+                elif desired.change > self._seen:
                     self._to_load.pop(model, None)
                     self._withdraw(model, State.RETIRED, UNLOADED)
-                for version, change in wish.quarantined.items():
+                for version, change in desired.quarantined.items():
                     if change > self._seen:
                         self._withdraw(model, State.QUARANTINED, QUARANTINED, version)
             self._seen = changes
@@ -193,7 +193,7 @@ class LiveRegistry(Registry):
         """The default model and the aliases as the repository has them; those of before where that cannot be read."""
         try:
             return self._repository.pointers()
-        except InvalidRepository as error:  # damaged after the wish: no reason to take a model down that is served
+        except InvalidRepository as error:  # damaged after the desired: no reason to take a model down that is served
             log.error("the default model and the aliases stay as they were: %s", error.detail)
             return self._pointers
 
@@ -205,8 +205,8 @@ class LiveRegistry(Registry):
 
     def _quarantined(self, model: str) -> Set[int]:
         """The versions of a model that are not to be run, as the board has it now."""
-        wish = self._board.read()[1].get(model) if self._changes[0] else None
-        return frozenset() if wish is None else wish.quarantined.keys()
+        desired = self._desired.read()[1].get(model) if self._changes[0] else None
+        return frozenset() if desired is None else desired.quarantined.keys()
 
     def _withdraw(self, model: str, state: State, reason: str, version: int | None = None) -> None:
         """Takes a version, or every one, out of service, where the model is here."""

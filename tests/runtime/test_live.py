@@ -1,4 +1,4 @@
-"""Models that go in and out of service while the process runs, here and in other processes with the same board."""
+"""Models are loaded and unloaded while processes run, in all processes with the same desired states."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from app.errors import ModelNotFound, ModelQuarantined, ModelUnavailable
-from app.runtime import board
+from app.runtime import desired_states
 from app.runtime.live import LiveRegistry
 from app.runtime.policy import State
 from app.runtime.servable import Servable
@@ -79,9 +79,9 @@ def live(repository: Repository, loader: WordLoader | None = None, **named: Any)
 
 
 def beside(one: LiveRegistry, **named: Any) -> LiveRegistry:
-    """Another worker: a registry of its own that sees the same board."""
+    """Another worker: a registry of its own that sees the same desired states."""
     other = live(one._repository, **named)
-    other._board, other._changes = one._board, one._changes
+    other._desired, other._changes = one._desired, one._changes
     other.prove()
     return other
 
@@ -246,11 +246,11 @@ def test_what_workers_die_in_is_quarantined_everywhere_and_the_rest_is_not(
     assert "model flowers version 1 is quarantined: 3 workers died" in caplog.text
 
 
-def test_a_full_board_does_not_end_the_master(
+def test_full_memory_does_not_end_the_master(
     repository: Repository, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     master = live(repository)
-    monkeypatch.setattr(board, "SIDE_BYTES", 1)
+    monkeypatch.setattr(desired_states, "BUFFER_BYTES", 1)
     die_in(master, ("flowers", 1))
     assert "model flowers version 1 is not quarantined" in caplog.text
     assert predict(master, "flowers") == (1, [10.0])
@@ -260,7 +260,7 @@ def test_a_worker_that_is_forked_later_does_not_run_it_even_once(repository: Rep
     master, loader = live(repository), WordLoader()
     die_in(master, ("flowers", 1))
     late = live(repository, loader)
-    late._board, late._changes = master._board, master._changes
+    late._desired, late._changes = master._desired, master._changes
     late.prove()
     assert states(late) == [State.QUARANTINED]
     assert len(loader.runs) == 1  # the examples of the other model
@@ -317,7 +317,7 @@ def test_what_is_quarantined_while_its_model_is_loaded_again_stays_so(
 ) -> None:
     master, gate = live(repository), GatedRuns()
     there = live(repository, compose=gate)
-    there._board, there._changes = master._board, master._changes
+    there._desired, there._changes = master._desired, master._changes
     there.prove()
     add(repository)
     master.load_model("flowers")
@@ -328,7 +328,7 @@ def test_what_is_quarantined_while_its_model_is_loaded_again_stays_so(
         try:
             assert gate.reached.wait(10)  # it has run the examples of version 2, the new one
             die_in(master, ("flowers", culprit))
-            there.lease("trees")  # another request has this worker look at the board
+            there.lease("trees")  # another request has this worker look at the desired states
         finally:
             gate.open.set()
         assert first.result(10)[0] == other
@@ -386,7 +386,7 @@ def test_a_worker_that_is_forked_later_follows_too(repository: Repository) -> No
 def test_who_asks_for_another_model_does_not_wait_for_one_that_is_loading(repository: Repository) -> None:
     here, loader = live(repository), GatedLoader()
     there = live(repository, loader)
-    there._board, there._changes = here._board, here._changes
+    there._desired, there._changes = here._desired, here._changes
     there.prove()
     add(repository)
     here.load_model("flowers")
@@ -414,8 +414,8 @@ def test_who_loads_what_is_asked_for_again_meanwhile_gets_it_loaded(repository: 
         first = pool.submit(served.load_model, "flowers")
         try:
             assert loader.reached.wait(10)
-            served._board.wish("flowers", served=True)  # another worker was asked for the same
-            served.lease("trees")  # another request has this worker look at the board
+            served._desired.set_served("flowers", served=True)  # another worker was asked for the same
+            served.lease("trees")  # another request has this worker look at the desired states
         finally:
             loader.open.set()
         first.result(10)
@@ -428,7 +428,7 @@ def test_nothing_that_may_have_to_be_loaded_is_quick(repository: Repository) -> 
     there._quick |= {"flowers", "trees"}
     here.load_model("flowers")
     assert not there.is_quick("flowers")
-    assert not there.is_quick("trees")  # nobody has looked at the board yet
+    assert not there.is_quick("trees")  # no request has looked at the desired states yet
     predict(there, "trees")
     assert there.is_quick("trees")
     assert not there.is_quick("flowers")

@@ -23,13 +23,13 @@ import msgspec
 
 from app.errors import InvalidRepository
 
-SIDE_BYTES = 1 << 20
+BUFFER_BYTES = 1 << 20
 HEAD_BYTES = 24
 """The number of changes and the length of each buffer's content, as unsigned 64-bit integers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class DesiredState:
     """The state that a model should be in, and the number of the change that said so; 0 if nothing was requested.
 
     `quarantined` maps versions to the number of the change that quarantined them.
@@ -40,12 +40,12 @@ class Wish:
     quarantined: dict[int, int] = field(default_factory=dict)
 
 
-class WishBoard:
+class DesiredStates:
     """Desired states by model, shared with processes that are forked later. Safe to call from many threads."""
 
     def __init__(self) -> None:
         self._file = _shared_memory()
-        size_bytes = HEAD_BYTES + 2 * SIDE_BYTES
+        size_bytes = HEAD_BYTES + 2 * BUFFER_BYTES
         os.truncate(self._file, size_bytes)
         self._memory = mmap.mmap(self._file, size_bytes)
         self._numbers = memoryview(self._memory)[:HEAD_BYTES].cast("Q")
@@ -57,14 +57,14 @@ class WishBoard:
         """A view whose first number is the count of changes. Reading it takes no lock."""
         return self._numbers
 
-    def wish(self, model: str, served: bool) -> int:
+    def set_served(self, model: str, served: bool) -> int:
         """Request that a model be served or not, and end its quarantines. Return the number of this change.
 
         Raises:
             InvalidRepository: the memory is full.
         """
         with self._locked():
-            return self._write(model, Wish(served, self._numbers[0] + 1))
+            return self._write(model, DesiredState(served, self._numbers[0] + 1))
 
     def quarantine(self, model: str, version: int) -> int:
         """Quarantine a version until its model is loaded again. Return the number of this change.
@@ -73,36 +73,38 @@ class WishBoard:
             InvalidRepository: the memory is full.
         """
         with self._locked():
-            before = self._wishes().get(model, Wish(True, 0))
+            before = self._states().get(model, DesiredState(True, 0))
             return self._write(
                 model, replace(before, quarantined={**before.quarantined, version: self._numbers[0] + 1})
             )
 
-    def read(self) -> tuple[int, dict[str, Wish]]:
+    def read(self) -> tuple[int, dict[str, DesiredState]]:
         """Return the number of changes, and the states after the last of them."""
         with self._locked():
-            return self._numbers[0], self._wishes()
+            return self._numbers[0], self._states()
 
-    def _write(self, model: str, wish: Wish) -> int:
+    def _write(self, model: str, state: DesiredState) -> int:
         change = self._numbers[0] + 1
-        content = msgspec.json.encode({**self._wishes(), model: wish})
-        if len(content) > SIDE_BYTES:
+        content = msgspec.json.encode({**self._states(), model: state})
+        if len(content) > BUFFER_BYTES:
             raise InvalidRepository("too many models were loaded and unloaded by hand; restart the server")
-        begins, length = self._side(change)
+        begins, length = self._buffer(change)
         self._memory[begins : begins + len(content)] = content
         self._numbers[length] = len(content)
         self._numbers[0] = change  # written last and at once: a reader that sees it finds the content
         return change
 
-    def _wishes(self) -> dict[str, Wish]:
-        begins, length = self._side(self._numbers[0])
-        return msgspec.json.decode(self._memory[begins : begins + self._numbers[length]] or b"{}", type=dict[str, Wish])
+    def _states(self) -> dict[str, DesiredState]:
+        begins, length = self._buffer(self._numbers[0])
+        return msgspec.json.decode(
+            self._memory[begins : begins + self._numbers[length]] or b"{}", type=dict[str, DesiredState]
+        )
 
     @staticmethod
-    def _side(change: int) -> tuple[int, int]:
+    def _buffer(change: int) -> tuple[int, int]:
         """Return where in the memory a change is written, and which number holds its length."""
-        side = change % 2
-        return HEAD_BYTES + side * SIDE_BYTES, 1 + side
+        buffer = change % 2
+        return HEAD_BYTES + buffer * BUFFER_BYTES, 1 + buffer
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -119,7 +121,7 @@ def _shared_memory() -> int:
     """Return the descriptor of an unnamed file, in memory if the system supports that."""
     if hasattr(os, "memfd_create"):
         # On a disk that is full, writing to a mapped file would end the process.
-        return os.memfd_create("retort-board")
-    descriptor, path = tempfile.mkstemp(prefix="retort-board-")
+        return os.memfd_create("retort-desired-states")
+    descriptor, path = tempfile.mkstemp(prefix="retort-desired-states-")
     os.unlink(path)  # noqa: PTH108 - only the descriptor is needed
     return descriptor
