@@ -71,13 +71,12 @@ class Tally:
     def of(self, model: str, version: int) -> Counts:
         """Return the counts of a version over all workers; zeros if there are none."""
         labels = (model, str(version))
-        sheets = self._metrics.sheets()
-        sizes = {name for sheet in sheets for name in sheet if name.startswith(key(SIZES, *labels, ""))}
-        rows, *spans = _sum([sheet[name] for sheet in sheets if (name := key(COUNTS, *labels)) in sheet], 13)
-        last = [sheet[name][0] for sheet in sheets if (name := key(LAST, *labels)) in sheet]
+        pages = self._metrics.pages()
+        sizes = {name for page in pages for name in page if name.startswith(key(SIZES, *labels, ""))}
+        rows, *spans = _sum([page[name] for page in pages if (name := key(COUNTS, *labels)) in page], 13)
+        last = [page[name][0] for page in pages if (name := key(LAST, *labels)) in page]
         by_rows = {
-            int(parts(size)[1][-1]): _spans(_sum([sheet[size] for sheet in sheets if size in sheet], 6))
-            for size in sizes
+            int(parts(size)[1][-1]): _spans(_sum([page[size] for page in pages if size in page], 6)) for size in sizes
         }
         success, fail, queue, reading, run, writing = _spans(spans)
         return Counts(rows, int(max(last, default=0)), success, fail, queue, reading, run, writing, by_rows)

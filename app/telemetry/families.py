@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.telemetry.board import Reading
+from app.telemetry.shared_counters import Reading
 
 SEPARATOR = "\x1f"
 

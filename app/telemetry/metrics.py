@@ -9,12 +9,12 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from app.telemetry.board import REPORTED, MetricBoard
 from app.telemetry.families import DURATION_BOUNDS_S, FAMILIES, SEPARATOR, MetricType, Samples, key, merged, parts
 from app.telemetry.memory import memory_bytes
+from app.telemetry.shared_counters import REPORTED, SharedCounters
 
 OK = "ok"
-SPARE_SHEETS = 16
+SPARE_PAGES = 16
 RESTARTS = key("retort_worker_restarts")
 RUNS, RUNNING = "retort_artifact_runs", "retort_artifact_runs_running"
 
@@ -52,7 +52,7 @@ class NullMetrics:
         """Do nothing."""
 
 
-class _Series:
+class _VersionPlaces:
     """The positions of the numbers of one version."""
 
     __slots__ = ("buckets", "rows", "statuses", "sum")
@@ -77,59 +77,59 @@ class SharedMetrics:
         self.server_snapshot: Callable[[], Mapping[str, Any]] | None = None
         """Returns the server's own counts; None in a process without a server."""
         self.is_shared = False
-        self._board = MetricBoard(1, shared=False)
-        self.begin(self._board.take())
+        self._counters = SharedCounters(1, shared=False)
+        self.begin(self._counters.take())
 
     # --- life cycle of a server's pages
 
     def share(self, workers: int) -> None:
         """Make the pages of a server with this many workers. This process, its master, takes the first page."""
         # At a reload, old workers still run beside the new ones, perhaps from more than one reload.
-        self._board = MetricBoard(1 + 4 * workers + SPARE_SHEETS)
-        self._write_on(self._board.take())
-        self._sheet.place(RESTARTS)  # shown as 0 from the start
+        self._counters = SharedCounters(1 + 4 * workers + SPARE_PAGES)
+        self._write_on(self._counters.take())
+        self._page.place(RESTARTS)  # shown as 0 from the start
         self.is_shared = True
 
     def take(self) -> int | None:
         """Return a number for the next worker."""
-        return self._board.take()
+        return self._counters.take()
 
     def begin(self, number: int | None) -> None:
         """Write the page of this number from now on, continuing its counts. None: a private page."""
         self._write_on(number)
-        for name in self._sheet.names():
+        for name in self._page.names():
             family = FAMILIES.get(parts(name)[0])
             if family is not None and family.kind is MetricType.GAUGE:
-                self._cells[self._sheet.place(name)] = 0.0
-        self._sheet.begin(os.getpid())
+                self._cells[self._page.place(name)] = 0.0
+        self._page.begin(os.getpid())
 
     def leave(self) -> None:
         """Record an orderly end of this worker: its running versions did not crash it."""
-        for name in self._sheet.names():
+        for name in self._page.names():
             if parts(name)[0] == RUNNING:
                 self._set(name, 0.0)
 
     def ended(self, number: int | None) -> dict[tuple[str, int], float]:
         """Count the end of a worker. Return the versions that were running, with their runs in all workers."""
-        self._cells[self._sheet.place(RESTARTS)] += 1.0
+        self._cells[self._page.place(RESTARTS)] += 1.0
         if number is None:
             return {}
         died_in = [
             parts(name)[1]
-            for name, values in self._board.sheet(number).read(number).values.items()
+            for name, values in self._counters.page(number).read(number).values.items()
             if parts(name)[0] == RUNNING and values[0] > 0
         ]
-        self._board.release(number)
-        readings = self._board.read() if died_in else []
+        self._counters.release(number)
+        readings = self._counters.read() if died_in else []
         return {
             (model, int(version)): sum(reading.values.get(key(RUNS, model, version), (0.0,))[0] for reading in readings)
             for model, version in died_in
         }
 
     def _write_on(self, number: int | None) -> None:
-        self._sheet = self._board.sheet(number)
-        self._cells = self._sheet.cells
-        self._series: dict[tuple[str, int], _Series] = {}
+        self._page = self._counters.page(number)
+        self._cells = self._page.cells
+        self._places: dict[tuple[str, int], _VersionPlaces] = {}
         self._runs: dict[tuple[str, int], tuple[int, int]] = {}
         self._observed: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -139,30 +139,30 @@ class SharedMetrics:
     def predicted(self, model: str, version: int, status: str, rows: int, duration_s: float) -> None:
         """Count one request; for status `ok` also its rows and its duration.
 
-        It takes no lock (see `Sheet`) and makes a single call, because it is part of every prediction.
+        It takes no lock (see `WorkerPage`) and makes a single call, because it is part of every prediction.
         """
-        series = self._series.get((model, version)) or self._new_series(model, version)
-        place = series.statuses.get(status) or self._new_status(series, model, version, status)
+        places = self._places.get((model, version)) or self._new_places(model, version)
+        place = places.statuses.get(status) or self._new_status(places, model, version, status)
         cells = self._cells
         cells[place] += 1.0
         if status == OK:
-            bucket = series.buckets + bisect_left(DURATION_BOUNDS_S, duration_s)
+            bucket = places.buckets + bisect_left(DURATION_BOUNDS_S, duration_s)
             cells[bucket] += 1.0
-            cells[series.sum] += duration_s
-            cells[series.rows] += rows
+            cells[places.sum] += duration_s
+            cells[places.rows] += rows
 
-    def _new_series(self, model: str, version: int) -> _Series:
+    def _new_places(self, model: str, version: int) -> _VersionPlaces:
         labels = (model, str(version))
-        buckets = self._sheet.place(key("retort_prediction_duration_seconds", *labels), len(DURATION_BOUNDS_S) + 2)
-        series = _Series(buckets, self._sheet.place(key("retort_prediction_rows", *labels)))
-        return self._series.setdefault((model, version), series)
+        buckets = self._page.place(key("retort_prediction_duration_seconds", *labels), len(DURATION_BOUNDS_S) + 2)
+        places = _VersionPlaces(buckets, self._page.place(key("retort_prediction_rows", *labels)))
+        return self._places.setdefault((model, version), places)
 
-    def _new_status(self, series: _Series, model: str, version: int, status: str) -> int:
-        place = self._sheet.place(key("retort_predictions", model, str(version), status))
-        return series.statuses.setdefault(status, place)
+    def _new_status(self, places: _VersionPlaces, model: str, version: int, status: str) -> int:
+        place = self._page.place(key("retort_predictions", model, str(version), status))
+        return places.statuses.setdefault(status, place)
 
     def run_began(self, model: str, version: int) -> None:
-        """Record that a run of this version begins. Takes no lock (see `Sheet`)."""
+        """Record that a run of this version begins. Takes no lock (see `WorkerPage`)."""
         running, runs = self._runs.get((model, version)) or self._new_runs(model, version)
         cells = self._cells
         cells[running] += 1.0
@@ -173,7 +173,7 @@ class SharedMetrics:
         self._cells[self._runs[model, version][0]] -= 1.0
 
     def _new_runs(self, model: str, version: int) -> tuple[int, int]:
-        running, runs = (self._sheet.place(key(family, model, str(version))) for family in (RUNNING, RUNS))
+        running, runs = (self._page.place(key(family, model, str(version))) for family in (RUNNING, RUNS))
         return self._runs.setdefault((model, version), (running, runs))
 
     def observe(self, server: Mapping[str, Any]) -> None:
@@ -197,18 +197,18 @@ class SharedMetrics:
     def _count_up_to(self, name: str, now: float) -> None:
         before = self._observed.get(name, 0.0)
         if now > before:  # snapshots of two threads may arrive in the wrong order
-            self._cells[self._sheet.place(name)] += now - before
+            self._cells[self._page.place(name)] += now - before
             self._observed[name] = now
 
     def _set(self, name: str, value: float) -> None:
-        self._cells[self._sheet.place(name)] = value
+        self._cells[self._page.place(name)] = value
 
     # --- counts of other modules that are no metrics
 
     def add(self, name: str, amounts: Sequence[float]) -> None:
         """Add to each cell of a block of this process. Takes no lock."""
         cells = self._cells
-        for place, amount in enumerate(amounts, self._sheet.place(name, len(amounts))):
+        for place, amount in enumerate(amounts, self._page.place(name, len(amounts))):
             cells[place] += amount
 
     def put(self, name: str, value: float) -> None:
@@ -217,15 +217,15 @@ class SharedMetrics:
 
     def has(self, name: str) -> bool:
         """Return whether this process has a block of this name."""
-        return self._sheet.has(name)
+        return self._page.has(name)
 
     def names(self, prefix: str) -> list[str]:
         """Return the names of this process's blocks that begin with a prefix."""
-        return [name for name in self._sheet.names() if name.startswith(prefix)]
+        return [name for name in self._page.names() if name.startswith(prefix)]
 
-    def sheets(self) -> list[dict[str, tuple[float, ...]]]:
+    def pages(self) -> list[dict[str, tuple[float, ...]]]:
         """Return the blocks of every process, including ended ones."""
-        return [reading.values for reading in self._board.read()]
+        return [reading.values for reading in self._counters.read()]
 
     # --- measuring
 
@@ -245,8 +245,8 @@ class SharedMetrics:
         for name in current:
             model_version = name.rpartition(SEPARATOR)[0]
             for state in states:
-                self._sheet.place(key(model_version, state))
-        for name in self._sheet.names():
+                self._page.place(key(model_version, state))
+        for name in self._page.names():
             if name.startswith(key("retort_model_state", "")):
                 self._set(name, float(name in current))
 
@@ -261,4 +261,4 @@ class SharedMetrics:
         self.refresh_server()
         if not self.is_shared:
             self.refresh()
-        return merged(self._board.read(), time.monotonic())
+        return merged(self._counters.read(), time.monotonic())

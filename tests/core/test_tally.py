@@ -45,7 +45,7 @@ def test_many_threads_lose_nothing() -> None:
 
 
 def test_workers_are_counted_together_and_those_that_are_gone() -> None:
-    """Each process writes its own sheet; whoever reads, reads all."""
+    """Each process writes its own page; whoever reads, reads all."""
     metrics = SharedMetrics()
     metrics.share(2)
     for number, rows in zip([metrics.take(), metrics.take()], (1, 3), strict=True):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from app.telemetry.board import Reading
 from app.telemetry.families import FAMILIES, MetricType, key, merged
+from app.telemetry.shared_counters import Reading
 
 NOW_S = 100.0
 

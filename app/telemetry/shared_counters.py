@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 
-SHEET_BYTES = 2**20
+PAGE_BYTES = 2**20
 """Reserved address space. Memory is used only where it is written."""
 CELL_BYTES = 8
 USED, PID, REPORTED = 0, 1, 2
@@ -40,7 +40,7 @@ class Reading:
     values: dict[str, tuple[float, ...]]
 
 
-class Sheet:
+class WorkerPage:
     """Named blocks of cells, each a double, in shared memory. One process writes them; every process may read them.
 
     Cells are aligned, so each is read and written at once. Entries are appended and counted in `USED` last, so a writer
@@ -129,18 +129,18 @@ class Sheet:
             self._known_bytes = end - HEADER_BYTES
 
 
-class MetricBoard:
+class SharedCounters:
     """The pages of one server. Made before the fork; only the process that forks calls `take` and `release`.
 
     If it is not `shared`, each forked process has its own copy.
     """
 
-    def __init__(self, sheets: int, sheet_bytes: int = SHEET_BYTES, shared: bool = True) -> None:
-        self._sheet_bytes = sheet_bytes
+    def __init__(self, pages: int, page_bytes: int = PAGE_BYTES, shared: bool = True) -> None:
+        self._sheet_bytes = page_bytes
         flags = mmap.MAP_ANONYMOUS | (mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE)
-        self._memory = memoryview(mmap.mmap(-1, sheets * sheet_bytes, flags=flags))
-        self._sheets = [Sheet(self._memory[at : at + sheet_bytes]) for at in range(0, len(self._memory), sheet_bytes)]
-        self._free = list(range(sheets))
+        self._memory = memoryview(mmap.mmap(-1, pages * page_bytes, flags=flags))
+        self._pages = [WorkerPage(self._memory[at : at + page_bytes]) for at in range(0, len(self._memory), page_bytes)]
+        self._free = list(range(pages))
 
     def take(self) -> int | None:
         """Return the lowest free number; None if all are in use."""
@@ -148,18 +148,18 @@ class MetricBoard:
 
     def release(self, number: int) -> None:
         """Free the number of a process that has ended. Its counts remain."""
-        self.sheet(number).end()
+        self.page(number).end()
         self._free = sorted([*self._free, number])
 
-    def sheet(self, number: int | None) -> Sheet:
+    def page(self, number: int | None) -> WorkerPage:
         """Return the page of this number; without a number, a page that no other process sees."""
         if number is None:
-            return Sheet(memoryview(bytearray(self._sheet_bytes)))
-        return self._sheets[number]
+            return WorkerPage(memoryview(bytearray(self._sheet_bytes)))
+        return self._pages[number]
 
     def read(self) -> list[Reading]:
         """Return the content of every page that was ever written, by number."""
-        readings = (sheet.read(number) for number, sheet in enumerate(self._sheets))
+        readings = (page.read(number) for number, page in enumerate(self._pages))
         return [reading for reading in readings if reading.pid or reading.values]
 
 
