@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.signature.batch import Outputs, json_values
-from app.signature.watch import NONE, Warnings
+from app.signature.watch import NO_WARNINGS, Warnings
 from app.storage.manifest import Manifest
 
 
@@ -22,7 +22,7 @@ class Answer:
     classes: Sequence[object] | None
     model: str
     version: int
-    warnings: Warnings = NONE
+    warnings: Warnings = NO_WARNINGS
 
     @classmethod
     def of(cls, manifest: Manifest, outputs: Outputs, warnings: Warnings) -> Answer:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.core.answer import Answer
+from app.core.prediction_stream import PredictionStream
 from app.core.run import run, run_each
-from app.core.series import Series
 from app.core.steps.event_loop import EventLoop, InThread, OnLoop, Way, completed
 from app.errors import FieldError, InvalidInstances, RetortError, UnsupportedMediaType
 from app.runtime.registry import Lease, Registry
@@ -16,7 +16,7 @@ from app.signature import Signature
 from app.signature.batch import Batch, Decoded, Outputs
 from app.signature.pointers import in_row, place_of
 from app.signature.refusals import MOST_ERRORS, refuse
-from app.signature.watch import NONE, Warnings
+from app.signature.watch import NO_WARNINGS, Warnings
 from app.telemetry import Timings
 
 
@@ -147,7 +147,7 @@ class PredictService:
             call.timings.ended("run")
         return found
 
-    def series(self, model: str | None, version: str | None) -> Series:
+    def open_stream(self, model: str | None, version: str | None) -> PredictionStream:
         """Return a stream that answers blocks of instances with one version. The caller closes it.
 
         Raises:
@@ -158,7 +158,7 @@ class PredictService:
         if lease.steps is not None:
             because = f"model {lease.manifest.model} has steps, which take whole requests and no streams"
             raise UnsupportedMediaType("application/x-ndjson", ["application/json"], because=because)
-        return Series(lease)
+        return PredictionStream(lease)
 
 
 Accepted = tuple[PredictCall, PredictRequest, Batch, tuple[str, ...], Warnings]
@@ -176,7 +176,7 @@ def _accept(lease: Lease, call: PredictCall) -> tuple[PredictRequest, Batch, tup
         outputs = _output_names(asked, manifest.signature)
         batch = asked.batch or lease.validator.validate(asked.instances, asked.pointer, asked.single)
         watch = lease.validator.watch
-        warnings = NONE if watch is None else watch.check(batch, asked.place)
+        warnings = NO_WARNINGS if watch is None else watch.check(batch, asked.place)
     except Exception as error:  # noqa: BLE001
         call.error = call.adapter.located(error) if isinstance(error, InvalidInstances) else error
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from app.core.series import Series
+from app.core.prediction_stream import PredictionStream
 from app.core.service import PredictService
 from app.errors import RetortError
 from app.gateway.context import HttpAdapter, RequestContext
@@ -27,8 +27,8 @@ class Streaming(Protocol):
     def is_wanted(self, environ: Environ) -> bool:
         """Tell whether a request is such a body, and wants such an answer."""
 
-    def respond(self, context: RequestContext, series: Series) -> Response:
-        """Answer it. The caller closes the series when the answer is sent or given up.
+    def respond(self, context: RequestContext, stream: PredictionStream) -> Response:
+        """Answer it. The caller closes the stream when the answer is sent or given up.
 
         Raises:
             RetortError: what is wrong from the start.
@@ -144,16 +144,16 @@ class PredictEndpoint:
 
     def _open_stream(self, context: RequestContext, streaming: Streaming) -> Response:
         context.timings = Timings(context.queued_s)
-        series = self._service.series(context.arguments.get("model"), context.arguments.get("version"))
-        context.model, context.version = series.model, series.version
+        stream = self._service.open_stream(context.arguments.get("model"), context.arguments.get("version"))
+        context.model, context.version = stream.model, stream.version
 
         def end() -> None:
-            context.rows = series.rows
+            context.rows = stream.rows
             context.timings.ended("run")
-            series.close()
+            stream.close()
 
         context.at_end(end)
-        return streaming.respond(context, series)
+        return streaming.respond(context, stream)
 
 
 def _fail(context: RequestContext, error: Exception) -> None:

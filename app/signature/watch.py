@@ -43,7 +43,7 @@ class Warnings:
         return {"warnings": listed, "warnings_more": self.more}
 
 
-NONE = Warnings()
+NO_WARNINGS = Warnings()
 
 
 class Watch:
@@ -72,7 +72,7 @@ class Watch:
             InvalidInstances: numbers are outside the training range, and the model rejects these.
         """
         found, more = _reported(self._marks(batch, place), place, _was_not_seen)
-        return Warnings(tuple(found), more) if found else NONE
+        return Warnings(tuple(found), more) if found else NO_WARNINGS
 
     def check_each(self, batch: Batch, place: Place) -> dict[int, Warnings]:
         """Return the warnings by row, for rows that have some. Raises as `check` does."""

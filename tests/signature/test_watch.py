@@ -10,7 +10,7 @@ import pytest
 from app.errors import InvalidInstances
 from app.signature import Input, Signature
 from app.signature.schema import Validator
-from app.signature.watch import NONE, Warnings
+from app.signature.watch import NO_WARNINGS, Warnings
 from tests.signature.specs import signature
 
 LENGTH = Input("length", "number", "float64", True, minimum=1.0, maximum=2.5)
@@ -45,8 +45,8 @@ def test_every_new_value_is_told_of_in_the_order_of_the_rows() -> None:
 
 
 def test_nothing_new_is_no_warning() -> None:
-    assert seen(sig(LENGTH, COUNT, ISLAND), [[1.0, 0, "Dream"], [2.5, 9, None]]) is NONE
-    assert seen(sig(LENGTH), []) is NONE
+    assert seen(sig(LENGTH, COUNT, ISLAND), [[1.0, 0, "Dream"], [2.5, 9, None]]) is NO_WARNINGS
+    assert seen(sig(LENGTH), []) is NO_WARNINGS
 
 
 def test_a_hundred_are_listed_and_the_others_counted() -> None:

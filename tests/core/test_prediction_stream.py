@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.core.series import Series
+from app.core.prediction_stream import PredictionStream
 from app.errors import DeadlineExceeded, InvalidInstances, ModelFailed
 from app.signature.batch import Batch
 from app.signature.schema import Validator
@@ -22,12 +22,12 @@ class Touchy(Yes):
         return super().run(batch, outputs)
 
 
-def series_of(servable: Yes) -> Iterator[Series]:
+def streams_of(servable: Yes) -> Iterator[PredictionStream]:
     shelf = Shelf(servable)
-    series = Series(shelf.lease("flowers"))
+    stream = PredictionStream(shelf.lease("flowers"))
     assert shelf.held == 1
-    yield series
-    series.close()
+    yield stream
+    stream.close()
     assert shelf.held == 0
 
 
@@ -37,13 +37,13 @@ def kinds(refused: Any) -> dict[int, type]:
 
 def test_the_bad_are_refused_and_the_others_run_as_one() -> None:
     servable = Yes()
-    for series in series_of(servable):
-        sifted = series.predict([[1], ["x"], {"x": 2}, True])
-        assert kinds(sifted.refused) == {1: InvalidInstances, 3: InvalidInstances}
-        assert sifted.answer.values()["prediction"] == ["yes", "yes"]
+    for stream in streams_of(servable):
+        partial = stream.predict([[1], ["x"], {"x": 2}, True])
+        assert kinds(partial.refused) == {1: InvalidInstances, 3: InvalidInstances}
+        assert partial.answer.values()["prediction"] == ["yes", "yes"]
         assert [rows for rows, _ in servable.asked] == [2]
-        assert series.predict([]).answer.values()["prediction"] == []
-    assert (series.model, series.version, series.rows) == ("flowers", 1, 2)
+        assert stream.predict([]).answer.values()["prediction"] == []
+    assert (stream.model, stream.version, stream.rows) == ("flowers", 1, 2)
 
 
 def test_a_bad_instance_costs_no_validation_of_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,27 +54,27 @@ def test_a_bad_instance_costs_no_validation_of_the_others_alone(monkeypatch: pyt
         asked.append(len(instances))
         return validate(validator, instances, *place, **options)
 
-    for series in series_of(Yes()):
+    for stream in streams_of(Yes()):
         monkeypatch.setattr(Validator, "validate", counted)
-        sifted = series.predict([[1], ["x"], *[[2]] * 90, ["y"]])
-        assert kinds(sifted.refused) == {1: InvalidInstances, 92: InvalidInstances}
+        partial = stream.predict([[1], ["x"], *[[2]] * 90, ["y"]])
+        assert kinds(partial.refused) == {1: InvalidInstances, 92: InvalidInstances}
         assert asked == [1, 1]
 
 
 def test_where_the_model_fails_each_is_asked_alone() -> None:
     servable = Touchy()
-    for series in series_of(servable):
-        sifted = series.predict([[1], [13], [2]])
-        assert kinds(sifted.refused) == {1: ModelFailed}
-        assert sifted.answer.values()["prediction"] == ["yes", "yes"]
+    for stream in streams_of(servable):
+        partial = stream.predict([[1], [13], [2]])
+        assert kinds(partial.refused) == {1: ModelFailed}
+        assert partial.answer.values()["prediction"] == ["yes", "yes"]
         assert [rows for rows, _ in servable.asked] == [3, 1, 1, 1]
-    assert (series.model, series.version, series.rows) == ("flowers", 1, 2)
+    assert (stream.model, stream.version, stream.rows) == ("flowers", 1, 2)
 
 
 def test_a_wait_in_vain_is_everybodys_and_not_waited_again() -> None:
     servable = Yes(error=DeadlineExceeded(1.0))
-    for series in series_of(servable):
-        sifted = series.predict([[1], ["x"], [2]])
-        assert kinds(sifted.refused) == {0: DeadlineExceeded, 1: InvalidInstances, 2: DeadlineExceeded}
+    for stream in streams_of(servable):
+        partial = stream.predict([[1], ["x"], [2]])
+        assert kinds(partial.refused) == {0: DeadlineExceeded, 1: InvalidInstances, 2: DeadlineExceeded}
         assert len(servable.asked) == 1
-    assert series.rows == 0
+    assert stream.rows == 0

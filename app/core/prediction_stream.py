@@ -15,11 +15,11 @@ from app.errors import DeadlineExceeded, InvalidInstances, ModelFailed, RetortEr
 from app.runtime.registry import Lease
 from app.signature.batch import Batch, Outputs
 from app.signature.pointers import in_row
-from app.signature.watch import NONE, Warnings
+from app.signature.watch import NO_WARNINGS, Warnings
 
 
 @dataclass(frozen=True, slots=True)
-class Sifted:
+class PartialAnswer:
     """The answer to one block, in which some instances may be refused.
 
     `answer` holds the accepted instances in their order. `refused` and `warnings` are by position in the block.
@@ -30,7 +30,7 @@ class Sifted:
     warnings: Mapping[int, Warnings]
 
 
-class Series:
+class PredictionStream:
     """Answers blocks of instances of one request. Holds a lease until `close`."""
 
     def __init__(self, lease: Lease) -> None:
@@ -45,11 +45,11 @@ class Series:
         """The largest number of instances in one block."""
         return self._lease.validator.max_instances
 
-    def predict(self, instances: Sequence[Any]) -> Sifted:
+    def predict(self, instances: Sequence[Any]) -> PartialAnswer:
         """Return the default outputs of the acceptable instances. Errors of single instances are not raised."""
         refused = dict[int, RetortError]()
         kept = dict(enumerate(instances))
-        batch, warnings = self._accepted(instances) or self._sifted(kept, refused)
+        batch, warnings = self._accepted(instances) or self._acceptable(kept, refused)
         try:
             outputs = run(self._lease, batch, self._lease.manifest.signature.defaults)
         except DeadlineExceeded as error:
@@ -59,7 +59,7 @@ class Series:
             outputs = self._each_alone(kept, refused)
         self.rows += len(instances) - len(refused)
         new = {at: warnings[row] for row, at in enumerate(kept) if warnings.get(row)}
-        return Sifted(Answer.of(self._lease.manifest, outputs, NONE), refused, new)
+        return PartialAnswer(Answer.of(self._lease.manifest, outputs, NO_WARNINGS), refused, new)
 
     def _accepted(self, instances: Sequence[Any]) -> tuple[Batch, Mapping[int, Warnings]] | None:
         """Return the instances as a batch with the warnings of each row; None if one is not acceptable."""
@@ -72,7 +72,9 @@ class Series:
         watch = self._lease.validator.watch
         return {} if watch is None else watch.check_each(batch, lambda row: ("#", in_row(instances[row])))
 
-    def _sifted(self, kept: dict[int, Any], refused: dict[int, RetortError]) -> tuple[Batch, Mapping[int, Warnings]]:
+    def _acceptable(
+        self, kept: dict[int, Any], refused: dict[int, RetortError]
+    ) -> tuple[Batch, Mapping[int, Warnings]]:
         """Like `_accepted`, but move unacceptable instances from `kept` to `refused` and keep the others.
 
         Instances that pass the cheap rules are validated together, so that a bad instance costs the others little.
