@@ -24,7 +24,7 @@ from app.gateway.standard import AccessLog, CommonHeaders, PredictionMetrics
 from app.runtime.batching import batching
 from app.runtime.live import LiveRegistry
 from app.runtime.loaders import LOADERS
-from app.runtime.quarantine import noting
+from app.runtime.quarantine import record_runs
 from app.server.contract import PlainApp, ServingApp, WSGIApplication
 from app.settings import Settings
 from app.signature.schema import validators
@@ -101,7 +101,7 @@ def _registry(settings: Settings, repository: Repository, metrics: SharedMetrics
         settings.max_instances, settings.out_of_range, settings.image_pixel_limit, settings.max_values
     )
     pack_stray = cli.stray_packer(repository, settings) if settings.development else None
-    compose = noting(metrics, batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s))
+    compose = record_runs(metrics, batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s))
     services, plan = plan_steps(settings, validator_for)
     graphs, default = settings.runtime == "auto", settings.default_model
     registry = LiveRegistry(repository, LOADERS, validator_for, default, pack_stray, graphs, compose, plan)

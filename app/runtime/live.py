@@ -13,7 +13,7 @@ from typing import Any
 from app.errors import InvalidRepository, ModelNotFound, ModelUnavailable
 from app.runtime.desired_states import DesiredStates
 from app.runtime.policy import MOVES, State
-from app.runtime.quarantine import QUARANTINED, Deaths, ModelVersion
+from app.runtime.quarantine import QUARANTINED, CrashTracker, ModelVersion
 from app.runtime.registry import Entry, Lease, Registry, with_chosen
 from app.storage.choices import Pointers
 
@@ -38,7 +38,7 @@ class LiveRegistry(Registry):
         self._seen = 0
         self._to_load: dict[str, int] = {}
         self._loading = threading.Lock()
-        self._deaths = Deaths()
+        self._crashes = CrashTracker()
 
     def load_model(self, model: str) -> None:
         """Serves every version of a model that is in the repository, those that failed or were unloaded anew.
@@ -75,12 +75,12 @@ class LiveRegistry(Registry):
         self._look()
         log.info("model %s is unloaded", model)
 
-    def died_in(self, ran: Mapping[ModelVersion, float]) -> None:
+    def worker_crashed(self, ran: Mapping[ModelVersion, float]) -> None:
         """For the master: a worker died while it ran these versions, each of which has run so often in all.
 
         One that this happens to too often is quarantined, in all workers, until its model is loaded again.
         """
-        found = self._deaths.count(ran, time.monotonic())
+        found = self._crashes.count(ran, time.monotonic())
         if found is not None:
             model, version = found
             beside = ", ".join(f"{other} version {number}" for other, number in sorted(ran) if (other, number) != found)

@@ -15,10 +15,10 @@ from app.signature.batch import Batch, Outputs
 from app.storage.manifest import Manifest
 from app.telemetry.process_state import ProcessState
 
-DEATHS, WITHIN_S = 3, 60.0
+MAX_CRASHES, CRASH_WINDOW_S = 3, 60.0
 QUARANTINED = (
-    f"{DEATHS} workers died within {WITHIN_S:.0f} s while it ran; loading it again, another version or a restart of "
-    "the server ends this"
+    f"{MAX_CRASHES} workers died within {CRASH_WINDOW_S:.0f} s while it ran; loading it again, another version or a "
+    "restart of the server ends this"
 )
 
 ModelVersion = tuple[str, int]
@@ -34,7 +34,7 @@ class Runs(Protocol):
         """Record that it is over, with or without an error."""
 
 
-class NotedServable:
+class RecordingServable:
     """Records each run of the servable inside, and undoes its changes to process-wide state.
 
     Safe to call from many threads; lives as long as the servable inside.
@@ -58,20 +58,20 @@ class NotedServable:
             self._runs.run_ended(self._model, self._version)
 
 
-def noting(runs: Runs, compose: Compose) -> Compose:
+def record_runs(runs: Runs, compose: Compose) -> Compose:
     """Return a composer that records the runs of artifacts before it applies `compose`. A graph runs no user code."""
 
     state = ProcessState()
 
-    def noted(servable: Servable, runtime: str, manifest: Manifest) -> Servable:
+    def recorded(servable: Servable, runtime: str, manifest: Manifest) -> Servable:
         if runtime == "artifact":
-            servable = NotedServable(servable, manifest.model, manifest.version, runs, state)
+            servable = RecordingServable(servable, manifest.model, manifest.version, runs, state)
         return compose(servable, runtime, manifest)
 
-    return noted
+    return recorded
 
 
-class Deaths:
+class CrashTracker:
     """Counts the crashes of workers by the versions that were running. Used by the master only.
 
     Versions that ran beside the culprit are present at its crashes too. A version that runs often is present by chance
@@ -92,9 +92,9 @@ class Deaths:
             now_s: the current time.
         """
         for version in ran:
-            times_s = self._times_s.setdefault(version, deque(maxlen=DEATHS))
+            times_s = self._times_s.setdefault(version, deque(maxlen=MAX_CRASHES))
             times_s.append(now_s)
-        found = [version for version in ran if self._too_many(self._times_s[version], now_s)]
+        found = [version for version in ran if self._is_too_often(self._times_s[version], now_s)]
         if not found:
             return None
         culprit = min(found, key=lambda version: ran[version])
@@ -102,5 +102,5 @@ class Deaths:
         return culprit
 
     @staticmethod
-    def _too_many(times_s: deque[float], now_s: float) -> bool:
-        return len(times_s) == DEATHS and now_s - times_s[0] <= WITHIN_S
+    def _is_too_often(times_s: deque[float], now_s: float) -> bool:
+        return len(times_s) == MAX_CRASHES and now_s - times_s[0] <= CRASH_WINDOW_S

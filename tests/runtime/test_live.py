@@ -226,7 +226,7 @@ def test_what_another_worker_loads_is_the_default_where_there_was_none(tmp_path:
 def die_in(master: LiveRegistry, *ran: tuple[str, int], times: int = 3) -> None:
     """So many workers die while they run these versions."""
     for _ in range(times):
-        master.died_in(dict.fromkeys(ran, 1.0))
+        master.worker_crashed(dict.fromkeys(ran, 1.0))
 
 
 def test_what_workers_die_in_is_quarantined_everywhere_and_the_rest_is_not(
