@@ -11,10 +11,10 @@ from app.core.prediction_stream import PredictionStream
 from app.errors import DeadlineExceeded, InvalidInstances, ModelFailed
 from app.signature.batch import Batch
 from app.signature.schema import Validator
-from tests.core.test_service import Shelf, Yes
+from tests.core.test_service import FakeModel, FakeRegistry
 
 
-class Touchy(Yes):
+class FailsOnThirteen(FakeModel):
     """A servable that fails where a value is 13."""
 
     def run(self, batch: Batch, outputs: Any) -> Any:
@@ -22,13 +22,13 @@ class Touchy(Yes):
         return super().run(batch, outputs)
 
 
-def streams_of(servable: Yes) -> Iterator[PredictionStream]:
-    shelf = Shelf(servable)
-    stream = PredictionStream(shelf.lease("flowers"))
-    assert shelf.held == 1
+def streams_of(servable: FakeModel) -> Iterator[PredictionStream]:
+    registry = FakeRegistry(servable)
+    stream = PredictionStream(registry.lease("flowers"))
+    assert registry.held == 1
     yield stream
     stream.close()
-    assert shelf.held == 0
+    assert registry.held == 0
 
 
 def kinds(refused: Any) -> dict[int, type]:
@@ -36,7 +36,7 @@ def kinds(refused: Any) -> dict[int, type]:
 
 
 def test_the_bad_are_refused_and_the_others_run_as_one() -> None:
-    servable = Yes()
+    servable = FakeModel()
     for stream in streams_of(servable):
         partial = stream.predict([[1], ["x"], {"x": 2}, True])
         assert kinds(partial.refused) == {1: InvalidInstances, 3: InvalidInstances}
@@ -54,7 +54,7 @@ def test_a_bad_instance_costs_no_validation_of_the_others_alone(monkeypatch: pyt
         asked.append(len(instances))
         return validate(validator, instances, *place, **options)
 
-    for stream in streams_of(Yes()):
+    for stream in streams_of(FakeModel()):
         monkeypatch.setattr(Validator, "validate", counted)
         partial = stream.predict([[1], ["x"], *[[2]] * 90, ["y"]])
         assert kinds(partial.refused) == {1: InvalidInstances, 92: InvalidInstances}
@@ -62,7 +62,7 @@ def test_a_bad_instance_costs_no_validation_of_the_others_alone(monkeypatch: pyt
 
 
 def test_where_the_model_fails_each_is_asked_alone() -> None:
-    servable = Touchy()
+    servable = FailsOnThirteen()
     for stream in streams_of(servable):
         partial = stream.predict([[1], [13], [2]])
         assert kinds(partial.refused) == {1: ModelFailed}
@@ -72,7 +72,7 @@ def test_where_the_model_fails_each_is_asked_alone() -> None:
 
 
 def test_a_wait_in_vain_is_everybodys_and_not_waited_again() -> None:
-    servable = Yes(error=DeadlineExceeded(1.0))
+    servable = FakeModel(error=DeadlineExceeded(1.0))
     for stream in streams_of(servable):
         partial = stream.predict([[1], ["x"], [2]])
         assert kinds(partial.refused) == {0: DeadlineExceeded, 1: InvalidInstances, 2: DeadlineExceeded}

@@ -13,7 +13,7 @@ from app.errors import DeadlineExceeded, RetortError
 from app.runtime.registry import Lease
 from app.signature.batch import Batch, Outputs
 from app.signature.schema import Validator
-from tests.core.test_service import SIGNATURE, Yes
+from tests.core.test_service import SIGNATURE, FakeModel
 from tests.storage.versions import MANIFEST
 
 NAMES = ("prediction",)
@@ -27,7 +27,7 @@ def batch_of(*values: float) -> Batch:
     return Batch({"x": np.array(values)}, len(values))
 
 
-class Moody(Yes):
+class FailsOnTwoRows(FakeModel):
     """A servable that fails on batches of two rows."""
 
     def run(self, batch: Batch, outputs: Any) -> Any:
@@ -36,7 +36,7 @@ class Moody(Yes):
 
 
 def test_each_is_run_alone_and_what_fails_says_why() -> None:
-    servable = Moody()
+    servable = FailsOnTwoRows()
     found = run_each(lease_of(servable), [(batch_of(1), NAMES), (batch_of(1, 2), NAMES), (batch_of(3), NAMES)])
     assert [told(outputs) for outputs in found] == [["yes"], "ModelFailed", ["yes"]]
     assert servable.asked == [(1, NAMES), (2, NAMES), (1, NAMES)]
@@ -48,5 +48,5 @@ def told(outputs: Outputs | RetortError) -> list[str] | str:
 
 def test_a_deadline_is_no_failure_of_the_model(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(DeadlineExceeded):
-        run(lease_of(Yes(error=DeadlineExceeded(1.0))), batch_of(1), NAMES)
+        run(lease_of(FakeModel(error=DeadlineExceeded(1.0))), batch_of(1), NAMES)
     assert not caplog.records
