@@ -22,9 +22,10 @@ from app.gateway.gateway import Gateway
 from app.gateway.interceptors import Interceptor
 from app.gateway.standard import AccessLog, CommonHeaders, PredictionMetrics
 from app.runtime.batching import batching
-from app.runtime.live import LiveRegistry
 from app.runtime.loaders import LOADERS
 from app.runtime.quarantine import record_runs
+from app.runtime.registry import Registry
+from app.runtime.version_loader import VersionLoader
 from app.server.contract import PlainApp, ServingApp, WSGIApplication
 from app.settings import Settings
 from app.signature.schema import validators
@@ -96,16 +97,15 @@ def applications() -> list[Application]:
     return [app for reference in _made if (app := reference()) is not None]
 
 
-def _registry(settings: Settings, repository: Repository, metrics: SharedMetrics) -> tuple[LiveRegistry, Services]:
+def _registry(settings: Settings, repository: Repository, metrics: SharedMetrics) -> tuple[Registry, Services]:
     validator_for = validators(
         settings.max_instances, settings.out_of_range, settings.image_pixel_limit, settings.max_values
     )
     pack_stray = cli.stray_packer(repository, settings) if settings.development else None
     compose = record_runs(metrics, batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s))
     services, plan = plan_steps(settings, validator_for)
-    graphs, default = settings.runtime == "auto", settings.default_model
-    registry = LiveRegistry(repository, LOADERS, validator_for, default, pack_stray, graphs, compose, plan)
-    return registry, services
+    loader = VersionLoader(repository, LOADERS, validator_for, settings.runtime == "auto", compose, plan, pack_stray)
+    return Registry(repository, loader, settings.default_model), services
 
 
 def _interceptors(settings: Settings, metrics: SharedMetrics) -> list[Interceptor]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from app.runtime.live import LiveRegistry
+from app.runtime.entry import Entry
 from app.runtime.policy import State
-from app.runtime.registry import Entry
+from app.runtime.registry import Registry
 from app.signature import Input
 from app.storage.manifest import Assumption, Manifest
 
@@ -20,7 +20,7 @@ class Catalogue:
 
     def __init__(
         self,
-        registry: LiveRegistry,
+        registry: Registry,
         unwell: Callable[[], Sequence[str]] = tuple,
         ready_in_quarantine: bool = True,
     ) -> None:
@@ -100,7 +100,7 @@ class Catalogue:
         if self._drains:
             return False, {"status": "draining", "reasons": []}
         entries = [entry for versions in self._registry.entries().values() for entry in versions]
-        failed = [entry for entry in entries if entry.state not in (State.AVAILABLE, State.RETIRED)]
+        failed = [entry for entry in entries if entry.state not in (State.AVAILABLE, State.UNLOADING, State.RETIRED)]
         reasons: list[dict[str, Any]] = [
             {
                 "model": e.model,

@@ -12,7 +12,7 @@ import numpy as np
 from app.core.answer import Answer
 from app.core.run import run
 from app.errors import DeadlineExceeded, InvalidInstances, ModelFailed, RetortError
-from app.runtime.registry import Lease
+from app.runtime.entry import Lease
 from app.signature.batch import Batch, Outputs
 from app.signature.pointers import in_row
 from app.signature.watch import NO_WARNINGS, Warnings

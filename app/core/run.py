@@ -9,7 +9,7 @@ import numpy as np
 
 from app.errors import DeadlineExceeded, ModelFailed, RetortError
 from app.runtime.batching import BatchingServable
-from app.runtime.registry import Lease
+from app.runtime.entry import Lease
 from app.signature.batch import Batch, Outputs
 
 log = logging.getLogger(__name__)

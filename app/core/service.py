@@ -11,7 +11,8 @@ from app.core.prediction_stream import PredictionStream
 from app.core.run import run, run_each
 from app.core.steps.event_loop import EventLoop, InThread, OnLoop, Way, completed
 from app.errors import FieldError, InvalidInstances, RetortError, UnsupportedMediaType
-from app.runtime.registry import Lease, Registry
+from app.runtime.entry import Lease
+from app.runtime.registry import Registry
 from app.signature import Signature
 from app.signature.batch import Batch, Decoded, Outputs
 from app.signature.pointers import in_row, place_of

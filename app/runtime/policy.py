@@ -9,15 +9,16 @@ from collections.abc import Collection, Mapping
 class State(enum.Enum):
     """The state of a version. Legal moves:
 
-    FOUND -> VERIFIED -> LOADED -> AVAILABLE -> RETIRED, from each of the first three to FAILED, from LOADED and
-    AVAILABLE to QUARANTINED, and from there to RETIRED.
+    FOUND -> VERIFIED -> LOADED -> AVAILABLE -> UNLOADING -> RETIRED; from each of the first three to FAILED; from
+    LOADED and AVAILABLE to QUARANTINED, and from there to RETIRED.
     """
 
     FOUND = "FOUND"  # there is a folder with a manifest
     VERIFIED = "VERIFIED"  # its files have the hashes of packing time
     LOADED = "LOADED"  # it is in memory and has not run yet
     AVAILABLE = "AVAILABLE"  # its examples gave the recorded predictions in this process
-    RETIRED = "RETIRED"  # it takes no new requests, and no request uses it any more
+    UNLOADING = "UNLOADING"  # it takes no new requests; some still use it
+    RETIRED = "RETIRED"  # no request uses it any more, and its memory is free
     FAILED = "FAILED"  # it cannot be served; the entry has the reason
     QUARANTINED = "QUARANTINED"  # workers died while it ran, so it is not run any more
 
@@ -26,7 +27,8 @@ MOVES: Mapping[State, frozenset[State]] = {
     State.FOUND: frozenset({State.VERIFIED, State.FAILED}),
     State.VERIFIED: frozenset({State.LOADED, State.FAILED}),
     State.LOADED: frozenset({State.AVAILABLE, State.FAILED, State.QUARANTINED}),
-    State.AVAILABLE: frozenset({State.RETIRED, State.QUARANTINED}),
+    State.AVAILABLE: frozenset({State.UNLOADING, State.QUARANTINED}),
+    State.UNLOADING: frozenset({State.RETIRED}),
     State.QUARANTINED: frozenset({State.RETIRED}),
     State.RETIRED: frozenset(),
     State.FAILED: frozenset(),

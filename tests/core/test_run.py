@@ -10,7 +10,7 @@ import pytest
 
 from app.core.run import run, run_each
 from app.errors import DeadlineExceeded, RetortError
-from app.runtime.registry import Lease
+from app.runtime.entry import Lease
 from app.signature.batch import Batch, Outputs
 from app.signature.schema import Validator
 from tests.core.test_service import SIGNATURE, FakeModel

@@ -14,7 +14,7 @@ import pytest
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest, PredictService
 from app.errors import FieldError, InvalidInstances, InvalidJson, ModelFailed, ModelNotFound, NotAcceptable
-from app.runtime.registry import Lease
+from app.runtime.entry import Lease
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch
 from app.signature.schema import Validator

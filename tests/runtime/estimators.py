@@ -10,8 +10,9 @@ import numpy as np
 
 from app.errors import LoadingFailed
 from app.runtime.environment import environment
-from app.runtime.registry import PackStray, Registry
+from app.runtime.registry import Registry
 from app.runtime.servable import ArtifactServable, Servable
+from app.runtime.version_loader import PackStray, VersionLoader
 from app.signature import Input, Layout, Signature
 from app.signature.schema import Validator
 from app.storage.manifest import Example, Manifest
@@ -89,8 +90,12 @@ def registry(
     pack_stray: PackStray | None = None,
 ) -> Registry:
     """A registry of a repository whose artifacts are words."""
-    loaders = {"joblib": loader or WordLoader()}
-    return Registry(repository, loaders, lambda sig: Validator(sig, 1000), default_model, pack_stray)
+    return Registry(repository, version_loader(repository, loader, pack_stray=pack_stray), default_model)
+
+
+def version_loader(repository: Repository, loader: WordLoader | None = None, **named: Any) -> VersionLoader:
+    """A loader of versions whose artifacts are words."""
+    return VersionLoader(repository, {"joblib": loader or WordLoader()}, lambda sig: Validator(sig, 1000), **named)
 
 
 class Packer:

@@ -7,22 +7,21 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pytest
 
 from app.errors import ModelNotFound, ModelQuarantined, ModelUnavailable
 from app.runtime import desired_states
-from app.runtime.live import LiveRegistry
 from app.runtime.policy import State
+from app.runtime.registry import Registry
 from app.runtime.servable import Servable
 from app.signature import Signature
 from app.signature.batch import Batch, Outputs
-from app.signature.schema import Validator
 from app.storage.choices import POINTERS
 from app.storage.manifest import Manifest
 from app.storage.repository import Repository
-from tests.runtime.estimators import WordLoader, add
+from tests.runtime.estimators import WordLoader, add, version_loader
 from tests.storage.versions import edit
 
 
@@ -72,27 +71,32 @@ def repository(tmp_path: Path) -> Repository:
     return made
 
 
-def live(repository: Repository, loader: WordLoader | None = None, **named: Any) -> LiveRegistry:
-    return LiveRegistry(
-        repository, {"joblib": loader or WordLoader()}, lambda signature: Validator(signature, 1000), **named
-    )
+def live(
+    repository: Repository,
+    loader: WordLoader | None = None,
+    default_model: str = "",
+    beside: Registry | None = None,
+    compose: GatedRuns | None = None,
+) -> Registry:
+    """A registry; with `beside` that of another worker, which sees the same desired states."""
+    desired = None if beside is None else beside._desired
+    return Registry(repository, version_loader(repository, loader, compose=compose), default_model, desired)
 
 
-def beside(one: LiveRegistry, **named: Any) -> LiveRegistry:
-    """Another worker: a registry of its own that sees the same desired states."""
-    other = live(one._repository, **named)
-    other._desired, other._changes = one._desired, one._changes
+def beside(one: Registry, default_model: str = "") -> Registry:
+    """The registry of another worker, after its start."""
+    other = live(one._repository, default_model=default_model, beside=one)
     other.prove()
     return other
 
 
-def predict(of: LiveRegistry, model: str | None = None, version: str | None = None) -> tuple[int, list[float]]:
+def predict(of: Registry, model: str | None = None, version: str | None = None) -> tuple[int, list[float]]:
     with of.lease(model, version) as lease:
         outputs = lease.servable.run(lease.validator.validate([{"x": 5}]), ["prediction"])
         return lease.manifest.version, outputs["prediction"].tolist()
 
 
-def states(of: LiveRegistry, model: str = "flowers") -> list[State]:
+def states(of: Registry, model: str = "flowers") -> list[State]:
     return [entry.state for entry in of.entries()[model]]
 
 
@@ -104,15 +108,43 @@ def test_what_is_unloaded_is_out_of_service_and_the_rest_is_not(repository: Repo
             served.lease("flowers", version)
     assert predict(served, "trees") == (1, [10.0])
     (entry,) = served.entries()["flowers"]
-    assert (entry.state, entry.servable, entry.validator) == (State.RETIRED, None, None)
+    assert (entry.state, entry.lease) == (State.RETIRED, None)
     assert "out of service by hand" in str(entry.reason)
 
 
-def test_a_lease_outlives_the_unloading(repository: Repository) -> None:
+def test_an_unloaded_version_is_retired_when_its_last_lease_is_released(repository: Repository) -> None:
     served = live(repository)
     with served.lease("flowers") as lease:
-        served.unload_model("flowers")
+        with served.lease("flowers", "1"):
+            served.unload_model("flowers")
+            assert states(served) == [State.UNLOADING]
+            with pytest.raises(ModelUnavailable):
+                served.lease("flowers")
+        assert states(served) == [State.UNLOADING]
         assert lease.servable.run(lease.validator.validate([{"x": 5}]), ["prediction"])["prediction"].tolist() == [10.0]
+    assert states(served) == [State.RETIRED]
+
+
+def test_the_end_of_an_old_lease_does_not_retire_a_version_that_is_loaded_again(repository: Repository) -> None:
+    served = live(repository)
+    with served.lease("flowers"):
+        served.unload_model("flowers")
+        served.load_model("flowers")
+        with served.lease("flowers"):
+            served.unload_model("flowers")
+            assert states(served) == [State.UNLOADING]
+            served._table._retire(served._table.entries["trees"][1])  # of an entry that is not being unloaded
+        assert states(served) == [State.RETIRED]
+        served.load_model("flowers")
+    assert states(served) == [State.AVAILABLE]
+
+
+def test_a_lease_that_is_withdrawn_while_it_is_requested_is_refused(repository: Repository) -> None:
+    served = live(repository)
+    served.prove()
+    served._table.current["flowers"].withdraw(lambda: None)  # as another thread does after the look-up
+    with pytest.raises(ModelUnavailable):
+        served.lease("flowers")
 
 
 def test_loading_serves_it_again(repository: Repository) -> None:
@@ -223,7 +255,7 @@ def test_what_another_worker_loads_is_the_default_where_there_was_none(tmp_path:
     assert told.default() == "late"
 
 
-def die_in(master: LiveRegistry, *ran: tuple[str, int], times: int = 3) -> None:
+def die_in(master: Registry, *ran: tuple[str, int], times: int = 3) -> None:
     """So many workers die while they run these versions."""
     for _ in range(times):
         master.worker_crashed(dict.fromkeys(ran, 1.0))
@@ -241,7 +273,7 @@ def test_what_workers_die_in_is_quarantined_everywhere_and_the_rest_is_not(
         with pytest.raises(ModelQuarantined, match="loading it again"):
             there.lease("flowers", version)
     (entry,) = there.entries()["flowers"]
-    assert (entry.state, entry.servable, entry.validator) == (State.QUARANTINED, None, None)
+    assert (entry.state, entry.lease) == (State.QUARANTINED, None)
     assert predict(there, "trees") == (1, [10.0])
     assert "model flowers version 1 is quarantined: 3 workers died" in caplog.text
 
@@ -259,8 +291,7 @@ def test_full_memory_does_not_end_the_master(
 def test_a_worker_that_is_forked_later_does_not_run_it_even_once(repository: Repository) -> None:
     master, loader = live(repository), WordLoader()
     die_in(master, ("flowers", 1))
-    late = live(repository, loader)
-    late._desired, late._changes = master._desired, master._changes
+    late = live(repository, loader, beside=master)
     late.prove()
     assert states(late) == [State.QUARANTINED]
     assert len(loader.runs) == 1  # the examples of the other model
@@ -316,8 +347,7 @@ def test_what_is_quarantined_while_its_model_is_loaded_again_stays_so(
     repository: Repository, culprit: int, other: int
 ) -> None:
     master, gate = live(repository), GatedRuns()
-    there = live(repository, compose=gate)
-    there._desired, there._changes = master._desired, master._changes
+    there = live(repository, beside=master, compose=gate)
     there.prove()
     add(repository)
     master.load_model("flowers")
@@ -385,8 +415,7 @@ def test_a_worker_that_is_forked_later_follows_too(repository: Repository) -> No
 
 def test_who_asks_for_another_model_does_not_wait_for_one_that_is_loading(repository: Repository) -> None:
     here, loader = live(repository), GatedLoader()
-    there = live(repository, loader)
-    there._desired, there._changes = here._desired, here._changes
+    there = live(repository, loader, beside=here)
     there.prove()
     add(repository)
     here.load_model("flowers")
@@ -425,7 +454,8 @@ def test_who_loads_what_is_asked_for_again_meanwhile_gets_it_loaded(repository: 
 def test_nothing_that_may_have_to_be_loaded_is_quick(repository: Repository) -> None:
     here = live(repository)
     there = beside(here)
-    there._quick |= {"flowers", "trees"}
+    for model in ("flowers", "trees"):
+        there._table.current[model].is_inline = True
     here.load_model("flowers")
     assert not there.is_quick("flowers")
     assert not there.is_quick("trees")  # no request has looked at the desired states yet

@@ -88,5 +88,5 @@ def test_every_state_is_on_a_way_from_found_to_an_end() -> None:
 
 
 def test_what_serves_does_not_fail_any_more() -> None:
-    assert MOVES[A] == {State.RETIRED, State.QUARANTINED}
+    assert MOVES[A] == {State.UNLOADING, State.QUARANTINED}
     assert {state for state, after in MOVES.items() if A in after} == {LOADED}

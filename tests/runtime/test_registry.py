@@ -14,14 +14,15 @@ from typing import BinaryIO
 import pytest
 
 from app.errors import InvalidRepository, ModelNotFound, ModelUnavailable, PackingRefused, VersionNotFound
+from app.runtime.entry import Entry
 from app.runtime.policy import MOVES, State
-from app.runtime.registry import Entry, Registry
+from app.runtime.registry import Registry
 from app.runtime.servable import Servable
 from app.signature import Signature
 from app.storage.choices import POINTERS
 from app.storage.manifest import Example
 from app.storage.repository import Repository
-from tests.runtime.estimators import SIGNATURE, Packer, WordLoader, add, registry, with_libraries
+from tests.runtime.estimators import SIGNATURE, Packer, WordLoader, add, registry, version_loader, with_libraries
 from tests.storage.versions import ARTIFACT, edit
 
 ASKERS = 6
@@ -56,7 +57,7 @@ def states(of: Registry) -> dict[str, list[str]]:
 def reason(of: Registry, model: str = "flowers", version: int = 1) -> str:
     entry = of.entry(model, str(version))
     assert entry.state is State.FAILED
-    assert (entry.servable, entry.validator) == (None, None)
+    assert entry.lease is None
     assert entry.reason
     return entry.reason
 
@@ -224,7 +225,7 @@ def test_a_manifest_with_any_byte_changed_fails_only_its_version(repository: Rep
     for position in range(0, len(sound), 4):
         flipped = sound[position] ^ (0x81 if position % 8 else 0x01)
         path.write_bytes(sound[:position] + bytes([flipped]) + sound[position + 1 :])
-        ends.add(registry(repository).tried("flowers", 1).state)
+        ends.add(version_loader(repository).tried("flowers", 1).state)
     assert ends == {State.FAILED}
 
 
@@ -359,18 +360,17 @@ def test_a_stray_that_cannot_be_packed_says_why(repository: Repository) -> None:
     assert predict(served, "flowers") == ("flowers", 1, [10.0])
 
 
-def test_one_version_tried_is_not_published(repository: Repository) -> None:
+def test_one_version_is_tried_alone(repository: Repository) -> None:
     add(repository)
     add(repository, content=b"triples")
-    served = registry(repository)
-    assert served.tried("flowers", 1).state is State.AVAILABLE
-    assert served.tried("flowers", 2).state is State.FAILED
-    missing = served.tried("flowers", 3)
+    loader = version_loader(repository)
+    assert loader.tried("flowers", 1).state is State.AVAILABLE
+    assert loader.tried("flowers", 2).state is State.FAILED
+    missing = loader.tried("flowers", 3)
     assert (missing.state, missing.reason) == (
         State.FAILED,
         "model 'flowers' has no version or alias '3'; there are: 1, 2",
     )
-    assert served._entries == {}
 
 
 @pytest.mark.parametrize("before", State)
@@ -380,7 +380,7 @@ def test_only_legal_moves_are_made(before: State, after: State) -> None:
     move: Callable[[], Entry] = lambda: entry.moved(after, "a reason")  # noqa: E731
     if after in MOVES[before]:
         assert move().state is after
-        assert move().reason == ("a reason" if after is State.FAILED else None)
+        assert move().reason == "a reason"
     else:
         with pytest.raises(AssertionError, match="is not a legal move"):
             move()

@@ -21,8 +21,8 @@ from app.core.tally import Tally
 from app.errors import MalformedRequest, ModelUnavailable
 from app.gateway.context import RequestContext
 from app.gateway.errors import RETRY_LATER, ErrorFormat
+from app.runtime.entry import Entry
 from app.runtime.policy import State
-from app.runtime.registry import Entry
 from app.settings import Settings
 from app.storage.manifest import Manifest
 from app.wire import body, codecs

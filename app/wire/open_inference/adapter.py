@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest
 from app.errors import FieldError, InvalidInstances, MalformedRequest, TooManyInstances
-from app.runtime.registry import Entry
+from app.runtime.entry import Entry
 from app.server.contract import Environ
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column

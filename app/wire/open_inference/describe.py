@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from app.core.tally import Counts, Span, Spent, Tally
+from app.runtime.entry import Entry
 from app.runtime.policy import State
-from app.runtime.registry import Entry
 from app.signature import Input
 from app.signature.batch import json_values
 from app.storage.manifest import Manifest
