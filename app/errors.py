@@ -38,6 +38,10 @@ class Code(enum.Enum):
     LOADING_FAILED = "loading-failed"
 
 
+SERVER_FAILED = "the server failed on this request; its log has the cause under the request id"
+"""The detail of an internal error, by whichever part of the server."""
+
+
 class _Absent:
     """The value of a field that was not sent. (null is a value.)"""
 

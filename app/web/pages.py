@@ -7,12 +7,13 @@ from typing import Any, Final, Protocol
 
 from flask import Blueprint, Response, jsonify, make_response, render_template, request
 from werkzeug.exceptions import NotFound
+from werkzeug.http import HTTP_STATUS_CODES
 
 from app.errors import RetortError
 from app.gateway.forwarded import root_of
+from app.gateway.problem_types import PROBLEMS, ProblemType
 from app.web.assets import REDOC, SWAGGER_UI, asset, own_edition
 from app.web.cards import Card, answering_card, has_available, silent_card
-from app.web.problems import PROBLEMS, problem_type
 
 DAY_S: Final = 24 * 3600
 ASSETS: Final = "/static/web"
@@ -34,6 +35,9 @@ _REDOC_POLICY: Final = {
     "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='",
     "worker-src": "blob:",
 }
+
+
+_STATUSES = {phrase.lower().replace(" ", "-"): status for status, phrase in HTTP_STATUS_CODES.items() if status >= 400}
 
 
 class Catalogue(Protocol):
@@ -86,6 +90,14 @@ def blueprint(catalogue: Catalogue) -> Blueprint:
 
     pages.add_url_rule(f"{ASSETS}/<library>/<edition>/<path:filename>", "asset", asset)
     return pages
+
+
+def problem_type(name: str) -> ProblemType | None:
+    """Return the problem type of this name, which may be made of an HTTP status that a user's view answers with."""
+    if name in PROBLEMS:
+        return PROBLEMS[name]
+    status = _STATUSES.get(name)
+    return None if status is None else ProblemType(name, status, f"The answer has the HTTP status {status}.")
 
 
 def _negotiated(page: Callable[[], Response], document: Callable[[], Response]) -> Response:

@@ -1,6 +1,7 @@
-"""The types of errors, each a page: `type` in a problem document (RFC 9457) is its address, `/problems/<name>`.
+"""The types of problems (RFC 9457): the status, meaning, causes and remedy of each error.
 
-To add one, write its entry in `_TYPES`; a test fails where the service answers with a type that has none.
+The `type` of a problem document is the address of a page, `/problems/<name>`. To add a type, write its entry in
+`_TYPES`. A test fails if the service answers with a type that has none.
 """
 
 from __future__ import annotations
@@ -9,14 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from werkzeug.http import HTTP_STATUS_CODES
-
 from app.errors import Code
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """One type: its name and usual status, what it means, its usual causes, and what to do."""
+    """One type of problem, with its usual status and causes."""
 
     name: str
     status: int
@@ -31,7 +30,7 @@ class ProblemType:
         return words.replace("json", "JSON")
 
     def document(self) -> dict[str, Any]:
-        """The type for programs."""
+        """Return the type as a JSON document."""
         return {
             "type": f"/problems/{self.name}",
             "title": self.title,
@@ -265,20 +264,9 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         "Send fewer rows, or allow more time. The operator can raise RETORT_REQUEST_TIMEOUT_S.",
     ),
 }
-"""Status, meaning, usual causes and remedy, by the code of the error, or by the name where there is no code."""
+"""Status, meaning, usual causes and remedy, by the code of the error, or by its name if it has no code."""
 
 PROBLEMS: Mapping[str, ProblemType] = {
     found.name: found
     for found in (ProblemType(key.value if isinstance(key, Code) else key, *told) for key, told in _TYPES.items())
 }
-
-
-def problem_type(name: str) -> ProblemType | None:
-    """The type of this name, which may also be that of an HTTP status, such as a view of the user's answers with."""
-    if name in PROBLEMS:
-        return PROBLEMS[name]
-    status = _STATUSES.get(name)
-    return None if status is None else ProblemType(name, status, f"The answer has the HTTP status {status}.")
-
-
-_STATUSES = {phrase.lower().replace(" ", "-"): status for status, phrase in HTTP_STATUS_CODES.items() if status >= 400}
