@@ -14,7 +14,7 @@ from app.core.run import run
 from app.errors import DeadlineExceeded, InvalidInstances, ModelFailed, RetortError
 from app.runtime.entry import Lease
 from app.signature.batch import Batch, Outputs
-from app.signature.pointers import in_row
+from app.signature.field_errors import in_row
 from app.signature.watch import NO_WARNINGS, Warnings
 
 

@@ -15,8 +15,7 @@ from app.runtime.entry import Lease
 from app.runtime.registry import Registry
 from app.signature import Signature
 from app.signature.batch import Batch, Decoded, Outputs
-from app.signature.pointers import in_row, place_of
-from app.signature.refusals import MOST_ERRORS, refuse
+from app.signature.field_errors import MOST_ERRORS, in_row, place_of, refuse
 from app.signature.watch import NO_WARNINGS, Warnings
 from app.telemetry import Timings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import math
 import re
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 
 from app.signature import Input
 from app.signature.batch import Column
-from app.signature.encoded import NotAccepted, bytes_of
 from app.signature.values import Rule, range_seen, type_name
 
 ELEMENTS = ["bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))]
@@ -30,6 +30,26 @@ HEADER = (
 )
 MAX_ELEMENTS = 10_000_000
 FORMS = ("b64", "dtype", "shape"), ("npy",)
+
+
+class NotAccepted(ValueError):
+    """The reason why a value is not accepted, as the end of a sentence."""
+
+
+def bytes_of(text: str) -> bytes:
+    """Return the bytes of a base64 text. White space is skipped, because command-line tools break lines.
+
+    Raises:
+        NotAccepted: the text is not base64 (RFC 4648 section 4).
+    """
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        pass
+    try:
+        return binascii.a2b_base64("".join(text.split()), strict_mode=True)
+    except ValueError:
+        raise NotAccepted("must be base64 (RFC 4648)") from None
 
 
 class Array:

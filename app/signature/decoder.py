@@ -6,20 +6,20 @@ bytes and one over each column. All other documents go to the slow path, which a
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import TooManyValues
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column, Decoded
-from app.signature.guards import MAX_VALUES, excess_in_json, has_slow_numbers
 from app.signature.kinds import KINDS, integer_limits_of, limits_of, objects
-from app.signature.numbers import NumberRows
 from app.signature.values import INT64_MAX
 
 LARGEST_NUMBER = 2.0**63 - 1024
@@ -35,6 +35,20 @@ FORM = re.compile(rb'\s*+(?:\[|\{\s*+"instances"\s*+:\s*+(\[))\s*+(?:(\{)|(\[)|[
 """The beginning of a document of many instances: with or without envelope; records, rows, or bare values."""
 IN_ROWS: Mapping[int | None, bool | None] = {2: False, 3: True, 1: None, None: None}
 """The form of the instances, by the last group that `FORM` matched."""
+# simdjson is optional, because it has no wheels for some machines.
+simdjson: Any = importlib.import_module("simdjson") if importlib.util.find_spec("simdjson") else None
+
+WORTH_BYTES = 16_384
+"""Below this size the msgspec decoder is as fast."""
+ENVELOPES = (["instances"], ["instances", "outputs"], ["outputs", "instances"])
+
+Numbers = tuple[NDArray[np.float64], tuple[str, ...] | None]
+FEW_SLOW_NUMBERS = 100
+MAX_VALUES = 2_000_000
+"""The default limit of values in one body: 20 for each of 100,000 instances."""
+VALUES_OF_A_LIST = 4
+"""A list or an object takes as much memory and time as this many numbers."""
+SCANNED_BYTES = 2**20
 
 
 class Decoder:
@@ -185,3 +199,107 @@ def _column_of(spec: Input) -> Callable[[Sequence[Any]], Column]:
     if spec.kind == "boolean":
         return lambda values: objects(values, spec) if None in values else np.array(values, dtype=np.bool_)
     return lambda values: objects(values, spec)
+
+
+# --- rows of numbers, with simdjson
+
+
+class NumberRows:
+    """Decodes rows of finite numbers, without missing ones, within the limits of their columns."""
+
+    def __init__(self, limits: Sequence[tuple[float, float]], outputs: Sequence[str], max_instances: int) -> None:
+        self._least, self._most = np.array(limits).reshape(-1, 2).T
+        self._outputs = frozenset(outputs)
+        self._max_instances = max_instances
+
+    def read(self, body: bytes) -> Numbers | None:
+        """Return the rows of a document and the requested outputs; None if it needs another decoder."""
+        if simdjson is None or len(body) < WORTH_BYTES:
+            return None
+        try:
+            document = simdjson.Parser().parse(body)
+            outputs: Any = None
+            lists = 1
+            if isinstance(document, simdjson.Object):
+                if list(document.keys()) not in ENVELOPES:
+                    return None
+                if "outputs" in document and document["outputs"] is not None:
+                    outputs = document["outputs"].as_list()
+                    lists += 1
+                document = document["instances"]
+            rows, columns = len(document), len(self._least)
+            # as_buffer flattens nested lists too: there must be one list for each row, and none inside.
+            if body.count(b"[") != rows + lists or {len(row) for row in document} != {columns}:
+                return None
+            matrix = np.frombuffer(document.as_buffer(of_type="d"), dtype=np.float64).reshape(rows, columns)
+            known = self._outputs.issuperset(outputs or ())
+        except Exception:  # noqa: BLE001 (simdjson raises many kinds of errors; the slow path reports them)
+            return None
+        if not (known and 0 < rows <= self._max_instances):
+            return None
+        if not ((matrix.min(axis=0) >= self._least).all() and (matrix.max(axis=0) <= self._most).all()):
+            return None
+        return matrix, tuple(dict.fromkeys(outputs)) if outputs else None
+
+
+# --- the cost of a body, estimated before it is decoded, because a decoder blocks all other threads
+
+
+def has_slow_numbers(body: bytes) -> bool:
+    """Return whether more than a few numbers have an exponent of three digits.
+
+    Near the ends of a float's range, msgspec takes a hundred times as long as for others.
+    """
+    if body.count(b"e") + body.count(b"E") <= FEW_SLOW_NUMBERS:
+        return False
+    content = np.frombuffer(body, dtype=np.uint8)
+    at = np.flatnonzero((content | 0x20) == ord("e")) + 1
+    at = at[at < len(content) - 3]
+    at += (content[at] == ord("+")) | (content[at] == ord("-"))
+    are_digits = [content[at + place] - np.uint8(ord("0")) < 10 for place in range(3)]
+    return int(np.count_nonzero(are_digits[0] & are_digits[1] & are_digits[2])) > FEW_SLOW_NUMBERS
+
+
+def excess_in_json(body: bytes, most: int) -> TooManyValues | None:
+    """Return the error for JSON with too many values, or too many lists and objects; None if it has few.
+
+    A body that is too short to have too many is not scanned.
+    """
+    most_lists = most // VALUES_OF_A_LIST
+    if len(body) <= most_lists:
+        return None
+    values, lists = _values(body), _lists(body)
+    if (values >= most or lists > most_lists) and b'"' in body:
+        if (escapes := body.count(b"\\")) > most:
+            return TooManyValues(escapes, most, "escapes in texts")
+        values = lists = 0
+        for part in _outside_strings(body):
+            values += _values(part)
+            lists += _lists(part)
+    if lists > most_lists:
+        return TooManyValues(lists, most_lists, "lists and objects")
+    return TooManyValues(values + 1, most) if values >= most else None
+
+
+def _values(json: bytes) -> int:
+    """Return an estimate of the number of values, from the commas or lines between them."""
+    return max(json.count(b","), json.count(b"\n"))
+
+
+def _lists(json: bytes) -> int:
+    return json.count(b"[") + json.count(b"{")
+
+
+def _outside_strings(body: bytes) -> Iterator[bytes]:
+    """Yield the parts of JSON that are outside of strings."""
+    content = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
+    is_within = False
+    for at in range(0, len(content), SCANNED_BYTES):
+        part = content[at : at + SCANNED_BYTES]
+        if b'"' in part:
+            codes: NDArray[np.uint8] = np.frombuffer(part, dtype=np.uint8)
+            quotes = np.cumsum(codes == ord('"'), dtype=np.uint8) + np.uint8(is_within)
+            is_within = bool(quotes[-1] & 1)
+            yield (codes * (1 - (quotes & 1))).tobytes()
+        elif not is_within:
+            yield part

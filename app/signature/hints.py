@@ -12,7 +12,7 @@ from typing import Any
 
 from app.errors import FieldError
 from app.signature import Input, Signature
-from app.signature.pointers import escaped, shown
+from app.signature.field_errors import escaped, shown
 
 ENCODED_TWICE = (
     "is a string that holds JSON, as if it had been encoded twice: send the value itself"

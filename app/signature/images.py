@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from app.errors import DeadlineExceeded
 from app.signature import Input, Picture
+from app.signature.arrays import NotAccepted, bytes_of
 from app.signature.batch import Column
-from app.signature.encoded import NotAccepted, bytes_of
 from app.signature.values import Rule, range_seen, type_name
 from app.telemetry import check_deadline
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from app.signature.pointers import escaped
+from app.signature.field_errors import escaped
 
 
 class Nesting:

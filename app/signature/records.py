@@ -14,7 +14,7 @@ import numpy as np
 
 from app.signature import Input
 from app.signature.batch import Column
-from app.signature.pointers import escaped
+from app.signature.field_errors import escaped
 from app.signature.values import INT64_MAX, INT64_MIN, Rule, is_missing, type_name
 
 MAX_DEPTH = 20

@@ -17,15 +17,13 @@ import marshmallow as ma
 from app.errors import ABSENT, FieldError, InvalidInstances, InvalidRepository, TooManyInstances
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch, Column, Decoded
-from app.signature.decoder import decoder_of
-from app.signature.guards import MAX_VALUES
+from app.signature.decoder import MAX_VALUES, decoder_of
+from app.signature.field_errors import MOST_ERRORS, escaped, in_row, place_of, shown, some
 from app.signature.hints import hint_for_document, hint_for_row, hint_for_value, hinted, one_too_deep
 from app.signature.images import PIXEL_LIMIT, one_too_many
 from app.signature.kinds import KINDS, limits_of, rule_of
 from app.signature.nested import Nesting
-from app.signature.pointers import escaped, in_row, place_of, shown, some
 from app.signature.records import problems
-from app.signature.refusals import MOST_ERRORS
 from app.signature.values import is_missing
 from app.signature.watch import RANGED, watch_of
 

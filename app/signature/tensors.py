@@ -28,10 +28,13 @@ def column_of(array: NDArray[Any], spec: Input) -> Column | None:
 
 def batch_of(matrix: NDArray[Any], signature: Signature) -> Batch | None:
     """Return the batch of a matrix of shape (rows, inputs); None as soon as a value is not accepted."""
-    if _plain(signature) and matrix.dtype.kind in "fiu":
-        numbers = matrix.astype(np.float64, copy=False)
+    if matrix.ndim != 2 or matrix.shape[1] != len(signature.inputs):
+        return None
+    plain = all(spec.kind == "number" and spec.dtype == "float64" for spec in signature.inputs)
+    if plain and matrix.dtype.kind in "fiu":
         if matrix.dtype.kind == "u" and matrix.size and matrix.max() > INT64_MAX:
             return None
+        numbers = np.ascontiguousarray(matrix, dtype=np.float64)
         return Batch.of_matrix(numbers, signature.names) if _accepted(numbers, signature) else None
     columns: dict[str, Column] = {}
     for position, spec in enumerate(signature.inputs):
@@ -40,10 +43,6 @@ def batch_of(matrix: NDArray[Any], signature: Signature) -> Batch | None:
             return None
         columns[spec.name] = column
     return Batch(columns, len(matrix))
-
-
-def _plain(signature: Signature) -> bool:
-    return all(spec.kind == "number" and spec.dtype == "float64" for spec in signature.inputs)
 
 
 def _accepted(numbers: NDArray[np.float64], signature: Signature) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from app.errors import ABSENT, FieldError, InvalidInstances
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column
-from app.signature.pointers import place_of
+from app.signature.field_errors import place_of
 from app.signature.values import is_missing
 
 MAX_REPORTED_WARNINGS = 100

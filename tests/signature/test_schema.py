@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 
 from app.errors import ABSENT, FieldError, InvalidInstances, TooManyInstances
 from app.signature import Input, Signature
+from app.signature.field_errors import MOST_ERRORS, escaped, shown
 from app.signature.hints import hint_for_row
-from app.signature.pointers import escaped, shown
-from app.signature.refusals import MOST_ERRORS
 from app.signature.schema import Validator, schema_of
 from tests.signature.specs import AWKWARD, NAMES, VALUES, inputs, signature, values_for
 

@@ -31,7 +31,7 @@ from app.runtime.planned_steps import RefuseInstances
 from app.runtime.proving import Validates
 from app.signature import Signature
 from app.signature.batch import Batch, Outputs, json_values
-from app.signature.pointers import as_row
+from app.signature.field_errors import as_row
 from app.storage.manifest import Manifest
 from app.telemetry import current_request
 

@@ -22,8 +22,7 @@ from app.runtime.entry import Entry
 from app.server.contract import Environ
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column
-from app.signature.pointers import shown, some
-from app.signature.refusals import refuse
+from app.signature.field_errors import refuse, shown, some
 from app.signature.tensors import batch_of, column_of
 from app.wire import body, codecs, coding
 from app.wire.backend import Adapter

@@ -1,13 +1,17 @@
-"""Places and values as they may stand in an error: short, escaped, and valid JSON whatever was sent."""
+"""Build the errors of single fields: their pointers, the values that they show, and the error of a request."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
+from app.errors import FieldError, InvalidInstances
+
 MAX_SHOWN_CHARS = 100
 MAX_SHOWN_NAMES = 20
+MOST_ERRORS = 100
 
 
 def escaped(name: str) -> str:
@@ -54,3 +58,17 @@ def some(names: Sequence[str]) -> str:
     """Return the names as a list in a sentence, shortened if there are many."""
     more = len(names) - MAX_SHOWN_NAMES
     return ", ".join(names[:MAX_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def refuse(found: Iterable[FieldError]) -> None:
+    """Raise an error with all bad places found, if there are any.
+
+    The places are consumed one by one, because a body may have as many as it has bytes.
+
+    Raises:
+        InvalidInstances: with the first errors, and the number of all.
+    """
+    rest = iter(found)
+    first = list(islice(rest, MOST_ERRORS))
+    if first:
+        raise InvalidInstances(first, len(first) + sum(1 for _ in rest))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.signature.numbers import WORTH_BYTES, NumberRows
+from app.signature.decoder import WORTH_BYTES, NumberRows
 
 pytest.importorskip("simdjson", reason="it has no wheel for this machine")
 

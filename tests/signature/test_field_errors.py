@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.errors import FieldError, InvalidInstances
-from app.signature.refusals import MOST_ERRORS, refuse
+from app.signature.field_errors import MOST_ERRORS, refuse
 
 
 def test_nothing_found_is_nothing_refused() -> None:
