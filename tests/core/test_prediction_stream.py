@@ -1,4 +1,4 @@
-"""A stream's blocks: who is refused, who is answered, and what is left behind."""
+"""The blocks of a stream: refused instances, answers and released leases."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def kinds(refused: Any) -> dict[int, type]:
     return {at: type(error) for at, error in refused.items()}
 
 
-def test_the_bad_are_refused_and_the_others_run_as_one() -> None:
+def test_bad_instances_are_refused_and_the_others_run_as_one_batch() -> None:
     servable = FakeModel()
     for stream in streams_of(servable):
         partial = stream.predict([[1], ["x"], {"x": 2}, True])
@@ -61,7 +61,7 @@ def test_a_bad_instance_costs_no_validation_of_the_others_alone(monkeypatch: pyt
         assert asked == [1, 1]
 
 
-def test_where_the_model_fails_each_is_asked_alone() -> None:
+def test_each_instance_runs_alone_if_the_model_fails() -> None:
     servable = FailsOnThirteen()
     for stream in streams_of(servable):
         partial = stream.predict([[1], [13], [2]])
@@ -71,7 +71,7 @@ def test_where_the_model_fails_each_is_asked_alone() -> None:
     assert (stream.model, stream.version, stream.rows) == ("flowers", 1, 2)
 
 
-def test_a_wait_in_vain_is_everybodys_and_not_waited_again() -> None:
+def test_an_exceeded_deadline_refuses_all_instances_without_another_run() -> None:
     servable = FakeModel(error=DeadlineExceeded(1.0))
     for stream in streams_of(servable):
         partial = stream.predict([[1], ["x"], [2]])

@@ -1,4 +1,4 @@
-"""What is counted of requests, from many threads."""
+"""Inference statistics from many threads and workers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from app.core.tally import MAX_BATCH_SIZES, Counts, Span, Spent, Tally
 from app.telemetry.metrics import SharedMetrics
 
 
-def test_nothing_was_counted() -> None:
+def test_counts_are_zero_at_first() -> None:
     assert Tally(SharedMetrics()).of("iris", 1) == Counts()
 
 
-def test_requests_rows_and_time_add_up() -> None:
+def test_requests_rows_and_durations_add_up() -> None:
     tally = Tally(SharedMetrics())
     for rows in (2, 2, 5):
         tally.succeeded("iris", 1, rows, Spent(1, 20, 300, 4000))
@@ -29,7 +29,7 @@ def test_requests_rows_and_time_add_up() -> None:
     assert tally.of("iris", 2) == Counts()
 
 
-def test_sizes_are_bounded() -> None:
+def test_the_number_of_batch_sizes_is_bounded() -> None:
     tally = Tally(SharedMetrics())
     for rows in range(MAX_BATCH_SIZES + 10):
         tally.succeeded("iris", 1, rows, Spent(0, 0, 0, 0))
@@ -37,15 +37,15 @@ def test_sizes_are_bounded() -> None:
     assert tally.of("iris", 1).success.count == MAX_BATCH_SIZES + 10
 
 
-def test_many_threads_lose_nothing() -> None:
+def test_counts_of_many_threads_are_complete() -> None:
     tally = Tally(SharedMetrics())
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: tally.succeeded("iris", 1, 1, Spent(1, 1, 1, 1)), range(4000)))
     assert tally.of("iris", 1).success == Span(4000, 16000)
 
 
-def test_workers_are_counted_together_and_those_that_are_gone() -> None:
-    """Each process writes its own page; whoever reads, reads all."""
+def test_counts_include_all_workers_and_ended_ones() -> None:
+    """Each process writes its own page, and every process reads all."""
     metrics = SharedMetrics()
     metrics.share(2)
     for number, rows in zip([metrics.take(), metrics.take()], (1, 3), strict=True):

@@ -1,4 +1,4 @@
-"""Small estimators with fitted-looking manners, and a loader that makes them from a word instead of a pickle."""
+"""Small estimators, and a loader that reads their name instead of a pickle."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DOUBLED = (Example({"x": 1.5}, {"prediction": 3.0}), Example({"x": -2.0}, {"pred
 
 
 class Doubles:
-    """Predicts twice the first column; notes how many rows each run had."""
+    """Predicts twice the first column, and records the number of rows of each run."""
 
     def __init__(self) -> None:
         self.runs: list[int] = []
@@ -35,7 +35,7 @@ class Doubles:
 
 
 class Triples(Doubles):
-    """What `Doubles` became in another release of its library."""
+    """Stands for `Doubles` in another release of its library."""
 
     def predict(self, features: Any) -> Any:
         return super().predict(features) * 1.5
@@ -50,7 +50,7 @@ class Raises(Doubles):
 
 
 class Exits(Doubles):
-    """Ends the process on every row, as far as it may."""
+    """Raises SystemExit in every run."""
 
     def predict(self, features: Any) -> Any:
         raise SystemExit(3)
@@ -60,7 +60,7 @@ ESTIMATORS: dict[bytes, type[Doubles]] = {b"doubles": Doubles, b"triples": Tripl
 
 
 class WordLoader:
-    """Makes the estimator that the artifact names; keeps those it made."""
+    """Makes the estimator that the artifact names, and keeps it."""
 
     def __init__(self) -> None:
         self.made: list[Doubles] = []
@@ -78,7 +78,7 @@ class WordLoader:
 
 
 def add(repository: Repository, model: str = "flowers", content: bytes = b"doubles", **facts: Any) -> Manifest:
-    """The next version of a model that doubles (or says it does)."""
+    """Add the next version of a model of `Doubles`, or of another content."""
     usual = {"signature": SIGNATURE, "examples": DOUBLED, "environment": environment()}
     return versions.publish(repository, model, content, **{**usual, **facts})
 
@@ -99,7 +99,7 @@ def version_loader(repository: Repository, loader: WordLoader | None = None, **n
 
 
 class Packer:
-    """Packs strays as models that double; refuses those in `refused` with a sentence."""
+    """Packs strays as models of `Doubles`, or raises `refusal`."""
 
     def __init__(self, repository: Repository, refusal: Exception | None = None) -> None:
         self.repository = repository

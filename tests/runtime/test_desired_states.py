@@ -1,4 +1,4 @@
-"""The states that all processes are to bring models into."""
+"""Desired states that all processes of a server share."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_another_process_sees_and_writes_the_same_states() -> None:
     assert shared.read() == (2, {"iris": DesiredState(False, 1), "wine": DesiredState(True, 2)})
 
 
-def test_writers_lose_nothing() -> None:
+def test_changes_of_many_writers_are_complete() -> None:
     shared = DesiredStates()
     children = []
     for number in range(3):
@@ -69,7 +69,7 @@ def test_writers_lose_nothing() -> None:
 
 
 class Torn:
-    """Memory whose writer is killed in the middle of what it writes."""
+    """Memory whose writer is killed while it writes the content."""
 
     def __init__(self, memory: Any) -> None:
         self.memory = memory
@@ -84,7 +84,7 @@ class Torn:
 
 
 class TornNumbers(Torn):
-    """Numbers whose writer is killed when it would write that of the changes."""
+    """Numbers whose writer is killed before it writes the number of changes."""
 
     def __setitem__(self, where: Any, number: Any) -> None:
         if where == 0:
@@ -119,7 +119,7 @@ def test_full_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert full.read() == (1, {"iris": DesiredState(True, 1)})
 
 
-def test_nothing_is_left_when_it_goes() -> None:
+def test_nothing_remains_after_the_last_process() -> None:
     before = len(list(Path("/dev/fd").iterdir()))
     for _ in range(5):
         DesiredStates().set_served("iris", served=True)

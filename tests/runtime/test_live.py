@@ -26,7 +26,7 @@ from tests.storage.versions import edit
 
 
 class GatedLoader(WordLoader):
-    """Loads at once until it is closed; then whoever loads waits at the gate."""
+    """A loader that waits at a gate while the gate is closed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class GatedLoader(WordLoader):
 
 
 class GatedRuns:
-    """A composer whose servables answer at once until it is closed; then each has run, and waits at the gate."""
+    """Composes servables that wait at a gate after each run while the gate is closed."""
 
     def __init__(self) -> None:
         self.open, self.reached = threading.Event(), threading.Event()
@@ -51,7 +51,7 @@ class GatedRuns:
 
 
 class GatedServable:
-    """One of them."""
+    """A servable of `GatedRuns`."""
 
     def __init__(self, gate: GatedRuns, servable: Servable) -> None:
         self.gate, self.servable = gate, servable
@@ -100,7 +100,7 @@ def states(of: Registry, model: str = "flowers") -> list[State]:
     return [entry.state for entry in of.entries()[model]]
 
 
-def test_what_is_unloaded_is_out_of_service_and_the_rest_is_not(repository: Repository) -> None:
+def test_an_unloaded_model_is_out_of_service_and_others_are_not(repository: Repository) -> None:
     served = live(repository)
     served.unload_model("flowers")
     for version in (None, "1"):
@@ -147,7 +147,7 @@ def test_a_lease_that_is_withdrawn_while_it_is_requested_is_refused(repository: 
         served.lease("flowers")
 
 
-def test_loading_serves_it_again(repository: Repository) -> None:
+def test_a_loaded_model_is_served_again(repository: Repository) -> None:
     loader = WordLoader()
     served = live(repository, loader)
     served.unload_model("flowers")
@@ -158,7 +158,7 @@ def test_loading_serves_it_again(repository: Repository) -> None:
     assert len(loader.made) == 3
 
 
-def test_loading_what_is_served_loads_nothing_but_what_is_new(repository: Repository) -> None:
+def test_loading_a_served_model_loads_new_versions_only(repository: Repository) -> None:
     loader = WordLoader()
     served = live(repository, loader)
     served.prove()
@@ -170,7 +170,7 @@ def test_loading_what_is_served_loads_nothing_but_what_is_new(repository: Reposi
     assert (len(loader.made), predict(served, "flowers")[0], predict(served, "flowers", "1")[0]) == (3, 2, 1)
 
 
-def test_a_model_that_came_after_the_start(repository: Repository) -> None:
+def test_a_model_that_was_added_after_the_start_can_be_loaded(repository: Repository) -> None:
     served = live(repository)
     with pytest.raises(ModelNotFound):
         served.lease("late")
@@ -179,7 +179,7 @@ def test_a_model_that_came_after_the_start(repository: Repository) -> None:
     assert predict(served, "late") == (1, [10.0])
 
 
-def test_what_was_removed_is_gone_after_loading(repository: Repository) -> None:
+def test_removed_versions_are_gone_after_loading(repository: Repository) -> None:
     add(repository)
     served = live(repository)
     shutil.rmtree(repository.root / "flowers" / "2")
@@ -187,7 +187,7 @@ def test_what_was_removed_is_gone_after_loading(repository: Repository) -> None:
     assert (predict(served, "flowers")[0], states(served)) == (1, [State.AVAILABLE])
 
 
-def test_what_cannot_be_loaded_is_told(repository: Repository) -> None:
+def test_a_model_that_cannot_be_loaded_is_reported(repository: Repository) -> None:
     served = live(repository)
     add(repository, "late", content=b"raises")
     with pytest.raises(ModelUnavailable) as caught:
@@ -198,7 +198,7 @@ def test_what_cannot_be_loaded_is_told(repository: Repository) -> None:
             call("nope")
 
 
-def test_the_default_model_goes_and_comes(repository: Repository) -> None:
+def test_the_default_model_can_be_unloaded_and_loaded(repository: Repository) -> None:
     served = live(repository, default_model="flowers")
     assert predict(served) == (1, [10.0])
     served.unload_model("flowers")
@@ -208,7 +208,7 @@ def test_the_default_model_goes_and_comes(repository: Repository) -> None:
     assert predict(served) == (1, [10.0])
 
 
-def test_damaged_pointers_refuse_a_load_and_what_is_served_goes_on(
+def test_damaged_pointers_refuse_a_load_and_served_models_stay(
     repository: Repository, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = live(repository)
@@ -243,7 +243,7 @@ def test_pointers_that_are_damaged_after_a_load_stay_as_they_were(
 
 
 @pytest.mark.parametrize("wanted", ["", "late"])
-def test_what_another_worker_loads_is_the_default_where_there_was_none(tmp_path: Path, wanted: str) -> None:
+def test_a_model_loaded_by_another_worker_becomes_the_default_if_there_was_none(tmp_path: Path, wanted: str) -> None:
     repository = Repository(tmp_path / "empty")
     here = live(repository, default_model=wanted)
     told, asked = (beside(here, default_model=wanted) for _ in range(2))
@@ -256,12 +256,12 @@ def test_what_another_worker_loads_is_the_default_where_there_was_none(tmp_path:
 
 
 def die_in(master: Registry, *ran: tuple[str, int], times: int = 3) -> None:
-    """So many workers die while they run these versions."""
+    """Let as many workers crash in these versions as it takes for a quarantine."""
     for _ in range(times):
         master.worker_crashed(dict.fromkeys(ran, 1.0))
 
 
-def test_what_workers_die_in_is_quarantined_everywhere_and_the_rest_is_not(
+def test_a_version_that_crashes_workers_is_quarantined_everywhere_and_others_are_not(
     repository: Repository, caplog: pytest.LogCaptureFixture
 ) -> None:
     master = live(repository)
@@ -288,7 +288,7 @@ def test_full_memory_does_not_end_the_master(
     assert predict(master, "flowers") == (1, [10.0])
 
 
-def test_a_worker_that_is_forked_later_does_not_run_it_even_once(repository: Repository) -> None:
+def test_a_worker_that_is_forked_later_does_not_run_a_quarantined_version(repository: Repository) -> None:
     master, loader = live(repository), WordLoader()
     die_in(master, ("flowers", 1))
     late = live(repository, loader, beside=master)
@@ -299,7 +299,7 @@ def test_a_worker_that_is_forked_later_does_not_run_it_even_once(repository: Rep
         late.lease("flowers")
 
 
-def test_loading_ends_a_quarantine_and_unloading_a_quarantined_model_settles_it(repository: Repository) -> None:
+def test_loading_ends_a_quarantine_and_unloading_a_quarantined_model_retires_it(repository: Repository) -> None:
     master = live(repository)
     there = beside(master)
     for _ in range(2):
@@ -313,7 +313,7 @@ def test_loading_ends_a_quarantine_and_unloading_a_quarantined_model_settles_it(
     assert states(there) == states(master) == [State.RETIRED]
 
 
-def test_another_version_serves_where_one_is_quarantined(repository: Repository) -> None:
+def test_another_version_answers_if_one_is_quarantined(repository: Repository) -> None:
     add(repository)
     master = live(repository)
     there = beside(master)
@@ -330,7 +330,7 @@ def test_another_version_serves_where_one_is_quarantined(repository: Repository)
     assert predict(there, "flowers")[0] == 3
 
 
-def test_one_that_was_quarantined_after_it_was_loaded_again_is_not_run(repository: Repository) -> None:
+def test_a_version_that_is_quarantined_after_it_was_loaded_again_is_not_run(repository: Repository) -> None:
     master = live(repository)
     there = beside(master)
     die_in(master, ("flowers", 1))
@@ -343,7 +343,7 @@ def test_one_that_was_quarantined_after_it_was_loaded_again_is_not_run(repositor
 
 
 @pytest.mark.parametrize(("culprit", "other"), [(1, 2), (2, 1)])
-def test_what_is_quarantined_while_its_model_is_loaded_again_stays_so(
+def test_a_version_that_is_quarantined_while_its_model_is_loaded_again_stays_quarantined(
     repository: Repository, culprit: int, other: int
 ) -> None:
     master, gate = live(repository), GatedRuns()
@@ -367,7 +367,7 @@ def test_what_is_quarantined_while_its_model_is_loaded_again_stays_so(
     assert sorted(states(there), key=str) == [State.AVAILABLE, State.QUARANTINED]
 
 
-def test_other_workers_follow_at_their_next_question(repository: Repository) -> None:
+def test_other_workers_follow_at_their_next_request(repository: Repository) -> None:
     here = live(repository)
     there = beside(here)
     here.unload_model("flowers")
@@ -379,7 +379,7 @@ def test_other_workers_follow_at_their_next_question(repository: Repository) -> 
     assert states(there) == [State.AVAILABLE, State.AVAILABLE]
 
 
-def test_a_model_that_came_and_went_elsewhere_is_not_found(repository: Repository) -> None:
+def test_a_model_that_another_worker_loaded_and_unloaded_is_not_found(repository: Repository) -> None:
     here = live(repository)
     there = beside(here)
     add(repository, "late")
@@ -394,7 +394,7 @@ def test_a_model_that_came_and_went_elsewhere_is_not_found(repository: Repositor
     assert predict(there, "late") == predict(here, "late") == (1, [10.0])
 
 
-def test_what_another_worker_serves_can_be_unloaded_by_one_that_nobody_asked_for_it(repository: Repository) -> None:
+def test_a_model_that_only_another_worker_has_loaded_can_be_unloaded(repository: Repository) -> None:
     here = live(repository)
     there = beside(here)
     add(repository, "late")
@@ -404,7 +404,7 @@ def test_what_another_worker_serves_can_be_unloaded_by_one_that_nobody_asked_for
         here.lease("late")
 
 
-def test_a_worker_that_is_forked_later_follows_too(repository: Repository) -> None:
+def test_a_worker_that_is_forked_later_follows_earlier_changes(repository: Repository) -> None:
     here = live(repository)
     here.unload_model("flowers")
     late = beside(here)
@@ -413,7 +413,7 @@ def test_a_worker_that_is_forked_later_follows_too(repository: Repository) -> No
     assert [entry.state for entry in late.entries()["trees"]] == [State.AVAILABLE]
 
 
-def test_who_asks_for_another_model_does_not_wait_for_one_that_is_loading(repository: Repository) -> None:
+def test_requests_for_other_models_do_not_wait_for_a_model_that_is_loading(repository: Repository) -> None:
     here, loader = live(repository), GatedLoader()
     there = live(repository, loader, beside=here)
     there.prove()
@@ -433,7 +433,7 @@ def test_who_asks_for_another_model_does_not_wait_for_one_that_is_loading(reposi
     assert predict(there, "flowers")[0] == 2
 
 
-def test_who_loads_what_is_asked_for_again_meanwhile_gets_it_loaded(repository: Repository) -> None:
+def test_a_model_that_is_requested_again_while_it_loads_is_loaded(repository: Repository) -> None:
     loader = GatedLoader()
     served = live(repository, loader)
     served.unload_model("flowers")
@@ -451,7 +451,7 @@ def test_who_loads_what_is_asked_for_again_meanwhile_gets_it_loaded(repository: 
     assert predict(served, "flowers") == (1, [10.0])
 
 
-def test_nothing_that_may_have_to_be_loaded_is_quick(repository: Repository) -> None:
+def test_a_model_that_may_have_to_be_loaded_is_not_quick(repository: Repository) -> None:
     here = live(repository)
     there = beside(here)
     for model in ("flowers", "trees"):
@@ -464,7 +464,7 @@ def test_nothing_that_may_have_to_be_loaded_is_quick(repository: Repository) -> 
     assert not there.is_quick("flowers")
 
 
-def test_loading_takes_the_version_in_use_here_and_there(repository: Repository) -> None:
+def test_loading_applies_the_version_in_use_in_all_workers(repository: Repository) -> None:
     add(repository)
     here = live(repository)
     there = beside(here)
@@ -479,7 +479,7 @@ def test_loading_takes_the_version_in_use_here_and_there(repository: Repository)
     assert predict(here, "flowers")[0] == predict(there, "flowers")[0] == 2
 
 
-def test_loading_compares_what_is_in_a_version_and_not_its_number(repository: Repository) -> None:
+def test_loading_compares_the_content_of_versions_and_not_their_numbers(repository: Repository) -> None:
     loader = WordLoader()
     served = live(repository, loader)
     served.prove()
@@ -491,7 +491,7 @@ def test_loading_compares_what_is_in_a_version_and_not_its_number(repository: Re
     assert predict(served, "flowers") == (1, [15.0])
 
 
-def test_what_repository_json_names_in_vain_is_named_when_a_model_is_loaded(
+def test_missing_versions_in_repository_json_are_logged_when_a_model_is_loaded(
     repository: Repository, caplog: pytest.LogCaptureFixture
 ) -> None:
     served = live(repository)

@@ -1,4 +1,4 @@
-"""Which version is quarantined after which crashes, and whose runs are recording."""
+"""Which version is quarantined after which crashes, and which runs are recorded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ A, B = ("a", 1), ("b", 1)
 
 
 class FakeRuns:
-    """Keeps what is recording, in order."""
+    """Records the calls in order."""
 
     def __init__(self) -> None:
         self.kept: list[str] = []

@@ -32,7 +32,7 @@ def test_a_body_that_ends_in_an_exponent_is_not_slow() -> None:
         assert not has_slow_numbers(b"e30," * MANY + end)
 
 
-def test_the_fast_path_leaves_them_to_the_slow_one() -> None:
+def test_slow_numbers_are_left_to_the_slow_path() -> None:
     decoder = decoder_of(signature(Input("x", "number", "float64")), 10**6)
     assert decoder is not None
     assert decoder.decode(json.dumps([[1e-30]] * MANY).encode()) is not None

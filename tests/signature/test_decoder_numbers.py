@@ -1,4 +1,4 @@
-"""Rows of numbers by way of simdjson: the same matrix as by the decoder, or nothing."""
+"""Rows of numbers read with simdjson equal those of the decoder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BLANK = " " * WORTH_BYTES
         ("[[9007199254740993, 100]]", [[9007199254740992, 100]], None),
     ],
 )
-def test_what_it_reads(body: str, rows: list[list[float]], outputs: tuple[str, ...] | None) -> None:
+def test_rows_of_numbers_are_read(body: str, rows: list[list[float]], outputs: tuple[str, ...] | None) -> None:
     found = READER.read((BLANK + body).encode())
     assert found is not None
     assert np.array_equal(found[0], rows)
@@ -77,11 +77,11 @@ def test_what_it_reads(body: str, rows: list[list[float]], outputs: tuple[str, .
         "[" * 100_000,
     ],
 )
-def test_what_it_leaves_to_others(body: str) -> None:
+def test_other_documents_are_left_to_other_decoders(body: str) -> None:
     assert READER.read((BLANK + body).encode()) is None
 
 
-def test_short_documents_are_left_to_others() -> None:
+def test_short_documents_are_left_to_other_decoders() -> None:
     assert READER.read(b"[[1, 2]]") is None
     assert READER.read(b"\xff" + BLANK.encode() + b"[[1, 2]]") is None
 

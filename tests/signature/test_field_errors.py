@@ -1,4 +1,4 @@
-"""What is wrong with a request is counted whole, and told in part."""
+"""All errors of a request are counted, and the first ones are listed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from app.errors import FieldError, InvalidInstances
 from app.signature.field_errors import MOST_ERRORS, refuse
 
 
-def test_nothing_found_is_nothing_refused() -> None:
+def test_nothing_is_refused_without_errors() -> None:
     refuse([])
 
 
 @pytest.mark.parametrize("many", [1, MOST_ERRORS, MOST_ERRORS + 1, 1000])
-def test_all_are_counted_and_the_first_are_told(many: int) -> None:
+def test_all_errors_are_counted_and_the_first_are_listed(many: int) -> None:
     def found() -> Iterator[FieldError]:
         for at in range(many):
             yield FieldError(f"#/{at}", "is wrong")

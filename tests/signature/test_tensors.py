@@ -77,7 +77,7 @@ def parts(spec: Input) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
-def test_what_a_number_may_not_be(value: float) -> None:
+def test_numbers_beyond_their_limits_are_not_accepted(value: float) -> None:
     array = np.array([1.0, value])
     assert column_of(array, Input("x", "number", "float64", largest=1e38)) is None
     assert batch_of(array.reshape(-1, 1), signature_of(Input("x", "number", "float64", largest=1e38))) is None

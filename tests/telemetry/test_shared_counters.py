@@ -1,4 +1,4 @@
-"""The numbers that processes share."""
+"""Counters that processes share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALL_BYTES = 4096
 
 
 @given(st.dictionaries(st.text(max_size=40), st.lists(st.floats(allow_nan=False), min_size=1, max_size=5), max_size=9))
-def test_what_is_written_is_read(blocks: dict[str, list[float]]) -> None:
+def test_written_cells_are_read(blocks: dict[str, list[float]]) -> None:
     counters = SharedCounters(2, SMALL_BYTES)
     page = counters.page(1)
     for key, values in blocks.items():
@@ -28,7 +28,7 @@ def test_what_is_written_is_read(blocks: dict[str, list[float]]) -> None:
     )
 
 
-def test_the_next_with_a_number_goes_on_from_its_counts() -> None:
+def test_the_next_process_with_a_number_continues_its_counts() -> None:
     counters = SharedCounters(2, SMALL_BYTES)
     number = counters.take()
     first = counters.page(number)
@@ -44,7 +44,7 @@ def test_the_next_with_a_number_goes_on_from_its_counts() -> None:
     assert [(r.pid, r.values) for r in counters.read()] == [(102, {"seen": (3.0,)})]
 
 
-def test_numbers_are_the_lowest_that_are_free() -> None:
+def test_the_lowest_free_number_is_taken() -> None:
     counters = SharedCounters(3, SMALL_BYTES)
     assert [counters.take() for _ in range(4)] == [0, 1, 2, None]
     counters.release(1)
@@ -52,7 +52,7 @@ def test_numbers_are_the_lowest_that_are_free() -> None:
     assert [counters.take() for _ in range(3)] == [0, 1, None]
 
 
-def test_without_a_number_nobody_sees_it() -> None:
+def test_a_page_without_a_number_is_private() -> None:
     counters = SharedCounters(1, SMALL_BYTES)
     alone = counters.page(None)
     alone.begin(1)
@@ -60,7 +60,7 @@ def test_without_a_number_nobody_sees_it() -> None:
     assert counters.read() == []
 
 
-def test_a_full_sheet_says_so_once_and_loses_only_what_is_new(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_page_is_logged_once_and_loses_only_new_blocks(caplog: pytest.LogCaptureFixture) -> None:
     page = WorkerPage(memoryview(bytearray(SCRATCH_BYTES + 128)))
     kept = page.place("kept")
     page.cells[kept] = 1.0
@@ -75,7 +75,7 @@ def test_a_full_sheet_says_so_once_and_loses_only_what_is_new(caplog: pytest.Log
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child touches nothing that they hold
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_child_writes_where_its_parent_reads_only_if_it_is_shared(shared: bool) -> None:
+def test_a_parent_reads_what_its_child_writes_only_if_shared(shared: bool) -> None:
     counters = SharedCounters(1, SMALL_BYTES, shared)
     place = counters.page(0).place("seen")
     child = os.fork()

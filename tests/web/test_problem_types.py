@@ -1,4 +1,4 @@
-"""Every type of error is a page: what it means, its usual causes, and what to do."""
+"""Every type of problem has a page with its meaning, causes and remedy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def client() -> FlaskClient:
 
 
 def names_in(path: Path) -> set[str]:
-    """The names of problems in a module: given to what tells a problem, or chosen for it in `name`."""
+    """Return the names of problems in a module: arguments of `TELLERS`, or values assigned to `name`."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         values: list[ast.expr] = []
@@ -60,7 +60,7 @@ def test_each_is_a_page_to_a_browser_and_json_to_a_program(client: FlaskClient, 
     assert document.json["causes"]
 
 
-def test_all_are_listed(client: FlaskClient) -> None:
+def test_all_types_are_listed(client: FlaskClient) -> None:
     page = client.get("/problems", headers=HTML).text
     assert re.findall(r'href="./problems/([a-z-]+)"', page) == list(PROBLEMS)
     assert [each["type"] for each in client.get("/problems").get_json()["problems"]] == [

@@ -1,4 +1,4 @@
-"""Steps and factories of a user's module: marked, found, or refused with a sentence."""
+"""Steps and factories of a user's module are found, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def table() -> Iterator[Table]:
     yield Table()
 
 
-def test_what_is_marked_is_found_with_what_it_asks_for() -> None:
+def test_marked_functions_are_found_with_their_services() -> None:
     found = found_in(module(enrich, scale, table, len))
     first, second = found.steps["enrich"], found.steps["scale"]
     assert (first.needs, first.provides, first.given) == ({"customer_id": int}, ("income", "age"), ("instances",))
@@ -48,11 +48,11 @@ def test_what_is_marked_is_found_with_what_it_asks_for() -> None:
     assert [(each.type, each.per) for each in found.factories] == [(Table, "process")]
 
 
-def test_a_name_that_stands_twice_for_one_function_is_one_step() -> None:
+def test_two_names_of_one_function_are_one_step() -> None:
     assert list(found_in(module(enrich, enrich)).steps) == ["enrich"]
 
 
-def test_without_a_module_there_are_none() -> None:
+def test_there_are_no_steps_without_a_module() -> None:
     assert steps.load("") == steps.Found()
 
 
@@ -64,7 +64,7 @@ def test_a_module_is_found_in_the_working_directory(tmp_path: Path, monkeypatch:
     assert list(steps.load("steps_of_this_test").steps) == ["log"]
 
 
-def test_a_module_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_module_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.path", list(__import__("sys").path))
     with pytest.raises(InvalidSettings, match=r"RETORT_STEPS='no_such_steps' cannot be imported .*no_such_steps"):
         steps.load("no_such_steps")
@@ -91,12 +91,12 @@ def unreturned():  # type: ignore[no-untyped-def]
         (lambda: factory(per="week")(lambda: None), "lives per 'week'; allowed: process, request"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_a_sentence(marked: Any, sentence: str) -> None:
+def test_unusable_functions_are_refused_with_a_reason(marked: Any, sentence: str) -> None:
     with pytest.raises(InvalidSettings) as caught:
         found_in(module(marked()))
     assert sentence in caught.value.detail
 
 
-def test_two_steps_of_one_name() -> None:
+def test_two_steps_of_one_name_are_refused() -> None:
     with pytest.raises(InvalidSettings, match="there is another step of that name"):
         found_in(module(enrich, step("enrich")(lambda instances: None)))

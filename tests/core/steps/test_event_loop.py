@@ -1,4 +1,4 @@
-"""The event loop of the process: started when it is needed, with the context of who asks, ended cleanly."""
+"""The event loop of the process: start, context, threads and end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def named() -> tuple[str, str]:
     return threading.current_thread().name, request_id()
 
 
-def test_it_starts_with_the_first_coroutine(loop: EventLoop) -> None:
+def test_the_loop_starts_with_the_first_coroutine(loop: EventLoop) -> None:
     assert not loop.runs
     token = current_request.set(RequestScope("abc"))
     try:
@@ -36,7 +36,7 @@ def test_it_starts_with_the_first_coroutine(loop: EventLoop) -> None:
     assert loop.runs
 
 
-def test_what_a_coroutine_raises_is_raised_here(loop: EventLoop) -> None:
+def test_exceptions_of_a_coroutine_are_raised_in_the_caller(loop: EventLoop) -> None:
     async def fails() -> None:
         raise LookupError("no such customer")
 
@@ -44,7 +44,7 @@ def test_what_a_coroutine_raises_is_raised_here(loop: EventLoop) -> None:
         loop.run(fails())
 
 
-def test_what_takes_too_long_is_cancelled(loop: EventLoop) -> None:
+def test_a_coroutine_that_takes_too_long_is_cancelled(loop: EventLoop) -> None:
     cancelled = threading.Event()
 
     async def waits() -> None:
@@ -59,7 +59,7 @@ def test_what_takes_too_long_is_cancelled(loop: EventLoop) -> None:
     assert cancelled.wait(2.0)
 
 
-def test_it_cannot_wait_for_itself(loop: EventLoop) -> None:
+def test_the_loop_cannot_wait_for_itself(loop: EventLoop) -> None:
     async def asks_itself() -> None:
         loop.run(named())
 
@@ -67,7 +67,7 @@ def test_it_cannot_wait_for_itself(loop: EventLoop) -> None:
         loop.run(asks_itself())
 
 
-def test_who_waits_while_it_ends_is_told(loop: EventLoop) -> None:
+def test_callers_that_wait_while_the_loop_ends_get_an_error(loop: EventLoop) -> None:
     begun = threading.Event()
     told: list[BaseException] = []
 
@@ -99,7 +99,7 @@ def mark(value: str) -> tuple[str, str]:
     return before, threading.current_thread().name
 
 
-def test_what_is_computed_in_a_thread_has_the_context_of_the_caller_and_may_change_it(loop: EventLoop) -> None:
+def test_computing_in_a_thread_shares_the_context_of_the_caller(loop: EventLoop) -> None:
     async def caller() -> tuple[str, str, str]:
         MARK.set("caller")
         seen, thread = await loop.compute(mark, "computed")
@@ -111,7 +111,7 @@ def test_what_is_computed_in_a_thread_has_the_context_of_the_caller_and_may_chan
     assert MARK.get() == "none"
 
 
-def test_a_caller_that_is_cancelled_waits_for_what_computes(loop: EventLoop) -> None:
+def test_a_cancelled_caller_waits_for_its_computation(loop: EventLoop) -> None:
     begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
 
     def compute() -> None:
@@ -135,7 +135,7 @@ def test_a_caller_that_is_cancelled_waits_for_what_computes(loop: EventLoop) -> 
     assert loop.run(cancel())
 
 
-def test_thousands_wait_on_one_thread(loop: EventLoop) -> None:
+def test_thousands_of_coroutines_wait_on_one_thread(loop: EventLoop) -> None:
     async def many() -> int:
         opened, threads = asyncio.Event(), threading.active_count()
         tasks = [asyncio.create_task(opened.wait()) for _ in range(5_000)]

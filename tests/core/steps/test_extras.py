@@ -1,4 +1,4 @@
-"""What steps may ask for by type once an extra is installed."""
+"""Services that steps may request if an extra is installed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Upstream:
             return b""
 
 
-def test_one_session_asks_for_all_requests_with_a_limit_for_each_host_and_without_cookies(offered: Services) -> None:
+def test_all_requests_share_one_session_with_a_limit_per_host_and_without_cookies(offered: Services) -> None:
     async def asks() -> tuple[list[bytes], int, int]:
         upstream = Upstream()
         async with await asyncio.start_server(upstream.serve, "127.0.0.1", 0) as server:
@@ -87,6 +87,6 @@ def test_clients_of_async_steps_are_made_once_and_closed_at_the_end(offered: Ser
     assert getattr(one, "closed", None) or one.is_closed  # type: ignore[attr-defined]
 
 
-def test_the_client_of_blocking_steps_is_another(offered: Services) -> None:
+def test_blocking_steps_have_a_client_of_their_own(offered: Services) -> None:
     assert isinstance(offered.container().get(httpx.Client), httpx.Client)
     assert not offered.awaited(httpx.Client)

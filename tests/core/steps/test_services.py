@@ -1,4 +1,4 @@
-"""Services and their end: clean-ups that hang hold nobody up for long."""
+"""The lifetimes of services, and clean-ups that hang."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from app.settings import Settings
 
 
 class Ledger:
-    """What each request has one of."""
+    """A service per request."""
 
 
 class Book:
-    """Another, that is closed without waiting."""
+    """A service per request with a blocking clean-up."""
 
     is_open = True
 
 
 class Client:
-    """What the whole process has one of."""
+    """A service per process."""
 
 
 async def hanging_ledger() -> AsyncIterator[Ledger]:
@@ -60,7 +60,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
     one.close()
 
 
-def test_a_clean_up_after_a_request_that_hangs_is_given_up_and_the_others_are_not(
+def test_a_hanging_clean_up_after_a_request_is_abandoned_and_others_are_not(
     made: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
     container = made.container()
@@ -71,14 +71,16 @@ def test_a_clean_up_after_a_request_that_hangs_is_given_up_and_the_others_are_no
     assert "the clean-up after a request was given up" in caplog.text
 
 
-def test_so_is_that_of_the_process_at_its_end(made: Services, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hanging_clean_up_at_the_end_of_the_process_is_abandoned(
+    made: Services, caplog: pytest.LogCaptureFixture
+) -> None:
     made.loop.run(made.container().aget(Client))
     made.close()
     assert "the clean-up at the end was given up" in caplog.text
     assert not made.loop.runs
 
 
-def test_an_async_service_of_the_process_is_made_once_on_the_event_loop_by_whoever_asks_first(made: Services) -> None:
+def test_an_async_service_per_process_is_made_once_on_the_event_loop(made: Services) -> None:
     async def many() -> list[Client]:
         return await asyncio.gather(*[made.container().aget(Client) for _ in range(20)])
 
