@@ -14,7 +14,7 @@ from app.errors import FieldError, InvalidInstances, RetortError, UnsupportedMed
 from app.runtime.entry import Lease
 from app.runtime.registry import Registry
 from app.signature import Signature
-from app.signature.batch import Batch, Decoded, Outputs
+from app.signature.batch import Batch, DecodedBody, Outputs
 from app.signature.field_errors import MOST_ERRORS, in_row, place_of, refuse
 from app.signature.watch import NO_WARNINGS, Warnings
 from app.telemetry import Timings
@@ -38,7 +38,7 @@ class PredictRequest:
     in_rows: bool | None = False
 
     @classmethod
-    def decoded(cls, decoded: Decoded, outputs: Sequence[Any] | None = None) -> PredictRequest:
+    def decoded(cls, decoded: DecodedBody, outputs: Sequence[Any] | None = None) -> PredictRequest:
         """Return the request that the decoder read; `outputs` apply if the document names none."""
         wanted = decoded.outputs or outputs
         return cls((), decoded.pointer, decoded.single, wanted, "#/outputs", decoded.batch, decoded.in_rows)
@@ -49,7 +49,7 @@ class PredictRequest:
         return (self.pointer if self.single else f"{self.pointer}/{row}"), is_row
 
 
-Decode = Callable[[bytes], Decoded | None]
+Decode = Callable[[bytes], DecodedBody | None]
 """Decode a JSON body in this service's own form into a batch; None if it needs the slow path."""
 
 
@@ -198,7 +198,7 @@ def _encode(lease: Lease, accepted: Accepted, outputs: Outputs | Exception) -> N
     call.timings.ended("encode")
 
 
-def _undecoded(body: bytes) -> Decoded | None:
+def _undecoded(body: bytes) -> DecodedBody | None:
     return None
 
 

@@ -10,7 +10,7 @@ from app.errors import InvalidInstances, LoadingFailed, RetortError
 from app.runtime.environment import changed, differences
 from app.runtime.servable import Servable
 from app.signature import Signature
-from app.signature.batch import Batch, Decoded, json_values
+from app.signature.batch import Batch, DecodedBody, json_values
 from app.signature.watch import Watch
 from app.storage.manifest import Manifest
 from app.storage.recorded import Recorded
@@ -43,7 +43,7 @@ class Validates(Protocol):
     def look_acceptable(self, instances: Sequence[Any]) -> list[bool]:
         """Return for each instance whether all of its fields pass the cheap rules."""
 
-    def decode(self, body: bytes) -> Decoded | None:
+    def decode(self, body: bytes) -> DecodedBody | None:
         """Return the batch of a JSON document; None if it needs the slow path."""
 
 

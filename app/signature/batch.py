@@ -75,7 +75,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodedBody:
     """A decoded request: its batch, and the requested output names (None for the defaults).
 
     `pointer` locates the list of instances in the document; a `single` instance stands there itself. `in_rows` is true

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from app.errors import TooManyValues
 from app.signature import Input, Signature
-from app.signature.batch import Batch, Column, Decoded
+from app.signature.batch import Batch, Column, DecodedBody
 from app.signature.kinds import KINDS, integer_limits_of, limits_of, objects
 from app.signature.values import INT64_MAX
 
@@ -83,7 +83,7 @@ class Decoder:
         limits = [_limits_of(spec) for spec in signature.inputs] if numbers else []
         self._numbers = NumberRows(limits, signature.outputs, max_instances) if numbers else None
 
-    def decode(self, body: bytes) -> Decoded | None:
+    def decode(self, body: bytes) -> DecodedBody | None:
         """Return the batch of a JSON document; None if it needs the slow path.
 
         Raises:
@@ -98,7 +98,7 @@ class Decoder:
         if self._numbers is not None and self._names is not None and (found := self._numbers.read(body)) is not None:
             matrix, outputs = found
             pointer = "#" if body.lstrip()[:1] == b"[" else "#/instances"
-            return Decoded(Batch.of_matrix(matrix, self._names), outputs, pointer, in_rows=True)
+            return DecodedBody(Batch.of_matrix(matrix, self._names), outputs, pointer, in_rows=True)
         try:
             form = FORM.match(body)
             if form is None:
@@ -117,7 +117,7 @@ class Decoder:
             return None
         if len(rows) > self._max_instances:
             return None
-        return Decoded(self._batch(rows), outputs, pointer, form is None, in_rows)
+        return DecodedBody(self._batch(rows), outputs, pointer, form is None, in_rows)
 
     def _batch(self, rows: Sequence[tuple[Any, ...]]) -> Batch:
         if self._names is not None:

@@ -16,7 +16,7 @@ import marshmallow as ma
 
 from app.errors import ABSENT, FieldError, InvalidInstances, InvalidRepository, TooManyInstances
 from app.signature import Input, Layout, Signature
-from app.signature.batch import Batch, Column, Decoded
+from app.signature.batch import Batch, Column, DecodedBody
 from app.signature.decoder import MAX_VALUES, decoder_of
 from app.signature.field_errors import MOST_ERRORS, escaped, in_row, place_of, shown, some
 from app.signature.hints import hint_for_document, hint_for_row, hint_for_value, hinted, one_too_deep
@@ -168,7 +168,7 @@ class Validator:
         self._bare = signature.takes_bare
         self._nesting = Nesting(() if self._whole else signature.names)
 
-    def decode(self, body: bytes) -> Decoded | None:
+    def decode(self, body: bytes) -> DecodedBody | None:
         """Return the batch of a JSON document; None if it needs the slow path."""
         return None if self._decoder is None else self._decoder.decode(body)
 
