@@ -12,7 +12,7 @@ from app.errors import ModelQuarantined, ModelUnavailable
 from app.runtime.batching import BatchingServable
 from app.runtime.planned_steps import PlannedSteps
 from app.runtime.policy import MOVES, State
-from app.runtime.proving import Validates
+from app.runtime.proving import InstanceValidator
 from app.runtime.servable import Servable
 from app.storage.manifest import Manifest
 
@@ -38,7 +38,7 @@ class Lease:
         self,
         manifest: Manifest,
         servable: Servable,
-        validator: Validates,
+        validator: InstanceValidator,
         steps: PlannedSteps | None = None,
         runtime: str = "artifact",
     ) -> None:

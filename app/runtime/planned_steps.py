@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from app.errors import InvalidInstances
-from app.runtime.proving import Validates
+from app.runtime.proving import InstanceValidator
 from app.storage.manifest import Manifest
 
 RefuseInstances = Callable[[Sequence[tuple[int, str, str]]], InvalidInstances]
@@ -21,7 +21,7 @@ class PlannedSteps(Protocol):
         """The manifest of the model itself."""
 
     @property
-    def validator(self) -> Validates:
+    def validator(self) -> InstanceValidator:
         """The validator of the model itself."""
 
     @property

@@ -19,7 +19,7 @@ RELATIVE_TOLERANCE = 1e-9
 ABSOLUTE_TOLERANCE = 1e-12
 
 
-class Validates(Protocol):
+class InstanceValidator(Protocol):
     """Turns instances into a batch, or raises InvalidInstances. Implemented by `app.signature.schema.Validator`."""
 
     @property
@@ -57,7 +57,7 @@ def same(recorded: Any, got: Any) -> bool:
     return type(recorded) is type(got) and bool(recorded == got)
 
 
-def prove(servable: Servable, validator: Validates, manifest: Manifest) -> None:
+def prove(servable: Servable, validator: InstanceValidator, manifest: Manifest) -> None:
     """Run the recorded examples as one batch and compare the predictions.
 
     Raises:
@@ -87,7 +87,7 @@ def prove(servable: Servable, validator: Validates, manifest: Manifest) -> None:
                 )
 
 
-def prove_recorded(servable: Servable, validator: Validates, manifest: Manifest, recorded: Recorded) -> int:
+def prove_recorded(servable: Servable, validator: InstanceValidator, manifest: Manifest, recorded: Recorded) -> int:
     """Run the recorded rows as one batch with other libraries than packing used, and compare the outputs.
 
     Rows that the server's settings refuse never reach the model and are left out.

@@ -14,7 +14,7 @@ from app.runtime.lean import lean
 from app.runtime.loaders import Loader
 from app.runtime.planned_steps import StepsFor, without_steps
 from app.runtime.policy import State
-from app.runtime.proving import Validates, advice, prove, prove_recorded
+from app.runtime.proving import InstanceValidator, advice, prove, prove_recorded
 from app.runtime.servable import Compose
 from app.runtime.version_table import with_chosen
 from app.signature import Signature
@@ -25,7 +25,7 @@ from app.storage.verification import open_verified, verify_files
 
 log = logging.getLogger(__name__)
 
-ValidatorFor = Callable[[Signature], Validates]
+ValidatorFor = Callable[[Signature], InstanceValidator]
 PackStray = Callable[[Path, str], None]
 """Packs a stray artifact under a name, or raises with the reason."""
 

@@ -28,7 +28,7 @@ from app.errors import (
     VersionNotFound,
 )
 from app.runtime.planned_steps import RefuseInstances
-from app.runtime.proving import Validates
+from app.runtime.proving import InstanceValidator
 from app.signature import Signature
 from app.signature.batch import Batch, Outputs, json_values
 from app.signature.field_errors import as_row
@@ -55,7 +55,7 @@ class ModelSteps:
 
     manifest: Manifest
     public: Manifest
-    validator: Validates
+    validator: InstanceValidator
     before: tuple[Step, ...]
     after: tuple[Step, ...]
     services: Services

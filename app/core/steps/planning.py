@@ -10,14 +10,14 @@ from app.core.steps.definitions import KIND_OF, OUTPUTS, Step, load, shown
 from app.core.steps.model_steps import ModelSteps
 from app.core.steps.services import Services
 from app.errors import LoadingFailed
-from app.runtime.proving import Validates
+from app.runtime.proving import InstanceValidator
 from app.settings import Settings
 from app.signature import Input, Signature
 from app.storage.manifest import Manifest
 
 
 def plan_steps(
-    settings: Settings, validator_for: Callable[[Signature], Validates]
+    settings: Settings, validator_for: Callable[[Signature], InstanceValidator]
 ) -> tuple[Services, Callable[[Manifest], ModelSteps | None]]:
     """Return the services of the steps, and a function that plans the steps of a manifest.
 
