@@ -25,7 +25,7 @@ class MetricType(enum.Enum):
     HISTOGRAM = "histogram"
 
 
-class Across(enum.Enum):
+class Aggregation(enum.Enum):
     """How the numbers of the workers are combined."""
 
     SUM = enum.auto()
@@ -40,7 +40,7 @@ class Family:
     help: str
     labels: tuple[str, ...] = ()
     kind: MetricType = MetricType.COUNTER
-    across: Across = Across.SUM
+    aggregation: Aggregation = Aggregation.SUM
 
 
 MODEL = ("model", "version")
@@ -57,36 +57,36 @@ FAMILIES: dict[str, Family] = {
     "retort_clients_gone_queued": Family("Clients that were gone while their request was queued; it was never run."),
     "retort_queue_requests": Family("Requests that wait for a thread.", (), MetricType.GAUGE),
     "retort_queue_age_seconds": Family(
-        "How long the longest-waiting request has waited for a thread.", (), MetricType.GAUGE, Across.MAX
+        "How long the longest-waiting request has waited for a thread.", (), MetricType.GAUGE, Aggregation.MAX
     ),
     "retort_loop_turn_max_seconds": Family(
         "How long the loop of a worker was away from its poller at most, in the last ten seconds.",
         (),
         MetricType.GAUGE,
-        Across.EACH,
+        Aggregation.EACH,
     ),
     "retort_worker_report_age_seconds": Family(
         "How long ago a worker last reported; each does every second while its loop turns.",
         (),
         MetricType.GAUGE,
-        Across.EACH,
+        Aggregation.EACH,
     ),
     "retort_workers": Family("Worker processes that are alive.", (), MetricType.GAUGE),
     "retort_worker_restarts": Family("Worker processes that have ended, for whatever reason."),
     "retort_worker_memory_shared_bytes": Family(
-        "Memory of a worker that other processes share.", (), MetricType.GAUGE, Across.EACH
+        "Memory of a worker that other processes share.", (), MetricType.GAUGE, Aggregation.EACH
     ),
     "retort_worker_memory_private_bytes": Family(
-        "Memory of a worker that is its own alone.", (), MetricType.GAUGE, Across.EACH
+        "Memory of a worker that is its own alone.", (), MetricType.GAUGE, Aggregation.EACH
     ),
     "retort_worker_memory_proportional_bytes": Family(
         "Memory of a worker; shared memory is divided among its users (PSS).",
         (),
         MetricType.GAUGE,
-        Across.EACH,
+        Aggregation.EACH,
     ),
     "retort_model_state": Family(
-        "1 if a worker has the version in this state, else 0.", (*MODEL, "state"), MetricType.GAUGE, Across.MAX
+        "1 if a worker has the version in this state, else 0.", (*MODEL, "state"), MetricType.GAUGE, Aggregation.MAX
     ),
     "retort_artifact_runs": Family("Runs of artifacts that began.", MODEL),
     "retort_artifact_runs_running": Family("Runs of artifacts that are under way.", MODEL, MetricType.GAUGE),
@@ -136,11 +136,13 @@ def merged(readings: Iterable[Reading], now_s: float) -> Samples:
 
 
 def _merge(found: Samples, family: str, labels: tuple[str, ...], values: tuple[float, ...], number: int) -> None:
-    across = FAMILIES[family].across
-    if across is Across.EACH:
+    aggregation = FAMILIES[family].aggregation
+    if aggregation is Aggregation.EACH:
         labels = (*labels, str(number))
     before = found[family].get(labels)
     if before is not None:
         pairs = zip(before, values, strict=True)
-        values = tuple(max(pair) for pair in pairs) if across is Across.MAX else tuple(sum(pair) for pair in pairs)
+        values = (
+            tuple(max(pair) for pair in pairs) if aggregation is Aggregation.MAX else tuple(sum(pair) for pair in pairs)
+        )
     found[family][labels] = values
