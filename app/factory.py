@@ -59,7 +59,7 @@ def create_app(
     repository, metrics = Repository(settings.models_dir), SharedMetrics()
     registry, offered = _registry(settings, repository, metrics)
     service = PredictService(registry, offered.loop)
-    catalogue = Catalogue(registry, offered.unwell, settings.ready_in_quarantine)
+    catalogue = Catalogue(registry, offered.failing, settings.ready_in_quarantine)
     Models(service, metrics).complete(offered, registry, services or {})
     errors = ErrorRenderer(wire.ERRORS, problems.OWN)
     backend = Backend(service, registry, catalogue, settings, errors, metrics)

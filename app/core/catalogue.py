@@ -21,11 +21,11 @@ class Catalogue:
     def __init__(
         self,
         registry: Registry,
-        unwell: Callable[[], Sequence[str]] = tuple,
+        failing: Callable[[], Sequence[str]] = tuple,
         ready_in_quarantine: bool = True,
     ) -> None:
         self._registry = registry
-        self._unwell = unwell
+        self._failing_services = failing
         self._ready_in_quarantine = ready_in_quarantine
         self._drains = False
 
@@ -110,7 +110,9 @@ class Catalogue:
             }
             for e in failed
         ]
-        reasons += [{"service": name, "reason": "its check failed; the log has the cause"} for name in self._unwell()]
+        reasons += [
+            {"service": name, "reason": "its check failed; the log has the cause"} for name in self._failing_services()
+        ]
         tolerated = self._ready_in_quarantine and any(entry.state is State.AVAILABLE for entry in entries)
         ready = all(tolerated and reason.get("state") == State.QUARANTINED.value for reason in reasons)
         return ready, {"status": "ready" if ready else "unready", "models": len(entries), "reasons": reasons}

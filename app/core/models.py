@@ -83,7 +83,7 @@ class Models:
         """Like `predict`, for async steps and views. The event loop keeps running meanwhile."""
         call = _Call(list(instances), outputs)
         if self._service.event_loop.is_here:
-            await self._service.predict_soon(model, version, call, len(call.instances) <= SMALL_ROWS)
+            await self._service.predict_async(model, version, call, len(call.instances) <= SMALL_ROWS)
         else:
             await asyncio.to_thread(self._service.predict, model, version, [call])
         return self._answer(call)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from app.core.answer import Answer
 from app.core.prediction_stream import PredictionStream
 from app.core.run import run, run_each
-from app.core.steps.event_loop import EventLoop, InThread, OnLoop, Way, completed
+from app.core.steps.event_loop import EventLoop, LoopRunner, StepRunner, ThreadRunner, completed
 from app.errors import FieldError, InvalidInstances, RetortError, UnsupportedMediaType
 from app.runtime.entry import Lease
 from app.runtime.registry import Registry
@@ -111,7 +111,7 @@ class PredictService:
             for each, outputs in zip(accepted, self._run(lease, accepted), strict=True):
                 _encode(lease, each, outputs)
 
-    async def predict_soon(self, model: str | None, version: str | None, call: PredictCall, is_small: bool) -> None:
+    async def predict_async(self, model: str | None, version: str | None, call: PredictCall, is_small: bool) -> None:
         """Like `predict`, for one request on the event loop, where it awaits the model's steps.
 
         Computation runs in a thread, except for a small request to a quick graph.
@@ -130,18 +130,18 @@ class PredictService:
         except RetortError as error:
             call.error = error
             return
-        way = OnLoop(self.event_loop, is_small and lease.is_quick)
+        runner = LoopRunner(self.event_loop, is_small and lease.is_quick)
         with lease:
-            asked = await way.compute(_accept, lease, call)
+            asked = await runner.compute(_accept, lease, call)
             if asked is not None:
                 accepted = (call, *asked)
-                outputs = await _run_with_steps(lease, accepted, way)
-                await way.compute(_encode, lease, accepted, outputs)
+                outputs = await _run_with_steps(lease, accepted, runner)
+                await runner.compute(_encode, lease, accepted, outputs)
 
     def _run(self, lease: Lease, accepted: Sequence[Accepted]) -> Sequence[Outputs | Exception]:
         """Return the outputs of each accepted call, or its error."""
         if lease.steps is not None:
-            return [completed(_run_with_steps(lease, each, InThread(self.event_loop))) for each in accepted]
+            return [completed(_run_with_steps(lease, each, ThreadRunner(self.event_loop))) for each in accepted]
         found = run_each(lease, [(batch, outputs) for _, _, batch, outputs, _ in accepted])
         for call, *_ in accepted:
             call.timings.ended("run")
@@ -202,7 +202,7 @@ def _undecoded(body: bytes) -> DecodedBody | None:
     return None
 
 
-async def _run_with_steps(lease: Lease, accepted: Accepted, way: Way) -> Outputs | Exception:
+async def _run_with_steps(lease: Lease, accepted: Accepted, runner: StepRunner) -> Outputs | Exception:
     """Run the model between its steps."""
     call, asked, batch, outputs, _ = accepted
     timings = call.timings
@@ -215,10 +215,10 @@ async def _run_with_steps(lease: Lease, accepted: Accepted, way: Way) -> Outputs
     if batch.rows == 0 or lease.steps is None:
         return run(lease, batch, outputs)
     try:
-        async with lease.steps.start(refusal, way) as steps:
+        async with lease.steps.start(refusal, runner) as steps:
             prepared = await steps.prepare(batch, asked.instances)
             timings.ended("prepare")
-            results = await way.compute(run, lease, prepared, steps.run_for(outputs))
+            results = await runner.compute(run, lease, prepared, steps.run_for(outputs))
             timings.ended("run")
             finished: Outputs = await steps.finish(results, outputs)
             timings.ended("finish")

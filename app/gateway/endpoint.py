@@ -88,7 +88,7 @@ class PredictEndpoint:
         """Answer one request whose steps are all async, on the event loop."""
         if self._is_ready(context):
             arguments, is_small = context.arguments, _small_json_bytes(context.environ) is not None
-            await self._service.predict_soon(arguments.get("model"), arguments.get("version"), context, is_small)
+            await self._service.predict_async(arguments.get("model"), arguments.get("version"), context, is_small)
             self._ended(context)
         return self._rendered(context)
 

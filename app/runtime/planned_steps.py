@@ -32,8 +32,8 @@ class PlannedSteps(Protocol):
     def is_awaited(self) -> bool:
         """Whether every step is async."""
 
-    def start(self, refusal: RefuseInstances, way: Any) -> Any:
-        """Return the `StepRun` of one request; `way` is a `Way` of the event loop. Only `app.core` calls it."""
+    def start(self, refusal: RefuseInstances, runner: Any) -> Any:
+        """Return the `StepRun` of one request; `runner` is a `StepRunner`. Only `app.core` calls it."""
 
 
 StepsFor = Callable[[Manifest], PlannedSteps | None]

@@ -3,6 +3,6 @@
 Users import `step`, `factory` and `Refused` from here.
 """
 
-from app.core.steps.definitions import Factory, Found, Refused, Step, factory, found_in, load, step
+from app.core.steps.definitions import Factory, Refused, Step, StepModule, factory, found_in, load, step
 
-__all__ = ["Factory", "Found", "Refused", "Step", "factory", "found_in", "load", "step"]
+__all__ = ["Factory", "Refused", "Step", "StepModule", "factory", "found_in", "load", "step"]

@@ -56,7 +56,7 @@ class Step:
     services: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def waits(self) -> bool:
+    def is_async(self) -> bool:
         """Whether it is a coroutine function, which runs on the event loop of the process."""
         return inspect.iscoroutinefunction(self.function)
 
@@ -75,13 +75,13 @@ class Factory:
     services: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def waits(self) -> bool:
+    def is_async(self) -> bool:
         """Whether calling it needs await."""
         return inspect.iscoroutinefunction(self.function) or inspect.isasyncgenfunction(self.function)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StepModule:
     """The steps of a module by name, and its factories."""
 
     steps: Mapping[str, Step] = field(default_factory=dict)
@@ -123,14 +123,14 @@ def factory(per: str = "request", *, check: Callable[[Any], Any] | None = None) 
     return mark
 
 
-def load(name: str) -> Found:
+def load(name: str) -> StepModule:
     """Import a module from the working directory and return its steps and factories; nothing for an empty name.
 
     Raises:
         InvalidSettings: the module cannot be imported, or contains unusable steps; one sentence for each.
     """
     if not name:
-        return Found()
+        return StepModule()
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -143,7 +143,7 @@ def load(name: str) -> Found:
     return found_in(module)
 
 
-def found_in(module: ModuleType) -> Found:
+def found_in(module: ModuleType) -> StepModule:
     """Return the steps and factories among a module's names.
 
     Raises:
@@ -169,7 +169,7 @@ def found_in(module: ModuleType) -> Found:
             wrong.append(f"RETORT_STEPS={module.__name__!r}: {mark[0]} {function.__name__}: {error}")
     if wrong:
         raise InvalidSettings(wrong)
-    return Found(steps, tuple(factories.values()))
+    return StepModule(steps, tuple(factories.values()))
 
 
 def shown(type_: Any) -> str:
@@ -209,7 +209,7 @@ def _services(function: Callable[..., Any], parameters: Sequence[str]) -> dict[s
     return {each: hints[each] for each in others}
 
 
-def entered(function: Callable[..., Any]) -> Callable[..., Any]:
+def as_context_manager(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a factory as svcs takes it: a generator becomes a context manager."""
     if inspect.isgeneratorfunction(function):
         return contextmanager(typing.cast(Callable[..., Iterator[Any]], function))

@@ -152,11 +152,11 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
-# --- the ways to run a request that has steps -------------------------------------------------------------------------
+# --- running the steps of a request
 
 
-class Way(Protocol):
-    """The way in which a request awaits coroutines and computes."""
+class StepRunner(Protocol):
+    """Runs the steps of a request: awaits coroutines, and computes."""
 
     async def wait(self, coroutine: Coroutine[Any, Any, ResultT], until_s: float) -> ResultT:
         """Return the result of a coroutine; raise TimeoutError if it is not done at `until_s` (monotonic)."""
@@ -165,8 +165,8 @@ class Way(Protocol):
         """Return the result of a function that does not wait."""
 
 
-class InThread:
-    """A request with a thread of its own, which blocks for each coroutine: see `completed`."""
+class ThreadRunner:
+    """Runs the steps of a request in its own thread, which blocks for each coroutine: see `completed`."""
 
     def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
@@ -180,8 +180,8 @@ class InThread:
         return function(*arguments)
 
 
-class OnLoop:
-    """A request that is a coroutine of the event loop. It computes on the loop only if that is quick."""
+class LoopRunner:
+    """Runs the steps of a request on the event loop. It computes there only if that is quick."""
 
     def __init__(self, loop: EventLoop, is_quick: bool) -> None:
         self._loop = loop
@@ -198,7 +198,7 @@ class OnLoop:
 
 
 def completed(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run a coroutine that never suspends (as with `InThread`) and return its result."""
+    """Run a coroutine that never suspends (as with `ThreadRunner`) and return its result."""
     try:
         coroutine.send(None)
     except StopIteration as end:

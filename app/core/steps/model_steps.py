@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.steps.definitions import INSTANCES, OUTPUTS, Refused, Step
-from app.core.steps.event_loop import Way
-from app.core.steps.services import Services, arguments, arguments_soon
+from app.core.steps.event_loop import StepRunner
+from app.core.steps.services import Services, arguments, arguments_async
 from app.errors import (
     InvalidInstances,
     ModelNotFound,
@@ -37,10 +37,10 @@ from app.telemetry import current_request
 
 log = logging.getLogger(__name__)
 
-_inside: ContextVar[tuple[str, ...]] = ContextVar("inside", default=())
+_running_models: ContextVar[tuple[str, ...]] = ContextVar("inside", default=())
 """The models whose steps are running, outermost first."""
 
-NOT_THE_CLIENTS = (InvalidInstances, TooManyInstances, ModelNotFound, VersionNotFound)
+CALLED_MODEL_ERRORS = (InvalidInstances, TooManyInstances, ModelNotFound, VersionNotFound)
 Record = dict[str, Any]
 ResultT = TypeVar("ResultT")
 
@@ -64,38 +64,38 @@ class ModelSteps:
     @cached_property
     def is_awaited(self) -> bool:
         """Whether every step is async, so that a request needs no thread to wait."""
-        return all(step.waits for step in (*self.before, *self.after))
+        return all(step.is_async for step in (*self.before, *self.after))
 
-    def start(self, refusal: RefuseInstances, way: Way) -> StepRun:
+    def start(self, refusal: RefuseInstances, runner: StepRunner) -> StepRun:
         """Return the steps for one request."""
-        return StepRun(self, refusal, way)
+        return StepRun(self, refusal, runner)
 
 
 class StepRun:
     """The steps of one request, which share their services."""
 
-    def __init__(self, steps: ModelSteps, refusal: RefuseInstances, way: Way) -> None:
+    def __init__(self, steps: ModelSteps, refusal: RefuseInstances, runner: StepRunner) -> None:
         self._steps = steps
         self._instances: list[Record] = []
         self._refusal = refusal
-        self._way = way
+        self._runner = runner
         self._container = steps.services.container()
         self._deadline_s = min(current_request.get().deadline_s, time.monotonic() + steps.timeout_s)
 
     async def __aenter__(self) -> StepRun:
         manifest = self._steps.manifest
-        outer = _inside.get()
+        outer = _running_models.get()
         if manifest.model in outer:
             step = (*self._steps.before, *self._steps.after)[0]
             raise self._failed(step, f"the model asks itself, by way of {', '.join(outer)}")
-        self._token = _inside.set((*outer, manifest.model))
+        self._token = _running_models.set((*outer, manifest.model))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _inside.reset(self._token)
-        await self._steps.services.leave(self._container, self._way)
+        _running_models.reset(self._token)
+        await self._steps.services.clean_up(self._container, self._runner)
 
     async def prepare(self, batch: Batch, instances: Sequence[Any]) -> Batch:
         """Run the steps before the model and return the batch for the model's own signature.
@@ -105,7 +105,7 @@ class StepRun:
         Raises:
             StepFailed, StepTimedOut: a step failed. A RetortError that a step raises itself passes through.
         """
-        self._instances = await self._way.compute(_records, batch, instances, self._steps.public.signature)
+        self._instances = await self._runner.compute(_records, batch, instances, self._steps.public.signature)
         for step in self._steps.before:
             rows = len(self._instances)
             given = {INSTANCES: self._instances} if INSTANCES in step.given else {}
@@ -115,7 +115,7 @@ class StepRun:
             if not isinstance(made, list) or len(made) != rows:
                 raise self._failed(step, f"it gave no list of {rows} instances")
             self._instances = made
-        return await self._way.compute(self._validated)
+        return await self._runner.compute(self._validated)
 
     def _validated(self) -> Batch:
         """Return the instances as a batch of the model's own signature."""
@@ -126,7 +126,7 @@ class StepRun:
         except (KeyError, TypeError, AttributeError) as error:
             raise self._failed(self._steps.before[-1], f"an instance lacks an input of the model ({error})") from error
         except InvalidInstances as error:
-            cause = f"the model does not accept what it gave: {told(error)}"
+            cause = f"the model does not accept what it gave: {sentence_of(error)}"
             raise self._failed(self._steps.before[-1], cause) from error
 
     def run_for(self, asked: Sequence[str]) -> tuple[str, ...]:
@@ -140,7 +140,7 @@ class StepRun:
         if not self._steps.after:
             return outputs
         rows = len(self._instances)
-        values = await self._way.compute(_values, outputs)
+        values = await self._runner.compute(_values, outputs)
         for step in self._steps.after:
             given = {
                 name: each for name, each in ((OUTPUTS, values), (INSTANCES, self._instances)) if name in step.given
@@ -152,16 +152,16 @@ class StepRun:
         absent = [name for name in asked if name not in values]
         if absent:
             raise self._failed(self._steps.after[-1], f"outputs {', '.join(absent)} are not there")
-        return await self._way.compute(_arrays, values, asked)
+        return await self._runner.compute(_arrays, values, asked)
 
     async def _call(self, step: Step, given: Mapping[str, Any]) -> Any:
         services = self._steps.services
         try:
-            if step.waits:
-                return await self._way.wait(_awaited(step, self._container, given), self._deadline_s)
+            if step.is_async:
+                return await self._runner.wait(_awaited(step, self._container, given), self._deadline_s)
             return step.function(**given, **arguments(self._container, step.services))
-        except NOT_THE_CLIENTS as error:  # from the step's own call of another model: the client cannot mend it
-            raise self._failed(step, told(error), error) from error
+        except CALLED_MODEL_ERRORS as error:  # from the step's own call of another model: the client cannot mend it
+            raise self._failed(step, sentence_of(error), error) from error
         except RetortError:
             raise
         except Refused as refused:
@@ -186,14 +186,14 @@ class StepRun:
         return StepFailed(step.name, manifest.model, manifest.version, cause)
 
 
-def told(error: RetortError) -> str:
+def sentence_of(error: RetortError) -> str:
     """Return an error as one sentence, with the first few bad fields."""
     fields = "; ".join(f"{each.pointer} {each.detail}" for each in getattr(error, "errors", ())[:5])
     return f"{error.detail}: {fields}" if fields else error.detail
 
 
 async def _awaited(step: Step, container: Any, given: Mapping[str, Any]) -> Any:
-    return await step.function(**given, **await arguments_soon(container, step.services))
+    return await step.function(**given, **await arguments_async(container, step.services))
 
 
 # --- values -----------------------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def _require_services(step: Step, services: Services) -> None:
                 f"step {step.name!r} asks for {parameter}: {shown(type_)}, which nothing offers: "
                 "write a @factory for it" + (", or set DATABASE_URL" if shown(type_).startswith("sqlalchemy.") else "")
             )
-        if services.awaited(type_) and not step.waits:
+        if services.awaited(type_) and not step.is_async:
             raise LoadingFailed(f"step {step.name!r} asks for {shown(type_)}, which only an `async def` step can have")
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import svcs
 
 from app.core.caller import Caller, caller
-from app.core.steps import extras
-from app.core.steps.definitions import Factory, Found, entered, shown
-from app.core.steps.event_loop import EventLoop, InThread, Way, completed
+from app.core.steps import optional_services
+from app.core.steps.definitions import Factory, StepModule, as_context_manager, shown
+from app.core.steps.event_loop import EventLoop, StepRunner, ThreadRunner, completed
 from app.errors import InvalidSettings
 from app.settings import Settings
 
@@ -31,11 +31,11 @@ CHECK_TIMEOUT_S = 5.0
 class Services:
     """The services of this process. Lives as long as the process; safe to call from many threads."""
 
-    def __init__(self, found: Found, settings: Settings) -> None:
+    def __init__(self, found: StepModule, settings: Settings) -> None:
         self.found = found
         self.loop = EventLoop(settings.threads, settings.waiting_threads)
         self.registry = svcs.Registry()
-        self.timeouts = extras.timeouts() if found.steps else (TimeoutError,)
+        self.timeouts = optional_services.timeouts() if found.steps else (TimeoutError,)
         """Exceptions of a step whose service did not answer in time."""
         self._lasting = svcs.Registry()
         self._process = svcs.Container(self._lasting)
@@ -44,7 +44,7 @@ class Services:
         """Types whose factory is a coroutine function, or requests such a type."""
         self._awaits_in_requests = self._awaits_in_process = False
         """Whether such types are made per request, and whether one was made per process."""
-        self._factories = [*(extras.factories(settings) if found.steps else ()), *found.factories]
+        self._factories = [*(optional_services.factories(settings) if found.steps else ()), *found.factories]
         self.offer(Settings, settings)
         self.registry.register_factory(Caller, caller)
         for made in self._factories:
@@ -77,21 +77,21 @@ class Services:
             raise InvalidSettings(wrong)
 
     def container(self) -> svcs.Container:
-        """Return a container for one request, which makes services on demand. The caller must `leave` it."""
+        """Return a container for one request, which makes services on demand. The caller must `clean_up` after it."""
         return svcs.Container(self.registry)
 
-    async def leave(self, container: svcs.Container, way: Way, what: str = "after a request") -> None:
+    async def clean_up(self, container: svcs.Container, runner: StepRunner, what: str = "after a request") -> None:
         """Clean up after a request. A clean-up that takes too long is abandoned and logged."""
         awaits = self._awaits_in_process if container is self._process else self._awaits_in_requests
         if awaits and self.loop.runs:
             try:
-                await way.wait(container.aclose(), time.monotonic() + CHECK_TIMEOUT_S)
+                await runner.wait(container.aclose(), time.monotonic() + CHECK_TIMEOUT_S)
                 return
             except TimeoutError:
                 log.error("the clean-up %s was given up: it took longer than %g s", what, CHECK_TIMEOUT_S)
         container.close()  # the clean-ups that are not async
 
-    def unwell(self) -> list[str]:
+    def failing(self) -> list[str]:
         """Return the type names of services whose check fails. The log has the causes."""
         failed: list[str] = []
         container = self.container()
@@ -106,13 +106,13 @@ class Services:
                     log.exception("the check of %s failed", ping.name)
                     failed.append(ping.name)
         finally:
-            completed(self.leave(container, InThread(self.loop)))
+            completed(self.clean_up(container, ThreadRunner(self.loop)))
         return failed
 
     def close(self) -> None:
         """Clean up the services per process, and end the event loop."""
         with self._lock:
-            completed(self.leave(self._process, InThread(self.loop), "at the end"))
+            completed(self.clean_up(self._process, ThreadRunner(self.loop), "at the end"))
         self.loop.close()
 
     def awaited(self, type_: Any) -> bool:
@@ -120,15 +120,15 @@ class Services:
         return type_ in self._awaited
 
     def _register(self, made: Factory) -> None:
-        waits = made.waits or not self._awaited.isdisjoint(made.services.values())
-        if waits:
+        is_async = made.is_async or not self._awaited.isdisjoint(made.services.values())
+        if is_async:
             self._awaited.add(made.type)
         if made.per == "request":
-            self._awaits_in_requests = self._awaits_in_requests or waits
-            self.registry.register_factory(made.type, _wired(made, waits), ping=made.check)
+            self._awaits_in_requests = self._awaits_in_requests or is_async
+            self.registry.register_factory(made.type, _svcs_factory(made, is_async), ping=made.check)
             return
-        self._lasting.register_factory(made.type, _wired(made, waits))
-        kept = self._kept_soon(made.type) if waits else self._kept(made.type)
+        self._lasting.register_factory(made.type, _svcs_factory(made, is_async))
+        kept = self._kept_async(made.type) if is_async else self._kept(made.type)
         self.registry.register_factory(made.type, kept, enter=False, ping=made.check)
 
     def _kept(self, type_: Any) -> Callable[[], Any]:
@@ -138,7 +138,7 @@ class Services:
 
         return get
 
-    def _kept_soon(self, type_: Any) -> Callable[[], Any]:
+    def _kept_async(self, type_: Any) -> Callable[[], Any]:
         """Like `_kept`, for a service that is made on the event loop."""
         lock = asyncio.Lock()
         made: list[Any] = []
@@ -158,21 +158,21 @@ def arguments(container: svcs.Container, wanted: Mapping[str, Any]) -> dict[str,
     return {name: container.get(type_) for name, type_ in wanted.items()}
 
 
-async def arguments_soon(container: svcs.Container, wanted: Mapping[str, Any]) -> dict[str, Any]:
+async def arguments_async(container: svcs.Container, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Like `arguments`, on the event loop."""
     return {name: await container.aget(type_) for name, type_ in wanted.items()}
 
 
-def _wired(made: Factory, waits: bool) -> Callable[..., Any]:
+def _svcs_factory(made: Factory, is_async: bool) -> Callable[..., Any]:
     """Return a factory as svcs calls it. The factory's own parameters are services too."""
-    make = entered(made.function)
-    if waits:
+    make = as_context_manager(made.function)
+    if is_async:
 
-        async def make_soon(svcs_container: svcs.Container) -> Any:
-            found = make(**await arguments_soon(svcs_container, made.services))
+        async def make_async(svcs_container: svcs.Container) -> Any:
+            found = make(**await arguments_async(svcs_container, made.services))
             return await found if isinstance(found, Awaitable) else found
 
-        return make_soon
+        return make_async
 
     def make_now(svcs_container: svcs.Container) -> Any:
         return make(**arguments(svcs_container, made.services))

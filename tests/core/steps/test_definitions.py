@@ -43,8 +43,12 @@ def test_marked_functions_are_found_with_their_services() -> None:
     found = found_in(module(enrich, scale, table, len))
     first, second = found.steps["enrich"], found.steps["scale"]
     assert (first.needs, first.provides, first.given) == ({"customer_id": int}, ("income", "age"), ("instances",))
-    assert (dict(first.services), first.waits) == ({"table": Table}, False)
-    assert (second.given, dict(second.services), second.waits) == (("outputs", "instances"), {"caller": Caller}, True)
+    assert (dict(first.services), first.is_async) == ({"table": Table}, False)
+    assert (second.given, dict(second.services), second.is_async) == (
+        ("outputs", "instances"),
+        {"caller": Caller},
+        True,
+    )
     assert [(each.type, each.per) for each in found.factories] == [(Table, "process")]
 
 
@@ -53,7 +57,7 @@ def test_two_names_of_one_function_are_one_step() -> None:
 
 
 def test_there_are_no_steps_without_a_module() -> None:
-    assert steps.load("") == steps.Found()
+    assert steps.load("") == steps.StepModule()
 
 
 def test_a_module_is_found_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

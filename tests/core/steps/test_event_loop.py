@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from app.core.steps.event_loop import EventLoop, InThread, OnLoop, completed
+from app.core.steps.event_loop import EventLoop, LoopRunner, ThreadRunner, completed
 from app.telemetry import RequestScope, current_request, request_id
 
 
@@ -149,13 +149,13 @@ def test_thousands_of_coroutines_wait_on_one_thread(loop: EventLoop) -> None:
 
 
 def test_a_request_in_a_thread_and_one_on_the_loop_run_the_same_coroutine(loop: EventLoop) -> None:
-    async def predicts(way: InThread | OnLoop) -> list[str]:
-        waited, _ = await way.wait(named(), time.monotonic() + 5.0)
-        _, computed = await way.compute(mark, "computed")
+    async def predicts(runner: ThreadRunner | LoopRunner) -> list[str]:
+        waited, _ = await runner.wait(named(), time.monotonic() + 5.0)
+        _, computed = await runner.compute(mark, "computed")
         return [waited, computed]
 
     here = threading.current_thread().name
     on_loop = "retort-event-loop"
-    assert completed(predicts(InThread(loop))) == [on_loop, here]
-    assert loop.run(predicts(OnLoop(loop, is_quick=True))) == [on_loop, on_loop]
-    assert loop.run(predicts(OnLoop(loop, is_quick=False)))[1].startswith("retort-computing")
+    assert completed(predicts(ThreadRunner(loop))) == [on_loop, here]
+    assert loop.run(predicts(LoopRunner(loop, is_quick=True))) == [on_loop, on_loop]
+    assert loop.run(predicts(LoopRunner(loop, is_quick=False)))[1].startswith("retort-computing")

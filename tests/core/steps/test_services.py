@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from app.core.steps import Factory, Found, Step, services
-from app.core.steps.event_loop import InThread, completed
+from app.core.steps import Factory, Step, StepModule, services
+from app.core.steps.event_loop import ThreadRunner, completed
 from app.core.steps.services import Services
 from app.settings import Settings
 
@@ -54,7 +54,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
         Factory(Ledger, hanging_ledger),
         Factory(Client, hanging_client, "process"),
     )
-    found = Found({"log": Step("log", log_instances)}, factories)
+    found = StepModule({"log": Step("log", log_instances)}, factories)
     one = Services(found, Settings())
     yield one
     one.close()
@@ -66,7 +66,7 @@ def test_a_hanging_clean_up_after_a_request_is_abandoned_and_others_are_not(
     container = made.container()
     book = container.get(Book)
     assert isinstance(made.loop.run(container.aget(Ledger)), Ledger)
-    completed(made.leave(container, InThread(made.loop)))
+    completed(made.clean_up(container, ThreadRunner(made.loop)))
     assert not book.is_open
     assert "the clean-up after a request was given up" in caplog.text
 

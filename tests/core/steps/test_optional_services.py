@@ -9,7 +9,7 @@ import aiohttp
 import httpx
 import pytest
 
-from app.core.steps import Found, Step
+from app.core.steps import Step, StepModule
 from app.core.steps.services import Services
 from app.settings import Settings
 
@@ -21,7 +21,7 @@ def log_instances(instances: list[object]) -> None: ...
 
 @pytest.fixture
 def offered() -> Iterator[Services]:
-    made = Services(Found({"log": Step("log", log_instances)}), Settings(connections_per_host=MOST))
+    made = Services(StepModule({"log": Step("log", log_instances)}), Settings(connections_per_host=MOST))
     yield made
     made.close()
 
