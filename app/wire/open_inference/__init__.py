@@ -17,7 +17,7 @@ from flask_smorest import Blueprint
 
 from app import __version__
 from app.core.catalogue import Catalogue
-from app.core.tally import Tally
+from app.core.inference_statistics import InferenceStatistics
 from app.errors import MalformedRequest, ModelUnavailable
 from app.gateway.context import RequestContext
 from app.gateway.errors import RETRY_LATER, ErrorFormat
@@ -178,15 +178,15 @@ def _models(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
 
 
 def _infer(blp: Blueprint, backend: Backend) -> None:
-    catalogue, limits, tally = backend.catalogue, backend.limits, Tally(backend.metrics)
+    catalogue, limits, statistics = backend.catalogue, backend.limits, InferenceStatistics(backend.metrics)
 
     def count(context: RequestContext) -> None:
         if context.model and context.error is None:
-            tally.succeeded(context.model, context.version, context.rows, describe.spent(context.timings))
+            statistics.succeeded(context.model, context.version, context.rows, describe.spent(context.timings))
         elif context.model:
             context.timings.ended("run")
             of = describe.spent(context.timings)
-            tally.failed(context.model, context.version, of.input_ns + of.run_ns)
+            statistics.failed(context.model, context.version, of.input_ns + of.run_ns)
 
     backend.add_predictions(
         blp,
@@ -205,7 +205,7 @@ def _infer(blp: Blueprint, backend: Backend) -> None:
     def all_stats() -> Response:
         """Statistics of every model"""
         versions = [(e.model, e.version) for entries in catalogue.entries().values() for e in entries]
-        return json_response(describe.statistics(versions, tally))
+        return json_response(describe.statistics(versions, statistics))
 
     @blp.get(f"{VERSION}/stats")
     @blp.get(f"{MODEL}/stats")
@@ -214,7 +214,7 @@ def _infer(blp: Blueprint, backend: Backend) -> None:
         """Statistics of a model"""
         entry = catalogue.entry(model, version)
         entries = catalogue.entries()[entry.model] if version is None else [entry]
-        return json_response(describe.statistics([(e.model, e.version) for e in entries], tally))
+        return json_response(describe.statistics([(e.model, e.version) for e in entries], statistics))
 
 
 def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:

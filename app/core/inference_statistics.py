@@ -47,7 +47,7 @@ class Spent:
     output_ns: int
 
 
-class Tally:
+class InferenceStatistics:
     """Counts requests in the shared counters of the workers. Safe to call from many threads."""
 
     def __init__(self, metrics: SharedMetrics) -> None:
