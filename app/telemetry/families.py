@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.telemetry.shared_counters import Reading
+from app.telemetry.shared_counters import PageContent
 
 SEPARATOR = "\x1f"
 
@@ -116,21 +116,21 @@ def parts(name: str) -> tuple[str, tuple[str, ...]]:
     return family, tuple(labels)
 
 
-def merged(readings: Iterable[Reading], now_s: float) -> Samples:
+def merged(contents: Iterable[PageContent], now_s: float) -> Samples:
     """Combine the pages: counters of all workers that ever lived, gauges of living ones. Labels are sorted."""
     found: Samples = {name: {} for name in FAMILIES}
     alive = 0
-    for reading in readings:
-        alive += bool(reading.pid)
-        for name, values in reading.values.items():
+    for content in contents:
+        alive += bool(content.pid)
+        for name, values in content.values.items():
             family, labels = parts(name)
             if family not in FAMILIES:  # a count that is no metric
                 continue
-            if reading.pid or FAMILIES[family].kind is not MetricType.GAUGE:
-                _merge(found, family, labels, values, reading.number)
-        if reading.pid and reading.reported_s:
-            age_s = (max(0.0, now_s - reading.reported_s),)
-            _merge(found, "retort_worker_report_age_seconds", (), age_s, reading.number)
+            if content.pid or FAMILIES[family].kind is not MetricType.GAUGE:
+                _merge(found, family, labels, values, content.number)
+        if content.pid and content.reported_s:
+            age_s = (max(0.0, now_s - content.reported_s),)
+            _merge(found, "retort_worker_report_age_seconds", (), age_s, content.number)
     found["retort_workers"][()] = (float(alive),)
     return {name: dict(sorted(samples.items())) for name, samples in found.items()}
 

@@ -120,9 +120,9 @@ class SharedMetrics:
             if parts(name)[0] == RUNNING and values[0] > 0
         ]
         self._counters.release(number)
-        readings = self._counters.read() if died_in else []
+        contents = self._counters.read() if died_in else []
         return {
-            (model, int(version)): sum(reading.values.get(key(RUNS, model, version), (0.0,))[0] for reading in readings)
+            (model, int(version)): sum(content.values.get(key(RUNS, model, version), (0.0,))[0] for content in contents)
             for model, version in died_in
         }
 
@@ -225,7 +225,7 @@ class SharedMetrics:
 
     def pages(self) -> list[dict[str, tuple[float, ...]]]:
         """Return the blocks of every process, including ended ones."""
-        return [reading.values for reading in self._counters.read()]
+        return [content.values for content in self._counters.read()]
 
     # --- measuring
 
@@ -254,7 +254,7 @@ class SharedMetrics:
         for name, size_bytes in memory_bytes().items():
             self._set(key(f"retort_worker_memory_{name}_bytes"), size_bytes)
 
-    # --- reading
+    # --- content
 
     def samples(self) -> Samples:
         """Return the metrics of the whole server."""

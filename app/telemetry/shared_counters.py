@@ -28,7 +28,7 @@ SCRATCH_BYTES = MOST_CELLS * CELL_BYTES
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class PageContent:
     """The content of one page at one moment.
 
     `pid` is 0 if no process writes the page now. `reported_s` is a monotonic time, 0.0 if there was no report.
@@ -87,12 +87,12 @@ class WorkerPage:
         self._learn()
         return list(self._blocks)
 
-    def read(self, number: int) -> Reading:
+    def read(self, number: int) -> PageContent:
         """Return the present content."""
         self._learn()
         blocks = list(self._blocks.items())
         values = {key: tuple(self.cells[place : place + cells]) for key, (place, cells) in blocks}
-        return Reading(number, self._counts[PID], self.cells[REPORTED], values)
+        return PageContent(number, self._counts[PID], self.cells[REPORTED], values)
 
     def _add(self, key: str, cells: int) -> int:
         with self._lock:
@@ -157,10 +157,10 @@ class SharedCounters:
             return WorkerPage(memoryview(bytearray(self._sheet_bytes)))
         return self._pages[number]
 
-    def read(self) -> list[Reading]:
+    def read(self) -> list[PageContent]:
         """Return the content of every page that was ever written, by number."""
-        readings = (page.read(number) for number, page in enumerate(self._pages))
-        return [reading for reading in readings if reading.pid or reading.values]
+        contents = (page.read(number) for number, page in enumerate(self._pages))
+        return [content for content in contents if content.pid or content.values]
 
 
 def _padded(length_bytes: int) -> int:

@@ -20,7 +20,7 @@ SWAGGER_UI: Final = "5.35.0"
 REDOC: Final = "2.5.4"
 
 _FOLDER: Final = Path(__file__).with_name("static")
-_OWN: Final = "site"
+_SITE: Final = "site"
 _YEAR_S: Final = 365 * 24 * 3600
 # `mimetypes` reads the tables of the machine, and with nosniff a wrong type results in a blank page.
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -30,7 +30,7 @@ _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/sv
 def own_edition() -> str:
     """Return the digest of this package's own assets. It is computed once in a process."""
     digest = hashlib.sha256()
-    for path in sorted((_FOLDER / _OWN).iterdir()):
+    for path in sorted((_FOLDER / _SITE).iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
 
@@ -44,7 +44,7 @@ def asset(library: str, edition: str, filename: str) -> Response:
     Raises:
         NotFound: there is no such file in the folder.
     """
-    own = library == _OWN
+    own = library == _SITE
     found = safe_join(str(_FOLDER), library, filename) if own else safe_join(str(_FOLDER), library, edition, filename)
     if found is None or not Path(found).is_file():
         raise NotFound

@@ -28,7 +28,7 @@ _PLURALS: Final = {"category": "categories"}
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class InputLine:
     """One input as shown to a reader.
 
     `seen` is the range in training and `choices` are the allowed values. `accepts` describes inputs that are not single
@@ -71,7 +71,7 @@ class Card:
     task: str = ""
     estimator: str = ""
     made_with: str = ""
-    inputs: tuple[Input, ...] = ()
+    inputs: tuple[InputLine, ...] = ()
     classes: tuple[str, ...] = ()
     path: str = ""
     curl: str = ""
@@ -196,13 +196,13 @@ def _answer(name: str, model: Mapping[str, Any], example: Mapping[str, Any]) -> 
     return "{\n" + ",\n".join(f"  {_json(key)}: {_json(value)}" for key, value in members.items()) + "\n}"
 
 
-def _input(described: Mapping[str, Any]) -> Input:
+def _input(described: Mapping[str, Any]) -> InputLine:
     if described.get("image") is not None:
         picture = msgspec.to_builtins(described["image"])
         becomes = f"{picture['width']} x {picture['height']} {_COLOURS.get(picture['mode'], picture['mode'])}"
-        return Input(described["name"], described["kind"], False, "", (), "", "PNG, JPEG or WebP", becomes)
+        return InputLine(described["name"], described["kind"], False, "", (), "", "PNG, JPEG or WebP", becomes)
     shape = " x ".join(map(str, described.get("shape") or ()))
-    return Input(
+    return InputLine(
         name=described["name"],
         kind=described["kind"],
         nullable=bool(described.get("nullable")),
