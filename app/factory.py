@@ -61,7 +61,7 @@ def create_app(
     service = PredictService(registry, offered.loop)
     catalogue = Catalogue(registry, offered.failing, settings.ready_in_quarantine)
     Models(service, metrics).complete(offered, registry, services or {})
-    errors = ErrorRenderer(wire.ERRORS, problems.OWN)
+    errors = ErrorRenderer(wire.ERRORS, problems.PROBLEM_FORMAT)
     backend = Backend(service, registry, catalogue, settings, errors, metrics)
 
     app = Application("app", static_folder=None)

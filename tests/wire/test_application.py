@@ -71,7 +71,7 @@ def made(interceptors: Sequence[Interceptor] = ()) -> Application:
     blueprint.add_url_rule("/models/<model>/unload", "unload", lambda model: "unloaded", methods=["POST"])
     blueprint.add_url_rule("/livez", "live", lambda: "alive")
     app.register_blueprint(blueprint)
-    errors = ErrorRenderer([], problems.OWN)
+    errors = ErrorRenderer([], problems.PROBLEM_FORMAT)
     problems.register(app, errors)
     router = FlaskRouter(app, {predict: FakeRoute()}, ())
     chain = [SameOrigin([]), *interceptors]
