@@ -254,7 +254,7 @@ class SharedMetrics:
         for name, size_bytes in memory_bytes().items():
             self._set(key(f"retort_worker_memory_{name}_bytes"), size_bytes)
 
-    # --- content
+    # --- reading
 
     def samples(self) -> Samples:
         """Return the metrics of the whole server."""
