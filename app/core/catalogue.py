@@ -13,10 +13,7 @@ from app.storage.manifest import Assumption, Manifest
 
 
 class Catalogue:
-    """Describe the versions of the registry, and load and unload models.
-
-    Safe to call from many threads.
-    """
+    """Describes the versions of the registry. Safe to call from many threads."""
 
     def __init__(
         self,
@@ -60,35 +57,6 @@ class Catalogue:
         }
         known = describe(entry.manifest) if entry.manifest else {}
         return {**described, **known, "runtime": entry.runtime}
-
-    def entry(self, name: str, version: str | None = None) -> Entry:
-        """Return one version of this process in any state. Without `version`, return the current or newest one.
-
-        Raises:
-            ModelNotFound, VersionNotFound: the error names the existing ones.
-        """
-        return self._registry.entry(name, version)
-
-    def entries(self) -> dict[str, list[Entry]]:
-        """Return every version of every model in this process."""
-        return self._registry.entries()
-
-    def load(self, name: str) -> None:
-        """Load every version of a model from the repository and serve it in every worker.
-
-        Raises:
-            ModelNotFound: the error names the existing models.
-            ModelUnavailable: none of its versions can be served.
-        """
-        self._registry.load_model(name)
-
-    def unload(self, name: str) -> None:
-        """Take a model out of service in every worker until it is loaded again.
-
-        Raises:
-            ModelNotFound: the error names the existing models.
-        """
-        self._registry.unload_model(name)
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Return whether this process is ready, and the body of `/readyz` with the reasons.

@@ -55,10 +55,7 @@ def bytes_of(text: str) -> bytes:
 class Array:
     """An array whose shape the signature fixes. A value of type bytes is the content of a file."""
 
-    class Field(ma.fields.Raw):
-        """JSON schema: nested arrays, or an object."""
-
-    field_class = Field
+    field_class = ma.fields.Raw
 
     def rule(self, spec: Input) -> Rule:
         """Return the rule: arrays of the input's shape, with elements that its dtype can hold."""

@@ -63,10 +63,7 @@ BROKEN = "must be a whole PNG, JPEG or WebP image; it is truncated or broken"
 class Image:
     """An image in base64, with or without the head of a data URL. A value of type bytes is the content of a file."""
 
-    class Field(ma.fields.Raw):
-        """JSON schema: a string, or an object with one."""
-
-    field_class = Field
+    field_class = ma.fields.Raw
 
     def rule(self, spec: Input) -> Rule:
         """Return the rule: whole images with at most the limit of pixels."""

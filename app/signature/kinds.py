@@ -74,10 +74,7 @@ def _all_accepted(values: Iterable[Any], spec: Input) -> bool:
 class Number(_Plain):
     """A real number; float64 unless the model was trained on another width."""
 
-    class Field(ma.fields.Float):
-        """JSON schema `number`."""
-
-    field_class = Field
+    field_class = ma.fields.Float
 
     def rule(self, spec: Input) -> Rule:
         """Return the rule: finite floats and 64-bit integers, but no booleans and no numbers in strings."""
@@ -159,10 +156,7 @@ def _widest(dtype: str) -> float:
 class Integer(_Plain):
     """An integer of 64 bits. 5.0 is accepted as 5, as in JSON Schema; 5.5 is refused."""
 
-    class Field(ma.fields.Integer):
-        """JSON schema `integer`."""
-
-    field_class = Field
+    field_class = ma.fields.Integer
 
     def rule(self, spec: Input) -> Rule:
         """Return the rule: integers within the input's width."""
@@ -210,10 +204,7 @@ class Integer(_Plain):
 class Boolean(_Plain):
     """true or false."""
 
-    class Field(ma.fields.Boolean):
-        """JSON schema `boolean`."""
-
-    field_class = Field
+    field_class = ma.fields.Boolean
 
     def rule(self, spec: Input) -> Rule:
         """Return the rule: true and false, but not 0 and 1 or strings."""
@@ -229,10 +220,7 @@ class Boolean(_Plain):
 class Category(_Plain):
     """One of a known set of values; strings, or numbers where the training column held numbers."""
 
-    class Field(ma.fields.Raw):
-        """JSON schema: the type of the categories, an `enum` where no others are accepted."""
-
-    field_class = Field
+    field_class = ma.fields.Raw
 
     def rule(self, spec: Input) -> Rule:
         """Return the rule: values seen in training, or, if the model handles new ones, any that the column can hold."""
@@ -275,10 +263,7 @@ class Category(_Plain):
 class Text(_Plain):
     """Free text, any Unicode string."""
 
-    class Field(ma.fields.String):
-        """JSON schema `string`."""
-
-    field_class = Field
+    field_class = ma.fields.String
 
     def rule(self, spec: Input) -> Rule:
         """Return the rule: any string."""
@@ -294,10 +279,7 @@ class Text(_Plain):
 class Unused(_Plain):
     """A column that the model drops. A request must name it, but its value does not matter."""
 
-    class Field(ma.fields.Raw):
-        """JSON schema: anything."""
-
-    field_class = Field
+    field_class = ma.fields.Raw
 
     def rule(self, spec: Input) -> Rule:
         """Return the rule: any single value."""

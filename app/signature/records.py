@@ -24,10 +24,7 @@ MEMBERS = "a number, a string, a boolean, a list of strings, or an object of the
 class Record:
     """An object with any names. The model ignores names that it has never seen."""
 
-    class Field(ma.fields.Raw):
-        """JSON schema: an object."""
-
-    field_class = Field
+    field_class = ma.fields.Raw
 
     def rule(self, spec: Input) -> Rule:
         """Return the rule: objects with single values, or with objects of such."""

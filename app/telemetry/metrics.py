@@ -45,13 +45,6 @@ class Metrics(Protocol):
         """Count one request with its status: `ok` for predictions, else the code of its error."""
 
 
-class NullMetrics:
-    """Counts nothing."""
-
-    def predicted(self, model: str, version: int, status: str, rows: int, duration_s: float) -> None:
-        """Do nothing."""
-
-
 class _VersionPlaces:
     """The positions of the numbers of one version."""
 

@@ -14,7 +14,7 @@ import pytest
 from app.server.stats import Stats
 from app.telemetry import Timings
 from app.telemetry.families import DURATION_BOUNDS_S
-from app.telemetry.metrics import OK, Metrics, NullMetrics, SharedMetrics
+from app.telemetry.metrics import OK, SharedMetrics
 
 PENGUINS = ("penguins", "1")
 
@@ -207,8 +207,3 @@ def test_a_server_measures_periodically_and_a_single_process_on_demand() -> None
     metrics.share(1)
     metrics.samples()
     assert looked == [1]
-
-
-def test_null_metrics_count_nothing() -> None:
-    nothing: Metrics = NullMetrics()
-    nothing.predicted("penguins", 1, OK, 1, 0.1)
