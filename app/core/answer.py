@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.signature.batch import Outputs, json_values
+from app.signature.batch import Outputs, json_outputs
 from app.signature.watch import NO_WARNINGS, Warnings
 from app.storage.manifest import Manifest
 
@@ -31,4 +31,4 @@ class Answer:
 
     def values(self) -> dict[str, list[Any]]:
         """Return the outputs as JSON values, one for each instance."""
-        return {name: json_values(array) for name, array in self.outputs.items()}
+        return json_outputs(self.outputs)

@@ -16,10 +16,7 @@ class Catalogue:
     """Describes the versions of the registry. Safe to call from many threads."""
 
     def __init__(
-        self,
-        registry: Registry,
-        failing: Callable[[], Sequence[str]] = tuple,
-        ready_in_quarantine: bool = True,
+        self, registry: Registry, failing: Callable[[], Sequence[str]] = tuple, ready_in_quarantine: bool = True
     ) -> None:
         self._registry = registry
         self._failing_services = failing

@@ -118,9 +118,12 @@ class PredictService:
         """
         registry = self._registry
         if not registry.is_awaited(model, version):
-            if is_small and version is None and registry.is_quick(model):
+            current = registry.current(model)
+            has_steps = current is not None and current.steps is not None
+            is_inline = current is not None and current.is_inline and not registry.may_load(model)
+            if is_small and version is None and is_inline:
                 self.predict(model, version, [call])
-            elif model in registry.with_steps:
+            elif has_steps:
                 await self.event_loop.block(self.predict, model, version, [call])
             else:
                 await self.event_loop.compute(self.predict, model, version, [call])
@@ -155,10 +158,11 @@ class PredictService:
             UnsupportedMediaType: the model has steps, which take whole requests.
         """
         lease = self._registry.lease(model, version)
-        if lease.steps is not None:
+        if lease.steps is None:
+            return PredictionStream(lease)
+        with lease:
             because = f"model {lease.manifest.model} has steps, which take whole requests and no streams"
             raise UnsupportedMediaType("application/x-ndjson", ["application/json"], because=because)
-        return PredictionStream(lease)
 
 
 Accepted = tuple[PredictCall, PredictRequest, Batch, tuple[str, ...], Warnings]
@@ -169,7 +173,7 @@ def _accept(lease: Lease, call: PredictCall) -> tuple[PredictRequest, Batch, tup
     manifest, timings = lease.manifest, call.timings
     call.model, call.version = manifest.model, manifest.version
     # Steps need the instances, and the decoder keeps only the batch.
-    decode = lease.validator.decode if lease.steps is None else _undecoded
+    decode = lease.validator.decode if lease.steps is None else (lambda body: None)
     try:
         asked = call.adapter.parse(manifest.signature, decode)
         timings.ended("parse")
@@ -196,10 +200,6 @@ def _encode(lease: Lease, accepted: Accepted, outputs: Outputs | Exception) -> N
     except Exception as error:  # noqa: BLE001 - a failure to encode one answer must not affect the others
         call.error = error
     call.timings.ended("encode")
-
-
-def _undecoded(body: bytes) -> DecodedBody | None:
-    return None
 
 
 async def _run_with_steps(lease: Lease, accepted: Accepted, runner: StepRunner) -> Outputs | Exception:

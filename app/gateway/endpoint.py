@@ -61,16 +61,19 @@ class PredictEndpoint:
         """Run small JSON requests for a graph inline and requests with async steps on the event loop; let those with
         other steps, and streams, block."""
         environ, model = context.environ, context.arguments.get("model")
+        lease = self._registry.current(model)
         if self._streaming is not None and self._streaming.is_wanted(environ):
             context.may_block = context.is_stream = True
-        elif model in self._registry.with_steps:
+        elif lease is None:
+            return
+        elif lease.steps is not None:
             context.may_block = True
             if self._registry.is_awaited(model, context.arguments.get("version")):
                 context.awaited = self
         elif "version" not in context.arguments and (body_bytes := _small_json_bytes(environ)) is not None:
-            context.runs_inline = self._registry.is_quick(model)
-            context.inline_us = self._registry.estimate_us(model, body_bytes)
-            if self._registry.gains_together(model):
+            context.runs_inline = lease.is_inline and not self._registry.may_load(model)
+            context.inline_us = lease.estimate_us(body_bytes)
+            if lease.gains_together:
                 context.batch_key = (self, model)
 
     def respond(self, contexts: Sequence[RequestContext]) -> list[Response]:

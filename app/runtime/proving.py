@@ -10,7 +10,7 @@ from app.errors import InvalidInstances, LoadingFailed, RetortError
 from app.runtime.environment import changed, differences
 from app.runtime.servable import Servable
 from app.signature import Signature
-from app.signature.batch import Batch, DecodedBody, json_values
+from app.signature.batch import Batch, DecodedBody, json_outputs
 from app.signature.watch import Watch
 from app.storage.manifest import Manifest
 from app.storage.recorded import Recorded
@@ -70,7 +70,7 @@ def prove(servable: Servable, validator: InstanceValidator, manifest: Manifest) 
     try:
         # One by one, because the limit of instances in a request does not apply here.
         batch = Batch.joined([validator.validate([example.instance]) for example in manifest.examples])
-        outputs = {name: json_values(array) for name, array in servable.run(batch, names).items()}
+        outputs = json_outputs(servable.run(batch, names))
     except RetortError as error:
         raise LoadingFailed(f"its recorded examples are not accepted: {error.detail}") from None
     except (Exception, SystemExit) as error:  # a model may raise anything; SystemExit would end the worker
@@ -110,7 +110,7 @@ def prove_recorded(servable: Servable, validator: InstanceValidator, manifest: M
         return 0
     names = tuple(recorded.outputs)
     try:
-        outputs = {name: json_values(array) for name, array in servable.run(Batch.joined(batches), names).items()}
+        outputs = json_outputs(servable.run(Batch.joined(batches), names))
     except (Exception, SystemExit) as error:  # a model may raise anything; SystemExit would end the worker
         said = f"with the installed libraries it fails on its recorded rows ({type(error).__name__}: {_short(error)})"
         raise LoadingFailed(f"{said}; {advice(manifest)}") from error

@@ -47,8 +47,6 @@ class Registry:
         self._repository = repository
         self._loader = loader
         self._table = VersionTable(default_model)
-        self.with_steps: Set[str | None] = self._table.with_steps
-        """The models whose current version has steps."""
         self._lock = self._table.lock
         self._loaded = False
         self._proven_in_pid: int | None = None
@@ -158,37 +156,28 @@ class Registry:
             raise ModelUnavailable(entry.model, entry.version, "it has just been taken out of service")
         return lease
 
-    def is_quick(self, model: str | None) -> bool:
-        """Return whether the current version is a quick graph without steps that need not be loaded first."""
-        lease = self._table.current.get(model)
-        return lease is not None and lease.is_inline and not self._may_load(model)
+    def current(self, model: str | None) -> Lease | None:
+        """Return the lease on a model's current version without acquiring it, to plan a request."""
+        return self._table.current.get(model)
 
     def is_awaited(self, model: str | None, version: str | None = None) -> bool:
         """Return whether a version has steps, all of them async, and need not be loaded first.
 
         An event loop can then answer for it.
         """
-        steps = None if self._may_load(model) else self._table.steps_of(model, version)
+        steps = None if self.may_load(model) else self._table.steps_of(model, version)
         return steps is not None and steps.is_awaited
 
-    def estimate_us(self, model: str | None, body_bytes: int) -> float:
-        """Estimate the time for a small request to the current version, as one of several in a run."""
-        lease = self._table.current.get(model)
-        return 0.0 if lease is None else lease.estimate_us(body_bytes)
-
-    def gains_together(self, model: str | None) -> bool:
-        """Return whether the current version gains by answering several requests at once."""
-        lease = self._table.current.get(model)
-        return lease is not None and lease.gains_together
+    def may_load(self, model: str | None) -> bool:
+        """Return whether the next lease of a model may have to load it."""
+        if self._changes[0] != self._seen:
+            return True
+        return bool(self._to_load) and (self._table.default() if model is None else model) in self._to_load
 
     # --- what there is
 
     def entry(self, model: str | None, version: str | None = None) -> Entry:
-        """Return a version by number or alias, in any state. Without `version`, return the current or chosen one.
-
-        Raises:
-            ModelNotFound, VersionNotFound: the error names the existing ones.
-        """
+        """Return a version as `VersionTable.find` does, of the models in service now."""
         self._apply_changes()
         self._load_desired(model, waits=True)
         self.prove()
@@ -252,12 +241,6 @@ class Registry:
         self._desired.set_served(model, served=False)
         self._apply_changes()
         log.info("model %s is unloaded", model)
-
-    def _may_load(self, model: str | None) -> bool:
-        """Return whether the next lease of a model may have to load it."""
-        if self._changes[0] != self._seen:
-            return True
-        return bool(self._to_load) and (self._table.default() if model is None else model) in self._to_load
 
     def _apply_changes(self) -> None:
         """Take models and versions out of service as desired, and remember models to load."""

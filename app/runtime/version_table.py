@@ -15,10 +15,7 @@ from app.storage.choices import POINTERS, Pointers
 
 
 class VersionTable:
-    """Looks versions up. Changes are made under `lock`; `current` and `with_steps` are read without it.
-
-    The key None of `current` and `with_steps` stands for the default model.
-    """
+    """Looks versions up. Changes need `lock`; `current` is read without it. Its key None is the default model."""
 
     def __init__(self, default_model: str = "") -> None:
         self._default_model = default_model
@@ -26,7 +23,6 @@ class VersionTable:
         self.entries: dict[str, dict[int, Entry]] = {}
         self.pointers = Pointers()
         self.current: dict[str | None, Lease] = {}
-        self.with_steps: set[str | None] = set()
 
     def default(self) -> str | None:
         """Return the name of the model behind `/predict`, if there is one."""
@@ -106,10 +102,6 @@ class VersionTable:
             self.current.pop(name, None)
         else:
             self.current[name] = lease
-        if lease is None or lease.steps is None:
-            self.with_steps.discard(name)
-        else:
-            self.with_steps.add(name)
 
     def _current_version(self, model: str) -> int | None:
         states = _states(self.entries.get(model, {}))

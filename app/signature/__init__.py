@@ -106,6 +106,11 @@ class Signature:
         return len(self.inputs) == 1 and self.inputs[0].kind not in ("array", "record")
 
     @property
+    def is_plain(self) -> bool:
+        """Whether every input is a number in float64, so that a batch is one matrix."""
+        return all(spec.kind == "number" and spec.dtype == "float64" for spec in self.inputs)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of the inputs, in the order of a row."""
         return tuple(spec.name for spec in self.inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from app.signature import Input
 from app.signature.batch import Column
 from app.signature.values import Rule, range_seen, type_name
+from app.telemetry import check_deadline
 
 ELEMENTS = ["bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))]
 ELEMENTS += ["float16", "float32", "float64"]
@@ -52,6 +53,20 @@ def bytes_of(text: str) -> bytes:
         raise NotAccepted("must be base64 (RFC 4648)") from None
 
 
+def rule_of_reader(read: Callable[[Any, Input], object], spec: Input) -> Rule:
+    """Return the rule for values that a function reads, or refuses with NotAccepted."""
+
+    def problem(value: Any) -> str | None:
+        check_deadline()
+        try:
+            read(value, spec)
+        except NotAccepted as error:
+            return str(error)
+        return None
+
+    return problem
+
+
 class Array:
     """An array whose shape the signature fixes. A value of type bytes is the content of a file."""
 
@@ -60,15 +75,7 @@ class Array:
     def rule(self, spec: Input) -> Rule:
         """Return the rule: arrays of the input's shape, with elements that its dtype can hold."""
         require_shape(spec)
-
-        def problem(value: Any) -> str | None:
-            try:
-                array_of(value, spec)
-            except NotAccepted as error:
-                return str(error)
-            return None
-
-        return problem
+        return rule_of_reader(array_of, spec)
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
         """Return the column, shape (rows, *shape), of the input's dtype."""

@@ -89,6 +89,11 @@ class DecodedBody:
     in_rows: bool | None = False
 
 
+def json_outputs(outputs: Outputs) -> dict[str, list[Any]]:
+    """Return outputs as JSON values by name, one for each row."""
+    return {name: json_values(array) for name, array in outputs.items()}
+
+
 def json_values(array: NDArray[Any]) -> list[Any]:
     """Return an output as JSON values, one for each row. NaN and infinities become None."""
     values: list[Any] = array.tolist()

@@ -75,7 +75,7 @@ class Decoder:
             self._many[False, in_rows] = msgspec.json.Decoder(LIST[one])
             self._many[True, in_rows] = msgspec.json.Decoder(envelope)
         self._columns = [(spec.name, _column_of(spec)) for spec in signature.inputs]
-        numbers = all(spec.kind == "number" and spec.dtype == "float64" for spec in signature.inputs)
+        numbers = signature.is_plain
         self._names = signature.names if numbers else None
         self._pack = struct.Struct(f"{len(signature.inputs)}d").pack
         self._max_instances = max_instances

@@ -20,18 +20,8 @@ ENCODED_TWICE = (
 )
 SEND_RECORDS = 'send a list of records instead, as to_json(orient="records") makes'
 OTHER_NAMES = (
-    "instances",
-    "instance",
-    "inputs",
-    "input",
-    "data",
-    "features",
-    "records",
-    "rows",
-    "samples",
-    "values",
-    "x",
-)
+    "instances", "instance", "inputs", "input", "data", "features", "records", "rows", "samples", "values", "x",
+)  # fmt: skip
 """Names under which clients of other servers send instances, in lower case."""
 MLFLOW = ("dataframe_split", "dataframe_records")
 UNQUOTED: Mapping[str, tuple[type, ...]] = {"number": (int, float), "integer": (int,), "boolean": (bool,)}

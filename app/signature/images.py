@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from app.errors import DeadlineExceeded
 from app.signature import Input, Picture
-from app.signature.arrays import NotAccepted, bytes_of
+from app.signature.arrays import NotAccepted, bytes_of, rule_of_reader
 from app.signature.batch import Column
 from app.signature.values import Rule, range_seen, type_name
 from app.telemetry import check_deadline
@@ -69,16 +69,7 @@ class Image:
         """Return the rule: whole images with at most the limit of pixels."""
         picture_of(spec)
         pillow()
-
-        def problem(value: Any) -> str | None:
-            check_deadline()
-            try:
-                array_of(value, spec)
-            except NotAccepted as error:
-                return str(error)
-            return None
-
-        return problem
+        return rule_of_reader(array_of, spec)
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
         """Return the column of the input's dtype, shape (rows, height, width) or (rows, height, width, 3) for RGB."""

@@ -44,11 +44,11 @@ class Kind(Protocol):
 
 
 class _Plain:
-    """A kind that is fully described by its field."""
+    """A kind that is described by its field and its range."""
 
     def describe(self, spec: Input) -> str:
-        """Return no description."""
-        return ""
+        """Return the range seen in training, if there is one."""
+        return range_seen(spec)
 
     def schema(self, spec: Input) -> dict[str, Any]:
         """Return no further members."""
@@ -109,10 +109,6 @@ class Number(_Plain):
         if int in types and (np.abs(column) >= 2.0**63).any() and not _all_accepted(values, spec):
             return None
         return column.astype(spec.dtype, copy=False)
-
-    def describe(self, spec: Input) -> str:
-        """Describe the range seen in training."""
-        return range_seen(spec)
 
 
 def limits_of(spec: Input) -> tuple[float, float]:
@@ -190,10 +186,6 @@ class Integer(_Plain):
             whole = [None if is_missing(value) else int(value) for value in values]
             return objects(whole, spec) if spec.missing == "na" else np.array(values, dtype=np.float64)
         return np.array([int(value) for value in values], dtype=spec.dtype)
-
-    def describe(self, spec: Input) -> str:
-        """Describe the range seen in training."""
-        return range_seen(spec)
 
     def schema(self, spec: Input) -> dict[str, Any]:
         """Return the limits of its width."""

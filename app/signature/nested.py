@@ -55,22 +55,21 @@ class Nesting:
 
 def nested_schema(flat: dict[str, Any]) -> dict[str, Any]:
     """Return the JSON schema of records with nested objects, made from that of records with dotted names."""
-    nested: dict[str, Any] = {"type": "object", "required": [], "properties": {}, "additionalProperties": False}
+    nested = _object_schema()
     for name, field in flat["properties"].items():
         *objects, last = name.split(".")
         at = nested
         for key in objects:
             if key not in at["properties"]:
                 at["required"].append(key)
-                at["properties"][key] = {
-                    "type": "object",
-                    "required": [],
-                    "properties": {},
-                    "additionalProperties": False,
-                }
+                at["properties"][key] = _object_schema()
             at = at["properties"][key]
             if at.get("type") != "object" or "properties" not in at:  # `a` and `a.b` are both inputs
                 return flat
         at["required"].append(last)
         at["properties"][last] = field
     return nested
+
+
+def _object_schema() -> dict[str, Any]:
+    return {"type": "object", "required": [], "properties": {}, "additionalProperties": False}

@@ -30,9 +30,8 @@ class Record:
         """Return the rule: objects with single values, or with objects of such."""
 
         def problem(value: Any) -> str | None:
-            return next(
-                (detail if not tail else f"{tail}: {detail}" for tail, detail, _ in problems(value, spec)), None
-            )
+            first = next(problems(value, spec), None)
+            return first and (f"{first[0]}: {first[1]}" if first[0] else first[1])
 
         return problem
 

@@ -30,8 +30,7 @@ def batch_of(matrix: NDArray[Any], signature: Signature) -> Batch | None:
     """Return the batch of a matrix of shape (rows, inputs); None as soon as a value is not accepted."""
     if matrix.ndim != 2 or matrix.shape[1] != len(signature.inputs):
         return None
-    plain = all(spec.kind == "number" and spec.dtype == "float64" for spec in signature.inputs)
-    if plain and matrix.dtype.kind in "fiu":
+    if signature.is_plain and matrix.dtype.kind in "fiu":
         if matrix.dtype.kind == "u" and matrix.size and matrix.max() > INT64_MAX:
             return None
         numbers = np.ascontiguousarray(matrix, dtype=np.float64)

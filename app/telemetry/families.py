@@ -43,59 +43,48 @@ class Family:
     aggregation: Aggregation = Aggregation.SUM
 
 
+def _gauge(text: str, aggregation: Aggregation = Aggregation.SUM, labels: tuple[str, ...] = ()) -> Family:
+    return Family(text, labels, MetricType.GAUGE, aggregation)
+
+
 MODEL = ("model", "version")
 FAMILIES: dict[str, Family] = {
-    "retort_connections": Family("Open connections.", ("state",), MetricType.GAUGE),
+    "retort_connections": _gauge("Open connections.", labels=("state",)),
     "retort_connections_accepted": Family("Connections accepted."),
     "retort_connections_evicted": Family("Idle connections closed to make room for others."),
     "retort_requests": Family("Requests run: inline on the loop, in a thread, or as coroutines.", ("way",)),
-    "retort_requests_running": Family("Requests that threads are running.", (), MetricType.GAUGE),
+    "retort_requests_running": _gauge("Requests that threads are running."),
     "retort_answers": Family("Requests that the application answered, as far as the client still waited."),
     "retort_answers_late": Family("Requests whose answer came after their 504."),
     "retort_refusals": Family("Requests that the server refused itself.", ("reason",)),
     "retort_clients_gone": Family("Clients that were gone before their answer."),
     "retort_clients_gone_queued": Family("Clients that were gone while their request was queued; it was never run."),
-    "retort_queue_requests": Family("Requests that wait for a thread.", (), MetricType.GAUGE),
-    "retort_queue_age_seconds": Family(
-        "How long the longest-waiting request has waited for a thread.", (), MetricType.GAUGE, Aggregation.MAX
+    "retort_queue_requests": _gauge("Requests that wait for a thread."),
+    "retort_queue_age_seconds": _gauge(
+        "How long the longest-waiting request has waited for a thread.", Aggregation.MAX
     ),
-    "retort_loop_turn_max_seconds": Family(
-        "How long the loop of a worker was away from its poller at most, in the last ten seconds.",
-        (),
-        MetricType.GAUGE,
-        Aggregation.EACH,
+    "retort_loop_turn_max_seconds": _gauge(
+        "How long the loop of a worker was away from its poller at most, in the last ten seconds.", Aggregation.EACH
     ),
-    "retort_worker_report_age_seconds": Family(
-        "How long ago a worker last reported; each does every second while its loop turns.",
-        (),
-        MetricType.GAUGE,
-        Aggregation.EACH,
+    "retort_worker_report_age_seconds": _gauge(
+        "How long ago a worker last reported; each does every second while its loop turns.", Aggregation.EACH
     ),
-    "retort_workers": Family("Worker processes that are alive.", (), MetricType.GAUGE),
+    "retort_workers": _gauge("Worker processes that are alive."),
     "retort_worker_restarts": Family("Worker processes that have ended, for whatever reason."),
-    "retort_worker_memory_shared_bytes": Family(
-        "Memory of a worker that other processes share.", (), MetricType.GAUGE, Aggregation.EACH
+    "retort_worker_memory_shared_bytes": _gauge("Memory of a worker that other processes share.", Aggregation.EACH),
+    "retort_worker_memory_private_bytes": _gauge("Memory that only this worker uses.", Aggregation.EACH),
+    "retort_worker_memory_proportional_bytes": _gauge(
+        "Memory of a worker; shared memory is divided among its users (PSS).", Aggregation.EACH
     ),
-    "retort_worker_memory_private_bytes": Family(
-        "Memory of a worker that is its own alone.", (), MetricType.GAUGE, Aggregation.EACH
-    ),
-    "retort_worker_memory_proportional_bytes": Family(
-        "Memory of a worker; shared memory is divided among its users (PSS).",
-        (),
-        MetricType.GAUGE,
-        Aggregation.EACH,
-    ),
-    "retort_model_state": Family(
-        "1 if a worker has the version in this state, else 0.", (*MODEL, "state"), MetricType.GAUGE, Aggregation.MAX
+    "retort_model_state": _gauge(
+        "1 if a worker has the version in this state, else 0.", Aggregation.MAX, labels=(*MODEL, "state")
     ),
     "retort_artifact_runs": Family("Runs of artifacts that began.", MODEL),
-    "retort_artifact_runs_running": Family("Runs of artifacts that are under way.", MODEL, MetricType.GAUGE),
+    "retort_artifact_runs_running": _gauge("Runs of artifacts that are under way.", labels=MODEL),
     "retort_predictions": Family("Requests for predictions, by outcome.", (*MODEL, "status")),
     "retort_prediction_rows": Family("Rows predicted.", MODEL),
     "retort_prediction_duration_seconds": Family(
-        "Time from parsing to encoded predictions, for successful requests.",
-        MODEL,
-        MetricType.HISTOGRAM,
+        "Time from parsing to encoded predictions, for successful requests.", MODEL, MetricType.HISTOGRAM
     ),
 }
 """By name, without the suffix `_total` that Prometheus appends to counters."""

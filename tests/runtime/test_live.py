@@ -451,17 +451,15 @@ def test_a_model_that_is_requested_again_while_it_loads_is_loaded(repository: Re
     assert predict(served, "flowers") == (1, [10.0])
 
 
-def test_a_model_that_may_have_to_be_loaded_is_not_quick(repository: Repository) -> None:
+def test_a_model_that_is_to_be_loaded_is_known_before_its_next_lease(repository: Repository) -> None:
     here = live(repository)
     there = beside(here)
-    for model in ("flowers", "trees"):
-        there._table.current[model].is_inline = True
     here.load_model("flowers")
-    assert not there.is_quick("flowers")
-    assert not there.is_quick("trees")  # no request has looked at the desired states yet
+    assert there.may_load("flowers")
+    assert there.may_load("trees")  # no request has looked at the desired states yet
     predict(there, "trees")
-    assert there.is_quick("trees")
-    assert not there.is_quick("flowers")
+    assert not there.may_load("trees")
+    assert there.may_load("flowers")
 
 
 def test_loading_applies_the_version_in_use_in_all_workers(repository: Repository) -> None:

@@ -30,7 +30,7 @@ from app.errors import (
 from app.runtime.planned_steps import RefuseInstances
 from app.runtime.proving import InstanceValidator
 from app.signature import Signature
-from app.signature.batch import Batch, Outputs, json_values
+from app.signature.batch import Batch, Outputs, json_outputs, json_values
 from app.signature.field_errors import as_row
 from app.storage.manifest import Manifest
 from app.telemetry import current_request
@@ -140,7 +140,7 @@ class StepRun:
         if not self._steps.after:
             return outputs
         rows = len(self._instances)
-        values = await self._runner.compute(_values, outputs)
+        values = await self._runner.compute(json_outputs, outputs)
         for step in self._steps.after:
             given = {
                 name: each for name, each in ((OUTPUTS, values), (INSTANCES, self._instances)) if name in step.given
@@ -209,10 +209,6 @@ def _records(batch: Batch, instances: Sequence[Any], signature: Signature) -> li
         ]
     columns = [json_values(batch.columns[name]) for name in names]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-
-
-def _values(outputs: Outputs) -> dict[str, list[Any]]:
-    return {name: json_values(array) for name, array in outputs.items()}
 
 
 def _arrays(values: Mapping[str, Any], asked: Sequence[str]) -> Outputs:

@@ -87,10 +87,7 @@ def _public(manifest: Manifest, before: Sequence[Step], after: Sequence[Step]) -
         raise LoadingFailed("its steps provide every input, and need none: there is nothing left to send")
     more = tuple(dict.fromkeys(name for step in after for name in step.provides if name not in signature.outputs))
     seen = replace(
-        signature,
-        inputs=tuple(inputs),
-        outputs=(*signature.outputs, *more),
-        defaults=(*signature.defaults, *more),
+        signature, inputs=tuple(inputs), outputs=(*signature.outputs, *more), defaults=(*signature.defaults, *more)
     )
     return replace(manifest, signature=seen, examples=())
 
