@@ -14,7 +14,7 @@ from app.runtime.environment import environment
 from app.runtime.loaders import LOADERS
 from app.runtime.policy import State
 from app.runtime.proving import advice, prove, prove_recorded
-from app.runtime.registry import Registry
+from app.runtime.version_loader import VersionLoader
 from app.signature.schema import Validator
 from app.storage import manifest as manifests
 from app.storage import recorded
@@ -59,8 +59,10 @@ def check(request: CheckRequest) -> Result:
     Raises:
         PackingRefused: it cannot be served; the text says why.
     """
-    registry = Registry(Repository(Path(request.models_dir)), LOADERS, lambda signature: Validator(signature, MAX_ROWS))
-    entry = registry.tried(request.model, request.version)
+    loader = VersionLoader(
+        Repository(Path(request.models_dir)), LOADERS, lambda signature: Validator(signature, MAX_ROWS)
+    )
+    entry = loader.tried(request.model, request.version)
     if entry.state is not State.AVAILABLE:
         raise PackingRefused(entry.reason or f"its state is {entry.state.value}")
     return Result(version=request.version)

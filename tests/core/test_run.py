@@ -1,4 +1,4 @@
-"""One run of a model, without a request."""
+"""One run of a model, as far as `tests/core/test_service.py` does not cover it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from app.core.run import run, run_each
 from app.errors import DeadlineExceeded, RetortError
-from app.runtime.registry import Lease
+from app.runtime.entry import Lease
 from app.signature.batch import Batch, Outputs
 from app.signature.schema import Validator
 from tests.core.test_service import SIGNATURE, FakeModel
@@ -35,7 +35,7 @@ class FailsOnTwoRows(FakeModel):
         return super().run(batch, outputs)
 
 
-def test_each_is_run_alone_and_what_fails_says_why() -> None:
+def test_each_batch_is_run_alone_and_failures_become_errors() -> None:
     servable = FailsOnTwoRows()
     found = run_each(lease_of(servable), [(batch_of(1), NAMES), (batch_of(1, 2), NAMES), (batch_of(3), NAMES)])
     assert [told(outputs) for outputs in found] == [["yes"], "ModelFailed", ["yes"]]
@@ -46,7 +46,7 @@ def told(outputs: Outputs | RetortError) -> list[str] | str:
     return type(outputs).__name__ if isinstance(outputs, RetortError) else outputs["prediction"].tolist()
 
 
-def test_a_deadline_is_no_failure_of_the_model(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exceeded_deadline_is_not_logged_as_a_failure_of_the_model(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(DeadlineExceeded):
         run(lease_of(FakeModel(error=DeadlineExceeded(1.0))), batch_of(1), NAMES)
     assert not caplog.records

@@ -1,4 +1,4 @@
-"""The path of a request through the service, with a fake model and a fake protocol."""
+"""One request from parsing to encoding, with a fake model and a fake protocol."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest, PredictService
 from app.errors import FieldError, InvalidInstances, InvalidJson, ModelFailed, ModelNotFound, NotAcceptable
-from app.runtime.registry import Lease
+from app.runtime.entry import Lease
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch
 from app.signature.schema import Validator
@@ -31,7 +31,7 @@ SIGNATURE = Signature(
 
 
 class FakeModel:
-    """A servable that is a quarter sure of "no"; notes what it was asked."""
+    """A servable that answers "yes" with 75 %, and records its batches."""
 
     def __init__(self, outputs: Mapping[str, Any] | None = None, error: BaseException | None = None) -> None:
         self.outputs, self.error = outputs, error
@@ -66,7 +66,7 @@ class FakeRegistry:
 
 
 class CountedLease(Lease):
-    """Tells the registry while it is held."""
+    """Counts in the registry while it is held."""
 
     def __init__(self, registry: FakeRegistry, *facts: Any) -> None:
         super().__init__(*facts)
@@ -126,7 +126,7 @@ def refusal(asked: PredictRequest) -> tuple[FieldError, ...]:
     return caught.value.errors
 
 
-def test_instances_in_predictions_out() -> None:
+def test_instances_become_predictions() -> None:
     servable = FakeModel()
     answer = predict(servable, PredictRequest([{"x": 1}, [2.5]]))
     assert answer.values() == {"prediction": ["yes", "yes"], "probabilities": [[0.25, 0.75], [0.25, 0.75]]}
@@ -134,7 +134,7 @@ def test_instances_in_predictions_out() -> None:
     assert servable.asked == [(2, ("prediction", "probabilities"))]
 
 
-def test_the_model_and_version_that_were_asked_for_are_leased() -> None:
+def test_the_requested_model_and_version_are_leased() -> None:
     registry = FakeRegistry(FakeModel())
     PredictService(registry).predict(None, "champion", [FakeCall(PredictRequest([]))])  # type: ignore[arg-type]
     assert registry.wanted == (None, "champion")
@@ -149,14 +149,14 @@ def test_the_model_and_version_that_were_asked_for_are_leased() -> None:
         (["probabilities", "prediction", "probabilities"], ["probabilities", "prediction"]),
     ],
 )
-def test_the_outputs_asked_for_and_no_others_are_run(wanted: list[str] | None, given: list[str]) -> None:
+def test_only_requested_outputs_are_run(wanted: list[str] | None, given: list[str]) -> None:
     servable = FakeModel()
     answer = predict(servable, PredictRequest([[1]], outputs=wanted))
     assert list(answer.outputs) == given
     assert servable.asked == [(1, tuple(given))]
 
 
-def test_outputs_that_there_are_not_are_each_pointed_at() -> None:
+def test_every_unknown_output_is_reported() -> None:
     allowed = "must be one of: prediction, probabilities, decision_scores"
     assert refusal(PredictRequest([[1]], outputs=["prediction", "shap", 7, None, ["prediction"], {}])) == (
         FieldError("#/outputs/1", allowed, "shap"),
@@ -167,7 +167,7 @@ def test_outputs_that_there_are_not_are_each_pointed_at() -> None:
     )
 
 
-def test_at_most_a_hundred_outputs_are_told_and_each_is_cut() -> None:
+def test_at_most_a_hundred_unknown_outputs_are_reported_and_each_is_shortened() -> None:
     with pytest.raises(InvalidInstances) as caught:
         predict(FakeModel(), PredictRequest([[1]], outputs=["x" * 1000] * 500, outputs_pointer="#/params"))
     assert (len(caught.value.errors), caught.value.total) == (100, 500)
@@ -183,13 +183,13 @@ def test_a_bad_instance_never_reaches_the_model() -> None:
     assert error.pointer == "#/x"
 
 
-def test_no_instances_are_answered_without_the_model() -> None:
+def test_an_empty_request_is_answered_without_the_model() -> None:
     servable = FakeModel(error=AssertionError("an empty batch was shown to the model"))
     assert predict(servable, PredictRequest([])).values() == {"prediction": [], "probabilities": []}
     assert servable.asked == []
 
 
-def test_what_json_cannot_say_is_null() -> None:
+def test_nan_becomes_null() -> None:
     assert predict(FakeModel(), PredictRequest([[1]], outputs=["decision_scores"])).values() == {
         "decision_scores": [None]
     }
@@ -198,7 +198,9 @@ def test_what_json_cannot_say_is_null() -> None:
 @pytest.mark.parametrize(
     "error", [ValueError("/secret/path"), MemoryError(), RecursionError(), SystemExit(3)], ids=repr
 )
-def test_what_the_model_raises_is_logged_and_not_told(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+def test_exceptions_of_the_model_are_logged_and_not_shown_to_clients(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(ModelFailed) as caught:
         predict(FakeModel(error=error), PredictRequest([[1]]))
     assert caught.value.detail == "model 'flowers' version 1 could not answer this request"
@@ -210,7 +212,7 @@ def test_what_the_model_raises_is_logged_and_not_told(error: BaseException, capl
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit()], ids=repr)
-def test_what_is_not_the_models_doing_goes_on(error: BaseException) -> None:
+def test_exceptions_that_end_the_thread_are_not_caught(error: BaseException) -> None:
     with pytest.raises(type(error)):
         predict(FakeModel(error=error), PredictRequest([[1]]))
 
@@ -223,7 +225,9 @@ def test_what_is_not_the_models_doing_goes_on(error: BaseException) -> None:
         (np.array([["yes"] * 2] * 3), "prediction has shape (3, 2) for a batch of 2 rows"),
     ],
 )
-def test_outputs_that_do_not_fit_the_batch(prediction: Any, cause: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_outputs_that_do_not_fit_the_batch_are_a_failure_of_the_model(
+    prediction: Any, cause: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(ModelFailed) as caught:
         predict(FakeModel({"prediction": prediction}), PredictRequest([[1], [2]], outputs=["prediction"]))
     assert caught.value.cause == cause
@@ -235,12 +239,12 @@ def test_a_model_without_classes_has_none() -> None:
     assert answer.classes is None
 
 
-def test_what_the_protocol_refuses_goes_on() -> None:
+def test_errors_of_the_protocol_are_passed_on() -> None:
     with pytest.raises(InvalidJson):
         predict(FakeModel(), InvalidJson("it is empty"))
 
 
-def test_a_model_that_is_not_there_is_told_before_the_body_is_read() -> None:
+def test_a_missing_model_is_reported_before_the_body_is_read() -> None:
     service = PredictService(FakeRegistry(FakeModel()))  # type: ignore[arg-type]
     calls = [FakeCall(AssertionError("the body was read")) for _ in range(2)]
     service.predict("trees", None, calls)
@@ -254,16 +258,16 @@ def test_the_phases_are_timed() -> None:
     assert all(float(spent[phase]) > 0 for phase in ("validate", "run", "encode"))
 
 
-class FailsToEncode(FakeCall):
-    """A client that takes no answer."""
+class UnwritableCall(FakeCall):
+    """A call whose answer cannot be encoded."""
 
     def encode(self, answer: Answer) -> bytes:
         raise NotAcceptable("nothing", ["something"])
 
 
-def test_what_is_wrong_with_one_of_a_group_does_not_concern_the_others() -> None:
+def test_errors_of_one_request_of_a_group_do_not_affect_the_others() -> None:
     servable = FakeModel()
-    bad, picky = FakeCall(PredictRequest([["x"]])), FailsToEncode(PredictRequest([[1], [2]]))
+    bad, picky = FakeCall(PredictRequest([["x"]])), UnwritableCall(PredictRequest([[1], [2]]))
     good = [FakeCall(PredictRequest([[1]])), FakeCall(PredictRequest([[3]]))]
     PredictService(FakeRegistry(servable)).predict("flowers", None, [good[0], bad, picky, good[1]])  # type: ignore[arg-type]
     assert [type(call.error) for call in (bad, picky)] == [InvalidInstances, NotAcceptable]
@@ -272,15 +276,15 @@ def test_what_is_wrong_with_one_of_a_group_does_not_concern_the_others() -> None
     assert [rows for rows, _ in servable.asked] == [1, 2, 1]
 
 
-class Shifted(FakeCall):
-    """A protocol in which instances stand elsewhere."""
+class RelocatedCall(FakeCall):
+    """A call whose protocol puts instances elsewhere."""
 
     def located(self, error: InvalidInstances) -> InvalidInstances:
         return InvalidInstances([replace(each, pointer=f"#/elsewhere{each.pointer[1:]}") for each in error.errors], 1)
 
 
-def test_the_adapter_says_where_a_bad_value_stood() -> None:
-    call = Shifted(PredictRequest([["x"]]))
+def test_the_adapter_locates_bad_values() -> None:
+    call = RelocatedCall(PredictRequest([["x"]]))
     PredictService(FakeRegistry(FakeModel())).predict("flowers", None, [call])  # type: ignore[arg-type]
     assert isinstance(call.error, InvalidInstances)
     assert call.error.errors[0].pointer == "#/elsewhere/0/0"

@@ -30,8 +30,8 @@ from app.packing.write import pack
 from app.runtime.direct_call import DirectServable
 from app.runtime.loaders import LOADERS
 from app.runtime.policy import State
-from app.runtime.registry import Registry
 from app.runtime.servable import ArtifactServable
+from app.runtime.version_loader import VersionLoader
 from app.signature import Signature
 from app.signature.schema import Validator
 from app.storage.manifest import DirectCall
@@ -205,5 +205,5 @@ def test_the_call_is_recorded_in_the_manifest_and_served(tmp_path: Path) -> None
     )
     repository = Repository(tmp_path / "models")
     assert repository.manifest("model", 1).lean == CHECKED
-    entry = Registry(repository, LOADERS, lambda signature: Validator(signature, 10)).tried("model", 1)
-    assert (entry.state, type(entry.servable)) == (State.AVAILABLE, DirectServable)
+    entry = VersionLoader(repository, LOADERS, lambda signature: Validator(signature, 10)).tried("model", 1)
+    assert (entry.state, type(entry.required_lease().servable)) == (State.AVAILABLE, DirectServable)

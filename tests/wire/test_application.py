@@ -16,7 +16,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.routing import BaseConverter, Map, Rule
 from werkzeug.test import run_wsgi_app
 
-from app.core.event_loop import EventLoop
+from app.core.steps.event_loop import EventLoop
 from app.errors import ModelNotFound
 from app.gateway import Interceptor, RequestContext, RequestRefused, Response
 from app.gateway.browsers import SameOrigin
