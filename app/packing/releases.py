@@ -33,6 +33,35 @@ def column_names(estimator: Any) -> Any | None:
     return names
 
 
+ALWAYS_FLOAT64 = (
+    ((1, 3), "means_", ("LinearDiscriminantAnalysis",)),
+    ((1, 3), "lambdas_", ("PowerTransformer",)),
+    (
+        (1, 3),
+        "coef_",
+        (
+            *("LinearDiscriminantAnalysis", "PassiveAggressiveClassifier", "PassiveAggressiveRegressor", "Perceptron"),
+            *("SGDClassifier", "SGDOneClassSVM", "SGDRegressor"),
+        ),
+    ),
+    ((1, 7), "means_", ("GaussianMixture",)),
+    ((1, 8), "theta_", ("GaussianNB",)),
+    ((1, 8), "coef_", ("RidgeCV", "RidgeClassifierCV")),
+    ((1, 9), "coef_", ("GammaRegressor", "LogisticRegression", "PoissonRegressor", "TweedieRegressor")),
+)
+"""Before which release an attribute of these classes was float64, also where they were fitted on float32."""
+
+
+def tells_width(estimator: Any, attribute: str) -> bool:
+    """Whether a fitted attribute is float64 only if the estimator was fitted on float64."""
+    name = type(estimator).__name__
+    if name == "LogisticRegression" and estimator.solver == "liblinear":
+        return False
+    return not any(
+        RELEASE < release and attribute == wide and name in classes for release, wide, classes in ALWAYS_FLOAT64
+    )
+
+
 # -- linear models
 
 

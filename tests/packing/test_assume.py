@@ -406,6 +406,7 @@ NARROW = pd.DataFrame(RANDOM.normal(size=(ROWS, 3)).astype(np.float32), columns=
         make_pipeline(StandardScaler(), SVR()),
         make_pipeline(make_column_transformer((StandardScaler(), ["a"]), remainder="passthrough"), Ridge()),
         make_pipeline(StandardScaler(), LogisticRegression()),
+        make_pipeline(StandardScaler(), LogisticRegression(solver="liblinear")),
         GaussianNB(),
     ],
     ids=lambda model: str(model)[:60].replace("\n", ""),

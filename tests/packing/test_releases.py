@@ -7,7 +7,8 @@ import pytest
 import sklearn
 from sklearn.cluster import KMeans
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
 
 from app.packing import releases
 
@@ -42,6 +43,25 @@ def test_the_release_is_that_of_the_installed_library():
 def test_a_logistic_regression_is_one_vs_rest_as_its_release_has_it(release, numbers, estimator, expected):
     release(*numbers)
     assert releases.is_one_vs_rest(estimator) is expected
+
+
+@pytest.mark.parametrize(
+    ("numbers", "estimator", "attribute", "expected"),
+    [
+        ((1, 2), SGDClassifier(), "coef_", False),
+        ((1, 3), SGDClassifier(), "coef_", True),
+        ((1, 7), GaussianNB(), "theta_", False),
+        ((1, 8), GaussianNB(), "theta_", True),
+        ((1, 8), LogisticRegression(), "coef_", False),
+        ((1, 9), LogisticRegression(), "coef_", True),
+        ((1, 9), LogisticRegression(solver="liblinear"), "coef_", False),
+    ],
+)
+def test_an_attribute_tells_the_width_of_training_only_where_the_release_keeps_it(
+    release, numbers, estimator, attribute, expected
+):
+    release(*numbers)
+    assert releases.tells_width(estimator, attribute) is expected
 
 
 def test_the_coefficients_of_pls_are_for_centered_columns_whatever_the_release(release):
