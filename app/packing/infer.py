@@ -68,10 +68,7 @@ def infer(
     notes = notes or Notes()
     facts = dict(zip((spec.name for spec in inputs), inspect.facts_of(estimator, len(inputs)), strict=True))
     if frame is not None:
-        inputs = tuple(
-            _as_wide(spec, facts[spec.name], frame.iloc[:, at]) if spec.name not in told else spec
-            for at, spec in enumerate(inputs)
-        )
+        inputs = _as_written(inputs, facts, frame, told, layout)
     inputs = declared.with_kinds(inputs)
     draft = Signature(inputs, ("prediction",), ("prediction",), layout)
     if frame is None:
@@ -101,12 +98,27 @@ def infer(
     return _with_outputs(estimator, draft, records), records
 
 
-def _as_wide(spec: Input, facts: Facts, column: pd.Series[Any]) -> Input:
-    """A number as wide as its column was when it was written as text, where the estimator does not tell."""
-    if spec.kind != "number" or spec.dtype != "float64" or spec.missing == "na" or facts.narrow is not None:
-        return spec
-    facts.narrow = trained.was_narrow(column)
-    return replace(spec, dtype="float32") if facts.narrow else spec
+def _as_written(
+    inputs: tuple[Input, ...], facts: Mapping[str, Facts], frame: pd.DataFrame, told: Set[str], layout: Layout
+) -> tuple[Input, ...]:
+    """The numbers as wide as they were when they were written as text, where the estimator does not tell.
+
+    Short numbers do not tell. They are float32 if other columns were and none was float64: an array has one dtype, so
+    that this is sure; of a frame it is a guess.
+    """
+    asked = {
+        spec.name: trained.was_narrow(frame.iloc[:, at])
+        for at, spec in enumerate(inputs)
+        if spec.name not in told
+        and (spec.kind, spec.dtype) == ("number", "float64")
+        and spec.missing != "na"
+        and facts[spec.name].narrow is None
+    }
+    alike = True in asked.values() and False not in asked.values()
+    for name, narrow in asked.items():
+        facts[name].narrow = True if alike and layout is Layout.MATRIX else narrow
+    narrow_names = {name for name, narrow in asked.items() if narrow or (narrow is None and alike)}
+    return tuple(replace(spec, dtype="float32") if spec.name in narrow_names else spec for spec in inputs)
 
 
 def _is_known(spec: Input, facts: Facts) -> bool:
