@@ -58,7 +58,7 @@ def tells_width(estimator: Any, attribute: str) -> bool:
     if name == "LogisticRegression" and estimator.solver == "liblinear":
         return False
     return not any(
-        RELEASE < release and attribute == wide and name in classes for release, wide, classes in ALWAYS_FLOAT64
+        release > RELEASE and attribute == wide and name in classes for release, wide, classes in ALWAYS_FLOAT64
     )
 
 
