@@ -25,12 +25,22 @@ def is_clusterer(estimator: Any) -> bool:
 
 
 def column_names(estimator: Any) -> Any | None:
-    """`feature_names_in_`: `FeatureUnion`, and so a pipeline that begins with one, has it since 1.3."""
+    """`feature_names_in_`: `FeatureUnion`, and so a pipeline that begins with one, has it since 1.3.
+
+    A model that LightGBM before 4.7 has pickled has it no longer in 4.7.
+    """
     names = getattr(estimator, "feature_names_in_", None)
-    if names is None and RELEASE < (1, 3):
-        parts = getattr(estimator, "transformer_list", None) or getattr(estimator, "steps", [])[:1]
+    if names is None and type(estimator).__module__.startswith("lightgbm."):
+        names = list(getattr(estimator, "feature_name_", ()))
+        return None if names == [f"Column_{position}" for position in range(len(names))] else names
+    if names is None:
+        parts = (getattr(estimator, "transformer_list", None) if RELEASE < (1, 3) else None) or _first_steps(estimator)
         return next((found for _, part in parts if (found := column_names(part)) is not None), None)
     return names
+
+
+def _first_steps(estimator: Any) -> Any:
+    return getattr(estimator, "steps", [])[:1]
 
 
 ALWAYS_FLOAT64 = (

@@ -94,6 +94,20 @@ def test_a_union_has_the_column_names_of_its_parts_before_1_3(release):
     assert releases.column_names(union) is None
 
 
+def lightgbm_before_4_7(*names):
+    kind = type("LGBMRegressor", (), {"__module__": "lightgbm.sklearn"})
+    model = kind()
+    model.feature_name_ = list(names)
+    return model
+
+
+def test_a_model_of_an_older_lightgbm_has_the_column_names_of_its_booster():
+    model = lightgbm_before_4_7("age", "income")
+    assert releases.column_names(model) == ["age", "income"]
+    assert releases.column_names(SimpleNamespace(steps=[("model", model)])) == ["age", "income"]
+    assert releases.column_names(lightgbm_before_4_7("Column_0", "Column_1")) is None
+
+
 def test_an_imputer_of_a_constant_keeps_empty_columns_until_1_7(release):
     imputer = SimpleImputer(strategy="constant", fill_value=0)
     release(1, 7)
