@@ -222,6 +222,10 @@ def _guesses(layout: Layout, records: Sequence[Record]) -> Iterator[Guess]:
             lambda spec: spec.kind == "boolean" and spec.dtype == "bool" and spec.missing != "na",
             lambda spec: [nullable(spec), replace(spec, dtype="object")],
         )
+        yield Guess(
+            lambda spec: spec.kind == "number" and spec.dtype == "float32" and spec.missing != "na",
+            lambda spec: [replace(spec, dtype="float64")],
+        )
     yield Guess(
         lambda spec: spec.kind == "number" and spec.dtype == "float64" and spec.missing != "na",
         lambda spec: [replace(spec, dtype="float32"), *([nullable(spec)] if layout is Layout.FRAME else [])],

@@ -96,10 +96,7 @@ def _draft(
     declared.require_inputs([spec.name for spec in inputs])
     facts = dict(zip((spec.name for spec in inputs), facts_of(estimator, len(inputs)), strict=True))
     if frame is not None:
-        inputs = tuple(
-            _as_narrow(spec, facts[spec.name], frame.iloc[:, at]) if spec.name not in typed_columns else spec
-            for at, spec in enumerate(inputs)
-        )
+        inputs = _as_written(inputs, facts, frame, typed_columns, layout)
     return Signature(declared.with_kinds(inputs), ("prediction",), ("prediction",), layout), facts
 
 
@@ -128,12 +125,27 @@ def _probed(
     return draft if declared.fills else with_number_limits(estimator, draft, records)
 
 
-def _as_narrow(spec: Input, facts: Facts, column: pd.Series[Any]) -> Input:
-    """Make a number float32 if its column was written as text from float32, unless the estimator knows its dtype."""
-    if spec.kind != "number" or spec.dtype != "float64" or spec.missing == "na" or facts.narrow is not None:
-        return spec
-    facts.narrow = training_dtypes.was_narrow(column)
-    return replace(spec, dtype="float32") if facts.narrow else spec
+def _as_written(
+    inputs: tuple[Input, ...], facts: Mapping[str, Facts], frame: pd.DataFrame, typed_columns: Set[str], layout: Layout
+) -> tuple[Input, ...]:
+    """Make numbers float32 that were written as text from float32, unless the estimator knows their dtype.
+
+    Short numbers may be of either dtype. They become float32 if other columns were written from float32 and none from
+    float64. That is certain for an array, which has one dtype, and a guess for a frame.
+    """
+    narrow_by_name = {
+        spec.name: training_dtypes.was_narrow(frame.iloc[:, at])
+        for at, spec in enumerate(inputs)
+        if spec.name not in typed_columns
+        and (spec.kind, spec.dtype) == ("number", "float64")
+        and spec.missing != "na"
+        and facts[spec.name].narrow is None
+    }
+    alike = True in narrow_by_name.values() and False not in narrow_by_name.values()
+    for name, narrow in narrow_by_name.items():
+        facts[name].narrow = True if alike and layout is Layout.MATRIX else narrow
+    chosen = {name for name, narrow in narrow_by_name.items() if narrow or (narrow is None and alike)}
+    return tuple(replace(spec, dtype="float32") if spec.name in chosen else spec for spec in inputs)
 
 
 def _is_known(spec: Input, facts: Facts) -> bool:

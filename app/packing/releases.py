@@ -24,12 +24,51 @@ def is_clusterer(estimator: Any) -> bool:
 
 
 def column_names(estimator: Any) -> Any | None:
-    """`feature_names_in_`: `FeatureUnion`, and so a pipeline that begins with one, has it since 1.3."""
+    """`feature_names_in_`: `FeatureUnion`, and so a pipeline that begins with one, has it since 1.3.
+
+    A model that LightGBM before 4.7 has pickled has it no longer in 4.7.
+    """
     names = getattr(estimator, "feature_names_in_", None)
-    if names is None and RELEASE < (1, 3):
-        parts = getattr(estimator, "transformer_list", None) or getattr(estimator, "steps", [])[:1]
+    if names is None and type(estimator).__module__.startswith("lightgbm."):
+        names = list(getattr(estimator, "feature_name_", ()))
+        return None if names == [f"Column_{position}" for position in range(len(names))] else names
+    if names is None:
+        parts = (getattr(estimator, "transformer_list", None) if RELEASE < (1, 3) else None) or _first_steps(estimator)
         return next((found for _, part in parts if (found := column_names(part)) is not None), None)
     return names
+
+
+def _first_steps(estimator: Any) -> Any:
+    return getattr(estimator, "steps", [])[:1]
+
+
+ALWAYS_FLOAT64 = (
+    ((1, 3), "means_", ("LinearDiscriminantAnalysis",)),
+    ((1, 3), "lambdas_", ("PowerTransformer",)),
+    (
+        (1, 3),
+        "coef_",
+        (
+            *("LinearDiscriminantAnalysis", "PassiveAggressiveClassifier", "PassiveAggressiveRegressor", "Perceptron"),
+            *("SGDClassifier", "SGDOneClassSVM", "SGDRegressor"),
+        ),
+    ),
+    ((1, 7), "means_", ("GaussianMixture",)),
+    ((1, 8), "theta_", ("GaussianNB",)),
+    ((1, 8), "coef_", ("RidgeCV", "RidgeClassifierCV")),
+    ((1, 9), "coef_", ("GammaRegressor", "LogisticRegression", "PoissonRegressor", "TweedieRegressor")),
+)
+"""Before which release an attribute of these classes was float64, also where they were fitted on float32."""
+
+
+def tells_width(estimator: Any, attribute: str) -> bool:
+    """Whether a fitted attribute is float64 only if the estimator was fitted on float64."""
+    name = type(estimator).__name__
+    if name == "LogisticRegression" and estimator.solver == "liblinear":
+        return False
+    return not any(
+        release > RELEASE and attribute == wide and name in classes for release, wide, classes in ALWAYS_FLOAT64
+    )
 
 
 # -- linear models

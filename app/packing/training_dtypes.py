@@ -10,6 +10,7 @@ import pandas as pd
 import sklearn
 from numpy.typing import NDArray
 
+from app.packing.releases import tells_width
 from app.runtime.fitted import parts_of
 from app.runtime.servable import NULLABLE
 
@@ -32,8 +33,11 @@ LONG_DIGITS, ENOUGH_LONG = 8, 5
 """This many numbers of this many digits do not look like float32 by chance."""
 
 FOLLOW_WIDTH = {
-    "coef_": ("LinearSVC", "LinearSVR", "HuberRegressor", "LogisticRegressionCV", "PLSRegression", "TheilSenRegressor"),
-    "components_": ("FactorAnalysis", "IncrementalPCA", "NeighborhoodComponentsAnalysis"),
+    "coef_": (
+        *("CCA", "HuberRegressor", "LinearSVC", "LinearSVR", "LogisticRegressionCV", "PLSCanonical", "PLSRegression"),
+        *("QuantileRegressor", "TheilSenRegressor"),
+    ),
+    "components_": ("DBSCAN", "FactorAnalysis", "IncrementalPCA", "NeighborhoodComponentsAnalysis"),
     **dict.fromkeys(
         (
             *("_fit_X", "X_fit_", "X_train_", "cluster_centers_", "subcluster_centers_", "coefs_", "theta_"),
@@ -123,7 +127,7 @@ def computed_narrow(part: Any) -> bool | None:
             if name == "support_vectors_":  # always float64, but with the values of the training data
                 return is_narrow(first.ravel())
             follows = type(inner).__name__ not in FOLLOW_WIDTH.get(name, (type(inner).__name__,))
-            tells_wide = tells_wide or (follows and first.dtype == np.float64)
+            tells_wide = tells_wide or (follows and first.dtype == np.float64 and tells_width(inner, name))
     return False if tells_wide else None
 
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from app.errors import LoadingFailed, RetortError
+from app.runtime.direct_call import call_directly
 from app.runtime.entry import Entry, Lease
 from app.runtime.environment import changed
-from app.runtime.direct_call import call_directly
 from app.runtime.loaders import Loader
 from app.runtime.planned_steps import StepsFor, without_steps
 from app.runtime.policy import State

@@ -7,7 +7,8 @@ import pytest
 import sklearn
 from sklearn.cluster import KMeans
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
 
 from app.packing import releases
 
@@ -44,6 +45,25 @@ def test_a_logistic_regression_is_one_vs_rest_as_in_its_release(release, numbers
     assert releases.is_one_vs_rest(estimator) is expected
 
 
+@pytest.mark.parametrize(
+    ("numbers", "estimator", "attribute", "expected"),
+    [
+        ((1, 2), SGDClassifier(), "coef_", False),
+        ((1, 3), SGDClassifier(), "coef_", True),
+        ((1, 7), GaussianNB(), "theta_", False),
+        ((1, 8), GaussianNB(), "theta_", True),
+        ((1, 8), LogisticRegression(), "coef_", False),
+        ((1, 9), LogisticRegression(), "coef_", True),
+        ((1, 9), LogisticRegression(solver="liblinear"), "coef_", False),
+    ],
+)
+def test_an_attribute_tells_the_width_of_training_only_where_the_release_keeps_it(
+    release, numbers, estimator, attribute, expected
+):
+    release(*numbers)
+    assert releases.tells_width(estimator, attribute) is expected
+
+
 def test_the_coefficients_of_pls_are_for_centered_columns_in_every_release(release):
     coefficients, spread = np.array([[1.0, 2.0]]), np.array([2.0, 4.0])
     release(1, 5)
@@ -72,6 +92,20 @@ def test_a_union_has_the_column_names_of_its_parts_before_1_3(release):
     assert releases.column_names(SimpleNamespace()) is None
     release(1, 3)
     assert releases.column_names(union) is None
+
+
+def lightgbm_before_4_7(*names):
+    kind = type("LGBMRegressor", (), {"__module__": "lightgbm.sklearn"})
+    model = kind()
+    model.feature_name_ = list(names)
+    return model
+
+
+def test_a_model_of_an_older_lightgbm_has_the_column_names_of_its_booster():
+    model = lightgbm_before_4_7("age", "income")
+    assert releases.column_names(model) == ["age", "income"]
+    assert releases.column_names(SimpleNamespace(steps=[("model", model)])) == ["age", "income"]
+    assert releases.column_names(lightgbm_before_4_7("Column_0", "Column_1")) is None
 
 
 def test_an_imputer_of_a_constant_keeps_empty_columns_until_1_7(release):

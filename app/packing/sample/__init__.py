@@ -7,6 +7,7 @@ leaves a note, which `flask models add` prints.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,7 @@ def fitted_to(frame: pd.DataFrame, names: Sequence[str] | None, width: int | Non
         PackingRefused: The sample lacks columns, or has others.
     """
     if names is not None:
+        frame = frame.rename(columns=_with_underscores(frame.columns, names))
         lacks = [name for name in names if name not in frame.columns]
         adds = [str(name) for name in frame.columns if name not in set(names)]
         if lacks or adds:
@@ -81,6 +83,12 @@ def fitted_to(frame: pd.DataFrame, names: Sequence[str] | None, width: int | Non
         hint = "; name the target with --target" if len(frame.columns) == width + 1 else ""
         raise PackingRefused(f"the sample has {len(frame.columns)} columns; the model takes {width}{hint}")
     return frame
+
+
+def _with_underscores(columns: Sequence[object], names: Sequence[str]) -> dict[object, str]:
+    """The columns that a model names with underscores for spaces: LightGBM renames them so in training."""
+    renamed = {name: re.sub(r"\s", "_", name) for name in columns if isinstance(name, str) and name not in names}
+    return {name: other for name, other in renamed.items() if other in names and other not in columns}
 
 
 def _names(names: Sequence[object]) -> str:

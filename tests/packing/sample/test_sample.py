@@ -92,6 +92,14 @@ def test_columns_are_put_in_the_models_order() -> None:
     assert list(fitted_to(frame, None, None).columns) == ["b", "a"]
 
 
+def test_spaces_of_the_sample_are_the_underscores_of_a_model_that_renamed_its_columns() -> None:
+    frame = pd.DataFrame({"petal length": [1.0], "width": [2.0]})
+    assert list(fitted_to(frame, ["width", "petal_length"], 2).columns) == ["width", "petal_length"]
+    both = frame.assign(petal_length=3.0)
+    with pytest.raises(PackingRefused, match="adds petal length"):
+        fitted_to(both, ["width", "petal_length"], 2)
+
+
 @pytest.mark.parametrize(
     ("columns", "names", "width", "said"),
     [
