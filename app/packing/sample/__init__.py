@@ -71,7 +71,7 @@ def fitted_to(frame: pd.DataFrame, names: Sequence[str] | None, width: int | Non
         PackingRefused: The sample lacks columns, or has others.
     """
     if names is not None:
-        frame = frame.rename(columns=_with_underscores(frame.columns, names))
+        frame = frame.rename(columns=_with_underscores(list(frame.columns), names))
         lacks = [name for name in names if name not in frame.columns]
         adds = [str(name) for name in frame.columns if name not in set(names)]
         if lacks or adds:
@@ -86,7 +86,7 @@ def fitted_to(frame: pd.DataFrame, names: Sequence[str] | None, width: int | Non
 
 
 def _with_underscores(columns: Sequence[object], names: Sequence[str]) -> dict[object, str]:
-    """The columns that a model names with underscores for spaces: LightGBM renames them so in training."""
+    """Map columns to the names of the model, in which LightGBM has put underscores for spaces."""
     renamed = {name: re.sub(r"\s", "_", name) for name in columns if isinstance(name, str) and name not in names}
     return {name: other for name, other in renamed.items() if other in names and other not in columns}
 
