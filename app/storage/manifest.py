@@ -63,17 +63,22 @@ class DirectCall:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The facts of one version. `created` is ISO 8601 in UTC; `environment` maps a library to its version.
+    """The facts of one version.
 
-    `graph` is the file of the graph, where it was proven equal; `proof` says what was measured then, or in one sentence
-    why there is none. `artifact_cost_us` is what a run of the artifact took at packing, in
-    microseconds, by its number of rows. `before` and `after` are the names of the steps around a run.
-    `lean` is None if the artifact is called as in a notebook (the key is older than the name `DirectCall`).
-    `environment` is that of packing, in which the answers were recorded and the graph was proven. `trained_with` is
-    what is known of the training environment, as requirements, and `trained_with_source` says where that is from.
-    `recorded` is the file of the rows that other libraries have to answer the same; `served_by` says which were tried
-    at packing, where packing ran in an environment of its own.
-    `assumptions` are the facts of training that neither the artifact nor the sample says.
+    Attributes:
+        created: The time of packing, ISO 8601 in UTC.
+        environment: The versions of the libraries that packed it: they gave the recorded answers and proved the graph.
+        graph: The file of the graph, if it is proven equal.
+        proof: The measurements of the proof, or the reason why there is no graph.
+        artifact_cost_us: The time of a run of the artifact at packing, in microseconds, by its number of rows.
+        before: The names of the steps before a run.
+        after: The names of the steps after a run.
+        lean: The direct call of the artifact; None if it is called as in a notebook. The key is older than the class.
+        trained_with: The known requirements of the training environment.
+        trained_with_source: The source of these requirements.
+        recorded: The file of the rows for which other libraries must give the same answers.
+        served_by: The libraries that were tried for serving at packing, if others packed it.
+        assumptions: The facts of training that neither the artifact nor the sample tells.
     """
 
     model: str
