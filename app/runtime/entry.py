@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import TracebackType
 
 from app.errors import ModelQuarantined, ModelUnavailable
 from app.runtime.batching import BatchingServable
@@ -30,7 +28,7 @@ class Lease:
     """
 
     __slots__ = (
-        "_byte_us", "_lock", "_users", "_when_unused", "gains_together", "is_inline", "is_quick", "manifest",
+        "_byte_us", "_users", "_when_unused", "gains_together", "is_inline", "is_quick", "manifest",
         "servable", "steps", "validator",
     )  # fmt: skip
 
@@ -55,8 +53,8 @@ class Lease:
         row_us = many_us / 1000 if isinstance(many_us, float) else one_us if isinstance(one_us, float) else 0.0
         # A row of a JSON body has two bytes for each input at least.
         self._byte_us = BYTE_US + row_us / (2 * max(1, len(manifest.signature.inputs)))
-        self._lock = threading.Lock()
-        self._users = 0
+        # One entry for each user. Appending and popping are atomic, so that requests take no lock.
+        self._users: list[None] = []
         self._when_unused: Callable[[], None] | None = None
 
     def estimate_us(self, body_bytes: int) -> float:
@@ -65,31 +63,25 @@ class Lease:
 
     def acquire(self) -> bool:
         """Count one more user. Return False if the version is being taken out of service."""
-        with self._lock:
-            if self._when_unused is not None:
-                return False
-            self._users += 1
-        return True
+        self._users.append(None)
+        if self._when_unused is None:
+            return True
+        self.__exit__()
+        return False
 
     def withdraw(self, when_unused: Callable[[], None]) -> None:
-        """Refuse further users. Call a function after the last user, or at once if there is none."""
-        with self._lock:
-            self._when_unused = when_unused
-            is_unused = self._users == 0
-        if is_unused:
+        """Refuse further users. Call a function, perhaps more than once, after the last user or if there is none."""
+        self._when_unused = when_unused
+        if not self._users:
             when_unused()
 
     def __enter__(self) -> Lease:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._lock:
-            self._users -= 1
-            when_unused = None if self._users else self._when_unused
-        if when_unused is not None:
-            when_unused()
+    def __exit__(self, *error: object) -> None:
+        self._users.pop()
+        if self._when_unused is not None and not self._users:
+            self._when_unused()
 
 
 @dataclass(frozen=True, slots=True)

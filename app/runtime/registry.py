@@ -47,6 +47,7 @@ class Registry:
         self._repository = repository
         self._loader = loader
         self._table = VersionTable(default_model)
+        self._current = self._table.current
         self._lock = self._table.lock
         self._loaded = False
         self._proven_in_pid: int | None = None
@@ -146,7 +147,7 @@ class Registry:
         if self._changes[0] != self._seen or self._to_load:
             self._apply_changes()
             self._load_desired(model, waits=version is not None)
-        if version is None and (lease := self._table.current.get(model)) is not None and lease.acquire():
+        if version is None and (lease := self._current.get(model)) is not None and lease.acquire():
             return lease
         entry = self.entry(model, version)
         if version is None and entry.version in self._table.pointers.staged.get(entry.model, ()):
@@ -158,7 +159,7 @@ class Registry:
 
     def current(self, model: str | None) -> Lease | None:
         """Return the lease on a model's current version without acquiring it, to plan a request."""
-        return self._table.current.get(model)
+        return self._current.get(model)
 
     def is_awaited(self, model: str | None, version: str | None = None) -> bool:
         """Return whether a version has steps, all of them async, and need not be loaded first.
@@ -272,7 +273,7 @@ class Registry:
             return
         if name not in self._to_load:
             return
-        if not self._loading.acquire(blocking=waits or name not in self._table.current):
+        if not self._loading.acquire(blocking=waits or name not in self._current):
             return
         try:
             while (change := self._to_load.get(name)) is not None:  # again if a later change desires it again
