@@ -99,9 +99,8 @@ def applications() -> list[Application]:
 
 
 def _registry(settings: Settings, repository: Repository, metrics: SharedMetrics) -> tuple[Registry, Services]:
-    validator_for = validators(
-        settings.max_instances, settings.out_of_range, settings.image_pixel_limit, settings.max_values
-    )
+    limits = (settings.max_instances, settings.out_of_range, settings.image_pixel_limit, settings.max_values)
+    validator_for = validators(*limits)
     pack_stray = stray_packer(repository, settings) if settings.development else None
     compose = record_runs(metrics, batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s))
     services, plan = plan_steps(settings, validator_for)
