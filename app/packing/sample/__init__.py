@@ -66,7 +66,7 @@ def fitted_to(frame: pd.DataFrame, names: Sequence[str] | None, width: int | Non
         PackingRefused: it lacks or adds columns.
     """
     if names is not None:
-        frame = frame.rename(columns=_with_underscores(frame.columns, names))
+        frame = frame.rename(columns=_with_underscores(list(frame.columns), names))
         lacks = [name for name in names if name not in frame.columns]
         adds = [str(name) for name in frame.columns if name not in set(names)]
         if lacks or adds:
