@@ -436,11 +436,13 @@ def test_short_numbers_are_taken_for_float32_where_another_column_was(place: Pla
     place.assert_equal(model, frame)
 
 
-def test_an_array_has_one_width_also_where_some_of_its_numbers_are_short(place: Place) -> None:
-    frame = NARROW.assign(c=NARROW["c"].round(1))
-    model = make_pipeline(StandardScaler(), LinearSVR()).fit(frame.to_numpy(), TARGET)
-    assert "assumed" not in place.add(model, frame)
-    assert {spec.dtype for spec in place.manifest.signature.inputs} == {"float32"}
+@pytest.mark.parametrize("width", ["float32", "float64"])
+def test_an_array_has_one_width_also_where_some_of_its_numbers_are_short(place: Place, width: str) -> None:
+    table = pd.DataFrame(RANDOM.normal(size=(ROWS, 3)).astype(width), columns=["a", "b", "c"])
+    table["c"] = table["c"].round(1)
+    model = make_pipeline(StandardScaler(), LinearSVR()).fit(table.to_numpy(), TARGET)
+    assert "assumed" not in place.add(model, table)
+    assert {spec.dtype for spec in place.manifest.signature.inputs} == {width}
 
 
 def test_a_width_that_nothing_tells_is_assumed_aloud(place: Place) -> None:
