@@ -141,20 +141,12 @@ def _as_written(
         and spec.missing != "na"
         and facts[spec.name].narrow is None
     }
-<<<<<<< HEAD
-    alike = True in narrow_by_name.values() and False not in narrow_by_name.values()
+    known_widths = {narrow for narrow in narrow_by_name.values() if narrow is not None}
+    alike = known_widths == {True}
     for name, narrow in narrow_by_name.items():
-        facts[name].narrow = True if alike and layout is Layout.MATRIX else narrow
-    chosen = {name for name, narrow in narrow_by_name.items() if narrow or (narrow is None and alike)}
+        facts[name].narrow = alike if known_widths and layout is Layout.MATRIX else narrow
+    chosen = {name for name, narrow in narrow_by_name.items() if alike or (narrow and layout is not Layout.MATRIX)}
     return tuple(replace(spec, dtype="float32") if spec.name in chosen else spec for spec in inputs)
-=======
-    told_widths = {narrow for narrow in asked.values() if narrow is not None}
-    alike = told_widths == {True}
-    for name, narrow in asked.items():
-        facts[name].narrow = alike if told_widths and layout is Layout.MATRIX else narrow
-    narrow_names = {name for name, narrow in asked.items() if alike or (narrow and layout is not Layout.MATRIX)}
-    return tuple(replace(spec, dtype="float32") if spec.name in narrow_names else spec for spec in inputs)
->>>>>>> attack
 
 
 def _is_known(spec: Input, facts: Facts) -> bool:
