@@ -1,4 +1,4 @@
-"""The path of every request: context, interceptors, prediction endpoint, errors. It knows WSGI, and no framework.
+"""The path of every request: context, interceptors, prediction endpoint, errors. It uses WSGI and no framework.
 
 An application adds code around every request with an interceptor:
 

@@ -1,4 +1,4 @@
-"""Interceptors for what browsers do: pages of other origins (CORS), and requests that pages send without being asked.
+"""Interceptors for requests from browsers: CORS, requests forged by other sites, and DNS rebinding.
 
 Sources: the Fetch standard, section 3.2 (CORS protocol); Fetch Metadata Request Headers, section 2.4 (Sec-Fetch-Site).
 """
@@ -23,10 +23,12 @@ ANY = "*"
 
 
 class Cors(Interceptor):
-    """Lets pages of some origins read the answers, also those of refusals.
+    """Interceptor that lets pages of the allowed origins read responses, refusals included.
 
-    `origins` are as browsers write them in `Origin`, or `*`; `credentials` allows cookies and HTTP authentication,
-    never together with `*`; a browser may remember what it was allowed for `max_age_s`.
+    Args:
+        origins: allowed values of `Origin`, or `*` for all.
+        credentials: allow cookies and HTTP authentication; ignored with `*`.
+        max_age_s: how long a browser may cache the result of a preflight request.
     """
 
     may_block = False
@@ -38,7 +40,7 @@ class Cors(Interceptor):
         self._credentials = [("Access-Control-Allow-Credentials", "true")] if credentials and not self._any else []
 
     def before(self, context: RequestContext) -> Response | None:
-        """Answer a preflight request of an origin that is allowed."""
+        """Answer the preflight request of an allowed origin."""
         environ = context.environ
         if environ["REQUEST_METHOD"] != "OPTIONS" or "HTTP_ACCESS_CONTROL_REQUEST_METHOD" not in environ:
             return None
@@ -52,7 +54,7 @@ class Cors(Interceptor):
         return Response(204, [*headers, vary])
 
     def after(self, context: RequestContext, response: Response) -> None:
-        """Say whose pages may read the answer."""
+        """Add the CORS header fields to the response."""
         response.headers.append(("Vary", "Origin"))
         if allowed := self._allowed(context.environ):
             response.headers += (
@@ -62,7 +64,7 @@ class Cors(Interceptor):
             )
 
     def _allowed(self, environ: Environ) -> str:
-        """Return the value of Access-Control-Allow-Origin; empty for none."""
+        """Return the value of Access-Control-Allow-Origin, or an empty string if the origin is not allowed."""
         if self._any:
             return ANY
         origin: str = environ.get("HTTP_ORIGIN", "")
@@ -70,10 +72,10 @@ class Cors(Interceptor):
 
 
 class SameOrigin(Interceptor):
-    """Refuses requests that change what the server serves and come from a page of another origin.
+    """Interceptor that refuses changes to the server that a page of another origin requests.
 
-    CORS only keeps such a page from reading the answer. Predictions change nothing, so only Retort's other URLs count.
-    `Sec-Fetch-Site` is preferred to comparing `Origin` with `Host`, because a proxy may change `Host`.
+    CORS only keeps such a page from reading the response. Predictions change nothing, so this checks only Retort's
+    other URLs. It prefers `Sec-Fetch-Site` to a comparison of `Origin` with `Host`, because a proxy may change `Host`.
     """
 
     may_block = False
@@ -83,7 +85,7 @@ class SameOrigin(Interceptor):
         self._origins = frozenset(origin.lower() for origin in origins)
 
     def before(self, context: RequestContext) -> None:
-        """Refuse a request to change something that a page of another origin made."""
+        """Refuse a change that a page of another origin requests."""
         if not context.may_change_models or context.environ["REQUEST_METHOD"] in SAFE:
             return
         environ = context.environ
@@ -102,7 +104,7 @@ class SameOrigin(Interceptor):
 
 
 class AllowedHosts(Interceptor):
-    """In development, refuses requests whose `Host` is another machine: DNS rebinding sends those to localhost."""
+    """Interceptor that, in development, refuses requests for other hosts: DNS rebinding sends those to localhost."""
 
     may_block = False
 

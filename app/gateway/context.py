@@ -1,4 +1,4 @@
-"""Everything known about one HTTP request, and the routes that it may take."""
+"""The context of one HTTP request, and the routes that answer requests without Flask."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from app.server.contract import Environ, Headers, Response
 from app.telemetry import RequestScope, Timings, request_id_from
 
 KEY = "retort.context"
-"""The environ's key for a weak reference to the context, so that both are freed at the end of the request."""
+"""Key of the environ for a weak reference to the context. A strong one would keep both alive after the request."""
 log = logging.getLogger(__name__)
 
 NO_ARGUMENTS: Mapping[str, str] = {}
 
 
 class RequestContext(RequestScope):
-    """One request, from its admission to the end of its answer. Belongs to one thread at a time.
+    """One request, from its admission to the end of its response. Belongs to one thread at a time.
 
     `model`, `version` and `rows` are set when the request is validated, `status` when it is answered. `outcome` is `ok`
     or the name of the problem. `arguments` are the parts of the path that the route names.
@@ -36,16 +36,16 @@ class RequestContext(RequestScope):
     batch_key: Hashable = None
     may_block = False
     awaited: AwaitedRoute | None = None
-    """Answers it on the event loop, as a coroutine."""
+    """The route that answers the request on the event loop, as a coroutine."""
     is_stream = False
     through_wsgi = True
-    """Flask answers it, and not its route alone."""
+    """Flask answers the request, not the route alone."""
     may_change_models = False
-    """Its view is one of Retort's own and no prediction."""
+    """The view is one of Retort's own and does not predict."""
     is_running = False
-    """A gateway runs it, and its answer has not ended."""
+    """A gateway runs the request, and the response has not ended."""
     gateway: object = None
-    """The gateway that admitted it."""
+    """The gateway that admitted the request."""
     matched_path = ""
     route: Route | None = None
     arguments: Mapping[str, Any] = NO_ARGUMENTS
@@ -71,21 +71,21 @@ class RequestContext(RequestScope):
 
     @property
     def is_awaited(self) -> bool:
-        """Whether it is a coroutine, which needs no thread."""
+        """Whether the request runs as a coroutine, which needs no thread."""
         return self.awaited is not None and not self.through_wsgi
 
     @property
     def path(self) -> str:
-        """The path of the request, below the prefix of the application."""
+        """The path of the request below the prefix of the application."""
         path: str = self.environ.get("PATH_INFO", "")
         return path
 
     def claim(self) -> bool:
-        """Return whether this is the first answer: the request's thread and the server's loop may both have one."""
+        """Return whether this is the first response. The request's thread and the server's loop may both have one."""
         return next(self._answers) == 0
 
     def at_end(self, callback: Callable[[], None]) -> None:
-        """Call this when the answer was sent or given up."""
+        """Call `callback` when the response was sent or abandoned."""
         if self._at_end is None:
             self._at_end = deque()
         self._at_end.append(callback)
@@ -104,46 +104,49 @@ class RequestContext(RequestScope):
         self.environ[KEY] = weakref.ref(self)
 
     def let_go(self) -> None:
-        """Remove the references to and from the environ and the error. Called by the thread that ran the request."""
+        """Remove the references to the error and from the environ. Called by the thread that ran the request."""
         self.is_running, self.error = False, None
         if context_in(self.environ) is self:
             del self.environ[KEY]
 
 
 def context_in(environ: Environ) -> RequestContext | None:
-    """Return the context of an environ's request; None if it was not admitted, or has ended."""
+    """Return the context of a request's environ; None if the request was not admitted or has ended."""
     reference = environ.get(KEY)
     context: RequestContext | None = reference and reference()
     return context
 
 
 class HttpAdapter(ProtocolAdapter, Protocol):
-    """A protocol adapter over HTTP. Belongs to one request."""
+    """A protocol adapter for HTTP. Belongs to one request."""
 
     def headers(self) -> Headers:
-        """Return the header fields of the answer; asked after `encode`."""
+        """Return the header fields of the response. Called after `encode`."""
 
 
 class Route(Protocol):
     """A URL that is answered without Flask. Lives as long as the process; safe to call from many threads."""
 
     def plan(self, context: RequestContext) -> None:
-        """Decide how a request is run: `runs_inline`, `batch_key`, `may_block`, `awaited`. Runs nothing."""
+        """Set how the request runs: `runs_inline`, `batch_key`, `may_block`, `awaited`. Runs nothing."""
 
     def respond(self, contexts: Sequence[RequestContext]) -> list[Response]:
-        """Answer one request, or several of one batch key."""
+        """Answer one request, or several with the same batch key."""
 
 
 class AwaitedRoute(Route, Protocol):
-    """A route some of whose requests only wait by `await`; they name it as `awaited`."""
+    """A route that answers some requests on the event loop; it sets their `awaited`."""
 
     async def respond_soon(self, context: RequestContext) -> Response:
-        """Answer one request, on the event loop."""
+        """Answer one request on the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The view of a path and a method: its `route` if it predicts; `is_direct` if that may answer without the view."""
+    """The view for a path and a method.
+
+    `route` is set if the view predicts. `is_direct` tells whether the route may answer without the view.
+    """
 
     route: Route | None = None
     arguments: Mapping[str, Any] | None = None
@@ -153,13 +156,13 @@ class Match:
 
 
 class Router(Protocol):
-    """Matches requests as the framework would."""
+    """Matches requests as the framework does."""
 
     def match(self, environ: Environ) -> Match:
-        """Return what the request leads to."""
+        """Return the view for a request."""
 
     def is_direct(self) -> bool:
-        """Return whether routes may be answered without the framework, because nothing was registered around it."""
+        """Return whether routes may answer without the framework: no user code is registered around them."""
 
     def explain(self) -> str:
-        """Return a sentence on what was registered around the routes, for the log; empty for nothing."""
+        """Return a sentence for the log that names the code registered around the routes; empty if there is none."""

@@ -1,4 +1,4 @@
-"""The prediction endpoint: one request, or several that share a run, from the body to the answer."""
+"""The prediction endpoint: it runs one request, or several together, from the body to the response."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from app.telemetry import Timings
 
 INLINE_BODY_BYTES = 8192
 MAX_PREFERENCE_CHARS = 512
-"""Of a client's media types and codings together; there are browsers that send two hundred."""
+"""Limit for Accept, Accept-Encoding and the like together. Some browsers send 200 characters."""
 PLAIN_ACCEPTS = ("*/*", "application/json", "")
 PLAIN_TYPES = ("application/json", "application/x-www-form-urlencoded")
 
 
 class Streaming(Protocol):
-    """A way to answer a body block by block, while it is read."""
+    """Answers a body block by block while the body is read."""
 
     def is_wanted(self, environ: Environ) -> bool:
-        """Tell whether a request is such a body, and wants such an answer."""
+        """Return whether a request sends such a body and accepts such a response."""
 
     def respond(self, context: RequestContext, stream: PredictionStream) -> Response:
-        """Answer it. The caller closes the stream when the answer is sent or given up.
+        """Answer the request. The caller closes the stream when the response was sent or abandoned.
 
         Raises:
-            RetortError: what is wrong from the start.
+            RetortError: the request is refused before the response begins.
         """
 
 
 class PredictEndpoint:
     """Answers the prediction URLs of one protocol. Lives as long as the process; safe to call from many threads.
 
-    `adapter` makes the adapter of one request; `count` is told of every request that was run.
+    `adapter` makes the adapter of one request. `count` is called with every request that was run.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class PredictEndpoint:
         self._count = count
 
     def plan(self, context: RequestContext) -> None:
-        """Run small JSON requests for a graph inline and requests with async steps on the event loop; let those with
-        other steps, and streams, block."""
+        """Set how a request runs: small JSON requests for a graph inline, requests with only async steps on the event
+        loop. Requests with other steps, and streams, may block."""
         environ, model = context.environ, context.arguments.get("model")
         lease = self._registry.current(model)
         if self._streaming is not None and self._streaming.is_wanted(environ):
@@ -77,10 +77,10 @@ class PredictEndpoint:
                 context.batch_key = (self, model)
 
     def respond(self, contexts: Sequence[RequestContext]) -> list[Response]:
-        """Answer one request, or several for one model. Errors of each are rendered in the form of its protocol.
+        """Answer one request, or several for one model. Each error is rendered in the format of its protocol.
 
         Raises:
-            RetortError: what is wrong with a stream from the start; it is answered alone.
+            RetortError: a stream is refused before its response begins. Streams are answered alone.
         """
         if (streaming := self._streaming_of(contexts[0])) is not None:
             return [self._open_stream(contexts[0], streaming)]
@@ -96,10 +96,10 @@ class PredictEndpoint:
         return self._rendered(context)
 
     def answer(self, context: RequestContext) -> Response:
-        """Answer one request inside of Flask, whose error handlers render what this raises.
+        """Answer one request inside Flask, whose error handlers render the exceptions.
 
         Raises:
-            Exception: whatever is wrong with the request or its model.
+            Exception: any error of the request or its model.
         """
         if (streaming := self._streaming_of(context)) is not None:
             return self._open_stream(context, streaming)
@@ -109,7 +109,7 @@ class PredictEndpoint:
         return self._response(context)
 
     def _run(self, contexts: Sequence[RequestContext]) -> None:
-        """Run requests for one model: each has its `content` or its `error` after that."""
+        """Run requests for one model, and set `content` or `error` of each."""
         ready = [context for context in contexts if self._is_ready(context)]
         arguments = contexts[0].arguments
         self._service.predict(arguments.get("model"), arguments.get("version"), ready)
@@ -117,17 +117,17 @@ class PredictEndpoint:
             self._ended(context)
 
     def _is_ready(self, context: RequestContext) -> bool:
-        """Make the adapter of a request; if that fails, the request has its `error`."""
+        """Make the adapter of a request and return True; set `error` and return False if that fails."""
         context.timings = Timings(context.queued_s)
         try:
             context.adapter = self._adapter(context)
-        except Exception as error:  # noqa: BLE001 - what the client accepts, for example
+        except Exception as error:  # noqa: BLE001 - for example, no acceptable media type
             _fail(context, error)
             return False
         return True
 
     def _ended(self, context: RequestContext) -> None:
-        """Name the outcome of a request that was run, and count it."""
+        """Set the outcome of a request that was run, and count it."""
         if context.error is not None:
             _fail(context, context.error)
         if self._count is not None:
@@ -166,7 +166,7 @@ def _fail(context: RequestContext, error: Exception) -> None:
 
 
 def _small_json_bytes(environ: Environ) -> int | None:
-    """Return the length of a body if request and answer are short JSON: other media types and codings may take long."""
+    """Return the length of a body if request and response are short JSON, else None: other types may take long."""
     length = environ.get("CONTENT_LENGTH") or ""
     if not (length.isdigit() and len(length) < 6 and (body_bytes := int(length)) <= INLINE_BODY_BYTES):
         return None
@@ -182,15 +182,15 @@ def _small_json_bytes(environ: Environ) -> int | None:
 
 
 class FixedRoute:
-    """Answers every request with the same short body: a probe. Safe to share."""
+    """Answers every request with the same short body, for probes. Safe to share."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
 
     def plan(self, context: RequestContext) -> None:
-        """Run it inline: platforms ask above all when every thread is taken."""
+        """Run the request inline: platforms probe most when every thread is busy."""
         context.runs_inline = True
 
     def respond(self, contexts: Sequence[RequestContext]) -> list[Response]:
-        """Return the body, for each request."""
+        """Return the body for each request."""
         return [Response(200, [("Content-Type", "application/json")], self._body) for _ in contexts]

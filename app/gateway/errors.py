@@ -1,6 +1,6 @@
 """Errors as responses: `application/problem+json` (RFC 9457), or the error format of a protocol.
 
-A protocol whose clients expect another body has an `ErrorFormat` for its paths; the facts are the same.
+A protocol whose clients expect another body has an `ErrorFormat` for its paths, with the same facts.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_LATER: Mapping[str, str] = {"Retry-After": "5"}
-"""Headers of every 503, in seconds."""
+"""Headers of every 503; the value is in seconds."""
 
 STATUS = {code: HTTPStatus(PROBLEMS[code.value].status) for code in Code if code.value in PROBLEMS}
-"""The statuses of errors that clients may see. All others become an internal error."""
+"""Statuses of the errors that clients may see. All others become an internal error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is told of an error. `name` is the last part of its type, `facts` are further members of the document."""
+    """The public facts of an error. `name` ends its type; `facts` are further members of the document."""
 
     status: int
     name: str
@@ -53,7 +53,7 @@ class Problem:
 
 
 class RequestRefused(Exception):
-    """Raised by an interceptor to refuse a request; the protocol of the path words it."""
+    """Raised by an interceptor to refuse a request. The protocol of the path formats it."""
 
     def __init__(self, status: int, name: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -61,14 +61,18 @@ class RequestRefused(Exception):
 
 
 Form = Callable[[Problem], tuple[bytes, str]]
-"""The body of an error, and its media type."""
+"""Function that returns the body of an error and its media type."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorFormat:
-    """How a protocol words errors: on which paths (a pattern that matches from their beginning), and in what form.
+    """The error format of a protocol.
 
-    `schema` documents the form; `statuses` are those for which the protocol has another.
+    Args:
+        paths: pattern that matches the beginning of the paths.
+        form: function that formats a problem.
+        schema: documents the format.
+        statuses: replacements for statuses, where the protocol has others.
     """
 
     paths: re.Pattern[str]
@@ -97,14 +101,14 @@ def problem_json(problem: Problem) -> tuple[bytes, str]:
 
 
 def sentence(problem: Problem, most: int = 3) -> str:
-    """Return a problem as one sentence, for forms that have room for no more: with its first few bad fields."""
+    """Return a problem as one sentence with its first few bad fields, for formats with no room for more."""
     shown = "; ".join(f"{error.pointer} {error.detail}" for error in problem.errors[:most])
     more = f" (and {len(problem.errors) - most} more)" if len(problem.errors) > most else ""
     return f"{problem.detail}: {shown}{more}" if shown else problem.detail
 
 
 def problem_of(error: BaseException) -> Problem:
-    """Return what clients are told of an error: nothing of one that is not meant for them, which is logged."""
+    """Return the problem for an error. Log an error that clients may not see, and return an internal error."""
     if isinstance(error, RequestRefused):
         return error.problem
     if not isinstance(error, RetortError) or error.code not in STATUS:
@@ -123,29 +127,29 @@ def problem_of(error: BaseException) -> Problem:
 
 
 def internal_error() -> Problem:
-    """Return 500 with nothing from inside."""
+    """Return the problem for 500, without details."""
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", SERVER_FAILED)
 
 
 def unready_problem() -> Problem:
-    """Return what a platform is told that asks whether every model is available, where some are not."""
+    """Return the problem for a readiness probe while some models are not available."""
     detail = "not every model is available, or the server is about to stop; GET /readyz says which"
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "unready", detail, headers=RETRY_LATER)
 
 
 class ErrorRenderer:
-    """Turns errors into responses, each in the form of the protocol whose path it is. Safe to share."""
+    """Renders errors as responses, each in the format of the request's protocol. Safe to share."""
 
     def __init__(self, formats: Sequence[ErrorFormat], own: ErrorFormat) -> None:
         self._formats = formats
         self._own = own
 
     def format_at(self, path: str) -> ErrorFormat:
-        """Return how errors are worded under a path."""
+        """Return the error format of a path."""
         return next((each for each in self._formats if each.paths.match(path)), self._own)
 
     def response(self, context: RequestContext, error: BaseException) -> Response:
-        """Return the answer to a request that ended with this error."""
+        """Return the response to a request that ended with this error."""
         token = current_request.set(context)
         try:
             return self.problem(context, problem_of(error))
@@ -153,11 +157,11 @@ class ErrorRenderer:
             current_request.reset(token)
 
     def refusal(self, context: RequestContext, refusal: Refusal) -> Response:
-        """Return the answer to a request that the server itself refuses."""
+        """Return the response to a request that the server itself refuses."""
         return self.response(context, RequestRefused(refusal.status, refusal.name, refusal.detail, refusal.headers))
 
     def problem(self, context: RequestContext, problem: Problem) -> Response:
-        """Return a problem in the form of the request's path; the request is the current one."""
+        """Return a problem in the format of the request's path, and make the request the current one."""
         context.outcome = problem.name
         found = self.format_at(context.path)
         body, media_type = found.form(problem)

@@ -1,4 +1,4 @@
-"""The client's side of a request as trusted proxies tell it, and the prefix below which the application is served."""
+"""The client's address, scheme and host as trusted proxies send them, and the prefix of the application's URLs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from app.settings.readers import URL_PATH
 
 
 class Forwarding:
-    """Applies `X-Forwarded-*` and the prefix to an environ, before anything looks at it. Immutable, safe to share.
+    """Applies `X-Forwarded-*` and the prefix to an environ before other code reads it. Immutable, safe to share.
 
-    Each of the `trusted_proxies` in front appends a value to the fields, so only the last so many values are trusted.
-    With none, the fields are ignored.
+    Each of the `trusted_proxies` in front of the server appends a value to the fields, so only that many values from
+    the end are trusted. With none, the fields are ignored.
     """
 
     def __init__(self, trusted_proxies: int, prefix: str) -> None:
@@ -30,26 +30,26 @@ class Forwarding:
             if host := self._value(environ, "HTTP_X_FORWARDED_HOST"):
                 environ["HTTP_HOST"] = host
             forwarded = self._value(environ, "HTTP_X_FORWARDED_PREFIX").rstrip("/")
-            if URL_PATH.fullmatch(forwarded):  # it is in links: `//example.org` would lead to another host
+            if URL_PATH.fullmatch(forwarded):  # links use it: `//example.org` would lead to another host
                 prefix = forwarded
         if prefix:
             path = environ["PATH_INFO"]
             environ["SCRIPT_NAME"] = prefix
-            # A proxy that strips the prefix, and a probe that does not know it, send the rest alone.
+            # A proxy may strip the prefix, and probes may not know it.
             if path == prefix or path.startswith(f"{prefix}/"):
                 environ["PATH_INFO"] = path[len(prefix) :] or "/"
 
     def _value(self, environ: Environ, key: str) -> str:
-        """Return what the outermost trusted proxy saw; empty where it is not there."""
+        """Return the value that the outermost trusted proxy added; empty if it is missing."""
         values = environ.get(key, "").split(",")
         return values[-self._trusted].strip() if len(values) >= self._trusted else ""
 
 
 def root_of(environ: Environ) -> str:
-    """Return the URL of the application's root for links in the answer, without a slash at its end.
+    """Return the URL of the application's root for links in the response, without a slash at its end.
 
-    It is the prefix (`/ml`) if known, else relative to the request's URL, as a proxy may have removed a prefix: `.` for
-    `/docs`, `..` for `/problems/queue-full`.
+    The URL is the prefix (`/ml`) if it is known. Otherwise it is relative to the request's URL, because a proxy may
+    have removed a prefix: `.` for `/docs`, `..` for `/problems/queue-full`.
     """
     if prefix := environ.get("SCRIPT_NAME", "").rstrip("/"):
         return quote(prefix, encoding="latin-1")
@@ -57,7 +57,7 @@ def root_of(environ: Environ) -> str:
 
 
 def _without_port(address: str) -> str:
-    """Remove the port that some proxies write: `192.0.2.1:1234`, `[2001:db8::1]:1234`."""
+    """Remove the port that some proxies add: `192.0.2.1:1234`, `[2001:db8::1]:1234`."""
     if address.startswith("["):
         return address[1:].partition("]")[0]
     return address.partition(":")[0] if address.count(":") == 1 else address

@@ -1,4 +1,4 @@
-"""The path of every request: admitted, run between the interceptors, answered; by Flask or without it."""
+"""The path of every request: admit it, run it between the interceptors, answer it, with or without Flask."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ArgumentTs = TypeVarTuple("ArgumentTs")
 
 
 class Gateway:
-    """Serves one application: the `ServingApp` of Retort's worker, and the way in for every other WSGI server.
+    """Serves one application: the `ServingApp` of Retort's worker, and a WSGI application for every other server.
 
     Lives as long as the process; safe to call from many threads.
     """
@@ -52,28 +52,28 @@ class Gateway:
         self._application: WSGIApplication | None = None
         self._wrapped_by = ""
         self._is_direct = True
-        """As it was when it was last looked at: at every answer without Flask, and every second."""
+        """The result of the last check, which every response without Flask and every second repeats."""
 
     def serve(self, application: WSGIApplication, wrapped_by: str = "") -> Gateway:
-        """Serve `application`, in which `wrapped_by` names what is around the Flask application; empty for nothing."""
+        """Serve `application`. `wrapped_by` names the wrappers around the Flask application, if any."""
         self._application = application
         self._wrapped_by = wrapped_by
         return self
 
-    # --- what the worker calls (server/contract.py)
+    # --- called by the worker (server/contract.py)
 
     def started(self, snapshot: Snapshot) -> None:
-        """Keep where the worker's own numbers are found; say once how requests are run."""
+        """Keep the function that reads the worker's statistics; log once how requests are run."""
         self._metrics.server_snapshot = snapshot
         self._look()
 
     def observe(self) -> None:
-        """Publish the worker's own numbers, and look again how requests are run."""
+        """Publish the worker's statistics, and check again how requests are run."""
         self._look()
         self._metrics.refresh_server()
 
     def admit(self, environ: Environ) -> RequestContext:
-        """Make the context of a request, match its route, and decide how it is run. Runs no code of users."""
+        """Make the context of a request, match its route, and decide how it runs. Runs no user code."""
         self._forwarding.apply(environ)
         context = RequestContext(environ)
         context.gateway = self
@@ -92,7 +92,7 @@ class Gateway:
         return context
 
     def respond(self, requests: Sequence[Any]) -> list[Response] | None:
-        """Answer requests of one route between their interceptors; return None if they have to go through Flask now."""
+        """Answer requests of one route between their interceptors; return None if they must go through Flask now."""
         contexts: Sequence[RequestContext] = requests
         if not (self._look() and all(self._is_still_direct(context) for context in contexts)):
             for context in contexts:
@@ -120,7 +120,7 @@ class Gateway:
             current_request.reset(token)
 
     async def respond_soon(self, request: Any) -> Response | None:
-        """Answer a request on the event loop, between its interceptors; None if it needs Flask now."""
+        """Answer a request on the event loop between its interceptors; return None if it needs Flask now."""
         context: RequestContext = request
         if not (self._look() and self._is_still_direct(context)) or context.awaited is None:
             context.through_wsgi = True
@@ -132,7 +132,7 @@ class Gateway:
             if response is None:
                 response = await self._respond_soon(context.awaited, context)
         except asyncio.CancelledError:
-            # Interceptors see the end of each request that they have seen begin, if only as nginx logs it.
+            # Interceptors see the end of each request whose beginning they saw, with the status that nginx logs.
             await self._intercept(self._finish, context, Response(CLIENT_GONE))
             raise
         await self._intercept(self._finish, context, response)
@@ -142,11 +142,11 @@ class Gateway:
     async def _respond_soon(self, route: AwaitedRoute, context: RequestContext) -> Response:
         try:
             return await route.respond_soon(context)
-        except Exception as error:  # noqa: BLE001 - a route renders what it expects
+        except Exception as error:  # noqa: BLE001 - a route renders expected errors
             return self._errors.response(context, error)
 
     async def _intercept(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
-        """Call interceptors from a coroutine: those that may block in a thread."""
+        """Call interceptors from a coroutine; if some may block, in a thread."""
         if self._chain.may_block:
             return await self._event_loop.block(function, *arguments)
         return function(*arguments)
@@ -156,7 +156,7 @@ class Gateway:
         self._chain.flush()
 
     def refuse(self, environ: Environ, request: Any, refusal: Refusal) -> Response:
-        """Word a refusal of the worker's own, with the header fields of every answer."""
+        """Format a refusal of the worker, with the header fields of every response."""
         context = request if isinstance(request, RequestContext) else RequestContext(environ)
         response = self._errors.refusal(context, refusal)
         self._chain.after(context, response, on_loop=True)
@@ -172,7 +172,7 @@ class Gateway:
     # --- through WSGI, under any server
 
     def around(self, environ: Environ, start_response: Any, inner: WSGIApplication) -> Iterable[bytes]:
-        """Call `inner`, a part of the application: between the interceptors, unless the request has passed them."""
+        """Call `inner`, a part of the application, between the interceptors unless the request has passed them."""
         context = context_in(environ)
         if context is None or context.gateway is not self or not context.is_running:
             return self.run(environ, start_response, inner)
@@ -187,7 +187,7 @@ class Gateway:
         return inner(environ, start_response)
 
     def run(self, environ: Environ, start_response: Any, application: WSGIApplication) -> Iterable[bytes]:
-        """Answer one request between its interceptors; `application` is called where it needs Flask."""
+        """Answer one request between its interceptors. Call `application` if the request needs Flask."""
         context = context_in(environ)
         if context is None or context.gateway is not self or context.is_running:
             context = self.admit(environ)
@@ -212,7 +212,7 @@ class Gateway:
             line = status if status.startswith(str(response.status)) else status_line(response.status)
             if not exc_info:
                 return start_response(line, response.headers)
-            write = start_response(line, response.headers, exc_info)  # raises it, where the first status was sent
+            write = start_response(line, response.headers, exc_info)  # raises exc_info if the first status was sent
             context.status = response.status
             return write
 
@@ -227,7 +227,7 @@ class Gateway:
         return _Parts(parts, context, self._end)
 
     def _end(self, context: RequestContext) -> None:
-        """End a request; if it failed before its answer began, show interceptors a 500."""
+        """End a request. If it failed before its response began, pass a 500 to the interceptors."""
         if not context.status:
             context.outcome = "internal-error"
             self._chain.after(context, Response(500))
@@ -235,10 +235,10 @@ class Gateway:
         self._chain.flush()
         context.let_go()
 
-    # --- both
+    # --- shared
 
     def _match(self, context: RequestContext) -> bool:
-        """Find the view of a request, and tell whether its route may answer without it."""
+        """Match a request to its view, and return whether its route may answer without the view."""
         environ = context.environ
         match = self._router.match(environ)
         context.matched_path = environ["PATH_INFO"]
@@ -248,20 +248,20 @@ class Gateway:
         return match.is_direct
 
     def _is_still_direct(self, context: RequestContext) -> bool:
-        """Return whether the request still leads to the route that it was admitted with: it may have waited since."""
+        """Return whether the request still leads to the route of its admission, since it may have waited."""
         match = self._router.match(context.environ)
         return match.is_direct and match.route is context.route
 
     def _respond(self, route: Route, contexts: Sequence[RequestContext]) -> Sequence[Response]:
         try:
             return route.respond(contexts)
-        except Exception as error:  # noqa: BLE001 - a route renders what it expects
+        except Exception as error:  # noqa: BLE001 - a route renders expected errors
             return [self._errors.response(context, error) for context in contexts]
 
     def _before(self, context: RequestContext, again: bool = False) -> Response | None:
         try:
             return self._chain.before(context, again)
-        except Exception as error:  # noqa: BLE001 - an interceptor refuses, or fails: then nothing is let past it
+        except Exception as error:  # noqa: BLE001 - an interceptor refuses, or fails: no request passes then
             return self._errors.response(context, error)
 
     def _after(self, context: RequestContext, response: Response) -> None:
@@ -270,7 +270,7 @@ class Gateway:
             response.body = _Parts(response.body, context, self._end)
 
     def _look(self) -> bool:
-        """Look whether routes may be answered without Flask; the log has a line when that changes."""
+        """Check whether routes may be answered without Flask, and log a change."""
         is_direct = not self._wrapped_by and self._router.is_direct()
         if is_direct is not self._is_direct:
             self._is_direct = is_direct
@@ -278,12 +278,12 @@ class Gateway:
                 log.info("predictions are answered without Flask around them")
             else:
                 found = self._wrapped_by or self._router.explain()
-                log.info("predictions go through Flask, at several times their CPU time, for the sake of: %s", found)
+                log.info("predictions go through Flask, at several times their CPU time, because of: %s", found)
         return is_direct
 
 
 class _Parts:
-    """A body that is made part by part; its request is the current one while it is made."""
+    """A response body that is made in parts. Its request is the current one while each part is made."""
 
     def __init__(self, parts: Iterable[bytes], context: RequestContext, end: Callable[[RequestContext], None]) -> None:
         self._parts = parts
@@ -312,7 +312,7 @@ class _Parts:
 
 
 def _send(context: RequestContext, response: Response, start_response: Any) -> Iterable[bytes]:
-    """Hand a response to a WSGI server."""
+    """Send a response through WSGI."""
     headers, body = response.headers, response.body
     if isinstance(body, bytes) and response.status not in BODILESS:
         headers = [*headers, ("Content-Length", str(len(body)))]

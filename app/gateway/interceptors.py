@@ -15,41 +15,44 @@ log = logging.getLogger(__name__)
 After = Callable[[RequestContext, Response], None]
 
 MOST_WAITING = 10_000
-"""Refusals of the server that interceptors which block have not seen yet."""
+"""Limit of the server's refusals that wait for interceptors that block."""
 
 
 class Interceptor:
-    """The base of all interceptors. Lives as long as the process; called from many threads.
+    """Base class of all interceptors. Lives as long as the process; called from many threads.
 
-    `may_block` says that it may wait for others (a database, a lock, a file): then no request is run on the server's
-    event loop. It is True unless a subclass says otherwise.
+    Set `may_block` to False if the interceptor never waits for a database, a lock or a file. While an interceptor may
+    block, no request runs on the server's event loop.
     """
 
     may_block = True
     looks_at_view = False
-    """Its `before` depends on the view: call it again if a middleware moves the request to another path."""
+    """Whether `before` depends on the view. It then runs again when a middleware moves the request."""
 
     def before(self, context: RequestContext) -> Response | None:
-        """Look at a request before anything of it is run.
+        """Inspect a request before anything else runs.
 
-        Returns: None to let it pass, or the response that answers it.
-        Raises: RequestRefused, to refuse it in the words of its protocol.
+        Returns:
+            None to let the request pass, or the response to send instead.
+
+        Raises:
+            RequestRefused: the request is refused, in the error format of its protocol.
         """
         return None
 
     def after(self, context: RequestContext, response: Response) -> None:
-        """Look at the response to every request, also a refused one, and change its status or header fields.
+        """Inspect the response to any request, refused ones included, and change its status or header fields.
 
         The server's own refusals (a full queue, a deadline, a long body) come without `before`. An interceptor that may
         block sees them after they were sent, and cannot change them.
         """
 
     def flush(self) -> None:
-        """Write what `after` has kept: called once for all requests that shared a run."""
+        """Write the output that `after` has buffered. Called once for all requests that shared a run."""
 
 
 class InterceptorChain:
-    """Calls interceptors in their order before a request, and in the reverse order after it."""
+    """Calls interceptors in order before a request, and in reverse order after it."""
 
     def __init__(self, interceptors: Sequence[Interceptor]) -> None:
         looking = [each for each in interceptors if getattr(each.before, "__func__", None) is not Interceptor.before]
@@ -69,12 +72,13 @@ class InterceptorChain:
         self._lock = threading.Lock()
 
     def before(self, context: RequestContext, again: bool = False) -> Response | None:
-        """Return the response of the first interceptor that answers the request; None to go on.
+        """Return the response of the first interceptor that answers the request; None if all let it pass.
 
-        `again` asks only those that look at the view.
+        Args:
+            again: call only the interceptors that look at the view.
 
         Raises:
-            Exception: whatever an interceptor raised, to refuse the request.
+            Exception: an interceptor refused the request or failed.
         """
         for before in self._before_again if again else self._before:
             response = before(context)
@@ -85,7 +89,7 @@ class InterceptorChain:
         return None
 
     def after(self, context: RequestContext, response: Response, on_loop: bool = False) -> None:
-        """Show the first response of a request to every interceptor; a second one gets the same header fields."""
+        """Pass the first response of a request to every interceptor. A second response gets the same header fields."""
         later: Sequence[After] = ()
         if context.claim():
             later = self._after_later if on_loop else ()
@@ -101,7 +105,7 @@ class InterceptorChain:
             context.end()
 
     def flush(self) -> None:
-        """Have interceptors write what they kept."""
+        """Let interceptors write their buffered output."""
         for flush in self._flush:
             try:
                 flush()
@@ -114,7 +118,7 @@ class InterceptorChain:
         self.flush()
 
     def _later(self, call: Callable[[], None]) -> None:
-        """Call what may block in a thread of its own, in order."""
+        """Run a call that may block in a separate thread, in order."""
         with self._lock:
             if len(self._waiting) >= MOST_WAITING:
                 log.error("%d refusals wait for interceptors that block; one more is not shown to them", MOST_WAITING)

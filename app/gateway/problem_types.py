@@ -25,7 +25,7 @@ class ProblemType:
 
     @property
     def title(self) -> str:
-        """The name in words."""
+        """The name as words."""
         words = self.name.replace("-", " ").capitalize()
         return words.replace("json", "JSON")
 
@@ -264,9 +264,9 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         "Send fewer rows, or allow more time. The operator can raise RETORT_REQUEST_TIMEOUT_S.",
     ),
 }
-"""Status, meaning, usual causes and remedy, by the code of the error, or by its name if it has no code."""
+"""Status, meaning, usual causes and remedy, by error code, or by name if the problem has no code."""
 
 PROBLEMS: Mapping[str, ProblemType] = {
     found.name: found
-    for found in (ProblemType(key.value if isinstance(key, Code) else key, *told) for key, told in _TYPES.items())
+    for found in (ProblemType(key.value if isinstance(key, Code) else key, *text) for key, text in _TYPES.items())
 }

@@ -1,4 +1,4 @@
-"""The interceptors that every server has: common header fields, metrics and the access log."""
+"""The interceptors of every server: common header fields, metrics and the access log."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ access_log = logging.getLogger("retort.access")
 
 
 class CommonHeaders(Interceptor):
-    """Puts the id of the request on every answer, and forbids browsers to guess another media type."""
+    """Interceptor that adds the request id to every response, and forbids browsers to guess the media type."""
 
     may_block = False
 
     def after(self, context: RequestContext, response: Response) -> None:
-        """Add both fields."""
+        """Add both header fields."""
         response.headers += (("X-Request-ID", context.id), ("X-Content-Type-Options", "nosniff"))
 
 
 class PredictionMetrics(Interceptor):
-    """Counts predictions by model, version and outcome, with their rows and durations."""
+    """Interceptor that counts predictions by model, version and outcome, with their rows and durations."""
 
     may_block = False
 
@@ -35,7 +35,7 @@ class PredictionMetrics(Interceptor):
         self._metrics = metrics
 
     def after(self, context: RequestContext, response: Response) -> None:
-        """Count the request where a version was asked; a stream at its end, when its rows are known."""
+        """Count the request if it names a version. Count a stream at its end, when its rows are known."""
         if not context.model:
             return
         if isinstance(response.body, bytes):
@@ -49,12 +49,12 @@ class PredictionMetrics(Interceptor):
 
 
 class AccessLog(Interceptor):
-    """Writes a line for each request when its answer is known whole."""
+    """Interceptor that logs a line for each request when its response is complete."""
 
     may_block = False
 
     def after(self, context: RequestContext, response: Response) -> None:
-        """Write the line; that of a stream at its end, when its rows are known."""
+        """Log the line. For a stream, log it at its end, when its rows are known."""
         if not access_log.isEnabledFor(logging.INFO):
             return
         if isinstance(response.body, bytes):
@@ -63,12 +63,12 @@ class AccessLog(Interceptor):
             context.at_end(lambda: access_log.handle(AccessRecord(context)))
 
     def flush(self) -> None:
-        """Write the lines of a group in one piece."""
+        """Write the lines of a group of requests at once."""
         flush_lines()
 
 
 class AccessEvent(msgspec.Struct, omit_defaults=True):
-    """The facts of one request, as the access log has them in JSON; `time` is filled in when the line is written."""
+    """The facts of one request in the JSON access log. `time` is set when the line is written."""
 
     time: str
     level: str
@@ -86,7 +86,7 @@ class AccessEvent(msgspec.Struct, omit_defaults=True):
 
 
 class AccessRecord(EventRecord):
-    """The line of one request. It does not look up its thread and process, which would take as long as the rest."""
+    """The log record of one request. It omits thread and process: looking them up takes as long as all the rest."""
 
     def __init__(self, context: RequestContext) -> None:
         environ, took_ms = context.environ, (time.monotonic() - context.began_s) * 1e3
@@ -116,7 +116,7 @@ class AccessRecord(EventRecord):
         }
 
     def getMessage(self) -> str:
-        """Return the facts as a sentence, for lines in other forms than JSON."""
+        """Return the facts as a sentence, for formats other than JSON."""
         event: AccessEvent = self.event
         words = f"{event.message} {event.duration_ms:.1f} ms"
         return words if event.model is None else f"{words} {event.model}/{event.version} {event.rows} rows"
