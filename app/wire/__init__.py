@@ -1,4 +1,4 @@
-"""HTTP: one blueprint for each protocol. To add one, copy `predict.py` and name its module in `PROTOCOLS`."""
+"""One Flask blueprint for each HTTP protocol. To add one, copy `predict.py` and name its module in `PROTOCOLS`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from app.wire.backend import Backend
 
 
 class WireProtocol(Protocol):
-    """What a protocol's module offers.
+    """The interface of a protocol's module.
 
-    Beside it `ERRORS: ErrorFormat` where its errors have a form of its own, and `REQUESTS`, which documents the
-    bodies of paths that predict.
+    A module may also have `ERRORS: ErrorFormat`, if its errors have their own format, and `REQUESTS`, which documents
+    the bodies of its prediction URLs.
     """
 
     def blueprint(self, backend: Backend, /) -> Blueprint:
-        """Return its URLs."""
+        """Return the URLs of the protocol."""
 
 
 PROTOCOLS: tuple[WireProtocol, ...] = (
@@ -31,8 +31,8 @@ PROTOCOLS: tuple[WireProtocol, ...] = (
     tensorflow_serving,
     invocations,
 )
-"""Where two have the same path, the first answers: Vertex AI may choose any."""
+"""If two have the same path, the first one answers: Vertex AI may choose any path."""
 REQUESTS = {path: form for protocol in PROTOCOLS for path, form in getattr(protocol, "REQUESTS", {}).items()}
 ERRORS = tuple(protocol.ERRORS for protocol in PROTOCOLS if hasattr(protocol, "ERRORS"))
 BLOCKING = ("health.ready", "metrics.metrics", "vertex.vertex_health", "invocations.ping", "open_inference.ready")
-"""Views that platforms ask above all when every thread is taken: each has a thread of its own while it lasts."""
+"""Views that platforms call when every thread is busy. Each call gets a thread of its own."""

@@ -1,4 +1,4 @@
-"""The Flask application, which hands every request to the gateway first, and what the gateway asks of Flask."""
+"""The Flask application, which passes every request to the gateway first, and the gateway's router."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from app.wire.registrations import CountedFlask, Registrations, is_ours
 log = logging.getLogger(__name__)
 
 KNOWN_PATHS = 2048
-"""How many pairs of method and path are remembered."""
+"""Limit of the cached pairs of method and path."""
 TEST_CLIENT = "werkzeug.debug.preserve_context"
 """Flask's test client keeps the context of a request, so Flask has to make one."""
 
 
 class Application(CountedFlask):
-    """Flask, with the gateway around every request, whatever server calls it and whatever is wrapped around it."""
+    """Flask with the gateway around every request, under any server and inside any middleware."""
 
     gateway: Gateway
 
     def offer(self, services: Services) -> None:
-        """Offer the services of steps to views as well: `svcs.flask.get` finds them."""
+        """Offer the services of steps to views as well, through `svcs.flask.get`."""
         svcs.flask.init_app(self, registry=services.registry)
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -40,11 +40,11 @@ class Application(CountedFlask):
         return self.gateway.around(environ, start_response, super().__call__)
 
     def wsgi_app(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        """Answer one request, also where a middleware calls this and not the application."""
+        """Answer one request, also if a middleware calls this method directly."""
         return self.gateway.around(environ, start_response, super().wsgi_app)
 
     def handle_http_exception(self, e: HTTPException) -> Any:
-        """Answer an error of Flask's. Its traceback holds the request, which holds the error: that circle is opened."""
+        """Answer an error of Flask. Break the reference cycle of its traceback and the request."""
         try:
             return super().handle_http_exception(e)
         finally:
@@ -52,7 +52,7 @@ class Application(CountedFlask):
 
 
 class FlaskRouter(Registrations):
-    """Matches requests as Flask does, and knows whether anything was registered around the views that it matches."""
+    """Matches requests as Flask does, and checks whether anything is registered around the matched views."""
 
     def __init__(self, app: Application, routes: Mapping[Any, Route], blocking: Iterable[str]) -> None:
         self._routes = routes
@@ -65,7 +65,7 @@ class FlaskRouter(Registrations):
             rule.strict_slashes = False  # a trailing slash is answered
 
     def match(self, environ: Environ) -> Match:
-        """Return what the request leads to."""
+        """Return the view for a request."""
         if self._app.url_map is not self._map:
             return Match()
         rules, matched, known = self._known
@@ -86,7 +86,7 @@ class FlaskRouter(Registrations):
         is_replaced = self._app.view_functions.get(endpoint) is not self._own[endpoint]
         if is_replaced and endpoint not in self._replaced:
             self._replaced.add(endpoint)
-            log.info("predictions go through Flask for the sake of: the view %s, replaced or decorated", endpoint)
+            log.info("predictions go through Flask because the view %s was replaced or decorated", endpoint)
         return replace(match, is_direct=False) if is_replaced or TEST_CLIENT in environ else match
 
     def _find(self, matched: Map, method: str, path: str) -> tuple[str, Match]:
@@ -105,7 +105,7 @@ class FlaskRouter(Registrations):
 
 
 def _without_user_code(url_map: Map) -> Map:
-    """A copy of a map that matches the same paths and calls nothing of users: converters, redirects."""
+    """Return a copy of a map that matches the same paths and calls no user code: no converters, no redirects."""
     converters = {name: _inert(converter) for name, converter in url_map.converters.items()}
     copy = Map(None, url_map.default_subdomain, url_map.strict_slashes, url_map.merge_slashes, False, converters)
     for rule in url_map.iter_rules():
@@ -118,7 +118,7 @@ def _without_user_code(url_map: Map) -> Map:
 
 
 def _inert(converter: type[BaseConverter]) -> type[BaseConverter]:
-    """The converter, or one for the same paths that leaves the text as it is."""
+    """Return the converter, or one for the same paths that does not convert the text."""
     return converter if is_ours(converter.to_python) else type("Inert", (converter,), {"to_python": _unconverted})
 
 

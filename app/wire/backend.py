@@ -1,4 +1,4 @@
-"""What the views and adapters of a protocol may use, and how a protocol documents its views."""
+"""The services that views and adapters of a protocol use, and the documentation of views."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ERRORS_OF_PREDICTIONS: Mapping[int, str] = {
     503: "the model is not available, or the server is busy",
     504: "the request's time ran out",
 }
-"""What every protocol documents of its prediction URLs."""
+"""Errors that every protocol documents for its prediction URLs."""
 
 
 class Segment(BaseConverter):
@@ -46,7 +46,7 @@ class Segment(BaseConverter):
 
 
 class Adapter:
-    """One request and its answer. Protocols add `parse` and `encode`, and change what else differs."""
+    """Reads one request and writes its response. Protocols implement `parse` and `encode`."""
 
     media_type = JSON_TYPE
     _coded: Sequence[tuple[str, str]] = ()
@@ -57,15 +57,15 @@ class Adapter:
         self._limits = limits
 
     def headers(self) -> Headers:
-        """Return the header fields of the answer."""
+        """Return the header fields of the response."""
         return [("Content-Type", self.media_type), *self._coded]
 
     def located(self, error: InvalidInstances) -> InvalidInstances:
-        """Return the error with its pointers into the request's body: `_place` moves them if they are elsewhere."""
+        """Return the error with pointers into the request's body. `_place` moves them if a protocol has set it."""
         return error if self._place is None else self._place(error)
 
     def _compressed(self, content: bytes) -> bytes:
-        """Compress an answer if the client wants that and it is long enough."""
+        """Compress a response if the client accepts that and it is long enough."""
         wanted = self._environ.get("HTTP_ACCEPT_ENCODING")
         if wanted is not None and (len(content) >= coding.WORTH_BYTES or "q=0" in wanted):
             content, self._coded = coding.compressed(content, wanted)
@@ -74,7 +74,7 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The service behind all protocols. Lives as long as the process; safe to call from many threads."""
+    """The services behind all protocols. Lives as long as the process; safe to call from many threads."""
 
     service: PredictService
     registry: Registry
@@ -83,7 +83,7 @@ class Backend:
     errors: ErrorRenderer
     metrics: SharedMetrics
     routes: dict[Any, Route] = field(default_factory=dict)
-    """The views that can be answered without Flask, each with what answers them."""
+    """The views that can be answered without Flask, each with its route."""
 
     @property
     def limits(self) -> Limits:
@@ -107,7 +107,7 @@ class Backend:
     ) -> None:
         """Register a view that answers at these URLs, and document it.
 
-        `adapter` makes the adapter of a request. The gateway answers the same requests with the same endpoint where
+        `adapter` makes the adapter of a request. The gateway answers the same requests with the same endpoint while
         nothing is registered around the view.
         """
         endpoint = PredictEndpoint(self.service, self.registry, self.errors, adapter, streaming, count)
@@ -136,9 +136,15 @@ def answers(
     body: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Callable[[View], View]:
-    """Document a view that returns a `Response`: its answer, when it gives which error, its request body.
+    """Document a view that returns a `Response`.
 
-    `options` are those of flask-smorest's `Blueprint.response`.
+    Args:
+        blp: the blueprint of the view.
+        says: description of the response.
+        errors: description of the cause, by status.
+        schema: schema of the response.
+        body: OpenAPI description of the request body.
+        options: options of flask-smorest's `Blueprint.response`.
     """
 
     def document(view: View) -> View:
@@ -147,7 +153,7 @@ def answers(
             described = blp.alt_response(status, description=when)(described)
         if body is not None:
             described = blp.doc(requestBody=body)(described)
-        # The view takes the description, and not the calls around it, which would serialize its answer.
+        # The view takes only the description. The wrappers would serialize its response.
         view._apidoc = described._apidoc  # type: ignore[attr-defined]
         return view
 

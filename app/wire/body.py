@@ -1,4 +1,4 @@
-"""Reads a request's body, decompressed, within the limit: whole, or in parts as it comes; or refuses it."""
+"""Read the body of a request: decompressed, limited, whole or in parts."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ PART_BYTES = 1 << 16
 
 
 def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
-    """The whole body of the request in a WSGI environ.
+    """Return the whole body of the request in a WSGI environ.
 
-    `request.get_data()` is not used: with `MAX_CONTENT_LENGTH` it cuts a body that has no Content-Length at the limit
-    and hands it on as if it were whole (Werkzeug 3.1's `LimitedStream.readall`).
+    This does not use `request.get_data()`: with `MAX_CONTENT_LENGTH` it truncates a body without Content-Length at the
+    limit and returns it as if it were whole (Werkzeug 3.1's `LimitedStream.readall`).
 
     Raises:
-        BodyTooLarge: it is longer than the limit; at once where its length is declared.
-        IncompleteBody: it ended before its declared length.
-        UnsupportedMediaType, InvalidBody: it is compressed in a way that is not known, or not that way.
+        BodyTooLarge: the body is longer than the limit. Raised before reading if Content-Length says so.
+        IncompleteBody: the body ended before its declared length.
+        UnsupportedMediaType: the coding is not known.
+        InvalidBody: the body is not in its declared coding.
     """
     encoding = environ.get("HTTP_CONTENT_ENCODING")
     if encoding is not None and (coding := coding_of(encoding)):
@@ -40,7 +41,7 @@ def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
 
 
 def parts(environ: dict[str, Any], limit_bytes: int) -> Iterator[bytes]:
-    """The body in parts of bounded length as they are asked for; raises what `read` raises, some of it only midway."""
+    """Return the body in parts of bounded length as it arrives. Raises the errors of `read`, some of them midway."""
     coding = coding_of(environ.get("HTTP_CONTENT_ENCODING", ""))
     received = _parts(environ, limit_bytes, PART_BYTES)
     return decompressed(received, coding, limit_bytes) if coding else received

@@ -1,6 +1,6 @@
-"""Content codings (RFC 9110 sections 8.4 and 12.5.3): bodies decompressed within a limit, answers compressed.
+"""Content codings (RFC 9110 sections 8.4 and 12.5.3): decompress bodies within a limit, compress responses.
 
-gzip and deflate are Python's own. So is zstd (RFC 8878) from Python 3.14; before that it needs backports.zstd.
+Python has gzip and deflate, and from 3.14 zstd (RFC 8878), which needs backports.zstd before that.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from werkzeug.http import parse_accept_header
 from app.errors import BodyTooLarge, InvalidBody, NotAcceptable, UnsupportedMediaType
 
 FED_BYTES = {"zstd": 256, "gzip": 1024, "deflate": 1024}
-"""How much a decoder gets at once; it becomes 8 MiB at most: 4 bytes of zstd become 128 KiB, others grow 1032-fold."""
+"""Bytes per call of a decoder, so that a call returns 8 MiB at most: 4 bytes of zstd become 128 KiB, others grow
+1032-fold."""
 ZSTD_WINDOW_LOG = 23
-"""Base-2 logarithm of the largest window, in bytes, that RFC 9659 allows to this coding."""
+"""Base-2 logarithm of the largest window, in bytes, that RFC 9659 allows for zstd."""
 MAX_MEMBERS = 1000
 WORTH_BYTES = 1024
 LEVEL, ZSTD_LEVEL = 4, 3
@@ -27,7 +28,7 @@ GZIP_BITS, ZLIB_BITS, RAW_BITS = 31, 15, -15
 
 
 def _zstd_library() -> Any:
-    """Return Python's own module, else its backport, else None."""
+    """Return Python's module, else its backport, else None."""
     for name in ("compression.zstd", "backports.zstd"):
         with contextlib.suppress(ModuleNotFoundError):
             return importlib.import_module(name)
@@ -38,15 +39,15 @@ zstd = _zstd_library()
 
 
 def codings() -> list[str]:
-    """The content codings of this installation, the best first."""
+    """Return the content codings of this installation, the best first."""
     return [*(["zstd"] if zstd else []), "gzip", "deflate"]
 
 
 def coding_of(content_encoding: str) -> str:
-    """The one coding of a request's body; empty for none.
+    """Return the single coding of a request's body; empty if there is none.
 
     Raises:
-        UnsupportedMediaType: it is another than those of this installation, or more than one.
+        UnsupportedMediaType: this installation does not know the coding, or there are several.
     """
     name = content_encoding.strip().lower()
     name = {"x-gzip": "gzip", "identity": ""}.get(name, name)
@@ -59,11 +60,11 @@ def coding_of(content_encoding: str) -> str:
 
 
 def decompressed(parts: Iterable[bytes], coding: str, limit_bytes: int) -> Iterator[bytes]:
-    """The parts of the body as they were before they were compressed, in bounded pieces.
+    """Return the parts of a body decompressed, in pieces of bounded length.
 
     Raises:
-        InvalidBody: it is damaged, ends too early, or goes on after its end.
-        BodyTooLarge: it is longer than the limit.
+        InvalidBody: the body is damaged, ends too early, or continues after its end.
+        BodyTooLarge: the body is longer than the limit.
     """
     size_bytes = members = 0
     decoder: Any = None
@@ -96,12 +97,12 @@ def _cut(parts: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
 
 
 def _decoder(coding: str, begins: bytes) -> Any:
-    """A decoder of one member, which begins with these bytes."""
+    """Return a decoder of one member, which begins with these bytes."""
     if coding == "zstd":
         return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG})
     if coding == "gzip":
         return zlib.decompressobj(GZIP_BITS)
-    # Some send deflate without zlib's two bytes around it.
+    # Some clients send deflate without zlib's header.
     headed = begins[0] & 15 == 8 and (len(begins) < 2 or int.from_bytes(begins[:2], "big") % 31 == 0)
     return zlib.decompressobj(ZLIB_BITS if headed else RAW_BITS)
 
@@ -112,17 +113,17 @@ def _decoder_error(coding: str) -> type[Exception]:
 
 
 def _encoder(coding: str) -> tuple[Any, int]:
-    """A compressor, and the mode of its `flush` after which all that it was given can be read."""
+    """Return a compressor, and the mode of its `flush` that makes all input so far readable."""
     if coding == "zstd":
         return zstd.ZstdCompressor(ZSTD_LEVEL), zstd.ZstdCompressor.FLUSH_BLOCK
     return zlib.compressobj(LEVEL, wbits=GZIP_BITS if coding == "gzip" else ZLIB_BITS), zlib.Z_SYNC_FLUSH
 
 
 def chosen(accept_encoding: str, size_bytes: int) -> str:
-    """The coding for an answer of this size, by the client's Accept-Encoding; empty for none.
+    """Return the coding for a response of this size by the client's Accept-Encoding; empty for none.
 
     Raises:
-        NotAcceptable: it allows no coding that there is, nor the answer as it is.
+        NotAcceptable: the client allows neither an available coding nor an uncompressed response.
     """
     wanted = parse_accept_header(accept_encoding, Accept)
     named = {name.lower(): quality for name, quality in wanted}
@@ -137,10 +138,10 @@ def chosen(accept_encoding: str, size_bytes: int) -> str:
 
 
 def compressed(content: bytes, accept_encoding: str) -> tuple[bytes, list[tuple[str, str]]]:
-    """An answer as the client wants it, and the headers that say so.
+    """Return a response in the coding that the client prefers, and the matching header fields.
 
     Raises:
-        NotAcceptable: it allows no coding that there is, nor the answer as it is.
+        NotAcceptable: the client allows neither an available coding nor an uncompressed response.
     """
     coding = chosen(accept_encoding, len(content))
     if not coding:
@@ -150,10 +151,10 @@ def compressed(content: bytes, accept_encoding: str) -> tuple[bytes, list[tuple[
 
 
 def compressed_parts(parts: Iterable[bytes], accept_encoding: str) -> tuple[Iterable[bytes], list[tuple[str, str]]]:
-    """An answer that is made part by part, each of which can be read as soon as it is there; and the headers.
+    """Return a response that is made in parts, each readable when it arrives, and the matching header fields.
 
     Raises:
-        NotAcceptable: it allows no coding that there is, nor the answer as it is.
+        NotAcceptable: the client allows neither an available coding nor an uncompressed response.
     """
     coding = chosen(accept_encoding, WORTH_BYTES) if accept_encoding else ""
     if not coding:

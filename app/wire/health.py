@@ -1,4 +1,4 @@
-"""Is the process alive, is every model ready: for a platform's probes."""
+"""Liveness and readiness for the probes of a platform."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Instances and predictions as the protocols of other servers write them: bare values, base64 objects, columns.
+"""Instances and predictions as other servers' protocols write them: bare values, base64 objects, columns.
 
-Where a protocol sends columns, the model still gets rows; `pointers.transposed` turns the places of errors back.
+Columns are transposed to rows for the model. `pointers.transposed` maps the pointers of errors back.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from app.wire.pointers import refused
 
 OUTPUT_OF_METHOD = {method: output for output, method in METHOD_OF_OUTPUT.items()}
 AS_BASE64 = ("array", "image")
-"""Kinds that know base64 objects themselves; for others it stands for text."""
+"""Kinds that read base64 objects themselves. For others base64 stands for text."""
 ALONE = re.compile(rb'\s*+\{\s*+"instances"\s*+:')
-"""How a body begins that may hold nothing else; what decodes it at once knows no other key than `outputs` beside it."""
+"""Start of a body that may hold only `instances`. Its fast decoder accepts no other key but `outputs`."""
 
 
 def object_in(raw: bytes, limits: codecs.Limits) -> dict[str, Any]:
-    """The JSON object in a body, whatever its Content-Type says.
+    """Return the JSON object in a body, whatever its Content-Type is.
 
     Raises:
-        InvalidJson: it is no JSON.
-        InvalidInstances: it is no object.
+        InvalidJson: the body is not JSON.
+        InvalidInstances: the JSON is not an object.
     """
     document = codecs.JSON.document(raw, limits.max_values)
     if not isinstance(document, dict):
@@ -42,19 +42,19 @@ def object_in(raw: bytes, limits: codecs.Limits) -> dict[str, Any]:
 
 
 def asked_alone(raw: bytes, decode: Decode, signature: Signature) -> PredictRequest | None:
-    """What a body asks for that holds `instances` alone, where `decode` takes it: the first of the outputs."""
+    """Return the request of a body that holds only `instances`, for the first output; None if `decode` refuses it."""
     if ALONE.match(raw) and (decoded := decode(raw)) is not None and decoded.outputs is None:
         return PredictRequest.decoded(decoded, signature.defaults[:1])
     return None
 
 
 def listed(values: object, signature: Signature, pointer: str) -> list[Any]:
-    """A list of instances as the validator takes them.
+    """Return a list of instances for the validator.
 
-    A model of one input may be sent its values bare; `{"b64": "..."}` stands for bytes.
+    Values for a model of one input may be bare. `{"b64": "..."}` stands for bytes.
 
     Raises:
-        InvalidInstances: it is no list, or an object says base64 and is not.
+        InvalidInstances: `values` is not a list, or the content of a base64 object is not base64.
     """
     if not isinstance(values, list):
         raise refused(pointer, hinted("must be a list of instances", values, signature), values)
@@ -90,7 +90,7 @@ def _is_base64(value: object) -> bool:
 
 
 def _plain(value: Any, spec: Input, pointer: str) -> Any:
-    """A cell, or what its base64 stands for."""
+    """Return a cell, decoded if it is base64."""
     if not _is_base64(value) or spec.kind in AS_BASE64:
         return value
     try:
@@ -100,10 +100,10 @@ def _plain(value: Any, spec: Input, pointer: str) -> Any:
 
 
 def of_columns(columns: Mapping[str, Any], signature: Signature, pointer: str) -> list[list[Any]]:
-    """Columns by name, each a list of values (or of lists of one), as rows in the order of the signature.
+    """Return columns by name as rows in the order of the signature. A cell may be a list of one value.
 
     Raises:
-        InvalidInstances: a column is missing, unknown, no list, or of another length than the others.
+        InvalidInstances: a column is missing, unknown, not a list, or differs in length from the others.
     """
     refuse(_not_columns(columns, signature.names, pointer))
     longest = max(map(len, columns.values()), default=0)
@@ -136,19 +136,19 @@ def _not_columns(columns: Mapping[str, Any], names: Sequence[str], pointer: str)
 
 
 def _cell(value: Any, spec: Input, pointer: str) -> Any:
-    """A value of a column; columns may be tensors of shape (rows, 1)."""
+    """Return a value of a column. Columns may be tensors of shape (rows, 1)."""
     if isinstance(value, list) and len(value) == 1 and spec.kind != "array":
         value = value[0]
     return _plain(value, spec, pointer)
 
 
 def of_table(columns: Sequence[Any], table: Any, signature: Signature, pointer: str) -> tuple[list[Any], list[int]]:
-    """Rows under the names of their columns as rows in the order of the signature, and where each feature stood.
+    """Return a table's rows in the order of the signature, and the position of each feature in the table.
 
-    Columns that are only counted (0, 1, 2 and so on, as pandas does without names) are those of the signature.
+    Columns that are numbered 0, 1, 2 and so on, as pandas does without names, are in the order of the signature.
 
     Raises:
-        InvalidInstances: a column is missing, unknown or twice there, or a row has another length than the columns.
+        InvalidInstances: a column is missing, unknown or duplicate, or a row has another length than the columns.
     """
     names = signature.names
     if all(name == at for at, name in enumerate(columns)):
@@ -184,15 +184,15 @@ def _not_table(columns: Sequence[Any], table: Any, names: Sequence[str], pointer
 
 
 def outputs_called(names: Sequence[Any]) -> list[Any]:
-    """The outputs of these names, which may also be those of the estimator's methods (`predict_proba`)."""
+    """Return the outputs of these names, which may also be method names of the estimator (`predict_proba`)."""
     return [OUTPUT_OF_METHOD.get(name, name) if isinstance(name, str) else name for name in names]
 
 
 def outputs_in(parameters: Any, signature: Signature, pointer: str) -> list[Any]:
-    """The outputs that the parameters beside the instances name; what else they hold is for other models, and ignored.
+    """Return the outputs that `parameters` names. Other parameters are ignored.
 
     Raises:
-        InvalidInstances: they are no object, or their `outputs` no list.
+        InvalidInstances: `parameters` is not an object, or its `outputs` is not a list.
     """
     if not isinstance(parameters, dict | None):
         raise refused(pointer, "must be an object", parameters)
@@ -203,7 +203,7 @@ def outputs_in(parameters: Any, signature: Signature, pointer: str) -> list[Any]
 
 
 def predictions(answer: Answer) -> list[Any]:
-    """One prediction for each instance: the value itself where there is one output, else an object of them."""
+    """Return one prediction for each instance: the value if there is one output, else an object of the outputs."""
     values = answer.values()
     if len(values) == 1:
         return next(iter(values.values()))

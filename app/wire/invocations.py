@@ -1,9 +1,9 @@
-"""`/invocations` and `/ping`, which MLflow's scoring server and SageMaker's containers both have, and the rest of both.
+"""`/invocations` and `/ping` of MLflow's scoring server and of SageMaker's containers, and their further URLs.
 
 Sources: mlflow/pyfunc/scoring_server/__init__.py and client.py; amazon-sagemaker-developer-guide
 your-algorithms-inference-code.md and your-algorithms-batch-code.md (protocols.md 2.0, 2.2, 2.3). The default model
-answers; `/endpoints/<name>/invocations`, where boto3 asks, names another. Errors are MLflow's, whose `message` boto3
-reads too.
+answers. boto3 calls `/endpoints/<name>/invocations`, which names another. Errors have MLflow's format, whose `message`
+boto3 also reads.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ERROR_CODES: Mapping[int, str] = {
     HTTPStatus.SERVICE_UNAVAILABLE: "TEMPORARILY_UNAVAILABLE",
     HTTPStatus.GATEWAY_TIMEOUT: "DEADLINE_EXCEEDED",
 }
-"""MLflow's words for statuses (databricks.proto); every other one is BAD_REQUEST."""
+"""MLflow's error code for each status (databricks.proto). All others are BAD_REQUEST."""
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 ENVELOPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
 ONE_OF = ", ".join(ENVELOPES)
@@ -54,13 +54,13 @@ FAST = re.compile(rb'\s*+(?:(\[)|\{\s*+"instances"\s*+:)')
 
 
 def error_form(problem: Problem) -> tuple[bytes, str]:
-    """`{"error_code", "message"}`."""
+    """Return `{"error_code", "message"}`."""
     code = ERROR_CODES.get(problem.status, "BAD_REQUEST")
     return msgspec.json.encode({"error_code": code, "message": sentence(problem)}), codecs.JSON_TYPE
 
 
 class InvocationErrorSchema(ma.Schema):
-    """Every error of both."""
+    """Every error of MLflow and SageMaker."""
 
     error_code = ma.fields.String(required=True, metadata={"example": "INVALID_PARAMETER_VALUE"})
     message = ma.fields.String(required=True, metadata={"description": "what was wrong, where, and what is allowed"})
@@ -72,11 +72,11 @@ ERRORS = ErrorFormat(
     InvocationErrorSchema,
     statuses={422: 400},
 )
-"""MLflow has 400 for whatever is wrong with a request."""
+"""MLflow answers 400 to every invalid request."""
 
 
 def envelope(model: ModelSchemas) -> Schema:
-    """MLflow's four forms, `params` beside each, or a bare list. Other members are passed over."""
+    """Return the schema of MLflow's four forms, with `params`, and of a bare list. Other members are ignored."""
     columns: Schema = {
         "type": "object",
         "required": list(model.fields),
@@ -126,7 +126,7 @@ REQUESTS: Mapping[str, RequestBodyForm] = dict.fromkeys(
 
 
 def csv_of(answer: Answer) -> bytes:
-    """A line for each prediction, no header: what SageMaker's containers write, and what reads their answers."""
+    """Return a line for each prediction, without a header, as SageMaker's containers do."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
     for prediction in zip(*answer.values().values(), strict=True):
@@ -135,7 +135,7 @@ def csv_of(answer: Answer) -> bytes:
 
 
 class InvocationAdapter(Adapter):
-    """One request and its answer."""
+    """Reads one request and writes its response."""
 
     def __init__(self, environ: Environ, limits: codecs.Limits) -> None:
         super().__init__(environ, limits)
@@ -143,7 +143,7 @@ class InvocationAdapter(Adapter):
         self.media_type, self._writer = codecs.writer(environ.get("HTTP_ACCEPT"))
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
-        """One of MLflow's envelopes with `params` beside it, SageMaker's array of rows, or rows in any media type."""
+        """Return the request in an MLflow envelope, in SageMaker's array of rows, or as rows in any media type."""
         raw = body.read(self._environ, self._limits.body_bytes)
         codec, parameters = codecs.reader(self._environ.get("CONTENT_TYPE"), raw)
         if codec is codecs.JSON and (form := FAST.match(raw)) and (decoded := decode(raw)) and not decoded.outputs:
@@ -200,7 +200,7 @@ class InvocationAdapter(Adapter):
         return listed(table, signature, at)
 
     def encode(self, answer: Answer) -> bytes:
-        """`{"predictions": [...]}`, or the list alone to who sent one, or what `Accept` wants; compressed if asked."""
+        """Return `{"predictions": [...]}`, the list alone if the request was a list, or the type in `Accept`."""
         content = csv_of(answer) if self.media_type == "text/csv" else self._writer.write(answer, self._document)
         return self._compressed(content)
 
@@ -209,15 +209,15 @@ class InvocationAdapter(Adapter):
         return predicted if self._bare else {"predictions": predicted}
 
     def headers(self) -> Headers:
-        """Return the header fields of the answer, with the caller's own attributes, which SageMaker hands back to it:
-        up to 1024 printable characters of ASCII."""
+        """Return the header fields of the response, with the caller's custom attributes, which SageMaker returns to the
+        caller: up to 1024 printable ASCII characters."""
         sent = self._environ.get("HTTP_X_AMZN_SAGEMAKER_CUSTOM_ATTRIBUTES", "")
         fit = 0 < len(sent) <= 1024 and sent.isascii() and sent.isprintable()
         return [*super().headers(), *([(ATTRIBUTES, sent)] if fit else [])]
 
 
 def blueprint(backend: Backend) -> Blueprint:
-    """Return the endpoints of both."""
+    """Return the endpoints of MLflow and SageMaker."""
     blp = Blueprint("invocations", __name__, description="MLflow's scoring server and SageMaker's containers.")
     _describe(blp, backend)
     limits = backend.limits

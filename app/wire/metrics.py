@@ -1,4 +1,4 @@
-"""`GET /metrics`: what the whole server counts, for Prometheus, whichever worker is asked."""
+"""`GET /metrics`: the metrics of all workers for Prometheus, from whichever worker answers."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ EXAMPLE = '# TYPE retort_requests_total counter\nretort_requests_total{way="inli
 
 @dataclass(frozen=True, slots=True)
 class Exposition(Collector):
-    """Samples as the families of prometheus_client, which knows how they are written. Belongs to one request."""
+    """Samples as metric families of prometheus_client. Belongs to one request."""
 
     samples: Samples
 
     def collect(self) -> Iterator[Metric]:
-        """Each family that has samples."""
+        """Yield each family that has samples."""
         for name, samples in self.samples.items():
             if samples:
                 yield _family(name, FAMILIES[name], samples)
 
 
 def writer(accept: str | None) -> tuple[str, Callable[[Collector], bytes]]:
-    """The media type and the writer for an answer: OpenMetrics where that is wanted most, else plain text.
+    """Return the media type and the writer for a response: OpenMetrics if the client prefers it, else plain text.
 
-    The library's own choice raises at a version that is no number.
+    The library's own choice raises an error if a version is not a number.
     """
-    media_type, quality = next(iter(parse_accept_header(accept, MIMEAccept)), ("", 0.0))  # the best is the first
+    media_type, quality = next(iter(parse_accept_header(accept, MIMEAccept)), ("", 0.0))  # sorted by quality
     if media_type.partition(";")[0].strip().lower() == OPENMETRICS and quality > 0:
         return OPENMETRICS_1, openmetrics.generate_latest
     return CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -67,13 +67,13 @@ def _family(name: str, family: Family, samples: dict[tuple[str, ...], tuple[floa
 
 
 def _buckets(counts: list[float]) -> list[tuple[str, float]]:
-    """Counts of each bucket as Prometheus wants them: all up to its bound."""
+    """Return cumulative counts of each bucket, as Prometheus expects."""
     bounds = [*map(floatToGoString, DURATION_BOUNDS_S), "+Inf"]
     return list(zip(bounds, accumulate(counts), strict=True))
 
 
 def blueprint(backend: Backend) -> Blueprint:
-    """Return the endpoint; what of the catalogue is a metric is published with the rest."""
+    """Return the endpoint. The catalogue's metrics are published with the others."""
     blp = Blueprint("metrics", __name__, description="For Prometheus.")
     shared = backend.metrics
     shared.sources.append(_publish_states(shared, backend.catalogue))

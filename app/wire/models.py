@@ -1,4 +1,4 @@
-"""What there is to serve: `GET /models` and its longer forms."""
+"""`GET /models` and its longer forms: the models that are served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The places of errors in bodies whose instances stand elsewhere than the model gets them."""
+"""Map the pointers of errors to the body, where its instances are not at the validator's places."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from app.signature.field_errors import escaped, shown
 
 
 def refused(pointer: str, detail: str, *value: object) -> InvalidInstances:
-    """The refusal of one place, and of what stands there."""
+    """Return the error for one pointer and its value."""
     return InvalidInstances([FieldError(pointer, detail, *map(shown, value))], 1)
 
 
 def moved(error: InvalidInstances, pointer: str, place: Callable[[str, int], str]) -> InvalidInstances:
-    """The same errors, those of cells `<pointer>/<row>/<position>` at the place where they came from."""
+    """Return the same errors, with `<pointer>/<row>/<position>` replaced by `place(row, position)`."""
     cell = re.compile(rf"{re.escape(pointer)}/(\d+)/(\d+)(.*)", re.DOTALL)
     found = [(each, cell.fullmatch(each.pointer)) for each in error.errors]
     errors = [replace(each, pointer=place(at[1], int(at[2])) + at[3]) if at else each for each, at in found]
@@ -24,5 +24,5 @@ def moved(error: InvalidInstances, pointer: str, place: Callable[[str, int], str
 
 
 def transposed(error: InvalidInstances, names: Sequence[str], pointer: str) -> InvalidInstances:
-    """The same errors, each where it stands in the columns that the rows came from."""
+    """Return the same errors, with pointers into the columns that the rows were made of."""
     return moved(error, pointer, lambda row, at: f"{pointer}/{escaped(names[at])}/{row}")

@@ -1,7 +1,8 @@
-"""Retort's own protocol: `POST /predict` and its longer forms, a record or `instances` in, predictions by name out.
+"""Retort's own protocol: `POST /predict` and its longer forms. It takes a record or `instances`, and returns
+predictions by name.
 
-To add another protocol, copy this file: its URLs, its envelope (`parse`), its answer (`encode`). Errors are problem
-documents unless the module has an `ErrorFormat` of its own (`ERRORS`).
+To add another protocol, copy this file: its URLs, its envelope (`parse`), its response (`encode`). Errors are problem
+documents unless the module has its own `ErrorFormat` (`ERRORS`).
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ ENVELOPE = ("instances", "outputs")
 
 
 class PredictionSchema(ma.Schema):
-    """What `/predict` answers: each output, by its name, has one entry for each instance."""
+    """The response of `/predict`: each output, by its name, has one entry for each instance."""
 
     class Meta:
-        """Models have other outputs too: decision scores, what their steps made."""
+        """Allow other outputs: models have decision scores and steps add more."""
 
         unknown = ma.INCLUDE
 
@@ -52,7 +53,7 @@ class PredictionSchema(ma.Schema):
 
 
 def envelope(model: ModelSchemas) -> Schema:
-    """A record, `{"instances": [...]}` of records or rows, or a bare list of them."""
+    """Return the schema of a record, `{"instances": [...]}` of records or rows, or a bare list of them."""
     return {
         model.joined: [
             {**model.record, "title": "one record"},
@@ -69,14 +70,14 @@ REQUESTS: Mapping[str, RequestBodyForm] = dict.fromkeys(
 
 
 class PredictAdapter(Adapter):
-    """One request of this protocol and its answer."""
+    """Reads one request of this protocol and writes its response."""
 
     def __init__(self, environ: Environ, limits: Limits) -> None:
         super().__init__(environ, limits)
         self.media_type, self._writer = codecs.writer(environ.get("HTTP_ACCEPT"))
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
-        """A record, `{"instances": [...]}` of records or rows, or a bare list of them; or rows without an envelope."""
+        """Return the request in a record, `{"instances": [...]}`, a bare list, or rows without an envelope."""
         raw = body.read(self._environ, self._limits.body_bytes)
         codec, parameters = codecs.reader(self._environ.get("CONTENT_TYPE"), raw)
         if codec is codecs.JSON and (decoded := decode(raw)) is not None:
@@ -90,19 +91,19 @@ class PredictAdapter(Adapter):
             detail = 'must be an object (one record, or {"instances": [...]}) or a list of instances'
             raise refused("#", detail, document)
         named = document.get("instances")
-        # A model may have a feature of that name, which is never a list.
+        # A model may have a feature named instances, which is never a list.
         if "instances" not in document or ("instances" in signature.names and not isinstance(named, list)):
             return PredictRequest([document], single=True)
         refuse(_amiss(document, signature))
         return PredictRequest(document["instances"], "#/instances", outputs=document.get("outputs"))
 
     def encode(self, answer: Answer) -> bytes:
-        """The outputs by name, the classes where there are any, and who answered; compressed where that is wanted."""
+        """Return the outputs by name, the classes, and the model and version that answered."""
         return self._compressed(self._writer.write(answer, _document))
 
 
 def _amiss(document: dict[str, Any], signature: Signature) -> Iterator[FieldError]:
-    """What is wrong with an envelope."""
+    """Yield the errors of an envelope."""
     told = f"is not allowed beside instances; allowed: {', '.join(ENVELOPE)}"
     for key, value in document.items():
         if key not in ENVELOPE:

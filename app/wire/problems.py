@@ -1,4 +1,4 @@
-"""Flask's errors in the forms of the protocols, and the schema of a problem document."""
+"""Flask's errors in the formats of the protocols, and the schema of a problem document."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ PROBLEM_FORMAT = ErrorFormat(re.compile(""), problem_json, ProblemSchema, media_
 
 
 def unready(form: Form) -> Response:
-    """Return the answer to a platform that asks whether every model is available, where some are not."""
+    """Return the response to a readiness probe while some models are not available."""
     problem = unready_problem()
     content, media_type = form(problem)
     return Response(content, problem.status, dict(problem.headers), content_type=media_type)
 
 
 def of_http(error: HTTPException) -> Problem:
-    """Return the problem of an error that Flask raised: no such path, no such method, a failure of a view."""
+    """Return the problem for an error that Flask raised: unknown path, method not allowed, a failed view."""
     if isinstance(error, InternalServerError) and error.original_exception is not None:
         return internal_error()  # Flask has logged it
     status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
@@ -79,14 +79,14 @@ def of_http(error: HTTPException) -> Problem:
 
 
 def register(app: Flask, errors: ErrorRenderer) -> None:
-    """Answer every error of the app in the form of the protocol whose path it is."""
+    """Answer every error of the app in the format of the path's protocol."""
 
     def answer(problem: Problem) -> Response:
         response = errors.problem(context_of(request.environ), problem)
         return Response(response.body, response.status, response.headers)
 
     def answer_http(error: HTTPException) -> Response:
-        if (error.code or 500) < HTTPStatus.BAD_REQUEST:  # a redirect, which is no problem
+        if (error.code or 500) < HTTPStatus.BAD_REQUEST:  # a redirect, not an error
             return Response(status=error.code, headers=error.get_headers(request.environ))
         return answer(of_http(error))
 

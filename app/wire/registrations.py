@@ -1,4 +1,4 @@
-"""What Flask would call around a view: everything that is registered, replaced or set, whoever did it and however."""
+"""Find user code around a view: everything that is registered, replaced or set, by any means."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ SIGNALS = (
     signals.appcontext_popped,
 )
 CONFIG = ("SERVER_NAME", "TRUSTED_HOSTS", "SECRET_KEY", "SECRET_KEY_FALLBACKS")
-"""Values that have Flask look at a request before its view: the host, the session. None unless they are set."""
+"""Settings that make Flask read a request before its view: the host, the session. None unless they are set."""
 CONTEXTS = [each for each in vars(flask.ctx).values() if isinstance(each, type) and hasattr(each, "push")]
 CONTEXT_METHODS = ("push", "pop", "match_request")
-"""The classes of which Flask makes an object for each request, and what is called of them besides."""
+"""Methods that Flask calls on the classes of which it makes an object for each request."""
 SETUP = frozenset({"__init__", "add_url_rule", "get", "endpoint", "run", "route"})
-"""Names of methods that no request calls, and that methods of other objects have as well."""
+"""Names of methods that no request calls, and that other objects have as well."""
 OUR_FOLDERS = tuple(f"{Path(str(module.__file__)).parent}{os.sep}" for module in (app, flask, svcs, werkzeug))
 
 
 class CountedMap(Map):
-    """A map of URLs that counts what is added to it, whoever adds it."""
+    """A map of URLs that counts the added rules."""
 
     rules_added = 0
 
@@ -62,14 +62,14 @@ class CountedMap(Map):
 
 
 class CountedFlask(Flask):
-    """Flask, which counts how often an attribute was replaced or removed: `changes`."""
+    """Flask with a count of replaced and removed attributes: `changes`."""
 
     url_map_class = CountedMap
     url_map: CountedMap
     changes = 0
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute: a wrapped `wsgi_app`, a session interface, a method of one's own."""
+        """Set an attribute: a wrapped `wsgi_app`, a session interface, a user's own method."""
         is_new = self.__dict__.get(name, self) is not value
         super().__setattr__(name, value)
         if is_new:
@@ -83,10 +83,10 @@ class CountedFlask(Flask):
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What Flask would call around a view when it was last looked at, and whether all of it is Retort's or Flask's.
+    """The code around a view at the last check, and whether all of it belongs to Retort or Flask.
 
-    `attributes` are those that a request reaches: the members of their class, their names, their values. `sizes` counts
-    the members of all classes: a new one may hide that of a base.
+    `attributes` holds those that a request reaches: the members of their class, their names, their values. `sizes`
+    counts the members of all classes, because a new member may hide one of a base.
     """
 
     changes: int
@@ -97,21 +97,21 @@ class Survey:
     is_plain: bool
 
     def is_current(self, app: CountedFlask) -> bool:
-        """Tell whether nothing has changed since. Values are compared by identity: a proxy is equal to its function."""
+        """Return whether nothing has changed since. Values are compared by identity: a proxy equals its function."""
         try:
             for members, name, value in self.attributes:
                 if members[name] is not value:
                     return False
-        except KeyError:  # one was removed, and another added
+        except KeyError:  # an attribute was removed, and another added
             return False
         return app.changes == self.changes and _hooks(app) == self.hooks and [*map(len, self.members)] == self.sizes
 
 
 class Registrations:
-    """What is registered around the views of some blueprints of an application.
+    """The code registered around the views of some blueprints of an application.
 
-    Made when the application is complete. Every change, then or later, is noticed when `is_direct` is asked next. Safe
-    to call from many threads.
+    Create it when the application is complete. The next call of `is_direct` notices every later change. Safe to call
+    from many threads.
     """
 
     def __init__(self, app: CountedFlask, blueprints: Iterable[str]) -> None:
@@ -122,18 +122,18 @@ class Registrations:
         self._survey = self._look()
 
     def is_direct(self) -> bool:
-        """Tell whether all of it is Retort's or Flask's own: then a route may be answered without Flask."""
+        """Return whether all code is Retort's or Flask's own, so that a route may be answered without Flask."""
         if not self._survey.is_current(self._app):
             self._survey = self._look()
         return self._survey.is_plain and next(self._set(), None) is None
 
     def explain(self) -> str:
-        """Return the names of what was registered around the views; empty for nothing."""
+        """Return the names of the code registered around the views; empty if there is none."""
         found = [*self._foreign(_kept(_hooks(self._app)), self._reached()), *self._set()]
         return ", ".join(dict.fromkeys(found))
 
     def _set(self) -> Iterator[str]:
-        """The names of what no survey notices."""
+        """Yield the names of the settings that no survey notices."""
         app = self._app
         for name in CONFIG:
             if app.config.get(name) is not None:
@@ -146,7 +146,7 @@ class Registrations:
             yield "url_map.host_matching"
 
     def _look(self) -> Survey:
-        """Look at everything that Flask would call around a view. What changes meanwhile is noticed the next time."""
+        """Return a new survey of the code around a view. The next one notices changes made meanwhile."""
         changes, members = self._app.changes, [vars(each) for each in self._classes()]
         sizes = [*map(len, members)]
         hooks, reached = _kept(_hooks(self._app)), self._reached()
@@ -158,7 +158,7 @@ class Registrations:
         return [*type(self._app).__mro__[:-1], *CONTEXTS]
 
     def _reached(self) -> list[tuple[type, str, Any]]:
-        """The attributes of Flask's classes that a request reaches: their code says which."""
+        """Return the attributes of Flask's classes that a request reaches, found by their code."""
         classes = self._classes()
         names = {"__call__"}
         pending = [vars(each).get(name) for each in classes for name in ("__call__", *CONTEXT_METHODS)]
@@ -173,14 +173,14 @@ class Registrations:
         return [(each, name, value) for each, name, value in members if name in names and not _is_plain(value)]
 
     def _hooked(self, hooks: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
-        """The functions that are registered for the views that have routes, each with the name of its kind."""
+        """Yield the functions registered for the views that have routes, each with the name of its kind."""
         for kind, registered in zip(HOOKS, hooks, strict=True):
             by_scope = registered if isinstance(registered, dict) else {None: registered}
             for scope in self._scopes.intersection(by_scope):
                 yield from ((kind, each) for each in _leaves(by_scope[scope]))
 
     def _foreign(self, hooks: tuple[Any, ...], reached: list[tuple[type, str, Any]]) -> Iterator[str]:
-        """The names of what is neither Flask's nor Retort's."""
+        """Yield the names of the code that is neither Flask's nor Retort's."""
         app = self._app
         for kind, function in self._hooked(hooks):
             if not any(function is own for own in self._own_hooks):
@@ -202,7 +202,7 @@ _hooks = operator.attrgetter(*HOOKS)
 
 
 def _kept(hooks: Any) -> Any:
-    """A copy of registered functions, to its depth, that does not change with them."""
+    """Return a deep copy of registered functions, which does not change with them."""
     if isinstance(hooks, dict):
         return {key: _kept(value) for key, value in dict(hooks).items()}
     if isinstance(hooks, tuple):
@@ -219,19 +219,19 @@ def _leaves(hooks: Any) -> Iterator[Any]:
 
 
 def _function(attribute: Any) -> Any:
-    """The function that an attribute of a class is made of."""
+    """Return the function of a class attribute."""
     if type(attribute) is property:
         return attribute.fget
     return attribute.__func__ if type(attribute) in (staticmethod, classmethod) else attribute
 
 
 def _is_plain(value: Any) -> bool:
-    """Tell whether a value calls nothing: text, a number, a setting, the place of a value that is kept (a logger)."""
+    """Return whether a value runs no code: text, a number, a setting, a cached property (a logger)."""
     return value is None or type(value) in (bool, int, str, dict, ConfigAttribute, cached_property)
 
 
 def _names(code: CodeType) -> Iterator[str]:
-    """The names of attributes that a function uses."""
+    """Yield the attribute names that a function uses."""
     yield from code.co_names
     for each in code.co_consts:
         if isinstance(each, CodeType):
@@ -239,10 +239,10 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def is_ours(attribute: Any) -> bool:
-    """Tell whether a function, a class, or an object's class is written in Retort's, Flask's or Werkzeug's own files.
+    """Return whether a function, a class, or an object's class is defined in the files of Retort, Flask or Werkzeug.
 
-    The code of a function is looked at: a decorator copies the name and the module of what it wraps, and not the code.
-    A proxy says that it has the class of what it stands for: `type` is not deceived.
+    This checks the code of a function: a decorator copies the name and the module of the wrapped function, not its
+    code. It calls `type`, because a proxy returns the class of its target as `__class__`.
     """
     function = _function(attribute)
     if type(function) is FunctionType:
@@ -252,12 +252,12 @@ def is_ours(attribute: Any) -> bool:
         return not callable(function)
     try:
         return inspect.getfile(written_as).startswith(OUR_FOLDERS)
-    except (TypeError, OSError):  # it is written in C, or nowhere
+    except (TypeError, OSError):  # a C extension, or no file
         return False
 
 
 def _named(function: Any) -> str:
-    """The name of a function or a class; of any other object, that of its class: the object itself is not called."""
+    """Return the name of a function or a class, or of any other object's class, without calling the object."""
     if type(function) is functools.partial:
         return _named(function.func)
     has_name = isinstance(function, type) or type(function) in (FunctionType, MethodType, BuiltinFunctionType)

@@ -1,6 +1,6 @@
-"""NDJSON in, NDJSON out: lines are answered in their order while the body is read, in bounded memory.
+"""NDJSON streams: lines are answered in order while the body is read, in bounded memory.
 
-A line is a record or a row; its answer is a line with the outputs, or with what was wrong with it, and where.
+A line is a record or a row. Its response is a line with the outputs, or with the error and its pointer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BLOCK_LINES = 512
 BLOCK_BYTES = 2**20
 MAX_LINE_BYTES = 2**20
 MOST_BAD_LINES = 1000
-"""A stream with more lines that are refused ends with a line that says so."""
+"""A stream with more refused lines ends with a line that says so."""
 
 TOO_MANY_BAD_LINES = f"the stream ends here, because {MOST_BAD_LINES} lines were refused, the most that one may have"
 
@@ -31,7 +31,7 @@ encode_lines = msgspec.json.Encoder().encode_lines
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """One line: the instance on it, or what is wrong with it as JSON."""
+    """One line: the instance on it, or an error."""
 
     number: int
     instance: Any = None
@@ -45,21 +45,23 @@ class NdjsonStreaming:
         self._limits = limits
 
     def is_wanted(self, environ: Environ) -> bool:
-        """Tell whether a request is NDJSON, and is to be answered in it."""
+        """Return whether a request is NDJSON and accepts NDJSON."""
         content_type = environ.get("CONTENT_TYPE") or ""
         if codecs.canonical(content_type.partition(";")[0]) != NDJSON_TYPE:
             return False
         try:
             return codecs.writer(environ.get("HTTP_ACCEPT"), first=NDJSON_TYPE)[0] == NDJSON_TYPE
-        except NotAcceptable:  # the adapter says so
+        except NotAcceptable:  # the adapter raises it again
             return False
 
     def respond(self, context: RequestContext, stream: PredictionStream) -> Response:
-        """Answer with a stream, whose first block is made before it begins, so that what is wrong from the start has
-        its status.
+        """Answer with a stream. Its first block is computed before the response begins, so that early errors have their
+        status.
 
         Raises:
-            UnsupportedMediaType, BodyTooLarge, NotAcceptable: what can be told at the start.
+            UnsupportedMediaType: the Content-Type or the coding is not known.
+            BodyTooLarge: the declared length is over the limit.
+            NotAcceptable: the client allows no available coding.
         """
         environ = context.environ
         codecs.reader(environ.get("CONTENT_TYPE"), b"")
@@ -71,7 +73,7 @@ class NdjsonStreaming:
 
 
 def _told(first: bytes, made: Iterator[bytes]) -> Iterator[bytes]:
-    """The answer in parts; an error in the rest of the body becomes its last line."""
+    """Yield the response in parts. An error in the rest of the body becomes its last line."""
     if first:
         yield first
     try:
@@ -81,7 +83,7 @@ def _told(first: bytes, made: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _lines(parts: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """The lines by their numbers from 1; None for one that is too long, which is not kept."""
+    """Yield the lines with their numbers from 1; None for a line that is too long, which is not kept."""
     number, pending, too_long = 1, b"", False
     for part in parts:
         *ended, rest = part.split(b"\n")
@@ -97,7 +99,7 @@ def _lines(parts: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:
 
 
 def _blocks(lines: Iterable[tuple[int, bytes | None]], most: int) -> Iterator[list[_Line]]:
-    """Lines that are answered together; blank ones are skipped."""
+    """Yield blocks of lines that are answered together. Blank lines are skipped."""
     block: list[_Line] = []
     size_bytes = 0
     for number, line in lines:

@@ -1,8 +1,8 @@
 """TensorFlow Serving's REST API, which KServe v1 shares: `POST /v1/models/<model>:predict`, status and metadata.
 
 Sources: tensorflow/serving api_rest.md and http_rest_api_util.cc, kserve v1_endpoints.py (protocols.md 2.0, 2.5).
-Labels are our aliases. A Content-Type is never looked at. `signature_name` names the outputs, which TensorFlow Serving
-has no other way to choose.
+Labels are aliases. Content-Type is ignored. `signature_name` names the outputs, which TensorFlow Serving cannot choose
+otherwise.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STATES = {
     "AVAILABLE": "AVAILABLE",
     "UNLOADING": "UNLOADING",
 }
-"""Its words for ours; every other state is END."""
+"""TensorFlow Serving's name of each state. All others are END."""
 TYPES = {"number": "DT_DOUBLE", "integer": "DT_INT64", "boolean": "DT_BOOL"}
 
 
@@ -53,17 +53,17 @@ ERRORS = ErrorFormat(re.compile(r"/v1/models(?![^/:])"), error_sentence, Serving
 
 
 class Verb(BaseConverter):
-    """What a model is asked for, in whatever case."""
+    """The method that is called, in any case."""
 
     regex = "(?i:predict|classify|regress)"
 
     def to_python(self, value: str) -> str:
-        """The verb in lower case."""
+        """Return the verb in lower case."""
         return value.lower()
 
 
 class PredictAdapter(Adapter):
-    """One `:predict`: rows in `instances` or columns in `inputs`, and the answer in the same form."""
+    """Adapter of `:predict`: takes rows in `instances` or columns in `inputs`, and responds in the same form."""
 
     def __init__(self, environ: Environ, limits: Limits, kserve_v1: bool) -> None:
         super().__init__(environ, limits)
@@ -71,7 +71,7 @@ class PredictAdapter(Adapter):
         self._columnar = False
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
-        """The instances, and the outputs that `signature_name` names."""
+        """Return the instances and the outputs that `signature_name` names."""
         raw = body.read(self._environ, self._limits.body_bytes)
         if (asked := asked_alone(raw, decode, signature)) is not None:
             return asked
@@ -91,7 +91,7 @@ class PredictAdapter(Adapter):
         return PredictRequest(instances, pointer, outputs=outputs, outputs_pointer="#/signature_name")
 
     def encode(self, answer: Answer) -> bytes:
-        """`predictions`, one for each instance, or `outputs`, a column of each; a lone output loses its name."""
+        """Return `predictions`, one for each instance, or `outputs`, a column of each. A single output has no name."""
         if not self._columnar:
             return msgspec.json.encode({"predictions": predictions(answer)})
         values = answer.values()
@@ -99,14 +99,14 @@ class PredictAdapter(Adapter):
 
 
 class ExamplesAdapter(Adapter):
-    """One `:classify` or `:regress`: `examples`, and in `results` labels with their scores, or numbers."""
+    """Adapter of `:classify` and `:regress`: takes `examples` and returns `results`, labels with scores or numbers."""
 
     def __init__(self, environ: Environ, limits: Limits, verb: str) -> None:
         super().__init__(environ, limits)
         self._verb = verb
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
-        """The examples, each with the features of `context`, which all have in common."""
+        """Return the examples, each with the common features of `context`."""
         raw = body.read(self._environ, self._limits.body_bytes)
         document = object_in(raw, self._limits)
         output = self._output(signature)
@@ -128,7 +128,7 @@ class ExamplesAdapter(Adapter):
         return "prediction"
 
     def encode(self, answer: Answer) -> bytes:
-        """Numbers as they are; of classes each label, which is text in this protocol, with its score."""
+        """Return numbers as they are, and for classes pairs of label and score. Labels are text in this protocol."""
         results = predictions(answer)
         if self._verb == "classify":
             labels = [str(label) for label in answer.classes or ()]
@@ -146,7 +146,7 @@ def _outputs(document: dict[str, Any], signature: Signature) -> list[Any]:
 
 
 def status(catalogue: Catalogue, model: str, version: str | None) -> dict[str, Any]:
-    """What TensorFlow Serving says of a model's versions, the newest first, and what KServe says of the model."""
+    """Return the states of a model's versions for TensorFlow Serving, the newest first, and of the model for KServe."""
     described = catalogue.model(model, version)
     versions = [each for each in described["versions"] if version is None or each["version"] == described["version"]]
     return {
@@ -167,7 +167,7 @@ def status(catalogue: Catalogue, model: str, version: str | None) -> dict[str, A
 
 
 def metadata(catalogue: Catalogue, model: str, version: str | None) -> dict[str, Any]:
-    """The signatures of a version, one for each output; `serving_default` is the prediction."""
+    """Return the signatures of a version, one for each output. `serving_default` is the prediction."""
     described = catalogue.model(model, version)
     if "inputs" not in described:
         raise ModelUnavailable(described["name"], described["version"], described.get("reason", ""))

@@ -1,7 +1,7 @@
 """Vertex AI's custom containers: a health route and a predict route, which the platform may choose (`AIP_*`).
 
 Source: Google Cloud, "Custom container requirements for inference", contract version 1.0.0 (protocols.md 2.4). The
-default model answers. The contract has no form for errors: they are problem documents.
+default model answers. The contract defines no error format, so errors are problem documents.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from app.wire.pointers import refused
 
 HEALTH = "/v1/endpoints/<segment:endpoint>/deployedModels/<segment:deployed>"
 PREDICT = f"{HEALTH}:predict"
-"""The routes that are the platform's where it names none."""
+"""The routes that the platform uses unless it chooses others."""
 
 
 def envelope(model: ModelSchemas) -> Schema:
-    """`instances` and perhaps `parameters`."""
+    """Return the schema of `instances` and optional `parameters`."""
     return {
         "type": "object",
         "required": ["instances"],
@@ -47,10 +47,10 @@ REQUESTS: Mapping[str, RequestBodyForm] = {
 
 
 class VertexAdapter(Adapter):
-    """One request, `instances` and perhaps `parameters`, and its answer."""
+    """Reads one request, `instances` and optional `parameters`, and writes its response."""
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
-        """The instances; of the parameters only `outputs`, a list of output names, is heeded."""
+        """Return the instances. Of the parameters only `outputs`, a list of output names, is used."""
         raw = body.read(self._environ, self._limits.body_bytes)
         if (asked := asked_alone(raw, decode, signature)) is not None:
             return asked
@@ -62,12 +62,12 @@ class VertexAdapter(Adapter):
         return PredictRequest(instances, "#/instances", outputs=outputs, outputs_pointer="#/parameters/outputs")
 
     def encode(self, answer: Answer) -> bytes:
-        """`predictions`, one for each instance."""
+        """Return `predictions`, one for each instance."""
         return msgspec.json.encode({"predictions": predictions(answer)})
 
 
 def blueprint(backend: Backend) -> Blueprint:
-    """Return the two routes, as they always are, and where the platform wants them."""
+    """Return the two routes, at their default URLs and at the URLs that the platform chose."""
     blp = Blueprint("vertex", __name__, description="Vertex AI's custom containers.")
     settings, limits = backend.settings, backend.limits
 

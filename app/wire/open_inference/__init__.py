@@ -1,8 +1,7 @@
-"""The Open Inference Protocol v2 over REST, which Triton, KServe and MLServer speak, and their clients.
+"""The Open Inference Protocol v2 over REST, for clients of Triton, KServe and MLServer.
 
 Sources: kserve/open-inference-protocol inference_rest.md; Triton's extensions for binary tensors, the model repository,
-the model configuration and statistics (protocols.md 2.0, 2.1). Nothing here asks for a Content-Type: tritonclient sends
-none.
+the model configuration and statistics (protocols.md 2.0, 2.1). No URL requires a Content-Type: tritonclient sends none.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ ERRORS_OF_CHANGE: Mapping[int, str] = {
     503: "no version of the model could be loaded",
 }
 ERRORS = ErrorFormat(re.compile(r"/v2(/|$)"), error_sentence, TensorErrorSchema, statuses={422: 400})
-"""The protocol has 400 for whatever is wrong with a request."""
+"""The protocol answers 400 to every invalid request."""
 
 
 def blueprint(backend: Backend) -> Blueprint:
@@ -139,7 +138,7 @@ def _server(blp: Blueprint, catalogue: Catalogue) -> None:
 
 
 def _unready(reason: dict[str, Any]) -> str:
-    """What a reason of `Catalogue.readiness` is about."""
+    """Return the subject of a reason of `Catalogue.readiness`."""
     return f"the service {reason['service']}" if "service" in reason else f"{reason['model']} {reason['version']}"
 
 
@@ -251,7 +250,7 @@ def _repository(blp: Blueprint, registry: Registry, settings: Settings) -> None:
 
 
 def _optional_object(limit_bytes: int) -> dict[str, Any]:
-    """The request's JSON object; an empty body is an empty one."""
+    """Return the request's JSON object; an empty one for an empty body."""
     content = body.read(request.environ, limit_bytes)
     document = codecs.JSON.document(content) if content.strip() else {}
     if not isinstance(document, dict) or not isinstance(document.get("parameters"), dict | None):

@@ -1,7 +1,7 @@
-"""One inference request of the Open Inference Protocol and its answer, over the same core as every other protocol.
+"""One inference request of the Open Inference Protocol and its response.
 
-A table is sent by either of two conventions (protocols.md 2.1): one tensor for each column, named like the input; or
-one tensor `[rows, inputs]`, named anything.
+A table comes in one of two conventions (protocols.md 2.1): one tensor for each column, named like the input; or one
+tensor `[rows, inputs]` with any name.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ ALIASES = {
     "decision_function": "decision_scores",
     "transform": "transformed",
 }
-"""What MLServer and KServe call outputs."""
+"""Names of outputs in MLServer and KServe."""
 ROWS = "#/rows"
-"""Where the rows stand for the validator, which knows no tensors; `located` says where they stood in truth."""
+"""Pointer to the rows for the validator, which knows no tensors. `located` replaces it by the real pointer."""
 CELL = re.compile(rf"{ROWS}/(\d+)/(\d+)(?![^/])")
 
 
 class InferAdapter(Adapter):
-    """Reads one request and writes its answer. Belongs to one request."""
+    """Reads one request and writes its response. Belongs to one request."""
 
     _request: InferRequest
     _signature: Signature
@@ -58,10 +58,10 @@ class InferAdapter(Adapter):
         self._entry_of = entry_of
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
-        """Return the tensors as a batch if they are accepted at first sight, else as rows for the validator.
+        """Return the tensors as a batch if all values are valid, else as rows for the validator.
 
         Raises:
-            MalformedRequest: the tensors are no table of this model's inputs.
+            MalformedRequest: the tensors are not a table of this model's inputs.
             InvalidInstances: columns are missing, or of another model.
             TooManyInstances: there are more rows than the limit.
         """
@@ -71,7 +71,9 @@ class InferAdapter(Adapter):
         self._is_matrix = _is_matrix(request, signature)
         if self._is_matrix:
             _check_matrix(request.tensors[0], signature)
-        elif len(request.tensors) != 1 or len(signature.inputs) != 1 or request.pandas:  # else it is that, by any name
+        elif (
+            len(request.tensors) != 1 or len(signature.inputs) != 1 or request.pandas
+        ):  # otherwise its name does not matter
             self._tensors = _in_order(request.tensors, signature)
         self._rows = len(self._tensors[0].array) if self._tensors else 0
         if self._rows > self._limits.max_instances:
@@ -97,7 +99,7 @@ class InferAdapter(Adapter):
         return PredictRequest((), ROWS, outputs=outputs, batch=Batch(columns, self._rows), in_rows=True)
 
     def located(self, error: InvalidInstances) -> InvalidInstances:
-        """Return the error with its pointers into the tensors that were sent."""
+        """Return the error with pointers into the tensors of the request."""
         errors = [FieldError(self._pointer(e.pointer), e.detail, e.value) for e in error.errors]
         return InvalidInstances(errors, error.total)
 
@@ -107,11 +109,11 @@ class InferAdapter(Adapter):
         place = CELL.match(pointer)
         row, column = map(int, place.groups()) if place else (-1, -1)
         if not (0 <= row < self._rows and 0 <= column < len(self._signature.inputs)):
-            return "#/inputs"  # a step may refuse what is no value of the request
+            return "#/inputs"  # a step may refuse a value that it made itself
         return self._tensors[0].pointer_to(row, column) if self._is_matrix else self._tensors[column].pointer_to(row)
 
     def encode(self, answer: Answer) -> bytes:
-        """Return the inference response object, and the raw bytes of the outputs that were wanted so after it.
+        """Return the inference response object, followed by the raw bytes of the outputs requested as binary.
 
         Lengths count bytes before compression.
         """
@@ -136,7 +138,7 @@ class InferAdapter(Adapter):
         return content
 
     def _array(self, answer: Answer, name: str) -> NDArray[Any]:
-        """An output as it goes out; of no rows, with the datatype and the shape that it has of some."""
+        """Return the array of an output. Without rows, it has the datatype and shape that it has with rows."""
         manifest = None if self._rows else self._entry_of(answer.model, str(answer.version)).manifest
         if manifest is None:
             return array_of(answer.outputs[name])
@@ -145,7 +147,7 @@ class InferAdapter(Adapter):
 
 
 def _canonical(name: str, signature: Signature) -> str:
-    """This service's own name of an output."""
+    """Return this service's own name of an output."""
     if name == "transform" and signature.outputs == ("prediction",):  # a transformer's prediction is its transform
         return "prediction"
     own = ALIASES.get(name, name)
@@ -153,7 +155,7 @@ def _canonical(name: str, signature: Signature) -> str:
 
 
 def _is_matrix(request: InferRequest, signature: Signature) -> bool:
-    """Whether one tensor holds several inputs: it is the only one, and is no column by its name and shape."""
+    """Return whether one tensor holds several inputs: it is the only one, and its name and shape are not a column's."""
     if request.pandas or len(request.tensors) != 1 or len(signature.inputs) == 1:
         return False
     only = request.tensors[0]
@@ -169,7 +171,7 @@ def _check_matrix(tensor: Tensor, signature: Signature) -> None:
 
 
 def _in_order(tensors: Sequence[Tensor], signature: Signature) -> list[Tensor]:
-    """The columns in the order of the signature, all of the same length."""
+    """Return the columns in the order of the signature, all of the same length."""
     by_name = {tensor.name: tensor for tensor in tensors}
     own = frozenset(signature.names)
     unknown = f"is not an input of this model; the inputs of this model are: {some(signature.names)}"
@@ -185,7 +187,7 @@ def _in_order(tensors: Sequence[Tensor], signature: Signature) -> list[Tensor]:
 
 
 def _of_column(tensor: Tensor, spec: Input) -> NDArray[Any]:
-    """A column's tensor as an array of shape (rows,); of any further shape where the kind's values are arrays."""
+    """Return a column's tensor as an array of shape (rows,), or of more dimensions if the input's kind is `array`."""
     if spec.kind == "array":
         return tensor.array
     array = _texts(tensor, encodes=spec.kind == "image")
@@ -196,7 +198,7 @@ def _of_column(tensor: Tensor, spec: Input) -> NDArray[Any]:
 
 
 def _texts(tensor: Tensor, encodes: bool = False) -> NDArray[Any]:
-    """The tensor's array, whose raw BYTES must be text; where the kind `encodes`, they become base64."""
+    """Return the tensor's array with its raw BYTES as text, or as base64 if `encodes` is true."""
     array = tensor.array
     if array.dtype != object or not any(type(value) is bytes for value in array.flat):
         return array

@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol tells of models: tensors, configuration, statistics, the index of the repository.
+"""Describe models in the Open Inference Protocol: tensors, configuration, statistics, repository index.
 
 Sources: inference_rest.md, "Model Metadata"; Triton's extension_model_repository.md, extension_model_configuration.md
 and extension_statistics.md (protocols.md 2.1).
@@ -26,7 +26,7 @@ STATE_IN_INDEX = {State.AVAILABLE: "READY", State.LOADED: "LOADING", State.VERIF
 
 
 def input_datatype(spec: Input) -> str:
-    """The datatype of an input's tensor: that of the column that the estimator sees, BYTES where it holds text."""
+    """Return the datatype of an input's tensor: that of the estimator's column, BYTES if it holds text."""
     if spec.kind in DATATYPE_OF_KIND:
         return DATATYPE_OF_KIND[spec.kind]
     if spec.kind == "category" and any(isinstance(category, str) for category in spec.categories or ()):
@@ -35,7 +35,7 @@ def input_datatype(spec: Input) -> str:
 
 
 def output(name: str, manifest: Manifest) -> tuple[str, list[int]]:
-    """The datatype of an output, and its shape with -1 for the rows: as the recorded examples have it."""
+    """Return the datatype of an output, and its shape with -1 for the rows, from the recorded examples."""
     seen = [example.outputs[name] for example in manifest.examples if name in example.outputs]
     signature = manifest.signature
     if not seen and signature.classes and not signature.multioutput:
@@ -48,7 +48,7 @@ def output(name: str, manifest: Manifest) -> tuple[str, list[int]]:
 
 
 def regular(values: Sequence[Any]) -> np.ndarray[Any, Any]:
-    """Values as an array of bool, int64, float64 or, where they are none of these, objects; ragged ones as texts."""
+    """Return values as an array of bool, int64, float64 or, for all others, objects; ragged values as texts."""
     try:
         array = np.array(values)
     except ValueError:  # ragged
@@ -56,7 +56,7 @@ def regular(values: Sequence[Any]) -> np.ndarray[Any, Any]:
     if array.dtype.kind in "biuf" and array.size:
         return normal(array)
     objects = np.array(values, dtype=object)
-    objects[np.equal(objects, np.array(None))] = np.nan  # a missing number is recorded as null
+    objects[np.equal(objects, np.array(None))] = np.nan  # missing numbers are recorded as null
     leaves = set(map(type, objects.flat))
     if leaves <= {int, float}:
         return objects.astype(np.float64)
@@ -70,12 +70,12 @@ def _text(value: Any) -> str | None:
 
 
 def array_of(given: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """An output of a model as it goes out: bool, int64, uint64 or float64; objects, which are strings, for BYTES."""
+    """Return an output of a model for the response: bool, int64, uint64 or float64; objects (strings) for BYTES."""
     return normal(given) if given.dtype.kind in "biuf" else regular(json_values(given))
 
 
 def normal(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Numbers in the widest form of their family, so that an output has one datatype whatever computed it."""
+    """Return numbers in the widest dtype of their family, so that an output has one datatype in every runtime."""
     wide = {"i": np.int64, "f": np.float64}.get(array.dtype.kind)
     if array.dtype.kind == "u":
         wide = np.uint64 if array.size and array.max() > np.iinfo(np.int64).max else np.int64
@@ -83,12 +83,12 @@ def normal(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def datatype_of(array: np.ndarray[Any, Any]) -> str:
-    """The datatype of an output's array."""
+    """Return the datatype of an output's array."""
     return NAME_OF_DTYPE.get(array.dtype.name, "BYTES")
 
 
 def metadata(manifest: Manifest, runtime: str, versions: Sequence[str]) -> dict[str, Any]:
-    """The model metadata object. Each input is a column of its own; -1 stands for any number of rows."""
+    """Return the model metadata object. Each input is a column of its own; -1 stands for any number of rows."""
     inputs = [(spec.name, input_datatype(spec), [-1, *(spec.shape or (1,))]) for spec in manifest.signature.inputs]
     outputs = [(name, *output(name, manifest)) for name in manifest.signature.outputs]
     return {
@@ -101,7 +101,7 @@ def metadata(manifest: Manifest, runtime: str, versions: Sequence[str]) -> dict[
 
 
 def config(manifest: Manifest, runtime: str, max_rows: int) -> dict[str, Any]:
-    """The model configuration, as far as there is one: the dimensions are those of one row."""
+    """Return the model configuration. The dimensions are those of one row."""
     described = metadata(manifest, runtime, ())
     tensors = {
         kind: [
@@ -125,9 +125,9 @@ def config(manifest: Manifest, runtime: str, max_rows: int) -> dict[str, Any]:
 
 
 def index(entries: Mapping[str, Sequence[Entry]], ready_only: bool) -> list[dict[str, Any]]:
-    """The repository's index: every version with its state, and why it is not ready.
+    """Return the repository index: every version with its state, and the reason if it is not ready.
 
-    The state is one of Triton's; the reason begins with the one that every other address and command gives.
+    The state is one of Triton's. The reason begins with Retort's own state, which all other URLs and commands show.
     """
     return [
         {
@@ -145,13 +145,13 @@ def index(entries: Mapping[str, Sequence[Entry]], ready_only: bool) -> list[dict
 
 
 def spent(timings: Timings) -> Spent:
-    """The phases of a request as this protocol divides them."""
+    """Return the durations of a request's phases as this protocol divides them."""
     reading_ns = timings.ns("parse") + timings.ns("validate")
     return Spent(timings.ns("queue"), reading_ns, timings.ns("run"), timings.ns("encode"))
 
 
 def statistics(versions: Iterable[tuple[str, int]], statistics: InferenceStatistics) -> dict[str, Any]:
-    """The statistics object of these versions. Each request is a run of its own here, so runs are successes."""
+    """Return the statistics object of these versions. Each request counts as one run here, so runs are successes."""
     return {"model_stats": [_of_version(model, version, statistics.of(model, version)) for model, version in versions]}
 
 

@@ -1,4 +1,4 @@
-"""The body of an inference request: its JSON, the raw bytes after it, and what it asks for.
+"""The body of an inference request: its JSON, the raw bytes after it, and the requested outputs.
 
 Sources: inference_rest.md, "Inference Request JSON Object"; Triton's extension_binary_data.md (protocols.md 2.1).
 """
@@ -23,22 +23,22 @@ from app.wire.open_inference.tensors import BYTES, DATATYPES, DTYPES, Tensor, fr
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_DIMENSIONS = 16
 MAX_SHAPE = 2**59
-"""Elements of a tensor, those of an empty one counted without its zeros: NumPy counts their bytes in 63 bits."""
+"""Limit of a tensor's elements, where zeros in an empty one's shape do not count: NumPy counts bytes in 63 bits."""
 MAX_STRAY_TENSORS = 100
-"""So many more than the model has inputs are read, and those that it does not know are named; beyond, none is read."""
+"""The request may have this many tensors more than the model has inputs; then each unknown one is named in an error."""
 ENVELOPE = "must be an object with a list of inputs, each with name, shape, datatype and data"
 REFUSED = {
     "classification": "is not offered: ask for the output probabilities",
     "shared_memory_region": "is not offered: send data, or binary data",
 }
-"""Parameters that ask for what is not there; others that mean nothing here are passed over."""
+"""Parameters that request unsupported features. Unknown parameters are ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class InferRequest:
-    """One request; `pandas` says that its tensors are columns.
+    """One request. `pandas` tells that its tensors are columns.
 
-    `outputs` are names, each with whether it is wanted as `binary`; None where the request names none.
+    `outputs` are names, each with whether it is requested as `binary`; None if the request names none.
     """
 
     tensors: Sequence[Tensor]
@@ -49,12 +49,12 @@ class InferRequest:
 
 
 def parsed(content: bytes, header_length: str | None, signature: Signature, limits: codecs.Limits) -> InferRequest:
-    """The request in a body.
+    """Return the request in a body.
 
     Raises:
-        InvalidJson: its JSON is none.
-        MalformedRequest: it is not what it says.
-        TooManyInstances, TooManyValues: it has more of them than are read.
+        InvalidJson: its JSON is invalid.
+        MalformedRequest: its parts contradict each other.
+        TooManyInstances, TooManyValues: it has more than the limit.
     """
     if header_length is None:
         return _request(codecs.JSON.document(content, limits.max_values), None, signature, limits)
@@ -70,7 +70,7 @@ def parsed(content: bytes, header_length: str | None, signature: Signature, limi
 
 
 def _raw(content: bytes, signature: Signature) -> Tensor:
-    """A body that is one tensor (Triton's "raw binary request")."""
+    """Return the tensor of a body that is one tensor (Triton's "raw binary request")."""
     if len(signature.inputs) != 1:
         said = f"is 0, which only models with one input take; this one has {len(signature.inputs)}: send JSON first"
         raise MalformedRequest(HEADER_LENGTH, said)
@@ -115,7 +115,7 @@ def _request(document: Any, raw: memoryview | None, signature: Signature, limits
 def _tensor(
     each: Any, position: int, raw: memoryview | None, used: int, limits: codecs.Limits, texts: int
 ) -> tuple[Tensor, int]:
-    """One input, and how many of the raw bytes it took; `texts` are those of the inputs before it."""
+    """Return one input, and the number of raw bytes it took. `texts` counts the texts of the inputs before it."""
     pointer = f"#/inputs/{position}"
     if not isinstance(each, dict):
         raise MalformedRequest(pointer, f"must be an object with name, shape, datatype and data, not {told(each)}")
@@ -186,7 +186,7 @@ def _flag(parameters: Mapping[str, Any], name: str, pointer: str, default: bool)
 
 
 def _typed(holder: Mapping[str, Any], name: str, pointer: str, allowed: type | UnionType, must_be: str) -> Any:
-    """A member of an object, which must be of an allowed type."""
+    """Return a member of an object, which must be of an allowed type."""
     value = holder.get(name)
     if not isinstance(value, allowed):
         raise MalformedRequest(f"{pointer}/{name}", f"must be {must_be}, not {told(value)}")

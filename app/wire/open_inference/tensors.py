@@ -1,4 +1,4 @@
-"""Tensors as the Open Inference Protocol writes them: JSON values, or raw bytes after the JSON; both ways.
+"""Tensors of the Open Inference Protocol from and to JSON values or raw bytes.
 
 Sources: inference_rest.md, "Tensor Data" and "Tensor Data Types"; Triton's extension_binary_data.md (protocols.md 2.1).
 """
@@ -35,20 +35,20 @@ DTYPES: dict[str, str] = {
     "FP32": "<f4",
     "FP64": "<f8",
 }
-"""The NumPy dtype of each datatype of a fixed size, little-endian as on the wire."""
+"""The NumPy dtype of each datatype of a fixed size, little-endian as in the protocol."""
 BYTES, BF16 = "BYTES", "BF16"
 DATATYPES = (*DTYPES, BF16, BYTES)
 TYPES_IN_JSON: dict[str, set[type]] = {"b": {bool}, "f": {int, float}, "O": {str}}
-"""The types that JSON values may have, by the kind of the dtype; of every other kind they are integers."""
+"""The types of JSON values that each dtype kind allows. All other kinds are integers."""
 ELEMENTS_AT_ONCE = 10_000
 LENGTH = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor of a request, the `position`th of its inputs; of dtype object for BYTES and where a value is missing.
+    """One tensor of a request, the `position`th of its inputs. Its dtype is object for BYTES and for missing values.
 
-    `flat` tells that its JSON data were one list, whatever the shape; errors then point into that.
+    `flat` tells that its JSON data was one flat list. Pointers of errors are then positions in that list.
     """
 
     name: str
@@ -58,28 +58,28 @@ class Tensor:
 
     @property
     def pointer(self) -> str:
-        """Where it stands in the request."""
+        """The pointer to the tensor in the request."""
         return f"#/inputs/{self.position}"
 
     def pointer_to(self, *place: int) -> str:
-        """Where an element stands in the request."""
+        """Return the pointer to an element in the request."""
         if self.flat and self.array.size:
             place = (int(np.ravel_multi_index(place + (0,) * (self.array.ndim - len(place)), self.array.shape)),)
         return "/".join([f"{self.pointer}/data", *map(str, place)])
 
 
 def told(value: object) -> str:
-    """A value of the request as it may stand in a sentence: short, and as JSON writes it."""
+    """Return a value of the request for a message: short, as JSON."""
     if isinstance(value, list | dict):
         return str(shown(value))
     return json.dumps(shown(value), ensure_ascii=False)
 
 
 def from_json(nested: Any, datatype: str, shape: Sequence[int], pointer: str) -> tuple[NDArray[Any], bool]:
-    """The array that JSON `data` say, and whether they are one flat list rather than nested by the shape.
+    """Return the array of a tensor's JSON `data`, and whether `data` is one flat list rather than nested by the shape.
 
     Raises:
-        MalformedRequest: they do not fit the shape or the datatype.
+        MalformedRequest: the values do not fit the shape or the datatype.
     """
     if datatype == BF16:
         raise MalformedRequest(f"{pointer}/datatype", "BF16 travels as binary data only: JSON has no form for it")
@@ -140,11 +140,11 @@ def _array(values: list[Any], datatype: str, pointer: str) -> NDArray[Any]:
 
 
 def from_binary(raw: memoryview, datatype: str, shape: Sequence[int], pointer: str) -> NDArray[Any]:
-    """The array in the raw bytes of one tensor: little-endian, row-major; of dtype object for BYTES, with strings
-    where the bytes are UTF-8.
+    """Return the array in the raw bytes of one tensor: little-endian, row-major. For BYTES the dtype is object, with
+    strings where the bytes are UTF-8.
 
     Raises:
-        MalformedRequest: their number does not fit the shape and datatype, or they are no values of it.
+        MalformedRequest: the number of bytes does not fit the shape and datatype, or the bytes are not valid values.
     """
     if datatype == BYTES:
         return _strings(raw, math.prod(shape), pointer).reshape(shape)
@@ -163,7 +163,7 @@ def from_binary(raw: memoryview, datatype: str, shape: Sequence[int], pointer: s
 
 
 def _strings(raw: memoryview, count: int, pointer: str) -> NDArray[Any]:
-    """Elements of BYTES, each after its length: 4 bytes, little-endian."""
+    """Return the elements of BYTES. Each follows its length: 4 bytes, little-endian."""
     if count * LENGTH.size > len(raw):  # before anything is allocated for them
         said = f"has {len(raw)} bytes of binary data, too few for the {count} elements that its shape says"
         raise MalformedRequest(pointer, said)
@@ -187,7 +187,7 @@ def _strings(raw: memoryview, count: int, pointer: str) -> NDArray[Any]:
 
 
 def text_of(element: bytes) -> str | bytes:
-    """An element of BYTES as a string where it is UTF-8."""
+    """Return an element of BYTES as a string if it is UTF-8."""
     try:
         return element.decode("utf-8")
     except UnicodeDecodeError:
@@ -195,12 +195,12 @@ def text_of(element: bytes) -> str | bytes:
 
 
 def to_json(array: NDArray[Any]) -> list[Any]:
-    """The elements in one flat list, row-major; what JSON cannot say (NaN, infinities) as null."""
+    """Return the elements in one flat list, row-major, with null for NaN and infinities."""
     return json_values(array.ravel())
 
 
 def to_binary(array: NDArray[Any]) -> bytes:
-    """The raw bytes: little-endian, row-major; each string of an array of objects after its length."""
+    """Return the raw bytes: little-endian, row-major. Each string of an object array follows its length."""
     if array.dtype.kind != "O":
         return array.astype(array.dtype.newbyteorder("<"), order="C", copy=False).tobytes()
     encoded = [b"" if value is None else str(value).encode("utf-8") for value in array.ravel().tolist()]

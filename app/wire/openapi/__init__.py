@@ -1,7 +1,7 @@
-"""`GET /openapi.json`: an OpenAPI 3.1 document that has each available model as an operation with its real fields.
+"""`GET /openapi.json`: an OpenAPI 3.1 document with an operation for each available model, with the model's fields.
 
-This module puts the document together: the operations of the models, and the views as flask-smorest knows them.
-`contents` describes bodies, answers and errors, `schemas` describes the models.
+This module builds the document from the operations of the models and flask-smorest's description of the views.
+`contents` describes bodies, responses and errors, `schemas` describes the models.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ CONFIG = {
     },
 }
 NOT_ANSWERED = ("Error", "PaginationMetadata")
-"""Schemas of flask-smorest that no answer of ours has."""
+"""Schemas of flask-smorest that no response of Retort uses."""
 OWN_TAGS = ("predict", "models", "health", "metrics")
-"""The blueprints of our own protocol, which come before all others' and whose ids need no prefix."""
+"""The blueprints of Retort's own protocol, which come first and whose ids need no prefix."""
 COUNTED = re.compile(r"_[0-9]+$")
-"""The end of an endpoint's name by which flask-smorest tells several paths to one view apart."""
+"""The suffix that flask-smorest adds to an endpoint's name if a view has several paths."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """A model as the document shows it; without schemas of its own it stands for any model."""
+    """A model as the document shows it. Without schemas of its own it stands for any model."""
 
     manifest: Manifest | None = None
     key: str = ""
@@ -71,14 +71,14 @@ ANY_MODEL = _Model()
 def register(
     app: Flask, api: Api, registry: Registry, errors: ErrorRenderer, requests: Mapping[str, RequestBodyForm]
 ) -> None:
-    """Add `GET /openapi.json`, made anew for each request, and `?media=` for a document of some media types alone.
+    """Add `GET /openapi.json`, generated for each request. `?media=` limits the document to some media types.
 
     Args:
         app: the application whose views are documented.
         api: flask-smorest's description of the views.
         registry: the models.
-        errors: how the errors of each path are worded.
-        requests: the request bodies of the paths that predict.
+        errors: the error format of each path.
+        requests: the request bodies of the prediction paths.
     """
 
     @app.get("/openapi.json")
@@ -92,7 +92,7 @@ def register(
 def document(
     app: Flask, api: Api, registry: Registry, errors: ErrorRenderer, requests: Mapping[str, RequestBodyForm]
 ) -> dict[str, Any]:
-    """The OpenAPI document: the operations of the models first, the default model's before all, then the views."""
+    """Return the OpenAPI document: the default model's operation, those of other models, then the views."""
     views: dict[str, Any] = deepcopy(api.spec.to_dict())
     known: dict[str, Schema] = views["components"]["schemas"]
     default = registry.default()
@@ -128,7 +128,7 @@ def document(
 
 
 def _operation(model: _Model, manifest: Manifest, responses: dict[str, Any], form: RequestBodyForm) -> dict[str, Any]:
-    """The operation of one model: its own request body and answer, and otherwise the responses of the view."""
+    """Return the operation of one model, with its own request body and response, and the view's other responses."""
     made_up = "; the examples are made up from what the estimator knows" if manifest.examples_made_up else ""
     content = prediction_content(reference(model.prediction), manifest)
     return {
@@ -144,10 +144,10 @@ def _operation(model: _Model, manifest: Manifest, responses: dict[str, Any], for
 def _describe_predictions(
     paths: dict[str, Any], requests: Mapping[str, RequestBodyForm], default: _Model, example: _Model
 ) -> None:
-    """Describe the bodies and answers of the views that predict.
+    """Describe the bodies and responses of the views that predict.
 
-    A view that names no model has the schemas of the default model, the others those of any model. Where a path can
-    name any model, the examples are those of the `example`.
+    A view that names no model has the schemas of the default model, the others have the schemas of any model. If a path
+    can name any model, the examples come from `example`.
     """
     for path, form in requests.items():
         operation, model = paths[path]["post"], _Model(example.manifest) if "{model}" in path else default
@@ -158,7 +158,7 @@ def _describe_predictions(
 
 
 def _fill_parameters(paths: dict[str, Any], example: _Model) -> None:
-    """Give the parameters of paths the values of a model that is there."""
+    """Give the parameters of paths the values of an existing model."""
     true = {"verb": "predict"}
     if example.manifest is not None:
         true |= {"model": example.manifest.model, "version": str(example.manifest.version)}
@@ -171,7 +171,7 @@ def _fill_parameters(paths: dict[str, Any], example: _Model) -> None:
 def _describe_errors(
     paths: dict[str, Any], errors: ErrorRenderer, requests: Mapping[str, RequestBodyForm], own: Mapping[str, _Model]
 ) -> dict[str, Schema]:
-    """Describe the errors of every operation, and return the schemas of their forms.
+    """Describe the errors of every operation, and return the schemas of their formats.
 
     The examples of errors are those of the path's `own` model, else of the first.
     """
@@ -190,12 +190,12 @@ def _describe_errors(
 
 
 def _tag(members: dict[str, Any]) -> str:
-    """The tag of a path."""
+    """Return the tag of a path."""
     return next(str(each["tags"][0]) for each in members.values() if isinstance(each, dict))
 
 
 def operations_of(paths: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Path, method and operation of each operation."""
+    """Yield path, method and operation of each operation."""
     for path, members in paths.items():
         for method, operation in members.items():
             if isinstance(operation, dict):
@@ -205,8 +205,8 @@ def operations_of(paths: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 def name_operations(paths: dict[str, Any], url_map: Map) -> list[str]:
     """Give each view's operation an `operationId` by the name of the view, and return the ids.
 
-    Of several paths to one view the shortest has the bare name, the others add the words by which they differ; several
-    methods of one path add their names. An id that a view was given with `blp.doc(operationId=...)` stays.
+    If a view has several paths, the shortest has the bare name and the others add their distinct words. Several methods
+    of one path add the method's name. An id that a view has from `blp.doc(operationId=...)` stays.
     """
     rules: dict[str, list[Rule]] = {}
     for rule in url_map.iter_rules():
@@ -227,21 +227,21 @@ def name_operations(paths: dict[str, Any], url_map: Map) -> list[str]:
 
 
 def _plainness(rule: Rule, name: str) -> tuple[int, bool, str]:
-    """Sorts the rules of one view: the shortest path first, of those the path that says the view's name."""
+    """Return the sort key of a view's rules: the shortest path first, then the path that contains the view's name."""
     return rule.rule.count("/"), not name.endswith(rule.rule.rpartition("/")[2]), rule.rule
 
 
 def _words(rule: str) -> list[str]:
-    """The segments of a URL rule that are no parameters; a slash at the end counts as one."""
+    """Return the segments of a URL rule that are not parameters. A slash at the end counts as one."""
     segments = [*rule.removesuffix("/").split("/"), *(["slash"] if rule.endswith("/") else [])]
     return [re.sub(r"\W", "_", segment) for segment in segments if segment and "<" not in segment]
 
 
 def model_keys(models: Iterable[str], taken: Sequence[str]) -> dict[str, str]:
-    """A key for each model, to begin the names of its components: the model's name, or the name and a number.
+    """Return a key for each model, the prefix of its components: the model's name, or the name and a number.
 
-    The number keeps apart names that a client generator would write alike, `iris-two` and `iris_two`. It also keeps
-    `operation_id(key)` apart from the ids that are `taken`.
+    The number separates names that a client generator would write alike, `iris-two` and `iris_two`. It also separates
+    `operation_id(key)` from the ids in `taken`.
     """
     keys: dict[str, str] = {}
     alike = {_letters(each) for each in taken}
@@ -256,7 +256,7 @@ def model_keys(models: Iterable[str], taken: Sequence[str]) -> dict[str, str]:
 
 
 def operation_id(key: str) -> str:
-    """The `operationId` of a model's own operation: a name that programs can have for a function."""
+    """Return the `operationId` of a model's own operation, valid as the name of a function."""
     return f"predict_{re.sub(r'[^0-9A-Za-z]', '_', key)}"
 
 
@@ -265,7 +265,7 @@ def _letters(name: str) -> str:
 
 
 def keep_media_types(paths: dict[str, Any], wanted: Sequence[str]) -> None:
-    """Leave only these media types of each body and answer that has one of them; all others stay as they are.
+    """Keep only these media types of each body and response that has one of them. Leave all others unchanged.
 
     Raises:
         MalformedRequest: no codec knows one of the media types.

@@ -1,7 +1,7 @@
-"""Bodies and answers of the operations: each protocol's envelope around a model's instances, predictions, errors.
+"""Bodies and responses of the operations: each protocol's envelope around a model's instances, predictions and errors.
 
-The examples are true. Those of predictions were recorded with the model, and sending one succeeds; those of errors come
-from the model's own rules.
+The examples are true. Predictions were recorded with the model, and each example request succeeds. Errors come from the
+model's own rules.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from app.wire.openapi.schemas import ANY, ModelSchemas, Schema
 from app.wire.pointers import refused
 
 SHOWN = 3
-"""How many of the recorded examples are shown together."""
+"""Number of recorded examples that are shown together."""
 FORM_TYPE = "multipart/form-data"
 IN_JSON = ("array", "record")
-"""Kinds that a form has as JSON in one field."""
+"""Kinds that a form sends as JSON in one field."""
 TEXT_TYPES = ("text/csv", NDJSON_TYPE)
 BINARY: Schema = {"type": "string", "format": "binary"}
 ALWAYS = ("classes", "model", "version", "warnings", "warnings_more")
-"""Members of every answer, beside the outputs."""
+"""Members of every response, beside the outputs."""
 LIMIT_S = 30.0
-"""The limit of a request's time in the example: the default of the setting."""
+"""The time limit of a request in the example: the default of the setting."""
 AN_ID = "4c1f5b0e9d3a4c7f8e21"
 """The request id in the examples."""
 WRONG: tuple[object, ...] = ("n/a", 5, [])
@@ -58,9 +58,9 @@ BUSY = "the server is at its capacity, and more requests of this client wait tha
 
 @dataclass(frozen=True, slots=True)
 class RequestBodyForm:
-    """The request body of a path that predicts.
+    """The request body of a prediction path.
 
-    `envelope` gives the JSON schema around the instances of a model; `examples` names the examples that fit it.
+    `envelope` returns the JSON schema around the instances of a model. `examples` names the examples that fit it.
     """
 
     envelope: Callable[[ModelSchemas], Schema]
@@ -69,12 +69,12 @@ class RequestBodyForm:
 
 
 def table_schema(media_type: str) -> Schema:
-    """The schema of a body that is not JSON: text or bytes."""
+    """Return the schema of a body that is not JSON: text or bytes."""
     return {"type": "string"} if media_type in TEXT_TYPES else BINARY
 
 
 def request_body(form: RequestBodyForm, model: ModelSchemas, manifest: Manifest | None) -> dict[str, Any]:
-    """The request body in each media type; the examples are those recorded in the manifest."""
+    """Return the request body in each media type, with the examples recorded in the manifest."""
     json = {"schema": form.envelope(model)} | ({} if manifest is None else _examples(manifest, form))
     others = {} if form.only_json else _tables(model, manifest)
     return {"required": True, "content": {JSON_TYPE: json, **others}}
@@ -96,7 +96,7 @@ def _examples(manifest: Manifest, form: RequestBodyForm) -> dict[str, Any]:
 
 
 def _tables(model: ModelSchemas, manifest: Manifest | None) -> dict[str, Any]:
-    """The request body in the other media types, with the recorded examples in those that are text."""
+    """Return the request body in the other media types, with the recorded examples for text formats."""
     content: dict[str, Any] = {name: {"schema": table_schema(name)} for name in CODECS if name != JSON_TYPE}
     content[FORM_TYPE] = _form(model, manifest)
     records = [example.instance for example in manifest.examples[:SHOWN]] if manifest is not None else []
@@ -112,7 +112,7 @@ def _tables(model: ModelSchemas, manifest: Manifest | None) -> dict[str, Any]:
 
 
 def _form(model: ModelSchemas, manifest: Manifest | None) -> dict[str, Any]:
-    """A form with the fields of a record; an empty field stands for a missing value."""
+    """Return the schema of a form with the fields of a record. An empty field stands for a missing value."""
     form: Schema = {"type": "object", "description": "a record's fields, empty where missing; or one file"}
     if manifest is None or model is ANY:
         return {"schema": form}
@@ -122,14 +122,14 @@ def _form(model: ModelSchemas, manifest: Manifest | None) -> dict[str, Any]:
     for spec in manifest.signature.inputs:
         value = record if whole else record.get(spec.name, spec.example)
         fields[spec.name] = _part(spec, model.fields.get(spec.name, {}), value)
-        if spec.kind in IN_JSON:  # else a client would send each element, or member, as a part of its own
+        if spec.kind in IN_JSON:  # else a client would send each element in its own part
             encoding[spec.name] = {"contentType": JSON_TYPE}
     schema = {**form, "properties": fields, "required": list(fields), "additionalProperties": False}
     return {"schema": schema, **({"encoding": encoding} if encoding else {})}
 
 
 def _part(spec: Input, field: Schema, value: object) -> Schema:
-    """One field of a form: an image is a file, an array or a whole record is JSON, other kinds are as in a record."""
+    """Return one field of a form: a file for an image, JSON for an array or whole record, others as in a record."""
     description = KINDS[spec.kind].describe(spec)
     about = {"description": description} if description else {}
     if spec.kind == "image":
@@ -141,7 +141,7 @@ def _part(spec: Input, field: Schema, value: object) -> Schema:
 
 
 def _without_null(field: Schema) -> Schema:
-    """A field that is never null; where its type is a list, that is of one type and null."""
+    """Return a field that is never null. A list of types is one type and null."""
     found = dict(field)
     if isinstance(field.get("type"), list):
         found["type"] = next(each for each in field["type"] if each != "null")
@@ -151,7 +151,7 @@ def _without_null(field: Schema) -> Schema:
 
 
 def prediction_content(schema: Schema, manifest: Manifest | None) -> dict[str, Any]:
-    """The content of a 200 in each media type; `schema` is that of the JSON, the examples are the manifest's."""
+    """Return the content of a 200 in each media type. `schema` describes the JSON; the examples are the manifest's."""
     content: dict[str, Any] = {
         name: {"schema": table_schema(name)} for name, codec in CODECS.items() if codec.writes and name != JSON_TYPE
     }
@@ -167,12 +167,12 @@ def prediction_content(schema: Schema, manifest: Manifest | None) -> dict[str, A
 
 
 def _answer(manifest: Manifest, rows: int) -> Answer | None:
-    """The answer to the first recorded examples; None where some of their outputs were not recorded."""
+    """Return the response to the first recorded examples; None if some of their outputs were not recorded."""
     signature, examples = manifest.signature, manifest.examples[:rows]
     if not examples or any(name not in example.outputs for name in signature.defaults for example in examples):
         return None
     outputs = {name: np.array([example.outputs[name] for example in examples]) for name in signature.defaults}
-    if any(array.dtype.kind not in "biufU" for array in outputs.values()):  # a null, or lists of several lengths
+    if any(array.dtype.kind not in "biufU" for array in outputs.values()):  # null, or ragged lists
         return None
     return Answer(outputs, signature.classes, manifest.model, manifest.version)
 
@@ -183,7 +183,7 @@ def _document(answer: Answer) -> dict[str, Any]:
 
 
 def prediction_schema(prediction: Schema, manifest: Manifest) -> Schema:
-    """The answer of one model: `prediction` describes the answer of any model."""
+    """Return the schema of one model's response. `prediction` describes the response of any model."""
     signature, known = manifest.signature, prediction["properties"]
     properties: dict[str, Any] = {}
     for name in signature.outputs:
@@ -198,7 +198,7 @@ def prediction_schema(prediction: Schema, manifest: Manifest) -> Schema:
 
 
 def _entry(name: str, manifest: Manifest) -> Schema:
-    """The schema of an output's value for one instance: a label, or like the recorded values; any after a step."""
+    """Return the schema of an output for one instance: a label, or like the recorded values; any value after a step."""
     signature = manifest.signature
     if name == "prediction" and signature.classes and not signature.multioutput and not manifest.after:
         return _like(signature.classes)
@@ -206,7 +206,7 @@ def _entry(name: str, manifest: Manifest) -> Schema:
 
 
 def _like(values: Sequence[Any]) -> Schema:
-    """The schema of values like these; a computed number may be null, which stands for NaN."""
+    """Return a schema that fits these values. A computed number may be null, which stands for NaN."""
     types = set(map(type, values)) - {type(None)}
     for known, name in ((str, "string"), (bool, "boolean"), (int, "integer")):
         if types == {known}:
@@ -219,7 +219,7 @@ def _like(values: Sequence[Any]) -> Schema:
 
 
 def problems_for(manifest: Manifest | None, most_rows: int, known: Sequence[str]) -> dict[int, Problem]:
-    """An example of a problem for each status, of requests for this model; `known` are the names of the models."""
+    """Return an example problem for each status of requests for this model. `known` lists the names of the models."""
     name = manifest.model if manifest is not None else "penguins"
     offered = [media_type for media_type, codec in CODECS.items() if codec.writes]
     errors = [
@@ -238,11 +238,11 @@ def problems_for(manifest: Manifest | None, most_rows: int, known: Sequence[str]
 
 _ONLY_JSON = UnsupportedMediaType("compress", [*codings(), "identity"], "Content-Encoding")
 PROBLEMS_OF_METHOD = {"get": {503: unready_problem()}, "post": {415: problem_of(_ONLY_JSON)}}
-"""The problems that have another cause where nothing is predicted."""
+"""Problems that have another cause in views that do not predict."""
 
 
 def _wrong(manifest: Manifest) -> InvalidInstances:
-    """The error of a wrong value for the first input of the first instance."""
+    """Return the error of a wrong value for the first input of the first instance."""
     spec = manifest.signature.inputs[0]
     value, detail = next((value, detail) for value in WRONG if (detail := rule_of(spec)(value)) is not None)
     return refused(f"#/instances/0/{escaped(spec.name)}", detail, value)
@@ -251,7 +251,7 @@ def _wrong(manifest: Manifest) -> InvalidInstances:
 def with_errors(
     responses: dict[str, Any], errors: ErrorFormat, reference: Schema, problems: Mapping[int, Problem]
 ) -> dict[str, Any]:
-    """The responses of an operation by status, with the content of each error; `reference` names its schema.
+    """Return the responses of an operation by status, with the content of each error. `reference` names its schema.
 
     `default` stands for errors of a server in front of the application.
     """

@@ -1,4 +1,4 @@
-"""JSON schemas of the models: components that the operations refer to, written so that client generators read them."""
+"""JSON schemas of the models: components that the operations refer to, in a form that client generators support."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ TYPE_KEYWORDS: Mapping[str, Sequence[str]] = {
     "array": ("items", "prefixItems", "minItems", "maxItems"),
     "object": ("properties", "required", "additionalProperties"),
 }
-"""Keywords that apply to values of one JSON type alone."""
+"""Keywords that apply only to values of one JSON type."""
 BELOW = ("items", "additionalProperties")
-"""Keywords of our fields that hold a schema, or true or false."""
+"""Keywords of Retort's fields that hold a schema or a boolean."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSchemas:
     """The schemas of a model's input, of each field by name, and the names of the outputs.
 
-    `instance` is a record or a row, `many` an object with a list of instances and the outputs to answer with. `joined`
-    is the keyword for a choice of `record` and `many`: "oneOf" where no record can be taken for many.
+    `instance` is a record or a row, `many` an object with a list of instances and the requested outputs. `joined` is
+    the keyword for a choice of `record` and `many`: "oneOf" if a record cannot match `many`.
     """
 
     record: Schema
@@ -55,7 +55,7 @@ class ModelSchemas:
 
     @property
     def wanted(self) -> Schema:
-        """A list of the outputs to answer with; null stands for the default outputs."""
+        """A list of the requested outputs. Null stands for the default outputs."""
         return _wanted(self.outputs)
 
 
@@ -76,16 +76,16 @@ _RECORD = {"type": "object", "description": "one record, by feature name"}
 _ROW = {"type": "array", "items": {}}
 _INSTANCE = {"anyOf": [_RECORD, _ROW]}
 ANY = ModelSchemas(_RECORD, _ROW, _INSTANCE, _many(_INSTANCE, ()), {}, ())
-"""Any model; the operation `/models/<name>/predict` of each model has the model's own schemas."""
+"""Any model. The operation `/models/<name>/predict` of each model has the model's own schemas."""
 
 
 def reference(name: str) -> Schema:
-    """A reference to a component."""
+    """Return a reference to a component."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def component(name: str, schema: type[ma.Schema] | ma.Schema) -> Schema:
-    """The JSON schema of a marshmallow schema."""
+    """Return the JSON schema of a marshmallow schema."""
     spec = APISpec("", "", OPENAPI_VERSION, plugins=[MarshmallowPlugin()])
     spec.components.schema(name, schema=schema)
     found: Schema = spec.to_dict()["components"]["schemas"][name]
@@ -93,7 +93,7 @@ def component(name: str, schema: type[ma.Schema] | ma.Schema) -> Schema:
 
 
 def model_schemas(key: str, signature: Signature) -> tuple[ModelSchemas, dict[str, Schema]]:
-    """The schemas of one model, and the components that they refer to; `key` begins the components' names."""
+    """Return the schemas of one model, and their components. `key` begins the components' names."""
     name = f"{key}.record"
     whole = signature.layout is Layout.RECORDS
     record = _whole(signature) if whole else component(name, schema_of(signature, key))
@@ -107,7 +107,7 @@ def model_schemas(key: str, signature: Signature) -> tuple[ModelSchemas, dict[st
     row = {
         "type": "array",
         "prefixItems": [reference(name)] if whole else [{**field, "description": each} for each, field in bare.items()],
-        "items": {},  # a generator that does not know prefixItems takes any value
+        "items": {},  # for generators that do not know prefixItems
         "minItems": len(signature.names),
         "maxItems": len(signature.names),
         "description": "the values in this order: " + ", ".join(signature.names[:100]),
@@ -121,7 +121,7 @@ def model_schemas(key: str, signature: Signature) -> tuple[ModelSchemas, dict[st
     components = {
         name: record,
         f"{key}.row": row,
-        # Not "oneOf": openapi-generator's Python client takes an object for a list of its fields.
+        # Not "oneOf": openapi-generator's Python client reads an object as a list of its fields.
         f"{key}.instance": {"anyOf": [reference(name), reference(f"{key}.row"), *alone]},
         f"{key}.instances": _many(reference(f"{key}.instance"), signature.outputs),
     }
@@ -131,14 +131,14 @@ def model_schemas(key: str, signature: Signature) -> tuple[ModelSchemas, dict[st
 
 
 def _bare(field: Schema) -> Schema:
-    """The values of a field that may stand for an instance: an object would be a record, and a list a row."""
+    """Return the values of a field that may stand for an instance: an object would be a record, a list a row."""
     if "oneOf" not in field:
         return field
     return {**field, "oneOf": [each for each in field["oneOf"] if each.get("type") not in ("object", "array")]}
 
 
 def _whole(signature: Signature) -> Schema:
-    """The schema of a record that the model takes whole."""
+    """Return the schema of a record that the model takes whole."""
     (spec,) = signature.inputs
     kind = KINDS[spec.kind]
     example = {} if spec.example is None else {"example": spec.example}
@@ -146,7 +146,7 @@ def _whole(signature: Signature) -> Schema:
 
 
 def _plain(field: Schema) -> Schema:
-    """A field with 64 bits told as a format, because JavaScript cannot hold their limits; see `one_type_each`."""
+    """Return a field whose 64-bit limits are a format, because JavaScript cannot hold them; see `one_type_each`."""
     if field.get("minimum") == INT64_MIN and field.get("maximum") == INT64_MAX and "integer" in field["type"]:
         field = {name: value for name, value in field.items() if name not in ("minimum", "maximum")}
         field["format"] = "int64"
@@ -154,7 +154,7 @@ def _plain(field: Schema) -> Schema:
 
 
 def one_type_each(schema: Schema) -> Schema:
-    """The same schema with `oneOf` in place of a list of types: client generators know no list but a type and null."""
+    """Return the same schema with `oneOf` for a list of types. Client generators support only a type and null."""
     found = {
         name: one_type_each(below) if name in BELOW and isinstance(below, dict) else below
         for name, below in schema.items()
