@@ -1,7 +1,7 @@
-"""Bytes to plain values and back, for one media type each; to add one, write its module and name it in `CODECS`.
+"""Codecs: each decodes and encodes one media type. To add one, write its module and name it in `CODECS`.
 
-Every media type comes to the same plain values and passes the same schema: the same rows get the same answer, or the
-same 422, whatever they came in as. Libraries that are heavy are imported when their media type is first met.
+Every media type is decoded to the same plain values and validated by the same schema, so the same rows get the same
+response or the same 422. Heavy libraries are imported when their media type is first used.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CODECS: dict[str, Codec] = {
     "application/x-npz": Npz(),
     "application/msgpack": MessagePack(),
 }
-"""By media type; the form, whose parts are read by these and itself, is added below."""
+"""Codecs by media type. The form is added below, because its parts may have any of these types."""
 ALIASES = {
     "application/jsonl": NDJSON_TYPE,
     "application/jsonlines": NDJSON_TYPE,
@@ -53,19 +53,19 @@ ALIASES = {
     "application/vnd.msgpack": "application/msgpack",
     "application/x-msgpack": "application/msgpack",
 }
-"""Other names of the same, as clients write them."""
+"""Other names of these media types."""
 
 PLAIN_JSON: tuple[Codec, Mapping[str, str]] = (JSON, {})
 EXTRAS = {"pyarrow": "retort-serving[parquet]"}
 
 
 def reader(content_type: str | None, body: bytes) -> tuple[Codec, Mapping[str, str]]:
-    """The codec for a request body, and the parameters of its media type.
+    """Return the codec for a request body, and the parameters of its media type.
 
-    Without a Content-Type, or with curl's default one, a JSON body is taken as JSON.
+    Without a Content-Type, or with curl's default one, a JSON body is read as JSON.
 
     Raises:
-        UnsupportedMediaType: no codec reads it.
+        UnsupportedMediaType: no codec reads the body.
     """
     if not content_type or content_type == JSON_TYPE:
         return PLAIN_JSON
@@ -84,7 +84,7 @@ def reader(content_type: str | None, body: bytes) -> tuple[Codec, Mapping[str, s
 
 
 def canonical(media_type: str) -> str:
-    """The name of a media type in `CODECS`; one that no codec knows is as it was, in lower case."""
+    """Return the name of a media type in `CODECS`; an unknown media type in lower case."""
     lower = media_type.strip().lower()
     return ALIASES.get(lower, lower)
 
@@ -92,7 +92,7 @@ def canonical(media_type: str) -> str:
 def _installed(codec: Codec) -> bool:
     try:
         return not codec.needs or importlib.util.find_spec(codec.needs) is not None
-    except ValueError:  # it is marked as not to be imported
+    except ValueError:  # sys.modules blocks the import
         return False
 
 
@@ -101,22 +101,22 @@ def _offered(writing: bool) -> list[str]:
 
 
 def _looks_like_json(body: bytes) -> bool:
-    # A form begins with a field's name; no field of a model need be called so that this is a mistake worth making.
+    # A form begins with a field's name, which rarely looks like JSON.
     start = body.removeprefix(BOM).lstrip()[:1]
     return start in b'{["-0123456789' or body.strip() in (b"null", b"true", b"false", b"NaN")
 
 
 def writer(accept: str | None, first: str = JSON_TYPE) -> tuple[str, Codec]:
-    """The media type and codec for an answer, by the client's Accept (RFC 9110 section 12.5.1).
+    """Return the media type and codec for a response by the client's Accept (RFC 9110 section 12.5.1).
 
-    Of several types that it likes as much, `first` comes first.
+    `first` wins among the types with the highest quality.
 
     Raises:
-        NotAcceptable: no codec writes any of the types that it allows.
+        NotAcceptable: no codec writes any of the allowed types.
     """
     if accept is None or accept in ("", "*/*", first):
         return first, CODECS[first]
-    # Parameters of a type (a charset) say nothing that we could honour.
+    # Ignore parameters such as a charset.
     wanted = parse_accept_header(accept, MIMEAccept)
     ranges = MIMEAccept((canonical(media_type.partition(";")[0]), quality) for media_type, quality in wanted)
     offered = _offered(writing=True)

@@ -19,20 +19,20 @@ from app.wire.codecs.columns import check_names, check_rows, columns_of, records
 
 PANDAS_INDEX = "__index_level_"
 LEAST_BYTES_OF_A_VALUE = 8
-"""What a value of a list takes in Python, at least; no more of them than would fill the body's limit."""
+"""Smallest size of a list's value in Python. Lists may not have more values than fill the body's limit."""
 
 
 class ArrowStream(Codec):
-    """A table, as record batches."""
+    """A table as record batches."""
 
     needs = "pyarrow"
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
-        """The records.
+        """Return the records.
 
         Raises:
-            InvalidBody: it is cut short, or says of itself what is not so.
-            InvalidInstances: a column is of a type that no kind of input takes.
+            InvalidBody: the body is truncated or contradicts itself.
+            InvalidInstances: no kind of input accepts the type of a column.
         """
         import pyarrow as pa
 
@@ -43,7 +43,7 @@ class ArrowStream(Codec):
             return rows_of(stream.schema.names, stream, reading)
 
     def write(self, answer: Answer, document: Document) -> bytes:
-        """Flat columns, as in CSV."""
+        """Return flat columns, as in CSV."""
         import pyarrow as pa
 
         table, sink = table_of(answer), pa.BufferOutputStream()
@@ -64,7 +64,7 @@ def refusing_damage(form: str) -> Iterator[None]:
 
 
 def _paths(fields: Iterable[Any], prefix: str = "") -> Iterator[str]:
-    """The names of columns; of those inside a struct dotted, as Parquet has them."""
+    """Yield the names of columns; within a struct with dots, as in Parquet."""
     from pyarrow import types
 
     for each in fields:
@@ -75,7 +75,7 @@ def _paths(fields: Iterable[Any], prefix: str = "") -> Iterator[str]:
 
 
 def rows_of(names: Sequence[str], batches: Iterable[Any], reading: Reading) -> Rows:
-    """The records of pyarrow's record batches, whose columns have these names; pandas' index is no feature."""
+    """Return the records of pyarrow's record batches with these column names. pandas' index is not a feature."""
     rows = 0
     columns: dict[str, list[Any]] = {
         name: [] for name in names if name in reading.signature.names or not name.startswith(PANDAS_INDEX)
@@ -91,7 +91,7 @@ def rows_of(names: Sequence[str], batches: Iterable[Any], reading: Reading) -> R
 
 
 def _plain(array: Any, name: str, limits: Limits) -> list[Any]:
-    """The values as they would come in JSON; bytes stay bytes, for the kinds that take them."""
+    """Return the values as JSON has them. Bytes stay bytes, for the kinds that accept bytes."""
     try:
         return _values(array, limits)
     except (OverflowError, UnicodeDecodeError):
@@ -111,14 +111,14 @@ def _values(array: Any, limits: Limits) -> list[Any]:
     types, of = pa.types, array.type
     if isinstance(of, pa.BaseExtensionType):
         return _values(array.storage, limits)
-    if types.is_dictionary(of):  # each value is made once, however often it stands in the column
+    if types.is_dictionary(of):  # convert each distinct value once
         known = [*_values(array.dictionary, limits), None]
         return [known[-1 if at is None else at] for at in array.indices.to_pylist()]
-    if types.is_string_view(of) or types.is_binary_view(of):  # many may be views of the same bytes
+    if types.is_string_view(of) or types.is_binary_view(of):  # many views may share the same bytes
         if (pc.sum(pc.binary_length(array.cast(pa.large_binary()))).as_py() or 0) > limits.body_bytes:
             raise BodyTooLarge(limits.body_bytes)
         return list(array.to_pylist())
-    if types.is_struct(of):  # member by member, so that each is bounded as a column of its own is
+    if types.is_struct(of):  # by member, so that each has the bounds of a column
         names = [of.field(position).name for position in range(of.num_fields)]
         members = zip(*(_values(part, limits) for part in array.flatten()), strict=True) if names else [()] * len(array)
         there = array.is_valid().to_pylist()
@@ -140,7 +140,7 @@ def _scalars(array: Any, types: Any) -> list[Any]:
     if types.is_decimal(of):
         number = int if of.scale == 0 else float
         return [None if value is None else number(value) for value in array.to_pylist()]
-    if types.is_timestamp(of):  # in UTC, so that no table of time zones is asked; as text, which nanoseconds have
+    if types.is_timestamp(of):  # UTC needs no time zone table; text keeps nanoseconds
         texts = array.cast(pa.timestamp(of.unit)).cast(pa.string()).to_pylist()
         return [text and text.replace(" ", "T") + "Z" * bool(of.tz) for text in texts]
     if types.is_date(of):
@@ -162,14 +162,14 @@ def _scalars(array: Any, types: Any) -> list[Any]:
 
 
 def _leaves(array: Any) -> int:
-    """How many values are within the lists of an array; refuses what is not numbers, booleans or text."""
+    """Return the number of values in the lists of an array; refuse any but numbers, booleans and text."""
     import pyarrow as pa
 
     types, of = pa.types, array.type
     if types.is_struct(of):
         return sum(_leaves(array.field(position)) for position in range(of.num_fields)) + len(array)
     if types.is_list(of) or types.is_large_list(of) or types.is_fixed_size_list(of):
-        if types.is_null(of.value_type):  # any number of them in no bytes at all
+        if types.is_null(of.value_type):  # any number of nulls takes no bytes
             raise NotImplementedError(str(of))
         return _leaves(array.flatten()) + len(array)
     if types.is_boolean(of) or types.is_integer(of) or types.is_floating(of) or types.is_string(of):
@@ -178,7 +178,7 @@ def _leaves(array: Any) -> int:
 
 
 def table_of(answer: Answer) -> Any:
-    """The answer's columns as a pyarrow table; NaN and infinities are null, as in JSON."""
+    """Return the response's columns as a pyarrow table. NaN and infinities are null, as in JSON."""
     import pyarrow as pa
 
     arrays = {}

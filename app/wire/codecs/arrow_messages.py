@@ -1,7 +1,7 @@
-"""Looks through the messages of an Arrow IPC stream before pyarrow reads their batches, for what it would believe.
+"""Check the messages of an Arrow IPC stream before pyarrow reads their batches, because pyarrow trusts them.
 
-pyarrow allocates what a compressed buffer says that it becomes, and any number of rows that have no buffers. It frames
-and verifies each message, but does not tell these numbers, so they are read here from its FlatBuffers table. Source:
+pyarrow allocates the size that a compressed buffer declares, and any number of rows without buffers. It verifies each
+message but does not expose these numbers, so this module reads them from the message's FlatBuffers table. Source:
 https://github.com/apache/arrow/blob/main/format/Message.fbs, and https://flatbuffers.dev/internals.
 """
 
@@ -20,10 +20,10 @@ MAX_MESSAGES = 100_000
 
 
 def check_messages(body: bytes, limits: Limits) -> None:
-    """Refuses a stream that declares more rows, or more bytes after decompression, than are read.
+    """Refuse a stream that declares more rows, or more bytes after decompression, than the limits.
 
     Raises:
-        InvalidBody, ArrowException, ValueError: its messages cannot be followed.
+        InvalidBody, ArrowException, ValueError: its messages cannot be parsed.
         TooManyInstances, BodyTooLarge: it declares too much.
     """
     import pyarrow as pa
@@ -49,7 +49,8 @@ def check_messages(body: bytes, limits: Limits) -> None:
 
 
 def _decompressed_bytes(metadata: bytes, batch: int, body: Any) -> int:
-    """What the buffers of a batch become; each says so in its first eight bytes, -1 where it is not compressed."""
+    """Return the bytes of a batch's buffers after decompression. Each buffer's first eight bytes declare its size, or
+    -1 if it is not compressed."""
     if not _field(metadata, batch, 3):
         return 0
     vector = _table(metadata, batch, 2)
@@ -64,7 +65,7 @@ def _decompressed_bytes(metadata: bytes, batch: int, body: Any) -> int:
 
 
 def _field(content: bytes, table: int, number: int) -> int:
-    """Where a field of a table is; 0 where it is absent."""
+    """Return the position of a table's field; 0 if it is absent."""
     vtable = table - _number(content, table, 4)
     if 4 + 2 * number >= _number(content, vtable, 2):
         return 0
@@ -73,7 +74,7 @@ def _field(content: bytes, table: int, number: int) -> int:
 
 
 def _table(content: bytes, table: int, number: int) -> int:
-    """Where the table or vector that a field points to is."""
+    """Return the position of the table or vector that a field points to."""
     at = _field(content, table, number)
     if not at:
         raise ValueError("a table is absent")
@@ -81,5 +82,5 @@ def _table(content: bytes, table: int, number: int) -> int:
 
 
 def _number(content: Any, at: int, size_bytes: int) -> int:
-    """A number; those of two bytes are sizes and offsets in a table of fields, and have no sign."""
+    """Return a number. Numbers of two bytes are sizes and offsets in a vtable, and unsigned."""
     return int.from_bytes(content[at : at + size_bytes], "little", signed=size_bytes > 2)

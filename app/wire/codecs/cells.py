@@ -1,6 +1,6 @@
-"""Text without types, as in CSV or a form's field, to the value that its input would have in JSON.
+"""Convert untyped text, from CSV or a form's field, to the value that its input has in JSON.
 
-What cannot be read as its input's kind stays text, so that the schema refuses it as it refuses that text in JSON.
+Text that is not valid for its input's kind stays text, and the schema refuses it like that text in JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ Read = Callable[[str], Any]
 
 
 def reader_of(spec: Input) -> Read:
-    """Reads one cell of an input. An empty one is missing, but for a text that cannot be: that one is empty."""
+    """Return the function that reads a cell of this input. An empty cell is missing, or "" for text that is not
+    nullable."""
     types = {type(category) for category in spec.categories or ()}
     if spec.kind == "category" and types and str not in types:
         return _boolean if types == {bool} else _number
@@ -43,7 +44,7 @@ def _number(cell: str) -> Any:
     match = NUMBER.fullmatch(cell)
     if match is None:
         return None if not cell.strip() else WORDS.get(cell.strip().lower(), cell)
-    # Python refuses to convert thousands of digits; an integer this large is refused where it stands.
+    # Python refuses to convert thousands of digits. The schema refuses an integer this large.
     return float(cell) if match[2] is None else int(match[1] + match[2][:MAX_INTEGER_DIGITS])
 
 
@@ -52,7 +53,7 @@ def _boolean(cell: str) -> Any:
 
 
 def anything(cell: str) -> Any:
-    """Kinds that are more than one value, and objects inside a record, are written as JSON; all else is text."""
+    """Return a cell as JSON if it is an array or an object, else as text."""
     if cell[:1] in ("[", "{"):
         try:
             return JSON.value(cell.encode())

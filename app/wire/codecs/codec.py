@@ -1,4 +1,4 @@
-"""What a codec is: the seam between media types and protocols."""
+"""The interface of a codec, between media types and protocols."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.signature import Signature
 from app.signature.batch import Batch
 
 Document = Callable[[Answer], Any]
-"""An answer as a protocol's own document, for codecs that write documents; those that write tables do not ask."""
+"""Function that makes a protocol's document of an answer. Codecs that write tables do not call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +27,15 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
-        """Return the limits that the settings say."""
+        """Return the limits in the settings."""
         return cls(settings.body_limit_bytes, settings.max_instances, settings.max_values)
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a codec may know while it reads: types come from the signature where the bytes have none (CSV, forms).
+    """The context of decoding: formats without types (CSV, forms) take the types from the signature.
 
-    `parameters` are those of the media type, names in lower case.
+    `parameters` are those of the media type, with names in lower case.
     """
 
     signature: Signature
@@ -45,9 +45,9 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Instances that came as they are, without a protocol's envelope around them.
+    """Instances without a protocol's envelope.
 
-    `batch` is there where they were validated as one matrix; a `single` instance is the whole body.
+    `batch` is set if the instances were validated as one matrix. `single` is true if one instance is the whole body.
     """
 
     instances: Sequence[Any] = ()
@@ -56,11 +56,11 @@ class Rows:
 
     @property
     def pointer(self) -> str:
-        """Where the instances stand, as if they had come in JSON."""
+        """The pointer to the instances, as if the body were JSON."""
         return "#" if self.single else "#/instances"
 
     def asked(self, outputs: Sequence[str] | None = None) -> PredictRequest:
-        """What is asked for with them; a matrix is of rows."""
+        """Return a request to predict these instances."""
         in_rows = self.batch is not None
         return PredictRequest(self.instances, self.pointer, self.single, outputs, batch=self.batch, in_rows=in_rows)
 
@@ -69,18 +69,19 @@ class Codec(ABC):
     """Reads and writes one media type. Stateless, safe to share between threads."""
 
     needs = ""
-    """The library without which it neither reads nor writes; empty: none."""
+    """The library that the codec needs; empty if there is none."""
     writes = True
-    """Whether answers can have this media type, too."""
+    """Whether responses can have this media type."""
 
     @abstractmethod
     def decode(self, body: bytes, reading: Reading) -> Any:
-        """`Rows`, or the document in the body as plain values, whose form is the protocol's affair.
+        """Return `Rows`, or the document in the body as plain values, which the protocol interprets.
 
         Raises:
-            InvalidBody, InvalidInstances, TooManyInstances, BodyTooLarge: what is wrong with the body.
+            InvalidBody, InvalidInstances: the body is invalid.
+            TooManyInstances, BodyTooLarge: the body is over a limit.
         """
 
     def write(self, answer: Answer, document: Document) -> bytes:
-        """The answer as a body; called only where `writes` is true."""
+        """Return the response's body. Called only if `writes` is true."""
         raise NotImplementedError

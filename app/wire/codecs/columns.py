@@ -1,4 +1,4 @@
-"""Columns by name to instances, and an answer to columns: what the codecs of tables have in common."""
+"""Convert columns by name to instances, and an answer to columns, for all codecs of tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_COLUMNS_OF_AN_OUTPUT = 10_000
 
 
 def check_rows(rows: int, limits: Limits) -> None:
-    """Refuses a table that is too long before anything is made of its rows.
+    """Refuse a table that is too long before its rows are decoded.
 
     Raises:
         TooManyInstances: it has more rows than the limit.
@@ -33,10 +33,10 @@ def check_rows(rows: int, limits: Limits) -> None:
 
 
 def check_names(names: Sequence[str], reading: Reading) -> None:
-    """Refuses names that cannot be told apart, or that are so many more than the inputs that naming each is no help.
+    """Refuse duplicate names, and tables with too many columns to name each unknown one.
 
     Raises:
-        InvalidInstances: with the table as a whole.
+        InvalidInstances: the names are refused. The pointer is the whole table.
     """
     if len(names) > len(reading.signature.inputs) + MAX_UNKNOWN_COLUMNS:
         raise refused(f"has {len(names)} columns; the model has {len(reading.signature.inputs)} features")
@@ -46,15 +46,15 @@ def check_names(names: Sequence[str], reading: Reading) -> None:
 
 
 def refused(detail: str, pointer: str = "#/instances") -> InvalidInstances:
-    """The refusal of one place."""
+    """Return the error for one pointer."""
     return InvalidInstances([FieldError(pointer, detail)], 1)
 
 
 def records(columns: Mapping[str, Sequence[Any]], rows: int, signature: Signature) -> Rows:
-    """The records of columns by name, each of `rows` values.
+    """Return the records of columns by name, each of `rows` values.
 
-    A model that takes records whole is given what a row has: a table has a cell for every name, so that what is missing
-    in it is left out where the model has no use for null. A column of objects by the input's name is the records.
+    A model that takes whole records gets them without missing values unless its input is nullable: a table has a cell
+    for every name. A single column of objects with the input's name holds the records themselves.
     """
     whole = signature.inputs[0] if signature.layout is Layout.RECORDS else None
     if not columns:
@@ -68,10 +68,10 @@ def records(columns: Mapping[str, Sequence[Any]], rows: int, signature: Signatur
 
 
 def check_whole(names: Sequence[str], signature: Signature, pointer: str = "#/instances") -> None:
-    """Refuses text without types for a model that takes records whole, unless it is the records themselves in JSON.
+    """Refuse untyped text for a model that takes whole records, except the records as JSON.
 
     Raises:
-        InvalidInstances: nobody could tell whether 01 in it is a number.
+        InvalidInstances: the types of the values are unknown, for example whether 01 is a number.
     """
     if signature.layout is Layout.RECORDS and tuple(names) != signature.names:
         detail = f"must have {signature.names[0]!r} alone, an object in JSON: this model takes records of any names"
@@ -79,29 +79,29 @@ def check_whole(names: Sequence[str], signature: Signature, pointer: str = "#/in
 
 
 def whole(instances: list[Any], signature: Signature) -> list[Any]:
-    """Records under the input's name as the records themselves, for a model that takes them whole."""
+    """Return the records within the input's column, for a model that takes whole records."""
     return [record[signature.names[0]] for record in instances] if signature.layout is Layout.RECORDS else instances
 
 
 def _present(value: Any) -> Any:
-    """An object, and those inside it, without the names whose value is missing."""
+    """Return an object and its nested objects without missing values."""
     if type(value) is not dict:
         return value
     return {name: _present(member) for name, member in value.items() if not is_missing(member)}
 
 
 def columns_of(answer: Answer) -> dict[str, NDArray[Any]]:
-    """An answer as flat columns, each of shape (rows,).
+    """Return an answer as flat columns, each of shape (rows,).
 
-    `prediction` as it is, `probability_<class>` for each class, and of other outputs of several values
-    `<output>_<position>`. What is not regular (probabilities of several targets) becomes JSON in text.
+    `prediction` keeps its name. Probabilities become `probability_<class>`, and other outputs of several values
+    `<output>_<position>`. Irregular outputs (probabilities of several targets) become JSON in text.
     """
     columns: dict[str, NDArray[Any]] = {}
     classes = list(answer.classes or ())
     for name, output in answer.outputs.items():
         array = _regular(output)
         if name == "probabilities" and not len(array) and not any(isinstance(label, list) for label in classes):
-            array = np.empty((0, len(classes)))  # without a row it does not say itself how many there are
+            array = np.empty((0, len(classes)))  # without rows the array does not have the number of classes
         if array.ndim == 1:
             nested = array.dtype == object and any(isinstance(value, list | tuple | np.ndarray) for value in array)
             columns[name] = _as_text(array) if nested else array
@@ -117,7 +117,7 @@ def columns_of(answer: Answer) -> dict[str, NDArray[Any]]:
 
 
 def _regular(array: NDArray[Any]) -> NDArray[Any]:
-    """Lists of as many numbers each, which a step has left, as what they were: shape (rows, values)."""
+    """Return an array of lists of equal length, which a step has made, as numbers of shape (rows, values)."""
     if array.dtype != object or array.ndim > 1 or not all(type(value) is list for value in array):
         return array
     if len({len(value) for value in array}) != 1:

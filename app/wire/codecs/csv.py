@@ -1,7 +1,7 @@
-"""`text/csv`: RFC 4180, its cells typed by the signature; `header=present` or `header=absent` may say what comes first.
+"""`text/csv`: RFC 4180, with types from the signature; parameter `header=present` or `header=absent`.
 
-Where the media type does not say, the first row is a header if it names most of the model's features: no row of values
-does. Lines may end in LF; blank ones are skipped.
+Without the parameter, the first row is a header if it names most of the model's features, which no row of values does.
+Lines may end in LF. Blank lines are skipped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from app.wire.codecs.columns import check_names, check_whole, columns_of, whole
 from app.wire.codecs.json import BOM
 
 MAX_CELL_CHARS = 2**31 - 1
-"""Python's own limit is 131072, less than a text may have; the body's limit is the one that counts."""
+"""Python's default limit is 131072, less than a text may have. The body's limit applies instead."""
 FORM = "CSV"
 ROWS_AT_ONCE = 1000
 HEADERS = ("present", "absent")
@@ -30,14 +30,14 @@ OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 class Csv(Codec):
-    """Rows as they stand where there is no header, else records by its names; a ragged row stays a row."""
+    """Rows if there is no header, else records by its names. A ragged row stays a row."""
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
-        """The rows.
+        """Return the rows.
 
         Raises:
-            InvalidBody: with the line of the first thing amiss.
-            TooManyInstances, TooManyValues: it is more than is read.
+            InvalidBody: with the line of the first error.
+            TooManyInstances, TooManyValues: the body is over a limit.
             DeadlineExceeded: the request's time ran out.
         """
         stated = reading.parameters.get("header", "").lower()
@@ -58,7 +58,7 @@ class Csv(Codec):
         return Rows(_rows(first, lines, list(readers.values()), reading.limits.max_instances))
 
     def write(self, answer: Answer, document: Document) -> bytes:
-        """A header, then a row for each instance; a missing value is an empty cell."""
+        """Return a header, then a row for each instance. A missing value is an empty cell."""
         columns = columns_of(answer)
         out = io.StringIO(newline="")
         writer = csv.writer(out)
@@ -87,7 +87,7 @@ def _line(content: bytes, at: int) -> int:
 
 
 def _check_lines(body: bytes, most: int) -> None:
-    """Refuse cells and lines that are too many, but for those between quotes, which may be text.
+    """Refuse too many cells and lines, except between quotes, where they may be text.
 
     Raises:
         TooManyValues: there are more than `most`.
@@ -107,11 +107,11 @@ def _check_lines(body: bytes, most: int) -> None:
 
 
 def _cells(text: str, most: int) -> Iterator[list[str]]:
-    """The rows that are not empty; cells and lines are counted as they come."""
+    """Yield the rows that are not empty, and count cells and lines while reading."""
     csv.field_size_limit(MAX_CELL_CHARS)
     values = rows = pending = 0
 
-    def counted() -> Iterator[str]:  # a row is made whole, however many cells it has
+    def counted() -> Iterator[str]:  # csv.reader builds a whole row, however long it is
         nonlocal pending
         for line in io.StringIO(text, newline=""):
             pending += line.count(",")
@@ -160,7 +160,7 @@ def _records(names: Sequence[str], lines: Iterator[list[str]], readers: dict[str
     columns = [(name, readers.get(name, anything)) for name in names]
     instances: list[Any] = []
 
-    def ragged() -> Iterator[FieldError]:  # in the same pass, since lines are read once
+    def ragged() -> Iterator[FieldError]:  # in the same pass, because lines are read once
         for position, cells in enumerate(lines):
             if position >= most:
                 raise TooManyInstances(most + 1 + sum(1 for _ in lines), most)

@@ -1,4 +1,4 @@
-"""`application/json`: a document in, a document out."""
+"""`application/json`: decode and encode documents."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ BOM = b"\xef\xbb\xbf"
 
 
 ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
-"""One escape of a JSON string, or two that are a pair of surrogates; the group is half of a pair."""
+"""One escape of a JSON string, or two that form a surrogate pair. The group is half of a pair."""
 
 
 class Json(Codec):
     """JSON (RFC 8259), and bare NaN for a missing value, which pandas and MLflow write.
 
-    A duplicate key: the last one wins. A byte order mark is skipped.
+    The last of duplicate keys wins. A byte order mark is skipped.
     """
 
     def decode(self, body: bytes, reading: Reading) -> Any:
-        """The document of a whole body."""
+        """Return the document of a whole body."""
         return self.document(body, reading.limits.max_values)
 
     def document(self, body: bytes, most_values: int = MAX_VALUES) -> Any:
-        """The document of a whole body, for those who know no more of it than that it is JSON.
+        """Return the document of a whole body, for callers without a `Reading`.
 
         Raises:
-            InvalidInstances: it is text that holds JSON again.
+            InvalidInstances: the document is a string that contains JSON.
             InvalidJson, TooManyValues: as `value`.
         """
         document = self.value(body, most_values)
@@ -46,11 +46,11 @@ class Json(Codec):
         return document
 
     def value(self, body: bytes, most_values: int = MAX_VALUES) -> Any:
-        """The value in a body, a line or a cell.
+        """Return the value in a body, a line or a cell.
 
         Raises:
-            InvalidJson: with the line and column of the first thing amiss.
-            TooManyValues: it has more of them than are read.
+            InvalidJson: with the line and column of the first error.
+            TooManyValues: there are more values than the limit.
         """
         if (excess := excess_in_json(body, most_values)) is not None:
             raise excess
@@ -61,11 +61,11 @@ class Json(Codec):
         except RecursionError:
             raise InvalidJson("it is nested too deeply", None, None) from None
         except (msgspec.DecodeError, UnicodeDecodeError):
-            # Not strict JSON: perhaps NaN, a byte order mark, a number out of range. The slow path tells, or explains.
+            # Not strict JSON: perhaps NaN, a byte order mark, or a number out of range. The slow path decides.
             return _decode_leniently(body)
 
     def write(self, answer: Answer, document: Document) -> bytes:
-        """Compact JSON; the document holds finite numbers only."""
+        """Return compact JSON. The document holds only finite numbers."""
         return msgspec.json.encode(document(answer))
 
 
@@ -91,7 +91,7 @@ def _decode_leniently(body: bytes) -> Any:
 
 
 def _hint(error: json.JSONDecodeError, text: str) -> str:
-    """The end of the sentence for text that is nearly JSON."""
+    """Return a hint, the end of the error message, for text that is nearly JSON."""
     at = text[error.pos : error.pos + 1]
     if at == "'":
         return "; JSON has double quotes (in Python, json.dumps writes them, and str does not)"
@@ -112,7 +112,7 @@ def _refuse_lone_surrogates(document: Any, text: str) -> None:
 
 
 def _integer(digits: str) -> int:
-    # Python refuses to convert thousands of digits; any number this large is refused where it stands.
+    # Python refuses to convert thousands of digits. The schema refuses a number this large.
     return int(digits[:MAX_INTEGER_DIGITS])
 
 

@@ -39,14 +39,14 @@ TIMESTAMPS = (b"\xd6\xff", b"\xd7\xff", b"\xc7\x0c\xff")
 
 
 class MessagePack(Codec):
-    """A document in, a document out. A timestamp is its ISO 8601 text, other extension types are refused."""
+    """The document of JSON in MessagePack. Timestamps become ISO 8601 text; other extension types are refused."""
 
     def decode(self, body: bytes, reading: Reading) -> Any:
-        """The document; binary values are bytes, which kinds that take bytes know.
+        """Return the document. Binary values are bytes, for the kinds that accept bytes.
 
         Raises:
-            InvalidBody: it is cut short, has bytes left over, or says what JSON cannot.
-            TooManyValues: it has more of them than are read.
+            InvalidBody: it is truncated, has extra bytes, or has values that JSON does not have.
+            TooManyValues: it has more values than the limit.
         """
         if (excess := excess_in_msgpack(body, reading.limits.max_values)) is not None:
             raise excess
@@ -62,7 +62,7 @@ class MessagePack(Codec):
             raise InvalidBody(FORM, _reason(str(error))) from None
 
     def write(self, answer: Answer, document: Document) -> bytes:
-        """The document."""
+        """Return the encoded document."""
         return msgspec.msgpack.encode(document(answer))
 
 
@@ -79,7 +79,7 @@ def _no_extension(code: int, content: memoryview) -> NoReturn:
 
 
 def _plain(value: Any) -> Any:
-    """The value with texts for timestamps; refuses keys that are no strings."""
+    """Return the value with texts for timestamps; refuse keys that are not strings."""
     if type(value) is dict:
         for key, part in value.items():
             if type(key) is not str:
@@ -156,7 +156,7 @@ def _tokens(body: bytes, many: re.Pattern[bytes], one: re.Pattern[bytes], most: 
             at = ends
         while at < len(body) and found <= most and (wide := LONG.get(body[at])):
             length = int.from_bytes(body[at + 1 : at + 1 + wide], "big")
-            if one is _TOKEN:  # a short text in a long form takes longer to count
+            if one is _TOKEN:  # short texts in a long form take longer to count
                 found += 1 if wide == 1 or length >= SHORTEST_LONG_BYTES else VALUES_OF_A_LIST
             at += 1 + wide + length + (body[at] in EXTENSIONS)
     return found

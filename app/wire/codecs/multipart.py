@@ -1,8 +1,8 @@
 """`multipart/form-data` (RFC 7578): one record as fields, or one file part of another media type.
 
-A file under the name of a feature is that feature's value, as bytes, or as JSON where that is its type; any other file
-is read as its own media type, or by the ending of its name where the type says nothing: browsers on Windows call a CSV
-file `application/vnd.ms-excel`.
+A file with the name of a feature is that feature's value, as bytes, or as JSON if that is its type. Any other file is
+decoded by its media type, or by its extension if the media type is vague: browsers on Windows send a CSV file as
+`application/vnd.ms-excel`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from app.wire.codecs.columns import MAX_UNKNOWN_COLUMNS, check_whole, refused, w
 FORM = "multipart/form-data"
 MAX_PART_HEAD_BYTES = 16_384
 MAX_BOUNDARY_CHARS = 200
-"""RFC 2046 allows 70; the boundaries of some clients, such as Werkzeug's, are sometimes a few longer."""
+"""RFC 2046 allows 70, but some clients, such as Werkzeug, send slightly longer ones."""
 ReaderOf = Callable[[str | None, bytes], tuple[Codec, Mapping[str, str]]]
 
 
 VAGUE = ("", "application/octet-stream", "application/vnd.ms-excel", "application/zip", "text/plain")
-"""Media types under which a table may come; the ending of the file's name then says which."""
+"""Media types that clients send for tables of other types. The extension of the file's name then decides."""
 TYPE_OF_ENDING = {
     "arrow": "application/vnd.apache.arrow.stream",
     "arrows": "application/vnd.apache.arrow.stream",
@@ -53,24 +53,24 @@ class _Part:
 
     @property
     def is_file(self) -> bool:
-        """Whether it came with the name of a file."""
+        """Whether the part has the name of a file."""
         return self.file_name is not None
 
     @property
     def stated_type(self) -> str:
-        """The media type that it states, without parameters; empty for none."""
+        """The media type of the part without parameters; empty if there is none."""
         return (self.media_type or "").partition(";")[0].strip().lower()
 
     @property
     def table_type(self) -> str:
-        """The media type of the table that a file holds, by its own or else by its name; empty where neither says."""
+        """The media type of a file with a table, by its type or else by its extension; empty if both are unknown."""
         ending = (self.file_name or "").rpartition(".")[2].lower()
         stated = self.media_type or ""
         return TYPE_OF_ENDING.get(ending, stated) if self.stated_type in VAGUE else stated
 
 
 class Multipart(Codec):
-    """Reads forms; nothing is answered in one."""
+    """Reads forms. Responses are never forms."""
 
     writes = False
 
@@ -79,12 +79,12 @@ class Multipart(Codec):
         self._is_read = is_read
 
     def decode(self, body: bytes, reading: Reading) -> Any:
-        """The record of the fields, each read as its input's kind; or what the one file holds.
+        """Return the record of the fields, each read as its input's kind, or the content of the only file.
 
         Raises:
-            InvalidBody: it is not a whole form, or holds a form again.
-            UnsupportedMediaType: the file's type is known and cannot be read here.
-            InvalidInstances: a field stands there twice, or beside a file; or a file is neither a field nor a table.
+            InvalidBody: it is not a complete form, or contains another form.
+            UnsupportedMediaType: the file's type is known but cannot be read here.
+            InvalidInstances: a field is duplicate or beside a file; or a file is neither a field nor a table.
         """
         parts = _parts(body, reading)
         readers = {spec.name: reader_of(spec) for spec in reading.signature.inputs}
@@ -98,7 +98,7 @@ class Multipart(Codec):
         refuse(FieldError(f"#/{escaped(name)}", "stands there more than once") for name in twice)
         record: dict[str, Any] = {}
         for part in parts:
-            if part.is_file and part.stated_type != "application/json":  # browsers send JSON as a file too
+            if part.is_file and part.stated_type != "application/json":  # browsers also send JSON as a file
                 record[part.name] = bytes(part.content) or None
             else:
                 record[part.name] = readers.get(part.name, anything)(_text(part))
@@ -106,7 +106,7 @@ class Multipart(Codec):
         return Rows(whole([record], reading.signature), single=True)
 
     def _strays(self, files: Sequence[_Part], reading: Reading) -> Iterator[FieldError]:
-        """The files that are no tables, such as images, under names that the model does not have."""
+        """Yield errors for the files that are not tables, such as images, and whose names the model does not have."""
         fields, endings = some(reading.signature.names), ", ".join(TYPE_OF_ENDING)
         for part in files:
             is_typed = part.table_type or "." in (part.file_name or "")
@@ -146,7 +146,7 @@ def _parts(body: bytes, reading: Reading) -> list[_Part]:
 
 
 def _check_heads(body: bytes, delimiter: bytes, most: int) -> None:
-    """Refuses very many parts and endless headers, before anybody looks for their ends again and again."""
+    """Refuse very many parts and endless headers, before a parser searches for their ends repeatedly."""
     at = body.find(delimiter)
     if at < 0:
         raise InvalidBody(FORM, "its boundary does not stand in it")
@@ -161,7 +161,7 @@ def _check_heads(body: bytes, delimiter: bytes, most: int) -> None:
 
 def _take(event: Event, parts: list[_Part]) -> None:
     if isinstance(event, Field | File):
-        if not isinstance(event.name, str):  # werkzeug says that it is one, and hands on what is absent
+        if not isinstance(event.name, str):  # Werkzeug's annotation is wrong: it may be None
             raise ValueError
         file_name = (event.filename or "") if isinstance(event, File) else None
         parts.append(_Part(event.name, event.headers.get("Content-Type"), file_name))

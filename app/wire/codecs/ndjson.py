@@ -1,6 +1,6 @@
 """`application/x-ndjson`: one JSON value on each line (https://github.com/ndjson/ndjson-spec, jsonlines.org).
 
-This reads a body whole, for answers of another type; `app.wire.stream` answers line by line.
+This codec reads a body whole, for responses of another type. `app.wire.stream` answers line by line.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ LINES_AT_ONCE = 1000
 
 
 class NdJson(Codec):
-    """Instances, one on each line; blank lines are skipped."""
+    """Instances, one on each line. Blank lines are skipped."""
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
-        """The instances.
+        """Return the instances.
 
         Raises:
-            InvalidJson: with the line and column of the first thing amiss.
-            TooManyInstances, TooManyValues: it is more than is read.
+            InvalidJson: with the line and column of the first error.
+            TooManyInstances, TooManyValues: the body is over a limit.
             DeadlineExceeded: the request's time ran out.
         """
         if (excess := excess_in_json(body, reading.limits.max_values)) is not None:
@@ -48,12 +48,12 @@ class NdJson(Codec):
         return Rows(instances)
 
     def write(self, answer: Answer, document: Document) -> bytes:
-        """An object for each instance."""
+        """Return an object for each instance."""
         return lines_of(answer)
 
 
 def lines_of(answer: Answer) -> bytes:
-    """An object of outputs for each instance, each on a line."""
+    """Return an object of outputs for each instance, each on a line."""
     values = answer.values()
     if not values:
         return b""

@@ -1,7 +1,7 @@
-"""`application/x-npy` and `application/x-npz`: NumPy's own files, in which nothing is ever unpickled.
+"""`application/x-npy` and `application/x-npz`: NumPy's own files. Nothing is ever unpickled.
 
-Source: numpy/lib/_format_impl.py (NEP 1). NumPy's own reader allocates what a header declares before it looks whether
-that is there, so the header is read here.
+Source: numpy/lib/_format_impl.py (NEP 1). NumPy's reader allocates the size that a header declares before it checks the
+data, so this module reads the header itself.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ PLAIN_KINDS = "biufUSM"
 NESTED = ("array", "image")
 FIRST_SURROGATE, LAST_SURROGATE, LAST_CODE = 0xD800, 0xDFFF, 0x10FFFF
 COMPLETED = {"Y": "-01-01", "M": "-01", "h": ":00"}
-"""What NumPy leaves out where a datetime64 is this coarse, and ISO 8601 wants."""
+"""Text that NumPy omits for a coarse datetime64, and that ISO 8601 requires."""
 
 
 class Npy(Codec):
     """One array: 2-D (rows, features), or structured with the features' names."""
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
-        """The rows of a 2-D array, the records of a structured one.
+        """Return the rows of a 2-D array, or the records of a structured one.
 
         Raises:
-            InvalidBody: it is no npy file, or one that holds Python objects.
+            InvalidBody: it is not an npy file, or holds Python objects.
         """
         return _rows_of(array_of(body, reading.limits), reading)
 
     def write(self, answer: Answer, document: Document) -> bytes:
-        """The first output alone, which is the prediction unless others were asked for."""
+        """Return the first output, which is the prediction unless the request names others."""
         out = io.BytesIO()
         np.save(out, _unpickled(next(iter(answer.outputs.values()))), allow_pickle=False)
         return out.getvalue()
@@ -56,11 +56,11 @@ class Npz(Codec):
     """Several arrays in a zip: one for each feature by its name, or a single one as in npy."""
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
-        """The records, or what a single array holds.
+        """Return the records, or the content of a single array.
 
         Raises:
-            InvalidBody: it is no npz file.
-            BodyTooLarge: it is longer than the limit once it is decompressed.
+            InvalidBody: it is not an npz file.
+            BodyTooLarge: it is longer than the limit after decompression.
         """
         arrays = _members(body, reading.limits)
         names = reading.signature.names
@@ -77,7 +77,7 @@ class Npz(Codec):
         return records({name: _values(array, name) for name, array in arrays.items()}, rows, reading.signature)
 
     def write(self, answer: Answer, document: Document) -> bytes:
-        """Every output by its name, and the classes."""
+        """Return every output by its name, and the classes."""
         arrays = {name: _unpickled(array) for name, array in answer.outputs.items()}
         if answer.classes is not None:
             arrays["classes"] = _unpickled(np.array(answer.classes, dtype=object))
@@ -87,10 +87,10 @@ class Npz(Codec):
 
 
 def array_of(content: bytes, limits: Limits) -> NDArray[Any]:
-    """The array in the bytes of an npy file, in native byte order; not a copy where none is needed.
+    """Return the array in the bytes of an npy file, in native byte order, without a copy if possible.
 
     Raises:
-        InvalidBody: it is no npy file, its data are not as long as it says, or it holds Python objects.
+        InvalidBody: it is not an npy file, its data differs in length from its header, or it holds Python objects.
         TooManyInstances: it declares more rows than the limit.
     """
     dtype, fortran, shape, begins = _header(content)
@@ -112,7 +112,7 @@ def array_of(content: bytes, limits: Limits) -> NDArray[Any]:
 
 
 def _header(content: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
-    """dtype, whether in Fortran's order, shape, and where the values begin."""
+    """Return dtype, whether the order is Fortran's, shape, and the position of the values."""
     if content[:6] != MAGIC or len(content) < 12 or content[6] not in (1, 2, 3):
         raise InvalidBody("npy", "it does not begin as an npy file does")
     wide = 2 if content[6] == 1 else 4
@@ -135,10 +135,10 @@ def _header(content: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
 
 
 def _check_dtype(dtype: np.dtype[Any]) -> None:
-    """Refuses what `numpy.save` writes for no array: a dtype that is an array itself, and times without a unit.
+    """Refuse dtypes that `numpy.save` never writes: a dtype that is an array itself, and times without a unit.
 
     Raises:
-        ValueError: it is one of these.
+        ValueError: the dtype is one of these.
     """
     parts = [field[0].base for field in dtype.fields.values()] if dtype.fields else [dtype]
     if dtype.subdtype is not None or any(p.kind in "mM" and np.datetime_data(p)[0] == "generic" for p in parts):
@@ -167,7 +167,7 @@ def _rows_of(array: NDArray[Any], reading: Reading) -> Rows:
 
 
 def _values(array: NDArray[Any], name: str | None) -> list[Any]:
-    """The values as they would come in JSON: numbers, booleans, text; dates and times as ISO 8601."""
+    """Return the values as JSON has them: numbers, booleans, text; dates and times as ISO 8601."""
     if array.dtype.kind not in PLAIN_KINDS or array.dtype.char == "g":
         of = "values" if name is None else f"{name[:100]!r}"
         of_dtype = f"of the dtype {str(array.dtype)[:100]}"
@@ -184,14 +184,14 @@ def _values(array: NDArray[Any], name: str | None) -> list[Any]:
     if array.dtype.kind == "U" and array.dtype.itemsize:
         codes = np.ascontiguousarray(array).view(np.uint32)
         surrogates = (codes >= FIRST_SURROGATE) & (codes <= LAST_SURROGATE)
-        if (surrogates | (codes > LAST_CODE)).any():  # Python would take them
+        if (surrogates | (codes > LAST_CODE)).any():  # Python would accept them
             raise refused("has text that is not Unicode")
     values: list[Any] = array.tolist()
     return values
 
 
 def _members(body: bytes, limits: Limits) -> dict[str, NDArray[Any]]:
-    if body.count(b"PK\x01\x02") > MAX_NPZ_MEMBERS:  # before Python makes an object of each
+    if body.count(b"PK\x01\x02") > MAX_NPZ_MEMBERS:  # before Python creates an object for each
         raise InvalidBody("npz", f"it has more than {MAX_NPZ_MEMBERS} members")
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
@@ -216,7 +216,7 @@ def _member(name: str, content: bytes, limits: Limits) -> NDArray[Any]:
 
 
 def _unpickled(array: NDArray[Any]) -> NDArray[Any]:
-    """The array in a dtype that is written without pickling: mixed values become text."""
+    """Return the array in a dtype that needs no pickling. Mixed values become text."""
     if array.dtype != object:
         return array
     try:

@@ -19,22 +19,22 @@ MAX_THRIFT_PARTS = 10**6
 
 
 class Parquet(Codec):
-    """A table, as a file."""
+    """A table as a file."""
 
     needs = "pyarrow"
 
     def decode(self, body: bytes, reading: Reading) -> Rows:
-        """The records.
+        """Return the records.
 
         Raises:
-            InvalidBody: it is cut short, or says of itself what is not so.
-            InvalidInstances: a column is of a type that no kind of input takes.
+            InvalidBody: the file is truncated or contradicts itself.
+            InvalidInstances: no kind of input accepts the type of a column.
         """
         with refusing_damage(FORM), contextlib.closing(_opened(body, reading)) as file:
             return rows_of(file.schema_arrow.names, file.iter_batches(ROWS_AT_ONCE, use_threads=False), reading)
 
     def write(self, answer: Answer, document: Document) -> bytes:
-        """Flat columns, as in CSV."""
+        """Return flat columns, as in CSV."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -44,7 +44,7 @@ class Parquet(Codec):
 
 
 def _opened(body: bytes, reading: Reading) -> Any:
-    """The file, once what it declares is known to be bounded; each text is made once, however often it stands there."""
+    """Return the opened file, after checking the sizes that it declares. Each distinct text is decoded once."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -60,7 +60,7 @@ def _opened(body: bytes, reading: Reading) -> Any:
 
 
 def _check_width(column: Any, rows: int, limits: Limits) -> int:
-    """The bytes of one value of a column, in memory; of a text one pointer, since each is made once."""
+    """Return the bytes of one value of a column in memory. A text counts as one pointer, since each is decoded once."""
     if column.physical_type == "BYTE_ARRAY" and column.max_repetition_level:
         raise refused("has lists of texts or of bytes, which no kind of input takes")
     width = column.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else 8

@@ -1,7 +1,7 @@
-"""Looks at the headers of a Parquet file's pages before pyarrow does, for what pyarrow would believe.
+"""Check the headers of a Parquet file's pages before pyarrow does, because pyarrow trusts them.
 
-A page of a hundred bytes may say that it becomes two gigabytes, or that it repeats a value two billion times, and be
-right. Source: https://github.com/apache/parquet-format (parquet.thrift, Encodings.md).
+A page of a hundred bytes may truthfully declare that it decompresses to two gigabytes, or repeats a value two billion
+times. Source: https://github.com/apache/parquet-format (parquet.thrift, Encodings.md).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ FORM = "Parquet"
 MAX_PAGES = 100_000
 MAX_FOOTER_BYTES = 2**23
 DELTA_BYTE_ARRAY = 7
-"""Each value says how much of the one before it begins with: a few bytes become any number."""
+"""Encoding in which each value declares the length of its common prefix with the value before it: few bytes can become
+very many."""
 UNCOMPRESSED_SIZE, COMPRESSED_SIZE, DATA_PAGE, DATA_PAGE_V2 = (2, I32), (3, I32), (5, STRUCT), (8, STRUCT)
 VALUES, ENCODING, ENCODING_V2 = (1, I32), (2, I32), (4, I32)
 ROW_GROUPS, COLUMNS, COLUMN = (4, LIST), (1, LIST), (3, STRUCT)
@@ -29,7 +30,7 @@ FOOTER_LISTS: Lists = {2: {}, 4: {1: {3: COLUMN_LISTS}, 4: {}}, 5: {}, 7: {}}
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Where the pages of a column begin, how long they are together, and the bytes that one value takes in memory."""
+    """The position and length of a column's pages, and the bytes of one value in memory."""
 
     begins: int
     size_bytes: int
@@ -37,13 +38,13 @@ class Chunk:
 
 
 def chunks_of(body: bytes, widths: Sequence[int], most: int) -> list[Chunk]:
-    """The chunks of the columns, each of which takes so many bytes for a value, by the footer of a file.
+    """Return the chunks of the columns by the footer of a file. `widths` are bytes per value.
 
-    pyarrow's own objects for them end the process where a chunk contradicts itself: their constructors throw where
-    nobody catches.
+    pyarrow's own objects for chunks end the process if a chunk contradicts itself: their constructors throw and nothing
+    catches.
 
     Raises:
-        InvalidBody: there are more than `most`, or they are not those of the columns.
+        InvalidBody: there are more than `most`, or they do not match the columns.
     """
     chunks = []
     size_bytes = int.from_bytes(body[-8:-4], "little")
@@ -66,10 +67,10 @@ def chunks_of(body: bytes, widths: Sequence[int], most: int) -> list[Chunk]:
 
 
 def check_pages(body: bytes, chunks: Sequence[Chunk], limits: Limits) -> None:
-    """Refuses pages that are together longer after decompression, or have more values, than are read.
+    """Refuse pages that are together longer after decompression, or have more values, than the limits.
 
     Raises:
-        InvalidBody: the pages cannot be followed, or have an encoding that is not read.
+        InvalidBody: the pages cannot be parsed, or have an unsupported encoding.
         BodyTooLarge: they declare too much.
     """
     pages = 0

@@ -1,8 +1,8 @@
-"""Structs in Thrift's compact protocol, as Parquet has them, read just as pyarrow reads them.
+"""Structs in Thrift's compact protocol, as in Parquet, read exactly as pyarrow reads them.
 
-Whoever sends a file may try to have us see other numbers than pyarrow sees. So numbers are cut to their width as there,
-and what a reader of generated code takes without looking at it is refused: lists that are not of the type expected,
-fields that come twice. Source: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md, and
+A malicious file may try to show this reader other numbers than pyarrow. So numbers are cut to their width as in
+pyarrow, and this refuses what generated code accepts unchecked: lists of an unexpected type and duplicate fields.
+Source: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md, and
 lib/cpp/src/thrift/protocol/TCompactProtocol.tcc.
 """
 
@@ -17,18 +17,18 @@ BITS = {I16: 16, I32: 32, I64: 64}
 MAX_DEPTH = 8
 
 Fields = dict[tuple[int, int], Any]
-"""By number and type: a reader that expects another type passes a field over, and so does whoever asks here."""
+"""Fields by number and type. Like other readers, callers ignore fields of an unexpected type."""
 
 Lists = Mapping[int, Any]
-"""What lists there are in a struct: by the number of the field the type of the elements, or the `Lists` in each element
-where they are structs; by that of a struct the `Lists` in it."""
+"""The lists in a struct, by the number of the field: the type of the elements, or the `Lists` of each element if they
+are structs. For a field that is a struct, the `Lists` in it."""
 
 
 def struct_at(content: bytes, at: int, lists: Lists, depth: int = 0) -> tuple[Fields, int]:
-    """The fields of a struct, and where it ends; of texts there is no more than that they are there.
+    """Return the fields of a struct, and its end. Texts are skipped; only their presence is recorded.
 
     Raises:
-        IndexError, TypeError, RecursionError: it is cut short, is none, or is too deep.
+        IndexError, TypeError, RecursionError: it is truncated, invalid or too deep.
     """
     if depth > MAX_DEPTH:
         raise RecursionError
@@ -48,7 +48,7 @@ def struct_at(content: bytes, at: int, lists: Lists, depth: int = 0) -> tuple[Fi
 
 
 def _value(content: bytes, at: int, kind: int, inner: Any, depth: int) -> tuple[Any, int]:
-    if kind in (TRUE, FALSE):  # the value is in the type itself
+    if kind in (TRUE, FALSE):  # the type is the value
         return kind == TRUE, at
     if kind == STRUCT:
         return struct_at(content, at, inner if isinstance(inner, Mapping) else {}, depth + 1)
@@ -60,7 +60,7 @@ def _value(content: bytes, at: int, kind: int, inner: Any, depth: int) -> tuple[
         length, at = _varint(content, at)
         return None, at + _length(length)
     if kind not in (BYTE, DOUBLE):
-        raise TypeError  # sets and maps: Parquet has none
+        raise TypeError  # Parquet has no sets and maps
     return None, at + (1 if kind == BYTE else 8)
 
 
@@ -72,7 +72,7 @@ def _list(content: bytes, at: int, inner: Any, depth: int) -> tuple[list[Any], i
     if size == 15:
         size, at = _varint(content, at)
     values = []
-    for _ in range(_length(size)):  # each takes a byte at least, so that no size that is not true goes on for long
+    for _ in range(_length(size)):  # each takes at least a byte, so a false size ends soon
         value, at = _value(content, at, kind, inner, depth)
         values.append(value)
     return values, at
