@@ -103,7 +103,7 @@ class RequestContext(RequestScope):
         """Put a reference to this context into the environ."""
         self.environ[KEY] = weakref.ref(self)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Remove the references to the error and from the environ. Called by the thread that ran the request."""
         self.is_running, self.error = False, None
         if context_in(self.environ) is self:

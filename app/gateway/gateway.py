@@ -65,11 +65,11 @@ class Gateway:
     def started(self, snapshot: Snapshot) -> None:
         """Keep the function that reads the worker's statistics; log once how requests are run."""
         self._metrics.server_snapshot = snapshot
-        self._look()
+        self._check_direct()
 
     def observe(self) -> None:
         """Publish the worker's statistics, and check again how requests are run."""
-        self._look()
+        self._check_direct()
         self._metrics.refresh_server()
 
     def admit(self, environ: Environ) -> RequestContext:
@@ -83,7 +83,7 @@ class Gateway:
             context.mark()
             return context
         route.plan(context)
-        context.through_wsgi = not (is_direct and (self._is_direct or self._look()))
+        context.through_wsgi = not (is_direct and (self._is_direct or self._check_direct()))
         if context.through_wsgi:
             context.mark()
             context.runs_inline, context.batch_key = False, None
@@ -94,7 +94,7 @@ class Gateway:
     def respond(self, requests: Sequence[Any]) -> list[Response] | None:
         """Answer requests of one route between their interceptors; return None if they must go through Flask now."""
         contexts: Sequence[RequestContext] = requests
-        if not (self._look() and all(self._is_still_direct(context) for context in contexts)):
+        if not (self._check_direct() and all(self._is_still_direct(context) for context in contexts)):
             for context in contexts:
                 context.through_wsgi = True
                 context.mark()
@@ -122,7 +122,7 @@ class Gateway:
     async def respond_soon(self, request: Any) -> Response | None:
         """Answer a request on the event loop between its interceptors; return None if it needs Flask now."""
         context: RequestContext = request
-        if not (self._look() and self._is_still_direct(context)) or context.awaited is None:
+        if not (self._check_direct() and self._is_still_direct(context)) or context.awaited is None:
             context.through_wsgi = True
             context.mark()
             return None
@@ -198,14 +198,16 @@ class Gateway:
         try:
             response = self._before(context)
             if response is None:
-                return self._through(context, start_response, application)
+                return self._through_wsgi(context, start_response, application)
             self._after(context, response)
             self._chain.flush()
             return _send(context, response, start_response)
         finally:
             current_request.reset(token)
 
-    def _through(self, context: RequestContext, start_response: Any, application: WSGIApplication) -> Iterable[bytes]:
+    def _through_wsgi(
+        self, context: RequestContext, start_response: Any, application: WSGIApplication
+    ) -> Iterable[bytes]:
         def begin(status: str, headers: Headers, exc_info: Any = None) -> Any:
             response = Response(int(status[:3]), list(headers), iter(()))  # its body comes later, from the application
             self._chain.after(context, response)
@@ -233,7 +235,7 @@ class Gateway:
             self._chain.after(context, Response(500))
         context.end()
         self._chain.flush()
-        context.let_go()
+        context.release()
 
     # --- shared
 
@@ -269,7 +271,7 @@ class Gateway:
         if not isinstance(response.body, bytes):
             response.body = _Parts(response.body, context, self._end)
 
-    def _look(self) -> bool:
+    def _check_direct(self) -> bool:
         """Check whether routes may be answered without Flask, and log a change."""
         is_direct = not self._wrapped_by and self._router.is_direct()
         if is_direct is not self._is_direct:

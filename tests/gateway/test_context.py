@@ -54,7 +54,7 @@ def test_the_end_leaves_the_error_to_the_thread_that_still_runs_the_request() ->
     context.error = error = ValueError()
     context.end()
     assert context.error is error
-    context.let_go()
+    context.release()
     assert context.error is None
 
 
@@ -73,7 +73,7 @@ def test_a_context_takes_no_mark_away_that_is_not_its_own() -> None:
     first, second = RequestContext(request), RequestContext(request)
     first.mark()
     second.mark()
-    first.let_go()
+    first.release()
     assert context_in(request) is second
-    second.let_go()
+    second.release()
     assert KEY not in request
