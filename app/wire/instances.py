@@ -28,7 +28,7 @@ ALONE = re.compile(rb'\s*+\{\s*+"instances"\s*+:')
 """Start of a body that may hold only `instances`. Its fast decoder accepts no other key but `outputs`."""
 
 
-def object_in(raw: bytes, limits: codecs.Limits) -> dict[str, Any]:
+def json_object(raw: bytes, limits: codecs.Limits) -> dict[str, Any]:
     """Return the JSON object in a body, whatever its Content-Type is.
 
     Raises:
@@ -41,14 +41,14 @@ def object_in(raw: bytes, limits: codecs.Limits) -> dict[str, Any]:
     return document
 
 
-def asked_alone(raw: bytes, decode: Decode, signature: Signature) -> PredictRequest | None:
+def decode_instances(raw: bytes, decode: Decode, signature: Signature) -> PredictRequest | None:
     """Return the request of a body that holds only `instances`, for the first output; None if `decode` refuses it."""
     if ALONE.match(raw) and (decoded := decode(raw)) is not None and decoded.outputs is None:
         return PredictRequest.decoded(decoded, signature.defaults[:1])
     return None
 
 
-def listed(values: object, signature: Signature, pointer: str) -> list[Any]:
+def instance_list(values: object, signature: Signature, pointer: str) -> list[Any]:
     """Return a list of instances for the validator.
 
     Values for a model of one input may be bare. `{"b64": "..."}` stands for bytes.
@@ -99,7 +99,7 @@ def _plain(value: Any, spec: Input, pointer: str) -> Any:
         raise refused(f"{pointer}/b64", "must be the base64 of text in UTF-8", value["b64"]) from None
 
 
-def of_columns(columns: Mapping[str, Any], signature: Signature, pointer: str) -> list[list[Any]]:
+def rows_from_columns(columns: Mapping[str, Any], signature: Signature, pointer: str) -> list[list[Any]]:
     """Return columns by name as rows in the order of the signature. A cell may be a list of one value.
 
     Raises:
@@ -142,7 +142,9 @@ def _cell(value: Any, spec: Input, pointer: str) -> Any:
     return _plain(value, spec, pointer)
 
 
-def of_table(columns: Sequence[Any], table: Any, signature: Signature, pointer: str) -> tuple[list[Any], list[int]]:
+def rows_from_table(
+    columns: Sequence[Any], table: Any, signature: Signature, pointer: str
+) -> tuple[list[Any], list[int]]:
     """Return a table's rows in the order of the signature, and the position of each feature in the table.
 
     Columns that are numbered 0, 1, 2 and so on, as pandas does without names, are in the order of the signature.
@@ -183,12 +185,12 @@ def _not_table(columns: Sequence[Any], table: Any, names: Sequence[str], pointer
         yield FieldError(f"{pointer}/data", "must be a list of rows", shown(table))
 
 
-def outputs_called(names: Sequence[Any]) -> list[Any]:
+def outputs_by_name(names: Sequence[Any]) -> list[Any]:
     """Return the outputs of these names, which may also be method names of the estimator (`predict_proba`)."""
     return [OUTPUT_OF_METHOD.get(name, name) if isinstance(name, str) else name for name in names]
 
 
-def outputs_in(parameters: Any, signature: Signature, pointer: str) -> list[Any]:
+def requested_outputs(parameters: Any, signature: Signature, pointer: str) -> list[Any]:
     """Return the outputs that `parameters` names. Other parameters are ignored.
 
     Raises:
@@ -199,7 +201,7 @@ def outputs_in(parameters: Any, signature: Signature, pointer: str) -> list[Any]
     wanted = (parameters or {}).get("outputs")
     if not isinstance(wanted, list | None):
         raise refused(f"{pointer}/outputs", "must be a list of output names", wanted)
-    return outputs_called(wanted) if wanted else [*signature.defaults[:1]]
+    return outputs_by_name(wanted) if wanted else [*signature.defaults[:1]]
 
 
 def predictions(answer: Answer) -> list[Any]:

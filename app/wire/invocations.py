@@ -28,7 +28,7 @@ from app.server.contract import Environ, Headers
 from app.signature import Signature
 from app.wire import body, codecs, problems
 from app.wire.backend import UNREADY, Adapter, Backend, answers, json_response
-from app.wire.instances import listed, of_columns, of_table, outputs_in, predictions
+from app.wire.instances import instance_list, predictions, requested_outputs, rows_from_columns, rows_from_table
 from app.wire.openapi.contents import RequestBodyForm
 from app.wire.openapi.schemas import ModelSchemas, Schema
 from app.wire.pointers import moved, refused, transposed
@@ -152,10 +152,10 @@ class InvocationAdapter(Adapter):
         document = codec.decode(raw, codecs.Reading(signature, self._limits, parameters))
         if isinstance(document, codecs.Rows):
             self._bare = codec is codecs.CODECS["application/x-npy"]
-            return document.asked(signature.defaults[:1])
+            return document.to_request(signature.defaults[:1])
         if isinstance(document, list):
             self._bare = True
-            return PredictRequest(listed(document, signature, "#"), outputs=signature.defaults[:1])
+            return PredictRequest(instance_list(document, signature, "#"), outputs=signature.defaults[:1])
         if not isinstance(document, dict):
             raise refused("#", f"must be a list of rows, or an object with one of {ONE_OF}", document)
         return self._envelope(document, signature)
@@ -167,7 +167,7 @@ class InvocationAdapter(Adapter):
             raise refused("#", f"must have exactly one of {ONE_OF}{found}")
         if "signature_name" in document:
             raise refused("#/signature_name", "is not supported; params.outputs names the outputs")
-        outputs = outputs_in(document.get("params"), signature, "#/params")
+        outputs = requested_outputs(document.get("params"), signature, "#/params")
         (key,) = given
         instances, pointer = self._instances(key, document[key], signature)
         return PredictRequest(instances, pointer, outputs=outputs, outputs_pointer="#/params/outputs")
@@ -178,12 +178,12 @@ class InvocationAdapter(Adapter):
             return self._split(values, signature), f"{pointer}/data"
         if key == "inputs" and isinstance(values, dict):
             if values and not any(isinstance(value, list) for value in values.values()):
-                return listed([values], signature, pointer), pointer  # a record
+                return instance_list([values], signature, pointer), pointer  # a record
             self._place = lambda error: transposed(error, signature.names, pointer)
-            return of_columns(values, signature, pointer), pointer
+            return rows_from_columns(values, signature, pointer), pointer
         if key == "inputs" and not isinstance(values, list) and len(signature.inputs) == 1:
             values = [values]
-        return listed(values, signature, pointer), pointer
+        return instance_list(values, signature, pointer), pointer
 
     def _split(self, frame: Any, signature: Signature) -> list[Any]:
         pointer = "#/dataframe_split"
@@ -191,13 +191,13 @@ class InvocationAdapter(Adapter):
             raise refused(pointer, "must be an object with data, and perhaps columns and index", frame)
         columns = frame.get("columns")
         if columns is None:
-            return listed(frame["data"], signature, f"{pointer}/data")
+            return instance_list(frame["data"], signature, f"{pointer}/data")
         if not isinstance(columns, list):
             raise refused(f"{pointer}/columns", "must be a list of names", columns)
-        table, order = of_table(columns, frame["data"], signature, pointer)
+        table, order = rows_from_table(columns, frame["data"], signature, pointer)
         at = f"{pointer}/data"
         self._place = lambda error: moved(error, at, lambda row, position: f"{at}/{row}/{order[position]}")
-        return listed(table, signature, at)
+        return instance_list(table, signature, at)
 
     def encode(self, answer: Answer) -> bytes:
         """Return `{"predictions": [...]}`, the list alone if the request was a list, or the type in `Accept`."""

@@ -84,7 +84,7 @@ class PredictAdapter(Adapter):
             return PredictRequest.decoded(decoded)
         document = codec.decode(raw, codecs.Reading(signature, self._limits, parameters))
         if isinstance(document, Rows):
-            return document.asked()
+            return document.to_request()
         if isinstance(document, list):
             return PredictRequest(document)
         if not isinstance(document, dict):
@@ -94,7 +94,7 @@ class PredictAdapter(Adapter):
         # A model may have a feature named instances, which is never a list.
         if "instances" not in document or ("instances" in signature.names and not isinstance(named, list)):
             return PredictRequest([document], single=True)
-        refuse(_amiss(document, signature))
+        refuse(_envelope_errors(document, signature))
         return PredictRequest(document["instances"], "#/instances", outputs=document.get("outputs"))
 
     def encode(self, answer: Answer) -> bytes:
@@ -102,12 +102,12 @@ class PredictAdapter(Adapter):
         return self._compressed(self._writer.write(answer, _document))
 
 
-def _amiss(document: dict[str, Any], signature: Signature) -> Iterator[FieldError]:
+def _envelope_errors(document: dict[str, Any], signature: Signature) -> Iterator[FieldError]:
     """Yield the errors of an envelope."""
-    told = f"is not allowed beside instances; allowed: {', '.join(ENVELOPE)}"
+    not_allowed = f"is not allowed beside instances; allowed: {', '.join(ENVELOPE)}"
     for key, value in document.items():
         if key not in ENVELOPE:
-            yield FieldError(f"#/{escaped(key)}", told, shown(value))
+            yield FieldError(f"#/{escaped(key)}", not_allowed, shown(value))
     instances, outputs = document["instances"], document.get("outputs")
     if not isinstance(instances, list):
         detail = hinted("must be a list of records or rows", instances, signature)

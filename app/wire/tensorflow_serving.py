@@ -27,7 +27,14 @@ from app.signature import Signature
 from app.wire import body
 from app.wire.backend import OBJECT, UNKNOWN_MODEL, Adapter, Backend, Segment, answers, json_response
 from app.wire.codecs import JSON_TYPE, Limits
-from app.wire.instances import asked_alone, listed, object_in, of_columns, outputs_called, predictions
+from app.wire.instances import (
+    decode_instances,
+    instance_list,
+    json_object,
+    outputs_by_name,
+    predictions,
+    rows_from_columns,
+)
 from app.wire.pointers import refused, transposed
 from app.wire.problems import ErrorSchema, error_sentence
 
@@ -73,9 +80,9 @@ class PredictAdapter(Adapter):
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
         """Return the instances and the outputs that `signature_name` names."""
         raw = body.read(self._environ, self._limits.body_bytes)
-        if (asked := asked_alone(raw, decode, signature)) is not None:
-            return asked
-        document = object_in(raw, self._limits)
+        if (predict_request := decode_instances(raw, decode, signature)) is not None:
+            return predict_request
+        document = json_object(raw, self._limits)
         outputs = _outputs(document, signature)
         given = [key for key in ("instances", "inputs") if key in document]
         if len(given) != 1:
@@ -85,9 +92,9 @@ class PredictAdapter(Adapter):
         values, pointer = document[key], f"#/{key}"
         if key == "inputs" and isinstance(values, dict):
             self._place = lambda error: transposed(error, signature.names, pointer)
-            instances: list[Any] = of_columns(values, signature, pointer)
+            instances: list[Any] = rows_from_columns(values, signature, pointer)
         else:
-            instances = listed(values, signature, pointer)
+            instances = instance_list(values, signature, pointer)
         return PredictRequest(instances, pointer, outputs=outputs, outputs_pointer="#/signature_name")
 
     def encode(self, answer: Answer) -> bytes:
@@ -108,12 +115,12 @@ class ExamplesAdapter(Adapter):
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
         """Return the examples, each with the common features of `context`."""
         raw = body.read(self._environ, self._limits.body_bytes)
-        document = object_in(raw, self._limits)
+        document = json_object(raw, self._limits)
         output = self._output(signature)
         context = document.get("context", {})
         if not isinstance(context, dict):
             raise refused("#/context", "must be an object of features", context)
-        examples = listed(document.get("examples"), signature, "#/examples")
+        examples = instance_list(document.get("examples"), signature, "#/examples")
         examples = [context | each if isinstance(each, dict) else each for each in examples]
         return PredictRequest(examples, "#/examples", outputs=[output])
 
@@ -142,7 +149,7 @@ def _outputs(document: dict[str, Any], signature: Signature) -> list[Any]:
         raise refused("#/signature_name", "must be text: names of outputs, separated by commas", wanted)
     if not wanted or wanted == DEFAULT_SIGNATURE:
         return [*signature.defaults[:1]]
-    return outputs_called([name.strip() for name in wanted.split(",")])
+    return outputs_by_name([name.strip() for name in wanted.split(",")])
 
 
 def status(catalogue: Catalogue, model: str, version: str | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from app.gateway.errors import problem_json
 from app.signature import Signature
 from app.wire import body, problems
 from app.wire.backend import UNREADY, Adapter, Backend, Segment, answers, json_response
-from app.wire.instances import asked_alone, listed, object_in, outputs_in, predictions
+from app.wire.instances import decode_instances, instance_list, json_object, predictions, requested_outputs
 from app.wire.openapi.contents import RequestBodyForm
 from app.wire.openapi.schemas import ModelSchemas, Schema
 from app.wire.pointers import refused
@@ -52,13 +52,13 @@ class VertexAdapter(Adapter):
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
         """Return the instances. Of the parameters only `outputs`, a list of output names, is used."""
         raw = body.read(self._environ, self._limits.body_bytes)
-        if (asked := asked_alone(raw, decode, signature)) is not None:
-            return asked
-        document = object_in(raw, self._limits)
+        if (predict_request := decode_instances(raw, decode, signature)) is not None:
+            return predict_request
+        document = json_object(raw, self._limits)
         if "instances" not in document:
             raise refused("#", "must have instances, a list of them")
-        instances = listed(document["instances"], signature, "#/instances")
-        outputs = outputs_in(document.get("parameters"), signature, "#/parameters")
+        instances = instance_list(document["instances"], signature, "#/instances")
+        outputs = requested_outputs(document.get("parameters"), signature, "#/parameters")
         return PredictRequest(instances, "#/instances", outputs=outputs, outputs_pointer="#/parameters/outputs")
 
     def encode(self, answer: Answer) -> bytes:

@@ -59,7 +59,7 @@ class Rows:
         """The pointer to the instances, as if the body were JSON."""
         return "#" if self.single else "#/instances"
 
-    def asked(self, outputs: Sequence[str] | None = None) -> PredictRequest:
+    def to_request(self, outputs: Sequence[str] | None = None) -> PredictRequest:
         """Return a request to predict these instances."""
         in_rows = self.batch is not None
         return PredictRequest(self.instances, self.pointer, self.single, outputs, batch=self.batch, in_rows=in_rows)
