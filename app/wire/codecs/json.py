@@ -105,8 +105,8 @@ def _refuse_lone_surrogates(document: Any, text: str) -> None:
         json.dumps(document, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
         at = next((escape.start() for escape in ESCAPE.finditer(text) if escape[1]), 0)
-        said = "a string holds half of a surrogate pair, which is not Unicode text"
-        raise InvalidJson(said, *_place(text[:at])) from None
+        detail = "a string holds half of a surrogate pair, which is not Unicode text"
+        raise InvalidJson(detail, *_place(text[:at])) from None
     except RecursionError:
         raise InvalidJson("it is nested too deeply", None, None) from None
 

@@ -129,10 +129,10 @@ def _server(blp: Blueprint, catalogue: Catalogue) -> None:
     @answers(blp, "every model is ready", {503: "some are not"})
     def ready() -> Response:
         """Are all models ready?"""
-        is_ready, told = catalogue.readiness()
+        is_ready, readiness = catalogue.readiness()
         if is_ready:
             return json_response({"ready": True})
-        which = ", ".join(map(_unready, told["reasons"][:20]))
+        which = ", ".join(map(_unready, readiness["reasons"][:20]))
         error = f"not everything is ready: {which}; /readyz says why" if which else "the server is about to stop"
         return json_response({"ready": False, "error": error}, 503, RETRY_LATER)
 
@@ -235,8 +235,8 @@ def _repository(blp: Blueprint, registry: Registry, settings: Settings) -> None:
         """Serve every version of a model that is in the repository"""
         parameters = sent().get("parameters") or {}
         if refused := [name for name in parameters if name == "config" or name.startswith("file:")]:
-            said = "is not offered: what is served is what was packed; see flask models add"
-            raise MalformedRequest(f"#/parameters/{refused[0][:100]}", said)
+            detail = "is not offered: what is served is what was packed; see flask models add"
+            raise MalformedRequest(f"#/parameters/{refused[0][:100]}", detail)
         registry.load_model(model)
         return json_response({})
 

@@ -27,7 +27,7 @@ from app.signature.tensors import batch_of, column_of
 from app.wire import body, codecs, coding
 from app.wire.backend import Adapter
 from app.wire.open_inference.describe import array_of, datatype_of, output
-from app.wire.open_inference.reading import HEADER_LENGTH, InferRequest, parsed
+from app.wire.open_inference.reading import HEADER_LENGTH, InferRequest, parse
 from app.wire.open_inference.tensors import DTYPES, Tensor, to_binary, to_json
 
 ALIASES = {
@@ -66,7 +66,7 @@ class InferAdapter(Adapter):
             TooManyInstances: there are more rows than the limit.
         """
         content = body.read(self._environ, self._limits.body_bytes)
-        request = parsed(content, self._environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH"), signature, self._limits)
+        request = parse(content, self._environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH"), signature, self._limits)
         self._request, self._signature, self._tensors = request, signature, request.tensors
         self._is_matrix = _is_matrix(request, signature)
         if self._is_matrix:
@@ -80,15 +80,15 @@ class InferAdapter(Adapter):
             raise TooManyInstances(self._rows, self._limits.max_instances)
         wanted = request.outputs or [(name, request.binary) for name in signature.defaults]
         self._wanted = [(called, _canonical(called, signature), is_binary) for called, is_binary in wanted]
-        return self._asked([name for _, name, _ in self._wanted] if request.outputs else None)
+        return self._to_request([name for _, name, _ in self._wanted] if request.outputs else None)
 
-    def _asked(self, outputs: Sequence[str] | None) -> PredictRequest:
+    def _to_request(self, outputs: Sequence[str] | None) -> PredictRequest:
         signature = self._signature
         if self._is_matrix:
             matrix = _texts(self._tensors[0])
             batch = batch_of(matrix, signature)
             return PredictRequest(() if batch else matrix.tolist(), ROWS, outputs=outputs, batch=batch, in_rows=True)
-        arrays = [_of_column(tensor, spec) for tensor, spec in zip(self._tensors, signature.inputs, strict=True)]
+        arrays = [_column_array(tensor, spec) for tensor, spec in zip(self._tensors, signature.inputs, strict=True)]
         columns: dict[str, Column] = {}
         for array, spec in zip(arrays, signature.inputs, strict=True):
             column = column_of(array, spec)
@@ -166,8 +166,8 @@ def _check_matrix(tensor: Tensor, signature: Signature) -> None:
     shape, width = list(tensor.array.shape), len(signature.inputs)
     if len(shape) != 2 or shape[1] != width:
         names = some(signature.names)
-        said = f"is {shape}; a table of this model is [rows, {width}], with the inputs in this order: {names}"
-        raise MalformedRequest(f"{tensor.pointer}/shape", f"{said}; or send one tensor for each, of shape [rows]")
+        detail = f"is {shape}; a table of this model is [rows, {width}], with the inputs in this order: {names}"
+        raise MalformedRequest(f"{tensor.pointer}/shape", f"{detail}; or send one tensor for each, of shape [rows]")
 
 
 def _in_order(tensors: Sequence[Tensor], signature: Signature) -> list[Tensor]:
@@ -181,19 +181,19 @@ def _in_order(tensors: Sequence[Tensor], signature: Signature) -> list[Tensor]:
     ordered = [by_name[name] for name in signature.names]
     for tensor in ordered:
         if len(tensor.array) != len(ordered[0].array):
-            said = f"has {len(tensor.array)} rows; {ordered[0].name!r} has {len(ordered[0].array)}"
-            raise MalformedRequest(f"{tensor.pointer}/shape", said)
+            detail = f"has {len(tensor.array)} rows; {ordered[0].name!r} has {len(ordered[0].array)}"
+            raise MalformedRequest(f"{tensor.pointer}/shape", detail)
     return ordered
 
 
-def _of_column(tensor: Tensor, spec: Input) -> NDArray[Any]:
+def _column_array(tensor: Tensor, spec: Input) -> NDArray[Any]:
     """Return a column's tensor as an array of shape (rows,), or of more dimensions if the input's kind is `array`."""
     if spec.kind == "array":
         return tensor.array
     array = _texts(tensor, encodes=spec.kind == "image")
     if array.ndim > 2 or (array.ndim == 2 and array.shape[1] != 1):
-        said = f"is {list(array.shape)}; the column of an input is [rows] or [rows, 1]"
-        raise MalformedRequest(f"{tensor.pointer}/shape", said)
+        detail = f"is {list(array.shape)}; the column of an input is [rows] or [rows, 1]"
+        raise MalformedRequest(f"{tensor.pointer}/shape", detail)
     return array.reshape(-1)
 
 

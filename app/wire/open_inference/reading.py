@@ -18,7 +18,7 @@ from app.errors import MalformedRequest, TooManyInstances, TooManyValues
 from app.signature import Signature
 from app.wire import codecs
 from app.wire.open_inference.describe import input_datatype
-from app.wire.open_inference.tensors import BYTES, DATATYPES, DTYPES, Tensor, from_binary, from_json, text_of, told
+from app.wire.open_inference.tensors import BYTES, DATATYPES, DTYPES, Tensor, from_binary, from_json, printable, text_of
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_DIMENSIONS = 16
@@ -48,7 +48,7 @@ class InferRequest:
     pandas: bool = False
 
 
-def parsed(content: bytes, header_length: str | None, signature: Signature, limits: codecs.Limits) -> InferRequest:
+def parse(content: bytes, header_length: str | None, signature: Signature, limits: codecs.Limits) -> InferRequest:
     """Return the request in a body.
 
     Raises:
@@ -60,8 +60,8 @@ def parsed(content: bytes, header_length: str | None, signature: Signature, limi
         return _request(codecs.JSON.document(content, limits.max_values), None, signature, limits)
     length = int(header_length) if re.fullmatch("[0-9]{1,11}", header_length) else -1
     if not 0 <= length <= len(content):
-        said = f"is {header_length[:20]!r}; allowed: a whole number up to {len(content)}, the length of the body"
-        raise MalformedRequest(HEADER_LENGTH, said)
+        detail = f"is {header_length[:20]!r}; allowed: a whole number up to {len(content)}, the length of the body"
+        raise MalformedRequest(HEADER_LENGTH, detail)
     if length == 0:
         return InferRequest([_raw(content, signature)], binary=True)
     return _request(
@@ -72,16 +72,16 @@ def parsed(content: bytes, header_length: str | None, signature: Signature, limi
 def _raw(content: bytes, signature: Signature) -> Tensor:
     """Return the tensor of a body that is one tensor (Triton's "raw binary request")."""
     if len(signature.inputs) != 1:
-        said = f"is 0, which only models with one input take; this one has {len(signature.inputs)}: send JSON first"
-        raise MalformedRequest(HEADER_LENGTH, said)
+        detail = f"is 0, which only models with one input take; this one has {len(signature.inputs)}: send JSON first"
+        raise MalformedRequest(HEADER_LENGTH, detail)
     spec = signature.inputs[0]
     datatype = input_datatype(spec)
     if datatype == BYTES:
         return Tensor(spec.name, np.array([text_of(content)], dtype=object), 0)
     each = np.dtype(DTYPES[datatype]).itemsize
     if len(content) % each:
-        said = f"has {len(content)} bytes; {datatype}, of which the input is, has {each} each"
-        raise MalformedRequest("the body", said)
+        detail = f"has {len(content)} bytes; {datatype}, of which the input is, has {each} each"
+        raise MalformedRequest("the body", detail)
     array = from_binary(memoryview(content), datatype, [len(content) // each], "the body")
     return Tensor(spec.name, array, 0)
 
@@ -101,12 +101,12 @@ def _request(document: Any, raw: memoryview | None, signature: Signature, limits
         tensors.append(tensor)
         used += size
     if raw is not None and used < len(raw):
-        said = f"has {len(raw)} bytes after its JSON; the inputs' binary_data_size say {used}"
-        raise MalformedRequest("the body", said)
+        detail = f"has {len(raw)} bytes after its JSON; the inputs' binary_data_size say {used}"
+        raise MalformedRequest("the body", detail)
     names: set[str] = set()
     for tensor in tensors:
         if tensor.name in names:
-            raise MalformedRequest("#/inputs", f"has two tensors of the name {told(tensor.name)}")
+            raise MalformedRequest("#/inputs", f"has two tensors of the name {printable(tensor.name)}")
         names.add(tensor.name)
     binary = _flag(parameters, "binary_data_output", "#", False)
     return InferRequest(tensors, _outputs(document, binary), request_id, binary, parameters.get("content_type") == "pd")
@@ -118,16 +118,16 @@ def _tensor(
     """Return one input, and the number of raw bytes it took. `texts` counts the texts of the inputs before it."""
     pointer = f"#/inputs/{position}"
     if not isinstance(each, dict):
-        raise MalformedRequest(pointer, f"must be an object with name, shape, datatype and data, not {told(each)}")
+        raise MalformedRequest(pointer, f"must be an object with name, shape, datatype and data, not {printable(each)}")
     name, datatype, shape = _typed(each, "name", pointer, str, "a string"), each.get("datatype"), each.get("shape")
     if datatype not in DATATYPES:
-        raise MalformedRequest(f"{pointer}/datatype", f"is {told(datatype)}; allowed: {', '.join(DATATYPES)}")
+        raise MalformedRequest(f"{pointer}/datatype", f"is {printable(datatype)}; allowed: {', '.join(DATATYPES)}")
     if not isinstance(shape, list) or not all(type(length) is int and 0 <= length < 2**63 for length in shape):
-        written = str(shape)[:100] if isinstance(shape, list) else told(shape)
+        written = str(shape)[:100] if isinstance(shape, list) else printable(shape)
         raise MalformedRequest(f"{pointer}/shape", f"must be a list of whole numbers from 0, not {written}")
     if not 1 <= len(shape) <= MAX_DIMENSIONS:
-        said = f"has {len(shape)} dimensions; allowed: 1 to {MAX_DIMENSIONS}, the first of which is the row"
-        raise MalformedRequest(f"{pointer}/shape", said)
+        detail = f"has {len(shape)} dimensions; allowed: 1 to {MAX_DIMENSIONS}, the first of which is the row"
+        raise MalformedRequest(f"{pointer}/shape", detail)
     if math.prod(length or 1 for length in shape) >= MAX_SHAPE:
         raise MalformedRequest(f"{pointer}/shape", f"is of too many elements: {shape}")
     size = _binary_size(each, pointer)
@@ -139,11 +139,11 @@ def _tensor(
     if "data" in each:
         raise MalformedRequest(pointer, "has both data and the parameter binary_data_size; allowed: one of them")
     if raw is None:
-        said = f"says that {size} bytes of binary data follow the JSON, so the header {HEADER_LENGTH} is needed"
-        raise MalformedRequest(pointer, said)
+        detail = f"says that {size} bytes of binary data follow the JSON, so the header {HEADER_LENGTH} is needed"
+        raise MalformedRequest(pointer, detail)
     if size > len(raw) - used:
-        said = f"says that it has {size} bytes of binary data; there are {len(raw) - used} left in the body"
-        raise MalformedRequest(pointer, said)
+        detail = f"says that it has {size} bytes of binary data; there are {len(raw) - used} left in the body"
+        raise MalformedRequest(pointer, detail)
     if shape[0] > limits.max_instances:
         raise TooManyInstances(shape[0], limits.max_instances)
     if datatype == BYTES and (values := texts + math.prod(shape)) > limits.max_values:
@@ -154,8 +154,8 @@ def _tensor(
 def _binary_size(each: Mapping[str, Any], pointer: str) -> int | None:
     size = _parameters(each, pointer).get("binary_data_size")
     if size is not None and not (type(size) is int and size >= 0):
-        said = f"must be a whole number from 0, not {told(size)}"
-        raise MalformedRequest(f"{pointer}/parameters/binary_data_size", said)
+        detail = f"must be a whole number from 0, not {printable(size)}"
+        raise MalformedRequest(f"{pointer}/parameters/binary_data_size", detail)
     return size
 
 
@@ -168,7 +168,7 @@ def _outputs(document: Mapping[str, Any], binary: bool) -> list[tuple[str, bool]
         if not isinstance(each, dict) or not isinstance(each.get("name"), str):
             raise MalformedRequest(pointer, "must be an object with a name, which is a string")
         if each["name"] in outputs:
-            raise MalformedRequest(f"{pointer}/name", f"is {told(each['name'])}, which is asked for twice")
+            raise MalformedRequest(f"{pointer}/name", f"is {printable(each['name'])}, which is asked for twice")
         outputs[each["name"]] = _flag(_parameters(each, pointer), "binary_data", pointer, binary)
     return list(outputs.items()) or None
 
@@ -189,5 +189,5 @@ def _typed(holder: Mapping[str, Any], name: str, pointer: str, allowed: type | U
     """Return a member of an object, which must be of an allowed type."""
     value = holder.get(name)
     if not isinstance(value, allowed):
-        raise MalformedRequest(f"{pointer}/{name}", f"must be {must_be}, not {told(value)}")
+        raise MalformedRequest(f"{pointer}/{name}", f"must be {must_be}, not {printable(value)}")
     return value

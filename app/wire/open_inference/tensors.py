@@ -68,7 +68,7 @@ class Tensor:
         return "/".join([f"{self.pointer}/data", *map(str, place)])
 
 
-def told(value: object) -> str:
+def printable(value: object) -> str:
     """Return a value of the request for a message: short, as JSON."""
     if isinstance(value, list | dict):
         return str(shown(value))
@@ -89,19 +89,19 @@ def from_json(nested: Any, datatype: str, shape: Sequence[int], pointer: str) ->
 
 def _flattened(nested: Any, shape: Sequence[int], pointer: str) -> tuple[list[Any], bool]:
     if not isinstance(nested, list):
-        raise MalformedRequest(f"{pointer}/data", f"must be a list, not {told(nested)}")
+        raise MalformedRequest(f"{pointer}/data", f"must be a list, not {printable(nested)}")
     if not (nested and isinstance(nested[0], list) and len(shape) > 1):
         if len(nested) != math.prod(shape):
-            said = f"has {len(nested)} elements; the shape {list(shape)} says {math.prod(shape)}"
-            raise MalformedRequest(f"{pointer}/data", said)
+            detail = f"has {len(nested)} elements; the shape {list(shape)} says {math.prod(shape)}"
+            raise MalformedRequest(f"{pointer}/data", detail)
         return nested, len(shape) > 1
     lists: list[Any] = [nested]
     for depth, length in enumerate(shape):
         at = next((at for at, part in enumerate(lists) if type(part) is not list or len(part) != length), None)
         if at is not None:
-            has = f"has {len(lists[at])} elements" if type(lists[at]) is list else f"is {told(lists[at])}"
-            said = f"{has}; the shape {list(shape)} says a list of {length}"
-            raise MalformedRequest(_place(at, shape[:depth], pointer), said)
+            has = f"has {len(lists[at])} elements" if type(lists[at]) is list else f"is {printable(lists[at])}"
+            detail = f"{has}; the shape {list(shape)} says a list of {length}"
+            raise MalformedRequest(_place(at, shape[:depth], pointer), detail)
         lists = list(itertools.chain.from_iterable(lists))
     return lists, False
 
@@ -119,13 +119,15 @@ def _array(values: list[Any], datatype: str, pointer: str) -> NDArray[Any]:
     allowed = TYPES_IN_JSON.get(dtype.kind, {int}) | {type(None)}
     if not types <= allowed:
         at = next(at for at, value in enumerate(values) if type(value) not in allowed)
-        raise MalformedRequest(f"{pointer}/data", f"has {told(values[at])} as element {at}, which is no {datatype}")
+        raise MalformedRequest(
+            f"{pointer}/data", f"has {printable(values[at])} as element {at}, which is no {datatype}"
+        )
     if dtype.kind in "iu":
         limits = np.iinfo(DTYPES[datatype])
         numbers = [value for value in values if value is not None]
         for value in (min(numbers, default=0), max(numbers, default=0)):
             if not limits.min <= value <= limits.max:
-                raise MalformedRequest(f"{pointer}/data", f"has {told(value)}, which is beyond {datatype}")
+                raise MalformedRequest(f"{pointer}/data", f"has {printable(value)}, which is beyond {datatype}")
     if dtype.kind != "f":
         return np.array(values, dtype=object if type(None) in types else dtype)
     try:
@@ -150,8 +152,8 @@ def from_binary(raw: memoryview, datatype: str, shape: Sequence[int], pointer: s
         return _strings(raw, math.prod(shape), pointer).reshape(shape)
     dtype = np.dtype("<u2" if datatype == BF16 else DTYPES[datatype])
     if len(raw) != math.prod(shape) * dtype.itemsize:
-        said = f"{datatype} of shape {list(shape)} has {math.prod(shape) * dtype.itemsize}"
-        raise MalformedRequest(pointer, f"has {len(raw)} bytes of binary data; {said}")
+        detail = f"{datatype} of shape {list(shape)} has {math.prod(shape) * dtype.itemsize}"
+        raise MalformedRequest(pointer, f"has {len(raw)} bytes of binary data; {detail}")
     if datatype == BF16:
         return (np.frombuffer(raw, dtype).astype("<u4") << 16).view("<f4").reshape(shape)
     if datatype == "BOOL":
@@ -165,14 +167,14 @@ def from_binary(raw: memoryview, datatype: str, shape: Sequence[int], pointer: s
 def _strings(raw: memoryview, count: int, pointer: str) -> NDArray[Any]:
     """Return the elements of BYTES. Each follows its length: 4 bytes, little-endian."""
     if count * LENGTH.size > len(raw):  # before anything is allocated for them
-        said = f"has {len(raw)} bytes of binary data, too few for the {count} elements that its shape says"
-        raise MalformedRequest(pointer, said)
+        detail = f"has {len(raw)} bytes of binary data, too few for the {count} elements that its shape says"
+        raise MalformedRequest(pointer, detail)
     elements: list[str | bytes] = []
     at = 0
     while at < len(raw):
         if len(elements) == count:
-            said = f"has {len(raw) - at} bytes after the {count} elements that its shape says"
-            raise MalformedRequest(pointer, said)
+            detail = f"has {len(raw) - at} bytes after the {count} elements that its shape says"
+            raise MalformedRequest(pointer, detail)
         length = LENGTH.unpack_from(raw, at)[0] if at + LENGTH.size <= len(raw) else len(raw)
         at += LENGTH.size
         if at + length > len(raw):
