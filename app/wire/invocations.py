@@ -107,7 +107,7 @@ def envelope(model: ModelSchemas) -> Schema:
         "instances": model.instances,
         "inputs": {"anyOf": [model.instances, columns, model.record]},
     }
-    params = {"type": ["object", "null"], "properties": {"outputs": model.wanted}}
+    params = {"type": ["object", "null"], "properties": {"outputs": model.requested_outputs}}
     alone: list[Schema] = [
         {
             "type": "object",

@@ -36,7 +36,7 @@ def envelope(model: ModelSchemas) -> Schema:
         "required": ["instances"],
         "properties": {
             "instances": model.instances,
-            "parameters": {"type": ["object", "null"], "properties": {"outputs": model.wanted}},
+            "parameters": {"type": ["object", "null"], "properties": {"outputs": model.requested_outputs}},
         },
     }
 

@@ -27,7 +27,7 @@ from app.signature.tensors import batch_of, column_of
 from app.wire import body, codecs, coding
 from app.wire.backend import Adapter
 from app.wire.open_inference.describe import array_of, datatype_of, output
-from app.wire.open_inference.reading import HEADER_LENGTH, InferRequest, parse
+from app.wire.open_inference.reading import HEADER_LENGTH, InferRequest, parse_request
 from app.wire.open_inference.tensors import DTYPES, Tensor, to_binary, to_json
 
 ALIASES = {
@@ -66,7 +66,9 @@ class InferAdapter(Adapter):
             TooManyInstances: there are more rows than the limit.
         """
         content = body.read(self._environ, self._limits.body_bytes)
-        request = parse(content, self._environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH"), signature, self._limits)
+        request = parse_request(
+            content, self._environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH"), signature, self._limits
+        )
         self._request, self._signature, self._tensors = request, signature, request.tensors
         self._is_matrix = _is_matrix(request, signature)
         if self._is_matrix:

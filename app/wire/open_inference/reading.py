@@ -48,7 +48,9 @@ class InferRequest:
     pandas: bool = False
 
 
-def parse(content: bytes, header_length: str | None, signature: Signature, limits: codecs.Limits) -> InferRequest:
+def parse_request(
+    content: bytes, header_length: str | None, signature: Signature, limits: codecs.Limits
+) -> InferRequest:
     """Return the request in a body.
 
     Raises:

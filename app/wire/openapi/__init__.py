@@ -46,11 +46,11 @@ CONFIG = {
         }
     },
 }
-NOT_ANSWERED = ("Error", "PaginationMetadata")
+UNUSED_SCHEMAS = ("Error", "PaginationMetadata")
 """Schemas of flask-smorest that no response of Retort uses."""
 OWN_TAGS = ("predict", "models", "health", "metrics")
 """The blueprints of Retort's own protocol, which come first and whose ids need no prefix."""
-COUNTED = re.compile(r"_[0-9]+$")
+COUNTER_SUFFIX = re.compile(r"_[0-9]+$")
 """The suffix that flask-smorest adds to an endpoint's name if a view has several paths."""
 
 
@@ -116,7 +116,7 @@ def document(
     example = next(iter(own.values()), ANY_MODEL)
     _describe_predictions(paths, requests, own.get(f"/models/{default or ''}/predict", ANY_MODEL), example)
     _fill_parameters(paths, example)
-    schemas |= {name: schema for name, schema in known.items() if name not in NOT_ANSWERED}
+    schemas |= {name: schema for name, schema in known.items() if name not in UNUSED_SCHEMAS}
     schemas |= _describe_errors(paths, errors, requests, own)
     tags = sorted(views.get("tags", []), key=lambda tag: tag["name"] not in OWN_TAGS)
     return {
@@ -180,12 +180,12 @@ def _describe_errors(
     problems = {path: problems_for(model.manifest, model.most_rows, names) for path, model in own.items()}
     others = next(iter(problems.values()), problems_for(None, ANY_MODEL.most_rows, []))
     for path, method, operation in operations_of(paths):
-        found, told = errors.format_at(path), problems.get(path, others)
+        found, examples = errors.format_at(path), problems.get(path, others)
         if path not in own and path not in requests:
-            told = told | PROBLEMS_OF_METHOD.get(method, {})
+            examples = examples | PROBLEMS_OF_METHOD.get(method, {})
         name = found.schema.__name__.removesuffix("Schema")
         schemas[name] = component(name, found.schema)
-        operation["responses"] = with_errors(operation["responses"], found, reference(name), told)
+        operation["responses"] = with_errors(operation["responses"], found, reference(name), examples)
     return schemas
 
 
@@ -210,12 +210,12 @@ def name_operations(paths: dict[str, Any], url_map: Map) -> list[str]:
     """
     rules: dict[str, list[Rule]] = {}
     for rule in url_map.iter_rules():
-        rules.setdefault(COUNTED.sub("", rule.endpoint), []).append(rule)
+        rules.setdefault(COUNTER_SUFFIX.sub("", rule.endpoint), []).append(rule)
     ids: dict[tuple[str, str], str] = {}
     for endpoint, several in rules.items():
         blueprint, _, view = endpoint.rpartition(".")
         name = view if blueprint in OWN_TAGS or view.startswith(blueprint) else f"{blueprint}_{view}".replace(".", "_")
-        known = {*_words(min(several, key=lambda rule: _plainness(rule, name)).rule), *name.split("_")}
+        known = {*_words(min(several, key=lambda rule: _rule_order(rule, name)).rule), *name.split("_")}
         for rule in several:
             more = [word for word in _words(rule.rule) if word not in known]
             methods = [method.lower() for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}]
@@ -226,7 +226,7 @@ def name_operations(paths: dict[str, Any], url_map: Map) -> list[str]:
     return [operation["operationId"] for _, _, operation in operations_of(paths)]
 
 
-def _plainness(rule: Rule, name: str) -> tuple[int, bool, str]:
+def _rule_order(rule: Rule, name: str) -> tuple[int, bool, str]:
     """Return the sort key of a view's rules: the shortest path first, then the path that contains the view's name."""
     return rule.rule.count("/"), not name.endswith(rule.rule.rpartition("/")[2]), rule.rule
 
@@ -277,4 +277,4 @@ def keep_media_types(paths: dict[str, Any], wanted: Sequence[str]) -> None:
         for holder in (operation.get("requestBody", {}), *operation["responses"].values()):
             content = holder.get("content", {})
             if kept & content.keys():
-                holder["content"] = {each: told for each, told in content.items() if each in kept}
+                holder["content"] = {each: form for each, form in content.items() if each in kept}

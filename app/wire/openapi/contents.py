@@ -38,20 +38,17 @@ from app.wire.coding import codings
 from app.wire.openapi.schemas import ANY, ModelSchemas, Schema
 from app.wire.pointers import refused
 
-SHOWN = 3
-"""Number of recorded examples that are shown together."""
+EXAMPLES_SHOWN = 3
 FORM_TYPE = "multipart/form-data"
 IN_JSON = ("array", "record")
 """Kinds that a form sends as JSON in one field."""
 TEXT_TYPES = ("text/csv", NDJSON_TYPE)
 BINARY: Schema = {"type": "string", "format": "binary"}
-ALWAYS = ("classes", "model", "version", "warnings", "warnings_more")
+COMMON_MEMBERS = ("classes", "model", "version", "warnings", "warnings_more")
 """Members of every response, beside the outputs."""
-LIMIT_S = 30.0
-"""The time limit of a request in the example: the default of the setting."""
-AN_ID = "4c1f5b0e9d3a4c7f8e21"
-"""The request id in the examples."""
-WRONG: tuple[object, ...] = ("n/a", 5, [])
+EXAMPLE_TIMEOUT_S = 30.0
+EXAMPLE_REQUEST_ID = "4c1f5b0e9d3a4c7f8e21"
+INVALID_VALUES: tuple[object, ...] = ("n/a", 5, [])
 """Every kind of input refuses one of these values."""
 BUSY = "the server is at its capacity, and more requests of this client wait than of others; try again in a moment"
 
@@ -89,8 +86,11 @@ def _examples(manifest: Manifest, form: RequestBodyForm) -> dict[str, Any]:
     rows = [[record] if whole else [record[name] for name in signature.names] for record in records]
     examples = {
         "record": {"summary": "one record", "value": records[0]},
-        "records": {"summary": "many records", "value": {"instances": records[:SHOWN]}},
-        "rows": {"summary": "many rows", "value": {"instances": rows[:SHOWN], "outputs": list(signature.defaults)}},
+        "records": {"summary": "many records", "value": {"instances": records[:EXAMPLES_SHOWN]}},
+        "rows": {
+            "summary": "many rows",
+            "value": {"instances": rows[:EXAMPLES_SHOWN], "outputs": list(signature.defaults)},
+        },
     }
     return {"examples": {name: examples[name] for name in form.examples}}
 
@@ -99,7 +99,7 @@ def _tables(model: ModelSchemas, manifest: Manifest | None) -> dict[str, Any]:
     """Return the request body in the other media types, with the recorded examples for text formats."""
     content: dict[str, Any] = {name: {"schema": table_schema(name)} for name in CODECS if name != JSON_TYPE}
     content[FORM_TYPE] = _form(model, manifest)
-    records = [example.instance for example in manifest.examples[:SHOWN]] if manifest is not None else []
+    records = [example.instance for example in manifest.examples[:EXAMPLES_SHOWN]] if manifest is not None else []
     names = list(records[0]) if records else []
     flat = not any(isinstance(value, list | dict) for record in records for value in record.values())
     if names and flat and all(record.keys() == set(names) for record in records):
@@ -156,7 +156,7 @@ def prediction_content(schema: Schema, manifest: Manifest | None) -> dict[str, A
         name: {"schema": table_schema(name)} for name, codec in CODECS.items() if codec.writes and name != JSON_TYPE
     }
     json: dict[str, Any] = {"schema": schema}
-    if manifest is not None and (one := _answer(manifest, 1)) and (many := _answer(manifest, SHOWN)):
+    if manifest is not None and (one := _answer(manifest, 1)) and (many := _answer(manifest, EXAMPLES_SHOWN)):
         json["examples"] = {
             "record": {"summary": "to one record", "value": _document(one)},
             "records": {"summary": "to many records", "value": _document(many)},
@@ -187,13 +187,15 @@ def prediction_schema(prediction: Schema, manifest: Manifest) -> Schema:
     signature, known = manifest.signature, prediction["properties"]
     properties: dict[str, Any] = {}
     for name in signature.outputs:
-        told = {} if name in signature.defaults else {"description": "only where `outputs` asks for it"}
-        properties[name] = {"type": "array", **known.get(name, {}), **told, "items": _entry(name, manifest)}
+        description = {} if name in signature.defaults else {"description": "only where `outputs` asks for it"}
+        properties[name] = {"type": "array", **known.get(name, {}), **description, "items": _entry(name, manifest)}
     labels = list(signature.classes or ())
     own: dict[str, Schema] = {"model": {"example": manifest.model}, "version": {"example": manifest.version}}
     if signature.classes is not None:
         own["classes"] = {"items": _like(labels), "example": labels}
-    properties |= {name: {**known[name], **own.get(name, {})} for name in ALWAYS if name != "classes" or name in own}
+    properties |= {
+        name: {**known[name], **own.get(name, {})} for name in COMMON_MEMBERS if name != "classes" or name in own
+    }
     return {**prediction, "properties": properties}
 
 
@@ -229,8 +231,8 @@ def problems_for(manifest: Manifest | None, most_rows: int, known: Sequence[str]
         TooManyInstances(most_rows + 1, most_rows),
         UnsupportedMediaType("application/xml", list(CODECS)),
         ModelUnavailable(name, None, ""),
-        DeadlineExceeded(LIMIT_S),
-        *([] if manifest is None else [_wrong(manifest)]),
+        DeadlineExceeded(EXAMPLE_TIMEOUT_S),
+        *([] if manifest is None else [_example_error(manifest)]),
     ]
     busy = Problem(HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", BUSY)
     return {int(problem.status): problem for problem in [*map(problem_of, errors), busy, internal_error()]}
@@ -241,10 +243,10 @@ PROBLEMS_OF_METHOD = {"get": {503: unready_problem()}, "post": {415: problem_of(
 """Problems that have another cause in views that do not predict."""
 
 
-def _wrong(manifest: Manifest) -> InvalidInstances:
+def _example_error(manifest: Manifest) -> InvalidInstances:
     """Return the error of a wrong value for the first input of the first instance."""
     spec = manifest.signature.inputs[0]
-    value, detail = next((value, detail) for value in WRONG if (detail := rule_of(spec)(value)) is not None)
+    value, detail = next((value, detail) for value in INVALID_VALUES if (detail := rule_of(spec)(value)) is not None)
     return refused(f"#/instances/0/{escaped(spec.name)}", detail, value)
 
 
@@ -260,13 +262,13 @@ def with_errors(
         name = HTTP_STATUS_CODES[status].lower().replace(" ", "-")
         example = msgspec.json.decode(errors.form(problems.get(status) or Problem(status, name, ""))[0])
         if "request_id" in example:
-            example["request_id"] = AN_ID
+            example["request_id"] = EXAMPLE_REQUEST_ID
         return {errors.media_type: {"schema": reference, "example": example}}
 
-    told = {
+    documented = {
         status: {"content": content(int(status)), **response} if status.isdigit() and status >= "400" else response
         for status, response in sorted(responses.items())
         if status != "default"
     }
-    told["default"] = {"description": "any other error", "content": content(HTTPStatus.INTERNAL_SERVER_ERROR)}
-    return told
+    documented["default"] = {"description": "any other error", "content": content(HTTPStatus.INTERNAL_SERVER_ERROR)}
+    return documented

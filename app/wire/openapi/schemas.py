@@ -19,7 +19,7 @@ from app.signature.values import INT64_MAX, INT64_MIN
 Schema = dict[str, Any]
 
 OPENAPI_VERSION = "3.1.0"
-FOR_PEOPLE = ("description", "example")
+ANNOTATIONS = ("description", "example")
 """Keywords of a field that a row does not repeat after the record."""
 TYPE_KEYWORDS: Mapping[str, Sequence[str]] = {
     "string": ("minLength", "maxLength", "pattern"),
@@ -28,7 +28,7 @@ TYPE_KEYWORDS: Mapping[str, Sequence[str]] = {
     "object": ("properties", "required", "additionalProperties"),
 }
 """Keywords that apply only to values of one JSON type."""
-BELOW = ("items", "additionalProperties")
+NESTED_KEYWORDS = ("items", "additionalProperties")
 """Keywords of Retort's fields that hold a schema or a boolean."""
 
 
@@ -54,7 +54,7 @@ class ModelSchemas:
         return {"type": "array", "items": self.instance}
 
     @property
-    def wanted(self) -> Schema:
+    def requested_outputs(self) -> Schema:
         """A list of the requested outputs. Null stands for the default outputs."""
         return _wanted(self.outputs)
 
@@ -102,7 +102,7 @@ def model_schemas(key: str, signature: Signature) -> tuple[ModelSchemas, dict[st
         fields = {each: _plain(record["properties"][each]) for each in signature.names}
         record |= {"properties": fields, "required": [each for each in fields if each in record["required"]]}
     bare = {
-        each: {key: value for key, value in field.items() if key not in FOR_PEOPLE} for each, field in fields.items()
+        each: {key: value for key, value in field.items() if key not in ANNOTATIONS} for each, field in fields.items()
     }
     row = {
         "type": "array",
@@ -156,7 +156,7 @@ def _plain(field: Schema) -> Schema:
 def one_type_each(schema: Schema) -> Schema:
     """Return the same schema with `oneOf` for a list of types. Client generators support only a type and null."""
     found = {
-        name: one_type_each(below) if name in BELOW and isinstance(below, dict) else below
+        name: one_type_each(below) if name in NESTED_KEYWORDS and isinstance(below, dict) else below
         for name, below in schema.items()
     }
     if "properties" in schema:
