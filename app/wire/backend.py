@@ -101,7 +101,7 @@ class Backend:
         streaming: Streaming | None = None,
         count: Callable[[RequestContext], None] | None = None,
         schema: Any = OBJECT,
-        says: str = "a prediction for each instance",
+        description: str = "a prediction for each instance",
         errors: Mapping[int, str],
         body: Mapping[str, Any] | None = None,
     ) -> None:
@@ -121,7 +121,7 @@ class Backend:
             return current_app.make_response((response.body, response.status, response.headers))
 
         view.__name__, view.__doc__ = name, summary
-        answers(blp, says, {**ERRORS_OF_PREDICTIONS, **errors}, schema=schema, body=body)(view)
+        answers(blp, description, {**ERRORS_OF_PREDICTIONS, **errors}, schema=schema, body=body)(view)
         self.routes[view] = endpoint
         for rule in rules:
             blp.post(rule)(view)
@@ -129,7 +129,7 @@ class Backend:
 
 def answers(
     blp: Blueprint,
-    says: str,
+    description: str,
     errors: Mapping[int, str] | None = None,
     *,
     schema: Any = OBJECT,
@@ -140,7 +140,7 @@ def answers(
 
     Args:
         blp: the blueprint of the view.
-        says: description of the response.
+        description: what a 200 contains.
         errors: description of the cause, by status.
         schema: schema of the response.
         body: OpenAPI description of the request body.
@@ -148,7 +148,7 @@ def answers(
     """
 
     def document(view: View) -> View:
-        described = blp.response(200, schema, description=says, **options)(view)
+        described = blp.response(200, schema, description=description, **options)(view)
         for status, when in (errors or {}).items():
             described = blp.alt_response(status, description=when)(described)
         if body is not None:

@@ -151,7 +151,7 @@ def blueprint(backend: Backend) -> Blueprint:
             lambda context: PredictAdapter(context.environ, limits),
             streaming=NdjsonStreaming(limits),
             schema=PredictionSchema,
-            says="one prediction for each instance",
+            description="one prediction for each instance",
             errors=ERRORS_OF_PREDICT,
         )
     return blp

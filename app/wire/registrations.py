@@ -118,21 +118,21 @@ class Registrations:
         self._app = app
         self._map = app.url_map
         self._scopes = {None, *blueprints}
-        self._own_hooks = [each for _, each in self._hooked(_kept(_hooks(app))) if is_ours(each)]
-        self._survey = self._look()
+        self._own_hooks = [each for _, each in self._registered(_copied(_hooks(app))) if is_ours(each)]
+        self._survey = self._take_survey()
 
     def is_direct(self) -> bool:
         """Return whether all code is Retort's or Flask's own, so that a route may be answered without Flask."""
         if not self._survey.is_current(self._app):
-            self._survey = self._look()
-        return self._survey.is_plain and next(self._set(), None) is None
+            self._survey = self._take_survey()
+        return self._survey.is_plain and next(self._settings_around(), None) is None
 
     def explain(self) -> str:
         """Return the names of the code registered around the views; empty if there is none."""
-        found = [*self._foreign(_kept(_hooks(self._app)), self._reached()), *self._set()]
+        found = [*self._user_code(_copied(_hooks(self._app)), self._reached_attributes()), *self._settings_around()]
         return ", ".join(dict.fromkeys(found))
 
-    def _set(self) -> Iterator[str]:
+    def _settings_around(self) -> Iterator[str]:
         """Yield the names of the settings that no survey notices."""
         app = self._app
         for name in CONFIG:
@@ -145,19 +145,19 @@ class Registrations:
         if app.url_map.host_matching:
             yield "url_map.host_matching"
 
-    def _look(self) -> Survey:
+    def _take_survey(self) -> Survey:
         """Return a new survey of the code around a view. The next one notices changes made meanwhile."""
         changes, members = self._app.changes, [vars(each) for each in self._classes()]
         sizes = [*map(len, members)]
-        hooks, reached = _kept(_hooks(self._app)), self._reached()
+        hooks, reached = _copied(_hooks(self._app)), self._reached_attributes()
         attributes = [(vars(each), name, value) for each, name, value in reached]
-        is_plain = not any(True for _ in self._foreign(hooks, reached))
+        is_plain = not any(True for _ in self._user_code(hooks, reached))
         return Survey(changes, hooks, attributes, members, sizes, is_plain)
 
     def _classes(self) -> list[type]:
         return [*type(self._app).__mro__[:-1], *CONTEXTS]
 
-    def _reached(self) -> list[tuple[type, str, Any]]:
+    def _reached_attributes(self) -> list[tuple[type, str, Any]]:
         """Return the attributes of Flask's classes that a request reaches, found by their code."""
         classes = self._classes()
         names = {"__call__"}
@@ -172,26 +172,26 @@ class Registrations:
         members = [(each, name, value) for each in classes for name, value in dict(vars(each)).items()]
         return [(each, name, value) for each, name, value in members if name in names and not _is_plain(value)]
 
-    def _hooked(self, hooks: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
+    def _registered(self, hooks: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
         """Yield the functions registered for the views that have routes, each with the name of its kind."""
         for kind, registered in zip(HOOKS, hooks, strict=True):
             by_scope = registered if isinstance(registered, dict) else {None: registered}
             for scope in self._scopes.intersection(by_scope):
                 yield from ((kind, each) for each in _leaves(by_scope[scope]))
 
-    def _foreign(self, hooks: tuple[Any, ...], reached: list[tuple[type, str, Any]]) -> Iterator[str]:
+    def _user_code(self, hooks: tuple[Any, ...], reached: list[tuple[type, str, Any]]) -> Iterator[str]:
         """Yield the names of the code that is neither Flask's nor Retort's."""
         app = self._app
-        for kind, function in self._hooked(hooks):
+        for kind, function in self._registered(hooks):
             if not any(function is own for own in self._own_hooks):
-                yield f"{kind}: {_named(function)}"
+                yield f"{kind}: {_name_of(function)}"
         for each, name, value in reached:
             if not is_ours(value):
-                yield f"{each.__name__}.{name}: {_named(value)}"
+                yield f"{each.__name__}.{name}: {_name_of(value)}"
         for name in {name for _, name, _ in reached}.intersection(app.__dict__):
             value = app.__dict__[name]
             if (callable(value) and not isinstance(value, type)) or not is_ours(value):
-                yield f"{name}: {_named(value)}"
+                yield f"{name}: {_name_of(value)}"
         if app.subdomain_matching:
             yield "subdomain_matching"
         if app.url_map is not self._map:
@@ -201,12 +201,12 @@ class Registrations:
 _hooks = operator.attrgetter(*HOOKS)
 
 
-def _kept(hooks: Any) -> Any:
+def _copied(hooks: Any) -> Any:
     """Return a deep copy of registered functions, which does not change with them."""
     if isinstance(hooks, dict):
-        return {key: _kept(value) for key, value in dict(hooks).items()}
+        return {key: _copied(value) for key, value in dict(hooks).items()}
     if isinstance(hooks, tuple):
-        return tuple(map(_kept, hooks))
+        return tuple(map(_copied, hooks))
     return list(hooks) if isinstance(hooks, list) else hooks
 
 
@@ -256,10 +256,10 @@ def is_ours(attribute: Any) -> bool:
         return False
 
 
-def _named(function: Any) -> str:
+def _name_of(function: Any) -> str:
     """Return the name of a function or a class, or of any other object's class, without calling the object."""
     if type(function) is functools.partial:
-        return _named(function.func)
+        return _name_of(function.func)
     has_name = isinstance(function, type) or type(function) in (FunctionType, MethodType, BuiltinFunctionType)
     named = function if has_name else type(function)
     return f"{named.__module__}.{named.__qualname__}"

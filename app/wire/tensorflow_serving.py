@@ -244,7 +244,7 @@ def blueprint(backend: Backend) -> Blueprint:
         [f"{LABEL}:<verb:verb>", f"{VERSION}:<verb:verb>", f"{MODEL}:<verb:verb>"],
         "Predict, classify or regress",
         adapter,
-        says="a prediction for each instance, or a result for each example",
+        description="a prediction for each instance, or a result for each example",
         errors={400: "the body is not JSON, or has values that the model does not accept"},
         body={"required": True, "content": {JSON_TYPE: {"schema": OBJECT}}},
     )

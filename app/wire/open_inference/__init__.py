@@ -195,7 +195,7 @@ def _infer(blp: Blueprint, backend: Backend) -> None:
         "Infer: one tensor for each input, or one of all; JSON or binary",
         lambda context: InferAdapter(context.environ, limits, registry.entry),
         count=count,
-        says="the outputs, each a tensor",
+        description="the outputs, each a tensor",
         errors=ERRORS_OF_INFER,
         body=INFER_BODY,
     )
