@@ -46,10 +46,10 @@ class Cors(Interceptor):
             return None
         if not self._allowed(environ):
             return None
-        asked = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
+        requested_headers = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
         headers = [("Access-Control-Allow-Methods", METHODS), ("Access-Control-Max-Age", self._max_age)]
-        if asked and asked.isprintable():
-            headers.append(("Access-Control-Allow-Headers", asked))
+        if requested_headers and requested_headers.isprintable():
+            headers.append(("Access-Control-Allow-Headers", requested_headers))
         vary = ("Vary", "Access-Control-Request-Method, Access-Control-Request-Headers")
         return Response(204, [*headers, vary])
 

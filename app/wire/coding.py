@@ -16,13 +16,13 @@ from werkzeug.http import parse_accept_header
 
 from app.errors import BodyTooLarge, InvalidBody, NotAcceptable, UnsupportedMediaType
 
-FED_BYTES = {"zstd": 256, "gzip": 1024, "deflate": 1024}
+DECODER_INPUT_BYTES = {"zstd": 256, "gzip": 1024, "deflate": 1024}
 """Bytes per call of a decoder, so that a call returns 8 MiB at most: 4 bytes of zstd become 128 KiB, others grow
 1032-fold."""
 ZSTD_WINDOW_LOG = 23
 """Base-2 logarithm of the largest window, in bytes, that RFC 9659 allows for zstd."""
 MAX_MEMBERS = 1000
-WORTH_BYTES = 1024
+MIN_COMPRESSED_BYTES = 1024
 LEVEL, ZSTD_LEVEL = 4, 3
 GZIP_BITS, ZLIB_BITS, RAW_BITS = 31, 15, -15
 
@@ -69,7 +69,7 @@ def decompressed(parts: Iterable[bytes], coding: str, limit_bytes: int) -> Itera
     size_bytes = members = 0
     decoder: Any = None
     try:
-        for part in _cut(parts, FED_BYTES[coding]):
+        for part in _cut(parts, DECODER_INPUT_BYTES[coding]):
             rest = part
             while rest:
                 if decoder is None or decoder.eof:  # gzip and zstd may have several members (RFC 1952 section 2.2)
@@ -133,7 +133,7 @@ def chosen(accept_encoding: str, size_bytes: int) -> str:
     best = max(qualities, key=lambda name: qualities[name])
     if qualities[best] <= 0 and not identity:
         raise NotAcceptable(accept_encoding[:100], [*codings(), "identity"], "Accept-Encoding")
-    worth = size_bytes >= WORTH_BYTES and qualities[best] >= named.get("identity", 0.0)
+    worth = size_bytes >= MIN_COMPRESSED_BYTES and qualities[best] >= named.get("identity", 0.0)
     return best if qualities[best] > 0 and (worth or not identity) else ""
 
 
@@ -145,7 +145,7 @@ def compressed(content: bytes, accept_encoding: str) -> tuple[bytes, list[tuple[
     """
     coding = chosen(accept_encoding, len(content))
     if not coding:
-        return content, [("Vary", "Accept-Encoding")] if len(content) >= WORTH_BYTES else []
+        return content, [("Vary", "Accept-Encoding")] if len(content) >= MIN_COMPRESSED_BYTES else []
     encoder, _ = _encoder(coding)
     return encoder.compress(content) + encoder.flush(), [("Content-Encoding", coding), ("Vary", "Accept-Encoding")]
 
@@ -156,7 +156,7 @@ def compressed_parts(parts: Iterable[bytes], accept_encoding: str) -> tuple[Iter
     Raises:
         NotAcceptable: the client allows neither an available coding nor an uncompressed response.
     """
-    coding = chosen(accept_encoding, WORTH_BYTES) if accept_encoding else ""
+    coding = chosen(accept_encoding, MIN_COMPRESSED_BYTES) if accept_encoding else ""
     if not coding:
         return parts, [("Vary", "Accept-Encoding")]
     return _flushed(parts, coding), [("Content-Encoding", coding), ("Vary", "Accept-Encoding")]

@@ -67,12 +67,12 @@ class NdjsonStreaming:
         codecs.reader(environ.get("CONTENT_TYPE"), b"")
         received = _lines(body.parts(environ, self._limits.body_bytes))
         made = _answers(stream, _blocks(received, min(BLOCK_LINES, stream.most_instances)))
-        told = _told(next(made, b""), made)
-        parts, headers = coding.compressed_parts(told, environ.get("HTTP_ACCEPT_ENCODING", ""))
+        answered = _with_last_error(next(made, b""), made)
+        parts, headers = coding.compressed_parts(answered, environ.get("HTTP_ACCEPT_ENCODING", ""))
         return Response(200, [("Content-Type", NDJSON_TYPE), *headers], iter(parts))
 
 
-def _told(first: bytes, made: Iterator[bytes]) -> Iterator[bytes]:
+def _with_last_error(first: bytes, made: Iterator[bytes]) -> Iterator[bytes]:
     """Yield the response in parts. An error in the rest of the body becomes its last line."""
     if first:
         yield first
@@ -153,10 +153,10 @@ def _answers(stream: PredictionStream, blocks: Iterable[list[_Line]]) -> Iterato
 
 
 def _error(number: int, error: RetortError) -> dict[str, Any]:
-    told: dict[str, Any] = {"line": number, "detail": error.detail}
+    facts: dict[str, Any] = {"line": number, "detail": error.detail}
     if isinstance(error, InvalidInstances):
-        told["errors"] = [
+        facts["errors"] = [
             {"pointer": each.pointer, "detail": each.detail} | ({} if each.value is ABSENT else {"value": each.value})
             for each in error.errors
         ]
-    return {"error": told}
+    return {"error": facts}

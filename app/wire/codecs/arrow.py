@@ -36,7 +36,7 @@ class ArrowStream(Codec):
         """
         import pyarrow as pa
 
-        with refusing_damage(FORM):
+        with damage_refused(FORM):
             check_messages(body, reading.limits)
             stream = pa.ipc.open_stream(pa.BufferReader(body), options=pa.ipc.IpcReadOptions(use_threads=False))
             check_names(list(_paths(stream.schema)), reading)
@@ -53,7 +53,7 @@ class ArrowStream(Codec):
 
 
 @contextmanager
-def refusing_damage(form: str) -> Iterator[None]:
+def damage_refused(form: str) -> Iterator[None]:
     """Turn the errors that pyarrow raises for a damaged body into InvalidBody."""
     import pyarrow as pa
 

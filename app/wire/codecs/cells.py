@@ -33,7 +33,7 @@ def reader_of(spec: Input) -> Read:
         return str
     if spec.kind in ("text", "category"):
         return _text
-    return readers.get(spec.kind, anything)
+    return readers.get(spec.kind, read_untyped)
 
 
 def _text(cell: str) -> str | None:
@@ -52,7 +52,7 @@ def _boolean(cell: str) -> Any:
     return BOOLEANS.get(cell.strip().lower(), cell) if cell.strip() else None
 
 
-def anything(cell: str) -> Any:
+def read_untyped(cell: str) -> Any:
     """Return a cell as JSON if it is an array or an object, else as text."""
     if cell[:1] in ("[", "{"):
         try:

@@ -64,10 +64,10 @@ def records(columns: Mapping[str, Sequence[Any]], rows: int, signature: Signatur
     else:
         names = list(columns)
         made = [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    return Rows(made if whole is None or whole.nullable else [_present(record) for record in made])
+    return Rows(made if whole is None or whole.nullable else [_without_missing(record) for record in made])
 
 
-def check_whole(names: Sequence[str], signature: Signature, pointer: str = "#/instances") -> None:
+def check_records(names: Sequence[str], signature: Signature, pointer: str = "#/instances") -> None:
     """Refuse untyped text for a model that takes whole records, except the records as JSON.
 
     Raises:
@@ -78,16 +78,16 @@ def check_whole(names: Sequence[str], signature: Signature, pointer: str = "#/in
         raise refused(f"{detail}, and text does not say which of their values are numbers", pointer)
 
 
-def whole(instances: list[Any], signature: Signature) -> list[Any]:
+def unwrap_records(instances: list[Any], signature: Signature) -> list[Any]:
     """Return the records within the input's column, for a model that takes whole records."""
     return [record[signature.names[0]] for record in instances] if signature.layout is Layout.RECORDS else instances
 
 
-def _present(value: Any) -> Any:
+def _without_missing(value: Any) -> Any:
     """Return an object and its nested objects without missing values."""
     if type(value) is not dict:
         return value
-    return {name: _present(member) for name, member in value.items() if not is_missing(member)}
+    return {name: _without_missing(member) for name, member in value.items() if not is_missing(member)}
 
 
 def columns_of(answer: Answer) -> dict[str, NDArray[Any]]:
@@ -99,7 +99,7 @@ def columns_of(answer: Answer) -> dict[str, NDArray[Any]]:
     columns: dict[str, NDArray[Any]] = {}
     classes = list(answer.classes or ())
     for name, output in answer.outputs.items():
-        array = _regular(output)
+        array = _to_matrix(output)
         if name == "probabilities" and not len(array) and not any(isinstance(label, list) for label in classes):
             array = np.empty((0, len(classes)))  # without rows the array does not have the number of classes
         if array.ndim == 1:
@@ -116,7 +116,7 @@ def columns_of(answer: Answer) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def _regular(array: NDArray[Any]) -> NDArray[Any]:
+def _to_matrix(array: NDArray[Any]) -> NDArray[Any]:
     """Return an array of lists of equal length, which a step has made, as numbers of shape (rows, values)."""
     if array.dtype != object or array.ndim > 1 or not all(type(value) is list for value in array):
         return array

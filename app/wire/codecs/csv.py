@@ -16,9 +16,9 @@ from app.errors import FieldError, InvalidBody, TooManyInstances, TooManyValues
 from app.signature.batch import json_values
 from app.signature.field_errors import refuse
 from app.telemetry import check_deadline
-from app.wire.codecs.cells import Read, anything, reader_of
+from app.wire.codecs.cells import Read, read_untyped, reader_of
 from app.wire.codecs.codec import Codec, Document, Reading, Rows
-from app.wire.codecs.columns import check_names, check_whole, columns_of, whole
+from app.wire.codecs.columns import check_names, check_records, columns_of, unwrap_records
 from app.wire.codecs.json import BOM
 
 MAX_CELL_CHARS = 2**31 - 1
@@ -52,9 +52,9 @@ class Csv(Codec):
         _check_separator(first, len(readers))
         if stated == "present" or (not stated and 2 * len(readers.keys() & set(first)) > len(readers)):
             check_names(first, reading)
-            check_whole(first, reading.signature)
+            check_records(first, reading.signature)
             made = _records(first, lines, readers, reading.limits.max_instances)
-            return Rows(whole(made, reading.signature))
+            return Rows(unwrap_records(made, reading.signature))
         return Rows(_rows(first, lines, list(readers.values()), reading.limits.max_instances))
 
     def write(self, answer: Answer, document: Document) -> bytes:
@@ -157,7 +157,7 @@ def _reason(message: str) -> str:
 
 
 def _records(names: Sequence[str], lines: Iterator[list[str]], readers: dict[str, Read], most: int) -> list[Any]:
-    columns = [(name, readers.get(name, anything)) for name in names]
+    columns = [(name, readers.get(name, read_untyped)) for name in names]
     instances: list[Any] = []
 
     def ragged() -> Iterator[FieldError]:  # in the same pass, because lines are read once

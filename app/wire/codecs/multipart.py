@@ -17,9 +17,9 @@ from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, Multip
 
 from app.errors import BodyTooLarge, FieldError, InvalidBody
 from app.signature.field_errors import escaped, refuse, shown, some
-from app.wire.codecs.cells import anything, reader_of
+from app.wire.codecs.cells import read_untyped, reader_of
 from app.wire.codecs.codec import Codec, Reading, Rows
-from app.wire.codecs.columns import MAX_UNKNOWN_COLUMNS, check_whole, refused, whole
+from app.wire.codecs.columns import MAX_UNKNOWN_COLUMNS, check_records, refused, unwrap_records
 
 FORM = "multipart/form-data"
 MAX_PART_HEAD_BYTES = 16_384
@@ -28,9 +28,9 @@ MAX_BOUNDARY_CHARS = 200
 ReaderOf = Callable[[str | None, bytes], tuple[Codec, Mapping[str, str]]]
 
 
-VAGUE = ("", "application/octet-stream", "application/vnd.ms-excel", "application/zip", "text/plain")
+GENERIC_TYPES = ("", "application/octet-stream", "application/vnd.ms-excel", "application/zip", "text/plain")
 """Media types that clients send for tables of other types. The extension of the file's name then decides."""
-TYPE_OF_ENDING = {
+TYPE_OF_EXTENSION = {
     "arrow": "application/vnd.apache.arrow.stream",
     "arrows": "application/vnd.apache.arrow.stream",
     "csv": "text/csv",
@@ -66,7 +66,7 @@ class _Part:
         """The media type of a file with a table, by its type or else by its extension; empty if both are unknown."""
         ending = (self.file_name or "").rpartition(".")[2].lower()
         stated = self.media_type or ""
-        return TYPE_OF_ENDING.get(ending, stated) if self.stated_type in VAGUE else stated
+        return TYPE_OF_EXTENSION.get(ending, stated) if self.stated_type in GENERIC_TYPES else stated
 
 
 class Multipart(Codec):
@@ -89,7 +89,7 @@ class Multipart(Codec):
         parts = _parts(body, reading)
         readers = {spec.name: reader_of(spec) for spec in reading.signature.inputs}
         files = [part for part in parts if part.is_file and part.name not in readers]
-        refuse(self._strays(files, reading))
+        refuse(self._unknown_files(files, reading))
         if files:
             if len(parts) > 1:
                 raise refused("must be one file, or the fields of one record, not both", "#")
@@ -101,13 +101,13 @@ class Multipart(Codec):
             if part.is_file and part.stated_type != "application/json":  # browsers also send JSON as a file
                 record[part.name] = bytes(part.content) or None
             else:
-                record[part.name] = readers.get(part.name, anything)(_text(part))
-        check_whole([*record], reading.signature, "#")
-        return Rows(whole([record], reading.signature), single=True)
+                record[part.name] = readers.get(part.name, read_untyped)(_text(part))
+        check_records([*record], reading.signature, "#")
+        return Rows(unwrap_records([record], reading.signature), single=True)
 
-    def _strays(self, files: Sequence[_Part], reading: Reading) -> Iterator[FieldError]:
+    def _unknown_files(self, files: Sequence[_Part], reading: Reading) -> Iterator[FieldError]:
         """Yield errors for the files that are not tables, such as images, and whose names the model does not have."""
-        fields, endings = some(reading.signature.names), ", ".join(TYPE_OF_ENDING)
+        fields, endings = some(reading.signature.names), ", ".join(TYPE_OF_EXTENSION)
         for part in files:
             is_typed = part.table_type or "." in (part.file_name or "")
             if is_typed and not self._is_read(part.table_type):

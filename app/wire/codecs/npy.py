@@ -65,8 +65,8 @@ class Npz(Codec):
         arrays = _members(body, reading.limits)
         names = reading.signature.names
         first, array = next(iter(arrays.items()))
-        a_name = first in names or (reading.signature.layout is Layout.RECORDS and array.dtype.names is None)
-        if len(arrays) == 1 and (not a_name or array.ndim > 1):
+        is_feature = first in names or (reading.signature.layout is Layout.RECORDS and array.dtype.names is None)
+        if len(arrays) == 1 and (not is_feature or array.ndim > 1):
             return _rows_of(array, reading)
         check_names(list(arrays), reading)
         lengths = {len(array) if array.ndim else -1 for array in arrays.values()}

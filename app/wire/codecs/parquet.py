@@ -7,7 +7,7 @@ from typing import Any
 
 from app.core.answer import Answer
 from app.errors import BodyTooLarge
-from app.wire.codecs.arrow import refusing_damage, rows_of, table_of
+from app.wire.codecs.arrow import damage_refused, rows_of, table_of
 from app.wire.codecs.codec import Codec, Document, Limits, Reading, Rows
 from app.wire.codecs.columns import check_names, check_rows, refused
 from app.wire.codecs.parquet_pages import FORM, check_pages, chunks_of
@@ -30,7 +30,7 @@ class Parquet(Codec):
             InvalidBody: the file is truncated or contradicts itself.
             InvalidInstances: no kind of input accepts the type of a column.
         """
-        with refusing_damage(FORM), contextlib.closing(_opened(body, reading)) as file:
+        with damage_refused(FORM), contextlib.closing(_opened(body, reading)) as file:
             return rows_of(file.schema_arrow.names, file.iter_batches(ROWS_AT_ONCE, use_threads=False), reading)
 
     def write(self, answer: Answer, document: Document) -> bytes:
