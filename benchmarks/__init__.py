@@ -1,1 +1,1 @@
-"""`make bench`: this service against its peers, in one paired run on this machine."""
+"""`make bench`: compare this service with its peers in one paired run on this machine."""

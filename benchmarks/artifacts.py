@@ -1,4 +1,4 @@
-"""Artifacts, our packed versions of them, the peers' converted ones; made again only when their makers change."""
+"""Make the artifacts, Retort's packed versions and the peers' converted ones; reuse them until their sources change."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from benchmarks.venvs import HERE, python_of
 CONVERTED = ("linear", "forest", "table", "digits")
 SAMPLES = {"penguins": ["--sample", str(ROOT / "examples" / "penguins.csv"), "--target", "species"]}
 Absent = dict[tuple[str, str], str]
-"""Why a side cannot serve a model; the model `*` is each of them."""
+"""The reason why a side cannot serve a model. The model `*` stands for all."""
 
 
 def why_not(absent: Absent, side: str, model: str) -> str | None:
-    """Why this side cannot serve this model, if so."""
+    """Return the reason why this side cannot serve this model, or None."""
     return absent.get((side, "*"), absent.get((side, model)))
 
 
 def prepare(models: Sequence[str], absent: Absent) -> Absent:
-    """Trains, packs and converts what is not there yet. The sides that have nothing to serve, and why."""
+    """Train, pack and convert missing files. Return the sides that have nothing to serve, with reasons."""
     trained = _digest([HERE / "models.py", ROOT / "requirements.txt", ROOT / "examples" / "train_penguins.py"])
     missing = [model for model in models if _stale(f"trained-{model}", trained)]
     if missing:

@@ -1,4 +1,4 @@
-"""What is measured: the cases, who takes part in each, what they are asked, and the bars that the issue sets."""
+"""The cases: the sides of each, their requests, and the required ratios."""
 
 # ruff: noqa: RUF001 - a multiplication sign is one
 
@@ -54,9 +54,9 @@ PEERS = (TUTORIAL, FLASK, ONNX, MLSERVER, LITSERVE)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One table of the report: the same questions to each side, alternating.
+    """One table of the report: the same requests to each side, alternating.
 
-    `model` names the artifact and its questions; `connections` are keep-alive.
+    `model` names the artifact and its requests. `connections` is the number of keep-alive connections.
     """
 
     name: str
@@ -132,23 +132,23 @@ IDLE_CASE = Case(
     "idle", "5,000 idle keep-alive connections", "iris-two", (ALONE, BESIDE_IDLE), connections=1, metric="p50_us"
 )
 BY_THEMSELVES = (WAITING_CASE, IDLE_CASE)
-"""Cases with servers of their own: `benchmarks.waiting` measures them."""
+"""Cases that start their own servers, measured by `benchmarks.waiting`."""
 LAYERS = Case("layers", "The cost of each layer", "linear", (BARE_WSGI, BARE_FLASK, OURS))
 
 
 # --- what each side is asked ------------------------------------------------------------------------------------------
 
 Rows = list[Any]
-"""The rows of one question: lists of numbers, or records by feature name."""
+"""The rows of one request: lists of numbers, or records by feature name."""
 
 
 def _record(row: Any) -> dict[str, Any]:
-    """A row as a record, with the names that a model has which was fitted on an array."""
+    """Return a row as a record, with the feature names of a model that was fitted on an array."""
     return row if isinstance(row, dict) else {f"feature{n}": value for n, value in enumerate(row, start=1)}
 
 
 def _one_record(model: str, rows: Rows) -> Any:
-    """What the tutorials take: one object of one row; an array of pixels; a table under one key."""
+    """Return the body that tutorials use: one object of one row; an array of pixels; a table under one key."""
     if model == "digits":
         return {"pixels": rows[0]}
     return {"instances": rows} if model in ("table", "big") else _record(rows[0])
@@ -165,7 +165,7 @@ def _retort_all(model: str, rows: Rows) -> Any:
 
 
 def _v2(model: str, rows: Rows) -> Any:
-    """The Open Inference Protocol, as MLServer's documentation writes it: one tensor, or a column for each feature."""
+    """Return the body in MLServer's documentation (Open Inference Protocol): one tensor, or one for each feature."""
     if not isinstance(rows[0], dict):
         flat = [value for row in rows for value in row]
         return {"inputs": [{"name": "predict", "shape": [len(rows), len(rows[0])], "datatype": "FP64", "data": flat}]}
@@ -183,7 +183,7 @@ ASKS |= {MLSERVER: _v2}
 
 
 def body(side: str, model: str, rows: Rows) -> bytes:
-    """The request body that asks this side about these rows; compact."""
+    """Return the compact request body for these rows, in the format of this side."""
     document = ASKS.get(side, _one_record)(model, rows)
     return json.dumps(document, separators=(",", ":")).encode()
 
@@ -193,13 +193,13 @@ def path(side: str, model: str) -> str:
 
 
 def predictions(side: str, answer: Any) -> list[Any]:
-    """The predictions in an answer, one for each row."""
+    """Return the predictions in a response, one for each row."""
     found = answer["outputs"][0]["data"] if side == MLSERVER else answer["prediction"]
     return list(found)
 
 
 def differing(answered: Sequence[Any], expected: Sequence[Any]) -> int:
-    """How many predictions are not the notebook's; of floats, by more than 1e-9 of them."""
+    """Return how many predictions differ from the notebook's. Floats may differ by 1e-9 of their value."""
     if len(answered) != len(expected):
         return max(len(answered), len(expected))
     return sum(not _same(first, second) for first, second in zip(answered, expected, strict=True))
@@ -216,10 +216,10 @@ def _same(first: Any, second: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One promise. The figure is `of` over `to` in this metric of a case; `at_least`, or else at most.
+    """One required result: `of` divided by `to` in a metric of a case, a minimum with `at_least`, else a maximum.
 
-    With `is_difference` it is `of` less `to`, in the unit of the metric (CPU: µs). `gthread` is the limit while
-    Gunicorn's own worker class serves.
+    With `is_difference` it is `of` minus `to`, in the unit of the metric (CPU: µs). `gthread` is the limit for
+    Gunicorn's own worker class.
     """
 
     title: str

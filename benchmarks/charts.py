@@ -1,4 +1,4 @@
-"""The charts as SVG: plain bars from zero, direct labels, legible on light and dark pages."""
+"""SVG bar charts from zero, with direct labels, legible on light and dark pages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ text { font: 12px system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial,
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One bar: what it stands for, its length, and what is written at its end."""
+    """One bar: its label, its length, and the text at its end."""
 
     label: str
     figure: float
@@ -63,7 +63,7 @@ class Panel:
 
 
 def cost(figures: Figures) -> str:
-    """CPU for each request, one panel for each case."""
+    """Return the chart of CPU for each request, one panel for each case."""
     panels = []
     for case in CASES:
         sides = figures.get("cases", {}).get(case.name, {})
@@ -80,7 +80,7 @@ def cost(figures: Figures) -> str:
 
 
 def memory_and_start(figures: Figures) -> str:
-    """Memory of one and four workers, and seconds to the first answer."""
+    """Return the chart of the memory of one and four workers, and of the seconds to the first response."""
     panels = []
     rows = []
     for name, by_workers in figures.get("memory", {}).items():
@@ -101,14 +101,14 @@ def memory_and_start(figures: Figures) -> str:
 
 
 def duration(us: float) -> str:
-    """Microseconds as a person says them."""
+    """Return microseconds in a readable unit."""
     if us < 1000:
         return f"{us:.0f} µs"
     return f"{us / 1e3:.1f} ms" if us < 99_950 else f"{us / 1e3:.0f} ms"
 
 
 def svg(title: str, panels: Sequence[Panel]) -> str:
-    """The panels in two columns, row by row; each has its own scale."""
+    """Return the panels in two columns, row by row. Each has its own scale."""
     width = (WIDTH - 3 * GUTTER) // COLUMNS
     parts, top = [], 48
     for first in range(0, len(panels), COLUMNS):

@@ -1,4 +1,4 @@
-"""What one run of the benchmark found, as plain JSON: written by `run`, read by `report`."""
+"""The results of one run as plain JSON, written by `run` and read by `report`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.spread import Spread, difference, ratio
 
 
 class Side(TypedDict, total=False):
-    """One server in one case: its rounds, or why there are none; `differing` predictions of `asked`."""
+    """One server in one case: its rounds, or the reason for having none; `differing` predictions of `asked`."""
 
     rounds: list[dict[str, float]]
     failure: str
@@ -19,7 +19,7 @@ class Side(TypedDict, total=False):
 
 
 class Figures(TypedDict, total=False):
-    """Everything the report says. `cases`, `memory` and `start` are by name of case or model, then by side."""
+    """All results. `cases`, `memory` and `start` are by name of case or model, then by side."""
 
     machine: dict[str, Any]
     run: dict[str, Any]
@@ -31,12 +31,12 @@ class Figures(TypedDict, total=False):
 
 
 def series(side: Side | None, metric: str) -> list[float]:
-    """This metric in each round; empty where the side was not measured."""
+    """Return this metric of each round; empty if the side was not measured."""
     return [] if side is None else [one[metric] for one in side.get("rounds", [])]
 
 
 def of_bar(figures: Figures, bar: Bar) -> Spread | str:
-    """The figure that a bar is held against, or why there is none."""
+    """Return the result for a bar, or the reason for having none."""
     if bar.case == "memory":
         by_workers = figures.get("memory", {}).get(bar.metric, {})
         if "failure" in by_workers or bar.of not in by_workers:
@@ -56,7 +56,7 @@ def of_bar(figures: Figures, bar: Bar) -> Spread | str:
 
 
 def our_failures(figures: Figures) -> list[str]:
-    """Where our own server did not start or answered wrongly: then the run has failed."""
+    """Return the failures of Retort's own server: it did not start, or answered wrongly."""
     failures = [
         f"{case.title}: {side['failure']}"
         for case in (*CASES, *BY_THEMSELVES)

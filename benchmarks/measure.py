@@ -1,7 +1,7 @@
-"""Start a server on one core, ask it from another, and count what it took: CPU, time, memory.
+"""Start a server on one core, load it from another, and measure CPU, time and memory.
 
 CPU is that of the whole process tree (`utime + stime` of every process in it, and of its children that ended), from
-/proc/PID/stat before and after; memory is PSS (/proc/PID/smaps_rollup), which counts a page shared by n processes as
+/proc/PID/stat before and after. Memory is PSS (/proc/PID/smaps_rollup), which counts a page shared by n processes as
 1/n of a page in each.
 """
 
@@ -28,7 +28,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 class MeasureError(Exception):
-    """A server did not start, did not answer, or answered wrongly; the message is for the report."""
+    """A server did not start, did not answer, or answered wrongly. The message is for the report."""
 
 
 # --- which cores ------------------------------------------------------------------------------------------------------
@@ -36,7 +36,7 @@ class MeasureError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """The core of the server and the core of the client; the same one where there is no other."""
+    """The core of the server and the core of the client; the same if there is only one."""
 
     server: int
     client: int
@@ -56,7 +56,7 @@ class Cores:
 
 @dataclass(frozen=True, slots=True)
 class ProcessStat:
-    """What /proc/PID/stat says of one process. `started` tells it from a later one with the same id."""
+    """The fields of /proc/PID/stat. `started` distinguishes a process from a later one with the same id."""
 
     pid: int
     parent: int
@@ -67,7 +67,7 @@ class ProcessStat:
 
     @classmethod
     def parsed(cls, text: str) -> ProcessStat:
-        """From the text of /proc/PID/stat (proc(5)); the name in parentheses may hold spaces and parentheses."""
+        """Parse the text of /proc/PID/stat (proc(5)). The name in parentheses may contain spaces and parentheses."""
         pid, _, rest = text.partition(" ")
         fields = rest.rpartition(")")[2].split()
         # fields[0] is the third one of proc(5): state, ppid, pgrp, session …
@@ -76,7 +76,7 @@ class ProcessStat:
 
 
 def processes() -> dict[int, ProcessStat]:
-    """Every process of this machine, by id."""
+    """Return every process of this machine, by id."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -87,7 +87,7 @@ def processes() -> dict[int, ProcessStat]:
 
 
 def tree(root: int, everyone: Mapping[int, ProcessStat]) -> list[ProcessStat]:
-    """The process, its descendants, and whoever else is in the session that it leads."""
+    """Return the process, its descendants, and all others in the session that it leads."""
     members = {root} | {stat.pid for stat in everyone.values() if stat.session == root}
     grown = True
     while grown:
@@ -98,14 +98,14 @@ def tree(root: int, everyone: Mapping[int, ProcessStat]) -> list[ProcessStat]:
 
 
 def _alive(once: Iterable[ProcessStat]) -> list[ProcessStat]:
-    """Those that are still there: neither another with the same id, nor one that only waits to be reaped."""
+    """Return the processes that still run: no zombies, and no others with the same id."""
     now = processes()
     found = [(stat, now[stat.pid]) for stat in once if stat.pid in now]
     return [stat for stat, current in found if current.started == stat.started and current.state != "Z"]
 
 
 def pss_bytes(text: str) -> int:
-    """The proportional set size in the text of /proc/PID/smaps_rollup."""
+    """Return the proportional set size in the text of /proc/PID/smaps_rollup."""
     for line in text.splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
@@ -113,7 +113,7 @@ def pss_bytes(text: str) -> int:
 
 
 def core_busy_ticks(text: str, core: int) -> int:
-    """From the text of /proc/stat: what this core has spent on anything but waiting."""
+    """Return the busy ticks of this core from the text of /proc/stat."""
     for line in text.splitlines():
         name, *ticks = line.split()
         if name == f"cpu{core}":
@@ -127,7 +127,7 @@ def core_busy_ticks(text: str, core: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How to start a server; `PORT` in the environment and `{port}` in the words become the port that it gets."""
+    """How to start a server. `PORT` in the environment and `{port}` in the command become its port."""
 
     argv: Sequence[str]
     cwd: Path
@@ -153,7 +153,7 @@ class Server:
 
     def start(self) -> None:
         self.port = free_port()
-        # Of this machine's environment only what any program needs: a setting of ours or theirs must not leak in.
+        # Pass on only basic variables: no other setting may reach the servers.
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         ports = {"port": str(self.port), "port2": str(free_port()), "port3": str(free_port())}
         env = {name: value.format(**ports) for name, value in self._launch.env.items()}
@@ -171,7 +171,7 @@ class Server:
             )
 
     def stop(self) -> None:
-        """Ends every process that this server started, each by its id; those that do not go are killed."""
+        """End every process that this server started, each by its id; kill the remaining ones."""
         if self._process is None:
             return
         started = {stat.pid: stat for stat in self.tree()}
@@ -197,12 +197,12 @@ class Server:
         return sum(stat.ticks for stat in self.tree())
 
     def memory_bytes(self) -> int:
-        """PSS of all its processes."""
+        """Return the PSS of all its processes."""
         alive = _alive(self.tree())
         return sum(pss_bytes(Path(f"/proc/{stat.pid}/smaps_rollup").read_text()) for stat in alive)
 
     def settle(self, quiet_s: float = 0.15, timeout_s: float = 10.0) -> None:
-        """Waits until it has finished what clients that are gone had asked."""
+        """Wait until it has finished the requests of clients that are gone."""
         deadline = time.monotonic() + timeout_s
         before = self.cpu_ticks()
         while time.monotonic() < deadline:
@@ -213,10 +213,10 @@ class Server:
             before = now
 
     def await_answer(self, path: str, body: bytes) -> Any:
-        """The first answer with status 200, as plain values.
+        """Return the first response with status 200, as plain values.
 
         Raises:
-            MeasureError: it ended, or gave no such answer in time; with its last words.
+            MeasureError: the server ended, or did not answer so in time; with its last output.
         """
         deadline = time.monotonic() + READY_TIMEOUT_S
         told = "it did not listen"
@@ -234,7 +234,7 @@ class Server:
         raise MeasureError(f"no answer within {READY_TIMEOUT_S:.0f} s: {told}")
 
     def ask(self, path: str, body: bytes) -> tuple[int, bytes, Mapping[str, str]]:
-        """Status, body and headers of one answer, over a connection of its own."""
+        """Return status, body and headers of one response, over a new connection."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("POST", path, body, JSON)
@@ -250,7 +250,7 @@ class Server:
 
 @contextlib.contextmanager
 def running(launch: Launch, log: Path, core: int) -> Iterator[Server]:
-    """A started server, which is stopped whatever happens."""
+    """Start a server, and stop it in any case."""
     server = Server(launch, log, core)
     try:
         server.start()
@@ -263,7 +263,7 @@ def running(launch: Launch, log: Path, core: int) -> Iterator[Server]:
 
 WRK_MARK = "wrk-summary "
 ORIGIN = "https://page.example"
-"""The page that all requests come from."""
+"""The origin of the page that sends all requests."""
 WRK_SCRIPT = """\
 -- Asks each question in turn; all requests are made before the first is sent.
 local bodies = {{
@@ -292,7 +292,7 @@ end
 
 
 def wrk_script(path: str, bodies: Sequence[bytes]) -> str:
-    """The Lua script that posts these bodies, in turn."""
+    """Return the Lua script that posts these bodies, in turn."""
     level = "=" * 3
     quoted = ",\n".join(f"[{level}[{body.decode()}]{level}]" for body in bodies)
     return WRK_SCRIPT.format(bodies=quoted, path=path, mark=WRK_MARK, origin=ORIGIN)
@@ -300,7 +300,8 @@ def wrk_script(path: str, bodies: Sequence[bytes]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk saw. `refused` are answers of status 400 and more, `broken` connections, `late` answers after 2 s."""
+    """The counts of wrk. `refused` are responses of status 400 and more, `broken` connections, `late` responses after 2
+    s."""
 
     requests: int
     duration_us: int
@@ -312,10 +313,10 @@ class Load:
 
     @classmethod
     def parsed(cls, text: str) -> Load:
-        """From what wrk printed.
+        """Parse wrk's output.
 
         Raises:
-            MeasureError: there is no summary in it.
+            MeasureError: the output has no summary.
         """
         for line in text.splitlines():
             if line.startswith(WRK_MARK):
@@ -324,12 +325,12 @@ class Load:
 
     @property
     def throughput(self) -> float:
-        """Requests for each second."""
+        """Return the requests per second."""
         return self.requests / (self.duration_us / 1e6)
 
 
 def wrk(port: int, script: Path, core: int, connections: int, seconds: float) -> Load:
-    """One run of wrk: one thread, keep-alive connections."""
+    """Run wrk once: one thread, keep-alive connections."""
     argv = ["taskset", "--cpu-list", str(core), "wrk", "--latency", "--threads", "1"]
     argv += ["--connections", str(connections), "--duration", f"{max(1, round(seconds))}s", "--timeout", "10s"]
     argv += ["--script", str(script), f"http://127.0.0.1:{port}"]
@@ -347,18 +348,18 @@ class Round:
     p99_us: float
     requests: int
     others_share: float
-    """Of the server's core, while it was measured, the part that went to anything else."""
+    """Share of the server's core that other processes used during the measurement."""
 
 
 def measured(
     server: Server, script: Path, cores: Cores, connections: int, seconds: float, run: Callable[..., Load] = wrk
 ) -> Round:
-    """Loads the server once and counts.
+    """Load the server once and measure it.
 
-    The CPU is read the moment wrk ends: requests in flight are in neither count, but for the one being worked on.
+    The CPU is read when wrk ends: of the requests in flight only the one that the server is running counts.
 
     Raises:
-        MeasureError: an answer was an error, or none came.
+        MeasureError: a response was an error, or none came.
     """
     server.settle()
     busy_before, before = core_busy_ticks(Path("/proc/stat").read_text(), cores.server), server.cpu_ticks()

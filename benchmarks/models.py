@@ -1,8 +1,8 @@
-"""Train the models that everybody serves, and write down what to ask them and what a notebook would answer.
+"""Train the models that all sides serve, and write their requests with the notebook's predictions.
 
     python -m benchmarks.models OUT_DIR
 
-For each model OUT_DIR gets `NAME.joblib` and `NAME.json`: the questions (each a list of rows) with the estimator's own
+For each model OUT_DIR gets `NAME.joblib` and `NAME.json`: the requests (each a list of rows) with the estimator's own
 predictions. Seeds are fixed: the same libraries make the same files.
 """
 
@@ -33,28 +33,28 @@ TABLE_ROWS = 1000
 BIG_ROWS, BIG_FEATURES, BIG_TREES = 40_000, 10, 57  # about 320 MB of nodes
 
 Model = tuple[Any, list[Any]]
-"""A fitted estimator, and the questions to ask it: lists of rows, or DataFrames."""
+"""A fitted estimator, and the rows of each request: lists or DataFrames."""
 
 
 def singles(features: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """One row for each question, spread over the whole table."""
+    """Return single rows for requests, spread over the whole table."""
     return [features[[row]] for row in np.linspace(0, len(features) - 1, SINGLE_QUESTIONS).astype(int)]
 
 
 def linear() -> Model:
-    """The model of every tutorial: two numbers, three classes."""
+    """Return the model of every tutorial: two numbers, three classes."""
     features, species = load_iris(return_X_y=True)
     return LogisticRegression(max_iter=500).fit(features[:, :2], species), singles(features[:, :2])
 
 
 def forest() -> Model:
-    """100 trees, 30 numbers, two classes."""
+    """Return a forest of 100 trees: 30 numbers, two classes."""
     features, diagnosis = load_breast_cancer(return_X_y=True)
     return RandomForestClassifier(n_estimators=100, random_state=0).fit(features, diagnosis), singles(features)
 
 
 def table() -> Model:
-    """The same forest, asked about 1,000 rows at once: real patients, each measurement up to 2 % off."""
+    """Return the same forest with requests of 1,000 rows: real patients, each measurement up to 2 % off."""
     features, _ = load_breast_cancer(return_X_y=True)
     random = np.random.default_rng(0)
     questions = []
@@ -65,14 +65,14 @@ def table() -> Model:
 
 
 def digits() -> Model:
-    """64 pixels, ten classes; fitted on an array, as it is asked."""
+    """Return a model of 64 pixels and ten classes, fitted on an array."""
     images, digit = load_digits(return_X_y=True)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=500))
     return model.fit(images, digit), singles(images)
 
 
 def penguins() -> Model:
-    """The example's pipeline: numbers and words, some of them missing (two of them in every fourth question)."""
+    """Return the example's pipeline: numbers and text, some missing (two values in every fourth request)."""
     sys.path.insert(0, str(ROOT / "examples"))
     train_penguins = importlib.import_module("train_penguins")
     features = train_penguins.load()
@@ -94,13 +94,13 @@ def knn() -> Model:
 
 
 def big() -> Model:
-    """A forest of about 320 MB."""
+    """Return a forest of about 320 MB."""
     random = np.random.default_rng(0)
     features = random.normal(size=(BIG_ROWS, BIG_FEATURES)).round(4)
     response = features @ random.normal(size=BIG_FEATURES) + random.normal(size=BIG_ROWS)
     model = ExtraTreesRegressor(n_estimators=BIG_TREES, max_features=3, random_state=0, n_jobs=-1)
     model.fit(features, response)
-    model.n_jobs = None  # as many threads as a request should have
+    model.n_jobs = None  # one thread, as in production
     return model, singles(features)
 
 
@@ -116,7 +116,7 @@ MODELS: dict[str, Callable[[], Model]] = {
 
 
 def json_rows(question: Any) -> list[Any]:
-    """A question's rows as JSON values: records of a DataFrame (missing is null), rows of an array."""
+    """Return the rows of a request as JSON values: records of a DataFrame (missing is null), rows of an array."""
     if isinstance(question, pd.DataFrame):
         records = json.loads(question.to_json(orient="records", double_precision=15))
         return list(records)

@@ -1,4 +1,4 @@
-"""The report of one run: RESULTS.md, the charts, and the figures themselves. Nothing in them is typed by hand."""
+"""Write the report of one run: RESULTS.md, the charts, and the results themselves. All of it is generated."""
 
 # ruff: noqa: RUF001, RUF002 - a multiplication sign is one
 
@@ -27,7 +27,7 @@ CHARTS = ("cost.svg", "memory-and-start.svg")
 
 
 def write(figures: Figures, out_dir: Path) -> None:
-    """RESULTS.md, results.json and the charts, into this folder."""
+    """Write RESULTS.md, results.json and the charts into this folder."""
     out_dir.mkdir(parents=True, exist_ok=True)
     (out_dir / "results.json").write_text(json.dumps(figures, indent=1) + "\n")
     (out_dir / "RESULTS.md").write_text(markdown(figures))
@@ -36,7 +36,7 @@ def write(figures: Figures, out_dir: Path) -> None:
 
 
 def markdown(figures: Figures) -> str:
-    """The whole report."""
+    """Return the whole report."""
     sections = [
         _head(figures),
         *_quiet(figures),
@@ -70,7 +70,7 @@ def _head(figures: Figures) -> str:
 
 
 def _others(figures: Figures) -> list[float]:
-    """Of the servers' core, the part that went to others, in each round."""
+    """Return the share of the servers' core that other processes used, for each round."""
     cases = figures.get("cases", {}).values()
     return [one["others_share"] for sides in cases for side in sides.values() for one in side.get("rounds", [])]
 
@@ -86,29 +86,29 @@ def _quiet(figures: Figures) -> list[str]:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others figures."""
+    """Return a Markdown table. The first column is text, the others are numbers."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def times(spread: Spread) -> str:
-    """A ratio with its spread, as in `3.1 × (3.0–3.2)`."""
+    """Return a ratio with its spread, as in `3.1 × (3.0–3.2)`."""
     return f"{number(spread.median)} × ({number(spread.low)}–{number(spread.high)})"
 
 
 def microseconds(spread: Spread) -> str:
-    """A difference with its spread, as in `3.1 µs (3.0–3.2)`."""
+    """Return a difference with its spread, as in `3.1 µs (3.0–3.2)`."""
     return f"{number(spread.median)} µs ({number(spread.low)}–{number(spread.high)})"
 
 
 def number(figure: float) -> str:
-    """Three figures of it, no more."""
+    """Return a number with three significant figures."""
     digits = 0 if abs(figure) >= 100 else 1 if abs(figure) >= 10 else 2
     return f"{figure:,.{digits}f}"
 
 
 def bars_table(figures: Figures) -> str:
-    """Each bar of what was run, its figure, and whether it is met."""
+    """Return the table of the bars of this run, each with its result and whether it is met."""
     worker = figures["run"]["worker_class"]
     rows = []
     for bar in BARS:
@@ -140,7 +140,7 @@ def _verdict(bar: Bar, figure: float, worker: str) -> str:
 
 
 def case_table(case: Case, sides: dict[str, Side]) -> str:
-    """One row for each side; the last column is how many times our own figure it is."""
+    """Return a table with one row for each side. The last column is the ratio to Retort."""
     ours = series(sides.get(OURS), case.metric)
     rows = []
     for name in case.sides:

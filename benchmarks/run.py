@@ -2,8 +2,8 @@
 
     python -m benchmarks.run [--quick] [--only CASE ...] [--out DIR]
 
-All servers of a case run at once on one core, wrk on another; they are loaded in turn, A, B, C, A, B, C, …, and
-ratios are taken within a round. Everything that is started is stopped, by its id.
+All servers of a case run at once on one core, wrk on another. They are loaded in turn, A, B, C, A, B, C, …, and ratios
+are taken within a round. The run stops everything that it started, by process id.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ QUICK = Effort(rounds=2, seconds=1, warm_s=1)
 
 
 class Bench:
-    """One run: the machine's cores, the effort, and why peers cannot take part."""
+    """One run: the machine's cores, the effort, and the reasons why peers cannot take part."""
 
     def __init__(self, cores: Cores, effort: Effort, absent: Absent) -> None:
         self._cores = cores
@@ -62,7 +62,7 @@ class Bench:
     # --- the cases ----------------------------------------------------------------------------------------------------
 
     def case(self, case: Case) -> dict[str, Side]:
-        """All sides of a case, round by round."""
+        """Measure all sides of a case, round by round."""
         print(f"\n{case.title}", flush=True)
         questions, expected = _questions(case.model)
         found: dict[str, Side] = {}
@@ -96,7 +96,7 @@ class Bench:
 
     @contextlib.contextmanager
     def _noting(self, found: dict[str, Side], servers: dict[str, Server], side: str) -> Iterator[None]:
-        """A side that fails is stopped and said so; the others go on."""
+        """Record the failure of a side and stop its server; continue with the others."""
         try:
             yield
         except (MeasureError, OSError, subprocess.SubprocessError) as error:
@@ -116,10 +116,10 @@ class Bench:
     def _checked(
         self, case: Case, side: str, server: Server, questions: Sequence[cases.Rows], expected: Sequence[Any]
     ) -> Side:
-        """Every question asked once, every prediction compared with the notebook's.
+        """Send every request once, and compare every prediction with the notebook's.
 
         Raises:
-            MeasureError: of our own server's predictions one is different; of a peer's, more than one in a hundred.
+            MeasureError: a prediction of Retort's server differs, or more than one in a hundred of a peer's.
         """
         path = cases.path(side, case.model)
         answer = server.await_answer(path, cases.body(side, case.model, questions[0]))
@@ -140,7 +140,7 @@ class Bench:
     # --- layers, memory, start ----------------------------------------------------------------------------------------
 
     def timings(self, model: str) -> dict[str, float]:
-        """The median of each phase of a request inside the application, and of the rest there, in microseconds."""
+        """Return the median of each phase of a request in the application, and of the rest, in microseconds."""
         questions, _ = _questions(model)
         bodies = [cases.body(OURS, model, rows).decode() for rows in questions]
         argv = ["taskset", "--cpu-list", str(self._cores.server), sys.executable, str(venvs.HERE / "layers/phases.py")]
@@ -155,7 +155,7 @@ class Bench:
         return phases
 
     def memory(self) -> dict[str, dict[str, Any]]:
-        """PSS of one and of four workers with the big model, after each of them has answered."""
+        """Return the PSS of one and of four workers with the big model, after each of them has answered."""
         print("\nMemory with a 300 MB model", flush=True)
         found: dict[str, dict[str, Any]] = {}
         questions, expected = _questions("big")
@@ -182,7 +182,8 @@ class Bench:
         return found
 
     def start(self) -> dict[str, dict[str, Any]]:
-        """Seconds from the start of the command to the first correct answer, penguins; a first start does not count."""
+        """Return the seconds from the start of the command to the first correct response (penguins). A first start does
+        not count."""
         print("\nStart to first answer", flush=True)
         sides = (OURS, TUTORIAL)
         found: dict[str, dict[str, Any]] = {side: {"seconds": []} for side in sides}
@@ -232,7 +233,7 @@ def _line(side: Side) -> str:
 
 
 def machine(cores: Cores) -> dict[str, Any]:
-    """What this was measured on."""
+    """Return a description of this machine."""
     cpu = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory_kb = re.search(r"^MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
     return {
@@ -247,7 +248,7 @@ def machine(cores: Cores) -> dict[str, Any]:
 
 
 def versions(absent: Absent) -> dict[str, dict[str, str]]:
-    """What each side runs, by the names of its distributions."""
+    """Return the versions of each side's distributions."""
     asks = {OURS: BIN / "python"} | {peer: venvs.python_of(peer) for peer in PEERS if (peer, "*") not in absent}
     code = "import importlib.metadata as m, json; "
     code += "print(json.dumps({d.name.lower(): d.version for d in m.distributions()}))"
@@ -258,20 +259,20 @@ def versions(absent: Absent) -> dict[str, dict[str, str]]:
     for side, python in asks.items():
         ran = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
         installed = json.loads(ran.stdout)
-        served = installed.keys() & pinned if side == OURS else installed  # ours has what develops it beside
+        served = installed.keys() & pinned if side == OURS else installed  # ours also has development tools
         found[side] = {name: installed[name] for name in wanted.split() if name in served}
     return found
 
 
 def worker_class() -> str:
-    """Gunicorn's worker class in our settings: some bars depend on it."""
+    """Return Gunicorn's worker class in Retort's settings. Some bars depend on it."""
     code = "from app import gunicorn_conf as c; print(getattr(c.worker_class, '__name__', c.worker_class))"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     return ran.stdout.strip() or "unknown"
 
 
 def revision() -> str:
-    """The commit that was measured, and whether the tree had changes beside."""
+    """Return the measured commit, and whether the tree had other changes."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
@@ -281,7 +282,7 @@ def revision() -> str:
 
 
 def ensure_wrk() -> None:
-    """wrk, from Debian where it may be installed; else a sentence that says what is missing."""
+    """Install wrk from Debian if that is allowed; otherwise raise an error that says what is missing."""
     if shutil.which("wrk"):
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
@@ -295,7 +296,7 @@ def ensure_wrk() -> None:
 
 
 def absences() -> Absent:
-    """The sides that cannot take part, and why."""
+    """Return the sides that cannot take part, with reasons."""
     from app.settings import Settings
 
     absent: Absent = {}
@@ -310,7 +311,7 @@ def absences() -> Absent:
 
 
 def models_of(parts: Sequence[str]) -> list[str]:
-    """The models that these parts of a run need."""
+    """Return the models that these parts of a run need."""
     by_part: dict[str, tuple[str, ...]] = {case.name: (case.model,) for case in CASES}
     by_part |= {case.name: () for case in BY_THEMSELVES}
     by_part |= {"layers": TIMED, "memory": ("big",), "start": ("penguins",)}

@@ -1,4 +1,4 @@
-"""How each side is started, as its own documentation says: one worker, no access log, otherwise its defaults."""
+"""How each side is started, as in its own documentation: one worker, no access log, otherwise its defaults."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ ARTIFACTS = WORK / "artifacts"
 REPOSITORIES = WORK / "models"
 BIN = Path(sys.executable).parent
 ARTIFACT_ONLY = frozenset({"knn"})
-"""Models that are served without a graph whether there is one or not."""
+"""Models that are served without a graph even if they have one."""
 
 BARE = {BARE_WSGI: "wsgi_bare:app", BARE_FLASK: "flask_bare:app", BARE_FLASK_GTHREAD: "flask_bare:app"}
 
 VARIANTS = {OURS_HOOKED: "hooked:app", OURS_WITHOUT: "no_interceptors:app"}
 """The service with other code around it, from `layers/`."""
 PACKED_AS = {"table": "forest"}
-"""The same artifact under another name, which need not be packed twice."""
+"""The same artifact under another name, which is packed only once."""
 
 
 def repository(model: str) -> Path:
-    """Our repository with this model alone."""
+    """Return a repository of Retort's with this model alone."""
     return REPOSITORIES / PACKED_AS.get(model, model)
 
 
 def launch(side: str, model: str, workers: int = 1) -> Launch:
-    """How to serve this model on this side."""
+    """Return how to serve this model on this side."""
     peer, folder = VENVS / side / "bin", HERE / "peers" / side
     if side in (TUTORIAL, ONNX):
         argv = [str(peer / "uvicorn"), "--app-dir", str(folder), f"{model}:app", "--port", "{port}"]
@@ -78,7 +78,7 @@ def launch(side: str, model: str, workers: int = 1) -> Launch:
 
 
 def web_line(procfile: str) -> list[str]:
-    """The words of the `web:` line: what `make serve` and every PaaS run."""
+    """Return the words of the `web:` line, which `make serve` and platforms run."""
     for line in procfile.splitlines():
         if line.startswith("web:"):
             return shlex.split(line.removeprefix("web:"))

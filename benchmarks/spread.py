@@ -1,4 +1,4 @@
-"""Medians and spreads of paired rounds; pure."""
+"""Medians and spreads of paired rounds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The median of some figures, the least and the greatest."""
+    """The median, minimum and maximum of some numbers."""
 
     median: float
     low: float
@@ -17,18 +17,18 @@ class Spread:
 
     @classmethod
     def of(cls, figures: Sequence[float]) -> Spread:
-        """Of at least one figure."""
+        """Return the spread of at least one number."""
         return cls(statistics.median(figures), min(figures), max(figures))
 
 
 def ratio(of: Sequence[float], to: Sequence[float]) -> Spread:
-    """How many times `to` goes into `of`, round by round: what disturbs the machine disturbs both sides of a round.
+    """Return `of` divided by `to`, round by round: a disturbance of the machine affects both sides of a round.
 
-    Rounds that only one of them has are left out.
+    Rounds that only one side has are left out.
     """
     return Spread.of([first / second for first, second in zip(of, to, strict=False)])
 
 
 def difference(of: Sequence[float], to: Sequence[float]) -> Spread:
-    """How much more `of` is than `to`, round by round. Rounds that only one of them has are left out."""
+    """Return `of` minus `to`, round by round. Rounds that only one side has are left out."""
     return Spread.of([first - second for first, second in zip(of, to, strict=False)])

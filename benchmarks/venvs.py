@@ -1,4 +1,4 @@
-"""One virtual environment for each peer, from its pinned requirements; made again only when those change."""
+"""One virtual environment for each peer, from its pinned requirements, rebuilt only when these change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def python_of(peer: str) -> Path:
 
 
 def install(peer: str) -> str | None:
-    """Makes the peer's environment. None on success, else why it could not be installed, in one line."""
+    """Make the peer's environment. Return None on success, else the reason for the failure in one line."""
     folder, requirements = VENVS / peer, requirements_of(peer)
     wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
     stamp = folder / STAMP
@@ -44,7 +44,7 @@ def install(peer: str) -> str | None:
 
 
 def reason(output: str) -> str:
-    """Why pip failed: the first line that says ERROR, or the last one."""
+    """Return why pip failed: the first line with ERROR, or the last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")]
     return (errors or lines or ["pip said nothing"])[0 if errors else -1][:200]

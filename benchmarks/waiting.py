@@ -1,8 +1,7 @@
-"""Load that waits, and connections that do nothing: what both cost everybody else.
+"""Measure requests that wait, and the effect of idle connections.
 
 `waiting`: one worker, 500 connections, a step that waits 100 ms for another service, against FastAPI `async def` views
-that wait for the same, with aiohttp and with httpx. `idle`: a lone connection, alone, and beside 5,000 that are open
-and silent.
+that wait for the same, with aiohttp and with httpx. `idle`: one active connection, alone and beside 5,000 idle ones.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ EXPECTED = [0]
 
 
 def waiting(cores: Cores, rounds: int, seconds: float) -> dict[str, Side]:
-    """All sides, round by round, before the same service."""
+    """Measure all sides, round by round, with the same upstream service."""
     _allow_descriptors()
     found: dict[str, Side] = {}
     with contextlib.ExitStack() as stack:
@@ -58,7 +57,7 @@ def waiting(cores: Cores, rounds: int, seconds: float) -> dict[str, Side]:
                 servers.pop(side)
         for _ in range(rounds):
             for side, server in servers.items():
-                # Connections to the other service that were idle during the other side's turn are opened again.
+                # Reopen connections to the upstream that were idle during the other side's turn.
                 wrk(server.port, script, cores.client, WAITING_CONNECTIONS, WARM_S)
                 one = measured(server, script, cores, WAITING_CONNECTIONS, SECONDS_FACTOR * seconds)
                 found[side]["rounds"].append(dataclasses.asdict(one))
@@ -66,7 +65,7 @@ def waiting(cores: Cores, rounds: int, seconds: float) -> dict[str, Side]:
 
 
 def idle(cores: Cores, rounds: int, seconds: float, connections: int = IDLE_CONNECTIONS) -> dict[str, Side]:
-    """A lone client of our server, alone and beside idle connections, round by round."""
+    """Measure one client of Retort's server, alone and beside idle connections, round by round."""
     _allow_descriptors()
     found: dict[str, Side] = {name: {"rounds": [], "differing": 0, "asked": 1} for name in (ALONE, BESIDE_IDLE)}
     launch = _launched({"RETORT_MODELS_DIR": str(ROOT / "models"), "RETORT_DEFAULT_MODEL": "iris-two"})
@@ -83,7 +82,7 @@ def idle(cores: Cores, rounds: int, seconds: float, connections: int = IDLE_CONN
 
 @contextlib.contextmanager
 def _idle_connections(port: int, count: int) -> Iterator[None]:
-    """So many connections that have asked once and are kept alive."""
+    """Hold this many keep-alive connections that have sent one request."""
     opened: list[socket.socket] = []
     try:
         for _ in range(count):
@@ -106,7 +105,7 @@ def _check(server: Server, question: bytes) -> None:
 
 @contextlib.contextmanager
 def _upstream(cores: Cores) -> Iterator[str]:
-    """The URL of the service that both wait for; it shares the client's core."""
+    """Start the service that all sides wait for, on the client's core, and return its URL."""
     launch = Launch([sys.executable, str(STUBS / "upstream.py"), "{port}"], WORK)
     WORK.mkdir(parents=True, exist_ok=True)
     with running(launch, WORK / "logs" / "upstream.log", cores.client) as server:
@@ -124,7 +123,7 @@ def _launched(more: dict[str, str]) -> Launch:
 
 
 def _ours(upstream: str) -> Launch:
-    """Our server with the model, whose manifest lists the step."""
+    """Return the launch of Retort's server with the model whose manifest lists the step."""
     models = WORK / "waiting-models"
     shutil.rmtree(models, ignore_errors=True)
     shutil.copytree(MODEL, models / MODEL.name)
@@ -149,14 +148,14 @@ def _script(name: str, question: bytes) -> Path:
 
 
 def _allow_descriptors() -> None:
-    """As many open files as this process, and those that it starts, may have."""
+    """Allow this process and its children as many open files as possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def main() -> None:
-    """Both, with fewer rounds, for whoever works on them."""
+    """Measure both with fewer rounds, for development."""
     cores = Cores.of_this_machine()
     parts: dict[str, Any] = {"waiting": lambda: waiting(cores, 3, 3), "idle": lambda: idle(cores, 3, 2)}
     for name in sys.argv[1:] or list(parts):

@@ -1,4 +1,4 @@
-"""The service without its interceptors: what it costs less is what they cost."""
+"""The service without its interceptors. The difference in cost is theirs."""
 
 from collections.abc import Sequence
 

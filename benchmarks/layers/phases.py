@@ -1,6 +1,6 @@
-"""Where the time of a small request goes inside the application, one request after another without a socket.
+"""Measure the phases of a small request inside the application, one request after another without a socket.
 
-Takes requests' bodies as a JSON list of strings from standard input, serves what `RETORT_MODELS_DIR` holds, and writes
+Read request bodies as a JSON list of strings from standard input, serve the models in `RETORT_MODELS_DIR`, and write
 the median of each phase of `Server-Timing`, and of the rest of the call (`rest`), in microseconds.
 """
 

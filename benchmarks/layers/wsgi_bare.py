@@ -1,4 +1,4 @@
-"""Reads the body, answers a constant: what this costs is the socket and the server."""
+"""A WSGI application that reads the body and answers a constant, to measure the socket and the server."""
 
 ANSWER = b'{"prediction":[0]}'
 HEADERS = [("Content-Type", "application/json"), ("Content-Length", str(len(ANSWER)))]

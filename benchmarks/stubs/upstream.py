@@ -1,4 +1,4 @@
-"""The service that others wait for: answers any GET after 100 ms. `python upstream.py PORT`."""
+"""The upstream service: answers any GET after 100 ms. `python upstream.py PORT`."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""Runs the soak: python -m tests.soak [--rows n01,o,r01] [--minutes 15] [--requests 1000000] [--report FILE]."""
+"""Run the soak: python -m tests.soak [--rows n01,o,r01] [--minutes 15] [--requests 1000000] [--report FILE]."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ REQUESTS = 1_000_000
 
 
 def chosen(rows: Sequence[Row], named: str) -> list[Row]:
-    """Those whose names begin with one of these, separated by commas.
+    """Return the rows whose names begin with one of the comma-separated prefixes.
 
     Raises:
-        ValueError: a name is nobody's.
+        ValueError: no row has a prefix.
     """
     prefixes = [prefix.strip().lower() for prefix in named.split(",") if prefix.strip()]
     for prefix in prefixes:
@@ -39,7 +39,7 @@ def chosen(rows: Sequence[Row], named: str) -> list[Row]:
 
 
 def run_row(row: Row, for_s: float, requests: int) -> Sheet:
-    """One row, in a folder of its own; whatever stops it is on its sheet."""
+    """Run one row in its own folder. Its sheet records an error that stops it."""
     sheet = Sheet(row.name, row.shows, load_average=os.getloadavg()[0])
     began_s = time.monotonic()
     if row.program and shutil.which(row.program) is None:
@@ -55,7 +55,7 @@ def run_row(row: Row, for_s: float, requests: int) -> Sheet:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """The exit status: 1 if any row fails."""
+    """Return the exit status: 1 if any row fails."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--rows", default="", help="rows, or the beginnings of their names: p,n01,r01 (all)")
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"for all of them together ({MINUTES:g})")
@@ -71,7 +71,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print("\n".join(f"{row.name:14}{row.shows}" for row in rows))
         return 0
     for name in [name for name in os.environ if name in SETTINGS_NAMES or name.startswith(SETTINGS_PREFIXES)]:
-        del os.environ[name]  # settings of this machine would decide what is measured
+        del os.environ[name]  # settings of this machine would change the results
     allow_descriptors()
     scale = 60 * asked.minutes / sum(row.for_s for row in rows)
     sheets = []
@@ -80,7 +80,7 @@ def main(words: Sequence[str] | None = None) -> int:
         sheets.append(run_row(row, scale * row.for_s, asked.requests))
         print(f"  {sheets[-1].verdict}: {sheets[-1].measured}", file=sys.stderr, flush=True)
         if asked.report:
-            write_report(asked.report, sheets)  # after each: a soak that is stopped has told what it knew
+            write_report(asked.report, sheets)  # after each row, so that a stopped soak has its report
     print(table(sheets))
     failed = [sheet.row for sheet in sheets if not sheet.holds]
     print(

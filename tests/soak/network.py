@@ -21,7 +21,7 @@ CONNECTING_S = 5
 
 
 def slow_senders(kind: str, bounds: Bounds, sheet: Sheet) -> None:
-    """One attack after the other, as each ends when the server has closed all of it."""
+    """Run one attack after the other. Each ends when the server has closed all its connections."""
     looks: list[str] = []
     attacks = 0
     with worker_server(bounds.folder, limits={"head_s": HEAD_S, "body_grace_s": HEAD_S}) as server:
@@ -53,7 +53,7 @@ def _beside(server: Server, sheet: Sheet, hold_s: float) -> None:
 
 
 def idle_connections(says: bytes, count: int, bounds: Bounds, sheet: Sheet) -> None:
-    """They are held for most of the time, then left to the server's idle time-out."""
+    """Hold connections for most of the time, then leave them to the server's idle time-out."""
     hold_s = max(3.0, 0.4 * bounds.for_s)
     idle_s = int(hold_s) + CONNECTING_S
     with worker_server(bounds.folder, keepalive=idle_s, limits={"silent_s": idle_s}) as server:

@@ -1,4 +1,4 @@
-"""O01, O02, O03 and O06: more than a server can do, retries on top, one client that floods it, and a million echoes."""
+"""O01, O02, O03 and O06: overload, a retry storm, one client that floods the server, and a million echoes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ ECHO_THREADS = 16
 TIMES_CAPACITY = 10
 GOODPUT = 0.85
 NOT_LOWER = 0.95
-"""The part of O01's goodput that O02's has to reach: two measurements differ by a little."""
+"""The share of O01's goodput that O02 must reach: two measurements differ slightly."""
 QUIET_TIMES = 1.5
 REFUSED_WITHIN_MS, LIVEZ_WITHIN_MS = 350, 100
 CALIBRATION = 0.1
-"""Of the time, before and after the overload, for the capacity of this machine in this minute."""
+"""Share of the time, before and after the overload, for measuring the present capacity of this machine."""
 
 
 def _goodput(name: str, seen: Overload, capacity: float, sheet: Sheet) -> None:
@@ -37,7 +37,7 @@ def _goodput(name: str, seen: Overload, capacity: float, sheet: Sheet) -> None:
 
 
 def ten_times_overload(bounds: Bounds, sheet: Sheet) -> None:
-    """The capacity, then ten times as much, open loop; a second after its end all is as before."""
+    """Measure the capacity, then send ten times as much, open loop. A second later the capacity must be back."""
     with worker_server(bounds.folder, threads=THREADS) as server:
         capacity = capacity_per_second(server, THREADS, max(2.0, CALIBRATION * bounds.for_s))
         sheet.tell("capacity", capacity, "/s")
@@ -50,7 +50,8 @@ def ten_times_overload(bounds: Bounds, sheet: Sheet) -> None:
 
 
 def retry_storm(bounds: Bounds, sheet: Sheet) -> None:
-    """The same overload without and with retries at once; of slower requests, or it would be the client's limit."""
+    """Run the same overload without and with immediate retries, with slower requests so that the client is not the
+    limit."""
     with worker_server(bounds.folder, threads=THREADS) as server:
         capacity = capacity_per_second(server, THREADS, max(2.0, CALIBRATION * bounds.for_s), SLOWER)
         sheet.tell("capacity", capacity, "/s")
@@ -64,7 +65,7 @@ def retry_storm(bounds: Bounds, sheet: Sheet) -> None:
 
 
 def one_noisy_client(bounds: Bounds, sheet: Sheet) -> None:
-    """Eight quiet clients alone, and beside one with ten times their connections that thinks of nobody."""
+    """Run eight quiet clients alone, and beside one with ten times their connections."""
     served = worker_server(bounds.folder, threads=FAIRNESS_THREADS, limits=LIMITS)
     with served as server, sheet.telling_waits(server.workers[0]):
         seen = one_floods(server, forwarded=False, for_s=max(6.0, bounds.for_s))
@@ -78,7 +79,7 @@ def one_noisy_client(bounds: Bounds, sheet: Sheet) -> None:
 
 
 def _forget(outcomes: Outcomes, asked: int) -> None:
-    """The single times are of no use here, and many."""
+    """Drop the individual times, which nothing reads."""
     outcomes.took_s.clear()
 
 
@@ -99,7 +100,7 @@ def mixed_up(server: Server, bounds: Bounds, sheet: Sheet) -> None:
 
 
 def million_echoes(bounds: Bounds, sheet: Sheet) -> None:
-    """Random sleeps and deadlines, pipelines, and clients that leave."""
+    """Send random sleeps and deadlines, pipelines, and clients that leave."""
     with worker_server(bounds.folder, threads=ECHO_THREADS) as server:
         mixed_up(server, bounds, sheet)
 

@@ -27,7 +27,7 @@ FORGIVEN_AFTER_S = FAIL_TIMEOUT_S + 0.5
 
 
 def sigterms(bounds: Bounds, sheet: Sheet) -> None:
-    """Each time a new server, stopped while clients ask it."""
+    """Start a server repeatedly, and stop it while clients send requests."""
     outcomes, slowest_s, statuses = Outcomes(), 0.0, []
     for _ in range(TIMES):
         with worker_server(bounds.folder, workers=2) as server:
@@ -45,7 +45,7 @@ def sigterms(bounds: Bounds, sheet: Sheet) -> None:
 
 
 def sigterms_behind_nginx(bounds: Bounds, sheet: Sheet) -> None:
-    """One upstream is stopped and started again, then the other, and so on."""
+    """Stop and restart one upstream, then the other, and so on."""
     outcomes = Outcomes()
     ports = [free_port(), free_port()]
     with contextlib.ExitStack() as stack:
@@ -68,7 +68,7 @@ def sigterms_behind_nginx(bounds: Bounds, sheet: Sheet) -> None:
 
 
 def sighups(bounds: Bounds, sheet: Sheet) -> None:
-    """All workers are replaced, three times."""
+    """Replace all workers, three times."""
     every_s = max(1.5, 0.2 * bounds.for_s)
     with worker_server(bounds.folder, workers=2) as server:
         calm = asyncio.run(reloaded(server, 0, every_s=2.0))
@@ -81,7 +81,7 @@ def sighups(bounds: Bounds, sheet: Sheet) -> None:
 
 
 def recycling(bounds: Bounds, sheet: Sheet) -> None:
-    """Every worker is replaced after about 200 requests."""
+    """Replace every worker after about 200 requests."""
     with worker_server(bounds.folder, workers=2, max_requests=200, max_requests_jitter=50) as server:
         outcomes, workers = asyncio.run(recycled(server, bounds.for_s))
     sheet.at_least("workers seen", len(workers), 4)

@@ -1,4 +1,4 @@
-"""What a row of the soak is."""
+"""The definition of a row of the soak."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tests.soak.sheet import Sheet
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much a row may take."""
+    """The limits of a row."""
 
-    folder: Path  # empty, its own
+    folder: Path  # empty, for this row alone
     for_s: float
     requests: int
 
 
 @dataclass(frozen=True)
 class Row:
-    """One fault. `for_s` is its part of the whole at the default length."""
+    """One fault. `for_s` is its share of the whole at the default length."""
 
     name: str
     shows: str
     for_s: float
     run: Callable[[Bounds, Sheet], None]
-    program: str = ""  # has to be installed
+    program: str = ""  # must be installed

@@ -1,4 +1,4 @@
-"""What one row of the soak has measured, each figure held to its bound; and the table of all rows."""
+"""The measurements of one row of the soak, each compared with its bound, and the table of all rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.server_worker.served import core_wait_s
 
 @dataclass(frozen=True)
 class Figure:
-    """One number, what it must be if anything, and whether it is."""
+    """One number, its bound if it has one, and whether it holds."""
 
     name: str
     value: float
@@ -31,16 +31,16 @@ class Figure:
 
 @dataclass
 class Sheet:
-    """One row: what must be shown, and the figures that show it. A figure without a bound is only told."""
+    """One row: the claim, and its figures. A figure without a bound is only reported."""
 
     row: str
     shows: str
     figures: list[Figure] = field(default_factory=list)
     stopped: str = ""
-    """Why it did not come to its end."""
+    """Why it ended early."""
     took_s: float = 0.0
     load_average: float = 0.0
-    """Of the machine, when the row began: how much else was going on."""
+    """Load average of the machine when the row began."""
 
     def tell(self, name: str, value: float, unit: str = "") -> None:
         self.figure(name, value, unit, "", holds=True)
@@ -55,11 +55,11 @@ class Sheet:
         self.figure(name, value, unit, f"= {wanted:g}", holds=value == wanted)
 
     def figure(self, name: str, value: float, unit: str, bound: str, holds: bool) -> None:
-        """One that is held to a bound of its own kind; the others are short for this."""
+        """Add a figure with a bound of its own kind. The other methods are shortcuts for this."""
         self.figures.append(Figure(name, value, unit, bound, holds))
 
     def none_of(self, counts: dict[str, int]) -> None:
-        """Each of these outcomes is one that must not be."""
+        """Add counts that must be zero."""
         self.exactly("other outcomes", sum(counts.values()), 0)
         for name, count in sorted(counts.items()):
             if count:
@@ -67,7 +67,7 @@ class Sheet:
 
     @contextlib.contextmanager
     def telling_waits(self, pid: int) -> Iterator[None]:
-        """Tells for which part of the block the worker wanted a core and had none: the noise of the machine."""
+        """Report the share of the block in which the worker waited for a core: the noise of the machine."""
         began_s, before_s = time.monotonic(), core_wait_s(pid)
         yield
         self.tell(
@@ -88,7 +88,7 @@ class Sheet:
 
 
 def table(sheets: list[Sheet]) -> str:
-    """As Markdown."""
+    """Return a Markdown table."""
     lines = ["| row | must be shown | measured | verdict |", "|---|---|---|---|"]
     for sheet in sheets:
         cells = (sheet.row, sheet.shows, sheet.measured, sheet.verdict)
@@ -97,7 +97,7 @@ def table(sheets: list[Sheet]) -> str:
 
 
 def write_report(path: Path, sheets: list[Sheet]) -> None:
-    """To a file: JSON where its name ends so, else the table."""
+    """Write a report: JSON if the file's name ends in .json, else the table."""
     if path.suffix != ".json":
         path.write_text(table(sheets) + "\n", "utf-8")
         return
@@ -106,7 +106,7 @@ def write_report(path: Path, sheets: list[Sheet]) -> None:
 
 
 def _without_infinity(value: object) -> object:
-    """JSON has no infinity; the verdict says that it was too much."""
+    """Replace infinity, which JSON does not have. The verdict shows that the figure was too large."""
     if isinstance(value, dict):
         return {key: _without_infinity(inner) for key, inner in value.items()}
     if isinstance(value, list):

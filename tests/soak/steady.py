@@ -1,4 +1,4 @@
-"""R01: a million requests to real models, and what the worker holds after each of them."""
+"""R01: a million requests to real models, and the worker's resources over time."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from tests.soak.trend import Sample, Watch, best_cpu_us, best_p99_s, descriptors
 
 LINES = 16
 LINES_TO_THREADS = 8
-"""As many as the threads of a worker: none waits in its queue, where a machine that stalls would make it a 503."""
+"""As many lines as a worker has threads, so that no request gets a 503 in its queue when the machine stalls."""
 MODELS = ("iris-two", "penguins")
 BATCHES = {1: 28, 10: 3, 50: 1}
-"""Rows of a request, and how many of each there are in 32."""
+"""Rows of a request, and the number of such requests in 32."""
 LEAK_MB_PER_1E5 = 1.0
-"""Ten bytes a request: less than the smallest object that could be forgotten."""
+"""Ten bytes a request: less than the smallest object that could leak."""
 SETTLES_MB = 10.0
-"""What the allocator may still take, however few requests that is for: with artifacts, in 8 threads, it takes some 8 MB
-over the first 15,000 requests, and then no more."""
+"""Growth of the allocator in any number of requests: with artifacts, in 8 threads, it takes some 8 MB over the first
+15,000 requests and nothing more."""
 SLOWER, JITTER_MS = 1.1, 1.0
 BUSY = 0.2
-"""For a larger part of its time than this the worker waits for a core that others have: the p99 is theirs."""
+"""If the worker waits for a busy core for a larger share of its time, the p99 measures other processes."""
 CLOSED_WITHIN_S = 5.0
 
 Kind = Callable[[], Question]
 
 
 def request(head: str, body: bytes, right: bytes = b"", status: int = 200) -> Kind:
-    """Makes the same request each time, with a number of its own; `right` is the body of its 200."""
+    """Return a factory of the same request with increasing numbers. `right` is the body of its 200."""
 
     def make() -> Question:
         number = new_number()
@@ -48,7 +48,7 @@ def request(head: str, body: bytes, right: bytes = b"", status: int = 200) -> Ki
 
 
 def predictions(server: Server) -> Iterator[Kind]:
-    """One record, and many, of each model; what the first answer says, every other has to say too."""
+    """Yield one record, and many, of each model. All responses must equal the first."""
     for model in MODELS:
         examples = server.ask("GET", f"/models/{model}").document["examples"]
         records = [example["instance"] for example in examples]
@@ -62,7 +62,7 @@ def predictions(server: Server) -> Iterator[Kind]:
 
 
 def bad_requests(server: Server) -> Iterator[Kind]:
-    """What is refused, by the application or before it, and clients that leave."""
+    """Yield requests that the application or the server refuses, and clients that leave."""
     predict = "POST /models/iris-two/predict"
     wrong: list[dict[str, Any]] = [
         {"feature1": "5.1", "feature2": 3.5},
@@ -95,7 +95,7 @@ def bad_requests(server: Server) -> Iterator[Kind]:
 
 
 def steady(server: Server, kinds: list[Kind], lines: int, bounds: Bounds, sheet: Sheet) -> None:
-    """Asks, and holds what the worker has at the end against what it had in the middle."""
+    """Send requests, and compare the worker's resources at the end with those in the middle."""
     (worker,) = server.all_workers(1)
     before = descriptors(worker)
     watch = Watch(worker)
@@ -132,7 +132,7 @@ def steady(server: Server, kinds: list[Kind], lines: int, bounds: Bounds, sheet:
 
 
 def _tell_pace(first: list[Sample], last: list[Sample], sheet: Sheet) -> None:
-    """By the p99, as clients see it; where others keep the cores too busy for that, by the CPU of a request."""
+    """Compare the pace by the p99 of clients, or by the CPU of a request if other processes keep the cores busy."""
     p99_ms, limit_ms = 1000 * best_p99_s(last), SLOWER * 1000 * best_p99_s(first) + JITTER_MS
     cpu_us, limit_us = best_cpu_us(last), SLOWER * best_cpu_us(first)
     busy = max(wait_share(first), wait_share(last)) > BUSY
@@ -153,7 +153,7 @@ def _tell_outcomes(count: dict[str, int], sheet: Sheet) -> None:
 
 
 def row(bad: bool, lines: int = LINES, **settings: object) -> Callable[[Bounds, Sheet], None]:
-    """The committed models behind one worker, as a platform runs them."""
+    """Return a run of the committed models with one worker, as a platform runs them."""
 
     def run(bounds: Bounds, sheet: Sheet) -> None:
         path = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))

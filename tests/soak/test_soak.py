@@ -1,4 +1,4 @@
-"""The soak itself: its figures and bounds, its lines through samples, its rows, and a short one against a server."""
+"""Tests of the soak: its figures and bounds, its trends, its rows, and a short run against a server."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_run_that_is_over_within_a_tick_has_no_thirds() -> None:
 
 
 def pace(wait_share: float, slower: float, cpu: float) -> bool:
-    """The verdict on a last third with so much more p99, and CPU a request, than the first."""
+    """Return the verdict on a last third with this much more p99 and CPU per request than the first."""
     first, last = (
         [Sample(at * 1000, at, 60, 20, 9, at * 0.5 * by[1], 0.1 * by[0], at * wait_share) for at in range(10)]
         for by in ((1, 1), (slower, cpu))
@@ -139,7 +139,7 @@ def test_a_short_soak(tmp_path: Path) -> None:
     assert figures["o06"]["answers of another"]["value"] == 0
     assert figures["r01-mix"]["other outcomes"]["value"] == 0
     assert figures["n04"]["not closed"]["value"] == 0
-    # How fast it was is for the machine to say: the exit status goes by all figures.
+    # The speed depends on the machine, and the exit status on all figures.
     assert ran.returncode == (0 if all(sheet["holds"] for sheet in told.values()) else 1)
 
 

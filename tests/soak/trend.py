@@ -1,4 +1,4 @@
-"""Whether something grows: what a process holds, sampled while it is asked, and the line through the samples."""
+"""Find growth: sample the resources of a process under load, and fit a line through the samples."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.server_worker.served import Outcomes, core_wait_s, cpu_s, rss_bytes
 
 PER_REQUESTS = 100_000
 MEASURED_FROM = 0.5
-"""Of the run: what comes before is warm-up."""
+"""Share of the run before this is warm-up."""
 BEST = 0.1
 
 
 def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """By least squares; 0 where there is no line."""
+    """Return the slope by least squares; 0 if there is no line."""
     if len(xs) < 2:
         return 0.0
     mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
@@ -47,7 +47,7 @@ class Sample:
 
 
 class Watch:
-    """Samples one process; `tick` is for `closed_loop`, and forgets the single times that it has looked at."""
+    """Samples one process. `tick` is a callback for `closed_loop`, and discards the times that it has read."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -62,45 +62,45 @@ class Watch:
 
     @property
     def measured(self) -> list[Sample]:
-        """The samples after the warm-up."""
+        """Return the samples after the warm-up."""
         last = self.samples[-1].requests if self.samples else 0
         return [sample for sample in self.samples if sample.requests >= MEASURED_FROM * last]
 
     def slope(self, name: str) -> float:
-        """Of `rss_mb`, `descriptors` or `threads`, for each 100,000 requests."""
+        """Return the slope of `rss_mb`, `descriptors` or `threads` for each 100,000 requests."""
         measured = self.measured
         xs = [sample.requests / PER_REQUESTS for sample in measured]
         return slope(xs, [getattr(sample, name) for sample in measured])
 
     def growth(self, name: str) -> float:
-        """By how much that line rises over the samples that it goes through."""
+        """Return the rise of the fitted line over its samples."""
         measured = self.measured
         return self.slope(name) * (measured[-1].requests - measured[0].requests) / PER_REQUESTS if measured else 0.0
 
     @property
     def has_thirds(self) -> bool:
-        """Whether there are two samples for each third: a fast machine can answer a short run within one tick."""
+        """Return whether each third has two samples: a fast machine may finish a short run within one tick."""
         return len(self.samples) > 3 * 2
 
     def thirds(self) -> tuple[list[Sample], list[Sample]]:
-        """The samples of the first third of the run, and of the last; the very first is left out."""
+        """Return the samples of the first and last third of the run, without the very first sample."""
         samples = self.samples[1:]
         third = len(samples) // 3
         return samples[:third], samples[-third:]
 
 
 def best_p99_s(samples: Sequence[Sample]) -> float:
-    """What all but the best tenth of the samples exceed: what else the machine does can only add to it."""
+    """Return the 10th percentile of the samples' p99: other load on the machine can only increase a p99."""
     return share_of([sample.p99_s for sample in samples], BEST)
 
 
 def best_cpu_us(samples: Sequence[Sample]) -> float:
-    """In the same way, for each request."""
+    """Return the 10th percentile of the CPU per request."""
     pairs = [(a, b) for a, b in itertools.pairwise(samples) if b.requests > a.requests]
     return share_of([1e6 * (b.cpu_s - a.cpu_s) / (b.requests - a.requests) for a, b in pairs], BEST)
 
 
 def wait_share(samples: Sequence[Sample]) -> float:
-    """For which part of that time the process wanted a core and had none."""
+    """Return the share of time in which the process waited for a core."""
     first, last = samples[0], samples[-1]
     return (last.core_wait_s - first.core_wait_s) / max(1e-9, last.at_s - first.at_s)
