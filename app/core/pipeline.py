@@ -33,7 +33,7 @@ from app.signature import Signature
 from app.signature.batch import Batch, Outputs, json_values
 from app.signature.pointers import as_row
 from app.storage.manifest import Manifest
-from app.telemetry import current_request
+from app.telemetry import check_deadline, current_request
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +158,7 @@ class Visit:
     async def _call(self, step: Step, given: Mapping[str, Any]) -> Any:
         """What a step returns."""
         services = self._pipeline.services
+        check_deadline()
         try:
             if step.waits:
                 return await self._way.wait(_awaited(step, self._container, given), self._deadline_s)

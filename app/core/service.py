@@ -17,7 +17,7 @@ from app.signature.batch import Batch, Decoded, Outputs
 from app.signature.pointers import in_row, place_of
 from app.signature.refusals import MOST_ERRORS, refuse
 from app.signature.watch import NONE, Warnings
-from app.telemetry import Timings
+from app.telemetry import Timings, check_deadline, mark_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +170,7 @@ def _accept(lease: Lease, call: PredictCall) -> tuple[PredictRequest, Batch, tup
     # Steps take the instances, which the decoder does not keep.
     decode = lease.validator.decode if lease.pipeline is None else _undecoded
     try:
+        check_deadline()
         asked = call.adapter.parse(manifest.signature, decode)
         timings.ended("parse")
         outputs = _output_names(asked, manifest.signature)
@@ -194,6 +195,7 @@ def _encode(lease: Lease, accepted: Accepted, outputs: Outputs | Exception) -> N
         call.content = call.adapter.encode(Answer.of(lease.manifest, outputs, warnings))
     except Exception as error:  # noqa: BLE001 - what cannot be written to one client does not concern the others
         call.error = error
+    mark_progress()
     call.timings.ended("encode")
 
 

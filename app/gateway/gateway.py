@@ -13,7 +13,7 @@ from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
 from app.gateway.interceptors import Interceptor, InterceptorChain
 from app.server.contract import Environ, Headers, Refusal, Response, WSGIApplication, status_line
-from app.telemetry import RequestScope, current_request
+from app.telemetry import current_request, scope_of
 from app.telemetry.metrics import SharedMetrics
 
 log = logging.getLogger(__name__)
@@ -99,8 +99,7 @@ class Gateway:
                 context.through_wsgi = True
                 context.mark()
             return None
-        scope = contexts[0] if len(contexts) == 1 else RequestScope(",".join([each.id for each in contexts]))
-        token = current_request.set(scope)
+        token = current_request.set(scope_of(contexts))
         try:
             early = (
                 [self._before(context) for context in contexts] if self._chain.has_before else [None] * len(contexts)

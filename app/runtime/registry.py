@@ -34,6 +34,7 @@ from app.storage.choices import POINTERS, Pointers
 from app.storage.manifest import Manifest
 from app.storage.repository import Repository
 from app.storage.verification import open_verified, verify_files
+from app.telemetry import mark_progress
 
 log = logging.getLogger(__name__)
 
@@ -242,7 +243,9 @@ class Registry:
 
     def tried(self, model: str, version: int) -> Entry:
         """One version, loaded and proven as `load` and `prove` would, but not published: AVAILABLE or FAILED."""
+        mark_progress()
         entry = self._load_version(model, version)
+        mark_progress()
         return self._proven(entry) if entry.state is State.LOADED else entry
 
     def lease(self, model: str | None, version: str | None = None) -> Lease:

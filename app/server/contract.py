@@ -73,6 +73,8 @@ class ServedRequest(Protocol):
     """Monotonic; written by the worker before the request runs."""
     queued_s: float
     """How long it waited for its thread; written by the worker before the request runs."""
+    progressed_s: float
+    """When work for it was last seen to advance, monotonic; written by the application while the request runs."""
 
     @property
     def is_awaited(self) -> bool:
@@ -140,6 +142,7 @@ class PlainRequest:
     inline_us: float = 20.0
     deadline_s: float = float("inf")
     queued_s: float = 0.0
+    progressed_s: float = float("-inf")
     is_awaited: bool = False
 
 

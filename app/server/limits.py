@@ -49,7 +49,7 @@ class Limits:
     """A thread beyond those of Gunicorn's `threads` ends after so long without a request."""
     request_timeout_s: float = 30.0
     stuck_grace_s: float = 10.0
-    """After its deadline, how long a thread may go on before the worker is replaced."""
+    """After its deadline, how long a thread may make no progress before the worker is replaced."""
 
     answer_buffer_bytes: int = 256 * 1024
     """A streamed answer is made no further ahead of the client than this."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+import time
 import traceback
 from typing import Protocol
 
@@ -152,6 +153,8 @@ class ThreadedRequests:
 
     def _go_on(self, pending: PendingRequest) -> None:
         pending.is_queued = False
+        if pending.request.is_stream:
+            self._extend(pending, time.monotonic())  # its time does not pass while it waits for its client or a place
         pending.has_place = not pending.request.may_block or pending.request.is_stream
         pending.go_on()
 
@@ -226,7 +229,6 @@ class ThreadedRequests:
                 self._expire_queue(queue, now_s)
         if self._next_check_s > now_s:
             return
-        grace_s = self._limits.stuck_grace_s
         refused = 0
         for pending in list(self._running):
             if refused == EXPIRED_AT_ONCE:
@@ -237,20 +239,26 @@ class ThreadedRequests:
                     continue
                 self._refuse_late(pending, now_s)
                 refused += 1
-            if pending.deadline_s + pending.stuck_allowance_s + grace_s <= now_s and not pending.is_stuck:
+            if not pending.is_stuck and self._stuck_at_s(pending) <= now_s:
                 pending.is_stuck = self.has_stuck_thread = True
                 log_stack(pending, now_s)
         self._next_check_s = min(
             (
-                pending.deadline_s + (pending.stuck_allowance_s + grace_s if pending.cancelled else 0.0)
+                self._stuck_at_s(pending) if pending.cancelled else pending.deadline_s
                 for pending in self._running
                 if not pending.is_stuck
             ),
             default=math.inf,
         )
 
+    def _stuck_at_s(self, pending: PendingRequest) -> float:
+        """Return when the thread of a request is stuck unless it makes progress: after its deadline it is only late."""
+        since_s = max(pending.deadline_s + pending.stuck_allowance_s, pending.request.progressed_s)
+        return since_s + self._limits.stuck_grace_s
+
     def _extend(self, pending: PendingRequest, now_s: float) -> None:
-        pending.deadline_s = now_s + self._limits.request_timeout_s
+        """Give a request its whole time again, from now on."""
+        pending.deadline_s = pending.request.deadline_s = now_s + self._limits.request_timeout_s
         pending.stuck_allowance_s = 0.0
 
     def _expire_queue(self, queue: AdmissionQueue[PendingRequest], now_s: float) -> None:
@@ -297,8 +305,8 @@ def log_stack(pending: PendingRequest, now_s: float) -> None:
     frame = sys._current_frames().get(pending.thread_id)
     stack = "".join(traceback.format_stack(frame)) if frame is not None else "(it has just ended)"
     log.error(
-        "a request thread is stuck since %.1f s in %s %r; this worker will be replaced. Its stack:\n%s",
-        now_s - pending.began_s,
+        "a request thread is stuck: no progress for %.1f s in %s %r; this worker will be replaced. Its stack:\n%s",
+        now_s - max(pending.began_s, pending.request.progressed_s),
         pending.environ["REQUEST_METHOD"],
         pending.environ["RAW_URI"],
         stack,

@@ -180,3 +180,30 @@ def test_a_client_in_a_hurry_does_not_have_its_worker_replaced() -> None:
         assert stage.dispatcher.threads.has_stuck_thread
         gate.release()
         stage.until(lambda: not stage.dispatcher.stats.running())
+
+
+def test_a_thread_that_makes_progress_past_its_deadline_is_late_and_not_stuck() -> None:
+    gate = threading.Semaphore(0)
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        assert gate.acquire(timeout=10)
+        start_response("200 OK", [])
+        return [b"late"]
+
+    with staged(app) as stage, stage.connect() as client:
+        stage.say(client, GET)
+        threads, limits = stage.dispatcher.threads, stage.dispatcher.limits
+        (pending,) = threads._running
+        now_s = time.monotonic() + limits.request_timeout_s
+        threads.expire(now_s)
+        assert client.recv(1000).startswith(b"HTTP/1.1 504")
+        for _ in range(5):
+            now_s += 0.9 * limits.stuck_grace_s
+            threads.expire(now_s)
+            assert not threads.has_stuck_thread
+            pending.request.progressed_s = now_s
+        assert now_s < threads.next_check_s() <= now_s + limits.stuck_grace_s
+        threads.expire(now_s + limits.stuck_grace_s)
+        assert threads.has_stuck_thread
+        gate.release()
+        stage.until(lambda: not stage.dispatcher.stats.running())
