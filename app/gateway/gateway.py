@@ -91,6 +91,10 @@ class Gateway:
             context.runs_inline = False
         return context
 
+    def client_of(self, environ: Environ) -> str:
+        """Name the client of a request that is not admitted yet, as its context will."""
+        return self._forwarding.client(environ)
+
     def respond(self, requests: Sequence[Any]) -> list[Response] | None:
         """Answer requests of one route between their interceptors; return None if they have to go through Flask now."""
         contexts: Sequence[RequestContext] = requests

@@ -59,6 +59,9 @@ class RequestListener(Protocol):
     def on_refused(self, connection: Connection, head: Head | None, refusal: Refusal, now_s: float) -> None:
         """Answer with a refusal and close: what follows cannot be read. `head` is None if it was not parsed."""
 
+    def client_of(self, head: Head) -> Hashable:
+        """Name the client of a request whose body is about to be read."""
+
     def on_gone(self, connection: Connection) -> None:
         """The client is gone before its answer was sent whole."""
 
@@ -183,7 +186,7 @@ class Connection:
     readable: bool = False
     events: int = 0  # reported by the poller, and not acted on yet
     client: Hashable = None
-    """As the application named it at the last request; before, the address that the connection is from."""
+    """As the application named it at the last head that was read; before, the address that the connection is from."""
     pending: PendingRequest | None = None
     _head: Head | None = None  # of the request whose body is being read
     _body: RequestBody | None = None
@@ -295,6 +298,7 @@ class Connection:
         shared, limits = self._shared, self._shared.limits
         self.received = b""
         self._head = head
+        self.client = shared.listener.client_of(head)
         if head.length_bytes is not None and head.length_bytes > limits.body_bytes:
             self._refuse(refusals.body_too_large(limits), now_s)
             return

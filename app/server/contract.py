@@ -86,11 +86,17 @@ class ServedRequest(Protocol):
 
 
 class ServingApp(Protocol):
-    """What the worker serves. `admit`, `refuse`, `started`, `observe` and `draining` are called on the loop's thread:
-    they run no code of users and wait for nothing."""
+    """What the worker serves. `admit`, `client_of`, `refuse`, `started`, `observe` and `draining` are called on the
+    loop's thread: they run no code of users and wait for nothing."""
 
     def admit(self, environ: Environ) -> ServedRequest:
         """Decide how a request is run; runs nothing of it. Its body is whole, in `wsgi.input`."""
+
+    def client_of(self, environ: Environ) -> Hashable:
+        """Name the client of a request of which only the head was read, as `ServedRequest.client` will.
+
+        `environ` stays as it is.
+        """
 
     def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response] | None:
         """Answer one request, or several of one batch key: one response for each, in their order.
@@ -154,7 +160,12 @@ class PlainApp:
 
     def admit(self, environ: Environ) -> PlainRequest:
         """Run every request in a thread."""
-        return PlainRequest(environ, environ.get("REMOTE_ADDR", ""))
+        return PlainRequest(environ, self.client_of(environ))
+
+    def client_of(self, environ: Environ) -> Hashable:
+        """Name the address that the connection comes from."""
+        client: str = environ.get("REMOTE_ADDR", "")
+        return client
 
     def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response] | None:
         """Never called: every request goes through WSGI."""

@@ -78,6 +78,16 @@ class Dispatcher:
         else:
             self.threads.enter(pending, now_s)
 
+    def client_of(self, head: Head) -> Hashable:
+        """Name the client of a request whose body is about to be read."""
+        try:
+            client = self.app.client_of(head.environ)
+            hash(client)
+        except Exception:
+            log.exception("the application's client_of() failed")
+            return head.environ.get("REMOTE_ADDR")
+        return client
+
     def on_gone(self, connection: Connection) -> None:
         """Drop or stop the request of a client that is gone."""
         self.stats.left += 1

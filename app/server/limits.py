@@ -44,7 +44,7 @@ class Limits:
     waiting_threads: int = 512
     """At most so many requests that may block run at once."""
     waiting_requests: int = 10_000
-    """At most so many requests run at once that wait by `await`, without a thread."""
+    """At most so many requests run at once that wait by `await`, without a thread; half of them of one client."""
     waiting_idle_s: float = 10.0
     """A thread beyond those of Gunicorn's `threads` ends after so long without a request."""
     request_timeout_s: float = 30.0
@@ -66,6 +66,11 @@ class Limits:
     """From SIGTERM to the end of the process; what is not answered by then is told 503."""
     idle_at_stop_s: float = 2.0
     """How long a stopping worker keeps idle connections for a request that may be on its way."""
+
+    @property
+    def waiting_requests_of_client(self) -> int:
+        """At most so many requests of one client that wait by `await` run at once."""
+        return max(1, self.waiting_requests // 2)
 
     def __post_init__(self) -> None:
         for name in ("head_bytes", "body_bytes", "body_chunks", "queue_requests", "answer_buffer_bytes"):

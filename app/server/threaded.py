@@ -7,6 +7,8 @@ import math
 import sys
 import time
 import traceback
+from collections import Counter
+from collections.abc import Hashable
 from typing import Protocol
 
 from app.server import refusals
@@ -58,6 +60,8 @@ class ThreadedRequests:
         )
         """For requests that wait by `await`: they need no thread."""
         self._queues = (self.queue, self.blocking_queue, self.awaited_queue)
+        self._awaited_of: Counter[Hashable] = Counter()
+        """How many awaited requests of each client run."""
         self._coroutines = Coroutines(app, self.pool.put)
         self.start_coroutines = self._coroutines.start
         self.has_stuck_thread = False
@@ -81,6 +85,9 @@ class ThreadedRequests:
         # A request that may block or goes through WSGI is run alone.
         pending.batch_key = None if request.may_block or request.through_wsgi else request.batch_key
         queue = self._queue_of(pending)
+        if pending.is_awaited and self._awaited_of[pending.client] >= self._limits.waiting_requests_of_client:
+            self._refuse(pending, refusals.over_client_share(self._limits.waiting_requests_of_client), now_s)
+            return
         runs, displaced = queue.enter(pending), None
         if runs is None and (displaced := queue.make_room(pending.client)) is not None:
             runs = queue.enter(pending)
@@ -116,6 +123,7 @@ class ThreadedRequests:
             self._running.add(pending)
             self._next_check_s = min(self._next_check_s, pending.deadline_s)
         if group[0].is_awaited:
+            self._awaited_of[group[0].client] += 1
             group[0].ends_group = True
             self._coroutines.submit(group[0])
         else:
@@ -170,6 +178,8 @@ class ThreadedRequests:
                 self._running.discard(pending)
                 if pending.request.is_stream and pending.has_place:
                     self._leave_place(pending, now_s)
+                if pending.is_awaited:
+                    self._forget_awaited(pending)
                 if pending.ends_group:
                     self._run_next(self._queue_of(pending), pending, now_s)
                 if pending.is_awaited and pending.needs_thread and not pending.cancelled:
@@ -184,6 +194,11 @@ class ThreadedRequests:
                     self._responder.close_broken(pending.connection)
             elif last:
                 self._stats.late += 1
+
+    def _forget_awaited(self, pending: PendingRequest) -> None:
+        self._awaited_of[pending.client] -= 1
+        if not self._awaited_of[pending.client]:
+            del self._awaited_of[pending.client]  # else the counter grows with the number of clients
 
     def _forward(self, pending: PendingRequest, part: bytes | None, last: bool, now_s: float) -> None:
         connection = pending.connection
