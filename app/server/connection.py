@@ -442,12 +442,14 @@ class Connection:
         """Extend the deadline by what the client has read since the last time.
 
         The kernel reports room only when a third of its buffer is free, which a slow client may take minutes to read;
-        so count the bytes that its end has acknowledged.
+        so count the bytes that its end has acknowledged. That end does so as it has room: it may acknowledge nothing
+        until a whole buffer is read, and so has time to read what it acknowledged at once.
         """
         limits, read_bytes = self._shared.limits, self._sent_bytes - unacknowledged_bytes(self.sock)
         if read_bytes > self._read_bytes:
-            earned_s = (read_bytes - self._read_bytes) / limits.answer_floor_bytes_per_s
-            self.deadline_s = min(self.deadline_s + earned_s, now_s + limits.answer_grace_s)
+            more_bytes, floor_bytes_per_s = read_bytes - self._read_bytes, limits.answer_floor_bytes_per_s
+            most_s = max(limits.answer_grace_s, min(more_bytes, limits.client_buffer_bytes) / floor_bytes_per_s)
+            self.deadline_s = min(self.deadline_s + more_bytes / floor_bytes_per_s, now_s + most_s)
             self._read_bytes = read_bytes
 
     def _answered(self, now_s: float) -> None:

@@ -30,6 +30,8 @@ class Limits:
     body_floor_bytes_per_s: float = 1024.0
     answer_grace_s: float = 15.0
     answer_floor_bytes_per_s: float = 1024.0
+    client_buffer_bytes: int = 64 * 1024
+    """Of what a client acknowledges at once, as much may be in its kernel's buffer, and not read yet."""
     linger_s: float = 3.0
     """How long the client's bytes are thrown away after the last answer, so that it can read the answer."""
 
