@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column, Decoded
-from app.signature.guards import MAX_VALUES, excess_in_json, has_slow_numbers
+from app.signature.guards import MAX_VALUES, excess_in_json, has_long_wide_text, has_slow_numbers
 from app.signature.kinds import KINDS, integer_limits_of, limits_of, objects
 from app.signature.numbers import NumberRows
 from app.signature.values import INT64_MAX
@@ -77,7 +77,7 @@ class Decoder:
         """
         if (excess := excess_in_json(body, self._max_values)) is not None:
             raise excess
-        if has_slow_numbers(body):
+        if has_slow_numbers(body) or has_long_wide_text(body):
             return None
         outputs, pointer = None, "#"
         in_rows: bool | None = False

@@ -11,11 +11,17 @@ from numpy.typing import NDArray
 from app.errors import TooManyValues
 
 FEW_SLOW_NUMBERS = 100
+LONG_BYTES = 2**20
+MANY_DIGITS = b"9" * 400
+DIGITS_ALIKE = bytes.maketrans(b"012345678", b"9" * 9)
 MAX_VALUES = 2_000_000
 """Values that are read of one body, where nobody says otherwise: 20 for each of 100,000 instances."""
 VALUES_OF_A_LIST = 4
 """A list or an object takes as much memory and time as so many numbers, whatever is in it."""
 VALUES_OF_A_TIMESTAMP = 10
+LONG_TEXT_BYTES = 2**23
+WIDE = re.compile(rb"[\xf0-\xf4]")
+"""The first byte of a character beyond U+FFFF in UTF-8."""
 SCANNED_BYTES = 2**20
 TOKENS_AT_ONCE = 100_000
 
@@ -40,10 +46,14 @@ TIMESTAMPS = (b"\xd6\xff", b"\xd7\xff", b"\xc7\x0c\xff")
 
 
 def has_slow_numbers(body: bytes) -> bool:
-    """Whether more than a few numbers have an exponent of three digits.
+    """Whether more than a few numbers have an exponent of three digits, or are integers of hundreds of digits.
 
-    Near the ends of its range a float takes msgspec a hundred times what others take.
+    Near the ends of its range a float takes msgspec a hundred times what others take; an integer takes it the square of
+    its length.
     """
+    is_long = len(body) >= LONG_BYTES and len(body) > len(MANY_DIGITS) * (body.count(b",") + 1)
+    if is_long and body.translate(DIGITS_ALIKE).count(MANY_DIGITS) > FEW_SLOW_NUMBERS:
+        return True
     if body.count(b"e") + body.count(b"E") <= FEW_SLOW_NUMBERS:
         return False
     content = np.frombuffer(body, dtype=np.uint8)
@@ -52,6 +62,19 @@ def has_slow_numbers(body: bytes) -> bool:
     at += (content[at] == ord("+")) | (content[at] == ord("-"))
     are_digits = [content[at + place] - np.uint8(ord("0")) < 10 for place in range(3)]
     return int(np.count_nonzero(are_digits[0] & are_digits[1] & are_digits[2])) > FEW_SLOW_NUMBERS
+
+
+def has_long_wide_text(body: bytes) -> bool:
+    """Whether JSON may have a text of megabytes with a character beyond U+FFFF: in memory, each of its characters takes
+    four bytes, and so do they in an error that quotes it."""
+    if len(body) <= LONG_TEXT_BYTES or WIDE.search(body) is None:
+        return False
+    at = 0
+    while len(body) - at > LONG_TEXT_BYTES:
+        at = body.rfind(b'"', at, at + LONG_TEXT_BYTES) + 1
+        if not at:
+            return True
+    return False
 
 
 def excess_in_json(body: bytes, most: int) -> TooManyValues | None:

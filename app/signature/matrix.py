@@ -11,7 +11,7 @@ from app.signature import Signature
 from app.signature.batch import Batch
 from app.signature.kinds import limits_of
 
-EXACT = ("f4", "f8", "i1", "i2", "i4", "u1", "u2", "u4")
+EXACT = ("f2", "f4", "f8", "i1", "i2", "i4", "u1", "u2", "u4")
 """Their every value is the same number in float64."""
 
 

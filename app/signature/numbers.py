@@ -15,6 +15,7 @@ simdjson: Any = importlib.import_module("simdjson") if importlib.util.find_spec(
 WORTH_BYTES = 16_384
 """Below it the decoder is as quick."""
 FORMS = (["instances"], ["instances", "outputs"], ["outputs", "instances"])
+MOST_MEMBERS = 2
 
 Numbers = tuple[NDArray[np.float64], tuple[str, ...] | None]
 
@@ -36,7 +37,7 @@ class NumberRows:
             outputs: Any = None
             lists = 1
             if isinstance(document, simdjson.Object):
-                if list(document.keys()) not in FORMS:
+                if len(document) > MOST_MEMBERS or list(document.keys()) not in FORMS:
                     return None
                 if "outputs" in document and document["outputs"] is not None:
                     outputs = document["outputs"].as_list()

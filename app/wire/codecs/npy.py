@@ -171,9 +171,10 @@ def _values(array: NDArray[Any], name: str | None) -> list[Any]:
         of = "values" if name is None else f"{name[:100]!r}"
         of_dtype = f"of the dtype {str(array.dtype)[:100]}"
         raise refused(f"has {of} {of_dtype}; numbers, booleans, text and datetime64 are taken")
-    if array.dtype.kind == "S":
+    if array.dtype.kind == "S":  # not by NumPy, which makes each as wide as the widest
         try:
-            array = np.char.decode(array, "utf-8")
+            texts: list[Any] = _decoded(array.tolist())
+            return texts
         except UnicodeDecodeError:
             raise refused(f"has text that is not UTF-8 in {'it' if name is None else repr(name[:100])}") from None
     if array.dtype.kind == "M":
@@ -187,6 +188,15 @@ def _values(array: NDArray[Any], name: str | None) -> list[Any]:
             raise refused("has text that is not Unicode")
     values: list[Any] = array.tolist()
     return values
+
+
+def _decoded(values: Any) -> Any:
+    """Return bytes, in lists or not, as text."""
+    if isinstance(values, bytes):
+        return values.decode("utf-8")
+    if values and isinstance(values[0], bytes):
+        return [value.decode("utf-8") for value in values]
+    return [_decoded(value) for value in values]
 
 
 def _members(body: bytes, limits: Limits) -> dict[str, NDArray[Any]]:

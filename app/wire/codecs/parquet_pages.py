@@ -14,7 +14,7 @@ from app.wire.codecs.codec import Limits
 from app.wire.codecs.thrift import BINARY, I32, I64, LIST, STRUCT, Lists, struct_at
 
 FORM = "Parquet"
-MAX_PAGES = 100_000
+MAX_PAGES = 12_000
 MAX_FOOTER_BYTES = 2**23
 DELTA_BYTE_ARRAY = 7
 """Each value says how much of the one before it begins with: a few bytes become any number."""
