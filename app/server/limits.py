@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,9 @@ class Limits:
     """Of one of them."""
     queue_requests: int = 256
     queue_max_wait_s: float = 0.3
+    streams_computing: int = field(default_factory=lambda: max(2, os.cpu_count() or 2))
+    """At most so many streams compute at once, one for each core: more would not be quicker, and the loop would wait
+    longer for the interpreter's lock."""
     waiting_threads: int = 512
     """At most so many requests that may block run at once."""
     waiting_requests: int = 10_000

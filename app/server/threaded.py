@@ -59,6 +59,10 @@ class ThreadedRequests:
             limits.waiting_requests, limits.queue_requests, limits.queue_max_wait_s
         )
         """For requests that wait by `await`: they need no thread."""
+        self.stream_queue: AdmissionQueue[PendingRequest] = AdmissionQueue(
+            min(threads, limits.streams_computing), limits.queue_requests, limits.queue_max_wait_s
+        )
+        """For streams that have begun, between their slices; each also has one of the places for what may block."""
         self._queues = (self.queue, self.blocking_queue, self.awaited_queue)
         self._awaited_of: Counter[Hashable] = Counter()
         """How many awaited requests of each client run."""
@@ -140,7 +144,7 @@ class ThreadedRequests:
 
     def _leave_place(self, pending: PendingRequest, now_s: float) -> None:
         pending.has_place = False
-        self._run_next(self.queue, pending, now_s)
+        self._run_next(self.stream_queue, pending, now_s)
 
     def _run_next(self, queue: AdmissionQueue[PendingRequest], leaving: PendingRequest, now_s: float) -> None:
         following = queue.leave(leaving.batch_key)
@@ -155,7 +159,7 @@ class ThreadedRequests:
             pending.go_on()
         elif pending.unread_bytes <= self._limits.answer_buffer_bytes:
             pending.on_read = None
-            pending.is_queued = pending.request.is_stream and not self.queue.rejoin(pending)
+            pending.is_queued = pending.request.is_stream and not self.stream_queue.rejoin(pending)
             if not pending.is_queued:
                 self._go_on(pending)
 
@@ -230,7 +234,7 @@ class ThreadedRequests:
             close_body(pending.environ)
 
     def _dequeue(self, pending: PendingRequest) -> None:
-        (self.queue if pending.began_s else self._queue_of(pending)).remove(pending)
+        (self.stream_queue if pending.began_s else self._queue_of(pending)).remove(pending)
         pending.is_queued = False
 
     def next_check_s(self) -> float:
