@@ -46,7 +46,6 @@ class Csv(Codec):
         if stated and stated not in HEADERS:
             raise InvalidBody(FORM, f"the media type's header parameter must be {' or '.join(HEADERS)}")
         _check_lines(body, reading.limits.max_values)
-        _check_rows(body, reading.limits.max_instances)
         _check_nul(body)
         lines = _cells(body, reading.limits.max_values)
         first = next(lines, None)
@@ -57,8 +56,10 @@ class Csv(Codec):
         if stated == "present" or (not stated and 2 * len(readers.keys() & set(first)) > len(readers)):
             check_names(first, reading)
             check_whole(first, reading.signature)
+            _check_rows(body, reading.limits.max_instances, headers=1)
             made = _records(first, lines, readers, reading.limits.max_instances)
             return Rows(whole(made, reading.signature))
+        _check_rows(body, reading.limits.max_instances)
         return Rows(_rows(first, lines, list(readers.values()), reading.limits.max_instances))
 
     def write(self, answer: Answer, document: Document) -> bytes:
@@ -133,15 +134,15 @@ def _check_lines(body: bytes, most: int) -> None:
         raise TooManyValues(values, most)
 
 
-def _check_rows(body: bytes, most: int) -> None:
+def _check_rows(body: bytes, most: int, headers: int = 0) -> None:
     """Refuse rows that are too many before any is read, where no quotes can hide the ends of lines.
 
     Raises:
-        TooManyInstances: there are more than `most`, beside one that may be the header.
+        TooManyInstances: there are more than `most` beside the header.
     """
     if body.count(b"\n") > most and b'"' not in body:
-        rows = sum(1 for _ in NOT_EMPTY.finditer(body))
-        if rows > most + 1:
+        rows = sum(1 for _ in NOT_EMPTY.finditer(body)) - headers
+        if rows > most:
             raise TooManyInstances(rows, most)
 
 

@@ -13,7 +13,7 @@ from app.wire.codecs.columns import check_names, check_rows, refused
 from app.wire.codecs.parquet_pages import FORM, check_pages, chunks_of
 
 ROWS_AT_ONCE = 8192
-MAX_CHUNKS = 10_000
+MAX_CHUNKS = 3_000
 MAX_THRIFT_BYTES = 2**24
 MAX_THRIFT_PARTS = 10**6
 

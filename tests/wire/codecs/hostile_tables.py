@@ -58,12 +58,12 @@ COLUMNS: dict[str, Callable[[], Any]] = {
     "list-again": lambda: same([0.0] * 10_000),
     "struct-again": lambda: same({f"m{number}": 0.0 for number in range(1000)}),
     "texts-of-16": lambda: pa.array(["a" * 16] * ROWS, pa.large_string()),
-    "texts-of-300": lambda: pa.array(["a" * 300] * ROWS),
+    "texts-of-300": lambda: pa.array(["a" * 300] * 15_000),
     "binary-of-300": lambda: pa.array([b"a" * 300] * ROWS, pa.binary(300)),
     "lists-of-300": lambda: pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(300 * 10_000, np.int8)), 300),
     "lists-of-bits": lambda: pa.FixedSizeListArray.from_arrays(pa.array([False] * 4_000_000), 400),
     "lists-of-no-values": lambda: pa.FixedSizeListArray.from_arrays(pa.array([], pa.float64()), 1).slice(0),
-    "maps": lambda: pa.array([[("a", 1)]] * 50_000, pa.map_(pa.string(), pa.int64())),
+    "maps": lambda: pa.array([[("a", 1)]] * 20_000, pa.map_(pa.string(), pa.int64())),
     "deep-structs": lambda: nested(200),
     "decimals-256": lambda: pa.array([1] * 50_000, pa.decimal256(76)),
     "durations": lambda: pa.array(np.zeros(ROWS, "m8[ns]")),
@@ -148,7 +148,7 @@ def of_arrays() -> Iterator[Hostile]:
     for name, make in ARRAYS.items():
         yield Hostile(f"more-npy-{name}", PREDICT, NPY, make, "zstd")
         yield Hostile(f"more-npz-{name}", PREDICT, NPZ, lambda make=make: zipped(make()), "zstd")
-    yield Hostile("npz-overlapping", PREDICT, NPZ, lambda: overlapping(1000, 30 * MIB))
+    yield Hostile("npz-overlapping", PREDICT, NPZ, lambda: overlapping(500, 30 * MIB))
     yield Hostile("npz-overlapping-few", PREDICT, NPZ, lambda: overlapping(30, MIB))
     yield Hostile("npz-long-comment", PREDICT, NPZ, long_comment, "zstd")
 
