@@ -137,7 +137,7 @@ def test_one_client_has_at_most_half_of_the_places(served: Waited) -> None:
         assert statuses(answered(stage, [*many[:3], *few])) == [200] * 5
         many[0].sendall(REQUEST % (b"", b"many"))
         assert statuses(answered(stage, [many[0]])) == [200], "what has ended counts no more"
-    stage.until_others(lambda: stage.dispatcher.stats.running() == 0)
+    stage.until(lambda: stage.dispatcher.stats.running() == 0)
     assert not stage.dispatcher.threads._awaited_of
 
 
