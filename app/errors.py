@@ -1,6 +1,6 @@
-"""The family of errors: each carries its facts and a canonical code, and builds its own sentence.
+"""The exceptions of this service. Each has a code and facts as attributes, and builds its own message.
 
-Nothing here knows HTTP. One table in `app.wire.problems` turns a code into a status.
+This module knows no HTTP. A table in the gateway turns a code into a status.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 class Code(enum.Enum):
-    """What kind of thing went wrong; the value is the last part of the problem's `type`."""
+    """The kind of an error. The value is the last part of the problem's `type`."""
 
     INVALID_JSON = "invalid-json"
     INVALID_BODY = "invalid-body"
@@ -38,8 +38,12 @@ class Code(enum.Enum):
     LOADING_FAILED = "loading-failed"
 
 
+SERVER_FAILED = "the server failed on this request; its log has the cause under the request id"
+"""The detail of an internal error, by whichever part of the server."""
+
+
 class _Absent:
-    """The value of a field that was not sent; null is a value."""
+    """The value of a field that was not sent. (null is a value.)"""
 
     def __repr__(self) -> str:
         return "ABSENT"
@@ -52,8 +56,8 @@ ABSENT = _Absent()
 class FieldError:
     """One bad place in a request.
 
-    `pointer` is a JSON pointer in URI fragment form (RFC 6901 section 6), `value` what stood there, already made
-    safe to print (`ABSENT` where nothing stood there).
+    `pointer` is a JSON pointer in URI fragment form (RFC 6901 section 6). `value` is the value there, safe to print, or
+    `ABSENT`.
     """
 
     pointer: str
@@ -62,7 +66,7 @@ class FieldError:
 
 
 class RetortError(Exception):
-    """The root of the family. `detail` is one sentence: what was wrong, where, and what is allowed."""
+    """The base class. `detail` is one sentence: what is wrong, where, and what is allowed."""
 
     code: Code
 
@@ -72,7 +76,7 @@ class RetortError(Exception):
 
 
 class InvalidJson(RetortError):
-    """The body is not a JSON document. `line` and `column` count from 1; None where it is so at no one place."""
+    """The body is not a JSON document. `line` and `column` count from 1; None if no place can be named."""
 
     code = Code.INVALID_JSON
 
@@ -85,7 +89,7 @@ class InvalidJson(RetortError):
 
 
 class InvalidBody(RetortError):
-    """The body is not what its media type, or its content coding, says. `form` is the name of that: CSV, gzip."""
+    """The body does not match its media type or content coding. `form` is its name: CSV, gzip."""
 
     code = Code.INVALID_BODY
 
@@ -96,7 +100,7 @@ class InvalidBody(RetortError):
 
 
 class IncompleteBody(RetortError):
-    """The body ended before the length that was declared for it."""
+    """The body ended before its declared length."""
 
     code = Code.INCOMPLETE_BODY
 
@@ -105,7 +109,7 @@ class IncompleteBody(RetortError):
 
 
 class InvalidInstances(RetortError):
-    """Values that the model's signature does not accept: the first of them, and how many there are in all."""
+    """Values that the model's signature does not accept: the first errors, and the number of all."""
 
     code = Code.INVALID_INSTANCES
 
@@ -119,7 +123,7 @@ class InvalidInstances(RetortError):
 
 
 class MalformedRequest(RetortError):
-    """A request that is not what its own words say (sizes, shapes, encodings), at `pointer`, or no request at all."""
+    """A request that contradicts itself (sizes, shapes, encodings) at `pointer`, or is not valid HTTP."""
 
     code = Code.MALFORMED_REQUEST
 
@@ -142,7 +146,10 @@ class BodyTooLarge(RetortError):
 
 
 class TooManyInstances(RetortError):
-    """More rows in one request than the server takes. `is_set`: by its operator, and not by the size of the inputs."""
+    """More rows in one request than the server takes.
+
+    `is_set` says that the operator set the limit; else it follows from the size of the inputs.
+    """
 
     code = Code.TOO_MANY_INSTANCES
 
@@ -155,7 +162,7 @@ class TooManyInstances(RetortError):
 
 
 class TooManyValues(RetortError):
-    """More values in one body than the server reads; `kind` says of which, where only these are too many."""
+    """More values in one body than the server reads. `kind` names the values that are too many."""
 
     code = Code.TOO_MANY_VALUES
 
@@ -169,7 +176,7 @@ class TooManyValues(RetortError):
 
 
 class UnsupportedMediaType(RetortError):
-    """No codec reads what the client sent. `because` says why, where it would be read by another installation."""
+    """No codec reads the body. `because` is the reason if another installation would read it."""
 
     code = Code.UNSUPPORTED_MEDIA_TYPE
 
@@ -182,7 +189,7 @@ class UnsupportedMediaType(RetortError):
 
 
 class NotAcceptable(RetortError):
-    """No codec writes what the client wants, or no content coding is one that it takes."""
+    """No codec writes an accepted type, or no content coding is accepted."""
 
     code = Code.NOT_ACCEPTABLE
 
@@ -194,7 +201,7 @@ class NotAcceptable(RetortError):
 
 
 class ModelNotFound(RetortError):
-    """There is no model of that name (or, with no name, no default model)."""
+    """There is no model of that name; or, without a name, no default model."""
 
     code = Code.MODEL_NOT_FOUND
 
@@ -210,7 +217,7 @@ class ModelNotFound(RetortError):
 
 
 class VersionNotFound(RetortError):
-    """The model has no such version or alias; or it has the alias, but not the version that the alias names."""
+    """The model has no such version or alias, or not the version that the alias names (`alias_of`)."""
 
     code = Code.VERSION_NOT_FOUND
 
@@ -223,7 +230,7 @@ class VersionNotFound(RetortError):
 
 
 class ModelUnavailable(RetortError):
-    """The model or version is there but cannot be served; the `reason` is the operator's, so not in the sentence."""
+    """The model or version exists but cannot be served. `reason` is for operators and not in the message."""
 
     code = Code.MODEL_UNAVAILABLE
 
@@ -236,7 +243,7 @@ class ModelUnavailable(RetortError):
 
 
 class ModelQuarantined(RetortError):
-    """The version is not run any more, since workers died while it ran; `reason` says how many, and what ends it."""
+    """The version is not run any more, because workers died while it ran. `reason` says what ends this."""
 
     code = Code.MODEL_QUARANTINED
 
@@ -248,7 +255,7 @@ class ModelQuarantined(RetortError):
 
 
 class ModelFailed(RetortError):
-    """`run` raised, or gave outputs that do not fit the batch. `cause` goes to the log, never to the client."""
+    """The model raised, or its outputs do not fit the batch. `cause` goes to the log, never to the client."""
 
     code = Code.MODEL_FAILED
 
@@ -260,7 +267,7 @@ class ModelFailed(RetortError):
 
 
 class DeadlineExceeded(RetortError):
-    """The model did not come to this request in the time that it may wait; None: nor its body to an end before."""
+    """The model did not begin this request in time; with `limit_s` None, the body was not read in time."""
 
     code = Code.DEADLINE_EXCEEDED
 
@@ -274,7 +281,7 @@ class DeadlineExceeded(RetortError):
 
 
 class StepFailed(RetortError):
-    """A step raised, or gave what does not fit. `cause` goes to the log, never to the client."""
+    """A step raised, or returned something unusable. `cause` goes to the log, never to the client."""
 
     code = Code.STEP_FAILED
 
@@ -287,7 +294,7 @@ class StepFailed(RetortError):
 
 
 class StepTimedOut(RetortError):
-    """A step, or whom it asked, took longer than the request may take."""
+    """A step, or the service that it called, took longer than the request may take."""
 
     code = Code.STEP_TIMED_OUT
 
@@ -309,13 +316,13 @@ class InvalidSettings(RetortError):
 
 
 class InvalidRepository(RetortError):
-    """A file of the repository cannot be read as what it should be."""
+    """A file of the repository cannot be read."""
 
     code = Code.INVALID_REPOSITORY
 
 
 class ChoiceRefused(RetortError):
-    """The repository does not allow this choice of a version, of an alias or of a version to remove."""
+    """The repository does not allow this choice of a version or alias, or this removal of a version."""
 
     code = Code.CHOICE_REFUSED
 

@@ -1,4 +1,4 @@
-"""Put the packages together into an application: the only module that knows them all."""
+"""Build the application from the packages. Only this module knows all of them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 from flask_smorest import Api
 
 from app import cli, web, wire
+from app.cli.adding import stray_packer
 from app.core.catalogue import Catalogue
 from app.core.models import Models
-from app.core.planning import pipelines
 from app.core.service import PredictService
-from app.core.services import Services
+from app.core.steps.planning import plan_steps
+from app.core.steps.services import Services
 from app.gateway.browsers import AllowedHosts, Cors, SameOrigin
 from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
@@ -22,9 +23,10 @@ from app.gateway.gateway import Gateway
 from app.gateway.interceptors import Interceptor
 from app.gateway.standard import AccessLog, CommonHeaders, PredictionMetrics
 from app.runtime.batching import batching
-from app.runtime.live import LiveRegistry
 from app.runtime.loaders import LOADERS
-from app.runtime.quarantine import noting
+from app.runtime.quarantine import record_runs
+from app.runtime.registry import Registry
+from app.runtime.version_loader import VersionLoader
 from app.server.contract import PlainApp, ServingApp, WSGIApplication
 from app.settings import Settings
 from app.signature.schema import validators
@@ -43,22 +45,24 @@ def create_app(
     interceptors: Sequence[Interceptor] = (),
     services: Mapping[Any, object] | None = None,
 ) -> Application:
-    """Return the service as a WSGI application; nothing is loaded until the registry is asked to.
+    """Return the service as a WSGI application. No model is loaded until the registry is used.
 
-    `interceptors` run around every request, inside of Retort's own, in this order. `services` are objects by type that
-    stand in for what factories make, as tests need them.
+    Args:
+        settings: the settings; by default they are read from the environment.
+        interceptors: run around every request, inside of Retort's own, in this order.
+        services: objects by type that replace those of factories, for example in tests.
 
     Raises:
-        InvalidSettings: the environment holds settings that are unknown or cannot be read.
+        InvalidSettings: the environment has settings that are unknown or cannot be read.
     """
     settings = settings or Settings.from_environ(os.environ)
     configure_logging(settings.log_level, readable=settings.development)
     repository, metrics = Repository(settings.models_dir), SharedMetrics()
     registry, offered = _registry(settings, repository, metrics)
     service = PredictService(registry, offered.loop)
-    catalogue = Catalogue(registry, offered.unwell, settings.ready_in_quarantine)
+    catalogue = Catalogue(registry, offered.failing, settings.ready_in_quarantine)
     Models(service, metrics).complete(offered, registry, services or {})
-    errors = ErrorRenderer(wire.ERRORS, problems.OWN)
+    errors = ErrorRenderer(wire.ERRORS, problems.PROBLEM_FORMAT)
     backend = Backend(service, registry, catalogue, settings, errors, metrics)
 
     app = Application("app", static_folder=None)
@@ -81,7 +85,7 @@ def create_app(
 
 
 def serving_app(application: WSGIApplication) -> ServingApp:
-    """Return a WSGI application as the worker serves it, whatever is wrapped around the service in it."""
+    """Return a WSGI application in the form that the worker serves, also if it wraps the service."""
     made = applications()
     if not made:
         return PlainApp(application)
@@ -90,20 +94,18 @@ def serving_app(application: WSGIApplication) -> ServingApp:
 
 
 def applications() -> list[Application]:
-    """Return the applications that this process has made: Gunicorn's hooks load and stop them."""
+    """Return the applications that this process has made. Gunicorn's hooks load and stop their models."""
     return [app for reference in _made if (app := reference()) is not None]
 
 
-def _registry(settings: Settings, repository: Repository, metrics: SharedMetrics) -> tuple[LiveRegistry, Services]:
-    validator_for = validators(
-        settings.max_instances, settings.out_of_range, settings.image_pixel_limit, settings.max_values
-    )
-    pack_stray = cli.stray_packer(repository, settings) if settings.development else None
-    compose = noting(metrics, batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s))
-    services, plan = pipelines(settings, validator_for)
-    graphs, default = settings.runtime == "auto", settings.default_model
-    registry = LiveRegistry(repository, LOADERS, validator_for, default, pack_stray, graphs, compose, plan)
-    return registry, services
+def _registry(settings: Settings, repository: Repository, metrics: SharedMetrics) -> tuple[Registry, Services]:
+    limits = (settings.max_instances, settings.out_of_range, settings.image_pixel_limit, settings.max_values)
+    validator_for = validators(*limits)
+    pack_stray = stray_packer(repository, settings) if settings.development else None
+    compose = record_runs(metrics, batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s))
+    services, plan = plan_steps(settings, validator_for)
+    loader = VersionLoader(repository, LOADERS, validator_for, settings.runtime == "auto", compose, plan, pack_stray)
+    return Registry(repository, loader, settings.default_model), services
 
 
 def _interceptors(settings: Settings, metrics: SharedMetrics) -> list[Interceptor]:

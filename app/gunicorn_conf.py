@@ -200,7 +200,7 @@ def _has_booted(worker: Any) -> bool:
 def child_exit(server: Any, worker: Any) -> None:
     """In the master, when a worker is gone, however it went."""
     for app, number in _numbered(worker):
-        app.extensions["retort"].died_in(app.extensions["retort_metrics"].ended(number))
+        app.extensions["retort"].worker_crashed(app.extensions["retort_metrics"].ended(number))
 
 
 def worker_exit(server: Any, worker: Any) -> None:

@@ -1,7 +1,7 @@
-"""Check the settings, then run a command in place of this process: `python -m app.start COMMAND [ARGUMENT…]`.
+"""Check the settings, then replace this process by a command: `python -m app.start COMMAND [ARGUMENT…]`.
 
-Gunicorn reads some environment variables as soon as it is imported, long before its configuration file, and ends with
-a traceback where it cannot read them. Here they are checked first, and `WEB_CONCURRENCY` becomes a number.
+Gunicorn reads some environment variables when it is imported, before its configuration file, and exits with a traceback
+if one is invalid. This module checks them first, and turns `WEB_CONCURRENCY` into a number.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def main(command: list[str]) -> NoReturn:
     """Replace this process by `command`, with an environment that Gunicorn can read.
 
     Raises:
-        SystemExit: the settings are not usable, or there is no such command.
+        SystemExit: the settings are not usable, or the command does not exist.
     """
     if not command:
         raise SystemExit("usage: python -m app.start COMMAND [ARGUMENT…]")
@@ -28,7 +28,7 @@ def main(command: list[str]) -> NoReturn:
         raise SystemExit(f"retort: {error.detail}") from None
     environ = {**os.environ, "WEB_CONCURRENCY": str(settings.web_concurrency)}
     try:
-        os.execvpe(command[0], command, environ)  # noqa: S606 - the command line of whoever starts this
+        os.execvpe(command[0], command, environ)  # noqa: S606 - the user's own command line
     except OSError as error:
         raise SystemExit(f"retort: {command[0]} cannot be run: {error.strerror}") from None
 

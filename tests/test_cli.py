@@ -1,4 +1,4 @@
-"""The commands as they are typed: what they print, where, and with which exit status."""
+"""The commands: their output, their errors and their exit status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from click.testing import Result
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
-from app.cli import Progress, named_in_vain, stray_packer
+from app.cli.adding import stray_packer
+from app.cli.group import wrong_settings
+from app.cli.progress import Progress
 from app.errors import PackingRefused
 from app.factory import create_app
 from app.packing import spawn
@@ -192,13 +194,13 @@ def test_add_refuses_in_one_sentence(terminal: Terminal, arguments: list[str], s
 
 
 @pytest.mark.parametrize("arguments", [["add"], ["add", "two.joblib"], ["remove", "two"], ["remove", "two", "x"]])
-def test_what_is_typed_wrong_is_clicks_to_tell(terminal: Terminal, arguments: list[str]) -> None:
+def test_wrong_usage_is_reported_by_click(terminal: Terminal, arguments: list[str]) -> None:
     result = terminal.run("models", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "Usage: " in result.stderr
 
 
-def test_list_of_nothing(terminal: Terminal) -> None:
+def test_the_list_of_an_empty_repository_has_no_rows(terminal: Terminal) -> None:
     assert rows(terminal.printed("models", "list")) == [HEAD]
 
 
@@ -211,14 +213,14 @@ def test_list_shows_versions_aliases_states_and_the_default(packed: Terminal) ->
     assert (first[-1], second[-1]) == ("-", "answers")
 
 
-def test_list_tells_of_a_damaged_version(packed: Terminal) -> None:
+def test_list_shows_a_damaged_version_as_failed(packed: Terminal) -> None:
     packed.damage()
     line = packed.printed("models", "list").splitlines()[1]
     assert "FAILED (model.joblib has 7 bytes, not " in line
     assert line.split()[-1] == "-"
 
 
-def test_list_without_readable_pointers(packed: Terminal) -> None:
+def test_list_reports_unreadable_pointers(packed: Terminal) -> None:
     (packed.repository.root / POINTERS).write_text("{")
     assert packed.refusal("models", "list").startswith(f"{packed.repository.root / POINTERS} cannot be read: ")
 
@@ -232,17 +234,17 @@ def test_show_is_json_of_the_newest_version(packed: Terminal) -> None:
 
 
 @pytest.mark.parametrize("command", [["show", "three"], ["verify", "three"], ["remove", "three", "1"]])
-def test_a_model_that_is_not_there(packed: Terminal, command: list[str]) -> None:
+def test_a_missing_model_is_reported(packed: Terminal, command: list[str]) -> None:
     assert packed.refusal("models", *command) == "there is no model 'three'; there are: two"
 
 
 @pytest.mark.parametrize("command", ["show", "remove"])
-def test_a_version_that_is_not_there(packed: Terminal, command: str) -> None:
+def test_a_missing_version_is_reported(packed: Terminal, command: str) -> None:
     said = "model 'two' has no version or alias '3'; there are: 1, 2"
     assert packed.refusal("models", command, "two", 3) == said
 
 
-def test_show_of_a_manifest_that_cannot_be_read(packed: Terminal) -> None:
+def test_show_reports_an_unreadable_manifest(packed: Terminal) -> None:
     (packed.repository.folder("two", 2) / "manifest.json").write_bytes(b"{")
     assert packed.refusal("models", "show", "two").startswith("manifest.json is damaged or was replaced: ")
 
@@ -255,7 +257,7 @@ def test_verify_loads_and_proves_each_version(packed: Terminal, in_this_process:
     assert packed.printed("models", "verify", "two") == "two version 2: AVAILABLE\n"
 
 
-def test_verify_tells_which_failed_and_why_and_goes_on(packed: Terminal) -> None:
+def test_verify_reports_a_failed_version_and_goes_on(packed: Terminal) -> None:
     packed.damage()
     result = packed.run("models", "verify")
     assert result.exit_code == 1
@@ -264,11 +266,11 @@ def test_verify_tells_which_failed_and_why_and_goes_on(packed: Terminal) -> None
     assert result.stderr.count("\n") == 1
 
 
-def test_verify_of_an_empty_repository_is_a_success(terminal: Terminal) -> None:
+def test_verify_of_an_empty_repository_succeeds(terminal: Terminal) -> None:
     assert terminal.printed("models", "verify") == ""
 
 
-def test_remove(packed: Terminal) -> None:
+def test_remove_removes_versions_and_models(packed: Terminal) -> None:
     assert packed.printed("models", "remove", "two", 1) == "two version 1 removed\n"
     assert packed.repository.versions("two") == [2]
     packed.printed("models", "remove", "two", 2)
@@ -276,7 +278,7 @@ def test_remove(packed: Terminal) -> None:
     assert packed.refusal("models", "remove", "two", 1) == "there is no model 'two'; the repository is empty"
 
 
-def test_what_the_file_system_refuses_is_one_sentence(packed: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_file_system_is_one_sentence(packed: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Repository, model: str, version: int) -> None:
         raise PermissionError(13, "Permission denied", "/models/two/1")
 
@@ -296,7 +298,7 @@ def test_settings_show_name_value_unit_and_source(terminal: Terminal, monkeypatc
 
 
 @pytest.mark.parametrize("command", [["models", "list"], ["settings"]])
-def test_a_folder_of_models_that_is_not_there(terminal: Terminal, command: list[str], caplog: Any) -> None:
+def test_a_missing_folder_of_models_is_warned_of(terminal: Terminal, command: list[str], caplog: Any) -> None:
     there = terminal.run(*command)
     assert there.stderr == ""
     root = terminal.repository.root
@@ -307,11 +309,11 @@ def test_a_folder_of_models_that_is_not_there(terminal: Terminal, command: list[
     assert caplog.messages == []
     create_app(terminal.settings)
     assert caplog.messages == [said]
-    assert named_in_vain(Repository(Path("models")), Settings()) == []
+    assert wrong_settings(Repository(Path("models")), Settings()) == []
 
 
 @pytest.mark.parametrize("command", [["models", "list"], ["settings"]])
-def test_a_default_model_that_is_not_there(
+def test_a_missing_default_model_is_warned_of(
     tmp_path: Path, two_versions: Path, root_logger: None, command: list[str], caplog: Any
 ) -> None:
     lost = Terminal(tmp_path, two_versions, default_model="three")
@@ -320,14 +322,14 @@ def test_a_default_model_that_is_not_there(
     result = lost.run(*command)
     assert (result.exit_code, result.stderr) == (0, f"Warning: {said}\n")
     found = Settings(models_dir=lost.repository.root, default_model="two")
-    assert named_in_vain(lost.repository, found) == []
+    assert wrong_settings(lost.repository, found) == []
 
 
-def test_a_default_model_that_is_a_stray_is_there_after_the_start_in_development(terminal: Terminal) -> None:
+def test_a_default_model_may_be_a_stray_in_development(terminal: Terminal) -> None:
     shutil.copy(terminal.artifact, terminal.repository.root / "two.joblib")
     for env, lines in (("development", 0), ("production", 1)):
         settings = Settings(models_dir=terminal.repository.root, default_model="two", env=env)
-        assert len(named_in_vain(terminal.repository, settings)) == lines
+        assert len(wrong_settings(terminal.repository, settings)) == lines
 
 
 def test_a_stray_is_packed_by_the_same_process(
@@ -346,7 +348,7 @@ def test_a_stray_is_packed_by_the_same_process(
     assert sorted(path.name for path in repository.root.iterdir()) == ["history.json", "no.joblib", "two", "two.joblib"]
 
 
-def test_add_declares_inputs_and_what_becomes_of_what_is_new(terminal: Terminal) -> None:
+def test_add_declares_inputs_and_the_treatment_of_new_values(terminal: Terminal) -> None:
     artifact = saved(two(), terminal.folder / "two.joblib")
     (terminal.folder / "inputs.json").write_text('[{"name": "pair", "kind": "array", "shape": [2]}]')
     options = ["--inputs", terminal.folder / "inputs.json", "--out-of-range", "warn", "--unseen", "accept"]
@@ -402,7 +404,7 @@ def test_add_lists_the_steps_in_the_manifest(with_steps: Terminal) -> None:
     }
 
 
-def test_add_refuses_steps_that_are_not_there(with_steps: Terminal) -> None:
+def test_add_refuses_missing_steps(with_steps: Terminal) -> None:
     listed = ("--before", "enrich", "--before", "enrish", "--after", "scope")
     said = with_steps.refusal("models", "add", with_steps.artifact, "--name", "two", *listed)
     assert "tests.wire.steps_module has no step 'enrish' or 'scope'; there are: " in said
@@ -416,7 +418,7 @@ def test_add_says_where_it_cannot_check_steps(terminal: Terminal) -> None:
     assert terminal.repository.manifest("two", 1).after == ("anything",)
 
 
-def test_one_chooses_which_version_answers(packed: Terminal) -> None:
+def test_commands_choose_the_version_that_answers(packed: Terminal) -> None:
     assert packed.printed("models", "use", "two", 1) == "two version 1 answers\n"
     assert [line[-1] for line in rows(packed.printed("models", "list"))] == ["role", "answers", "-"]
     assert packed.printed("models", "rollback", "two") == "two version 2 answers\n"
@@ -453,7 +455,7 @@ def test_one_chooses_which_version_answers(packed: Terminal) -> None:
         (["history", "three"], "there is no model 'three'; there are: two"),
     ],
 )
-def test_a_choice_that_cannot_be_made(packed: Terminal, arguments: list[str], said: str) -> None:
+def test_an_impossible_choice_is_refused(packed: Terminal, arguments: list[str], said: str) -> None:
     assert packed.refusal("models", *arguments) == said
     assert packed.repository.pointers() == Pointers()
 
@@ -471,14 +473,14 @@ def test_the_version_in_use_is_not_removed(packed: Terminal) -> None:
     assert said.endswith("choose another: flask models use two VERSION|newest")
 
 
-def test_what_is_staged_says_how_it_comes_to_answer(packed: Terminal) -> None:
+def test_the_output_for_a_staged_version_says_how_to_use_it(packed: Terminal) -> None:
     printed = packed.printed("models", "add", packed.artifact, "--name", "two", "--stage").splitlines()
     assert "version 2 answers; for this one to: flask models use two 3" in printed
     assert "curl http://127.0.0.1:8000/models/two/versions/3/predict" in printed[-1]
     assert [line[-1] for line in rows(packed.printed("models", "list"))] == ["role", "-", "answers", "staged"]
 
 
-def test_list_names_what_repository_json_has_in_vain(packed: Terminal) -> None:
+def test_list_warns_of_missing_versions_in_repository_json(packed: Terminal) -> None:
     path = packed.repository.root / POINTERS
     path.write_text('{"aliases": {"two": {"champion": 9}}}')
     result = packed.run("models", "list")
@@ -486,7 +488,7 @@ def test_list_names_what_repository_json_has_in_vain(packed: Terminal) -> None:
     assert (result.exit_code, result.stderr) == (0, said)
 
 
-def test_reload_without_a_server(packed: Terminal) -> None:
+def test_reload_without_a_server_is_an_error(packed: Terminal) -> None:
     assert packed.refusal("models", "reload").startswith(f"no server of {packed.repository.root} runs on this machine")
 
 

@@ -1,4 +1,4 @@
-"""Each error carries its facts, and says them in one sentence."""
+"""Each error has facts as attributes, and a message of one sentence."""
 
 from __future__ import annotations
 
@@ -147,16 +147,16 @@ def family(root: type[RetortError] = RetortError) -> Iterator[type[RetortError]]
 
 
 @pytest.mark.parametrize(("error", "sentence", "facts"), SAID, ids=lambda value: type(value).__name__)
-def test_the_facts_and_the_sentence(error: RetortError, sentence: str, facts: dict[str, object]) -> None:
+def test_errors_have_facts_and_a_message(error: RetortError, sentence: str, facts: dict[str, object]) -> None:
     assert error.detail == str(error) == sentence
     assert {name: getattr(error, name) for name in facts} == facts
 
 
-def test_this_file_knows_the_whole_family() -> None:
+def test_every_error_is_tested_here() -> None:
     assert {type(error) for error, *_ in SAID} == set(family())
 
 
-def test_each_error_has_a_code_of_its_own_and_each_code_an_error() -> None:
+def test_each_error_has_its_own_code() -> None:
     assert sorted(error.code.name for error in family()) == sorted(code.name for code in Code)
 
 
@@ -165,7 +165,7 @@ def test_a_code_can_stand_in_a_url(code: Code) -> None:
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", code.value)
 
 
-def test_what_the_model_raised_is_not_in_what_the_client_reads() -> None:
+def test_causes_of_model_failures_are_not_in_the_message() -> None:
     assert "secret" not in errors.ModelFailed("iris", 3, "/secret/path").detail
     assert "secret" not in errors.ModelUnavailable("iris", 3, "/secret/path").detail
 
@@ -180,7 +180,7 @@ def test_what_the_model_raised_is_not_in_what_the_client_reads() -> None:
         (100, 5000, "5000 values are not acceptable; the first 100 are listed, 4900 more are not"),
     ],
 )
-def test_how_many_values_and_how_many_more(listed: int, total: int, sentence: str) -> None:
+def test_the_message_counts_listed_and_further_values(listed: int, total: int, sentence: str) -> None:
     error = InvalidInstances([FieldError(f"#/{position}", "is bad") for position in range(listed)], total)
     assert error.detail == sentence
     assert (len(error.errors), error.total, error.more) == (listed, total, total - listed)

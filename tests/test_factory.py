@@ -1,4 +1,4 @@
-"""The application as a whole: what making one does, and what it does not."""
+"""The application as a whole: the effects of making one."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MODELS = ROOT / "models"
 MOST_LINES = 120
 
 
-def test_it_reads_the_environment_where_it_is_given_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_read_if_no_settings_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RETORT_MODELS_DIR", str(MODELS))
     monkeypatch.setenv("RETORT_DEFAULT_MODEL", "digits")
     listed = create_app().test_client().get("/models").json["models"]
     assert [model["name"] for model in listed if model["default"]] == ["digits"]
 
 
-def test_it_refuses_an_environment_that_it_cannot_use_and_names_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_environment_is_refused_with_every_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RETORT_MODEL_DIR": "x", "RETORT_TURBO": "1", "RETORT_THREADS": "0"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InvalidSettings) as refused:
@@ -34,12 +34,12 @@ def test_it_refuses_an_environment_that_it_cannot_use_and_names_all_of_it(monkey
         assert part in refused.value.detail
 
 
-def test_given_settings_are_all_that_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_given_settings_override_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RETORT_TURBO", "1")
     assert create_app(Settings(models_dir=tmp_path)).test_client().get("/models").json == {"models": []}
 
 
-def test_nothing_is_loaded_until_it_is_asked_for(tmp_path: Path) -> None:
+def test_nothing_is_loaded_until_the_first_use(tmp_path: Path) -> None:
     app = create_app(Settings(models_dir=tmp_path / "models"))
     (tmp_path / "models").symlink_to(MODELS)  # made after the application, and found by it
     assert len(app.test_client().get("/models").json["models"]) == 5
@@ -51,7 +51,7 @@ def test_two_applications_share_nothing(tmp_path: Path) -> None:
     assert empty.get("/models").json["models"] == []
 
 
-def test_being_alive_needs_no_model(tmp_path: Path) -> None:
+def test_liveness_needs_no_model(tmp_path: Path) -> None:
     broken = tmp_path / "models"
     broken.mkdir()
     (broken / "repository.json").write_text("{")
@@ -59,8 +59,8 @@ def test_being_alive_needs_no_model(tmp_path: Path) -> None:
     assert client.get("/livez").status_code == 200
 
 
-def test_importing_it_does_nothing() -> None:
-    """No thread, no model library, no look at the environment's settings: `RETORT_TURBO` refuses a start, no import."""
+def test_importing_the_factory_has_no_effect() -> None:
+    """It starts no thread, loads no model library and reads no settings: `RETORT_TURBO` would be refused."""
     script = (
         "import sys, threading, app.factory\n"
         "assert threading.active_count() == 1\n"
@@ -84,6 +84,6 @@ def test_a_server_in_production_never_imports_packing() -> None:
 
 
 def test_the_factory_stays_small() -> None:
-    """The one module that knows all others does nothing else."""
+    """The module that knows all others does nothing else."""
     text = (ROOT / "app" / "factory.py").read_text("utf-8")
     assert len(text.splitlines()) <= MOST_LINES

@@ -28,7 +28,7 @@ class Registry:
     def summary(self):
         return "none"
 
-    def died_in(self, ran):
+    def worker_crashed(self, ran):
         self.ran = ran
 
 

@@ -1,4 +1,4 @@
-"""What the environment may say, what it may not, and what `flask settings` shows of it."""
+"""Settings from the environment, their errors, and the table of `flask settings`."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class SecretSettings:
-    """Settings of a later day, one of them a secret."""
+    """Settings with one more field, which is secret."""
 
     key: str = field(default="", metadata={"env": "RETORT_KEY", "prose": "a key", "unit": "", "secret": True})
     size: int = field(default=3, metadata={"env": "RETORT_SIZE", "prose": "a size", "unit": "rows", "secret": False})
@@ -134,7 +134,7 @@ def test_each_setting_is_read_from_its_variable(env: str, text: str, name: str, 
     assert dataclasses.asdict(settings) == DEFAULTS | {name: value}
 
 
-def test_this_file_knows_every_setting() -> None:
+def test_every_setting_is_tested_here() -> None:
     assert {name for _, _, name, _ in READ} == {f.name for f in dataclasses.fields(Settings)} == set(DEFAULTS)
 
 
@@ -212,7 +212,7 @@ def test_a_value_that_cannot_be_read_is_named_with_what_is_allowed(env: str, tex
         ("null", "null"),
     ],
 )
-def test_what_is_no_origin_is_named(text: str, wrong: str) -> None:
+def test_invalid_origins_are_named(text: str, wrong: str) -> None:
     [said] = problems({"RETORT_CORS_ORIGINS": text})
     assert said.startswith(f"RETORT_CORS_ORIGINS={text!r} must be * alone, or origins as browsers send them")
     assert said.endswith(f", not '{wrong}'")
@@ -221,11 +221,11 @@ def test_what_is_no_origin_is_named(text: str, wrong: str) -> None:
 @pytest.mark.parametrize(
     "text", ["*", "https://a.org", "HTTP://LOCALHOST:5173", "http://10.0.0.1:443", "chrome-extension://abcdef"]
 )
-def test_origins(text: str) -> None:
+def test_origins_are_read(text: str) -> None:
     assert Settings.from_environ({"RETORT_CORS_ORIGINS": text}).cors_origins == (text,)
 
 
-def test_everything_amiss_is_named_at_once() -> None:
+def test_all_problems_are_named_at_once() -> None:
     environ = {"RETORT_THREDS": "4", "RETORT_ENV": "staging", "PORT": "http", "RETORT_RUNTIME": "auto"}
     environ |= {"WEB_CONCURRENCY": "many", "RETORT_PORT": "tcp://10.0.0.1:80"}
     found = problems(environ)
@@ -250,15 +250,15 @@ def test_everything_amiss_is_named_at_once() -> None:
         ("RETORT_PORT", "PORT"),
     ],
 )
-def test_a_misspelt_name_is_told_which_was_meant(typed: str, meant: str) -> None:
+def test_a_misspelt_name_gets_a_suggestion(typed: str, meant: str) -> None:
     assert problems({typed: "1"}) == (f"{typed} is not a setting (did you mean {meant}?)",)
 
 
-def test_a_name_like_no_other_is_told_nothing() -> None:
+def test_an_unknown_name_without_a_similar_one_gets_no_suggestion() -> None:
     assert problems({"RETORT_XYLOPHONE": "1"}) == ("RETORT_XYLOPHONE is not a setting",)
 
 
-def test_what_is_not_ours_is_left_alone() -> None:
+def test_other_variables_are_ignored() -> None:
     assert Settings.from_environ({"RETORTE": "1", "retort_env": "?", "MY_RETORT_ENV": "?", "PORTS": "x"}) == Settings()
 
 
@@ -295,13 +295,13 @@ def test_credentials_for_every_origin_are_refused() -> None:
         ("unix:/run/retort.sock", "production", "unix:/run/retort.sock"),
     ],
 )
-def test_bind(host: str, env: str, bind: str) -> None:
+def test_the_address_to_bind_is_built_from_host_and_port(host: str, env: str, bind: str) -> None:
     settings = Settings.from_environ({"HOST": host, "RETORT_ENV": env, "PORT": "9000"})
     assert settings.bind == bind
     assert settings.development is (env == "development")
 
 
-def test_the_port_of_vertex_ai_goes_before_ours_but_a_unix_socket_has_none() -> None:
+def test_the_port_of_vertex_ai_overrides_ours_and_a_unix_socket_has_none() -> None:
     assert Settings(host="::1", aip_http_port=8081).bind == "[::1]:8081"
     assert Settings(host="unix:a.sock", aip_http_port=8081).bind == "unix:a.sock"
 

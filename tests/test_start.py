@@ -1,4 +1,4 @@
-"""`python -m app.start`: what is checked before a command runs, and what the command finds."""
+"""`python -m app.start` checks the settings, then runs a command."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_auto_is_a_number() -> None:
     assert int(start(*SHOW, WEB_CONCURRENCY="auto").stdout.split()[0]) >= 1
 
 
-def test_the_command_takes_the_place_of_the_process() -> None:
+def test_the_command_replaces_the_process() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "app.start", *SHOW], cwd=ROOT, env={}, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -50,7 +50,7 @@ def test_wrong_settings_are_named_in_one_sentence() -> None:
     assert all(name in line for name in wrong)
 
 
-def test_a_missing_command_is_told() -> None:
+def test_a_missing_command_is_reported() -> None:
     assert "usage: python -m app.start COMMAND" in start().stderr
     assert "retort: no-such-command cannot be run: No such file" in start("no-such-command", PATH="/bin").stderr
 

@@ -1,1 +1,1 @@
-"""One request from start to end; knows neither HTTP nor scikit-learn."""
+"""Serve one prediction from parsing to encoding, without HTTP and without scikit-learn."""

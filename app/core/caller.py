@@ -10,7 +10,10 @@ from app.telemetry import check_deadline, current_request
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The client of one request. `deadline_s` is monotonic: after it nobody reads the answer."""
+    """The client of one request.
+
+    `deadline_s` is a monotonic time. After it the client no longer waits for the answer.
+    """
 
     address: str = ""
     request_id: str = ""

@@ -1,40 +1,34 @@
-"""What there is to serve, as plain JSON values: the bodies of `GET /models`, `GET /models/<name>` and `GET /readyz`."""
+"""The models and versions as JSON values: the bodies of `GET /models`, `GET /models/<name>` and `GET /readyz`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from app.runtime.live import LiveRegistry
+from app.runtime.entry import Entry
 from app.runtime.policy import State
-from app.runtime.registry import Entry
+from app.runtime.registry import Registry
 from app.signature import Input
 from app.storage.manifest import Assumption, Manifest
 
 
 class Catalogue:
-    """Answers questions about the registry's versions, and has models loaded and unloaded.
-
-    Safe to call from many threads.
-    """
+    """Describes the versions of the registry. Safe to call from many threads."""
 
     def __init__(
-        self,
-        registry: LiveRegistry,
-        unwell: Callable[[], Sequence[str]] = tuple,
-        ready_in_quarantine: bool = True,
+        self, registry: Registry, failing: Callable[[], Sequence[str]] = tuple, ready_in_quarantine: bool = True
     ) -> None:
         self._registry = registry
-        self._unwell = unwell
+        self._failing_services = failing
         self._ready_in_quarantine = ready_in_quarantine
         self._drains = False
 
     def drain(self) -> None:
-        """Say from now on that nothing is ready: this process is about to stop."""
+        """Report from now on that nothing is ready, because this process is about to stop."""
         self._drains = True
 
     def models(self) -> dict[str, Any]:
-        """Every model with its versions, their states, and the reasons of those that failed."""
+        """Return every model with its versions, their states, and the reasons of failed versions."""
         default = self._registry.default()
         return {
             "models": [
@@ -44,10 +38,10 @@ class Catalogue:
         }
 
     def model(self, name: str, version: str | None = None) -> dict[str, Any]:
-        """Everything that is known of one version; without one, of the model's current.
+        """Return all facts about one version. Without `version`, describe the model's current version.
 
         Raises:
-            ModelNotFound, VersionNotFound: naming those there are.
+            ModelNotFound, VersionNotFound: the error names the existing ones.
         """
         entry = self._registry.entry(name, version)
         line = self._version(entry)
@@ -61,47 +55,17 @@ class Catalogue:
         known = describe(entry.manifest) if entry.manifest else {}
         return {**described, **known, "runtime": entry.runtime}
 
-    def entry(self, name: str, version: str | None = None) -> Entry:
-        """One version as this process has it, in whatever state; without one, the model's current or else newest.
-
-        Raises:
-            ModelNotFound, VersionNotFound: naming those there are.
-        """
-        return self._registry.entry(name, version)
-
-    def entries(self) -> dict[str, list[Entry]]:
-        """Every version of every model as this process has it."""
-        return self._registry.entries()
-
-    def load(self, name: str) -> None:
-        """Has every version of a model that is in the repository served, by every worker.
-
-        Raises:
-            ModelNotFound: naming those there are.
-            ModelUnavailable: none of its versions can be served.
-        """
-        self._registry.load_model(name)
-
-    def unload(self, name: str) -> None:
-        """Takes a model out of service, in every worker, until it is loaded again.
-
-        Raises:
-            ModelNotFound: naming those there are.
-        """
-        self._registry.unload_model(name)
-
     def readiness(self) -> tuple[bool, dict[str, Any]]:
-        """Return whether this process is ready, and the body of `/readyz` with the reasons where it is not.
+        """Return whether this process is ready, and the body of `/readyz` with the reasons.
 
-        It is ready when every version is AVAILABLE, unless somebody took it out of service, and every service of the
-        steps is well. A quarantined version does not count as long as another version is AVAILABLE and the settings
-        do not say otherwise: else a client that knows what ends a model's process could take the instance out of
-        rotation.
+        The process is ready when every version is AVAILABLE (or was taken out of service by hand) and every service of
+        the steps passes its check. A quarantined version does not make it unready while another version is AVAILABLE,
+        unless the settings say otherwise. Else a client could take the instance out of rotation by crashing a model.
         """
         if self._drains:
             return False, {"status": "draining", "reasons": []}
         entries = [entry for versions in self._registry.entries().values() for entry in versions]
-        failed = [entry for entry in entries if entry.state not in (State.AVAILABLE, State.RETIRED)]
+        failed = [entry for entry in entries if entry.state not in (State.AVAILABLE, State.UNLOADING, State.RETIRED)]
         reasons: list[dict[str, Any]] = [
             {
                 "model": e.model,
@@ -111,7 +75,9 @@ class Catalogue:
             }
             for e in failed
         ]
-        reasons += [{"service": name, "reason": "its check failed; the log has the cause"} for name in self._unwell()]
+        reasons += [
+            {"service": name, "reason": "its check failed; the log has the cause"} for name in self._failing_services()
+        ]
         tolerated = self._ready_in_quarantine and any(entry.state is State.AVAILABLE for entry in entries)
         ready = all(tolerated and reason.get("state") == State.QUARANTINED.value for reason in reasons)
         return ready, {"status": "ready" if ready else "unready", "models": len(entries), "reasons": reasons}
@@ -128,7 +94,7 @@ class Catalogue:
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
-    """The facts of a manifest that are for clients."""
+    """Return the facts of a manifest that clients may see."""
     signature = manifest.signature
     inputs = [_input(spec) for spec in signature.inputs]
     described: dict[str, Any] = {

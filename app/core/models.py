@@ -1,4 +1,4 @@
-"""The loaded models, for steps and views that ask them."""
+"""The loaded models, for steps and views that call them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest, PredictService, ProtocolAdapter
-from app.core.services import Services
+from app.core.steps.services import Services
 from app.errors import InvalidInstances
 from app.runtime.registry import Registry
 from app.signature import Signature
@@ -16,11 +16,11 @@ from app.telemetry import Timings
 from app.telemetry.metrics import OK, Metrics
 
 SMALL_ROWS = 32
-"""As many rows of a quick graph are soon answered."""
+"""A quick graph answers this many rows on the event loop without delaying others."""
 
 
 class _Call:
-    """A prediction that this process asks for itself: it is its own adapter, and keeps the answer as it is."""
+    """A prediction that this process requests itself. It is its own adapter and keeps the answer unencoded."""
 
     def __init__(self, instances: Sequence[Any], outputs: Sequence[str] | None) -> None:
         self.instances = instances
@@ -50,23 +50,27 @@ class Models:
         self._metrics = metrics
 
     def complete(self, services: Services, registry: Registry, replaced: Mapping[Any, object]) -> None:
-        """Offer the models and their registry to steps and views, and objects that stand in for factories of their
-        types; after that nothing is offered any more.
+        """Offer the models, their registry and the replacements to steps and views. No service is added later.
+
+        Args:
+            services: the services of the process.
+            registry: offered by its type.
+            replaced: objects by type that replace the factories of these types.
 
         Raises:
-            InvalidSettings: factories ask for what nobody offers.
+            InvalidSettings: factories request types that nothing provides.
         """
         services.complete({Models: self, Registry: registry}, replaced)
 
     def predict(
         self, model: str, instances: Sequence[Any], *, outputs: Sequence[str] | None = None, version: str | None = None
     ) -> Mapping[str, list[Any]]:
-        """Return the outputs of a model for these records or rows, by name, one value for each.
+        """Return the outputs of a model for these records or rows, by name, with one value for each.
 
         Raises:
-            ModelNotFound, VersionNotFound, InvalidInstances, TooManyInstances: there is no such model, or it does not
-                accept these instances. In a view they become 404, 422 and 413 unless it catches them; in a step they
-                are a failure of the step.
+            ModelNotFound, VersionNotFound, InvalidInstances, TooManyInstances: the model does not exist or does not
+                accept these instances. In a view they become 404, 422 and 413 unless the view catches them; in a step
+                they are a failure of the step.
             ModelUnavailable, ModelFailed, StepFailed: as for any request.
         """
         call = _Call(list(instances), outputs)
@@ -76,10 +80,10 @@ class Models:
     async def apredict(
         self, model: str, instances: Sequence[Any], *, outputs: Sequence[str] | None = None, version: str | None = None
     ) -> Mapping[str, list[Any]]:
-        """As `predict`, for async steps and views: the event loop goes on meanwhile."""
+        """Like `predict`, for async steps and views. The event loop keeps running meanwhile."""
         call = _Call(list(instances), outputs)
         if self._service.event_loop.is_here:
-            await self._service.predict_soon(model, version, call, len(call.instances) <= SMALL_ROWS)
+            await self._service.predict_async(model, version, call, len(call.instances) <= SMALL_ROWS)
         else:
             await asyncio.to_thread(self._service.predict, model, version, [call])
         return self._answer(call)

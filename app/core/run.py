@@ -1,4 +1,4 @@
-"""One run of a model, whose errors are the model's and whose outputs fit the batch."""
+"""Run a model once: its exceptions become ModelFailed, and its outputs are checked against the batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from app.errors import DeadlineExceeded, ModelFailed, RetortError
 from app.runtime.batching import BatchingServable
-from app.runtime.registry import Lease
+from app.runtime.entry import Lease
 from app.signature.batch import Batch, Outputs
 from app.telemetry import check_deadline, mark_progress
 
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 def run(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs:
-    """Return the outputs, each with the batch's number of rows; an empty batch is not shown to any model.
+    """Return the outputs, each with one entry for each row of the batch. An empty batch does not run the model.
 
     Raises:
-        DeadlineExceeded: the time of the request has run out before the run, or the servable says so.
-        ModelFailed: the run raised something else, or its outputs do not fit the batch.
+        DeadlineExceeded: the run did not begin in time.
+        ModelFailed: the model raised, or its outputs do not fit the batch.
     """
     if batch.rows == 0:
         return {name: np.empty(0) for name in names}
@@ -43,8 +43,7 @@ def run(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs:
 
 
 def run_each(lease: Lease, asked: Sequence[tuple[Batch, tuple[str, ...]]]) -> list[Outputs | RetortError]:
-    """Return the outputs of each of these batches, or what its run raised; a servable that shares runs gets them all
-    at once."""
+    """Return for each batch its outputs or the error of its run. A batching servable runs them together."""
     shared: Sequence[Outputs | RetortError | None] = [None] * len(asked)
     if len(asked) > 1 and isinstance(lease.servable, BatchingServable):
         shared = lease.servable.run_each(asked)

@@ -1,4 +1,4 @@
-"""One prediction, whatever the protocol: parse, validate, run, encode."""
+"""Serve predictions for any protocol: parse, validate, run, encode."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.core.answer import Answer
-from app.core.event_loop import EventLoop, InThread, OnLoop, Way, completed
+from app.core.prediction_stream import PredictionStream
 from app.core.run import run, run_each
-from app.core.series import Series
+from app.core.steps.event_loop import EventLoop, LoopRunner, StepRunner, ThreadRunner, completed
 from app.errors import FieldError, InvalidInstances, RetortError, UnsupportedMediaType
-from app.runtime.registry import Lease, Registry
+from app.runtime.entry import Lease
+from app.runtime.registry import Registry
 from app.signature import Signature
-from app.signature.batch import Batch, Decoded, Outputs
-from app.signature.pointers import in_row, place_of
-from app.signature.refusals import MOST_ERRORS, refuse
-from app.signature.watch import NONE, Warnings
+from app.signature.batch import Batch, DecodedBody, Outputs
+from app.signature.field_errors import MOST_ERRORS, in_row, place_of, refuse
+from app.signature.watch import NO_WARNINGS, Warnings
 from app.telemetry import Timings, check_deadline, mark_progress
 
 
 @dataclass(frozen=True, slots=True)
 class PredictRequest:
-    """What a request asks for, whatever its protocol.
+    """One request for predictions, independent of the protocol.
 
-    `pointer` is where the instances stand in the document; a `single` instance stands there itself, not in a list.
-    `outputs` are output names at `outputs_pointer`, or None for the model's defaults. `batch` is there where the
-    decoder has validated the instances already; `in_rows` then says what `in_row` says of each.
+    `pointer` locates the list of instances in the document; a `single` instance stands there itself. `outputs` are
+    output names found at `outputs_pointer`, or None for the defaults. `batch` is set if the decoder has validated the
+    instances; `in_rows` then says whether they were rows, as `in_row` does.
     """
 
     instances: Sequence[Any]
@@ -38,36 +38,36 @@ class PredictRequest:
     in_rows: bool | None = False
 
     @classmethod
-    def decoded(cls, decoded: Decoded, outputs: Sequence[Any] | None = None) -> PredictRequest:
-        """What a document asks for that the decoder has read; the protocol's `outputs` where it names none."""
+    def decoded(cls, decoded: DecodedBody, outputs: Sequence[Any] | None = None) -> PredictRequest:
+        """Return the request that the decoder read; `outputs` apply if the document names none."""
         wanted = decoded.outputs or outputs
         return cls((), decoded.pointer, decoded.single, wanted, "#/outputs", decoded.batch, decoded.in_rows)
 
     def place(self, row: int) -> tuple[str, bool | None]:
-        """The pointer of an instance, and whether it is a row, as `in_row` says."""
+        """Return the pointer of an instance, and whether it is a row, as `in_row` does."""
         is_row = in_row(self.instances[row]) if 0 <= row < len(self.instances) else self.in_rows
         return (self.pointer if self.single else f"{self.pointer}/{row}"), is_row
 
 
-Decode = Callable[[bytes], Decoded | None]
-"""A JSON body in this service's own form as a batch, where that can be told at first sight."""
+Decode = Callable[[bytes], DecodedBody | None]
+"""Decode a JSON body in this service's own form into a batch; None if it needs the slow path."""
 
 
 class ProtocolAdapter(Protocol):
-    """Reads one request and writes its answer as a protocol has them. Belongs to one request."""
+    """Parses one request and encodes its answer in the form of a protocol. Belongs to one request."""
 
     def parse(self, signature: Signature, decode: Decode) -> PredictRequest:
-        """Read the body; raises what is wrong with its form. `decode` reads common JSON straight into a batch."""
+        """Parse the body, or raise an error about its form. `decode` reads common JSON into a batch."""
 
     def encode(self, answer: Answer) -> bytes:
-        """Write the body of the answer."""
+        """Return the body of the answer."""
 
     def located(self, error: InvalidInstances) -> InvalidInstances:
-        """Move the pointers of an error to the places where the values stood in the body."""
+        """Return the error with pointers to the places of the values in the body."""
 
 
 class PredictCall(Protocol):
-    """One request on its way through the service, which leaves what came of it here: `content` or `error`."""
+    """One request on its way through the service, which sets `content` or `error`."""
 
     timings: Timings
     model: str
@@ -78,7 +78,7 @@ class PredictCall(Protocol):
 
     @property
     def adapter(self) -> ProtocolAdapter:
-        """What reads and writes it."""
+        """The adapter that parses the request and encodes its answer."""
 
 
 class PredictService:
@@ -89,12 +89,16 @@ class PredictService:
         self.event_loop = event_loop or EventLoop()
 
     def predict(self, model: str | None, version: str | None, calls: Sequence[PredictCall]) -> None:
-        """Answer requests for a model (None: the default one) in a version or alias (None: the current one).
+        """Answer requests for one model version. Each phase runs for all requests before the next phase.
 
-        Each phase is done for all of them before the next. What goes wrong with one is its `error`:
-        `ModelNotFound`, `VersionNotFound`, `ModelUnavailable` (there is nothing to ask), `InvalidInstances`,
-        `TooManyInstances` (the request is not acceptable), `ModelFailed`, `StepFailed` ... or whatever its adapter
-        raised. It raises nothing itself.
+        Nothing is raised. The `error` of a call is ModelNotFound, VersionNotFound or ModelUnavailable if nothing can
+        answer, InvalidInstances or TooManyInstances if the request is not acceptable, ModelFailed or StepFailed, or any
+        exception of its adapter.
+
+        Args:
+            model: None for the default model.
+            version: a number or an alias; None for the current version.
+            calls: the requests.
         """
         try:
             lease = self._registry.lease(model, version)
@@ -107,16 +111,19 @@ class PredictService:
             for each, outputs in zip(accepted, self._run(lease, accepted), strict=True):
                 _encode(lease, each, outputs)
 
-    async def predict_soon(self, model: str | None, version: str | None, call: PredictCall, is_small: bool) -> None:
-        """Like `predict`, for one request on the event loop, which waits there for the steps of its model.
+    async def predict_async(self, model: str | None, version: str | None, call: PredictCall, is_small: bool) -> None:
+        """Like `predict`, for one request on the event loop, where it awaits the model's steps.
 
-        Everything that computes is done in a thread, except for a small request to a quick graph.
+        Computation runs in a thread, except for a small request to a quick graph.
         """
         registry = self._registry
         if not registry.is_awaited(model, version):
-            if is_small and version is None and registry.is_quick(model):
+            current = registry.current(model)
+            has_steps = current is not None and current.steps is not None
+            is_inline = current is not None and current.is_inline and not registry.may_load(model)
+            if is_small and version is None and is_inline:
                 self.predict(model, version, [call])
-            elif model in registry.with_steps:
+            elif has_steps:
                 await self.event_loop.block(self.predict, model, version, [call])
             else:
                 await self.event_loop.compute(self.predict, model, version, [call])
@@ -126,49 +133,47 @@ class PredictService:
         except RetortError as error:
             call.error = error
             return
-        way = OnLoop(self.event_loop, is_small and lease.is_quick)
+        runner = LoopRunner(self.event_loop, is_small and lease.is_quick)
         with lease:
-            asked = await way.compute(_accept, lease, call)
+            asked = await runner.compute(_accept, lease, call)
             if asked is not None:
                 accepted = (call, *asked)
-                outputs = await _run_with_steps(lease, accepted, way)
-                await way.compute(_encode, lease, accepted, outputs)
+                outputs = await _run_with_steps(lease, accepted, runner)
+                await runner.compute(_encode, lease, accepted, outputs)
 
     def _run(self, lease: Lease, accepted: Sequence[Accepted]) -> Sequence[Outputs | Exception]:
-        """Return the outputs of each accepted call, or why there are none."""
-        if lease.pipeline is not None:
-            return [completed(_run_with_steps(lease, each, InThread(self.event_loop))) for each in accepted]
+        """Return the outputs of each accepted call, or its error."""
+        if lease.steps is not None:
+            return [completed(_run_with_steps(lease, each, ThreadRunner(self.event_loop))) for each in accepted]
         found = run_each(lease, [(batch, outputs) for _, _, batch, outputs, _ in accepted])
         for call, *_ in accepted:
             call.timings.ended("run")
         return found
 
-    def series(self, model: str | None, version: str | None) -> Series:
-        """Return what answers one block of instances after another, all of one version; to be closed.
+    def open_stream(self, model: str | None, version: str | None) -> PredictionStream:
+        """Return a stream that answers blocks of instances with one version. The caller closes it.
 
         Raises:
-            ModelNotFound, VersionNotFound, ModelUnavailable: there is nothing to ask.
+            ModelNotFound, VersionNotFound, ModelUnavailable: nothing can answer.
             UnsupportedMediaType: the model has steps, which take whole requests.
         """
         lease = self._registry.lease(model, version)
-        if lease.pipeline is not None:
+        if lease.steps is None:
+            return PredictionStream(lease)
+        with lease:
             because = f"model {lease.manifest.model} has steps, which take whole requests and no streams"
             raise UnsupportedMediaType("application/x-ndjson", ["application/json"], because=because)
-        return Series(lease)
 
 
 Accepted = tuple[PredictCall, PredictRequest, Batch, tuple[str, ...], Warnings]
 
 
 def _accept(lease: Lease, call: PredictCall) -> tuple[PredictRequest, Batch, tuple[str, ...], Warnings] | None:
-    """Return what a call asks for: as a batch, the names of the outputs, and what in it is new to the model.
-
-    None where it is not acceptable, which its `error` says.
-    """
+    """Return the parsed request, its batch, the output names and the warnings; None after setting `call.error`."""
     manifest, timings = lease.manifest, call.timings
     call.model, call.version = manifest.model, manifest.version
-    # Steps take the instances, which the decoder does not keep.
-    decode = lease.validator.decode if lease.pipeline is None else _undecoded
+    # Steps need the instances, and the decoder keeps only the batch.
+    decode = lease.validator.decode if lease.steps is None else (lambda body: None)
     try:
         check_deadline()
         asked = call.adapter.parse(manifest.signature, decode)
@@ -176,7 +181,7 @@ def _accept(lease: Lease, call: PredictCall) -> tuple[PredictRequest, Batch, tup
         outputs = _output_names(asked, manifest.signature)
         batch = asked.batch or lease.validator.validate(asked.instances, asked.pointer, asked.single)
         watch = lease.validator.watch
-        warnings = NONE if watch is None else watch.check(batch, asked.place)
+        warnings = NO_WARNINGS if watch is None else watch.check(batch, asked.place)
     except Exception as error:  # noqa: BLE001
         call.error = call.adapter.located(error) if isinstance(error, InvalidInstances) else error
         return None
@@ -186,25 +191,21 @@ def _accept(lease: Lease, call: PredictCall) -> tuple[PredictRequest, Batch, tup
 
 
 def _encode(lease: Lease, accepted: Accepted, outputs: Outputs | Exception) -> None:
-    """Leave the answer to a call in it, or its error."""
+    """Set the content of a call, or its error."""
     call, *_, warnings = accepted
     if isinstance(outputs, Exception):
         call.error = outputs
         return
     try:
         call.content = call.adapter.encode(Answer.of(lease.manifest, outputs, warnings))
-    except Exception as error:  # noqa: BLE001 - what cannot be written to one client does not concern the others
+    except Exception as error:  # noqa: BLE001 - a failure to encode one answer must not affect the others
         call.error = error
     mark_progress()
     call.timings.ended("encode")
 
 
-def _undecoded(body: bytes) -> Decoded | None:
-    return None
-
-
-async def _run_with_steps(lease: Lease, accepted: Accepted, way: Way) -> Outputs | Exception:
-    """Run the model with its steps before and after."""
+async def _run_with_steps(lease: Lease, accepted: Accepted, runner: StepRunner) -> Outputs | Exception:
+    """Run the model between its steps."""
     call, asked, batch, outputs, _ = accepted
     timings = call.timings
 
@@ -213,15 +214,15 @@ async def _run_with_steps(lease: Lease, accepted: Accepted, way: Way) -> Outputs
         errors = [_refused(asked, names, *each) for each in wrong[:MOST_ERRORS]]
         return call.adapter.located(InvalidInstances(errors, len(wrong)))
 
-    if batch.rows == 0 or lease.pipeline is None:
+    if batch.rows == 0 or lease.steps is None:
         return run(lease, batch, outputs)
     try:
-        async with lease.pipeline.visit(refusal, way) as visit:
-            prepared = await visit.prepare(batch, asked.instances)
+        async with lease.steps.start(refusal, runner) as steps:
+            prepared = await steps.prepare(batch, asked.instances)
             timings.ended("prepare")
-            results = await way.compute(run, lease, prepared, visit.run_for(outputs))
+            results = await runner.compute(run, lease, prepared, steps.run_for(outputs))
             timings.ended("run")
-            finished = await visit.finish(results, outputs)
+            finished: Outputs = await steps.finish(results, outputs)
             timings.ended("finish")
     except Exception as error:  # noqa: BLE001
         return error
@@ -229,7 +230,7 @@ async def _run_with_steps(lease: Lease, accepted: Accepted, way: Way) -> Outputs
 
 
 def _refused(asked: PredictRequest, names: Sequence[str], position: int, name: str, detail: str) -> FieldError:
-    """Where in the document the value stands that a step refuses."""
+    """Return the error for a value that a step refuses, with its place in the document."""
     place, is_row = asked.place(position)
     at = names.index(name) if name in names else -1
     return FieldError(place_of(place, is_row if at >= 0 else False, name, at), detail)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from app.core.series import Series
+from app.core.prediction_stream import PredictionStream
 from app.core.service import PredictService
 from app.errors import RetortError
 from app.gateway.context import HttpAdapter, RequestContext
@@ -27,8 +27,8 @@ class Streaming(Protocol):
     def is_wanted(self, environ: Environ) -> bool:
         """Tell whether a request is such a body, and wants such an answer."""
 
-    def respond(self, context: RequestContext, series: Series) -> Response:
-        """Answer it. The caller closes the series when the answer is sent or given up.
+    def respond(self, context: RequestContext, stream: PredictionStream) -> Response:
+        """Answer it. The caller closes the stream when the answer is sent or given up.
 
         Raises:
             RetortError: what is wrong from the start.
@@ -61,16 +61,19 @@ class PredictEndpoint:
         """Run small JSON requests for a graph inline and requests with async steps on the event loop; let those with
         other steps, and streams, block."""
         environ, model = context.environ, context.arguments.get("model")
+        lease = self._registry.current(model)
         if self._streaming is not None and self._streaming.is_wanted(environ):
             context.may_block = context.is_stream = True
-        elif model in self._registry.with_steps:
+        elif lease is None:
+            return
+        elif lease.steps is not None:
             context.may_block = True
             if self._registry.is_awaited(model, context.arguments.get("version")):
                 context.awaited = self
         elif "version" not in context.arguments and (body_bytes := _small_json_bytes(environ)) is not None:
-            context.runs_inline = self._registry.is_quick(model)
-            context.inline_us = self._registry.estimate_us(model, body_bytes)
-            if self._registry.gains_together(model):
+            context.runs_inline = lease.is_inline and not self._registry.may_load(model)
+            context.inline_us = lease.estimate_us(body_bytes)
+            if lease.gains_together:
                 context.batch_key = (self, model)
 
     def respond(self, contexts: Sequence[RequestContext]) -> list[Response]:
@@ -88,7 +91,7 @@ class PredictEndpoint:
         """Answer one request whose steps are all async, on the event loop."""
         if self._is_ready(context):
             arguments, is_small = context.arguments, _small_json_bytes(context.environ) is not None
-            await self._service.predict_soon(arguments.get("model"), arguments.get("version"), context, is_small)
+            await self._service.predict_async(arguments.get("model"), arguments.get("version"), context, is_small)
             self._ended(context)
         return self._rendered(context)
 
@@ -144,16 +147,16 @@ class PredictEndpoint:
 
     def _open_stream(self, context: RequestContext, streaming: Streaming) -> Response:
         context.timings = Timings(context.queued_s)
-        series = self._service.series(context.arguments.get("model"), context.arguments.get("version"))
-        context.model, context.version = series.model, series.version
+        stream = self._service.open_stream(context.arguments.get("model"), context.arguments.get("version"))
+        context.model, context.version = stream.model, stream.version
 
         def end() -> None:
-            context.rows = series.rows
+            context.rows = stream.rows
             context.timings.ended("run")
-            series.close()
+            stream.close()
 
         context.at_end(end)
-        return streaming.respond(context, series)
+        return streaming.respond(context, stream)
 
 
 def _fail(context: RequestContext, error: Exception) -> None:

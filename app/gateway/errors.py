@@ -1,4 +1,4 @@
-"""Errors: the one table that turns a code into a status, and `application/problem+json` (RFC 9457).
+"""Errors as responses: `application/problem+json` (RFC 9457), or the error format of a protocol.
 
 A protocol whose clients expect another body has an `ErrorFormat` for its paths; the facts are the same.
 """
@@ -16,6 +16,7 @@ import msgspec
 
 from app.errors import (
     ABSENT,
+    SERVER_FAILED,
     Code,
     FieldError,
     InvalidInstances,
@@ -25,6 +26,7 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.gateway.context import RequestContext
+from app.gateway.problem_types import PROBLEMS
 from app.server.contract import Headers, Refusal, Response, status_line
 from app.telemetry import current_request, request_id
 
@@ -34,26 +36,8 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_LATER: Mapping[str, str] = {"Retry-After": "5"}
 """Headers of every 503, in seconds."""
 
-STATUS: dict[Code, HTTPStatus] = {
-    Code.INVALID_JSON: HTTPStatus.BAD_REQUEST,
-    Code.INVALID_BODY: HTTPStatus.BAD_REQUEST,
-    Code.INCOMPLETE_BODY: HTTPStatus.BAD_REQUEST,
-    Code.INVALID_INSTANCES: HTTPStatus.UNPROCESSABLE_ENTITY,
-    Code.MALFORMED_REQUEST: HTTPStatus.BAD_REQUEST,
-    Code.BODY_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    Code.TOO_MANY_INSTANCES: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    Code.TOO_MANY_VALUES: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    Code.UNSUPPORTED_MEDIA_TYPE: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    Code.NOT_ACCEPTABLE: HTTPStatus.NOT_ACCEPTABLE,
-    Code.MODEL_NOT_FOUND: HTTPStatus.NOT_FOUND,
-    Code.VERSION_NOT_FOUND: HTTPStatus.NOT_FOUND,
-    Code.MODEL_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
-    Code.MODEL_QUARANTINED: HTTPStatus.SERVICE_UNAVAILABLE,
-    Code.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
-    Code.STEP_TIMED_OUT: HTTPStatus.GATEWAY_TIMEOUT,
-    Code.STEP_FAILED: HTTPStatus.INTERNAL_SERVER_ERROR,
-    Code.MODEL_FAILED: HTTPStatus.INTERNAL_SERVER_ERROR,
-}
+STATUS = {code: HTTPStatus(PROBLEMS[code.value].status) for code in Code if code.value in PROBLEMS}
+"""The statuses of errors that clients may see. All others become an internal error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +124,7 @@ def problem_of(error: BaseException) -> Problem:
 
 def internal_error() -> Problem:
     """Return 500 with nothing from inside."""
-    detail = "the server failed on this request; its log has the cause under the request id"
-    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail)
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", SERVER_FAILED)
 
 
 def unready_problem() -> Problem:

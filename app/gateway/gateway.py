@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, TypeVarTuple
 
-from app.core.event_loop import EventLoop
+from app.core.steps.event_loop import EventLoop
 from app.gateway.context import AwaitedRoute, RequestContext, Route, Router, context_in
 from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding

@@ -1,4 +1,4 @@
-"""An artifact becomes a version: build time only, in a process of its own (`python -m app.packing`).
+"""Pack artifacts as versions, at build time only, in a process of its own (`python -m app.packing`).
 
-The serving process never imports this package; the command line imports `spawn`, which starts the process.
+Serving processes never import this package. The commands import `spawn`, which starts the process.
 """

@@ -30,19 +30,19 @@ def main(verb: str, request: str, result_file: str) -> None:
     try:
         result = done(verb, request)
     except ModuleNotFoundError as error:
-        because = f"packing needs {error.name}, which is not installed here: pip install -r requirements.txt"
-        result = Result(refused=because)
+        reason = f"packing needs {error.name}, which is not installed here: pip install -r requirements.txt"
+        result = Result(refused=reason)
     except RetortError as error:
         result = Result(refused=error.detail + _memory_remark(error))
     except MemoryError as error:
-        result = Result(refused=f"memory came to its end{_memory_remark(error)}")
+        result = Result(refused=f"memory ran out{_memory_remark(error)}")
     except OSError as error:
         result = Result(refused=f"{error.filename}: {error.strerror}" if error.filename else str(error))
     beside = Path(result_file + ".part")
     try:
         beside.write_bytes(msgspec.json.encode(result))
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(beside)) from None  # a full disk has no name
+        raise OSError(error.errno, error.strerror, str(beside)) from None  # the error of a full disk names no file
     beside.replace(result_file)
 
 
@@ -84,7 +84,7 @@ def _supervised(verb: str, request: str, result_file: str) -> int:
     def clean() -> None:
         if models_dir is not None:
             Repository(Path(models_dir)).discard_staging(os.getpgrp())
-        if os.getppid() != parent:  # nobody is left to read the result
+        if os.getppid() != parent:  # the command has ended and does not read the result
             shutil.rmtree(Path(result_file).parent, ignore_errors=True)
 
     return supervise(lambda: main(verb, request, result_file), clean, packing_memory_bytes())

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from app.packing import trained
-from app.packing.trial import MAX_SAMPLE_ROWS, Record, answers, edited, permissive
+from app.packing import training_dtypes
+from app.packing.probe import MAX_SAMPLE_ROWS, Record, answers, edited, permissive
 from app.runtime.proving import same
 from app.signature import Input, Layout, Signature
 from app.storage.manifest import Assumption
@@ -197,7 +197,7 @@ def _was(names: Sequence[str]) -> str:
 def _dtype(signature: Signature, names: Sequence[str]) -> str:
     """Return the dtype of these inputs as pandas writes it."""
     spec = next(spec for spec in signature.inputs if spec.name in names)
-    return trained.nullable_name(spec.dtype) if spec.missing == "na" else spec.dtype
+    return training_dtypes.nullable_name(spec.dtype) if spec.missing == "na" else spec.dtype
 
 
 def _some(spec: Input) -> str:
@@ -222,6 +222,10 @@ def _guesses(layout: Layout, records: Sequence[Record]) -> Iterator[Guess]:
             lambda spec: spec.kind == "boolean" and spec.dtype == "bool" and spec.missing != "na",
             lambda spec: [nullable(spec), replace(spec, dtype="object")],
         )
+        yield Guess(
+            lambda spec: spec.kind == "number" and spec.dtype == "float32" and spec.missing != "na",
+            lambda spec: [replace(spec, dtype="float64")],
+        )
     yield Guess(
         lambda spec: spec.kind == "number" and spec.dtype == "float64" and spec.missing != "na",
         lambda spec: [replace(spec, dtype="float32"), *([nullable(spec)] if layout is Layout.FRAME else [])],
@@ -236,7 +240,7 @@ def _is_text(spec: Input) -> bool:
 def _other_texts(spec: Input, records: Sequence[Record]) -> list[Input]:
     values = {record[spec.name] for record in records if isinstance(record[spec.name], str)}
     categories = spec.categories or tuple(sorted(values))
-    other = trained.TEXT if spec.dtype == "object" else "object"
+    other = training_dtypes.TEXT if spec.dtype == "object" else "object"
     others = [replace(spec, dtype=dtype) for dtype in dict.fromkeys((other, "string[python]")) if dtype != spec.dtype]
     if values <= set(categories):
         others.append(replace(spec, kind="category", dtype="category", categories=categories, missing="nan"))

@@ -10,12 +10,12 @@ from typing import Any
 from app.errors import PackingRefused
 from app.packing import stages
 from app.packing.artifacts import opening
+from app.packing.direct_call import direct_servable
 from app.packing.graph import GRAPH, derive_graph
-from app.packing.lean import lean_servable
+from app.packing.probe import MAX_SAMPLE_ROWS, Record
 from app.packing.record import record
 from app.packing.spawn import Interpreter, PackRequest, RepackRequest, Result, ServeRequest, run
 from app.packing.timing import artifact_cost_us
-from app.packing.trial import MAX_SAMPLE_ROWS, Record
 from app.packing.verdict import Verdict
 from app.runtime.environment import environment
 from app.runtime.servable import ArtifactServable, Servable
@@ -76,7 +76,7 @@ def build(
     estimator, signature, records = model.estimator, model.signature, model.records
     stages.enter("looking for the quickest way to call the artifact")
     artifact = folder / manifest.artifact
-    leanest = lean_servable(estimator, lambda: opening.read(artifact, manifest.format), signature, records)
+    leanest = direct_servable(estimator, lambda: opening.read(artifact, manifest.format), signature, records)
     servable = leanest or ArtifactServable(estimator, signature)
     stages.enter("recording its answers")
     answers = answers or record(estimator, signature, records)

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from app.errors import InvalidInstances, PackingRefused
 from app.packing import sample
+from app.packing.inputs import records_of
+from app.packing.probe import MAX_SAMPLE_ROWS
 from app.packing.sample.expected import Column, Expected
-from app.packing.seen import records_of
 from app.packing.spawn import CompareRequest, Result
-from app.packing.trial import MAX_SAMPLE_ROWS
+from app.runtime.entry import Lease
 from app.runtime.loaders import LOADERS
 from app.runtime.policy import State
 from app.runtime.proving import same
-from app.runtime.registry import Lease, Registry
+from app.runtime.version_loader import VersionLoader
 from app.signature.batch import json_values
 from app.signature.schema import Validator
 from app.storage.repository import Repository
@@ -67,11 +68,11 @@ def compare(request: CompareRequest) -> Result:
 
 
 def _answers(repository: Repository, model: str, version: int, frame: pd.DataFrame) -> Answers:
-    registry = Registry(repository, LOADERS, lambda signature: Validator(signature, MAX_SAMPLE_ROWS))
-    entry = registry.tried(model, version)
+    loader = VersionLoader(repository, LOADERS, lambda signature: Validator(signature, MAX_SAMPLE_ROWS))
+    entry = loader.tried(model, version)
     if entry.state is not State.AVAILABLE:
         raise PackingRefused(f"version {version} cannot be served: {entry.reason}")
-    lease = registry.lease_of(entry)
+    lease = entry.required_lease()
     signature = lease.manifest.signature
     columns = _columns(frame, signature.names, version)
     wanted = [name for name in ("prediction", "probabilities") if name in signature.outputs]

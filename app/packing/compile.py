@@ -1,4 +1,4 @@
-"""A fitted estimator as an ONNX graph whose inputs are those of its signature."""
+"""Compile a fitted estimator into an ONNX graph with the inputs of its signature."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ MAX_CELLS_AT_ONCE = 2**20
 
 
 def compile_graph(estimator: Any, signature: Signature, *, matrix: bool = False) -> onnx.ModelProto:
-    """The graph, with the outputs that the signature has; its inputs are named and typed as the signature's.
+    """Return a graph with the inputs and outputs of a signature.
 
-    A model of many inputs, all of them numbers, takes them as one matrix: feeding them one by one would cost more than
-    the model does. With `matrix` it does so however many there are.
+    Args:
+        estimator: The fitted model.
+        signature: Its signature.
+        matrix: Take all numbers as one matrix. Graphs with many inputs, all of them numbers, always do: feeding the
+            inputs one by one would cost more than the model.
 
     Raises:
-        NotExportable: with the reason.
+        NotExportable: There is no exact graph; the text is the reason.
     """
     for spec in signature.inputs:
         if spec.kind in WITHOUT_GRAPH:

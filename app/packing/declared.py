@@ -1,4 +1,4 @@
-"""What whoever packs a model says of its inputs, where packing is not to find it out."""
+"""The inputs that a user declares; declarations take precedence over what packing finds out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from app.errors import PackingRefused, RetortError
-from app.packing import inspect, trained
+from app.packing import inspect, training_dtypes
 from app.runtime.servable import NULLABLE
 from app.signature import Input, Layout, Picture, Scalar, Signature
 from app.signature.images import encoded, shape_of
@@ -25,15 +25,15 @@ DTYPES = {
     "number": "float64",
     "integer": "int64",
     "boolean": "bool",
-    "category": trained.TEXT,
-    "text": trained.TEXT,
-    "timestamp": trained.TIMES,
+    "category": training_dtypes.TEXT,
+    "text": training_dtypes.TEXT,
+    "timestamp": training_dtypes.TIMES,
 }
 Record = dict[str, Any]
 
 
 class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One declared input as the JSON file has it; for an image `size` is [width, height]."""
+    """One input of the JSON file; the `size` of an image is [width, height]."""
 
     name: str
     kind: Literal["number", "integer", "boolean", "category", "text", "timestamp", "array", "image"]
@@ -54,7 +54,7 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def picture(self) -> Picture | None:
-        """What becomes of an image."""
+        """How an image is turned into numbers; None for other kinds."""
         if self.kind != "image":
             return None
         if self.mode is None or self.size is None:
@@ -63,7 +63,7 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def filled_shape(self) -> tuple[int, ...] | None:
-        """The shape of an array or an image."""
+        """The shape of an array or an image; None for other kinds."""
         picture = self.picture
         if self.kind == "array" and self.shape is None:
             raise PackingRefused(f"input {self.name!r} is an array: it needs a shape")
@@ -71,15 +71,19 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def width(self) -> int:
-        """How many columns of the estimator's matrix it is."""
+        """The number of columns that it fills in the matrix of the estimator."""
         return math.prod(self.filled_shape or ())
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """Inputs, and what becomes of what is new to the model: numbers `out_of_range`, `unseen` categories.
+    """Everything that a user declares.
 
-    `columns` are the names of the inputs of a model that was fitted without names.
+    Attributes:
+        out_of_range: What to do with numbers outside the training range.
+        unseen: What to do with unknown categories.
+        inputs: The declared inputs.
+        columns: The names of the inputs of a model that was fitted without names.
     """
 
     out_of_range: str | None = None
@@ -89,14 +93,14 @@ class Declared:
 
     @property
     def fills(self) -> bool:
-        """Whether an input is more than one column of the estimator's matrix."""
+        """Whether an input is an array or an image, which fills several columns of the matrix of the estimator."""
         return any(wanted.kind in FILLED for wanted in self.inputs)
 
     def require_fit(self, estimator: Any) -> None:
-        """Refuses arrays and images for a model that cannot be given them.
+        """Refuse arrays and images for a model that cannot take them.
 
         Raises:
-            PackingRefused: it was fitted with names, or on another number of columns.
+            PackingRefused: The model was fitted with names, or on another number of columns.
         """
         names, width = inspect.names_of(estimator), inspect.width_of(estimator)
         if not self.fills:
@@ -113,21 +117,21 @@ class Declared:
 
     @property
     def text_name(self) -> str | None:
-        """The name of the one declared input, which a model of texts does not know."""
+        """The name of the only declared input: a model of texts does not know it."""
         return self.inputs[0].name if len(self.inputs) == 1 else None
 
     def require_inputs(self, names: Sequence[str]) -> None:
-        """Refuses a declared input that is none of these.
+        """Refuse a declared input that is not one of these.
 
         Raises:
-            PackingRefused: naming the inputs that there are.
+            PackingRefused: naming the inputs of the model.
         """
         unknown = [wanted.name for wanted in self.inputs if wanted.name not in names]
         if unknown and not self.fills:
             raise PackingRefused(f"the declared input {unknown[0]!r} is no input of the model: {', '.join(names)}")
 
     def cast(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The sample with its columns as the declared kinds have them; the columns of arrays and images as floats."""
+        """Convert the columns of a sample to the declared dtypes; those of arrays and images to floats."""
         if self.fills:
             return frame.astype(np.float64)
         for wanted in self.inputs:
@@ -146,32 +150,35 @@ class Declared:
         return {wanted.name for wanted in self.inputs if wanted.dtype is not None}
 
     def marker_of(self, name: str) -> str | None:
-        """What is declared to stand for a missing value of an input: "nan", "none" or "na"."""
+        """Return the declared marker of missing values of an input: "nan", "none", "na", or None."""
         return next((wanted.missing for wanted in self.inputs if wanted.name == name), None)
 
     def with_kinds(self, inputs: Sequence[Input]) -> tuple[Input, ...]:
-        """The inputs that were found, each of the declared kind where it has one."""
+        """Return the inputs with the declared kinds."""
         by_name = {} if self.fills else {wanted.name: wanted for wanted in self.inputs}
         return tuple(_of_kind(spec, by_name[spec.name]) if spec.name in by_name else spec for spec in inputs)
 
     def applied(self, signature: Signature) -> Signature:
-        """The signature with this in it; a category that the model cannot cope with stays refused."""
+        """Return the signature with all declarations; unknown categories that the model cannot handle stay refused."""
         by_name = {} if self.fills else {wanted.name: wanted for wanted in self.inputs}
         inputs = tuple(_edited(spec, by_name.get(spec.name), self.unseen) for spec in signature.inputs)
         return replace(signature, inputs=inputs, out_of_range=self.out_of_range)
 
     def unheeded(self, signature: Signature) -> dict[str, list[str]]:
-        """The inputs whose unseen categories stay refused, by what was asked for instead: the model fails on them."""
+        """Return the inputs for which `unseen` was declared in vain, because the model fails on unknown categories.
+
+        The key is the declared value.
+        """
         by_name = {wanted.name: wanted.unseen for wanted in self.inputs}
         found: dict[str, list[str]] = {}
         for spec in signature.inputs:
-            wish = by_name.get(spec.name) or self.unseen
-            if spec.closed and wish in ("warn", "accept"):
-                found.setdefault(wish, []).append(spec.name)
+            wanted = by_name.get(spec.name) or self.unseen
+            if spec.closed and wanted in ("warn", "accept"):
+                found.setdefault(wanted, []).append(spec.name)
         return found
 
     def folded(self, signature: Signature, records: Sequence[Record]) -> tuple[Signature, list[Record]]:
-        """The signature and the records with the declared inputs in the place of the columns that they fill."""
+        """Replace the columns that arrays and images fill by these inputs, in the signature and in the records."""
         if not self.fills:
             return signature, list(records)
         if signature.layout is not Layout.MATRIX:
@@ -196,10 +203,10 @@ NOTHING = Declared()
 
 
 def read(path: Path) -> tuple[Wanted, ...]:
-    """The inputs that a JSON file declares.
+    """Read the inputs that a JSON file declares.
 
     Raises:
-        PackingRefused: it cannot be read, or is no list of inputs.
+        PackingRefused: The file cannot be read, or is not a list of inputs.
     """
     try:
         inputs = msgspec.json.decode(path.read_bytes(), type=tuple[Wanted, ...])
@@ -213,12 +220,12 @@ def read(path: Path) -> tuple[Wanted, ...]:
     return inputs
 
 
-def _allowed(said: str) -> str:
-    """What may stand where msgspec found something else: the names of the fields, or the words of one field."""
-    if "unknown field" in said:
+def _allowed(message: str) -> str:
+    """Return what is allowed where msgspec reports an error: the names of the fields, or the values of one field."""
+    if "unknown field" in message:
         return f"; the fields are: {', '.join(Wanted.__struct_fields__)}"
-    place = re.search(r"\$\[\d+\]\.(\w+)", said)
-    if "Invalid enum value" in said and place:
+    place = re.search(r"\$\[\d+\]\.(\w+)", message)
+    if "Invalid enum value" in message and place:
         hint = get_type_hints(Wanted)[place[1]]
         words = [word for part in (hint, *get_args(hint)) for word in get_args(part) if isinstance(word, str)]
         return f"; it must be one of: {', '.join(words)}"
@@ -229,8 +236,8 @@ def _cast(column: Any, wanted: Wanted) -> Any:
     if wanted.kind == "timestamp":
         zoned = wanted.dtype is not None and "," in wanted.dtype
         times = pd.to_datetime(column, utc=zoned, format="ISO8601")
-        plain = wanted.dtype is None and trained.BEFORE_PANDAS_3 and isinstance(times.dtype, np.dtype)
-        return times.astype(wanted.dtype or trained.TIMES) if plain or wanted.dtype else times
+        plain = wanted.dtype is None and training_dtypes.BEFORE_PANDAS_3 and isinstance(times.dtype, np.dtype)
+        return times.astype(wanted.dtype or training_dtypes.TIMES) if plain or wanted.dtype else times
     if wanted.dtype == "category" and wanted.categories is not None:
         return column.astype(pd.CategoricalDtype(list(wanted.categories), ordered=wanted.ordered))
     return column if wanted.dtype is None else column.astype(wanted.dtype)
@@ -249,22 +256,22 @@ def _of_kind(spec: Input, wanted: Wanted) -> Input:
 
 
 def _typed(dtype: str) -> dict[str, Any]:
-    """A dtype as an input has it: pandas' nullable ones as those of NumPy, marked "na"."""
+    """Return dtype and marker of an input: nullable dtypes of pandas become those of NumPy with the marker "na"."""
     plain = {nullable: name for name, nullable in NULLABLE.items()}
     return {"dtype": plain.get(dtype, dtype), "missing": "na" if dtype in plain else "nan"}
 
 
 def _edited(spec: Input, wanted: Wanted | None, unseen: str | None) -> Input:
-    said: Mapping[str, Any] = {} if wanted is None else msgspec.structs.asdict(wanted)
+    values: Mapping[str, Any] = {} if wanted is None else msgspec.structs.asdict(wanted)
     names = ("minimum", "maximum", "nullable", "categories")
-    edited = replace(spec, **{name: said[name] for name in names if said.get(name) is not None})
-    choice = said.get("unseen") or unseen
+    edited = replace(spec, **{name: values[name] for name in names if values.get(name) is not None})
+    choice = values.get("unseen") or unseen
     keeps = choice is None or edited.categories is None or edited.closed
     return edited if keeps else replace(edited, unseen=str(choice))
 
 
 def _folded_input(wanted: Wanted, specs: Sequence[Input]) -> Input:
-    """One declared input from the columns that it fills."""
+    """Return a declared input from the columns that it fills."""
     if wanted.kind not in FILLED:
         return _edited(replace(specs[0], name=wanted.name), wanted, None)
     lows, highs = [s.minimum for s in specs], [s.maximum for s in specs]

@@ -1,7 +1,7 @@
-"""The Python that packs an artifact: this one, one made like the training environment, or the user's own.
+"""The Python that packs an artifact: this one, one with the libraries of the training environment, or the user's own.
 
-An environment is made once by pip (or uv, where that is installed) from wheels alone, and kept in the user's cache
-folder under the hash of its requirements.
+pip, or uv if it is installed, makes an environment once, from wheels alone. It is kept in the user's cache folder under
+the hash of its requirements.
 """
 
 from __future__ import annotations
@@ -17,30 +17,27 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
 from packaging.specifiers import SpecifierSet
-from packaging.version import Version
 
 from app.errors import PackingRefused
+from app.packing.requirements import PACKING, installed_version, is_installed, pinned_as_here, requirements_of
 from app.packing.spawn import Interpreter
 from app.packing.stages import Progress, Stage
 from app.packing.trained_with import LIBRARIES, SCIKIT_LEARN, Training
 
 OLDEST_PYTHON = (3, 11)
 COMPLETE = "complete"
+"""The file that marks a folder of the cache as complete."""
+
 ISOLATED = ("-s",)
-"""Without the libraries that somebody installed for all his environments."""
+"""Options of Python: without the libraries that its user has installed for all environments."""
 
-PACKING = ("marshmallow", "msgspec", "onnx", "onnxruntime")
-"""What packing needs beside the libraries of the training environment; the very versions that are installed here."""
-
-NEEDED_FOR = {
+READERS = {
     ".skops": "skops",
     ".parquet": "pyarrow",
     ".feather": "pyarrow",
@@ -48,32 +45,6 @@ NEEDED_FOR = {
     ".xlsx": "openpyxl",
 }
 """The library that reads a file with this suffix, artifact or sample."""
-
-DISTRIBUTIONS = {
-    "catboost": "catboost",
-    "category_encoders": "category-encoders",
-    "cloudpickle": "cloudpickle",
-    "feature_engine": "feature-engine",
-    "imblearn": "imbalanced-learn",
-    "lightgbm": "lightgbm",
-    "pyod": "pyod",
-    "statsmodels": "statsmodels",
-    "xgboost": "xgboost-cpu",
-}
-"""The distribution of a module that an artifact names, where it is not installed here; others are the user's own."""
-
-PINNED_AS_HERE = ("xgboost", "lightgbm", "catboost")
-"""Libraries that do not depend on scikit-learn's version, so that those serving are those packing."""
-
-OF_ITS_TIME = (
-    ("1.3", {"scipy": "<1.12", "pandas": "<2.2", "numpy": "<2"}),
-    ("1.4", {"scipy": "<1.13", "pandas": "<2.3", "numpy": "<2"}),
-    ("1.5", {"scipy": "<1.14", "pandas": "<3", "numpy": "<2"}),
-    ("1.6", {"scipy": "<1.15", "pandas": "<3"}),
-    ("1.7", {"scipy": "<1.16", "pandas": "<3"}),
-    ("1.8", {"scipy": "<1.17", "pandas": "<3"}),
-)
-"""What scikit-learn before a release was tested with, where nothing tells which versions there were."""
 
 UNREACHABLE = "the package index cannot be reached"
 PROBE = """
@@ -88,97 +59,44 @@ print(json.dumps(found))
 """
 
 
-class _Failed(Exception):
-    """pip did not do it; the text says why, as the end of a sentence."""
+class _InstallFailed(Exception):
+    """pip or uv failed; the text is the reason, as the end of a sentence."""
 
 
 def interpreter_for(
-    training: Training, files: Sequence[str], own: str | None, progress: Progress
+    training: Training, files: Sequence[str], user_python: str | None, progress: Progress
 ) -> Interpreter | None:
-    """The Python that packs an artifact with this training environment; None where this one does.
+    """Return the Python that packs an artifact with this training environment; None if this one does.
 
     Args:
-        training: what is known of the training environment.
-        files: the artifact, the sample and whatever else is read there.
-        own: the user's own Python, which goes before all others.
-        progress: receives the steps of making an environment.
+        training: What is known of the training environment.
+        files: The artifact, the sample and other files that are read there.
+        user_python: The user's own Python; it is taken before all others.
+        progress: Shows the making of an environment.
 
     Raises:
-        PackingRefused: the environment cannot be made, or the user's own does not do.
+        PackingRefused: The environment cannot be made, or the user's own does not meet the requirements.
     """
-    extras = [library for suffix, library in NEEDED_FOR.items() if any(f.lower().endswith(suffix) for f in files)]
-    if own is not None:
-        return _own(own, training, extras, progress)
-    if all(_is_met(name, specifier) for name, specifier in training.requirements.items()):
+    readers = [library for suffix, library in READERS.items() if any(f.lower().endswith(suffix) for f in files)]
+    if user_python is not None:
+        return _user_interpreter(user_python, training, readers, progress)
+    if all(is_installed(name, specifier) for name, specifier in training.requirements.items()):
         return None
-    of_its_time = sorted({*requirements_of(training), *extras})
-    anything = sorted({*requirements_of(training, of_its_time=False), *extras})
+    of_its_time = sorted({*requirements_of(training), *readers})
+    of_any_time = sorted({*requirements_of(training, of_its_time=False), *readers})
     reasons = []
-    for python, requirements in itertools.product(_pythons(), (of_its_time, anything)):
+    for python, requirements in itertools.product(_pythons(), (of_its_time, of_any_time)):
         try:
-            return Interpreter(str(_made(python, requirements, training, progress)), ISOLATED)
-        except _Failed as failed:
+            return Interpreter(str(_environment(python, requirements, training, progress)), ISOLATED)
+        except _InstallFailed as failed:
             reasons.append(str(failed))
             if reasons[-1] == UNREACHABLE:
                 break
-    raise PackingRefused(_unmade(training, of_its_time, reasons[0]))
-
-
-def requirements_of(training: Training, *, of_its_time: bool = True) -> list[str]:
-    """What an environment like the training environment is made of, as pip takes it.
-
-    With `of_its_time`, libraries of which nothing is known are of the time of the scikit-learn release; without, only
-    NumPy, against which that release was built.
-    """
-    wanted = dict(training.requirements)
-    here = _installed(SCIKIT_LEARN)
-    wanted.setdefault(SCIKIT_LEARN, f"=={here}" if here else "")
-    oldest = min((Version(one.version.removesuffix(".*")) for one in SpecifierSet(wanted[SCIKIT_LEARN])), default=None)
-    usual = next((bounds for before, bounds in OF_ITS_TIME if oldest and oldest < Version(before)), {})
-    usual = {name: bound for name, bound in usual.items() if of_its_time or name == "numpy"}
-    if any(module.startswith("numpy._core") for module in training.modules):
-        usual = usual | {"numpy": ">=2"}
-    elif any(module.startswith("numpy.core") for module in training.modules):
-        usual = usual | {"numpy": "<2"}
-    for library in LIBRARIES:
-        wanted.setdefault(library, usual.get(library, ""))
-    return [
-        *(f"{name}{specifier}" for name, specifier in wanted.items()),
-        *(_as_here(name) for name in PACKING),
-        *_of_modules(training.modules),
-        "joblib",
-    ]
-
-
-def _is_met(name: str, specifier: str) -> bool:
-    here = _installed(name)
-    return here is not None and SpecifierSet(specifier).contains(here, prereleases=True)
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _as_here(name: str) -> str:
-    here = _installed(name)
-    return name if here is None else f"{name}=={here}"
-
-
-def _of_modules(modules: frozenset[str]) -> list[str]:
-    """The distributions of the modules that an artifact names."""
-    here = packages_distributions()
-    found = set()
-    for top in {module.partition(".")[0] for module in modules} & DISTRIBUTIONS.keys():
-        name = here.get(top, [DISTRIBUTIONS[top]])[0]
-        found.add(_as_here(name) if top in PINNED_AS_HERE else name)
-    return sorted(found)
+    raise PackingRefused(_instructions(training, of_its_time, reasons[0]))
 
 
 def _pythons() -> list[str]:
-    """This Python, and the others on PATH that are new enough for Retort."""
+    """Return this Python, and those on PATH that are new enough for Retort."""
     found = {sys.version_info[:2]: sys.executable}
     for minor in range(OLDEST_PYTHON[1], OLDEST_PYTHON[1] + 10):
         other = shutil.which(f"python{OLDEST_PYTHON[0]}.{minor}")
@@ -187,34 +105,82 @@ def _pythons() -> list[str]:
     return list(found.values())
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retort" / "environments"
-
-
-def _made(python: str, requirements: Sequence[str], training: Training, progress: Progress) -> Path:
-    """The Python of the environment of these requirements, which is made where it is not there yet."""
+def _environment(python: str, requirements: Sequence[str], training: Training, progress: Progress) -> Path:
+    """Return the Python of an environment with these requirements; make the environment if it is not in the cache."""
     label = re.sub(r"[^A-Za-z0-9.]+", "-", training.shown())[:40].strip("-")
-    folder = _cache() / f"{label}-{_digest([_version_of(python), *requirements])}"
+    version = platform.python_version() if python == sys.executable else python
+    folder = _cache() / f"{label}-{_digest([version, *requirements])}"
     made = folder / "bin" / "python"
-    with _locked(folder):
-        if (folder / COMPLETE).exists() and made.exists():
-            return made
-        shutil.rmtree(folder, ignore_errors=True)
+
+    def make() -> None:
         of = "" if python == sys.executable else f" of {python}"
         progress.line(f"making an environment{of} with {training.shown()}, once, in {folder}")
-        try:
-            _run([python, "-m", "venv", *(["--without-pip"] if _pip_is_here() else []), str(folder)], progress)
-            _run([*_installer(made), *requirements], progress)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        _run([python, "-m", "venv", *(["--without-pip"] if _has_pip() else []), str(folder)], progress)
+        _run([*_installer(made), *requirements], progress)
         (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
-        (folder / COMPLETE).touch()  # the last thing, so that what was interrupted is made again
+
+    _make_once(folder, made, make)
     return made
 
 
-def _version_of(python: str) -> str:
-    return platform.python_version() if python == sys.executable else python
+def _user_interpreter(python: str, training: Training, readers: Sequence[str], progress: Progress) -> Interpreter:
+    """Return the user's own Python, with a folder of the libraries that it lacks for packing."""
+    found = _probed(python, [*LIBRARIES, "joblib", *PACKING, *readers, *training.requirements])
+    if tuple(map(int, found["python"].split(".")[:2])) < OLDEST_PYTHON:
+        raise PackingRefused(f"--python {python} is Python {found['python']}; packing needs 3.11 or newer")
+    for name, specifier in training.requirements.items():
+        there = found.get(name)
+        if there is None or not SpecifierSet(specifier).contains(there, prereleases=True):
+            raise PackingRefused(
+                f"--python {python} has {f'{name} {there}' if there else f'no {name}'}, and the artifact was trained "
+                f"with {training.shown()} (says {training.source}); if that is not so, say it with --trained-with"
+            )
+    lacking = [pinned_as_here(name) for name in PACKING if name not in found or found[name] != installed_version(name)]
+    lacking += [name for name in ("pandas", *readers) if name not in found]
+    if not lacking:
+        return Interpreter(python)
+    return Interpreter(python, folders=(str(_libraries_beside(python, lacking, found, progress)),))
+
+
+def _probed(python: str, names: Sequence[str]) -> dict[str, str]:
+    """Return the versions of a Python and of those of these libraries that it has."""
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    try:
+        printed = subprocess.run(
+            [python, "-c", PROBE, *names], capture_output=True, env=environ, timeout=60, check=True
+        ).stdout
+        return msgspec.json.decode(printed, type=dict[str, str])
+    except (OSError, subprocess.SubprocessError, msgspec.DecodeError):
+        raise PackingRefused(f"--python {python} is not a Python that runs here") from None
+
+
+def _libraries_beside(python: str, lacking: Sequence[str], found: Mapping[str, str], progress: Progress) -> Path:
+    """Return a folder with the libraries that the user's environment lacks; the environment itself is not changed."""
+    numpy = f"numpy=={found['numpy']}" if "numpy" in found else "numpy"
+    folder = _cache() / f"beside-{_digest([found['python'], numpy, *lacking])}"
+
+    def make() -> None:
+        progress.line(f"installing {', '.join(lacking)} beside {python}, once, in {folder}")
+        _run([*_installer(python), "--target", str(folder), *lacking, numpy], progress)
+        # The libraries of the user's environment are used: another build of the same version may round otherwise.
+        for library in (*LIBRARIES, "sklearn", "joblib"):
+            for path in folder.glob(f"{library.replace('-', '_')}*"):
+                if library in found or library == "sklearn":
+                    shutil.rmtree(path, ignore_errors=True)
+
+    try:
+        _make_once(folder, folder, make)
+    except _InstallFailed as failed:
+        install = shlex.join([python, "-m", "pip", "install", *lacking])
+        raise PackingRefused(
+            f"--python {python} lacks {', '.join(lacking)}, which packing needs, and they could not be installed "
+            f"beside it: {failed}; install them there: `{install}`"
+        ) from None
+    return folder
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retort" / "environments"
 
 
 def _digest(parts: Sequence[str]) -> str:
@@ -222,50 +188,64 @@ def _digest(parts: Sequence[str]) -> str:
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time makes a folder; the others wait and find it made."""
+def _make_once(folder: Path, needed: Path, make: Callable[[], None]) -> None:
+    """Fill a folder by `make`, unless it is complete and has the needed file.
+
+    One process at a time fills a folder; the others wait. Nothing is left of a folder that could not be filled.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        if (folder / COMPLETE).exists() and needed.exists():
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            make()
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        (folder / COMPLETE).touch()  # last, so that a folder is filled again if this process is killed before
 
 
 def _uv() -> str | None:
     return shutil.which("uv")
 
 
-def _pip_is_here() -> bool:
+def _has_pip() -> bool:
     return find_spec("pip") is not None
 
 
 def _installer(python: Path | str) -> list[str]:
-    """The command that installs wheels for a Python."""
+    """Return the command that installs wheels for a Python."""
     uv = _uv()
     if uv is not None:
         return [uv, "pip", "install", "--python", str(python), "--only-binary", ":all:"]
-    pip = [sys.executable, "-m", "pip", "--python", str(python)] if _pip_is_here() else [str(python), "-m", "pip"]
+    pip = [sys.executable, "-m", "pip", "--python", str(python)] if _has_pip() else [str(python), "-m", "pip"]
     options = ["--no-input", "--disable-pip-version-check", "--retries", "2", "--progress-bar", "off"]
     return [*pip, "install", *options, "--only-binary", ":all:"]
 
 
 def _run(command: Sequence[str], progress: Progress) -> None:
-    """Runs a command, tells its steps, and raises with the reason where it fails."""
+    """Run a command and show each line that it prints.
+
+    Raises:
+        _InstallFailed: The command failed.
+    """
     environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    said = []
+    printed = []
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ
     ) as process:
         for line in process.stdout or ():
-            said.append(line.strip())
+            printed.append(line.strip())
             progress.stage(Stage(line.strip()))
     if process.returncode != 0:
-        raise _Failed(_reason(said))
+        raise _InstallFailed(_reason(printed))
 
 
-def _reason(said: Sequence[str]) -> str:
-    """Why pip or uv failed, from what it said."""
-    text = "\n".join(said)
+def _reason(printed: Sequence[str]) -> str:
+    """Return why pip or uv failed, from the lines that it printed."""
+    text = "\n".join(printed)
     lacking = re.search(
         r"(?:satisfies the requirement|No matching distribution found for|there is no version of) (\S+)", text
     ) or re.search(r"Because (\S+) has no (?:usable )?wheels", text)
@@ -276,12 +256,14 @@ def _reason(said: Sequence[str]) -> str:
         return UNREACHABLE
     if lacking is not None:
         return f"there is no wheel of {lacking[1]} for Python {'.'.join(platform.python_version_tuple()[:2])}"
-    errors = [line for line in said if line.startswith(("ERROR", "error", "cause"))] or [line for line in said if line]
-    return errors[-1].removeprefix("ERROR: ")[:300] if errors else "it ended without a word"
+    lines = [line for line in printed if line]
+    errors = [line for line in lines if line.startswith(("ERROR", "error", "cause"))] or lines
+    return errors[-1].removeprefix("ERROR: ")[:300] if errors else "it ended without a message"
 
 
-def _unmade(training: Training, requirements: Sequence[str], reason: str) -> str:
-    here = _installed(SCIKIT_LEARN) or "none"
+def _instructions(training: Training, requirements: Sequence[str], reason: str) -> str:
+    """Return why no environment could be made, and how the user can make one."""
+    here = installed_version(SCIKIT_LEARN) or "none"
     install = shlex.join(["train/bin/pip", "install", "--only-binary", ":all:", *requirements])
     return (
         f"it was trained with {training.shown()} (says {training.source}), {here} of scikit-learn is installed, and an "
@@ -289,61 +271,3 @@ def _unmade(training: Training, requirements: Sequence[str], reason: str) -> str
         f"`{Path(sys.executable).name} -m venv train` and `{install}`, or take the one it was trained in, and name its "
         "Python: --python train/bin/python"
     )
-
-
-def _own(python: str, training: Training, extras: Sequence[str], progress: Progress) -> Interpreter:
-    """The user's own Python, with what packing needs beside it in a folder of ours."""
-    found = _probed(python, [*LIBRARIES, "joblib", *PACKING, *extras, *training.requirements])
-    if tuple(map(int, found["python"].split(".")[:2])) < OLDEST_PYTHON:
-        raise PackingRefused(f"--python {python} is Python {found['python']}; packing needs 3.11 or newer")
-    for name, specifier in training.requirements.items():
-        there = found.get(name)
-        if there is None or not SpecifierSet(specifier).contains(there, prereleases=True):
-            raise PackingRefused(
-                f"--python {python} has {f'{name} {there}' if there else f'no {name}'}, and the artifact was trained "
-                f"with {training.shown()} (says {training.source}); if that is not so, say it with --trained-with"
-            )
-    lacking = [_as_here(name) for name in PACKING if name not in found or found[name] != _installed(name)]
-    lacking += [name for name in ("pandas", *extras) if name not in found]
-    if not lacking:
-        return Interpreter(python)
-    return Interpreter(python, folders=(str(_lent(python, lacking, found, progress)),))
-
-
-def _probed(python: str, names: Sequence[str]) -> dict[str, str]:
-    """The versions of Python and of these libraries there."""
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    try:
-        said = subprocess.run(
-            [python, "-c", PROBE, *names], capture_output=True, env=environ, timeout=60, check=True
-        ).stdout
-        return msgspec.json.decode(said, type=dict[str, str])
-    except (OSError, subprocess.SubprocessError, msgspec.DecodeError):
-        raise PackingRefused(f"--python {python} is not a Python that runs here") from None
-
-
-def _lent(python: str, lacking: Sequence[str], found: Mapping[str, str], progress: Progress) -> Path:
-    """A folder with what the user's own environment lacks; that environment is left as it is."""
-    numpy = f"numpy=={found['numpy']}" if "numpy" in found else "numpy"
-    folder = _cache() / f"beside-{_digest([found['python'], numpy, *lacking])}"
-    with _locked(folder):
-        if (folder / COMPLETE).exists():
-            return folder
-        shutil.rmtree(folder, ignore_errors=True)
-        progress.line(f"installing {', '.join(lacking)} beside {python}, once, in {folder}")
-        try:
-            _run([*_installer(python), "--target", str(folder), *lacking, numpy], progress)
-        except _Failed as failed:
-            shutil.rmtree(folder, ignore_errors=True)
-            install = shlex.join([python, "-m", "pip", "install", *lacking])
-            raise PackingRefused(
-                f"--python {python} lacks {', '.join(lacking)}, which packing needs, and they could not be installed "
-                f"beside it: {failed}; install them there: `{install}`"
-            ) from None
-        # Theirs are used: another build of the same version may round otherwise.
-        for library in (*LIBRARIES, "sklearn", "joblib"):
-            for path in folder.glob(f"{library.replace('-', '_')}*"):
-                if library in found or library == "sklearn":
-                    shutil.rmtree(path, ignore_errors=True)
-        (folder / COMPLETE).touch()
-    return folder

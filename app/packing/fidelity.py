@@ -9,8 +9,8 @@ import pandas as pd
 
 from app.errors import PackingRefused
 from app.packing import sample
-from app.packing.seen import as_trained, records_of
-from app.packing.trial import MAX_SAMPLE_ROWS, attempt
+from app.packing.inputs import as_trained, records_of
+from app.packing.probe import MAX_SAMPLE_ROWS, attempt
 from app.runtime.proving import same
 from app.runtime.servable import ArtifactServable, call
 from app.signature import Layout, Signature

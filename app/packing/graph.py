@@ -1,4 +1,4 @@
-"""The graph of a version: compiled, written, loaded as serving would, and proven; or one sentence that says why not."""
+"""Derive the graph of a version: compile it, write it, load it as serving would, and prove it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import onnx
 from app.errors import LoadingFailed
 from app.packing.compile import compile_graph
 from app.packing.exporters.graph import NotExportable
+from app.packing.probe import Record
 from app.packing.prove import NotProven, prove
-from app.packing.trial import Record
 from app.runtime.loaders import LOADERS
 from app.runtime.servable import ArtifactServable, Servable
 from app.signature import Signature
@@ -20,7 +20,7 @@ from app.signature import Signature
 GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"
 MAX_ONE_FILE_BYTES = 1_900_000_000
-"""Beyond this the weights lie beside the graph: a protocol buffer ends at 2 GiB."""
+"""The weights of larger graphs are written to a file of their own: a protocol buffer has at most 2 GiB."""
 
 
 def derive_graph(
@@ -33,33 +33,44 @@ def derive_graph(
     *,
     matrix: bool = False,
 ) -> dict[str, object]:
-    """Leaves a proven graph in the folder, or nothing; returns the proof or the reason, for the manifest.
+    """Write a proven graph into the folder, or nothing.
 
-    The graph is compared with the estimator; how long it takes, with what would be served in its stead. With `matrix`
-    it takes one matrix, however few inputs there are: what serves it fills that with arrays, and the proof tries it
-    column by column.
+    Args:
+        estimator: The fitted model, with which the answers of the graph are compared.
+        served: The servable that would be served otherwise, with which the time of the graph is compared.
+        signature: The signature, in columns of the matrix of the estimator.
+        records: Rows that the model accepts.
+        folder: Where the version is put together.
+        limit_bytes: The largest graph that is kept.
+        matrix: Let the graph take one matrix, because arrays or images fill it.
+
+    Returns:
+        The proof for the manifest, or the reason why there is no graph.
     """
     try:
-        model = compile_graph(estimator, signature, matrix=matrix)
-        size_bytes = model.ByteSize()
-        if size_bytes > limit_bytes:
-            raise NotExportable(
-                f"its graph of {size_bytes} bytes is larger than RETORT_GRAPH_LIMIT_BYTES={limit_bytes}"
-            )
-        outside = size_bytes > MAX_ONE_FILE_BYTES
-        onnx.save_model(model, str(folder / GRAPH), save_as_external_data=outside, location=WEIGHTS)
-        with (folder / GRAPH).open("rb") as stream:
-            graph = LOADERS["onnx"](stream, signature)
+        graph = _loaded_graph(estimator, signature, folder, limit_bytes, matrix=matrix)
         proof = prove(estimator, ArtifactServable(estimator, signature), graph, served, signature, records)
     except (NotExportable, NotProven, LoadingFailed) as error:
         return _without(folder, " ".join(str(error).split()))
     except OSError:  # the disk is full: nothing can be packed
         raise
-    except Exception as error:  # noqa: BLE001 (no mistake of an exporter keeps a model from being served)
+    except Exception as error:  # noqa: BLE001 (a model is served in spite of an error in an exporter)
         return _without(
             folder, f"its graph could not be made ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         )
     return proof.recorded()
+
+
+def _loaded_graph(estimator: Any, signature: Signature, folder: Path, limit_bytes: int, *, matrix: bool) -> Servable:
+    """Compile a graph, write it, and load it as serving would."""
+    model = compile_graph(estimator, signature, matrix=matrix)
+    size_bytes = model.ByteSize()
+    if size_bytes > limit_bytes:
+        raise NotExportable(f"its graph of {size_bytes} bytes is larger than RETORT_GRAPH_LIMIT_BYTES={limit_bytes}")
+    outside = size_bytes > MAX_ONE_FILE_BYTES
+    onnx.save_model(model, str(folder / GRAPH), save_as_external_data=outside, location=WEIGHTS)
+    with (folder / GRAPH).open("rb") as stream:
+        return LOADERS["onnx"](stream, signature)
 
 
 def _without(folder: Path, reason: str) -> dict[str, object]:

@@ -1,7 +1,7 @@
-"""The signature of a model: what is known of its inputs, completed by asking the model itself.
+"""Infer the signature of a model from its estimator and its sample, and by probing the model.
 
-Names, categories and ranges are read off the estimator and the sample. Whether a missing or an unseen value is
-accepted is tried: the model is the only one that knows for sure.
+Names, categories and ranges come from the estimator and the sample. Whether missing values and unknown categories are
+accepted is tried, because only the model knows for certain.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 
 from app.errors import PackingRefused
-from app.packing import inspect, sample, trained
+from app.packing import inspect, sample, training_dtypes
 from app.packing.assume import Notes, settled
 from app.packing.declared import NOTHING, Declared
-from app.packing.ends import with_ends
-from app.packing.inspect import Facts
-from app.packing.seen import inputs_of, learned_marker, records_of
-from app.packing.trial import Record, attempt, edited, permissive, with_largest, with_nulls, with_unseen
+from app.packing.facts import Facts, facts_of
+from app.packing.inputs import inputs_of, learned_marker, records_of
+from app.packing.number_limits import with_number_limits
+from app.packing.probe import Record, attempt, edited, permissive, with_largest, with_nulls, with_unseen
 from app.runtime.servable import METHOD_OF_OUTPUT
 from app.signature import Input, Layout, Signature
 from app.signature.batch import json_values
@@ -39,78 +39,118 @@ def infer(
     estimator: Any,
     frame: pd.DataFrame | None,
     declared: Declared = NOTHING,
-    told: Set[str] = frozenset(),
+    typed_columns: Set[str] = frozenset(),
     labels: pd.Series[Any] | None = None,
     notes: Notes | None = None,
 ) -> tuple[Signature, list[Record]]:
-    """The signature, and records that the model accepts: the sample's, or made up from what the estimator knows.
+    """Infer the signature of a model.
 
     Args:
         estimator: The fitted model.
         frame: The sample.
-        declared: What whoever packs says of the inputs; it goes before what is found out.
-        told: The columns whose dtype in training the sample's file tells.
-        labels: The sample's target.
-        notes: Takes what had to be assumed.
+        declared: What the user declares; it takes precedence over what is found out.
+        typed_columns: The columns whose dtype in training is known from the file of the sample.
+        labels: The target of the sample.
+        notes: Takes the assumptions that had to be made.
+
+    Returns:
+        The signature, and records that the model accepts: those of the sample, or records made up from what the
+        estimator knows.
 
     Raises:
-        PackingRefused: the sample does not fit, or nothing tells what the model takes.
+        PackingRefused: The sample does not fit, or the inputs of the model are not known.
     """
     if inspect.takes_records(estimator):
         return _of_records(estimator, frame)
     declared.require_fit(estimator)
-    if frame is not None:
-        width = 1 if inspect.takes_text(estimator) else inspect.width_of(estimator)
-        frame = sample.fitted_to(frame, inspect.names_of(estimator) or declared.columns or None, width)
-        frame = declared.cast(frame)
-    inputs, layout = inputs_of(estimator, frame, declared.text_name, declared.columns)
-    declared.require_inputs([spec.name for spec in inputs])
     notes = notes or Notes()
-    facts = dict(zip((spec.name for spec in inputs), inspect.facts_of(estimator, len(inputs)), strict=True))
-    if frame is not None:
-        inputs = tuple(
-            _as_wide(spec, facts[spec.name], frame.iloc[:, at]) if spec.name not in told else spec
-            for at, spec in enumerate(inputs)
-        )
-    inputs = declared.with_kinds(inputs)
-    draft = Signature(inputs, ("prediction",), ("prediction",), layout)
+    frame = None if frame is None else _with_model_columns(estimator, frame, declared)
+    draft, facts = _draft(estimator, frame, declared, typed_columns)
+    known = {s.name for s in draft.inputs if s.name in typed_columns or _is_known(s, facts[s.name])} | declared.typed
     if frame is None:
         draft, records = _made_up(estimator, draft)
     else:
-        # First those that miss nothing: they make the better examples.
-        records = records_of(frame, draft.names)
-        order = sorted(range(len(records)), key=lambda row: None in records[row].values())
-        records = [records[row] for row in order]
-        labels = None if labels is None else labels.iloc[order]
-    known = {spec.name for spec in inputs if spec.name in told or _is_known(spec, facts[spec.name])}
-    draft = settled(estimator, draft, records, labels, known | declared.typed, notes)
+        records, labels = _complete_first(records_of(frame, draft.names), labels)
+    draft = settled(estimator, draft, records, labels, known, notes)
     if frame is not None:
         error = attempt(estimator, permissive(draft), records[:1])
         if error is not None:
-            raise PackingRefused(f"the model fails on the sample's rows ({_said(error)}){_times_hint(draft, frame)}")
+            raise PackingRefused(f"the model fails on the sample's rows ({_text_of(error)}){_times_hint(draft, frame)}")
+    draft = _probed(estimator, draft, records, facts, declared, notes)
+    records = _accepted(estimator, draft, records)
+    draft = edited(draft, lambda spec: replace(spec, example=_example(records, spec.name)))
+    return _with_outputs(estimator, draft, records), records
+
+
+def _with_model_columns(estimator: Any, frame: pd.DataFrame, declared: Declared) -> pd.DataFrame:
+    width = 1 if inspect.takes_text(estimator) else inspect.width_of(estimator)
+    frame = sample.fitted_to(frame, inspect.names_of(estimator) or declared.columns or None, width)
+    return declared.cast(frame)
+
+
+def _draft(
+    estimator: Any, frame: pd.DataFrame | None, declared: Declared, typed_columns: Set[str]
+) -> tuple[Signature, dict[str, Facts]]:
+    """Draft a signature without probing the model; return it with the facts of each input."""
+    inputs, layout = inputs_of(estimator, frame, declared.text_name, declared.columns)
+    declared.require_inputs([spec.name for spec in inputs])
+    facts = dict(zip((spec.name for spec in inputs), facts_of(estimator, len(inputs)), strict=True))
+    if frame is not None:
+        inputs = _as_written(inputs, facts, frame, typed_columns, layout)
+    return Signature(declared.with_kinds(inputs), ("prediction",), ("prediction",), layout), facts
+
+
+def _complete_first(records: list[Record], labels: pd.Series[Any] | None) -> tuple[list[Record], pd.Series[Any] | None]:
+    """Sort complete records before others, because they are better examples; sort the labels alike."""
+    order = sorted(range(len(records)), key=lambda row: None in records[row].values())
+    return [records[row] for row in order], None if labels is None else labels.iloc[order]
+
+
+def _probed(
+    estimator: Any,
+    draft: Signature,
+    records: list[Record],
+    facts: Mapping[str, Facts],
+    declared: Declared,
+    notes: Notes,
+) -> Signature:
+    """Complete a draft by probing the model: missing values, unknown categories, limits of numbers."""
     learned = {name: declared.marker_of(name) or learned_marker(fact) for name, fact in facts.items()}
     draft, telling = with_nulls(estimator, draft, records[0], learned)
     notes.telling.extend(records[0] | {name: None} for name in telling)
     notes.assumptions.extend(_marker_assumptions(draft, telling, facts, declared))
     draft = declared.applied(with_unseen(estimator, draft, records[0]))
     draft = with_largest(estimator, draft, records[0])
-    if not declared.fills:  # of an array each element has one and the same limit
-        draft = with_ends(estimator, draft, records)
-    records = _accepted(estimator, draft, records)
-    draft = edited(draft, lambda spec: replace(spec, example=_example(records, spec.name)))
-    return _with_outputs(estimator, draft, records), records
+    # All elements of an array have the same limits.
+    return draft if declared.fills else with_number_limits(estimator, draft, records)
 
 
-def _as_wide(spec: Input, facts: Facts, column: pd.Series[Any]) -> Input:
-    """A number as wide as its column was when it was written as text, where the estimator does not tell."""
-    if spec.kind != "number" or spec.dtype != "float64" or spec.missing == "na" or facts.narrow is not None:
-        return spec
-    facts.narrow = trained.was_narrow(column)
-    return replace(spec, dtype="float32") if facts.narrow else spec
+def _as_written(
+    inputs: tuple[Input, ...], facts: Mapping[str, Facts], frame: pd.DataFrame, typed_columns: Set[str], layout: Layout
+) -> tuple[Input, ...]:
+    """Make numbers float32 that were written as text from float32, unless the estimator knows their dtype.
+
+    Short numbers may be of either dtype. They become float32 if other columns were written from float32 and none from
+    float64. That is certain for an array, which has one dtype, and a guess for a frame.
+    """
+    narrow_by_name = {
+        spec.name: training_dtypes.was_narrow(frame.iloc[:, at])
+        for at, spec in enumerate(inputs)
+        if spec.name not in typed_columns
+        and (spec.kind, spec.dtype) == ("number", "float64")
+        and spec.missing != "na"
+        and facts[spec.name].narrow is None
+    }
+    known_widths = {narrow for narrow in narrow_by_name.values() if narrow is not None}
+    alike = known_widths == {True}
+    for name, narrow in narrow_by_name.items():
+        facts[name].narrow = alike if known_widths and layout is Layout.MATRIX else narrow
+    chosen = {name for name, narrow in narrow_by_name.items() if alike or (narrow and layout is not Layout.MATRIX)}
+    return tuple(replace(spec, dtype="float32") if spec.name in chosen else spec for spec in inputs)
 
 
 def _is_known(spec: Input, facts: Facts) -> bool:
-    """Whether the estimator has kept what the dtype of an input was, or that it does not matter."""
+    """Whether the dtype of an input in training is known, or does not matter."""
     if facts.dtype is not None or (spec.kind == "number" and facts.narrow is not None):
         return True
     return spec.dtype == "object" and learned_marker(facts) == "none"
@@ -139,7 +179,7 @@ def _marker_assumptions(
 
 
 def _times_hint(draft: Signature, frame: pd.DataFrame) -> str:
-    """How to declare the columns of text that look like times: CSV and JSON cannot say that they are."""
+    """Return how to declare columns of text that look like times, which CSV and JSON cannot mark as such."""
     names = []
     for position, spec in enumerate(draft.inputs):
         values = frame.iloc[:, position].dropna()
@@ -151,9 +191,9 @@ def _times_hint(draft: Signature, frame: pd.DataFrame) -> str:
 
 
 def _of_records(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, list[Record]]:
-    """The signature of a model that is given records whole; what a row of the sample lacks is not in its record."""
+    """Infer the signature of a model that takes whole records; values missing in the sample are left out of them."""
     draft = Signature((Input("record", "record", "object"),), ("prediction",), ("prediction",), Layout.RECORDS)
-    known = inspect.record_known_to(estimator)
+    known = inspect.typical_record(estimator)
     records = [known]
     if frame is not None:
         rows = records_of(frame, [str(name) for name in frame.columns])
@@ -161,7 +201,7 @@ def _of_records(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, 
     error = attempt(estimator, draft, records[:1])
     if error is not None:
         raise PackingRefused(
-            f"the model fails on {'made up' if frame is None else 'the sample'} records ({_said(error)})"
+            f"the model fails on {'made up' if frame is None else 'the sample'} records ({_text_of(error)})"
         )
     nullable = edited(draft, lambda spec: replace(spec, nullable=True))
     if known and attempt(estimator, nullable, [dict.fromkeys(known)]) is None:
@@ -172,16 +212,16 @@ def _of_records(estimator: Any, frame: pd.DataFrame | None) -> tuple[Signature, 
 
 
 def _made_up(estimator: Any, draft: Signature) -> tuple[Signature, list[Record]]:
-    """Records that the model accepts, from typical values; where strings seem to be wanted, inputs become text."""
-    facts = (
-        inspect.facts_of(estimator, len(draft.inputs)) if draft.layout is not Layout.SEQUENCE else [Facts(text=True)]
-    )
+    """Make up records that the model accepts, from typical values; try texts if numbers fail."""
+    facts = facts_of(estimator, len(draft.inputs)) if draft.layout is not Layout.SEQUENCE else [Facts(text=True)]
     known = [
         fact.typical is not None or fact.categories or fact.text or not fact.used or spec.kind != "number"
         for fact, spec in zip(facts, draft.inputs, strict=True)
     ]
     texts = [
-        spec if sure else replace(spec, kind="text", dtype=trained.TEXT if draft.layout is Layout.FRAME else "object")
+        spec
+        if sure
+        else replace(spec, kind="text", dtype=training_dtypes.TEXT if draft.layout is Layout.FRAME else "object")
         for spec, sure in zip(draft.inputs, known, strict=True)
     ]
     first_error: Exception | None = None
@@ -198,12 +238,12 @@ def _made_up(estimator: Any, draft: Signature) -> tuple[Signature, list[Record]]
             first_error = first_error or error
     raise PackingRefused(
         "nothing tells what its inputs are, and it fails on values made up for them "
-        f"({_said(first_error)}); give rows that it was trained on with --sample"
+        f"({_text_of(first_error)}); give rows that it was trained on with --sample"
     )
 
 
 def _typical(spec: Input, fact: Facts, fallback: float, turn: int) -> Any:
-    """A plausible value of an input; each `turn` gives another one."""
+    """Return a plausible value of an input; each `turn` gives another one."""
     if spec.kind == "unused":
         return None
     if spec.categories:
@@ -218,14 +258,14 @@ def _typical(spec: Input, fact: Facts, fallback: float, turn: int) -> Any:
 
 
 def _accepted(estimator: Any, signature: Signature, records: list[Record]) -> list[Record]:
-    """The records that the model accepts as the signature has it: all of them, nearly always."""
+    """Return the records that the model accepts with this signature: nearly always all of them."""
     if attempt(estimator, signature, records) is None:
         return records
     return [record for record in records[:MAX_ROWS_TRIED_ALONE] if attempt(estimator, signature, [record]) is None]
 
 
 def _with_outputs(estimator: Any, draft: Signature, records: list[Record]) -> Signature:
-    """Adds what the model gives beside its prediction: what it has a method for that works on its own rows."""
+    """Add the outputs besides the prediction: the model has a method for each that works on its own rows."""
     outputs = ["prediction"]
     for name, method in METHOD_OF_OUTPUT.items():
         more = name != "prediction" and hasattr(estimator, "predict") and callable(getattr(estimator, method, None))
@@ -247,13 +287,13 @@ def _with_outputs(estimator: Any, draft: Signature, records: list[Record]) -> Si
 
 
 def outputs_lost(estimator: Any, signature: Signature, records: list[Record]) -> list[str]:
-    """What the model has a method for that fails on its own rows, so that the version does not give it."""
+    """Return a remark for each output whose method fails on the rows of the model, so that it is left out."""
     lost = []
     for name, method in METHOD_OF_OUTPUT.items():
         has = hasattr(estimator, "predict") and callable(getattr(estimator, method, None))
         if has and name not in signature.outputs:
             error = attempt(estimator, signature, records[:2], name)
-            lost.append(f"no output {name}: {method} fails on the model's own rows ({_said(error)})")
+            lost.append(f"no output {name}: {method} fails on the model's own rows ({_text_of(error)})")
     return lost
 
 
@@ -261,6 +301,6 @@ def _example(records: list[Record], name: str) -> Any:
     return next((record[name] for record in records if record[name] is not None), None)
 
 
-def _said(error: Exception | None) -> str:
+def _text_of(error: Exception | None) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}"

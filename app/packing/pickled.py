@@ -1,19 +1,16 @@
-"""Read what a pickle names, its modules and its scikit-learn versions, without building or running anything in it.
+"""Read the modules and the scikit-learn versions that a pickle names, without building or running anything in it.
 
-The opcodes are walked with a stack of placeholders. Nothing that the file names is imported or called, whatever is
-long is skipped instead of kept, and the walk ends after a limit of time, depth and memory.
+The opcodes are walked with a stack of placeholders. Nothing that the file names is imported or called, long values are
+skipped, and the walk ends at a limit of time, depth and memory.
 
 Sources: `pickletools.opcodes`; `joblib/numpy_pickle.py`, which writes the bytes of an array between two opcodes.
 """
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import importlib
-import io
 import lzma
 import math
+import pickletools
 import re
 import time
 import zlib
@@ -21,8 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from app.packing.decompression import decompressed
+
 MAX_SECONDS = 60.0
 MAX_TEXT_BYTES = 256
+MAX_INTEGER_BYTES = 16
+MAX_TUPLE = 16
 MAX_STACK = 2_000_000
 MAX_MARKS = 100_000
 MAX_KEPT = 1_000_000
@@ -39,14 +40,17 @@ OBJECTS_INSIDE = 0x01
 
 
 class _Stopped(Exception):
-    """The file ends early, is no pickle, or goes beyond a limit."""
+    """The file ends early, is not a pickle, or exceeds a limit."""
 
 
 @dataclass(slots=True)
 class Named:
-    """What a pickle names: modules, and scikit-learn versions, each once, that of the outermost object last.
+    """What a pickle names.
 
-    `whole` tells whether the file was read to its end.
+    Attributes:
+        modules: The modules.
+        versions: The scikit-learn versions, each once; that of the outermost object is the last.
+        whole: Whether the file was read to its end.
     """
 
     modules: set[str] = field(default_factory=set)
@@ -54,21 +58,40 @@ class Named:
     whole: bool = False
 
     def note_version(self, version: str) -> None:
-        """Note the version of an object whose parts were noted before: its state follows theirs in a pickle."""
+        """Note the version of an object after those of its parts, as their states follow each other in a pickle."""
         self.versions.pop(version, None)
         if len(self.versions) < MAX_VERSIONS:
             self.versions[version] = None
 
 
+def read(stream: IO[bytes]) -> Named:
+    """Walk a pickle as `pickle.dump` or `joblib.dump` write it, compressed or not.
+
+    A file that cannot be read to its end gives what was found before.
+    """
+    named = Named()
+    try:
+        _Walk(decompressed(stream), named, time.monotonic() + MAX_SECONDS).run()
+        named.whole = True
+    except (_Stopped, IndexError, ValueError, EOFError, OSError, ImportError, zlib.error, lzma.LZMAError):
+        pass  # the loader of the file reports the error
+    return named
+
+
+# Placeholders on the stack
+
+
 @dataclass(frozen=True, slots=True)
 class _Global:
+    """A class or function."""
+
     module: str
     name: str
 
 
 @dataclass(slots=True)
 class _Dtype:
-    """A NumPy dtype: its code (`f8`, `O8`, `V64`), and what its state says of size and contents."""
+    """A NumPy dtype: its code (`f8`, `O8`, `V64`), and the size and the flags in its state."""
 
     code: str
     itemsize: int = -1
@@ -91,54 +114,19 @@ class _Dtype:
 class _Wrapper:
     """joblib's placeholder for an array whose bytes follow it in the file."""
 
-    __slots__ = ("state",)
-
-    def __init__(self) -> None:
-        self.state: dict[str, Any] = {}
-
 
 class _Opaque:
-    """Everything that does not matter."""
+    """Any other value."""
 
 
 OPAQUE = _Opaque()
 
 
-def _lz4(stream: IO[bytes]) -> IO[bytes]:
-    opened: IO[bytes] = importlib.import_module("lz4.frame").open(stream)  # not a library of ours: where it is there
-    return opened
-
-
-def read(stream: IO[bytes]) -> Named:
-    """Walk a pickle as `pickle.dump` or `joblib.dump` write it, compressed or not."""
-    named = Named()
-    begins = stream.read(8)
-    stream.seek(0)
-    try:
-        for prefix, opened in PREFIXES.items():
-            if begins.startswith(prefix):
-                stream = opened(stream)
-                break
-        _Walk(stream, named, time.monotonic() + MAX_SECONDS).run()
-        named.whole = True
-    except (_Stopped, IndexError, ValueError, EOFError, OSError, ImportError, zlib.error, lzma.LZMAError):
-        pass  # what was found so far counts; whether the file can be read is for its loader to say
-    return named
-
-
-PREFIXES: dict[bytes, Callable[[Any], Any]] = {
-    b"\x1f\x8b": lambda stream: gzip.GzipFile(fileobj=stream),
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ": lzma.LZMAFile,
-    b"\x5d\x00": lzma.LZMAFile,
-    b"\x78": lambda stream: io.BufferedReader(_Inflated(stream)),
-    b"\x04\x22\x4d\x18": _lz4,
-}
-"""How a compressed file begins, and what reads it."""
-
-
 class _Walk:
-    """One pickle of a file. `inner`: it is one that joblib wrote for an array of objects."""
+    """A walk through one pickle in a file.
+
+    An `inner` pickle is one that joblib writes for an array of objects.
+    """
 
     def __init__(self, stream: IO[bytes], named: Named, deadline: float, inner: bool = False) -> None:
         self._stream = stream
@@ -149,13 +137,13 @@ class _Walk:
         self._below: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
         self._memoized = 0
-        self._opcodes: dict[int, Callable[[], None]] = {ord(code): self._bound(how) for code, how in HOW.items()}
+        self._opcodes = {ord(op.code): self._bound(op) for op in pickletools.opcodes if op.name != "STOP"}
 
     def run(self) -> None:
         """Walk to the STOP opcode.
 
         Raises:
-            _Stopped, IndexError, ValueError: the file is no whole pickle, or goes beyond a limit.
+            _Stopped, IndexError, ValueError: The file is not a complete pickle, or exceeds a limit.
         """
         read, opcodes = self._stream.read, self._opcodes
         while True:
@@ -170,11 +158,22 @@ class _Walk:
                     raise _Stopped
                 opcode()
 
-    def _bound(self, how: tuple[Any, ...]) -> Callable[[], None]:
-        method, *arguments = how
-        return lambda: method(self, *arguments)
+    def _bound(self, op: Any) -> Callable[[], None]:
+        """Return a function that reads the argument of an opcode and applies its effect to the stack."""
+        effect = EFFECTS.get(op.name)
+        if op.arg is None:
+            return (lambda: self._replace(op)) if effect is None else (lambda: effect(self, None))
+        reader, size = ARGUMENTS[op.arg.name]
+        if effect is not None:
+            return lambda: effect(self, reader(self, size))
 
-    # Arguments of opcodes
+        def pass_over() -> None:
+            reader(self, size)
+            self._replace(op)
+
+        return pass_over
+
+    # Arguments
 
     def _bytes(self, count: int) -> bytes:
         content = self._stream.read(count)
@@ -192,7 +191,22 @@ class _Walk:
     def _number(self, size_bytes: int) -> int:
         return int.from_bytes(self._bytes(size_bytes), "little")
 
-    def _line(self) -> str | _Opaque:
+    def _long_number(self, length_bytes: int) -> int | _Opaque:
+        length = self._number(length_bytes)
+        return self._number(length) if length <= MAX_INTEGER_BYTES else self._skipped(length)
+
+    def _text(self, length_bytes: int) -> str | _Opaque:
+        length = self._number(length_bytes)
+        return self._bytes(length).decode("utf-8", "replace") if length <= MAX_TEXT_BYTES else self._skipped(length)
+
+    def _binary(self, length_bytes: int) -> _Opaque:
+        return self._skipped(self._number(length_bytes))
+
+    def _skipped(self, count: int) -> _Opaque:
+        self._skip(count)
+        return OPAQUE
+
+    def _line(self, _: int) -> str | _Opaque:
         line = self._stream.readline(MAX_TEXT_BYTES)
         if line.endswith(b"\n"):
             return line[:-1].decode("utf-8", "replace")
@@ -204,110 +218,67 @@ class _Walk:
             raise _Stopped
         return OPAQUE
 
-    # Opcodes
+    def _two_lines(self, _: int) -> tuple[str | _Opaque, str | _Opaque]:
+        return self._line(0), self._line(0)
 
-    def _constant(self, size_bytes: int) -> None:
-        self._skip(size_bytes)
-        self._stack.append(OPAQUE)
+    # Effects
 
-    def _small_number(self, size_bytes: int) -> None:
-        self._stack.append(self._number(size_bytes))
+    def _replace(self, op: Any) -> None:
+        """Replace the values that an opcode takes by placeholders for the values that it gives."""
+        taken = op.stack_before
+        if pickletools.markobject in taken:
+            self._to_mark(None)
+            taken = taken[: taken.index(pickletools.markobject)]
+        self._take(len(taken))
+        self._stack.extend([OPAQUE] * len(op.stack_after))
 
-    def _long_number(self, length_bytes: int) -> None:
-        length = self._number(length_bytes)
-        if length <= 16:
-            self._stack.append(self._number(length))
-        else:
-            self._skip(length)
-            self._stack.append(OPAQUE)
+    def _take(self, count: int) -> list[Any]:
+        start = len(self._stack) - count
+        if start < 0:
+            raise _Stopped
+        values = self._stack[start:]
+        del self._stack[start:]
+        return values
 
-    def _text(self, length_bytes: int) -> None:
-        length = self._number(length_bytes)
-        if length <= MAX_TEXT_BYTES:
-            self._stack.append(self._bytes(length).decode("utf-8", "replace"))
-        else:
-            self._skip(length)
-            self._stack.append(OPAQUE)
+    def _push(self, value: Any) -> None:
+        self._stack.append(value)
 
-    def _binary(self, length_bytes: int) -> None:
-        self._skip(self._number(length_bytes))
-        self._stack.append(OPAQUE)
-
-    def _text_line(self) -> None:
-        line = self._line()
+    def _push_quoted(self, line: Any) -> None:
         self._stack.append(line.strip("'\"") if isinstance(line, str) else line)
 
-    def _number_line(self) -> None:
-        line = self._line()
+    def _push_decimal(self, line: Any) -> None:
         digits = line.rstrip("L") if isinstance(line, str) else ""
         self._stack.append(int(digits) if re.fullmatch(r"-?\d{1,18}", digits) else OPAQUE)
 
-    def _mark(self) -> None:
+    def _mark(self, _: None) -> None:
         self._below.append(self._stack)
         self._stack = []
 
-    def _to_mark(self) -> list[Any]:
+    def _to_mark(self, _: None) -> list[Any]:
         above, self._stack = self._stack, self._below.pop()
         return above
 
-    def _pop(self) -> None:
+    def _pop(self, _: None) -> None:
         if self._stack:
             self._stack.pop()
         else:
-            self._to_mark()
+            self._to_mark(None)
 
-    def _drop_to_mark(self) -> None:
-        self._to_mark()
-
-    def _duplicate(self) -> None:
+    def _duplicate(self, _: None) -> None:
         self._stack.append(self._stack[-1])
 
-    def _replace(self, count: int) -> None:
-        """Puts something that does not matter in the place of the topmost values."""
-        if len(self._stack) < count:
-            raise _Stopped
-        del self._stack[len(self._stack) - count :]
-        self._stack.append(OPAQUE)
+    def _tuple(self, values: list[Any]) -> None:
+        # Tuples inside tuples are not needed. If they were kept, they could grow without limit.
+        flat = tuple(OPAQUE if isinstance(value, tuple | dict) else value for value in values[:MAX_TUPLE])
+        self._stack.append(flat if len(values) <= MAX_TUPLE else OPAQUE)
 
-    def _gather(self) -> None:
-        """A list or a set of everything since the mark."""
-        self._to_mark()
-        self._stack.append(OPAQUE)
-
-    def _append(self) -> None:
-        self._stack.pop()
-
-    def _tuple(self, count: int) -> None:
-        values = self._stack[-count:] if count else []
-        if len(values) != count:
-            raise _Stopped
-        del self._stack[len(self._stack) - count :]
-        self._push_tuple(values)
-
-    def _tuple_to_mark(self) -> None:
-        self._push_tuple(self._to_mark())
-
-    def _push_tuple(self, values: list[Any]) -> None:
-        # Of tuples in tuples nothing is needed: kept, they would grow without end.
-        flat = tuple(OPAQUE if isinstance(value, tuple | dict) else value for value in values[:16])
-        self._stack.append(flat if len(values) <= 16 else OPAQUE)
-
-    def _empty_dict(self) -> None:
+    def _dict_to_mark(self, _: None) -> None:
+        pairs = self._to_mark(None)
         self._stack.append({})
+        self._set(pairs)
 
-    def _dict_to_mark(self) -> None:
-        pairs = self._to_mark()
-        self._stack.append({})
-        self._set_all(pairs)
-
-    def _set_one(self) -> None:
-        value, key = self._stack.pop(), self._stack.pop()
-        self._set_all([key, value])
-
-    def _set_to_mark(self) -> None:
-        self._set_all(self._to_mark())
-
-    def _set_all(self, pairs: list[Any]) -> None:
+    def _set(self, pairs: list[Any]) -> None:
+        """Keep the entries of the dictionary on top of the stack that matter, given keys and values in turn."""
         target = self._stack[-1]
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             if key == VERSION_KEY and isinstance(value, str):
@@ -315,54 +286,36 @@ class _Walk:
             elif isinstance(target, dict) and isinstance(key, str) and key in WRAPPER_KEYS:
                 target[key] = value
 
-    def _put(self, size_bytes: int) -> None:
-        self._keep(self._number(size_bytes))
-
-    def _put_line(self) -> None:
-        self._keep(int(str(self._line())))
-
-    def _memoize(self) -> None:
-        self._keep(self._memoized)
-
-    def _keep(self, place: int) -> None:
-        value = self._stack[-1]
+    def _put(self, place: Any) -> None:
+        """Keep the value on top of the stack in the memo; without a place, in the next one."""
+        number, value = self._memoized if place is None else _place(place), self._stack[-1]
         self._memoized += 1
         if value is OPAQUE:
-            self._memo.pop(place, None)
+            self._memo.pop(number, None)
         elif len(self._memo) < MAX_KEPT or value == VERSION_KEY:
-            self._memo[place] = value
+            self._memo[number] = value
 
-    def _get(self, size_bytes: int) -> None:
-        self._stack.append(self._memo.get(self._number(size_bytes), OPAQUE))
+    def _get(self, place: Any) -> None:
+        self._stack.append(self._memo.get(_place(place), OPAQUE))
 
-    def _get_line(self) -> None:
-        self._stack.append(self._memo.get(int(str(self._line())), OPAQUE))
-
-    def _global(self) -> None:
-        module, name = self._line(), self._line()
-        self._stack.append(self._found(module, name))
-
-    def _stack_global(self) -> None:
-        name, module = self._stack.pop(), self._stack.pop()
-        self._stack.append(self._found(module, name))
-
-    def _found(self, module: Any, name: Any) -> Any:
+    def _global(self, names: tuple[Any, Any]) -> None:
+        """Push the class or function of this module and name, and note the module."""
+        module, name = names
         if not isinstance(module, str) or not isinstance(name, str):
-            return OPAQUE
+            self._stack.append(OPAQUE)
+            return
         if len(self._named.modules) < MAX_MODULES:
             self._named.modules.add(module)
-        return _Global(module, name)
+        self._stack.append(_Global(module, name))
 
-    def _old_instance(self) -> None:
-        self._found(self._line(), self._line())
-        self._gather()
+    def _old_instance(self, names: tuple[Any, Any]) -> None:
+        self._global(names)
+        self._to_mark(None)
+        self._stack.append(OPAQUE)
 
     def _new(self, arguments: int) -> None:
-        """An instance: of what a class and `arguments` values above it give."""
-        values = self._stack[-arguments:]
-        del self._stack[len(self._stack) - arguments :]
-        made_by = self._stack.pop()
-        first = values[0]
+        """Push an instance made from a class or function and this many arguments above it."""
+        made_by, first, *_ = self._take(1 + arguments)
         if isinstance(made_by, _Global) and made_by.name == "_reconstructor" and isinstance(first, tuple) and first:
             made_by = first[0]
         if isinstance(made_by, _Global) and made_by.name == WRAPPER:
@@ -372,19 +325,22 @@ class _Walk:
         else:
             self._stack.append(OPAQUE)
 
-    def _build(self) -> None:
+    def _build(self, _: None) -> None:
+        """Apply a state to the instance below it."""
         state, target = self._stack.pop(), self._stack[-1]
         if isinstance(target, _Dtype) and isinstance(state, tuple) and len(state) >= 8:
             target.itemsize = state[5] if isinstance(state[5], int) and state[5] < 2**31 else -1
             target.flags = state[7] if isinstance(state[7], int) else 0
         elif isinstance(target, _Wrapper) and isinstance(state, dict) and not self._inner:
             self._stack[-1] = OPAQUE
-            self._pass_array(state)
+            self._skip_array(state)
 
-    def _pass_array(self, state: dict[str, Any]) -> None:
-        """Passes over the array that joblib wrote after its placeholder."""
+    def _skip_array(self, state: dict[str, Any]) -> None:
+        """Skip the array that joblib wrote after its placeholder."""
         shape, dtype, alignment = (state.get(key) for key in WRAPPER_KEYS)
-        if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple) or not all(map(_is_length, shape)):
+        if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
+            raise _Stopped
+        if not all(isinstance(size, int) and size >= 0 for size in shape):
             raise _Stopped
         if dtype.has_objects:
             _Walk(self._stream, self._named, self._deadline, inner=True).run()
@@ -394,96 +350,52 @@ class _Walk:
         self._skip(math.prod(shape) * dtype.itemsize_bytes)
 
 
-def _is_length(size: object) -> bool:
-    return isinstance(size, int) and size >= 0
+def _place(argument: Any) -> int:
+    """Return a place in the memo: a number, or a line with its digits."""
+    return argument if isinstance(argument, int) else int(str(argument))
 
 
-HOW: dict[str, tuple[Any, ...]] = {
-    "\x80": (_Walk._skip, 1),
-    "\x95": (_Walk._skip, 8),
-    **dict.fromkeys("N]\x88\x89\x8f\x97", (_Walk._constant, 0)),
-    ")": (_Walk._tuple, 0),
-    "G": (_Walk._constant, 8),
-    "\x82": (_Walk._constant, 1),
-    "\x83": (_Walk._constant, 2),
-    "\x84": (_Walk._constant, 4),
-    "K": (_Walk._small_number, 1),
-    "M": (_Walk._small_number, 2),
-    "J": (_Walk._small_number, 4),
-    "\x8a": (_Walk._long_number, 1),
-    "\x8b": (_Walk._long_number, 4),
-    "\x8c": (_Walk._text, 1),
-    "X": (_Walk._text, 4),
-    "\x8d": (_Walk._text, 8),
-    "U": (_Walk._text, 1),
-    "T": (_Walk._text, 4),
-    "C": (_Walk._binary, 1),
-    "B": (_Walk._binary, 4),
-    "\x8e": (_Walk._binary, 8),
-    "\x96": (_Walk._binary, 8),
-    "S": (_Walk._text_line,),
-    "V": (_Walk._text_line,),
-    "P": (_Walk._text_line,),
-    "F": (_Walk._number_line,),
-    "I": (_Walk._number_line,),
-    "L": (_Walk._number_line,),
-    "(": (_Walk._mark,),
-    "0": (_Walk._pop,),
-    "1": (_Walk._drop_to_mark,),
-    "2": (_Walk._duplicate,),
-    "Q": (_Walk._replace, 1),
-    "\x98": (_Walk._replace, 1),
-    "a": (_Walk._append,),
-    "e": (_Walk._drop_to_mark,),
-    "\x90": (_Walk._drop_to_mark,),
-    "l": (_Walk._gather,),
-    "o": (_Walk._gather,),
-    "\x91": (_Walk._gather,),
-    "t": (_Walk._tuple_to_mark,),
-    "\x85": (_Walk._tuple, 1),
-    "\x86": (_Walk._tuple, 2),
-    "\x87": (_Walk._tuple, 3),
-    "}": (_Walk._empty_dict,),
-    "d": (_Walk._dict_to_mark,),
-    "s": (_Walk._set_one,),
-    "u": (_Walk._set_to_mark,),
-    "p": (_Walk._put_line,),
-    "q": (_Walk._put, 1),
-    "r": (_Walk._put, 4),
-    "\x94": (_Walk._memoize,),
-    "g": (_Walk._get_line,),
-    "h": (_Walk._get, 1),
-    "j": (_Walk._get, 4),
-    "c": (_Walk._global,),
-    "\x93": (_Walk._stack_global,),
-    "i": (_Walk._old_instance,),
-    "R": (_Walk._new, 1),
-    "\x81": (_Walk._new, 1),
-    "\x92": (_Walk._new, 2),
-    "b": (_Walk._build,),
+ARGUMENTS: dict[str, tuple[Callable[[_Walk, int], Any], int]] = {
+    **{name: (_Walk._number, size) for name, size in (("uint1", 1), ("uint2", 2), ("int4", 4), ("uint4", 4))},
+    **dict.fromkeys(("uint8", "float8"), (_Walk._number, 8)),
+    **{name: (_Walk._long_number, size) for name, size in (("long1", 1), ("long4", 4))},
+    **dict.fromkeys(("string1", "unicodestring1"), (_Walk._text, 1)),
+    **dict.fromkeys(("string4", "unicodestring4"), (_Walk._text, 4)),
+    "unicodestring8": (_Walk._text, 8),
+    **{name: (_Walk._binary, size) for name, size in (("bytes1", 1), ("bytes4", 4), ("bytes8", 8), ("bytearray8", 8))},
+    **dict.fromkeys(
+        ("stringnl", "stringnl_noescape", "unicodestringnl", "decimalnl_short", "decimalnl_long", "floatnl"),
+        (_Walk._line, 0),
+    ),
+    "stringnl_noescape_pair": (_Walk._two_lines, 0),
 }
-"""For each opcode the method that passes it, and that method's arguments: most often the bytes that follow."""
+"""For each kind of argument in `pickletools`, the method that reads it and the size of its number in bytes."""
 
-
-class _Inflated(io.RawIOBase):
-    """Reads what zlib compressed, a part at a time."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._inflate = zlib.decompressobj()
-        self._waiting = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._inflate.eof:
-            self._waiting = self._waiting or self._stream.read(CHUNK_BYTES // 16)
-            if not self._waiting:
-                break
-            content = self._inflate.decompress(self._waiting, len(buffer))
-            self._waiting = self._inflate.unconsumed_tail
-            if content:
-                buffer[: len(content)] = content
-                return len(content)
-        return 0
+EFFECTS: dict[str, Callable[[_Walk, Any], Any]] = {
+    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "LONG4"), _Walk._push),
+    **dict.fromkeys(("SHORT_BINSTRING", "BINSTRING", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"), _Walk._push),
+    **dict.fromkeys(("STRING", "UNICODE"), _Walk._push_quoted),
+    **dict.fromkeys(("INT", "LONG"), _Walk._push_decimal),
+    "MARK": _Walk._mark,
+    "POP": _Walk._pop,
+    "DUP": _Walk._duplicate,
+    "EMPTY_TUPLE": lambda walk, _: walk._tuple([]),
+    "TUPLE1": lambda walk, _: walk._tuple(walk._take(1)),
+    "TUPLE2": lambda walk, _: walk._tuple(walk._take(2)),
+    "TUPLE3": lambda walk, _: walk._tuple(walk._take(3)),
+    "TUPLE": lambda walk, _: walk._tuple(walk._to_mark(None)),
+    "EMPTY_DICT": lambda walk, _: walk._push({}),
+    "DICT": _Walk._dict_to_mark,
+    "SETITEM": lambda walk, _: walk._set(walk._take(2)),
+    "SETITEMS": lambda walk, _: walk._set(walk._to_mark(None)),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _Walk._put),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Walk._get),
+    "GLOBAL": _Walk._global,
+    "STACK_GLOBAL": lambda walk, _: walk._global(tuple(walk._take(2))),
+    "INST": _Walk._old_instance,
+    "REDUCE": lambda walk, _: walk._new(1),
+    "NEWOBJ": lambda walk, _: walk._new(1),
+    "NEWOBJ_EX": lambda walk, _: walk._new(2),
+    "BUILD": _Walk._build,
+}
+"""The effects of opcodes whose values matter. All other opcodes replace what they take by placeholders."""

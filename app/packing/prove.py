@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing import stages
+from app.packing.probe import Record
 from app.packing.stress import stress_rows
 from app.packing.timing import compared_us, slower_sentence, slower_times
-from app.packing.trial import Record
 from app.runtime.proving import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE
 from app.runtime.servable import Servable
 from app.signature import Signature

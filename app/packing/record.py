@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
+from app.packing.probe import Record, answered
 from app.packing.stress import Pools
-from app.packing.trial import Record, answered
 from app.runtime.servable import ArtifactServable
 from app.signature import Signature
 from app.signature.batch import json_values

@@ -1,7 +1,6 @@
-"""Where scikit-learn's releases differ: one function for each fitted attribute or rule that has had another form.
+"""Differences between releases of scikit-learn: one function for each fitted attribute or rule that has changed.
 
-Packing runs with the release that the artifact was saved with, from 1.1 on, so `RELEASE` is that of the estimator. What
-is not here is alike in all of them.
+Packing runs with the release that the artifact was saved with, from 1.1 on, so `RELEASE` is that of the estimator.
 """
 
 from __future__ import annotations
@@ -25,12 +24,51 @@ def is_clusterer(estimator: Any) -> bool:
 
 
 def column_names(estimator: Any) -> Any | None:
-    """`feature_names_in_`: `FeatureUnion`, and so a pipeline that begins with one, has it since 1.3."""
+    """`feature_names_in_`: `FeatureUnion`, and so a pipeline that begins with one, has it since 1.3.
+
+    A model that LightGBM before 4.7 has pickled has it no longer in 4.7.
+    """
     names = getattr(estimator, "feature_names_in_", None)
-    if names is None and RELEASE < (1, 3):
-        parts = getattr(estimator, "transformer_list", None) or getattr(estimator, "steps", [])[:1]
+    if names is None and type(estimator).__module__.startswith("lightgbm."):
+        names = list(getattr(estimator, "feature_name_", ()))
+        return None if names == [f"Column_{position}" for position in range(len(names))] else names
+    if names is None:
+        parts = (getattr(estimator, "transformer_list", None) if RELEASE < (1, 3) else None) or _first_steps(estimator)
         return next((found for _, part in parts if (found := column_names(part)) is not None), None)
     return names
+
+
+def _first_steps(estimator: Any) -> Any:
+    return getattr(estimator, "steps", [])[:1]
+
+
+ALWAYS_FLOAT64 = (
+    ((1, 3), "means_", ("LinearDiscriminantAnalysis",)),
+    ((1, 3), "lambdas_", ("PowerTransformer",)),
+    (
+        (1, 3),
+        "coef_",
+        (
+            *("LinearDiscriminantAnalysis", "PassiveAggressiveClassifier", "PassiveAggressiveRegressor", "Perceptron"),
+            *("SGDClassifier", "SGDOneClassSVM", "SGDRegressor"),
+        ),
+    ),
+    ((1, 7), "means_", ("GaussianMixture",)),
+    ((1, 8), "theta_", ("GaussianNB",)),
+    ((1, 8), "coef_", ("RidgeCV", "RidgeClassifierCV")),
+    ((1, 9), "coef_", ("GammaRegressor", "LogisticRegression", "PoissonRegressor", "TweedieRegressor")),
+)
+"""Before which release an attribute of these classes was float64, also where they were fitted on float32."""
+
+
+def tells_width(estimator: Any, attribute: str) -> bool:
+    """Whether a fitted attribute is float64 only if the estimator was fitted on float64."""
+    name = type(estimator).__name__
+    if name == "LogisticRegression" and estimator.solver == "liblinear":
+        return False
+    return not any(
+        release > RELEASE and attribute == wide and name in classes for release, wide, classes in ALWAYS_FLOAT64
+    )
 
 
 # -- linear models
@@ -50,7 +88,7 @@ def is_one_vs_rest(est: Any) -> bool:
 
 
 def share_of_nothing(classes: int) -> float:
-    """What `LogisticRegression.predict_proba` gives where all sigmoids are 0: until 1.8 it divides by 0."""
+    """`LogisticRegression.predict_proba` if all sigmoids are 0: until 1.8 it divides by 0."""
     return 1.0 / classes if RELEASE >= (1, 9) else np.nan
 
 
@@ -79,7 +117,7 @@ def pls_is_flat(est: Any) -> bool:
 
 
 def imputed_values(est: Any) -> NDArray[Any]:
-    """What `SimpleImputer` fills in, by column: since 1.8 in the type of the columns in training."""
+    """The values that `SimpleImputer` fills in, by column: since 1.8 in the type of the training columns."""
     statistics: NDArray[Any] = est.statistics_
     return statistics.astype(est._fill_dtype) if RELEASE >= (1, 8) else statistics
 
@@ -119,7 +157,7 @@ def kernel_gamma(est: Any) -> float:
 
 
 def infrequent_mapping(est: Any, column: int) -> NDArray[np.int64] | None:
-    """The numbers of an encoder's categories where some are grouped as infrequent: in `OrdinalEncoder` since 1.3."""
+    """The groups of the categories of an encoder, if some are infrequent: in `OrdinalEncoder` since 1.3."""
     if not getattr(est, "_infrequent_enabled", False):
         return None
     mapping: NDArray[np.int64] | None = est._default_to_infrequent_mappings[column]
@@ -127,7 +165,7 @@ def infrequent_mapping(est: Any, column: int) -> NDArray[np.int64] | None:
 
 
 def dropped_groups(est: Any) -> Any | None:
-    """For each column of `OneHotEncoder` the group that it drops, or None: until 1.1 `drop_idx_` said so itself."""
+    """The group that `OneHotEncoder` drops in each column, or None: until 1.1 it was `drop_idx_`."""
     return est._drop_idx_after_grouping if RELEASE >= (1, 2) else est.drop_idx_
 
 
@@ -160,7 +198,7 @@ def class_shares(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def other_vote(est: Any) -> float:
-    """What a member of `AdaBoostClassifier` adds to classes that it does not predict: until 1.2 nothing."""
+    """The vote of a member of `AdaBoostClassifier` for classes that it does not predict: until 1.2 it is 0."""
     return -1 / (est.n_classes_ - 1) if RELEASE >= (1, 3) else 0.0
 
 
@@ -190,6 +228,6 @@ def histograms_compare_shares() -> bool:
 
 
 def boosting_encoder(est: Any) -> Any | None:
-    """The encoder of the categorical columns of histogram boosting, which come first then: new in 1.4."""
+    """The encoder of categorical columns in histogram boosting, which puts them first: new in 1.4."""
     preprocessor = getattr(est, "_preprocessor", None)
     return None if preprocessor is None else preprocessor.named_transformers_["encoder"]

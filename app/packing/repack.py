@@ -12,9 +12,9 @@ from app.errors import LoadingFailed, PackingRefused
 from app.packing import stages
 from app.packing.artifacts import opening
 from app.packing.build import Model, build, publish, training_assumptions
+from app.packing.probe import MAX_SAMPLE_ROWS, Record
 from app.packing.remarks import graph_remarks
 from app.packing.spawn import RepackRequest, Result
-from app.packing.trial import MAX_SAMPLE_ROWS, Record
 from app.runtime.proving import prove, prove_recorded
 from app.runtime.servable import ArtifactServable, frame_of
 from app.signature import Input

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from app.errors import LoadingFailed, PackingRefused
 from app.packing.spawn import CheckRequest, Result, ServeRequest
+from app.runtime.direct_call import call_directly
 from app.runtime.environment import environment
-from app.runtime.lean import lean
 from app.runtime.loaders import LOADERS
 from app.runtime.policy import State
 from app.runtime.proving import advice, prove, prove_recorded
-from app.runtime.registry import Registry
+from app.runtime.version_loader import VersionLoader
 from app.signature.schema import Validator
 from app.storage import manifest as manifests
 from app.storage import recorded
@@ -38,7 +38,7 @@ def serve(request: ServeRequest) -> Result:
     file, form = (manifest.artifact, manifest.format) if manifest.graph is None else (manifest.graph, "onnx")
     try:
         with open_verified(folder, file, manifest.files[file]) as stream:
-            servable = lean(LOADERS[form](stream, manifest.signature), manifest)
+            servable = call_directly(LOADERS[form](stream, manifest.signature), manifest)
     except LoadingFailed as error:
         raise PackingRefused(f"{error.detail}; {advice(manifest)}") from None
     validator = Validator(manifest.signature, MAX_ROWS)
@@ -59,8 +59,10 @@ def check(request: CheckRequest) -> Result:
     Raises:
         PackingRefused: it cannot be served; the text says why.
     """
-    registry = Registry(Repository(Path(request.models_dir)), LOADERS, lambda signature: Validator(signature, MAX_ROWS))
-    entry = registry.tried(request.model, request.version)
+    loader = VersionLoader(
+        Repository(Path(request.models_dir)), LOADERS, lambda signature: Validator(signature, MAX_ROWS)
+    )
+    entry = loader.tried(request.model, request.version)
     if entry.state is not State.AVAILABLE:
         raise PackingRefused(entry.reason or f"its state is {entry.state.value}")
     return Result(version=request.version)

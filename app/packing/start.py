@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from app.errors import PackingRefused
 from app.packing import environments, spawn
 from app.packing.artifacts.folders import located
 from app.packing.spawn import PackRequest, RepackRequest, Result
 from app.packing.stages import NoProgress, Progress
-from app.packing.trained_with import LIBRARIES, Training, find
+from app.packing.trained_with import LIBRARIES, SCIKIT_LEARN, Training, find
+from app.runtime.environment import environment
 from app.storage.manifest import Manifest
 from app.storage.repository import Repository
 from app.storage.verification import verify_files
@@ -42,7 +44,7 @@ def add(
     given = (request.artifact, *request.beside)
     artifact, *beside = [located(name).file for name in given]
     training = find(artifact, trained_with, beside)
-    files = [name for name in (*given, request.sample) if name]
+    files = [str(path) for path in (artifact, *beside, request.sample) if path]
     return _pack_in(training, request, timeout_s, files, python, progress or NoProgress())
 
 
@@ -94,4 +96,15 @@ def _pack_in(
     request = replace(request, trained_with=known, trained_with_source=training.source, training_notes=training.remarks)
     if interpreter is None:
         return spawn.run(request, timeout_s, progress)
-    return spawn.run(replace(request, served_by=sys.executable), timeout_s, progress, interpreter)
+    try:
+        return spawn.run(replace(request, served_by=sys.executable), timeout_s, progress, interpreter)
+    except PackingRefused as error:
+        raise PackingRefused(error.detail + _both_versions(training, error.detail)) from None
+
+
+def _both_versions(training: Training, said: str) -> str:
+    """Name the release of training and the installed one, as the end of a refusal that does not."""
+    trained, here = training.requirements.get(SCIKIT_LEARN, ""), environment().get(SCIKIT_LEARN, "none")
+    if not trained or (trained.removeprefix("==") in said and here in said):
+        return ""
+    return f"; it was trained with {training.shown()} (says {training.source}), and {here} of scikit-learn is installed"

@@ -1,6 +1,6 @@
-"""Rows that try a graph where it might differ from its estimator: at the edges, between the values, and far outside.
+"""Make rows on which a graph might differ from its estimator: at thresholds, between known values, and far outside.
 
-Every row is one that the signature accepts: what it refuses never reaches a model.
+The signature accepts every row, since other rows never reach a model.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing import inspect
-from app.packing.trial import Record
+from app.packing.inspect import WRAPPERS, flat
+from app.packing.probe import Record
 from app.signature import Input, Layout, Signature
 from app.signature.kinds import rule_of
 
@@ -37,7 +37,12 @@ INT64_LIMIT = 2**53
 
 
 class Pools:
-    """For each input the values worth trying, drawn from what was seen of it; a generator with a fixed seed draws."""
+    """Values to try for each input, drawn around its known values by a generator with a fixed seed.
+
+    Attributes:
+        near: Values in the known range, by input.
+        far: Values in and far outside the known range, by input.
+    """
 
     def __init__(self, signature: Signature, records: Sequence[Record]) -> None:
         self.signature = signature
@@ -47,15 +52,15 @@ class Pools:
         self.far = {spec.name: self._values(spec, far=True) for spec in signature.inputs}
 
     def mixed(self, rows: int, far: bool) -> list[Record]:
-        """Rows in which each input has a value of its own pool."""
+        """Return rows in which each input has a value of its pool."""
         pools = self.far if far else self.near
         drawn = {name: self.random.integers(0, len(pool), rows) for name, pool in pools.items()}
         return [{name: pools[name][drawn[name][row]] for name in pools} for row in range(rows)]
 
     def one_by_one(self) -> Iterator[Record]:
-        """Seen rows in which one input has another value of its pool.
+        """Yield known rows in which one input has another value of its pool.
 
-        The number of rows has a limit: many inputs have fewer values each, so that the work grows as their number does.
+        With many inputs, fewer values of each are tried, so that the number of rows is limited.
         """
         most = min(MAX_VALUES_ONE_BY_ONE, max(1, MAX_ROWS_ONE_BY_ONE // len(self.far)))
         for name, pool in self.far.items():
@@ -66,7 +71,7 @@ class Pools:
                 yield self.records[position % len(self.records)] | {name: value}
 
     def crossed(self, rows: int) -> list[Record]:
-        """Rows whose values come from different seen rows."""
+        """Return rows whose values come from different known rows."""
         drawn = {name: self.random.integers(0, len(self.records), rows) for name in self.signature.names}
         return [{n: self.records[drawn[n][row]][n] for n in self.signature.names} for row in range(rows)]
 
@@ -110,11 +115,11 @@ class Pools:
 
 
 def thresholds(estimator: Any, pools: Pools) -> Iterator[Record]:
-    """Rows with one input at, and next to, a split threshold of a tree that sees the inputs themselves."""
+    """Yield rows with one input at, or next to, a split threshold of a tree that takes the inputs of the model."""
     signature = pools.signature
     found: list[tuple[int, float]] = []
     if signature.layout is not Layout.SEQUENCE:
-        found = inspect.thresholds_of(estimator, len(signature.inputs))
+        found = thresholds_of(estimator, len(signature.inputs))
     if len(found) > MAX_THRESHOLDS:
         found = [found[i] for i in pools.random.choice(len(found), MAX_THRESHOLDS, replace=False)]
     for turn, (position, threshold) in enumerate(found):
@@ -130,12 +135,38 @@ def thresholds(estimator: Any, pools: Pools) -> Iterator[Record]:
                 yield pools.records[turn % len(pools.records)] | {spec.name: float(value)}
 
 
-def boundaries(answers: Callable[[list[Record]], NDArray[Any]], pools: Pools) -> list[Record]:
-    """Rows on both sides of a step of the model, one floating-point number apart.
+def thresholds_of(estimator: Any, width: int) -> list[tuple[int, float]]:
+    """Return the (input, threshold) pairs of all splits of the trees that take the `width` inputs of the model."""
+    found: set[tuple[int, float]] = set()
 
-    Along lines on which one number of a row goes from one value to another, the point where the answer changes is
-    bisected until its sides are neighbours: a step that lies behind a scaler or a product of columns is found as well.
-    `answers` gives one value for each row.
+    def collect(part: Any) -> None:
+        if getattr(part, "n_features_in_", width) != width:
+            return
+        tree = getattr(part, "tree_", None)
+        if tree is not None:
+            splits = zip(tree.feature.tolist(), tree.threshold.tolist(), strict=True)
+            found.update((feature, threshold) for feature, threshold in splits if feature >= 0)
+        for predictor in flat(getattr(part, "_predictors", [])):
+            nodes = predictor.nodes[~predictor.nodes["is_leaf"].astype(bool)]
+            found.update(zip(nodes["feature_idx"].tolist(), nodes["num_threshold"].tolist(), strict=True))
+        for name in WRAPPERS:
+            for inner in flat(getattr(part, name, None)):
+                if hasattr(inner, "predict"):
+                    collect(inner)
+
+    collect(estimator)
+    return sorted(found)
+
+
+def boundaries(answers: Callable[[list[Record]], NDArray[Any]], pools: Pools) -> list[Record]:
+    """Return rows on both sides of a step in the answers of a model, one floating-point number apart.
+
+    One number of a row is moved from one value to another, and the point where the answer changes is bisected until
+    both sides are neighbours. This also finds steps behind a scaler or a product of columns.
+
+    Args:
+        answers: Gives one value for each row.
+        pools: The values to try.
     """
     numbers = [spec.name for spec in pools.signature.inputs if spec.kind == "number"]
     if not numbers:
@@ -164,7 +195,14 @@ def boundaries(answers: Callable[[list[Record]], NDArray[Any]], pools: Pools) ->
 def stress_rows(
     estimator: Any, signature: Signature, records: Sequence[Record], answers: Callable[[list[Record]], NDArray[Any]]
 ) -> list[Record]:
-    """Everything above, after the records themselves."""
+    """Return the records and all kinds of stress rows.
+
+    Args:
+        estimator: The fitted model.
+        signature: Its signature.
+        records: Rows that the model accepts.
+        answers: Gives one value for each row.
+    """
     pools = Pools(signature, records)
     rules = {spec.name: rule_of(spec) for spec in signature.inputs if spec.kind in ("number", "integer")}
     beside = [*boundaries(answers, pools), *thresholds(estimator, pools)]

@@ -1,7 +1,7 @@
-"""The process between a command and its packing: it ends all that packing has started, however packing ends.
+"""Supervise the process that packs, and end all processes that it has started, however it ends.
 
-A pickle may start processes that leave their group and their session. They become children of this process as soon as
-their own parent is gone, so that none of them gets away. Linux only; elsewhere only packing itself is ended.
+A pickle may start processes that leave their group and their session. On Linux they become children of the supervisor
+when their own parent ends, so that it finds all of them. On other systems only the process that packs is ended.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ ENDED_WITHIN_S = 5.0
 
 
 def supervise(work: Callable[[], None], clean: Callable[[], None], limit_bytes: int) -> int:
-    """Do the work in a child process that ends with its parent; then end whatever it has left running.
+    """Do the work in a child process that ends with its parent; then end all processes that it has left.
 
     Args:
-        clean: is called where the work was ended before its time.
-        limit_bytes: the most memory that the child and each process that it starts may take.
+        work: What the child does.
+        clean: Called if the work did not end with status 0.
+        limit_bytes: The memory limit of the child and of each process that it starts.
 
     Returns:
-        the exit status of the child; minus the number of the signal that has ended it.
+        The exit status of the child, or minus the number of the signal that ended it.
     """
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -57,7 +58,7 @@ def supervise(work: Callable[[], None], clean: Callable[[], None], limit_bytes: 
 
 
 def end_like(status: int) -> None:
-    """End this process with a status that `supervise` has returned."""
+    """End this process with a status that `supervise` returned."""
     if status >= 0:
         sys.exit(status)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -80,7 +81,7 @@ def _begin(limit_bytes: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # Not RLIMIT_AS: libraries reserve far more addresses than they use.
+    # RLIMIT_DATA, not RLIMIT_AS: libraries reserve far more addresses than they use.
     allowed_bytes = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if allowed_bytes != resource.RLIM_INFINITY:
         limit_bytes = min(limit_bytes, allowed_bytes)
@@ -95,13 +96,13 @@ def _run(work: Callable[[], None]) -> None:
     except BaseException:
         traceback.print_exc()
         raise
-    finally:  # what would go on after this would be the supervisor's code, twice
+    finally:  # the child must not continue in the code of the supervisor
         sys.stderr.flush()
         os._exit(status)
 
 
 def _end_children() -> None:
-    """Kill and reap every descendant; those of a killed one become children of this process, and are next."""
+    """Kill and reap every descendant. Children of a killed process become children of this one, and are next."""
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     until_s = time.monotonic() + ENDED_WITHIN_S
     while time.monotonic() < until_s:

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from app.packing.durations import written
-from app.packing.trial import Record
+from app.packing.probe import Record
 from app.runtime.proving import same
 from app.runtime.servable import Servable
 from app.signature import Signature

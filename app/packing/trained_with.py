@@ -1,7 +1,7 @@
 """Find the training environment of an artifact without running anything in it.
 
-Sources, the later before the earlier: the `requirements.txt` that MLflow writes beside an artifact; the versions in the
-pickle's own state or in the schema of a `.skops` file; `--trained-with`.
+Sources, in rising order of precedence: the `requirements.txt` that MLflow writes beside an artifact; the versions in a
+pickle or in the schema of a `.skops` file; `--trained-with`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,18 @@ SCHEMA = "schema.json"
 MAX_SCHEMA_BYTES = 64 * 2**20
 MAX_REQUIREMENTS_BYTES = 2**20
 LIBRARIES = (SCIKIT_LEARN, "numpy", "scipy", "pandas")
-"""The libraries that decide what an estimator answers. Others are found by the modules that an artifact names."""
+"""The libraries that decide the answers of an estimator. Others are found by the modules that an artifact names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """The training environment, as far as it is known: for each library a version specifier, such as `==1.4.2`.
+    """The training environment, as far as it is known.
 
-    `source` says where that is from, as the end of a sentence; `modules` are those that the artifact names.
+    Attributes:
+        requirements: For each library a version specifier, such as `==1.4.2`.
+        source: The source of the requirements, as the end of a sentence.
+        modules: The modules that the artifact names.
+        remarks: Remarks for the user.
     """
 
     requirements: dict[str, str] = field(default_factory=dict)
@@ -41,20 +45,23 @@ class Training:
     remarks: tuple[str, ...] = ()
 
     def shown(self) -> str:
-        """The libraries with their versions, for people."""
+        """Return the libraries with their versions, for people."""
         return ", ".join(f"{name} {spec.removeprefix('==')}" for name, spec in self.requirements.items())
 
 
-def find(artifact: Path, said: str | None = None, beside: Sequence[Path] = ()) -> Training:
-    """The training environment of an artifact; `said` is what its user says of it.
+def find(artifact: Path, declared: str | None = None, beside: Sequence[Path] = ()) -> Training:
+    """Find the training environment of an artifact.
 
-    `beside` are further files of the same model.
+    Args:
+        artifact: The file.
+        declared: Requirements that its user declares, separated by commas.
+        beside: Further files of the same model.
 
     Raises:
-        PackingRefused: what the artifact or the user gives as a version is none.
+        PackingRefused: A version in the artifact, or one that the user declares, is not valid.
     """
     files = [(path, _named(path)) for path in (*beside, artifact)]
-    given = _said(said) if said else {}
+    given = _declared(declared) if declared else {}
     requirements, remarks = _mlflow(artifact), []
     sources = dict.fromkeys(requirements, "the requirements.txt of MLflow beside it")
     named = [] if SCIKIT_LEARN in given else [(path, version) for path, each in files for version in each.versions]
@@ -74,7 +81,7 @@ def find(artifact: Path, said: str | None = None, beside: Sequence[Path] = ()) -
 
 
 def _named(artifact: Path) -> Named:
-    """What the artifact names; nothing where it is not a file, which is for its loader to say."""
+    """Read the names in an artifact; nothing if it is not a file, which its loader reports."""
     try:
         if zipfile.is_zipfile(artifact):
             return _of_skops(artifact)
@@ -97,18 +104,18 @@ def _of_skops(artifact: Path) -> Named:
         module = node.get("__module__")
         if isinstance(module, str):
             named.modules.add(module)
-        said = node.get(VERSION_KEY)
-        version = said.get("content") if isinstance(said, dict) else None
+        entry = node.get(VERSION_KEY)
+        version = entry.get("content") if isinstance(entry, dict) else None
         if isinstance(version, str):
             versions.append(version.strip('"'))
-    for version in reversed(versions):  # a node stands before its parts
+    for version in reversed(versions):  # a node comes before its parts
         named.note_version(version)
     named.whole = True
     return named
 
 
 def _nodes(schema: object) -> Iterator[dict[str, object]]:
-    """Every JSON object in the schema, the outer before the inner."""
+    """Yield every JSON object in the schema, the outer before the inner."""
     waiting = [schema]
     while waiting:
         part = waiting.pop()
@@ -130,7 +137,7 @@ def _checked(artifact: Path, version: str) -> str:
 
 
 def _mlflow(artifact: Path) -> dict[str, str]:
-    """The libraries that MLflow recorded beside an artifact in a model's folder; what is not `name==version` is not."""
+    """Return the libraries in the `requirements.txt` that MLflow writes beside an artifact."""
     if not (artifact.parent / "MLmodel").is_file():
         return {}
     try:
@@ -149,22 +156,22 @@ def _mlflow(artifact: Path) -> dict[str, str]:
     return found
 
 
-def _said(said: str) -> dict[str, str]:
-    """The requirements in `scikit-learn==1.4.2,numpy<2`; a further bound of the same library follows a comma too."""
+def _declared(declared: str) -> dict[str, str]:
+    """Parse requirements such as `scikit-learn==1.4.2,numpy>=1.26,<2`."""
     found: dict[str, str] = {}
     name = ""
-    for part in filter(None, (part.strip() for part in said.replace(";", ",").split(","))):
+    for part in filter(None, (part.strip() for part in declared.replace(";", ",").split(","))):
         try:
             requirement = Requirement(f"{name}{part}" if part[0] in "<>=!~" else part)
         except InvalidRequirement:
             requirement = None
         if requirement is None or requirement.url or requirement.extras or requirement.marker:
             raise PackingRefused(
-                f"--trained-with {said!r}: {part!r} is not a library with a version, such as scikit-learn==1.4.2; "
+                f"--trained-with {declared!r}: {part!r} is not a library with a version, such as scikit-learn==1.4.2; "
                 "several are separated by commas"
             )
         if not requirement.specifier:
-            raise PackingRefused(f"--trained-with {said!r}: {part!r} names no version, as in {part}==1.4.2")
+            raise PackingRefused(f"--trained-with {declared!r}: {part!r} names no version, as in {part}==1.4.2")
         name = canonicalize_name(requirement.name)
         found[name] = ",".join(filter(None, (found.get(name), str(requirement.specifier))))
     return found

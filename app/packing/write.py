@@ -13,7 +13,6 @@ import pandas as pd
 
 from app.errors import PackingRefused
 from app.packing import declared, inspect, reading, sample, stages
-from app.packing.agreement import agreement
 from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
 from app.packing.assume import Notes
@@ -21,11 +20,12 @@ from app.packing.build import MAX_EXAMPLES, Model, build, examples_of, publish, 
 from app.packing.declared import Declared
 from app.packing.fidelity import require_fidelity
 from app.packing.infer import infer, outputs_lost
+from app.packing.inputs import told_by
+from app.packing.probe import Record
 from app.packing.remarks import remarks_on
 from app.packing.sample.expected import expected_of
-from app.packing.seen import told_by
+from app.packing.scoring import agreement
 from app.packing.spawn import PackRequest, Result
-from app.packing.trial import Record
 from app.packing.verdict import Agreement
 from app.packing.write_graph import pack_graph
 from app.runtime.servable import ArtifactServable

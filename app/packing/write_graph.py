@@ -13,10 +13,10 @@ from app.packing.artifacts.opening import Artifact
 from app.packing.build import MAX_EXAMPLES, examples_of, hashed, now
 from app.packing.given_graph import GivenGraph
 from app.packing.graph import GRAPH
+from app.packing.probe import Record
 from app.packing.remarks import input_remarks
 from app.packing.spawn import PackRequest, Result
 from app.packing.timing import artifact_cost_us
-from app.packing.trial import Record
 from app.runtime.environment import environment
 from app.storage.manifest import Assumption, Manifest
 from app.storage.repository import Repository

@@ -1,1 +1,1 @@
-"""Loaded models and their lives: servables, the loaders that make them, the registry that hands them out."""
+"""Loaded models: servables, the loaders that read them, and the registry that leases them to requests."""

@@ -1,8 +1,8 @@
-"""Micro-batching: requests that arrive while a run is in progress share the next one.
+"""Micro-batching: requests that arrive during a run share the next run.
 
-A servable that wraps a servable. A lone request runs at once in its own thread: there is no timer and no thread of our
-own. Whoever ends a run appoints the first of those who wait to run for all that fit beside it; so the model is never
-idle while someone waits, and never runs twice at once.
+A lone request runs immediately in its own thread; there is no timer and no additional thread. The thread that ends a
+run wakes the first waiting request, which runs for every request that fits beside it. So the model is never idle while
+a request waits, and never runs twice at once.
 """
 
 from __future__ import annotations
@@ -23,18 +23,27 @@ from app.telemetry import RequestScope, current_request, mark_progress, scope_of
 log = logging.getLogger(__name__)
 
 PAYS_BELOW = 8
-"""Thirty-two rows have to cost less than so many runs of one row."""
+"""Sharing pays if a run of 32 rows costs less than this many runs of one row."""
 
 
 def batching_pays(cost_us: Mapping[str, float]) -> bool:
-    """Whether requests gain by sharing a run, from what packing measured of 1 and of 32 rows (microseconds)."""
+    """Return whether requests gain by sharing a run, from the measured times of 1 and 32 rows.
+
+    Args:
+        cost_us: microseconds by number of rows, as packing measured them.
+    """
     return "32" in cost_us and cost_us["32"] < PAYS_BELOW * cost_us["1"]
 
 
 def batching(mode: str, max_batch_rows: int, max_wait_s: float) -> Compose:
-    """Wraps each artifact for which sharing pays (`auto`), all that may share (`on`), or none (`off`).
+    """Return a composer that lets requests to an artifact share runs. A graph is fast enough alone.
 
-    A graph is quick enough alone. Packing measures 32 rows only of what answers rows together as it answers them alone.
+    Packing measures 32 rows only if the model answers rows in a batch exactly as it answers them alone.
+
+    Args:
+        mode: "auto" (where sharing pays), "on" (where it is possible) or "off".
+        max_batch_rows: the largest shared run.
+        max_wait_s: the longest wait for a turn.
     """
 
     def compose(servable: Servable, runtime: str, manifest: Manifest) -> Servable:
@@ -46,10 +55,13 @@ def batching(mode: str, max_batch_rows: int, max_wait_s: float) -> Compose:
 
 
 def fitting(waiting: Sequence[tuple[int, object]], max_batch_rows: int) -> list[int]:
-    """Which of those who wait run together: the first, and each after it with the same outputs while the rows fit.
+    """Return the positions of waiting requests that run together: the first, and later ones that fit.
 
-    `waiting` is (rows, outputs asked for) in order of arrival; the answer is positions in it. The first always runs,
-    however many rows it has.
+    The first always runs, however many rows it has. Others need the same outputs, and the sum of rows is limited.
+
+    Args:
+        waiting: (rows, requested outputs) in order of arrival.
+        max_batch_rows: the largest sum of rows.
     """
     if not waiting:
         return []
@@ -64,7 +76,10 @@ def fitting(waiting: Sequence[tuple[int, object]], max_batch_rows: int) -> list[
 
 @dataclass(slots=True, eq=False)
 class _Ticket:
-    """One waiting request. `woken` is released when its answer is there, or when it is to run for `group`."""
+    """One waiting request.
+
+    `woken` is released when `answer` is set, or when this request must run for its `group`.
+    """
 
     batch: Batch
     outputs: tuple[str, ...]
@@ -81,7 +96,8 @@ class _Ticket:
 class BatchingServable:
     """Shares runs between requests. Safe to call from many threads; lives as long as the servable inside.
 
-    Members of one run have the same outputs; if a run fails they are run one by one, so that only the bad one fails.
+    Requests in one run have the same outputs. If a shared run fails, each request is run alone, so that only bad
+    requests fail.
     """
 
     def __init__(self, servable: Servable, max_batch_rows: int, max_wait_s: float) -> None:
@@ -93,9 +109,9 @@ class BatchingServable:
         self._waiting: deque[_Ticket] = deque()
 
     def run_each(self, asked: Sequence[tuple[Batch, tuple[str, ...]]]) -> list[Outputs | DeadlineExceeded | None]:
-        """Return the outputs of each of these batches, from as few runs as they fit into.
+        """Return the outputs of each of these batches, in as few runs as possible.
 
-        None for a batch that has to be run alone: nothing fits beside it, or the run that it shared failed.
+        An entry is None if its batch must run alone: nothing fits beside it, or its shared run failed.
         """
         found: list[Outputs | DeadlineExceeded | None] = [None] * len(asked)
         waiting = list(range(len(asked)))
@@ -111,14 +127,14 @@ class BatchingServable:
                 parts = divided(self.run(Batch.joined(batches), asked[members[0]][1]), batches)
             except DeadlineExceeded as error:
                 parts = [error] * len(members)
-            except (Exception, SystemExit):  # around run: one bad member must not fail the others
+            except (Exception, SystemExit):  # a model may raise anything; one bad request must not fail others
                 log.exception("a shared run failed; its %d requests are run alone", len(members))
             for at, part in zip(members, parts, strict=bool(parts)):
                 found[at] = part
         return found
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
-        """The outputs of this batch alone, whoever it shared a run with.
+        """Return the outputs of this batch, from a run that it may share with others.
 
         Raises:
             DeadlineExceeded: its turn did not come within the longest wait.
@@ -146,7 +162,7 @@ class BatchingServable:
                     self._waiting.remove(ticket)
             if late:
                 raise DeadlineExceeded(self._max_wait_s)
-            ticket.woken.acquire()  # taken into a run just now, which ends when the model does
+            ticket.woken.acquire()  # a run has just taken this request: wait for its end
         if ticket.group is not None:
             try:
                 self._run_together(ticket.group)
@@ -159,7 +175,7 @@ class BatchingServable:
         return ticket.answer
 
     def _appoint_next(self) -> None:
-        """Wakes the first of those who wait, to run for all that fit; with nobody waiting the model is free."""
+        """Wake the first waiting request to run for all that fit. Without one the model is free."""
         with self._lock:
             positions = fitting([(t.batch.rows, t.outputs) for t in self._waiting], self._max_batch_rows)
             self._busy = bool(positions)
@@ -172,7 +188,7 @@ class BatchingServable:
         group[0].woken.release()
 
     def _run_together(self, group: list[_Ticket]) -> None:
-        """Leave its answer in each ticket, and wake the others, whatever happens."""
+        """Run a group, set the answer of each ticket, and wake the others even after a failure."""
         token = current_request.set(scope_of([ticket.scope for ticket in group]))
         try:
             if len(group) == 1:
@@ -180,7 +196,7 @@ class BatchingServable:
                 return
             try:
                 answers: Sequence[Outputs | BaseException] = self._split(group)
-            except (Exception, SystemExit):  # noqa: BLE001 (around run: one bad member must not fail the others)
+            except (Exception, SystemExit):  # noqa: BLE001 (a model may raise anything)
                 answers = [self._alone(ticket) for ticket in group]
             for ticket, answer in zip(group, answers, strict=True):
                 ticket.answer = answer
@@ -204,7 +220,7 @@ class BatchingServable:
 
 
 def divided(outputs: Outputs, batches: Sequence[Batch]) -> list[Outputs]:
-    """The outputs of batches that ran as one, each batch its own.
+    """Split the outputs of joined batches into the outputs of each batch.
 
     Raises:
         ValueError: an output does not have one entry for each row.

@@ -1,4 +1,4 @@
-"""A classifier of numbers together with the labels that its numbers stand for."""
+"""A classifier that predicts numbers, combined with the labels of these numbers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def _has(method: str) -> Callable[[Method], Method]:
 
 
 class Decoded(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn has no types
-    """Predicts the labels at the positions that its fitted estimator predicts: what `LabelEncoder` undoes.
+    """Predicts labels: it undoes a `LabelEncoder` after its fitted estimator.
 
-    Packing builds it from a classifier and the encoder that was saved beside it; it is never fitted itself.
+    Packing builds it from a classifier and the encoder that was saved beside it. It is never fitted itself.
     """
 
     def __init__(self, estimator: Any, labels: Sequence[Any] | NDArray[Any]) -> None:
@@ -42,19 +42,19 @@ class Decoded(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-le
 
     @property
     def feature_names_in_(self) -> Any:
-        """The names of the columns, where the estimator was fitted with names."""
+        """The names of the columns, if the estimator was fitted with names."""
         return self.estimator.feature_names_in_
 
     def predict(self, features: Any) -> Any:
-        """The label of each row."""
+        """Return the label of each row."""
         return np.asarray(self.labels)[np.asarray(self.estimator.predict(features)).astype(np.int64)]
 
     @_has("predict_proba")
     def predict_proba(self, features: Any) -> Any:
-        """The estimator's own probabilities."""
+        """Return the estimator's own probabilities."""
         return self.estimator.predict_proba(features)
 
     @_has("decision_function")
     def decision_function(self, features: Any) -> Any:
-        """The estimator's own scores."""
+        """Return the estimator's own scores."""
         return self.estimator.decision_function(features)

@@ -1,4 +1,4 @@
-"""The versions of what a model's predictions depend on: recorded at packing, compared when they differ."""
+"""The library versions that predictions depend on: recorded at packing and compared when a model is loaded."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
-"""Variables that keep libraries from starting threads. A library reads its own when it is loaded.
+"""Variables that keep libraries from starting threads. Each library reads its own when it is loaded.
 
-OpenMP and BLAS: workers and request threads already use all cores, and pools that spin on the same cores make each
-other a hundred times slower. jemalloc in pyarrow, which pandas imports: no thread may run before the fork."""
+OpenMP and BLAS: workers and request threads already use all cores, and pools that spin on the same cores slow each
+other down a hundred times. jemalloc (in pyarrow, which pandas imports): no thread may run before the fork.
+"""
 
 
 def environment() -> dict[str, str]:
-    """Python's version and that of each library in `LIBRARIES` that is installed."""
+    """Return the version of Python and of each installed library in `LIBRARIES`."""
     found = {"python": platform.python_version()}
     for library in LIBRARIES:
         try:
@@ -31,13 +32,13 @@ def environment() -> dict[str, str]:
 
 
 def changed(recorded: Mapping[str, str]) -> list[str]:
-    """The libraries whose version is not that of packing time."""
+    """Return the libraries whose version differs from the recorded one."""
     now = environment()
     return [name for name in recorded if recorded[name] != now.get(name)]
 
 
 def differences(recorded: Mapping[str, str]) -> str:
-    """Which versions are not those of packing time, as the end of a sentence."""
+    """Return the changed versions as the end of a sentence."""
     now = environment()
     told = [f"{name} was {recorded[name]}, is {now.get(name, 'not installed')}" for name in changed(recorded)]
     return "since packing, " + "; ".join(told) if told else "the library versions are those of packing time"

@@ -1,4 +1,4 @@
-"""What may be taken off a fitted estimator that is ours alone: its threads, and the names of its columns."""
+"""Changes to a fitted estimator that the server owns: remove its threads and the names of its columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PLAIN = (str, bytes, int, float, type(None), np.generic)
 
 
 def parts_of(estimator: Any) -> Iterator[Any]:
-    """The estimator and every estimator inside it, each once: steps, members of an ensemble, what a search found."""
+    """Yield the estimator and every estimator inside it once: steps, ensemble members, results of a search."""
     seen: set[int] = set()
     waiting = [estimator]
     while waiting:
@@ -19,7 +19,7 @@ def parts_of(estimator: Any) -> Iterator[Any]:
         if id(part) in seen:
             continue
         seen.add(id(part))
-        # Some of scikit-learn's own keep an estimator and are none: the members of a calibrated classifier.
+        # Some classes of scikit-learn hold an estimator but are none, such as members of a calibrated classifier.
         ours = hasattr(type(part), "get_params") or type(part).__module__.startswith("sklearn.")
         if ours and hasattr(part, "__dict__") and not isinstance(part, type):
             yield part
@@ -29,9 +29,9 @@ def parts_of(estimator: Any) -> Iterator[Any]:
 
 
 def single_threaded(estimator: Any) -> None:
-    """Sets every `n_jobs` that is set to 1: threads are the server's to count, and processes nobody's to start.
+    """Set every `n_jobs` to 1: the server decides about threads and starts no processes.
 
-    No answer depends on it, but for the order in which the threads of a forest add up. One that is None is 1.
+    Results do not depend on it, except for the order in which a forest's threads add up. None already means 1.
     """
     for part in parts_of(estimator):
         if vars(part).get("n_jobs") is not None:
@@ -39,9 +39,9 @@ def single_threaded(estimator: Any) -> None:
 
 
 def without_names(estimator: Any) -> None:
-    """Makes of an estimator that was fitted on a frame what it would be had it been fitted on the frame's values.
+    """Make an estimator that was fitted on a frame like one that was fitted on the frame's values.
 
-    Columns that were chosen by name are chosen by position.
+    Columns that were selected by name are then selected by position.
     """
     for part in list(parts_of(estimator)):
         names = vars(part).get("feature_names_in_")
@@ -61,7 +61,7 @@ def _placed(columns: Any, position: dict[str, int]) -> Any:
 
 
 def _inside(container: Any) -> list[Any]:
-    """What a container of estimators holds; a vocabulary of a million words is not looked through."""
+    """Return the members of a container of estimators. Large vocabularies are not searched."""
     if isinstance(container, tuple):
         return list(container)
     if isinstance(container, dict):

@@ -1,4 +1,4 @@
-"""The graph as a servable: ONNX Runtime, one thread, no spinning."""
+"""Run the graph of a model in ONNX Runtime, with one thread and without spinning."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from app.signature import Input, Signature
 from app.signature.batch import Batch, Column, Outputs
 
 FEATURES = "features"
-"""The one input of a graph whose many inputs are all numbers, shape (rows, inputs)."""
+"""The single input of a graph whose inputs are all numbers, shape (rows, inputs)."""
 
 MAX_NAMED_INPUTS = 16
 MAX_ROWS_AT_ONCE = 128
-"""More rows run one part after another: 128 at most go down ONNX Runtime's trees in three fifths of the time for each,
-and what a graph keeps for each row, tree and class stays small."""
+"""Longer batches run in parts. Up to 128 rows, ONNX Runtime's trees take three fifths of the time per row, and the
+memory for each row, tree and class stays small."""
 
 ROWS_AT_ONCE = "rows_at_once"
-"""The key under which a graph says, in its own metadata, that it takes fewer rows at once."""
+"""The metadata key by which a graph states a smaller number of rows per run."""
 
 MISSING_TEXT = "\x00\x00missing"
-"""Stands for a missing value in a column of strings: a graph's strings cannot be null."""
+"""Stands for a missing value in a column of strings, because strings in a graph cannot be null."""
 
 
 def element_type(spec: Input) -> str:
-    """The element type of an input in the graph; a number that may be missing is a float64, whatever it was."""
+    """Return the element type of an input in the graph. A nullable number is a float64, whatever its dtype."""
     if spec.kind in ("number", "unused") or spec.shape is not None:
         return "float64"
     if spec.kind == "text" or (spec.kind == "category" and any(isinstance(c, str) for c in spec.categories or ())):
@@ -41,10 +41,10 @@ def element_type(spec: Input) -> str:
 
 
 def session_of(model: bytes | BinaryIO) -> ort.InferenceSession:
-    """A session for a model's bytes or its open file: single-threaded, since threads are the server's to count.
+    """Return a single-threaded session for a model's bytes or its open file; the server decides about threads.
 
     Raises:
-        LoadingFailed: ONNX Runtime does not take the model.
+        LoadingFailed: ONNX Runtime rejects the model.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
@@ -52,18 +52,18 @@ def session_of(model: bytes | BinaryIO) -> ort.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     if not isinstance(model, bytes):
-        # Where weights lie beside a graph that is read from memory, this is the folder that they may be read from.
+        # The graph is read from memory; this is the folder of its external weights.
         folder = str(Path(model.name).parent)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         model = model.read()
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's own exceptions have no common root but this
+    except Exception as error:  # ONNX Runtime's exceptions have no other common base class
         raise LoadingFailed(f"ONNX Runtime does not take the graph ({error})") from error
 
 
 class GraphServable:
-    """The graph of a model. Thread-safe: a session may be run by many threads at once."""
+    """The graph of a model. Thread-safe: many threads may run one session at once."""
 
     def __init__(self, session: ort.InferenceSession, signature: Signature) -> None:
         self._session = session
@@ -82,7 +82,7 @@ class GraphServable:
         self._feeds = [(spec.name, *_feed_of(spec)) for spec in signature.inputs if self._matrix or spec.name in taken]
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
-        """The asked-for outputs, arrays of shape (rows,) or (rows, columns), as the estimator's methods give them."""
+        """Return the requested outputs, arrays of shape (rows,) or (rows, columns) as the estimator returns them."""
         feed = {FEATURES: _numbers(batch)} if self._matrix else self._columns(batch)
         texts = {counter.column: batch.columns[counter.column] for counter in self._counters.values()}
         wanted = [name for output in outputs for name in self._parts[output]]
@@ -102,7 +102,7 @@ class GraphServable:
         }
 
     def _counted(self, texts: dict[str, Column]) -> dict[str, Column]:
-        """The inputs that hold the terms in these columns of texts."""
+        """Return the graph inputs that hold the term counts of these columns of texts."""
         return {
             name + part: counted
             for name, counter in self._counters.items()
@@ -128,13 +128,13 @@ def _part(columns: dict[str, Column], start: int, rows: int) -> dict[str, Column
 
 
 def _feed_of(spec: Input) -> tuple[np.dtype[Any], bool]:
-    """The dtype of an input's column, and whether it is a column of strings in which some may be missing."""
+    """Return the dtype of an input's column, and whether it is a column of strings with missing values."""
     text = element_type(spec) == "string"
     return np.dtype(object if text else element_type(spec)), text and spec.nullable
 
 
 def _numbers(batch: Batch) -> NDArray[np.float64]:
-    """The batch as one matrix; where whole numbers or truth values stand beside missing ones, these become NaN."""
+    """Return the batch as one matrix. Missing values beside integers or booleans become NaN."""
     return batch.matrix().astype(np.float64, copy=False)
 
 

@@ -1,4 +1,4 @@
-"""Which version answers when none is named: pure functions from a snapshot to a choice."""
+"""Choose the version that answers a request without a version. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from collections.abc import Collection, Mapping
 
 
 class State(enum.Enum):
-    """Where a version is in its life. Legal moves:
+    """The state of a version. Legal moves:
 
-    FOUND -> VERIFIED -> LOADED -> AVAILABLE -> RETIRED, and from each of the first three to FAILED; from LOADED and
-    AVAILABLE to QUARANTINED, and from there to RETIRED.
+    FOUND -> VERIFIED -> LOADED -> AVAILABLE -> UNLOADING -> RETIRED; from each of the first three to FAILED; from
+    LOADED and AVAILABLE to QUARANTINED, and from there to RETIRED.
     """
 
-    FOUND = "FOUND"  # a folder with a manifest
-    VERIFIED = "VERIFIED"  # its files are the ones that were packed
-    LOADED = "LOADED"  # in memory, before the fork; nothing has run
+    FOUND = "FOUND"  # there is a folder with a manifest
+    VERIFIED = "VERIFIED"  # its files have the hashes of packing time
+    LOADED = "LOADED"  # it is in memory and has not run yet
     AVAILABLE = "AVAILABLE"  # its examples gave the recorded predictions in this process
-    RETIRED = "RETIRED"  # its last lease was returned and its memory freed
-    FAILED = "FAILED"  # cannot be served, for a reason
-    QUARANTINED = "QUARANTINED"  # workers died while it ran: it is not run any more
+    UNLOADING = "UNLOADING"  # it takes no new requests; some still use it
+    RETIRED = "RETIRED"  # no request uses it any more, and its memory is free
+    FAILED = "FAILED"  # it cannot be served; the entry has the reason
+    QUARANTINED = "QUARANTINED"  # workers died while it ran, so it is not run any more
 
 
 MOVES: Mapping[State, frozenset[State]] = {
     State.FOUND: frozenset({State.VERIFIED, State.FAILED}),
     State.VERIFIED: frozenset({State.LOADED, State.FAILED}),
     State.LOADED: frozenset({State.AVAILABLE, State.FAILED, State.QUARANTINED}),
-    State.AVAILABLE: frozenset({State.RETIRED, State.QUARANTINED}),
+    State.AVAILABLE: frozenset({State.UNLOADING, State.QUARANTINED}),
+    State.UNLOADING: frozenset({State.RETIRED}),
     State.QUARANTINED: frozenset({State.RETIRED}),
     State.RETIRED: frozenset(),
     State.FAILED: frozenset(),
@@ -34,9 +36,9 @@ MOVES: Mapping[State, frozenset[State]] = {
 
 
 def current_version(states: Mapping[int, State], use: int | None = None, staged: Collection[int] = ()) -> int | None:
-    """The version that answers: the one in use, else the newest that is AVAILABLE and not staged.
+    """Return the version that answers: the chosen one, else the newest AVAILABLE one that is not staged.
 
-    A failed newer one does not take its model down; but no other version stands in for one that was chosen.
+    A failed newer version does not take its model down. But no other version replaces a chosen one.
     """
     if use is not None:
         return use if states.get(use) is State.AVAILABLE else None
@@ -45,7 +47,7 @@ def current_version(states: Mapping[int, State], use: int | None = None, staged:
 
 
 def named_version(wanted: str, versions: Mapping[int, State], aliases: Mapping[str, int]) -> int | None:
-    """The version that a number or an alias in a URL means, whatever its state; None where there is none."""
+    """Return the version that a number or alias in a URL names, in any state; None if there is none."""
     if len(wanted) <= 9 and wanted.isascii() and wanted.isdigit() and int(wanted) in versions:
         return int(wanted)
     version = aliases.get(wanted)
@@ -53,7 +55,7 @@ def named_version(wanted: str, versions: Mapping[int, State], aliases: Mapping[s
 
 
 def default_model(wanted: str, marked: str | None, models: list[str]) -> str | None:
-    """The model behind `/predict`: the one the settings name, else the one marked, else the only one."""
+    """Return the model behind `/predict`: the one in the settings, else the marked one, else the only one."""
     if wanted:
         return wanted if wanted in models else None
     if marked in models:

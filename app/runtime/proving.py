@@ -1,4 +1,4 @@
-"""Is a loaded model still the one that was packed? Its recorded examples are run again and compared."""
+"""Prove that a loaded model still gives the predictions that packing recorded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.errors import InvalidInstances, LoadingFailed, RetortError
 from app.runtime.environment import changed, differences
 from app.runtime.servable import Servable
 from app.signature import Signature
-from app.signature.batch import Batch, Decoded, json_values
+from app.signature.batch import Batch, DecodedBody, json_outputs
 from app.signature.watch import Watch
 from app.storage.manifest import Manifest
 from app.storage.recorded import Recorded
@@ -19,36 +19,36 @@ RELATIVE_TOLERANCE = 1e-9
 ABSOLUTE_TOLERANCE = 1e-12
 
 
-class Validates(Protocol):
-    """Turns instances into a batch, or raises `InvalidInstances`; `app.signature.schema.Validator` does."""
+class InstanceValidator(Protocol):
+    """Turns instances into a batch, or raises InvalidInstances. Implemented by `app.signature.schema.Validator`."""
 
     @property
     def signature(self) -> Signature:
-        """The signature as it is served: with what the server's settings add to it."""
+        """The signature, completed with the server's settings."""
 
     @property
     def watch(self) -> Watch | None:
-        """Tells of what is accepted but new to the model; None where nobody wants to know."""
+        """Finds accepted values that are new to the model; None if nothing is to be reported."""
 
     @property
     def max_instances(self) -> int:
-        """How many instances it takes at once."""
+        """The largest number of instances in one request."""
 
     def validate(self, instances: Sequence[Any], pointer: str = "#", single: bool = False) -> Batch:
-        """The batch of these instances."""
+        """Return the batch of these instances."""
 
     def accepted(self, instances: Sequence[Any]) -> Batch | None:
-        """Like `validate`, but return None, without finding out why, where a field is bad."""
+        """Like `validate`, but return None if a field is bad, without looking for the reason."""
 
     def look_acceptable(self, instances: Sequence[Any]) -> list[bool]:
-        """Tell for each instance whether all of its fields pass the cheap rules."""
+        """Return for each instance whether all of its fields pass the cheap rules."""
 
-    def decode(self, body: bytes) -> Decoded | None:
-        """The batch in a JSON document, where it can be told at first sight."""
+    def decode(self, body: bytes) -> DecodedBody | None:
+        """Return the batch of a JSON document; None if it needs the slow path."""
 
 
 def same(recorded: Any, got: Any) -> bool:
-    """Whether two JSON values are equal: floats within 1e-9 relative or 1e-12 absolute, everything else exactly."""
+    """Return whether two JSON values are equal: floats within 1e-9 relative or 1e-12 absolute, all else exactly."""
     if isinstance(recorded, list) and isinstance(got, list):
         return len(recorded) == len(got) and all(map(same, recorded, got))
     types = {type(recorded), type(got)}
@@ -57,23 +57,23 @@ def same(recorded: Any, got: Any) -> bool:
     return type(recorded) is type(got) and bool(recorded == got)
 
 
-def prove(servable: Servable, validator: Validates, manifest: Manifest) -> None:
-    """Runs the recorded examples as one batch.
+def prove(servable: Servable, validator: InstanceValidator, manifest: Manifest) -> None:
+    """Run the recorded examples as one batch and compare the predictions.
 
     Raises:
-        LoadingFailed: the model fails on them or gives other predictions than recorded; the sentence names the first
-            difference and the library versions that changed.
+        LoadingFailed: the model fails or gives other predictions; the message has the first difference and the library
+            versions that changed.
     """
     if not manifest.examples:
         return
     names = tuple(dict.fromkeys(name for example in manifest.examples for name in example.outputs))
     try:
-        # One by one: how many instances a request may have does not matter here.
+        # One by one, because the limit of instances in a request does not apply here.
         batch = Batch.joined([validator.validate([example.instance]) for example in manifest.examples])
-        outputs = {name: json_values(array) for name, array in servable.run(batch, names).items()}
+        outputs = json_outputs(servable.run(batch, names))
     except RetortError as error:
         raise LoadingFailed(f"its recorded examples are not accepted: {error.detail}") from None
-    except (Exception, SystemExit) as error:  # around run: whatever a model may raise; to exit would end the worker
+    except (Exception, SystemExit) as error:  # a model may raise anything; SystemExit would end the worker
         why = advice(manifest)
         raise LoadingFailed(f"it fails on its recorded examples ({type(error).__name__}: {error}); {why}") from error
     for name in names:
@@ -87,17 +87,17 @@ def prove(servable: Servable, validator: Validates, manifest: Manifest) -> None:
                 )
 
 
-def prove_recorded(servable: Servable, validator: Validates, manifest: Manifest, recorded: Recorded) -> int:
-    """Run the recorded rows as one batch, with other libraries than those that answered them at packing.
+def prove_recorded(servable: Servable, validator: InstanceValidator, manifest: Manifest, recorded: Recorded) -> int:
+    """Run the recorded rows as one batch with other libraries than packing used, and compare the outputs.
 
-    Rows that the server's settings refuse never reach the model, and are left out.
+    Rows that the server's settings refuse never reach the model and are left out.
 
     Returns:
-        How many rows were compared.
+        The number of compared rows.
 
     Raises:
-        LoadingFailed: the model fails on them or answers otherwise; the sentence names the first difference, both
-            versions of each library, and what to do.
+        LoadingFailed: the model fails or answers otherwise; the message has the first difference, both versions of each
+            library, and advice.
     """
     batches, kept = [], []
     for position, instance in enumerate(recorded.instances):
@@ -110,8 +110,8 @@ def prove_recorded(servable: Servable, validator: Validates, manifest: Manifest,
         return 0
     names = tuple(recorded.outputs)
     try:
-        outputs = {name: json_values(array) for name, array in servable.run(Batch.joined(batches), names).items()}
-    except (Exception, SystemExit) as error:  # around run: whatever a model may raise; to exit would end the worker
+        outputs = json_outputs(servable.run(Batch.joined(batches), names))
+    except (Exception, SystemExit) as error:  # a model may raise anything; SystemExit would end the worker
         said = f"with the installed libraries it fails on its recorded rows ({type(error).__name__}: {_short(error)})"
         raise LoadingFailed(f"{said}; {advice(manifest)}") from error
     for name in names:
@@ -129,7 +129,7 @@ def prove_recorded(servable: Servable, validator: Validates, manifest: Manifest,
 
 
 def advice(manifest: Manifest) -> str:
-    """What to do about libraries that do not answer as those of packing did, as the end of a sentence."""
+    """Return, as the end of a sentence, which library versions changed and how to serve the model anyway."""
     what_to_do = ": install those of packing to serve it, or train and save it with those that are installed"
     return differences(manifest.environment) + (what_to_do if changed(manifest.environment) else "")
 

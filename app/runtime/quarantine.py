@@ -1,6 +1,7 @@
-"""Versions that take their workers down: which ran when one died, and when that is enough.
+"""Find versions that crash their workers, to quarantine them.
 
-A run of an artifact, which may be any code, is noted where the master sees it; the master counts the deaths.
+Each run of an artifact, which may execute any code, is recorded in shared memory. When a worker dies, the master counts
+the crash for every version that was running in it.
 """
 
 from __future__ import annotations
@@ -14,27 +15,27 @@ from app.signature.batch import Batch, Outputs
 from app.storage.manifest import Manifest
 from app.telemetry.process_state import ProcessState
 
-DEATHS, WITHIN_S = 3, 60.0
+MAX_CRASHES, CRASH_WINDOW_S = 3, 60.0
 QUARANTINED = (
-    f"{DEATHS} workers died within {WITHIN_S:.0f} s while it ran; loading it again, another version or a restart of "
-    "the server ends this"
+    f"{MAX_CRASHES} workers died within {CRASH_WINDOW_S:.0f} s while it ran; loading it again, another version or a "
+    "restart of the server ends this"
 )
 
 ModelVersion = tuple[str, int]
 
 
 class Runs(Protocol):
-    """Where runs are noted; `app.telemetry.metrics.SharedMetrics` does, in memory that outlives the process."""
+    """Records runs in memory that outlives the process. Implemented by `app.telemetry.metrics.SharedMetrics`."""
 
     def run_began(self, model: str, version: int) -> None:
-        """A run of this version begins, in any thread."""
+        """Record that a run of this version begins, in any thread."""
 
     def run_ended(self, model: str, version: int) -> None:
-        """It is over, well or not."""
+        """Record that it is over, with or without an error."""
 
 
-class NotedServable:
-    """Note each run of the servable inside, and undo what it changes for the whole process.
+class RecordingServable:
+    """Records each run of the servable inside, and undoes its changes to process-wide state.
 
     Safe to call from many threads; lives as long as the servable inside.
     """
@@ -47,7 +48,7 @@ class NotedServable:
         self._runs = runs
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
-        """What the servable inside gives, or raises."""
+        """Return or raise what the servable inside does."""
         self._state.remember()
         self._runs.run_began(self._model, self._version)
         try:
@@ -57,39 +58,43 @@ class NotedServable:
             self._runs.run_ended(self._model, self._version)
 
 
-def noting(runs: Runs, compose: Compose) -> Compose:
-    """Notes the runs of each artifact, and composes it further. A graph runs no code of anybody's."""
+def record_runs(runs: Runs, compose: Compose) -> Compose:
+    """Return a composer that records the runs of artifacts before it applies `compose`. A graph runs no user code."""
 
     state = ProcessState()
 
-    def noted(servable: Servable, runtime: str, manifest: Manifest) -> Servable:
+    def recorded(servable: Servable, runtime: str, manifest: Manifest) -> Servable:
         if runtime == "artifact":
-            servable = NotedServable(servable, manifest.model, manifest.version, runs, state)
+            servable = RecordingServable(servable, manifest.model, manifest.version, runs, state)
         return compose(servable, runtime, manifest)
 
-    return noted
+    return recorded
 
 
-class Deaths:
-    """The deaths of workers, by the versions that ran then. Told what time it is; belongs to the master.
+class CrashTracker:
+    """Counts the crashes of workers by the versions that were running. Used by the master only.
 
-    Who happens to run beside the culprit is there at its deaths too. The more often a version runs, the less that says
-    of it: of several that have been there often enough, the one that has run least is the one. If it was not, the next
-    death tells.
+    Versions that ran beside the culprit are present at its crashes too. A version that runs often is present by chance
+    more often. So of several suspects the one with the fewest runs is quarantined; if that was wrong, the next crash
+    shows it.
     """
 
     def __init__(self) -> None:
         self._times_s: dict[ModelVersion, deque[float]] = {}
 
     def count(self, ran: Mapping[ModelVersion, float], now_s: float) -> ModelVersion | None:
-        """A worker died in these versions, each of which has run so often in all; the one to quarantine, or None.
+        """Count a crash of a worker and return the version to quarantine, or None.
 
-        The deaths of what is quarantined are forgotten.
+        The crashes of a quarantined version are forgotten.
+
+        Args:
+            ran: the versions that were running, each with its number of runs since the start of the server.
+            now_s: the current time.
         """
         for version in ran:
-            times_s = self._times_s.setdefault(version, deque(maxlen=DEATHS))
+            times_s = self._times_s.setdefault(version, deque(maxlen=MAX_CRASHES))
             times_s.append(now_s)
-        found = [version for version in ran if self._too_many(self._times_s[version], now_s)]
+        found = [version for version in ran if self._is_too_often(self._times_s[version], now_s)]
         if not found:
             return None
         culprit = min(found, key=lambda version: ran[version])
@@ -97,5 +102,5 @@ class Deaths:
         return culprit
 
     @staticmethod
-    def _too_many(times_s: deque[float], now_s: float) -> bool:
-        return len(times_s) == DEATHS and now_s - times_s[0] <= WITHIN_S
+    def _is_too_often(times_s: deque[float], now_s: float) -> bool:
+        return len(times_s) == MAX_CRASHES and now_s - times_s[0] <= CRASH_WINDOW_S

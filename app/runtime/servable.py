@@ -1,4 +1,4 @@
-"""A servable: a loaded, ready model with one verb, `run(batch) -> outputs`."""
+"""Servables: loaded models with one method, `run(batch, outputs)`."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ NULLABLE: dict[str, Any] = {
     "float64": "Float64",
     "bool": "boolean",
 }
-"""The pandas dtype of values some of which may be missing, by the NumPy dtype of the others."""
+"""The pandas dtype of a column with missing values, by the NumPy dtype of the others."""
 
 
 class Servable(Protocol):
-    """Something that answers batches. Safe to call from many threads; lives until its last lease is returned."""
+    """Answers batches. Safe to call from many threads; lives until its last lease is released."""
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
-        """The asked-for outputs by name; axis 0 of each is the row, as in the batch."""
+        """Return the requested outputs by name. Axis 0 of each is the row, as in the batch."""
 
 
 Compose = Callable[[Servable, str, Manifest], Servable]
-"""Wraps a servable, which runs as a "graph" or an "artifact", in whatever else it is served with."""
+"""Wraps a servable that runs as a "graph" or an "artifact" in another one."""
 
 
 class ArtifactServable:
-    """The estimator itself, called as a notebook would call it. Thread-safe as far as scikit-learn's `predict` is.
+    """The estimator itself, called as in a notebook. Thread-safe as far as scikit-learn's `predict` is.
 
-    It runs in the thread that asks it: every `n_jobs` in it is set to 1.
+    It runs in the calling thread, because every `n_jobs` in it is set to 1.
     """
 
     def __init__(self, estimator: Any, signature: Signature) -> None:
@@ -52,24 +52,24 @@ class ArtifactServable:
         self._signature = signature
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
-        """The asked-for outputs, arrays of shape (rows,) or (rows, columns).
+        """Return the requested outputs, arrays of shape (rows,) or (rows, columns).
 
-        A model of several targets gives a list of probability arrays; they become one object array of shape (rows,)
-        that holds, for each row, the list of its targets' probabilities.
+        A model of several targets returns a list of probability arrays. They become one object array of shape (rows,)
+        that holds a list of the targets' probabilities for each row.
         """
         features = frame_of(batch, self._signature)
         return {name: by_row(call(self.estimator, name, features)) for name in outputs}
 
 
 def call(estimator: Any, output: str, features: Any) -> Any:
-    """What the estimator's method for this output returns, untouched; a transformer's prediction is its transform."""
+    """Return the unchanged result of the estimator's method for an output. Without `predict`, it transforms."""
     if output == "prediction" and not hasattr(estimator, "predict"):
         output = "transformed"
     return getattr(estimator, METHOD_OF_OUTPUT[output])(features)
 
 
 def by_row(result: Any) -> NDArray[Any]:
-    """What a method gave, as an array whose axis 0 is the row."""
+    """Return the result of a method as an array whose axis 0 is the row."""
     if isinstance(result, list) and result and all(getattr(part, "ndim", 0) == 2 for part in result):
         by_row = np.empty(len(result[0]), dtype=object)
         by_row[:] = [[part[row].tolist() for part in result] for row in range(len(result[0]))]
@@ -78,7 +78,7 @@ def by_row(result: Any) -> NDArray[Any]:
 
 
 def frame_of(batch: Batch, signature: Signature) -> Any:
-    """The batch as the estimator was fitted: a pandas DataFrame, a 2-D array or a 1-D array of texts."""
+    """Return the batch as the estimator was fitted: a pandas DataFrame, a 2-D array or a 1-D array of texts."""
     if signature.layout is Layout.MATRIX:
         narrow = all(spec.dtype == "float32" for spec in signature.inputs)
         matrix = batch.matrix().astype(np.float32) if narrow else batch.matrix()
@@ -87,7 +87,7 @@ def frame_of(batch: Batch, signature: Signature) -> Any:
         return batch.columns[signature.names[0]]
     import pandas as pd  # only models that were trained on frames need it, and it takes half a second
 
-    # The index keeps the number of rows where there are no columns; copy=False since a batch is never written to.
+    # The index keeps the number of rows if there are no columns. copy=False is safe: a batch is never modified.
     columns = {spec.name: _series(batch.columns[spec.name], spec) for spec in signature.inputs}
     return pd.DataFrame(columns, index=pd.RangeIndex(batch.rows), copy=False)
 
@@ -108,12 +108,12 @@ def _series(column: NDArray[Any], spec: Input) -> Any:
         return pd.array(column, dtype=strings)
     if spec.missing == "na" and column.dtype == object:
         column = _with_na(column)
-    # Else pandas makes strings of an array of objects, and NaN of None.
+    # Without dtype=object, pandas turns objects into strings and None into NaN.
     return pd.Series(column, dtype=object) if column.dtype == object or spec.dtype == "object" else column
 
 
 def _with_na(objects: NDArray[Any]) -> NDArray[Any]:
-    """Objects with pandas' NA for what is missing, which is None in a batch: whoever serves graphs has no pandas."""
+    """Return objects with pandas' NA for missing values, which are None in a batch because pandas is optional."""
     import pandas as pd
 
     if objects.dtype != object:

@@ -1,6 +1,6 @@
-"""Texts as counts of terms, exactly as the vectorizers of scikit-learn count them: a graph is given the counts.
+"""Count terms in texts exactly as scikit-learn's vectorizers do; a graph receives the counts.
 
-Source: `sklearn.feature_extraction.text`; the same regular expressions of the same Python find the same words.
+Source: `sklearn.feature_extraction.text`. The same regular expressions in the same Python find the same words.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 TERMS = "retort.terms"
-"""The property of a graph that has the counter of each of its inputs that are counts, as JSON."""
+"""The metadata key under which a graph stores the counters of its inputs, as JSON."""
 
 PARTS = {"_columns": "int64", "_counts": "float64"}
-"""The ends of the names of the two inputs that a counter fills, and their types."""
+"""The suffixes of the two inputs that a counter fills, and their dtypes."""
 
 _WHITE_SPACES = re.compile(r"\s\s+")
 
 
 class TermCounter(msgspec.Struct, frozen=True, dict=True):
-    """A fitted vectorizer of the texts in one column: `vocabulary` has the column of each term, from 0."""
+    """A fitted vectorizer for the texts of one column. `vocabulary` maps each term to its column, from 0."""
 
     column: str
     vocabulary: dict[str, int]
@@ -39,9 +39,9 @@ class TermCounter(msgspec.Struct, frozen=True, dict=True):
     stop_words: tuple[str, ...]
 
     def counts(self, texts: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """The columns of the terms in each text, and how often they are there: both of shape (texts, most).
+        """Return the columns of the terms in each text and their counts, both of shape (texts, most terms).
 
-        The column after the last one, and 0, stand where a text has fewer terms than another.
+        Texts with fewer terms are padded with the column after the last one and the count 0.
         """
         column_of, analyze = self.vocabulary.get, self._analyze
         found: list[int | None] = []
@@ -63,7 +63,7 @@ class TermCounter(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def _analyze(self) -> Callable[[str], Iterable[str]]:
-        """From a text to its terms."""
+        """The function from a text to its terms."""
         prepare = self._prepare
         if self.analyzer != "word":
             grams = self._grams_of_text if self.analyzer == "char" else self._grams_of_words
@@ -93,7 +93,7 @@ class TermCounter(msgspec.Struct, frozen=True, dict=True):
                 yield text[start : start + size]
 
     def _grams_of_words(self, text: str) -> Iterator[str]:
-        """The n-grams within each word, which has a space on both sides; of a shorter one the word, once."""
+        """Yield the n-grams within each word, padded by a space on both sides; a shorter word once."""
         low, high = self.ngram_range
         for word in text.split():
             padded = f" {word} "
@@ -106,7 +106,7 @@ class TermCounter(msgspec.Struct, frozen=True, dict=True):
 
 
 def _joined(words: list[str], low: int, high: int) -> Iterator[str]:
-    """All runs of so many words."""
+    """Yield all runs of `low` to `high` words."""
     runs = (zip(*(words[start:] for start in range(size)), strict=False) for size in range(low, high + 1))
     return map(" ".join, chain.from_iterable(runs))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gunicorn.http import errors
 
-from app.errors import BodyTooLarge
+from app.errors import SERVER_FAILED, BodyTooLarge
 from app.server.contract import Refusal
 from app.server.limits import Limits
 
@@ -22,7 +22,7 @@ RETRY_AFTER_S = 1
 RETRY_LATER = {"Retry-After": str(RETRY_AFTER_S)}
 AT_CAPACITY = "the server is at its capacity; try again in a moment"
 
-FAILED = Refusal(500, "internal-error", "the server failed on this request; its log has the cause under the request id")
+FAILED = Refusal(500, "internal-error", SERVER_FAILED)
 INCOMPLETE_BODY = Refusal(400, "incomplete-body", "the connection ended before the body did")
 HEAD_TIMEOUT = Refusal(408, "head-timeout", "the head of the request did not arrive in time")
 BODY_TIMEOUT = Refusal(408, "body-timeout", "the body of the request did not arrive in time")

@@ -1,4 +1,4 @@
-"""Every setting, declared once: default, unit, how it is read, one line of prose; README's table is tested on it."""
+"""Every setting, declared once: default, unit, reader and description. A test compares the documented table with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READ_BY_GUNICORN: dict[str, Callable[[str], Any]] = {
     "FORWARDED_ALLOW_IPS": readers.networks,
     "GUNICORN_CMD_ARGS": readers.arguments,
 }
-"""Variables that only Gunicorn uses. They are checked here, so that all wrong ones are named at once."""
+"""Variables that only Gunicorn uses. They are checked here, so that one error names all wrong ones."""
 
 
 def _setting(
@@ -30,7 +30,7 @@ def _setting(
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the service was told, read once, in the factory. Immutable, so safe to share between threads."""
+    """The settings of the service, read once in the factory. Immutable, so safe to share between threads."""
 
     host: str = _setting(
         "HOST",
@@ -91,7 +91,7 @@ class Settings:
         "RETORT_DRAIN_DELAY_S",
         0,
         "how long new requests are taken after SIGTERM, while /readyz says 503; of the 18 s that a worker has to end",
-        readers.count(0, 18),  # a longer one would be cut there: `graceful_timeout` less the worker's `KILLED_BEFORE_S`
+        readers.count(0, 18),  # `graceful_timeout` less the worker's `KILLED_BEFORE_S`
         unit="seconds",
     )
     queue_requests: int = _setting(
@@ -254,7 +254,7 @@ class Settings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
-        """Read the environment; an empty variable counts as unset.
+        """Read the environment. An empty variable counts as unset.
 
         Raises:
             InvalidSettings: some `RETORT_*` variables are unknown, or some values cannot be read or do not go together.
@@ -274,7 +274,9 @@ class Settings:
                 if name in declared:
                     values[declared[name].name] = value
             elif name.startswith(PREFIX) and name not in declared and not set_by_kubernetes(name, environ[name]):
-                bare = {env.removeprefix(PREFIX): env for env in declared}  # else the prefix makes all of them alike
+                bare = {
+                    env.removeprefix(PREFIX): env for env in declared
+                }  # with the prefix, all names would be similar
                 near = [bare[match] for match in difflib.get_close_matches(name.removeprefix(PREFIX), bare, n=1)]
                 problems.append(f"{name} is not a setting" + (f" (did you mean {near[0]}?)" if near else ""))
         if values.get("cors_credentials") and "*" in values.get("cors_origins", ()):
@@ -287,12 +289,12 @@ class Settings:
 
     @property
     def development(self) -> bool:
-        """Whether this is someone's own machine."""
+        """Whether this is a developer's own machine."""
         return self.env == "development"
 
     @property
     def url(self) -> str:
-        """Where a browser on this machine finds the server."""
+        """The address of the server for a browser on this machine."""
         host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::", "[::]") else self.host
         return f"http://{host}:{self.aip_http_port or self.port}{self.script_name}"
 
@@ -308,7 +310,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class SettingLine:
-    """One row of the settings table: for `flask settings` and for README."""
+    """One row of the settings table, for `flask settings` and the documentation."""
 
     env: str
     value: str
@@ -319,7 +321,7 @@ class SettingLine:
 
 
 def table(settings: Settings, environ: Mapping[str, str]) -> list[SettingLine]:
-    """Every setting with its value and where it came from; secrets are masked."""
+    """Return every setting with its value and its source. Secrets are masked."""
     lines = []
     for f in dataclasses.fields(settings):
         env = f.metadata["env"]

@@ -23,7 +23,7 @@ def allowed_cores(membership: Path = MEMBERSHIP, cgroups: Path = CGROUPS) -> int
 
 
 def _quotas(membership: Path, cgroups: Path) -> Iterator[float]:
-    """The quota of the process's cgroup and of each one above it, in cores.
+    """Yield the quota of the process's cgroup and of each one above it, in cores.
 
     A container may see its own cgroup as the root of the mount, although `membership` names a path on the host. The
     folders of that path are then missing, and the root has the quota.

@@ -1,4 +1,4 @@
-"""Environment variables that begin like ours and are set by a platform."""
+"""Detect environment variables with our prefix that a platform sets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from app.settings.readers import accepts
 
-# What Kubernetes sets for a Service named `retort` or `retort-…`, in every container of its namespace:
+# Kubernetes sets these for a Service named `retort` or `retort-…`, in every container of its namespace:
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _SERVICE = r"RETORT(_[A-Z0-9_]+)?"
 _ENDPOINT = rf"{_SERVICE}_PORT_[0-9]+_(TCP|UDP|SCTP)"
@@ -15,7 +15,7 @@ _URL = re.compile(r"(tcp|udp|sctp)://(?P<address>[0-9a-fA-F:.\[\]]+):[0-9]{1,5}"
 
 
 def set_by_kubernetes(name: str, value: str) -> bool:
-    """Tell whether Kubernetes set this variable, by the form of its name and of its value."""
+    """Return whether Kubernetes set this variable, by the form of its name and its value."""
     if re.fullmatch(rf"{_SERVICE}_SERVICE_HOST|{_ENDPOINT}_ADDR", name):
         return accepts(ip_address, value)
     if re.fullmatch(rf"{_SERVICE}_SERVICE_PORT(_[A-Z0-9_]+)?|{_ENDPOINT}_PORT", name):

@@ -18,7 +18,7 @@ ORIGIN = re.compile(
 )
 HOST_NAME = re.compile(r"[A-Za-z0-9._-]+")
 URL_PATH = re.compile(r"(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+")
-"""A path of one segment or more, without a slash at its end."""
+"""A path of one or more segments, without a slash at its end."""
 UNIX = "unix:"
 MAX_WORKERS = 256
 
@@ -142,7 +142,7 @@ def _quoted(words: list[str]) -> str:
 
 
 def accepts(parse: Callable[[str], object], text: str) -> bool:
-    """Tell whether `parse` takes `text`, or raises `ValueError`."""
+    """Return whether `parse` accepts `text`; else it raises `ValueError`."""
     try:
         parse(text)
     except ValueError:

@@ -1,7 +1,7 @@
-"""What a model takes and gives: the `Signature`, kept in the manifest; plain facts, no behaviour.
+"""The inputs and outputs of a model: its `Signature`, as the manifest stores it.
 
-`kinds` knows each kind of input, `schema` builds the marshmallow schema that decides what is accepted, `batch` is what
-accepted instances become.
+`kinds` implements each kind of input, `schema` builds the marshmallow schema that decides which values are accepted,
+and `batch` holds accepted instances.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Scalar = str | int | float | bool
 
 
 class Layout(enum.Enum):
-    """How the estimator wants a batch handed over."""
+    """The form of a batch that the estimator takes."""
 
     FRAME = "frame"  # a pandas DataFrame: the estimator was fitted with column names
     MATRIX = "matrix"  # a 2-D array: it was fitted without
@@ -24,10 +24,10 @@ class Layout(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What becomes of an image: it is converted to the mode ("L" or "RGB") and resized to width by height pixels.
+    """The conversion of an image: to the mode ("L" or "RGB"), then to width by height pixels.
 
-    A value is then pixel / `divisor` + `offset`, where a pixel is 0 to 255. `pixel_limit` is the most pixels that an
-    image may have when it comes; where it is None, the server's setting says.
+    A value is then pixel / `divisor` + `offset`, for pixels from 0 to 255. `pixel_limit` is the largest number of
+    pixels before the conversion; None means the server's setting.
     """
 
     mode: str
@@ -40,15 +40,14 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One input of a model, in the units that it was trained in.
+    """One input of a model, in the units of its training data.
 
-    `dtype` is the NumPy or pandas dtype of the column that the estimator sees; where it is "category", `ordered` says
-    whether the categories have an order. `minimum` and `maximum` are what was seen in training, not limits. Limits are
-    `largest`, the absolute value beyond which the model fails (trees compute in float32), and `least` and `most`, the
-    ends of the numbers that it answers (a logarithm). `categories` are the values seen; others are refused where
-    `unseen` is "reject", and told of in the answer where it is "warn". `missing` says what stands for a missing value
-    in a column of objects: "nan", "none" or "na"; with a number or a boolean "na" marks pandas' nullable dtype.
-    An array, and an image as the model sees it, have a `shape`; `nullable` then speaks of the elements.
+    `dtype` is the NumPy or pandas dtype of the estimator's column; `ordered` concerns the dtype "category" alone.
+    `minimum` and `maximum` are the range seen in training, not limits. The limits are `largest`, an absolute value
+    (trees compute in float32), and `least` and `most` (for example of a logarithm). `categories` are the values seen in
+    training; others are refused if `unseen` is "reject", and reported as warnings if it is "warn". `missing` is the
+    marker of a missing value in a column of objects: "nan", "none" or "na"; with a number or a boolean, "na" means
+    pandas' nullable dtype. Arrays and images have a `shape`; `nullable` then concerns their elements.
     """
 
     name: str
@@ -70,12 +69,12 @@ class Input:
 
     @property
     def may_be_missing(self) -> bool:
-        """Whether null is accepted in its place; of arrays and records `nullable` speaks of what is in them."""
+        """Whether null is accepted as its value. For arrays and records, `nullable` concerns their elements."""
         return self.nullable and self.shape is None and self.kind != "record"
 
     @property
     def width(self) -> int:
-        """How many columns of a matrix it is."""
+        """The number of columns in a matrix."""
         return math.prod(self.shape or ())
 
     @property
@@ -86,11 +85,11 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """The inputs, in the order of a row, and the names of the outputs; `defaults` are those given when none are asked.
+    """The inputs in the order of a row, and the names of the outputs.
 
-    `classes` are the labels in the order of the columns of `probabilities`; a list of them for each target where there
-    is more than one target (`multioutput`). `out_of_range` says what becomes of numbers outside the range seen in
-    training ("ignore", "warn", "reject"); where it is None, the server's setting does.
+    `defaults` are the outputs of a request that names none. `classes` are the labels in the order of the columns of
+    `probabilities`; with several targets (`multioutput`), a list of labels for each. `out_of_range` is "ignore", "warn"
+    or "reject" for numbers outside the range seen in training; None means the server's setting.
     """
 
     inputs: tuple[Input, ...]
@@ -103,8 +102,13 @@ class Signature:
 
     @property
     def takes_bare(self) -> bool:
-        """Whether an instance may be the value of the only input itself: neither a record nor a row, so no mistake."""
+        """Whether an instance may be the bare value of the only input, which is no record and no row."""
         return len(self.inputs) == 1 and self.inputs[0].kind not in ("array", "record")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every input is a number in float64, so that a batch is one matrix."""
+        return all(spec.kind == "number" and spec.dtype == "float64" for spec in self.inputs)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import binascii
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 from app.signature import Input
 from app.signature.batch import Column
-from app.signature.encoded import NotAccepted, bytes_of
 from app.signature.values import Rule, range_seen, type_name
+from app.telemetry import check_deadline
 
 ELEMENTS = ["bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))]
 ELEMENTS += ["float16", "float32", "float64"]
@@ -32,29 +33,52 @@ MAX_ELEMENTS = 10_000_000
 FORMS = ("b64", "dtype", "shape"), ("npy",)
 
 
+class NotAccepted(ValueError):
+    """The reason why a value is not accepted, as the end of a sentence."""
+
+
+def bytes_of(text: str) -> bytes:
+    """Return the bytes of a base64 text. White space is skipped, because command-line tools break lines.
+
+    Raises:
+        NotAccepted: the text is not base64 (RFC 4648 section 4).
+    """
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        pass
+    try:
+        return binascii.a2b_base64("".join(text.split()), strict_mode=True)
+    except ValueError:
+        raise NotAccepted("must be base64 (RFC 4648)") from None
+
+
+def rule_of_reader(read: Callable[[Any, Input], object], spec: Input) -> Rule:
+    """Return the rule for values that a function reads, or refuses with NotAccepted."""
+
+    def problem(value: Any) -> str | None:
+        check_deadline()
+        try:
+            read(value, spec)
+        except NotAccepted as error:
+            return str(error)
+        return None
+
+    return problem
+
+
 class Array:
-    """An array whose shape the signature fixes; a value of type bytes is the content of a file."""
+    """An array whose shape the signature fixes. A value of type bytes is the content of a file."""
 
-    class Field(ma.fields.Raw):
-        """JSON schema: nested arrays, or an object."""
-
-    field_class = Field
+    field_class = ma.fields.Raw
 
     def rule(self, spec: Input) -> Rule:
-        """Arrays of the input's shape, whose elements its dtype can hold."""
+        """Return the rule: arrays of the input's shape, with elements that its dtype can hold."""
         require_shape(spec)
-
-        def problem(value: Any) -> str | None:
-            try:
-                array_of(value, spec)
-            except NotAccepted as error:
-                return str(error)
-            return None
-
-        return problem
+        return rule_of_reader(array_of, spec)
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
-        """Shape (rows, *shape), of the input's dtype."""
+        """Return the column, shape (rows, *shape), of the input's dtype."""
         shape = require_shape(spec)
         try:
             arrays = [array_of(value, spec) for value in values]
@@ -63,7 +87,7 @@ class Array:
         return np.stack(arrays) if arrays else np.empty((0, *shape), dtype=spec.dtype)
 
     def describe(self, spec: Input) -> str:
-        """Its shape and the forms it may be sent in."""
+        """Describe the shape and the accepted forms."""
         null = "; an element may be null (missing)" if spec.nullable else ""
         seen = f"; {range_seen(spec)}" if range_seen(spec) else ""
         return (
@@ -73,7 +97,7 @@ class Array:
         )
 
     def schema(self, spec: Input) -> dict[str, Any]:
-        """Nested arrays, or an object with the bytes."""
+        """Return the schema of nested arrays, or of an object with the bytes."""
         element = ["boolean"] if spec.dtype == "bool" else ["number"]
         nested: dict[str, Any] = {"type": [*element, "null"] if spec.nullable else element}
         for size in reversed(require_shape(spec)):
@@ -84,7 +108,11 @@ class Array:
 
 
 def require_shape(spec: Input) -> tuple[int, ...]:
-    """The shape of an input; raises ValueError where an array cannot have it, or its dtype."""
+    """Return the shape of an input.
+
+    Raises:
+        ValueError: no array can have this shape or dtype.
+    """
     shape = spec.shape or ()
     if not shape or min(shape) < 1 or math.prod(shape) > MAX_ELEMENTS:
         raise ValueError(f"the shape {list(shape)} must have 1 to {MAX_ELEMENTS} elements")
@@ -94,15 +122,15 @@ def require_shape(spec: Input) -> tuple[int, ...]:
 
 
 def written(spec: Input) -> str:
-    """The shape as people write it: `8 x 8`."""
+    """Return the shape as text: `8 x 8`."""
     return " x ".join(map(str, spec.shape or ()))
 
 
 def array_of(value: object, spec: Input) -> NDArray[Any]:
-    """The array that a value stands for, of the input's shape and dtype.
+    """Return the array of a value, with the input's shape and dtype.
 
     Raises:
-        NotAccepted: its form, shape, dtype or size is another, or an element is not acceptable.
+        NotAccepted: its form, shape, dtype or size is wrong, or an element is not acceptable.
     """
     if type(value) is list:
         return _checked(_of_lists(value, spec), spec)
@@ -142,7 +170,10 @@ def _dtype_of(name: object, spec: Input) -> np.dtype[Any]:
 
 
 def _of_npy(content: bytes, spec: Input) -> NDArray[Any]:
-    """The array in an npy file (NEP 1). Its header is matched, not evaluated; a lie about its size gets no memory."""
+    """Return the array in an npy file (NEP 1).
+
+    The header is matched, not evaluated, and compared before memory is allocated.
+    """
     size_bytes = {1: 2, 2: 4}.get(int.from_bytes(content[6:7], "little"), 0)
     start = len(MAGIC) + 2 + size_bytes
     end = start + int.from_bytes(content[start - size_bytes : start], "little")
@@ -185,7 +216,7 @@ def _elements(parts: list[Any], spec: Input) -> NDArray[Any]:
         raise NotAccepted(f"must have {wanted} in {written(spec)} lists, not {type_name(wrong)}")
     try:
         if dtype.kind in "iu":
-            if any(part != part // 1 for part in parts if type(part) is float):  # infinities and NaN are not either
+            if any(part != part // 1 for part in parts if type(part) is float):  # true also for infinities and NaN
                 raise NotAccepted("must have integers, without a fraction")
             return np.array([int(part) for part in parts], dtype=dtype)
         return np.array(parts, dtype=dtype if dtype.kind == "b" else np.float64)
@@ -194,7 +225,7 @@ def _elements(parts: list[Any], spec: Input) -> NDArray[Any]:
 
 
 def _checked(array: NDArray[Any], spec: Input) -> NDArray[Any]:
-    """The array in the input's dtype, all of whose elements are finite and not too large."""
+    """Return the array in the input's dtype, after checking that all elements are finite and within the limits."""
     if array.dtype.kind == "f":
         sizes = np.abs(array.astype(np.float64))
         missing = np.isnan(sizes)

@@ -1,4 +1,4 @@
-"""Accepted instances as columns: what `run` takes; and outputs as JSON values: what it gives."""
+"""Batches (accepted instances as columns) and outputs as JSON values."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Outputs = Mapping[str, NDArray[Any]]
 
 
 class Batch:
-    """Columns by input name, each of shape (rows,), for an array (rows, *shape). Treated as immutable.
+    """Columns by input name, of shape (rows,), or (rows, *shape) for arrays. Treated as immutable.
 
-    Numbers that came as one matrix stay one: its columns are only made for those who ask for them.
+    A matrix of numbers is kept as it is, and its columns are made on demand.
     """
 
     __slots__ = ("_columns", "_matrix", "_names", "rows")
@@ -30,7 +30,7 @@ class Batch:
 
     @classmethod
     def of_matrix(cls, matrix: NDArray[np.float64], names: Sequence[str]) -> Batch:
-        """The batch of a matrix of numbers, shape (rows, inputs), whose columns have these names."""
+        """Return the batch of a matrix of shape (rows, inputs), whose columns have these names."""
         batch = cls.__new__(cls)
         batch.rows = len(matrix)
         batch._columns = None
@@ -40,7 +40,7 @@ class Batch:
 
     @staticmethod
     def joined(batches: Sequence[Batch]) -> Batch:
-        """The rows of several batches of one signature, one after the other."""
+        """Return one batch with the rows of several batches of the same signature, in order."""
         if len(batches) == 1:
             return batches[0]
         if all(batch._matrix is not None for batch in batches):
@@ -57,9 +57,9 @@ class Batch:
         return self._columns
 
     def matrix(self) -> NDArray[Any]:
-        """The columns side by side, shape (rows, inputs): float64, or object where a column is not a number.
+        """Return the columns side by side, shape (rows, inputs): float64, or object if a column is not numeric.
 
-        An array has as many columns as it has elements, in row-major order.
+        An array takes one column for each element, in row-major order.
         """
         if self._matrix is None:
             columns = list(self.columns.values())
@@ -75,11 +75,11 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
-    """A batch, and the names of the outputs asked for (None: the defaults).
+class DecodedBody:
+    """A decoded request: its batch, and the requested output names (None for the defaults).
 
-    `pointer` is where the instances stood in the document; a `single` one stood there itself. `in_rows` says that they
-    were rows and not records; None that they were the values of a model's only input themselves.
+    `pointer` locates the list of instances in the document; a `single` instance stands there itself. `in_rows` is true
+    for rows, false for records, and None for bare values of a model's only input.
     """
 
     batch: Batch
@@ -89,8 +89,13 @@ class Decoded:
     in_rows: bool | None = False
 
 
+def json_outputs(outputs: Outputs) -> dict[str, list[Any]]:
+    """Return outputs as JSON values by name, one for each row."""
+    return {name: json_values(array) for name, array in outputs.items()}
+
+
 def json_values(array: NDArray[Any]) -> list[Any]:
-    """An output as JSON values, one for each row; what JSON cannot say (NaN, infinities) becomes None."""
+    """Return an output as JSON values, one for each row. NaN and infinities become None."""
     values: list[Any] = array.tolist()
     if array.dtype.kind in "biuU" or (array.dtype.kind == "f" and bool(np.isfinite(array).all())):
         return values
@@ -99,7 +104,7 @@ def json_values(array: NDArray[Any]) -> list[Any]:
 
 def _json_value(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()  # before all else: np.float64 is a float too, and np.str_ a str
+        value = value.tolist()  # first, because np.float64 is also a float, and np.str_ a str
     if isinstance(value, list):
         return [_json_value(part) for part in value]
     if isinstance(value, dict):

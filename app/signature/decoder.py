@@ -1,44 +1,65 @@
-"""The fast path from JSON to a batch, compiled from a signature: one msgspec decoder for each form of document.
+"""The fast path from JSON to a batch: msgspec decoders compiled from a signature, one for each form of document.
 
-It accepts a part of what the marshmallow schema accepts, and gives the same values, in one pass over the bytes and one
-over each column. What it does not accept it leaves to the slow path, which alone refuses, and words the error.
+It accepts a subset of the documents that the marshmallow schema accepts, with the same values, in one pass over the
+bytes and one over each column. All other documents go to the slow path, which alone words errors.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import TooManyValues
 from app.signature import Input, Signature
-from app.signature.batch import Batch, Column, Decoded
-from app.signature.guards import MAX_VALUES, excess_in_json, has_long_wide_text, has_slow_numbers
+from app.signature.batch import Batch, Column, DecodedBody
 from app.signature.kinds import KINDS, integer_limits_of, limits_of, objects
-from app.signature.numbers import NumberRows
 from app.signature.values import INT64_MAX
 
 LARGEST_NUMBER = 2.0**63 - 1024
-"""Beyond it an integer literal is refused and a float is not; the decoder cannot tell which it was."""
+"""Beyond it an integer literal is refused and a float is not; the decoder cannot distinguish them."""
 
 MANY_ROWS = 16
 
-LITERAL: Any = Literal  # types made at run time, which a checker of types cannot follow
+LITERAL: Any = Literal  # mypy cannot follow types that are made at run time
 TUPLE: Any = tuple
 LIST: Any = list
 
 FORM = re.compile(rb'\s*+(?:\[|\{\s*+"instances"\s*+:\s*+(\[))\s*+(?:(\{)|(\[)|[^\s\]])')
-"""How a document of many instances begins: in an envelope or not; records, rows, or values of the only input."""
+"""The beginning of a document of many instances: with or without envelope; records, rows, or bare values."""
 IN_ROWS: Mapping[int | None, bool | None] = {2: False, 3: True, 1: None, None: None}
-"""What the last group of `FORM` that was found says of the instances."""
+"""The form of the instances, by the last group that `FORM` matched."""
+# simdjson is optional, because it has no wheels for some machines.
+simdjson: Any = importlib.import_module("simdjson") if importlib.util.find_spec("simdjson") else None
+
+WORTH_BYTES = 16_384
+"""Below this size the msgspec decoder is as fast."""
+ENVELOPES = (["instances"], ["instances", "outputs"], ["outputs", "instances"])
+
+Numbers = tuple[NDArray[np.float64], tuple[str, ...] | None]
+LONG_BYTES, SAMPLES = 2**20, 64
+MANY_DIGITS = b"9" * 400
+DIGITS_ALIKE = bytes.maketrans(b"012345678", b"9" * 9)
+MOST_MEMBERS = 2
+LONG_TEXT_BYTES = 2**23
+WIDE = re.compile(rb"[\xf0-\xf4]")
+"""The first byte of a character beyond U+FFFF in UTF-8."""
+FEW_SLOW_NUMBERS = 100
+MAX_VALUES = 2_000_000
+"""The default limit of values in one body: 20 for each of 100,000 instances."""
+VALUES_OF_A_LIST = 4
+"""A list or an object takes as much memory and time as this many numbers."""
+SCANNED_BYTES = 2**20
 
 
 class Decoder:
-    """Bytes to a batch for one signature, or None. Immutable, safe to share between threads."""
+    """Decodes bytes into a batch for one signature. Immutable, safe to share between threads."""
 
     def __init__(self, signature: Signature, max_instances: int, max_values: int) -> None:
         types = [_type_of(spec) for spec in signature.inputs]
@@ -61,7 +82,7 @@ class Decoder:
             self._many[False, in_rows] = msgspec.json.Decoder(LIST[one])
             self._many[True, in_rows] = msgspec.json.Decoder(envelope)
         self._columns = [(spec.name, _column_of(spec)) for spec in signature.inputs]
-        numbers = all(spec.kind == "number" and spec.dtype == "float64" for spec in signature.inputs)
+        numbers = signature.is_plain
         self._names = signature.names if numbers else None
         self._pack = struct.Struct(f"{len(signature.inputs)}d").pack
         self._max_instances = max_instances
@@ -69,11 +90,11 @@ class Decoder:
         limits = [_limits_of(spec) for spec in signature.inputs] if numbers else []
         self._numbers = NumberRows(limits, signature.outputs, max_instances) if numbers else None
 
-    def decode(self, body: bytes) -> Decoded | None:
-        """The batch in a JSON document; None where the slow path has to look.
+    def decode(self, body: bytes) -> DecodedBody | None:
+        """Return the batch of a JSON document; None if it needs the slow path.
 
         Raises:
-            TooManyValues: it has more of them than are read.
+            TooManyValues: the document has more values than the server reads.
         """
         if (excess := excess_in_json(body, self._max_values)) is not None:
             raise excess
@@ -84,7 +105,7 @@ class Decoder:
         if self._numbers is not None and self._names is not None and (found := self._numbers.read(body)) is not None:
             matrix, outputs = found
             pointer = "#" if body.lstrip()[:1] == b"[" else "#/instances"
-            return Decoded(Batch.of_matrix(matrix, self._names), outputs, pointer, in_rows=True)
+            return DecodedBody(Batch.of_matrix(matrix, self._names), outputs, pointer, in_rows=True)
         try:
             form = FORM.match(body)
             if form is None:
@@ -103,7 +124,7 @@ class Decoder:
             return None
         if len(rows) > self._max_instances:
             return None
-        return Decoded(self._batch(rows), outputs, pointer, form is None, in_rows)
+        return DecodedBody(self._batch(rows), outputs, pointer, form is None, in_rows)
 
     def _batch(self, rows: Sequence[tuple[Any, ...]]) -> Batch:
         if self._names is not None:
@@ -112,42 +133,42 @@ class Decoder:
         return Batch({name: column(values) for (name, column), values in columns}, len(rows))
 
     def _matrix(self, rows: Sequence[tuple[float | None, ...]]) -> NDArray[np.float64]:
-        """The rows as a matrix, None as NaN."""
+        """Return the rows as a matrix, with NaN for None."""
         if len(rows) > MANY_ROWS:
-            try:  # a third of the time that NumPy takes to look at each value
+            try:  # takes a third of the time of np.array
                 packed = bytearray().join([self._pack(*row) for row in rows])
                 return np.frombuffer(packed, dtype=np.float64).reshape(len(rows), -1)
             except struct.error:
-                pass  # there is a None among them
+                pass  # a value is None
         return np.array(rows, dtype=np.float64)
 
 
 def _tuples(instances: Sequence[Any], in_rows: bool | None) -> Sequence[tuple[Any, ...]]:
-    """The values of each instance in the order of a row; `in_rows` is as `in_row` says of each."""
+    """Return the values of each instance in the order of a row. `in_rows` is the result of `in_row`."""
     if in_rows is None:
         return [(value,) for value in instances]
     return instances if in_rows else [msgspec.structs.astuple(record) for record in instances]
 
 
 def decoder_of(signature: Signature, max_instances: int, max_values: int = MAX_VALUES) -> Decoder | None:
-    """The decoder of a signature; None where it has an input for which there is no exact type."""
+    """Return the decoder of a signature; None if an input has no exact msgspec type."""
     known = {"number", "integer", "boolean", "category", "text", "unused"} & set(KINDS)
     exact = all(spec.kind in known and _has_type(spec) and _plain(spec.name) for spec in signature.inputs)
     return Decoder(signature, max_instances, max_values) if exact and "instances" not in signature.names else None
 
 
 def _plain(name: str) -> bool:
-    """Whether msgspec takes a field of this name: one that JSON need not escape."""
+    """Return whether msgspec accepts a field of this name: JSON must not need to escape it."""
     return name.isprintable() and not set('\\"') & set(name)
 
 
 def _has_type(spec: Input) -> bool:
-    """Numeric categories are few and their types many: 1 and 1.0, int8 and bool; the slow path knows them all."""
+    """Return whether msgspec has an exact type. Numeric categories have too many types: 1, 1.0, int8, bool."""
     return spec.kind != "category" or set(map(type, spec.categories or ())) == {str}
 
 
 def _type_of(spec: Input) -> Any:
-    """The msgspec type that takes nothing but what the rule of the kind takes."""
+    """Return the msgspec type that accepts the same values as the rule of the kind."""
     least, most = _limits_of(spec)
     types: dict[str, Any] = {
         "number": Annotated[float, msgspec.Meta(ge=least, le=most)],
@@ -173,7 +194,7 @@ def _integer_limits(spec: Input) -> tuple[int, int]:
 
 
 def _column_of(spec: Input) -> Callable[[Sequence[Any]], Column]:
-    """From accepted values to the column that `Kind.column` would give."""
+    """Return a function from accepted values to the column that `Kind.column` would make."""
     if spec.kind == "number":
         return lambda values: np.array(values, dtype=spec.dtype)
     if spec.kind == "unused":
@@ -185,3 +206,127 @@ def _column_of(spec: Input) -> Callable[[Sequence[Any]], Column]:
     if spec.kind == "boolean":
         return lambda values: objects(values, spec) if None in values else np.array(values, dtype=np.bool_)
     return lambda values: objects(values, spec)
+
+
+# --- rows of numbers, with simdjson
+
+
+class NumberRows:
+    """Decodes rows of finite numbers, without missing ones, within the limits of their columns."""
+
+    def __init__(self, limits: Sequence[tuple[float, float]], outputs: Sequence[str], max_instances: int) -> None:
+        self._least, self._most = np.array(limits).reshape(-1, 2).T
+        self._outputs = frozenset(outputs)
+        self._max_instances = max_instances
+
+    def read(self, body: bytes) -> Numbers | None:
+        """Return the rows of a document and the requested outputs; None if it needs another decoder."""
+        if simdjson is None or len(body) < WORTH_BYTES:
+            return None
+        try:
+            document = simdjson.Parser().parse(body)
+            outputs: Any = None
+            lists = 1
+            if isinstance(document, simdjson.Object):
+                if len(document) > MOST_MEMBERS or list(document.keys()) not in ENVELOPES:
+                    return None
+                if "outputs" in document and document["outputs"] is not None:
+                    outputs = document["outputs"].as_list()
+                    lists += 1
+                document = document["instances"]
+            rows, columns = len(document), len(self._least)
+            # as_buffer flattens nested lists too: there must be one list for each row, and none inside.
+            if body.count(b"[") != rows + lists or {len(row) for row in document} != {columns}:
+                return None
+            matrix = np.frombuffer(document.as_buffer(of_type="d"), dtype=np.float64).reshape(rows, columns)
+            known = self._outputs.issuperset(outputs or ())
+        except Exception:  # noqa: BLE001 (simdjson raises many kinds of errors; the slow path reports them)
+            return None
+        if not (known and 0 < rows <= self._max_instances):
+            return None
+        if not ((matrix.min(axis=0) >= self._least).all() and (matrix.max(axis=0) <= self._most).all()):
+            return None
+        return matrix, tuple(dict.fromkeys(outputs)) if outputs else None
+
+
+# --- the cost of a body, estimated before it is decoded, because a decoder blocks all other threads
+
+
+def has_slow_numbers(body: bytes) -> bool:
+    """Return whether more than a few numbers have an exponent of three digits, or hundreds of digits.
+
+    Near the ends of a float's range, msgspec takes a hundred times as long as for others. For an integer it takes the
+    square of its length.
+    """
+    if len(body) >= LONG_BYTES:
+        samples = (body[at : at + len(MANY_DIGITS)] for at in range(0, len(body), len(body) // SAMPLES))
+        if any(map(bytes.isdigit, samples)) and body.translate(DIGITS_ALIKE).count(MANY_DIGITS) > FEW_SLOW_NUMBERS:
+            return True
+    if body.count(b"e") + body.count(b"E") <= FEW_SLOW_NUMBERS:
+        return False
+    content = np.frombuffer(body, dtype=np.uint8)
+    at = np.flatnonzero((content | 0x20) == ord("e")) + 1
+    at = at[at < len(content) - 3]
+    at += (content[at] == ord("+")) | (content[at] == ord("-"))
+    are_digits = [content[at + place] - np.uint8(ord("0")) < 10 for place in range(3)]
+    return int(np.count_nonzero(are_digits[0] & are_digits[1] & are_digits[2])) > FEW_SLOW_NUMBERS
+
+
+def has_long_wide_text(body: bytes) -> bool:
+    """Return whether JSON may have a text of megabytes with a character beyond U+FFFF.
+
+    In memory each character of such a text takes four bytes, also in an error that quotes it.
+    """
+    if len(body) <= LONG_TEXT_BYTES or body.isascii() or WIDE.search(body) is None:
+        return False
+    at = 0
+    while len(body) - at > LONG_TEXT_BYTES:
+        at = body.rfind(b'"', at, at + LONG_TEXT_BYTES) + 1
+        if not at:
+            return True
+    return False
+
+
+def excess_in_json(body: bytes, most: int) -> TooManyValues | None:
+    """Return the error for JSON with too many values, or too many lists and objects; None if it has few.
+
+    A body that is too short to have too many is not scanned.
+    """
+    most_lists = most // VALUES_OF_A_LIST
+    if len(body) <= most_lists:
+        return None
+    values, lists = _values(body), _lists(body)
+    if (values >= most or lists > most_lists) and b'"' in body:
+        if (escapes := body.count(b"\\")) > most:
+            return TooManyValues(escapes, most, "escapes in texts")
+        values = lists = 0
+        for part in _outside_strings(body):
+            values += _values(part)
+            lists += _lists(part)
+    if lists > most_lists:
+        return TooManyValues(lists, most_lists, "lists and objects")
+    return TooManyValues(values + 1, most) if values >= most else None
+
+
+def _values(json: bytes) -> int:
+    """Return an estimate of the number of values, from the commas or lines between them."""
+    return max(json.count(b","), json.count(b"\n"))
+
+
+def _lists(json: bytes) -> int:
+    return json.count(b"[") + json.count(b"{")
+
+
+def _outside_strings(body: bytes) -> Iterator[bytes]:
+    """Yield the parts of JSON that are outside of strings."""
+    content = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
+    is_within = False
+    for at in range(0, len(content), SCANNED_BYTES):
+        part = content[at : at + SCANNED_BYTES]
+        if b'"' in part:
+            codes: NDArray[np.uint8] = np.frombuffer(part, dtype=np.uint8)
+            quotes = np.cumsum(codes == ord('"'), dtype=np.uint8) + np.uint8(is_within)
+            is_within = bool(quotes[-1] & 1)
+            yield (codes * (1 - (quotes & 1))).tobytes()
+        elif not is_within:
+            yield part

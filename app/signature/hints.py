@@ -1,6 +1,6 @@
-"""Hints for requests that are nearly right: what the value looks like, and what to send instead.
+"""Hints for requests that are nearly right: what a value looks like, and what to send instead.
 
-They are worked out only for what is refused anyway.
+They are computed only for requests that are refused anyway.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from app.errors import FieldError
 from app.signature import Input, Signature
-from app.signature.pointers import escaped, shown
+from app.signature.field_errors import escaped, shown
 
 ENCODED_TWICE = (
     "is a string that holds JSON, as if it had been encoded twice: send the value itself"
@@ -20,29 +20,19 @@ ENCODED_TWICE = (
 )
 SEND_RECORDS = 'send a list of records instead, as to_json(orient="records") makes'
 OTHER_NAMES = (
-    "instances",
-    "instance",
-    "inputs",
-    "input",
-    "data",
-    "features",
-    "records",
-    "rows",
-    "samples",
-    "values",
-    "x",
-)
-"""Names under which clients of other servers send instances; compared in lower case."""
+    "instances", "instance", "inputs", "input", "data", "features", "records", "rows", "samples", "values", "x",
+)  # fmt: skip
+"""Names under which clients of other servers send instances, in lower case."""
 MLFLOW = ("dataframe_split", "dataframe_records")
 UNQUOTED: Mapping[str, tuple[type, ...]] = {"number": (int, float), "integer": (int,), "boolean": (bool,)}
-"""Types of the values that kinds of input take, and that are often sent in quotes."""
+"""Types of values by the kind of input, for kinds that clients often send in quotes."""
 MAX_SLIP_CHARS = 100
 MAX_BLANKS = 1000
 MAX_ROW_SHOWN = 20
 
 
 def encoded_twice(value: object) -> bool:
-    """Whether a value is text that looks like a JSON object or list."""
+    """Return whether a value is text that looks like a JSON object or list."""
     if not isinstance(value, str):
         return False
     # Only the ends are stripped, because the whole may be very long.
@@ -50,9 +40,12 @@ def encoded_twice(value: object) -> bool:
 
 
 def hinted(detail: str, value: object, signature: Signature) -> str:
-    """The detail of a refused value; followed by a hint, where the value looks like something known.
+    """Return the detail of a refused value, with a hint if the value looks like a known form.
 
-    `signature` tells the columns of a table from its index.
+    Args:
+        detail: why the value is refused.
+        value: the refused value.
+        signature: distinguishes the columns of a table from its index.
     """
     if encoded_twice(value):
         return ENCODED_TWICE
@@ -64,7 +57,7 @@ def hinted(detail: str, value: object, signature: Signature) -> str:
 
 
 def hint_for_document(document: Mapping[str, Any], signature: Signature) -> FieldError | None:
-    """The one error of a document that was taken for a record, where it looks like something else."""
+    """Return the single error of a document that was read as a record but looks like something else."""
     looks = _looks(document, signature)
     if looks is not None:
         return FieldError("#", f"looks like {looks}: {SEND_RECORDS}", shown(document))
@@ -84,7 +77,7 @@ def hint_for_document(document: Mapping[str, Any], signature: Signature) -> Fiel
 
 
 def hint_for_row(instances: Sequence[Any], signature: Signature, pointer: str) -> FieldError | None:
-    """The one error of a list of bare values, as many as a row of the model has."""
+    """Return the single error of a list of bare values that looks like one row of the model."""
     if not 1 < len(instances) == len(signature.inputs) <= MAX_ROW_SHOWN:
         return None
     if not all(value is None or type(value) in (str, int, float, bool) for value in instances):
@@ -96,7 +89,7 @@ def hint_for_row(instances: Sequence[Any], signature: Signature, pointer: str) -
 
 
 def one_too_deep(row: Sequence[Any]) -> str:
-    """The end of the sentence for a row of the wrong length, where it is a list around something else."""
+    """Return the end of the sentence for a row of the wrong length that wraps records or rows."""
     if len(row) == 1 and isinstance(row[0], dict):
         return "; it holds a record: send that without the list around it"
     if row and all(isinstance(value, list) for value in row):
@@ -105,7 +98,7 @@ def one_too_deep(row: Sequence[Any]) -> str:
 
 
 def hint_for_value(value: object, spec: Input) -> str:
-    """The end of the sentence for one bad value: a number in quotes, a category in another case."""
+    """Return the end of the sentence for a bad value: a number in quotes, or a category in another case."""
     if not isinstance(value, str | int | float) or (isinstance(value, str) and len(value) > MAX_SLIP_CHARS):
         return ""
     if spec.closed:
@@ -127,7 +120,7 @@ def _folded(value: object) -> str:
 
 
 def _looks(value: Mapping[str, Any], signature: Signature) -> str | None:
-    """The name of the form of a table that an object looks like."""
+    """Return the name of the table format that an object looks like."""
     keys = value.keys()
     if keys <= {"columns", "index", "data"} and isinstance(value.get("columns"), list) and "data" in keys:
         return 'a table as pandas writes it with orient="split"'
@@ -153,7 +146,7 @@ def _are_counted(names: Any) -> bool:
 
 
 def _is_record(value: Mapping[str, Any], signature: Signature) -> bool:
-    """Whether an object has any of the model's features, or an object that may hold some."""
+    """Return whether an object has a feature of the model, or an object that may hold some."""
     known = {start for name in signature.names for start in (name, name.partition(".")[0])}
     return any(key in known for key in value)
 

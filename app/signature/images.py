@@ -1,6 +1,6 @@
-"""Images: PNG, JPEG or WebP, as base64, as a data URL, or as the content of a file.
+"""Images: PNG, JPEG or WebP, in base64, as a data URL, or as the content of a file.
 
-Pillow decodes them; it is imported by whoever has an image to decode, since not every server has one.
+Pillow decodes them. It is imported only if an image is decoded, because it is optional.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from app.errors import DeadlineExceeded
 from app.signature import Input, Picture
+from app.signature.arrays import NotAccepted, bytes_of, rule_of_reader
 from app.signature.batch import Column
-from app.signature.encoded import NotAccepted, bytes_of
 from app.signature.values import Rule, range_seen, type_name
 from app.telemetry import check_deadline
 
@@ -50,59 +50,47 @@ TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 """By the orientation that EXIF says, which of Pillow's `Transpose` turns the image upright."""
 LARGE_PIXELS = 4_000_000
 TURN_WAIT_S = 10.0
-"""Longest that a large image waits for its turn; a thread that waits for ever would be taken for one that hangs."""
+"""The longest wait of a large image. A thread that waited forever would be taken for a stuck one."""
 _turns = threading.Lock()
-"""Of large images a process decodes one at a time: each takes up to 20 bytes for a pixel while that lasts."""
+"""A process decodes one large image at a time, because each takes up to 20 bytes per pixel meanwhile."""
 IMAGES_AT_THE_LIMIT = 4
-"""A request's images have together at most as many pixels as this many of the largest: decoding them takes time."""
+"""The images of a request may together have as many pixels as this many images of the largest size."""
 DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+(?:;[a-z0-9-]+=[^;,]*)*;base64,", re.ASCII | re.IGNORECASE)
 MAX_URL_HEAD_CHARS = 200
 START_OF_SCAN = b"\xff\xda"
-"""Of a JPEG (ITU T.81 B.1.1.3): in what is coded a byte FF is never followed by DA."""
+"""A marker of JPEG (ITU T.81 B.1.1.3). In coded data, byte FF is never followed by DA."""
 MAX_SCANS = 64
-"""A progressive JPEG has about ten; each is another way through the whole image."""
+"""A progressive JPEG has about ten scans; each takes another pass through the whole image."""
 MAX_PROFILES = 4
-"""Colour profiles in a PNG, which may have one: each is a megabyte to inflate."""
+"""Most colour profiles in a PNG. A valid one has one; each takes a megabyte to inflate."""
 JPEG_FORMATS = ("JPEG", "MPO")
 ORIENTATION = 0x0112
 SCANS_AT_THE_LIMIT = 10
 """An image of as many pixels as are allowed has at most so many scans."""
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 CHUNK_FRAME_BYTES = 12
-"""Of a chunk of a PNG: its length, its type and its checksum."""
+"""The length, type and checksum of a PNG chunk."""
 JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xd8-\xff]")
-"""What is coded has none of these (ITU T.81 B.1.1.2)."""
+"""Markers that coded data cannot contain (ITU T.81 B.1.1.2)."""
 MAX_PARTS, BYTES_OF_A_PART = 64, 256
-"""Chunks or segments of an image, and how many of its bytes allow one more; the shortest that is usual has 8 KiB."""
+"""Most chunks or segments of an image, plus one for each `BYTES_OF_A_PART`. Usual ones have 8 KiB or more."""
 NOT_AN_IMAGE = "must be a PNG, JPEG or WebP image"
 BROKEN = "must be a whole PNG, JPEG or WebP image; it is truncated or broken"
 
 
 class Image:
-    """An image in base64, with or without the head of a data URL; a value of type bytes is the content of a file."""
+    """An image in base64, with or without the head of a data URL. A value of type bytes is the content of a file."""
 
-    class Field(ma.fields.Raw):
-        """JSON schema: a string, or an object with one."""
-
-    field_class = Field
+    field_class = ma.fields.Raw
 
     def rule(self, spec: Input) -> Rule:
-        """Whole images of no more pixels than the limit."""
+        """Return the rule: whole images with at most the limit of pixels."""
         picture_of(spec)
         pillow()
-
-        def problem(value: Any) -> str | None:
-            check_deadline()
-            try:
-                array_of(value, spec)
-            except NotAccepted as error:
-                return str(error)
-            return None
-
-        return problem
+        return rule_of_reader(array_of, spec)
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
-        """Shape (rows, height, width) of mode L, (rows, height, width, 3) of mode RGB; of the input's dtype."""
+        """Return the column of the input's dtype, shape (rows, height, width) or (rows, height, width, 3) for RGB."""
         column = np.empty((len(values), *shape_of(picture_of(spec))), dtype=spec.dtype)
         try:
             for row, value in enumerate(values):
@@ -113,7 +101,7 @@ class Image:
         return column
 
     def describe(self, spec: Input) -> str:
-        """How it is sent, and what the model sees of it."""
+        """Describe how it is sent, and how the model sees it."""
         picture = picture_of(spec)
         scaled = f", each pixel / {picture.divisor:g} + {picture.offset:g}"
         scaled = scaled if (picture.divisor, picture.offset) != (1.0, 0.0) else ""
@@ -124,15 +112,15 @@ class Image:
         )
 
     def schema(self, spec: Input) -> dict[str, Any]:
-        """A string, or an object with one."""
+        """Return the schema of a string, or of an object with one."""
         b64 = {"b64": {"type": "string"}}
         return {"type": ["string", "object"], "properties": b64, "required": ["b64"], "additionalProperties": False}
 
 
 def pillow() -> ModuleType:
-    """Pillow's module of images; raises ImportError where it is not installed.
+    """Return Pillow's module of images; raise ImportError if it is not installed.
 
-    Its own limit of pixels, which warns, is put aside: ours is lower, and refuses.
+    Pillow's own limit of pixels only warns. It is disabled, because ours is lower and refuses.
     """
     from PIL import Image as module
 
@@ -141,7 +129,7 @@ def pillow() -> ModuleType:
 
 
 def picture_of(spec: Input) -> Picture:
-    """What becomes of an image; raises ValueError where the input does not say, or not what can be."""
+    """Return the conversion of an image; raise ValueError if the input has none or an impossible one."""
     picture = spec.image
     if picture is None or picture.mode not in CHANNELS or picture.width < 1 or picture.height < 1:
         raise ValueError("an image has a mode (L or RGB), a width and a height")
@@ -151,15 +139,15 @@ def picture_of(spec: Input) -> Picture:
 
 
 def shape_of(picture: Picture) -> tuple[int, ...]:
-    """The shape of an image as the model sees it."""
+    """Return the shape of an image as the model sees it."""
     return (picture.height, picture.width, 3) if picture.mode == "RGB" else (picture.height, picture.width)
 
 
 def array_of(value: object, spec: Input) -> NDArray[Any]:
-    """The image as the model sees it.
+    """Return the image as the model sees it.
 
     Raises:
-        NotAccepted: it is no image, is broken, or has too many pixels.
+        NotAccepted: it is not an image, is broken, or has too many pixels.
         DeadlineExceeded: it is large, and its turn did not come.
     """
     picture = picture_of(spec)
@@ -176,21 +164,21 @@ def array_of(value: object, spec: Input) -> NDArray[Any]:
         with _turn(width * height), pillow().open(io.BytesIO(content), formats=FORMATS) as image:
             _check_size(image, content, picture)
             with _turn(0 if width else image.width * image.height):
-                if image.format == "PNG":  # whose end Pillow does not miss when it decodes
+                if image.format == "PNG":  # Pillow decodes a PNG without its end
                     with pillow().open(io.BytesIO(content), formats=FORMATS) as again:
                         again.verify()
                 pixels = _pixels(image, picture)
     except (NotAccepted, DeadlineExceeded):
         raise
-    except Exception as error:  # noqa: BLE001 (decoders raise whatever they stumble over)
+    except Exception as error:  # noqa: BLE001 (decoders may raise anything)
         raise NotAccepted(NOT_AN_IMAGE if type(error).__name__ == "UnidentifiedImageError" else BROKEN) from None
     return (pixels / picture.divisor + picture.offset).astype(spec.dtype)
 
 
 def one_too_many(values: Sequence[object], spec: Input) -> tuple[int, str] | None:
-    """The position of the image with which all up to it have too many pixels, and what is wrong with that.
+    """Return the position of the image that exceeds the pixels allowed together, with the message; else None.
 
-    Reads their headers alone. What is no image, or is too large for one, counts for nothing.
+    Only headers are read. Broken images, and images that are too large on their own, are not counted.
     """
     limit, together = _limit_of(picture_of(spec)), 0
     most = limit * IMAGES_AT_THE_LIMIT
@@ -207,7 +195,7 @@ def one_too_many(values: Sequence[object], spec: Input) -> tuple[int, str] | Non
 
 
 def encoded(array: NDArray[Any], picture: Picture) -> str:
-    """The nearest PNG in base64 that is seen as this array; for examples, at packing."""
+    """Return the PNG in base64 that is closest to this array; packing makes examples with it."""
     from base64 import b64encode
 
     pixels = np.clip(np.rint((array - picture.offset) * picture.divisor), 0, 255).astype(np.uint8)
@@ -287,10 +275,10 @@ def _pixels(image: PillowImage, picture: Picture) -> NDArray[np.float64]:
 
 @contextlib.contextmanager
 def _turn(pixels: int) -> Iterator[None]:
-    """Waits for the turn of an image, where it is large.
+    """Wait for the turn of an image, if it is large.
 
     Raises:
-        DeadlineExceeded: it did not come within `TURN_WAIT_S`.
+        DeadlineExceeded: its turn did not come within `TURN_WAIT_S`.
     """
     if pixels <= LARGE_PIXELS:
         yield
@@ -316,13 +304,13 @@ def _declared_pixels(value: object) -> int:
         if not width:
             with pillow().open(io.BytesIO(content), formats=FORMATS) as image:
                 width, height = image.size
-    except Exception:  # noqa: BLE001 (as in `array_of`, which tells)
+    except Exception:  # noqa: BLE001 (`array_of` reports it)
         return 0
     return width * height
 
 
 def _is_laborious(content: bytes) -> bool:
-    """Whether an image has far more parts than programs write, each of which Pillow reads in Python."""
+    """Return whether an image has far more parts than usual; Pillow reads each of them in Python."""
     if content.count(START_OF_SCAN) > MAX_SCANS or content.count(b"iCCP") > MAX_PROFILES:
         return True
     most = MAX_PARTS + len(content) // BYTES_OF_A_PART
@@ -332,7 +320,7 @@ def _is_laborious(content: bytes) -> bool:
 
 
 def _png_chunks(content: bytes, most: int) -> int:
-    """How many chunks a PNG has (PNG specification, section 5.3), up to one more than `most`."""
+    """Return the number of chunks of a PNG (PNG specification, section 5.3), up to one more than `most`."""
     at, chunks = len(PNG), 0
     while at < len(content) and chunks <= most:
         at += CHUNK_FRAME_BYTES + int.from_bytes(content[at : at + 4], "big")
@@ -341,9 +329,9 @@ def _png_chunks(content: bytes, most: int) -> int:
 
 
 def _webp_size(content: bytes) -> tuple[int, int]:
-    """Width and height of a WebP by its own header (RFC 9649 section 2), since Pillow makes room when it opens one.
+    """Return the width and height in the header of a WebP (RFC 9649 section 2); 0, 0 for other formats.
 
-    0, 0 for all else.
+    Pillow would allocate memory for the image when it opens one.
     """
     if content[:4] != b"RIFF" or content[8:12] != b"WEBP" or len(content) < 30:
         return 0, 0

@@ -1,6 +1,6 @@
-"""The kinds of input: one class each, which says what is accepted, and turns accepted values into a column.
+"""The kinds of input: each class decides which values it accepts, and turns them into a column.
 
-To add a kind, write its class here and name it in `KINDS`; wire and runtime need not know.
+To add a kind, write its class here and name it in `KINDS`. The packages wire and runtime stay unchanged.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ from app.signature.values import INT64_MAX, INT64_MIN, Rule, is_missing, range_s
 
 
 class Kind(Protocol):
-    """What one kind of input accepts and what becomes of it. Stateless, so safe to share between threads."""
+    """One kind of input. Stateless, so safe to share between threads."""
 
     @property
     def field_class(self) -> type[ma.fields.Field[Any]]:
         """The marshmallow field whose JSON schema describes this kind in OpenAPI."""
 
     def rule(self, spec: Input) -> Rule:
-        """The rule for values of this input that are not missing, made once and asked often."""
+        """Return the rule for values of this input that are not missing. It is made once and called often."""
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
-        """The column of shape (rows,) of these values, or None as soon as one of them is not accepted."""
+        """Return the column of these values, shape (rows,); None as soon as one of them is not accepted."""
 
     def describe(self, spec: Input) -> str:
-        """What is known of this input, for people."""
+        """Return a description of this input for people."""
 
     def schema(self, spec: Input) -> dict[str, Any]:
-        """What the JSON schema says of this input beyond what its field says."""
+        """Return members of the JSON schema in addition to those of the field."""
 
 
 class _Plain:
-    """A kind of which there is nothing to say beyond its field."""
+    """A kind that is described by its field and its range."""
 
     def describe(self, spec: Input) -> str:
-        """Nothing beyond its type."""
-        return ""
+        """Return the range seen in training, if there is one."""
+        return range_seen(spec)
 
     def schema(self, spec: Input) -> dict[str, Any]:
-        """Nothing beyond its field's."""
+        """Return no further members."""
         return {}
 
 
 def rule_of(spec: Input) -> Rule:
-    """The rule for every value of an input, missing or not."""
+    """Return the rule for every value of an input, missing or not."""
     rule = KINDS[spec.kind].rule(spec)
     missing = None if spec.may_be_missing else "must not be missing (null or NaN): the model has no way to fill it in"
 
@@ -74,13 +74,10 @@ def _all_accepted(values: Iterable[Any], spec: Input) -> bool:
 class Number(_Plain):
     """A real number; float64 unless the model was trained on another width."""
 
-    class Field(ma.fields.Float):
-        """JSON schema `number`."""
-
-    field_class = Field
+    field_class = ma.fields.Float
 
     def rule(self, spec: Input) -> Rule:
-        """Finite floats and 64-bit integers are accepted; booleans and numbers in strings are not."""
+        """Return the rule: finite floats and 64-bit integers, but no booleans and no numbers in strings."""
         least, most = limits_of(spec)
 
         def problem(value: Any) -> str | None:
@@ -97,7 +94,7 @@ class Number(_Plain):
         return problem
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
-        """Shape (rows,), of the input's dtype; a missing value is NaN."""
+        """Return the column, shape (rows,), of the input's dtype. A missing value is NaN."""
         types = set(map(type, values))
         if not types <= {float, int, type(None)}:
             return None
@@ -108,18 +105,14 @@ class Number(_Plain):
         least, most = limits_of(spec)
         if (not spec.nullable and np.isnan(column).any()) or ((column < least) | (column > most)).any():
             return None
-        # Whether a large one was an integer, only the rule can tell.
+        # Large integers are limited and large floats are not: only the rule distinguishes them.
         if int in types and (np.abs(column) >= 2.0**63).any() and not _all_accepted(values, spec):
             return None
         return column.astype(spec.dtype, copy=False)
 
-    def describe(self, spec: Input) -> str:
-        """The range seen in training."""
-        return range_seen(spec)
-
 
 def limits_of(spec: Input) -> tuple[float, float]:
-    """The least and the most number that the column can hold, and the model behind it answers."""
+    """Return the smallest and the largest number that the column can hold and the model accepts."""
     widest = _widest(spec.dtype)
     largest = widest if spec.largest is None else min(widest, spec.largest)
     return max(-largest, _or(spec.least, -largest)), min(largest, _or(spec.most, largest))
@@ -130,7 +123,7 @@ def _or(limit: float | None, widest: float) -> float:
 
 
 def range_answered(spec: Input) -> str:
-    """The numbers that are accepted, as the end of a sentence: `from -1e+38 to 1e+38`, `greater than -1`."""
+    """Return the accepted numbers as the end of a sentence: `from -1e+38 to 1e+38`, `greater than -1`."""
     least, most = limits_of(spec)
     if spec.least is None and spec.most is None:
         return f"from {least:g} to {most:g}"
@@ -139,13 +132,13 @@ def range_answered(spec: Input) -> str:
 
 
 def _end(limit: float, up_to: str, beyond: str, outward: float) -> str:
-    """An end of a range, in the words of the shorter number: the last that is in it, or the first that is not."""
+    """Return one end of a range as text, by the shorter number: the last one inside, or the first one outside."""
     inside, outside = (repr(number).removesuffix(".0") for number in (limit, math.nextafter(limit, outward)))
     return f"{beyond} {outside}" if len(outside) < len(inside) else f"{up_to} {inside}"
 
 
 def integer_limits_of(spec: Input) -> tuple[int, int]:
-    """The least and the most whole number that the column can hold, and the model behind it answers."""
+    """Return the smallest and the largest integer that the column can hold and the model accepts."""
     limits = np.iinfo(spec.dtype)
     least = int(limits.min) if spec.least is None else max(int(limits.min), math.ceil(spec.least))
     return least, int(limits.max) if spec.most is None else min(int(limits.max), math.floor(spec.most))
@@ -157,15 +150,12 @@ def _widest(dtype: str) -> float:
 
 
 class Integer(_Plain):
-    """A whole number of 64 bits. 5.0 is 5, as in JSON Schema; 5.5 is refused."""
+    """An integer of 64 bits. 5.0 is accepted as 5, as in JSON Schema; 5.5 is refused."""
 
-    class Field(ma.fields.Integer):
-        """JSON schema `integer`."""
-
-    field_class = Field
+    field_class = ma.fields.Integer
 
     def rule(self, spec: Input) -> Rule:
-        """Whole numbers are accepted, within the input's width."""
+        """Return the rule: integers within the input's width."""
         least, most = integer_limits_of(spec)
 
         def problem(value: Any) -> str | None:
@@ -181,9 +171,9 @@ class Integer(_Plain):
         return problem
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
-        """Shape (rows,), of the input's integer dtype; where a value is missing float64 with NaN, as in pandas.
+        """Return the column, shape (rows,), of the input's dtype. With missing values: float64 with NaN, as in pandas.
 
-        Where it was one of pandas' nullable integers in training: whole numbers and None, so that none is rounded.
+        Where the training data had one of pandas' nullable integers: integers and None, so that no value is rounded.
         """
         if set(map(type, values)) <= {int} and spec.least is None and spec.most is None:
             try:
@@ -197,12 +187,8 @@ class Integer(_Plain):
             return objects(whole, spec) if spec.missing == "na" else np.array(values, dtype=np.float64)
         return np.array([int(value) for value in values], dtype=spec.dtype)
 
-    def describe(self, spec: Input) -> str:
-        """The range seen in training."""
-        return range_seen(spec)
-
     def schema(self, spec: Input) -> dict[str, Any]:
-        """The limits of its width."""
+        """Return the limits of its width."""
         least, most = integer_limits_of(spec)
         return {"minimum": least, "maximum": most}
 
@@ -210,17 +196,14 @@ class Integer(_Plain):
 class Boolean(_Plain):
     """true or false."""
 
-    class Field(ma.fields.Boolean):
-        """JSON schema `boolean`."""
-
-    field_class = Field
+    field_class = ma.fields.Boolean
 
     def rule(self, spec: Input) -> Rule:
-        """Only true and false are accepted, not 0 and 1 or strings."""
+        """Return the rule: true and false, but not 0 and 1 or strings."""
         return lambda value: None if type(value) is bool else f"must be true or false, not {type_name(value)}"
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
-        """Shape (rows,), bool; object with NaN where a value is missing, as in pandas."""
+        """Return the column, shape (rows,), bool. With missing values: objects with NaN, as in pandas."""
         if set(map(type, values)) <= {bool}:
             return np.array(values, dtype=np.bool_)
         return objects(values, spec) if _all_accepted(values, spec) else None
@@ -229,17 +212,14 @@ class Boolean(_Plain):
 class Category(_Plain):
     """One of a known set of values; strings, or numbers where the training column held numbers."""
 
-    class Field(ma.fields.Raw):
-        """JSON schema: the type of the categories, an `enum` where no others are accepted."""
-
-    field_class = Field
+    field_class = ma.fields.Raw
 
     def rule(self, spec: Input) -> Rule:
-        """A value seen in training; where the model copes with unseen ones, any that its column can hold."""
+        """Return the rule: values seen in training, or, if the model handles new ones, any that the column can hold."""
         categories = spec.categories or ()
         if not spec.closed:
             return _rule_of_unseen(spec)
-        # For Python true is 1 and 1.0; for a client only the two numbers are the same.
+        # In Python true equals 1 and 1.0; for a client only the two numbers are equal.
         known = {(type(c) in (int, float) or type(c), c) for c in categories}
         some = ", ".join(map(str, categories[:100])) + (", …" if len(categories) > 100 else "")
 
@@ -251,7 +231,7 @@ class Category(_Plain):
         return problem
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
-        """Shape (rows,): object for strings (a missing value as the input says), else the dtype of the categories."""
+        """Return the column, shape (rows,): objects for strings, else the dtype of the categories."""
         types = set(map(type, values))
         if not types <= {str, int, float, bool, type(None)}:
             return None
@@ -266,7 +246,7 @@ class Category(_Plain):
         return objects(values, spec)
 
     def describe(self, spec: Input) -> str:
-        """The values seen in training, where others are accepted too (else they stand in the enum)."""
+        """Describe the values seen in training, if others are accepted too. Else the enum lists them."""
         seen = ", ".join(map(str, (spec.categories or ())[:100]))
         warned = ", with a warning" if spec.unseen == "warn" else ""
         return "" if spec.closed else f"seen in training: {seen}; others are accepted{warned}"
@@ -275,45 +255,39 @@ class Category(_Plain):
 class Text(_Plain):
     """Free text, any Unicode string."""
 
-    class Field(ma.fields.String):
-        """JSON schema `string`."""
-
-    field_class = Field
+    field_class = ma.fields.String
 
     def rule(self, spec: Input) -> Rule:
-        """Any string is accepted."""
+        """Return the rule: any string."""
         return lambda value: None if type(value) is str else f"must be a string, not {type_name(value)}"
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
-        """Shape (rows,), object; a missing value as the input says."""
+        """Return the column of objects, shape (rows,), with the input's marker for missing values."""
         if not set(map(type, values)) <= {str} and not _all_accepted(values, spec):
             return None
         return objects(values, spec)
 
 
 class Unused(_Plain):
-    """A column that the model was fitted with and then drops: it has to be named, but its value does not matter."""
+    """A column that the model drops. A request must name it, but its value does not matter."""
 
-    class Field(ma.fields.Raw):
-        """JSON schema: anything."""
-
-    field_class = Field
+    field_class = ma.fields.Raw
 
     def rule(self, spec: Input) -> Rule:
-        """Any single value is accepted."""
+        """Return the rule: any single value."""
         return lambda value: f"must be a single value, not {type_name(value)}" if type(value) in (list, dict) else None
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
-        """Shape (rows,), float64, all missing: nobody reads it."""
+        """Return the column, shape (rows,), float64, all NaN, because nothing reads it."""
         return None if {list, dict} & set(map(type, values)) else np.full(len(values), np.nan)
 
     def describe(self, spec: Input) -> str:
-        """That it does not matter."""
+        """Say that the value does not matter."""
         return "not used by the model: any value is accepted"
 
 
 def _rule_of_unseen(spec: Input) -> Rule:
-    """The rule for a category that may be new: it has the type of those known."""
+    """Return the rule for a category that may be new: it must have the type of the known ones."""
     types = set(map(type, spec.categories or ()))
     if spec.dtype.startswith(("int", "uint")):
         return KINDS["integer"].rule(spec)
@@ -325,7 +299,7 @@ def _rule_of_unseen(spec: Input) -> Rule:
 
 
 def objects(values: Sequence[Any], spec: Input) -> Column:
-    """Shape (rows,), object, with the marker that the estimator was trained with for what is missing."""
+    """Return a column of objects, shape (rows,), with the estimator's own marker for missing values."""
     marker = None if spec.missing in ("none", "na") else np.nan
     column = np.empty(len(values), dtype=object)
     column[:] = [marker if is_missing(value) else value for value in values]

@@ -1,11 +1,11 @@
-"""Objects inside records: `{"a": {"b": 1}}` for an input that is called `a.b`."""
+"""Nested objects in records: `{"a": {"b": 1}}` for an input named `a.b`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from app.signature.pointers import escaped
+from app.signature.field_errors import escaped
 
 
 class Nesting:
@@ -20,13 +20,16 @@ class Nesting:
         return bool(self._objects)
 
     def flat(self, instance: Any) -> Any:
-        """A record with its inner objects as dotted names; of a name given twice the last wins. All else as it is."""
+        """Return a record with dotted names instead of nested objects; other instances unchanged.
+
+        If a name appears twice, the last value wins.
+        """
         if type(instance) is not dict or not any(type(value) is dict for value in instance.values()):
             return instance
         return {name: value for name, _, value in self._leaves(instance, "", "")}
 
     def places(self, instance: dict[str, Any]) -> dict[str, str]:
-        """Where each input stands in a record, or would: a pointer relative to it, by name."""
+        """Return for each input its pointer relative to the record, or the pointer where it is missing."""
         found = {name: place for name, place, _ in self._leaves(instance, "", "")}
         return {name: self._missing(instance, name) for name in self._names} | found
 
@@ -39,7 +42,7 @@ class Nesting:
                 yield name, place, value
 
     def _missing(self, record: dict[str, Any], name: str) -> str:
-        """The place of a name that is not there: inside the objects that are."""
+        """Return the pointer of a missing name, inside the objects that exist."""
         place, prefix, rest = "", "", name
         while "." in rest:
             key, _, below = rest.partition(".")
@@ -51,23 +54,22 @@ class Nesting:
 
 
 def nested_schema(flat: dict[str, Any]) -> dict[str, Any]:
-    """The JSON schema of records with inner objects, from that of records with dotted names."""
-    nested: dict[str, Any] = {"type": "object", "required": [], "properties": {}, "additionalProperties": False}
+    """Return the JSON schema of records with nested objects, made from that of records with dotted names."""
+    nested = _object_schema()
     for name, field in flat["properties"].items():
         *objects, last = name.split(".")
         at = nested
         for key in objects:
             if key not in at["properties"]:
                 at["required"].append(key)
-                at["properties"][key] = {
-                    "type": "object",
-                    "required": [],
-                    "properties": {},
-                    "additionalProperties": False,
-                }
+                at["properties"][key] = _object_schema()
             at = at["properties"][key]
             if at.get("type") != "object" or "properties" not in at:  # `a` and `a.b` are both inputs
                 return flat
         at["required"].append(last)
         at["properties"][last] = field
     return nested
+
+
+def _object_schema() -> dict[str, Any]:
+    return {"type": "object", "required": [], "properties": {}, "additionalProperties": False}

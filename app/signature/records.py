@@ -1,6 +1,6 @@
-"""Objects given whole: free-form records of numbers, strings and booleans, for a model that begins with DictVectorizer.
+"""Free-form records of numbers, strings and booleans, for models that begin with a DictVectorizer.
 
-Objects inside an object become dotted names, since the vectorizer takes flat ones.
+Nested objects become dotted names, because the vectorizer takes flat ones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from app.signature import Input
 from app.signature.batch import Column
-from app.signature.pointers import escaped
+from app.signature.field_errors import escaped
 from app.signature.values import INT64_MAX, INT64_MIN, Rule, is_missing, type_name
 
 MAX_DEPTH = 20
@@ -22,25 +22,21 @@ MEMBERS = "a number, a string, a boolean, a list of strings, or an object of the
 
 
 class Record:
-    """An object of any names; the model ignores those it has never seen."""
+    """An object with any names. The model ignores names that it has never seen."""
 
-    class Field(ma.fields.Raw):
-        """JSON schema: an object."""
-
-    field_class = Field
+    field_class = ma.fields.Raw
 
     def rule(self, spec: Input) -> Rule:
-        """Objects whose values are single ones, or objects of such."""
+        """Return the rule: objects with single values, or with objects of such."""
 
         def problem(value: Any) -> str | None:
-            return next(
-                (detail if not tail else f"{tail}: {detail}" for tail, detail, _ in problems(value, spec)), None
-            )
+            first = next(problems(value, spec), None)
+            return first and (f"{first[0]}: {first[1]}" if first[0] else first[1])
 
         return problem
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
-        """Shape (rows,), of flat dicts."""
+        """Return the column, shape (rows,), of flat dicts."""
         if any(is_missing(value) or next(problems(value, spec), None) for value in values):
             return None
         column = np.empty(len(values), dtype=object)
@@ -49,18 +45,18 @@ class Record:
         return column
 
     def describe(self, spec: Input) -> str:
-        """What may be in it."""
+        """Describe the accepted members."""
         null = "; a value may be null (missing)" if spec.nullable else ""
         return f"an object with any names, each with {MEMBERS}{null}"
 
     def schema(self, spec: Input) -> dict[str, Any]:
-        """An object of single values and of objects."""
+        """Return the schema of an object of single values and objects."""
         types = ["number", "string", "boolean", "object", "array"] + ["null"] * spec.nullable
         return {"type": "object", "additionalProperties": {"type": types, "items": {"type": "string"}}}
 
 
 def problems(value: object, spec: Input) -> Iterator[tuple[str, str, object]]:
-    """Each bad member: the pointer to it within the value, what is wrong, and what stands there."""
+    """Yield each bad member: its pointer within the value, the reason, and its value."""
     if type(value) is not dict:
         yield "", f"must be an object of names and values, not {type_name(value)}", value
         return

@@ -1,8 +1,7 @@
-"""The marshmallow schema of a signature: the single source of truth for what is accepted and what is documented.
+"""The marshmallow schema of a signature: the single source for accepted values and for their documentation.
 
-Good instances never meet marshmallow one by one: `Kind.column` takes a whole column at once, by the same rule
-(`rule_of`) that the fields of the schema apply to one value. What it refuses goes to the schema, row by row, only
-for as many rows as are reported.
+Good instances are not validated one by one: `Kind.column` accepts a whole column, by the same rule (`rule_of`) that the
+fields of the schema apply to one value. Only refused rows go to the schema, as many as are reported.
 """
 
 from __future__ import annotations
@@ -17,31 +16,32 @@ import marshmallow as ma
 
 from app.errors import ABSENT, FieldError, InvalidInstances, InvalidRepository, TooManyInstances
 from app.signature import Input, Layout, Signature
-from app.signature.batch import Batch, Column, Decoded
-from app.signature.decoder import decoder_of
-from app.signature.guards import MAX_VALUES
+from app.signature.batch import Batch, Column, DecodedBody
+from app.signature.decoder import MAX_VALUES, decoder_of
+from app.signature.field_errors import MOST_ERRORS, escaped, in_row, place_of, shown, some
 from app.signature.hints import hint_for_document, hint_for_row, hint_for_value, hinted, one_too_deep
 from app.signature.images import PIXEL_LIMIT, one_too_many
 from app.signature.kinds import KINDS, limits_of, rule_of
 from app.signature.nested import Nesting
-from app.signature.pointers import escaped, in_row, place_of, shown, some
 from app.signature.records import problems
-from app.signature.refusals import MOST_ERRORS
 from app.signature.values import is_missing
 from app.signature.watch import RANGED, watch_of
 
 __all__ = ["Validator", "escaped", "field_of", "schema_of", "shown", "validators"]
 
 MAX_IMAGE_VALUES = 2**25
-"""Most values of all images of a request as a model sees them: a quarter of a gibibyte."""
+"""Most values of all images of a request, as the model sees them: a quarter of a gibibyte."""
 MAX_IMAGES = 1000
-"""Most images of a request: to open the smallest takes half a millisecond."""
+"""Most images of a request. Opening the smallest takes half a millisecond."""
 
 
 def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
-    """The marshmallow field of one input: strict about types, with a message that says what is allowed.
+    """Return the marshmallow field of one input. It is strict about types, and its message says what is allowed.
 
-    `within_range` documents that numbers outside the range seen in training are refused, which `Watch` does.
+    `within_range` documents that numbers outside the range seen in training are refused; `Watch` refuses them.
+
+    Raises:
+        InvalidRepository: this release or this installation does not support the input.
     """
     if spec.kind not in KINDS:
         raise InvalidRepository(f"input {spec.name!r} is of kind {spec.kind!r}, which this release does not know")
@@ -77,7 +77,7 @@ def field_of(spec: Input, within_range: bool = False) -> ma.fields.Field[Any]:
 
 
 def _documented(spec: Input, within_range: bool) -> dict[str, Any]:
-    """What OpenAPI says of an input beyond its type."""
+    """Return the metadata of an input for OpenAPI."""
     metadata: dict[str, Any] = KINDS[spec.kind].schema(spec)
     if _description(spec):
         metadata["description"] = _description(spec)
@@ -93,10 +93,10 @@ def _documented(spec: Input, within_range: bool) -> dict[str, Any]:
 
 
 def _documented_limits(spec: Input) -> ma.validate.Validator | None:
-    """The limits as OpenAPI shows them; the rule has applied them by now."""
+    """Return the limits for OpenAPI. The rule has applied them already."""
     if spec.closed and spec.categories:
         return _Choice(spec.categories)
-    if spec.largest is not None and spec.shape is None:  # of an array each element has the limit, not the array
+    if spec.largest is not None and spec.shape is None:  # in an array each element has the limit
         return _Limit(*limits_of(spec))
     if spec.kind == "number" and (spec.least is not None or spec.most is not None):
         return _Limit(spec.least, spec.most)
@@ -104,14 +104,14 @@ def _documented_limits(spec: Input) -> ma.validate.Validator | None:
 
 
 class _Limit(ma.validate.Range):
-    """Documents the least and the most; a missing value has none."""
+    """Documents the smallest and the largest value. A missing value passes."""
 
     def __call__(self, value: Any) -> Any:
         return value if value is None else super().__call__(value)
 
 
 class _Choice(ma.validate.OneOf):
-    """Documents the allowed values; NaN, which has become None by now, is allowed where null is."""
+    """Documents the allowed values. NaN, which is None here, passes where null is allowed."""
 
     def __call__(self, value: Any) -> Any:
         return value if value is None else super().__call__(value)
@@ -123,7 +123,7 @@ def _description(spec: Input) -> str:
 
 
 def schema_of(signature: Signature, title: str = "Instance") -> ma.Schema:
-    """The schema of one record. Attribute names are positions, since a feature's name need not be an identifier."""
+    """Return the schema of one record. Attributes are named by position, because a feature may have any name."""
     names = some(signature.names)
     within = signature.out_of_range == "reject"
     fields = {f"input_{position}": field_of(spec, within) for position, spec in enumerate(signature.inputs)}
@@ -136,10 +136,10 @@ def schema_of(signature: Signature, title: str = "Instance") -> ma.Schema:
 
 
 class Validator:
-    """Instances as the client sent them -> a `Batch`, or every bad field named. Immutable, safe to share.
+    """Turns instances into a `Batch`, or raises an error that names every bad field. Immutable, safe to share.
 
-    `out_of_range` holds where the signature does not say itself what becomes of numbers outside the range seen;
-    `watch` tells of what is accepted and new, and is None where nobody wants to know.
+    `out_of_range` applies if the signature leaves it open. `watch` finds accepted values that are new to the model;
+    None means that nothing is watched.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Validator:
         self._names = frozenset(signature.names)
         self._rules = [(spec.name, rule_of(spec)) for spec in signature.inputs]
         stated = max_instances
-        # A small file may be a large image, or the same one many times over.
+        # A small body may hold large images, or the same one many times.
         width = sum(spec.width for spec in signature.inputs if spec.image is not None)
         if width:
             images = sum(spec.image is not None for spec in signature.inputs)
@@ -168,18 +168,21 @@ class Validator:
         self._bare = signature.takes_bare
         self._nesting = Nesting(() if self._whole else signature.names)
 
-    def decode(self, body: bytes) -> Decoded | None:
-        """The batch in a JSON document, where it is accepted at first sight; None where it has to be read."""
+    def decode(self, body: bytes) -> DecodedBody | None:
+        """Return the batch of a JSON document; None if it needs the slow path."""
         return None if self._decoder is None else self._decoder.decode(body)
 
     def validate(self, instances: Sequence[Any], pointer: str = "#", single: bool = False) -> Batch:
-        """The batch of these records or rows, columns of shape (len(instances),).
+        """Return the batch of these records or rows.
 
-        `pointer` is where the instances stand in the document; a `single` instance stands there itself.
+        Args:
+            instances: records, rows, or bare values of the only input.
+            pointer: where the instances stand in the document.
+            single: whether the only instance stands there itself, not in a list.
 
         Raises:
             TooManyInstances: there are more rows than the limit.
-            InvalidInstances: with the first 100 bad fields, and how many there are in all.
+            InvalidInstances: with the first 100 bad fields, and the number of all.
         """
         batch = self.accepted(instances, pointer)
         if batch is None:
@@ -187,7 +190,7 @@ class Validator:
         return batch
 
     def accepted(self, instances: Sequence[Any], pointer: str = "#") -> Batch | None:
-        """Like `validate`, but return None, without finding out why, where a field is bad."""
+        """Like `validate`, but return None if a field is bad, without looking for the reason."""
         if len(instances) > self.max_instances:
             raise TooManyInstances(len(instances), self.max_instances, self._limit_is_set)
         rows = self._rows(instances)
@@ -195,11 +198,11 @@ class Validator:
         return self._columns(rows)
 
     def look_acceptable(self, instances: Sequence[Any]) -> list[bool]:
-        """Tell for each instance whether all of its fields pass the cheap rules."""
+        """Return for each instance whether all of its fields pass the cheap rules."""
         return [not self._count(row) for row in self._rows(instances)]
 
     def _rows(self, instances: Sequence[Any]) -> Sequence[Any]:
-        """The instances as the columns are made of them: rows or flat records."""
+        """Return the instances as rows or flat records."""
         rows = instances
         if self._whole:
             rows = [[instance] if type(instance) is dict else instance for instance in instances]
@@ -218,13 +221,13 @@ class Validator:
                 raise InvalidInstances([error], 1)
 
     def _place(self, sent: Any, name: str, at: int) -> str:
-        """The pointer of an input, relative to its instance."""
+        """Return the pointer of an input, relative to its instance."""
         if type(sent) is dict and self._nesting:
             return f"/{self._nesting.places(sent)[name]}"
         return place_of("", in_row(sent), name, at)
 
     def _columns(self, instances: Sequence[Any]) -> Batch | None:
-        """The accept path: no more than a few C-speed passes over each column; None at the first thing amiss."""
+        """Return the batch with a few fast passes over each column; None as soon as something is wrong."""
         names = self.signature.names
         types = set(map(type, instances))
         if types <= {dict} and all(row.keys() == self._names for row in instances):
@@ -248,15 +251,15 @@ class Validator:
         return Batch(columns, len(instances))
 
     def _row(self, instance: Any) -> list[Any] | None:
-        """A record or a row as a row, or None where it lacks or adds a feature."""
+        """Return a record or a row as a row; None if it lacks or adds a feature."""
         if type(instance) is dict:
             return [instance[n] for n in self.signature.names] if instance.keys() == self._names else None
         return instance if len(instance) == len(self.signature.names) else None
 
     def _explain(self, instances: Sequence[Any], sent: Sequence[Any], pointer: str, single: bool) -> InvalidInstances:
-        """The refuse path: every bad field is counted, by the cheap rule; marshmallow words the first of them.
+        """Return the error of refused instances. The cheap rule counts bad fields; marshmallow words the first.
 
-        A document that looks like something else as a whole has one error, which says so.
+        A document that looks like another format as a whole has one error, which says so.
         """
         if not single:
             hint = hint_for_row(sent, self.signature, pointer)
@@ -322,13 +325,13 @@ class Validator:
             )
 
     def _worded_record(self, record: Any, pointer: str) -> Iterator[FieldError]:
-        """The bad members of an object that is given whole."""
+        """Yield the errors of the members of a free-form record."""
         for tail, detail, value in islice(problems(record, self.signature.inputs[0]), MOST_ERRORS):
             yield FieldError(f"{pointer}/{tail}" if tail else pointer, detail, shown(value))
 
 
 def _completed(signature: Signature, out_of_range: str, pixel_limit: int) -> Signature:
-    """The signature with the server's settings where it does not say itself."""
+    """Return the signature, completed with the server's settings."""
     inputs = tuple(
         spec
         if spec.image is None
@@ -341,7 +344,7 @@ def _completed(signature: Signature, out_of_range: str, pixel_limit: int) -> Sig
 def validators(
     max_instances: int, out_of_range: str, pixel_limit: int, max_values: int
 ) -> Callable[[Signature], Validator]:
-    """Makes the validator of a signature, with these limits."""
+    """Return a function that makes the validator of a signature, with these limits."""
     return functools.partial(
         Validator,
         max_instances=max_instances,
@@ -352,7 +355,7 @@ def validators(
 
 
 def _value(instance: Any, name: str, at: int) -> Any:
-    """One input of a record or a row; None where that lacks it."""
+    """Return one input of a record or a row; None if it is missing."""
     if type(instance) is dict:
         return instance.get(name)
     return instance[at] if type(instance) is list and at < len(instance) else None

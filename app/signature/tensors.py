@@ -1,8 +1,7 @@
-"""Arrays that came as such (a tensor, a column of a file) as columns: by the rules of the kinds, and without a Python
-object for each value where the kind and the array are numbers.
+"""The fast path from arrays (tensors, matrices, columns of files) to a batch, without a Python object for each number.
 
-What is not accepted at first sight is left to `Validator.validate`, which alone words errors; a property test holds the
-two to the same answers.
+Arrays that are not accepted here go to `Validator.validate`, which alone words errors. A property test holds both to
+the same answers.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ from app.signature.values import INT64_MAX
 
 
 def column_of(array: NDArray[Any], spec: Input) -> Column | None:
-    """The column of an array of shape (rows,), or (rows, …) for kinds whose value has a shape; None as soon as a value
-    is not accepted."""
+    """Return the column of an array of shape (rows,) or (rows, ...); None as soon as a value is not accepted."""
     if array.ndim == 1 and spec.kind == "number" and array.dtype.kind in "fiu":
         return _numbers(array, spec)
     if array.ndim == 1 and spec.kind == "integer" and array.dtype.kind in "iu":
@@ -29,11 +27,13 @@ def column_of(array: NDArray[Any], spec: Input) -> Column | None:
 
 
 def batch_of(matrix: NDArray[Any], signature: Signature) -> Batch | None:
-    """The batch of a matrix of shape (rows, inputs); None as soon as a value is not accepted."""
-    if _plain(signature) and matrix.dtype.kind in "fiu":
-        numbers = matrix.astype(np.float64, copy=False)
+    """Return the batch of a matrix of shape (rows, inputs); None as soon as a value is not accepted."""
+    if matrix.ndim != 2 or matrix.shape[1] != len(signature.inputs):
+        return None
+    if signature.is_plain and matrix.dtype.kind in "fiu":
         if matrix.dtype.kind == "u" and matrix.size and matrix.max() > INT64_MAX:
             return None
+        numbers = np.ascontiguousarray(matrix, dtype=np.float64)
         return Batch.of_matrix(numbers, signature.names) if _accepted(numbers, signature) else None
     columns: dict[str, Column] = {}
     for position, spec in enumerate(signature.inputs):
@@ -44,12 +44,8 @@ def batch_of(matrix: NDArray[Any], signature: Signature) -> Batch | None:
     return Batch(columns, len(matrix))
 
 
-def _plain(signature: Signature) -> bool:
-    return all(spec.kind == "number" and spec.dtype == "float64" for spec in signature.inputs)
-
-
 def _accepted(numbers: NDArray[np.float64], signature: Signature) -> bool:
-    """The rule of `Number`, for a whole matrix at once."""
+    """Apply the rule of `Number` to a whole matrix."""
     missing = np.isnan(numbers)
     if missing.any() and missing[:, [not spec.nullable for spec in signature.inputs]].any():
         return False
@@ -58,7 +54,9 @@ def _accepted(numbers: NDArray[np.float64], signature: Signature) -> bool:
 
 
 def _numbers(array: NDArray[Any], spec: Input) -> Column | None:
-    if array.dtype.kind == "u" and array.size and array.max() > INT64_MAX:  # no integer of 64 bits, for the rule
+    if (
+        array.dtype.kind == "u" and array.size and array.max() > INT64_MAX
+    ):  # the rule of numbers limits integers to 64 bits
         return None
     numbers = array.astype(np.float64, copy=False)
     least, most = limits_of(spec)

@@ -1,4 +1,4 @@
-"""Timestamps: ISO 8601 or seconds since 1970, as instants in UTC; without a zone they are taken as UTC."""
+"""Timestamps: ISO 8601 or seconds since 1970, as instants in UTC. Without a zone they are taken as UTC."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from app.signature.values import Rule, is_missing, type_name
 ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?:([Zz])|([+-])(\d\d):?(\d\d))?)?", re.ASCII
 )
-"""The extended format of ISO 8601 for a calendar date, alone or with a time and a zone (RFC 3339 and its kin)."""
+"""The extended format of ISO 8601: a calendar date, with or without a time and a zone (as in RFC 3339)."""
 
 DTYPE = re.compile(r"datetime64\[(s|ms|us|ns)(?:, (.+))?\]")
 NS_PER = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
@@ -25,9 +25,9 @@ EPOCH = datetime(1970, 1, 1)
 MICROSECOND = timedelta(microseconds=1)
 NOT_A_TIME = np.iinfo(np.int64).min
 NAT = "NaT"
-"""What pandas, and MLflow's client, write for a missing time."""
+"""The text that pandas, and MLflow's client, write for a missing time."""
 LIMITS = {"ns": ("1678-01-01", "2261-12-31")}
-"""What 64 bits of nanoseconds can hold, by whole years; coarser units hold every year that a date can name."""
+"""The range of 64 bits of nanoseconds, in whole years. Coarser units hold every year that a date can have."""
 WIDE_LIMITS = ("0001-01-02", "9999-12-30")
 FORM = "as in 2024-01-31T12:30:00Z, or seconds since 1970-01-01 in UTC"
 
@@ -35,13 +35,10 @@ FORM = "as in 2024-01-31T12:30:00Z, or seconds since 1970-01-01 in UTC"
 class Timestamp:
     """A point in time: a string in ISO 8601, or a number of seconds since 1970-01-01 in UTC."""
 
-    class Field(ma.fields.Raw):
-        """JSON schema: a string or a number."""
-
-    field_class = Field
+    field_class = ma.fields.Raw
 
     def rule(self, spec: Input) -> Rule:
-        """Dates that exist, within what the column can hold."""
+        """Return the rule: existing dates within the range of the column."""
         unit, _ = unit_and_zone(spec.dtype)
         first, last = LIMITS.get(unit, WIDE_LIMITS)
         least, most = _instant(first), _instant(last)
@@ -67,7 +64,7 @@ class Timestamp:
         return problem
 
     def column(self, values: Sequence[Any], spec: Input) -> Column | None:
-        """Shape (rows,), datetime64 of the input's unit, in UTC; NaT where a value is missing."""
+        """Return the column, shape (rows,), datetime64 of the input's unit in UTC, with NaT for missing values."""
         unit, _ = unit_and_zone(spec.dtype)
         rule = self.rule(spec)
         instants = []
@@ -82,18 +79,22 @@ class Timestamp:
         return np.array(instants, dtype=np.int64).view(f"datetime64[{unit}]")
 
     def describe(self, spec: Input) -> str:
-        """How it is written."""
+        """Describe the accepted forms."""
         _, zone = unit_and_zone(spec.dtype)
         seen = f"; the model sees it in {zone}" if zone not in (None, "UTC") else ""
         return f"a timestamp in ISO 8601, {FORM}; without a zone it is UTC{seen}"
 
     def schema(self, spec: Input) -> dict[str, Any]:
-        """A string or a number."""
+        """Return the schema of a string or a number."""
         return {"type": ["string", "number"]}
 
 
 def unit_and_zone(dtype: str) -> tuple[str, str | None]:
-    """The unit and the time zone of a datetime64 dtype as pandas writes it; raises ValueError for another dtype."""
+    """Return the unit and the time zone of a datetime64 dtype of pandas.
+
+    Raises:
+        ValueError: it is another dtype.
+    """
     match = DTYPE.fullmatch(dtype)
     if match is None:
         raise ValueError(f"{dtype!r} is not a datetime64 of s, ms, us or ns")
@@ -101,7 +102,11 @@ def unit_and_zone(dtype: str) -> tuple[str, str | None]:
 
 
 def _instant(text: str) -> int:
-    """Nanoseconds since 1970-01-01 in UTC; raises ValueError, with a reason where the form is right."""
+    """Return nanoseconds since 1970-01-01 in UTC.
+
+    Raises:
+        ValueError: with a message if the form is right but the instant does not exist.
+    """
     match = ISO.fullmatch(text) if len(text) <= 64 else None
     if match is None:
         raise ValueError
@@ -118,7 +123,7 @@ def _instant(text: str) -> int:
 
 
 def _of_seconds(value: int | float) -> int:
-    """Nanoseconds of a number of seconds: a whole one exactly, else to the microsecond, as in `datetime`."""
+    """Return nanoseconds: exact for whole seconds, else rounded to the microsecond, as in `datetime`."""
     whole = int(value // 1)
     return whole * 10**9 + round((value - whole) * 10**6) * 1000
 

@@ -1,6 +1,6 @@
-"""What is accepted but was not seen in training: categories that warn, numbers outside the range.
+"""Warnings about accepted values that are new to the model: unseen categories, numbers outside the training range.
 
-Columns are compared whole, after they were accepted; a model that has nothing to watch has no `Watch`.
+Whole columns are compared after they were accepted. A model with nothing to watch has no `Watch`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from app.errors import ABSENT, FieldError, InvalidInstances
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column
-from app.signature.pointers import place_of
+from app.signature.field_errors import place_of
 from app.signature.values import is_missing
 
 MAX_REPORTED_WARNINGS = 100
@@ -24,18 +24,18 @@ MAX_SHOWN_CATEGORIES = 100
 RANGED = ("number", "integer", "array")
 
 Place = Callable[[int], tuple[str, bool | None]]
-"""The pointer of an instance, and whether it is a row, as `in_row` says."""
+"""Returns the pointer of an instance, and whether it is a row, as `in_row` does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Warnings:
-    """The first places where something new was met, and how many there are beside them."""
+    """The first places with new values, and the number of further ones."""
 
     found: tuple[FieldError, ...] = ()
     more: int = 0
 
     def document(self) -> dict[str, Any]:
-        """The warnings as members of an answer."""
+        """Return the warnings as members of an answer."""
         listed = [
             {"pointer": w.pointer, "detail": w.detail, **({} if w.value is ABSENT else {"value": w.value})}
             for w in self.found
@@ -43,11 +43,11 @@ class Warnings:
         return {"warnings": listed, "warnings_more": self.more}
 
 
-NONE = Warnings()
+NO_WARNINGS = Warnings()
 
 
 class Watch:
-    """Looks at accepted batches of one signature. Immutable, safe to share between threads."""
+    """Checks accepted batches of one signature. Immutable, safe to share between threads."""
 
     def __init__(self, signature: Signature) -> None:
         ranges = signature.out_of_range
@@ -66,16 +66,16 @@ class Watch:
         return bool(self._unseen or self._ranged)
 
     def check(self, batch: Batch, place: Place) -> Warnings:
-        """What is new in the batch, in the order of its rows.
+        """Return the warnings of a batch, in the order of its rows.
 
         Raises:
-            InvalidInstances: numbers are outside the range seen in training, and the model refuses those.
+            InvalidInstances: numbers are outside the training range, and the model rejects these.
         """
         found, more = _reported(self._marks(batch, place), place, _was_not_seen)
-        return Warnings(tuple(found), more) if found else NONE
+        return Warnings(tuple(found), more) if found else NO_WARNINGS
 
     def check_each(self, batch: Batch, place: Place) -> dict[int, Warnings]:
-        """What is new in each row of the batch that has something new; raises as `check` does."""
+        """Return the warnings by row, for rows that have some. Raises as `check` does."""
         marks = self._marks(batch, place)
         new = [marked for *_, marked in marks]
         rows = np.flatnonzero(np.logical_or.reduce(new)).tolist() if new else []
@@ -87,7 +87,7 @@ class Watch:
         return told
 
     def _marks(self, batch: Batch, place: Place) -> list[Mark]:
-        """What warns, by input; raises where that is refused."""
+        """Return the new values by input; raise an error if they are rejected."""
         if batch.rows == 0:
             return []
         columns = batch.columns
@@ -105,7 +105,7 @@ class Watch:
 
 
 def watch_of(signature: Signature) -> Watch | None:
-    """The watch over a signature, if there is anything to watch."""
+    """Return the watch of a signature; None if there is nothing to watch."""
     return Watch(signature) or None
 
 
@@ -114,11 +114,11 @@ def _warns(spec: Input) -> bool:
 
 
 Mark = tuple[int, Input, Column, NDArray[np.bool_]]
-"""The position of an input, the input, its column, and which of its rows are to be told of."""
+"""The position of an input, the input, its column, and a mask of the rows to report."""
 
 
 def _outside(column: Column, low: float, high: float) -> NDArray[np.bool_]:
-    if column.dtype == object:  # whole numbers beside missing ones
+    if column.dtype == object:  # integers beside missing ones
         return np.array([value is not None and not low <= value <= high for value in column.tolist()], dtype=np.bool_)
     outside = ((column < low) | (column > high)).reshape(len(column), math.prod(column.shape[1:]))
     found: NDArray[np.bool_] = np.logical_or.reduce(outside, axis=1)
@@ -133,7 +133,7 @@ def _unknown(column: Column, known: frozenset[Any]) -> NDArray[np.bool_]:
 
 
 def _reported(marks: list[Mark], place: Place, say: Callable[[Input], str]) -> tuple[list[FieldError], int]:
-    """The first marked places by row, each with its sentence, and how many more there are."""
+    """Return the first marked places by row, each with its message, and the number of further ones."""
     total = sum(int(np.count_nonzero(marked)) for *_, marked in marks)
     if not total:
         return [], 0
@@ -151,7 +151,7 @@ def _first(marked: NDArray[np.bool_]) -> list[int]:
 
 def _value(column: Column, row: int) -> object:
     if column.ndim > 1:
-        return ABSENT  # the whole array would bury the sentence
+        return ABSENT  # an array is too long for an error
     value = column[row : row + 1].tolist()[0]
     return value[:100] + "…" if isinstance(value, str) and len(value) > 100 else value
 

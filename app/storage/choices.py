@@ -1,7 +1,8 @@
-"""Which version of a model answers: `repository.json`, written by commands or by hand, and `history.json` beside it.
+"""Choose which version of a model answers: `repository.json` and `history.json`.
 
-`repository.json` holds the default model, the versions in use and the aliases. `history.json` holds each change with
-its author, and the highest version number that each model ever had: a number is never given to two versions.
+`repository.json` holds the default model, the versions in use, the aliases and the staged versions. Commands write it,
+and people may edit it. `history.json` holds each change with its author, and the highest version number of each model,
+so that no number is given twice.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ POINTERS = "repository.json"
 HISTORY = "history.json"
 NEWEST = "newest"
 MAX_CHANGES = 200
-"""The most changes of a model that are kept."""
+"""Older changes of a model are dropped."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Pointers:
-    """The model behind `/predict`, and by model: its aliases, the version in use, and its staged versions.
+    """The model behind `/predict`; for each model its aliases, the version in use, and its staged versions.
 
-    Where no version is in use, the newest one answers that is not staged. A staged version answers by its number and
-    its aliases only.
+    If no version is in use, the newest version answers that is not staged. A staged version answers only requests that
+    name its number or an alias.
     """
 
     default: str | None = None
@@ -42,12 +43,12 @@ class Pointers:
     staged: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def chosen(self, model: str, versions: Collection[int]) -> int | None:
-        """Return the version that answers for a model that has these; None where there is none."""
+        """Return which of these versions of a model answers; None if there is none."""
         unstaged = set(versions) - set(self.staged.get(model, ()))
         return self.use.get(model, max(unstaged, default=None))
 
     def of(self, model: str, others: Pointers) -> Pointers:
-        """Return these pointers as far as they concern a model or the default, and the others for all other models."""
+        """Return these pointers for one model and the default, and the others for all other models."""
 
         def merged(mine: dict[str, T], theirs: dict[str, T]) -> dict[str, T]:
             kept = {name: value for name, value in theirs.items() if name != model}
@@ -61,7 +62,7 @@ class Pointers:
         )
 
     def using(self, model: str, version: int | None) -> Pointers:
-        """Return these pointers with a version in use, which then is not staged; None: the newest one answers."""
+        """Return these pointers with a version in use, and not staged; with None, the newest version answers."""
         use = {name: v for name, v in self.use.items() if name != model}
         staged = {**self.staged, model: tuple(v for v in self.staged.get(model, ()) if v != version)}
         return replace(self, use=use if version is None else use | {model: version}, staged=_filled(staged))
@@ -71,13 +72,13 @@ class Pointers:
         return replace(self, staged={**self.staged, model: (*self.staged.get(model, ()), version)})
 
     def with_alias(self, model: str, alias: str, version: int | None) -> Pointers:
-        """Return these pointers with an alias of a version; None takes the alias away."""
+        """Return these pointers with an alias for a version; None removes the alias."""
         names = {name: v for name, v in self.aliases.get(model, {}).items() if name != alias}
         names |= {} if version is None else {alias: version}
         return replace(self, aliases=_filled({**self.aliases, model: names}))
 
     def without(self, model: str, version: int, is_last: bool) -> Pointers:
-        """Return these pointers without a version, and without its model where it was the last one."""
+        """Return these pointers without a version, and without its model if it was the last version."""
         aliases = {name: v for name, v in self.aliases.get(model, {}).items() if v != version}
         staged = tuple(v for v in self.staged.get(model, ()) if v != version)
         return Pointers(
@@ -88,7 +89,11 @@ class Pointers:
         )
 
     def problems(self, versions: Mapping[str, Sequence[int]]) -> list[str]:
-        """Return a sentence for each thing that is named here and is not there, given the versions of each model."""
+        """Return a sentence for each model or version that is named here and does not exist.
+
+        Args:
+            versions: The versions of each model.
+        """
         there = ", ".join(versions) or "none"
         found = []
         if self.default is not None and self.default not in versions:
@@ -116,7 +121,7 @@ class Pointers:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of a model: when (ISO 8601 in UTC), by whom, what, and the version that answered before and after."""
+    """One change of a model: its time (ISO 8601, UTC), its author, and the version that answered before and after."""
 
     when: str
     who: str
@@ -127,25 +132,25 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """By model: the highest version number that was ever given, and its changes, the oldest first."""
+    """For each model the highest version number ever given, and its changes, the oldest first."""
 
     highest: dict[str, int] = field(default_factory=dict)
     changes: dict[str, tuple[Change, ...]] = field(default_factory=dict)
 
     def given(self, model: str, version: int) -> History:
-        """Return this history with a version number given."""
+        """Return this history with a version number marked as given."""
         return replace(self, highest={**self.highest, model: max(version, self.highest.get(model, 0))})
 
     def with_change(self, model: str, what: str, before: int | None, after: int | None) -> History:
-        """Return this history with one more change, made now by this process's user."""
+        """Return this history with one more change, made now by the user of this process."""
         change = Change(datetime.now(UTC).isoformat(timespec="seconds"), author(), what, before, after)
         return replace(self, changes={**self.changes, model: (*self.changes.get(model, ()), change)[-MAX_CHANGES:]})
 
     def before(self, model: str, now: int | None, versions: Collection[int]) -> int | None:
-        """Return the version to roll back to: the last that answered before the one that answers now, and is there.
+        """Return the version to roll back to, or None: the last existing version that answered before the current one.
 
-        A rollback ends the version that it leaves, so that the next one goes further back. Where the history says
-        nothing, it is the next older version.
+        A version that a rollback has left is skipped, so that the next rollback goes further back. Without a history,
+        it is the next older version.
         """
         trail: list[int | None] = []
         for change in self.changes.get(model, ()):
@@ -164,7 +169,7 @@ ROLLBACK = "rollback"
 
 
 def wrong_alias(alias: str) -> str | None:
-    """Return why a text cannot be an alias: it stands in URLs, in the place of a version number; None where it can."""
+    """Return why a text cannot be an alias, which takes the place of a version number in URLs; None if it can."""
     if alias == NEWEST or alias.isdigit():
         return f"alias {alias!r} would be mistaken for a version"
     if not alias or len(alias) > 64 or not all(c.isascii() and (c.isalnum() or c in "_.-") for c in alias):
@@ -173,25 +178,25 @@ def wrong_alias(alias: str) -> str | None:
 
 
 def author() -> str:
-    """Return who runs this process: user@host. No name service is asked, which might be on another machine."""
+    """Return the user of this process as user@host, without asking a name service."""
     names = filter(None, map(os.environ.get, ("SUDO_USER", "LOGNAME", "USER")))
     return f"{next(names, os.getuid())}@{socket.gethostname()}"
 
 
 def read_pointers(path: Path) -> Pointers:
-    """Return what `repository.json` says; nothing where there is none.
+    """Read `repository.json`; without a file, return empty pointers.
 
     Raises:
-        InvalidRepository: it is there but cannot be read.
+        InvalidRepository: The file cannot be read.
     """
     return _read(path, Pointers)
 
 
 def read_history(path: Path) -> History:
-    """Return what `history.json` says; nothing where there is none.
+    """Read `history.json`; without a file, return an empty history.
 
     Raises:
-        InvalidRepository: it is there but cannot be read.
+        InvalidRepository: The file cannot be read.
     """
     return _read(path, History)
 
@@ -207,7 +212,7 @@ def unknown_keys(path: Path) -> list[str]:
 
 
 def write(path: Path, document: Pointers | History) -> None:
-    """Replace the file in one step. Keys that are empty are left out."""
+    """Replace the file in one step, leaving out empty keys."""
     filled = {key: value for key, value in msgspec.to_builtins(document).items() if value}
     replace_synced(path, msgspec.json.format(msgspec.json.encode(filled), indent=1) + b"\n")
 

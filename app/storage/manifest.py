@@ -1,4 +1,4 @@
-"""The manifest beside an artifact: everything that is known of a version without unpickling anything."""
+"""The manifest beside an artifact: what is known of a version without unpickling anything."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """What a file of a version must be: its SHA-256 in hexadecimal and its size."""
+    """The SHA-256 (hexadecimal) and the size that a file of a version must have."""
 
     sha256: str
     size_bytes: int
@@ -29,7 +29,7 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One instance, and for each output name the value that the estimator gave for it at packing time (JSON values)."""
+    """One instance, and the value of each output that the estimator gave for it at packing time (JSON values)."""
 
     instance: dict[str, object]
     outputs: dict[str, object]
@@ -49,11 +49,12 @@ class Assumption:
 
 
 @dataclass(frozen=True, slots=True)
-class LeanCall:
-    """With how much less the artifact may be called, as packing found it to answer the same, bit for bit.
+class DirectCall:
+    """The way of calling an artifact that packing found to give equal answers, to the last bit.
 
-    `matrix`: it was fitted on a frame, and a matrix of the same values does as well. `unchecked`: whatever
-    scikit-learn would check, the signature has checked.
+    Attributes:
+        matrix: Pass a matrix to a model that was fitted on a frame.
+        unchecked: Leave out the checks of scikit-learn, because the signature has checked the same.
     """
 
     matrix: bool
@@ -62,17 +63,22 @@ class LeanCall:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The facts of one version. `created` is ISO 8601 in UTC; `environment` maps a library to its version.
+    """The facts of one version.
 
-    `graph` is the file of the graph, where it was proven equal; `proof` says what was measured then, or in one sentence
-    why there is none. `artifact_cost_us` is what a run of the artifact took at packing, in
-    microseconds, by its number of rows. `before` and `after` are the names of the steps around a run.
-    `lean` is None where the artifact is called as a notebook would call it.
-    `environment` is that of packing, in which the answers were recorded and the graph was proven. `trained_with` is
-    what is known of the training environment, as requirements, and `trained_with_source` says where that is from.
-    `recorded` is the file of the rows that other libraries have to answer the same; `served_by` says which were tried
-    at packing, where packing ran in an environment of its own.
-    `assumptions` are the facts of training that neither the artifact nor the sample says.
+    Attributes:
+        created: The time of packing, ISO 8601 in UTC.
+        environment: The versions of the libraries that packed it: they gave the recorded answers and proved the graph.
+        graph: The file of the graph, if it is proven equal.
+        proof: The measurements of the proof, or the reason why there is no graph.
+        artifact_cost_us: The time of a run of the artifact at packing, in microseconds, by its number of rows.
+        before: The names of the steps before a run.
+        after: The names of the steps after a run.
+        lean: The direct call of the artifact; None if it is called as in a notebook. The key is older than the class.
+        trained_with: The known requirements of the training environment.
+        trained_with_source: The source of these requirements.
+        recorded: The file of the rows for which other libraries must give the same answers.
+        served_by: The libraries that were tried for serving at packing, if others packed it.
+        assumptions: The facts of training that neither the artifact nor the sample tells.
     """
 
     model: str
@@ -92,7 +98,7 @@ class Manifest:
     artifact_cost_us: dict[str, float] = field(default_factory=dict)
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
-    lean: LeanCall | None = None
+    lean: DirectCall | None = None
     trained_with: tuple[str, ...] = ()
     trained_with_source: str = ""
     recorded: str | None = None
@@ -102,19 +108,19 @@ class Manifest:
 
     @property
     def runtime(self) -> str:
-        """What serves this version: the graph where it is proven, else the artifact."""
+        """ "graph" if the version has a proven graph, else "artifact"."""
         return "artifact" if self.graph is None else "graph"
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """Read first: a later form may have other fields."""
+    """The part of a manifest that is read first: other forms may have other fields."""
 
     manifest_version: int
 
 
 def encode(manifest: Manifest) -> bytes:
-    """The manifest as indented JSON, for people and for version control."""
+    """Return the manifest as indented JSON, which people and version control can read."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
 
 
@@ -126,21 +132,21 @@ def write(folder: Path, manifest: Manifest) -> None:
 
 
 def digest(folder: Path) -> str:
-    """Return the SHA-256 of the manifest. It stands for the whole version, since the manifest lists all hashes.
+    """Return the SHA-256 of the manifest, which covers all files of the version, because it lists their hashes.
 
     Raises:
-        InvalidRepository: there is no manifest that can be read.
+        InvalidRepository: There is no manifest that can be read.
     """
     return hashlib.sha256(_content(folder)).hexdigest()
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest in a version's folder.
+    """Read the manifest in the folder of a version.
 
-    One without a `manifest.sha256` beside it, as older releases have written it, is taken as it is.
+    Older releases wrote no `manifest.sha256`; without it the manifest is not compared.
 
     Raises:
-        InvalidRepository: it is missing, is not the one that was written, is not JSON, or lacks what a manifest has.
+        InvalidRepository: The manifest is missing, was changed, is not JSON, or lacks a field.
     """
     content = _content(folder)
     _require_unchanged(folder, content)

@@ -1,4 +1,4 @@
-"""Rows with what the model answered for them when it was packed: the proof that other libraries answer the same."""
+"""Rows and the answers that the model gave for them at packing: other libraries must give the same answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Instances, and for each output name the values that the model gave for them as one batch (JSON values)."""
+    """Instances, and the values of each output that the model gave for them as one batch (JSON values)."""
 
     instances: list[dict[str, object]]
     outputs: dict[str, list[object]]
@@ -29,10 +29,10 @@ def write(folder: Path, recorded: Recorded) -> None:
 
 
 def read(stream: BinaryIO) -> Recorded:
-    """The rows in an open, verified file.
+    """Read the rows in an open, verified file.
 
     Raises:
-        InvalidRepository: it is not what `write` writes.
+        InvalidRepository: The file was not written by `write`.
     """
     try:
         with gzip.GzipFile(fileobj=stream) as content:

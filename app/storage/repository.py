@@ -1,4 +1,4 @@
-"""The repository: `models/<name>/<version>/` folders, and beside them which of the versions answers."""
+"""The repository: folders `models/<name>/<version>/`, and files beside them that choose which versions answer."""
 
 from __future__ import annotations
 
@@ -16,53 +16,47 @@ from pathlib import Path
 from app.errors import ChoiceRefused, InvalidRepository, ModelNotFound, VersionNotFound
 from app.storage import choices
 from app.storage import manifest as manifests
-from app.storage.choices import HISTORY, POINTERS, ROLLBACK, Change, Pointers
+from app.storage.choices import HISTORY, POINTERS, ROLLBACK, Change, History, Pointers
 from app.storage.manifest import MANIFEST, Manifest
-from app.storage.verification import sha256_of
 from app.storage.writing import sync_folder
 
 SLUG = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")
-ARTIFACT_SUFFIXES = (".joblib", ".pkl", ".pickle", ".skops")
 STAGING_PREFIX = ".staging-"
 
 
 def is_slug(name: str) -> bool:
-    """Whether a name can be a model's: it stands in URLs and is a folder's name."""
+    """Whether a text can be the name of a model, which is part of URLs and the name of a folder."""
     return SLUG.fullmatch(name) is not None
 
 
 class Repository:
-    """The folder of models. Keeps nothing in memory: every question is answered from the files as they are now."""
+    """The folder of models. Nothing is kept in memory: every method reads the files as they are now."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def models(self) -> list[str]:
-        """The names of the models that have at least one version, sorted."""
+        """Return the names of the models that have at least one version, sorted."""
         return [name for name in sorted(self._folders(self.root)) if is_slug(name) and self.versions(name)]
 
     def versions(self, model: str) -> list[int]:
-        """The versions of a model, ascending: the folders that are named by a positive integer and hold a manifest."""
+        """Return the versions of a model, ascending: the folders with a positive integer as name and a manifest."""
         return [number for number in self._numbers(model) if (self.root / model / str(number) / MANIFEST).is_file()]
 
     def folder(self, model: str, version: int) -> Path:
-        """The folder of a version.
+        """Return the folder of a version.
 
         Raises:
-            ModelNotFound, VersionNotFound: naming those there are.
+            ModelNotFound, VersionNotFound: naming the models or versions that exist.
         """
-        versions = self.versions(model)
-        if not versions:
-            raise ModelNotFound(model, self.models())
-        if version not in versions:
-            raise VersionNotFound(model, str(version), [str(v) for v in versions])
+        self._require(model, version)
         return self.root / model / str(version)
 
     def manifest(self, model: str, version: int) -> Manifest:
-        """The manifest of a version, which must be of the model and version that its folder says.
+        """Return the manifest of a version.
 
         Raises:
-            InvalidRepository: it cannot be read, or is another version's.
+            InvalidRepository: The manifest cannot be read, or belongs to another model or version than its folder.
         """
         found = manifests.read(self.folder(model, version))
         if (found.model, found.version) != (model, version):
@@ -70,87 +64,80 @@ class Repository:
         return found
 
     def digest(self, model: str, version: int) -> str:
-        """The hash of a version's content; other content has another one, also under the same number.
+        """Return a hash of the content of a version; other content under the same number has another hash.
 
         Raises:
-            ModelNotFound, VersionNotFound, InvalidRepository: there is no such version, or no manifest of it.
+            ModelNotFound, VersionNotFound, InvalidRepository: There is no such version, or it has no manifest.
         """
         return manifests.digest(self.folder(model, version))
 
     def pointers(self) -> Pointers:
-        """The default model, the versions in use and the aliases.
+        """Return the default model, the versions in use and the aliases.
 
         Raises:
-            InvalidRepository: the file is there but is not what it should be.
+            InvalidRepository: The file cannot be read.
         """
         return choices.read_pointers(self.root / POINTERS)
 
     def problems(self) -> list[str]:
-        """A sentence for each thing that `repository.json` names and that is not there, or is not known.
+        """Return a sentence for each thing in `repository.json` that does not exist or is not known.
 
         Raises:
-            InvalidRepository: it cannot be read.
+            InvalidRepository: The file cannot be read.
         """
         versions = {model: self.versions(model) for model in self.models()}
         path = self.root / POINTERS
-        return [f"{path}: {said}" for said in (*choices.unknown_keys(path), *self.pointers().problems(versions))]
+        return [f"{path}: {problem}" for problem in (*choices.unknown_keys(path), *self.pointers().problems(versions))]
 
     def history(self, model: str) -> tuple[Change, ...]:
-        """The changes of a model, the oldest first.
+        """Return the changes of a model, the oldest first.
 
         Raises:
-            ModelNotFound: it is neither there nor has a history.
+            ModelNotFound: The model does not exist and has no history.
         """
-        changes = choices.read_history(self.root / HISTORY).changes.get(model, ())
+        changes = self._history().changes.get(model, ())
         if not changes:
-            self._require_model(model)
+            self._require(model, None)
         return changes
 
     def use(self, model: str, version: int | None) -> None:
-        """Have a version answer where none is named; None: the newest.
+        """Let a version answer requests that name none; for None, always the newest.
 
         Raises:
-            ModelNotFound, VersionNotFound: naming those there are.
+            ModelNotFound, VersionNotFound: naming the models or versions that exist.
         """
-        if version is None:
-            self._require_model(model)
-        else:
-            self.folder(model, version)
-        with self._alone():
+        self._require(model, version)
+        with self._locked():
             self._change(model, self.pointers().using(model, version), f"use {version or choices.NEWEST}")
 
     def roll_back(self, model: str) -> int:
-        """Have the version answer that did before the one that answers now; return it.
+        """Let the version answer that answered before the current one, and return it.
 
         Raises:
-            ModelNotFound: naming those there are.
-            ChoiceRefused: no other version has answered, or is there.
+            ModelNotFound: naming the models that exist.
+            ChoiceRefused: No other version has answered, or none of them exists any more.
         """
-        self._require_model(model)
-        with self._alone():
+        self._require(model, None)
+        with self._locked():
             pointers, versions = self.pointers(), self.versions(model)
-            history = choices.read_history(self.root / HISTORY)
             unstaged = [v for v in versions if v not in pointers.staged.get(model, ())]
-            version = history.before(model, pointers.chosen(model, versions), unstaged)
+            version = self._history().before(model, pointers.chosen(model, versions), unstaged)
             if version is None:
                 raise ChoiceRefused(f"{model} has nothing to roll back to: no other version has answered for it")
             self._change(model, pointers.using(model, version), f"{ROLLBACK} to {version}")
             return version
 
     def set_alias(self, model: str, alias: str, version: int | None) -> None:
-        """Have an alias name a version; None takes the alias away.
+        """Let an alias stand for a version; for None, remove the alias.
 
         Raises:
-            ModelNotFound, VersionNotFound: naming those there are.
-            ChoiceRefused: it cannot be an alias, or there is none to take away.
+            ModelNotFound, VersionNotFound: naming the models or versions that exist.
+            ChoiceRefused: The text cannot be an alias, or there is no such alias to remove.
         """
-        if version is None:
-            self._require_model(model)
-        else:
-            self.folder(model, version)
-            if wrong := choices.wrong_alias(alias):
-                raise ChoiceRefused(wrong)
-        with self._alone():
+        self._require(model, version)
+        if version is not None and (wrong := choices.wrong_alias(alias)):
+            raise ChoiceRefused(wrong)
+        with self._locked():
             pointers = self.pointers()
             names = pointers.aliases.get(model, {})
             if version is None and alias not in names:
@@ -162,15 +149,15 @@ class Repository:
         """Put the model behind `/predict`.
 
         Raises:
-            ModelNotFound: naming those there are.
+            ModelNotFound: naming the models that exist.
         """
-        self._require_model(model)
-        with self._alone():
+        self._require(model, None)
+        with self._locked():
             self._change(model, replace(self.pointers(), default=model), "default")
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """A folder in which a version is put together, out of sight; removed at the end if it was not published."""
+        """Make a hidden folder for a version that is put together; remove it at the end unless it is published."""
         self.root.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f"{STAGING_PREFIX}{os.getpgrp()}-", dir=self.root))
         try:
@@ -183,35 +170,38 @@ class Repository:
             shutil.rmtree(folder, ignore_errors=True)
 
     def discard_staging(self, group: int) -> None:
-        """Removes what the processes of a group, which are no more, left half put together."""
+        """Remove the hidden folders that the processes of a group left behind when they ended."""
         for folder in self.root.glob(f"{STAGING_PREFIX}{group}-*"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self, staged: Path, manifest: Manifest, *, answers: bool = True) -> Manifest:
-        """Moves a staged folder into its place as the next version, in one rename; returns the manifest it got.
+        """Publish a staged folder as the next version, in one rename, and return its manifest.
 
-        One that does not answer is asked for by its number until `use` chooses it.
+        Args:
+            staged: The folder.
+            manifest: Its manifest; the version in it is replaced.
+            answers: Whether the version may answer requests that name none; else only after `use` chooses it.
         """
         model = manifest.model
         folder = self.root / model
         folder.mkdir(exist_ok=True)
         staged.chmod(0o755)
         try:
-            with self._alone():
+            with self._locked():
                 return self._publish(staged, manifest, answers)
         except OSError:
-            with suppress(OSError):  # it has other versions
+            with suppress(OSError):  # the model has other versions
                 folder.rmdir()
             raise
 
     def _publish(self, staged: Path, manifest: Manifest, answers: bool) -> Manifest:
         model = manifest.model
         pointers, versions = self.pointers(), self.versions(model)
-        history = choices.read_history(self.root / HISTORY)
+        history = self._history()
         version = max(*self._numbers(model), history.highest.get(model, 0), 0) + 1
         numbered = replace(manifest, version=version)
         manifests.write(staged, numbered)
-        # The number is given before anything has it. A version that comes to nothing leaves a gap.
+        # The number is recorded first, so that it is never given twice. A version that fails leaves a gap.
         choices.write(self.root / HISTORY, history.given(model, version))
         before = pointers.chosen(model, versions)
         if not answers:
@@ -223,19 +213,19 @@ class Repository:
         changed = history.given(model, version).with_change(
             model, what, before, pointers.chosen(model, [*versions, version])
         )
-        with suppress(OSError):  # it is published
+        with suppress(OSError):  # the version is already published
             choices.write(self.root / HISTORY, changed)
         return numbered
 
     def remove(self, model: str, version: int) -> None:
-        """Takes a version away, its aliases with it, and the model when it was the last one.
+        """Remove a version with its aliases, and the model if this was its last version.
 
         Raises:
-            ModelNotFound, VersionNotFound: naming those there are.
-            ChoiceRefused: it was chosen to answer, and there are others to choose from.
+            ModelNotFound, VersionNotFound: naming the models or versions that exist.
+            ChoiceRefused: The version is in use, and there are others to choose from.
         """
         folder = self.folder(model, version)
-        with self._alone():
+        with self._locked():
             pointers, versions = self.pointers(), self.versions(model)
             is_last = versions == [version]
             if pointers.use.get(model) == version and not is_last:
@@ -245,7 +235,7 @@ class Repository:
                 )
             before = pointers.chosen(model, versions)
             hidden = self.root / f"{STAGING_PREFIX}removed-{model}-{version}-{os.getpid()}"
-            history = choices.read_history(self.root / HISTORY).given(model, max(self._numbers(model)))
+            history = self._history().given(model, max(self._numbers(model)))
             kept = pointers.without(model, version, is_last)
             after = kept.chosen(model, [v for v in versions if v != version])
             choices.write(self.root / HISTORY, history.with_change(model, f"remove {version}", before, after))
@@ -254,44 +244,16 @@ class Repository:
                 choices.write(self.root / POINTERS, kept)
         shutil.rmtree(hidden)
         if is_last:
-            with suppress(OSError):  # not empty: what was never packed is nobody's to remove
+            with suppress(OSError):  # the folder has files that were never packed
                 (self.root / model).rmdir()
 
-    def strays(self) -> list[tuple[Path, str]]:
-        """Artifacts that lie in the repository without having been packed, with the model name each would get.
-
-        Looked for at the top, in a model's folder and in version folders without a manifest; an artifact whose bytes
-        are already a version of that model is not a stray.
-        """
-        found: list[tuple[Path, str]] = []
-        for path in sorted(p for depth in ("*", "*/*", "*/*/*") for p in self.root.glob(depth)):
-            below = path.relative_to(self.root)
-            if path.suffix not in ARTIFACT_SUFFIXES or not path.is_file() or below.parts[0].startswith("."):
-                continue
-            if (path.parent / MANIFEST).exists():
-                continue
-            name = slug_of(path.stem if len(below.parts) == 1 else below.parts[0])
-            if not self._packed(name, path):
-                found.append((path, name))
-        return found
-
     def shown(self, path: Path) -> str:
-        """A path below the root as it may be shown to clients, and still works in a shell where this service runs."""
+        """Return a path below the root as clients may see it, and as a shell on this machine resolves it."""
         return f"$RETORT_MODELS_DIR/{path.relative_to(self.root)}" if self.root.is_absolute() else str(path)
 
     def _numbers(self, model: str) -> list[int]:
         names = self._folders(self.root / model) if is_slug(model) else []
         return sorted(int(name) for name in names if re.fullmatch(r"[1-9][0-9]{0,8}", name))
-
-    def _packed(self, model: str, path: Path) -> bool:
-        record = sha256_of(path)
-        for version in self.versions(model):
-            try:
-                if record in self.manifest(model, version).files.values():
-                    return True
-            except InvalidRepository:
-                continue
-        return False
 
     def _folders(self, parent: Path) -> list[str]:
         try:
@@ -299,23 +261,29 @@ class Repository:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def _require_model(self, model: str) -> None:
-        if not self.versions(model):
+    def _require(self, model: str, version: int | None) -> None:
+        versions = self.versions(model)
+        if not versions:
             raise ModelNotFound(model, self.models())
+        if version is not None and version not in versions:
+            raise VersionNotFound(model, str(version), [str(v) for v in versions])
+
+    def _history(self) -> History:
+        return choices.read_history(self.root / HISTORY)
 
     def _change(self, model: str, pointers: Pointers, what: str) -> None:
-        """Write new pointers, and who changed what; only inside of `_alone`."""
+        """Write new pointers and note the change in the history. The caller holds the lock."""
         path, versions = self.root / POINTERS, self.versions(model)
         if unknown := choices.unknown_keys(path):
-            raise InvalidRepository(f"{path}: {unknown[0]}")  # to write would lose it
-        history = choices.read_history(self.root / HISTORY)
+            raise InvalidRepository(f"{path}: {unknown[0]}")  # writing would lose it
+        history = self._history()
         before = self.pointers().chosen(model, versions)
         choices.write(path, pointers)
         choices.write(self.root / HISTORY, history.with_change(model, what, before, pointers.chosen(model, versions)))
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Alone among the processes of this host that change the repository."""
+    def _locked(self) -> Iterator[None]:
+        """Exclude the other processes of this host that change the repository."""
         descriptor = os.open(self.root, os.O_RDONLY)
         try:
             with suppress(OSError):  # a file system without locks
@@ -323,8 +291,3 @@ class Repository:
             yield
         finally:
             os.close(descriptor)
-
-
-def slug_of(text: str) -> str:
-    """The nearest name that is a slug, for an artifact that was given none."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-_.")[:64].strip("-_.") or "model"

@@ -1,4 +1,4 @@
-"""Is a file the one that was packed? Asked before any byte of it is unpickled."""
+"""Check that a file is the one that was packed, before any byte of it is unpickled."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from app.telemetry import mark_progress
 
 
 def sha256_of(path: Path) -> FileRecord:
-    """The record of a file as it is now."""
+    """Return the hash and the size of a file as it is now."""
     with path.open("rb") as stream:
         return FileRecord(hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size)
 
 
 def open_verified(folder: Path, name: str, expected: FileRecord) -> BinaryIO:
-    """The file, open and at its start, its size and hash checked through this very descriptor.
+    """Open a file, check its size and its hash, and return it at its start. The caller closes it.
 
-    What is unpickled later is read from the same descriptor, so that a file moved into its place in between is not
-    seen. The caller closes it.
+    The content is read later from the same descriptor, so that a file moved into its place in between has no effect.
 
     Raises:
-        InvalidRepository: the file is missing, is a link, lies outside the folder, or is another one than was packed.
+        InvalidRepository: The file is missing, is a link, lies outside the folder, or is not the one that was packed.
     """
     if Path(name).name != name or name in ("", ".", "..") or "\0" in name:
         raise InvalidRepository(f"{name!r} is not a plain file name: a version's files lie in its own folder")
     path = folder / name
     try:
-        # O_NONBLOCK: to open a pipe would otherwise wait for its writer.
+        # O_NONBLOCK: otherwise opening a pipe would wait for its writer.
         stream = open(path, "rb", opener=lambda p, _: os.open(p, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))  # noqa: SIM115
     except IsADirectoryError:
         raise InvalidRepository(f"{name} is not a regular file") from None
@@ -59,11 +58,12 @@ def open_verified(folder: Path, name: str, expected: FileRecord) -> BinaryIO:
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
-    """Check every file that the manifest lists, that the artifact is among them, and that there is no other file.
+    """Check every file that the manifest lists, that the artifact is listed, and that there is no other file.
+
+    A graph could read its weights from a file that is not listed.
 
     Raises:
-        InvalidRepository: as `open_verified`, for the first file that is not the one packed; or a file is not listed,
-            which a graph could read its weights from.
+        InvalidRepository: A file is not the one that was packed, or is not listed.
     """
     for name in filter(None, (manifest.artifact, manifest.graph, manifest.recorded)):
         if name not in manifest.files:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_synced(path: Path, content: bytes) -> None:
-    """Write a file, and return when it is on the disk."""
+    """Write a file and wait until it is on the disk."""
     with path.open("wb") as stream:
         stream.write(content)
         stream.flush()
@@ -15,7 +15,7 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def replace_synced(path: Path, content: bytes) -> None:
-    """Replace a file in one step; where that fails, the old one stays and nothing is left beside it."""
+    """Replace a file in one step. If that fails, the old file stays and nothing is left beside it."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write_synced(beside, content)
@@ -26,7 +26,7 @@ def replace_synced(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Return when the names in a folder are on the disk."""
+    """Wait until the names in a folder are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Request ids, phase timings and log lines; knows neither Flask nor models."""
+"""Request ids, phase timings and log lines, without Flask and without models."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from app.errors import DeadlineExceeded
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 PHASES = ("parse", "validate", "queue", "run", "encode")
 STEP_PHASES = ("prepare", "finish")
-"""Only where a model has steps."""
+"""Phases of models with steps only."""
 ALL_PHASES = ("parse", "validate", "queue", "prepare", "run", "finish", "encode")
 SERVER_TIMING = ", ".join(f"{phase};dur=%.3f" for phase in PHASES)
 
 NO_REQUEST = "-"
 MOST_WAITING_LINES = 64
 _encode = msgspec.json.Encoder().encode
-_encode_ascii = json.JSONEncoder().encode  # not json.dumps, which a model may replace
+_encode_ascii = json.JSONEncoder().encode  # not json.dumps: a model may replace it
 
 
 class RequestScope:
-    """What every layer may know of the request that it works for. `deadline_s` is monotonic."""
+    """The facts of the current request that every layer may use. `deadline_s` is a monotonic time."""
 
     progressed_s = -math.inf
     """When work for it was last seen to advance (monotonic): see `mark_progress`."""
@@ -56,7 +56,7 @@ def scope_of(scopes: Sequence[RequestScope]) -> RequestScope:
 
 OUTSIDE = RequestScope()
 current_request: ContextVar[RequestScope] = ContextVar("current_request", default=OUTSIDE)
-"""The request that this thread, or this coroutine, works for; `OUTSIDE` where there is none."""
+"""The request that this thread or coroutine works for; `OUTSIDE` if there is none."""
 
 
 def mark_progress() -> None:
@@ -68,10 +68,12 @@ def mark_progress() -> None:
 
 
 def check_deadline() -> None:
-    """Look at the current request's deadline, and mark its progress: between rows, images, blocks, steps and runs.
+    """Mark progress, and raise an error if the deadline of the current request has passed.
+
+    Called between rows, images, blocks, steps and runs.
 
     Raises:
-        DeadlineExceeded: it has passed, so that nobody reads the answer.
+        DeadlineExceeded: the client no longer waits for the answer.
     """
     scope, now_s = current_request.get(), time.monotonic()
     _mark(scope, now_s)
@@ -86,17 +88,17 @@ def _mark(scope: RequestScope, now_s: float) -> None:
 
 
 def request_id() -> str:
-    """Return the id of the current request, `-` outside of one."""
+    """Return the id of the current request, or `-` outside of a request."""
     return current_request.get().id
 
 
 def request_id_from(sent: str | None) -> str:
-    """The client's request id where it is fit to be echoed and logged, else a new one of 128 random bits."""
+    """Return the client's request id if it is valid, else a new one of 128 random bits."""
     return sent if sent is not None and REQUEST_ID.fullmatch(sent) else secrets.token_hex(16)
 
 
 class Timings:
-    """How long each phase of one request took; `queued_s` is what it waited for a thread before. Not thread-safe."""
+    """The duration of each phase of one request. `queued_s` is the wait for a thread. Not thread-safe."""
 
     __slots__ = ("_began_s", "_last_s", "_seconds")
 
@@ -106,11 +108,11 @@ class Timings:
 
     @property
     def total_s(self) -> float:
-        """From the start to the end of the last phase."""
+        """The time from the start to the end of the last phase."""
         return self._last_s - self._began_s
 
     def ended(self, phase: str) -> None:
-        """Counts the time since the end of the last phase, or since the start, to this one."""
+        """Add the time since the end of the last phase (or since the start) to this phase."""
         now_s = time.perf_counter()
         if phase in STEP_PHASES:
             self._seconds.setdefault(phase, 0.0)
@@ -118,11 +120,11 @@ class Timings:
         self._last_s = now_s
 
     def ns(self, phase: str) -> int:
-        """How long a phase took so far, in nanoseconds."""
+        """Return the duration of a phase so far, in nanoseconds."""
         return int(self._seconds[phase] * 1e9)
 
     def header(self) -> str:
-        """The value of `Server-Timing` (W3C Server Timing), durations in milliseconds."""
+        """Return the value of `Server-Timing` (W3C Server Timing), with durations in milliseconds."""
         if len(self._seconds) > len(PHASES):  # steps have phases of their own
             seconds = self._seconds
             return ", ".join(f"{phase};dur={seconds.get(phase, 0.0) * 1e3:.3f}" for phase in ALL_PHASES)
@@ -130,23 +132,23 @@ class Timings:
 
 
 class EventRecord(logging.LogRecord):
-    """A record whose facts are its line in JSON, and which need not be written at once.
+    """A log record whose JSON line is its `event`, and which may be written later with others.
 
-    `event` is a structure with a member `time` for the formatter to fill in.
+    `event` is a structure with a member `time`, which the formatter sets.
     """
 
     event: Any
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes lines to standard error. An `EventRecord` waits for `flush`, or for the next line of another kind."""
+    """Writes lines to standard error. Lines of `EventRecord` wait for `flush` or for another kind of line."""
 
     def __init__(self) -> None:
         super().__init__()
         self._waiting: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, or keep it for a moment; logging holds the handler's lock."""
+        """Write a line, or keep it for a moment. Logging holds the handler's lock."""
         try:
             self._waiting.append(self.format(record))
             if not isinstance(record, EventRecord) or len(self._waiting) >= MOST_WAITING_LINES:
@@ -155,7 +157,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
             self.handleError(record)
 
     def flush(self) -> None:
-        """Write the lines that wait, in one piece."""
+        """Write the waiting lines in one call."""
         if not self._waiting:
             return
         with self.lock or contextlib.nullcontext():
@@ -165,14 +167,14 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
 
 class JsonLines(logging.Formatter):
-    """One event, one line, valid JSON: what log collectors of a PaaS read."""
+    """Formats each event as one line of JSON, for the log collectors of platforms."""
 
     def __init__(self) -> None:
         super().__init__()
         self._millisecond = (-1, "")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Render time (UTC), level, logger, message, request id, the facts of an event, and a traceback."""
+        """Return time (UTC), level, logger, message, request id, the facts of an event, and a traceback."""
         if isinstance(record, EventRecord):
             record.event.time = self._time(record.created)
             line = _encode(record.event)
@@ -189,7 +191,7 @@ class JsonLines(logging.Formatter):
         return _encode_ascii(event)
 
     def _time(self, created_s: float) -> str:
-        """The time in ISO 8601, with milliseconds; the text is kept, as many lines share it."""
+        """Return the time in ISO 8601 with milliseconds. The text is cached, because many lines share it."""
         millisecond = int(created_s * 1e3)
         known, text = self._millisecond
         if millisecond != known:
@@ -199,20 +201,20 @@ class JsonLines(logging.Formatter):
 
 
 class ReadableLines(logging.Formatter):
-    """What a person at a terminal reads; control characters are escaped, so that one event stays one line."""
+    """Formats lines for a terminal. Control characters are escaped, so that one event stays on one line."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Render the line with the id of its request, without its traceback, which the base class puts below."""
+        """Return the line with the id of its request. The base class appends the traceback."""
         line, asked = super().formatMessage(record), request_id()
         line = line if asked == NO_REQUEST or asked in line else f"{line} [{asked}]"
         return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def configure_logging(level: str, readable: bool) -> None:
-    """Sends every log line of this process to standard error in the one form; calling it again changes nothing else."""
+    """Write all log lines of this process to standard error in one format. Further calls change the format."""
     root = logging.getLogger()
     stream = next((handler for handler in root.handlers if isinstance(handler, LineHandler)), None)
     if stream is None:
@@ -220,7 +222,7 @@ def configure_logging(level: str, readable: bool) -> None:
         root.addHandler(stream)
     stream.setFormatter(ReadableLines() if readable else JsonLines())
     root.setLevel(level)
-    logging.captureWarnings(True)  # else they stand between the lines, in no form at all
+    logging.captureWarnings(True)  # else warnings bypass the format
 
 
 def flush_lines() -> None:

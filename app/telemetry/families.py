@@ -1,4 +1,4 @@
-"""Every metric: its name, what it says, its labels, and how the workers' numbers become one."""
+"""Every metric: its name, help text and labels, and how the numbers of the workers are combined."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.telemetry.board import Reading
+from app.telemetry.shared_counters import PageContent
 
 SEPARATOR = "\x1f"
 
 DURATION_BOUNDS_S = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
-"""Upper bounds of the buckets, in seconds; the last bucket has none."""
+"""Upper bounds of the buckets in seconds. The last bucket has none."""
 
 
 class MetricType(enum.Enum):
-    """What Prometheus calls the type."""
+    """The type of a metric in Prometheus."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
 
 
-class Across(enum.Enum):
-    """How the numbers of the workers become one."""
+class Aggregation(enum.Enum):
+    """How the numbers of the workers are combined."""
 
     SUM = enum.auto()
     MAX = enum.auto()
-    EACH = enum.auto()  # they stay apart, by the label `worker`
+    EACH = enum.auto()  # one sample for each, with the label `worker`
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,107 +40,98 @@ class Family:
     help: str
     labels: tuple[str, ...] = ()
     kind: MetricType = MetricType.COUNTER
-    across: Across = Across.SUM
+    aggregation: Aggregation = Aggregation.SUM
+
+
+def _gauge(text: str, aggregation: Aggregation = Aggregation.SUM, labels: tuple[str, ...] = ()) -> Family:
+    return Family(text, labels, MetricType.GAUGE, aggregation)
 
 
 MODEL = ("model", "version")
 FAMILIES: dict[str, Family] = {
-    "retort_connections": Family("Open connections.", ("state",), MetricType.GAUGE),
+    "retort_connections": _gauge("Open connections.", labels=("state",)),
     "retort_connections_accepted": Family("Connections accepted."),
     "retort_connections_evicted": Family("Idle connections closed to make room for others."),
     "retort_requests": Family("Requests run: inline on the loop, in a thread, or as coroutines.", ("way",)),
-    "retort_requests_running": Family("Requests that threads are running.", (), MetricType.GAUGE),
+    "retort_requests_running": _gauge("Requests that threads are running."),
     "retort_answers": Family("Requests that the application answered, as far as the client still waited."),
-    "retort_answers_late": Family("Requests whose answer came after they had been told 504."),
+    "retort_answers_late": Family("Requests whose answer came after their 504."),
     "retort_refusals": Family("Requests that the server refused itself.", ("reason",)),
     "retort_clients_gone": Family("Clients that were gone before their answer."),
-    "retort_clients_gone_queued": Family("Of those, the ones whose request was still queued, and was never run."),
-    "retort_queue_requests": Family("Requests that wait for a thread.", (), MetricType.GAUGE),
-    "retort_queue_age_seconds": Family(
-        "How long the first of those has waited, in the worker where that is longest.", (), MetricType.GAUGE, Across.MAX
+    "retort_clients_gone_queued": Family("Clients that were gone while their request was queued; it was never run."),
+    "retort_queue_requests": _gauge("Requests that wait for a thread."),
+    "retort_queue_age_seconds": _gauge(
+        "How long the longest-waiting request has waited for a thread.", Aggregation.MAX
     ),
-    "retort_loop_turn_max_seconds": Family(
-        "How long the loop of a worker was away from its poller at most, in the last ten seconds.",
-        (),
-        MetricType.GAUGE,
-        Across.EACH,
+    "retort_loop_turn_max_seconds": _gauge(
+        "How long the loop of a worker was away from its poller at most, in the last ten seconds.", Aggregation.EACH
     ),
-    "retort_worker_report_age_seconds": Family(
-        "How long ago a worker last reported; each does every second while its loop turns.",
-        (),
-        MetricType.GAUGE,
-        Across.EACH,
+    "retort_worker_report_age_seconds": _gauge(
+        "How long ago a worker last reported; each does every second while its loop turns.", Aggregation.EACH
     ),
-    "retort_workers": Family("Worker processes that are alive.", (), MetricType.GAUGE),
+    "retort_workers": _gauge("Worker processes that are alive."),
     "retort_worker_restarts": Family("Worker processes that have ended, for whatever reason."),
-    "retort_worker_memory_shared_bytes": Family(
-        "Memory of a worker that other processes share.", (), MetricType.GAUGE, Across.EACH
+    "retort_worker_memory_shared_bytes": _gauge("Memory of a worker that other processes share.", Aggregation.EACH),
+    "retort_worker_memory_private_bytes": _gauge("Memory that only this worker uses.", Aggregation.EACH),
+    "retort_worker_memory_proportional_bytes": _gauge(
+        "Memory of a worker; shared memory is divided among its users (PSS).", Aggregation.EACH
     ),
-    "retort_worker_memory_private_bytes": Family(
-        "Memory of a worker that is its own alone.", (), MetricType.GAUGE, Across.EACH
-    ),
-    "retort_worker_memory_proportional_bytes": Family(
-        "Memory of a worker, what is shared being divided among those that share it (PSS).",
-        (),
-        MetricType.GAUGE,
-        Across.EACH,
-    ),
-    "retort_model_state": Family(
-        "1 if a worker has the version in this state, else 0.", (*MODEL, "state"), MetricType.GAUGE, Across.MAX
+    "retort_model_state": _gauge(
+        "1 if a worker has the version in this state, else 0.", Aggregation.MAX, labels=(*MODEL, "state")
     ),
     "retort_artifact_runs": Family("Runs of artifacts that began.", MODEL),
-    "retort_artifact_runs_running": Family("Runs of artifacts that are under way.", MODEL, MetricType.GAUGE),
-    "retort_predictions": Family("Requests for predictions, by what became of them.", (*MODEL, "status")),
+    "retort_artifact_runs_running": _gauge("Runs of artifacts that are under way.", labels=MODEL),
+    "retort_predictions": Family("Requests for predictions, by outcome.", (*MODEL, "status")),
     "retort_prediction_rows": Family("Rows predicted.", MODEL),
     "retort_prediction_duration_seconds": Family(
-        "Time from the parsing of a request to its encoded predictions, of those that succeeded.",
-        MODEL,
-        MetricType.HISTOGRAM,
+        "Time from parsing to encoded predictions, for successful requests.", MODEL, MetricType.HISTOGRAM
     ),
 }
-"""By name, without the `_total` that Prometheus appends to counters."""
+"""By name, without the suffix `_total` that Prometheus appends to counters."""
 
 Samples = dict[str, dict[tuple[str, ...], tuple[float, ...]]]
-"""By name of the family, then by the values of its labels: one number, or the buckets of a histogram and its sum."""
+"""By name of the family, then by label values: one number, or the buckets and the sum of a histogram."""
 
 
 def key(family: str, *labels: str) -> str:
-    """The name of a block on a sheet."""
+    """Return the name of a block on a page."""
     return SEPARATOR.join((family, *labels))
 
 
 @functools.cache
 def parts(name: str) -> tuple[str, tuple[str, ...]]:
-    """What `key` was made of; there are no more of them than fit on a sheet."""
+    """Return the arguments of `key`. The cache is bounded by the number of blocks on a page."""
     family, *labels = name.split(SEPARATOR)
     return family, tuple(labels)
 
 
-def merged(readings: Iterable[Reading], now_s: float) -> Samples:
-    """What the sheets say together: counts of all that ever lived, gauges of the living. Labels in order."""
+def merged(contents: Iterable[PageContent], now_s: float) -> Samples:
+    """Combine the pages: counters of all workers that ever lived, gauges of living ones. Labels are sorted."""
     found: Samples = {name: {} for name in FAMILIES}
     alive = 0
-    for reading in readings:
-        alive += bool(reading.pid)
-        for name, values in reading.values.items():
+    for content in contents:
+        alive += bool(content.pid)
+        for name, values in content.values.items():
             family, labels = parts(name)
-            if family not in FAMILIES:  # what others count
+            if family not in FAMILIES:  # a count that is no metric
                 continue
-            if reading.pid or FAMILIES[family].kind is not MetricType.GAUGE:
-                _merge(found, family, labels, values, reading.number)
-        if reading.pid and reading.reported_s:
-            age_s = (max(0.0, now_s - reading.reported_s),)
-            _merge(found, "retort_worker_report_age_seconds", (), age_s, reading.number)
+            if content.pid or FAMILIES[family].kind is not MetricType.GAUGE:
+                _merge(found, family, labels, values, content.number)
+        if content.pid and content.reported_s:
+            age_s = (max(0.0, now_s - content.reported_s),)
+            _merge(found, "retort_worker_report_age_seconds", (), age_s, content.number)
     found["retort_workers"][()] = (float(alive),)
     return {name: dict(sorted(samples.items())) for name, samples in found.items()}
 
 
 def _merge(found: Samples, family: str, labels: tuple[str, ...], values: tuple[float, ...], number: int) -> None:
-    across = FAMILIES[family].across
-    if across is Across.EACH:
+    aggregation = FAMILIES[family].aggregation
+    if aggregation is Aggregation.EACH:
         labels = (*labels, str(number))
     before = found[family].get(labels)
     if before is not None:
         pairs = zip(before, values, strict=True)
-        values = tuple(max(pair) for pair in pairs) if across is Across.MAX else tuple(sum(pair) for pair in pairs)
+        values = (
+            tuple(max(pair) for pair in pairs) if aggregation is Aggregation.MAX else tuple(sum(pair) for pair in pairs)
+        )
     found[family][labels] = values

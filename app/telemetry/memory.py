@@ -1,4 +1,4 @@
-"""The memory of this process: how much it has and shares, as Linux says in `/proc`; what becomes of freed blocks."""
+"""The memory of this process: measure it from Linux's `/proc`, and return freed blocks to the system."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ SUMS = {
     "private": ("Private_Clean", "Private_Dirty"),
     "proportional": ("Pss",),
 }
-"""The fields of proc_pid_smaps(5) that make each figure."""
+"""The fields of proc_pid_smaps(5) that make up each figure."""
 
 
 M_MMAP_THRESHOLD = -3
-"""Of glibc's malloc.h."""
+"""From glibc's malloc.h."""
 LARGE_BLOCK_BYTES = 2**20
 
 
 def give_large_blocks_back() -> None:
-    """From now on a block of a mebibyte or more goes back to the system when it is freed, whichever thread had it.
+    """Return blocks of a mebibyte or more to the system when they are freed, in all threads.
 
-    By itself glibc keeps blocks of up to 32 MiB, for each thread its own (mallopt(3)): a few large bodies or images and
-    a process has a gigabyte for ever. Where there is another malloc this does nothing.
+    By default glibc keeps freed blocks of up to 32 MiB for each thread (mallopt(3)), so that a few large bodies or
+    images take a gigabyte permanently. With another malloc this does nothing.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
 def memory_bytes(rollup: Path = ROLLUP) -> dict[str, int]:
-    """Bytes that are shared with other processes, that are private, and that are this one's part (PSS).
+    """Return the shared, the private and the proportional (PSS) bytes of this process.
 
-    The kernel walks the page tables for it, which takes milliseconds for each GB and lets other threads run: not for
-    a loop that must not wait. Empty where the system has no such file.
+    The kernel walks the page tables, which takes milliseconds per gigabyte and lets other threads run: do not call it
+    on an event loop. Empty if the system has no such file.
     """
     try:
         lines = rollup.read_text("ascii").splitlines()[1:]
@@ -50,14 +50,14 @@ def memory_bytes(rollup: Path = ROLLUP) -> dict[str, int]:
 
 
 def watch(look: Callable[[], None], every_s: float, stop: threading.Event) -> threading.Thread:
-    """Looks again and again until told to stop, in a thread that keeps no process from ending."""
+    """Call a function repeatedly in a daemon thread until `stop` is set."""
 
     def go_on() -> None:
         while not stop.wait(every_s):
             try:
                 look()
             except Exception:
-                log.exception("the metrics of this process could not be looked at")
+                log.exception("the metrics of this process could not be updated")
 
     thread = threading.Thread(target=go_on, name="retort-metrics", daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""What this process counts, on its sheet of the board that the server's workers share."""
+"""The metrics of this process, in its page of the counters that the server's workers share."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from app.telemetry.board import REPORTED, MetricBoard
 from app.telemetry.families import DURATION_BOUNDS_S, FAMILIES, SEPARATOR, MetricType, Samples, key, merged, parts
 from app.telemetry.memory import memory_bytes
+from app.telemetry.shared_counters import REPORTED, SharedCounters
 
 OK = "ok"
-SPARE_SHEETS = 16
+SPARE_PAGES = 16
 RESTARTS = key("retort_worker_restarts")
 RUNS, RUNNING = "retort_artifact_runs", "retort_artifact_runs_running"
 
@@ -35,25 +35,18 @@ MEASURED = {
     "queue_age_s": key("retort_queue_age_seconds"),
     "turn_max_s": key("retort_loop_turn_max_seconds"),
 }
-"""What of a server's own numbers goes where; `refused` and `connections` have labels and are treated apart."""
+"""The blocks for the server's own numbers. `refused` and `connections` have labels and are handled apart."""
 
 
 class Metrics(Protocol):
-    """Where a prediction is counted."""
+    """Counts predictions."""
 
     def predicted(self, model: str, version: int, status: str, rows: int, duration_s: float) -> None:
-        """One request was answered with predictions (`ok`), or ended with the code of an error."""
+        """Count one request with its status: `ok` for predictions, else the code of its error."""
 
 
-class NullMetrics:
-    """Counts nothing."""
-
-    def predicted(self, model: str, version: int, status: str, rows: int, duration_s: float) -> None:
-        """Nothing."""
-
-
-class _Series:
-    """Where on the sheet the numbers of one version are."""
+class _VersionPlaces:
+    """The positions of the numbers of one version."""
 
     __slots__ = ("buckets", "rows", "statuses", "sum")
 
@@ -65,120 +58,119 @@ class _Series:
 
 
 class SharedMetrics:
-    """The metrics of this process, and of the server that it belongs to. Lives as long as the process.
+    """The metrics of this process and of its server. Lives as long as the process.
 
-    A process alone has a board of one sheet. A server calls `share` before the first fork and, for each worker, `take`
-    before its fork, `begin` after it in the child, `leave` in the child if it ends in order, `ended` in the master when
-    it is gone, however it went. `predicted`, `run_began`, `run_ended`, `observe`, `refresh` and `samples` may be called
-    from any thread.
+    A process without a server has one page of its own. A server calls `share` before the first fork. For each worker it
+    calls `take` before the fork, `begin` after it in the child, `leave` in the child at an orderly end, and `ended` in
+    the master after any end. All methods that count or read may be called from any thread.
     """
 
     def __init__(self) -> None:
         self.sources: list[Callable[[], None]] = [self._look_at_memory]
         self.server_snapshot: Callable[[], Mapping[str, Any]] | None = None
-        """What the server of this process counts itself; None where it counts nothing."""
+        """Returns the server's own counts; None in a process without a server."""
         self.is_shared = False
-        self._board = MetricBoard(1, shared=False)
-        self.begin(self._board.take())
+        self._counters = SharedCounters(1, shared=False)
+        self.begin(self._counters.take())
 
-    # --- the life of a server
+    # --- life cycle of a server's pages
 
     def share(self, workers: int) -> None:
-        """Makes the board of a server with so many workers; this process, its master, keeps the first sheet."""
-        # While workers are replaced, the old ones are still there: at a reload all of them, perhaps more than once.
-        self._board = MetricBoard(1 + 4 * workers + SPARE_SHEETS)
-        self._write_on(self._board.take())
-        self._sheet.place(RESTARTS)  # 0 is a number too
+        """Make the pages of a server with this many workers. This process, its master, takes the first page."""
+        # At a reload, old workers still run beside the new ones, perhaps from more than one reload.
+        self._counters = SharedCounters(1 + 4 * workers + SPARE_PAGES)
+        self._write_on(self._counters.take())
+        self._page.place(RESTARTS)  # shown as 0 from the start
         self.is_shared = True
 
     def take(self) -> int | None:
-        """A number for the next worker."""
-        return self._board.take()
+        """Return a number for the next worker."""
+        return self._counters.take()
 
     def begin(self, number: int | None) -> None:
-        """This process is the worker of that number: it goes on from its counts; without one, nobody sees it."""
+        """Write the page of this number from now on, continuing its counts. None: a private page."""
         self._write_on(number)
-        for name in self._sheet.names():
+        for name in self._page.names():
             family = FAMILIES.get(parts(name)[0])
             if family is not None and family.kind is MetricType.GAUGE:
-                self._cells[self._sheet.place(name)] = 0.0
-        self._sheet.begin(os.getpid())
+                self._cells[self._page.place(name)] = 0.0
+        self._page.begin(os.getpid())
 
     def leave(self) -> None:
-        """This worker ends in order: what it still runs has not brought it down."""
-        for name in self._sheet.names():
+        """Record an orderly end of this worker: its running versions did not crash it."""
+        for name in self._page.names():
             if parts(name)[0] == RUNNING:
                 self._set(name, 0.0)
 
     def ended(self, number: int | None) -> dict[tuple[str, int], float]:
-        """The worker of that number is gone; the versions that it died in, each with its runs so far in all workers."""
-        self._cells[self._sheet.place(RESTARTS)] += 1.0
+        """Count the end of a worker. Return the versions that were running, with their runs in all workers."""
+        self._cells[self._page.place(RESTARTS)] += 1.0
         if number is None:
             return {}
         died_in = [
             parts(name)[1]
-            for name, values in self._board.sheet(number).read(number).values.items()
+            for name, values in self._counters.page(number).read(number).values.items()
             if parts(name)[0] == RUNNING and values[0] > 0
         ]
-        self._board.release(number)
-        readings = self._board.read() if died_in else []
+        self._counters.release(number)
+        contents = self._counters.read() if died_in else []
         return {
-            (model, int(version)): sum(reading.values.get(key(RUNS, model, version), (0.0,))[0] for reading in readings)
+            (model, int(version)): sum(content.values.get(key(RUNS, model, version), (0.0,))[0] for content in contents)
             for model, version in died_in
         }
 
     def _write_on(self, number: int | None) -> None:
-        self._sheet = self._board.sheet(number)
-        self._cells = self._sheet.cells
-        self._series: dict[tuple[str, int], _Series] = {}
+        self._page = self._counters.page(number)
+        self._cells = self._page.cells
+        self._places: dict[tuple[str, int], _VersionPlaces] = {}
         self._runs: dict[tuple[str, int], tuple[int, int]] = {}
         self._observed: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    # --- what happens
+    # --- counting
 
     def predicted(self, model: str, version: int, status: str, rows: int, duration_s: float) -> None:
-        """Counts one request; its rows and its duration only where it was answered with predictions.
+        """Count one request; for status `ok` also its rows and its duration.
 
-        Takes no lock (see `Sheet`) and makes no call but one: it is part of every prediction.
+        It takes no lock (see `WorkerPage`) and makes a single call, because it is part of every prediction.
         """
-        series = self._series.get((model, version)) or self._new_series(model, version)
-        place = series.statuses.get(status) or self._new_status(series, model, version, status)
+        places = self._places.get((model, version)) or self._new_places(model, version)
+        place = places.statuses.get(status) or self._new_status(places, model, version, status)
         cells = self._cells
         cells[place] += 1.0
         if status == OK:
-            bucket = series.buckets + bisect_left(DURATION_BOUNDS_S, duration_s)
+            bucket = places.buckets + bisect_left(DURATION_BOUNDS_S, duration_s)
             cells[bucket] += 1.0
-            cells[series.sum] += duration_s
-            cells[series.rows] += rows
+            cells[places.sum] += duration_s
+            cells[places.rows] += rows
 
-    def _new_series(self, model: str, version: int) -> _Series:
+    def _new_places(self, model: str, version: int) -> _VersionPlaces:
         labels = (model, str(version))
-        buckets = self._sheet.place(key("retort_prediction_duration_seconds", *labels), len(DURATION_BOUNDS_S) + 2)
-        series = _Series(buckets, self._sheet.place(key("retort_prediction_rows", *labels)))
-        return self._series.setdefault((model, version), series)
+        buckets = self._page.place(key("retort_prediction_duration_seconds", *labels), len(DURATION_BOUNDS_S) + 2)
+        places = _VersionPlaces(buckets, self._page.place(key("retort_prediction_rows", *labels)))
+        return self._places.setdefault((model, version), places)
 
-    def _new_status(self, series: _Series, model: str, version: int, status: str) -> int:
-        place = self._sheet.place(key("retort_predictions", model, str(version), status))
-        return series.statuses.setdefault(status, place)
+    def _new_status(self, places: _VersionPlaces, model: str, version: int, status: str) -> int:
+        place = self._page.place(key("retort_predictions", model, str(version), status))
+        return places.statuses.setdefault(status, place)
 
     def run_began(self, model: str, version: int) -> None:
-        """A run of this version begins. Takes no lock (see `Sheet`)."""
+        """Record that a run of this version begins. Takes no lock (see `WorkerPage`)."""
         running, runs = self._runs.get((model, version)) or self._new_runs(model, version)
         cells = self._cells
         cells[running] += 1.0
         cells[runs] += 1.0
 
     def run_ended(self, model: str, version: int) -> None:
-        """It is over."""
+        """Record that a run of this version has ended."""
         self._cells[self._runs[model, version][0]] -= 1.0
 
     def _new_runs(self, model: str, version: int) -> tuple[int, int]:
-        running, runs = (self._sheet.place(key(family, model, str(version))) for family in (RUNNING, RUNS))
+        running, runs = (self._page.place(key(family, model, str(version))) for family in (RUNNING, RUNS))
         return self._runs.setdefault((model, version), (running, runs))
 
     def observe(self, server: Mapping[str, Any]) -> None:
-        """Publish what a server counts itself since its start."""
+        """Publish the numbers that a server has counted since its start."""
         with self._lock:
             for name, place in COUNTED.items():
                 self._count_up_to(place, server[name])
@@ -191,58 +183,63 @@ class SharedMetrics:
             self._cells[REPORTED] = time.monotonic()
 
     def refresh_server(self) -> None:
-        """Publish what the server of this process counts at this moment."""
+        """Publish the present numbers of this process's server."""
         if self.server_snapshot is not None:
             self.observe(self.server_snapshot())
 
     def _count_up_to(self, name: str, now: float) -> None:
         before = self._observed.get(name, 0.0)
-        if now > before:  # two threads may come with their snapshots in the wrong order
-            self._cells[self._sheet.place(name)] += now - before
+        if now > before:  # snapshots of two threads may arrive in the wrong order
+            self._cells[self._page.place(name)] += now - before
             self._observed[name] = now
 
     def _set(self, name: str, value: float) -> None:
-        self._cells[self._sheet.place(name)] = value
+        self._cells[self._page.place(name)] = value
 
-    # --- what others count, that is no metric
+    # --- counts of other modules that are no metrics
 
     def add(self, name: str, amounts: Sequence[float]) -> None:
-        """Adds to each cell of a block of this process; takes no lock, as `predicted`."""
+        """Add to each cell of a block of this process. Takes no lock."""
         cells = self._cells
-        for place, amount in enumerate(amounts, self._sheet.place(name, len(amounts))):
+        for place, amount in enumerate(amounts, self._page.place(name, len(amounts))):
             cells[place] += amount
 
     def put(self, name: str, value: float) -> None:
-        """Writes the one cell of a block of this process."""
+        """Write the only cell of a block of this process."""
         self._set(name, value)
 
     def has(self, name: str) -> bool:
-        """Whether this process has a block of this name."""
-        return self._sheet.has(name)
+        """Return whether this process has a block of this name."""
+        return self._page.has(name)
 
     def names(self, prefix: str) -> list[str]:
-        """The blocks of this process whose names begin so."""
-        return [name for name in self._sheet.names() if name.startswith(prefix)]
+        """Return the names of this process's blocks that begin with a prefix."""
+        return [name for name in self._page.names() if name.startswith(prefix)]
 
-    def sheets(self) -> list[dict[str, tuple[float, ...]]]:
-        """The blocks of every process that there was."""
-        return [reading.values for reading in self._board.read()]
+    def pages(self) -> list[dict[str, tuple[float, ...]]]:
+        """Return the blocks of every process, including ended ones."""
+        return [content.values for content in self._counters.read()]
 
-    # --- what is looked at now and then
+    # --- measuring
 
     def refresh(self) -> None:
-        """Looks at what nobody reports: memory, and what else is among the sources."""
+        """Update the metrics that nothing reports by itself: memory and the other sources."""
         for look in self.sources:
             look()
 
     def states(self, versions: Iterable[tuple[str, str, str]], states: Iterable[str]) -> None:
-        """Publishes the state of each version (model, version, state), 1 for that and 0 for the other states."""
+        """Publish the state of each version: 1 for this state, 0 for the others.
+
+        Args:
+            versions: (model, version, state) of each.
+            states: all states that there are.
+        """
         current = {key("retort_model_state", *version) for version in versions}
         for name in current:
             model_version = name.rpartition(SEPARATOR)[0]
             for state in states:
-                self._sheet.place(key(model_version, state))
-        for name in self._sheet.names():
+                self._page.place(key(model_version, state))
+        for name in self._page.names():
             if name.startswith(key("retort_model_state", "")):
                 self._set(name, float(name in current))
 
@@ -250,11 +247,11 @@ class SharedMetrics:
         for name, size_bytes in memory_bytes().items():
             self._set(key(f"retort_worker_memory_{name}_bytes"), size_bytes)
 
-    # --- what is asked
+    # --- reading
 
     def samples(self) -> Samples:
-        """The metrics of the whole server."""
+        """Return the metrics of the whole server."""
         self.refresh_server()
         if not self.is_shared:
             self.refresh()
-        return merged(self._board.read(), time.monotonic())
+        return merged(self._counters.read(), time.monotonic())

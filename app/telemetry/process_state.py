@@ -1,4 +1,4 @@
-"""What foreign code may have changed in this process, and the way back; what it prints becomes log lines."""
+"""Restore process-wide state that a model's code may change; turn printed text into log lines."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import TextIO
 log = logging.getLogger(__name__)
 
 MAX_LINE_CHARS = 65_536
-"""A line longer than this is logged without waiting for its end."""
+"""Longer lines are logged in parts."""
 
 
 class ProcessState:
-    """Keep the state that every request depends on. Safe to use from many threads.
+    """Remembers the process-wide state that every request depends on. Safe to use from many threads.
 
-    A model may set a low recursion limit, switch logging off, or take its handlers away, for the whole process. The
-    state to go back to is that of the first call of `remember`.
+    A model may lower the recursion limit, disable logging or remove its handlers for the whole process. `restore`
+    returns to the state of the first call of `remember`.
     """
 
     def __init__(self) -> None:
@@ -28,14 +28,14 @@ class ProcessState:
         self._level = self._disabled = 0
 
     def remember(self) -> None:
-        """Take the state as it is now, once, before any foreign code has run."""
+        """Remember the present state once, before any user code has run."""
         if not self._recursion_limit:
             root = logging.getLogger()
             self._handlers, self._level, self._disabled = list(root.handlers), root.level, root.manager.disable
             self._recursion_limit = sys.getrecursionlimit()
 
     def restore(self, culprit: str) -> None:
-        """Undo what was changed, and log it with the name of the culprit."""
+        """Undo changes, and log them with the name of the culprit."""
         changed = []
         if sys.getrecursionlimit() != self._recursion_limit:
             sys.setrecursionlimit(self._recursion_limit)
@@ -51,7 +51,7 @@ class ProcessState:
 
 
 class LogStream(io.TextIOBase):
-    """Write each line to the log, in place of a standard stream. Closing it changes nothing."""
+    """Replaces a standard stream and writes each line to the log. Closing it does nothing."""
 
     def __init__(self, name: str, original: TextIO) -> None:
         self._logger = logging.getLogger(name)
@@ -73,8 +73,8 @@ class LogStream(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Log the lines that are complete; the rest waits for its end."""
-        if getattr(self._thread, "is_writing", False):  # the log itself fails, and says so here
+        """Log complete lines; keep the rest until its line ends."""
+        if getattr(self._thread, "is_writing", False):  # logging itself failed and reports it here
             return self._original.write(text)
         *lines, rest = (getattr(self._thread, "rest", "") + text).split("\n")
         if len(rest) > MAX_LINE_CHARS:
@@ -84,7 +84,7 @@ class LogStream(io.TextIOBase):
         return len(text)
 
     def close(self) -> None:
-        """Do nothing: others write here, too."""
+        """Do nothing, because other code writes here too."""
 
     def _log(self, lines: list[str]) -> None:
         self._thread.is_writing = True
@@ -97,6 +97,6 @@ class LogStream(io.TextIOBase):
 
 
 def log_standard_streams() -> None:
-    """Have what is printed in this process become log lines: else it stands between them in no form at all."""
-    with contextlib.suppress(AttributeError):  # without a console there are none
+    """Send printed text of this process to the log, where it gets the format of log lines."""
+    with contextlib.suppress(AttributeError):  # a process without a console has no streams
         sys.stdout, sys.stderr = LogStream("stdout", sys.stdout), LogStream("stderr", sys.stderr)

@@ -1,6 +1,6 @@
 """Pages for people: the models on one page, Swagger UI and ReDoc, with every asset inside the package.
 
-The room knows HTTP and HTML, and the models only through `Catalogue`.
+The package knows HTTP and HTML. It knows models only through `Catalogue`.
 """
 
 from app.web.pages import Catalogue, blueprint

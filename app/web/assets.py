@@ -1,7 +1,7 @@
-"""Stylesheets, scripts and icons, under addresses that name their edition, so that a browser asks for each one once.
+"""Stylesheets, scripts and icons. Their URLs contain an edition, so browsers cache them for a year.
 
-A vendored library's edition is its release. This package's own files have none, so theirs is a digest of what is in
-them: a changed stylesheet gets a new address, and no reader ever sees a new page in an old dress.
+The edition of a vendored library is its release. The edition of this package's own files is a digest of their content,
+so a changed stylesheet gets a new URL.
 """
 
 from __future__ import annotations
@@ -20,28 +20,31 @@ SWAGGER_UI: Final = "5.35.0"
 REDOC: Final = "2.5.4"
 
 _FOLDER: Final = Path(__file__).with_name("static")
-_OWN: Final = "site"
+_SITE: Final = "site"
 _YEAR_S: Final = 365 * 24 * 3600
-# Spelled out because `mimetypes` reads the machine's own tables, and under nosniff a wrong type is a blank page.
+# `mimetypes` reads the tables of the machine, and with nosniff a wrong type results in a blank page.
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 @lru_cache(maxsize=1)
 def own_edition() -> str:
-    """The digest of this package's own assets; read once in a process, as they change only with the code."""
+    """Return the digest of this package's own assets. It is computed once in a process."""
     digest = hashlib.sha256()
-    for path in sorted((_FOLDER / _OWN).iterdir()):
+    for path in sorted((_FOLDER / _SITE).iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
 
 
 def asset(library: str, edition: str, filename: str) -> Response:
-    """One file, cached for a year where the address names the edition that is here, and hardly at all otherwise.
+    """Return one file. It may be cached for a year if the URL names the present edition, else hardly at all.
 
-    While a release rolls out, an old page may ask a new server for its old stylesheet: it gets the present one, which
-    must not stay in caches under the old address. Raises NotFound for anything outside the folder.
+    During a rollout, an old page may request its old stylesheet from a new server. It receives the present one, which
+    must not stay in caches under the old URL.
+
+    Raises:
+        NotFound: there is no such file in the folder.
     """
-    own = library == _OWN
+    own = library == _SITE
     found = safe_join(str(_FOLDER), library, filename) if own else safe_join(str(_FOLDER), library, edition, filename)
     if found is None or not Path(found).is_file():
         raise NotFound
@@ -66,5 +69,5 @@ def _response(path: Path) -> Response:
 
 @lru_cache(maxsize=32)
 def _gzip(path: Path) -> bytes:
-    """The file, compressed once and kept: the documentation bundles go from 3 MB to 0.8, on the line and in memory."""
+    """Return the compressed file, which is computed once. The documentation bundles shrink from 3 MB to 0.8 MB."""
     return gzip.compress(path.read_bytes(), 6, mtime=0)

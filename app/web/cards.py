@@ -1,4 +1,4 @@
-"""What the home page says about each model: plain frozen values, worked out here so that the template only prints."""
+"""The content of the home page for each model: frozen values, computed here so that the template only prints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 AVAILABLE: Final = "AVAILABLE"
-WIDE: Final = 12  # inputs; beyond this a record with every name in it is no longer something one reads
+WIDE: Final = 12  # inputs; a longer record is hard to read
 
 _TASKS: Final = {
     "classifier": "Classifier",
@@ -28,10 +28,11 @@ _PLURALS: Final = {"category": "categories"}
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
-    """One input as a reader sees it: `seen` is the range met in training, `choices` what is allowed, if a list is.
+class InputLine:
+    """One input as shown to a reader.
 
-    `accepts` says what an input takes that is more than one value, and `becomes` what the model sees of it.
+    `seen` is the range in training and `choices` are the allowed values. `accepts` describes inputs that are not single
+    values, and `becomes` how the model sees them.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class VersionLine:
-    """One version of a model, its state, and why it failed if it did."""
+    """One version of a model, its state, and the reason if it failed."""
 
     version: int
     state: str
@@ -56,10 +57,11 @@ class VersionLine:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One model. `curl` and `answer` are empty where no version can answer; `others` are the versions not shown.
+    """One model.
 
-    `path` is where `curl` sends its request, below the root of the application.
-    `before` and `after` are the steps around the model; `invented` are inputs whose values in `curl` stand for any.
+    `curl` and `answer` are empty if no version can answer; `curl` posts to `path` below the root of the application.
+    `others` are the versions that are not shown. `before` and `after` are the steps around the model. `invented` are
+    inputs whose values in `curl` are arbitrary.
     """
 
     name: str
@@ -69,7 +71,7 @@ class Card:
     task: str = ""
     estimator: str = ""
     made_with: str = ""
-    inputs: tuple[Input, ...] = ()
+    inputs: tuple[InputLine, ...] = ()
     classes: tuple[str, ...] = ()
     path: str = ""
     curl: str = ""
@@ -81,30 +83,30 @@ class Card:
 
     @property
     def available(self) -> bool:
-        """Whether the version shown answers requests."""
+        """Whether the shown version answers requests."""
         return self.current.state == AVAILABLE
 
     @property
     def wide(self) -> bool:
-        """Whether there are too many inputs to show them all at once."""
+        """Whether there are too many inputs to show all at once."""
         return len(self.inputs) > WIDE
 
     @property
     def census(self) -> str:
-        """How many inputs there are of each kind: "5 numbers, 2 categories"."""
+        """The number of inputs of each kind: "5 numbers, 2 categories"."""
         counted = Counter(each.kind for each in self.inputs).most_common()
         return ", ".join(f"{count} {kind if count == 1 else _PLURALS.get(kind, f'{kind}s')}" for kind, count in counted)
 
 
 def has_available(entry: Mapping[str, Any]) -> bool:
-    """Whether any version of this entry of GET /models can be asked about itself."""
+    """Return whether any version in this entry of GET /models is AVAILABLE."""
     return any(each["state"] == AVAILABLE for each in entry["versions"])
 
 
 def silent_card(entry: Mapping[str, Any], reason: str = "") -> Card:
-    """The card of a model that cannot answer: its newest version, and why, as GET /models tells it.
+    """Return the card of a model that cannot answer: its newest version and the reason from GET /models.
 
-    `reason` stands in where the list has none, as when the last version went away between two questions.
+    `reason` applies if the list has none, because the last version became unavailable after it was made.
     """
     newest, *older = _lines(entry) or [VersionLine(0, "EMPTY", (), "this model has no version")]
     if newest.state == AVAILABLE:
@@ -113,9 +115,12 @@ def silent_card(entry: Mapping[str, Any], reason: str = "") -> Card:
 
 
 def answering_card(entry: Mapping[str, Any], model: Mapping[str, Any], root_url: str) -> Card:
-    """The card of a model that answers, from its entry in GET /models and its own description.
+    """Return the card of a model that answers.
 
-    `root_url` is this server's address as the reader reached it, so that the command works where it is pasted.
+    Args:
+        entry: the model in the body of GET /models.
+        model: the body of GET /models/<name>.
+        root_url: the address of this server as the reader reached it, so that the command works when pasted.
     """
     lines = _lines(entry)
     name, version = entry["name"], model["version"]
@@ -144,7 +149,7 @@ def answering_card(entry: Mapping[str, Any], model: Mapping[str, Any], root_url:
 
 
 def curl(url: str, body: object) -> str:
-    """One command line that any POSIX shell takes as it stands, whatever characters are in the values."""
+    """Return one command line that any POSIX shell takes literally, whatever the values contain."""
     return f"curl {shlex.quote(url)} -d {shlex.quote(_json(body))}"
 
 
@@ -157,20 +162,20 @@ def _lines(entry: Mapping[str, Any]) -> list[VersionLine]:
 
 
 def _example(model: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The first recorded example, or, where there is none, a record of the inputs' own examples with no answer."""
+    """Return the first recorded example, or a record of the inputs' own examples without an answer."""
     recorded: Sequence[Mapping[str, Any]] = model.get("examples") or ()
     return recorded[0] if recorded else {"instance": {each["name"]: _any_value(each) for each in model["inputs"]}}
 
 
 def _any_value(described: Mapping[str, Any]) -> object:
-    """The example of an input, or a value of its kind."""
+    """Return the example of an input, or a value of its kind."""
     if described.get("example") is not None:
         return described["example"]
     return (described.get("categories") or [_VALUES.get(described["kind"])])[0]
 
 
 def _body(model: Mapping[str, Any], instance: object) -> object:
-    """The request: a record, which explains itself; a bare row of values where 64 names would bury them."""
+    """Return the request: a record, or a row of values if a record would have too many names."""
     names = [each["name"] for each in model["inputs"]]
     if isinstance(instance, Mapping):
         as_row = len(names) > WIDE and instance.keys() == set(names)
@@ -179,7 +184,7 @@ def _body(model: Mapping[str, Any], instance: object) -> object:
 
 
 def _answer(name: str, model: Mapping[str, Any], example: Mapping[str, Any]) -> str:
-    """What the server says to the example, one member to a line; empty where no answer was recorded."""
+    """Return the answer to the example, one member on each line; empty if no answer was recorded."""
     if "prediction" not in example:
         return ""
     members: dict[str, object] = {"prediction": [example["prediction"]]}
@@ -191,13 +196,13 @@ def _answer(name: str, model: Mapping[str, Any], example: Mapping[str, Any]) -> 
     return "{\n" + ",\n".join(f"  {_json(key)}: {_json(value)}" for key, value in members.items()) + "\n}"
 
 
-def _input(described: Mapping[str, Any]) -> Input:
+def _input(described: Mapping[str, Any]) -> InputLine:
     if described.get("image") is not None:
         picture = msgspec.to_builtins(described["image"])
         becomes = f"{picture['width']} x {picture['height']} {_COLOURS.get(picture['mode'], picture['mode'])}"
-        return Input(described["name"], described["kind"], False, "", (), "", "PNG, JPEG or WebP", becomes)
+        return InputLine(described["name"], described["kind"], False, "", (), "", "PNG, JPEG or WebP", becomes)
     shape = " x ".join(map(str, described.get("shape") or ()))
-    return Input(
+    return InputLine(
         name=described["name"],
         kind=described["kind"],
         nullable=bool(described.get("nullable")),
@@ -217,19 +222,19 @@ def _seen(minimum: object, maximum: object) -> str:
 
 
 def _figure(value: object) -> str:
-    """A limit to six digits: it is there to give an idea, and the exact one stands in GET /models/<name>."""
+    """Return a limit with six digits. GET /models/<name> has the exact one."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _classes(classes: object) -> tuple[str, ...]:
-    """The labels; for a model with several outputs, one line of labels for each."""
+    """Return the labels; for a model with several targets, one line of labels for each."""
     if not isinstance(classes, Sequence) or isinstance(classes, str):
         return ()
     return tuple(" / ".join(map(_label, each)) if isinstance(each, (list, tuple)) else _label(each) for each in classes)
 
 
 def _label(value: object) -> str:
-    """A value as one reads it: words without quotes, unless what matters would then be invisible."""
+    """Return a value as text: words without quotes, unless quotes make a difference visible."""
     bare = isinstance(value, str) and value != "" and value == value.strip() and value.isprintable()
     return str(value) if bare else _json(value)
 
@@ -239,12 +244,12 @@ def _shortened(text: str, most: int = 60) -> str:
 
 
 def _made_with(model: Mapping[str, Any]) -> str:
-    """When it was packed and with which scikit-learn: the first two questions when an answer looks odd."""
+    """Return the date of packing and the scikit-learn version."""
     day, release = str(model.get("created") or "")[:10], (model.get("environment") or {}).get("scikit-learn")
     return " ".join(filter(None, ("Packed", day, f"with scikit-learn {release}" if release else ""))) if day else ""
 
 
 def _json(value: object) -> str:
-    """JSON in the reader's own script, escaped only if a character in it could not be seen or could not be sent."""
+    """Return JSON with readable characters; escaped only if a character is not printable."""
     text = json.dumps(value, ensure_ascii=False)
     return text if text.isprintable() else json.dumps(value)

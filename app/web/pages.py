@@ -1,4 +1,4 @@
-"""The blueprint of the pages: home, Swagger UI, ReDoc, the types of errors, and their assets."""
+"""The blueprint of the pages: home, Swagger UI, ReDoc, the problem types, and their assets."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Any, Final, Protocol
 
 from flask import Blueprint, Response, jsonify, make_response, render_template, request
 from werkzeug.exceptions import NotFound
+from werkzeug.http import HTTP_STATUS_CODES
 
 from app.errors import RetortError
 from app.gateway.forwarded import root_of
+from app.gateway.problem_types import PROBLEMS, ProblemType
 from app.web.assets import REDOC, SWAGGER_UI, asset, own_edition
 from app.web.cards import Card, answering_card, has_available, silent_card
-from app.web.problems import PROBLEMS, problem_type
 
 DAY_S: Final = 24 * 3600
 ASSETS: Final = "/static/web"
-# Nothing from anywhere else, nothing inline. `data:` images are the arrows inside Swagger UI's own stylesheet.
+# Nothing from other servers, nothing inline. Swagger UI's stylesheet contains `data:` images.
 _POLICY: Final = {
     "default-src": "'none'",
     "script-src": "'self'",
@@ -27,8 +28,8 @@ _POLICY: Final = {
     "form-action": "'none'",
     "frame-ancestors": "'self'",
 }
-# ReDoc searches in a worker made from a blob, and inserts two style elements: an empty one, which it fills rule by rule
-# through the object model, and that of its scroll bars. A hash admits these two texts and no other.
+# ReDoc searches in a worker made from a blob, and inserts two style elements: an empty one, which it fills through the
+# object model, and one for its scroll bars. The hashes allow these two texts and no other.
 _REDOC_POLICY: Final = {
     "style-src": "'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' "
     "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='",
@@ -36,18 +37,21 @@ _REDOC_POLICY: Final = {
 }
 
 
+_STATUSES = {phrase.lower().replace(" ", "-"): status for status, phrase in HTTP_STATUS_CODES.items() if status >= 400}
+
+
 class Catalogue(Protocol):
-    """What the pages may know of the models: the bodies of GET /models and of GET /models/<name>."""
+    """The models as the pages see them: the bodies of GET /models and of GET /models/<name>."""
 
     def models(self) -> dict[str, Any]:
-        """Every model, with the state of each of its versions."""
+        """Return every model, with the state of each of its versions."""
 
     def model(self, name: str, /) -> dict[str, Any]:
-        """One model in full; raises RetortError when no version of it can answer."""
+        """Return one model in full; raise RetortError if no version of it can answer."""
 
 
 def blueprint(catalogue: Catalogue) -> Blueprint:
-    """The pages over `catalogue`, which is asked anew for each page and must be safe to ask from several threads."""
+    """Return the pages. `catalogue` is called for each page, from several threads."""
     pages = Blueprint("web", __name__, template_folder="templates")
 
     @pages.get("/")
@@ -79,7 +83,7 @@ def blueprint(catalogue: Catalogue) -> Blueprint:
 
     @pages.get("/favicon.ico")
     def favicon() -> Response:
-        # PredictRequest for by whoever looks at no page: every page names the icon under its lasting address.
+        # For clients that load no page. Every page names the icon by its cacheable URL.
         response = asset("site", "", "retort.svg")
         response.headers["Cache-Control"] = f"public, max-age={DAY_S}"
         return response
@@ -88,8 +92,16 @@ def blueprint(catalogue: Catalogue) -> Blueprint:
     return pages
 
 
+def problem_type(name: str) -> ProblemType | None:
+    """Return the problem type of this name, which may be made of an HTTP status that a user's view answers with."""
+    if name in PROBLEMS:
+        return PROBLEMS[name]
+    status = _STATUSES.get(name)
+    return None if status is None else ProblemType(name, status, f"The answer has the HTTP status {status}.")
+
+
 def _negotiated(page: Callable[[], Response], document: Callable[[], Response]) -> Response:
-    """The page to a browser, the document to all else."""
+    """Return the page to a browser, and the document to other clients."""
     # JSON is named first: it wins the tie when a program accepts anything (`*/*`) or does not say.
     wanted = request.accept_mimetypes.best_match(["application/json", "text/html"])
     response = page() if wanted == "text/html" else document()
@@ -98,7 +110,7 @@ def _negotiated(page: Callable[[], Response], document: Callable[[], Response]) 
 
 
 def _cards(catalogue: Catalogue) -> list[Card]:
-    """Every model, the default one first, each as far as it can be described at this moment."""
+    """Return every model, the default one first, described as far as possible now."""
     entries = sorted(catalogue.models()["models"], key=lambda entry: (not entry.get("default"), entry["name"]))
     return [_card(catalogue, entry) for entry in entries]
 
@@ -108,7 +120,7 @@ def _card(catalogue: Catalogue, entry: dict[str, Any]) -> Card:
         return silent_card(entry)
     try:
         return answering_card(entry, catalogue.model(entry["name"]), request.url_root)
-    except RetortError as error:  # the last version was retired since the list was made: say so on its card
+    except RetortError as error:  # the last version was retired after the list was made
         return silent_card(entry, error.detail)
 
 
@@ -120,7 +132,7 @@ def _alive() -> Response:
 
 
 def _page(template: str, policy: dict[str, str] | None = None, **values: Any) -> Response:
-    """One HTML page under the strict policy, loosened only as `policy` says; never cached, as models come and go."""
+    """Return one HTML page with the strict policy, extended by `policy`. It is not cached, because models change."""
 
     root = root_of(request.environ)
 

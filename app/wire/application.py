@@ -12,7 +12,7 @@ import svcs.flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter, Map
 
-from app.core.services import Services
+from app.core.steps.services import Services
 from app.gateway.context import Match, Route
 from app.gateway.gateway import Gateway
 from app.server.contract import Environ

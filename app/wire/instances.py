@@ -16,9 +16,8 @@ from app.core.service import Decode, PredictRequest
 from app.errors import FieldError
 from app.runtime.servable import METHOD_OF_OUTPUT
 from app.signature import Input, Signature
+from app.signature.field_errors import escaped, refuse, shown, some
 from app.signature.hints import hinted
-from app.signature.pointers import escaped, shown, some
-from app.signature.refusals import refuse
 from app.wire import codecs
 from app.wire.pointers import refused
 

@@ -18,7 +18,7 @@ from werkzeug.http import parse_accept_header
 
 from app.core.catalogue import Catalogue
 from app.runtime.policy import State
-from app.telemetry.families import DURATION_BOUNDS_S, FAMILIES, Across, Family, MetricType, Samples
+from app.telemetry.families import DURATION_BOUNDS_S, FAMILIES, Aggregation, Family, MetricType, Samples
 from app.telemetry.metrics import SharedMetrics
 from app.wire.backend import Backend, answers
 
@@ -53,7 +53,7 @@ def writer(accept: str | None) -> tuple[str, Callable[[Collector], bytes]]:
 
 
 def _family(name: str, family: Family, samples: dict[tuple[str, ...], tuple[float, ...]]) -> Metric:
-    labels = [*family.labels, "worker"] if family.across is Across.EACH else list(family.labels)
+    labels = [*family.labels, "worker"] if family.aggregation is Aggregation.EACH else list(family.labels)
     if family.kind is MetricType.HISTOGRAM:
         histogram = HistogramMetricFamily(name, family.help, labels=labels)
         for label_values, (*counts, total) in samples.items():

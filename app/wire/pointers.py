@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from app.errors import FieldError, InvalidInstances
-from app.signature.pointers import escaped, shown
+from app.signature.field_errors import escaped, shown
 
 
 def refused(pointer: str, detail: str, *value: object) -> InvalidInstances:

@@ -17,9 +17,8 @@ from app.core.service import Decode, PredictRequest
 from app.errors import FieldError
 from app.server.contract import Environ
 from app.signature import Signature
+from app.signature.field_errors import escaped, refuse, shown
 from app.signature.hints import hinted
-from app.signature.pointers import escaped, shown
-from app.signature.refusals import refuse
 from app.wire import body, codecs
 from app.wire.backend import Adapter, Backend
 from app.wire.codecs import Limits, Rows

@@ -53,7 +53,7 @@ def error_sentence(problem: Problem) -> tuple[bytes, str]:
     return msgspec.json.encode({"error": sentence(problem)}), JSON_TYPE
 
 
-OWN = ErrorFormat(re.compile(""), problem_json, ProblemSchema, media_type=MEDIA_TYPE)
+PROBLEM_FORMAT = ErrorFormat(re.compile(""), problem_json, ProblemSchema, media_type=MEDIA_TYPE)
 
 
 def unready(form: Form) -> Response:

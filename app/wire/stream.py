@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from app.core.series import Series
+from app.core.prediction_stream import PredictionStream
 from app.errors import ABSENT, InvalidInstances, InvalidJson, NotAcceptable, RetortError
 from app.gateway.context import RequestContext
 from app.server.contract import Environ, Response
@@ -54,7 +54,7 @@ class NdjsonStreaming:
         except NotAcceptable:  # the adapter says so
             return False
 
-    def respond(self, context: RequestContext, series: Series) -> Response:
+    def respond(self, context: RequestContext, stream: PredictionStream) -> Response:
         """Answer with a stream, whose first block is made before it begins, so that what is wrong from the start has
         its status.
 
@@ -64,7 +64,7 @@ class NdjsonStreaming:
         environ = context.environ
         codecs.reader(environ.get("CONTENT_TYPE"), b"")
         received = _lines(body.parts(environ, self._limits.body_bytes))
-        made = _answers(series, _blocks(received, min(BLOCK_LINES, series.most_instances)))
+        made = _answers(stream, _blocks(received, min(BLOCK_LINES, stream.most_instances)))
         told = _told(next(made, b""), made)
         parts, headers = coding.compressed_parts(told, environ.get("HTTP_ACCEPT_ENCODING", ""))
         return Response(200, [("Content-Type", NDJSON_TYPE), *headers], iter(parts))
@@ -122,11 +122,11 @@ def _read(number: int, line: bytes | None) -> _Line:
         return _Line(number, wrong=f"the line is not valid JSON: {error.reason}{place}")
 
 
-def _answers(series: Series, blocks: Iterable[list[_Line]]) -> Iterator[bytes]:
+def _answers(stream: PredictionStream, blocks: Iterable[list[_Line]]) -> Iterator[bytes]:
     bad_lines = 0
     for block in blocks:
-        sifted = series.predict([line.instance for line in block if not line.wrong])
-        values = sifted.answer.values()
+        partial = stream.predict([line.instance for line in block if not line.wrong])
+        values = partial.answer.values()
         rows = zip(*values.values(), strict=True)
         position = 0
         answered: list[dict[str, Any]] = []
@@ -135,7 +135,7 @@ def _answers(series: Series, blocks: Iterable[list[_Line]]) -> Iterator[bytes]:
                 answered.append({"error": {"line": line.number, "detail": line.wrong}})
                 bad_lines += 1
             else:
-                error, new = sifted.refused.get(position), sifted.warnings.get(position)
+                error, new = partial.refused.get(position), partial.warnings.get(position)
                 position += 1
                 if error is None:
                     outputs = dict(zip(values, next(rows), strict=True))

@@ -34,7 +34,13 @@ from app.wire.problems import ErrorSchema, error_sentence
 MODEL = "/v1/models/<segment:model>"
 VERSION, LABEL = f"{MODEL}/versions/<segment:version>", f"{MODEL}/labels/<segment:version>"
 DEFAULT_SIGNATURE = "serving_default"
-STATES = {"FOUND": "START", "VERIFIED": "LOADING", "LOADED": "LOADING", "AVAILABLE": "AVAILABLE"}
+STATES = {
+    "FOUND": "START",
+    "VERIFIED": "LOADING",
+    "LOADED": "LOADING",
+    "AVAILABLE": "AVAILABLE",
+    "UNLOADING": "UNLOADING",
+}
 """Its words for ours; every other state is END."""
 TYPES = {"number": "DT_DOUBLE", "integer": "DT_INT64", "boolean": "DT_BOOL"}
 

@@ -1,4 +1,4 @@
-"""What is served, as JSON: the lists, the descriptions, and whether all is well."""
+"""Models and readiness as JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_an_empty_repository_is_ready(repository: Repository) -> None:
     assert catalogue.readiness() == (True, {"status": "ready", "models": 0, "reasons": []})
 
 
-def test_every_model_with_its_versions_states_aliases_and_reasons(repository: Repository) -> None:
+def test_models_are_listed_with_versions_states_aliases_and_reasons(repository: Repository) -> None:
     add(repository)
     add(repository, content=b"triples")
     add(repository, "aster")
@@ -63,13 +63,13 @@ def test_every_model_with_its_versions_states_aliases_and_reasons(repository: Re
     }
 
 
-def test_all_available_is_ready(repository: Repository) -> None:
+def test_the_process_is_ready_if_all_versions_are_available(repository: Repository) -> None:
     add(repository)
     add(repository)
     assert Catalogue(registry(repository)).readiness() == (True, {"status": "ready", "models": 2, "reasons": []})
 
 
-def test_one_failed_version_is_unready_and_says_why(repository: Repository) -> None:
+def test_a_failed_version_makes_the_process_unready_with_a_reason(repository: Repository) -> None:
     add(repository)
     add(repository, content=b"nonsense")
     assert Catalogue(registry(repository)).readiness() == (
@@ -112,7 +112,7 @@ def test_a_model_is_described_by_its_current_version(repository: Repository) -> 
     assert catalogue.model("flowers", "1")["version"] == 1
 
 
-def test_a_failed_version_is_described_as_far_as_it_is_known(repository: Repository) -> None:
+def test_a_failed_version_is_described_as_far_as_possible(repository: Repository) -> None:
     add(repository, content=b"nonsense")
     add(repository)
     (repository.root / "flowers" / "2" / "manifest.json").write_bytes(b"{")
@@ -124,7 +124,7 @@ def test_a_failed_version_is_described_as_far_as_it_is_known(repository: Reposit
     assert unknown["reason"].startswith("manifest.json is damaged or was replaced")
 
 
-def test_what_is_not_there(repository: Repository) -> None:
+def test_missing_models_and_versions_are_not_found(repository: Repository) -> None:
     add(repository)
     catalogue = Catalogue(registry(repository))
     with pytest.raises(ModelNotFound):
@@ -133,7 +133,7 @@ def test_what_is_not_there(repository: Repository) -> None:
         catalogue.model("flowers", "2")
 
 
-def test_the_facts_of_a_manifest_that_are_for_clients() -> None:
+def test_a_manifest_is_described_for_clients() -> None:
     described = describe(MANIFEST)
     assert described["inputs"] == described["signature"]["inputs"]
     assert described["inputs"] == [
@@ -152,7 +152,7 @@ def test_the_facts_of_a_manifest_that_are_for_clients() -> None:
         assert known in described
 
 
-def test_what_packing_assumed_is_for_clients() -> None:
+def test_assumptions_of_packing_are_described_for_clients() -> None:
     assert describe(MANIFEST)["assumptions"] == []
     assumed = (
         Assumption("inputs", "input length: assumed to be float64", ("length",)),
@@ -164,11 +164,11 @@ def test_what_packing_assumed_is_for_clients() -> None:
     ]
 
 
-def test_without_classes_there_is_no_such_key(repository: Repository) -> None:
+def test_a_model_without_classes_has_no_such_key(repository: Repository) -> None:
     assert "classes" not in describe(add(repository))
 
 
-def test_everything_is_plain_json(repository: Repository) -> None:
+def test_descriptions_are_plain_json(repository: Repository) -> None:
     add(repository)
     catalogue = Catalogue(registry(repository))
     for document in (catalogue.models(), catalogue.model("flowers"), catalogue.readiness(), describe(MANIFEST)):

@@ -1,4 +1,4 @@
-"""One run of a model: what `tests/core/test_service.py` does not ask of it by way of a request."""
+"""One run of a model, as far as `tests/core/test_service.py` does not cover it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 
 from app.core.run import run, run_each
 from app.errors import DeadlineExceeded, RetortError
-from app.runtime.registry import Lease
+from app.runtime.entry import Lease
 from app.signature.batch import Batch, Outputs
 from app.signature.schema import Validator
 from app.telemetry import RequestScope, current_request
-from tests.core.test_service import SIGNATURE, Yes
+from tests.core.test_service import SIGNATURE, FakeModel
 from tests.storage.versions import MANIFEST
 
 NAMES = ("prediction",)
@@ -29,7 +29,7 @@ def batch_of(*values: float) -> Batch:
     return Batch({"x": np.array(values)}, len(values))
 
 
-class Moody(Yes):
+class FailsOnTwoRows(FakeModel):
     """A servable that fails on batches of two rows."""
 
     def run(self, batch: Batch, outputs: Any) -> Any:
@@ -37,8 +37,8 @@ class Moody(Yes):
         return super().run(batch, outputs)
 
 
-def test_each_is_run_alone_and_what_fails_says_why() -> None:
-    servable = Moody()
+def test_each_batch_is_run_alone_and_failures_become_errors() -> None:
+    servable = FailsOnTwoRows()
     found = run_each(lease_of(servable), [(batch_of(1), NAMES), (batch_of(1, 2), NAMES), (batch_of(3), NAMES)])
     assert [told(outputs) for outputs in found] == [["yes"], "ModelFailed", ["yes"]]
     assert servable.asked == [(1, NAMES), (2, NAMES), (1, NAMES)]
@@ -48,14 +48,14 @@ def told(outputs: Outputs | RetortError) -> list[str] | str:
     return type(outputs).__name__ if isinstance(outputs, RetortError) else outputs["prediction"].tolist()
 
 
-def test_a_deadline_is_no_failure_of_the_model(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exceeded_deadline_is_not_logged_as_a_failure_of_the_model(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(DeadlineExceeded):
-        run(lease_of(Yes(error=DeadlineExceeded(1.0))), batch_of(1), NAMES)
+        run(lease_of(FakeModel(error=DeadlineExceeded(1.0))), batch_of(1), NAMES)
     assert not caplog.records
 
 
 def test_a_run_makes_progress_and_none_begins_after_the_deadline() -> None:
-    servable, scope = Yes(), RequestScope("one", deadline_s=math.inf)
+    servable, scope = FakeModel(), RequestScope("one", deadline_s=math.inf)
     token = current_request.set(scope)
     try:
         run(lease_of(servable), batch_of(1), NAMES)

@@ -1,4 +1,4 @@
-"""The straight line of a request, with a model and a protocol that are made up."""
+"""One request from parsing to encoding, with a fake model and a fake protocol."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest, PredictService
 from app.errors import FieldError, InvalidInstances, InvalidJson, ModelFailed, ModelNotFound, NotAcceptable
-from app.runtime.registry import Lease
+from app.runtime.entry import Lease
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch
 from app.signature.schema import Validator
@@ -30,8 +30,8 @@ SIGNATURE = Signature(
 )
 
 
-class Yes:
-    """A servable that is a quarter sure of "no"; notes what it was asked."""
+class FakeModel:
+    """A servable that answers "yes" with 75 %, and records its batches."""
 
     def __init__(self, outputs: Mapping[str, Any] | None = None, error: BaseException | None = None) -> None:
         self.outputs, self.error = outputs, error
@@ -49,10 +49,10 @@ class Yes:
         return {name: every[name] for name in outputs}
 
 
-class Shelf:
+class FakeRegistry:
     """A registry of one model."""
 
-    def __init__(self, servable: Yes, signature: Signature = SIGNATURE) -> None:
+    def __init__(self, servable: FakeModel, signature: Signature = SIGNATURE) -> None:
         self.servable, self.signature = servable, signature
         self.wanted: tuple[str | None, str | None] | None = None
         self.held = 0
@@ -66,21 +66,21 @@ class Shelf:
 
 
 class CountedLease(Lease):
-    """Tells the shelf while it is held."""
+    """Counts in the registry while it is held."""
 
-    def __init__(self, shelf: Shelf, *facts: Any) -> None:
+    def __init__(self, registry: FakeRegistry, *facts: Any) -> None:
         super().__init__(*facts)
-        self.shelf = shelf
+        self.registry = registry
 
     def __enter__(self) -> Lease:
-        self.shelf.held += 1
+        self.registry.held += 1
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
-        self.shelf.held -= 1
+        self.registry.held -= 1
 
 
-class Spoken:
+class FakeCall:
     """A call that is its own adapter: the request is a `PredictRequest`, and the answer is JSON."""
 
     def __init__(self, asked: PredictRequest | Exception) -> None:
@@ -104,40 +104,40 @@ class Spoken:
         return error
 
 
-def predict(servable: Yes, asked: PredictRequest | Exception, signature: Signature = SIGNATURE) -> Answer:
-    shelf, spoken = Shelf(servable, signature), Spoken(asked)
+def predict(servable: FakeModel, asked: PredictRequest | Exception, signature: Signature = SIGNATURE) -> Answer:
+    registry, call = FakeRegistry(servable, signature), FakeCall(asked)
     try:
-        PredictService(shelf).predict("flowers", "1", [spoken])  # type: ignore[arg-type]
+        PredictService(registry).predict("flowers", "1", [call])  # type: ignore[arg-type]
     finally:
-        assert shelf.held == 0
-    if spoken.error is not None:
-        raise spoken.error
-    assert spoken.answer is not None
-    assert json.loads(spoken.content) == spoken.answer.values()
-    assert (spoken.model, spoken.version) == ("flowers", 1)
-    return spoken.answer
+        assert registry.held == 0
+    if call.error is not None:
+        raise call.error
+    assert call.answer is not None
+    assert json.loads(call.content) == call.answer.values()
+    assert (call.model, call.version) == ("flowers", 1)
+    return call.answer
 
 
 def refusal(asked: PredictRequest) -> tuple[FieldError, ...]:
-    servable = Yes()
+    servable = FakeModel()
     with pytest.raises(InvalidInstances) as caught:
         predict(servable, asked)
     assert servable.asked == []
     return caught.value.errors
 
 
-def test_instances_in_predictions_out() -> None:
-    servable = Yes()
+def test_instances_become_predictions() -> None:
+    servable = FakeModel()
     answer = predict(servable, PredictRequest([{"x": 1}, [2.5]]))
     assert answer.values() == {"prediction": ["yes", "yes"], "probabilities": [[0.25, 0.75], [0.25, 0.75]]}
     assert (answer.classes, answer.model, answer.version) == (("no", "yes"), "flowers", 1)
     assert servable.asked == [(2, ("prediction", "probabilities"))]
 
 
-def test_the_model_and_version_that_were_asked_for_are_leased() -> None:
-    shelf = Shelf(Yes())
-    PredictService(shelf).predict(None, "champion", [Spoken(PredictRequest([]))])  # type: ignore[arg-type]
-    assert shelf.wanted == (None, "champion")
+def test_the_requested_model_and_version_are_leased() -> None:
+    registry = FakeRegistry(FakeModel())
+    PredictService(registry).predict(None, "champion", [FakeCall(PredictRequest([]))])  # type: ignore[arg-type]
+    assert registry.wanted == (None, "champion")
 
 
 @pytest.mark.parametrize(
@@ -149,14 +149,14 @@ def test_the_model_and_version_that_were_asked_for_are_leased() -> None:
         (["probabilities", "prediction", "probabilities"], ["probabilities", "prediction"]),
     ],
 )
-def test_the_outputs_asked_for_and_no_others_are_run(wanted: list[str] | None, given: list[str]) -> None:
-    servable = Yes()
+def test_only_requested_outputs_are_run(wanted: list[str] | None, given: list[str]) -> None:
+    servable = FakeModel()
     answer = predict(servable, PredictRequest([[1]], outputs=wanted))
     assert list(answer.outputs) == given
     assert servable.asked == [(1, tuple(given))]
 
 
-def test_outputs_that_there_are_not_are_each_pointed_at() -> None:
+def test_every_unknown_output_is_reported() -> None:
     allowed = "must be one of: prediction, probabilities, decision_scores"
     assert refusal(PredictRequest([[1]], outputs=["prediction", "shap", 7, None, ["prediction"], {}])) == (
         FieldError("#/outputs/1", allowed, "shap"),
@@ -167,9 +167,9 @@ def test_outputs_that_there_are_not_are_each_pointed_at() -> None:
     )
 
 
-def test_at_most_a_hundred_outputs_are_told_and_each_is_cut() -> None:
+def test_at_most_a_hundred_unknown_outputs_are_reported_and_each_is_shortened() -> None:
     with pytest.raises(InvalidInstances) as caught:
-        predict(Yes(), PredictRequest([[1]], outputs=["x" * 1000] * 500, outputs_pointer="#/params"))
+        predict(FakeModel(), PredictRequest([[1]], outputs=["x" * 1000] * 500, outputs_pointer="#/params"))
     assert (len(caught.value.errors), caught.value.total) == (100, 500)
     assert caught.value.errors[99] == FieldError(
         "#/params/99", "must be one of: prediction, probabilities, decision_scores", "x" * 100
@@ -183,22 +183,26 @@ def test_a_bad_instance_never_reaches_the_model() -> None:
     assert error.pointer == "#/x"
 
 
-def test_no_instances_are_answered_without_the_model() -> None:
-    servable = Yes(error=AssertionError("an empty batch was shown to the model"))
+def test_an_empty_request_is_answered_without_the_model() -> None:
+    servable = FakeModel(error=AssertionError("an empty batch was shown to the model"))
     assert predict(servable, PredictRequest([])).values() == {"prediction": [], "probabilities": []}
     assert servable.asked == []
 
 
-def test_what_json_cannot_say_is_null() -> None:
-    assert predict(Yes(), PredictRequest([[1]], outputs=["decision_scores"])).values() == {"decision_scores": [None]}
+def test_nan_becomes_null() -> None:
+    assert predict(FakeModel(), PredictRequest([[1]], outputs=["decision_scores"])).values() == {
+        "decision_scores": [None]
+    }
 
 
 @pytest.mark.parametrize(
     "error", [ValueError("/secret/path"), MemoryError(), RecursionError(), SystemExit(3)], ids=repr
 )
-def test_what_the_model_raises_is_logged_and_not_told(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+def test_exceptions_of_the_model_are_logged_and_not_shown_to_clients(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(ModelFailed) as caught:
-        predict(Yes(error=error), PredictRequest([[1]]))
+        predict(FakeModel(error=error), PredictRequest([[1]]))
     assert caught.value.detail == "model 'flowers' version 1 could not answer this request"
     assert caught.value.cause == str(error)
     [line] = caplog.records
@@ -208,9 +212,9 @@ def test_what_the_model_raises_is_logged_and_not_told(error: BaseException, capl
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit()], ids=repr)
-def test_what_is_not_the_models_doing_goes_on(error: BaseException) -> None:
+def test_exceptions_that_end_the_thread_are_not_caught(error: BaseException) -> None:
     with pytest.raises(type(error)):
-        predict(Yes(error=error), PredictRequest([[1]]))
+        predict(FakeModel(error=error), PredictRequest([[1]]))
 
 
 @pytest.mark.parametrize(
@@ -221,64 +225,66 @@ def test_what_is_not_the_models_doing_goes_on(error: BaseException) -> None:
         (np.array([["yes"] * 2] * 3), "prediction has shape (3, 2) for a batch of 2 rows"),
     ],
 )
-def test_outputs_that_do_not_fit_the_batch(prediction: Any, cause: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_outputs_that_do_not_fit_the_batch_are_a_failure_of_the_model(
+    prediction: Any, cause: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(ModelFailed) as caught:
-        predict(Yes({"prediction": prediction}), PredictRequest([[1], [2]], outputs=["prediction"]))
+        predict(FakeModel({"prediction": prediction}), PredictRequest([[1], [2]], outputs=["prediction"]))
     assert caught.value.cause == cause
     assert cause in caplog.text
 
 
 def test_a_model_without_classes_has_none() -> None:
-    answer = predict(Yes(), PredictRequest([[1]]), replace(SIGNATURE, classes=None))
+    answer = predict(FakeModel(), PredictRequest([[1]]), replace(SIGNATURE, classes=None))
     assert answer.classes is None
 
 
-def test_what_the_protocol_refuses_goes_on() -> None:
+def test_errors_of_the_protocol_are_passed_on() -> None:
     with pytest.raises(InvalidJson):
-        predict(Yes(), InvalidJson("it is empty"))
+        predict(FakeModel(), InvalidJson("it is empty"))
 
 
-def test_a_model_that_is_not_there_is_told_before_the_body_is_read() -> None:
-    service = PredictService(Shelf(Yes()))  # type: ignore[arg-type]
-    calls = [Spoken(AssertionError("the body was read")) for _ in range(2)]
+def test_a_missing_model_is_reported_before_the_body_is_read() -> None:
+    service = PredictService(FakeRegistry(FakeModel()))  # type: ignore[arg-type]
+    calls = [FakeCall(AssertionError("the body was read")) for _ in range(2)]
     service.predict("trees", None, calls)
     assert [type(call.error) for call in calls] == [ModelNotFound, ModelNotFound]
 
 
 def test_the_phases_are_timed() -> None:
-    call = Spoken(PredictRequest([[1]]))
-    PredictService(Shelf(Yes())).predict("flowers", None, [call])  # type: ignore[arg-type]
+    call = FakeCall(PredictRequest([[1]]))
+    PredictService(FakeRegistry(FakeModel())).predict("flowers", None, [call])  # type: ignore[arg-type]
     spent = dict(part.split(";dur=") for part in call.timings.header().split(", "))
     assert all(float(spent[phase]) > 0 for phase in ("validate", "run", "encode"))
 
 
-class Unspeakable(Spoken):
-    """A client that takes no answer."""
+class UnwritableCall(FakeCall):
+    """A call whose answer cannot be encoded."""
 
     def encode(self, answer: Answer) -> bytes:
         raise NotAcceptable("nothing", ["something"])
 
 
-def test_what_is_wrong_with_one_of_a_group_does_not_concern_the_others() -> None:
-    servable = Yes()
-    bad, picky = Spoken(PredictRequest([["x"]])), Unspeakable(PredictRequest([[1], [2]]))
-    good = [Spoken(PredictRequest([[1]])), Spoken(PredictRequest([[3]]))]
-    PredictService(Shelf(servable)).predict("flowers", None, [good[0], bad, picky, good[1]])  # type: ignore[arg-type]
+def test_errors_of_one_request_of_a_group_do_not_affect_the_others() -> None:
+    servable = FakeModel()
+    bad, picky = FakeCall(PredictRequest([["x"]])), UnwritableCall(PredictRequest([[1], [2]]))
+    good = [FakeCall(PredictRequest([[1]])), FakeCall(PredictRequest([[3]]))]
+    PredictService(FakeRegistry(servable)).predict("flowers", None, [good[0], bad, picky, good[1]])  # type: ignore[arg-type]
     assert [type(call.error) for call in (bad, picky)] == [InvalidInstances, NotAcceptable]
     assert [(call.error, call.rows) for call in good] == [(None, 1), (None, 1)]
     assert all(call.content for call in good)
     assert [rows for rows, _ in servable.asked] == [1, 2, 1]
 
 
-class Shifted(Spoken):
-    """A protocol in which instances stand elsewhere."""
+class RelocatedCall(FakeCall):
+    """A call whose protocol puts instances elsewhere."""
 
     def located(self, error: InvalidInstances) -> InvalidInstances:
         return InvalidInstances([replace(each, pointer=f"#/elsewhere{each.pointer[1:]}") for each in error.errors], 1)
 
 
-def test_the_adapter_says_where_a_bad_value_stood() -> None:
-    call = Shifted(PredictRequest([["x"]]))
-    PredictService(Shelf(Yes())).predict("flowers", None, [call])  # type: ignore[arg-type]
+def test_the_adapter_locates_bad_values() -> None:
+    call = RelocatedCall(PredictRequest([["x"]]))
+    PredictService(FakeRegistry(FakeModel())).predict("flowers", None, [call])  # type: ignore[arg-type]
     assert isinstance(call.error, InvalidInstances)
     assert call.error.errors[0].pointer == "#/elsewhere/0/0"

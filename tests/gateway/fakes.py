@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from app.core.event_loop import EventLoop
+from app.core.steps.event_loop import EventLoop
 from app.gateway.context import Match, RequestContext
 from app.gateway.errors import ErrorFormat, ErrorRenderer, problem_json
 from app.gateway.forwarded import Forwarding

@@ -22,9 +22,9 @@ from app.gateway.errors import (
 from app.server.contract import Refusal, status_line
 from tests.gateway.fakes import environ
 
-OWN = ErrorFormat(re.compile(""), problem_json, dict)
+PROBLEM_FORMAT = ErrorFormat(re.compile(""), problem_json, dict)
 OTHER = ErrorFormat(re.compile("/v2"), lambda problem: (problem.name.encode(), "text/other"), dict, {503: 429})
-ERRORS = ErrorRenderer([OTHER], OWN)
+ERRORS = ErrorRenderer([OTHER], PROBLEM_FORMAT)
 
 
 NOT_OF_REQUESTS = {

@@ -1,4 +1,4 @@
-"""A small table of flowers, and what data scientists and others save under the name of a model."""
+"""A small table of flowers, and objects of many kinds that are saved as artifacts."""
 
 from __future__ import annotations
 

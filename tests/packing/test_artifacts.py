@@ -1,4 +1,4 @@
-"""Artifacts as people have them: several parts, several files, other suffixes, and what is no model."""
+"""Artifacts of several parts, of several files, with other suffixes, and files that are not models."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ from app.packing.spawn import PackRequest
 from app.packing.write import pack
 from app.runtime.decoded import Decoded
 from app.runtime.loaders import LOADERS
-from app.storage.repository import ARTIFACT_SUFFIXES, Repository
+from app.storage.repository import Repository
+from app.storage.strays import ARTIFACT_SUFFIXES
 from tests.packing.artifacts import saved
 
 RNG = np.random.default_rng(0)
@@ -54,7 +55,7 @@ def refusal(*given: Path, **choice: Any) -> str:
     return caught.value.detail
 
 
-def test_a_dict_is_listed_and_the_command_is_proposed(tmp_path: Path) -> None:
+def test_the_parts_of_a_dict_are_listed_with_the_command_that_packs_them(tmp_path: Path) -> None:
     path = saved(BUNDLE, tmp_path / "bundle.pkl")
     assert refusal(path) == (
         "it holds parts, not one model: model: LogisticRegression; scaler: StandardScaler; "
@@ -73,14 +74,14 @@ def test_the_parts_of_a_dict_make_one_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bundle", [(SCALER, MODEL), [SCALER, MODEL]])
-def test_a_tuple_has_its_parts_by_number(tmp_path: Path, bundle: object) -> None:
+def test_the_parts_of_a_tuple_are_named_by_their_position(tmp_path: Path, bundle: object) -> None:
     path = saved(bundle, tmp_path / "pair.pkl")
     assert refusal(path).endswith("--use 1 --before 0")
     found = opened(path, use="1", before=("0",))
     assert found.estimator.predict(FEATURES).tolist() == MODEL.predict(SCALER.transform(FEATURES)).tolist()
 
 
-def test_parts_of_a_dict_in_a_dict(tmp_path: Path) -> None:
+def test_the_parts_of_nested_dicts_make_one_model(tmp_path: Path) -> None:
     path = saved({"best": {"model": MODEL, "scaler": SCALER}, "note": "x"}, tmp_path / "nested.pkl")
     assert refusal(path).endswith("--use best.model --before best.scaler")
     assert opened(path, use="best.model", before=("best.scaler",)).estimator.predict(FEATURES).shape == (60,)
@@ -119,7 +120,7 @@ def test_labels_of_every_kind_decode_predictions(tmp_path: Path, labels: object)
     assert found.estimator.predict_proba(FEATURES).tolist() == model.predict_proba(FEATURES).tolist()
 
 
-def test_a_step_of_the_users_own_is_no_part(tmp_path: Path) -> None:
+def test_a_step_of_the_users_module_is_not_a_part(tmp_path: Path) -> None:
     assert opened(saved(MODEL, tmp_path / "a.pkl"), before=("enrich",)).steps == ("enrich",)
     found = opened(saved(BUNDLE, tmp_path / "b.pkl"), use="model", before=("enrich", "scaler"))
     assert found.steps == ("enrich",)
@@ -135,7 +136,7 @@ def test_a_step_of_the_users_own_is_no_part(tmp_path: Path) -> None:
         ({"use": "accuracy"}, "it is a float, not a model: it has no predict method"),
     ],
 )
-def test_a_choice_that_cannot_be(tmp_path: Path, choice: dict[str, Any], said: str) -> None:
+def test_an_impossible_choice_of_parts_is_refused(tmp_path: Path, choice: dict[str, Any], said: str) -> None:
     assert refusal(saved(BUNDLE, tmp_path / "bundle.pkl"), **choice).startswith(said)
 
 
@@ -167,12 +168,12 @@ def test_a_pickle_is_read_by_its_content(tmp_path: Path, name: str, compress: An
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_every_protocol_of_pickle(tmp_path: Path, protocol: int) -> None:
+def test_every_protocol_of_pickle_is_read(tmp_path: Path, protocol: int) -> None:
     (tmp_path / "m.bin").write_bytes(pickle.dumps(MODEL, protocol))
     assert type(opened(tmp_path / "m.bin").estimator) is LogisticRegression
 
 
-def test_skops_under_another_suffix(tmp_path: Path) -> None:
+def test_a_skops_file_is_read_under_another_suffix(tmp_path: Path) -> None:
     skops.io.dump(MODEL, tmp_path / "model.pkl")
     found = opened(tmp_path / "model.pkl")
     assert (found.format, found.stored_name) == ("skops", "model.skops")
@@ -208,7 +209,7 @@ NO_MODELS = [
 
 
 @pytest.mark.parametrize(("content", "said"), NO_MODELS)
-def test_what_is_no_model_is_named_as_what_it_is(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_file_that_is_not_a_model_is_refused_by_its_kind(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "model.pkl").write_bytes(content)
     assert refusal(tmp_path / "model.pkl").startswith(f"{tmp_path / 'model.pkl'} {said}")
 
@@ -219,12 +220,12 @@ def test_every_suffix_that_the_repository_knows_has_a_reader_and_a_loader() -> N
     assert set(SUFFIXES) <= set(READERS_OF_KIND)
 
 
-def test_a_folder_is_listed(tmp_path: Path) -> None:
+def test_the_files_of_a_folder_are_listed(tmp_path: Path) -> None:
     saved(MODEL, tmp_path / "model.pkl")
     assert refusal(tmp_path) == f"{tmp_path} is a folder, not a model: it holds model.pkl"
 
 
-def test_an_address_on_the_network_is_to_be_downloaded() -> None:
+def test_an_address_on_the_network_is_refused() -> None:
     with pytest.raises(PackingRefused, match="is not on this machine: download it, and add the file"):
         opening.opened(["s3://bucket/model.pkl"], Choice(), "flowers")
 
@@ -233,7 +234,7 @@ def request(folder: Path, *files: Path, **asked: Any) -> PackRequest:
     return PackRequest(str(files[0]), "flowers", str(folder / "models"), beside=tuple(map(str, files[1:])), **asked)
 
 
-def test_a_bundle_is_served_as_one_graph_with_words(tmp_path: Path) -> None:
+def test_a_model_with_labels_is_served_as_one_graph(tmp_path: Path) -> None:
     path = saved(BUNDLE, tmp_path / "bundle.pkl")
     frame = pd.DataFrame(FEATURES, columns=NAMES).assign(kind=KINDS)
     frame[["kind", "height", "length", "width"]].to_csv(tmp_path / "rows.csv")
@@ -256,7 +257,7 @@ def test_a_name_that_is_neither_a_part_nor_a_step_is_refused(tmp_path: Path) -> 
     assert Repository(tmp_path / "models").manifest("flowers", 1).before == ("enrich",)
 
 
-def test_a_decoded_classifier_is_what_its_parts_are() -> None:
+def test_a_decoded_classifier_equals_its_parts() -> None:
     decoded = pickle.loads(pickle.dumps(Decoded(MODEL, ENCODER.classes_)))
     assert decoded.n_features_in_ == 3
     assert not hasattr(decoded, "feature_names_in_")

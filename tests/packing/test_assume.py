@@ -406,6 +406,7 @@ NARROW = pd.DataFrame(RANDOM.normal(size=(ROWS, 3)).astype(np.float32), columns=
         make_pipeline(StandardScaler(), SVR()),
         make_pipeline(make_column_transformer((StandardScaler(), ["a"]), remainder="passthrough"), Ridge()),
         make_pipeline(StandardScaler(), LogisticRegression()),
+        make_pipeline(StandardScaler(), LogisticRegression(solver="liblinear")),
         GaussianNB(),
     ],
     ids=lambda model: str(model)[:60].replace("\n", ""),
@@ -425,6 +426,23 @@ def test_a_model_trained_on_float64_is_given_float64_without_a_word(place: Place
     model = clone(model).fit(wide, TARGET.mean() < TARGET)
     assert "assumed" not in place.add(model, wide)
     assert {spec.dtype for spec in place.manifest.signature.inputs} == {"float64"}
+
+
+def test_short_numbers_are_taken_for_float32_where_another_column_was(place: Place) -> None:
+    frame = NARROW.assign(c=NARROW["c"].round(1))
+    model = make_pipeline(StandardScaler(), LinearSVR()).fit(frame, TARGET)
+    assert "input c: assumed to be float32 as in training" in place.add(model, frame)
+    assert {spec.dtype for spec in place.manifest.signature.inputs} == {"float32"}
+    place.assert_equal(model, frame)
+
+
+@pytest.mark.parametrize("width", ["float32", "float64"])
+def test_an_array_has_one_width_also_where_some_of_its_numbers_are_short(place: Place, width: str) -> None:
+    table = pd.DataFrame(RANDOM.normal(size=(ROWS, 3)).astype(width), columns=["a", "b", "c"])
+    table["c"] = table["c"].round(1)
+    model = make_pipeline(StandardScaler(), LinearSVR()).fit(table.to_numpy(), TARGET)
+    assert "assumed" not in place.add(model, table)
+    assert {spec.dtype for spec in place.manifest.signature.inputs} == {width}
 
 
 def test_a_width_that_nothing_tells_is_assumed_aloud(place: Place) -> None:

@@ -1,4 +1,4 @@
-"""Trees in the files of XGBoost and LightGBM, and boosters without an estimator around."""
+"""Models in the files of XGBoost and LightGBM, and bare boosters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def opened(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("suffix", ["json", "ubj"])
-def test_a_file_of_xgboost_is_its_estimator(tmp_path: Path, suffix: str) -> None:
+def test_a_file_of_xgboost_is_read_as_its_estimator(tmp_path: Path, suffix: str) -> None:
     classifier = xgboost.XGBClassifier(n_estimators=4).fit(FEATURES, KINDS)
     regressor = xgboost.XGBRegressor(n_estimators=4).fit(FEATURES, AMOUNTS)
     for estimator in (classifier, regressor):
@@ -38,7 +38,7 @@ def test_a_file_of_xgboost_is_its_estimator(tmp_path: Path, suffix: str) -> None
         assert (found.file, found.stored_name) == (None, "model.joblib")
 
 
-def test_a_bare_booster_of_xgboost(tmp_path: Path) -> None:
+def test_a_bare_booster_of_xgboost_is_wrapped(tmp_path: Path) -> None:
     matrix = xgboost.DMatrix(FEATURES, KINDS > 0)
     booster = xgboost.train({"objective": "binary:logistic"}, matrix, 4)
     joblib.dump(booster, tmp_path / "m.pkl")
@@ -50,7 +50,9 @@ def test_a_bare_booster_of_xgboost(tmp_path: Path) -> None:
     ("objective", "target"), [("binary", KINDS > 0), ("multiclass", KINDS), ("regression", AMOUNTS)]
 )
 @pytest.mark.parametrize("named", [True, False])
-def test_lightgbm_in_a_text_file_and_bare(tmp_path: Path, objective: str, target: Any, named: bool) -> None:
+def test_lightgbm_is_read_from_a_text_file_and_from_a_booster(
+    tmp_path: Path, objective: str, target: Any, named: bool
+) -> None:
     parameters = {"objective": objective, "verbose": -1, "num_threads": 1, "min_data_in_leaf": 5}
     parameters |= {"num_class": 3} if objective == "multiclass" else {}
     rows = FEATURES if named else FEATURES.to_numpy()
@@ -68,14 +70,14 @@ def test_lightgbm_in_a_text_file_and_bare(tmp_path: Path, objective: str, target
         assert set(found.predict(rows)) <= set(found.classes_)
 
 
-def test_catboost_names_the_library_that_it_needs(tmp_path: Path) -> None:
+def test_a_catboost_file_names_the_library_that_it_needs(tmp_path: Path) -> None:
     (tmp_path / "m.cbm").write_bytes(b"CBM1\x00\x00")
     with pytest.raises(PackingRefused, match=r"(which needs catboost: pip install catboost|CatBoost does not take it)"):
         opened(tmp_path / "m.cbm")
 
 
 @pytest.mark.parametrize("content", [b'{"learner": {"attributes": {}', b"tree\nversion=v4\n"])
-def test_files_that_are_cut_off(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_cut_off_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m").write_bytes(content)
     with pytest.raises(PackingRefused, match=r"(is cut off|LightGBM does not take it)"):
         opened(tmp_path / "m")

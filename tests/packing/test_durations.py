@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Durations are formatted for people."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ from app.packing.durations import written
         (61_000_000.0, "61 s"),
     ],
 )
-def test_a_duration_has_the_unit_that_suits_it(duration_us: float, text: str) -> None:
+def test_a_duration_has_a_suitable_unit(duration_us: float, text: str) -> None:
     assert written(duration_us) == text

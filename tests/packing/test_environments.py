@@ -1,4 +1,4 @@
-"""Which Python packs: what an environment is made of, when none is needed, and what is said where it cannot be made."""
+"""Which Python packs an artifact, and the error if no environment can be made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import PackingRefused
 from app.packing import environments
-from app.packing.environments import interpreter_for, requirements_of
+from app.packing.environments import interpreter_for
 from app.packing.stages import NoProgress
 from app.packing.trained_with import Training
 
@@ -19,8 +19,8 @@ OLDER = Training({"scikit-learn": "==1.4.2"}, "the artifact")
 HERE = Training({"scikit-learn": f"=={version('scikit-learn')}"}, "the artifact")
 
 
-class Told(NoProgress):
-    """Keeps what is told."""
+class KeptProgress(NoProgress):
+    """Keeps the lines of progress."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -31,7 +31,7 @@ class Told(NoProgress):
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder of this test's own, and no package index that could be reached."""
+    """A cache folder for one test, without a package index that can be reached."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -42,57 +42,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "retort" / "environments"
 
 
-def requirement(training: Training, library: str) -> str:
-    [found] = [one for one in requirements_of(training) if one.startswith(library)]
-    return found
-
-
-def of(release: str, *modules: str) -> Training:
-    return Training({"scikit-learn": f"=={release}"}, "the artifact", frozenset(modules))
-
-
-def test_the_installed_libraries_pack_what_they_trained() -> None:
+def test_an_artifact_trained_with_the_installed_libraries_is_packed_by_them() -> None:
     assert interpreter_for(HERE, [], None, NoProgress()) is None
     assert interpreter_for(Training(), [], None, NoProgress()) is None
 
 
-@pytest.mark.parametrize(
-    ("training", "numpy"),
-    [
-        (of("1.2.2"), "numpy<2"),
-        (of("1.4.2"), "numpy<2"),
-        (of("1.4.2", "numpy._core.multiarray"), "numpy>=2"),
-        (of("1.5.2"), "numpy"),
-        (of("1.5.2", "numpy.core.multiarray"), "numpy<2"),
-        (of("1.8.0"), "numpy"),
-        (Training({"scikit-learn": "==1.5.2", "numpy": "==1.26.0"}, "MLflow"), "numpy==1.26.0"),
-    ],
-)
-def test_numpy_is_that_of_the_release_or_that_which_the_artifact_names(training: Training, numpy: str) -> None:
-    assert requirement(training, "numpy") == numpy
-
-
-def test_an_old_release_gets_libraries_of_its_time() -> None:
-    assert requirement(of("1.2.2"), "scipy") == "scipy<1.12"
-    assert requirement(of("1.7.2"), "pandas") == "pandas<3"
-    assert requirement(of("1.8.0"), "pandas") == "pandas"
-
-
-def test_the_runtime_is_the_one_that_is_installed_here() -> None:
-    assert requirement(OLDER, "onnxruntime") == f"onnxruntime=={version('onnxruntime')}"
-
-
-def test_libraries_that_the_artifact_names_are_part_of_it() -> None:
-    wanted = requirements_of(of("1.4.2", "lightgbm.sklearn", "imblearn.pipeline", "mymodule", "os"))
-    assert f"lightgbm=={version('lightgbm')}" in wanted
-    assert "imbalanced-learn" in wanted
-    assert not any(one.startswith(("mymodule", "os")) for one in wanted)
-
-
-def test_without_an_index_one_sentence_has_the_two_commands(cache: Path) -> None:
-    told = Told()
+def test_without_an_index_the_error_names_the_two_commands(cache: Path) -> None:
+    progress = KeptProgress()
     with pytest.raises(PackingRefused) as caught:
-        interpreter_for(OLDER, ["model.joblib"], None, told)
+        interpreter_for(OLDER, ["model.joblib"], None, progress)
     said = caught.value.detail
     here = version("scikit-learn")
     assert said.startswith(f"it was trained with scikit-learn 1.4.2 (says the artifact), {here} of scikit-learn is ")
@@ -101,7 +59,7 @@ def test_without_an_index_one_sentence_has_the_two_commands(cache: Path) -> None
     assert "scikit-learn==1.4.2" in said
     assert said.endswith("--python train/bin/python")
     assert "\n" not in said
-    assert told.lines[0].startswith("making an environment with scikit-learn 1.4.2, once, in ")
+    assert progress.lines[0].startswith("making an environment with scikit-learn 1.4.2, once, in ")
     assert [path.name for path in cache.iterdir() if not path.name.startswith(".")] == []
 
 
@@ -128,14 +86,14 @@ def test_without_an_index_one_sentence_has_the_two_commands(cache: Path) -> None
             "the package index cannot be reached",
         ),
         ("No space left on device", "No space left on device"),
-        ("", "it ended without a word"),
+        ("", "it ended without a message"),
     ],
 )
 def test_why_pip_failed_is_told_in_one_line(said: str, why: str) -> None:
     assert environments._reason(said.splitlines()).startswith(why)
 
 
-def test_an_environment_that_was_made_whole_is_made_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_complete_environment_is_made_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[list[str]] = []
 
     def run(command: list[str], progress: NoProgress) -> None:
@@ -157,7 +115,7 @@ def test_an_environment_that_was_made_whole_is_made_once(cache: Path, monkeypatc
     assert "--only-binary" in ran[1]
 
 
-def test_what_is_not_to_be_had_of_its_time_is_taken_of_another(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_libraries_of_its_time_others_are_installed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
     def run(command: list[str], progress: NoProgress) -> None:
@@ -166,7 +124,7 @@ def test_what_is_not_to_be_had_of_its_time_is_taken_of_another(cache: Path, monk
         else:
             asked.append(command)
             if "pandas<3" in command:
-                raise environments._Failed("there is no wheel of pandas<3")
+                raise environments._InstallFailed("there is no wheel of pandas<3")
 
     monkeypatch.setattr(environments, "_run", run)
     assert interpreter_for(OLDER, ["model.joblib"], None, NoProgress()) is not None
@@ -176,7 +134,7 @@ def test_what_is_not_to_be_had_of_its_time_is_taken_of_another(cache: Path, monk
     ]
 
 
-def test_the_users_own_python_has_to_have_what_the_artifact_says(tmp_path: Path) -> None:
+def test_the_users_own_python_must_have_the_libraries_of_the_artifact(tmp_path: Path) -> None:
     assert interpreter_for(HERE, [], sys.executable, NoProgress()) is not None
     with pytest.raises(PackingRefused) as caught:
         interpreter_for(OLDER, [], sys.executable, NoProgress())
@@ -185,7 +143,7 @@ def test_the_users_own_python_has_to_have_what_the_artifact_says(tmp_path: Path)
 
 
 @pytest.mark.parametrize("script", [None, "#!/bin/sh\necho hello\n", "#!/bin/sh\nexit 3\n"])
-def test_what_is_not_a_python_is_refused(tmp_path: Path, script: str | None) -> None:
+def test_a_program_that_is_not_python_is_refused(tmp_path: Path, script: str | None) -> None:
     path = tmp_path / "python"
     if script is not None:
         path.write_text(script)
@@ -202,7 +160,7 @@ def test_a_python_that_is_too_old_is_refused(tmp_path: Path) -> None:
         interpreter_for(OLDER, [], str(path), NoProgress())
 
 
-def test_uv_installs_where_it_is_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uv_installs_if_it_is_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environments, "_uv", lambda: "/usr/bin/uv")
     assert environments._installer("train/bin/python")[:5] == [
         "/usr/bin/uv",

@@ -72,7 +72,7 @@ def packed(folder: Path, given: str) -> tuple[Manifest, tuple[str, ...]]:
     return Repository(folder / "models").manifest("flowers", result.version), result.remarks
 
 
-def test_a_folder_of_mlflow_brings_names_and_example_rows(tmp_path: Path) -> None:
+def test_a_folder_of_mlflow_gives_names_and_example_rows(tmp_path: Path) -> None:
     manifest, remarks = packed(tmp_path, str(mlflow_folder(tmp_path / "m")))
     assert located(str(tmp_path / "m" / "model.pkl")) == located(str(tmp_path / "m"))
     assert list(manifest.signature.names) == NAMES
@@ -83,7 +83,7 @@ def test_a_folder_of_mlflow_brings_names_and_example_rows(tmp_path: Path) -> Non
     assert "its examples are those in input_example.json" in remarks
 
 
-def test_an_example_of_another_form_is_left_out_aloud(tmp_path: Path) -> None:
+def test_an_example_of_another_form_is_left_out_with_a_note(tmp_path: Path) -> None:
     folder = mlflow_folder(tmp_path / "m")
     (folder / "input_example.json").write_text("7")
     manifest, remarks = packed(tmp_path, str(folder))
@@ -91,12 +91,12 @@ def test_an_example_of_another_form_is_left_out_aloud(tmp_path: Path) -> None:
     assert any(remark.startswith("its own examples are not taken: ") for remark in remarks)
 
 
-def test_a_file_uri(tmp_path: Path) -> None:
+def test_a_file_uri_is_opened(tmp_path: Path) -> None:
     folder = mlflow_folder(tmp_path / "my model")
     assert located(folder.as_uri()).file == folder / "model.pkl"
 
 
-def test_a_run_in_a_local_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_a_local_store_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     folder = mlflow_folder(tmp_path / "mlruns" / "0" / "abc123" / "artifacts" / "model")
@@ -120,7 +120,7 @@ def test_a_flavor_that_is_not_served_is_named(tmp_path: Path) -> None:
         located(str(mlflow_folder(tmp_path / "m", said)))
 
 
-def test_a_file_that_mlmodel_names_in_vain(tmp_path: Path) -> None:
+def test_a_missing_file_that_mlmodel_names_is_refused(tmp_path: Path) -> None:
     folder = mlflow_folder(tmp_path / "m")
     (folder / "model.pkl").unlink()
     with pytest.raises(PackingRefused, match=r"names the file model.pkl, which is not there"):
@@ -134,7 +134,7 @@ def hub_folder(folder: Path, config: Any) -> Path:
     return folder
 
 
-def test_a_folder_of_the_hugging_face_hub(tmp_path: Path) -> None:
+def test_a_folder_of_the_hugging_face_hub_is_opened(tmp_path: Path) -> None:
     example = {name: FEATURES[:3, place].tolist() for place, name in enumerate(NAMES)}
     config = {"sklearn": {"columns": NAMES, "example_input": example, "model": {"file": "model.skops"}}}
     manifest, remarks = packed(tmp_path, str(hub_folder(tmp_path / "hub", config)))
@@ -143,12 +143,12 @@ def test_a_folder_of_the_hugging_face_hub(tmp_path: Path) -> None:
     assert "model of the Hugging Face Hub, file model.skops" in remarks
 
 
-def test_a_folder_of_the_hub_with_another_model(tmp_path: Path) -> None:
+def test_a_folder_of_the_hub_with_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PackingRefused, match="is a model of bert from the Hugging Face Hub, not one of scikit-learn"):
         located(str(hub_folder(tmp_path / "hub", {"model_type": "bert"})))
 
 
-def test_types_that_skops_does_not_know_are_named_and_built_on_trust(tmp_path: Path) -> None:
+def test_types_that_skops_does_not_know_need_trust(tmp_path: Path) -> None:
     from sklearn.ensemble import RandomForestClassifier
 
     forest = RandomForestClassifier(2, random_state=0).fit(FEATURES, FEATURES[:, 0] > 0)

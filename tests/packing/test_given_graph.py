@@ -1,4 +1,4 @@
-"""Graphs that come as `.onnx` files, from whatever framework, and become versions."""
+"""Versions of `.onnx` files from any framework."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLOAT, INT64, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
 WEIGHTS = np.random.default_rng(0).normal(size=(48, 5)).astype(np.float32)
 
 
-class Yard:
+class Workspace:
     """A folder for files and a repository."""
 
     def __init__(self, folder: Path) -> None:
@@ -83,11 +83,11 @@ class Yard:
 
 
 @pytest.fixture
-def yard(tmp_path: Path) -> Yard:
-    return Yard(tmp_path)
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
 
 
-def classifier(yard: Yard) -> Path:
+def classifier(workspace: Workspace) -> Path:
     """Three classes by the largest of three columns, with a map for each row, as skl2onnx writes it."""
     nodes = [
         helper.make_node("Softmax", ["X"], ["scores"]),
@@ -98,58 +98,62 @@ def classifier(yard: Yard) -> Path:
         helper.make_node("Gather", ["names", "label"], ["color"]),
     ]
     names = np.array(["red", "green", "blue"], dtype=object)
-    return yard.file(nodes, [("X", FLOAT, [None, 3])], [("color", STRING, [None]), "zipped"], {"names": names})
+    return workspace.file(nodes, [("X", FLOAT, [None, 3])], [("color", STRING, [None]), "zipped"], {"names": names})
 
 
-def test_an_image_model_takes_an_array_of_its_shape(yard: Yard) -> None:
+def test_an_image_model_takes_an_array_of_its_shape(workspace: Workspace) -> None:
     nodes = [helper.make_node("Flatten", ["pixels"], ["flat"]), helper.make_node("MatMul", ["flat", "W"], ["logits"])]
-    path = yard.file(nodes, [("pixels", FLOAT, ["batch", 3, 4, 4])], [("logits", FLOAT, ["batch", 5])], {"W": WEIGHTS})
-    manifest, remarks = yard.pack(path)
+    path = workspace.file(
+        nodes, [("pixels", FLOAT, ["batch", 3, 4, 4])], [("logits", FLOAT, ["batch", 5])], {"W": WEIGHTS}
+    )
+    manifest, remarks = workspace.pack(path)
     [spec] = manifest.signature.inputs
     assert (spec.name, spec.kind, spec.dtype, spec.shape) == ("pixels", "array", "float32", (3, 4, 4))
     assert (manifest.runtime, manifest.format, manifest.examples_made_up) == ("graph", "onnx", True)
     assert manifest.estimator == "ONNX by pytorch"
     assert len(manifest.examples) == 3
     rows = np.random.default_rng(1).normal(size=(2, 3, 4, 4)).astype(np.float32)
-    found = yard.answers(manifest, [{"pixels": row.tolist()} for row in rows])["prediction"]
+    found = workspace.answers(manifest, [{"pixels": row.tolist()} for row in rows])["prediction"]
     assert np.allclose(found, rows.reshape(2, 48) @ WEIGHTS, rtol=1e-5)
     assert any("the same to the last bit on 9 rows" in remark for remark in remarks)
 
 
-def test_a_sample_names_the_columns_and_their_ranges(yard: Yard) -> None:
-    (yard.folder / "rows.csv").write_text("a;b;c;color\n1,5;0;0;red\n0;2;0;green\n")
-    manifest, _ = yard.pack(classifier(yard), sample=str(yard.folder / "rows.csv"), target="color")
+def test_a_sample_names_the_columns_and_their_ranges(workspace: Workspace) -> None:
+    (workspace.folder / "rows.csv").write_text("a;b;c;color\n1,5;0;0;red\n0;2;0;green\n")
+    manifest, _ = workspace.pack(classifier(workspace), sample=str(workspace.folder / "rows.csv"), target="color")
     assert manifest.signature.names == ("a", "b", "c")
     assert (manifest.signature.inputs[0].minimum, manifest.signature.inputs[0].maximum) == (0.0, 1.5)
     assert manifest.signature.classes == ("red", "green", "blue")
     assert manifest.task == "classifier"
-    found = yard.answers(manifest, [{"a": 0, "b": 0, "c": 9}, {"a": 9, "b": 0, "c": 0}])
+    found = workspace.answers(manifest, [{"a": 0, "b": 0, "c": 9}, {"a": 9, "b": 0, "c": 0}])
     assert found["prediction"] == ["blue", "red"]
     assert np.shape(found["probabilities"]) == (2, 3)
-    assert yard.refusal(classifier(yard), sample=str(yard.folder / "rows.csv")).endswith(
+    assert workspace.refusal(classifier(workspace), sample=str(workspace.folder / "rows.csv")).endswith(
         "its input 'X' takes 3 columns; the sample has 4; name the target with --target"
     )
 
 
-def test_declared_inputs_name_the_columns(yard: Yard) -> None:
+def test_declared_inputs_name_the_columns(workspace: Workspace) -> None:
     inputs = [{"name": name, "kind": "number", "maximum": 5} for name in ("x", "y", "z")]
-    manifest, _ = yard.pack(classifier(yard), inputs=yard.declared(inputs))
+    manifest, _ = workspace.pack(classifier(workspace), inputs=workspace.declared(inputs))
     assert [(spec.name, spec.maximum) for spec in manifest.signature.inputs] == [("x", 5), ("y", 5), ("z", 5)]
-    assert yard.refusal(classifier(yard), inputs=yard.declared(inputs[:2])).startswith(
+    assert workspace.refusal(classifier(workspace), inputs=workspace.declared(inputs[:2])).startswith(
         "its input 'X' takes 3 columns; the declared inputs are 2"
     )
 
 
-def test_a_batch_of_one_is_served_row_by_row(yard: Yard) -> None:
+def test_a_batch_of_one_is_served_row_by_row(workspace: Workspace) -> None:
     nodes = [helper.make_node("Reshape", ["x", "s"], ["flat"]), helper.make_node("MatMul", ["flat", "W"], ["y"])]
     constants = {"W": WEIGHTS, "s": np.array([1, 48])}
-    manifest, remarks = yard.pack(yard.file(nodes, [("x", FLOAT, [1, 3, 4, 4])], [("y", FLOAT, [1, 5])], constants))
+    manifest, remarks = workspace.pack(
+        workspace.file(nodes, [("x", FLOAT, [1, 3, 4, 4])], [("y", FLOAT, [1, 5])], constants)
+    )
     assert "it takes one row at once" in remarks
     rows = [{"x": np.full((3, 4, 4), place).tolist()} for place in (0.5, 1.0, 2.0)]
-    assert np.allclose(yard.answers(manifest, rows)["prediction"][2], WEIGHTS.sum(axis=0) * 2, rtol=1e-4)
+    assert np.allclose(workspace.answers(manifest, rows)["prediction"][2], WEIGHTS.sum(axis=0) * 2, rtol=1e-4)
 
 
-def test_several_inputs_and_outputs_keep_their_names(yard: Yard) -> None:
+def test_several_inputs_and_outputs_keep_their_names(workspace: Workspace) -> None:
     nodes = [
         helper.make_node("Cast", ["ids:0"], ["numbers"], to=FLOAT),
         helper.make_node("ReduceSum", ["numbers", "axis"], ["total"], keepdims=1),
@@ -158,60 +162,62 @@ def test_several_inputs_and_outputs_keep_their_names(yard: Yard) -> None:
     ]
     inputs = [("ids:0", INT64, ["n", 4]), ("age", FLOAT, ["n", 1])]
     outputs = [("sum", FLOAT, ["n", 1]), ("numbers", FLOAT, ["n", 4]), ("constant", FLOAT, [])]
-    manifest, remarks = yard.pack(yard.file(nodes, inputs, outputs, {"axis": np.array([1]), "W": WEIGHTS}))
+    manifest, remarks = workspace.pack(workspace.file(nodes, inputs, outputs, {"axis": np.array([1]), "W": WEIGHTS}))
     assert [(s.name, s.kind, s.shape) for s in manifest.signature.inputs] == [
         ("ids", "array", (4,)),
         ("age", "number", None),
     ]
     assert manifest.signature.outputs == ("prediction", "numbers")
     assert "no output constant: it has no value for each row" in remarks
-    found = yard.answers(manifest, [{"ids": [1, 2, 3, 4], "age": 0.5}])
+    found = workspace.answers(manifest, [{"ids": [1, 2, 3, 4], "age": 0.5}])
     assert found == {"prediction": [10.5], "numbers": [[1.0, 2.0, 3.0, 4.0]]}
 
 
-def test_texts_are_inputs(yard: Yard) -> None:
+def test_text_inputs_are_served(workspace: Workspace) -> None:
     nodes = [helper.make_node("Identity", ["text"], ["same"])]
-    manifest, _ = yard.pack(yard.file(nodes, [("text", STRING, [None, 1])], [("same", STRING, [None, 1])]))
+    manifest, _ = workspace.pack(workspace.file(nodes, [("text", STRING, [None, 1])], [("same", STRING, [None, 1])]))
     assert [(spec.name, spec.kind) for spec in manifest.signature.inputs] == [("text", "text")]
-    assert yard.answers(manifest, [{"text": "one"}, {"text": "two"}]) == {"prediction": ["one", "two"]}
+    assert workspace.answers(manifest, [{"text": "one"}, {"text": "two"}]) == {"prediction": ["one", "two"]}
 
 
-def test_a_size_that_is_not_fixed_is_asked_for(yard: Yard) -> None:
+def test_a_size_that_is_not_fixed_must_be_declared(workspace: Workspace) -> None:
     nodes = [helper.make_node("ReduceMean", ["x"], ["y"], axes=[1])]
-    path = yard.file(nodes, [("x", FLOAT, ["n", "length"])], [("y", FLOAT, ["n", 1])])
-    assert yard.refusal(path).startswith("its input 'x' has the shape (?), in which not every size is fixed: declare")
-    manifest, _ = yard.pack(path, inputs=yard.declared([{"name": "x", "kind": "array", "shape": [3]}]))
-    assert yard.answers(manifest, [{"x": [1, 2, 6]}]) == {"prediction": [3.0]}
+    path = workspace.file(nodes, [("x", FLOAT, ["n", "length"])], [("y", FLOAT, ["n", 1])])
+    assert workspace.refusal(path).startswith(
+        "its input 'x' has the shape (?), in which not every size is fixed: declare"
+    )
+    manifest, _ = workspace.pack(path, inputs=workspace.declared([{"name": "x", "kind": "array", "shape": [3]}]))
+    assert workspace.answers(manifest, [{"x": [1, 2, 6]}]) == {"prediction": [3.0]}
 
 
-def test_numbers_that_become_nan_may_not_be_missing(yard: Yard) -> None:
+def test_numbers_that_become_nan_may_not_be_missing(workspace: Workspace) -> None:
     nodes = [helper.make_node("IsNaN", ["a"], ["holes"]), helper.make_node("Where", ["holes", "zero", "a"], ["filled"])]
     nodes.append(helper.make_node("Add", ["filled", "b"], ["y"]))
     constants = {"zero": np.zeros((1, 1), dtype=np.float32)}
     inputs = [("a", FLOAT, ["n", 1]), ("b", FLOAT, ["n", 1])]
-    manifest, _ = yard.pack(yard.file(nodes, inputs, [("y", FLOAT, ["n", 1])], constants))
+    manifest, _ = workspace.pack(workspace.file(nodes, inputs, [("y", FLOAT, ["n", 1])], constants))
     assert [spec.nullable for spec in manifest.signature.inputs] == [True, False]
-    assert yard.answers(manifest, [{"a": None, "b": 2.0}]) == {"prediction": [2.0]}
+    assert workspace.answers(manifest, [{"a": None, "b": 2.0}]) == {"prediction": [2.0]}
 
 
 @pytest.mark.parametrize(
     ("shape", "said"),
     [([8, 3], "it takes 8 rows at once: export it with a dynamic first axis"), ([], "is a single value for all rows")],
 )
-def test_inputs_that_are_no_rows(yard: Yard, shape: list[int], said: str) -> None:
-    path = yard.file([helper.make_node("Identity", ["x"], ["y"])], [("x", FLOAT, shape)], [("y", FLOAT, shape)])
-    assert said in yard.refusal(path)
+def test_inputs_that_are_not_rows_are_refused(workspace: Workspace, shape: list[int], said: str) -> None:
+    path = workspace.file([helper.make_node("Identity", ["x"], ["y"])], [("x", FLOAT, shape)], [("y", FLOAT, shape)])
+    assert said in workspace.refusal(path)
 
 
-def test_a_file_that_is_cut_off(yard: Yard) -> None:
-    content = classifier(yard).read_bytes()
-    (yard.folder / "cut.onnx").write_bytes(content[: len(content) // 2])
-    said = yard.refusal(yard.folder / "cut.onnx")
-    assert said.startswith(f"{yard.folder / 'cut.onnx'} is no ONNX model that can be read")
-    (yard.folder / "text.onnx").write_bytes(b"hello")
-    assert "is no ONNX model: its first bytes are b'hello'" in yard.refusal(yard.folder / "text.onnx")
+def test_a_file_that_is_cut_off_is_refused(workspace: Workspace) -> None:
+    content = classifier(workspace).read_bytes()
+    (workspace.folder / "cut.onnx").write_bytes(content[: len(content) // 2])
+    said = workspace.refusal(workspace.folder / "cut.onnx")
+    assert said.startswith(f"{workspace.folder / 'cut.onnx'} is no ONNX model that can be read")
+    (workspace.folder / "text.onnx").write_bytes(b"hello")
+    assert "is no ONNX model: its first bytes are b'hello'" in workspace.refusal(workspace.folder / "text.onnx")
 
 
-def test_a_graph_that_the_runtime_does_not_take(yard: Yard) -> None:
-    path = yard.file([helper.make_node("NoSuchOperator", ["x"], ["y"])], [("x", FLOAT, [None, 1])], ["y"])
-    assert yard.refusal(path).startswith("ONNX Runtime does not take the graph")
+def test_a_graph_that_onnx_runtime_cannot_load_is_refused(workspace: Workspace) -> None:
+    path = workspace.file([helper.make_node("NoSuchOperator", ["x"], ["y"])], [("x", FLOAT, [None, 1])], ["y"])
+    assert workspace.refusal(path).startswith("ONNX Runtime does not take the graph")

@@ -1,4 +1,4 @@
-"""The graph of a version: kept where it is proven, and told why not where it is not."""
+"""The graph of a version is kept if it is proven; else the reason is recorded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def packed(estimator: Any, folder: Path, **options: Any) -> Manifest:
     return Repository(folder / "models").manifest("model", 1)
 
 
-def test_a_proven_graph_lies_beside_the_artifact_and_is_hashed(tmp_path: Path) -> None:
+def test_a_proven_graph_is_stored_beside_the_artifact_with_its_hash(tmp_path: Path) -> None:
     manifest = packed(LogisticRegression().fit(ROWS, TARGET > 0), tmp_path)
     assert manifest.runtime == "graph"
     assert set(manifest.files) == {"model.joblib", "model.onnx", "recorded.json.gz"}
@@ -50,7 +50,7 @@ def test_a_proven_graph_lies_beside_the_artifact_and_is_hashed(tmp_path: Path) -
     ("estimator", "reason"),
     [(make_pipeline(FunctionTransformer(twice), LogisticRegression()), "it applies the function twice")],
 )
-def test_what_has_no_graph_is_served_as_the_artifact_with_the_reason(
+def test_a_model_without_a_graph_is_served_as_the_artifact_with_the_reason(
     estimator: Any, reason: str, tmp_path: Path
 ) -> None:
     manifest = packed(estimator.fit(ROWS, TARGET > 0), tmp_path)
@@ -65,7 +65,7 @@ def test_a_graph_larger_than_allowed_is_not_kept(tmp_path: Path) -> None:
     assert set(manifest.files) == {"model.joblib", "recorded.json.gz"}
 
 
-def test_a_graph_that_is_wrong_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_graph_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     estimator = LogisticRegression().fit(ROWS, TARGET > 0)
     right = linear.PREDICTORS["LogisticRegression"]
 
@@ -81,9 +81,7 @@ def test_a_graph_that_is_wrong_is_found_out(tmp_path: Path, monkeypatch: pytest.
     assert str(manifest.proof["reason"]).startswith("the graph's decision_scores is ")
 
 
-def test_a_mistake_of_an_exporter_keeps_no_model_from_being_served(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_in_an_exporter_does_not_prevent_serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(g: Any, est: Any, features: Any) -> Any:
         raise ZeroDivisionError("a mistake")
 
@@ -92,7 +90,7 @@ def test_a_mistake_of_an_exporter_keeps_no_model_from_being_served(
     assert manifest.proof == {"proven": False, "reason": "its graph could not be made (ZeroDivisionError: a mistake)"}
 
 
-def test_weights_may_lie_beside_the_graph_and_are_hashed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_beside_the_graph_are_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph, "MAX_ONE_FILE_BYTES", 100)
     estimator = KNeighborsRegressor().fit(ROWS, TARGET)
     manifest = packed(estimator, tmp_path)
@@ -112,7 +110,7 @@ def centred(values: Any) -> Any:
 
 
 @pytest.mark.parametrize(("function", "shares"), [(twice, True), (centred, False)])
-def test_rows_that_depend_on_one_another_share_no_run(function: Any, shares: bool, tmp_path: Path) -> None:
+def test_a_model_whose_rows_depend_on_one_another_is_not_batched(function: Any, shares: bool, tmp_path: Path) -> None:
     manifest = packed(
         make_pipeline(FunctionTransformer(function), LogisticRegression()).fit(ROWS, TARGET > 0), tmp_path
     )

@@ -1,4 +1,4 @@
-"""Signatures read off fitted estimators: with no sample, and with one."""
+"""Signatures are inferred from fitted estimators, with and without a sample."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from app.errors import InvalidInstances, PackingRefused
 from app.packing.declared import Declared, Wanted
 from app.packing.infer import infer, outputs_lost
-from app.packing.trial import attempt
+from app.packing.probe import attempt
 from app.signature import Input, Layout, Signature
 from app.signature.schema import Validator
 from tests.packing.artifacts import ROWS, Picky, Unhappy, flowers
@@ -101,7 +101,7 @@ def test_a_plain_estimator_with_names_takes_its_features() -> None:
     ],
     ids=["onehot", "onehot-ignore", "onehot-infrequent", "ordinal", "ordinal-unknown", "target"],
 )
-def test_the_parts_of_a_pipeline_tell_categories_nulls_and_unseen_values(
+def test_the_parts_of_a_pipeline_know_categories_nulls_and_unknown_categories(
     encoder: Any, unseen: str, by: str, imputed: bool
 ) -> None:
     model = trained(mixed(encoder, imputed=imputed, by=by), imputed=imputed, array=by == "index")
@@ -144,7 +144,7 @@ def test_a_column_that_is_passed_through_is_a_number() -> None:
 
 
 @pytest.mark.parametrize("with_sample", [True, False])
-def test_whole_numbers_as_categories(with_sample: bool) -> None:
+def test_integers_may_be_categories(with_sample: bool) -> None:
     columns = ColumnTransformer([("codes", OneHotEncoder(), ["petals"]), ("rest", "passthrough", ["length"])])
     model = make_pipeline(columns, BernoulliNB()).fit(NUMBERS, SPECIES)
     petals = inputs(model, NUMBERS if with_sample else None)["petals"]
@@ -153,7 +153,7 @@ def test_whole_numbers_as_categories(with_sample: bool) -> None:
 
 
 @pytest.mark.parametrize("with_sample", [True, False])
-def test_booleans_as_categories(with_sample: bool) -> None:
+def test_booleans_may_be_categories(with_sample: bool) -> None:
     columns = ColumnTransformer([("flags", OneHotEncoder(), ["scented"]), ("rest", "passthrough", ["petals"])])
     features = FRAME[["scented", "petals"]]
     model = make_pipeline(columns, BernoulliNB()).fit(features, SPECIES)
@@ -161,7 +161,7 @@ def test_booleans_as_categories(with_sample: bool) -> None:
     assert (scented.kind, scented.categories, scented.unseen) == ("category", (False, True), "reject")
 
 
-def test_with_a_sample_kinds_ranges_and_categories_are_what_was_seen() -> None:
+def test_kinds_ranges_and_categories_are_those_of_the_sample() -> None:
     features = FRAME[["length", "petals", "colour", "scented"]]
     model = make_pipeline(
         ColumnTransformer([("numbers", SimpleImputer(), ["length", "petals", "scented"])]), BernoulliNB()
@@ -174,7 +174,7 @@ def test_with_a_sample_kinds_ranges_and_categories_are_what_was_seen() -> None:
     assert length.example == features["length"][0]
 
 
-def test_with_a_sample_the_records_are_its_rows_whole_ones_first() -> None:
+def test_the_records_are_the_rows_of_the_sample_complete_ones_first() -> None:
     features = FRAME[["length", "petals", "colour"]]
     _, records = infer(trained(mixed(OneHotEncoder())), features)
     assert len(records) == ROWS
@@ -183,7 +183,7 @@ def test_with_a_sample_the_records_are_its_rows_whole_ones_first() -> None:
     assert {type(record["petals"]) for record in records} == {int}
 
 
-def test_the_encoders_categories_go_before_those_of_the_sample() -> None:
+def test_the_categories_of_the_encoder_take_precedence_over_the_sample() -> None:
     features = FRAME[["length", "petals", "colour"]].dropna()
     colour = inputs(trained(mixed(OneHotEncoder())), features[features["colour"] == "red"])["colour"]
     assert (colour.categories, colour.unseen) == (COLOURS, "reject")
@@ -196,7 +196,7 @@ def test_words_that_hardly_repeat_are_text() -> None:
     assert (found["note"].kind, found["note"].categories) == ("text", None)
 
 
-def test_a_sample_without_names_for_a_model_without_names() -> None:
+def test_a_sample_without_names_fits_a_model_without_names() -> None:
     model = BernoulliNB().fit(NUMBERS.to_numpy(), SPECIES)
     found = inputs(model, NUMBERS)
     assert list(found) == ["feature1", "feature2"]
@@ -204,7 +204,7 @@ def test_a_sample_without_names_for_a_model_without_names() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["Int64", "Int32", "Float64"])
-def test_nullable_numbers_of_pandas(dtype: str) -> None:
+def test_nullable_numbers_of_pandas_keep_their_marker(dtype: str) -> None:
     sample = pd.DataFrame({"a": pd.array([1, 2, None, 4] * 5, dtype=dtype)})
     model = make_pipeline(SimpleImputer(), LinearRegression()).fit(sample.astype("float64"), range(20))
     found = inputs(model, sample)["a"]
@@ -212,14 +212,14 @@ def test_nullable_numbers_of_pandas(dtype: str) -> None:
     assert (found.nullable, found.minimum, found.maximum) == (True, 1.0, 4.0)
 
 
-def test_a_nullable_boolean_of_pandas() -> None:
+def test_a_nullable_boolean_of_pandas_keeps_its_marker() -> None:
     sample = pd.DataFrame({"a": pd.array([True, False, None, True] * 5, dtype="boolean")})
     model = make_pipeline(OneHotEncoder(), LinearRegression()).fit(sample.astype(object).fillna(np.nan), range(20))
     found = inputs(model, sample)["a"]
     assert (found.kind, found.nullable) == ("category", True)
 
 
-def test_categories_of_pandas() -> None:
+def test_categories_of_pandas_are_kept() -> None:
     sample = FRAME[["petals", "colour"]].dropna().astype({"colour": pd.CategoricalDtype(["red", "green", "blue"])})
     model = make_pipeline(
         ColumnTransformer([("words", OneHotEncoder(), ["colour"])], remainder="passthrough"), LinearRegression()
@@ -263,7 +263,7 @@ class FailsOnProbabilities(LogisticRegression):
         raise ValueError("not fitted for that")
 
 
-def test_an_output_that_fails_is_told_of() -> None:
+def test_an_output_whose_method_fails_is_left_out_with_a_remark() -> None:
     model = FailsOnProbabilities().fit([[1.0], [2.0]], [0, 1])
     signature, records = infer(model, None)
     assert "probabilities" not in signature.outputs
@@ -272,7 +272,7 @@ def test_an_output_that_fails_is_told_of() -> None:
     ]
 
 
-def test_a_text_column_of_a_frame() -> None:
+def test_a_text_column_of_a_frame_is_a_text() -> None:
     sample = pd.DataFrame({"note": TEXTS, "petals": range(20)})
     columns = ColumnTransformer([("words", TfidfVectorizer(), "note"), ("rest", "passthrough", ["petals"])])
     model = make_pipeline(columns, BernoulliNB()).fit(sample, ["rose", "aster"] * 10)
@@ -282,13 +282,13 @@ def test_a_text_column_of_a_frame() -> None:
         assert found["petals"].kind in ("number", "integer")
 
 
-def test_a_search_is_its_best_estimator() -> None:
+def test_a_search_has_the_inputs_of_its_best_estimator() -> None:
     search = GridSearchCV(mixed(OneHotEncoder()), {"bernoullinb__alpha": [0.5, 1.0]}, cv=2)
     found = inputs(trained(search))
     assert (found["colour"].categories, found["colour"].unseen, found["length"].nullable) == (COLOURS, "reject", True)
 
 
-def test_a_transformed_target() -> None:
+def test_a_model_of_a_transformed_target_has_the_inputs_of_its_regressor() -> None:
     inner = make_pipeline(SimpleImputer(), Ridge())
     model = TransformedTargetRegressor(inner, func=np.log1p, inverse_func=np.expm1)
     signature = inferred(model.fit(FRAME[["length", "petals"]], NUMBERS["petals"]))
@@ -296,13 +296,13 @@ def test_a_transformed_target() -> None:
     assert all(spec.nullable for spec in signature.inputs)
 
 
-def test_several_targets_of_a_regressor() -> None:
+def test_a_regressor_may_have_several_targets() -> None:
     signature = inferred(DecisionTreeRegressor().fit(NUMBERS, NUMBERS.to_numpy()))
     assert (signature.outputs, signature.classes, signature.multioutput) == (("prediction",), None, False)
 
 
 @pytest.mark.parametrize("model", [DecisionTreeClassifier(), MultiOutputClassifier(BernoulliNB())])
-def test_several_targets_of_a_classifier(model: Any) -> None:
+def test_a_classifier_may_have_several_targets(model: Any) -> None:
     target = np.column_stack([SPECIES, FRAME["petals"] > 5]).astype(str)
     signature = inferred(model.fit(NUMBERS, target))
     assert signature.multioutput
@@ -323,18 +323,18 @@ def test_several_targets_of_a_classifier(model: Any) -> None:
     ],
     ids=["object", "unicode", "int", "int8", "bool", "float", "numpy strings"],
 )
-def test_labels_are_what_json_would_say(target: Any, classes: tuple[Any, ...]) -> None:
+def test_labels_are_json_values(target: Any, classes: tuple[Any, ...]) -> None:
     found = inferred(KNeighborsClassifier().fit(NUMBERS, target)).classes
     assert found == classes
     assert [type(label) for label in found or ()] == [type(label) for label in classes]
 
 
-def test_a_classifier_without_probabilities() -> None:
+def test_a_classifier_without_probabilities_has_no_such_output() -> None:
     signature = inferred(LinearSVC().fit(NUMBERS, SPECIES))
     assert (signature.outputs, signature.defaults) == (("prediction", "decision_scores"), ("prediction",))
 
 
-def test_a_transformer_predicts_what_it_transforms_to() -> None:
+def test_the_prediction_of_a_transformer_is_its_transformed_columns() -> None:
     signature = inferred(StandardScaler().fit(NUMBERS))
     assert (signature.outputs, signature.classes) == (("prediction",), None)
 
@@ -349,7 +349,7 @@ def test_a_transformer_predicts_what_it_transforms_to() -> None:
     ],
     ids=["durations", "complex", "mixed", "lists"],
 )
-def test_a_column_that_no_kind_fits_is_named(column: Any, dtype: str) -> None:
+def test_a_column_that_no_kind_fits_is_refused(column: Any, dtype: str) -> None:
     sample = pd.DataFrame({"petals": [1, 2, 3, 4], "when": column})
     model = make_pipeline(ColumnTransformer([("numbers", "passthrough", ["petals"])]), LinearRegression())
     with pytest.raises(PackingRefused) as caught:
@@ -358,7 +358,7 @@ def test_a_column_that_no_kind_fits_is_named(column: Any, dtype: str) -> None:
     assert caught.value.detail.endswith("values, which no kind of input fits")
 
 
-def test_a_model_that_fails_on_the_sample() -> None:
+def test_a_model_that_fails_on_the_sample_is_refused() -> None:
     model = Picky().fit([[1.0], [2.0]], ["rose", "rose"])
     with pytest.raises(PackingRefused) as caught:
         infer(model, pd.DataFrame({"length": [9.0]}))
@@ -370,7 +370,7 @@ def hours(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("texts", [["2024-01-31T12:30:00", "2024-02-01T08:00:00.5"], ["2024-01-31", "2024-02-01"]])
-def test_times_that_a_sample_has_as_text_are_named_with_what_declares_them(texts: list[str]) -> None:
+def test_times_written_as_text_are_refused_with_their_declaration(texts: list[str]) -> None:
     times = pd.DataFrame({"when": pd.to_datetime(["2024-01-31", "2024-02-01"]), "petals": [3, 4]})
     model = make_pipeline(FunctionTransformer(hours), LinearRegression()).fit(times, [1.0, 2.0])
     with pytest.raises(PackingRefused) as caught:
@@ -386,14 +386,14 @@ def test_times_that_a_sample_has_as_text_are_named_with_what_declares_them(texts
     infer(model, times.assign(when=texts), Declared(inputs=(Wanted("when", "timestamp"),)))
 
 
-def test_a_model_that_fails_on_some_rows_keeps_those_that_it_answers() -> None:
+def test_records_on_which_the_model_fails_are_left_out() -> None:
     model = Picky().fit([[1.0], [2.0]], ["rose", "rose"])
     signature, records = infer(model, pd.DataFrame({"length": [1.0, 9.0, 2.0]}))
     assert [record["feature1"] for record in records] == [1.0, 2.0]
     assert signature.inputs[0].maximum == 9.0
 
 
-def test_a_model_that_answers_nothing_asks_for_a_sample_in_one_sentence() -> None:
+def test_a_model_that_fails_on_made_up_records_needs_a_sample() -> None:
     with pytest.raises(PackingRefused) as caught:
         infer(Unhappy().fit([[1.0], [2.0]], ["rose", "aster"]), None)
     assert caught.value.detail == (
@@ -410,7 +410,7 @@ class Counting(LinearRegression):
         return super().predict(features)
 
 
-def test_many_columns_are_asked_for_nulls_in_few_runs() -> None:
+def test_many_columns_are_probed_for_nulls_in_few_runs() -> None:
     wide = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 64)), columns=[f"c{n}" for n in range(64)])
     columns = ColumnTransformer([("needed", StandardScaler(), ["c7"])], remainder=SimpleImputer())
     model = make_pipeline(columns, Counting()).fit(wide, range(20))

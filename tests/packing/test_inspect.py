@@ -1,4 +1,4 @@
-"""What a fitted estimator tells of itself without being run."""
+"""A fitted estimator is inspected without being run."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ from sklearn.cluster import DBSCAN, KMeans
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import IsolationForest
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline, make_union
-from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.preprocessing import StandardScaler
 
 from app.errors import PackingRefused
 from app.packing.inspect import (
-    Facts,
     describe,
-    facts_of,
     names_of,
     require_model,
     takes_text,
@@ -35,8 +31,8 @@ Y = np.array([0, 1, 1])
 WORDS = pd.DataFrame({"a": ["x", "y", "x"], "b": [1.0, 2.0, 3.0]})
 
 
-class Bare:
-    """Predicts, and is no scikit-learn estimator."""
+class NoEstimator:
+    """A model that is not an estimator of scikit-learn."""
 
     def predict(self, features: Any) -> Any:
         return np.zeros(len(features))
@@ -64,14 +60,14 @@ class Bare:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_no_fitted_model(thing: object, said: str) -> None:
+def test_an_object_that_is_not_a_fitted_model_is_refused(thing: object, said: str) -> None:
     with pytest.raises(PackingRefused) as caught:
         require_model(thing)
     assert caught.value.detail == said
 
 
-@pytest.mark.parametrize("model", [LogisticRegression().fit(X, Y), StandardScaler().fit(X), Bare()])
-def test_what_is_a_model(model: object) -> None:
+@pytest.mark.parametrize("model", [LogisticRegression().fit(X, Y), StandardScaler().fit(X), NoEstimator()])
+def test_a_fitted_model_is_accepted(model: object) -> None:
     require_model(model)
 
 
@@ -84,10 +80,10 @@ def test_what_is_a_model(model: object) -> None:
         (IsolationForest(), "outlier_detector"),
         (StandardScaler(), "transformer"),
         (GridSearchCV(LogisticRegression(), {"C": [1]}), "classifier"),
-        (Bare(), "model"),
+        (NoEstimator(), "model"),
     ],
 )
-def test_the_task(model: object, task: str) -> None:
+def test_the_task_is_found(model: object, task: str) -> None:
     assert task_of(model) == task
 
 
@@ -99,12 +95,12 @@ def test_a_pipeline_is_described_by_its_steps() -> None:
     )
 
 
-def test_names_and_width() -> None:
+def test_the_names_and_the_number_of_columns_are_found() -> None:
     named = LinearRegression().fit(pd.DataFrame(X, columns=["a", "b"]), Y)
     assert (names_of(named), width_of(named)) == (["a", "b"], 2)
     bare = LinearRegression().fit(X, Y)
     assert (names_of(bare), width_of(bare)) == (None, 2)
-    assert (names_of(Bare()), width_of(Bare())) == (None, None)
+    assert (names_of(NoEstimator()), width_of(NoEstimator())) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -121,69 +117,5 @@ def test_names_and_width() -> None:
     ],
     ids=range(8),
 )
-def test_whether_texts_come_first(model: object, text: bool) -> None:
+def test_a_model_takes_texts_if_a_vectorizer_comes_first(model: object, text: bool) -> None:
     assert takes_text(model) is text
-
-
-def facts(model: Any, features: Any, target: Any = Y) -> list[Facts]:
-    return facts_of(model.fit(features, target), np.shape(features)[1])
-
-
-def test_categories_through_an_imputer_by_name_and_by_index() -> None:
-    steps = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder())
-    for features, column in ((WORDS, "a"), (WORDS.to_numpy(), 0)):
-        words, numbers = facts(make_column_transformer((steps, [column]), remainder="passthrough"), features)
-        assert words.categories == ("x", "y")
-        assert (numbers.categories, numbers.used) == (None, True)
-
-
-def test_a_column_that_is_dropped_is_not_used() -> None:
-    words, numbers = facts(make_column_transformer((OrdinalEncoder(), ["a"])), WORDS)
-    assert (words.used, numbers.used) == (True, False)
-
-
-def test_two_encoders_over_a_column_both_have_to_know_a_value() -> None:
-    # The second was told of a value that the first is not.
-    model = make_column_transformer(
-        (OneHotEncoder(categories=[["x", "y"]]), ["a"]), (OrdinalEncoder(categories=[["x", "y", "z"]]), ["a"])
-    )
-    assert facts(model, WORDS)[0].categories == ("x", "y")
-
-
-def test_a_missing_value_is_no_category() -> None:
-    frame = pd.DataFrame({"a": ["x", None, "y"]})
-    [found] = facts(OneHotEncoder(), frame)
-    assert (found.categories, found.missing) == (("x", "y"), {"nan"})
-
-
-@pytest.mark.parametrize(
-    ("model", "typical"),
-    [
-        (StandardScaler(), [2.0, 4.0]),
-        (make_pipeline(StandardScaler(), LogisticRegression()), [2.0, 4.0]),
-        (make_pipeline(FunctionTransformer(), StandardScaler()), [2.0, 4.0]),
-        (DecisionTreeClassifier(random_state=1), None),
-        (LogisticRegression(), [None, None]),
-    ],
-)
-def test_typical_values(model: Any, typical: list[float | None] | None) -> None:
-    found = [fact.typical for fact in facts(model, X)]
-    if typical is None:  # a tree: the threshold of the one column that it splits on
-        assert sorted(value is None for value in found) == [False, True]
-    else:
-        assert found == typical
-
-
-def test_the_range_seen() -> None:
-    assert [(f.minimum, f.maximum) for f in facts(MinMaxScaler(), X)] == [(0.0, 4.0), (1.0, 8.0)]
-
-
-def test_what_is_behind_another_step_says_nothing_of_the_inputs() -> None:
-    model = make_pipeline(MinMaxScaler(), StandardScaler())
-    assert [fact.typical for fact in facts(model, X)] == [None, None]
-
-
-def test_a_search_tells_what_its_best_estimator_knows() -> None:
-    search = GridSearchCV(make_pipeline(StandardScaler(), LogisticRegression()), {}, cv=2)
-    found = facts(search, np.vstack([X, X]), np.concatenate([Y, Y]))
-    assert [fact.typical for fact in found] == [2.0, 4.0]

@@ -1,4 +1,4 @@
-"""Artifacts of two older releases of scikit-learn, packed by a plain `add`, answer as their own environment did.
+"""Artifacts of two older releases of scikit-learn, packed by a plain `add`, give the answers of their own environment.
 
 The environments are those that packing makes, and stay in the user's cache; training runs in them too.
 """

@@ -1,4 +1,4 @@
-"""Small pipelines of supported parts, drawn at random and fitted on random frames: the graph is the estimator.
+"""Random pipelines of supported parts, fitted on random frames, equal their graphs.
 
 `DRAWS=2000 pytest tests/packing/test_random_pipelines.py` is the long form.
 """
@@ -106,7 +106,7 @@ def frame(seed: int, holes: float) -> tuple[pd.DataFrame, Any]:
 )
 @settings(max_examples=DRAWS)
 @pytest.mark.graphs
-def test_the_graph_is_the_estimator(seed: int, holes: float, parts: tuple[Any, ...]) -> None:
+def test_a_graph_equals_its_estimator(seed: int, holes: float, parts: tuple[Any, ...]) -> None:
     imputer, numbers, words, middle, model = (make() for make in parts)
     columns, labels = frame(seed, holes)
     by_kind = make_column_transformer(

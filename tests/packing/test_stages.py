@@ -1,4 +1,4 @@
-"""Stages are told through a file to whoever waits."""
+"""Stages are reported through a file to the command that waits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from app.packing.stages import VARIABLE, Stage, current, enter, told_in
 
 
-def test_the_last_stage_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_stage_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environ: dict[str, str] = {}
     place = told_in(tmp_path, environ)
     assert current(place) is None
@@ -20,7 +20,7 @@ def test_the_last_stage_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(tmp_path.iterdir()) == [place]
 
 
-def test_nothing_is_told_where_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_reported_without_a_waiting_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     enter("reading")
     monkeypatch.setenv(VARIABLE, str(tmp_path / "gone" / "stage.json"))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from app.errors import InvalidRepository
+from app.errors import InvalidRepository, PackingRefused
 from app.packing import environments, spawn, start
 from app.packing.spawn import Interpreter, PackRequest, RepackRequest, Request, Result
 from app.packing.start import training_of
@@ -31,15 +31,20 @@ class Runs:
         self.interpreter = interpreter
         self.asked: list[tuple[Request, Interpreter | None]] = []
         self.wanted: list[tuple[Training, str | None]] = []
+        self.files: list[str] = []
+        self.refused: str | None = None
 
     def run(
         self, request: Request, timeout_s: float, progress: Any = None, interpreter: Interpreter | None = None
     ) -> Result:
         self.asked.append((request, interpreter))
+        if self.refused is not None:
+            raise PackingRefused(self.refused)
         return Result(version=2)
 
     def interpreter_for(self, training: Training, files: Any, own: str | None, progress: Any) -> Interpreter | None:
         self.wanted.append((training, own))
+        self.files = list(files)
         return self.interpreter
 
 
@@ -128,3 +133,27 @@ def test_a_version_packed_by_another_python_was_trained_with_its_libraries(model
 def test_of_a_version_that_records_nothing_the_artifact_is_read(models: Path) -> None:
     manifest, artifact = stored(models)
     assert training_of(manifest, artifact).requirements == {"scikit-learn": f"=={HERE}"}
+
+
+def test_an_environment_is_made_for_the_file_in_a_folder(tmp_path: Path, runs: Runs) -> None:
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "config.json").write_text('{"sklearn": {"model": {"file": "model.skops"}}}')
+    start.add(PackRequest(str(tmp_path / "hub"), "m", str(tmp_path / "models"), sample="rows.parquet"), 60)
+    assert runs.files == [str(tmp_path / "hub" / "model.skops"), "rows.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            "it fails",
+            f"it fails; it was trained with scikit-learn 1.4.2 (says X), and {HERE} of scikit-learn is installed",
+        ),
+        (f"it was 1.4.2, and {HERE} fails", f"it was 1.4.2, and {HERE} fails"),
+    ],
+)
+def test_a_refusal_of_another_python_names_both_versions(models: Path, runs: Runs, said: str, expected: str) -> None:
+    runs.refused = said
+    with pytest.raises(PackingRefused) as caught:
+        start.repack(RepackRequest("m", 1, str(models)), 60, trained_with="scikit-learn==1.4.2")
+    assert caught.value.detail == expected.replace("(says X)", "(says --trained-with)")

@@ -1,4 +1,4 @@
-"""However packing or the command that started it ends, nothing of it goes on and nothing is left."""
+"""No process and no file is left after packing, however packing or its command ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training environment is found in what lies there, and what is no version is refused."""
+"""The training environment is found in an artifact and its folder; invalid versions are refused."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ def said_to_be(path: Path, *versions: str) -> Path:
     return path
 
 
-def test_a_pickle_says_its_version_and_its_modules(tmp_path: Path) -> None:
+def test_the_version_and_the_modules_of_a_pickle_are_found(tmp_path: Path) -> None:
     training = find(saved(TWO, tmp_path / "model.joblib"))
     assert (training.requirements, training.source) == ({"scikit-learn": f"=={HERE}"}, "the artifact")
     assert "sklearn.pipeline" in training.modules
     assert training.shown() == f"scikit-learn {HERE}"
 
 
-def test_a_skops_file_says_them_in_its_schema(tmp_path: Path) -> None:
+def test_the_version_and_the_modules_of_a_skops_file_are_found(tmp_path: Path) -> None:
     skops.io.dump(TWO, tmp_path / "model.skops")
     training = find(tmp_path / "model.skops")
     assert training.requirements == {"scikit-learn": f"=={HERE}"}
     assert "sklearn.pipeline" in training.modules
 
 
-def test_an_artifact_that_says_nothing_is_of_no_known_environment(tmp_path: Path) -> None:
+def test_an_artifact_without_a_version_has_no_known_environment(tmp_path: Path) -> None:
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"a": 1}))
     (tmp_path / "a.txt").write_text("hello")
     for name in ("a.pkl", "a.txt", "missing.pkl", "."):
         assert find(tmp_path / name).requirements == {}
 
 
-def test_several_versions_are_told_and_the_outermost_is_taken(tmp_path: Path) -> None:
+def test_of_several_versions_the_outermost_is_taken_with_a_remark(tmp_path: Path) -> None:
     training = find(said_to_be(tmp_path / "a.pkl", "1.4.2", "1.2.2"))
     assert training.requirements == {"scikit-learn": "==1.2.2"}
     assert training.remarks == (
@@ -55,7 +55,7 @@ def test_several_versions_are_told_and_the_outermost_is_taken(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("version", ["", "latest", "1.4.2 --index-url http://x", "1.4.2; os_name", "../../x", "-r x"])
-def test_what_is_not_a_version_never_reaches_pip(tmp_path: Path, version: str) -> None:
+def test_a_text_that_is_not_a_version_never_reaches_pip(tmp_path: Path, version: str) -> None:
     path = said_to_be(tmp_path / "a.pkl", version)
     with pytest.raises(PackingRefused, match="which is not a version; if you know the right one"):
         find(path)
@@ -63,12 +63,12 @@ def test_what_is_not_a_version_never_reaches_pip(tmp_path: Path, version: str) -
 
 
 @pytest.mark.parametrize("version", ["1.4.2", "1.5.0rc1", "1.6.dev0", "1.7.2.post1"])
-def test_releases_and_those_before_them_are_versions(tmp_path: Path, version: str) -> None:
+def test_releases_and_prereleases_are_versions(tmp_path: Path, version: str) -> None:
     path = said_to_be(tmp_path / "a.pkl", version)
     assert find(path).requirements["scikit-learn"].startswith(f"=={version[:3]}")
 
 
-def test_the_requirements_of_mlflow_complete_what_the_artifact_says(tmp_path: Path) -> None:
+def test_the_requirements_of_mlflow_complete_those_of_the_artifact(tmp_path: Path) -> None:
     path = said_to_be(tmp_path / "model.pkl", "1.2.2")
     (tmp_path / "requirements.txt").write_text(
         "mlflow==2.9\nnumpy==1.24.3  # by hand\nscikit-learn==1.2.1\npandas<2,>=1.5\n-r other.txt\n"
@@ -83,7 +83,7 @@ def test_the_requirements_of_mlflow_complete_what_the_artifact_says(tmp_path: Pa
     assert training.source == "the artifact and the requirements.txt of MLflow beside it"
 
 
-def test_what_the_user_says_goes_before_everything(tmp_path: Path) -> None:
+def test_declared_requirements_take_precedence(tmp_path: Path) -> None:
     path = said_to_be(tmp_path / "model.pkl", "1.2.2")
     training = find(path, "scikit-learn==1.4.2, numpy>=1.26,<2")
     assert training.requirements == {"scikit-learn": "==1.4.2", "numpy": ">=1.26,<2"}
@@ -102,7 +102,7 @@ def test_what_the_user_says_goes_before_everything(tmp_path: Path) -> None:
         ("<2", "'<2' is not a library with a version"),
     ],
 )
-def test_what_the_user_says_has_to_be_requirements(tmp_path: Path, said: str, why: str) -> None:
+def test_a_declaration_that_is_not_requirements_is_refused(tmp_path: Path, said: str, why: str) -> None:
     with pytest.raises(PackingRefused) as caught:
         find(tmp_path / "model.pkl", said)
     assert why in caught.value.detail

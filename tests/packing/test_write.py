@@ -61,7 +61,7 @@ def numbered_by_index(frame: Any) -> Any:
     return frame * 0 + frame.index.to_numpy().reshape(-1, 1)
 
 
-class Yard:
+class Workspace:
     """A folder with artifacts and samples beside a repository."""
 
     def __init__(self, folder: Path) -> None:
@@ -91,16 +91,16 @@ class Yard:
 
 
 @pytest.fixture
-def yard(tmp_path: Path) -> Yard:
-    return Yard(tmp_path)
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
 
 
-def test_a_version_has_everything_that_serving_needs(yard: Yard) -> None:
-    artifact = saved(flower_model(), yard.folder / "my model.joblib")
-    result = yard.pack(artifact, sample=yard.sample(FEATURES.assign(species=SPECIES)), target="species")
+def test_a_version_has_everything_that_serving_needs(workspace: Workspace) -> None:
+    artifact = saved(flower_model(), workspace.folder / "my model.joblib")
+    result = workspace.pack(artifact, sample=workspace.sample(FEATURES.assign(species=SPECIES)), target="species")
     assert result.version == 1
-    manifest = yard.repository.manifest("flowers", 1)
-    folder = yard.repository.folder("flowers", 1)
+    manifest = workspace.repository.manifest("flowers", 1)
+    folder = workspace.repository.folder("flowers", 1)
     assert (folder / manifest.artifact).read_bytes() == artifact.read_bytes()
     assert set(manifest.files) == {path.name for path in folder.iterdir()} - {"manifest.json", "manifest.sha256"}
     verify_files(folder, manifest)
@@ -108,12 +108,12 @@ def test_a_version_has_everything_that_serving_needs(yard: Yard) -> None:
     assert manifest.estimator == "Pipeline(ColumnTransformer, LogisticRegression)"
     assert manifest.environment == environment()
     assert manifest.signature.names == ("length", "petals", "colour")
-    assert check(CheckRequest("flowers", 1, str(yard.repository.root))) == Result(version=1)
+    assert check(CheckRequest("flowers", 1, str(workspace.repository.root))) == Result(version=1)
 
 
-def test_the_examples_are_rows_of_the_sample_with_what_the_model_gives_for_them(yard: Yard) -> None:
+def test_the_examples_are_rows_of_the_sample_with_what_the_model_gives_for_them(workspace: Workspace) -> None:
     model = flower_model()
-    manifest = yard.packed(model, sample=yard.sample(FEATURES))
+    manifest = workspace.packed(model, sample=workspace.sample(FEATURES))
     assert 1 < len(manifest.examples) <= 5
     rows = pd.DataFrame([example.instance for example in manifest.examples])
     assert [example.outputs["prediction"] for example in manifest.examples] == model.predict(rows).tolist()
@@ -122,17 +122,17 @@ def test_the_examples_are_rows_of_the_sample_with_what_the_model_gives_for_them(
     assert None in manifest.examples[-1].instance.values()
 
 
-def test_without_a_sample_the_examples_are_made_up_and_say_so(yard: Yard) -> None:
-    manifest = yard.packed(flower_model())
+def test_without_a_sample_the_examples_are_made_up_and_say_so(workspace: Workspace) -> None:
+    manifest = workspace.packed(flower_model())
     assert manifest.examples_made_up
     assert manifest.examples
-    result = yard.pack(yard.folder / "model.joblib")
+    result = workspace.pack(workspace.folder / "model.joblib")
     assert (result.version, any("--sample" in remark for remark in result.remarks)) == (2, True)
 
 
-def test_the_remarks_tell_what_was_inferred(yard: Yard) -> None:
-    artifact = saved(flower_model(), yard.folder / "model.joblib")
-    remarks = yard.pack(artifact, sample=yard.sample(FEATURES)).remarks
+def test_the_remarks_tell_what_was_inferred(workspace: Workspace) -> None:
+    artifact = saved(flower_model(), workspace.folder / "model.joblib")
+    remarks = workspace.pack(artifact, sample=workspace.sample(FEATURES)).remarks
     length, petals = FEATURES["length"], FEATURES["petals"]
     assert remarks[0] == "classifier: Pipeline(ColumnTransformer, LogisticRegression)"
     assert f"input length: number, {length.min():.6g} to {length.max():.6g} seen, may be missing" in remarks
@@ -141,17 +141,19 @@ def test_the_remarks_tell_what_was_inferred(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize("wish", ["warn", "accept"])
-def test_what_is_asked_for_in_vain_is_told(yard: Yard, wish: str) -> None:
-    artifact = saved(flower_model(), yard.folder / "model.joblib")
-    result = yard.pack(artifact, sample=yard.sample(FEATURES), unseen=wish)
+def test_what_is_asked_for_in_vain_is_told(workspace: Workspace, wish: str) -> None:
+    artifact = saved(flower_model(), workspace.folder / "model.joblib")
+    result = workspace.pack(artifact, sample=workspace.sample(FEATURES), unseen=wish)
     assert [remark for remark in result.remarks if "--unseen" in remark] == [
         f"--unseen {wish} changes nothing for colour: the model fails on values that it has never seen, so they stay "
         "refused (its encoder decides, by handle_unknown)"
     ]
-    assert yard.repository.manifest("flowers", 1).signature.inputs[2].unseen == "reject"
-    (yard.folder / "inputs.json").write_text(f'[{{"name": "colour", "kind": "category", "unseen": "{wish}"}}]')
-    for asked in ({"inputs": str(yard.folder / "inputs.json")}, {"unseen": "reject"}, {}):
-        told = any(f"{wish} changes nothing for colour" in remark for remark in yard.pack(artifact, **asked).remarks)
+    assert workspace.repository.manifest("flowers", 1).signature.inputs[2].unseen == "reject"
+    (workspace.folder / "inputs.json").write_text(f'[{{"name": "colour", "kind": "category", "unseen": "{wish}"}}]')
+    for asked in ({"inputs": str(workspace.folder / "inputs.json")}, {"unseen": "reject"}, {}):
+        told = any(
+            f"{wish} changes nothing for colour" in remark for remark in workspace.pack(artifact, **asked).remarks
+        )
         assert told == ("inputs" in asked)
 
 
@@ -164,21 +166,23 @@ def test_what_is_asked_for_in_vain_is_told(yard: Yard, wish: str) -> None:
         (', "offset": 1', "pixels 0 to 255 + 1, 0 to 1 seen", "end at 1, a pixel's at 256: is the divisor right?"),
     ],
 )
-def test_the_remarks_tell_what_becomes_of_a_pixel(yard: Yard, options: str, said: str, suspect: str | None) -> None:
+def test_the_remarks_tell_what_becomes_of_a_pixel(
+    workspace: Workspace, options: str, said: str, suspect: str | None
+) -> None:
     pixels = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 1.0], [1.0, 0.5]])
-    inputs = yard.folder / "inputs.json"
+    inputs = workspace.folder / "inputs.json"
     inputs.write_text(f'[{{"name": "photo", "kind": "image", "mode": "L", "size": [2, 1]{options}}}]')
-    artifact = saved(LogisticRegression().fit(pixels, [0, 1, 0, 1]), yard.folder / "model.joblib")
-    remarks = yard.pack(artifact, sample=yard.sample(pd.DataFrame(pixels)), inputs=str(inputs)).remarks
+    artifact = saved(LogisticRegression().fit(pixels, [0, 1, 0, 1]), workspace.folder / "model.joblib")
+    remarks = workspace.pack(artifact, sample=workspace.sample(pd.DataFrame(pixels)), inputs=str(inputs)).remarks
     assert f"input photo: image of mode L, 2 x 1, {said}" in remarks
     told = [remark for remark in remarks if "divisor" in remark]
     assert told == ([f"input photo: the sample's values {suspect}"] if suspect else [])
 
 
-def test_the_remarks_tell_what_one_row_and_many_take(yard: Yard) -> None:
-    artifact = saved(TWO, yard.folder / "model.joblib")
-    remarks = yard.pack(artifact).remarks
-    proof = yard.repository.manifest("flowers", 1).proof
+def test_the_remarks_tell_what_one_row_and_many_take(workspace: Workspace) -> None:
+    artifact = saved(TWO, workspace.folder / "model.joblib")
+    remarks = workspace.pack(artifact).remarks
+    proof = workspace.repository.manifest("flowers", 1).proof
     took = {name: written(value) for name, value in proof.items() if isinstance(value, float) and name.endswith("us")}
     [said] = [remark for remark in remarks if remark.startswith("served as a graph")]
     assert said.endswith(
@@ -188,13 +192,15 @@ def test_the_remarks_tell_what_one_row_and_many_take(yard: Yard) -> None:
     )
 
 
-def test_a_graph_that_is_slower_for_many_rows_is_told_and_recorded(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_is_slower_for_many_rows_is_told_and_recorded(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     durations_us = iter([[20.0, 60.0], [30.0, 70.0], [250.0, 100.0]])
     monkeypatch.setattr(timing, "medians_us", lambda *runs: next(durations_us) if len(runs) == 2 else [1.0])
-    result = yard.pack(saved(TWO, yard.folder / "model.joblib"))
+    result = workspace.pack(saved(TWO, workspace.folder / "model.joblib"))
     said = "the graph is slower than the artifact: it takes 2.5 times as long for 1,000 rows"
     assert said in result.remarks
-    proof = describe(yard.repository.manifest("flowers", 1))["proof"]
+    proof = describe(workspace.repository.manifest("flowers", 1))["proof"]
     assert (proof["slower"], proof["slower_times"]) == (said, {"1000": 2.5})
 
 
@@ -208,32 +214,32 @@ def test_a_graph_that_is_slower_for_many_rows_is_told_and_recorded(yard: Yard, m
         (".JOBLIB", lambda path: joblib.dump(TWO, path), "joblib"),
     ],
 )
-def test_every_format(yard: Yard, suffix: str, save: Any, format_: str) -> None:
-    artifact = yard.folder / f"two{suffix}"
+def test_every_format(workspace: Workspace, suffix: str, save: Any, format_: str) -> None:
+    artifact = workspace.folder / f"two{suffix}"
     save(artifact)
-    yard.pack(artifact)
-    manifest = yard.repository.manifest("flowers", 1)
+    workspace.pack(artifact)
+    manifest = workspace.repository.manifest("flowers", 1)
     assert (manifest.format, manifest.artifact) == (format_, f"model{suffix.lower()}")
-    check(CheckRequest("flowers", 1, str(yard.repository.root)))
+    check(CheckRequest("flowers", 1, str(workspace.repository.root)))
 
 
-def test_the_classic_example(yard: Yard) -> None:
-    manifest = yard.packed(TWO)
+def test_the_classic_example(workspace: Workspace) -> None:
+    manifest = workspace.packed(TWO)
     assert manifest.signature.names == ("feature1", "feature2")
     assert manifest.signature.classes == (0, 1)
 
 
 @pytest.mark.parametrize("words", [np.str_, str])
-def test_labels_that_are_numpy_strings(yard: Yard, words: Any) -> None:
+def test_labels_that_are_numpy_strings(workspace: Workspace, words: Any) -> None:
     target = np.array([words(word) for word in SPECIES], dtype=object)
-    manifest = yard.packed(LogisticRegression().fit(FEATURES[["petals"]], target))
+    manifest = workspace.packed(LogisticRegression().fit(FEATURES[["petals"]], target))
     assert manifest.signature.classes == ("aster", "rose")
     assert {example.outputs["prediction"] for example in manifest.examples} <= {"aster", "rose"}
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "-x", "x.", "my model", "é", "a" * 65])
-def test_a_name_that_cannot_stand_in_a_url(yard: Yard, name: str) -> None:
-    assert yard.refusal(TWO, name=name).startswith(f"name {name!r} cannot stand in a URL: 1 to 64 letters")
+def test_a_name_that_cannot_stand_in_a_url(workspace: Workspace, name: str) -> None:
+    assert workspace.refusal(TWO, name=name).startswith(f"name {name!r} cannot stand in a URL: 1 to 64 letters")
 
 
 @pytest.mark.parametrize(
@@ -248,8 +254,8 @@ def test_a_name_that_cannot_stand_in_a_url(yard: Yard, name: str) -> None:
     ],
     ids=["dict", "dict without a model", "class", "not fitted", "DBSCAN", "fails"],
 )
-def test_what_is_no_model(yard: Yard, thing: object, said: str) -> None:
-    assert yard.refusal(thing).startswith(said)
+def test_what_is_no_model(workspace: Workspace, thing: object, said: str) -> None:
+    assert workspace.refusal(thing).startswith(said)
 
 
 @pytest.mark.parametrize(
@@ -264,32 +270,32 @@ def test_what_is_no_model(yard: Yard, thing: object, said: str) -> None:
         ("missing.joblib", None, "cannot be read: No such file or directory"),
     ],
 )
-def test_what_cannot_be_read(yard: Yard, name: str, content: bytes | None, said: str) -> None:
-    path = yard.folder / name
+def test_what_cannot_be_read(workspace: Workspace, name: str, content: bytes | None, said: str) -> None:
+    path = workspace.folder / name
     if content is not None:
         path.write_bytes(content)
-    assert yard.refusal(path).startswith(f"{path} {said}")
+    assert workspace.refusal(path).startswith(f"{path} {said}")
 
 
-def test_a_module_of_ones_own_is_told_where_to_go(yard: Yard) -> None:
-    (yard.folder / "a.pkl").write_bytes(b"crideparts.steps\nhours\n.")
-    assert yard.refusal(yard.folder / "a.pkl").endswith(
+def test_a_module_of_ones_own_is_told_where_to_go(workspace: Workspace) -> None:
+    (workspace.folder / "a.pkl").write_bytes(b"crideparts.steps\nhours\n.")
+    assert workspace.refusal(workspace.folder / "a.pkl").endswith(
         "it needs rideparts, which is not installed or, if it is a module of your own, not beside wsgi.py (where it is "
         "to be committed) or on PYTHONPATH"
     )
-    (yard.folder / "b.pkl").write_bytes(b"csklearn.no_such_part\nModel\n.")
-    assert "PYTHONPATH" not in yard.refusal(yard.folder / "b.pkl")
+    (workspace.folder / "b.pkl").write_bytes(b"csklearn.no_such_part\nModel\n.")
+    assert "PYTHONPATH" not in workspace.refusal(workspace.folder / "b.pkl")
 
 
-def test_a_folder_is_no_artifact(yard: Yard) -> None:
-    (yard.folder / "a.joblib").mkdir()
-    assert yard.refusal(yard.folder / "a.joblib").endswith("is a folder, not a model: it holds nothing")
+def test_a_folder_is_no_artifact(workspace: Workspace) -> None:
+    (workspace.folder / "a.joblib").mkdir()
+    assert workspace.refusal(workspace.folder / "a.joblib").endswith("is a folder, not a model: it holds nothing")
 
 
-def test_a_pickle_that_exits_is_refused(yard: Yard) -> None:
-    path = yard.folder / "a.pkl"
+def test_a_pickle_that_exits_is_refused(workspace: Workspace) -> None:
+    path = workspace.folder / "a.pkl"
     path.write_bytes(pickle.dumps(Reduced(exec, "raise SystemExit(0)")))
-    assert "SystemExit" in yard.refusal(path)
+    assert "SystemExit" in workspace.refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -303,56 +309,56 @@ def test_a_pickle_that_exits_is_refused(yard: Yard) -> None:
         (["length", "petals", "species"], "the sample lacks colour and adds species; the model takes: length, petals"),
     ],
 )
-def test_a_sample_that_lacks_or_adds_columns(yard: Yard, columns: list[str], said: str) -> None:
-    assert yard.refusal(flower_model(), sample=yard.sample(FRAME[columns])).startswith(said)
+def test_a_sample_that_lacks_or_adds_columns(workspace: Workspace, columns: list[str], said: str) -> None:
+    assert workspace.refusal(flower_model(), sample=workspace.sample(FRAME[columns])).startswith(said)
 
 
-def test_a_target_that_is_not_there(yard: Yard) -> None:
-    said = yard.refusal(flower_model(), sample=yard.sample(FEATURES), target="kind")
+def test_a_target_that_is_not_there(workspace: Workspace) -> None:
+    said = workspace.refusal(flower_model(), sample=workspace.sample(FEATURES), target="kind")
     assert said.endswith("has no target column 'kind'; it has: length, petals, colour")
 
 
-def test_dates_that_the_model_was_not_trained_on_are_refused(yard: Yard) -> None:
+def test_dates_that_the_model_was_not_trained_on_are_refused(workspace: Workspace) -> None:
     rows = FEATURES.assign(colour=pd.Timestamp("2026-01-01"))
-    said = yard.refusal(flower_model(), sample=yard.sample(rows, "sample.parquet"))
+    said = workspace.refusal(flower_model(), sample=workspace.sample(rows, "sample.parquet"))
     assert said.startswith("the model fails on the sample's rows (")
 
 
-def test_a_sample_of_words_that_the_model_never_saw(yard: Yard) -> None:
-    said = yard.refusal(flower_model(), sample=yard.sample(FEATURES.assign(colour="mauve")))
+def test_a_sample_of_words_that_the_model_never_saw(workspace: Workspace) -> None:
+    said = workspace.refusal(flower_model(), sample=workspace.sample(FEATURES.assign(colour="mauve")))
     assert said.startswith("the model fails on the sample's rows (ValueError: Found unknown categories")
 
 
-def test_a_column_is_served_as_wide_as_it_was_trained(yard: Yard) -> None:
+def test_a_column_is_served_as_wide_as_it_was_trained(workspace: Workspace) -> None:
     # 2 * 100 wraps around in int8; served as int64 it would not.
     rows = pd.DataFrame({"a": np.array([1, 2, 3, 4], dtype=np.int8)})
     model = make_pipeline(FunctionTransformer(hundredfold), LinearRegression()).fit(rows, range(4))
-    manifest = yard.packed(model, sample=yard.sample(rows, "sample.parquet"))
+    manifest = workspace.packed(model, sample=workspace.sample(rows, "sample.parquet"))
     assert [spec.dtype for spec in manifest.signature.inputs] == ["int8"]
     predictions = {example.instance["a"]: example.outputs["prediction"] for example in manifest.examples}
     assert predictions == dict(zip([1, 2, 3, 4], model.predict(rows).tolist(), strict=True))
 
 
-def test_a_model_that_json_would_give_other_answers_is_refused(yard: Yard) -> None:
+def test_a_model_that_json_would_give_other_answers_is_refused(workspace: Workspace) -> None:
     rows = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0]}, index=[7, 8, 9, 11])
     model = make_pipeline(FunctionTransformer(numbered_by_index), LinearRegression()).fit(rows, [1.0, 2.0, 3.0, 4.0])
-    said = yard.refusal(model, sample=yard.sample(rows, "sample.parquet"))
+    said = workspace.refusal(model, sample=workspace.sample(rows, "sample.parquet"))
     assert said.startswith("through JSON the model gives ")
     assert said.endswith("the sample's types or its index cannot be sent as JSON")
 
 
-def test_a_version_that_was_changed_is_refused_by_check(yard: Yard) -> None:
-    yard.packed(TWO)
-    artifact = yard.repository.folder("flowers", 1) / "model.joblib"
+def test_a_version_that_was_changed_is_refused_by_check(workspace: Workspace) -> None:
+    workspace.packed(TWO)
+    artifact = workspace.repository.folder("flowers", 1) / "model.joblib"
     artifact.write_bytes(artifact.read_bytes()[::-1])
     with pytest.raises(PackingRefused, match=r"model.joblib is damaged or was replaced"):
-        check(CheckRequest("flowers", 1, str(yard.repository.root)))
+        check(CheckRequest("flowers", 1, str(workspace.repository.root)))
 
 
-def test_a_version_that_is_not_there_is_refused_by_check(yard: Yard) -> None:
-    yard.packed(TWO)
+def test_a_version_that_is_not_there_is_refused_by_check(workspace: Workspace) -> None:
+    workspace.packed(TWO)
     with pytest.raises(PackingRefused, match=r"has no version or alias '2'; there are: 1"):
-        check(CheckRequest("flowers", 2, str(yard.repository.root)))
+        check(CheckRequest("flowers", 2, str(workspace.repository.root)))
 
 
 def rows_recorded(folder: Path) -> Recorded:
@@ -369,10 +375,10 @@ def rewritten(folder: Path, rows: Recorded | None = None, **facts: Any) -> None:
     manifests.write(folder, manifest)
 
 
-def test_hundreds_of_rows_are_recorded_with_their_answers(yard: Yard) -> None:
+def test_hundreds_of_rows_are_recorded_with_their_answers(workspace: Workspace) -> None:
     model = flower_model()
-    manifest = yard.packed(model, sample=yard.sample(FEATURES))
-    rows = rows_recorded(yard.repository.folder("flowers", 1))
+    manifest = workspace.packed(model, sample=workspace.sample(FEATURES))
+    rows = rows_recorded(workspace.repository.folder("flowers", 1))
     assert manifest.recorded == RECORDED
     assert len(rows.instances) > 200
     assert set(rows.outputs) == set(manifest.signature.outputs)
@@ -381,22 +387,22 @@ def test_hundreds_of_rows_are_recorded_with_their_answers(yard: Yard) -> None:
     assert any(row["colour"] is None for row in rows.instances)
 
 
-def test_an_artifact_is_served_by_other_libraries_that_give_the_recorded_answers(yard: Yard) -> None:
-    yard.packed(flower_model(), sample=yard.sample(FEATURES), graph_limit_bytes=0)
-    folder = yard.repository.folder("flowers", 1)
+def test_an_artifact_is_served_by_other_libraries_that_give_the_recorded_answers(workspace: Workspace) -> None:
+    workspace.packed(flower_model(), sample=workspace.sample(FEATURES), graph_limit_bytes=0)
+    folder = workspace.repository.folder("flowers", 1)
     rewritten(folder, environment=environment() | {"scikit-learn": "1.2.2"})
-    assert check(CheckRequest("flowers", 1, str(yard.repository.root))).version == 1
+    assert check(CheckRequest("flowers", 1, str(workspace.repository.root))).version == 1
     rows = len(rows_recorded(folder).instances)
     assert serve(ServeRequest(str(folder))) == Result(environment=environment(), rows=rows)
 
 
-def test_an_artifact_that_other_libraries_answer_otherwise_is_refused_with_both_versions(yard: Yard) -> None:
-    yard.packed(flower_model(), sample=yard.sample(FEATURES), graph_limit_bytes=0)
-    folder = yard.repository.folder("flowers", 1)
+def test_an_artifact_that_other_libraries_answer_otherwise_is_refused_with_both_versions(workspace: Workspace) -> None:
+    workspace.packed(flower_model(), sample=workspace.sample(FEATURES), graph_limit_bytes=0)
+    folder = workspace.repository.folder("flowers", 1)
     rows = rows_recorded(folder)
     rows.outputs["probabilities"][-1] = [0.25, 0.75]
     rewritten(folder, rows)
-    request = CheckRequest("flowers", 1, str(yard.repository.root))
+    request = CheckRequest("flowers", 1, str(workspace.repository.root))
     check(request)  # nothing has changed since packing: its examples are enough
     rewritten(folder, environment=environment() | {"scikit-learn": "1.2.2"})
     for refused in (lambda: check(request), lambda: serve(ServeRequest(str(folder)))):
@@ -408,85 +414,85 @@ def test_an_artifact_that_other_libraries_answer_otherwise_is_refused_with_both_
         assert said.endswith("train and save it with those that are installed")
 
 
-def test_a_proven_graph_is_served_whatever_is_installed(yard: Yard) -> None:
-    yard.packed(TWO)
-    folder = yard.repository.folder("flowers", 1)
+def test_a_proven_graph_is_served_whatever_is_installed(workspace: Workspace) -> None:
+    workspace.packed(TWO)
+    folder = workspace.repository.folder("flowers", 1)
     rewritten(folder, environment=environment() | {"scikit-learn": "1.2.2"})
-    assert check(CheckRequest("flowers", 1, str(yard.repository.root))).version == 1
+    assert check(CheckRequest("flowers", 1, str(workspace.repository.root))).version == 1
 
 
-def test_a_version_of_an_earlier_release_has_no_rows_and_is_proven_by_its_examples(yard: Yard) -> None:
-    yard.packed(TWO, graph_limit_bytes=0)
-    folder = yard.repository.folder("flowers", 1)
+def test_a_version_of_an_earlier_release_has_no_rows_and_is_proven_by_its_examples(workspace: Workspace) -> None:
+    workspace.packed(TWO, graph_limit_bytes=0)
+    folder = workspace.repository.folder("flowers", 1)
     rewritten(folder, recorded=None, environment={"scikit-learn": "1.2.2"})
-    assert check(CheckRequest("flowers", 1, str(yard.repository.root))).version == 1
+    assert check(CheckRequest("flowers", 1, str(workspace.repository.root))).version == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\x1f\x8b\x08\x00broken"])
-def test_recorded_rows_that_cannot_be_read_are_no_proof(yard: Yard, content: bytes) -> None:
-    yard.packed(TWO, graph_limit_bytes=0)
-    folder = yard.repository.folder("flowers", 1)
+def test_recorded_rows_that_cannot_be_read_are_no_proof(workspace: Workspace, content: bytes) -> None:
+    workspace.packed(TWO, graph_limit_bytes=0)
+    folder = workspace.repository.folder("flowers", 1)
     (folder / RECORDED).write_bytes(content)
     files = manifests.read(folder).files | {RECORDED: sha256_of(folder / RECORDED)}
     rewritten(folder, files=files, environment={"scikit-learn": "1.2.2"})
     with pytest.raises(PackingRefused, match=r"recorded.json.gz cannot be read"):
-        check(CheckRequest("flowers", 1, str(yard.repository.root)))
+        check(CheckRequest("flowers", 1, str(workspace.repository.root)))
 
 
-def test_the_verdict_says_how_often_predictions_agree_with_the_target(yard: Yard) -> None:
+def test_the_verdict_says_how_often_predictions_agree_with_the_target(workspace: Workspace) -> None:
     model = flower_model()
-    artifact = saved(model, yard.folder / "model.joblib")
+    artifact = saved(model, workspace.folder / "model.joblib")
     rows = FEATURES.assign(species=SPECIES)
-    verdict = yard.pack(artifact, sample=yard.sample(rows), target="species").verdict
+    verdict = workspace.pack(artifact, sample=workspace.sample(rows), target="species").verdict
     assert verdict is not None
     assert verdict.agreement is not None
     right = float(np.mean(model.predict(FEATURES) == SPECIES))
     assert (verdict.agreement.measure, verdict.agreement.value) == ("accuracy", right)
     assert verdict.shown()[-1].startswith(f"its predictions equal 'species' in {round(right * 60)} of 60 rows")
     turned = rows.assign(species=np.where(SPECIES == "rose", "aster", "rose"))
-    verdict = yard.pack(artifact, sample=yard.sample(turned), target="species").verdict
+    verdict = workspace.pack(artifact, sample=workspace.sample(turned), target="species").verdict
     assert verdict is not None
     assert verdict.shown()[-1].endswith("less than the commonest value alone would: is it the right sample and target?")
-    assert yard.pack(artifact, sample=yard.sample(FEATURES)).verdict != verdict
+    assert workspace.pack(artifact, sample=workspace.sample(FEATURES)).verdict != verdict
 
 
-def test_the_verdict_of_a_regressor_is_its_r2(yard: Yard) -> None:
+def test_the_verdict_of_a_regressor_is_its_r2(workspace: Workspace) -> None:
     rows = FEATURES[["petals"]].assign(height=range(len(FRAME)))
     model = LinearRegression().fit(rows[["petals"]], rows["height"])
-    artifact = saved(model, yard.folder / "model.joblib")
-    verdict = yard.pack(artifact, sample=yard.sample(rows), target="height").verdict
+    artifact = saved(model, workspace.folder / "model.joblib")
+    verdict = workspace.pack(artifact, sample=workspace.sample(rows), target="height").verdict
     assert verdict is not None
     assert verdict.agreement is not None
     assert verdict.agreement.measure == "R²"
     assert verdict.agreement.value == pytest.approx(model.score(rows[["petals"]], rows["height"]))
 
 
-def test_what_was_assumed_of_training_and_of_the_sample_is_recorded(yard: Yard) -> None:
-    sample = yard.folder / "rows.csv"
+def test_what_was_assumed_of_training_and_of_the_sample_is_recorded(workspace: Workspace) -> None:
+    sample = workspace.folder / "rows.csv"
     sample.write_text(FEATURES.fillna({"length": "?"}).to_csv(sep=";", index=False))
-    artifact = saved(flower_model(), yard.folder / "model.joblib")
-    remarks = yard.pack(artifact, sample=str(sample)).remarks
-    training, read, missing = yard.repository.manifest("flowers", 1).assumptions
+    artifact = saved(flower_model(), workspace.folder / "model.joblib")
+    remarks = workspace.pack(artifact, sample=str(sample)).remarks
+    training, read, missing = workspace.repository.manifest("flowers", 1).assumptions
     assert training.about == "training environment"
     assert training.text.endswith("; taken for the installed libraries")
     assert (read.about, read.text) == ("sample", "sample: 60 rows, UTF-8, separated by ';'")
     assert (missing.about, missing.text) == ("sample", "sample column 'length': '?' taken for missing, in 1 row")
     assert {read.text, missing.text} <= set(remarks)
     notes = ("its parts were saved with scikit-learn 1.2.2 and 1.4.2; 1.4.2, that of the outermost, is taken",)
-    result = yard.pack(artifact, trained_with=("scikit-learn==1.4.2",), training_notes=notes)
-    assert [each.text for each in yard.repository.manifest("flowers", 2).assumptions] == [*notes]
+    result = workspace.pack(artifact, trained_with=("scikit-learn==1.4.2",), training_notes=notes)
+    assert [each.text for each in workspace.repository.manifest("flowers", 2).assumptions] == [*notes]
     assert result.remarks[0] == notes[0]
 
 
-def test_an_artifact_of_another_release_is_refused_where_nobody_says_so(yard: Yard) -> None:
+def test_an_artifact_of_another_release_is_refused_where_nobody_says_so(workspace: Workspace) -> None:
     here = environment()["scikit-learn"].encode()
     older = b"1.2.2".ljust(len(here), b"0")
-    path = yard.folder / "a.pkl"
+    path = workspace.folder / "a.pkl"
     path.write_bytes(pickle.dumps(TWO).replace(here, older))
-    assert yard.refusal(path) == (
+    assert workspace.refusal(path) == (
         f"{path} was saved with scikit-learn {older.decode()}, and {here.decode()} is installed: "
         f"--trained-with scikit-learn=={older.decode()} packs it with that one"
     )
-    assert yard.pack(
+    assert workspace.pack(
         path, trained_with=(f"scikit-learn=={here.decode()}",), trained_with_source="--trained-with"
     ).version

@@ -1,4 +1,4 @@
-"""Small estimators with fitted-looking manners, and a loader that makes them from a word instead of a pickle."""
+"""Small estimators, and a loader that reads their name instead of a pickle."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from app.errors import LoadingFailed
 from app.runtime.environment import environment
-from app.runtime.registry import PackStray, Registry
+from app.runtime.registry import Registry
 from app.runtime.servable import ArtifactServable, Servable
+from app.runtime.version_loader import PackStray, VersionLoader
 from app.signature import Input, Layout, Signature
 from app.signature.schema import Validator
 from app.storage.manifest import Example, Manifest
@@ -23,7 +24,7 @@ DOUBLED = (Example({"x": 1.5}, {"prediction": 3.0}), Example({"x": -2.0}, {"pred
 
 
 class Doubles:
-    """Predicts twice the first column; notes how many rows each run had."""
+    """Predicts twice the first column, and records the number of rows of each run."""
 
     def __init__(self) -> None:
         self.runs: list[int] = []
@@ -34,7 +35,7 @@ class Doubles:
 
 
 class Triples(Doubles):
-    """What `Doubles` became in another release of its library."""
+    """Stands for `Doubles` in another release of its library."""
 
     def predict(self, features: Any) -> Any:
         return super().predict(features) * 1.5
@@ -49,7 +50,7 @@ class Raises(Doubles):
 
 
 class Exits(Doubles):
-    """Ends the process on every row, as far as it may."""
+    """Raises SystemExit in every run."""
 
     def predict(self, features: Any) -> Any:
         raise SystemExit(3)
@@ -59,7 +60,7 @@ ESTIMATORS: dict[bytes, type[Doubles]] = {b"doubles": Doubles, b"triples": Tripl
 
 
 class WordLoader:
-    """Makes the estimator that the artifact names; keeps those it made."""
+    """Makes the estimator that the artifact names, and keeps it."""
 
     def __init__(self) -> None:
         self.made: list[Doubles] = []
@@ -77,7 +78,7 @@ class WordLoader:
 
 
 def add(repository: Repository, model: str = "flowers", content: bytes = b"doubles", **facts: Any) -> Manifest:
-    """The next version of a model that doubles (or says it does)."""
+    """Add the next version of a model of `Doubles`, or of another content."""
     usual = {"signature": SIGNATURE, "examples": DOUBLED, "environment": environment()}
     return versions.publish(repository, model, content, **{**usual, **facts})
 
@@ -89,12 +90,16 @@ def registry(
     pack_stray: PackStray | None = None,
 ) -> Registry:
     """A registry of a repository whose artifacts are words."""
-    loaders = {"joblib": loader or WordLoader()}
-    return Registry(repository, loaders, lambda sig: Validator(sig, 1000), default_model, pack_stray)
+    return Registry(repository, version_loader(repository, loader, pack_stray=pack_stray), default_model)
+
+
+def version_loader(repository: Repository, loader: WordLoader | None = None, **named: Any) -> VersionLoader:
+    """A loader of versions whose artifacts are words."""
+    return VersionLoader(repository, {"joblib": loader or WordLoader()}, lambda sig: Validator(sig, 1000), **named)
 
 
 class Packer:
-    """Packs strays as models that double; refuses those in `refused` with a sentence."""
+    """Packs strays as models of `Doubles`, or raises `refusal`."""
 
     def __init__(self, repository: Repository, refusal: Exception | None = None) -> None:
         self.repository = repository

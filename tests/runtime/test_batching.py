@@ -1,4 +1,4 @@
-"""Micro-batching: gates, not clocks."""
+"""Micro-batching. Tests use gates instead of clocks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POISON, EXIT = -1.0, -2.0
 
 
 class Gated:
-    """Doubles its column; each run waits for the gate, and the rows of each are noted. A poisoned row fails its run."""
+    """Doubles its column. Each run waits for the gate and is recorded; a poisoned row fails its run."""
 
     def __init__(self) -> None:
         self.gate = threading.Semaphore(0)
@@ -68,14 +68,14 @@ def queued(
         ([(3, "a"), (9, "a"), (7, "a")], 10, [0, 2]),
     ],
 )
-def test_who_fits(waiting: list[tuple[int, object]], most: int, taken: list[int]) -> None:
+def test_requests_that_fit_together_are_chosen(waiting: list[tuple[int, object]], most: int, taken: list[int]) -> None:
     assert fitting(waiting, most) == taken
 
 
 @pytest.mark.parametrize(
     ("cost", "pays"), [({}, False), ({"1": 100.0, "32": 799.0}, True), ({"1": 100.0, "32": 800.0}, False)]
 )
-def test_when_it_pays(cost: dict[str, float], pays: bool) -> None:
+def test_sharing_pays_if_the_cost_per_row_falls(cost: dict[str, float], pays: bool) -> None:
     assert batching_pays(cost) is pays
 
 
@@ -90,7 +90,7 @@ def test_when_it_pays(cost: dict[str, float], pays: bool) -> None:
     ],
     ids=["pays", "does not pay", "would answer otherwise", "not known"],
 )
-def test_who_is_wrapped(cost: dict[str, float], auto: bool, on: bool, runtime: str) -> None:
+def test_artifacts_that_gain_are_wrapped(cost: dict[str, float], auto: bool, on: bool, runtime: str) -> None:
     for mode, wrapped in (("auto", auto), ("on", on), ("off", False)):
         inner = Gated()
         composed = batching(mode, 10, 1)(inner, runtime, manifest_of(artifact_cost_us=cost))
@@ -104,7 +104,7 @@ def test_a_lone_request_runs_in_its_own_thread_at_once() -> None:
     assert inner.runs == [[1, 2]]
 
 
-def test_those_who_come_during_a_run_share_the_next() -> None:
+def test_requests_that_arrive_during_a_run_share_the_next() -> None:
     inner = Gated()
     servable = BatchingServable(inner, 4, 10)
     with ThreadPoolExecutor(8) as pool:
@@ -118,7 +118,7 @@ def test_those_who_come_during_a_run_share_the_next() -> None:
 
 
 @pytest.mark.parametrize(("poison", "error"), [(POISON, ValueError), (EXIT, SystemExit)])
-def test_a_bad_member_fails_alone(poison: float, error: type[BaseException]) -> None:
+def test_a_bad_request_fails_alone(poison: float, error: type[BaseException]) -> None:
     inner = Gated()
     servable = BatchingServable(inner, 10, 10)
     with ThreadPoolExecutor(8) as pool:
@@ -134,7 +134,7 @@ def test_a_bad_member_fails_alone(poison: float, error: type[BaseException]) -> 
     assert inner.runs == [[1], [2, poison, 3], [2], [poison], [3]]
 
 
-def test_members_of_a_run_have_the_same_outputs() -> None:
+def test_requests_in_one_run_have_the_same_outputs() -> None:
     inner = Gated()
     servable = BatchingServable(inner, 10, 10)
     with ThreadPoolExecutor(8) as pool:
@@ -149,7 +149,7 @@ def test_members_of_a_run_have_the_same_outputs() -> None:
     assert inner.runs == [[1], [2], [3]]
 
 
-def test_a_wait_has_an_end() -> None:
+def test_a_wait_ends_with_an_error() -> None:
     inner = Gated()
     servable = BatchingServable(inner, 10, 0.01)
     with ThreadPoolExecutor(8) as pool:
@@ -171,7 +171,7 @@ def test_after_a_failed_run_the_model_is_free() -> None:
     assert servable.run(batch_of(1), ["y"])["y"].tolist() == [2]
 
 
-def test_each_of_several_gets_its_own_from_the_run_that_they_share_and_none_where_it_shares_none() -> None:
+def test_batches_that_share_a_run_get_their_own_outputs_and_others_none() -> None:
     inner = Gated()
     inner.gate.release(1)
     asked = [(batch_of(1, 2), ("y",)), (batch_of(3), ("z",)), (batch_of(4), ("y",))]
@@ -184,7 +184,7 @@ def test_each_of_several_gets_its_own_from_the_run_that_they_share_and_none_wher
     assert inner.runs == [[1, 2, 4]]
 
 
-def test_several_whose_run_fails_are_left_to_be_run_alone() -> None:
+def test_batches_whose_shared_run_fails_are_left_to_run_alone() -> None:
     inner = Gated()
     inner.gate.release(2)
     asked = [(batch_of(1), ("y",)), (batch_of(POISON), ("y",)), (batch_of(4), ("z",)), (batch_of(5), ("z",))]

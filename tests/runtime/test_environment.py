@@ -1,4 +1,4 @@
-"""Library versions: what is recorded, and which differ."""
+"""The recorded library versions, and their differences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sklearn
 from app.runtime.environment import differences, environment
 
 
-def test_the_versions_of_what_predictions_depend_on() -> None:
+def test_the_environment_has_the_versions_of_installed_libraries() -> None:
     found = environment()
     assert found["python"] == platform.python_version()
     assert found["scikit-learn"] == sklearn.__version__
@@ -18,12 +18,12 @@ def test_the_versions_of_what_predictions_depend_on() -> None:
     assert {"pandas", "joblib", "scipy", "skops"} <= set(found)
 
 
-def test_nothing_differs() -> None:
+def test_an_unchanged_environment_has_no_differences() -> None:
     assert differences(environment()) == "the library versions are those of packing time"
     assert differences({}) == "the library versions are those of packing time"
 
 
-def test_what_differs_is_named_with_both_versions_and_the_rest_is_not() -> None:
+def test_changed_libraries_are_named_with_both_versions() -> None:
     now = environment()
     recorded = {**now, "scikit-learn": "0.1", "lightgbm": "4.0"}
     assert differences(recorded) == (

@@ -1,4 +1,4 @@
-"""What may be taken off a fitted estimator: threads and names, at every depth."""
+"""Threads and names are removed from fitted estimators at every depth."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def columns() -> ColumnTransformer:
     )
 
 
-def test_every_n_jobs_is_1_however_deep() -> None:
+def test_every_n_jobs_becomes_1_at_any_depth() -> None:
     voters = VotingClassifier([("forest", FOREST), ("near", KNeighborsClassifier(2, n_jobs=3))], n_jobs=2)
     union = FeatureUnion([("scaled", StandardScaler())], n_jobs=2)
     model = GridSearchCV(make_pipeline(union, voters), {"votingclassifier__voting": ["soft"]}, cv=2)
@@ -41,7 +41,7 @@ def test_every_n_jobs_is_1_however_deep() -> None:
     assert jobs.count(1) > 6
 
 
-def test_an_estimator_in_itself_is_met_once() -> None:
+def test_an_estimator_that_contains_itself_is_visited_once() -> None:
     model = StandardScaler()
     model.itself = [model]
     assert list(parts_of(model)) == [model]
@@ -61,8 +61,8 @@ def test_trees_in_an_array_are_parts() -> None:
     ],
     ids=lambda model: type(model).__name__,
 )
-def test_without_names_a_matrix_is_no_news(model: object) -> None:
-    """That it is none is a warning, and warnings are errors here."""
+def test_without_names_a_matrix_gives_no_warning(model: object) -> None:
+    """scikit-learn would warn, and warnings are errors here."""
     frame = FRAME[["b", "a"]]
     model.fit(frame, LABELS)
     wanted = model.predict_proba(frame)
@@ -71,7 +71,7 @@ def test_without_names_a_matrix_is_no_news(model: object) -> None:
     assert np.array_equal(model.predict_proba(frame.to_numpy()), wanted)
 
 
-def test_columns_chosen_by_name_are_chosen_by_position() -> None:
+def test_columns_selected_by_name_are_selected_by_position() -> None:
     model = columns().fit(FRAME)
     wanted = model.transform(FRAME)
     without_names(model)
@@ -79,7 +79,7 @@ def test_columns_chosen_by_name_are_chosen_by_position() -> None:
     assert np.array_equal(model.transform(FRAME.to_numpy(dtype=object)), wanted)
 
 
-def test_a_column_by_itself_stays_one() -> None:
+def test_a_single_column_stays_a_single_column() -> None:
     model = ColumnTransformer([("words", CountsLetters(), "word")]).fit(FRAME)
     without_names(model)
     assert model.transform(FRAME.to_numpy(dtype=object)).tolist() == [[1]] * 6

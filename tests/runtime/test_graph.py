@@ -45,7 +45,7 @@ def test_each_kind_has_an_element_type(spec: Input, type_: str) -> None:
     assert element_type(spec) == type_
 
 
-def test_a_missing_string_is_the_text_that_stands_for_it() -> None:
+def test_a_missing_string_becomes_a_marker() -> None:
     graph = servable(
         (WORD,), {"w": TensorProto.STRING}, helper.make_node("Identity", ["w"], ["y"]), y=TensorProto.STRING
     )
@@ -62,7 +62,7 @@ def test_more_rows_than_run_at_once_are_all_answered_in_order() -> None:
     assert (graph.run(Batch({"x": values}, rows), ["y"])["y"][:, 0] == 2 * values).all()
 
 
-def test_many_numbers_come_as_one_matrix() -> None:
+def test_many_numbers_are_one_matrix() -> None:
     graph = servable(
         (NUMBER,), {FEATURES: TensorProto.DOUBLE}, helper.make_node("Neg", [FEATURES], ["y"]), y=TensorProto.DOUBLE
     )
@@ -75,6 +75,6 @@ def test_the_probabilities_of_several_targets_are_lists_by_row() -> None:
     assert graph.run(Batch({"x": np.array([1.0, 2.0])}, 2), ["p"])["p"].tolist() == [[[1.0], [-1.0]], [[2.0], [-2.0]]]
 
 
-def test_what_is_no_graph_is_refused_in_words() -> None:
+def test_a_file_that_is_no_graph_is_refused_with_a_reason() -> None:
     with pytest.raises(LoadingFailed, match="ONNX Runtime does not take the graph"):
         session_of(b"not a graph")

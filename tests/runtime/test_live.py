@@ -1,4 +1,4 @@
-"""Models that go in and out of service while the process runs, here and in other processes with the same board."""
+"""Models are loaded and unloaded while processes run, in all processes with the same desired states."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pytest
 
 from app.errors import ModelNotFound, ModelQuarantined, ModelUnavailable
-from app.runtime import board
-from app.runtime.live import LiveRegistry
+from app.runtime import desired_states
 from app.runtime.policy import State
+from app.runtime.registry import Registry
 from app.runtime.servable import Servable
 from app.signature import Signature
 from app.signature.batch import Batch, Outputs
-from app.signature.schema import Validator
 from app.storage.choices import POINTERS
 from app.storage.manifest import Manifest
 from app.storage.repository import Repository
-from tests.runtime.estimators import WordLoader, add
+from tests.runtime.estimators import WordLoader, add, version_loader
 from tests.storage.versions import edit
 
 
 class GatedLoader(WordLoader):
-    """Loads at once until it is closed; then whoever loads waits at the gate."""
+    """A loader that waits at a gate while the gate is closed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +40,7 @@ class GatedLoader(WordLoader):
 
 
 class GatedRuns:
-    """A composer whose servables answer at once until it is closed; then each has run, and waits at the gate."""
+    """Composes servables that wait at a gate after each run while the gate is closed."""
 
     def __init__(self) -> None:
         self.open, self.reached = threading.Event(), threading.Event()
@@ -52,7 +51,7 @@ class GatedRuns:
 
 
 class GatedServable:
-    """One of them."""
+    """A servable of `GatedRuns`."""
 
     def __init__(self, gate: GatedRuns, servable: Servable) -> None:
         self.gate, self.servable = gate, servable
@@ -72,31 +71,36 @@ def repository(tmp_path: Path) -> Repository:
     return made
 
 
-def live(repository: Repository, loader: WordLoader | None = None, **named: Any) -> LiveRegistry:
-    return LiveRegistry(
-        repository, {"joblib": loader or WordLoader()}, lambda signature: Validator(signature, 1000), **named
-    )
+def live(
+    repository: Repository,
+    loader: WordLoader | None = None,
+    default_model: str = "",
+    beside: Registry | None = None,
+    compose: GatedRuns | None = None,
+) -> Registry:
+    """A registry; with `beside` that of another worker, which sees the same desired states."""
+    desired = None if beside is None else beside._desired
+    return Registry(repository, version_loader(repository, loader, compose=compose), default_model, desired)
 
 
-def beside(one: LiveRegistry, **named: Any) -> LiveRegistry:
-    """Another worker: a registry of its own that sees the same board."""
-    other = live(one._repository, **named)
-    other._board, other._changes = one._board, one._changes
+def beside(one: Registry, default_model: str = "") -> Registry:
+    """The registry of another worker, after its start."""
+    other = live(one._repository, default_model=default_model, beside=one)
     other.prove()
     return other
 
 
-def predict(of: LiveRegistry, model: str | None = None, version: str | None = None) -> tuple[int, list[float]]:
+def predict(of: Registry, model: str | None = None, version: str | None = None) -> tuple[int, list[float]]:
     with of.lease(model, version) as lease:
         outputs = lease.servable.run(lease.validator.validate([{"x": 5}]), ["prediction"])
         return lease.manifest.version, outputs["prediction"].tolist()
 
 
-def states(of: LiveRegistry, model: str = "flowers") -> list[State]:
+def states(of: Registry, model: str = "flowers") -> list[State]:
     return [entry.state for entry in of.entries()[model]]
 
 
-def test_what_is_unloaded_is_out_of_service_and_the_rest_is_not(repository: Repository) -> None:
+def test_an_unloaded_model_is_out_of_service_and_others_are_not(repository: Repository) -> None:
     served = live(repository)
     served.unload_model("flowers")
     for version in (None, "1"):
@@ -104,18 +108,46 @@ def test_what_is_unloaded_is_out_of_service_and_the_rest_is_not(repository: Repo
             served.lease("flowers", version)
     assert predict(served, "trees") == (1, [10.0])
     (entry,) = served.entries()["flowers"]
-    assert (entry.state, entry.servable, entry.validator) == (State.RETIRED, None, None)
+    assert (entry.state, entry.lease) == (State.RETIRED, None)
     assert "out of service by hand" in str(entry.reason)
 
 
-def test_a_lease_outlives_the_unloading(repository: Repository) -> None:
+def test_an_unloaded_version_is_retired_when_its_last_lease_is_released(repository: Repository) -> None:
     served = live(repository)
     with served.lease("flowers") as lease:
-        served.unload_model("flowers")
+        with served.lease("flowers", "1"):
+            served.unload_model("flowers")
+            assert states(served) == [State.UNLOADING]
+            with pytest.raises(ModelUnavailable):
+                served.lease("flowers")
+        assert states(served) == [State.UNLOADING]
         assert lease.servable.run(lease.validator.validate([{"x": 5}]), ["prediction"])["prediction"].tolist() == [10.0]
+    assert states(served) == [State.RETIRED]
 
 
-def test_loading_serves_it_again(repository: Repository) -> None:
+def test_the_end_of_an_old_lease_does_not_retire_a_version_that_is_loaded_again(repository: Repository) -> None:
+    served = live(repository)
+    with served.lease("flowers"):
+        served.unload_model("flowers")
+        served.load_model("flowers")
+        with served.lease("flowers"):
+            served.unload_model("flowers")
+            assert states(served) == [State.UNLOADING]
+            served._table._retire(served._table.entries["trees"][1])  # of an entry that is not being unloaded
+        assert states(served) == [State.RETIRED]
+        served.load_model("flowers")
+    assert states(served) == [State.AVAILABLE]
+
+
+def test_a_lease_that_is_withdrawn_while_it_is_requested_is_refused(repository: Repository) -> None:
+    served = live(repository)
+    served.prove()
+    served._table.current["flowers"].withdraw(lambda: None)  # as another thread does after the look-up
+    with pytest.raises(ModelUnavailable):
+        served.lease("flowers")
+
+
+def test_a_loaded_model_is_served_again(repository: Repository) -> None:
     loader = WordLoader()
     served = live(repository, loader)
     served.unload_model("flowers")
@@ -126,7 +158,7 @@ def test_loading_serves_it_again(repository: Repository) -> None:
     assert len(loader.made) == 3
 
 
-def test_loading_what_is_served_loads_nothing_but_what_is_new(repository: Repository) -> None:
+def test_loading_a_served_model_loads_new_versions_only(repository: Repository) -> None:
     loader = WordLoader()
     served = live(repository, loader)
     served.prove()
@@ -138,7 +170,7 @@ def test_loading_what_is_served_loads_nothing_but_what_is_new(repository: Reposi
     assert (len(loader.made), predict(served, "flowers")[0], predict(served, "flowers", "1")[0]) == (3, 2, 1)
 
 
-def test_a_model_that_came_after_the_start(repository: Repository) -> None:
+def test_a_model_that_was_added_after_the_start_can_be_loaded(repository: Repository) -> None:
     served = live(repository)
     with pytest.raises(ModelNotFound):
         served.lease("late")
@@ -147,7 +179,7 @@ def test_a_model_that_came_after_the_start(repository: Repository) -> None:
     assert predict(served, "late") == (1, [10.0])
 
 
-def test_what_was_removed_is_gone_after_loading(repository: Repository) -> None:
+def test_removed_versions_are_gone_after_loading(repository: Repository) -> None:
     add(repository)
     served = live(repository)
     shutil.rmtree(repository.root / "flowers" / "2")
@@ -155,7 +187,7 @@ def test_what_was_removed_is_gone_after_loading(repository: Repository) -> None:
     assert (predict(served, "flowers")[0], states(served)) == (1, [State.AVAILABLE])
 
 
-def test_what_cannot_be_loaded_is_told(repository: Repository) -> None:
+def test_a_model_that_cannot_be_loaded_is_reported(repository: Repository) -> None:
     served = live(repository)
     add(repository, "late", content=b"raises")
     with pytest.raises(ModelUnavailable) as caught:
@@ -166,7 +198,7 @@ def test_what_cannot_be_loaded_is_told(repository: Repository) -> None:
             call("nope")
 
 
-def test_the_default_model_goes_and_comes(repository: Repository) -> None:
+def test_the_default_model_can_be_unloaded_and_loaded(repository: Repository) -> None:
     served = live(repository, default_model="flowers")
     assert predict(served) == (1, [10.0])
     served.unload_model("flowers")
@@ -176,7 +208,7 @@ def test_the_default_model_goes_and_comes(repository: Repository) -> None:
     assert predict(served) == (1, [10.0])
 
 
-def test_damaged_pointers_refuse_a_load_and_what_is_served_goes_on(
+def test_damaged_pointers_refuse_a_load_and_served_models_stay(
     repository: Repository, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = live(repository)
@@ -211,7 +243,7 @@ def test_pointers_that_are_damaged_after_a_load_stay_as_they_were(
 
 
 @pytest.mark.parametrize("wanted", ["", "late"])
-def test_what_another_worker_loads_is_the_default_where_there_was_none(tmp_path: Path, wanted: str) -> None:
+def test_a_model_loaded_by_another_worker_becomes_the_default_if_there_was_none(tmp_path: Path, wanted: str) -> None:
     repository = Repository(tmp_path / "empty")
     here = live(repository, default_model=wanted)
     told, asked = (beside(here, default_model=wanted) for _ in range(2))
@@ -223,13 +255,13 @@ def test_what_another_worker_loads_is_the_default_where_there_was_none(tmp_path:
     assert told.default() == "late"
 
 
-def die_in(master: LiveRegistry, *ran: tuple[str, int], times: int = 3) -> None:
-    """So many workers die while they run these versions."""
+def die_in(master: Registry, *ran: tuple[str, int], times: int = 3) -> None:
+    """Let as many workers crash in these versions as it takes for a quarantine."""
     for _ in range(times):
-        master.died_in(dict.fromkeys(ran, 1.0))
+        master.worker_crashed(dict.fromkeys(ran, 1.0))
 
 
-def test_what_workers_die_in_is_quarantined_everywhere_and_the_rest_is_not(
+def test_a_version_that_crashes_workers_is_quarantined_everywhere_and_others_are_not(
     repository: Repository, caplog: pytest.LogCaptureFixture
 ) -> None:
     master = live(repository)
@@ -241,26 +273,25 @@ def test_what_workers_die_in_is_quarantined_everywhere_and_the_rest_is_not(
         with pytest.raises(ModelQuarantined, match="loading it again"):
             there.lease("flowers", version)
     (entry,) = there.entries()["flowers"]
-    assert (entry.state, entry.servable, entry.validator) == (State.QUARANTINED, None, None)
+    assert (entry.state, entry.lease) == (State.QUARANTINED, None)
     assert predict(there, "trees") == (1, [10.0])
     assert "model flowers version 1 is quarantined: 3 workers died" in caplog.text
 
 
-def test_a_full_board_does_not_end_the_master(
+def test_full_memory_does_not_end_the_master(
     repository: Repository, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     master = live(repository)
-    monkeypatch.setattr(board, "SIDE_BYTES", 1)
+    monkeypatch.setattr(desired_states, "BUFFER_BYTES", 1)
     die_in(master, ("flowers", 1))
     assert "model flowers version 1 is not quarantined" in caplog.text
     assert predict(master, "flowers") == (1, [10.0])
 
 
-def test_a_worker_that_is_forked_later_does_not_run_it_even_once(repository: Repository) -> None:
+def test_a_worker_that_is_forked_later_does_not_run_a_quarantined_version(repository: Repository) -> None:
     master, loader = live(repository), WordLoader()
     die_in(master, ("flowers", 1))
-    late = live(repository, loader)
-    late._board, late._changes = master._board, master._changes
+    late = live(repository, loader, beside=master)
     late.prove()
     assert states(late) == [State.QUARANTINED]
     assert len(loader.runs) == 1  # the examples of the other model
@@ -268,7 +299,7 @@ def test_a_worker_that_is_forked_later_does_not_run_it_even_once(repository: Rep
         late.lease("flowers")
 
 
-def test_loading_ends_a_quarantine_and_unloading_a_quarantined_model_settles_it(repository: Repository) -> None:
+def test_loading_ends_a_quarantine_and_unloading_a_quarantined_model_retires_it(repository: Repository) -> None:
     master = live(repository)
     there = beside(master)
     for _ in range(2):
@@ -282,7 +313,7 @@ def test_loading_ends_a_quarantine_and_unloading_a_quarantined_model_settles_it(
     assert states(there) == states(master) == [State.RETIRED]
 
 
-def test_another_version_serves_where_one_is_quarantined(repository: Repository) -> None:
+def test_another_version_answers_if_one_is_quarantined(repository: Repository) -> None:
     add(repository)
     master = live(repository)
     there = beside(master)
@@ -299,7 +330,7 @@ def test_another_version_serves_where_one_is_quarantined(repository: Repository)
     assert predict(there, "flowers")[0] == 3
 
 
-def test_one_that_was_quarantined_after_it_was_loaded_again_is_not_run(repository: Repository) -> None:
+def test_a_version_that_is_quarantined_after_it_was_loaded_again_is_not_run(repository: Repository) -> None:
     master = live(repository)
     there = beside(master)
     die_in(master, ("flowers", 1))
@@ -312,12 +343,11 @@ def test_one_that_was_quarantined_after_it_was_loaded_again_is_not_run(repositor
 
 
 @pytest.mark.parametrize(("culprit", "other"), [(1, 2), (2, 1)])
-def test_what_is_quarantined_while_its_model_is_loaded_again_stays_so(
+def test_a_version_that_is_quarantined_while_its_model_is_loaded_again_stays_quarantined(
     repository: Repository, culprit: int, other: int
 ) -> None:
     master, gate = live(repository), GatedRuns()
-    there = live(repository, compose=gate)
-    there._board, there._changes = master._board, master._changes
+    there = live(repository, beside=master, compose=gate)
     there.prove()
     add(repository)
     master.load_model("flowers")
@@ -328,7 +358,7 @@ def test_what_is_quarantined_while_its_model_is_loaded_again_stays_so(
         try:
             assert gate.reached.wait(10)  # it has run the examples of version 2, the new one
             die_in(master, ("flowers", culprit))
-            there.lease("trees")  # another request has this worker look at the board
+            there.lease("trees")  # another request has this worker look at the desired states
         finally:
             gate.open.set()
         assert first.result(10)[0] == other
@@ -337,7 +367,7 @@ def test_what_is_quarantined_while_its_model_is_loaded_again_stays_so(
     assert sorted(states(there), key=str) == [State.AVAILABLE, State.QUARANTINED]
 
 
-def test_other_workers_follow_at_their_next_question(repository: Repository) -> None:
+def test_other_workers_follow_at_their_next_request(repository: Repository) -> None:
     here = live(repository)
     there = beside(here)
     here.unload_model("flowers")
@@ -349,7 +379,7 @@ def test_other_workers_follow_at_their_next_question(repository: Repository) -> 
     assert states(there) == [State.AVAILABLE, State.AVAILABLE]
 
 
-def test_a_model_that_came_and_went_elsewhere_is_not_found(repository: Repository) -> None:
+def test_a_model_that_another_worker_loaded_and_unloaded_is_not_found(repository: Repository) -> None:
     here = live(repository)
     there = beside(here)
     add(repository, "late")
@@ -364,7 +394,7 @@ def test_a_model_that_came_and_went_elsewhere_is_not_found(repository: Repositor
     assert predict(there, "late") == predict(here, "late") == (1, [10.0])
 
 
-def test_what_another_worker_serves_can_be_unloaded_by_one_that_nobody_asked_for_it(repository: Repository) -> None:
+def test_a_model_that_only_another_worker_has_loaded_can_be_unloaded(repository: Repository) -> None:
     here = live(repository)
     there = beside(here)
     add(repository, "late")
@@ -374,7 +404,7 @@ def test_what_another_worker_serves_can_be_unloaded_by_one_that_nobody_asked_for
         here.lease("late")
 
 
-def test_a_worker_that_is_forked_later_follows_too(repository: Repository) -> None:
+def test_a_worker_that_is_forked_later_follows_earlier_changes(repository: Repository) -> None:
     here = live(repository)
     here.unload_model("flowers")
     late = beside(here)
@@ -383,10 +413,9 @@ def test_a_worker_that_is_forked_later_follows_too(repository: Repository) -> No
     assert [entry.state for entry in late.entries()["trees"]] == [State.AVAILABLE]
 
 
-def test_who_asks_for_another_model_does_not_wait_for_one_that_is_loading(repository: Repository) -> None:
+def test_requests_for_other_models_do_not_wait_for_a_model_that_is_loading(repository: Repository) -> None:
     here, loader = live(repository), GatedLoader()
-    there = live(repository, loader)
-    there._board, there._changes = here._board, here._changes
+    there = live(repository, loader, beside=here)
     there.prove()
     add(repository)
     here.load_model("flowers")
@@ -404,7 +433,7 @@ def test_who_asks_for_another_model_does_not_wait_for_one_that_is_loading(reposi
     assert predict(there, "flowers")[0] == 2
 
 
-def test_who_loads_what_is_asked_for_again_meanwhile_gets_it_loaded(repository: Repository) -> None:
+def test_a_model_that_is_requested_again_while_it_loads_is_loaded(repository: Repository) -> None:
     loader = GatedLoader()
     served = live(repository, loader)
     served.unload_model("flowers")
@@ -414,27 +443,26 @@ def test_who_loads_what_is_asked_for_again_meanwhile_gets_it_loaded(repository: 
         first = pool.submit(served.load_model, "flowers")
         try:
             assert loader.reached.wait(10)
-            served._board.wish("flowers", served=True)  # another worker was asked for the same
-            served.lease("trees")  # another request has this worker look at the board
+            served._desired.set_served("flowers", served=True)  # another worker was asked for the same
+            served.lease("trees")  # another request has this worker look at the desired states
         finally:
             loader.open.set()
         first.result(10)
     assert predict(served, "flowers") == (1, [10.0])
 
 
-def test_nothing_that_may_have_to_be_loaded_is_quick(repository: Repository) -> None:
+def test_a_model_that_is_to_be_loaded_is_known_before_its_next_lease(repository: Repository) -> None:
     here = live(repository)
     there = beside(here)
-    there._quick |= {"flowers", "trees"}
     here.load_model("flowers")
-    assert not there.is_quick("flowers")
-    assert not there.is_quick("trees")  # nobody has looked at the board yet
+    assert there.may_load("flowers")
+    assert there.may_load("trees")  # no request has looked at the desired states yet
     predict(there, "trees")
-    assert there.is_quick("trees")
-    assert not there.is_quick("flowers")
+    assert not there.may_load("trees")
+    assert there.may_load("flowers")
 
 
-def test_loading_takes_the_version_in_use_here_and_there(repository: Repository) -> None:
+def test_loading_applies_the_version_in_use_in_all_workers(repository: Repository) -> None:
     add(repository)
     here = live(repository)
     there = beside(here)
@@ -449,7 +477,7 @@ def test_loading_takes_the_version_in_use_here_and_there(repository: Repository)
     assert predict(here, "flowers")[0] == predict(there, "flowers")[0] == 2
 
 
-def test_loading_compares_what_is_in_a_version_and_not_its_number(repository: Repository) -> None:
+def test_loading_compares_the_content_of_versions_and_not_their_numbers(repository: Repository) -> None:
     loader = WordLoader()
     served = live(repository, loader)
     served.prove()
@@ -461,7 +489,7 @@ def test_loading_compares_what_is_in_a_version_and_not_its_number(repository: Re
     assert predict(served, "flowers") == (1, [15.0])
 
 
-def test_what_repository_json_names_in_vain_is_named_when_a_model_is_loaded(
+def test_missing_versions_in_repository_json_are_logged_when_a_model_is_loaded(
     repository: Repository, caplog: pytest.LogCaptureFixture
 ) -> None:
     served = live(repository)

@@ -1,4 +1,4 @@
-"""Which version, which model: pure functions of a snapshot."""
+"""The choice of a version and of the default model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_newest_available_version_is_the_current_one(states: dict[int, State
 
 
 @given(st.dictionaries(st.integers(1, 50), st.sampled_from(State)))
-def test_the_current_version_is_available_and_none_that_is_available_is_newer(states: dict[int, State]) -> None:
+def test_the_current_version_is_the_newest_available_one_for_any_states(states: dict[int, State]) -> None:
     chosen = current_version(states)
     available = [version for version, state in states.items() if state is A]
     assert chosen == (max(available) if available else None)
@@ -52,7 +52,7 @@ def test_the_current_version_is_available_and_none_that_is_available_is_newer(st
         ("9" * 5000, None),
     ],
 )
-def test_what_a_version_in_a_url_means(wanted: str, version: int | None) -> None:
+def test_a_version_in_a_url_is_a_number_or_an_alias(wanted: str, version: int | None) -> None:
     assert named_version(wanted, {1: A, 2: F}, {"champion": 2, "gone": 9, "7": 1}) == version
 
 
@@ -74,11 +74,13 @@ def test_a_number_is_a_version_before_it_is_an_alias() -> None:
         ("gone", None, ["a"], None),
     ],
 )
-def test_the_default_model(wanted: str, marked: str | None, models: list[str], default: str | None) -> None:
+def test_the_default_model_is_the_setting_or_the_marked_or_the_only_one(
+    wanted: str, marked: str | None, models: list[str], default: str | None
+) -> None:
     assert default_model(wanted, marked, models) == default
 
 
-def test_every_state_is_on_a_way_from_found_to_an_end() -> None:
+def test_every_state_is_reachable_from_found() -> None:
     assert set(MOVES) == set(State)
     assert {state for state, after in MOVES.items() if not after} == {State.RETIRED, State.FAILED}
     reached = [State.FOUND]
@@ -87,6 +89,6 @@ def test_every_state_is_on_a_way_from_found_to_an_end() -> None:
     assert set(reached) == set(State)
 
 
-def test_what_serves_does_not_fail_any_more() -> None:
-    assert MOVES[A] == {State.RETIRED, State.QUARANTINED}
+def test_an_available_version_cannot_fail() -> None:
+    assert MOVES[A] == {State.UNLOADING, State.QUARANTINED}
     assert {state for state, after in MOVES.items() if A in after} == {LOADED}

@@ -1,4 +1,4 @@
-"""Recorded examples run again: equal predictions pass, anything else is a reason."""
+"""Recorded examples are run again: equal predictions pass, others are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VALIDATOR = Validator(SIGNATURE, 100)
 
 
 class Gives:
-    """A servable that gives these outputs, whatever it is asked."""
+    """A servable with fixed outputs."""
 
     def __init__(self, outputs: Mapping[str, Any]) -> None:
         self.outputs = outputs
@@ -44,7 +44,7 @@ def refusal(servable: Any, *examples: Example, **facts: Any) -> str:
 
 
 @given(JSON)
-def test_everything_is_the_same_as_itself(value: Any) -> None:
+def test_every_value_equals_itself(value: Any) -> None:
     assert same(value, value)
 
 
@@ -74,18 +74,18 @@ def test_everything_is_the_same_as_itself(value: Any) -> None:
         ([1.0], 1.0, False),
     ],
 )
-def test_same(recorded: Any, got: Any, equal: bool) -> None:
+def test_values_are_compared_exactly_except_floats(recorded: Any, got: Any, equal: bool) -> None:
     assert same(recorded, got) is equal
     assert same(got, recorded) is equal
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
-def test_floats_are_the_same_within_the_contracts_tolerance(a: float, b: float) -> None:
+def test_floats_are_equal_within_the_tolerance(a: float, b: float) -> None:
     near = math.isfinite(a - b) and abs(a - b) <= max(1e-9 * max(abs(a), abs(b)), 1e-12)
     assert same(a, b) is (near or a == b)
 
 
-def test_a_model_that_gives_what_was_recorded_passes_in_one_run() -> None:
+def test_a_model_with_the_recorded_predictions_passes_in_one_run() -> None:
     estimator = Doubles()
     prove(ArtifactServable(estimator, SIGNATURE), VALIDATOR, manifest_of(*DOUBLED))
     assert estimator.runs == [2]
@@ -95,52 +95,52 @@ def test_without_examples_nothing_is_run() -> None:
     prove(ArtifactServable(Raises(), SIGNATURE), VALIDATOR, manifest_of())
 
 
-def test_other_predictions_are_told_with_the_versions_that_differ() -> None:
+def test_other_predictions_are_refused_with_the_changed_versions() -> None:
     said = refusal(ArtifactServable(Triples(), SIGNATURE), *DOUBLED, environment=with_libraries(scikit_learn="0.1"))
     assert said.startswith(
         "its prediction of recorded example 0 was 3.0, is 4.5; since packing, scikit-learn was 0.1, is "
     )
 
 
-def test_other_predictions_by_the_same_libraries() -> None:
+def test_other_predictions_by_the_same_libraries_are_refused() -> None:
     said = refusal(ArtifactServable(Triples(), SIGNATURE), *DOUBLED)
     assert said.endswith("; the library versions are those of packing time")
 
 
-def test_a_model_that_raises() -> None:
+def test_a_model_that_raises_is_refused() -> None:
     said = refusal(ArtifactServable(Raises(), SIGNATURE), *DOUBLED, environment=with_libraries(numpy="1.0"))
     assert said.startswith(
         "it fails on its recorded examples (ValueError: this is not for clients); since packing, numpy was 1.0, is "
     )
 
 
-def test_a_model_that_exits() -> None:
+def test_a_model_that_exits_is_refused() -> None:
     said = refusal(ArtifactServable(Exits(), SIGNATURE), *DOUBLED)
     assert said.startswith("it fails on its recorded examples (SystemExit: 3); ")
 
 
-def test_examples_that_the_signature_refuses() -> None:
+def test_examples_that_the_signature_refuses_are_an_error() -> None:
     said = refusal(ArtifactServable(Doubles(), SIGNATURE), Example({"x": "a"}, {"prediction": 1.0}))
     assert said == "its recorded examples are not accepted: 1 value is not acceptable"
 
 
-def test_too_few_answers() -> None:
+def test_too_few_predictions_are_refused() -> None:
     said = refusal(Gives({"prediction": np.array([3.0])}), *DOUBLED)
     assert said.startswith("its prediction of recorded example 1 was -4.0, is nothing")
 
 
-def test_a_long_value_is_cut_in_the_sentence() -> None:
+def test_a_long_value_is_shortened_in_the_message() -> None:
     said = refusal(Gives({"prediction": np.array(["x" * 1000])}), Example({"x": 1.0}, {"prediction": "y" * 1000}))
     assert len(said) < 400
     assert "y" * 80 + "…, is " + "x" * 80 + "…;" in said
 
 
 @pytest.mark.parametrize("outputs", [{"prediction": np.array(3.0)}, {}], ids=["a scalar", "none at all"])
-def test_outputs_that_are_no_predictions(outputs: Any) -> None:
+def test_missing_or_malformed_outputs_are_refused(outputs: Any) -> None:
     refusal(Gives(outputs), *DOUBLED)
 
 
-def test_examples_with_different_outputs() -> None:
+def test_a_missing_output_of_one_example_is_refused() -> None:
     refusal(
         Gives({"prediction": np.array([3.0, -4.0])}),
         DOUBLED[0],

@@ -1,4 +1,4 @@
-"""The lives of versions in a process: found, loaded, proven, served; or failed, with a reason."""
+"""The states of versions in a process: loaded, proven and leased, or failed with a reason."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from typing import BinaryIO
 import pytest
 
 from app.errors import InvalidRepository, ModelNotFound, ModelUnavailable, PackingRefused, VersionNotFound
+from app.runtime.entry import Entry
 from app.runtime.policy import MOVES, State
-from app.runtime.registry import Entry, Registry
+from app.runtime.registry import Registry
 from app.runtime.servable import Servable
 from app.signature import Signature
 from app.storage.choices import POINTERS
 from app.storage.manifest import Example
 from app.storage.repository import Repository
-from tests.runtime.estimators import SIGNATURE, Packer, WordLoader, add, registry, with_libraries
+from tests.runtime.estimators import SIGNATURE, Packer, WordLoader, add, registry, version_loader, with_libraries
 from tests.storage.versions import ARTIFACT, edit
 
 ASKERS = 6
 
 
 class OddLoader(WordLoader):
-    """Has no words for one of them."""
+    """Raises an exception that is no RetortError."""
 
     def __call__(self, stream: BinaryIO, signature: Signature) -> Servable:
         if stream.read() == b"odd":
@@ -38,7 +39,7 @@ class OddLoader(WordLoader):
 
 
 class Vanishing(Repository):
-    """Has a model whose last version is removed as soon as it was listed."""
+    """A repository whose model is removed right after it was listed."""
 
     def models(self) -> list[str]:
         return [*super().models(), "vanished"]
@@ -56,7 +57,7 @@ def states(of: Registry) -> dict[str, list[str]]:
 def reason(of: Registry, model: str = "flowers", version: int = 1) -> str:
     entry = of.entry(model, str(version))
     assert entry.state is State.FAILED
-    assert (entry.servable, entry.validator) == (None, None)
+    assert entry.lease is None
     assert entry.reason
     return entry.reason
 
@@ -74,7 +75,7 @@ def place(repository: Repository, path: str, content: bytes = b"doubles") -> Pat
     return stray
 
 
-def test_an_empty_repository(repository: Repository) -> None:
+def test_an_empty_repository_has_no_models(repository: Repository) -> None:
     served = registry(repository)
     assert served.entries() == {}
     assert served.default() is None
@@ -83,7 +84,7 @@ def test_an_empty_repository(repository: Repository) -> None:
     assert caught.value.known == ()
 
 
-def test_what_is_removed_while_it_is_loaded_is_not_found(repository: Repository) -> None:
+def test_a_model_that_is_removed_while_it_is_loaded_is_not_found(repository: Repository) -> None:
     add(repository)
     served = registry(Vanishing(repository.root))
     assert states(served) == {"flowers": ["AVAILABLE"]}
@@ -121,7 +122,7 @@ def test_loading_and_proving_again_does_nothing(repository: Repository) -> None:
     assert (len(loader.made), loader.runs) == (1, [2])
 
 
-def test_what_was_loaded_before_a_fork_is_not_loaded_again_after_it(
+def test_versions_that_were_loaded_before_a_fork_are_not_loaded_again(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(repository)
@@ -133,7 +134,7 @@ def test_what_was_loaded_before_a_fork_is_not_loaded_again_after_it(
     assert (len(loader.made), loader.runs) == (1, [2, 1])
 
 
-def test_whatever_an_odd_model_raises_the_others_are_served(
+def test_any_exception_of_a_loader_leaves_the_other_models_served(
     repository: Repository, caplog: pytest.LogCaptureFixture
 ) -> None:
     add(repository, content=b"odd")
@@ -144,7 +145,7 @@ def test_whatever_an_odd_model_raises_the_others_are_served(
     assert 'raise KeyError("petal")' in caplog.text
 
 
-def test_those_who_ask_first_at_the_same_time_all_get_an_answer_of_one_loading(repository: Repository) -> None:
+def test_concurrent_first_requests_share_one_loading(repository: Repository) -> None:
     add(repository)
     loader, gate = WordLoader(), threading.Barrier(ASKERS)
     served = registry(repository, loader)
@@ -163,7 +164,7 @@ def test_a_version_without_examples_is_available_without_having_run(repository: 
     assert states(registry(repository)) == {"flowers": ["AVAILABLE"]}
 
 
-def test_a_damaged_file_fails_and_the_rest_goes_on(repository: Repository) -> None:
+def test_a_damaged_file_fails_only_its_version(repository: Repository) -> None:
     add(repository)
     add(repository, "trees")
     path = repository.folder("flowers", 1) / ARTIFACT
@@ -182,7 +183,7 @@ def test_a_damaged_file_never_reaches_a_loader(repository: Repository) -> None:
     assert loader.made == []
 
 
-def test_other_predictions_fail_with_the_versions_that_differ(repository: Repository) -> None:
+def test_other_predictions_fail_with_the_changed_versions(repository: Repository) -> None:
     add(repository, content=b"triples", environment=with_libraries(scikit_learn="0.1", numpy="1.0"))
     said = reason(registry(repository))
     assert said.startswith("its prediction of recorded example 0 was 3.0, is 4.5; since packing, ")
@@ -224,11 +225,11 @@ def test_a_manifest_with_any_byte_changed_fails_only_its_version(repository: Rep
     for position in range(0, len(sound), 4):
         flipped = sound[position] ^ (0x81 if position % 8 else 0x01)
         path.write_bytes(sound[:position] + bytes([flipped]) + sound[position + 1 :])
-        ends.add(registry(repository).tried("flowers", 1).state)
+        ends.add(version_loader(repository).tried("flowers", 1).state)
     assert ends == {State.FAILED}
 
 
-def test_the_newest_available_version_is_current_and_the_others_can_be_asked(repository: Repository) -> None:
+def test_the_newest_available_version_is_current_and_others_can_be_leased(repository: Repository) -> None:
     add(repository)
     add(repository)
     add(repository, content=b"triples")
@@ -242,7 +243,7 @@ def test_the_newest_available_version_is_current_and_the_others_can_be_asked(rep
     assert (caught.value.version, caught.value.reason) == (3, reason(served, version=3))
 
 
-def test_where_none_is_available_the_newest_says_why(repository: Repository) -> None:
+def test_the_newest_version_gives_the_reason_if_none_is_available(repository: Repository) -> None:
     add(repository, content=b"raises")
     add(repository, content=b"triples")
     served = registry(repository)
@@ -261,7 +262,7 @@ def test_versions_are_listed_by_number(repository: Repository) -> None:
     assert [entry.version for entry in entries["flowers"]] == [*range(1, 12)]
 
 
-def test_aliases(repository: Repository) -> None:
+def test_aliases_name_versions(repository: Repository) -> None:
     add(repository)
     add(repository)
     place(repository, POINTERS, b'{"aliases": {"flowers": {"champion": 1, "gone": 7}}}')
@@ -285,7 +286,7 @@ def test_aliases(repository: Repository) -> None:
         (["flowers", "trees"], "ferns", b'{"default": "trees"}', None),
     ],
 )
-def test_the_default_model(
+def test_the_default_model_is_the_setting_or_the_marked_or_the_only_one(
     repository: Repository, models: list[str], setting: str, pointers: bytes, default: str | None
 ) -> None:
     for model in models:
@@ -303,7 +304,7 @@ def test_the_default_model(
     assert caught.value.known == tuple(models)
 
 
-def test_an_unknown_model_is_answered_with_those_there_are(repository: Repository) -> None:
+def test_an_unknown_model_is_refused_with_the_known_ones(repository: Repository) -> None:
     add(repository)
     with pytest.raises(ModelNotFound) as caught:
         registry(repository).lease("trees", "1")
@@ -333,7 +334,7 @@ def test_a_stray_beside_a_packed_version_does_not_take_its_place(repository: Rep
     assert "retrained.joblib" in reason(served, version=2)
 
 
-def test_every_stray_is_told(repository: Repository) -> None:
+def test_every_stray_is_reported(repository: Repository) -> None:
     strays = [place(repository, name, name.encode()) for name in ("trees.joblib", "trees.pkl", "trees/a.joblib")]
     reasons = [entry.reason or "" for entry in registry(repository).entries()["trees"]]
     for stray in strays:
@@ -359,18 +360,17 @@ def test_a_stray_that_cannot_be_packed_says_why(repository: Repository) -> None:
     assert predict(served, "flowers") == ("flowers", 1, [10.0])
 
 
-def test_one_version_tried_is_not_published(repository: Repository) -> None:
+def test_one_version_is_tried_alone(repository: Repository) -> None:
     add(repository)
     add(repository, content=b"triples")
-    served = registry(repository)
-    assert served.tried("flowers", 1).state is State.AVAILABLE
-    assert served.tried("flowers", 2).state is State.FAILED
-    missing = served.tried("flowers", 3)
+    loader = version_loader(repository)
+    assert loader.tried("flowers", 1).state is State.AVAILABLE
+    assert loader.tried("flowers", 2).state is State.FAILED
+    missing = loader.tried("flowers", 3)
     assert (missing.state, missing.reason) == (
         State.FAILED,
         "model 'flowers' has no version or alias '3'; there are: 1, 2",
     )
-    assert served._entries == {}
 
 
 @pytest.mark.parametrize("before", State)
@@ -380,13 +380,13 @@ def test_only_legal_moves_are_made(before: State, after: State) -> None:
     move: Callable[[], Entry] = lambda: entry.moved(after, "a reason")  # noqa: E731
     if after in MOVES[before]:
         assert move().state is after
-        assert move().reason == ("a reason" if after is State.FAILED else None)
+        assert move().reason == "a reason"
     else:
         with pytest.raises(AssertionError, match="is not a legal move"):
             move()
 
 
-def test_the_version_in_use_answers_and_the_newest_is_asked_by_its_number(repository: Repository) -> None:
+def test_the_version_in_use_answers_and_the_newest_answers_by_its_number(repository: Repository) -> None:
     for _ in range(2):
         add(repository)
     repository.use("flowers", 1)
@@ -396,7 +396,7 @@ def test_the_version_in_use_answers_and_the_newest_is_asked_by_its_number(reposi
     assert served.entry("flowers").version == 1
 
 
-def test_no_other_version_stands_in_for_one_in_use_that_fails(repository: Repository) -> None:
+def test_no_other_version_replaces_a_failed_version_in_use(repository: Repository) -> None:
     add(repository)
     add(repository, content=b"raises")
     repository.use("flowers", 2)
@@ -407,7 +407,7 @@ def test_no_other_version_stands_in_for_one_in_use_that_fails(repository: Reposi
     assert predict(served, "flowers", "1") == ("flowers", 1, [10.0])
 
 
-def test_a_version_in_use_that_is_not_there_is_named(repository: Repository, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_version_in_use_is_named(repository: Repository, caplog: pytest.LogCaptureFixture) -> None:
     add(repository)
     place(repository, POINTERS, b'{"use": {"flowers": 9}}')
     served = registry(repository)
@@ -420,7 +420,7 @@ def test_a_version_in_use_that_is_not_there_is_named(repository: Repository, cap
         served.lease("flowers")
 
 
-def test_a_staged_version_is_asked_by_its_number_only(repository: Repository) -> None:
+def test_a_staged_version_answers_by_its_number_only(repository: Repository) -> None:
     add(repository)
     place(repository, POINTERS, b'{"staged": {"flowers": [1]}}')
     served = registry(repository)
@@ -432,14 +432,14 @@ def test_a_staged_version_is_asked_by_its_number_only(repository: Repository) ->
     assert predict(registry(repository)) == ("flowers", 2, [10.0])
 
 
-def test_an_alias_of_a_version_that_is_not_there_is_named(repository: Repository) -> None:
+def test_an_alias_of_a_missing_version_is_named(repository: Repository) -> None:
     add(repository)
     place(repository, POINTERS, b'{"aliases": {"flowers": {"champion": 7}}}')
     with pytest.raises(VersionNotFound, match=r"no version 7, which 'champion' names; there are: 1$"):
         registry(repository).lease("flowers", "champion")
 
 
-def test_what_a_reload_finds_unchanged_is_not_loaded_again(repository: Repository) -> None:
+def test_a_reload_keeps_unchanged_versions(repository: Repository) -> None:
     add(repository)
     add(repository, "trees")
     add(repository, "ferns")

@@ -1,4 +1,4 @@
-"""The estimator is called as a notebook would call it, and answers by row."""
+"""The estimator is called as in a notebook, and answers by row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.signature.batch import Batch, json_values
 
 
 class Remembers:
-    """Gives what it was made with; remembers what it was given."""
+    """Returns a fixed result, and records its argument."""
 
     def __init__(self, **answers: Any) -> None:
         self.given: Any = None
@@ -62,7 +62,7 @@ def test_the_method_of_each_output(output: str, method: str) -> None:
     assert call(Remembers(**answers), output, None).tolist() == [method]
 
 
-def test_the_prediction_of_a_transformer_is_what_it_transforms_to() -> None:
+def test_the_prediction_of_a_transformer_is_its_transform() -> None:
     assert call(Remembers(transform="transformed"), "prediction", None) == "transformed"
 
 
@@ -99,7 +99,7 @@ def test_a_frame_without_columns_keeps_its_rows() -> None:
     assert frame_of(Batch({}, 3), sig(Layout.FRAME)).shape == (3, 0)
 
 
-def test_a_matrix_and_a_sequence() -> None:
+def test_a_matrix_and_a_sequence_keep_their_shape() -> None:
     numbers, texts = np.array([1.0, 2.0]), objects("a", "b")
     matrix = frame_of(Batch({"x": numbers}, 2), sig(Layout.MATRIX, Input("x", "number", "float64")))
     assert (type(matrix), matrix.shape) == (np.ndarray, (2, 1))
@@ -132,7 +132,7 @@ def test_axis_0_of_an_output_is_the_row(result: Any, rows: list[Any]) -> None:
     assert estimator.given.tolist() == [[1.0], [2.0]]
 
 
-def test_only_what_is_asked_is_run() -> None:
+def test_only_requested_outputs_are_run() -> None:
     estimator = Remembers(predict=np.array([1]))  # without predict_proba
     signature = sig(Layout.MATRIX, Input("x", "number", "float64"))
     batch = Batch({"x": np.array([1.0])}, 1)

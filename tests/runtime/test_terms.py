@@ -1,4 +1,4 @@
-"""Terms are those that scikit-learn's vectorizers find, and their counts."""
+"""Terms and their counts equal those of scikit-learn's vectorizers."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def dense(found, width):
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_counts_are_those_of_the_vectorizer(options):
+def test_counts_equal_those_of_the_vectorizer(options):
     known = options | ({"stop_words": [*options["stop_words"]]} if "stop_words" in options else {})
     vectorizer = CountVectorizer(**known).fit(TEXTS)
     vocabulary = {term: int(column) for term, column in vectorizer.vocabulary_.items()}
@@ -48,13 +48,13 @@ def test_counts_are_those_of_the_vectorizer(options):
     assert np.array_equal(counted, vectorizer.transform(TEXTS).toarray())
 
 
-def test_a_text_with_fewer_terms_is_filled_up_with_a_column_that_is_none():
+def test_a_text_with_fewer_terms_is_padded_with_an_unused_column():
     columns, counts = counter({"cat": 0, "hat": 1}).counts(["cat hat cat", "hat", "dog"])
     assert columns.tolist() == [[0, 1], [1, 2], [2, 2]]
     assert counts.tolist() == [[2, 1], [1, 0], [0, 0]]
 
 
-def test_texts_without_a_known_term_have_one_column_that_is_none():
+def test_texts_without_a_known_term_have_one_unused_column():
     columns, counts = counter({"cat": 0}).counts(["", "dog"])
     assert columns.tolist() == [[1], [1]]
     assert counts.tolist() == [[0], [0]]

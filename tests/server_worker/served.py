@@ -28,7 +28,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 """
 """Starts a program with a listening socket as descriptor 3, as systemd does."""
 APPLICATION = "tests.server_worker.apps:app"
-OWN = "app.server.RetortWorker"
+RETORT_WORKER_CLASS = "app.server.RetortWorker"
 
 
 @contextlib.contextmanager
@@ -36,7 +36,7 @@ def worker_server(
     folder: Path,
     port: int = 0,
     *,
-    worker_class: str = OWN if WORKER == "retort" else WORKER,
+    worker_class: str = RETORT_WORKER_CLASS if WORKER == "retort" else WORKER,
     limits: dict[str, Any] | None = None,
     inherits: str = "",
     application: str = APPLICATION,
@@ -57,7 +57,7 @@ def worker_server(
         **options,
     }
     lines = [f"{name} = {value!r}" for name, value in settings.items()]
-    if worker_class == OWN:
+    if worker_class == RETORT_WORKER_CLASS:
         lines += ["from app.server import Limits, RetortWorker", f"RetortWorker.limits = Limits(**{limits or {}!r})"]
         lines += ["from tests.server_worker.serving import as_serving", "RetortWorker.serving_app = as_serving"]
     conf = folder / f"conf-{port}.py"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.core.event_loop import EventLoop
+from app.core.steps.event_loop import EventLoop
 from app.server.contract import Environ, PlainRequest, Response, ServedRequest
 from tests.server_worker.reference import said_status
 from tests.server_worker.serving import Serving

@@ -1,4 +1,4 @@
-"""What Kubernetes tells every container of a Service."""
+"""The variables that Kubernetes sets in the containers of a Service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many cores a process may use, read from folders laid out as the kernel's."""
+"""The number of cores that a process may use, read from folders like the kernel's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Service of Kubernetes that is named like us sets variables that look like settings."""
+"""A Kubernetes Service with our name sets variables that look like settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs of every kind, and values of every sort that a body can hold, for Hypothesis to choose from."""
+"""Hypothesis strategies: inputs of every kind, and values that a body can hold."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ IMAGES: list[Any] = [
 
 
 def arrays_for(spec: Input) -> st.SearchStrategy[Any]:
-    """Arrays of an input in every form; and some that are nearly right."""
+    """Arrays of an input in every form, some of them slightly wrong."""
     shape, dtype = spec.shape or (), np.dtype(spec.dtype)
     element = st.booleans() if spec.dtype == "bool" else st.one_of(st.integers(0, 127), st.sampled_from(AWKWARD))
     right: st.SearchStrategy[Any] = element
@@ -191,7 +191,7 @@ def inputs(kind: str, name: str = "x") -> st.SearchStrategy[Input]:
 
 
 def values_for(spec: Input) -> st.SearchStrategy[Any]:
-    """Values of every sort, many of them such as the input may well accept."""
+    """Values of every type, many of them acceptable for the input."""
     likely: dict[str, st.SearchStrategy[Any]] = {
         "number": st.one_of(st.floats(-1e30, 1e30), st.integers(-(2**63), 2**63 - 1)),
         "integer": st.one_of(st.integers(0, 127), st.integers(-(2**63), 2**63 - 1), st.just(5.0)),

@@ -1,4 +1,4 @@
-"""Arrays: their forms, and what is said of those that are wrong, lie, or are too large."""
+"""Arrays in every form; wrong, damaged and oversized ones are refused."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ HEADER = b"\x93NUMPY\x01\x00\x76\x00"
 
 
 def lying(shape: str, descr: str = "'<f8'") -> bytes:
-    """An npy file that says more of itself than is there."""
+    """An npy file whose header declares more than follows."""
     header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
     return HEADER + header.encode() + b"\x00" * 48
 
@@ -68,12 +68,12 @@ def lying(shape: str, descr: str = "'<f8'") -> bytes:
     ],
     ids=range(10),
 )
-def test_the_same_array_in_every_form(value: object) -> None:
+def test_every_form_gives_the_same_array(value: object) -> None:
     assert rule_of(PAIRS)(value) is None
     assert only(value) == NUMBERS.tolist()
 
 
-def test_elements_are_those_of_the_dtype() -> None:
+def test_elements_must_fit_the_dtype() -> None:
     assert only([1, 2.0], COUNTS) == [1, 2]
     assert only([True, False], FLAGS) == [True, False]
     assert np.isnan(only([None, float("nan")], HOLES)).all()
@@ -135,18 +135,18 @@ def test_elements_are_those_of_the_dtype() -> None:
     ],
     ids=lambda value: repr(value)[:50] if not isinstance(value, Input) else value.dtype,
 )
-def test_what_is_said_of_the_rest(spec: Input, value: object, problem: str) -> None:
+def test_other_values_are_refused_with_a_reason(spec: Input, value: object, problem: str) -> None:
     assert (rule_of(spec)(value) or "").startswith(problem)
     assert Array().column([value], spec) is None
 
 
 @given(st.binary(max_size=100), st.integers(0, 140))
-def test_no_npy_file_does_more_than_be_refused(noise: bytes, at: int) -> None:
+def test_damaged_npy_files_are_refused(noise: bytes, at: int) -> None:
     whole = npy(NUMBERS.astype("f4"))
     rule_of(PAIRS)(whole[:at] + noise + whole[at + len(noise) :])
 
 
-def test_a_lie_about_the_size_gets_no_memory() -> None:
+def test_a_wrong_size_in_a_header_allocates_no_memory() -> None:
     tracemalloc.start()
     try:
         assert rule_of(PAIRS)(lying("(100000000000, 3)")) is not None
@@ -165,13 +165,13 @@ def test_a_lie_about_the_size_gets_no_memory() -> None:
         Input("x", "image", "float64"),
     ],
 )
-def test_inputs_that_no_array_can_be(spec: Input) -> None:
+def test_impossible_shapes_and_dtypes_are_refused(spec: Input) -> None:
     with pytest.raises(InvalidRepository):
         schema_of(signature(spec))
 
 
 @pytest.mark.parametrize("value", [[1.0, None], [1.0, 2.0]])
-def test_a_limit_is_that_of_the_elements(value: object) -> None:
+def test_a_limit_applies_to_the_elements(value: object) -> None:
     """Another field is refused beside it: only then is the schema asked about the array."""
     schema = schema_of(signature(HOLES, Input("y", "number", "float64", largest=1.0)))
     assert [*schema.validate({"x": value, "y": 0.5})] == []

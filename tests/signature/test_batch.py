@@ -28,7 +28,7 @@ def test_the_matrix_has_the_columns_side_by_side(columns: dict[str, Any], dtype:
     assert matrix.tolist() == [list(row) for row in zip(*(c.tolist() for c in columns.values()), strict=True)]
 
 
-def test_the_matrix_of_no_rows_and_of_no_columns() -> None:
+def test_a_matrix_may_have_no_rows_or_no_columns() -> None:
     assert Batch({"a": np.empty(0)}, 0).matrix().shape == (0, 1)
     assert Batch({}, 3).matrix().shape == (3, 0)
 
@@ -49,18 +49,18 @@ def test_the_matrix_of_no_rows_and_of_no_columns() -> None:
         (np.empty((0, 3)), []),
     ],
 )
-def test_outputs_as_json_values(array: Any, values: list[Any]) -> None:
+def test_outputs_become_json_values(array: Any, values: list[Any]) -> None:
     assert json_values(array) == values
     assert list(map(type, json_values(array))) == list(map(type, values))
 
 
-def test_arrays_within_an_object_array() -> None:
+def test_arrays_within_an_object_array_become_lists() -> None:
     ragged = np.empty(2, dtype=object)
     ragged[:] = [[np.array([1.5, np.nan]), np.array([2])], []]
     assert json_values(ragged) == [[[1.5, None], [2]], []]
 
 
 @given(st.lists(st.floats()))
-def test_floats_keep_every_digit_and_json_can_say_them_all(floats: list[float]) -> None:
+def test_floats_keep_every_digit_in_json(floats: list[float]) -> None:
     values = json_values(np.array(floats, dtype=np.float64))
     assert json.loads(json.dumps(values, allow_nan=False)) == [v if math.isfinite(v) else None for v in floats]

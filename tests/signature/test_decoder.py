@@ -1,4 +1,4 @@
-"""The fast path against the slow one: what it accepts the slow path accepts, with the same values."""
+"""The fast path accepts a subset of the slow path, with the same values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NUMBERS = Signature(
 
 
 def equal(one: Batch, other: Batch) -> bool:
-    """Whether two batches hold the same columns, of the same dtypes."""
+    """Return whether two batches have the same columns with the same dtypes."""
     return one.rows == other.rows and all(
         one.columns[name].dtype == other.columns[name].dtype
         and all(
@@ -84,7 +84,7 @@ def test_both_paths_accept_the_same_with_the_same_values(data: st.DataObject) ->
         (f"[{','.join(['[1, 2]'] * 39)}, [3, null]]", [*[[1, 2]] * 39, [3, np.nan]], None),
     ],
 )
-def test_what_it_accepts(body: str, rows: list[list[float]], outputs: tuple[str, ...] | None) -> None:
+def test_common_documents_are_decoded(body: str, rows: list[list[float]], outputs: tuple[str, ...] | None) -> None:
     decoder = decoder_of(NUMBERS, 40)
     assert decoder is not None
     decoded = decoder.decode(body.encode())
@@ -105,7 +105,7 @@ BARE = {
 
 @pytest.mark.parametrize("kind", BARE)
 @pytest.mark.parametrize("form", ['{{"instances": {}}}', ' {{"instances":\n[ {}', "{}"])
-def test_it_accepts_the_values_of_a_model_of_one_input(kind: str, form: str) -> None:
+def test_bare_values_of_a_model_with_one_input_are_decoded(kind: str, form: str) -> None:
     dtypes = {"number": "float64", "integer": "int64", "boolean": "bool"}
     spec = Input("x", kind, dtypes.get(kind, "str"), categories=("red", "green") if kind == "category" else None)
     values = json.dumps(BARE[kind])
@@ -147,7 +147,7 @@ def test_it_accepts_the_values_of_a_model_of_one_input(kind: str, form: str) -> 
         '{"instances": [1, 2]}',
     ],
 )
-def test_what_it_leaves_to_the_slow_path(body: str) -> None:
+def test_other_documents_are_left_to_the_slow_path(body: str) -> None:
     decoder = decoder_of(NUMBERS, 10)
     assert decoder is not None
     assert decoder.decode(body.encode()) is None
@@ -161,13 +161,13 @@ def test_what_it_leaves_to_the_slow_path(body: str) -> None:
         Input("x", "category", "int64", categories=(1, 2), unseen="reject"),
     ],
 )
-def test_what_has_no_fast_path(spec: Input) -> None:
+def test_inputs_without_an_exact_type_have_no_decoder(spec: Input) -> None:
     signature = Signature((spec,), ("prediction",), ("prediction",), Layout.FRAME)
     assert decoder_of(signature, 10) is None
     assert Validator(signature, 10).decode(b"{}") is None
 
 
-def test_the_validator_refuses_what_the_fast_path_left() -> None:
+def test_documents_left_by_the_decoder_are_refused_by_the_validator() -> None:
     validator = Validator(NUMBERS, 2)
     with pytest.raises(InvalidInstances):
         validator.validate([{"a": True, "b": 2}])

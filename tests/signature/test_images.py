@@ -1,4 +1,4 @@
-"""Images: what is decoded, how it is turned, sized and scaled, and what is said of the rest, within bounded memory."""
+"""Images are decoded, rotated, resized and scaled, or refused, within bounded memory."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def bomb(width: int, height: int, compressed: bytes = b"") -> bytes:
-    """A PNG whose header promises this many grey pixels."""
+    """A PNG whose header declares this many grey pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", compressed) + chunk(b"IEND", b"")
 
 
 def webp(width: int, height: int, kind: bytes = b"VP8X") -> bytes:
-    """A WebP whose header promises this many pixels."""
+    """A WebP whose header declares this many pixels."""
     sizes = {
         b"VP8X": b"\0" * 4 + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little"),
         b"VP8L": b"\x2f" + struct.pack("<I", (width - 1) | (height - 1) << 14) + b"\0" * 5,
@@ -98,7 +98,7 @@ def test_every_form_and_format_is_the_same_image() -> None:
     assert seen(image_file("JPEG", (8, 8), "L"), spec_of()) == [[77, 77], [77, 77]]
 
 
-def test_the_mode_and_the_size_are_those_of_the_signature() -> None:
+def test_images_are_converted_to_the_mode_and_size_of_the_signature() -> None:
     red = image_file("PNG", (2, 2))
     assert seen(red, spec_of("RGB", 1, 1)) == [[[255, 0, 0]]]
     assert seen(red, spec_of("L", 1, 1)) == [[76]]
@@ -114,7 +114,7 @@ def test_the_orientation_in_exif_is_applied() -> None:
     assert seen(file(PIXELS, exif=exif), spec_of()) == [[102, 0], [255, 51]]
 
 
-def test_an_array_as_the_png_that_is_seen_as_it() -> None:
+def test_an_array_is_encoded_as_a_png() -> None:
     spec = spec_of(divisor=255.0, offset=-0.5)
     assert spec.image is not None
     array = np.array(PIXELS) / 255.0 - 0.5
@@ -151,7 +151,7 @@ def test_an_array_as_the_png_that_is_seen_as_it() -> None:
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_what_is_said_of_the_rest(value: object, problem: str) -> None:
+def test_other_values_are_refused_with_a_reason(value: object, problem: str) -> None:
     assert (rule_of(spec_of())(value) or "").startswith(problem)
     assert Image().column([value], spec_of()) is None
 
@@ -197,7 +197,7 @@ def test_a_jpeg_of_very_many_scans_and_a_png_of_many_profiles_are_not_decoded() 
 
 
 @given(st.sampled_from(["PNG", "JPEG", "WEBP"]), st.integers(0, 400), st.binary(max_size=20))
-def test_no_file_does_more_than_be_refused(form: str, at: int, noise: bytes) -> None:
+def test_damaged_files_are_refused(form: str, at: int, noise: bytes) -> None:
     whole = image_file(form, (20, 20))
     rule_of(spec_of(pixel_limit=100_000))(whole[:at] + noise + whole[at + len(noise) :])
 
@@ -241,7 +241,7 @@ def test_a_request_has_no_more_images_than_fit_into_memory() -> None:
 def test_a_request_has_no_more_pixels_than_four_of_the_largest_images(
     form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is no image, or too large for one, counts for nothing: it is refused for that."""
+    """Broken and oversized images are not counted, because they are refused anyway."""
     monkeypatch.setattr(images, "WEBP_BYTES", 0)
     validator = Validator(signature(spec_of(), Input("n", "number", "float64")), 100, pixel_limit=10)
     image, detail = (
@@ -258,7 +258,7 @@ def test_a_request_has_no_more_pixels_than_four_of_the_largest_images(
         ]
 
 
-def test_the_images_of_a_nested_record_are_pointed_at_where_they_stand() -> None:
+def test_errors_of_images_in_nested_records_point_to_their_place() -> None:
     spec = replace(spec_of(pixel_limit=1), name="photo.image")
     validator = Validator(signature(spec), 100)
     with pytest.raises(InvalidInstances) as caught:
@@ -266,7 +266,7 @@ def test_the_images_of_a_nested_record_are_pointed_at_where_they_stand() -> None
     assert [each.pointer for each in caught.value.errors] == ["#/instances/4/photo/image"]
 
 
-def test_the_limit_of_pixels_is_the_setting_s_or_the_model_s() -> None:
+def test_the_limit_of_pixels_comes_from_the_model_or_the_setting() -> None:
     for own, setting, problem in ((None, 3, "at most 3 pixels"), (2, 3, "at most 2 pixels"), (4, 3, "")):
         validator = Validator(signature(spec_of(pixel_limit=own)), 10, pixel_limit=setting)
         said = rule_of(validator.signature.inputs[0])(file(PIXELS)) or ""
@@ -274,7 +274,7 @@ def test_the_limit_of_pixels_is_the_setting_s_or_the_model_s() -> None:
         assert bool(said) is bool(problem)
 
 
-def test_without_pillow_the_input_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pillow_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PIL", "PIL.Image"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(InvalidRepository, match="needs Pillow: pip install"):
@@ -284,7 +284,7 @@ def test_without_pillow_the_input_says_what_it_needs(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "picture", [Picture("CMYK", 2, 2), Picture("L", 0, 2), Picture("L", 2, 2, 0.0), Picture("L", 3, 2)]
 )
-def test_pictures_that_cannot_be(picture: Picture) -> None:
+def test_impossible_conversions_are_refused(picture: Picture) -> None:
     with pytest.raises(InvalidRepository):
         schema_of(signature(Input("x", "image", "float64", shape=(2, 2), image=picture)))
 

@@ -1,4 +1,4 @@
-"""Every kind of input: what it accepts, that its three judges agree, and what becomes of the values."""
+"""Every kind of input: its rule, its column and its schema accept the same values."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_schema_says_what_the_rule_says(kind: str, data: st.DataObject) -> N
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(st.data())
-def test_an_accepted_column_holds_what_was_sent(kind: str, data: st.DataObject) -> None:
+def test_an_accepted_column_holds_the_values_that_were_sent(kind: str, data: st.DataObject) -> None:
     spec = data.draw(inputs(kind))
     sent = [v for v in data.draw(st.lists(values_for(spec), max_size=6)) if rule_of(spec)(v) is None]
     with warnings.catch_warnings():
@@ -155,7 +155,7 @@ def test_an_accepted_column_holds_what_was_sent(kind: str, data: st.DataObject) 
         repr(value)[:40] if not isinstance(value, Input) else f"{value.kind}-{value.dtype}-{value.unseen}"
     ),
 )
-def test_what_is_accepted_and_what_is_said_of_the_rest(spec: Input, value: object, problem: str | None) -> None:
+def test_values_are_accepted_or_refused_with_a_reason(spec: Input, value: object, problem: str | None) -> None:
     found = rule_of(spec)(value)
     assert found is None if problem is None else (found or "").startswith(problem)
 
@@ -218,14 +218,14 @@ def test_the_dtype_of_the_column(spec: Input, values: list[object], dtype: str) 
     assert column.dtype == dtype
 
 
-def test_whole_numbers_are_exact_to_the_last_digit() -> None:
+def test_integers_are_exact_to_the_last_digit() -> None:
     column = KINDS["integer"].column([2**53 + 1, 3.0], INTEGER)
     assert column is not None
     assert column.tolist() == [2**53 + 1, 3]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_values_are_an_empty_column(kind: str) -> None:
+def test_an_empty_list_becomes_an_empty_column(kind: str) -> None:
     spec = Input("x", kind, DTYPES.get(kind, ["str"])[0], categories=("a",) if kind == "category" else None)
     if kind in ("array", "image"):
         picture = Picture("L", 2, 2) if kind == "image" else None
@@ -248,11 +248,11 @@ def test_no_values_are_an_empty_column(kind: str) -> None:
         (SEEN_COLOURS, "seen in training: red, green; others are accepted"),
     ],
 )
-def test_what_is_known_of_an_input(spec: Input, said: str) -> None:
+def test_inputs_are_described(spec: Input, said: str) -> None:
     assert KINDS[spec.kind].describe(spec) == said
 
 
-def test_a_sentence_names_at_most_a_hundred_categories() -> None:
+def test_a_message_names_at_most_a_hundred_categories() -> None:
     many = tuple(f"c{position}" for position in range(101))
     closed = rule_of(Input("x", "category", "str", categories=many, unseen="reject"))("?")
     assert closed is not None

@@ -1,4 +1,4 @@
-"""Objects inside records: dotted names, their places, and records that are given whole."""
+"""Nested objects in records, their places, and free-form records."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def deep(levels: int) -> Any:
         {"a": {"b": 9}, "e": 3, "f": {"g": 4}, "a.b": 1, "a.c": {"d": 2}},
     ],
 )
-def test_objects_inside_a_record_are_dotted_names(record: dict[str, Any]) -> None:
+def test_nested_objects_become_dotted_names(record: dict[str, Any]) -> None:
     batch = VALIDATOR.validate([record, [1, 2, 3, 4]])
     assert batch.matrix().tolist() == [[1, 2, 3, 4]] * 2
 
 
-def test_pointers_lead_to_where_it_was_sent() -> None:
+def test_pointers_lead_to_the_place_in_the_sent_record() -> None:
     said = refused([{"a": {"b": "1", "c": {"x": 0}}, "e": {}, "f.g": None}])
     assert list(said) == [
         "#/instances/0/a/b",
@@ -59,16 +59,16 @@ def test_pointers_lead_to_where_it_was_sent() -> None:
     assert said["#/instances/0/a/c/x"].startswith("is not a feature of this model")
 
 
-def test_an_endless_nest_is_no_more_than_refused() -> None:
+def test_a_very_deep_record_is_refused() -> None:
     assert "#/instances/0/a/a" in refused([deep(500)])
 
 
-def test_without_dotted_names_there_is_nothing_to_do() -> None:
+def test_records_without_dotted_names_stay_unchanged() -> None:
     assert not Nesting(["a", "b"])
     assert Nesting(["a.b", "a"]).flat({"a": {"b": 1}}) == {"a": {"b": 1}}
 
 
-def test_the_schema_of_nested_records() -> None:
+def test_the_schema_of_nested_records_is_nested() -> None:
     flat = {"properties": {name: {"type": "number"} for name in NAMES}}
     nested = nested_schema(flat)
     assert nested["required"] == ["a", "e", "f"]
@@ -77,14 +77,14 @@ def test_the_schema_of_nested_records() -> None:
     assert nested_schema(both) is both
 
 
-def test_records_given_whole() -> None:
+def test_free_form_records_are_accepted() -> None:
     validator = Validator(WHOLE, 10)
     first = {"city": "Rome", "sun": {"hours": 9, "uv": 7.5}, "tags": ["a", "b"]}
     column = validator.validate([first, [{}], {"wet": True}]).columns["record"]
     assert column.tolist() == [{"city": "Rome", "sun.hours": 9, "sun.uv": 7.5, "tags": ["a", "b"]}, {}, {"wet": True}]
 
 
-def test_what_is_said_of_bad_members() -> None:
+def test_bad_members_are_refused_with_a_reason() -> None:
     bad = [{"a/b": None}, [{"x": {"y": [1]}}], {"n": 2**70}, {"n": float("inf")}, deep(500), 7, [1, 2], [7]]
     said = refused(bad, Validator(WHOLE, 10))
     assert list(said) == [

@@ -1,4 +1,4 @@
-"""The validator: what it takes, what it counts and words of the rest, where, and how long that takes."""
+"""The validator: accepted instances, the errors of others, and the time that takes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 
 from app.errors import ABSENT, FieldError, InvalidInstances, TooManyInstances
 from app.signature import Input, Signature
+from app.signature.field_errors import MOST_ERRORS, escaped, shown
 from app.signature.hints import hint_for_row
-from app.signature.pointers import escaped, shown
-from app.signature.refusals import MOST_ERRORS
 from app.signature.schema import Validator, schema_of
 from tests.signature.specs import AWKWARD, NAMES, VALUES, inputs, signature, values_for
 
@@ -43,7 +42,7 @@ def signatures(draw: st.DrawFn) -> Signature:
 
 
 def instances_for(sig: Signature) -> st.SearchStrategy[Any]:
-    """Records and rows, most of them whole, and things that are neither."""
+    """Records and rows, most of them complete, and other values."""
     record = st.tuples(*map(values_for, sig.inputs)).map(lambda values: dict(zip(sig.names, values, strict=True)))
     ragged = st.dictionaries(st.one_of(NAMES, st.sampled_from(sig.names)), VALUES, max_size=4)
     row = st.tuples(*map(values_for, sig.inputs)).map(list)
@@ -76,7 +75,7 @@ def refused(sig: Signature, instances: list[Any], **where: Any) -> InvalidInstan
 
 
 def steps(pointer: str) -> list[str]:
-    """A JSON pointer in a URI fragment taken apart, RFC 6901 sections 4 and 6."""
+    """The segments of a JSON pointer in a URI fragment, RFC 6901 sections 4 and 6."""
     root, *parts = pointer.split("/")
     assert root == "#"
     return [unquote(part, errors="strict").replace("~1", "/").replace("~0", "~") for part in parts]
@@ -93,7 +92,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def refusal_per_parse(sig: Signature, bad: list[Any], good: list[Any] | None = None) -> float:
-    """How many times longer it takes to refuse bad instances than to parse good ones (or else these very ones)."""
+    """The time to refuse bad instances, divided by the time to parse good ones (or these)."""
     body = json.dumps(bad if good is None else good)
     return seconds(lambda: refused(sig, bad)) / seconds(lambda: json.loads(body))
 
@@ -154,7 +153,7 @@ def test_no_instances_are_an_empty_batch() -> None:
     assert [column.shape for column in batch.columns.values()] == [(0,), (0,)]
 
 
-def test_the_limit_of_rows() -> None:
+def test_more_rows_than_the_limit_are_refused() -> None:
     validator = Validator(PAIR, 2)
     assert validator.validate([[1, "red"]] * 2).rows == 2
     with pytest.raises(TooManyInstances) as caught:
@@ -162,7 +161,7 @@ def test_the_limit_of_rows() -> None:
     assert (caught.value.rows, caught.value.limit_rows) == (3, 2)
 
 
-def test_every_bad_field_of_every_bad_instance_in_order() -> None:
+def test_every_bad_field_of_every_bad_instance_is_listed_in_order() -> None:
     error = refused(
         PAIR,
         [
@@ -192,7 +191,7 @@ def test_every_bad_field_of_every_bad_instance_in_order() -> None:
     assert error.total == 8
 
 
-def test_a_missing_feature_that_may_be_null_is_told_so() -> None:
+def test_the_error_of_a_missing_nullable_feature_mentions_null() -> None:
     [error] = refused(PAIR, [{"x": 1}]).errors
     assert error.detail == "is missing: every feature of the model is needed, null if not known"
 
@@ -206,16 +205,16 @@ def test_a_missing_feature_that_may_be_null_is_told_so() -> None:
         ({"pointer": "#/inputs", "single": True}, "#/inputs/x"),
     ],
 )
-def test_where_an_instance_stands(where: dict[str, Any], pointer: str) -> None:
+def test_pointers_begin_where_the_instances_stand(where: dict[str, Any], pointer: str) -> None:
     assert refused(signature(NUMBER), [{"x": "a"}], **where).errors[0].pointer == pointer
 
 
-def test_a_single_instance_that_is_not_one_stands_at_the_root() -> None:
+def test_an_error_of_a_single_instance_points_to_the_root() -> None:
     assert refused(signature(NUMBER), [[1, 2]], single=True).errors[0].pointer == "#"
 
 
 @pytest.mark.parametrize("bad_fields_of_a_row", [1, 3])
-def test_the_first_hundred_are_told_and_all_are_counted(bad_fields_of_a_row: int) -> None:
+def test_the_first_hundred_errors_are_listed_and_all_are_counted(bad_fields_of_a_row: int) -> None:
     sig = signature(*(Input(f"f{position}", "number", "float64") for position in range(bad_fields_of_a_row)))
     rows = [[str(row)] * bad_fields_of_a_row if row % 2 else [1.0] * bad_fields_of_a_row for row in range(500)]
     error = refused(sig, rows)
@@ -225,7 +224,7 @@ def test_the_first_hundred_are_told_and_all_are_counted(bad_fields_of_a_row: int
 
 
 @pytest.mark.parametrize("key", ["__proto__", "constructor", "", "instances", "data_key", "input_0", "x "])
-def test_a_key_that_is_no_feature_is_refused_whatever_it_is_called(key: str) -> None:
+def test_an_unknown_key_is_refused_whatever_its_name(key: str) -> None:
     [error] = refused(signature(NUMBER), [{"x": 1, key: 1}]).errors
     assert error.pointer == f"#/0/{escaped(key)}"
 
@@ -244,7 +243,7 @@ def test_a_pointer_is_a_uri_fragment_that_names_the_field(name: str) -> None:
     assert not set(escaped(name)) & set(' "<>\\^`{|}#[]%') - {"%"}
 
 
-def test_an_endless_name_is_cut() -> None:
+def test_a_very_long_name_is_shortened() -> None:
     assert len(escaped("a" * 10**6)) < 120
     assert "…" in unquote(escaped("a" * 10**6))
 
@@ -272,12 +271,12 @@ def test_a_value_is_shown_short_and_as_json(value: Any) -> None:
         ({"a": 1}, "an object of 1"),
     ],
 )
-def test_how_a_value_is_shown(value: object, as_shown: object) -> None:
+def test_values_are_shown_short_and_readable(value: object, as_shown: object) -> None:
     assert shown(value) == as_shown
     assert type(shown(value)) is type(as_shown)
 
 
-def test_a_sentence_names_at_most_twenty_features() -> None:
+def test_a_message_names_at_most_twenty_features() -> None:
     sig = signature(*(Input(f"f{position}", "number", "float64") for position in range(64)))
     assert refused(sig, [[]]).errors[0].detail.endswith("f18, f19 and 44 more")
 
@@ -329,7 +328,7 @@ def documented(sig: Signature) -> dict[str, Any]:
     "kind", ["number", "integer", "boolean", "category", "text", "unused", "timestamp", "array", "image"]
 )
 @given(st.data())
-def test_what_is_accepted_is_documented_as_acceptable(kind: str, data: st.DataObject) -> None:
+def test_accepted_values_match_the_documented_schema(kind: str, data: st.DataObject) -> None:
     sig = signature(data.draw(inputs(kind)))
     record = {"x": data.draw(values_for(sig.inputs[0]))}
     record = {} if record["x"] != record["x"] else record  # NaN is not in JSON, so in no JSON schema
@@ -356,12 +355,12 @@ def test_what_is_accepted_is_documented_as_acceptable(kind: str, data: st.DataOb
         (COLOUR, {"colour": "blue"}),
     ],
 )
-def test_what_is_refused_is_documented_so(spec: Input, record: dict[str, Any]) -> None:
+def test_refused_values_do_not_match_the_documented_schema(spec: Input, record: dict[str, Any]) -> None:
     assert not jsonschema.Draft202012Validator(documented(signature(spec))).is_valid(record)
     assert refused(signature(spec), [record]).total == 1
 
 
-def test_what_is_known_of_an_input_is_documented() -> None:
+def test_ranges_and_examples_of_inputs_are_documented() -> None:
     seen = Input("x", "number", "float64", True, minimum=1.0, maximum=2.0, example=1.5)
     field = documented(signature(seen))["properties"]["x"]
     assert field["description"] == "seen in training: 1 to 2; may be null (missing)"
@@ -371,12 +370,12 @@ def test_what_is_known_of_an_input_is_documented() -> None:
     assert set(closed["enum"]) == {"red", "green", None}
 
 
-def test_the_limit_of_numbers_is_no_limit_of_the_array_that_holds_them() -> None:
+def test_the_limit_of_elements_is_not_documented_as_a_limit_of_their_array() -> None:
     error = refused(signature(Input("x", "array", "float64", largest=3e38, shape=(1,))), [{"x": [1.0], "y": 1}])
     assert [each.pointer for each in error.errors] == ["#/0/y"]
 
 
-def test_every_awkward_value_gets_an_answer() -> None:
+def test_every_awkward_value_is_accepted_or_refused() -> None:
     sig = signature(NUMBER)
     for value in AWKWARD:
         for instance in ({"x": value}, [value], value):

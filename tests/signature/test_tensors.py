@@ -77,7 +77,7 @@ def parts(spec: Input) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
-def test_what_a_number_may_not_be(value: float) -> None:
+def test_numbers_beyond_their_limits_are_not_accepted(value: float) -> None:
     array = np.array([1.0, value])
     assert column_of(array, Input("x", "number", "float64", largest=1e38)) is None
     assert batch_of(array.reshape(-1, 1), signature_of(Input("x", "number", "float64", largest=1e38))) is None
@@ -88,3 +88,38 @@ def test_a_matrix_of_doubles_is_not_copied() -> None:
     batch = batch_of(matrix, signature_of(SPECS[0]))
     assert batch is not None
     assert batch.matrix() is matrix
+
+
+SIGNATURE = Signature(
+    (Input("a", "number", "float64", nullable=True), Input("b", "number", "float64", largest=100.0)),
+    ("prediction",),
+    ("prediction",),
+    Layout.MATRIX,
+)
+VALUES = [0.0, -0.0, 1.5, 100.0, 100.5, -101.0, np.nan, np.inf, -np.inf, 1e308, 5e-324]
+
+
+@pytest.mark.parametrize("first", VALUES)
+@pytest.mark.parametrize("second", VALUES)
+def test_a_matrix_with_values_at_the_limits_is_accepted_as_its_rows_are(first: float, second: float) -> None:
+    matrix = np.array([[1.0, 2.0], [first, second]])
+    batch = batch_of(matrix, SIGNATURE)
+    try:
+        expected = Validator(SIGNATURE, 10).validate(matrix.tolist())
+    except InvalidInstances:
+        assert batch is None
+        return
+    assert batch is not None
+    assert np.array_equal(batch.matrix(), expected.matrix(), equal_nan=True)
+    assert list(batch.columns) == list(expected.columns)
+
+
+def test_a_matrix_of_another_shape_is_left_to_the_schema() -> None:
+    assert batch_of(np.zeros((1, 3)), SIGNATURE) is None
+    assert batch_of(np.zeros(2), SIGNATURE) is None
+
+
+def test_a_matrix_in_fortran_order_becomes_contiguous() -> None:
+    batch = batch_of(np.asfortranarray(np.ones((3, 2))), SIGNATURE)
+    assert batch is not None
+    assert batch.matrix().flags.c_contiguous

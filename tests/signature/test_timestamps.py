@@ -1,4 +1,4 @@
-"""Timestamps: which forms are taken, what instant they are, what is said of the rest."""
+"""Timestamps: accepted forms, their instants, and refused values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def instant(value: object, spec: Input = NS) -> str:
         (-0.5, "1969-12-31T23:59:59.500000000"),
     ],
 )
-def test_what_instant_it_is(value: object, expected: str) -> None:
+def test_timestamps_become_instants_in_utc(value: object, expected: str) -> None:
     assert instant(value) == expected
 
 
@@ -50,7 +50,7 @@ def test_coarser_units_hold_earlier_and_later_years() -> None:
 
 
 @given(st.datetimes(pd.Timestamp(1678, 1, 2).to_pydatetime(), pd.Timestamp(2261, 12, 30).to_pydatetime()))
-def test_it_is_what_pandas_reads(time: object) -> None:
+def test_instants_equal_those_of_pandas(time: object) -> None:
     assert instant(time.isoformat()) == str(np.datetime64(time, "ns"))  # type: ignore[attr-defined]
 
 
@@ -79,18 +79,18 @@ def test_it_is_what_pandas_reads(time: object) -> None:
         ("NaT", "must not be missing (NaT)"),
     ],
 )
-def test_what_is_said_of_the_rest(value: object, problem: str) -> None:
+def test_other_values_are_refused_with_a_reason(value: object, problem: str) -> None:
     assert (rule_of(NS)(value) or "").startswith(problem)
     assert Timestamp().column([0, value], NS) is None
 
 
 @pytest.mark.parametrize("dtype", ["datetime64", "datetime64[D]", "object", "datetime64[ns"])
-def test_a_dtype_that_is_none_of_a_timestamp(dtype: str) -> None:
+def test_other_dtypes_are_refused(dtype: str) -> None:
     with pytest.raises(InvalidRepository):
         schema_of(signature(Input("x", "timestamp", dtype)))
 
 
-def test_what_is_known_of_it() -> None:
+def test_timestamps_are_described() -> None:
     assert Timestamp().describe(US).endswith("without a zone it is UTC; the model sees it in Europe/Berlin")
     assert "the model sees" not in Timestamp().describe(NS)
 

@@ -1,4 +1,4 @@
-"""What is accepted but new to the model: told of, refused, or nobody's business."""
+"""Accepted values that are new to the model are reported, refused or ignored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from app.errors import InvalidInstances
 from app.signature import Input, Signature
 from app.signature.schema import Validator
-from app.signature.watch import NONE, Warnings
+from app.signature.watch import NO_WARNINGS, Warnings
 from tests.signature.specs import signature
 
 LENGTH = Input("length", "number", "float64", True, minimum=1.0, maximum=2.5)
@@ -28,7 +28,7 @@ def seen(sig: Signature, instances: list[Any], in_rows: bool = False) -> Warning
     return validator.watch.check(validator.validate(instances), lambda row: (f"#/instances/{row}", in_rows))
 
 
-def test_every_new_value_is_told_of_in_the_order_of_the_rows() -> None:
+def test_every_new_value_is_reported_in_the_order_of_rows() -> None:
     instances = [
         {"length": 2.5, "count": 10, "an/island": "Dream"},
         {"length": 0.5, "count": 0, "an/island": "Mars"},
@@ -44,18 +44,18 @@ def test_every_new_value_is_told_of_in_the_order_of_the_rows() -> None:
     assert seen(sig(LENGTH), [[0.0]], in_rows=True).found[0].pointer == "#/instances/0/0"
 
 
-def test_nothing_new_is_no_warning() -> None:
-    assert seen(sig(LENGTH, COUNT, ISLAND), [[1.0, 0, "Dream"], [2.5, 9, None]]) is NONE
-    assert seen(sig(LENGTH), []) is NONE
+def test_known_values_give_no_warning() -> None:
+    assert seen(sig(LENGTH, COUNT, ISLAND), [[1.0, 0, "Dream"], [2.5, 9, None]]) is NO_WARNINGS
+    assert seen(sig(LENGTH), []) is NO_WARNINGS
 
 
-def test_a_hundred_are_listed_and_the_others_counted() -> None:
+def test_a_hundred_warnings_are_listed_and_the_others_counted() -> None:
     found = seen(sig(LENGTH, ISLAND), [[3.0, "Mars"]] * 80)
     assert (len(found.found), found.more) == (100, 60)
     assert found.found[-1].pointer == "#/instances/49/an~1island"
 
 
-def test_numbers_outside_the_range_are_refused_where_that_is_wanted() -> None:
+def test_numbers_outside_the_range_are_refused_if_the_model_rejects_them() -> None:
     with pytest.raises(InvalidInstances) as caught:
         seen(sig(LENGTH, ISLAND, out_of_range="reject"), [[3.0, "Mars"], [1.0, "Mars"]])
     assert [(e.pointer, e.detail, e.value) for e in caught.value.errors] == [
@@ -75,7 +75,7 @@ def test_numbers_outside_the_range_are_refused_where_that_is_wanted() -> None:
         ("warn", "ignore", True),
     ],
 )
-def test_the_model_s_own_choice_goes_before_the_setting(own: str | None, setting: str, watched: bool) -> None:
+def test_the_models_own_choice_overrides_the_setting(own: str | None, setting: str, watched: bool) -> None:
     validator = Validator(sig(LENGTH, out_of_range=own), 10, setting)
     assert (validator.watch is not None) is watched
 

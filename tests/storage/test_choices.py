@@ -1,4 +1,4 @@
-"""Choosing a version: what is written, what it makes of the versions there are, and the way back."""
+"""Choosing the version that answers: use, rollback, aliases, staged versions, history."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_newest_answers_until_another_is_chosen(repository: Repository) -> N
     assert (answers(repository), repository.pointers()) == (4, Pointers())
 
 
-def test_what_is_not_there_cannot_be_chosen(repository: Repository) -> None:
+def test_a_missing_version_cannot_be_chosen(repository: Repository) -> None:
     with pytest.raises(VersionNotFound):
         repository.use("flowers", 9)
     with pytest.raises(VersionNotFound):
@@ -69,7 +69,7 @@ def test_a_rollback_goes_back_step_by_step(repository: Repository) -> None:
         repository.roll_back("trees")
 
 
-def test_a_rollback_leaves_out_what_was_removed(repository: Repository) -> None:
+def test_a_rollback_skips_removed_versions(repository: Repository) -> None:
     repository.remove("flowers", 2)
     assert repository.roll_back("flowers") == 1
 
@@ -95,7 +95,7 @@ def test_a_rollback_does_not_choose_a_staged_version(repository: Repository) -> 
     assert repository.roll_back("flowers") == 3
 
 
-def test_aliases_move_and_go(repository: Repository) -> None:
+def test_aliases_are_moved_and_removed(repository: Repository) -> None:
     repository.set_alias("flowers", "champion", 1)
     repository.set_alias("flowers", "champion", 2)
     repository.set_alias("flowers", "challenger", 3)
@@ -107,12 +107,12 @@ def test_aliases_move_and_go(repository: Repository) -> None:
 
 
 @pytest.mark.parametrize("alias", ["", "7", "newest", "a b", "a/b", "é", "x" * 65])
-def test_what_cannot_be_an_alias(repository: Repository, alias: str) -> None:
+def test_an_invalid_alias_is_refused(repository: Repository, alias: str) -> None:
     with pytest.raises(ChoiceRefused, match=r"^alias "):
         repository.set_alias("flowers", alias, 1)
 
 
-def test_the_history_says_who_did_what_and_which_version_answered(repository: Repository) -> None:
+def test_the_history_has_author_change_and_answering_version(repository: Repository) -> None:
     repository.use("flowers", 1)
     repository.set_default("flowers")
     repository.roll_back("flowers")
@@ -131,12 +131,12 @@ def test_the_history_says_who_did_what_and_which_version_answered(repository: Re
     assert all(change.when.endswith("+00:00") for change in repository.history("flowers"))
 
 
-def test_the_history_of_a_model_that_is_gone_stays(repository: Repository) -> None:
+def test_the_history_of_a_removed_model_is_kept(repository: Repository) -> None:
     repository.remove("trees", 1)
     assert [change.what for change in repository.history("trees")] == ["add 1", "remove 1"]
 
 
-def test_the_history_has_an_end() -> None:
+def test_old_changes_are_dropped() -> None:
     history = History()
     for number in range(MAX_CHANGES + 5):
         history = history.with_change("flowers", f"use {number}", None, number)
@@ -177,7 +177,7 @@ def test_a_history_that_cannot_be_read_gives_no_number(repository: Repository) -
     assert repository.versions("flowers") == [1, 2, 3]
 
 
-def test_sound_pointers_have_no_problem(repository: Repository) -> None:
+def test_valid_pointers_have_no_problem(repository: Repository) -> None:
     assert repository.problems() == []
     repository.set_alias("flowers", "champion", 1)
     repository.set_default("trees")
@@ -200,26 +200,26 @@ def test_sound_pointers_have_no_problem(repository: Repository) -> None:
         ({"alias": {}}, "there is no key 'alias'; there are: default, aliases, use, staged"),
     ],
 )
-def test_each_name_that_leads_nowhere_is_named(repository: Repository, pointers: object, said: str) -> None:
+def test_each_missing_model_and_version_is_named(repository: Repository, pointers: object, said: str) -> None:
     (repository.root / POINTERS).write_text(json.dumps(pointers))
     assert repository.problems() == [f"{repository.root / POINTERS}: {said}"]
 
 
-def test_a_key_that_is_not_known_is_not_overwritten(repository: Repository) -> None:
+def test_an_unknown_key_is_not_overwritten(repository: Repository) -> None:
     (repository.root / POINTERS).write_text('{"of a later release": 1}')
     with pytest.raises(InvalidRepository, match="there is no key 'of a later release'"):
         repository.use("flowers", 1)
     assert (repository.root / POINTERS).read_text() == '{"of a later release": 1}'
 
 
-def test_changes_at_the_same_time_lose_nothing(repository: Repository) -> None:
+def test_concurrent_changes_lose_nothing(repository: Repository) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda each: repository.set_alias("flowers", f"a{each}", 1), range(24)))
     assert repository.pointers().aliases["flowers"] == {f"a{each}": 1 for each in range(24)}
     assert len(repository.history("flowers")) == 3 + 24
 
 
-def test_a_change_leaves_nothing_beside(repository: Repository) -> None:
+def test_a_change_leaves_no_temporary_file(repository: Repository) -> None:
     repository.use("flowers", 1)
     names = {path.name for path in repository.root.iterdir()}
     assert names == {"flowers", "trees", POINTERS, HISTORY}

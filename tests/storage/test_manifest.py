@@ -1,4 +1,4 @@
-"""The manifest: what is written is what is read, and what is not one is refused in a sentence."""
+"""A manifest is written and read; invalid ones are refused in one sentence."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from app.signature import Layout
 from app.storage.manifest import (
     FORMAT_VERSION,
     Assumption,
+    DirectCall,
     Example,
     FileRecord,
-    LeanCall,
     Manifest,
     digest,
     encode,
@@ -64,7 +64,7 @@ MANIFESTS = st.builds(
     examples_made_up=st.booleans(),
     environment=st.dictionaries(TEXTS, TEXTS, max_size=2),
     proof=st.dictionaries(TEXTS, JSON, max_size=2),
-    lean=st.one_of(st.none(), st.builds(LeanCall, st.booleans(), st.booleans())),
+    lean=st.one_of(st.none(), st.builds(DirectCall, st.booleans(), st.booleans())),
     assumptions=st.lists(
         st.builds(Assumption, st.sampled_from(["inputs", "sample", "training environment"]), TEXTS), max_size=2
     ).map(tuple),
@@ -89,22 +89,29 @@ def document(**changes: Any) -> dict[str, Any]:
 
 
 @given(manifest=MANIFESTS)
-def test_what_is_written_is_read(folder: Path, manifest: Manifest) -> None:
+def test_a_written_manifest_is_read_back(folder: Path, manifest: Manifest) -> None:
     assert read(written(folder, encode(manifest))) == manifest
 
 
-def test_it_is_written_for_people_and_for_version_control() -> None:
+def test_the_manifest_is_indented_json() -> None:
     content = encode(MANIFEST)
     assert content.endswith(b"}\n")
     assert len(content.splitlines()) > 50
     assert "grün" in content.decode()
 
 
-def test_the_file_says_which_form_it_has() -> None:
+def test_the_manifest_has_its_form() -> None:
     assert document()["manifest_version"] == FORMAT_VERSION == 1
 
 
-def test_there_is_none(tmp_path: Path) -> None:
+def test_a_direct_call_has_the_key_lean_as_in_older_releases(folder: Path) -> None:
+    stored = document(lean={"matrix": True, "unchecked": False})
+    manifest = read(written(folder, stored))
+    assert manifest.lean == DirectCall(matrix=True, unchecked=False)
+    assert json.loads(encode(manifest)) == stored
+
+
+def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRepository, match=r"^there is no manifest.json$"):
         read(tmp_path)
 
@@ -128,19 +135,19 @@ def test_there_is_none(tmp_path: Path) -> None:
     ],
     ids=range(13),
 )
-def test_what_is_not_a_manifest_is_refused(folder: Path, content: Any) -> None:
+def test_json_that_is_not_a_manifest_is_refused(folder: Path, content: Any) -> None:
     with pytest.raises(InvalidRepository, match=r"^manifest.json cannot be read: "):
         read(written(folder, content))
 
 
 @pytest.mark.parametrize("field", REQUIRED)
-def test_what_a_manifest_has_to_have(folder: Path, field: str) -> None:
+def test_a_manifest_without_a_required_field_is_refused(folder: Path, field: str) -> None:
     lacking = {name: value for name, value in document().items() if name != field}
     with pytest.raises(InvalidRepository, match=field):
         read(written(folder, lacking))
 
 
-def test_what_a_later_release_adds_is_left_alone(folder: Path) -> None:
+def test_fields_of_a_later_release_are_ignored(folder: Path) -> None:
     assert read(written(folder, document(steps=["clip"], signed_by="me"))) == MANIFEST
 
 
@@ -150,12 +157,12 @@ def test_a_manifest_of_an_earlier_release_has_no_assumptions(folder: Path) -> No
 
 
 @pytest.mark.parametrize("other", [document(manifest_version=2), {"manifest_version": 2, "name": "flowers"}])
-def test_another_form_is_called_by_its_number(folder: Path, other: dict[str, Any]) -> None:
+def test_another_form_is_refused_with_its_number(folder: Path, other: dict[str, Any]) -> None:
     with pytest.raises(InvalidRepository, match=r"has form 2; this release of Retort reads form 1$"):
         read(written(folder, other))
 
 
-def test_a_folder_in_its_place_cannot_be_read(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_the_manifest_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").mkdir()
     with pytest.raises(InvalidRepository, match="cannot be read"):
         read(tmp_path)
@@ -191,7 +198,7 @@ def test_a_damaged_manifest_is_refused(folder: Path, seed: int) -> None:
         read(folder)
 
 
-def test_its_hash_is_what_sha256sum_checks(folder: Path) -> None:
+def test_sha256sum_can_check_the_hash(folder: Path) -> None:
     write(folder, MANIFEST)
     subprocess.run(["sha256sum", "--check", "--status", "manifest.sha256"], cwd=folder, check=True)
     assert (folder / "manifest.sha256").read_text().split()[0] == digest(folder)

@@ -1,4 +1,4 @@
-"""The repository: what is found, how a version appears and goes, the movable names, what lies about unpacked."""
+"""The repository: listing, publishing and removing versions, aliases, artifacts that were not packed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from app.errors import InvalidRepository, ModelNotFound, VersionNotFound
 from app.storage import choices
 from app.storage.choices import HISTORY, POINTERS, Pointers
 from app.storage.manifest import read
-from app.storage.repository import STAGING_PREFIX, Repository, is_slug, slug_of
+from app.storage.repository import STAGING_PREFIX, Repository, is_slug
+from app.storage.strays import slug_of, strays
 from app.storage.verification import sha256_of, verify_files
 from tests.storage.versions import ARTIFACT, MANIFEST, publish
 
@@ -33,7 +34,7 @@ def leftovers(repository: Repository) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["a", "A1", "iris-two", "v1.2_beta-3", "0", "a" * 64])
-def test_a_slug(name: str) -> None:
+def test_a_text_of_letters_digits_and_dots_is_a_model_name(name: str) -> None:
     assert is_slug(name)
     assert slug_of(name) == name
 
@@ -41,27 +42,27 @@ def test_a_slug(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "-a", "a-", ".hidden", "a b", "a/b", "../a", "é", "a\n", "a" * 65, "a\x00", "a%", "_"]
 )
-def test_not_a_slug(name: str) -> None:
+def test_a_text_that_cannot_be_part_of_a_url_is_no_model_name(name: str) -> None:
     assert not is_slug(name)
 
 
 @given(st.text())
-def test_any_text_has_a_slug(text: str) -> None:
+def test_every_text_gives_a_model_name(text: str) -> None:
     assert is_slug(slug_of(text))
 
 
 @pytest.mark.parametrize(
     ("text", "slug"), [("My model (final)", "My-model-final"), ("...", "model"), ("é", "model"), ("a" * 70, "a" * 64)]
 )
-def test_the_nearest_slug(text: str, slug: str) -> None:
+def test_the_model_name_of_a_text_is_near_to_it(text: str, slug: str) -> None:
     assert slug_of(text) == slug
 
 
-def test_a_repository_that_is_not_there_is_empty(repository: Repository) -> None:
+def test_a_missing_repository_is_empty(repository: Repository) -> None:
     assert repository.models() == []
     assert repository.versions("flowers") == []
     assert repository.pointers() == Pointers()
-    assert repository.strays() == []
+    assert strays(repository) == []
     with pytest.raises(ModelNotFound) as caught:
         repository.folder("flowers", 1)
     assert caught.value.known == ()
@@ -98,7 +99,7 @@ def test_a_folder_without_a_manifest_keeps_its_number(repository: Repository) ->
     assert repository.versions("flowers") == [8]
 
 
-def test_publishers_at_the_same_time_get_numbers_of_their_own(repository: Repository) -> None:
+def test_concurrent_publishers_get_different_numbers(repository: Repository) -> None:
     gate = threading.Barrier(PUBLISHERS)
 
     def publish_at_the_gate(number: int) -> tuple[int, bytes]:
@@ -116,7 +117,7 @@ def test_publishers_at_the_same_time_get_numbers_of_their_own(repository: Reposi
     assert leftovers(repository) == []
 
 
-def test_nothing_is_left_of_what_was_not_published(repository: Repository) -> None:
+def test_nothing_is_left_of_a_version_that_was_not_published(repository: Repository) -> None:
     def fail() -> None:
         with repository.staging() as folder:
             (folder / ARTIFACT).write_bytes(b"half a model")
@@ -127,15 +128,15 @@ def test_nothing_is_left_of_what_was_not_published(repository: Repository) -> No
     assert list(repository.root.iterdir()) == []
 
 
-def test_what_is_staged_is_not_seen(repository: Repository) -> None:
+def test_a_version_being_put_together_is_hidden(repository: Repository) -> None:
     with repository.staging() as folder:
         (folder / ARTIFACT).write_bytes(b"")
         (folder / "manifest.json").write_bytes(b"{}")
         assert repository.models() == []
-        assert repository.strays() == []
+        assert strays(repository) == []
 
 
-def test_what_hinders_publishing_is_raised_and_leaves_nothing(repository: Repository) -> None:
+def test_an_error_in_publishing_leaves_nothing(repository: Repository) -> None:
     repository.root.mkdir()
     (repository.root / "flowers").write_bytes(b"a file where the model's folder should be")
     with pytest.raises(OSError, match="flowers"):
@@ -153,7 +154,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(repository: Repository, monkeyp
     assert list(repository.root.iterdir()) == []
 
 
-def test_what_is_no_model_and_no_version_is_not_seen(repository: Repository) -> None:
+def test_other_files_and_folders_are_ignored(repository: Repository) -> None:
     publish(repository)
     root = repository.root
     (root / "README.md").write_text("about these models")
@@ -171,14 +172,14 @@ def test_what_is_no_model_and_no_version_is_not_seen(repository: Repository) -> 
 
 
 @pytest.mark.parametrize("name", ["..", "../models", "flowers/1", "", "flowers/../flowers"])
-def test_a_name_that_is_a_path_is_no_model(repository: Repository, name: str) -> None:
+def test_a_path_is_not_a_model_name(repository: Repository, name: str) -> None:
     publish(repository)
     assert repository.versions(name) == []
     with pytest.raises(ModelNotFound):
         repository.folder(name, 1)
 
 
-def test_what_is_not_there_is_answered_with_what_is(repository: Repository) -> None:
+def test_a_missing_version_is_refused_with_the_existing_ones(repository: Repository) -> None:
     publish(repository)
     publish(repository)
     with pytest.raises(VersionNotFound) as version:
@@ -196,7 +197,7 @@ def test_a_manifest_in_another_versions_folder_is_refused(repository: Repository
         repository.manifest("flowers", 2)
 
 
-def test_a_removed_version_is_gone_with_its_aliases(repository: Repository) -> None:
+def test_removing_a_version_removes_its_aliases(repository: Repository) -> None:
     publish(repository)
     publish(repository)
     (repository.root / POINTERS).write_text(
@@ -208,7 +209,7 @@ def test_a_removed_version_is_gone_with_its_aliases(repository: Repository) -> N
     assert leftovers(repository) == []
 
 
-def test_with_its_last_version_a_model_is_gone(repository: Repository) -> None:
+def test_removing_the_last_version_removes_the_model(repository: Repository) -> None:
     publish(repository)
     publish(repository, "trees")
     repository.set_default("flowers")
@@ -226,7 +227,7 @@ def test_removing_the_last_version_of_another_model_keeps_the_default(repository
     assert repository.pointers() == Pointers("flowers")
 
 
-def test_removing_the_last_version_leaves_what_was_not_packed(repository: Repository) -> None:
+def test_removing_the_last_version_keeps_files_that_were_not_packed(repository: Repository) -> None:
     publish(repository)
     mine = repository.root / "flowers" / "my-only-copy.joblib"
     mine.write_bytes(b"weeks of training")
@@ -235,7 +236,7 @@ def test_removing_the_last_version_leaves_what_was_not_packed(repository: Reposi
     assert mine.read_bytes() == b"weeks of training"
 
 
-def test_removing_what_is_not_there_changes_nothing(repository: Repository) -> None:
+def test_removing_a_missing_version_changes_nothing(repository: Repository) -> None:
     publish(repository)
     with pytest.raises(VersionNotFound):
         repository.remove("flowers", 2)
@@ -244,7 +245,7 @@ def test_removing_what_is_not_there_changes_nothing(repository: Repository) -> N
     assert repository.versions("flowers") == [1]
 
 
-def test_the_default_model_is_written_beside_the_aliases(repository: Repository) -> None:
+def test_setting_the_default_model_keeps_the_aliases(repository: Repository) -> None:
     publish(repository)
     (repository.root / POINTERS).write_text('{"aliases": {"flowers": {"champion": 1}}}')
     repository.set_default("flowers")
@@ -255,14 +256,14 @@ def test_the_default_model_is_written_beside_the_aliases(repository: Repository)
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"default": 1}', b'{"aliases": {"a": {"b": "1"}}}', b'{"default": "\xff"}']
 )
-def test_pointers_that_are_not_what_they_should_be(repository: Repository, content: bytes) -> None:
+def test_invalid_pointers_are_refused(repository: Repository, content: bytes) -> None:
     repository.root.mkdir()
     (repository.root / POINTERS).write_bytes(content)
     with pytest.raises(InvalidRepository, match=r"repository\.json cannot be read"):
         repository.pointers()
 
 
-def test_where_strays_are_looked_for_and_what_they_would_be_called(repository: Repository) -> None:
+def test_strays_are_found_with_the_names_that_they_would_get(repository: Repository) -> None:
     root = repository.root
     for place in (
         "top model.joblib",
@@ -276,28 +277,28 @@ def test_where_strays_are_looked_for_and_what_they_would_be_called(repository: R
         (root / place).parent.mkdir(parents=True, exist_ok=True)
         (root / place).write_bytes(place.encode())
     (root / "folder.joblib").mkdir()
-    assert repository.strays() == [
+    assert strays(repository) == [
         (root / "flowers/model.pkl", "flowers"),
         (root / "top model.joblib", "top-model"),
         (root / "trees/3/model.skops", "trees"),
     ]
 
 
-def test_what_is_packed_is_no_stray(repository: Repository) -> None:
+def test_a_copy_of_a_packed_artifact_is_not_a_stray(repository: Repository) -> None:
     publish(repository, content=b"packed")
     (repository.root / "flowers" / "flowers.joblib").write_bytes(b"packed")
     (repository.root / "flowers.joblib").write_bytes(b"packed")
-    assert repository.strays() == []
+    assert strays(repository) == []
     (repository.root / "flowers.joblib").write_bytes(b"trained again")
     (repository.root / "trees.joblib").write_bytes(b"packed")
-    assert [path.name for path, _ in repository.strays()] == ["flowers.joblib", "trees.joblib"]
+    assert [path.name for path, _ in strays(repository)] == ["flowers.joblib", "trees.joblib"]
 
 
-def test_beside_a_manifest_that_cannot_be_read_strays_are_still_told(repository: Repository) -> None:
+def test_strays_are_found_beside_a_manifest_that_cannot_be_read(repository: Repository) -> None:
     publish(repository)
     (repository.root / "flowers" / "1" / "manifest.json").write_bytes(b"{")
     (repository.root / "flowers.joblib").write_bytes(b"artifact")
-    assert repository.strays() == [(repository.root / "flowers.joblib", "flowers")]
+    assert strays(repository) == [(repository.root / "flowers.joblib", "flowers")]
 
 
 def test_a_path_is_shown_without_the_folders_of_this_machine(repository: Repository) -> None:

@@ -1,4 +1,4 @@
-"""A file that is not the one that was packed is refused before a byte of it is read as a model."""
+"""A file that is not the one that was packed is refused before any byte of it is read as a model."""
 
 from __future__ import annotations
 
@@ -71,16 +71,16 @@ DAMAGE: list[tuple[Callable[[Path], None], str]] = [
 ]
 
 
-def test_the_record_of_a_file(folder: Path) -> None:
+def test_a_file_record_has_hash_and_size(folder: Path) -> None:
     assert sha256_of(folder / ARTIFACT) == RECORD
 
 
-def test_the_file_that_was_packed_is_open_at_its_start(folder: Path) -> None:
+def test_a_verified_file_is_open_at_its_start(folder: Path) -> None:
     with open_verified(folder, ARTIFACT, RECORD) as stream:
         assert stream.read() == CONTENT
 
 
-def test_what_is_read_is_what_was_checked(folder: Path) -> None:
+def test_the_content_read_is_the_content_checked(folder: Path) -> None:
     with open_verified(folder, ARTIFACT, RECORD) as stream:
         (folder / "other").write_bytes(b"\x80 moved into its place")
         (folder / "other").replace(folder / ARTIFACT)
@@ -95,7 +95,7 @@ def test_another_file_is_refused(folder: Path, damage: Callable[[Path], None], s
     assert len(list(Path("/dev/fd").iterdir())) == open_before
 
 
-def test_a_pipe_is_refused_and_not_waited_for(folder: Path) -> None:
+def test_a_pipe_is_refused_without_waiting(folder: Path) -> None:
     (folder / ARTIFACT).unlink()
     os.mkfifo(folder / ARTIFACT)
     refusals: list[str] = []

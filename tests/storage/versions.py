@@ -1,4 +1,4 @@
-"""Versions to put into a repository: an artifact of given bytes with a manifest that fits it."""
+"""Publish test versions: an artifact of given bytes with a matching manifest."""
 
 from __future__ import annotations
 

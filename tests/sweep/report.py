@@ -93,7 +93,7 @@ as artifacts whose requests share runs (`RETORT_BATCHING=on`), asked by eight cl
 {title(lines)}. Proven graphs: {", ".join(shares)}.
 
 The times are of one row, in process, from columns to outputs, in microseconds, on the machine that wrote this page; the
-artifact's are of the lean call that would serve it. The largest difference is relative; labels are always identical.
+artifact's are of the direct call that would serve it. The largest difference is relative; labels are always identical.
 What has no proven graph is served as the artifact.
 
 | {" | ".join(HEADING)} |

@@ -1,4 +1,4 @@
-"""What the system says of this process's memory."""
+"""The memory of this process as the system reports it."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ Private_Dirty:       5 kB
 """
 
 
-def test_the_figures_are_sums_of_the_systems(tmp_path: Path) -> None:
+def test_the_figures_are_sums_of_fields_of_the_system(tmp_path: Path) -> None:
     rollup = tmp_path / "smaps_rollup"
     rollup.write_text(WRITTEN)
     assert memory_bytes(rollup) == {"shared": 50 * 1024, "private": 15 * 1024, "proportional": 40 * 1024}
 
 
-def test_where_there_is_no_such_file_nothing_is_said(tmp_path: Path) -> None:
+def test_without_the_file_there_are_no_figures(tmp_path: Path) -> None:
     assert memory_bytes(tmp_path / "none") == {}
 
 
 @pytest.mark.skipif(not ROLLUP.exists(), reason="only Linux has it")
-def test_of_this_process() -> None:
+def test_the_memory_of_this_process_is_measured() -> None:
     found = memory_bytes()
     assert found["private"] > 2**20
     assert found["private"] <= found["proportional"] <= found["private"] + found["shared"]
 
 
-def test_a_watch_goes_on_after_a_failure_and_ends_when_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_watch_continues_after_a_failure_and_ends_at_the_stop(caplog: pytest.LogCaptureFixture) -> None:
     stop, looked = threading.Event(), []
 
     def look() -> None:
@@ -69,7 +69,7 @@ print(memory_bytes()["private"])
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
-def test_what_was_freed_is_given_back() -> None:
+def test_freed_blocks_are_returned_to_the_system() -> None:
     def held(first: str) -> int:
         ran = subprocess.run([sys.executable, "-c", HOLDING.format(first=first)], capture_output=True, check=True)
         return int(ran.stdout)

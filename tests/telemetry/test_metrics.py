@@ -1,4 +1,4 @@
-"""What a process counts, and what a server says of all of its processes."""
+"""The counts of a process, and of all processes of a server."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 from app.server.stats import Stats
 from app.telemetry import Timings
 from app.telemetry.families import DURATION_BOUNDS_S
-from app.telemetry.metrics import OK, Metrics, NullMetrics, SharedMetrics
+from app.telemetry.metrics import OK, SharedMetrics
 
 PENGUINS = ("penguins", "1")
 
 
 @pytest.fixture
 def often() -> Iterator[None]:
-    """Threads that take turns as often as they can."""
+    """Make threads switch as often as possible."""
     before_s = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -56,7 +56,7 @@ def test_a_duration_that_is_a_bound_belongs_to_it() -> None:
     assert metrics.samples()["retort_prediction_duration_seconds"][PENGUINS][DURATION_BOUNDS_S.index(0.25)] == 1.0
 
 
-def test_nothing_is_lost_between_threads(often: None) -> None:
+def test_counts_of_many_threads_are_complete(often: None) -> None:
     metrics, threads, times = SharedMetrics(), 4, 20_000
     every = [
         threading.Thread(target=lambda: [metrics.predicted("penguins", 1, OK, 2, 0.5) for _ in range(times)])
@@ -72,14 +72,14 @@ def test_nothing_is_lost_between_threads(often: None) -> None:
     assert samples["retort_prediction_duration_seconds"][PENGUINS][-1] == threads * times / 2
 
 
-def test_it_costs_no_more_than_a_few_headers() -> None:
-    """What every prediction has made for it anyway is the measure."""
+def test_counting_a_prediction_is_cheap() -> None:
+    """The unit is the time to format a few headers, which every prediction needs."""
     metrics, timings = SharedMetrics(), Timings()
     count_s = min(timeit.repeat(lambda: metrics.predicted("penguins", 1, OK, 3, 0.003), number=2000, repeat=5))
     assert count_s < 4 * min(timeit.repeat(timings.header, number=2000, repeat=5))
 
 
-def test_what_a_server_counts_is_published_as_it_grows() -> None:
+def test_counts_of_a_server_are_published_as_they_grow() -> None:
     metrics = SharedMetrics()
     metrics.observe(snapshot(accepted=5, inline=3, refused={"queue_full": 2}, queued=4, connections={"idle": 6}))
     metrics.observe(snapshot(accepted=7, inline=3, refused={"queue_full": 2}, queued=1, connections={"idle": 2}))
@@ -92,7 +92,7 @@ def test_what_a_server_counts_is_published_as_it_grows() -> None:
     assert samples["retort_worker_report_age_seconds"][("0",)][0] < 60.0
 
 
-def test_the_states_are_those_of_now() -> None:
+def test_only_present_states_are_1() -> None:
     metrics, known = SharedMetrics(), ["LOADED", "AVAILABLE", "FAILED"]
     metrics.states([("penguins", "1", "LOADED"), ("churn", "1", "FAILED")], known)
     metrics.states([("penguins", "1", "AVAILABLE")], known)
@@ -107,7 +107,7 @@ def test_the_states_are_those_of_now() -> None:
 
 
 class Forked:
-    """A worker of that server, in a process of its own, that does one thing and is gone."""
+    """A worker of the server, in its own process, that calls one function and ends."""
 
     def __init__(self, metrics: SharedMetrics, does: Any) -> None:
         self.metrics, self.number = metrics, metrics.take()
@@ -125,7 +125,7 @@ class Forked:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child touches nothing that they hold
-def test_the_master_says_what_all_workers_count_and_goes_on_from_the_dead() -> None:
+def test_the_master_shows_the_counts_of_all_workers_and_of_ended_ones() -> None:
     metrics = SharedMetrics()
     metrics.share(2)
 
@@ -161,7 +161,7 @@ def test_the_master_says_what_all_workers_count_and_goes_on_from_the_dead() -> N
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child touches nothing that they hold
-def test_the_master_knows_in_which_runs_a_worker_died() -> None:
+def test_the_master_knows_the_running_versions_of_a_crashed_worker() -> None:
     metrics = SharedMetrics()
     metrics.share(2)
 
@@ -187,7 +187,7 @@ def test_the_master_knows_in_which_runs_a_worker_died() -> None:
     assert metrics.samples()["retort_artifact_runs_running"] == {}
 
 
-def test_a_worker_too_many_is_seen_by_nobody_and_ends_in_peace() -> None:
+def test_a_worker_without_a_page_counts_privately() -> None:
     metrics = SharedMetrics()
     metrics.share(1)
     while metrics.take() is not None:
@@ -199,7 +199,7 @@ def test_a_worker_too_many_is_seen_by_nobody_and_ends_in_peace() -> None:
     assert metrics.samples()["retort_predictions"] == {}
 
 
-def test_a_server_looks_now_and_then_and_a_process_alone_when_it_is_asked() -> None:
+def test_a_server_measures_periodically_and_a_single_process_on_demand() -> None:
     metrics, looked = SharedMetrics(), []
     metrics.sources.append(lambda: looked.append(1))
     metrics.samples()
@@ -207,8 +207,3 @@ def test_a_server_looks_now_and_then_and_a_process_alone_when_it_is_asked() -> N
     metrics.share(1)
     metrics.samples()
     assert looked == [1]
-
-
-def test_where_nothing_is_counted() -> None:
-    nothing: Metrics = NullMetrics()
-    nothing.predicted("penguins", 1, OK, 1, 0.1)

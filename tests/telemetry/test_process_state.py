@@ -1,4 +1,4 @@
-"""What foreign code changed is undone, and what it prints is logged."""
+"""Changes of process-wide state are undone, and printed text is logged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.telemetry.process_state import MAX_LINE_CHARS, LogStream, ProcessState
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger, which is put back whatever the test does to it."""
+    """The root logger, restored after the test."""
     logger, limit = logging.getLogger(), sys.getrecursionlimit()
     handlers, level, disabled = list(logger.handlers), logger.level, logger.manager.disable
     yield logger
@@ -24,7 +24,7 @@ def root() -> Iterator[logging.Logger]:
     sys.setrecursionlimit(limit)
 
 
-def test_what_was_changed_is_undone_and_told(root: logging.Logger, caplog: pytest.LogCaptureFixture) -> None:
+def test_changes_are_undone_and_logged(root: logging.Logger, caplog: pytest.LogCaptureFixture) -> None:
     state, limit = ProcessState(), sys.getrecursionlimit()
     handlers = list(root.handlers)
     state.remember()
@@ -39,14 +39,14 @@ def test_what_was_changed_is_undone_and_told(root: logging.Logger, caplog: pytes
     ]
 
 
-def test_nothing_is_told_where_nothing_was_changed(caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_logged_without_changes(caplog: pytest.LogCaptureFixture) -> None:
     state = ProcessState()
     state.remember()
     state.restore("model a version 1")
     assert caplog.messages == []
 
 
-def test_each_line_that_is_printed_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_printed_line_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     original = io.TextIOWrapper(io.BytesIO(), "utf-8")
     stream = LogStream("stdout", original)
@@ -59,7 +59,7 @@ def test_each_line_that_is_printed_is_one_line_of_the_log(caplog: pytest.LogCapt
     assert caplog.messages == ["one", "two three", "after"]
 
 
-def test_a_line_that_does_not_end_is_not_kept_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_without_an_end_is_logged_in_parts(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     stream = LogStream("stdout", io.TextIOWrapper(io.BytesIO(), "utf-8"))
     for _ in range(3):
@@ -67,7 +67,7 @@ def test_a_line_that_does_not_end_is_not_kept_for_ever(caplog: pytest.LogCapture
     assert [len(message) for message in caplog.messages] == [2 * MAX_LINE_CHARS]
 
 
-def test_what_the_log_itself_says_goes_to_the_original_stream() -> None:
+def test_messages_of_logging_itself_go_to_the_original_stream() -> None:
     original = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
     stream = LogStream("loop", original)
 

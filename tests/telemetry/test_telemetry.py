@@ -35,7 +35,7 @@ ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class Clock:
-    """A clock that stands still until it is told to go on."""
+    """A clock that moves only when the test moves it."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
@@ -45,7 +45,7 @@ class Clock:
 
 
 class Collector(logging.Handler):
-    """Somebody else's handler."""
+    """A handler of another library."""
 
     def emit(self, record: logging.LogRecord) -> None:
         raise AssertionError("nothing is logged here")
@@ -60,7 +60,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def root_logger() -> Iterator[logging.Logger]:
-    """The root logger without our handler, afterwards as it was."""
+    """The root logger without our handler, restored after the test."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     root.handlers[:] = [handler for handler in handlers if not isinstance(handler, LineHandler)]
@@ -101,7 +101,7 @@ def test_server_timing_has_every_phase_in_order(clock: Clock) -> None:
     assert timings.header() == "parse;dur=1.500, validate;dur=0.000, queue;dur=0.000, run;dur=250.000, encode;dur=0.000"
 
 
-def test_the_wait_before_a_request_was_begun_is_its_queue_and_not_in_the_total(clock: Clock) -> None:
+def test_the_wait_before_a_request_counts_as_queue_and_not_in_the_total(clock: Clock) -> None:
     timings = Timings(queued_s=0.25)
     clock.now_s += 0.5
     timings.ended("run")
@@ -116,7 +116,7 @@ def test_a_phase_that_ends_twice_adds_up(clock: Clock) -> None:
     assert "run;dur=3000.000" in timings.header()
 
 
-def test_a_phase_that_is_not_one_is_a_mistake() -> None:
+def test_an_unknown_phase_is_an_error() -> None:
     with pytest.raises(KeyError):
         Timings().ended("lunch")
 
@@ -174,7 +174,7 @@ def test_a_readable_line_has_its_traceback_below() -> None:
     assert below[-1] == "ValueError: what the model said"
 
 
-def test_logging_is_configured_once_and_the_last_word_counts(root_logger: logging.Logger) -> None:
+def test_the_last_configuration_of_logging_applies(root_logger: logging.Logger) -> None:
     theirs = Collector()
     root_logger.addHandler(theirs)
     before = list(root_logger.handlers)

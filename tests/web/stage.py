@@ -32,7 +32,7 @@ ANSWER = {
 
 
 class StoredCatalogue:
-    """The catalogue of catalogue.json, or a part of it; notes which models it was asked to describe."""
+    """The catalogue of catalogue.json, or a part of it. It records which models are described."""
 
     def __init__(self, *names: str, retired: tuple[str, ...] = ()) -> None:
         self.names = names or tuple(entry["name"] for entry in STORED["models"])
@@ -71,7 +71,7 @@ def make_app(catalogue: Any) -> Flask:
 
 @contextmanager
 def serving(app: Flask) -> Iterator[str]:
-    """The address of `app` on a port of its own; when it ends, no thread or socket of it is left."""
+    """The address of `app` on a port of its own. At the end no thread or socket remains."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     server.daemon_threads = False  # type: ignore[attr-defined]  # so that closing waits for the answers under way
     thread = threading.Thread(target=server.serve_forever)

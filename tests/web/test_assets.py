@@ -1,4 +1,4 @@
-"""The files under /static/web: where they are kept in caches, what they are, and that they are what was vendored."""
+"""The files under /static/web: caching, content, and equality with the vendored releases."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_an_asset_the_browser_has_is_not_sent_again(client: FlaskClient, encodin
     assert (again.status_code, again.data) == (304, b"")
 
 
-def test_an_old_address_of_our_own_gives_the_present_file_and_is_not_kept(client: FlaskClient) -> None:
+def test_an_old_url_of_our_own_asset_gives_the_present_file_uncached(client: FlaskClient) -> None:
     answer = client.get("/static/web/site/000000000000/pages.css")
     assert (answer.data, answer.headers["Cache-Control"]) == (on_disk(STYLE), "no-cache")
 

@@ -1,4 +1,4 @@
-"""What a card says about a model, without any HTML."""
+"""The content of a model's card, without HTML."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_strange_host_cannot_start_a_second_command() -> None:
     assert shlex.split(curl("http://a;id/predict", {}))[1] == "http://a;id/predict"
 
 
-def test_the_answer_is_what_the_server_says_in_the_contracts_order() -> None:
+def test_the_answer_equals_the_servers_in_the_order_of_the_contract() -> None:
     answer = json.loads(card("penguins").answer)
     assert list(answer) == ["prediction", "probabilities", "classes", "model", "version"]
     assert answer == {
@@ -63,7 +63,7 @@ def test_the_answer_is_what_the_server_says_in_the_contracts_order() -> None:
     assert list(json.loads(card("diabetes").answer)) == ["prediction", "model", "version"]
 
 
-def test_without_a_recorded_example_the_request_is_made_of_the_inputs_and_no_answer_is_claimed() -> None:
+def test_without_a_recorded_example_the_request_is_made_of_the_inputs_and_has_no_answer() -> None:
     made = card("iris-two", examples=[])
     assert sent(made.curl)[1] == {"feature1": 5.1, "feature2": 3.5}
     assert made.answer == ""
@@ -74,7 +74,7 @@ def test_rows_are_sent_as_rows() -> None:
     assert sent(made.curl)[1] == {"instances": [[5.1, 3.5]]}
 
 
-def test_inputs_say_what_is_known_of_them() -> None:
+def test_inputs_are_described() -> None:
     island, length, *_, year = card("penguins").inputs
     assert (island.choices, island.nullable, island.seen) == (("Biscoe", "Dream", "Torgersen"), False, "")
     assert (length.seen, length.nullable, length.kind) == ("32.1 to 59.6", True, "number")
@@ -91,14 +91,14 @@ def test_inputs_say_what_is_known_of_them() -> None:
         (-0.123456789, 1e21, "-0.123457 to 1e+21"),
     ],
 )
-def test_ranges_in_words(minimum: object, maximum: object, seen: str) -> None:
+def test_ranges_are_written_in_words(minimum: object, maximum: object, seen: str) -> None:
     described = {"name": "x", "kind": "number", "minimum": minimum, "maximum": maximum}
     assert card("iris-two", inputs=[described]).inputs[0].seen == seen
 
 
 @pytest.mark.parametrize(("mode", "seen"), [("L", "8 x 6 grey"), ("RGB", "8 x 6 in colour")])
 @pytest.mark.parametrize("form", [dict, Picture], ids=["json", "plain"])
-def test_an_image_says_what_is_accepted_and_what_the_model_sees(form: Any, mode: str, seen: str) -> None:
+def test_an_image_is_described_as_accepted_and_as_seen_by_the_model(form: Any, mode: str, seen: str) -> None:
     picture = form(mode=mode, width=8, height=6)
     described = {
         "name": "image",
@@ -151,7 +151,7 @@ def test_several_outputs_have_several_lists_of_classes() -> None:
     assert card("iris-two", classes=[["a", "b"], [0, 1]]).classes == ("a / b", "0 / 1")
 
 
-def test_where_and_when_it_was_packed() -> None:
+def test_the_date_and_the_library_of_packing_are_shown() -> None:
     assert card("penguins").made_with == "Packed 2026-11-20 with scikit-learn 1.9.1"
     assert card("penguins", created=None).made_with == ""
 
@@ -163,7 +163,7 @@ def test_a_model_that_cannot_answer_says_why() -> None:
     assert "SHA-256" in made.current.reason
 
 
-def test_a_model_whose_version_went_away_meanwhile_is_not_called_available() -> None:
+def test_a_model_whose_version_was_retired_meanwhile_is_not_shown_as_available() -> None:
     made = silent_card(ENTRIES["diabetes"], "its last version was retired")
     assert (made.available, made.current.reason) == (False, "its last version was retired")
 

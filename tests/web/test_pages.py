@@ -1,4 +1,4 @@
-"""The three pages as a client without a browser sees them: negotiation, headers, escaping, and what is said."""
+"""The pages as a client without a browser sees them: negotiation, headers, escaping and texts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_browsers_get_the_page(accept: str) -> None:
 @pytest.mark.parametrize(
     "accept", [None, "*/*", "application/json", "application/xml", "text/html;q=0.5, application/json", ""]
 )
-def test_anything_else_gets_json(accept: str | None) -> None:
+def test_other_clients_get_json(accept: str | None) -> None:
     answer = client().get("/", headers={} if accept is None else {"Accept": accept})
     assert answer.headers["Vary"] == "Accept"
     assert answer.json == {
@@ -50,25 +50,25 @@ def test_every_model_has_its_card_with_the_default_one_first() -> None:
     assert names == ["penguins", "churn", "diabetes", "digits", "iris-two", "reviews"]
 
 
-def test_only_models_that_can_answer_are_asked_about() -> None:
+def test_only_available_models_are_described() -> None:
     catalogue = StoredCatalogue()
     assert "5 of 6 models are available" in home(catalogue)
     assert sorted(catalogue.asked) == sorted(STORED["described"])
 
 
-def test_failures_are_told_with_their_reason() -> None:
+def test_failures_are_shown_with_their_reason() -> None:
     page = home()
     assert "model.joblib does not match its recorded SHA-256: the file was changed after packing" in page
     assert "packed with scikit-learn 1.7.2, served with 1.9.1" in page
 
 
-def test_a_model_retired_meanwhile_is_told_and_the_page_stands() -> None:
+def test_a_model_that_is_retired_meanwhile_is_shown_as_such() -> None:
     page = home(StoredCatalogue(retired=("diabetes",)))
     assert "GET /models says why" in page
     assert 'id="penguins"' in page
 
 
-def test_what_the_models_say_is_never_markup() -> None:
+def test_texts_of_models_are_escaped() -> None:
     page = home()
     assert "<script>alert(1)" not in page
     assert "<b>Own</b>" not in page
@@ -103,7 +103,7 @@ def test_a_request_without_an_answer_says_why() -> None:
     assert "none was recorded when the model was packed." in " ".join(home(Stepped("iris-two")).split())
 
 
-def test_the_icon_is_where_browsers_ask_for_it() -> None:
+def test_the_icon_has_the_address_that_browsers_request() -> None:
     answer = client().get("/favicon.ico")
     assert (answer.status_code, answer.mimetype) == (200, "image/svg+xml")
     assert answer.headers["Cache-Control"] == "public, max-age=86400"
@@ -117,7 +117,7 @@ def test_without_models_the_page_says_how_to_add_one() -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/redoc"])
-def test_pages_keep_to_themselves(path: str) -> None:
+def test_pages_load_nothing_from_other_servers(path: str) -> None:
     answer = client().get(path, headers=FIREFOX)
     policy = dict(directive.split(" ", 1) for directive in answer.headers["Content-Security-Policy"].split("; "))
     assert (policy["default-src"], policy["script-src"], policy["connect-src"]) == ("'none'", "'self'", "'self'")

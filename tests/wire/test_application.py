@@ -16,7 +16,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.routing import BaseConverter, Map, Rule
 from werkzeug.test import run_wsgi_app
 
-from app.core.event_loop import EventLoop
+from app.core.steps.event_loop import EventLoop
 from app.errors import ModelNotFound
 from app.gateway import Interceptor, RequestContext, RequestRefused, Response
 from app.gateway.browsers import SameOrigin
@@ -71,7 +71,7 @@ def made(interceptors: Sequence[Interceptor] = ()) -> Application:
     blueprint.add_url_rule("/models/<model>/unload", "unload", lambda model: "unloaded", methods=["POST"])
     blueprint.add_url_rule("/livez", "live", lambda: "alive")
     app.register_blueprint(blueprint)
-    errors = ErrorRenderer([], problems.OWN)
+    errors = ErrorRenderer([], problems.PROBLEM_FORMAT)
     problems.register(app, errors)
     router = FlaskRouter(app, {predict: FakeRoute()}, ())
     chain = [SameOrigin([]), *interceptors]

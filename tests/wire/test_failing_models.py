@@ -17,7 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from app.core import run
 from app.errors import DeadlineExceeded
 from app.factory import create_app
-from app.runtime.registry import Lease
+from app.runtime.entry import Lease
 from app.settings import Settings
 from app.signature.batch import Batch
 from app.wire.application import Application

@@ -50,7 +50,7 @@ def test_a_process_alone_says_what_it_knows(served: Flask) -> None:
             if family == "retort_model_state" and (labels := dict(pairs))["model"] == name
         }
         assert {state for state, value in states.items() if value} == {"AVAILABLE"}
-        assert len(states) == 7
+        assert len(states) == 8
 
 
 def test_a_failed_version_is_told(tmp_path: Path) -> None:

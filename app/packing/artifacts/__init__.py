@@ -1,6 +1,6 @@
-"""Artifacts as people have them: told by their content, opened by the reader of their kind, put together from parts.
+"""Open artifacts: one model from a file, several files, or a folder of another tool.
 
-`folders` finds the file in the folders and stores of other tools, `kinds` tells what a file is, `opening` reads it,
-`parts` makes one model of what several files or one dict hold. To add a kind, tell it in `kinds` and name its reader
-in `opening.READERS_OF_KIND`.
+`folders` finds the file in folders and stores of other tools, `kinds` recognizes a file by its content, `opening` reads
+it, and `parts` puts one model together from the parts in several files or in a dict. To add a kind, recognize it in
+`kinds` and name its reader in `opening.READERS_OF_KIND`.
 """

@@ -1,6 +1,6 @@
-"""Trees of XGBoost, LightGBM and CatBoost in their libraries' own files, and boosters without an estimator around.
+"""Read models of XGBoost, LightGBM and CatBoost in the formats of these libraries, and wrap bare boosters.
 
-Each becomes the estimator of its library for scikit-learn, which has the labels and the probabilities of a classifier.
+Each becomes the scikit-learn estimator of its library, which gives the labels and the probabilities of a classifier.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ CATBOOST_CLASSIFIES = ("Logloss", "CrossEntropy", "MultiClass", "MultiClassOneVs
 
 
 def read_xgboost(path: Path) -> Any:
-    """The estimator of a `.json` or `.ubj` file.
+    """Read the estimator in a `.json` or `.ubj` file.
 
     Raises:
-        LoadingFailed: XGBoost is not installed, or does not take the file.
+        LoadingFailed: XGBoost is not installed, or cannot read the file.
     """
     return _of_xgboost(_library("xgboost", "XGBoost"), bytearray(path.read_bytes()))
 
 
 def read_lightgbm(path: Path) -> Any:
-    """The estimator of a text file of LightGBM.
+    """Read the estimator in a text file of LightGBM.
 
     Raises:
-        LoadingFailed: LightGBM is not installed, or does not take the file.
+        LoadingFailed: LightGBM is not installed, or cannot read the file.
     """
     library = _library("lightgbm", "LightGBM")
     try:
@@ -42,10 +42,10 @@ def read_lightgbm(path: Path) -> Any:
 
 
 def read_catboost(path: Path) -> Any:
-    """The estimator of a `.cbm` file.
+    """Read the estimator in a `.cbm` file.
 
     Raises:
-        LoadingFailed: CatBoost is not installed, or does not take the file.
+        LoadingFailed: CatBoost is not installed, or cannot read the file.
     """
     library = _library("catboost", "CatBoost")
     try:
@@ -58,7 +58,7 @@ def read_catboost(path: Path) -> Any:
 
 
 def estimator_of(part: Any) -> Any:
-    """The estimator of a bare booster; whatever is none is returned as it is."""
+    """Wrap a bare booster in an estimator; return any other object as it is."""
     kind = type(part)
     if kind.__name__ == "Booster" and kind.__module__.startswith("xgboost."):
         return _of_xgboost(importlib.import_module("xgboost"), part.save_raw("ubj"))
@@ -86,7 +86,7 @@ def _of_xgboost(library: ModuleType, content: bytearray) -> Any:
 
 
 def _of_lightgbm(library: ModuleType, booster: Any) -> Any:
-    """The estimator around a booster, with the attributes that its `fit` would have set."""
+    """Wrap a booster in an estimator, with the attributes that its `fit` would set."""
     objective = next(
         (
             line.removeprefix("objective=")
@@ -117,11 +117,11 @@ def _of_lightgbm(library: ModuleType, booster: Any) -> Any:
     return estimator
 
 
-def _library(name: str, said: str) -> ModuleType:
+def _library(name: str, title: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:
-        raise LoadingFailed(f"it is a model of {said}, which needs {name}: pip install {name}") from None
+        raise LoadingFailed(f"it is a model of {title}, which needs {name}: pip install {name}") from None
 
 
 def _short(error: Exception) -> str:

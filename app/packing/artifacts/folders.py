@@ -1,6 +1,6 @@
-"""Folders that other tools write around a model: MLflow's, and those of skops on the Hugging Face Hub.
+"""Find the file of a model in folders of MLflow, and in folders of skops for the Hugging Face Hub.
 
-Nothing is loaded here: the file of the model is found, and what the folder says of its inputs.
+Nothing is loaded here; the names of the inputs and example rows are read if the folder has them.
 
 Sources: https://mlflow.org/docs/latest/ml/model/ (MLmodel, signature, input example);
 https://skops.readthedocs.io/en/stable/hf_hub.html (config.json).
@@ -30,7 +30,7 @@ FILE_OF_FLAVOR = {
     "catboost": "data",
     "onnx": "data",
 }
-"""The flavors of MLflow that are served, and the key under which each has the file of the model."""
+"""The flavors of MLflow that are served, and the key under which each names the file of the model."""
 
 ENTRY = re.compile(r"(?P<indent> *)(?P<key>[^\s:#][^:]*?|'[^']*'|\"[^\"]*\") *:(?P<value>(?: .*)?)")
 QUOTES = "'\""
@@ -39,7 +39,7 @@ BACKSLASH = "\\"
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """The file of a model, and what its folder says of it: the names of its inputs, a file of example rows, notes."""
+    """The file of a model, with the names of its inputs, a file of example rows, and notes, as far as known."""
 
     file: Path
     columns: tuple[str, ...] | None = None
@@ -48,10 +48,10 @@ class Located:
 
 
 def located(given: str) -> Located:
-    """The file of the model at a path, in a folder, or under a URI of MLflow.
+    """Find the file of the model at a path, in a folder, or under a URI of MLflow.
 
     Raises:
-        PackingRefused: it cannot be found there without a library that is missing, or the folder is of no known kind.
+        PackingRefused: Finding it needs a library that is not installed, or the folder is not a model that is served.
     """
     path = _path(given)
     if not path.is_dir():
@@ -64,7 +64,7 @@ def located(given: str) -> Located:
 
 
 def _beside_mlmodel(path: Path) -> Located:
-    """A file by itself, with what the folder of MLflow says of it if it lies in one."""
+    """Return a single file, with the facts of the MLflow folder that it may lie in."""
     if path.is_file() and (path.parent / MLMODEL).is_file():
         try:
             found = _of_mlflow(path.parent)
@@ -86,7 +86,7 @@ def _path(given: str) -> Path:
 
 
 def _of_store(given: str, scheme: str, below: str) -> Path:
-    """The folder of a run or of a registered version: from a store of files, else by MLflow itself."""
+    """Find the folder of a run or a registered version in a store of files, else by MLflow itself."""
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
     stores = [Path(unquote(urlparse(tracking).path)) if tracking.startswith("file:") else Path(tracking or "mlruns")]
     for store in stores if "://" not in tracking or tracking.startswith("file:") else []:
@@ -109,23 +109,23 @@ def _in_run(store: Path, below: str) -> Path | None:
 
 
 def _registered(store: Path, below: str) -> Path | None:
-    """A version of a registered model, by its number or the newest."""
+    """Find a version of a registered model, by its number or the newest."""
     name, _, version = below.partition("/")
     folder = store / "models" / name
     numbers = sorted(int(found.name.removeprefix("version-")) for found in folder.glob("version-*"))
     if version in ("", "latest") and numbers:
         version = str(numbers[-1])
     try:
-        said = _document((folder / f"version-{version}" / "meta.yaml").read_text())
+        meta = _document((folder / f"version-{version}" / "meta.yaml").read_text())
     except OSError:
         return None
-    source = str(said.get("storage_location") or said.get("source") or "")
+    source = str(meta.get("storage_location") or meta.get("source") or "")
     return None if not source or source.startswith("models:") else _path(source)
 
 
 def _of_mlflow(folder: Path) -> Located:
-    said = _document((folder / MLMODEL).read_text(encoding="utf-8"))
-    flavors = said.get("flavors")
+    document = _document((folder / MLMODEL).read_text(encoding="utf-8"))
+    flavors = document.get("flavors")
     flavors = flavors if isinstance(flavors, dict) else {}
     flavor = next((name for name in FILE_OF_FLAVOR if name in flavors), None)
     if flavor is None:
@@ -139,18 +139,18 @@ def _of_mlflow(folder: Path) -> Located:
     if not inner.exists():
         raise PackingRefused(f"{folder} is an MLflow model whose {MLMODEL} names the file {name}, which is not there")
     file = next((p for p in sorted(inner.iterdir()) if p.is_file()), inner) if inner.is_dir() else inner
-    signature = said.get("signature")
+    signature = document.get("signature")
     inputs = signature.get("inputs") if isinstance(signature, dict) else None
-    example = said.get("saved_input_example_info")
+    example = document.get("saved_input_example_info")
     shown = folder / str(example.get("artifact_path")) if isinstance(example, dict) else None
     notes = [f"MLflow model, flavor {flavor}, file {file.relative_to(folder)}"]
-    if said.get("mlflow_version"):
-        notes[0] += f", written by MLflow {said['mlflow_version']}"
+    if document.get("mlflow_version"):
+        notes[0] += f", written by MLflow {document['mlflow_version']}"
     return Located(file, _columns(inputs), shown if shown is not None and shown.is_file() else None, tuple(notes))
 
 
 def _columns(inputs: Any) -> tuple[str, ...] | None:
-    """The names in a signature of MLflow, which is JSON in YAML; None for tensors, which have no columns."""
+    """Return the column names in a signature of MLflow, which is JSON in YAML; None for tensors."""
     try:
         columns = json.loads(inputs) if isinstance(inputs, str) else inputs
     except ValueError:
@@ -163,12 +163,12 @@ def _columns(inputs: Any) -> tuple[str, ...] | None:
 
 def _of_hub(folder: Path) -> Located:
     try:
-        said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except ValueError as error:
         raise PackingRefused(f"{folder / CONFIG} is no JSON: {error}") from None
-    sklearn = said.get("sklearn") if isinstance(said, dict) else None
+    sklearn = config.get("sklearn") if isinstance(config, dict) else None
     if not isinstance(sklearn, dict) or not isinstance(sklearn.get("model"), dict):
-        kind = said.get("model_type") or "another kind" if isinstance(said, dict) else "another kind"
+        kind = config.get("model_type") or "another kind" if isinstance(config, dict) else "another kind"
         raise PackingRefused(f"{folder} is a model of {kind} from the Hugging Face Hub, not one of scikit-learn")
     file = folder / str(sklearn["model"].get("file", "model.skops"))
     columns = sklearn.get("columns")
@@ -177,19 +177,18 @@ def _of_hub(folder: Path) -> Located:
 
 
 def hub_example(folder: Path) -> Mapping[str, Any] | None:
-    """The example rows that a folder of the Hugging Face Hub has: a list for each column."""
+    """Return the example rows in a folder of the Hugging Face Hub, as a list for each column."""
     try:
-        said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        example = said["sklearn"]["example_input"]
+        example = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["sklearn"]["example_input"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return example if isinstance(example, dict) and example else None
 
 
 def _document(text: str) -> dict[str, Any]:
-    """The maps and texts in a YAML file as MLflow writes it: nested by indentation, long texts over several lines.
+    """Parse the maps and texts of a YAML file as MLflow writes it; lists are left out.
 
-    Lists are left out: nothing of interest here is one. This saves a library that nothing else needs.
+    A YAML library would be needed for nothing else.
     """
     document: dict[str, Any] = {}
     open_maps: list[tuple[int, dict[str, Any]]] = [(-1, document)]
@@ -216,7 +215,7 @@ def _document(text: str) -> dict[str, Any]:
 
 
 def _goes_on(value: str, following: str, indent: int) -> bool:
-    """Whether the next line belongs to this text: its quotes are open, or it has none and the line is deeper."""
+    """Whether the next line continues a text: its quotes are open, or it has none and the line is indented more."""
     quote = value[0]
     if quote in QUOTES:
         inside = value[1:].replace(quote * 2, "") if quote == "'" else re.sub(r"\\.", "", value[1:])

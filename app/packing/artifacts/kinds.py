@@ -1,26 +1,22 @@
-"""What a file is, told by its first bytes and not by its name; what is no model is named as what it is."""
+"""Recognize a file by its first bytes, not by its name; refuse files that are not models, naming their kind."""
 
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import PackingRefused
 
 HEAD_BYTES = 4096
-COMPRESSED = {
-    b"\x1f\x8b": "gzip",
-    b"BZh": "bz2",
-    b"\xfd7zXZ\x00": "xz",
-    b"\x5d\x00\x00\x80\x00": "lzma",
-    b"\x78\x01": "zlib",
-    b"\x78\x5e": "zlib",
-    b"\x78\x9c": "zlib",
-    b"\x78\xda": "zlib",
-    b"\x04\x22\x4d\x18": "lz4",
-}
-"""What joblib writes and reads by itself."""
+COMPRESSED = (
+    b"\x1f\x8b",  # gzip
+    b"BZh",  # bz2
+    b"\xfd7zXZ\x00",  # xz
+    b"\x5d\x00\x00\x80\x00",  # lzma
+    *(b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"),  # zlib
+    b"\x04\x22\x4d\x18",  # lz4
+)
+"""The first bytes of compressed files that joblib writes and reads."""
 
 TORCH = "is a PyTorch file: write it with torch.onnx.export and add the .onnx file"
 
@@ -39,24 +35,16 @@ NO_MODELS = {
     b"RDX": "is a file of R, not of Python",
     b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": TORCH,
 }
-"""The first bytes of files that are no models for this server, and what they are."""
+"""The first bytes of files that are not models for this server, and what these files are."""
 
 KERAS = "is a Keras file: convert it to ONNX (model.export with format='onnx', or tf2onnx) and add the .onnx file"
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of artifact: its name in `READERS_OF_KIND`, and what the file is compressed with, if it is."""
-
-    name: str
-    compression: str | None = None
-
-
-def kind_of(path: Path) -> Kind:
-    """The kind of the file.
+def kind_of(path: Path) -> str:
+    """Return the kind of an artifact: a key of `opening.READERS_OF_KIND`.
 
     Raises:
-        PackingRefused: it is not there, or no model; the sentence says what it is.
+        PackingRefused: The file is missing or is not a model; the sentence names its kind.
     """
     try:
         if path.is_dir():
@@ -69,37 +57,36 @@ def kind_of(path: Path) -> Kind:
         raise PackingRefused(f"{path} cannot be read: {error.strerror}") from None
     if not size_bytes:
         raise PackingRefused(f"{path} is empty")
-    for magic, said in NO_MODELS.items():
+    for magic, what in NO_MODELS.items():
         if head.startswith(magic):
-            raise PackingRefused(f"{path} {said}")
-    for magic, compression in COMPRESSED.items():
-        if head.startswith(magic):
-            return Kind("joblib", compression)
+            raise PackingRefused(f"{path} {what}")
+    if head.startswith(COMPRESSED):
+        return "joblib"
     if head.startswith(b"PK"):
-        return _of_zip(path)
-    return _of_head(path, head)
+        return _kind_of_zip(path)
+    return _kind_of_head(path, head)
 
 
-def _of_zip(path: Path) -> Kind:
+def _kind_of_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile:
         raise PackingRefused(f"{path} is cut off: it begins like a zip archive and has no end") from None
     if "schema.json" in names:
-        return Kind("skops")
-    for said, there in (
+        return "skops"
+    for what, is_one in (
         (TORCH, any(name.endswith(("/data.pkl", "data.pkl")) for name in names)),
         (KERAS, "model.weights.h5" in names),
         ("is an archive of NumPy arrays, not a model", names and all(name.endswith(".npy") for name in names)),
         ("is a workbook of Excel, not a model", "[Content_Types].xml" in names),
     ):
-        if there:
-            raise PackingRefused(f"{path} {said}")
+        if is_one:
+            raise PackingRefused(f"{path} {what}")
     raise PackingRefused(f"{path} is a zip archive, not a model: unpack it; it holds {_listed(names)}")
 
 
-def _of_head(path: Path, head: bytes) -> Kind:
+def _kind_of_head(path: Path, head: bytes) -> str:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     lower = start[:200].lower()
     if lower.startswith((b"<!doctype html", b"<html", b"<head")):
@@ -107,27 +94,27 @@ def _of_head(path: Path, head: bytes) -> Kind:
     if b"<PMML" in start:
         raise PackingRefused(f"{path} is PMML, which is not served: add the pickle that it was made from")
     if head.startswith(b"\x80"):
-        return Kind("joblib")
+        return "joblib"
     if head.startswith(b"CBM1"):
-        return Kind("catboost")
+        return "catboost"
     if head[4:8] == b"TFL3":
         raise PackingRefused(f"{path} is a TensorFlow Lite file: convert it to ONNX (with tf2onnx) and add that")
     if head.startswith(b"tree\nversion="):
-        return Kind("lightgbm")
+        return "lightgbm"
     if start.startswith(b"{") and b'"learner"' in head:
-        return Kind("xgboost")
+        return "xgboost"
     if head.startswith(b"{L") and b"learner" in head[:64]:
-        return Kind("xgboost")
+        return "xgboost"
     if start.startswith((b"{", b"[")) and start[1:2] != b"L":
-        return Kind("json")
+        return "json"
     if head[:1] == b"\x08" and head[1:2] in _ONNX_VERSIONS:
-        return Kind("onnx")
+        return "onnx"
     if path.suffix.lower() == ".onnx":
         raise PackingRefused(f"{path} is no ONNX model: its first bytes are {head[:8]!r}")
     if _is_text(head) and not head.startswith((b"(", b"c")):
         first = head.decode("utf-8", "replace").strip().splitlines()[0][:60]
         raise PackingRefused(f"{path} is a text file, not a model; its first line is {first!r}")
-    return Kind("joblib")
+    return "joblib"
 
 
 _ONNX_VERSIONS = tuple(bytes([version]) for version in range(3, 32))

@@ -1,4 +1,4 @@
-"""A graph that came as an `.onnx` file: what it takes and gives, and the same graph with the inputs of a signature.
+"""Read an `.onnx` file: its inputs and outputs, and the same graph with the inputs of a signature.
 
 Sources: the ONNX intermediate representation (https://onnx.ai/onnx/repo-docs/IR.html); `ZipMap` and the attributes
 `classlabels_*` of `ai.onnx.ml`, which skl2onnx and onnxmltools write.
@@ -41,9 +41,12 @@ DTYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One input of the file: its element type, its shape for one row, and how many rows it takes at once (None: any).
+    """One input of the file.
 
-    A size that is not fixed is None in the shape.
+    Attributes:
+        dtype: Its element type.
+        shape: The shape of one row; a size that is not fixed is None.
+        rows: The number of rows that it takes at once; None for any number.
     """
 
     name: str
@@ -53,13 +56,17 @@ class Given:
 
     @property
     def width(self) -> int:
-        """How many values a row has."""
+        """The number of values of one row."""
         return math.prod(size or 0 for size in self.shape)
+
+
+Feeds = Sequence[tuple[Given, Sequence[Input]]]
+"""Each input of a file with the inputs of a signature that fill it, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxFile:
-    """The model in a file, with its inputs and its outputs by name; `classes` where the graph has them."""
+    """The model in a file, with its inputs, the names of its outputs, and its class labels if it has them."""
 
     model: onnx.ModelProto
     inputs: tuple[Given, ...]
@@ -68,23 +75,24 @@ class OnnxFile:
 
     @property
     def producer(self) -> str:
-        """Who wrote it."""
+        """The program that wrote the file."""
         return " ".join(filter(None, (self.model.producer_name, self.model.producer_version))) or "an unknown program"
 
 
 def read(path: Path) -> OnnxFile:
-    """The model in the file, with weights that lie beside it.
+    """Read the model in a file, with its weights if they are in files beside it.
 
     Raises:
-        PackingRefused: it is no model, is cut off, lacks its weights, or an input is of a type that cannot be sent.
+        PackingRefused: The file is not a model, is cut off or lacks its weights, or an input has a type that cannot be
+            sent.
     """
     try:
         model = onnx.load(str(path))
     except FileNotFoundError as error:
         raise PackingRefused(f"{path} has weights in a file beside it, which is not there ({error.filename})") from None
-    except Exception as error:  # protobuf and onnx raise errors without a common root
-        said = " ".join(str(error).split())[:200]
-        raise PackingRefused(f"{path} is no ONNX model that can be read, or is cut off ({said})") from error
+    except Exception as error:  # protobuf and onnx raise errors without a common base class
+        text = " ".join(str(error).split())[:200]
+        raise PackingRefused(f"{path} is no ONNX model that can be read, or is cut off ({text})") from error
     if not model.graph.output:
         raise PackingRefused(f"{path} is no ONNX model that can be read: its graph has no outputs")
     initialized = {tensor.name for tensor in model.graph.initializer}
@@ -104,7 +112,7 @@ def _given(path: Path, value: Any) -> Given:
 
 
 def _without_zip_maps(model: onnx.ModelProto) -> tuple[object, ...] | None:
-    """Takes out the nodes that make a map of each row's probabilities; the labels in the graph, if it has any."""
+    """Remove the nodes that turn the probabilities of each row into a map; return the labels in the graph, if any."""
     graph = model.graph
     labels = [
         tuple(attribute.ints) or tuple(text.decode() for text in attribute.strings)
@@ -122,65 +130,33 @@ def _without_zip_maps(model: onnx.ModelProto) -> tuple[object, ...] | None:
 
 def adapted(
     file: OnnxFile,
-    fed: Sequence[tuple[Given, Sequence[Input]]],
+    feeds: Feeds,
     outputs: Mapping[str, str],
     shapes: Mapping[str, tuple[int, ...]],
     *,
     flat: Sequence[str] = (),
     one_by_one: bool = False,
 ) -> onnx.ModelProto:
-    """The same graph, which takes what the signature has, and gives outputs by the signature's names.
+    """Return the same graph with the inputs of a signature, and with outputs by the names of the signature.
 
     Args:
-        file: the model as it was given.
-        fed: each of its inputs with those of the signature that make it, in order.
-        outputs: its outputs by the name that each gets.
-        shapes: the shape of a row of each of its inputs.
-        flat: the names of outputs that become one value for each row.
-        one_by_one: whether it takes one row at once.
+        file: The model as it is in the file.
+        feeds: Each of its inputs with the inputs of the signature that fill it, in order.
+        outputs: For each output of the signature the output of the file.
+        shapes: The shape of one row of each input of the file.
+        flat: The outputs that become one value for each row.
+        one_by_one: Whether the graph takes one row at once.
     """
     model = compose.add_prefix(file.model, PREFIX)
-    specs = [spec for _, some in fed for spec in some]
-    texts = any(given.dtype == "string" for given, _ in fed)
-    nodes: list[Any] = []
     constants: list[Any] = []
-
-    def constant(name: str, values: Sequence[int]) -> str:
-        constants.append(numpy_helper.from_array(np.array(values, dtype=np.int64), name))
-        return name
-
-    if texts:
-        infos = [helper.make_tensor_value_info(s.name, _element(s), ["rows", s.width]) for s in specs]
-    else:
-        infos = [helper.make_tensor_value_info(FEATURES, TensorProto.DOUBLE, ["rows", sum(s.width for s in specs)])]
-    start = 0
-    for place, (given, some) in enumerate(fed):
-        width = sum(spec.width for spec in some)
-        wide = f"columns_{place}"
-        if texts:
-            nodes.append(helper.make_node("Concat", [spec.name for spec in some], [wide], axis=1))
-        else:
-            positions = constant(f"positions_{place}", range(start, start + width))
-            nodes.append(helper.make_node("Gather", [FEATURES, positions], [wide], axis=1))
-        start += width
-        if given.dtype != "string":
-            element = next(code for code, name in DTYPES.items() if name == given.dtype)
-            nodes.append(helper.make_node("Cast", [wide], [f"cast_{place}"], to=element))
-            wide = f"cast_{place}"
-        shape = constant(f"shape_{place}", [-1, *shapes[given.name]])
-        nodes.append(helper.make_node("Reshape", [wide, shape], [PREFIX + given.name]))
-    given_names = {PREFIX + given.name for given, _ in fed}
+    inputs, before = _input_nodes(feeds, shapes, constants)
+    after = _output_nodes(outputs, flat, constants)
+    given_names = {PREFIX + given.name for given, _ in feeds}
     kept = [value for value in model.graph.input if value.name not in given_names]
-    after = []
-    for name, of in outputs.items():
-        if name in flat:
-            after.append(helper.make_node("Reshape", [PREFIX + of, constant(f"flat_{name}", [-1])], [name]))
-        else:
-            after.append(helper.make_node("Identity", [PREFIX + of], [name]))
-    before = [*nodes, *model.graph.node, *after]
+    nodes = [*before, *model.graph.node, *after]
     del model.graph.node[:], model.graph.input[:], model.graph.output[:], model.graph.value_info[:]
-    model.graph.node.extend(before)
-    model.graph.input.extend([*infos, *kept])
+    model.graph.node.extend(nodes)
+    model.graph.input.extend([*inputs, *kept])
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
     model.graph.initializer.extend(constants)
     if one_by_one:
@@ -188,11 +164,60 @@ def adapted(
     return model
 
 
+def _input_nodes(
+    feeds: Feeds, shapes: Mapping[str, tuple[int, ...]], constants: list[Any]
+) -> tuple[list[Any], list[Any]]:
+    """Return the inputs of the adapted graph, and the nodes that make the inputs of the file from them.
+
+    The adapted graph takes one matrix of numbers; with texts, it takes each input of the signature by its name.
+    """
+    specs = [spec for _, some in feeds for spec in some]
+    texts = any(given.dtype == "string" for given, _ in feeds)
+    if texts:
+        inputs = [helper.make_tensor_value_info(s.name, _element(s), ["rows", s.width]) for s in specs]
+    else:
+        inputs = [helper.make_tensor_value_info(FEATURES, TensorProto.DOUBLE, ["rows", sum(s.width for s in specs)])]
+    nodes = []
+    start = 0
+    for place, (given, some) in enumerate(feeds):
+        width = sum(spec.width for spec in some)
+        block = f"columns_{place}"
+        if texts:
+            nodes.append(helper.make_node("Concat", [spec.name for spec in some], [block], axis=1))
+        else:
+            positions = _constant(constants, f"positions_{place}", range(start, start + width))
+            nodes.append(helper.make_node("Gather", [FEATURES, positions], [block], axis=1))
+        start += width
+        if given.dtype != "string":
+            element = next(code for code, name in DTYPES.items() if name == given.dtype)
+            nodes.append(helper.make_node("Cast", [block], [f"cast_{place}"], to=element))
+            block = f"cast_{place}"
+        shape = _constant(constants, f"shape_{place}", [-1, *shapes[given.name]])
+        nodes.append(helper.make_node("Reshape", [block, shape], [PREFIX + given.name]))
+    return inputs, nodes
+
+
+def _output_nodes(outputs: Mapping[str, str], flat: Sequence[str], constants: list[Any]) -> list[Any]:
+    nodes = []
+    for name, of in outputs.items():
+        if name in flat:
+            shape = _constant(constants, f"flat_{name}", [-1])
+            nodes.append(helper.make_node("Reshape", [PREFIX + of, shape], [name]))
+        else:
+            nodes.append(helper.make_node("Identity", [PREFIX + of], [name]))
+    return nodes
+
+
+def _constant(constants: list[Any], name: str, values: Sequence[int]) -> str:
+    constants.append(numpy_helper.from_array(np.array(values, dtype=np.int64), name))
+    return name
+
+
 def _element(spec: Input) -> int:
     return TensorProto.STRING if spec.kind in ("text", "category") else TensorProto.DOUBLE
 
 
 def feed_of(given: Given, rows: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """The values of one input for the graph as it was given: shape (rows, *shape)."""
+    """Return the values of one input of the file, shape (rows, *shape)."""
     values = rows.astype(object if given.dtype == "string" else given.dtype)
     return values.reshape((len(rows), *shape))

@@ -1,4 +1,4 @@
-"""Opens an artifact: the file or the files that it is, by the reader of their kind, as one model."""
+"""Open an artifact: read one or several files, and put one model together."""
 
 from __future__ import annotations
 
@@ -33,11 +33,16 @@ SUFFIXES = {"joblib": (".joblib", ".pkl", ".pickle", ".sav"), "skops": (".skops"
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A model ready to be packed, and what its file or its folder brings.
+    """A model that is ready to be packed.
 
-    `file` is stored as it is and is of this `format`; where it is None, the estimator was put together here and is
-    saved anew. `steps` are the names in `--before` that are none of its `parts`. `example` is a table, or a file of
-    one.
+    Attributes:
+        format: The format in which it is stored.
+        file: The file that is stored unchanged; None if the estimator was put together here and is saved anew.
+        columns: The names of its inputs, from the artifact or its folder.
+        steps: The names in `--before` that are not parts of the artifact.
+        parts: The names of the parts, if the artifact has several.
+        example: Example rows, or a file with them.
+        notes: Notes for the user.
     """
 
     estimator: Any
@@ -51,84 +56,89 @@ class Artifact:
 
     @property
     def stored_name(self) -> str:
-        """The name of the file in the version's folder."""
+        """The name of the file in the folder of the version."""
         suffix = "" if self.file is None else self.file.suffix.lower()
         allowed = SUFFIXES[self.format]
         return f"model{suffix if suffix in allowed else allowed[0]}"
 
 
 def opened(given: Sequence[str], choice: Choice, name: str, *, trust: bool = False) -> Artifact:
-    """The model in these files, folders or URIs.
+    """Open the model in these files, folders or URIs.
 
     Args:
-        given: as its user gave them; several make one pipeline, in this order.
-        choice: which parts make the model, where there are several.
-        name: the model's name, for the command that is proposed.
-        trust: whether the types in a file of skops are trusted, whatever they are.
+        given: The arguments of the user; several make one pipeline in this order.
+        choice: Which parts make the model.
+        name: The name of the model, for the command that an error proposes.
+        trust: Whether to trust all types in a skops file.
 
     Raises:
-        PackingRefused: they are not there, are no model, or it is not clear which parts make the model.
+        PackingRefused: A file is missing or is not a model, or it is not clear which parts make the model.
     """
     found = [located(each) for each in given]
+    several_files = len(found) > 1
     parts: dict[str, Any] = {}
-    formats: list[str] = []
     contained = False
     content: Any = None
-    told: list[str] = []
-    for place in found:
-        kind = kind_of(place.file).name
-        formats.append(kind)
+    trust_notes: list[str] = []
+    kinds = [kind_of(place.file) for place in found]
+    for place, kind in zip(found, kinds, strict=True):
         content, types = trusted(place.file) if trust and kind == "skops" else (read(place.file, kind), ())
-        told += [f"trusted, as asked: {', '.join(types)}"] * bool(types)
-        label = _stem(place.file) if len(found) > 1 else "model"
-        inside = parts_of(content, label)
-        several = is_container(content)
-        contained = contained or several
-        nested = several and len(found) > 1
-        parts |= {f"{label}.{key}" if nested else key: estimator_of(part) for key, part in inside.items()}
+        trust_notes += [f"trusted, as asked: {', '.join(types)}"] * bool(types)
+        contained = contained or is_container(content)
+        parts |= _named_parts(content, _stem(place.file) if several_files else "model", several_files)
     beside = _named_files(choice, parts)
-    command = f"flask models add {' '.join(given)} --name {name}"
     if len(parts) == 1 and not contained and not beside:
         whole = Whole(next(iter(parts.values())), steps=choice.before)
     else:
-        whole = whole_of(parts | beside, choice, several_files=len(found) > 1, command=command)
-    first, changed = found[0], contained or len(found) > 1 or bool(beside) or formats[0] not in SUFFIXES
-    # What is read here on trust is saved as a pickle of our own: a server asks nobody.
-    changed = changed or whole.estimator is not content or bool(told)
+        command = f"flask models add {' '.join(given)} --name {name}"
+        whole = whole_of(parts | beside, choice, several_files=several_files, command=command)
+    # A model that was read with --trust is saved as a pickle, because a server has nobody to ask.
+    changed = contained or several_files or bool(beside or trust_notes) or kinds[0] not in SUFFIXES
+    changed = changed or whole.estimator is not content
+    first = found[0]
     return Artifact(
         whole.estimator,
-        "joblib" if changed else formats[0],
+        "joblib" if changed else kinds[0],
         None if changed else first.file,
         whole.columns or next((place.columns for place in found if place.columns), None),
         whole.steps,
-        tuple(parts) if contained or len(found) > 1 else (),
+        tuple(parts) if contained or several_files else (),
         next(filter(None, (place.example for place in found)), None) if first.example else _example(first),
-        (*(note for place in found for note in place.notes), *whole.notes, *told),
+        (*(note for place in found for note in place.notes), *whole.notes, *trust_notes),
     )
 
 
+def _named_parts(content: Any, label: str, several_files: bool) -> dict[str, Any]:
+    """Return the parts of one file by name; of several files, the parts of a container get its label as prefix."""
+    prefix = f"{label}." if several_files and is_container(content) else ""
+    return {f"{prefix}{key}": estimator_of(part) for key, part in parts_of(content, label).items()}
+
+
 def read(path: Path, kind: str) -> Any:
-    """The object in a file of this kind.
+    """Read the object in a file of this kind.
 
     Raises:
-        PackingRefused: it cannot be read, or needs what is not there.
+        PackingRefused: The file cannot be read, or needs a library that is not installed.
     """
     try:
         return READERS_OF_KIND[kind](path)
     except OSError as error:
         raise PackingRefused(f"{path} cannot be read: {error.strerror}") from None
     except LoadingFailed as error:
-        if any(said in error.detail for said in CUT_OFF):
+        if any(text in error.detail for text in CUT_OFF):
             raise PackingRefused(f"{path} is cut off: its {path.stat().st_size} bytes end too early") from None
         hint = "; if you trust whoever made it: --trust" if "not trusted" in error.detail else ""
         raise PackingRefused(f"{path} cannot be loaded: {error.detail}{hint}") from None
 
 
 def trusted(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """The object in a file of skops, and the types in it that skops does not know.
+    """Read a skops file, trusting all types in it.
+
+    Returns:
+        The object, and the types that skops does not trust by itself.
 
     Raises:
-        PackingRefused: it cannot be read.
+        PackingRefused: The file cannot be read.
     """
     try:
         import skops.io
@@ -143,10 +153,10 @@ def trusted(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 
 def _named_files(choice: Choice, parts: dict[str, Any]) -> dict[str, Any]:
-    """The labels and the columns that lie in files of their own, as parts."""
+    """Read the labels and the column names that are in files of their own, as parts."""
     names = [name for name in (choice.labels, choice.columns) if name is not None and name not in parts]
     files = {name: Path(name) for name in names if Path(name).is_file()}
-    return {name: read(path, kind_of(path).name) for name, path in files.items()}
+    return {name: read(path, kind_of(path)) for name, path in files.items()}
 
 
 def _example(place: Located) -> pd.DataFrame | None:
@@ -155,7 +165,7 @@ def _example(place: Located) -> pd.DataFrame | None:
 
 
 def _stem(path: Path) -> str:
-    """The name of a file without any of its suffixes."""
+    """Return the name of a file without its suffixes."""
     return path.name.split(".")[0] or path.name
 
 
@@ -168,7 +178,7 @@ def _of_loader(name: str) -> Callable[[Path], Any]:
 
 
 def _json(path: Path) -> Any:
-    """Names or labels in JSON, which are parts beside a model and no model themselves."""
+    """Read column names or labels in JSON, which are parts of a model."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:

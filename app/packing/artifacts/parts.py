@@ -1,4 +1,4 @@
-"""One model of what a dict, a tuple or several files hold: the steps before it, its columns, its labels."""
+"""Put one model together from the parts in a dict, a tuple or several files: transformers, columns, labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENCODERS_OF_LABELS = ("LabelEncoder", "LabelBinarizer")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which parts make the model: the one to `use`, those `before` it, the names of its `columns`, its `labels`."""
+    """The names of the parts that make a model: the model, the transformers before it, its columns, its labels."""
 
     use: str | None = None
     before: tuple[str, ...] = ()
@@ -34,9 +34,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """One model put together: the estimator, the names of its columns if they are known, and notes on what was done.
+    """A model put together.
 
-    `steps` are the names in `before` that are no parts: steps of the user's own module.
+    Attributes:
+        estimator: The estimator.
+        columns: The names of its columns, if they are known.
+        steps: The names in `before` that are not parts but steps of the user's module.
+        notes: Notes on what was put together.
     """
 
     estimator: Any
@@ -46,12 +50,12 @@ class Whole:
 
 
 def parts_of(content: Any, name: str) -> dict[str, Any]:
-    """What is in an object, by name: the parts of a dict, a list or a tuple, else the object itself under this name."""
+    """Return the parts of a dict, a list or a tuple by name; any other object is its only part."""
     return dict(_flat(content, "", MAX_DEPTH)) if is_container(content) else {name: content}
 
 
 def is_container(content: Any) -> bool:
-    """Whether it holds parts instead of being one."""
+    """Whether an object holds parts instead of being one."""
     return isinstance(content, dict | list | tuple) and bool(content) and role_of(content) == "other"
 
 
@@ -65,7 +69,7 @@ def _flat(content: Any, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
 
 
 def role_of(part: Any) -> str:
-    """What a part is for: model, transformer, labels, columns or other."""
+    """Return the role of a part: model, transformer, labels, columns or other."""
     if isinstance(part, type):
         return "other"
     if type(part).__name__ in ENCODERS_OF_LABELS:
@@ -81,7 +85,7 @@ def role_of(part: Any) -> str:
 
 
 def _names(part: Any) -> tuple[str, ...]:
-    """The texts in a list, an array or an index of texts; nothing of anything else."""
+    """Return the texts in a list, an array or an index of texts; nothing for other objects."""
     if isinstance(part, str | bytes | dict) or not (isinstance(part, list | tuple) or hasattr(part, "tolist")):
         return ()
     values = part if isinstance(part, list | tuple) else part.tolist()
@@ -89,16 +93,16 @@ def _names(part: Any) -> tuple[str, ...]:
 
 
 def whole_of(parts: Mapping[str, Any], choice: Choice, *, several_files: bool, command: str) -> Whole:
-    """The model that the chosen parts make; of several files without a choice, the one that they can make.
+    """Put the model together that the chosen parts make.
 
     Args:
-        parts: what the artifact holds, by name.
-        choice: what its user wants of it.
-        several_files: whether they come from several files, given in the order of the pipeline.
-        command: how the artifact was added, for the proposal.
+        parts: The parts of the artifact by name.
+        choice: The choice of the user. For several files it may be left open if their roles are clear.
+        several_files: Whether the parts come from several files, given in the order of the pipeline.
+        command: The command that was used, for the proposal in an error.
 
     Raises:
-        PackingRefused: it is not said, or not clear, which parts make the model; the sentence lists them.
+        PackingRefused: It is not clear which parts make the model; the sentence lists them.
     """
     by_role: dict[str, list[str]] = {}
     for name, part in parts.items():
@@ -114,10 +118,10 @@ def whole_of(parts: Mapping[str, Any], choice: Choice, *, several_files: bool, c
     steps = tuple(name for name in choice.before if name not in parts)
     for name in before:
         if role_of(parts[name]) != "transformer":
-            raise PackingRefused(f"--before {name}: it is a {_said(parts[name])}, and has no transform")
+            raise PackingRefused(f"--before {name}: it is a {_described(parts[name])}, and has no transform")
     columns = None if choice.columns is None else _names(_part(parts, choice.columns, "--columns"))
     if columns == ():
-        raise PackingRefused(f"--columns {choice.columns}: it is a {_said(parts[str(choice.columns)])}, not names")
+        raise PackingRefused(f"--columns {choice.columns}: it is a {_described(parts[str(choice.columns)])}, not names")
     return _assembled(parts, use, model, before, columns, choice, steps)
 
 
@@ -153,10 +157,10 @@ def _assembled(
 
 
 def _labelled(estimator: Any, name: str, part: Any) -> Any:
-    """The classifier with its labels.
+    """Return a classifier that decodes its predictions by labels.
 
     Raises:
-        PackingRefused: the part is no labels, or not those of this classifier.
+        PackingRefused: The part does not hold labels, or not those of this classifier.
     """
     from app.runtime.decoded import Decoded
 
@@ -168,7 +172,9 @@ def _labelled(estimator: Any, name: str, part: Any) -> Any:
     if labels is None:
         labels = list(_names(part)) or None
     if labels is None:
-        raise PackingRefused(f"--labels {name}: it is a {_said(part)}, neither a LabelEncoder nor a list of labels")
+        raise PackingRefused(
+            f"--labels {name}: it is a {_described(part)}, neither a LabelEncoder nor a list of labels"
+        )
     known = getattr(estimator, "classes_", None)
     if known is not None and not all(
         isinstance(k, int | float) and float(k).is_integer() and 0 <= k < len(labels)
@@ -182,25 +188,25 @@ def _labelled(estimator: Any, name: str, part: Any) -> Any:
 
 
 def _require_chain(steps: Sequence[tuple[str, Any]]) -> None:
-    """Refuses steps of which one gives another number of columns than the next takes, as far as they tell."""
+    """Refuse steps if one gives another number of columns than the next takes, as far as this is known."""
     for (name, part), (after, following) in pairwise(steps):
-        given, taken = _given(part), inspect.width_of(following)
+        given, taken = _output_width(part), inspect.width_of(following)
         if given is not None and taken is not None and given != taken:
             raise PackingRefused(f"{name} gives {given} columns, and {after} takes {taken}: are these the right parts?")
 
 
-def _given(transformer: Any) -> int | None:
+def _output_width(transformer: Any) -> int | None:
     try:
         return len(transformer.get_feature_names_out())
-    except Exception:  # noqa: BLE001 (many do not tell, each in its own way)
+    except Exception:  # noqa: BLE001 (many transformers do not tell, and raise various errors)
         return None
 
 
 def _completed(parts: Mapping[str, Any], by_role: Mapping[str, Sequence[str]], choice: Choice, command: str) -> Choice:
-    """The choice with the roles that are clear: the one model, the transformers in their order, columns and labels.
+    """Complete a choice by the parts whose role is clear: the model, the transformers in order, columns and labels.
 
     Raises:
-        PackingRefused: two parts have a role that one can have.
+        PackingRefused: Two parts have a role that only one can have.
     """
     chosen = {"labels": choice.labels, "columns": choice.columns}
     unclear = [role for role, name in chosen.items() if name is None and len(by_role.get(role, ())) > 1]
@@ -218,8 +224,8 @@ def _proposed(by_role: Mapping[str, Sequence[str]]) -> Choice:
 
 
 def _proposal(parts: Mapping[str, Any], by_role: Mapping[str, Sequence[str]], command: str) -> str:
-    """What is inside, and the command that packs it."""
-    listed = "; ".join(f"{name}: {_said(part)}" for name, part in list(parts.items())[:MAX_LISTED])
+    """Return the list of all parts, and the command that packs them."""
+    listed = "; ".join(f"{name}: {_described(part)}" for name, part in list(parts.items())[:MAX_LISTED])
     more = f"; and {len(parts) - MAX_LISTED} more" if len(parts) > MAX_LISTED else ""
     if not by_role.get("model"):
         return f"none of its {len(parts)} parts is a model; they are: {listed}{more}"
@@ -231,7 +237,7 @@ def _proposal(parts: Mapping[str, Any], by_role: Mapping[str, Sequence[str]], co
 
 
 def _chained(parts: Mapping[str, Any], choice: Choice) -> Choice:
-    """The choice without what does not fit the model: columns and labels of another number."""
+    """Remove columns and labels from a choice if they do not fit the model."""
     model, width = parts[str(choice.use)], inspect.width_of(parts[str(choice.use)])
     first = parts[choice.before[0]] if choice.before else model
     taken = inspect.width_of(first) or width
@@ -251,8 +257,8 @@ def _part(parts: Mapping[str, Any], name: str, option: str) -> Any:
     return parts[name]
 
 
-def _said(part: Any) -> str:
-    """What a part is, in a few words."""
+def _described(part: Any) -> str:
+    """Return what a part is, in a few words."""
     names = _names(part)
     if names:
         return f"{len(names)} texts ({', '.join(names[:4])}{', …' if len(names) > 4 else ''})"

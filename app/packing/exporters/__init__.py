@@ -1,93 +1,65 @@
-"""Estimators as graphs: for each class a function over its fitted attributes, found by its name in two tables.
+"""Export fitted estimators as ONNX graphs: one function for each class, which reads the fitted attributes.
 
-A transformer's exporter takes the columns that it sees and gives the columns that it makes; a predictor's gives its
-outputs by name. To add one, write the function in the module of its family and name it in that module's table. Whether
-a graph is right is not decided here: `app.packing.prove` compares it with the estimator, row by row.
+The exporter of a transformer takes columns and returns columns; that of a predictor returns its outputs by name. To add
+one, write the function in the module of its family and name it in that module's table `TRANSFORMERS` or `PREDICTORS`.
+Exporters need no proof of their own: `app.packing.prove` compares each graph with its estimator.
 """
 
 from __future__ import annotations
 
-from app.packing.exporters import (
-    approximation,
-    baseline,
-    bayes,
-    boosting,
-    calibration,
-    clusters,
-    columns,
-    committees,
-    composition,
-    decoded,
-    decomposition,
-    discriminant,
-    encoding,
-    expansion,
-    foreign,
-    gaussian,
-    histograms,
-    imputing,
-    linear,
-    mixtures,
-    multiclass,
-    multioutput,
-    neighbors,
-    neural,
-    radius,
-    ranks,
-    regression,
-    scaling,
-    selection,
-    splines,
-    svm,
-    targets,
-    text,
-    trees,
-    voting,
-)
+from importlib import import_module
+
 from app.packing.exporters.graph import Predict, Transform
 
 FAMILIES = (
-    approximation,
-    baseline,
-    bayes,
-    boosting,
-    calibration,
-    clusters,
-    columns,
-    committees,
-    composition,
-    decoded,
-    decomposition,
-    discriminant,
-    encoding,
-    expansion,
-    foreign,
-    gaussian,
-    histograms,
-    imputing,
-    linear,
-    mixtures,
-    multiclass,
-    multioutput,
-    neighbors,
-    neural,
-    radius,
-    ranks,
-    regression,
-    scaling,
-    selection,
-    splines,
-    svm,
-    targets,
-    text,
-    trees,
-    voting,
+    "approximation",
+    "baseline",
+    "bayes",
+    "boosting",
+    "calibration",
+    "clusters",
+    "columns",
+    "bagging",
+    "composition",
+    "decoded",
+    "decomposition",
+    "discriminant",
+    "encoding",
+    "expansion",
+    "third_party",
+    "gaussian",
+    "histograms",
+    "imputing",
+    "linear",
+    "mixtures",
+    "multiclass",
+    "multioutput",
+    "neighbors",
+    "neural",
+    "quantiles",
+    "radius",
+    "regression",
+    "scaling",
+    "selection",
+    "splines",
+    "svm",
+    "targets",
+    "text",
+    "trees",
+    "voting",
 )
+"""The modules with exporters; each has a table `TRANSFORMERS`, a table `PREDICTORS`, or both."""
 
 
 def _qualified(name: str) -> str:
     return name if "." in name else f"sklearn.{name}"
 
 
-TRANSFORMERS: dict[str, Transform] = {_qualified(n): f for family in FAMILIES for n, f in family.TRANSFORMERS.items()}
-PREDICTORS: dict[str, Predict] = {_qualified(n): f for family in FAMILIES for n, f in family.PREDICTORS.items()}
+_MODULES = [import_module(f"{__name__}.{family}") for family in FAMILIES]
+
+TRANSFORMERS: dict[str, Transform] = {
+    _qualified(name): export for module in _MODULES for name, export in getattr(module, "TRANSFORMERS", {}).items()
+}
+PREDICTORS: dict[str, Predict] = {
+    _qualified(name): export for module in _MODULES for name, export in getattr(module, "PREDICTORS", {}).items()
+}

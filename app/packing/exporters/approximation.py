@@ -1,4 +1,4 @@
-"""Kernel approximations and kernel PCA: a row by its kernel with chosen rows, or by random waves."""
+"""Kernel approximations and kernel PCA: kernels with chosen rows, or random features."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters import similarity
-from app.packing.exporters.functions import refused_where
-from app.packing.exporters.graph import Features, Graph, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, Tensor, Transform
+from app.packing.exporters.links import fail_where
 from app.packing.releases import kernel_gamma
 
 
@@ -41,7 +41,7 @@ def _kernel(g: Graph, kernel: Any, x: Tensor, rows: Any, **given: Any) -> Tensor
     """`sklearn.metrics.pairwise.pairwise_kernels` of the batch and these rows, shape (rows, len(rows)).
 
     Raises:
-        NotExportable: there is no such kernel here, or it is a function.
+        NotExportable: There is no graph for the kernel.
     """
     defaults = {"gamma": 1.0 / rows.shape[1], "coef0": 1.0, "degree": 3.0}
     parameters = defaults | {name: value for name, value in given.items() if value is not None}
@@ -58,10 +58,10 @@ def rbf_sampler(g: Graph, est: Any, features: Features) -> Features:
 
 
 def skewed_chi2_sampler(g: Graph, est: Any, features: Features) -> Features:
-    """`SkewedChi2Sampler.transform`: cosines of random projections of logs; refuses what has no log."""
+    """`SkewedChi2Sampler.transform`: cosines of random projections of logarithms; fails on values without one."""
     x = g.matrix(features)
     bad = g.node("LessOrEqual", [x, g.constant(-est.skewedness)], "bool", x.width)
-    x = g.node("Add", [refused_where(g, bad, x), g.constant(est.skewedness)], "float64", x.width)
+    x = g.node("Add", [fail_where(g, bad, x), g.constant(est.skewedness)], "float64", x.width)
     return (_cosines(g, g.node("Log", [x], "float64", x.width), est, np.sqrt(2.0) / np.sqrt(est.n_components)),)
 
 
@@ -73,10 +73,10 @@ def _cosines(g: Graph, x: Tensor, est: Any, scale: float) -> Tensor:
 
 
 def additive_chi2_sampler(g: Graph, est: Any, features: Features) -> Features:
-    """`AdditiveChi2Sampler.transform`: the sampled Fourier transform of the kernel; refuses what is negative."""
+    """`AdditiveChi2Sampler.transform`: the sampled Fourier transform of the kernel; fails on negative values."""
     x = g.matrix(features)
     width = x.width
-    x = refused_where(g, g.node("Less", [x, g.constant(0.0)], "bool", width), x)
+    x = fail_where(g, g.node("Less", [x, g.constant(0.0)], "bool", width), x)
     interval = {1: 0.8, 2: 0.5, 3: 0.4}[est.sample_steps] if est.sample_interval is None else est.sample_interval
     blocks = [g.node("Sqrt", [g.node("Mul", [x, g.constant(interval)], "float64", width)], "float64", width)]
     zero = g.node("Equal", [x, g.constant(0.0)], "bool", width)
@@ -100,4 +100,3 @@ TRANSFORMERS: dict[str, Transform] = {
     "SkewedChi2Sampler": skewed_chi2_sampler,
     "AdditiveChi2Sampler": additive_chi2_sampler,
 }
-PREDICTORS: dict[str, Predict] = {}

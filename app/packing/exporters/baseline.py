@@ -1,4 +1,4 @@
-"""Predictors that look at no column: the same answer for each row."""
+"""Dummy predictors: the same answer for each row."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 
 
 def dummy_classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """`DummyClassifier` with a strategy that draws nothing at random."""
+    """`DummyClassifier` with a strategy that is not random."""
     if est._strategy in ("stratified", "uniform"):
         raise NotExportable(f"its strategy {est._strategy} is random")
     if est.n_outputs_ != 1:
@@ -38,7 +38,7 @@ def dummy_regressor(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def _repeated(g: Graph, features: Features, row: Tensor, width: int | None) -> Tensor:
-    """One row (1, width) or one value (1,) as many times as there are rows."""
+    """Repeat one row (1, width) or one value (1,) for each row of the batch."""
     if not features:
         raise NotExportable("it takes no columns")
     first = g.select(features, [0])[0]
@@ -46,5 +46,4 @@ def _repeated(g: Graph, features: Features, row: Tensor, width: int | None) -> T
     return g.node("Expand", [row, shape], row.type, width)
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {"DummyClassifier": dummy_classifier, "DummyRegressor": dummy_regressor}

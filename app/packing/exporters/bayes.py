@@ -1,4 +1,4 @@
-"""Naive Bayes: the joint log-likelihood of each class; the greatest wins, and its exponential is normalized."""
+"""Naive Bayes: the class with the greatest joint log-likelihood; probabilities are normalized exponentials."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor
 from app.packing.exporters.links import affine, exp_normalized, reduced
 
 
@@ -31,7 +31,7 @@ def multinomial(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def complement(g: Graph, est: Any, features: Features) -> Outputs:
-    """`ComplementNB._joint_log_likelihood`: linear in the counts; the prior counts where there is one class alone."""
+    """`ComplementNB._joint_log_likelihood`: linear in the counts; the prior is used only for a single class."""
     prior = est.class_log_prior_ if len(est.classes_) == 1 else 0.0
     return _outputs(g, est, affine(g, features, est.feature_log_prob_, prior))
 
@@ -69,7 +69,6 @@ def _outputs(g: Graph, est: Any, likelihoods: Tensor) -> Outputs:
     }
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "BernoulliNB": bernoulli,
     "CategoricalNB": categorical,

@@ -1,4 +1,4 @@
-"""Gradient boosting: a start, and trees that are added to it."""
+"""Gradient boosting: the sum of an initial prediction and of trees."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters import ensemble, trees
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters import tree_ensemble, trees
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.links import expit, softmax
 from app.packing.releases import boosting_compares_shares, least_share, starts_centered
 
 FLOAT32_STARTS = ("DecisionTree", "ExtraTree", "RandomForest", "GradientBoosting", "HistGradientBoosting")
-"""Prefixes of the classes that answer alike to a float32 and to the same number in float64."""
+"""Prefixes of the classes whose prediction for a float32 equals that for the same number in float64."""
 
 
 def gradient_boosting_classifier(g: Graph, est: Any, features: Features) -> Outputs:
@@ -43,9 +43,13 @@ def multiclass(g: Graph, classes: Any, raw: Tensor) -> Outputs:
 
 
 def binary(g: Graph, classes: Any, second: Tensor | None, probability: Tensor) -> Outputs:
-    """The label, by whether it is the second, (rows,), and the probabilities, from that of the second, (rows, 1).
+    """Return the outputs for two classes.
 
-    Without `second` the label is that of the greater probability.
+    Args:
+        g: The graph.
+        classes: The labels.
+        second: Whether each row is of the second class, shape (rows,); default: whether it is more probable.
+        probability: The probability of the second class, shape (rows, 1).
     """
     rest = g.node("Sub", [g.constant(1.0), probability], "float64", 1)
     both = g.concat([rest, probability])
@@ -62,12 +66,12 @@ def _gradient_boosting(g: Graph, est: Any, features: Features) -> Tensor:
     ]
     if isinstance(est.init_, str) or type(est.init_).__name__ in ("DummyClassifier", "DummyRegressor"):
         start = est._raw_predict_init(np.zeros((1, est.n_features_in_)))
-        return ensemble.summed(g, matrix, stages, [stage % scores for stage in range(len(stages))], start[0])
+        return tree_ensemble.summed(g, matrix, stages, [stage % scores for stage in range(len(stages))], start[0])
     start = _raw_init(g, est, matrix)
-    terms = g.concat([start, ensemble.each(g, matrix, stages)])
+    terms = g.concat([start, tree_ensemble.each(g, matrix, stages)])
     count = len(est.estimators_) + 1
     by_stage = g.node("Reshape", [terms, g.constant([0, count, scores], "int64")], "float64", scores)
-    return ensemble.last_of_sums(g, by_stage, count)
+    return tree_ensemble.last_of_sums(g, by_stage, count)
 
 
 def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:
@@ -96,7 +100,6 @@ def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:
     return g.node("Sub", [log, mean], "float64", width)
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "GradientBoostingClassifier": gradient_boosting_classifier,
     "GradientBoostingRegressor": gradient_boosting_regressor,

@@ -1,4 +1,4 @@
-"""Calibrated classifiers: scores or probabilities of a classifier turned into better probabilities."""
+"""Calibrated classifiers: scores or probabilities of a classifier are mapped to calibrated probabilities."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.responses import method_of, response, row_sums, total
 
 METHODS = ("decision_function", "predict_proba")
 
 
 def calibrated_classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """CalibratedClassifierCV: the mean of its calibrated pairs' probabilities, and the most probable class."""
+    """CalibratedClassifierCV: the mean of the probabilities of its calibrated pairs, and the most probable class."""
     pairs = est.calibrated_classifiers_
     scores = [g.cast(response(g, pair.estimator, features, METHODS), "float64") for pair in pairs]
     if est.method == "temperature":
@@ -48,7 +48,7 @@ def _sigmoids(g: Graph, pairs: list[Any], scores: list[Tensor]) -> Tensor:
 def _isotonic(g: Graph, pairs: list[Any], scores: list[Tensor]) -> Tensor:
     """`IsotonicRegression.predict` of each column of each pair, side by side: `numpy.interp`, clipped to its knots.
 
-    Each column has a row in the tables below, of one segment from each knot to the next, and one at the last knot.
+    Each column has a row in the tables, with one segment from each knot to the next, and one at the last knot.
     """
     calibrators = [calibrator for pair in pairs for calibrator in pair.calibrators]
     width, most = len(calibrators), max(len(calibrator.X_thresholds_) for calibrator in calibrators)
@@ -75,17 +75,17 @@ def _isotonic(g: Graph, pairs: list[Any], scores: list[Tensor]) -> Tensor:
 
 
 def _of_two(g: Graph, est: Any, fitted: Tensor) -> Tensor:
-    """The sum over the pairs of 1 - p and p, from each pair's p."""
+    """Sum 1 - p and p over the pairs."""
     count = fitted.width or 0
     both = g.concat([g.node("Sub", [g.constant(1.0), fitted], "float64", count), fitted])
     return _summed(g, est, both, np.repeat([0, 1], count))
 
 
 def _of_more(g: Graph, est: Any, fitted: Tensor) -> Tensor:
-    """The sum over the pairs of their probabilities, each pair's divided by their sum; zeros become uniform."""
+    """Sum the probabilities of the pairs, after dividing those of each pair by their sum; zeros become uniform."""
     pairs, classes = est.calibrated_classifiers_, np.asarray(est.classes_)
     width = len(pairs) * len(classes)
-    # A class that a fold never saw has no calibrator: its probability is 0.
+    # A class that is missing in a fold has no calibrator: its probability is 0.
     places = [
         turn * len(classes) + place
         for turn, pair in enumerate(pairs)
@@ -103,7 +103,7 @@ def _of_more(g: Graph, est: Any, fitted: Tensor) -> Tensor:
 
 
 def _summed(g: Graph, est: Any, shares: Tensor, classes: NDArray[np.int64]) -> Tensor:
-    """Columns of the same class added up, in order; each at most 1, which interpolation may exceed by rounding."""
+    """Sum the columns of each class in order. Interpolated values are clipped to 1, which rounding may exceed."""
     if est.method == "isotonic":
         shares = g.node("Min", [shares, g.constant(1.0)], "float64", shares.width)
     count = len(est.classes_)
@@ -113,7 +113,7 @@ def _summed(g: Graph, est: Any, shares: Tensor, classes: NDArray[np.int64]) -> T
 def _temperature(g: Graph, pair: Any, scores: Tensor) -> Tensor:
     """`_TemperatureScaling.predict`: softmax of the logits times a constant.
 
-    `_convert_to_logits` takes the logarithm where *all rows together* look like probabilities.
+    `_convert_to_logits` takes the logarithm if all rows of the batch look like probabilities.
     """
     if scores.width is not None:
         logits = _logits(g, scores)
@@ -136,7 +136,7 @@ def _logarithms(g: Graph, probabilities: Tensor) -> Tensor:
 
 
 def _logits(g: Graph, scores: Tensor) -> Tensor:
-    """`_convert_to_logits` of several columns: their logarithms if each row of the batch lies in 0..1 and sums to 1."""
+    """`_convert_to_logits` of several columns: logarithms if all rows of the batch lie in 0..1 and sum to 1."""
     sums = row_sums(g, scores)
     distance = g.node("Abs", [g.node("Sub", [sums, g.constant(1.0)], "float64", 1)], "float64", 1)
     far = g.node("ReduceMax", [distance], "float64", None, keepdims=0)
@@ -152,5 +152,4 @@ def _logits(g: Graph, scores: Tensor) -> Tensor:
     return g.node("Where", [all_rows, _logarithms(g, scores), scores], "float64", scores.width)
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {"CalibratedClassifierCV": calibrated_classifier}

@@ -1,4 +1,4 @@
-"""Splits of trees by category: for each split the side on which each category goes, as a column of its own."""
+"""Splits of trees by category, as columns with the side on which each category goes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ THRESHOLD = 0.5
 
 @dataclass
 class Sides:
-    """The splits of a matrix's categorical columns, and the columns that take their place behind the matrix.
+    """The splits by category of all trees, and the columns that are appended to the matrix for them.
 
-    A tree tests such a column against `THRESHOLD`; ONNX's own test, whether a value is one of a set, is a chain of
-    comparisons with a copy of the subtree for each. Equal splits share a column.
+    A tree compares such a column with `THRESHOLD`. The set membership test of ONNX would be a chain of comparisons with
+    a copy of the subtree for each. Equal splits share a column.
 
     Attributes:
-        width: how many columns the matrix has.
-        counts: how many categories each categorical column has, by position in the matrix.
+        width: The number of columns of the matrix.
+        counts: The number of categories of each categorical column, by position in the matrix.
     """
 
     width: int
@@ -32,18 +32,23 @@ class Sides:
     _splits: dict[int, dict[bytes, int]] = field(default_factory=dict)
 
     def column(self, position: int, sides: NDArray[np.float64]) -> tuple[int, int]:
-        """The place of a split of this column, for `place`; sides by category, the last where there is none."""
+        """Register a split of this column, and return its key for `place`.
+
+        Args:
+            position: The column in the matrix.
+            sides: The side of each category; the last element is for unknown categories.
+        """
         splits = self._splits.setdefault(position, {})
         return position, splits.setdefault(sides.tobytes(), len(splits))
 
     def place(self, split: tuple[int, int]) -> int:
-        """The column of the extended matrix, known when all splits are."""
+        """Return the column of a split in the extended matrix, after all splits are registered."""
         position, number = split
         return self.width + sorted(self._splits).index(position) * self._most + number
 
     @property
     def size(self) -> int:
-        """How many sides the table of `extended` holds."""
+        """The number of elements in the table of `extended`."""
         return sum(self.counts[position] + 1 for position in self._splits) * self._most
 
     @property
@@ -51,9 +56,9 @@ class Sides:
         return max((len(splits) for splits in self._splits.values()), default=0)
 
     def extended(self, g: Graph, matrix: Tensor) -> Tensor:
-        """The matrix and the columns of sides, shape (rows, more columns).
+        """Return the matrix with the columns of sides appended, shape (rows, more columns).
 
-        A category is the whole part of a number from 0 to the count, without it; other numbers and NaN are none.
+        A category is the integer part of a number in [0, count); other numbers and NaN are unknown.
         """
         if not self._splits:
             return matrix
@@ -76,7 +81,7 @@ class Sides:
         return g.concat([matrix, flat])
 
     def _table(self, position: int) -> NDArray[np.float64]:
-        """Sides by category and split, shape (count + 1, most splits of a column)."""
+        """Return the sides by category and split, shape (count + 1, most splits of a column)."""
         splits = [np.frombuffer(sides) for sides in self._splits[position]]
         table = np.zeros((self.counts[position] + 1, self._most))
         table[:, : len(splits)] = np.column_stack(splits)
@@ -84,6 +89,6 @@ class Sides:
 
 
 def in_bitset(words: Sequence[int] | NDArray[np.uint32], count: int) -> NDArray[np.bool_]:
-    """Which of the numbers below count are in a bitset of 32-bit words."""
+    """Return which of the numbers below `count` are in a bitset of 32-bit words, shape (count,)."""
     bits = np.unpackbits(np.ascontiguousarray(words, dtype="<u4").view(np.uint8), bitorder="little").astype(bool)
     return np.pad(bits, (0, max(0, count - len(bits))))[:count]

@@ -1,4 +1,4 @@
-"""Clusterers: the nearest of some points; which formula for distances scikit-learn uses decides between near equals."""
+"""Clusterers: the nearest of some points, with the formulas of scikit-learn, since rounding decides near ties."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def kmeans(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def bisecting_kmeans(g: Graph, est: Any, features: Features) -> Outputs:
-    """`BisectingKMeans`: down a tree of which each node has two centers."""
+    """`BisectingKMeans`: descends a tree whose nodes have two centers each."""
     mean = getattr(est, "_X_mean", 0.0)
     centers: list[NDArray[Any]] = []
     leaves: list[tuple[int, dict[int, int]]] = []
@@ -40,7 +40,7 @@ def bisecting_kmeans(g: Graph, est: Any, features: Features) -> Outputs:
     shape = g.constant([-1, len(centers) // 2, 2], "int64")
     by_node = g.node("Reshape", [scores, shape], "float64", 2)
     turned = g.node("ArgMin", [by_node], "int64", len(centers) // 2, axis=2, keepdims=0)
-    # How many turns on the way to each leaf are not taken: 0 for the leaf that is reached.
+    # The number of turns on the way to each leaf that are not taken: 0 for the leaf that is reached.
     missed, offset = np.zeros((len(leaves), len(centers) // 2)), np.zeros(len(leaves))
     for row, (_, turns) in enumerate(leaves):
         for place, turn in turns.items():
@@ -78,9 +78,9 @@ def birch_transform(g: Graph, est: Any, features: Features) -> Features:
 
 
 def nearest(g: Graph, est: Any, x: Tensor, points: NDArray[Any], norms: NDArray[Any] | None = None) -> Tensor:
-    """The first of the nearest points, as `pairwise_distances_argmin` chooses it: shape (rows,).
+    """Return the first of the nearest points, like `pairwise_distances_argmin`, shape (rows,).
 
-    A matrix in the order of columns, which a DataFrame becomes, does not go through `ArgKmin`.
+    A column-major matrix, such as a DataFrame gives, is not computed by `ArgKmin`.
     """
     framed = hasattr(est, "feature_names_in_") and len(est.feature_names_in_) > 1
     distances = euclidean_distances(g, x, points) if framed else fused_squares(g, x, points, norms)

@@ -1,4 +1,4 @@
-"""Pipelines, column transformers and unions: who sees which columns."""
+"""Pipelines, column transformers and unions: the columns that each step takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def pipeline(g: Graph, est: Any, features: Features) -> Features:
 
 
 def pipeline_predict(g: Graph, est: Any, features: Features) -> Outputs:
-    """`Pipeline.predict` and its kin: those of the last step, on the columns of the steps before it."""
+    """All outputs of a `Pipeline`: those of the last step, on the columns of the steps before it."""
     *steps, last = _steps(est)
     columns = functools.reduce(lambda columns, step: g.transform(step, columns), steps, features)
     return g.predict(last, columns)
@@ -26,7 +26,7 @@ def _steps(est: Any) -> list[Any]:
 
 
 def column_transformer(g: Graph, est: Any, features: Features) -> Features:
-    """`ColumnTransformer.transform`: what each transformer makes of its columns, side by side."""
+    """`ColumnTransformer.transform`: the results of the transformers on their columns, side by side."""
     blocks: list[Tensor] = []
     for name, transformer, _ in est.transformers_:
         positions = list(est._transformer_to_input_indices[name])
@@ -39,7 +39,7 @@ def column_transformer(g: Graph, est: Any, features: Features) -> Features:
 
 
 def feature_union(g: Graph, est: Any, features: Features) -> Features:
-    """`FeatureUnion.transform`: what each transformer makes of all columns, times its weight, side by side."""
+    """`FeatureUnion.transform`: the results of the transformers on all columns, times their weights, side by side."""
     blocks: list[Tensor] = []
     for name, transformer in est.transformer_list:
         if not _is(transformer, "drop"):
@@ -61,10 +61,10 @@ def _weighted(g: Graph, est: Any, name: str, features: Features) -> Features:
 
 
 def function(g: Graph, est: Any, features: Features) -> Features:
-    """`FunctionTransformer.transform`, of the functions of NumPy that a graph has, shape (rows, columns).
+    """`FunctionTransformer.transform` for functions of NumPy, shape (rows, columns).
 
     Raises:
-        NotExportable: it is another function.
+        NotExportable: It has another function.
     """
     if est.func is None:
         return features
@@ -75,21 +75,10 @@ def function(g: Graph, est: Any, features: Features) -> Features:
     return (FUNCTIONS[est.func](g, g.matrix(features)),)
 
 
-def frozen(g: Graph, est: Any, features: Features) -> Features:
-    """`FrozenEstimator.transform`: that of the estimator within."""
-    return g.transform(est.estimator, features)
-
-
-def frozen_predict(g: Graph, est: Any, features: Features) -> Outputs:
-    """`FrozenEstimator.predict` and its kin: those of the estimator within."""
-    return g.predict(est.estimator, features)
-
-
 TRANSFORMERS: dict[str, Transform] = {
     "Pipeline": pipeline,
     "ColumnTransformer": column_transformer,
     "FeatureUnion": feature_union,
     "FunctionTransformer": function,
-    "FrozenEstimator": frozen,
 }
-PREDICTORS: dict[str, Predict] = {"Pipeline": pipeline_predict, "FrozenEstimator": frozen_predict}
+PREDICTORS: dict[str, Predict] = {"Pipeline": pipeline_predict}

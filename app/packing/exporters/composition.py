@@ -1,4 +1,4 @@
-"""Models around one model: searches, feature elimination, self-training, tuned thresholds."""
+"""Models around one model: searches, self-training, frozen estimators, tuned thresholds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.packing.exporters.responses import chosen, method_of, offered
 
 
 def inner_prediction(attribute: str) -> Predict:
-    """The exporter of an estimator that predicts as the one in this attribute does."""
+    """Return the exporter of an estimator that predicts like the one in this attribute."""
 
     def predict(g: Graph, est: Any, features: Features) -> Outputs:
         return offered(est, g.predict(getattr(est, attribute), features))
@@ -21,7 +21,7 @@ def inner_prediction(attribute: str) -> Predict:
 
 
 def inner_transform(attribute: str) -> Transform:
-    """The exporter of an estimator that transforms as the one in this attribute does."""
+    """Return the exporter of an estimator that transforms like the one in this attribute."""
 
     def transform(g: Graph, est: Any, features: Features) -> Features:
         return g.transform(getattr(est, attribute), features)
@@ -29,15 +29,8 @@ def inner_transform(attribute: str) -> Transform:
     return transform
 
 
-def recursive_elimination(g: Graph, est: Any, features: Features) -> Outputs:
-    """RFE and RFECV: the prediction from the columns that are left (`RFE.predict`); these are `transformed`."""
-    selected = g.select(features, np.flatnonzero(est.support_).tolist())
-    outputs = offered(est, g.predict(est.estimator_, selected))
-    return outputs | {"transformed": g.matrix(selected)}
-
-
 def fixed_threshold(g: Graph, est: Any, features: Features) -> Outputs:
-    """FixedThresholdClassifier.predict: a response at or above the threshold means the positive class."""
+    """FixedThresholdClassifier.predict: the positive class if the response is at or above the threshold."""
     inner = getattr(est, "estimator_", est.estimator)
     threshold = est.threshold
     if threshold == "auto":
@@ -46,7 +39,7 @@ def fixed_threshold(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def tuned_threshold(g: Graph, est: Any, features: Features) -> Outputs:
-    """TunedThresholdClassifierCV.predict: as a fixed threshold, at the best one found."""
+    """TunedThresholdClassifierCV.predict: like a fixed threshold, with the best threshold found."""
     positive = est._curve_scorer._get_pos_label()
     return _thresholded(g, est, est.estimator_, features, est.best_threshold_, positive)
 
@@ -56,7 +49,7 @@ def _methods(est: Any) -> list[str]:
 
 
 def _thresholded(g: Graph, est: Any, inner: Any, features: Features, threshold: float, positive: Any) -> Outputs:
-    """`_threshold_scores_to_class_labels` of scikit-learn on the response of the estimator inside."""
+    """`_threshold_scores_to_class_labels` of scikit-learn on the response of the inner estimator."""
     outputs = g.predict(inner, features)
     score = chosen(g, inner, outputs, method_of(inner, _methods(est)), positive)
     above = g.node("GreaterOrEqual", [score, g.constant(threshold)], "bool", None)
@@ -68,11 +61,13 @@ def _thresholded(g: Graph, est: Any, inner: Any, features: Features, threshold: 
 
 SEARCHES = ("GridSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "RandomizedSearchCV")
 
-TRANSFORMERS: dict[str, Transform] = dict.fromkeys(SEARCHES, inner_transform("best_estimator_"))
+TRANSFORMERS: dict[str, Transform] = {
+    "FrozenEstimator": inner_transform("estimator"),
+    **dict.fromkeys(SEARCHES, inner_transform("best_estimator_")),
+}
 PREDICTORS: dict[str, Predict] = {
     "FixedThresholdClassifier": fixed_threshold,
-    "RFE": recursive_elimination,
-    "RFECV": recursive_elimination,
+    "FrozenEstimator": inner_prediction("estimator"),
     "SelfTrainingClassifier": inner_prediction("estimator_"),
     "TunedThresholdClassifierCV": tuned_threshold,
     **dict.fromkeys(SEARCHES, inner_prediction("best_estimator_")),

@@ -1,4 +1,4 @@
-"""Probabilities of classes from those of pairs of classes, as libsvm couples them.
+"""Couple the probabilities of pairs of classes to probabilities of classes, like libsvm.
 
 Source: multiclass_probability in libsvm's svm.cpp, the second method of Wu, Lin and Weng, "Probability estimates for
 multi-class classification by pairwise coupling", JMLR 5 (2004).
@@ -17,9 +17,9 @@ MAX_SWEEPS = 100
 
 
 def coupled(g: Graph, scores: Tensor, slope: ArrayLike, shift: ArrayLike, pairs: list[tuple[int, int]]) -> Tensor:
-    """`predict_proba` from the scores of the pairs: shape (rows, pairs) in, (rows, classes) out.
+    """Return `predict_proba` from the scores of the pairs: shape (rows, pairs) in, (rows, classes) out.
 
-    The probability of the first of a pair is the sigmoid of `-(slope * score + shift)`.
+    The probability of the first class of a pair is the sigmoid of `-(slope * score + shift)`.
     """
     width = len(pairs)
     count = 1 + max(second for _, second in pairs)
@@ -41,7 +41,7 @@ def coupled(g: Graph, scores: Tensor, slope: ArrayLike, shift: ArrayLike, pairs:
 def _equations(
     g: Graph, first: Tensor, second: Tensor, pairs: list[tuple[int, int]], count: int
 ) -> tuple[Tensor, Tensor]:
-    """The matrix Q whose null vector is wanted, shape (rows, classes, classes), and its diagonal, (rows, classes)."""
+    """Return the matrix Q whose null vector is sought, (rows, classes, classes), and its diagonal, (rows, classes)."""
     both = g.concat([first, second])
     squares = g.node("Mul", [both, both], "float64", both.width)
     sums = np.zeros((2 * len(pairs), count))
@@ -57,7 +57,10 @@ def _equations(
 
 
 def _sweep(g: Graph, matrix: Tensor, diagonal: Tensor, before: Tensor, count: int) -> list[Tensor]:
-    """One round over the classes: whether any row goes on, and the probabilities, for rows that are done as before."""
+    """Iterate once over the classes; return whether any row is unfinished, and the probabilities.
+
+    Rows that are finished keep their probabilities.
+    """
 
     def node(operator: str, *inputs: Tensor, width: int = 1) -> Tensor:
         return g.node(operator, inputs, "float64", width)

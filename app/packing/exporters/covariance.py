@@ -1,4 +1,4 @@
-"""The kernels of Gaussian processes (`sklearn.gaussian_process.kernels`), their diagonals, and the error function."""
+"""The kernels of Gaussian processes (`sklearn.gaussian_process.kernels`) and their diagonals."""
 
 from __future__ import annotations
 
@@ -124,72 +124,6 @@ KERNELS: dict[str, Callable[[Graph, Any, Tensor, Points], Tensor]] = {
     "RBF": _rbf,
     "RationalQuadratic": _rational_quadratic,
 }
-
-# The Cephes library's rational functions (ndtr.c), highest power first; SciPy computes with the same.
-ERF_ABOVE = [
-    9.60497373987051638749e0,
-    9.00260197203842689217e1,
-    2.23200534594684319226e3,
-    7.00332514112805075473e3,
-    5.55923013010394962768e4,
-]
-ERF_BELOW = [
-    1.0,
-    3.35617141647503099647e1,
-    5.21357949780152679795e2,
-    4.59432382970980127987e3,
-    2.26290000613890934246e4,
-    4.92673942608635921086e4,
-]
-ERFC_ABOVE = [
-    2.46196981473530512524e-10,
-    5.64189564831068821977e-1,
-    7.46321056442269912687e0,
-    4.86371970985681366614e1,
-    1.96520832956077098242e2,
-    5.26445194995477358631e2,
-    9.34528527171957607540e2,
-    1.02755188689515710272e3,
-    5.57535335369399327526e2,
-]
-ERFC_BELOW = [
-    1.0,
-    1.32281951154744992508e1,
-    8.67072140885989742329e1,
-    3.54937778887819891062e2,
-    9.75708501743205489753e2,
-    1.82390916687909736289e3,
-    2.24633760818710981792e3,
-    1.65666309194161350182e3,
-    5.57535340817727675546e2,
-]
-
-
-def erf(g: Graph, values: Tensor) -> Tensor:
-    """The error function in float64, for which ONNX Runtime has no kernel."""
-    width = values.width or 1
-    size = g.node("Clip", [values, g.constant(-8.0), g.constant(8.0)], "float64", width)
-    size = _node(g, "Abs", width, size)
-    square = _node(g, "Mul", width, values, values)
-    near = _node(g, "Mul", width, values, _rational(g, square, ERF_ABOVE, ERF_BELOW))
-    bell = _exp(g, _node(g, "Neg", width, _node(g, "Mul", width, size, size)))
-    tail = _node(g, "Mul", width, bell, _rational(g, size, ERFC_ABOVE, ERFC_BELOW))
-    far = _node(g, "Mul", width, _node(g, "Sign", width, values), _node(g, "Sub", width, g.constant(1.0), tail))
-    small = g.node("LessOrEqual", [size, g.constant(1.0)], "bool", width)
-    return g.node("Where", [small, near, far], "float64", width)
-
-
-def _rational(g: Graph, values: Tensor, above: list[float], below: list[float]) -> Tensor:
-    return _node(g, "Div", values.width or 1, _polynomial(g, values, above), _polynomial(g, values, below))
-
-
-def _polynomial(g: Graph, values: Tensor, coefficients: list[float]) -> Tensor:
-    """By Horner's rule; the highest power first."""
-    width = values.width or 1
-    total = _node(g, "Mul", width, values, g.constant(coefficients[0]))
-    for coefficient in coefficients[1:-1]:
-        total = _node(g, "Mul", width, _node(g, "Add", width, total, g.constant(coefficient)), values)
-    return _node(g, "Add", width, total, g.constant(coefficients[-1]))
 
 
 def _node(g: Graph, operator: str, width: int | None, *inputs: Tensor) -> Tensor:

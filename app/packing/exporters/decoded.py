@@ -1,10 +1,10 @@
-"""A classifier of numbers with the labels that they stand for: its own graph, and the labels at its predictions."""
+"""A classifier that predicts positions, decoded by labels."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict
 from app.runtime.decoded import Decoded
 
 
@@ -12,7 +12,7 @@ def decoded(g: Graph, est: Decoded, features: Features) -> Outputs:
     """Decoded.predict: the labels at the positions that the estimator predicts.
 
     Raises:
-        NotExportable: the labels are numbers that stand for other numbers, or the estimator predicts no positions.
+        NotExportable: The estimator predicts several columns.
     """
     outputs = dict(g.predict(est.estimator, features))
     positions = g.cast(outputs["prediction"], "int64")
@@ -22,5 +22,4 @@ def decoded(g: Graph, est: Decoded, features: Features) -> Outputs:
     return outputs | {"prediction": g.labels(np.asarray(est.labels), index)}
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {"app.Decoded": decoded}

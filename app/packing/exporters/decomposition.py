@@ -1,4 +1,4 @@
-"""Projections: PCA and its kin, random projections."""
+"""Projections: PCA, factor analysis, random projections."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters.graph import Features, Graph, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, Tensor, Transform
 from app.packing.exporters.links import affine
 
 
@@ -67,4 +67,3 @@ TRANSFORMERS: dict[str, Transform] = {
     "FastICA": fast_ica,
     "FactorAnalysis": factor_analysis,
 }
-PREDICTORS: dict[str, Predict] = {}

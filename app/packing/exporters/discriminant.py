@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Transform
+from app.packing.exporters.graph import Features, Graph, Outputs, Predict
 from app.packing.exporters.links import exp_normalized
 
 
@@ -35,5 +35,4 @@ def quadratic(g: Graph, est: Any, features: Features) -> Outputs:
     }
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {"QuadraticDiscriminantAnalysis": quadratic}

@@ -10,28 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from app.packing.exporters.graph import ML, Features, Graph, NotExportable, Predict, Tensor, Transform
+from app.packing.exporters.graph import ML, Features, Graph, NotExportable, Tensor, Transform
 from app.packing.releases import dropped_groups, infrequent_mapping
 from app.runtime.graph import MISSING_TEXT
 
 UNSEEN = 0
-"""The number of a value that is no category of any column; categories are numbered from 1."""
+"""The number of a value that is not a category of any column; categories are numbered from 1."""
 
 MAX_LOOKED_UP_ALONE = 3
-"""Columns of strings with holes; more are filled first and looked up together, which then takes fewer nodes."""
+"""The most columns with missing strings that are looked up one by one; more are filled first and looked up together."""
 
 SPARSE_FROM = 256
-"""Categories of all columns from which on indicators are written down by their positions."""
+"""With this many categories in all columns, indicators are scattered by their positions."""
 
 MAX_TABLE = 1_000_000
-"""Entries in one table for all columns; beyond it each column has its own."""
+"""The largest table for all columns together; beyond it each column has its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """Columns of categories as numbers (rows, columns), one numbering for all of them.
+    """Columns of categories as numbers, with one numbering for all columns.
 
-    `numbers` are, for each column, those of its categories in their order; -1 for a category that no value has.
+    Attributes:
+        tensor: The numbers, shape (rows, columns).
+        numbers: The numbers of the categories of each column, in their order; -1 for a category that no value has.
     """
 
     tensor: Tensor
@@ -72,7 +74,7 @@ def one_hot(g: Graph, est: Any, features: Features) -> Features:
 def _few_of_many(
     g: Graph, numbered: Numbered, groups: Sequence[NDArray[np.int64]], unknown: Sequence[int], dropped: Any
 ) -> Tensor:
-    """The indicator columns of many categories, of which a row has one for each column: the others are not computed."""
+    """Return indicator columns of many categories by scattering the few ones of each row."""
     kept = [
         (column, group)
         for column, known in enumerate(groups)
@@ -112,7 +114,7 @@ def target(g: Graph, est: Any, features: Features) -> Features:
 
 
 def _groups(est: Any, column: int) -> NDArray[np.int64]:
-    """For each category of a column what `_BaseEncoder._map_infrequent_categories` makes of its position."""
+    """Return the group of each category of a column, like `_BaseEncoder._map_infrequent_categories`."""
     positions = np.arange(len(est.categories_[column]))
     mapping = infrequent_mapping(est, column)
     if mapping is not None:  # a missing category that is kept apart is the last, and not in the mapping
@@ -121,22 +123,22 @@ def _groups(est: Any, column: int) -> NDArray[np.int64]:
 
 
 def _numbered(g: Graph, est: Any, features: Features) -> Numbered:
-    """Every value's number; columns of one type are looked up together."""
+    """Number every value; columns of one type are looked up together."""
     categories = list(est.categories_)
     runs: list[tuple[str, list[Tensor], list[Any]]] = []
     for block in features:
-        seen, categories = categories[: block.width], categories[block.width :]
-        whole = block.type == "int64" and all(np.asarray(c).dtype.kind in "biu" for c in seen)
+        known, categories = categories[: block.width], categories[block.width :]
+        whole = block.type == "int64" and all(np.asarray(c).dtype.kind in "biu" for c in known)
         type_ = block.type if block.type == "string" or whole else "float64"
         if not runs or runs[-1][0] != type_:
             runs.append((type_, [], []))
         runs[-1][1].append(g.cast(block, type_))
-        runs[-1][2].extend(seen)
+        runs[-1][2].extend(known)
     tensors: list[Tensor] = []
     numbers: list[NDArray[np.int64]] = []
     count = UNSEEN
-    for type_, blocks, seen in runs:
-        keys = [_keys(c, type_) for c in seen]
+    for type_, blocks, known in runs:
+        keys = [_keys(c, type_) for c in known]
         number_of: dict[Any, int] = {}
         for key in (key for column in keys for key in column if key is not None):
             number_of.setdefault(key, count + len(number_of) + 1)
@@ -153,13 +155,16 @@ def _numbered(g: Graph, est: Any, features: Features) -> Numbered:
 
 
 def _keys(categories: Any, type_: str) -> list[Any]:
-    """The categories as keys of a lookup; a missing one as `MISSING_TEXT` or "nan", None where no value can be it."""
+    """Return the categories as keys of a lookup.
+
+    A missing category becomes `MISSING_TEXT` or "nan", or None if no value can be equal to it.
+    """
     values = np.asarray(categories).tolist()
     keys: list[Any] = []
     for value in values:
         missing = value is None or value != value
         if missing:
-            # Where an encoder has learned None, a row that lacks the value is given as None.
+            # If an encoder has learned None, a missing value is passed as None.
             meant = value is None or None not in values
             keys.append((MISSING_TEXT if type_ == "string" else "nan") if meant else None)
         elif isinstance(value, str) != (type_ == "string"):
@@ -187,8 +192,10 @@ def _encoded(g: Graph, x: Tensor, type_: str, number_of: dict[Any, int]) -> Tens
 def _looked_up(
     g: Graph, numbered: Numbered, values: Sequence[NDArray[Any]], unknown: Sequence[Any], type_: str
 ) -> Tensor:
-    """The value of each category, `unknown` for what is none of the column's: (rows, columns), or, where a category
-    has k values, (rows, columns x k).
+    """Look up the value of each category, or `unknown` for a value that is not a category of its column.
+
+    Returns:
+        Shape (rows, columns), or (rows, columns x k) if each category has k values.
     """
     width = 1 + max(int(numbers.max(initial=0)) for numbers in numbered.numbers)
     each = np.shape(values[0])[1:]
@@ -212,7 +219,7 @@ def _looked_up(
 
 
 def _column(g: Graph, numbered: Numbered, column: int) -> Numbered:
-    """One column by itself, numbered anew so that its table has no entries for the categories of others."""
+    """Return one column with a numbering of its own, so that its table has no entries for other columns."""
     (tensor,) = g.select((numbered.tensor,), [column])
     known = numbered.numbers[column]
     number_of = {int(number): position + 1 for position, number in enumerate(known) if number > 0}
@@ -221,4 +228,3 @@ def _column(g: Graph, numbered: Numbered, column: int) -> Numbered:
 
 
 TRANSFORMERS: dict[str, Transform] = {"OneHotEncoder": one_hot, "OrdinalEncoder": ordinal, "TargetEncoder": target}
-PREDICTORS: dict[str, Predict] = {}

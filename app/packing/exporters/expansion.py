@@ -1,4 +1,4 @@
-"""Columns made of columns: polynomials and bins; splines are in `splines`."""
+"""Polynomial features and bins."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, Tensor, Transform
 
 
 def polynomial(g: Graph, est: Any, features: Features) -> Features:
     """`PolynomialFeatures.transform`: products of columns, each the product of its last factors times its first.
 
-    A column of ones is put before the others, so that every product has the same number of factors.
+    A column of ones is prepended, so that every product has the same number of factors.
     """
     x = g.matrix(features)
     terms = list(
@@ -27,11 +27,11 @@ def polynomial(g: Graph, est: Any, features: Features) -> Features:
     degree = max(map(len, terms), default=0)
     if not terms or (degree == 1 and terms[0]):
         return g.select(features, [term[0] for term in terms])
-    # Columns lie in rows here: a whole row is copied at once, while the values of a column are copied one by one.
+    # Columns are rows here: a row is copied at once, while the values of a column are copied one by one.
     turned = g.node("Transpose", [x], "float64", None, perm=[1, 0])
     pads = g.constant([1, 0, 0, 0], "int64")
     ones = g.node("Pad", [turned, pads, g.constant(1.0)], "float64", None)
-    # Position 0 is the one: a term of fewer factors is padded with it.
+    # Position 0 is the row of ones: a term with fewer factors is padded with it.
     factors = [(0,) * (degree - len(term)) + tuple(column + 1 for column in term) for term in terms]
     return (g.node("Transpose", [_product(g, ones, factors)], "float64", len(factors), perm=[1, 0]),)
 
@@ -69,7 +69,7 @@ def bins(g: Graph, est: Any, features: Features) -> Features:
 
 
 def _bin_number(g: Graph, x: Tensor, inner: list[Any]) -> Tensor:
-    """How many edges each value has reached, shape (rows, columns)."""
+    """Return the number of edges that each value has reached, shape (rows, columns)."""
     edges = np.full((len(inner), max(1, *map(len, inner))), np.inf)
     for column, values in enumerate(inner):
         edges[column, : len(values)] = values
@@ -80,4 +80,3 @@ def _bin_number(g: Graph, x: Tensor, inner: list[Any]) -> Tensor:
 
 
 TRANSFORMERS: dict[str, Transform] = {"PolynomialFeatures": polynomial, "KBinsDiscretizer": bins}
-PREDICTORS: dict[str, Predict] = {}

@@ -1,4 +1,4 @@
-"""NumPy's functions as nodes, as accurate as NumPy's own; and rows that a graph refuses as the estimator does."""
+"""NumPy's functions as nodes, as accurate as NumPy's own."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 def log1p(g: Graph, x: Tensor) -> Tensor:
-    """`np.log1p`, same shape: log(u) of u = 1 + x, and what rounding took from u (Higham 2002, section 1.14.1)."""
+    """`np.log1p`, same shape: log(u) for u = 1 + x, corrected by the rounding error of u (Higham 2002, 1.14.1)."""
     u = _node(g, "Add", x, 1.0)
     lost = g.node("Sub", [x, _node(g, "Sub", u, 1.0)], "float64", x.width)
-    # At x = -1 nothing is lost and u is 0; at x = inf the difference of two infinities is not wanted.
+    # At x = -1 there is no rounding error and u is 0; at x = inf the correction must not be NaN.
     relative = g.node("Div", [lost, _node(g, "Max", u, SMALLEST)], "float64", x.width)
     return g.node("Add", [g.node("Log", [u], "float64", x.width), relative], "float64", x.width)
 
@@ -26,17 +26,6 @@ def expm1(g: Graph, x: Tensor) -> Tensor:
     """`np.expm1`, same shape, as tanh(x / 2) (exp(x) + 1), in which nothing cancels."""
     half = g.node("Tanh", [_node(g, "Mul", x, 0.5)], "float64", x.width)
     return g.node("Mul", [half, _node(g, "Add", g.node("Exp", [x], "float64", x.width), 1.0)], "float64", x.width)
-
-
-def refused_where(g: Graph, bad: Tensor, x: Tensor) -> Tensor:
-    """`x`, unless one of `bad` is true: then the graph fails, as an estimator does that raises ValueError.
-
-    The one way in which a graph can fail is an index out of range. `bad` has shape (rows, columns).
-    """
-    number = g.cast(bad, "int64")
-    worst = g.node("ReduceMax", [number], "int64", None, keepdims=0)
-    nothing = g.node("Gather", [g.constant([0.0]), worst], "float64", None)
-    return g.node("Add", [x, nothing], "float64", x.width)
 
 
 def _node(g: Graph, operator: str, x: Tensor, constant: float) -> Tensor:
@@ -96,4 +85,4 @@ FUNCTIONS: dict[Any, Function] = {
     np.square: _square,
     np.tanh: _operator("Tanh"),
 }
-"""What a FunctionTransformer may apply: same shape, float64 in and out."""
+"""The functions that a `FunctionTransformer` may apply: same shape, float64 in and out."""

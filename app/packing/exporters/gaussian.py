@@ -1,4 +1,4 @@
-"""Gaussian processes, and what else weighs kernels with the rows that it was fitted on."""
+"""Gaussian processes and kernel ridge regression: weighted kernels with the fitted rows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters import covariance, similarity
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict
 from app.packing.exporters.links import affine, reduced, targets
+from app.packing.exporters.normal_distribution import erf
 
 LAMBDAS = np.array([0.41, 0.4, 0.37, 0.44, 0.39])
 COEFS = np.array([-1854.8214151, 3516.89893646, 221.29346712, 128.12323805, -2010.49422654])
@@ -53,7 +54,7 @@ def laplace(g: Graph, est: Any, features: Features) -> Outputs:
     scaled = g.node("Mul", [gamma, g.node("Sqrt", [shares], "float64", 5)], "float64", 5)
     wide = g.node("Sqrt", [g.node("Div", [g.constant(np.pi), alpha], "float64", 1)], "float64", 1)
     norm = g.node("Sqrt", [g.node("Mul", [doubled, g.constant(np.pi)], "float64", 1)], "float64", 1)
-    integrals = g.node("Mul", [covariance.erf(g, scaled), wide], "float64", 5)
+    integrals = g.node("Mul", [erf(g, scaled), wide], "float64", 5)
     integrals = g.node("Div", [integrals, g.node("Mul", [norm, g.constant(2.0)], "float64", 1)], "float64", 5)
     positive = affine(g, (integrals,), COEFS[None, :], 0.5 * COEFS.sum())
     negative = g.node("Sub", [g.constant(1.0), positive], "float64", 1)
@@ -75,7 +76,6 @@ def kernel_ridge(g: Graph, est: Any, features: Features) -> Outputs:
     return targets(g, values, flat=dual.ndim == 1)
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "GaussianProcessClassifier": process_classifier,
     "GaussianProcessRegressor": process_regressor,

@@ -1,7 +1,7 @@
-"""Writes an ONNX graph: tensors of rows by columns in, nodes appended one by one, a model out.
+"""Build an ONNX graph node by node.
 
-Everything is computed in float64 unless an exporter says otherwise, because scikit-learn does. Operators are those of
-the ONNX specification (`ai.onnx` opset 21, `ai.onnx.ml` opset 5) that ONNX Runtime implements for float64 on a CPU.
+All numbers are float64, as in scikit-learn, unless an exporter uses another type. Operators are those of the ONNX
+specification (`ai.onnx` opset 21, `ai.onnx.ml` opset 5) that ONNX Runtime implements for float64 on a CPU.
 """
 
 from __future__ import annotations
@@ -35,12 +35,18 @@ ELEMENT_TYPES = {
 
 
 class NotExportable(Exception):
-    """The estimator, or one of its options, has no exact graph; the text is the reason, as the end of a sentence."""
+    """There is no exact graph for an estimator or an option; the text is the reason, as the end of a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A value in the graph: its name, element type, and number of columns (None: one value for each row, no axis 1)."""
+    """A value in the graph.
+
+    Attributes:
+        name: Its name.
+        type: Its element type.
+        width: The number of columns; None for shape (rows,).
+    """
 
     name: str
     type: str
@@ -52,22 +58,23 @@ class Tensor:
 
 
 Features = tuple[Tensor, ...]
-"""What flows between transformers: blocks of columns side by side, each of shape (rows, width), in order."""
+"""Blocks of columns side by side, each of shape (rows, width): what transformers take and return."""
 
 
 Outputs = dict[str, Tensor]
-"""What a predictor gives: `prediction` (rows,) or (rows, targets); where it has them `probabilities`, `decision_scores`
-and `transformed`, of the shape that the estimator's method gives."""
+"""The outputs of a predictor by name: `prediction`, of shape (rows,) or (rows, targets), and, if the estimator has
+them, `probabilities`, `decision_scores` and `transformed`, in the shapes of its methods."""
 
 Transform = Callable[["Graph", Any, Features], Features]
 Predict = Callable[["Graph", Any, Features], Outputs]
 
 
 class Graph:
-    """A graph being written. Names are given by the graph, so that exporters cannot collide.
+    """A graph under construction. It names all tensors, so that names of different exporters cannot collide.
 
-    `transformers` and `predictors` are the exporters by class name, so that a meta-estimator's exporter can ask for
-    the graph of what is inside it.
+    Args:
+        transformers: The exporters of transformers by class name; exporters of meta-estimators call them.
+        predictors: The exporters of predictors by class name.
     """
 
     def __init__(self, transformers: Mapping[str, Transform], predictors: Mapping[str, Predict]) -> None:
@@ -84,26 +91,26 @@ class Graph:
         self._pieces: dict[str, Sequence[Tensor]] = {}
 
     def transform(self, estimator: Any, features: Features) -> Features:
-        """The columns that a fitted transformer makes of these.
+        """Export a fitted transformer: return the columns that it makes of these.
 
         Raises:
-            NotExportable: there is no exporter for it, or it has none for one of its options.
+            NotExportable: There is no exporter for it, or for one of its options.
         """
         return _exporter_for(estimator, self._transformers)(self, estimator, features)
 
     def predict(self, estimator: Any, features: Features) -> Outputs:
-        """The outputs that a fitted predictor gives for these columns.
+        """Export a fitted predictor: return its outputs for these columns.
 
         Raises:
-            NotExportable: there is no exporter for it, or it has none for one of its options.
+            NotExportable: There is no exporter for it, or for one of its options.
         """
         return _exporter_for(estimator, self._predictors)(self, estimator, features)
 
     def labels(self, classes: ArrayLike, index: Tensor) -> Tensor:
-        """The labels at these indices, in the type that `predict` gives: (rows,) in, (rows,) out.
+        """Return the labels at these indices, with the type of `predict`: (rows,) in, (rows,) out.
 
         Raises:
-            NotExportable: the labels are of no type that a graph holds.
+            NotExportable: A graph cannot hold labels of this type.
         """
         array = np.asarray(classes)
         types = {"i": "int64", "u": "int64", "b": "bool", "f": "float64", "U": "string", "O": "string"}
@@ -115,32 +122,32 @@ class Graph:
         return self.node("Gather", [self.constant(array, type_), index], type_, None, axis=0)
 
     def argmax(self, scores: Tensor, *, last: bool = False) -> Tensor:
-        """The column of the greatest value of each row: (rows, k) in, (rows,) out.
+        """Return the column of the greatest value of each row: (rows, k) in, (rows,) out.
 
-        Of equals it is the first, as in NumPy, or the last.
+        Of equal values it is the first, as in NumPy, or with `last` the last.
         """
         return self.node("ArgMax", [scores], "int64", None, axis=1, keepdims=0, select_last_index=int(last))
 
     def column(self, values: Tensor) -> Tensor:
-        """One value for each row as a block: (rows,) in, (rows, 1) out."""
+        """Return one value for each row as a block: (rows,) in, (rows, 1) out."""
         return self.node("Unsqueeze", [values, self.constant([1], "int64")], values.type, 1)
 
     def pick(self, block: Tensor, position: int) -> Tensor:
-        """One column as one value for each row: (rows, columns) in, (rows,) out."""
+        """Return one column as one value for each row: (rows, columns) in, (rows,) out."""
         return self.node("Gather", [block, self.constant(position, "int64")], block.type, None, axis=1)
 
     def input(self, name: str, type_: str, width: int) -> Tensor:
-        """An input of the graph, shape (rows, width)."""
+        """Add an input to the graph, shape (rows, width)."""
         self._inputs.append(helper.make_tensor_value_info(name, ELEMENT_TYPES[type_], ["rows", width]))
         return Tensor(name, type_, width)
 
     def terms(self, column: Tensor, counter: TermCounter) -> tuple[Tensor, Tensor]:
-        """The terms in a text input of the graph, which takes them in its stead, and how often each is there.
+        """Replace a text input of the graph by the columns of its terms and their counts.
 
-        Both are of shape (rows, most): see `TermCounter.counts`, and `scattered`.
+        Both have shape (rows, most): see `TermCounter.counts` and `scattered`.
 
         Raises:
-            NotExportable: the column is no input of the graph.
+            NotExportable: The column is not an input of the graph.
         """
         if column.name not in {known.name for known in self._inputs}:
             raise NotExportable("its texts are changed before it counts their words")
@@ -154,10 +161,14 @@ class Graph:
         return columns, values
 
     def scattered(self, columns: Tensor, values: Tensor, width: int) -> Tensor:
-        """The values of each row in their columns, zeros elsewhere: shape (rows, width).
+        """Scatter the values of each row into their columns, with zeros elsewhere: shape (rows, width).
 
-        Both are of shape (rows, most), where the column `width` stands for none. Whoever asks `sparse` for them spares
-        the graph the zeros, and the nodes here.
+        Args:
+            columns: The columns of the values, shape (rows, most); the column `width` means no column.
+            values: The values, shape (rows, most).
+            width: The number of columns.
+
+        An exporter that uses `sparse` instead of the result spares the graph the zeros, and these nodes.
         """
         rows = self.node("Shape", [columns], "int64", None, start=0, end=1)
         shape = self.node("Concat", [rows, self.constant([width + 1], "int64")], "int64", None, axis=0)
@@ -170,7 +181,7 @@ class Graph:
         return dense
 
     def sparse(self, block: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The columns and values that a block was scattered from; None of any other block."""
+        """Return the columns and values that a block was scattered from; None for other blocks."""
         return self._sparse.get(block.name)
 
     def node(
@@ -182,7 +193,7 @@ class Graph:
         domain: str = "",
         **attributes: Any,
     ) -> Tensor:
-        """Appends one node with one output of the given element type and width; attributes are the operator's own."""
+        """Append a node with one output of this element type and width; attributes are those of the operator."""
         return self.several(operator, inputs, [(type_, width)], domain, **attributes)[0]
 
     def several(
@@ -193,7 +204,7 @@ class Graph:
         domain: str = "",
         **attributes: Any,
     ) -> list[Tensor]:
-        """Appends one node with several outputs, each of an element type and width."""
+        """Append a node with several outputs, each with its element type and width."""
         name = f"{operator}_{next(self._numbers)}"
         names = [tensor.name for tensor in inputs]
         given = [Tensor(f"{name}_{k}" if k else name, type_, width) for k, (type_, width) in enumerate(outputs)]
@@ -202,7 +213,7 @@ class Graph:
         return given
 
     def adopt(self, written: onnx.GraphProto, inputs: Sequence[Tensor]) -> dict[str, str]:
-        """Appends a graph written elsewhere, which takes these inputs in order; answers the names of its outputs."""
+        """Append a graph from elsewhere, which takes these inputs in order; return the new names of its outputs."""
         prefix = f"adopted_{next(self._numbers)}_"
         prefixed = compose.add_prefix_graph(written, prefix)
         for tensor, given in zip(inputs, prefixed.input, strict=True):
@@ -214,9 +225,9 @@ class Graph:
     def loop(
         self, limit: int, state: Sequence[Tensor], body: Callable[[Graph, list[Tensor]], list[Tensor]]
     ) -> list[Tensor]:
-        """What `state` is after `body` has been applied to it until it says no, at most `limit` times.
+        """Apply `body` to the state in a loop, at most `limit` times, and return the last state.
 
-        The body gives first a boolean scalar, whether to go on, and then the next state.
+        The body returns a boolean scalar, whether to go on, and then the next state.
         """
         number = next(self._numbers)
         before = [Tensor(f"state_{number}_{k}", tensor.type, tensor.width) for k, tensor in enumerate(state)]
@@ -228,7 +239,7 @@ class Graph:
     def branch(
         self, condition: Tensor, then: Callable[[Graph], list[Tensor]], otherwise: Callable[[Graph], list[Tensor]]
     ) -> list[Tensor]:
-        """What `then` gives where the condition (one boolean) holds, else what `otherwise` gives: of the same types."""
+        """Return the tensors of `then` if the condition (one boolean) holds, else those of `otherwise`."""
         given: list[Tensor] = []
 
         def noted(inner: Graph) -> list[Tensor]:
@@ -239,7 +250,7 @@ class Graph:
         return self.several("If", [condition], [(t.type, t.width) for t in given], **branches)
 
     def _body(self, scalars: Sequence[Tensor], inputs: Sequence[Tensor], write: Callable[[Graph], list[Tensor]]) -> Any:
-        """A graph inside this one: it sees every tensor of this one, and its own nodes are seen by nobody else."""
+        """Return a graph inside this one. It can use all tensors of this one; its own tensors are local."""
         inner = copy.copy(self)
         inner._nodes = []
         outputs = [inner.node("Identity", [tensor], tensor.type, tensor.width) for tensor in write(inner)]
@@ -250,7 +261,7 @@ class Graph:
         return helper.make_graph(inner._nodes, f"body_{next(self._numbers)}", infos[0] + infos[1], infos[2])
 
     def constant(self, values: ArrayLike, type_: str = "float64") -> Tensor:
-        """A constant tensor of any shape; equal constants are stored once. `width` is that of its last axis."""
+        """Return a constant of any shape; its `width` is the size of the last axis. Equal constants are stored once."""
         if type_ == "string":
             array: NDArray[Any] = np.asarray(values, dtype=object)
             key = (type_, array.shape, repr(array.tolist()).encode())
@@ -264,13 +275,13 @@ class Graph:
         return self._constants[key]
 
     def cast(self, tensor: Tensor, type_: str) -> Tensor:
-        """The same values in another element type, rounded as by `astype`; the tensor itself where it has it."""
+        """Convert a tensor to an element type, rounding like `astype`."""
         if tensor.type == type_:
             return tensor
         return self.node("Cast", [tensor], type_, tensor.width, to=ELEMENT_TYPES[type_])
 
     def concat(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Blocks of one element type side by side, shape (rows, sum of widths)."""
+        """Join blocks of one element type side by side, shape (rows, sum of widths)."""
         if len(tensors) == 1:
             return tensors[0]
         width = sum(tensor.width or 0 for tensor in tensors)
@@ -279,13 +290,13 @@ class Graph:
         return joined
 
     def note_filled(self, filled: Tensor, before: Tensor, fill: list[str]) -> None:
-        """Remembers that `filled` is `before` with these texts, one for each column, for what was missing."""
+        """Note that `filled` is `before` with missing values replaced by these texts, one for each column."""
         self._filled[filled.name] = (before, fill)
 
     def before_filling(self, filled: Tensor) -> list[tuple[Tensor, str]] | None:
-        """The columns of a filled tensor, each (rows, 1) with its holes and the text for them; None where not known.
+        """Return each column of a filled tensor before filling, shape (rows, 1), with its text; None if not known.
 
-        Whoever looks strings up anyway looks the holes up with them, and saves copying strings twice.
+        An encoder can look up missing values like other strings, which saves copying all strings for the filling.
         """
         before, fill = self._filled.get(filled.name, (filled, []))
         columns = self._pieces.get(before.name, [before])
@@ -294,10 +305,10 @@ class Graph:
         return list(zip(columns, fill, strict=True))
 
     def matrix(self, features: Features, type_: str = "float64") -> Tensor:
-        """All blocks as one tensor of shape (rows, columns) and this element type.
+        """Join all blocks into one tensor of shape (rows, columns) and this element type.
 
         Raises:
-            NotExportable: numbers are wanted and a block holds strings.
+            NotExportable: There are no blocks, or a block of strings is to become numbers.
         """
         if type_ != "string" and any(tensor.type == "string" for tensor in features):
             raise NotExportable("it computes with a column of strings")
@@ -306,7 +317,7 @@ class Graph:
         return self.concat([self.cast(tensor, type_) for tensor in features])
 
     def select(self, features: Features, positions: Sequence[int]) -> Features:
-        """The columns at these positions, in this order; neighbours in one block stay one block."""
+        """Return the columns at these positions, in this order; neighbours in one block stay one block."""
         found: list[Tensor] = []
         for block, columns in self._located(features, positions):
             if columns == list(range(block.width or 0)):
@@ -317,12 +328,12 @@ class Graph:
         return tuple(found)
 
     def split(self, features: Features) -> list[Tensor]:
-        """Each column as a tensor of shape (rows, 1)."""
+        """Return each column as a tensor of shape (rows, 1)."""
         total = sum(block.width or 0 for block in features)
         return [column for position in range(total) for column in self.select(features, [position])]
 
     def model(self, outputs: dict[str, Tensor]) -> onnx.ModelProto:
-        """The finished model with these outputs by name; nodes that none of them needs are left out."""
+        """Return the finished model with these outputs by name; nodes that no output needs are left out."""
         nodes = list(self._nodes)
         for name, tensor in outputs.items():
             nodes.append(helper.make_node("Identity", [tensor.name], [name], name=f"output_{name}"))
@@ -350,7 +361,7 @@ class Graph:
 
     @staticmethod
     def _located(features: Features, positions: Sequence[int]) -> list[tuple[Tensor, list[int]]]:
-        """The positions as runs of columns within one block."""
+        """Group positions into runs of columns of one block."""
         place = [(block, column) for block in features for column in range(block.width or 0)]
         runs: list[tuple[Tensor, list[int]]] = []
         for position in positions:
@@ -363,13 +374,13 @@ class Graph:
 
 
 def _read_by(node: Any) -> set[str]:
-    """The names that a node reads, and those that the graphs inside it read."""
+    """Return the names of all tensors that a node reads, including those read by graphs inside it."""
     inside = (inner for attribute in node.attribute for inner in attribute.g.node)
     return set(node.input).union(*map(_read_by, inside))
 
 
 def _exporter_for(estimator: Any, exporters: Mapping[str, E]) -> E:
-    """The exporter for exactly this class: a class derived from it may compute something else."""
+    """Return the exporter for exactly this class; a derived class may compute something else."""
     kind = type(estimator)
     exporter = exporters.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
     if exporter is None:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters import ensemble
+from app.packing.exporters import tree_ensemble
 from app.packing.exporters.boosting import binary, multiclass
 from app.packing.exporters.categories import GOES_LEFT, GOES_RIGHT, IS_MISSING, THRESHOLD, Sides, in_bitset
-from app.packing.exporters.ensemble import LEAF, Tree
-from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor
 from app.packing.exporters.links import expit
+from app.packing.exporters.tree_ensemble import LEAF, Tree
 from app.packing.releases import boosting_encoder, histograms_compare_shares
 
 
@@ -28,7 +28,7 @@ def histogram_classifier(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def histogram_regressor(g: Graph, est: Any, features: Features) -> Outputs:
-    """`HistGradientBoostingRegressor`: the raw score, or its exponential for the losses with a link of logarithm."""
+    """`HistGradientBoostingRegressor`: the raw score, or its exponential for losses with a logarithmic link."""
     raw = g.pick(_raw(g, est, features), 0)
     has_log_link = type(est._loss.link).__name__ == "LogLink"
     return {"prediction": g.node("Exp", [raw], "float64", None) if has_log_link else raw}
@@ -46,7 +46,7 @@ def _raw(g: Graph, est: Any, features: Features) -> Tensor:
     stages = [_tree(predictor, sides, found) for predictor, found in zip(predictors, splits, strict=True)]
     scores = est.n_trees_per_iteration_
     targets = [stage % scores for stage in range(len(stages))]
-    return ensemble.summed(g, sides.extended(g, matrix), stages, targets, est._baseline_prediction)
+    return tree_ensemble.summed(g, sides.extended(g, matrix), stages, targets, est._baseline_prediction)
 
 
 def _preprocessed(g: Graph, est: Any, features: Features) -> Tensor:
@@ -63,7 +63,7 @@ def _preprocessed(g: Graph, est: Any, features: Features) -> Tensor:
 def _categorical_splits(
     predictor: Any, sides: Sides, known_of: dict[int, NDArray[np.bool_]]
 ) -> dict[int, tuple[int, int]]:
-    """The splits by category of a tree, by node: unknown categories go where missing values go."""
+    """Return the splits by category of a tree, by node; unknown categories go where missing values go."""
     nodes = predictor.nodes
     splits = {}
     for number in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~nodes["is_leaf"].astype(bool)).tolist():
@@ -75,7 +75,7 @@ def _categorical_splits(
 
 
 def _tree(predictor: Any, sides: Sides, splits: dict[int, tuple[int, int]]) -> Tree:
-    """A `TreePredictor`, whose comparisons are in float64."""
+    """Return a `TreePredictor` as a tree; its comparisons are in float64."""
     nodes = predictor.nodes
     leaf = nodes["is_leaf"].astype(bool)
     column, threshold = nodes["feature_idx"].astype(np.int64), nodes["num_threshold"].copy()
@@ -86,7 +86,6 @@ def _tree(predictor: Any, sides: Sides, splits: dict[int, tuple[int, int]]) -> T
     return Tree(left, right, column, threshold, nodes["missing_go_to_left"].astype(bool), nodes["value"])
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "HistGradientBoostingClassifier": histogram_classifier,
     "HistGradientBoostingRegressor": histogram_regressor,

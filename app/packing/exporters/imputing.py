@@ -1,4 +1,4 @@
-"""Imputers: what stands in for a missing value."""
+"""Imputers: missing values are replaced."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, Transform
 from app.packing.releases import empty_columns, imputed_values, keeps_empty_columns, knows_empty_columns
 from app.runtime.graph import MISSING_TEXT
 
 
 def simple(g: Graph, est: Any, features: Features) -> Features:
-    """`SimpleImputer.transform`: the statistic of the column for what is missing; then the indicator, if there is one.
+    """`SimpleImputer.transform`: missing values replaced by the statistic of their column; then the indicator, if any.
 
     Columns that were all missing in training have no statistic and are left out, unless they are kept.
     """
@@ -30,7 +30,7 @@ def simple(g: Graph, est: Any, features: Features) -> Features:
 
 
 def _merged(g: Graph, features: Features) -> Features:
-    """Neighbours of one element type as one block: fewer nodes."""
+    """Join neighbouring blocks of one element type, which takes fewer nodes."""
     return tuple(g.concat(list(blocks)) for _, blocks in itertools.groupby(features, key=lambda block: block.type))
 
 
@@ -47,7 +47,7 @@ def _filled(g: Graph, block: Tensor, missing_values: Any, fill: list[Any]) -> Te
 
 
 def _missing(g: Graph, block: Tensor, missing_values: Any) -> Tensor | None:
-    """`sklearn.utils._mask._get_mask`: which values are missing, shape of the block; None where none can be."""
+    """`sklearn.utils._mask._get_mask`: which values are missing, shape of the block; None if none can be."""
     if isinstance(missing_values, int | float | np.number) and missing_values == missing_values:
         wanted: Any = missing_values
     elif isinstance(missing_values, str):
@@ -75,7 +75,7 @@ def _indicator(g: Graph, est: Any, features: Features) -> Features:
 
 
 def missing_indicator(g: Graph, est: Any, features: Features) -> Features:
-    """`MissingIndicator.transform`: whether a value is missing, for the columns in which one was in training."""
+    """`MissingIndicator.transform`: whether values are missing, in columns with missing values in training."""
     blocks: list[Tensor] = []
     for block in _merged(g, g.select(features, est.features_.tolist())):
         blocks.append(g.cast(_mask(g, block, est.missing_values), "float64"))
@@ -83,9 +83,9 @@ def missing_indicator(g: Graph, est: Any, features: Features) -> Features:
 
 
 def iterative(g: Graph, est: Any, features: Features) -> Features:
-    """`IterativeImputer.transform`: each column that is missing predicted from the others, again and again.
+    """`IterativeImputer.transform`: missing values of each column predicted from the other columns, several times.
 
-    As in scikit-learn, a batch of nothing but missing values is left at the initial imputation.
+    As in scikit-learn, a batch of only missing values keeps the initial imputation.
     """
     if est.sample_posterior:
         raise NotExportable("it draws what it fills in at random")
@@ -118,4 +118,3 @@ TRANSFORMERS: dict[str, Transform] = {
     "MissingIndicator": missing_indicator,
     "IterativeImputer": iterative,
 }
-PREDICTORS: dict[str, Predict] = {}

@@ -1,4 +1,4 @@
-"""LightGBM's trees, by its scikit-learn classes: float64, three meanings of missing, and categories."""
+"""The scikit-learn classes of LightGBM: trees in float64, with three meanings of missing, and categories."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters import ensemble
+from app.packing.exporters import tree_ensemble
 from app.packing.exporters.categories import GOES_LEFT, GOES_RIGHT, THRESHOLD, Sides, in_bitset
-from app.packing.exporters.ensemble import LEAF, Tree
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor
 from app.packing.exporters.links import expit, softmax
+from app.packing.exporters.tree_ensemble import LEAF, Tree
 from app.packing.exporters.trees import mean
 
 IDENTITY = ("regression", "regression_l1", "huber", "fair", "quantile", "mape")
@@ -43,13 +43,13 @@ def lightgbm_classifier(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def lightgbm_regressor(g: Graph, est: Any, features: Features) -> Outputs:
-    """`LGBMRegressor`: the sum of the trees, or what the objective makes of it."""
+    """`LGBMRegressor`: the sum of the trees, converted by the objective."""
     header, raw, count = _raw(g, est, features)
     return {"prediction": g.pick(_converted(g, header, _averaged(g, header, raw, count)), 0)}
 
 
 def _averaged(g: Graph, header: Fields, raw: Tensor, count: int) -> Tensor:
-    """The mean of this many iterations in a random forest, else the sum."""
+    """Divide the sum by the number of iterations, in a random forest."""
     return mean(g, raw, count) if "average_output" in header else raw
 
 
@@ -87,11 +87,11 @@ def _raw(g: Graph, est: Any, features: Features) -> tuple[Fields, Tensor, int]:
         raise NotExportable("it has too many categories and splits of them for a table")
     stages = [_tree(tree, sides, found, width) for tree, found in zip(trees, splits, strict=True)]
     targets = [stage % scores for stage in range(len(stages))]
-    return header, ensemble.summed(g, sides.extended(g, matrix), stages, targets), len(trees) // scores
+    return header, tree_ensemble.summed(g, sides.extended(g, matrix), stages, targets), len(trees) // scores
 
 
 def _parts(text: str) -> list[Fields]:
-    """The header of a model's text and its trees, each as its lines `name=value`."""
+    """Return the header of the text of a model and its trees, each as its lines `name=value`."""
     blocks = text.partition("\nend of trees")[0].split("\nTree=")
     return [dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks]
 
@@ -101,7 +101,7 @@ def _numbers(tree: Fields, name: str, type_: Any) -> NDArray[Any]:
 
 
 def _encoded(g: Graph, est: Any, features: Features) -> Features:
-    """`_data_from_pandas`: columns of pandas' categories as their codes, NaN where there is none."""
+    """`_data_from_pandas`: categorical columns of pandas as their codes, NaN for unknown categories."""
     lists = est.booster_.pandas_categorical or []
     positions = est.booster_.params.get("categorical_column", [])
     if not lists:
@@ -122,20 +122,20 @@ def _encoded(g: Graph, est: Any, features: Features) -> Features:
 
 
 def _with_zeros_missing(g: Graph, matrix: Tensor) -> Tensor:
-    """The matrix and beside it the same with NaN instead of 0."""
+    """Return the matrix, and beside it the same matrix with NaN instead of 0."""
     size = g.node("Abs", [matrix], "float64", matrix.width)
     is_zero = g.node("LessOrEqual", [size, g.constant(ZERO)], "bool", matrix.width)
     return g.concat([matrix, g.node("Where", [is_zero, g.constant(np.nan), matrix], "float64", matrix.width)])
 
 
 def _types(tree: Fields) -> NDArray[np.int64]:
-    """What counts as missing, by node; nothing of it concerns splits by category."""
+    """Return the meaning of missing by node; splits by category have none."""
     decision = _numbers(tree, "decision_type", np.int64)
     return np.where(decision & 1, NONE_MISSING, decision >> 2 & 3)
 
 
 def _category_splits(tree: Fields) -> list[tuple[int, int, NDArray[np.uint32]]]:
-    """Node, column and bitset of each split by category."""
+    """Return node, column and bitset of each split by category."""
     words = _numbers(tree, "cat_threshold", np.uint32)
     bounds = _numbers(tree, "cat_boundaries", np.int64)
     columns = _numbers(tree, "split_feature", np.int64)
@@ -154,7 +154,7 @@ def _category_counts(trees: list[Fields]) -> dict[int, int]:
 
 
 def _categorical_splits(tree: Fields, sides: Sides) -> dict[int, tuple[int, int]]:
-    """The splits by category of a tree, by node; what is in no set goes right, NaN too."""
+    """Return the splits by category of a tree, by node; categories in no set, and NaN, go right."""
     return {
         node: sides.column(
             column,
@@ -165,13 +165,13 @@ def _categorical_splits(tree: Fields, sides: Sides) -> dict[int, tuple[int, int]
 
 
 def _tree(tree: Fields, sides: Sides, splits: dict[int, tuple[int, int]], width: int) -> Tree:
-    """A tree of the text, whose leaves are numbered apart: they come behind the nodes here.
+    """Return a tree of the text. Its leaves are numbered separately; here they come after the inner nodes.
 
-    `Tree::NumericalDecision` takes NaN for 0 unless it is what is missing, and numbers about 0 for 0.
+    `Tree::NumericalDecision` reads NaN as 0, unless NaN is the missing value, and numbers near 0 as 0.
     """
     leaves = _numbers(tree, "leaf_value", np.float64)
     if len(leaves) == 1:
-        return ensemble.constant_tree(float(leaves[0]))
+        return tree_ensemble.constant_tree(float(leaves[0]))
     threshold = _numbers(tree, "threshold", np.float64)
     type_ = _types(tree)
     default_left = _numbers(tree, "decision_type", np.int64) & 2 != 0

@@ -77,9 +77,9 @@ def sgd_one_class(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def _sigmoids(g: Graph, est: Any, scores: Tensor, of_zeros: float | None = None) -> Tensor:
-    """The sigmoid of both signs of a score, or those of each class, normalized.
+    """Return the sigmoids of both signs of a score, or the normalized sigmoids of all classes.
 
-    Of two, the operator is precise to 1e-16 near 0, which is enough where nothing is divided by it.
+    For two classes the operator Sigmoid is precise enough, 1e-16 near 0, because nothing is divided by it.
     """
     if len(est.classes_) == 2:
         return g.node("Sigmoid", [scores], "float64", scores.width)

@@ -1,4 +1,4 @@
-"""From scores to probabilities and labels: the last steps that many families of models share."""
+"""Steps from scores to probabilities and labels that many families of models share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def affine(g: Graph, features: Features, weights: ArrayLike, intercept: ArrayLik
 
 
 def _products(g: Graph, features: Features, weights: NDArray[np.float64]) -> Tensor:
-    """`x @ weights.T`, block by block: of a sparse one only what is there."""
+    """`x @ weights.T`, block by block; for a sparse block only its stored values are used."""
     ends = np.cumsum([block.width or 0 for block in features])
     products = []
     for block, part in zip(features, np.split(weights.T, ends[:-1]), strict=True):
@@ -39,13 +39,13 @@ def _products(g: Graph, features: Features, weights: NDArray[np.float64]) -> Ten
 
 
 def reduced(g: Graph, operator: str, matrix: Tensor, width: int | None = 1) -> Tensor:
-    """A reduction over the columns, such as `ReduceSum`: shape (rows, 1), or (rows,) for width None."""
+    """Reduce over the columns, such as by `ReduceSum`: shape (rows, 1), or (rows,) for width None."""
     axis = g.constant([1], "int64")
     return g.node(operator, [matrix, axis], "float64", width, keepdims=0 if width is None else 1)
 
 
 def expit(g: Graph, scores: Tensor) -> Tensor:
-    """`scipy.special.expit`, as precise for scores far below 0 as there; the operator Sigmoid is not."""
+    """`scipy.special.expit`, precise for scores far below 0, as the operator Sigmoid is not."""
     power = g.node("Exp", [g.node("Neg", [scores], "float64", scores.width)], "float64", scores.width)
     return g.node(
         "Reciprocal", [g.node("Add", [power, g.constant(1.0)], "float64", scores.width)], "float64", scores.width
@@ -58,14 +58,14 @@ def softmax(g: Graph, scores: Tensor) -> Tensor:
 
 
 def exp_normalized(g: Graph, log_likelihoods: Tensor) -> Tensor:
-    """`exp(x - logsumexp(x))` over the columns, rounded as when the logarithm is taken first."""
+    """`exp(x - logsumexp(x))` over the columns, with the rounding of taking the logarithm first."""
     total = reduced(g, "ReduceLogSumExp", log_likelihoods)
     width = log_likelihoods.width
     return g.node("Exp", [g.node("Sub", [log_likelihoods, total], "float64", width)], "float64", width)
 
 
 def normalized(g: Graph, shares: Tensor, of_zeros: float | None = None) -> Tensor:
-    """Each row divided by its sum; rows of zeros become uniform, as in `SGDClassifier`, or are filled with a number."""
+    """Divide each row by its sum; rows of zeros become uniform, as in `SGDClassifier`, or are filled with a number."""
     filling = g.constant(1.0 / (shares.width or 1) if of_zeros is None else of_zeros)
     total = reduced(g, "ReduceSum", shares)
     empty = g.node("Equal", [total, g.constant(0.0)], "bool", 1)
@@ -73,26 +73,29 @@ def normalized(g: Graph, shares: Tensor, of_zeros: float | None = None) -> Tenso
     return g.node("Where", [empty, filling, quotient], "float64", shares.width)
 
 
-def refusing(g: Graph, values: Tensor, refused: Tensor) -> Tensor:
-    """The values, of float64; but the run fails where any row is refused (boolean), as the estimator would."""
-    any_row = g.node("ReduceMax", [g.cast(refused, "int64")], "int64", None, keepdims=0)
-    # There is no element 1: the index is out of bounds.
-    one = g.node("Gather", [g.constant([1.0]), any_row], "float64", None)
+def fail_where(g: Graph, refused: Tensor, values: Tensor) -> Tensor:
+    """Return the values, but fail the run if any element of `refused` is true, as an estimator raises ValueError.
+
+    An index out of range is the only way in which a graph can fail. `values` are float64.
+    """
+    any_refused = g.node("ReduceMax", [g.cast(refused, "int64")], "int64", None, keepdims=0)
+    # There is no element 1: the index is out of range.
+    one = g.node("Gather", [g.constant([1.0]), any_refused], "float64", None)
     return g.node("Mul", [values, one], "float64", values.width)
 
 
 def mirrored(weights: ArrayLike) -> ArrayLike:
-    """Weights (or an intercept) of one output as those of two, of which the first is its negative.
+    """Return weights (or an intercept) of one output as those of two, the first being the negative of the second.
 
-    The greater of the two scores, the first where they are equal, is then the class of `score > 0`, and the sigmoids
-    of both are the two columns of probabilities.
+    The position of the greater score, of equal ones the first, is then the class of `score > 0`, and the sigmoids of
+    both scores are the two columns of probabilities.
     """
     single = np.asarray(weights, dtype=float)
     return np.concatenate([-single, single])
 
 
 def classified(g: Graph, classes: ArrayLike, scores: Tensor) -> Outputs:
-    """Prediction and decision scores: of two columns made by `mirrored` the second is the score."""
+    """Return prediction and decision scores; of two columns made by `mirrored`, the second is the score."""
     binary = len(np.asarray(classes)) == 2
     return {
         "prediction": g.labels(classes, g.argmax(scores)),
@@ -101,10 +104,10 @@ def classified(g: Graph, classes: ArrayLike, scores: Tensor) -> Outputs:
 
 
 def signs(g: Graph, inlier: Tensor) -> Outputs:
-    """The prediction of an outlier detector, 1 or -1, from whether each row is an inlier: shape (rows,)."""
+    """Return the prediction of an outlier detector, 1 for inliers and -1 for outliers, shape (rows,)."""
     return {"prediction": g.node("Where", [inlier, g.constant(1, "int64"), g.constant(-1, "int64")], "int64", None)}
 
 
 def targets(g: Graph, values: Tensor, flat: bool) -> Outputs:
-    """A regressor's prediction: (rows, targets), or (rows,) where it is flat."""
+    """Return the prediction of a regressor: shape (rows, targets), or (rows,) if it is flat."""
     return {"prediction": g.pick(values, 0) if flat else values}

@@ -1,4 +1,4 @@
-"""Minkowski metrics, added up column by column as `sklearn.metrics.DistanceMetric` does."""
+"""Minkowski metrics, summed column by column like `sklearn.metrics.DistanceMetric`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from app.packing.exporters.graph import Graph, NotExportable, Tensor
 from app.packing.exporters.similarity import MAX_DIFFERENCES, differences
 
 SEQUENTIAL = {1.0: "ReduceL1", 2.0: "ReduceSumSquare", np.inf: "ReduceMax"}
-"""These operators take the columns one after the other; ReduceSum does not."""
+"""These operators add the columns one after the other; ReduceSum does not."""
 
 
 def power_of(est: Any) -> float:
-    """The p of its Minkowski metric: 1 manhattan, 2 euclidean, infinity chebyshev.
+    """Return p of the Minkowski metric of an estimator: 1 manhattan, 2 euclidean, infinity chebyshev.
 
     Raises:
-        NotExportable: its metric is another one.
+        NotExportable: It has another metric.
     """
     metric, parameters = est.effective_metric_, est.effective_metric_params_ or {}
     powers = {"euclidean": 2.0, "l1": 1.0, "l2": 2.0, "manhattan": 1.0, "cityblock": 1.0, "chebyshev": np.inf}
@@ -30,7 +30,11 @@ def power_of(est: Any) -> float:
 
 
 def minkowski(g: Graph, x: Tensor, points: NDArray[Any], power: float) -> Tensor:
-    """Sums of powers of absolute differences, each column added in its turn; their maximum for an infinite power."""
+    """Sum the powers of absolute differences column by column; for an infinite power, return their maximum.
+
+    Returns:
+        Shape (rows, points).
+    """
     count, width = points.shape
     block = width if points.size <= MAX_DIFFERENCES else 1 if width <= 15 else max(1, MAX_DIFFERENCES // count)
     total: Tensor | None = None
@@ -46,11 +50,11 @@ def minkowski(g: Graph, x: Tensor, points: NDArray[Any], power: float) -> Tensor
 
 
 def summed(g: Graph, difference: Tensor, power: float, count: int) -> Tensor:
-    """Powers of absolute differences, shape (rows, points, columns), added over the columns: (rows, points)."""
+    """Sum powers of absolute differences, shape (rows, points, columns), over the columns: (rows, points)."""
     if power not in {1.0, 2.0}:
         difference = g.node("Abs", [difference], "float64", difference.width)
     if power not in SEQUENTIAL:
-        # One exponent for each column: of a single one ONNX Runtime would make products.
+        # One exponent for each column: ONNX Runtime would turn a single one into products.
         exponents = g.constant(np.full(difference.width or 1, power))
         difference = g.node("Pow", [difference, exponents], "float64", difference.width)
     axis = g.constant([2], "int64")
@@ -58,7 +62,7 @@ def summed(g: Graph, difference: Tensor, power: float, count: int) -> Tensor:
 
 
 def distances_of(g: Graph, reduced: Tensor, power: float) -> Tensor:
-    """The distances, from sums of powers of differences."""
+    """Return the distances from sums of powers of differences."""
     if power == 2.0:
         return g.node("Sqrt", [reduced], "float64", reduced.width)
     if power in {1.0, np.inf}:

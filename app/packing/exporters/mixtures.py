@@ -1,4 +1,4 @@
-"""Gaussian mixtures, and the robust ellipse that tells outliers."""
+"""Gaussian mixtures, and the elliptic envelope, which detects outliers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import digamma
 
-from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor
 from app.packing.exporters.links import affine, exp_normalized, reduced, signs
 
 
@@ -17,7 +17,7 @@ def gaussian_mixture(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def bayesian_mixture(g: Graph, est: Any, features: Features) -> Outputs:
-    """`BayesianGaussianMixture`: the same, with what is expected of the precisions in `_estimate_log_prob`."""
+    """`BayesianGaussianMixture`: the same, with the expected precisions of `_estimate_log_prob`."""
     width = est.means_.shape[1]
     halves = 0.5 * (est.degrees_of_freedom_ - np.arange(width)[:, None])
     log_lambda = width * np.log(2.0) + np.sum(digamma(halves), 0)
@@ -48,7 +48,7 @@ def _mixture(g: Graph, est: Any, features: Features, expected: Any) -> Outputs:
 
 
 def _full(g: Graph, est: Any, features: Features) -> Tensor:
-    """Squared Mahalanobis distances to each component, shape (rows, components); so are the next three."""
+    """Squared Mahalanobis distances to each component, shape (rows, components); so do the next three functions."""
     components, width = est.means_.shape
     factors = np.asarray(est.precisions_cholesky_)
     shifts = np.concatenate([-mean @ factor for mean, factor in zip(est.means_, factors, strict=True)])
@@ -97,7 +97,6 @@ def _log_determinants(est: Any) -> Any:
 
 DISTANCES = {"diag": _diagonal, "full": _full, "spherical": _spherical, "tied": _tied}
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "BayesianGaussianMixture": bayesian_mixture,
     "EllipticEnvelope": elliptic_envelope,

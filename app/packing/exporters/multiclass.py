@@ -1,4 +1,4 @@
-"""Many classes by classifiers of two: one against the rest, one against one, error-correcting codes."""
+"""Multiclass classification by binary classifiers: one-vs-rest, one-vs-one, error-correcting codes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.links import expit
 from app.packing.exporters.responses import of, row_sums
 from app.packing.releases import is_one_vs_rest, leaves_zeros, one_vs_rest_takes_first
 
 
 def one_vs_rest(g: Graph, est: Any, features: Features) -> Outputs:
-    """OneVsRestClassifier: the class whose classifier is surest; for several labels each that passes the threshold."""
+    """OneVsRestClassifier: the class with the greatest score; for several labels, those above the threshold."""
     members = [g.predict(member, features) for member in est.estimators_]
     if est.label_binarizer_.y_type_ == "multiclass":
         scores = _scores(g, est.estimators_, members)
@@ -27,7 +27,7 @@ def one_vs_rest(g: Graph, est: Any, features: Features) -> Outputs:
         threshold = g.constant(_threshold(est.estimators_[0]))
         scores = _scores(g, est.estimators_, members)
         outputs = {"prediction": g.cast(g.node("Greater", [scores, threshold], "bool", scores.width), "int64")}
-    # scikit-learn asks the first member only; where another lacks the method, it fails.
+    # scikit-learn checks the first member only, and fails if another member lacks the method.
     if all(hasattr(member, "predict_proba") for member in est.estimators_):
         outputs["probabilities"] = _shares(g, est, members)
     if all(hasattr(member, "decision_function") for member in est.estimators_):
@@ -52,7 +52,7 @@ def _shares(g: Graph, est: Any, members: Sequence[Outputs]) -> Tensor:
 
 
 def _positive(g: Graph, member: Any, outputs: Outputs) -> Tensor:
-    """The probability of the second class, (rows, 1); to be divided by it, a sigmoid is precise near 0 too."""
+    """Return the probability of the second class, (rows, 1), precise near 0 because it is divided by."""
     if type(member).__name__.startswith("LogisticRegression") and is_one_vs_rest(member):
         return expit(g, g.column(of(outputs, "decision_scores", member)))
     return g.select((of(outputs, "probabilities", member),), [1])[0]
@@ -91,8 +91,8 @@ def one_vs_one(g: Graph, est: Any, features: Features) -> Outputs:
 def output_codes(g: Graph, est: Any, features: Features) -> Outputs:
     """OutputCodeClassifier: the class whose code is nearest (`pairwise_distances_argmin`, the first of equals).
 
-    The squared distance is computed as there, |x|² - 2 x·c + |c|² and at least 0: rounding decides between codes that
-    are nearly as near.
+    The squared distance is computed as in scikit-learn, |x|² - 2 x·c + |c|² and at least 0, because rounding decides
+    near ties.
     """
     scores = _scores(g, est.estimators_, [g.predict(member, features) for member in est.estimators_])
     code = np.asarray(est.code_book_, dtype=float)
@@ -107,7 +107,7 @@ def output_codes(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def constant_predictor(g: Graph, est: Any, features: Features) -> Outputs:
-    """_ConstantPredictor: what stands in for a classifier that saw one class only."""
+    """_ConstantPredictor: replaces a classifier for training data with one class."""
     rows = g.node("Shape", [features[0]], "int64", None, start=0, end=1)
     label = g.node("Expand", [g.constant(int(est.y_[0]), "int64"), rows], "int64", None)
     both = g.constant([1.0 - est.y_[0], est.y_[0]])
@@ -120,7 +120,7 @@ def constant_predictor(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def _scores(g: Graph, estimators: Sequence[Any], members: Sequence[Outputs]) -> Tensor:
-    """The members' scores side by side, shape (rows, members)."""
+    """Return the scores of the members side by side, shape (rows, members)."""
     return g.concat([g.column(_score(g, est, outputs)) for est, outputs in zip(estimators, members, strict=True)])
 
 
@@ -143,14 +143,13 @@ def _threshold(est: Any) -> float:
 
 
 def _thresholded(g: Graph, est: Any, score: Tensor) -> Tensor:
-    """The second of two classes where the score is above the threshold."""
+    """Return the second of two classes if the score is above the threshold, else the first."""
     if len(est.classes_) != 2:
         raise NotExportable("it knows a single class")
     above = g.node("Greater", [score, g.constant(_threshold(est.estimators_[0]))], "bool", None)
     return g.labels(est.classes_, g.cast(above, "int64"))
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "OneVsOneClassifier": one_vs_one,
     "OneVsRestClassifier": one_vs_rest,

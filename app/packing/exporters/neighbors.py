@@ -1,4 +1,4 @@
-"""Predictors by the nearest of the rows that they were fitted on."""
+"""Predictors by the nearest fitted rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters import similarity
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.links import reduced, signs, targets
 from app.packing.exporters.search import kneighbors
 
@@ -52,7 +52,7 @@ def regressor(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def local_outlier_factor(g: Graph, est: Any, features: Features) -> Outputs:
-    """`LocalOutlierFactor(novelty=True)`: how much denser it is around the neighbours than around the row."""
+    """`LocalOutlierFactor(novelty=True)`: the density around the neighbours relative to that around the row."""
     farthest = est._distances_fit_X_[:, est.n_neighbors_ - 1]
     known = np.column_stack([farthest, est._lrd])
     indices, distances = kneighbors(g, est, g.matrix(features), est.n_neighbors_, known)
@@ -69,7 +69,7 @@ def local_outlier_factor(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def propagated(g: Graph, est: Any, features: Features) -> Outputs:
-    """`LabelPropagation` and `LabelSpreading`: the label distributions of the fitted rows, weighed by a kernel."""
+    """`LabelPropagation` and `LabelSpreading`: the label distributions of the fitted rows, weighted by a kernel."""
     distributions = np.asarray(est.label_distributions_)
     x, points = g.matrix(features), np.asarray(est.X_, dtype=float)
     if est.kernel == "knn":
@@ -85,14 +85,14 @@ def propagated(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def _weighing(est: Any) -> bool:
-    """Whether neighbours count by their distance."""
+    """Whether neighbours are weighted by their distance."""
     if callable(est.weights):
         raise NotExportable("its weights are a function")
     return bool(est.weights == "distance")
 
 
 def _weights(g: Graph, distances: Tensor) -> Tensor:
-    """`_get_weights`: inverse distances; where one of a row is infinite, 1 for those that are and 0 for others."""
+    """`_get_weights`: inverse distances; in a row with infinite ones, 1 for these and 0 for the others."""
     width = distances.width
     inverse = g.node("Reciprocal", [distances], "float64", width)
     infinite = g.cast(g.node("IsInf", [inverse], "bool", width), "float64")
@@ -101,7 +101,7 @@ def _weights(g: Graph, distances: Tensor) -> Tensor:
 
 
 def _votes(g: Graph, indices: Tensor, weights: Tensor | None, table: NDArray[Any]) -> Tensor:
-    """The rows of a table at the indices, times their weights, added one after the other: shape (rows, columns)."""
+    """Sum the rows of a table at the indices, times their weights, one after the other: shape (rows, columns)."""
     width = table.shape[1]
     near = g.node("Gather", [g.constant(table), indices], "float64", width, axis=0)
     if weights is None:
@@ -112,7 +112,6 @@ def _votes(g: Graph, indices: Tensor, weights: Tensor | None, table: NDArray[Any
     return g.node("Squeeze", [product, g.constant([1], "int64")], "float64", width)
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "KNeighborsClassifier": classifier,
     "KNeighborsRegressor": regressor,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.links import affine, mirrored, softmax, targets
 
 OPERATORS = {"exp": "Exp", "logistic": "Sigmoid", "relu": "Relu", "tanh": "Tanh"}
@@ -53,5 +53,4 @@ def _activated(g: Graph, activation: str, scores: Tensor) -> Tensor:
     return g.node(OPERATORS[activation], [scores], "float64", scores.width)
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {"MLPClassifier": classifier, "MLPRegressor": regressor}

@@ -1,89 +1,112 @@
-"""The way back from quantiles: the normal distribution function, and interpolation between references."""
+"""`QuantileTransformer`: values to quantiles of the training data or to normal deviates, and back."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
-from app.packing.exporters.graph import Graph, NotExportable, Tensor
+from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, Transform
+from app.packing.exporters.normal_distribution import normal_cdf, normal_ppf
+from app.packing.exporters.tree_ensemble import LEAF, Tree, each
+
+Floats = NDArray[np.float64]
 
 BOUNDS_THRESHOLD = 1e-7
 """As in `sklearn.preprocessing._data`: nearer to 0 or 1 than this is the lowest or the highest quantile."""
 
-# The rational approximations of erf and erfc that SciPy's `ndtr` uses (Cephes, ndtr.c), highest power first.
-ERFC_NUMERATOR = (
-    2.46196981473530512524e-10,
-    5.64189564831068821977e-1,
-    7.46321056442269912687,
-    4.86371970985681366614e1,
-    1.96520832956077098242e2,
-    5.26445194995477358631e2,
-    9.34528527171957607540e2,
-    1.02755188689515710272e3,
-    5.57535335369399327526e2,
-)
-ERFC_DENOMINATOR = (
-    1.0,
-    1.32281951154744992508e1,
-    8.67072140885989742329e1,
-    3.54937778887819891062e2,
-    9.75708501743205489753e2,
-    1.82390916687909736289e3,
-    2.24633760818710981792e3,
-    1.65666309194161350182e3,
-    5.57535340817727675546e2,
-)
-ERF_NUMERATOR = (
-    9.60497373987051638749,
-    9.00260197203842689217e1,
-    2.23200534594684319226e3,
-    7.00332514112805075473e3,
-    5.55923013010394962768e4,
-)
-ERF_DENOMINATOR = (
-    1.0,
-    3.35617141647503099647e1,
-    5.21357949780152679795e2,
-    4.59432382970980127987e3,
-    2.26290000613890934246e4,
-    4.92673942608635921086e4,
-)
-FAR = 8.0
+
+def quantile_transformer(g: Graph, est: Any, features: Features) -> Features:
+    """`QuantileTransformer.transform`: the mean of interpolating upwards and downwards, shape (rows, columns)."""
+    x = g.matrix(features)
+    references = np.asarray(est.references_, dtype=np.float64)
+    columns = [np.asarray(quantiles, dtype=np.float64) for quantiles in est.quantiles_.T]
+    y = _interpolated(g, x, columns, references)
+    if est.output_distribution == "uniform":
+        return (y,)
+    least = BOUNDS_THRESHOLD - np.spacing(1)
+    lowest, highest = (g.constant(float(norm.ppf(bound))) for bound in (least, 1 - least))
+    deviate = g.node("Clip", [normal_ppf(g, y, least), lowest, highest], "float64", x.width)
+    threshold = g.constant(BOUNDS_THRESHOLD)
+    raised = g.node("Add", [x, threshold], "float64", x.width)
+    above = g.node("Greater", [raised, g.constant([column[-1] for column in columns])], "bool", x.width)
+    lowered = g.node("Sub", [x, threshold], "float64", x.width)
+    below = g.node("Less", [lowered, g.constant([column[0] for column in columns])], "bool", x.width)
+    deviate = g.node("Where", [above, highest, deviate], "float64", x.width)
+    return (g.node("Where", [below, lowest, deviate], "float64", x.width),)
 
 
-def normal_cdf(g: Graph, column: Tensor) -> Tensor:
-    """`scipy.stats.norm.cdf`, (rows, 1) in and out, to 1e-15 absolute; ONNX Runtime has no Erf for float64."""
-    distance = g.node("Abs", [g.node("Mul", [column, g.constant(math.sqrt(0.5))], "float64", 1)], "float64", 1)
-    distance = g.node("Min", [distance, g.constant(FAR)], "float64", 1)
-    terms = 1 + 2 * (len(ERF_DENOMINATOR) - 1)
-    powers = g.node("Pow", [distance, g.constant(np.arange(float(terms)))], "float64", terms)
-    above = [_coefficients(ERFC_NUMERATOR, 1, terms), _coefficients(ERF_NUMERATOR, 2, terms)]
-    below = [_coefficients(ERFC_DENOMINATOR, 1, terms), _coefficients(ERF_DENOMINATOR, 2, terms)]
-    numerators = g.node("MatMul", [powers, g.constant(np.column_stack(above))], "float64", 2)
-    denominators = g.node("MatMul", [powers, g.constant(np.column_stack(below))], "float64", 2)
-    far, near = g.split((g.node("Div", [numerators, denominators], "float64", 2),))
-    squared = g.node("Mul", [distance, g.node("Neg", [distance], "float64", 1)], "float64", 1)
-    tail = g.node("Mul", [g.node("Exp", [squared], "float64", 1), far], "float64", 1)
-    centre = g.node("Sub", [g.constant(1.0), g.node("Mul", [distance, near], "float64", 1)], "float64", 1)
-    close = g.node("Less", [distance, g.constant(1.0)], "bool", 1)
-    lower = g.node("Mul", [g.node("Where", [close, centre, tail], "float64", 1), g.constant(0.5)], "float64", 1)
-    upper = g.node("Sub", [g.constant(1.0), lower], "float64", 1)
-    positive = g.node("Greater", [column, g.constant(0.0)], "bool", 1)
-    return g.node("Where", [positive, upper, lower], "float64", 1)
+def _interpolated(g: Graph, x: Tensor, columns: list[Floats], references: Floats) -> Tensor:
+    """`(np.interp(x, q, r) - np.interp(-x, -q[::-1], -r[::-1])) / 2`; the outermost references beyond the quantiles.
+
+    A tree for each column and direction finds the segment. A table holds its slope and one point on it.
+    """
+    trees: list[Tree] = []
+    pieces: list[Floats] = [np.empty((0, 3))]
+    for upwards in (True, False):
+        for column, quantiles in enumerate(columns):
+            bounds, table = _pieces(quantiles, references, upwards)
+            trees.append(_search_tree(column, bounds, sum(map(len, pieces))))
+            pieces.append(table)
+    found = g.cast(each(g, x, trees), "int64")
+    count = len(columns)
+    table = np.concatenate(pieces)
+    slope, start, value = (
+        g.node("Gather", [g.constant(part), found], "float64", 2 * count, axis=0) for part in table.T
+    )
+    run = g.node("Sub", [g.concat([x, x]), start], "float64", 2 * count)
+    y = g.node("Add", [g.node("Mul", [slope, run], "float64", 2 * count), value], "float64", 2 * count)
+    up, down = (g.matrix(g.select((y,), range(first, first + count))) for first in (0, count))
+    return g.node("Mul", [g.node("Add", [up, down], "float64", count), g.constant(0.5)], "float64", count)
 
 
-def _coefficients(highest_first: tuple[float, ...], step: int, terms: int) -> NDArray[np.float64]:
-    """The coefficients of the powers 0, 1, … of the argument, for a polynomial in its `step`-th power."""
-    placed = np.zeros(terms)
-    placed[: step * len(highest_first) : step] = highest_first[::-1]
-    return placed
+def _pieces(quantiles: Floats, references: Floats, upwards: bool) -> tuple[Floats, Floats]:
+    """The upper bounds of the segments of one column, and a table with the slope, start and value of each.
+
+    Of equal quantiles, interpolation upwards starts at the last one and downwards at the first one.
+    """
+    distinct, first = np.unique(quantiles, return_index=True)
+    left = np.append(first[1:], len(quantiles))[:-1] - 1
+    right = first[1:]
+    slope = (references[right] - references[left]) / (quantiles[right] - quantiles[left])
+    point = left if upwards else right
+    middle = np.column_stack([slope, quantiles[point], references[point]])
+    table = np.concatenate([[[0.0, 0.0, 0.0]], middle, [[0.0, 0.0, references[-1]]]])
+    last_before = np.nextafter(distinct[1:], -np.inf)
+    bounds = last_before if upwards else np.append(distinct[1:-1], last_before[-1:])
+    return np.append(distinct[:1], bounds), table
 
 
-def from_uniform(g: Graph, column: Tensor, references: Any, quantiles: Any, normal: bool) -> Tensor:
-    """`QuantileTransformer._transform_col` with `inverse`, once the column is uniform: (rows, 1) in and out."""
+def _search_tree(column: int, bounds: Floats, first: int) -> Tree:
+    """A balanced tree whose answer is `first` plus the number of bounds below the value."""
+    left: list[int] = []
+    right: list[int] = []
+    threshold: list[float] = []
+    value: list[float] = []
+
+    def grow(low: int, high: int) -> int:
+        node, middle = len(left), (low + high) // 2
+        leaf = low == high
+        left.append(LEAF)
+        right.append(LEAF)
+        threshold.append(0.0 if leaf else bounds[middle])
+        value.append(float(first + low))
+        if not leaf:
+            left[node] = grow(low, middle)
+            right[node] = grow(middle + 1, high)
+        return node
+
+    grow(0, len(bounds))
+    size = len(left)
+    missing = np.zeros(size, dtype=bool)
+    return Tree(np.array(left), np.array(right), np.full(size, column), np.array(threshold), missing, np.array(value))
+
+
+def inverse_quantiles(g: Graph, column: Tensor, references: Any, quantiles: Any, normal: bool) -> Tensor:
+    """`QuantileTransformer._transform_col` with `inverse`: (rows, 1) in and out."""
+    column = normal_cdf(g, column) if normal else column
     knots, values = np.asarray(references, dtype=float), np.asarray(quantiles, dtype=float)
     if len(knots) == 1:
         raise NotExportable("it has a single quantile")
@@ -105,3 +128,6 @@ def from_uniform(g: Graph, column: Tensor, references: Any, quantiles: Any, norm
     found = g.node("Where", [highest, g.constant(values[-1]), found], "float64", 1)
     lowest = g.node("Less", [g.node("Sub", [column, threshold], "float64", 1), g.constant(0.0)], "bool", 1)
     return g.node("Where", [lowest, g.constant(values[0]), found], "float64", 1)
+
+
+TRANSFORMERS: dict[str, Transform] = {"QuantileTransformer": quantile_transformer}

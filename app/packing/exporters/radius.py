@@ -1,4 +1,4 @@
-"""Predictors by all rows within a radius, and by the nearest centroid of a class."""
+"""Predictors by all fitted rows within a radius, and by the nearest centroid of a class."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters.clusters import nearest
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
-from app.packing.exporters.links import exp_normalized, reduced, refusing, targets
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
+from app.packing.exporters.links import exp_normalized, fail_where, reduced, targets
 from app.packing.exporters.metrics import distances_of, minkowski, power_of
 from app.packing.exporters.search import reduced_distances
 from app.packing.exporters.similarity import expanded_squares
 
 
 def classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """`RadiusNeighborsClassifier`: rows without neighbours get the outlier label, or are refused."""
+    """`RadiusNeighborsClassifier`: rows without neighbours get the outlier label, or make the run fail."""
     if est.outputs_2d_:
         raise NotExportable("it has several targets")
     classes, outlier = np.asarray(est.classes_), est.outlier_label_
@@ -25,7 +25,7 @@ def classifier(g: Graph, est: Any, features: Features) -> Outputs:
     votes = g.node("MatMul", [weights, g.constant(np.eye(len(classes))[est._y])], "float64", len(classes))
     labels = classes
     if outlier is None:
-        votes = refusing(g, votes, lonely)
+        votes = fail_where(g, lonely, votes)
     else:
         instead = (classes == outlier[0]).astype(float)
         votes = g.node("Where", [g.column(lonely), g.constant(instead), votes], "float64", len(classes))
@@ -44,7 +44,7 @@ def classifier(g: Graph, est: Any, features: Features) -> Outputs:
 def regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`RadiusNeighborsRegressor.predict`: the weighted mean of the targets; NaN for a row without neighbours."""
     values = np.asarray(est._y).reshape(len(est._fit_X), -1)
-    with warnings.catch_warnings():  # of whole numbers scikit-learn makes the least one of a NaN
+    with warnings.catch_warnings():  # for integer targets scikit-learn converts NaN to the least integer
         warnings.simplefilter("ignore")
         nothing = np.full_like(values[0], np.nan).astype(float)
     weights, lonely = _weights_within(g, est, g.matrix(features))
@@ -56,7 +56,11 @@ def regressor(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def _weights_within(g: Graph, est: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The weight of each fitted row, 0 beyond the radius: (rows, fitted rows); and whether a row has no neighbour."""
+    """Return the weight of each fitted row, 0 beyond the radius, and whether a row has no neighbour.
+
+    Returns:
+        Shapes (rows, fitted rows) and (rows,).
+    """
     if callable(est.weights):
         raise NotExportable("its weights are a function")
     power, radius = power_of(est), float(est.radius)
@@ -68,7 +72,7 @@ def _weights_within(g: Graph, est: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     lonely = g.node("Equal", [reduced(g, "ReduceMax", within, None), g.constant(0.0)], "bool", None)
     if est.weights != "distance":
         return within, lonely
-    # Where rows are at no distance, these count and no others.
+    # If fitted rows are at distance 0, only these count.
     away = distances_of(g, distances, power)
     same = g.cast(g.node("Equal", [away, g.constant(0.0)], "bool", width), "float64")
     some = g.cast(reduced(g, "ReduceMax", same), "bool")
@@ -78,12 +82,12 @@ def _weights_within(g: Graph, est: Any, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def centroid(g: Graph, est: Any, features: Features) -> Outputs:
-    """`NearestCentroid`: the class of the nearest centroid; with other priors than equal ones that of best score."""
+    """`NearestCentroid`: the class of the nearest centroid; with unequal priors the one with the best score."""
     if est.metric not in ("euclidean", "manhattan"):
         raise NotExportable(f"its metric is {est.metric}")
     x, points = g.matrix(features), np.asarray(est.centroids_, dtype=float)
     count = len(points)
-    if not hasattr(est, "predict_proba"):  # so until 1.5
+    if not hasattr(est, "predict_proba"):  # until 1.5
         return {"prediction": g.labels(est.classes_, _nearest_centroid(g, est, x, points))}
     spread = np.asarray(est.within_class_std_dev_)
     scale = np.where(spread != 0, spread, 1.0)
@@ -108,7 +112,6 @@ def _nearest_centroid(g: Graph, est: Any, x: Tensor, points: NDArray[np.float64]
     return g.node("ArgMin", [away], "int64", None, axis=1, keepdims=0, select_last_index=0)
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "NearestCentroid": centroid,
     "RadiusNeighborsClassifier": classifier,

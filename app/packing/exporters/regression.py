@@ -1,4 +1,4 @@
-"""Linear regressors, those with a link function, partial least squares, isotonic regression."""
+"""Linear regressors, generalized linear models, partial least squares, isotonic regression."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
-from app.packing.exporters.links import affine, refusing, targets
+from app.packing.exporters.links import affine, fail_where, targets
 from app.packing.releases import pls_coefficients, pls_is_flat
 
 
@@ -18,7 +18,7 @@ def linear_regressor(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def generalized_linear(g: Graph, est: Any, features: Features) -> Outputs:
-    """`GammaRegressor` and kin: the inverse of the link of the linear prediction."""
+    """`GammaRegressor` and other generalized linear models: the inverse link of the linear prediction."""
     raw = g.pick(affine(g, features, np.atleast_2d(est.coef_), est.intercept_), 0)
     link = type(est._base_loss.link).__name__
     if link == "IdentityLink":
@@ -86,7 +86,7 @@ def isotonic(g: Graph, est: Any, features: Features) -> Outputs:
     if len(knots) == 1:
         return {"prediction": of_segment(offsets), "transformed": of_segment(offsets)}
     if est.out_of_bounds == "raise":
-        run = refusing(g, run, g.node("IsNaN", [of_segment(slopes)], "bool", None))
+        run = fail_where(g, g.node("IsNaN", [of_segment(slopes)], "bool", None), run)
     rise = g.node("Mul", [of_segment(slopes), run], "float64", None)
     value = g.node("Add", [rise, of_segment(offsets)], "float64", None)
     return {"prediction": value, "transformed": value}

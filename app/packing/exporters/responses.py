@@ -1,4 +1,4 @@
-"""What a model made of models asks of those inside it: the response of one of their methods."""
+"""The responses of estimators inside a meta-estimator: the output of one of their methods."""
 
 from __future__ import annotations
 
@@ -14,22 +14,30 @@ OUTPUT_OF_METHOD = {method: output for output, method in METHOD_OF_OUTPUT.items(
 
 
 def response(g: Graph, estimator: Any, features: Features, methods: Sequence[str]) -> Tensor:
-    """The response of the first of these methods that it has, as `_get_response_values` of scikit-learn gives it.
+    """Return the response of the first of these methods that the estimator has, like `_get_response_values`.
 
     Raises:
-        NotExportable: there is no graph of it.
+        NotExportable: There is no graph for it.
     """
     return chosen(g, estimator, g.predict(estimator, features), method_of(estimator, methods))
 
 
 def chosen(g: Graph, estimator: Any, outputs: Outputs, method: str, positive: Any = None) -> Tensor:
-    """One method's response out of all outputs, as `_get_response_values` of scikit-learn gives it.
+    """Return the response of one method out of all outputs, like `_get_response_values` of scikit-learn.
 
-    Of two classes the probability of the positive one (the second unless told), or the score that grows with it,
-    shape (rows,); of more classes (rows, classes); of `predict` what it gives.
+    Args:
+        g: The graph.
+        estimator: The estimator.
+        outputs: Its outputs.
+        method: The method.
+        positive: The positive class; default: the second one.
+
+    Returns:
+        For two classes the probability or the score of the positive class, shape (rows,); for more classes shape
+        (rows, classes); for `predict` the prediction.
 
     Raises:
-        NotExportable: the graph of the estimator does not give it.
+        NotExportable: The graph of the estimator does not have this output.
     """
     output = OUTPUT_OF_METHOD[method]
     tensor = of(outputs, output, estimator)
@@ -42,15 +50,15 @@ def chosen(g: Graph, estimator: Any, outputs: Outputs, method: str, positive: An
 
 
 def method_of(estimator: Any, methods: Sequence[str]) -> str:
-    """The first of these methods that the estimator has, as `_check_response_method` of scikit-learn chooses."""
+    """Return the first of these methods that the estimator has, like `_check_response_method` of scikit-learn."""
     return next(method for method in methods if hasattr(estimator, method))
 
 
 def of(outputs: Outputs, name: str, estimator: Any) -> Tensor:
-    """The output of this name.
+    """Return the output with this name.
 
     Raises:
-        NotExportable: the graph of the estimator does not give it.
+        NotExportable: The graph of the estimator does not have it.
     """
     if name not in outputs:
         raise NotExportable(f"the graph of the {type(estimator).__name__} in it does not give {name}")
@@ -58,7 +66,7 @@ def of(outputs: Outputs, name: str, estimator: Any) -> Tensor:
 
 
 def offered(estimator: Any, outputs: Outputs) -> Outputs:
-    """Those outputs for which the estimator around has a method too."""
+    """Return the outputs for which the outer estimator has a method too."""
     return {
         name: tensor
         for name, tensor in outputs.items()
@@ -67,12 +75,12 @@ def offered(estimator: Any, outputs: Outputs) -> Outputs:
 
 
 def total(g: Graph, tensors: Sequence[Tensor]) -> Tensor:
-    """The sum of tensors of one shape, added one after the other as NumPy adds along a leading axis."""
+    """Sum tensors of one shape, one after the other, as NumPy does along a leading axis."""
     if len(tensors) == 1:
         return tensors[0]
     return g.node("Sum", tensors, tensors[0].type, tensors[0].width)
 
 
 def row_sums(g: Graph, block: Tensor) -> Tensor:
-    """The sum of each row, (rows, columns) in, (rows, 1) out; in NumPy's order up to seven columns."""
+    """Sum each row, (rows, columns) in, (rows, 1) out; in the order of NumPy for up to seven columns."""
     return g.node("MatMul", [block, g.constant(np.ones((block.width or 0, 1)))], "float64", 1)

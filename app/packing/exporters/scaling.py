@@ -1,4 +1,4 @@
-"""Scalers: each column shifted, divided or mapped by itself; each row divided by its length."""
+"""Scalers: each column is shifted, divided or mapped; each row is divided by its norm."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.functions import expm1, log1p, refused_where
-from app.packing.exporters.graph import Features, Graph, Predict, Tensor, Transform
+from app.packing.exporters.functions import expm1, log1p
+from app.packing.exporters.graph import Features, Graph, Tensor, Transform
+from app.packing.exporters.links import fail_where
 from app.packing.releases import yeo_johnson_by_powers
 
 TINY_SCALE = 10 * float(np.finfo(np.float64).eps)
@@ -24,22 +25,18 @@ def _clipped(g: Graph, x: Tensor, low: float, high: float) -> Tensor:
 
 def standard(g: Graph, est: Any, features: Features) -> Features:
     """`StandardScaler.transform`: (x - mean_) / scale_, shape (rows, columns)."""
-    x = g.matrix(features)
-    if est.with_mean:
-        x = _by(g, "Sub", x, est.mean_)
-    if est.with_std:
-        x = _by(g, "Div", x, est.scale_)
-    return (x,)
+    return _scaled(g, features, est.mean_ if est.with_mean else None, est.scale_ if est.with_std else None)
 
 
 def robust(g: Graph, est: Any, features: Features) -> Features:
     """`RobustScaler.transform`: (x - center_) / scale_, shape (rows, columns)."""
+    return _scaled(g, features, est.center_ if est.with_centering else None, est.scale_ if est.with_scaling else None)
+
+
+def _scaled(g: Graph, features: Features, center: Any, scale: Any) -> Features:
     x = g.matrix(features)
-    if est.with_centering:
-        x = _by(g, "Sub", x, est.center_)
-    if est.with_scaling:
-        x = _by(g, "Div", x, est.scale_)
-    return (x,)
+    x = x if center is None else _by(g, "Sub", x, center)
+    return (x if scale is None else _by(g, "Div", x, scale),)
 
 
 def min_max(g: Graph, est: Any, features: Features) -> Features:
@@ -55,7 +52,7 @@ def max_abs(g: Graph, est: Any, features: Features) -> Features:
 
 
 def normalizer(g: Graph, est: Any, features: Features) -> Features:
-    """`sklearn.preprocessing.normalize` of rows: x / norm, or x where the norm is next to nothing."""
+    """`sklearn.preprocessing.normalize` of rows: x / norm, or x if the norm is nearly 0."""
     x = g.matrix(features)
     axis = g.constant([1], "int64")
     if est.norm == "max":
@@ -84,14 +81,14 @@ def power(g: Graph, est: Any, features: Features) -> Features:
 
 
 def _box_cox(g: Graph, x: Tensor, lambdas: Any) -> Tensor:
-    """(x^lambda - 1) / lambda, log(x) where lambda is 0; a row that is not positive is refused."""
-    x = refused_where(g, g.node("LessOrEqual", [x, g.constant(0.0)], "bool", x.width), x)
+    """(x^lambda - 1) / lambda, log(x) if lambda is 0; the run fails on values that are not positive."""
+    x = fail_where(g, g.node("LessOrEqual", [x, g.constant(0.0)], "bool", x.width), x)
     log = g.node("Log", [x], "float64", x.width)
     return _powered(g, log, _grown(g, log, g.constant(lambdas)), g.constant(lambdas), lambdas, 1e-19)
 
 
 def _yeo_johnson(g: Graph, x: Tensor, lambdas: Any) -> Tensor:
-    """Box-Cox of 1 + x by lambda at and above 0; below, its mirror by 2 - lambda."""
+    """Box-Cox of 1 + x with lambda for x >= 0; below, the mirrored one with 2 - lambda."""
     width = x.width
     size = g.node("Abs", [x], "float64", width)
     log = log1p(g, size)
@@ -113,7 +110,7 @@ def _grown(g: Graph, log: Tensor, exponent: Tensor) -> Tensor:
 
 
 def _powered(g: Graph, log: Tensor, grown: Tensor, exponent: Tensor, lambdas: Any, zero: float) -> Tensor:
-    """grown / exponent; the log itself where the exponent is (nearly) zero, if one of `lambdas` is."""
+    """grown / exponent, or the logarithm if the exponent is (nearly) zero."""
     width = log.width
     power = g.node("Div", [grown, exponent], "float64", width)
     if (np.abs(lambdas) > zero).all():
@@ -132,4 +129,3 @@ TRANSFORMERS: dict[str, Transform] = {
     "Binarizer": binarizer,
     "PowerTransformer": power,
 }
-PREDICTORS: dict[str, Predict] = {}

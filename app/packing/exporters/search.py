@@ -1,7 +1,6 @@
-"""The nearest of the rows that a model was fitted on: distances to all of them, to the last bit as in scikit-learn.
+"""Find the nearest of the fitted rows, with distances that equal scikit-learn's to the last bit.
 
-Rows at equal distance are common (whole numbers, one-hot columns, duplicates), and which of them scikit-learn takes
-depends on the order in which it meets them: see `heap`.
+Rows at equal distance are common (integers, one-hot columns, duplicates). `neighbor_ties` chooses between them.
 """
 
 from __future__ import annotations
@@ -12,24 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters.graph import Graph, NotExportable, Tensor
-from app.packing.exporters.heap import settled
 from app.packing.exporters.metrics import distances_of, minkowski, power_of
+from app.packing.exporters.neighbor_ties import break_ties
 from app.packing.exporters.similarity import fused_squares
 
 MAX_ROWS = 1 << 14
-"""Fitted rows that a graph searches: the distances of 1,000 rows to them take 128 MiB."""
+"""The most fitted rows that a graph searches: the distances of 1,000 rows to them take 128 MiB."""
 
 MAX_NUMBERS = 1 << 17
-"""Numbers that are subtracted one by one: beyond, one row would take a graph longer than scikit-learn's trees."""
+"""The most numbers that are subtracted one by one: with more, a graph is slower than the trees of scikit-learn."""
 
 
 def reduced_distances(g: Graph, est: Any, x: Tensor) -> Tensor:
-    """Distances before the last root is taken, shape (rows, fitted rows).
+    """Return distances before the last root is taken, shape (rows, fitted rows).
 
-    Trees subtract coordinates, and so does the search by brute force except for the Euclidean metric.
+    Trees subtract coordinates, and so does the brute-force search, except for the Euclidean metric.
 
     Raises:
-        NotExportable: of the metric, or of the size.
+        NotExportable: There is no graph for the metric, or there are too many fitted rows.
     """
     power = power_of(est)
     if not isinstance(est._fit_X, np.ndarray):
@@ -42,10 +41,15 @@ def reduced_distances(g: Graph, est: Any, x: Tensor) -> Tensor:
 
 
 def kneighbors(g: Graph, est: Any, x: Tensor, count: int, targets: NDArray[Any] | None) -> tuple[Tensor, Tensor]:
-    """The indices of the nearest fitted rows, and their distances: both of shape (rows, count).
+    """Return the indices of the nearest fitted rows and their distances, both of shape (rows, count).
 
-    Where `targets` are given (one number for each fitted row), it does not matter which of several rows with the same
-    target are taken.
+    Args:
+        g: The graph.
+        est: The estimator, with its fitted rows.
+        x: The batch, shape (rows, columns).
+        count: The number of neighbours.
+        targets: The targets of the fitted rows, if it does not matter which of several rows with equal targets are
+            taken.
     """
     reduced = reduced_distances(g, est, x)
     total = reduced.width or 0
@@ -57,6 +61,6 @@ def kneighbors(g: Graph, est: Any, x: Tensor, count: int, targets: NDArray[Any] 
         first = g.node("Gather", [indices, g.constant(range(count), "int64")], "int64", count, axis=1)
         last, beyond = g.pick(values, count - 1), g.pick(values, count)
         tied = g.node("Equal", [last, beyond], "bool", None)
-        indices = settled(g, est, x, reduced, tied, last, first, targets)
+        indices = break_ties(g, est, x, reduced, tied, last, first, targets)
     nearest = g.node("GatherElements", [reduced, indices], "float64", count, axis=1)
     return Tensor(indices.name, "int64", count), distances_of(g, nearest, power_of(est))

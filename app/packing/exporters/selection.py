@@ -1,4 +1,4 @@
-"""Feature selectors: which columns go on."""
+"""Feature selectors and recursive feature elimination."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def selector(g: Graph, est: Any, features: Features) -> Features:
 
 
 def eliminator(g: Graph, est: Any, features: Features) -> Outputs:
-    """`RFE.predict` and its kin: those of the estimator that was fitted on the columns left, and these columns."""
+    """`RFE` and `RFECV`: the outputs of the estimator on the selected columns; these columns are `transformed`."""
     columns = selector(g, est, features)
     return g.predict(est.estimator_, columns) | {"transformed": g.matrix(columns)}
 

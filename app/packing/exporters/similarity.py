@@ -12,20 +12,20 @@ from app.packing.exporters.graph import Graph, NotExportable, Tensor
 from app.packing.exporters.links import reduced
 
 Points = NDArray[Any]
-"""What rows are compared with, shape (points, columns)."""
+"""The points that rows are compared with, shape (points, columns)."""
 
 MAX_DIFFERENCES = 1 << 14
-"""Up to so many numbers in the points, rows are subtracted from each of them: 1,000 rows then take 128 MiB."""
+"""With up to this many numbers in the points, differences are computed one by one: 1,000 rows take 128 MiB."""
 
 
 def differences(g: Graph, x: Tensor, points: Points) -> Tensor:
-    """Each row minus each point, shape (rows, points, columns)."""
+    """Subtract each point from each row, shape (rows, points, columns)."""
     apart = g.node("Unsqueeze", [x, g.constant([1], "int64")], "float64", x.width)
     return g.node("Sub", [apart, g.constant(points)], "float64", x.width)
 
 
 def squared_distances(g: Graph, x: Tensor, points: Points) -> Tensor:
-    """Squared Euclidean distances, shape (rows, points); where there are many points from norms about their middle."""
+    """Squared Euclidean distances, shape (rows, points); for many points from norms around their mean."""
     if points.size <= MAX_DIFFERENCES:
         upright = g.node("Unsqueeze", [x, g.constant([2], "int64")], "float64", 1)
         apart = g.node("Sub", [upright, g.constant(points.T)], "float64", len(points))
@@ -44,9 +44,9 @@ def expanded_squares(g: Graph, x: Tensor, points: Points) -> Tensor:
 
 
 def fused_squares(g: Graph, x: Tensor, points: Points, norms: Points | None = None) -> Tensor:
-    """Squared distances as `|x|² - 2 x·y + |y|²`, at least 0, to the last bit as `EuclideanArgKmin` computes them.
+    """Squared distances as `|x|² - 2 x·y + |y|²`, at least 0, equal to `EuclideanArgKmin` to the last bit.
 
-    BLAS sums the products of fewer than 16 columns one after the other and rounds once for each, and so does MatMul.
+    BLAS and MatMul sum the products of fewer than 16 columns one after the other, with one rounding for each.
     """
     cross = g.node("MatMul", [x, g.constant(-2.0 * points.T)], "float64", len(points))
     if norms is None:
@@ -104,7 +104,7 @@ def sigmoid(g: Graph, x: Tensor, points: Points, gamma: float, coef0: float) -> 
 
 
 def cosine(g: Graph, x: Tensor, points: Points) -> Tensor:
-    """Inner products of rows and points of length 1; those shorter than 10 epsilon are left as they are."""
+    """Inner products of normalized rows and points; vectors shorter than 10 epsilon are not normalized."""
     shortest = 10 * np.finfo(np.float64).eps
     norms = np.sqrt(squared_norms(points))
     unit = points / np.where(norms < shortest, 1.0, norms)[:, None]
@@ -133,10 +133,10 @@ PARAMETERS = {
 
 
 def named(g: Graph, kernel: Any, x: Tensor, points: Points, **parameters: float) -> Tensor:
-    """The kernel of this name with those of the parameters that it has.
+    """Return the kernel of this name, with the parameters that it takes.
 
     Raises:
-        NotExportable: there is no such kernel here, or it is a function.
+        NotExportable: There is no graph for the kernel.
     """
     if callable(kernel):
         raise NotExportable("its kernel is a function")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, Transform
 from app.packing.releases import splines_are_sparse, splines_of_missing
 
 
@@ -42,7 +42,7 @@ def _deep(g: Graph, x: Tensor) -> Tensor:
 
 
 def _slice(g: Graph, x: Tensor, start: int, stop: int) -> Tensor:
-    """These of the last of three axes."""
+    """Slice the last of three axes."""
     limits = [g.constant([limit], "int64") for limit in (start, stop, 2)]
     return g.node("Slice", [x, *limits], "float64", stop - start)
 
@@ -60,9 +60,16 @@ def _wrapped(g: Graph, x: Tensor, est: Any) -> Tensor:
 
 
 def _basis(g: Graph, x: Tensor, knots: NDArray[np.float64], degree: int) -> Tensor:
-    """The basis functions by de Boor's recursion, as `scipy.interpolate.BSpline` has it: (rows, columns, functions).
+    """Return the basis functions by de Boor's recursion, like `scipy.interpolate.BSpline`.
 
-    `x` has shape (rows, columns, 1), `knots` (columns, knots). The first and the last interval are open outwards.
+    Args:
+        g: The graph.
+        x: The values, shape (rows, columns, 1).
+        knots: The knots, shape (columns, knots). The first and the last interval are unbounded.
+        degree: The degree.
+
+    Returns:
+        Shape (rows, columns, functions).
     """
     count = knots.shape[1]
     first, last = degree, count - degree - 2
@@ -88,8 +95,9 @@ def _basis(g: Graph, x: Tensor, knots: NDArray[np.float64], degree: int) -> Tens
 
 
 def _continued(g: Graph, est: Any, basis: Tensor, x: Tensor) -> Tensor:
-    """The basis, and beyond the range its value at the end, of which only the outer functions are kept; or, where it
-    goes on linearly, that value and the slope. `x` has shape (rows, columns, 1).
+    """Extrapolate the basis beyond the range: constant by the values at the end, or linear with their slope.
+
+    `x` has shape (rows, columns, 1).
     """
     count, columns = basis.width or 0, len(est.bsplines_)
     limits = np.zeros((2, columns, 1))
@@ -98,7 +106,7 @@ def _continued(g: Graph, est: Any, basis: Tensor, x: Tensor) -> Tensor:
     for column, spline in enumerate(est.bsplines_):
         limits[:, column, 0] = spline.t[degree], spline.t[-degree - 1]
         if est.extrapolation == "linear" and degree <= 1:
-            degree += 1  # for all columns that follow, too: as in scikit-learn
+            degree += 1  # also for all following columns, as in scikit-learn
         for end, kept in enumerate((slice(0, degree), slice(count - degree, count))):
             values[end, column, kept] = spline(limits[end, column, 0])[kept]
             if est.extrapolation == "linear":
@@ -115,4 +123,3 @@ def _continued(g: Graph, est: Any, basis: Tensor, x: Tensor) -> Tensor:
 
 
 TRANSFORMERS: dict[str, Transform] = {"SplineTransformer": splines}
-PREDICTORS: dict[str, Predict] = {}

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from app.packing.exporters import similarity
 from app.packing.exporters.coupling import coupled
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.links import affine, signs
 
 MAX_TERMS = 1 << 14
-"""Products of a kernel and a weight that are added in libsvm's order; beyond, 1,000 rows would take too much memory."""
+"""The most products of kernels and weights that are added in the order of libsvm; more would take too much memory."""
 
 
 def regressor(g: Graph, est: Any, features: Features) -> Outputs:
@@ -29,13 +29,13 @@ def one_class(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """`SVC`: one machine for each pair of classes, of which each has one vote."""
+    """`SVC`: one machine for each pair of classes, with one vote each."""
     count = len(est.classes_)
     pairs = list(combinations(range(count), 2))
     weights = _pair_weights(est, pairs)
     probable = est._probA.size > 0
     if count == 2:
-        # As `decision_function` gives it: of the other sign than libsvm's.
+        # `decision_function` has the opposite sign of libsvm.
         scores = _machines(g, est, features, -weights, -est._intercept_)
         decision = g.pick(scores, 0)
         second = g.node("GreaterOrEqual", [decision, g.constant(0.0)], "bool", None)
@@ -58,7 +58,7 @@ def classifier(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def _machines(g: Graph, est: Any, features: Features, weights: NDArray[Any], intercept: NDArray[Any]) -> Tensor:
-    """Sums of kernels with the support vectors: weights (machines, vectors) give shape (rows, machines)."""
+    """Sum kernels with the support vectors: weights (machines, vectors) give shape (rows, machines)."""
     if est._sparse:
         raise NotExportable("it was fitted on a sparse matrix")
     x, vectors = g.matrix(features), np.asarray(est.support_vectors_)
@@ -70,7 +70,7 @@ def _machines(g: Graph, est: Any, features: Features, weights: NDArray[Any], int
 
 
 def _power(g: Graph, base: Tensor, degree: int) -> Tensor:
-    """`powi` of libsvm: squared again and again, multiplied where the degree has a bit."""
+    """`powi` of libsvm: exponentiation by squaring."""
     power = None if degree else g.node("Pow", [base, g.constant(0.0)], "float64", base.width)
     while degree:
         if degree % 2:
@@ -82,9 +82,9 @@ def _power(g: Graph, base: Tensor, degree: int) -> Tensor:
 
 
 def _summed(g: Graph, kernel: Tensor, weights: NDArray[Any], intercept: NDArray[Any]) -> Tensor:
-    """The kernels (rows, vectors) times the weights of each machine, added one after the other as libsvm does.
+    """Sum the kernels (rows, vectors) times the weights of each machine, one after the other, like libsvm.
 
-    The terms are large and of both signs: in another order their sum is another one.
+    The terms are large and of both signs, so that another order would change the sum.
     """
     members = [np.flatnonzero(row) for row in weights]
     longest = max(1, *map(len, members))
@@ -102,10 +102,10 @@ def _summed(g: Graph, kernel: Tensor, weights: NDArray[Any], intercept: NDArray[
 
 
 def _pair_weights(est: Any, pairs: list[tuple[int, int]]) -> NDArray[Any]:
-    """The dual coefficients as one row for each pair of classes: those vectors of neither class weigh nothing.
+    """Return the dual coefficients with one row for each pair of classes; vectors of other classes have weight 0.
 
-    `_dual_coef_` has one row less than there are classes: that of a vector of class i against class j is j - 1 for
-    i < j and j for i > j.
+    `_dual_coef_` has one row less than there are classes: a vector of class i has its coefficient against class j in
+    row j - 1 for i < j, and in row j for i > j.
     """
     dual = np.asarray(est._dual_coef_)
     ends = np.cumsum(est._n_support)
@@ -118,7 +118,7 @@ def _pair_weights(est: Any, pairs: list[tuple[int, int]]) -> NDArray[Any]:
 
 
 def _incidence(pairs: list[tuple[int, int]], count: int) -> NDArray[Any]:
-    """1 where a class is the first of a pair and -1 where it is the second, shape (pairs, classes)."""
+    """Return 1 for the first class of a pair and -1 for the second, shape (pairs, classes)."""
     matrix = np.zeros((len(pairs), count))
     for row, (i, j) in zip(matrix, pairs, strict=True):
         row[i], row[j] = 1.0, -1.0
@@ -126,14 +126,14 @@ def _incidence(pairs: list[tuple[int, int]], count: int) -> NDArray[Any]:
 
 
 def _votes(g: Graph, first: Tensor, pairs: list[tuple[int, int]], count: int) -> Tensor:
-    """How many pairs each class wins, given whether the first of each pair does: shape (rows, classes)."""
+    """Count the pairs that each class wins, given whether the first of each pair wins: shape (rows, classes)."""
     incidence = _incidence(pairs, count)
     seconds = (incidence < 0).sum(axis=0)
     return affine(g, (first,), incidence.T, seconds)
 
 
 def _one_against_rest(g: Graph, scores: Tensor, pairs: list[tuple[int, int]], count: int) -> Tensor:
-    """`_ovr_decision_function`: the votes, and between them the sums of the scores squeezed into a third."""
+    """`_ovr_decision_function`: the votes plus the sums of the scores, which are scaled to less than 1/3."""
     votes = _votes(g, g.node("GreaterOrEqual", [scores, g.constant(0.0)], "bool", scores.width), pairs, count)
     sums = g.node("MatMul", [scores, g.constant(_incidence(pairs, count))], "float64", count)
     raised = g.node("Add", [g.node("Abs", [sums], "float64", count), g.constant(1.0)], "float64", count)
@@ -141,7 +141,6 @@ def _one_against_rest(g: Graph, scores: Tensor, pairs: list[tuple[int, int]], co
     return g.node("Add", [votes, g.node("Div", [sums, tripled], "float64", count)], "float64", count)
 
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {
     "NuSVC": classifier,
     "NuSVR": regressor,

@@ -1,4 +1,4 @@
-"""A regressor of a transformed target: its prediction, transformed back."""
+"""Regressors of a transformed target: the prediction is transformed back."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters import functions
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
-from app.packing.exporters.quantiles import from_uniform, normal_cdf
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
+from app.packing.exporters.quantiles import inverse_quantiles
 from app.packing.exporters.responses import of
 from app.packing.releases import box_cox_by_logarithms
 
@@ -25,10 +25,10 @@ def transformed_target(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def inverse(g: Graph, transformer: Any, values: Tensor) -> Tensor:
-    """What `inverse_transform` of a fitted transformer gives for these columns, float64 of shape (rows, targets).
+    """`inverse_transform` of a fitted transformer, float64 of shape (rows, targets).
 
     Raises:
-        NotExportable: the transformer has no inverse here.
+        NotExportable: There is no graph for the inverse.
     """
     name = type(transformer).__name__
     if not type(transformer).__module__.startswith("sklearn.") or name not in INVERSES:
@@ -37,7 +37,7 @@ def inverse(g: Graph, transformer: Any, values: Tensor) -> Tensor:
 
 
 def _applied(g: Graph, values: Tensor, *steps: tuple[str, Any]) -> Tensor:
-    """Operators one after the other, each with a constant on its right or None for none."""
+    """Apply operators one after the other, each with a constant as second input, or None."""
     for operator, constant in steps:
         inputs = [values] if constant is None else [values, g.constant(constant)]
         values = g.node(operator, inputs, "float64", values.width)
@@ -54,7 +54,7 @@ FUNCTIONS: dict[Any, Callable[[Graph, Tensor], Tensor]] = {**functions.FUNCTIONS
 
 
 def _function(g: Graph, est: Any, values: Tensor) -> Tensor:
-    """FunctionTransformer: NumPy's own functions only; what another one computes is not known."""
+    """FunctionTransformer: functions of NumPy only; the code of other functions is not known."""
     if est.inverse_func is None:
         return values
     if est.inv_kw_args:
@@ -76,7 +76,7 @@ def _robust(g: Graph, est: Any, values: Tensor) -> Tensor:
 
 
 def _power(g: Graph, est: Any, values: Tensor) -> Tensor:
-    """PowerTransformer: column by column, since a column's lambda chooses the formula."""
+    """PowerTransformer: column by column, since the formula depends on the lambda of the column."""
     if est.standardize:
         values = _standard(g, est._scaler, values)
     formula = {"box-cox": _box_cox, "yeo-johnson": _yeo_johnson}[est.method]
@@ -113,14 +113,13 @@ def _quantile(g: Graph, est: Any, values: Tensor) -> Tensor:
     normal = est.output_distribution == "normal"
 
     def back(g: Graph, quantiles: Any, column: Tensor) -> Tensor:
-        uniform = normal_cdf(g, column) if normal else column
-        return from_uniform(g, uniform, est.references_, quantiles, normal)
+        return inverse_quantiles(g, column, est.references_, quantiles, normal)
 
     return _by_column(g, values, list(est.quantiles_.T), back)
 
 
 def _by_column(g: Graph, values: Tensor, facts: Sequence[Any], formula: Inverse) -> Tensor:
-    """The formula of each column on its fact and this column, side by side."""
+    """Apply a formula to each column and its fact, and join the columns."""
     columns = zip(facts, g.split((values,)), strict=True)
     return g.concat([formula(g, fact, column) for fact, column in columns])
 
@@ -143,5 +142,4 @@ INVERSES: dict[str, Inverse] = {
     "StandardScaler": _standard,
 }
 
-TRANSFORMERS: dict[str, Transform] = {}
 PREDICTORS: dict[str, Predict] = {"TransformedTargetRegressor": transformed_target}

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, Transform
 from app.runtime.terms import TermCounter
 
 ANALYZERS = ("word", "char", "char_wb")
 
 
 def count(g: Graph, est: Any, features: Features) -> Features:
-    """`CountVectorizer.transform`: how often each term occurs, or with `binary` whether, shape (rows, terms).
+    """`CountVectorizer.transform`: the count of each term, or with `binary` whether it occurs, shape (rows, terms).
 
     Raises:
-        NotExportable: it takes texts apart by a function of its user's own.
+        NotExportable: It splits texts by a function of its user.
     """
     (column,) = features
     counter = _counter(est, column.name)
@@ -41,16 +41,16 @@ def tfidf(g: Graph, est: Any, features: Features) -> Features:
     x = g.matrix(features)
     sparse = g.sparse(x)
     if sparse is None:
-        return (_weighed(g, est, x, g.constant(est.idf_) if est.use_idf else None),)
+        return (_weighted(g, est, x, g.constant(est.idf_) if est.use_idf else None),)
     columns, values = sparse
     idf = None
     if est.use_idf:
         idf = g.node("Gather", [g.constant(np.append(est.idf_, 0.0)), columns], "float64", None, axis=0)
-    return (g.scattered(columns, _weighed(g, est, values, idf), x.width or 0),)
+    return (g.scattered(columns, _weighted(g, est, values, idf), x.width or 0),)
 
 
-def _weighed(g: Graph, est: Any, x: Tensor, idf: Tensor | None) -> Tensor:
-    """The counts in a row, of all terms or only of those that it has, weighed."""
+def _weighted(g: Graph, est: Any, x: Tensor, idf: Tensor | None) -> Tensor:
+    """Weight the counts of a row, of all terms or only of those that it has."""
     width = x.width
     if est.sublinear_tf:
         none = g.node("Equal", [x, g.constant(0.0)], "bool", width)
@@ -75,7 +75,7 @@ def _counter(est: Any, column: str) -> TermCounter:
         if getattr(est, option) is not None:
             raise NotExportable(f"its {option} is {getattr(est, option)!r}")
     if est.analyzer not in ANALYZERS or est.strip_accents not in (None, "ascii", "unicode"):
-        raise NotExportable("it takes texts apart by a function")
+        raise NotExportable("it splits texts by a function")
     if est.input != "content":
         raise NotExportable(f"its input is {est.input}")
     low, high = est.ngram_range
@@ -96,4 +96,3 @@ TRANSFORMERS: dict[str, Transform] = {
     "TfidfVectorizer": tfidf_vectorizer,
     "TfidfTransformer": tfidf,
 }
-PREDICTORS: dict[str, Predict] = {}

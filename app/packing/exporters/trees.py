@@ -1,4 +1,4 @@
-"""Decision trees and averages of them, by the TreeEnsemble operator of ai.onnx.ml 5."""
+"""Decision trees, forests and isolation forests, by the operator TreeEnsemble of ai.onnx.ml 5."""
 
 from __future__ import annotations
 
@@ -8,39 +8,44 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters import ensemble
-from app.packing.exporters.ensemble import Tree
+from app.packing.exporters import tree_ensemble
 from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.tree_ensemble import Tree
 from app.packing.releases import class_shares, missing_goes_left
 
 
 def fitted_tree(est: Any, values: NDArray[Any], columns: Sequence[int] | None = None) -> Tree:
-    """The `tree_` of an estimator, with these values by node; its columns are at these positions of the matrix.
+    """Return the `tree_` of an estimator as a tree.
 
     `Tree.apply` compares the float32 of a column with a float64 threshold.
+
+    Args:
+        est: The estimator.
+        values: The values by node, shape (nodes,) or (nodes, targets).
+        columns: The positions of its columns in the matrix; default: all columns in order.
     """
     tree = est.tree_
     column = tree.feature if columns is None else np.asarray(columns)[tree.feature]
-    threshold = ensemble.before_rounding(tree.threshold)
+    threshold = tree_ensemble.before_rounding(tree.threshold)
     return Tree(tree.children_left, tree.children_right, column, threshold, missing_goes_left(tree), values)
 
 
 def probabilities_by_node(est: Any) -> NDArray[np.float64]:
-    """`predict_proba` of a tree for each of its nodes: the classes of all targets side by side."""
+    """Return `predict_proba` of a tree at each of its nodes, with the classes of all targets side by side."""
     counts = np.atleast_1d(est.n_classes_)
     values = est.tree_.value
     return np.concatenate([class_shares(values[:, target, :count]) for target, count in enumerate(counts)], axis=1)
 
 
 def mean(g: Graph, total: Tensor, count: int) -> Tensor:
-    """The total of this many, divided by them."""
+    """Divide a sum by the number of its terms."""
     return total if count == 1 else g.node("Div", [total, g.constant(float(count))], "float64", total.width)
 
 
 def tree_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """Trees and forests: `argmax` of the mean of the trees' probabilities, by target where there are several."""
     trees = [fitted_tree(member, probabilities_by_node(member)) for member in _members(est)]
-    shares = mean(g, ensemble.summed_rows(g, g.matrix(features), trees), len(trees))
+    shares = mean(g, tree_ensemble.summed_rows(g, g.matrix(features), trees), len(trees))
     if est.n_outputs_ == 1:
         return {"prediction": g.labels(est.classes_, g.argmax(shares)), "probabilities": shares}
     ends = np.cumsum(est.n_classes_).tolist()
@@ -54,7 +59,7 @@ def tree_classifier(g: Graph, est: Any, features: Features) -> Outputs:
 def tree_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """Trees and forests: the mean of the trees' predictions, (rows,) or (rows, targets)."""
     trees = [fitted_tree(member, member.tree_.value[:, :, 0]) for member in _members(est)]
-    values = mean(g, ensemble.summed_rows(g, g.matrix(features), trees), len(trees))
+    values = mean(g, tree_ensemble.summed_rows(g, g.matrix(features), trees), len(trees))
     return {"prediction": g.pick(values, 0) if est.n_outputs_ == 1 else values}
 
 
@@ -65,7 +70,7 @@ def isolation_forest(g: Graph, est: Any, features: Features) -> Outputs:
         fitted_tree(member, _path_lengths(member.tree_), None if all_columns else columns)
         for member, columns in zip(est.estimators_, est.estimators_features_, strict=True)
     ]
-    depths = g.pick(ensemble.summed(g, g.matrix(features), trees), 0)
+    depths = g.pick(tree_ensemble.summed(g, g.matrix(features), trees), 0)
     unit = len(trees) * _average_path_length(est.max_samples_)
     if unit == 0:  # trained on one row: each power is a half
         nothing = g.node("Mul", [depths, g.constant(0.0)], "float64", None)
@@ -80,10 +85,10 @@ def isolation_forest(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def random_trees_embedding(g: Graph, est: Any, features: Features) -> Features:
-    """`RandomTreesEmbedding.transform`: a column for each leaf of each tree, 1 where a row ends there."""
+    """`RandomTreesEmbedding.transform`: a column for each leaf of each tree, 1 for the leaf of a row."""
     members = est.estimators_
     trees = [fitted_tree(member, np.arange(member.tree_.node_count, dtype=float)) for member in members]
-    ends = ensemble.each(g, g.matrix(features), trees)
+    ends = tree_ensemble.each(g, g.matrix(features), trees)
     leaves = est.one_hot_encoder_.categories_
     of_tree = np.repeat(np.arange(len(leaves)), [len(nodes) for nodes in leaves])
     of_column = g.node("Gather", [ends, g.constant(of_tree, "int64")], "float64", len(of_tree), axis=1)
@@ -96,9 +101,9 @@ def _members(est: Any) -> list[Any]:
 
 
 def _path_lengths(tree: Any) -> NDArray[np.float64]:
-    """For each node how many splits lead to it, and how many more its samples would need on average."""
+    """Return the depth of each node plus the average number of splits that its samples would still need."""
     depths = np.zeros(tree.node_count)
-    inner = np.flatnonzero(tree.children_left != ensemble.LEAF)
+    inner = np.flatnonzero(tree.children_left != tree_ensemble.LEAF)
     for node in inner.tolist():  # a node comes after its parent
         depths[[tree.children_left[node], tree.children_right[node]]] = depths[node] + 1.0
     depths += [_average_path_length(samples) for samples in tree.n_node_samples.tolist()]
@@ -106,16 +111,16 @@ def _path_lengths(tree: Any) -> NDArray[np.float64]:
 
 
 def _average_path_length(samples: int) -> float:
-    """The depth of a tree of this many samples; `_average_path_length` of `sklearn.ensemble._iforest`."""
+    """`_average_path_length` of `sklearn.ensemble._iforest`: the average depth of a tree of this many samples."""
     if samples <= 2:
         return 0.0 if samples <= 1 else 1.0
     return float(2.0 * (np.log(samples - 1.0) + np.euler_gamma) - 2.0 * (samples - 1.0) / samples)
 
 
 def _least_inlying_depth(unit: float, offset: float) -> float:
-    """The least total depth at which the decision function is not negative, as NumPy's power has it here.
+    """Return the least total depth at which the decision function is not negative, computed with NumPy's power.
 
-    A row of the sample may lie at the offset exactly, where another library's power, one bit off, turns it over.
+    A training row may lie exactly at the offset, where a power that differs in the last bit would change its label.
     """
 
     def is_inlier(depth: float) -> bool:

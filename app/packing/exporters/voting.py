@@ -1,4 +1,4 @@
-"""Models that ask several models and combine what these say: voting and stacking."""
+"""Voting and stacking: the predictions of several models are combined."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.packing.exporters.responses import OUTPUT_OF_METHOD, of, offered, total
 
 
 def voting_classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """VotingClassifier: the greatest mean probability, or the most votes; `transformed` is what each member says."""
+    """VotingClassifier: the greatest mean probability, or the most votes; `transformed` has the members' outputs."""
     if est.voting == "hard":
         return _majority(g, est, features)
     members = [of(g.predict(member, features), "probabilities", member) for member in est.estimators_]
@@ -63,13 +63,13 @@ def voting_regressor(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def _weight(g: Graph, est: Any) -> Tensor:
-    """What `numpy.average` divides by: the members' weights together, or their number."""
+    """The divisor of `numpy.average`: the sum of the weights of the members, or their number."""
     weights = est._weights_not_none
     return g.constant(float(len(est.estimators_) if weights is None else np.asarray(weights).sum()))
 
 
 def stacking_classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """StackingClassifier: the final classifier on what the members say; it predicts encoded labels."""
+    """StackingClassifier: the final classifier on the outputs of the members; it predicts encoded labels."""
     stacked = _stacked(g, est, features)
     outputs = offered(est, g.predict(est.final_estimator_, (stacked,))) | {"transformed": stacked}
     if isinstance(est._label_encoder, list):
@@ -78,7 +78,7 @@ def stacking_classifier(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def _multilabel(g: Graph, est: Any, outputs: Outputs) -> Outputs:
-    """Several targets of 0 and 1: of each target's probabilities scikit-learn gives the first column."""
+    """Targets of 0 and 1: scikit-learn returns the first column of the probabilities of each target."""
     if any(len(classes) != 2 for classes in est.classes_):
         raise NotExportable("one of its targets always has the same label")
     parts = [outputs.pop(name) for name in list(outputs) if name.startswith("probabilities")]
@@ -97,9 +97,9 @@ def stacking_regressor(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def _stacked(g: Graph, est: Any, features: Features) -> Tensor:
-    """`_concatenate_predictions`: the members' responses side by side, then the columns themselves where passed on.
+    """`_concatenate_predictions`: the responses of the members side by side, then the columns with `passthrough`.
 
-    Of probabilities of two classes, and of each target's where there are several, the first column is left out.
+    The first column of probabilities is left out for two classes, and for each of several targets.
     """
     blocks: list[Tensor] = []
     for member, method in zip(est.estimators_, est.stack_method_, strict=True):
@@ -127,7 +127,7 @@ def _columns(g: Graph, block: Tensor, positions: range) -> Tensor:
 
 
 def as_transformer(predict: Predict) -> Transform:
-    """The exporter of `transform`, from that of all outputs: what the members say."""
+    """Return the exporter of `transform`, which gives the output `transformed` of an exporter of all outputs."""
     return lambda g, est, features: (of(predict(g, est, features), "transformed", est),)
 
 

@@ -1,4 +1,4 @@
-"""XGBoost's trees, by its scikit-learn classes: everything in float32, as XGBoost computes."""
+"""The scikit-learn classes of XGBoost: trees in float32."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters import ensemble
-from app.packing.exporters.ensemble import LEAF, Tree
+from app.packing.exporters import tree_ensemble
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor
+from app.packing.exporters.tree_ensemble import LEAF, Tree
 
 Model = dict[str, Any]
 
@@ -49,7 +49,7 @@ def xgboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def xgboost_regressor(g: Graph, est: Any, features: Features) -> Outputs:
-    """`XGBRegressor`: the margin, or what the objective makes of it; (rows,) or (rows, targets)."""
+    """`XGBRegressor`: the margin, converted by the objective; (rows,) or (rows, targets)."""
     model = _model(est)
     margins = _margins(g, est, model, features)
     objective = _objective(model)
@@ -83,10 +83,10 @@ def exponential(g: Graph, x: Tensor, sign: float = 1.0) -> Tensor:
 
 
 def _model(est: Any) -> Model:
-    """The booster as its JSON.
+    """Return the JSON of the booster.
 
     Raises:
-        NotExportable: it is none of trees that say one number each, split by number.
+        NotExportable: Its trees have several targets or split by category, or it has no trees.
     """
     model: Model = json.loads(est.get_booster().save_raw("json"))
     booster = model["learner"]["gradient_booster"]
@@ -115,17 +115,17 @@ def _margins(g: Graph, est: Any, model: Model, features: Features) -> Tensor:
     if not np.isnan(est.missing):
         absent = g.node("Equal", [matrix, g.constant(est.missing, "float32")], "bool", matrix.width)
         matrix = g.node("Where", [absent, g.constant(np.nan, "float32"), matrix], "float32", matrix.width)
-    return ensemble.summed(g, matrix, trees, gbtree["tree_info"][:count], base)
+    return tree_ensemble.summed(g, matrix, trees, gbtree["tree_info"][:count], base)
 
 
 def _margins_without_trees(model: Model, width: int) -> NDArray[np.float32]:
-    """What a booster adds its trees to: asked of one without trees, since only XGBoost rounds its logarithm alike."""
+    """Return the base margins, predicted by a booster without trees, because XGBoost has its own rounding."""
     import xgboost
 
     gradient_booster = model["learner"]["gradient_booster"]
     bare = dict(gradient_booster["model"], trees=[], tree_info=[], iteration_indptr=[0])
     bare["gbtree_model_param"] = dict(bare["gbtree_model_param"], num_trees="0")
-    given = dict(model["learner"]["learner_model_param"], boost_from_average="0")  # else it wants to estimate its base
+    given = dict(model["learner"]["learner_model_param"], boost_from_average="0")  # else it would estimate its base
     learner = dict(model["learner"], gradient_booster=dict(gradient_booster, model=bare), learner_model_param=given)
     booster = xgboost.Booster(model_file=bytearray(json.dumps(dict(model, learner=learner)).encode()))
     row = xgboost.DMatrix(np.zeros((1, width), dtype=np.float32))
@@ -133,7 +133,7 @@ def _margins_without_trees(model: Model, width: int) -> NDArray[np.float32]:
 
 
 def _tree(tree: Model) -> Tree:
-    """A tree of the JSON: a row goes left where `x < condition`, which is `x <=` the float32 before it."""
+    """Return a tree of the JSON. A row goes left if `x < condition`, which is `x <=` the previous float32."""
     left = np.array(tree["left_children"], dtype=np.int64)
     condition = np.array(tree["split_conditions"], dtype=np.float32)
     return Tree(

@@ -1,12 +1,13 @@
-"""The sample: rows like those the model was trained on, from any of the files in which people keep a table.
+"""Read a sample: rows like those of training, from any kind of file with a table.
 
-`files` opens the file by its content, `delimited` and `documents` read text, `columns` decides what a column holds,
-`learned` makes of it what the model has learned.
-Whatever is not certain is told in a note, which `flask models add` prints.
+`files` opens a file by its content, `delimited` and `documents` read text, `columns` and `number_formats` decide what a
+column of text holds, and `learned` adapts columns to what the model has learned. Each decision that is not certain
+leaves a note, which `flask models add` prints.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ MAX_NOTES = 20
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The rows without the target column, the target where there is one, and notes on how the file was read."""
+    """The rows without the target column, the target if there is one, and notes on how the file was read."""
 
     frame: pd.DataFrame
     target: pd.Series[Any] | None = None
@@ -31,10 +32,15 @@ class Sample:
 
 
 def read(path: Path, target: str | None, expected: Expected = NOTHING) -> Sample:
-    """The rows of the sample, read as the model expects its columns.
+    """Read the rows of a sample as the model expects its columns.
+
+    Args:
+        path: The file.
+        target: The name of the target column.
+        expected: What is known of the columns.
 
     Raises:
-        PackingRefused: it cannot be read, is empty, or has no such target column.
+        PackingRefused: The file cannot be read or is empty, or it has no such target column.
     """
     notes: list[str] = []
     try:
@@ -50,7 +56,7 @@ def read(path: Path, target: str | None, expected: Expected = NOTHING) -> Sample
         answers = frame[target]
         frame = frame.drop(columns=[target])
     frame = learned.without_index(frame, expected, notes)
-    frame = learned.of_text(frame, expected, notes)
+    frame = learned.only_declared(frame, expected, notes)
     if frame.empty:
         raise PackingRefused(f"sample {path} has no rows")
     frame = learned.as_learned(frame, expected, notes)
@@ -59,23 +65,30 @@ def read(path: Path, target: str | None, expected: Expected = NOTHING) -> Sample
 
 
 def fitted_to(frame: pd.DataFrame, names: Sequence[str] | None, width: int | None) -> pd.DataFrame:
-    """The sample with the columns of the model, in its order.
+    """Return the sample with the columns of the model in their order.
 
     Raises:
-        PackingRefused: it lacks or adds columns.
+        PackingRefused: The sample lacks columns, or has others.
     """
     if names is not None:
+        frame = frame.rename(columns=_with_underscores(list(frame.columns), names))
         lacks = [name for name in names if name not in frame.columns]
         adds = [str(name) for name in frame.columns if name not in set(names)]
         if lacks or adds:
-            said = [f"lacks {_names(lacks)}"] * bool(lacks) + [f"adds {_names(adds)}"] * bool(adds)
+            faults = [f"lacks {_names(lacks)}"] * bool(lacks) + [f"adds {_names(adds)}"] * bool(adds)
             hint = "; name the target with --target" if adds and not lacks else ""
-            raise PackingRefused(f"the sample {' and '.join(said)}; the model takes: {_names(names)}{hint}")
+            raise PackingRefused(f"the sample {' and '.join(faults)}; the model takes: {_names(names)}{hint}")
         return frame[list(names)]
     if width is not None and width != len(frame.columns):
         hint = "; name the target with --target" if len(frame.columns) == width + 1 else ""
         raise PackingRefused(f"the sample has {len(frame.columns)} columns; the model takes {width}{hint}")
     return frame
+
+
+def _with_underscores(columns: Sequence[object], names: Sequence[str]) -> dict[object, str]:
+    """Map columns to the names of the model, in which LightGBM has put underscores for spaces."""
+    renamed = {name: re.sub(r"\s", "_", name) for name in columns if isinstance(name, str) and name not in names}
+    return {name: other for name, other in renamed.items() if other in names and other not in columns}
 
 
 def _names(names: Sequence[object]) -> str:

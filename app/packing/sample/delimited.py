@@ -1,4 +1,4 @@
-"""Text with a row a line: which encoding, which separator, which line has the names."""
+"""Read delimited text: find its encoding, its separator and the line with the column names."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ import pandas as pd
 from app.packing.sample import columns
 from app.packing.sample.documents import made_up_names
 from app.packing.sample.expected import Expected
+from app.packing.sample.number_formats import is_number
 
 SEPARATORS = {",": "','", ";": "';'", "\t": "tabs", "|": "'|'"}
 SPACES = r"\s+"
-LOOKED_AT_CHARS = 200_000
-LOOKED_AT_ROWS = 500
+EXAMINED_CHARS = 200_000
+EXAMINED_ROWS = 500
 SEPARATOR_LINE = re.compile(r"\s*\"?sep=(.)\"?[^\S\r\n]*(\r\n|\r|\n)", re.IGNORECASE)
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
@@ -32,7 +33,11 @@ BYTE_ORDER_MARKS = (
 
 
 def decoded(content: bytes) -> tuple[str, str]:
-    """The text, and the name of its encoding: Unicode if it is that, else what Windows or Latin-1 make of it."""
+    """Decode text as Unicode, else as Windows-1252 or Latin-1.
+
+    Returns:
+        The text and the name of its encoding.
+    """
     for mark, encoding, name in BYTE_ORDER_MARKS:
         if content.startswith(mark):
             return content.decode(encoding), name
@@ -51,7 +56,7 @@ def decoded(content: bytes) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Dialect:
-    """How `pandas.read_csv` is to read the text."""
+    """Options of `pandas.read_csv` for a text, and notes on them."""
 
     options: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -59,10 +64,10 @@ class _Dialect:
 
 
 def read(text: str, encoding: str, expected: Expected, notes: list[str]) -> pd.DataFrame:
-    """The rows, each column as the number or the text that it holds.
+    """Read the rows of a text, each column as the numbers or texts that it holds.
 
     Raises:
-        Exception: whatever `pandas.read_csv` raises.
+        Exception: Whatever `pandas.read_csv` raises.
     """
     given = SEPARATOR_LINE.match(text[:100])
     if given:
@@ -77,55 +82,57 @@ def read(text: str, encoding: str, expected: Expected, notes: list[str]) -> pd.D
     else:
         plain = pd.read_csv(io.StringIO(text), sep=separator, low_memory=False, **dialect.options)
         raw = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, **dialect.options)
-        raw = raw.fillna("")  # what a short line lacks
-    said = SEPARATORS.get(separator, "spaces" if separator == SPACES else repr(separator))
+        raw = raw.fillna("")  # the values that a short line lacks
+    named = SEPARATORS.get(separator, "spaces" if separator == SPACES else repr(separator))
     by_line = ", as its line sep= says" if given else ""
-    notes.append(f"sample: {len(raw)} rows, {encoding}, separated by {said}{by_line}")
+    notes.append(f"sample: {len(raw)} rows, {encoding}, separated by {named}{by_line}")
     notes.extend(dialect.notes)
     return columns.typed(raw, expected, notes, commas=separator != ",", plain=plain)
 
 
 def _separator(text: str, expected: Expected) -> str:
-    """The separator by which most columns that the model names are found, and most lines have as many fields."""
+    """Return the separator that finds the most columns named by the model, then the most lines of equal length."""
     ranked = max(
         ((_score(_fields(text, separator), expected), separator) for separator in SEPARATORS), key=lambda pair: pair[0]
     )
     if ranked[0][0] <= 0 and ranked[0][1] <= 0:
         rows = _fields(text, SPACES)
         named, consistent, _ = _score(rows, expected)
-        if named > 0 or (consistent > 0 and all(_is_number(value) for row in rows[1:] for value in row)):
+        if named > 0 or (consistent > 0 and all(is_number(value) for row in rows[1:] for value in row)):
             return SPACES
     return ranked[1] if ranked[0][0] > 0 or ranked[0][1] > 0 else ","
 
 
 def _score(rows: Sequence[Sequence[str]], expected: Expected) -> tuple[int, float, int]:
-    """How many names of the model the first line has, how many lines have as many fields as it, and how many these are.
+    """Rate a separator; one that does not occur in the first line scores nothing.
 
-    A separator that does not stand in the first line has found nothing.
+    Returns:
+        The number of fields in the first line that the model names; the share of lines with as many fields; the number
+        of fields.
     """
     if not rows or len(rows[0]) < 2:
         return 0, 0.0, 0
     width = len(rows[0])
     named = sum(expected.named(name.strip()) for name in rows[0])
     lengths = Counter(map(len, rows[1:]))
-    # A line may have one more: R writes no name over its row numbers, and some end each line with a separator.
+    # A line may have one field more: R writes row numbers without a name, and some programs end lines with a separator.
     fitting = max(lengths[width], lengths[width + 1]) / max(len(rows) - 1, 1) if len(rows) > 1 else 1.0
     return named, fitting if fitting > 0.8 else 0.0, width
 
 
 def _fields(text: str, separator: str) -> list[list[str]]:
-    """The fields of the first lines."""
-    start = text[:LOOKED_AT_CHARS]
-    if len(text) > LOOKED_AT_CHARS:
+    """Split the first lines into fields."""
+    start = text[:EXAMINED_CHARS]
+    if len(text) > EXAMINED_CHARS:
         start = start.rpartition("\n")[0]
     if separator == SPACES:
-        return [line.split() for line in start.splitlines() if line.strip()][:LOOKED_AT_ROWS]
+        return [line.split() for line in start.splitlines() if line.strip()][:EXAMINED_ROWS]
     rows: list[list[str]] = []
     try:
         for row in csv.reader(io.StringIO(start, newline=""), delimiter=separator):
             if row:
                 rows.append(row)
-            if len(rows) > LOOKED_AT_ROWS:
+            if len(rows) > EXAMINED_ROWS:
                 break
     except csv.Error:
         return rows
@@ -146,7 +153,7 @@ def _dialect(text: str, separator: str, expected: Expected) -> _Dialect:
             notes=("sample: its first line names one column, so that each line is one text",), one_column=True
         )
     if body and all(len(row) == len(head) + 1 for row in body):
-        # Else pandas makes an index of the first column, and moves every name.
+        # Without these names pandas would take the first column as an index.
         ends = all(not row[-1].strip() for row in body)
         extra = f"Unnamed: {len(head) if ends else 0}"
         options |= {"header": 0, "names": [*head, extra] if ends else [extra, *head]}
@@ -157,24 +164,20 @@ def _dialect(text: str, separator: str, expected: Expected) -> _Dialect:
 
 
 def _whole_lines(text: str) -> pd.DataFrame:
-    """The lines as a column of texts, in which a comma needs no quotes; those in quotes may have several lines."""
+    """Read each line as one text, in which commas need no quotes; a quoted text may span lines."""
     name, *rows = csv.reader(io.StringIO(text, newline=""))
     return pd.DataFrame({name[0]: [",".join(row) for row in rows if row]}, dtype=str)
 
 
 def _has_no_names(head: Sequence[str], body: Sequence[Sequence[str]], expected: Expected) -> bool:
-    """Whether the first line is a row like the others: numbers, where names would be words."""
+    """Whether the first line is a row like the others: most of its fields are numbers."""
     if any(expected.named(name.strip()) for name in head) or not body:
         return False
-    numbers = [place for place, value in enumerate(head) if _is_number(value)]
+    numbers = [place for place, value in enumerate(head) if is_number(value)]
     return (
         2 * len(numbers) > len(head)
         and all(
-            _is_number(row[place]) for place in numbers for row in body[:20] if len(row) > place and row[place].strip()
+            is_number(row[place]) for place in numbers for row in body[:20] if len(row) > place and row[place].strip()
         )
         and any("." in head[place] for place in numbers)
     )
-
-
-def _is_number(value: str) -> bool:
-    return any(style.fits(value.strip()) for style in columns.FORMATS)

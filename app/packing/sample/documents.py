@@ -1,4 +1,4 @@
-"""Rows in JSON: one document in any of pandas' orientations or as a server takes them, or one record a line."""
+"""Read rows in JSON: a document in any orientation of pandas, a request body of a server, or a record in each line."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from app.errors import PackingRefused
 from app.packing.sample.expected import Expected
 
 WRAPPERS = ("instances", "inputs", "dataframe_split", "dataframe_records", "records", "rows", "data")
-"""The only key of a document around its rows."""
+"""Keys that may be the only one of a document and hold its rows."""
 
 Scalars = str | int | float | bool | None
 
 
 def read(text: str, expected: Expected, notes: list[str], *, lines: bool = False) -> pd.DataFrame:
-    """The rows of a JSON document, or of one record a line where the text is not one document.
+    """Read the rows of a JSON document; if the text is not one document, read a record in each line.
 
     Raises:
-        PackingRefused: it is JSON, but not of rows.
-        ValueError: it is no JSON.
+        PackingRefused: The JSON does not hold rows.
+        ValueError: The text is not JSON.
     """
     if not lines:
         try:
@@ -49,10 +49,10 @@ def read(text: str, expected: Expected, notes: list[str], *, lines: bool = False
 
 
 def frame_of(document: Any, expected: Expected, notes: list[str]) -> pd.DataFrame:
-    """The rows of a document, whatever its orientation.
+    """Return the rows of a document in any orientation.
 
     Raises:
-        PackingRefused: it holds no rows.
+        PackingRefused: The document does not hold rows.
     """
     if isinstance(document, dict) and len(document) == 1 and next(iter(document)) in WRAPPERS:
         (inner,) = document.values()
@@ -97,7 +97,7 @@ def _of_list(rows: Sequence[Any], expected: Expected) -> pd.DataFrame:
 
 
 def _of_table(schema: Mapping[str, Any], rows: Sequence[Any], expected: Expected) -> pd.DataFrame:
-    """The rows with the types that the schema gives them; without the index."""
+    """Return the rows of a table document with the types of its schema, without its index."""
     index = schema.get("primaryKey") or []
     frame = pd.DataFrame(list(rows))
     for column in schema.get("fields", ()):
@@ -119,7 +119,7 @@ def _of_split(document: Mapping[str, Any], expected: Expected) -> pd.DataFrame:
 
 
 def _of_dicts(document: dict[str, dict[str, Any]], expected: Expected) -> tuple[pd.DataFrame, str]:
-    """Columns of rows or rows of columns: the names of the model tell, else numbers are those of rows."""
+    """Tell columns from rows in a dict of dicts: by the names of the model, else numbers are those of rows."""
     outer = list(document)
     inner = list(dict.fromkeys(key for value in document.values() for key in value))
     told = sum(map(expected.named, inner)) - sum(map(expected.named, outer))
@@ -131,7 +131,7 @@ def _of_dicts(document: dict[str, dict[str, Any]], expected: Expected) -> tuple[
 
 
 def made_up_names(width: int, expected: Expected) -> list[str]:
-    """The names of columns that have none: the model's, with the target after them, else feature1 and so on."""
+    """Return names for columns without names: those of the model and the target, else feature1, feature2, …"""
     names = list(expected.names or [f"feature{place + 1}" for place in range(min(expected.width or width, width))])
     if len(names) == width:
         return names

@@ -1,4 +1,4 @@
-"""What the fitted estimator and its user say of the columns of the sample, before it is read."""
+"""What is known of the columns of a sample before it is read, from the estimator and from its user."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ import numpy as np
 
 from app.packing import inspect
 from app.packing.declared import Wanted
+from app.packing.facts import Facts, facts_of
 
 TEXTS = ("text", "category")
 INDEX_NAMES = re.compile(r"Unnamed: \d+(\.\d+)*|__index_level_\d+__|level_\d+|index|row\.names|")
-"""What the column of an index is called where its writer has given it no name."""
+"""The names that programs give to the column of an index without a name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What is known of one column: its learned categories, whether it is text, and a number typical of it.
+    """What is known of one column.
 
-    A column `may_be_text` where its user declares a category without saying which: then codes keep their zeros.
+    Attributes:
+        categories: The categories that the model has learned.
+        text: Whether it is text.
+        may_be_text: Whether its user declares a text or a category, so that codes keep their leading zeros.
+        typical: A number typical of it.
     """
 
     categories: tuple[Any, ...] | None = None
@@ -31,7 +36,7 @@ class Column:
 
     @property
     def strings(self) -> bool:
-        """Whether the model has learned strings of this column."""
+        """Whether the model has learned strings in this column."""
         return self.text or any(isinstance(value, str) for value in self.categories or ())
 
 
@@ -40,9 +45,14 @@ UNKNOWN = Column()
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The names of the columns in the order of the model, how many there are, and what is known of each.
+    """What is known of all columns.
 
-    Without names a column is known by its position. `target` is a column beside these.
+    Attributes:
+        names: The names of the inputs in the order of the model.
+        width: The number of inputs.
+        columns: What is known of columns, by name.
+        positions: What is known of the inputs, by position; used for a model without names.
+        target: The name of the target column, which is not an input.
     """
 
     names: tuple[str, ...] | None = None
@@ -52,7 +62,7 @@ class Expected:
     target: str | None = None
 
     def beside(self, target: str | None) -> Expected:
-        """The same with the name of the target."""
+        """Return a copy with the name of the target column."""
         return replace(self, target=target)
 
     def named(self, name: str) -> bool:
@@ -60,7 +70,7 @@ class Expected:
         return name == self.target or name in self.columns or name in (self.names or ())
 
     def of(self, names: Sequence[str]) -> list[Column]:
-        """What is known of each of these columns of the sample."""
+        """Return what is known of each of these columns of the sample."""
         if self.names is None and self.positions:
             inputs = [name for name in names if name != self.target]
             if self.width is not None and len(inputs) > self.width:
@@ -74,9 +84,12 @@ NOTHING = Expected()
 
 
 def expected_of(estimator: Any, wanted: Sequence[Wanted] = (), columns: Sequence[str] | None = None) -> Expected:
-    """What the estimator has learned of its inputs, and what its user declares of them.
+    """Return what the estimator has learned of its inputs, and what its user declares.
 
-    `columns` are the names of its inputs where it was fitted without names.
+    Args:
+        estimator: The fitted model.
+        wanted: The declared inputs.
+        columns: The names of the inputs of a model that was fitted without names.
     """
     declared = {each.name: _declared(each) for each in wanted}
     if inspect.takes_records(estimator):
@@ -86,9 +99,7 @@ def expected_of(estimator: Any, wanted: Sequence[Wanted] = (), columns: Sequence
     names, width = inspect.names_of(estimator) or columns, inspect.width_of(estimator)
     if width is None:
         return Expected(None if names is None else tuple(names), columns=declared)
-    learned = [
-        Column(fact.categories, fact.text, typical=_typical(fact)) for fact in inspect.facts_of(estimator, width)
-    ]
+    learned = [Column(fact.categories, fact.text, typical=_typical(fact)) for fact in facts_of(estimator, width)]
     known = {} if names is None else dict(zip(names, learned, strict=False))
     return Expected(
         None if names is None else tuple(names),
@@ -111,7 +122,7 @@ def _joined(learned: Column, declared: Column) -> Column:
     )
 
 
-def _typical(fact: inspect.Facts) -> float | None:
+def _typical(fact: Facts) -> float | None:
     if fact.typical is not None or fact.minimum is None or fact.maximum is None:
         return fact.typical
     return float(np.mean([fact.minimum, fact.maximum]))

@@ -1,4 +1,4 @@
-"""Opens a sample by its content: what it is compressed with, and which kind of file it is."""
+"""Open a sample by its content: find its compression and its kind."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ LINES = (".jsonl", ".ndjson")
 
 
 def read(path: Path, expected: Expected, notes: list[str]) -> pd.DataFrame:
-    """The rows of the file, with its target if it has one.
+    """Read the rows of a file, including a target column.
 
     Raises:
-        PackingRefused: it is no table, or needs a library that is not installed.
-        Exception: whatever the reader of its kind raises.
+        PackingRefused: The file is not a table, or needs a library that is not installed.
+        Exception: Whatever the reader of its kind raises.
     """
     if path.is_dir():
         raise PackingRefused("is a folder, not a file of rows")
     content, name = _decompressed(path.read_bytes(), path.name)
     for magic, reader in BY_CONTENT:
         if content.startswith(magic):
-            return learned.settled(reader(content, expected, notes), expected, notes)
+            return learned.with_learned_kinds(reader(content, expected, notes), expected, notes)
     if content.startswith(b"version https://git-lfs.github.com/spec/"):
         raise PackingRefused("is a Git LFS pointer, not the file itself: run git lfs pull")
     text, encoding = delimited.decoded(content)
@@ -47,14 +47,14 @@ def read(path: Path, expected: Expected, notes: list[str]) -> pd.DataFrame:
     suffix = PurePath(name).suffix.lower()
     if suffix in (*LINES, ".json") or (start.startswith(("{", "[{", "[[")) and suffix not in (".csv", ".tsv")):
         frame = documents.read(text, expected, notes, lines=suffix in LINES)
-        return learned.settled(frame, expected, notes)
+        return learned.with_learned_kinds(frame, expected, notes)
     if "\0" in text:
         raise PackingRefused(f"is of no kind that is known here; the kinds are: {SUFFIXES}, and these in {COMPRESSED}")
     return delimited.read(text, encoding, expected, notes)
 
 
 def _decompressed(content: bytes, name: str) -> tuple[bytes, str]:
-    """The content without its compression, and its name without the suffix that says so."""
+    """Return the content without its compression, and the file name without the suffix of the compression."""
     inner = name.rpartition(".")[0] if PurePath(name).suffix.lower() in COMPRESSED.split(", ") else name
     if content.startswith(b"\x1f\x8b"):
         return gzip.decompress(content), inner
@@ -105,7 +105,7 @@ def _arrow(content: bytes, expected: Expected, notes: list[str]) -> pd.DataFrame
 
 
 def _workbook(content: bytes, expected: Expected, notes: list[str]) -> pd.DataFrame:
-    """The first sheet of a workbook: cells keep their types, and columns with text are read as those of a text file."""
+    """Read the first sheet of a workbook: cells keep their types, columns with text are read like delimited text."""
     _require("openpyxl", "a workbook of Excel", "openpyxl")
     with pd.ExcelFile(io.BytesIO(content)) as workbook:
         sheets = workbook.sheet_names
@@ -134,25 +134,26 @@ def _array(content: bytes, expected: Expected, notes: list[str]) -> pd.DataFrame
 
 
 def _with_named_index(frame: pd.DataFrame, expected: Expected) -> pd.DataFrame:
-    """The frame with those levels of its index as columns that the model or its user names.
+    """Turn those levels of the index into columns that the model or its user names.
 
-    Another index stays: a model that looks at it is found out by the comparison with what JSON can carry.
+    Another index is kept: if the model uses it, the comparison with rows sent as JSON fails.
     """
     levels = [name for name in frame.index.names if isinstance(name, str) and expected.named(name)]
     return frame.reset_index(level=levels).reset_index(drop=True) if levels else frame
 
 
 def _require(library: str, kind: str, install: str) -> None:
-    """Says in one sentence what is missing.
+    """Refuse a file if the library that reads it is not installed.
 
     Raises:
-        PackingRefused: the library is not installed.
+        PackingRefused: The library is not installed.
     """
     try:
         importlib.import_module(library)
     except ModuleNotFoundError:
-        said = f"is {kind}, which needs {library}, and that is not installed: pip install {install}"
-        raise PackingRefused(said) from None
+        raise PackingRefused(
+            f"is {kind}, which needs {library}, and that is not installed: pip install {install}"
+        ) from None
 
 
 BY_CONTENT: tuple[tuple[bytes, Callable[[bytes, Expected, list[str]], pd.DataFrame]], ...] = (
@@ -164,4 +165,4 @@ BY_CONTENT: tuple[tuple[bytes, Callable[[bytes, Expected, list[str]], pd.DataFra
     (b"\xd0\xcf\x11\xe0", _old_workbook),
     (b"\x93NUMPY", _array),
 )
-"""The first bytes of each kind of file that is not text."""
+"""The first bytes of each kind of binary file, and its reader."""

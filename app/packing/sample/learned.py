@@ -1,4 +1,4 @@
-"""The columns of a sample as the model has learned them: markers, codes, an index, the one column of texts."""
+"""Adapt the columns of a sample to what the model has learned: markers, codes, an index, one column of texts."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from typing import Any
 
 import pandas as pd
 
-from app.packing.sample.columns import MANY, PLAIN, SIGNS, WORDS, is_code, is_marker
+from app.packing.sample.columns import MANY, SIGNS, WORDS, is_code, is_marker, missing_note
 from app.packing.sample.expected import INDEX_NAMES, Column, Expected
+from app.packing.sample.number_formats import PLAIN
 
 
-def settled(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.DataFrame:
-    """A frame of a typed file, with numbers where a column holds numbers and words that say missing."""
+def with_learned_kinds(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.DataFrame:
+    """Convert columns of objects in a typed file to numbers, or remove their markers of missing values."""
     known = expected.of([str(name) for name in frame.columns])
     found: dict[str, Any] = {}
     for place, (name, column) in enumerate(zip(frame.columns, known, strict=True)):
         values = frame.iloc[:, place]
         if not isinstance(values.dtype, pd.CategoricalDtype) and values.dtype.kind == "O":
-            settled_values = _settled(str(name), values, column, notes)
-            if settled_values is not None:
-                found[name] = settled_values
+            converted = _converted(str(name), values, column, notes)
+            if converted is not None:
+                found[name] = converted
     return frame.assign(**found) if found else frame
 
 
-def _settled(name: str, values: pd.Series[Any], column: Column, notes: list[str]) -> pd.Series[Any] | None:
-    """A column of objects or texts as numbers, or without its markers; None where it stays as it is."""
+def _converted(name: str, values: pd.Series[Any], column: Column, notes: list[str]) -> pd.Series[Any] | None:
+    """Convert a column of objects to numbers or remove its markers; return None if it stays as it is."""
     strings = Counter(value for value in values if isinstance(value, str))
     numbers = sum(isinstance(v, int | float) and not isinstance(v, bool) and v == v for v in values)
     learned = set(column.categories or ())
@@ -37,13 +38,11 @@ def _settled(name: str, values: pd.Series[Any], column: Column, notes: list[str]
     as_texts = column.strings and bool(learned)
     if not as_numbers and not as_texts:
         if others and not column.strings and (numbers > MANY * len(values) or (written and markers)):
-            said = f"{others[0]!r} is not" if numbers else "texts in the file"
-            notes.append(f"sample column {name!r} read as text: its values are numbers, but {said}")
+            but = f"{others[0]!r} is not" if numbers else "texts in the file"
+            notes.append(f"sample column {name!r} read as text: its values are numbers, but {but}")
         return None
     if markers:
-        rows = sum(strings[value] for value in markers)
-        said = " and ".join(map(repr, sorted(markers)))
-        notes.append(f"sample column {name!r}: {said} taken for missing, in {rows} row{'s' * (rows != 1)}")
+        notes.append(missing_note(name, sorted(markers), strings))
         values = values.mask(values.isin(list(markers)))
     if as_numbers and written:
         notes.append(f"sample column {name!r}: its texts are read as numbers, which the model has learned of it")
@@ -53,9 +52,9 @@ def _settled(name: str, values: pd.Series[Any], column: Column, notes: list[str]
 
 
 def as_learned(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.DataFrame:
-    """The frame with the strings that the model has learned in place of the numbers that they stand for.
+    """Replace numbers by the strings that the model has learned for them.
 
-    A spreadsheet, a database or a typed file may have made 501 of the code "00501".
+    A spreadsheet, a database or a typed file may have turned the code "00501" into 501.
     """
     known = expected.of([str(name) for name in frame.columns])
     found: dict[str, Any] = {}
@@ -72,13 +71,13 @@ def as_learned(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.
         }
         if translated:
             found[name] = pd.Series([translated.get(value, value) for value in values.tolist()], frame.index)
-            first, said = next(iter(translated.items()))
-            notes.append(f"sample column {name!r}: {first!r} taken for {said!r}, which the model has learned")
+            first, code = next(iter(translated.items()))
+            notes.append(f"sample column {name!r}: {first!r} taken for {code!r}, which the model has learned")
     return frame.assign(**found) if found else frame
 
 
 def _by_number(categories: Sequence[Any]) -> dict[float | None, str]:
-    """The learned strings by the number that each writes, where no other writes the same."""
+    """Return the learned strings by their numbers, leaving out numbers that several strings have."""
     numbers = Counter(map(_number, categories))
     return {n: str(value) for value in categories if (n := _number(value)) is not None and numbers[n] == 1}
 
@@ -91,17 +90,17 @@ def _number(value: Any) -> float | None:
 
 
 def without_index(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.DataFrame:
-    """The frame without columns that only number its rows, or are empty, where the model does not name them."""
+    """Drop columns that only number the rows, or are empty, unless the model names them."""
     spare = len(frame.columns) - expected.width if expected.names is None and expected.width is not None else None
     for name in list(frame.columns):
-        said = str(name)
-        if not INDEX_NAMES.fullmatch(said) or expected.named(said) or (spare is not None and spare <= 0):
+        text = str(name)
+        if not INDEX_NAMES.fullmatch(text) or expected.named(text) or (spare is not None and spare <= 0):
             continue
         values = frame.loc[:, name]
         if values.isna().all() and len(values):
-            notes.append(f"sample column {said!r} dropped: it is empty")
-        elif said.startswith(("Unnamed", "__index")) or _numbers_rows(values):
-            notes.append(f"sample column {said!r} dropped: it is an index, and the model does not name it")
+            notes.append(f"sample column {text!r} dropped: it is empty")
+        elif text.startswith(("Unnamed", "__index")) or _numbers_rows(values):
+            notes.append(f"sample column {text!r} dropped: it is an index, and the model does not name it")
         else:
             continue
         frame = frame.drop(columns=[name])
@@ -113,8 +112,8 @@ def _numbers_rows(values: pd.Series[Any]) -> bool:
     return bool(pd.api.types.is_integer_dtype(values.dtype) and values.is_unique and values.is_monotonic_increasing)
 
 
-def of_text(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.DataFrame:
-    """The declared column alone, where the model takes one column and does not know its name."""
+def only_declared(frame: pd.DataFrame, expected: Expected, notes: list[str]) -> pd.DataFrame:
+    """Keep only the declared column if the model takes one column and does not know its name."""
     declared = [name for name in frame.columns if name in expected.columns]
     others = [str(name) for name in frame.columns if name not in expected.columns]
     if expected.names is not None or expected.width != 1 or len(declared) != 1 or not others:

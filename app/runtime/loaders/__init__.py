@@ -1,4 +1,4 @@
-"""One loader for each format: a verified file in, a servable out. To add one, name it in `LOADERS`."""
+"""One loader for each format: it reads a verified file into a servable. To add one, name it in `LOADERS`."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ Loader = Callable[[BinaryIO, Signature], Servable]
 LOADERS: dict[str, Loader] = {"joblib": joblib.load, "skops": skops.load, "onnx": onnx.load}
 
 READERS: dict[str, Callable[[BinaryIO], Any]] = {"joblib": joblib.read, "skops": skops.read}
-"""The formats that hold an estimator, which packing needs."""
+"""The formats that hold an estimator, for packing."""

@@ -1,7 +1,7 @@
-"""Artifacts written by `joblib.dump` or `pickle.dump`: joblib reads both.
+"""Load artifacts written by `joblib.dump` or `pickle.dump`; joblib reads both.
 
-Unpickling runs whatever code the file names. It is done only to files whose hash is that of packing time, or at
-packing, in a process of its own.
+Unpickling runs any code that the file names. It happens only for files whose hash was recorded at packing, or during
+packing in a separate process.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ MAX_SAID_CHARS = 300
 
 
 def load(stream: BinaryIO, signature: Signature) -> Servable:
-    """The servable of the estimator in the file.
+    """Return the servable of the estimator in the file.
 
     Raises:
-        LoadingFailed: as `read`.
+        LoadingFailed: as in `read`.
     """
     with warnings.catch_warnings():
-        # Another version of scikit-learn is told by the recorded answers, which decide, not by a warning.
+        # scikit-learn warns about another version; the recorded answers decide instead.
         warnings.simplefilter("ignore")
         return ArtifactServable(read(stream), signature)
 
 
 def read(stream: BinaryIO) -> Any:
-    """The object in the file; the stream is read to its end and left open.
+    """Return the object in the file. The stream is read to its end and left open.
 
     Raises:
-        LoadingFailed: it is not a pickle, is damaged, or needs a library, class or function that is not there.
+        LoadingFailed: the file is not a pickle or is damaged, or it needs a library, class or function that is missing.
     """
     try:
-        import joblib  # half a second, which a process that unpickles nothing does not spend
+        import joblib  # takes half a second; not needed if nothing is unpickled
 
         return joblib.load(stream)
     except ModuleNotFoundError as error:
@@ -69,7 +69,7 @@ def _missing_module(module: str) -> str:
 
 
 def _missing_name(message: str) -> str:
-    # How Python says it depends on the pickle's protocol, and on whether the process was started with -m.
+    # Python's message depends on the pickle's protocol, and on whether the process was started with -m.
     main = re.search(r"attribute '([\w.]+)' on <module '(?:[\w.]+\.)?__(?:mp_)?main__'", message)
     main = main or re.search(r"module '__(?:mp_)?main__' has no attribute '([\w.]+)'", message)
     if main:

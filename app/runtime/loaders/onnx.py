@@ -1,4 +1,4 @@
-"""Graphs: nothing is unpickled, and neither scikit-learn nor pandas is imported."""
+"""Load graphs. Nothing is unpickled, and neither scikit-learn nor pandas is imported."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from app.signature import Signature
 
 
 def load(stream: BinaryIO, signature: Signature) -> Servable:
-    """The servable of the graph in the file; weights beside it (external data) are read from its folder.
+    """Return the servable of the graph in the file. External weights are read from the file's folder.
 
     Raises:
-        LoadingFailed: ONNX Runtime does not take it.
+        LoadingFailed: ONNX Runtime rejects the graph.
     """
-    from app.runtime.graph import GraphServable, session_of  # ONNX Runtime is for those who serve a graph
+    from app.runtime.graph import GraphServable, session_of  # imported only if a graph is served
 
     return GraphServable(session_of(stream), signature)

@@ -1,4 +1,4 @@
-"""Artifacts written by `skops.io.dump`: no code runs, only types that are known to be harmless are built."""
+"""Load artifacts written by `skops.io.dump`. No code runs; only types that skops trusts are built."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from app.signature import Signature
 
 
 def load(stream: BinaryIO, signature: Signature) -> Servable:
-    """The servable of the estimator in the file.
+    """Return the servable of the estimator in the file.
 
     Raises:
-        LoadingFailed: as `read`.
+        LoadingFailed: as in `read`.
     """
     return ArtifactServable(read(stream), signature)
 
 
 def read(stream: BinaryIO) -> Any:
-    """The object in the file; the stream is read to its end and left open.
+    """Return the object in the file. The stream is read to its end and left open.
 
     Raises:
-        LoadingFailed: it is not a skops file, holds types that skops does not trust, or skops is not installed.
+        LoadingFailed: the file is not a skops file, it holds types that skops does not trust, or skops is not
+            installed.
     """
     try:
         import skops.io  # an extra, needed for this format alone

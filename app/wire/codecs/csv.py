@@ -15,7 +15,7 @@ from typing import Any
 from app.core.answer import Answer
 from app.errors import FieldError, InvalidBody, TooManyInstances, TooManyValues
 from app.signature.batch import json_values
-from app.signature.refusals import refuse
+from app.signature.field_errors import refuse
 from app.telemetry import check_deadline
 from app.wire.codecs.cells import Read, anything, reader_of
 from app.wire.codecs.codec import Codec, Document, Reading, Rows

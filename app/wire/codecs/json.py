@@ -11,9 +11,9 @@ import msgspec
 
 from app.core.answer import Answer
 from app.errors import FieldError, InvalidInstances, InvalidJson
-from app.signature.guards import MAX_VALUES, excess_in_json, has_slow_numbers
+from app.signature.decoder import MAX_VALUES, excess_in_json, has_slow_numbers
+from app.signature.field_errors import shown
 from app.signature.hints import ENCODED_TWICE, encoded_twice
-from app.signature.pointers import shown
 from app.wire.codecs.codec import Codec, Document, Reading
 
 MAX_INTEGER_DIGITS = 400

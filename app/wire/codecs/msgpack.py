@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any, NoReturn
 
 import msgspec
+import numpy as np
 
 from app.core.answer import Answer
-from app.errors import InvalidBody
-from app.signature.guards import excess_in_msgpack
+from app.errors import InvalidBody, TooManyValues
+from app.signature.decoder import VALUES_OF_A_LIST
 from app.wire.codecs.codec import Codec, Document, Reading
 
 FORM = "MessagePack"
+VALUES_OF_A_TIMESTAMP = 10
+TOKENS_AT_ONCE = 100_000
+
+
+def _skipping(size_bytes: int) -> bytes:
+    return b".{%d}" % size_bytes
+
+
+FIXED = {b"[\xcc\xd0]": 1, b"[\xcd\xd1]": 2, b"[\xca\xce\xd2]": 4, b"[\xcb\xcf\xd3]": 8}
+FIXED |= {b"\xd4": 2, b"\xd5": 3, b"\xd6": 5, b"\xd7": 9, b"\xd8": 17}
+"""The first bytes of MessagePack's numbers and extensions of a fixed size, with the number of bytes that follow."""
+SHORT = [re.escape(bytes([0xA0 + size])) + _skipping(size) for size in range(32)]
+SHORT += [b"[\xd9\xc4]" + re.escape(bytes([size])) + _skipping(size) for size in range(32)]
+LISTS = b"[\x80-\x9f]|[\xdc\xde]..|[\xdd\xdf]...."
+ONE_BYTE = b"[\x00-\x7f\xc0\xc2\xc3\xe0-\xff]"
+SCALARS = b"|".join([*(first + _skipping(size) for first, size in FIXED.items()), *SHORT])
+LONG = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+"""The first bytes of texts, bytes and extensions, with the size of their length field."""
+SHORTEST_LONG_BYTES = 32
+EXTENSIONS = (0xC7, 0xC8, 0xC9)
+TIMESTAMPS = (b"\xd6\xff", b"\xd7\xff", b"\xc7\x0c\xff")
 
 
 class MessagePack(Codec):
@@ -70,3 +93,70 @@ def _plain(value: Any) -> Any:
     elif type(value) is datetime:
         return value.isoformat()
     return value
+
+
+# --- the cost of a body, estimated before it is decoded
+
+
+def _counted(content: bytes, *what: bytes) -> int:
+    return sum(map(content.count, what))
+
+
+def excess_in_msgpack(body: bytes, most: int) -> TooManyValues | None:
+    """Return the error for MessagePack with too many values, lists, maps or timestamps; None if it has few.
+
+    A body that is too short to have too many is not scanned.
+    """
+    most_lists, most_times = most // VALUES_OF_A_LIST, most // VALUES_OF_A_TIMESTAMP
+    if len(body) <= most_times:
+        return None
+    if (times := _counted(body, *TIMESTAMPS)) > most_times:
+        return TooManyValues(times, most_times, "timestamps")
+    may_be_lists = len(body) > most_lists and _may_begin_lists(body) > most_lists
+    if not may_be_lists and len(body) <= most:
+        return None
+    if (values := _tokens(body, _TOKENS_AT_ONCE, _TOKEN, most)) > most:
+        return TooManyValues(values, most, "values and names")
+    if not may_be_lists or values <= most_lists:
+        return None
+    lists = _tokens(body, _LISTS_AT_ONCE, _LIST, most_lists)
+    return TooManyValues(lists, most_lists, "lists and maps") if lists > most_lists else None
+
+
+def _may_begin_lists(body: bytes) -> int:
+    content = np.frombuffer(body, dtype=np.uint8)
+    return int(np.count_nonzero((content & 0xE0) == 0x80)) + int(np.count_nonzero((content & 0xFC) == 0xDC))
+
+
+ANY = b"(?:%s|%s|%s)" % (ONE_BYTE, LISTS, SCALARS)
+UP_TO_A_LIST = b"(?:(?:%s|%s)*+(?:%s))" % (ONE_BYTE, SCALARS, LISTS)
+_TOKEN, _LIST = re.compile(ANY, re.DOTALL), re.compile(UP_TO_A_LIST, re.DOTALL)
+_TOKENS = re.compile(ANY + b"*+", re.DOTALL)
+_TOKENS_AT_ONCE, _LISTS_AT_ONCE = (
+    re.compile(each + b"{%d}+" % TOKENS_AT_ONCE, re.DOTALL) for each in (ANY, UP_TO_A_LIST)
+)
+
+
+def _tokens(body: bytes, many: re.Pattern[bytes], one: re.Pattern[bytes], most: int) -> int:
+    """Count the tokens of MessagePack, up to slightly more than `most`. Invalid content ends the count."""
+    at = found = 0
+    while at < len(body) and found <= most:
+        if (match := many.match(body, at)) is not None:
+            found += TOKENS_AT_ONCE
+            at = match.end()
+            continue
+        if body[at] not in LONG:
+            match = _TOKENS.match(body, at)
+            ends = match.end() if match else at
+            if ends == at:
+                break
+            while (match := one.match(body, at, ends)) is not None:
+                found += 1
+                at = match.end()
+            at = ends
+        while at < len(body) and found <= most and (wide := LONG.get(body[at])):
+            length = int.from_bytes(body[at + 1 : at + 1 + wide], "big")
+            if one is _TOKEN:  # a short text in a long form takes longer to count
+                found += 1 if wide == 1 or length >= SHORTEST_LONG_BYTES else VALUES_OF_A_LIST
+            at += 1 + wide + length + (body[at] in EXTENSIONS)
+    return found

@@ -11,7 +11,7 @@ import msgspec
 
 from app.core.answer import Answer
 from app.errors import InvalidJson, TooManyInstances
-from app.signature.guards import excess_in_json
+from app.signature.decoder import excess_in_json
 from app.telemetry import check_deadline
 from app.wire.codecs.codec import Codec, Document, Reading, Rows
 from app.wire.codecs.json import JSON

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from app.core.answer import Answer
 from app.errors import BodyTooLarge, InvalidBody
 from app.signature import Layout
-from app.signature.matrix import batch_of
+from app.signature.tensors import batch_of
 from app.wire.codecs.codec import Codec, Document, Limits, Reading, Rows
 from app.wire.codecs.columns import check_names, check_rows, records, refused
 
@@ -158,7 +158,8 @@ def _rows_of(array: NDArray[Any], reading: Reading) -> Rows:
     if array.ndim != 2:
         detail = f"must be a 2-D array of shape (rows, {len(signature.inputs)}) or a structured one, not {array.ndim}-D"
         raise refused(detail)
-    if (batch := batch_of(array, signature)) is not None:
+    is_numeric = array.dtype.kind in "fiu" and array.dtype.char != "g"
+    if is_numeric and (batch := batch_of(array, signature)) is not None:
         return Rows(batch=batch)
     if array.shape[1] > len(signature.inputs):
         raise refused(f"has {array.shape[1]} columns; the model has {len(signature.inputs)} features")

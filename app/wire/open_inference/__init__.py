@@ -17,12 +17,13 @@ from flask_smorest import Blueprint
 
 from app import __version__
 from app.core.catalogue import Catalogue
-from app.core.tally import Tally
+from app.core.inference_statistics import InferenceStatistics
 from app.errors import MalformedRequest, ModelUnavailable
 from app.gateway.context import RequestContext
 from app.gateway.errors import RETRY_LATER, ErrorFormat
+from app.runtime.entry import Entry
 from app.runtime.policy import State
-from app.runtime.registry import Entry
+from app.runtime.registry import Registry
 from app.settings import Settings
 from app.storage.manifest import Manifest
 from app.wire import body, codecs
@@ -103,11 +104,11 @@ ERRORS = ErrorFormat(re.compile(r"/v2(/|$)"), error_sentence, TensorErrorSchema,
 def blueprint(backend: Backend) -> Blueprint:
     """Return the endpoints of this protocol."""
     blp = Blueprint("open_inference", __name__, description="Open Inference Protocol v2 (Triton, KServe, MLServer).")
-    settings, catalogue = backend.settings, backend.catalogue
-    _server(blp, catalogue)
-    _models(blp, catalogue, settings)
+    settings, registry = backend.settings, backend.registry
+    _server(blp, backend.catalogue)
+    _models(blp, registry, settings)
     _infer(blp, backend)
-    _repository(blp, catalogue, settings)
+    _repository(blp, registry, settings)
     return blp
 
 
@@ -142,20 +143,20 @@ def _unready(reason: dict[str, Any]) -> str:
     return f"the service {reason['service']}" if "service" in reason else f"{reason['model']} {reason['version']}"
 
 
-def _models(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
+def _models(blp: Blueprint, registry: Registry, settings: Settings) -> None:
     @blp.get("/v2/models")
     @answers(blp, "the names of the models")
     def models() -> Response:
         """List the models"""
-        return json_response({"models": list(catalogue.entries())})
+        return json_response({"models": list(registry.entries())})
 
     @blp.get(VERSION)
     @blp.get(MODEL)
     @answers(blp, "versions, platform, inputs and outputs", ERRORS_OF_MODEL)
     def metadata(model: str, version: str | None = None) -> Response:
         """Describe a model's tensors"""
-        entry = catalogue.entry(model, version)
-        served = [str(e.version) for e in catalogue.entries()[entry.model] if e.state is State.AVAILABLE]
+        entry = registry.entry(model, version)
+        served = [str(e.version) for e in registry.entries()[entry.model] if e.state is State.AVAILABLE]
         return json_response(describe.metadata(_manifest(entry), entry.runtime, served))
 
     @blp.get(f"{VERSION}/ready")
@@ -163,7 +164,7 @@ def _models(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
     @answers(blp, "the model is ready", {**UNKNOWN_MODEL, 503: "it is there, and is not ready"})
     def model_ready(model: str, version: str | None = None) -> Response:
         """Is a model ready?"""
-        entry = catalogue.entry(model, version)
+        entry = registry.entry(model, version)
         if entry.state is not State.AVAILABLE:
             raise _unavailable(entry)
         return json_response({"name": entry.model, "ready": True})
@@ -173,27 +174,27 @@ def _models(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
     @answers(blp, "the model's configuration", ERRORS_OF_MODEL)
     def config(model: str, version: str | None = None) -> Response:
         """Describe a model's configuration"""
-        entry = catalogue.entry(model, version)
+        entry = registry.entry(model, version)
         return json_response(describe.config(_manifest(entry), entry.runtime, settings.max_instances))
 
 
 def _infer(blp: Blueprint, backend: Backend) -> None:
-    catalogue, limits, tally = backend.catalogue, backend.limits, Tally(backend.metrics)
+    registry, limits, statistics = backend.registry, backend.limits, InferenceStatistics(backend.metrics)
 
     def count(context: RequestContext) -> None:
         if context.model and context.error is None:
-            tally.succeeded(context.model, context.version, context.rows, describe.spent(context.timings))
+            statistics.succeeded(context.model, context.version, context.rows, describe.spent(context.timings))
         elif context.model:
             context.timings.ended("run")
             of = describe.spent(context.timings)
-            tally.failed(context.model, context.version, of.input_ns + of.run_ns)
+            statistics.failed(context.model, context.version, of.input_ns + of.run_ns)
 
     backend.add_predictions(
         blp,
         "infer",
         [f"{VERSION}/infer", f"{MODEL}/infer"],
         "Infer: one tensor for each input, or one of all; JSON or binary",
-        lambda context: InferAdapter(context.environ, limits, catalogue.entry),
+        lambda context: InferAdapter(context.environ, limits, registry.entry),
         count=count,
         says="the outputs, each a tensor",
         errors=ERRORS_OF_INFER,
@@ -204,20 +205,20 @@ def _infer(blp: Blueprint, backend: Backend) -> None:
     @answers(blp, "counts and durations of each version since the start, in all workers")
     def all_stats() -> Response:
         """Statistics of every model"""
-        versions = [(e.model, e.version) for entries in catalogue.entries().values() for e in entries]
-        return json_response(describe.statistics(versions, tally))
+        versions = [(e.model, e.version) for entries in registry.entries().values() for e in entries]
+        return json_response(describe.statistics(versions, statistics))
 
     @blp.get(f"{VERSION}/stats")
     @blp.get(f"{MODEL}/stats")
     @answers(blp, "counts and durations since the start, in all workers", UNKNOWN_MODEL)
     def stats(model: str, version: str | None = None) -> Response:
         """Statistics of a model"""
-        entry = catalogue.entry(model, version)
-        entries = catalogue.entries()[entry.model] if version is None else [entry]
-        return json_response(describe.statistics([(e.model, e.version) for e in entries], tally))
+        entry = registry.entry(model, version)
+        entries = registry.entries()[entry.model] if version is None else [entry]
+        return json_response(describe.statistics([(e.model, e.version) for e in entries], statistics))
 
 
-def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> None:
+def _repository(blp: Blueprint, registry: Registry, settings: Settings) -> None:
     def sent() -> dict[str, Any]:
         return _optional_object(settings.body_limit_bytes)
 
@@ -227,7 +228,7 @@ def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> Non
     )
     def repository_index() -> Response:
         """List the versions in the repository"""
-        return json_response(describe.index(catalogue.entries(), sent().get("ready") is True))
+        return json_response(describe.index(registry.entries(), sent().get("ready") is True))
 
     @blp.post("/v2/repository/models/<string:model>/load")
     @answers(blp, "its versions are served", ERRORS_OF_CHANGE, body=OPTIONAL_BODY)
@@ -237,7 +238,7 @@ def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> Non
         if refused := [name for name in parameters if name == "config" or name.startswith("file:")]:
             said = "is not offered: what is served is what was packed; see flask models add"
             raise MalformedRequest(f"#/parameters/{refused[0][:100]}", said)
-        catalogue.load(model)
+        registry.load_model(model)
         return json_response({})
 
     @blp.post("/v2/repository/models/<string:model>/unload")
@@ -245,7 +246,7 @@ def _repository(blp: Blueprint, catalogue: Catalogue, settings: Settings) -> Non
     def unload(model: str) -> Response:
         """Take a model out of service"""
         sent()
-        catalogue.unload(model)
+        registry.unload_model(model)
         return json_response({})
 
 

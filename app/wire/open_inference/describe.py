@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from app.core.tally import Counts, Span, Spent, Tally
+from app.core.inference_statistics import Counts, InferenceStatistics, Span, Spent
+from app.runtime.entry import Entry
 from app.runtime.policy import State
-from app.runtime.registry import Entry
 from app.signature import Input
 from app.signature.batch import json_values
 from app.storage.manifest import Manifest
@@ -150,9 +150,9 @@ def spent(timings: Timings) -> Spent:
     return Spent(timings.ns("queue"), reading_ns, timings.ns("run"), timings.ns("encode"))
 
 
-def statistics(versions: Iterable[tuple[str, int]], tally: Tally) -> dict[str, Any]:
+def statistics(versions: Iterable[tuple[str, int]], statistics: InferenceStatistics) -> dict[str, Any]:
     """The statistics object of these versions. Each request is a run of its own here, so runs are successes."""
-    return {"model_stats": [_of_version(model, version, tally.of(model, version)) for model, version in versions]}
+    return {"model_stats": [_of_version(model, version, statistics.of(model, version)) for model, version in versions]}
 
 
 def _of_version(model: str, version: int, counts: Counts) -> dict[str, Any]:

@@ -105,13 +105,13 @@ def document(
     paths: dict[str, Any] = {}
     responses = views["paths"]["/predict"]["post"]["responses"]
     for name in sorted(available, key=lambda name: name != default):
-        lease, key, prediction = registry.lease(name), keys[name], f"{keys[name]}.prediction"
-        described, components = model_schemas(key, lease.validator.signature)
-        model = _Model(lease.manifest, key, described, prediction, lease.validator.max_instances)
-        path = f"/models/{name}/predict"
-        own[path] = model
-        paths[path] = {"post": _operation(model, lease.manifest, responses, requests["/predict"])}
-        schemas |= components | {prediction: prediction_schema(known[ANY_MODEL.prediction], lease.manifest)}
+        key, prediction, path = keys[name], f"{keys[name]}.prediction", f"/models/{name}/predict"
+        with registry.lease(name) as lease:
+            manifest, validator = lease.manifest, lease.validator
+        described, components = model_schemas(key, validator.signature)
+        own[path] = model = _Model(manifest, key, described, prediction, validator.max_instances)
+        paths[path] = {"post": _operation(model, manifest, responses, requests["/predict"])}
+        schemas |= components | {prediction: prediction_schema(known[ANY_MODEL.prediction], manifest)}
     paths |= dict(sorted(views["paths"].items(), key=lambda each: _tag(each[1]) not in OWN_TAGS))
     example = next(iter(own.values()), ANY_MODEL)
     _describe_predictions(paths, requests, own.get(f"/models/{default or ''}/predict", ANY_MODEL), example)

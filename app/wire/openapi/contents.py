@@ -30,8 +30,8 @@ from app.errors import (
 )
 from app.gateway.errors import ErrorFormat, Problem, internal_error, problem_of, unready_problem
 from app.signature import Input, Layout
+from app.signature.field_errors import escaped
 from app.signature.kinds import KINDS, rule_of
-from app.signature.pointers import escaped
 from app.storage.manifest import Manifest
 from app.wire.codecs import CODECS, JSON_TYPE, NDJSON_TYPE
 from app.wire.coding import codings

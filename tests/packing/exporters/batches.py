@@ -1,4 +1,4 @@
-"""Compares an estimator with its graph on batches of several sizes, compiled once."""
+"""Compare an estimator with its graph on batches of several sizes, compiled once."""
 
 import warnings
 from typing import Any

@@ -1,4 +1,4 @@
-"""Compares an estimator with its graph on given rows, by the tolerance that serving promises."""
+"""Compare an estimator with its graph on given rows, with the tolerance that serving promises."""
 
 import warnings
 from typing import Any

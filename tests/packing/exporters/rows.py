@@ -1,4 +1,4 @@
-"""Rows that try models of sums and distances: far away, tiny, halfway, beside each other, zeros of both signs."""
+"""Test rows for models of sums and distances: far away, tiny, halfway, near each other, zeros of both signs."""
 
 from typing import Any
 

@@ -14,7 +14,7 @@ KERNELS = ["rbf", "linear", "poly", "sigmoid", "cosine"]
 
 @pytest.mark.parametrize("kernel", [*KERNELS, "laplacian", "polynomial"])
 @pytest.mark.parametrize("options", [{}, {"gamma": 0.05}], ids=str)
-def test_nystroem(kernel, options):
+def test_nystroem_equals_its_graph(kernel, options):
     options = {} if kernel in ("linear", "cosine") else options
     # More components than the kernel has dimensions are normalized by next to nothing, and magnify rounding.
     components = 20 if kernel in ("rbf", "laplacian") else 4
@@ -23,7 +23,7 @@ def test_nystroem(kernel, options):
     assert differences(map_, X[:1]) == []
 
 
-def test_parameters_of_the_kernel():
+def test_the_parameters_of_the_kernel_are_used():
     poly = ka.Nystroem("poly", degree=2, coef0=0.5, n_components=10, random_state=0).fit(X)
     assert differences(poly, STRESS) == []
     given = ka.Nystroem("rbf", kernel_params={"gamma": 0.01}, n_components=10, random_state=0).fit(X)
@@ -31,12 +31,12 @@ def test_parameters_of_the_kernel():
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_kernel_pca(kernel):
+def test_kernel_pca_equals_its_graph(kernel):
     assert differences(KernelPCA(3, kernel=kernel).fit(X), X) == []
     assert differences(KernelPCA(2, kernel=kernel, gamma=0.01, coef0=2, degree=2).fit(X), STRESS) == []
 
 
-def test_samplers():
+def test_a_sampler_equals_its_graph():
     assert differences(ka.RBFSampler(gamma=0.4, random_state=0).fit(X), STRESS) == []
     assert differences(ka.RBFSampler(gamma="scale", n_components=7, random_state=0).fit(X), X[:1]) == []
     positive = np.concatenate([np.abs(X), np.zeros((1, 5)), [[1e-300, 1e9, 1.0, 0.0, -0.0]]])

@@ -11,7 +11,7 @@ LABELS = ["no", "yes", "no", "maybe"] * 5
 
 
 @pytest.mark.parametrize("strategy", ["prior", "most_frequent", "constant"])
-def test_classifier(strategy):
+def test_a_dummy_classifier_equals_its_graph(strategy):
     model = DummyClassifier(strategy=strategy, constant="yes" if strategy == "constant" else None)
     assert differences(model.fit(FRAME, LABELS), FRAME) == []
 
@@ -23,9 +23,9 @@ def test_a_random_classifier_is_refused(strategy):
 
 
 @pytest.mark.parametrize("target", [np.arange(20.0), np.arange(20), np.ones((20, 2))], ids=["one", "integers", "two"])
-def test_regressor(target):
+def test_a_dummy_regressor_equals_its_graph(target):
     assert differences(DummyRegressor().fit(FRAME, target), FRAME) == []
 
 
-def test_regressor_of_a_whole_number():
+def test_a_dummy_regressor_of_an_integer_equals_its_graph():
     assert differences(DummyRegressor(strategy="constant", constant=3).fit(FRAME, np.arange(20)), FRAME) == []

@@ -16,29 +16,29 @@ by_target = pytest.mark.parametrize("target", [TWO, THREE], ids=["two", "three"]
 
 
 @by_target
-def test_gaussian(target):
+def test_gaussian_naive_bayes_equals_its_graph(target):
     assert differences_in_batches(n.GaussianNB().fit(X, target), around(X)) == []
 
 
 @by_target
 @pytest.mark.parametrize("model", COUNTERS, ids=str)
-def test_counts(model, target):
+def test_naive_bayes_of_counts_equals_its_graph(model, target):
     assert differences_in_batches(model.fit(np.abs(X), target), np.abs(around(X))) == []
 
 
 @by_target
 @pytest.mark.parametrize("binarize", [0.0, None])
-def test_bernoulli_at_its_threshold(binarize, target):
+def test_bernoulli_naive_bayes_equals_its_graph_at_its_threshold(binarize, target):
     rows = (around(X) > 0).astype(float) if binarize is None else around(X)
     assert differences_in_batches(n.BernoulliNB(binarize=binarize).fit(rows[:120], target), rows) == []
 
 
 @by_target
 @pytest.mark.parametrize("type_", [int, float])
-def test_categories(target, type_):
+def test_categorical_naive_bayes_equals_its_graph(target, type_):
     model = n.CategoricalNB(min_categories=5).fit(CATEGORIES, target)
     assert differences_in_batches(model, CATEGORIES.astype(type_)) == []
 
 
-def test_one_class_alone():
+def test_naive_bayes_of_one_class_equals_its_graph():
     assert differences_in_batches(n.ComplementNB().fit(np.abs(X), np.zeros(120)), np.abs(X)) == []

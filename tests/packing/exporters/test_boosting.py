@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from app.packing.exporters.graph import NotExportable
-from app.packing.inspect import thresholds_of
+from app.packing.stress import thresholds_of
 from tests.packing.exporters.batches import differences_in_batches
 from tests.packing.exporters.thresholds import near
 
@@ -27,26 +27,26 @@ def differences(model, target):
     "options", [{}, {"init": "zero"}, {"init": START}, {"init": RandomForestClassifier(3)}], ids=str
 )
 @pytest.mark.parametrize("count", [1, 15])
-def test_classifiers(options, target, count):
+def test_a_classifier_equals_its_graph(options, target, count):
     assert differences(GradientBoostingClassifier(n_estimators=count, **options), target) == []
 
 
-def test_many_trees():
+def test_many_trees_equal_their_graph():
     assert differences(GradientBoostingClassifier(n_estimators=90, max_depth=1), TWO) == []
 
 
 @pytest.mark.parametrize("options", [{}, {"init": "zero"}, {"init": START}], ids=str)
-def test_the_exponential_loss(options):
+def test_a_classifier_with_exponential_loss_equals_its_graph(options):
     assert differences(GradientBoostingClassifier(n_estimators=20, loss="exponential", **options), TWO) == []
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber", "quantile"])
 @pytest.mark.parametrize("init", [None, "zero", DecisionTreeRegressor(max_depth=2)], ids=repr)
-def test_regressors(loss, init):
+def test_a_regressor_equals_its_graph(loss, init):
     assert differences(GradientBoostingRegressor(n_estimators=10, loss=loss, init=init), NUMBER) == []
 
 
-def test_an_init_estimator_that_computes_in_float32():
+def test_an_init_estimator_that_computes_in_float32_has_no_graph():
     model = GradientBoostingClassifier(n_estimators=2, init=LogisticRegression()).fit(X, TWO)
     with pytest.raises(NotExportable, match="its init estimator, LogisticRegression, computes in float32"):
         differences_in_batches(model, X)

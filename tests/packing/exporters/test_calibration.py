@@ -34,7 +34,7 @@ def test_a_calibrated_tree_ties_as_numpy_does(method):
     assert differences_in_batches(model, STRESS) == []
 
 
-def test_a_calibrated_forest_and_a_frozen_model():
+def test_a_calibrated_forest_and_a_frozen_model_equal_their_graphs():
     forest = ExtraTreesClassifier(4, max_depth=3, random_state=0)
     assert differences_in_batches(CalibratedClassifierCV(forest, cv=2).fit(X, NAMES), STRESS) == []
     frozen = FrozenEstimator(LogisticRegression(C=0.1, tol=0.01).fit(X, NAMES))
@@ -42,7 +42,7 @@ def test_a_calibrated_forest_and_a_frozen_model():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_fold_that_never_saw_a_class_gives_it_no_probability():
+def test_a_class_that_is_missing_in_a_fold_has_no_probability():
     order = np.argsort(SPECIES, kind="stable")
     folds = [(np.flatnonzero(SPECIES[order] != 2), np.flatnonzero(SPECIES[order] >= 0))] * 2
     folds[1] = (np.arange(len(order)), np.arange(len(order)))
@@ -50,7 +50,7 @@ def test_a_fold_that_never_saw_a_class_gives_it_no_probability():
     assert differences_in_batches(model, STRESS) == []
 
 
-def test_temperature_looks_at_the_whole_batch_for_probabilities():
+def test_temperature_scaling_checks_the_whole_batch_for_probabilities():
     # The scores of one row in a hundred sum to 1 and lie in 0..1: alone they are taken for probabilities.
     model = CalibratedClassifierCV(SCORING, method="temperature", ensemble=False, cv=3).fit(X, NAMES)
     inner = model.calibrated_classifiers_[0].estimator
@@ -68,7 +68,7 @@ def test_an_unknown_method_is_named():
         differences_in_batches(model, X)
 
 
-def test_isotonic_knots_are_met_exactly():
+def test_isotonic_calibration_is_exact_at_its_knots():
     model = CalibratedClassifierCV(SCORING, method="isotonic", ensemble=False, cv=3).fit(X, NAMES)
     (pair,) = model.calibrated_classifiers_
     pair.estimator.coef_, pair.estimator.intercept_ = np.eye(3, 4), np.zeros(3)

@@ -24,24 +24,24 @@ CLUSTERERS = [
 
 
 @pytest.mark.parametrize("clusterer", CLUSTERERS, ids=str)
-def test_labels_and_distances(clusterer):
+def test_a_clusterer_equals_its_graph(clusterer):
     assert differences_in_batches(clusterer.fit(X), around(X)) == []
 
 
 @pytest.mark.parametrize("clusterer", [CLUSTERERS[0], CLUSTERERS[1], CLUSTERERS[2], CLUSTERERS[6]], ids=str)
-def test_distances_as_columns(clusterer):
+def test_distances_as_columns_equal_their_graph(clusterer):
     pipeline = make_pipeline(clusterer, Ridge()).fit(X, X[:, 0])
     assert differences_in_batches(pipeline, around(X)) == []
 
 
 @pytest.mark.parametrize("clusterer", [c.KMeans(2), c.MeanShift(), c.Birch(threshold=0.1)], ids=str)
-def test_equally_near_centers(clusterer):
+def test_of_equally_near_centers_the_same_is_taken(clusterer):
     corners = np.array([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]] * 5)
     between = np.array([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [2.0, 1.0], [1e8, 1e8]])
     assert differences_in_batches(clusterer.fit(corners), np.vstack([corners, between])) == []
 
 
-def test_no_cluster_is_refused():
+def test_a_model_without_clusters_has_no_graph():
     model = c.AffinityPropagation(random_state=0).fit(X)
     model.cluster_centers_ = np.empty((0, 4))
     with pytest.raises(NotExportable, match="it found no clusters"):

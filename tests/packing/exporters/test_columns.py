@@ -62,7 +62,7 @@ def test_a_union_equals_its_graph():
     assert differences(union.fit(NUMBERS.to_numpy()), NUMBERS.to_numpy()) == []
 
 
-def test_a_pipeline_transforms_and_predicts():
+def test_a_pipeline_equals_its_graph():
     y = RNG.normal(size=ROWS)
     chain = Pipeline([("a", StandardScaler()), ("b", "passthrough"), ("c", None), ("d", MinMaxScaler())])
     assert differences(chain.fit(NUMBERS), NUMBERS) == []
@@ -70,7 +70,7 @@ def test_a_pipeline_transforms_and_predicts():
     assert differences(nested.fit(NUMBERS, y), NUMBERS) == []
 
 
-def test_a_frozen_estimator_is_what_is_within():
+def test_a_frozen_estimator_equals_its_graph():
     scaler = FrozenEstimator(StandardScaler().fit(NUMBERS))
     assert differences(scaler, NUMBERS) == []
     model = make_pipeline(scaler, FrozenEstimator(LinearRegression().fit(NUMBERS, FRAME["income"])))
@@ -123,7 +123,7 @@ def test_the_composed_functions_are_accurate_near_zero(function, precision):
     np.testing.assert_allclose(session.run(None, {"x": VALUES})[0], wanted, rtol=precision, atol=1e-307)
 
 
-def test_no_function_is_the_identity_for_text_too():
+def test_a_transformer_without_a_function_passes_text_on():
     identity = ColumnTransformer([("i", FunctionTransformer(), ["colour", "age"])])
     assert differences(make_pipeline(identity, OneHotEncoder()).fit(FRAME), FRAME) == []
 

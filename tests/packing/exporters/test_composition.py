@@ -58,7 +58,7 @@ def test_self_training_equals_its_graph():
     assert differences_in_batches(SelfTrainingClassifier(GaussianNB()).fit(X, half), STRESS) == []
 
 
-def test_a_search_among_transformers_is_one():
+def test_a_search_over_a_transformer_equals_its_graph():
     search = GridSearchCV(PCA(), {"n_components": [1, 2]}, cv=2).fit(X)
     assert differences_in_batches(search, STRESS[:-1]) == []
     assert differences_in_batches(make_pipeline(search, LOGISTIC).fit(X, NAMES), STRESS[:-1]) == []
@@ -72,7 +72,7 @@ def test_a_fixed_threshold_equals_its_graph(inner, threshold, positive):
     assert differences_in_batches(model.fit(X, BIG), STRESS) == []
 
 
-def test_a_fixed_threshold_on_what_it_is_told():
+def test_a_fixed_threshold_on_a_given_response_equals_its_graph():
     for method in ("predict_proba", "decision_function"):
         model = FixedThresholdClassifier(LOGISTIC, response_method=method, pos_label="big", threshold=0.25)
         assert differences_in_batches(model.fit(X, BIG), STRESS) == []

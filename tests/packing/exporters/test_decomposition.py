@@ -46,12 +46,12 @@ def test_a_projection_learned_from_labels_equals_its_graph():
     assert differences(projection, STRESS) == []
 
 
-def test_whitening_what_has_no_variance():
+def test_whitening_a_component_without_variance_equals_its_graph():
     flat = np.column_stack([X, X[:, 0]])
     assert differences(d.PCA(3, whiten=True).fit(flat), flat) == []
 
 
-def test_in_a_pipeline_of_a_frame():
+def test_a_projection_in_a_pipeline_of_a_frame_equals_its_graph():
     frame = pd.DataFrame(X, columns=list("abcdef"))
     model = make_pipeline(StandardScaler(), d.PCA(3), LogisticRegression()).fit(frame, X[:, 0] > 0)
     assert differences(model, frame) == []

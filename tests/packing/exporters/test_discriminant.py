@@ -12,6 +12,6 @@ TARGETS = [np.array(["no", "yes"])[(X[:, 0] > 0.5).astype(int)], np.digitize(X[:
 
 @pytest.mark.parametrize("target", TARGETS, ids=["two", "three"])
 @pytest.mark.parametrize("reg_param", [0.0, 0.3])
-def test_quadratic(reg_param, target):
+def test_quadratic_discriminant_analysis_equals_its_graph(reg_param, target):
     model = QuadraticDiscriminantAnalysis(reg_param=reg_param).fit(X, target)
     assert differences_in_batches(model, around(X)) == []

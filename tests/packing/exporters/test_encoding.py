@@ -65,7 +65,7 @@ def test_an_encoder_equals_its_graph(encoder, sparse_from, monkeypatch):
 
 
 @pytest.mark.parametrize("encoder", [OneHotEncoder(), OrdinalEncoder()], ids=str)
-def test_every_size_of_batch(encoder):
+def test_an_encoder_equals_its_graph_for_every_batch_size(encoder):
     signature, _ = infer(encoder.fit(GAPS), GAPS)
     for rows in (1, 2, 31, 1000):
         frame = GAPS.iloc[np.arange(rows) % ROWS]
@@ -74,14 +74,14 @@ def test_every_size_of_batch(encoder):
 
 @pytest.mark.parametrize("encoder", [ENCODERS[6], ENCODERS[-4]], ids=str)
 @pytest.mark.parametrize("column", FRAME.columns)
-def test_one_column(encoder, column):
+def test_an_encoder_of_one_column_equals_its_graph(encoder, column):
     assert differences(encoder.fit(FRAME[[column]]), UNSEEN[[column]]) == []
     if column in GAPS:
         assert differences(encoder.fit(GAPS[[column]]), UNSEEN_GAPS[[column]]) == []
         assert differences(encoder.fit(FRAME[[column]]), UNSEEN_GAPS[[column]]) == []
 
 
-def test_matrices_of_objects_and_of_numbers():
+def test_encoders_of_matrices_equal_their_graphs():
     for frame in (FRAME[["colour", "size"]], FRAME[["ratio"]]):
         rows = frame.to_numpy()
         assert differences(OneHotEncoder().fit(rows), rows) == []
@@ -89,7 +89,7 @@ def test_matrices_of_objects_and_of_numbers():
 
 
 @pytest.mark.parametrize("missing", [None, np.nan])
-def test_given_categories(missing):
+def test_an_encoder_with_given_categories_equals_its_graph(missing):
     rows = np.array([["b", "x"], ["a", "y"], [missing, "x"]], dtype=object)
     categories = [["c", "b", "a", missing], ["y", "x"]]
     assert differences(OneHotEncoder(categories=categories).fit(rows), rows) == []
@@ -98,7 +98,7 @@ def test_given_categories(missing):
     assert differences(ignoring, rows) == []
 
 
-def test_a_wide_frame():
+def test_an_encoder_of_a_wide_frame_equals_its_graph():
     columns = {f"c{i}": RNG.choice(list("abcdefgh"[: 2 + i % 6]), ROWS) for i in range(9)}
     frame = pd.DataFrame(columns)
     for encoder in (OneHotEncoder(drop="if_binary"), OneHotEncoder(min_frequency=15)):
@@ -107,7 +107,7 @@ def test_a_wide_frame():
 
 @pytest.mark.parametrize("target", ["continuous", "binary", "multiclass"])
 @pytest.mark.parametrize("frame", [FRAME, GAPS], ids=["whole", "gaps"])
-def test_target_encoder(target, frame):
+def test_a_target_encoder_equals_its_graph(target, frame):
     y = {
         "continuous": RNG.normal(size=ROWS),
         "binary": RNG.choice(["no", "yes"], ROWS),
@@ -146,7 +146,7 @@ def test_text_categories_of_a_column_of_numbers_have_no_graph():
     ids=str,
 )
 @pytest.mark.parametrize("last", [LogisticRegression(), DecisionTreeRegressor(max_depth=4), None], ids=str)
-def test_many_categories_are_written_down_by_their_positions(encoder, last):
+def test_indicators_of_many_categories_are_scattered(encoder, last):
     random = np.random.default_rng(0)
     frame = pd.DataFrame({name: [f"{name}{k}" for k in random.integers(0, 300, 400)] for name in ("a", "b")})
     frame["length"] = random.normal(size=400)

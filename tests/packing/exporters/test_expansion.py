@@ -36,20 +36,20 @@ BINS = [
 
 
 @pytest.mark.parametrize("polynomial", POLYNOMIALS, ids=str)
-def test_polynomials(polynomial):
+def test_polynomial_features_equal_their_graph(polynomial):
     polynomial.fit(X)
     for rows in (STRESS, X[:1], X[:2], np.resize(STRESS, (1000, 3))):
         assert differences(polynomial, rows) == []
 
 
-def test_polynomials_of_a_frame():
+def test_polynomial_features_of_a_frame_equal_their_graph():
     frame = pd.DataFrame(X, columns=["a", "b", "c"]).astype({"b": int})
     model = make_pipeline(PolynomialFeatures(3), LinearRegression()).fit(frame, X[:, 0])
     assert differences(model, frame) == []
 
 
 @pytest.mark.parametrize("bins", BINS, ids=str)
-def test_bins_at_and_next_to_their_edges(bins):
+def test_bins_equal_their_graph_at_and_next_to_their_edges(bins):
     bins.fit(X)
     edges = np.concatenate(bins.bin_edges_)
     around = np.concatenate([edges, np.nextafter(edges, -np.inf), np.nextafter(edges, np.inf)])[:, None]
@@ -58,14 +58,14 @@ def test_bins_at_and_next_to_their_edges(bins):
     assert differences(bins, rows[:1]) == []
 
 
-def test_bins_of_single_precision():
+def test_bins_of_float32_equal_their_graph():
     bins = KBinsDiscretizer(5, encode="ordinal", dtype=np.float32).fit(X)
     edges = np.concatenate(bins.bin_edges_).astype(float)
     rows = np.concatenate([edges, np.nextafter(edges, -np.inf), np.nextafter(edges, np.inf)])[:, None] * np.ones(3)
     assert differences(bins, rows) == []
 
 
-def test_one_bin_of_a_constant_column():
+def test_the_bin_of_a_constant_column_equals_its_graph():
     rows = np.column_stack([X[:, 0], np.ones(60)])
     assert differences(KBinsDiscretizer(3, encode="ordinal").fit(rows), rows) == []
     assert differences(KBinsDiscretizer(3).fit(rows), rows + 1) == []

@@ -7,7 +7,7 @@ from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessR
 from sklearn.gaussian_process import kernels as k
 from sklearn.kernel_ridge import KernelRidge
 
-from app.packing.exporters import covariance
+from app.packing.exporters import normal_distribution
 from app.packing.exporters.graph import Graph, NotExportable
 from app.runtime.graph import session_of
 from tests.packing.exporters.batches import differences_in_batches
@@ -46,36 +46,36 @@ KERNELS = [
 
 
 @pytest.mark.parametrize("ridge", RIDGES, ids=str)
-def test_kernel_ridge(ridge):
+def test_kernel_ridge_equals_its_graph(ridge):
     with pytest.warns() if ridge.kernel == "sigmoid" else nullcontext():  # its matrix is not positive definite
         ridge.fit(X, ONE)
     assert differences_in_batches(ridge, around(X)) == []
 
 
-def test_kernel_ridge_of_several_targets():
+def test_kernel_ridge_of_several_targets_equals_its_graph():
     assert differences_in_batches(KernelRidge(kernel="rbf").fit(X, np.column_stack([ONE, TWO])), around(X)) == []
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
-def test_process_regressor(kernel):
+def test_a_process_regressor_equals_its_graph(kernel):
     model = GaussianProcessRegressor(kernel, optimizer=None, alpha=1.0).fit(X, ONE)
     assert differences_in_batches(model, around(X)) == []
 
 
 @pytest.mark.parametrize("target", [ONE, np.column_stack([ONE, TWO])], ids=["one", "two"])
-def test_process_regressor_of_normalized_targets(target):
+def test_a_process_regressor_of_normalized_targets_equals_its_graph(target):
     model = GaussianProcessRegressor(alpha=0.1, normalize_y=True).fit(X, target)
     assert differences_in_batches(model, around(X)) == []
 
 
 @pytest.mark.parametrize("kernel", [None, k.DotProduct() + 2 * k.Matern()], ids=str)
-def test_process_classifier_of_two(kernel):
+def test_a_process_classifier_of_two_classes_equals_its_graph(kernel):
     model = GaussianProcessClassifier(kernel, optimizer=None).fit(X, TWO)
     assert differences_in_batches(model, around(X)) == []
 
 
 @pytest.mark.parametrize("multi_class", ["one_vs_rest", "one_vs_one"])
-def test_process_classifier_of_three(multi_class):
+def test_a_process_classifier_of_three_classes_equals_its_graph(multi_class):
     model = GaussianProcessClassifier(multi_class=multi_class, optimizer=None).fit(X, THREE)
     assert differences_in_batches(model, around(X)) == []
 
@@ -89,15 +89,15 @@ def test_process_classifier_of_three(multi_class):
     ],
     ids=str,
 )
-def test_kernels_without_a_graph(kernel, reason):
+def test_a_kernel_without_a_graph_is_named(kernel, reason):
     rows = np.abs(X)
     with pytest.raises(NotExportable, match=reason):
         differences_in_batches(GaussianProcessRegressor(kernel, optimizer=None, alpha=1.0).fit(rows, ONE), rows)
 
 
-def test_error_function():
+def test_the_error_function_equals_that_of_scipy():
     values = np.concatenate([np.linspace(-9, 9, 5001), [0.0, -0.0, 1e-300, 1e-9, 40.0, -1e300, np.inf]])
     graph = Graph({}, {})
-    model = graph.model({"erf": covariance.erf(graph, graph.input("x", "float64", 1))})
+    model = graph.model({"erf": normal_distribution.erf(graph, graph.input("x", "float64", 1))})
     (got,) = session_of(model.SerializeToString()).run(None, {"x": values[:, None]})
     assert np.abs(got[:, 0] - erf(values)).max() < 3e-16

@@ -23,7 +23,7 @@ def test_a_class_without_an_exporter_is_named():
         graph.predict(Derived().fit(ROWS, [0, 1, 1]), (graph.input("more", "float64", 2),))
 
 
-def test_a_node_with_several_outputs():
+def test_a_node_may_have_several_outputs():
     graph = Graph({}, {})
     x = graph.input("x", "float64", 2)
     values, places = graph.several("TopK", [x, graph.constant([1], "int64")], [("float64", 1), ("int64", 1)], axis=1)
@@ -32,7 +32,7 @@ def test_a_node_with_several_outputs():
     assert place.tolist() == [[1], [1], [0]]
 
 
-def test_a_loop_goes_on_until_its_body_says_no():
+def test_a_loop_ends_when_its_body_returns_false():
     graph = Graph({}, {})
     x = graph.input("x", "float64", 2)
     half = graph.node("Mul", [graph.constant(0.5), graph.constant(1.0)], "float64", None)  # seen from inside
@@ -48,7 +48,7 @@ def test_a_loop_goes_on_until_its_body_says_no():
         assert got.tolist() == expected
 
 
-def test_a_branch_computes_what_its_condition_says():
+def test_a_branch_computes_the_side_of_its_condition():
     graph = Graph({}, {})
     x = graph.input("x", "float64", 2)
     least = graph.node("ReduceMin", [x], "float64", None, keepdims=0)
@@ -58,7 +58,7 @@ def test_a_branch_computes_what_its_condition_says():
     assert ran(graph, {"y": y}, ROWS[:1])[0].tolist() == ROWS[:1].tolist()
 
 
-def test_what_a_body_reads_is_kept_and_what_nobody_reads_is_not():
+def test_nodes_that_only_a_body_reads_are_kept_and_unread_nodes_are_not():
     graph = Graph({}, {})
     x = graph.input("x", "float64", 2)
     doubled, unread = (graph.node("Mul", [x, graph.constant(factor)], "float64", 2) for factor in (2.0, 7.0))

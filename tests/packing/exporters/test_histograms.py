@@ -4,7 +4,7 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
-from app.packing.inspect import thresholds_of
+from app.packing.stress import thresholds_of
 from tests.packing.exporters.batches import differences_in_batches
 from tests.packing.exporters.thresholds import near
 
@@ -42,24 +42,24 @@ def differences(model, training, target, rows=None):
 
 @pytest.mark.parametrize("training", [X, GAPS], ids=["complete", "gaps"])
 @pytest.mark.parametrize("classes", [2, 3])
-def test_classifiers(classes, training):
+def test_a_classifier_equals_its_graph(classes, training):
     target = np.array(["a", "b", "c"])[np.digitize(NUMBER, [-1, 1][: classes - 1])]
     assert differences(HistGradientBoostingClassifier(**SMALL), training, target) == []
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "gamma", "poisson", "quantile"])
-def test_regressors(loss):
+def test_a_regressor_equals_its_graph(loss):
     model = HistGradientBoostingRegressor(loss=loss, quantile=0.3 if loss == "quantile" else None, **SMALL)
     assert differences(model, GAPS, np.abs(NUMBER) + 0.1) == []
 
 
-def test_values_beyond_float32():
+def test_values_beyond_float32_are_compared_in_float64():
     model = HistGradientBoostingRegressor(**SMALL).fit(X * 1e200, NUMBER)
     assert differences_in_batches(model, np.concatenate([X * 1e200, X])) == []
 
 
 @pytest.mark.parametrize("columns", [[0], [0, 2], [2, 0, 3]], ids=str)
-def test_categories_as_numbers(columns):
+def test_categories_as_numbers_equal_their_graph(columns):
     training = NUMBERED.copy()
     training[:, 3] = np.round(training[:, 3])
     rows = np.concatenate([training, RNG.permuted(training, axis=0), training])
@@ -70,7 +70,7 @@ def test_categories_as_numbers(columns):
     )
 
 
-def test_categories_and_missing_values_in_training():
+def test_categories_with_missing_values_in_training_equal_their_graph():
     training = np.where(RNG.random(NUMBERED.shape) < 0.1, np.nan, NUMBERED)
     rows = np.concatenate([training, RNG.permuted(training, axis=0)])
     model = HistGradientBoostingClassifier(categorical_features=[0, 2], early_stopping=True, **SMALL)
@@ -78,12 +78,12 @@ def test_categories_and_missing_values_in_training():
 
 
 @pytest.mark.parametrize("columns", ["from_dtype", ["colour", "size"]], ids=str)
-def test_categories_of_a_frame(columns):
+def test_categories_of_a_frame_equal_their_graph(columns):
     model = HistGradientBoostingClassifier(categorical_features=columns, **SMALL)
     assert differences(model, FRAME, (FRAME["colour"] == "red") ^ (NUMBER > 0), FRAME) == []
 
 
-def test_every_column_a_category():
+def test_a_model_of_categories_only_equals_its_graph():
     rows = FRAME[["colour", "size"]]
     model = HistGradientBoostingRegressor(**SMALL)
     assert differences(model, rows, (rows["colour"] == "red") * 2.0 + NUMBER, rows) == []

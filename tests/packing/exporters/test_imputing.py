@@ -44,13 +44,13 @@ TEXTS = FRAME[["colour", "size"]]
 
 @pytest.mark.parametrize("options", STRATEGIES, ids=str)
 @pytest.mark.parametrize("more", [{}, {"add_indicator": True}, {"keep_empty_features": True}], ids=str)
-def test_numbers(options, more):
+def test_an_imputer_of_numbers_equals_its_graph(options, more):
     assert differences(SimpleImputer(**options, **more).fit(X), STRESS) == []
     assert differences(SimpleImputer(**options, **more).fit(EMPTY), SOME) == []
     assert differences(SimpleImputer(**options, **more, missing_values=0).fit(np.nan_to_num(X)), np.nan_to_num(X)) == []
 
 
-def test_every_size_of_batch():
+def test_an_imputer_equals_its_graph_for_every_batch_size():
     imputer = SimpleImputer(add_indicator=True).fit(X)
     for rows in (1, 2, 31, 1000):
         assert differences(imputer, np.resize(STRESS, (rows, 4))) == []
@@ -66,7 +66,7 @@ def test_every_size_of_batch():
     ],
     ids=str,
 )
-def test_texts(imputer):
+def test_an_imputer_of_texts_equals_its_graph(imputer):
     frame = TEXTS.fillna("red") if imputer.missing_values == "red" else TEXTS
     encoder = OneHotEncoder(handle_unknown="ignore")
     chain = make_pipeline(make_column_transformer((imputer, ["colour", "size"])), encoder).fit(frame)
@@ -75,13 +75,13 @@ def test_texts(imputer):
     assert differences(as_matrix, frame.to_numpy(dtype=object)) == []
 
 
-def test_texts_and_numbers_at_once():
+def test_an_imputer_of_texts_and_numbers_equals_its_graph():
     frame = FRAME[["colour", "age", "height"]]
     chain = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore"))
     assert differences(chain.fit(frame), frame) == []
 
 
-def test_a_frame_of_integers_that_has_gaps_later():
+def test_missing_values_in_a_frame_of_integers_are_imputed():
     frame = FRAME[["age", "height"]]
     imputer = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler()).fit(frame)
     gaps = frame.astype(float).where(RNG.random(frame.shape) < 0.7)
@@ -89,7 +89,7 @@ def test_a_frame_of_integers_that_has_gaps_later():
 
 
 @pytest.mark.parametrize("options", [{}, {"features": "all"}, {"features": "all", "missing_values": 0.5}], ids=str)
-def test_indicator(options):
+def test_a_missing_indicator_equals_its_graph(options):
     rows = np.nan_to_num(X, nan=0.5) if "missing_values" in options else X
     assert differences(MissingIndicator(**options).fit(rows), rows) == []
     whole = make_column_transformer((MissingIndicator(**options), ["age"]), (StandardScaler(), ["height", "age"]))
@@ -108,7 +108,7 @@ def test_indicator(options):
     ],
     ids=str,
 )
-def test_iterative(imputer):
+def test_an_iterative_imputer_equals_its_graph(imputer):
     assert differences(imputer.fit(X), X) == []
     signature, _ = infer(imputer, pd.DataFrame(X))
     for rows in (np.full((3, 4), np.nan), X[:1], np.full((1, 4), np.nan)):
@@ -116,7 +116,7 @@ def test_iterative(imputer):
     assert differences(imputer.fit(EMPTY), SOME) == []
 
 
-def test_what_is_drawn_at_random_has_no_graph():
+def test_random_imputation_has_no_graph():
     with pytest.raises(NotExportable, match="at random"):
         differences(IterativeImputer(sample_posterior=True, max_iter=2).fit(X), X)
 

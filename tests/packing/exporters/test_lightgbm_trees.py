@@ -53,7 +53,7 @@ def differences(model, training, target):
     ],
     ids=str,
 )
-def test_classifiers(options, target):
+def test_a_classifier_equals_its_graph(options, target):
     if target is TWO:
         options = {name: value for name, value in options.items() if value != "multiclassova"}
     assert differences(lightgbm.LGBMClassifier(**LIGHT | options), GAPS if target is TWO else ZEROS, target) == []
@@ -67,20 +67,20 @@ def test_classifiers(options, target):
         ("cross_entropy", SHARE),
     ],
 )
-def test_objectives(objective, target):
+def test_a_model_of_each_objective_equals_its_graph(objective, target):
     assert differences(lightgbm.LGBMRegressor(objective=objective, **LIGHT), GAPS, target) == []
 
 
-def test_the_square_root():
+def test_a_model_of_square_roots_equals_its_graph():
     assert differences(lightgbm.LGBMRegressor(reg_sqrt=True, **LIGHT), X, NUMBER) == []
 
 
-def test_trees_of_one_leaf():
+def test_trees_of_one_leaf_equal_their_graph():
     assert differences(lightgbm.LGBMRegressor(**LIGHT), np.ones((200, 4)), NUMBER) == []
 
 
 @pytest.mark.parametrize("columns", [[0], [2, 0]], ids=str)
-def test_categories(columns):
+def test_categories_equal_their_graph(columns):
     training = np.column_stack([RNG.integers(0, 40, 200), X[:, 0], RNG.integers(3, 7, 200) * 2.0, X[:, 1]])
     target = NUMBER + np.sin(7 * training[:, 0]) * 3 + (training[:, 2] == 8)
     model = lightgbm.LGBMRegressor(cat_smooth=1, **LIGHT).fit(training, target, categorical_feature=columns)
@@ -90,7 +90,7 @@ def test_categories(columns):
 
 
 @pytest.mark.parametrize("dropped", [[], ["colour"], ["size"]], ids=str)
-def test_categories_of_a_frame(dropped):
+def test_categories_of_a_frame_equal_their_graph(dropped):
     frame = pd.DataFrame(
         {
             "x": X[:, 0],
@@ -113,7 +113,7 @@ def test_categories_of_a_frame(dropped):
     ],
     ids=["linear", "other", "own"],
 )
-def test_what_lightgbm_has_no_graph_for(options, reason):
+def test_a_model_without_a_graph_is_refused_with_the_reason(options, reason):
     model = lightgbm.LGBMRegressor(**LIGHT, **options).fit(X, SHARE)
     with pytest.raises(NotExportable, match=reason):
         differences_in_batches(model, X)

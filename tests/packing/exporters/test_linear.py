@@ -39,13 +39,13 @@ ignoring = pytest.mark.filterwarnings("ignore")  # of convergence and deprecatio
 @ignoring
 @pytest.mark.parametrize("target", [TWO, THREE, SCORE > 0.5], ids=["two", "three", "boolean"])
 @pytest.mark.parametrize("classifier", CLASSIFIERS, ids=str)
-def test_scores_probabilities_and_labels(classifier, target):
+def test_a_linear_classifier_equals_its_graph(classifier, target):
     assert differences_in_batches(classifier.fit(X, target), around(X)) == []
 
 
 @ignoring
 @pytest.mark.parametrize("target", [TWO, THREE], ids=["two", "three"])
-def test_passive_aggressive(target):
+def test_a_passive_aggressive_classifier_equals_its_graph(target):
     assert differences_in_batches(m.PassiveAggressiveClassifier(random_state=0).fit(X, target), around(X)) == []
 
 
@@ -53,7 +53,7 @@ def test_several_labels_are_those_with_positive_scores():
     assert differences_in_batches(m.RidgeClassifier().fit(X, LABELS), around(X)) == []
 
 
-def test_outliers_by_a_hyperplane():
+def test_a_one_class_svm_equals_its_graph():
     assert differences_in_batches(m.SGDOneClassSVM(random_state=0).fit(X), around(X)) == []
 
 
@@ -64,12 +64,12 @@ def test_probabilities_of_three_classes_that_are_all_nearly_zero_are_divided_by_
     assert differences_in_batches(model, far) == []
 
 
-def test_columns_of_several_types():
+def test_columns_of_several_types_equal_their_graph():
     frame = pd.DataFrame({"a": X[:, 0], "b": np.arange(120) % 7, "c": SCORE > 1})
     assert differences(m.LogisticRegression().fit(frame, TWO), frame) == []
 
 
-def test_a_projection_is_wanted_of_a_solver_that_has_none():
+def test_the_solver_lsqr_has_no_projection():
     model = d.LinearDiscriminantAnalysis(solver="lsqr").fit(X, THREE)
     with pytest.raises(NotExportable, match="its solver lsqr has no transform"):
         discriminant_transform(Graph({}, {}), model, ())

@@ -15,16 +15,16 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of convergence, in fit
 @pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
 @pytest.mark.parametrize("kind", [GaussianMixture, BayesianGaussianMixture])
 @pytest.mark.parametrize("components", [1, 3])
-def test_mixture(kind, covariance_type, components):
+def test_a_mixture_equals_its_graph(kind, covariance_type, components):
     model = kind(n_components=components, covariance_type=covariance_type, random_state=0, max_iter=20)
     assert differences_in_batches(model.fit(X), around(X)) == []
 
 
-def test_weights_from_a_dirichlet_distribution():
+def test_a_mixture_with_dirichlet_weights_equals_its_graph():
     kind = "dirichlet_distribution"
     model = BayesianGaussianMixture(n_components=3, weight_concentration_prior_type=kind, random_state=0, max_iter=20)
     assert differences_in_batches(model.fit(X), around(X)) == []
 
 
-def test_ellipse():
+def test_an_elliptic_envelope_equals_its_graph():
     assert differences_in_batches(EllipticEnvelope(random_state=0).fit(X), around(X)) == []

@@ -25,13 +25,13 @@ MANY = np.random.default_rng(0).integers(0, 5, len(X))
 
 @pytest.mark.parametrize("labels", [NAMES, SPECIES > 0, LABELS], ids=["three", "two", "multilabel"])
 @pytest.mark.parametrize("member", MEMBERS + REGRESSORS, ids=str)
-def test_one_against_the_rest_equals_its_graph(member, labels):
+def test_one_vs_rest_equals_its_graph(member, labels):
     assert differences_in_batches(OneVsRestClassifier(member).fit(X, labels), STRESS) == []
 
 
 @pytest.mark.parametrize("labels", [NAMES, SPECIES > 0, MANY], ids=["three", "two", "five"])
 @pytest.mark.parametrize("member", MEMBERS, ids=str)
-def test_one_against_one_equals_its_graph(member, labels):
+def test_one_vs_one_equals_its_graph(member, labels):
     assert differences_in_batches(OneVsOneClassifier(member).fit(X, labels), STRESS) == []
 
 
@@ -51,14 +51,14 @@ def test_codes_that_are_equal_tie_as_in_scikit_learn():
 @pytest.mark.filterwarnings("ignore:Label .* is present in all:UserWarning")
 @pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("always", [0, 1])
-def test_a_label_that_is_always_or_never_there(always, place):
+def test_a_label_of_all_or_no_training_rows_equals_its_graph(always, place):
     labels = LABELS.copy()
     labels[:, place] = always
     for member in (MEMBERS[0], GaussianNB()):
         assert differences_in_batches(OneVsRestClassifier(member).fit(X, labels), STRESS) == []
 
 
-def test_what_has_no_graph_says_why():
+def test_a_model_without_a_graph_is_refused_with_the_reason():
     single = OneVsRestClassifier(LogisticRegression(C=0.1, tol=0.01))
     with pytest.warns(UserWarning, match="present in all"):
         single.fit(X, np.zeros(len(X), dtype=int))

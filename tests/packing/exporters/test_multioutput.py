@@ -29,12 +29,12 @@ OTHER = {
 
 @pytest.mark.parametrize("labels", OTHER.values(), ids=OTHER)
 @pytest.mark.parametrize("member", [LogisticRegression(C=0.1, tol=0.01), TREE, RidgeClassifier()], ids=str)
-def test_classifiers_side_by_side_equal_their_graph(member, labels):
+def test_independent_classifiers_equal_their_graph(member, labels):
     assert differences_in_batches(MultiOutputClassifier(member).fit(X, labels), STRESS) == []
 
 
 @pytest.mark.parametrize("member", [Ridge(), DecisionTreeRegressor(max_depth=4, random_state=0)], ids=str)
-def test_regressors_side_by_side_and_in_a_chain_equal_their_graph(member):
+def test_independent_and_chained_regressors_equal_their_graph(member):
     assert differences_in_batches(MultiOutputRegressor(member).fit(X, TARGETS), STRESS) == []
     assert differences_in_batches(RegressorChain(member).fit(X, TARGETS), STRESS) == []
     assert differences_in_batches(RegressorChain(member, order=[2, 0, 1], cv=2).fit(X, TARGETS), STRESS) == []
@@ -49,7 +49,7 @@ def test_a_chain_of_classifiers_equals_its_graph(member):
 
 
 @pytest.mark.parametrize("method", ["predict_proba", "decision_function", "predict_log_proba"])
-def test_a_chain_passes_on_what_it_is_told(method):
+def test_a_chain_passes_on_the_chosen_response(method):
     model = ClassifierChain(LogisticRegression(C=0.1, tol=0.01), chain_method=method).fit(X, LABELS)
     if method == "predict_log_proba":
         with pytest.raises(NotExportable, match=r"^its chain passes on predict_log_proba$"):
@@ -58,7 +58,7 @@ def test_a_chain_passes_on_what_it_is_told(method):
         assert differences_in_batches(model, STRESS) == []
 
 
-def test_labels_of_many_classes_in_a_chain():
+def test_a_chain_of_many_classes_equals_its_graph():
     labels = LABELS + SPECIES[:, None]
     assert differences_in_batches(ClassifierChain(TREE).fit(X, labels), STRESS) == []
 

@@ -31,7 +31,7 @@ by_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 
 @by_algorithm
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
-def test_classifier(algorithm, weights):
+def test_a_classifier_equals_its_graph(algorithm, weights):
     model = n.KNeighborsClassifier(algorithm=algorithm, weights=weights).fit(X, TEXT)
     assert differences_in_batches(model, around(X), cancels=algorithm == "brute") == []
 
@@ -45,38 +45,38 @@ def test_of_equally_near_rows_the_same_are_taken(algorithm, options):
 
 @by_algorithm
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
-def test_regressor(algorithm, weights):
+def test_a_regressor_equals_its_graph(algorithm, weights):
     model = n.KNeighborsRegressor(algorithm=algorithm, weights=weights)
     assert differences_in_batches(model.fit(X, X[:, 0]), around(X), cancels=algorithm == "brute") == []
     assert differences_in_batches(model.fit(WHOLE, NUMBER), GRID, (1,)) == []
 
 
 @by_algorithm
-def test_local_outlier_factor(algorithm):
+def test_a_local_outlier_factor_equals_its_graph(algorithm):
     model = n.LocalOutlierFactor(novelty=True, algorithm=algorithm, n_neighbors=7)
     assert differences_in_batches(model.fit(X), around(X)) == []
     assert differences_in_batches(model.fit(WHOLE), GRID, (1,)) == []
 
 
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
-def test_several_targets(weights):
+def test_a_model_of_several_targets_equals_its_graph(weights):
     targets = np.column_stack([CLASS, CLASS > 1])
     assert differences_in_batches(n.KNeighborsClassifier(weights=weights).fit(X, targets), around(X)) == []
     assert differences_in_batches(n.KNeighborsRegressor(weights=weights).fit(X, X[:, :2]), around(X)) == []
 
 
-def test_every_row_is_a_neighbour():
+def test_a_model_with_all_rows_as_neighbours_equals_its_graph():
     assert differences_in_batches(n.KNeighborsClassifier(n_neighbors=120).fit(X, CLASS), around(X)) == []
 
 
-def test_more_rows_than_are_subtracted_at_once():
+def test_many_rows_equal_their_graph():
     rows = RNG.normal(size=(3000, 6))
     assert differences_in_batches(n.KNeighborsRegressor().fit(rows, rows[:, 0]), rows[:100]) == []
 
 
 @pytest.mark.parametrize("kernel", ["rbf", "knn"])
 @pytest.mark.parametrize("kind", [h.LabelPropagation, h.LabelSpreading])
-def test_propagated_labels(kind, kernel):
+def test_propagated_labels_equal_their_graph(kind, kernel):
     labels = np.where(RNG.random(120) < 0.5, -1, CLASS)
     model = kind(kernel=kernel, gamma=2.0, max_iter=3000).fit(X, labels)
     assert differences_in_batches(model, around(X)) == []
@@ -91,7 +91,7 @@ def test_propagated_labels(kind, kernel):
     ],
     ids=["cosine", "function", "weights"],
 )
-def test_what_has_no_graph(options, reason):
+def test_a_model_without_a_graph_is_refused_with_the_reason(options, reason):
     with pytest.raises(NotExportable, match=reason):
         differences_in_batches(n.KNeighborsClassifier(**options).fit(X, CLASS), X)
 
@@ -103,7 +103,7 @@ def test_too_many_rows_are_refused(shape):
         differences_in_batches(n.KNeighborsRegressor().fit(rows, rows[:, 0]), rows[:5])
 
 
-def test_many_rows_of_many_columns_by_brute_force():
+def test_many_rows_of_many_columns_by_brute_force_equal_their_graph():
     rows = RNG.normal(size=(8000, 20))
     model = n.KNeighborsRegressor().fit(rows, rows[:, 0])
     assert model._fit_method == "brute"

@@ -18,14 +18,14 @@ by_weights = pytest.mark.parametrize("weights", ["uniform", "distance"])
 @by_algorithm
 @by_weights
 @pytest.mark.parametrize("outlier_label", [1, 7, "most_frequent"])
-def test_classifier(algorithm, weights, outlier_label):
+def test_a_radius_classifier_equals_its_graph(algorithm, weights, outlier_label):
     model = n.RadiusNeighborsClassifier(0.8, algorithm=algorithm, weights=weights, outlier_label=outlier_label)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("warnings.warn", lambda *_, **__: None)  # that the outlier label is not a class
         assert differences_in_batches(model.fit(X, CLASS), around(X), cancels=algorithm == "brute") == []
 
 
-def test_classifier_that_refuses_a_row_without_neighbours():
+def test_a_row_without_neighbours_makes_the_graph_fail():
     model = n.RadiusNeighborsClassifier(0.8).fit(X, CLASS)
     assert differences_in_batches(model, X) == []
     with pytest.raises(ValueError, match="No neighbors found"):
@@ -37,13 +37,13 @@ def test_classifier_that_refuses_a_row_without_neighbours():
 @by_algorithm
 @by_weights
 @pytest.mark.parametrize("target", [X[:, 0], CLASS, X[:, :2]], ids=["one", "whole", "two"])
-def test_regressor(algorithm, weights, target):
+def test_a_radius_regressor_equals_its_graph(algorithm, weights, target):
     model = n.RadiusNeighborsRegressor(0.8, algorithm=algorithm, weights=weights)
     assert differences_in_batches(model.fit(X, target), around(X), cancels=algorithm == "brute") == []
 
 
 @pytest.mark.parametrize("options", [{}, {"metric": "manhattan"}, {"priors": "empirical"}, {"shrink_threshold": 0.2}])
-def test_nearest_centroid(options):
+def test_a_nearest_centroid_equals_its_graph(options):
     rows = around(X)[np.abs(around(X)).max(axis=1) < 1e9]  # beyond, every score is rounding
     assert differences_in_batches(n.NearestCentroid(**options).fit(X, CLASS), rows) == []
 

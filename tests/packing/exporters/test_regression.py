@@ -72,31 +72,31 @@ ignoring = pytest.mark.filterwarnings("ignore")  # of convergence and deprecatio
 
 @ignoring
 @pytest.mark.parametrize("regressor", REGRESSORS, ids=str)
-def test_one_target(regressor):
+def test_a_regressor_of_one_target_equals_its_graph(regressor):
     assert differences_in_batches(regressor.fit(X, ONE), around(X)) == []
 
 
 @ignoring
-def test_passive_aggressive():
+def test_a_passive_aggressive_regressor_equals_its_graph():
     assert differences_in_batches(m.PassiveAggressiveRegressor(random_state=0).fit(X, ONE), around(X)) == []
 
 
 @pytest.mark.parametrize("regressor", OF_SEVERAL, ids=str)
-def test_several_targets(regressor):
+def test_a_regressor_of_several_targets_equals_its_graph(regressor):
     assert differences_in_batches(regressor.fit(X, SEVERAL), around(X)) == []
 
 
-def test_one_target_in_a_column():
+def test_a_regressor_of_one_column_equals_its_graph():
     assert differences_in_batches(m.LinearRegression().fit(X, ONE[:, None]), around(X)) == []
 
 
 @pytest.mark.parametrize("regressor", WITH_LINKS, ids=str)
-def test_link_functions(regressor):
+def test_a_model_with_a_link_function_equals_its_graph(regressor):
     assert differences_in_batches(regressor.fit(X, POSITIVE), around(X)) == []
 
 
 @pytest.mark.parametrize("projection", [c.PLSRegression(), c.CCA(), c.PLSCanonical(), c.PLSSVD()], ids=str)
-def test_projections(projection):
+def test_a_projection_equals_its_graph(projection):
     pipeline = make_pipeline(projection, m.Ridge())
     # What a projection of targets is asked for in fit is not what a pipeline asks for.
     pipeline.steps = [("a", projection.fit(X, SEVERAL)), ("b", m.Ridge().fit(projection.transform(X), ONE))]
@@ -105,12 +105,12 @@ def test_projections(projection):
 
 @pytest.mark.parametrize("out_of_bounds", ["nan", "clip"])
 @pytest.mark.parametrize("points", [60, 1])
-def test_isotonic(out_of_bounds, points):
+def test_isotonic_regression_equals_its_graph(out_of_bounds, points):
     model = IsotonicRegression(out_of_bounds=out_of_bounds).fit(KNOTS[:points], KNOTS[:points] ** 3)
     assert differences_in_batches(model, LINE) == []
 
 
-def test_isotonic_that_refuses_values_out_of_bounds():
+def test_isotonic_regression_fails_on_values_out_of_bounds():
     model = IsotonicRegression(out_of_bounds="raise").fit(KNOTS, RNG.normal(size=60))
     within = LINE[(LINE[:, 0] >= KNOTS[0]) & (LINE[:, 0] <= KNOTS[-1])]
     assert differences_in_batches(model, within) == []
@@ -118,7 +118,7 @@ def test_isotonic_that_refuses_values_out_of_bounds():
         answered(model, KNOTS[:, None], KNOTS[-1:, None] + 1)
 
 
-def test_isotonic_of_float32_is_refused():
+def test_isotonic_regression_of_float32_has_no_graph():
     model = IsotonicRegression().fit(KNOTS.astype(np.float32), KNOTS.astype(np.float32))
     with pytest.raises(NotExportable, match="numbers that are not float64"):
         differences_in_batches(model, LINE)

@@ -39,7 +39,7 @@ def accepted(scaler, rows):
 
 
 @pytest.mark.parametrize("scaler", SCALERS, ids=str)
-def test_a_scaler_equals_its_graph_on_extremes_and_gaps(scaler):
+def test_a_scaler_equals_its_graph_on_extremes_and_missing_values(scaler):
     assert differences(scaler.fit(TRAINING), accepted(scaler, GAPS)) == []
 
 
@@ -50,21 +50,21 @@ def test_a_scaler_equals_its_graph_for_every_size_of_batch(scaler):
         assert differences(scaler, np.resize(accepted(scaler, STRESS), (rows, 4))) == []
 
 
-def test_a_scaler_that_saw_gaps_equals_its_graph():
+def test_a_scaler_trained_with_missing_values_equals_its_graph():
     for scaler in SCALERS[:-2]:
         scaler.fit(np.where(RNG.random(TRAINING.shape) < 0.1, np.nan, TRAINING))
         assert differences(scaler, accepted(scaler, GAPS)) == []
 
 
 @pytest.mark.parametrize("exponent", [0.0, 2.0, 1e-20, 2 + 1e-15, 1.0, -3.0, 5.0])
-def test_special_exponents_of_yeo_johnson(exponent):
+def test_yeo_johnson_with_special_exponents_equals_its_graph(exponent):
     power = p.PowerTransformer(standardize=False).fit(TRAINING)
     power.lambdas_ = np.array([exponent, 0.5, exponent, 1.5])
     assert differences(power, STRESS) == []
 
 
 @pytest.mark.parametrize("exponent", [None, 0.0, 1.0, -2.0])
-def test_box_cox(exponent):
+def test_box_cox_equals_its_graph(exponent):
     positive = np.exp(RNG.normal(0, 2, (60, 3)))
     power = p.PowerTransformer("box-cox").fit(positive)
     if exponent is not None:
@@ -73,7 +73,7 @@ def test_box_cox(exponent):
     assert differences(power, stress) == []
 
 
-def test_box_cox_refuses_what_is_not_positive():
+def test_box_cox_fails_on_values_that_are_not_positive():
     power = p.PowerTransformer("box-cox").fit(np.exp(RNG.normal(0, 2, (60, 3))))
     signature, _ = infer(power, pd.DataFrame(np.ones((5, 3))))
     graph = GraphServable(session_of(compile_graph(power, signature).SerializeToString()), signature)

@@ -43,7 +43,7 @@ def test_a_selector_equals_its_graph(selector):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_nothing_selected_is_no_model():
+def test_a_selector_of_no_columns_has_no_graph():
     selector = fs.SelectFromModel(LinearRegression(), threshold=1e9).fit(X, Y)
     with pytest.raises(NotExportable, match="it takes no columns"):
         differences(selector, X)

@@ -22,31 +22,31 @@ def rows_around_knots(transformer):
     [{}, {"include_bias": False}, {"knots": "quantile", "n_knots": 6}, {"n_knots": 8, "sparse_output": True}],
     ids=str,
 )
-def test_splines(extrapolation, degree, options):
+def test_splines_equal_their_graph(extrapolation, degree, options):
     transformer = SplineTransformer(degree=degree, extrapolation=extrapolation, **options).fit(X)
     assert differences(transformer, rows_around_knots(transformer)) == []
 
 
-def test_one_row():
+def test_splines_of_one_row_equal_their_graph():
     transformer = SplineTransformer().fit(X)
     for row in range(3):
         assert differences(transformer, X[row : row + 1]) == []
 
 
 @pytest.mark.parametrize("extrapolation", ["linear", "continue", "periodic"])
-def test_steps(extrapolation):
+def test_splines_of_degree_0_equal_their_graph(extrapolation):
     transformer = SplineTransformer(degree=0, extrapolation=extrapolation).fit(X)
     assert differences(transformer, rows_around_knots(transformer)) == []
 
 
 @pytest.mark.parametrize("extrapolation", ["constant", "linear", "continue", "periodic"])
-def test_missing_values(extrapolation):
+def test_splines_of_missing_values_equal_their_graph(extrapolation):
     transformer = SplineTransformer(extrapolation=extrapolation, handle_missing="zeros").fit(X)
     rows = np.where(RNG.random(X.shape) < 0.2, np.nan, X)
     assert differences(transformer, rows) == []
 
 
-def test_refusals():
+def test_splines_without_a_graph_are_refused():
     with pytest.raises(NotExportable, match="refuses values beyond its knots"):
         differences(SplineTransformer(extrapolation="error").fit(X), X)
     with pytest.raises(NotExportable, match="its splines of degree 0"):

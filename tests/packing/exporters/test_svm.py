@@ -30,26 +30,26 @@ ignoring = pytest.mark.filterwarnings("ignore:The `probability` parameter:Future
 
 @pytest.mark.parametrize("target", [TWO, FOUR], ids=["two", "four"])
 @pytest.mark.parametrize("classifier", CLASSIFIERS, ids=str)
-def test_classifier(classifier, target):
+def test_a_classifier_equals_its_graph(classifier, target):
     assert differences_in_batches(classifier.fit(X, target), around(X)) == []
 
 
 @ignoring
 @pytest.mark.parametrize("target", [TWO, FOUR], ids=["two", "four"])
 @pytest.mark.parametrize("kind", [s.SVC, s.NuSVC])
-def test_probabilities(kind, target):
+def test_probabilities_equal_their_graph(kind, target):
     options = {"nu": 0.1} if kind is s.NuSVC else {}
     model = kind(probability=True, random_state=0, **options).fit(X, target)
     assert differences_in_batches(model, around(X)) == []
 
 
 @pytest.mark.parametrize("regressor", REGRESSORS, ids=str)
-def test_regressor(regressor):
+def test_a_regressor_equals_its_graph(regressor):
     assert differences_in_batches(regressor.fit(X, SCORE), around(X)) == []
 
 
 @pytest.mark.parametrize("kernel", ["rbf", "linear"])
-def test_one_class(kernel):
+def test_a_one_class_svm_equals_its_graph(kernel):
     assert differences_in_batches(s.OneClassSVM(kernel=kernel).fit(X), around(X), cancels=True) == []
 
 
@@ -61,7 +61,7 @@ def test_sums_that_cancel_are_rounded_as_in_libsvm(kernel, target):
     assert differences_in_batches(model, np.vstack([rows, rows * 1e9, rows * 1e12]), cancels=True) == []
 
 
-def test_many_support_vectors():
+def test_many_support_vectors_equal_their_graph():
     points = RNG.normal(size=(1500, 14)) * 100 + 1e4
     model = s.SVR().fit(points, RNG.normal(size=1500))
     assert model.support_vectors_.size > 1 << 14

@@ -19,7 +19,7 @@ from sklearn.preprocessing import (
 from sklearn.tree import DecisionTreeRegressor
 
 from app.packing.exporters.graph import Graph, NotExportable
-from app.packing.exporters.quantiles import normal_cdf
+from app.packing.exporters.normal_distribution import normal_cdf
 from app.runtime.graph import session_of
 from tests.packing.exporters.batches import differences_in_batches
 
@@ -79,7 +79,7 @@ def test_a_target_under_a_transformer_equals_its_graph(transformer):
     assert differences_in_batches(model.fit(X, both), STRESS) == []
 
 
-def test_a_target_with_ties_and_a_tree():
+def test_a_target_with_ties_and_a_tree_equals_its_graph():
     model = TransformedTargetRegressor(
         DecisionTreeRegressor(max_depth=4, random_state=0),
         transformer=QuantileTransformer(n_quantiles=40, output_distribution="normal"),
@@ -89,7 +89,7 @@ def test_a_target_with_ties_and_a_tree():
 
 
 @pytest.mark.parametrize("power", [0.0, 2.0, 1e-20, 1.0, -3.0, 5.0])
-def test_special_exponents(power):
+def test_a_target_with_special_exponents_equals_its_graph(power):
     model = TransformedTargetRegressor(LINE, transformer=PowerTransformer(), check_inverse=False).fit(X, TARGET)
     model.transformer_.lambdas_ = np.array([power])
     assert differences_in_batches(model, STRESS) == []
@@ -100,7 +100,7 @@ def test_special_exponents(power):
     assert differences_in_batches(model, STRESS) == []
 
 
-def test_the_normal_distribution_function_is_scipys():
+def test_the_normal_distribution_function_equals_that_of_scipy():
     graph = Graph({}, {})
     column = graph.input("x", "float64", 1)
     session = session_of(graph.model({"y": normal_cdf(graph, column)}).SerializeToString())

@@ -75,7 +75,7 @@ def test_a_vectorizer_equals_its_graph(vectorizer):
     assert differences(vectorizer, frame_of(["", " "])) == []
 
 
-def test_words_of_random_texts():
+def test_words_of_random_texts_equal_their_graph():
     random = np.random.default_rng(0)
     alphabet = [
         *"abcABC  .,-_'0123456789",
@@ -100,14 +100,14 @@ def test_words_of_random_texts():
     assert differences(vectorizer, frame_of(texts[:300])) == []
 
 
-def test_every_character_between_letters():
+def test_every_character_between_letters_equals_its_graph():
     vectorizer = CountVectorizer(vocabulary=["aa", "bb"])
     points = [point for point in range(1, sys.maxunicode + 1) if not 0xD800 <= point <= 0xDFFF]
     texts = [f"aa{chr(point)}bb" for point in points[:0x3000] + points[0xA000::97]]
     assert differences(vectorizer.fit(texts), frame_of(texts)) == []
 
 
-def test_in_pipelines():
+def test_a_vectorizer_in_a_pipeline_equals_its_graph():
     model = make_pipeline(CountVectorizer(), TfidfTransformer(sublinear_tf=True), MultinomialNB()).fit(TEXTS, LABELS)
     assert differences(model, frame_of(TEXTS)) == []
     frame = pd.DataFrame({"title": TEXTS, "length": [float(len(text)) for text in TEXTS]})
@@ -118,7 +118,7 @@ def test_in_pipelines():
 @pytest.mark.parametrize(
     "options", [{}, {"norm": "l1"}, {"norm": None, "sublinear_tf": True}, {"use_idf": False}], ids=str
 )
-def test_tfidf_of_counts(options):
+def test_tfidf_of_counts_equals_its_graph(options):
     counts = np.random.default_rng(0).poisson(0.4, (60, 8)).astype(float)
     assert differences(TfidfTransformer(**options).fit(counts), counts) == []
 
@@ -128,12 +128,12 @@ def test_tfidf_of_counts(options):
     [
         (CountVectorizer(tokenizer=str.split, token_pattern=None), "its tokenizer is"),
         (CountVectorizer(preprocessor=str.upper), "its preprocessor is"),
-        (CountVectorizer(strip_accents=str.casefold), "it takes texts apart by a function"),
-        (CountVectorizer(analyzer=str.split), "it takes texts apart by a function"),
+        (CountVectorizer(strip_accents=str.casefold), "it splits texts by a function"),
+        (CountVectorizer(analyzer=str.split), "it splits texts by a function"),
         (TfidfVectorizer(dtype=np.float32), "it computes in float32"),
         (HashingVectorizer(n_features=16), "there is no exporter for HashingVectorizer"),
     ],
 )
-def test_what_has_no_graph_says_why(vectorizer, reason):
+def test_a_vectorizer_without_a_graph_is_refused_with_the_reason(vectorizer, reason):
     with pytest.raises(NotExportable, match=reason):
         differences(vectorizer.fit(TEXTS), frame_of(TEXTS))

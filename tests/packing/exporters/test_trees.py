@@ -3,7 +3,7 @@ import pytest
 from sklearn import ensemble as e
 from sklearn import tree as t
 
-from app.packing.inspect import thresholds_of
+from app.packing.stress import thresholds_of
 from tests.packing.exporters.batches import differences_in_batches
 from tests.packing.exporters.thresholds import near
 
@@ -41,55 +41,55 @@ def tried(model, training, missing=False):
 
 
 @pytest.mark.parametrize("model", CLASSIFIERS, ids=repr)
-def test_classifiers(model):
+def test_a_classifier_equals_its_graph(model):
     model.set_params(random_state=0).fit(X, TEXT)
     assert differences_in_batches(model, tried(model, X)) == []
 
 
 @pytest.mark.parametrize("target", [CLASS, CLASS * 2.0, CLASS > 0], ids=["int", "float", "bool"])
-def test_labels(target):
+def test_labels_of_every_type_equal_their_graph(target):
     model = e.RandomForestClassifier(5, max_depth=4, random_state=0).fit(X, target)
     assert differences_in_batches(model, tried(model, X)) == []
 
 
 @pytest.mark.parametrize("target", [NUMBER, np.column_stack([NUMBER, -NUMBER, CLASS])], ids=["one", "three"])
 @pytest.mark.parametrize("model", REGRESSORS, ids=repr)
-def test_regressors(model, target):
+def test_a_regressor_equals_its_graph(model, target):
     model.set_params(random_state=0).fit(X, target)
     assert differences_in_batches(model, tried(model, X)) == []
 
 
 @pytest.mark.parametrize("model", [CLASSIFIERS[0], CLASSIFIERS[4], REGRESSORS[0], REGRESSORS[2]], ids=repr)
-def test_missing_values(model):
+def test_missing_values_equal_their_graph(model):
     model.set_params(random_state=0).fit(GAPS, CLASS)
     assert differences_in_batches(model, tried(model, GAPS, missing=True)) == []
 
 
 @pytest.mark.parametrize("labels", [np.arange(3), np.array(["a", "bb", "c"])], ids=["int", "text"])
 @pytest.mark.parametrize("model", [CLASSIFIERS[0], CLASSIFIERS[4]], ids=repr)
-def test_several_targets(model, labels):
+def test_a_tree_of_several_targets_equals_its_graph(model, labels):
     model.set_params(random_state=0).fit(X, labels[np.column_stack([CLASS, CLASS > 1, CLASS % 2])])
     assert differences_in_batches(model, tried(model, X)) == []
 
 
 @pytest.mark.parametrize("training", [X, GAPS], ids=["complete", "gaps"])
 @pytest.mark.parametrize("model", NOVELTIES, ids=repr)
-def test_isolation_forests(model, training):
+def test_an_isolation_forest_equals_its_graph(model, training):
     model.set_params(random_state=0).fit(training)
     rows = tried(model, training, missing=training is GAPS)
     assert differences_in_batches(model, rows) == []
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
-def test_isolation_forests_of_few_rows(rows):
+def test_an_isolation_forest_of_few_rows_equals_its_graph(rows):
     assert differences_in_batches(e.IsolationForest(n_estimators=5, random_state=0).fit(X[:rows]), X) == []
 
 
-def test_trees_of_one_leaf():
+def test_trees_of_one_leaf_equal_their_graph():
     assert differences_in_batches(t.DecisionTreeClassifier().fit(X, np.ones(120)), X) == []
     assert differences_in_batches(t.DecisionTreeRegressor().fit(X, np.ones(120)), X) == []
 
 
-def test_random_trees_embedding():
+def test_a_random_trees_embedding_equals_its_graph():
     model = e.RandomTreesEmbedding(10, random_state=0).fit(X)
     assert differences_in_batches(model, tried(model, X)) == []

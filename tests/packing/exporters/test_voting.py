@@ -49,7 +49,7 @@ STACKS = [
     "labels", [NAMES, SPECIES, NAMES == "virginica", SPECIES + 0.5], ids=["str", "int", "bool", "f"]
 )
 @pytest.mark.parametrize("model", VOTES[1:4], ids=str)
-def test_labels_of_every_type(model, labels):
+def test_labels_of_every_type_equal_their_graph(model, labels):
     if labels.dtype == float:
         labels = labels - 0.5
     assert differences_in_batches(model.fit(X, labels), STRESS) == []
@@ -73,12 +73,12 @@ def test_many_voters_for_many_classes_tie_as_numpy_does():
         assert differences(VotingClassifier(trees, **options).fit(rows, labels), rows) == []
 
 
-def test_a_stack_of_prefit_models():
+def test_a_stack_of_prefit_models_equals_its_graph():
     members = [("logistic", LogisticRegression(C=0.1, tol=0.01).fit(X, NAMES)), ("bayes", GaussianNB().fit(X, NAMES))]
     assert differences(StackingClassifier(members, cv="prefit").fit(X, NAMES), STRESS) == []
 
 
-def test_a_stack_for_several_labels():
+def test_a_stack_of_several_labels_equals_its_graph():
     labels = np.column_stack([SPECIES == 1, X[:, 0] > 5.8]).astype(int)
     members = [TREE, ("side_by_side", MultiOutputClassifier(LogisticRegression(C=0.1, tol=0.01)))]
     model = StackingClassifier(members, MultiOutputClassifier(LogisticRegression(C=0.1, tol=0.01)), cv=2)
@@ -105,7 +105,7 @@ def test_negative_weights_of_votes_have_no_graph():
         differences(model, X)
 
 
-def test_what_the_members_say_as_a_step():
+def test_the_outputs_of_the_members_as_a_step_equal_their_graph():
     for step in (VotingClassifier([LOGISTIC, TREE], voting="soft"), StackingClassifier([BAYES, TREE], cv=2)):
         model = make_pipeline(step, GaussianNB()).fit(X, NAMES)
         assert differences_in_batches(model, STRESS) == []

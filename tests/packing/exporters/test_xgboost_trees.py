@@ -48,7 +48,7 @@ def differences(model, training, target):
     ],
     ids=["few", "many", "missing", "parallel", "forest"],
 )
-def test_classifiers(model, target):
+def test_a_classifier_equals_its_graph(model, target):
     assert differences(model, X, target) == []
 
 
@@ -60,7 +60,7 @@ def test_classifiers(model, target):
         ("reg:logistic", SHARE),
     ],
 )
-def test_objectives(objective, target):
+def test_a_model_of_each_objective_equals_its_graph(objective, target):
     assert differences(xgboost.XGBRegressor(objective=objective, **FEW), GAPS, target) == []
 
 
@@ -75,11 +75,11 @@ def test_objectives(objective, target):
     ],
     ids=["base", "targets", "quantiles", "forest", "classifier"],
 )
-def test_bases_and_targets(model, target):
+def test_base_scores_and_targets_equal_their_graph(model, target):
     assert differences(model, X, target) == []
 
 
-def test_early_stopping():
+def test_a_model_with_early_stopping_equals_its_graph():
     model = xgboost.XGBClassifier(n_estimators=60, n_jobs=1, early_stopping_rounds=2)
     model.fit(X[60:], THREE[60:], eval_set=[(X[:60], THREE[:60])], verbose=False)
     assert model.best_iteration < 57
@@ -95,13 +95,13 @@ def test_early_stopping():
         ({"objective": "multi:softmax"}, THREE, "its objective multi:softmax is not made for probabilities"),
     ],
 )
-def test_what_xgboost_has_no_graph_for(options, target, reason):
+def test_a_model_without_a_graph_is_refused_with_the_reason(options, target, reason):
     model = xgboost.XGBClassifier(n_estimators=2, n_jobs=1, **options).fit(X, target)
     with pytest.raises(NotExportable, match=reason):
         differences_in_batches(model, X)
 
 
-def test_categories_and_leaves_of_several_targets():
+def test_categories_and_leaves_of_several_targets_have_no_graph():
     frame = pd.DataFrame(X, columns=list("abcd"))
     frame["a"] = pd.Categorical(RNG.integers(0, 5, 200))
     by_category = xgboost.XGBRegressor(enable_categorical=True, **FEW).fit(frame, NUMBER + frame["a"].astype(int))
@@ -113,7 +113,7 @@ def test_categories_and_leaves_of_several_targets():
 
 
 @pytest.mark.parametrize("width", [1, 5])
-def test_the_exponential_is_that_of_the_c_library(width):
+def test_the_exponential_equals_that_of_the_c_library(width):
     library = ctypes.CDLL(ctypes.util.find_library("m"))
     library.expf.restype, library.expf.argtypes = ctypes.c_float, [ctypes.c_float]
     values = np.concatenate([RNG.uniform(-8, 8, 20_000), RNG.uniform(-110, 95, 5000), [0.0, -0.0, 88.7, -104.0, 1.5]])

@@ -1,4 +1,4 @@
-"""Rows that try trees: at and beside their thresholds, where float32 rounds, far outside, and missing."""
+"""Test rows for trees: at and next to their thresholds, where float32 rounds, far outside, and missing."""
 
 from collections.abc import Iterable
 

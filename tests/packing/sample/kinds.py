@@ -1,4 +1,4 @@
-"""A small table as different people keep it, and what a model knows of its columns."""
+"""A small table in files of different kinds, and what a model knows of its columns."""
 
 from __future__ import annotations
 

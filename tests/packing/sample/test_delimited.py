@@ -1,4 +1,4 @@
-"""Text with a row a line: encodings, separators, lines before and beside the rows."""
+"""Delimited text: encodings, separators, number formats, markers, indexes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TEXTS = Expected(width=1, positions=(Column(text=True),), target="kind")
         (("sep=^\n" + TEXT.replace(",", "^")).encode(), "separated by '^', as its line sep= says"),
     ],
 )
-def test_encoding_and_separator_are_found_and_told(tmp_path: Path, content: bytes, said: str) -> None:
+def test_encoding_and_separator_are_found_and_noted(tmp_path: Path, content: bytes, said: str) -> None:
     sample = read_content(tmp_path, "rows.csv", content)
     assert rows_of(sample) == ROWS
     assert said in sample.notes[0]
@@ -47,18 +47,18 @@ def test_encoding_and_separator_are_found_and_told(tmp_path: Path, content: byte
         'price,weight,city,zip,kind\n"1200,5","1,25",Köln,00501,a\n"900,0","2,5",Bonn,10115,b\n,,NA,00502,a\n',
     ],
 )
-def test_numbers_as_countries_write_them(tmp_path: Path, content: str) -> None:
+def test_number_formats_of_different_countries_are_read(tmp_path: Path, content: str) -> None:
     sample = read_content(tmp_path, "rows.csv", content)
     assert rows_of(sample) == ROWS
     assert any(note.startswith("sample: numbers with decimal ") for note in sample.notes)
 
 
-def test_a_typical_value_tells_thousands_from_decimals(tmp_path: Path) -> None:
+def test_a_typical_value_distinguishes_thousands_from_decimals(tmp_path: Path) -> None:
     sample = read_content(tmp_path, "rows.csv", "price;weight;city;zip;kind\n1.200;1,250;Bonn;00501;a\n")
     assert sample.frame[["price", "weight"]].iloc[0].tolist() == [1200, 1.25]
 
 
-def test_points_stay_points_where_nothing_speaks_of_commas(tmp_path: Path) -> None:
+def test_a_point_is_a_decimal_separator_without_signs_of_a_comma(tmp_path: Path) -> None:
     sample = read_content(tmp_path, "rows.csv", "a;b;kind\n1.234;5;x\n2.345;6;y\n", NOTHING)
     assert rows_of(sample) == {"a": [1.234, 2.345], "b": [5, 6]}
     assert sample.notes == ("sample: 2 rows, UTF-8, separated by ';'",)
@@ -74,7 +74,7 @@ def test_points_stay_points_where_nothing_speaks_of_commas(tmp_path: Path) -> No
         ("index,price,weight,city,zip,kind\n0,1,2,Bonn,00501,a\n1,3,4,Bonn,00501,a\n", "index"),
     ],
 )
-def test_an_index_column_is_dropped_and_told_of(tmp_path: Path, content: str, dropped: str) -> None:
+def test_an_index_column_is_dropped_with_a_note(tmp_path: Path, content: str, dropped: str) -> None:
     sample = read_content(tmp_path, "rows.csv", content)
     assert rows_of(sample) == {"price": [1, 3], "weight": [2, 4], "city": ["Bonn"] * 2, "zip": ["00501"] * 2}
     assert any(note.startswith(f"sample column {dropped!r} dropped: ") for note in sample.notes)
@@ -86,25 +86,25 @@ def test_an_index_column_that_the_model_was_fitted_on_stays(tmp_path: Path) -> N
     assert list(sample.frame.columns) == ["Unnamed: 0", "a"]
 
 
-def test_the_index_of_a_matrix_is_told_by_its_width(tmp_path: Path) -> None:
+def test_the_index_of_a_matrix_is_found_by_its_width(tmp_path: Path) -> None:
     assert read_content(tmp_path, "rows.csv", ",a,kind\n0,1,x\n", Expected(width=1)).frame.shape == (1, 1)
     assert read_content(tmp_path, "rows.csv", ",a,kind\n0,1,x\n", Expected(width=2)).frame.shape == (1, 2)
 
 
-def test_rows_without_a_line_of_names(tmp_path: Path) -> None:
+def test_rows_without_a_line_of_names_are_read(tmp_path: Path) -> None:
     sample = read_content(tmp_path, "rows.data", "5.1,3.5,a\n4.9,3.0,b\n", Expected(width=2))
     assert rows_of(sample) == {"feature1": [5.1, 4.9], "feature2": [3.5, 3.0]}
     assert "its first line has no names" in sample.notes[1]
 
 
-def test_texts_with_commas_in_one_column(tmp_path: Path) -> None:
+def test_texts_with_commas_in_one_column_are_read(tmp_path: Path) -> None:
     (tmp_path / "rows.txt").write_text('text\nhello, world\n"a; ""b"""\nplain\n')
     assert rows_of(read(tmp_path / "rows.txt", None, TEXTS)) == {"text": ["hello, world", 'a; "b"', "plain"]}
     sample = read_content(tmp_path, "rows.csv", "kind;text\n1;hello, world\n0;one, two\n", TEXTS)
     assert rows_of(sample) == {"text": ["hello, world", "one, two"]}
 
 
-def test_numbers_are_those_of_pandas(tmp_path: Path) -> None:
+def test_numbers_equal_those_of_pandas(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {
             "float": [0.1 + 0.2, 1e-300, None, 1.0],
@@ -121,7 +121,7 @@ def test_numbers_are_those_of_pandas(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(found.frame, expected)
 
 
-def test_a_marker_is_told_of_and_a_learned_word_is_a_value(tmp_path: Path) -> None:
+def test_a_marker_is_noted_and_a_learned_word_is_a_value(tmp_path: Path) -> None:
     notes = read_content(tmp_path, "rows.csv", TEXT).notes
     assert notes[1:] == (
         "sample column 'price': '?' taken for missing, in 1 row",
@@ -138,18 +138,18 @@ def test_a_number_column_with_a_marker_stays_numbers(tmp_path: Path, marker: str
     assert sample.frame["a"].dtype == "float64"
 
 
-def test_a_word_in_a_column_whose_numbers_the_model_knows_says_missing(tmp_path: Path) -> None:
+def test_a_word_among_learned_numbers_means_missing(tmp_path: Path) -> None:
     sample = read_content(tmp_path, "rows.csv", TEXT.replace("?", "fehlt"))
     assert rows_of(sample) == ROWS
     assert "sample column 'price': 'fehlt' taken for missing, in 1 row" in sample.notes
 
 
-def test_a_word_among_numbers_of_which_nothing_is_known_is_told_of(tmp_path: Path) -> None:
+def test_a_word_among_unknown_numbers_is_noted(tmp_path: Path) -> None:
     sample = read_content(tmp_path, "rows.csv", "a,kind\n1,x\n2,x\n3,x\nfoo,x\n", NOTHING)
     assert sample.notes[1] == "sample column 'a' read as text: 3 of 4 values are numbers, but 'foo' is not"
 
 
-def test_codes_of_which_the_model_has_learned_nothing_are_told_of(tmp_path: Path) -> None:
+def test_unknown_codes_are_noted(tmp_path: Path) -> None:
     sample = read_content(tmp_path, "rows.csv", "zip,kind\n00501,x\n10115,y\n", NOTHING)
     assert rows_of(sample) == {"zip": [501, 10115]}
     assert "'00501' read as the number 501" in sample.notes[1]
@@ -162,7 +162,7 @@ def test_declared_text_keeps_its_zeros(tmp_path: Path) -> None:
         assert rows_of(sample) == {"zip": ["00501", "10115"]}
 
 
-def test_what_is_learned_of_a_matrix_is_known_by_position(tmp_path: Path) -> None:
+def test_facts_of_a_matrix_are_known_by_position(tmp_path: Path) -> None:
     expected = Expected(width=2, positions=(HOUSES.columns["zip"], Column(typical=1.0)))
     sample = read_content(tmp_path, "rows.csv", ",kind,zip,n\n0,a,00501,1\n1,b,10115,?\n", expected)
     assert rows_of(sample) == {"zip": ["00501", "10115"], "n": [1, None]}

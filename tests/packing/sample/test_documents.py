@@ -1,4 +1,4 @@
-"""Rows in JSON, whatever their orientation."""
+"""Rows in JSON, in any orientation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RECORDS = json.loads(FRAME.to_json(orient="records"))
 
 @pytest.mark.parametrize("orientation", ["records", "split", "index", "columns", "values", "table"])
 @pytest.mark.parametrize("index", [None, ["x", "y", "z"]], ids=["numbered", "named"])
-def test_each_orientation_of_pandas(tmp_path: Path, orientation: Any, index: list[str] | None) -> None:
+def test_each_orientation_of_pandas_is_read(tmp_path: Path, orientation: Any, index: list[str] | None) -> None:
     frame = FRAME if index is None else FRAME.set_axis(index)
     sample = read_content(tmp_path, "rows.json", frame.to_json(orient=orientation))
     assert rows_of(sample) == ROWS
@@ -27,13 +27,13 @@ def test_each_orientation_of_pandas(tmp_path: Path, orientation: Any, index: lis
 
 
 @pytest.mark.parametrize("orientation", ["index", "columns"])
-def test_rows_and_columns_are_told_apart_by_their_numbers(tmp_path: Path, orientation: Any) -> None:
+def test_rows_and_columns_are_distinguished_by_numbers(tmp_path: Path, orientation: Any) -> None:
     sample = read_content(tmp_path, "rows.json", FRAME.to_json(orient=orientation), NOTHING)
     assert list(sample.frame.columns) == list(ROWS)
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.ndjson", "rows.json", "rows"])
-def test_a_record_a_line(tmp_path: Path, name: str) -> None:
+def test_a_record_in_each_line_is_read(tmp_path: Path, name: str) -> None:
     sample = read_content(tmp_path, name, FRAME.to_json(orient="records", lines=True))
     assert rows_of(sample) == ROWS
     assert sample.notes[0] == "sample: 3 rows of JSON lines"
@@ -49,11 +49,11 @@ def test_a_record_a_line(tmp_path: Path, name: str) -> None:
         [list(RECORDS[0]), *(list(record.values()) for record in RECORDS)],
     ],
 )
-def test_rows_as_servers_and_programs_write_them(tmp_path: Path, document: object) -> None:
+def test_request_bodies_of_servers_are_read(tmp_path: Path, document: object) -> None:
     assert rows_of(read_content(tmp_path, "rows.json", json.dumps(document))) == ROWS
 
 
-def test_one_record(tmp_path: Path) -> None:
+def test_one_record_is_read(tmp_path: Path) -> None:
     assert read_content(tmp_path, "rows.json", json.dumps(RECORDS[0])).frame.shape == (1, 4)
 
 
@@ -65,7 +65,7 @@ def test_times_of_a_table_are_times(tmp_path: Path) -> None:
     assert sample.frame["zoned"].tolist() == frame["zoned"].tolist()
 
 
-def test_nan_as_python_writes_it_is_missing(tmp_path: Path) -> None:
+def test_nan_in_json_is_missing(tmp_path: Path) -> None:
     sample = read_content(tmp_path, "rows.json", '[{"a": NaN, "kind": 1}, {"a": 1.5, "kind": 2}]', NOTHING)
     assert rows_of(sample) == {"a": [None, 1.5]}
 
@@ -83,18 +83,18 @@ def test_rows_of_values_without_names_are_numbered(tmp_path: Path) -> None:
         ('{"a": 1}\n{"a": ', "cannot be read ("),
     ],
 )
-def test_json_that_is_no_rows(tmp_path: Path, content: str, said: str) -> None:
+def test_json_without_rows_is_refused(tmp_path: Path, content: str, said: str) -> None:
     assert refusal(tmp_path, "rows.json", content).startswith(said)
 
 
-def test_numbers_of_a_typed_file_stand_for_the_learned_codes(tmp_path: Path) -> None:
+def test_numbers_of_a_typed_file_become_the_learned_codes(tmp_path: Path) -> None:
     records = [record | {"zip": int(record["zip"])} for record in RECORDS]
     sample = read_content(tmp_path, "rows.json", json.dumps(records), HOUSES)
     assert rows_of(sample) == ROWS
     assert any("which the model has learned" in note for note in sample.notes)
 
 
-def test_numbers_in_texts_are_numbers_where_the_model_has_learned_numbers(tmp_path: Path) -> None:
+def test_numbers_in_texts_are_numbers_if_the_model_has_learned_numbers(tmp_path: Path) -> None:
     records = [record | {"price": None if record["price"] is None else str(record["price"])} for record in RECORDS]
     sample = read_content(tmp_path, "rows.json", json.dumps(records), HOUSES)
     assert rows_of(sample) == ROWS
@@ -104,6 +104,6 @@ def test_numbers_in_texts_are_numbers_where_the_model_has_learned_numbers(tmp_pa
     assert unknown.notes[1] == "sample column 'a' read as text: its values are numbers, but texts in the file"
 
 
-def test_a_word_among_numbers_is_told_of(tmp_path: Path) -> None:
+def test_a_word_among_numbers_is_noted(tmp_path: Path) -> None:
     sample = read_content(tmp_path, "rows.json", '{"a": [1, 2, "x"], "kind": [1, 2, 3]}', NOTHING)
     assert sample.notes[1] == "sample column 'a' read as text: its values are numbers, but 'x' is not"

@@ -1,4 +1,4 @@
-"""Kinds of files, told by their content."""
+"""Kinds of files are recognized by their content."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def zstd(content: bytes) -> bytes:
         ("rows.jsonl.gz", gzip.compress(FRAME.to_json(orient="records", lines=True).encode())),
     ],
 )
-def test_what_it_is_compressed_with_is_told_by_its_content(tmp_path: Path, name: str, content: bytes) -> None:
+def test_the_compression_is_found_by_the_content(tmp_path: Path, name: str, content: bytes) -> None:
     assert rows_of(read_content(tmp_path, name, content)) == ROWS
 
 
-def test_parquet_and_feather_under_any_name(tmp_path: Path) -> None:
+def test_parquet_and_feather_are_read_under_any_name(tmp_path: Path) -> None:
     FRAME.to_feather(tmp_path / "feather")
     FRAME.set_index("price").to_parquet(tmp_path / "parquet")
     for name in ("feather", "parquet"):
@@ -65,7 +65,7 @@ def test_parquet_and_feather_under_any_name(tmp_path: Path) -> None:
         assert rows_of(sample) == ROWS
 
 
-def test_an_array_of_numpy(tmp_path: Path) -> None:
+def test_an_array_of_numpy_is_read(tmp_path: Path) -> None:
     content = io.BytesIO()
     np.save(content, np.array([[1.0, 2.0, 0.0], [3.0, 4.0, 1.0]]))
     sample = read_content(tmp_path, "rows.npy", content.getvalue(), Expected(width=2))
@@ -83,17 +83,17 @@ def test_an_array_of_numpy(tmp_path: Path) -> None:
         (gzip.compress(b"", mtime=0), "is empty"),
     ],
 )
-def test_what_is_no_table_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_file_that_is_not_a_table_is_refused_by_its_kind(tmp_path: Path, content: bytes, said: str) -> None:
     assert refusal(tmp_path, "rows.csv", content).startswith(said)
 
 
-def test_a_folder_is_named(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PackingRefused) as caught:
         read(tmp_path, None)
     assert caught.value.detail == f"sample {tmp_path} is a folder, not a file of rows"
 
 
-def test_a_workbook(tmp_path: Path) -> None:
+def test_a_workbook_is_read(tmp_path: Path) -> None:
     """Is read where openpyxl is installed; else the refusal names it."""
     if importlib.util.find_spec("openpyxl") is None:
         said = refusal(tmp_path, "rows.xlsx", zipped(**{"[Content_Types].xml": "", "xl/workbook.xml": ""}))

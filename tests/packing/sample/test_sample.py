@@ -1,4 +1,4 @@
-"""The sample: how it is read, and whether its columns are the model's."""
+"""A sample is read, and its columns are compared with those of the model."""
 
 from __future__ import annotations
 
@@ -64,23 +64,23 @@ def test_strings_in_json_stay_strings(tmp_path: Path) -> None:
         ("rows.parquet", b"PAR1", "cannot be read (ArrowInvalid: "),
     ],
 )
-def test_what_is_no_sample(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_a_file_that_is_not_a_sample_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     assert refusal(path).startswith(f"sample {path} {said}")
 
 
-def test_a_sample_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_sample_is_refused(tmp_path: Path) -> None:
     assert "FileNotFoundError" in refusal(tmp_path / "rows.csv")
 
 
-def test_a_target_that_is_not_there_is_answered_with_the_columns_there_are(tmp_path: Path) -> None:
+def test_a_missing_target_is_refused_with_the_columns(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("a,b\n1,2\n")
     assert refusal(path, "c") == f"sample {path} has no target column 'c'; it has: a, b"
 
 
-def test_a_sample_of_nothing_but_the_target(tmp_path: Path) -> None:
+def test_a_sample_of_only_the_target_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("a\n1\n")
     assert refusal(tmp_path / "rows.csv", "a").endswith("has no rows")
 
@@ -90,6 +90,14 @@ def test_columns_are_put_in_the_models_order() -> None:
     assert list(fitted_to(frame, ["a", "b"], 2).columns) == ["a", "b"]
     assert list(fitted_to(frame, None, 2).columns) == ["b", "a"]
     assert list(fitted_to(frame, None, None).columns) == ["b", "a"]
+
+
+def test_spaces_of_the_sample_are_the_underscores_of_a_model_that_renamed_its_columns() -> None:
+    frame = pd.DataFrame({"petal length": [1.0], "width": [2.0]})
+    assert list(fitted_to(frame, ["width", "petal_length"], 2).columns) == ["width", "petal_length"]
+    both = frame.assign(petal_length=3.0)
+    with pytest.raises(PackingRefused, match="adds petal length"):
+        fitted_to(both, ["width", "petal_length"], 2)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +112,9 @@ def test_columns_are_put_in_the_models_order() -> None:
         ([], list("abcdefghijklmnopqrstuvwxyz"), 26, "and 6 more; the model takes: a, b, "),
     ],
 )
-def test_columns_that_lack_or_add(columns: list[str], names: list[str] | None, width: int, said: str) -> None:
+def test_missing_and_additional_columns_are_refused(
+    columns: list[str], names: list[str] | None, width: int, said: str
+) -> None:
     frame = pd.DataFrame({name: [1] for name in columns})
     with pytest.raises(PackingRefused) as caught:
         fitted_to(frame, names, width)

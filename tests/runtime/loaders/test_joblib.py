@@ -1,4 +1,4 @@
-"""What joblib and pickle files may be, and what is said of those that are not."""
+"""Joblib and pickle files are read, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_joblib_and_pickle_files_are_read(content: bytes) -> None:
     assert not stream.closed
 
 
-def test_what_is_loaded_answers_batches() -> None:
+def test_a_loaded_model_answers_batches() -> None:
     servable = load(io.BytesIO(dumped()), SIGNATURE)
     outputs = servable.run(Batch({"x": np.array([2.0, 3.0])}, 2), ["prediction"])
     assert outputs["prediction"].tolist() == MODEL.predict([[2.0], [3.0]]).tolist()
@@ -76,7 +76,7 @@ def test_what_is_loaded_answers_batches() -> None:
     [b"", b"hello", b"\x80\x04", dumped()[:-20], dumped(compress=3)[:-20], b"PK\x03\x04", b"\x00" * 100, b"a,b\n1,2\n"],
     ids=["empty", "text", "begun", "truncated", "truncated compressed", "zip", "zeros", "csv"],
 )
-def test_what_is_not_a_pickle(content: bytes) -> None:
+def test_other_files_are_refused(content: bytes) -> None:
     assert refusal(content).startswith("it is not a readable joblib or pickle file (")
 
 
@@ -117,7 +117,9 @@ def test_a_name_that_an_installed_library_no_longer_has_is_named() -> None:
     ],
     ids=["class", "class within a class", "pickled by an old protocol"],
 )
-def test_a_class_of_a_notebook_is_told_where_to_go(content: bytes, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_of_a_notebook_is_refused_with_advice(
+    content: bytes, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # As in packing: what is run by `python -m` calls itself by its full name.
     spec = importlib.util.find_spec("app.packing.__main__")
     assert spec is not None
@@ -147,7 +149,7 @@ def test_an_interrupt_is_not_swallowed() -> None:
         read(io.BytesIO(pickle.dumps(Raising("KeyboardInterrupt"))))
 
 
-def test_another_version_of_scikit_learn_warns_who_packs_and_not_who_serves() -> None:
+def test_another_version_of_scikit_learn_warns_at_packing_and_not_at_serving() -> None:
     version = sklearn.__version__.encode()
     content = pickle.dumps(MODEL)
     assert version in content

@@ -1,4 +1,4 @@
-"""skops files: only types that are known to be harmless are built."""
+"""Files of skops: only trusted types are built."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_model_of_trusted_types_is_read() -> None:
     assert not stream.closed
 
 
-def test_what_is_loaded_answers_batches() -> None:
+def test_a_loaded_model_answers_batches() -> None:
     outputs = load(io.BytesIO(skops.io.dumps(MODEL)), SIGNATURE).run(Batch({"x": np.array([2.0])}, 1), ["prediction"])
     assert outputs["prediction"].tolist() == MODEL.predict([[2.0]]).tolist()
 
@@ -47,11 +47,11 @@ def test_types_that_are_not_trusted_are_named() -> None:
     [b"", b"hello", pickle.dumps(MODEL), skops.io.dumps(MODEL)[:-30]],
     ids=["empty", "text", "pickle", "truncated"],
 )
-def test_what_is_not_a_skops_file(content: bytes) -> None:
+def test_other_files_are_refused(content: bytes) -> None:
     assert refusal(content).startswith("it is not a readable skops file (")
 
 
-def test_without_skops_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_skops_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "skops.io", None)
     assert refusal(skops.io.dumps(MODEL)) == (
         "it needs skops, which is not installed: pip install 'retort-serving[skops]'"

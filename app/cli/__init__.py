@@ -1,0 +1,36 @@
+"""The commands `flask models …` and `flask settings`."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import click
+from flask import Flask
+from flask.cli import with_appcontext
+
+from app.cli import adding, choosing, listing  # noqa: F401 (each adds its commands to `models`)
+from app.cli.group import EXTENSION, Context, context, models, print_table, wrong_settings
+from app.settings import Settings, table
+from app.storage.repository import Repository
+
+log = logging.getLogger(__name__)
+
+
+def register(app: Flask, repository: Repository, settings: Settings) -> None:
+    """Add the commands to `flask`. If a server starts, log which settings name something that is not there."""
+    app.extensions[EXTENSION] = Context(repository, settings)
+    app.cli.add_command(models)
+    app.cli.add_command(show_settings)
+    if click.get_current_context(silent=True) is None:
+        for line in wrong_settings(repository, settings):
+            log.warning("%s", line)
+
+
+@click.command("settings")
+@with_appcontext
+def show_settings() -> None:
+    """Show every setting, its value and where it came from."""
+    lines = table(context().settings, os.environ)
+    print_table(("name", "value", "unit", "from"), [(s.env, s.value, s.unit, s.source) for s in lines])
+    context().warn_of_settings()

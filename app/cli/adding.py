@@ -1,0 +1,215 @@
+"""`flask models add`, `repack` and `compare`; packing of stray artifacts when a server starts in development."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from app.cli.group import context, models
+from app.cli.progress import LoggedProgress, Progress
+from app.cli.servers import reload_hint, servers_of
+from app.core.catalogue import describe
+from app.core.steps import load
+from app.errors import PackingRefused
+from app.settings import Settings
+from app.storage.repository import Repository
+
+if TYPE_CHECKING:
+    from app.packing.spawn import Result
+
+# `spawn` and `start` are imported where a command needs them: a serving process in production never does.
+
+log = logging.getLogger(__name__)
+
+MAX_CURL_CHARS = 1000
+
+
+def stray_packer(repository: Repository, settings: Settings) -> Callable[[Path, str], None]:
+    """Return a function that packs an artifact lying in the repository without a manifest; for development only."""
+
+    def pack_stray(path: Path, name: str) -> None:
+        from app.packing import spawn, start
+
+        log.warning("packing %s as model %s (RETORT_ENV=development)", path, name)
+        start.add(
+            spawn.PackRequest(str(path), name, str(repository.root), graph_limit_bytes=settings.graph_limit_bytes),
+            settings.packing_timeout_s,
+            progress=LoggedProgress(),
+        )
+
+    return pack_stray
+
+
+@models.command("add")
+@click.argument("artifact", nargs=-1, required=True)
+@click.option("--name", required=True, help="The model's name, as it stands in URLs.")
+@click.option(
+    "--sample", type=click.Path(path_type=Path), help="Rows like those it was trained on: a file with a table."
+)
+@click.option("--target", help="The sample's column that is predicted, not an input.")
+@click.option("--inputs", type=click.Path(path_type=Path), help="A JSON list that declares inputs.")
+@click.option(
+    "--out-of-range",
+    type=click.Choice(["ignore", "warn", "reject"]),
+    help="What to do with numbers outside the training range; default: RETORT_OUT_OF_RANGE.",
+)
+@click.option(
+    "--unseen",
+    type=click.Choice(["reject", "warn", "accept"]),
+    help="What to do with unknown categories; default: accept if the model can handle them.",
+)
+@click.option("--default", is_flag=True, help="Put the model behind /predict.")
+@click.option("--stage", is_flag=True, help="Answer only requests that name the version, until `use` chooses it.")
+@click.option(
+    "--before",
+    multiple=True,
+    metavar="STEP",
+    help="A step before the run, or a transformer in the artifact; may be repeated.",
+)
+@click.option("--after", multiple=True, metavar="STEP", help="A step after the run; may be repeated.")
+@click.option("--use", metavar="PART", help="The part of the artifact that is the model, if it holds several.")
+@click.option("--columns", metavar="PART", help="The part, or a JSON file, that holds the names of the inputs.")
+@click.option("--labels", metavar="PART", help="The part, or a file, that decodes predictions: a LabelEncoder.")
+@click.option("--trust", is_flag=True, help="Load the types in a .skops file that skops does not know.")
+@click.option(
+    "--trained-with",
+    metavar="REQUIREMENTS",
+    help="The training environment, if the artifact does not name it: scikit-learn==1.4.2,numpy<2",
+)
+@click.option("--python", metavar="PATH", help="The Python of your training environment; packing runs there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def add(
+    artifact: tuple[str, ...],
+    default: bool,
+    stage: bool,
+    before: tuple[str, ...],
+    after: tuple[str, ...],
+    trust: bool,
+    trained_with: str | None,
+    python: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Pack ARTIFACT, one model in one or several files, as a new version of a model."""
+    from app.packing import spawn, start
+
+    repository, settings = context().repository, context().settings
+    repository.pointers()  # packing takes a while: an unreadable repository.json is reported now
+    # Only the process that reads the artifact knows whether a name is a part of it.
+    checkable = after if options["use"] is not None or len(artifact) > 1 else (*before, *after)
+    unchecked = _steps_unchecked(checkable, settings.steps)
+    request = spawn.PackRequest(
+        artifact[0],
+        models_dir=str(repository.root),
+        graph_limit_bytes=settings.graph_limit_bytes,
+        before=before,
+        after=after,
+        beside=artifact[1:],
+        trust=trust,
+        known_steps=tuple(sorted(load(settings.steps).steps)) if settings.steps and before else None,
+        staged=stage,
+        **{name: str(value) if value else None for name, value in options.items()},  # type: ignore[arg-type]
+    )
+    with Progress() as progress:
+        result = start.add(request, settings.packing_timeout_s, trained_with, python, progress)
+    if default:
+        repository.set_default(request.name)
+    remarks = [*result.remarks, *unchecked]
+    if as_json:
+        described = describe(repository.manifest(request.name, result.version or 0))
+        packed = {"model": request.name, "version": result.version, "remarks": remarks, "verdict": result.verdict}
+        packed |= {key: described[key] for key in ("assumptions", "proof")}
+        click.echo(msgspec.json.encode(packed).decode())
+        return
+    _print_packed(request.name, result, unchecked)
+
+
+@models.command("repack")
+@click.argument("name")
+@click.argument("version", type=int, required=False)
+@click.option("--stage", is_flag=True, help="Answer only requests that name the version, until `use` chooses it.")
+@click.option(
+    "--trained-with",
+    metavar="REQUIREMENTS",
+    help="The training environment, if the version does not name it: scikit-learn==1.4.2,numpy<2",
+)
+@click.option("--python", metavar="PATH", help="The Python of your training environment; packing runs there.")
+def repack(name: str, version: int | None, stage: bool, trained_with: str | None, python: str | None) -> None:
+    """Pack the artifact of a version again, in an environment like that of its training."""
+    from app.packing import spawn, start
+
+    repository, settings = context().repository, context().settings
+    number = context().version_or_chosen(name, version)
+    request = spawn.RepackRequest(name, number, str(repository.root), settings.graph_limit_bytes, stage)
+    with Progress() as progress:
+        result = start.repack(request, settings.packing_timeout_s, trained_with, python, progress)
+    _print_packed(name, result)
+
+
+@models.command("compare")
+@click.argument("name")
+@click.argument("a", type=int)
+@click.argument("b", type=int)
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Rows: .csv, .parquet or .json.")
+@click.option("--target", help="The column of the file that is predicted, not an input.")
+def compare(name: str, a: int, b: int, data: Path, target: str | None) -> None:
+    """Compare the predictions of versions A and B for the rows of a file."""
+    from app.packing import spawn
+
+    repository = context().repository
+    for version in (a, b):
+        repository.folder(name, version)
+    request = spawn.CompareRequest(name, (a, b), str(data), str(repository.root), target)
+    for line in spawn.run(request, context().settings.packing_timeout_s).remarks:
+        click.echo(line)
+
+
+def _print_packed(name: str, result: Result, more_remarks: Sequence[str] = ()) -> None:
+    click.echo(f"{name} version {result.version} packed")
+    for remark in (*result.remarks, *more_remarks, *(result.verdict.shown() if result.verdict else ())):
+        click.echo(f"  {remark}")
+    if result.version is not None:
+        for line in _next_steps(name, result.version):
+            click.echo(line)
+
+
+def _next_steps(name: str, version: int) -> list[str]:
+    """Return how a server takes the version that was just packed, and how to ask it."""
+    repository = context().repository
+    chosen = repository.pointers().chosen(name, repository.versions(name))
+    lines = []
+    if chosen != version:
+        lines.append(f"version {chosen} answers; for this one to: flask models use {name} {version}")
+    servers = servers_of(repository)
+    lines.append(reload_hint(servers) if servers else "to serve it: make serve")
+    url = (servers[0].settings if servers else context().settings).url
+    path = f"/models/{name}/predict" if chosen == version else f"/models/{name}/versions/{version}/predict"
+    examples = repository.manifest(name, version).examples
+    body = shlex.quote(msgspec.json.encode(examples[0].instance).decode()) if examples else ""
+    if 0 < len(body) <= MAX_CURL_CHARS:
+        lines.append(f"to ask it: curl {url}{path} -d {body}")
+    else:
+        lines.append(f"to ask it: {url}/docs has an example")
+    return lines
+
+
+def _steps_unchecked(names: Sequence[str], module: str) -> list[str]:
+    """Return a remark if steps are named and no module of steps is set to check them.
+
+    Raises:
+        PackingRefused: the module has no step of one of these names.
+    """
+    if not names or not module:
+        return ["its steps are not checked, since RETORT_STEPS is not set"] if names else []
+    known = load(module).steps
+    unknown = [name for name in dict.fromkeys(names) if name not in known]
+    if unknown:
+        there = ", ".join(sorted(known)) or "none"
+        raise PackingRefused(f"{module} has no step {' or '.join(map(repr, unknown))}; there are: {there}")
+    return []

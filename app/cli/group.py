@@ -1,0 +1,112 @@
+"""The group `flask models`, and what its commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from app.errors import RetortError
+from app.runtime.policy import State
+from app.settings import MODELS_DIR, Settings
+from app.storage.repository import Repository
+from app.storage.strays import strays
+from app.storage.verification import verify_files
+
+EXTENSION = "retort_cli"
+"""The key of the `Context` in `app.extensions`."""
+
+MAX_REASON_CHARS = 200
+
+
+class RetortGroup(AppGroup):
+    """Commands that report an error in one sentence on standard error, with exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn errors of Retort and of the file system into click's."""
+        try:
+            return super().invoke(ctx)
+        except RetortError as error:
+            raise click.ClickException(error.detail) from None
+        except OSError as error:
+            raise click.ClickException(
+                f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            ) from None
+
+
+models = RetortGroup("models", help="Pack, list, choose, compare, verify and remove models.")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The repository and the settings that the commands of an application work with."""
+
+    repository: Repository
+    settings: Settings
+
+    def version_or_chosen(self, name: str, version: int | None) -> int:
+        """Return the version that was given, else the one that answers.
+
+        Raises:
+            ModelNotFound, VersionNotFound: naming the models or versions that exist.
+        """
+        versions = self.repository.versions(name)
+        number = version or self.repository.pointers().chosen(name, versions) or max(versions, default=0)
+        self.repository.folder(name, number)
+        return number
+
+    def state_on_disk(self, name: str, version: int) -> tuple[str, str | None]:
+        """Check the files of a version without loading it.
+
+        Returns:
+            The state, with the reason if it is FAILED; and the runtime, None if it is FAILED.
+        """
+        try:
+            manifest = self.repository.manifest(name, version)
+            verify_files(self.repository.folder(name, version), manifest)
+        except RetortError as error:
+            return f"{State.FAILED.value} ({error.detail[:MAX_REASON_CHARS]})", None
+        return State.VERIFIED.value, manifest.runtime
+
+    def warn_of_settings(self) -> None:
+        """Print a warning for each setting that names something that is not there."""
+        print_warnings(wrong_settings(self.repository, self.settings))
+
+    def warn_of_pointers(self) -> None:
+        """Print a warning for each thing that `repository.json` names and that is not there."""
+        print_warnings(self.repository.problems())
+
+
+def context() -> Context:
+    """Return the context of the application whose command runs."""
+    found: Context = current_app.extensions[EXTENSION]
+    return found
+
+
+def wrong_settings(repository: Repository, settings: Settings) -> list[str]:
+    """Return a sentence if the folder of models, or the default model, is set and is not there."""
+    if settings.models_dir != MODELS_DIR and not settings.models_dir.is_dir():
+        return [f"RETORT_MODELS_DIR: there is no folder {settings.models_dir}, so that there are no models"]
+    default, there = settings.default_model, repository.models()
+    if default in ("", *there):
+        return []
+    if settings.development and default in [name for _, name in strays(repository)]:  # it is packed at the start
+        return []
+    return [f"RETORT_DEFAULT_MODEL: there is no model {default!r}; there are: {', '.join(there) or 'none'}"]
+
+
+def print_warnings(lines: Iterable[str]) -> None:
+    """Print warnings on standard error."""
+    for line in lines:
+        click.echo(f"Warning: {line}", err=True)
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in columns that are as wide as their widest cell."""
+    widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
+    for line in [head, *rows]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,74 @@
+"""`flask models list`, `show`, `verify` and `history`."""
+
+from __future__ import annotations
+
+import click
+import msgspec
+
+from app.cli.group import context, models, print_table
+from app.core.catalogue import describe
+from app.errors import ModelNotFound, RetortError
+from app.runtime.policy import State
+
+
+@models.command("list")
+def list_models() -> None:
+    """List the models, their versions, and which of them answer."""
+    repository = context().repository
+    pointers = repository.pointers()
+    rows = []
+    for name in repository.models():
+        aliases, staged = pointers.aliases.get(name, {}), pointers.staged.get(name, ())
+        states = {version: context().state_on_disk(name, version) for version in repository.versions(name)}
+        sound = [version for version, (_, runtime) in states.items() if runtime is not None]
+        roles = dict.fromkeys(staged, "staged") | {pointers.chosen(name, sound): "answers"}
+        for version, (state, runtime) in states.items():
+            named = ",".join(sorted(alias for alias, v in aliases.items() if v == version)) or "-"
+            marked = name + " *" * (name == pointers.default)
+            rows.append((marked, str(version), named, state, runtime or "-", roles.get(version, "-")))
+    print_table(("model", "version", "aliases", "state", "runtime", "role"), rows)
+    context().warn_of_settings()
+    context().warn_of_pointers()
+
+
+@models.command("show")
+@click.argument("name")
+@click.argument("version", type=int, required=False)
+def show(name: str, version: int | None) -> None:
+    """Show the signature, examples, environment and hashes of a version."""
+    manifest = context().repository.manifest(name, context().version_or_chosen(name, version))
+    # The signature holds the inputs and the outputs, and the proof says what is served.
+    described = {key: value for key, value in describe(manifest).items() if key not in ("inputs", "outputs")}
+    document = {"name": manifest.model, "version": manifest.version, **described}
+    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+@models.command("verify")
+@click.argument("name", required=False)
+def verify(name: str | None) -> None:
+    """Load and prove each version, in a process of its own."""
+    from app.packing import spawn  # not needed by the other commands
+
+    repository = context().repository
+    if name is not None and not repository.versions(name):
+        raise ModelNotFound(name, repository.models())
+    failed = 0
+    for model in [name] if name else repository.models():
+        for version in repository.versions(model):
+            request = spawn.CheckRequest(model, version, str(repository.root))
+            try:
+                spawn.run(request, context().settings.packing_timeout_s)
+                click.echo(f"{model} version {version}: {State.AVAILABLE.value}")
+            except RetortError as error:
+                failed += 1
+                click.echo(f"{model} version {version}: {State.FAILED.value} ({error.detail})", err=True)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+@models.command("history")
+@click.argument("name")
+def history(name: str) -> None:
+    """Show who changed what of a model, and which version answered then."""
+    rows = [(c.when, c.who, c.what, str(c.after or "-")) for c in context().repository.history(name)]
+    print_table(("when", "who", "what", "answers"), rows)

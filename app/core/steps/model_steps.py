@@ -1,0 +1,235 @@
+"""The steps before and after the run of one model."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.core.steps.definitions import INSTANCES, OUTPUTS, Refused, Step
+from app.core.steps.event_loop import StepRunner
+from app.core.steps.services import Services, arguments, arguments_async
+from app.errors import (
+    InvalidInstances,
+    ModelNotFound,
+    RetortError,
+    StepFailed,
+    StepTimedOut,
+    TooManyInstances,
+    VersionNotFound,
+)
+from app.runtime.planned_steps import RefuseInstances
+from app.runtime.proving import InstanceValidator
+from app.signature import Signature
+from app.signature.batch import Batch, Outputs, json_outputs, json_values
+from app.signature.field_errors import as_row
+from app.storage.manifest import Manifest
+from app.telemetry import check_deadline, current_request
+
+log = logging.getLogger(__name__)
+
+_running_models: ContextVar[tuple[str, ...]] = ContextVar("inside", default=())
+"""The models whose steps are running, outermost first."""
+
+CALLED_MODEL_ERRORS = (InvalidInstances, TooManyInstances, ModelNotFound, VersionNotFound)
+Record = dict[str, Any]
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True)
+class ModelSteps:
+    """The steps of one version. Immutable and safe to share.
+
+    `manifest` and `validator` describe the model itself. `public` is the manifest that clients see: the inputs that
+    they send and the outputs that they receive.
+    """
+
+    manifest: Manifest
+    public: Manifest
+    validator: InstanceValidator
+    before: tuple[Step, ...]
+    after: tuple[Step, ...]
+    services: Services
+    timeout_s: float
+
+    @cached_property
+    def is_awaited(self) -> bool:
+        """Whether every step is async, so that a request needs no thread to wait."""
+        return all(step.is_async for step in (*self.before, *self.after))
+
+    def start(self, refusal: RefuseInstances, runner: StepRunner) -> StepRun:
+        """Return the steps for one request."""
+        return StepRun(self, refusal, runner)
+
+
+class StepRun:
+    """The steps of one request, which share their services."""
+
+    def __init__(self, steps: ModelSteps, refusal: RefuseInstances, runner: StepRunner) -> None:
+        self._steps = steps
+        self._instances: list[Record] = []
+        self._refusal = refusal
+        self._runner = runner
+        self._container = steps.services.container()
+        self._deadline_s = min(current_request.get().deadline_s, time.monotonic() + steps.timeout_s)
+
+    async def __aenter__(self) -> StepRun:
+        manifest = self._steps.manifest
+        outer = _running_models.get()
+        if manifest.model in outer:
+            step = (*self._steps.before, *self._steps.after)[0]
+            raise self._failed(step, f"the model asks itself, by way of {', '.join(outer)}")
+        self._token = _running_models.set((*outer, manifest.model))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _running_models.reset(self._token)
+        await self._steps.services.clean_up(self._container, self._runner)
+
+    async def prepare(self, batch: Batch, instances: Sequence[Any]) -> Batch:
+        """Run the steps before the model and return the batch for the model's own signature.
+
+        `instances` is empty if the decoder read the request; then the batch alone holds them.
+
+        Raises:
+            StepFailed, StepTimedOut: a step failed. A RetortError that a step raises itself passes through.
+        """
+        self._instances = await self._runner.compute(_records, batch, instances, self._steps.public.signature)
+        for step in self._steps.before:
+            rows = len(self._instances)
+            given = {INSTANCES: self._instances} if INSTANCES in step.given else {}
+            made = await self._call(step, given)
+            if made is None:
+                made = self._instances
+            if not isinstance(made, list) or len(made) != rows:
+                raise self._failed(step, f"it gave no list of {rows} instances")
+            self._instances = made
+        return await self._runner.compute(self._validated)
+
+    def _validated(self) -> Batch:
+        """Return the instances as a batch of the model's own signature."""
+        names = self._steps.manifest.signature.names
+        try:
+            wanted = [{name: instance[name] for name in names} for instance in self._instances]
+            return self._steps.validator.validate(wanted)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise self._failed(self._steps.before[-1], f"an instance lacks an input of the model ({error})") from error
+        except InvalidInstances as error:
+            cause = f"the model does not accept what it gave: {sentence_of(error)}"
+            raise self._failed(self._steps.before[-1], cause) from error
+
+    def run_for(self, asked: Sequence[str]) -> tuple[str, ...]:
+        """Return the outputs to request from the model. Steps after it always see the default outputs too."""
+        signature = self._steps.manifest.signature
+        usual = signature.defaults if self._steps.after else ()
+        return tuple(dict.fromkeys([*usual, *(name for name in asked if name in signature.outputs)]))
+
+    async def finish(self, outputs: Outputs, asked: Sequence[str]) -> Outputs:
+        """Run the steps after the model and return the requested outputs."""
+        if not self._steps.after:
+            return outputs
+        rows = len(self._instances)
+        values = await self._runner.compute(json_outputs, outputs)
+        for step in self._steps.after:
+            given = {
+                name: each for name, each in ((OUTPUTS, values), (INSTANCES, self._instances)) if name in step.given
+            }
+            made = await self._call(step, given)
+            values = values if made is None else made
+            if not (isinstance(values, dict) and all(_is_column(column, rows) for column in values.values())):
+                raise self._failed(step, f"it gave no dict of lists of {rows} values")
+        absent = [name for name in asked if name not in values]
+        if absent:
+            raise self._failed(self._steps.after[-1], f"outputs {', '.join(absent)} are not there")
+        return await self._runner.compute(_arrays, values, asked)
+
+    async def _call(self, step: Step, given: Mapping[str, Any]) -> Any:
+        services = self._steps.services
+        check_deadline()
+        try:
+            if step.is_async:
+                return await self._runner.wait(_awaited(step, self._container, given), self._deadline_s)
+            return step.function(**given, **arguments(self._container, step.services))
+        except CALLED_MODEL_ERRORS as error:  # from the step's own call of another model: the client cannot mend it
+            raise self._failed(step, sentence_of(error), error) from error
+        except RetortError:
+            raise
+        except Refused as refused:
+            raise self._refusal(refused.wrong) from None
+        except services.timeouts as error:
+            log.warning("step %s of model %s timed out: %r", step.name, self._steps.manifest.model, error)
+            manifest = self._steps.manifest
+            raise StepTimedOut(step.name, manifest.model, manifest.version) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():  # the request is given up
+                raise
+            raise self._failed(step, "it was cancelled", error) from error
+        except (Exception, SystemExit) as error:
+            raise self._failed(step, f"{type(error).__name__}: {error}", error) from error
+
+    def _failed(self, step: Step, cause: str, error: BaseException | None = None) -> StepFailed:
+        manifest = self._steps.manifest
+        log.error(
+            "step %s of model %s version %d: %s", step.name, manifest.model, manifest.version, cause, exc_info=error
+        )
+        return StepFailed(step.name, manifest.model, manifest.version, cause)
+
+
+def sentence_of(error: RetortError) -> str:
+    """Return an error as one sentence, with the first few bad fields."""
+    fields = "; ".join(f"{each.pointer} {each.detail}" for each in getattr(error, "errors", ())[:5])
+    return f"{error.detail}: {fields}" if fields else error.detail
+
+
+async def _awaited(step: Step, container: Any, given: Mapping[str, Any]) -> Any:
+    return await step.function(**given, **await arguments_async(container, step.services))
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def _records(batch: Batch, instances: Sequence[Any], signature: Signature) -> list[Record]:
+    """Return accepted instances as records. Each is a new dict, which steps may change."""
+    names = signature.names
+    if len(instances) == batch.rows and batch.rows:
+        return [
+            dict(instance) if isinstance(instance, dict) else dict(zip(names, as_row(instance), strict=True))
+            for instance in instances
+        ]
+    columns = [json_values(batch.columns[name]) for name in names]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _arrays(values: Mapping[str, Any], asked: Sequence[str]) -> Outputs:
+    return {name: _array(values[name]) for name in asked}
+
+
+def _is_column(column: object, rows: int) -> bool:
+    return isinstance(column, list | tuple | np.ndarray) and len(column) == rows
+
+
+def _array(column: Any) -> NDArray[Any]:
+    """Return values as an array: numeric if they are numbers of one type, else of objects."""
+    if isinstance(column, np.ndarray):
+        return column
+    types = {type(value) for value in column}
+    if len(types) == 1 and types <= {int, float, bool}:
+        array = np.asarray(column)
+        if array.dtype.kind in "ifb":
+            return array
+    by_row = np.empty(len(column), dtype=object)
+    for row, value in enumerate(column):
+        by_row[row] = value
+    return by_row

@@ -1,0 +1,152 @@
+"""Services of the optional extras: HTTP clients (`http`) and database sessions (`sql`), if they are installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
+
+from app.core.steps.definitions import Factory
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+log = logging.getLogger(__name__)
+
+
+def factories(settings: Settings) -> list[Factory]:
+    """Return the factories of the services that are installed and configured."""
+    found: list[Factory] = []
+    if installed("aiohttp"):
+        found += _aiohttp(settings)
+    if installed("httpx"):
+        found += _httpx(settings)
+    if settings.database_url and installed("sqlalchemy"):
+        found += _sql(settings.database_url)
+    return found
+
+
+def installed(name: str) -> bool:
+    """Return whether a module of this name is installed."""
+    return importlib.util.find_spec(name) is not None
+
+
+def timeouts() -> tuple[type[Exception], ...]:
+    """Return the exceptions that a client raises when another service does not answer in time."""
+    if not installed("httpx"):
+        return (TimeoutError,)
+    import httpx
+
+    return (TimeoutError, httpx.TimeoutException)
+
+
+def _httpx(settings: Settings) -> list[Factory]:
+    """Return the factories of httpx's clients.
+
+    The blocking client is for blocking steps. The async one works in async steps, but costs several times as much as
+    aiohttp's.
+    """
+    import httpx
+
+    timeout_s = float(settings.request_timeout_s)
+
+    def limits(most: int) -> httpx.Limits:
+        return httpx.Limits(max_connections=most, max_keepalive_connections=most)
+
+    def client() -> Iterator[httpx.Client]:
+        with httpx.Client(limits=limits(settings.waiting_threads), timeout=timeout_s) as made:
+            yield made
+
+    async def async_client() -> AsyncIterator[httpx.AsyncClient]:
+        most = limits(settings.connections_per_host)
+        async with httpx.AsyncClient(limits=most, timeout=timeout_s, trust_env=False) as made:
+            yield made
+
+    return [Factory(httpx.Client, client, "process"), Factory(httpx.AsyncClient, async_client, "process")]
+
+
+def _aiohttp(settings: Settings) -> list[Factory]:
+    """Return the factory of the session that async steps share. It keeps connections, but no cookies.
+
+    Cookies would leak between clients. The session needs no timeout, because a step is cancelled at its request's
+    deadline.
+    """
+    import aiohttp
+
+    async def session() -> AsyncIterator[aiohttp.ClientSession]:
+        connector = aiohttp.TCPConnector(limit=0, limit_per_host=settings.connections_per_host)
+        no_timeout, jar = aiohttp.ClientTimeout(total=None), aiohttp.DummyCookieJar()
+        async with aiohttp.ClientSession(connector=connector, timeout=no_timeout, cookie_jar=jar) as made:
+            yield made
+
+    return [Factory(aiohttp.ClientSession, session, "process")]
+
+
+def _sql(url: str) -> list[Factory]:
+    """The sessions of a database, as far as the driver in its URL has them: for blocking steps, for async ones, or both
+    (psycopg)."""
+    from sqlalchemy import exc, make_url
+
+    # Some platforms set an older name of the same dialect.
+    url = "postgresql" + url.removeprefix("postgres") if url.startswith("postgres://") else url
+    try:
+        parsed = make_url(url)
+        dialect = parsed.get_dialect()
+    except exc.ArgumentError as error:  # a platform may set it for another program: it is no fault unless a step asks
+        log.warning("steps get no session of a database, since DATABASE_URL cannot be used: %s", error)
+        return []
+    found = [] if dialect.is_async else _blocking_sessions(parsed)
+    return found + (_async_sessions(parsed) if dialect.get_async_dialect_cls(parsed).is_async else [])
+
+
+def _blocking_sessions(url: URL) -> list[Factory]:
+    """An engine of the process, and a session for each request."""
+    from sqlalchemy import Engine, create_engine, text
+    from sqlalchemy.orm import Session
+
+    def engine() -> Iterator[Engine]:
+        made = create_engine(url)
+        yield made
+        made.dispose()
+
+    def session(engine: Engine) -> Iterator[Session]:
+        with Session(engine) as made:
+            yield made
+
+    def answers(engine: Engine) -> None:
+        with engine.connect() as connection:
+            connection.execute(text("select 1"))
+
+    return [
+        Factory(Engine, engine, "process", answers),
+        Factory(Session, session, "request", None, {"engine": Engine}),
+    ]
+
+
+def _async_sessions(url: URL) -> list[Factory]:
+    """As `_blocking_sessions`, for async steps.
+
+    What a session has read stays readable after a commit, as an attribute cannot be awaited.
+    """
+    from sqlalchemy import text
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+    async def engine() -> AsyncIterator[AsyncEngine]:
+        made = create_async_engine(url)
+        yield made
+        await made.dispose()
+
+    async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(engine, expire_on_commit=False) as made:
+            yield made
+
+    async def answers(engine: AsyncEngine) -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("select 1"))
+
+    return [
+        Factory(AsyncEngine, engine, "process", answers),
+        Factory(AsyncSession, session, "request", None, {"engine": AsyncEngine}),
+    ]

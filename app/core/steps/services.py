@@ -1,0 +1,180 @@
+"""The services that steps request by type: built-in ones, those of the extras, and those of the user's factories.
+
+There are two registries of svcs. A service per process is made on its first use (so after the fork) and kept in one
+container. All other services are made in a container of each request, and cleaned up with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import svcs
+
+from app.core.caller import Caller, caller
+from app.core.steps import optional_services
+from app.core.steps.definitions import Factory, StepModule, as_context_manager, shown
+from app.core.steps.event_loop import EventLoop, StepRunner, ThreadRunner, completed
+from app.errors import InvalidSettings
+from app.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CHECK_TIMEOUT_S = 5.0
+"""Longest time for a check, and for a clean-up on the event loop while a request thread waits."""
+
+
+class Services:
+    """The services of this process. Lives as long as the process; safe to call from many threads."""
+
+    def __init__(self, found: StepModule, settings: Settings) -> None:
+        self.found = found
+        self.loop = EventLoop(settings.threads, settings.waiting_threads)
+        self.registry = svcs.Registry()
+        self.timeouts = optional_services.timeouts() if found.steps else (TimeoutError,)
+        """Exceptions of a step whose service did not answer in time."""
+        self._lasting = svcs.Registry()
+        self._process = svcs.Container(self._lasting)
+        self._lock = threading.RLock()
+        self._awaited: set[Any] = set()
+        """Types whose factory is a coroutine function, or requests such a type."""
+        self._awaits_in_requests = self._awaits_in_process = False
+        """Whether such types are made per request, and whether one was made per process."""
+        self._factories = [*(optional_services.factories(settings) if found.steps else ()), *found.factories]
+        self.offer(Settings, settings)
+        self.registry.register_factory(Caller, caller)
+        for made in self._factories:
+            self._register(made)
+
+    def offer(self, type_: Any, value: object) -> None:
+        """Offer one object to every request."""
+        self.registry.register_value(type_, value)
+        self._lasting.register_value(type_, value)
+
+    def complete(self, more: Mapping[Any, object], replaced: Mapping[Any, object]) -> None:
+        """Offer more objects, and objects that replace factories. Nothing is offered later.
+
+        Raises:
+            InvalidSettings: factories request types that nothing provides; the error names all of them.
+        """
+        self._factories = [made for made in self._factories if made.type not in replaced]
+        self._awaited.difference_update(replaced)
+        for type_, value in {**more, **replaced}.items():
+            self.offer(type_, value)
+        wrong = []
+        for made in self._factories:
+            offered = self._lasting if made.per == "process" else self.registry
+            wrong += [
+                f"the factory of {shown(made.type)} asks for {shown(type_)}, which nothing offers per {made.per}"
+                for type_ in made.services.values()
+                if type_ not in offered
+            ]
+        if wrong:
+            raise InvalidSettings(wrong)
+
+    def container(self) -> svcs.Container:
+        """Return a container for one request, which makes services on demand. The caller must `clean_up` after it."""
+        return svcs.Container(self.registry)
+
+    async def clean_up(self, container: svcs.Container, runner: StepRunner, what: str = "after a request") -> None:
+        """Clean up after a request. A clean-up that takes too long is abandoned and logged."""
+        awaits = self._awaits_in_process if container is self._process else self._awaits_in_requests
+        if awaits and self.loop.runs:
+            try:
+                await runner.wait(container.aclose(), time.monotonic() + CHECK_TIMEOUT_S)
+                return
+            except TimeoutError:
+                log.error("the clean-up %s was given up: it took longer than %g s", what, CHECK_TIMEOUT_S)
+        container.close()  # the clean-ups that are not async
+
+    def failing(self) -> list[str]:
+        """Return the type names of services whose check fails. The log has the causes."""
+        failed: list[str] = []
+        container = self.container()
+        try:
+            for ping in container.get_pings():
+                try:
+                    if ping.is_async or any(shown(type_) == ping.name for type_ in self._awaited):
+                        self.loop.run(ping.aping(), CHECK_TIMEOUT_S)
+                    else:
+                        ping.ping()
+                except Exception:  # a service may raise anything
+                    log.exception("the check of %s failed", ping.name)
+                    failed.append(ping.name)
+        finally:
+            completed(self.clean_up(container, ThreadRunner(self.loop)))
+        return failed
+
+    def close(self) -> None:
+        """Clean up the services per process, and end the event loop."""
+        with self._lock:
+            completed(self.clean_up(self._process, ThreadRunner(self.loop), "at the end"))
+        self.loop.close()
+
+    def awaited(self, type_: Any) -> bool:
+        """Return whether only an async step can request this type."""
+        return type_ in self._awaited
+
+    def _register(self, made: Factory) -> None:
+        is_async = made.is_async or not self._awaited.isdisjoint(made.services.values())
+        if is_async:
+            self._awaited.add(made.type)
+        if made.per == "request":
+            self._awaits_in_requests = self._awaits_in_requests or is_async
+            self.registry.register_factory(made.type, _svcs_factory(made, is_async), ping=made.check)
+            return
+        self._lasting.register_factory(made.type, _svcs_factory(made, is_async))
+        kept = self._kept_async(made.type) if is_async else self._kept(made.type)
+        self.registry.register_factory(made.type, kept, enter=False, ping=made.check)
+
+    def _kept(self, type_: Any) -> Callable[[], Any]:
+        def get() -> Any:
+            with self._lock:
+                return self._process.get(type_)
+
+        return get
+
+    def _kept_async(self, type_: Any) -> Callable[[], Any]:
+        """Like `_kept`, for a service that is made on the event loop."""
+        lock = asyncio.Lock()
+        made: list[Any] = []
+
+        async def get() -> Any:
+            if not made:
+                async with lock:  # the first request makes the service while others wait
+                    self._awaits_in_process = True
+                    made[:] = [await self._process.aget(type_)]
+            return made[0]
+
+        return get
+
+
+def arguments(container: svcs.Container, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the services of these types, by parameter."""
+    return {name: container.get(type_) for name, type_ in wanted.items()}
+
+
+async def arguments_async(container: svcs.Container, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Like `arguments`, on the event loop."""
+    return {name: await container.aget(type_) for name, type_ in wanted.items()}
+
+
+def _svcs_factory(made: Factory, is_async: bool) -> Callable[..., Any]:
+    """Return a factory as svcs calls it. The factory's own parameters are services too."""
+    make = as_context_manager(made.function)
+    if is_async:
+
+        async def make_async(svcs_container: svcs.Container) -> Any:
+            found = make(**await arguments_async(svcs_container, made.services))
+            return await found if isinstance(found, Awaitable) else found
+
+        return make_async
+
+    def make_now(svcs_container: svcs.Container) -> Any:
+        return make(**arguments(svcs_container, made.services))
+
+    return make_now

@@ -1,0 +1,272 @@
+"""The types of problems (RFC 9457): the status, meaning, causes and remedy of each error.
+
+The `type` of a problem document is the address of a page, `/problems/<name>`. To add a type, write its entry in
+`_TYPES`. A test fails if the service answers with a type that has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.errors import Code
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """One type of problem, with its usual status and causes."""
+
+    name: str
+    status: int
+    meaning: str
+    causes: tuple[str, ...] = ()
+    remedy: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name in words."""
+        words = self.name.replace("-", " ").capitalize()
+        return words.replace("json", "JSON")
+
+    def document(self) -> dict[str, Any]:
+        """Return the type as a JSON document."""
+        return {
+            "type": f"/problems/{self.name}",
+            "title": self.title,
+            "status": self.status,
+            "meaning": self.meaning,
+            "causes": list(self.causes),
+            "remedy": self.remedy,
+        }
+
+
+LATER = "Send the same request again after the seconds in Retry-After."
+REPORT = "Report the request_id to the operator: the log has the cause under it."
+
+_TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
+    Code.INVALID_JSON: (
+        400,
+        "The body is not a JSON document. The detail has the line and column of the first mistake.",
+        (
+            "Single quotes, a comma too many, or text around the JSON.",
+            "The shell has changed the quotes of a command.",
+            "The body is CSV or NDJSON, and Content-Type does not say so.",
+        ),
+        "Let a library write the JSON, as json=payload does in Python's requests.",
+    ),
+    Code.INVALID_BODY: (
+        400,
+        "The body is not in the format or the compression that its headers name.",
+        ("Content-Type or Content-Encoding names another format.", "The file is damaged or was cut short."),
+        "Compare the two headers with the body, and send it again.",
+    ),
+    Code.INVALID_INSTANCES: (
+        422,
+        "The body can be read, and the model does not accept values in it. Each entry of errors has a"
+        " JSON pointer to a place in the body, and what is allowed there. errors_more says how many are not listed.",
+        (
+            "A feature is missing or misspelt.",
+            "A number is sent in quotes, or a category was not seen in training.",
+            "The instances are under another name, or the table is not a list of records.",
+        ),
+        "Correct each place that is named. GET /models/<name> shows the inputs of the model, and /docs an example.",
+    ),
+    Code.MALFORMED_REQUEST: (
+        400,
+        "The request contradicts itself or is not valid HTTP: a size, shape or header is not what the rest says. The"
+        " status is 414 or 431 where the address or the headers are too long, 417 and 501 where a header asks for"
+        " something that the server does not do, and 403 where a proxy is not allowed to name the client.",
+        (
+            "The shape of a tensor does not fit its data.",
+            "A client or proxy writes headers that are not valid, or too long.",
+        ),
+        "Read the detail: it names the place. A released HTTP client avoids most of these mistakes.",
+    ),
+    Code.BODY_TOO_LARGE: (
+        413,
+        "The body is longer than the server reads. The length after decompression counts.",
+        ("Many rows in one request.", "Large images, or numbers written with many digits."),
+        "Send the rows in several requests, or ask the operator to raise RETORT_BODY_LIMIT_BYTES.",
+    ),
+    Code.TOO_MANY_INSTANCES: (
+        413,
+        "The request has more rows than the server takes at once.",
+        ("A whole table is sent in one request.",),
+        "Send the rows in parts, or as a stream of application/x-ndjson, or ask the operator to raise"
+        " RETORT_MAX_INSTANCES.",
+    ),
+    Code.TOO_MANY_VALUES: (
+        413,
+        "The body has more values than the server reads at once. Each number, text or null counts, and each empty line"
+        " of a table; a list or an object counts as four, a timestamp of MessagePack as ten.",
+        ("A whole table of many columns is sent in one request.",),
+        "Send the rows in parts, or as a stream of application/x-ndjson, or ask the operator to raise"
+        " RETORT_MAX_VALUES.",
+    ),
+    Code.UNSUPPORTED_MEDIA_TYPE: (
+        415,
+        "The server does not read the format that Content-Type names, or the compression that Content-Encoding names.",
+        (
+            "Content-Type is missing or was set by a library, such as text/plain.",
+            "The server lacks a library: Parquet and Arrow need pyarrow.",
+        ),
+        "Use one of the formats in the detail. application/json always works.",
+    ),
+    Code.NOT_ACCEPTABLE: (
+        406,
+        "The server cannot answer in any format that Accept allows, or in any compression that Accept-Encoding allows.",
+        ("A library or a browser has set Accept.",),
+        "Send Accept: application/json, or leave the header out.",
+    ),
+    Code.MODEL_NOT_FOUND: (
+        404,
+        "The server has no model of this name, or no default model where the address names none.",
+        ("The name is misspelt: upper and lower case differ.", "The model has not been added yet, or was removed."),
+        "GET /models lists the models.",
+    ),
+    Code.VERSION_NOT_FOUND: (
+        404,
+        "The model has no such version or alias.",
+        ("The version was removed.", "The alias belongs to another model."),
+        "GET /models lists the versions and aliases of each model.",
+    ),
+    Code.MODEL_UNAVAILABLE: (
+        503,
+        "The model is known and cannot be served now.",
+        ("It is still loading.", "It failed a check when it was loaded.", "It was unloaded."),
+        f"{LATER} GET /models says why each version is not available.",
+    ),
+    Code.MODEL_QUARANTINED: (
+        503,
+        "The server does not run this version any more, because worker processes died while it ran.",
+        ("The model uses more memory than there is.", "A library of the model crashes on certain values."),
+        "Use another version. The detail says how the operator ends the quarantine.",
+    ),
+    Code.DEADLINE_EXCEEDED: (
+        504,
+        "The model did not come to this request in time.",
+        ("The model is slow, or has much to do.", "X-Request-Timeout is short."),
+        "Send fewer rows, or try again later. The operator can raise RETORT_REQUEST_TIMEOUT_S.",
+    ),
+    Code.STEP_FAILED: (
+        500,
+        "A step before or after the model failed.",
+        ("A database or service that the step asks is down.", "The step has a mistake."),
+        REPORT,
+    ),
+    Code.STEP_TIMED_OUT: (
+        504,
+        "A step before or after the model was not done in time.",
+        ("A database or service that the step asks is slow.",),
+        "Try again later. The operator can raise RETORT_REQUEST_TIMEOUT_S.",
+    ),
+    Code.MODEL_FAILED: (
+        500,
+        "The model raised an error, or gave outputs that do not fit the request.",
+        ("Values that are accepted, and that the model cannot compute with.",),
+        REPORT,
+    ),
+    "bad-request": (
+        400,
+        "The server could not read the whole request.",
+        ("The connection ended before the body did.",),
+        "Send the request again.",
+    ),
+    Code.INCOMPLETE_BODY: (
+        400,
+        "The connection ended before the body did.",
+        ("The client gave up.", "Content-Length is larger than the body."),
+        "Send the request again; let the HTTP library set Content-Length.",
+    ),
+    "not-found": (
+        404,
+        "There is nothing at this address.",
+        ("The path is misspelt.", "A prefix of a proxy is missing or is there twice."),
+        "See /docs for the addresses that there are.",
+    ),
+    "method-not-allowed": (
+        405,
+        "The address exists and does not take this method.",
+        ("A prediction is asked for with GET: it takes POST.",),
+        "Use a method that the Allow header lists.",
+    ),
+    "head-timeout": (
+        408,
+        "The head of the request did not arrive in time.",
+        ("The connection is slow or was interrupted.",),
+        "Send the request again.",
+    ),
+    "body-timeout": (
+        408,
+        "The body of the request did not arrive in time.",
+        ("The connection is slow or was interrupted.", "Content-Length is larger than the body."),
+        "Send the request again, in smaller parts over a slow connection.",
+    ),
+    "too-many-requests": (
+        429,
+        "The server is busy, and more requests of this client wait than of other clients.",
+        ("Many requests are sent at once.",),
+        f"{LATER} Send fewer at once, and more rows in each.",
+    ),
+    "internal-error": (
+        500,
+        "The server failed on this request.",
+        ("A mistake in the server or in a plug-in.",),
+        REPORT,
+    ),
+    "queue-full": (
+        503,
+        "The server works on as many requests as it can, and no more may wait.",
+        ("More requests arrive than the models can answer.",),
+        f"{LATER} The operator can start more workers (WEB_CONCURRENCY) or raise RETORT_QUEUE_REQUESTS.",
+    ),
+    "queue-wait": (
+        503,
+        "The request waited for its turn as long as it may.",
+        ("More requests arrive than the models can answer.",),
+        f"{LATER} The operator can start more workers (WEB_CONCURRENCY) or raise RETORT_QUEUE_MAX_WAIT_MS.",
+    ),
+    "no-room": (
+        503,
+        "The server could not store the body while it arrived.",
+        ("The disk for temporary files is full.",),
+        f"{LATER} The operator has to make room.",
+    ),
+    "shutting-down": (
+        503,
+        "The server stops, and could not finish this request.",
+        ("A new release is rolled out.", "The worker is replaced."),
+        LATER,
+    ),
+    "foreign-origin": (
+        403,
+        "A page of another origin asked to change what this server serves.",
+        ("The page is not served by this server, nor by an origin in RETORT_CORS_ORIGINS.",),
+        "Send the request from a page of this server or with a program, or add the origin to RETORT_CORS_ORIGINS.",
+    ),
+    "host-not-allowed": (
+        403,
+        "The request names another host than this machine. A server in development answers to its own names alone.",
+        ("The server is reached under another name.", "A page lets its own name point to this machine."),
+        "Use localhost, or add the name to RETORT_ALLOWED_HOSTS.",
+    ),
+    "unready": (
+        503,
+        "Not every model is available, or the server is about to stop.",
+        ("Models are still loading.", "A model failed a check."),
+        "GET /readyz says which model, and why.",
+    ),
+    "deadline": (
+        504,
+        "The answer was not ready in the time that the request may take.",
+        ("The model is slow, or the request has many rows.", "X-Request-Timeout is short."),
+        "Send fewer rows, or allow more time. The operator can raise RETORT_REQUEST_TIMEOUT_S.",
+    ),
+}
+"""Status, meaning, usual causes and remedy, by the code of the error, or by its name if it has no code."""
+
+PROBLEMS: Mapping[str, ProblemType] = {
+    found.name: found
+    for found in (ProblemType(key.value if isinstance(key, Code) else key, *told) for key, told in _TYPES.items())
+}

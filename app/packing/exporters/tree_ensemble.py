@@ -1,0 +1,242 @@
+"""Fitted trees as arrays, and the operator TreeEnsemble of ai.onnx.ml 5, which evaluates them.
+
+A session of ONNX Runtime with one thread adds the leaves of a target in the order of the trees. So sums are rounded as
+in scikit-learn, and ties stay ties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from onnx import numpy_helper
+
+from app.packing.exporters.graph import ML, Graph, Tensor
+
+LEAF = -1
+_LESS_OR_EQUAL, _SUM = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A tree as arrays over its nodes. Node 0 is the root. A row goes left if `x[column] <= threshold`.
+
+    Attributes:
+        left: The left child of each node; `LEAF` at leaves. Shape (nodes,), as all others without another shape.
+        right: The right child of each node.
+        column: The column that each node compares.
+        threshold: The threshold of each node.
+        missing_left: Whether NaN goes left.
+        values: The values of the leaves, shape (nodes,) or (nodes, targets); those of inner nodes are not used.
+        targets: The target of each leaf, if it differs between the leaves of the tree.
+    """
+
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    column: NDArray[np.int64]
+    threshold: NDArray[np.float64]
+    missing_left: NDArray[np.bool_]
+    values: NDArray[np.float64]
+    targets: NDArray[np.int64] | None = None
+
+
+def constant_tree(value: float) -> Tree:
+    """Return a tree with one leaf."""
+    leaf = np.array([LEAF])
+    return Tree(leaf, leaf, leaf, np.zeros(1), np.zeros(1, dtype=bool), np.array([value]))
+
+
+def before_rounding(thresholds: ArrayLike) -> NDArray[np.float64]:
+    """Return for each threshold the float64 `t` so that `x <= t` exactly if `float32(x) <= threshold`.
+
+    Rounding to float32 is monotonic, so `t` is the middle between the greatest float32 that passes and the next one,
+    and belongs to whichever of both is even. This spares the graph two casts.
+    """
+    limits = np.asarray(thresholds, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        passing = limits.astype(np.float32)
+        passing = np.where(passing > limits, np.nextafter(passing, np.float32(-np.inf)), passing)
+        following = np.nextafter(passing, np.float32(np.inf))
+        middle = _in_float64(passing) / 2 + _in_float64(following) / 2
+        rounded = np.where(middle.astype(np.float32) <= passing, middle, np.nextafter(middle, -np.inf))
+    return np.where(limits == np.inf, np.inf, rounded)
+
+
+def _in_float64(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the values, with 2**128 for infinity: numbers nearer to it than to any float32 round to infinity."""
+    exact = values.astype(np.float64)
+    return np.where(np.isinf(exact), np.copysign(2.0**128, exact), exact)
+
+
+def summed(
+    g: Graph,
+    matrix: Tensor,
+    trees: Sequence[Tree],
+    targets: Sequence[int] | None = None,
+    start: ArrayLike = (),
+) -> Tensor:
+    """Sum trees that give one number each, in their order.
+
+    Args:
+        g: The graph.
+        matrix: The columns, float64 or float32; thresholds and sums have the same type.
+        trees: The trees.
+        targets: The target of each tree; default: one target for all.
+        start: The first term of the sum of each target; default: 0.
+
+    Returns:
+        The sums, shape (rows, targets).
+    """
+    firsts = [constant_tree(value) for value in np.ravel(start).tolist()]
+    targets = list(range(len(firsts))) + list(targets if targets is not None else [0] * len(trees))
+    return _tree_ensemble(g, matrix, [*firsts, *trees], targets)
+
+
+def each(g: Graph, matrix: Tensor, trees: Sequence[Tree]) -> Tensor:
+    """Return the number that each tree gives, shape (rows, trees)."""
+    return _tree_ensemble(g, matrix, trees, range(len(trees)))
+
+
+def summed_rows(g: Graph, matrix: Tensor, trees: Sequence[Tree]) -> Tensor:
+    """Sum trees whose leaves hold several numbers, in their order: shape (rows, targets).
+
+    A leaf of the operator adds to one target only. That is enough if all leaves are pure, as in fully grown trees. A
+    copy of each tree for each target would multiply the time. So other trees give row numbers of a table, and CumSum,
+    whose order is defined, adds these rows.
+    """
+    width = trees[0].values.shape[1]
+    if width == 1:
+        return summed(g, matrix, trees)
+    leaves = [tree.values[tree.left == LEAF] for tree in trees]
+    if all((np.count_nonzero(rows, axis=1) == 1).all() for rows in leaves):
+        return _tree_ensemble(g, matrix, [_of_one_target(tree) for tree in trees], [width - 1] * len(trees))
+    table, numbers = np.unique(np.concatenate(leaves), axis=0, return_inverse=True)
+    ends = np.cumsum([len(rows) for rows in leaves])
+    numbered = [
+        _with_leaves(tree, part) for tree, part in zip(trees, np.split(numbers.ravel(), ends[:-1]), strict=True)
+    ]
+    found = g.cast(each(g, matrix, numbered), "int64")
+    if len(trees) == 1:
+        return g.node("Gather", [g.constant(table), g.pick(found, 0)], "float64", width, axis=0)
+    rows = g.node("Gather", [g.constant(table), found], "float64", width, axis=0)
+    return last_of_sums(g, rows, len(trees))
+
+
+def last_of_sums(g: Graph, terms: Tensor, count: int) -> Tensor:
+    """Sum over axis 1, one term after the other: (rows, count, targets) in, (rows, targets) out."""
+    sums = g.node("CumSum", [terms, g.constant(1, "int64")], terms.type, terms.width)
+    return g.node("Gather", [sums, g.constant(count - 1, "int64")], terms.type, terms.width, axis=1)
+
+
+def _of_one_target(tree: Tree) -> Tree:
+    """Return a tree whose leaves each hold one number other than 0, with the target of this number for each leaf."""
+    targets = np.abs(tree.values).argmax(axis=1)
+    values = np.take_along_axis(tree.values, targets[:, None], axis=1)[:, 0]
+    return Tree(tree.left, tree.right, tree.column, tree.threshold, tree.missing_left, values, targets)
+
+
+def _with_leaves(tree: Tree, values: NDArray[Any]) -> Tree:
+    """Return the tree with these values at its leaves, in the order of its nodes."""
+    by_node = np.zeros(len(tree.left))
+    by_node[tree.left == LEAF] = values
+    return Tree(tree.left, tree.right, tree.column, tree.threshold, tree.missing_left, by_node)
+
+
+def _tree_ensemble(g: Graph, matrix: Tensor, trees: Sequence[Tree], targets: Sequence[int]) -> Tensor:
+    nodes, leaves, roots = _Nodes(), _Leaves(), []
+    for tree, target in zip(trees, targets, strict=True):
+        roots.append(nodes.count)
+        _append(nodes, leaves, tree, target)
+    columns = {name: np.concatenate(parts) for name, parts in nodes.parts.items()}
+    width = max(targets) + 1
+    integers = {name: column.astype(int).tolist() for name, column in columns.items() if name != "nodes_splits"}
+    if not any(integers["nodes_missing_value_tracks_true"]):
+        del integers["nodes_missing_value_tracks_true"]
+    return g.node(
+        "TreeEnsemble",
+        [matrix],
+        matrix.type,
+        width,
+        domain=ML,
+        aggregate_function=_SUM,
+        n_targets=width,
+        tree_roots=roots,
+        nodes_modes=numpy_helper.from_array(np.full(nodes.count, _LESS_OR_EQUAL, dtype=np.uint8)),
+        nodes_splits=numpy_helper.from_array(columns["nodes_splits"].astype(matrix.type)),
+        leaf_targetids=np.concatenate(leaves.targets).tolist(),
+        leaf_weights=numpy_helper.from_array(np.concatenate(leaves.weights).astype(matrix.type)),
+        **integers,
+    )
+
+
+class _Nodes:
+    """The inner nodes so far, as attributes of the operator."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.parts: dict[str, list[NDArray[Any]]] = {}
+
+    def append(self, **columns: ArrayLike) -> None:
+        arrays = {f"nodes_{name}": np.asarray(column) for name, column in columns.items()}
+        self.count += len(arrays["nodes_splits"])
+        for name, array in arrays.items():
+            self.parts.setdefault(name, []).append(array)
+
+
+class _Leaves:
+    """The leaves so far."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.weights: list[NDArray[np.float64]] = []
+        self.targets: list[NDArray[np.int64]] = []
+
+    def append(self, weights: ArrayLike, targets: ArrayLike) -> None:
+        array = np.asarray(weights, dtype=np.float64)
+        self.count += len(array)
+        self.weights.append(array)
+        self.targets.append(np.broadcast_to(np.asarray(targets, dtype=np.int64), array.shape))
+
+
+def _append(nodes: _Nodes, leaves: _Leaves, tree: Tree, target: int) -> None:
+    """Append a tree whose leaves give one number each."""
+    is_leaf = tree.left == LEAF
+    inner = ~is_leaf
+    values = tree.values.reshape(len(is_leaf))
+    targets = np.full(len(is_leaf), target) if tree.targets is None else tree.targets
+    position = np.where(is_leaf, np.cumsum(is_leaf) - 1 + leaves.count, np.cumsum(inner) - 1 + nodes.count)
+    if is_leaf[0]:  # the operator needs a split, so both sides of one give the same number
+        first, second = leaves.count, leaves.count + 1
+        leaves.append([values[0]] * 2, targets[0])
+        nodes.append(
+            featureids=[0],
+            splits=[0.0],
+            truenodeids=[first],
+            falsenodeids=[second],
+            trueleafs=[True],
+            falseleafs=[True],
+            missing_value_tracks_true=[False],
+        )
+        return
+    true, false = tree.left[inner], tree.right[inner]
+    true_ids, false_ids = position[true], position[false]
+    weights, of_targets = values[is_leaf].tolist(), targets[is_leaf].tolist()
+    if true_ids[0] == false_ids[0]:
+        # The children are a leaf and a node with the same number, which ONNX Runtime takes for one leaf: copy the leaf.
+        side, node = (true_ids, true) if is_leaf[true[0]] else (false_ids, false)
+        side[0] = leaves.count + len(weights)
+        weights.append(values[node[0]])
+        of_targets.append(targets[node[0]])
+    leaves.append(weights, of_targets)
+    nodes.append(
+        featureids=tree.column[inner],
+        splits=tree.threshold[inner],
+        truenodeids=true_ids,
+        falsenodeids=false_ids,
+        trueleafs=is_leaf[true],
+        falseleafs=is_leaf[false],
+        missing_value_tracks_true=tree.missing_left[inner],
+    )

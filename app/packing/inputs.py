@@ -1,0 +1,225 @@
+"""Draft the inputs of a signature from the estimator and the sample, before the model is probed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from app.errors import PackingRefused
+from app.packing import inspect, training_dtypes
+from app.packing.facts import Facts, facts_of
+from app.packing.probe import MAX_SAMPLE_ROWS, Record
+from app.runtime.servable import NULLABLE
+from app.signature import Input, Layout, Scalar, Signature
+from app.signature.batch import json_values
+
+MAX_GUESSED_CATEGORIES = 30
+STRINGS = ("string[python]", "string[pyarrow]")
+
+
+def inputs_of(
+    estimator: Any, frame: pd.DataFrame | None, text_name: str | None = None, columns: Sequence[str] = ()
+) -> tuple[tuple[Input, ...], Layout]:
+    """Draft the inputs, and the layout in which the estimator takes them.
+
+    Args:
+        estimator: The fitted model.
+        frame: The sample.
+        text_name: The name of the input of a model of texts, which does not know it; default: that of the sample's
+            column.
+        columns: The names of the inputs of a model that was fitted without names.
+
+    Raises:
+        PackingRefused: No kind of input fits the values of a column of the sample.
+    """
+    names, width = inspect.names_of(estimator), inspect.width_of(estimator)
+    if inspect.takes_text(estimator):
+        column = "feature1" if frame is None else str(frame.columns[0])
+        return (Input(text_name or column, "text", "object"),), Layout.SEQUENCE
+    if frame is not None and names is None and width is None:
+        names = [str(name) for name in frame.columns]  # only the sample has names
+    layout = Layout.MATRIX if names is None else Layout.FRAME
+    if names is None:
+        # A model that does not tell its width (isotonic regression) may take one column; the probe will show.
+        names = list(columns) or [f"feature{position + 1}" for position in range(width or 1)]
+    facts = facts_of(estimator, len(names))
+    found = [None] * len(names) if frame is None else [frame.iloc[:, position] for position in range(len(names))]
+    inputs = tuple(map(_input, names, facts, found))
+    times = [spec.name for spec in inputs if spec.kind == "timestamp"]
+    if layout is Layout.MATRIX and times:
+        raise PackingRefused(
+            f"column {times[0]!r} of the sample holds times; only a model fitted on a frame takes them"
+        )
+    return inputs, layout
+
+
+def _input(name: str, facts: Facts, column: pd.Series[Any] | None) -> Input:
+    """Draft one input from what the estimator knows of it, and from its column in the sample."""
+    seen = _SampleColumn(name, column)
+    low = seen.minimum if seen.minimum is not None else facts.minimum
+    high = seen.maximum if seen.maximum is not None else facts.maximum
+    if facts.dtype == "object" and seen.dtype != "category":  # encoders turn no other dtype into objects
+        seen.dtype, seen.missing = "object", "nan"
+    missing = seen.missing if seen.missing == "na" else learned_marker(facts) or seen.missing
+    if seen.kind == "timestamp" or (seen.kind is None and (facts.dtype or "").startswith("datetime64")):
+        return Input(name, "timestamp", seen.dtype or facts.dtype or "")
+    if facts.text:
+        return Input(name, "text", seen.dtype or "object", missing=missing)
+    if facts.categories is not None:
+        categories, kinds = facts.categories, {type(value) for value in facts.categories}
+        dtype = training_dtypes.TEXT if str in kinds else "bool" if kinds == {bool} else _number_dtype(facts.categories)
+        if seen.dtype == "category" and set(seen.categories or ()) == set(categories):
+            categories = seen.categories or ()  # the same categories, in the order of their codes
+        dtype = _training_dtype(facts, seen.dtype or dtype)
+        return Input(name, "category", dtype, False, low, high, categories, missing=missing, ordered=seen.ordered)
+    if seen.kind is None and not facts.used:
+        return Input(name, "unused", "float64", nullable=True)
+    kind = seen.kind or "number"
+    dtype = _training_dtype(facts, seen.dtype or "float64")
+    if kind in ("number", "integer") and facts.narrow and dtype in ("float64", "int64"):
+        kind, dtype = "number", "float32"
+    return Input(
+        name,
+        kind,
+        dtype,
+        minimum=low,
+        maximum=high,
+        categories=seen.categories,
+        missing=missing,
+        ordered=seen.ordered,
+    )
+
+
+def learned_marker(facts: Facts) -> str | None:
+    """Return the marker of missing values that the estimator has learned; of several, None, as JSON has null."""
+    learned: set[str | None] = {*facts.missing} or {facts.fills}
+    return next((marker for marker in ("none", "na", "nan") if marker in learned), None)
+
+
+def _training_dtype(facts: Facts, dtype: str) -> str:
+    """Return the dtype in training, if the dtype of the sample only follows from its file format."""
+    if learned_marker(facts) == "none" and dtype == training_dtypes.TEXT:
+        return "object"  # no other column of strings holds None
+    wide = dtype in (training_dtypes.TEXT, "object", "int64", "float64")
+    return facts.dtype if facts.dtype is not None and wide else dtype
+
+
+class _SampleColumn:
+    """The kind, dtype, range and categories of a column of the sample; empty without a sample."""
+
+    def __init__(self, name: str, column: pd.Series[Any] | None) -> None:
+        self.kind: str | None = None
+        self.dtype: str | None = None
+        self.missing = "nan"
+        self.ordered = False
+        self.minimum: float | None = None
+        self.maximum: float | None = None
+        self.categories: tuple[Scalar, ...] | None = None
+        if column is None:
+            return
+        self.dtype = dtype = training_dtypes.name_of(column.dtype)
+        _refuse_arrow(name, column)
+        present = column.dropna()
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            self.kind, self.dtype = "category", "category"
+            self.categories = tuple(column.dtype.categories.tolist())
+            self.ordered = bool(column.dtype.ordered)
+        elif pd.api.types.is_bool_dtype(column.dtype) or (len(present) and set(map(type, present)) == {bool}):
+            self.kind = "boolean"
+            if dtype == "boolean":
+                self.dtype, self.missing = "bool", "na"
+        elif pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_complex_dtype(column.dtype):
+            self.kind = "integer" if column.dtype.kind in "iu" else "number"
+            self.missing = "na" if dtype[0] in "IUF" else "nan"
+            self.dtype = dtype.lower()
+            if len(present):
+                self.minimum, self.maximum = float(present.min()), float(present.max())
+        elif isinstance(column.dtype, pd.DatetimeTZDtype) or column.dtype.kind == "M":
+            self.kind = "timestamp"
+        elif set(map(type, present)) <= {str} and dtype in ("object", "str", *STRINGS):
+            values = sorted(present.unique().tolist())
+            repeated = 0 < len(values) <= MAX_GUESSED_CATEGORIES and len(present) >= 2 * len(values)
+            self.kind = "category" if repeated else "text"
+            self.categories = tuple(values) if repeated else None
+        else:
+            raise PackingRefused(
+                f"column {name!r} of the sample holds {self.dtype} values, which no kind of input fits"
+            )
+
+
+def _refuse_arrow(name: str, column: pd.Series[Any]) -> None:
+    if isinstance(column.dtype, pd.ArrowDtype):
+        raise PackingRefused(
+            f"column {name!r} of the sample is {column.dtype}: frames are made of NumPy's and pandas' own dtypes, not "
+            'of pyarrow\'s (fit and save it after convert_dtypes(dtype_backend="numpy_nullable"))'
+        )
+
+
+def _number_dtype(values: Sequence[Any]) -> str:
+    return "int64" if all(type(value) is int for value in values) else "float64"
+
+
+def records_of(frame: pd.DataFrame, names: Sequence[str]) -> list[Record]:
+    """Return the first rows of a sample as JSON records with these names."""
+    columns = []
+    for position in range(len(names)):
+        column = frame.iloc[:MAX_SAMPLE_ROWS, position]
+        plain = isinstance(column.dtype, np.dtype) and column.dtype.kind in "iufb"
+        # An array of objects keeps integers beside a missing value.
+        objects = column if plain else column.astype(object).where(column.notna(), None)
+        if column.dtype.kind == "M":
+            objects = objects.map(lambda time: None if time is None or time != time else time.isoformat())
+            objects = objects.astype(object).where(objects.notna(), None)
+        columns.append(json_values(objects.to_numpy()))
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def told_by(path: Path | None, frame: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
+    """Restore the dtypes of the frame that a file was written from.
+
+    Parquet keeps the dtypes of a pandas frame, including object, which pandas 3 reads as strings. In Parquet of other
+    programs, in Feather and Arrow, and in a frame without a file, text may have had any dtype. Other files keep no
+    dtypes.
+
+    Returns:
+        The frame, and the columns whose dtype in training is known from the file.
+    """
+    if path is None or path.suffix.lower() in (".feather", ".arrow"):
+        return frame, {name for name in frame.columns if frame[name].dtype not in ("str", "object")}
+    if path.suffix.lower() != ".parquet":
+        return frame.astype({name: training_dtypes.TEXT for name in frame.columns if frame[name].dtype == "str"}), set()
+    from pyarrow import parquet  # pandas has read the file with it
+
+    saved = {column["name"]: column for column in (parquet.read_schema(path).pandas_metadata or {}).get("columns", ())}
+    told = {name for name in frame.columns if name in saved or frame[name].dtype not in ("str", "object")}
+    dtypes: dict[str, Any] = {}
+    for name in [name for name in told if name in saved]:
+        was, now = saved[name]["numpy_type"], training_dtypes.name_of(frame[name].dtype)
+        if was == "object" and now == "str":
+            dtypes[name] = object
+        elif was.startswith("datetime64["):  # Parquet has no unit of seconds and stores milliseconds
+            zone = now.partition(", ")[2].removesuffix("]")
+            dtypes[name] = f"{was.removesuffix(']')}, {zone}]" if zone else was
+    return frame.astype(dtypes), told
+
+
+def as_trained(frame: pd.DataFrame, signature: Signature) -> pd.DataFrame:
+    """Return the sample with the dtypes and the markers of missing values of the signature."""
+    return pd.DataFrame({spec.name: _as_trained(frame.iloc[:, at], spec) for at, spec in enumerate(signature.inputs)})
+
+
+def _as_trained(column: Any, spec: Input) -> Any:
+    if spec.dtype == "category":
+        return column.astype(pd.CategoricalDtype(list(spec.categories or ()), ordered=spec.ordered))
+    if spec.missing == "na" and spec.dtype in NULLABLE:
+        return column.astype(NULLABLE[spec.dtype])
+    if spec.dtype == "object":
+        marker = {"none": None, "na": pd.NA}.get(spec.missing, np.nan)
+        values = [marker if missing else value for value, missing in zip(column, column.isna(), strict=True)]
+        return pd.Series(values, dtype=object, index=column.index)
+    kept = spec.kind == "unused" or (column.isna().any() and spec.dtype.startswith(("int", "uint", "bool")))
+    return column if kept else column.astype(spec.dtype)

@@ -1,0 +1,201 @@
+"""Probe a model with values: which inputs may be missing, hold unknown categories, and how large a number may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from app.runtime.proving import same
+from app.runtime.servable import METHOD_OF_OUTPUT, by_row, call, frame_of
+from app.signature import Input, Layout, Signature
+from app.signature.batch import Batch, json_values
+from app.signature.kinds import KINDS
+from app.signature.schema import Validator
+
+MAX_SAMPLE_ROWS = 1000
+MANY_COLUMNS, FEW_COLUMNS = 50, 10
+FLOAT64_NEARLY_MAX = 1.7e308
+LARGEST_TRIED = (1e300, 1e200, 1e150, 1e100, 1e38, 1e36, 1e30, 1e25, 1e20, 1e15)
+MARKERS = ("nan", "none", "na")
+UNSEEN_TEXT = "\x00never seen"
+
+Record = dict[str, Any]
+
+
+def attempt(
+    estimator: Any, signature: Signature, records: list[Record], output: str = "prediction"
+) -> Exception | None:
+    """Run the model on records as the signature passes them; return its error, or None if it answers each record."""
+    try:
+        batch = batch_of(signature, records)
+        result = call(estimator, output, frame_of(batch, signature))
+        rows = len(result[0]) if isinstance(result, list) else result.shape[0]
+        return None if rows == len(records) else ValueError(f"it gave {rows} answers for {len(records)} rows")
+    except Exception as error:  # noqa: BLE001 (around run: whatever a model may raise)
+        return error
+
+
+def answered(estimator: Any, signature: Signature, records: list[Record]) -> list[int]:
+    """Return the positions of the records that the model answers: nearly always all of them."""
+
+    def among(positions: list[int]) -> list[int]:
+        if not positions or attempt(estimator, signature, [records[position] for position in positions]) is None:
+            return positions
+        middle = len(positions) // 2
+        return among(positions[:middle]) + among(positions[middle:]) if middle else []
+
+    return among(list(range(len(records))))
+
+
+def batch_of(signature: Signature, records: list[Record]) -> Batch:
+    """Return the batch that a validator makes of records, without its schema, which takes longer to make than a run.
+
+    Raises:
+        ValueError: A value is not accepted.
+    """
+    if signature.layout is Layout.RECORDS:
+        return Validator(signature, MAX_SAMPLE_ROWS).validate(records)
+    columns = {s.name: KINDS[s.kind].column([record[s.name] for record in records], s) for s in signature.inputs}
+    if refused := [name for name, column in columns.items() if column is None]:
+        raise ValueError(f"a value of {refused[0]!r} is not accepted")
+    return Batch({name: column for name, column in columns.items() if column is not None}, len(records))
+
+
+def answers(estimator: Any, signature: Signature, records: list[Record]) -> list[Any] | None:
+    """Return the prediction and the scores of each record, as JSON values; None if the model fails."""
+    names = [n for n, method in METHOD_OF_OUTPUT.items() if n != "transformed" and hasattr(estimator, method)]
+    try:
+        batch = batch_of(signature, records)
+        features = frame_of(batch, signature)
+        found = [json_values(by_row(call(estimator, name, features))) for name in names or ["prediction"]]
+        return (
+            [list(row) for row in zip(*found, strict=True)] if {len(one) for one in found} == {len(records)} else None
+        )
+    except Exception:  # noqa: BLE001 (around run: whatever a model may raise)
+        return None
+
+
+def with_nulls(
+    estimator: Any, draft: Signature, record: Record, learned: Mapping[str, str | None]
+) -> tuple[Signature, list[str]]:
+    """Mark the inputs that may be missing, because the model still answers without them.
+
+    Args:
+        estimator: The fitted model.
+        draft: The signature so far.
+        record: A row that the model accepts.
+        learned: For each input the marker of missing values that the model has learned; else the first marker that
+            the model accepts is taken.
+
+    Returns:
+        The signature, and the inputs for which the model gives another answer to another marker.
+    """
+
+    def marked(names: Sequence[str], marker: str) -> Signature:
+        return edited(draft, lambda s: with_marker(s, marker) if s.name in names else s)
+
+    def answers_nulls(marker: str, names: Sequence[str]) -> bool:
+        return attempt(estimator, marked(names, marker), [record | dict.fromkeys(names)]) is None
+
+    nullable: dict[str, str] = {}
+    for marker in MARKERS:
+        waiting = [
+            s.name
+            for s in draft.inputs
+            if record[s.name] is not None and s.name not in nullable and marker in markers_of(s, learned.get(s.name))
+        ]
+        for alike in (None, *MARKERS):
+            names = [name for name in waiting if learned.get(name) == alike]
+            nullable |= dict.fromkeys(_passing_alike(names, partial(answers_nulls, marker)), marker)
+    for spec in draft.inputs:
+        if record[spec.name] is None:
+            nullable[spec.name] = markers_of(spec, learned.get(spec.name))[0]
+    signature = edited(draft, lambda s: with_marker(s, nullable[s.name]) if s.name in nullable else s)
+    objects = [spec.name for spec in signature.inputs if spec.name in nullable and _holds_objects(spec)]
+    indifferent = passing(objects, lambda names: not _tells_apart(estimator, signature, record, names))
+    return signature, [name for name in objects if name not in indifferent]
+
+
+def markers_of(spec: Input, learned: str | None) -> Sequence[str]:
+    """Return the markers that may stand for a missing value of an input, the likeliest first."""
+    if not _holds_objects(spec):
+        return ("na",) if spec.missing == "na" else ("nan",)
+    return MARKERS[:2] if learned is None else (learned,)
+
+
+def with_marker(spec: Input, marker: str) -> Input:
+    """Return the input with this marker for missing values, and with a dtype that can hold it."""
+    strings = spec.dtype == "str" and marker != "nan"
+    return replace(spec, nullable=True, missing=marker, dtype="object" if strings else spec.dtype)
+
+
+def _holds_objects(spec: Input) -> bool:
+    """Whether the column of an input has dtype object if a value is missing."""
+    return spec.dtype in ("object", "str") or (spec.dtype == "bool" and spec.missing != "na")
+
+
+def _tells_apart(estimator: Any, signature: Signature, record: Record, names: Sequence[str]) -> bool:
+    """Whether the model gives another answer if missing values of these inputs are None instead of NaN."""
+
+    def answered(marker: str) -> list[Any] | None:
+        other = edited(signature, lambda s: with_marker(s, marker) if s.name in names else s)
+        return answers(estimator, other, [record | dict.fromkeys(names)])
+
+    as_nan, as_none = map(answered, MARKERS[:2])
+    return as_nan is not None and as_none is not None and not same(as_nan, as_none)
+
+
+def _passing_alike(names: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str]:
+    """Return the names that pass; of many names that are probably treated alike, none if none of a few passes."""
+    if len(names) > MANY_COLUMNS and not any(passes([name]) for name in names[:: len(names) // FEW_COLUMNS]):
+        return []
+    return passing(names, passes)
+
+
+def passing(names: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str]:
+    """Return the names that pass, trying all at once and then by halves, so that many names need few tries."""
+    if not names:
+        return []
+    if passes(names):
+        return list(names)
+    if len(names) == 1:
+        return []
+    middle = len(names) // 2
+    return passing(names[:middle], passes) + passing(names[middle:], passes)
+
+
+def with_unseen(estimator: Any, draft: Signature, record: Record) -> Signature:
+    """Mark whether each category input refuses or accepts unknown categories."""
+
+    def refuses(spec: Input) -> bool:
+        known = spec.categories or ()
+        unseen = UNSEEN_TEXT if str in map(type, known) else max(map(float, known), default=0.0) + 1.0
+        return attempt(estimator, permissive(draft), [record | {spec.name: unseen}]) is not None
+
+    return edited(
+        draft, lambda s: replace(s, unseen="reject" if refuses(s) else "accept") if s.categories is not None else s
+    )
+
+
+def with_largest(estimator: Any, draft: Signature, record: Record) -> Signature:
+    """Mark how large numbers may be if the model fails on larger ones; trees compute in float32."""
+    numbers = [spec.name for spec in draft.inputs if spec.kind == "number" and spec.dtype == "float64"]
+    for largest in (FLOAT64_NEARLY_MAX, *LARGEST_TRIED):
+        tried = [record | dict.fromkeys(numbers, sign * largest) for sign in (1.0, -1.0)]
+        if all(attempt(estimator, draft, [row]) is None for row in tried):
+            if largest == FLOAT64_NEARLY_MAX:
+                return draft
+            return edited(draft, lambda s: replace(s, largest=largest) if s.name in numbers else s)  # noqa: B023
+    return draft
+
+
+def permissive(signature: Signature) -> Signature:
+    """Return the signature with all inputs nullable and open, so that the model itself refuses values."""
+    return edited(signature, lambda s: replace(s, nullable=True, unseen="accept"))
+
+
+def edited(signature: Signature, edit: Callable[[Input], Input]) -> Signature:
+    """Return the signature with each input edited."""
+    return replace(signature, inputs=tuple(map(edit, signature.inputs)))

@@ -1,0 +1,130 @@
+"""One version as this process has it, and the lease that requests hold while they use it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from app.errors import ModelQuarantined, ModelUnavailable
+from app.runtime.batching import BatchingServable
+from app.runtime.planned_steps import PlannedSteps
+from app.runtime.policy import MOVES, State
+from app.runtime.proving import InstanceValidator
+from app.runtime.servable import Servable
+from app.storage.manifest import Manifest
+
+log = logging.getLogger(__name__)
+
+QUICK_US = 1000.0
+REQUEST_US, BYTE_US = 20.0, 0.4
+"""Estimates of the time for one more request in a run, and for each byte of its body, without the model's."""
+
+
+class Lease:
+    """The right to use a loaded version. It counts its users, so that the version is RETIRED after the last of them.
+
+    `Registry.lease` returns an acquired lease. Leaving its `with` block releases it.
+    """
+
+    __slots__ = (
+        "_byte_us", "_users", "_when_unused", "gains_together", "is_inline", "is_quick", "manifest",
+        "servable", "steps", "validator",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        servable: Servable,
+        validator: InstanceValidator,
+        steps: PlannedSteps | None = None,
+        runtime: str = "artifact",
+    ) -> None:
+        self.manifest = manifest
+        self.servable = servable
+        self.validator = validator
+        self.steps = steps
+        self.is_quick = runtime == "graph" and _is_quick(manifest)
+        """Whether the graph answers one row within `QUICK_US`, and a short body is read quickly."""
+        self.is_inline = self.is_quick and steps is None
+        self.gains_together = self.is_inline or (steps is None and isinstance(servable, BatchingServable))
+        """Whether several requests are answered faster at once."""
+        one_us, many_us = manifest.proof.get("graph_us"), manifest.proof.get("graph_1000_us")
+        row_us = many_us / 1000 if isinstance(many_us, float) else one_us if isinstance(one_us, float) else 0.0
+        # A row of a JSON body has two bytes for each input at least.
+        self._byte_us = BYTE_US + row_us / (2 * max(1, len(manifest.signature.inputs)))
+        # One entry for each user. Appending and popping are atomic, so that requests take no lock.
+        self._users: list[None] = []
+        self._when_unused: Callable[[], None] | None = None
+
+    def estimate_us(self, body_bytes: int) -> float:
+        """Estimate the time for a small request, as one of several in a run."""
+        return REQUEST_US + body_bytes * self._byte_us
+
+    def acquire(self) -> bool:
+        """Count one more user. Return False if the version is being taken out of service."""
+        self._users.append(None)
+        if self._when_unused is None:
+            return True
+        self.__exit__()
+        return False
+
+    def withdraw(self, when_unused: Callable[[], None]) -> None:
+        """Refuse further users. Call a function, perhaps more than once, after the last user or if there is none."""
+        self._when_unused = when_unused
+        if not self._users:
+            when_unused()
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._users.pop()
+        if self._when_unused is not None and not self._users:
+            self._when_unused()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One version as this process has it. Immutable: a move makes a new entry.
+
+    `manifest` is the one that clients see. `digest` is the hash of the version's content, because the repository may
+    have other content under the same number by now.
+    """
+
+    model: str
+    version: int
+    state: State
+    reason: str | None = None
+    manifest: Manifest | None = None
+    digest: str = ""
+    lease: Lease | None = None
+    runtime: str = "artifact"
+    packed: bool = True
+
+    def moved(self, state: State, reason: str | None = None) -> Entry:
+        """Return the entry in its next state. An entry that cannot serve keeps nothing in memory."""
+        if state not in MOVES[self.state]:
+            raise AssertionError(f"{self.model} {self.version}: {self.state} to {state} is not a legal move")
+        if state is State.FAILED:
+            log.error("model %s version %d failed: %s", self.model, self.version, reason)
+        serves = state in (State.VERIFIED, State.LOADED, State.AVAILABLE)
+        return replace(self, state=state, reason=reason or self.reason, lease=self.lease if serves else None)
+
+    def required_lease(self) -> Lease:
+        """Return the lease, not acquired.
+
+        Raises:
+            ModelUnavailable, ModelQuarantined: the version is not in service.
+        """
+        if self.lease is None:
+            kind = ModelQuarantined if self.state is State.QUARANTINED else ModelUnavailable
+            raise kind(self.model, self.version, self.reason or f"its state is {self.state.value}")
+        return self.lease
+
+
+def _is_quick(manifest: Manifest) -> bool:
+    """Return whether packing measured less than `QUICK_US` for one row. A small body may hold a large image."""
+    taken_us = manifest.proof.get("graph_us")
+    images = any(spec.image is not None for spec in manifest.signature.inputs)
+    return isinstance(taken_us, float) and taken_us < QUICK_US and not images

@@ -1,0 +1,162 @@
+"""Load versions of the repository, and prove that they answer as packing recorded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from app.errors import LoadingFailed, RetortError
+from app.runtime.direct_call import call_directly
+from app.runtime.entry import Entry, Lease
+from app.runtime.environment import changed
+from app.runtime.loaders import Loader
+from app.runtime.planned_steps import StepsFor, without_steps
+from app.runtime.policy import State
+from app.runtime.proving import InstanceValidator, advice, prove, prove_recorded
+from app.runtime.servable import Compose
+from app.runtime.version_table import with_chosen
+from app.signature import Signature
+from app.storage import recorded
+from app.storage.choices import Pointers
+from app.storage.repository import Repository
+from app.storage.strays import strays as artifact_strays
+from app.storage.verification import open_verified, verify_files
+from app.telemetry import mark_progress
+
+log = logging.getLogger(__name__)
+
+ValidatorFor = Callable[[Signature], InstanceValidator]
+PackStray = Callable[[Path, str], None]
+"""Packs a stray artifact under a name, or raises with the reason."""
+
+
+class VersionLoader:
+    """Makes the entry of a version. Keeps none; safe to call from many threads.
+
+    Args:
+        repository: where the versions are stored.
+        loaders: by format.
+        validator_for: makes the validator of a signature.
+        graphs: whether a version's graph is served instead of its artifact.
+        compose: wraps each servable.
+        steps_for: plans the steps of a manifest.
+        pack_stray: packs artifacts that lie in the repository; None refuses them.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        loaders: Mapping[str, Loader],
+        validator_for: ValidatorFor,
+        graphs: bool = True,
+        compose: Compose | None = None,
+        steps_for: StepsFor = without_steps,
+        pack_stray: PackStray | None = None,
+    ) -> None:
+        self._repository = repository
+        self._loaders = loaders
+        self._validator_for = validator_for
+        self._graphs = graphs
+        self._compose = compose
+        self._steps_for = steps_for
+        self._pack_stray = pack_stray
+
+    def read(self, present: Mapping[str, Mapping[int, Entry]], pointers: Pointers) -> dict[str, dict[int, Entry]]:
+        """Load every version of the repository, and keep present entries whose content is unchanged."""
+        strays = [self._stray_entry(path, name) for path, name in artifact_strays(self._repository)]
+        entries: dict[str, dict[int, Entry]] = {}
+        for model in self._repository.models():
+            if numbers := self._repository.versions(model):  # none if they were removed just now
+                known = present.get(model, {})
+                entries[model] = {v: self.kept(known.get(v)) or self.load(model, v) for v in numbers}
+        for stray in filter(None, strays):
+            versions = entries.setdefault(stray.model, {})
+            number = max(versions, default=0) + 1
+            versions[number] = replace(stray, version=number)
+        for problem in self._repository.problems():
+            log.error("%s", problem)
+        return {model: with_chosen(model, versions, pointers) for model, versions in entries.items()}
+
+    def kept(self, entry: Entry | None) -> Entry | None:
+        """Return an entry if it can serve and the repository has the same content for it."""
+        if entry is None or entry.state not in (State.LOADED, State.AVAILABLE):
+            return None
+        try:
+            return entry if self._repository.digest(entry.model, entry.version) == entry.digest else None
+        except RetortError:  # loading it again finds the reason
+            return None
+
+    def load(self, model: str, version: int) -> Entry:
+        """Verify and load a version without running it. The entry is LOADED, or FAILED with the reason."""
+        entry = Entry(model, version, State.FOUND)
+        try:
+            manifest = self._repository.manifest(model, version)
+            entry = replace(entry, manifest=manifest)
+            folder = self._repository.folder(model, version)
+            entry = replace(entry, digest=self._repository.digest(model, version))
+            verify_files(folder, manifest)
+            entry = entry.moved(State.VERIFIED)
+            graph = manifest.graph if self._graphs else None
+            file, format_ = (manifest.artifact, manifest.format) if graph is None else (graph, "onnx")
+            if format_ not in self._loaders:
+                return entry.moved(State.FAILED, f"no loader for the format {format_!r}")
+            with open_verified(folder, file, manifest.files[file]) as stream:
+                servable = self._loaders[format_](stream, manifest.signature)
+            steps = self._steps_for(manifest)
+            public = manifest if steps is None else steps.public
+            validator = self._validator_for(public.signature)
+            runtime = "artifact" if graph is None else "graph"
+            servable = call_directly(servable, manifest)
+            if self._compose is not None:
+                servable = self._compose(servable, runtime, manifest)
+            lease = Lease(public, servable, validator, steps, runtime)
+            return replace(entry, manifest=public, lease=lease, runtime=runtime).moved(State.LOADED)
+        except LoadingFailed as error:
+            why = f"; {advice(entry.manifest)}" if entry.manifest and changed(entry.manifest.environment) else ""
+            return entry.moved(State.FAILED, error.detail + why)
+        except RetortError as error:
+            return entry.moved(State.FAILED, error.detail)
+        except Exception as error:  # a model or its disk may raise anything, and the other models are to be served
+            log.exception("model %s version %d", model, version)
+            return entry.moved(State.FAILED, f"it cannot be loaded ({type(error).__name__}); the log has the cause")
+
+    def prove(self, entry: Entry) -> Entry:
+        """Run the recorded examples of a LOADED version without its steps. The entry is AVAILABLE or FAILED.
+
+        An artifact is served by other libraries than packing used only if it gives the recorded answers with them.
+        """
+        lease = entry.required_lease()
+        model = lease.steps or lease  # the examples belong to the model itself
+        manifest = model.manifest
+        try:
+            prove(lease.servable, model.validator, manifest)
+            # Older releases recorded nothing but the examples.
+            if entry.runtime == "artifact" and changed(manifest.environment) and manifest.recorded is not None:
+                folder = self._repository.folder(manifest.model, manifest.version)
+                with open_verified(folder, manifest.recorded, manifest.files[manifest.recorded]) as stream:
+                    prove_recorded(lease.servable, model.validator, manifest, recorded.read(stream))
+        except RetortError as error:
+            return entry.moved(State.FAILED, error.detail)
+        return entry.moved(State.AVAILABLE)
+
+    def tried(self, model: str, version: int) -> Entry:
+        """Load and prove one version. The entry is AVAILABLE or FAILED."""
+        mark_progress()
+        entry = self.load(model, version)
+        mark_progress()
+        return self.prove(entry) if entry.state is State.LOADED else entry
+
+    def _stray_entry(self, path: Path, name: str) -> Entry | None:
+        """Pack a stray artifact if that is enabled; else, or if that fails, return an entry with the reason."""
+        place, entry = self._repository.shown(path), Entry(name, 0, State.FOUND, packed=False)
+        if self._pack_stray is None:
+            reason = f"{place} is not packed; to pack it: flask models add {place} --name {name}"
+            return entry.moved(State.FAILED, reason)
+        try:
+            self._pack_stray(path, name)
+        except RetortError as error:
+            detail = error.detail.replace(str(path), place)
+            return entry.moved(State.FAILED, f"{place} could not be packed: {detail}")
+        return None

@@ -1,0 +1,61 @@
+"""The cost of a MessagePack body is estimated before it is decoded."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from app.wire.codecs.msgpack import excess_in_msgpack
+from tests.signature.test_decoder_guards import assert_refused
+
+
+def test_values_and_lists_of_messagepack_are_counted_as_they_are() -> None:
+    noise = random.Random(13)
+    for _ in range(200):
+        document = [anything(noise, 0) for _ in range(noise.randint(1, 30))]
+        body = msgspec.msgpack.encode(document)
+        values, lists = counts(document)
+        assert excess_in_msgpack(body, max(values, 4 * lists)) is None
+        assert excess_in_msgpack(body, values - 1) is not None
+        assert excess_in_msgpack(body, 4 * lists - 1) is not None
+
+
+def test_timestamps_of_messagepack_count_as_ten_values() -> None:
+    body = msgspec.msgpack.encode([datetime(2026, 1, 1, tzinfo=UTC)] * 10)
+    assert excess_in_msgpack(body, 100) is None
+    assert_refused(excess_in_msgpack(body, 99), "10 timestamps; at most 9")
+
+
+def test_bytes_that_are_no_messagepack_are_left_to_the_decoder() -> None:
+    for body in (b"\xc1" * 1000, b"\xdb\xff\xff\xff\xff" + b"\0" * 1000):
+        assert excess_in_msgpack(body, 400) is None
+
+
+def anything(noise: random.Random, depth: int) -> Any:
+    """A value of any type and size that MessagePack has a form of its own for."""
+    kinds: list[Callable[[], Any]] = [
+        lambda: None,
+        lambda: noise.choice([True, False]),
+        lambda: noise.choice([1, -1, -1000, 70_000, 2**40, -(2**40), 200]),
+        noise.random,
+        lambda: "a" * noise.choice([0, 1, 31, 32, 40, 255, 256, 70_000]),
+        lambda: bytes(noise.choice([0, 1, 31, 32, 256, 70_000])),
+        lambda: msgspec.msgpack.Ext(5, bytes(noise.choice([1, 2, 4, 8, 16, 300]))),
+    ]
+    if depth < 3:
+        kinds.append(lambda: [anything(noise, depth + 1) for _ in range(noise.choice([0, 1, 16]))])
+        kinds.append(lambda: {str(key): anything(noise, depth + 1) for key in range(noise.choice([0, 1, 16]))})
+    return noise.choice(kinds)()
+
+
+def counts(value: Any) -> tuple[int, int]:
+    """How many values there are, names of members among them; and how many of them are lists or objects."""
+    if not isinstance(value, list | dict):
+        return 1, 0
+    parts = [*value, *value.values()] if isinstance(value, dict) else value
+    inner = [counts(part) for part in parts]
+    return 1 + sum(values for values, _ in inner), 1 + sum(lists for _, lists in inner)
