@@ -84,12 +84,12 @@ def _lines(parts: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:
     """The lines by their numbers from 1; None for one that is too long, which is not kept."""
     number, pending, too_long = 1, b"", False
     for part in parts:
-        *ended, rest = part.split(b"\n")
-        for end in ended:
-            line = pending + end
+        begins = 0
+        while (ends := part.find(b"\n", begins)) >= 0:  # not all at once: a part may have a hundred thousand
+            line, begins = pending + part[begins:ends], ends + 1
             yield number, None if too_long or len(line) > MAX_LINE_BYTES else line
             number, pending, too_long = number + 1, b"", False
-        pending += rest
+        pending += part[begins:]
         if too_long or len(pending) > MAX_LINE_BYTES:
             pending, too_long = b"", True
     if too_long or pending:
