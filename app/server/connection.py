@@ -25,7 +25,7 @@ from typing import Protocol
 from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkExtension, InvalidChunkSize, ParseException
 
 from app.server import refusals
-from app.server.answers import Answer
+from app.server.answers import WsgiAnswer
 from app.server.bodies import ChunkedBody, LengthBody, NoRoom, RequestBody, Store, TooLong, TooManyChunks
 from app.server.contract import Environ, Refusal, ServedRequest
 from app.server.limits import Limits
@@ -81,7 +81,7 @@ class Shared:
     on_closed: Callable[[Connection], None]
 
 
-class State(enum.IntEnum):
+class ConnectionState(enum.IntEnum):
     """The states of a connection, in the order of a request's life."""
 
     IDLE = 0
@@ -94,7 +94,7 @@ class State(enum.IntEnum):
 
 
 # An attribute of an enum costs as much as the rest of a comparison.
-IDLE, HEAD, BODY, WAITING, ANSWERING, LINGERING, CLOSED = State
+IDLE, HEAD, BODY, WAITING, ANSWERING, LINGERING, CLOSED = ConnectionState
 
 
 @dataclass(slots=True, eq=False)
@@ -107,7 +107,7 @@ class PendingRequest:
     connection: Connection
     head: Head
     request: ServedRequest
-    answer: Answer
+    answer: WsgiAnswer
     arrived_s: float
     deadline_s: float
     stuck_allowance_s: float
@@ -181,7 +181,7 @@ class Connection:
     deadline_s: float = 0.0
     old_at_s: float = 0.0
     requests_at_most: float = 0.0
-    state: State = IDLE
+    state: ConnectionState = IDLE
     requests: int = 0
     readable: bool = False
     events: int = 0  # reported by the poller, and not acted on yet

@@ -28,7 +28,7 @@ ALONE = re.compile(rb'\s*+\{\s*+"instances"\s*+:')
 """How a body begins that may hold nothing else; what decodes it at once knows no other key than `outputs` beside it."""
 
 
-def object_in(raw: bytes, limits: codecs.Limits) -> dict[str, Any]:
+def object_in(raw: bytes, limits: codecs.BodyLimits) -> dict[str, Any]:
     """The JSON object in a body, whatever its Content-Type says.
 
     Raises:

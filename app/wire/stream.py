@@ -16,7 +16,7 @@ from app.errors import ABSENT, InvalidInstances, InvalidJson, NotAcceptable, Ret
 from app.gateway.context import RequestContext
 from app.server.contract import Environ, Response
 from app.wire import body, codecs, coding
-from app.wire.codecs import JSON, NDJSON_TYPE, Limits
+from app.wire.codecs import JSON, NDJSON_TYPE, BodyLimits
 
 BLOCK_LINES = 512
 BLOCK_BYTES = 2**20
@@ -41,7 +41,7 @@ class _Line:
 class NdjsonStreaming:
     """Answers NDJSON line by line. Immutable, safe to share."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: BodyLimits) -> None:
         self._limits = limits
 
     def is_wanted(self, environ: Environ) -> bool:

@@ -26,7 +26,7 @@ from app.server.contract import Environ
 from app.signature import Signature
 from app.wire import body
 from app.wire.backend import OBJECT, UNKNOWN_MODEL, Adapter, Backend, Segment, answers, json_response
-from app.wire.codecs import JSON_TYPE, Limits
+from app.wire.codecs import JSON_TYPE, BodyLimits
 from app.wire.instances import asked_alone, listed, object_in, of_columns, outputs_called, predictions
 from app.wire.pointers import refused, transposed
 from app.wire.problems import ErrorSchema, error_sentence
@@ -65,7 +65,7 @@ class Verb(BaseConverter):
 class PredictAdapter(Adapter):
     """One `:predict`: rows in `instances` or columns in `inputs`, and the answer in the same form."""
 
-    def __init__(self, environ: Environ, limits: Limits, kserve_v1: bool) -> None:
+    def __init__(self, environ: Environ, limits: BodyLimits, kserve_v1: bool) -> None:
         super().__init__(environ, limits)
         self._kserve_v1 = kserve_v1
         self._columnar = False
@@ -101,7 +101,7 @@ class PredictAdapter(Adapter):
 class ExamplesAdapter(Adapter):
     """One `:classify` or `:regress`: `examples`, and in `results` labels with their scores, or numbers."""
 
-    def __init__(self, environ: Environ, limits: Limits, verb: str) -> None:
+    def __init__(self, environ: Environ, limits: BodyLimits, verb: str) -> None:
         super().__init__(environ, limits)
         self._verb = verb
 

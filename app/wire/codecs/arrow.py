@@ -16,7 +16,7 @@ from app.errors import BodyTooLarge, InvalidBody, InvalidInstances
 from app.signature.batch import json_values
 from app.signature.schema import escaped
 from app.wire.codecs.arrow_messages import FORM, check_messages
-from app.wire.codecs.codec import Codec, Document, Limits, Reading, Rows
+from app.wire.codecs.codec import BodyLimits, Codec, Document, Reading, Rows
 from app.wire.codecs.columns import check_names, check_rows, columns_of, records, refused
 
 PANDAS_INDEX = "__index_level_"
@@ -97,7 +97,7 @@ def rows_of(names: Sequence[str], batches: Iterable[Any], reading: Reading) -> R
     return records(columns, rows, reading.signature)
 
 
-def _plain(array: Any, name: str, limits: Limits) -> list[Any]:
+def _plain(array: Any, name: str, limits: BodyLimits) -> list[Any]:
     """The values as they would come in JSON; bytes stay bytes, for the kinds that take them."""
     try:
         return _values(array, limits)
@@ -111,7 +111,7 @@ def _refused(name: str, detail: str) -> InvalidInstances:
     return refused(detail, f"#/instances/0/{escaped(name)}")
 
 
-def _values(array: Any, limits: Limits) -> list[Any]:
+def _values(array: Any, limits: BodyLimits) -> list[Any]:
     import pyarrow as pa
 
     types, of = pa.types, array.type

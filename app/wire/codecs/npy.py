@@ -20,7 +20,7 @@ from app.core.answer import Answer
 from app.errors import BodyTooLarge, InvalidBody
 from app.signature import Layout
 from app.signature.tensors import batch_of
-from app.wire.codecs.codec import Codec, Document, Limits, Reading, Rows
+from app.wire.codecs.codec import BodyLimits, Codec, Document, Reading, Rows
 from app.wire.codecs.columns import check_names, check_rows, records, refused
 
 MAGIC = b"\x93NUMPY"
@@ -86,7 +86,7 @@ class Npz(Codec):
         return out.getvalue()
 
 
-def array_of(content: bytes, limits: Limits) -> NDArray[Any]:
+def array_of(content: bytes, limits: BodyLimits) -> NDArray[Any]:
     """The array in the bytes of an npy file, in native byte order; not a copy where none is needed.
 
     Raises:
@@ -200,7 +200,7 @@ def _decoded(values: Any) -> Any:
     return [_decoded(value) for value in values]
 
 
-def _members(body: bytes, limits: Limits) -> dict[str, NDArray[Any]]:
+def _members(body: bytes, limits: BodyLimits) -> dict[str, NDArray[Any]]:
     if body.count(b"PK\x01\x02") > MAX_NPZ_MEMBERS:  # before Python makes an object of each
         raise InvalidBody("npz", f"it has more than {MAX_NPZ_MEMBERS} members")
     try:
@@ -218,7 +218,7 @@ def _members(body: bytes, limits: Limits) -> dict[str, NDArray[Any]]:
     return {name.removesuffix(".npy"): _member(name, content, limits) for name, content in contents.items()}
 
 
-def _member(name: str, content: bytes, limits: Limits) -> NDArray[Any]:
+def _member(name: str, content: bytes, limits: BodyLimits) -> NDArray[Any]:
     try:
         return array_of(content, limits)
     except InvalidBody as error:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.errors import BodyTooLarge, InvalidBody
-from app.wire.codecs.codec import Limits
+from app.wire.codecs.codec import BodyLimits
 from app.wire.codecs.thrift import BINARY, I32, I64, LIST, STRUCT, Lists, struct_at
 
 FORM = "Parquet"
@@ -65,7 +65,7 @@ def chunks_of(body: bytes, widths: Sequence[int], most: int) -> list[Chunk]:
     return chunks
 
 
-def check_pages(body: bytes, chunks: Sequence[Chunk], limits: Limits) -> None:
+def check_pages(body: bytes, chunks: Sequence[Chunk], limits: BodyLimits) -> None:
     """Refuses pages that are together longer after decompression, or have more values, than are read.
 
     Raises:

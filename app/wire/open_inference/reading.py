@@ -48,7 +48,7 @@ class InferRequest:
     pandas: bool = False
 
 
-def parsed(content: bytes, header_length: str | None, signature: Signature, limits: codecs.Limits) -> InferRequest:
+def parsed(content: bytes, header_length: str | None, signature: Signature, limits: codecs.BodyLimits) -> InferRequest:
     """The request in a body.
 
     Raises:
@@ -86,7 +86,7 @@ def _raw(content: bytes, signature: Signature) -> Tensor:
     return Tensor(spec.name, array, 0)
 
 
-def _request(document: Any, raw: memoryview | None, signature: Signature, limits: codecs.Limits) -> InferRequest:
+def _request(document: Any, raw: memoryview | None, signature: Signature, limits: codecs.BodyLimits) -> InferRequest:
     if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
         raise MalformedRequest("#", ENVELOPE)
     sent, known = len(document["inputs"]), len(signature.inputs)
@@ -113,7 +113,7 @@ def _request(document: Any, raw: memoryview | None, signature: Signature, limits
 
 
 def _tensor(
-    each: Any, position: int, raw: memoryview | None, used: int, limits: codecs.Limits, texts: int
+    each: Any, position: int, raw: memoryview | None, used: int, limits: codecs.BodyLimits, texts: int
 ) -> tuple[Tensor, int]:
     """One input, and how many of the raw bytes it took; `texts` are those of the inputs before it."""
     pointer = f"#/inputs/{position}"
