@@ -16,7 +16,13 @@ from gunicorn.glogging import Logger
 from app.errors import RetortError
 from app.runtime.environment import ONE_THREAD
 from app.server import Limits, RetortWorker
-from app.server.master import BootFlag, keep_heartbeats_in_memory, keep_steady_time, outlive_booted_workers
+from app.server.master import (
+    BootFlag,
+    keep_heartbeats_in_memory,
+    keep_steady_time,
+    outlive_booted_workers,
+    watch_frozen_workers,
+)
 from app.settings import Settings
 from app.telemetry import configure_logging
 from app.telemetry.memory import give_large_blocks_back, watch
@@ -25,6 +31,8 @@ from app.telemetry.process_state import log_standard_streams
 log = logging.getLogger("retort")
 
 METRICS_REFRESH_S = 10.0
+SILENT_BEYOND_REQUESTS_S = 3.0
+"""How much longer than a request may take a worker may be silent. Gunicorn's own 30 s hold as well."""
 COLLECT_AFTER_OBJECTS = 50_000
 """A request that waits keeps some hundred objects; Python would look at all of them after each 700 new ones."""
 
@@ -104,6 +112,7 @@ def on_starting(server: Any) -> None:
     keep_steady_time()
     keep_heartbeats_in_memory()
     outlive_booted_workers(server, _has_booted)
+    watch_frozen_workers(server, _has_booted, _settings.request_timeout_s + SILENT_BEYOND_REQUESTS_S)
     give_large_blocks_back()
     server.app.wsgi()
     for app in _applications():

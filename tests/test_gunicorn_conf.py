@@ -35,7 +35,10 @@ class Registry:
 registry, metrics = Registry(), SharedMetrics()
 wsgi = SimpleNamespace(extensions={"retort": registry, "retort_metrics": metrics})
 server = SimpleNamespace(
-    app=SimpleNamespace(wsgi=lambda: wsgi), cfg=SimpleNamespace(workers=2), reap_workers=lambda: None
+    app=SimpleNamespace(wsgi=lambda: wsgi),
+    cfg=SimpleNamespace(workers=2),
+    reap_workers=lambda: None,
+    murder_workers=lambda: None,
 )
 gunicorn_conf._applications = lambda: [wsgi]
 """

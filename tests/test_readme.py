@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import configparser
 import json
 import re
@@ -21,6 +22,7 @@ import pytest
 import sqlalchemy
 from flask import Flask
 from playwright.sync_api import Browser
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from app.core.steps import Refused, found_in
@@ -187,10 +189,27 @@ def test_the_factory_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.type, found.per) == (prices.PriceList, "process")
 
 
+def test_the_async_step_writes_what_was_answered(tmp_path: Path) -> None:
+    module = ModuleType("my_steps")
+    exec(blocks("python")[3], vars(module))
+
+    async def asks() -> list[str]:
+        engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/answers.db")
+        async with AsyncSession(engine) as session:
+            await session.execute(sqlalchemy.text("create table answers (value text)"))
+            await found_in(module).steps["log_answers"].function({"prediction": [1, "b"]}, session)
+        async with AsyncSession(engine) as session:
+            kept = list(await session.scalars(sqlalchemy.text("select value from answers")))
+        await engine.dispose()
+        return kept
+
+    assert asyncio.run(asks()) == ["1", "b"]
+
+
 def test_ones_own_view_and_interceptor_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RETORT_MODELS_DIR", str(ROOT / "models"))
     module = ModuleType("wsgi")
-    exec(blocks("python")[3], vars(module))
+    exec(blocks("python")[4], vars(module))
     client, tenant = module.app.test_client(), {"X-Tenant": "a"}
     assert client.post("/quote", json={"feature1": 5.1, "feature2": 3.5}, headers=tenant).json == {"kind": 0}
     bad = client.post("/quote", json={"feature1": "x", "feature2": 3.5}, headers=tenant)
@@ -231,7 +250,7 @@ def test_a_factory_can_be_replaced_in_a_test_of_ones_own(tmp_path: Path, monkeyp
     exec(STEPS_AT_PRICES, vars(steps))
     monkeypatch.setitem(sys.modules, "my_steps", steps)
     module = ModuleType("test_loans")
-    exec(blocks("python")[4], vars(module))
+    exec(blocks("python")[5], vars(module))
     module.test_a_loan_is_scored_at_known_prices()
 
 

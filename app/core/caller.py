@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from app.telemetry import current_request
+from app.telemetry import check_deadline, current_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,16 @@ class Caller:
     address: str = ""
     request_id: str = ""
     deadline_s: float = math.inf
+
+    def check_deadline(self) -> None:
+        """Look at the deadline; call it now and then in a step that takes long.
+
+        A thread that does so is late past its deadline; one that does not may be taken for stuck.
+
+        Raises:
+            DeadlineExceeded: the deadline has passed; the step need not catch it.
+        """
+        check_deadline()
 
 
 def caller() -> Caller:

@@ -11,6 +11,7 @@ from app.errors import DeadlineExceeded, ModelFailed, RetortError
 from app.runtime.batching import BatchingServable
 from app.runtime.entry import Lease
 from app.signature.batch import Batch, Outputs
+from app.telemetry import check_deadline, mark_progress
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ def run(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs:
     """
     if batch.rows == 0:
         return {name: np.empty(0) for name in names}
+    check_deadline()
     try:
         outputs = lease.servable.run(batch, names)
     except DeadlineExceeded:
@@ -31,6 +33,7 @@ def run(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs:
     except (Exception, SystemExit) as error:
         log.exception("model %s version %d raised", lease.manifest.model, lease.manifest.version)
         raise ModelFailed(lease.manifest.model, lease.manifest.version, str(error)) from error
+    mark_progress()
     for name in names:
         if outputs[name].ndim == 0 or len(outputs[name]) != batch.rows:
             cause = f"{name} has shape {outputs[name].shape} for a batch of {batch.rows} rows"
@@ -44,6 +47,7 @@ def run_each(lease: Lease, asked: Sequence[tuple[Batch, tuple[str, ...]]]) -> li
     shared: Sequence[Outputs | RetortError | None] = [None] * len(asked)
     if len(asked) > 1 and isinstance(lease.servable, BatchingServable):
         shared = lease.servable.run_each(asked)
+        mark_progress()
     return [_run_alone(lease, *each) if found is None else found for each, found in zip(asked, shared, strict=True)]
 
 

@@ -17,7 +17,7 @@ from app.signature import Signature
 from app.signature.batch import Batch, DecodedBody, Outputs
 from app.signature.field_errors import MOST_ERRORS, in_row, place_of, refuse
 from app.signature.watch import NO_WARNINGS, Warnings
-from app.telemetry import Timings
+from app.telemetry import Timings, check_deadline, mark_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +175,7 @@ def _accept(lease: Lease, call: PredictCall) -> tuple[PredictRequest, Batch, tup
     # Steps need the instances, and the decoder keeps only the batch.
     decode = lease.validator.decode if lease.steps is None else (lambda body: None)
     try:
+        check_deadline()
         asked = call.adapter.parse(manifest.signature, decode)
         timings.ended("parse")
         outputs = _output_names(asked, manifest.signature)
@@ -199,6 +200,7 @@ def _encode(lease: Lease, accepted: Accepted, outputs: Outputs | Exception) -> N
         call.content = call.adapter.encode(Answer.of(lease.manifest, outputs, warnings))
     except Exception as error:  # noqa: BLE001 - a failure to encode one answer must not affect the others
         call.error = error
+    mark_progress()
     call.timings.ended("encode")
 
 

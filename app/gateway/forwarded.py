@@ -23,8 +23,7 @@ class Forwarding:
         """Set the address, scheme, host and `SCRIPT_NAME` of the request."""
         prefix = self._prefix
         if self._trusted:
-            if address := self._value(environ, "HTTP_X_FORWARDED_FOR"):
-                environ["REMOTE_ADDR"] = _without_port(address)
+            environ["REMOTE_ADDR"] = self.client(environ)
             if scheme := self._value(environ, "HTTP_X_FORWARDED_PROTO"):
                 environ["wsgi.url_scheme"] = "https" if scheme.lower() == "https" else "http"
             if host := self._value(environ, "HTTP_X_FORWARDED_HOST"):
@@ -38,6 +37,11 @@ class Forwarding:
             # A proxy may strip the prefix, and probes may not know it.
             if path == prefix or path.startswith(f"{prefix}/"):
                 environ["PATH_INFO"] = path[len(prefix) :] or "/"
+
+    def client(self, environ: Environ) -> str:
+        """Return the address of the client; empty where nobody says. Changes nothing."""
+        address = self._value(environ, "HTTP_X_FORWARDED_FOR") if self._trusted else ""
+        return _without_port(address) if address else environ.get("REMOTE_ADDR") or ""
 
     def _value(self, environ: Environ, key: str) -> str:
         """Return the value that the outermost trusted proxy added; empty if it is missing."""

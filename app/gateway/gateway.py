@@ -13,7 +13,7 @@ from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
 from app.gateway.interceptors import Interceptor, InterceptorChain
 from app.server.contract import Environ, Headers, Refusal, Response, WSGIApplication, status_line
-from app.telemetry import RequestScope, current_request
+from app.telemetry import current_request, scope_of
 from app.telemetry.metrics import SharedMetrics
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,10 @@ class Gateway:
             context.runs_inline = False
         return context
 
+    def client_of(self, environ: Environ) -> str:
+        """Name the client of a request that is not admitted yet, as its context will."""
+        return self._forwarding.client(environ)
+
     def respond(self, requests: Sequence[Any]) -> list[Response] | None:
         """Answer requests of one route between their interceptors; return None if they must go through Flask now."""
         contexts: Sequence[RequestContext] = requests
@@ -99,8 +103,7 @@ class Gateway:
                 context.through_wsgi = True
                 context.mark()
             return None
-        scope = contexts[0] if len(contexts) == 1 else RequestScope(",".join([each.id for each in contexts]))
-        token = current_request.set(scope)
+        token = current_request.set(scope_of(contexts))
         try:
             early = (
                 [self._before(context) for context in contexts] if self._chain.has_before else [None] * len(contexts)

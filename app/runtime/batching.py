@@ -18,6 +18,7 @@ from app.errors import DeadlineExceeded
 from app.runtime.servable import Compose, Servable
 from app.signature.batch import Batch, Outputs
 from app.storage.manifest import Manifest
+from app.telemetry import RequestScope, current_request, mark_progress, scope_of
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,8 @@ class _Ticket:
     woken: threading.Lock = field(default_factory=threading.Lock)
     group: list[_Ticket] | None = None
     answer: Outputs | BaseException | None = None
+    scope: RequestScope = field(default_factory=current_request.get)
+    """The request that waits: it makes progress when the run does in which another thread has it."""
 
     def __post_init__(self) -> None:
         self.woken.acquire()
@@ -186,6 +189,7 @@ class BatchingServable:
 
     def _run_together(self, group: list[_Ticket]) -> None:
         """Run a group, set the answer of each ticket, and wake the others even after a failure."""
+        token = current_request.set(scope_of([ticket.scope for ticket in group]))
         try:
             if len(group) == 1:
                 group[0].answer = self._alone(group[0])
@@ -197,6 +201,7 @@ class BatchingServable:
             for ticket, answer in zip(group, answers, strict=True):
                 ticket.answer = answer
         finally:
+            current_request.reset(token)
             for ticket in group[1:]:
                 ticket.answer = ticket.answer or RuntimeError("the shared run ended without an answer")
                 ticket.woken.release()
@@ -206,6 +211,8 @@ class BatchingServable:
             return self._servable.run(ticket.batch, ticket.outputs)
         except (Exception, SystemExit) as error:  # noqa: BLE001 (raised again in the thread of its own request)
             return error
+        finally:
+            mark_progress()
 
     def _split(self, group: list[_Ticket]) -> Sequence[Outputs]:
         batches = [ticket.batch for ticket in group]

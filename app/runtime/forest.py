@@ -8,8 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.telemetry import check_deadline
+
 CLASSIFIERS = ("RandomForestClassifier", "ExtraTreesClassifier")
 REGRESSORS = ("RandomForestRegressor", "ExtraTreesRegressor")
+MANY_ROWS = 1000
+"""From so many on, the deadline is looked at before each tree."""
 
 
 class Forest:
@@ -59,6 +63,8 @@ class Forest:
         columns = 1 if self._classes is None else len(self._classes)
         total = np.zeros((len(narrow), columns), dtype=np.float64)
         for tree in self._trees:
+            if len(narrow) >= MANY_ROWS:
+                check_deadline()
             total += tree.predict(narrow)
         total /= len(self._trees)
         return total

@@ -18,8 +18,11 @@ from app.runtime.version_loader import VersionLoader
 from app.runtime.version_table import VersionTable, with_chosen
 from app.storage.choices import Pointers
 from app.storage.repository import Repository
+from app.telemetry import check_deadline
 
 log = logging.getLogger(__name__)
+
+LOOKED_AT_EVERY_S = 1.0
 
 UNLOADED = "it was taken out of service by hand; loading it serves it again"
 
@@ -273,8 +276,10 @@ class Registry:
             return
         if name not in self._to_load:
             return
-        if not self._loading.acquire(blocking=waits or name not in self._current):
-            return
+        while not self._loading.acquire(timeout=LOOKED_AT_EVERY_S if waits or name not in self._current else 0.0):
+            if not waits and name in self._current:
+                return
+            check_deadline()  # else a request that waits for a long load would be taken for one that hangs
         try:
             while (change := self._to_load.get(name)) is not None:  # again if a later change desires it again
                 self._load_again(name, change)

@@ -23,6 +23,7 @@ from app.storage.choices import Pointers
 from app.storage.repository import Repository
 from app.storage.strays import strays as artifact_strays
 from app.storage.verification import open_verified, verify_files
+from app.telemetry import mark_progress
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,9 @@ class VersionLoader:
 
     def tried(self, model: str, version: int) -> Entry:
         """Load and prove one version. The entry is AVAILABLE or FAILED."""
+        mark_progress()
         entry = self.load(model, version)
+        mark_progress()
         return self.prove(entry) if entry.state is State.LOADED else entry
 
     def _stray_entry(self, path: Path, name: str) -> Entry | None:

@@ -29,7 +29,7 @@ _names: dict[str, str] = {}
 
 
 @dataclass(slots=True, eq=False)
-class Answer:
+class WsgiAnswer:
     """The answer to one request, as `start_response` described it. Not thread-safe."""
 
     is_head: bool
@@ -134,7 +134,7 @@ class CommonHeaders:
             self.keep_alive, self.close = f"{shared}keep-alive\r\n", f"{shared}close\r\n"
 
 
-def head(answer: Answer, protocol: str, common: str) -> bytes:
+def head(answer: WsgiAnswer, protocol: str, common: str) -> bytes:
     """Build the head of an answer; `common` is one of the texts of `CommonHeaders`."""
     framing = "Transfer-Encoding: chunked\r\n\r\n" if answer.chunked else "\r\n"
     fields = "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
@@ -146,12 +146,12 @@ def chunk(part: bytes) -> bytes:
     return b"%X\r\n%b\r\n" % (len(part), part)
 
 
-def begin(answer: Answer, response: Response) -> None:
+def begin(answer: WsgiAnswer, response: Response) -> None:
     """Take the status and headers of a response; raises as `start_response` does."""
     answer.start_response(status_line(response.status), response.headers)
 
 
-def content_of(answer: Answer, part: bytes) -> bytes:
+def content_of(answer: WsgiAnswer, part: bytes) -> bytes:
     """Return as much of a part as may be sent: no body where none is allowed, never more than was declared."""
     if not isinstance(part, bytes):
         raise TypeError(f"a part of the body is a {type(part).__name__}, not bytes")
@@ -163,7 +163,7 @@ def content_of(answer: Answer, part: bytes) -> bytes:
     return part
 
 
-def in_order(answer: Answer, app_iter: Iterable[bytes]) -> Iterator[bytes]:
+def in_order(answer: WsgiAnswer, app_iter: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the parts of a body in order: parts given to `write` come before the next part that is returned."""
     for part in app_iter:
         if answer.written:
@@ -174,7 +174,7 @@ def in_order(answer: Answer, app_iter: Iterable[bytes]) -> Iterator[bytes]:
         yield from answer.written
 
 
-def settle(answer: Answer, parts: Sequence[bytes]) -> bytes:
+def settle(answer: WsgiAnswer, parts: Sequence[bytes]) -> bytes:
     """Return a whole body, and add its length to the head where the application gave none.
 
     Raises:
@@ -192,7 +192,7 @@ def settle(answer: Answer, parts: Sequence[bytes]) -> bytes:
     return body
 
 
-def whole_body(answer: Answer, response: Response) -> bytes:
+def whole_body(answer: WsgiAnswer, response: Response) -> bytes:
     """Take a response whose body is whole, and return that body.
 
     Raises:

@@ -25,7 +25,7 @@ from typing import Protocol
 from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkExtension, InvalidChunkSize, ParseException
 
 from app.server import refusals
-from app.server.answers import Answer
+from app.server.answers import WsgiAnswer
 from app.server.bodies import ChunkedBody, LengthBody, NoRoom, RequestBody, Store, TooLong, TooManyChunks
 from app.server.contract import Environ, Refusal, ServedRequest
 from app.server.limits import Limits
@@ -59,6 +59,9 @@ class RequestListener(Protocol):
     def on_refused(self, connection: Connection, head: Head | None, refusal: Refusal, now_s: float) -> None:
         """Answer with a refusal and close: what follows cannot be read. `head` is None if it was not parsed."""
 
+    def client_of(self, head: Head) -> Hashable:
+        """Name the client of a request whose body is about to be read."""
+
     def on_gone(self, connection: Connection) -> None:
         """The client is gone before its answer was sent whole."""
 
@@ -78,7 +81,7 @@ class Shared:
     on_closed: Callable[[Connection], None]
 
 
-class State(enum.IntEnum):
+class ConnectionState(enum.IntEnum):
     """The states of a connection, in the order of a request's life."""
 
     IDLE = 0
@@ -91,7 +94,7 @@ class State(enum.IntEnum):
 
 
 # An attribute of an enum costs as much as the rest of a comparison.
-IDLE, HEAD, BODY, WAITING, ANSWERING, LINGERING, CLOSED = State
+IDLE, HEAD, BODY, WAITING, ANSWERING, LINGERING, CLOSED = ConnectionState
 
 
 @dataclass(slots=True, eq=False)
@@ -104,7 +107,7 @@ class PendingRequest:
     connection: Connection
     head: Head
     request: ServedRequest
-    answer: Answer
+    answer: WsgiAnswer
     arrived_s: float
     deadline_s: float
     stuck_allowance_s: float
@@ -178,12 +181,12 @@ class Connection:
     deadline_s: float = 0.0
     old_at_s: float = 0.0
     requests_at_most: float = 0.0
-    state: State = IDLE
+    state: ConnectionState = IDLE
     requests: int = 0
     readable: bool = False
     events: int = 0  # reported by the poller, and not acted on yet
     client: Hashable = None
-    """As the application named it at the last request; before, the address that the connection is from."""
+    """As the application named it at the last head that was read; before, the address that the connection is from."""
     pending: PendingRequest | None = None
     _head: Head | None = None  # of the request whose body is being read
     _body: RequestBody | None = None
@@ -295,6 +298,7 @@ class Connection:
         shared, limits = self._shared, self._shared.limits
         self.received = b""
         self._head = head
+        self.client = shared.listener.client_of(head)
         if head.length_bytes is not None and head.length_bytes > limits.body_bytes:
             self._refuse(refusals.body_too_large(limits), now_s)
             return
@@ -438,12 +442,14 @@ class Connection:
         """Extend the deadline by what the client has read since the last time.
 
         The kernel reports room only when a third of its buffer is free, which a slow client may take minutes to read;
-        so count the bytes that its end has acknowledged.
+        so count the bytes that its end has acknowledged. That end does so as it has room: it may acknowledge nothing
+        until a whole buffer is read, and so has time to read what it acknowledged at once.
         """
         limits, read_bytes = self._shared.limits, self._sent_bytes - unacknowledged_bytes(self.sock)
         if read_bytes > self._read_bytes:
-            earned_s = (read_bytes - self._read_bytes) / limits.answer_floor_bytes_per_s
-            self.deadline_s = min(self.deadline_s + earned_s, now_s + limits.answer_grace_s)
+            more_bytes, floor_bytes_per_s = read_bytes - self._read_bytes, limits.answer_floor_bytes_per_s
+            most_s = max(limits.answer_grace_s, min(more_bytes, limits.client_buffer_bytes) / floor_bytes_per_s)
+            self.deadline_s = min(self.deadline_s + more_bytes / floor_bytes_per_s, now_s + most_s)
             self._read_bytes = read_bytes
 
     def _answered(self, now_s: float) -> None:

@@ -73,6 +73,8 @@ class ServedRequest(Protocol):
     """Monotonic; written by the worker before the request runs."""
     queued_s: float
     """How long it waited for its thread; written by the worker before the request runs."""
+    progressed_s: float
+    """When work for it was last seen to advance, monotonic; written by the application while the request runs."""
 
     @property
     def is_awaited(self) -> bool:
@@ -84,11 +86,17 @@ class ServedRequest(Protocol):
 
 
 class ServingApp(Protocol):
-    """What the worker serves. `admit`, `refuse`, `started`, `observe` and `draining` are called on the loop's thread:
-    they run no code of users and wait for nothing."""
+    """What the worker serves. `admit`, `client_of`, `refuse`, `started`, `observe` and `draining` are called on the
+    loop's thread: they run no code of users and wait for nothing."""
 
     def admit(self, environ: Environ) -> ServedRequest:
         """Decide how a request is run; runs nothing of it. Its body is whole, in `wsgi.input`."""
+
+    def client_of(self, environ: Environ) -> Hashable:
+        """Name the client of a request of which only the head was read, as `ServedRequest.client` will.
+
+        `environ` stays as it is.
+        """
 
     def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response] | None:
         """Answer one request, or several of one batch key: one response for each, in their order.
@@ -140,6 +148,7 @@ class PlainRequest:
     inline_us: float = 20.0
     deadline_s: float = float("inf")
     queued_s: float = 0.0
+    progressed_s: float = float("-inf")
     is_awaited: bool = False
 
 
@@ -151,7 +160,12 @@ class PlainApp:
 
     def admit(self, environ: Environ) -> PlainRequest:
         """Run every request in a thread."""
-        return PlainRequest(environ, environ.get("REMOTE_ADDR", ""))
+        return PlainRequest(environ, self.client_of(environ))
+
+    def client_of(self, environ: Environ) -> Hashable:
+        """Name the address that the connection comes from."""
+        client: str = environ.get("REMOTE_ADDR", "")
+        return client
 
     def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response] | None:
         """Never called: every request goes through WSGI."""

@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any
 
 from app.server import answers, refusals
-from app.server.answers import Answer, CommonHeaders
+from app.server.answers import CommonHeaders, WsgiAnswer
 from app.server.bodies import close_body
 from app.server.connection import Connection, PendingRequest
 from app.server.contract import Environ, PlainApp, Refusal, Response, ServedRequest, ServingApp
@@ -68,7 +68,7 @@ class Dispatcher:
             return
         asked, limit_s = environ.get(TIMEOUT_KEY), self.limits.request_timeout_s
         allowed_s = limit_s if asked is None else min(limit_s, timeout_s(asked))
-        answer = Answer(environ["REQUEST_METHOD"] == "HEAD")
+        answer = WsgiAnswer(environ["REQUEST_METHOD"] == "HEAD")
         pending = PendingRequest(connection, head, request, answer, now_s, now_s + allowed_s, limit_s - allowed_s)
         request.deadline_s = pending.deadline_s
         connection.pending = pending
@@ -77,6 +77,16 @@ class Dispatcher:
             self._collect(pending)
         else:
             self.threads.enter(pending, now_s)
+
+    def client_of(self, head: Head) -> Hashable:
+        """Name the client of a request whose body is about to be read."""
+        try:
+            client = self.app.client_of(head.environ)
+            hash(client)
+        except Exception:
+            log.exception("the application's client_of() failed")
+            return head.environ.get("REMOTE_ADDR")
+        return client
 
     def on_gone(self, connection: Connection) -> None:
         """Drop or stop the request of a client that is gone."""
@@ -210,11 +220,11 @@ class Dispatcher:
         self.stats.refuse(refusal.name.replace("-", "_"))
         environ = head.environ if head is not None else partial_environ(connection.received, connection.peer)
         try:
-            answer = Answer(environ["REQUEST_METHOD"] == "HEAD")
+            answer = WsgiAnswer(environ["REQUEST_METHOD"] == "HEAD")
             body = answers.whole_body(answer, self.app.refuse(environ, request, refusal))
         except Exception:
             log.exception("the application's refuse() failed")
-            answer = Answer(environ["REQUEST_METHOD"] == "HEAD")
+            answer = WsgiAnswer(environ["REQUEST_METHOD"] == "HEAD")
             body = answers.whole_body(answer, PlainApp(self.app).refuse(environ, request, refusal))
         keeps = may_keep and head is not None and self._keeps(connection, head, now_s)
         common = self.common_headers.keep_alive if keeps else self.common_headers.close

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Limits:
     body_floor_bytes_per_s: float = 1024.0
     answer_grace_s: float = 15.0
     answer_floor_bytes_per_s: float = 1024.0
+    client_buffer_bytes: int = 64 * 1024
+    """Of what a client acknowledges at once, as much may be in its kernel's buffer, and not read yet."""
     linger_s: float = 3.0
     """How long the client's bytes are thrown away after the last answer, so that it can read the answer."""
 
@@ -41,15 +44,18 @@ class Limits:
     """Of one of them."""
     queue_requests: int = 256
     queue_max_wait_s: float = 0.3
+    streams_computing: int = field(default_factory=lambda: max(2, os.cpu_count() or 2))
+    """At most so many streams compute at once, one for each core: more would not be quicker, and the loop would wait
+    longer for the interpreter's lock."""
     waiting_threads: int = 512
     """At most so many requests that may block run at once."""
     waiting_requests: int = 10_000
-    """At most so many requests run at once that wait by `await`, without a thread."""
+    """At most so many requests run at once that wait by `await`, without a thread; half of them of one client."""
     waiting_idle_s: float = 10.0
     """A thread beyond those of Gunicorn's `threads` ends after so long without a request."""
     request_timeout_s: float = 30.0
     stuck_grace_s: float = 10.0
-    """After its deadline, how long a thread may go on before the worker is replaced."""
+    """After its deadline, how long a thread may make no progress before the worker is replaced."""
 
     answer_buffer_bytes: int = 256 * 1024
     """A streamed answer is made no further ahead of the client than this."""
@@ -66,6 +72,11 @@ class Limits:
     """From SIGTERM to the end of the process; what is not answered by then is told 503."""
     idle_at_stop_s: float = 2.0
     """How long a stopping worker keeps idle connections for a request that may be on its way."""
+
+    @property
+    def waiting_requests_of_client(self) -> int:
+        """At most so many requests of one client that wait by `await` run at once."""
+        return max(1, self.waiting_requests // 2)
 
     def __post_init__(self) -> None:
         for name in ("head_bytes", "body_bytes", "body_chunks", "queue_requests", "answer_buffer_bytes"):

@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import Any
 
 from app.server.bodies import Store
-from app.server.connection import BODY, HEAD, IDLE, LINGERING, Connection, Shared, State
+from app.server.connection import BODY, HEAD, IDLE, LINGERING, Connection, ConnectionState, Shared
 from app.server.dispatcher import Dispatcher
 from app.server.drain import DRAIN_S, ClientTurns, drain
 from app.server.lifecycle import Lifecycle, Phase
@@ -103,7 +103,7 @@ class Loop:
     def by_state(self) -> dict[str, int]:
         """Return how many connections are in each state. Any thread may ask."""
         counts = Counter(connection.state for connection in list(self._connections.values()))
-        return {state.name.lower(): counts[state] for state in State if state is not State.CLOSED}
+        return {state.name.lower(): counts[state] for state in ConnectionState if state is not ConnectionState.CLOSED}
 
     def turn(self, now_s: float) -> float:
         """Wait for something to do, and do it; return the time after it."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import mmap
 import os
+import signal
 import socket
 import time
 import types
@@ -17,9 +19,14 @@ from gunicorn.errors import HaltServer
 from gunicorn.workers import base
 from gunicorn.workers.workertmp import WorkerTmp
 
+log = logging.getLogger(__name__)
+
+STOPPED_S = 1.5
+"""A heartbeat comes once a second: after so long a silence, look whether the worker is stopped."""
+
 
 def keep_steady_time() -> None:
-    """Has the master wait for workers that stop by the monotonic clock.
+    """Have the master wait for workers that stop by the monotonic clock.
 
     `Arbiter.stop` (Gunicorn 27.0.1) reckons `graceful_timeout` by the wall clock: where that steps forward meanwhile,
     it kills what is under way at once. Its module asks the time for nothing else that matters.
@@ -85,6 +92,51 @@ def outlive_booted_workers(server: Any, has_booted: Callable[[Any], bool]) -> No
                 return
 
     server.reap_workers = reap_workers
+
+
+def watch_frozen_workers(server: Any, has_booted: Callable[[Any], bool], frozen_s: float) -> None:
+    """Continue workers that are stopped, and end those that are silent for longer than a request may take.
+
+    A model can stop its process by a signal, or keep the interpreter's lock, so that nothing else of the worker runs:
+    neither its loop nor its heartbeat. `Arbiter.murder_workers` (Gunicorn 27.0.1), which is called once a second, waits
+    for its `timeout`, which has to be long enough for a worker to boot.
+
+    Args:
+        server: Gunicorn's arbiter.
+        has_booted: Says of a worker whether it has booted.
+        frozen_s: The longest silence of a worker that has.
+    """
+    murder = server.murder_workers
+
+    def murder_workers() -> None:
+        for process_id, worker in list(server.WORKERS.items()):
+            silent_s = _silent_s(worker) if has_booted(worker) else 0.0
+            if silent_s > STOPPED_S and is_stopped(process_id):
+                log.warning("worker %d is stopped by a signal: it is continued", process_id)
+                server.kill_worker(process_id, signal.SIGCONT)
+            elif silent_s > frozen_s:
+                log.error("worker %d has been silent for %.0f s: it is ended", process_id, silent_s)
+                server.kill_worker(process_id, signal.SIGKILL if worker.aborted else signal.SIGABRT)
+                worker.aborted = True
+        murder()
+
+    server.murder_workers = murder_workers
+
+
+def _silent_s(worker: Any) -> float:
+    try:
+        return time.monotonic() - float(worker.tmp.last_update())
+    except (OSError, ValueError):  # it has just ended
+        return 0.0
+
+
+def is_stopped(process_id: int) -> bool:
+    """Return whether a process is stopped by a signal, and not by a debugger; False where there is no /proc."""
+    try:
+        stat = Path(f"/proc/{process_id}/stat").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] == "T"
 
 
 def _is_closed(stream: Any) -> bool:

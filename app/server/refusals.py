@@ -69,12 +69,21 @@ def over_fair_share(share: float) -> Refusal:
         f"the server is at its capacity, and more requests of this client wait than of others: {allowed} may, as"
         " long as so many clients wait; try again in a moment"
     )
-    headers = {
+    return Refusal(429, "too-many-requests", detail, _rate_limit(allowed))
+
+
+def _rate_limit(allowed: int) -> dict[str, str]:
+    return {
         "RateLimit-Policy": f'"queue";q={allowed};qu="concurrent-requests"',
         "RateLimit": f'"queue";r=0;t={RETRY_AFTER_S}',
         **RETRY_LATER,
     }
-    return Refusal(429, "too-many-requests", detail, headers)
+
+
+def over_client_share(allowed: int) -> Refusal:
+    """Refuse a client that has as many requests under way as one client may (as `over_fair_share`)."""
+    detail = f"{allowed} requests of this client are under way, as many as one client may have; try again in a moment"
+    return Refusal(429, "too-many-requests", detail, _rate_limit(allowed))
 
 
 def deadline(allowed_s: float) -> Refusal:

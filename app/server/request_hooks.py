@@ -11,7 +11,7 @@ from typing import Any
 from gunicorn.config import PostRequest, PreRequest
 from gunicorn.glogging import Logger
 
-from app.server.answers import Answer
+from app.server.answers import WsgiAnswer
 from app.server.contract import Environ
 from app.server.parsing import Head
 
@@ -52,7 +52,7 @@ class RequestHooks:
             head.request = head.request or LoggedRequest(head.environ)
             _call("pre_request", self._before, self._worker, head.request)
 
-    def after(self, head: Head, answer: Answer, began_s: float) -> None:
+    def after(self, head: Head, answer: WsgiAnswer, began_s: float) -> None:
         """Write the access log and call `post_request`, after the answer was made."""
         if not self.wanted:
             return

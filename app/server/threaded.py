@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import sys
+import time
 import traceback
+from collections import Counter
+from collections.abc import Hashable
 from typing import Protocol
 
 from app.server import refusals
@@ -56,7 +59,13 @@ class ThreadedRequests:
             limits.waiting_requests, limits.queue_requests, limits.queue_max_wait_s
         )
         """For requests that wait by `await`: they need no thread."""
+        self.stream_queue: AdmissionQueue[PendingRequest] = AdmissionQueue(
+            min(threads, limits.streams_computing), limits.queue_requests, limits.queue_max_wait_s
+        )
+        """For streams that have begun, between their slices; each also has one of the places for what may block."""
         self._queues = (self.queue, self.blocking_queue, self.awaited_queue)
+        self._awaited_of: Counter[Hashable] = Counter()
+        """How many awaited requests of each client run."""
         self._coroutines = Coroutines(app, self.pool.put)
         self.start_coroutines = self._coroutines.start
         self.has_stuck_thread = False
@@ -80,6 +89,9 @@ class ThreadedRequests:
         # A request that may block or goes through WSGI is run alone.
         pending.batch_key = None if request.may_block or request.through_wsgi else request.batch_key
         queue = self._queue_of(pending)
+        if pending.is_awaited and self._awaited_of[pending.client] >= self._limits.waiting_requests_of_client:
+            self._refuse(pending, refusals.over_client_share(self._limits.waiting_requests_of_client), now_s)
+            return
         runs, displaced = queue.enter(pending), None
         if runs is None and (displaced := queue.make_room(pending.client)) is not None:
             runs = queue.enter(pending)
@@ -115,6 +127,7 @@ class ThreadedRequests:
             self._running.add(pending)
             self._next_check_s = min(self._next_check_s, pending.deadline_s)
         if group[0].is_awaited:
+            self._awaited_of[group[0].client] += 1
             group[0].ends_group = True
             self._coroutines.submit(group[0])
         else:
@@ -131,7 +144,7 @@ class ThreadedRequests:
 
     def _leave_place(self, pending: PendingRequest, now_s: float) -> None:
         pending.has_place = False
-        self._run_next(self.queue, pending, now_s)
+        self._run_next(self.stream_queue, pending, now_s)
 
     def _run_next(self, queue: AdmissionQueue[PendingRequest], leaving: PendingRequest, now_s: float) -> None:
         following = queue.leave(leaving.batch_key)
@@ -146,12 +159,14 @@ class ThreadedRequests:
             pending.go_on()
         elif pending.unread_bytes <= self._limits.answer_buffer_bytes:
             pending.on_read = None
-            pending.is_queued = pending.request.is_stream and not self.queue.rejoin(pending)
+            pending.is_queued = pending.request.is_stream and not self.stream_queue.rejoin(pending)
             if not pending.is_queued:
                 self._go_on(pending)
 
     def _go_on(self, pending: PendingRequest) -> None:
         pending.is_queued = False
+        if pending.request.is_stream:
+            self._extend(pending, time.monotonic())  # its time does not pass while it waits for its client or a place
         pending.has_place = not pending.request.may_block or pending.request.is_stream
         pending.go_on()
 
@@ -167,6 +182,8 @@ class ThreadedRequests:
                 self._running.discard(pending)
                 if pending.request.is_stream and pending.has_place:
                     self._leave_place(pending, now_s)
+                if pending.is_awaited:
+                    self._forget_awaited(pending)
                 if pending.ends_group:
                     self._run_next(self._queue_of(pending), pending, now_s)
                 if pending.is_awaited and pending.needs_thread and not pending.cancelled:
@@ -181,6 +198,11 @@ class ThreadedRequests:
                     self._responder.close_broken(pending.connection)
             elif last:
                 self._stats.late += 1
+
+    def _forget_awaited(self, pending: PendingRequest) -> None:
+        self._awaited_of[pending.client] -= 1
+        if not self._awaited_of[pending.client]:
+            del self._awaited_of[pending.client]  # else the counter grows with the number of clients
 
     def _forward(self, pending: PendingRequest, part: bytes | None, last: bool, now_s: float) -> None:
         connection = pending.connection
@@ -212,7 +234,7 @@ class ThreadedRequests:
             close_body(pending.environ)
 
     def _dequeue(self, pending: PendingRequest) -> None:
-        (self.queue if pending.began_s else self._queue_of(pending)).remove(pending)
+        (self.stream_queue if pending.began_s else self._queue_of(pending)).remove(pending)
         pending.is_queued = False
 
     def next_check_s(self) -> float:
@@ -226,7 +248,6 @@ class ThreadedRequests:
                 self._expire_queue(queue, now_s)
         if self._next_check_s > now_s:
             return
-        grace_s = self._limits.stuck_grace_s
         refused = 0
         for pending in list(self._running):
             if refused == EXPIRED_AT_ONCE:
@@ -237,20 +258,26 @@ class ThreadedRequests:
                     continue
                 self._refuse_late(pending, now_s)
                 refused += 1
-            if pending.deadline_s + pending.stuck_allowance_s + grace_s <= now_s and not pending.is_stuck:
+            if not pending.is_stuck and self._stuck_at_s(pending) <= now_s:
                 pending.is_stuck = self.has_stuck_thread = True
                 log_stack(pending, now_s)
         self._next_check_s = min(
             (
-                pending.deadline_s + (pending.stuck_allowance_s + grace_s if pending.cancelled else 0.0)
+                self._stuck_at_s(pending) if pending.cancelled else pending.deadline_s
                 for pending in self._running
                 if not pending.is_stuck
             ),
             default=math.inf,
         )
 
+    def _stuck_at_s(self, pending: PendingRequest) -> float:
+        """Return when the thread of a request is stuck unless it makes progress: after its deadline it is only late."""
+        since_s = max(pending.deadline_s + pending.stuck_allowance_s, pending.request.progressed_s)
+        return since_s + self._limits.stuck_grace_s
+
     def _extend(self, pending: PendingRequest, now_s: float) -> None:
-        pending.deadline_s = now_s + self._limits.request_timeout_s
+        """Give a request its whole time again, from now on."""
+        pending.deadline_s = pending.request.deadline_s = now_s + self._limits.request_timeout_s
         pending.stuck_allowance_s = 0.0
 
     def _expire_queue(self, queue: AdmissionQueue[PendingRequest], now_s: float) -> None:
@@ -297,8 +324,8 @@ def log_stack(pending: PendingRequest, now_s: float) -> None:
     frame = sys._current_frames().get(pending.thread_id)
     stack = "".join(traceback.format_stack(frame)) if frame is not None else "(it has just ended)"
     log.error(
-        "a request thread is stuck since %.1f s in %s %r; this worker will be replaced. Its stack:\n%s",
-        now_s - pending.began_s,
+        "a request thread is stuck: no progress for %.1f s in %s %r; this worker will be replaced. Its stack:\n%s",
+        now_s - max(pending.began_s, pending.request.progressed_s),
         pending.environ["REQUEST_METHOD"],
         pending.environ["RAW_URI"],
         stack,

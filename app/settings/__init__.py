@@ -11,7 +11,7 @@ from typing import Any
 
 from app.errors import InvalidSettings
 from app.settings import readers
-from app.settings.foreign import set_by_kubernetes
+from app.settings.kubernetes import set_by_kubernetes
 
 PREFIX = "RETORT_"
 MODELS_DIR = Path("models")

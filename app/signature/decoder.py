@@ -43,6 +43,13 @@ WORTH_BYTES = 16_384
 ENVELOPES = (["instances"], ["instances", "outputs"], ["outputs", "instances"])
 
 Numbers = tuple[NDArray[np.float64], tuple[str, ...] | None]
+LONG_BYTES, SAMPLES = 2**20, 64
+MANY_DIGITS = b"9" * 400
+DIGITS_ALIKE = bytes.maketrans(b"012345678", b"9" * 9)
+MOST_MEMBERS = 2
+LONG_TEXT_BYTES = 2**23
+WIDE = re.compile(rb"[\xf0-\xf4]")
+"""The first byte of a character beyond U+FFFF in UTF-8."""
 FEW_SLOW_NUMBERS = 100
 MAX_VALUES = 2_000_000
 """The default limit of values in one body: 20 for each of 100,000 instances."""
@@ -91,7 +98,7 @@ class Decoder:
         """
         if (excess := excess_in_json(body, self._max_values)) is not None:
             raise excess
-        if has_slow_numbers(body):
+        if has_slow_numbers(body) or has_long_wide_text(body):
             return None
         outputs, pointer = None, "#"
         in_rows: bool | None = False
@@ -221,7 +228,7 @@ class NumberRows:
             outputs: Any = None
             lists = 1
             if isinstance(document, simdjson.Object):
-                if list(document.keys()) not in ENVELOPES:
+                if len(document) > MOST_MEMBERS or list(document.keys()) not in ENVELOPES:
                     return None
                 if "outputs" in document and document["outputs"] is not None:
                     outputs = document["outputs"].as_list()
@@ -246,10 +253,15 @@ class NumberRows:
 
 
 def has_slow_numbers(body: bytes) -> bool:
-    """Return whether more than a few numbers have an exponent of three digits.
+    """Return whether more than a few numbers have an exponent of three digits, or hundreds of digits.
 
-    Near the ends of a float's range, msgspec takes a hundred times as long as for others.
+    Near the ends of a float's range, msgspec takes a hundred times as long as for others. For an integer it takes the
+    square of its length.
     """
+    if len(body) >= LONG_BYTES:
+        samples = (body[at : at + len(MANY_DIGITS)] for at in range(0, len(body), len(body) // SAMPLES))
+        if any(map(bytes.isdigit, samples)) and body.translate(DIGITS_ALIKE).count(MANY_DIGITS) > FEW_SLOW_NUMBERS:
+            return True
     if body.count(b"e") + body.count(b"E") <= FEW_SLOW_NUMBERS:
         return False
     content = np.frombuffer(body, dtype=np.uint8)
@@ -258,6 +270,21 @@ def has_slow_numbers(body: bytes) -> bool:
     at += (content[at] == ord("+")) | (content[at] == ord("-"))
     are_digits = [content[at + place] - np.uint8(ord("0")) < 10 for place in range(3)]
     return int(np.count_nonzero(are_digits[0] & are_digits[1] & are_digits[2])) > FEW_SLOW_NUMBERS
+
+
+def has_long_wide_text(body: bytes) -> bool:
+    """Return whether JSON may have a text of megabytes with a character beyond U+FFFF.
+
+    In memory each character of such a text takes four bytes, also in an error that quotes it.
+    """
+    if len(body) <= LONG_TEXT_BYTES or body.isascii() or WIDE.search(body) is None:
+        return False
+    at = 0
+    while len(body) - at > LONG_TEXT_BYTES:
+        at = body.rfind(b'"', at, at + LONG_TEXT_BYTES) + 1
+        if not at:
+            return True
+    return False
 
 
 def excess_in_json(body: bytes, most: int) -> TooManyValues | None:

@@ -27,12 +27,16 @@ MLFLOW = ("dataframe_split", "dataframe_records")
 UNQUOTED: Mapping[str, tuple[type, ...]] = {"number": (int, float), "integer": (int,), "boolean": (bool,)}
 """Types of values by the kind of input, for kinds that clients often send in quotes."""
 MAX_SLIP_CHARS = 100
+MAX_BLANKS = 1000
 MAX_ROW_SHOWN = 20
 
 
 def encoded_twice(value: object) -> bool:
     """Return whether a value is text that looks like a JSON object or list."""
-    return isinstance(value, str) and value.strip()[:1] + value.strip()[-1:] in ("{}", "[]")
+    if not isinstance(value, str):
+        return False
+    # Only the ends are stripped, because the whole may be very long.
+    return value[:MAX_BLANKS].lstrip()[:1] + value[-MAX_BLANKS:].rstrip()[-1:] in ("{}", "[]")
 
 
 def hinted(detail: str, value: object, signature: Signature) -> str:
@@ -66,7 +70,7 @@ def hint_for_document(document: Mapping[str, Any], signature: Signature) -> Fiel
         if key in MLFLOW:
             detail = 'is an envelope of MLflow: send it to /invocations, or send {"instances": [...]} here'
             return FieldError(f"#/{escaped(key)}", detail, shown(value))
-        if key.lower() in OTHER_NAMES and (isinstance(value, list | dict) or encoded_twice(value)):
+        if key[:MAX_SLIP_CHARS].lower() in OTHER_NAMES and (isinstance(value, list | dict) or encoded_twice(value)):
             detail = 'is not a feature of this model; it looks like instances: send {"instances": [...]}'
             return FieldError(f"#/{escaped(key)}", detail, shown(value))
     return None
@@ -125,7 +129,7 @@ def _looks(value: Mapping[str, Any], signature: Signature) -> str | None:
     if not value or any(spec.kind in ("array", "record") for spec in signature.inputs):
         return None
     names = frozenset(signature.names)
-    named_otherwise = any(key.lower() in OTHER_NAMES for key in keys)
+    named_otherwise = any(key[:MAX_SLIP_CHARS].lower() in OTHER_NAMES for key in keys)
     if all(isinstance(column, dict) for column in value.values()):
         inner = {name for column in value.values() for name in column}
         if keys & names or _are_counted(inner):

@@ -34,6 +34,20 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 CHANNELS = {"L": 1, "RGB": 3}
 PIXEL_LIMIT = 25_000_000
 RAISED_BY = " (a limit of the model, or RETORT_IMAGE_PIXEL_LIMIT of the server)"
+BYTES_OF_A_PIXEL = 8
+"""Most memory for each pixel that an image of as many pixels as are allowed may take; one that takes more for each may
+have fewer of them."""
+STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
+"""How Pillow stores a pixel of some modes; it takes four bytes for those of all others."""
+WEBP_BYTES = 12
+"""For each pixel: libwebp has two canvases of four channels, and Pillow a copy of one."""
+COEFFICIENT_BYTES = 2
+"""For each pixel and channel of a progressive JPEG, of which libjpeg keeps all before it makes the first line."""
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+MAX_SIDE = 65_535
+"""As long as a JPEG's may be; Pillow keeps a pointer for each line."""
+TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+"""By the orientation that EXIF says, which of Pillow's `Transpose` turns the image upright."""
 LARGE_PIXELS = 4_000_000
 TURN_WAIT_S = 10.0
 """The longest wait of a large image. A thread that waited forever would be taken for a stuck one."""
@@ -49,6 +63,10 @@ MAX_SCANS = 64
 """A progressive JPEG has about ten scans; each takes another pass through the whole image."""
 MAX_PROFILES = 4
 """Most colour profiles in a PNG. A valid one has one; each takes a megabyte to inflate."""
+JPEG_FORMATS = ("JPEG", "MPO")
+ORIENTATION = 0x0112
+SCANS_AT_THE_LIMIT = 10
+"""An image of as many pixels as are allowed has at most so many scans."""
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 CHUNK_FRAME_BYTES = 12
 """The length, type and checksum of a PNG chunk."""
@@ -134,18 +152,17 @@ def array_of(value: object, spec: Input) -> NDArray[Any]:
     """
     picture = picture_of(spec)
     content = _content_of(value)
-    limit = _limit_of(picture)
     width, height = _webp_size(content)
-    if width * height > limit:
-        raise NotAccepted(f"must have at most {limit} pixels{RAISED_BY}, not {width} by {height}")
+    limit = _limit_of(picture) * BYTES_OF_A_PIXEL // max(BYTES_OF_A_PIXEL, WEBP_BYTES + 4)
+    if width * height > limit:  # before Pillow makes room for it
+        raise NotAccepted(f"must have at most {limit} pixels{RAISED_BY} as a WebP, not {width} by {height}")
     if _is_laborious(content):
         raise NotAccepted(
             "must be an image as cameras and programs write it: it has too many scans, parts or colour profiles"
         )
     try:
         with _turn(width * height), pillow().open(io.BytesIO(content), formats=FORMATS) as image:
-            if image.width * image.height > limit:
-                raise NotAccepted(f"must have at most {limit} pixels{RAISED_BY}, not {image.width} by {image.height}")
+            _check_size(image, content, picture)
             with _turn(0 if width else image.width * image.height):
                 if image.format == "PNG":  # Pillow decodes a PNG without its end
                     with pillow().open(io.BytesIO(content), formats=FORMATS) as again:
@@ -198,19 +215,62 @@ def _content_of(value: object) -> bytes:
     return bytes_of(value[head.end() :] if head else value)
 
 
-def _pixels(image: PillowImage, picture: Picture) -> NDArray[np.float64]:
-    """Return the first frame, rotated by its EXIF orientation, in the mode and size of the picture."""
-    from PIL import ImageOps
+def _check_size(image: PillowImage, content: bytes, picture: Picture) -> None:
+    """Refuse an image whose header says that it takes too much memory or time.
 
+    Raises:
+        NotAccepted: it has too many pixels, in its form, or a side that is too long.
+    """
+    limit, pixels, size = _limit_of(picture), image.width * image.height, f"{image.width} by {image.height}"
+    if pixels > limit:
+        raise NotAccepted(f"must have at most {limit} pixels{RAISED_BY}, not {size}")
+    if max(image.size) > MAX_SIDE:
+        raise NotAccepted(f"must have sides of at most {MAX_SIDE} pixels, not {size}")
+    taken_bytes = _bytes_of_a_pixel(image, content, picture)
+    if pixels * taken_bytes > limit * BYTES_OF_A_PIXEL:
+        most = limit * BYTES_OF_A_PIXEL // taken_bytes
+        raise NotAccepted(f"must have at most {most} pixels{RAISED_BY} in this form of {image.format}, not {size}")
+    scans = content.count(START_OF_SCAN)
+    if image.format in JPEG_FORMATS and pixels * scans > limit * SCANS_AT_THE_LIMIT:
+        raise NotAccepted(f"must have fewer scans for its size: it has {scans}, of {size} pixels")
+
+
+def _bytes_of_a_pixel(image: PillowImage, content: bytes, picture: Picture) -> int:
+    """How much memory each pixel takes while the image is decoded; for a PNG also twice its bytes in the file, which
+    stand for the time that they take."""
+    stored = STORED_BYTES.get(image.mode, 4)
+    converted = 0 if image.mode == picture.mode else STORED_BYTES.get(picture.mode, 4)
+    if image.mode.startswith("I"):
+        converted += stored + 1
+    elif image.mode == "CMYK" and picture.mode != "RGB":
+        converted += 4
+    if image.format == "WEBP":
+        return WEBP_BYTES + stored + converted
+    if image.format in JPEG_FORMATS and image.info.get("progressive"):
+        return COEFFICIENT_BYTES * len(image.getbands()) + stored + converted
+    if image.format == "PNG":
+        depth, color = content[24], content[25]
+        return max(stored + converted, 2 * (depth * PNG_CHANNELS.get(color, 4)) // 8)
+    return stored + converted
+
+
+def _pixels(image: PillowImage, picture: Picture) -> NDArray[np.float64]:
+    """The first frame, turned as its EXIF orientation says, in the mode and size of the picture."""
     module = pillow()
     image.load()
-    turned: PillowImage = ImageOps.exif_transpose(image)
-    if turned.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
-        turned = module.fromarray((np.asarray(turned).astype(np.uint32) >> 8).astype(np.uint8))
-    turned = turned.convert(picture.mode)
-    if turned.size != (picture.width, picture.height):
-        turned = turned.resize((picture.width, picture.height), module.Resampling.BOX)
-    return np.asarray(turned, dtype=np.float64)
+    turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    made: PillowImage = image
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut at 255: the upper of each two bytes
+        grey = np.asarray(image)
+        upper = grey.view(np.uint8).reshape(*grey.shape, grey.itemsize)[:, :, 1 if grey.dtype.byteorder != ">" else 0]
+        made = module.fromarray(np.ascontiguousarray(upper))
+    if made.mode != picture.mode:
+        made = made.convert(picture.mode)
+    if turn is not None:  # after it was converted, since it is smaller now
+        made = made.transpose(module.Transpose(turn))
+    if made.size != (picture.width, picture.height):
+        made = made.resize((picture.width, picture.height), module.Resampling.BOX)
+    return np.asarray(made, dtype=np.float64)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from app.errors import InvalidRepository
 from app.storage.manifest import MANIFEST, MANIFEST_SHA256, FileRecord, Manifest
+from app.telemetry import mark_progress
 
 
 def sha256_of(path: Path) -> FileRecord:
@@ -69,6 +70,7 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
             raise InvalidRepository(f"the manifest lists no hash for {name!r}")
     for name, expected in manifest.files.items():
         open_verified(folder, name, expected).close()
+        mark_progress()
     others = sorted({entry.name for entry in os.scandir(folder)} - {MANIFEST, MANIFEST_SHA256, *manifest.files})
     if others:
         raise InvalidRepository(

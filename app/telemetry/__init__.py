@@ -9,6 +9,7 @@ import math
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -33,10 +34,24 @@ _encode_ascii = json.JSONEncoder().encode  # not json.dumps: a model may replace
 class RequestScope:
     """The facts of the current request that every layer may use. `deadline_s` is a monotonic time."""
 
+    progressed_s = -math.inf
+    """When work for it was last seen to advance (monotonic): see `mark_progress`."""
+    members: Sequence[RequestScope] = ()
+    """The requests that are run together, if this stands for several."""
+
     def __init__(self, request_id: str = NO_REQUEST, client: str = "", deadline_s: float = math.inf) -> None:
         self.id = request_id
         self.client = client
         self.deadline_s = deadline_s
+
+
+def scope_of(scopes: Sequence[RequestScope]) -> RequestScope:
+    """Return one scope for requests that are run together; its deadline is their latest."""
+    if len(scopes) == 1:
+        return scopes[0]
+    joined = RequestScope(",".join([each.id for each in scopes]), "", max(each.deadline_s for each in scopes))
+    joined.members = scopes
+    return joined
 
 
 OUTSIDE = RequestScope()
@@ -44,14 +59,32 @@ current_request: ContextVar[RequestScope] = ContextVar("current_request", defaul
 """The request that this thread or coroutine works for; `OUTSIDE` if there is none."""
 
 
+def mark_progress() -> None:
+    """Note that work for the current request advances.
+
+    A thread that does this past its deadline is late; the server takes one that does not for stuck.
+    """
+    _mark(current_request.get(), time.monotonic())
+
+
 def check_deadline() -> None:
-    """Raise an error if the current request's deadline has passed. Called between rows, images and blocks.
+    """Mark progress, and raise an error if the deadline of the current request has passed.
+
+    Called between rows, images, blocks, steps and runs.
 
     Raises:
         DeadlineExceeded: the client no longer waits for the answer.
     """
-    if time.monotonic() > current_request.get().deadline_s:
+    scope, now_s = current_request.get(), time.monotonic()
+    _mark(scope, now_s)
+    if now_s > scope.deadline_s:
         raise DeadlineExceeded
+
+
+def _mark(scope: RequestScope, now_s: float) -> None:
+    scope.progressed_s = now_s
+    for member in scope.members:
+        _mark(member, now_s)
 
 
 def request_id() -> str:

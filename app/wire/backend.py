@@ -22,7 +22,7 @@ from app.server.contract import Environ, Headers
 from app.settings import Settings
 from app.telemetry.metrics import SharedMetrics
 from app.wire import coding
-from app.wire.codecs import JSON_TYPE, Limits
+from app.wire.codecs import JSON_TYPE, BodyLimits
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -52,7 +52,7 @@ class Adapter:
     _coded: Sequence[tuple[str, str]] = ()
     _place: Callable[[InvalidInstances], InvalidInstances] | None = None
 
-    def __init__(self, environ: Environ, limits: Limits) -> None:
+    def __init__(self, environ: Environ, limits: BodyLimits) -> None:
         self._environ = environ
         self._limits = limits
 
@@ -86,9 +86,9 @@ class Backend:
     """The views that can be answered without Flask, each with its route."""
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> BodyLimits:
         """How much of a request is read."""
-        return Limits.of(self.settings)
+        return BodyLimits.of(self.settings)
 
     def add_predictions(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from werkzeug.wsgi import get_input_stream
@@ -28,7 +29,7 @@ def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
     """
     encoding = environ.get("HTTP_CONTENT_ENCODING")
     if encoding is not None and (coding := coding_of(encoding)):
-        return b"".join(decompressed(_parts(environ, limit_bytes), coding, limit_bytes))
+        return _joined(decompressed(_parts(environ, limit_bytes), coding, limit_bytes))
     length = environ.get("CONTENT_LENGTH", "")
     if length.isdigit() and "HTTP_TRANSFER_ENCODING" not in environ:
         if len(length) > 18 or int(length) > limit_bytes:
@@ -37,7 +38,15 @@ def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
         if len(body) < int(length):
             raise IncompleteBody
         return body
-    return b"".join(_parts(environ, limit_bytes))
+    return _joined(_parts(environ, limit_bytes))
+
+
+def _joined(pieces: Iterable[bytes]) -> bytes:
+    """Put pieces together without keeping all of them beside the whole."""
+    whole = io.BytesIO()
+    for piece in pieces:
+        whole.write(piece)
+    return whole.getvalue()
 
 
 def parts(environ: dict[str, Any], limit_bytes: int) -> Iterator[bytes]:

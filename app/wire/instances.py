@@ -28,7 +28,7 @@ ALONE = re.compile(rb'\s*+\{\s*+"instances"\s*+:')
 """Start of a body that may hold only `instances`. Its fast decoder accepts no other key but `outputs`."""
 
 
-def json_object(raw: bytes, limits: codecs.Limits) -> dict[str, Any]:
+def json_object(raw: bytes, limits: codecs.BodyLimits) -> dict[str, Any]:
     """Return the JSON object in a body, whatever its Content-Type is.
 
     Raises:

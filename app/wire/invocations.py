@@ -137,7 +137,7 @@ def csv_of(answer: Answer) -> bytes:
 class InvocationAdapter(Adapter):
     """Reads one request and writes its response."""
 
-    def __init__(self, environ: Environ, limits: codecs.Limits) -> None:
+    def __init__(self, environ: Environ, limits: codecs.BodyLimits) -> None:
         super().__init__(environ, limits)
         self._bare = False
         self.media_type, self._writer = codecs.writer(environ.get("HTTP_ACCEPT"))

@@ -22,7 +22,7 @@ from app.signature.field_errors import escaped, refuse, shown
 from app.signature.hints import hinted
 from app.wire import body, codecs
 from app.wire.backend import Adapter, Backend
-from app.wire.codecs import Limits, Rows
+from app.wire.codecs import BodyLimits, Rows
 from app.wire.openapi.contents import RequestBodyForm
 from app.wire.openapi.schemas import ModelSchemas, Schema
 from app.wire.pointers import refused
@@ -72,7 +72,7 @@ REQUESTS: Mapping[str, RequestBodyForm] = dict.fromkeys(
 class PredictAdapter(Adapter):
     """Reads one request of this protocol and writes its response."""
 
-    def __init__(self, environ: Environ, limits: Limits) -> None:
+    def __init__(self, environ: Environ, limits: BodyLimits) -> None:
         super().__init__(environ, limits)
         self.media_type, self._writer = codecs.writer(environ.get("HTTP_ACCEPT"))
 

@@ -16,7 +16,7 @@ from app.errors import ABSENT, InvalidInstances, InvalidJson, NotAcceptable, Ret
 from app.gateway.context import RequestContext
 from app.server.contract import Environ, Response
 from app.wire import body, codecs, coding
-from app.wire.codecs import JSON, NDJSON_TYPE, Limits
+from app.wire.codecs import JSON, NDJSON_TYPE, BodyLimits
 
 BLOCK_LINES = 512
 BLOCK_BYTES = 2**20
@@ -41,7 +41,7 @@ class _Line:
 class NdjsonStreaming:
     """Answers NDJSON line by line. Immutable, safe to share."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: BodyLimits) -> None:
         self._limits = limits
 
     def is_wanted(self, environ: Environ) -> bool:
@@ -86,12 +86,12 @@ def _lines(parts: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:
     """Yield the lines with their numbers from 1; None for a line that is too long, which is not kept."""
     number, pending, too_long = 1, b"", False
     for part in parts:
-        *ended, rest = part.split(b"\n")
-        for end in ended:
-            line = pending + end
+        begins = 0
+        while (ends := part.find(b"\n", begins)) >= 0:  # not all at once: a part may have a hundred thousand
+            line, begins = pending + part[begins:ends], ends + 1
             yield number, None if too_long or len(line) > MAX_LINE_BYTES else line
             number, pending, too_long = number + 1, b"", False
-        pending += rest
+        pending += part[begins:]
         if too_long or len(pending) > MAX_LINE_BYTES:
             pending, too_long = b"", True
     if too_long or pending:

@@ -26,7 +26,7 @@ from app.server.contract import Environ
 from app.signature import Signature
 from app.wire import body
 from app.wire.backend import OBJECT, UNKNOWN_MODEL, Adapter, Backend, Segment, answers, json_response
-from app.wire.codecs import JSON_TYPE, Limits
+from app.wire.codecs import JSON_TYPE, BodyLimits
 from app.wire.instances import (
     decode_instances,
     instance_list,
@@ -72,7 +72,7 @@ class Verb(BaseConverter):
 class PredictAdapter(Adapter):
     """Adapter of `:predict`: takes rows in `instances` or columns in `inputs`, and responds in the same form."""
 
-    def __init__(self, environ: Environ, limits: Limits, kserve_v1: bool) -> None:
+    def __init__(self, environ: Environ, limits: BodyLimits, kserve_v1: bool) -> None:
         super().__init__(environ, limits)
         self._kserve_v1 = kserve_v1
         self._columnar = False
@@ -108,7 +108,7 @@ class PredictAdapter(Adapter):
 class ExamplesAdapter(Adapter):
     """Adapter of `:classify` and `:regress`: takes `examples` and returns `results`, labels with scores or numbers."""
 
-    def __init__(self, environ: Environ, limits: Limits, verb: str) -> None:
+    def __init__(self, environ: Environ, limits: BodyLimits, verb: str) -> None:
         super().__init__(environ, limits)
         self._verb = verb
 

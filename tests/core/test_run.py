@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from app.errors import DeadlineExceeded, RetortError
 from app.runtime.entry import Lease
 from app.signature.batch import Batch, Outputs
 from app.signature.schema import Validator
+from app.telemetry import RequestScope, current_request
 from tests.core.test_service import SIGNATURE, FakeModel
 from tests.storage.versions import MANIFEST
 
@@ -50,3 +52,17 @@ def test_an_exceeded_deadline_is_not_logged_as_a_failure_of_the_model(caplog: py
     with pytest.raises(DeadlineExceeded):
         run(lease_of(FakeModel(error=DeadlineExceeded(1.0))), batch_of(1), NAMES)
     assert not caplog.records
+
+
+def test_a_run_makes_progress_and_none_begins_after_the_deadline() -> None:
+    servable, scope = FakeModel(), RequestScope("one", deadline_s=math.inf)
+    token = current_request.set(scope)
+    try:
+        run(lease_of(servable), batch_of(1), NAMES)
+        assert scope.progressed_s > -math.inf
+        scope.deadline_s = -math.inf
+        with pytest.raises(DeadlineExceeded):
+            run(lease_of(servable), batch_of(1), NAMES)
+    finally:
+        current_request.reset(token)
+    assert servable.asked == [(1, NAMES)]

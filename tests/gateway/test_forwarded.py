@@ -51,6 +51,14 @@ def test_the_address_is_the_one_that_the_outermost_trusted_proxy_saw(trusted: in
     assert applied(trusted, HTTP_X_FORWARDED_FOR=sent)["REMOTE_ADDR"] == address
 
 
+@pytest.mark.parametrize(("trusted", "client"), [(0, "192.0.2.1"), (1, "203.0.113.9"), (2, "192.0.2.1")])
+def test_the_client_is_known_by_its_head_which_stays_as_it_is(trusted: int, client: str) -> None:
+    request = environ(**FORGED)
+    before = dict(request)
+    assert Forwarding(trusted, "").client(request) == client
+    assert request == before
+
+
 def test_scheme_host_and_prefix_are_those_of_the_proxy() -> None:
     request = applied(1, path="/ml/predict", **FORGED | {"HTTP_X_FORWARDED_PREFIX": "/ml/"})
     assert request["wsgi.url_scheme"] == "https"

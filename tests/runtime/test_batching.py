@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import math
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +14,7 @@ import pytest
 from app.errors import DeadlineExceeded
 from app.runtime.batching import BatchingServable, batching, batching_pays, fitting
 from app.signature.batch import Batch, Outputs
+from app.telemetry import RequestScope, current_request
 from tests.runtime.estimators import manifest_of
 
 POISON, EXIT = -1.0, -2.0
@@ -187,3 +190,24 @@ def test_batches_whose_shared_run_fails_are_left_to_run_alone() -> None:
     asked = [(batch_of(1), ("y",)), (batch_of(POISON), ("y",)), (batch_of(4), ("z",)), (batch_of(5), ("z",))]
     found = BatchingServable(inner, 10, 1).run_each(asked)
     assert [outputs is None for outputs in found] == [True, True, False, False]
+
+
+def test_a_request_progresses_when_another_thread_runs_for_it() -> None:
+    gated = Gated()
+    servable = BatchingServable(gated, 10, 10.0)
+    scopes = [RequestScope(name) for name in ("first", "second", "third")]
+    contexts = [contextvars.copy_context() for _ in scopes]
+    for scope, context in zip(scopes, contexts, strict=True):
+        context.run(current_request.set, scope)
+    with ThreadPoolExecutor(3) as pool:
+        futures = [pool.submit(contexts[0].run, servable.run, batch_of(0), ["y"])]
+        assert gated.entered.acquire(timeout=10)
+        for number in (1, 2):
+            futures.append(pool.submit(contexts[number].run, servable.run, batch_of(POISON), ["y"]))
+            while len(servable._waiting) < number:
+                threading.Event().wait(0.001)
+        for _ in range(4):  # the first alone; then two together, which fail; then each of them alone
+            gated.gate.release()
+        assert [future.exception(10) is None for future in futures] == [True, False, False]
+    assert gated.runs == [[0], [POISON, POISON], [POISON], [POISON]]
+    assert scopes[1].progressed_s == scopes[2].progressed_s > -math.inf

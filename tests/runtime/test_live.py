@@ -139,6 +139,26 @@ def test_the_end_of_an_old_lease_does_not_retire_a_version_that_is_loaded_again(
     assert states(served) == [State.AVAILABLE]
 
 
+def test_a_version_that_many_threads_use_is_retired_after_its_unloading(repository: Repository) -> None:
+    served = live(repository)
+    assert predict(served, "flowers") == (1, [10.0])
+
+    def use_it(_: int) -> int:
+        for used in range(1000):
+            try:
+                with served.lease("flowers"):
+                    pass
+            except ModelUnavailable:
+                return used
+        return 1000
+
+    with ThreadPoolExecutor(8) as pool:
+        uses = pool.map(use_it, range(8))
+        served.unload_model("flowers")
+        assert all(0 <= used <= 1000 for used in uses)
+    assert states(served) == [State.RETIRED]
+
+
 def test_a_lease_that_is_withdrawn_while_it_is_requested_is_refused(repository: Repository) -> None:
     served = live(repository)
     served.prove()

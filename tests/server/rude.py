@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 import warnings
@@ -62,6 +63,7 @@ ACTIONS: dict[str, Callable[[], object]] = {
     "environment": os.environ.clear,
     "time-out of sockets": lambda: socket.setdefaulttimeout(0.001),
     "json": _replace_json,
+    "stopped": lambda: os.kill(os.getpid(), signal.SIGSTOP),
 }
 
 

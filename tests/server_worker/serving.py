@@ -39,6 +39,9 @@ class Serving:
         through_wsgi = not inline and key is None
         return PlainRequest(environ, self.client(environ), inline, key, self.may_block(environ), through_wsgi)
 
+    def client_of(self, environ: Environ) -> Hashable:
+        return self.client(environ)
+
     def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response]:
         return [self._respond_alone(request.environ) for request in requests]
 

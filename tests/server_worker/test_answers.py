@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName
 
-from app.server.answers import Answer, CommonHeaders, head, settle
+from app.server.answers import CommonHeaders, WsgiAnswer, head, settle
 from tests.server_worker.reference import said_status
 from tests.server_worker.stage import Recorder, config, staged
 
@@ -30,17 +30,17 @@ GET = b"GET /a?b=c HTTP/1.1\r\nHost: a\r\nUser-Agent: me\r\n\r\n"
 )
 def test_what_would_break_the_head_is_refused(headers: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
-        Answer(is_head=False).start_response("200 OK", headers)
+        WsgiAnswer(is_head=False).start_response("200 OK", headers)
 
 
 @pytest.mark.parametrize("status", ["200 OK\r\nX: y", "20 OK", "OK", ""])
 def test_what_is_no_status_is_refused(status: str) -> None:
     with pytest.raises(ValueError, match="status"):
-        Answer(is_head=False).start_response(status, [])
+        WsgiAnswer(is_head=False).start_response(status, [])
 
 
 def test_what_belongs_to_the_server_is_not_taken_from_the_application() -> None:
-    answer = Answer(is_head=False)
+    answer = WsgiAnswer(is_head=False)
     given = [("Connection", "close"), ("Date", "x"), ("Server", "y"), ("Transfer-Encoding", "chunked"), ("X-A", "1")]
     answer.start_response("200 OK", given)
     assert answer.headers == [("X-A", "1")]
@@ -48,7 +48,7 @@ def test_what_belongs_to_the_server_is_not_taken_from_the_application() -> None:
 
 
 def test_an_answer_without_a_length_gets_one_where_it_is_known() -> None:
-    answer = Answer(is_head=False)
+    answer = WsgiAnswer(is_head=False)
     answer.start_response("200 OK", [("X-A", "1")])
     assert settle(answer, [b"ab", b"c"]) == b"abc"
     common = CommonHeaders()
@@ -60,24 +60,24 @@ def test_an_answer_without_a_length_gets_one_where_it_is_known() -> None:
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified", "200 OK"])
 def test_no_body_goes_where_none_is_allowed(status: str) -> None:
-    answer = Answer(is_head=status == "200 OK")
+    answer = WsgiAnswer(is_head=status == "200 OK")
     answer.start_response(status, [("Content-Length", "3")])
     assert settle(answer, [b"abc"]) == b""
     assert (answer.length_bytes is None) is (status == "204 No Content")
 
 
 def test_more_than_was_declared_is_cut_and_less_is_an_error() -> None:
-    answer = Answer(is_head=False)
+    answer = WsgiAnswer(is_head=False)
     answer.start_response("200 OK", [("Content-Length", "2")])
     assert settle(answer, [b"abc"]) == b"ab"
-    short = Answer(is_head=False)
+    short = WsgiAnswer(is_head=False)
     short.start_response("200 OK", [("Content-Length", "5")])
     with pytest.raises(AssertionError, match="declared 5 bytes and gave 3"):
         settle(short, [b"abc"])
 
 
 def test_start_response_may_be_called_again_only_with_an_error() -> None:
-    answer = Answer(is_head=False)
+    answer = WsgiAnswer(is_head=False)
     answer.start_response("200 OK", [])
     with pytest.raises(AssertionError):
         answer.start_response("200 OK", [])
@@ -178,5 +178,32 @@ def test_a_client_in_a_hurry_does_not_have_its_worker_replaced() -> None:
         assert not stage.dispatcher.threads.has_stuck_thread
         stage.dispatcher.threads.expire(began_s + limits.request_timeout_s + limits.stuck_grace_s + 1.0)
         assert stage.dispatcher.threads.has_stuck_thread
+        gate.release()
+        stage.until(lambda: not stage.dispatcher.stats.running())
+
+
+def test_a_thread_that_makes_progress_past_its_deadline_is_late_and_not_stuck() -> None:
+    gate = threading.Semaphore(0)
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        assert gate.acquire(timeout=10)
+        start_response("200 OK", [])
+        return [b"late"]
+
+    with staged(app) as stage, stage.connect() as client:
+        stage.say(client, GET)
+        threads, limits = stage.dispatcher.threads, stage.dispatcher.limits
+        (pending,) = threads._running
+        now_s = time.monotonic() + limits.request_timeout_s
+        threads.expire(now_s)
+        assert client.recv(1000).startswith(b"HTTP/1.1 504")
+        for _ in range(5):
+            now_s += 0.9 * limits.stuck_grace_s
+            threads.expire(now_s)
+            assert not threads.has_stuck_thread
+            pending.request.progressed_s = now_s
+        assert now_s < threads.next_check_s() <= now_s + limits.stuck_grace_s
+        threads.expire(now_s + limits.stuck_grace_s)
+        assert threads.has_stuck_thread
         gate.release()
         stage.until(lambda: not stage.dispatcher.stats.running())

@@ -119,13 +119,26 @@ def test_hundreds_wait_at_once_though_there_is_one_thread(served: Waited) -> Non
 
 def test_past_their_own_number_they_queue_and_clients_take_turns(served: Waited) -> None:
     app, stage = served(waiting_requests=2, queue_requests=2, queue_max_wait_s=60.0)
-    with asking(stage, b"many", b"many", b"many", b"many", b"few", b"many") as connections:
+    with asking(stage, b"one", b"other", b"many", b"many", b"few", b"many") as connections:
         told = answered(stage, [connections[3], connections[5]])
         assert statuses(told) == [429, 503]  # the first gave its place to `few`; the second finds no place
         assert stage.dispatcher.stats.queued() == 2
         app.open()
         rest = [connection for position, connection in enumerate(connections) if position not in (3, 5)]
         assert statuses(answered(stage, rest)) == [200] * 4
+
+
+def test_one_client_has_at_most_half_of_the_places(served: Waited) -> None:
+    app, stage = served(waiting_requests=6, queue_requests=1)
+    with asking(stage, *[b"many"] * 5, b"few", b"few") as connections:
+        many, few = connections[:5], connections[5:]
+        assert statuses(answered(stage, many[3:])) == [429, 429]
+        app.open()
+        assert statuses(answered(stage, [*many[:3], *few])) == [200] * 5
+        many[0].sendall(REQUEST % (b"", b"many"))
+        assert statuses(answered(stage, [many[0]])) == [200], "what has ended counts no more"
+    stage.until(lambda: stage.dispatcher.stats.running() == 0)
+    assert not stage.dispatcher.threads._awaited_of
 
 
 def test_one_whose_deadline_passes_is_answered_and_cancelled(served: Waited) -> None:

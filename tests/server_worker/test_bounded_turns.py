@@ -192,7 +192,7 @@ def test_no_more_streams_compute_at_once_than_there_are_places(monkeypatch: pyte
     with staged(app, config(threads=2)) as stage, asking(stage, *[b"a"] * 6) as connections:
         read_all(stage, *connections)
         assert app.most <= 2
-        assert stage.dispatcher.threads.queue.running == stage.dispatcher.threads.blocking_queue.running == 0
+        assert stage.dispatcher.threads.stream_queue.running == stage.dispatcher.threads.blocking_queue.running == 0
 
 
 def test_streams_take_turns_by_client(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +207,7 @@ def test_streams_take_turns_by_client(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_stream_whose_client_does_not_read_leaves_its_place_to_others() -> None:
     app = Streams(50, b"x" * 100_000)
     with staged(app, config(threads=1), answer_buffer_bytes=50_000) as stage, asking(stage, b"slow") as (slow,):
-        stage.until(lambda: stage.dispatcher.threads.queue.running == 0 and bool(app.made))
+        stage.until(lambda: stage.dispatcher.threads.stream_queue.running == 0 and bool(app.made))
         assert stage.dispatcher.stats.running() == 1
         with asking(stage, b"other", b"other") as others:
             read_all(stage, *others)
@@ -219,7 +219,31 @@ def test_a_stream_whose_client_leaves_while_it_waits_frees_its_thread() -> None:
     app = Streams(50, b"x" * 100_000)
     with staged(app, config(threads=1), answer_buffer_bytes=50_000) as stage:
         with asking(stage, b"slow"):
-            stage.until(lambda: stage.dispatcher.threads.queue.running == 0 and bool(app.made))
+            stage.until(lambda: stage.dispatcher.threads.stream_queue.running == 0 and bool(app.made))
         stage.until(lambda: stage.dispatcher.stats.running() == 0 or bool(time.sleep(0.0005)))
-        assert stage.dispatcher.threads.queue.running == stage.dispatcher.threads.blocking_queue.running == 0
+        assert stage.dispatcher.threads.stream_queue.running == stage.dispatcher.threads.blocking_queue.running == 0
         assert len(app.made) < 50
+
+
+def test_a_stream_has_its_time_anew_after_each_pause() -> None:
+    app = Streams(50, b"x" * 100_000)
+    with staged(app, config(threads=1), answer_buffer_bytes=50_000) as stage, asking(stage, b"slow") as (slow,):
+        threads = stage.dispatcher.threads
+        stage.until(lambda: threads.stream_queue.running == 0 and bool(app.made))
+        (pending,) = threads._running
+        pending.request.deadline_s = 0.0
+        read_all(stage, slow)
+        assert pending.request.deadline_s > time.monotonic()
+
+
+def test_streams_take_no_place_from_other_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.server.pool.SLICE_S", 0.0)
+    app = Streams(30, b"x" * 100)
+    with (
+        staged(app, config(threads=1), streams_computing=1) as stage,
+        asking(stage, *[b"a"] * 3, b"other") as connections,
+    ):
+        threads = stage.dispatcher.threads
+        stage.until(lambda: threads.stream_queue.running == threads.queue.running == 1)
+        read_all(stage, *connections)
+        assert threads.queue.running == threads.stream_queue.running == 0

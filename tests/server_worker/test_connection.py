@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.server.connection import BODY
 from tests.server_worker.mixtures import requests
 from tests.server_worker.reference import gunicorn_verdict, plain, said_status
 from tests.server_worker.stage import Recorder, Stage, config, staged
@@ -361,6 +362,54 @@ def test_one_client_may_fill_half_of_all_places_with_requests_that_do_not_end() 
         assert addresses.count("192.0.2.2") == 4
         assert addresses.count("192.0.2.1") == 1
         assert stage.dispatcher.stats.evicted == 2
+
+
+class Proxied(Recorder):
+    """Trusts a proxy, which names its clients."""
+
+    def client(self, environ: dict[str, Any]) -> str:
+        name: str = environ["HTTP_X_FORWARDED_FOR"]
+        return name
+
+
+def body_of(client: bytes, sent: bytes = b"") -> bytes:
+    return b"POST / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: %b\r\nContent-Length: 9\r\n\r\n%b" % (client, sent)
+
+
+def test_behind_a_proxy_a_client_is_the_one_that_it_names_while_its_body_is_received() -> None:
+    with staged(Proxied(), config(worker_connections=8)) as stage, contextlib.ExitStack() as ends:
+        slow = [ends.enter_context(asked(stage, "192.0.2.1", body_of(b"slow"))) for _ in range(6)]
+        other = ends.enter_context(asked(stage, "192.0.2.1", body_of(b"other", b"x")))
+        stage.loop._next_sweep_s = 0.0
+        stage.turn()
+        names = [one.client for one in stage.loop._connections.values() if one.state is BODY]
+        assert (names.count("slow"), names.count("other")) == (4, 1)
+        assert [said_status(one.recv(10_000)) for one in slow[:2]] == [[408], [408]]
+        stage.say(other, b"x" * 8)
+        assert said_status(other.recv(10_000)) == [200]
+
+
+def test_the_room_for_bodies_is_that_of_the_client_that_a_proxy_names() -> None:
+    rooms = {"spool_bytes": 1, "bodies_in_memory_bytes": 1, "bodies_in_files_bytes": 24, "body_bytes": 9}
+    with staged(Proxied(), **rooms) as stage, contextlib.ExitStack() as ends:
+        slow = [ends.enter_context(asked(stage, "192.0.2.1", body_of(b"slow", b"x" * 8))) for _ in range(2)]
+        other = ends.enter_context(asked(stage, "192.0.2.1", body_of(b"other", b"x" * 9)))
+        assert said_status(slow[1].recv(10_000)) == [429]
+        stage.until(lambda: stage.dispatcher.stats.answered == 1)
+        assert said_status(other.recv(10_000)) == [200]
+
+
+def test_an_application_that_cannot_name_a_client_does_not_stop_the_request(caplog: pytest.LogCaptureFixture) -> None:
+    class Unnaming(Recorder):
+        def client_of(self, environ: dict[str, Any]) -> str:
+            raise KeyError("HTTP_X_FORWARDED_FOR")
+
+    with staged(Unnaming()) as stage, asked(stage, "192.0.2.1", body_of(b"any")) as client:
+        (connection,) = stage.loop._connections.values()
+        assert connection.client == "192.0.2.1"
+        stage.say(client, b"x" * 9)
+        assert said_status(client.recv(10_000)) == [200]
+    assert "client_of() failed" in caplog.text
 
 
 class Streaming:

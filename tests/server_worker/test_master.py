@@ -1,14 +1,18 @@
-"""What a worker sees of its master."""
+"""A worker's view of its master, and the master's of its workers."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
 import time
+from collections.abc import Iterator
 
+import pytest
 from gunicorn.config import Config
 
-from app.server.master import MemoryHeartbeat, holds_any
+from app.server.master import STOPPED_S, MemoryHeartbeat, holds_any, is_stopped, watch_frozen_workers
 
 
 def test_whether_a_process_has_a_socket_open() -> None:
@@ -30,3 +34,64 @@ def test_the_master_sees_the_heartbeat_of_a_process_that_it_forked() -> None:
     assert heartbeat.last_update() != before_s
     assert 0 <= time.monotonic() - heartbeat.last_update() < 60
     heartbeat.close()
+
+
+FROZEN_S = 20.0
+
+
+class FakeWorker:
+    """A worker that was last heard of so long ago."""
+
+    def __init__(self, silent_s: float, booted: bool = True) -> None:
+        self.tmp = self
+        self.aborted = False
+        self.booted = booted
+        self._last_s = time.monotonic() - silent_s
+
+    def last_update(self) -> float:
+        return self._last_s
+
+
+class FakeArbiter:
+    """Gunicorn's master, as far as it looks after its workers."""
+
+    def __init__(self, **workers: FakeWorker) -> None:
+        self.WORKERS = {int(name.removeprefix("pid")): worker for name, worker in workers.items()}
+        self.signalled: list[tuple[int, int]] = []
+        self.looked = 0
+        watch_frozen_workers(self, lambda worker: worker.booted, FROZEN_S)
+
+    def kill_worker(self, process_id: int, number: int) -> None:
+        self.signalled.append((process_id, number))
+
+    def murder_workers(self) -> None:
+        self.looked += 1
+
+
+@pytest.fixture
+def stopped() -> Iterator[int]:
+    """The id of a process that is stopped by a signal."""
+    with subprocess.Popen(["sleep", "60"]) as child:
+        os.kill(child.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+        yield child.pid
+        child.kill()
+
+
+def test_a_worker_that_is_stopped_is_continued(stopped: int) -> None:
+    assert is_stopped(stopped)
+    assert not is_stopped(os.getpid())
+    assert not is_stopped(2**22 + 1)  # there is no such process
+    arbiter = FakeArbiter(**{f"pid{stopped}": FakeWorker(STOPPED_S + 1.0), f"pid{os.getpid()}": FakeWorker(5.0)})
+    arbiter.murder_workers()
+    assert arbiter.signalled == [(stopped, signal.SIGCONT)]
+    assert arbiter.looked == 1, "Gunicorn looks as well"
+
+
+def test_a_worker_is_ended_that_is_silent_for_longer_than_a_request_may_take() -> None:
+    arbiter = FakeArbiter(
+        pid1=FakeWorker(FROZEN_S + 1.0), pid2=FakeWorker(FROZEN_S - 5.0), pid3=FakeWorker(99.0, False)
+    )
+    arbiter.murder_workers()
+    arbiter.murder_workers()
+    assert arbiter.signalled == [(1, signal.SIGABRT), (1, signal.SIGKILL)]

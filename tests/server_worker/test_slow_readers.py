@@ -73,10 +73,15 @@ def test_a_client_that_reads_nothing_more_is_cut(stage: Stage) -> None:
         assert stage.dispatcher.stats.refused == {"answer_timeout": 1}
 
 
-def test_what_is_read_earns_no_more_than_the_grace(stage: Stage) -> None:
+def test_what_is_read_earns_no_more_than_the_grace_or_one_buffer(stage: Stage) -> None:
     with stage.connect() as client:
         connection = answering(stage, client)
-        now_s = connection.deadline_s
+        limits, now_s, read_bytes = Limits(), connection.deadline_s, connection._read_bytes
         read_some(client, connection)
         connection._reward_reading(now_s)
-        assert now_s < connection.deadline_s <= now_s + Limits().answer_grace_s
+        buffer_s = (connection._read_bytes - read_bytes) / limits.answer_floor_bytes_per_s
+        assert limits.answer_grace_s < buffer_s < limits.client_buffer_bytes / limits.answer_floor_bytes_per_s
+        assert connection.deadline_s == now_s + buffer_s
+        connection._read_bytes = -(2**30)
+        connection._reward_reading(now_s)
+        assert connection.deadline_s == now_s + limits.client_buffer_bytes / limits.answer_floor_bytes_per_s

@@ -9,7 +9,14 @@ import pytest
 from app.errors import TooManyValues
 from app.signature import Input
 from app.signature import decoder as decoding
-from app.signature.decoder import FEW_SLOW_NUMBERS, decoder_of, excess_in_json, has_slow_numbers
+from app.signature.decoder import (
+    FEW_SLOW_NUMBERS,
+    LONG_TEXT_BYTES,
+    decoder_of,
+    excess_in_json,
+    has_long_wide_text,
+    has_slow_numbers,
+)
 from tests.signature.specs import signature
 
 MANY = FEW_SLOW_NUMBERS + 2
@@ -62,3 +69,21 @@ def assert_refused(error: TooManyValues | None, said: str) -> None:
     assert error is not None
     assert said in error.detail
     assert "RETORT_MAX_VALUES" in error.detail
+
+
+def test_integers_of_hundreds_of_digits_are_slow() -> None:
+    rows = b"[" + b",".join([b"9" * 1000] * 2000) + b"]"
+    assert has_slow_numbers(rows)
+    assert not has_slow_numbers(rows[: 2**19])
+    assert not has_slow_numbers(b"[" + b",".join([b"12345"] * 400_000) + b"]")
+    assert not has_slow_numbers(b'["' + b"12345678" * 40 + b"a" * 2**21 + b'"]')
+
+
+def test_a_text_of_megabytes_is_long_and_wide_if_it_has_one_wide_character() -> None:
+    wide = "\U0001f427".encode()
+    text = b"a" * (LONG_TEXT_BYTES + 1)
+    assert has_long_wide_text(b'["' + wide + text + b'"]')
+    assert has_long_wide_text(b'["' + text + wide + b'"]')
+    assert not has_long_wide_text(b'["' + text + b'"]')
+    assert not has_long_wide_text(b'["' + "\u00e9".encode() + text + b'"]')
+    assert not has_long_wide_text(b'["' + wide + b'",' + b'"aaaaaaaa",' * 1_000_000 + b"0]")

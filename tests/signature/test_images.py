@@ -17,10 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
+from PIL import ImageOps
 
 from app.errors import DeadlineExceeded, InvalidInstances, InvalidRepository, TooManyInstances
 from app.signature import Input, Picture, images
-from app.signature.images import RAISED_BY, START_OF_SCAN, Image, encoded, one_too_many
+from app.signature.images import RAISED_BY, START_OF_SCAN, Image, array_of, encoded, one_too_many
 from app.signature.kinds import rule_of
 from app.signature.schema import Validator, schema_of
 from app.telemetry import RequestScope, current_request
@@ -36,6 +37,12 @@ def file(pixels: Any, form: str = "PNG", mode: str | None = None, **options: Any
     stream = io.BytesIO()
     array = np.array(pixels, dtype=np.uint16 if mode == "I;16" else np.uint8)
     Pillow.fromarray(array).save(stream, form, **options)
+    return stream.getvalue()
+
+
+def pillow_file(mode: str, size: tuple[int, int], form: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    Pillow.new(mode, size).save(stream, form, **options)
     return stream.getvalue()
 
 
@@ -137,9 +144,9 @@ def test_an_array_is_encoded_as_a_png() -> None:
         (bomb(2**31 - 1, 2**31 - 1), "must have at most 25000000 pixels"),
         (bomb(5000, 5000, zlib.compress(b"\0" * 100)), "must be a whole PNG, JPEG or WebP image; it is truncated"),
         (bomb(0, 5), "must be a"),
-        (webp(16_000, 16_000), f"must have at most 25000000 pixels{RAISED_BY}, not 16000 by 16000"),
-        (webp(16_000, 16_000, b"VP8L"), f"must have at most 25000000 pixels{RAISED_BY}, not 16000 by 16000"),
-        (webp(16_000, 16_000, b"VP8 "), f"must have at most 25000000 pixels{RAISED_BY}, not 16000 by 16000"),
+        (webp(16_000, 16_000), f"must have at most 12500000 pixels{RAISED_BY} as a WebP, not 16000 by 16000"),
+        (webp(16_000, 16_000, b"VP8L"), f"must have at most 12500000 pixels{RAISED_BY} as a WebP, not 16000 by 16000"),
+        (webp(16_000, 16_000, b"VP8 "), f"must have at most 12500000 pixels{RAISED_BY} as a WebP, not 16000 by 16000"),
         (webp(2, 2), "must be a"),
     ],
     ids=lambda value: repr(value)[:40],
@@ -231,8 +238,11 @@ def test_a_request_has_no_more_images_than_fit_into_memory() -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
-def test_a_request_has_no_more_pixels_than_four_of_the_largest_images(form: str) -> None:
+def test_a_request_has_no_more_pixels_than_four_of_the_largest_images(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Broken and oversized images are not counted, because they are refused anyway."""
+    monkeypatch.setattr(images, "WEBP_BYTES", 0)
     validator = Validator(signature(spec_of(), Input("n", "number", "float64")), 100, pixel_limit=10)
     image, detail = (
         file([[0] * 4] * 2, form),
@@ -277,3 +287,48 @@ def test_without_pillow_the_error_says_how_to_install_it(monkeypatch: pytest.Mon
 def test_impossible_conversions_are_refused(picture: Picture) -> None:
     with pytest.raises(InvalidRepository):
         schema_of(signature(Input("x", "image", "float64", shape=(2, 2), image=picture)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "form", "how", "most"),
+    [
+        ("RGB", "JPEG", {}, 100),
+        ("RGB", "JPEG", {"progressive": True}, 72),
+        ("CMYK", "JPEG", {}, 88),
+        ("L", "JPEG", {"progressive": True}, 100),
+        ("RGB", "WEBP", {"lossless": True}, 47),
+        ("I;16", "PNG", {}, 100),
+        ("RGBA", "PNG", {}, 100),
+    ],
+)
+def test_what_takes_more_memory_for_a_pixel_may_have_fewer(mode: str, form: str, how: Any, most: int) -> None:
+    rule = rule_of(spec_of(pixel_limit=100))
+    fits, too_large = (pillow_file(mode, (pixels, 1), form, **how) for pixels in (most, most + 1))
+    assert rule(fits) is None
+    assert f"must have at most {most} pixels{RAISED_BY}" in (rule(too_large) or "")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_as_exif_says(orientation: int) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    picture = Pillow.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40)
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", exif=exif)
+    upright = ImageOps.exif_transpose(Pillow.open(io.BytesIO(stream.getvalue())))
+    assert upright is not None
+    spec = spec_of("L", *upright.size)
+    assert array_of(stream.getvalue(), spec).tolist() == np.asarray(upright).astype(float).tolist()
+
+
+def test_a_side_is_no_longer_than_a_jpegs() -> None:
+    assert "must have sides of at most 65535 pixels" in (rule_of(spec_of())(bomb(65_536, 1)) or "")
+
+
+def test_many_scans_of_many_pixels_are_refused() -> None:
+    rule = rule_of(spec_of(pixel_limit=100))
+    picture = pillow_file("L", (90, 1), "JPEG", progressive=True)
+    at = picture.rindex(START_OF_SCAN)
+    again = picture[:-2] + picture[at:-2] * 10 + picture[-2:]
+    assert rule(picture) is None
+    assert "must have fewer scans for its size" in (rule(again) or "")

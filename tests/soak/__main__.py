@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.conftest import SETTINGS_NAMES, SETTINGS_PREFIXES
 from tests.server_worker.crowds import allow_descriptors
+from tests.soak.floods import FLOODS
 from tests.soak.network import NETWORK
 from tests.soak.overload import OVERLOAD
 from tests.soak.process import PROCESS
@@ -20,7 +21,7 @@ from tests.soak.rows import Bounds, Row
 from tests.soak.sheet import Sheet, table, write_report
 from tests.soak.steady import STEADY
 
-ROWS = (*PROCESS, *NETWORK, *OVERLOAD, *STEADY)
+ROWS = (*PROCESS, *NETWORK, *OVERLOAD, *FLOODS, *STEADY)
 MINUTES = 15.0
 REQUESTS = 1_000_000
 
@@ -59,7 +60,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--rows", default="", help="rows, or the beginnings of their names: p,n01,r01 (all)")
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"for all of them together ({MINUTES:g})")
-    parser.add_argument("--requests", type=int, default=REQUESTS, help=f"most in a row of o06 or r01 ({REQUESTS})")
+    parser.add_argument("--requests", type=int, default=REQUESTS, help=f"most in a row of o06, b03 or r01 ({REQUESTS})")
     parser.add_argument("--report", type=Path, help="a file for the table, or .json")
     parser.add_argument("--list", action="store_true", help="name the rows and what each must show")
     asked = parser.parse_args(words)

@@ -131,14 +131,20 @@ def run_soak(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.own_worker("it counts nothing")
 def test_a_short_soak(tmp_path: Path) -> None:
     report = tmp_path / "soak.json"
-    ran = run_soak("--rows", "o06,n04,r01-mix", "--minutes", "0.25", "--requests", "2000", "--report", str(report))
+    rows = "o06,n04,r01-mix,b01-bad,b02,b03"
+    ran = run_soak("--rows", rows, "--minutes", "0.6", "--requests", "2000", "--report", str(report))
     told = {sheet["row"]: sheet for sheet in json.loads(report.read_text("utf-8"))}
-    assert set(told) == {"n04", "o06", "r01-mix"}, ran.stderr
+    assert set(told) == set(rows.split(",")), ran.stderr
     assert not any(sheet["stopped"] for sheet in told.values()), told
     figures = {row: {figure["name"]: figure for figure in sheet["figures"]} for row, sheet in told.items()}
     assert figures["o06"]["answers of another"]["value"] == 0
     assert figures["r01-mix"]["other outcomes"]["value"] == 0
     assert figures["n04"]["not closed"]["value"] == 0
+    assert figures["b01-bad"]["streams begun"]["holds"]
+    assert figures["b02"]["told 429"]["holds"]
+    assert figures["b02"]["wrong answers"]["value"] == figures["b03"]["wrong answers"]["value"] == 0
+    for row in ("b01-bad", "b02"):
+        assert figures[row]["workers replaced"]["value"] == figures[row]["other outcomes"]["value"] == 0
     # The speed depends on the machine, and the exit status on all figures.
     assert ran.returncode == (0 if all(sheet["holds"] for sheet in told.values()) else 1)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import sys
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -14,15 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import telemetry
+from app.errors import DeadlineExceeded
 from app.telemetry import (
     JsonLines,
     LineHandler,
     ReadableLines,
     RequestScope,
     Timings,
+    check_deadline,
     configure_logging,
     current_request,
+    mark_progress,
     request_id_from,
+    scope_of,
 )
 
 ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -182,3 +188,31 @@ def test_the_last_configuration_of_logging_applies(root_logger: logging.Logger) 
     assert root_logger.level == logging.ERROR
     configure_logging("ERROR", readable=True)
     assert isinstance(ours.formatter, ReadableLines)
+
+
+def test_requests_that_run_together_progress_together_and_have_the_latest_deadline() -> None:
+    one, other = RequestScope("one", deadline_s=1.0), RequestScope("other", deadline_s=math.inf)
+    scope = scope_of([one, other])
+    assert (scope.id, scope.deadline_s) == ("one,other", math.inf)
+    token = current_request.set(scope)
+    try:
+        began_s = time.monotonic()
+        check_deadline()
+        assert one.progressed_s == other.progressed_s >= began_s
+    finally:
+        current_request.reset(token)
+
+
+def test_a_look_past_the_deadline_marks_progress_and_ends_the_work() -> None:
+    late = RequestScope("late", deadline_s=-math.inf)
+    assert scope_of([late]) is late
+    token = current_request.set(late)
+    try:
+        with pytest.raises(DeadlineExceeded):
+            check_deadline()
+        marked_s = late.progressed_s
+        assert marked_s > -math.inf
+        mark_progress()
+        assert late.progressed_s >= marked_s
+    finally:
+        current_request.reset(token)

@@ -165,7 +165,7 @@ def test_a_step_that_fails(stepped: Stepped, before: list[str], after: list[str]
     [
         ("unheard_of", "it lists the step 'unheard_of', which is not known; there are: asks_itself, drops, enrich"),
         ("greedy", "step 'greedy' asks for number: complex, which nothing offers"),
-        ("misplaced", "step 'misplaced' asks for outputs, which there are none of before the run"),
+        ("misplaced", "step 'misplaced' asks for outputs, which do not exist before the run"),
         ("impatient", "asks for httpx.AsyncClient, which only an `async def` step can have"),
     ],
 )

@@ -193,7 +193,7 @@ def _step(function: Callable[..., Any], name: str, needs: Mapping[str, Any], pro
 def _factory(function: Callable[..., Any], per: str, check: Callable[[Any], Any] | None) -> Factory:
     _require(per in LIFETIMES, f"it lives per {per!r}; allowed: {', '.join(LIFETIMES)}")
     hints = typing.get_type_hints(function)
-    _require("return" in hints, "it has no return type, by which its service would be found")
+    _require("return" in hints, "it has no return type, by which services are found")
     type_ = hints["return"]
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         type_ = (typing.get_args(type_) or (type_,))[0]
@@ -205,7 +205,7 @@ def _services(function: Callable[..., Any], parameters: Sequence[str]) -> dict[s
     hints = typing.get_type_hints(function)
     others = [each for each in parameters if each not in GIVEN]
     untyped = [each for each in others if each not in hints]
-    _require(not untyped, f"parameters {', '.join(untyped)} have no type by which a service could be found")
+    _require(not untyped, f"parameters {', '.join(untyped)} have no type, by which services are found")
     return {each: hints[each] for each in others}
 
 
@@ -221,7 +221,7 @@ def as_context_manager(function: Callable[..., Any]) -> Callable[..., Any]:
 def _parameters(function: Callable[..., Any]) -> list[str]:
     parameters = inspect.signature(function).parameters.values()
     starred = [each.name for each in parameters if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
-    _require(not starred, f"parameters {', '.join(starred)} stand for any number; each is given by name or type")
+    _require(not starred, f"parameters {', '.join(starred)} take any number of arguments; each needs a name and a type")
     positional = [each.name for each in parameters if each.kind is each.POSITIONAL_ONLY]
     _require(not positional, f"parameters {', '.join(positional)} cannot be given by name")
     return [each.name for each in parameters]

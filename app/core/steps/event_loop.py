@@ -56,7 +56,7 @@ class EventLoop:
             future.cancel()
             raise
         except concurrent.futures.CancelledError:
-            raise RuntimeError("the event loop was ended meanwhile") from None
+            raise RuntimeError("the event loop has ended") from None
 
     def call_soon(self, call: Callable[[], None]) -> None:
         """Call a function on the thread of the event loop. The function must not block."""

@@ -33,7 +33,7 @@ from app.signature import Signature
 from app.signature.batch import Batch, Outputs, json_outputs, json_values
 from app.signature.field_errors import as_row
 from app.storage.manifest import Manifest
-from app.telemetry import current_request
+from app.telemetry import check_deadline, current_request
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class StepRun:
         outer = _running_models.get()
         if manifest.model in outer:
             step = (*self._steps.before, *self._steps.after)[0]
-            raise self._failed(step, f"the model asks itself, by way of {', '.join(outer)}")
+            raise self._failed(step, f"the model calls itself through {', '.join(outer)}")
         self._token = _running_models.set((*outer, manifest.model))
         return self
 
@@ -113,7 +113,7 @@ class StepRun:
             if made is None:
                 made = self._instances
             if not isinstance(made, list) or len(made) != rows:
-                raise self._failed(step, f"it gave no list of {rows} instances")
+                raise self._failed(step, f"it returned no list of {rows} instances")
             self._instances = made
         return await self._runner.compute(self._validated)
 
@@ -126,7 +126,7 @@ class StepRun:
         except (KeyError, TypeError, AttributeError) as error:
             raise self._failed(self._steps.before[-1], f"an instance lacks an input of the model ({error})") from error
         except InvalidInstances as error:
-            cause = f"the model does not accept what it gave: {sentence_of(error)}"
+            cause = f"the model does not accept its result: {sentence_of(error)}"
             raise self._failed(self._steps.before[-1], cause) from error
 
     def run_for(self, asked: Sequence[str]) -> tuple[str, ...]:
@@ -148,14 +148,15 @@ class StepRun:
             made = await self._call(step, given)
             values = values if made is None else made
             if not (isinstance(values, dict) and all(_is_column(column, rows) for column in values.values())):
-                raise self._failed(step, f"it gave no dict of lists of {rows} values")
+                raise self._failed(step, f"it returned no dict of lists of {rows} values")
         absent = [name for name in asked if name not in values]
         if absent:
-            raise self._failed(self._steps.after[-1], f"outputs {', '.join(absent)} are not there")
+            raise self._failed(self._steps.after[-1], f"outputs {', '.join(absent)} are missing")
         return await self._runner.compute(_arrays, values, asked)
 
     async def _call(self, step: Step, given: Mapping[str, Any]) -> Any:
         services = self._steps.services
+        check_deadline()
         try:
             if step.is_async:
                 return await self._runner.wait(_awaited(step, self._container, given), self._deadline_s)

@@ -1,12 +1,19 @@
-"""Services of the optional extras: HTTP clients (`http`) and a database session (`sql`), if they are installed."""
+"""Services of the optional extras: HTTP clients (`http`) and database sessions (`sql`), if they are installed."""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 
 from app.core.steps.definitions import Factory
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+log = logging.getLogger(__name__)
 
 
 def factories(settings: Settings) -> list[Factory]:
@@ -78,26 +85,68 @@ def _aiohttp(settings: Settings) -> list[Factory]:
 
 
 def _sql(url: str) -> list[Factory]:
-    import sqlalchemy
-    from sqlalchemy.orm import Session
+    """The sessions of a database, as far as the driver in its URL has them: for blocking steps, for async ones, or both
+    (psycopg)."""
+    from sqlalchemy import exc, make_url
 
     # Some platforms set an older name of the same dialect.
     url = "postgresql" + url.removeprefix("postgres") if url.startswith("postgres://") else url
+    try:
+        parsed = make_url(url)
+        dialect = parsed.get_dialect()
+    except exc.ArgumentError as error:  # a platform may set it for another program: it is no fault unless a step asks
+        log.warning("steps get no session of a database, since DATABASE_URL cannot be used: %s", error)
+        return []
+    found = [] if dialect.is_async else _blocking_sessions(parsed)
+    return found + (_async_sessions(parsed) if dialect.get_async_dialect_cls(parsed).is_async else [])
 
-    def engine() -> Iterator[sqlalchemy.Engine]:
-        made = sqlalchemy.create_engine(url)
+
+def _blocking_sessions(url: URL) -> list[Factory]:
+    """An engine of the process, and a session for each request."""
+    from sqlalchemy import Engine, create_engine, text
+    from sqlalchemy.orm import Session
+
+    def engine() -> Iterator[Engine]:
+        made = create_engine(url)
         yield made
         made.dispose()
 
-    def session(engine: sqlalchemy.Engine) -> Iterator[Session]:
+    def session(engine: Engine) -> Iterator[Session]:
         with Session(engine) as made:
             yield made
 
-    def answers(engine: sqlalchemy.Engine) -> None:
+    def answers(engine: Engine) -> None:
         with engine.connect() as connection:
-            connection.execute(sqlalchemy.text("select 1"))
+            connection.execute(text("select 1"))
 
     return [
-        Factory(sqlalchemy.Engine, engine, "process", answers),
-        Factory(Session, session, "request", None, {"engine": sqlalchemy.Engine}),
+        Factory(Engine, engine, "process", answers),
+        Factory(Session, session, "request", None, {"engine": Engine}),
+    ]
+
+
+def _async_sessions(url: URL) -> list[Factory]:
+    """As `_blocking_sessions`, for async steps.
+
+    What a session has read stays readable after a commit, as an attribute cannot be awaited.
+    """
+    from sqlalchemy import text
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+    async def engine() -> AsyncIterator[AsyncEngine]:
+        made = create_async_engine(url)
+        yield made
+        await made.dispose()
+
+    async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(engine, expire_on_commit=False) as made:
+            yield made
+
+    async def answers(engine: AsyncEngine) -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("select 1"))
+
+    return [
+        Factory(AsyncEngine, engine, "process", answers),
+        Factory(AsyncSession, session, "request", None, {"engine": AsyncEngine}),
     ]

@@ -38,7 +38,7 @@ def plan_steps(
             _require_services(step, services)
         for step in before:
             if OUTPUTS in step.given:
-                raise LoadingFailed(f"step {step.name!r} asks for outputs, which there are none of before the run")
+                raise LoadingFailed(f"step {step.name!r} asks for outputs, which do not exist before the run")
         public = _public(manifest, before, after)
         return ModelSteps(manifest, public, validator_for(manifest.signature), before, after, services, timeout_s)
 

@@ -14,7 +14,7 @@ from werkzeug.http import parse_accept_header, parse_options_header
 
 from app.errors import NotAcceptable, UnsupportedMediaType
 from app.wire.codecs.arrow import ArrowStream
-from app.wire.codecs.codec import Codec, Limits, Reading, Rows
+from app.wire.codecs.codec import BodyLimits, Codec, Reading, Rows
 from app.wire.codecs.csv import Csv
 from app.wire.codecs.json import BOM, JSON
 from app.wire.codecs.msgpack import MessagePack
@@ -23,7 +23,7 @@ from app.wire.codecs.ndjson import NdJson
 from app.wire.codecs.npy import Npy, Npz
 from app.wire.codecs.parquet import Parquet
 
-__all__ = ["CODECS", "JSON", "JSON_TYPE", "NDJSON_TYPE", "Codec", "Limits", "Reading", "Rows", "reader", "writer"]
+__all__ = ["CODECS", "JSON", "JSON_TYPE", "NDJSON_TYPE", "BodyLimits", "Codec", "Reading", "Rows", "reader", "writer"]
 
 FORM = "application/x-www-form-urlencoded"
 JSON_TYPE = "application/json"

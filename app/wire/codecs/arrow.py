@@ -9,15 +9,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from app.core.answer import Answer
 from app.errors import BodyTooLarge, InvalidBody, InvalidInstances
 from app.signature.batch import json_values
 from app.signature.schema import escaped
 from app.wire.codecs.arrow_messages import FORM, check_messages
-from app.wire.codecs.codec import Codec, Document, Limits, Reading, Rows
+from app.wire.codecs.codec import BodyLimits, Codec, Document, Reading, Rows
 from app.wire.codecs.columns import check_names, check_rows, columns_of, records, refused
 
 PANDAS_INDEX = "__index_level_"
+VIEW_BYTES = 16
 LEAST_BYTES_OF_A_VALUE = 8
 """Smallest size of a list's value in Python. Lists may not have more values than fill the body's limit."""
 
@@ -81,6 +84,10 @@ def rows_of(names: Sequence[str], batches: Iterable[Any], reading: Reading) -> R
         name: [] for name in names if name in reading.signature.names or not name.startswith(PANDAS_INDEX)
     }
     for batch in batches:
+        batch.validate()
+        viewed_bytes = sum(map(_viewed_bytes, batch.columns))
+        if viewed_bytes > reading.limits.body_bytes:  # before each byte of each is looked at
+            raise BodyTooLarge(reading.limits.body_bytes)
         batch.validate(full=True)
         rows += batch.num_rows
         check_rows(rows, reading.limits)
@@ -90,7 +97,7 @@ def rows_of(names: Sequence[str], batches: Iterable[Any], reading: Reading) -> R
     return records(columns, rows, reading.signature)
 
 
-def _plain(array: Any, name: str, limits: Limits) -> list[Any]:
+def _plain(array: Any, name: str, limits: BodyLimits) -> list[Any]:
     """Return the values as JSON has them. Bytes stay bytes, for the kinds that accept bytes."""
     try:
         return _values(array, limits)
@@ -104,9 +111,8 @@ def _refused(name: str, detail: str) -> InvalidInstances:
     return refused(detail, f"#/instances/0/{escaped(name)}")
 
 
-def _values(array: Any, limits: Limits) -> list[Any]:
+def _values(array: Any, limits: BodyLimits) -> list[Any]:
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     types, of = pa.types, array.type
     if isinstance(of, pa.BaseExtensionType):
@@ -114,9 +120,7 @@ def _values(array: Any, limits: Limits) -> list[Any]:
     if types.is_dictionary(of):  # convert each distinct value once
         known = [*_values(array.dictionary, limits), None]
         return [known[-1 if at is None else at] for at in array.indices.to_pylist()]
-    if types.is_string_view(of) or types.is_binary_view(of):  # many views may share the same bytes
-        if (pc.sum(pc.binary_length(array.cast(pa.large_binary()))).as_py() or 0) > limits.body_bytes:
-            raise BodyTooLarge(limits.body_bytes)
+    if types.is_string_view(of) or types.is_binary_view(of):
         return list(array.to_pylist())
     if types.is_struct(of):  # by member, so that each has the bounds of a column
         names = [of.field(position).name for position in range(of.num_fields)]
@@ -129,6 +133,27 @@ def _values(array: Any, limits: Limits) -> list[Any]:
             raise BodyTooLarge(limits.body_bytes)
         return list(array.to_pylist())
     return _scalars(array, types)
+
+
+def _viewed_bytes(array: Any) -> int:
+    """How many bytes the texts of an array are that are views, of which many may be of the same bytes."""
+    import pyarrow as pa
+
+    types, of = pa.types, array.type
+    if isinstance(of, pa.BaseExtensionType):
+        return _viewed_bytes(array.storage)
+    if types.is_dictionary(of):
+        return _viewed_bytes(array.dictionary)
+    if types.is_struct(of):
+        return sum(_viewed_bytes(array.field(position)) for position in range(of.num_fields))
+    if types.is_list(of) or types.is_large_list(of) or types.is_fixed_size_list(of):
+        return _viewed_bytes(array.values)
+    views = array.buffers()[1] if types.is_string_view(of) or types.is_binary_view(of) else None
+    if views is None:
+        return 0
+    # Each begins with its length: https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout
+    lengths = np.frombuffer(views, np.uint32)[:: VIEW_BYTES // 4]
+    return int(lengths[array.offset : array.offset + len(array)].sum(dtype=np.int64))
 
 
 def _scalars(array: Any, types: Any) -> list[Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.errors import BodyTooLarge, InvalidBody
-from app.wire.codecs.codec import Limits
+from app.wire.codecs.codec import BodyLimits
 from app.wire.codecs.columns import check_rows
 
 FORM = "Arrow IPC"
@@ -19,7 +19,7 @@ DICTIONARY_BATCH, RECORD_BATCH = "dictionary", "record batch"
 MAX_MESSAGES = 100_000
 
 
-def check_messages(body: bytes, limits: Limits) -> None:
+def check_messages(body: bytes, limits: BodyLimits) -> None:
     """Refuse a stream that declares more rows, or more bytes after decompression, than the limits.
 
     Raises:

@@ -14,6 +14,8 @@ from app.signature import Input
 from app.wire.codecs.json import JSON, MAX_INTEGER_DIGITS
 
 NUMBER = re.compile(r"\s*([+-]?)(?:([0-9]+)|(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*", re.ASCII)
+MAX_NUMBER_CHARS = 10_000
+"""What is longer stays text: no number, and no word for one."""
 WORDS = {"nan": float("nan"), "inf": float("inf"), "infinity": float("inf"), "-inf": -float("inf")}
 BOOLEANS = {"true": True, "false": False}
 
@@ -41,6 +43,8 @@ def _text(cell: str) -> str | None:
 
 
 def _number(cell: str) -> Any:
+    if len(cell) > MAX_NUMBER_CHARS:
+        return None if cell.isspace() else cell
     match = NUMBER.fullmatch(cell)
     if match is None:
         return None if not cell.strip() else WORDS.get(cell.strip().lower(), cell)
@@ -49,6 +53,8 @@ def _number(cell: str) -> Any:
 
 
 def _boolean(cell: str) -> Any:
+    if len(cell) > MAX_NUMBER_CHARS:
+        return None if cell.isspace() else cell
     return BOOLEANS.get(cell.strip().lower(), cell) if cell.strip() else None
 
 

@@ -18,7 +18,7 @@ Document = Callable[[Answer], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BodyLimits:
     """How much of a request is read: bytes after decompression, rows, and values of all rows together."""
 
     body_bytes: int
@@ -26,7 +26,7 @@ class Limits:
     max_values: int
 
     @classmethod
-    def of(cls, settings: Settings) -> Limits:
+    def of(cls, settings: Settings) -> BodyLimits:
         """Return the limits in the settings."""
         return cls(settings.body_limit_bytes, settings.max_instances, settings.max_values)
 
@@ -39,7 +39,7 @@ class Reading:
     """
 
     signature: Signature
-    limits: Limits
+    limits: BodyLimits
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -16,13 +16,13 @@ from app.errors import FieldError, InvalidInstances, TooManyInstances
 from app.signature import Layout, Signature
 from app.signature.batch import json_values
 from app.signature.values import is_missing
-from app.wire.codecs.codec import Limits, Reading, Rows
+from app.wire.codecs.codec import BodyLimits, Reading, Rows
 
 MAX_UNKNOWN_COLUMNS = 100
 MAX_COLUMNS_OF_AN_OUTPUT = 10_000
 
 
-def check_rows(rows: int, limits: Limits) -> None:
+def check_rows(rows: int, limits: BodyLimits) -> None:
     """Refuse a table that is too long before its rows are decoded.
 
     Raises:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,9 +22,10 @@ from app.wire.codecs.codec import Codec, Document, Reading, Rows
 from app.wire.codecs.columns import check_names, check_records, columns_of, unwrap_records
 from app.wire.codecs.json import BOM
 
-MAX_CELL_CHARS = 2**31 - 1
-"""Python's default limit is 131072, less than a text may have. The body's limit applies instead."""
+MAX_CELL_CHARS = MAX_LINE_CHARS = 2**23
+"""Python's default limit is 131072, less than a text may have. A character takes four bytes."""
 FORM = "CSV"
+NOT_EMPTY = re.compile(rb"[^\r\n]+")
 ROWS_AT_ONCE = 1000
 HEADERS = ("present", "absent")
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -44,7 +46,8 @@ class Csv(Codec):
         if stated and stated not in HEADERS:
             raise InvalidBody(FORM, f"the media type's header parameter must be {' or '.join(HEADERS)}")
         _check_lines(body, reading.limits.max_values)
-        lines = _cells(_text(body), reading.limits.max_values)
+        _check_nul(body)
+        lines = _cells(body, reading.limits.max_values)
         first = next(lines, None)
         readers = {spec.name: reader_of(spec) for spec in reading.signature.inputs}
         if first is None:
@@ -53,8 +56,10 @@ class Csv(Codec):
         if stated == "present" or (not stated and 2 * len(readers.keys() & set(first)) > len(readers)):
             check_names(first, reading)
             check_records(first, reading.signature)
+            _check_rows(body, reading.limits.max_instances, headers=1)
             made = _records(first, lines, readers, reading.limits.max_instances)
             return Rows(unwrap_records(made, reading.signature))
+        _check_rows(body, reading.limits.max_instances)
         return Rows(_rows(first, lines, list(readers.values()), reading.limits.max_instances))
 
     def write(self, answer: Answer, document: Document) -> bytes:
@@ -71,15 +76,38 @@ def _cell(value: Any) -> Any:
     return ("true" if value else "false") if isinstance(value, bool) else value
 
 
-def _text(body: bytes) -> str:
-    content = body.removeprefix(BOM)
-    nul = content.find(b"\0")
-    if nul >= 0:
-        raise InvalidBody(FORM, f"it has a NUL byte (line {_line(content, nul)})")
+def _check_nul(body: bytes) -> None:
+    if (nul := body.find(b"\0")) >= 0:
+        raise InvalidBody(FORM, f"it has a NUL byte (line {_line(body, nul)})")
+
+
+def _lines(body: bytes) -> Iterator[str]:
+    """The lines of a body with their ends, decoded one after the other.
+
+    Raises:
+        InvalidBody: it is not UTF-8, or a line is too long.
+    """
+    stream = io.BytesIO(body)
+    stream.seek(len(BOM) if body.startswith(BOM) else 0)
+    text = io.TextIOWrapper(stream, "utf-8", newline="")
     try:
-        return content.decode("utf-8")
+        if len(body) <= MAX_LINE_CHARS:
+            yield from text
+            return
+        while line := text.readline(MAX_LINE_CHARS + 1):
+            if len(line) > MAX_LINE_CHARS:
+                raise InvalidBody(FORM, f"a line is longer than {MAX_LINE_CHARS} characters")
+            yield line
+    except UnicodeDecodeError:
+        raise InvalidBody(FORM, f"it is not UTF-8{_bad_line(body)}") from None
+
+
+def _bad_line(body: bytes) -> str:
+    try:
+        body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidBody(FORM, f"it is not UTF-8 (line {_line(content, error.start)})") from None
+        return f" (line {_line(body, error.start)})"
+    return ""
 
 
 def _line(content: bytes, at: int) -> int:
@@ -106,15 +134,27 @@ def _check_lines(body: bytes, most: int) -> None:
         raise TooManyValues(values, most)
 
 
-def _cells(text: str, most: int) -> Iterator[list[str]]:
+def _check_rows(body: bytes, most: int, headers: int = 0) -> None:
+    """Refuse too many rows before any is read, unless quotes may hide the ends of lines.
+
+    Raises:
+        TooManyInstances: there are more than `most` beside the header.
+    """
+    if body.count(b"\n") > most and b'"' not in body:
+        rows = sum(1 for _ in NOT_EMPTY.finditer(body)) - headers
+        if rows > most:
+            raise TooManyInstances(rows, most)
+
+
+def _cells(body: bytes, most: int) -> Iterator[list[str]]:
     """Yield the rows that are not empty, and count cells and lines while reading."""
     csv.field_size_limit(MAX_CELL_CHARS)
     values = rows = pending = 0
 
     def counted() -> Iterator[str]:  # csv.reader builds a whole row, however long it is
         nonlocal pending
-        for line in io.StringIO(text, newline=""):
-            pending += line.count(",")
+        for line in _lines(body):
+            pending += line.count(",") + 1
             if pending > most:
                 raise TooManyValues(pending, most)
             yield line
@@ -151,6 +191,8 @@ def _reason(message: str) -> str:
         return "a quote is opened and never closed"
     if "expected after" in message:
         return "after a closing quote there must be a comma or the end of the line; a quote in a quoted cell is doubled"
+    if "field limit" in message:
+        return f"a cell has more than {MAX_CELL_CHARS} characters"
     if "new-line" in message:
         return "a carriage return stands alone in a cell without quotes"
     return "it cannot be read as rows of cells"

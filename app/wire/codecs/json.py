@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ from app.signature.hints import ENCODED_TWICE, encoded_twice
 from app.wire.codecs.codec import Codec, Document, Reading
 
 MAX_INTEGER_DIGITS = 400
+MAX_LENIENT_BYTES = 2**26
+"""In memory: there a text takes four bytes for each character if one of them is beyond U+FFFF."""
 BOM = b"\xef\xbb\xbf"
 
 
@@ -76,7 +79,9 @@ def _decode_leniently(body: bytes) -> Any:
     except UnicodeDecodeError as error:
         line, column = _place(content[: error.start].decode("utf-8"))
         raise InvalidJson("it is not UTF-8", line, column) from None
-    if not text.strip():
+    if sys.getsizeof(text) > MAX_LENIENT_BYTES:
+        raise InvalidJson("it is not strict JSON, and is too long to be read otherwise")
+    if not text or text.isspace():
         raise InvalidJson("it is empty")
     try:
         document = json.loads(text, parse_int=_integer)

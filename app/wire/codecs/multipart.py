@@ -15,7 +15,7 @@ from typing import Any
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, Preamble
 
-from app.errors import BodyTooLarge, FieldError, InvalidBody
+from app.errors import BodyTooLarge, FieldError, InvalidBody, TooManyValues
 from app.signature.field_errors import escaped, refuse, shown, some
 from app.wire.codecs.cells import read_untyped, reader_of
 from app.wire.codecs.codec import Codec, Reading, Rows
@@ -23,6 +23,8 @@ from app.wire.codecs.columns import MAX_UNKNOWN_COLUMNS, check_records, refused,
 
 FORM = "multipart/form-data"
 MAX_PART_HEAD_BYTES = 16_384
+MAX_FIELD_BYTES = 2**23
+"""Limit of a text field. In memory, each character may take four bytes."""
 MAX_BOUNDARY_CHARS = 200
 """RFC 2046 allows 70, but some clients, such as Werkzeug, send slightly longer ones."""
 ReaderOf = Callable[[str | None, bytes], tuple[Codec, Mapping[str, str]]]
@@ -128,7 +130,7 @@ def _parts(body: bytes, reading: Reading) -> list[_Part]:
     if not 0 < len(boundary) <= MAX_BOUNDARY_CHARS or not boundary.isascii():
         raise InvalidBody(FORM, f"the media type needs a boundary of 1 to {MAX_BOUNDARY_CHARS} characters of ASCII")
     most = len(reading.signature.inputs) + MAX_UNKNOWN_COLUMNS
-    _check_heads(body, b"--" + boundary.encode(), most)
+    _check_heads(body, b"--" + boundary.encode(), most, reading.limits.max_values)
     decoder = MultipartDecoder(boundary.encode(), reading.limits.body_bytes + 1, max_parts=most)
     parts: list[_Part] = []
     try:
@@ -145,8 +147,10 @@ def _parts(body: bytes, reading: Reading) -> list[_Part]:
     return parts
 
 
-def _check_heads(body: bytes, delimiter: bytes, most: int) -> None:
+def _check_heads(body: bytes, delimiter: bytes, most: int, most_values: int) -> None:
     """Refuse very many parts and endless headers, before a parser searches for their ends repeatedly."""
+    if len(body) > most_values and (lines := body.count(b"\n")) > most_values:  # werkzeug checks each end of a line
+        raise TooManyValues(lines, most_values, "lines")
     at = body.find(delimiter)
     if at < 0:
         raise InvalidBody(FORM, "its boundary does not stand in it")
@@ -172,6 +176,9 @@ def _take(event: Event, parts: list[_Part]) -> None:
 
 
 def _text(part: _Part) -> str:
+    if len(part.content) > MAX_FIELD_BYTES:
+        detail = f"is longer than {MAX_FIELD_BYTES} bytes; a longer one can be sent as a file, or in JSON"
+        raise refused(detail, f"#/{escaped(part.name)}")
     try:
         return part.content.decode("utf-8")
     except UnicodeDecodeError:

@@ -17,6 +17,7 @@ from app.wire.codecs.codec import Codec, Document, Reading, Rows
 from app.wire.codecs.json import JSON
 
 LINES_AT_ONCE = 1000
+MAX_LINE_BYTES = 2**23
 
 
 class NdJson(Codec):
@@ -41,6 +42,8 @@ class NdJson(Codec):
                 raise TooManyInstances(rows, reading.limits.max_instances)
             if number % LINES_AT_ONCE == 0:
                 check_deadline()
+            if len(line) > MAX_LINE_BYTES:
+                raise InvalidJson(f"a line is longer than {MAX_LINE_BYTES} bytes, the most that one may have", number)
             try:
                 instances.append(JSON.value(line))
             except InvalidJson as error:

@@ -20,7 +20,7 @@ from app.core.answer import Answer
 from app.errors import BodyTooLarge, InvalidBody
 from app.signature import Layout
 from app.signature.tensors import batch_of
-from app.wire.codecs.codec import Codec, Document, Limits, Reading, Rows
+from app.wire.codecs.codec import BodyLimits, Codec, Document, Reading, Rows
 from app.wire.codecs.columns import check_names, check_rows, records, refused
 
 MAGIC = b"\x93NUMPY"
@@ -86,7 +86,7 @@ class Npz(Codec):
         return out.getvalue()
 
 
-def array_of(content: bytes, limits: Limits) -> NDArray[Any]:
+def array_of(content: bytes, limits: BodyLimits) -> NDArray[Any]:
     """Return the array in the bytes of an npy file, in native byte order, without a copy if possible.
 
     Raises:
@@ -172,9 +172,10 @@ def _values(array: NDArray[Any], name: str | None) -> list[Any]:
         of = "values" if name is None else f"{name[:100]!r}"
         of_dtype = f"of the dtype {str(array.dtype)[:100]}"
         raise refused(f"has {of} {of_dtype}; numbers, booleans, text and datetime64 are taken")
-    if array.dtype.kind == "S":
+    if array.dtype.kind == "S":  # not by NumPy, which makes each as wide as the widest
         try:
-            array = np.char.decode(array, "utf-8")
+            texts: list[Any] = _decoded(array.tolist())
+            return texts
         except UnicodeDecodeError:
             raise refused(f"has text that is not UTF-8 in {'it' if name is None else repr(name[:100])}") from None
     if array.dtype.kind == "M":
@@ -190,7 +191,16 @@ def _values(array: NDArray[Any], name: str | None) -> list[Any]:
     return values
 
 
-def _members(body: bytes, limits: Limits) -> dict[str, NDArray[Any]]:
+def _decoded(values: Any) -> Any:
+    """Return bytes, in lists or not, as text."""
+    if isinstance(values, bytes):
+        return values.decode("utf-8")
+    if values and isinstance(values[0], bytes):
+        return [value.decode("utf-8") for value in values]
+    return [_decoded(value) for value in values]
+
+
+def _members(body: bytes, limits: BodyLimits) -> dict[str, NDArray[Any]]:
     if body.count(b"PK\x01\x02") > MAX_NPZ_MEMBERS:  # before Python creates an object for each
         raise InvalidBody("npz", f"it has more than {MAX_NPZ_MEMBERS} members")
     try:
@@ -208,7 +218,7 @@ def _members(body: bytes, limits: Limits) -> dict[str, NDArray[Any]]:
     return {name.removesuffix(".npy"): _member(name, content, limits) for name, content in contents.items()}
 
 
-def _member(name: str, content: bytes, limits: Limits) -> NDArray[Any]:
+def _member(name: str, content: bytes, limits: BodyLimits) -> NDArray[Any]:
     try:
         return array_of(content, limits)
     except InvalidBody as error:

@@ -8,12 +8,12 @@ from typing import Any
 from app.core.answer import Answer
 from app.errors import BodyTooLarge
 from app.wire.codecs.arrow import damage_refused, rows_of, table_of
-from app.wire.codecs.codec import Codec, Document, Limits, Reading, Rows
+from app.wire.codecs.codec import BodyLimits, Codec, Document, Reading, Rows
 from app.wire.codecs.columns import check_names, check_rows, refused
 from app.wire.codecs.parquet_pages import FORM, check_pages, chunks_of
 
 ROWS_AT_ONCE = 8192
-MAX_CHUNKS = 10_000
+MAX_CHUNKS = 3_000
 MAX_THRIFT_BYTES = 2**24
 MAX_THRIFT_PARTS = 10**6
 
@@ -59,7 +59,7 @@ def _opened(body: bytes, reading: Reading) -> Any:
     return pq.ParquetFile(pa.BufferReader(body), read_dictionary=texts, pre_buffer=False, **limits)
 
 
-def _check_width(column: Any, rows: int, limits: Limits) -> int:
+def _check_width(column: Any, rows: int, limits: BodyLimits) -> int:
     """Return the bytes of one value of a column in memory. A text counts as one pointer, since each is decoded once."""
     if column.physical_type == "BYTE_ARRAY" and column.max_repetition_level:
         raise refused("has lists of texts or of bytes, which no kind of input takes")

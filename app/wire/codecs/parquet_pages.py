@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.errors import BodyTooLarge, InvalidBody
-from app.wire.codecs.codec import Limits
+from app.wire.codecs.codec import BodyLimits
 from app.wire.codecs.thrift import BINARY, I32, I64, LIST, STRUCT, Lists, struct_at
 
 FORM = "Parquet"
-MAX_PAGES = 100_000
+MAX_PAGES = 12_000
 MAX_FOOTER_BYTES = 2**23
 DELTA_BYTE_ARRAY = 7
 """Encoding in which each value declares the length of its common prefix with the value before it: few bytes can become
@@ -66,7 +66,7 @@ def chunks_of(body: bytes, widths: Sequence[int], most: int) -> list[Chunk]:
     return chunks
 
 
-def check_pages(body: bytes, chunks: Sequence[Chunk], limits: Limits) -> None:
+def check_pages(body: bytes, chunks: Sequence[Chunk], limits: BodyLimits) -> None:
     """Refuse pages that are together longer after decompression, or have more values, than the limits.
 
     Raises:

@@ -53,7 +53,7 @@ class InferAdapter(Adapter):
     _rows: int
     _wanted: Sequence[tuple[str, str, bool]]
 
-    def __init__(self, environ: Environ, limits: codecs.Limits, entry_of: Callable[[str, str], Entry]) -> None:
+    def __init__(self, environ: Environ, limits: codecs.BodyLimits, entry_of: Callable[[str, str], Entry]) -> None:
         super().__init__(environ, limits)
         self._entry_of = entry_of
 

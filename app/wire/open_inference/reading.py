@@ -49,7 +49,7 @@ class InferRequest:
 
 
 def parse_request(
-    content: bytes, header_length: str | None, signature: Signature, limits: codecs.Limits
+    content: bytes, header_length: str | None, signature: Signature, limits: codecs.BodyLimits
 ) -> InferRequest:
     """Return the request in a body.
 
@@ -88,7 +88,7 @@ def _raw(content: bytes, signature: Signature) -> Tensor:
     return Tensor(spec.name, array, 0)
 
 
-def _request(document: Any, raw: memoryview | None, signature: Signature, limits: codecs.Limits) -> InferRequest:
+def _request(document: Any, raw: memoryview | None, signature: Signature, limits: codecs.BodyLimits) -> InferRequest:
     if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
         raise MalformedRequest("#", ENVELOPE)
     sent, known = len(document["inputs"]), len(signature.inputs)
@@ -115,7 +115,7 @@ def _request(document: Any, raw: memoryview | None, signature: Signature, limits
 
 
 def _tensor(
-    each: Any, position: int, raw: memoryview | None, used: int, limits: codecs.Limits, texts: int
+    each: Any, position: int, raw: memoryview | None, used: int, limits: codecs.BodyLimits, texts: int
 ) -> tuple[Tensor, int]:
     """Return one input, and the number of raw bytes it took. `texts` counts the texts of the inputs before it."""
     pointer = f"#/inputs/{position}"

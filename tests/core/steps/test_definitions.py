@@ -88,7 +88,7 @@ def unreturned():  # type: ignore[no-untyped-def]
     ("marked", "sentence"),
     [
         (lambda: step("a")(untyped), "step untyped: parameters session have no type"),
-        (lambda: step("a")(starred), "parameters others stand for any number"),
+        (lambda: step("a")(starred), "parameters others take any number"),
         (lambda: step("a", needs={"when": list})(lambda instances: None), "needs 'when' as list; allowed: bool, int"),
         (lambda: step("")(lambda instances: None), "its name '' is not printable"),
         (lambda: factory()(unreturned), "factory unreturned: it has no return type"),

@@ -86,7 +86,7 @@ def test_callers_that_wait_while_the_loop_ends_get_an_error(loop: EventLoop) -> 
     assert begun.wait(2.0)
     loop.close()
     thread.join(2.0)
-    assert "ended meanwhile" in str(told[0])
+    assert "event loop has ended" in str(told[0])
     assert not loop.runs
 
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import aiohttp
 import httpx
 import pytest
+import sqlalchemy
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
 
-from app.core.steps import Step, StepModule
+from app.core.steps import Step, StepModule, optional_services
+from app.core.steps.event_loop import LoopRunner
 from app.core.steps.services import Services
 from app.settings import Settings
 
@@ -90,3 +97,72 @@ def test_clients_of_async_steps_are_made_once_and_closed_at_the_end(offered: Ser
 def test_blocking_steps_have_a_client_of_their_own(offered: Services) -> None:
     assert isinstance(offered.container().get(httpx.Client), httpx.Client)
     assert not offered.awaited(httpx.Client)
+
+
+@pytest.fixture
+def with_database(tmp_path: Path) -> Callable[[str], contextlib.AbstractContextManager[Services]]:
+    """Services of a database with one table, by the driver of SQLite."""
+    path = tmp_path / "people.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("create table people (name text)")
+
+    @contextlib.contextmanager
+    def offer(driver: str) -> Iterator[Services]:
+        settings = Settings(database_url=f"sqlite+{driver}:///{path}")
+        made = Services(StepModule({"log": Step("log", log_instances)}), settings)
+        try:
+            yield made
+        finally:
+            made.close()
+
+    return offer
+
+
+WithDatabase = Callable[[str], contextlib.AbstractContextManager[Services]]
+NAMES = sqlalchemy.text("select name from people")
+ADD = sqlalchemy.text("insert into people values (:name)")
+
+
+def test_an_async_step_has_a_session_of_its_request(with_database: WithDatabase) -> None:
+    with with_database("aiosqlite") as offered:
+        way = LoopRunner(offered.loop, is_quick=True)
+
+        async def asks(name: str, keeps: bool) -> tuple[AsyncSession, AsyncEngine, list[str]]:
+            container = offered.container()
+            try:
+                session = await container.aget(AsyncSession)
+                assert session is await container.aget(AsyncSession)
+                await session.execute(ADD, {"name": name})
+                if keeps:
+                    await session.commit()
+                return session, await container.aget(AsyncEngine), list(await session.scalars(NAMES))
+            finally:
+                await offered.clean_up(container, way)
+
+        first, engine, names = offered.loop.run(asks("Ada", keeps=True))
+        second, same, _ = offered.loop.run(asks("Bob", keeps=False))
+        assert (names, engine is same, first is second) == (["Ada"], True, False)
+        assert offered.loop.run(asks("Cleo", keeps=True))[2] == ["Ada", "Cleo"], "what is not committed is undone"
+        assert offered.awaited(AsyncSession)
+        assert offered.failing() == []
+        assert Session not in offered.registry, "the driver has no blocking form"
+
+
+def test_a_blocking_driver_has_no_async_session(with_database: WithDatabase) -> None:
+    with with_database("pysqlite") as offered:
+        assert AsyncSession not in offered.registry
+        container = offered.container()
+        assert list(container.get(Session).scalars(NAMES)) == []
+        container.close()
+
+
+def test_a_driver_that_has_both_forms_has_both_sessions() -> None:
+    found = optional_services.factories(Settings(database_url="postgresql+psycopg://localhost/people"))
+    assert {Session, AsyncSession} <= {each.type for each in found}
+
+
+def test_a_database_that_cannot_be_used_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    found = optional_services.factories(Settings(database_url="mysql2://localhost/secret"))
+    assert Session not in {each.type for each in found}
+    assert "DATABASE_URL cannot be used" in caplog.text
+    assert "secret" not in caplog.text

@@ -26,6 +26,7 @@ from app.wire.coding import zstd
 from tests.wire.codecs import bodies
 
 LARGEST_SENT_BYTES = 64 * 1024
+MADE = "as-"
 BODY_BYTES = 32 * 2**20
 MIB = 2**20
 LONG_UNIT_BYTES = 15
@@ -46,6 +47,7 @@ class Hostile:
     media_type: str
     make: Callable[[], bytes]
     coding: str = ""
+    """The coding that it is compressed with, or, after `MADE`, that `make` has compressed it with."""
     header_bytes: int | None = None
     """The length of the JSON before the raw tensors of the Open Inference Protocol."""
 
@@ -53,7 +55,7 @@ class Hostile:
         """The headers and the body as it is sent."""
         headers = {"Content-Type": self.media_type, "Accept": JSON}
         if self.coding:
-            headers["Content-Encoding"] = self.coding
+            headers["Content-Encoding"] = self.coding.removeprefix(MADE)
         if self.header_bytes is not None:
             headers["Inference-Header-Content-Length"] = str(self.header_bytes)
         return headers, compressed(self.make, self.coding)

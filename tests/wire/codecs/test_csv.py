@@ -10,6 +10,7 @@ import pytest
 
 from app.core.answer import Answer
 from app.wire.codecs.columns import columns_of
+from app.wire.codecs.csv import MAX_LINE_CHARS
 from tests.wire.codecs.conftest import Sends
 
 EXPECTED = [0, 2]
@@ -120,6 +121,25 @@ def test_too_many_rows(ask: Sends) -> None:
         answer = ask(media_type, b"feature1,feature2\n" + b"1,2\n" * 100_001)
         assert answer.status == 413
         assert answer.document["type"] == "/problems/too-many-instances"
+        rows = 100_001 + ("absent" in media_type)
+        assert f"{rows} instances" in answer.document["detail"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"5.1," + b"x" * MAX_LINE_CHARS, "a line is longer than 8388608 characters"),
+        (
+            b'5.1,"' + (b"x" * 99 + b"\n") * (MAX_LINE_CHARS // 100 + 1) + b'"\n',
+            "a cell has more than 8388608 characters",
+        ),
+        (b"5.1,3.5\n" * 1000 + b"5.1,\xff\n" + b"5.1,3.5\n" * 2_000, "not UTF-8 (line 1001)"),
+    ],
+)
+def test_what_is_too_long_or_wrong_far_below_is_named(ask: Sends, content: bytes, says: str) -> None:
+    answer = ask("text/csv; header=absent", content)
+    assert answer.status == 400
+    assert says in answer.document["detail"]
 
 
 def test_a_long_text_in_a_cell_is_read(ask: Sends) -> None:

@@ -1,6 +1,7 @@
 """A small body costs little, or is refused soon, whatever it becomes when it is decoded.
 
-Every fifth body is asked, which takes half a minute. `HOSTILE=all pytest tests/wire/codecs/test_hostile.py` asks all.
+Every tenth body is asked, and those that once cost most, which takes half a minute. `HOSTILE=all pytest
+tests/wire/codecs/test_hostile.py` asks all.
 """
 
 from __future__ import annotations
@@ -13,12 +14,27 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from tests.wire.codecs import bodies, hostile
+from app.telemetry.memory import give_large_blocks_back
+from tests.wire.codecs import bodies, hostile, hostile_images, hostile_tables, hostile_texts
 from tests.wire.codecs.hostile import Hostile
 from tests.wire.exchange import post
 
-BODIES = hostile.every()
-ASKED = BODIES if os.environ.get("HOSTILE") == "all" else BODIES[::5]
+BODIES = [*hostile.every(), *hostile_texts.every(), *hostile_tables.every(), *hostile_images.every()]
+WORST = {
+    "column-arrow-text-views",
+    "csv-bare-spaces",
+    "large-png-high",
+    "large-webp-lossless",
+    "more-csv-quoted-line-ends",
+    "more-npy-two-byte-texts",
+    "parquet-tiny-pages",
+    "wide-first-csv-quoted",
+    "wide-last-form",
+    "wide-last-json-name",
+}
+"""What cost most before it was bounded."""
+SOME = [body for number, body in enumerate(BODIES) if number % 10 == 0 or body.name in WORST]
+ASKED = BODIES if os.environ.get("HOSTILE") == "all" else SOME
 MOST_MEMORY_BYTES = 200 * 2**20
 ROUNDS = 20_000_000
 """Of a loop that takes half a second where nothing else runs."""
@@ -43,7 +59,8 @@ def memory_bytes(field: str) -> int:
 
 @pytest.fixture(scope="module")
 def warm(app: Flask) -> Flask:
-    """The service, which has imported what it needs for each media type."""
+    """The service as its workers run it, which has imported what it needs for each media type."""
+    give_large_blocks_back()
     for make in (bodies.as_json, bodies.as_msgpack, bodies.as_csv, bodies.as_parquet, bodies.as_arrow, bodies.as_npz):
         media_type, content = make([{"feature1": 5.1, "feature2": 3.5}])
         assert post(app, hostile.PREDICT, content, {"Content-Type": media_type, "Accept": "*/*"}).status == 200
@@ -51,7 +68,9 @@ def warm(app: Flask) -> Flask:
 
 
 def test_there_are_hundreds_of_them_and_each_has_a_name_of_its_own() -> None:
-    assert len({body.name for body in BODIES}) == len(BODIES) >= 200
+    names = {body.name for body in BODIES}
+    assert len(names) == len(BODIES) >= 500
+    assert names >= WORST
 
 
 @pytest.mark.parametrize("body", [pytest.param(body, id=body.name) for body in ASKED])
@@ -66,4 +85,4 @@ def test_a_small_body_costs_at_most_a_loop_and_little_memory_or_is_refused(warm:
     loop_s = max(before_s, cpu_of_the_loop_s())
     assert answer.status in (200, 400, 413, 415, 422)
     assert took_s <= loop_s * (1 if answer.status == 200 else MOST_LOOPS_REFUSED)
-    assert answer.status != 200 or memory_bytes("VmHWM") - before_bytes <= MOST_MEMORY_BYTES
+    assert memory_bytes("VmHWM") - before_bytes <= MOST_MEMORY_BYTES

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flask import Flask
 
+from app.wire.codecs.multipart import MAX_FIELD_BYTES
 from tests.wire.codecs.bodies import BOUNDARY, as_arrow, as_parquet, form, npy, npz
 from tests.wire.codecs.conftest import Sends
 from tests.wire.exchange import post
@@ -46,6 +47,8 @@ def test_fields_and_files(ask: Sends) -> None:
         ([("any", form(FIELDS)[1].replace(b"a-b", b"b-b"), TYPE.replace("a-b", "b-b"))], 400, None),
         ([("any", b"{", "application/json")], 400, None),
         ([(f"f{number}", b"1", None) for number in range(1000)], 422, "#"),
+        ([FIELDS[0], ("feature2", b"1" * (MAX_FIELD_BYTES + 1), None)], 422, "#/feature2"),
+        ([("any", b"\n" * 2_000_001, "text/csv")], 413, None),
     ],
 )
 def test_what_is_wrong_is_named(
