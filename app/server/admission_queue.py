@@ -1,4 +1,4 @@
-"""Admission of requests to threads, with a fair share of the queue for each client; no clock, socket or thread."""
+"""Admission of requests to threads, with a fair share of the queue for each client. Uses no clock, socket or thread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXPIRED_AT_ONCE = 64
 class Queueable(Protocol):
     """A request for the queue. Times are monotonic.
 
-    Requests of one `batch_key` are answered by one thread at a time, in groups of all those that wait for it.
+    Requests of one `batch_key` are answered by one thread at a time, in groups of all that wait.
     """
 
     arrived_s: float
@@ -24,12 +24,12 @@ class Queueable(Protocol):
     """None for a request that is answered alone."""
     client: Hashable
     began_s: float
-    """When it was first run; zero before. One that has begun waits for its next place: it is not refused any more."""
+    """Time of its first run; zero before. After it, the request waits for places without being refused."""
 
 
 RequestT = TypeVar("RequestT", bound=Queueable)
 ClientQueue = OrderedDict[RequestT, None]
-"""The requests of one client that wait, in the order of their arrival."""
+"""The waiting requests of one client, in the order of their arrival."""
 
 
 class AdmissionQueue(Generic[RequestT]):
@@ -42,15 +42,15 @@ class AdmissionQueue(Generic[RequestT]):
     def __init__(self, places: int, queue_requests: int, queue_max_wait_s: float) -> None:
         self.places = places
         self.running = 0
-        """How many groups run."""
+        """Number of running groups."""
         self.waiting = 0
-        """How many requests wait that have not begun."""
+        """Number of waiting requests that have not begun."""
         self._queue_requests = queue_requests
         self._queue_max_wait_s = queue_max_wait_s
         self._queues: dict[Hashable, ClientQueue[RequestT]] = {}
         """By client, in the order of their turns; no queue is empty."""
         self._running_keys: set[Hashable] = set()
-        """The batch keys of the groups that run."""
+        """The batch keys of the running groups."""
         self.next_expiry_s = math.inf
         """When `expired` should be called again at the latest; infinity while no request waits."""
 
@@ -68,7 +68,7 @@ class AdmissionQueue(Generic[RequestT]):
         return False
 
     def rejoin(self, request: RequestT) -> bool:
-        """Ask for a place again, for a request that has begun and left: True if it runs now, False if it waits."""
+        """Request a place again for a request that has begun and left: True if it runs now, False if it waits."""
         if self.running < self.places:
             self._begin(None)
             return True
@@ -111,7 +111,7 @@ class AdmissionQueue(Generic[RequestT]):
                 self.next_expiry_s = math.inf
 
     def leave(self, batch_key: Hashable = None) -> list[RequestT]:
-        """End a group of this batch key, and return the group that takes its place and runs now; it may be empty."""
+        """End a group of this batch key, and return the group that takes its place, which may be empty."""
         self.running -= 1
         self._running_keys.discard(batch_key)
         for client, queue in self._queues.items():
@@ -152,7 +152,7 @@ class AdmissionQueue(Generic[RequestT]):
         return [request for request in expired if request.deadline_s > now_s], late
 
     def age_s(self, now_s: float) -> float:
-        """Return how long the oldest request has waited. Any thread may ask, so it looks at copies."""
+        """Return how long the oldest request has waited. Any thread may call this, so it reads copies."""
         waiting = [request for queue in list(self._queues.values()) for request in list(queue) if not request.began_s]
         return max((now_s - request.arrived_s for request in waiting), default=0.0)
 

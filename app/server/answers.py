@@ -1,4 +1,4 @@
-"""Answers: checks status and headers of a WSGI answer or a `Response`, and makes the bytes of head and body."""
+"""Responses: check status and headers of a WSGI response or a `Response`, and make the bytes of head and body."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
 _names: dict[str, str] = {}
-"""Valid field names, in lower case, or HOP_BY_HOP."""
+"""Valid field names in lower case, or HOP_BY_HOP."""
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +63,7 @@ class WsgiAnswer:
         return self.write
 
     def write(self, part: bytes) -> None:
-        """Send a part of the body before those that the application returns (PEP 3333's older way)."""
+        """Send a part of the body before the parts that the application returns (PEP 3333's older way)."""
         if self.written is None:
             self.written = []
         self.written.append(part)
@@ -103,7 +103,7 @@ def _refuse_values(headers: Headers) -> NoReturn:
         if not isinstance(value, str):
             raise TypeError(f"the value of {name!r} is not a string")
         if not HEADER_VALUE_RE.fullmatch(value):
-            raise InvalidResponseHeader(repr(name))  # the name only: the value may be a secret
+            raise InvalidResponseHeader(repr(name))  # without the value, which may be a secret
     raise AssertionError("no value is at fault")
 
 
@@ -117,7 +117,7 @@ def _known(name: str) -> str:
 
 
 class CommonHeaders:
-    """The header lines that every answer has, made once a second. Belongs to the loop's thread."""
+    """The header lines that every response has, made once a second. Belongs to the loop's thread."""
 
     __slots__ = ("_until_s", "close", "keep_alive")
 
@@ -152,7 +152,7 @@ def begin(answer: WsgiAnswer, response: Response) -> None:
 
 
 def content_of(answer: WsgiAnswer, part: bytes) -> bytes:
-    """Return as much of a part as may be sent: no body where none is allowed, never more than was declared."""
+    """Return the bytes of a part that may be sent: none if the status allows no body, never more than declared."""
     if not isinstance(part, bytes):
         raise TypeError(f"a part of the body is a {type(part).__name__}, not bytes")
     if answer.omits_body:
@@ -175,7 +175,7 @@ def in_order(answer: WsgiAnswer, app_iter: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def settle(answer: WsgiAnswer, parts: Sequence[bytes]) -> bytes:
-    """Return a whole body, and add its length to the head where the application gave none.
+    """Return a whole body, and add its length to the head if the application gave none.
 
     Raises:
         AssertionError: the application broke the protocol.

@@ -1,4 +1,4 @@
-"""Requests that are coroutines of the application's event loop: they wait without a thread."""
+"""Requests that run as coroutines of the application's event loop and wait without a thread."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from app.server.contract import ServingApp
 log = logging.getLogger(__name__)
 
 Put = Callable[[PendingRequest, bytes | None, bool], None]
-"""Gives the loop a part of an answer: request, part, whether it is the last."""
+"""Passes a part of an answer to the loop: request, part, whether it is the last."""
 
 
 class Coroutines:
     """Runs each request as a coroutine. `submit` and `start` belong to the loop's thread, all else to the event loop's.
 
-    Requests are handed over once a turn of the loop, and answers once a turn of the event loop: two threads that wake
+    Requests are passed on once a turn of the loop, and answers once a turn of the event loop: two threads that wake
     each other for each of them would spend much of their time waiting for the interpreter's lock.
     """
 
@@ -33,12 +33,12 @@ class Coroutines:
         self._answered: list[tuple[PendingRequest, bytes | None]] = []
 
     def submit(self, pending: PendingRequest) -> None:
-        """Have a request started by the next `start`."""
+        """Start a request at the next `start`."""
         pending.stop = partial(self._stop, pending)
         self._submitted.append(pending)
 
     def start(self) -> None:
-        """Start what was submitted."""
+        """Start the submitted requests."""
         if self._submitted:
             submitted, self._submitted = self._submitted, []
             self._app.call_soon(partial(self._begin, submitted))
@@ -49,7 +49,7 @@ class Coroutines:
             pending.task = asyncio.create_task(self._answer(pending))
 
     def _stop(self, pending: PendingRequest) -> None:
-        """Cancel the coroutine, because nobody will read its answer."""
+        """Cancel the coroutine, because its client is gone."""
 
         def cancel() -> None:
             if pending.task is not None:

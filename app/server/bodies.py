@@ -1,4 +1,4 @@
-"""Request bodies while they are received: by length or in chunks, into memory or a file, never longer than allowed."""
+"""Receive request bodies: by length or in chunks, into memory or a file, within the limits."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from app.server.limits import Limits
 HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
 CHUNK_SIZE_DIGITS = 16
 EXTENSION_BYTES = 16 * 1024
-"""Of all chunk extensions of a body together: nobody reads them, and checking them takes time."""
+"""Limit of all chunk extensions of a body together. They are ignored, but checking them takes time."""
 CARRIAGE_RETURN = 13
 CLIENT_SHARE = 0.5
-"""Of the room for bodies in files: of one client."""
+"""Share of the room for bodies in files that one client may have."""
 DISK_SHARE = 0.8
-"""Of the room that the temporary folder has: for bodies in files."""
+"""Share of the temporary folder's free space that bodies in files may have."""
 
 
 class TooLong(Exception):
@@ -44,7 +44,7 @@ class TooManyChunks(Exception):
 
 
 class NoRoom(Exception):
-    """The files of bodies have all the room that they may have, or those of its client (`of_client`) have."""
+    """The bodies in files have used all their room, or all of their client's share (`of_client`)."""
 
     def __init__(self, of_client: bool) -> None:
         super().__init__(of_client)
@@ -62,7 +62,7 @@ class Store:
     in_memory_bytes: int
     in_files_bytes: int = 2**40
     one_body_bytes: int = 0
-    """The longest body, which each client may have in a file if there is room at all."""
+    """The longest body. Each client may have one of this length in a file if there is room at all."""
     held_bytes: int = 0
     spooled_bytes: int = 0
     by_client: dict[Hashable, int] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Store:
         return tempfile.TemporaryFile("w+b", buffering=1 << 16, prefix="retort-body-")
 
     def take(self, client: Hashable, count: int) -> None:
-        """Take room in files for bytes of a client; raise `NoRoom` if there is none."""
+        """Reserve room in files for bytes of a client; raise `NoRoom` if there is none."""
         while self.closed:
             self.give_back(*self.closed.popleft())
         of_client_bytes = self.by_client.get(client, 0) + count
@@ -91,7 +91,7 @@ class Store:
         self.spooled_bytes += count
 
     def give_back(self, client: Hashable, count: int) -> None:
-        """Give back what was taken."""
+        """Release reserved room."""
         self.spooled_bytes -= count
         self.by_client[client] -= count
         if not self.by_client[client]:
@@ -110,13 +110,13 @@ class RequestBody:
         self.size_bytes = 0
 
     def feed(self, received: bytes) -> bytes | None:
-        """Take what belongs to the body; return what follows it, or None while it is incomplete.
+        """Take the bytes that belong to the body. Return the bytes after it, or None while it is incomplete.
 
-        Feeding it in any number of pieces gives the same verdict.
+        The result does not depend on how the bytes are divided into calls.
 
         Raises:
             TooLong, TooManyChunks: it is over a limit.
-            ParseException: one of Gunicorn's.
+            ParseException: an error of Gunicorn's parser.
             NoRoom, OSError: there is no room for it.
         """
         raise NotImplementedError
@@ -162,7 +162,7 @@ class RequestBody:
         """Free the storage; may be called at any time."""
         spooled, self._file = self._file, None
         if spooled is not None:
-            with contextlib.suppress(OSError):  # closing writes what is buffered, for which there may be no room
+            with contextlib.suppress(OSError):  # closing writes the buffer, for which there may be no room
                 spooled.close()
         if self._spooled_bytes:
             self._store.give_back(self._client, self._spooled_bytes)

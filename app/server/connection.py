@@ -1,6 +1,6 @@
-"""One client's connection: reads requests off it, writes answers to it, and never waits.
+"""One client's connection: reads its requests and writes their answers without blocking.
 
-The socket is registered with epoll once, edge-triggered, for everything: `readable` remembers that the kernel may have
+The socket is registered with epoll once, edge-triggered, for all events. `readable` records that the kernel may have
 more.
 """
 
@@ -41,7 +41,7 @@ JOIN_BYTES = 65536
 """Up to this size one copy is cheaper than a list of buffers."""
 BUFFERS_PER_CALL = 64
 LINGER_AT_MOST = 10
-"""How many times `linger_s` a client that goes on sending is read."""
+"""Limit for a client that goes on sending, as a multiple of `linger_s`."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 MALFORMED = (ParseException, ChunkMissingTerminator, InvalidChunkExtension, InvalidChunkSize)
 BROKEN = select.EPOLLERR | select.EPOLLHUP
@@ -54,16 +54,17 @@ class RequestListener(Protocol):
     """Receives the events of all connections of a worker, on the loop's thread."""
 
     def on_request(self, connection: Connection, head: Head, now_s: float) -> None:
-        """Answer a request that was read whole, now or later; the connection is WAITING."""
+        """Answer a request that was read whole, now or later. The connection is WAITING."""
 
     def on_refused(self, connection: Connection, head: Head | None, refusal: Refusal, now_s: float) -> None:
-        """Answer with a refusal and close: what follows cannot be read. `head` is None if it was not parsed."""
+        """Answer with a refusal and close, because the following bytes cannot be parsed. `head` is None if it was not
+        parsed."""
 
     def client_of(self, head: Head) -> Hashable:
         """Name the client of a request whose body is about to be read."""
 
     def on_gone(self, connection: Connection) -> None:
-        """The client is gone before its answer was sent whole."""
+        """Handle a client that left before its answer was sent whole."""
 
 
 @dataclass(slots=True)
@@ -77,7 +78,7 @@ class Shared:
     stats: Stats
     keep_alive_s: float
     on_unfinished: Callable[[Connection], None]
-    """Has more to do than fits into one turn of the loop: `resume` it in the next turn."""
+    """Called with a connection that has more to do than fits into one turn: `resume` it in the next turn."""
     on_closed: Callable[[Connection], None]
 
 
@@ -111,14 +112,14 @@ class PendingRequest:
     arrived_s: float
     deadline_s: float
     stuck_allowance_s: float
-    """How much later than the client's own deadline the server's is: no thread is stuck before."""
+    """How much later than the client's deadline a thread counts as stuck."""
     client: Hashable = None
     batch_key: Hashable = None
     is_queued: bool = False
     cancelled: bool = False
-    """Nobody will read its answer."""
+    """The client will not read the answer."""
     began_s: float = 0.0
-    """When it was given to a thread."""
+    """Time when a thread took it."""
     thread_id: int = 0
     is_stuck: bool = False
     ends_group: bool = False
@@ -128,15 +129,15 @@ class PendingRequest:
     may_go_on: threading.Event | None = None
     """Wakes the thread that streams after its last pause."""
     has_place: bool = False
-    """It is one of the requests that compute."""
+    """It holds one of the places for requests that compute."""
     on_read: Callable[[PendingRequest], None] | None = None
-    """Called when more of the answer was sent, while its thread is paused."""
+    """Called when more of the answer was sent while its thread is paused."""
     is_awaited: bool = False
-    """It runs as a coroutine, `task`, which `stop` cancels; all others run in threads."""
+    """It runs as a coroutine, which `stop` cancels. All others run in threads."""
     task: asyncio.Task[None] | None = None
     stop: Callable[[], None] | None = None
     needs_thread: bool = False
-    """Its coroutine has found that it has to run in a thread."""
+    """Its coroutine has found that it must run in a thread."""
 
     @property
     def environ(self) -> Environ:
@@ -144,18 +145,18 @@ class PendingRequest:
         return self.head.environ
 
     def on_sent(self, sent_bytes: int) -> None:
-        """Count bytes of the answer that were sent; its thread may continue."""
+        """Count bytes of the answer that were sent, and let its thread continue."""
         self.sent_bytes += sent_bytes
         if self.on_read is not None:
             self.on_read(self)
 
     @property
     def unread_bytes(self) -> int:
-        """How many bytes of the answer were made and not sent."""
+        """Number of bytes of the answer that were made and not sent."""
         return self.made_bytes - self.sent_bytes
 
     def cancel(self) -> None:
-        """Stop the answer, because nobody will read it."""
+        """Stop the answer, because its client is gone."""
         self.cancelled = True
         self.on_read = None
         self.go_on()
@@ -175,7 +176,7 @@ class Connection:
     sock: socket.socket
     peer: Peer
     idle_since_s: float
-    """Since when it is idle; while it receives a request: since when it does."""
+    """Time when it became idle, or when its present request began."""
     _shared: Shared
     fd: int = -1
     deadline_s: float = 0.0
@@ -212,7 +213,7 @@ class Connection:
     # --- reading
 
     def act(self, now_s: float) -> None:
-        """Do what the poller has reported as possible."""
+        """Handle the events that the poller has reported."""
         mask, self.events = self.events, 0
         if self.state is CLOSED:
             return
@@ -225,7 +226,7 @@ class Connection:
             self.readable = True
             if mask & ENDED and not self._fin:
                 self._fin = True
-                # A client that ends while its request is queued has left. One that ended together with its request gets
+                # A client that ends while its request is queued has left. A client that ended with its request gets
                 # its answer.
                 if self.state is WAITING and self.pending is not None and self.pending.is_queued:
                     self.abort()
@@ -233,12 +234,12 @@ class Connection:
             self.read(now_s)
 
     def read(self, now_s: float) -> None:
-        """Read what there is, as far as the state allows, and act on it."""
+        """Read the available bytes as far as the state allows, and act on them."""
         for _ in range(READS_PER_TURN):
             if not self.readable or self.state in (WAITING, ANSWERING, CLOSED):
                 return
             if self.received and self.state is IDLE:
-                return  # it has more requests than fit into one turn, and continues in the next
+                return  # more requests than fit into one turn: continue in the next
             try:
                 part = self.sock.recv(READ_BYTES)
             except (BlockingIOError, InterruptedError):
@@ -263,7 +264,7 @@ class Connection:
             self._shared.on_unfinished(self)
 
     def proceed(self, now_s: float) -> None:
-        """Serve the requests that are in the buffer, one after the other."""
+        """Serve the requests in the buffer, one after the other."""
         shared = self._shared
         for _ in range(PIPELINED_PER_TURN):
             received = self.received
@@ -339,7 +340,7 @@ class Connection:
                 earned_s = len(part) / limits.body_floor_bytes_per_s
                 self.deadline_s = min(self.deadline_s + earned_s, now_s + limits.body_grace_s)
                 return
-            if head.length_bytes is None:  # the chunks are gone: the application reads the length of their content
+            if head.length_bytes is None:  # the application gets the content of the chunks
                 head.environ["CONTENT_LENGTH"] = str(body.size_bytes)
             self.received = rest
             self._body = self._head = None
@@ -348,7 +349,7 @@ class Connection:
             self.proceed(now_s)
 
     def _end(self, now_s: float) -> None:
-        """Act on the end of all that the client sends."""
+        """Handle the end of the client's input."""
         self._ended = True
         if self.state is BODY:
             self._refuse(refusals.INCOMPLETE_BODY, now_s)
@@ -380,14 +381,14 @@ class Connection:
             if not self.unsent and last:
                 self._answered(now_s)
                 return
-            # With nothing left to send it waits for the application, which has a deadline of its own.
+            # With nothing left to send, only the application's deadline counts.
             self.deadline_s = now_s + self._shared.limits.answer_grace_s if self.unsent else float("inf")
         else:
             self._keep(head, body)
         self.state = ANSWERING
 
     def _send(self, head: bytes, body: bytes) -> bool:
-        """Send as much as the kernel takes now, and keep the rest; return False if the client is gone."""
+        """Send as much as the kernel accepts now, and keep the rest; return False if the client is gone."""
         try:
             if len(body) <= JOIN_BYTES:
                 head, body = head + body if body else head, b""
@@ -412,7 +413,7 @@ class Connection:
         self.unsent.extend(memoryview(part) for part in parts if part)
 
     def _flush(self, now_s: float) -> None:
-        """Continue with what could not be sent at once."""
+        """Continue to send the rest of the answer."""
         parts, sent_bytes = self.unsent, 0
         while parts:
             try:
@@ -462,7 +463,7 @@ class Connection:
         self.deadline_s = now_s + self._shared.keep_alive_s
 
     def resume(self, now_s: float) -> None:
-        """After an answer, serve the next request if it is there."""
+        """Serve the next request, if it has arrived, after an answer."""
         if self.received:
             self.proceed(now_s)
         if self.readable:
@@ -493,7 +494,7 @@ class Connection:
         self.received = b""
 
     def expire(self, now_s: float) -> None:
-        """Act on the deadline, which has passed."""
+        """Handle the deadline, which has passed."""
         state = self.state
         if state in (HEAD, BODY):
             self._refuse(refusals.HEAD_TIMEOUT if state is HEAD else refusals.BODY_TIMEOUT, now_s)
@@ -507,12 +508,12 @@ class Connection:
             self.abort()
 
     def bytes_per_s(self, now_s: float) -> float:
-        """Return how fast it receives the request that it is receiving."""
+        """Return how fast its present request arrives."""
         received_bytes = len(self.received) + (self._body.size_bytes if self._body is not None else 0)
         return received_bytes / max(now_s - self.idle_since_s, 0.001)
 
     def give_up(self, now_s: float) -> None:
-        """Close at once to make room, with the refusal of a request that is too slow if one is being received."""
+        """Close at once to make room, with a refusal if a request is being received."""
         if self.state in (HEAD, BODY):
             self._refuse(refusals.HEAD_TIMEOUT if self.state is HEAD else refusals.BODY_TIMEOUT, now_s)
         self.close()
@@ -544,12 +545,12 @@ class Connection:
 
 
 def unacknowledged_bytes(sock: socket.socket) -> int:
-    """Return how many of the bytes that were sent the other end has not acknowledged (SIOCOUTQ; tcp(7), unix(7))."""
+    """Return how many sent bytes the other end has not acknowledged (SIOCOUTQ; tcp(7), unix(7))."""
     count = array.array("i", [0])
     fcntl.ioctl(sock, termios.TIOCOUTQ, count)
     return count[0]
 
 
 def jittered(most: float) -> float:
-    """Return up to a fifth less, so that what began together does not end together."""
+    """Return a value up to a fifth smaller, at random, so that simultaneous starts do not end simultaneously."""
     return most * (1.0 - 0.2 * random.random())  # noqa: S311 - no secret

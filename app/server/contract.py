@@ -16,20 +16,20 @@ Headers = list[tuple[str, str]]
 WSGIApplication = Callable[[Environ, Any], Iterable[bytes]]
 
 RENAMED = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
-"""RFC 9110's names, where the standard library still has older ones."""
+"""Names in RFC 9110 for which the standard library has older ones."""
 STATUS_LINES = {status.value: f"{status.value} {RENAMED.get(status, status.phrase)}" for status in HTTPStatus}
 
 
 def status_line(status: int) -> str:
-    """Return a status with its name, as WSGI wants it."""
+    """Return a status with its name, as WSGI requires."""
     return STATUS_LINES.get(status) or f"{status} Unknown"
 
 
 @dataclass(slots=True)
 class Response:
-    """An answer. `body` is whole, or an iterator of its parts, which is closed at its end if it has `close`.
+    """A response. `body` is whole, or an iterator of its parts, which is closed at its end if it has `close`.
 
-    Interceptors may change it until it is sent. `Content-Length` is the server's affair.
+    Interceptors may change it until it is sent. The server sets `Content-Length`.
     """
 
     status: int
@@ -39,7 +39,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the worker itself refuses a request: a value, which the application puts into words.
+    """The reason why the worker itself refuses a request, which the application formats.
 
     `name` is the last part of a problem's type (`queue-full`), `detail` one sentence for the client.
     """
@@ -51,28 +51,28 @@ class Refusal:
 
 
 class ServedRequest(Protocol):
-    """One request as the application sees it. The worker reads how to run it, and writes when."""
+    """One request as the application sees it. The worker reads how to run it, and writes its times."""
 
     environ: Environ
     runs_inline: bool
-    """It takes microseconds and waits for nothing: `respond` is called on the loop's thread, as far as the budgets of
-    the loop and of its client allow, and in a thread otherwise."""
+    """It takes microseconds and never blocks. `respond` is called on the loop's thread as far as the budgets of the
+    loop and of its client allow, otherwise in a thread."""
     inline_us: float
-    """An estimate of how many microseconds of the loop it takes if it runs inline."""
+    """Estimated microseconds on the loop if it runs inline."""
     batch_key: Hashable
-    """Requests of the same key, other than None, that wait together are one call of `respond`."""
+    """Waiting requests with the same key, other than None, share one call of `respond`."""
     may_block: bool
-    """It may wait for others than this process: it gets a thread of its own while it lasts, and takes no place from
-    requests that compute."""
+    """It may wait for other processes: it gets a thread of its own while it runs, and takes no place from requests that
+    compute."""
     is_stream: bool
-    """Its answer is computed part by part: it may wait for its client, as one that may block, and each part takes a
+    """Its answer is computed in parts. It may wait for its client, like a request that may block, and each part takes a
     place among the requests that compute."""
     through_wsgi: bool
-    """It is run by calling the application, as PEP 3333 says; all others are run by `respond`."""
+    """It runs by calling the application (PEP 3333). All others run by `respond`."""
     deadline_s: float
-    """Monotonic; written by the worker before the request runs."""
+    """Monotonic. Written by the worker before the request runs."""
     queued_s: float
-    """How long it waited for its thread; written by the worker before the request runs."""
+    """How long it waited for its thread. Written by the worker before the request runs."""
     progressed_s: float
     """When work for it was last seen to advance, monotonic; written by the application while the request runs."""
 
@@ -82,7 +82,7 @@ class ServedRequest(Protocol):
 
     @property
     def client(self) -> Hashable:
-        """Whose request it is, as far as fairness goes."""
+        """The client of the request for fairness."""
 
 
 class ServingApp(Protocol):
@@ -90,7 +90,7 @@ class ServingApp(Protocol):
     loop's thread: they run no code of users and wait for nothing."""
 
     def admit(self, environ: Environ) -> ServedRequest:
-        """Decide how a request is run; runs nothing of it. Its body is whole, in `wsgi.input`."""
+        """Set how a request is run, without running it. Its body is whole, in `wsgi.input`."""
 
     def client_of(self, environ: Environ) -> Hashable:
         """Name the client of a request of which only the head was read, as `ServedRequest.client` will.
@@ -99,16 +99,16 @@ class ServingApp(Protocol):
         """
 
     def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response] | None:
-        """Answer one request, or several of one batch key: one response for each, in their order.
+        """Answer one request, or several of one batch key: one response for each, in order.
 
-        The body of one that runs inline is always whole. None: all of them have to go through WSGI after all, in a
+        The body of an inline request's response is always whole. None means that all of them must go through WSGI, in a
         thread.
         """
 
     async def respond_soon(self, request: Any) -> Response | None:
-        """Answer one request that `is_awaited`, on the event loop of the application; its body is whole.
+        """Answer one request that `is_awaited` on the event loop of the application. Its body is whole.
 
-        None: it has to run in a thread after all. It is cancelled if nobody will read its answer.
+        None means that it must run in a thread. It is cancelled if its client leaves.
         """
 
     def call_soon(self, call: Callable[[], None]) -> None:
@@ -118,20 +118,20 @@ class ServingApp(Protocol):
         """Answer a request that goes `through_wsgi` (PEP 3333)."""
 
     def refuse(self, environ: Environ, request: ServedRequest | None, refusal: Refusal) -> Response:
-        """Word a refusal of the worker's own.
+        """Format a refusal of the worker.
 
-        `request` is None where it was refused before it was admitted; `environ` then may hold no more than
+        `request` is None if the request was refused before it was admitted. `environ` then may hold only
         `REQUEST_METHOD`, `PATH_INFO` and the header fields that were read.
         """
 
     def started(self, snapshot: Callable[[], dict[str, Any]]) -> None:
-        """Tell the application, once in each worker, where the worker's own numbers are found."""
+        """Receive the function that returns the worker's statistics, once in each worker."""
 
     def observe(self) -> None:
-        """Called every second, and at the end, for the application to publish those numbers."""
+        """Publish those statistics. Called every second, and at the end."""
 
     def draining(self) -> None:
-        """Tell the application that this worker stops: it should say that it is not ready."""
+        """Learn that this worker stops, and report that it is not ready."""
 
 
 @dataclass(slots=True)
@@ -184,15 +184,15 @@ class PlainApp:
         return self._application(environ, start_response)
 
     def refuse(self, environ: Environ, request: ServedRequest | None, refusal: Refusal) -> Response:
-        """Word a refusal in one line of text."""
+        """Format a refusal as one line of text."""
         headers = [("Content-Type", "text/plain; charset=utf-8"), *refusal.headers.items()]
         return Response(refusal.status, headers, f"{refusal.detail}\n".encode())
 
     def started(self, snapshot: Callable[[], dict[str, Any]]) -> None:
-        """Nothing to tell."""
+        """Ignore the statistics."""
 
     def observe(self) -> None:
-        """Nothing to tell."""
+        """Publish nothing."""
 
     def draining(self) -> None:
-        """Nothing to tell."""
+        """Do nothing."""

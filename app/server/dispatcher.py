@@ -1,4 +1,4 @@
-"""Between connections and the application: admits each request once, runs inline requests, sends every answer."""
+"""Connects connections and the application: admits each request once, runs inline requests, sends every answer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class Dispatcher:
         self.common_headers = CommonHeaders()
         self.draining = False
         self.inline: dict[Hashable, list[PendingRequest]] = {}
-        """The inline requests that this turn of the loop has read, in groups; one that has no batch key is its own."""
+        """The inline requests that were read in this turn of the loop, in groups. A request without a batch key is its
+        own group."""
         self._inline_us = self._largest_us = 0.0
         self.app = app
         self._worker = worker
@@ -116,7 +117,7 @@ class Dispatcher:
         self._inline_us = self._largest_us = 0.0
         until_s = time.monotonic() + DRAIN_S
         for group in groups.values():
-            if not group:  # its clients have left in this turn
+            if not group:  # all its clients left in this turn
                 continue
             if time.monotonic() < until_s:
                 self._answer_group(group, now_s)
@@ -125,7 +126,7 @@ class Dispatcher:
                     self._collect(pending)
 
     def _keep_to_budgets(self, now_s: float) -> None:
-        """Leave as many inline requests as fit into the budgets of a turn, fairly by client; queue the others."""
+        """Keep as many inline requests as fit into the budgets of a turn, fairly by client; queue the others."""
         limits, collected, self.inline = self.limits, self.inline, {}
         asked_us: defaultdict[Hashable, float] = defaultdict(float)
         ranked = []
@@ -191,7 +192,7 @@ class Dispatcher:
         has_end = last or answer.chunked or answer.length_bytes is not None
         head.keep_alive = has_end and self._keeps(connection, head, now_s)
         if last:
-            connection.pending = None  # a client that leaves now leaves nothing that is queued or runs
+            connection.pending = None  # a client that leaves now has no request that waits or runs
         self.stats.answered += 1
         common = self.common_headers.keep_alive if head.keep_alive else self.common_headers.close
         first = answers.head(answer, head.environ["SERVER_PROTOCOL"], common)
@@ -203,7 +204,7 @@ class Dispatcher:
         self.on_refused(pending.connection, pending.head, refusal, now_s, pending.request, may_keep=True)
 
     def close_broken(self, connection: Connection) -> None:
-        """Close a connection after an error in the server itself; call it where the error is handled."""
+        """Close a connection after an error in the server itself. Call it in the handler of the exception."""
         log.exception("a connection is closed because of an error in the server")
         connection.abort()
 
@@ -216,7 +217,7 @@ class Dispatcher:
         request: ServedRequest | None = None,
         may_keep: bool = False,
     ) -> None:
-        """Refuse a request, and close the connection unless what follows can be read (`may_keep`)."""
+        """Refuse a request, and close the connection unless the following bytes can be parsed (`may_keep`)."""
         self.stats.refuse(refusal.name.replace("-", "_"))
         environ = head.environ if head is not None else partial_environ(connection.received, connection.peer)
         try:
@@ -243,7 +244,7 @@ class Dispatcher:
         )
 
     def _log_failure(self, environ: Environ) -> None:
-        """Log the exception that is handled; raise it again if it is the one that ends this process."""
+        """Log the current exception; raise it again if it ends this process."""
         if self._worker.leaving:
             raise  # noqa: PLE0704 - it is called where an exception is handled
         log.exception("error in %s %r", environ["REQUEST_METHOD"], environ["RAW_URI"])

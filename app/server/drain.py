@@ -1,4 +1,4 @@
-"""The bound of everything that the loop does in one turn."""
+"""The time limit of each kind of work in one turn of the loop."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 DRAIN_S = 0.005
-"""How long each kind of work may take in one turn, beyond its last piece."""
+"""How long each kind of work may take in one turn, not counting its last piece."""
 
 WorkT = TypeVar("WorkT")
 
 
 class ClientTurns(Generic[WorkT]):
-    """Work that waits for the loop, by client: clients take turns, so that none waits for all the work of another."""
+    """Work for the loop, by client. Clients take turns, so that none waits for all the work of another."""
 
     def __init__(self) -> None:
         self._queues: OrderedDict[Hashable, deque[WorkT]] = OrderedDict()
@@ -25,7 +25,7 @@ class ClientTurns(Generic[WorkT]):
         return self._waiting
 
     def append(self, client: Hashable, work: WorkT) -> None:
-        """Put a piece of work behind that of the same client."""
+        """Append a piece of work to its client's queue."""
         queue = self._queues.get(client)
         if queue is None:
             queue = self._queues[client] = deque()
@@ -33,7 +33,7 @@ class ClientTurns(Generic[WorkT]):
         self._waiting += 1
 
     def popleft(self) -> WorkT:
-        """Take out the first piece of work of the client whose turn it is."""
+        """Take out the first piece of work of the next client."""
         client, queue = self._queues.popitem(last=False)
         self._waiting -= 1
         work = queue.popleft()
@@ -43,9 +43,9 @@ class ClientTurns(Generic[WorkT]):
 
 
 def drain(waiting: deque[WorkT] | ClientTurns[WorkT]) -> Iterator[WorkT]:
-    """Take out and yield what waits now, in its order, for `DRAIN_S` at most; the rest stays for the next turn.
+    """Take out and yield the waiting work in order, for `DRAIN_S` at most. The rest stays for the next turn.
 
-    Pieces that are added meanwhile also stay, so that work that makes work cannot keep the loop.
+    Work that is added meanwhile also stays, so that work that creates work cannot block the loop.
     """
     until_s = time.monotonic() + DRAIN_S
     for _ in range(len(waiting)):

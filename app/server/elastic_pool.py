@@ -1,4 +1,4 @@
-"""Request threads: a number of them that stay, and more that start when no thread is free and end when idle."""
+"""Request threads: some stay, and more start when no thread is free and end when idle."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ WorkT = TypeVar("WorkT")
 
 
 class ElasticPool(Generic[WorkT]):
-    """Runs each piece of work at once, in a thread of its own. The caller bounds their number; `kept` of them stay.
+    """Runs each piece of work at once, in a thread of its own. The caller limits their number; `kept` of them stay.
 
-    All methods belong to one thread, the loop's. The threads are daemons, so that one that hangs cannot keep the
-    process.
+    All methods belong to the loop's thread. The threads are daemons, so that a hanging thread cannot keep the process
+    running.
     """
 
     def __init__(self, work: Callable[[WorkT], None], kept: int, idle_s: float) -> None:
@@ -48,7 +48,7 @@ class ElasticPool(Generic[WorkT]):
                 log.warning("a request waits for a thread: %s", error)
 
     def ended(self) -> None:
-        """Count a piece of work as ended: its thread is free, or is about to be."""
+        """Count a piece of work as ended: its thread is free, or soon will be."""
         with self._lock:
             self._busy -= 1
 

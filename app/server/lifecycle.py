@@ -18,7 +18,7 @@ that the kernel accepts meanwhile would be reset. At a reload the master keeps t
 
 
 class Phase(enum.Enum):
-    """Where a worker is in its life."""
+    """The phases of a worker."""
 
     SERVING = enum.auto()
     ACCEPTING = enum.auto()
@@ -27,7 +27,7 @@ class Phase(enum.Enum):
 
 
 class Reason(enum.Enum):
-    """Why it ends."""
+    """The reasons why a worker ends."""
 
     TERMINATED = "SIGTERM"
     RECYCLED = "max_requests"
@@ -50,12 +50,12 @@ class Lifecycle:
     over_at_s: float = float("inf")
 
     def stop(self, reason: Reason, now_s: float) -> bool:
-        """Begin the end; return False if it has begun: a recycled worker that is terminated keeps its deadlines."""
+        """Begin the end. Return False if it has begun: a recycled worker that is terminated keeps its deadlines."""
         if self.phase is not Phase.SERVING:
             return False
         self.phase, self.reason = Phase.ACCEPTING, reason
-        # A recycled worker may be alone until the master replaces it: it accepts as long as it stays for its idle
-        # connections anyway. A stuck one stops at once.
+        # A recycled worker may be the only one until the master replaces it, so it accepts while it waits for its
+        # idle connections. A stuck worker stops at once.
         delay_s = {Reason.TERMINATED: self.drain_delay_s, Reason.RECYCLED: self.idle_at_stop_s}.get(reason, 0.0)
         self.accept_until_s = now_s + min(delay_s, self.drain_timeout_s)
         if reason is Reason.TERMINATED:
@@ -69,7 +69,7 @@ class Lifecycle:
         return self.phase is Phase.ACCEPTING and self.accept_until_s <= now_s < self.master_until_s
 
     def step(self, now_s: float, connections: int, idle: int) -> Phase:
-        """Return the phase now, with so many open connections, of which `idle` wait for a request."""
+        """Return the phase at this time, with this many open connections, of which `idle` wait for a request."""
         if self.phase is Phase.ACCEPTING:
             recycled_early = self.reason is Reason.RECYCLED and not idle
             if now_s >= self.accept_until_s or recycled_early:

@@ -1,4 +1,4 @@
-"""The loop: asks epoll what can be done, does it, checks the deadlines, and ends the worker."""
+"""The loop: waits for epoll, handles events, checks deadlines, and ends the worker."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ SWEEP_S = 0.25
 MASTER_LOOK_S = 0.01
 ACCEPTS_PER_MS = 16
 ACCEPTS_PER_MS_SHARED = 2
-"""For each millisecond of the turn. If other workers accept too, they get a share of each burst."""
+"""Accepted connections for each millisecond of the turn, if other workers accept too, so that they share each burst."""
 SPARED_AT_ONCE = 64
 RECEIVING_SHARE = 0.5
-"""Of all places for connections: for those of one client whose requests are being received."""
+"""Share of all places for connections that one client may use for requests that are being received."""
 BACKLOG_S = 1.0
-"""How long a stopping worker may take to accept what the kernel has accepted."""
+"""How long a stopping worker may take to accept the connections in the kernel's queue."""
 NO_DESCRIPTORS_PAUSE_S = 0.1
 WATCHED = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 LONGEST_TURN_OVER_S = 10.0
@@ -55,9 +55,9 @@ class Loop:
         self.ready: deque[Connection] = deque()
         """Connections with more to do than fits into one turn."""
         self._due: ClientTurns[Connection] = ClientTurns()
-        """Connections for which the poller has reported something."""
+        """Connections with events from the poller."""
         self._overdue: deque[Connection] = deque()
-        """Connections whose deadline had passed at the last look."""
+        """Connections whose deadline had passed at the last check."""
         limits = self._limits = dispatcher.limits
         self.store = Store(
             limits.spool_bytes, limits.bodies_in_memory_bytes, limits.bodies_in_files_bytes, limits.body_bytes
@@ -82,7 +82,7 @@ class Loop:
         self._wake_fd = dispatcher.threads.pool.wake_fd
         self._poller.register(self._wake_fd, select.EPOLLIN)
         self._spared: deque[Connection] = deque()
-        """Connections that are given up next if there is no room."""
+        """Connections that are closed next if there is no room."""
         self._accepting = False
         self._has_room = False  # a connection was closed since the last attempt to accept more
         self._accept_after_s = 0.0
@@ -101,12 +101,12 @@ class Loop:
             connection.sock.close()
 
     def by_state(self) -> dict[str, int]:
-        """Return how many connections are in each state. Any thread may ask."""
+        """Return how many connections are in each state. Any thread may call this."""
         counts = Counter(connection.state for connection in list(self._connections.values()))
         return {state.name.lower(): counts[state] for state in ConnectionState if state is not ConnectionState.CLOSED}
 
     def turn(self, now_s: float) -> float:
-        """Wait for something to do, and do it; return the time after it."""
+        """Wait for events, handle them, and return the time afterwards."""
         dispatcher, threads, stats = self.dispatcher, self.dispatcher.threads, self.dispatcher.stats
         until_s = min(self._next_sweep_s, threads.next_check_s(), self.life.accept_until_s)
         is_behind = self.ready or self._due or self._overdue or dispatcher.inline
@@ -139,7 +139,7 @@ class Loop:
                 self._guard(connection, Connection.resume, now_s)
         if dispatcher.inline:
             dispatcher.answer_inline(now_s)
-        # Accept last: a descriptor that was closed in this turn may be used again, and must not get the old events.
+        # Accept last: a new connection may reuse a closed descriptor, and must not get its old events.
         for fd in accept:
             self._accept(fd, self._accepts * (1 + int(1000 * (time.monotonic() - began_s))), now_s)
         if self._has_room and not self._accepting:
@@ -171,14 +171,14 @@ class Loop:
         self._cap_receiving(now_s)
         self._accept_more(now_s)
         if self._accepting:
-            # The kernel wakes only one worker for a new connection, and that one may be stopped or stuck.
+            # The kernel wakes only one worker for a new connection, which may be stopped or stuck.
             for fd in list(self._listeners):
                 self._accept(fd, self._accepts, now_s)
 
     # --- accepting
 
     def accept_from(self, listening: bool) -> None:
-        """Start or stop taking new connections."""
+        """Start or stop accepting connections."""
         if listening is self._accepting:
             return
         self._accepting = listening
@@ -189,7 +189,7 @@ class Loop:
                 self._poller.unregister(fd)
 
     def _accept_more(self, now_s: float) -> None:
-        """Take connections again after a pause, if there is room."""
+        """Accept connections again after a pause, if there is room."""
         self._has_room = False
         if self._accepting or not self._listeners or now_s < self._accept_after_s:
             return
@@ -197,7 +197,7 @@ class Loop:
             self.accept_from(listening=True)
 
     def _accept(self, fd: int, at_most: int, now_s: float, for_s: float = DRAIN_S) -> None:
-        """Take new connections, as far as there are any and there is room."""
+        """Accept waiting connections while there is room."""
         listener = self._listeners.get(fd)
         until_s = time.monotonic() + for_s
         for number in range(at_most):
@@ -221,7 +221,7 @@ class Loop:
             self.adopt(client, address, self._names[fd], now_s)
 
     def adopt(self, client: socket.socket, address: Any, name: Any, now_s: float) -> Connection:
-        """Take a connection from `address` to the listener of that `name`."""
+        """Add a connection from `address` to the listener of that `name`."""
         client.setblocking(False)
         connection = Connection(client, self._shared.heads.peer(address, name), now_s, self._shared)
         self.dispatcher.stats.accepted += 1
@@ -233,7 +233,7 @@ class Loop:
         return len(self._connections) < self._most or self._evict(now_s)
 
     def _evict(self, now_s: float) -> bool:
-        """Close the connection that can be spared best; return False if there is none."""
+        """Close the least useful connection; return False if there is none."""
         if not self._spared:
             self._spared.extend(self._best_spared(now_s))
         while self._spared:
@@ -245,7 +245,7 @@ class Loop:
         return False
 
     def _best_spared(self, now_s: float) -> list[Connection]:
-        """Return some connections that have been idle for longest, or else the slowest of the client with most."""
+        """Return some of the connections idle for longest, or else the slowest of the client with most connections."""
         spared = [one for one in self._connections.values() if self._is_spared(one, now_s)]
         if idle := [one for one in spared if one.state in (IDLE, LINGERING)]:
             return heapq.nsmallest(SPARED_AT_ONCE, idle, key=attrgetter("idle_since_s"))
@@ -256,14 +256,14 @@ class Loop:
         return is_one and now_s - connection.idle_since_s >= self._limits.evict_idle_s
 
     def _slowest(self, receiving: list[Connection], count: int, now_s: float) -> list[Connection]:
-        """Return the connections that receive slowest, of the client with most of these."""
+        """Return the slowest receiving connections of the client with most of them."""
         for client, _ in Counter(one.client for one in receiving).most_common(1):
             theirs = [one for one in receiving if one.client == client]
             return heapq.nsmallest(count, theirs, key=lambda one: one.bytes_per_s(now_s))
         return []
 
     def _cap_receiving(self, now_s: float) -> None:
-        """Give up the slowest requests that one client sends, beyond its share of all places."""
+        """Close the slowest requests of a client beyond its share of all places."""
         at_most = int(self._most * RECEIVING_SHARE)
         if len(self._connections) <= at_most:
             return
@@ -300,7 +300,7 @@ class Loop:
         return phase
 
     def _close_listeners(self, now_s: float) -> None:
-        """Accept the connections that the kernel has accepted, and close at once, so that no client is reset."""
+        """Accept the connections in the kernel's queue and close at once, so that no client is reset."""
         takes_all = self.life.takes_the_backlog or self._own_queue
         self._most = 2**31 if takes_all else self._most
         self.accept_from(listening=False)

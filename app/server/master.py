@@ -1,4 +1,4 @@
-"""Gunicorn's master, as far as its workers have to do with it."""
+"""Changes to Gunicorn's master for its workers."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ def keep_steady_time() -> None:
 
 
 class MemoryHeartbeat(WorkerTmp):  # type: ignore[misc]  # Gunicorn ships no types
-    """The file by whose time the master sees that a worker lives, in memory: no disk is needed, nor waited for."""
+    """A heartbeat file in memory, whose time tells the master that a worker lives. It needs no disk."""
 
     def __init__(self, cfg: Any) -> None:
         self._tmp = os.fdopen(os.memfd_create("retort-heartbeat"), "w+b", 0)
 
 
 def keep_heartbeats_in_memory() -> None:
-    """Have Gunicorn make no temporary file for each worker, where the system has files in memory."""
+    """Make Gunicorn keep each worker's heartbeat in memory, if the system has files in memory."""
     if hasattr(os, "memfd_create"):
         base.WorkerTmp = MemoryHeartbeat
 
 
 class BootFlag:
-    """Tell the master that a worker has booted. Made before the fork; the memory is shared with the worker."""
+    """Tells the master that a worker has booted. Made before the fork; the worker shares the memory."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, 1)
 
     def set(self) -> None:
-        """Call in the worker, once it serves."""
+        """Set the flag. Called in the worker, once it serves."""
         self._memory[0] = 1
 
     def is_set(self) -> bool:
@@ -82,7 +82,7 @@ def outlive_booted_workers(server: Any, has_booted: Callable[[Any], bool]) -> No
             try:
                 reap()
             except HaltServer:
-                # Gunicorn closes this file of each worker that it has dealt with.
+                # Gunicorn closes this file of each worker that it has reaped.
                 (ended,) = [each for each in before if each not in server.WORKERS.values() and not _is_closed(each.tmp)]
                 if not has_booted(ended):
                     raise
@@ -148,7 +148,7 @@ def _is_closed(stream: Any) -> bool:
 
 
 def holds_any(process_id: int, listeners: Iterable[socket.socket]) -> bool:
-    """Whether a process has one of these sockets open; False where that cannot be seen (other than on Linux)."""
+    """Return whether a process has one of these sockets open; False if that is unknown (other than on Linux)."""
     wanted = {f"socket:[{os.fstat(listener.fileno()).st_ino}]" for listener in listeners}
     with contextlib.suppress(OSError):
         for descriptor in Path(f"/proc/{process_id}/fd").iterdir():

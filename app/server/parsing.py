@@ -1,9 +1,9 @@
 """Request heads: from bytes to a WSGI environ, by Gunicorn's parser and Gunicorn's header policy.
 
-Nearly all heads are ordinary: a regular expression parses them, and the environ is made here. All others (an error, an
-underscore in a name, a repeated field, `Expect`, `Transfer-Encoding`, the PROXY protocol, an absolute target, ...) are
-parsed by Gunicorn's `Request` with its Python parser (the reference), and its `wsgi.create` makes the environ. So the
-two parsers cannot disagree.
+A regular expression parses ordinary heads, nearly all, and this module makes their environ. Gunicorn's `Request`, with
+its Python parser (the reference), parses all others (an error, an underscore in a name, a repeated field, `Expect`,
+`Transfer-Encoding`, the PROXY protocol, an absolute target, ...), and its `wsgi.create` makes the environ. So the two
+parsers cannot disagree.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from gunicorn.http.unreader import IterUnreader
 from app.server.contract import Environ
 
 ORIGIN_FORM = re.compile(rb"/(?!/)[!-\"$-~]*")
-"""RFC 9112 section 3.2.1; Gunicorn parses `//`, `#` and all others."""
+"""RFC 9112 section 3.2.1. Gunicorn parses `//`, `#` and all others."""
 ORDINARY_HEAD = re.compile(
     rb"([A-Z]{3,20}+) (/[!-~]*+) HTTP/1\.([01])\r\n"
     rb"((?:[!#$%&'*+\-.^`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+\r\n)*+)\r\n"
 )
-"""RFC 9112 section 3 and RFC 9110 section 5.5, without all that Gunicorn might read differently."""
+"""RFC 9112 section 3 and RFC 9110 section 5.5, without anything that Gunicorn might parse differently."""
 METHOD = re.compile(rb"([!-~]+) ")
 PATH = re.compile(rb"[!-~]+ (/[^\s?]*)[ ?]")
 FIELD = re.compile(rb"\n([A-Za-z0-9-]{1,64}):[ \t]*([\t -~\x80-\xff]{0,4096}?)[ \t]*(?=\r?\n)")
 KNOWN_LIMIT = 2048
-"""How many field names and targets are remembered."""
+"""Limit of the cached field names and targets."""
 KNOWN_TARGET_BYTES = 256
 LEFT_TO_GUNICORN = ""
 """Stands for the environ key of field names that Gunicorn parses."""
@@ -56,7 +56,7 @@ class Head:
 
 @dataclass(slots=True)
 class Peer:
-    """The two ends of a connection. `environ` is the beginning of the environ of each of its requests."""
+    """The two ends of a connection. `environ` is the common part of its requests' environs."""
 
     client: Any
     server: Any
@@ -101,12 +101,12 @@ class HeadReader:
         self._parses_ordinary = not (any(unknown_here) or os.environ.get("SCRIPT_NAME"))
         fields, field_bytes = cfg.limit_request_fields, cfg.limit_request_field_size
         self._ordinary_fields = fields if 0 < fields <= message.MAX_HEADERS else message.MAX_HEADERS
-        # A whole head that is no longer than this has no line and no field that is too long.
+        # A whole head up to this length has no line and no field that is too long.
         field_bytes = field_bytes if field_bytes > 0 else message.DEFAULT_MAX_HEADERFIELD_SIZE
         self._ordinary_bytes = min(self._line_bytes or 2**20, field_bytes)
 
     def peer(self, client: Any, server: Any) -> Peer:
-        """Describe a connection between these two addresses."""
+        """Return the description of a connection between these two addresses."""
         trusted = (
             not isinstance(client, tuple)
             or "*" in self._cfg.forwarded_allow_ips
@@ -122,12 +122,12 @@ class HeadReader:
         return Peer(client, server, trusted, environ)
 
     def read(self, received: bytes, seen_bytes: int, peer: Peer, number: int) -> Head | None:
-        """Parse the head at the beginning of `received`; None while it is incomplete.
+        """Parse the head at the beginning of `received`; return None while it is incomplete.
 
-        `seen_bytes` of it were there at the last call; `number` counts the connection's requests from 1.
+        `seen_bytes` of it were there at the last call. `number` counts the connection's requests from 1.
 
         Raises:
-            ParseException: one of Gunicorn's; nothing more on the connection may be read.
+            ParseException: an error of Gunicorn's parser. Nothing more on the connection may be read.
         """
         head = None
         if not self._parses_ordinary or (number == 1 and self._gunicorn_first):
@@ -152,7 +152,7 @@ class HeadReader:
             raise LimitRequestHeaders(f"the head is longer than {self._head_bytes} bytes")
 
     def _read_ordinary(self, received: bytes, peer: Peer) -> Head | None:
-        """Parse an ordinary head; None if anything about it is not ordinary."""
+        """Parse an ordinary head; return None if any part is not ordinary."""
         match = ORDINARY_HEAD.match(received)
         if match is None or match.end() > self._ordinary_bytes:
             return None
@@ -198,10 +198,10 @@ class HeadReader:
         return Head(environ, consumed, int(length), keep_alive)
 
     def parse_by_gunicorn(self, received: bytes, peer: Peer, number: int) -> Head | None:
-        """Parse any head by Gunicorn's parser; None while it is incomplete.
+        """Parse any head by Gunicorn's parser; return None while it is incomplete.
 
         Raises:
-            ParseException: one of Gunicorn's.
+            ParseException: an error of Gunicorn's parser.
         """
         source = IterUnreader([received])
         try:
@@ -231,7 +231,7 @@ class HeadReader:
         return key
 
     def _target(self, target: bytes) -> tuple[str, str, str]:
-        """Return path, query and the target itself; three empty strings if it is not ordinary."""
+        """Return path, query and the target itself; three empty strings if the target is not ordinary."""
         if not ORIGIN_FORM.fullmatch(target):
             return "", "", ""
         uri = str(target, "latin-1")
@@ -245,7 +245,7 @@ class HeadReader:
 
 
 def partial_environ(received: bytes, peer: Peer) -> Environ:
-    """Make an environ from the beginning of a request that could not be parsed.
+    """Return an environ from the beginning of a request that could not be parsed.
 
     It has `REQUEST_METHOD` and `PATH_INFO`, empty if unknown, and the header fields whose line arrived whole.
     """
@@ -266,7 +266,7 @@ def _key(upper: str) -> str:
 
 
 def _line_limit(cfg: Any) -> int:
-    """Return the limit of the request line; 0 is no limit."""
+    """Return the limit of the request line; 0 for no limit."""
     limit: int = cfg.limit_request_line
     return message.MAX_REQUEST_LINE if limit < 0 or limit >= message.MAX_REQUEST_LINE else limit
 

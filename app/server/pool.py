@@ -1,7 +1,7 @@
 """Threads that run requests.
 
-A thread never touches a socket and the loop never waits for a thread: a thread puts the parts of an answer where
-`Pool.take` finds them, and wakes the loop by an eventfd.
+A thread never touches a socket and the loop never waits for a thread: a thread puts the parts of an answer into a queue
+for `Pool.take`, and wakes the loop by an eventfd.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from app.server.elastic_pool import ElasticPool
 log = logging.getLogger(__name__)
 
 SLICE_S = 0.02
-"""For how long a stream makes parts before others have their turn."""
+"""How long a stream makes parts before others have their turn."""
 
 
 class Pool:
-    """Runs each group of requests in a thread of its own; the admission queues bound how many run at once.
+    """Runs each group of requests in a thread of its own. The admission queues limit how many run at once.
 
     The threads start after the fork. `submit`, `take`, `stop_idle` and `close` belong to the loop's thread.
     """
@@ -45,9 +45,9 @@ class Pool:
         self.stop_idle = self._threads.stop_idle
 
     def take(self) -> Iterator[tuple[PendingRequest, bytes | None, bool]]:
-        """Yield what the threads have made: request, part, whether it is the last.
+        """Yield the results of the threads: request, part, whether it is the last.
 
-        No part means that the request failed, or, if it is not the last, that its thread is paused.
+        A part of None means that the request failed, or, if it is not the last, that its thread is paused.
         """
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.wake_fd)
@@ -60,7 +60,7 @@ class Pool:
             self._wake()
 
     def close(self, timeout_s: float) -> None:
-        """Wait a moment for the threads and free the eventfd."""
+        """Wait briefly for the threads and free the eventfd."""
         self._threads.close(time.monotonic() + timeout_s)
         self._awake = True  # nobody writes to it any more
         os.close(self.wake_fd)
@@ -68,7 +68,7 @@ class Pool:
     # --- in the threads
 
     def put(self, pending: PendingRequest, part: bytes | None, last: bool) -> None:
-        """Give the loop a part of an answer; any thread may."""
+        """Pass a part of an answer to the loop. Any thread may call this."""
         self._made.append((pending, part, last))
         if not self._awake:
             self._wake()
@@ -88,7 +88,7 @@ class Pool:
         if not through_wsgi:
             found = self._respond([pending for pending in group if not pending.cancelled])
             through_wsgi, responses = found is None, found or {}
-        # Whole answers go first: the others must not wait for the reader of a stream.
+        # Send whole answers first: they must not wait for the reader of a stream.
         in_order = sorted(group, key=lambda pending: _is_streamed(responses.get(pending)))
         in_order[-1].ends_group = True
         for pending in in_order:
@@ -100,7 +100,7 @@ class Pool:
             self.put(pending, part, last=True)
 
     def _respond(self, group: list[PendingRequest]) -> dict[PendingRequest, Response] | None:
-        """Ask the application for the responses of a group; empty if it failed, None if it goes through WSGI."""
+        """Call `respond` for a group; return an empty dict if it failed, None if the group goes through WSGI."""
         if not group:
             return {}
         try:
@@ -116,7 +116,7 @@ class Pool:
         answer = pending.answer
         body: Iterable[bytes] | bytes = response.body if response is not None else ()
         try:
-            if pending.cancelled:  # since it was queued its client has left, or was answered 504
+            if pending.cancelled:  # its client has left, or got a 504
                 return b""
             if through_wsgi:
                 body = self._app(pending.environ, answer.start_response)
@@ -136,7 +136,7 @@ class Pool:
                 close_body(pending.environ)
 
     def _stream(self, pending: PendingRequest, parts: Iterable[bytes]) -> bytes:
-        """Send the parts as they come; return the last."""
+        """Send the parts as they are made; return the last one."""
         answer = pending.answer
         slice_ends_s = time.monotonic() + SLICE_S
         for part in parts:
@@ -167,7 +167,7 @@ class Pool:
         return LAST_CHUNK if answer.chunked else b""
 
     def _pause(self, pending: PendingRequest) -> bool:
-        """Wait until the loop lets this stream go on, because its client has read enough and it has a place.
+        """Wait until this stream may continue, because its client has read enough and it has a place.
 
         Returns False if it was cancelled meanwhile.
         """

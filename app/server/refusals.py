@@ -1,4 +1,4 @@
-"""The refusals of the worker itself, as values. The application makes responses of them."""
+"""The worker's own refusals, as values. The application makes responses of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARSE_STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (errors.ForbiddenProxyRequest, 403),
     (errors.ConfigurationProblem, 500),
 )
-"""The statuses that Gunicorn's own workers use; every other parse error is a 400."""
+"""The statuses of Gunicorn's own workers. Every other parse error is a 400."""
 ERROR_TEXT_LENGTH = 300
 RETRY_AFTER_S = 1
 RETRY_LATER = {"Retry-After": str(RETRY_AFTER_S)}
@@ -57,7 +57,7 @@ def body_too_large(limits: Limits) -> Refusal:
 
 
 def too_many_chunks(limits: Limits) -> Refusal:
-    """Refuse a body in too many pieces."""
+    """Refuse a body in too many chunks."""
     detail = f"the body comes in more than {limits.body_chunks} chunks, the most this server reads"
     return Refusal(413, "body-too-large", detail)
 

@@ -1,4 +1,4 @@
-"""Gunicorn's access log and its hooks around a request, called only if somebody uses them."""
+"""Gunicorn's access log and its hooks around a request, called only if they are configured."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The servers that run on this machine, found among its processes, so that a command can have them reload.
+"""Find the running servers of this machine among its processes, so that a command can reload them.
 
-Nothing has to be written for it, and nothing is left over by a server that was killed. Needs Linux's /proc; a process
-of another user is seen only by root.
+Servers leave no files for this, not even when they are killed. Needs Linux's /proc; only root sees the processes of
+other users.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOOKED_AT_EVERY_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """The master of a server: its process id, the environment and the folder that it was started in."""
+    """The master of a server: its process id, and the environment and folder that it was started in."""
 
     pid: int
     environ: dict[str, str]
@@ -35,7 +35,7 @@ class RunningServer:
         """Send SIGHUP and wait until each worker is replaced.
 
         Returns:
-            how many workers there are now; None where some of the old ones still answer requests after `within_s`.
+            The number of workers now; None if some old ones still answer requests after `within_s`.
         """
         before = self.workers()
         os.kill(self.pid, signal.SIGHUP)
@@ -49,7 +49,7 @@ class RunningServer:
 
 
 def running_servers() -> list[RunningServer]:
-    """Return the servers that this user may signal, those that started first at the front."""
+    """Return the servers that this user may signal, the oldest first."""
     return sorted(_masters(), key=lambda server: server.pid)
 
 
@@ -59,7 +59,7 @@ def _masters() -> Iterator[RunningServer]:
             if not _is_server(folder):
                 continue
             status = dict(line.split(":\t", 1) for line in (folder / "status").read_text().splitlines())
-            # Until it catches SIGHUP it would end by it. A worker does not: its parent is a server too.
+            # SIGHUP ends a process that does not catch it yet. Skip workers: their parent is a server too.
             if not int(status["SigCgt"], 16) & 1 << (signal.SIGHUP - 1):
                 continue
             if _is_server(folder.parent / status["PPid"]):

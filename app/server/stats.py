@@ -1,4 +1,4 @@
-"""The counters of a worker. The application reads them through the snapshot that `started` gives it."""
+"""The counters of a worker. The application reads them through the snapshot function that `started` receives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 class Stats:
     """Counters of one worker since its start.
 
-    Only the loop's thread writes. Any thread may read, and sees each number as it is at that moment.
+    Only the loop's thread writes. Any thread may read, and sees each number at that moment.
     """
 
     accepted: int = 0
@@ -23,9 +23,9 @@ class Stats:
     awaited: int = 0
     answered: int = 0
     left: int = 0
-    """Clients that were gone before their answer (nginx logs these as 499)."""
+    """Clients that left before their answer (nginx logs these as 499)."""
     dropped: int = 0
-    """Of those, requests that were still queued and never ran."""
+    """Requests of these clients that were still queued and never ran."""
     late: int = 0
     """Requests whose answer came after their 504."""
     refused: dict[str, int] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Stats:
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
     def snapshot(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
+        """Return all counters as plain values."""
         counters = {name: value for name, value in vars(self).items() if not callable(value)}
         return counters | {
             "connections": self.connections_by_state(),

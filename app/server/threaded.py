@@ -1,4 +1,4 @@
-"""Requests that threads run: they are queued, started, sent as their parts come, and refused at their deadlines."""
+"""Requests in threads: queue them, start them, send their parts, and refuse them at their deadlines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Responder(Protocol):
-    """Sends answers and refusals; the dispatcher does."""
+    """Sends answers and refusals. The dispatcher implements it."""
 
     def send(self, pending: PendingRequest, part: bytes, now_s: float, last: bool = True) -> None:
         """Send the head of an answer with the first (or only) part of its body."""
@@ -54,11 +54,11 @@ class ThreadedRequests:
         self.blocking_queue: AdmissionQueue[PendingRequest] = AdmissionQueue(
             limits.waiting_threads, limits.queue_requests, limits.queue_max_wait_s
         )
-        """For requests that may block: they take no place from those that compute."""
+        """For requests that may block. They take no place from those that compute."""
         self.awaited_queue: AdmissionQueue[PendingRequest] = AdmissionQueue(
             limits.waiting_requests, limits.queue_requests, limits.queue_max_wait_s
         )
-        """For requests that wait by `await`: they need no thread."""
+        """For requests that wait by `await`. They need no thread."""
         self.stream_queue: AdmissionQueue[PendingRequest] = AdmissionQueue(
             min(threads, limits.streams_computing), limits.queue_requests, limits.queue_max_wait_s
         )
@@ -82,11 +82,11 @@ class ThreadedRequests:
     # --- to a thread
 
     def enter(self, pending: PendingRequest, now_s: float, over_budget: bool = False) -> None:
-        """Start a request, queue it, or refuse it; `over_budget`: because its client asks for more than its share."""
+        """Start a request, queue it, or refuse it. `over_budget` tells that its client asks for more than its share."""
         request = pending.request
         pending.client = request.client
         pending.is_awaited = request.is_awaited and not pending.needs_thread
-        # A request that may block or goes through WSGI is run alone.
+        # Requests that may block or go through WSGI run alone.
         pending.batch_key = None if request.may_block or request.through_wsgi else request.batch_key
         queue = self._queue_of(pending)
         if pending.is_awaited and self._awaited_of[pending.client] >= self._limits.waiting_requests_of_client:
@@ -136,7 +136,7 @@ class ThreadedRequests:
     # --- streams, which leave their place while others have their turn
 
     def _pause(self, pending: PendingRequest, now_s: float) -> None:
-        """Give the place of a stream to the next, until its client has read enough and it is its turn again."""
+        """Release the place of a stream until its client has read enough and it is its turn again."""
         if pending.has_place and pending.request.is_stream:
             self._leave_place(pending, now_s)
         pending.on_read = self._ask_again
@@ -154,7 +154,7 @@ class ThreadedRequests:
             self._start(following, now_s)
 
     def _ask_again(self, pending: PendingRequest) -> None:
-        """Let a stream go on if its client has read enough, and it has or gets a place."""
+        """Let a stream continue if its client has read enough and it has or gets a place."""
         if pending.cancelled:
             pending.go_on()
         elif pending.unread_bytes <= self._limits.answer_buffer_bytes:
@@ -173,7 +173,7 @@ class ThreadedRequests:
     # --- from a thread
 
     def take(self, now_s: float) -> None:
-        """Send what the threads have made, and start what is queued in the places that are free."""
+        """Send the results of the threads, and start queued requests in free places."""
         for pending, part, last in self.pool.take():
             if part is None and not last:
                 self._pause(pending, now_s)
@@ -299,19 +299,19 @@ class ThreadedRequests:
             self._stats.refuse("deadline")
             connection.abort()
             return
-        # Interceptors see the first answer to a request, which is to be this one.
+        # Interceptors see only the first answer to a request, so make this one first.
         self._responder.refuse(pending, refusals.deadline(pending.deadline_s - pending.arrived_s), now_s)
         pending.cancel()
         connection.resume(now_s)
 
     def _refuse(self, pending: PendingRequest, refusal: Refusal, now_s: float) -> None:
-        """Refuse a request that has not run and is not queued any more."""
+        """Refuse a request that has not run and is no longer queued."""
         pending.is_queued = False
         close_body(pending.environ)
         self._responder.refuse(pending, refusal, now_s)
 
     def shut_down(self, now_s: float) -> None:
-        """Refuse all requests that are not answered at the end of the worker's time."""
+        """Refuse all unanswered requests at the end of the worker's time."""
         for pending in [*self._running, *(each for queue in self._queues for each in queue.clear())]:
             pending.is_queued = False
             if not pending.cancelled and pending.connection.state is WAITING:

@@ -29,10 +29,10 @@ KILLED_BEFORE_S = 2.0
 """How long before Gunicorn would kill it a stopping worker ends."""
 THREADS_END_S = 0.5
 EXIT_S = 5.0
-"""How long the interpreter may take to end after a thread was left hanging."""
+"""How long the interpreter may take to end with a hanging thread."""
 OTHER_DESCRIPTORS = 256
 SWITCH_S = 0.001
-"""How long a thread that computes may keep the loop from the interpreter's lock; Python's default is 0.005."""
+"""How long a computing thread may keep the interpreter's lock from the loop. Python's default is 0.005."""
 
 
 class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
@@ -41,7 +41,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
     limits: ClassVar[Limits] = Limits()
     """Set before the fork: `RetortWorker.limits = Limits(...)` in Gunicorn's configuration file."""
     serving_app: ClassVar[Callable[[WSGIApplication], ServingApp]] = PlainApp
-    """Makes the application that is served from the WSGI application that Gunicorn loaded; set like `limits`."""
+    """Makes the served application from the WSGI application that Gunicorn loaded. Set like `limits`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -64,7 +64,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
             raise SystemExit("gunicorn: this worker class does not take these settings: " + "; ".join(wrong))
 
     def count_request(self) -> None:
-        """Count one more request; at `max_requests` the worker starts to stop."""
+        """Count one more request. At `max_requests` the worker begins to stop."""
         self.nr += 1
         if self.nr >= self.max_requests and self._loop is not None:
             self._stop(self._loop, Reason.RECYCLED, time.monotonic())
@@ -79,7 +79,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
         super().handle_quit(sig, frame)
 
     def handle_abort(self, sig: int, frame: FrameType | None) -> None:
-        """SIGABRT: the master has not heard from this worker for too long."""
+        """SIGABRT: the master has received no heartbeat from this worker for too long."""
         self.leaving = True
         faulthandler.dump_traceback()
         super().handle_abort(sig, frame)
@@ -88,7 +88,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
         """Serve until the end of this process."""
         sys.setswitchinterval(SWITCH_S)
         limits, stats = self.limits, Stats()
-        # An awaited request has a connection of its client, and one to the service that it waits for.
+        # An awaited request has two connections: its client's, and one to a service.
         _allow_descriptors(self.cfg.worker_connections + limits.waiting_requests + OTHER_DESCRIPTORS)
         app = type(self).serving_app(self.wsgi)
         app.started(stats.snapshot)
@@ -121,7 +121,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
         dispatcher.threads.pool.stop_idle()
         dispatcher.threads.pool.close(THREADS_END_S)
         if stats.running():
-            # The interpreter does not wait for our threads, but it may wait for threads that a model has started.
+            # The interpreter does not wait for these threads, but may wait for threads that a model has started.
             faulthandler.dump_traceback_later(EXIT_S, exit=True)
 
     def _stop(self, loop: Loop, reason: Reason, now_s: float) -> None:
@@ -135,7 +135,7 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
 
 
 def call_app(name: str, method: Callable[[], None]) -> None:
-    """Call a method of the application; log its error, because the worker must go on."""
+    """Call a method of the application; log its error, because the worker must continue."""
     try:
         method()
     except Exception:
@@ -143,7 +143,7 @@ def call_app(name: str, method: Callable[[], None]) -> None:
 
 
 def _allow_descriptors(wanted: int) -> None:
-    """Raise the soft limit of open files as far as is wanted and allowed."""
+    """Raise the soft limit of open files to `wanted` or as far as allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
