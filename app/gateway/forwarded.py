@@ -39,7 +39,7 @@ class Forwarding:
                 environ["PATH_INFO"] = path[len(prefix) :] or "/"
 
     def client(self, environ: Environ) -> str:
-        """Return the address of the client; empty where nobody says. Changes nothing."""
+        """Return the address of the client; empty if it is unknown. Changes nothing."""
         address = self._value(environ, "HTTP_X_FORWARDED_FOR") if self._trusted else ""
         return _without_port(address) if address else environ.get("REMOTE_ADDR") or ""
 

@@ -92,7 +92,7 @@ class Gateway:
         return context
 
     def client_of(self, environ: Environ) -> str:
-        """Name the client of a request that is not admitted yet, as its context will."""
+        """Return the client of a request that is not admitted yet, as its context will."""
         return self._forwarding.client(environ)
 
     def respond(self, requests: Sequence[Any]) -> list[Response] | None:

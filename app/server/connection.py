@@ -187,7 +187,7 @@ class Connection:
     readable: bool = False
     events: int = 0  # reported by the poller, and not acted on yet
     client: Hashable = None
-    """As the application named it at the last head that was read; before, the address that the connection is from."""
+    """The client as the application named it at the last head that was read; before that, the peer's address."""
     pending: PendingRequest | None = None
     _head: Head | None = None  # of the request whose body is being read
     _body: RequestBody | None = None
@@ -440,11 +440,11 @@ class Connection:
                 self.resume(now_s)
 
     def _reward_reading(self, now_s: float) -> None:
-        """Extend the deadline by what the client has read since the last time.
+        """Extend the deadline by the bytes that the client has read since the last time.
 
-        The kernel reports room only when a third of its buffer is free, which a slow client may take minutes to read;
-        so count the bytes that its end has acknowledged. That end does so as it has room: it may acknowledge nothing
-        until a whole buffer is read, and so has time to read what it acknowledged at once.
+        The kernel reports room only when a third of its buffer is free, which a slow client may take minutes to read,
+        so this counts the bytes that the client's end has acknowledged. That end may acknowledge nothing until it has
+        read a whole buffer, so the client gets the time to read the bytes that it acknowledged at once.
         """
         limits, read_bytes = self._shared.limits, self._sent_bytes - unacknowledged_bytes(self.sock)
         if read_bytes > self._read_bytes:

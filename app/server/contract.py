@@ -74,7 +74,7 @@ class ServedRequest(Protocol):
     queued_s: float
     """How long it waited for its thread. Written by the worker before the request runs."""
     progressed_s: float
-    """When work for it was last seen to advance, monotonic; written by the application while the request runs."""
+    """Monotonic time of its last progress. Written by the application while the request runs."""
 
     @property
     def is_awaited(self) -> bool:
@@ -86,17 +86,14 @@ class ServedRequest(Protocol):
 
 
 class ServingApp(Protocol):
-    """What the worker serves. `admit`, `client_of`, `refuse`, `started`, `observe` and `draining` are called on the
-    loop's thread: they run no code of users and wait for nothing."""
+    """The application that the worker serves. `admit`, `client_of`, `refuse`, `started`, `observe` and `draining` are
+    called on the loop's thread: they run no user code and never block."""
 
     def admit(self, environ: Environ) -> ServedRequest:
         """Set how a request is run, without running it. Its body is whole, in `wsgi.input`."""
 
     def client_of(self, environ: Environ) -> Hashable:
-        """Name the client of a request of which only the head was read, as `ServedRequest.client` will.
-
-        `environ` stays as it is.
-        """
+        """Return the client of a request whose head was read, as `ServedRequest.client` will. Only reads `environ`."""
 
     def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response] | None:
         """Answer one request, or several of one batch key: one response for each, in order.
@@ -163,7 +160,7 @@ class PlainApp:
         return PlainRequest(environ, self.client_of(environ))
 
     def client_of(self, environ: Environ) -> Hashable:
-        """Name the address that the connection comes from."""
+        """Return the address of the connection."""
         client: str = environ.get("REMOTE_ADDR", "")
         return client
 

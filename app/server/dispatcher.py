@@ -80,7 +80,7 @@ class Dispatcher:
             self.threads.enter(pending, now_s)
 
     def client_of(self, head: Head) -> Hashable:
-        """Name the client of a request whose body is about to be read."""
+        """Return the client of a request whose body is about to be read."""
         try:
             client = self.app.client_of(head.environ)
             hash(client)

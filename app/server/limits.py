@@ -32,7 +32,7 @@ class Limits:
     answer_grace_s: float = 15.0
     answer_floor_bytes_per_s: float = 1024.0
     client_buffer_bytes: int = 64 * 1024
-    """Of what a client acknowledges at once, as much may be in its kernel's buffer, and not read yet."""
+    """Bytes that a client may acknowledge at once while they are unread in its kernel's buffer."""
     linger_s: float = 3.0
     """How long the client's bytes are discarded after the last answer, so that it can read the answer."""
 
@@ -45,17 +45,17 @@ class Limits:
     queue_requests: int = 256
     queue_max_wait_s: float = 0.3
     streams_computing: int = field(default_factory=lambda: max(2, os.cpu_count() or 2))
-    """At most so many streams compute at once, one for each core: more would not be quicker, and the loop would wait
+    """Limit of streams that compute at once, one for each core. More would not be faster, and the loop would wait
     longer for the interpreter's lock."""
     waiting_threads: int = 512
     """Limit of concurrent requests that may block."""
     waiting_requests: int = 10_000
-    """At most so many requests run at once that wait by `await`, without a thread; half of them of one client."""
+    """Limit of concurrent requests that wait by `await`, without a thread. A client may have half of them."""
     waiting_idle_s: float = 10.0
     """An idle thread beyond Gunicorn's `threads` ends after this time."""
     request_timeout_s: float = 30.0
     stuck_grace_s: float = 10.0
-    """After its deadline, how long a thread may make no progress before the worker is replaced."""
+    """How long a thread may make no progress after its deadline before the worker is replaced."""
 
     answer_buffer_bytes: int = 256 * 1024
     """How far a streamed answer may be ahead of the client."""
@@ -75,7 +75,7 @@ class Limits:
 
     @property
     def waiting_requests_of_client(self) -> int:
-        """At most so many requests of one client that wait by `await` run at once."""
+        """Limit of one client's concurrent requests that wait by `await`."""
         return max(1, self.waiting_requests // 2)
 
     def __post_init__(self) -> None:

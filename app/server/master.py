@@ -22,14 +22,14 @@ from gunicorn.workers.workertmp import WorkerTmp
 log = logging.getLogger(__name__)
 
 STOPPED_S = 1.5
-"""A heartbeat comes once a second: after so long a silence, look whether the worker is stopped."""
+"""Heartbeats come once a second. After this much silence, check whether the worker is stopped."""
 
 
 def keep_steady_time() -> None:
-    """Have the master wait for workers that stop by the monotonic clock.
+    """Make the master wait for stopping workers by the monotonic clock.
 
-    `Arbiter.stop` (Gunicorn 27.0.1) reckons `graceful_timeout` by the wall clock: where that steps forward meanwhile,
-    it kills what is under way at once. Its module asks the time for nothing else that matters.
+    `Arbiter.stop` (Gunicorn 27.0.1) measures `graceful_timeout` by the wall clock: if that steps forward meanwhile, it
+    kills running requests at once. Its module uses the time for nothing else of importance.
     """
     steady = types.ModuleType("time")
     vars(steady).update(vars(time), time=time.monotonic)
@@ -112,10 +112,10 @@ def watch_frozen_workers(server: Any, has_booted: Callable[[Any], bool], frozen_
         for process_id, worker in list(server.WORKERS.items()):
             silent_s = _silent_s(worker) if has_booted(worker) else 0.0
             if silent_s > STOPPED_S and is_stopped(process_id):
-                log.warning("worker %d is stopped by a signal: it is continued", process_id)
+                log.warning("continuing worker %d, which a signal has stopped", process_id)
                 server.kill_worker(process_id, signal.SIGCONT)
             elif silent_s > frozen_s:
-                log.error("worker %d has been silent for %.0f s: it is ended", process_id, silent_s)
+                log.error("killing worker %d, which has sent no heartbeat for %.0f s", process_id, silent_s)
                 server.kill_worker(process_id, signal.SIGKILL if worker.aborted else signal.SIGABRT)
                 worker.aborted = True
         murder()
@@ -126,12 +126,12 @@ def watch_frozen_workers(server: Any, has_booted: Callable[[Any], bool], frozen_
 def _silent_s(worker: Any) -> float:
     try:
         return time.monotonic() - float(worker.tmp.last_update())
-    except (OSError, ValueError):  # it has just ended
+    except (OSError, ValueError):  # it has ended
         return 0.0
 
 
 def is_stopped(process_id: int) -> bool:
-    """Return whether a process is stopped by a signal, and not by a debugger; False where there is no /proc."""
+    """Return whether a signal, not a debugger, has stopped a process; False without /proc."""
     try:
         stat = Path(f"/proc/{process_id}/stat").read_text("utf-8", "replace")
     except OSError:

@@ -81,7 +81,7 @@ def _rate_limit(allowed: int) -> dict[str, str]:
 
 
 def over_client_share(allowed: int) -> Refusal:
-    """Refuse a client that has as many requests under way as one client may (as `over_fair_share`)."""
+    """Refuse a client at its limit of concurrent requests (as `over_fair_share`)."""
     detail = f"{allowed} requests of this client are under way, as many as one client may have; try again in a moment"
     return Refusal(429, "too-many-requests", detail, _rate_limit(allowed))
 

@@ -62,10 +62,10 @@ class ThreadedRequests:
         self.stream_queue: AdmissionQueue[PendingRequest] = AdmissionQueue(
             min(threads, limits.streams_computing), limits.queue_requests, limits.queue_max_wait_s
         )
-        """For streams that have begun, between their slices; each also has one of the places for what may block."""
+        """For streams between their slices. Each also has a place among the requests that may block."""
         self._queues = (self.queue, self.blocking_queue, self.awaited_queue)
         self._awaited_of: Counter[Hashable] = Counter()
-        """How many awaited requests of each client run."""
+        """Number of running awaited requests, by client."""
         self._coroutines = Coroutines(app, self.pool.put)
         self.start_coroutines = self._coroutines.start
         self.has_stuck_thread = False
@@ -271,12 +271,13 @@ class ThreadedRequests:
         )
 
     def _stuck_at_s(self, pending: PendingRequest) -> float:
-        """Return when the thread of a request is stuck unless it makes progress: after its deadline it is only late."""
+        """Return when the thread of a request counts as stuck unless it makes progress. After its deadline it is only
+        late."""
         since_s = max(pending.deadline_s + pending.stuck_allowance_s, pending.request.progressed_s)
         return since_s + self._limits.stuck_grace_s
 
     def _extend(self, pending: PendingRequest, now_s: float) -> None:
-        """Give a request its whole time again, from now on."""
+        """Restart the time limit of a request."""
         pending.deadline_s = pending.request.deadline_s = now_s + self._limits.request_timeout_s
         pending.stuck_allowance_s = 0.0
 

@@ -42,7 +42,7 @@ def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
 
 
 def _joined(pieces: Iterable[bytes]) -> bytes:
-    """Put pieces together without keeping all of them beside the whole."""
+    """Join pieces without keeping all of them beside the whole."""
     whole = io.BytesIO()
     for piece in pieces:
         whole.write(piece)

@@ -87,7 +87,7 @@ def _lines(parts: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:
     number, pending, too_long = 1, b"", False
     for part in parts:
         begins = 0
-        while (ends := part.find(b"\n", begins)) >= 0:  # not all at once: a part may have a hundred thousand
+        while (ends := part.find(b"\n", begins)) >= 0:  # one at a time: a part may have 100,000 lines
             line, begins = pending + part[begins:ends], ends + 1
             yield number, None if too_long or len(line) > MAX_LINE_BYTES else line
             number, pending, too_long = number + 1, b"", False

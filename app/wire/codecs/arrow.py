@@ -86,7 +86,7 @@ def rows_of(names: Sequence[str], batches: Iterable[Any], reading: Reading) -> R
     for batch in batches:
         batch.validate()
         viewed_bytes = sum(map(_viewed_bytes, batch.columns))
-        if viewed_bytes > reading.limits.body_bytes:  # before each byte of each is looked at
+        if viewed_bytes > reading.limits.body_bytes:  # before each byte is validated
             raise BodyTooLarge(reading.limits.body_bytes)
         batch.validate(full=True)
         rows += batch.num_rows
@@ -136,7 +136,7 @@ def _values(array: Any, limits: BodyLimits) -> list[Any]:
 
 
 def _viewed_bytes(array: Any) -> int:
-    """How many bytes the texts of an array are that are views, of which many may be of the same bytes."""
+    """Return the bytes of an array's string views, many of which may share the same bytes."""
     import pyarrow as pa
 
     types, of = pa.types, array.type

@@ -15,7 +15,7 @@ from app.wire.codecs.json import JSON, MAX_INTEGER_DIGITS
 
 NUMBER = re.compile(r"\s*([+-]?)(?:([0-9]+)|(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*", re.ASCII)
 MAX_NUMBER_CHARS = 10_000
-"""What is longer stays text: no number, and no word for one."""
+"""Longer cells stay text: they are not numbers or words for them."""
 WORDS = {"nan": float("nan"), "inf": float("inf"), "infinity": float("inf"), "-inf": -float("inf")}
 BOOLEANS = {"true": True, "false": False}
 

@@ -82,10 +82,10 @@ def _check_nul(body: bytes) -> None:
 
 
 def _lines(body: bytes) -> Iterator[str]:
-    """The lines of a body with their ends, decoded one after the other.
+    """Yield the lines of a body with their ends, decoded one at a time.
 
     Raises:
-        InvalidBody: it is not UTF-8, or a line is too long.
+        InvalidBody: the body is not UTF-8, or a line is too long.
     """
     stream = io.BytesIO(body)
     stream.seek(len(BOM) if body.startswith(BOM) else 0)

@@ -18,7 +18,7 @@ from app.wire.codecs.codec import Codec, Document, Reading
 
 MAX_INTEGER_DIGITS = 400
 MAX_LENIENT_BYTES = 2**26
-"""In memory: there a text takes four bytes for each character if one of them is beyond U+FFFF."""
+"""Limit in memory. A text takes four bytes for each character if one of them is beyond U+FFFF."""
 BOM = b"\xef\xbb\xbf"
 
 

@@ -172,7 +172,7 @@ def _values(array: NDArray[Any], name: str | None) -> list[Any]:
         of = "values" if name is None else f"{name[:100]!r}"
         of_dtype = f"of the dtype {str(array.dtype)[:100]}"
         raise refused(f"has {of} {of_dtype}; numbers, booleans, text and datetime64 are taken")
-    if array.dtype.kind == "S":  # not by NumPy, which makes each as wide as the widest
+    if array.dtype.kind == "S":  # NumPy would make each text as wide as the widest
         try:
             texts: list[Any] = _decoded(array.tolist())
             return texts
