@@ -137,7 +137,7 @@ class Route(Protocol):
 class AwaitedRoute(Route, Protocol):
     """A route that answers some requests on the event loop; it sets their `awaited`."""
 
-    async def respond_soon(self, context: RequestContext) -> Response:
+    async def respond_async(self, context: RequestContext) -> Response:
         """Answer one request on the event loop."""
 
 

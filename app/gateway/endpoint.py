@@ -87,7 +87,7 @@ class PredictEndpoint:
         self._run(contexts)
         return [self._rendered(context) for context in contexts]
 
-    async def respond_soon(self, context: RequestContext) -> Response:
+    async def respond_async(self, context: RequestContext) -> Response:
         """Answer one request whose steps are all async, on the event loop."""
         if self._is_ready(context):
             arguments, is_small = context.arguments, _small_json_bytes(context.environ) is not None

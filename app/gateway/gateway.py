@@ -122,7 +122,7 @@ class Gateway:
         finally:
             current_request.reset(token)
 
-    async def respond_soon(self, request: Any) -> Response | None:
+    async def respond_async(self, request: Any) -> Response | None:
         """Answer a request on the event loop between its interceptors; return None if it needs Flask now."""
         context: RequestContext = request
         if not (self._check_direct() and self._is_still_direct(context)) or context.awaited is None:
@@ -133,7 +133,7 @@ class Gateway:
         try:
             response = await self._intercept(self._before, context) if self._chain.has_before else None
             if response is None:
-                response = await self._respond_soon(context.awaited, context)
+                response = await self._respond_async(context.awaited, context)
         except asyncio.CancelledError:
             # Interceptors see the end of each request whose beginning they saw, with the status that nginx logs.
             await self._intercept(self._finish, context, Response(CLIENT_GONE))
@@ -142,9 +142,9 @@ class Gateway:
         context.error = None  # its traceback holds the context
         return response
 
-    async def _respond_soon(self, route: AwaitedRoute, context: RequestContext) -> Response:
+    async def _respond_async(self, route: AwaitedRoute, context: RequestContext) -> Response:
         try:
-            return await route.respond_soon(context)
+            return await route.respond_async(context)
         except Exception as error:  # noqa: BLE001 - a route renders expected errors
             return self._errors.response(context, error)
 

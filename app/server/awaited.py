@@ -63,7 +63,7 @@ class Coroutines:
             if pending.cancelled:
                 part = b""
                 return
-            response = await self._app.respond_soon(pending.request)
+            response = await self._app.respond_async(pending.request)
             if response is None:
                 pending.needs_thread = True
             else:

@@ -78,7 +78,7 @@ class ServedRequest(Protocol):
 
     @property
     def is_awaited(self) -> bool:
-        """Whether it waits only by `await`: `respond_soon` answers it, without a thread of its own."""
+        """Whether it waits only by `await`: `respond_async` answers it, without a thread of its own."""
 
     @property
     def client(self) -> Hashable:
@@ -102,7 +102,7 @@ class ServingApp(Protocol):
         thread.
         """
 
-    async def respond_soon(self, request: Any) -> Response | None:
+    async def respond_async(self, request: Any) -> Response | None:
         """Answer one request that `is_awaited` on the event loop of the application. Its body is whole.
 
         None means that it must run in a thread. It is cancelled if its client leaves.
@@ -168,7 +168,7 @@ class PlainApp:
         """Never called: every request goes through WSGI."""
         raise NotImplementedError
 
-    async def respond_soon(self, request: ServedRequest) -> Response | None:
+    async def respond_async(self, request: ServedRequest) -> Response | None:
         """Never called, as `respond`."""
         raise NotImplementedError
 

@@ -37,7 +37,7 @@ class Waiting(Serving):
     def admit(self, environ: Environ) -> ServedRequest:
         return PlainRequest(environ, environ["HTTP_X_CLIENT"], is_awaited=True, through_wsgi=False)
 
-    async def respond_soon(self, request: ServedRequest) -> Response | None:
+    async def respond_async(self, request: ServedRequest) -> Response | None:
         self.begun += 1
         self.threads.add(threading.current_thread().name)
         path = request.environ["PATH_INFO"]

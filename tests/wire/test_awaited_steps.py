@@ -99,7 +99,7 @@ class Asked:
         return context
 
     def __call__(self, body: str = ONE, **headers: str) -> tuple[Response, Any]:
-        response = self.loop.run(self.app.gateway.respond_soon(self.admitted(body=body, **headers)))
+        response = self.loop.run(self.app.gateway.respond_async(self.admitted(body=body, **headers)))
         assert isinstance(response.body, bytes)
         return response, json.loads(response.body)
 
@@ -196,7 +196,7 @@ def test_a_step_that_hangs_ends_at_the_deadline_of_its_request(asked: Asking) ->
     one = asked(iris=(["notes", "hangs"], []))
     context = one.admitted()
     context.deadline_s = time.monotonic() + 0.5
-    response = one.loop.run(one.app.gateway.respond_soon(context))
+    response = one.loop.run(one.app.gateway.respond_async(context))
     assert response.status == 504
     assert b"/problems/step-timed-out" in response.body
 
@@ -207,7 +207,7 @@ def test_interceptors_see_the_end_of_one_that_is_cancelled(asked: Asking) -> Non
     context, begun = one.admitted(), len(watching.statuses)
 
     async def cancel() -> None:
-        task = asyncio.create_task(one.app.gateway.respond_soon(context))
+        task = asyncio.create_task(one.app.gateway.respond_async(context))
         while "hangs" not in TOLD:
             await asyncio.sleep(0)
         task.cancel()
