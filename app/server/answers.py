@@ -146,12 +146,12 @@ def chunk(part: bytes) -> bytes:
     return b"%X\r\n%b\r\n" % (len(part), part)
 
 
-def begin(answer: WsgiAnswer, response: Response) -> None:
+def set_head(answer: WsgiAnswer, response: Response) -> None:
     """Take the status and headers of a response; raises as `start_response` does."""
     answer.start_response(status_line(response.status), response.headers)
 
 
-def content_of(answer: WsgiAnswer, part: bytes) -> bytes:
+def sendable(answer: WsgiAnswer, part: bytes) -> bytes:
     """Return the bytes of a part that may be sent: none if the status allows no body, never more than declared."""
     if not isinstance(part, bytes):
         raise TypeError(f"a part of the body is a {type(part).__name__}, not bytes")
@@ -174,7 +174,7 @@ def in_order(answer: WsgiAnswer, app_iter: Iterable[bytes]) -> Iterator[bytes]:
         yield from answer.written
 
 
-def settle(answer: WsgiAnswer, parts: Sequence[bytes]) -> bytes:
+def complete_body(answer: WsgiAnswer, parts: Sequence[bytes]) -> bytes:
     """Return a whole body, and add its length to the head if the application gave none.
 
     Raises:
@@ -182,7 +182,7 @@ def settle(answer: WsgiAnswer, parts: Sequence[bytes]) -> bytes:
     """
     if not answer.status:
         raise AssertionError("the application did not call start_response")
-    body = content_of(answer, parts[0] if len(parts) == 1 else b"".join(parts))
+    body = sendable(answer, parts[0] if len(parts) == 1 else b"".join(parts))
     if answer.length_bytes is None:
         if not answer.omits_body:
             answer.headers = [*answer.headers, ("Content-Length", str(len(body)))]
@@ -197,14 +197,14 @@ def whole_body(answer: WsgiAnswer, response: Response) -> bytes:
 
     Raises:
         TypeError: the body is an iterator.
-        Exception: as `begin` and `settle`.
+        Exception: as `set_head` and `complete_body`.
     """
     body = response.body
     if not isinstance(body, bytes):
         close(body)
         raise TypeError(f"the body of this response must be bytes, not {type(body).__name__}")
-    begin(answer, response)
-    return settle(answer, (body,))
+    set_head(answer, response)
+    return complete_body(answer, (body,))
 
 
 def close(body: Any) -> None:

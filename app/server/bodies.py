@@ -78,10 +78,10 @@ class Store:
         self._most_bytes = min(self.in_files_bytes, int((free_bytes + self.spooled_bytes) * DISK_SHARE))
         return tempfile.TemporaryFile("w+b", buffering=1 << 16, prefix="retort-body-")
 
-    def take(self, client: Hashable, count: int) -> None:
+    def reserve(self, client: Hashable, count: int) -> None:
         """Reserve room in files for bytes of a client; raise `NoRoom` if there is none."""
         while self.closed:
-            self.give_back(*self.closed.popleft())
+            self.release(*self.closed.popleft())
         of_client_bytes = self.by_client.get(client, 0) + count
         if of_client_bytes > max(self._most_bytes * CLIENT_SHARE, self.one_body_bytes):
             raise NoRoom(of_client=True)
@@ -90,7 +90,7 @@ class Store:
         self.by_client[client] = of_client_bytes
         self.spooled_bytes += count
 
-    def give_back(self, client: Hashable, count: int) -> None:
+    def release(self, client: Hashable, count: int) -> None:
         """Release reserved room."""
         self.spooled_bytes -= count
         self.by_client[client] -= count
@@ -136,7 +136,7 @@ class RequestBody:
             self._forget()
 
     def _spool(self, part: bytes) -> None:
-        self._store.take(self._client, len(part))
+        self._store.reserve(self._client, len(part))
         self._spooled_bytes += len(part)
         if self._file is not None:
             self._file.write(part)
@@ -165,7 +165,7 @@ class RequestBody:
             with contextlib.suppress(OSError):  # closing writes the buffer, for which there may be no room
                 spooled.close()
         if self._spooled_bytes:
-            self._store.give_back(self._client, self._spooled_bytes)
+            self._store.release(self._client, self._spooled_bytes)
             self._spooled_bytes = 0
         self._forget()
 

@@ -126,7 +126,7 @@ class PendingRequest:
     """The thread is free after this answer."""
     made_bytes: int = 0
     sent_bytes: int = 0
-    may_go_on: threading.Event | None = None
+    may_continue: threading.Event | None = None
     """Wakes the thread that streams after its last pause."""
     has_place: bool = False
     """It holds one of the places for requests that compute."""
@@ -159,14 +159,14 @@ class PendingRequest:
         """Stop the answer, because its client is gone."""
         self.cancelled = True
         self.on_read = None
-        self.go_on()
+        self.continue_streaming()
         if (stop := self.stop) is not None:
             stop()
 
-    def go_on(self) -> None:
+    def continue_streaming(self) -> None:
         """End the pause of the thread that streams."""
-        if self.may_go_on is not None:
-            self.may_go_on.set()
+        if self.may_continue is not None:
+            self.may_continue.set()
 
 
 @dataclass(slots=True, eq=False)
@@ -429,7 +429,7 @@ class Connection:
             if sent:
                 parts[0] = parts[0][sent:]
         self._sent_bytes += sent_bytes
-        self._reward_reading(now_s)
+        self._extend_by_reading(now_s)
         if self.pending is not None:
             self.pending.on_sent(sent_bytes)
         if not parts and self.state is ANSWERING:
@@ -439,7 +439,7 @@ class Connection:
                 self._answered(now_s)
                 self.resume(now_s)
 
-    def _reward_reading(self, now_s: float) -> None:
+    def _extend_by_reading(self, now_s: float) -> None:
         """Extend the deadline by the bytes that the client has read since the last time.
 
         The kernel reports room only when a third of its buffer is free, which a slow client may take minutes to read,
@@ -477,7 +477,7 @@ class Connection:
 
     def _linger(self, now_s: float) -> None:
         """End this side, and read on for a while: a close with unread bytes would reset the client's connection."""
-        self._forget_body()
+        self._discard_body()
         if self._ended:
             self.close()
             return
@@ -501,7 +501,7 @@ class Connection:
         elif state in (IDLE, LINGERING):
             self.close()
         elif state is ANSWERING:
-            self._reward_reading(now_s)
+            self._extend_by_reading(now_s)
             if self.deadline_s > now_s:
                 return
             self._shared.stats.refuse("answer_timeout")
@@ -512,7 +512,7 @@ class Connection:
         received_bytes = len(self.received) + (self._body.size_bytes if self._body is not None else 0)
         return received_bytes / max(now_s - self.idle_since_s, 0.001)
 
-    def give_up(self, now_s: float) -> None:
+    def close_early(self, now_s: float) -> None:
         """Close at once to make room, with a refusal if a request is being received."""
         if self.state in (HEAD, BODY):
             self._refuse(refusals.HEAD_TIMEOUT if self.state is HEAD else refusals.BODY_TIMEOUT, now_s)
@@ -531,13 +531,13 @@ class Connection:
         if self.state is CLOSED:
             return
         self.state = CLOSED
-        self._forget_body()
+        self._discard_body()
         self.unsent.clear()
         self.pending = None
         self.sock.close()
         self._shared.on_closed(self)
 
-    def _forget_body(self) -> None:
+    def _discard_body(self) -> None:
         """Free a body that will not be served."""
         if self._body is not None:
             self._body.discard()

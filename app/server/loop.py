@@ -81,7 +81,7 @@ class Loop:
         self._poller.register(signals_fd, select.EPOLLIN)
         self._wake_fd = dispatcher.threads.pool.wake_fd
         self._poller.register(self._wake_fd, select.EPOLLIN)
-        self._spared: deque[Connection] = deque()
+        self._evictable: deque[Connection] = deque()
         """Connections that are closed next if there is no room."""
         self._accepting = False
         self._has_room = False  # a connection was closed since the last attempt to accept more
@@ -234,17 +234,17 @@ class Loop:
 
     def _evict(self, now_s: float) -> bool:
         """Close the least useful connection; return False if there is none."""
-        if not self._spared:
-            self._spared.extend(self._best_spared(now_s))
-        while self._spared:
-            connection = self._spared.popleft()
+        if not self._evictable:
+            self._evictable.extend(self._eviction_candidates(now_s))
+        while self._evictable:
+            connection = self._evictable.popleft()
             if self._is_spared(connection, now_s):
                 self.dispatcher.stats.evicted += 1
-                connection.give_up(now_s)
+                connection.close_early(now_s)
                 return True
         return False
 
-    def _best_spared(self, now_s: float) -> list[Connection]:
+    def _eviction_candidates(self, now_s: float) -> list[Connection]:
         """Return some of the connections idle for longest, or else the slowest of the client with most connections."""
         spared = [one for one in self._connections.values() if self._is_spared(one, now_s)]
         if idle := [one for one in spared if one.state in (IDLE, LINGERING)]:
@@ -273,7 +273,7 @@ class Loop:
                 theirs = [one for one in receiving if one.client == client]
                 for connection in self._slowest(theirs, count - at_most, now_s):
                     self.dispatcher.stats.evicted += 1
-                    connection.give_up(now_s)
+                    connection.close_early(now_s)
 
     def _on_closed(self, connection: Connection) -> None:
         self._connections.pop(connection.fd, None)

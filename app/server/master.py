@@ -115,7 +115,7 @@ def watch_frozen_workers(server: Any, has_booted: Callable[[Any], bool], frozen_
                 log.warning("continuing worker %d, which a signal has stopped", process_id)
                 server.kill_worker(process_id, signal.SIGCONT)
             elif silent_s > frozen_s:
-                log.error("killing worker %d, which has sent no heartbeat for %.0f s", process_id, silent_s)
+                log.error("ending worker %d, which has sent no heartbeat for %.0f s", process_id, silent_s)
                 server.kill_worker(process_id, signal.SIGKILL if worker.aborted else signal.SIGABRT)
                 worker.aborted = True
         murder()

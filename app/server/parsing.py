@@ -131,7 +131,7 @@ class HeadReader:
         """
         head = None
         if not self._parses_ordinary or (number == 1 and self._gunicorn_first):
-            if _worth_another_look(received, seen_bytes, self._line_bytes):
+            if _may_be_complete(received, seen_bytes, self._line_bytes):
                 head = self.parse_by_gunicorn(received, peer, number)
         elif received.find(b"\r\n\r\n", max(0, seen_bytes - 3)) >= 0:
             head = self._read_ordinary(received, peer) or self.parse_by_gunicorn(received, peer, number)
@@ -188,7 +188,7 @@ class HeadReader:
             if schemes:
                 environ["wsgi.url_scheme"] = "https" if schemes[0] else "http"
         if "SERVER_NAME" not in environ:
-            _name_server(environ)
+            _set_server_name(environ)
         length = environ.get("CONTENT_LENGTH", "0")
         if not (length.isascii() and length.isdigit() and len(length) < 20):
             return None
@@ -271,12 +271,12 @@ def _line_limit(cfg: Any) -> int:
     return message.MAX_REQUEST_LINE if limit < 0 or limit >= message.MAX_REQUEST_LINE else limit
 
 
-def _worth_another_look(received: bytes, seen_bytes: int, line_bytes: int) -> bool:
+def _may_be_complete(received: bytes, seen_bytes: int, line_bytes: int) -> bool:
     """Return whether to parse from the start again: the result can differ only if a line has ended since."""
     return b"\n" in received[max(0, seen_bytes - 1) :] or len(received) > line_bytes > 0 or not seen_bytes
 
 
-def _name_server(environ: Environ) -> None:
+def _set_server_name(environ: Environ) -> None:
     """Take name and port from `Host` on a Unix socket, as Gunicorn does."""
     host = environ.get("HTTP_HOST", "")
     name, colon, port = host.partition(":")

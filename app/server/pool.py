@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from app.server import answers
-from app.server.answers import LAST_CHUNK, chunk, content_of, settle
+from app.server.answers import LAST_CHUNK, chunk, complete_body, sendable
 from app.server.bodies import close_body
 from app.server.connection import PendingRequest
 from app.server.contract import Response, ServingApp
@@ -121,13 +121,13 @@ class Pool:
             if through_wsgi:
                 body = self._app(pending.environ, answer.start_response)
                 if isinstance(body, list | tuple):
-                    return settle(answer, [*(answer.written or ()), *body])
+                    return complete_body(answer, [*(answer.written or ()), *body])
                 return self._stream(pending, answers.in_order(answer, body))
             if response is None:
                 return None
             if isinstance(body, bytes):
                 return answers.whole_body(answer, response)
-            answers.begin(answer, response)
+            answers.set_head(answer, response)
             return self._stream(pending, body)
         finally:
             try:
@@ -140,7 +140,7 @@ class Pool:
         answer = pending.answer
         slice_ends_s = time.monotonic() + SLICE_S
         for part in parts:
-            piece = content_of(answer, part)
+            piece = sendable(answer, part)
             if not answer.started:
                 if not answer.status:
                     raise AssertionError("the application did not call start_response")
@@ -161,7 +161,7 @@ class Pool:
                     slice_ends_s = time.monotonic() + SLICE_S
         if not answer.started:
             answer.chunked = False
-            return settle(answer, [])
+            return complete_body(answer, [])
         if answer.length_bytes is not None:
             raise AssertionError(f"the application declared {answer.length_bytes} bytes and gave {answer.sent}")
         return LAST_CHUNK if answer.chunked else b""
@@ -171,10 +171,10 @@ class Pool:
 
         Returns False if it was cancelled meanwhile.
         """
-        pending.may_go_on = may_go_on = threading.Event()
+        pending.may_continue = may_continue = threading.Event()
         self.put(pending, None, last=False)
         if not pending.cancelled:
-            may_go_on.wait()
+            may_continue.wait()
         return not pending.cancelled
 
 

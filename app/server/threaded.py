@@ -139,8 +139,8 @@ class ThreadedRequests:
         """Release the place of a stream until its client has read enough and it is its turn again."""
         if pending.has_place and pending.request.is_stream:
             self._leave_place(pending, now_s)
-        pending.on_read = self._ask_again
-        self._ask_again(pending)
+        pending.on_read = self._retry_place
+        self._retry_place(pending)
 
     def _leave_place(self, pending: PendingRequest, now_s: float) -> None:
         pending.has_place = False
@@ -153,10 +153,10 @@ class ThreadedRequests:
         elif following:
             self._start(following, now_s)
 
-    def _ask_again(self, pending: PendingRequest) -> None:
+    def _retry_place(self, pending: PendingRequest) -> None:
         """Let a stream continue if its client has read enough and it has or gets a place."""
         if pending.cancelled:
-            pending.go_on()
+            pending.continue_streaming()
         elif pending.unread_bytes <= self._limits.answer_buffer_bytes:
             pending.on_read = None
             pending.is_queued = pending.request.is_stream and not self.stream_queue.rejoin(pending)
@@ -168,7 +168,7 @@ class ThreadedRequests:
         if pending.request.is_stream:
             self._extend(pending, time.monotonic())  # its time does not pass while it waits for its client or a place
         pending.has_place = not pending.request.may_block or pending.request.is_stream
-        pending.go_on()
+        pending.continue_streaming()
 
     # --- from a thread
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName
 
-from app.server.answers import CommonHeaders, WsgiAnswer, head, settle
+from app.server.answers import CommonHeaders, WsgiAnswer, complete_body, head
 from tests.server_worker.reference import said_status
 from tests.server_worker.stage import Recorder, config, staged
 
@@ -50,7 +50,7 @@ def test_what_belongs_to_the_server_is_not_taken_from_the_application() -> None:
 def test_an_answer_without_a_length_gets_one_where_it_is_known() -> None:
     answer = WsgiAnswer(is_head=False)
     answer.start_response("200 OK", [("X-A", "1")])
-    assert settle(answer, [b"ab", b"c"]) == b"abc"
+    assert complete_body(answer, [b"ab", b"c"]) == b"abc"
     common = CommonHeaders()
     common.refresh(0.0)
     lines = head(answer, "HTTP/1.1", common.close).split(b"\r\n")
@@ -62,18 +62,18 @@ def test_an_answer_without_a_length_gets_one_where_it_is_known() -> None:
 def test_no_body_goes_where_none_is_allowed(status: str) -> None:
     answer = WsgiAnswer(is_head=status == "200 OK")
     answer.start_response(status, [("Content-Length", "3")])
-    assert settle(answer, [b"abc"]) == b""
+    assert complete_body(answer, [b"abc"]) == b""
     assert (answer.length_bytes is None) is (status == "204 No Content")
 
 
 def test_more_than_was_declared_is_cut_and_less_is_an_error() -> None:
     answer = WsgiAnswer(is_head=False)
     answer.start_response("200 OK", [("Content-Length", "2")])
-    assert settle(answer, [b"abc"]) == b"ab"
+    assert complete_body(answer, [b"abc"]) == b"ab"
     short = WsgiAnswer(is_head=False)
     short.start_response("200 OK", [("Content-Length", "5")])
     with pytest.raises(AssertionError, match="declared 5 bytes and gave 3"):
-        settle(short, [b"abc"])
+        complete_body(short, [b"abc"])
 
 
 def test_start_response_may_be_called_again_only_with_an_error() -> None:

@@ -78,10 +78,10 @@ def test_what_is_read_earns_no_more_than_the_grace_or_one_buffer(stage: Stage) -
         connection = answering(stage, client)
         limits, now_s, read_bytes = Limits(), connection.deadline_s, connection._read_bytes
         read_some(client, connection)
-        connection._reward_reading(now_s)
+        connection._extend_by_reading(now_s)
         buffer_s = (connection._read_bytes - read_bytes) / limits.answer_floor_bytes_per_s
         assert limits.answer_grace_s < buffer_s < limits.client_buffer_bytes / limits.answer_floor_bytes_per_s
         assert connection.deadline_s == now_s + buffer_s
         connection._read_bytes = -(2**30)
-        connection._reward_reading(now_s)
+        connection._extend_by_reading(now_s)
         assert connection.deadline_s == now_s + limits.client_buffer_bytes / limits.answer_floor_bytes_per_s
