@@ -34,7 +34,7 @@ def environ(path: str = "/predict", method: str = "POST", **more: Any) -> Enviro
 
 
 class FakeRoute:
-    """Answers `ok`, or what it was told to."""
+    """Answers `ok`, or the given responses."""
 
     def __init__(self, answer: Callable[[RequestContext], Response] = lambda context: Response(200, [], b"ok")) -> None:
         self.answer = answer
@@ -47,7 +47,7 @@ class FakeRoute:
 
 
 class FakeRouter:
-    """Knows `/predict`, which has a route, and `/models/m/unload`, which changes models."""
+    """Matches `/predict`, which has a route, and `/models/m/unload`, which changes models."""
 
     def __init__(self, route: FakeRoute | None = None) -> None:
         self.route = route or FakeRoute()
@@ -67,7 +67,7 @@ class FakeRouter:
 
 
 class Recorder(Interceptor):
-    """Notes each call: the id of the request, and the status of its answer."""
+    """Records each call: the id of the request, and the status of its response."""
 
     def __init__(self, may_block: bool = False) -> None:
         self.may_block = may_block
@@ -90,7 +90,7 @@ def gateway(*interceptors: Interceptor, router: FakeRouter | None = None) -> Gat
 
 
 class Client:
-    """A WSGI server's side of one request: what `start_response` was told, and the parts of the body."""
+    """The WSGI server's side of one request: the arguments of `start_response`, and the parts of the body."""
 
     def __init__(self, application: Any, environ: Environ) -> None:
         self.statuses: list[str] = []

@@ -1,4 +1,4 @@
-"""What pages of other origins may read, and what they may not change."""
+"""Tests of CORS, and of changes that pages of other origins request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of one request, and what is called at its end."""
+"""Tests of the request context and of the callbacks at its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One table turns errors into answers, in the form of the protocol whose path it is."""
+"""Tests of errors as responses, in the format of the path's protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What proxies say of a client counts as far as they are trusted; the prefix of the application; the root of links."""
+"""Tests of the fields of trusted proxies, the prefix of the application, and the root of links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every request passes the interceptors once, whichever way it is answered."""
+"""Tests that every request passes the interceptors once, however it is answered."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_methods_that_were_set_on_the_object_are_called() -> None:
 
 
 class Waiting(Interceptor):
-    """Blocks until the test lets it go on."""
+    """Blocks until the test releases it."""
 
     def __init__(self) -> None:
         self.threads: list[threading.Thread] = []

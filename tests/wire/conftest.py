@@ -1,4 +1,4 @@
-"""The application over the committed models, made once; and others, made for one test."""
+"""Fixtures: the application with the committed models, made once, and others, made for one test."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MakeApp = Callable[..., Application]
 
 @pytest.fixture(scope="session")
 def app() -> Application:
-    """The service as it comes out of the repository: five models, all available."""
+    """The service with the repository's five models, all available."""
     made = create_app(Settings(models_dir=MODELS))
     assert made.test_client().get("/readyz").status_code == 200
     return made
@@ -34,13 +34,13 @@ def app() -> Application:
 
 @pytest.fixture(scope="session")
 def manifests() -> dict[str, Any]:
-    """What was recorded of each committed model, by its name."""
+    """The manifest of each committed model, by its name."""
     return {path.parts[-3]: json.loads(path.read_text("utf-8")) for path in sorted(MODELS.glob(f"*/*/{MANIFEST}"))}
 
 
 @pytest.fixture
 def iris_two(tmp_path: Path) -> MakeApp:
-    """Makes a service whose only model is iris-two, with other settings than the default ones."""
+    """Make a service whose only model is iris-two, with other settings than the defaults."""
 
     def make(**settings: Any) -> Application:
         shutil.copytree(MODELS / "iris-two", tmp_path / "models" / "iris-two")
@@ -51,7 +51,7 @@ def iris_two(tmp_path: Path) -> MakeApp:
 
 @pytest.fixture
 def served(tmp_path: Path) -> MakeApp:
-    """Makes a service with one more fitted estimator in it, packed in this process."""
+    """Make a service with one more fitted estimator, packed in this process."""
 
     def make(
         estimator: Any, name: str = "model", sample: str | None = None, options: Any = None, **settings: Any
@@ -66,7 +66,7 @@ def served(tmp_path: Path) -> MakeApp:
 
 @pytest.fixture
 def peak_bytes() -> Callable[[Callable[[], object]], int]:
-    """The most memory that Python held at once during a call, beyond what it held before."""
+    """Return the peak of Python's memory during a call, above the memory before it."""
 
     def measured(call: Callable[[], object]) -> int:
         tracemalloc.start()

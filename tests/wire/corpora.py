@@ -1,7 +1,7 @@
-"""The corpora of the protocols of other servers: requests as files of bytes, each with the answer beside it.
+"""The corpora of other servers' protocols: requests as files of bytes, each with its expected response.
 
-As in `test_predict_corpus.py`: `NAME.json` holds the status, headers that must be there, the media type where it is not
-JSON, and the body; a valid request's body whole, an error's as far as written.
+As in `test_predict_corpus.py`: `NAME.json` holds the status, required header fields, the media type if it is not JSON,
+and the body. A valid request's body is complete; an error's may have further members.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CORPUS = Path(__file__).parent / "corpus"
 
 
 def names(protocol: str, kind: str) -> list[str]:
-    """The requests of a kind, valid or invalid; each has its answer beside it."""
+    """Return the names of the requests of a kind, valid or invalid. Each has an expected response."""
     folder = CORPUS / protocol / kind
     found = sorted(path.stem for path in folder.glob("*.http"))
     assert found
@@ -28,7 +28,7 @@ def names(protocol: str, kind: str) -> list[str]:
 
 
 def exchange(app: Flask, protocol: str, kind: str, name: str) -> tuple[Answer, Any]:
-    """The answer, and what it must be; the status and the headers are compared."""
+    """Return the response and the expected one, after comparing status and header fields."""
     folder = CORPUS / protocol / kind
     expected = json.loads((folder / f"{name}.json").read_text("utf-8"))
     answer = send(app, (folder / f"{name}.http").read_bytes())
@@ -42,14 +42,14 @@ def exchange(app: Flask, protocol: str, kind: str, name: str) -> tuple[Answer, A
 
 
 def check_valid(app: Flask, protocol: str, name: str) -> None:
-    """The answer to a valid request is the expected one."""
+    """Check that the response to a valid request is the expected one."""
     answer, expected = exchange(app, protocol, "valid", name)
     got = answer.document if "content_type" not in expected else answer.content.decode("latin-1")
     assert same(in_lists(expected["body"]), in_lists(got)), answer.content
 
 
 def check_invalid(app: Flask, protocol: str, name: str) -> Answer:
-    """The error is the expected one, and says nothing from inside."""
+    """Check that the error is the expected one, and reveals nothing internal."""
     answer, expected = exchange(app, protocol, "invalid", name)
     assert not FROM_INSIDE.search(answer.content.decode("utf-8"))
     written = expected["body"]
@@ -58,7 +58,7 @@ def check_invalid(app: Flask, protocol: str, name: str) -> Answer:
 
 
 def in_lists(document: Any) -> Any:
-    """Objects as lists of pairs, which `same` compares to the tolerance of the service."""
+    """Return objects as lists of pairs, which `same` compares with the tolerance of the service."""
     if isinstance(document, dict):
         return [[key, in_lists(value)] for key, value in document.items()]
     return [in_lists(value) for value in document] if isinstance(document, list) else document

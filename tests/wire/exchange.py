@@ -1,4 +1,4 @@
-"""One HTTP exchange without a socket: request bytes, Gunicorn's own parser, the application, the answer."""
+"""One HTTP exchange without a socket: request bytes, Gunicorn's own parser, the application, the response."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Answer:
 
     @property
     def document(self) -> Any:
-        """The body, which must be JSON as RFC 8259 has it: no NaN, no infinity."""
+        """The body, which must be JSON by RFC 8259: no NaN, no infinity."""
         return json.loads(self.content.decode("utf-8"), parse_constant=_not_json)
 
 
@@ -40,7 +40,7 @@ def _not_json(constant: str) -> None:
 
 
 def send(app: Flask, raw: bytes) -> Answer:
-    """The answer to these bytes; where they do not say how long their body is, a Content-Length is added."""
+    """Return the response to these bytes. If they declare no length of the body, a Content-Length is added."""
     head, body = raw.split(b"\r\n\r\n", 1)
     if not re.search(rb"\r\n(content-length|transfer-encoding):", head, re.IGNORECASE):
         head += b"\r\nContent-Length: %d" % len(body)
@@ -51,14 +51,14 @@ def send(app: Flask, raw: bytes) -> Answer:
 
 
 def call(app: Flask, environ: dict[str, Any]) -> Answer:
-    """The answer to a WSGI environment."""
+    """Return the response to a WSGI environ."""
     environ["wsgi.errors"] = io.StringIO()
     content, status, headers = run_wsgi_app(app, environ, buffered=True)
     return Answer(int(status.split()[0]), headers, b"".join(content))
 
 
 def post(app: Flask, path: str, body: bytes | str, headers: Mapping[str, str] | None = None) -> Answer:
-    """The answer to a POST of this body, as JSON where `headers` do not say otherwise."""
+    """Return the response to a POST of this body, as JSON unless `headers` name another type."""
     lines = {"Content-Type": JSON} if headers is None else headers
     head = [f"POST {path} HTTP/1.1", "Host: localhost", *(f"{name}: {value}" for name, value in lines.items())]
     content = body.encode() if isinstance(body, str) else body
@@ -66,13 +66,13 @@ def post(app: Flask, path: str, body: bytes | str, headers: Mapping[str, str] | 
 
 
 def get(app: Flask, path: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """The answer to a GET."""
+    """Return the response to a GET."""
     head = [f"GET {path} HTTP/1.1", "Host: localhost", *(f"{name}: {value}" for name, value in (headers or {}).items())]
     return send(app, "\r\n".join(head).encode() + b"\r\n\r\n")
 
 
 def check(answer: Answer) -> None:
-    """What is true of every answer of the service that is JSON: an id, valid JSON, nothing from inside."""
+    """Check the common properties of JSON responses: an id, valid JSON, nothing internal."""
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", answer.headers["X-Request-ID"])
     document = answer.document
     if answer.status < 400:

@@ -1,7 +1,7 @@
-"""Every way to have code of one's own run around a prediction, as a Flask developer would write it.
+"""Every way to run user code around a prediction, as a Flask developer would write it.
 
-Each function installs code that appends to `seen` once for each `POST /predict`. One that returns something returns the
-application that is to be served instead. `patch` undoes what was done to classes.
+Each function installs code that appends to `seen` once for each `POST /predict`. It may return another application to
+serve instead. `patch` undoes changes to classes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PREDICT = "predict.predict"
 
 
 class Proxy:
-    """Stands for a function as wrapt's proxies do, with which tracers wrap: it is equal to it, and of its class."""
+    """Stands for a function like the proxies of wrapt, which tracers use: it equals the function, and has its class."""
 
     def __init__(self, wrapped: Any, seen: list[Any]) -> None:
         self.wrapped, self.seen = wrapped, seen
@@ -66,7 +66,7 @@ class Counting:
 
 
 def counted(function: Any, seen: list[Any]) -> Any:
-    """The function, decorated as is usual."""
+    """Return the function with a usual decorator."""
 
     @functools.wraps(function)
     def wrapper(*arguments: Any, **named: Any) -> Any:
@@ -340,7 +340,7 @@ for kind, name in ((flask.ctx.RequestContext, "push"), (flask.ctx.RequestContext
 
 @registration
 def a_rule_that_shadows(app: Application, seen: list[Any], patch: pytest.MonkeyPatch) -> None:
-    """Another path than all others: `SHADOWED`."""
+    """Register a new path, `SHADOWED`."""
     app.add_url_rule("/models/special/predict", "special", lambda: seen.append(1) or "special", methods=["POST"])
 
 

@@ -1,4 +1,4 @@
-"""A user's module of steps, as `RETORT_STEPS` names it in the tests beside."""
+"""A user's module of steps, which `RETORT_STEPS` names in the tests."""
 
 from __future__ import annotations
 

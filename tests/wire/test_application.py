@@ -1,4 +1,4 @@
-"""Nothing that a Flask developer registers around the views is skipped, and none of it runs on the event loop."""
+"""Tests that all code which a Flask developer registers around the views runs, and not on the event loop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.wire.registrations import PREDICT, REGISTRATIONS, SHADOWED, TWICE
 
 
 def environ(path: str = "/predict", **more: Any) -> dict[str, Any]:
-    """A request as the worker hands it over."""
+    """Return a request's environ as the worker passes it."""
     body = b'{"feature1": 1}'
     return {
         "REQUEST_METHOD": "POST",
@@ -60,7 +60,7 @@ class FakeRoute:
 
 
 def made(interceptors: Sequence[Interceptor] = ()) -> Application:
-    """An application with the views of a service, and no service behind them."""
+    """Return an application with the views of a service, and no service behind them."""
     app, blueprint = Application("app", static_folder=None), Blueprint("predict", "app")
 
     def predict(**_: Any) -> None:
@@ -80,7 +80,7 @@ def made(interceptors: Sequence[Interceptor] = ()) -> Application:
 
 
 def served_by(app: Application, wrapped: Any = None) -> Gateway:
-    """The application as the worker serves it."""
+    """Return the gateway that the worker serves for an application."""
     return app.gateway.serve(wrapped or app, "" if wrapped is None else repr(wrapped))
 
 
@@ -229,7 +229,7 @@ def test_a_map_of_urls_that_was_replaced_counts(service: Application) -> None:
 
 
 class Tenant(BaseConverter):
-    """A converter of a user, which might ask a database."""
+    """A user's converter, which might query a database."""
 
     asked: ClassVar[list[str]] = []
 

@@ -1,4 +1,4 @@
-"""Requests whose steps are all async, as the worker runs them: one coroutine from the first interceptor to the last."""
+"""Tests of requests whose steps are all async: one coroutine from the first interceptor to the last."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def cancelled(instances: list[Any]) -> None:
 
 
 class Watching(Interceptor):
-    """Notes the threads that it is called in, and the status; refuses who is not to be let in."""
+    """Records its threads and the status; refuses clients without access."""
 
     def __init__(self, may_block: bool) -> None:
         self.may_block = may_block
@@ -73,7 +73,7 @@ class Watching(Interceptor):
 
 
 class Asked:
-    """A service of copies of iris-two, asked as the worker asks it."""
+    """A service of copies of iris-two, called as the worker calls it."""
 
     def __init__(self, folder: Path, interceptors: Sequence[Interceptor] = (), **models: tuple[list[str], list[str]]):
         for name, (before, after) in models.items():

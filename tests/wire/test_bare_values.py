@@ -1,4 +1,4 @@
-"""A model of one input takes its values bare: neither records nor rows, in every protocol that has instances."""
+"""Tests of bare values, neither records nor rows, for a model of one input, in every protocol that has instances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request is answered alike by its route alone and through Flask."""
+"""Tests that a request gets the same response from its route alone and through Flask."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning"
 
 @contextmanager
 def through_flask(app: Application) -> Iterator[None]:
-    """Something is registered, so every request goes through Flask."""
+    """Register a hook, so that every request goes through Flask."""
     app.teardown_request_funcs.setdefault(None, []).append(lambda error: None)
     try:
         yield
@@ -38,7 +38,7 @@ def through_flask(app: Application) -> Iterator[None]:
 
 
 def told(answer: Answer) -> tuple[int, dict[str, str], bytes]:
-    """The answer less what differs from one request to the next: durations and ids that were made."""
+    """Return the response without the parts that always differ: durations and generated ids."""
     headers = {name: re.sub(r"[\d.]+", "0", value) for name, value in answer.headers if name == "Server-Timing"}
     headers |= {name: value for name, value in answer.headers if name not in ("Server-Timing", "X-Request-ID")}
     headers.pop("Content-Length")  # the id is part of a problem

@@ -1,4 +1,4 @@
-"""Content codings: bodies are decompressed within the limit, answers compressed where it is wanted and worth it."""
+"""Tests of content codings: bodies are decompressed within the limit, responses compressed if that is worthwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model that fails, or answers what JSON cannot say: 500 with the request id, and nothing from inside."""
+"""Tests of models that fail or return values outside JSON: 500 with the request id, and nothing internal."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ask(app: Flask, first: float, request_id: str = "abc") -> Answer:
 
 
 def hides_everything(answer: Answer, app_log: str, request_id: str = "abc") -> None:
-    """It is a 500 that says nothing, while the log says all."""
+    """Check that a 500 reveals nothing, while the log has all."""
     assert answer.status == 500
     check(answer)
     assert answer.document["request_id"] == answer.headers["X-Request-ID"] == request_id

@@ -1,4 +1,4 @@
-"""Arbitrary bytes and arbitrary JSON: whatever is sent, the answer is valid JSON, has an id, and is no 500."""
+"""Tests with arbitrary bytes and JSON: every response is valid JSON, has an id, and is not a 500."""
 
 from __future__ import annotations
 

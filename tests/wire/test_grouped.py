@@ -1,4 +1,4 @@
-"""Requests that are answered together get what each would get alone."""
+"""Tests that requests in a group get the same responses as alone."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def alone(app: Application, body: bytes, **more: str) -> tuple[str, dict[str, An
 
 
 def together(app: Application, environs: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any], dict[str, str]]]:
-    """The answers to requests that share a key, as one call."""
+    """Return the responses to requests that share a key, from one call."""
     contexts = [app.gateway.admit(each) for each in environs]
     assert len({each.batch_key for each in contexts}) == 1
     assert contexts[0].batch_key is not None
@@ -83,7 +83,7 @@ def test_small_requests_for_one_model_share_a_key(neighbours: Application, app: 
 
 
 def test_a_graph_answers_together_as_it_answers_alone(app: Application) -> None:
-    """Each run is a request's own, so the answers are the same to the last bit."""
+    """Each run belongs to one request, so the responses are identical to the last bit."""
     bodies = [
         b'{"feature1": 5.1, "feature2": 3.5}',
         b'{"feature1": "x", "feature2": 3.5}',

@@ -1,4 +1,4 @@
-"""What every answer carries: request ids, timings, CORS where a setting asks for it."""
+"""Tests of the header fields of every response: request ids, timings, CORS if it is configured."""
 
 from __future__ import annotations
 

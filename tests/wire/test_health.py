@@ -1,4 +1,4 @@
-"""Probes: what every protocol's readiness says while the server is about to stop."""
+"""Tests of the probes of every protocol while the server is about to stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that are nearly right are told in one error how to be right, in every protocol that reads JSON."""
+"""Tests that errors of nearly valid requests say how to correct them, in every protocol that reads JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/invocations` and `/ping`, for MLflow's clients and SageMaker's: their corpus, and what it cannot show."""
+"""Tests of `/invocations` and `/ping` for clients of MLflow and SageMaker: their corpus and further cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models that take other things than numbers and words: packed, served, refused and documented end to end."""
+"""Tests of models with other inputs than numbers and text: packed, served, refused and documented end to end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def predicted(app: Flask, body: Any) -> Any:
 
 
 def refused(app: Flask, body: Any) -> dict[str, str]:
-    """The sentences by pointer."""
+    """Return the details of the errors by pointer."""
     answer = post(app, "/predict", json.dumps(body))
     check(answer)
     assert answer.status == 422, answer.content
@@ -41,7 +41,7 @@ def refused(app: Flask, body: Any) -> dict[str, str]:
 
 
 def documented(app: Flask) -> Any:
-    """The schema of a record; every example of the model is true and fits the schema of its request."""
+    """Return the schema of a record, after checking that each example is true and fits its schema."""
     document = get(app, "/openapi.json").document
     content = document["paths"]["/models/model/predict"]["post"]["requestBody"]["content"]["application/json"]
     whole = {**content["schema"], "components": document["components"]}
@@ -54,12 +54,12 @@ def documented(app: Flask) -> Any:
 
 
 def hours(frame: pd.DataFrame) -> pd.DataFrame:
-    """What the model sees of a time."""
+    """Return the model's view of a time."""
     return pd.DataFrame({"hour": frame["when"].dt.hour.fillna(-1), "year": frame["when"].dt.year.fillna(-1)})
 
 
 def big(frame: pd.DataFrame) -> pd.DataFrame:
-    """The last digit, for which a whole number has to be exact."""
+    """Return the last digit, which requires exact integers."""
     if str(frame["number"].dtype) != "Int64":
         raise TypeError("it was Int64 in training")
     return (frame[["number"]] % 10).fillna(-1).astype(float)
@@ -103,7 +103,7 @@ def fitted() -> Any:
 
 @pytest.fixture
 def digits(served: MakeApp, tmp_path: Path) -> Any:
-    """Makes a service of the digits, fitted on an unnamed matrix, whose inputs are declared."""
+    """Make a service of the digits, fitted on an unnamed matrix, with declared inputs."""
 
     def make(*inputs: dict[str, Any], sample: bool = True, **settings: Any) -> Flask:
         model = fitted()
@@ -244,5 +244,5 @@ def test_dotted_names_may_be_sent_as_objects(served: MakeApp, tmp_path: Path) ->
 
 
 def types_of(schema: dict[str, Any]) -> set[str]:
-    """The JSON types of the values that a schema allows."""
+    """Return the JSON types of the values that a schema allows."""
     return {each["type"] for each in schema.get("anyOf", schema.get("oneOf", [schema]))}

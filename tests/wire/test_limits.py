@@ -1,4 +1,4 @@
-"""What is too long, too deep or too many is refused whole, soon, and in few words."""
+"""Tests of bodies that are too long, too deep or have too many values: a fast, short refusal."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ ROW = [5.1, 3.5]
 LIMIT_ROWS = 100_000
 REFUSED_WITHIN_BYTES = 64_000
 MOST_TIMES_A_GOOD_ONE = 20
-"""What takes the square of its size takes thousands of times as long."""
+"""Work quadratic in the size would take thousands of times as long."""
 
 
 def chunked(body: bytes, chunk_bytes: int = 1000) -> bytes:
-    """A whole request that does not say how long it is."""
+    """Return a whole request that does not declare its length."""
     head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     parts = [body[start : start + chunk_bytes] for start in range(0, len(body), chunk_bytes)]
     return (
@@ -41,7 +41,7 @@ def timed(app: Flask, document: Any) -> tuple[Answer, float]:
 
 
 def soon(app: Flask, body: str) -> Answer:
-    """The answer, which does not take much longer than that to good rows of the same size."""
+    """Return the response, after checking that it took not much longer than valid rows of the same size."""
     row = json.dumps(ROW)
     good = f"[{','.join([row] * max(1, len(body) // (len(row) + 1)))}]"
     assert post(app, PATH, good).status == 200
@@ -84,7 +84,7 @@ def test_a_declared_length_over_the_limit_is_refused_without_reading(iris_two: M
 @pytest.mark.parametrize("length", ["30", "1000000"])
 def test_a_body_shorter_than_declared_is_no_answer(app: Flask, length: str) -> None:
     class Ends:
-        """A client that goes away after the first 27 bytes, which happen to be a whole document."""
+        """A client that leaves after the first 27 bytes, which happen to be a complete document."""
 
         def __init__(self) -> None:
             self.left = b'{"instances": [[5.1, 3.5]]}'
@@ -144,7 +144,7 @@ def test_nesting_100_000_deep(app: Flask, opening: str, closed: bool) -> None:
 
 @pytest.mark.parametrize("innermost", ["1", "NaN", '"\\ud800"', "9" * 100, '"x'])
 def test_nesting_around_the_depth_that_is_too_deep(app: Flask, innermost: str) -> None:
-    """Wherever the limit of the parser is, one document has one fate on either side of it: never a 500."""
+    """A document on either side of the parser's limit gets a refusal, never a 500."""
     for depth in [*range(100, 900, 100), *range(900, 1020)]:
         for body in ("[" * depth + innermost + "]" * depth, '{"outputs":' * depth + innermost + "}" * depth):
             answer = post(app, PATH, f'{{"instances": [], "outputs": [{body}]}}')
@@ -154,7 +154,7 @@ def test_nesting_around_the_depth_that_is_too_deep(app: Flask, innermost: str) -
 
 @pytest.fixture(scope="module")
 def good_s(app: Flask) -> float:
-    """How long as many rows take as are allowed."""
+    """Return how long the largest allowed number of rows takes."""
     answer, seconds = timed(app, {"instances": [ROW] * LIMIT_ROWS})
     assert answer.document["prediction"] == [0] * LIMIT_ROWS
     return seconds
@@ -231,7 +231,7 @@ def test_integers_of_any_length(app: Flask, body: str, digits: int) -> None:
 
 
 def of_bytes(size_bytes: int, before: str, each: str, after: str, counted: bool = True) -> str:
-    """A document with as many parts, all different or all the same, as fill it."""
+    """Return a document of this size, made of equal or distinct parts."""
     many = size_bytes // (len(each) + (4 if counted else 1))
     return before + ",".join(each % at if counted else each for at in range(many)) + after
 
@@ -260,7 +260,7 @@ FULL_OF_ERRORS = {
 
 @pytest.mark.parametrize("name", FULL_OF_ERRORS)
 def test_a_body_full_of_errors_is_refused_in_bounded_memory(iris_two: MakeApp, peak_bytes: Any, name: str) -> None:
-    """Read, JSON is up to twenty times as long; what is wrong with it adds next to nothing."""
+    """Decoded JSON takes up to twenty times its size. Its errors add next to nothing."""
     app, (path, body) = iris_two(), FULL_OF_ERRORS[name]
     headers = {"Content-Type": "text/csv", "Accept": "application/json"} if name == "csv" else None
     post(app, path, "{}", headers)

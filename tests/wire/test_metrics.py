@@ -1,4 +1,4 @@
-"""`GET /metrics`: what Prometheus reads."""
+"""Tests of `GET /metrics` for Prometheus."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROMETHEUS = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;"
     "q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
 )
-"""What Prometheus 3 sends."""
+"""Prometheus 3's Accept."""
 
 
 @pytest.fixture

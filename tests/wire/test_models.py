@@ -1,4 +1,4 @@
-"""What there is to serve: GET /models and its longer forms, the probes, the root."""
+"""Tests of GET /models and its longer forms, the probes, and the root."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_the_default_model_is_a_setting() -> None:
 
 
 def test_the_very_first_question_is_answered_like_any_other() -> None:
-    """`flask run` loads the models when it is first asked, whatever it is asked."""
+    """`flask run` loads the models at the first request of any kind."""
     paths = ("/models", "/models/penguins", "/openapi.json", "/readyz")
     fresh = {path: get(create_app(Settings(models_dir=MODELS)), path).document for path in paths}
     app = create_app(Settings(models_dir=MODELS))

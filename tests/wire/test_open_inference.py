@@ -1,4 +1,4 @@
-"""What the corpus of the Open Inference Protocol cannot say: other models, states that change, counts."""
+"""Tests of the Open Inference Protocol beyond its corpus: other models, states that change, counts."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_the_server_is_not_ready_while_it_drains(iris_two: MakeApp) -> None:
 def columns_and_tables(
     names: list[str], values: list[list[Any]], datatype: str = "FP64"
 ) -> list[tuple[list[Any], Any]]:
-    """Each form of these rows as tensors, and what stands before a value (row, column) in a pointer to it."""
+    """Return each form of these rows as tensors, with a function that gives the pointer of a value (row, column)."""
     shape, width = [len(values), len(names)], len(names)
     table = {"name": "x", "shape": shape, "datatype": datatype}
     columns = [

@@ -1,7 +1,7 @@
-"""Requests of the Open Inference Protocol as files of bytes, each with the answer that it must get beside it.
+"""Requests of the Open Inference Protocol as files of bytes, each with its expected response.
 
-As for `/predict` (`test_predict_corpus`): `NAME.json` has the answer's status and body, a valid one's whole. Outputs
-that come as binary data stand there as `binary`, the list of their elements.
+As for `/predict` (`test_predict_corpus`): `NAME.json` has the response's status and body, complete for a valid request.
+Outputs in binary data are there as `binary`, the list of their elements.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def exchange(app: Flask, kind: str, name: str) -> tuple[Answer, Any]:
 
 
 def document_of(answer: Answer) -> Any:
-    """The JSON of an answer, with its binary data as lists; lengths have to add up."""
+    """Return the JSON of a response, with its binary data as lists, after checking the lengths."""
     opened = {"gzip": gzip.decompress, "deflate": zlib.decompress, None: bytes}
     content = opened[answer.headers.get("Content-Encoding")](answer.content)
     if HEADER_LENGTH not in answer.headers:
@@ -93,7 +93,7 @@ def elements(datatype: str, raw: bytes) -> list[Any]:
 
 
 def pairs(document: Any) -> Any:
-    """Objects as lists of pairs, which `same` compares to the tolerance of the service."""
+    """Return objects as lists of pairs, which `same` compares with the tolerance of the service."""
     if isinstance(document, dict):
         return [[key, pairs(value)] for key, value in document.items()]
     return [pairs(value) for value in document] if isinstance(document, list) else document

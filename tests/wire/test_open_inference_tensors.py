@@ -1,4 +1,4 @@
-"""Tensors keep their values on the way in and on the way out, as JSON and as raw bytes; lies are found out."""
+"""Tests that tensors keep their values in both directions, as JSON and as raw bytes, and of false declarations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/openapi.json: a valid document in which each model is an operation with its real fields and true examples."""
+"""Tests of /openapi.json: a valid document in which each model is an operation with its fields and true examples."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def body_of(document: dict[str, Any], path: str) -> dict[str, Any]:
 
 
 def accepts(document: dict[str, Any], name: str, instance: object) -> bool:
-    """Whether the schema of one record of a model allows this."""
+    """Return whether the schema of one record of a model allows this."""
     schema = {**record_schema(document, name), "components": document["components"]}
     return bool(jsonschema.Draft202012Validator(schema).is_valid(instance))
 
 
 def record_schema(document: dict[str, Any], name: str) -> dict[str, Any]:
-    """The schema of one record of a model."""
+    """Return the schema of one record of a model."""
     found: dict[str, Any] = follow(document, body_of(document, f"/models/{name}/predict")["schema"]["oneOf"][0])
     return found
 
@@ -97,7 +97,7 @@ OTHER_PROTOCOLS = (
     "/endpoints/",
     "/execution-parameters",
 )
-"""Their paths are in README, which is compared with what is served."""
+"""Paths of other protocols, which README lists. A test compares README with the served paths."""
 
 
 def test_every_path_that_is_served_is_there(document: dict[str, Any]) -> None:
@@ -356,7 +356,7 @@ def test_an_error_is_documented_in_the_form_that_it_has(app: Flask, document: di
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_estimator_itself_gives_what_the_first_example_shows(document: dict[str, Any], name: str) -> None:
-    """From the file that a data scientist handed over to the document, without the server in between."""
+    """Compare the estimator in the data scientist's file with the document, without the server."""
     estimator = joblib.load(MODELS / name / "1" / "model.joblib")
     record = body_of(document, f"/models/{name}/predict")["examples"]["record"]["value"]
     named = hasattr(estimator, "feature_names_in_")
@@ -427,7 +427,7 @@ def test_the_examples_of_every_kind_are_true(every_kind: Flask, name: str) -> No
 @pytest.mark.parametrize("as_files", [False, True])
 @pytest.mark.parametrize("name", ["frame", "grid", "weather", "drops"])
 def test_a_form_of_every_kind_is_true(every_kind: Flask, name: str, as_files: bool) -> None:
-    """`as_files` as browsers send what is JSON: in a file."""
+    """With `as_files`, JSON is sent in a file, as browsers do."""
     document, path = get(every_kind, "/openapi.json").document, f"/models/{name}/predict"
     content = document["paths"][path]["post"]["requestBody"]["content"]
     first = content["application/json"]["examples"]["record"]["value"]
@@ -544,7 +544,7 @@ def test_schemas_are_such_as_client_generators_read(every_kind: Flask, document:
 
 
 def media_types(operation: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Those of an operation's body and of its answer."""
+    """Return the media types of an operation's body and of its response."""
     return [*operation["requestBody"]["content"]], [*operation["responses"]["200"]["content"]]
 
 

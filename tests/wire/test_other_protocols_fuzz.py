@@ -1,4 +1,4 @@
-"""Whatever JSON is sent to the protocols of other servers: an answer or a refusal, never a failure."""
+"""Tests with arbitrary JSON for the protocols of other servers: a prediction or a refusal, never a failure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Requests as files of bytes, each with the answer that it must get beside it.
+"""Requests as files of bytes, each with its expected response.
 
-`NAME.http` is the request as a client sends it; where it names no length, the driver adds a Content-Length. `NAME.json`
-is what the answer must be: its status, headers, and body; a valid request's body whole, a problem's as far as written.
+`NAME.http` is the request as a client sends it. If it declares no length, the driver adds a Content-Length. `NAME.json`
+has the expected status, header fields, and body. A valid request's body is complete; a problem's may have more members.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def exchange(app: Flask, kind: str, name: str) -> tuple[Any, Any]:
 
 
 def as_far_as(written: Any, got: Any) -> Any:
-    """`got` without the members of objects that `written` does not speak of."""
+    """Return `got` without the members of objects that `written` does not have."""
     if isinstance(written, dict) and isinstance(got, dict):
         return {key: as_far_as(written[key], value) for key, value in got.items() if key in written}
     if isinstance(written, list) and isinstance(got, list) and len(written) == len(got):

@@ -1,4 +1,4 @@
-"""Errors of views, a user's own as well as Retort's, are answered as problems, and logged once."""
+"""Tests that errors of views, a user's own as well as Retort's, are answered as problems, and logged once."""
 
 from __future__ import annotations
 

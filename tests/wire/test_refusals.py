@@ -1,4 +1,4 @@
-"""What the server refuses before the application is asked has the form of the protocol whose path it is."""
+"""Tests that the server's own refusals have the format of the path's protocol."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REFUSED = {
 
 
 def refusal(app: Application, path: str, status: int) -> tuple[str, Any]:
-    """The media type and the document of a refusal with this status."""
+    """Return the media type and the document of a refusal with this status."""
     with staged(
         app.gateway.serve(app), body_bytes=1000, head_bytes=4096, queue_max_wait_s=0.0 if status == 503 else 60.0
     ) as stage:

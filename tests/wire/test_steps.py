@@ -1,4 +1,4 @@
-"""Models with steps, asked over HTTP: what clients send and get, who is asked for what, and what goes wrong."""
+"""Tests of models with steps over HTTP: inputs, outputs, calls of other models, and errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Stepped = Callable[..., Flask]
 
 @pytest.fixture
 def stepped(tmp_path: Path) -> Iterator[Stepped]:
-    """Makes a service of copies of iris-two, each by its name with its (before, after)."""
+    """Make a service of copies of iris-two, each by its name with its (before, after)."""
     made: list[Flask] = []
     steps_module.SEEN.clear()
 

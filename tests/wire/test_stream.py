@@ -1,4 +1,4 @@
-"""NDJSON in, NDJSON out: in order, errors in place, in bounded memory both ways."""
+"""Tests of NDJSON streams: in order, errors in place, in bounded memory."""
 
 from __future__ import annotations
 

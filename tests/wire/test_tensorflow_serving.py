@@ -1,4 +1,4 @@
-"""TensorFlow Serving's protocol: its corpus, labels, states, and what KServe wants otherwise."""
+"""Tests of TensorFlow Serving's protocol: its corpus, labels, states, and KServe's differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vertex AI's contract: its corpus, and the routes that the platform may choose."""
+"""Tests of Vertex AI's contract: its corpus, and the routes that the platform may choose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warnings on the wire: beside the predictions, only where there are some, whichever way the request went."""
+"""Tests of warnings beside the predictions, in every way to answer a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model that answers well until it is asked about a value above 1000: then it does what `MISDEEDS` has for it."""
+"""A model that works until it gets a value above 1000. Then it does its entry in `MISDEEDS`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ ODDITIES: dict[int, tuple[Any, Any]] = {
 
 
 class Troublesome(RegressorMixin, BaseEstimator):
-    """Predicts the first input; the first row decides whether it misbehaves."""
+    """Predicts the first input. The first row decides whether it misbehaves."""
 
     def fit(self, features: Any, target: Any = None) -> Troublesome:
         self.n_features_in_ = 2
@@ -78,7 +78,7 @@ class Troublesome(RegressorMixin, BaseEstimator):
 
 
 def raise_near_1001(rows: np.ndarray) -> np.ndarray:
-    """For a FunctionTransformer. Packing finds where a domain ends, not that it has a hole."""
+    """A function for a FunctionTransformer. Packing finds the end of a domain, but not a hole in it."""
     if (np.abs(rows - 1001) < 0.5).any():
         raise ValueError(f"near 1001: see {SECRET}")
     return rows

@@ -41,7 +41,7 @@ def as_csv(records: Records) -> Body:
 
 
 def cell(value: Any) -> Any:
-    """A value as CSV and forms have it: JSON where it is neither number nor text."""
+    """Return a value as in CSV and forms: JSON unless it is a number or text."""
     return json.dumps(value) if isinstance(value, bool | list | dict) else value
 
 
@@ -75,12 +75,12 @@ def as_arrow(records: Records, compression: str | None = None, dictionaries: boo
 
 
 def named(records: Records) -> list[str]:
-    """The names of all of them, in the order in which they come."""
+    """Return the names in all records, in order."""
     return list(dict.fromkeys(name for record in records for name in record))
 
 
 def column(values: list[Any]) -> np.ndarray[Any, Any]:
-    """Numbers, booleans, texts or times; what is missing among numbers is NaN, among times NaT."""
+    """Return an array of numbers, booleans, texts or times. A missing number is NaN, a missing time NaT."""
     if any(isinstance(value, np.datetime64) for value in values):
         return np.array(values, dtype="M8[us]")
     if None in values:
@@ -115,13 +115,13 @@ def npz(**arrays: Any) -> bytes:
 
 
 def as_multipart(records: Records) -> Body:
-    """A CSV in a form."""
+    """Return a form with a CSV file."""
     media_type, content = as_csv(records)
     return form([("table", content, media_type)])
 
 
 def form(parts: Sequence[tuple[str, bytes, str | None]]) -> Body:
-    """A form of fields, and of files where a part has a media type."""
+    """Return a form of fields, and of files for parts with a media type."""
     body = b""
     for name, content, media_type in parts:
         head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"'
@@ -138,7 +138,7 @@ TYPED: dict[str, Callable[[Records], Body]] = {
     "arrow-zstd": lambda records: as_arrow(records, "zstd"),
     "arrow-dictionaries": lambda records: as_arrow(records, dictionaries=True),
 }
-"""Those that know the type of a value and whether it is missing."""
+"""Formats that have the type of a value and whether it is missing."""
 ALL = TYPED | {"csv": as_csv, "multipart": as_multipart}
 NUMPY: dict[str, Callable[[Records], Body]] = {"npy": as_npy, "npz": as_npz}
-"""These have no missing texts or integers."""
+"""Formats without missing texts or integers."""

@@ -1,4 +1,4 @@
-"""Values of every kind of input, good and bad, and how each media type writes them."""
+"""Valid and invalid values of every kind of input, and their form in each media type."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Record = dict[str, Any]
 
 
 def png(seed: int) -> str:
-    """A picture in base64."""
+    """Return an image in base64."""
     pixels = np.random.default_rng(seed).integers(0, 256, (4, 4), dtype=np.uint8)
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG")
@@ -44,7 +44,7 @@ GRID: Record = {"array": grid(0), "image": png(0)}
 
 
 def frame(**values: Any) -> Record:
-    """A record for the model `frame`."""
+    """Return a record for the model `frame`."""
     return FRAME | values
 
 
@@ -54,7 +54,7 @@ def nested(width: Any) -> Record:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Records with values of one kind, as they stand in JSON; text that is no number is only bad where types are."""
+    """Records with values of one kind, as in JSON. Text that is not a number is invalid only in typed formats."""
 
     model: str
     good: list[Record]
@@ -101,12 +101,12 @@ def each_in(record: Record, change: Callable[[str, Any], Any]) -> Record:
 
 
 def with_bytes(name: str, value: Any) -> Any:
-    """Images as the bytes that they are."""
+    """Return images as bytes."""
     return base64.b64decode(value + "=" * (-len(value) % 4)) if name == "image" and type(value) is str else value
 
 
 def with_times(name: str, value: Any) -> Any:
-    """Timestamps that are one as such."""
+    """Return timestamps as datetime values."""
     if name != "timestamp" or type(value) is not str:
         return value
     try:
@@ -121,7 +121,7 @@ def with_naive_times(name: str, value: Any) -> Any:
 
 
 def one_by_one(record: Record) -> bodies.Body:
-    """A record as the fields of a form; images, which are binary, as files."""
+    """Return a record as the fields of a form, with images as files."""
     if record.keys() <= {"city", "sun", "wind"}:
         record = {"record": record}
     parts = [
@@ -169,11 +169,11 @@ REFUSED: dict[tuple[str, str], str] = {
         "object inside a record": "numbers, booleans, text and datetime64 are taken",
     }.items()
 }
-"""What a media type has no form for, and what is said to who sends it."""
+"""The kinds that a media type cannot hold, with the message of the refusal."""
 
 
 def as_numpy_would(media: str, records: list[Record]) -> bodies.Body:
-    """Missing values as pickled objects, and objects as structures inside a structure."""
+    """Return missing values as pickled objects, and objects as nested structures."""
     columns: dict[str, Any] = {}
     for name, value in records[0].items():
         values = [record[name] for record in records]

@@ -1,4 +1,4 @@
-"""Sends bodies to the committed models."""
+"""Fixtures that send bodies to the committed models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Sends = Callable[..., Answer]
 
 @pytest.fixture
 def ask(app: Flask) -> Sends:
-    """Posts a body of a media type to a model, wants JSON, and holds any refusal to the form of refusals."""
+    """Post a body of a media type to a model, accept JSON, and check the format of any refusal."""
 
     def send(media_type: str, content: bytes, model: str = "iris-two", **headers: str) -> Answer:
         sent = {"Content-Type": media_type, "Accept": "application/json"}
@@ -35,7 +35,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Flask:
 
 
 def sent(service: Flask, model: str, body: bodies.Body) -> Answer:
-    """The answer in JSON, whose form is right whatever it says."""
+    """Return the response in JSON, after checking its format."""
     answer = post(service, f"/models/{model}/predict", body[1], {"Content-Type": body[0], "Accept": "application/json"})
     check(answer)
     return answer

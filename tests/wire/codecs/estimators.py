@@ -30,7 +30,7 @@ GRID = [
 
 
 def frame() -> pd.DataFrame:
-    """A column of each kind that a frame has."""
+    """Return a frame with a column of each kind."""
     noise = np.random.default_rng(26)
     return pd.DataFrame(
         {
@@ -47,12 +47,12 @@ def frame() -> pd.DataFrame:
 
 
 def colour(name: str | float) -> float:
-    """Fails on one that it has not seen, as an encoder may."""
+    """Return a colour's number; fail on unknown colours, as an encoder may."""
     return {"red": 1.0, "green": 2.0}[name] if isinstance(name, str) else -1.0
 
 
 def seen(columns: pd.DataFrame) -> pd.DataFrame:
-    """Something of each column, to the last digit and the last nanosecond, as numbers; -1 for what is missing."""
+    """Return numbers of each column that keep the last digit and nanosecond; -1 for missing values."""
     when = columns["timestamp"]
     return (
         pd.DataFrame(
@@ -74,7 +74,7 @@ def seen(columns: pd.DataFrame) -> pd.DataFrame:
 
 
 def served(folder: Path) -> Flask:
-    """The service of the models `frame`, `grid`, `weather` and `drops`."""
+    """Return the service of the models `frame`, `grid`, `weather` and `drops`."""
     noise = np.random.default_rng(27)
     rows, matrix = frame(), noise.normal(size=(ROWS, 32))
     rows.to_parquet(folder / "frame.parquet")

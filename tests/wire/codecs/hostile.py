@@ -1,7 +1,6 @@
-"""Bodies of at most 64 KB, compressed or not, that would cost far more than their size if they were decoded first.
+"""Bodies of at most 64 KB, perhaps compressed, that are expensive to decode.
 
-Each is a form of document of some media type, filled with one thing again and again up to the longest body that is
-read.
+Each is a document of some media type, filled with one repeated unit up to the limit of a body's length.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ MADE = "as-"
 BODY_BYTES = 32 * 2**20
 MIB = 2**20
 LONG_UNIT_BYTES = 15
-"""Of what is longer than this, 64 KB of gzip do not become the longest body."""
+"""With longer units, 64 KB of gzip do not decompress to the longest body."""
 JSON, CSV, NPY, NPZ = "application/json", "text/csv", "application/x-npy", "application/x-npz"
 NDJSON, MESSAGEPACK = "application/x-ndjson", "application/msgpack"
 ARROW, PARQUET = "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet"
@@ -40,7 +39,7 @@ INFER = "/v2/models/iris-two/infer"
 
 @dataclass(frozen=True, slots=True)
 class Hostile:
-    """One body: where it is sent, as what, and how it is made before it is compressed."""
+    """One body: its URL, its media type, and its content before compression."""
 
     name: str
     path: str
@@ -52,7 +51,7 @@ class Hostile:
     """The length of the JSON before the raw tensors of the Open Inference Protocol."""
 
     def request(self) -> tuple[dict[str, str], bytes]:
-        """The headers and the body as it is sent."""
+        """Return the headers and the body."""
         headers = {"Content-Type": self.media_type, "Accept": JSON}
         if self.coding:
             headers["Content-Encoding"] = self.coding.removeprefix(MADE)
@@ -63,7 +62,7 @@ class Hostile:
 
 @lru_cache(maxsize=4)
 def compressed(make: Callable[[], bytes], coding: str) -> bytes:
-    """The body in a content coding."""
+    """Return the body in a content coding."""
     content = make()
     if coding == "gzip":
         return gzip.compress(content, 9)
@@ -73,7 +72,7 @@ def compressed(make: Callable[[], bytes], coding: str) -> bytes:
 
 
 def filled(head: bytes, unit: bytes, tail: bytes, size_bytes: int = BODY_BYTES) -> bytes:
-    """A document of one thing again and again, about as long as it may be; without a comma at the end of the last."""
+    """Return a document of one repeated unit, about as long as allowed, without a comma after the last."""
     times = max(1, (size_bytes - len(head) - len(tail)) // len(unit))
     return head + (unit * times).removesuffix(b",") + tail
 
@@ -100,7 +99,7 @@ UNITS = {
     "escapes": b'"\\u0000",',
     "quotes": b'"\\"",',
 }
-"""What JSON is filled with."""
+"""Units that fill JSON."""
 ENVELOPES = {
     "bare": (PREDICT, b"[", b"]"),
     "instances": (PREDICT, b'{"instances":[', b"]}"),
@@ -120,7 +119,7 @@ ENVELOPES = {
         b"]}]}",
     ),
 }
-"""Where JSON is filled: the URL, and what stands before and after."""
+"""Envelopes for JSON: the URL, and the text before and after the units."""
 
 
 def of_json() -> Iterator[Hostile]:
@@ -405,5 +404,5 @@ def of_tensors() -> Iterator[Hostile]:
 
 
 def every() -> list[Hostile]:
-    """All of them, by name."""
+    """Return all bodies, by name."""
     return [*of_json(), *of_lines(), *of_messagepack(), *of_arrays(), *of_tables(), *of_images(), *of_tensors()]

@@ -1,4 +1,4 @@
-"""Bad values of the kinds that are more than one value, in every media type: 422 with a pointer, in bounded memory."""
+"""Tests of invalid values of complex kinds in every media type: 422 with a pointer, in bounded memory."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def picture(width: int, height: int, rows: bytes, *more: bytes) -> bytes:
-    """A PNG of one byte for each pixel that says that it has this size."""
+    """Return a PNG with one byte for each pixel that declares this size."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(more) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 def deflated_zeros(size_bytes: int) -> bytes:
-    """So many zeros, compressed, without ever being there at once."""
+    """Return compressed zeros, without ever holding all of them."""
     deflate = zlib.compressobj(9)
     million = bytes(1_000_000)
     parts = [deflate.compress(million) for _ in range(size_bytes // len(million))]
@@ -90,13 +90,13 @@ AS_IT_IS = MEDIA | {
     "npy": bodies.as_npy,
     "npz": bodies.as_npz,
 }
-"""Texts stay texts."""
+"""Formats of texts that stay texts."""
 AS_BYTES = ("MessagePack", "Parquet", "Arrow", "form")
 AS_TEXT = ("JSON", "NDJSON", "CSV")
 
 
 def body_of(media: str, record: Record) -> bodies.Body:
-    """A record whose bytes are bytes, or base64 where a media type has only text."""
+    """Return a record with bytes, or base64 in text formats."""
     if media == "form":
         parts: list[tuple[str, bytes, str | None]] = [
             (name, value, "application/octet-stream")
@@ -136,7 +136,7 @@ def test_objects(service: Flask, media: str, bad: str) -> None:
 
 @pytest.fixture
 def grown_bytes() -> Callable[[Callable[[], object]], int]:
-    """How far the memory of this process grew during a call, at its peak, whoever asked for it."""
+    """Return the growth of this process's peak memory during a call."""
 
     def measured(call: Callable[[], object]) -> int:
         Path("/proc/self/clear_refs").write_text("5", "ascii")
@@ -207,7 +207,7 @@ def test_columns_that_no_kind_of_input_takes(service: Flask, media: str, bad: st
 
 @pytest.mark.parametrize("media", MEDIA)
 def test_damage_is_refused_whatever_the_kinds(service: Flask, media: str) -> None:
-    """Truncated, and with bytes changed: never a 500, and every refusal in its form."""
+    """Truncated bodies and bodies with changed bytes never give a 500, and every refusal has its format."""
     noise = random.Random(26)
     records = [("frame", frame(whole=5)), ("grid", GRID), ("weather", {"city": "Rome", "sun": 9.0})]
     for model, record in records:

@@ -1,4 +1,4 @@
-"""CSV: RFC 4180, a header that is told or found out, cells typed by the signature, errors at their row and column."""
+"""Tests of CSV: RFC 4180, declared or detected headers, cells typed by the signature, places of errors."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Every kind of input in every media type: the same answer and the same 422 as in JSON, or a refusal in words.
+"""Tests of every kind of input in every media type: the same response as in JSON, or a refusal.
 
-README's table of media types and kinds says which; the two are held to each other.
+README has a table of media types and kinds, which is compared with these tests.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ README = Path(__file__).resolve().parents[3] / "README.md"
 
 
 def told(answer: Answer) -> Any:
-    """What an answer says beside its id, without the values that it shows: bytes are shown otherwise than base64."""
+    """Return a response without its id and without the values in it: bytes are shown differently from base64."""
     document = answer.document
     errors = [(error["pointer"], error["detail"]) for error in document.pop("errors", [])]
     return {name: value for name, value in document.items() if name != "request_id"}, errors
 
 
 def same_as_json(service: Flask, media: str, model: str, records: list[Record], status: int) -> None:
-    """Together and, in a form, one by one."""
+    """Check the records together and, in a form, one by one."""
     for part in [[record] for record in records] if media == "form" else [records]:
         reference = ("application/json", json.dumps(part[0]).encode()) if media == "form" else bodies.as_json(part)
         answer, expected = sent(service, model, MEDIA[media](part)), sent(service, model, reference)
@@ -70,7 +70,7 @@ def test_what_a_media_type_has_no_form_for_is_refused_in_words(service: Flask, k
 
 
 def test_readme_says_so() -> None:
-    """Each cell of its table begins with yes or no, as the tests above have it."""
+    """Each cell of its table begins with yes or no."""
     lines = README.read_text("utf-8").splitlines()
     begins = next(at for at, line in enumerate(lines) if line.startswith("| kind | JSON"))
     head, _, *rows = [

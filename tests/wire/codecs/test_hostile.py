@@ -44,7 +44,7 @@ PARTS = 10
 
 
 def cpu_of_the_loop_s() -> float:
-    """The CPU time of the whole loop, by a part of it."""
+    """Return the CPU time of the whole loop, estimated from a part of it."""
     began_s, total = time.process_time(), 0
     for number in range(ROUNDS // PARTS):
         total ^= number

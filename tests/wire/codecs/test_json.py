@@ -1,4 +1,4 @@
-"""JSON: where it says that something is amiss."""
+"""Tests of JSON and of the places in its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MessagePack: the documents of JSON; what JSON cannot say is refused."""
+"""Tests of MessagePack: the documents of JSON, and refusals of anything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cost of a MessagePack body is estimated before it is decoded."""
+"""Tests of the estimated cost of a MessagePack body."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_bytes_that_are_no_messagepack_are_left_to_the_decoder() -> None:
 
 
 def anything(noise: random.Random, depth: int) -> Any:
-    """A value of any type and size that MessagePack has a form of its own for."""
+    """Return a random value of any type and size that has its own form in MessagePack."""
     kinds: list[Callable[[], Any]] = [
         lambda: None,
         lambda: noise.choice([True, False]),
@@ -53,7 +53,7 @@ def anything(noise: random.Random, depth: int) -> Any:
 
 
 def counts(value: Any) -> tuple[int, int]:
-    """How many values there are, names of members among them; and how many of them are lists or objects."""
+    """Return the number of values, including names of members, and the number of lists and objects."""
     if not isinstance(value, list | dict):
         return 1, 0
     parts = [*value, *value.values()] if isinstance(value, dict) else value

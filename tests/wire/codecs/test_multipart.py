@@ -1,4 +1,4 @@
-"""Forms: fields of one record, or a file; abuse is refused soon."""
+"""Tests of forms: fields of one record, or a file, and fast refusals of abuse."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_what_is_wrong_is_named(
 
 
 def file_part(name: str, file_name: str, content: bytes, media_type: str | None) -> tuple[str, bytes]:
-    """A form of one file as a browser sends it."""
+    """Return a form of one file as a browser sends it."""
     kind = f"Content-Type: {media_type}\r\n" if media_type is not None else ""
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{file_name}"\r\n{kind}\r\n'
     return TYPE, head.encode() + content + f"\r\n--{BOUNDARY}--\r\n".encode()

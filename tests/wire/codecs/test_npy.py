@@ -1,4 +1,4 @@
-"""npy and npz: rows and records without a pickle; what a header declares is never believed."""
+"""Tests of npy and npz: rows and records without a pickle, and headers with false declarations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same rows give the same answer, or the same 422, whatever they came in as."""
+"""Tests that the same rows give the same response, or the same 422, in every media type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forms of a value that one media type has and others have not; and forms that no media type has."""
+"""Tests of forms of a value that only some media types have."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NPY = bodies.npy(np.array(GRID["array"], order="F"))
 
 
 def npz_of(times: np.ndarray[Any, Any]) -> bodies.Body:
-    """A record for the model `frame`, with this timestamp."""
+    """Return a record for the model `frame`, with this timestamp."""
     columns = {name: np.array([value]) for name, value in FRAME.items()}
     return "application/x-npz", bodies.npz(**columns | {"timestamp": times})
 
@@ -84,7 +84,7 @@ def test_an_array_may_be_a_file_of_a_form(service: Flask, content: bytes) -> Non
 
 
 def test_text_without_types_is_no_whole_record(service: Flask) -> None:
-    """Nobody could tell whether 01 is a number: such a record is JSON in one cell, or in one field."""
+    """The type of 01 is unknown, so such a record is JSON in one cell or field."""
     for body, pointer in (
         (("text/csv; header=present", b"city,sun\r\nRome,9\r\n"), "#/instances"),
         (bodies.form([("city", b"Rome", None), ("sun", b"9", None)]), "#"),

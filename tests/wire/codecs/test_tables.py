@@ -1,4 +1,4 @@
-"""Parquet and Arrow: what they declare is looked at before pyarrow believes it; damaged ones are refused."""
+"""Tests of Parquet and Arrow: declared sizes are checked before pyarrow reads them; damaged bodies are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thrift's compact protocol as pyarrow reads it, and what of a footer is taken from it."""
+"""Tests of Thrift's compact protocol as pyarrow reads it, and of the chunks in a footer."""
 
 from __future__ import annotations
 
