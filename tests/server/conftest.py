@@ -1,4 +1,4 @@
-"""Servers that several tests share, and a repository with something of everything in it."""
+"""Servers that several tests share, and a repository with versions in different states."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def boosted() -> HistGradientBoostingClassifier:
-    """The estimator that hangs in a child where its parent has run it before the fork."""
+    """An estimator that hangs in a child process if its parent has run it before the fork."""
     return HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(*load_iris(return_X_y=True))
 
 
@@ -53,7 +53,7 @@ def mixed_models(tmp_path_factory: pytest.TempPathFactory, boosted: HistGradient
 
 @pytest.fixture(scope="session")
 def mixed(tmp_path_factory: pytest.TempPathFactory, mixed_models: Path) -> Iterator[Server]:
-    """That repository in production, behind two workers."""
+    """This repository in production, behind two workers."""
     folder = tmp_path_factory.mktemp("mixed-server")
     with serving(folder, WEB_CONCURRENCY=2, RETORT_MODELS_DIR=mixed_models) as started:
         yield started

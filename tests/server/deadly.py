@@ -1,4 +1,4 @@
-"""A model that answers well until it is asked about one of two values: then its process ends, each time otherwise."""
+"""A model whose process ends when it gets one of some values, each in a different way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 EXITS, SEGFAULTS = 666.25, 666.75
 FORKS, CHILD_LIVES_S = 777.25, 60
 EXIT_STATUS = {EXITS: 7, 666.3: 3, 666.4: 4}
-"""Gunicorn takes 3 and 4 for workers that cannot boot."""
+"""Gunicorn uses 3 and 4 for workers that cannot boot."""
 
 
 class Deadly(RegressorMixin, BaseEstimator):

@@ -1,4 +1,4 @@
-"""What Schemathesis is told beyond the document: to read it strictly, and what JSON Schema cannot say of bodies."""
+"""Hooks for Schemathesis: strict reading of the document, and rules of bodies that JSON Schema cannot express."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ INT64 = range(-(2**63), 2**63)
 
 @schemathesis.serializer(*TEXT_TABLES)
 def table(context: Any, value: Any) -> bytes:
-    """The text of a table."""
+    """Return the text of a table."""
     return str(value).encode()
 
 
 @schemathesis.hook
 def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
-    """Every status has to be named: `default` stands for those of the server in front of the application."""
+    """Remove `default`, which stands for a server in front of the application: every status must be documented."""
     for operations in raw_schema["paths"].values():
         for operation in operations.values():
             if isinstance(operation, dict):
@@ -28,9 +28,9 @@ def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
 
 @schemathesis.hook
 def filter_case(context: Any, case: Any) -> bool:
-    """No text violates the schema of a table in text, and none but the documented one is known to be accepted.
+    """Drop negative cases of tables: no text violates their schema, and only documented text is known to be valid.
 
-    A file of an image cannot be put into a form here: a case with other bytes than were drawn counts as meant badly.
+    A form cannot contain an image file here: a case with other bytes than were drawn counts as negative.
     """
     if case.media_type == FORM and is_meant_well(case) and image_of(case) is not None:
         return False
@@ -39,7 +39,7 @@ def filter_case(context: Any, case: Any) -> bool:
 
 @schemathesis.hook
 def map_case(context: Any, case: Any) -> Any:
-    """What is to be accepted, as far as the schema cannot say what is."""
+    """Make positive cases valid where the schema allows more than the server."""
     if is_meant_well(case):
         if case.media_type in TEXT_TABLES:
             case.body = documented(case)["example"]
@@ -58,26 +58,27 @@ def is_meant_well(case: Any) -> bool:
 
 
 def models(case: Any) -> dict[str, Any]:
-    """The schemas of records, by the names of the models."""
+    """Return the schemas of records, by the names of the models."""
     schemas = case.operation.schema.raw_schema["components"]["schemas"]
     return {name.removesuffix(".record"): schema for name, schema in schemas.items() if name.endswith(".record")}
 
 
 def documented(case: Any) -> dict[str, Any]:
-    """What the document says of a case's media type."""
+    """Return the documentation of a case's media type."""
     found: dict[str, Any] = case.operation.definition.raw["requestBody"]["content"][case.media_type]
     return found
 
 
 def image_of(case: Any) -> Any:
-    """The example of an input that is an image; its schema is that of any string."""
+    """Return the example of an image input, whose schema is that of any string."""
     path: str = case.operation.path
     record = models(case).get(path.removeprefix("/models/").removesuffix("/predict"), {})
     return record.get("properties", {}).get("image", {}).get("example")
 
 
 def acceptable(value: Any, image: Any) -> Any:
-    """A value with true images, columns of one length, and no integer of more than 64 bits: 1e20 stays a number."""
+    """Return a value with real images, columns of equal length, and no integer of more than 64 bits: 1e20 stays a
+    number."""
     if isinstance(value, dict):
         if image is not None and ("image" in value or "b64" in value):
             return dict.fromkeys(value, image)

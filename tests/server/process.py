@@ -1,4 +1,4 @@
-"""A server as a process of its own: started by the line that a platform runs, stopped by its id."""
+"""A server as a separate process, started by the command that a platform runs, stopped by its id."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ START_WITHIN_S = 60.0
 STOP_WITHIN_S = 25.0
 ASK_AGAIN_AFTER_S = 0.05
 WORKER = os.environ.get("RETORT_WORKER", "retort").lower()
-"""The worker class that every server of the tests runs, read before the settings of the machine are put away."""
+"""The worker class of every server in the tests, read before the settings of the machine are removed."""
 
 
 def web_line() -> str:
-    """What Procfile has a platform run."""
+    """Return the command that platforms run, from Procfile."""
     lines = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text("utf-8").splitlines())
     return lines["web"]
 
@@ -36,7 +36,7 @@ def free_port() -> int:
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """This process's, with the set-up's programs first, and these settings."""
+    """Return the environment of this process, with the tools' programs first, and these settings."""
     path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
     kept = {name: value for name, value in os.environ.items() if "MAKE" not in name and name != "MFLAGS"}
     kept |= {"PATH": path, "RETORT_WORKER": WORKER}
@@ -55,7 +55,7 @@ class Answer:
 
 
 class Server:
-    """A server that listens on `port` of this machine; what it writes goes to a file."""
+    """A server that listens on `port` of this machine. Its output goes to a file."""
 
     def __init__(self, command: Sequence[str], port: int, said: Path, **settings: object) -> None:
         self.port = port
@@ -77,17 +77,17 @@ class Server:
 
     @property
     def words(self) -> str:
-        """All that it has written."""
+        """All of its output."""
         return self.said.read_text("utf-8", "replace")
 
     @property
     def workers(self) -> list[int]:
-        """The process ids of its children."""
+        """Return the process ids of its children."""
         pid = self.process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
 
     def all_workers(self, count: int) -> list[int]:
-        """Its children, once there are so many: the first answers before the last is forked."""
+        """Return its children once there are this many: the first answers before the last is forked."""
         until = time.monotonic() + 30
         while len(self.workers) < count and time.monotonic() < until:
             time.sleep(0.05)
@@ -95,7 +95,7 @@ class Server:
         return self.workers
 
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
-        """One request over a connection of its own; a body that is iterable is sent in chunks."""
+        """Send one request over a new connection. An iterable body is sent in chunks."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
         with contextlib.closing(connection):
             content = body.encode() if isinstance(body, str) else body
@@ -104,7 +104,7 @@ class Server:
             return Answer(response.status, dict(response.headers), response.read())
 
     def wait(self, path: str = "/livez") -> Server:
-        """Returns once it answers there."""
+        """Wait until it answers at this path."""
         deadline = time.monotonic() + START_WITHIN_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -116,7 +116,7 @@ class Server:
         raise AssertionError(f"it did not answer within {START_WITHIN_S:g} s: {self.words}")
 
     def stop(self) -> int:
-        """Its exit status after SIGTERM; what is left of its own group after that is killed."""
+        """Return its exit status after SIGTERM, and kill the rest of its process group."""
         try:
             self.process.terminate()
             return self.process.wait(STOP_WITHIN_S)
@@ -130,7 +130,7 @@ class Server:
 def serving(
     folder: Path, command: Sequence[str] | None = None, until: str = "/livez", **settings: object
 ) -> Iterator[Server]:
-    """The `web:` line of Procfile, or another command, as a server that answers."""
+    """Run the `web:` line of Procfile, or another command, as a server that answers."""
     port = free_port()
     line = command or ["sh", "-c", f"exec {web_line()}"]
     server = Server([word.replace("$PORT", str(port)) for word in line], port, folder / f"said-{port}", **settings)

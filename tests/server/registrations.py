@@ -1,7 +1,7 @@
-"""Everything that can be registered around the views of a Flask application, each of which counts or refuses requests.
+"""Everything that can be registered around the views of a Flask application. Each counts or refuses requests.
 
-`tests.server.registered` serves an application with one of them. A registration that refuses lets through what sends
-`X-Pass: yes`; all others let everything through. `GET /seen` says how often each request was seen, by its id.
+`tests.server.registered` serves an application with one of them. A registration that refuses lets requests with
+`X-Pass: yes` pass; all others let every request pass. `GET /seen` returns how often each request was seen, by its id.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PREDICTIONS = (
 
 
 def see(name: str) -> None:
-    """Count a request; foreign code must not run on the event loop, which is the main thread of a worker."""
+    """Count a request. User code must not run on the event loop, which is the main thread of a worker."""
     if os.environ["RETORT_WORKER"] == "retort" and threading.current_thread() is threading.main_thread():
         name += " on the event loop"
     with LOCK:
@@ -41,7 +41,7 @@ def see(name: str) -> None:
 
 
 def check_view(**_: Any) -> None:
-    """Count the request of a view, and refuse it if it does not pass."""
+    """Count the request of a view, and refuse it unless it passes."""
     see(request.headers["X-Request-ID"])
     if request.headers.get("X-Pass") != "yes":
         abort(401)
@@ -52,7 +52,7 @@ def count_view(*_: Any, **__: Any) -> None:
 
 
 def check_response() -> Any:
-    """As `check_view`, where no error handler is around it."""
+    """Like `check_view`, for places without an error handler around them."""
     count_view()
     return None if request.headers.get("X-Pass") == "yes" else current_app.make_response(("", 401))
 
@@ -78,7 +78,7 @@ class Auth:
 
 
 class Marking(Interceptor):
-    """Marks every answer, whoever has made it."""
+    """Marks every response, also those of refusals."""
 
     may_block = False
 
@@ -103,7 +103,7 @@ class Refusing(Interceptor):
 
 
 def around(function: Callable[..., Any], check: Callable[..., Any] = check_view) -> Callable[..., Any]:
-    """A decorated function, which passes for the one that it decorates."""
+    """Return a decorated function that looks like the original."""
 
     @functools.wraps(function)
     def decorated(*args: Any, **named: Any) -> Any:
@@ -177,7 +177,7 @@ def login_by_decorator(app: Flask) -> None:
 
 
 def whose() -> str:
-    """A client of its own for each request that passes, and one for all others, which has had its one request."""
+    """Return a new client for each request that passes, and one for all others, whose only request is used up."""
     see(request.headers["X-Request-ID"])
     return request.headers["X-Request-ID"] if request.headers.get("X-Pass") == "yes" else "all others"
 

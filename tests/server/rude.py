@@ -1,4 +1,4 @@
-"""A model that changes its whole process when it is asked about certain values."""
+"""A model that changes its whole process when it gets certain values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 PRINTED = "words of a model"
 FIRST = 1000.25
-"""The value that takes the first action: packing tries rounder ones."""
+"""The value of the first action. Packing tries rounder values."""
 
 
 def _lower_the_recursion_limit() -> None:
@@ -68,7 +68,7 @@ ACTIONS: dict[str, Callable[[], object]] = {
 
 
 class Rude(RegressorMixin, BaseEstimator):
-    """Predicts twice the first input, and takes the action of that number after `FIRST`."""
+    """Predicts twice the first input, and runs the action of that number after `FIRST`."""
 
     def fit(self, features: np.ndarray, target: Any = None) -> Rude:
         self.n_features_in_ = features.shape[1]

@@ -44,7 +44,7 @@ def in_chromium(test: Callable[..., None]) -> Callable[..., None]:
 
 @dataclass(frozen=True)
 class Way:
-    """How a proxy serves the server below /ml: the server's settings, and how nginx passes requests on."""
+    """How a proxy serves the server below /ml: the server's settings, and how nginx forwards requests."""
 
     name: str
     settings: dict[str, object]
@@ -61,14 +61,14 @@ WAYS = (
 
 @dataclass(frozen=True)
 class Behind:
-    """A server behind nginx, and its root as a client of nginx finds it."""
+    """A server behind nginx, and its root URL for clients of nginx."""
 
     way: Way
     server: Server
     root: str
 
     def get(self, path: str, headers: dict[str, str] | None = None) -> str:
-        """The text at a path below the root."""
+        """Return the text at a path below the root."""
         with urlopen(Request(f"{self.root}{path}", headers=headers or {}), timeout=30) as answer:
             assert answer.status == 200
             return str(answer.read(), "utf-8")
@@ -76,7 +76,7 @@ class Behind:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    """A server with each of the settings."""
+    """One server for each of the settings."""
     folder = tmp_path_factory.mktemp("behind")
     with contextlib.ExitStack() as stack:
         distinct = {json.dumps(way.settings): way.settings for way in WAYS}
@@ -176,7 +176,7 @@ def test_forged_fields_change_nothing(servers: dict[str, Server], settings: dict
 
 
 def logged(server: Server, request_id: str) -> dict[str, Any]:
-    """The line of the access log for a request."""
+    """Return the line of the access log for a request."""
     lines = [json.loads(line) for line in server.words.splitlines() if f'"{request_id}"' in line]
     return next(line for line in lines if line["logger"] == "retort.access")
 
@@ -204,7 +204,7 @@ def test_execute_predicts(page: Page, behind: Behind) -> None:
 
 @in_chromium
 def test_execute_may_change_what_is_served(page: Page, behind: Behind) -> None:
-    """The page is this server's own, also where the proxy sends another `Host`."""
+    """The page belongs to this server, even if the proxy sends another `Host`."""
     page.goto(f"{behind.root}docs")
     path = "/v2/repository/models/{model}/load"
     operation = page.locator(".opblock", has=page.locator(f'[data-path="{path}"]'))

@@ -1,7 +1,7 @@
-"""What is served is what the documents say, this service's own and the published one of the Open Inference Protocol.
+"""Tests that the server conforms to its own document and to the published one of the Open Inference Protocol.
 
-Schemathesis makes requests from a document, good and bad ones, and holds the answers to it with all its checks. Nothing
-is left out but what the comments of `schemathesis.toml`, and the words below, say.
+Schemathesis makes valid and invalid requests from a document, and applies all its checks to the responses. The
+exceptions are in `schemathesis.toml` and in the comments below.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.server.process import ROOT, Server, environment, serving
 
 HERE = Path(__file__).parent
 EXAMPLES = int(os.environ.get("CONFORMANCE_EXAMPLES", "10"))
-"""Requests that are drawn for each operation, beside those that go through its limits; `make test` asks for few."""
+"""Number of random requests for each operation, besides those at its limits. `make test` uses few."""
 FEW = 10
 PUBLISHED = Path(os.environ.get("OPEN_INFERENCE_REST", ROOT.parent / "shared" / "data" / "open_inference_rest.yaml"))
 
@@ -32,13 +32,13 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The committed models; nobody else minds what is loaded here."""
+    """A server with the committed models for these tests alone, which load and unload them."""
     with serving(tmp_path_factory.mktemp("conformance")) as started:
         yield started
 
 
 def schemathesis(folder: Path, *arguments: str, config: Path, hooks: str = "") -> str:
-    """What a run says that finds nothing; it runs in a folder, where it leaves what it writes."""
+    """Run Schemathesis in a folder of its own, and return its output after checking that it found nothing."""
     ran = subprocess.run(
         [
             *("schemathesis", "--config-file", str(config), "run", *arguments, "--checks", "all", "--no-color"),
@@ -100,20 +100,20 @@ def test_unloading_does_as_the_own_document_says(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def published() -> dict[str, Any]:
-    """The document with path templates that are some: `{MODEL_NAME}`, where it has the literal `${MODEL_NAME}`."""
+    """The document with valid path templates: it has the literal `${MODEL_NAME}` for `{MODEL_NAME}`."""
     document: dict[str, Any] = yaml.safe_load(PUBLISHED.read_text("utf-8").replace("${MODEL", "{MODEL"))
     return document
 
 
 @pytest.mark.needs_document(PUBLISHED)
 class TestPublished:
-    """With the document of kserve/open-inference-protocol, which is not ours to ship."""
+    """Tests with the document of kserve/open-inference-protocol, which this repository may not contain."""
 
     def test_it_is_valid(self, published: dict[str, Any]) -> None:
         validate(published)
 
     def test_names_that_are_drawn(self, published: dict[str, Any], own: Server, tmp_path: Path) -> None:
-        """Of models that are not there: 404, which the protocol has for them, though its document names 400 alone."""
+        """Unknown models are 404 in the protocol, although its document names only 400."""
         for path, operations in published["paths"].items():
             if "{" in path:
                 operation = operations.get("post") or operations["get"]
@@ -126,7 +126,7 @@ class TestPublished:
         self.run(published, own, tmp_path, "")
 
     def test_a_model_that_is_there(self, published: dict[str, Any], own: Server, tmp_path: Path) -> None:
-        """The document cannot know its inputs, nor that a tensor's data have to fill its shape: 400 is right there."""
+        """The document knows neither the model's inputs nor that data must fill its shape, so 400 is right."""
         self.run(
             published,
             own,

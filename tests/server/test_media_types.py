@@ -1,4 +1,4 @@
-"""What a body says it is, and what a client wants back (faults.md, N08 and N12), over one kept connection."""
+"""Tests of Content-Type and Accept (faults.md, N08 and N12), over one kept connection."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Asked:
 
 
 class Talk:
-    """A kept connection that sends these headers and no others."""
+    """A kept connection that sends only the given headers."""
 
     def __init__(self, server: Server) -> None:
         self.connection = HTTPConnection("127.0.0.1", server.port, timeout=20)
@@ -156,7 +156,7 @@ STATUSES = {"ordinary": {200}, "a path for a name": {400, 415, 422}}
 @pytest.mark.parametrize("name", MULTIPARTS)
 @pytest.mark.parametrize("content_type", ["multipart/form-data; boundary=x", "multipart/mixed; boundary=" + "x" * 3000])
 def test_n08_multipart_is_answered_soon_whatever_is_in_it(mixed: Server, name: str, content_type: str) -> None:
-    """A form is taken where it is a record; no field of it is dropped in silence, and nothing takes much memory."""
+    """A form is a record. No field of it is dropped silently, and none takes much memory."""
     talk = Talk(mixed)
     with contextlib.closing(talk.connection):
         assert talk(MULTIPARTS["ordinary"], Content_Type="multipart/form-data; boundary=x").status == 200  # imports
@@ -176,6 +176,6 @@ def test_n08_multipart_is_answered_soon_whatever_is_in_it(mixed: Server, name: s
 
 
 def rss_bytes(server: Server) -> int:
-    """Of all workers together."""
+    """Return the resident memory of all workers together."""
     statms = [Path(f"/proc/{pid}/statm").read_text("ascii") for pid in server.workers]
     return sum(int(statm.split()[1]) for statm in statms) * 4096

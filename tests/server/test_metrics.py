@@ -1,4 +1,4 @@
-"""`/metrics` of a server: sums over its workers, which never go backwards, whatever becomes of a worker."""
+"""Tests of `/metrics` of a server: sums over its workers that never decrease, even if workers end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REPORTED_WITHIN_S = 3.0
 
 
 class Scraper:
-    """Reads the metrics again and again, as Prometheus does, and holds every counter to what it was before."""
+    """Reads the metrics repeatedly, as Prometheus does, and checks that no counter decreases."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -66,7 +66,7 @@ class Scraper:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Two workers, whom nobody else asks."""
+    """Two workers that only these tests use."""
     with serving(tmp_path_factory.mktemp("metrics"), WEB_CONCURRENCY=2) as started:
         started.all_workers(2)
         yield started
@@ -74,7 +74,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def settled(alone: Server) -> Scraper:
-    """After both workers have reported what they did before."""
+    """A scraper, after both workers have reported their earlier requests."""
     scraper = Scraper(alone)
     scraper.until(lambda: scraper.value("retort_workers") == 2.0)
     time.sleep(1.5)

@@ -1,4 +1,4 @@
-"""What our commands do to the machine, as the kernel sees it: no connection beyond it, no file but their own."""
+"""Tests of the system calls of Retort's commands: no connection beyond this machine, no stray file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OWN_PLACES = ("/dev/", "/proc/self/", "/memfd:")
 
 @dataclass(frozen=True)
 class Traced:
-    """The calls of a command and of all that it started."""
+    """The system calls of a command and of all processes that it started."""
 
     process: int
     log: str
@@ -39,7 +39,7 @@ class Traced:
 
     @property
     def calls(self) -> list[tuple[int, str]]:
-        """Each call with its thread. The two lines of a call that was interrupted by another are one."""
+        """Return each call with its thread. The two lines of an interrupted call are joined."""
         unfinished: dict[int, str] = {}
         found = []
         for line in self.log.splitlines():
@@ -55,13 +55,13 @@ class Traced:
 
     @property
     def contacts(self) -> list[str]:
-        """Attempts to reach or to look up anything that is not this machine."""
+        """Return attempts to reach or to look up another machine."""
         addressed = [text for _, text in self.calls if text.startswith(("connect(", "send")) and "sa_family=" in text]
         return [text for text in addressed if not LOCAL.search(text)]
 
     @property
     def files(self) -> list[str]:
-        """Files outside of the command's own places that it wrote or tried to write."""
+        """Return files outside the command's own places that it wrote or tried to write."""
         written = []
         for _, text in self.calls:
             if not text.startswith(("connect(", "send", "clone")) and WRITES.search(text):
@@ -71,12 +71,12 @@ class Traced:
 
     @property
     def threads(self) -> list[str]:
-        """The threads that the command's own process started, not its children."""
+        """Return the threads that the command's own process started, not its children."""
         return [text for thread, text in self.calls if thread == self.process and "CLONE_THREAD" in text]
 
 
 class Tracer:
-    """Runs commands under strace, with a home of their own."""
+    """Runs commands under strace, with a separate home folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -88,7 +88,7 @@ class Tracer:
 
     @property
     def words(self) -> list[str]:
-        """The words to put before those of a command. The tracer is no parent of it, so signals reach the command."""
+        """The words to put before those of a command. The tracer is not its parent, so signals reach the command."""
         return [*shlex.split(TRACE), str(self.log)]
 
     @property

@@ -1,4 +1,4 @@
-"""A model that kills its workers is taken out of service; the others go on (faults.md, M13)."""
+"""Tests that a model which kills its workers is quarantined, and that other models continue (faults.md, M13)."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tests.server.process import WORKER, Server, serving
 pytestmark = pytest.mark.server
 
 LISTENS = "0A"
-"""The state of a socket in /proc/net/tcp."""
+"""The code of the state LISTEN in /proc/net/tcp."""
 DEADLY, STEADY = "/models/deadly/predict", "/models/steady/predict"
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """Two models of the same class, one of which nobody asks about the values that kill, behind two workers."""
+    """Two models of the same class behind two workers. Only one gets the values that kill."""
     artifact = tmp_path / "model.joblib"
     joblib.dump(Deadly().fit(np.zeros((4, 1))), artifact)
     for name in ("deadly", "steady"):
@@ -43,7 +43,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def asking(server: Server) -> Iterator[Counter[str]]:
-    """Somebody asks for the other model all the while; what became of that, by status, or "cut"."""
+    """Send requests for the other model meanwhile, and count the results by status, or "cut"."""
     outcomes: Counter[str] = Counter()
     stop = threading.Event()
 
@@ -64,7 +64,7 @@ def asking(server: Server) -> Iterator[Counter[str]]:
 
 
 def kill(server: Server, value: float) -> None:
-    """Asks about a value that kills, and waits until there is another worker in the place of the one that died."""
+    """Send a value that kills, and wait until another worker replaces the dead one."""
     before = set(server.all_workers(2))
     with pytest.raises((OSError, HTTPException)):
         server.ask("POST", DEADLY, f'{{"feature1": {value}}}')
@@ -84,7 +84,7 @@ def test_no_exit_status_of_a_worker_that_serves_ends_the_server(server: Server) 
 
 
 def held_by(process: int) -> set[str]:
-    """The open descriptors of a process, as /proc names them."""
+    """Return the open descriptors of a process, as /proc names them."""
     return {str(path.readlink()) for path in Path(f"/proc/{process}/fd").iterdir()}
 
 

@@ -1,7 +1,7 @@
-"""Nothing that a Flask developer registers is skipped: under load, by any protocol, in any way that requests are run.
+"""Tests that all code that a Flask developer registers runs, under load, in every protocol and way to run requests.
 
-Each kind of registration has a server of its own, whose requests differ in how the worker runs them: inline, in a
-thread, grouped for a shared run, as a stream; one after another, over two connections and over sixty-four.
+Each kind of registration has its own server. The requests differ in how the worker runs them: inline, in a thread,
+grouped for a shared run, as a stream; one after another, over two connections and over sixty-four.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.server.registrations import INTERCEPTORS, OBSERVING, REFUSING, WRAPPE
 
 CONNECTIONS = (1, 2, 64)
 REQUESTS = {1: 6, 2: 12, 64: 64}
-"""So many of each way, by the number of connections that share them."""
+"""Number of requests of each way, by the number of connections that share them."""
 ROW = [5.1, 3.5]
 JSON, NDJSON = "application/json", "application/x-ndjson"
 TENSOR = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": ROW}]}
@@ -67,7 +67,7 @@ def registered(request: pytest.FixtureRequest, models: Path, tmp_path: Path) -> 
 
 
 async def ask(server: Server, requests: Iterator[tuple[bytes, str]], answers: dict[str, int]) -> None:
-    """Sends requests over one connection until there are no more; notes the status of each."""
+    """Send all requests over one connection, and record the status of each."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     for content, request_id in requests:
         writer.write(content)
@@ -88,7 +88,7 @@ async def ask(server: Server, requests: Iterator[tuple[bytes, str]], answers: di
 
 
 async def ask_all(server: Server, connections: int, refuses: bool) -> tuple[dict[str, int], set[str]]:
-    """The status of each request by its id, and the ids of those that pass."""
+    """Return the status of each request by its id, and the ids of those that pass."""
     numbers, passing, requests = itertools.count(), set[str](), []
     for name, (path, content_type, body) in WAYS.items():
         for _ in range(REQUESTS[connections]):

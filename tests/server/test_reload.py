@@ -1,4 +1,4 @@
-"""A server takes another choice of versions while clients ask: by a command, or by SIGHUP."""
+"""Tests that a server changes versions while clients send requests: by a command, or by SIGHUP."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def server(tmp_path: Path, models: Path) -> Iterator[Server]:
 
 
 class Clients:
-    """Clients that ask again and again, each time over a connection of their own; notes what they were answered."""
+    """Clients that send requests continuously, each over a new connection, and record the responses."""
 
     def __init__(self, server: Server) -> None:
         self.server = server

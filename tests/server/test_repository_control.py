@@ -1,4 +1,4 @@
-"""Models are loaded and unloaded over HTTP: in whichever worker is asked, and in those that come later."""
+"""Tests that models can be loaded and unloaded over HTTP in all workers, present and later ones."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def control(server: Server, what: str, model: str = "iris-two") -> int:
 
 
 def statuses(server: Server) -> list[int]:
-    """What each worker says of a prediction, asked alone.
+    """Return each worker's status for a prediction, sent to it alone.
 
-    The youngest first: who is put to sleep while it starts may hold the lock that the others wait for.
+    The youngest comes first: a worker that is stopped while it starts may hold the lock that the others wait for.
     """
     said = []
     for worker in reversed(server.all_workers(2)):

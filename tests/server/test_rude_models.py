@@ -1,4 +1,4 @@
-"""A model that changes its whole process breaks neither the pages, nor other models, nor the log."""
+"""Tests that a model which changes its process breaks neither the pages, nor other models, nor the log."""
 
 from __future__ import annotations
 

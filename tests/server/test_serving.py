@@ -1,4 +1,4 @@
-"""The real thing: Gunicorn as Procfile starts it, over sockets."""
+"""Tests of Gunicorn as Procfile starts it, over sockets."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_every_recorded_example(server: Server) -> None:
 
 
 def test_n11_odd_requests_in_one_pipeline_are_each_answered(server: Server) -> None:
-    """HEAD never runs a model; what is not allowed is told with what is; each as a problem document, in order."""
+    """HEAD never runs a model, and each refusal is a problem document with the allowed values, in order."""
     odd = {
         ("HEAD", "/predict"): 405,
         ("HEAD", "/models"): 200,
@@ -99,7 +99,7 @@ def test_n11_odd_requests_in_one_pipeline_are_each_answered(server: Server) -> N
 
 
 def chunks(total_bytes: int) -> Iterator[bytes]:
-    """A good body of this many bytes in pieces: if it were cut after any row, what is left would be fewer rows."""
+    """Yield a valid body of this many bytes in pieces. Cut after any row, it would be a body of fewer rows."""
     rows = b'{"instances": [[5.1, 3.5]' + b", [5.1, 3.5]" * (total_bytes // 12)
     body = rows[: total_bytes - 2].rsplit(b", [", 1)[0] + b"]}"
     body = body.ljust(total_bytes)
@@ -139,7 +139,7 @@ def test_a_client_that_goes_away_leaves_the_server_well(server: Server) -> None:
 
 @contextlib.contextmanager
 def only(server: Server, worker: int) -> Iterator[None]:
-    """The other workers are asleep."""
+    """Stop the other workers meanwhile."""
     others = [pid for pid in server.workers if pid != worker]
     for pid in others:
         os.kill(pid, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""The `web:` line of Procfile with the environments that platforms give it."""
+"""Tests of the `web:` line of Procfile in the environments of platforms."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class UnixConnection(HTTPConnection):
 
 
 def web_with(**settings: str) -> list[str]:
-    """The `web:` line with settings that go before those of `Server`."""
+    """Return the `web:` line with settings that override those of `Server`."""
     return ["env", *(f"{name}={value}" for name, value in settings.items()), "sh", "-c", f"exec {web_line()}"]
 
 

@@ -1,4 +1,4 @@
-"""The examples with steps, behind the server as a platform runs it: a database, and two services at once."""
+"""Tests of the examples with steps behind a server: a database, and two services at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AT_ONCE = 40
 
 
 class Stations(BaseHTTPRequestHandler):
-    """Both services: slow, and each connection is for one question."""
+    """Both services: slow, with one request for each connection."""
 
     def do_GET(self) -> None:
         time.sleep(WAIT_S)
@@ -68,7 +68,7 @@ def trained(example: str, model: str, target: str, step: str, folder: Path) -> P
 
 
 def shown(model: str) -> tuple[str, Any]:
-    """What examples/README.md sends to a model, and the answer that it shows."""
+    """Return the request for a model in examples/README.md, and its response there."""
     text = (ROOT / "examples" / "README.md").read_text("utf-8")
     for body, answer in re.findall(r"curl \S+ -d '(.*?)'\n```\n\n```json\n(.*?)```", text, re.DOTALL):
         if json.loads(answer)["model"] == model:
@@ -78,7 +78,7 @@ def shown(model: str) -> tuple[str, Any]:
 
 @contextlib.contextmanager
 def stub() -> Iterator[tuple[str, str]]:
-    """The addresses of both services as the example's own stub plays them."""
+    """Return the URLs of both services, which the example's own stub provides."""
     ports = [free_port(), free_port()]
     script = ROOT / "examples" / "two_services" / "stub.py"
     process = subprocess.Popen([sys.executable, str(script), *map(str, ports)], env=environment())
@@ -139,7 +139,7 @@ def test_two_services_are_asked_at_once_for_each_instance(stations: Server) -> N
 
 @pytest.mark.own_worker("it has as many threads as are set, and requests that wait take them")
 def test_requests_that_wait_take_no_threads_from_others(stations: Server) -> None:
-    """Two threads, forty requests that wait: all are answered together, and nobody is refused."""
+    """Two threads and forty waiting requests: all are answered together, and none is refused."""
     with ThreadPoolExecutor(AT_ONCE) as clients:
         began_s = time.monotonic()
         asked = [

@@ -1,4 +1,4 @@
-"""What requirements-serve.txt installs: it serves graphs, and says what it lacks for anything else."""
+"""Tests of an installation of requirements-serve.txt: it serves graphs, and names what it lacks for other artifacts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RECORD = '{"feature1": 5.1, "feature2": 3.5}'
 
 @pytest.fixture(scope="module")
 def programs() -> Path:
-    """The folder of the programs of an environment that has this tier alone."""
+    """Return the folder of the programs of an environment with this tier alone."""
     return python_with("serve", ROOT / "requirements-serve.txt").parent
 
 

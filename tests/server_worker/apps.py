@@ -1,4 +1,4 @@
-"""The application behind the servers of these tests: inline paths, slow ones, and all the ways to go wrong."""
+"""The application behind the servers of these tests: inline paths, slow ones, and all kinds of failures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INLINE = ("/livez", "/readyz", "/quick", "/stats")
 
 
 def fall(how: str) -> None:
-    """One way for a model to take its process, or its thread, down."""
+    """End the process or the thread of a model in one of these ways."""
     if how == "segfault":
         ctypes.string_at(0)
     elif how == "abort":
@@ -42,7 +42,7 @@ def fall(how: str) -> None:
 
 
 class Application(Serving):
-    """Tells clients apart by `X-Forwarded-For`, if they send it."""
+    """Distinguishes clients by `X-Forwarded-For`, if they send it."""
 
     def __init__(self) -> None:
         self.drains = False

@@ -1,4 +1,4 @@
-"""A wall clock that jumps: a shim of C between a program and its C library, and the file by which it is told."""
+"""A wall clock that jumps: a C shim between a program and its C library, and the file that controls it."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ time_t time(time_t *also) {
     return now.tv_sec;
 }
 """
-"""Shifts what is told of the wall clock alone; the monotonic one, by which the kernel waits, goes on as it is."""
+"""Shifts only the wall clock. The monotonic clock, which the kernel waits by, is unchanged."""
 
 
 class WallClock:
-    """The wall clock of the programs that are started with `environment`; all of them see a jump at once."""
+    """The wall clock of the programs that are started with `environment`. All of them see a jump at once."""
 
     def __init__(self, folder: Path) -> None:
         source, library, told = folder / "clock.c", folder / "clock.so", folder / "ahead"
@@ -64,7 +64,7 @@ class WallClock:
             self._ahead = mmap.mmap(file.fileno(), 8)
 
     def jump(self, seconds: int) -> None:
-        """From now on it is so far ahead, or with a negative number behind."""
+        """Move the clock forward by this much, or with a negative number back."""
         self._ahead[:] = seconds.to_bytes(8, "little", signed=True)
 
     def close(self) -> None:

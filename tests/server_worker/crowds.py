@@ -1,4 +1,4 @@
-"""Crowds of clients that are silent, idle or slow, and what a new client meets beside them."""
+"""Crowds of silent, idle or slow clients, and the effect on a new client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROBE_EVERY_S = 0.1
 
 
 def allow_descriptors() -> int:
-    """Lets this process, and what it starts, open as many files as it may; how many that is."""
+    """Raise the limit of open files for this process and its children, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -32,7 +32,7 @@ def allow_descriptors() -> int:
 
 @contextlib.contextmanager
 def crowd(server: Server, count: int, says: bytes) -> Iterator[list[socket.socket]]:
-    """So many connections that say this and then nothing; fewer where this process may not open so many files."""
+    """Hold connections that send these bytes and then nothing; fewer if the limit of open files is lower."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     count = min(count, soft - OTHER_DESCRIPTORS)
     with contextlib.ExitStack() as stack:
@@ -44,19 +44,19 @@ def crowd(server: Server, count: int, says: bytes) -> Iterator[list[socket.socke
 
 
 def share_of(values: Sequence[float], share: float) -> float:
-    """The value that so large a share of them does not exceed."""
+    """Return the value that this share of the values does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else math.nan
 
 
 def median_s(server: Server, times: int = 15) -> float:
-    """How long a new client waits."""
+    """Return how long a new client waits."""
     return share_of([took_s(server) for _ in range(times)], 0.5)
 
 
 @contextlib.contextmanager
 def probing(server: Server) -> Iterator[list[float]]:
-    """How long a new client waits for /livez, again and again while the block runs; infinity where it got no answer."""
+    """Record how long a new client waits for /livez, repeatedly while the block runs; infinity without a response."""
     took: list[float] = []
     stop = threading.Event()
 
@@ -77,10 +77,10 @@ def probing(server: Server) -> Iterator[list[float]]:
 
 
 def slowhttptest(server: Server, kind: str, connections: int, every_s: int, for_s: int) -> list[str]:
-    """One attack by the program of that name, `-H` or `-B`; it ends sooner where the server has closed all of it.
+    """Run one attack of slowhttptest, `-H` or `-B`. It ends early when the server has closed all connections.
 
     Returns:
-        YES or NO (it colours them) for each time that it looked whether the service was available.
+        YES or NO (in colour) for each check of whether the service was available.
     """
     command = ["slowhttptest", kind, "-c", str(connections), "-r", "200", "-i", str(every_s), "-l", str(for_s)]
     command += ["-p", "1", "-u", f"{server.root}/livez"]

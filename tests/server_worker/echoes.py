@@ -1,4 +1,4 @@
-"""An application whose answers say all that it knows of their requests, and a client of it that takes its time."""
+"""An application whose responses describe their requests, and a client that sends slowly."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ HANGS_AFTER_S = 20.0
 BATCHED = ("/batched", "/batched/hold")
 HEADERS = [("Content-Type", "text/plain")]
 NOT_THE_SAME = ("REMOTE_ADDR", "REMOTE_PORT")
-"""What Gunicorn's parser is not told."""
+"""Keys that Gunicorn's parser does not get."""
 
 
 def echo(environ: dict[str, Any], body: bytes) -> bytes:
-    """What the answer to this request must be: all that is known of it, as 64 letters, as often as its path says."""
+    """Return the expected response to this request: a digest of 64 letters, repeated as often as its path says."""
     known = sorted((key, value) for key, value in plain(environ, body).items() if key not in NOT_THE_SAME)
     digest = hashlib.sha256(repr((known, body)).encode()).hexdigest().encode()
     times = {"/big": BIG_TIMES, "/stream": STREAMED_PARTS * STREAMED_TIMES}
@@ -29,9 +29,9 @@ def echo(environ: dict[str, Any], body: bytes) -> bytes:
 
 
 class Echo(Serving):
-    """Answers with the echo of each request, in the manner of its path; `/hold` waits until it is released.
+    """Answers with the echo of each request, in the way that its path names. `/hold` waits until it is released.
 
-    Those of `/batched` and `/batched/hold` have one batch key.
+    Requests for `/batched` and `/batched/hold` have one batch key.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Echo(Serving):
 
 
 class Client:
-    """One client: what it means to send, what it has sent, what it was told."""
+    """One client: the bytes that it plans to send, has sent, and has received."""
 
     def __init__(self, sock: socket.socket, port: int) -> None:
         self.sock, self.port = sock, port

@@ -1,4 +1,4 @@
-"""Servers that are stopped, reloaded and recycled while clients ask, alone and behind nginx."""
+"""Servers that are stopped, reloaded and recycled under load, alone and behind nginx."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def once(server: Server) -> None:
 
 
 def twice_to_the_group(server: Server) -> None:
-    """As a platform does that signals every process of a container."""
+    """Signal every process of a container, as some platforms do."""
     for _ in range(2):
         os.killpg(server.process.pid, signal.SIGTERM)
         time.sleep(0.05)
@@ -26,7 +26,7 @@ def twice_to_the_group(server: Server) -> None:
 async def terminated(
     server: Server, clients: int, at_s: float, for_s: float, stop: Callable[[Server], None] = once
 ) -> Outcomes:
-    """Clients, every second of them with a new connection for each request, before and after the stop."""
+    """Run clients, half of them with a new connection for each request, before and after the stop."""
     outcomes = Outcomes()
     until_s = time.monotonic() + for_s
     asking = [client(server.port, outcomes, until_s, "/echo?sleep_s=0.01", keeps=at % 2 == 0) for at in range(clients)]
@@ -40,7 +40,7 @@ async def terminated(
 
 
 async def reloaded(server: Server, times: int, every_s: float) -> Outcomes:
-    """SIGHUP, so often; the next when every worker of the last is gone."""
+    """Send SIGHUP repeatedly, each time when every worker of the last reload is gone."""
     async with load(server.port, 8) as kept, load(server.port, 8, keeps=False) as short:
         for _ in range(times):
             await asyncio.sleep(every_s)
@@ -55,7 +55,7 @@ async def reloaded(server: Server, times: int, every_s: float) -> Outcomes:
 
 
 async def recycled(server: Server, for_s: float) -> tuple[Outcomes, set[int]]:
-    """Under `max_requests`: what became of the requests, and the workers that were seen."""
+    """Run with `max_requests`, and return the outcomes of the requests and the workers that were seen."""
     seen: set[int] = set()
     async with load(server.port, 8) as kept, load(server.port, 4, keeps=False) as short:
         until_s = time.monotonic() + for_s
@@ -66,7 +66,7 @@ async def recycled(server: Server, for_s: float) -> tuple[Outcomes, set[int]]:
 
 
 async def one_of_two_terminated(port: int, victim: Server, at_s: float, for_s: float) -> Outcomes:
-    """Clients of nginx on `port`, one of whose upstreams is stopped."""
+    """Run clients of nginx on `port`, and stop one of its upstreams."""
     outcomes = Outcomes()
     until_s = time.monotonic() + for_s
 

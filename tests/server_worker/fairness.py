@@ -1,4 +1,4 @@
-"""One noisy client and eight quiet ones: what each of them gets."""
+"""Measure one noisy client and eight quiet ones."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from tests.server.process import Server
 from tests.server_worker.served import Outcomes, Talk
 
 QUIET, NOISY = 8, 80
-"""Clients of one connection each that think before they ask again; connections of one client that do not."""
+"""The number of quiet clients, with one connection each and pauses, and of connections of the noisy client, without
+pauses."""
 THREADS, QUEUE_REQUESTS = 8, 64
 THINKS_S, REFUSED_FOR_S = 0.05, 0.02
 WORK_S = (0.01, 0.03)
 LIMITS = {"queue_requests": QUEUE_REQUESTS, "queue_max_wait_s": 5.0}
-"""Less room than the noisy one asks for; nobody is refused because it waits for long."""
+"""Less room than the noisy client asks for, and a wait so long that no request is refused for it."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """How clients differ for the server: by the address that they come from, or by what a proxy says of them."""
+    """How the server distinguishes clients: by their address, or by a proxy's field."""
 
     forwarded: bool
 
     def talk(self, server: Server, client: int) -> tuple[Talk, str]:
-        """A connection of this client, and the fields that its requests have."""
+        """Return a connection of this client, and the header fields of its requests."""
         if self.forwarded:
             return Talk(server.port), f"X-Forwarded-For: 192.0.2.{client}\r\n"
         return Talk(server.port, f"127.0.0.{client + 10}"), ""
@@ -80,7 +81,7 @@ async def _noise(server: Server, told: Told) -> AsyncIterator[Outcomes]:
 
 @dataclass
 class Beside:
-    """The quiet clients without the noisy one and beside it, and that one, on the same server."""
+    """The quiet clients without and with the noisy one, and that one, on the same server."""
 
     alone: Outcomes
     beside: Outcomes
@@ -88,12 +89,12 @@ class Beside:
 
     @property
     def ratio(self) -> float:
-        """The p99 of the quiet beside the noise over that without it."""
+        """The p99 of the quiet clients beside the noise divided by the p99 without it."""
         return self.beside.percentile_s("200", 0.99) / self.alone.percentile_s("200", 0.99)
 
 
 def one_floods(server: Server, forwarded: bool, for_s: float) -> Beside:
-    """Both parts take half of the time."""
+    """Measure without and with the noisy client, each for half of the time."""
     told = Told(forwarded)
 
     async def run() -> Beside:

@@ -1,7 +1,7 @@
-"""Many connections from one thread, on epoll, for few microseconds a request: what asyncio is too slow for.
+"""Many connections from one thread, on epoll, with a few microseconds for each request: asyncio is too slow for this.
 
-Every request has a number. A 200 must be the answer that this request was to get, and a refusal must repeat the number,
-which went along as X-Request-ID; else it is counted as `mixed`.
+Every request has a number. A 200 must be the response to this number, and a refusal must repeat the number, which is
+sent as X-Request-ID; otherwise it counts as `mixed`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from tests.server_worker.served import Outcomes
 RECEIVE_BYTES = 262_144
 CONNECT_WITHIN_S = 5.0
 RESET = b"\1\0\0\0\0\0\0\0"
-"""SO_LINGER, on, for no time: the close is a reset."""
+"""SO_LINGER with no time: the close is a reset."""
 
 _numbers = itertools.count(random.getrandbits(40) << 20)
 
 
 def new_number() -> bytes:
-    """One that no other request of this process has, always of the same length."""
+    """Return a number that no other request of this process has, of constant length."""
     return b"%020d" % next(_numbers)
 
 
 @dataclass(slots=True)
 class Question:
-    """A request, and what is right as an answer: `body` with 200, and `status` alone where there is one."""
+    """A request and its correct response: `body` for 200, or only a `status`."""
 
     content: bytes
     number: bytes
@@ -50,14 +50,14 @@ class Question:
 
 
 def echo(path: str = "/echo", headers: str = "", tries: int = 1) -> Question:
-    """Its number as the body, to be given back."""
+    """Return a request whose body is its number, to be echoed."""
     number = new_number()
     head = f"POST {path} HTTP/1.1\r\nHost: a\r\n{headers}X-Request-ID: {number.decode()}\r\nContent-Length: 20\r\n\r\n"
     return Question(head.encode() + number, number, number, tries_left=tries - 1)
 
 
 class Line:
-    """One connection, and the questions on it that have no answer yet; in their order."""
+    """One connection, and its open requests in order."""
 
     __slots__ = ("asked", "buffer", "closed", "fd", "sock")
 
@@ -71,7 +71,7 @@ class Line:
         self.closed = False
 
     def answers(self) -> Iterator[tuple[int, bytes, bool]]:
-        """Status, body and whether it says that the connection closes, of each answer that has come whole."""
+        """Yield status, body and whether the connection closes, of each complete response."""
         while (end := self.buffer.find(b"\r\n\r\n") + 4) > 3:
             head = self.buffer[:end]
             at = head.find(b"\r\nContent-Length: ")
@@ -83,9 +83,9 @@ class Line:
 
 
 class Fleet:
-    """All lines to one port. `answered` is called with each line that has no open question any more, to be used again.
+    """All connections to one port. `answered` is called with each connection that has no open request, for reuse.
 
-    What became of each question goes to `outcomes`, with the time that it took.
+    The outcome of each request goes to `outcomes`, with its duration.
     """
 
     def __init__(self, port: int, outcomes: Outcomes, answered: Callable[[Line], None]) -> None:
@@ -97,7 +97,7 @@ class Fleet:
         self._poller = select.epoll()
 
     def open(self) -> Line | None:
-        """A new line; None where it was not to be had, which is counted."""
+        """Return a new connection; None if it failed, which is counted."""
         try:
             line = Line(self._port)
         except ConnectionRefusedError:
@@ -111,7 +111,7 @@ class Fleet:
         return None
 
     def ask(self, line: Line, *questions: Question) -> None:
-        """Sends them together, the one after the other."""
+        """Send requests together, one after the other."""
         now_s = time.monotonic()
         for question in questions:
             question.began_s = now_s
@@ -128,7 +128,7 @@ class Fleet:
             self._answered(line)
 
     def turn(self, wait_s: float) -> None:
-        """Takes what has come, and calls `answered` for every line that is free again."""
+        """Read the arrived responses, and call `answered` for every free connection."""
         for fd, _ in self._poller.poll(wait_s, 1024):
             line = self.lines.get(fd)
             if line is not None:
@@ -160,7 +160,7 @@ class Fleet:
             self._answered(line)
 
     def _ended(self, line: Line) -> None:
-        """It ended without having said so: a fault if it owes an answer."""
+        """Handle an unannounced end of a connection: a fault if a response is missing."""
         if not line.closed:
             owed = bool(line.asked)
             self._lose(line, "reset")
@@ -168,13 +168,13 @@ class Fleet:
                 self._answered(line)
 
     def expire(self, before_s: float, outcome: str) -> None:
-        """Gives up what was asked before then."""
+        """Give up the requests that were sent before this time."""
         for line in [one for one in self.lines.values() if one.asked and one.asked[0].began_s < before_s]:
             self._lose(line, outcome)
             self._answered(line)
 
     def gather(self, within_s: float, outcome: str) -> None:
-        """Waits for the answers that are still to come; nothing new is asked."""
+        """Wait for outstanding responses. No new request is sent."""
         until_s = time.monotonic() + within_s
         while any(line.asked for line in self.lines.values()) and time.monotonic() < until_s:
             self.turn(0.05)

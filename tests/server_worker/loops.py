@@ -1,4 +1,4 @@
-"""Two ways to ask: the next when the last is answered, or so many a second whatever becomes of them."""
+"""Two ways to send requests: the next after each response, or at a constant rate."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def closed_loop(
     tick: Callable[[Outcomes, int], None] = lambda outcomes, asked: None,
     tick_s: float = 1.0,
 ) -> Outcomes:
-    """So many lines that ask, wait and ask again, for so long or until `most` were asked.
+    """Send requests over connections, each after the last response, for this time or number of requests.
 
-    `tick` is called every `tick_s`, and at the end, with what became of the requests, and how many have been asked.
+    `tick` is called every `tick_s`, and at the end, with the outcomes and the number of requests.
     """
     outcomes = Outcomes()
     free: deque[Line | None] = deque([None] * lines)
@@ -61,7 +61,7 @@ def closed_loop(
 def open_loop(
     port: int, per_second: float, for_s: float, make: Callable[[], Question], patience_s: float
 ) -> tuple[Outcomes, float]:
-    """So many questions a second, whatever becomes of them, each given up in time; and by how much it fell behind."""
+    """Send requests at this rate, each with a time-out. Return the outcomes, and the client's largest delay."""
     outcomes = Outcomes()
     free: list[Line] = []
     again: deque[Question] = deque()

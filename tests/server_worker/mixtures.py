@@ -1,4 +1,4 @@
-"""Requests that are ordinary, odd and wrong, in bytes: what the fuzzers of the worker are made of."""
+"""Ordinary, odd and wrong requests in bytes, for the fuzzers of the worker."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def requests(draw: Any) -> bytes:
 
 
 TOKEN = b"@@@@@@"
-"""Stands where a request has its number; `numbered` puts one of the same length there."""
+"""Placeholder for a request's number. `numbered` replaces it by one of the same length."""
 PATHS = (b"/quick", b"/thread", b"/hold", b"/big", b"/stream", b"/batched", b"/batched/hold")
 LAST_CHUNKS = (b"0\r\n\r\n", b"0\r\nX-T: 1\r\n\r\n", b"000;e\r\n\r\n")
 
@@ -58,7 +58,7 @@ def numbered(content: bytes, number: int) -> bytes:
 
 @st.composite
 def ordinary(draw: Any) -> bytes:
-    """A request as clients send it, with TOKEN in its target and in its body."""
+    """Return a request of an ordinary client, with TOKEN in its target and in its body."""
     path = draw(st.sampled_from(PATHS))
     kind = draw(st.sampled_from(("get", "get", "head", "length", "length", "chunks", "1.0")))
     fields = b"Host: a\r\n" + draw(
@@ -84,7 +84,7 @@ NASTY = st.sampled_from((b"\r", b"\n", b"\r\n", b"\0", b" ", b":", b"0", b"f", b
 
 @st.composite
 def mutated(draw: Any) -> bytes:
-    """An ordinary request in which one place was changed."""
+    """Return an ordinary request with one change."""
     content: bytes = draw(ordinary())
     at = draw(st.integers(0, min(len(content), 300)))
     how = draw(st.sampled_from(("cut", "insert", "replace", "repeat", "flip")))

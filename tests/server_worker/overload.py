@@ -1,4 +1,4 @@
-"""More requests than a server can run, answers that come too late, and clients that leave: what each of them gets."""
+"""Measure overload, late responses, and clients that leave."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SLOW, SLOWER = "/echo?sleep_s=0.02", "/echo?sleep_s=0.05"
 PATIENCE_S = 1.0
 ECHO_LINES = 48
 LEAVES, IN_A_HURRY, QUICK = 0.01, 0.2, 0.25
-"""Of the requests for echoes: the shares of those that are left, that have a deadline, and that the loop answers."""
+"""Shares of the echo requests whose client leaves, that have a deadline, and that run inline."""
 
 
 def capacity_per_second(server: Server, threads: int, for_s: float, path: str = SLOW) -> float:
-    """How many slow requests it answers in a second when it is always busy, and never too much so."""
+    """Return the number of slow requests per second that a busy server answers without overload."""
     outcomes = closed_loop(server.port, 2 * threads, lambda: echo(path), for_s)
     assert set(outcomes.count) == {"200"}, outcomes.count
     return outcomes.count["200"] / for_s
@@ -28,12 +28,12 @@ def capacity_per_second(server: Server, threads: int, for_s: float, path: str = 
 
 @dataclass
 class Overload:
-    """What a server does with more than it can."""
+    """The results of an overload."""
 
     outcomes: Outcomes
     for_s: float
     behind_s: float
-    """How late the client itself was, at worst: of the machine, not of the server."""
+    """The largest delay of the client itself, caused by the machine and not by the server."""
     livez_s: list[float]
 
     @property
@@ -42,19 +42,19 @@ class Overload:
 
     @property
     def neither(self) -> dict[str, int]:
-        """All that is neither an answer nor a 503."""
+        """The outcomes that are neither an answer nor a 503."""
         return {name: count for name, count in self.outcomes.count.items() if name not in ("200", "503")}
 
 
 def overload(server: Server, per_second: float, for_s: float, path: str = SLOW, tries: int = 1) -> Overload:
-    """So many slow requests a second, whatever becomes of them, and a probe beside them."""
+    """Send slow requests at this rate, and a probe beside them."""
     with probing(server) as livez_s:
         outcomes, behind_s = open_loop(server.port, per_second, for_s, lambda: echo(path, tries=tries), PATIENCE_S)
     return Overload(outcomes, for_s, behind_s, livez_s)
 
 
 def random_echo() -> Question:
-    """On the loop or in a thread; at once or after a while; with a deadline that may be too short; perhaps left."""
+    """Return an echo request: inline or threaded, immediate or slow, perhaps with a short deadline or an early end."""
     if random.random() < QUICK:
         return echo("/quick")
     sleep_s = random.choice((0, 0, 0, 0.0005, 0.001, 0.002, 0.004))
@@ -66,7 +66,7 @@ def random_echo() -> Question:
 
 
 def echoes(server: Server, for_s: float, most: int, tick: Callable[[Outcomes, int], None]) -> Outcomes:
-    """Echoes in every order that is allowed: none may reach another caller."""
+    """Send echoes in every allowed order. None may reach another caller."""
     return closed_loop(
         server.port,
         ECHO_LINES,

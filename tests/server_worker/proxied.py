@@ -1,4 +1,4 @@
-"""nginx from Debian in front of servers, as a process of its own."""
+"""nginx from Debian in front of servers, as a separate process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ http {{
 """
 STARTS_WITHIN_S = 10.0
 FAIL_TIMEOUT_S = 1
-"""It leaves a server that failed alone for so long."""
+"""How long nginx avoids a server after a failure."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Nginx:
 
     @property
     def sent_on(self) -> int:
-        """How many requests it has sent to a server behind it, those that it sent again among them."""
+        """Return how many requests nginx has sent to its upstreams, repeated ones included."""
         lines = self.access_log.read_text("utf-8").splitlines()
         return sum(line.count(":") for line in lines)
 
@@ -52,9 +52,9 @@ class Nginx:
 def nginx_before(
     folder: Path, *ports: int, keepalive: int = 8, options: str = "", location: str = "/", sent_as: str = ""
 ) -> Iterator[Nginx]:
-    """nginx in front of the servers on these ports; it keeps so many connections to them open.
+    """Run nginx in front of the servers on these ports, with this many open connections to them.
 
-    It serves them at `location`, and passes that part of the path on as `sent_as`, or unchanged if that is empty.
+    It serves them at `location`, and replaces that part of the path by `sent_as` unless that is empty.
     """
     port = free_port()
     conf = folder / "nginx.conf"

@@ -1,4 +1,4 @@
-"""What Gunicorn's own parser says of the bytes of a connection: the measure for the worker's."""
+"""Results of Gunicorn's own parser for the bytes of a connection, the reference for the worker."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Verdict:
 
 
 def plain(environ: dict[str, Any], body: bytes) -> dict[str, Any]:
-    """What of an environ must be equal."""
+    """Return the parts of an environ that must be equal."""
     kept = {key: value for key, value in environ.items() if not key.startswith(IGNORED)}
     if "HTTP_TRANSFER_ENCODING" in environ and kept.get("CONTENT_LENGTH") == str(len(body)):
         del kept["CONTENT_LENGTH"]  # this worker tells how long the chunks were together
@@ -59,12 +59,12 @@ def gunicorn_verdict(cfg: Any, content: bytes) -> Verdict:
 
 
 def said_status(told: bytes) -> list[int]:
-    """The statuses of the answers that were sent; no answer of these tests has such a line in its body."""
+    """Return the statuses of the sent responses. No response of these tests has such a line in its body."""
     return [int(code) for code in re.findall(rb"HTTP/\d\.\d (\d{3}) ", told)]
 
 
 def load_corpus(source: Path) -> list[tuple[str, Any, bytes]]:
-    """Each file of the corpus: its name, its configuration, its bytes."""
+    """Return each file of the corpus: its name, its configuration, its bytes."""
     spec = importlib.util.spec_from_file_location("treq", source / "tests" / "treq.py")
     assert spec is not None
     assert spec.loader is not None

@@ -1,4 +1,4 @@
-"""The answers in what a client was told, as a client of HTTP/1.1 reads them."""
+"""Parse the responses that a client received, as an HTTP/1.1 client does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FRAMING = re.compile(rb"(?im)^(content-length|transfer-encoding): ([^\r\n]*)\r$"
 
 @dataclass
 class Said:
-    """One answer, as far as it came."""
+    """One response, possibly incomplete."""
 
     status: int
     body: bytes
@@ -20,10 +20,15 @@ class Said:
 
 
 def answers_in(told: bytes, methods: list[str], ended: bool) -> list[Said]:
-    """Each answer, the last perhaps cut; `methods` are those of the requests, and `ended` whether the server ended.
+    """Return each response; the last may be cut.
+
+    Args:
+        told: the received bytes.
+        methods: the methods of the requests.
+        ended: the server closed the connection.
 
     Raises:
-        AssertionError: it is not a sequence of answers.
+        AssertionError: the bytes are not a sequence of responses.
     """
     found: list[Said] = []
     while told:

@@ -1,4 +1,4 @@
-"""Gunicorn with this worker as a process of its own, and clients that count what became of each request."""
+"""Gunicorn with this worker as a separate process, and clients that count the outcome of each request."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def worker_server(
     application: str = APPLICATION,
     **options: Any,
 ) -> Iterator[Server]:
-    """A server with these of Gunicorn's settings, stopped at the end if it has not ended itself.
+    """Run a server with these Gunicorn settings, and stop it at the end if it has not ended.
 
-    `limits` are those of our own worker class; another has none of them.
+    `limits` apply to Retort's own worker class alone.
     """
     port = port or free_port()
     settings = {
@@ -75,7 +75,7 @@ def worker_server(
 
 @dataclass
 class Outcomes:
-    """What became of the requests of one test."""
+    """The outcomes of the requests of one test."""
 
     count: Counter[str] = field(default_factory=Counter)
     took_s: dict[str, list[float]] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Outcomes:
         return took[min(len(took) - 1, int(share * len(took)))]
 
     def with_those_of(self, other: Outcomes) -> Outcomes:
-        """This one, with the other's added."""
+        """Return the sum of both."""
         self.count.update(other.count)
         for outcome, took in other.took_s.items():
             self.took_s.setdefault(outcome, []).extend(took)
@@ -97,12 +97,12 @@ class Outcomes:
 
     @property
     def bad(self) -> dict[str, int]:
-        """All that is neither an answer nor a clean refusal to connect."""
+        """The outcomes that are neither an answer nor a clean refusal to connect."""
         return {name: n for name, n in self.count.items() if not name.isdigit() and name != "refused"}
 
 
 class Talk:
-    """A keep-alive connection that counts on its answers to be its own."""
+    """A keep-alive connection that checks that responses are its own."""
 
     def __init__(self, port: int, source: str = "") -> None:
         self.port = port
@@ -110,7 +110,7 @@ class Talk:
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, path: str, body: bytes = b"", headers: str = "") -> tuple[int, bytes, bool]:
-        """Status, body, and whether the connection may be used again."""
+        """Return status, body, and whether the connection may be used again."""
         if self.streams is None:
             self.streams = await asyncio.open_connection("127.0.0.1", self.port, local_addr=self.source)
         reader, writer = self.streams
@@ -146,7 +146,7 @@ class Talk:
 async def client(
     port: int, outcomes: Outcomes, until_s: float, path: str = "/echo", keeps: bool = True, headers: str = ""
 ) -> None:
-    """Asks again and again, each time with a number of its own; a kept connection that ends unasked is opened again."""
+    """Send numbered requests repeatedly. A kept connection that ends is opened again."""
     talk = Talk(port)
     while time.monotonic() < until_s:
         number = b"%d" % random.getrandbits(60)
@@ -172,7 +172,7 @@ async def client(
 
 @contextlib.asynccontextmanager
 async def load(port: int, clients: int, path: str = "/echo", keeps: bool = True) -> AsyncIterator[Outcomes]:
-    """Clients that ask while the block runs, and for as long after as it takes them to see the end of it."""
+    """Run clients while the block runs, and until they notice its end."""
     outcomes = Outcomes()
     stop = asyncio.Event()
 
@@ -194,7 +194,7 @@ def ask_stats(server: Server) -> dict[str, Any]:
 
 
 def took_s(server: Server, path: str = "/livez") -> float:
-    """How long a new client waits for an answer."""
+    """Return how long a new client waits for a response."""
     began_s = time.monotonic()
     assert server.ask("GET", path).status == 200
     return time.monotonic() - began_s
@@ -214,6 +214,6 @@ def cpu_s(pid: int) -> float:
 
 
 def core_wait_s(pid: int) -> float:
-    """How long the threads of a process, together, were ready to run while every core was busy (schedstat)."""
+    """Return how long the threads of a process, together, were ready to run while every core was busy (schedstat)."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text("ascii").split()[1]) for task in tasks) / 1e9

@@ -20,7 +20,7 @@ from app.telemetry import request_id_from
 
 
 class Serving:
-    """Runs all requests in threads, through WSGI, unless a subclass says otherwise; refuses with problem documents."""
+    """Runs all requests in threads, through WSGI, unless a subclass changes that; refuses with problem documents."""
 
     def runs_inline(self, environ: Environ) -> bool:
         return False
@@ -78,5 +78,5 @@ class Serving:
 
 
 def as_serving(application: Any) -> ServingApp:
-    """What `RetortWorker.serving_app` is set to: applications of these tests serve themselves."""
+    """Return the application itself, for `RetortWorker.serving_app`: applications of these tests are `ServingApp`s."""
     return application if hasattr(application, "admit") else PlainApp(application)

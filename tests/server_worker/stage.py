@@ -1,4 +1,4 @@
-"""The loop in this process, turned by hand: bytes in, bytes out, no process and no waiting."""
+"""The loop in this process, turned by hand, without a process and without waiting."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_TURNS = 2000
 
 
 class QuietLog(Logger):  # type: ignore[misc]
-    """Gunicorn's logger, as far as the worker asks it anything."""
+    """Gunicorn's logger, reduced to what the worker uses."""
 
     access_log_enabled = False
 
@@ -44,7 +44,7 @@ class FakeWorker:
 
 
 class Stage:
-    """One worker's loop around an application, and clients of it."""
+    """One worker's loop around an application, and its clients."""
 
     def __init__(self, app: Any, cfg: Any, limits: Limits) -> None:
         self.read_fd, self.write_fd = os.pipe()
@@ -79,7 +79,7 @@ class Stage:
             self.turn()
 
     def exchange(self, *parts: bytes, end: bool = True, address: Any = "") -> bytes:
-        """All that a client is told that says these parts, one for each turn, and ends."""
+        """Return all bytes for a client that sends these parts, one for each turn, and ends."""
         with self.connect(address) as client:
             self.say(client, *parts)
             if end:
@@ -130,7 +130,7 @@ def config(**settings: Any) -> Any:
 
 
 class Recorder(Serving):
-    """An application that notes each request and answers with its number, inline or in a thread."""
+    """An application that records each request and answers with its number, inline or in a thread."""
 
     def __init__(self, inline: bool = True) -> None:
         self.seen: list[tuple[dict[str, Any], bytes]] = []

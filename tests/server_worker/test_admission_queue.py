@@ -1,4 +1,4 @@
-"""Admission, told what time it is."""
+"""Tests of the admission queue with given times."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_group_has_an_end() -> None:
 
 
 def crowd(admission: AdmissionQueue[Request], *clients: str, **named: Hashable) -> list[Request]:
-    """Requests of these clients, in this order, all of which wait."""
+    """Add waiting requests of these clients, in this order."""
     requests = [Request(client=client, **named) for client in clients]
     assert [admission.enter(request) for request in requests] == [False] * len(clients)
     return requests
@@ -126,7 +126,7 @@ def busy_queue(queue_requests: int = 100) -> AdmissionQueue[Request]:
 
 
 def turns(admission: AdmissionQueue[Request]) -> str:
-    """The clients of those that run, one after the other, until nobody waits."""
+    """Return the clients of the running requests, one after the other, until none waits."""
     served = ""
     while group := admission.leave():
         served += "".join(str(request.client) for request in group)
@@ -237,7 +237,7 @@ def test_whoever_waited_too_long_is_told_whatever_line_it_is_in() -> None:
 
 @pytest.mark.parametrize("seed", range(200))
 def test_whatever_happens_nobody_is_lost_or_counted_twice(seed: int) -> None:
-    """Beside the admission stands a plain list of those that wait."""
+    """Compares the queue with a plain list of waiting requests."""
     chance = random.Random(seed)
     admission: AdmissionQueue[Request] = AdmissionQueue(chance.randint(1, 3), chance.randint(1, 8), 0.3)
     waiting: list[Request] = []

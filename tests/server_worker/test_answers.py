@@ -1,4 +1,4 @@
-"""What an application may say in an answer's head, and what is logged of it."""
+"""Tests of the head of an answer, and of its log."""
 
 from __future__ import annotations
 

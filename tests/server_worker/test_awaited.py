@@ -1,4 +1,4 @@
-"""Requests that only wait: coroutines of the application's event loop, without a thread of their own."""
+"""Tests of requests that run as coroutines, without a thread of their own."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def served() -> Iterator[Waited]:
 
 @contextlib.contextmanager
 def asking(stage: Stage, *clients: bytes, path: bytes = b"") -> Iterator[list[socket.socket]]:
-    """The connections of these clients, each of which has asked."""
+    """Open the connections of these clients, each of which has sent a request."""
     with contextlib.ExitStack() as open_ones:
         connections = [open_ones.enter_context(stage.connect()) for _ in clients]
         for connection, client in zip(connections, clients, strict=True):
@@ -86,7 +86,7 @@ def asking(stage: Stage, *clients: bytes, path: bytes = b"") -> Iterator[list[so
 
 
 def answered(stage: Stage, connections: list[socket.socket]) -> list[bytes]:
-    """What each connection is told."""
+    """Return the bytes that each connection receives."""
     told = [b""] * len(connections)
 
     def all_told() -> bool:

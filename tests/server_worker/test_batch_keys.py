@@ -1,4 +1,4 @@
-"""Requests of one batch key: those that wait while one runs are one call, and each client gets its own answer."""
+"""Tests of batch keys: requests that wait while one runs share a call, and each client gets its own answer."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def stage(app: Batching) -> Iterator[Stage]:
 
 
 def answers(stage: Stage, clients: list[socket.socket]) -> list[bytes]:
-    """The answer of each of these clients; they are closed."""
+    """Return the answer of each of these clients, and close them."""
     received = [b""] * len(clients)
 
     def all_there() -> bool:

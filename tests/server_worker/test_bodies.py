@@ -1,4 +1,4 @@
-"""Bodies in pieces: the same verdict as Gunicorn's reader gives to the whole, and never more than allowed."""
+"""Tests of bodies in pieces: the same result as Gunicorn's reader for the whole, within the limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One turn of the loop: a bound of each kind of work, and clients that take turns."""
+"""Tests of one turn of the loop: a limit for each kind of work, and clients that take turns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ASK = b"POST / HTTP/1.1\r\nHost: a\r\nX-Client: %b\r\nContent-Length: 0\r\n\r\n"
 
 
 class Named(Serving):
-    """Tells clients apart by `X-Client`; notes in what order requests ran."""
+    """Distinguishes clients by `X-Client`, and records the order of requests."""
 
     def __init__(self, inline_us: float = 0.0) -> None:
         self.ran: list[str] = []
@@ -47,7 +47,7 @@ class Named(Serving):
 
 @contextlib.contextmanager
 def asking(stage: Stage, *clients: bytes) -> Iterator[list[Any]]:
-    """A connection for each of these requests, all of which are there before the next turn."""
+    """Open a connection for each of these requests, all sent before the next turn."""
     with contextlib.ExitStack() as open_ones:
         connections = [open_ones.enter_context(stage.connect()) for _ in clients]
         for connection, name in zip(connections, clients, strict=True):
@@ -142,7 +142,7 @@ def test_a_flood_of_inline_requests_is_told_429_where_the_queue_is_full() -> Non
 
 
 class Streams(Serving):
-    """Streams parts as fast as they are taken, and counts how many streams compute at once."""
+    """Streams parts as fast as they are read, and counts concurrent streams."""
 
     def __init__(self, parts: int, part: bytes) -> None:
         self.parts, self.part = parts, part
@@ -173,7 +173,7 @@ class Streams(Serving):
 
 
 def read_all(stage: Stage, *connections: Any) -> None:
-    """Turn the loop and read, until each of these connections was told all of a stream."""
+    """Turn the loop and read until each of these connections has received a whole stream."""
     told = dict.fromkeys(connections, b"")
 
     def is_told() -> bool:

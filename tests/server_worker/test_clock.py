@@ -1,4 +1,4 @@
-"""The wall clock jumps by an hour (faults.md, P11) while a server serves, keeps deadlines, and stops."""
+"""Tests with a wall clock that jumps by an hour (faults.md, P11) while a server serves, keeps deadlines, and stops."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WallClock
 
 
 def ahead_s(server: Server) -> float:
-    """How far the server's wall clock is ahead, by the Date of an answer."""
+    """Return how far the server's wall clock is ahead, by the Date of a response."""
     date = email.utils.parsedate_to_datetime(server.ask("GET", "/livez").headers["Date"])
     return date.timestamp() - time.time()
 

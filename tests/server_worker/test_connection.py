@@ -1,4 +1,4 @@
-"""One connection: its bytes in any pieces, its answers in order, its limits, its ends."""
+"""Tests of one connection: bytes in any pieces, ordered answers, limits, and ends."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_deadlines_of_head_body_and_silence() -> None:
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Temporary files that take what they buffer, and no more."""
+    """Temporary files that accept their buffer and nothing more."""
     full = lambda *args, **options: open("/dev/full", "w+b", buffering=1 << 16)  # noqa: E731, PTH123, SIM115
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
 

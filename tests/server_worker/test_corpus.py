@@ -1,4 +1,4 @@
-"""Every request of Gunicorn's corpus gets the verdict of Gunicorn's own parser."""
+"""Tests that every request of Gunicorn's corpus gets the result of Gunicorn's own parser."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def check(name: str, cfg: Any, content: bytes, parts: list[bytes]) -> None:
 
 
 def told_of(requests: list[tuple[dict[str, Any], bytes]]) -> list[dict[str, Any]]:
-    """What the application knew of each; Gunicorn forgets after the first request what the PROXY protocol said."""
+    """Return the application's view of each request. Gunicorn forgets the PROXY protocol's fields after the first
+    request."""
     told = [plain(environ, body) | {"body": body} for environ, body in requests]
     for later in told[1:]:
         for key in ("PROXY_PROTOCOL", "PROXY_ADDR", "PROXY_PORT", "REMOTE_ADDR", "REMOTE_PORT"):

@@ -1,4 +1,4 @@
-"""Threads for requests: some stay, others start when a request waits for something else and end when they are idle."""
+"""Tests of threads for requests: some stay, others start when needed and end when idle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ASKED = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Patient(Serving):
-    """`/waits` waits to be let go; everything else is answered at once, by a thread."""
+    """`/waits` waits for its release. A thread answers all other requests at once."""
 
     def __init__(self) -> None:
         self.may_answer = threading.Semaphore(0)

@@ -1,4 +1,4 @@
-"""A full queue: each client has its share of it, whoever the application says that a request is from."""
+"""Tests of a full queue: each client has its share, by the client that the application names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.server_worker.stage import Stage, config, staged
 
 
 class Held(Serving):
-    """Holds every request until it may go on; answers with the name of its client."""
+    """Holds every request until its release, and answers with the name of its client."""
 
     def __init__(self) -> None:
         self.gate = threading.Semaphore(0)
@@ -45,7 +45,7 @@ def stage(app: Held) -> Iterator[Stage]:
 
 
 def asked(stage: Stage, *clients: str) -> list[socket.socket]:
-    """A connection for each request of these clients."""
+    """Open a connection for each request of these clients."""
     connections = [stage.connect() for _ in clients]
     for connection, name in zip(connections, clients, strict=True):
         stage.say(connection, f"GET / HTTP/1.1\r\nHost: a\r\nX-Client: {name}\r\n\r\n".encode())
@@ -53,7 +53,7 @@ def asked(stage: Stage, *clients: str) -> list[socket.socket]:
 
 
 def told(stage: Stage, connection: socket.socket, answers: int = 1) -> bytes:
-    """All that a client is told, once there are so many answers."""
+    """Return the bytes that a client receives, once there are this many answers."""
     received = b""
 
     def answered() -> bool:

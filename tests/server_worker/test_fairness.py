@@ -12,17 +12,17 @@ from tests.server_worker.served import ask_stats, worker_server
 pytestmark = pytest.mark.server
 
 RATIO = 3.0
-"""The long form holds 1.5; here is a busy machine's margin. In one line for all it is 7, and most of the quiet ones are
-refused."""
+"""The long form requires 1.5; this allows for a busy machine. With one queue for all it is 7, and most quiet requests
+are refused."""
 
 
 @pytest.mark.own_worker("it knows no clients, and serves in one line")
 @pytest.mark.parametrize("forwarded", [False, True], ids=["addresses", "behind a proxy"])
 def test_o03_a_noisy_client_waits_in_a_line_of_its_own(tmp_path: Path, forwarded: bool) -> None:
-    """It has ten times the connections of all others together, each asking again at once: more than there is room for.
+    """The noisy client has ten times the connections of all others together, more than there is room for.
 
-    The quiet are never refused, and their p99 beside it is held to that without it, in one pair of runs on the same
-    server.
+    The quiet clients are never refused, and their p99 beside it is compared with that without it, in one pair of runs
+    on the same server.
     """
     with worker_server(tmp_path, threads=THREADS, limits=LIMITS) as server:
         seen = one_floods(server, forwarded, 6.0)

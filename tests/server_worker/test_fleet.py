@@ -1,4 +1,4 @@
-"""The clients that count: against a server that mixes answers up, forgets one, or says that it closes."""
+"""Tests of the counting clients with a server that mixes answers up, forgets one, or announces its close."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUSY = b'HTTP/1.1 503 Service Unavailable\r\nContent-Length: 24\r\n\r\n{"%b"}'
 
 @contextlib.contextmanager
 def answering(answer: Callable[[int, bytes], bytes]) -> Iterator[int]:
-    """A server on a port: what it says to the nth request of a connection, and to its number; nothing: it ends."""
+    """Run a server that answers the nth request of a connection with this function, and ends on an empty answer."""
 
     def talk(client: socket.socket) -> None:
         told, nth = b"", 0

@@ -1,4 +1,4 @@
-"""The modules of the worker import one another in one direction, and nothing of the rest of the service."""
+"""Tests that the worker's modules have no import cycle, and import nothing of the rest of the service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ALLOWED_OUTSIDE = ("app.telemetry", "app.errors")
 
 
 def imports_of(path: Path) -> set[str]:
-    """Each module of the service that a module imports, anywhere in it."""
+    """Return each module of the service that a module imports."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.split(".")[0] == "app":

@@ -1,4 +1,4 @@
-"""Inline requests: answered at the end of the turn that read them, those of one batch key in one call."""
+"""Tests of inline requests: answered at the end of the turn that read them, one call for each batch key."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def stage(app: Grouping) -> Iterator[Stage]:
 
 
 def answers_in_one_turn(stage: Stage, *requests: bytes) -> list[bytes]:
-    """The answers to several clients whose requests are there when the turn begins."""
+    """Return the answers to several clients whose requests arrive before the turn."""
     with contextlib.ExitStack() as open_ones:
         clients = [open_ones.enter_context(stage.connect()) for _ in requests]
         for client, request in zip(clients, requests, strict=True):
@@ -187,7 +187,7 @@ def test_a_request_that_goes_through_wsgi_never_runs_on_the_loop() -> None:
 
 
 class GivenBack(Grouping):
-    """Finds, when it is about to answer, that its requests have to go through WSGI after all."""
+    """Finds, when it is about to answer, that its requests must go through WSGI."""
 
     def __init__(self, inline: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The end of a worker, told what time it is."""
+"""Tests of the end of a worker with given times."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Several clients of one worker at once, in every order that can be thought of: each gets its own answers, in order.
+"""Tests of several clients of one worker in random order: each gets its own answers, in order.
 
-What they send is ordinary, odd or wrong, in any pieces, pipelined; they end early, read late or not at all, and some of
-their answers are slow, long or streamed. Gunicorn's own parser says how many requests there were: each is run once and
-answered once, and what it refuses is refused, once. `DRAWS=5000 pytest tests/server_worker/test_machine.py` is the long
-form.
+They send ordinary, odd or wrong requests in any pieces, pipelined. They end early, read late or not at all, and some
+answers are slow, long or streamed. Gunicorn's own parser gives the expected requests: each is run once and answered
+once, and each invalid one is refused once. `DRAWS=5000 pytest tests/server_worker/test_machine.py` is the long form.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ LIMITS = Limits(
 
 
 class Worker(RuleBasedStateMachine):
-    """One worker's loop, and up to four clients at a time; those that ended are judged at the end."""
+    """One worker's loop, and up to four clients at a time. Clients that ended are judged at the end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +71,7 @@ class Worker(RuleBasedStateMachine):
         return next((one for one in found if one.peer.client[1] == client.port), None)
 
     def settle(self) -> None:
-        """Until only what is held, or waits for its reader, is still under way; or nearly."""
+        """Turn until only held requests, or answers that wait for their reader, are left."""
         for _ in range(SETTLE_TURNS):
             self.stage.turn()
             if not self.stage.loop.ready and self.stage.dispatcher.stats.running() <= self.app.holding:
@@ -147,7 +146,7 @@ class Worker(RuleBasedStateMachine):
         self.settle()
 
     def judge(self, client: Client, at_the_end: bool) -> None:
-        """Compares what a client was told with what Gunicorn's parser sees in what it sent."""
+        """Compare the answers of a client with Gunicorn's parser for its bytes."""
         verdict = gunicorn_verdict(self.cfg, client.sent)
         requests, refusal = verdict.requests, verdict.refusal
         for number, (environ, _) in enumerate(requests):
@@ -186,7 +185,7 @@ class Worker(RuleBasedStateMachine):
                 assert refusal is None or self.ended_in_a_head(client.sent, len(expected))
 
     def ended_in_a_head(self, sent: bytes, accepted: int) -> bool:
-        """Whether it did after so many requests: what is wrong in it may be said before it is whole, or not at all."""
+        """Return whether the client ended within a head after these requests: its refusal may come early or never."""
 
         def whole(size: int) -> int:
             return len(gunicorn_verdict(self.cfg, sent[:size]).requests)
@@ -205,7 +204,7 @@ class Worker(RuleBasedStateMachine):
             self.stage.close()
 
     def finish(self) -> None:
-        """Everybody ends; all that is due comes, and nothing is left."""
+        """End all clients; all due answers arrive, and nothing is left."""
         self.app.release(for_ever=True)
         self.settle()
         for client in self.clients:

@@ -1,4 +1,4 @@
-"""What clients and networks do (faults.md, table N): short forms, each with the figure it must show."""
+"""Tests of faults of clients and networks (faults.md, table N): short forms, each with its figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of requests that are too many or too late (faults.md, table O): short forms."""
+"""Tests of too many or too late requests (faults.md, table O): short forms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.server
 
 THREADS = 4
 MEASURED = 3
-"""Times at most: for a second of the two or three the machine may belong to somebody else."""
+"""Maximum of measurements: other processes may use the machine for one of the two or three seconds."""
 
 
 @pytest.mark.own_worker("it has no admission queue, and works through the requests of clients that have left")

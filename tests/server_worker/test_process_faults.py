@@ -1,4 +1,4 @@
-"""What happens to processes (faults.md, table P): short forms."""
+"""Tests of faults of processes (faults.md, table P): short forms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.server
 
 
 def wait_until(done: object, within_s: float) -> float:
-    """How long it took."""
+    """Return how long it took."""
     assert callable(done)
     began_s = time.monotonic()
     while not done():
@@ -258,7 +258,7 @@ def test_tls_is_refused_before_the_fork(tmp_path: Path) -> None:
 
 @pytest.mark.own_worker("it waits for a stopped one as long as that is stopped")
 def test_a_worker_that_is_stopped_holds_no_new_client_up(tmp_path: Path) -> None:
-    """The kernel wakes one worker for a connection, and goes on believing that it will come."""
+    """The kernel wakes one worker for a connection, and assumes that it comes."""
     with worker_server(tmp_path, workers=2) as server:
         wait_until(lambda: len(server.workers) == 2, 30)
         os.kill(server.workers[0], signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""The server behind nginx, as it is deployed: what nginx does not see, the server must not see either."""
+"""Tests of the server behind nginx: both must see the same requests."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CLASSIC = (
     b"Content-Length: 0x5\r\n\r\nhello",
     b"Content_Length: 60\r\nContent-Length: 0\r\n\r\n",
 )
-"""Fields and bodies on whose end two servers may disagree."""
+"""Fields and bodies whose end two servers may interpret differently."""
 
 
 @pytest.mark.needs_program("nginx")
@@ -59,7 +59,7 @@ def test_p03_one_of_two_servers_is_terminated_and_nobody_sees_it(tmp_path: Path)
 
 
 class Attack:
-    """Sends bytes with a canary after them, and asks as somebody else, over the same connection to the server."""
+    """Sends bytes followed by a canary, then a request of another client over the same connection to the server."""
 
     def __init__(self, server: Server, nginx: Nginx | None) -> None:
         self.server, self.nginx = server, nginx
@@ -69,7 +69,7 @@ class Attack:
         self.sent_on = 0 if nginx is None else nginx.sent_on
 
     def count(self) -> int:
-        """How many requests have reached the application, this one not counted."""
+        """Return how many requests have reached the application, without this one."""
         return int(self.server.ask("GET", "/count").content)
 
     def __call__(self, content: bytes) -> None:

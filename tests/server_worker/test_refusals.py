@@ -1,4 +1,4 @@
-"""The application puts the worker's own refusals into words, even if the head of the request was never parsed."""
+"""Tests that the application formats the worker's refusals, even if the head of the request was never parsed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Worded(Recorder):
 
 
 def told_in_time(stage: Stage, content: bytes) -> bytes:
-    """The answer to a client that sends this and no more, at the latest when its time is up."""
+    """Return the answer to a client that sends only this, at the latest at its deadline."""
     with stage.connect() as client:
         stage.say(client, content)
         stage.loop._next_sweep_s = 0.0

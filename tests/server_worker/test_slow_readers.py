@@ -1,4 +1,4 @@
-"""Clients that read an answer slowly: progress is what they have read, not what the kernel has room for."""
+"""Tests of clients that read an answer slowly: progress counts by the bytes that they have read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def stage() -> Iterator[Stage]:
 
 
 def answering(stage: Stage, client: socket.socket) -> Connection:
-    """The connection of a client whose answer the kernel has no more room for."""
+    """Return the connection of a client whose answer fills the kernel's buffer."""
     client.setblocking(True)
     client.settimeout(0.01)
     sent = 0
@@ -38,14 +38,14 @@ def answering(stage: Stage, client: socket.socket) -> Connection:
 
 
 def read_some(client: socket.socket, connection: Connection) -> None:
-    """Read until the kernel counts it: over a Unix socket it does so by whole buffers."""
+    """Read until the kernel counts it: over a Unix socket it counts whole buffers."""
     before_bytes = unacknowledged_bytes(connection.sock)
     while unacknowledged_bytes(connection.sock) == before_bytes:
         assert client.recv(4096)
 
 
 def time_passes(stage: Stage, connection: Connection) -> None:
-    """Come to the deadline of a connection."""
+    """Let the deadline of a connection pass."""
     connection.deadline_s = time.monotonic()
     stage.loop._next_sweep_s = 0.0
     stage.turn()

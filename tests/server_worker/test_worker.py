@@ -1,4 +1,4 @@
-"""What the worker tells its application."""
+"""Tests of the worker's calls of its application."""
 
 from __future__ import annotations
 
