@@ -1,7 +1,7 @@
 """`/invocations` and `/ping`, which MLflow's scoring server and SageMaker's containers both have, and the rest of both.
 
 Sources: mlflow/pyfunc/scoring_server/__init__.py and client.py; amazon-sagemaker-developer-guide
-your-algorithms-inference-code.md and your-algorithms-batch-code.md (protocols.md 2.0, 2.2, 2.3). The default model
+your-algorithms-inference-code.md and your-algorithms-batch-code.md (docs/protocols.md). The default model
 answers; `/endpoints/<name>/invocations`, where boto3 asks, names another. Errors are MLflow's, whose `message` boto3
 reads too.
 """

@@ -1,4 +1,4 @@
-"""What a body says it is, and what a client wants back (faults.md, N08 and N12), over one kept connection."""
+"""What a body says it is, and what a client wants back, over one kept connection."""
 
 from __future__ import annotations
 

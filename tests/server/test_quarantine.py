@@ -1,4 +1,4 @@
-"""A model that kills its workers is taken out of service; the others go on (faults.md, M13)."""
+"""A model that kills its workers is taken out of service; the others go on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wall clock jumps by an hour (faults.md, P11) while a server serves, keeps deadlines, and stops."""
+"""The wall clock jumps by an hour while a server serves, keeps deadlines, and stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients and networks do (faults.md, table N): short forms, each with the figure it must show."""
+"""What clients and networks do: short forms, each with the figure it must show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of requests that are too many or too late (faults.md, table O): short forms."""
+"""What becomes of requests that are too many or too late: short forms."""
 
 from __future__ import annotations
 

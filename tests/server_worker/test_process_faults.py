@@ -1,4 +1,4 @@
-"""What happens to processes (faults.md, table P): short forms."""
+"""What happens to processes: short forms."""
 
 from __future__ import annotations
 

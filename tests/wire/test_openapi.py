@@ -97,7 +97,7 @@ OTHER_PROTOCOLS = (
     "/endpoints/",
     "/execution-parameters",
 )
-"""Their paths are in README, which is compared with what is served."""
+"""Their paths are in docs/protocols.md, which is compared with what is served."""
 
 
 def test_every_path_that_is_served_is_there(document: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """The Open Inference Protocol v2 over REST, which Triton, KServe and MLServer speak, and their clients.
 
 Sources: kserve/open-inference-protocol inference_rest.md; Triton's extensions for binary tensors, the model repository,
-the model configuration and statistics (protocols.md 2.0, 2.1). Nothing here asks for a Content-Type: tritonclient sends
+the model configuration and statistics (docs/protocols.md). Nothing here asks for a Content-Type: tritonclient sends
 none.
 """
 

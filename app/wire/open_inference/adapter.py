@@ -1,6 +1,6 @@
 """One inference request of the Open Inference Protocol and its answer, over the same core as every other protocol.
 
-A table is sent by either of two conventions (protocols.md 2.1): one tensor for each column, named like the input; or
+A table is sent by either of two conventions (docs/protocols.md): one tensor for each column, named like the input; or
 one tensor `[rows, inputs]`, named anything.
 """
 

@@ -1,7 +1,7 @@
 """What the Open Inference Protocol tells of models: tensors, configuration, statistics, the index of the repository.
 
 Sources: inference_rest.md, "Model Metadata"; Triton's extension_model_repository.md, extension_model_configuration.md
-and extension_statistics.md (protocols.md 2.1).
+and extension_statistics.md (docs/protocols.md).
 """
 
 from __future__ import annotations
