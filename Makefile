@@ -5,8 +5,8 @@ ARGS ?=
 MINUTES ?= 15
 
 # Programs that tests drive, each as program:package of Debian; or program:package,package.
-PROGRAMS := chromium:chromium curl:curl gcc:gcc,libc6-dev java:default-jre-headless nginx:nginx-light node:nodejs \
-	npm:npm slowhttptest:slowhttptest strace:strace wrk:wrk
+PROGRAMS := chromium:chromium curl:curl gcc:gcc,libc6-dev git:git java:default-jre-headless nginx:nginx-light \
+	node:nodejs npm:npm slowhttptest:slowhttptest strace:strace wrk:wrk
 
 # Tests that have the machine to themselves: their servers and browsers take all of it.
 ALONE := server or browser or database or sweep
@@ -91,6 +91,10 @@ estimators: .venv/testing ## pack, prove and compare every estimator; writes doc
 .PHONY: versions
 versions: .venv/testing ## pack what seven releases of scikit-learn fitted and compare; writes docs/versions.md
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" python -m tests.sweep.versions --page docs/versions.md $(ARGS)
+
+.PHONY: docs
+docs: .venv/testing ## build the documentation into build/docs; fails on a broken link
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 .PHONY: bench
 bench: .venv/testing ## measure against the peers; prints a table, writes benchmarks/RESULTS.md; ARGS="--quick"

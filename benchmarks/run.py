@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import artifacts, cases, report, venvs, waiting
+from benchmarks import artifacts, cases, quotes, report, venvs, waiting
 from benchmarks.artifacts import Absent, why_not
 from benchmarks.cases import BY_THEMSELVES, CASES, LAYERS, OURS, OURS_UNBATCHED, PEERS, TUTORIAL, Case
 from benchmarks.figures import Figures, Side, our_failures
@@ -379,6 +379,8 @@ def main(words: Sequence[str] | None = None) -> int:
     report.write(figures, out_dir)
     print("\n" + report.bars_table(figures))
     print(f"Written: {out_dir / 'RESULTS.md'}, after {figures['run']['minutes']} minutes.")
+    if out_dir == venvs.HERE:
+        quotes.main()
     for failure in our_failures(figures):
         print(f"Retort failed: {failure}", file=sys.stderr)
     return 1 if our_failures(figures) else 0

@@ -61,12 +61,12 @@ MARKED = {
     "sweep": "sweep",
     **dict.fromkeys(
         (
+            "docs",
             "packing",
             "wire",
             "test_cli.py",
             "test_factory.py",
             "test_gunicorn_conf.py",
-            "test_readme.py",
             "test_start.py",
             "web",
             "server_worker",

@@ -1,7 +1,7 @@
 """`/invocations` and `/ping` of MLflow's scoring server and of SageMaker's containers, and their further URLs.
 
 Sources: mlflow/pyfunc/scoring_server/__init__.py and client.py; amazon-sagemaker-developer-guide
-your-algorithms-inference-code.md and your-algorithms-batch-code.md (protocols.md 2.0, 2.2, 2.3). The default model
+your-algorithms-inference-code.md and your-algorithms-batch-code.md (docs/protocols.md). The default model
 answers. boto3 calls `/endpoints/<name>/invocations`, which names another. Errors have MLflow's format, whose `message`
 boto3 also reads.
 """

@@ -1,6 +1,6 @@
 """TensorFlow Serving's REST API, which KServe v1 shares: `POST /v1/models/<model>:predict`, status and metadata.
 
-Sources: tensorflow/serving api_rest.md and http_rest_api_util.cc, kserve v1_endpoints.py (protocols.md 2.0, 2.5).
+Sources: tensorflow/serving api_rest.md and http_rest_api_util.cc, kserve v1_endpoints.py (docs/protocols.md).
 Labels are aliases. Content-Type is ignored. `signature_name` names the outputs, which TensorFlow Serving cannot choose
 otherwise.
 """

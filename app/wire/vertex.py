@@ -1,6 +1,6 @@
 """Vertex AI's custom containers: a health route and a predict route, which the platform may choose (`AIP_*`).
 
-Source: Google Cloud, "Custom container requirements for inference", contract version 1.0.0 (protocols.md 2.4). The
+Source: Google Cloud, "Custom container requirements for inference", contract version 1.0.0 (docs/protocols.md). The
 default model answers. The contract defines no error format, so errors are problem documents.
 """
 

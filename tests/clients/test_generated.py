@@ -1,4 +1,4 @@
-"""Clients that others' programs generate from /openapi.json, by the commands of README, predict with penguins."""
+"""Clients generated from /openapi.json, by the commands of docs/frontend.md, predict with penguins."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.server.process import ROOT, Server
 
 pytestmark = pytest.mark.server
 
-README = (ROOT / "README.md").read_text("utf-8")
-SECTION = README.partition("## Generated clients\n")[2].partition("\n## ")[0]
+PAGE = (ROOT / "docs" / "frontend.md").read_text("utf-8")
+SECTION = PAGE.partition("## Generated clients\n")[2].partition("\n## ")[0]
 COMMANDS = dict(re.findall(r"^\| ([^|]+?) \| `([^`]+)` \|$", SECTION, re.MULTILINE))
 EXAMPLES = json.loads((ROOT / "models/penguins/1/manifest.json").read_text("utf-8"))["examples"]
 RECORDS = [example["instance"] for example in EXAMPLES[:3]]
 
 
 def generate(server: Server, folder: Path, generator: str, node: bool = False) -> dict[str, str]:
-    """Run README's command in a folder; returns the environment with the programs."""
+    """Run the page's command in a folder; returns the environment with the programs."""
     programs = [str(python_of("openapi").parent)]
     if node:
         (folder / "node_modules").symlink_to(node_modules())

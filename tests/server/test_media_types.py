@@ -1,4 +1,4 @@
-"""Tests of Content-Type and Accept (faults.md, N08 and N12), over one kept connection."""
+"""Tests of Content-Type and Accept, over one kept connection."""
 
 from __future__ import annotations
 

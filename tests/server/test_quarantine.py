@@ -1,4 +1,4 @@
-"""Tests that a model which kills its workers is quarantined, and that other models continue (faults.md, M13)."""
+"""Tests that a model which kills its workers is quarantined, and that other models continue."""
 
 from __future__ import annotations
 

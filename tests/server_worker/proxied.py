@@ -57,21 +57,26 @@ def nginx_before(
     It serves them at `location`, and replaces that part of the path by `sent_as` unless that is empty.
     """
     port = free_port()
-    conf = folder / "nginx.conf"
     behind = " ".join(f"server 127.0.0.1:{upstream} fail_timeout={FAIL_TIMEOUT_S};" for upstream in ports)
-    conf.write_text(
-        CONF.format(
-            folder=folder,
-            port=port,
-            servers=behind,
-            keepalive=keepalive,
-            options=options,
-            location=location,
-            sent_as=sent_as,
-        ),
-        "utf-8",
+    conf = CONF.format(
+        folder=folder,
+        port=port,
+        servers=behind,
+        keepalive=keepalive,
+        options=options,
+        location=location,
+        sent_as=sent_as,
     )
-    process = subprocess.Popen(["nginx", "-c", str(conf), "-p", str(folder)], stderr=subprocess.DEVNULL)
+    with nginx_with(folder, conf, port) as nginx:
+        yield nginx
+
+
+@contextlib.contextmanager
+def nginx_with(folder: Path, conf: str, port: int) -> Iterator[Nginx]:
+    """nginx with this configuration, once it listens on its port."""
+    path = folder / "nginx.conf"
+    path.write_text(conf, "utf-8")
+    process = subprocess.Popen(["nginx", "-c", str(path), "-p", str(folder)], stderr=subprocess.DEVNULL)
     try:
         until_s = time.monotonic() + STARTS_WITHIN_S
         while time.monotonic() < until_s and process.poll() is None:

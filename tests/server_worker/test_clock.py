@@ -1,4 +1,4 @@
-"""Tests with a wall clock that jumps by an hour (faults.md, P11) while a server serves, keeps deadlines, and stops."""
+"""Tests with a wall clock that jumps by an hour while a server serves, keeps deadlines, and stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One noisy client and eight quiet ones (faults.md, O03): short form."""
+"""One noisy client and eight quiet ones: short form."""
 
 from __future__ import annotations
 

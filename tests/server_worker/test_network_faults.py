@@ -1,4 +1,4 @@
-"""Tests of faults of clients and networks (faults.md, table N): short forms, each with its figure."""
+"""Tests of faults of clients and networks: short forms, each with its figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of too many or too late requests (faults.md, table O): short forms."""
+"""Tests of too many or too late requests: short forms."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ OTHER_PROTOCOLS = (
     "/endpoints/",
     "/execution-parameters",
 )
-"""Paths of other protocols, which README lists. A test compares README with the served paths."""
+"""Paths of other protocols, which docs/protocols.md lists. A test compares them with the served paths."""
 
 
 def test_every_path_that_is_served_is_there(document: dict[str, Any]) -> None:

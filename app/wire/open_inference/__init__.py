@@ -1,7 +1,7 @@
 """The Open Inference Protocol v2 over REST, for clients of Triton, KServe and MLServer.
 
 Sources: kserve/open-inference-protocol inference_rest.md; Triton's extensions for binary tensors, the model repository,
-the model configuration and statistics (protocols.md 2.0, 2.1). No URL requires a Content-Type: tritonclient sends none.
+the model configuration and statistics (docs/protocols.md). No URL requires a Content-Type: tritonclient sends none.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One inference request of the Open Inference Protocol and its response.
 
-A table comes in one of two conventions (protocols.md 2.1): one tensor for each column, named like the input; or one
+A table comes in one of two conventions (docs/protocols.md): one tensor for each column, named like the input; or one
 tensor `[rows, inputs]` with any name.
 """
 

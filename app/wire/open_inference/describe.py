@@ -1,7 +1,7 @@
 """Describe models in the Open Inference Protocol: tensors, configuration, statistics, repository index.
 
 Sources: inference_rest.md, "Model Metadata"; Triton's extension_model_repository.md, extension_model_configuration.md
-and extension_statistics.md (protocols.md 2.1).
+and extension_statistics.md (docs/protocols.md).
 """
 
 from __future__ import annotations

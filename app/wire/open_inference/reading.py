@@ -1,6 +1,6 @@
 """The body of an inference request: its JSON, the raw bytes after it, and the requested outputs.
 
-Sources: inference_rest.md, "Inference Request JSON Object"; Triton's extension_binary_data.md (protocols.md 2.1).
+Sources: inference_rest.md, "Inference Request JSON Object"; Triton's extension_binary_data.md (docs/protocols.md).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Tensors of the Open Inference Protocol from and to JSON values or raw bytes.
 
-Sources: inference_rest.md, "Tensor Data" and "Tensor Data Types"; Triton's extension_binary_data.md (protocols.md 2.1).
+Sources: inference_rest.md, "Tensor Data" and "Tensor Data Types"; Triton's extension_binary_data.md; see
+docs/protocols.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tests of every kind of input in every media type: the same response as in JSON, or a refusal.
 
-README has a table of media types and kinds, which is compared with these tests.
+docs/media-types.md has a table of media types and kinds, which is compared with these tests.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.wire.codecs.cases import CASES, MEDIA, REFUSED, UNTYPED, Record, as_n
 from tests.wire.codecs.conftest import sent
 from tests.wire.exchange import Answer
 
-README = Path(__file__).resolve().parents[3] / "README.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "media-types.md"
 
 
 def told(answer: Answer) -> Any:
@@ -69,9 +69,9 @@ def test_what_a_media_type_has_no_form_for_is_refused_in_words(service: Flask, k
     assert REFUSED[kind, media] in answer.content.decode()
 
 
-def test_readme_says_so() -> None:
+def test_the_page_says_so() -> None:
     """Each cell of its table begins with yes or no."""
-    lines = README.read_text("utf-8").splitlines()
+    lines = PAGE.read_text("utf-8").splitlines()
     begins = next(at for at, line in enumerate(lines) if line.startswith("| kind | JSON"))
     head, _, *rows = [
         [cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines[begins : lines.index("", begins)]

@@ -1,0 +1,60 @@
+"""Every block of README and docs is executed or checked by a test: one that nobody runs fails here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import BLOCKS, Block
+from tests.docs.test_examples import CLIENTS, COMMANDS, PROXIES, REQUESTS, SNIPPETS
+
+HERE = Path(__file__).parent
+RUN = {*CLIENTS, *COMMANDS, *PROXIES, *REQUESTS, *SNIPPETS}
+"""What `test_examples.py` runs."""
+USED = {
+    ("docs/tutorial.md", "train_mass.py"): "test_examples.py::test_commands_and_scripts_run",
+    ("docs/inputs.md", "build/image.json"): "test_modules.py::test_the_file_that_declares_an_image_can_be_read",
+    ("docs/inputs.md", "build/pixels.json"): "test_modules.py::test_the_file_that_declares_an_array_can_be_read",
+    ("docs/packing.md", "build/inputs.json"): "test_modules.py::test_the_file_that_declares_a_timestamp_can_be_read",
+    ("docs/steps.md", "my_steps.py"): "test_modules.py::test_the_module_of_steps_has_two_steps",
+    ("docs/steps.md", "my_async_steps.py"): "test_modules.py::test_the_async_step_writes_what_was_answered",
+    ("docs/steps.md", "my_factories.py"): "test_modules.py::test_the_module_of_factories_has_one",
+    ("docs/steps.md", "test_loans.py"): "test_modules.py::test_the_test_of_a_user_replaces_a_factory",
+    ("docs/extending.md", "wsgi.py"): "test_modules.py::test_the_view_and_the_interceptor_work",
+}
+"""The test that uses a block with a title."""
+NOT_RUN: dict[tuple[str, str], str] = {}
+"""Blocks that no test can run, by page and first line, and the reason."""
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_a_test_runs_the_block(block: Block) -> None:
+    answers = {run.answer for run in REQUESTS}
+    if block in RUN or block in answers or block.language == "text":
+        return  # a text is a drawing, or what a command prints, which is compared where the command is run
+    if (block.page, block.text.partition("\n")[0]) in NOT_RUN:
+        return
+    assert block.title, f"nothing runs this block of the language {block.language!r}"
+    assert (block.page, block.title) in USED, "no test is named for this block"
+
+
+@pytest.mark.parametrize(("used", "test"), USED.items(), ids=str)
+def test_the_named_test_uses_the_block(used: tuple[str, str], test: str) -> None:
+    page, title = used
+    module, name = test.split("::")
+    source = (HERE / module).read_text("utf-8")
+    [body] = re.findall(
+        rf"^def {name}\(.*?(?=^\S|\Z)", source.replace("\n) ->", "\n    ) ->"), re.MULTILINE | re.DOTALL
+    )
+    if module == "test_examples.py":
+        mentions = [block.text for block in COMMANDS if block.page == page]
+        assert any(title in text for text in mentions), f"no command of {page} uses {title}"
+    else:
+        assert title in body
+    assert any((block.page, block.title) == used for block in BLOCKS), f"{page} has no block {title!r}"
+
+
+def test_the_list_of_what_is_not_run_has_nothing_else() -> None:
+    assert NOT_RUN.keys() <= {(block.page, block.text.partition("\n")[0]) for block in BLOCKS}
