@@ -82,7 +82,7 @@ def test_a_preflight_request_of_another_page_is_allowed_nothing() -> None:
     assert not any(name.startswith("Access-Control") for name in client.headers)
 
 
-def test_an_answer_to_a_preflight_request_varies_with_all_that_was_asked() -> None:
+def test_an_answer_to_a_preflight_request_varies_with_its_request_headers() -> None:
     served = gateway(cors(PAGE)).serve(hello)
     headers: list[tuple[str, str]] = []
     served(environ("/predict", "OPTIONS", HTTP_ORIGIN=PAGE, **PREFLIGHT), lambda _, sent: headers.extend(sent))
@@ -90,7 +90,7 @@ def test_an_answer_to_a_preflight_request_varies_with_all_that_was_asked() -> No
     assert varies == "Access-Control-Request-Method, Access-Control-Request-Headers, Origin"
 
 
-def test_options_that_is_no_preflight_request_goes_on() -> None:
+def test_an_options_request_without_preflight_headers_passes() -> None:
     assert ask(cors(PAGE), "/predict", "OPTIONS", HTTP_ORIGIN=PAGE).body() == b"hello"
 
 
@@ -144,6 +144,6 @@ def test_predictions_views_of_users_and_reading_are_open_to_every_page(path: str
         ("localhost, evil.example", "403"),
     ],
 )
-def test_in_development_only_this_machines_names_are_answered(host: str, status: str) -> None:
+def test_in_development_requests_for_other_hosts_are_refused(host: str, status: str) -> None:
     for path in ("/predict", "/other"):
         assert ask(AllowedHosts(["dev.example"]), path, HTTP_HOST=host).statuses[0].startswith(status)

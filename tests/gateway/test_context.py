@@ -10,27 +10,27 @@ from app.gateway.context import KEY, RequestContext, context_in
 from tests.gateway.fakes import environ
 
 
-def test_it_has_the_id_and_the_address_of_the_client() -> None:
+def test_a_context_has_the_id_and_the_address_of_the_client() -> None:
     context = RequestContext(environ(HTTP_X_REQUEST_ID="abc"))
     assert (context.id, context.client) == ("abc", "192.0.2.1")
 
 
 @pytest.mark.parametrize("sent", ["", "a b", "x" * 129, "é"])
-def test_an_id_that_is_not_fit_for_a_log_is_replaced(sent: str) -> None:
+def test_an_id_that_does_not_fit_a_log_is_replaced(sent: str) -> None:
     assert re.fullmatch("[0-9a-f]{32}", RequestContext(environ(HTTP_X_REQUEST_ID=sent)).id)
 
 
-def test_an_environ_that_holds_nearly_nothing_makes_one_too() -> None:
+def test_a_nearly_empty_environ_makes_a_context() -> None:
     context = RequestContext({})
     assert (context.client, context.path) == ("", "")
 
 
-def test_only_the_first_answer_claims_it() -> None:
+def test_only_the_first_answer_claims_the_context() -> None:
     context = RequestContext(environ())
     assert [context.claim(), context.claim()] == [True, False]
 
 
-def test_each_callback_is_called_once_in_order_also_where_one_fails(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_callback_is_called_once_in_order_even_if_one_fails(caplog: pytest.LogCaptureFixture) -> None:
     context, calls = RequestContext(environ()), list[int]()
     context.at_end(lambda: calls.append(1))
     context.at_end(lambda: calls.append(1 // 0))
@@ -58,7 +58,7 @@ def test_the_end_leaves_the_error_to_the_thread_that_still_runs_the_request() ->
     assert context.error is None
 
 
-def test_an_environ_leads_to_its_context_as_long_as_someone_holds_it() -> None:
+def test_an_environ_leads_to_its_context_while_a_reference_is_held() -> None:
     context = RequestContext(environ())
     request = context.environ
     assert context_in(request) is None
@@ -68,7 +68,7 @@ def test_an_environ_leads_to_its_context_as_long_as_someone_holds_it() -> None:
     assert context_in(request) is None
 
 
-def test_a_context_takes_no_mark_away_that_is_not_its_own() -> None:
+def test_a_context_removes_only_its_own_mark() -> None:
     request = environ()
     first, second = RequestContext(request), RequestContext(request)
     first.mark()

@@ -50,7 +50,7 @@ def test_an_error_is_a_problem_document_with_the_id_of_the_request() -> None:
     assert context.outcome == "model-not-found"
 
 
-def test_the_form_is_that_of_the_path() -> None:
+def test_the_path_decides_the_error_format() -> None:
     response = ERRORS.response(RequestContext(environ("/v2/models/m/infer")), ModelNotFound("m", []))
     assert (response.body, response.headers) == (b"model-not-found", [("Content-Type", "text/other")])
 
@@ -63,7 +63,7 @@ def test_a_refusal_has_the_status_of_the_protocol_and_its_header_fields() -> Non
         assert ("Retry-After", "1") in response.headers
 
 
-def test_an_interceptor_words_its_own_refusal() -> None:
+def test_an_interceptor_chooses_status_name_and_detail_of_its_refusal() -> None:
     problem = problem_of(RequestRefused(403, "no-tenant", "the header X-Tenant is missing", {"X-Why": "tenant"}))
     assert problem == Problem(403, "no-tenant", "the header X-Tenant is missing", headers={"X-Why": "tenant"})
 
@@ -73,7 +73,7 @@ class UnknownToTheTable(RetortError):
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("secret"), UnknownToTheTable("secret")])
-def test_of_an_unexpected_error_the_client_learns_nothing_and_the_log_all(
+def test_an_unexpected_error_is_logged_and_hidden_from_the_client(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = ERRORS.response(RequestContext(environ()), error)

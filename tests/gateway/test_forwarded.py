@@ -26,7 +26,7 @@ def applied(trusted: int, prefix: str = "", path: str = "/predict", **more: Any)
     return request
 
 
-def test_without_trusted_proxies_nothing_that_is_sent_counts() -> None:
+def test_without_trusted_proxies_forwarded_fields_are_ignored() -> None:
     request = environ(**FORGED)
     before = dict(request)
     Forwarding(0, "").apply(request)
@@ -74,12 +74,12 @@ def test_a_scheme_is_http_or_https() -> None:
     ("path", "below"),
     [("/ml/predict", "/predict"), ("/predict", "/predict"), ("/ml", "/"), ("/ml/", "/"), ("/mlx", "/mlx")],
 )
-def test_a_prefix_is_taken_off_where_the_proxy_leaves_it(path: str, below: str) -> None:
+def test_a_prefix_that_the_proxy_leaves_is_stripped(path: str, below: str) -> None:
     request = applied(0, "/ml/", path)
     assert (request["SCRIPT_NAME"], request["PATH_INFO"]) == ("/ml", below)
 
 
-def test_to_apply_it_twice_changes_nothing_more() -> None:
+def test_applying_forwarded_fields_twice_changes_nothing_more() -> None:
     request = applied(1, "/ml", "/ml/predict", HTTP_X_FORWARDED_FOR="203.0.113.9")
     once = dict(request)
     Forwarding(1, "/ml").apply(request)
@@ -98,7 +98,7 @@ def test_to_apply_it_twice_changes_nothing_more() -> None:
         ("javascript:alert(1)", "/own"),
     ],
 )
-def test_the_prefix_that_a_trusted_proxy_names_goes_before_the_setting_if_it_is_a_path(sent: str, prefix: str) -> None:
+def test_a_valid_prefix_of_a_trusted_proxy_overrides_the_setting(sent: str, prefix: str) -> None:
     environ = {"SCRIPT_NAME": "", "PATH_INFO": "/docs", "HTTP_X_FORWARDED_PREFIX": sent}
     Forwarding(1, "/own").apply(environ)
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (prefix, "/docs")

@@ -233,13 +233,13 @@ def test_a_hook_that_appears_sends_requests_through_wsgi_and_back() -> None:
     assert not served.admit(environ()).through_wsgi
 
 
-def test_what_is_wrapped_around_the_application_sends_requests_through_wsgi() -> None:
+def test_a_wrapper_around_the_application_sends_requests_through_wsgi() -> None:
     served = gateway().serve(hello, wrapped_by="Auth")
     served.started(dict)
     assert served.admit(environ()).through_wsgi
 
 
-def test_a_late_answer_is_not_seen_a_second_time_and_carries_the_same_header_fields() -> None:
+def test_a_late_answer_is_not_intercepted_again_and_has_the_same_header_fields() -> None:
     recorder, ends = Recorder(), []
     served = gateway(recorder)
     context = served.admit(environ())

@@ -26,14 +26,14 @@ class Noting(Interceptor):
         self.calls.append(f"{self.name} after {response.status}")
 
 
-def test_they_are_called_in_order_and_then_in_reverse() -> None:
+def test_interceptors_are_called_in_order_and_then_in_reverse() -> None:
     calls: list[str] = []
     served = gateway(Noting("a", calls), Noting("b", calls))
     served.respond([served.admit(environ())])
     assert calls == ["a before", "b before", "b after 200", "a after 200"]
 
 
-def test_those_after_the_one_that_refuses_do_not_see_the_request_but_its_answer() -> None:
+def test_interceptors_after_a_refusing_one_see_only_the_answer() -> None:
     class Refusing(Interceptor):
         def before(self, context: RequestContext) -> None:
             raise RequestRefused(403, "no", "no")
@@ -44,7 +44,9 @@ def test_those_after_the_one_that_refuses_do_not_see_the_request_but_its_answer(
     assert calls == ["a before", "b after 403", "a after 403"]
 
 
-def test_one_that_fails_after_a_request_is_logged_and_the_others_are_called(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_interceptor_that_fails_after_a_request_is_logged_and_others_are_called(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Failing(Interceptor):
         def after(self, context: RequestContext, response: Response) -> None:
             raise ZeroDivisionError
@@ -56,7 +58,7 @@ def test_one_that_fails_after_a_request_is_logged_and_the_others_are_called(capl
     assert "Failing" in caplog.text
 
 
-def test_the_status_that_one_sets_is_the_status_of_the_request() -> None:
+def test_an_interceptor_can_set_the_status_of_the_request() -> None:
     class Teapot(Interceptor):
         def after(self, context: RequestContext, response: Response) -> None:
             response.status = 418
@@ -68,7 +70,7 @@ def test_the_status_that_one_sets_is_the_status_of_the_request() -> None:
     assert (response.status, context.status, calls[-1]) == (418, 418, "a after 418")
 
 
-def test_methods_that_were_set_on_the_object_are_called() -> None:
+def test_methods_set_on_the_interceptor_object_are_called() -> None:
     calls: list[Any] = []
     interceptor = Interceptor()
     interceptor.before = calls.append  # type: ignore[method-assign, assignment]
@@ -90,7 +92,7 @@ class Waiting(Interceptor):
         assert self.go_on.wait(10)
 
 
-def test_a_refusal_by_the_server_runs_nothing_that_may_block_on_its_thread() -> None:
+def test_a_refusal_by_the_server_runs_no_blocking_interceptor_on_its_thread() -> None:
     waiting, recorder = Waiting(), Recorder()
     served = gateway(waiting, recorder)
     context = served.admit(environ())
@@ -124,7 +126,7 @@ def test_where_none_may_block_a_refusal_ends_the_request_at_once() -> None:
     assert ends == [1]
 
 
-def test_refusals_that_nobody_has_time_to_see_are_bounded(
+def test_refusals_waiting_for_interceptors_are_bounded(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("app.gateway.interceptors.MOST_WAITING", 2)
@@ -136,7 +138,7 @@ def test_refusals_that_nobody_has_time_to_see_are_bounded(
     waiting.go_on.set()
 
 
-def test_a_chain_says_whether_it_may_block_and_whether_it_looks_before() -> None:
+def test_a_chain_knows_whether_it_may_block_and_has_before_methods() -> None:
     assert not InterceptorChain([]).may_block
     assert InterceptorChain([Interceptor()]).may_block
     assert not InterceptorChain([Interceptor()]).has_before

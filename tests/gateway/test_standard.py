@@ -47,7 +47,7 @@ def hello(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 @pytest.mark.parametrize("path", ["/predict", "/other"])
-def test_every_answer_has_the_id_and_forbids_to_guess_the_type(path: str) -> None:
+def test_every_answer_has_the_id_and_forbids_type_sniffing(path: str) -> None:
     client = Client(gateway(CommonHeaders()).serve(hello), environ(path, HTTP_X_REQUEST_ID="abc"))
     assert client.headers["X-Request-ID"] == "abc"
     assert client.headers["X-Content-Type-Options"] == "nosniff"
@@ -74,7 +74,7 @@ def test_a_stream_is_counted_and_logged_at_its_end_once(caplog: pytest.LogCaptur
     assert [record.event.rows for record in caplog.records] == [3]  # type: ignore[attr-defined]
 
 
-def test_a_line_tells_of_the_request(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_line_has_the_facts_of_the_request(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOG)
     served = gateway(AccessLog(), router=FakeRouter(FakeRoute(predicting))).serve(hello)
     Client(served, environ(HTTP_X_REQUEST_ID="abc")).body()
@@ -101,7 +101,7 @@ def test_refusals_of_the_server_and_requests_through_wsgi_are_logged(caplog: pyt
     assert [record.event.status for record in caplog.records] == [431, 200]  # type: ignore[attr-defined]
 
 
-def test_no_line_is_made_where_nobody_reads_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_log_line_is_made_while_the_log_is_off(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, LOG)
     Client(gateway(AccessLog()).serve(hello), environ()).body()
     assert caplog.records == []

@@ -112,7 +112,7 @@ def page(chromium: Browser, behind: Behind) -> Iterator[Page]:
 
 
 @pytest.mark.parametrize("path", ["", "docs", "docs/", "redoc", "redoc/"])
-def test_all_that_a_page_links_is_there(behind: Behind, path: str) -> None:
+def test_every_link_of_a_page_works(behind: Behind, path: str) -> None:
     text = behind.get(path, HTML)
     linked = set(re.findall(r'(?:src|href|data-openapi)="([^"#]+)"', text))
     assert len(linked) > 5
@@ -122,7 +122,7 @@ def test_all_that_a_page_links_is_there(behind: Behind, path: str) -> None:
         assert behind.get(whole.removeprefix(behind.root)), link
 
 
-def test_programs_are_told_links_that_lead_somewhere(behind: Behind) -> None:
+def test_links_in_json_answers_work(behind: Behind) -> None:
     for link in json.loads(behind.get(""))["links"].values():
         behind.get(urljoin(behind.root, link).removeprefix(behind.root))
 

@@ -56,7 +56,7 @@ def schemathesis(folder: Path, *arguments: str, config: Path, hooks: str = "") -
     return ran.stdout
 
 
-def test_the_documents_own_words(own: Server) -> None:
+def test_every_documented_error_has_content(own: Server) -> None:
     document = own.ask("GET", "/openapi.json").document
     validate(document)
     answers = [
@@ -112,7 +112,7 @@ class TestPublished:
     def test_it_is_valid(self, published: dict[str, Any]) -> None:
         validate(published)
 
-    def test_names_that_are_drawn(self, published: dict[str, Any], own: Server, tmp_path: Path) -> None:
+    def test_random_model_names(self, published: dict[str, Any], own: Server, tmp_path: Path) -> None:
         """Unknown models are 404 in the protocol, although its document names only 400."""
         for path, operations in published["paths"].items():
             if "{" in path:
@@ -125,7 +125,7 @@ class TestPublished:
                 }
         self.run(published, own, tmp_path, "")
 
-    def test_a_model_that_is_there(self, published: dict[str, Any], own: Server, tmp_path: Path) -> None:
+    def test_an_existing_model(self, published: dict[str, Any], own: Server, tmp_path: Path) -> None:
         """The document knows neither the model's inputs nor that data must fill its shape, so 400 is right."""
         self.run(
             published,

@@ -96,7 +96,7 @@ def test_sums_over_the_workers_are_right(alone: Server, settled: Scraper) -> Non
 
 
 @pytest.mark.own_worker("it counts nothing")
-def test_nothing_is_lost_where_a_worker_ends_in_good_order(alone: Server, settled: Scraper) -> None:
+def test_no_counts_are_lost_when_a_worker_ends_normally(alone: Server, settled: Scraper) -> None:
     before, restarts = settled.requests - settled.scrapes, settled.value("retort_worker_restarts_total")
     ask(alone, 20)
     (first, _) = alone.all_workers(2)
@@ -120,14 +120,14 @@ def test_counters_do_not_go_backwards_where_workers_are_killed(alone: Server, se
     assert settled.requests >= before
 
 
-def test_a_reload_goes_on_from_where_it_was(alone: Server, settled: Scraper) -> None:
+def test_counters_continue_after_a_reload(alone: Server, settled: Scraper) -> None:
     restarts = settled.value("retort_worker_restarts_total")
     alone.process.send_signal(signal.SIGHUP)
     settled.until(lambda: settled.value("retort_worker_restarts_total") == restarts + 2)
     settled.until(lambda: settled.value("retort_workers") == 2.0)
 
 
-def test_memory_is_told_of_each_worker(settled: Scraper) -> None:
+def test_each_worker_reports_its_memory(settled: Scraper) -> None:
     for figure in ("shared", "private", "proportional"):
         name = f"retort_worker_memory_{figure}_bytes"
         values = [value for (found, _), value in settled.samples.items() if found == name]
@@ -135,13 +135,13 @@ def test_memory_is_told_of_each_worker(settled: Scraper) -> None:
         assert min(values) > 2**20
 
 
-def test_the_state_of_each_version_is_told(settled: Scraper) -> None:
+def test_the_state_of_each_version_is_a_metric(settled: Scraper) -> None:
     for model in ("penguins", "diabetes", "digits", "iris-two"):
         assert settled.value("retort_model_state", model=model, version="1", state="AVAILABLE") == 1.0
         assert settled.value("retort_model_state", model=model, version="1", state="FAILED") == 0.0
 
 
-def test_gunicorns_own_threaded_worker_tells_what_it_has(tmp_path: Path) -> None:
+def test_gunicorns_own_threaded_worker_reports_its_metrics(tmp_path: Path) -> None:
     with serving(tmp_path, WEB_CONCURRENCY=2, RETORT_WORKER="gthread") as server:
         scraper = Scraper(server)
         scraper.until(lambda: scraper.value("retort_workers") == 2.0)

@@ -148,7 +148,7 @@ def test_the_server_starts_no_thread_before_the_fork_and_stays_at_home(tracer: T
         "python -c 'from app.factory import create_app; create_app().extensions[\"retort\"].load()'",
     ],
 )
-def test_the_other_commands_stay_at_home(tracer: Tracer, command: str) -> None:
+def test_the_other_commands_contact_no_other_machine(tracer: Tracer, command: str) -> None:
     models = tracer.folder / "models"
     shutil.copytree(ROOT / "models" / "iris-two", models / "iris-two")
     artifact = str(models / "iris-two" / "1" / "model.joblib")

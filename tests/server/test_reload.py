@@ -114,7 +114,7 @@ def test_a_reload_finds_new_versions_and_forgets_removed_ones(server: Server, mo
     assert answering(server) == 3
 
 
-def test_what_cannot_be_read_is_named_and_what_is_served_goes_on(server: Server, models: Path) -> None:
+def test_an_unreadable_repository_is_named_and_served_models_stay(server: Server, models: Path) -> None:
     (models / "repository.json").write_text(json.dumps({"use": {"iris-two": "1"}}))
     command = [sys.executable, "-m", "flask", "models", "reload"]
     settings = environment(RETORT_MODELS_DIR=models)

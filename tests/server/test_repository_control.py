@@ -60,7 +60,7 @@ def test_both_workers_follow_whichever_was_asked(server: Server) -> None:
         assert statuses(server) == [200, 200]
 
 
-def test_a_worker_that_is_started_later_knows(server: Server) -> None:
+def test_a_worker_that_is_started_later_serves_the_same_models(server: Server) -> None:
     assert control(server, "unload") == 200
     before = set(server.all_workers(2))
     os.kill(min(before), signal.SIGKILL)

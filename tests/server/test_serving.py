@@ -126,7 +126,7 @@ def test_a_declared_length_over_the_limit_is_refused_before_it_is_sent(server: S
         assert client.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_client_that_goes_away_leaves_the_server_well(server: Server) -> None:
+def test_the_server_works_after_a_client_has_left(server: Server) -> None:
     for sent in (b"{", CLASSIC.encode(), b""):
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
             head = f"POST {IRIS_TWO} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
@@ -220,7 +220,7 @@ def test_development_packs_it(tmp_path: Path, mixed_models: Path) -> None:
 # -- starting and stopping
 
 
-def test_sigterm_ends_it_well(no_models: Path, tmp_path: Path) -> None:
+def test_sigterm_ends_the_server_cleanly(no_models: Path, tmp_path: Path) -> None:
     with serving(tmp_path, RETORT_MODELS_DIR=no_models, WEB_CONCURRENCY=2) as server:
         workers = server.workers
         for worker in workers:  # each of them is up: a worker that is only being forked misses the signal
@@ -233,7 +233,7 @@ def test_sigterm_ends_it_well(no_models: Path, tmp_path: Path) -> None:
         assert "Traceback" not in server.words
 
 
-def test_what_is_under_way_at_sigterm_is_answered(no_models: Path, tmp_path: Path) -> None:
+def test_running_requests_are_answered_after_sigterm(no_models: Path, tmp_path: Path) -> None:
     with (
         serving(tmp_path, RETORT_MODELS_DIR=no_models) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=20) as client,

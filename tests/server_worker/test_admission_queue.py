@@ -42,7 +42,7 @@ def test_a_place_goes_to_the_first_that_waits() -> None:
     assert admission.enter(Request()) is True
 
 
-def test_nobody_waits_longer_than_allowed() -> None:
+def test_no_request_waits_longer_than_allowed() -> None:
     admission, queue = full_queue(waiting=2)
     assert admission.next_expiry_s == 0.3
     assert admission.expired(0.29) == ([], [])
@@ -61,7 +61,7 @@ def test_a_deadline_shorter_than_the_queue_counts_first() -> None:
     assert admission.leave() == [queue[0]]
 
 
-def test_one_that_left_frees_its_room_at_once() -> None:
+def test_a_request_that_left_frees_its_room_at_once() -> None:
     admission, queue = full_queue(waiting=2)
     admission.remove(queue[0])
     assert admission.waiting == 1
@@ -73,7 +73,7 @@ def test_one_that_left_frees_its_room_at_once() -> None:
     assert admission.next_expiry_s == float("inf")
 
 
-def test_everyone_is_told_at_the_end() -> None:
+def test_all_waiting_requests_are_returned_at_the_end() -> None:
     admission, queue = full_queue(waiting=2)
     admission.remove(queue[1])
     assert admission.clear() == [queue[0]]
@@ -142,7 +142,7 @@ def test_clients_take_turns() -> None:
     assert (admission.waiting, admission.next_expiry_s) == (0, float("inf"))
 
 
-def test_one_that_dropped_takes_no_turn() -> None:
+def test_a_client_that_left_takes_no_turn() -> None:
     admission = busy_queue()
     waiting = crowd(admission, *"nanbna")
     for at in (0, 1, 3):
@@ -152,7 +152,7 @@ def test_one_that_dropped_takes_no_turn() -> None:
     assert turns(admission) == "nan"
 
 
-def test_a_client_whose_lane_is_busy_keeps_its_turn() -> None:
+def test_a_client_whose_batch_key_is_busy_keeps_its_turn() -> None:
     admission: AdmissionQueue[Request] = AdmissionQueue(places=2, queue_requests=10, queue_max_wait_s=1)
     assert admission.enter(Request(client="a", batch_key="x")) is True
     assert admission.enter(Request(client="a")) is True
@@ -163,7 +163,7 @@ def test_a_client_whose_lane_is_busy_keeps_its_turn() -> None:
     assert admission.leave() == [after]
 
 
-def test_a_lane_is_shared_by_all_clients_and_a_full_group_fairly() -> None:
+def test_a_full_group_is_shared_fairly_by_clients() -> None:
     admission: AdmissionQueue[Request] = AdmissionQueue(places=1, queue_requests=1000, queue_max_wait_s=1)
     assert admission.enter(Request(batch_key="x")) is True
     crowd(admission, *"n" * 200, batch_key="x")
@@ -176,7 +176,7 @@ def test_a_lane_is_shared_by_all_clients_and_a_full_group_fairly() -> None:
     assert admission.waiting == 0
 
 
-def test_in_a_full_queue_who_has_most_makes_room_for_who_has_less_than_a_share() -> None:
+def test_in_a_full_queue_the_client_with_most_requests_makes_room() -> None:
     admission = busy_queue(queue_requests=6)
     waiting = crowd(admission, *"nnnnna")
     late = Request(client="b")
@@ -191,7 +191,7 @@ def test_in_a_full_queue_who_has_most_makes_room_for_who_has_less_than_a_share()
     assert turns(admission) == "nabnab"
 
 
-def test_in_a_full_queue_a_client_over_its_share_over_fair_share_and_others_are_not() -> None:
+def test_in_a_full_queue_only_clients_over_their_share_are_over_fair_share() -> None:
     admission = busy_queue(queue_requests=4)
     crowd(admission, *"nnna")
     assert (admission.over_fair_share("n"), admission.over_fair_share("a"), admission.over_fair_share("b")) == (
@@ -207,20 +207,20 @@ def test_in_a_full_queue_a_client_over_its_share_over_fair_share_and_others_are_
     assert even.make_room("c") is not None
 
 
-def test_a_client_alone_is_never_greedy() -> None:
+def test_a_single_client_is_never_over_its_share() -> None:
     admission = busy_queue(queue_requests=2)
     crowd(admission, *"nn")
     assert (admission.over_fair_share("n"), admission.make_room("n")) == (False, None)
 
 
-def test_of_more_clients_than_places_in_the_queue_none_makes_room() -> None:
+def test_with_more_clients_than_places_none_makes_room() -> None:
     admission = busy_queue(queue_requests=3)
     crowd(admission, *"abc")
     assert admission.make_room("d") is None
     assert not admission.over_fair_share("d")
 
 
-def test_whoever_waited_too_long_is_told_whatever_line_it_is_in() -> None:
+def test_requests_of_all_clients_expire() -> None:
     admission = busy_queue()
     first, second = (Request(arrived_s=at, client=client) for at, client in ((0.0, "a"), (0.1, "b")))
     hurried = Request(arrived_s=0.1, deadline_s=0.35, client="a")
@@ -236,7 +236,7 @@ def test_whoever_waited_too_long_is_told_whatever_line_it_is_in() -> None:
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_whatever_happens_nobody_is_lost_or_counted_twice(seed: int) -> None:
+def test_no_request_is_lost_or_counted_twice(seed: int) -> None:
     """Compares the queue with a plain list of waiting requests."""
     chance = random.Random(seed)
     admission: AdmissionQueue[Request] = AdmissionQueue(chance.randint(1, 3), chance.randint(1, 8), 0.3)

@@ -28,18 +28,18 @@ GET = b"GET /a?b=c HTTP/1.1\r\nHost: a\r\nUser-Agent: me\r\n\r\n"
         ([("Content-Length", "many")], ValueError),
     ],
 )
-def test_what_would_break_the_head_is_refused(headers: Any, error: type[Exception]) -> None:
+def test_a_header_that_would_break_the_head_is_refused(headers: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         WsgiAnswer(is_head=False).start_response("200 OK", headers)
 
 
 @pytest.mark.parametrize("status", ["200 OK\r\nX: y", "20 OK", "OK", ""])
-def test_what_is_no_status_is_refused(status: str) -> None:
+def test_an_invalid_status_is_refused(status: str) -> None:
     with pytest.raises(ValueError, match="status"):
         WsgiAnswer(is_head=False).start_response(status, [])
 
 
-def test_what_belongs_to_the_server_is_not_taken_from_the_application() -> None:
+def test_header_fields_of_the_server_are_not_accepted_from_the_application() -> None:
     answer = WsgiAnswer(is_head=False)
     given = [("Connection", "close"), ("Date", "x"), ("Server", "y"), ("Transfer-Encoding", "chunked"), ("X-A", "1")]
     answer.start_response("200 OK", given)
@@ -59,7 +59,7 @@ def test_an_answer_without_a_length_gets_one_where_it_is_known() -> None:
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified", "200 OK"])
-def test_no_body_goes_where_none_is_allowed(status: str) -> None:
+def test_no_body_is_sent_with_a_status_that_allows_none(status: str) -> None:
     answer = WsgiAnswer(is_head=status == "200 OK")
     answer.start_response(status, [("Content-Length", "3")])
     assert complete_body(answer, [b"abc"]) == b""
@@ -88,7 +88,7 @@ def test_start_response_may_be_called_again_only_with_an_error() -> None:
     assert answer.status == "500 No"
 
 
-def test_an_application_that_fails_is_a_500_and_says_nothing_of_it() -> None:
+def test_an_application_that_fails_is_a_500_without_details() -> None:
     class Failing(Recorder):
         def __call__(self, environ: Any, start_response: Any) -> Any:
             raise ZeroDivisionError("secret")
@@ -101,7 +101,7 @@ def test_an_application_that_fails_is_a_500_and_says_nothing_of_it() -> None:
         assert b"/problems/internal-error" in told
 
 
-def test_the_hooks_and_the_access_log_are_told_of_each_request() -> None:
+def test_hooks_and_access_log_see_each_request() -> None:
     told: list[tuple[str, Any]] = []
 
     def before(worker: Any, request: Any) -> None:
@@ -129,7 +129,7 @@ def test_the_hooks_and_the_access_log_are_told_of_each_request() -> None:
 
 
 @pytest.mark.parametrize(("how", "status"), [("late", "504"), ("fails", "500")])
-def test_what_is_refused_after_it_ran_is_told_of_once(how: str, status: str) -> None:
+def test_a_request_that_is_refused_after_it_ran_is_logged_once(how: str, status: str) -> None:
     told: list[str] = []
 
     def after(worker: Any, request: Any, environ: Any, response: Any) -> None:

@@ -117,7 +117,7 @@ def test_hundreds_wait_at_once_though_there_is_one_thread(served: Waited) -> Non
     assert stage.dispatcher.stats.threaded == stage.dispatcher.stats.running() == 0
 
 
-def test_past_their_own_number_they_queue_and_clients_take_turns(served: Waited) -> None:
+def test_above_the_limit_awaited_requests_queue_and_clients_take_turns(served: Waited) -> None:
     app, stage = served(waiting_requests=2, queue_requests=2, queue_max_wait_s=60.0)
     with asking(stage, b"one", b"other", b"many", b"many", b"few", b"many") as connections:
         told = answered(stage, [connections[3], connections[5]])
@@ -141,7 +141,7 @@ def test_one_client_has_at_most_half_of_the_places(served: Waited) -> None:
     assert not stage.dispatcher.threads._awaited_of
 
 
-def test_one_whose_deadline_passes_is_answered_and_cancelled(served: Waited) -> None:
+def test_an_awaited_request_is_answered_and_cancelled_at_its_deadline(served: Waited) -> None:
     app, stage = served(request_timeout_s=0.05)
     with asking(stage, b"one") as connections:
         assert statuses(answered(stage, connections)) == [504]
@@ -150,7 +150,7 @@ def test_one_whose_deadline_passes_is_answered_and_cancelled(served: Waited) -> 
     assert not stage.dispatcher.threads.has_stuck_thread
 
 
-def test_one_whose_client_leaves_is_cancelled(served: Waited) -> None:
+def test_an_awaited_request_is_cancelled_when_its_client_leaves(served: Waited) -> None:
     app, stage = served()
     with asking(stage, b"one"):
         stage.until(lambda: app.begun == 1)
@@ -158,7 +158,7 @@ def test_one_whose_client_leaves_is_cancelled(served: Waited) -> None:
     stage.until(lambda: stage.dispatcher.stats.running() == 0)
 
 
-def test_those_left_at_the_end_are_refused_and_cancelled(served: Waited) -> None:
+def test_awaited_requests_are_refused_and_cancelled_at_the_end(served: Waited) -> None:
     app, stage = served()
     with asking(stage, b"one") as connections:
         stage.until(lambda: app.begun == 1)
@@ -168,7 +168,7 @@ def test_those_left_at_the_end_are_refused_and_cancelled(served: Waited) -> None
 
 
 @pytest.mark.parametrize("path", [b"fails", b"invalid"])
-def test_one_that_fails_is_answered_500(served: Waited, path: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_awaited_request_that_fails_is_a_500(served: Waited, path: bytes, caplog: pytest.LogCaptureFixture) -> None:
     app, stage = served()
     app.open()
     with asking(stage, b"one", path=path) as connections:
@@ -176,7 +176,7 @@ def test_one_that_fails_is_answered_500(served: Waited, path: bytes, caplog: pyt
     assert f"error in POST '/{path.decode()}'" in caplog.text
 
 
-def test_one_that_needs_a_thread_after_all_gets_one(served: Waited) -> None:
+def test_an_awaited_request_that_needs_a_thread_gets_one(served: Waited) -> None:
     app, stage = served()
     with asking(stage, b"one", path=b"moves") as connections:
         (told,) = answered(stage, connections)

@@ -62,7 +62,7 @@ def test_work_that_makes_work_does_not_keep_the_loop() -> None:
     assert list(waiting) == [10, 20, 30]
 
 
-def test_what_takes_long_leaves_the_rest_for_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_work_leaves_the_rest_for_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = iter(range(100))
     monkeypatch.setattr(drains, "DRAIN_S", 2)
     monkeypatch.setattr(time, "monotonic", lambda: next(now_s))
@@ -112,7 +112,7 @@ def test_inline_requests_over_the_budget_of_their_client_wait_for_a_thread() -> 
         assert [said_status(each.recv(65536)) for each in connections] == [[200]] * 31
 
 
-def test_inline_requests_over_the_budget_of_the_turn_are_those_of_the_greediest() -> None:
+def test_inline_requests_over_the_budget_of_the_turn_are_taken_from_the_client_with_most() -> None:
     app = Named(inline_us=100.0)
     limits = {"inline_client_us": 1000.0, "inline_turn_us": 1000.0}
     with staged(app, **limits) as stage, asking(stage, *[b"a"] * 10, *[b"b"] * 8, b"c"):
@@ -128,7 +128,7 @@ def test_an_inline_request_that_takes_long_waits_for_a_thread() -> None:
         assert (stage.dispatcher.stats.inline, stage.dispatcher.stats.threaded) == (0, 1)
 
 
-def test_a_flood_of_inline_requests_is_told_429_where_the_queue_is_full() -> None:
+def test_a_flood_of_inline_requests_gets_429_when_the_queue_is_full() -> None:
     app = Named(inline_us=100.0)
     limits = {"inline_client_us": 500.0, "queue_requests": 4}
     asked = [*[b"noisy"] * 40, *[b"quiet"] * 3]

@@ -98,7 +98,7 @@ def test_after_a_close_nothing_more_is_read(app: Recorder, stage: Stage) -> None
         (b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n", 417, "malformed-request"),
     ],
 )
-def test_what_is_refused_is_told_so_and_never_run(
+def test_a_refused_request_is_answered_and_never_run(
     app: Recorder, stage: Stage, head: bytes, status: int, name: str
 ) -> None:
     told = stage.exchange(head)
@@ -122,7 +122,7 @@ def test_a_body_up_to_the_limit_is_taken(app: Recorder, stage: Stage) -> None:
     assert [body for _, body in app.seen] == [b"x" * 1000, b"y" * 1000]
 
 
-def test_continue_is_said_before_the_body_and_not_before_a_refusal(app: Recorder, stage: Stage) -> None:
+def test_100_continue_is_sent_before_the_body_and_not_before_a_refusal(app: Recorder, stage: Stage) -> None:
     with stage.connect() as client:
         stage.say(client, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
         assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -174,7 +174,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("length", [100, 200_000], ids=["at its end", "in its middle"])
-def test_a_body_for_which_there_is_no_room_is_told_so(app: Recorder, length: int, full_disk: None) -> None:
+def test_a_body_without_room_is_refused(app: Recorder, length: int, full_disk: None) -> None:
     with staged(app, spool_bytes=10) as stage:
         told = stage.exchange(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % length, b"x" * length)
         assert said_status(told) == [503]
@@ -183,7 +183,7 @@ def test_a_body_for_which_there_is_no_room_is_told_so(app: Recorder, length: int
         assert stage.loop._connections == {}
 
 
-def test_a_body_is_let_go_of_where_there_is_no_room_for_the_rest(app: Recorder, full_disk: None) -> None:
+def test_a_body_without_room_for_its_rest_is_freed(app: Recorder, full_disk: None) -> None:
     with staged(app, spool_bytes=10, body_grace_s=0.0) as stage:
         begun = b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n" + b"x" * 50
         with stage.connect() as slow:
@@ -201,7 +201,7 @@ def test_a_body_is_let_go_of_where_there_is_no_room_for_the_rest(app: Recorder, 
         assert connection.sock.fileno() == -1
 
 
-def test_the_floor_of_a_body_gives_time_for_what_comes() -> None:
+def test_the_deadline_of_a_body_grows_with_its_bytes() -> None:
     with staged(Recorder(), body_grace_s=1.0, body_floor_bytes_per_s=1000.0) as stage, stage.connect() as client:
         stage.say(client, b"POST / HTTP/1.1\r\nContent-Length: 5000\r\n\r\n")
         (connection,) = stage.loop._connections.values()
@@ -291,9 +291,7 @@ def test_a_client_that_ends_its_side_with_its_request_is_answered(app: Recorder,
 
 
 @pytest.mark.parametrize(("head", "statuses"), [(b"GET / HTTP/1.1\r\r\n", [400]), (b"GET / HTTP/1.1\r\nHo", [])])
-def test_a_head_that_stays_incomplete_is_judged_by_what_there_is(
-    stage: Stage, head: bytes, statuses: list[int]
-) -> None:
+def test_an_incomplete_head_is_judged_by_its_bytes_so_far(stage: Stage, head: bytes, statuses: list[int]) -> None:
     assert said_status(stage.exchange(head)) == statuses
 
 
@@ -315,7 +313,7 @@ def test_refusals_of_the_queue_keep_the_connection(app: Recorder) -> None:
         assert said_status(client.recv(10_000)) == [200]
 
 
-def test_a_full_connection_table_gives_up_who_is_idle_for_longest() -> None:
+def test_a_full_connection_table_closes_the_connection_idle_for_longest() -> None:
     with staged(Recorder(), config(worker_connections=2), evict_idle_s=0.0) as stage:
         first, second = stage.connect(), stage.connect()
         stage.say(first, GET)
@@ -334,7 +332,7 @@ def asked(stage: Stage, address: str, says: bytes) -> socket.socket:
     return client
 
 
-def test_a_full_connection_table_gives_up_the_slowest_of_the_client_that_sends_most() -> None:
+def test_a_full_connection_table_closes_the_slowest_of_the_client_that_sends_most() -> None:
     with staged(Recorder(), config(worker_connections=5), evict_idle_s=0.0) as stage, contextlib.ExitStack() as ends:
         other = ends.enter_context(asked(stage, "192.0.2.1", b"POST /"))
         slow = [ends.enter_context(asked(stage, "192.0.2.2", says)) for says in (b"POST / HT", b"P", b"POST")]

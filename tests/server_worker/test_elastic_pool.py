@@ -41,7 +41,7 @@ def until_begun(stage: Stage, app: Patient, count: int) -> None:
     assert len(app.threads) == count
 
 
-def test_what_waits_takes_no_thread_from_what_computes() -> None:
+def test_waiting_requests_take_no_threads_from_computing_ones() -> None:
     app = Patient()
     with contextlib.ExitStack() as stack:
         stage = stack.enter_context(staged(app, config(threads=1), waiting_idle_s=0.05))
@@ -57,7 +57,7 @@ def test_what_waits_takes_no_thread_from_what_computes() -> None:
         assert all(client.recv(1000).endswith(b"ok") for client in waiting)
 
 
-def test_no_more_wait_at_once_than_are_allowed() -> None:
+def test_no_more_requests_wait_at_once_than_allowed() -> None:
     app = Patient()
     with contextlib.ExitStack() as stack:
         stage = stack.enter_context(staged(app, waiting_threads=1, waiting_idle_s=0.05, queue_max_wait_s=0.0))
@@ -92,7 +92,7 @@ def test_an_idle_thread_is_used_again_and_then_ends() -> None:
     assert not pool._threads
 
 
-def test_work_waits_for_the_next_free_thread_where_the_system_gives_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_waits_for_a_free_thread_if_the_system_has_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

@@ -67,7 +67,7 @@ def told(stage: Stage, connection: socket.socket, answers: int = 1) -> bytes:
     return received
 
 
-def test_the_greediest_makes_room_and_is_told_429_with_the_fields(app: Held, stage: Stage) -> None:
+def test_the_client_with_most_requests_makes_room_and_gets_429_with_the_fields(app: Held, stage: Stage) -> None:
     noisy = asked(stage, *"nnnnn")
     asked_again = b"GET / HTTP/1.1\r\nHost: a\r\nX-Client: n\r\n\r\n"
     noisy[-1].send(asked_again)  # it waits behind what is about to be refused
@@ -91,7 +91,7 @@ def test_the_greediest_makes_room_and_is_told_429_with_the_fields(app: Held, sta
         connection.close()
 
 
-def test_a_client_alone_is_told_503_as_ever(app: Held, stage: Stage) -> None:
+def test_a_single_client_gets_503(app: Held, stage: Stage) -> None:
     waiting = asked(stage, *"nnnnn")
     (refused,) = asked(stage, "n")
     refusal = told(stage, refused)

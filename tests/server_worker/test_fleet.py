@@ -57,7 +57,7 @@ def test_right_answers_are_counted() -> None:
     assert outcomes.count["200"] >= 50
 
 
-def test_an_answer_that_is_another_s_is_found() -> None:
+def test_an_answer_to_another_request_is_detected() -> None:
     numbers: list[bytes] = []
 
     def late(nth: int, number: bytes) -> bytes:
@@ -76,7 +76,7 @@ def test_a_refusal_has_to_repeat_the_number(swapped: bool) -> None:
     assert outcomes.count == {"mixed" if swapped else "503": 3}
 
 
-def test_another_status_than_the_right_one_is_found() -> None:
+def test_a_wrong_status_is_detected() -> None:
     def question() -> Question:
         asked = echo()
         asked.status = 422
@@ -93,7 +93,7 @@ def test_a_connection_that_ends_without_its_answer_is_a_reset() -> None:
     assert outcomes.count == {"200": 4, "reset": 2}
 
 
-def test_an_answer_that_says_that_it_is_the_last_is_no_reset() -> None:
+def test_an_announced_close_is_not_a_reset() -> None:
     last = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     with answering(lambda nth, number: b"" if nth else last + number) as port:
         outcomes = closed_loop(port, 1, echo, for_s=10, most=6, pipelined=lambda: 2)
@@ -112,7 +112,7 @@ def test_an_open_loop_tries_again_and_gives_up_in_time() -> None:
     assert set(outcomes.count) == {"gave up"}
 
 
-def test_nobody_there() -> None:
+def test_a_missing_server_is_counted() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     outcomes = closed_loop(port, 1, echo, for_s=0.05)

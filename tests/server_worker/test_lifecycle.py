@@ -9,7 +9,7 @@ def life(drain_delay_s: float = 0.0) -> Lifecycle:
     return Lifecycle(drain_delay_s, drain_timeout_s=20.0, idle_at_stop_s=2.0)
 
 
-def test_it_serves_until_it_is_stopped() -> None:
+def test_a_worker_serves_until_it_is_stopped() -> None:
     one = life()
     assert one.step(1e9, 0, 0) is Phase.SERVING
     assert one.stop(Reason.TERMINATED, 5.0)
@@ -27,7 +27,7 @@ def test_without_a_delay_the_listeners_close_at_once() -> None:
     assert one.step(5.2, 0, 0) is Phase.OVER
 
 
-def test_it_has_patience_with_a_master_that_still_listens_but_not_for_long() -> None:
+def test_a_worker_waits_briefly_for_a_master_that_still_listens() -> None:
     one = life()
     assert not one.wait_for_master(4.0)
     one.stop(Reason.TERMINATED, 5.0)
@@ -42,7 +42,7 @@ def test_it_has_patience_with_a_master_that_still_listens_but_not_for_long() -> 
     assert not other.wait_for_master(8.0)
 
 
-def test_with_a_delay_it_goes_on_accepting() -> None:
+def test_with_a_delay_a_worker_continues_to_accept() -> None:
     one = life(drain_delay_s=3.0)
     one.stop(Reason.TERMINATED, 5.0)
     assert one.step(7.9, 0, 0) is Phase.ACCEPTING
@@ -50,7 +50,7 @@ def test_with_a_delay_it_goes_on_accepting() -> None:
     assert one.idle_until_s == 8.0
 
 
-def test_it_is_over_when_its_time_is_up() -> None:
+def test_a_worker_is_over_at_the_end_of_its_time() -> None:
     one = life()
     one.stop(Reason.TERMINATED, 5.0)
     one.step(5.0, 3, 0)

@@ -15,7 +15,7 @@ from gunicorn.config import Config
 from app.server.master import STOPPED_S, MemoryHeartbeat, holds_any, is_stopped, watch_frozen_workers
 
 
-def test_whether_a_process_has_a_socket_open() -> None:
+def test_open_sockets_of_a_process_are_found() -> None:
     with socket.create_server(("127.0.0.1", 0)) as ours:
         assert holds_any(os.getpid(), [ours])
         assert not holds_any(1, [ours])

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.server
 
 @pytest.mark.own_worker("it reads in its threads, so that as many slow senders as it has threads stop it")
 @pytest.mark.parametrize("says", [HALF_HEAD, HALF_BODY], ids=["n01 heads", "n02 bodies"])
-def test_slow_senders_cost_nobody_else_anything(tmp_path: Path, says: bytes) -> None:
+def test_slow_senders_do_not_affect_other_clients(tmp_path: Path, says: bytes) -> None:
     limits = {"head_s": 2.0, "body_grace_s": 2.0}
     with worker_server(tmp_path, limits=limits) as server, crowd(server, 500, says) as slow:
         assert median_s(server) < 0.05
@@ -40,7 +40,7 @@ def test_slowhttptest_finds_the_service_available(tmp_path: Path, kind: str) -> 
 
 
 @pytest.mark.own_worker("it counts nothing")
-def test_n03_n04_crowds_that_say_nothing_or_nothing_more(tmp_path: Path) -> None:
+def test_n03_n04_silent_and_idle_crowds(tmp_path: Path) -> None:
     with worker_server(tmp_path, keepalive=4, limits={"silent_s": 4.0}) as server:
         (worker,) = server.workers
         assert median_s(server) < 0.05
@@ -61,7 +61,7 @@ def test_n03_n04_crowds_that_say_nothing_or_nothing_more(tmp_path: Path) -> None
 
 
 @pytest.mark.own_worker("it leaves the limits of bodies to the application")
-def test_n05_a_body_over_the_limit_is_told_so_while_it_is_sent(tmp_path: Path) -> None:
+def test_n05_a_body_over_the_limit_is_refused_while_it_is_sent(tmp_path: Path) -> None:
     with worker_server(tmp_path, limits={"body_bytes": 1_000_000}) as server:
         for head in (b"Content-Length: 51000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n3000000\r\n"):
             with connect(server) as one:
@@ -101,7 +101,7 @@ def test_n06_a_million_chunks_and_a_long_extension(tmp_path: Path) -> None:
 
 
 @pytest.mark.own_worker("it counts nothing")
-def test_n10_clients_that_are_gone_leave_nothing(tmp_path: Path) -> None:
+def test_n10_clients_that_left_hold_no_resources(tmp_path: Path) -> None:
     with worker_server(tmp_path) as server:
         before = ask_stats(server)
         slow = b"POST /echo?sleep_s=0.2 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"

@@ -21,7 +21,7 @@ MEASURED = 3
 
 
 @pytest.mark.own_worker("it has no admission queue, and works through the requests of clients that have left")
-def test_o01_ten_times_overload_is_served_at_capacity_and_the_rest_is_told_at_once(tmp_path: Path) -> None:
+def test_o01_ten_times_overload_is_served_at_capacity_and_the_rest_is_refused_at_once(tmp_path: Path) -> None:
     with worker_server(tmp_path, threads=THREADS) as server:
         told_503 = 0
         for _ in range(MEASURED):
@@ -40,7 +40,7 @@ def test_o01_ten_times_overload_is_served_at_capacity_and_the_rest_is_told_at_on
 
 
 @pytest.mark.own_worker("it has no admission queue, and works through the requests of clients that have left")
-def test_o02_a_retry_storm_does_not_lower_what_is_served(tmp_path: Path) -> None:
+def test_o02_a_retry_storm_does_not_lower_the_goodput(tmp_path: Path) -> None:
     with worker_server(tmp_path, threads=THREADS) as server:
         for _ in range(MEASURED):
             capacity = capacity_per_second(server, THREADS, 1.5, SLOWER)

@@ -84,7 +84,7 @@ def test_p05_recycling_loses_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.own_worker("it has no deadlines")
-def test_p07_a_drain_that_hangs_ends_in_time_and_says_so(tmp_path: Path) -> None:
+def test_p07_a_drain_that_hangs_ends_in_time_and_is_logged(tmp_path: Path) -> None:
     async def run(server: Server) -> tuple[int, float]:
         talk = Talk(server.port)
         asked = asyncio.create_task(talk.ask("/echo?sleep_s=120"))
@@ -143,7 +143,7 @@ def test_m11_a_hung_model_is_a_504_and_its_worker_is_replaced(tmp_path: Path) ->
         assert "is stuck" in server.words
 
 
-def test_m11_a_model_that_keeps_the_gil_is_ended_by_the_master(tmp_path: Path) -> None:
+def test_m11_a_worker_whose_model_keeps_the_gil_is_killed_by_the_master(tmp_path: Path) -> None:
     with worker_server(tmp_path, timeout=2) as server:
         (first,) = server.workers
         asked = threading.Thread(target=lambda: quietly(server, "/fall?how=loop"))
@@ -245,7 +245,7 @@ class Config:
     ("name", "value", "word"),
     [("is_ssl", True, "TLS"), ("http_protocols", ("h2", "h1"), "HTTP/2"), ("protocol", "uwsgi", "only http")],
 )
-def test_settings_that_are_not_for_this_worker_are_refused_in_words(name: str, value: object, word: str) -> None:
+def test_unsupported_settings_are_refused_with_a_reason(name: str, value: object, word: str) -> None:
     cfg = Config()
     RetortWorker.check_config(cfg, None)
     setattr(cfg, name, value)
@@ -260,7 +260,7 @@ def test_tls_is_refused_before_the_fork(tmp_path: Path) -> None:
 
 
 @pytest.mark.own_worker("it waits for a stopped one as long as that is stopped")
-def test_a_worker_that_is_stopped_holds_no_new_client_up(tmp_path: Path) -> None:
+def test_a_stopped_worker_delays_no_new_client(tmp_path: Path) -> None:
     """The kernel wakes one worker for a connection, and assumes that it comes."""
     with worker_server(tmp_path, workers=2) as server:
         wait_until(lambda: len(server.workers) == 2, 30)

@@ -48,7 +48,7 @@ CLASSIC = (
 
 
 @pytest.mark.needs_program("nginx")
-def test_p03_one_of_two_servers_is_terminated_and_nobody_sees_it(tmp_path: Path) -> None:
+def test_p03_one_of_two_servers_is_terminated_and_no_client_notices(tmp_path: Path) -> None:
     with (
         worker_server(tmp_path) as first,
         worker_server(tmp_path) as second,

@@ -53,7 +53,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("content", "method", "status", "name"), REFUSED)
-def test_the_application_words_each_refusal_and_knows_its_origin(
+def test_the_application_formats_each_refusal_and_knows_its_origin(
     content: bytes, method: str, status: int, name: str
 ) -> None:
     with staged(Worded(), **LIMITS) as stage:
@@ -102,7 +102,7 @@ def test_a_partial_environ_has_the_fields_that_arrived_whole(
     assert "HTTP_ORIGIN" not in peer.environ
 
 
-def test_every_refusal_that_may_be_tried_again_says_when() -> None:
+def test_every_refusal_that_may_be_retried_has_retry_after() -> None:
     values = [refusals.QUEUE_FULL, refusals.QUEUE_WAIT, refusals.NO_ROOM, refusals.SHUTTING_DOWN]
     values.append(refusals.over_fair_share(2.5))
     assert [refusal.status for refusal in values] == [503, 503, 503, 503, 429]

@@ -51,7 +51,7 @@ def time_passes(stage: Stage, connection: Connection) -> None:
     stage.turn()
 
 
-def test_a_client_that_reads_less_than_makes_room_is_not_cut(stage: Stage) -> None:
+def test_a_client_that_reads_too_little_to_free_the_buffer_is_not_cut(stage: Stage) -> None:
     with stage.connect() as client:
         connection = answering(stage, client)
         unsent_bytes = sum(map(len, connection.unsent))
@@ -73,7 +73,7 @@ def test_a_client_that_reads_nothing_more_is_cut(stage: Stage) -> None:
         assert stage.dispatcher.stats.refused == {"answer_timeout": 1}
 
 
-def test_what_is_read_earns_no_more_than_the_grace_or_one_buffer(stage: Stage) -> None:
+def test_reading_extends_the_deadline_by_at_most_the_grace_or_one_buffer(stage: Stage) -> None:
     with stage.connect() as client:
         connection = answering(stage, client)
         limits, now_s, read_bytes = Limits(), connection.deadline_s, connection._read_bytes

@@ -41,7 +41,7 @@ app = Observing()
 
 @pytest.mark.server
 @pytest.mark.own_worker("it tells nobody what it does")
-def test_an_application_is_told_every_second_and_at_the_end(tmp_path: Path) -> None:
+def test_observe_is_called_every_second_and_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "observing.py").write_text(APPLICATION)
     with worker_server(tmp_path, application="observing:app", chdir=str(tmp_path)) as server:
         server.ask("GET", "/")
@@ -54,7 +54,7 @@ def test_an_application_is_told_every_second_and_at_the_end(tmp_path: Path) -> N
     assert told.count("draining") == 1
 
 
-def test_one_that_fails_at_it_is_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_observe_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     def observe() -> None:
         raise OSError("as the test wants it")
 

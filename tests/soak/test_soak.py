@@ -24,7 +24,7 @@ def sheet(value: float) -> Sheet:
     return one
 
 
-def test_a_figure_is_held_to_its_bound() -> None:
+def test_a_figure_is_compared_with_its_bound() -> None:
     assert sheet(0.4).verdict == "passes"
     assert not sheet(0.5).holds
     assert not sheet(float("nan")).holds
@@ -95,7 +95,7 @@ def pace(wait_share: float, slower: float, cpu: float) -> bool:
     return one.holds
 
 
-def test_a_slower_end_fails_by_what_the_machine_lets_be_seen() -> None:
+def test_a_slower_end_fails_by_p99_or_on_a_busy_machine_by_cpu() -> None:
     assert pace(0.05, slower=1.05, cpu=1.5)
     assert not pace(0.05, slower=1.5, cpu=1.0)
     assert pace(0.4, slower=1.5, cpu=1.05)
@@ -149,7 +149,7 @@ def test_a_short_soak(tmp_path: Path) -> None:
     assert ran.returncode == (0 if all(sheet["holds"] for sheet in told.values()) else 1)
 
 
-def test_unknown_rows_are_refused_in_words() -> None:
+def test_unknown_rows_are_refused_with_a_reason() -> None:
     ran = run_soak("--rows", "z")
     assert ran.returncode == 2
     assert "there are p02, p03" in ran.stderr

@@ -124,7 +124,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asking]:
         each.app.extensions["retort_services"].close()
 
 
-def test_it_is_answered_as_in_a_thread(asked: Asking) -> None:
+def test_an_awaited_request_is_answered_as_in_a_thread(asked: Asking) -> None:
     one = asked(iris=(["enrich_soon"], []))
     body = '{"instances": [[1, 3.5], {"feature2": 3.0, "customer_id": 2}], "outputs": ["prediction"]}'
     response, document = one(body, HTTP_X_REQUEST_ID="abc")
@@ -156,7 +156,7 @@ def test_only_versions_whose_steps_are_all_async_are_awaited(asked: Asking) -> N
 
 
 @pytest.mark.parametrize("may_block", [False, True])
-def test_interceptors_see_it_and_share_its_context(asked: Asking, may_block: bool) -> None:
+def test_interceptors_see_an_awaited_request_and_share_its_context(asked: Asking, may_block: bool) -> None:
     watching = Watching(may_block)
     expected = "retort-waiting" if may_block else "retort-event-loop"
     response, document = asked(watching, iris=(["notes"], []))(HTTP_X_REQUEST_ID="abc")
@@ -182,7 +182,7 @@ def test_a_request_that_an_interceptor_refuses_runs_no_step(asked: Asking) -> No
         (["notes", "cancelled"], ONE, 500, "step-failed"),
     ],
 )
-def test_what_goes_wrong_is_told_as_in_a_thread(
+def test_errors_of_awaited_requests_are_answered_as_in_a_thread(
     asked: Asking, before: list[str], body: str, status: int, problem: str
 ) -> None:
     one = asked(iris=(before, []))
@@ -201,7 +201,7 @@ def test_a_step_that_hangs_ends_at_the_deadline_of_its_request(asked: Asking) ->
     assert b"/problems/step-timed-out" in response.body
 
 
-def test_interceptors_see_the_end_of_one_that_is_cancelled(asked: Asking) -> None:
+def test_interceptors_see_the_end_of_a_cancelled_request(asked: Asking) -> None:
     watching = Watching(False)
     one = asked(watching, iris=(["notes", "hangs"], []))
     context, begun = one.admitted(), len(watching.statuses)

@@ -58,7 +58,7 @@ def test_bare_strings_are_answered_line_by_line(reviews: Flask, accept: str) -> 
     assert content.count("yes") >= 1
 
 
-def test_what_is_no_string_is_refused_where_it_stands(reviews: Flask) -> None:
+def test_a_value_that_is_not_a_string_is_refused_at_its_place(reviews: Flask) -> None:
     for document, pointer in (({"instances": ["a", 1]}, "#/instances/1"), ([True, "a"], "#/0"), ([None], "#/0")):
         answer = post(reviews, "/models/reviews/predict", json.dumps(document))
         check(answer)
@@ -66,17 +66,17 @@ def test_what_is_no_string_is_refused_where_it_stands(reviews: Flask) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/models/reviews:predict", "/invocations"])
-def test_other_protocols_refuse_it_there_too(reviews: Flask, path: str) -> None:
+def test_other_protocols_refuse_it_at_its_place(reviews: Flask, path: str) -> None:
     told = post(reviews, path, json.dumps({"instances": ["a", 1]})).content.decode()
     assert "#/instances/1 must be a string" in told
 
 
-def test_one_string_alone_is_no_request(reviews: Flask) -> None:
+def test_a_single_string_is_not_a_request(reviews: Flask) -> None:
     assert post(reviews, "/models/reviews/predict", '"love it"').status == 422
     assert post(reviews, "/models/reviews/predict", '{"instances": "love it"}').status == 422
 
 
-def test_a_number_outside_the_range_is_warned_of_where_it_stands(served: MakeApp, tmp_path: Any) -> None:
+def test_a_number_outside_the_range_gets_a_warning_at_its_place(served: MakeApp, tmp_path: Any) -> None:
     frame = pd.DataFrame({"area": [1.0, 2.0, 3.0], "price": [2.0, 4.0, 6.0]})
     frame.to_csv(tmp_path / "rows.csv", index=False)
     model = LinearRegression().fit(frame[["area"]], frame["price"])
@@ -88,7 +88,7 @@ def test_a_number_outside_the_range_is_warned_of_where_it_stands(served: MakeApp
         assert warning["pointer"] == ("#/instances/1" if "instances" in body else "#/1")
 
 
-def test_the_document_allows_them(reviews: Flask) -> None:
+def test_the_openapi_document_allows_bare_values(reviews: Flask) -> None:
     document = reviews.test_client().get("/openapi.json").get_json()
     body = document["paths"]["/models/reviews/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     schema = jsonschema.Draft202012Validator({**body, "components": document["components"]})

@@ -46,7 +46,7 @@ def told(answer: Answer) -> tuple[int, dict[str, str], bytes]:
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
-def test_the_corpus_is_answered_alike(app: Application, path: Path) -> None:
+def test_the_corpus_gets_the_same_answers_through_flask(app: Application, path: Path) -> None:
     direct = send(app, path.read_bytes())
     with through_flask(app):
         assert told(send(app, path.read_bytes())) == told(direct)
@@ -54,7 +54,7 @@ def test_the_corpus_is_answered_alike(app: Application, path: Path) -> None:
 
 @bounded
 @given(instances=INSTANCES | st.fixed_dictionaries({"feature1": st.floats(0, 9), "feature2": st.floats(0, 9)}))
-def test_any_document_is_answered_alike(app: Application, instances: Any) -> None:
+def test_any_document_gets_the_same_answer_through_flask(app: Application, instances: Any) -> None:
     body = json.dumps(instances if isinstance(instances, dict) else {"instances": instances})
     for model in ("iris-two", "penguins"):
         direct = post(app, f"/models/{model}/predict", body)
@@ -93,7 +93,7 @@ def test_only_a_small_request_for_a_graph_or_a_probe_runs_inline(app: Applicatio
         assert not inline(small | other), other
 
 
-def test_the_id_is_gone_after_the_answer(app: Application) -> None:
+def test_the_current_request_is_unset_after_the_answer(app: Application) -> None:
     post(app, "/models/iris-two/predict", RECORD, ID)
     assert request_id() == NO_REQUEST
 

@@ -47,7 +47,7 @@ def test_bodies_are_decompressed(app: Flask, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", CODED)
-def test_damaged_ones_are_refused(app: Flask, way: str) -> None:
+def test_damaged_compressed_bodies_are_refused(app: Flask, way: str) -> None:
     coding, compress = CODED[way]
     good = compress(BODY)
     for bad in (b"", good[:-1], good[:5], good + b"more", b"\xff" * 40, BODY):
@@ -66,7 +66,7 @@ def test_bombs_are_refused_at_the_limit(iris_two: MakeApp, way: str) -> None:
 
 
 @pytest.mark.parametrize("coding", ["br", "gzip, gzip", "gzip, zstd", "compress"])
-def test_others_are_named(app: Flask, coding: str) -> None:
+def test_an_unknown_coding_is_refused_with_the_allowed_ones(app: Flask, coding: str) -> None:
     answer = ask(app, BODY, coding)
     assert answer.status == 415
     assert answer.headers["Accept-Encoding"] == "zstd, gzip, deflate, identity"
@@ -99,7 +99,7 @@ def test_answers_are_compressed_as_wanted(app: Flask, accept: str, coding: str |
     assert int(answer.headers["Content-Length"]) == len(answer.content)
 
 
-def test_a_small_answer_is_not_worth_it_unless_it_must_be(app: Flask) -> None:
+def test_a_small_answer_is_compressed_only_if_the_client_requires_it(app: Flask) -> None:
     def small(accept: str) -> Answer:
         return post(app, PATH, BODY, {"Content-Type": "application/json", "Accept-Encoding": accept})
 

@@ -51,7 +51,9 @@ def hides_everything(answer: Answer, app_log: str, request_id: str = "abc") -> N
 
 
 @pytest.mark.parametrize("wish", MISDEEDS, ids=[name for name, _ in MISDEEDS.values()])
-def test_misdeeds(troublesome: Flask, caplog: pytest.LogCaptureFixture, wish: int) -> None:
+def test_a_misbehaving_model_is_a_500_that_hides_everything(
+    troublesome: Flask, caplog: pytest.LogCaptureFixture, wish: int
+) -> None:
     with caplog.at_level(logging.ERROR):
         answer = ask(troublesome, wish)
     hides_everything(answer, caplog.text)
@@ -62,7 +64,9 @@ def counted(app: Flask) -> str:
     return next(line for line in get(app, "/metrics").content.decode().splitlines() if 'status="model-failed"' in line)
 
 
-def test_it_is_run_once_and_answered_as_through_flask(served: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_model_is_run_once_and_answered_as_through_flask(
+    served: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
     app = served(Troublesome().fit(None), runtime="artifact")
     assert isinstance(app, Application)
     with caplog.at_level(logging.ERROR):
@@ -74,7 +78,9 @@ def test_it_is_run_once_and_answered_as_through_flask(served: MakeApp, caplog: p
     assert counted(app).endswith(" 2.0")
 
 
-def test_a_wait_for_it_is_not_served_twice(served: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_waits_for_a_failing_model_is_not_served_twice(
+    served: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app, waits = served(Troublesome().fit(None), runtime="artifact"), list[int]()
 
     def waited(lease: Lease, batch: Batch, names: Sequence[str]) -> None:
@@ -101,14 +107,14 @@ def test_a_step_of_a_pipeline_that_raises(served: MakeApp, caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize("wish", ODDITIES, ids=[repr(given) for given, _ in ODDITIES.values()])
-def test_oddities_become_json(troublesome: Flask, wish: int) -> None:
+def test_unusual_outputs_become_json(troublesome: Flask, wish: int) -> None:
     answer = ask(troublesome, wish)
     assert answer.status == 200, answer.content
     check(answer)
     assert answer.document["prediction"] == [ODDITIES[wish][1]] * 2
 
 
-def test_an_error_of_our_own_hides_as_well(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_of_retort_is_hidden_as_well(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost() -> None:
         raise LookupError(SECRET)
 
@@ -119,7 +125,7 @@ def test_an_error_of_our_own_hides_as_well(app: Flask, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("path", ["/models", "/models/penguins", "/openapi.json", "/readyz"])
-def test_a_repository_that_cannot_be_read_hides_where_it_is(tmp_path: Path, path: str) -> None:
+def test_an_unreadable_repository_is_not_named_to_clients(tmp_path: Path, path: str) -> None:
     (tmp_path / "repository.json").write_text("{")
     app = create_app(Settings(models_dir=tmp_path))
     assert get(app, "/livez").status == 200

@@ -65,7 +65,7 @@ def test_bytes(app: Flask, body: bytes) -> None:
 
 @bounded
 @given(text=st.text(st.sampled_from('{}[]",:0123456789eE+-. \\undtrfalsNIityé\ufeff\n'), max_size=40))
-def test_what_looks_like_json(app: Flask, text: str) -> None:
+def test_bodies_that_resemble_json(app: Flask, text: str) -> None:
     never_a_500(app, IRIS_TWO, text.encode())
 
 

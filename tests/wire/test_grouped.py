@@ -56,7 +56,7 @@ def together(app: Application, environs: list[dict[str, Any]]) -> list[tuple[int
     ]
 
 
-def test_each_gets_what_it_would_get_alone(neighbours: Application) -> None:
+def test_each_request_of_a_group_gets_its_answer_as_alone(neighbours: Application) -> None:
     good = [json.dumps({"instances": RNG.normal(size=(n, 2)).tolist()}).encode() for n in (1, 3, 2)]
     other = b'{"instances": [[1, 2]], "outputs": ["prediction"]}'
     bodies = [good[0], b'{"instances": [["x", 1]]}', good[1], b"{", other, b'{"instances": []}', good[2]]
@@ -99,7 +99,7 @@ def test_a_graph_answers_together_as_it_answers_alone(app: Application) -> None:
         assert document == expected.json
 
 
-def test_the_one_that_takes_no_coding_is_refused_and_the_others_are_answered(neighbours: Application) -> None:
+def test_a_request_that_accepts_no_coding_is_refused_and_the_others_are_answered(neighbours: Application) -> None:
     body = b'{"instances": [[1, 2]]}'
     picky = {"HTTP_ACCEPT_ENCODING": "identity;q=0, *;q=0"}
     answers = together(neighbours, [environ(body), environ(body, **picky), environ(body)])
@@ -116,7 +116,7 @@ def test_a_group_runs_under_the_ids_of_all_and_leaves_none_behind(
     assert (seen, request_id()) == (["a,b"] * 2, NO_REQUEST)
 
 
-def test_each_is_counted(neighbours: Application) -> None:
+def test_each_request_of_a_group_is_counted(neighbours: Application) -> None:
     bodies = [b'{"instances": [[1, 2]]}', b'{"instances": [["x", 1]]}', b'{"instances": [[3, 4], [5, 6]]}']
     together(neighbours, [environ(body) for body in bodies])
     text = neighbours.test_client().get("/metrics").text

@@ -26,18 +26,18 @@ def test_a_request_id_is_echoed(app: Flask, place: str, sent: str) -> None:
 
 
 @pytest.mark.parametrize("sent", ["", "x" * 129, "a b", "a\tb", "<script>", "a,b", "a/b", "é", 'a"b', "a\\nb", "${x}"])
-def test_one_that_is_not_fit_for_a_log_is_replaced(app: Flask, sent: str) -> None:
+def test_a_request_id_that_does_not_fit_a_log_is_replaced(app: Flask, sent: str) -> None:
     raw = f"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: {sent}\r\n\r\n".encode()
     assert MADE.fullmatch(send(app, raw).headers["X-Request-ID"])
 
 
-def test_without_one_each_request_gets_its_own(app: Flask) -> None:
+def test_a_request_without_an_id_gets_a_new_one(app: Flask) -> None:
     made = [answer.headers["X-Request-ID"] for place in PLACES for answer in (get(app, place), get(app, place))]
     assert all(map(MADE.fullmatch, made))
     assert len(set(made)) == len(made)
 
 
-def test_errors_name_it_too(app: Flask) -> None:
+def test_errors_have_the_request_id(app: Flask) -> None:
     for answer in (
         post(app, PATH, "{", {"X-Request-ID": "abc", "Content-Type": "application/json"}),
         post(app, "/nowhere", "{", {"X-Request-ID": "abc"}),
@@ -46,7 +46,7 @@ def test_errors_name_it_too(app: Flask) -> None:
         assert answer.headers["X-Request-ID"] == answer.document["request_id"] == "abc"
 
 
-def test_requests_at_the_same_time_keep_their_own(app: Flask) -> None:
+def test_concurrent_requests_keep_their_ids(app: Flask) -> None:
     def ask(number: int) -> Answer:
         return post(app, PATH, "{" * (number % 2) + BODY, {"X-Request-ID": f"id-{number}"})
 
@@ -56,7 +56,7 @@ def test_requests_at_the_same_time_keep_their_own(app: Flask) -> None:
     assert [answer.status for answer in answers] == [200, 400] * 100
 
 
-def test_predictions_say_where_the_time_went(app: Flask) -> None:
+def test_predictions_have_server_timing(app: Flask) -> None:
     timings = post(app, PATH, BODY).headers["Server-Timing"]
     found = re.findall(r"(\w+);dur=(\d+(?:\.\d+)?)(?:, |$)", timings)
     assert [phase for phase, _ in found] == ["parse", "validate", "queue", "run", "encode"]
@@ -65,7 +65,7 @@ def test_predictions_say_where_the_time_went(app: Flask) -> None:
     assert all(float(duration) < 10_000 for _, duration in found)
 
 
-def test_what_is_unsupported_is_answered_with_what_is_supported(app: Flask) -> None:
+def test_a_refusal_of_an_unsupported_type_lists_the_supported_ones(app: Flask) -> None:
     assert post(app, PATH, BODY, {"Content-Type": "text/plain"}).headers["Accept"].startswith("application/json, ")
 
 
@@ -133,7 +133,7 @@ TENSOR = '{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data":
         "/v2/models/iris-two/infer",
     ],
 )
-def test_the_wait_for_a_thread_is_told_by_every_protocol(iris_two: MakeApp, path: str) -> None:
+def test_every_protocol_reports_the_wait_for_a_thread(iris_two: MakeApp, path: str) -> None:
     app, body = iris_two(), (TENSOR if path.startswith("/v2") else ROWS).encode()
     contexts = []
     for wait_s in (0.25, 0.5):

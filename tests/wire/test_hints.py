@@ -32,7 +32,7 @@ def only_error(app: Flask, document: Any, path: str = PREDICT) -> tuple[str, str
 
 @pytest.mark.parametrize("payload", [{"instances": [[5.1, 3.5]]}, [[5.1, 3.5]]])
 @pytest.mark.parametrize(("path", "status"), JSON_PATHS)
-def test_a_body_that_was_encoded_twice_is_told_so(app: Flask, path: str, status: int, payload: Any) -> None:
+def test_a_body_that_was_encoded_twice_gets_a_hint(app: Flask, path: str, status: int, payload: Any) -> None:
     answer = post(app, path, json.dumps(json.dumps(payload)))
     told = answer.content.decode()
     assert answer.status in (400, status)
@@ -41,13 +41,13 @@ def test_a_body_that_was_encoded_twice_is_told_so(app: Flask, path: str, status:
 
 
 @pytest.mark.parametrize("path", [PREDICT, "/v1/models/iris-two:predict", "/invocations"])
-def test_instances_that_were_encoded_twice_are_told_so(app: Flask, path: str) -> None:
+def test_instances_that_were_encoded_twice_get_a_hint(app: Flask, path: str) -> None:
     told = post(app, path, json.dumps({"instances": FRAME.to_json(orient="records")})).content.decode()
     assert "#/instances" in told
     assert "encoded twice" in told
 
 
-def test_each_instance_that_was_encoded_twice_is_told_so(app: Flask) -> None:
+def test_each_instance_that_was_encoded_twice_gets_a_hint(app: Flask) -> None:
     pointer, detail = only_error(app, {"instances": [json.dumps({"feature1": 5.1, "feature2": 3.5})]})
     assert pointer == "#/instances/0"
     assert "encoded twice" in detail
@@ -62,7 +62,7 @@ def test_each_instance_that_was_encoded_twice_is_told_so(app: Flask) -> None:
         ("table", 'orient="table"'),
     ],
 )
-def test_each_orientation_of_pandas_is_told_by_name(app: Flask, orient: Any, looks: str) -> None:
+def test_each_orientation_of_pandas_gets_a_hint_with_its_name(app: Flask, orient: Any, looks: str) -> None:
     for place, document in (("#", FRAME.to_json(orient=orient)), ("#/instances", None)):
         sent = document or json.dumps({"instances": json.loads(FRAME.to_json(orient=orient))})
         pointer, detail = only_error(app, sent)
@@ -77,7 +77,7 @@ def test_the_orientations_that_are_lists_of_records_or_rows_are_answered(app: Fl
     assert (answer.status, len(answer.document["prediction"])) == (200, 2)
 
 
-def test_columns_of_lists_are_told_so(app: Flask) -> None:
+def test_columns_of_lists_get_a_hint(app: Flask) -> None:
     pointer, detail = only_error(app, FRAME.to_dict(orient="list"))
     assert pointer == "#"
     assert "columns of a table" in detail
@@ -85,13 +85,13 @@ def test_columns_of_lists_are_told_so(app: Flask) -> None:
 
 @pytest.mark.parametrize("key", ["inputs", "input", "data", "features", "Instances", "X", "rows"])
 @pytest.mark.parametrize("value", [[[5.1, 3.5]], {"feature1": 5.1, "feature2": 3.5}])
-def test_instances_under_another_name_are_told_the_right_one(app: Flask, key: str, value: Any) -> None:
+def test_instances_under_another_name_get_a_hint(app: Flask, key: str, value: Any) -> None:
     pointer, detail = only_error(app, {key: value})
     assert pointer == f"#/{key}"
     assert 'send {"instances": [...]}' in detail
 
 
-def test_envelopes_of_other_protocols_are_told_where_to_go(app: Flask) -> None:
+def test_envelopes_of_other_protocols_get_a_hint_with_their_url(app: Flask) -> None:
     tensor = {"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [5.1, 3.5]}
     assert "/v2/models/<name>/infer" in only_error(app, {"inputs": [tensor]})[1]
     assert "/invocations" in only_error(app, {"dataframe_split": {"columns": [], "data": []}})[1]
@@ -108,20 +108,20 @@ def test_envelopes_of_other_protocols_are_told_where_to_go(app: Flask) -> None:
         ({"feature1": " 5.1", "feature2": 3.5}, "#/feature1", "send 5.1 without quotes"),
     ],
 )
-def test_other_slips_are_told(app: Flask, document: Any, pointer: str, told: str) -> None:
+def test_other_common_mistakes_get_a_hint(app: Flask, document: Any, pointer: str, told: str) -> None:
     place, detail = only_error(app, document)
     assert place == pointer
     assert told in detail
 
 
-def test_a_category_in_another_case_is_told_the_right_one(app: Flask) -> None:
+def test_a_category_in_another_case_gets_a_hint(app: Flask) -> None:
     example = get(app, "/models/penguins").document["examples"][0]["instance"]
     pointer, detail = only_error(app, example | {"island": " torgersen"}, "/models/penguins/predict")
     assert pointer == "#/island"
     assert 'did you mean "Torgersen"?' in detail
 
 
-def test_words_in_quotes_are_no_numbers(app: Flask) -> None:
+def test_quoted_words_are_not_numbers(app: Flask) -> None:
     for word in ("five", "", "NaN", "1e999", "true"):
         assert only_error(app, {"feature1": word, "feature2": 3.5}) == (
             "#/feature1",

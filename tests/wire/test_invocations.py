@@ -29,12 +29,12 @@ ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
 @pytest.mark.parametrize("name", names(PROTOCOL, "valid"))
-def test_valid(app: Flask, name: str) -> None:
+def test_a_valid_request_gets_the_expected_answer(app: Flask, name: str) -> None:
     check_valid(app, PROTOCOL, name)
 
 
 @pytest.mark.parametrize("name", names(PROTOCOL, "invalid"))
-def test_invalid(app: Flask, name: str) -> None:
+def test_an_invalid_request_gets_the_expected_error(app: Flask, name: str) -> None:
     document = check_invalid(app, PROTOCOL, name).document
     assert list(document) == ["error_code", "message"]
     assert all(isinstance(value, str) for value in document.values())
@@ -57,7 +57,7 @@ def test_the_version_is_bare_text(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("sent", ["a" * 1025, "caf\xe9", "a\tb", ""])
-def test_attributes_that_are_not_fit_are_not_echoed(app: Flask, sent: str) -> None:
+def test_invalid_custom_attributes_are_not_echoed(app: Flask, sent: str) -> None:
     answer = app.test_client().post("/endpoints/iris-two/invocations", json=[[5.1, 3.5]], headers={ATTRIBUTES: sent})
     assert answer.status_code == 200
     assert ATTRIBUTES not in answer.headers

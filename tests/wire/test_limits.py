@@ -82,7 +82,7 @@ def test_a_declared_length_over_the_limit_is_refused_without_reading(iris_two: M
 
 
 @pytest.mark.parametrize("length", ["30", "1000000"])
-def test_a_body_shorter_than_declared_is_no_answer(app: Flask, length: str) -> None:
+def test_a_body_shorter_than_declared_is_refused(app: Flask, length: str) -> None:
     class Ends:
         """A client that leaves after the first 27 bytes, which happen to be a complete document."""
 
@@ -165,7 +165,9 @@ def good_s(app: Flask) -> float:
     [["x", 3.5], [5.1], 1, None, {"feature1": 5.1}, {"feature1": 5.1, "feature2": "x"}, dict.fromkeys("abcdefgh")],
     ids=["row", "short", "number", "null", "lacks", "record", "unknown"],
 )
-def test_100_000_bad_rows_are_refused_as_fast_as_good_ones_are_taken(app: Flask, good_s: float, bad: Any) -> None:
+def test_100_000_invalid_rows_are_refused_as_fast_as_valid_ones_are_accepted(
+    app: Flask, good_s: float, bad: Any
+) -> None:
     answer, bad_s = timed(app, {"instances": [bad] * LIMIT_ROWS})
     assert answer.status == 422
     check(answer)

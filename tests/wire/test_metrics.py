@@ -37,7 +37,7 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     }
 
 
-def test_a_process_alone_says_what_it_knows(served: Flask) -> None:
+def test_a_single_process_reports_its_own_metrics(served: Flask) -> None:
     answer = served.test_client().get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == PLAIN
@@ -53,7 +53,7 @@ def test_a_process_alone_says_what_it_knows(served: Flask) -> None:
         assert len(states) == 8
 
 
-def test_a_failed_version_is_told(tmp_path: Path) -> None:
+def test_a_failed_version_is_a_metric(tmp_path: Path) -> None:
     (tmp_path / "churn" / "1").mkdir(parents=True)
     (tmp_path / "churn" / "1" / "manifest.json").write_text("{")
     found = samples(create_app(Settings(models_dir=tmp_path)).test_client().get("/metrics").text)
@@ -92,7 +92,7 @@ def test_the_worker_that_is_asked_reports_first(served: Application) -> None:
 @pytest.mark.parametrize(
     "accept", ["application/openmetrics-text", PROMETHEUS, "Application/OpenMetrics-Text; version=x"]
 )
-def test_openmetrics_where_it_is_wanted(served: Flask, accept: str) -> None:
+def test_openmetrics_is_sent_to_clients_that_prefer_it(served: Flask, accept: str) -> None:
     served.extensions["retort_metrics"].predicted("penguins", 1, "ok", 2, 0.1)
     answer = served.test_client().get("/metrics", headers={"Accept": accept})
     assert answer.headers["Content-Type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -112,7 +112,7 @@ def test_openmetrics_where_it_is_wanted(served: Flask, accept: str) -> None:
         ",",
     ],
 )
-def test_plain_text_for_everyone_else(served: Flask, accept: str) -> None:
+def test_other_clients_get_plain_text(served: Flask, accept: str) -> None:
     answer = served.test_client().get("/metrics", headers={"Accept": accept})
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == PLAIN
@@ -125,6 +125,6 @@ def test_every_family_is_explained(served: Flask) -> None:
         assert family.type == FAMILIES[family.name].kind.value
 
 
-def test_it_is_documented(served: Flask) -> None:
+def test_the_metrics_endpoint_is_documented(served: Flask) -> None:
     operation = served.test_client().get("/openapi.json").json["paths"]["/metrics"]["get"]
     assert list(operation["responses"]["200"]["content"]) == ["text/plain"]

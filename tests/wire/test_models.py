@@ -48,7 +48,7 @@ def test_one_model(app: Flask, manifests: dict[str, Any], name: str) -> None:
     assert get(app, f"/models/{name}/versions/1").document == described
 
 
-def test_an_input_says_what_is_known_of_it(app: Flask) -> None:
+def test_an_input_is_described_with_its_known_facts(app: Flask) -> None:
     inputs = {each["name"]: each for each in get(app, "/models/penguins").document["inputs"]}
     assert inputs["island"] == {
         "name": "island",
@@ -79,7 +79,7 @@ def test_each_recorded_example_is_answered_as_recorded(app: Flask, manifests: di
 
 
 @pytest.mark.parametrize("path", ["/models/nope", "/models/nope/versions/1", "/models/penguins/versions/2"])
-def test_what_is_not_there(app: Flask, path: str) -> None:
+def test_unknown_models_and_versions_are_404(app: Flask, path: str) -> None:
     answer = get(app, path)
     assert answer.status == 404
     check(answer)
@@ -139,7 +139,7 @@ def test_the_default_model_is_a_setting() -> None:
     assert answer.document["detail"].startswith("there is no model 'nope'")
 
 
-def test_the_very_first_question_is_answered_like_any_other() -> None:
+def test_the_first_request_is_answered_like_any_other() -> None:
     """`flask run` loads the models at the first request of any kind."""
     paths = ("/models", "/models/penguins", "/openapi.json", "/readyz")
     fresh = {path: get(create_app(Settings(models_dir=MODELS)), path).document for path in paths}

@@ -102,7 +102,7 @@ def test_the_server_describes_itself(app: Flask) -> None:
         assert {"binary_tensor_data", "model_repository", "statistics"} <= set(document["extensions"])
 
 
-def test_out_of_service_and_back(iris_two: MakeApp) -> None:
+def test_a_model_can_be_unloaded_and_loaded_again(iris_two: MakeApp) -> None:
     app = iris_two()
     assert (
         post(app, "/v2/repository/models/iris-two/unload", '{"parameters": {"unload_dependents": true}}').status == 200

@@ -96,7 +96,7 @@ def test_no_document_is_a_500(app: Flask, document: Any, raw: bytes, shift: int 
     assert answer.status == 200 or list(answer.document) == ["error"]
 
 
-def test_strings_are_counted_before_anything_is_made_of_them() -> None:
+def test_strings_are_counted_before_they_are_decoded() -> None:
     with pytest.raises(MalformedRequest, match="too few for the 1000000000000 elements"):
         from_binary(memoryview(LENGTH.pack(0)), "BYTES", [10**12], "#")
 

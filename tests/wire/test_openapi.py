@@ -73,7 +73,7 @@ def follow(document: dict[str, Any], schema: dict[str, Any]) -> Any:
     return found
 
 
-def test_it_is_valid_openapi(document: dict[str, Any]) -> None:
+def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
     validate(document)
     assert document["openapi"].startswith("3.1")
 
@@ -100,7 +100,7 @@ OTHER_PROTOCOLS = (
 """Paths of other protocols, which docs/protocols.md lists. A test compares them with the served paths."""
 
 
-def test_every_path_that_is_served_is_there(document: dict[str, Any]) -> None:
+def test_every_served_path_is_documented(document: dict[str, Any]) -> None:
     assert {path for path in document["paths"] if not path.startswith(OTHER_PROTOCOLS)} == {
         *(f"/models/{name}/predict" for name in NAMES),
         "/predict",
@@ -116,7 +116,7 @@ def test_every_path_that_is_served_is_there(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_fields_are_the_real_ones(document: dict[str, Any], manifests: dict[str, Any], name: str) -> None:
+def test_the_fields_are_those_of_the_model(document: dict[str, Any], manifests: dict[str, Any], name: str) -> None:
     schema, inputs = record_schema(document, name), manifests[name]["signature"]["inputs"]
     assert list(schema["properties"]) == [each["name"] for each in inputs]
     assert schema["required"] == [each["name"] for each in inputs]
@@ -253,7 +253,7 @@ def test_an_answer_has_the_outputs_of_the_model(
     jsonschema.Draft202012Validator(schema).validate(answer)
 
 
-def test_each_error_is_shown_in_its_own_words(app: Flask, document: dict[str, Any]) -> None:
+def test_each_error_has_its_own_example(app: Flask, document: dict[str, Any]) -> None:
     for path, operations in document["paths"].items():
         for operation in (each for each in operations.values() if isinstance(each, dict)):
             for status, response in operation["responses"].items():
@@ -281,7 +281,7 @@ def test_rows_name_their_values(document: dict[str, Any]) -> None:
     assert [each["description"] for each in follow(document, row)["prefixItems"]] == IN_ORDER
 
 
-def test_people_meet_the_default_model_first_and_other_protocols_last(document: dict[str, Any]) -> None:
+def test_the_default_model_comes_first_and_other_protocols_last(document: dict[str, Any]) -> None:
     assert next(iter(document["paths"])) == "/models/penguins/predict"
     tags = [each["name"] for each in document["tags"]]
     assert tags[:5] == ["models served", "predict", "models", "health", "metrics"]
@@ -290,7 +290,7 @@ def test_people_meet_the_default_model_first_and_other_protocols_last(document: 
     assert [each["title"] for each in variants] == ["one record", "instances", "a list of instances"]
 
 
-def test_a_width_is_told_by_its_name(document: dict[str, Any]) -> None:
+def test_a_64_bit_width_is_a_format(document: dict[str, Any]) -> None:
     year = record_schema(document, "penguins")["properties"]["year"]
     assert year["format"] == "int64"
     assert not {"minimum", "maximum"} & year.keys()
@@ -371,7 +371,7 @@ def test_the_estimator_itself_gives_what_the_first_example_shows(document: dict[
 @pytest.mark.parametrize(
     "name", ["Prediction", "Problem", "Error", "PaginationMetadata", "a.b-c_d", "predict", "livez"]
 )
-def test_a_model_may_be_called_like_something_else(served: MakeApp, name: str) -> None:
+def test_a_model_may_have_the_name_of_a_view_or_schema(served: MakeApp, name: str) -> None:
     app = served(LogisticRegression().fit(np.array([[0.0, 1.0], [1.0, 0.0]]), [0, 1]), name)
     document = get(app, "/openapi.json").document
     validate(document)
@@ -451,7 +451,7 @@ def test_a_form_of_every_kind_is_true(every_kind: Flask, name: str, as_files: bo
     assert (answer.status_code, answer.get_json()) == (200, alone)
 
 
-def test_a_model_with_steps_shows_no_answer_but_who_gives_it(tmp_path: Path) -> None:
+def test_a_model_with_steps_has_no_example_answers(tmp_path: Path) -> None:
     shutil.copytree(MODELS / "iris-two", tmp_path / "iris")
     edit(tmp_path / "iris" / "1", model="iris", before=["enrich"], after=["score"])
     app = create_app(Settings(models_dir=tmp_path, steps="tests.wire.steps_module", database_url="sqlite://"))
@@ -488,7 +488,7 @@ def test_every_operation_has_an_id_that_stays(app: Flask, document: dict[str, An
     assert {"invocations_ping", "invocations_ping_health", "open_inference_infer_versions"} < {*found}
 
 
-def test_views_of_ones_own_have_ids_too() -> None:
+def test_views_of_users_have_operation_ids() -> None:
     app = Flask("own")
     app.config.update(API_TITLE="Own", API_VERSION="1", OPENAPI_VERSION="3.1.0")
     blp = Blueprint("own", "orders")
@@ -511,7 +511,7 @@ def test_views_of_ones_own_have_ids_too() -> None:
     assert found == ["own_Orders_get", "place_order", "own_Orders_delete"]
 
 
-def test_models_and_views_of_like_names_are_kept_apart(tmp_path: Path) -> None:
+def test_models_and_views_with_similar_names_have_distinct_ids(tmp_path: Path) -> None:
     for name in ("iris-two", "iris_two", "with-model", "9lives"):
         shutil.copytree(MODELS / "iris-two", tmp_path / name)
         edit(tmp_path / name / "1", model=name)
@@ -532,7 +532,7 @@ def schemas_in(place: Any) -> Iterator[dict[str, Any]]:
             yield from schemas_in(below)
 
 
-def test_schemas_are_such_as_client_generators_read(every_kind: Flask, document: dict[str, Any]) -> None:
+def test_schemas_are_readable_for_client_generators(every_kind: Flask, document: dict[str, Any]) -> None:
     for found in (document, get(every_kind, "/openapi.json").document):
         for schema in schemas_in(found):
             types = schema.get("type")
@@ -584,7 +584,7 @@ def test_a_form_alone_leaves_the_answers_as_they_are(app: Flask, document: dict[
 
 
 @pytest.mark.parametrize("media", ["text/html", "", "application/json; q=1"])
-def test_an_unknown_media_type_is_refused_with_those_there_are(app: Flask, media: str) -> None:
+def test_an_unknown_media_type_is_refused_with_the_known_ones(app: Flask, media: str) -> None:
     answer = get(app, f"/openapi.json?media=application/json&media={quote(media)}")
     check(answer)
     assert answer.status == 400

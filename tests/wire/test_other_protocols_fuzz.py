@@ -35,7 +35,7 @@ PATHS = [
 @pytest.mark.parametrize("path", PATHS)
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(document=DOCUMENTS)
-def test_no_document_makes_it_fail(app: Flask, path: str, document: Any) -> None:
+def test_no_json_document_makes_the_server_fail(app: Flask, path: str, document: Any) -> None:
     answer = post(app, path, json.dumps(document))
     assert answer.status in (200, 400, 422), answer.content
     assert answer.status == 200 or not FROM_INSIDE.search(answer.content.decode("utf-8"))

@@ -28,7 +28,7 @@ def test_every_request_has_its_answer_beside_it() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
 @pytest.mark.parametrize("name", VALID)
-def test_valid(app: Flask, name: str) -> None:
+def test_a_valid_request_gets_the_expected_answer(app: Flask, name: str) -> None:
     answer, expected = exchange(app, "valid", name)
     assert answer.status == expected["status"] == 200, answer.content
     check(answer)
@@ -45,7 +45,7 @@ def test_valid(app: Flask, name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
 @pytest.mark.parametrize("name", INVALID)
-def test_invalid(app: Flask, name: str) -> None:
+def test_an_invalid_request_gets_the_expected_error(app: Flask, name: str) -> None:
     answer, expected = exchange(app, "invalid", name)
     assert answer.status == expected["status"], answer.content
     check(answer)

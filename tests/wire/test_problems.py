@@ -19,7 +19,7 @@ from tests.wire.conftest import MakeApp
         (Conflict("it exists"), 409, "conflict"),
     ],
 )
-def test_what_a_view_raises_for_its_client_is_a_problem(
+def test_an_http_exception_of_a_view_is_a_problem(
     iris_two: MakeApp, caplog: pytest.LogCaptureFixture, error: Exception, status: int, name: str
 ) -> None:
     document = told(iris_two(), error, status)
@@ -27,9 +27,7 @@ def test_what_a_view_raises_for_its_client_is_a_problem(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
-def test_an_unexpected_error_is_logged_once_and_tells_nothing(
-    iris_two: MakeApp, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unexpected_error_is_logged_once_and_hidden(iris_two: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     document = told(iris_two(), ZeroDivisionError("secret"), 500)
     assert document["type"] == "/problems/internal-error"
     assert "secret" not in str(document)

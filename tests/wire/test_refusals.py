@@ -54,7 +54,7 @@ def refusal(app: Application, path: str, status: int) -> tuple[str, Any]:
 
 @pytest.mark.parametrize("status", REFUSED)
 @pytest.mark.parametrize("path", FORMS)
-def test_it_has_the_form_of_the_protocol(app: Application, path: str, status: int) -> None:
+def test_a_refusal_has_the_format_of_the_protocol(app: Application, path: str, status: int) -> None:
     media_type, members = FORMS[path]
     told_type, document = refusal(app, path, status)
     assert told_type == media_type
@@ -65,6 +65,6 @@ def test_it_has_the_form_of_the_protocol(app: Application, path: str, status: in
 @pytest.mark.parametrize(
     ("status", "code"), [(413, "BAD_REQUEST"), (503, "TEMPORARILY_UNAVAILABLE"), (504, "DEADLINE_EXCEEDED")]
 )
-def test_mlflows_word_for_the_status_is_there(app: Application, status: int, code: str) -> None:
+def test_a_refusal_has_mlflows_error_code(app: Application, status: int, code: str) -> None:
     _, document = refusal(app, "/invocations", status)
     assert document["error_code"] == code

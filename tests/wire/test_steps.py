@@ -56,7 +56,7 @@ def test_a_client_sends_what_the_step_needs_and_not_what_it_provides(stepped: St
     assert post(app, "/predict", '{"instances": []}').document["prediction"] == []
 
 
-def test_it_is_described_as_clients_see_it(stepped: Stepped) -> None:
+def test_a_model_with_steps_is_described_as_clients_see_it(stepped: Stepped) -> None:
     app = stepped(iris=(["enrich"], ["score"]))
     described = get(app, "/models/iris").document
     assert [(one["name"], one["kind"]) for one in described["inputs"]] == [
@@ -85,14 +85,14 @@ def test_it_is_described_as_clients_see_it(stepped: Stepped) -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_told_where_it_stands(stepped: Stepped, body: str, pointers: list[str]) -> None:
+def test_errors_point_to_their_values(stepped: Stepped, body: str, pointers: list[str]) -> None:
     answer = post(stepped(iris=(["enrich"], [])), "/predict", body)
     check(answer)
     assert answer.status == 422
     assert [error["pointer"] for error in answer.document["errors"]] == pointers
 
 
-def test_what_a_step_refuses_of_a_tensor_is_told_where_it_stands(stepped: Stepped) -> None:
+def test_a_value_that_a_step_refuses_is_pointed_at_in_its_tensor(stepped: Stepped) -> None:
     app = stepped(iris=(["enrich"], []))
     for tensors, place in columns_and_tables(["customer_id", "feature2"], [[1, 3], [9, 3]], "INT64"):
         answer = post(app, "/v2/models/iris/infer", json.dumps({"inputs": tensors}), {})
@@ -100,7 +100,7 @@ def test_what_a_step_refuses_of_a_tensor_is_told_where_it_stands(stepped: Steppe
         assert f"{place(1, 0)} is no customer" in answer.document["error"]
 
 
-def test_what_a_step_refuses_and_no_tensor_has_is_told_of_the_inputs(stepped: Stepped) -> None:
+def test_a_value_that_no_tensor_has_is_pointed_at_as_inputs(stepped: Stepped) -> None:
     app = stepped(iris=(["mistaken"], []))
     for tensors, _ in columns_and_tables(["feature1", "feature2"], [[5.1, 3.5]]):
         answer = post(app, "/v2/models/iris/infer", json.dumps({"inputs": tensors}), {})
@@ -129,13 +129,13 @@ def test_steps_after_the_run_add_outputs(stepped: Stepped) -> None:
     assert set(only) == {"score", "classes", "model", "version"}
 
 
-def test_a_model_may_ask_another(stepped: Stepped) -> None:
+def test_a_step_may_call_another_model(stepped: Stepped) -> None:
     app = stepped(iris=(["enrich"], ["second_opinion"]), plain=([], []))
     answer = post(app, "/models/iris/predict", '{"customer_id": 2, "feature2": 3.0}').document
     assert answer["other"] == answer["prediction"] == [2]
 
 
-def test_a_model_that_asks_itself_is_stopped(stepped: Stepped) -> None:
+def test_a_model_that_calls_itself_is_stopped(stepped: Stepped) -> None:
     answer = post(stepped(itself=([], ["asks_itself"])), "/predict", '{"feature1": 5.1, "feature2": 3.5}')
     check(answer)
     assert (answer.status, answer.document["type"]) == (500, "/problems/step-failed")
@@ -169,7 +169,7 @@ def test_a_step_that_fails(stepped: Stepped, before: list[str], after: list[str]
         ("impatient", "asks for httpx.AsyncClient, which only an `async def` step can have"),
     ],
 )
-def test_a_version_whose_steps_cannot_be_taken_has_failed(stepped: Stepped, before: str, reason: str) -> None:
+def test_a_version_with_unusable_steps_is_failed(stepped: Stepped, before: str, reason: str) -> None:
     app = stepped(iris=([before], []), plain=([], []))
     [told] = get(app, "/readyz").document["reasons"]
     assert told["state"] == "FAILED"
@@ -191,14 +191,14 @@ def test_a_check_that_fails_makes_the_service_unready(stepped: Stepped, monkeypa
     assert "the service tests.wire.steps_module.Ledger" in asked.document["error"]
 
 
-def test_what_lives_per_process_is_closed_with_it(stepped: Stepped) -> None:
+def test_services_per_process_are_closed_at_its_end(stepped: Stepped) -> None:
     app = stepped(iris=(["enrich"], []))
     post(app, "/predict", '{"customer_id": 2, "feature2": 3.0}')
     app.extensions["retort_services"].close()
     assert steps_module.SEEN[-1] == "closed"
 
 
-def test_only_models_with_steps_wait(stepped: Stepped) -> None:
+def test_only_models_with_steps_may_block(stepped: Stepped) -> None:
     app = stepped(iris=(["enrich"], []), plain=([], []))
     get(app, "/readyz")
 

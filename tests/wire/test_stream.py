@@ -43,7 +43,7 @@ def test_each_line_has_its_answer_in_place(app: Flask) -> None:
     assert answered[0] == {"prediction": 0, "probabilities": whole["probabilities"][0]}
 
 
-def test_blocks_do_not_show(app: Flask) -> None:
+def test_answers_do_not_depend_on_the_division_into_blocks(app: Flask) -> None:
     sent = b"".join(b"[5.1, 3.5]\n" if number % 7 else b"[1]\n" for number in range(3000))
     answered = lines(app, sent)
     assert ["prediction" in line for line in answered] == [bool(number % 7) for number in range(3000)]
@@ -60,7 +60,7 @@ def test_a_stream_with_too_many_bad_lines_ends_with_a_line_that_says_so(app: Fla
     assert f"{MOST_BAD_LINES} lines were refused" in answered[-1]["error"]["detail"]
 
 
-def test_nothing_is_answered_with_nothing(app: Flask) -> None:
+def test_an_empty_stream_gets_an_empty_answer(app: Flask) -> None:
     assert lines(app, b"") == lines(app, b"\n \n") == []
 
 
@@ -77,7 +77,7 @@ def test_compressed_both_ways(app: Flask) -> None:
     assert cut[-1] == {"error": {"detail": "the body is not valid gzip: it ends too early"}}
 
 
-def test_what_is_wrong_from_the_start_has_its_status(app: Flask, iris_two: MakeApp) -> None:
+def test_an_error_before_the_stream_begins_has_its_status(app: Flask, iris_two: MakeApp) -> None:
     headers = {"Content-Type": NDJSON}
     assert post(app, "/models/none/predict", "[1]", headers).status == 404
     assert post(app, PATH, "[1]", headers | {"Accept": "text/html"}).status == 406
@@ -86,7 +86,7 @@ def test_what_is_wrong_from_the_start_has_its_status(app: Flask, iris_two: MakeA
     assert post(iris_two(body_limit_bytes=10), PATH, "[5.1, 3.5]\n", headers).status == 413
 
 
-def test_another_accept_gets_one_answer(app: Flask) -> None:
+def test_another_accept_gets_a_single_answer(app: Flask) -> None:
     for media_type in (NDJSON, "application/jsonl"):
         answer = post(app, PATH, "[5.1, 3.5]\n[6.2, 3.4]", {"Content-Type": media_type, "Accept": "application/json"})
         assert answer.document["prediction"] == [0, 2]

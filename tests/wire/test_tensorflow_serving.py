@@ -27,18 +27,18 @@ ROWS = {"instances": [[5.1, 3.5]]}
 
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
 @pytest.mark.parametrize("name", names(PROTOCOL, "valid"))
-def test_valid(app: Flask, name: str) -> None:
+def test_a_valid_request_gets_the_expected_answer(app: Flask, name: str) -> None:
     check_valid(app, PROTOCOL, name)
 
 
 @pytest.mark.parametrize("name", names(PROTOCOL, "invalid"))
-def test_invalid(app: Flask, name: str) -> None:
+def test_an_invalid_request_gets_the_expected_error(app: Flask, name: str) -> None:
     answer = check_invalid(app, PROTOCOL, name)
     assert list(answer.document) == ["error"]
     assert isinstance(answer.document["error"], str)
 
 
-def test_no_path_but_its_own_has_its_errors(app: Flask) -> None:
+def test_only_its_own_paths_have_its_error_format(app: Flask) -> None:
     assert "error" in get(app, "/v1/models/nope").document
     assert "detail" in get(app, "/v1/modelsx").document
     assert "detail" in get(app, "/v1").document
@@ -69,7 +69,7 @@ def test_labels_are_aliases(two_versions: Flask) -> None:
     assert spec == {"name": "iris-two", "signature_name": "", "version": "1"}
 
 
-def test_states_are_told_newest_first_with_the_reason_of_a_failure(two_versions: Flask) -> None:
+def test_states_come_newest_first_with_the_reason_of_a_failure(two_versions: Flask) -> None:
     found = get(two_versions, IRIS_TWO).document
     assert found["ready"] is True
     states = [(each["version"], each["state"], each["status"]["error_code"]) for each in found["model_version_status"]]
@@ -107,7 +107,7 @@ def test_a_model_of_one_input_takes_bare_values(served: MakeApp) -> None:
     assert "#/instances/1/b64 must be the base64 of text in UTF-8" in refused["error"]
 
 
-def test_what_is_too_much_is_refused_in_its_form(iris_two: MakeApp) -> None:
+def test_too_many_instances_are_refused_in_its_error_format(iris_two: MakeApp) -> None:
     app = iris_two(body_limit_bytes=100, max_instances=1)
     for body in (" " * 101, json.dumps({"instances": [[5.1, 3.5]] * 2})):
         answer = post(app, f"{IRIS_TWO}:predict", body)

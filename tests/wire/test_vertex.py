@@ -23,12 +23,12 @@ PREDICTIONS = {"predictions": [0, 2]}
 
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
 @pytest.mark.parametrize("name", names(PROTOCOL, "valid"))
-def test_valid(app: Flask, name: str) -> None:
+def test_a_valid_request_gets_the_expected_answer(app: Flask, name: str) -> None:
     check_valid(app, PROTOCOL, name)
 
 
 @pytest.mark.parametrize("name", names(PROTOCOL, "invalid"))
-def test_invalid(app: Flask, name: str) -> None:
+def test_an_invalid_request_gets_the_expected_error(app: Flask, name: str) -> None:
     check(check_invalid(app, PROTOCOL, name))
 
 
@@ -71,7 +71,7 @@ def test_the_port_is_the_platforms() -> None:
 
 
 @pytest.mark.parametrize("route", ["predict", "/a b", "/<model>", "//", "/a/", "/a?b"])
-def test_a_route_that_is_none_is_refused(route: str) -> None:
+def test_an_invalid_route_is_refused(route: str) -> None:
     from app.errors import InvalidSettings
 
     with pytest.raises(InvalidSettings, match="must be the path of a URL"):

@@ -60,13 +60,13 @@ def test_warnings_stand_beside_the_predictions(colours: MakeApp) -> None:
             assert document["warnings_more"] == 0
 
 
-def test_there_is_no_such_member_where_nothing_is_new(colours: MakeApp) -> None:
+def test_without_new_values_there_are_no_warnings(colours: MakeApp) -> None:
     app = colours(unseen="warn", out_of_range="warn")
     assert "warnings" not in post(app, "/predict", json.dumps(GOOD)).document
     assert "warnings_more" not in post(app, "/predict", json.dumps(GOOD)).document
 
 
-def test_the_setting_ignores_unless_it_is_told(colours: MakeApp) -> None:
+def test_the_setting_ignores_new_values_by_default(colours: MakeApp) -> None:
     assert "warnings" not in post(colours(), "/predict", json.dumps(NEW)).document
 
 
@@ -93,7 +93,7 @@ def test_unseen_categories_may_be_refused(colours: MakeApp) -> None:
     assert [e["pointer"] for e in answer.document["errors"]] == ["#/colour"]
 
 
-def test_each_line_of_a_stream_has_its_own(colours: MakeApp) -> None:
+def test_each_line_of_a_stream_has_its_own_warnings(colours: MakeApp) -> None:
     app = colours(unseen="warn", out_of_range="warn")
     lines = [GOOD, NEW, ["blue", 3], {"colour": 1}, {"colour": "red", "size": 0}]
     body = "\n".join(map(json.dumps, lines))
@@ -124,7 +124,7 @@ def test_a_stream_refuses_the_lines_that_are_outside_the_range(colours: MakeApp)
     assert [line.get("warnings") for line in told[1:]] == [None, [{"pointer": "#/colour", **COLOUR}]]
 
 
-def test_more_new_values_in_a_block_than_one_answer_tells_of(colours: MakeApp) -> None:
+def test_more_new_values_in_a_block_than_one_answer_lists(colours: MakeApp) -> None:
     app = colours(unseen="warn", out_of_range="warn")
     body = "\n".join([json.dumps(NEW)] * 300)
     answer = post(app, "/predict", body, {"Content-Type": "application/x-ndjson"})
@@ -139,7 +139,7 @@ ROWS, RECORDS = [[20.0, 30.0], [20.0, 99.0]], [{"bmi": 20.0, "age": 30.0}, {"bmi
     "path",
     ["/predict", "/v1/models/model:predict", "/v1/endpoints/1/deployedModels/2:predict", "/invocations"],
 )
-def test_a_number_out_of_range_is_pointed_at_where_it_stands(served: MakeApp, tmp_path: Any, path: str) -> None:
+def test_a_number_out_of_range_is_pointed_at(served: MakeApp, tmp_path: Any, path: str) -> None:
     NUMBERS.to_csv(tmp_path / "sample.csv", index=False)
     fitted = LinearRegression().fit(NUMBERS, NUMBERS["bmi"])
     app = served(fitted, sample=str(tmp_path / "sample.csv"), out_of_range="reject")

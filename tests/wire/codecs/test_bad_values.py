@@ -154,7 +154,7 @@ def peak() -> int:
 
 @pytest.mark.parametrize("media", [*AS_BYTES, *AS_TEXT])
 @pytest.mark.parametrize("bomb", ["image of 100 megapixels", "image with a bomb of text", "npy of terabytes"])
-def test_bombs_get_no_memory(service: Flask, media: str, bomb: str, grown_bytes: Any) -> None:
+def test_decompression_bombs_allocate_no_memory(service: Flask, media: str, bomb: str, grown_bytes: Any) -> None:
     name, content, _ = BYTES[bomb]
     sent(service, "grid", body_of(media, GRID))  # imports
     value: Any = content
@@ -166,7 +166,7 @@ def test_bombs_get_no_memory(service: Flask, media: str, bomb: str, grown_bytes:
     assert grown_bytes(lambda: sent(service, "grid", body)) < MOST_GROWTH_BYTES
 
 
-def test_the_measure_of_memory_sees_what_is_asked_for(grown_bytes: Any) -> None:
+def test_the_measurement_of_memory_sees_allocations(grown_bytes: Any) -> None:
     assert grown_bytes(lambda: bytearray(b"x") * (2 * MOST_GROWTH_BYTES)) > MOST_GROWTH_BYTES
 
 

@@ -34,7 +34,7 @@ def test_rows_with_and_without_a_header(ask: Sends, media_type: str, text: str) 
     assert answer.document["prediction"] == EXPECTED
 
 
-def test_nothing_is_no_instances(ask: Sends) -> None:
+def test_an_empty_csv_has_no_instances(ask: Sends) -> None:
     for text in (b"", b"\n\n", b"feature1,feature2\n"):
         assert ask("text/csv", text).document["prediction"] == []
 
@@ -55,7 +55,7 @@ def test_nothing_is_no_instances(ask: Sends) -> None:
         ("9" * 5000, "must fit in 64 bits as an integer"),
     ],
 )
-def test_a_cell_that_is_no_number(ask: Sends, cell: str, detail: str) -> None:
+def test_a_cell_that_is_not_a_number(ask: Sends, cell: str, detail: str) -> None:
     answer = ask("text/csv", f"feature1,feature2\n5.1,3.5\n5.1,{cell}\n".encode())
     assert answer.status == 422
     (error,) = answer.document["errors"]
@@ -81,7 +81,7 @@ def test_without_a_header_the_place_is_the_column_number(ask: Sends) -> None:
         ("text/csv; header=absent", b"5.1\t3.5\n", "separated by tabs"),
     ],
 )
-def test_what_is_no_csv(ask: Sends, media_type: str, content: bytes, says: str) -> None:
+def test_invalid_csv(ask: Sends, media_type: str, content: bytes, says: str) -> None:
     answer = ask(media_type, content)
     assert answer.status == 400
     assert answer.document["type"] == "/problems/invalid-body"

@@ -62,14 +62,14 @@ def test_values_of_another_type_get_the_same_422(service: Flask, kind: str, medi
 
 
 @pytest.mark.parametrize(("kind", "media"), REFUSED)
-def test_what_a_media_type_has_no_form_for_is_refused_in_words(service: Flask, kind: str, media: str) -> None:
+def test_a_value_that_a_media_type_cannot_hold_is_refused_with_a_reason(service: Flask, kind: str, media: str) -> None:
     case = CASES[kind]
     answer = sent(service, case.model, as_numpy_would(media, case.good))
     assert answer.status in {400, 422}
     assert REFUSED[kind, media] in answer.content.decode()
 
 
-def test_the_page_says_so() -> None:
+def test_the_table_of_the_docs_matches_these_tests() -> None:
     """Each cell of its table begins with yes or no."""
     lines = PAGE.read_text("utf-8").splitlines()
     begins = next(at for at, line in enumerate(lines) if line.startswith("| kind | JSON"))

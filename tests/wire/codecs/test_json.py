@@ -20,7 +20,7 @@ from app.wire.codecs.json import JSON
         (b"", (1, 1)),
     ],
 )
-def test_it_is_told_where(body: bytes, place: tuple[int, int]) -> None:
+def test_the_error_has_line_and_column(body: bytes, place: tuple[int, int]) -> None:
     with pytest.raises(InvalidJson) as caught:
         JSON.document(body)
     assert (caught.value.line, caught.value.column) == place
@@ -28,7 +28,7 @@ def test_it_is_told_where(body: bytes, place: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("innermost", [b"1", b"NaN", b'"\\ud800"'])
-def test_what_is_nested_too_deeply_is_so_at_no_one_place(innermost: bytes) -> None:
+def test_a_document_that_is_nested_too_deeply_has_no_line(innermost: bytes) -> None:
     with pytest.raises(InvalidJson) as caught:
         JSON.document(b"[" * 100_000 + innermost + b"]" * 100_000)
     assert caught.value.detail == "the body is not valid JSON: it is nested too deeply"

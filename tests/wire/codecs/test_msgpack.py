@@ -55,13 +55,13 @@ def test_documents(ask: Sends, document: object, media_type: str) -> None:
         b"\x91\xc7\x0c\xff\x00\x00\x00\x00\x7f\xff\xff\xff\xff\xff\xff\xff",
     ],
 )
-def test_what_is_no_messagepack(ask: Sends, content: bytes) -> None:
+def test_invalid_messagepack(ask: Sends, content: bytes) -> None:
     answer = ask(MESSAGEPACK, content)
     assert answer.status == 400, answer.content
     assert answer.document["type"] == "/problems/invalid-body"
 
 
-def test_bytes_and_timestamps_are_no_numbers(ask: Sends) -> None:
+def test_bytes_and_timestamps_are_not_numbers(ask: Sends) -> None:
     for value in (b"\xc4\x03abc", b"\xd6\xff\x00\x00\x00\x01"):
         answer = ask(MESSAGEPACK, b"\x91\x92\xcb@\x14ffffff" + value)
         assert answer.status == 422, answer.content

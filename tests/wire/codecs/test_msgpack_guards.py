@@ -30,7 +30,7 @@ def test_timestamps_of_messagepack_count_as_ten_values() -> None:
     assert_refused(excess_in_msgpack(body, 99), "10 timestamps; at most 9")
 
 
-def test_bytes_that_are_no_messagepack_are_left_to_the_decoder() -> None:
+def test_invalid_messagepack_is_left_to_the_decoder() -> None:
     for body in (b"\xc1" * 1000, b"\xdb\xff\xff\xff\xff" + b"\0" * 1000):
         assert excess_in_msgpack(body, 400) is None
 

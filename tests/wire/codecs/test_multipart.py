@@ -51,7 +51,7 @@ def test_fields_and_files(ask: Sends) -> None:
         ([("any", b"\n" * 2_000_001, "text/csv")], 413, None),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_the_error_names_the_field(
     ask: Sends, parts: list[tuple[str, bytes, str | None]], status: int, pointer: str | None
 ) -> None:
     answer = ask(*form(parts))
@@ -83,18 +83,18 @@ FILES = {
 
 @pytest.mark.parametrize("media_type", [None, "", "application/octet-stream", "application/vnd.ms-excel", "text/plain"])
 @pytest.mark.parametrize("file_name", FILES)
-def test_a_file_whose_type_says_nothing_is_read_by_its_name(ask: Sends, file_name: str, media_type: str | None) -> None:
+def test_a_file_of_a_generic_type_is_read_by_its_extension(ask: Sends, file_name: str, media_type: str | None) -> None:
     answer = ask(*file_part("file", file_name, FILES[file_name], media_type))
     assert (answer.status, answer.document.get("prediction")) == (200, [0]), answer.content
 
 
-def test_a_type_that_says_something_counts_more_than_the_name(ask: Sends) -> None:
+def test_a_specific_type_overrides_the_extension(ask: Sends) -> None:
     assert ask(*file_part("file", "rows.csv", b"[[5.1, 3.5]]", "application/json")).status == 200
     assert ask(*file_part("file", "rows.csv", b"5.1,3.5\n", "image/png")).status == 422
 
 
 @pytest.mark.parametrize("media_type", ["image/png", "application/octet-stream", None])
-def test_an_image_under_another_name_is_told_the_fields_of_the_model(app: Flask, media_type: str | None) -> None:
+def test_the_error_of_an_image_under_another_name_lists_the_fields(app: Flask, media_type: str | None) -> None:
     content_type, body = file_part("file", "three.png", b"\x89PNG", media_type)
     answer = post(app, "/models/digits-image/predict", body, {"Content-Type": content_type})
     (error,) = answer.document["errors"]
@@ -141,5 +141,5 @@ def test_a_boundary_of_any_length_that_clients_send(ask: Sends, length: int) -> 
 
 
 @pytest.mark.parametrize("parameters", ["", "; boundary=", "; boundary=" + "x" * 1000])
-def test_a_boundary_that_cannot_be(ask: Sends, parameters: str) -> None:
+def test_an_invalid_boundary(ask: Sends, parameters: str) -> None:
     assert ask("multipart/form-data" + parameters, PART).status == 400

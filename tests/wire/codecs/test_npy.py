@@ -123,7 +123,7 @@ def test_dtypes_and_shapes(ask: Sends, array: np.ndarray[Any, Any], status: int)
         made("{'descr': '2f8', 'fortran_order': False, 'shape': (1, 2)}", bytes(32)),
     ],
 )
-def test_what_is_no_npy_file(ask: Sends, content: bytes) -> None:
+def test_invalid_npy_files(ask: Sends, content: bytes) -> None:
     for media_type, body in ((NPY, content), (NPZ, archive({"a.npy": content}))):
         answer = ask(media_type, body)
         assert answer.status == 400, answer.content
@@ -136,7 +136,7 @@ def test_what_is_no_npy_file(ask: Sends, content: bytes) -> None:
         "{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000, 2)}",
     ],
 )
-def test_more_rows_declared_than_are_taken(ask: Sends, header: str) -> None:
+def test_a_header_that_declares_too_many_rows(ask: Sends, header: str) -> None:
     answer = ask(NPY, made(header))
     assert answer.status == 413
     assert answer.document["type"] == "/problems/too-many-instances"

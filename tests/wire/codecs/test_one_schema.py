@@ -89,7 +89,7 @@ def test_the_same_422_of_types(app: Flask, rows: str, media_type: str) -> None:
 
 
 @pytest.mark.parametrize("media_type", bodies.ALL)
-def test_the_same_422_of_what_may_not_be_missing(app: Flask, media_type: str) -> None:
+def test_the_same_422_for_missing_values(app: Flask, media_type: str) -> None:
     rows = [{"feature1": 5.1, "feature2": 3.5}, {"feature1": None, "feature2": 3.5}]
     media, content = bodies.ALL[media_type](rows)
     answers = [

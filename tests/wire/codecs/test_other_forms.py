@@ -83,7 +83,7 @@ def test_an_array_may_be_a_file_of_a_form(service: Flask, content: bytes) -> Non
     assert answer.document == sent(service, "grid", ("application/json", json.dumps(GRID).encode())).document
 
 
-def test_text_without_types_is_no_whole_record(service: Flask) -> None:
+def test_untyped_text_is_not_a_whole_record(service: Flask) -> None:
     """The type of 01 is unknown, so such a record is JSON in one cell or field."""
     for body, pointer in (
         (("text/csv; header=present", b"city,sun\r\nRome,9\r\n"), "#/instances"),
@@ -96,7 +96,7 @@ def test_text_without_types_is_no_whole_record(service: Flask) -> None:
         assert error["detail"].startswith("must have 'record' alone, an object in JSON")
 
 
-def test_a_sparse_matrix_is_refused_in_words(service: Flask) -> None:
+def test_a_sparse_matrix_is_refused_with_a_reason(service: Flask) -> None:
     out = io.BytesIO()
     sparse.save_npz(out, sparse.csr_matrix(np.eye(3)))
     answer = sent(service, "grid", ("application/x-npz", out.getvalue()))

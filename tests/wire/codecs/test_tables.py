@@ -83,7 +83,7 @@ def test_numbers_of_many_types(ask: Sends, values: pa.Array) -> None:
     ],
     ids=lambda values: str(values.type),
 )
-def test_types_that_a_number_is_not(ask: Sends, values: pa.Array) -> None:
+def test_columns_of_types_that_are_not_numbers(ask: Sends, values: pa.Array) -> None:
     table = pa.table({"feature1": values, "feature2": [3.5, 3.4]})
     for media_type, write in ((PARQUET, parquet), (ARROW, arrow)):
         try:
@@ -109,7 +109,7 @@ def test_types_that_only_arrow_has(ask: Sends) -> None:
 
 
 @pytest.mark.parametrize(("media_type", "make"), [(PARQUET, as_parquet), (ARROW, as_arrow)])
-def test_every_beginning_and_many_damages(ask: Sends, media_type: str, make: Any) -> None:
+def test_truncated_and_damaged_files(ask: Sends, media_type: str, make: Any) -> None:
     _, good = make(ROWS)
     noise = random.Random(20)
     # A stream may end between two batches: what was read until there is whole.
@@ -122,7 +122,7 @@ def test_every_beginning_and_many_damages(ask: Sends, media_type: str, make: Any
         assert ask(media_type, bytes(bad)).status in {200, 400, 413, 422}
 
 
-def test_an_arrow_file_is_told_from_a_stream(ask: Sends) -> None:
+def test_an_arrow_file_is_distinguished_from_a_stream(ask: Sends) -> None:
     table, sink = pa.table({"feature1": [5.1], "feature2": [3.5]}), pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
@@ -131,7 +131,7 @@ def test_an_arrow_file_is_told_from_a_stream(ask: Sends) -> None:
     assert "it is an Arrow file; a stream is wanted" in answer.document["detail"]
 
 
-def test_more_rows_than_are_taken(ask: Sends) -> None:
+def test_too_many_rows_are_refused(ask: Sends) -> None:
     table = pa.table({"feature1": pa.nulls(100_001), "feature2": pa.nulls(100_001)})
     for answer in both(ask, table):
         assert answer.status == 413
@@ -156,7 +156,7 @@ def test_bombs_are_refused_before_they_grow(ask: Sends) -> None:
     assert pa.default_memory_pool().max_memory() <= made
 
 
-def test_one_long_text_many_times_is_made_once(ask: Sends) -> None:
+def test_a_repeated_long_text_is_decoded_once(ask: Sends) -> None:
     texts = pa.DictionaryArray.from_arrays(pa.array([0] * 50_000, pa.int32()), ["x" * 1_000_000])
     table = pa.table({"feature1": texts, "feature2": texts})
     for answer in both(ask, table):

@@ -65,12 +65,12 @@ def test_what_is_refused(content: bytes) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_nothing_else_is_raised(content: bytes) -> None:
+def test_no_other_exception_is_raised(content: bytes) -> None:
     with contextlib.suppress(IndexError, TypeError, RecursionError):
         struct_at(content, 0, {1: I32, 2: {1: I64}})
 
 
-def test_the_chunks_are_those_that_pyarrow_knows() -> None:
+def test_the_chunks_equal_those_of_pyarrow() -> None:
     out = io.BytesIO()
     table = pa.table({"number": [1.5, 2.5, None], "text": ["a", "b", "a"], "list": [[1], [2, 3], []]})
     pq.write_table(table, out, row_group_size=2)
