@@ -23,7 +23,7 @@ LIMITS = {"queue_requests": QUEUE_REQUESTS, "queue_max_wait_s": 5.0}
 
 
 @dataclass(frozen=True)
-class Told:
+class Identification:
     """How the server distinguishes clients: by their address, or by a proxy's field."""
 
     forwarded: bool
@@ -44,12 +44,12 @@ async def _ask(talk: Talk, fields: str, outcomes: Outcomes) -> str:
     return outcome
 
 
-async def _quiet(server: Server, told: Told, for_s: float) -> Outcomes:
+async def _quiet(server: Server, identification: Identification, for_s: float) -> Outcomes:
     outcomes = Outcomes()
     until_s = time.monotonic() + for_s
 
     async def one(client: int) -> None:
-        talk, fields = told.talk(server, client)
+        talk, fields = identification.talk(server, client)
         while time.monotonic() < until_s:
             await asyncio.sleep(THINKS_S * random.uniform(0.5, 1.5))
             await _ask(talk, fields, outcomes)
@@ -60,12 +60,12 @@ async def _quiet(server: Server, told: Told, for_s: float) -> Outcomes:
 
 
 @contextlib.asynccontextmanager
-async def _noise(server: Server, told: Told) -> AsyncIterator[Outcomes]:
+async def _noise(server: Server, identification: Identification) -> AsyncIterator[Outcomes]:
     outcomes = Outcomes()
     stop = asyncio.Event()
 
     async def one() -> None:
-        talk, fields = told.talk(server, 0)
+        talk, fields = identification.talk(server, 0)
         while not stop.is_set():
             if await _ask(talk, fields, outcomes) != "200":
                 await asyncio.sleep(REFUSED_FOR_S)
@@ -80,7 +80,7 @@ async def _noise(server: Server, told: Told) -> AsyncIterator[Outcomes]:
 
 
 @dataclass
-class Beside:
+class FairnessResult:
     """The quiet clients without and with the noisy one, and that one, on the same server."""
 
     alone: Outcomes
@@ -93,15 +93,15 @@ class Beside:
         return self.beside.percentile_s("200", 0.99) / self.alone.percentile_s("200", 0.99)
 
 
-def one_floods(server: Server, forwarded: bool, for_s: float) -> Beside:
+def measure_fairness(server: Server, forwarded: bool, for_s: float) -> FairnessResult:
     """Measure without and with the noisy client, each for half of the time."""
-    told = Told(forwarded)
+    identification = Identification(forwarded)
 
-    async def run() -> Beside:
-        alone = await _quiet(server, told, for_s / 2)
-        async with _noise(server, told) as noise:
+    async def run() -> FairnessResult:
+        alone = await _quiet(server, identification, for_s / 2)
+        async with _noise(server, identification) as noise:
             await asyncio.sleep(0.3)
-            beside = await _quiet(server, told, for_s / 2)
-        return Beside(alone, beside, noise)
+            beside = await _quiet(server, identification, for_s / 2)
+        return FairnessResult(alone, beside, noise)
 
     return asyncio.run(run())

@@ -58,9 +58,9 @@ def gunicorn_verdict(cfg: Any, content: bytes) -> Verdict:
     return Verdict(found, None)
 
 
-def said_status(told: bytes) -> list[int]:
+def said_status(received: bytes) -> list[int]:
     """Return the statuses of the sent responses. No response of these tests has such a line in its body."""
-    return [int(code) for code in re.findall(rb"HTTP/\d\.\d (\d{3}) ", told)]
+    return [int(code) for code in re.findall(rb"HTTP/\d\.\d (\d{3}) ", received)]
 
 
 def load_corpus(source: Path) -> list[tuple[str, Any, bytes]]:
@@ -72,7 +72,7 @@ def load_corpus(source: Path) -> list[tuple[str, Any, bytes]]:
     spec.loader.exec_module(treq)
     found = []
     for path in sorted((source / "tests" / "requests").glob("*/*.http")):
-        told = treq.load_py(str(path.with_suffix(".py")))
+        received = treq.load_py(str(path.with_suffix(".py")))
         content = treq.badrequest(str(path)).data
-        found.append((f"{path.parent.name}/{path.name}", told["cfg"], content))
+        found.append((f"{path.parent.name}/{path.name}", received["cfg"], content))
     return found

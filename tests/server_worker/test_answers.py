@@ -95,45 +95,45 @@ def test_an_application_that_fails_is_a_500_without_details() -> None:
 
     for inline in (True, False):
         with staged(Failing(inline)) as stage:
-            told = stage.exchange(GET)
-        assert said_status(told) == [500]
-        assert b"secret" not in told
-        assert b"/problems/internal-error" in told
+            received = stage.exchange(GET)
+        assert said_status(received) == [500]
+        assert b"secret" not in received
+        assert b"/problems/internal-error" in received
 
 
 def test_hooks_and_access_log_see_each_request() -> None:
-    told: list[tuple[str, Any]] = []
+    received: list[tuple[str, Any]] = []
 
     def before(worker: Any, request: Any) -> None:
-        told.append(("before", request.path))
+        received.append(("before", request.path))
 
     def after(worker: Any, request: Any, environ: Any, response: Any) -> None:
-        told.append(("after", response.status))
+        received.append(("after", response.status))
 
     for inline in (True, False):
         cfg = config(pre_request=before, post_request=after)
         with staged(Recorder(inline), cfg) as stage:
             stage.worker.log.access_log_enabled = True
-            stage.worker.log.access = lambda *args: told.append(  # type: ignore[method-assign]
+            stage.worker.log.access = lambda *args: received.append(  # type: ignore[method-assign]
                 ("access", stage.worker.log.__class__.atoms(stage.worker.log, *args))
             )
             stage.dispatcher._hooks._has_access = True
             stage.exchange(GET)
-    assert [name for name, _ in told] == ["before", "access", "after"] * 2
-    atoms = told[1][1]
+    assert [name for name, _ in received] == ["before", "access", "after"] * 2
+    atoms = received[1][1]
     assert {key: atoms[key] for key in ("r", "s", "B", "q", "a", "{user-agent}i")} == {
         "r": "GET /a?b=c HTTP/1.1", "s": "200", "B": 2, "q": "b=c", "a": "me", "{user-agent}i": "me",
     }  # fmt: skip
-    assert told[0][1] == "/a"
-    assert told[2][1] == "200 OK"
+    assert received[0][1] == "/a"
+    assert received[2][1] == "200 OK"
 
 
 @pytest.mark.parametrize(("how", "status"), [("late", "504"), ("fails", "500")])
 def test_a_request_that_is_refused_after_it_ran_is_logged_once(how: str, status: str) -> None:
-    told: list[str] = []
+    received: list[str] = []
 
     def after(worker: Any, request: Any, environ: Any, response: Any) -> None:
-        told.append(response.status)
+        received.append(response.status)
 
     def broken(*args: Any) -> None:
         raise ValueError("a logger that fails is a line in the log")
@@ -158,7 +158,7 @@ def test_a_request_that_is_refused_after_it_ran_is_logged_once(how: str, status:
         stage.until(lambda: not stage.dispatcher.stats.running())
         stage.turn()
         assert client.recv(1000).split()[1].decode() == status
-    assert [each.split()[0] for each in told] == [status]
+    assert [each.split()[0] for each in received] == [status]
 
 
 def test_a_client_in_a_hurry_does_not_have_its_worker_replaced() -> None:

@@ -87,20 +87,20 @@ def asking(stage: Stage, *clients: bytes, path: bytes = b"") -> Iterator[list[so
 
 def answered(stage: Stage, connections: list[socket.socket]) -> list[bytes]:
     """Return the bytes that each connection receives."""
-    told = [b""] * len(connections)
+    received = [b""] * len(connections)
 
     def all_told() -> bool:
         for position, connection in enumerate(connections):
             with contextlib.suppress(BlockingIOError):
-                told[position] += connection.recv(1 << 16)
-        return all(told)
+                received[position] += connection.recv(1 << 16)
+        return all(received)
 
     stage.until(all_told)
-    return told
+    return received
 
 
-def statuses(told: list[bytes]) -> list[int]:
-    return [status for each in told for status in said_status(each)]
+def statuses(received: list[bytes]) -> list[int]:
+    return [status for each in received for status in said_status(each)]
 
 
 def test_hundreds_wait_at_once_though_there_is_one_thread(served: Waited) -> None:
@@ -120,8 +120,8 @@ def test_hundreds_wait_at_once_though_there_is_one_thread(served: Waited) -> Non
 def test_above_the_limit_awaited_requests_queue_and_clients_take_turns(served: Waited) -> None:
     app, stage = served(waiting_requests=2, queue_requests=2, queue_max_wait_s=60.0)
     with asking(stage, b"one", b"other", b"many", b"many", b"few", b"many") as connections:
-        told = answered(stage, [connections[3], connections[5]])
-        assert statuses(told) == [429, 503]  # the first gave its place to `few`; the second finds no place
+        received = answered(stage, [connections[3], connections[5]])
+        assert statuses(received) == [429, 503]  # the first gave its place to `few`; the second finds no place
         assert stage.dispatcher.stats.queued() == 2
         app.open()
         rest = [connection for position, connection in enumerate(connections) if position not in (3, 5)]
@@ -179,8 +179,8 @@ def test_an_awaited_request_that_fails_is_a_500(served: Waited, path: bytes, cap
 def test_an_awaited_request_that_needs_a_thread_gets_one(served: Waited) -> None:
     app, stage = served()
     with asking(stage, b"one", path=b"moves") as connections:
-        (told,) = answered(stage, connections)
-        assert told.endswith(b"threaded")
+        (received,) = answered(stage, connections)
+        assert received.endswith(b"threaded")
     stage.until(lambda: stage.dispatcher.stats.running() == 0)
     assert (app.begun, stage.dispatcher.stats.awaited, stage.dispatcher.stats.threaded) == (1, 1, 1)
     assert stage.dispatcher.threads.awaited_queue.running == 0

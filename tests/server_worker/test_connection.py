@@ -37,8 +37,8 @@ def stage(app: Recorder) -> Iterator[Stage]:
         yield one
 
 
-def document(told: bytes) -> dict[str, Any]:
-    head, _, body = told.partition(b"\r\n\r\n")
+def document(received: bytes) -> dict[str, Any]:
+    head, _, body = received.partition(b"\r\n\r\n")
     assert b"application/problem+json" in head
     parsed: dict[str, Any] = json.loads(body)
     return parsed
@@ -58,22 +58,22 @@ def test_a_request_may_be_cut_anywhere(content: bytes, bodies: list[bytes]) -> N
     for at in range(len(content) + 1):
         app = Recorder()
         with staged(app) as stage:
-            told = stage.exchange(content[:at], content[at:])
-        assert said_status(told) == [200] * len(bodies)
+            received = stage.exchange(content[:at], content[at:])
+        assert said_status(received) == [200] * len(bodies)
         assert [body for _, body in app.seen] == bodies
 
 
 def test_pipelined_requests_are_answered_in_order(app: Recorder, stage: Stage) -> None:
-    told = stage.exchange((GET + POST) * 50)
-    assert said_status(told) == [200] * 100
+    received = stage.exchange((GET + POST) * 50)
+    assert said_status(received) == [200] * 100
     assert [environ["PATH_INFO"] for environ, _ in app.seen] == ["/a", "/p"] * 50
-    assert [int(part.split(b":")[0]) for part in told.split(b"\r\n\r\n")[1:]] == list(range(1, 101))
+    assert [int(part.split(b":")[0]) for part in received.split(b"\r\n\r\n")[1:]] == list(range(1, 101))
 
 
 def test_pipelined_requests_that_threads_answer_are_answered_in_order(app: Recorder, stage: Stage) -> None:
     app.inline = False
-    told = stage.exchange((GET + POST) * 20)
-    assert [int(part.split(b":")[0]) for part in told.split(b"\r\n\r\n")[1:]] == list(range(1, 41))
+    received = stage.exchange((GET + POST) * 20)
+    assert [int(part.split(b":")[0]) for part in received.split(b"\r\n\r\n")[1:]] == list(range(1, 41))
 
 
 def test_after_a_close_nothing_more_is_read(app: Recorder, stage: Stage) -> None:
@@ -101,11 +101,11 @@ def test_after_a_close_nothing_more_is_read(app: Recorder, stage: Stage) -> None
 def test_a_refused_request_is_answered_and_never_run(
     app: Recorder, stage: Stage, head: bytes, status: int, name: str
 ) -> None:
-    told = stage.exchange(head)
-    assert said_status(told) == [status]
-    problem = document(told)
+    received = stage.exchange(head)
+    assert said_status(received) == [status]
+    problem = document(received)
     assert (problem["status"], problem["type"]) == (status, f"/problems/{name}")
-    assert b"Connection: close" in told
+    assert b"Connection: close" in received
     assert app.seen == []
     assert sum(stage.dispatcher.stats.refused.values()) == 1
 
@@ -128,10 +128,10 @@ def test_100_continue_is_sent_before_the_body_and_not_before_a_refusal(app: Reco
         assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
         stage.say(client, b"hello")
         assert said_status(client.recv(1000)) == [200]
-    told = stage.exchange(
+    received = stage.exchange(
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\nExpect: 100-continue\r\n\r\n", end=False
     )
-    assert said_status(told) == [413]
+    assert said_status(received) == [413]
 
 
 @pytest.mark.parametrize(
@@ -144,14 +144,14 @@ def test_100_continue_is_sent_before_the_body_and_not_before_a_refusal(app: Reco
     ],
 )
 def test_connections_are_kept_as_asked(stage: Stage, content: bytes, keeps: bool) -> None:
-    told = stage.exchange(content, end=False)
-    assert (b"Connection: keep-alive\r\n" in told) is keeps
-    assert told.startswith(content.split(b" ")[2].split(b"\r")[0])
+    received = stage.exchange(content, end=False)
+    assert (b"Connection: keep-alive\r\n" in received) is keeps
+    assert received.startswith(content.split(b" ")[2].split(b"\r")[0])
 
 
 def test_a_head_request_gets_no_body(app: Recorder, stage: Stage) -> None:
-    told = stage.exchange(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n" + GET)
-    first, _, rest = told.partition(b"\r\n\r\n")
+    received = stage.exchange(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n" + GET)
+    first, _, rest = received.partition(b"\r\n\r\n")
     assert b"Content-Length: 2" in first
     assert rest.startswith(b"HTTP/1.1 200 OK")
 
@@ -176,9 +176,9 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("length", [100, 200_000], ids=["at its end", "in its middle"])
 def test_a_body_without_room_is_refused(app: Recorder, length: int, full_disk: None) -> None:
     with staged(app, spool_bytes=10) as stage:
-        told = stage.exchange(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % length, b"x" * length)
-        assert said_status(told) == [503]
-        assert document(told)["detail"] == "the server has no room for the body"
+        received = stage.exchange(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % length, b"x" * length)
+        assert said_status(received) == [503]
+        assert document(received)["detail"] == "the server has no room for the body"
         assert said_status(stage.exchange(GET)) == [200]
         assert stage.loop._connections == {}
 
@@ -214,9 +214,9 @@ def test_the_deadline_of_a_body_grows_with_its_bytes() -> None:
 
 def test_a_connection_is_closed_politely_now_and_then() -> None:
     with staged(Recorder(), connection_requests=10) as stage:
-        told = stage.exchange(GET * 20)
-        assert 8 <= len(said_status(told)) <= 10
-        assert told.count(b"Connection: close") == 1
+        received = stage.exchange(GET * 20)
+        assert 8 <= len(said_status(received)) <= 10
+        assert received.count(b"Connection: close") == 1
 
 
 def test_a_client_that_leaves_while_it_is_queued_is_dropped(app: Recorder, stage: Stage) -> None:
@@ -301,12 +301,12 @@ def test_refusals_of_the_queue_keep_the_connection(app: Recorder) -> None:
         stage.dispatcher.threads.queue.places = 0
         stage.say(client, GET.replace(b"\r\n\r\n", b"\r\nX-Request-ID: mine\r\n\r\n"))
         stage.turn()
-        told = client.recv(10_000)
-        assert said_status(told) == [503]
-        assert b"Retry-After: 1\r\n" in told
-        assert b"X-Request-ID: mine\r\n" in told
-        assert b"Connection: keep-alive\r\n" in told
-        assert document(told)["request_id"] == "mine"
+        received = client.recv(10_000)
+        assert said_status(received) == [503]
+        assert b"Retry-After: 1\r\n" in received
+        assert b"X-Request-ID: mine\r\n" in received
+        assert b"Connection: keep-alive\r\n" in received
+        assert document(received)["request_id"] == "mine"
         stage.dispatcher.threads.queue.places = 1
         stage.say(client, GET)
         stage.until(lambda: not stage.dispatcher.stats.running())
@@ -452,8 +452,8 @@ def test_a_stream_waits_for_its_reader_and_ends_with_it() -> None:
 def test_a_stream_arrives_whole(version: bytes) -> None:
     app = Streaming(100, 1000)
     with staged(app) as stage:
-        told = stage.exchange(GET.replace(b"1.1", version))
-    head, _, body = told.partition(b"\r\n\r\n")
+        received = stage.exchange(GET.replace(b"1.1", version))
+    head, _, body = received.partition(b"\r\n\r\n")
     if version == b"1.0":
         assert body == b"x" * 100_000
         assert b"Transfer-Encoding" not in head
@@ -471,10 +471,10 @@ def test_any_mixture_in_any_pieces_gets_gunicorns_verdict(written: list[bytes], 
     verdict = gunicorn_verdict(config(), content)
     app = Recorder()
     with staged(app) as stage:
-        told = stage.exchange(*[part for part in parts if part])
+        received = stage.exchange(*[part for part in parts if part])
     assert [plain(*one) for one in app.seen] == [plain(*one) for one in verdict.requests]
     assert [body for _, body in app.seen] == [body for _, body in verdict.requests]
-    statuses = said_status(told.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b""))
+    statuses = said_status(received.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b""))
     assert statuses[: len(app.seen)] == [200] * len(app.seen)
     refused = statuses[len(app.seen) :]
     if verdict.refusal is None:

@@ -21,26 +21,26 @@ def check(name: str, cfg: Any, content: bytes, parts: list[bytes]) -> None:
     verdict = gunicorn_verdict(cfg, content)
     app = Recorder()
     with staged(app, cfg) as stage:
-        told = stage.exchange(*parts)
-    statuses = said_status(told)
+        received = stage.exchange(*parts)
+    statuses = said_status(received)
     got, expected = told_of(app.seen), told_of(verdict.requests)
     assert got == expected, name
     assert statuses[: len(got)] == [200] * len(got), name
     refused = statuses[len(got) :]
     if verdict.refusal is None:
-        assert refused in ([], [400]), (name, told)  # it ended in the middle
+        assert refused in ([], [400]), (name, received)  # it ended in the middle
     else:
-        assert refused == [verdict.refusal], (name, told)
+        assert refused == [verdict.refusal], (name, received)
 
 
 def told_of(requests: list[tuple[dict[str, Any], bytes]]) -> list[dict[str, Any]]:
     """Return the application's view of each request. Gunicorn forgets the PROXY protocol's fields after the first
     request."""
-    told = [plain(environ, body) | {"body": body} for environ, body in requests]
-    for later in told[1:]:
+    received = [plain(environ, body) | {"body": body} for environ, body in requests]
+    for later in received[1:]:
         for key in ("PROXY_PROTOCOL", "PROXY_ADDR", "PROXY_PORT", "REMOTE_ADDR", "REMOTE_PORT"):
             later.pop(key, None)
-    return told
+    return received
 
 
 @pytest.mark.own_worker("it is not run: this drives our own parser without a server")

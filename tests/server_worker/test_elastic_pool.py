@@ -74,18 +74,18 @@ def test_no_more_requests_wait_at_once_than_allowed() -> None:
 
 def test_an_idle_thread_is_used_again_and_then_ends() -> None:
     done: list[str] = []
-    told = threading.Semaphore(0)
+    received = threading.Semaphore(0)
 
     def work(word: str) -> None:
         done.append(f"{word} {threading.current_thread().name}")
-        told.release()
+        received.release()
 
     pool = ElasticPool(work, kept=0, idle_s=0.5)
     pool.submit("first")
-    assert told.acquire(timeout=5)
+    assert received.acquire(timeout=5)
     pool.ended()
     pool.submit("second")
-    assert told.acquire(timeout=5)
+    assert received.acquire(timeout=5)
     assert done == ["first retort-request-1", "second retort-request-1"]
     pool.stop_idle()
     pool.close(time.monotonic() + 5)
@@ -96,13 +96,13 @@ def test_work_waits_for_a_free_thread_if_the_system_has_no_more(monkeypatch: pyt
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    may_end, told = threading.Semaphore(0), threading.Semaphore(0)
+    may_end, received = threading.Semaphore(0), threading.Semaphore(0)
     done: list[str] = []
 
     def work(word: str) -> None:
         assert may_end.acquire(timeout=5)
         done.append(word)
-        told.release()
+        received.release()
 
     pool = ElasticPool(work, kept=1, idle_s=0.5)
     monkeypatch.setattr(threading.Thread, "start", refuse)
@@ -110,7 +110,7 @@ def test_work_waits_for_a_free_thread_if_the_system_has_no_more(monkeypatch: pyt
     pool.submit("second")
     for _ in done, done:
         may_end.release()
-        assert told.acquire(timeout=5)
+        assert received.acquire(timeout=5)
     assert done == ["first", "second"]
     pool.stop_idle()
     pool.close(time.monotonic() + 5)
@@ -118,12 +118,12 @@ def test_work_waits_for_a_free_thread_if_the_system_has_no_more(monkeypatch: pyt
 
 
 def test_the_threads_that_stay_do_not_end_when_they_are_idle() -> None:
-    told = threading.Semaphore(0)
-    pool = ElasticPool(lambda _: told.release(), kept=1, idle_s=0.01)
+    received = threading.Semaphore(0)
+    pool = ElasticPool(lambda _: received.release(), kept=1, idle_s=0.01)
     kept = set(pool._threads)
     for _ in range(3):
         pool.submit("work")
-        assert told.acquire(timeout=5)
+        assert received.acquire(timeout=5)
         pool.ended()
         next(iter(kept)).join(0.03)
     assert pool._threads == kept

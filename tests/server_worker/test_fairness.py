@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server_worker.fairness import LIMITS, THREADS, one_floods
+from tests.server_worker.fairness import LIMITS, THREADS, measure_fairness
 from tests.server_worker.served import ask_stats, worker_server
 
 pytestmark = pytest.mark.server
@@ -25,7 +25,7 @@ def test_o03_a_noisy_client_waits_in_a_line_of_its_own(tmp_path: Path, forwarded
     on the same server.
     """
     with worker_server(tmp_path, threads=THREADS, limits=LIMITS) as server:
-        seen = one_floods(server, forwarded, 6.0)
+        seen = measure_fairness(server, forwarded, 6.0)
         refused = ask_stats(server)["refused"]
     assert set(seen.alone.count) == set(seen.beside.count) == {"200"}
     assert set(seen.noise.count) <= {"200", "429", "503"}

@@ -161,9 +161,9 @@ def test_if_admit_fails_its_request_gets_500_and_the_connection_stays(
         return request
 
     app.admit = fails_once  # type: ignore[method-assign]
-    (told,) = answers_in_one_turn(stage, KEY_A % b"1" + KEY_A % b"2")
-    assert said_status(told) == [500, 200]
-    assert b"as the test wants it" not in told
+    (received,) = answers_in_one_turn(stage, KEY_A % b"1" + KEY_A % b"2")
+    assert said_status(received) == [500, 200]
+    assert b"as the test wants it" not in received
     assert "TypeError: " in caplog.text
 
 

@@ -23,7 +23,7 @@ from app.server.limits import Limits
 from tests.server_worker.echoes import HANGS_AFTER_S, Client, Echo, echo
 from tests.server_worker.mixtures import mutated, numbered, ordinary, requests
 from tests.server_worker.reference import gunicorn_verdict
-from tests.server_worker.said import answers_in
+from tests.server_worker.responses import answers_in
 from tests.server_worker.stage import Stage, config
 
 DRAWS = int(os.environ.get("DRAWS", "60"))

@@ -6,7 +6,7 @@ import time
 
 from tests.server.process import Server
 from tests.server_worker.crowds import share_of
-from tests.server_worker.fairness import LIMITS, one_floods
+from tests.server_worker.fairness import LIMITS, measure_fairness
 from tests.server_worker.fairness import THREADS as FAIRNESS_THREADS
 from tests.server_worker.fleet import echo
 from tests.server_worker.loops import closed_loop
@@ -68,7 +68,7 @@ def one_noisy_client(bounds: Bounds, sheet: Sheet) -> None:
     """Run eight quiet clients alone, and beside one with ten times their connections."""
     served = worker_server(bounds.folder, threads=FAIRNESS_THREADS, limits=LIMITS)
     with served as server, sheet.telling_waits(server.workers[0]):
-        seen = one_floods(server, forwarded=False, for_s=max(6.0, bounds.for_s))
+        seen = measure_fairness(server, forwarded=False, for_s=max(6.0, bounds.for_s))
     sheet.tell("p99 of the quiet alone", 1000 * seen.alone.percentile_s("200", 0.99), "ms")
     sheet.below("p99 beside the noisy one", seen.ratio, QUIET_TIMES, "x")
     quiet = seen.alone.count + seen.beside.count

@@ -72,7 +72,7 @@ class Watching(Interceptor):
         response.headers.append(("X-Watched", "yes"))
 
 
-class Asked:
+class WorkerSide:
     """A service of copies of iris-two, called as the worker calls it."""
 
     def __init__(self, folder: Path, interceptors: Sequence[Interceptor] = (), **models: tuple[list[str], list[str]]):
@@ -104,19 +104,19 @@ class Asked:
         return response, json.loads(response.body)
 
 
-Asking = Callable[..., Asked]
+MakeWorkerSide = Callable[..., WorkerSide]
 
 
 @pytest.fixture
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asking]:
-    made: list[Asked] = []
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorkerSide]:
+    made: list[WorkerSide] = []
     TOLD.clear()
     steps_module.SEEN.clear()
     for function in (notes, hangs, cancelled):
         monkeypatch.setattr(steps_module, function.__name__, function, raising=False)
 
-    def make(*interceptors: Interceptor, **models: tuple[list[str], list[str]]) -> Asked:
-        made.append(Asked(tmp_path, interceptors, **models))
+    def make(*interceptors: Interceptor, **models: tuple[list[str], list[str]]) -> WorkerSide:
+        made.append(WorkerSide(tmp_path, interceptors, **models))
         return made[-1]
 
     yield make
@@ -124,7 +124,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asking]:
         each.app.extensions["retort_services"].close()
 
 
-def test_an_awaited_request_is_answered_as_in_a_thread(asked: Asking) -> None:
+def test_an_awaited_request_is_answered_as_in_a_thread(asked: MakeWorkerSide) -> None:
     one = asked(iris=(["enrich_soon"], []))
     body = '{"instances": [[1, 3.5], {"feature2": 3.0, "customer_id": 2}], "outputs": ["prediction"]}'
     response, document = one(body, HTTP_X_REQUEST_ID="abc")
@@ -137,7 +137,7 @@ def test_an_awaited_request_is_answered_as_in_a_thread(asked: Asking) -> None:
     assert one('{"instances": []}')[1]["prediction"] == []
 
 
-def test_only_versions_whose_steps_are_all_async_are_awaited(asked: Asking) -> None:
+def test_only_versions_whose_steps_are_all_async_are_awaited(asked: MakeWorkerSide) -> None:
     one = asked(iris=(["enrich_soon"], []), mixed=(["enrich_soon"], ["score"]), plain=([], []))
 
     def is_awaited(path: str, **more: str) -> bool:
@@ -156,7 +156,7 @@ def test_only_versions_whose_steps_are_all_async_are_awaited(asked: Asking) -> N
 
 
 @pytest.mark.parametrize("may_block", [False, True])
-def test_interceptors_see_an_awaited_request_and_share_its_context(asked: Asking, may_block: bool) -> None:
+def test_interceptors_see_an_awaited_request_and_share_its_context(asked: MakeWorkerSide, may_block: bool) -> None:
     watching = Watching(may_block)
     expected = "retort-waiting" if may_block else "retort-event-loop"
     response, document = asked(watching, iris=(["notes"], []))(HTTP_X_REQUEST_ID="abc")
@@ -168,7 +168,7 @@ def test_interceptors_see_an_awaited_request_and_share_its_context(asked: Asking
     assert all(name.startswith(expected) for name in watching.threads[-2:])
 
 
-def test_a_request_that_an_interceptor_refuses_runs_no_step(asked: Asking) -> None:
+def test_a_request_that_an_interceptor_refuses_runs_no_step(asked: MakeWorkerSide) -> None:
     response, document = asked(Watching(True), iris=(["notes"], []))(HTTP_REFUSED="yes")
     assert (response.status, document["type"], TOLD) == (403, "/problems/refused", [])
 
@@ -183,7 +183,7 @@ def test_a_request_that_an_interceptor_refuses_runs_no_step(asked: Asking) -> No
     ],
 )
 def test_errors_of_awaited_requests_are_answered_as_in_a_thread(
-    asked: Asking, before: list[str], body: str, status: int, problem: str
+    asked: MakeWorkerSide, before: list[str], body: str, status: int, problem: str
 ) -> None:
     one = asked(iris=(before, []))
     response, document = one(body)
@@ -192,7 +192,7 @@ def test_errors_of_awaited_requests_are_answered_as_in_a_thread(
     assert problem in document["type"]
 
 
-def test_a_step_that_hangs_ends_at_the_deadline_of_its_request(asked: Asking) -> None:
+def test_a_step_that_hangs_ends_at_the_deadline_of_its_request(asked: MakeWorkerSide) -> None:
     one = asked(iris=(["notes", "hangs"], []))
     context = one.admitted()
     context.deadline_s = time.monotonic() + 0.5
@@ -201,7 +201,7 @@ def test_a_step_that_hangs_ends_at_the_deadline_of_its_request(asked: Asking) ->
     assert b"/problems/step-timed-out" in response.body
 
 
-def test_interceptors_see_the_end_of_a_cancelled_request(asked: Asking) -> None:
+def test_interceptors_see_the_end_of_a_cancelled_request(asked: MakeWorkerSide) -> None:
     watching = Watching(False)
     one = asked(watching, iris=(["notes", "hangs"], []))
     context, begun = one.admitted(), len(watching.statuses)
@@ -218,12 +218,14 @@ def test_interceptors_see_the_end_of_a_cancelled_request(asked: Asking) -> None:
     assert watching.statuses[begun:] == [499]
 
 
-def test_a_step_may_await_another_model(asked: Asking) -> None:
+def test_a_step_may_await_another_model(asked: MakeWorkerSide) -> None:
     one = asked(iris=(["notes"], ["second_opinion"]), plain=([], []))
     assert one()[1]["other"] == [2]
 
 
-def test_a_large_body_is_read_and_answered_off_the_event_loop(asked: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_body_is_read_and_answered_off_the_event_loop(
+    asked: MakeWorkerSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = asked(iris=(["notes"], []))
     names: list[str] = []
     servable = type(one.app.extensions["retort"].lease("iris").servable)

@@ -11,7 +11,7 @@ FRAMING = re.compile(rb"(?im)^(content-length|transfer-encoding): ([^\r\n]*)\r$"
 
 
 @dataclass
-class Said:
+class ParsedResponse:
     """One response, possibly incomplete."""
 
     status: int
@@ -19,43 +19,45 @@ class Said:
     whole: bool
 
 
-def answers_in(told: bytes, methods: list[str], ended: bool) -> list[Said]:
+def answers_in(received: bytes, methods: list[str], ended: bool) -> list[ParsedResponse]:
     """Return each response; the last may be cut.
 
     Args:
-        told: the received bytes.
+        received: the bytes.
         methods: the methods of the requests.
         ended: the server closed the connection.
 
     Raises:
         AssertionError: the bytes are not a sequence of responses.
     """
-    found: list[Said] = []
-    while told:
-        if told.startswith(CONTINUE):
-            told = told[len(CONTINUE) :]
+    found: list[ParsedResponse] = []
+    while received:
+        if received.startswith(CONTINUE):
+            received = received[len(CONTINUE) :]
             continue
-        match = HEAD.match(told)
+        match = HEAD.match(received)
         if match is None:
-            assert b"\r\n\r\n" not in told, f"no answer begins with {told[:200]!r}"
-            assert b"HTTP/1.1 ".startswith(told[:9]) or told.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")), told[:200]
-            return [*found, Said(0, b"", whole=False)]
+            assert b"\r\n\r\n" not in received, f"no answer begins with {received[:200]!r}"
+            assert b"HTTP/1.1 ".startswith(received[:9]) or received.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")), received[
+                :200
+            ]
+            return [*found, ParsedResponse(0, b"", whole=False)]
         framing = {name.lower(): value for name, value in FRAMING.findall(match[2])}
-        assert len(framing) == len(FRAMING.findall(match[2])) < 2, told[:300]
-        rest = told[match.end() :]
+        assert len(framing) == len(FRAMING.findall(match[2])) < 2, received[:300]
+        rest = received[match.end() :]
         is_head = len(found) < len(methods) and methods[len(found)] == "HEAD"
-        said = Said(int(match[1]), b"", whole=True)
+        response = ParsedResponse(int(match[1]), b"", whole=True)
         if is_head:
-            told = rest
+            received = rest
         elif b"content-length" in framing:
             length = int(framing[b"content-length"])
-            said.body, said.whole = rest[:length], len(rest) >= length
-            told = rest[length:]
+            response.body, response.whole = rest[:length], len(rest) >= length
+            received = rest[length:]
         elif b"transfer-encoding" in framing:
-            said.body, said.whole, told = _unchunked(rest)
+            response.body, response.whole, received = _unchunked(rest)
         else:  # it lasts to the end
-            said.body, said.whole, told = rest, ended, b""
-        found.append(said)
+            response.body, response.whole, received = rest, ended, b""
+        found.append(response)
     return found
 
 
