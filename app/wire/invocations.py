@@ -258,11 +258,11 @@ def _describe(blp: Blueprint, backend: Backend) -> None:
     @blp.get("/version")
     @answers(blp, "the bare version", schema={"type": "string"}, content_type="text/plain")
     def version() -> Response:
-        """Tell the version of this server (MLflow)"""
+        """Return the version of this server (MLflow)"""
         return Response(__version__, content_type="text/plain; charset=utf-8")
 
     @blp.get("/execution-parameters")
     @answers(blp, "how a batch transform had best be sent")
     def execution_parameters() -> Response:
-        """Tell how much may be asked at once (SageMaker's batch transform)"""
+        """Return the limits of batch transform jobs (SageMaker)"""
         return json_response(parameters)

@@ -227,7 +227,7 @@ def blueprint(backend: Backend) -> Blueprint:
     @blp.get(LABEL)
     @answers(blp, "the state of each version, or of one", UNKNOWN_MODEL)
     def v1_status(model: str, version: str | None = None) -> Response:
-        """Tell the states of a model's versions"""
+        """Return the states of a model's versions"""
         return json_response(status(catalogue, model, version))
 
     @blp.get(f"{MODEL}/metadata")
@@ -235,7 +235,7 @@ def blueprint(backend: Backend) -> Blueprint:
     @blp.get(f"{LABEL}/metadata")
     @answers(blp, "inputs and outputs, as signatures", {**UNKNOWN_MODEL, 503: "the model is not available"})
     def v1_metadata(model: str, version: str | None = None) -> Response:
-        """Tell the signatures of a model"""
+        """Return the signatures of a model"""
         return json_response(metadata(catalogue, model, version))
 
     backend.add_predictions(

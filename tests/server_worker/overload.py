@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.server.process import Server
 from tests.server_worker.crowds import probing
-from tests.server_worker.fleet import Question, echo
+from tests.server_worker.load_client import LoadRequest, echo
 from tests.server_worker.loops import closed_loop, open_loop
 from tests.server_worker.served import Outcomes
 
@@ -53,7 +53,7 @@ def overload(server: Server, per_second: float, for_s: float, path: str = SLOW, 
     return Overload(outcomes, for_s, behind_s, livez_s)
 
 
-def random_echo() -> Question:
+def random_echo() -> LoadRequest:
     """Return an echo request: inline or threaded, immediate or slow, perhaps with a short deadline or an early end."""
     if random.random() < QUICK:
         return echo("/quick")

@@ -28,7 +28,7 @@ from app.packing.write import pack
 from tests.server.deadly import EXITS, SEGFAULTS, Deadly
 from tests.server.process import ROOT, Server, serving
 from tests.server_worker.crowds import share_of
-from tests.server_worker.fleet import Question, new_number
+from tests.server_worker.load_client import LoadRequest, new_number
 from tests.server_worker.loops import closed_loop
 from tests.server_worker.served import Outcomes
 from tests.soak.rows import Bounds, Row
@@ -190,14 +190,14 @@ def main(port: int, kind: str) -> None:
 # --- all protocols ----------------------------------------------------------------------------------------------------
 
 
-def asks(path: str, media_type: str, body: bytes, right: bytes, status: int = 0, abandons: bool = False) -> Question:
+def asks(path: str, media_type: str, body: bytes, right: bytes, status: int = 0, abandons: bool = False) -> LoadRequest:
     """A request with a number of its own, and its right answer."""
     number = new_number()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: a\r\nX-Request-ID: {number.decode()}\r\nContent-Type: {media_type}\r\n"
         f"Accept: */*\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    return Question(head.encode() + body, number, right, status, abandons)
+    return LoadRequest(head.encode() + body, number, right, status, abandons)
 
 
 def forms(rows: list[list[float]]) -> Iterator[tuple[str, str, bytes]]:
@@ -223,9 +223,9 @@ def forms(rows: list[list[float]]) -> Iterator[tuple[str, str, bytes]]:
     yield QUICK, "application/x-ndjson", "".join(json.dumps(record) + "\n" for record in records).encode()
 
 
-def predictions(server: Server) -> list[Callable[[], Question]]:
+def predictions(server: Server) -> list[Callable[[], LoadRequest]]:
     """Every protocol with a few numbers of rows; what the first answer is, every other has to be."""
-    made: list[Callable[[], Question]] = []
+    made: list[Callable[[], LoadRequest]] = []
     for rows, seed in ((1, 1), (7, 2), (300, 3)):
         values = np.round(np.random.default_rng(seed).uniform(1, 7, (rows, 2)), 2).tolist()
         for path, media_type, body in forms(values):
@@ -237,10 +237,10 @@ def predictions(server: Server) -> list[Callable[[], Question]]:
     return made
 
 
-def of_models_that_move() -> list[Callable[[], Question]]:
+def of_models_that_move() -> list[Callable[[], LoadRequest]]:
     """Of a model that is loaded and unloaded, and of one that dies of some values: right, or refused by its name."""
     right = {n: b'{"prediction":[%.1f],"model":"%%b","version":1}' % (2 * n) for n in range(1, 5)}
-    made: list[Callable[[], Question]] = []
+    made: list[Callable[[], LoadRequest]] = []
     for model, number in itertools.product(("moved", "deadly"), right):
         body, answer = b'{"feature1": %d}' % number, right[number] % model.encode()
         path = f"/models/{model}/predict"

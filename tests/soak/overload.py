@@ -8,7 +8,7 @@ from tests.server.process import Server
 from tests.server_worker.crowds import share_of
 from tests.server_worker.fairness import LIMITS, measure_fairness
 from tests.server_worker.fairness import THREADS as FAIRNESS_THREADS
-from tests.server_worker.fleet import echo
+from tests.server_worker.load_client import echo
 from tests.server_worker.loops import closed_loop
 from tests.server_worker.overload import SLOW, SLOWER, Overload, capacity_per_second, echoes, overload
 from tests.server_worker.served import Outcomes, ask_stats, worker_server

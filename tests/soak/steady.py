@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.server.process import ROOT, Server, serving
-from tests.server_worker.fleet import Question, new_number
+from tests.server_worker.load_client import LoadRequest, new_number
 from tests.server_worker.loops import closed_loop
 from tests.soak.rows import Bounds, Row
 from tests.soak.sheet import Sheet
@@ -33,16 +33,16 @@ BUSY = 0.2
 """If the worker waits for a busy core for a larger share of its time, the p99 measures other processes."""
 CLOSED_WITHIN_S = 5.0
 
-Kind = Callable[[], Question]
+Kind = Callable[[], LoadRequest]
 
 
 def request(head: str, body: bytes, right: bytes = b"", status: int = 200) -> Kind:
     """Return a factory of the same request with increasing numbers. `right` is the body of its 200."""
 
-    def make() -> Question:
+    def make() -> LoadRequest:
         number = new_number()
         said = f"{head} HTTP/1.1\r\nHost: a\r\nX-Request-ID: {number.decode()}\r\nContent-Length: {len(body)}\r\n\r\n"
-        return Question(said.encode() + body, number, right, status)
+        return LoadRequest(said.encode() + body, number, right, status)
 
     return make
 
@@ -78,16 +78,16 @@ def bad_requests(server: Server) -> Iterator[Kind]:
     yield request("GET /models/iris-two/predict", b"", status=405)
     yield request("GET /livez", b"", server.ask("GET", "/livez").content)
 
-    def malformed() -> Question:
-        return Question(b"GET / HTTP/1.1\r\nHost a\r\n\r\n", b"", b"", 400)
+    def malformed() -> LoadRequest:
+        return LoadRequest(b"GET / HTTP/1.1\r\nHost a\r\n\r\n", b"", b"", 400)
 
-    def too_long() -> Question:
+    def too_long() -> LoadRequest:
         number = new_number()
         head = f"{predict} HTTP/1.1\r\nHost: a\r\nX-Request-ID: {number.decode()}\r\nContent-Length: 999999999\r\n\r\n"
-        return Question(head.encode() + b"x", number, b"", 413)
+        return LoadRequest(head.encode() + b"x", number, b"", 413)
 
-    def leaves() -> Question:
-        return Question(
+    def leaves() -> LoadRequest:
+        return LoadRequest(
             f"{predict} HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{{".encode(), b"", b"", abandons=True
         )
 

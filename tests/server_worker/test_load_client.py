@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.server_worker.fleet import Question, echo
+from tests.server_worker.load_client import LoadRequest, echo
 from tests.server_worker.loops import closed_loop, open_loop
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n"
@@ -77,13 +77,13 @@ def test_a_refusal_has_to_repeat_the_number(swapped: bool) -> None:
 
 
 def test_a_wrong_status_is_detected() -> None:
-    def question() -> Question:
-        asked = echo()
-        asked.status = 422
-        return asked
+    def make() -> LoadRequest:
+        refused_request = echo()
+        refused_request.status = 422
+        return refused_request
 
     with answering(lambda nth, number: OK + number) as port:
-        outcomes = closed_loop(port, 1, question, for_s=10, most=3)
+        outcomes = closed_loop(port, 1, make, for_s=10, most=3)
     assert outcomes.count == {"200 for 422": 3}
 
 

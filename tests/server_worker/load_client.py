@@ -31,14 +31,14 @@ def new_number() -> bytes:
 
 
 @dataclass(slots=True)
-class Question:
+class LoadRequest:
     """A request and its correct response: `body` for 200, or only a `status`."""
 
     content: bytes
     number: bytes
     body: bytes
     status: int = 0
-    abandons: bool = False  # the client is gone as soon as it has asked
+    abandons: bool = False  # the client leaves as soon as it has sent it
     tries_left: int = 0
     began_s: float = 0.0
 
@@ -49,24 +49,24 @@ class Question:
         return str(status) if right else "mixed"
 
 
-def echo(path: str = "/echo", headers: str = "", tries: int = 1) -> Question:
+def echo(path: str = "/echo", headers: str = "", tries: int = 1) -> LoadRequest:
     """Return a request whose body is its number, to be echoed."""
     number = new_number()
     head = f"POST {path} HTTP/1.1\r\nHost: a\r\n{headers}X-Request-ID: {number.decode()}\r\nContent-Length: 20\r\n\r\n"
-    return Question(head.encode() + number, number, number, tries_left=tries - 1)
+    return LoadRequest(head.encode() + number, number, number, tries_left=tries - 1)
 
 
-class Line:
+class LoadConnection:
     """One connection, and its open requests in order."""
 
-    __slots__ = ("asked", "buffer", "closed", "fd", "sock")
+    __slots__ = ("buffer", "closed", "fd", "sock", "unanswered")
 
     def __init__(self, port: int) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), CONNECT_WITHIN_S)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock.settimeout(None)  # it is read only where the poller says that there is something
+        self.sock.settimeout(None)  # read only when the poller reports data
         self.fd = self.sock.fileno()
-        self.asked: deque[Question] = deque()
+        self.unanswered: deque[LoadRequest] = deque()
         self.buffer = b""
         self.closed = False
 
@@ -82,118 +82,120 @@ class Line:
             yield int(head[9:12]), body, b"\r\nConnection: close\r\n" in head
 
 
-class Fleet:
+class LoadClient:
     """All connections to one port. `answered` is called with each connection that has no open request, for reuse.
 
     The outcome of each request goes to `outcomes`, with its duration.
     """
 
-    def __init__(self, port: int, outcomes: Outcomes, answered: Callable[[Line], None]) -> None:
+    def __init__(self, port: int, outcomes: Outcomes, answered: Callable[[LoadConnection], None]) -> None:
         self.outcomes = outcomes
-        self.lines: dict[int, Line] = {}
-        self.retry: Callable[[Question], None] = lambda question: None
+        self.connections: dict[int, LoadConnection] = {}
+        self.retry: Callable[[LoadRequest], None] = lambda request: None
         self._port = port
         self._answered = answered
         self._poller = select.epoll()
 
-    def open(self) -> Line | None:
+    def open(self) -> LoadConnection | None:
         """Return a new connection; None if it failed, which is counted."""
         try:
-            line = Line(self._port)
+            connection = LoadConnection(self._port)
         except ConnectionRefusedError:
             self.outcomes.note("refused")
         except OSError:
             self.outcomes.note("not connected")
         else:
-            self.lines[line.fd] = line
-            self._poller.register(line.fd, select.EPOLLIN | select.EPOLLRDHUP)
-            return line
+            self.connections[connection.fd] = connection
+            self._poller.register(connection.fd, select.EPOLLIN | select.EPOLLRDHUP)
+            return connection
         return None
 
-    def ask(self, line: Line, *questions: Question) -> None:
+    def ask(self, connection: LoadConnection, *requests: LoadRequest) -> None:
         """Send requests together, one after the other."""
         now_s = time.monotonic()
-        for question in questions:
-            question.began_s = now_s
-            line.asked.append(question)
+        for request in requests:
+            request.began_s = now_s
+            connection.unanswered.append(request)
         try:
-            line.sock.sendall(b"".join([question.content for question in questions]))
+            connection.sock.sendall(b"".join([request.content for request in requests]))
         except OSError:
-            self._ended(line)
+            self._ended(connection)
             return
-        if any(question.abandons for question in questions):
+        if any(request.abandons for request in requests):
             if random.random() < 0.5:
-                line.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            self._lose(line, "abandoned")
-            self._answered(line)
+                connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self._lose(connection, "abandoned")
+            self._answered(connection)
 
     def turn(self, wait_s: float) -> None:
         """Read the arrived responses, and call `answered` for every free connection."""
         for fd, _ in self._poller.poll(wait_s, 1024):
-            line = self.lines.get(fd)
-            if line is not None:
-                self._read(line)
+            connection = self.connections.get(fd)
+            if connection is not None:
+                self._read(connection)
 
-    def _read(self, line: Line) -> None:
+    def _read(self, connection: LoadConnection) -> None:
         try:
-            received = line.sock.recv(RECEIVE_BYTES)
+            received = connection.sock.recv(RECEIVE_BYTES)
         except OSError:
             received = b""
         if not received:
-            self._ended(line)
+            self._ended(connection)
             return
-        line.buffer = line.buffer + received if line.buffer else received
+        connection.buffer = connection.buffer + received if connection.buffer else received
         now_s = time.monotonic()
-        for status, body, closes in line.answers():
-            if not line.asked:
+        for status, body, closes in connection.answers():
+            if not connection.unanswered:
                 self.outcomes.note("unasked")
-                self.drop(line)
+                self.drop(connection)
                 break
-            question = line.asked.popleft()
-            self.outcomes.note(question.judged(status, body), now_s - question.began_s)
-            if status == 503 and question.tries_left:
-                question.tries_left -= 1
-                self.retry(question)
+            request = connection.unanswered.popleft()
+            self.outcomes.note(request.judged(status, body), now_s - request.began_s)
+            if status == 503 and request.tries_left:
+                request.tries_left -= 1
+                self.retry(request)
             if closes:
-                self._lose(line, "after the last")  # the server has said which answer is its last
-        if not line.asked:
-            self._answered(line)
+                self._lose(connection, "after the last")  # the server has announced its last answer
+        if not connection.unanswered:
+            self._answered(connection)
 
-    def _ended(self, line: Line) -> None:
+    def _ended(self, connection: LoadConnection) -> None:
         """Handle an unannounced end of a connection: a fault if a response is missing."""
-        if not line.closed:
-            owed = bool(line.asked)
-            self._lose(line, "reset")
+        if not connection.closed:
+            owed = bool(connection.unanswered)
+            self._lose(connection, "reset")
             if owed:
-                self._answered(line)
+                self._answered(connection)
 
     def expire(self, before_s: float, outcome: str) -> None:
         """Give up the requests that were sent before this time."""
-        for line in [one for one in self.lines.values() if one.asked and one.asked[0].began_s < before_s]:
-            self._lose(line, outcome)
-            self._answered(line)
+        for connection in [
+            one for one in self.connections.values() if one.unanswered and one.unanswered[0].began_s < before_s
+        ]:
+            self._lose(connection, outcome)
+            self._answered(connection)
 
     def gather(self, within_s: float, outcome: str) -> None:
         """Wait for outstanding responses. No new request is sent."""
         until_s = time.monotonic() + within_s
-        while any(line.asked for line in self.lines.values()) and time.monotonic() < until_s:
+        while any(connection.unanswered for connection in self.connections.values()) and time.monotonic() < until_s:
             self.turn(0.05)
         self.expire(float("inf"), outcome)
 
-    def _lose(self, line: Line, outcome: str) -> None:
+    def _lose(self, connection: LoadConnection, outcome: str) -> None:
         now_s = time.monotonic()
-        for question in line.asked:
-            self.outcomes.note(outcome, now_s - question.began_s)
-        line.asked.clear()
-        self.drop(line)
+        for request in connection.unanswered:
+            self.outcomes.note(outcome, now_s - request.began_s)
+        connection.unanswered.clear()
+        self.drop(connection)
 
-    def drop(self, line: Line) -> None:
-        if not line.closed:
-            line.closed = True
-            del self.lines[line.fd]
-            line.sock.close()
+    def drop(self, connection: LoadConnection) -> None:
+        if not connection.closed:
+            connection.closed = True
+            del self.connections[connection.fd]
+            connection.sock.close()
 
     def close(self) -> None:
-        for line in list(self.lines.values()):
-            self.drop(line)
+        for connection in list(self.connections.values()):
+            self.drop(connection)
         self._poller.close()
