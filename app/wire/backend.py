@@ -68,7 +68,7 @@ class Adapter:
         """Compress a response if the client accepts that and it is long enough."""
         wanted = self._environ.get("HTTP_ACCEPT_ENCODING")
         if wanted is not None and (len(content) >= coding.MIN_COMPRESSED_BYTES or "q=0" in wanted):
-            content, self._coded = coding.compressed(content, wanted)
+            content, self._coded = coding.compress(content, wanted)
         return content
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from werkzeug.wsgi import get_input_stream
 
 from app.errors import BodyTooLarge, IncompleteBody
-from app.wire.coding import coding_of, decompressed
+from app.wire.coding import coding_of, decompress
 
 CHUNK_BYTES = 1 << 20
 PART_BYTES = 1 << 16
@@ -29,7 +29,7 @@ def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
     """
     encoding = environ.get("HTTP_CONTENT_ENCODING")
     if encoding is not None and (coding := coding_of(encoding)):
-        return _joined(decompressed(_parts(environ, limit_bytes), coding, limit_bytes))
+        return _joined(decompress(_parts(environ, limit_bytes), coding, limit_bytes))
     length = environ.get("CONTENT_LENGTH", "")
     if length.isdigit() and "HTTP_TRANSFER_ENCODING" not in environ:
         if len(length) > 18 or int(length) > limit_bytes:
@@ -53,7 +53,7 @@ def parts(environ: dict[str, Any], limit_bytes: int) -> Iterator[bytes]:
     """Return the body in parts of bounded length as it arrives. Raises the errors of `read`, some of them midway."""
     coding = coding_of(environ.get("HTTP_CONTENT_ENCODING", ""))
     received = _parts(environ, limit_bytes, PART_BYTES)
-    return decompressed(received, coding, limit_bytes) if coding else received
+    return decompress(received, coding, limit_bytes) if coding else received
 
 
 def _parts(environ: dict[str, Any], limit_bytes: int, part_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:

@@ -59,7 +59,7 @@ def coding_of(content_encoding: str) -> str:
     return name
 
 
-def decompressed(parts: Iterable[bytes], coding: str, limit_bytes: int) -> Iterator[bytes]:
+def decompress(parts: Iterable[bytes], coding: str, limit_bytes: int) -> Iterator[bytes]:
     """Return the parts of a body decompressed, in pieces of bounded length.
 
     Raises:
@@ -69,7 +69,7 @@ def decompressed(parts: Iterable[bytes], coding: str, limit_bytes: int) -> Itera
     size_bytes = members = 0
     decoder: Any = None
     try:
-        for part in _cut(parts, DECODER_INPUT_BYTES[coding]):
+        for part in _split(parts, DECODER_INPUT_BYTES[coding]):
             rest = part
             while rest:
                 if decoder is None or decoder.eof:  # gzip and zstd may have several members (RFC 1952 section 2.2)
@@ -90,7 +90,7 @@ def decompressed(parts: Iterable[bytes], coding: str, limit_bytes: int) -> Itera
         raise InvalidBody(coding, "it ends too early")
 
 
-def _cut(parts: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
+def _split(parts: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
     for part in parts:
         for at in range(0, len(part), most_bytes):
             yield part[at : at + most_bytes]
@@ -119,7 +119,7 @@ def _encoder(coding: str) -> tuple[Any, int]:
     return zlib.compressobj(LEVEL, wbits=GZIP_BITS if coding == "gzip" else ZLIB_BITS), zlib.Z_SYNC_FLUSH
 
 
-def chosen(accept_encoding: str, size_bytes: int) -> str:
+def choose_coding(accept_encoding: str, size_bytes: int) -> str:
     """Return the coding for a response of this size by the client's Accept-Encoding; empty for none.
 
     Raises:
@@ -137,26 +137,26 @@ def chosen(accept_encoding: str, size_bytes: int) -> str:
     return best if qualities[best] > 0 and (worth or not identity) else ""
 
 
-def compressed(content: bytes, accept_encoding: str) -> tuple[bytes, list[tuple[str, str]]]:
+def compress(content: bytes, accept_encoding: str) -> tuple[bytes, list[tuple[str, str]]]:
     """Return a response in the coding that the client prefers, and the matching header fields.
 
     Raises:
         NotAcceptable: the client allows neither an available coding nor an uncompressed response.
     """
-    coding = chosen(accept_encoding, len(content))
+    coding = choose_coding(accept_encoding, len(content))
     if not coding:
         return content, [("Vary", "Accept-Encoding")] if len(content) >= MIN_COMPRESSED_BYTES else []
     encoder, _ = _encoder(coding)
     return encoder.compress(content) + encoder.flush(), [("Content-Encoding", coding), ("Vary", "Accept-Encoding")]
 
 
-def compressed_parts(parts: Iterable[bytes], accept_encoding: str) -> tuple[Iterable[bytes], list[tuple[str, str]]]:
+def compress_parts(parts: Iterable[bytes], accept_encoding: str) -> tuple[Iterable[bytes], list[tuple[str, str]]]:
     """Return a response that is made in parts, each readable when it arrives, and the matching header fields.
 
     Raises:
         NotAcceptable: the client allows neither an available coding nor an uncompressed response.
     """
-    coding = chosen(accept_encoding, MIN_COMPRESSED_BYTES) if accept_encoding else ""
+    coding = choose_coding(accept_encoding, MIN_COMPRESSED_BYTES) if accept_encoding else ""
     if not coding:
         return parts, [("Vary", "Accept-Encoding")]
     return _flushed(parts, coding), [("Content-Encoding", coding), ("Vary", "Accept-Encoding")]

@@ -68,7 +68,7 @@ class NdjsonStreaming:
         received = _lines(body.parts(environ, self._limits.body_bytes))
         made = _answers(stream, _blocks(received, min(BLOCK_LINES, stream.most_instances)))
         answered = _with_last_error(next(made, b""), made)
-        parts, headers = coding.compressed_parts(answered, environ.get("HTTP_ACCEPT_ENCODING", ""))
+        parts, headers = coding.compress_parts(answered, environ.get("HTTP_ACCEPT_ENCODING", ""))
         return Response(200, [("Content-Type", NDJSON_TYPE), *headers], iter(parts))
 
 

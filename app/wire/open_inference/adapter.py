@@ -132,7 +132,7 @@ class InferAdapter(Adapter):
         named = {} if self._request.id is None else {"id": self._request.id}
         document = {"model_name": answer.model, "model_version": str(answer.version), **named, "outputs": outputs}
         head = msgspec.json.encode(document)
-        content, coded = coding.compressed(b"".join([head, *raw]), self._environ.get("HTTP_ACCEPT_ENCODING", ""))
+        content, coded = coding.compress(b"".join([head, *raw]), self._environ.get("HTTP_ACCEPT_ENCODING", ""))
         if raw:
             self.media_type = "application/octet-stream"
             coded = [(HEADER_LENGTH, str(len(head))), *coded]
