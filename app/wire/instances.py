@@ -1,6 +1,6 @@
 """Instances and predictions as other servers' protocols write them: bare values, base64 objects, columns.
 
-Columns are transposed to rows for the model. `pointers.transposed` maps the pointers of errors back.
+Columns are transposed to rows for the model. `pointers.transpose_pointers` maps the pointers of errors back.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from app.wire.backend import UNREADY, Adapter, Backend, answers, json_response
 from app.wire.instances import instance_list, predictions, requested_outputs, rows_from_columns, rows_from_table
 from app.wire.openapi.contents import RequestBodyForm
 from app.wire.openapi.schemas import ModelSchemas, Schema
-from app.wire.pointers import moved, refused, transposed
+from app.wire.pointers import move_pointers, refused, transpose_pointers
 from app.wire.stream import NdjsonStreaming
 
 MOST_TRANSFORMED_MB = 100
@@ -179,7 +179,7 @@ class InvocationAdapter(Adapter):
         if key == "inputs" and isinstance(values, dict):
             if values and not any(isinstance(value, list) for value in values.values()):
                 return instance_list([values], signature, pointer), pointer  # a record
-            self._place = lambda error: transposed(error, signature.names, pointer)
+            self._place = lambda error: transpose_pointers(error, signature.names, pointer)
             return rows_from_columns(values, signature, pointer), pointer
         if key == "inputs" and not isinstance(values, list) and len(signature.inputs) == 1:
             values = [values]
@@ -196,7 +196,7 @@ class InvocationAdapter(Adapter):
             raise refused(f"{pointer}/columns", "must be a list of names", columns)
         table, order = rows_from_table(columns, frame["data"], signature, pointer)
         at = f"{pointer}/data"
-        self._place = lambda error: moved(error, at, lambda row, position: f"{at}/{row}/{order[position]}")
+        self._place = lambda error: move_pointers(error, at, lambda row, position: f"{at}/{row}/{order[position]}")
         return instance_list(table, signature, at)
 
     def encode(self, answer: Answer) -> bytes:

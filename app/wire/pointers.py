@@ -15,7 +15,7 @@ def refused(pointer: str, detail: str, *value: object) -> InvalidInstances:
     return InvalidInstances([FieldError(pointer, detail, *map(shown, value))], 1)
 
 
-def moved(error: InvalidInstances, pointer: str, place: Callable[[str, int], str]) -> InvalidInstances:
+def move_pointers(error: InvalidInstances, pointer: str, place: Callable[[str, int], str]) -> InvalidInstances:
     """Return the same errors, with `<pointer>/<row>/<position>` replaced by `place(row, position)`."""
     cell = re.compile(rf"{re.escape(pointer)}/(\d+)/(\d+)(.*)", re.DOTALL)
     found = [(each, cell.fullmatch(each.pointer)) for each in error.errors]
@@ -23,6 +23,6 @@ def moved(error: InvalidInstances, pointer: str, place: Callable[[str, int], str
     return InvalidInstances(errors, error.total)
 
 
-def transposed(error: InvalidInstances, names: Sequence[str], pointer: str) -> InvalidInstances:
+def transpose_pointers(error: InvalidInstances, names: Sequence[str], pointer: str) -> InvalidInstances:
     """Return the same errors, with pointers into the columns that the rows were made of."""
-    return moved(error, pointer, lambda row, at: f"{pointer}/{escaped(names[at])}/{row}")
+    return move_pointers(error, pointer, lambda row, at: f"{pointer}/{escaped(names[at])}/{row}")

@@ -35,7 +35,7 @@ from app.wire.instances import (
     predictions,
     rows_from_columns,
 )
-from app.wire.pointers import refused, transposed
+from app.wire.pointers import refused, transpose_pointers
 from app.wire.problems import ErrorSchema, error_sentence
 
 MODEL = "/v1/models/<segment:model>"
@@ -91,7 +91,7 @@ class PredictAdapter(Adapter):
         self._columnar = key == "inputs" and not self._kserve_v1
         values, pointer = document[key], f"#/{key}"
         if key == "inputs" and isinstance(values, dict):
-            self._place = lambda error: transposed(error, signature.names, pointer)
+            self._place = lambda error: transpose_pointers(error, signature.names, pointer)
             instances: list[Any] = rows_from_columns(values, signature, pointer)
         else:
             instances = instance_list(values, signature, pointer)

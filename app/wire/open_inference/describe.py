@@ -43,18 +43,18 @@ def output(name: str, manifest: Manifest) -> tuple[str, list[int]]:
         if name == "probabilities" or (name == "decision_scores" and count > 2):
             return "FP64", [-1, count]
         seen = list(signature.classes) if name == "prediction" else []
-    array = regular(seen)
+    array = regular_array(seen)
     return datatype_of(array), [-1, *array.shape[1:]]
 
 
-def regular(values: Sequence[Any]) -> np.ndarray[Any, Any]:
+def regular_array(values: Sequence[Any]) -> np.ndarray[Any, Any]:
     """Return values as an array of bool, int64, float64 or, for all others, objects; ragged values as texts."""
     try:
         array = np.array(values)
     except ValueError:  # ragged
         array = np.empty(0, dtype=object)
     if array.dtype.kind in "biuf" and array.size:
-        return normal(array)
+        return widened(array)
     objects = np.array(values, dtype=object)
     objects[np.equal(objects, np.array(None))] = np.nan  # missing numbers are recorded as null
     leaves = set(map(type, objects.flat))
@@ -71,10 +71,10 @@ def _text(value: Any) -> str | None:
 
 def array_of(given: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return an output of a model for the response: bool, int64, uint64 or float64; objects (strings) for BYTES."""
-    return normal(given) if given.dtype.kind in "biuf" else regular(json_values(given))
+    return widened(given) if given.dtype.kind in "biuf" else regular_array(json_values(given))
 
 
-def normal(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def widened(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return numbers in the widest dtype of their family, so that an output has one datatype in every runtime."""
     wide = {"i": np.int64, "f": np.float64}.get(array.dtype.kind)
     if array.dtype.kind == "u":
@@ -144,7 +144,7 @@ def index(entries: Mapping[str, Sequence[Entry]], ready_only: bool) -> list[dict
     ]
 
 
-def spent(timings: Timings) -> Spent:
+def phase_durations(timings: Timings) -> Spent:
     """Return the durations of a request's phases as this protocol divides them."""
     reading_ns = timings.ns("parse") + timings.ns("validate")
     return Spent(timings.ns("queue"), reading_ns, timings.ns("run"), timings.ns("encode"))
