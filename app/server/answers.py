@@ -151,7 +151,7 @@ def set_head(answer: WsgiAnswer, response: Response) -> None:
     answer.start_response(status_line(response.status), response.headers)
 
 
-def sendable(answer: WsgiAnswer, part: bytes) -> bytes:
+def allowed_part(answer: WsgiAnswer, part: bytes) -> bytes:
     """Return the bytes of a part that may be sent: none if the status allows no body, never more than declared."""
     if not isinstance(part, bytes):
         raise TypeError(f"a part of the body is a {type(part).__name__}, not bytes")
@@ -182,7 +182,7 @@ def complete_body(answer: WsgiAnswer, parts: Sequence[bytes]) -> bytes:
     """
     if not answer.status:
         raise AssertionError("the application did not call start_response")
-    body = sendable(answer, parts[0] if len(parts) == 1 else b"".join(parts))
+    body = allowed_part(answer, parts[0] if len(parts) == 1 else b"".join(parts))
     if answer.length_bytes is None:
         if not answer.omits_body:
             answer.headers = [*answer.headers, ("Content-Length", str(len(body)))]

@@ -79,6 +79,6 @@ class Lifecycle:
         return self.phase
 
     @property
-    def takes_the_backlog(self) -> bool:
+    def accepts_backlog(self) -> bool:
         """Return whether all connections in the listener's queue are accepted before it is closed."""
         return self.reason in (Reason.TERMINATED, Reason.ORPHANED)

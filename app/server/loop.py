@@ -301,7 +301,7 @@ class Loop:
 
     def _close_listeners(self, now_s: float) -> None:
         """Accept the connections in the kernel's queue and close at once, so that no client is reset."""
-        takes_all = self.life.takes_the_backlog or self._own_queue
+        takes_all = self.life.accepts_backlog or self._own_queue
         self._most = 2**31 if takes_all else self._most
         self.accept_from(listening=False)
         for fd, listener in self._listeners.items():

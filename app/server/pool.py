@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from app.server import answers
-from app.server.answers import LAST_CHUNK, chunk, complete_body, sendable
+from app.server.answers import LAST_CHUNK, allowed_part, chunk, complete_body
 from app.server.bodies import close_body
 from app.server.connection import PendingRequest
 from app.server.contract import Response, ServingApp
@@ -140,7 +140,7 @@ class Pool:
         answer = pending.answer
         slice_ends_s = time.monotonic() + SLICE_S
         for part in parts:
-            piece = sendable(answer, part)
+            piece = allowed_part(answer, part)
             if not answer.started:
                 if not answer.status:
                     raise AssertionError("the application did not call start_response")

@@ -149,7 +149,7 @@ class ThreadedRequests:
     def _run_next(self, queue: AdmissionQueue[PendingRequest], leaving: PendingRequest, now_s: float) -> None:
         following = queue.leave(leaving.batch_key)
         if following and following[0].began_s:
-            self._go_on(following[0])
+            self._continue_stream(following[0])
         elif following:
             self._start(following, now_s)
 
@@ -161,9 +161,9 @@ class ThreadedRequests:
             pending.on_read = None
             pending.is_queued = pending.request.is_stream and not self.stream_queue.rejoin(pending)
             if not pending.is_queued:
-                self._go_on(pending)
+                self._continue_stream(pending)
 
-    def _go_on(self, pending: PendingRequest) -> None:
+    def _continue_stream(self, pending: PendingRequest) -> None:
         pending.is_queued = False
         if pending.request.is_stream:
             self._extend(pending, time.monotonic())  # its time does not pass while it waits for its client or a place

@@ -20,7 +20,7 @@ def test_a_worker_serves_until_it_is_stopped() -> None:
 def test_without_a_delay_the_listeners_close_at_once() -> None:
     one = life()
     one.stop(Reason.TERMINATED, 5.0)
-    assert one.takes_the_backlog
+    assert one.accepts_backlog
     assert one.step(5.0, 3, 1) is Phase.FINISHING
     assert one.step(5.1, 1, 1) is Phase.FINISHING
     assert one.idle_until_s == 7.0
@@ -61,7 +61,7 @@ def test_a_worker_is_over_at_the_end_of_its_time() -> None:
 def test_a_recycled_worker_accepts_while_it_has_to_stay_for_idle_connections() -> None:
     one = life()
     one.stop(Reason.RECYCLED, 5.0)
-    assert not one.takes_the_backlog
+    assert not one.accepts_backlog
     assert one.step(5.5, 2, 1) is Phase.ACCEPTING
     assert one.step(5.6, 1, 0) is Phase.FINISHING
     other = life()
@@ -73,4 +73,4 @@ def test_a_stuck_worker_stops_accepting_at_once() -> None:
     one = life(drain_delay_s=3.0)
     one.stop(Reason.STUCK, 5.0)
     assert one.step(5.0, 1, 0) is Phase.FINISHING
-    assert not one.takes_the_backlog
+    assert not one.accepts_backlog
