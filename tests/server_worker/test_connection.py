@@ -363,7 +363,7 @@ def test_one_client_may_fill_half_of_all_places_with_requests_that_do_not_end() 
 
 
 class Proxied(Recorder):
-    """Trusts a proxy, which names its clients."""
+    """Distinguishes clients by the proxy's field."""
 
     def client(self, environ: dict[str, Any]) -> str:
         name: str = environ["HTTP_X_FORWARDED_FOR"]

@@ -1,4 +1,4 @@
-"""A worker's view of its master, and the master's of its workers."""
+"""Tests of the worker's view of its master, and of the master's view of its workers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FROZEN_S = 20.0
 
 
 class FakeWorker:
-    """A worker that was last heard of so long ago."""
+    """A worker with a given time since its last heartbeat."""
 
     def __init__(self, silent_s: float, booted: bool = True) -> None:
         self.tmp = self
@@ -53,7 +53,7 @@ class FakeWorker:
 
 
 class FakeArbiter:
-    """Gunicorn's master, as far as it looks after its workers."""
+    """Gunicorn's master, reduced to its care of workers."""
 
     def __init__(self, **workers: FakeWorker) -> None:
         self.WORKERS = {int(name.removeprefix("pid")): worker for name, worker in workers.items()}
@@ -70,7 +70,7 @@ class FakeArbiter:
 
 @pytest.fixture
 def stopped() -> Iterator[int]:
-    """The id of a process that is stopped by a signal."""
+    """The id of a process that a signal has stopped."""
     with subprocess.Popen(["sleep", "60"]) as child:
         os.kill(child.pid, signal.SIGSTOP)
         os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)

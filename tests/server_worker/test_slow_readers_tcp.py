@@ -1,7 +1,7 @@
-"""Clients that read an answer slowly over TCP, whose kernel acknowledges by the buffer and not by the byte.
+"""Tests of clients that read an answer slowly over TCP, whose kernel acknowledges whole buffers.
 
-The rates are those of the server's limits times `FASTER`, so that the test takes seconds. What a client's kernel
-acknowledges without being read is the same number of bytes at any rate; the limits are for clients that are slower.
+The rates are the server's limits times `FASTER`, so that the test takes seconds. A client's kernel acknowledges the
+same number of unread bytes at any rate; the limits are for slower clients.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from tests.server_worker.stage import Recorder, Stage, staged
 FASTER = 50
 ANSWER_BYTES = 22_000_000
 HELD_FOR_S = 180 / FASTER
-"""Long enough for three of the largest steps in which a client of the slowest rate acknowledges."""
+"""Time for three of the largest acknowledgements of a client with the slowest rate."""
 STEP_S = 0.002
 LIMITS = {
     "answer_grace_s": Limits().answer_grace_s / FASTER,
     "answer_floor_bytes_per_s": Limits().answer_floor_bytes_per_s * FASTER,
 }
 BUFFERS = (4096, 16384, 0)
-"""Of the client's kernel, in bytes; 0: its own choice."""
+"""Sizes of the client's kernel buffer in bytes; 0 for the default."""
 
 
 class Reader:
-    """A client that reads steadily, so many bytes a second."""
+    """A client that reads at a constant rate, in bytes a second."""
 
     def __init__(self, stage: Stage, bytes_per_s: float, buffer_bytes: int) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -52,7 +52,7 @@ class Reader:
         return self.connection.state is CLOSED
 
     def read(self) -> None:
-        """Read what is due by now; a client that is cut may find the connection reset."""
+        """Read the bytes that are due. If the client is cut, the connection may be reset."""
         due_bytes = int((time.monotonic() - self.began_s) * self.bytes_per_s) - self.read_bytes
         if due_bytes > 0:
             with contextlib.suppress(OSError):
@@ -73,7 +73,7 @@ def stage() -> Iterator[Stage]:
 
 @contextlib.contextmanager
 def reading(stage: Stage, *rates: float) -> Iterator[list[Reader]]:
-    """A reader of each rate with each buffer."""
+    """Run a reader for each rate and buffer size."""
     with contextlib.ExitStack() as ends:
         readers = [Reader(stage, rate, buffer_bytes) for rate in rates for buffer_bytes in BUFFERS]
         for reader in readers:

@@ -1,4 +1,4 @@
-"""B01 to B03: streams without end, a flood of connections by one client, and all protocols beside models that die."""
+"""B01 to B03: endless streams, a flood of connections by one client, and all protocols beside models that crash."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ STREAMS, ROWS_OF_A_STREAM = 100, 1_000_000
 LINE = {"good": b"[5.1,3.5]\n", "bad": b'[5.1,"x"]\n'}
 CONNECTIONS, ROWS_OF_A_BODY = 3000, 1300
 TIMES = 20
-"""How much longer than undisturbed another client may wait."""
+"""Limit of the other client's wait, as a multiple of its wait without the flood."""
 OTHER_CLIENT = "127.0.0.2"
 PROBE_EVERY_S = 0.01
 ALONE = 0.2
-"""Of the time, for the other client without the flood."""
+"""Share of the time in which the other client runs without the flood."""
 LINES = 24
 POISONED_EVERY_S, MOVED_EVERY_S = 2.0, 0.5
 QUICK = "/models/iris-two/predict"
@@ -52,7 +52,7 @@ QUICK = "/models/iris-two/predict"
 
 
 def quick_requests(server: Server, for_s: float) -> tuple[list[float], Counter[str]]:
-    """Ask for one prediction again and again; return how long each took, and what became of them."""
+    """Send the same request repeatedly; return the durations and outcomes."""
     took_s: list[float] = []
     outcomes: Counter[str] = Counter()
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30, source_address=(OTHER_CLIENT, 0))
@@ -75,7 +75,7 @@ def quick_requests(server: Server, for_s: float) -> tuple[list[float], Counter[s
 
 @contextlib.contextmanager
 def flooding(server: Server, *words: str) -> Iterator[Counter[str]]:
-    """Run a flood in a process of its own while the block runs; what became of its requests is there afterwards."""
+    """Run a flood in a separate process while the block runs. Afterwards the counter has its outcomes."""
     command = [sys.executable, "-m", "tests.soak.floods", str(server.port), *words]
     outcomes: Counter[str] = Counter()
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as flood:
@@ -87,7 +87,7 @@ def flooding(server: Server, *words: str) -> Iterator[Counter[str]]:
 
 
 def beside(kind: str, bounds: Bounds, sheet: Sheet) -> Counter[str]:
-    """Hold the p99 of another client beside a flood against that without it; return what the flood was told."""
+    """Compare the p99 of another client with and without a flood; return the outcomes of the flood."""
     with serving(bounds.folder, WEB_CONCURRENCY=1, RETORT_ACCESS_LOG="off") as server:
         workers = server.all_workers(1)
         alone_s, _ = quick_requests(server, max(1.0, ALONE * bounds.for_s))
@@ -131,7 +131,7 @@ def _stream(kind: str) -> bytes:
 
 
 def read_streams(port: int, kind: str, is_over: Callable[[], bool]) -> Counter[str]:
-    """Read so many streams at once, as fast as they come; one that has ended is followed by another."""
+    """Read streams concurrently at full speed. Replace each that ends."""
     request, outcomes = _stream(kind), Counter[str]()
     poller, open_ones = select.epoll(), dict[int, tuple[socket.socket, bytearray]]()
 
@@ -166,7 +166,7 @@ def read_streams(port: int, kind: str, is_over: Callable[[], bool]) -> Counter[s
 
 
 def ask_at_once(port: int, is_over: Callable[[], bool]) -> Counter[str]:
-    """Ask over so many connections, each for as many rows as a quick request may have."""
+    """Send requests over many connections, each with as many rows as a quick request may have."""
     rows = ",".join(["[1,2]"] * ROWS_OF_A_BODY)
     body = f'{{"instances":[{rows}]}}'.encode()
     connection = http.client.HTTPConnection("127.0.0.1", port)
@@ -191,7 +191,7 @@ def main(port: int, kind: str) -> None:
 
 
 def asks(path: str, media_type: str, body: bytes, right: bytes, status: int = 0, abandons: bool = False) -> LoadRequest:
-    """A request with a number of its own, and its right answer."""
+    """Return a numbered request, and its right response."""
     number = new_number()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: a\r\nX-Request-ID: {number.decode()}\r\nContent-Type: {media_type}\r\n"
@@ -201,7 +201,7 @@ def asks(path: str, media_type: str, body: bytes, right: bytes, status: int = 0,
 
 
 def forms(rows: list[list[float]]) -> Iterator[tuple[str, str, bytes]]:
-    """The same rows as each protocol has them: path, media type, body."""
+    """Yield the same rows in each protocol: path, media type, body."""
     records = [dict(zip(("feature1", "feature2"), row, strict=True)) for row in rows]
     lines = "".join(",".join(map(str, row)) + "\n" for row in rows)
     columns = {name: [record[name] for record in records] for name in ("feature1", "feature2")}
@@ -224,7 +224,7 @@ def forms(rows: list[list[float]]) -> Iterator[tuple[str, str, bytes]]:
 
 
 def predictions(server: Server) -> list[Callable[[], LoadRequest]]:
-    """Every protocol with a few numbers of rows; what the first answer is, every other has to be."""
+    """Return requests of every protocol with several numbers of rows. All responses must equal the first."""
     made: list[Callable[[], LoadRequest]] = []
     for rows, seed in ((1, 1), (7, 2), (300, 3)):
         values = np.round(np.random.default_rng(seed).uniform(1, 7, (rows, 2)), 2).tolist()
@@ -238,7 +238,8 @@ def predictions(server: Server) -> list[Callable[[], LoadRequest]]:
 
 
 def of_models_that_move() -> list[Callable[[], LoadRequest]]:
-    """Of a model that is loaded and unloaded, and of one that dies of some values: right, or refused by its name."""
+    """Return requests for a model that is loaded and unloaded, and for one that crashes: a right response or a named
+    refusal."""
     right = {n: b'{"prediction":[%.1f],"model":"%%b","version":1}' % (2 * n) for n in range(1, 5)}
     made: list[Callable[[], LoadRequest]] = []
     for model, number in itertools.product(("moved", "deadly"), right):
@@ -250,7 +251,7 @@ def of_models_that_move() -> list[Callable[[], LoadRequest]]:
 
 
 def moves(server: Server, over: threading.Event) -> Counter[str]:
-    """Load, unload and poison until it is over; return how often each was done."""
+    """Load, unload and send crashing values until `over`; return the counts."""
     done: Counter[str] = Counter()
     next_s, value = time.monotonic() + POISONED_EVERY_S, itertools.cycle((EXITS, SEGFAULTS))
     while not over.wait(MOVED_EVERY_S):
@@ -270,7 +271,7 @@ def moves(server: Server, over: threading.Event) -> Counter[str]:
 
 
 def every_protocol(bounds: Bounds, sheet: Sheet) -> None:
-    """Two workers; whoever is lost with a worker that dies is cut, and nobody is told anything wrong."""
+    """Run two workers. A request on a crashing worker is cut, and no response is wrong."""
     artifact, models = bounds.folder / "model.joblib", bounds.folder / "models"
     joblib.dump(Deadly().fit(np.zeros((4, 1))), artifact)
     for name in ("deadly", "moved"):
@@ -310,7 +311,7 @@ def every_protocol(bounds: Bounds, sheet: Sheet) -> None:
 
 
 def _forget(outcomes: Outcomes, asked: int) -> None:
-    """The single times are of no use here, and many."""
+    """Drop the individual times, which nothing reads."""
     outcomes.took_s.clear()
 
 

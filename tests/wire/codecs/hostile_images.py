@@ -1,4 +1,4 @@
-"""Hostile images: small files of as many pixels as may be, in forms that take more memory or time for each pixel."""
+"""Hostile images: small files with the maximum of pixels, in forms that take more memory or time for each pixel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.wire.codecs.hostile import MIB, Hostile, chunk, image, jpeg_with, png
 PATH = "/models/digits-image/predict"
 FORM = f"multipart/form-data; boundary={bodies.BOUNDARY}"
 SIDE = 5000
-"""As many pixels as an image may have."""
+"""Side of a square image with the maximum of pixels."""
 
 
 def encoded(mode: str, size: tuple[int, int], form: str, **how: Any) -> bytes:
@@ -27,7 +27,7 @@ def encoded(mode: str, size: tuple[int, int], form: str, **how: Any) -> bytes:
 
 
 def png(size: tuple[int, int], depth: int, color: int, interlaced: bool = False, channels: int = 1) -> bytes:
-    """A PNG of one colour, in depths and with an order of lines that Pillow does not write."""
+    """Return a PNG of one colour, with depths and interlacing that Pillow does not write."""
     width, height = size
     head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, int(interlaced))
     if interlaced:  # Adam7: seven smaller images
@@ -50,14 +50,14 @@ def animated(form: str, frames: int, side: int) -> bytes:
 
 
 def with_exif(entries: int) -> bytes:
-    """A JPEG whose EXIF has so many entries, each of which says that it is a million long and elsewhere."""
+    """Return a JPEG whose EXIF has this many entries. Each declares a length of a million, elsewhere."""
     entry = struct.pack(">HHII", 0x9000, 7, 1_000_000, 8)
     exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", entries) + entry * entries + bytes(4)
     return jpeg_with(b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif, 1)
 
 
 def of_many_pictures(pictures: int) -> bytes:
-    """A JPEG that says that it has so many pictures (CIPA DC-007)."""
+    """Return a JPEG that declares this many pictures (CIPA DC-007)."""
     entry = struct.pack(">HHI4s", 0xB001, 4, 1, struct.pack(">I", pictures))
     index = struct.pack(">HHI4s", 0xB002, 7, 16 * 1000, struct.pack(">I", 50))
     mpf = b"MPF\0MM\0*\0\0\0\x08" + struct.pack(">H", 2) + entry + index + bytes(4) + bytes(16 * 1000)
@@ -106,7 +106,7 @@ IMAGES: dict[str, Callable[[], bytes]] = {
 
 
 def every() -> list[Hostile]:
-    """All of them, by name."""
+    """Return all bodies, by name."""
     return [*_every()]
 
 

@@ -19,14 +19,14 @@ LONG = "a" * MIB
 
 
 def shared_lists(rows: int, values: int) -> pa.Array:
-    """Lists each of which is all the values of one list."""
+    """Return lists that share all values of one list."""
     child = pa.array(np.zeros(values))
     offsets, sizes = pa.array([0] * rows, pa.int32()), pa.array([values] * rows, pa.int32())
     return pa.ListViewArray.from_arrays(offsets, sizes, child)
 
 
 def shared_texts(rows: int, text: str) -> pa.Array:
-    """Texts each of which is a view of one."""
+    """Return texts that are views of one text."""
     one = pa.array([text], pa.string_view())
     views = one.buffers()[1].to_pybytes() * rows
     return pa.Array.from_buffers(pa.string_view(), rows, [None, pa.py_buffer(views), *one.buffers()[2:]])
@@ -37,7 +37,7 @@ def run_of(rows: int, value: Any) -> pa.Array:
 
 
 def same(value: Any, rows: int = ROWS) -> pa.Array:
-    """One value, so many times, by a dictionary."""
+    """Return one repeated value, as a dictionary array."""
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([value]))
 
 
@@ -102,7 +102,7 @@ def of_columns() -> Iterator[Hostile]:
 
 
 def overlapping(members: int, size_bytes: int) -> bytes:
-    """A zip whose members are all the same bytes (https://www.bamsoftware.com/hacks/zipbomb)."""
+    """Return a zip whose members share the same bytes (https://www.bamsoftware.com/hacks/zipbomb)."""
     content = npy("'<f8'", f"({size_bytes // 8},)", bytes(size_bytes // 8 * 8))
     packed = zlib.compress(content, 9, -15)
     fields = struct.pack("<HHHIII", 8, 0, 0, zlib.crc32(content), len(packed), len(content))
@@ -154,5 +154,5 @@ def of_arrays() -> Iterator[Hostile]:
 
 
 def every() -> list[Hostile]:
-    """All of them, by name."""
+    """Return all bodies, by name."""
     return [*of_columns(), *of_arrays()]

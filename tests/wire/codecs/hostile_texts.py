@@ -22,13 +22,13 @@ from tests.wire.codecs.hostile import (
 )
 
 WIDE = "\U0001f427".encode()
-"""A character beyond the 65,536 of the first plane: Python stores each of a string with one of these in 4 bytes."""
+"""A character beyond the first plane: Python stores each character of a string with one of these in 4 bytes."""
 FORM = f"multipart/form-data; boundary={bodies.BOUNDARY}"
 ROWS = b'{"instances":['
 
 
 def of_wide_texts() -> Iterator[Hostile]:
-    """As long as may be, and with one wide character at one end."""
+    """Yield texts of the maximal length with one wide character at one end."""
     ends = {"first": (WIDE, b""), "last": (b"", WIDE)}
     for name, (before, after) in ends.items():
         text = filled(before, b"a", after, BODY_BYTES - 200)
@@ -51,7 +51,7 @@ def of_wide_texts() -> Iterator[Hostile]:
 
 
 def of_documents() -> Iterator[Hostile]:
-    """JSON and MessagePack filled with what costs more than numbers."""
+    """Yield JSON and MessagePack filled with values that cost more than numbers."""
     units = {
         "long-fractions": b"0." + b"3" * 300 + b",",
         "long-integers": b"9" * 4000 + b",",
@@ -92,7 +92,7 @@ def of_documents() -> Iterator[Hostile]:
 
 
 def of_cells() -> Iterator[Hostile]:
-    """CSV and forms of odd cells."""
+    """Yield CSV and forms of odd cells."""
     cells = {
         "one-quoted-cell": (b'"', b"a", b'"\n'),
         "doubled-quotes": (b'"', b'""', b'"\n'),
@@ -118,7 +118,7 @@ def of_cells() -> Iterator[Hostile]:
 
 
 def of_codings() -> Iterator[Hostile]:
-    """Bodies that are long only as they are sent, or in very many members."""
+    """Yield bodies that are long only before decompression, or have very many members."""
     member = gzip.compress(b"", 9)
     yield Hostile("gzip-empty-members", PREDICT, JSON, lambda: member * 3000, "as-gzip")
     yield Hostile("gzip-small-members", PREDICT, JSON, lambda: gzip.compress(b" ", 9) * 3000, "as-gzip")
@@ -128,5 +128,5 @@ def of_codings() -> Iterator[Hostile]:
 
 
 def every() -> list[Hostile]:
-    """All of them, by name."""
+    """Return all bodies, by name."""
     return [*of_wide_texts(), *of_documents(), *of_cells(), *of_codings()]

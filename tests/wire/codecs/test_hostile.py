@@ -1,7 +1,7 @@
-"""A small body costs little, or is refused soon, whatever it becomes when it is decoded.
+"""Tests that a small body costs little or is refused early, however large it is after decoding.
 
-Every tenth body is asked, and those that once cost most, which takes half a minute. `HOSTILE=all pytest
-tests/wire/codecs/test_hostile.py` asks all.
+Every tenth body is sent, and the formerly most expensive ones, which takes half a minute. `HOSTILE=all pytest
+tests/wire/codecs/test_hostile.py` sends all.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ WORST = {
     "wide-last-form",
     "wide-last-json-name",
 }
-"""What cost most before it was bounded."""
+"""The most expensive bodies before they were bounded."""
 SOME = [body for number, body in enumerate(BODIES) if number % 10 == 0 or body.name in WORST]
 ASKED = BODIES if os.environ.get("HOSTILE") == "all" else SOME
 MOST_MEMORY_BYTES = 200 * 2**20
 ROUNDS = 20_000_000
-"""Of a loop that takes half a second where nothing else runs."""
+"""Rounds of a loop that takes half a second on an idle machine."""
 MOST_LOOPS_REFUSED = 3
-"""What is refused for each of its values has all of them read first: as many as RETORT_MAX_INSTANCES allows."""
+"""Limit for refusals of each value, which read all values first: as many as RETORT_MAX_INSTANCES allows."""
 PARTS = 10
 
 
@@ -59,7 +59,7 @@ def memory_bytes(field: str) -> int:
 
 @pytest.fixture(scope="module")
 def warm(app: Flask) -> Flask:
-    """The service as its workers run it, which has imported what it needs for each media type."""
+    """The service as its workers run it, with the imports for each media type done."""
     give_large_blocks_back()
     for make in (bodies.as_json, bodies.as_msgpack, bodies.as_csv, bodies.as_parquet, bodies.as_arrow, bodies.as_npz):
         media_type, content = make([{"feature1": 5.1, "feature2": 3.5}])
