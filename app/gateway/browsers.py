@@ -25,10 +25,8 @@ ANY = "*"
 class Cors(Interceptor):
     """Interceptor that lets pages of the allowed origins read responses, refusals included.
 
-    Args:
-        origins: allowed values of `Origin`, or `*` for all.
-        credentials: allow cookies and HTTP authentication; ignored with `*`.
-        max_age_s: how long a browser may cache the result of a preflight request.
+    `origins` are allowed values of `Origin`, or `*`. `credentials` allows cookies and HTTP authentication, except with
+    `*`. A browser may cache the result of a preflight request for `max_age_s`.
     """
 
     may_block = False

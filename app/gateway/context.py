@@ -45,7 +45,6 @@ class RequestContext(RequestScope):
     is_running = False
     """A gateway runs the request, and the response has not ended."""
     gateway: object = None
-    """The gateway that admitted the request."""
     matched_path = ""
     route: Route | None = None
     arguments: Mapping[str, Any] = NO_ARGUMENTS

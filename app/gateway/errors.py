@@ -66,13 +66,9 @@ Form = Callable[[Problem], tuple[bytes, str]]
 
 @dataclass(frozen=True, slots=True)
 class ErrorFormat:
-    """The error format of a protocol.
+    """The error format of a protocol, for URLs whose beginning matches `paths`.
 
-    Args:
-        paths: pattern that matches the beginning of the paths.
-        form: function that formats a problem.
-        schema: documents the format.
-        statuses: replacements for statuses, where the protocol has others.
+    `schema` documents the format. `statuses` replaces statuses for which the protocol has others.
     """
 
     paths: re.Pattern[str]

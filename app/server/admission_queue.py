@@ -42,7 +42,6 @@ class AdmissionQueue(Generic[RequestT]):
     def __init__(self, places: int, queue_requests: int, queue_max_wait_s: float) -> None:
         self.places = places
         self.running = 0
-        """Number of running groups."""
         self.waiting = 0
         """Number of waiting requests that have not begun."""
         self._queue_requests = queue_requests
@@ -50,7 +49,6 @@ class AdmissionQueue(Generic[RequestT]):
         self._queues: dict[Hashable, ClientQueue[RequestT]] = {}
         """By client, in the order of their turns; no queue is empty."""
         self._running_keys: set[Hashable] = set()
-        """The batch keys of the running groups."""
         self.next_expiry_s = math.inf
         """When `expired` should be called again at the latest; infinity while no request waits."""
 

@@ -36,7 +36,6 @@ ERRORS_OF_PREDICTIONS: Mapping[int, str] = {
     503: "the model is not available, or the server is busy",
     504: "the request's time ran out",
 }
-"""Errors that every protocol documents for its prediction URLs."""
 
 
 class Segment(BaseConverter):
@@ -136,15 +135,9 @@ def answers(
     body: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Callable[[View], View]:
-    """Document a view that returns a `Response`.
+    """Document a view that returns a `Response`: its 200, the cause of each error by status, its request body.
 
-    Args:
-        blp: the blueprint of the view.
-        description: what a 200 contains.
-        errors: description of the cause, by status.
-        schema: schema of the response.
-        body: OpenAPI description of the request body.
-        options: options of flask-smorest's `Blueprint.response`.
+    `options` are those of flask-smorest's `Blueprint.response`.
     """
 
     def document(view: View) -> View:

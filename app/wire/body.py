@@ -24,8 +24,7 @@ def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
     Raises:
         BodyTooLarge: the body is longer than the limit. Raised before reading if Content-Length says so.
         IncompleteBody: the body ended before its declared length.
-        UnsupportedMediaType: the coding is not known.
-        InvalidBody: the body is not in its declared coding.
+        UnsupportedMediaType, InvalidBody: the coding is unknown, or the body is not in it.
     """
     encoding = environ.get("HTTP_CONTENT_ENCODING")
     if encoding is not None and (coding := coding_of(encoding)):

@@ -17,8 +17,7 @@ from werkzeug.http import parse_accept_header
 from app.errors import BodyTooLarge, InvalidBody, NotAcceptable, UnsupportedMediaType
 
 DECODER_INPUT_BYTES = {"zstd": 256, "gzip": 1024, "deflate": 1024}
-"""Bytes per call of a decoder, so that a call returns 8 MiB at most: 4 bytes of zstd become 128 KiB, others grow
-1032-fold."""
+"""Bytes per call, so that a call returns 8 MiB at most: 4 bytes of zstd become 128 KiB, others grow 1032-fold."""
 ZSTD_WINDOW_LOG = 23
 """Base-2 logarithm of the largest window, in bytes, that RFC 9659 allows for zstd."""
 MAX_MEMBERS = 1000
@@ -138,11 +137,7 @@ def choose_coding(accept_encoding: str, size_bytes: int) -> str:
 
 
 def compress(content: bytes, accept_encoding: str) -> tuple[bytes, list[tuple[str, str]]]:
-    """Return a response in the coding that the client prefers, and the matching header fields.
-
-    Raises:
-        NotAcceptable: the client allows neither an available coding nor an uncompressed response.
-    """
+    """Return a response in the coding that the client prefers, and its header fields. Raises as `choose_coding`."""
     coding = choose_coding(accept_encoding, len(content))
     if not coding:
         return content, [("Vary", "Accept-Encoding")] if len(content) >= MIN_COMPRESSED_BYTES else []
@@ -151,11 +146,7 @@ def compress(content: bytes, accept_encoding: str) -> tuple[bytes, list[tuple[st
 
 
 def compress_parts(parts: Iterable[bytes], accept_encoding: str) -> tuple[Iterable[bytes], list[tuple[str, str]]]:
-    """Return a response that is made in parts, each readable when it arrives, and the matching header fields.
-
-    Raises:
-        NotAcceptable: the client allows neither an available coding nor an uncompressed response.
-    """
+    """Compress a response that is made in parts, so that each is readable when it arrives; otherwise as `compress`."""
     coding = choose_coding(accept_encoding, MIN_COMPRESSED_BYTES) if accept_encoding else ""
     if not coding:
         return parts, [("Vary", "Accept-Encoding")]

@@ -59,9 +59,7 @@ class NdjsonStreaming:
         status.
 
         Raises:
-            UnsupportedMediaType: the Content-Type or the coding is not known.
-            BodyTooLarge: the declared length is over the limit.
-            NotAcceptable: the client allows no available coding.
+            UnsupportedMediaType, BodyTooLarge, NotAcceptable: the headers are refused.
         """
         environ = context.environ
         codecs.reader(environ.get("CONTENT_TYPE"), b"")

@@ -53,7 +53,6 @@ ALIASES = {
     "application/vnd.msgpack": "application/msgpack",
     "application/x-msgpack": "application/msgpack",
 }
-"""Other names of these media types."""
 
 PLAIN_JSON: tuple[Codec, Mapping[str, str]] = (JSON, {})
 EXTRAS = {"pyarrow": "retort-serving[parquet]"}

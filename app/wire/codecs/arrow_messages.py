@@ -49,8 +49,7 @@ def check_messages(body: bytes, limits: BodyLimits) -> None:
 
 
 def _decompressed_bytes(metadata: bytes, batch: int, body: Any) -> int:
-    """Return the bytes of a batch's buffers after decompression. Each buffer's first eight bytes declare its size, or
-    -1 if it is not compressed."""
+    """Return the declared bytes of a batch's buffers after decompression: the first eight bytes of each, or -1."""
     if not _field(metadata, batch, 3):
         return 0
     vector = _table(metadata, batch, 2)

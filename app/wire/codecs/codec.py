@@ -78,8 +78,7 @@ class Codec(ABC):
         """Return `Rows`, or the document in the body as plain values, which the protocol interprets.
 
         Raises:
-            InvalidBody, InvalidInstances: the body is invalid.
-            TooManyInstances, BodyTooLarge: the body is over a limit.
+            InvalidBody, InvalidInstances, TooManyInstances, BodyTooLarge: the body is invalid or over a limit.
         """
 
     def write(self, answer: Answer, document: Document) -> bytes:

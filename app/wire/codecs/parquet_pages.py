@@ -17,8 +17,7 @@ FORM = "Parquet"
 MAX_PAGES = 12_000
 MAX_FOOTER_BYTES = 2**23
 DELTA_BYTE_ARRAY = 7
-"""Encoding in which each value declares the length of its common prefix with the value before it: few bytes can become
-very many."""
+"""Encoding in which each value may repeat a prefix of the value before it: few bytes become very many."""
 UNCOMPRESSED_SIZE, COMPRESSED_SIZE, DATA_PAGE, DATA_PAGE_V2 = (2, I32), (3, I32), (5, STRUCT), (8, STRUCT)
 VALUES, ENCODING, ENCODING_V2 = (1, I32), (2, I32), (4, I32)
 ROW_GROUPS, COLUMNS, COLUMN = (4, LIST), (1, LIST), (3, STRUCT)

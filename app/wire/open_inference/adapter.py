@@ -37,7 +37,6 @@ ALIASES = {
     "decision_function": "decision_scores",
     "transform": "transformed",
 }
-"""Names of outputs in MLServer and KServe."""
 ROWS = "#/rows"
 """Pointer to the rows for the validator, which knows no tensors. `located` replaces it by the real pointer."""
 CELL = re.compile(rf"{ROWS}/(\d+)/(\d+)(?![^/])")

@@ -45,7 +45,6 @@ IN_JSON = ("array", "record")
 TEXT_TYPES = ("text/csv", NDJSON_TYPE)
 BINARY: Schema = {"type": "string", "format": "binary"}
 COMMON_MEMBERS = ("classes", "model", "version", "warnings", "warnings_more")
-"""Members of every response, beside the outputs."""
 EXAMPLE_TIMEOUT_S = 30.0
 EXAMPLE_REQUEST_ID = "4c1f5b0e9d3a4c7f8e21"
 INVALID_VALUES: tuple[object, ...] = ("n/a", 5, [])

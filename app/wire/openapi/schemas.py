@@ -27,7 +27,6 @@ TYPE_KEYWORDS: Mapping[str, Sequence[str]] = {
     "array": ("items", "prefixItems", "minItems", "maxItems"),
     "object": ("properties", "required", "additionalProperties"),
 }
-"""Keywords that apply only to values of one JSON type."""
 NESTED_KEYWORDS = ("items", "additionalProperties")
 """Keywords of Retort's fields that hold a schema or a boolean."""
 
