@@ -15,9 +15,9 @@ from typing import Any
 from app.server import answers, refusals
 from app.server.answers import CommonHeaders, WsgiAnswer
 from app.server.bodies import close_body
+from app.server.client_turns import WORK_S
 from app.server.connection import Connection, PendingRequest
 from app.server.contract import Environ, PlainApp, Refusal, Response, ServedRequest, ServingApp
-from app.server.drain import DRAIN_S
 from app.server.limits import Limits
 from app.server.parsing import Head, partial_environ
 from app.server.request_hooks import RequestHooks
@@ -115,7 +115,7 @@ class Dispatcher:
             self._keep_to_budgets(now_s)
         groups, self.inline = self.inline, {}
         self._inline_us = self._largest_us = 0.0
-        until_s = time.monotonic() + DRAIN_S
+        until_s = time.monotonic() + WORK_S
         for group in groups.values():
             if not group:  # all its clients left in this turn
                 continue

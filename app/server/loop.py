@@ -16,9 +16,9 @@ from operator import attrgetter
 from typing import Any
 
 from app.server.bodies import Store
+from app.server.client_turns import WORK_S, ClientTurns, take_waiting
 from app.server.connection import BODY, HEAD, IDLE, LINGERING, Connection, ConnectionState, Shared
 from app.server.dispatcher import Dispatcher
-from app.server.drain import DRAIN_S, ClientTurns, drain
 from app.server.lifecycle import Lifecycle, Phase
 from app.server.master import holds_any
 from app.server.parsing import HeadReader
@@ -130,12 +130,12 @@ class Loop:
             elif fd == self._signals_fd:
                 with contextlib.suppress(BlockingIOError):
                     os.read(fd, 4096)
-        for connection in drain(self._due):
+        for connection in take_waiting(self._due):
             self._guard(connection, Connection.act, now_s)
         if has_made:
             threads.take(now_s)
         if self.ready:
-            for connection in drain(self.ready):
+            for connection in take_waiting(self.ready):
                 self._guard(connection, Connection.resume, now_s)
         if dispatcher.inline:
             dispatcher.answer_inline(now_s)
@@ -151,7 +151,7 @@ class Loop:
         if now_s >= self._next_sweep_s:
             self._sweep(now_s)
         if self._overdue:
-            for connection in drain(self._overdue):
+            for connection in take_waiting(self._overdue):
                 if connection.deadline_s <= now_s:
                     self._guard(connection, Connection.expire, now_s)
         stats.turn_s = now_s - began_s
@@ -196,7 +196,7 @@ class Loop:
         if self.life.phase in (Phase.SERVING, Phase.ACCEPTING) and self._make_room(now_s):
             self.accept_from(listening=True)
 
-    def _accept(self, fd: int, at_most: int, now_s: float, for_s: float = DRAIN_S) -> None:
+    def _accept(self, fd: int, at_most: int, now_s: float, for_s: float = WORK_S) -> None:
         """Accept waiting connections while there is room."""
         listener = self._listeners.get(fd)
         until_s = time.monotonic() + for_s

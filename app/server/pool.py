@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator
 from app.server import answers
 from app.server.answers import LAST_CHUNK, allowed_part, chunk, complete_body
 from app.server.bodies import close_body
+from app.server.client_turns import take_waiting
 from app.server.connection import PendingRequest
 from app.server.contract import Response, ServingApp
-from app.server.drain import drain
 from app.server.elastic_pool import ElasticPool
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Pool:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.wake_fd)
         self._awake = False
-        for pending, part, last in drain(self._made):
+        for pending, part, last in take_waiting(self._made):
             if last and pending.ends_group and not pending.is_awaited:
                 self._threads.ended()
             yield pending, part, last

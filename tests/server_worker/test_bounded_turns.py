@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from app.server import drain as drains
+from app.server import client_turns
+from app.server.client_turns import ClientTurns, take_waiting
 from app.server.contract import Environ, Response, ServedRequest
-from app.server.drain import ClientTurns, drain
 from tests.server_worker.reference import said_status
 from tests.server_worker.serving import Serving
 from tests.server_worker.stage import Stage, config, staged
@@ -57,17 +57,17 @@ def asking(stage: Stage, *clients: bytes) -> Iterator[list[Any]]:
 
 def test_work_that_makes_work_does_not_keep_the_loop() -> None:
     waiting = deque([1, 2, 3])
-    for number in drain(waiting):
+    for number in take_waiting(waiting):
         waiting.append(number * 10)
     assert list(waiting) == [10, 20, 30]
 
 
 def test_slow_work_leaves_the_rest_for_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = iter(range(100))
-    monkeypatch.setattr(drains, "DRAIN_S", 2)
+    monkeypatch.setattr(client_turns, "WORK_S", 2)
     monkeypatch.setattr(time, "monotonic", lambda: next(now_s))
     waiting = deque("abcd")
-    assert list(drain(waiting)) == ["a", "b"]
+    assert list(take_waiting(waiting)) == ["a", "b"]
     assert list(waiting) == ["c", "d"]
 
 
@@ -75,12 +75,12 @@ def test_clients_take_turns() -> None:
     turns: ClientTurns[str] = ClientTurns()
     for work in ("a1", "a2", "a3", "b1", "c1", "c2"):
         turns.append(work[0], work)
-    assert list(drain(turns)) == ["a1", "b1", "c1", "a2", "c2", "a3"]
+    assert list(take_waiting(turns)) == ["a1", "b1", "c1", "a2", "c2", "a3"]
     assert not turns
 
 
 def test_a_turn_that_has_no_time_serves_one_request_of_each_kind_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drains, "DRAIN_S", 0.0)
+    monkeypatch.setattr(client_turns, "WORK_S", 0.0)
     app = Named()
     with staged(app) as stage, asking(stage, *[b"a"] * 5) as connections:
         stage.turn()
@@ -94,7 +94,7 @@ def test_a_client_with_one_request_does_not_wait_for_the_many_of_another(monkeyp
     with staged(app) as stage, asking(stage, *[b"noisy"] * 50, b"quiet") as connections:
         stage.until(lambda: len(app.ran) == 51)
         app.ran.clear()
-        monkeypatch.setattr(drains, "DRAIN_S", 0.0)
+        monkeypatch.setattr(client_turns, "WORK_S", 0.0)
         for connection, name in zip(connections, [b"noisy"] * 50 + [b"quiet"], strict=True):
             connection.sendall(ASK % name)
         stage.until(lambda: "quiet" in app.ran)

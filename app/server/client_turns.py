@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
-DRAIN_S = 0.005
+WORK_S = 0.005
 """How long each kind of work may take in one turn, not counting its last piece."""
 
 WorkT = TypeVar("WorkT")
@@ -42,12 +42,12 @@ class ClientTurns(Generic[WorkT]):
         return work
 
 
-def drain(waiting: deque[WorkT] | ClientTurns[WorkT]) -> Iterator[WorkT]:
-    """Take out and yield the waiting work in order, for `DRAIN_S` at most. The rest stays for the next turn.
+def take_waiting(waiting: deque[WorkT] | ClientTurns[WorkT]) -> Iterator[WorkT]:
+    """Take out and yield the waiting work in order, for `WORK_S` at most. The rest stays for the next turn.
 
     Work that is added meanwhile also stays, so that work that creates work cannot block the loop.
     """
-    until_s = time.monotonic() + DRAIN_S
+    until_s = time.monotonic() + WORK_S
     for _ in range(len(waiting)):
         yield waiting.popleft()
         if time.monotonic() >= until_s:
