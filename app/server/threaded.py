@@ -13,10 +13,10 @@ from typing import Protocol
 
 from app.server import refusals
 from app.server.admission_queue import EXPIRED_AT_ONCE, AdmissionQueue
-from app.server.awaited import Coroutines
 from app.server.bodies import close_body
 from app.server.connection import ANSWERING, WAITING, Connection, PendingRequest
 from app.server.contract import Refusal, ServingApp
+from app.server.coroutines import Coroutines
 from app.server.limits import Limits
 from app.server.pool import Pool
 from app.server.request_hooks import RequestHooks
