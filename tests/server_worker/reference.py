@@ -58,7 +58,7 @@ def gunicorn_verdict(cfg: Any, content: bytes) -> Verdict:
     return Verdict(found, None)
 
 
-def said_status(received: bytes) -> list[int]:
+def statuses_in(received: bytes) -> list[int]:
     """Return the statuses of the sent responses. No response of these tests has such a line in its body."""
     return [int(code) for code in re.findall(rb"HTTP/\d\.\d (\d{3}) ", received)]
 

@@ -10,7 +10,7 @@ import pytest
 from gunicorn.http.errors import InvalidResponseHeader, InvalidResponseHeaderName
 
 from app.server.answers import CommonHeaders, WsgiAnswer, complete_body, head
-from tests.server_worker.reference import said_status
+from tests.server_worker.reference import statuses_in
 from tests.server_worker.stage import Recorder, config, staged
 
 GET = b"GET /a?b=c HTTP/1.1\r\nHost: a\r\nUser-Agent: me\r\n\r\n"
@@ -96,7 +96,7 @@ def test_an_application_that_fails_is_a_500_without_details() -> None:
     for inline in (True, False):
         with staged(Failing(inline)) as stage:
             received = stage.exchange(GET)
-        assert said_status(received) == [500]
+        assert statuses_in(received) == [500]
         assert b"secret" not in received
         assert b"/problems/internal-error" in received
 

@@ -13,7 +13,7 @@ import pytest
 
 from app.core.steps.event_loop import EventLoop
 from app.server.contract import Environ, PlainRequest, Response, ServedRequest
-from tests.server_worker.reference import said_status
+from tests.server_worker.reference import statuses_in
 from tests.server_worker.serving import Serving
 from tests.server_worker.stage import Stage, staged
 
@@ -100,7 +100,7 @@ def answered(stage: Stage, connections: list[socket.socket]) -> list[bytes]:
 
 
 def statuses(received: list[bytes]) -> list[int]:
-    return [status for each in received for status in said_status(each)]
+    return [status for each in received for status in statuses_in(each)]
 
 
 def test_hundreds_wait_at_once_though_there_is_one_thread(served: Waited) -> None:

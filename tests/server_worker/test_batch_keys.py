@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from app.server.contract import Response, ServedRequest
-from tests.server_worker.reference import said_status
+from tests.server_worker.reference import statuses_in
 from tests.server_worker.serving import Serving
 from tests.server_worker.stage import Stage, config, staged
 
@@ -134,7 +134,7 @@ def test_if_respond_raises_each_request_gets_500_and_the_log_the_traceback(
     clients = asked(stage, b"a", b"b", b"c")
     app.gate.release(2)
     told = answers(stage, clients)
-    assert [said_status(one) for one in told] == [[200], [500], [500]]
+    assert [statuses_in(one) for one in told] == [[200], [500], [500]]
     assert "ValueError: as the test wants it" in caplog.text
     assert not stage.dispatcher.stats.running()
 
@@ -143,7 +143,7 @@ def test_invalid_headers_are_a_500_for_their_request_alone(app: Batching, stage:
     app.headers[b"b"] = [("X", "a\r\nSet-Cookie: b")]
     clients = asked(stage, b"a", b"b", b"c")
     app.gate.release(2)
-    assert [said_status(one) for one in answers(stage, clients)] == [[200], [500], [200]]
+    assert [statuses_in(one) for one in answers(stage, clients)] == [[200], [500], [200]]
 
 
 def test_a_stream_is_sent_in_parts_after_the_whole_answers_of_its_group_and_closed(app: Batching, stage: Stage) -> None:

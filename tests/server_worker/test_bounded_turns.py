@@ -13,7 +13,7 @@ import pytest
 from app.server import client_turns
 from app.server.client_turns import ClientTurns, take_waiting
 from app.server.contract import Environ, Response, ServedRequest
-from tests.server_worker.reference import said_status
+from tests.server_worker.reference import statuses_in
 from tests.server_worker.serving import Serving
 from tests.server_worker.stage import Stage, config, staged
 
@@ -86,7 +86,7 @@ def test_a_turn_that_has_no_time_serves_one_request_of_each_kind_and_goes_on(mon
         stage.turn()
         assert len(app.ran) == 1
         stage.until(lambda: len(app.ran) == 5)
-        assert [said_status(each.recv(65536)) for each in connections] == [[200]] * 5
+        assert [statuses_in(each.recv(65536)) for each in connections] == [[200]] * 5
 
 
 def test_a_client_with_one_request_does_not_wait_for_the_many_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_inline_requests_over_the_budget_of_their_client_wait_for_a_thread() -> 
         stats = stage.dispatcher.stats
         assert (stats.inline, stats.threaded) == (11, 20)
         stage.until(lambda: stats.answered == 31)
-        assert [said_status(each.recv(65536)) for each in connections] == [[200]] * 31
+        assert [statuses_in(each.recv(65536)) for each in connections] == [[200]] * 31
 
 
 def test_inline_requests_over_the_budget_of_the_turn_are_taken_from_the_client_with_most() -> None:
@@ -135,7 +135,7 @@ def test_a_flood_of_inline_requests_gets_429_when_the_queue_is_full() -> None:
     with staged(app, config(threads=1), **limits) as stage, asking(stage, *asked) as connections:
         stats = stage.dispatcher.stats
         stage.until(lambda: stats.answered + sum(stats.refused.values()) >= 43)
-        statuses = [said_status(each.recv(65536))[0] for each in connections]
+        statuses = [statuses_in(each.recv(65536))[0] for each in connections]
     assert statuses[-3:] == [200, 200, 200]
     assert set(statuses[:40]) == {200, 429}
     assert stage.dispatcher.stats.refused == {"too_many_requests": statuses.count(429)}

@@ -14,7 +14,7 @@ import pytest
 
 from tests.server.process import Server, serving
 from tests.server_worker.clock import WallClock
-from tests.server_worker.reference import said_status
+from tests.server_worker.reference import statuses_in
 from tests.server_worker.served import Outcomes, Talk, load, worker_server
 
 pytestmark = [pytest.mark.server, pytest.mark.needs_program("gcc")]
@@ -72,7 +72,7 @@ def test_p11_while_deadlines_run(tmp_path: Path, clock: WallClock, seconds: int)
             writer.write(b"GET / HTTP/1.1\r\nX-")
             told = await asyncio.wait_for(reader.read(), 10)
             writer.close()
-            return said_status(told)[0], time.monotonic() - began_s
+            return statuses_in(told)[0], time.monotonic() - began_s
 
         asked = {
             "runs": asyncio.create_task(ask("/echo?sleep_s=1.5")),

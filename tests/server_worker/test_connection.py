@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from app.server.connection import BODY
 from tests.server_worker.mixtures import requests
-from tests.server_worker.reference import gunicorn_verdict, plain, said_status
+from tests.server_worker.reference import gunicorn_verdict, plain, statuses_in
 from tests.server_worker.stage import Recorder, Stage, config, staged
 
 GET = b"GET /a?b=c HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -59,13 +59,13 @@ def test_a_request_may_be_cut_anywhere(content: bytes, bodies: list[bytes]) -> N
         app = Recorder()
         with staged(app) as stage:
             received = stage.exchange(content[:at], content[at:])
-        assert said_status(received) == [200] * len(bodies)
+        assert statuses_in(received) == [200] * len(bodies)
         assert [body for _, body in app.seen] == bodies
 
 
 def test_pipelined_requests_are_answered_in_order(app: Recorder, stage: Stage) -> None:
     received = stage.exchange((GET + POST) * 50)
-    assert said_status(received) == [200] * 100
+    assert statuses_in(received) == [200] * 100
     assert [environ["PATH_INFO"] for environ, _ in app.seen] == ["/a", "/p"] * 50
     assert [int(part.split(b":")[0]) for part in received.split(b"\r\n\r\n")[1:]] == list(range(1, 101))
 
@@ -77,7 +77,7 @@ def test_pipelined_requests_that_threads_answer_are_answered_in_order(app: Recor
 
 
 def test_after_a_close_nothing_more_is_read(app: Recorder, stage: Stage) -> None:
-    assert said_status(stage.exchange(LAST + GET)) == [200]
+    assert statuses_in(stage.exchange(LAST + GET)) == [200]
     assert len(app.seen) == 1
 
 
@@ -102,7 +102,7 @@ def test_a_refused_request_is_answered_and_never_run(
     app: Recorder, stage: Stage, head: bytes, status: int, name: str
 ) -> None:
     received = stage.exchange(head)
-    assert said_status(received) == [status]
+    assert statuses_in(received) == [status]
     problem = document(received)
     assert (problem["status"], problem["type"]) == (status, f"/problems/{name}")
     assert b"Connection: close" in received
@@ -112,8 +112,8 @@ def test_a_refused_request_is_answered_and_never_run(
 
 def test_the_request_line_has_its_limit_before_it_ends() -> None:
     with staged(Recorder(), config(limit_request_line=100)) as stage:
-        assert said_status(stage.exchange(b"GET /" + b"a" * 200, end=False)) == [414]
-        assert said_status(stage.exchange(b"GET /" + b"a" * 200 + b" HTTP/1.1\r\n\r\n")) == [414]
+        assert statuses_in(stage.exchange(b"GET /" + b"a" * 200, end=False)) == [414]
+        assert statuses_in(stage.exchange(b"GET /" + b"a" * 200 + b" HTTP/1.1\r\n\r\n")) == [414]
 
 
 def test_a_body_up_to_the_limit_is_taken(app: Recorder, stage: Stage) -> None:
@@ -127,11 +127,11 @@ def test_100_continue_is_sent_before_the_body_and_not_before_a_refusal(app: Reco
         stage.say(client, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
         assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
         stage.say(client, b"hello")
-        assert said_status(client.recv(1000)) == [200]
+        assert statuses_in(client.recv(1000)) == [200]
     received = stage.exchange(
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\nExpect: 100-continue\r\n\r\n", end=False
     )
-    assert said_status(received) == [413]
+    assert statuses_in(received) == [413]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_deadlines_of_head_body_and_silence() -> None:
                 stage.say(client, content)
                 stage.loop._next_sweep_s = 0.0
                 stage.turn()
-                assert said_status(client.recv(1000)) == said
+                assert statuses_in(client.recv(1000)) == said
 
 
 @pytest.fixture
@@ -177,9 +177,9 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_body_without_room_is_refused(app: Recorder, length: int, full_disk: None) -> None:
     with staged(app, spool_bytes=10) as stage:
         received = stage.exchange(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % length, b"x" * length)
-        assert said_status(received) == [503]
+        assert statuses_in(received) == [503]
         assert document(received)["detail"] == "the server has no room for the body"
-        assert said_status(stage.exchange(GET)) == [200]
+        assert statuses_in(stage.exchange(GET)) == [200]
         assert stage.loop._connections == {}
 
 
@@ -190,7 +190,7 @@ def test_a_body_without_room_for_its_rest_is_freed(app: Recorder, full_disk: Non
             stage.say(slow, begun)
             stage.loop._next_sweep_s = 0.0
             stage.turn()
-            assert said_status(slow.recv(1000)) == [408]
+            assert statuses_in(slow.recv(1000)) == [408]
         stage.turn()
         leaving = stage.connect()
         stage.say(leaving, begun)
@@ -215,7 +215,7 @@ def test_the_deadline_of_a_body_grows_with_its_bytes() -> None:
 def test_a_connection_is_closed_politely_now_and_then() -> None:
     with staged(Recorder(), connection_requests=10) as stage:
         received = stage.exchange(GET * 20)
-        assert 8 <= len(said_status(received)) <= 10
+        assert 8 <= len(statuses_in(received)) <= 10
         assert received.count(b"Connection: close") == 1
 
 
@@ -282,17 +282,17 @@ def test_a_client_that_leaves_while_it_is_answered_takes_nothing_from_the_queue(
         0,
         0,
     )
-    assert said_status(stage.exchange(GET)) == [200]
+    assert statuses_in(stage.exchange(GET)) == [200]
 
 
 def test_a_client_that_ends_its_side_with_its_request_is_answered(app: Recorder, stage: Stage) -> None:
     app.inline = False
-    assert said_status(stage.exchange(GET)) == [200]
+    assert statuses_in(stage.exchange(GET)) == [200]
 
 
 @pytest.mark.parametrize(("head", "statuses"), [(b"GET / HTTP/1.1\r\r\n", [400]), (b"GET / HTTP/1.1\r\nHo", [])])
 def test_an_incomplete_head_is_judged_by_its_bytes_so_far(stage: Stage, head: bytes, statuses: list[int]) -> None:
-    assert said_status(stage.exchange(head)) == statuses
+    assert statuses_in(stage.exchange(head)) == statuses
 
 
 def test_refusals_of_the_queue_keep_the_connection(app: Recorder) -> None:
@@ -302,7 +302,7 @@ def test_refusals_of_the_queue_keep_the_connection(app: Recorder) -> None:
         stage.say(client, GET.replace(b"\r\n\r\n", b"\r\nX-Request-ID: mine\r\n\r\n"))
         stage.turn()
         received = client.recv(10_000)
-        assert said_status(received) == [503]
+        assert statuses_in(received) == [503]
         assert b"Retry-After: 1\r\n" in received
         assert b"X-Request-ID: mine\r\n" in received
         assert b"Connection: keep-alive\r\n" in received
@@ -310,7 +310,7 @@ def test_refusals_of_the_queue_keep_the_connection(app: Recorder) -> None:
         stage.dispatcher.threads.queue.places = 1
         stage.say(client, GET)
         stage.until(lambda: not stage.dispatcher.stats.running())
-        assert said_status(client.recv(10_000)) == [200]
+        assert statuses_in(client.recv(10_000)) == [200]
 
 
 def test_a_full_connection_table_closes_the_connection_idle_for_longest() -> None:
@@ -320,7 +320,7 @@ def test_a_full_connection_table_closes_the_connection_idle_for_longest() -> Non
         assert stage.loop._make_room(time.monotonic())
         second.setblocking(True)
         assert second.recv(10) == b""
-        assert said_status(first.recv(1000)) == [200]
+        assert statuses_in(first.recv(1000)) == [200]
         assert stage.dispatcher.stats.evicted == 1
         first.close()
         second.close()
@@ -342,7 +342,7 @@ def test_a_full_connection_table_closes_the_slowest_of_the_client_that_sends_mos
         for places, gone in ((5, slow[1]), (4, slow[2]), (3, slow[0])):
             stage.loop._most = places
             assert stage.loop._make_room(time.monotonic())
-            assert said_status(gone.recv(10_000)) == [408]
+            assert statuses_in(gone.recv(10_000)) == [408]
             assert len(stage.loop._connections) == places - 1
         for client in (other, fast):
             with pytest.raises(BlockingIOError):
@@ -382,9 +382,9 @@ def test_behind_a_proxy_a_client_is_the_one_that_it_names_while_its_body_is_rece
         stage.turn()
         names = [one.client for one in stage.loop._connections.values() if one.state is BODY]
         assert (names.count("slow"), names.count("other")) == (4, 1)
-        assert [said_status(one.recv(10_000)) for one in slow[:2]] == [[408], [408]]
+        assert [statuses_in(one.recv(10_000)) for one in slow[:2]] == [[408], [408]]
         stage.say(other, b"x" * 8)
-        assert said_status(other.recv(10_000)) == [200]
+        assert statuses_in(other.recv(10_000)) == [200]
 
 
 def test_the_room_for_bodies_is_that_of_the_client_that_a_proxy_names() -> None:
@@ -392,9 +392,9 @@ def test_the_room_for_bodies_is_that_of_the_client_that_a_proxy_names() -> None:
     with staged(Proxied(), **rooms) as stage, contextlib.ExitStack() as ends:
         slow = [ends.enter_context(asked(stage, "192.0.2.1", body_of(b"slow", b"x" * 8))) for _ in range(2)]
         other = ends.enter_context(asked(stage, "192.0.2.1", body_of(b"other", b"x" * 9)))
-        assert said_status(slow[1].recv(10_000)) == [429]
+        assert statuses_in(slow[1].recv(10_000)) == [429]
         stage.until(lambda: stage.dispatcher.stats.answered == 1)
-        assert said_status(other.recv(10_000)) == [200]
+        assert statuses_in(other.recv(10_000)) == [200]
 
 
 def test_an_application_that_cannot_name_a_client_does_not_stop_the_request(caplog: pytest.LogCaptureFixture) -> None:
@@ -406,7 +406,7 @@ def test_an_application_that_cannot_name_a_client_does_not_stop_the_request(capl
         (connection,) = stage.loop._connections.values()
         assert connection.client == "192.0.2.1"
         stage.say(client, b"x" * 9)
-        assert said_status(client.recv(10_000)) == [200]
+        assert statuses_in(client.recv(10_000)) == [200]
     assert "client_of() failed" in caplog.text
 
 
@@ -474,7 +474,7 @@ def test_any_mixture_in_any_pieces_gets_gunicorns_verdict(written: list[bytes], 
         received = stage.exchange(*[part for part in parts if part])
     assert [plain(*one) for one in app.seen] == [plain(*one) for one in verdict.requests]
     assert [body for _, body in app.seen] == [body for _, body in verdict.requests]
-    statuses = said_status(received.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b""))
+    statuses = statuses_in(received.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b""))
     assert statuses[: len(app.seen)] == [200] * len(app.seen)
     refused = statuses[len(app.seen) :]
     if verdict.refusal is None:

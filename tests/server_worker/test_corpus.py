@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.server_worker.reference import gunicorn_verdict, load_corpus, plain, said_status
+from tests.server_worker.reference import gunicorn_verdict, load_corpus, plain, statuses_in
 from tests.server_worker.stage import Recorder, staged
 
 FILES_AT_LEAST = 120
@@ -22,7 +22,7 @@ def check(name: str, cfg: Any, content: bytes, parts: list[bytes]) -> None:
     app = Recorder()
     with staged(app, cfg) as stage:
         received = stage.exchange(*parts)
-    statuses = said_status(received)
+    statuses = statuses_in(received)
     got, expected = told_of(app.seen), told_of(verdict.requests)
     assert got == expected, name
     assert statuses[: len(got)] == [200] * len(got), name

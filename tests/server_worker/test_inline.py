@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from app.server.contract import Environ, Response, ServedRequest
-from tests.server_worker.reference import said_status
+from tests.server_worker.reference import statuses_in
 from tests.server_worker.serving import Serving
 from tests.server_worker.stage import Stage, staged
 
@@ -73,7 +73,7 @@ def content(*answers: bytes) -> list[bytes]:
 
 
 def statuses(*answers: bytes) -> list[int]:
-    return [status for answer in answers for status in said_status(answer)]
+    return [status for answer in answers for status in statuses_in(answer)]
 
 
 def test_requests_of_one_turn_are_answered_together_by_batch_key(app: Grouping, stage: Stage) -> None:
@@ -162,7 +162,7 @@ def test_if_admit_fails_its_request_gets_500_and_the_connection_stays(
 
     app.admit = fails_once  # type: ignore[method-assign]
     (received,) = answers_in_one_turn(stage, KEY_A % b"1" + KEY_A % b"2")
-    assert said_status(received) == [500, 200]
+    assert statuses_in(received) == [500, 200]
     assert b"as the test wants it" not in received
     assert "TypeError: " in caplog.text
 
@@ -182,7 +182,7 @@ def test_a_request_that_goes_through_wsgi_never_runs_on_the_loop() -> None:
             return [b""]
 
     with staged(Foreign()) as stage:
-        assert said_status(stage.exchange(KEY_A % b"1")) == [200]
+        assert statuses_in(stage.exchange(KEY_A % b"1")) == [200]
     assert threads == ["retort-request-1"]
 
 

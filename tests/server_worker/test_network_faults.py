@@ -11,7 +11,7 @@ import pytest
 
 from tests.server.process import Server
 from tests.server_worker.crowds import HALF_BODY, HALF_HEAD, WHOLE, crowd, median_s, slowhttptest
-from tests.server_worker.reference import said_status
+from tests.server_worker.reference import statuses_in
 from tests.server_worker.served import Outcomes, ask_stats, connect, cpu_s, load, rss_bytes, took_s, worker_server
 
 pytestmark = pytest.mark.server
@@ -26,7 +26,7 @@ def test_slow_senders_do_not_affect_other_clients(tmp_path: Path, says: bytes) -
         assert server.ask("POST", "/echo", "x").content == b"x"
         for one in slow:
             one.settimeout(6)
-            assert said_status(one.recv(1000)) == [408]
+            assert statuses_in(one.recv(1000)) == [408]
             assert one.recv(1000) == b""
 
 
@@ -69,19 +69,19 @@ def test_n05_a_body_over_the_limit_is_refused_while_it_is_sent(tmp_path: Path) -
                 for _ in range(51):
                     one.sendall(bytes(1_000_000))
                 told = one.recv(10_000)
-                assert said_status(told) == [413]
+                assert statuses_in(told) == [413]
                 assert b"Connection: close" in told
         lying = b"POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
         with connect(server) as one:
             one.sendall(lying + b"short")
             one.shutdown(socket.SHUT_WR)
-            assert said_status(one.recv(10_000)) == [400]
+            assert statuses_in(one.recv(10_000)) == [400]
         with connect(server) as one:
             one.sendall(lying + b"longer than ten\r\n\r\n")
             told = b""
             while received := one.recv(10_000):
                 told += received
-            assert said_status(told) == [200, 400]
+            assert statuses_in(told) == [200, 400]
         assert server.ask("POST", "/length", "x" * 1_000_000).content == b"1000000"
 
 
@@ -95,7 +95,7 @@ def test_n06_a_million_chunks_and_a_long_extension(tmp_path: Path) -> None:
         for content in (b"1\r\nx\r\n" * 1_000_000, b"1;a=" + b"x" * 65_536 + b"\r\n"):
             with connect(server) as one:
                 one.sendall(head + content)
-                assert said_status(one.recv(10_000))[0] in (400, 413)
+                assert statuses_in(one.recv(10_000))[0] in (400, 413)
         assert cpu_s(worker) - before_s < 2.0
         assert rss_bytes(worker) - before_bytes < 20 * 2**20
 

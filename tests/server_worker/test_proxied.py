@@ -18,7 +18,7 @@ from tests.server.process import Server
 from tests.server_worker.endings import one_of_two_terminated
 from tests.server_worker.mixtures import mutated, numbered, requests
 from tests.server_worker.proxied import Nginx, nginx_before
-from tests.server_worker.reference import gunicorn_verdict, load_corpus, said_status
+from tests.server_worker.reference import gunicorn_verdict, load_corpus, statuses_in
 from tests.server_worker.served import worker_server
 from tests.server_worker.stage import config
 
@@ -80,7 +80,7 @@ class Attack:
         reached = self.count()
         mine = reached - self.reached - 2  # the other's, and the count
         self.reached = reached
-        assert said_status(told).count(200) <= mine, (content, told)
+        assert statuses_in(told).count(200) <= mine, (content, told)
         if self.nginx is None:
             # Alone, the server must run exactly what Gunicorn's parser sees.
             assert mine == len(gunicorn_verdict(config(), numbered(content + CANARY, self.number)).requests)

@@ -9,7 +9,7 @@ import pytest
 from app.server import refusals
 from app.server.contract import Environ, Refusal, Response, ServedRequest
 from app.server.parsing import HeadReader, partial_environ
-from tests.server_worker.reference import said_status
+from tests.server_worker.reference import statuses_in
 from tests.server_worker.stage import Recorder, Stage, config, staged
 
 LIMITS = {"body_bytes": 1000, "head_bytes": 4096, "head_s": 0.0, "body_grace_s": 0.0}
@@ -59,7 +59,7 @@ def test_the_application_formats_each_refusal_and_knows_its_origin(
     with staged(Worded(), **LIMITS) as stage:
         told = told_in_time(stage, content)
     head, _, body = told.partition(b"\r\n\r\n")
-    assert said_status(told) == [status]
+    assert statuses_in(told) == [status]
     assert body == f"<{method} /own {status} {name}>".encode()
     assert b"\r\nX-Origin: http://page\r\n" in head
     assert b"\r\nConnection: close\r\n" in head
@@ -71,7 +71,7 @@ def test_if_refuse_raises_the_refusal_is_plain_text(
 ) -> None:
     with staged(Worded(), **LIMITS) as stage, caplog.at_level(logging.ERROR):
         told = told_in_time(stage, content.replace(b"/own", b"/broken"))
-    assert said_status(told) == [status]
+    assert statuses_in(told) == [status]
     assert b"\r\nContent-Type: text/plain; charset=utf-8\r\n" in told
     assert b"as the test wants it" not in told
     assert "the application's refuse() failed" in caplog.text
@@ -113,7 +113,7 @@ def test_a_body_that_cannot_be_read_is_refused_under_the_id_of_its_request() -> 
     head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX-Request-ID: mine\r\n\r\n"
     with staged(Recorder()) as stage:
         told = stage.exchange(head + b"no length\r\n")
-    assert said_status(told) == [400]
+    assert statuses_in(told) == [400]
     assert b"\r\nX-Request-ID: mine\r\n" in told
 
 
@@ -123,6 +123,6 @@ def test_a_plain_application_refuses_in_plain_text() -> None:
 
     with staged(app) as stage:
         told = stage.exchange(b"GET / HTTP/2.0\r\n\r\n")
-    assert said_status(told) == [400]
+    assert statuses_in(told) == [400]
     assert b"\r\nContent-Type: text/plain; charset=utf-8\r\n" in told
     assert told.partition(b"\r\n\r\n")[2].startswith(b"the request is not valid HTTP/1.1: ")

@@ -81,8 +81,8 @@ def score(outputs: dict[str, Any], instances: list[Any]) -> dict[str, Any]:
 @step("second_opinion", provides=("other",))
 async def second_opinion(outputs: dict[str, Any], instances: list[Any], models: Models) -> dict[str, Any]:
     rows = [[one["feature1"], one["feature2"]] for one in instances]
-    told = await models.apredict("plain", rows, outputs=["prediction"])
-    return {**outputs, "other": told["prediction"]}
+    prediction = await models.apredict("plain", rows, outputs=["prediction"])
+    return {**outputs, "other": prediction["prediction"]}
 
 
 @step("asks_itself")

@@ -295,10 +295,10 @@ def test_the_log_names_what_was_found_once(service: Application, caplog: pytest.
     service.wsgi_app = DispatcherMiddleware(service.wsgi_app)  # type: ignore[method-assign]
     for _ in range(3):
         run_wsgi_app(service, environ())
-    told = [record.getMessage() for record in caplog.records if "go through Flask" in record.getMessage()]
-    assert len(told) == 1
-    assert "check_key" in told[0]
-    assert "DispatcherMiddleware" in told[0]
+    messages = [record.getMessage() for record in caplog.records if "go through Flask" in record.getMessage()]
+    assert len(messages) == 1
+    assert "check_key" in messages[0]
+    assert "DispatcherMiddleware" in messages[0]
 
 
 def test_the_log_names_a_view_that_was_replaced_once(service: Application, caplog: pytest.LogCaptureFixture) -> None:

@@ -67,8 +67,8 @@ def test_a_value_that_is_not_a_string_is_refused_at_its_place(reviews: Flask) ->
 
 @pytest.mark.parametrize("path", ["/v1/models/reviews:predict", "/invocations"])
 def test_other_protocols_refuse_it_at_its_place(reviews: Flask, path: str) -> None:
-    told = post(reviews, path, json.dumps({"instances": ["a", 1]})).content.decode()
-    assert "#/instances/1 must be a string" in told
+    content = post(reviews, path, json.dumps({"instances": ["a", 1]})).content.decode()
+    assert "#/instances/1 must be a string" in content
 
 
 def test_a_single_string_is_not_a_request(reviews: Flask) -> None:

@@ -37,7 +37,7 @@ def through_flask(app: Application) -> Iterator[None]:
         app.teardown_request_funcs.clear()
 
 
-def told(answer: Answer) -> tuple[int, dict[str, str], bytes]:
+def comparable(answer: Answer) -> tuple[int, dict[str, str], bytes]:
     """Return the response without the parts that always differ: durations and generated ids."""
     headers = {name: re.sub(r"[\d.]+", "0", value) for name, value in answer.headers if name == "Server-Timing"}
     headers |= {name: value for name, value in answer.headers if name not in ("Server-Timing", "X-Request-ID")}
@@ -49,7 +49,7 @@ def told(answer: Answer) -> tuple[int, dict[str, str], bytes]:
 def test_the_corpus_gets_the_same_answers_through_flask(app: Application, path: Path) -> None:
     direct = send(app, path.read_bytes())
     with through_flask(app):
-        assert told(send(app, path.read_bytes())) == told(direct)
+        assert comparable(send(app, path.read_bytes())) == comparable(direct)
 
 
 @bounded
@@ -59,7 +59,7 @@ def test_any_document_gets_the_same_answer_through_flask(app: Application, insta
     for model in ("iris-two", "penguins"):
         direct = post(app, f"/models/{model}/predict", body)
         with through_flask(app):
-            assert told(post(app, f"/models/{model}/predict", body)) == told(direct)
+            assert comparable(post(app, f"/models/{model}/predict", body)) == comparable(direct)
 
 
 def test_a_route_alone_does_not_enter_flask(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +108,6 @@ def test_a_body_cut_short_is_refused(app: Application) -> None:
         "CONTENT_LENGTH": "50",
         "wsgi.input": io.BufferedReader(io.BytesIO(RECORD)),  # type: ignore[arg-type]
     }
-    told_status: list[str] = []
-    app(environ, lambda status, headers: told_status.append(status))
-    assert told_status == ["400 Bad Request"]
+    statuses: list[str] = []
+    app(environ, lambda status, headers: statuses.append(status))
+    assert statuses == ["400 Bad Request"]

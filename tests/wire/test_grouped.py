@@ -40,9 +40,9 @@ def environ(body: bytes, **more: str) -> dict[str, Any]:
 
 
 def alone(app: Application, body: bytes, **more: str) -> tuple[str, dict[str, Any]]:
-    told: list[str] = []
-    content = app(environ(body, **more), lambda status, headers, *_: told.append(status))
-    return told[0], json.loads(b"".join(content))
+    statuses: list[str] = []
+    content = app(environ(body, **more), lambda status, headers, *_: statuses.append(status))
+    return statuses[0], json.loads(b"".join(content))
 
 
 def together(app: Application, environs: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any], dict[str, str]]]:

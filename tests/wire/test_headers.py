@@ -76,8 +76,8 @@ def test_no_origin_is_allowed_unless_a_setting_says_so(app: Flask) -> None:
 
 
 def preflight(app: Flask, origin: str) -> Answer:
-    asked = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type"
-    return send(app, f"OPTIONS {PATH} HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n{asked}\r\n\r\n".encode())
+    fields = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type"
+    return send(app, f"OPTIONS {PATH} HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n{fields}\r\n\r\n".encode())
 
 
 def test_the_origins_of_the_setting_may_call(iris_two: MakeApp) -> None:
@@ -89,11 +89,11 @@ def test_the_origins_of_the_setting_may_call(iris_two: MakeApp) -> None:
         "Retry-After",
         "RateLimit",
     }
-    asked = preflight(app, "https://example.org")
-    assert asked.status == 204
-    assert asked.headers["Access-Control-Allow-Origin"] == "https://example.org"
-    assert "POST" in asked.headers["Access-Control-Allow-Methods"]
-    assert asked.headers["Access-Control-Allow-Headers"].lower() == "content-type"
+    response = preflight(app, "https://example.org")
+    assert response.status == 204
+    assert response.headers["Access-Control-Allow-Origin"] == "https://example.org"
+    assert "POST" in response.headers["Access-Control-Allow-Methods"]
+    assert response.headers["Access-Control-Allow-Headers"].lower() == "content-type"
     assert "Access-Control-Allow-Origin" not in preflight(app, "https://example.com").headers
 
 
@@ -140,8 +140,8 @@ def test_every_protocol_reports_the_wait_for_a_thread(iris_two: MakeApp, path: s
         environ = environ_of(io.BytesIO(body), PATH_INFO=path, CONTENT_LENGTH=str(len(body)))
         contexts.append(app.gateway.admit(environ))
         contexts[-1].queued_s = wait_s
-    told = [dict(response.headers)["Server-Timing"] for response in app.gateway.respond(contexts)]
-    assert ["queue;dur=250.000" in told[0], "queue;dur=500.000" in told[1]] == [True, True]
+    timings = [dict(response.headers)["Server-Timing"] for response in app.gateway.respond(contexts)]
+    assert ["queue;dur=250.000" in timings[0], "queue;dur=500.000" in timings[1]] == [True, True]
     if path.startswith("/v2"):
         (counted,) = get(app, "/v2/models/iris-two/stats").document["model_stats"]
         assert counted["inference_stats"]["queue"] == {"count": 2, "ns": 750_000_000}

@@ -34,17 +34,17 @@ def only_error(app: Flask, document: Any, path: str = PREDICT) -> tuple[str, str
 @pytest.mark.parametrize(("path", "status"), JSON_PATHS)
 def test_a_body_that_was_encoded_twice_gets_a_hint(app: Flask, path: str, status: int, payload: Any) -> None:
     answer = post(app, path, json.dumps(json.dumps(payload)))
-    told = answer.content.decode()
+    text = answer.content.decode()
     assert answer.status in (400, status)
-    assert told.count("encoded twice") == 1
-    assert "json=payload, not json=json.dumps(payload)" in told
+    assert text.count("encoded twice") == 1
+    assert "json=payload, not json=json.dumps(payload)" in text
 
 
 @pytest.mark.parametrize("path", [PREDICT, "/v1/models/iris-two:predict", "/invocations"])
 def test_instances_that_were_encoded_twice_get_a_hint(app: Flask, path: str) -> None:
-    told = post(app, path, json.dumps({"instances": FRAME.to_json(orient="records")})).content.decode()
-    assert "#/instances" in told
-    assert "encoded twice" in told
+    text = post(app, path, json.dumps({"instances": FRAME.to_json(orient="records")})).content.decode()
+    assert "#/instances" in text
+    assert "encoded twice" in text
 
 
 def test_each_instance_that_was_encoded_twice_gets_a_hint(app: Flask) -> None:
@@ -98,7 +98,7 @@ def test_envelopes_of_other_protocols_get_a_hint_with_their_url(app: Flask) -> N
 
 
 @pytest.mark.parametrize(
-    ("document", "pointer", "told"),
+    ("document", "pointer", "text"),
     [
         ({"instances": {"feature1": 5.1, "feature2": 3.5}}, "#/instances", "put the record in a list"),
         ([5.1, 3.5], "#", "send [[5.1, 3.5]]"),
@@ -108,10 +108,10 @@ def test_envelopes_of_other_protocols_get_a_hint_with_their_url(app: Flask) -> N
         ({"feature1": " 5.1", "feature2": 3.5}, "#/feature1", "send 5.1 without quotes"),
     ],
 )
-def test_other_common_mistakes_get_a_hint(app: Flask, document: Any, pointer: str, told: str) -> None:
+def test_other_common_mistakes_get_a_hint(app: Flask, document: Any, pointer: str, text: str) -> None:
     place, detail = only_error(app, document)
     assert place == pointer
-    assert told in detail
+    assert text in detail
 
 
 def test_a_category_in_another_case_gets_a_hint(app: Flask) -> None:
@@ -131,5 +131,5 @@ def test_quoted_words_are_not_numbers(app: Flask) -> None:
 
 def test_other_documents_have_an_error_for_each_field(app: Flask) -> None:
     for document in ({"a": 1}, {"data": 1}, {"a": {"b": {}}}, {}, {"feature1": {"0": 5.1}, "x": 1}):
-        told = post(app, PREDICT, json.dumps(document)).document
-        assert told["errors_total"] >= 2, told
+        text = post(app, PREDICT, json.dumps(document)).document
+        assert text["errors_total"] >= 2, text

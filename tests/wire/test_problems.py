@@ -22,19 +22,19 @@ from tests.wire.conftest import MakeApp
 def test_an_http_exception_of_a_view_is_a_problem(
     iris_two: MakeApp, caplog: pytest.LogCaptureFixture, error: Exception, status: int, name: str
 ) -> None:
-    document = told(iris_two(), error, status)
+    document = problem_document(iris_two(), error, status)
     assert document["type"] == f"/problems/{name}"
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_an_unexpected_error_is_logged_once_and_hidden(iris_two: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
-    document = told(iris_two(), ZeroDivisionError("secret"), 500)
+    document = problem_document(iris_two(), ZeroDivisionError("secret"), 500)
     assert document["type"] == "/problems/internal-error"
     assert "secret" not in str(document)
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ZeroDivisionError]
 
 
-def told(app: Application, error: Exception, status: int) -> dict[str, object]:
+def problem_document(app: Application, error: Exception, status: int) -> dict[str, object]:
     def fail() -> str:
         raise error
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.wire.application import Application
-from tests.server_worker.reference import said_status
+from tests.server_worker.reference import statuses_in
 from tests.server_worker.stage import staged
 from tests.wire.exchange import JSON, PROBLEM
 
@@ -43,9 +43,9 @@ def refusal(app: Application, path: str, status: int) -> tuple[str, Any]:
         with stage.connect() as client:
             stage.say(client, f"POST {path} HTTP/1.1\r\nHost: a\r\n{REFUSED[status]}".encode())
             stage.turn()
-            told = client.recv(10_000)
-    assert said_status(told) == [status]
-    head, _, body = told.partition(b"\r\n\r\n")
+            received = client.recv(10_000)
+    assert statuses_in(received) == [status]
+    head, _, body = received.partition(b"\r\n\r\n")
     headers = dict(field.split(": ", 1) for field in head.decode().split("\r\n")[1:])
     assert headers["X-Request-ID"]
     assert ("Retry-After" in headers) is (status == 503)
@@ -56,8 +56,8 @@ def refusal(app: Application, path: str, status: int) -> tuple[str, Any]:
 @pytest.mark.parametrize("path", FORMS)
 def test_a_refusal_has_the_format_of_the_protocol(app: Application, path: str, status: int) -> None:
     media_type, members = FORMS[path]
-    told_type, document = refusal(app, path, status)
-    assert told_type == media_type
+    found_type, document = refusal(app, path, status)
+    assert found_type == media_type
     assert list(document) == members
     assert all(document.values())
 

@@ -171,9 +171,9 @@ def test_a_step_that_fails(stepped: Stepped, before: list[str], after: list[str]
 )
 def test_a_version_with_unusable_steps_is_failed(stepped: Stepped, before: str, reason: str) -> None:
     app = stepped(iris=([before], []), plain=([], []))
-    [told] = get(app, "/readyz").document["reasons"]
-    assert told["state"] == "FAILED"
-    assert reason in told["reason"]
+    [unready] = get(app, "/readyz").document["reasons"]
+    assert unready["state"] == "FAILED"
+    assert reason in unready["reason"]
     assert post(app, "/models/plain/predict", '{"feature1": 5.1, "feature2": 3.5}').status == 200
 
 

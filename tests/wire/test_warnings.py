@@ -55,8 +55,8 @@ def test_warnings_stand_beside_the_predictions(colours: MakeApp) -> None:
             answer = post(app, path, json.dumps(body))
             check(answer)
             document = answer.document
-            told = [{"pointer": p, **said} for p, said in zip(pointers, (COLOUR, SIZE), strict=True)]
-            assert document["warnings"][:2] == told
+            listed = [{"pointer": p, **said} for p, said in zip(pointers, (COLOUR, SIZE), strict=True)]
+            assert document["warnings"][:2] == listed
             assert document["warnings_more"] == 0
 
 
@@ -98,7 +98,7 @@ def test_each_line_of_a_stream_has_its_own_warnings(colours: MakeApp) -> None:
     lines = [GOOD, NEW, ["blue", 3], {"colour": 1}, {"colour": "red", "size": 0}]
     body = "\n".join(map(json.dumps, lines))
     answer = post(app, "/predict", body, {"Content-Type": "application/x-ndjson"})
-    told = [json.loads(line) for line in answer.content.splitlines()]
+    answers = [json.loads(line) for line in answer.content.splitlines()]
     expected = [
         [],
         [{"pointer": "#/colour", **COLOUR}, {"pointer": "#/size", **SIZE}],
@@ -106,22 +106,22 @@ def test_each_line_of_a_stream_has_its_own_warnings(colours: MakeApp) -> None:
         None,
         [{"pointer": "#/size", "detail": SIZE["detail"], "value": 0.0}],
     ]
-    assert ["error" in line for line in told] == [new is None for new in expected]
-    assert [line.get("warnings", []) for line in told if "error" not in line] == [
+    assert ["error" in line for line in answers] == [new is None for new in expected]
+    assert [line.get("warnings", []) for line in answers if "error" not in line] == [
         new for new in expected if new is not None
     ]
     alone = [post(app, "/predict", json.dumps(line)).document for line in (GOOD, NEW)]
-    assert [line.get("warnings") for line in told[:2]] == [document.get("warnings") for document in alone]
-    assert told[1]["warnings_more"] == 0
+    assert [line.get("warnings") for line in answers[:2]] == [document.get("warnings") for document in alone]
+    assert answers[1]["warnings_more"] == 0
 
 
 def test_a_stream_refuses_the_lines_that_are_outside_the_range(colours: MakeApp) -> None:
     app = colours(unseen="warn", pack_out_of_range="reject")
     body = "\n".join(map(json.dumps, [NEW, GOOD, NEW | {"size": 2}]))
     answer = post(app, "/predict", body, {"Content-Type": "application/x-ndjson"})
-    told = [json.loads(line) for line in answer.content.splitlines()]
-    assert [error["pointer"] for error in told[0]["error"]["errors"]] == ["#/size"]
-    assert [line.get("warnings") for line in told[1:]] == [None, [{"pointer": "#/colour", **COLOUR}]]
+    answers = [json.loads(line) for line in answer.content.splitlines()]
+    assert [error["pointer"] for error in answers[0]["error"]["errors"]] == ["#/size"]
+    assert [line.get("warnings") for line in answers[1:]] == [None, [{"pointer": "#/colour", **COLOUR}]]
 
 
 def test_more_new_values_in_a_block_than_one_answer_lists(colours: MakeApp) -> None:
