@@ -17,6 +17,7 @@ from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
 from app.packing.assume import Notes
 from app.packing.build import MAX_EXAMPLES, Model, build, examples_of, publish, training_assumptions
+from app.packing.card import card_of
 from app.packing.declared import Declared
 from app.packing.fidelity import require_fidelity
 from app.packing.infer import infer, outputs_lost
@@ -155,6 +156,7 @@ def _manifest(request: PackRequest, artifact: Artifact, found: _Found) -> Manife
         trained_with=request.trained_with,
         trained_with_source=request.trained_with_source,
         assumptions=_assumptions(request, found),
+        card=card_of(request.card),
     )
 
 
