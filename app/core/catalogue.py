@@ -131,6 +131,8 @@ def describe(manifest: Manifest) -> dict[str, Any]:
             "requirements": list(manifest.trained_with),
             "source": manifest.trained_with_source,
         }
+    if manifest.profile:
+        described["profile"] = manifest.profile
     if manifest.card:
         described["card"] = manifest.card
     if manifest.served_by:

@@ -23,6 +23,7 @@ from app.packing.fidelity import require_fidelity
 from app.packing.infer import infer, outputs_lost
 from app.packing.inputs import told_by
 from app.packing.probe import Record
+from app.packing.profile import profile_of
 from app.packing.remarks import remarks_on
 from app.packing.sample.expected import expected_of
 from app.packing.scoring import agreement
@@ -157,6 +158,7 @@ def _manifest(request: PackRequest, artifact: Artifact, found: _Found) -> Manife
         trained_with_source=request.trained_with_source,
         assumptions=_assumptions(request, found),
         card=card_of(request.card),
+        profile=profile_of(estimator, signature, found.model.records) if found.frame is not None else {},
     )
 
 

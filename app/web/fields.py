@@ -56,7 +56,8 @@ class Field:
     """One field: `control` says which template draws it, `text` is its content.
 
     `id` is unique in the page, whatever the input is called. `typed` is whether the text is JSON, as the categories are
-    not all texts. `step` is that of the slider, empty where there is none. `source` is the image as a data URL.
+    not all texts. `step` is that of the slider, empty where there is none; `heights` are the bars above it, of the
+    training values. `source` is the image as a data URL.
     `missing` is whether null is sent though the text is empty.
     """
 
@@ -77,6 +78,7 @@ class Field:
     source: str = ""
     draws: bool = False
     rows: int = 1
+    heights: tuple[float, ...] = ()
     error: str = ""
     warning: str = ""
 
@@ -132,6 +134,7 @@ def fields(
     """
     record = example_record(model, filled)
     absent = set(filled.getlist(missing_key(model))) if filled is not None else set()
+    profile = (model.get("profile") or {}).get("inputs", {})
     made = []
     for number, described in enumerate([RECORD] if is_whole(model) else model["inputs"]):
         name = described["name"]
@@ -140,6 +143,7 @@ def fields(
             field = _refilled(field, str(filled.get(name)))
         if name in absent:
             field = replace(field, missing=True, text="")
+        field = replace(field, heights=heights_of(profile.get(name)) if field.step else ())
         made.append(replace(field, error=(errors or {}).get(name, ""), warning=(warnings or {}).get(name, "")))
     return tuple(made)
 
@@ -225,6 +229,13 @@ def _field(described: Mapping[str, Any], identity: str, value: object) -> Field:
         note = f"{shape} numbers: rows of them, or JSON" if shape else "JSON"
         return replace(field, control="json", text=text, note=note, rows=min(12, 2 + text.count("\n")))
     return replace(field, note="not used by the model" if kind == "unused" else "")
+
+
+def heights_of(distribution: Mapping[str, Any] | None) -> tuple[float, ...]:
+    """The bars of a distribution, the highest of height 10; a count that is not 0 can be seen."""
+    counts = (distribution or {}).get("counts") or [count for _, count in (distribution or {}).get("values", ())]
+    most = max(counts, default=0)
+    return tuple(round(max(10 * count / most, 0.4 if count else 0), 2) for count in counts) if most else ()
 
 
 def _refilled(field: Field, text: str) -> Field:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -22,7 +22,7 @@ from app.web.cards import (
     lines_of,
     task_of,
 )
-from app.web.fields import MANY, example_record, is_whole
+from app.web.fields import MANY, example_record, heights_of, is_whole
 
 FEW: Final = 6
 """Classes that the first sentence names."""
@@ -72,6 +72,8 @@ class ModelPage:
     calls: tuple[Call, ...] = ()
     card: Markup | str = ""
     assumptions: tuple[str, ...] = ()
+    heights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    profiled_rows: int = 0
 
     @property
     def available(self) -> bool:
@@ -97,7 +99,7 @@ def model_page(model: Mapping[str, Any], version: str | None) -> ModelPage:
     base = ModelPage(model["name"], bool(model.get("default")), current, version is not None, lines)
     if "inputs" not in model:
         return base
-    steps = model.get("steps") or {}
+    steps, profile = model.get("steps") or {}, model.get("profile") or {}
     return ModelPage(
         base.name,
         base.default,
@@ -120,6 +122,8 @@ def model_page(model: Mapping[str, Any], version: str | None) -> ModelPage:
         steps=tuple((name, when) for when in ("before", "after") for name in steps.get(when, ())),
         calls=tuple(calls(model)),
         card=markdown.html(model.get("card", "")),
+        heights={name: heights_of(found) for name, found in (profile.get("inputs") or {}).items()},
+        profiled_rows=profile.get("rows", 0),
         assumptions=tuple(each["text"] for each in model.get("assumptions") or ()),
     )
 

@@ -125,6 +125,7 @@ def _described(model: Mapping[str, Any]) -> str:
             "inputs": [{key: each[key] for key in kept if key in each} for each in model["inputs"]],
             "outputs": model.get("outputs", []),
             "whole": is_whole(model),
+            "predicted": (model.get("profile") or {}).get("prediction"),
             "examples": [
                 {**each, "instance": as_record(model, each["instance"])} for each in (model.get("examples") or ())
             ][:PRESETS],

@@ -139,6 +139,15 @@ def test_an_error_is_told_beside_its_field_and_goes_when_it_is_mended(visit: Vis
     visit.complaints = [each for each in visit.complaints if "422" not in each]  # Chromium logs every such answer
 
 
+def test_a_number_stands_on_the_histogram_of_the_training_predictions(visit: Visit) -> None:
+    page = opened(visit, "diabetes")
+    expect(
+        page.get_by_role("img", name="200.888 on the histogram of the predictions for the training sample")
+    ).to_be_visible()
+    expect(page.locator(".spread .own")).to_have_count(1)
+    expect(page.locator("[data-name=bmi] .histogram rect").first).to_be_visible()
+
+
 SLIDE = """slider => {
     for (let value = 20; value <= 40; value += 0.5) {
         slider.value = value;

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from werkzeug.datastructures import MultiDict
 
-from app.web.fields import fields, missing_key, own_key, record_of
+from app.web.fields import fields, heights_of, missing_key, own_key, record_of
 
 NUMBER = {"name": "x", "kind": "number", "minimum": 32.1, "maximum": 59.6}
 COLOURS = {"name": "x", "kind": "category", "categories": ["red", "blue"], "unseen": "reject"}
@@ -133,3 +133,15 @@ def test_a_query_chooses_an_example_and_changes_it() -> None:
 )
 def test_a_slider_covers_the_range_seen(least: Any, most: Any, kind: str, step: str) -> None:
     assert only({"name": "x", "kind": kind, "minimum": least, "maximum": most}).step == step
+
+
+def test_the_values_of_the_training_sample_are_bars_above_the_slider() -> None:
+    described = model(NUMBER, instance={"x": 39.1})
+    described["profile"] = {"rows": 4000, "inputs": {"x": {"from": 32.1, "to": 59.6, "counts": [0, 1, 4000]}}}
+    (field,) = fields(described)
+    assert field.heights == (0, 0.4, 10)
+
+
+def test_labels_have_bars_too_and_no_distribution_has_none() -> None:
+    assert heights_of({"values": [["a", 4], ["b", 1]]}) == (10, 2.5)
+    assert heights_of(None) == heights_of({"values": []}) == ()

@@ -53,6 +53,25 @@ function bars(answer) {
         drawn("rect", { class: "fill", width: 100 * share, height: 6 })))));
 }
 
+// The number on the histogram of the predictions for the training sample.
+function onHistogram(number, { from, to, counts }) {
+  const most = Math.max(...counts);
+  const place = Math.min(1, Math.max(0, (number - from) / (to - from)));
+  const words = `${figure(number)} on the histogram of the predictions for the training sample, ${figure(from)} to ${figure(to)}`;
+  const own = Math.min(counts.length - 1, Math.floor(place * counts.length));
+  return element("div", { class: "spread", role: "img", "aria-label": words },
+    drawn("svg", { viewBox: `0 0 ${counts.length} 10`, preserveAspectRatio: "none", "aria-hidden": "true" },
+      ...counts.map((count, at) => {
+        const height = count ? Math.max(0.3, (10 * count) / most) : 0;
+        return drawn("rect", { class: at === own ? "own" : "", x: at + 0.04, y: 10 - height, width: 0.92, height });
+      })),
+    drawn("svg", { class: "ends", "aria-hidden": "true" },
+      drawn("circle", { class: "now", cx: `${100 * place}%`, cy: 6, r: 5 }),
+      drawn("text", { x: "0%", y: 28 }, figure(from)),
+      drawn("text", { x: "100%", y: 28, "text-anchor": "end" }, figure(to)),
+      drawn("text", { x: "50%", y: 28, "text-anchor": "middle" }, "training sample")));
+}
+
 // The number among the predictions of the recorded examples.
 function scale(number, past) {
   if (typeof number !== "number" || past.length < 3) return null;
@@ -70,6 +89,10 @@ function scale(number, past) {
     drawn("text", { x: "50%", y: 42, "text-anchor": "middle" }, "recorded examples"));
 }
 
+function spread(prediction, predicted, past) {
+  return predicted?.counts && typeof prediction === "number" ? onHistogram(prediction, predicted) : scale(prediction, past);
+}
+
 function others(answer) {
   return Object.entries(answer)
     .filter(([name, value]) => !OWN.includes(name) && Array.isArray(value))
@@ -84,7 +107,7 @@ export function showAnswer(panel, described, answer, general) {
   panel.replaceChildren(
     element("p", { class: "says" }, described.task === "regressor" ? "Predicted number" : "Prediction"),
     element("p", { class: text.length > 14 ? "headline long" : "headline", title: JSON.stringify(prediction) }, text),
-    ...[bars(answer), described.task === "regressor" ? scale(prediction, past) : null].filter(Boolean),
+    ...[bars(answer), described.task === "regressor" ? spread(prediction, described.predicted, past) : null].filter(Boolean),
     ...others(answer),
     ...general.map((sentence) => element("p", { class: "told wait" }, sentence)),
   );
