@@ -299,6 +299,7 @@ def _local(value: object) -> str | None:
         return None
     text = (moment.astimezone(UTC) if moment.tzinfo else moment).replace(tzinfo=None).isoformat()
     text = re.sub(r"(\.\d{3})000$", r"\1", text)
+    text = re.sub(r"(T\d\d:\d\d):00$", r"\1", text)  # as browsers write it
     return text if _LOCAL.fullmatch(text) and not re.search(r"\.\d{7,}", str(value)) else None
 
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from app.factory import create_app
 from app.settings import Settings
 from tests.browser.test_docs_pages import Visit
-from tests.web.stage import ManyModels, StoredCatalogue, make_app, serving
+from tests.web.stage import EveryKind, ManyModels, StoredCatalogue, make_app, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.needs_program("chromium")]
 
@@ -348,6 +351,16 @@ def test_many_rows_are_predicted_sorted_searched_and_downloaded(visit: Visit) ->
     assert '"row 4499, noted",' in lines[1]
 
 
+def test_a_parquet_file_is_predicted(visit: Visit) -> None:
+    page = opened(visit, "penguins")
+    columns = [name for name in recorded_penguins[0] if name != "->"]
+    table = pa.table({name: [example[name] for example in recorded_penguins] for name in columns})
+    content = io.BytesIO()
+    pq.write_table(table, content)
+    choose(page, "rows.parquet", content.getvalue())
+    expect(page.locator(".sheet td.made")).to_have_text([example["->"] for example in recorded_penguins])
+
+
 def test_refused_rows_say_why_and_the_others_are_predicted(visit: Visit) -> None:
     page = opened(visit, "penguins")
     choose(page, "rows.csv", penguins_csv(2_300, wrong=(3, 2_100)))
@@ -417,7 +430,7 @@ def test_an_explanation_is_shown_where_the_model_has_one(visit: Visit) -> None:
     why = page.get_by_role("region", name="Why")
     expect(why.locator("li code")).to_have_text(["island", "year", "sex"])
     expect(why.locator(".signed")).to_have_text(["+0.1", "\N{MINUS SIGN}0.02", "+0.02"])
-    expect(why).to_contain_text("From 0.4 on average to 0.5")
+    expect(why).to_contain_text("From 0.4 on average to 0.5: what each input adds to the probability of Adelie.")
 
 
 def test_without_an_explanation_there_is_no_chart(visit: Visit) -> None:
@@ -458,6 +471,45 @@ def test_the_plain_form_needs_no_script(chromium: Browser, root: str, name: str)
         expect(headline(page)).to_have_text("Chinstrap" if name == "penguins" else "2")
         if name == "penguins":
             expect(page.get_by_label("Dream")).to_be_checked()
+
+
+CHANGES: list[tuple[str, Callable[[Page], Any], Any]] = [
+    ("member", lambda page: page.get_by_label("false").check(), False),
+    ("comment", lambda page: page.get_by_label("comment").fill("it's\n<b>"), "it's\n<b>"),
+    ("when", lambda page: page.get_by_label("when").fill("2025-02-03T04:05"), "2025-02-03T04:05"),
+    ("table", lambda page: page.get_by_label("table").fill("1\t2\n3\t4.5"), [[1, 2], [3, 4.5]]),
+    ("table", lambda page: page.get_by_label("table").fill("[[0, null], [1, 2]]"), [[0, None], [1, 2]]),
+    ("city", lambda page: page.get_by_label("city").fill("Genf"), "Genf"),
+    ("size", lambda page: page.get_by_label("3", exact=True).check(), 3),
+    ("month", lambda page: page.get_by_label("month").select_option("2"), 2),
+    ("visits", lambda page: page.get_by_label("visits", exact=True).fill("7"), 7),
+    ("member", lambda page: page.locator("[data-name=member]").get_by_label("missing").check(), None),
+    ("comment", lambda page: page.locator("[data-name=comment]").get_by_label("missing").check(), None),
+    ("when", lambda page: page.get_by_label("when").fill(""), None),
+    ("visits", lambda page: page.get_by_role("button", name="visits is missing").click(), None),
+]
+
+
+@pytest.fixture
+def kinds(chromium: Browser) -> Iterator[Visit]:
+    with serving(make_app(EveryKind())) as address:
+        yield from visiting(chromium, address)
+
+
+def test_every_kind_of_input_is_filled_changed_and_missing(kinds: Visit) -> None:
+    page, sent = kinds.page, EveryKind.INSTANCE | {"when": "2024-01-31T10:30"}
+    with page.expect_response(re.compile("/predict$")) as told:
+        page.goto(f"{kinds.root}/models/iris-two")
+    assert told.value.request.post_data_json == sent
+    for name, change, value in CHANGES:
+        with page.expect_response(re.compile("/predict$")) as told:
+            change(page)
+        sent |= {name: value}
+        assert told.value.request.post_data_json == sent, name
+    expect(page).to_have_url(re.compile("missing=comment"))
+    with page.expect_response(re.compile("/predict$")) as told:
+        page.reload()
+    assert told.value.request.post_data_json == sent
 
 
 def test_hostile_names_are_only_text(chromium: Browser, stage: str) -> None:

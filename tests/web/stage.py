@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from flask import Flask, Response, jsonify, request
 from werkzeug.serving import make_server
@@ -51,6 +51,35 @@ class StoredCatalogue:
         if described is None:
             return next(silent(entry) for entry in STORED["models"] if entry["name"] == name)
         return described
+
+
+class EveryKind(StoredCatalogue):
+    """The model iris-two with an input of each kind that the committed models do not have."""
+
+    INPUTS = (
+        {"name": "member", "kind": "boolean", "nullable": True},
+        {"name": "comment", "kind": "text", "nullable": True},
+        {"name": "when", "kind": "timestamp", "nullable": True},
+        {"name": "table", "kind": "array", "nullable": False, "shape": [2, 2], "dtype": "float64"},
+        {"name": "city", "kind": "category", "nullable": False, "categories": ["Bern", "Basel"], "unseen": "accept"},
+        {"name": "size", "kind": "category", "nullable": False, "categories": [1, 2, 3], "unseen": "reject"},
+        {"name": "month", "kind": "category", "nullable": False, "categories": [*range(1, 13)], "unseen": "reject"},
+        {"name": "visits", "kind": "integer", "nullable": True, "minimum": 0, "maximum": 20},
+    )
+    INSTANCE: ClassVar[dict[str, Any]] = {
+        "member": True,
+        "comment": "fine",
+        "when": "2024-01-31T12:30:00+02:00",
+        "table": [[1.5, 2], [3, 4]],
+        "city": "Bern",
+        "size": 2,
+        "month": 11,
+        "visits": 3,
+    }
+
+    def model(self, name: str, version: str | None = None) -> dict[str, Any]:
+        example = {"instance": self.INSTANCE, "prediction": 0}
+        return super().model(name, version) | {"inputs": [*self.INPUTS], "examples": [example]}
 
 
 class ManyModels(StoredCatalogue):

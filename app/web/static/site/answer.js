@@ -132,7 +132,8 @@ export function showWhy(place, answer) {
     .sort((one, other) => Math.abs(other[1]) - Math.abs(one[1]));
   const most = Math.max(...rows.map(([, value]) => Math.abs(value)), Number.MIN_VALUE);
   const sum = rows.reduce((total, [, value]) => total + value, of(found.base));
-  const what = chosen === null ? "the prediction" : `${found.output ?? "the output"} of ${label(answer.prediction[0])}`;
+  const measure = { probabilities: "the probability", decision_scores: "the score" }[found.output] ?? "the output";
+  const what = chosen === null ? "the prediction" : `${measure} of ${label(answer.prediction[0])}`;
   const shown = rows.slice(0, 12);
   place.replaceChildren(
     element("h2", {}, "Why"),

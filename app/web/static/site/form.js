@@ -99,8 +99,10 @@ class Field {
   }
 }
 
-// A timestamp as a date and time field has it, in UTC.
-function localTime(value) {
+// A timestamp as a date and time field has it, in UTC and without seconds where they are 0.
+const localTime = (value) => wholeTime(value).replace(/(T\d\d:\d\d):00$/, "$1");
+
+function wholeTime(value) {
   const zoned = typeof value === "number" || /(Z|[+-]\d\d:?\d\d)$/i.test(value);
   if (!zoned) return value.length === 10 ? `${value}T00:00:00` : value.replace(" ", "T");
   const moment = new Date(typeof value === "number" ? value * 1000 : value);
