@@ -96,6 +96,11 @@ versions: .venv/testing ## pack what seven releases of scikit-learn fitted and c
 docs: .venv/testing ## build the documentation into build/docs; fails on a broken link
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
+.PHONY: screens
+screens: .venv/testing ## screenshots of the pages, for phones and desktops, light and dark; writes docs/screens/
+	@sh tests/setup/debian.sh chromium:chromium
+	PATH="$(CURDIR)/.venv/bin:$$PATH" python -m tests.browser.screens docs/screens
+
 .PHONY: bench
 bench: .venv/testing ## measure against the peers; prints a table, writes benchmarks/RESULTS.md; ARGS="--quick"
 	@sh tests/setup/debian.sh wrk:wrk

@@ -75,6 +75,8 @@ def create_app(
     openapi.register(app, api, registry, errors, wire.REQUESTS)
     problems.register(app, errors)
     app.register_blueprint(web.blueprint(catalogue))
+    web.negotiate(app, catalogue)
+    errors.page = web.error_page(app)
     cli.register(app, repository, settings)
     router = FlaskRouter(app, backend.routes, wire.BLOCKING)
     chain = [*_interceptors(settings, metrics), *interceptors]

@@ -348,6 +348,27 @@ def test_a_stray_is_packed_by_the_same_process(
     assert sorted(path.name for path in repository.root.iterdir()) == ["history.json", "no.joblib", "two", "two.joblib"]
 
 
+def test_add_keeps_the_authors_card(terminal: Terminal, tmp_path: Path) -> None:
+    card = tmp_path / "CARD.md"
+    card.write_text("# About\r\n\nfür alle\n", "utf-8")
+    terminal.printed("models", "add", terminal.artifact, "--name", "two", "--card", card)
+    assert json.loads(terminal.printed("models", "show", "two"))["card"] == "# About\n\nfür alle"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"\xff", "is not UTF-8"), (b"a" * 70_000, "has 70000 bytes; at most 65536 are kept"), (None, "cannot be read")],
+    ids=["latin", "long", "absent"],
+)
+def test_add_refuses_a_card_that_is_no_text(
+    terminal: Terminal, tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    card = tmp_path / "CARD.md"
+    if content is not None:
+        card.write_bytes(content)
+    assert said in terminal.refusal("models", "add", terminal.artifact, "--name", "two", "--card", card)
+
+
 def test_add_declares_inputs_and_the_treatment_of_new_values(terminal: Terminal) -> None:
     artifact = saved(two(), terminal.folder / "two.joblib")
     (terminal.folder / "inputs.json").write_text('[{"name": "pair", "kind": "array", "shape": [2]}]')

@@ -54,6 +54,7 @@ def stray_packer(repository: Repository, settings: Settings) -> Callable[[Path, 
 )
 @click.option("--target", help="The sample's column that is predicted, not an input.")
 @click.option("--inputs", type=click.Path(path_type=Path), help="A JSON list that declares inputs.")
+@click.option("--card", type=click.Path(path_type=Path), help="Your description of the model, for its page: Markdown.")
 @click.option(
     "--out-of-range",
     type=click.Choice(["ignore", "warn", "reject"]),

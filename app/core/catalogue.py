@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from app.errors import RetortError
 from app.runtime.entry import Entry
 from app.runtime.policy import State
 from app.runtime.registry import Registry
@@ -44,16 +46,15 @@ class Catalogue:
             ModelNotFound, VersionNotFound: the error names the existing ones.
         """
         entry = self._registry.entry(name, version)
-        line = self._version(entry)
-        versions = [self._version(other) for other in self._registry.entries()[entry.model]]
-        described = {
-            "name": entry.model,
-            "default": entry.model == self._registry.default(),
-            **line,
-            "versions": versions,
-        }
-        known = describe(entry.manifest) if entry.manifest else {}
-        return {**described, **known, "runtime": entry.runtime}
+        return self._whole(entry, self._registry.entries()[entry.model], self._registry.default())
+
+    def current(self) -> dict[str, dict[str, Any]]:
+        """Return all facts about every model's current version, by model, in one pass: there may be hundreds."""
+        default, described = self._registry.default(), {}
+        for name, entries in self._registry.entries().items():
+            with contextlib.suppress(RetortError):  # it went away meanwhile
+                described[name] = self._whole(self._registry.entry(name), entries, default)
+        return described
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Return whether this process is ready, and the body of `/readyz` with the reasons.
@@ -81,6 +82,17 @@ class Catalogue:
         tolerated = self._ready_in_quarantine and any(entry.state is State.AVAILABLE for entry in entries)
         ready = all(tolerated and reason.get("state") == State.QUARANTINED.value for reason in reasons)
         return ready, {"status": "ready" if ready else "unready", "models": len(entries), "reasons": reasons}
+
+    def _whole(self, entry: Entry, versions: Sequence[Entry], default: str | None) -> dict[str, Any]:
+        known = describe(entry.manifest) if entry.manifest else {}
+        return {
+            "name": entry.model,
+            "default": entry.model == default,
+            **self._version(entry),
+            "versions": [self._version(other) for other in versions],
+            **known,
+            "runtime": entry.runtime,
+        }
 
     def _version(self, entry: Entry) -> dict[str, Any]:
         aliases = self._registry.aliases(entry.model)
@@ -119,6 +131,10 @@ def describe(manifest: Manifest) -> dict[str, Any]:
             "requirements": list(manifest.trained_with),
             "source": manifest.trained_with_source,
         }
+    if manifest.profile:
+        described["profile"] = manifest.profile
+    if manifest.card:
+        described["card"] = manifest.card
     if manifest.served_by:
         described["served_by"] = manifest.served_by
     if manifest.before or manifest.after:

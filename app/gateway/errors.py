@@ -27,7 +27,7 @@ from app.errors import (
 )
 from app.gateway.context import RequestContext
 from app.gateway.problem_types import PROBLEMS
-from app.server.contract import Headers, Refusal, Response, status_line
+from app.server.contract import Environ, Headers, Refusal, Response, status_line
 from app.telemetry import current_request, request_id
 
 log = logging.getLogger(__name__)
@@ -133,8 +133,17 @@ def unready_problem() -> Problem:
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "unready", detail, headers=RETRY_LATER)
 
 
+ErrorPage = Callable[[Environ, Problem], Response | None]
+"""Renders an error as a page; returns None for requests of programs."""
+
+
 class ErrorRenderer:
-    """Renders errors as responses, each in the format of the request's protocol. Safe to share."""
+    """Renders errors as responses, each in the format of the request's protocol. Safe to share.
+
+    If `page` is set, it renders errors below Retort's own paths as pages for browsers.
+    """
+
+    page: ErrorPage | None = None
 
     def __init__(self, formats: Sequence[ErrorFormat], own: ErrorFormat) -> None:
         self._formats = formats
@@ -160,6 +169,9 @@ class ErrorRenderer:
         """Return a problem in the format of the request's path, and make the request the current one."""
         context.outcome = problem.name
         found = self.format_at(context.path)
+        if self.page is not None and found is self._own and (page := self.page(context.environ, problem)):
+            page.headers += problem.headers.items()
+            return page
         body, media_type = found.form(problem)
         headers: Headers = [("Content-Type", media_type), *problem.headers.items()]
         return Response(found.statuses.get(problem.status, int(problem.status)), headers, body)

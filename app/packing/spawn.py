@@ -59,6 +59,7 @@ class PackRequest:
         trained_with_source: where `trained_with` is from, as the end of a sentence.
         training_notes: sentences about what was assumed of the training environment.
         served_by: the Python that will serve the version, if another one packs it.
+        card: a file in Markdown that describes the model.
     """
 
     artifact: str
@@ -83,6 +84,7 @@ class PackRequest:
     trained_with_source: str = ""
     training_notes: tuple[str, ...] = ()
     served_by: str | None = None
+    card: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

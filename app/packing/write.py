@@ -17,11 +17,13 @@ from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
 from app.packing.assume import Notes
 from app.packing.build import MAX_EXAMPLES, Model, build, examples_of, publish, training_assumptions
+from app.packing.card import card_of
 from app.packing.declared import Declared
 from app.packing.fidelity import require_fidelity
 from app.packing.infer import infer, outputs_lost
 from app.packing.inputs import told_by
 from app.packing.probe import Record
+from app.packing.profile import profile_of
 from app.packing.remarks import remarks_on
 from app.packing.sample.expected import expected_of
 from app.packing.scoring import agreement
@@ -155,6 +157,8 @@ def _manifest(request: PackRequest, artifact: Artifact, found: _Found) -> Manife
         trained_with=request.trained_with,
         trained_with_source=request.trained_with_source,
         assumptions=_assumptions(request, found),
+        card=card_of(request.card),
+        profile=profile_of(estimator, signature, found.model.records) if found.frame is not None else {},
     )
 
 

@@ -11,6 +11,7 @@ from app.packing import declared, given_graph, reading
 from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
 from app.packing.build import MAX_EXAMPLES, examples_of, hashed, now
+from app.packing.card import card_of
 from app.packing.given_graph import GivenGraph
 from app.packing.graph import GRAPH
 from app.packing.probe import Record
@@ -71,6 +72,7 @@ def _manifest(request: PackRequest, artifact: Artifact, file: OnnxFile, graph: G
         artifact_cost_us=artifact_cost_us(graph.servable, signature, graph.records),
         before=artifact.steps,
         after=request.after,
+        card=card_of(request.card),
     )
 
 

@@ -79,6 +79,8 @@ class Manifest:
         recorded: The file of the rows for which other libraries must give the same answers.
         served_by: The libraries that were tried for serving at packing, if others packed it.
         assumptions: The facts of training that neither the artifact nor the sample tells.
+        card: The author's description of the model, in Markdown.
+        profile: The distributions of the sample's inputs and of the predictions for it; empty without a sample.
     """
 
     model: str
@@ -104,6 +106,8 @@ class Manifest:
     recorded: str | None = None
     served_by: dict[str, str] = field(default_factory=dict)
     assumptions: tuple[Assumption, ...] = ()
+    card: str = ""
+    profile: dict[str, object] = field(default_factory=dict)
     manifest_version: int = field(default=FORMAT_VERSION)
 
     @property

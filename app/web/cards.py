@@ -1,19 +1,19 @@
-"""The content of the home page for each model: frozen values, computed here so that the template only prints."""
+"""The short facts of each model, for its card on the home page and for other pages: plain frozen values."""
 
 from __future__ import annotations
 
 import json
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote
 
 import msgspec
 
 AVAILABLE: Final = "AVAILABLE"
-WIDE: Final = 12  # inputs; a longer record is hard to read
+SHOWN: Final = 3
+"""Values of the example on a card."""
 
 _TASKS: Final = {
     "classifier": "Classifier",
@@ -53,33 +53,28 @@ class VersionLine:
     state: str
     aliases: tuple[str, ...]
     reason: str
+    runtime: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One model.
+    """One model. `others` counts the versions not shown; `example` are the first values of a recorded example.
 
-    `curl` and `answer` are empty if no version can answer; `curl` posts to `path` below the root of the application.
-    `others` are the versions that are not shown. `before` and `after` are the steps around the model. `invented` are
-    inputs whose values in `curl` are arbitrary.
+    `answer` is the prediction that was recorded for the example; empty where none was.
     """
 
     name: str
     default: bool
     current: VersionLine
-    others: tuple[VersionLine, ...]
+    others: int
     task: str = ""
     estimator: str = ""
-    made_with: str = ""
-    inputs: tuple[InputLine, ...] = ()
+    census: str = ""
     classes: tuple[str, ...] = ()
-    path: str = ""
-    curl: str = ""
+    example: tuple[tuple[str, str], ...] = ()
+    more: int = 0
+    picture: str = ""
     answer: str = ""
-    made_up: bool = False
-    before: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
-    invented: tuple[str, ...] = ()
 
     @property
     def available(self) -> bool:
@@ -87,20 +82,10 @@ class Card:
         return self.current.state == AVAILABLE
 
     @property
-    def wide(self) -> bool:
-        """Whether there are too many inputs to show all at once."""
-        return len(self.inputs) > WIDE
-
-    @property
-    def census(self) -> str:
-        """The number of inputs of each kind: "5 numbers, 2 categories"."""
-        counted = Counter(each.kind for each in self.inputs).most_common()
-        return ", ".join(f"{count} {kind if count == 1 else _PLURALS.get(kind, f'{kind}s')}" for kind, count in counted)
-
-
-def has_available(entry: Mapping[str, Any]) -> bool:
-    """Return whether any version in this entry of GET /models is AVAILABLE."""
-    return any(each["state"] == AVAILABLE for each in entry["versions"])
+    def searched(self) -> str:
+        """What a search on the home page looks in."""
+        words = (self.name, self.task, self.estimator, *self.current.aliases, *self.classes[:50])
+        return " ".join(words).lower()
 
 
 def silent_card(entry: Mapping[str, Any], reason: str = "") -> Card:
@@ -108,92 +93,104 @@ def silent_card(entry: Mapping[str, Any], reason: str = "") -> Card:
 
     `reason` applies if the list has none, because the last version became unavailable after it was made.
     """
-    newest, *older = _lines(entry) or [VersionLine(0, "EMPTY", (), "this model has no version")]
+    newest, *older = lines_of(entry) or [VersionLine(0, "EMPTY", (), "this model has no version")]
     if newest.state == AVAILABLE:
         newest = VersionLine(newest.version, "UNAVAILABLE", newest.aliases, reason)
-    return Card(entry["name"], bool(entry.get("default")), newest, tuple(older))
+    return Card(entry["name"], bool(entry.get("default")), newest, len(older))
 
 
-def answering_card(entry: Mapping[str, Any], model: Mapping[str, Any], root_url: str) -> Card:
-    """Return the card of a model that answers.
-
-    Args:
-        entry: the model in the body of GET /models.
-        model: the body of GET /models/<name>.
-        root_url: the address of this server as the reader reached it, so that the command works when pasted.
-    """
-    lines = _lines(entry)
-    name, version = entry["name"], model["version"]
-    current = VersionLine(version, model["state"], tuple(model.get("aliases", ())), "")
-    example = _example(model)
-    steps = model.get("steps") or {}
-    path = "predict" if entry.get("default") else f"models/{quote(name, safe='')}/predict"
+def answering_card(entry: Mapping[str, Any], model: Mapping[str, Any]) -> Card:
+    """The card of a model that answers, from its entry in GET /models and its own description."""
+    recorded: Sequence[Mapping[str, Any]] = model.get("examples") or ()
+    example = recorded[0] if recorded else {}
+    instance = example.get("instance")
+    values = instance if isinstance(instance, Mapping) else {}
     return Card(
-        name=name,
+        name=entry["name"],
         default=bool(entry.get("default")),
-        current=current,
-        others=tuple(line for line in lines if line.version != version),
-        task=_TASKS.get(model["task"], str(model["task"]).replace("_", " ").capitalize()),
+        current=VersionLine(model["version"], model["state"], tuple(model.get("aliases", ())), ""),
+        others=len(entry["versions"]) - 1,
+        task=task_of(model),
         estimator=model["estimator"],
-        made_with=_made_with(model),
-        inputs=tuple(_input(each) for each in model["inputs"]),
-        classes=_classes(model.get("classes")),
-        path=path,
-        curl=curl(root_url + path, _body(model, example["instance"])),
-        answer=_answer(name, model, example),
-        made_up=bool(model.get("examples_made_up")),
-        before=tuple(steps.get("before", ())),
-        after=tuple(steps.get("after", ())),
-        invented=() if model.get("examples") else tuple(e["name"] for e in model["inputs"] if e.get("example") is None),
+        census=census_of(inputs_of(model)),
+        classes=labels_of(model.get("classes")),
+        example=tuple((name, shortened(label(value), 24)) for name, value in [*values.items()][:SHOWN]),
+        more=max(0, len(values) - SHOWN),
+        picture=_picture(model, values),
+        answer=shortened(headline(model, example["prediction"]), 40) if "prediction" in example else "",
     )
 
 
+def _picture(model: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    """The image of an example as a data URL, where the model takes one and it is small."""
+    for described in model["inputs"]:
+        value = values.get(described["name"])
+        if described["kind"] == "image" and isinstance(value, str) and len(value) <= 4000:
+            return data_url(value)
+    return ""
+
+
+def data_url(text: str) -> str:
+    """A data URL of an image in base64; empty where it is not known to be one."""
+    if text.startswith("data:image/"):
+        return text
+    types = {"iVBOR": "image/png", "/9j/": "image/jpeg", "UklGR": "image/webp"}
+    media_type = next((found for start, found in types.items() if text.startswith(start)), "")
+    return f"data:{media_type};base64,{text}" if media_type else ""
+
+
+def headline(model: Mapping[str, Any], prediction: object) -> str:
+    """A prediction in one line."""
+    if model.get("task") == "outlier_detector" and prediction in (1, -1):
+        return "inlier" if prediction == 1 else "outlier"
+    if isinstance(prediction, float):
+        return f"{prediction:.6g}"
+    if isinstance(prediction, list):
+        return ", ".join(f"{each:.6g}" if isinstance(each, float) else label(each) for each in prediction)
+    return label(prediction)
+
+
 def curl(url: str, body: object) -> str:
-    """Return one command line that any POSIX shell takes literally, whatever the values contain."""
-    return f"curl {shlex.quote(url)} -d {shlex.quote(_json(body))}"
+    """One command line that any POSIX shell takes as it stands, whatever characters are in the values."""
+    return f"curl {shlex.quote(url)} -d {shlex.quote(json_text(body))}"
 
 
-def _lines(entry: Mapping[str, Any]) -> list[VersionLine]:
+def census_of(inputs: Iterable[InputLine]) -> str:
+    """How many inputs there are of each kind: "5 numbers, 2 categories"."""
+    counted = Counter(each.kind for each in inputs).most_common()
+    return ", ".join(f"{count} {kind if count == 1 else _PLURALS.get(kind, f'{kind}s')}" for kind, count in counted)
+
+
+def task_of(model: Mapping[str, Any]) -> str:
+    """What kind of model it is, in one word or two."""
+    return _TASKS.get(model["task"], str(model["task"]).replace("_", " ").capitalize())
+
+
+def inputs_of(model: Mapping[str, Any]) -> tuple[InputLine, ...]:
+    """The inputs as a reader sees them."""
+    return tuple(_input(each) for each in model["inputs"])
+
+
+def lines_of(entry: Mapping[str, Any]) -> list[VersionLine]:
+    """The versions of a model, newest first."""
     lines = [
-        VersionLine(each["version"], each["state"], tuple(each.get("aliases", ())), each.get("reason") or "")
+        VersionLine(
+            each["version"],
+            each["state"],
+            tuple(each.get("aliases", ())),
+            each.get("reason") or "",
+            each.get("runtime", ""),
+        )
         for each in entry["versions"]
     ]
     return sorted(lines, key=lambda line: line.version, reverse=True)
 
 
-def _example(model: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the first recorded example, or a record of the inputs' own examples without an answer."""
-    recorded: Sequence[Mapping[str, Any]] = model.get("examples") or ()
-    return recorded[0] if recorded else {"instance": {each["name"]: _any_value(each) for each in model["inputs"]}}
-
-
-def _any_value(described: Mapping[str, Any]) -> object:
-    """Return the example of an input, or a value of its kind."""
+def any_value(described: Mapping[str, Any]) -> object:
+    """The example of an input, or a value of its kind."""
     if described.get("example") is not None:
         return described["example"]
     return (described.get("categories") or [_VALUES.get(described["kind"])])[0]
-
-
-def _body(model: Mapping[str, Any], instance: object) -> object:
-    """Return the request: a record, or a row of values if a record would have too many names."""
-    names = [each["name"] for each in model["inputs"]]
-    if isinstance(instance, Mapping):
-        as_row = len(names) > WIDE and instance.keys() == set(names)
-        return {"instances": [[instance[name] for name in names]]} if as_row else dict(instance)
-    return {"instances": [instance]}
-
-
-def _answer(name: str, model: Mapping[str, Any], example: Mapping[str, Any]) -> str:
-    """Return the answer to the example, one member on each line; empty if no answer was recorded."""
-    if "prediction" not in example:
-        return ""
-    members: dict[str, object] = {"prediction": [example["prediction"]]}
-    if example.get("probabilities") is not None:
-        members["probabilities"] = [example["probabilities"]]
-        if model.get("classes") is not None:
-            members["classes"] = model["classes"]
-    members |= {"model": name, "version": model["version"]}
-    return "{\n" + ",\n".join(f"  {_json(key)}: {_json(value)}" for key, value in members.items()) + "\n}"
 
 
 def _input(described: Mapping[str, Any]) -> InputLine:
@@ -207,13 +204,14 @@ def _input(described: Mapping[str, Any]) -> InputLine:
         kind=described["kind"],
         nullable=bool(described.get("nullable")),
         accepts=f"{shape} of {described['dtype']}" if shape else "",
-        seen=_seen(described.get("minimum"), described.get("maximum")),
-        choices=tuple(_label(each) for each in described.get("categories") or ()),
-        example="" if described.get("example") is None else _shortened(_label(described["example"])),
+        seen=seen(described.get("minimum"), described.get("maximum")),
+        choices=tuple(label(each) for each in described.get("categories") or ()),
+        example="" if described.get("example") is None else shortened(label(described["example"])),
     )
 
 
-def _seen(minimum: object, maximum: object) -> str:
+def seen(minimum: object, maximum: object) -> str:
+    """The range met in training, in words."""
     if minimum is None and maximum is None:
         return ""
     if minimum is None or maximum is None:
@@ -226,30 +224,25 @@ def _figure(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _classes(classes: object) -> tuple[str, ...]:
-    """Return the labels; for a model with several targets, one line of labels for each."""
+def labels_of(classes: object) -> tuple[str, ...]:
+    """The labels; for a model with several outputs, one line of labels for each."""
     if not isinstance(classes, Sequence) or isinstance(classes, str):
         return ()
-    return tuple(" / ".join(map(_label, each)) if isinstance(each, (list, tuple)) else _label(each) for each in classes)
+    return tuple(" / ".join(map(label, each)) if isinstance(each, (list, tuple)) else label(each) for each in classes)
 
 
-def _label(value: object) -> str:
-    """Return a value as text: words without quotes, unless quotes make a difference visible."""
+def label(value: object) -> str:
+    """A value as one reads it: words without quotes, unless what matters would then be invisible."""
     bare = isinstance(value, str) and value != "" and value == value.strip() and value.isprintable()
-    return str(value) if bare else _json(value)
+    return str(value) if bare else json_text(value)
 
 
-def _shortened(text: str, most: int = 60) -> str:
+def shortened(text: str, most: int = 60) -> str:
+    """A text, cut if it is long."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _made_with(model: Mapping[str, Any]) -> str:
-    """Return the date of packing and the scikit-learn version."""
-    day, release = str(model.get("created") or "")[:10], (model.get("environment") or {}).get("scikit-learn")
-    return " ".join(filter(None, ("Packed", day, f"with scikit-learn {release}" if release else ""))) if day else ""
-
-
-def _json(value: object) -> str:
-    """Return JSON with readable characters; escaped only if a character is not printable."""
+def json_text(value: object) -> str:
+    """JSON in the reader's own script, escaped only if a character in it could not be seen or could not be sent."""
     text = json.dumps(value, ensure_ascii=False)
     return text if text.isprintable() else json.dumps(value)

@@ -1,35 +1,28 @@
-"""The blueprint of the pages: home, Swagger UI, ReDoc, the problem types, and their assets."""
+"""The pages for people: home, the models, Swagger UI, ReDoc, the types of errors, and their assets."""
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from typing import Any, Final, Protocol
+from urllib.parse import quote
 
-from flask import Blueprint, Response, jsonify, make_response, render_template, request
+from flask import Blueprint, Flask, Response, current_app, jsonify, make_response, redirect, request
 from werkzeug.exceptions import NotFound
 from werkzeug.http import HTTP_STATUS_CODES
 
 from app.errors import RetortError
 from app.gateway.forwarded import root_of
 from app.gateway.problem_types import PROBLEMS, ProblemType
-from app.web.assets import REDOC, SWAGGER_UI, asset, own_edition
-from app.web.cards import Card, answering_card, has_available, silent_card
+from app.web.assets import REDOC, SWAGGER_UI, asset
+from app.web.cards import AVAILABLE, Card, answering_card, silent_card
+from app.web.model_page import model_page
+from app.web.playground import Playground, answered, playground
+from app.web.rendering import ASSETS, render
 
 DAY_S: Final = 24 * 3600
-ASSETS: Final = "/static/web"
-# Nothing from other servers, nothing inline. Swagger UI's stylesheet contains `data:` images.
-_POLICY: Final = {
-    "default-src": "'none'",
-    "script-src": "'self'",
-    "style-src": "'self'",
-    "img-src": "'self' data:",
-    "connect-src": "'self'",
-    "base-uri": "'none'",
-    "form-action": "'none'",
-    "frame-ancestors": "'self'",
-}
-# ReDoc searches in a worker made from a blob, and inserts two style elements: an empty one, which it fills through the
-# object model, and one for its scroll bars. The hashes allow these two texts and no other.
+# ReDoc searches in a worker made from a blob, and inserts two style elements: an empty one, which it fills rule by rule
+# through the object model, and that of its scroll bars. A hash admits these two texts and no other.
 _REDOC_POLICY: Final = {
     "style-src": "'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' "
     "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='",
@@ -46,8 +39,11 @@ class Catalogue(Protocol):
     def models(self) -> dict[str, Any]:
         """Return every model, with the state of each of its versions."""
 
-    def model(self, name: str, /) -> dict[str, Any]:
-        """Return one model in full; raise RetortError if no version of it can answer."""
+    def current(self) -> dict[str, dict[str, Any]]:
+        """Every model's current version in full, by the model's name."""
+
+    def model(self, name: str, version: str | None = None, /) -> dict[str, Any]:
+        """One version of a model in full, in whatever state; raises RetortError where there is none."""
 
 
 def blueprint(catalogue: Catalogue) -> Blueprint:
@@ -56,7 +52,22 @@ def blueprint(catalogue: Catalogue) -> Blueprint:
 
     @pages.get("/")
     def home() -> Response:
-        return _negotiated(lambda: _page("home.html", cards=_cards(catalogue)), _alive)
+        return _negotiated(lambda: _home(catalogue), _alive)
+
+    @pages.route("/models/<string:model>/try", methods=["GET", "POST"])
+    @pages.route("/models/<string:model>/versions/<string:version>/try", methods=["GET", "POST"])
+    def try_model(model: str, version: str | None = None) -> Response:
+        """Answer the playground's form where there is no JavaScript."""
+        if request.method == "GET":
+            path = f"models/{quote(model, safe='')}" + (f"/versions/{quote(version, safe='')}" if version else "")
+            return make_response(redirect(f"{root_of(request.environ)}/{path}"))
+        described = catalogue.model(model, version)
+        if described["state"] != AVAILABLE:
+            return _model(catalogue, model, version)
+        tried = answered(described, version, request.url_root)
+        response = _page("model.html", page=model_page(described, version), playground=tried)
+        response.status_code = tried.status
+        return response
 
     @pages.get("/problems")
     def problems() -> Response:
@@ -100,6 +111,25 @@ def problem_type(name: str) -> ProblemType | None:
     return None if status is None else ProblemType(name, status, f"The answer has the HTTP status {status}.")
 
 
+def negotiate(app: Flask, catalogue: Catalogue) -> None:
+    """Show browsers a page at the URLs of the models, where programs get JSON."""
+    views: dict[str, Callable[..., Response]] = {
+        "models.list_models": lambda: _page("models.html", cards=_cards(catalogue)),
+        "models.show_model": lambda model: _model(catalogue, model, None),
+        "models.show_version": lambda model, version: _model(catalogue, model, version),
+    }
+    for endpoint, page in views.items():
+        app.view_functions[endpoint] = _both(page, app.view_functions[endpoint])
+
+
+def _both(page: Callable[..., Response], document: Callable[..., Any]) -> Callable[..., Response]:
+    def view(**arguments: str) -> Response:
+        return _negotiated(lambda: page(**arguments), lambda: document(**arguments))
+
+    view.__name__, view.__doc__ = document.__name__, document.__doc__
+    return view
+
+
 def _negotiated(page: Callable[[], Response], document: Callable[[], Response]) -> Response:
     """Return the page to a browser, and the document to other clients."""
     # JSON is named first: it wins the tie when a program accepts anything (`*/*`) or does not say.
@@ -109,19 +139,43 @@ def _negotiated(page: Callable[[], Response], document: Callable[[], Response]) 
     return response
 
 
-def _cards(catalogue: Catalogue) -> list[Card]:
-    """Return every model, the default one first, described as far as possible now."""
-    entries = sorted(catalogue.models()["models"], key=lambda entry: (not entry.get("default"), entry["name"]))
-    return [_card(catalogue, entry) for entry in entries]
-
-
-def _card(catalogue: Catalogue, entry: dict[str, Any]) -> Card:
-    if not has_available(entry):
-        return silent_card(entry)
+def _home(catalogue: Catalogue) -> Response:
+    """The default model's playground, where it can answer, and every model."""
+    cards = _cards(catalogue)
+    default = next((card for card in cards if card.default and card.available), None)
+    if default is None:
+        return _page("home.html", cards=cards)
     try:
-        return answering_card(entry, catalogue.model(entry["name"]), request.url_root)
-    except RetortError as error:  # the last version was retired after the list was made
-        return silent_card(entry, error.detail)
+        described = catalogue.model(default.name)
+    except RetortError:
+        return _page("home.html", cards=cards)
+    shown = model_page(described, None) if described["state"] == AVAILABLE else None
+    return _page("home.html", cards=cards, page=shown, playground=shown and _playground(described, None))
+
+
+def _model(catalogue: Catalogue, name: str, version: str | None) -> Response:
+    described = catalogue.model(name, version)
+    is_available = described["state"] == AVAILABLE and "inputs" in described
+    tried = _playground(described, version) if is_available else None
+    return _page("model.html", page=model_page(described, version), playground=tried)
+
+
+def _playground(described: dict[str, Any], version: str | None) -> Playground:
+    return playground(described, version, request.url_root, request.args or None)
+
+
+def _cards(catalogue: Catalogue) -> list[Card]:
+    """Every model, the default one first, each as far as it can be described at this moment."""
+    described = catalogue.current()
+    entries = sorted(catalogue.models()["models"], key=lambda entry: (not entry.get("default"), entry["name"]))
+    return [_card(entry, described.get(entry["name"], {})) for entry in entries]
+
+
+def _card(entry: dict[str, Any], described: dict[str, Any]) -> Card:
+    if described.get("state") == AVAILABLE:
+        return answering_card(entry, described)
+    # The last version may have been retired since the list was made.
+    return silent_card(entry, described.get("reason", "its last version was retired"))
 
 
 def _alive() -> Response:
@@ -132,20 +186,11 @@ def _alive() -> Response:
 
 
 def _page(template: str, policy: dict[str, str] | None = None, **values: Any) -> Response:
-    """Return one HTML page with the strict policy, extended by `policy`. It is not cached, because models change."""
-
-    root = root_of(request.environ)
-
-    def asset_url(library: str, edition: str, filename: str) -> str:
-        return f"{root}{ASSETS}/{library}/{edition}/{filename}"
-
-    def own(filename: str) -> str:
-        return asset_url("site", own_edition(), filename)
-
-    response = make_response(render_template(f"web/{template}", own=own, asset_url=asset_url, root=root, **values))
-    directives = {**_POLICY, **(policy or {})}
-    response.headers["Content-Security-Policy"] = "; ".join(f"{name} {allowed}" for name, allowed in directives.items())
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers["Cache-Control"] = "no-cache"
+    """One HTML page under the strict policy, loosened only as `policy` says."""
+    text, headers = render(current_app.jinja_env, request.environ, template, policy or {}, **values)
+    response = Response(text, headers=headers)
+    if request.accept_encodings["gzip"] > 0:
+        response.set_data(gzip.compress(response.get_data(), 5))
+        response.headers["Content-Encoding"] = "gzip"
+    response.vary.add("Accept-Encoding")
     return response

@@ -167,10 +167,3 @@ def test_redoc_shows_the_fields_of_penguins(visit: Visit) -> None:
     expect(page.locator("#redoc").get_by_text('"Adelie"').first).to_be_visible()
     # ReDoc's sampler is unsure of a body that may be a record or a list; it shows our own examples instead.
     visit.complaints[:] = [each for each in visit.complaints if not each.startswith("OpenAPI Sampler")]
-
-
-def test_the_home_page_names_every_model(visit: Visit) -> None:
-    page = visit.page
-    page.goto(f"{visit.root}/")
-    for name in ("penguins", "iris-two", "diabetes", "digits", "digits-image"):
-        expect(page.locator(f"#{name} code.command")).to_contain_text("curl ")

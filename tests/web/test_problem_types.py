@@ -52,7 +52,7 @@ def test_every_type_that_the_service_answers_with_has_an_entry() -> None:
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_each_is_a_page_to_a_browser_and_json_to_a_program(client: FlaskClient, name: str) -> None:
     page, document = client.get(f"/problems/{name}", headers=HTML), client.get(f"/problems/{name}")
-    assert (page.status_code, page.mimetype, page.headers["Vary"]) == (200, "text/html", "Accept")
+    assert (page.status_code, page.mimetype, page.headers["Vary"]) == (200, "text/html", "Accept-Encoding, Accept")
     assert f"Status {PROBLEMS[name].status}" in page.text
     assert "What to do" in page.text
     assert document.json == PROBLEMS[name].document()

@@ -284,8 +284,13 @@ def test_rows_name_their_values(document: dict[str, Any]) -> None:
 def test_the_default_model_comes_first_and_other_protocols_last(document: dict[str, Any]) -> None:
     assert next(iter(document["paths"])) == "/models/penguins/predict"
     tags = [each["name"] for each in document["tags"]]
-    assert tags[:5] == ["models served", "predict", "models", "health", "metrics"]
-    assert {"vertex", "open_inference", "tensorflow_serving", "invocations"} == set(tags[5:])
+    assert tags[:5] == ["penguins", "diabetes", "digits", "digits-image", "iris-two"]
+    assert tags[5:9] == ["predict", "models", "health", "metrics"]
+    assert {"vertex", "open_inference", "tensorflow_serving", "invocations"} == set(tags[9:])
+    assert [each["name"] for each in document["x-tagGroups"]] == ["Models", "Retort", "Protocols of other servers"]
+    assert [tag for each in document["x-tagGroups"] for tag in each["tags"]] == tags
+    assert document["tags"][0]["externalDocs"]["url"] == "./models/penguins"
+    assert document["paths"]["/models/penguins/predict"]["post"]["tags"] == ["penguins"]
     variants = body_of(document, "/predict")["schema"]["oneOf"]
     assert [each["title"] for each in variants] == ["one record", "instances", "a list of instances"]
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from flask import Flask, Response, request
 from flask_smorest import Api
@@ -100,9 +101,12 @@ def document(
         name for name, entries in registry.entries().items() if any(entry.state is State.AVAILABLE for entry in entries)
     ]
     keys = model_keys(available, name_operations(views["paths"], app.url_map))
+    groups = [each["name"] for each in views.get("tags", [])]
+    names = {name: f"{name} (model)" if name in groups else name for name in available}
     schemas: dict[str, Schema] = {}
     own: dict[str, _Model] = {}
     paths: dict[str, Any] = {}
+    tags: list[dict[str, Any]] = []
     responses = views["paths"]["/predict"]["post"]["responses"]
     for name in sorted(available, key=lambda name: name != default):
         key, prediction, path = keys[name], f"{keys[name]}.prediction", f"/models/{name}/predict"
@@ -110,7 +114,8 @@ def document(
             manifest, validator = lease.manifest, lease.validator
         described, components = model_schemas(key, validator.signature)
         own[path] = model = _Model(manifest, key, described, prediction, validator.max_instances)
-        paths[path] = {"post": _operation(model, manifest, responses, requests["/predict"])}
+        tags.append(_tag_of(names[name], manifest))
+        paths[path] = {"post": _operation(model, manifest, names[name], responses, requests["/predict"])}
         schemas |= components | {prediction: prediction_schema(known[ANY_MODEL.prediction], manifest)}
     paths |= dict(sorted(views["paths"].items(), key=lambda each: _tag(each[1]) not in OWN_TAGS))
     example = next(iter(own.values()), ANY_MODEL)
@@ -118,21 +123,41 @@ def document(
     _fill_parameters(paths, example)
     schemas |= {name: schema for name, schema in known.items() if name not in UNUSED_SCHEMAS}
     schemas |= _describe_errors(paths, errors, requests, own)
-    tags = sorted(views.get("tags", []), key=lambda tag: tag["name"] not in OWN_TAGS)
+    others = sorted(views.get("tags", []), key=lambda tag: tag["name"] not in OWN_TAGS)
     return {
         **views,
-        "tags": [{"name": "models served", "description": "Each model, with its real fields."}, *tags],
+        "tags": [*tags, *others],
+        "x-tagGroups": _groups([each["name"] for each in tags], groups),
         "paths": paths,
         "components": {"schemas": schemas},
     }
 
 
-def _operation(model: _Model, manifest: Manifest, responses: dict[str, Any], form: RequestBodyForm) -> dict[str, Any]:
+def _tag_of(name: str, manifest: Manifest) -> dict[str, Any]:
+    """Return the tag of a model's own operation, with a link to the model's page relative to the documentation pages."""
+    page = f"./models/{quote(manifest.model, safe='')}"
+    text = f"{manifest.task.replace('_', ' ').capitalize()}, version {manifest.version}."
+    return {"name": name, "description": text, "externalDocs": {"description": "Playground", "url": page}}
+
+
+def _groups(models: list[str], others: list[str]) -> list[dict[str, Any]]:
+    """Return the groups of tags that ReDoc shows: models, Retort's own protocol, and other protocols, which are folded."""
+    found = {
+        "Models": models,
+        "Retort": [name for name in others if name in OWN_TAGS],
+        "Protocols of other servers": [name for name in others if name not in OWN_TAGS],
+    }
+    return [{"name": name, "tags": tags} for name, tags in found.items() if tags]
+
+
+def _operation(
+    model: _Model, manifest: Manifest, tag: str, responses: dict[str, Any], form: RequestBodyForm
+) -> dict[str, Any]:
     """Return the operation of one model, with its own request body and response, and the view's other responses."""
     made_up = "; the examples are made up from what the estimator knows" if manifest.examples_made_up else ""
     content = prediction_content(reference(model.prediction), manifest)
     return {
-        "tags": ["models served"],
+        "tags": [tag],
         "operationId": operation_id(model.key),
         "summary": f"Predict with {manifest.model}",
         "description": f"{manifest.task}, `{manifest.estimator}`, version {manifest.version}{made_up}.",

@@ -1,9 +1,9 @@
 // Predicts with the client that openapi-generator's `typescript-axios` generated, and prints the answers.
 import { isAxiosError } from "axios";
-import { Configuration, ModelsServedApi, PenguinsInstance, PenguinsRecord, Problem } from "./typescript-axios";
+import { Configuration, PenguinsApi, PenguinsInstance, PenguinsRecord, Problem } from "./typescript-axios";
 
 async function main(url: string, records: PenguinsRecord[]): Promise<void> {
-  const api = new ModelsServedApi(new Configuration({ basePath: url }));
+  const api = new PenguinsApi(new Configuration({ basePath: url }));
   const one = await api.predictPenguins(records[0]);
   const many = await api.predictPenguins({ instances: records });
   // The generator's type of an instance is the record's alone.

@@ -3,14 +3,14 @@
 import json
 import sys
 
-from openapi_client import ApiClient, Configuration, ModelsServedApi
+from openapi_client import ApiClient, Configuration, PenguinsApi
 from openapi_client.exceptions import UnprocessableEntityException
 from openapi_client.models import PenguinsInstance, PenguinsInstances, PenguinsRecord, PredictPenguinsRequest, Problem
 
 url, records = sys.argv[1], json.loads(sys.argv[2])
 typed = [PenguinsRecord.from_dict(record) for record in records]
 with ApiClient(Configuration(host=url)) as client:
-    api = ModelsServedApi(client)
+    api = PenguinsApi(client)
 
     def predict(body):
         return api.predict_penguins(PredictPenguinsRequest(body))

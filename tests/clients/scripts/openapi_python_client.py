@@ -4,7 +4,7 @@ import json
 import sys
 
 from retort_client import Client
-from retort_client.api.models_served import predict_penguins
+from retort_client.api.penguins import predict_penguins
 from retort_client.models import PenguinsInstances, PenguinsPrediction, PenguinsRecord, Problem
 
 url, records = sys.argv[1], json.loads(sys.argv[2])

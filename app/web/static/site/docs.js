@@ -19,8 +19,17 @@ const Lines = () => ({
 
 const address = new URL(document.getElementById("swagger-ui").dataset.openapi, location.href).href;
 
-SwaggerUIBundle({
+// The groups of the last kind are folded: the protocols of other servers, which most readers never need.
+function fold() {
+  const spec = ui.specSelectors.specJson().toJS();
+  const named = decodeURIComponent(location.hash).split("/")[1];
+  for (const tag of spec["x-tagGroups"]?.find(({ name }) => name.startsWith("Protocols"))?.tags ?? [])
+    if (tag !== named) ui.layoutActions.show(["operations-tag", tag], false);
+}
+
+const ui = SwaggerUIBundle({
   url: address,
+  onComplete: fold,
   responseInterceptor: (response) => {
     if (response.ok && response.url === address)
       response.text = JSON.stringify(shown(JSON.parse(response.text), address));

@@ -1,0 +1,124 @@
+"""An answer of the prediction API as people read it: for the page that the plain form renders, without JavaScript.
+
+`static/site/answer.js` shows the same in the browser.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import unquote
+
+from app.web.cards import headline, json_text, label
+
+OWN: Final = ("prediction", "probabilities", "classes", "model", "version", "warnings", "warnings_more", "explanation")
+MANY_CLASSES: Final = 12
+LIKELIEST: Final = 8
+"""Of many classes, how many have a bar."""
+_PLACE: Final = re.compile(r"#(?:/instances)?(?:/0)?(?:/(.*))?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """The probability of one class: `width` is its share of a bar of 100 units."""
+
+    label: str
+    percent: str
+    width: float
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One answer: the prediction, and what came with it. `failed` is the sentence of an error, if it is one."""
+
+    answered: bool = False
+    headline: str = ""
+    bars: tuple[Bar, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
+    failed: str = ""
+    general: tuple[str, ...] = ()
+    errors: Mapping[str, str] = field(default_factory=dict)
+    warnings: Mapping[str, str] = field(default_factory=dict)
+
+
+def shown(model: Mapping[str, Any], status: int, document: Mapping[str, Any]) -> Shown:
+    """The answer to one record, with errors and warnings by the name of the input."""
+    if status != 200:
+        errors, general = by_input(model, document.get("errors") or ())
+        return Shown(failed=str(document.get("detail", "")), errors=errors, general=general)
+    warnings, general = by_input(model, document.get("warnings") or ())
+    prediction = document["prediction"][0] if document.get("prediction") else None
+    others = [(name, value[0]) for name, value in document.items() if name not in OWN and isinstance(value, list)]
+    return Shown(
+        answered=True,
+        headline=headline(model, prediction),
+        bars=bars(document),
+        others=tuple((name, json_text(value)) for name, value in others),
+        general=general,
+        warnings=warnings,
+    )
+
+
+def by_input(model: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Sentences by the name of the input that their pointers lead to, and those that lead to none."""
+    names = [each["name"] for each in model["inputs"]]
+    placed: dict[str, str] = {}
+    general = []
+    for each in found:
+        rest = (match[1] if (match := _PLACE.fullmatch(each["pointer"])) else "") or ""
+        name = _input_at(names, rest)
+        if name is None:
+            general.append(f"{unquote(rest)} {each['detail']}".strip())
+        else:
+            placed.setdefault(name, each["detail"])
+    return placed, tuple(general)
+
+
+def _input_at(names: Sequence[str], rest: str) -> str | None:
+    """The input at the end of a pointer, or above it: an error may lie deep inside an array."""
+    steps = [unquote(step).replace("~1", "/").replace("~0", "~") for step in rest.split("/")]
+    for name in names:
+        if steps[0] == name or (len(name) > 100 and steps[0] == f"{name[:100]}…"):
+            return name
+    dotted = ".".join(steps)
+    return dotted if dotted in names else None
+
+
+def bars(document: Mapping[str, Any]) -> tuple[Bar, ...]:
+    """A bar for each class in the model's order; of many classes the likeliest. None without one list of classes."""
+    classes, rows = document.get("classes"), document.get("probabilities")
+    if not classes or not rows or not isinstance(rows[0], list) or len(rows[0]) != len(classes):
+        return ()
+    pairs = [(label(name), each) for name, each in zip(classes, rows[0], strict=True) if isinstance(each, float | int)]
+    if not pairs:
+        return ()
+    if len(pairs) > MANY_CLASSES:
+        pairs = sorted(pairs, key=lambda pair: -pair[1])[:LIKELIEST]
+    most = max(share for _, share in pairs)
+    return tuple(Bar(name, percent(share), round(100 * share, 2), share == most) for name, share in pairs)
+
+
+def percent(share: float) -> str:
+    """A probability with three figures at most: never 100 % where it is less, never 0 % where it is more."""
+    if share in (0, 1):
+        return f"{share:.0%}".replace("%", " %")
+    text = f"{100 * share:.1f}"
+    return "> 99.9 %" if text == "100.0" else "< 0.1 %" if text == "0.0" else f"{text} %"
+
+
+def recorded(model: Mapping[str, Any], number: int = 0) -> Shown | None:
+    """The answer that was recorded for an example, as if it came now; None where none was."""
+    examples = model.get("examples") or ()
+    if number >= len(examples) or "prediction" not in examples[number]:
+        return None
+    outputs = {name: [value] for name, value in examples[number].items() if name in ("prediction", "probabilities")}
+    return shown(model, 200, outputs | ({"classes": model["classes"]} if model.get("classes") else {}))
+
+
+def recorded_numbers(model: Mapping[str, Any]) -> tuple[float, ...]:
+    """The predictions of the recorded examples where they are numbers of a scale: those of a regressor."""
+    found = [each.get("prediction") for each in model.get("examples") or ()] if model.get("task") == "regressor" else []
+    return tuple(each for each in found if isinstance(each, float | int))

@@ -1,0 +1,323 @@
+"""The form of the playground: a field for each input of a model, and the record that a filled form stands for.
+
+`static/site/form.js` builds the same record in the browser. Both send a text that they cannot read as it was typed: the
+server says better what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from app.web.cards import any_value, data_url, label, seen
+
+MANY: Final = 24
+"""Inputs; beyond this each field is small and has no slider."""
+MOST: Final = 400
+"""Inputs; beyond this one field takes the whole record, as JSON."""
+FEW_CHOICES: Final = 5
+SHORT_CHARS: Final = 14
+POSITIONS: Final = 200
+"""About how many positions a slider has."""
+RECORD: Final = {"name": "record", "kind": "record"}
+_LOCAL: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,3})?)?", re.ASCII)
+
+
+class Filled(Protocol):
+    """The fields of a form or of a query, as werkzeug's MultiDict has them."""
+
+    def __contains__(self, key: object, /) -> bool: ...
+
+    def get(self, key: str, /) -> Any:
+        """The first value of a field; None where it was not sent."""
+
+    def getlist(self, key: str, /) -> list[Any]:
+        """Every value of a field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One value of a field that has a list of them: the text that the form sends, and the one that people read."""
+
+    text: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field: `control` says which template draws it, `text` is its content.
+
+    `id` is unique in the page, whatever the input is called. `typed` is whether the text is JSON, as the categories are
+    not all texts. `step` is that of the slider, empty where there is none; `heights` are the bars above it, of the
+    training values. `source` is the image as a data URL.
+    `missing` is whether null is sent though the text is empty.
+    """
+
+    name: str
+    id: str
+    kind: str
+    control: str
+    text: str = ""
+    nullable: bool = False
+    missing: bool = False
+    typed: bool = False
+    choices: tuple[Choice, ...] = ()
+    minimum: str = ""
+    maximum: str = ""
+    step: str = ""
+    seen: str = ""
+    note: str = ""
+    source: str = ""
+    draws: bool = False
+    rows: int = 1
+    heights: tuple[float, ...] = ()
+    error: str = ""
+    warning: str = ""
+
+
+def own_key(model: Mapping[str, Any], name: str) -> str:
+    """A name for something of our own in a form or a query: no input of the model has it."""
+    names, key = {each["name"] for each in model["inputs"]}, f".{name}"
+    while key in names:
+        key = f".{key}"
+    return key
+
+
+def missing_key(model: Mapping[str, Any]) -> str:
+    """The name under which a form lists the texts that are missing."""
+    return own_key(model, "missing")
+
+
+def is_whole(model: Mapping[str, Any]) -> bool:
+    """Whether the form has one field for the record, not one for each input."""
+    inputs = model["inputs"]
+    return len(inputs) > MOST or (len(inputs) == 1 and inputs[0]["kind"] == "record")
+
+
+def as_record(model: Mapping[str, Any], instance: Any) -> dict[str, Any]:
+    """An instance as a record, also where it is a row or the value of the only input."""
+    if isinstance(instance, Mapping):
+        return dict(instance)
+    names = [each["name"] for each in model["inputs"]]
+    return dict(zip(names, instance if isinstance(instance, list) else [instance], strict=False))
+
+
+def example_record(model: Mapping[str, Any], filled: Filled | None = None) -> dict[str, Any]:
+    """The first recorded example, or the one whose number is `filled` in; else a record of the inputs' own examples."""
+    recorded = model.get("examples") or ()
+    if recorded:
+        chosen = str(filled.get(own_key(model, "example"))) if filled is not None else ""
+        number = int(chosen) if re.fullmatch(r"[0-9]{1,3}", chosen) else 1
+        return as_record(model, recorded[number - 1 if 1 <= number <= len(recorded) else 0]["instance"])
+    if is_whole(model) and model["inputs"][0]["kind"] == "record":
+        return dict(model["inputs"][0].get("example") or {})
+    return {each["name"]: any_value(each) for each in model["inputs"]}
+
+
+def fields(
+    model: Mapping[str, Any],
+    filled: Filled | None = None,
+    errors: Mapping[str, str] | None = None,
+    warnings: Mapping[str, str] | None = None,
+) -> tuple[Field, ...]:
+    """The fields of a model's form: its first example, and over it the content that was `filled` in.
+
+    `errors` and `warnings` are by the name of the input.
+    """
+    record = example_record(model, filled)
+    absent = set(filled.getlist(missing_key(model))) if filled is not None else set()
+    profile = (model.get("profile") or {}).get("inputs", {})
+    made = []
+    for number, described in enumerate([RECORD] if is_whole(model) else model["inputs"]):
+        name = described["name"]
+        field = _field(described, f"f{number}", record if is_whole(model) else record.get(name))
+        if filled is not None and name in filled:
+            field = _refilled(field, str(filled.get(name)))
+        if name in absent:
+            field = replace(field, missing=True, text="")
+        field = replace(field, heights=heights_of(profile.get(name)) if field.step else ())
+        made.append(replace(field, error=(errors or {}).get(name, ""), warning=(warnings or {}).get(name, "")))
+    return tuple(made)
+
+
+def record_of(model: Mapping[str, Any], filled: Filled, files: Mapping[str, bytes]) -> object:
+    """The record that a filled form stands for; `files` are the images that were chosen, by name of the input."""
+    absent = set(filled.getlist(missing_key(model)))
+    if is_whole(model):
+        return _json_or_text(str(filled.get(RECORD["name"]) or ""))
+    record: dict[str, Any] = {}
+    for number, described in enumerate(model["inputs"]):
+        name = described["name"]
+        field = _field(described, f"f{number}", None)
+        if name in files:
+            record[name] = base64.b64encode(files[name]).decode()
+        elif name in absent:
+            record[name] = None
+        elif name in filled and (value := _value(field, described, str(filled.get(name)))) is not ABSENT:
+            record[name] = value
+    return record
+
+
+ABSENT: Final = object()
+"""The value of a field that is empty though the model needs one: it is left out, and the server says so."""
+
+
+def _value(field: Field, described: Mapping[str, Any], text: str) -> object:
+    text = text.replace("\r\n", "\n")
+    if field.control == "text":
+        return text
+    if text.strip() == "":
+        return None if field.nullable else ABSENT
+    if field.control == "json":
+        return _array(text, described.get("shape"))
+    if field.typed or described["kind"] in ("number", "integer", "boolean", "unused"):
+        return _json_or_text(text)
+    return text
+
+
+def _json_or_text(text: str) -> object:
+    try:
+        return json.loads(text, parse_constant=str)
+    except ValueError:
+        return text
+
+
+def _array(text: str, shape: Sequence[int] | None) -> object:
+    """JSON as it is; else the numbers of a table, as lists of the shape where their count is right."""
+    value = _json_or_text(text)
+    if isinstance(value, list | dict) or shape is None:
+        return value
+    cells: list[Any] = [_json_or_text(cell) for cell in re.split(r"[\s,;]+", text.strip()) if cell]
+    if len(cells) != math.prod(shape):
+        return cells
+    for width in reversed(shape[1:]):
+        cells = [cells[at : at + width] for at in range(0, len(cells), width)]
+    return cells
+
+
+def _field(described: Mapping[str, Any], identity: str, value: object) -> Field:
+    kind, name = described["kind"], described["name"]
+    nullable = bool(described.get("nullable")) and not described.get("shape") and kind != "record"
+    field = Field(name, identity, kind, "line", _text(value), nullable)
+    if kind in ("number", "integer"):
+        return _number_field(field, described)
+    if kind == "boolean":
+        return _choice_field(field, (True, False), value)
+    if kind == "category":
+        return _category_field(field, described, value)
+    if kind == "text":
+        return replace(
+            field, control="text", rows=min(8, 2 + len(field.text) // 60), missing=nullable and value is None
+        )
+    if kind == "timestamp":
+        local = _local(value)
+        note = "in UTC"
+        return replace(field, control="timestamp" if local is not None else "line", text=local or field.text, note=note)
+    if kind == "image":
+        return _image_field(field, described)
+    if kind in ("array", "record"):
+        text = _table(value) if value is not None else ""
+        shape = " x ".join(map(str, described.get("shape") or ()))
+        note = f"{shape} numbers: rows of them, or JSON" if shape else "JSON"
+        return replace(field, control="json", text=text, note=note, rows=min(12, 2 + text.count("\n")))
+    return replace(field, note="not used by the model" if kind == "unused" else "")
+
+
+def heights_of(distribution: Mapping[str, Any] | None) -> tuple[float, ...]:
+    """The bars of a distribution, the highest of height 10; a count that is not 0 can be seen."""
+    counts = (distribution or {}).get("counts") or [count for _, count in (distribution or {}).get("values", ())]
+    most = max(counts, default=0)
+    return tuple(round(max(10 * count / most, 0.4 if count else 0), 2) for count in counts) if most else ()
+
+
+def _refilled(field: Field, text: str) -> Field:
+    field = replace(field, text=text, missing=False)
+    if field.control == "image":
+        return replace(field, source=data_url(text))
+    if field.control == "timestamp" and text and _LOCAL.fullmatch(text) is None:
+        return replace(field, control="line")
+    return field
+
+
+def _number_field(field: Field, described: Mapping[str, Any]) -> Field:
+    least, most = described.get("minimum"), described.get("maximum")
+    field = replace(field, control="number", seen=seen(least, most))
+    if least is None or most is None or not least < most:
+        return field
+    step = 10.0 ** math.floor(math.log10((most - least) / POSITIONS))
+    if field.kind == "integer":
+        step = max(1, int(step))
+    return replace(field, minimum=_text(least), maximum=_text(most), step=_plain(step))
+
+
+def _plain(number: float) -> str:
+    """A number without an exponent where that is short, as sliders count decimals."""
+    return f"{number:.12f}".rstrip("0").rstrip(".") if 1e-9 < number < 1e15 else repr(number)
+
+
+def _category_field(field: Field, described: Mapping[str, Any], value: object) -> Field:
+    categories = tuple(described.get("categories") or ())
+    field = _choice_field(field, categories, value)
+    if described.get("unseen", "reject") == "reject":
+        return field
+    return replace(field, control="open", note="others are accepted")
+
+
+def _choice_field(field: Field, values: Sequence[object], value: object) -> Field:
+    typed = not all(isinstance(each, str) and each for each in values)
+    choices = tuple(Choice(json.dumps(each) if typed else str(each), label(each)) for each in values)
+    short = len(choices) <= FEW_CHOICES and all(len(each.label) <= SHORT_CHARS for each in choices)
+    text = "" if value is None else json.dumps(value) if typed else _text(value)
+    return replace(field, control="pills" if short else "select", choices=choices, typed=typed, text=text)
+
+
+def _image_field(field: Field, described: Mapping[str, Any]) -> Field:
+    picture = msgspec.to_builtins(described["image"]) if described.get("image") is not None else {}
+    note = f"the model sees it as {picture['width']} x {picture['height']} pixels" if picture else ""
+    draws = picture.get("mode") == "L"
+    return replace(field, control="image", source=data_url(field.text), draws=draws, note=note)
+
+
+def _local(value: object) -> str | None:
+    """A timestamp as a date and time field has it, in UTC; None where such a field cannot hold it."""
+    try:
+        if isinstance(value, int | float):
+            moment = datetime.fromtimestamp(value, UTC)
+        elif isinstance(value, str):
+            moment = datetime.fromisoformat(value)
+        else:
+            return ""
+    except (ValueError, OverflowError, OSError):
+        return None
+    text = (moment.astimezone(UTC) if moment.tzinfo else moment).replace(tzinfo=None).isoformat()
+    text = re.sub(r"(\.\d{3})000$", r"\1", text)
+    text = re.sub(r"(T\d\d:\d\d):00$", r"\1", text)  # as browsers write it
+    return text if _LOCAL.fullmatch(text) and not re.search(r"\.\d{7,}", str(value)) else None
+
+
+def _table(value: object) -> str:
+    """An array of one or two dimensions as lines of numbers, any other value as JSON."""
+    rows = value if isinstance(value, list) and value and all(isinstance(row, list) for row in value) else [value]
+    lines = []
+    for row in rows:
+        if not isinstance(row, list) or any(isinstance(cell, list | dict) for cell in row):
+            return json.dumps(value, ensure_ascii=False)
+        lines.append(", ".join(map(_text, row)))
+    return "\n".join(lines)
+
+
+def _text(value: object) -> str:
+    """A value as a field has it: a text as it is, a missing one empty."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return repr(value).removesuffix(".0")
+    return json.dumps(value, ensure_ascii=False)

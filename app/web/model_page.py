@@ -1,0 +1,216 @@
+"""What the page of a model says beside its playground: versions, environment, proof, hashes, how to call it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from app.web import markdown
+from app.web.cards import (
+    AVAILABLE,
+    InputLine,
+    VersionLine,
+    census_of,
+    inputs_of,
+    json_text,
+    labels_of,
+    lines_of,
+    task_of,
+)
+from app.web.fields import MANY, example_record, heights_of, is_whole
+
+FEW: Final = 6
+"""Classes that the first sentence names."""
+LIBRARIES: Final = {"python": "Python", "numpy": "NumPy", "scipy": "SciPy", "onnxruntime": "ONNX Runtime"}
+_VERBS: Final = {
+    "regressor": "Predicts a number",
+    "clusterer": "Finds the cluster",
+    "transformer": "Transforms a record",
+    "outlier_detector": "Tells outliers from inliers",
+}
+_DATATYPES: Final = {"number": "FP64", "integer": "INT64", "boolean": "BOOL"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How to call a model by one protocol: a request line and a body that works."""
+
+    title: str
+    path: str
+    body: str
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPage:
+    """The facts of one version of a model. `sentence` says in one line what it does."""
+
+    name: str
+    default: bool
+    current: VersionLine
+    pinned: bool
+    lines: tuple[VersionLine, ...]
+    task: str = ""
+    sentence: str = ""
+    estimator: str = ""
+    inputs: tuple[InputLine, ...] = ()
+    classes: tuple[str, ...] = ()
+    census: str = ""
+    created: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
+    trained_with: tuple[str, ...] = ()
+    trained_with_source: str = ""
+    runtime: str = ""
+    proof: tuple[str, ...] = ()
+    hashes: tuple[tuple[str, str], ...] = ()
+    steps: tuple[tuple[str, str], ...] = ()
+    calls: tuple[Call, ...] = ()
+    card: Markup | str = ""
+    assumptions: tuple[str, ...] = ()
+    heights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    profiled_rows: int = 0
+
+    @property
+    def available(self) -> bool:
+        """Whether the version shown answers requests."""
+        return self.current.state == AVAILABLE
+
+    @property
+    def dense(self) -> bool:
+        """Whether there are so many inputs that their table is folded."""
+        return len(self.inputs) > MANY
+
+
+def model_page(model: Mapping[str, Any], version: str | None) -> ModelPage:
+    """The facts from a model's own description; `version` is the one that the URL names, if it names one."""
+    lines = tuple(lines_of(model))
+    current = VersionLine(
+        model["version"],
+        model["state"],
+        tuple(model.get("aliases", ())),
+        model.get("reason") or "",
+        model.get("runtime", ""),
+    )
+    base = ModelPage(model["name"], bool(model.get("default")), current, version is not None, lines)
+    if "inputs" not in model:
+        return base
+    steps, profile = model.get("steps") or {}, model.get("profile") or {}
+    return ModelPage(
+        base.name,
+        base.default,
+        base.current,
+        base.pinned,
+        base.lines,
+        task=task_of(model),
+        sentence=sentence(model),
+        estimator=model["estimator"],
+        inputs=inputs_of(model),
+        classes=labels_of(model.get("classes")),
+        census=census_of(inputs_of(model)),
+        created=str(model.get("created") or "")[:10],
+        environment=tuple((LIBRARIES.get(key, key), text) for key, text in (model.get("environment") or {}).items()),
+        trained_with=tuple((model.get("trained_with") or {}).get("requirements", ())),
+        trained_with_source=(model.get("trained_with") or {}).get("source", ""),
+        runtime=model.get("runtime", ""),
+        proof=tuple(proof_sentences(model.get("proof") or {})),
+        hashes=tuple((model.get("sha256") or {}).items()),
+        steps=tuple((name, when) for when in ("before", "after") for name in steps.get(when, ())),
+        calls=tuple(calls(model)),
+        card=markdown.html(model.get("card", "")),
+        heights={name: heights_of(found) for name, found in (profile.get("inputs") or {}).items()},
+        profiled_rows=profile.get("rows", 0),
+        assumptions=tuple(each["text"] for each in model.get("assumptions") or ()),
+    )
+
+
+def sentence(model: Mapping[str, Any]) -> str:
+    """What a model does, in one sentence: "Predicts Adelie, Chinstrap or Gentoo from 5 numbers and 2 categories."."""
+    labels = labels_of(model.get("classes"))
+    if model["task"] == "classifier" and labels and not any(isinstance(each, list) for each in model["classes"]):
+        what = f"Predicts {joined(labels, 'or')}" if len(labels) <= FEW else f"Predicts one of {len(labels)} classes"
+        if all(text.lstrip("-").isdigit() for text in labels) and len(labels) > 2:
+            what = f"Predicts one of the classes {labels[0]} to {labels[-1]}"
+    else:
+        what = _VERBS.get(model["task"], "Predicts")
+    inputs = inputs_of(model)
+    if len(inputs) == 1:
+        return f"{what} from {'an' if inputs[0].kind[0] in 'aeiou' else 'a'} {inputs[0].kind}."
+    return f"{what} from {joined(census_of(inputs).split(', '), 'and')}."
+
+
+def joined(words: Any, last: str) -> str:
+    """Words as a sentence lists them."""
+    *most, end = words
+    return f"{', '.join(most)} {last} {end}" if most else end
+
+
+def proof_sentences(proof: Mapping[str, Any]) -> list[str]:
+    """What packing compared and measured, in sentences."""
+    if not proof:
+        return []
+    if not proof.get("proven"):
+        return [f"There is no graph: {proof['reason']}."] if proof.get("reason") else []
+    difference = proof.get("largest_difference")
+    told = []
+    if proof.get("rows"):
+        compared = f"Packing compared the graph with the artifact on {proof['rows']:,} rows"
+        exact = (
+            "every answer was identical" if difference == 0 else f"the largest relative difference was {difference:.1e}"
+        )
+        told.append(f"{compared}: {exact}." if difference is not None else f"{compared}.")
+    if refused := proof.get("rows_refused_by_estimator"):
+        told.append(f"Both refused the same {refused:,} rows.")
+    if proof.get("graph_us") and proof.get("artifact_us"):
+        graph, artifact = proof["graph_us"], proof["artifact_us"]
+        slower = f", {artifact / graph:,.0f} times as long" if artifact >= 1.5 * graph else ""
+        told.append(f"One row takes {duration(graph)} as a graph and {duration(artifact)} as the artifact{slower}.")
+    if proof.get("slower"):
+        told.append(f"{proof['slower'][0].upper()}{proof['slower'][1:].rstrip('.')}.")
+    return told
+
+
+def duration(number_us: float) -> str:
+    """A duration in the unit that suits it."""
+    return f"{number_us / 1000:.3g} ms" if number_us >= 1000 else f"{number_us:.3g} µs"
+
+
+def calls(model: Mapping[str, Any]) -> list[Call]:
+    """A request of each protocol with the first example; the first is our own."""
+    name, record = quote(model["name"], safe=""), example_record(model)
+    own = f"models/{name}/predict"
+    found = [Call("JSON, many records", own, json_text({"instances": [record]}))]
+    is_flat = not is_whole(model) and not any(isinstance(value, list | dict) for value in record.values())
+    if is_flat:
+        found.append(Call("CSV", own, _csv(record), "text/csv"))
+    found.append(Call("JSON lines, a stream", own, json_text(record), "application/x-ndjson"))
+    if is_flat and None not in record.values():
+        tensors = [_tensor(each, record[each["name"]]) for each in model["inputs"] if each["name"] in record]
+        found.append(Call("Open Inference (KServe, Triton)", f"v2/models/{name}/infer", json_text({"inputs": tensors})))
+    found.append(Call("TensorFlow Serving", f"v1/models/{name}:predict", json_text({"instances": [record]})))
+    records = json_text({"dataframe_records": [record]})
+    found.append(Call("MLflow, SageMaker", f"endpoints/{name}/invocations", records))
+    return found
+
+
+def _tensor(described: Mapping[str, Any], value: object) -> dict[str, Any]:
+    datatype = _datatype(described, value)
+    return {"name": described["name"], "shape": [1], "datatype": datatype, "data": [value]}
+
+
+def _datatype(described: Mapping[str, Any], value: object) -> str:
+    if isinstance(value, str):
+        return "BYTES"
+    return _DATATYPES.get(described["kind"], "BOOL" if isinstance(value, bool) else "FP64")
+
+
+def _csv(record: Mapping[str, Any]) -> str:
+    def cell(value: object) -> str:
+        text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
+        return f'"{text.replace(chr(34), chr(34) * 2)}"' if any(mark in text for mark in ',"\r\n') else text
+
+    return ",".join(map(cell, record)) + "\n" + ",".join(map(cell, record.values())) + "\n"

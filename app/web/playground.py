@@ -1,0 +1,168 @@
+"""The playground: a form for one record of a model, and the page that answers it where there is no JavaScript."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote, unquote_to_bytes, urlencode
+
+from flask import current_app, request
+from werkzeug.wrappers import Response as Answer
+
+from app.web.answers import Shown, recorded, shown
+from app.web.cards import curl, headline, label
+from app.web.fields import (
+    MANY,
+    Field,
+    Filled,
+    as_record,
+    example_record,
+    fields,
+    is_whole,
+    missing_key,
+    own_key,
+    record_of,
+)
+
+NOT_PASSED_ON: Final = (
+    "HTTP_ACCEPT",
+    "HTTP_ACCEPT_ENCODING",
+    "HTTP_CONTENT_ENCODING",
+    "HTTP_X_REQUEST_ID",
+    "HTTP_EXPECT",
+)
+PASSED_ON: Final = ("REMOTE_ADDR", "REMOTE_PORT", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "SERVER_SOFTWARE")
+PRESETS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A recorded example: the query that fills the form with it, and the prediction that was recorded."""
+
+    query: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Playground:
+    """What the templates draw. `described` is JSON for the script; paths are below the application's root."""
+
+    model: Mapping[str, Any]
+    name: str
+    version: int
+    fields: tuple[Field, ...]
+    dense: bool
+    presets: tuple[Preset, ...]
+    described: str
+    path: str
+    try_path: str
+    page_path: str
+    curl: str
+    missing: str
+    example_key: str
+    shown: Shown | None
+    steps: tuple[str, ...]
+    made_up: bool
+    status: int
+
+
+def playground(
+    model: Mapping[str, Any],
+    version: str | None,
+    root_url: str,
+    filled: Filled | None = None,
+    told: Shown | None = None,
+    status: int = 200,
+) -> Playground:
+    """The playground of a model as its page is asked for: of one `version`, or of the current one.
+
+    `told` is the answer to what was `filled` in.
+    """
+    name = model["name"]
+    page_path = f"models/{quote(name, safe='')}" + (f"/versions/{quote(version, safe='')}" if version else "")
+    return Playground(
+        model=model,
+        name=name,
+        version=model["version"],
+        fields=fields(model, filled, told.errors if told else None, told.warnings if told else None),
+        dense=len(model["inputs"]) > MANY and not is_whole(model),
+        presets=_presets(model),
+        described=_described(model),
+        path=f"{page_path}/predict",
+        try_path=f"{page_path}/try",
+        page_path=page_path,
+        curl=curl(f"{root_url}{page_path}/predict", example_record(model, filled)),
+        missing=missing_key(model),
+        example_key=own_key(model, "example"),
+        shown=told or (recorded(model) if not filled else None),
+        steps=tuple(name for names in (model.get("steps") or {}).values() for name in names),
+        made_up=bool(model.get("examples_made_up")),
+        status=status,
+    )
+
+
+def _presets(model: Mapping[str, Any]) -> tuple[Preset, ...]:
+    """The recorded examples as links that fill the form, and nothing where there is but one."""
+    examples = (model.get("examples") or ())[:PRESETS]
+    if len(examples) < 2:
+        return ()
+    key = own_key(model, "example")
+    return tuple(
+        Preset(urlencode({key: number}), headline(model, each["prediction"]) if "prediction" in each else label(number))
+        for number, each in enumerate(examples, start=1)
+    )
+
+
+def _described(model: Mapping[str, Any]) -> str:
+    """What the script needs to know of a model, as JSON."""
+    kept = ("name", "kind", "nullable", "minimum", "maximum", "shape")
+    return json.dumps(
+        {
+            "task": model.get("task"),
+            "inputs": [{key: each[key] for key in kept if key in each} for each in model["inputs"]],
+            "outputs": model.get("outputs", []),
+            "whole": is_whole(model),
+            "predicted": (model.get("profile") or {}).get("prediction"),
+            "examples": [
+                {**each, "instance": as_record(model, each["instance"])} for each in (model.get("examples") or ())
+            ][:PRESETS],
+        },
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
+
+
+def answered(model: Mapping[str, Any], version: str | None, root_url: str) -> Playground:
+    """The playground with the answer to the form that was posted, from the prediction API itself."""
+    files = {name: content for name, file in request.files.items() if (content := file.read())}
+    record = record_of(model, request.form, files)
+    made = playground(model, version, root_url)
+    answer = ask(made.path, json.dumps(record).encode())
+    try:
+        document = json.loads(answer.get_data())
+    except ValueError:
+        document = {"detail": f"the server answered with status {answer.status_code}"}
+    told = shown(model, answer.status_code, document)
+    return playground(model, version, root_url, request.form, told, answer.status_code)
+
+
+def ask(path: str, body: bytes) -> Answer:
+    """Send a body to a path of this application, as the client of the present request would."""
+    environ: dict[str, Any] = {
+        key: value
+        for key, value in request.environ.items()
+        if (key.startswith("HTTP_") and key not in NOT_PASSED_ON) or key.startswith("wsgi.") or key in PASSED_ON
+    }
+    environ |= {
+        "REQUEST_METHOD": "POST",
+        "SCRIPT_NAME": request.environ.get("SCRIPT_NAME", ""),
+        "PATH_INFO": unquote_to_bytes(f"/{path}").decode("latin-1"),
+        "QUERY_STRING": "",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.input": io.BytesIO(body),
+    }
+    return Answer.from_app(current_app.wsgi_app, environ, buffered=True)
