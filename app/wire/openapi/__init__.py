@@ -134,14 +134,14 @@ def document(
 
 
 def _tag_of(name: str, manifest: Manifest) -> dict[str, Any]:
-    """Return the tag of a model's own operation, with a link to the model's page relative to the documentation pages."""
+    """Return the tag of a model's own operation, with a relative link to the model's page."""
     page = f"./models/{quote(manifest.model, safe='')}"
     text = f"{manifest.task.replace('_', ' ').capitalize()}, version {manifest.version}."
     return {"name": name, "description": text, "externalDocs": {"description": "Playground", "url": page}}
 
 
 def _groups(models: list[str], others: list[str]) -> list[dict[str, Any]]:
-    """Return the groups of tags that ReDoc shows: models, Retort's own protocol, and other protocols, which are folded."""
+    """Return the groups of tags that ReDoc shows: models, Retort's own protocol, other protocols."""
     found = {
         "Models": models,
         "Retort": [name for name in others if name in OWN_TAGS],
