@@ -46,7 +46,7 @@ test: .venv/testing ## set up, then run every check; ARGS="-k penguins" goes to 
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest $(ARGS) -m "$(ALONE)" || [ $$? = 5 ]
 ifneq ($(RETORT_WORKER),gthread)
 	@# What the worker has no part in is not asked again: real clients, and what is installed.
-	RETORT_WORKER=gthread OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest $(ARGS) -m "server and not sweep" --ignore tests/clients --ignore tests/server/test_tiers.py || [ $$? = 5 ]
+	RETORT_WORKER=gthread OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest $(ARGS) -m "server and not sweep" --ignore tests/clients --ignore tests/end_to_end/test_tiers.py || [ $$? = 5 ]
 endif
 
 unit: .venv/testing ## only the tests that need no server, browser or database: seconds

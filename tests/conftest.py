@@ -17,7 +17,7 @@ import hypothesis
 import pytest
 
 import app  # noqa: F401 - before a test imports ONNX Runtime, which then sends no usage data
-from tests.server.process import WORKER
+from tests.end_to_end.process import WORKER
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -56,8 +56,8 @@ HERE = Path(__file__).parent
 MARKED = {
     "browser": "browser",
     "clients": "server",
+    "end_to_end": "server",
     "packing/exporters": "graphs",
-    "server": "server",
     "sweep": "sweep",
     **dict.fromkeys(
         (
@@ -69,7 +69,7 @@ MARKED = {
             "test_gunicorn_conf.py",
             "test_start.py",
             "web",
-            "server_worker",
+            "server",
         ),
         "service",
     ),

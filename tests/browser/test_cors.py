@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.server.process import WORKER, Server, serving, web_line
+from tests.end_to_end.process import WORKER, Server, serving, web_line
 
 pytestmark = [
     pytest.mark.browser,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server.process import Server, serving
+from tests.end_to_end.process import Server, serving
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.clients.venvs import NPM, node_modules, python_of, ran, said_by
-from tests.server.process import ROOT, Server
+from tests.end_to_end.process import ROOT, Server
 
 pytestmark = pytest.mark.server
 

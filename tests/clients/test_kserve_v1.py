@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.venvs import said_by
-from tests.server.process import Server, serving
+from tests.end_to_end.process import Server, serving
 
 pytestmark = pytest.mark.server
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.clients.stamped import packed, visits
 from tests.clients.venvs import said_by
-from tests.server.process import ROOT, Server, serving
+from tests.end_to_end.process import ROOT, Server, serving
 
 pytestmark = pytest.mark.server
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.process import Server, serving, web_line
+from tests.end_to_end.process import Server, serving, web_line
 
 pytestmark = [pytest.mark.server, pytest.mark.needs_program("curl")]
 

@@ -23,8 +23,8 @@ from playwright.sync_api import Browser
 from app.runtime.proving import same
 from tests.docs.pages import BLOCKS, Block
 from tests.docs.workshop import Workshop, is_taken, shown_in
-from tests.server.process import Server, environment, free_port, serving
-from tests.server_worker.proxied import nginx_with
+from tests.end_to_end.process import Server, environment, free_port, serving
+from tests.server.proxied import nginx_with
 from tests.web.stage import serving as serving_here
 
 COMMANDS = [block for block in BLOCKS if is_taken(block) and not block.title]

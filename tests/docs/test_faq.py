@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.docs.pages import text_of
-from tests.server.process import ROOT
+from tests.end_to_end.process import ROOT
 
 MESSAGES = re.findall(r"^### `(.+)`$", text_of("docs/faq.md"), re.MULTILINE)
 

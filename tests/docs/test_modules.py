@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from app.core.steps import Refused, found_in
 from app.packing import declared
 from tests.docs.pages import titled
-from tests.server.process import ROOT
+from tests.end_to_end.process import ROOT
 
 
 def loaded(page: str, title: str) -> ModuleType:

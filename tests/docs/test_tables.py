@@ -15,7 +15,7 @@ from app.gateway.errors import STATUS
 from app.settings import Settings, table
 from app.telemetry.families import FAMILIES, MetricType
 from tests.docs.pages import BLOCKS, PAGES, folder_of, links_of, rows, text_of
-from tests.server.process import ROOT, environment
+from tests.end_to_end.process import ROOT, environment
 
 COMMANDS = "\n".join(block.text for block in BLOCKS if block.language == "sh")
 PROSE = "\n".join(map(text_of, PAGES))

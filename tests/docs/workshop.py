@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.docs.pages import Block
-from tests.server.process import ROOT, environment
+from tests.end_to_end.process import ROOT, environment
 
 COPIED = ("models", "docs", "benchmarks/RESULTS.md", "benchmarks/__init__.py", "benchmarks/quotes.py", "wsgi.py")
 COPIED += ("README.md", "Makefile", "setup.cfg", ".gitignore")

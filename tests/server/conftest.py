@@ -1,59 +1,27 @@
-"""Servers that several tests share, and a repository with versions in different states."""
+"""Gunicorn's own corpus of requests, from its source release."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+import importlib.metadata
+import subprocess
+import sys
 from pathlib import Path
 
-import joblib
 import pytest
-from sklearn.datasets import load_iris
-from sklearn.ensemble import HistGradientBoostingClassifier
 
-from app.packing.spawn import PackRequest
-from app.packing.write import pack
-from tests.server.process import ROOT, Server, serving
-
-BODY_LIMIT_BYTES = 1_000_000
+FETCH_WITHIN_S = 300.0
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The committed models behind two workers, as a platform runs them."""
-    folder = tmp_path_factory.mktemp("server")
-    with serving(folder, WEB_CONCURRENCY=2, RETORT_BODY_LIMIT_BYTES=BODY_LIMIT_BYTES) as started:
-        yield started
-
-
-@pytest.fixture(scope="session")
-def boosted() -> HistGradientBoostingClassifier:
-    """An estimator that hangs in a child process if its parent has run it before the fork."""
-    return HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(*load_iris(return_X_y=True))
-
-
-@pytest.fixture(scope="session")
-def mixed_models(tmp_path_factory: pytest.TempPathFactory, boosted: HistGradientBoostingClassifier) -> Path:
-    """A repository: `boosted` 1 serves and 2 is damaged, `iris-two` serves, `churn` was never packed."""
-    folder = tmp_path_factory.mktemp("mixed")
-    models = folder / "models"
-    shutil.copytree(ROOT / "models" / "iris-two", models / "iris-two")
-    artifact = folder / "boosted.joblib"
-    joblib.dump(boosted, artifact)
-    for _ in range(2):
-        pack(PackRequest(str(artifact), "boosted", str(models)))
-    damaged = models / "boosted" / "2" / "model.joblib"
-    content = bytearray(damaged.read_bytes())
-    content[len(content) // 2] ^= 1
-    damaged.write_bytes(content)
-    (models / "churn").mkdir()
-    shutil.copyfile(ROOT / "models" / "iris-two" / "1" / "model.joblib", models / "churn" / "model.joblib")
-    return models
-
-
-@pytest.fixture(scope="session")
-def mixed(tmp_path_factory: pytest.TempPathFactory, mixed_models: Path) -> Iterator[Server]:
-    """This repository in production, behind two workers."""
-    folder = tmp_path_factory.mktemp("mixed-server")
-    with serving(folder, WEB_CONCURRENCY=2, RETORT_MODELS_DIR=mixed_models) as started:
-        yield started
+def gunicorn_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source release of the installed Gunicorn."""
+    folder = tmp_path_factory.mktemp("gunicorn")
+    version = importlib.metadata.version("gunicorn")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--no-binary", "gunicorn", f"gunicorn=={version}", "--dest", str(folder)]
+    fetched = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_WITHIN_S, check=False)
+    if fetched.returncode:
+        pytest.skip(f"Gunicorn's source release could not be fetched: {fetched.stderr.strip()[-300:]}")
+    # Not tarfile: its filters came with 3.11.4, and without them newer Pythons warn.
+    subprocess.run(["tar", "--extract", "--file", next(folder.glob("*.tar.gz")), "--directory", folder], check=True)
+    return next(path for path in folder.iterdir() if path.is_dir())

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.conftest import SETTINGS_NAMES, SETTINGS_PREFIXES
-from tests.server_worker.crowds import allow_descriptors
+from tests.server.crowds import allow_descriptors
 from tests.soak.floods import FLOODS
 from tests.soak.network import NETWORK
 from tests.soak.overload import OVERLOAD

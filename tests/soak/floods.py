@@ -25,12 +25,12 @@ import numpy as np
 
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
-from tests.server.deadly import EXITS, SEGFAULTS, Deadly
-from tests.server.process import ROOT, Server, serving
-from tests.server_worker.crowds import share_of
-from tests.server_worker.load_client import LoadRequest, new_number
-from tests.server_worker.loops import closed_loop
-from tests.server_worker.served import Outcomes
+from tests.end_to_end.deadly import EXITS, SEGFAULTS, Deadly
+from tests.end_to_end.process import ROOT, Server, serving
+from tests.server.crowds import share_of
+from tests.server.load_client import LoadRequest, new_number
+from tests.server.loops import closed_loop
+from tests.server.served import Outcomes
 from tests.soak.rows import Bounds, Row
 from tests.soak.sheet import Sheet
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from tests.server.process import Server
-from tests.server_worker.crowds import WHOLE, crowd, median_s, probing, share_of, slowhttptest
-from tests.server_worker.served import ask_stats, rss_bytes, worker_server
+from tests.end_to_end.process import Server
+from tests.server.crowds import WHOLE, crowd, median_s, probing, share_of, slowhttptest
+from tests.server.served import ask_stats, rss_bytes, worker_server
 from tests.soak.rows import Bounds, Row
 from tests.soak.sheet import Sheet
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 
-from tests.server.process import Server
-from tests.server_worker.crowds import share_of
-from tests.server_worker.fairness import LIMITS, measure_fairness
-from tests.server_worker.fairness import THREADS as FAIRNESS_THREADS
-from tests.server_worker.load_client import echo
-from tests.server_worker.loops import closed_loop
-from tests.server_worker.overload import SLOW, SLOWER, Overload, capacity_per_second, echoes, overload
-from tests.server_worker.served import Outcomes, ask_stats, worker_server
+from tests.end_to_end.process import Server
+from tests.server.crowds import share_of
+from tests.server.fairness import LIMITS, measure_fairness
+from tests.server.fairness import THREADS as FAIRNESS_THREADS
+from tests.server.load_client import echo
+from tests.server.loops import closed_loop
+from tests.server.overload import SLOW, SLOWER, Overload, capacity_per_second, echoes, overload
+from tests.server.served import Outcomes, ask_stats, worker_server
 from tests.soak.rows import Bounds, Row
 from tests.soak.sheet import Sheet
 

@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import time
 
-from tests.server.process import Server, free_port
-from tests.server_worker.endings import (
+from tests.end_to_end.process import Server, free_port
+from tests.server.endings import (
     one_of_two_terminated,
     recycled,
     reloaded,
     terminated,
 )
-from tests.server_worker.proxied import FAIL_TIMEOUT_S, nginx_before
-from tests.server_worker.served import Outcomes, worker_server
+from tests.server.proxied import FAIL_TIMEOUT_S, nginx_before
+from tests.server.served import Outcomes, worker_server
 from tests.soak.rows import Bounds, Row
 from tests.soak.sheet import Sheet
 

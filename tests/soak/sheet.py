@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tests.server_worker.served import core_wait_s
+from tests.server.served import core_wait_s
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.server.process import ROOT, Server, serving
-from tests.server_worker.load_client import LoadRequest, new_number
-from tests.server_worker.loops import closed_loop
+from tests.end_to_end.process import ROOT, Server, serving
+from tests.server.load_client import LoadRequest, new_number
+from tests.server.loops import closed_loop
 from tests.soak.rows import Bounds, Row
 from tests.soak.sheet import Sheet
 from tests.soak.trend import Sample, Watch, best_cpu_us, best_p99_s, descriptors, threads, wait_share

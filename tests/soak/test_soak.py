@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.process import ROOT, environment
+from tests.end_to_end.process import ROOT, environment
 from tests.soak import __main__ as soak
 from tests.soak.rows import Bounds, Row
 from tests.soak.sheet import Sheet, table, write_report

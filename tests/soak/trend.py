@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.server_worker.crowds import share_of
-from tests.server_worker.served import Outcomes, core_wait_s, cpu_s, rss_bytes
+from tests.server.crowds import share_of
+from tests.server.served import Outcomes, core_wait_s, cpu_s, rss_bytes
 
 PER_REQUESTS = 100_000
 MEASURED_FROM = 0.5

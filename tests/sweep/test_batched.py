@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from app.errors import PackingRefused
-from tests.server.process import Server, serving
+from tests.end_to_end.process import Server, serving
 from tests.sweep.packed import Packed
 
 from .cases import RECIPES, case

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from app.wire.application import Application
-from tests.server_worker.reference import statuses_in
-from tests.server_worker.stage import staged
+from tests.server.reference import statuses_in
+from tests.server.stage import staged
 from tests.wire.exchange import JSON, PROBLEM
 
 ERROR, MLFLOW, DOCUMENT = ["error"], ["error_code", "message"], ["type", "title", "status", "detail", "request_id"]

@@ -1,0 +1,172 @@
+"""Tests of the examples with steps behind a server: a database, and two services at once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.packing.spawn import PackRequest
+from app.packing.write import pack
+from tests.end_to_end.process import ROOT, Server, environment, free_port, serving
+
+pytestmark = pytest.mark.server
+
+WAIT_S = 0.2
+AT_ONCE = 40
+
+
+class Stations(BaseHTTPRequestHandler):
+    """Both services: slow, with one request for each connection."""
+
+    def do_GET(self) -> None:
+        time.sleep(WAIT_S)
+        body = json.dumps({"temperature": 20.0, "parked": 5.0}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None: ...
+
+
+@contextlib.contextmanager
+def services() -> Iterator[str]:
+    class Listening(ThreadingHTTPServer):
+        request_queue_size = 256
+
+    with Listening(("127.0.0.1", 0), Stations) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_port}"
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+def trained(example: str, model: str, target: str, step: str, folder: Path) -> Path:
+    script = ROOT / "examples" / example / "train.py"
+    subprocess.run([sys.executable, str(script), str(folder)], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    models = folder / "models"
+    artifact, sample = folder / f"{model}.joblib", folder / f"{model}.csv"
+    pack(PackRequest(str(artifact), model, str(models), str(sample), target, before=(step,)))
+    return models
+
+
+def shown(model: str) -> tuple[str, Any]:
+    """Return the request for a model in examples/README.md, and its response there."""
+    text = (ROOT / "examples" / "README.md").read_text("utf-8")
+    for body, answer in re.findall(r"curl \S+ -d '(.*?)'\n```\n\n```json\n(.*?)```", text, re.DOTALL):
+        if json.loads(answer)["model"] == model:
+            return body, json.loads(answer)
+    raise AssertionError(f"it does not ask {model}")
+
+
+@contextlib.contextmanager
+def stub() -> Iterator[tuple[str, str]]:
+    """Return the URLs of both services, which the example's own stub provides."""
+    ports = [free_port(), free_port()]
+    script = ROOT / "examples" / "two_services" / "stub.py"
+    process = subprocess.Popen([sys.executable, str(script), *map(str, ports)], env=environment())
+    try:
+        for port in ports:
+            until = time.monotonic() + 30
+            while time.monotonic() < until:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.05)
+        yield f"http://localhost:{ports[0]}", f"http://localhost:{ports[1]}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def found_in(example: str) -> dict[str, str]:
+    return {"PYTHONPATH": str(ROOT / "examples" / example)}
+
+
+@pytest.fixture(scope="module")
+def customers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("customers")
+    models = trained("customers", "loans", "default", "customer", folder)
+    settings = {"RETORT_STEPS": "customer_steps", "DATABASE_URL": f"sqlite:///{folder}/customers.db"}
+    with serving(folder, RETORT_MODELS_DIR=models, **settings, **found_in("customers")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def stations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("stations")
+    models = trained("two_services", "bikes", "bikes", "station", folder)
+    with services() as url:
+        settings = {"RETORT_STEPS": "station_steps", "WEATHER_URL": url, "PARKING_URL": url, "RETORT_THREADS": 2}
+        with serving(folder, RETORT_MODELS_DIR=models, **settings, **found_in("two_services")) as started:
+            yield started
+
+
+def test_features_from_a_database(customers: Server) -> None:
+    answer = customers.ask("POST", "/predict", '{"instances": [[7, 60000], [8, 1000]]}')
+    assert answer.document["prediction"] == [True, False]
+    unknown = customers.ask("POST", "/predict", '{"customer_id": 7000, "amount": 1000}')
+    assert unknown.status == 422
+    assert unknown.document["errors"] == [{"pointer": "#/customer_id", "detail": "is no customer"}]
+    assert customers.ask("GET", "/readyz").status == 200
+    body, answered = shown("loans")
+    assert customers.ask("POST", "/predict", body).document["prediction"] == answered["prediction"]
+
+
+def test_two_services_are_asked_at_once_for_each_instance(stations: Server) -> None:
+    stations.ask("POST", "/predict", '{"station": "north", "hour": 12}')
+    began_s = time.monotonic()
+    answer = stations.ask("POST", "/predict", '{"instances": [["north", 12], ["south", 13]]}')
+    assert answer.document["prediction"] == pytest.approx([67, 68])
+    assert time.monotonic() - began_s < 3 * WAIT_S
+
+
+@pytest.mark.own_worker("it has as many threads as are set, and requests that wait take them")
+def test_requests_that_wait_take_no_threads_from_others(stations: Server) -> None:
+    """Two threads and forty waiting requests: all are answered together, and none is refused."""
+    with ThreadPoolExecutor(AT_ONCE) as clients:
+        began_s = time.monotonic()
+        asked = [
+            clients.submit(stations.ask, "POST", "/predict", '{"station": "a", "hour": 1}') for _ in range(AT_ONCE)
+        ]
+        described = stations.ask("GET", "/models")
+        statuses = {each.result().status for each in asked}
+        took_s = time.monotonic() - began_s
+    assert described.status == 200
+    assert statuses == {200}
+    assert took_s < AT_ONCE / 2 * WAIT_S, "as if there were no more than two at once"
+
+
+def test_it_answers_as_shown_and_ends_cleanly(tmp_path: Path) -> None:
+    models = trained("two_services", "bikes", "bikes", "station", tmp_path)
+    with stub() as (weather, parking):
+        settings = {"RETORT_STEPS": "station_steps", "WEATHER_URL": weather, "PARKING_URL": parking}
+        with serving(tmp_path, RETORT_MODELS_DIR=models, **settings, **found_in("two_services")) as started:
+            body, answered = shown("bikes")
+            answer = started.ask("POST", "/predict", body)
+            assert answer.document["prediction"] == pytest.approx(answered["prediction"])
+            assert started.stop() == 0
+            assert "Traceback" not in started.words
+            assert "Error" not in started.words
+
+
+def test_a_module_that_is_missing_stops_the_start(tmp_path: Path) -> None:
+    refused = pytest.raises(AssertionError, match="RETORT_STEPS='no_such_steps' cannot be imported")
+    with refused, serving(tmp_path, RETORT_STEPS="no_such_steps"):
+        pass

@@ -1,0 +1,137 @@
+"""Tests of faults of clients and networks: short forms, each with its figure."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.process import Server
+from tests.server.crowds import HALF_BODY, HALF_HEAD, WHOLE, crowd, median_s, slowhttptest
+from tests.server.reference import statuses_in
+from tests.server.served import Outcomes, ask_stats, connect, cpu_s, load, rss_bytes, took_s, worker_server
+
+pytestmark = pytest.mark.server
+
+
+@pytest.mark.own_worker("it reads in its threads, so that as many slow senders as it has threads stop it")
+@pytest.mark.parametrize("says", [HALF_HEAD, HALF_BODY], ids=["n01 heads", "n02 bodies"])
+def test_slow_senders_do_not_affect_other_clients(tmp_path: Path, says: bytes) -> None:
+    limits = {"head_s": 2.0, "body_grace_s": 2.0}
+    with worker_server(tmp_path, limits=limits) as server, crowd(server, 500, says) as slow:
+        assert median_s(server) < 0.05
+        assert server.ask("POST", "/echo", "x").content == b"x"
+        for one in slow:
+            one.settimeout(6)
+            assert statuses_in(one.recv(1000)) == [408]
+            assert one.recv(1000) == b""
+
+
+@pytest.mark.own_worker("it reads in its threads, so that as many slow senders as it has threads stop it")
+@pytest.mark.needs_program("slowhttptest")
+@pytest.mark.parametrize("kind", ["-H", "-B"])
+def test_slowhttptest_finds_the_service_available(tmp_path: Path, kind: str) -> None:
+    with worker_server(tmp_path, limits={"head_s": 3.0, "body_grace_s": 3.0}) as server:
+        looks = slowhttptest(server, kind, 300, every_s=1, for_s=5)
+    assert set(looks) == {"YES"}
+
+
+@pytest.mark.own_worker("it counts nothing")
+def test_n03_n04_silent_and_idle_crowds(tmp_path: Path) -> None:
+    with worker_server(tmp_path, keepalive=4, limits={"silent_s": 4.0}) as server:
+        (worker,) = server.workers
+        assert median_s(server) < 0.05
+        before_bytes, before = rss_bytes(worker), ask_stats(server)
+        with crowd(server, 1500, b""):
+            assert median_s(server) < 0.05
+        with crowd(server, 3000, WHOLE) as idle:
+            for one in idle:
+                one.recv(1000)
+            began_s = time.monotonic()
+            assert median_s(server) < 0.05
+            if time.monotonic() - began_s < 2.0:
+                assert ask_stats(server)["connections"]["idle"] > 0.5 * len(idle)
+            assert rss_bytes(worker) - before_bytes < 100 * 2**20
+            time.sleep(4.5)
+            assert ask_stats(server)["fds"] <= before["fds"] + 5
+            assert {one.recv(1) for one in idle[:50]} == {b""}
+
+
+@pytest.mark.own_worker("it leaves the limits of bodies to the application")
+def test_n05_a_body_over_the_limit_is_refused_while_it_is_sent(tmp_path: Path) -> None:
+    with worker_server(tmp_path, limits={"body_bytes": 1_000_000}) as server:
+        for head in (b"Content-Length: 51000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n3000000\r\n"):
+            with connect(server) as one:
+                one.sendall(b"POST /length HTTP/1.1\r\nHost: a\r\n" + head)
+                for _ in range(51):
+                    one.sendall(bytes(1_000_000))
+                told = one.recv(10_000)
+                assert statuses_in(told) == [413]
+                assert b"Connection: close" in told
+        lying = b"POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
+        with connect(server) as one:
+            one.sendall(lying + b"short")
+            one.shutdown(socket.SHUT_WR)
+            assert statuses_in(one.recv(10_000)) == [400]
+        with connect(server) as one:
+            one.sendall(lying + b"longer than ten\r\n\r\n")
+            told = b""
+            while received := one.recv(10_000):
+                told += received
+            assert statuses_in(told) == [200, 400]
+        assert server.ask("POST", "/length", "x" * 1_000_000).content == b"1000000"
+
+
+@pytest.mark.own_worker("it leaves the limits of bodies to the application")
+def test_n06_a_million_chunks_and_a_long_extension(tmp_path: Path) -> None:
+    head = b"POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with worker_server(tmp_path) as server:
+        (worker,) = server.workers
+        took_s(server)
+        before_s, before_bytes = cpu_s(worker), rss_bytes(worker)
+        for content in (b"1\r\nx\r\n" * 1_000_000, b"1;a=" + b"x" * 65_536 + b"\r\n"):
+            with connect(server) as one:
+                one.sendall(head + content)
+                assert statuses_in(one.recv(10_000))[0] in (400, 413)
+        assert cpu_s(worker) - before_s < 2.0
+        assert rss_bytes(worker) - before_bytes < 20 * 2**20
+
+
+@pytest.mark.own_worker("it counts nothing")
+def test_n10_clients_that_left_hold_no_resources(tmp_path: Path) -> None:
+    with worker_server(tmp_path) as server:
+        before = ask_stats(server)
+        slow = b"POST /echo?sleep_s=0.2 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"
+        for says in (b"", HALF_HEAD, HALF_BODY, *[slow] * 20, WHOLE):
+            one = connect(server)
+            one.sendall(says)
+            time.sleep(0.01)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            one.close()
+        time.sleep(0.6)
+        after = ask_stats(server)
+        assert after["threads"] == before["threads"]
+        assert after["fds"] <= before["fds"] + 1
+        assert after["running"] == after["queued"] == 0
+        assert after["left"] >= 10
+        assert after["dropped"] >= 5
+        assert "Traceback" not in server.words
+
+
+@pytest.mark.own_worker("it counts nothing")
+def test_steady_load_leaves_descriptors_and_threads_flat(tmp_path: Path) -> None:
+    async def run(server: Server) -> Outcomes:
+        async with load(server.port, 8) as kept, load(server.port, 8, "/quick", keeps=False) as short:
+            await asyncio.sleep(1.0)
+        return kept.with_those_of(short)
+
+    with worker_server(tmp_path) as server:
+        before = ask_stats(server)
+        outcomes = asyncio.run(run(server))
+        after = ask_stats(server)
+    assert set(outcomes.count) == {"200"}
+    assert after["fds"] <= before["fds"] + 1
+    assert after["threads"] == before["threads"]
