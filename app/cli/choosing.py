@@ -80,7 +80,7 @@ def reload() -> None:
         workers = server.process.reload(RELOAD_TIMEOUT_S)
         if workers is None:
             raise click.ClickException(f"{server} still answers with some of its old workers")
-        click.echo(f"{server} has reloaded: {workers} new workers")
+        click.echo(f"{server} has reloaded: {workers} new worker{'s' * (workers != 1)}")
 
 
 @models.command("remove")
