@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import shutil
 import sys
 import time
@@ -167,6 +168,18 @@ def test_add_makes_one_model_of_several_files(terminal: Terminal, monkeypatch: p
     command = terminal.refusal("models", "add", "bundle.pkl", "--name", "two").partition("To pack one: flask ")[2]
     assert command == "models add bundle.pkl --name two --use m --before s"
     assert terminal.printed(*command.split()).startswith("two version 2 packed")
+
+
+def test_the_proposed_command_repeats_the_options_that_were_given(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(terminal.folder)
+    Path("my rows.csv").write_text("x1,x2,y\n0,1,0\n4,5,1\n")
+    saved({"m": two(), "s": StandardScaler().fit([[0.0, 1.0], [4.0, 5.0]])}, Path("a bundle.pkl"))
+    given = ["models", "add", "a bundle.pkl", "--name", "two", "--sample", "my rows.csv", "--target", "y"]
+    command = shlex.split(terminal.refusal(*given).partition("To pack one: flask ")[2])
+    assert command == [*given, "--use", "m", "--before", "s"]
+    assert "  sample: 2 rows, UTF-8, separated by ','" in terminal.printed(*command).splitlines()
 
 
 def test_add_with_a_sample_and_a_target_as_the_default(terminal: Terminal) -> None:
