@@ -291,6 +291,10 @@ def test_remove_removes_versions_and_models(packed: Terminal) -> None:
     assert packed.refusal("models", "remove", "two", 1) == "there is no model 'two'; the repository is empty"
 
 
+def test_remove_names_the_version_that_answers_instead(packed: Terminal) -> None:
+    assert packed.printed("models", "remove", "two", 2) == "two version 2 removed\ntwo version 1 answers\n"
+
+
 def test_an_error_of_the_file_system_is_one_sentence(packed: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Repository, model: str, version: int) -> None:
         raise PermissionError(13, "Permission denied", "/models/two/1")
