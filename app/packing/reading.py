@@ -46,7 +46,12 @@ def opened(request: PackRequest) -> Artifact:
 
 def _options(request: PackRequest) -> list[str]:
     """Return the options of a request that hold for any part of its artifact, as `flask models add` takes them."""
-    values = {"--sample": request.sample, "--target": request.target, "--inputs": request.inputs}
+    values = {
+        "--sample": request.sample,
+        "--target": request.target,
+        "--inputs": request.inputs,
+        "--card": request.card,
+    }
     given = [text for option, value in values.items() if value is not None for text in (option, value)]
     return [*given, *["--trust"] * request.trust]
 

@@ -46,6 +46,7 @@ def add(
     given.require_files([artifact, *beside])
     given.require_files([Path(request.sample)] if request.sample else [], "sample")
     given.require_files([Path(request.inputs)] if request.inputs else [])
+    given.require_files([Path(request.card)] if request.card else [], "the card")
     training = find(artifact, trained_with, beside)
     files = [str(path) for path in (artifact, *beside, request.sample) if path]
     return _pack_in(training, request, timeout_s, files, python, progress or NoProgress())

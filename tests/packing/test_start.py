@@ -152,6 +152,7 @@ def test_an_environment_is_made_for_the_file_in_a_folder(tmp_path: Path, runs: R
         ("a.joblib", {"beside": ("no.pkl",)}, "no.pkl cannot be read: No such file or directory"),
         ("a.joblib", {"sample": "no.csv"}, "sample no.csv cannot be read: No such file or directory"),
         ("a.joblib", {"inputs": "no.json"}, "no.json cannot be read: No such file or directory"),
+        ("a.joblib", {"card": "no.md"}, "the card no.md cannot be read: No such file or directory"),
     ],
 )
 def test_a_file_that_is_not_there_is_refused_before_a_process_starts(
