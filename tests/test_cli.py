@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import shutil
 import sys
 import time
@@ -169,6 +170,18 @@ def test_add_makes_one_model_of_several_files(terminal: Terminal, monkeypatch: p
     assert terminal.printed(*command.split()).startswith("two version 2 packed")
 
 
+def test_the_proposed_command_repeats_the_options_that_were_given(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(terminal.folder)
+    Path("my rows.csv").write_text("x1,x2,y\n0,1,0\n4,5,1\n")
+    saved({"m": two(), "s": StandardScaler().fit([[0.0, 1.0], [4.0, 5.0]])}, Path("a bundle.pkl"))
+    given = ["models", "add", "a bundle.pkl", "--name", "two", "--sample", "my rows.csv", "--target", "y"]
+    command = shlex.split(terminal.refusal(*given).partition("To pack one: flask ")[2])
+    assert command == [*given, "--use", "m", "--before", "s"]
+    assert "  sample: 2 rows, UTF-8, separated by ','" in terminal.printed(*command).splitlines()
+
+
 def test_add_with_a_sample_and_a_target_as_the_default(terminal: Terminal) -> None:
     frame = flowers()[["petals", "species"]]
     frame.to_csv(terminal.folder / "rows.csv", index=False)
@@ -276,6 +289,10 @@ def test_remove_removes_versions_and_models(packed: Terminal) -> None:
     packed.printed("models", "remove", "two", 2)
     assert packed.repository.models() == []
     assert packed.refusal("models", "remove", "two", 1) == "there is no model 'two'; the repository is empty"
+
+
+def test_remove_names_the_version_that_answers_instead(packed: Terminal) -> None:
+    assert packed.printed("models", "remove", "two", 2) == "two version 2 removed\ntwo version 1 answers\n"
 
 
 def test_an_error_of_the_file_system_is_one_sentence(packed: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,11 +161,12 @@ def repack(name: str, version: int | None, stage: bool, trained_with: str | None
 @click.option("--target", help="The column of the file that is predicted, not an input.")
 def compare(name: str, a: int, b: int, data: Path, target: str | None) -> None:
     """Compare the predictions of versions A and B for the rows of a file."""
-    from app.packing import spawn
+    from app.packing import given, spawn
 
     repository = context().repository
     for version in (a, b):
         repository.folder(name, version)
+    given.require_files([data])
     request = spawn.CompareRequest(name, (a, b), str(data), str(repository.root), target)
     for line in spawn.run(request, context().settings.packing_timeout_s).remarks:
         click.echo(line)

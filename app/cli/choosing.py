@@ -80,7 +80,7 @@ def reload() -> None:
         workers = server.process.reload(RELOAD_TIMEOUT_S)
         if workers is None:
             raise click.ClickException(f"{server} still answers with some of its old workers")
-        click.echo(f"{server} has reloaded: {workers} new workers")
+        click.echo(f"{server} has reloaded: {workers} new worker{'s' * (workers != 1)}")
 
 
 @models.command("remove")
@@ -88,8 +88,14 @@ def reload() -> None:
 @click.argument("version", type=int)
 def remove(name: str, version: int) -> None:
     """Remove a version."""
-    context().repository.remove(name, version)
+    repository = context().repository
+    versions = repository.versions(name)
+    before = repository.pointers().chosen(name, versions)
+    repository.remove(name, version)
     click.echo(f"{name} version {version} removed")
-    for server in servers_of(context().repository):
+    after = repository.pointers().chosen(name, [left for left in versions if left != version])
+    if after not in (None, before):
+        click.echo(f"{name} version {after} answers")
+    for server in servers_of(repository):
         if server.serves(name, version):
             click.echo(f"{server} serves it until it is reloaded: flask models reload")

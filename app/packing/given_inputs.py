@@ -107,7 +107,7 @@ def _column_names(given: Given, frame: pd.DataFrame | None, declared: Declared) 
         raise PackingRefused(
             f"its input {given.name!r} takes {given.shape[0]} columns; "
             f"{'the declared inputs are' if declared.inputs else 'the sample has'} {len(names)}"
-            + ("" if declared.inputs else "; name the target with --target")
+            + ("" if declared.inputs else sample.TOO_MANY)
         )
     return names
 

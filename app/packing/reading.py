@@ -27,7 +27,13 @@ def opened(request: PackRequest) -> Artifact:
     choice = Choice(request.use, request.before, request.columns, request.labels)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        artifact = opening.opened((request.artifact, *request.beside), choice, request.name, trust=request.trust)
+        artifact = opening.opened(
+            (request.artifact, *request.beside),
+            choice,
+            request.name,
+            trust=request.trust,
+            options=_options(request),
+        )
     saved_with = {str(getattr(warning.message, "original_sklearn_version", "")) for warning in told} - {""}
     if saved_with and not request.trained_with:
         version = sorted(saved_with)[0]
@@ -36,6 +42,18 @@ def opened(request: PackRequest) -> Artifact:
             f"installed: --trained-with scikit-learn=={version} packs it with that one"
         )
     return artifact
+
+
+def _options(request: PackRequest) -> list[str]:
+    """Return the options of a request that hold for any part of its artifact, as `flask models add` takes them."""
+    values = {
+        "--sample": request.sample,
+        "--target": request.target,
+        "--inputs": request.inputs,
+        "--card": request.card,
+    }
+    given = [text for option, value in values.items() if value is not None for text in (option, value)]
+    return [*given, *["--trust"] * request.trust]
 
 
 def require_steps(artifact: Artifact, request: PackRequest) -> None:

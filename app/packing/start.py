@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.errors import PackingRefused
-from app.packing import environments, spawn
+from app.packing import environments, given, spawn
 from app.packing.artifacts.folders import located
 from app.packing.spawn import PackRequest, RepackRequest, Result
 from app.packing.stages import NoProgress, Progress
@@ -39,10 +39,14 @@ def add(
         progress: receives the making of an environment and the stages of packing.
 
     Raises:
-        PackingRefused: the environment cannot be made, or as `spawn.run`.
+        PackingRefused: a file is not there, the environment cannot be made, or as `spawn.run`.
     """
-    given = (request.artifact, *request.beside)
-    artifact, *beside = [located(name).file for name in given]
+    given.require_name(request.name)
+    artifact, *beside = [located(name).file for name in (request.artifact, *request.beside)]
+    given.require_files([artifact, *beside])
+    given.require_files([Path(request.sample)] if request.sample else [], "sample")
+    given.require_files([Path(request.inputs)] if request.inputs else [])
+    given.require_files([Path(request.card)] if request.card else [], "the card")
     training = find(artifact, trained_with, beside)
     files = [str(path) for path in (artifact, *beside, request.sample) if path]
     return _pack_in(training, request, timeout_s, files, python, progress or NoProgress())

@@ -11,8 +11,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from app.errors import PackingRefused
-from app.packing import declared, inspect, reading, sample, stages
+from app.packing import declared, given, inspect, reading, sample, stages
 from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
 from app.packing.assume import Notes
@@ -33,7 +32,7 @@ from app.packing.write_graph import pack_graph
 from app.runtime.servable import ArtifactServable
 from app.signature import Layout, Signature
 from app.storage.manifest import Assumption, Manifest
-from app.storage.repository import Repository, is_slug
+from app.storage.repository import Repository
 
 
 def pack(request: PackRequest) -> Result:
@@ -42,11 +41,7 @@ def pack(request: PackRequest) -> Result:
     Raises:
         PackingRefused: with the reason, in one sentence.
     """
-    if not is_slug(request.name):
-        raise PackingRefused(
-            f"name {request.name!r} cannot stand in a URL: 1 to 64 letters, digits, '.', '_' or '-', "
-            "a letter or digit at both ends"
-        )
+    given.require_name(request.name)
     stages.enter("reading the artifact")
     artifact = reading.opened(request)
     reading.require_steps(artifact, request)

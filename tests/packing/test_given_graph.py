@@ -129,7 +129,7 @@ def test_a_sample_names_the_columns_and_their_ranges(workspace: Workspace) -> No
     assert found["prediction"] == ["blue", "red"]
     assert np.shape(found["probabilities"]) == (2, 3)
     assert workspace.refusal(classifier(workspace), sample=str(workspace.folder / "rows.csv")).endswith(
-        "its input 'X' takes 3 columns; the sample has 4; name the target with --target"
+        "its input 'X' takes 3 columns; the sample has 4; name the target with --target, and leave out other columns"
     )
 
 

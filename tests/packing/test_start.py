@@ -138,8 +138,37 @@ def test_of_a_version_that_records_nothing_the_artifact_is_read(models: Path) ->
 def test_an_environment_is_made_for_the_file_in_a_folder(tmp_path: Path, runs: Runs) -> None:
     (tmp_path / "hub").mkdir()
     (tmp_path / "hub" / "config.json").write_text('{"sklearn": {"model": {"file": "model.skops"}}}')
-    start.add(PackRequest(str(tmp_path / "hub"), "m", str(tmp_path / "models"), sample="rows.parquet"), 60)
-    assert runs.files == [str(tmp_path / "hub" / "model.skops"), "rows.parquet"]
+    model, rows = tmp_path / "hub" / "model.skops", tmp_path / "rows.parquet"
+    model.touch()
+    rows.touch()
+    start.add(PackRequest(str(tmp_path / "hub"), "m", str(tmp_path / "models"), sample=str(rows)), 60)
+    assert runs.files == [str(model), str(rows)]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("no.joblib", {}, "{}/no.joblib cannot be read: No such file or directory"),
+        ("a.joblib", {"beside": ("no.pkl",)}, "no.pkl cannot be read: No such file or directory"),
+        ("a.joblib", {"sample": "no.csv"}, "sample no.csv cannot be read: No such file or directory"),
+        ("a.joblib", {"inputs": "no.json"}, "no.json cannot be read: No such file or directory"),
+        ("a.joblib", {"card": "no.md"}, "the card no.md cannot be read: No such file or directory"),
+    ],
+)
+def test_a_file_that_is_not_there_is_refused_before_a_process_starts(
+    tmp_path: Path, runs: Runs, name: str, options: dict[str, Any], said: str
+) -> None:
+    (tmp_path / "a.joblib").touch()
+    with pytest.raises(PackingRefused) as caught:
+        start.add(PackRequest(str(tmp_path / name), "m", str(tmp_path / "models"), **options), 60)
+    assert caught.value.detail == said.format(tmp_path)
+    assert runs.files == []
+
+
+def test_a_name_that_cannot_stand_in_a_url_is_refused_before_a_process_starts(tmp_path: Path, runs: Runs) -> None:
+    with pytest.raises(PackingRefused, match="name 'my model' cannot stand in a URL"):
+        start.add(PackRequest(str(tmp_path / "a.joblib"), "my model", str(tmp_path / "models")), 60)
+    assert runs.files == []
 
 
 @pytest.mark.parametrize(

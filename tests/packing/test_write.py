@@ -304,7 +304,8 @@ def test_a_pickle_that_exits_is_refused(workspace: Workspace) -> None:
         (["length", "petals"], "the sample lacks colour; the model takes: length, petals, colour"),
         (
             ["length", "petals", "colour", "species"],
-            "the sample adds species; the model takes: length, petals, colour; name the target with --target",
+            "the sample adds species; the model takes: length, petals, colour; name the target with --target, "
+            "and leave out other columns",
         ),
         (["length", "petals", "species"], "the sample lacks colour and adds species; the model takes: length, petals"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,9 @@ class Artifact:
         return f"model{suffix if suffix in allowed else allowed[0]}"
 
 
-def opened(given: Sequence[str], choice: Choice, name: str, *, trust: bool = False) -> Artifact:
+def opened(
+    given: Sequence[str], choice: Choice, name: str, *, trust: bool = False, options: Sequence[str] = ()
+) -> Artifact:
     """Open the model in these files, folders or URIs.
 
     Args:
@@ -70,6 +73,7 @@ def opened(given: Sequence[str], choice: Choice, name: str, *, trust: bool = Fal
         choice: Which parts make the model.
         name: The name of the model, for the command that an error proposes.
         trust: Whether to trust all types in a skops file.
+        options: The other options of the user, which that command repeats.
 
     Raises:
         PackingRefused: A file is missing or is not a model, or it is not clear which parts make the model.
@@ -90,7 +94,7 @@ def opened(given: Sequence[str], choice: Choice, name: str, *, trust: bool = Fal
     if len(parts) == 1 and not contained and not beside:
         whole = Whole(next(iter(parts.values())), steps=choice.before)
     else:
-        command = f"flask models add {' '.join(given)} --name {name}"
+        command = shlex.join(["flask", "models", "add", *given, "--name", name, *options])
         whole = whole_of(parts | beside, choice, several_files=several_files, command=command)
     # A model that was read with --trust is saved as a pickle, because a server has nobody to ask.
     changed = contained or several_files or bool(beside or trust_notes) or kinds[0] not in SUFFIXES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -230,10 +231,10 @@ def _proposal(parts: Mapping[str, Any], by_role: Mapping[str, Sequence[str]], co
     if not by_role.get("model"):
         return f"none of its {len(parts)} parts is a model; they are: {listed}{more}"
     choice = _chained(parts, _proposed(by_role))
-    asked = [f"--use {choice.use}", *(f"--before {name}" for name in choice.before)]
-    asked += [f"--columns {choice.columns}"] * (choice.columns is not None)
-    asked += [f"--labels {choice.labels}"] * (choice.labels is not None)
-    return f"it holds parts, not one model: {listed}{more}. To pack one: {command} {' '.join(asked)}"
+    asked = [("--use", choice.use), *(("--before", name) for name in choice.before)]
+    asked += [("--columns", choice.columns), ("--labels", choice.labels)]
+    options = " ".join(f"{option} {shlex.quote(name)}" for option, name in asked if name is not None)
+    return f"it holds parts, not one model: {listed}{more}. To pack one: {command} {options}"
 
 
 def _chained(parts: Mapping[str, Any], choice: Choice) -> Choice:

@@ -21,6 +21,9 @@ from app.packing.sample.expected import NOTHING, Expected
 
 MAX_NOTES = 20
 
+TOO_MANY = "; name the target with --target, and leave out other columns"
+"""The end of a refusal of a sample with more columns than the model takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -47,6 +50,8 @@ def read(path: Path, target: str | None, expected: Expected = NOTHING) -> Sample
         frame = files.read(path, expected.beside(target), notes)
     except PackingRefused as error:
         raise PackingRefused(f"sample {path} {error.detail}") from None
+    except OSError as error:
+        raise PackingRefused(f"sample {path} cannot be read: {error.strerror or error}") from None
     except Exception as error:  # the readers raise dozens of types
         raise PackingRefused(f"sample {path} cannot be read ({type(error).__name__}: {error})") from error
     answers = None
@@ -76,11 +81,11 @@ def fitted_to(frame: pd.DataFrame, names: Sequence[str] | None, width: int | Non
         adds = [str(name) for name in frame.columns if name not in set(names)]
         if lacks or adds:
             faults = [f"lacks {_names(lacks)}"] * bool(lacks) + [f"adds {_names(adds)}"] * bool(adds)
-            hint = "; name the target with --target" if adds and not lacks else ""
+            hint = TOO_MANY if adds and not lacks else ""
             raise PackingRefused(f"the sample {' and '.join(faults)}; the model takes: {_names(names)}{hint}")
         return frame[list(names)]
     if width is not None and width != len(frame.columns):
-        hint = "; name the target with --target" if len(frame.columns) == width + 1 else ""
+        hint = TOO_MANY if len(frame.columns) == width + 1 else ""
         raise PackingRefused(f"the sample has {len(frame.columns)} columns; the model takes {width}{hint}")
     return frame
 

@@ -71,7 +71,8 @@ def test_a_file_that_is_not_a_sample_is_refused(tmp_path: Path, name: str, conte
 
 
 def test_a_missing_sample_is_refused(tmp_path: Path) -> None:
-    assert "FileNotFoundError" in refusal(tmp_path / "rows.csv")
+    said = refusal(tmp_path / "rows.csv")
+    assert said == f"sample {tmp_path / 'rows.csv'} cannot be read: No such file or directory"
 
 
 def test_a_missing_target_is_refused_with_the_columns(tmp_path: Path) -> None:
@@ -104,10 +105,20 @@ def test_spaces_of_the_sample_are_the_underscores_of_a_model_that_renamed_its_co
     ("columns", "names", "width", "said"),
     [
         (["a"], ["a", "b"], 2, "the sample lacks b; the model takes: a, b"),
-        (["a", "b", "y"], ["a", "b"], 2, "the sample adds y; the model takes: a, b; name the target with --target"),
+        (
+            ["a", "b", "y"],
+            ["a", "b"],
+            2,
+            "the sample adds y; the model takes: a, b; name the target with --target, and leave out other columns",
+        ),
         (["a", "x"], ["a", "b"], 2, "the sample lacks b and adds x; the model takes: a, b"),
         (["a"], None, 2, "the sample has 1 columns; the model takes 2"),
-        (["a", "b", "y"], None, 2, "the sample has 3 columns; the model takes 2; name the target with --target"),
+        (
+            ["a", "b", "y"],
+            None,
+            2,
+            "the sample has 3 columns; the model takes 2; name the target with --target, and leave out other columns",
+        ),
         (["a", "b", "y", "z"], None, 2, "the sample has 4 columns; the model takes 2"),
         ([], list("abcdefghijklmnopqrstuvwxyz"), 26, "and 6 more; the model takes: a, b, "),
     ],
