@@ -74,9 +74,7 @@ def create_app(
         api.register_blueprint(protocol.blueprint(backend))
     openapi.register(app, api, registry, errors, wire.REQUESTS)
     problems.register(app, errors)
-    app.register_blueprint(web.blueprint(catalogue))
-    web.negotiate(app, catalogue)
-    errors.page = web.error_page(app)
+    web.register(app, catalogue, errors)
     cli.register(app, repository, settings)
     router = FlaskRouter(app, backend.routes, wire.BLOCKING)
     chain = [*_interceptors(settings, metrics), *interceptors]

@@ -3,7 +3,17 @@
 The package knows HTTP and HTML. It knows models only through `Catalogue`.
 """
 
+from flask import Flask
+
+from app.gateway.errors import ErrorRenderer
 from app.web.error_page import error_page
 from app.web.pages import Catalogue, blueprint, negotiate
 
-__all__ = ["Catalogue", "blueprint", "error_page", "negotiate"]
+__all__ = ["Catalogue", "blueprint", "negotiate", "register"]
+
+
+def register(app: Flask, catalogue: Catalogue, errors: ErrorRenderer) -> None:
+    """Add the pages to an application, and show browsers pages for errors."""
+    app.register_blueprint(blueprint(catalogue))
+    negotiate(app, catalogue)
+    errors.page = error_page(app)
