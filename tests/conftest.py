@@ -31,7 +31,7 @@ LASTING_THREADS = {
     "ExecutorManagerThread": "joblib keeps its worker processes for the next fit with n_jobs > 1",
     "QueueFeederThread": "feeds those worker processes",
 }
-THREAD_GRACE_S = 2.0
+GRACE_S = 2.0
 
 # Environment variables that may change under a test: the beginning of the name, and why.
 LASTING_VARIABLES = {
@@ -203,7 +203,7 @@ def nothing_left_behind(no_settings_of_this_machine: None) -> Iterator[None]:
             warnings.simplefilter("always")
             gc.collect()  # a socket that only this closes was forgotten too, and says so
         left += [str(warning.message) for warning in told]
-        left += [f"socket {descriptor}" for descriptor, _ in sorted(open_sockets() - sockets)]
+        left += [f"socket {descriptor}" for descriptor, _ in sorted(sockets_left(sockets))]
     now = environment_now()
     left += [
         f"environment variable {name}" for name in sorted(now | environment) if now.get(name) != environment.get(name)
@@ -219,10 +219,19 @@ def threads_left(before: set[threading.Thread]) -> list[threading.Thread]:
         for thread in threading.enumerate()
         if thread not in before and not thread.name.startswith(tuple(LASTING_THREADS))
     ]
-    deadline = time.monotonic() + THREAD_GRACE_S
+    deadline = time.monotonic() + GRACE_S
     for thread in started:
         thread.join(max(0.0, deadline - time.monotonic()))
     return [thread for thread in started if thread.is_alive()]
+
+
+def sockets_left(before: set[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Return the sockets that stay open beyond a short grace: a server in this process closes those of a browser soon
+    after the browser has closed its own."""
+    deadline_s = time.monotonic() + GRACE_S
+    while (left := open_sockets() - before) and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    return left
 
 
 def open_sockets() -> set[tuple[int, int]]:
