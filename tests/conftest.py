@@ -213,16 +213,19 @@ def nothing_left_behind(no_settings_of_this_machine: None) -> Iterator[None]:
 
 
 def threads_left(before: set[threading.Thread]) -> list[threading.Thread]:
-    """Those that run beyond a short grace; one that is only finishing is waited for."""
-    started = [
+    """Return the threads that run beyond a short grace, in which they may start, finish and end."""
+    deadline_s = time.monotonic() + GRACE_S
+    while (left := new_threads(before)) and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    return left
+
+
+def new_threads(before: set[threading.Thread]) -> list[threading.Thread]:
+    return [
         thread
         for thread in threading.enumerate()
         if thread not in before and not thread.name.startswith(tuple(LASTING_THREADS))
     ]
-    deadline = time.monotonic() + GRACE_S
-    for thread in started:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    return [thread for thread in started if thread.is_alive()]
 
 
 def sockets_left(before: set[tuple[int, int]]) -> set[tuple[int, int]]:
