@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
+from app.factory import create_app
+from app.gateway import Interceptor, RequestContext, RequestRefused
+from app.settings import Settings
 from app.web.answers import by_input, percent, shown
 from app.web.model_page import model_page, proof_sentences, sentence
 from tests.web.stage import STORED, StoredCatalogue, make_app
 
+MODELS = Path(__file__).resolve().parents[2] / "models"
 HTML = {"Accept": "text/html"}
 PENGUIN = {
     "island": "Dream",
@@ -149,3 +154,18 @@ def test_each_call_is_a_whole_request() -> None:
     assert [call.title.split(",")[0] for call in calls] == [
         "JSON", "CSV", "JSON lines", "Open Inference (KServe", "TensorFlow Serving", "MLflow"
     ]  # fmt: skip
+
+
+class RefusesPredictions(Interceptor):
+    may_block = False
+
+    def before(self, context: RequestContext) -> None:
+        if context.path.endswith("/predict"):
+            raise RequestRefused(403, "no-key", "a key is missing")
+
+
+def test_the_plain_form_passes_the_interceptors_of_a_prediction() -> None:
+    app = create_app(Settings(models_dir=MODELS), interceptors=[RefusesPredictions()])
+    answer = app.test_client().post("/models/iris-two/try", data={"feature1": "5.1", "feature2": "3.5"})
+    assert answer.status_code == 403
+    assert "a key is missing" in answer.text
