@@ -73,8 +73,10 @@ class ServedRequest(Protocol):
     """Monotonic. Written by the worker before the request runs."""
     queued_s: float
     """How long it waited for its thread. Written by the worker before the request runs."""
-    progressed_s: float
-    """Monotonic time of its last progress. Written by the application while the request runs."""
+
+    @property
+    def progressed_s(self) -> float:
+        """Monotonic time of its last progress."""
 
     @property
     def is_awaited(self) -> bool:

@@ -34,15 +34,19 @@ _encode_ascii = json.JSONEncoder().encode  # not json.dumps: a model may replace
 class RequestScope:
     """The facts of the current request that every layer may use. `deadline_s` is a monotonic time."""
 
-    progressed_s = -math.inf
-    """When work for it was last seen to advance (monotonic): see `mark_progress`."""
-    members: Sequence[RequestScope] = ()
-    """The requests that are run together, if this stands for several."""
+    marked_s = -math.inf
+    joined: RequestScope | None = None
+    """The scope of the requests that are run together with this one."""
 
     def __init__(self, request_id: str = NO_REQUEST, client: str = "", deadline_s: float = math.inf) -> None:
         self.id = request_id
         self.client = client
         self.deadline_s = deadline_s
+
+    @property
+    def progressed_s(self) -> float:
+        """The time when its work last advanced (monotonic): see `mark_progress`."""
+        return self.marked_s if self.joined is None else max(self.marked_s, self.joined.progressed_s)
 
 
 def scope_of(scopes: Sequence[RequestScope]) -> RequestScope:
@@ -50,7 +54,8 @@ def scope_of(scopes: Sequence[RequestScope]) -> RequestScope:
     if len(scopes) == 1:
         return scopes[0]
     joined = RequestScope(",".join([each.id for each in scopes]), "", max(each.deadline_s for each in scopes))
-    joined.members = scopes
+    for scope in scopes:
+        scope.joined = joined
     return joined
 
 
@@ -64,7 +69,7 @@ def mark_progress() -> None:
 
     A thread that does this past its deadline is late; the server takes one that does not for stuck.
     """
-    _mark(current_request.get(), time.monotonic())
+    current_request.get().marked_s = time.monotonic()
 
 
 def check_deadline() -> None:
@@ -75,16 +80,10 @@ def check_deadline() -> None:
     Raises:
         DeadlineExceeded: the client no longer waits for the answer.
     """
-    scope, now_s = current_request.get(), time.monotonic()
-    _mark(scope, now_s)
+    scope = current_request.get()
+    scope.marked_s = now_s = time.monotonic()
     if now_s > scope.deadline_s:
         raise DeadlineExceeded
-
-
-def _mark(scope: RequestScope, now_s: float) -> None:
-    scope.progressed_s = now_s
-    for member in scope.members:
-        _mark(member, now_s)
 
 
 def request_id() -> str:
