@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.errors import DeadlineExceeded, ModelFailed, RetortError
-from app.runtime.batching import BatchingServable
+from app.runtime.batching import JoiningServable
 from app.runtime.entry import Lease
 from app.signature.batch import Batch, Outputs
 from app.telemetry import check_deadline, mark_progress
@@ -43,9 +43,9 @@ def run(lease: Lease, batch: Batch, names: Sequence[str]) -> Outputs:
 
 
 def run_each(lease: Lease, asked: Sequence[tuple[Batch, tuple[str, ...]]]) -> list[Outputs | RetortError]:
-    """Return for each batch its outputs or the error of its run. A batching servable runs them together."""
+    """Return for each batch its outputs or the error of its run. A servable that joins requests runs them together."""
     shared: Sequence[Outputs | RetortError | None] = [None] * len(asked)
-    if len(asked) > 1 and isinstance(lease.servable, BatchingServable):
+    if len(asked) > 1 and isinstance(lease.servable, JoiningServable):
         shared = lease.servable.run_each(asked)
         mark_progress()
     return [_run_alone(lease, *each) if found is None else found for each, found in zip(asked, shared, strict=True)]

@@ -36,9 +36,10 @@ def batching_pays(cost_us: Mapping[str, float]) -> bool:
 
 
 def batching(mode: str, max_batch_rows: int, max_wait_s: float) -> Compose:
-    """Return a composer that lets requests to an artifact share runs. A graph is fast enough alone.
+    """Return a composer that lets requests share runs: those that wait for an artifact, and those that reach a graph at
+    once.
 
-    Packing measures 32 rows only if the model answers rows in a batch exactly as it answers them alone.
+    Packing measures 32 rows only if the model answers rows in a batch as it answers them alone.
 
     Args:
         mode: "auto" (where sharing pays), "on" (where it is possible) or "off".
@@ -48,8 +49,10 @@ def batching(mode: str, max_batch_rows: int, max_wait_s: float) -> Compose:
 
     def compose(servable: Servable, runtime: str, manifest: Manifest) -> Servable:
         cost_us = manifest.artifact_cost_us
+        if runtime == "graph":
+            return JoiningServable(servable, max_batch_rows) if "32" in cost_us and mode != "off" else servable
         shares = {"auto": batching_pays(cost_us), "on": "32" in cost_us, "off": False}[mode]
-        return BatchingServable(servable, max_batch_rows, max_wait_s) if shares and runtime == "artifact" else servable
+        return BatchingServable(servable, max_batch_rows, max_wait_s) if shares else servable
 
     return compose
 
@@ -93,20 +96,20 @@ class _Ticket:
         self.woken.acquire()
 
 
-class BatchingServable:
-    """Shares runs between requests. Safe to call from many threads; lives as long as the servable inside.
+class JoiningServable:
+    """Runs the batches of several requests together that one thread has at once. Safe to call from many threads.
 
     Requests in one run have the same outputs. If a shared run fails, each request is run alone, so that only bad
     requests fail.
     """
 
-    def __init__(self, servable: Servable, max_batch_rows: int, max_wait_s: float) -> None:
+    def __init__(self, servable: Servable, max_batch_rows: int) -> None:
         self._servable = servable
         self._max_batch_rows = max_batch_rows
-        self._max_wait_s = max_wait_s
-        self._lock = threading.Lock()
-        self._busy = False
-        self._waiting: deque[_Ticket] = deque()
+
+    def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
+        """Return the outputs of this batch alone. Raises whatever the servable inside raises."""
+        return self._servable.run(batch, outputs)
 
     def run_each(self, asked: Sequence[tuple[Batch, tuple[str, ...]]]) -> list[Outputs | DeadlineExceeded | None]:
         """Return the outputs of each of these batches, in as few runs as possible.
@@ -118,7 +121,8 @@ class BatchingServable:
         while waiting:
             taken = fitting([(asked[at][0].rows, asked[at][1]) for at in waiting], self._max_batch_rows)
             members = [waiting[position] for position in taken]
-            waiting = [at for at in waiting if at not in members]
+            joined = set(members)
+            waiting = [at for at in waiting if at not in joined]
             if len(members) == 1:
                 continue
             batches = [asked[at][0] for at in members]
@@ -132,6 +136,17 @@ class BatchingServable:
             for at, part in zip(members, parts, strict=bool(parts)):
                 found[at] = part
         return found
+
+
+class BatchingServable(JoiningServable):
+    """Also shares runs between threads, and never runs the servable inside twice at once."""
+
+    def __init__(self, servable: Servable, max_batch_rows: int, max_wait_s: float) -> None:
+        super().__init__(servable, max_batch_rows)
+        self._max_wait_s = max_wait_s
+        self._lock = threading.Lock()
+        self._busy = False
+        self._waiting: deque[_Ticket] = deque()
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Return the outputs of this batch, from a run that it may share with others.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from app.errors import DeadlineExceeded
-from app.runtime.batching import BatchingServable, batching, batching_pays, fitting
+from app.runtime.batching import BatchingServable, JoiningServable, batching, batching_pays, fitting
 from app.signature.batch import Batch, Outputs
 from app.telemetry import RequestScope, current_request
 from tests.runtime.estimators import manifest_of
@@ -79,7 +79,6 @@ def test_sharing_pays_if_the_cost_per_row_falls(cost: dict[str, float], pays: bo
     assert batching_pays(cost) is pays
 
 
-@pytest.mark.parametrize("runtime", ["artifact", "graph"])
 @pytest.mark.parametrize(
     ("cost", "auto", "on"),
     [
@@ -90,11 +89,17 @@ def test_sharing_pays_if_the_cost_per_row_falls(cost: dict[str, float], pays: bo
     ],
     ids=["pays", "does not pay", "would answer otherwise", "not known"],
 )
-def test_artifacts_that_gain_are_wrapped(cost: dict[str, float], auto: bool, on: bool, runtime: str) -> None:
-    for mode, wrapped in (("auto", auto), ("on", on), ("off", False)):
-        inner = Gated()
-        composed = batching(mode, 10, 1)(inner, runtime, manifest_of(artifact_cost_us=cost))
-        assert (composed is not inner) is (wrapped and runtime == "artifact")
+def test_requests_share_runs_of_an_artifact_that_gains(cost: dict[str, float], auto: bool, on: bool) -> None:
+    for mode, shares in (("auto", auto), ("on", on), ("off", False)):
+        composed = batching(mode, 10, 1)(Gated(), "artifact", manifest_of(artifact_cost_us=cost))
+        assert isinstance(composed, BatchingServable) is shares
+
+
+def test_requests_that_reach_a_graph_at_once_share_runs_unless_rows_depend_on_others() -> None:
+    alike = {"1": 1.0, "32": 32.0}
+    for mode, cost, joins in (("auto", alike, True), ("off", alike, False), ("on", {"1": 1.0}, False)):
+        composed = batching(mode, 10, 1)(Gated(), "graph", manifest_of(artifact_cost_us=cost))
+        assert (type(composed) is JoiningServable) is joins
 
 
 def test_a_lone_request_runs_in_its_own_thread_at_once() -> None:
