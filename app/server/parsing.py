@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,9 +32,10 @@ ORDINARY_HEAD = re.compile(
 METHOD = re.compile(rb"([!-~]+) ")
 PATH = re.compile(rb"[!-~]+ (/[^\s?]*)[ ?]")
 FIELD = re.compile(rb"\n([A-Za-z0-9-]{1,64}):[ \t]*([\t -~\x80-\xff]{0,4096}?)[ \t]*(?=\r?\n)")
-KNOWN_LIMIT = 2048
-"""Limit of the cached field names and targets."""
-KNOWN_TARGET_BYTES = 256
+KNOWN_NAMES, KNOWN_NAME_BYTES = 2048, 256
+"""Limits of the cached field names."""
+KNOWN_HEADS, KNOWN_HEAD_BYTES = 512, 1024
+"""Limits of the cached heads. Most clients send the same head again and again."""
 LEFT_TO_GUNICORN = ""
 """Stands for the environ key of field names that Gunicorn parses."""
 FIELDS_LEFT_TO_GUNICORN = frozenset({"EXPECT", "TRANSFER-ENCODING"})
@@ -52,6 +54,16 @@ class Head:
     keep_alive: bool
     expects_continue: bool = False
     request: Any = None  # Gunicorn's, if Gunicorn parsed it
+
+
+@dataclass(frozen=True, slots=True)
+class _OrdinaryHead:
+    """An ordinary head, parsed. `schemes` are those that its secure scheme headers name."""
+
+    fields: Environ
+    length_bytes: int
+    keep_alive: bool
+    schemes: Sequence[str]
 
 
 @dataclass(slots=True)
@@ -96,7 +108,7 @@ class HeadReader:
         self._base = wsgi.base_environ(cfg) | {"wsgi.multithread": True, "wsgi.url_scheme": "http"}
         self._scheme_keys = [(_key(name), value) for name, value in cfg.secure_scheme_headers.items()]
         self._keys: dict[bytes, str] = {}
-        self._targets: dict[bytes, tuple[str, str, str]] = {}
+        self._known_heads: dict[bytes, _OrdinaryHead] = {}
         unknown_here = cfg.casefold_http_method, cfg.permit_obsolete_folding, cfg.strip_header_spaces
         self._parses_ordinary = not (any(unknown_here) or os.environ.get("SCRIPT_NAME"))
         fields, field_bytes = cfg.limit_request_fields, cfg.limit_request_field_size
@@ -133,8 +145,8 @@ class HeadReader:
         if not self._parses_ordinary or (number == 1 and self._gunicorn_first):
             if _may_be_complete(received, seen_bytes, self._line_bytes):
                 head = self.parse_by_gunicorn(received, peer, number)
-        elif received.find(b"\r\n\r\n", max(0, seen_bytes - 3)) >= 0:
-            head = self._read_ordinary(received, peer) or self.parse_by_gunicorn(received, peer, number)
+        elif (end := received.find(b"\r\n\r\n", max(0, seen_bytes - 3))) >= 0:
+            head = self._read_ordinary(received[: end + 4], peer) or self.parse_by_gunicorn(received, peer, number)
         elif received.count(b"\n") != received.count(b"\r\n"):
             head = self.parse_by_gunicorn(received, peer, number)  # a bare line feed is refused at once
         if head is None:
@@ -151,51 +163,57 @@ class HeadReader:
         if len(received) > self._head_bytes:
             raise LimitRequestHeaders(f"the head is longer than {self._head_bytes} bytes")
 
-    def _read_ordinary(self, received: bytes, peer: Peer) -> Head | None:
-        """Parse an ordinary head; return None if any part is not ordinary."""
-        match = ORDINARY_HEAD.match(received)
-        if match is None or match.end() > self._ordinary_bytes:
+    def _read_ordinary(self, text: bytes, peer: Peer) -> Head | None:
+        """Read an ordinary head; return None if any part of it is not ordinary."""
+        parsed = self._known_heads.get(text) or self._parse_ordinary(text)
+        if parsed is None:
             return None
-        method_bytes, target, minor, section = match.groups()
-        lines = section.split(b"\r\n")
-        lines.pop()
-        path, query, uri = self._targets.get(target) or self._target(target)
-        method = str(method_bytes, "latin-1")
-        if not uri or method == "CONNECT" or len(lines) > self._ordinary_fields:
-            return None
-        environ = peer.environ.copy()
-        environ["REQUEST_METHOD"] = method
-        environ["PATH_INFO"] = path
-        environ["QUERY_STRING"] = query
-        environ["RAW_URI"] = uri
-        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if minor == b"1" else "HTTP/1.0"
-        keys = self._keys
-        for line in lines:
-            name, _, value = line.partition(b":")
-            key = keys.get(name)
-            if key is None:
-                key = self._known(name)
-            if key in environ or key == LEFT_TO_GUNICORN:
+        environ = {**peer.environ, **parsed.fields}
+        if parsed.schemes and peer.trusted:
+            if len(parsed.schemes) > 1:
                 return None
-            environ[key] = str(value.strip(b" \t"), "latin-1")
-        return self._framed(environ, match.end(), minor == b"1", peer)
-
-    def _framed(self, environ: Environ, consumed: int, version_1_1: bool, peer: Peer) -> Head | None:
-        if peer.trusted:
-            schemes = [environ[key] == value for key, value in self._scheme_keys if key in environ]
-            if len(schemes) > 1:
-                return None
-            if schemes:
-                environ["wsgi.url_scheme"] = "https" if schemes[0] else "http"
+            environ["wsgi.url_scheme"] = parsed.schemes[0]
         if "SERVER_NAME" not in environ:
             _set_server_name(environ)
-        length = environ.get("CONTENT_LENGTH", "0")
-        if not (length.isascii() and length.isdigit() and len(length) < 20):
-            return None
-        keep_alive = CONNECTION_OPTIONS.get(environ.get("HTTP_CONNECTION", "").lower(), version_1_1)
         if peer.proxy is not None:
             environ.update(peer.proxy)
-        return Head(environ, consumed, int(length), keep_alive)
+        return Head(environ, len(text), parsed.length_bytes, parsed.keep_alive)
+
+    def _parse_ordinary(self, text: bytes) -> _OrdinaryHead | None:
+        match = ORDINARY_HEAD.fullmatch(text)
+        if match is None or len(text) > self._ordinary_bytes:
+            return None
+        method, target, minor, section = match.groups()
+        lines = section.split(b"\r\n")
+        lines.pop()
+        if not ORIGIN_FORM.fullmatch(target) or method == b"CONNECT" or len(lines) > self._ordinary_fields:
+            return None
+        uri = str(target, "latin-1")
+        path, _, query = uri.partition("?")
+        fields = {
+            "REQUEST_METHOD": str(method, "latin-1"),
+            "PATH_INFO": util.unquote_to_wsgi_str(path),
+            "QUERY_STRING": query,
+            "RAW_URI": uri,
+            "SERVER_PROTOCOL": "HTTP/1.1" if minor == b"1" else "HTTP/1.0",
+        }
+        for line in lines:
+            name, _, value = line.partition(b":")
+            key = self._keys.get(name) or self._known_key(name)
+            if key in fields or key == LEFT_TO_GUNICORN:
+                return None
+            fields[key] = str(value.strip(b" \t"), "latin-1")
+        length = fields.get("CONTENT_LENGTH", "0")
+        if not (length.isascii() and length.isdigit() and len(length) < 20):
+            return None
+        keep_alive = CONNECTION_OPTIONS.get(fields.get("HTTP_CONNECTION", "").lower(), minor == b"1")
+        schemes = ["https" if fields[key] == secure else "http" for key, secure in self._scheme_keys if key in fields]
+        parsed = _OrdinaryHead(fields, int(length), keep_alive, schemes)
+        if len(text) <= KNOWN_HEAD_BYTES:
+            if len(self._known_heads) >= KNOWN_HEADS:
+                self._known_heads.clear()
+            self._known_heads[text] = parsed
+        return parsed
 
     def parse_by_gunicorn(self, received: bytes, peer: Peer, number: int) -> Head | None:
         """Parse any head by Gunicorn's parser; return None while it is incomplete.
@@ -223,25 +241,12 @@ class HeadReader:
             raise AssertionError("Gunicorn has a third way to frame a request's body")
         return Head(environ, consumed, length, not request.should_close(), request._expected_100_continue, request)
 
-    def _known(self, name: bytes) -> str:
+    def _known_key(self, name: bytes) -> str:
         upper = str(name, "latin-1").upper()
         key = LEFT_TO_GUNICORN if not upper or "_" in upper or upper in FIELDS_LEFT_TO_GUNICORN else _key(upper)
-        if len(self._keys) < KNOWN_LIMIT and len(name) < KNOWN_TARGET_BYTES:
+        if len(self._keys) < KNOWN_NAMES and len(name) < KNOWN_NAME_BYTES:
             self._keys[name] = key
         return key
-
-    def _target(self, target: bytes) -> tuple[str, str, str]:
-        """Return path, query and the target itself; three empty strings if the target is not ordinary."""
-        if not ORIGIN_FORM.fullmatch(target):
-            return "", "", ""
-        uri = str(target, "latin-1")
-        path, _, query = uri.partition("?")
-        parts = (util.unquote_to_wsgi_str(path), query, uri)
-        if len(target) < KNOWN_TARGET_BYTES:
-            if len(self._targets) >= KNOWN_LIMIT:
-                self._targets.clear()
-            self._targets[target] = parts
-        return parts
 
 
 def partial_environ(received: bytes, peer: Peer) -> Environ:
