@@ -6,8 +6,9 @@ import contextlib
 import json
 import logging
 import math
+import os
+import random
 import re
-import secrets
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -18,11 +19,12 @@ import msgspec
 
 from app.errors import DeadlineExceeded
 
+_ids = random.Random()  # noqa: S311 - unique, not secret; apart from the generator that a model may seed
+os.register_at_fork(after_in_child=_ids.seed)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 PHASES = ("parse", "validate", "queue", "run", "encode")
-STEP_PHASES = ("prepare", "finish")
-"""Phases of models with steps only."""
 ALL_PHASES = ("parse", "validate", "queue", "prepare", "run", "finish", "encode")
+"""Also the phases of models with steps."""
 SERVER_TIMING = ", ".join(f"{phase};dur=%.3f" for phase in PHASES)
 
 NO_REQUEST = "-"
@@ -93,16 +95,16 @@ def request_id() -> str:
 
 def request_id_from(sent: str | None) -> str:
     """Return the client's request id if it is valid, else a new one of 128 random bits."""
-    return sent if sent is not None and REQUEST_ID.fullmatch(sent) else secrets.token_hex(16)
+    return sent if sent is not None and REQUEST_ID.fullmatch(sent) else f"{_ids.getrandbits(128):032x}"
 
 
 class Timings:
     """The duration of each phase of one request. `queued_s` is the wait for a thread. Not thread-safe."""
 
-    __slots__ = ("_began_s", "_last_s", "_seconds")
+    __slots__ = ("_began_s", "_last_s", "_ms")
 
     def __init__(self, queued_s: float = 0.0) -> None:
-        self._seconds = {"parse": 0.0, "validate": 0.0, "queue": queued_s, "run": 0.0, "encode": 0.0}
+        self._ms = {"parse": 0.0, "validate": 0.0, "queue": queued_s * 1e3, "run": 0.0, "encode": 0.0}
         self._began_s = self._last_s = time.perf_counter()
 
     @property
@@ -113,21 +115,20 @@ class Timings:
     def ended(self, phase: str) -> None:
         """Add the time since the end of the last phase (or since the start) to this phase."""
         now_s = time.perf_counter()
-        if phase in STEP_PHASES:
-            self._seconds.setdefault(phase, 0.0)
-        self._seconds[phase] += now_s - self._last_s
+        if phase not in self._ms and phase in ALL_PHASES:
+            self._ms[phase] = 0.0
+        self._ms[phase] += (now_s - self._last_s) * 1e3
         self._last_s = now_s
 
     def ns(self, phase: str) -> int:
         """Return the duration of a phase so far, in nanoseconds."""
-        return int(self._seconds[phase] * 1e9)
+        return int(self._ms[phase] * 1e6)
 
     def header(self) -> str:
         """Return the value of `Server-Timing` (W3C Server Timing), with durations in milliseconds."""
-        if len(self._seconds) > len(PHASES):  # steps have phases of their own
-            seconds = self._seconds
-            return ", ".join(f"{phase};dur={seconds.get(phase, 0.0) * 1e3:.3f}" for phase in ALL_PHASES)
-        return SERVER_TIMING % tuple(each * 1e3 for each in self._seconds.values())
+        if len(self._ms) > len(PHASES):  # steps have phases of their own
+            return ", ".join(f"{phase};dur={self._ms.get(phase, 0.0):.3f}" for phase in ALL_PHASES)
+        return SERVER_TIMING % (*self._ms.values(),)
 
 
 class EventRecord(logging.LogRecord):
