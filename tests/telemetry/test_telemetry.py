@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -85,6 +86,21 @@ def test_an_unfit_request_id_is_replaced(sent: str | None) -> None:
     assert made != sent
     assert re.fullmatch(r"[0-9a-f]{32}", made)
     assert request_id_from(sent) != made
+
+
+def test_forked_processes_make_different_ids_also_if_a_model_seeds_the_common_generator() -> None:
+    program = (
+        "import os, random\n"
+        "from app.telemetry import request_id_from\n"
+        "for _ in range(3):\n"
+        "    if os.fork() == 0:\n"
+        "        random.seed(0)\n"
+        "        os.write(1, request_id_from(None).encode() + b' ')\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+    )
+    made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert len(set(made)) == 3
 
 
 @given(st.text())
