@@ -31,7 +31,7 @@ THREADS_END_S = 0.5
 EXIT_S = 5.0
 """How long the interpreter may take to end with a hanging thread."""
 OTHER_DESCRIPTORS = 256
-SWITCH_S = 0.001
+SWITCH_S = 0.0005
 """How long a computing thread may keep the interpreter's lock from the loop. Python's default is 0.005."""
 
 
