@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -12,11 +13,13 @@ from app.gateway.context import HttpAdapter, RequestContext
 from app.gateway.errors import ErrorRenderer
 from app.runtime.registry import Registry
 from app.server.contract import Environ, Response
+from app.signature import EXPLANATION
 from app.telemetry import Timings
 
 INLINE_BODY_BYTES = 8192
 MAX_PREFERENCE_CHARS = 512
 """Limit for Accept, Accept-Encoding and the like together. Some browsers send 200 characters."""
+ASKS_FOR_EXPLANATION = EXPLANATION.encode()
 PLAIN_ACCEPTS = ("*/*", "application/json", "")
 PLAIN_TYPES = ("application/json", "application/x-www-form-urlencoded")
 
@@ -70,6 +73,8 @@ class PredictEndpoint:
             context.may_block = True
             if self._registry.is_awaited(model, context.arguments.get("version")):
                 context.awaited = self
+        elif lease.explains and _asks_for_explanation(environ):
+            return  # it takes longer than the estimate
         elif "version" not in context.arguments and (body_bytes := _small_json_bytes(environ)) is not None:
             context.runs_inline = lease.is_inline and not self._registry.may_load(model)
             context.inline_us = lease.estimate_us(body_bytes)
@@ -163,6 +168,12 @@ def _fail(context: RequestContext, error: Exception) -> None:
     context.error = error
     if isinstance(error, RetortError):
         context.outcome = error.code.value
+
+
+def _asks_for_explanation(environ: Environ) -> bool:
+    """Return whether a body that is whole in memory may ask for an explanation."""
+    body = environ.get("wsgi.input")
+    return isinstance(body, io.BytesIO) and ASKS_FOR_EXPLANATION in body.getvalue()
 
 
 def _small_json_bytes(environ: Environ) -> int | None:

@@ -11,6 +11,7 @@ from app.errors import PackingRefused
 from app.packing import stages
 from app.packing.artifacts import opening
 from app.packing.direct_call import direct_servable
+from app.packing.explain import derive_explanation
 from app.packing.graph import GRAPH, derive_graph
 from app.packing.probe import MAX_SAMPLE_ROWS, Record
 from app.packing.record import record
@@ -87,9 +88,12 @@ def build(
     proof = derive_graph(
         estimator, timed, model.by_column, model.rows, folder, graph_limit_bytes, matrix=model.has_arrays
     )
+    stages.enter("finding out how to explain predictions")
+    explanation = derive_explanation(estimator, servable, signature, records, folder, has_arrays=model.has_arrays)
     complete = replace(
         manifest,
         created=now(),
+        explanation=explanation,
         files=hashed(folder),
         environment=environment(),
         graph=GRAPH if (folder / GRAPH).exists() else None,

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from app.packing.exporters import PREDICTORS, TRANSFORMERS
 from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor
-from app.runtime.graph import FEATURES, MAX_NAMED_INPUTS, MAX_ROWS_AT_ONCE, ROWS_AT_ONCE, element_type
+from app.runtime.explanation import COLUMNS
+from app.runtime.graph import (
+    FEATURES,
+    MAX_NAMED_INPUTS,
+    MAX_ROWS_AT_ONCE,
+    ROWS_AT_ONCE,
+    GraphServable,
+    element_type,
+    session_of,
+)
 from app.signature import Signature
+from app.signature.batch import Batch
 
 WITHOUT_GRAPH = ("timestamp", "record")
 MOST_ROWS_AT_ONCE = 1024
@@ -31,6 +44,42 @@ def compile_graph(estimator: Any, signature: Signature, *, matrix: bool = False)
     Raises:
         NotExportable: There is no exact graph; the text is the reason.
     """
+    graph, features = _with_inputs(signature, matrix=matrix)
+    outputs = _outputs(graph, estimator, features)
+    missing = [name for name in signature.outputs if name not in outputs and f"{name}_0" not in outputs]
+    if missing:
+        raise NotExportable(f"its exporter does not give {', '.join(missing)}")
+    asked = signature.outputs
+    model = graph.model({name: t for name, t in outputs.items() if name in asked or name.rpartition("_")[0] in asked})
+    model.metadata_props.add(key=ROWS_AT_ONCE, value=str(_rows_at_once(model)))
+    return model
+
+
+def columns_graph(
+    steps: Sequence[Any], signature: Signature
+) -> tuple[bytes, list[set[str]], Callable[[Batch], NDArray[np.float64]]]:
+    """Compile transformers.
+
+    Returns:
+        The graph, whose output is the matrix of their columns; the inputs that each column is computed from; and a
+        function that computes the matrix of a batch.
+
+    Raises:
+        NotExportable: There is no exact graph.
+    """
+    graph, features = _with_inputs(signature)
+    for step in steps:
+        features = graph.transform(step, features)
+    sources = [graph.sources(block) for block in features for _ in range(block.width or 0)]
+    compiled: bytes = graph.model({COLUMNS: graph.matrix(features)}).SerializeToString()
+    servable = GraphServable(session_of(compiled), replace(signature, outputs=(COLUMNS,)))
+    every = {spec.name for spec in signature.inputs}
+    known = [every if FEATURES in names else names for names in sources]
+    return compiled, known, lambda batch: servable.run(batch, (COLUMNS,))[COLUMNS]
+
+
+def _with_inputs(signature: Signature, *, matrix: bool = False) -> tuple[Graph, Features]:
+    """Return a graph that has only inputs yet, and their columns."""
     for spec in signature.inputs:
         if spec.kind in WITHOUT_GRAPH:
             raise NotExportable(f"input {spec.name!r} is of kind {spec.kind}, which a graph cannot take")
@@ -40,14 +89,7 @@ def compile_graph(estimator: Any, signature: Signature, *, matrix: bool = False)
         features: Features = (graph.input(FEATURES, "float64", len(types)),)
     else:
         features = tuple(graph.input(s.name, t, 1) for s, t in zip(signature.inputs, types, strict=True))
-    outputs = _outputs(graph, estimator, features)
-    missing = [name for name in signature.outputs if name not in outputs and f"{name}_0" not in outputs]
-    if missing:
-        raise NotExportable(f"its exporter does not give {', '.join(missing)}")
-    asked = signature.outputs
-    model = graph.model({name: t for name, t in outputs.items() if name in asked or name.rpartition("_")[0] in asked})
-    model.metadata_props.add(key=ROWS_AT_ONCE, value=str(_rows_at_once(model)))
-    return model
+    return graph, features
 
 
 def _rows_at_once(model: onnx.ModelProto) -> int:

@@ -13,6 +13,9 @@ SUSPECT = 10
 _OTHERS = {"reject": "", "warn": " (others accepted with a warning)", "accept": " (others accepted)"}
 
 
+HOW = {"trees": "trees", "linear": "weights"}
+
+
 def remarks_on(manifest: Manifest, said: declared.Declared) -> list[str]:
     """Describe the inferred inputs and outputs, the graph, and the options that change nothing."""
     signature = manifest.signature
@@ -30,10 +33,19 @@ def remarks_on(manifest: Manifest, said: declared.Declared) -> list[str]:
         for wish, names in said.unheeded(signature).items()
     ]
     remarks.append(f"outputs: {', '.join(signature.outputs)}")
-    remarks += graph_remarks(manifest.proof)
+    remarks += [explanation_remark(manifest), *graph_remarks(manifest.proof)]
     if manifest.examples_made_up:
         remarks.append("its examples are made up from what the estimator knows; --sample takes rows it was trained on")
     return remarks
+
+
+def explanation_remark(manifest: Manifest) -> str:
+    """Say how predictions are explained."""
+    found = manifest.explanation
+    if found is None:
+        return "its predictions cannot be explained"
+    how = "approximately, from samples" if found.method == "sampled" else f"exactly, by its {HOW[found.method]}"
+    return f'its {found.output} are explained {how}: "outputs": ["explanation"]'
 
 
 def input_remarks(manifest: Manifest) -> list[str]:

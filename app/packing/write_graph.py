@@ -12,10 +12,11 @@ from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
 from app.packing.build import MAX_EXAMPLES, examples_of, hashed, now
 from app.packing.card import card_of
+from app.packing.explain import derive_explanation
 from app.packing.given_graph import GivenGraph
 from app.packing.graph import GRAPH
 from app.packing.probe import Record
-from app.packing.remarks import input_remarks
+from app.packing.remarks import explanation_remark, input_remarks
 from app.packing.spawn import PackRequest, Result
 from app.packing.timing import artifact_cost_us
 from app.runtime.environment import environment
@@ -40,10 +41,12 @@ def pack_graph(request: PackRequest, artifact: Artifact, file: OnnxFile) -> Resu
     with repository.staging() as folder:
         graph = given_graph.derive(file, frame, said, folder)
         notes = tuple(Assumption("sample", note) for note in (given.notes if given else ()))
-        manifest = _manifest(request, artifact, file, graph, folder)
+        explanation = derive_explanation(None, graph.servable, graph.signature, graph.records, folder)
+        manifest = replace(_manifest(request, artifact, file, graph, folder), explanation=explanation)
         manifest = replace(manifest, examples_made_up=frame is None, assumptions=notes)
         published = repository.publish(folder, manifest, answers=not request.staged)
     remarks = [*input_remarks(published), f"outputs: {', '.join(published.signature.outputs)}", *graph.remarks]
+    remarks.append(explanation_remark(published))
     remarks += ["its examples are made up; --sample takes rows like those it was trained on"] * (frame is None)
     return Result(version=published.version, remarks=(*remarks, *artifact.notes, *told))
 

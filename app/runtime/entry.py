@@ -12,6 +12,7 @@ from app.runtime.planned_steps import PlannedSteps
 from app.runtime.policy import MOVES, State
 from app.runtime.proving import InstanceValidator
 from app.runtime.servable import Servable
+from app.signature import EXPLANATION
 from app.storage.manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class Lease:
     """
 
     __slots__ = (
-        "_byte_us", "_users", "_when_unused", "gains_together", "is_inline", "is_quick", "manifest",
+        "_byte_us", "_users", "_when_unused", "explains", "gains_together", "is_inline", "is_quick", "manifest",
         "servable", "steps", "validator",
     )  # fmt: skip
 
@@ -49,6 +50,7 @@ class Lease:
         self.is_inline = self.is_quick and steps is None
         self.gains_together = self.is_inline or (steps is None and isinstance(servable, BatchingServable))
         """Whether several requests are answered faster at once."""
+        self.explains = EXPLANATION in manifest.signature.outputs
         one_us, many_us = manifest.proof.get("graph_us"), manifest.proof.get("graph_1000_us")
         row_us = many_us / 1000 if isinstance(many_us, float) else one_us if isinstance(one_us, float) else 0.0
         # A row of a JSON body has two bytes for each input at least.

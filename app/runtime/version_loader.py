@@ -11,15 +11,17 @@ from app.errors import LoadingFailed, RetortError
 from app.runtime.direct_call import call_directly
 from app.runtime.entry import Entry, Lease
 from app.runtime.environment import changed
+from app.runtime.explanation import explained, offering
 from app.runtime.loaders import Loader
 from app.runtime.planned_steps import StepsFor, without_steps
 from app.runtime.policy import State
 from app.runtime.proving import InstanceValidator, advice, prove, prove_recorded
-from app.runtime.servable import Compose
+from app.runtime.servable import Compose, Servable
 from app.runtime.version_table import with_chosen
 from app.signature import Signature
 from app.storage import recorded
 from app.storage.choices import Pointers
+from app.storage.manifest import Manifest
 from app.storage.repository import Repository
 from app.storage.strays import strays as artifact_strays
 from app.storage.verification import open_verified, verify_files
@@ -99,18 +101,18 @@ class VersionLoader:
             verify_files(folder, manifest)
             entry = entry.moved(State.VERIFIED)
             graph = manifest.graph if self._graphs else None
+            runtime = "artifact" if graph is None else "graph"
             file, format_ = (manifest.artifact, manifest.format) if graph is None else (graph, "onnx")
             if format_ not in self._loaders:
                 return entry.moved(State.FAILED, f"no loader for the format {format_!r}")
-            with open_verified(folder, file, manifest.files[file]) as stream:
-                servable = self._loaders[format_](stream, manifest.signature)
+            servable = self._servable(folder, manifest, file, format_)
+            if self._compose is not None:
+                servable = self._compose(servable, runtime, manifest)
+            if manifest.explanation is not None:
+                manifest = offering(manifest)
             steps = self._steps_for(manifest)
             public = manifest if steps is None else steps.public
             validator = self._validator_for(public.signature)
-            runtime = "artifact" if graph is None else "graph"
-            servable = call_directly(servable, manifest)
-            if self._compose is not None:
-                servable = self._compose(servable, runtime, manifest)
             lease = Lease(public, servable, validator, steps, runtime)
             return replace(entry, manifest=public, lease=lease, runtime=runtime).moved(State.LOADED)
         except LoadingFailed as error:
@@ -121,6 +123,15 @@ class VersionLoader:
         except Exception as error:  # a model or its disk may raise anything, and the other models are to be served
             log.exception("model %s version %d", model, version)
             return entry.moved(State.FAILED, f"it cannot be loaded ({type(error).__name__}); the log has the cause")
+
+    def _servable(self, folder: Path, manifest: Manifest, file: str, format_: str) -> Servable:
+        with open_verified(folder, file, manifest.files[file]) as stream:
+            servable = call_directly(self._loaders[format_](stream, manifest.signature), manifest)
+        if (explanation := manifest.explanation) is None:
+            return servable
+        validate = self._validator_for(manifest.signature).validate
+        with open_verified(folder, explanation.file, manifest.files[explanation.file]) as stream:
+            return explained(stream, servable, explanation, manifest.signature, validate)
 
     def prove(self, entry: Entry) -> Entry:
         """Run the recorded examples of a LOADED version without its steps. The entry is AVAILABLE or FAILED.

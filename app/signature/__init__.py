@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 Scalar = str | int | float | bool
 
+EXPLANATION = "explanation"
+"""The output that tells how much each input adds to another output."""
+
 
 class Layout(enum.Enum):
     """The form of a batch that the estimator takes."""

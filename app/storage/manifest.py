@@ -62,6 +62,25 @@ class DirectCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation:
+    """How the predictions of a version are explained.
+
+    Attributes:
+        file: The file with the arrays of the explainer.
+        method: "trees" and "linear" are exact; "sampled" is approximate.
+        output: The explained output.
+        rows: The rows on which packing compared base and contributions with this output.
+        largest_difference: The largest difference found there.
+    """
+
+    file: str
+    method: Literal["trees", "linear", "sampled"]
+    output: str
+    rows: int
+    largest_difference: float
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """The facts of one version.
 
@@ -81,6 +100,7 @@ class Manifest:
         assumptions: The facts of training that neither the artifact nor the sample tells.
         card: The author's description of the model, in Markdown.
         profile: The distributions of the sample's inputs and of the predictions for it; empty without a sample.
+        explanation: How its predictions are explained; None if they are not.
     """
 
     model: str
@@ -108,6 +128,7 @@ class Manifest:
     assumptions: tuple[Assumption, ...] = ()
     card: str = ""
     profile: dict[str, object] = field(default_factory=dict)
+    explanation: Explanation | None = None
     manifest_version: int = field(default=FORMAT_VERSION)
 
     @property

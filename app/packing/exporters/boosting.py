@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.packing.exporters import tree_ensemble, trees
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
@@ -64,14 +65,21 @@ def _gradient_boosting(g: Graph, est: Any, features: Features) -> Tensor:
     stages = [
         trees.fitted_tree(member, est.learning_rate * member.tree_.value[:, 0, 0]) for member in est.estimators_.ravel()
     ]
-    if isinstance(est.init_, str) or type(est.init_).__name__ in ("DummyClassifier", "DummyRegressor"):
-        start = est._raw_predict_init(np.zeros((1, est.n_features_in_)))
-        return tree_ensemble.summed(g, matrix, stages, [stage % scores for stage in range(len(stages))], start[0])
+    if (constant := constant_start(est)) is not None:
+        return tree_ensemble.summed(g, matrix, stages, [stage % scores for stage in range(len(stages))], constant)
     start = _raw_init(g, est, matrix)
     terms = g.concat([start, tree_ensemble.each(g, matrix, stages)])
     count = len(est.estimators_) + 1
     by_stage = g.node("Reshape", [terms, g.constant([0, count, scores], "int64")], "float64", scores)
     return tree_ensemble.last_of_sums(g, by_stage, count)
+
+
+def constant_start(est: Any) -> NDArray[np.float64] | None:
+    """Return the raw scores before the first tree; None if another model gives them, row by row."""
+    if isinstance(est.init_, str) or type(est.init_).__name__ in ("DummyClassifier", "DummyRegressor"):
+        start: NDArray[np.float64] = est._raw_predict_init(np.zeros((1, est.n_features_in_)))[0]
+        return start
+    return None
 
 
 def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:

@@ -332,6 +332,15 @@ class Graph:
         total = sum(block.width or 0 for block in features)
         return [column for position in range(total) for column in self.select(features, [position])]
 
+    def sources(self, tensor: Tensor) -> set[str]:
+        """Return the names of the inputs that a tensor is computed from."""
+        needed = {tensor.name}
+        for node in reversed(self._nodes):
+            if needed & set(node.output):
+                needed |= _read_by(node)
+        texts = {name + part: counter.column for name, counter in self._counters.items() for part in PARTS}
+        return {texts.get(known.name, known.name) for known in self._inputs if known.name in needed}
+
     def model(self, outputs: dict[str, Tensor]) -> onnx.ModelProto:
         """Return the finished model with these outputs by name; nodes that no output needs are left out."""
         nodes = list(self._nodes)

@@ -74,6 +74,11 @@ def _categorical_splits(
     return splits
 
 
+def fitted_tree(predictor: Any) -> Tree:
+    """Return a `TreePredictor` without splits by category as a tree."""
+    return _tree(predictor, Sides(0, {}), {})
+
+
 def _tree(predictor: Any, sides: Sides, splits: dict[int, tuple[int, int]]) -> Tree:
     """Return a `TreePredictor` as a tree; its comparisons are in float64."""
     nodes = predictor.nodes
