@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,21 +16,71 @@ from app.packing.probe import MAX_SAMPLE_ROWS, answered
 from app.packing.verdict import Agreement
 from app.runtime.servable import ArtifactServable
 from app.signature import Layout, Signature
-from app.signature.batch import json_values
+from app.signature.batch import Batch, json_values
 from app.signature.schema import Validator
 
+FEWEST_ROWS, MOST_INPUTS = 20, 200
+EXCHANGES = 5
+LONGEST_S = 20.0
+"""Limits of the importance of inputs."""
 
-def agreement(estimator: Any, signature: Signature, frame: pd.DataFrame, target: pd.Series[Any]) -> Agreement | None:
-    """Compare the predictions for the rows of a sample with its target.
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The rows of a sample that a model answers, with their targets."""
+
+    servable: ArtifactServable
+    batch: Batch
+    expected: pd.Series[Any]
+    is_classifier: bool
+
+    def agreement(self, batch: Batch | None = None) -> Agreement | None:
+        """Compare the predictions for a batch, by default that of the sample, with the target.
+
+        Returns:
+            The accuracy or R²; None if predictions and target cannot be compared.
+        """
+        predicted = self.servable.run(batch or self.batch, ["prediction"])["prediction"]
+        if predicted.ndim == 2 and predicted.shape[1] == 1:
+            predicted = predicted[:, 0]
+        if predicted.ndim != 1:
+            return None
+        name, expected, rows = str(self.expected.name), self.expected, len(self.expected)
+        if not self.is_classifier and predicted.dtype.kind in "iuf" and pd.api.types.is_numeric_dtype(expected.dtype):
+            return _r2(name, expected.to_numpy(np.float64), predicted.astype(np.float64))
+        wanted = [_label(value) for value in json_values(expected.astype(object).to_numpy())]
+        equal = sum(a == b for a, b in zip(wanted, map(_label, json_values(predicted)), strict=True))
+        [(_, most)] = Counter(wanted).most_common(1)
+        return Agreement(name, rows, "accuracy", equal / rows, most / rows)
+
+    def importance(self) -> dict[str, object]:
+        """Return how much worse the score is when the values of one input are exchanged between rows, by input.
+
+        The values are exchanged several times, always in the same way; the mean counts (permutation importance;
+        Breiman, "Random forests", 2001). It is empty if that takes too long, or if there is nothing to compare.
+        """
+        found = self.agreement()
+        columns = self.batch.columns
+        if found is None or self.batch.rows < FEWEST_ROWS or not 1 < len(columns) <= MOST_INPUTS:
+            return {}
+        random, worse, began_s = np.random.default_rng(0), {}, time.monotonic()
+        orders = [random.permutation(self.batch.rows) for _ in range(EXCHANGES)]
+        for name, column in columns.items():
+            if time.monotonic() - began_s > LONGEST_S:
+                return {}
+            exchanged = [self.agreement(Batch({**columns, name: column[order]}, self.batch.rows)) for order in orders]
+            worse[name] = found.value - float(np.mean([each.value for each in exchanged if each is not None]))
+        return {"measure": found.measure, "rows": self.batch.rows, "inputs": worse}
+
+
+def scored(estimator: Any, signature: Signature, frame: pd.DataFrame, target: pd.Series[Any]) -> Scored | None:
+    """Return the rows of a sample that the model answers and that have a target; None if there is none.
 
     Args:
         estimator: The fitted model.
         signature: Its signature.
         frame: The sample with the columns of the model in their order.
         target: The target of each row.
-
-    Returns:
-        The accuracy or R²; None if predictions and target cannot be compared.
     """
     task = inspect.task_of(estimator)
     if signature.layout is Layout.RECORDS or task not in ("classifier", "regressor", "model"):
@@ -40,18 +92,7 @@ def agreement(estimator: Any, signature: Signature, frame: pd.DataFrame, target:
     if not kept:
         return None
     batch = Validator(signature, MAX_SAMPLE_ROWS).validate([records[row] for row in kept])
-    predicted = ArtifactServable(estimator, signature).run(batch, ["prediction"])["prediction"]
-    if predicted.ndim == 2 and predicted.shape[1] == 1:
-        predicted = predicted[:, 0]
-    if predicted.ndim != 1:
-        return None
-    expected = target.iloc[kept]
-    if task != "classifier" and predicted.dtype.kind in "iuf" and pd.api.types.is_numeric_dtype(expected.dtype):
-        return _r2(str(target.name), expected.to_numpy(np.float64), predicted.astype(np.float64))
-    wanted = [_label(value) for value in json_values(expected.astype(object).to_numpy())]
-    equal = sum(a == b for a, b in zip(wanted, map(_label, json_values(predicted)), strict=True))
-    [(_, most)] = Counter(wanted).most_common(1)
-    return Agreement(str(target.name), len(kept), "accuracy", equal / len(kept), most / len(kept))
+    return Scored(ArtifactServable(estimator, signature), batch, target.iloc[kept], task == "classifier")
 
 
 def _r2(name: str, wanted: Any, predicted: Any) -> Agreement | None:

@@ -25,9 +25,8 @@ from app.packing.probe import Record
 from app.packing.profile import profile_of
 from app.packing.remarks import remarks_on
 from app.packing.sample.expected import expected_of
-from app.packing.scoring import agreement
+from app.packing.scoring import Scored, scored
 from app.packing.spawn import PackRequest, Result
-from app.packing.verdict import Agreement
 from app.packing.write_graph import pack_graph
 from app.runtime.servable import ArtifactServable
 from app.signature import Layout, Signature
@@ -50,9 +49,14 @@ def pack(request: PackRequest) -> Result:
     inspect.require_model(artifact.estimator)
     found = _inferred(request, artifact)
     repository = Repository(Path(request.models_dir))
+    stages.enter("scoring the predictions for the sample")
+    rows = found.scored()
+    manifest = _manifest(request, artifact, found)
+    if rows is not None and not found.model.has_arrays and (importance := rows.importance()):
+        manifest = replace(manifest, profile={**manifest.profile, "importance": importance})
     with repository.staging() as folder:
         _store(artifact, folder)
-        built = build(found.model, _manifest(request, artifact, found), folder, request.graph_limit_bytes)
+        built = build(found.model, manifest, folder, request.graph_limit_bytes)
         published, verdict = publish(repository, folder, built, request.served_by, answers=not request.staged)
     lost = outputs_lost(artifact.estimator, found.model.by_column, found.model.rows)
     return Result(
@@ -65,7 +69,7 @@ def pack(request: PackRequest) -> Result:
             *(assumption.text for assumption in found.notes.assumptions),
             *lost,
         ),
-        verdict=replace(verdict, agreement=found.agreement()),
+        verdict=replace(verdict, agreement=rows.agreement() if rows is not None else None),
     )
 
 
@@ -90,13 +94,13 @@ class _Found:
         places = np.unique(np.linspace(0, len(records) - 1, MAX_EXAMPLES).astype(int)) if records else ()
         return [*(records[place] for place in places), *self.notes.telling[:MAX_EXAMPLES]]
 
-    def agreement(self) -> Agreement | None:
-        """Compare the predictions for the sample with its target; None if there is no target."""
+    def scored(self) -> Scored | None:
+        """Return the rows of the sample with their targets; None if there is no target."""
         signature = self.model.by_column
         if self.frame is None or self.target is None or signature.layout is Layout.RECORDS:
             return None
         frame = sample.fitted_to(self.frame, _names_of(signature), None)
-        return agreement(self.model.estimator, signature, self.declared.cast(frame), self.target)
+        return scored(self.model.estimator, signature, self.declared.cast(frame), self.target)
 
 
 def _inferred(request: PackRequest, artifact: Artifact) -> _Found:

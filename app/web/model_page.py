@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
@@ -34,6 +34,8 @@ _VERBS: Final = {
     "outlier_detector": "Tells outliers from inliers",
 }
 _DATATYPES: Final = {"number": "FP64", "integer": "INT64", "boolean": "BOOL"}
+
+MOST_IMPORTANT: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,9 @@ class ModelPage:
     assumptions: tuple[str, ...] = ()
     heights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     profiled_rows: int = 0
+    importance: tuple[tuple[str, str, float], ...] = ()
+    """Each input with its importance, as text and as a width from 0 to 100, the most important first."""
+    importance_measure: str = ""
 
     @property
     def available(self) -> bool:
@@ -124,8 +129,19 @@ def model_page(model: Mapping[str, Any], version: str | None) -> ModelPage:
         card=markdown.html(model.get("card", "")),
         heights={name: heights_of(found) for name, found in (profile.get("inputs") or {}).items()},
         profiled_rows=profile.get("rows", 0),
+        importance=tuple(importance_of(profile)),
+        importance_measure=(profile.get("importance") or {}).get("measure", ""),
         assumptions=tuple(each["text"] for each in model.get("assumptions") or ()),
     )
+
+
+def importance_of(profile: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
+    """Yield the most important inputs: name, loss of the score as text, and width of the bar."""
+    inputs: Mapping[str, float] = (profile.get("importance") or {}).get("inputs") or {}
+    ranked = sorted(inputs.items(), key=lambda each: -each[1])[:MOST_IMPORTANT]
+    most = max((value for _, value in ranked), default=0.0)
+    for name, value in ranked:
+        yield name, f"{value:.3f}".replace("-", "\N{MINUS SIGN}"), max(0.0, 100 * value / most) if most > 0 else 0.0
 
 
 def sentence(model: Mapping[str, Any]) -> str:

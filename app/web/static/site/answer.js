@@ -132,8 +132,10 @@ export function showWhy(place, answer) {
     .sort((one, other) => Math.abs(other[1]) - Math.abs(one[1]));
   const most = Math.max(...rows.map(([, value]) => Math.abs(value)), Number.MIN_VALUE);
   const sum = rows.reduce((total, [, value]) => total + value, of(found.base));
-  const measure = { probabilities: "the probability", decision_scores: "the score" }[found.output] ?? "the output";
-  const what = chosen === null ? "the prediction" : `${measure} of ${label(answer.prediction[0])}`;
+  const measure = { probabilities: "the probability", decision_scores: "the score" }[found.output] ?? "the prediction";
+  // The score of a model of two classes is that of the second.
+  const explained = chosen === null ? answer.classes?.[1] : answer.prediction[0];
+  const what = explained === undefined || found.output === "prediction" ? measure : `${measure} of ${label(explained)}`;
   const shown = rows.slice(0, 12);
   place.replaceChildren(
     element("h2", {}, "Why"),
