@@ -11,10 +11,12 @@ from typing import Any
 
 OURS = "retort"
 OURS_ALL = "retort_probabilities"
+OURS_EXPLAINED = "retort_explained"
 OURS_UNBATCHED = "retort_unbatched"
 TUTORIAL = "fastapi_tutorial"
 FLASK = "flask_tutorial"
 ONNX = "fastapi_onnx"
+SHAP = "fastapi_shap"
 WAITING = "fastapi_waiting"
 WAITING_AIOHTTP = "fastapi_aiohttp"
 ALONE, BESIDE_IDLE = "alone", "beside_idle"
@@ -31,10 +33,12 @@ OURS_HOOKED = "retort_through_flask"
 LABELS = {
     OURS: "Retort",
     OURS_ALL: "Retort, with probabilities",
+    OURS_EXPLAINED: "Retort, with an explanation",
     OURS_UNBATCHED: "Retort without micro-batching",
     TUTORIAL: "FastAPI, the tutorial",
     FLASK: "Flask, the tutorial",
     ONNX: "FastAPI + ONNX Runtime, by hand",
+    SHAP: "FastAPI + shap, by hand",
     MLSERVER: "MLServer",
     LITSERVE: "LitServe",
     WAITING: "FastAPI, an async view with httpx",
@@ -87,6 +91,14 @@ CASES = (
         seconds_factor=1.5,
         note="Retort is asked for the predictions alone, as the peers answer no more, and once for its usual answer, "
         "which has each row's probabilities beside.",
+    ),
+    Case(
+        "explanation",
+        "Penguins, each prediction with its explanation",
+        "penguins",
+        (OURS, OURS_EXPLAINED, SHAP),
+        note="The first line is the plain prediction. The peer explains the columns of the encoder by "
+        "shap.TreeExplainer, which it makes once; Retort explains the inputs.",
     ),
     Case("digits", "Digits: 64 pixels as an array", "digits", (OURS, *PEERS)),
     Case(
@@ -160,6 +172,10 @@ def _retort(model: str, rows: Rows) -> Any:
     return {"instances": rows} if model in ("digits", "big") else _record(rows[0])
 
 
+def _retort_explained(model: str, rows: Rows) -> Any:
+    return {"instances": rows, "outputs": ["prediction", "explanation"]}
+
+
 def _retort_all(model: str, rows: Rows) -> Any:
     return {"instances": rows}
 
@@ -179,7 +195,7 @@ def _v2(model: str, rows: Rows) -> Any:
 
 
 ASKS: dict[str, Callable[[str, Rows], Any]] = {OURS: _retort, OURS_UNBATCHED: _retort, OURS_ALL: _retort_all}
-ASKS |= {MLSERVER: _v2}
+ASKS |= {OURS_EXPLAINED: _retort_explained, MLSERVER: _v2}
 
 
 def body(side: str, model: str, rows: Rows) -> bytes:
@@ -249,6 +265,23 @@ BARS = (
     Bar("logistic regression, against FastAPI + ONNX Runtime", "linear", ONNX, OURS, "cpu_us", 2, True, 0.6),
     Bar("forest, against FastAPI + ONNX Runtime", "forest", ONNX, OURS, "cpu_us", 1.3, True, 0.6),
     Bar("1,000 × 30 JSON, against the FastAPI tutorial", "table", TUTORIAL, OURS, "cpu_us", 4),
+    Bar(
+        "penguins, a prediction with its explanation, against without",
+        "explanation",
+        OURS_EXPLAINED,
+        OURS,
+        "cpu_us",
+        10,
+        False,
+    ),
+    Bar(
+        "penguins, a prediction with its explanation, against FastAPI + shap",
+        "explanation",
+        SHAP,
+        OURS_EXPLAINED,
+        "cpu_us",
+        20,
+    ),
     Bar("no graph, 32 clients: throughput with micro-batching", "batching", OURS, OURS_UNBATCHED, "throughput", 4),
     Bar("no graph, a lone client: p50 with micro-batching", "lone", OURS, OURS_UNBATCHED, "p50_us", 1.05, False),
     Bar("the service under its worker, against gthread", "worker", OURS, OURS_GTHREAD, "cpu_us", 0.5, False),

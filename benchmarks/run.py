@@ -28,7 +28,7 @@ from typing import Any
 
 from benchmarks import artifacts, cases, quotes, report, venvs, waiting
 from benchmarks.artifacts import Absent, why_not
-from benchmarks.cases import BY_THEMSELVES, CASES, LAYERS, OURS, OURS_UNBATCHED, PEERS, TUTORIAL, Case
+from benchmarks.cases import BY_THEMSELVES, CASES, LAYERS, OURS, OURS_UNBATCHED, PEERS, SHAP, TUTORIAL, Case
 from benchmarks.figures import Figures, Side, our_failures
 from benchmarks.measure import Cores, MeasureError, Server, measured, running, wrk, wrk_script
 from benchmarks.servers import ARTIFACTS, BARE, BIN, PACKED_AS, ROOT, WORK, launch
@@ -300,7 +300,7 @@ def absences() -> Absent:
     from app.settings import Settings
 
     absent: Absent = {}
-    for peer in PEERS:
+    for peer in (*PEERS, SHAP):
         why = venvs.install(peer)
         if why is not None:
             absent[peer, "*"] = f"it could not be installed: {why}"

@@ -19,6 +19,7 @@ from benchmarks.cases import (
     OURS_LOGGED,
     OURS_UNBATCHED,
     OURS_WITHOUT,
+    SHAP,
     TUTORIAL,
 )
 from benchmarks.measure import ORIGIN, Launch
@@ -48,7 +49,7 @@ def repository(model: str) -> Path:
 def launch(side: str, model: str, workers: int = 1) -> Launch:
     """Return how to serve this model on this side."""
     peer, folder = VENVS / side / "bin", HERE / "peers" / side
-    if side in (TUTORIAL, ONNX):
+    if side in (TUTORIAL, ONNX, SHAP):
         argv = [str(peer / "uvicorn"), "--app-dir", str(folder), f"{model}:app", "--port", "{port}"]
         argv += ["--no-access-log", "--log-level", "warning", *(["--workers", str(workers)] if workers > 1 else [])]
         return Launch(argv, ARTIFACTS)
