@@ -131,6 +131,14 @@ def describe(manifest: Manifest) -> dict[str, Any]:
             "requirements": list(manifest.trained_with),
             "source": manifest.trained_with_source,
         }
+    if (found := manifest.explanation) is not None:
+        described["explanation"] = {
+            "method": found.method,
+            "exact": found.method != "sampled",
+            "output": found.output,
+            "rows": found.rows,
+            "largest_difference": found.largest_difference,
+        }
     if manifest.profile:
         described["profile"] = manifest.profile
     if manifest.card:

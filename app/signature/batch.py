@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -87,6 +88,11 @@ class DecodedBody:
     pointer: str = "#"
     single: bool = False
     in_rows: bool | None = False
+
+
+def json_text(value: Any) -> str:
+    """Return a JSON value as text, for formats that have no objects."""
+    return msgspec.json.encode(value).decode()
 
 
 def json_outputs(outputs: Outputs) -> dict[str, list[Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from app.core.answer import Answer
 from app.errors import FieldError, InvalidBody, TooManyInstances, TooManyValues
-from app.signature.batch import json_values
+from app.signature.batch import json_text, json_values
 from app.signature.field_errors import refuse
 from app.telemetry import check_deadline
 from app.wire.codecs.cells import Read, read_untyped, reader_of
@@ -73,7 +73,9 @@ class Csv(Codec):
 
 
 def _cell(value: Any) -> Any:
-    return ("true" if value else "false") if isinstance(value, bool) else value
+    if isinstance(value, bool | list | dict):
+        return json_text(value)
+    return value
 
 
 def _check_nul(body: bytes) -> None:

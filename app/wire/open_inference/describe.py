@@ -14,8 +14,8 @@ import numpy as np
 from app.core.inference_statistics import Counts, InferenceStatistics, Span, Spent
 from app.runtime.entry import Entry
 from app.runtime.policy import State
-from app.signature import Input
-from app.signature.batch import json_values
+from app.signature import EXPLANATION, Input
+from app.signature.batch import json_text, json_values
 from app.storage.manifest import Manifest
 from app.telemetry import Timings
 from app.wire.open_inference.tensors import DTYPES
@@ -36,6 +36,8 @@ def input_datatype(spec: Input) -> str:
 
 def output(name: str, manifest: Manifest) -> tuple[str, list[int]]:
     """Return the datatype of an output, and its shape with -1 for the rows, from the recorded examples."""
+    if name == EXPLANATION:
+        return "BYTES", [-1]
     seen = [example.outputs[name] for example in manifest.examples if name in example.outputs]
     signature = manifest.signature
     if not seen and signature.classes and not signature.multioutput:
@@ -66,6 +68,8 @@ def regular_array(values: Sequence[Any]) -> np.ndarray[Any, Any]:
 
 
 def _text(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return json_text(value)
     return value if isinstance(value, str) else None if value != value else str(value)
 
 

@@ -29,7 +29,7 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.gateway.errors import ErrorFormat, Problem, internal_error, problem_of, unready_problem
-from app.signature import Input, Layout
+from app.signature import EXPLANATION, Input, Layout
 from app.signature.field_errors import escaped
 from app.signature.kinds import KINDS, rule_of
 from app.storage.manifest import Manifest
@@ -181,6 +181,23 @@ def _document(answer: Answer) -> dict[str, Any]:
     return {**answer.values(), **classes, "model": answer.model, "version": answer.version}
 
 
+EXPLANATION_SCHEMA: Schema = {
+    "type": "object",
+    "description": "How much each input adds to an output: `base` and all `contributions` add up to it.",
+    "required": ["output", "base", "contributions", "exact"],
+    "properties": {
+        "output": {"type": "string", "description": "the explained output"},
+        "base": {"description": "the output on average: a number, or a number for each class"},
+        "contributions": {
+            "type": "object",
+            "description": "by input: a number, or a number for each class",
+            "additionalProperties": {},
+        },
+        "exact": {"type": "boolean", "description": "false if the contributions are estimated from samples"},
+    },
+}
+
+
 def prediction_schema(prediction: Schema, manifest: Manifest) -> Schema:
     """Return the schema of one model's response. `prediction` describes the response of any model."""
     signature, known = manifest.signature, prediction["properties"]
@@ -201,6 +218,8 @@ def prediction_schema(prediction: Schema, manifest: Manifest) -> Schema:
 def _entry(name: str, manifest: Manifest) -> Schema:
     """Return the schema of an output for one instance: a label, or like the recorded values; any value after a step."""
     signature = manifest.signature
+    if name == EXPLANATION:
+        return EXPLANATION_SCHEMA
     if name == "prediction" and signature.classes and not signature.multioutput and not manifest.after:
         return _like(signature.classes)
     return _like([example.outputs[name] for example in manifest.examples if name in example.outputs])
