@@ -60,6 +60,7 @@ class PackRequest:
         training_notes: sentences about what was assumed of the training environment.
         served_by: the Python that will serve the version, if another one packs it.
         card: a file in Markdown that describes the model.
+        sample_is_frame: the sample is a pandas frame that `pack` has pickled, for this Python.
     """
 
     artifact: str
@@ -85,6 +86,7 @@ class PackRequest:
     training_notes: tuple[str, ...] = ()
     served_by: str | None = None
     card: str | None = None
+    sample_is_frame: bool = False
 
 
 @dataclass(frozen=True, slots=True)
