@@ -65,7 +65,7 @@ MARKED = {
             "packing",
             "wire",
             "test_cli.py",
-            "test_factory.py",
+            "test_application_factory.py",
             "test_gunicorn_conf.py",
             "test_start.py",
             "web",

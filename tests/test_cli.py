@@ -18,11 +18,11 @@ from click.testing import Result
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
+from app import create_app
 from app.cli.adding import stray_packer
 from app.cli.group import wrong_settings
 from app.cli.progress import Progress
 from app.errors import PackingRefused
-from app.factory import create_app
 from app.packing import spawn
 from app.packing.__main__ import done
 from app.packing.spawn import CheckRequest, PackRequest

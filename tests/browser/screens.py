@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page
 
-from app.factory import create_app
+from app import create_app
 from app.settings import Settings
 from tests.browser.chromium import launched
 from tests.web.stage import serving

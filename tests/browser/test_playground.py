@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
-from app.factory import create_app
+from app import create_app
 from app.settings import Settings
 from tests.browser.test_docs_pages import Visit
 from tests.web.stage import EveryKind, ManyModels, StoredCatalogue, make_app, serving

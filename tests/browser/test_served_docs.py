@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from app.factory import create_app
+from app import create_app
 from app.runtime.proving import same
 from app.settings import Settings
 from tests.browser.test_docs_pages import Visit

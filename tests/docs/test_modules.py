@@ -14,7 +14,8 @@ import sqlalchemy
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from app.core.steps import Refused, found_in
+from app import Refused
+from app.core.steps import found_in
 from app.packing import declared
 from tests.docs.pages import titled
 from tests.end_to_end.process import ROOT
@@ -34,6 +35,17 @@ def prices(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     vars(module)["PriceList"] = type("PriceList", (), {})
     monkeypatch.setitem(sys.modules, "my_prices", module)
     return module
+
+
+def test_the_first_step_adds_an_age() -> None:
+    module = loaded("docs/public-names.md", "my_first_step.py")
+    assert set(found_in(module).steps) == {"age"}
+    instances = [{"born": 2000}, {"born": 2026}]
+    module.age(instances)
+    assert [each["age"] for each in instances] == [26, 0]
+    with pytest.raises(Refused) as refused:
+        module.age([{"born": 2000}, {"born": 2027}])
+    assert refused.value.wrong == ((1, "born", "is in the future"),)
 
 
 def test_the_module_of_steps_has_two_steps() -> None:
@@ -98,7 +110,7 @@ def test_the_view_and_the_interceptor_work(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 STEP_WITH_PRICES = """
-from app.core.steps import factory, step
+from app import factory, step
 from my_prices import PriceList
 
 @factory(per="process")

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from app.factory import create_app
+from app import create_app
 from app.gateway.errors import STATUS
 from app.settings import Settings, table
 from app.telemetry.families import FAMILIES, MetricType

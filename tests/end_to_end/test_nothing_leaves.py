@@ -145,7 +145,7 @@ def test_the_server_starts_no_thread_before_the_fork_and_stays_at_home(tracer: T
         "flask models list",
         "flask models verify iris-two",
         "flask models add ARTIFACT --name added",
-        "python -c 'from app.factory import create_app; create_app().extensions[\"retort\"].load()'",
+        "python -c 'from app import create_app; create_app().extensions[\"retort\"].load()'",
     ],
 )
 def test_the_other_commands_contact_no_other_machine(tracer: Tracer, command: str) -> None:

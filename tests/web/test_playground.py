@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app.factory import create_app
+from app import create_app
 from app.gateway import Interceptor, RequestContext, RequestRefused
 from app.settings import Settings
 from app.web.answers import by_input, percent, shown

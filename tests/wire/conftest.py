@@ -12,7 +12,7 @@ from typing import Any
 import joblib
 import pytest
 
-from app.factory import create_app
+from app import create_app
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
 from app.settings import Settings

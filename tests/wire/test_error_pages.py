@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.factory import create_app
+from app import create_app
 from app.server.contract import Refusal
 from app.settings import Settings
 from app.wire.application import Application
