@@ -186,6 +186,7 @@ def no_settings_of_this_machine() -> Iterator[None]:
         for name in list(os.environ):
             if name in SETTINGS_NAMES or name.startswith(SETTINGS_PREFIXES):
                 environment.delenv(name)
+        environment.setenv("FLASK_SKIP_DOTENV", "1")  # there may be a .env of this machine beside wsgi.py
         yield
 
 

@@ -20,6 +20,7 @@ from app.packing.add import PackedVersion, add_version
 from app.packing.spawn import PackRequest
 from app.packing.stages import LoggedProgress
 from app.settings import Settings
+from app.settings.env_files import environ_with_files
 
 ARTIFACT = "model.joblib"
 SAMPLE = "sample"
@@ -78,7 +79,7 @@ def pack(
         PackingRefused: nothing was packed; the message is the sentence that `flask models add` prints.
         InvalidSettings, InvalidRepository: the environment, or the folder of models, cannot be read.
     """
-    settings = Settings.from_environ(os.environ)
+    settings = Settings.from_environ(environ_with_files())
     files = _files(estimator)
     if not files and (trained_with or python):
         raise PackingRefused(

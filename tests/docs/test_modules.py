@@ -14,9 +14,10 @@ import sqlalchemy
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from app import Refused
+from app import Refused, Settings
 from app.core.steps import found_in
 from app.packing import declared
+from app.settings.env_files import read_env_files
 from tests.docs.pages import titled
 from tests.end_to_end.process import ROOT
 
@@ -107,6 +108,14 @@ def test_the_view_and_the_interceptor_work(monkeypatch: pytest.MonkeyPatch) -> N
     assert (refused.status_code, refused.json["type"]) == (403, "/problems/no-tenant")
     answered = client.post("/models/iris-two/predict", json=[{"feature1": 5.1, "feature2": 3.5}] * 2, headers=tenant)
     assert (answered.status_code, answered.headers["X-Rows"]) == (200, "2")
+
+
+def test_the_file_of_settings_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text(titled("docs/configuration.md", ".env"), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FLASK_SKIP_DOTENV")
+    settings = Settings.from_environ(read_env_files())
+    assert (settings.port, settings.database_url[:10]) == (9000, "postgresql")
 
 
 STEP_WITH_PRICES = """
