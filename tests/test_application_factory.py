@@ -13,7 +13,7 @@ from app.errors import InvalidSettings
 from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-MODELS = ROOT / "models"
+MODELS = ROOT / "examples" / "models"
 MOST_LINES = 120
 
 
@@ -75,7 +75,7 @@ def test_a_server_in_production_never_imports_packing() -> None:
         "import sys, pathlib\n"
         "from app import create_app\n"
         "from app.settings import Settings\n"
-        "client = create_app(Settings(models_dir=pathlib.Path('models'))).test_client()\n"
+        "client = create_app(Settings(models_dir=pathlib.Path('examples/models'))).test_client()\n"
         "assert client.post('/models/iris-two/predict', json={'feature1': 5.1, 'feature2': 3.5}).status_code == 200\n"
         "assert client.get('/openapi.json').status_code == 200\n"
         "assert not [name for name in sys.modules if name.startswith('app.packing')]\n"

@@ -14,7 +14,7 @@ from app.settings import Settings
 from tests.browser.chromium import launched
 from tests.web.stage import serving
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
 SIZES = {"phone": (360, 800), "desktop": (1280, 900)}
 SCHEMES = ("light", "dark")
 MOST_PX = 1500

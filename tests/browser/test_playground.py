@@ -27,7 +27,7 @@ from tests.web.stage import EveryKind, ManyModels, StoredCatalogue, make_app, se
 
 pytestmark = [pytest.mark.browser, pytest.mark.needs_program("chromium")]
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
 AXE = Path(__file__).with_name("axe") / "axe.min.js"
 NAMES = ("penguins", "iris-two", "diabetes", "digits", "digits-image")
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]

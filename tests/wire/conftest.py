@@ -19,7 +19,7 @@ from app.settings import Settings
 from app.storage.manifest import MANIFEST
 from app.wire.application import Application
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
 
 MakeApp = Callable[..., Application]
 

@@ -12,7 +12,7 @@ from app.settings import Settings
 from app.wire.application import Application
 from tests.wire.exchange import Answer, get, post
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
 FIREFOX = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 
