@@ -19,7 +19,7 @@ from app.core.steps import found_in
 from app.packing import declared
 from app.settings.env_files import read_env_files
 from tests.docs.pages import titled
-from tests.end_to_end.process import ROOT
+from tests.end_to_end.process import EXAMPLE_MODELS
 
 
 def loaded(page: str, title: str) -> ModuleType:
@@ -47,6 +47,11 @@ def test_the_first_step_adds_an_age() -> None:
     with pytest.raises(Refused) as refused:
         module.age([{"born": 2000}, {"born": 2027}])
     assert refused.value.wrong == ((1, "born", "is in the future"),)
+
+
+def test_the_own_test_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "my_first_step", loaded("docs/public-names.md", "my_first_step.py"))
+    loaded("docs/your-repository.md", "tests/own/test_first_step.py").test_a_person_born_in_2000_is_26()
 
 
 def test_the_module_of_steps_has_two_steps() -> None:
@@ -99,7 +104,7 @@ def test_the_module_of_factories_has_one(prices: ModuleType) -> None:
 
 
 def test_the_view_and_the_interceptor_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RETORT_MODELS_DIR", str(ROOT / "models"))
+    monkeypatch.setenv("RETORT_MODELS_DIR", str(EXAMPLE_MODELS))
     client, tenant = loaded("docs/extending.md", "wsgi.py").app.test_client(), {"X-Tenant": "a"}
     assert client.post("/quote", json={"feature1": 5.1, "feature2": 3.5}, headers=tenant).json == {"kind": 0}
     bad = client.post("/quote", json={"feature1": "x", "feature2": 3.5}, headers=tenant)
