@@ -92,6 +92,10 @@ estimators: .venv/testing ## pack, prove and compare every estimator; writes doc
 versions: .venv/testing ## pack what seven releases of scikit-learn fitted and compare; writes docs/versions.md
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" python -m tests.sweep.versions --page docs/versions.md $(ARGS)
 
+.PHONY: upgrade
+upgrade: ## merge the newest release of Retort into your repository; TO=v1.2.3 names another, REMOTE=upstream the remote
+	@REMOTE='$(REMOTE)' TO='$(TO)' sh .ci/upgrade
+
 .PHONY: docs
 docs: .venv/testing ## build the documentation into build/docs; fails on a broken link
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict

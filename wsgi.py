@@ -2,8 +2,7 @@
 
 import sys
 
-from app.errors import InvalidSettings
-from app.factory import create_app
+from app import InvalidSettings, create_app
 
 if __name__ == "__main__":
     sys.stderr.write(

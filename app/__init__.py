@@ -1,9 +1,92 @@
-"""Retort serves scikit-learn models over HTTP. `app.factory.create_app` builds the application."""
+"""Retort serves scikit-learn models over HTTP. This module is the public home of the names that users import.
+
+Each name is imported when it is first used: `import app` alone loads nothing else, and serving never loads packing.
+"""
 
 import os
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Caller",
+    "Interceptor",
+    "InvalidInstances",
+    "InvalidSettings",
+    "ModelNotFound",
+    "ModelUnavailable",
+    "Models",
+    "PackedVersion",
+    "PackingRefused",
+    "Refused",
+    "Registry",
+    "RequestContext",
+    "RequestRefused",
+    "Response",
+    "RetortError",
+    "Settings",
+    "VersionNotFound",
+    "create_app",
+    "factory",
+    "pack",
+    "step",
+]
 
 # Without this variable, importing ONNX Runtime starts a thread that sends usage data, and writes files below $HOME.
 # Every process of ours imports this package before ONNX Runtime, and child processes inherit the variable.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+if TYPE_CHECKING:
+    from app.application_factory import create_app
+    from app.core.caller import Caller
+    from app.core.models import Models
+    from app.core.steps import Refused, factory, step
+    from app.errors import (
+        InvalidInstances,
+        InvalidSettings,
+        ModelNotFound,
+        ModelUnavailable,
+        PackingRefused,
+        RetortError,
+        VersionNotFound,
+    )
+    from app.gateway import Interceptor, RequestContext, RequestRefused, Response
+    from app.packing.add import PackedVersion
+    from app.packing.notebook import pack
+    from app.runtime.registry import Registry
+    from app.settings import Settings
+else:
+    # The same for the interpreter. Type checkers do not see it, and so refuse a name that is not there.
+    _HOMES = {
+        "app.application_factory": ["create_app"],
+        "app.core.caller": ["Caller"],
+        "app.core.models": ["Models"],
+        "app.core.steps": ["Refused", "factory", "step"],
+        "app.errors": [
+            "InvalidInstances",
+            "InvalidSettings",
+            "ModelNotFound",
+            "ModelUnavailable",
+            "PackingRefused",
+            "RetortError",
+            "VersionNotFound",
+        ],
+        "app.gateway": ["Interceptor", "RequestContext", "RequestRefused", "Response"],
+        "app.packing.add": ["PackedVersion"],
+        "app.packing.notebook": ["pack"],
+        "app.runtime.registry": ["Registry"],
+        "app.settings": ["Settings"],
+    }
+    _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+    def __getattr__(name):
+        """Import a public name."""
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found = getattr(import_module(_HOME_OF[name]), name)
+        return found
+
+    def __dir__():
+        """List the public names too, for completion."""
+        return sorted({*globals(), *__all__})

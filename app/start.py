@@ -1,7 +1,7 @@
 """Check the settings, then replace this process by a command: `python -m app.start COMMAND [ARGUMENT…]`.
 
 Gunicorn reads some environment variables when it is imported, before its configuration file, and exits with a traceback
-if one is invalid. This module checks them first, and turns `WEB_CONCURRENCY` into a number.
+if one is invalid. This module checks them first, and turns `WEB_CONCURRENCY` into a number. It also reads `.env`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from app.errors import InvalidSettings
 from app.settings import Settings
+from app.settings.env_files import environ_with_files
 
 
 def main(command: list[str]) -> NoReturn:
@@ -23,10 +24,13 @@ def main(command: list[str]) -> NoReturn:
     if not command:
         raise SystemExit("usage: python -m app.start COMMAND [ARGUMENT…]")
     try:
-        settings = Settings.from_environ(os.environ)
+        environ = environ_with_files()
+        settings = Settings.from_environ(environ)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"retort: .env or .flaskenv cannot be read: {error}") from None
     except InvalidSettings as error:
         raise SystemExit(f"retort: {error.detail}") from None
-    environ = {**os.environ, "WEB_CONCURRENCY": str(settings.web_concurrency)}
+    environ["WEB_CONCURRENCY"] = str(settings.web_concurrency)
     try:
         os.execvpe(command[0], command, environ)  # noqa: S606 - the user's own command line
     except OSError as error:

@@ -27,7 +27,7 @@ WAITING_CONNECTIONS = 500
 WARM_S = 2.0
 SECONDS_FACTOR = 2.0
 IDLE_CONNECTIONS = 5_000
-MODEL = ROOT / "models" / "iris-two"
+MODEL = ROOT / "examples" / "models" / "iris-two"
 STUBS = venvs.HERE / "stubs"
 QUESTION = json.dumps({"customer_id": 7, "feature2": 3.5}).encode()
 PLAIN_QUESTION = json.dumps({"feature1": 5.1, "feature2": 3.5}).encode()
@@ -68,7 +68,7 @@ def idle(cores: Cores, rounds: int, seconds: float, connections: int = IDLE_CONN
     """Measure one client of Retort's server, alone and beside idle connections, round by round."""
     _allow_descriptors()
     found: dict[str, Side] = {name: {"rounds": [], "differing": 0, "asked": 1} for name in (ALONE, BESIDE_IDLE)}
-    launch = _launched({"RETORT_MODELS_DIR": str(ROOT / "models"), "RETORT_DEFAULT_MODEL": "iris-two"})
+    launch = _launched({"RETORT_MODELS_DIR": str(ROOT / "examples" / "models"), "RETORT_DEFAULT_MODEL": "iris-two"})
     script = _script("idle", PLAIN_QUESTION)
     with _served(launch, "idle-retort", cores) as server:
         _check(server, PLAIN_QUESTION)

@@ -53,6 +53,8 @@ TESTS_LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
 
 
 HERE = Path(__file__).parent
+OWN = HERE / "own"
+"""Tests of the user's own code. They are not held to the rules of the house: warnings, leaks, skips."""
 MARKED = {
     "browser": "browser",
     "clients": "server",
@@ -65,8 +67,10 @@ MARKED = {
             "packing",
             "wire",
             "test_cli.py",
-            "test_factory.py",
+            "test_application_factory.py",
             "test_gunicorn_conf.py",
+            "test_own_repository.py",
+            "test_public_names.py",
             "test_start.py",
             "web",
             "server",
@@ -102,6 +106,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     leave_out(config, items)
     without = config.stash.setdefault(TESTS_WITHOUT_PROGRAM, {})
     for test in items:
+        if is_own(test.path):
+            test.add_marker(pytest.mark.filterwarnings("default"))
         for folder, marker in MARKED.items():
             if test.path.is_relative_to(HERE / folder):
                 test.add_marker(marker)
@@ -109,6 +115,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for program in sorted(program for program in programs if shutil.which(program) is None):
             without.setdefault(program, []).append(test.nodeid)
             test.add_marker(pytest.mark.skip(reason=f"{program} is not installed"))
+
+
+def is_own(path: Path) -> bool:
+    return path.is_relative_to(OWN)
 
 
 def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -140,14 +150,18 @@ def pytest_runtest_makereport() -> Iterator[None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report() -> Iterator[None]:
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
     """Where no test may be skipped, report a skipped module as failed."""
-    report = yield
+    with warnings.catch_warnings():
+        if is_own(collector.path):
+            warnings.simplefilter("default")
+        report = yield
     return failed_if_skipped(report)
 
 
 def failed_if_skipped(report):
-    if NO_SKIPS and report.skipped and not hasattr(report, "wasxfail"):
+    is_ours = not is_own(HERE.parent / report.nodeid.partition("::")[0])
+    if NO_SKIPS and is_ours and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"{report.nodeid}: no test may be skipped here. {reason}"
@@ -186,15 +200,19 @@ def no_settings_of_this_machine() -> Iterator[None]:
         for name in list(os.environ):
             if name in SETTINGS_NAMES or name.startswith(SETTINGS_PREFIXES):
                 environment.delenv(name)
+        environment.setenv("FLASK_SKIP_DOTENV", "1")  # there may be a .env of this machine beside wsgi.py
         yield
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind(no_settings_of_this_machine: None) -> Iterator[None]:
+def nothing_left_behind(no_settings_of_this_machine: None, request: pytest.FixtureRequest) -> Iterator[None]:
     """After every test: no thread that it started, no socket that it opened, the environment as it was.
 
     What a fixture of a wider scope holds (a server of the whole module) was there before, and is left alone.
     """
+    if is_own(request.path):
+        yield
+        return
     threads, sockets, environment = set(threading.enumerate()), open_sockets(), environment_now()
     yield
     left = [f"thread {thread.name!r}" for thread in threads_left(threads)]

@@ -18,16 +18,18 @@ from click.testing import Result
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
+from app import create_app
 from app.cli.adding import stray_packer
 from app.cli.group import wrong_settings
 from app.cli.progress import Progress
+from app.cli.servers import Server, other_settings
 from app.errors import PackingRefused
-from app.factory import create_app
 from app.packing import spawn
 from app.packing.__main__ import done
 from app.packing.spawn import CheckRequest, PackRequest
 from app.packing.stages import Stage
 from app.packing.write import pack
+from app.server.running import RunningServer
 from app.settings import Settings
 from app.storage.choices import POINTERS, Pointers
 from app.storage.repository import Repository
@@ -312,6 +314,14 @@ def test_settings_show_name_value_unit_and_source(terminal: Terminal, monkeypatc
     assert by_name["RETORT_THREADS"] == ["8", "threads", "default"]
     assert by_name["RETORT_ENV"] == ["production", "default"]
     assert by_name["HOST"] == ["default"]
+
+
+def test_settings_of_a_running_server_that_differ_are_named() -> None:
+    running = RunningServer(7, {"RETORT_ENV": "development", "DATABASE_URL": "sqlite://"}, Path())
+    server = Server(running, Settings.from_environ(running.environ))
+    said = "the server at http://127.0.0.1:8000 (process 7) has other settings: RETORT_ENV=development DATABASE_URL=***"
+    assert other_settings(Settings(), [server]) == [said]
+    assert other_settings(server.settings, [server]) == []
 
 
 @pytest.mark.parametrize("command", [["models", "list"], ["settings"]])

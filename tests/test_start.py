@@ -16,7 +16,7 @@ def start(*command: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "app.start", *command],
         cwd=ROOT,
-        env=environ,
+        env={"FLASK_SKIP_DOTENV": "1", **environ},
         capture_output=True,
         text=True,
         check=False,
@@ -35,7 +35,11 @@ def test_auto_is_a_number() -> None:
 
 def test_the_command_replaces_the_process() -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "app.start", *SHOW], cwd=ROOT, env={}, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "app.start", *SHOW],
+        cwd=ROOT,
+        env={"FLASK_SKIP_DOTENV": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.read().split()[1] == str(process.pid)

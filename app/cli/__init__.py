@@ -10,8 +10,10 @@ from flask import Flask
 from flask.cli import with_appcontext
 
 from app.cli import adding, choosing, listing  # noqa: F401 (each adds its commands to `models`)
-from app.cli.group import EXTENSION, Context, context, models, print_table, wrong_settings
+from app.cli.group import EXTENSION, Context, context, models, print_table, print_warnings, wrong_settings
+from app.cli.servers import other_settings, servers_of
 from app.settings import Settings, table
+from app.settings.env_files import read_env_files
 from app.storage.repository import Repository
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,9 @@ def register(app: Flask, repository: Repository, settings: Settings) -> None:
 @click.command("settings")
 @with_appcontext
 def show_settings() -> None:
-    """Show every setting, its value and where it came from."""
-    lines = table(context().settings, os.environ)
+    """Show every setting, its value and where it came from; and what a running server has else."""
+    settings = context().settings
+    lines = table(settings, os.environ, read_env_files())
     print_table(("name", "value", "unit", "from"), [(s.env, s.value, s.unit, s.source) for s in lines])
     context().warn_of_settings()
+    print_warnings(other_settings(settings, servers_of(context().repository)))

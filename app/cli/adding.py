@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +12,16 @@ import click
 import msgspec
 
 from app.cli.group import context, models
-from app.cli.progress import LoggedProgress, Progress
+from app.cli.progress import Progress
 from app.cli.servers import reload_hint, servers_of
 from app.core.catalogue import describe
-from app.core.steps import load
-from app.errors import PackingRefused
 from app.settings import Settings
 from app.storage.repository import Repository
 
 if TYPE_CHECKING:
-    from app.packing.spawn import Result
+    from app.packing.add import PackedVersion
 
-# `spawn` and `start` are imported where a command needs them: a serving process in production never does.
+# `app.packing` is imported where a command needs it: a serving process in production never does.
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +32,13 @@ def stray_packer(repository: Repository, settings: Settings) -> Callable[[Path, 
     """Return a function that packs an artifact lying in the repository without a manifest; for development only."""
 
     def pack_stray(path: Path, name: str) -> None:
-        from app.packing import spawn, start
+        from app.packing import spawn, stages, start
 
         log.warning("packing %s as model %s (RETORT_ENV=development)", path, name)
         start.add(
             spawn.PackRequest(str(path), name, str(repository.root), graph_limit_bytes=settings.graph_limit_bytes),
             settings.packing_timeout_s,
-            progress=LoggedProgress(),
+            progress=stages.LoggedProgress(),
         )
 
     return pack_stray
@@ -98,37 +96,31 @@ def add(
     **options: Any,
 ) -> None:
     """Pack ARTIFACT, one model in one or several files, as a new version of a model."""
-    from app.packing import spawn, start
+    from app.packing.add import add_version
+    from app.packing.spawn import PackRequest
 
     repository, settings = context().repository, context().settings
-    repository.pointers()  # packing takes a while: an unreadable repository.json is reported now
-    # Only the process that reads the artifact knows whether a name is a part of it.
-    checkable = after if options["use"] is not None or len(artifact) > 1 else (*before, *after)
-    unchecked = _steps_unchecked(checkable, settings.steps)
-    request = spawn.PackRequest(
+    request = PackRequest(
         artifact[0],
         models_dir=str(repository.root),
-        graph_limit_bytes=settings.graph_limit_bytes,
         before=before,
         after=after,
         beside=artifact[1:],
         trust=trust,
-        known_steps=tuple(sorted(load(settings.steps).steps)) if settings.steps and before else None,
         staged=stage,
         **{name: str(value) if value else None for name, value in options.items()},  # type: ignore[arg-type]
     )
     with Progress() as progress:
-        result = start.add(request, settings.packing_timeout_s, trained_with, python, progress)
-    if default:
-        repository.set_default(request.name)
-    remarks = [*result.remarks, *unchecked]
+        packed = add_version(
+            request, settings, default=default, trained_with=trained_with, python=python, progress=progress
+        )
     if as_json:
-        described = describe(repository.manifest(request.name, result.version or 0))
-        packed = {"model": request.name, "version": result.version, "remarks": remarks, "verdict": result.verdict}
-        packed |= {key: described[key] for key in ("assumptions", "proof")}
-        click.echo(msgspec.json.encode(packed).decode())
+        described = describe(repository.manifest(packed.name, packed.version))
+        document = {"model": packed.name, "version": packed.version, "remarks": packed.remarks}
+        document |= {"verdict": packed.verdict, **{key: described[key] for key in ("assumptions", "proof")}}
+        click.echo(msgspec.json.encode(document).decode())
         return
-    _print_packed(request.name, result, unchecked)
+    _print_packed(packed)
 
 
 @models.command("repack")
@@ -144,13 +136,14 @@ def add(
 def repack(name: str, version: int | None, stage: bool, trained_with: str | None, python: str | None) -> None:
     """Pack the artifact of a version again, in an environment like that of its training."""
     from app.packing import spawn, start
+    from app.packing.add import PackedVersion
 
     repository, settings = context().repository, context().settings
     number = context().version_or_chosen(name, version)
     request = spawn.RepackRequest(name, number, str(repository.root), settings.graph_limit_bytes, stage)
     with Progress() as progress:
         result = start.repack(request, settings.packing_timeout_s, trained_with, python, progress)
-    _print_packed(name, result)
+    _print_packed(PackedVersion.of(repository, name, result))
 
 
 @models.command("compare")
@@ -172,13 +165,9 @@ def compare(name: str, a: int, b: int, data: Path, target: str | None) -> None:
         click.echo(line)
 
 
-def _print_packed(name: str, result: Result, more_remarks: Sequence[str] = ()) -> None:
-    click.echo(f"{name} version {result.version} packed")
-    for remark in (*result.remarks, *more_remarks, *(result.verdict.shown() if result.verdict else ())):
-        click.echo(f"  {remark}")
-    if result.version is not None:
-        for line in _next_steps(name, result.version):
-            click.echo(line)
+def _print_packed(packed: PackedVersion) -> None:
+    for line in (*packed.lines(), *_next_steps(packed.name, packed.version)):
+        click.echo(line)
 
 
 def _next_steps(name: str, version: int) -> list[str]:
@@ -199,19 +188,3 @@ def _next_steps(name: str, version: int) -> list[str]:
     else:
         lines.append(f"to ask it: {url}/docs has an example")
     return lines
-
-
-def _steps_unchecked(names: Sequence[str], module: str) -> list[str]:
-    """Return a remark if steps are named and no module of steps is set to check them.
-
-    Raises:
-        PackingRefused: the module has no step of one of these names.
-    """
-    if not names or not module:
-        return ["its steps are not checked, since RETORT_STEPS is not set"] if names else []
-    known = load(module).steps
-    unknown = [name for name in dict.fromkeys(names) if name not in known]
-    if unknown:
-        there = ", ".join(sorted(known)) or "none"
-        raise PackingRefused(f"{module} has no step {' or '.join(map(repr, unknown))}; there are: {there}")
-    return []

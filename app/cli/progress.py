@@ -1,8 +1,7 @@
-"""Show the progress of packing: on a terminal, in the output of a command, or in the log of a server."""
+"""Show the progress of packing on a terminal, or in the output of a command."""
 
 from __future__ import annotations
 
-import logging
 import shutil
 import sys
 import time
@@ -12,8 +11,6 @@ import click
 
 if TYPE_CHECKING:
     from app.packing.stages import Stage
-
-log = logging.getLogger(__name__)
 
 LINE_EVERY_S = 10.0
 ERASE_LINE = "\r\033[K"
@@ -57,17 +54,6 @@ class Progress:
             _replace_line(line)
         else:
             click.echo(line, err=True)
-
-
-class LoggedProgress:
-    """Progress in the log: sentences, not stages."""
-
-    def line(self, text: str) -> None:
-        """Log a sentence."""
-        log.warning("%s", text)
-
-    def stage(self, stage: Stage) -> None:
-        """Log nothing."""
 
 
 def _replace_line(text: str) -> None:

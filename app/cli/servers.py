@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from app.errors import InvalidSettings
 from app.runtime.policy import State
 from app.server.running import RunningServer, running_servers
-from app.settings import Settings
+from app.settings import Settings, table
 from app.storage.repository import Repository
 
 RESPONSE_TIMEOUT_S = 2.0
@@ -52,6 +53,18 @@ def servers_of(repository: Repository) -> list[Server]:
         if (process.folder / settings.models_dir).resolve() == repository.root.resolve():
             found.append(Server(process, settings))
     return found
+
+
+def other_settings(settings: Settings, servers: Iterable[Server]) -> list[str]:
+    """Return a sentence for each server whose settings are not these: it was started in another environment."""
+    here = table(settings, {})
+    sentences = []
+    for server in servers:
+        there = table(server.settings, {})
+        others = [f"{its.env}={its.value}" for ours, its in zip(here, there, strict=True) if its.value != ours.value]
+        if others:
+            sentences.append(f"{server} has other settings: {' '.join(others)}")
+    return sentences
 
 
 def reload_hint(servers: list[Server]) -> str:

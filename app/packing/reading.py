@@ -12,6 +12,7 @@ from app.packing import sample
 from app.packing.artifacts import opening
 from app.packing.artifacts.opening import Artifact
 from app.packing.artifacts.parts import Choice
+from app.packing.inputs import told_by
 from app.packing.sample.expected import Expected
 from app.packing.spawn import PackRequest
 from app.runtime.environment import environment
@@ -72,11 +73,17 @@ def require_steps(artifact: Artifact, request: PackRequest) -> None:
         )
 
 
-def sample_file(request: PackRequest, artifact: Artifact) -> Path | None:
-    """Return the file of the sample; None if there is no sample, or if it came with the artifact as a frame."""
+def with_dtypes(
+    request: PackRequest, artifact: Artifact, given: sample.Sample | None
+) -> tuple[pd.DataFrame | None, set[str]]:
+    """Return the rows of the sample, and the columns whose dtype in training is known."""
+    if given is None:
+        return None, set()
+    if request.sample_is_frame:
+        return given.frame, set(given.frame.columns)
     if request.sample is not None:
-        return Path(request.sample)
-    return artifact.example if isinstance(artifact.example, Path) else None
+        return told_by(Path(request.sample), given.frame)
+    return told_by(artifact.example if isinstance(artifact.example, Path) else None, given.frame)
 
 
 def sample_of(
@@ -88,7 +95,8 @@ def sample_of(
         The sample, None if there are no rows; and notes on how it was read.
     """
     if request.sample is not None:
-        given = sample.read(Path(request.sample), request.target, expected)
+        read = sample.read_frame if request.sample_is_frame else sample.read
+        given = read(Path(request.sample), request.target, expected)
         return given, given.notes
     if isinstance(artifact.example, pd.DataFrame):
         return sample.Sample(artifact.example), ("its examples are those of its folder",)

@@ -23,6 +23,7 @@ from app.packing.stages import Progress
 from app.packing.verdict import Verdict
 from app.runtime.environment import ONE_THREAD
 from app.settings import Settings
+from app.settings.env_files import environ_with_files
 from app.storage.repository import Repository
 
 ENDED_WITHIN_S = 10.0
@@ -60,6 +61,7 @@ class PackRequest:
         training_notes: sentences about what was assumed of the training environment.
         served_by: the Python that will serve the version, if another one packs it.
         card: a file in Markdown that describes the model.
+        sample_is_frame: the sample is a pandas frame that `pack` has pickled, for this Python.
     """
 
     artifact: str
@@ -85,6 +87,7 @@ class PackRequest:
     training_notes: tuple[str, ...] = ()
     served_by: str | None = None
     card: str | None = None
+    sample_is_frame: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,7 @@ class Result:
 
 def packing_memory_bytes() -> int:
     """Return the most memory that packing may take: the setting, or else all memory of the machine."""
-    limit_bytes = Settings.from_environ(os.environ).packing_memory_bytes
+    limit_bytes = Settings.from_environ(environ_with_files()).packing_memory_bytes
     return limit_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import MutableMapping
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+
+log = logging.getLogger(__name__)
 
 VARIABLE = "PACKING_STAGE_FILE"
 """The variable that names the file, in the environment of the process that packs."""
@@ -41,6 +44,17 @@ class NoProgress:
 
     def stage(self, stage: Stage) -> None:
         """Do nothing."""
+
+
+class LoggedProgress:
+    """Progress in the log: sentences, not stages."""
+
+    def line(self, text: str) -> None:
+        """Log a sentence."""
+        log.warning("%s", text)
+
+    def stage(self, stage: Stage) -> None:
+        """Log nothing."""
 
 
 def enter(name: str, done_rows: int = 0, rows: int = 0) -> None:

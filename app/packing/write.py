@@ -20,7 +20,6 @@ from app.packing.card import card_of
 from app.packing.declared import Declared
 from app.packing.fidelity import require_fidelity
 from app.packing.infer import infer, outputs_lost
-from app.packing.inputs import told_by
 from app.packing.probe import Record
 from app.packing.profile import profile_of
 from app.packing.remarks import remarks_on
@@ -113,7 +112,7 @@ def _inferred(request: PackRequest, artifact: Artifact) -> _Found:
     wanted = declared.read(Path(request.inputs)) if request.inputs else ()
     columns = artifact.columns if inspect.names_of(estimator) is None and not inspect.takes_text(estimator) else None
     given, sample_notes = reading.sample_of(request, artifact, expected_of(estimator, wanted, columns))
-    frame, told = (None, set()) if given is None else told_by(reading.sample_file(request, artifact), given.frame)
+    frame, told = reading.with_dtypes(request, artifact, given)
     if frame is not None and columns is not None:
         frame = sample.fitted_to(frame, columns, None)
     said = Declared(request.out_of_range, request.unseen, wanted, columns or ())

@@ -320,8 +320,16 @@ class SettingLine:
     source: str
 
 
-def table(settings: Settings, environ: Mapping[str, str]) -> list[SettingLine]:
-    """Return every setting with its value and its source. Secrets are masked."""
+def table(
+    settings: Settings, environ: Mapping[str, str], in_files: Mapping[str, str] | None = None
+) -> list[SettingLine]:
+    """Return every setting with its value and its source. Secrets are masked.
+
+    Args:
+        settings: the settings.
+        environ: the environment that they were read from.
+        in_files: the variables of `.env` and `.flaskenv`, which are in the environment too.
+    """
     lines = []
     for f in dataclasses.fields(settings):
         env = f.metadata["env"]
@@ -333,10 +341,16 @@ def table(settings: Settings, environ: Mapping[str, str]) -> list[SettingLine]:
                 default=_shown(f.default),
                 unit=f.metadata["unit"],
                 prose=f.metadata["prose"],
-                source="environment" if environ.get(env, "") != "" else "default",
+                source=_source(environ.get(env, ""), (in_files or {}).get(env)),
             )
         )
     return lines
+
+
+def _source(value: str, in_file: str | None) -> str:
+    if value == "":
+        return "default"
+    return ".env" if value == in_file else "environment"
 
 
 def _shown(value: object) -> str:

@@ -1,6 +1,6 @@
 """The service with a hook of a user's own: requests go through Flask, in a thread."""
 
-from app.factory import create_app
+from app import create_app
 
 app = create_app()
 

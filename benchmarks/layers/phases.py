@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 
-from app.factory import create_app
+from app import create_app
 
 WARM, REQUESTS = 500, 4000
 

@@ -4,7 +4,7 @@ import os
 
 import aiohttp
 
-from app.core.steps import step
+from app import step
 
 
 @step("enrich", needs={"customer_id": 7}, provides=("feature1",))

@@ -3,7 +3,7 @@
 from sqlalchemy import bindparam, text
 from sqlalchemy.orm import Session
 
-from app.core.steps import Refused, step
+from app import Refused, step
 
 LOOK_UP = text("select id, income, age from customers where id in :ids").bindparams(bindparam("ids", expanding=True))
 

@@ -5,7 +5,7 @@ import os
 
 import aiohttp
 
-from app.core.steps import step
+from app import step
 
 
 @step("station", needs={"station": "north"}, provides=("temperature", "parked"))

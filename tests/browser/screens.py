@@ -9,12 +9,12 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page
 
-from app.factory import create_app
+from app import create_app
 from app.settings import Settings
 from tests.browser.chromium import launched
 from tests.web.stage import serving
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
 SIZES = {"phone": (360, 800), "desktop": (1280, 900)}
 SCHEMES = ("light", "dark")
 MOST_PX = 1500

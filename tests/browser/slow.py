@@ -2,7 +2,7 @@
 
 import time
 
-from app.factory import create_app
+from app import create_app
 
 app = create_app()
 

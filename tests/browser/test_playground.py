@@ -20,14 +20,14 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
-from app.factory import create_app
+from app import create_app
 from app.settings import Settings
 from tests.browser.test_docs_pages import Visit
 from tests.web.stage import EveryKind, ManyModels, StoredCatalogue, make_app, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.needs_program("chromium")]
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
 AXE = Path(__file__).with_name("axe") / "axe.min.js"
 NAMES = ("penguins", "iris-two", "diabetes", "digits", "digits-image")
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]

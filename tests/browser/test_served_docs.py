@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from app.factory import create_app
+from app import create_app
 from app.runtime.proving import same
 from app.settings import Settings
 from tests.browser.test_docs_pages import Visit
@@ -21,7 +21,7 @@ from tests.web.stage import serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.needs_program("chromium")]
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
 PENGUINS = ("island", "bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g", "sex", "year")
 
 

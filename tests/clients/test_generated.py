@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from tests.clients.venvs import NPM, node_modules, python_of, ran, said_by
-from tests.end_to_end.process import ROOT, Server
+from tests.end_to_end.process import EXAMPLE_MODELS, ROOT, Server
 
 pytestmark = pytest.mark.server
 
 PAGE = (ROOT / "docs" / "frontend.md").read_text("utf-8")
 SECTION = PAGE.partition("## Generated clients\n")[2].partition("\n## ")[0]
 COMMANDS = dict(re.findall(r"^\| ([^|]+?) \| `([^`]+)` \|$", SECTION, re.MULTILINE))
-EXAMPLES = json.loads((ROOT / "models/penguins/1/manifest.json").read_text("utf-8"))["examples"]
+EXAMPLES = json.loads((EXAMPLE_MODELS / "penguins/1/manifest.json").read_text("utf-8"))["examples"]
 RECORDS = [example["instance"] for example in EXAMPLES[:3]]
 
 

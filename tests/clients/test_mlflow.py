@@ -10,13 +10,13 @@ import pytest
 
 from tests.clients.stamped import packed, visits
 from tests.clients.venvs import said_by
-from tests.end_to_end.process import ROOT, Server, serving
+from tests.end_to_end.process import EXAMPLE_MODELS, Server, serving
 
 pytestmark = pytest.mark.server
 
 
 def test_every_call_of_it(server: Server) -> None:
-    manifest = json.loads((ROOT / "models" / "penguins" / "1" / "manifest.json").read_text("utf-8"))
+    manifest = json.loads((EXAMPLE_MODELS / "penguins" / "1" / "manifest.json").read_text("utf-8"))
     examples = manifest["examples"][:3]
     records = json.dumps([example["instance"] for example in examples])
     expected = [example["outputs"]["prediction"] for example in examples]

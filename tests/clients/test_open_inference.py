@@ -10,7 +10,7 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from tests.clients.venvs import said_by
-from tests.end_to_end.process import ROOT, Server, serving
+from tests.end_to_end.process import EXAMPLE_MODELS, Server, serving
 
 pytestmark = pytest.mark.server
 
@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def estimator() -> Pipeline:
-    return joblib.load(ROOT / "models" / "iris-two" / "1" / "model.joblib")
+    return joblib.load(EXAMPLE_MODELS / "iris-two" / "1" / "model.joblib")
 
 
 @pytest.fixture(scope="module")

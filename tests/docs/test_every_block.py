@@ -22,6 +22,9 @@ USED = {
     ("docs/steps.md", "my_async_steps.py"): "test_modules.py::test_the_async_step_writes_what_was_answered",
     ("docs/steps.md", "my_factories.py"): "test_modules.py::test_the_module_of_factories_has_one",
     ("docs/steps.md", "test_loans.py"): "test_modules.py::test_the_test_of_a_user_replaces_a_factory",
+    ("docs/configuration.md", ".env"): "test_modules.py::test_the_file_of_settings_can_be_read",
+    ("docs/public-names.md", "my_first_step.py"): "test_modules.py::test_the_first_step_adds_an_age",
+    ("docs/your-repository.md", "tests/own/test_first_step.py"): "test_modules.py::test_the_own_test_passes",
     ("docs/extending.md", "wsgi.py"): "test_modules.py::test_the_view_and_the_interceptor_work",
 }
 """The test that uses a block with a title."""

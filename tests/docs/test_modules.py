@@ -14,10 +14,12 @@ import sqlalchemy
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from app.core.steps import Refused, found_in
+from app import Refused, Settings
+from app.core.steps import found_in
 from app.packing import declared
+from app.settings.env_files import read_env_files
 from tests.docs.pages import titled
-from tests.end_to_end.process import ROOT
+from tests.end_to_end.process import EXAMPLE_MODELS
 
 
 def loaded(page: str, title: str) -> ModuleType:
@@ -34,6 +36,22 @@ def prices(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     vars(module)["PriceList"] = type("PriceList", (), {})
     monkeypatch.setitem(sys.modules, "my_prices", module)
     return module
+
+
+def test_the_first_step_adds_an_age() -> None:
+    module = loaded("docs/public-names.md", "my_first_step.py")
+    assert set(found_in(module).steps) == {"age"}
+    instances = [{"born": 2000}, {"born": 2026}]
+    module.age(instances)
+    assert [each["age"] for each in instances] == [26, 0]
+    with pytest.raises(Refused) as refused:
+        module.age([{"born": 2000}, {"born": 2027}])
+    assert refused.value.wrong == ((1, "born", "is in the future"),)
+
+
+def test_the_own_test_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "my_first_step", loaded("docs/public-names.md", "my_first_step.py"))
+    loaded("docs/your-repository.md", "tests/own/test_first_step.py").test_a_person_born_in_2000_is_26()
 
 
 def test_the_module_of_steps_has_two_steps() -> None:
@@ -86,7 +104,7 @@ def test_the_module_of_factories_has_one(prices: ModuleType) -> None:
 
 
 def test_the_view_and_the_interceptor_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RETORT_MODELS_DIR", str(ROOT / "models"))
+    monkeypatch.setenv("RETORT_MODELS_DIR", str(EXAMPLE_MODELS))
     client, tenant = loaded("docs/extending.md", "wsgi.py").app.test_client(), {"X-Tenant": "a"}
     assert client.post("/quote", json={"feature1": 5.1, "feature2": 3.5}, headers=tenant).json == {"kind": 0}
     bad = client.post("/quote", json={"feature1": "x", "feature2": 3.5}, headers=tenant)
@@ -97,8 +115,16 @@ def test_the_view_and_the_interceptor_work(monkeypatch: pytest.MonkeyPatch) -> N
     assert (answered.status_code, answered.headers["X-Rows"]) == (200, "2")
 
 
+def test_the_file_of_settings_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text(titled("docs/configuration.md", ".env"), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FLASK_SKIP_DOTENV")
+    settings = Settings.from_environ(read_env_files())
+    assert (settings.port, settings.database_url[:10]) == (9000, "postgresql")
+
+
 STEP_WITH_PRICES = """
-from app.core.steps import factory, step
+from app import factory, step
 from my_prices import PriceList
 
 @factory(per="process")

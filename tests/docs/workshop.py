@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.docs.pages import Block
-from tests.end_to_end.process import ROOT, environment
+from tests.end_to_end.process import EXAMPLE_MODELS, ROOT, environment
 
-COPIED = ("models", "docs", "benchmarks/RESULTS.md", "benchmarks/__init__.py", "benchmarks/quotes.py", "wsgi.py")
+COPIED = ("docs", "benchmarks/RESULTS.md", "benchmarks/__init__.py", "benchmarks/quotes.py", "wsgi.py")
 COPIED += ("README.md", "Makefile", "setup.cfg", ".gitignore")
 LINKED = ("app", "examples")
 MAKE = """#!/bin/sh
@@ -47,6 +47,7 @@ class Workshop:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
             copy(ROOT / name, folder / name)
+        shutil.copytree(EXAMPLE_MODELS, folder / "models")
         for name in LINKED:
             (folder / name).symlink_to(ROOT / name)
         (folder / ".venv").symlink_to(sys.prefix)
@@ -88,7 +89,7 @@ class Workshop:
         """
         if block.title:
             path = self.folder / block.title
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 path.write_text(block.text, "utf-8")
         elif (same := next((each for each in self.ran if each.text == block.text), None)) is not None:

@@ -13,7 +13,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
-from tests.end_to_end.process import ROOT, Server, serving
+from tests.end_to_end.process import EXAMPLE_MODELS, Server, serving
 
 BODY_LIMIT_BYTES = 1_000_000
 
@@ -37,7 +37,7 @@ def mixed_models(tmp_path_factory: pytest.TempPathFactory, boosted: HistGradient
     """A repository: `boosted` 1 serves and 2 is damaged, `iris-two` serves, `churn` was never packed."""
     folder = tmp_path_factory.mktemp("mixed")
     models = folder / "models"
-    shutil.copytree(ROOT / "models" / "iris-two", models / "iris-two")
+    shutil.copytree(EXAMPLE_MODELS / "iris-two", models / "iris-two")
     artifact = folder / "boosted.joblib"
     joblib.dump(boosted, artifact)
     for _ in range(2):
@@ -47,7 +47,7 @@ def mixed_models(tmp_path_factory: pytest.TempPathFactory, boosted: HistGradient
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
     (models / "churn").mkdir()
-    shutil.copyfile(ROOT / "models" / "iris-two" / "1" / "model.joblib", models / "churn" / "model.joblib")
+    shutil.copyfile(EXAMPLE_MODELS / "iris-two" / "1" / "model.joblib", models / "churn" / "model.joblib")
     return models
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE_MODELS = ROOT / "examples" / "models"
+"""The packed example models. The folder `models` is the user's, and may hold others."""
 START_WITHIN_S = 60.0
 STOP_WITHIN_S = 25.0
 ASK_AGAIN_AFTER_S = 0.05
@@ -64,7 +66,7 @@ class Server:
             self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=environment(HOST="127.0.0.1", PORT=port, **settings),
+                env=environment(HOST="127.0.0.1", PORT=port, **{"RETORT_MODELS_DIR": EXAMPLE_MODELS, **settings}),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from app.factory import create_app
+from app import create_app
 from tests.end_to_end.registrations import INTERCEPTORS, OBSERVING, REFUSING, SEEN, WRAPPED, Marking, Refusing
 
 KIND = os.environ["KIND"]

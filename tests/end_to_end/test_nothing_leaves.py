@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.process import ROOT, environment, serving, web_line
+from tests.end_to_end.process import EXAMPLE_MODELS, ROOT, environment, serving, web_line
 
 pytestmark = pytest.mark.needs_program("strace")
 
@@ -145,12 +145,12 @@ def test_the_server_starts_no_thread_before_the_fork_and_stays_at_home(tracer: T
         "flask models list",
         "flask models verify iris-two",
         "flask models add ARTIFACT --name added",
-        "python -c 'from app.factory import create_app; create_app().extensions[\"retort\"].load()'",
+        "python -c 'from app import create_app; create_app().extensions[\"retort\"].load()'",
     ],
 )
 def test_the_other_commands_contact_no_other_machine(tracer: Tracer, command: str) -> None:
     models = tracer.folder / "models"
-    shutil.copytree(ROOT / "models" / "iris-two", models / "iris-two")
+    shutil.copytree(EXAMPLE_MODELS / "iris-two", models / "iris-two")
     artifact = str(models / "iris-two" / "1" / "model.joblib")
     words = [artifact if word == "ARTIFACT" else word for word in shlex.split(command)]
     traced = tracer.run(*words, writable=models, RETORT_MODELS_DIR=models)

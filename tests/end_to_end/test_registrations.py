@@ -22,7 +22,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
-from tests.end_to_end.process import ROOT, WORKER, Server, serving
+from tests.end_to_end.process import EXAMPLE_MODELS, WORKER, Server, serving
 from tests.end_to_end.registrations import INTERCEPTORS, OBSERVING, REFUSING, WRAPPED
 
 CONNECTIONS = (1, 2, 64)
@@ -48,7 +48,7 @@ WAYS: dict[str, tuple[str, str, bytes]] = {
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with a graph, and with an artifact whose requests share runs."""
     folder = tmp_path_factory.mktemp("registrations")
-    shutil.copytree(ROOT / "models" / "iris-two", folder / "models" / "iris-two")
+    shutil.copytree(EXAMPLE_MODELS / "iris-two", folder / "models" / "iris-two")
     rows = np.random.default_rng(0).normal(size=(60, 2))
     joblib.dump(KNeighborsClassifier(3).fit(rows, rows[:, 0] > 0), folder / "neighbours.joblib")
     request = PackRequest(str(folder / "neighbours.joblib"), "neighbours", str(folder / "models"), graph_limit_bytes=0)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.process import ROOT, Server, environment, serving
+from tests.end_to_end.process import EXAMPLE_MODELS, ROOT, Server, environment, serving
 from tests.end_to_end.test_serving import CLASSIC, IRIS_TWO
 from tests.storage.versions import edit
 
@@ -28,7 +28,7 @@ def models(tmp_path: Path) -> Path:
     """iris-two in two versions."""
     folder = tmp_path / "models"
     for version in (1, 2):
-        shutil.copytree(ROOT / "models" / "iris-two" / "1", folder / "iris-two" / str(version))
+        shutil.copytree(EXAMPLE_MODELS / "iris-two" / "1", folder / "iris-two" / str(version))
         edit(folder / "iris-two" / str(version), version=version)
     return folder
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.process import ROOT, Server, serving
+from tests.end_to_end.process import EXAMPLE_MODELS, Server, serving
 from tests.end_to_end.test_serving import CLASSIC, IRIS_TWO, only
 
 pytestmark = pytest.mark.server
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.server
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
     for name in ("iris-two", "diabetes"):
-        shutil.copytree(ROOT / "models" / name, tmp_path / "models" / name)
+        shutil.copytree(EXAMPLE_MODELS / name, tmp_path / "models" / name)
     return tmp_path / "models"
 
 
@@ -72,7 +72,7 @@ def test_a_worker_that_is_started_later_serves_the_same_models(server: Server) -
 
 def test_a_model_that_is_added_while_it_runs(server: Server, models: Path) -> None:
     assert control(server, "load", "digits") == 404
-    shutil.copytree(ROOT / "models" / "digits", models / "digits")
+    shutil.copytree(EXAMPLE_MODELS / "digits", models / "digits")
     assert control(server, "load", "digits") == 200
     for worker in server.all_workers(2):
         with only(server, worker):

@@ -68,7 +68,7 @@ def test_a_format_whose_library_is_missing_names_it(server: Server) -> None:
 
 
 def test_add_without_a_network_says_how_to_make_what_packing_needs(programs: Path, tmp_path: Path) -> None:
-    command = [programs / "flask", "models", "add", "models/penguins/1/model.joblib", "--name", "new"]
+    command = [programs / "flask", "models", "add", "examples/models/penguins/1/model.joblib", "--name", "new"]
     offline = {"PIP_NO_INDEX": "1", "UV_OFFLINE": "1", "XDG_CACHE_HOME": tmp_path / "cache"}
     environ = environment(RETORT_MODELS_DIR=tmp_path / "models", **offline)
     ran = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)

@@ -32,7 +32,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.svm import SVR, LinearSVR
 
-from app.factory import create_app
+from app import create_app
 from app.packing import spawn
 from app.packing.write import pack
 from app.runtime.proving import same

@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from app.factory import create_app
+from app import create_app
 from app.packing import graph
 from app.packing.exporters import linear
 from app.packing.spawn import PackRequest

@@ -16,8 +16,8 @@ import msgspec
 import pytest
 from flask.testing import FlaskClient
 
+from app import create_app
 from app.errors import RetortError
-from app.factory import create_app
 from app.packing import start
 from app.packing.environments import interpreter_for
 from app.packing.spawn import PackRequest, RepackRequest, Result

@@ -26,7 +26,7 @@ import numpy as np
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
 from tests.end_to_end.deadly import EXITS, SEGFAULTS, Deadly
-from tests.end_to_end.process import ROOT, Server, serving
+from tests.end_to_end.process import EXAMPLE_MODELS, ROOT, Server, serving
 from tests.server.crowds import share_of
 from tests.server.load_client import LoadRequest, new_number
 from tests.server.loops import closed_loop
@@ -276,7 +276,7 @@ def every_protocol(bounds: Bounds, sheet: Sheet) -> None:
     joblib.dump(Deadly().fit(np.zeros((4, 1))), artifact)
     for name in ("deadly", "moved"):
         pack(PackRequest(str(artifact), name, str(models)))
-    shutil.copytree(ROOT / "models" / "iris-two", models / "iris-two")
+    shutil.copytree(EXAMPLE_MODELS / "iris-two", models / "iris-two")
     path = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
     settings = {"RETORT_MODELS_DIR": models, "RETORT_DEFAULT_MODEL": "iris-two", "RETORT_ACCESS_LOG": "off"}
     with serving(bounds.folder, WEB_CONCURRENCY=2, PYTHONPATH=path, **settings) as server:

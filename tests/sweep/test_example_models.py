@@ -13,7 +13,7 @@ from app.storage.repository import Repository
 from .compare import differences
 
 ROOT = Path(__file__).parents[2]
-COMMITTED = Repository(ROOT / "models")
+COMMITTED = Repository(ROOT / "examples" / "models")
 NAMES = ["diabetes", "digits", "digits-image", "iris-two", "penguins"]
 
 # Labels must be identical. Training is deterministic on one machine; on another the linear algebra may add in another

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from flask.testing import FlaskClient
 
+from app import create_app
 from app.errors import PackingRefused
-from app.factory import create_app
 from app.settings import Settings
 from tests.sweep.packed import Packed
 

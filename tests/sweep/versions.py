@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from app.factory import create_app
+from app import create_app
 from app.packing.environments import interpreter_for
 from app.packing.stages import Stage
 from app.packing.trained_with import Training

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app.factory import create_app
+from app import create_app
 from app.gateway import Interceptor, RequestContext, RequestRefused
 from app.settings import Settings
 from app.web.answers import by_input, percent, shown
 from app.web.model_page import model_page, proof_sentences, sentence
 from tests.web.stage import STORED, StoredCatalogue, make_app
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
 HTML = {"Accept": "text/html"}
 PENGUIN = {
     "island": "Dream",

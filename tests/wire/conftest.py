@@ -12,14 +12,14 @@ from typing import Any
 import joblib
 import pytest
 
-from app.factory import create_app
+from app import create_app
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
 from app.settings import Settings
 from app.storage.manifest import MANIFEST
 from app.wire.application import Application
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
 
 MakeApp = Callable[..., Application]
 

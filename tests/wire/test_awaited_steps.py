@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from app import create_app
 from app.core.steps import step
-from app.factory import create_app
 from app.gateway import Interceptor, RequestContext, RequestRefused, Response
 from app.settings import Settings
 from app.telemetry import request_id

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from app.factory import create_app
+from app import create_app
 from app.server.contract import Refusal
 from app.settings import Settings
 from app.wire.application import Application
 from tests.wire.exchange import Answer, get, post
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
 FIREFOX = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 

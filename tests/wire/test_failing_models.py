@@ -14,9 +14,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from app import create_app
 from app.core import run
 from app.errors import DeadlineExceeded
-from app.factory import create_app
 from app.runtime.entry import Lease
 from app.settings import Settings
 from app.signature.batch import Batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.factory import create_app
+from app import create_app
 from app.settings import Settings
 from tests.wire.conftest import MODELS
 

@@ -17,7 +17,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from app.factory import create_app
+from app import create_app
 from app.settings import Settings
 from tests.wire.conftest import MODELS, MakeApp
 from tests.wire.corpora import check_invalid, check_valid, names

@@ -9,7 +9,7 @@ from flask import Flask
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 
-from app.factory import create_app
+from app import create_app
 from app.server.stats import Stats
 from app.settings import Settings
 from app.telemetry.families import FAMILIES

@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 from sklearn.linear_model import LogisticRegression
 
-from app.factory import create_app
+from app import create_app
 from app.runtime.proving import same
 from app.settings import Settings
 from tests.wire.conftest import MODELS, MakeApp

@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from app.factory import create_app
+from app import create_app
 from app.runtime.proving import same
 from app.settings import Settings
 from app.wire.openapi import name_operations

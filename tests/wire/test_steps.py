@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from app.factory import create_app
+from app import create_app
 from app.settings import Settings
 from app.wire.application import Application
 from tests.storage.versions import edit

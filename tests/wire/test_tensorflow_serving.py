@@ -13,7 +13,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from app.factory import create_app
+from app import create_app
 from app.settings import Settings
 from tests.storage.versions import edit
 from tests.wire.conftest import MODELS, MakeApp

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from app.factory import create_app
+from app import create_app
 from app.settings import Settings
 from tests.wire.conftest import MODELS, MakeApp
 from tests.wire.corpora import check_invalid, check_valid, names

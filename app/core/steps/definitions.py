@@ -1,6 +1,6 @@
 """Define steps (functions that run before or after a model) and factories of the services that they request.
 
-    from app.core.steps import step
+    from app import step
 
     @step("enrich", needs={"customer_id": int}, provides=("income", "age"))
     def enrich(instances, session: Session): ...

@@ -54,16 +54,27 @@ def read(path: Path, target: str | None, expected: Expected = NOTHING) -> Sample
         raise PackingRefused(f"sample {path} cannot be read: {error.strerror or error}") from None
     except Exception as error:  # the readers raise dozens of types
         raise PackingRefused(f"sample {path} cannot be read ({type(error).__name__}: {error})") from error
+    return _without_target(frame, target, expected, notes, f"sample {path}")
+
+
+def read_frame(path: Path, target: str | None, expected: Expected = NOTHING) -> Sample:
+    """Read the rows of a frame that `pack` has pickled; arguments and errors as for `read`."""
+    notes: list[str] = []
+    frame = files.unpickled(path, expected.beside(target), notes)
+    return _without_target(frame, target, expected, notes, "the sample")
+
+
+def _without_target(frame: pd.DataFrame, target: str | None, expected: Expected, notes: list[str], name: str) -> Sample:
     answers = None
     if target is not None:
         if target not in frame.columns:
-            raise PackingRefused(f"sample {path} has no target column {target!r}; it has: {_names([*frame.columns])}")
+            raise PackingRefused(f"{name} has no target column {target!r}; it has: {_names([*frame.columns])}")
         answers = frame[target]
         frame = frame.drop(columns=[target])
     frame = learned.without_index(frame, expected, notes)
     frame = learned.only_declared(frame, expected, notes)
     if frame.empty:
-        raise PackingRefused(f"sample {path} has no rows")
+        raise PackingRefused(f"{name} has no rows")
     frame = learned.as_learned(frame, expected, notes)
     more = [f"and {len(notes) - MAX_NOTES} more notes on the sample"] if len(notes) > MAX_NOTES else []
     return Sample(frame, answers, (*notes[:MAX_NOTES], *more))

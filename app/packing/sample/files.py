@@ -53,6 +53,12 @@ def read(path: Path, expected: Expected, notes: list[str]) -> pd.DataFrame:
     return delimited.read(text, encoding, expected, notes)
 
 
+def unpickled(path: Path, expected: Expected, notes: list[str]) -> pd.DataFrame:
+    """Read a frame that this Python has pickled. Samples that users name are never unpickled."""
+    frame = _with_named_index(pd.read_pickle(path), expected)  # noqa: S301 - `pack` wrote it a moment ago
+    return learned.with_learned_kinds(frame.set_axis([*map(str, frame.columns)], axis=1), expected, notes)
+
+
 def _decompressed(content: bytes, name: str) -> tuple[bytes, str]:
     """Return the content without its compression, and the file name without the suffix of the compression."""
     inner = name.rpartition(".")[0] if PurePath(name).suffix.lower() in COMPRESSED.split(", ") else name

@@ -16,7 +16,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from app.factory import create_app
+from app import create_app
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
 from app.settings import Settings

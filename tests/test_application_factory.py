@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from app import create_app
 from app.errors import InvalidSettings
-from app.factory import create_app
 from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-MODELS = ROOT / "models"
+MODELS = ROOT / "examples" / "models"
 MOST_LINES = 120
 
 
@@ -62,7 +62,7 @@ def test_liveness_needs_no_model(tmp_path: Path) -> None:
 def test_importing_the_factory_has_no_effect() -> None:
     """It starts no thread, loads no model library and reads no settings: `RETORT_TURBO` would be refused."""
     script = (
-        "import sys, threading, app.factory\n"
+        "import sys, threading, app.application_factory\n"
         "assert threading.active_count() == 1\n"
         "loaded = {'sklearn', 'joblib', 'pandas', 'app.packing'} & set(sys.modules)\n"
         "assert not loaded, loaded\n"
@@ -73,9 +73,9 @@ def test_importing_the_factory_has_no_effect() -> None:
 def test_a_server_in_production_never_imports_packing() -> None:
     script = (
         "import sys, pathlib\n"
-        "from app.factory import create_app\n"
+        "from app import create_app\n"
         "from app.settings import Settings\n"
-        "client = create_app(Settings(models_dir=pathlib.Path('models'))).test_client()\n"
+        "client = create_app(Settings(models_dir=pathlib.Path('examples/models'))).test_client()\n"
         "assert client.post('/models/iris-two/predict', json={'feature1': 5.1, 'feature2': 3.5}).status_code == 200\n"
         "assert client.get('/openapi.json').status_code == 200\n"
         "assert not [name for name in sys.modules if name.startswith('app.packing')]\n"
@@ -85,5 +85,5 @@ def test_a_server_in_production_never_imports_packing() -> None:
 
 def test_the_factory_stays_small() -> None:
     """The module that knows all others does nothing else."""
-    text = (ROOT / "app" / "factory.py").read_text("utf-8")
+    text = (ROOT / "app" / "application_factory.py").read_text("utf-8")
     assert len(text.splitlines()) <= MOST_LINES

@@ -1,0 +1,38 @@
+"""Settings in the files `.flaskenv` and `.env`, which the server reads as `flask` does, so that both have the same."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+FILES = (".flaskenv", ".env")
+"""The later one goes before."""
+
+
+def environ_with_files() -> dict[str, str]:
+    """Return the environment, and the variables in the files that it lacks.
+
+    Raises:
+        OSError, ValueError: a file cannot be read, or is not UTF-8.
+    """
+    return {**read_env_files(), **os.environ}
+
+
+def read_env_files() -> dict[str, str]:
+    """Return the variables in the files of the current folder, or of the next folder above that has one.
+
+    The variable FLASK_SKIP_DOTENV switches this off, as it does for `flask`.
+
+    Raises:
+        OSError, ValueError: a file cannot be read, or is not UTF-8.
+    """
+    if os.environ.get("FLASK_SKIP_DOTENV", "").lower() not in ("", "0", "false", "no"):
+        return {}
+    folder = Path.cwd()
+    nearest = [next(filter(Path.is_file, (each / name for each in (folder, *folder.parents))), None) for name in FILES]
+    found: dict[str, str | None] = {}
+    for path in filter(None, nearest):
+        from dotenv import dotenv_values
+
+        found |= dotenv_values(path, encoding="utf-8")
+    return {name: value for name, value in found.items() if value is not None}
