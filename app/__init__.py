@@ -4,7 +4,9 @@ Each name is imported when it is first used: `import app` alone loads nothing el
 """
 
 import os
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -38,7 +40,6 @@ __all__ = [
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
-    from app.application_factory import create_app
     from app.core.caller import Caller
     from app.core.models import Models
     from app.core.steps import Refused, factory, step
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         RetortError,
         VersionNotFound,
     )
+    from app.factory import create_app
     from app.gateway import Interceptor, RequestContext, RequestRefused, Response
     from app.packing.add import PackedVersion
     from app.packing.notebook import pack
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
 else:
     # The same for the interpreter. Type checkers do not see it, and so refuse a name that is not there.
     _HOMES = {
-        "app.application_factory": ["create_app"],
+        "app.factory": ["create_app"],
         "app.core.caller": ["Caller"],
         "app.core.models": ["Models"],
         "app.core.steps": ["Refused", "factory", "step"],
@@ -84,8 +86,23 @@ else:
         """Import a public name."""
         if name not in _HOME_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = found = getattr(import_module(_HOME_OF[name]), name)
+        found = getattr(import_module(_HOME_OF[name]), name)
+        if name != "factory":  # which is a property of the package: see below
+            globals()[name] = found
         return found
+
+    class _Home(ModuleType):
+        """This package, where `factory` is the decorator. Importing `app.factory` would replace it by that module."""
+
+        @property
+        def factory(self):
+            return __getattr__("factory")
+
+        @factory.setter
+        def factory(self, module):
+            pass
+
+    sys.modules[__name__].__class__ = _Home
 
     def __dir__():
         """List the public names too, for completion."""

@@ -93,13 +93,13 @@ logger_class = OneForm
 
 def serving_app(application: Any) -> Any:
     """Return an application as the worker serves it. What it is made of is imported only now, after the settings."""
-    from app.application_factory import serving_app
+    from app.factory import serving_app
 
     return serving_app(application)
 
 
 def _applications() -> list[Any]:
-    from app.application_factory import applications
+    from app.factory import applications
 
     return applications()
 

@@ -67,7 +67,7 @@ MARKED = {
             "packing",
             "wire",
             "test_cli.py",
-            "test_application_factory.py",
+            "test_factory.py",
             "test_gunicorn_conf.py",
             "test_own_repository.py",
             "test_public_names.py",

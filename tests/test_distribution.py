@@ -84,10 +84,12 @@ TESTING = pins("requirements-dev.txt")
 
 @pytest.mark.parametrize("name", ["requirements-serve.txt", "requirements.txt", "requirements-dev.txt"])
 def test_every_requirement_is_an_exact_pin_with_its_hashes(name: str) -> None:
-    names = [match["name"] for match in locked(name)]
-    assert names == sorted(set(names))
+    found = locked(name)
+    names = [match["name"] for match in found]
+    assert names == sorted(names)
+    assert len({match[0] for match in found}) == len(found), "a package has two pins only for different Pythons"
     if not declared("own"):  # what the user adds is the user's
-        assert len(names) <= MOST_PACKAGES.get(name, 200)
+        assert len(set(names)) <= MOST_PACKAGES.get(name, 200)
 
 
 def test_each_tier_has_all_of_the_smaller_one_at_the_same_versions() -> None:

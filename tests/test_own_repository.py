@@ -89,6 +89,6 @@ def test_own_tests_run_and_may_warn_skip_and_leave_threads(own: Path) -> None:
 
 
 def test_our_tests_do_not_look_at_own_models(own: Path) -> None:
-    tests = ["tests/wire/test_health.py", "tests/test_application_factory.py"]
+    tests = ["tests/wire/test_health.py", "tests/test_factory.py"]
     told = done(own, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
     assert " passed" in told

@@ -79,7 +79,7 @@ def test_importing_the_home_loads_nothing_else() -> None:
 
 def test_steps_and_interceptors_need_no_model_library_and_no_packing() -> None:
     loaded = modules_after("from app import Interceptor, Models, Refused, RequestRefused, create_app, factory, step")
-    assert "app.application_factory" in loaded
+    assert "app.factory" in loaded
     assert loaded.isdisjoint(("joblib", "pandas", "sklearn"))
     assert [name for name in loaded if name.startswith("app.packing")] == []
 
@@ -122,3 +122,13 @@ def test_mypy_sees_the_types(tmp_path: Path) -> None:
         'error: Module "app" has no attribute "predict"  [attr-defined]',
         'error: Argument 2 to "pack" has incompatible type "int"; expected "str"  [arg-type]',
     ]
+
+
+def test_the_decorator_and_the_module_called_factory_can_both_be_imported() -> None:
+    program = (
+        "from app.factory import create_app\n"
+        "from app import create_app as public, factory\n"
+        "from app.core import steps\n"
+        "assert factory is steps.factory and public is create_app\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from app import application_factory
+from app import factory
 from app.gateway import Interceptor
 
 
@@ -10,5 +10,5 @@ def none(*_: object) -> Sequence[Interceptor]:
     return ()
 
 
-application_factory._interceptors = none  # type: ignore[assignment]
-app = application_factory.create_app()
+factory._interceptors = none  # type: ignore[assignment]
+app = factory.create_app()

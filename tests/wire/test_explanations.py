@@ -15,7 +15,7 @@ from flask import Flask
 from app.factory import create_app
 from app.settings import Settings
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
 OUTPUTS = {"penguins": "probabilities", "diabetes": "prediction", "iris-two": "decision_scores"}
 
 

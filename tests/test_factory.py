@@ -62,7 +62,7 @@ def test_liveness_needs_no_model(tmp_path: Path) -> None:
 def test_importing_the_factory_has_no_effect() -> None:
     """It starts no thread, loads no model library and reads no settings: `RETORT_TURBO` would be refused."""
     script = (
-        "import sys, threading, app.application_factory\n"
+        "import sys, threading, app.factory\n"
         "assert threading.active_count() == 1\n"
         "loaded = {'sklearn', 'joblib', 'pandas', 'app.packing'} & set(sys.modules)\n"
         "assert not loaded, loaded\n"
@@ -85,5 +85,5 @@ def test_a_server_in_production_never_imports_packing() -> None:
 
 def test_the_factory_stays_small() -> None:
     """The module that knows all others does nothing else."""
-    text = (ROOT / "app" / "application_factory.py").read_text("utf-8")
+    text = (ROOT / "app" / "factory.py").read_text("utf-8")
     assert len(text.splitlines()) <= MOST_LINES
