@@ -31,27 +31,11 @@ MONOTONE = ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "S
 """Transformers that map each column by itself and monotonically: finite at both ends means finite in between."""
 
 CHECKS_INPUT_ONLY = (
-    "DecisionTreeClassifier",
-    "DecisionTreeRegressor",
-    "ElasticNet",
-    "ElasticNetCV",
-    "ExtraTreeClassifier",
-    "ExtraTreeRegressor",
-    "GaussianNB",
-    "KNeighborsClassifier",
-    "KNeighborsRegressor",
-    "Lasso",
-    "LassoCV",
-    "LinearRegression",
-    "LinearSVC",
-    "LinearSVR",
-    "LogisticRegression",
-    "LogisticRegressionCV",
-    "Ridge",
-    "RidgeCV",
-    "RidgeClassifier",
-    "RidgeClassifierCV",
-)
+    "DecisionTreeClassifier", "DecisionTreeRegressor", "ElasticNet", "ElasticNetCV", "ExtraTreeClassifier",
+    "ExtraTreeRegressor", "GaussianNB", "KNeighborsClassifier", "KNeighborsRegressor", "Lasso", "LassoCV",
+    "LinearRegression", "LinearSVC", "LinearSVR", "LogisticRegression", "LogisticRegressionCV", "Ridge", "RidgeCV",
+    "RidgeClassifier", "RidgeClassifierCV",
+)  # fmt: skip
 """Forests are not listed: `runtime.forest` skips their checks already, and needs them for the rows that it leaves."""
 
 METRICS = ("minkowski", "euclidean", "manhattan")

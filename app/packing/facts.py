@@ -19,16 +19,9 @@ TRANSPARENT = ("SimpleImputer", "FunctionTransformer", "KNNImputer", "IterativeI
 
 TYPICAL = ("mean_", "center_", "statistics_", "_x_mean", "var_mean_")
 ROWS = (
-    "cluster_centers_",
-    "theta_",
-    "_fit_X",
-    "support_vectors_",
-    "X_fit_",
-    "X_train_",
-    "means_",
-    "centroids_",
+    "cluster_centers_", "theta_", "_fit_X", "support_vectors_", "X_fit_", "X_train_", "means_", "centroids_",
     "location_",
-)
+)  # fmt: skip
 
 
 @dataclass(slots=True)

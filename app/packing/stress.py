@@ -23,16 +23,9 @@ MAX_VALUES_ONE_BY_ONE = 200
 LINES = 200
 BISECTIONS = 70
 TEXTS = (
-    "",
-    " ",
-    "a",
-    "some text, and some more",
-    "ÄÖÜ ß İstanbul",
-    "日本語 テキスト",
-    "don't stop 3.14 A_B x-y",
-    "\n\t",
-    "🙂",
-)
+    "", " ", "a", "some text, and some more", "ÄÖÜ ß İstanbul", "日本語 テキスト", "don't stop 3.14 A_B x-y",
+    "\n\t", "🙂",
+)  # fmt: skip
 INT64_LIMIT = 2**53
 
 

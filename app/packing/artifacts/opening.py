@@ -20,15 +20,9 @@ from app.packing.artifacts.parts import Choice, Whole, is_container, parts_of, r
 from app.runtime.loaders import READERS
 
 CUT_OFF = (
-    "EOFError",
-    "truncated",
-    "exhausted",
-    "Ran out of input",
-    "Compressed file ended",
-    "incomplete",
-    "unexpected end",
+    "EOFError", "truncated", "exhausted", "Ran out of input", "Compressed file ended", "incomplete", "unexpected end",
     "EOF",
-)
+)  # fmt: skip
 SUFFIXES = {"joblib": (".joblib", ".pkl", ".pickle", ".sav"), "skops": (".skops",), "onnx": (".onnx",)}
 
 

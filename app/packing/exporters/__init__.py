@@ -12,42 +12,11 @@ from importlib import import_module
 from app.packing.exporters.graph import Predict, Transform
 
 FAMILIES = (
-    "approximation",
-    "baseline",
-    "bayes",
-    "boosting",
-    "calibration",
-    "clusters",
-    "columns",
-    "bagging",
-    "composition",
-    "decoded",
-    "decomposition",
-    "discriminant",
-    "encoding",
-    "expansion",
-    "third_party",
-    "gaussian",
-    "histograms",
-    "imputing",
-    "linear",
-    "mixtures",
-    "multiclass",
-    "multioutput",
-    "neighbors",
-    "neural",
-    "quantiles",
-    "radius",
-    "regression",
-    "scaling",
-    "selection",
-    "splines",
-    "svm",
-    "targets",
-    "text",
-    "trees",
-    "voting",
-)
+    "approximation", "baseline", "bayes", "boosting", "calibration", "clusters", "columns", "bagging", "composition",
+    "decomposition", "discriminant", "encoding", "expansion", "lightgbm_trees", "gaussian", "histograms", "imputing",
+    "linear", "mixtures", "multiclass", "multioutput", "neighbors", "neural", "quantiles", "radius", "regression",
+    "scaling", "selection", "splines", "svm", "targets", "text", "trees", "voting", "xgboost_trees",
+)  # fmt: skip
 """The modules with exporters; each has a table `TRANSFORMERS`, a table `PREDICTORS`, or both."""
 
 

@@ -17,7 +17,7 @@ def nystroem(g: Graph, est: Any, features: Features) -> Features:
     parameters = dict(est.kernel_params or {})
     parameters |= {name: getattr(est, name) for name in ("gamma", "coef0", "degree") if getattr(est, name) is not None}
     kernel = _kernel(g, est.kernel, g.matrix(features), est.components_, **parameters)
-    return (g.node("MatMul", [kernel, g.constant(est.normalization_.T)], "float64", len(est.normalization_)),)
+    return (kernel @ est.normalization_.T,)
 
 
 def kernel_pca(g: Graph, est: Any, features: Features) -> Features:
@@ -27,14 +27,12 @@ def kernel_pca(g: Graph, est: Any, features: Features) -> Features:
     )
     centerer = est._centerer
     mean = g.node("ReduceSum", [k, g.constant([1], "int64")], "float64", 1)
-    mean = g.node("Div", [mean, g.constant(float(len(centerer.K_fit_rows_)))], "float64", 1)
-    k = g.node("Sub", [k, g.constant(centerer.K_fit_rows_)], "float64", k.width)
-    k = g.node("Sub", [k, mean], "float64", k.width)
-    k = g.node("Add", [k, g.constant(centerer.K_fit_all_)], "float64", k.width)
+    mean = mean / float(len(centerer.K_fit_rows_))
+    k = k - centerer.K_fit_rows_ - mean + centerer.K_fit_all_
     nonzero = np.flatnonzero(est.eigenvalues_)
     scaled = np.zeros_like(est.eigenvectors_)
     scaled[:, nonzero] = est.eigenvectors_[:, nonzero] / np.sqrt(est.eigenvalues_[nonzero])
-    return (g.node("MatMul", [k, g.constant(scaled)], "float64", scaled.shape[1]),)
+    return (k @ scaled,)
 
 
 def _kernel(g: Graph, kernel: Any, x: Tensor, rows: Any, **given: Any) -> Tensor:
@@ -48,8 +46,7 @@ def _kernel(g: Graph, kernel: Any, x: Tensor, rows: Any, **given: Any) -> Tensor
     if kernel != "rbf":
         return similarity.named(g, kernel, x, rows, **parameters)
     distances = similarity.expanded_squares(g, x, rows)
-    exponent = g.node("Mul", [distances, g.constant(-parameters["gamma"])], "float64", len(rows))
-    return g.node("Exp", [exponent], "float64", len(rows))
+    return (distances * -float(parameters["gamma"])).exp()
 
 
 def rbf_sampler(g: Graph, est: Any, features: Features) -> Features:
@@ -60,36 +57,30 @@ def rbf_sampler(g: Graph, est: Any, features: Features) -> Features:
 def skewed_chi2_sampler(g: Graph, est: Any, features: Features) -> Features:
     """`SkewedChi2Sampler.transform`: cosines of random projections of logarithms; fails on values without one."""
     x = g.matrix(features)
-    bad = g.node("LessOrEqual", [x, g.constant(-est.skewedness)], "bool", x.width)
-    x = g.node("Add", [fail_where(g, bad, x), g.constant(est.skewedness)], "float64", x.width)
-    return (_cosines(g, g.node("Log", [x], "float64", x.width), est, np.sqrt(2.0) / np.sqrt(est.n_components)),)
+    x = fail_where(g, x <= -est.skewedness, x) + est.skewedness
+    return (_cosines(g, x.log(), est, np.sqrt(2.0) / np.sqrt(est.n_components)),)
 
 
 def _cosines(g: Graph, x: Tensor, est: Any, scale: float) -> Tensor:
     width = est.random_weights_.shape[1]
-    x = g.node("MatMul", [x, g.constant(est.random_weights_)], "float64", width)
-    x = g.node("Add", [x, g.constant(est.random_offset_)], "float64", width)
-    return g.node("Mul", [g.node("Cos", [x], "float64", width), g.constant(scale)], "float64", width)
+    x = x @ est.random_weights_ + est.random_offset_
+    return g.node("Cos", [x], "float64", width) * scale
 
 
 def additive_chi2_sampler(g: Graph, est: Any, features: Features) -> Features:
     """`AdditiveChi2Sampler.transform`: the sampled Fourier transform of the kernel; fails on negative values."""
     x = g.matrix(features)
     width = x.width
-    x = fail_where(g, g.node("Less", [x, g.constant(0.0)], "bool", width), x)
+    x = fail_where(g, x < 0.0, x)
     interval = {1: 0.8, 2: 0.5, 3: 0.4}[est.sample_steps] if est.sample_interval is None else est.sample_interval
-    blocks = [g.node("Sqrt", [g.node("Mul", [x, g.constant(interval)], "float64", width)], "float64", width)]
-    zero = g.node("Equal", [x, g.constant(0.0)], "bool", width)
-    some = g.node("Where", [zero, g.constant(1.0), x], "float64", width)
-    log = g.node("Mul", [g.node("Log", [some], "float64", width), g.constant(interval)], "float64", width)
-    twice = g.node("Mul", [x, g.constant(2.0)], "float64", width)
-    twice = g.node("Mul", [twice, g.constant(interval)], "float64", width)
+    blocks = [(x * interval).sqrt()]
+    log = g.where(x.equal(0.0), 1.0, x).log() * interval
+    twice = x * 2.0 * interval
     for j in range(1, est.sample_steps):
-        factor = g.node("Div", [twice, g.constant(np.cosh(np.pi * j * interval))], "float64", width)
-        factor = g.node("Sqrt", [factor], "float64", width)
-        angle = g.node("Mul", [log, g.constant(float(j))], "float64", width)
+        factor = (twice / np.cosh(np.pi * j * interval)).sqrt()
+        angle = log * float(j)
         for wave in ("Cos", "Sin"):
-            blocks.append(g.node("Mul", [factor, g.node(wave, [angle], "float64", width)], "float64", width))
+            blocks.append(factor * g.node(wave, [angle], "float64", width))
     return tuple(blocks)
 
 

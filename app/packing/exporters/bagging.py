@@ -84,18 +84,17 @@ def adaboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
                 for answer, vote in zip(answers, votes, strict=True)
             ],
         )
-    scores = g.node("Div", [summed, g.constant(est.estimator_weights_.sum())], "float64", summed.width)
+    scores = summed / est.estimator_weights_.sum()
     if classes > 2:
-        shares = softmax(g, g.node("Div", [scores, g.constant(classes - 1.0)], "float64", classes))
+        shares = softmax(g, scores / (classes - 1.0))
         return {
             "prediction": g.labels(est.classes_, g.argmax(scores)),
             "probabilities": shares,
             "decision_scores": scores,
         }
-    score = g.pick(g.node("Add", [scores, scores], "float64", 1), 0)
-    shares = softmax(g, g.concat([g.node("Neg", [scores], "float64", 1), scores]))
-    second = g.node("Greater", [score, g.constant(0.0)], "bool", None)
-    labels = g.labels(est.classes_, g.cast(second, "int64"))
+    score = g.pick(scores + scores, 0)
+    shares = softmax(g, g.concat([-scores, scores]))
+    labels = g.labels(est.classes_, g.cast(score > 0.0, "int64"))
     return {"prediction": labels, "probabilities": shares, "decision_scores": score}
 
 
@@ -110,10 +109,9 @@ def adaboost_regressor(g: Graph, est: Any, features: Features) -> Outputs:
         answers = g.concat([g.column(g.cast(output, "float64")) for output in outputs])
     kinds: list[tuple[str, int | None]] = [("float64", count), ("int64", count)]
     ordered, order = g.several("TopK", [answers, g.constant([count], "int64")], kinds, axis=1, largest=0, sorted=1)
-    weights = g.node("Gather", [g.constant(est.estimator_weights_[:count]), order], "float64", count, axis=0)
+    weights = g.take(est.estimator_weights_[:count], order)
     sums = g.node("CumSum", [weights, g.constant(1, "int64")], "float64", count)
-    half = g.node("Mul", [g.select((sums,), [count - 1])[0], g.constant(0.5)], "float64", 1)
-    reached = g.cast(g.node("GreaterOrEqual", [sums, half], "bool", count), "int64")
+    reached = g.cast(sums >= g.select((sums,), [count - 1])[0] * 0.5, "int64")
     median = g.node("GatherElements", [ordered, g.column(g.argmax(reached))], "float64", 1, axis=1)
     return {"prediction": g.pick(median, 0)}
 
@@ -141,12 +139,11 @@ def _places(member: Any, classes: int) -> NDArray[np.float64]:
 def _shares(g: Graph, member: Any, outputs: Outputs, classes: int) -> Tensor:
     """The probabilities, or the vote, of a member, shape (rows, classes)."""
     if not hasattr(member, "predict_proba"):
-        vote = g.cast(of(outputs, "prediction", member), "int64")
-        return g.node("Gather", [g.constant(np.eye(classes)), vote], "float64", classes, axis=0)
+        return g.take(np.eye(classes), g.cast(of(outputs, "prediction", member), "int64"))
     shares = g.cast(of(outputs, "probabilities", member), "float64")
     if len(member.classes_) == classes:
         return shares
-    return g.node("MatMul", [shares, g.constant(_places(member, classes))], "float64", classes)
+    return shares @ _places(member, classes)
 
 
 def _class_by_node(member: Any, classes: NDArray[Any]) -> NDArray[np.int64]:
@@ -167,13 +164,11 @@ def _vote_of(shares: NDArray[np.float64]) -> NDArray[np.float64]:
 def _logs(g: Graph, shares: Tensor) -> Tensor:
     """`_vote_of` as graph nodes with the same rounding, because members with probabilities of 0 or 1 often tie."""
     classes = shares.width or 0
-    least = g.node("Max", [shares, g.constant(EPSILON)], "float64", classes)
-    logs = g.node("Log", [least], "float64", classes)
-    mean = g.node("Mul", [reduced(g, "ReduceSum", logs), g.constant(1.0 / classes)], "float64", 1)
-    votes = g.node("Sub", [logs, mean], "float64", classes)
+    logs = shares.maximum(EPSILON).log()
+    votes = logs - reduced(g, "ReduceSum", logs) * (1.0 / classes)
     if classes > 2:
-        return g.node("Mul", [votes, g.constant(classes - 1.0)], "float64", classes)
-    return g.node("MatMul", [votes, g.constant([[-0.5], [0.5]])], "float64", 1)
+        return votes * (classes - 1.0)
+    return votes @ [[-0.5], [0.5]]
 
 
 def _halved(votes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -183,9 +178,7 @@ def _halved(votes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _ballot(g: Graph, answer: Tensor, classes: NDArray[Any], vote: NDArray[np.float64]) -> Tensor:
     """Return what the label of a member adds to the scores; `vote` has a row for each label."""
-    same = g.node("Equal", [g.column(answer), g.constant(classes, answer.type)], "bool", len(classes))
-    index = g.argmax(g.cast(same, "int64"))
-    return g.node("Gather", [g.constant(vote), index], "float64", vote.shape[1], axis=0)
+    return g.take(vote, g.argmax(g.cast(g.column(answer).equal(classes), "int64")))
 
 
 PREDICTORS: dict[str, Predict] = {

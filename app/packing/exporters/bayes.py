@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,13 @@ from app.packing.exporters.links import affine, exp_normalized, reduced
 def gaussian(g: Graph, est: Any, features: Features) -> Outputs:
     """`GaussianNB._joint_log_likelihood`: squared distances to each class in units of its variances."""
     x = g.matrix(features)
-    width, classes = x.width, len(est.classes_)
-    apart = g.node("Unsqueeze", [x, g.constant([1], "int64")], "float64", width)
-    difference = g.node("Sub", [apart, g.constant(est.theta_)], "float64", width)
-    squared = g.node("Mul", [difference, difference], "float64", width)
-    scaled = g.node("Div", [squared, g.constant(est.var_)], "float64", width)
+    classes = len(est.classes_)
+    difference = x.unsqueeze(1) - est.theta_
+    scaled = difference * difference / est.var_
     distance = g.node("ReduceSum", [scaled, g.constant([2], "int64")], "float64", classes, keepdims=0)
-    halved = g.node("Mul", [distance, g.constant(0.5)], "float64", classes)
-    norms = -0.5 * np.sum(np.log(2.0 * np.pi * est.var_), axis=1)
-    exponent = g.node("Sub", [g.constant(norms), halved], "float64", classes)
-    return _outputs(g, est, g.node("Add", [exponent, g.constant(np.log(est.class_prior_))], "float64", classes))
+    halved = distance * 0.5
+    exponent = -0.5 * np.sum(np.log(2.0 * np.pi * est.var_), axis=1) - halved
+    return _outputs(g, est, exponent + np.log(est.class_prior_))
 
 
 def multinomial(g: Graph, est: Any, features: Features) -> Outputs:
@@ -40,7 +38,7 @@ def bernoulli(g: Graph, est: Any, features: Features) -> Outputs:
     """`BernoulliNB._joint_log_likelihood`: linear in whether each number is above the threshold."""
     x = g.matrix(features)
     if est.binarize is not None:
-        x = g.cast(g.node("Greater", [x, g.constant(float(est.binarize))], "bool", x.width), "float64")
+        x = g.cast(x > float(est.binarize), "float64")
     absent = np.log(1 - np.exp(est.feature_log_prob_))
     intercept = est.class_log_prior_ + absent.sum(axis=1)
     return _outputs(g, est, affine(g, (x,), est.feature_log_prob_ - absent, intercept))
@@ -54,11 +52,9 @@ def categorical(g: Graph, est: Any, features: Features) -> Outputs:
     x = g.matrix(features, "int64")
     table = np.concatenate([np.asarray(part).T for part in est.feature_log_prob_])
     starts = np.cumsum([0] + [part.shape[1] for part in est.feature_log_prob_[:-1]])
-    places = g.node("Add", [x, g.constant(starts, "int64")], "int64", x.width)
-    rows = g.node("Gather", [g.constant(table), places], "float64", table.shape[1], axis=0)
-    total = reduced(g, "ReduceSum", rows, None)
-    likelihood = Tensor(total.name, "float64", table.shape[1])
-    return _outputs(g, est, g.node("Add", [likelihood, g.constant(est.class_log_prior_)], "float64", table.shape[1]))
+    total = reduced(g, "ReduceSum", g.take(table, x + starts), None)
+    likelihood = replace(total, width=table.shape[1])
+    return _outputs(g, est, likelihood + est.class_log_prior_)
 
 
 def _outputs(g: Graph, est: Any, likelihoods: Tensor) -> Outputs:

@@ -22,9 +22,9 @@ def gradient_boosting_classifier(g: Graph, est: Any, features: Features) -> Outp
     if (raw.width or 0) > 1:
         return multiclass(g, est.classes_, raw)
     score = g.pick(raw, 0)
-    second = g.node("GreaterOrEqual", [score, g.constant(0.0)], "bool", None)
+    second = score >= 0.0
     if est.loss == "exponential":
-        raw = g.node("Mul", [raw, g.constant(2.0)], "float64", 1)
+        raw = raw * 2.0
     second_or_not_known = None if boosting_compares_shares(est) else second
     return binary(g, est.classes_, second_or_not_known, expit(g, raw)) | {"decision_scores": score}
 
@@ -52,8 +52,7 @@ def binary(g: Graph, classes: Any, second: Tensor | None, probability: Tensor) -
         second: Whether each row is of the second class, shape (rows,); default: whether it is more probable.
         probability: The probability of the second class, shape (rows, 1).
     """
-    rest = g.node("Sub", [g.constant(1.0), probability], "float64", 1)
-    both = g.concat([rest, probability])
+    both = g.concat([1.0 - probability, probability])
     index = g.argmax(both) if second is None else g.cast(second, "int64")
     return {"prediction": g.labels(classes, index), "probabilities": both}
 
@@ -87,8 +86,7 @@ def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:
     name = type(est.init_).__name__
     if not name.startswith(FLOAT32_STARTS):
         raise NotExportable(f"its init estimator, {name}, computes in float32")
-    rounded = g.cast(g.cast(matrix, "float32"), "float64")
-    outputs = g.predict(est.init_, (rounded,))
+    outputs = g.predict(est.init_, (g.cast(g.cast(matrix, "float32"), "float64"),))
     if "probabilities" not in outputs:
         return g.column(outputs["prediction"])
     shares = outputs["probabilities"]
@@ -96,16 +94,15 @@ def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:
     if est.estimators_.shape[1] == 1:
         shares = g.column(g.pick(shares, 1))
     width = shares.width
-    shares = g.node("Clip", [shares, g.constant(least), g.constant(1 - least)], "float64", width)
+    shares = shares.clip(least, 1 - least)
     if width == 1:
-        rest = g.node("Sub", [g.constant(1.0), shares], "float64", 1)
-        logit = g.node("Log", [g.node("Div", [shares, rest], "float64", 1)], "float64", 1)
-        return g.node("Mul", [logit, g.constant(0.5)], "float64", 1) if est.loss == "exponential" else logit
-    log = g.node("Log", [shares], "float64", width)
+        logit = (shares / (1.0 - shares)).log()
+        return logit * 0.5 if est.loss == "exponential" else logit
+    log = shares.log()
     if not starts_centered():
         return log
     mean = g.node("ReduceMean", [log, g.constant([1], "int64")], "float64", 1)
-    return g.node("Sub", [log, mean], "float64", width)
+    return log - mean
 
 
 PREDICTORS: dict[str, Predict] = {

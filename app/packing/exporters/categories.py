@@ -67,15 +67,12 @@ class Sides:
         tables = [self._table(position) for position in positions]
         values = g.select((matrix,), positions)[0]
         width = len(positions)
-        above = g.node("Greater", [values, g.constant(-1.0)], "bool", width)
-        below = g.node("Less", [values, g.constant(np.array(counts, dtype=float))], "bool", width)
-        known = g.node("And", [above, below], "bool", width)
-        number = g.node("Where", [known, values, g.constant(np.array(counts, dtype=float))], "float64", width)
-        index = g.cast(number, "int64")
+        known = (values > -1.0) & (values < np.array(counts, dtype=float))
+        index = g.cast(g.where(known, values, np.array(counts, dtype=float)), "int64")
         if width > 1:
             offsets = np.cumsum([0, *(count + 1 for count in counts[:-1])])
-            index = g.node("Add", [index, g.constant(offsets, "int64")], "int64", width)
-        found = g.node("Gather", [g.constant(np.concatenate(tables)), index], "float64", self._most, axis=0)
+            index = index + offsets
+        found = g.take(np.concatenate(tables), index)
         columns = width * self._most
         flat = g.node("Reshape", [found, g.constant([0, columns], "int64")], "float64", columns)
         return g.concat([matrix, flat])

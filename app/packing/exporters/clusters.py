@@ -46,7 +46,7 @@ def bisecting_kmeans(g: Graph, est: Any, features: Features) -> Outputs:
         for place, turn in turns.items():
             missed[row, place] = -1.0 if turn else 1.0
             offset[row] += turn
-    leaf = g.node("ArgMin", [affine(g, (turned,), missed, offset)], "int64", None, axis=1, keepdims=0)
+    leaf = g.argmin(affine(g, (turned,), missed, offset))
     return {"prediction": g.labels([label for label, _ in leaves], leaf), "transformed": transformed}
 
 
@@ -84,12 +84,12 @@ def nearest(g: Graph, est: Any, x: Tensor, points: NDArray[Any], norms: NDArray[
     """
     framed = hasattr(est, "feature_names_in_") and len(est.feature_names_in_) > 1
     distances = euclidean_distances(g, x, points) if framed else fused_squares(g, x, points, norms)
-    return g.node("ArgMin", [distances], "int64", None, axis=1, keepdims=0, select_last_index=0)
+    return g.argmin(distances)
 
 
 def euclidean_distances(g: Graph, x: Tensor, points: NDArray[Any]) -> Tensor:
     """`sklearn.metrics.pairwise.euclidean_distances`: shape (rows, points)."""
-    return g.node("Sqrt", [expanded_squares(g, x, points)], "float64", len(points))
+    return expanded_squares(g, x, points).sqrt()
 
 
 def _distances(g: Graph, est: Any, features: Features) -> Tensor:
@@ -98,7 +98,7 @@ def _distances(g: Graph, est: Any, features: Features) -> Tensor:
 
 def _lloyd(g: Graph, features: Features, centers: Any) -> Tensor:
     scores = affine(g, features, -2.0 * _float64(centers), squared_norms(_float64(centers)))
-    return g.node("ArgMin", [scores], "int64", None, axis=1, keepdims=0, select_last_index=0)
+    return g.argmin(scores)
 
 
 def _float64(centers: Any) -> NDArray[Any]:

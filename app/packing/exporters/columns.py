@@ -57,7 +57,7 @@ def _weighted(g: Graph, est: Any, name: str, features: Features) -> Features:
     if weight is None or not features:
         return features
     x = g.matrix(features)
-    return (g.node("Mul", [x, g.constant(weight)], "float64", x.width),)
+    return (x * weight,)
 
 
 def function(g: Graph, est: Any, features: Features) -> Features:

@@ -1,4 +1,4 @@
-"""Models around one model: searches, self-training, frozen estimators, tuned thresholds."""
+"""Models around one model: searches, self-training, frozen estimators, tuned thresholds, decoded labels."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Transform
 from app.packing.exporters.responses import chosen, method_of, offered
+from app.runtime.decoded import Decoded
 
 
 def inner_prediction(attribute: str) -> Predict:
@@ -52,11 +53,25 @@ def _thresholded(g: Graph, est: Any, inner: Any, features: Features, threshold: 
     """`_threshold_scores_to_class_labels` of scikit-learn on the response of the inner estimator."""
     outputs = g.predict(inner, features)
     score = chosen(g, inner, outputs, method_of(inner, _methods(est)), positive)
-    above = g.node("GreaterOrEqual", [score, g.constant(threshold)], "bool", None)
+    above = score >= threshold
     classes: NDArray[Any] = np.asarray(inner.classes_)
     if positive is not None and classes.tolist().index(positive) == 0:
         classes = classes[::-1]
     return offered(est, outputs) | {"prediction": g.labels(classes, g.cast(above, "int64"))}
+
+
+def decoded(g: Graph, est: Decoded, features: Features) -> Outputs:
+    """Decoded.predict: the labels at the positions that the estimator predicts.
+
+    Raises:
+        NotExportable: The estimator predicts several columns.
+    """
+    outputs = dict(g.predict(est.estimator, features))
+    positions = g.cast(outputs["prediction"], "int64")
+    if positions.width not in (None, 1):
+        raise NotExportable("it predicts several columns, and there is one column of labels")
+    index = positions if positions.width is None else g.pick(positions, 0)
+    return outputs | {"prediction": g.labels(np.asarray(est.labels), index)}
 
 
 SEARCHES = ("GridSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "RandomizedSearchCV")
@@ -66,6 +81,7 @@ TRANSFORMERS: dict[str, Transform] = {
     **dict.fromkeys(SEARCHES, inner_transform("best_estimator_")),
 }
 PREDICTORS: dict[str, Predict] = {
+    "app.Decoded": decoded,
     "FixedThresholdClassifier": fixed_threshold,
     "FrozenEstimator": inner_prediction("estimator"),
     "SelfTrainingClassifier": inner_prediction("estimator_"),

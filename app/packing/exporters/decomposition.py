@@ -14,7 +14,7 @@ from app.packing.exporters.links import affine
 def _projected(g: Graph, x: Tensor, directions: Any) -> Tensor:
     """x @ directions.T, shape (rows, directions)."""
     matrix = _dense(directions)
-    return g.node("MatMul", [x, g.constant(matrix.T)], "float64", len(matrix))
+    return x @ matrix.T
 
 
 def _dense(matrix: Any) -> NDArray[np.float64]:
@@ -22,18 +22,17 @@ def _dense(matrix: Any) -> NDArray[np.float64]:
 
 
 def _centred(g: Graph, est: Any, features: Features) -> Tensor:
-    x = g.matrix(features)
-    return g.node("Sub", [x, g.constant(est.mean_)], "float64", x.width)
+    return g.matrix(features) - np.asarray(est.mean_)
 
 
 def pca(g: Graph, est: Any, features: Features) -> Features:
     """`_BasePCA._transform`: projected, then centred, then divided by the standard deviations where it whitens."""
     x = _projected(g, g.matrix(features), est.components_)
-    x = g.node("Sub", [x, g.constant(est.mean_.reshape(1, -1) @ est.components_.T)], "float64", x.width)
+    x = x - (est.mean_.reshape(1, -1) @ est.components_.T)
     if est.whiten:
         scale = np.sqrt(est.explained_variance_)
         scale[scale < np.finfo(scale.dtype).eps] = np.finfo(scale.dtype).eps
-        x = g.node("Div", [x, g.constant(scale)], "float64", x.width)
+        x = x / scale
     return (x,)
 
 

@@ -17,17 +17,14 @@ def quadratic(g: Graph, est: Any, features: Features) -> Outputs:
     factors = [rotation * scaling**-0.5 for rotation, scaling in zip(est.rotations_, est.scalings_, strict=True)]
     rank = max(factor.shape[1] for factor in factors)
     stacked = np.stack([np.pad(factor, ((0, 0), (0, rank - factor.shape[1]))) for factor in factors])
-    centered = g.node("Sub", [x, g.constant(est.means_[:, None, :])], "float64", x.width)
-    rotated = g.node("MatMul", [centered, g.constant(stacked)], "float64", rank)
+    rotated = (x - est.means_[:, None, :]) @ stacked
     norms = g.node("ReduceSumSquare", [rotated, g.constant([2], "int64")], "float64", None, keepdims=0)
     by_row = g.node("Transpose", [norms], "float64", classes, perm=[1, 0])
     logs = np.array([np.sum(np.log(scaling)) for scaling in est.scalings_])
-    shifted = g.node("Add", [by_row, g.constant(logs)], "float64", classes)
-    halved = g.node("Mul", [shifted, g.constant(-0.5)], "float64", classes)
-    scores = g.node("Add", [halved, g.constant(np.log(est.priors_))], "float64", classes)
+    scores = (by_row + logs) * -0.5 + np.log(est.priors_)
     decision = scores
     if classes == 2:
-        decision = g.node("Sub", [g.pick(scores, 1), g.pick(scores, 0)], "float64", None)
+        decision = g.pick(scores, 1) - g.pick(scores, 0)
     return {
         "prediction": g.labels(est.classes_, g.argmax(scores)),
         "probabilities": exp_normalized(g, scores),

@@ -64,11 +64,9 @@ def one_hot(g: Graph, est: Any, features: Features) -> Features:
         if dropped is None or dropped[column] != position
     ]
     if len(groups) > 1:
-        codes = g.node(
-            "Gather", [codes, g.constant([column for column, _ in outputs], "int64")], "int64", len(outputs), axis=1
-        )
+        codes = g.take(codes, [column for column, _ in outputs], axis=1)
     expected = g.constant([number for _, number in outputs], "int64")
-    return (g.cast(g.node("Equal", [codes, expected], "bool", len(outputs)), "float64"),)
+    return (g.cast(codes.equal(expected), "float64"),)
 
 
 def _few_of_many(
@@ -211,7 +209,7 @@ def _looked_up(
         table[column, numbers[numbers > 0]] = np.asarray(values[column])[numbers > 0]
     codes = numbered.tensor
     if columns > 1:
-        codes = g.node("Add", [codes, g.constant(np.arange(columns) * width, "int64")], "int64", columns)
+        codes = codes + (np.arange(columns) * width)
     found = g.node("Gather", [g.constant(table.reshape(-1, *each), type_), codes], type_, columns, axis=0)
     if each:
         found = g.node("Reshape", [found, g.constant([0, columns * each[0]], "int64")], type_, columns * each[0])

@@ -44,7 +44,7 @@ def _product(g: Graph, ones: Tensor, factors: list[tuple[int, ...]]) -> Tensor:
     place = {row: position for position, row in enumerate(rest)}
     right = _rows(g, _product(g, ones, rest), [place[row[1:]] for row in factors])
     left = _rows(g, ones, [row[0] for row in factors])
-    return g.node("Mul", [right, left], "float64", None)
+    return right * left
 
 
 def _rows(g: Graph, block: Tensor, positions: list[int]) -> Tensor:
@@ -62,10 +62,8 @@ def bins(g: Graph, est: Any, features: Features) -> Features:
     lower = np.concatenate([np.r_[-np.inf, edges] for edges in inner])
     upper = np.concatenate([np.r_[edges, np.inf] for edges in inner])
     column = np.repeat(np.arange(len(inner)), [len(edges) + 1 for edges in inner])
-    x = g.node("Gather", [x, g.constant(column, "int64")], "float64", len(column), axis=1)
-    above = g.node("GreaterOrEqual", [x, g.constant(lower)], "bool", len(column))
-    below = g.node("Less", [x, g.constant(upper)], "bool", len(column))
-    return (g.cast(g.node("And", [above, below], "bool", len(column)), "float64"),)
+    x = g.take(x, column, axis=1)
+    return (g.cast((x >= lower) & (x < upper), "float64"),)
 
 
 def _bin_number(g: Graph, x: Tensor, inner: list[Any]) -> Tensor:
@@ -73,8 +71,8 @@ def _bin_number(g: Graph, x: Tensor, inner: list[Any]) -> Tensor:
     edges = np.full((len(inner), max(1, *map(len, inner))), np.inf)
     for column, values in enumerate(inner):
         edges[column, : len(values)] = values
-    values = g.node("Unsqueeze", [x, g.constant([2], "int64")], "float64", 1)
-    reached = g.node("GreaterOrEqual", [values, g.constant(edges)], "bool", edges.shape[1])
+    values = x.unsqueeze(2)
+    reached = values >= edges
     axis = g.constant([2], "int64")
     return g.node("ReduceSum", [g.cast(reached, "float64"), axis], "float64", x.width, keepdims=0)
 

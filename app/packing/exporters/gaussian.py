@@ -1,15 +1,17 @@
-"""Gaussian processes and kernel ridge regression: weighted kernels with the fitted rows."""
+"""Gaussian processes with their kernels (`sklearn.gaussian_process.kernels`), and kernel ridge regression."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import inf, pi, sqrt
 from typing import Any
 
 import numpy as np
 
-from app.packing.exporters import covariance, similarity
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.links import affine, reduced, targets
 from app.packing.exporters.normal_distribution import erf
+from app.packing.exporters.similarity import Points, linear, named, squared_distances
 
 LAMBDAS = np.array([0.41, 0.4, 0.37, 0.44, 0.39])
 COEFS = np.array([-1854.8214151, 3516.89893646, 221.29346712, 128.12323805, -2010.49422654])
@@ -20,11 +22,10 @@ def process_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`GaussianProcessRegressor.predict`: the mean."""
     if not hasattr(est, "X_train_"):
         raise NotExportable("it was not fitted")
-    kernel = covariance.between(g, est.kernel_, g.matrix(features), np.asarray(est.X_train_, dtype=float))
+    kernel = between(g, est.kernel_, g.matrix(features), np.asarray(est.X_train_, dtype=float))
     alpha = np.asarray(est.alpha_)
-    mean = g.node("MatMul", [kernel, g.constant(alpha.reshape(len(alpha), -1))], "float64", alpha[0].size)
-    scaled = g.node("Mul", [mean, g.constant(np.atleast_1d(est._y_train_std))], "float64", mean.width)
-    values = g.node("Add", [scaled, g.constant(np.atleast_1d(est._y_train_mean))], "float64", mean.width)
+    scaled = kernel @ alpha.reshape(len(alpha), -1) * np.atleast_1d(est._y_train_std)
+    values = scaled + np.atleast_1d(est._y_train_mean)
     return targets(g, values, flat=values.width == 1)
 
 
@@ -40,24 +41,19 @@ def process_classifier(g: Graph, est: Any, features: Features) -> Outputs:
 def laplace(g: Graph, est: Any, features: Features) -> Outputs:
     """`_BinaryGaussianProcessClassifierLaplace`: the sign of the latent mean, its probability by error functions."""
     x, points = g.matrix(features), np.asarray(est.X_train_, dtype=float)
-    kernel = covariance.between(g, est.kernel_, x, points)
+    kernel = between(g, est.kernel_, x, points)
     mean = affine(g, (kernel,), (est.y_train_ - est.pi_)[None, :], 0.0)
-    second = g.pick(g.node("Greater", [mean, g.constant(0.0)], "bool", 1), 0)
+    second = g.pick(mean > 0.0, 0)
     solved = np.linalg.solve(est.L_, np.diag(est.W_sr_))
     explained = affine(g, (kernel,), solved, np.zeros(len(solved)))
-    unsure = reduced(g, "ReduceSumSquare", explained)
-    variance = g.node("Sub", [covariance.diagonal(g, est.kernel_, x), unsure], "float64", 1)
-    doubled = g.node("Mul", [variance, g.constant(2.0)], "float64", 1)
-    alpha = g.node("Reciprocal", [doubled], "float64", 1)
-    shares = g.node("Div", [alpha, g.node("Add", [alpha, g.constant(LAMBDAS**2)], "float64", 5)], "float64", 5)
-    gamma = g.node("Mul", [mean, g.constant(LAMBDAS)], "float64", 5)
-    scaled = g.node("Mul", [gamma, g.node("Sqrt", [shares], "float64", 5)], "float64", 5)
-    wide = g.node("Sqrt", [g.node("Div", [g.constant(np.pi), alpha], "float64", 1)], "float64", 1)
-    norm = g.node("Sqrt", [g.node("Mul", [doubled, g.constant(np.pi)], "float64", 1)], "float64", 1)
-    integrals = g.node("Mul", [erf(g, scaled), wide], "float64", 5)
-    integrals = g.node("Div", [integrals, g.node("Mul", [norm, g.constant(2.0)], "float64", 1)], "float64", 5)
+    variance = diagonal(g, est.kernel_, x) - reduced(g, "ReduceSumSquare", explained)
+    doubled = variance * 2.0
+    alpha = doubled.reciprocal()
+    scaled = mean * LAMBDAS * (alpha / (alpha + LAMBDAS**2)).sqrt()
+    wide = (np.pi / alpha).sqrt()
+    integrals = erf(g, scaled) * wide / ((doubled * np.pi).sqrt() * 2.0)
     positive = affine(g, (integrals,), COEFS[None, :], 0.5 * COEFS.sum())
-    negative = g.node("Sub", [g.constant(1.0), positive], "float64", 1)
+    negative = 1.0 - positive
     return {
         "prediction": g.labels(est.classes_, g.cast(second, "int64")),
         "probabilities": g.concat([negative, positive]),
@@ -69,11 +65,121 @@ def kernel_ridge(g: Graph, est: Any, features: Features) -> Outputs:
     x, points = g.matrix(features), np.asarray(est.X_fit_, dtype=float)
     gamma = 1.0 / points.shape[1] if est.gamma is None else est.gamma
     parameters = {"gamma": gamma, "coef0": est.coef0, "degree": est.degree}
-    kernel = similarity.named(g, est.kernel, x, points, **parameters)
+    kernel = named(g, est.kernel, x, points, **parameters)
     dual = np.asarray(est.dual_coef_)
     weights = dual.reshape(len(dual), -1)
-    values = g.node("MatMul", [kernel, g.constant(weights)], "float64", weights.shape[1])
-    return targets(g, values, flat=dual.ndim == 1)
+    return targets(g, kernel @ weights, flat=dual.ndim == 1)
+
+
+CONSTANT = ("ConstantKernel", "WhiteKernel")
+DEFAULTS = {"gamma": 1.0, "coef0": 1.0, "degree": 3.0}
+
+
+def between(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
+    """`kernel(x, points)`: shape (rows, points).
+
+    Raises:
+        NotExportable: there is no graph for one of the kernels that it is made of.
+    """
+    if _is_constant(kernel):
+        raise NotExportable("its kernel is constant")
+    return _between(g, kernel, x, points)
+
+
+def diagonal(g: Graph, kernel: Any, x: Tensor) -> Tensor:
+    """`kernel.diag(x)`: shape (rows, 1), or one number for all rows."""
+    name = type(kernel).__name__
+    if name == "Product":
+        return diagonal(g, kernel.k1, x) * diagonal(g, kernel.k2, x)
+    if name == "Sum":
+        return diagonal(g, kernel.k1, x) + diagonal(g, kernel.k2, x)
+    if name == "Exponentiation":
+        return diagonal(g, kernel.kernel, x) ** float(kernel.exponent)
+    if name == "ConstantKernel":
+        return g.constant([[float(kernel.constant_value)]])
+    if name == "WhiteKernel":
+        return g.constant([[float(kernel.noise_level)]])
+    if name == "DotProduct":
+        return reduced(g, "ReduceSumSquare", x) + float(kernel.sigma_0) ** 2
+    if name == "PairwiseKernel":
+        raise NotExportable("its kernel is a PairwiseKernel")
+    return g.constant([[1.0]])
+
+
+def _between(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
+    name = type(kernel).__name__
+    if name == "Product":
+        return _between(g, kernel.k1, x, points) * _between(g, kernel.k2, x, points)
+    if name == "Sum":
+        return _between(g, kernel.k1, x, points) + _between(g, kernel.k2, x, points)
+    if name == "Exponentiation":
+        return _between(g, kernel.kernel, x, points) ** float(kernel.exponent)
+    if name == "ConstantKernel":
+        return g.constant(float(kernel.constant_value))
+    if name == "WhiteKernel":
+        return g.constant(0.0)
+    if name not in KERNELS:
+        raise NotExportable(f"its kernel is made of {name}")
+    return KERNELS[name](g, kernel, x, points)
+
+
+def _is_constant(kernel: Any) -> bool:
+    parts = [getattr(kernel, name) for name in ("k1", "k2", "kernel") if hasattr(kernel, name)]
+    return all(map(_is_constant, parts)) if parts else type(kernel).__name__ in CONSTANT
+
+
+def _rbf(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
+    return (_squared(g, kernel, x, points) * -0.5).exp()
+
+
+def _matern(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
+    if kernel.nu == inf:
+        return _rbf(g, kernel, x, points)
+    if kernel.nu not in (0.5, 1.5, 2.5):
+        raise NotExportable(f"its kernel is Matern with nu={kernel.nu}")
+    distances = _squared(g, kernel, x, points).sqrt()
+    if kernel.nu == 0.5:
+        return (-distances).exp()
+    k = distances * sqrt(2 * kernel.nu)
+    factor = k + 1.0
+    if kernel.nu == 2.5:
+        factor = factor + k * k / 3.0
+    return factor * (-k).exp()
+
+
+def _rational_quadratic(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
+    divisor = float(2 * kernel.alpha * np.ravel(kernel.length_scale)[0] ** 2)
+    return (squared_distances(g, x, points) / divisor + 1.0) ** -float(kernel.alpha)
+
+
+def _exp_sine_squared(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
+    distances = squared_distances(g, x, points).sqrt()
+    quotient = (distances * float(pi / kernel.periodicity)).sin() / float(kernel.length_scale)
+    return (quotient * quotient * -2.0).exp()
+
+
+def _dot_product(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
+    return linear(g, x, points) + float(kernel.sigma_0) ** 2
+
+
+def _pairwise(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
+    parameters = DEFAULTS | {"gamma": kernel.gamma} | (kernel.pairwise_kernels_kwargs or {})
+    return named(g, kernel.metric, x, points, **parameters)
+
+
+def _squared(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
+    scale = np.ravel(np.asarray(kernel.length_scale, dtype=float))
+    return squared_distances(g, x / scale, points / scale)
+
+
+KERNELS: dict[str, Callable[[Graph, Any, Tensor, Points], Tensor]] = {
+    "DotProduct": _dot_product,
+    "ExpSineSquared": _exp_sine_squared,
+    "Matern": _matern,
+    "PairwiseKernel": _pairwise,
+    "RBF": _rbf,
+    "RationalQuadratic": _rational_quadratic,
+}
 
 
 PREDICTORS: dict[str, Predict] = {

@@ -6,55 +6,29 @@ specification (`ai.onnx` opset 21, `ai.onnx.ml` opset 5) that ONNX Runtime imple
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 import onnx
 from numpy.typing import ArrayLike, NDArray
-from onnx import TensorProto, compose, helper, numpy_helper
+from onnx import compose, helper, numpy_helper
 
+from app.packing.exporters.tensor import ELEMENT_TYPES, Operand, Tensor
 from app.runtime.terms import PARTS, TERMS, TermCounter
+
+__all__ = ["ML", "Features", "Graph", "NotExportable", "Outputs", "Predict", "Tensor", "Transform"]
 
 OPSET, ML_OPSET, IR_VERSION = 21, 5, 10
 ML = "ai.onnx.ml"
 
 E = TypeVar("E")
 
-ELEMENT_TYPES = {
-    "float64": TensorProto.DOUBLE,
-    "float32": TensorProto.FLOAT,
-    "int64": TensorProto.INT64,
-    "bool": TensorProto.BOOL,
-    "string": TensorProto.STRING,
-}
-
 
 class NotExportable(Exception):
     """There is no exact graph for an estimator or an option; the text is the reason, as the end of a sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """A value in the graph.
-
-    Attributes:
-        name: Its name.
-        type: Its element type.
-        width: The number of columns; None for shape (rows,).
-    """
-
-    name: str
-    type: str
-    width: int | None
-
-    def __post_init__(self) -> None:
-        if self.type not in ELEMENT_TYPES:
-            raise AssertionError(f"{self.type} is not an element type")
 
 
 Features = tuple[Tensor, ...]
@@ -128,18 +102,22 @@ class Graph:
         """
         return self.node("ArgMax", [scores], "int64", None, axis=1, keepdims=0, select_last_index=int(last))
 
+    def argmin(self, scores: Tensor) -> Tensor:
+        """Return the first column with the least value of each row: (rows, k) in, (rows,) out."""
+        return self.node("ArgMin", [scores], "int64", None, axis=1, keepdims=0, select_last_index=0)
+
     def column(self, values: Tensor) -> Tensor:
         """Return one value for each row as a block: (rows,) in, (rows, 1) out."""
-        return self.node("Unsqueeze", [values, self.constant([1], "int64")], values.type, 1)
+        return values.unsqueeze(1)
 
     def pick(self, block: Tensor, position: int) -> Tensor:
         """Return one column as one value for each row: (rows, columns) in, (rows,) out."""
-        return self.node("Gather", [block, self.constant(position, "int64")], block.type, None, axis=1)
+        return self.take(block, position, axis=1)
 
     def input(self, name: str, type_: str, width: int) -> Tensor:
         """Add an input to the graph, shape (rows, width)."""
         self._inputs.append(helper.make_tensor_value_info(name, ELEMENT_TYPES[type_], ["rows", width]))
-        return Tensor(name, type_, width)
+        return Tensor(name, type_, width, self)
 
     def terms(self, column: Tensor, counter: TermCounter) -> tuple[Tensor, Tensor]:
         """Replace a text input of the graph by the columns of its terms and their counts.
@@ -153,7 +131,7 @@ class Graph:
             raise NotExportable("its texts are changed before it counts their words")
         name = f"terms_{len(self._counters)}_of_{column.name}"
         self._counters[name] = counter
-        columns, values = (Tensor(name + part, type_, None) for part, type_ in PARTS.items())
+        columns, values = (Tensor(name + part, type_, None, self) for part, type_ in PARTS.items())
         self._inputs += [
             helper.make_tensor_value_info(part.name, ELEMENT_TYPES[part.type], ["rows", f"{name}_most"])
             for part in (columns, values)
@@ -207,7 +185,7 @@ class Graph:
         """Append a node with several outputs, each with its element type and width."""
         name = f"{operator}_{next(self._numbers)}"
         names = [tensor.name for tensor in inputs]
-        given = [Tensor(f"{name}_{k}" if k else name, type_, width) for k, (type_, width) in enumerate(outputs)]
+        given = [Tensor(f"{name}_{k}" if k else name, type_, width, self) for k, (type_, width) in enumerate(outputs)]
         made = helper.make_node(operator, names, [t.name for t in given], name=name, domain=domain, **attributes)
         self._nodes.append(made)
         return given
@@ -222,43 +200,69 @@ class Graph:
         self._initializers += prefixed.initializer
         return {output.name: prefix + output.name for output in written.output}
 
-    def loop(
-        self, limit: int, state: Sequence[Tensor], body: Callable[[Graph, list[Tensor]], list[Tensor]]
-    ) -> list[Tensor]:
+    def elementwise(self, operator: str, operands: Sequence[Operand], type_: str | None = None) -> Tensor:
+        """Apply an operator to tensors, and to numbers and arrays, which become constants of the tensors' type.
+
+        The result has the element type `type_` or that of the tensors. Its width is that of the widest operand, as
+        operands are broadcast; that of a matrix product is the width of the second factor.
+        """
+        of_operands = next((operand.type for operand in operands if isinstance(operand, Tensor)), "float64")
+        inputs = [each if isinstance(each, Tensor) else self.constant(each, of_operands) for each in operands]
+        factors = inputs[1:] if operator == "MatMul" else inputs
+        width = max((tensor.width for tensor in factors if tensor.width is not None), default=None)
+        return self.node(operator, inputs, type_ or of_operands, width)
+
+    def where(self, condition: Tensor, values: Operand, others: Operand) -> Tensor:
+        """Return the values where the condition holds, and the others elsewhere."""
+        type_ = next((each.type for each in (values, others) if isinstance(each, Tensor)), "float64")
+        tensors = [each if isinstance(each, Tensor) else self.constant(each, type_) for each in (values, others)]
+        return self.elementwise("Where", [condition, *tensors], type_)
+
+    def take(self, values: Operand, indices: Operand, axis: int = 0) -> Tensor:
+        """Return the elements of an axis at these indices, as `numpy.take`.
+
+        Of a table without columns, and of columns, the width is that of the indices; of rows it is that of the table.
+        """
+        table = values if isinstance(values, Tensor) else self.constant(values)
+        places = indices if isinstance(indices, Tensor) else self.constant(indices, "int64")
+        rows = axis == 0 and (isinstance(values, Tensor) or np.ndim(values) > 1)
+        return self.node("Gather", [table, places], table.type, table.width if rows else places.width, axis=axis)
+
+    def loop(self, limit: int, state: Sequence[Tensor], body: Callable[[list[Tensor]], list[Tensor]]) -> list[Tensor]:
         """Apply `body` to the state in a loop, at most `limit` times, and return the last state.
 
         The body returns a boolean scalar, whether to go on, and then the next state.
         """
         number = next(self._numbers)
-        before = [Tensor(f"state_{number}_{k}", tensor.type, tensor.width) for k, tensor in enumerate(state)]
-        counters = [Tensor(f"turn_{number}", "int64", None), Tensor(f"going_{number}", "bool", None)]
-        graph = self._body(counters, before, lambda inner: body(inner, before))
+        before = [Tensor(f"state_{number}_{k}", tensor.type, tensor.width, self) for k, tensor in enumerate(state)]
+        counters = [Tensor(f"turn_{number}", "int64", None, self), Tensor(f"going_{number}", "bool", None, self)]
+        graph = self._body(counters, before, lambda: body(before))
         going = [self.constant(limit, "int64"), self.constant(True, "bool")]
         return self.several("Loop", [*going, *state], [(t.type, t.width) for t in state], body=graph)
 
     def branch(
-        self, condition: Tensor, then: Callable[[Graph], list[Tensor]], otherwise: Callable[[Graph], list[Tensor]]
+        self, condition: Tensor, then: Callable[[], list[Tensor]], otherwise: Callable[[], list[Tensor]]
     ) -> list[Tensor]:
         """Return the tensors of `then` if the condition (one boolean) holds, else those of `otherwise`."""
         given: list[Tensor] = []
 
-        def noted(inner: Graph) -> list[Tensor]:
-            given.extend(then(inner))
+        def noted() -> list[Tensor]:
+            given.extend(then())
             return given
 
         branches = {"then_branch": self._body([], [], noted), "else_branch": self._body([], [], otherwise)}
         return self.several("If", [condition], [(t.type, t.width) for t in given], **branches)
 
-    def _body(self, scalars: Sequence[Tensor], inputs: Sequence[Tensor], write: Callable[[Graph], list[Tensor]]) -> Any:
-        """Return a graph inside this one. It can use all tensors of this one; its own tensors are local."""
-        inner = copy.copy(self)
-        inner._nodes = []
-        outputs = [inner.node("Identity", [tensor], tensor.type, tensor.width) for tensor in write(inner)]
+    def _body(self, scalars: Sequence[Tensor], inputs: Sequence[Tensor], write: Callable[[], list[Tensor]]) -> Any:
+        """Return a graph inside this one, of the nodes that `write` appends. It can use all tensors of this one."""
+        outside, self._nodes = self._nodes, []
+        outputs = [self.node("Identity", [tensor], tensor.type, tensor.width) for tensor in write()]
+        inside, self._nodes = self._nodes, outside
         infos = [
             [helper.make_tensor_value_info(tensor.name, ELEMENT_TYPES[tensor.type], shape) for tensor in tensors]
             for tensors, shape in ((scalars, []), (inputs, None), (outputs, None))
         ]
-        return helper.make_graph(inner._nodes, f"body_{next(self._numbers)}", infos[0] + infos[1], infos[2])
+        return helper.make_graph(inside, f"body_{next(self._numbers)}", infos[0] + infos[1], infos[2])
 
     def constant(self, values: ArrayLike, type_: str = "float64") -> Tensor:
         """Return a constant of any shape; its `width` is the size of the last axis. Equal constants are stored once."""
@@ -271,7 +275,7 @@ class Graph:
         if key not in self._constants:
             name = f"constant_{len(self._constants)}"
             self._initializers.append(numpy_helper.from_array(array, name))
-            self._constants[key] = Tensor(name, type_, array.shape[-1] if array.ndim else None)
+            self._constants[key] = Tensor(name, type_, array.shape[-1] if array.ndim else None, self)
         return self._constants[key]
 
     def cast(self, tensor: Tensor, type_: str) -> Tensor:
@@ -323,8 +327,7 @@ class Graph:
             if columns == list(range(block.width or 0)):
                 found.append(block)
             else:
-                indices = self.constant(columns, "int64")
-                found.append(self.node("Gather", [block, indices], block.type, len(columns), axis=1))
+                found.append(self.take(block, columns, axis=1))
         return tuple(found)
 
     def split(self, features: Features) -> list[Tensor]:

@@ -22,7 +22,7 @@ def histogram_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     if est.n_trees_per_iteration_ > 1:
         return multiclass(g, est.classes_, raw)
     score = g.pick(raw, 0)
-    above = g.node("Greater", [score, g.constant(0.0)], "bool", None)
+    above = score > 0.0
     second = None if histograms_compare_shares() else above
     return binary(g, est.classes_, second, expit(g, raw)) | {"decision_scores": score}
 
@@ -31,7 +31,7 @@ def histogram_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`HistGradientBoostingRegressor`: the raw score, or its exponential for losses with a logarithmic link."""
     raw = g.pick(_raw(g, est, features), 0)
     has_log_link = type(est._loss.link).__name__ == "LogLink"
-    return {"prediction": g.node("Exp", [raw], "float64", None) if has_log_link else raw}
+    return {"prediction": raw.exp() if has_log_link else raw}
 
 
 def _raw(g: Graph, est: Any, features: Features) -> Tensor:

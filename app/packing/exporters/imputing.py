@@ -40,7 +40,7 @@ def _filled(g: Graph, block: Tensor, missing_values: Any, fill: list[Any]) -> Te
         return block
     if any(isinstance(value, str) != (block.type == "string") for value in fill):
         raise NotExportable("it fills a column with values of another type")
-    filled = g.node("Where", [missing, g.constant(fill, block.type), block], block.type, block.width)
+    filled = g.where(missing, fill, block)
     if block.type == "string" and not isinstance(missing_values, str):
         g.note_filled(filled, block, fill)
     return filled
@@ -55,19 +55,19 @@ def _missing(g: Graph, block: Tensor, missing_values: Any) -> Tensor | None:
     elif block.type == "string":
         wanted = MISSING_TEXT
     elif block.type == "float64":
-        return g.node("IsNaN", [block], "bool", block.width)
+        return block.isnan()
     else:
         return None
     if isinstance(wanted, str) != (block.type == "string") or (block.type == "int64" and wanted != int(wanted)):
         return None
-    return g.node("Equal", [block, g.constant(wanted, block.type)], "bool", block.width)
+    return block.equal(wanted)
 
 
 def _mask(g: Graph, block: Tensor, missing_values: Any) -> Tensor:
     missing = _missing(g, block, missing_values)
     if missing is not None:
         return missing
-    return g.node("Not", [g.node("Equal", [block, block], "bool", block.width)], "bool", block.width)
+    return ~block.equal(block)
 
 
 def _indicator(g: Graph, est: Any, features: Features) -> Features:
@@ -101,15 +101,14 @@ def iterative(g: Graph, est: Any, features: Features) -> Features:
     for step in est.imputation_sequence_ if est.n_iter_ else ():
         seen = g.select((current,), step.neighbor_feat_idx.tolist())
         predicted = g.predict(step.estimator, seen)["prediction"]
-        predicted = g.node("Unsqueeze", [predicted, g.constant([1], "int64")], "float64", 1)
+        predicted = predicted.unsqueeze(1)
         limits = [g.constant(float(bound[step.feat_idx])) for bound in (est._min_value, est._max_value)]
-        predicted = g.node("Clip", [predicted, *limits], "float64", 1)
+        predicted = predicted.clip(*limits)
         replaced = g.node("And", [missing, g.constant(columns[step.feat_idx], "bool")], "bool", current.width)
-        current = g.node("Where", [replaced, predicted, current], "float64", current.width)
+        current = g.where(replaced, predicted, current)
     if current is not first:
-        some_known = g.node("Not", [missing], "bool", missing.width)
-        some_known = g.node("ReduceMax", [g.cast(some_known, "int64")], "int64", None, keepdims=0)
-        current = g.node("Where", [g.cast(some_known, "bool"), current, first], "float64", current.width)
+        some_known = g.node("ReduceMax", [g.cast(~missing, "int64")], "int64", None, keepdims=0)
+        current = g.where(g.cast(some_known, "bool"), current, first)
     return (current, *_indicator(g, est, (x,)))
 
 

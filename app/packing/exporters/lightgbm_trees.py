@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.packing.exporters import tree_ensemble
 from app.packing.exporters.categories import GOES_LEFT, GOES_RIGHT, THRESHOLD, Sides, in_bitset
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.links import expit, softmax
 from app.packing.exporters.tree_ensemble import LEAF, Tree
 from app.packing.exporters.trees import mean
@@ -33,7 +33,7 @@ def lightgbm_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     shares = _converted(g, header, _averaged(g, header, raw, count))
     scores = raw
     if est.n_classes_ <= 2:
-        shares = g.concat([g.node("Sub", [g.constant(1.0), shares], "float64", 1), shares])
+        shares = g.concat([1.0 - shares, shares])
         scores = g.pick(raw, 0)
     return {
         "prediction": g.labels(est.classes_, g.argmax(shares)),
@@ -57,15 +57,14 @@ def _converted(g: Graph, header: Fields, raw: Tensor) -> Tensor:
     """`ConvertOutput` of the objective."""
     name, *options = header.get("objective", "none").split()
     if name in IDENTITY and "sqrt" in options:
-        size = g.node("Abs", [raw], "float64", raw.width)
-        return g.node("Mul", [size, raw], "float64", raw.width)
+        return abs(raw) * raw
     if name in IDENTITY:
         return raw
     if name in EXPONENTIAL:
-        return g.node("Exp", [raw], "float64", raw.width)
+        return raw.exp()
     if name in SIGMOID:
         slope = next((float(o.partition(":")[2]) for o in options if o.startswith("sigmoid:")), 1.0)
-        return expit(g, raw if slope == 1 else g.node("Mul", [raw, g.constant(slope)], "float64", raw.width))
+        return expit(g, raw if slope == 1 else raw * slope)
     if name == "multiclass":
         return softmax(g, raw)
     raise NotExportable("its objective is its own" if name == "none" else f"its objective is {name}")
@@ -123,9 +122,7 @@ def _encoded(g: Graph, est: Any, features: Features) -> Features:
 
 def _with_zeros_missing(g: Graph, matrix: Tensor) -> Tensor:
     """Return the matrix, and beside it the same matrix with NaN instead of 0."""
-    size = g.node("Abs", [matrix], "float64", matrix.width)
-    is_zero = g.node("LessOrEqual", [size, g.constant(ZERO)], "bool", matrix.width)
-    return g.concat([matrix, g.node("Where", [is_zero, g.constant(np.nan), matrix], "float64", matrix.width)])
+    return g.concat([matrix, g.where(abs(matrix) <= ZERO, np.nan, matrix)])
 
 
 def _types(tree: Fields) -> NDArray[np.int64]:
@@ -193,3 +190,9 @@ def _tree(tree: Fields, sides: Sides, splits: dict[int, tuple[int, int]], width:
         missing_left=np.concatenate([missing_left, none.astype(bool)]),
         values=np.concatenate([np.zeros(count), leaves]),
     )
+
+
+PREDICTORS: dict[str, Predict] = {
+    "lightgbm.LGBMClassifier": lightgbm_classifier,
+    "lightgbm.LGBMRegressor": lightgbm_regressor,
+}

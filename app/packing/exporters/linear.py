@@ -38,9 +38,7 @@ def sgd_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     if est.loss in ("log", "log_loss"):
         outputs["probabilities"] = _sigmoids(g, est, scores)
     elif est.loss == "modified_huber":
-        clipped = g.node("Clip", [scores, g.constant(-1.0), g.constant(1.0)], "float64", scores.width)
-        doubled = g.node("Add", [clipped, g.constant(1.0)], "float64", scores.width)
-        halved = g.node("Div", [doubled, g.constant(2.0)], "float64", scores.width)
+        halved = (scores.clip(-1.0, 1.0) + 1.0) / 2.0
         outputs["probabilities"] = halved if len(est.classes_) == 2 else normalized(g, halved)
     return outputs
 
@@ -50,7 +48,7 @@ def ridge_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     if not est._label_binarizer.y_type_.startswith("multilabel"):
         return linear_classifier(g, est, features)
     scores = affine(g, features, est.coef_, est.intercept_)
-    positive = g.node("Greater", [scores, g.constant(0.0)], "bool", scores.width)
+    positive = scores > 0.0
     return {"prediction": g.cast(positive, "int64"), "decision_scores": scores}
 
 
@@ -72,7 +70,7 @@ def discriminant_transform(g: Graph, est: Any, features: Features) -> Features:
 def sgd_one_class(g: Graph, est: Any, features: Features) -> Outputs:
     """`SGDOneClassSVM`: an inlier where `x @ coef_ - offset_` is at least 0."""
     score = g.pick(affine(g, features, np.atleast_2d(est.coef_), -est.offset_), 0)
-    inlier = g.node("GreaterOrEqual", [score, g.constant(0.0)], "bool", None)
+    inlier = score >= 0.0
     return signs(g, inlier) | {"decision_scores": score}
 
 
@@ -82,7 +80,7 @@ def _sigmoids(g: Graph, est: Any, scores: Tensor, of_zeros: float | None = None)
     For two classes the operator Sigmoid is precise enough, 1e-16 near 0, because nothing is divided by it.
     """
     if len(est.classes_) == 2:
-        return g.node("Sigmoid", [scores], "float64", scores.width)
+        return scores.sigmoid()
     return normalized(g, expit(g, scores), of_zeros)
 
 
@@ -90,8 +88,8 @@ def _projected(g: Graph, est: Any, features: Features) -> Tensor:
     x = g.matrix(features)
     scalings = np.asarray(est.scalings_)[:, : est._max_components]
     if est.solver == "svd":
-        x = g.node("Sub", [x, g.constant(est.xbar_)], "float64", x.width)
-    return g.node("MatMul", [x, g.constant(scalings)], "float64", scalings.shape[1])
+        x = x - est.xbar_
+    return x @ scalings
 
 
 TRANSFORMERS: dict[str, Transform] = {"LinearDiscriminantAnalysis": discriminant_transform}

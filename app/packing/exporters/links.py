@@ -15,7 +15,7 @@ def affine(g: Graph, features: Features, weights: ArrayLike, intercept: ArrayLik
     rows = np.asarray(weights, dtype=float)
     if any(g.sparse(block) for block in features):
         shifts = g.constant(np.broadcast_to(np.asarray(intercept, dtype=float), len(rows)))
-        return g.node("Add", [_products(g, features, rows), shifts], "float64", len(rows))
+        return _products(g, features, rows) + shifts
     constants = [g.constant(rows.T), g.constant(np.broadcast_to(np.asarray(intercept, dtype=float), len(rows)))]
     return g.node("Gemm", [g.matrix(features), *constants], "float64", len(rows))
 
@@ -27,15 +27,14 @@ def _products(g: Graph, features: Features, weights: NDArray[np.float64]) -> Ten
     for block, part in zip(features, np.split(weights.T, ends[:-1]), strict=True):
         sparse = g.sparse(block)
         if sparse is None:
-            products.append(g.node("MatMul", [g.matrix((block,)), g.constant(part)], "float64", len(weights)))
+            products.append(g.matrix((block,)) @ part)
             continue
         columns, values = sparse
         table = g.constant(np.vstack([part, np.zeros(len(weights))]))
         rows = g.node("Gather", [table, columns], "float64", len(weights), axis=0)
-        across = g.node("Unsqueeze", [values, g.constant([1], "int64")], "float64", None)
-        product = g.node("MatMul", [across, rows], "float64", len(weights))
+        product = values.unsqueeze(1) @ rows
         products.append(g.node("Squeeze", [product, g.constant([1], "int64")], "float64", len(weights)))
-    return functools.reduce(lambda a, b: g.node("Add", [a, b], "float64", len(weights)), products)
+    return functools.reduce(lambda a, b: a + b, products)
 
 
 def reduced(g: Graph, operator: str, matrix: Tensor, width: int | None = 1) -> Tensor:
@@ -46,10 +45,7 @@ def reduced(g: Graph, operator: str, matrix: Tensor, width: int | None = 1) -> T
 
 def expit(g: Graph, scores: Tensor) -> Tensor:
     """`scipy.special.expit`, precise for scores far below 0, as the operator Sigmoid is not."""
-    power = g.node("Exp", [g.node("Neg", [scores], "float64", scores.width)], "float64", scores.width)
-    return g.node(
-        "Reciprocal", [g.node("Add", [power, g.constant(1.0)], "float64", scores.width)], "float64", scores.width
-    )
+    return ((-scores).exp() + 1.0).reciprocal()
 
 
 def softmax(g: Graph, scores: Tensor) -> Tensor:
@@ -59,18 +55,14 @@ def softmax(g: Graph, scores: Tensor) -> Tensor:
 
 def exp_normalized(g: Graph, log_likelihoods: Tensor) -> Tensor:
     """`exp(x - logsumexp(x))` over the columns, with the rounding of taking the logarithm first."""
-    total = reduced(g, "ReduceLogSumExp", log_likelihoods)
-    width = log_likelihoods.width
-    return g.node("Exp", [g.node("Sub", [log_likelihoods, total], "float64", width)], "float64", width)
+    return (log_likelihoods - reduced(g, "ReduceLogSumExp", log_likelihoods)).exp()
 
 
 def normalized(g: Graph, shares: Tensor, of_zeros: float | None = None) -> Tensor:
     """Divide each row by its sum; rows of zeros become uniform, as in `SGDClassifier`, or are filled with a number."""
     filling = g.constant(1.0 / (shares.width or 1) if of_zeros is None else of_zeros)
     total = reduced(g, "ReduceSum", shares)
-    empty = g.node("Equal", [total, g.constant(0.0)], "bool", 1)
-    quotient = g.node("Div", [shares, total], "float64", shares.width)
-    return g.node("Where", [empty, filling, quotient], "float64", shares.width)
+    return g.where(total.equal(0.0), filling, shares / total)
 
 
 def fail_where(g: Graph, refused: Tensor, values: Tensor) -> Tensor:
@@ -81,7 +73,7 @@ def fail_where(g: Graph, refused: Tensor, values: Tensor) -> Tensor:
     any_refused = g.node("ReduceMax", [g.cast(refused, "int64")], "int64", None, keepdims=0)
     # There is no element 1: the index is out of range.
     one = g.node("Gather", [g.constant([1.0]), any_refused], "float64", None)
-    return g.node("Mul", [values, one], "float64", values.width)
+    return values * one
 
 
 def mirrored(weights: ArrayLike) -> ArrayLike:
@@ -105,7 +97,7 @@ def classified(g: Graph, classes: ArrayLike, scores: Tensor) -> Outputs:
 
 def signs(g: Graph, inlier: Tensor) -> Outputs:
     """Return the prediction of an outlier detector, 1 for inliers and -1 for outliers, shape (rows,)."""
-    return {"prediction": g.node("Where", [inlier, g.constant(1, "int64"), g.constant(-1, "int64")], "int64", None)}
+    return {"prediction": g.where(inlier, g.constant(1, "int64"), -1)}
 
 
 def targets(g: Graph, values: Tensor, flat: bool) -> Outputs:

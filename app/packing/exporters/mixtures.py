@@ -28,22 +28,18 @@ def bayesian_mixture(g: Graph, est: Any, features: Features) -> Outputs:
 def elliptic_envelope(g: Graph, est: Any, features: Features) -> Outputs:
     """`EllipticEnvelope`: an inlier where the squared Mahalanobis distance is at most `-offset_`."""
     x = g.matrix(features)
-    centered = g.node("Sub", [x, g.constant(est.location_)], "float64", x.width)
-    turned = g.node("MatMul", [centered, g.constant(est.get_precision())], "float64", x.width)
-    distance = reduced(g, "ReduceSum", g.node("Mul", [turned, centered], "float64", x.width), None)
-    negative = g.node("Neg", [distance], "float64", None)
-    score = g.node("Sub", [negative, g.constant(est.offset_)], "float64", None)
-    inlier = g.node("GreaterOrEqual", [score, g.constant(0.0)], "bool", None)
+    centered = x - est.location_
+    score = -reduced(g, "ReduceSum", centered @ est.get_precision() * centered, None) - est.offset_
+    inlier = score >= 0.0
     return signs(g, inlier) | {"decision_scores": score}
 
 
 def _mixture(g: Graph, est: Any, features: Features, expected: Any) -> Outputs:
     components, width = est.means_.shape
     distances = DISTANCES[est.covariance_type](g, est, features)
-    raised = g.node("Add", [distances, g.constant(width * np.log(2 * np.pi))], "float64", components)
-    halved = g.node("Mul", [raised, g.constant(-0.5)], "float64", components)
+    halved = (distances + width * np.log(2 * np.pi)) * -0.5
     constant = _log_determinants(est) + expected + est._estimate_log_weights()
-    likelihoods = g.node("Add", [halved, g.constant(np.broadcast_to(constant, components))], "float64", components)
+    likelihoods = halved + np.broadcast_to(constant, components)
     return {"prediction": g.argmax(likelihoods), "probabilities": exp_normalized(g, likelihoods)}
 
 
@@ -60,9 +56,8 @@ def _full(g: Graph, est: Any, features: Features) -> Tensor:
 def _tied(g: Graph, est: Any, features: Features) -> Tensor:
     factor = np.asarray(est.precisions_cholesky_)
     x = g.matrix(features)
-    turned = g.node("MatMul", [x, g.constant(factor)], "float64", x.width)
-    apart = g.node("Unsqueeze", [turned, g.constant([1], "int64")], "float64", x.width)
-    moved = g.node("Sub", [apart, g.constant(np.array([mean @ factor for mean in est.means_]))], "float64", x.width)
+    apart = (x @ factor).unsqueeze(1)
+    moved = apart - np.array([mean @ factor for mean in est.means_])
     return g.node("ReduceSumSquare", [moved, g.constant([2], "int64")], "float64", len(est.means_), keepdims=0)
 
 
@@ -70,19 +65,15 @@ def _diagonal(g: Graph, est: Any, features: Features) -> Tensor:
     precisions = np.asarray(est.precisions_cholesky_) ** 2
     linear = affine(g, features, -2.0 * (est.means_ * precisions), np.sum(est.means_**2 * precisions, axis=1))
     x = g.matrix(features)
-    square = g.node("Mul", [x, x], "float64", x.width)
-    quadratic = g.node("MatMul", [square, g.constant(precisions.T)], "float64", len(precisions))
-    return g.node("Add", [linear, quadratic], "float64", len(precisions))
+    return linear + x * x @ precisions.T
 
 
 def _spherical(g: Graph, est: Any, features: Features) -> Tensor:
     precisions = np.asarray(est.precisions_cholesky_) ** 2
-    x, width = g.matrix(features), len(precisions)
-    cross = g.node("MatMul", [x, g.constant(est.means_.T)], "float64", width)
-    scaled = g.node("Mul", [cross, g.constant(2.0 * precisions)], "float64", width)
-    linear = g.node("Sub", [g.constant(np.sum(est.means_**2, axis=1) * precisions), scaled], "float64", width)
-    norms = g.node("Mul", [reduced(g, "ReduceSumSquare", x), g.constant(precisions)], "float64", width)
-    return g.node("Add", [linear, norms], "float64", width)
+    x = g.matrix(features)
+    cross = (x @ np.asarray(est.means_).T) * (2.0 * precisions)
+    linear = g.constant(np.sum(est.means_**2, axis=1) * precisions) - cross
+    return linear + reduced(g, "ReduceSumSquare", x) * np.asarray(precisions)
 
 
 def _log_determinants(est: Any) -> Any:

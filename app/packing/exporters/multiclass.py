@@ -26,7 +26,7 @@ def one_vs_rest(g: Graph, est: Any, features: Features) -> Outputs:
     else:
         threshold = g.constant(_threshold(est.estimators_[0]))
         scores = _scores(g, est.estimators_, members)
-        outputs = {"prediction": g.cast(g.node("Greater", [scores, threshold], "bool", scores.width), "int64")}
+        outputs = {"prediction": g.cast(scores > threshold, "int64")}
     # scikit-learn checks the first member only, and fails if another member lacks the method.
     if all(hasattr(member, "predict_proba") for member in est.estimators_):
         outputs["probabilities"] = _shares(g, est, members)
@@ -40,15 +40,14 @@ def _shares(g: Graph, est: Any, members: Sequence[Outputs]) -> Tensor:
     inner = zip(est.estimators_, members, strict=True)
     positive = [_positive(g, member, outputs) for member, outputs in inner]
     if len(positive) == 1:
-        return g.concat([g.node("Sub", [g.constant(1.0), positive[0]], "float64", 1), positive[0]])
+        return g.concat([1.0 - positive[0], positive[0]])
     block = g.concat(positive)
     if est.multilabel_:
         return block
     sums = row_sums(g, block)
     if leaves_zeros():
-        zero = g.node("Equal", [sums, g.constant(0.0)], "bool", 1)
-        sums = g.node("Where", [zero, g.constant(1.0), sums], "float64", 1)
-    return g.node("Div", [block, sums], "float64", block.width)
+        sums = g.where(sums.equal(0.0), 1.0, sums)
+    return block / sums
 
 
 def _positive(g: Graph, member: Any, outputs: Outputs) -> Tensor:
@@ -77,11 +76,9 @@ def one_vs_one(g: Graph, est: Any, features: Features) -> Outputs:
     pairs = np.array(list(combinations(range(count), 2)))
     toward = np.eye(count)[pairs[:, 1]] - np.eye(count)[pairs[:, 0]]
     first = g.constant(np.bincount(pairs[:, 0], minlength=count).astype(float))
-    counted = g.node("Add", [g.node("MatMul", [votes, g.constant(toward)], "float64", count), first], "float64", count)
-    confidence = g.node("MatMul", [_scores(g, est.estimators_, members), g.constant(toward)], "float64", count)
-    size = g.node("Add", [g.node("Abs", [confidence], "float64", count), g.constant(1.0)], "float64", count)
-    size = g.node("Mul", [size, g.constant(3.0)], "float64", count)
-    scores = g.node("Add", [counted, g.node("Div", [confidence, size], "float64", count)], "float64", count)
+    counted = votes @ toward + first
+    confidence = _scores(g, est.estimators_, members) @ toward
+    scores = counted + confidence / ((abs(confidence) + 1.0) * 3.0)
     if count == 2:
         second = g.pick(scores, 1)
         return {"prediction": _thresholded(g, est, second), "decision_scores": second}
@@ -96,13 +93,9 @@ def output_codes(g: Graph, est: Any, features: Features) -> Outputs:
     """
     scores = _scores(g, est.estimators_, [g.predict(member, features) for member in est.estimators_])
     code = np.asarray(est.code_book_, dtype=float)
-    count = len(code)
-    own = row_sums(g, g.node("Mul", [scores, scores], "float64", scores.width))
-    middle = g.node("MatMul", [scores, g.constant(-2.0 * code.T)], "float64", count)
-    squared = g.node("Add", [own, middle], "float64", count)
-    squared = g.node("Add", [squared, g.constant((code * code).sum(axis=1))], "float64", count)
-    squared = g.node("Max", [squared, g.constant(0.0)], "float64", count)
-    nearest = g.node("ArgMin", [squared], "int64", None, axis=1, keepdims=0, select_last_index=0)
+    squared = row_sums(g, scores * scores) + scores @ (-2.0 * code.T)
+    squared = (squared + (code * code).sum(axis=1)).maximum(0.0)
+    nearest = g.argmin(squared)
     return {"prediction": g.labels(est.classes_, nearest)}
 
 
@@ -146,8 +139,7 @@ def _thresholded(g: Graph, est: Any, score: Tensor) -> Tensor:
     """Return the second of two classes if the score is above the threshold, else the first."""
     if len(est.classes_) != 2:
         raise NotExportable("it knows a single class")
-    above = g.node("Greater", [score, g.constant(_threshold(est.estimators_[0]))], "bool", None)
-    return g.labels(est.classes_, g.cast(above, "int64"))
+    return g.labels(est.classes_, g.cast(score > _threshold(est.estimators_[0]), "int64"))
 
 
 PREDICTORS: dict[str, Predict] = {

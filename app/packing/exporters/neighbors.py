@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def classifier(g: Graph, est: Any, features: Features) -> Outputs:
     for target, classes in enumerate(all_classes):
         votes = _votes(g, indices, weights, np.eye(len(classes))[codes[:, target]])
         predictions.append(g.labels(classes, g.argmax(votes)))
-        share = g.node("Div", [votes, reduced(g, "ReduceSum", votes)], "float64", votes.width)
+        share = votes / reduced(g, "ReduceSum", votes)
         outputs[f"probabilities_{target}" if est.outputs_2d_ else "probabilities"] = share
     if not est.outputs_2d_:
         return outputs | {"prediction": predictions[0]}
@@ -43,12 +44,10 @@ def regressor(g: Graph, est: Any, features: Features) -> Outputs:
     width = values.shape[1]
     if weigh:
         weights = _weights(g, distances)
-        total = reduced(g, "ReduceSum", weights)
-        mean = g.node("Div", [_votes(g, indices, weights, values), total], "float64", width)
+        mean = _votes(g, indices, weights, values) / reduced(g, "ReduceSum", weights)
     else:
-        near = g.node("Gather", [g.constant(values), indices], "float64", width, axis=0)
-        mean = reduced(g, "ReduceMean", near, None)
-    return targets(g, Tensor(mean.name, "float64", width), flat=np.ndim(est._y) == 1)
+        mean = reduced(g, "ReduceMean", g.take(values, indices), None)
+    return targets(g, replace(mean, width=width), flat=np.ndim(est._y) == 1)
 
 
 def local_outlier_factor(g: Graph, est: Any, features: Features) -> Outputs:
@@ -56,16 +55,11 @@ def local_outlier_factor(g: Graph, est: Any, features: Features) -> Outputs:
     farthest = est._distances_fit_X_[:, est.n_neighbors_ - 1]
     known = np.column_stack([farthest, est._lrd])
     indices, distances = kneighbors(g, est, g.matrix(features), est.n_neighbors_, known)
-    width = indices.width
-    around = g.node("Gather", [g.constant(farthest), indices], "float64", width, axis=0)
-    reach = reduced(g, "ReduceMean", g.node("Max", [distances, around], "float64", width))
-    density = g.node("Reciprocal", [g.node("Add", [reach, g.constant(1e-10)], "float64", 1)], "float64", 1)
-    theirs = g.node("Gather", [g.constant(est._lrd), indices], "float64", width, axis=0)
-    ratio = reduced(g, "ReduceMean", g.node("Div", [theirs, density], "float64", width), None)
-    negative = g.node("Neg", [ratio], "float64", None)
-    score = g.node("Sub", [negative, g.constant(est.offset_)], "float64", None)
-    outlier = g.node("Less", [score, g.constant(0.0)], "bool", None)
-    return signs(g, g.node("Not", [outlier], "bool", None)) | {"decision_scores": score}
+    reach = reduced(g, "ReduceMean", distances.maximum(g.take(farthest, indices)))
+    ratio = reduced(g, "ReduceMean", g.take(est._lrd, indices) / (reach + 1e-10).reciprocal(), None)
+    score = -ratio - est.offset_
+    outlier = score < 0.0
+    return signs(g, ~outlier) | {"decision_scores": score}
 
 
 def propagated(g: Graph, est: Any, features: Features) -> Outputs:
@@ -77,10 +71,10 @@ def propagated(g: Graph, est: Any, features: Features) -> Outputs:
         total = _votes(g, indices, None, distributions)
     elif est.kernel == "rbf":
         weights = similarity.rbf(g, x, points, float(est.gamma))
-        total = g.node("MatMul", [weights, g.constant(distributions)], "float64", distributions.shape[1])
+        total = weights @ distributions
     else:
         raise NotExportable("its kernel is a function")
-    shares = g.node("Div", [total, reduced(g, "ReduceSum", total)], "float64", total.width)
+    shares = total / reduced(g, "ReduceSum", total)
     return {"prediction": g.labels(est.classes_, g.argmax(shares)), "probabilities": shares}
 
 
@@ -93,22 +87,18 @@ def _weighing(est: Any) -> bool:
 
 def _weights(g: Graph, distances: Tensor) -> Tensor:
     """`_get_weights`: inverse distances; in a row with infinite ones, 1 for these and 0 for the others."""
-    width = distances.width
-    inverse = g.node("Reciprocal", [distances], "float64", width)
-    infinite = g.cast(g.node("IsInf", [inverse], "bool", width), "float64")
-    here = g.cast(reduced(g, "ReduceMax", infinite), "bool")
-    return g.node("Where", [here, infinite, inverse], "float64", width)
+    inverse = distances.reciprocal()
+    infinite = g.cast(inverse.isinf(), "float64")
+    return g.where(g.cast(reduced(g, "ReduceMax", infinite), "bool"), infinite, inverse)
 
 
 def _votes(g: Graph, indices: Tensor, weights: Tensor | None, table: NDArray[Any]) -> Tensor:
     """Sum the rows of a table at the indices, times their weights, one after the other: shape (rows, columns)."""
     width = table.shape[1]
-    near = g.node("Gather", [g.constant(table), indices], "float64", width, axis=0)
+    near = g.take(table, indices)
     if weights is None:
-        total = reduced(g, "ReduceSum", near, None)
-        return Tensor(total.name, "float64", width)
-    across = g.node("Unsqueeze", [weights, g.constant([1], "int64")], "float64", weights.width)
-    product = g.node("MatMul", [across, near], "float64", width)
+        return replace(reduced(g, "ReduceSum", near, None), width=width)
+    product = weights.unsqueeze(1) @ near
     return g.node("Squeeze", [product, g.constant([1], "int64")], "float64", width)
 
 

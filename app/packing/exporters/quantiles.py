@@ -28,14 +28,14 @@ def quantile_transformer(g: Graph, est: Any, features: Features) -> Features:
         return (y,)
     least = BOUNDS_THRESHOLD - np.spacing(1)
     lowest, highest = (g.constant(float(norm.ppf(bound))) for bound in (least, 1 - least))
-    deviate = g.node("Clip", [normal_ppf(g, y, least), lowest, highest], "float64", x.width)
+    deviate = normal_ppf(g, y, least).clip(lowest, highest)
     threshold = g.constant(BOUNDS_THRESHOLD)
-    raised = g.node("Add", [x, threshold], "float64", x.width)
-    above = g.node("Greater", [raised, g.constant([column[-1] for column in columns])], "bool", x.width)
-    lowered = g.node("Sub", [x, threshold], "float64", x.width)
-    below = g.node("Less", [lowered, g.constant([column[0] for column in columns])], "bool", x.width)
-    deviate = g.node("Where", [above, highest, deviate], "float64", x.width)
-    return (g.node("Where", [below, lowest, deviate], "float64", x.width),)
+    raised = x + threshold
+    above = raised > ([column[-1] for column in columns])
+    lowered = x - threshold
+    below = lowered < ([column[0] for column in columns])
+    deviate = g.where(above, highest, deviate)
+    return (g.where(below, lowest, deviate),)
 
 
 def _interpolated(g: Graph, x: Tensor, columns: list[Floats], references: Floats) -> Tensor:
@@ -53,13 +53,10 @@ def _interpolated(g: Graph, x: Tensor, columns: list[Floats], references: Floats
     found = g.cast(each(g, x, trees), "int64")
     count = len(columns)
     table = np.concatenate(pieces)
-    slope, start, value = (
-        g.node("Gather", [g.constant(part), found], "float64", 2 * count, axis=0) for part in table.T
-    )
-    run = g.node("Sub", [g.concat([x, x]), start], "float64", 2 * count)
-    y = g.node("Add", [g.node("Mul", [slope, run], "float64", 2 * count), value], "float64", 2 * count)
+    slope, start, value = (g.take(part, found) for part in table.T)
+    y = slope * (g.concat([x, x]) - start) + value
     up, down = (g.matrix(g.select((y,), range(first, first + count))) for first in (0, count))
-    return g.node("Mul", [g.node("Add", [up, down], "float64", count), g.constant(0.5)], "float64", count)
+    return (up + down) * 0.5
 
 
 def _pieces(quantiles: Floats, references: Floats, upwards: bool) -> tuple[Floats, Floats]:
@@ -110,24 +107,20 @@ def inverse_quantiles(g: Graph, column: Tensor, references: Any, quantiles: Any,
     knots, values = np.asarray(references, dtype=float), np.asarray(quantiles, dtype=float)
     if len(knots) == 1:
         raise NotExportable("it has a single quantile")
-    x = g.node("Clip", [column, g.constant(0.0), g.constant(1.0)], "float64", 1)
-    passed = g.cast(g.node("GreaterOrEqual", [x, g.constant(knots[1:-1])], "bool", len(knots) - 2), "int64")
+    x = column.clip(0.0, 1.0)
+    passed = g.cast(x >= knots[1:-1], "int64")
     segment = g.node("ReduceSum", [passed, g.constant([1], "int64")], "int64", 1, keepdims=1)
 
     def of_segment(table: NDArray[np.float64]) -> Tensor:
-        return g.node("Gather", [g.constant(table), segment], "float64", 1, axis=0)
+        return g.take(table, segment)
 
-    run = g.node("Sub", [x, of_segment(knots[:-1])], "float64", 1)
-    rise = g.node("Mul", [of_segment(np.diff(values) / np.diff(knots)), run], "float64", 1)
-    found = g.node("Add", [rise, of_segment(values[:-1])], "float64", 1)
+    rise = of_segment(np.diff(values) / np.diff(knots)) * (x - of_segment(knots[:-1]))
+    found = rise + of_segment(values[:-1])
     if not normal:
         return found
     threshold = g.constant(BOUNDS_THRESHOLD)
-    raised = g.node("Add", [column, threshold], "float64", 1)
-    highest = g.node("Greater", [raised, g.constant(1.0)], "bool", 1)
-    found = g.node("Where", [highest, g.constant(values[-1]), found], "float64", 1)
-    lowest = g.node("Less", [g.node("Sub", [column, threshold], "float64", 1), g.constant(0.0)], "bool", 1)
-    return g.node("Where", [lowest, g.constant(values[0]), found], "float64", 1)
+    found = g.where(column + threshold > 1.0, values[-1], found)
+    return g.where(column - threshold < 0.0, values[0], found)
 
 
 TRANSFORMERS: dict[str, Transform] = {"QuantileTransformer": quantile_transformer}

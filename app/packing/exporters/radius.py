@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from app.packing.exporters.clusters import nearest
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.links import exp_normalized, fail_where, reduced, targets
-from app.packing.exporters.metrics import distances_of, minkowski, power_of
 from app.packing.exporters.search import reduced_distances
-from app.packing.exporters.similarity import expanded_squares
+from app.packing.exporters.similarity import distances_of, expanded_squares, minkowski, power_of
 
 
 def classifier(g: Graph, est: Any, features: Features) -> Outputs:
@@ -22,22 +21,21 @@ def classifier(g: Graph, est: Any, features: Features) -> Outputs:
         raise NotExportable("it has several targets")
     classes, outlier = np.asarray(est.classes_), est.outlier_label_
     weights, lonely = _weights_within(g, est, g.matrix(features))
-    votes = g.node("MatMul", [weights, g.constant(np.eye(len(classes))[est._y])], "float64", len(classes))
+    votes = weights @ np.eye(len(classes))[est._y]
     labels = classes
     if outlier is None:
         votes = fail_where(g, lonely, votes)
     else:
         instead = (classes == outlier[0]).astype(float)
-        votes = g.node("Where", [g.column(lonely), g.constant(instead), votes], "float64", len(classes))
+        votes = g.where(g.column(lonely), instead, votes)
         if not instead.any():
             labels = np.append(classes, np.asarray(outlier[:1]).astype(classes.dtype))
     total = reduced(g, "ReduceSum", votes)
-    empty = g.node("Equal", [total, g.constant(0.0)], "bool", 1)
-    divisor = g.node("Where", [empty, g.constant(1.0), total], "float64", 1)
-    shares = g.node("Div", [votes, divisor], "float64", len(classes))
+    empty = total.equal(0.0)
+    shares = votes / g.where(empty, 1.0, total)
     index = g.argmax(shares)
     if len(labels) > len(classes):
-        index = g.node("Where", [g.pick(empty, 0), g.constant(len(classes), "int64"), index], "int64", None)
+        index = g.where(g.pick(empty, 0), len(classes), index)
     return {"prediction": g.labels(labels, index), "probabilities": shares}
 
 
@@ -48,10 +46,7 @@ def regressor(g: Graph, est: Any, features: Features) -> Outputs:
         warnings.simplefilter("ignore")
         nothing = np.full_like(values[0], np.nan).astype(float)
     weights, lonely = _weights_within(g, est, g.matrix(features))
-    width = values.shape[1]
-    total = g.node("MatMul", [weights, g.constant(values)], "float64", width)
-    mean = g.node("Div", [total, reduced(g, "ReduceSum", weights)], "float64", width)
-    mean = g.node("Where", [g.column(lonely), g.constant(nothing), mean], "float64", width)
+    mean = g.where(g.column(lonely), nothing, weights @ values / reduced(g, "ReduceSum", weights))
     return targets(g, mean, flat=np.ndim(est._y) == 1)
 
 
@@ -65,20 +60,17 @@ def _weights_within(g: Graph, est: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         raise NotExportable("its weights are a function")
     power, radius = power_of(est), float(est.radius)
     distances = reduced_distances(g, est, x)
-    width = distances.width
     limit = radius if power == np.inf else radius**power
-    near = g.node("LessOrEqual", [distances, g.constant(limit)], "bool", width)
+    near = distances <= limit
     within = g.cast(near, "float64")
-    lonely = g.node("Equal", [reduced(g, "ReduceMax", within, None), g.constant(0.0)], "bool", None)
+    lonely = reduced(g, "ReduceMax", within, None).equal(0.0)
     if est.weights != "distance":
         return within, lonely
     # If fitted rows are at distance 0, only these count.
     away = distances_of(g, distances, power)
-    same = g.cast(g.node("Equal", [away, g.constant(0.0)], "bool", width), "float64")
+    same = g.cast(away.equal(0.0), "float64")
     some = g.cast(reduced(g, "ReduceMax", same), "bool")
-    inverse = g.node("Reciprocal", [away], "float64", width)
-    shares = g.node("Where", [near, inverse, g.constant(0.0)], "float64", width)
-    return g.node("Where", [some, same, shares], "float64", width), lonely
+    return (g.where(some, same, g.where(near, away.reciprocal(), 0.0)), lonely)
 
 
 def centroid(g: Graph, est: Any, features: Features) -> Outputs:
@@ -91,17 +83,17 @@ def centroid(g: Graph, est: Any, features: Features) -> Outputs:
         return {"prediction": g.labels(est.classes_, _nearest_centroid(g, est, x, points))}
     spread = np.asarray(est.within_class_std_dev_)
     scale = np.where(spread != 0, spread, 1.0)
-    scaled = g.node("Div", [x, g.constant(scale)], "float64", x.width)
+    scaled = x / scale
     if est.metric == "euclidean":
         squares = expanded_squares(g, scaled, points / scale)
     else:
         away = minkowski(g, scaled, points / scale, 1.0)
-        squares = g.node("Mul", [away, away], "float64", count)
-    scores = g.node("Sub", [g.constant(2.0 * np.log(est.class_prior_)), squares], "float64", count)
+        squares = away * away
+    scores = (2.0 * np.log(est.class_prior_)) - squares
     equal = np.isclose(est.class_prior_, 1 / count).all()
     index = _nearest_centroid(g, est, x, points) if equal else g.argmax(scores)
     outputs = {"prediction": g.labels(est.classes_, index), "probabilities": exp_normalized(g, scores)}
-    binary = g.node("Sub", [g.pick(scores, 1), g.pick(scores, 0)], "float64", None) if count == 2 else scores
+    binary = g.pick(scores, 1) - g.pick(scores, 0) if count == 2 else scores
     return outputs | {"decision_scores": binary}
 
 
@@ -109,7 +101,7 @@ def _nearest_centroid(g: Graph, est: Any, x: Tensor, points: NDArray[np.float64]
     if est.metric == "euclidean":
         return nearest(g, est, x, points)
     away = minkowski(g, x, points, 1.0)
-    return g.node("ArgMin", [away], "int64", None, axis=1, keepdims=0, select_last_index=0)
+    return g.argmin(away)
 
 
 PREDICTORS: dict[str, Predict] = {

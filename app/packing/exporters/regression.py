@@ -24,7 +24,7 @@ def generalized_linear(g: Graph, est: Any, features: Features) -> Outputs:
     if link == "IdentityLink":
         return {"prediction": raw}
     if link == "LogLink":
-        return {"prediction": g.node("Exp", [raw], "float64", None)}
+        return {"prediction": raw.exp()}
     raise NotExportable(f"its link is {link}")
 
 
@@ -51,13 +51,11 @@ def pls_svd_transform(g: Graph, est: Any, features: Features) -> Features:
 
 
 def _centered(g: Graph, est: Any, features: Features) -> Tensor:
-    x = g.matrix(features)
-    return g.node("Sub", [x, g.constant(est._x_mean)], "float64", x.width)
+    return g.matrix(features) - np.asarray(est._x_mean)
 
 
 def _rotated(g: Graph, est: Any, centered: Tensor, rotations: Any) -> Tensor:
-    scaled = g.node("Div", [centered, g.constant(est._x_std)], "float64", centered.width)
-    return g.node("MatMul", [scaled, g.constant(rotations)], "float64", rotations.shape[1])
+    return (centered / np.asarray(est._x_std)) @ np.asarray(rotations)
 
 
 def isotonic(g: Graph, est: Any, features: Features) -> Outputs:
@@ -71,27 +69,33 @@ def isotonic(g: Graph, est: Any, features: Features) -> Outputs:
         origins = np.zeros(2)
     else:
         if est.out_of_bounds == "clip":
-            x = g.node("Clip", [x, g.constant(est.X_min_), g.constant(est.X_max_)], "float64", 1)
+            x = x.clip(est.X_min_, est.X_max_)
         # Segment 0 is below the first knot and the last one is above the last knot: neither has a value.
         starts = np.append(knots, np.nextafter(knots[-1], np.inf))
         slopes = np.concatenate([[np.nan], np.diff(values) / np.diff(knots), [0.0, np.nan]])
         origins, offsets = np.concatenate([[0.0], knots, [0.0]]), np.concatenate([[0.0], values, [0.0]])
-    beyond = g.cast(g.node("GreaterOrEqual", [x, g.constant(starts)], "bool", len(starts)), "int64")
+    beyond = g.cast(x >= starts, "int64")
     segment = g.node("ReduceSum", [beyond, g.constant([1], "int64")], "int64", None, keepdims=0)
 
     def of_segment(table: Any) -> Tensor:
-        return g.node("Gather", [g.constant(table), segment], "float64", None, axis=0)
+        return g.take(table, segment)
 
-    run = g.node("Sub", [g.pick(x, 0), of_segment(origins)], "float64", None)
+    run = g.pick(x, 0) - of_segment(origins)
     if len(knots) == 1:
         return {"prediction": of_segment(offsets), "transformed": of_segment(offsets)}
     if est.out_of_bounds == "raise":
-        run = fail_where(g, g.node("IsNaN", [of_segment(slopes)], "bool", None), run)
-    rise = g.node("Mul", [of_segment(slopes), run], "float64", None)
-    value = g.node("Add", [rise, of_segment(offsets)], "float64", None)
+        run = fail_where(g, of_segment(slopes).isnan(), run)
+    value = of_segment(slopes) * run + of_segment(offsets)
     return {"prediction": value, "transformed": value}
 
 
+LINEAR = (
+    "ARDRegression", "BayesianRidge", "ElasticNet", "ElasticNetCV", "HuberRegressor", "Lars", "LarsCV", "Lasso",
+    "LassoCV", "LassoLars", "LassoLarsCV", "LassoLarsIC", "LinearRegression", "LinearSVR", "MultiTaskElasticNet",
+    "MultiTaskElasticNetCV", "MultiTaskLasso", "MultiTaskLassoCV", "OrthogonalMatchingPursuit",
+    "OrthogonalMatchingPursuitCV", "PassiveAggressiveRegressor", "QuantileRegressor", "Ridge", "RidgeCV",
+    "SGDRegressor", "TheilSenRegressor",
+)  # fmt: skip
 TRANSFORMERS: dict[str, Transform] = {
     "CCA": pls_transform,
     "PLSCanonical": pls_transform,
@@ -99,38 +103,13 @@ TRANSFORMERS: dict[str, Transform] = {
     "PLSSVD": pls_svd_transform,
 }
 PREDICTORS: dict[str, Predict] = {
-    "ARDRegression": linear_regressor,
-    "BayesianRidge": linear_regressor,
+    **dict.fromkeys(LINEAR, linear_regressor),
     "CCA": partial_least_squares,
-    "ElasticNet": linear_regressor,
-    "ElasticNetCV": linear_regressor,
     "GammaRegressor": generalized_linear,
-    "HuberRegressor": linear_regressor,
     "IsotonicRegression": isotonic,
-    "Lars": linear_regressor,
-    "LarsCV": linear_regressor,
-    "Lasso": linear_regressor,
-    "LassoCV": linear_regressor,
-    "LassoLars": linear_regressor,
-    "LassoLarsCV": linear_regressor,
-    "LassoLarsIC": linear_regressor,
-    "LinearRegression": linear_regressor,
-    "LinearSVR": linear_regressor,
-    "MultiTaskElasticNet": linear_regressor,
-    "MultiTaskElasticNetCV": linear_regressor,
-    "MultiTaskLasso": linear_regressor,
-    "MultiTaskLassoCV": linear_regressor,
-    "OrthogonalMatchingPursuit": linear_regressor,
-    "OrthogonalMatchingPursuitCV": linear_regressor,
     "PLSCanonical": partial_least_squares,
     "PLSRegression": partial_least_squares,
-    "PassiveAggressiveRegressor": linear_regressor,
     "PoissonRegressor": generalized_linear,
-    "QuantileRegressor": linear_regressor,
     "RANSACRegressor": ransac,
-    "Ridge": linear_regressor,
-    "RidgeCV": linear_regressor,
-    "SGDRegressor": linear_regressor,
-    "TheilSenRegressor": linear_regressor,
     "TweedieRegressor": generalized_linear,
 }

@@ -46,7 +46,7 @@ def chosen(g: Graph, estimator: Any, outputs: Outputs, method: str, positive: An
     position = 1 if positive is None else np.asarray(estimator.classes_).tolist().index(positive)
     if output == "probabilities":
         return g.pick(tensor, position)
-    return g.node("Neg", [tensor], tensor.type, None) if position == 0 else tensor
+    return -tensor if position == 0 else tensor
 
 
 def method_of(estimator: Any, methods: Sequence[str]) -> str:
@@ -83,4 +83,4 @@ def total(g: Graph, tensors: Sequence[Tensor]) -> Tensor:
 
 def row_sums(g: Graph, block: Tensor) -> Tensor:
     """Sum each row, (rows, columns) in, (rows, 1) out; in the order of NumPy for up to seven columns."""
-    return g.node("MatMul", [block, g.constant(np.ones((block.width or 0, 1)))], "float64", 1)
+    return block @ np.ones((block.width or 0, 1))

@@ -20,20 +20,9 @@ def eliminator(g: Graph, est: Any, features: Features) -> Outputs:
     return g.predict(est.estimator_, columns) | {"transformed": g.matrix(columns)}
 
 
-TRANSFORMERS: dict[str, Transform] = dict.fromkeys(
-    (
-        "GenericUnivariateSelect",
-        "RFE",
-        "RFECV",
-        "SelectFdr",
-        "SelectFpr",
-        "SelectFromModel",
-        "SelectFwe",
-        "SelectKBest",
-        "SelectPercentile",
-        "SequentialFeatureSelector",
-        "VarianceThreshold",
-    ),
-    selector,
-)
+SELECTORS = (
+    "GenericUnivariateSelect", "RFE", "RFECV", "SelectFdr", "SelectFpr", "SelectFromModel", "SelectFwe",
+    "SelectKBest", "SelectPercentile", "SequentialFeatureSelector", "VarianceThreshold",
+)  # fmt: skip
+TRANSFORMERS: dict[str, Transform] = dict.fromkeys(SELECTORS, selector)
 PREDICTORS: dict[str, Predict] = {"RFE": eliminator, "RFECV": eliminator}

@@ -1,4 +1,7 @@
-"""Kernels between rows and the points of a fitted model, and the distances under them."""
+"""Distances and kernels between rows and the points of a fitted model.
+
+Minkowski metrics are summed column by column like `sklearn.metrics.DistanceMetric`.
+"""
 
 from __future__ import annotations
 
@@ -20,27 +23,23 @@ MAX_DIFFERENCES = 1 << 14
 
 def differences(g: Graph, x: Tensor, points: Points) -> Tensor:
     """Subtract each point from each row, shape (rows, points, columns)."""
-    apart = g.node("Unsqueeze", [x, g.constant([1], "int64")], "float64", x.width)
-    return g.node("Sub", [apart, g.constant(points)], "float64", x.width)
+    return x.unsqueeze(1) - points
 
 
 def squared_distances(g: Graph, x: Tensor, points: Points) -> Tensor:
     """Squared Euclidean distances, shape (rows, points); for many points from norms around their mean."""
     if points.size <= MAX_DIFFERENCES:
-        upright = g.node("Unsqueeze", [x, g.constant([2], "int64")], "float64", 1)
-        apart = g.node("Sub", [upright, g.constant(points.T)], "float64", len(points))
+        apart = x.unsqueeze(2) - points.T
         return g.node("ReduceSumSquare", [apart, g.constant([1], "int64")], "float64", len(points), keepdims=0)
     middle = points.mean(axis=0)
-    x = g.node("Sub", [x, g.constant(middle)], "float64", x.width)
+    x = x - middle
     return expanded_squares(g, x, points - middle)
 
 
 def expanded_squares(g: Graph, x: Tensor, points: Points) -> Tensor:
     """Squared distances as `-2 x·y + |x|² + |y|²`, at least 0, as `euclidean_distances` computes them."""
-    cross = g.node("MatMul", [x, g.constant(-2.0 * points.T)], "float64", len(points))
-    raised = g.node("Add", [cross, reduced(g, "ReduceSumSquare", x)], "float64", len(points))
-    total = g.node("Add", [raised, g.constant(squared_norms(points))], "float64", len(points))
-    return g.node("Max", [total, g.constant(0.0)], "float64", len(points))
+    total = x @ (-2.0 * points.T) + reduced(g, "ReduceSumSquare", x) + squared_norms(points)
+    return total.maximum(0.0)
 
 
 def fused_squares(g: Graph, x: Tensor, points: Points, norms: Points | None = None) -> Tensor:
@@ -48,19 +47,15 @@ def fused_squares(g: Graph, x: Tensor, points: Points, norms: Points | None = No
 
     BLAS and MatMul sum the products of fewer than 16 columns one after the other, with one rounding for each.
     """
-    cross = g.node("MatMul", [x, g.constant(-2.0 * points.T)], "float64", len(points))
+    cross = x @ (-2.0 * points.T)
     if norms is None:
         norms = np.array([row @ row for row in points])
-    raised = g.node("Add", [_fused_norms(g, x), cross], "float64", len(points))
-    total = g.node("Add", [raised, g.constant(norms)], "float64", len(points))
-    return g.node("Max", [total, g.constant(0.0)], "float64", len(points))
+    return (_fused_norms(g, x) + cross + norms).maximum(0.0)
 
 
 def _fused_norms(g: Graph, x: Tensor) -> Tensor:
     """`|x|²` with one rounding for each column, shape (rows, 1)."""
-    row = g.node("Unsqueeze", [x, g.constant([1], "int64")], "float64", x.width)
-    upright = g.node("Unsqueeze", [x, g.constant([2], "int64")], "float64", 1)
-    product = g.node("MatMul", [row, upright], "float64", 1)
+    product = x.unsqueeze(1) @ x.unsqueeze(2)
     return g.node("Squeeze", [product, g.constant([2], "int64")], "float64", 1)
 
 
@@ -80,7 +75,7 @@ def manhattan_distances(g: Graph, x: Tensor, points: Points) -> Tensor:
 
 def linear(g: Graph, x: Tensor, points: Points) -> Tensor:
     """Inner products, shape (rows, points)."""
-    return g.node("MatMul", [x, g.constant(points.T)], "float64", len(points))
+    return x @ points.T
 
 
 def rbf(g: Graph, x: Tensor, points: Points, gamma: float) -> Tensor:
@@ -95,12 +90,12 @@ def laplacian(g: Graph, x: Tensor, points: Points, gamma: float) -> Tensor:
 
 def polynomial(g: Graph, x: Tensor, points: Points, gamma: float, coef0: float, degree: float) -> Tensor:
     """`(gamma x·y + coef0) ** degree`."""
-    return g.node("Pow", [shifted(g, x, points, gamma, coef0), g.constant(degree)], "float64", len(points))
+    return shifted(g, x, points, gamma, coef0) ** degree
 
 
 def sigmoid(g: Graph, x: Tensor, points: Points, gamma: float, coef0: float) -> Tensor:
     """`tanh(gamma x·y + coef0)`."""
-    return g.node("Tanh", [shifted(g, x, points, gamma, coef0)], "float64", len(points))
+    return shifted(g, x, points, gamma, coef0).tanh()
 
 
 def cosine(g: Graph, x: Tensor, points: Points) -> Tensor:
@@ -108,10 +103,8 @@ def cosine(g: Graph, x: Tensor, points: Points) -> Tensor:
     shortest = 10 * np.finfo(np.float64).eps
     norms = np.sqrt(squared_norms(points))
     unit = points / np.where(norms < shortest, 1.0, norms)[:, None]
-    length = g.node("Sqrt", [reduced(g, "ReduceSumSquare", x)], "float64", 1)
-    short = g.node("Less", [length, g.constant(shortest)], "bool", 1)
-    divisor = g.node("Where", [short, g.constant(1.0), length], "float64", 1)
-    return linear(g, g.node("Div", [x, divisor], "float64", x.width), unit)
+    length = reduced(g, "ReduceSumSquare", x).sqrt()
+    return linear(g, x / g.where(length < shortest, 1.0, length), unit)
 
 
 NAMED: dict[str, Callable[..., Tensor]] = {
@@ -148,10 +141,68 @@ def named(g: Graph, kernel: Any, x: Tensor, points: Points, **parameters: float)
 
 def shifted(g: Graph, x: Tensor, points: Points, gamma: float, coef0: float) -> Tensor:
     """`gamma x·y + coef0`."""
-    scaled = g.node("Mul", [linear(g, x, points), g.constant(gamma)], "float64", len(points))
-    return g.node("Add", [scaled, g.constant(coef0)], "float64", len(points))
+    return linear(g, x, points) * gamma + coef0
 
 
 def _exponential(g: Graph, distances: Tensor, gamma: float) -> Tensor:
-    power = g.node("Mul", [distances, g.constant(-gamma)], "float64", distances.width)
-    return g.node("Exp", [power], "float64", distances.width)
+    return (distances * -gamma).exp()
+
+
+SEQUENTIAL = {1.0: "ReduceL1", 2.0: "ReduceSumSquare", np.inf: "ReduceMax"}
+"""These operators add the columns one after the other; ReduceSum does not."""
+
+
+def power_of(est: Any) -> float:
+    """Return p of the Minkowski metric of an estimator: 1 manhattan, 2 euclidean, infinity chebyshev.
+
+    Raises:
+        NotExportable: It has another metric.
+    """
+    metric, parameters = est.effective_metric_, est.effective_metric_params_ or {}
+    powers = {"euclidean": 2.0, "l1": 1.0, "l2": 2.0, "manhattan": 1.0, "cityblock": 1.0, "chebyshev": np.inf}
+    if metric in powers:
+        return powers[metric]
+    if metric == "minkowski" and parameters.get("w") is None:
+        return float(parameters.get("p", 2.0))
+    raise NotExportable(f"its metric is {metric if isinstance(metric, str) else 'a function'}")
+
+
+def minkowski(g: Graph, x: Tensor, points: NDArray[Any], power: float) -> Tensor:
+    """Sum the powers of absolute differences column by column; for an infinite power, return their maximum.
+
+    Returns:
+        Shape (rows, points).
+    """
+    count, width = points.shape
+    block = width if points.size <= MAX_DIFFERENCES else 1 if width <= 15 else max(1, MAX_DIFFERENCES // count)
+    total: Tensor | None = None
+    for start in range(0, width, block):
+        part = points[:, start : start + block]
+        columns = x if block == width else g.matrix(g.select((x,), range(start, start + part.shape[1])))
+        term = summed(g, differences(g, columns, part), power, count)
+        operator = "Max" if power == np.inf else "Add"
+        total = term if total is None else g.node(operator, [total, term], "float64", count)
+    if total is None:
+        raise NotExportable("it takes no columns")
+    return total
+
+
+def summed(g: Graph, difference: Tensor, power: float, count: int) -> Tensor:
+    """Sum powers of absolute differences, shape (rows, points, columns), over the columns: (rows, points)."""
+    if power not in {1.0, 2.0}:
+        difference = abs(difference)
+    if power not in SEQUENTIAL:
+        # One exponent for each column: ONNX Runtime would turn a single one into products.
+        exponents = g.constant(np.full(difference.width or 1, power))
+        difference = difference**exponents
+    axis = g.constant([2], "int64")
+    return g.node(SEQUENTIAL.get(power, "ReduceL1"), [difference, axis], "float64", count, keepdims=0)
+
+
+def distances_of(g: Graph, reduced: Tensor, power: float) -> Tensor:
+    """Return the distances from sums of powers of differences."""
+    if power == 2.0:
+        return reduced.sqrt()
+    if power in {1.0, np.inf}:
+        return reduced
+    return reduced ** (1.0 / power)

@@ -22,14 +22,13 @@ def splines(g: Graph, est: Any, features: Features) -> Features:
     if est.extrapolation == "periodic":
         basis = _basis(g, _deep(g, _wrapped(g, x, est)), knots, est.degree)
         coefficients = est.bsplines_[0].c
-        basis = g.node("MatMul", [basis, g.constant(coefficients)], "float64", coefficients.shape[1])
+        basis = basis @ coefficients
     else:
         basis = _basis(g, _deep(g, x), knots, est.degree)
     if est.extrapolation in ("constant", "linear"):
         basis = _continued(g, est, basis, _deep(g, x))
     if splines_of_missing(est) == "zeros":
-        missing = g.node("IsNaN", [_deep(g, x)], "bool", 1)
-        basis = g.node("Where", [missing, g.constant(0.0), basis], "float64", basis.width)
+        basis = g.where(_deep(g, x).isnan(), 0.0, basis)
     if not est.include_bias:
         basis = _slice(g, basis, 0, (basis.width or 0) - 1)
     width = len(knots) * (basis.width or 0)
@@ -38,7 +37,7 @@ def splines(g: Graph, est: Any, features: Features) -> Features:
 
 def _deep(g: Graph, x: Tensor) -> Tensor:
     """Shape (rows, columns, 1)."""
-    return g.node("Unsqueeze", [x, g.constant([2], "int64")], "float64", 1)
+    return x.unsqueeze(2)
 
 
 def _slice(g: Graph, x: Tensor, start: int, stop: int) -> Tensor:
@@ -52,11 +51,9 @@ def _wrapped(g: Graph, x: Tensor, est: Any) -> Tensor:
     low, high = (np.array([spline.t[i] for spline in est.bsplines_]) for i in (est.degree, -est.degree - 1))
     if not (high > low).all():
         raise NotExportable("a column had one value only in training, and no period")
-    width, period = x.width, g.constant(high - low)
-    rest = g.node("Mod", [g.node("Sub", [x, g.constant(low)], "float64", width), period], "float64", width, fmod=1)
-    negative = g.node("Less", [rest, g.constant(0.0)], "bool", width)
-    rest = g.node("Where", [negative, g.node("Add", [rest, period], "float64", width), rest], "float64", width)
-    return g.node("Add", [g.constant(low), rest], "float64", width)
+    period = g.constant(high - low)
+    rest = g.node("Mod", [x - low, period], "float64", x.width, fmod=1)
+    return g.constant(low) + g.where(rest < 0.0, rest + period, rest)
 
 
 def _basis(g: Graph, x: Tensor, knots: NDArray[np.float64], degree: int) -> Tensor:
@@ -77,20 +74,17 @@ def _basis(g: Graph, x: Tensor, knots: NDArray[np.float64], degree: int) -> Tens
     lower[:, first : last + 1] = knots[:, first : last + 1]
     upper[:, first:last] = knots[:, first + 1 : last + 1]
     lower[:, first] = -np.inf
-    above = g.node("GreaterOrEqual", [x, g.constant(lower)], "bool", count - 1)
-    below = g.node("Less", [x, g.constant(upper)], "bool", count - 1)
-    basis = g.cast(g.node("And", [above, below], "bool", count - 1), "float64")
+    basis = g.cast((x >= lower) & (x < upper), "float64")
     if not degree:
         return basis
-    distance = g.node("Sub", [x, g.constant(knots)], "float64", count)
+    distance = x - knots
     for d in range(1, degree + 1):
         width = count - 1 - d
         span = knots[:, d:] - knots[:, :-d]
         span[span == 0] = np.inf  # a function between equal knots is 0
-        weight = g.node("Div", [basis, g.constant(span)], "float64", width + 1)
-        rising = g.node("Mul", [_slice(g, weight, 0, width), _slice(g, distance, 0, width)], "float64", width)
-        falling = g.node("Mul", [_slice(g, weight, 1, width + 1), _slice(g, distance, d + 1, count)], "float64", width)
-        basis = g.node("Sub", [rising, falling], "float64", width)
+        weight = basis / span
+        rising = _slice(g, weight, 0, width) * _slice(g, distance, 0, width)
+        basis = rising - _slice(g, weight, 1, width + 1) * _slice(g, distance, d + 1, count)
     return basis
 
 
@@ -115,10 +109,8 @@ def _continued(g: Graph, est: Any, basis: Tensor, x: Tensor) -> Tensor:
         beyond = g.node(operator, [x, g.constant(limits[end])], "bool", 1)
         value = g.constant(values[end])
         if est.extrapolation == "linear":
-            distance = g.node("Sub", [x, g.constant(limits[end])], "float64", 1)
-            rise = g.node("Mul", [distance, g.constant(slopes[end])], "float64", count)
-            value = g.node("Add", [value, rise], "float64", count)
-        basis = g.node("Where", [beyond, value, basis], "float64", count)
+            value = value + (x - limits[end]) * slopes[end]
+        basis = g.where(beyond, value, basis)
     return basis
 
 

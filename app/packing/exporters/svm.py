@@ -1,4 +1,8 @@
-"""Support vector machines, as libsvm predicts: svm_predict_values and svm_predict_probability of its svm.cpp."""
+"""Support vector machines, as libsvm predicts: svm_predict_values and svm_predict_probability of its svm.cpp.
+
+The probabilities of pairs of classes are coupled by multiclass_probability, the second method of Wu, Lin and Weng,
+"Probability estimates for multi-class classification by pairwise coupling", JMLR 5 (2004).
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,11 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from app.packing.exporters import similarity
-from app.packing.exporters.coupling import coupled
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
-from app.packing.exporters.links import affine, signs
+from app.packing.exporters.links import affine, expit, reduced, signs
 
 MAX_TERMS = 1 << 14
 """The most products of kernels and weights that are added in the order of libsvm; more would take too much memory."""
@@ -25,7 +28,7 @@ def regressor(g: Graph, est: Any, features: Features) -> Outputs:
 def one_class(g: Graph, est: Any, features: Features) -> Outputs:
     """`OneClassSVM`: an inlier where the sum is above 0."""
     score = g.pick(_machines(g, est, features, est._dual_coef_, est._intercept_), 0)
-    return signs(g, g.node("Greater", [score, g.constant(0.0)], "bool", None)) | {"decision_scores": score}
+    return signs(g, score > 0.0) | {"decision_scores": score}
 
 
 def classifier(g: Graph, est: Any, features: Features) -> Outputs:
@@ -38,7 +41,7 @@ def classifier(g: Graph, est: Any, features: Features) -> Outputs:
         # `decision_function` has the opposite sign of libsvm.
         scores = _machines(g, est, features, -weights, -est._intercept_)
         decision = g.pick(scores, 0)
-        second = g.node("GreaterOrEqual", [decision, g.constant(0.0)], "bool", None)
+        second = decision >= 0.0
         outputs = {"prediction": g.labels(est.classes_, g.cast(second, "int64")), "decision_scores": decision}
         if probable:
             outputs["probabilities"] = coupled(g, scores, -est._probA, est._probB, pairs)
@@ -50,7 +53,7 @@ def classifier(g: Graph, est: Any, features: Features) -> Outputs:
     if est.break_ties and est.decision_function_shape == "ovr":
         winner = g.argmax(outputs["decision_scores"])
     else:
-        winner = g.argmax(_votes(g, g.node("Greater", [scores, g.constant(0.0)], "bool", scores.width), pairs, count))
+        winner = g.argmax(_votes(g, scores > 0.0, pairs, count))
     outputs["prediction"] = g.labels(est.classes_, winner)
     if probable:
         outputs["probabilities"] = coupled(g, scores, est._probA, est._probB, pairs)
@@ -71,13 +74,13 @@ def _machines(g: Graph, est: Any, features: Features, weights: NDArray[Any], int
 
 def _power(g: Graph, base: Tensor, degree: int) -> Tensor:
     """`powi` of libsvm: exponentiation by squaring."""
-    power = None if degree else g.node("Pow", [base, g.constant(0.0)], "float64", base.width)
+    power = None if degree else base**0.0
     while degree:
         if degree % 2:
-            power = base if power is None else g.node("Mul", [power, base], "float64", base.width)
+            power = base if power is None else power * base
         degree //= 2
         if degree:
-            base = g.node("Mul", [base, base], "float64", base.width)
+            base = base * base
     return power or base
 
 
@@ -94,11 +97,10 @@ def _summed(g: Graph, kernel: Tensor, weights: NDArray[Any], intercept: NDArray[
     factors = np.zeros(places.shape)
     for row, member in enumerate(members):
         places[row, : len(member)], factors[row, : len(member)] = member, weights[row, member]
-    chosen = g.node("Gather", [kernel, g.constant(places, "int64")], "float64", longest, axis=1)
-    terms = g.node("Mul", [chosen, g.constant(factors)], "float64", longest)
+    terms = g.take(kernel, places, axis=1) * factors
     sums = g.node("CumSum", [terms, g.constant(2, "int64")], "float64", longest)
     total = g.node("Gather", [sums, g.constant(longest - 1, "int64")], "float64", len(members), axis=2)
-    return g.node("Add", [total, g.constant(intercept)], "float64", len(members))
+    return total + intercept
 
 
 def _pair_weights(est: Any, pairs: list[tuple[int, int]]) -> NDArray[Any]:
@@ -134,11 +136,69 @@ def _votes(g: Graph, first: Tensor, pairs: list[tuple[int, int]], count: int) ->
 
 def _one_against_rest(g: Graph, scores: Tensor, pairs: list[tuple[int, int]], count: int) -> Tensor:
     """`_ovr_decision_function`: the votes plus the sums of the scores, which are scaled to less than 1/3."""
-    votes = _votes(g, g.node("GreaterOrEqual", [scores, g.constant(0.0)], "bool", scores.width), pairs, count)
-    sums = g.node("MatMul", [scores, g.constant(_incidence(pairs, count))], "float64", count)
-    raised = g.node("Add", [g.node("Abs", [sums], "float64", count), g.constant(1.0)], "float64", count)
-    tripled = g.node("Mul", [raised, g.constant(3.0)], "float64", count)
-    return g.node("Add", [votes, g.node("Div", [sums, tripled], "float64", count)], "float64", count)
+    votes = _votes(g, scores >= 0.0, pairs, count)
+    sums = scores @ _incidence(pairs, count)
+    return votes + sums / ((abs(sums) + 1.0) * 3.0)
+
+
+SMALLEST = 1e-7
+MAX_SWEEPS = 100
+
+
+def coupled(g: Graph, scores: Tensor, slope: ArrayLike, shift: ArrayLike, pairs: list[tuple[int, int]]) -> Tensor:
+    """Return `predict_proba` from the scores of the pairs: shape (rows, pairs) in, (rows, classes) out.
+
+    The probability of the first class of a pair is the sigmoid of `-(slope * score + shift)`.
+    """
+    count = 1 + max(second for _, second in pairs)
+    sigmoid = expit(g, scores * -np.asarray(slope) - shift)
+    limits = [g.constant(SMALLEST), g.constant(1 - SMALLEST)]
+    first = sigmoid.clip(*limits)
+    second = 1.0 - first
+    matrix, diagonal = _equations(g, first, second, pairs, count)
+    start = diagonal * 0.0 + 1.0 / count
+
+    return g.loop(max(MAX_SWEEPS, count), [start], lambda state: _sweep(g, matrix, diagonal, state[0], count))[0]
+
+
+def _equations(
+    g: Graph, first: Tensor, second: Tensor, pairs: list[tuple[int, int]], count: int
+) -> tuple[Tensor, Tensor]:
+    """Return the matrix Q whose null vector is sought, (rows, classes, classes), and its diagonal, (rows, classes)."""
+    both = g.concat([first, second])
+    squares = both * both
+    sums = np.zeros((2 * len(pairs), count))
+    places = np.zeros((count, count), dtype=int)
+    for position, (i, j) in enumerate(pairs):
+        sums[position, j] = sums[len(pairs) + position, i] = 1.0
+        places[i, j] = places[j, i] = count + position
+    np.fill_diagonal(places, range(count))
+    diagonal = squares @ sums
+    entries = g.concat([diagonal, -(first * second)])
+    return g.take(entries, places, axis=1), diagonal
+
+
+def _sweep(g: Graph, matrix: Tensor, diagonal: Tensor, before: Tensor, count: int) -> list[Tensor]:
+    """Iterate once over the classes; return whether any row is unfinished, and the probabilities.
+
+    Rows that are finished keep their probabilities.
+    """
+
+    product = g.node("MatMul", [matrix, before.unsqueeze(2)], "float64", 1)
+    image = g.node("Squeeze", [product, g.constant([2], "int64")], "float64", count)
+    form = reduced(g, "ReduceSum", before * image)
+    active = reduced(g, "ReduceMax", abs(image - form)) >= 0.005 / count
+    after = before
+    for position in range(count):
+        entry, here = (g.take(block, [position], axis=1) for block in (diagonal, image))
+        step = (form - here) / entry
+        grown = step + 1.0
+        form = (form + step * (step * entry + (here + here))) / grown / grown
+        row = g.node("Gather", [matrix, g.constant(position, "int64")], "float64", count, axis=1)
+        image = (image + step * row) / grown
+        after = (after + step * np.eye(count)[position]) / grown
+    numbers = g.node("ReduceMax", [g.cast(active, "int64")], "int64", None, keepdims=0)
+    return [g.cast(numbers, "bool"), g.where(active, after, before)]
 
 
 PREDICTORS: dict[str, Predict] = {

@@ -36,18 +36,9 @@ def inverse(g: Graph, transformer: Any, values: Tensor) -> Tensor:
     return INVERSES[name](g, transformer, values)
 
 
-def _applied(g: Graph, values: Tensor, *steps: tuple[str, Any]) -> Tensor:
-    """Apply operators one after the other, each with a constant as second input, or None."""
-    for operator, constant in steps:
-        inputs = [values] if constant is None else [values, g.constant(constant)]
-        values = g.node(operator, inputs, "float64", values.width)
-    return values
-
-
-def _sinh(g: Graph, values: Tensor) -> Tensor:
+def _sinh(g: Graph, x: Tensor) -> Tensor:
     """(exp(x) - exp(-x)) / 2: ONNX Runtime has no Sinh for float64."""
-    powers = [_applied(g, values, ("Exp", None)), _applied(g, values, ("Neg", None), ("Exp", None))]
-    return _applied(g, g.node("Sub", powers, "float64", values.width), ("Mul", 0.5))
+    return (x.exp() - (-x).exp()) * 0.5
 
 
 FUNCTIONS: dict[Any, Callable[[Graph, Tensor], Tensor]] = {**functions.FUNCTIONS, np.sinh: _sinh}
@@ -66,13 +57,13 @@ def _function(g: Graph, est: Any, values: Tensor) -> Tensor:
 
 
 def _standard(g: Graph, est: Any, values: Tensor) -> Tensor:
-    values = _applied(g, values, ("Mul", est.scale_)) if est.with_std else values
-    return _applied(g, values, ("Add", est.mean_)) if est.with_mean else values
+    values = values * est.scale_ if est.with_std else values
+    return values + np.asarray(est.mean_) if est.with_mean else values
 
 
 def _robust(g: Graph, est: Any, values: Tensor) -> Tensor:
-    values = _applied(g, values, ("Mul", est.scale_)) if est.with_scaling else values
-    return _applied(g, values, ("Add", est.center_)) if est.with_centering else values
+    values = values * est.scale_ if est.with_scaling else values
+    return values + np.asarray(est.center_) if est.with_centering else values
 
 
 def _power(g: Graph, est: Any, values: Tensor) -> Tensor:
@@ -86,26 +77,21 @@ def _power(g: Graph, est: Any, values: Tensor) -> Tensor:
 def _box_cox(g: Graph, power: float, column: Tensor) -> Tensor:
     """`scipy.special.inv_boxcox`: exp(x), or exp(log1p(lambda x) / lambda)."""
     if power == 0.0:
-        return _applied(g, column, ("Exp", None))
+        return column.exp()
     if not box_cox_by_logarithms():
-        return _applied(g, column, ("Mul", power), ("Add", 1.0), ("Pow", 1 / power))
-    grown = functions.log1p(g, _applied(g, column, ("Mul", power)))
-    return _applied(g, grown, ("Div", power), ("Exp", None))
+        return (column * power + 1.0) ** (1 / power)
+    return (functions.log1p(g, column * power) / power).exp()
 
 
 def _yeo_johnson(g: Graph, power: float, column: Tensor) -> Tensor:
     """`_yeo_johnson_inverse_transform`: one formula from 0 up, another below."""
-    if abs(power) < np.spacing(1.0):
-        above = _applied(g, column, ("Exp", None), ("Sub", 1.0))
-    else:
-        above = _applied(g, column, ("Mul", power), ("Add", 1.0), ("Pow", 1 / power), ("Sub", 1.0))
+    grown = column.exp() if abs(power) < np.spacing(1.0) else (column * power + 1.0) ** (1 / power)
     if abs(power - 2) > np.spacing(1.0):
         rest = 2 - power
-        negative = _applied(g, column, ("Mul", -rest), ("Add", 1.0), ("Pow", 1 / rest), ("Neg", None), ("Add", 1.0))
+        negative = -((column * -rest + 1.0) ** (1 / rest)) + 1.0
     else:
-        negative = _applied(g, column, ("Neg", None), ("Exp", None), ("Neg", None), ("Add", 1.0))
-    positive = g.node("GreaterOrEqual", [column, g.constant(0.0)], "bool", 1)
-    return g.node("Where", [positive, above, negative], "float64", 1)
+        negative = -(-column).exp() + 1.0
+    return g.where(column >= 0.0, grown - 1.0, negative)
 
 
 def _quantile(g: Graph, est: Any, values: Tensor) -> Tensor:
@@ -133,8 +119,8 @@ def _pipeline(g: Graph, est: Any, values: Tensor) -> Tensor:
 
 INVERSES: dict[str, Inverse] = {
     "FunctionTransformer": _function,
-    "MaxAbsScaler": lambda g, est, values: _applied(g, values, ("Mul", est.scale_)),
-    "MinMaxScaler": lambda g, est, values: _applied(g, values, ("Sub", est.min_), ("Div", est.scale_)),
+    "MaxAbsScaler": lambda g, est, values: values * est.scale_,
+    "MinMaxScaler": lambda g, est, values: (values - est.min_) / est.scale_,
     "Pipeline": _pipeline,
     "PowerTransformer": _power,
     "QuantileTransformer": _quantile,

@@ -25,7 +25,7 @@ def count(g: Graph, est: Any, features: Features) -> Features:
     counter = _counter(est, column.name)
     columns, values = g.terms(column, counter)
     if est.binary:
-        values = g.cast(g.node("Greater", [values, g.constant(0.0)], "bool", None), "float64")
+        values = g.cast(values > 0.0, "float64")
     return (g.scattered(columns, values, len(counter.vocabulary)),)
 
 
@@ -45,7 +45,7 @@ def tfidf(g: Graph, est: Any, features: Features) -> Features:
     columns, values = sparse
     idf = None
     if est.use_idf:
-        idf = g.node("Gather", [g.constant(np.append(est.idf_, 0.0)), columns], "float64", None, axis=0)
+        idf = g.take(np.append(est.idf_, 0.0), columns)
     return (g.scattered(columns, _weighted(g, est, values, idf), x.width or 0),)
 
 
@@ -53,20 +53,17 @@ def _weighted(g: Graph, est: Any, x: Tensor, idf: Tensor | None) -> Tensor:
     """Weight the counts of a row, of all terms or only of those that it has."""
     width = x.width
     if est.sublinear_tf:
-        none = g.node("Equal", [x, g.constant(0.0)], "bool", width)
-        log = g.node("Add", [g.node("Log", [x], "float64", width), g.constant(1.0)], "float64", width)
-        x = g.node("Where", [none, x, log], "float64", width)
+        x = g.where(x.equal(0.0), x, x.log() + 1.0)
     if idf is not None:
-        x = g.node("Mul", [x, idf], "float64", width)
+        x = x * idf
     if est.norm is None:
         return x
     axis = g.constant([1], "int64")
     if est.norm == "l1":
         norm = g.node("ReduceL1", [x, axis], "float64", 1)
     else:
-        norm = g.node("Sqrt", [g.node("ReduceSumSquare", [x, axis], "float64", 1)], "float64", 1)
-    empty = g.node("Equal", [norm, g.constant(0.0)], "bool", 1)
-    norm = g.node("Where", [empty, g.constant(1.0), norm], "float64", 1)
+        norm = g.node("ReduceSumSquare", [x, axis], "float64", 1).sqrt()
+    norm = g.where(norm.equal(0.0), 1.0, norm)
     return g.node("Div", [x, norm], "float64", width)
 
 

@@ -120,8 +120,8 @@ def summed_rows(g: Graph, matrix: Tensor, trees: Sequence[Tree]) -> Tensor:
     ]
     found = g.cast(each(g, matrix, numbered), "int64")
     if len(trees) == 1:
-        return g.node("Gather", [g.constant(table), g.pick(found, 0)], "float64", width, axis=0)
-    rows = g.node("Gather", [g.constant(table), found], "float64", width, axis=0)
+        return g.take(table, g.pick(found, 0))
+    rows = g.take(table, found)
     return last_of_sums(g, rows, len(trees))
 
 

@@ -39,7 +39,7 @@ def probabilities_by_node(est: Any) -> NDArray[np.float64]:
 
 def mean(g: Graph, total: Tensor, count: int) -> Tensor:
     """Divide a sum by the number of its terms."""
-    return total if count == 1 else g.node("Div", [total, g.constant(float(count))], "float64", total.width)
+    return total if count == 1 else total / float(count)
 
 
 def tree_classifier(g: Graph, est: Any, features: Features) -> Outputs:
@@ -72,14 +72,10 @@ def isolation_forest(g: Graph, est: Any, features: Features) -> Outputs:
     ]
     depths = g.pick(tree_ensemble.summed(g, g.matrix(features), trees), 0)
     unit = len(trees) * _average_path_length(est.max_samples_)
-    if unit == 0:  # trained on one row: each power is a half
-        nothing = g.node("Mul", [depths, g.constant(0.0)], "float64", None)
-        exponent = g.node("Sub", [nothing, g.constant(1.0)], "float64", None)
-    else:
-        exponent = g.node("Div", [depths, g.constant(-unit)], "float64", None)
-    power = g.node("Pow", [g.constant(2.0), exponent], "float64", None)
-    scores = g.node("Sub", [g.constant(-est.offset_), power], "float64", None)
-    inlier = g.node("GreaterOrEqual", [depths, g.constant(_least_inlying_depth(unit, est.offset_))], "bool", None)
+    # A unit of 0 means that it was trained on one row: each power is a half.
+    exponent = depths * 0.0 - 1.0 if unit == 0 else depths / -unit
+    scores = -est.offset_ - 2.0**exponent
+    inlier = depths >= _least_inlying_depth(unit, est.offset_)
     labels = g.labels(np.array([-1, 1]), g.cast(inlier, "int64"))
     return {"prediction": labels, "decision_scores": scores}
 
@@ -91,9 +87,7 @@ def random_trees_embedding(g: Graph, est: Any, features: Features) -> Features:
     ends = tree_ensemble.each(g, g.matrix(features), trees)
     leaves = est.one_hot_encoder_.categories_
     of_tree = np.repeat(np.arange(len(leaves)), [len(nodes) for nodes in leaves])
-    of_column = g.node("Gather", [ends, g.constant(of_tree, "int64")], "float64", len(of_tree), axis=1)
-    same = g.node("Equal", [of_column, g.constant(np.concatenate(leaves))], "bool", len(of_tree))
-    return (g.cast(same, "float64"),)
+    return (g.cast(g.take(ends, of_tree, axis=1).equal(np.concatenate(leaves)), "float64"),)
 
 
 def _members(est: Any) -> list[Any]:

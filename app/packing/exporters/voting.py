@@ -19,11 +19,8 @@ def voting_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     weights = est._weights_not_none
     weighted = members
     if weights is not None:
-        weighted = [
-            g.node("Mul", [member, g.constant(weight)], "float64", member.width)
-            for member, weight in zip(members, weights, strict=True)
-        ]
-    mean = g.node("Div", [total(g, weighted), _weight(g, est)], "float64", members[0].width)
+        weighted = [member * weight for member, weight in zip(members, weights, strict=True)]
+    mean = total(g, weighted) / _weight(g, est)
     outputs = {"prediction": g.labels(est.classes_, g.argmax(mean)), "probabilities": mean}
     return outputs | ({"transformed": g.concat(members)} if est.flatten_transform else {})
 
@@ -39,10 +36,7 @@ def _majority(g: Graph, est: Any, features: Features) -> Outputs:
     one_vote = np.eye(len(est.classes_))
     counts = total(
         g,
-        [
-            g.node("Gather", [g.constant(weight * one_vote), ballot], "float64", len(est.classes_), axis=0)
-            for weight, ballot in zip(weights, ballots, strict=True)
-        ],
+        [g.take(weight * one_vote, ballot) for weight, ballot in zip(weights, ballots, strict=True)],
     )
     return {
         "prediction": g.labels(est.classes_, g.argmax(counts)),
@@ -59,7 +53,7 @@ def voting_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     weights = est._weights_not_none
     weights = np.ones(len(members)) if weights is None else np.asarray(weights, dtype=float)
     summed = g.node("MatMul", [stacked, g.constant(weights)], "float64", None)
-    return {"prediction": g.node("Div", [summed, _weight(g, est)], "float64", None), "transformed": stacked}
+    return {"prediction": summed / _weight(g, est), "transformed": stacked}
 
 
 def _weight(g: Graph, est: Any) -> Tensor:

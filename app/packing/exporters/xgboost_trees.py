@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters import tree_ensemble
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.tree_ensemble import LEAF, Tree
 
 Model = dict[str, Any]
@@ -40,11 +40,10 @@ def xgboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     if objective != "binary:logistic":
         raise NotExportable(f"its objective is {objective}")
     positive = _sigmoid(g, margins)
-    above = g.node("Greater", [positive, g.constant(0.5, "float32")], "bool", positive.width)
+    above = positive > 0.5
     if margins.width != 1:  # several labels at once
         return {"prediction": g.cast(above, "float64"), "probabilities": g.cast(positive, "float64")}
-    negative = g.node("Sub", [g.constant(1.0, "float32"), positive], "float32", 1)
-    shares = g.cast(g.concat([negative, positive]), "float64")
+    shares = g.cast(g.concat([1.0 - positive, positive]), "float64")
     return {"prediction": g.pick(g.cast(above, "int64"), 0), "probabilities": shares}
 
 
@@ -69,17 +68,15 @@ def exponential(g: Graph, x: Tensor, sign: float = 1.0) -> Tensor:
     With k the nearest whole number to 32 x / ln 2 and r the rest, 2^(k/32) times a cubic polynomial in r, in float64.
     """
     width = x.width or 0
-    z = g.node("Mul", [g.cast(x, "float64"), g.constant(sign * _PER_STEP)], "float64", width)
-    k = g.node("Round", [z], "float64", width)
-    r = g.node("Sub", [z, k], "float64", width)
+    z = g.cast(x, "float64") * (sign * _PER_STEP)
+    k = z.round()
+    r = z - k
     if width > 1:
-        r = g.node("Unsqueeze", [r, g.constant([2], "int64")], "float64", width)
+        r = r.unsqueeze(2)
     powers = g.node("Pow", [r, g.constant([0.0, 1.0, 2.0, 3.0])], "float64", 4)
     coefficients = np.array(_POLYNOMIAL) if width > 1 else np.array([_POLYNOMIAL]).T
     polynomial = g.node("MatMul", [powers, g.constant(coefficients)], "float64", width)
-    exponent = g.node("Mul", [k, g.constant(np.log(2) / _STEPS)], "float64", width)
-    scaled = g.node("Mul", [polynomial, g.node("Exp", [exponent], "float64", width)], "float64", width)
-    return g.cast(scaled, "float32")
+    return g.cast(polynomial * (k * (np.log(2) / _STEPS)).exp(), "float32")
 
 
 def _model(est: Any) -> Model:
@@ -113,8 +110,7 @@ def _margins(g: Graph, est: Any, model: Model, features: Features) -> Tensor:
     trees = [_tree(tree) for tree in gbtree["trees"][:count]]
     matrix = g.cast(g.matrix(features), "float32")
     if not np.isnan(est.missing):
-        absent = g.node("Equal", [matrix, g.constant(est.missing, "float32")], "bool", matrix.width)
-        matrix = g.node("Where", [absent, g.constant(np.nan, "float32"), matrix], "float32", matrix.width)
+        matrix = g.where(matrix.equal(est.missing), np.nan, matrix)
     return tree_ensemble.summed(g, matrix, trees, gbtree["tree_info"][:count], base)
 
 
@@ -148,14 +144,21 @@ def _tree(tree: Model) -> Tree:
 
 def _sigmoid(g: Graph, margins: Tensor) -> Tensor:
     """`common::Sigmoid` of XGBoost, but for numbers below 1e-38, which are 0 here."""
-    above = g.node("Add", [exponential(g, margins, -1.0), g.constant(1.0, "float32")], "float32", margins.width)
-    return g.node("Div", [g.constant(1.0, "float32"), above], "float32", margins.width)
+    return 1.0 / (exponential(g, margins, -1.0) + 1.0)
 
 
 def _softmax(g: Graph, margins: Tensor) -> Tensor:
     """`common::Softmax` of XGBoost: the sum in float64."""
-    width, axis = margins.width, g.constant([1], "int64")
+    axis = g.constant([1], "int64")
     greatest = g.node("ReduceMax", [margins, axis], "float32", 1)
-    powers = exponential(g, g.node("Sub", [margins, greatest], "float32", width))
+    powers = exponential(g, margins - greatest)
     total = g.cast(g.node("ReduceSum", [g.cast(powers, "float64"), axis], "float64", 1), "float32")
-    return g.node("Div", [powers, total], "float32", width)
+    return powers / total
+
+
+PREDICTORS: dict[str, Predict] = {
+    "xgboost.XGBClassifier": xgboost_classifier,
+    "xgboost.XGBRFClassifier": xgboost_classifier,
+    "xgboost.XGBRFRegressor": xgboost_regressor,
+    "xgboost.XGBRegressor": xgboost_regressor,
+}

@@ -21,59 +21,17 @@ from app.packing.sample.number_formats import (
     powers_of_ten_apart,
 )
 
-PANDAS_MARKERS = frozenset(
-    [
-        "",
-        "#N/A",
-        "#N/A N/A",
-        "#NA",
-        "-1.#IND",
-        "-1.#QNAN",
-        "1.#IND",
-        "1.#QNAN",
-        "-NaN",
-        "-nan",
-        "NaN",
-        "nan",
-        "<NA>",
-        "N/A",
-        "n/a",
-        "NA",
-        "NULL",
-        "null",
-        "None",
-    ]
-)
+PANDAS_MARKERS = frozenset([
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN", "-NaN", "-nan", "NaN", "nan", "<NA>",
+    "N/A", "n/a", "NA", "NULL", "null", "None",
+])  # fmt: skip
 """The texts that `pandas.read_csv` reads as missing; the empty text is one of them."""
 
 SIGNS = frozenset(("?", "??", "-", "--", "---", "\u2013", "\u2014", ".", "..", "...", "*", "\\N"))
-WORDS = frozenset(
-    [
-        "#div/0!",
-        "#name?",
-        "#null!",
-        "#num!",
-        "#ref!",
-        "#value!",
-        "(null)",
-        "(none)",
-        "<null>",
-        "[null]",
-        "n.a.",
-        "n. a.",
-        "n.d.",
-        "nd",
-        "k.a.",
-        "k. a.",
-        "missing",
-        "none",
-        "nil",
-        "not available",
-        "unknown",
-        "undefined",
-        "void",
-    ]
-)
+WORDS = frozenset([
+    "#div/0!", "#name?", "#null!", "#num!", "#ref!", "#value!", "(null)", "(none)", "<null>", "[null]", "n.a.",
+    "n. a.", "n.d.", "nd", "k.a.", "k. a.", "missing", "none", "nil", "not available", "unknown", "undefined", "void",
+])  # fmt: skip
 """Other texts for a missing number, besides the signs; compared without regard to case."""
 
 TRUTH = frozenset(("True", "TRUE", "true", "False", "FALSE", "false"))
