@@ -60,13 +60,8 @@ def settled(
 ) -> Signature:
     """Return the signature with the dtypes that the model was trained on, as far as its answers tell.
 
-    Args:
-        estimator: The fitted model.
-        draft: The signature, with the likeliest dtypes.
-        records: Rows to ask the model for, those that miss nothing first.
-        labels: What the model should predict for these rows; None where that is not known.
-        known: The inputs whose dtype is a fact.
-        notes: Receives each assumption that changes an answer.
+    `records` are rows to ask the model for, those that miss nothing first, and `labels` what it should predict for
+    them. The dtypes of the inputs in `known` are facts. `notes` receives each assumption that changes an answer.
     """
     if draft.layout not in (Layout.FRAME, Layout.MATRIX):
         return draft

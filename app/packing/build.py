@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,9 @@ from app.packing.artifacts import opening
 from app.packing.direct_call import direct_servable
 from app.packing.explain import derive_explanation
 from app.packing.graph import GRAPH, derive_graph
-from app.packing.probe import MAX_SAMPLE_ROWS, Record
-from app.packing.record import record
+from app.packing.probe import MAX_SAMPLE_ROWS, Record, answered
 from app.packing.spawn import Interpreter, PackRequest, RepackRequest, Result, ServeRequest, run
+from app.packing.stress import Pools
 from app.packing.timing import artifact_cost_us
 from app.packing.verdict import Verdict
 from app.runtime.environment import environment
@@ -32,6 +34,14 @@ from app.storage.verification import sha256_of
 
 MAX_EXAMPLES = 5
 SERVE_TIMEOUT_S = 600.0
+MAX_RECORDED_ROWS = 300
+MAX_RECORDED_CELLS = 200_000
+MIN_RECORDED_ROWS = 20
+RECORDS, CROSSED, NEAR, FAR = 100, 70, 70, 30
+"""How many rows are seen rows, rows of seen values, and rows with values near to and far from the seen ones.
+
+In the other rows one input is changed.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +77,7 @@ def build(
 ) -> Built:
     """Record the answers of an artifact, time it, compile and prove its graph, and complete its manifest.
 
-    Args:
-        model: the artifact's model.
-        manifest: the manifest, without the facts that are found out here.
-        folder: the staging folder, which holds the artifact.
-        graph_limit_bytes: the largest graph that is kept.
-        answers: rows and answers that are recorded already; None to record some.
+    The staging folder holds the artifact. `answers` are rows and answers that are recorded already; None records some.
     """
     estimator, signature, records = model.estimator, model.signature, model.records
     stages.enter("looking for the quickest way to call the artifact")
@@ -80,7 +85,7 @@ def build(
     leanest = direct_servable(estimator, lambda: opening.read(artifact, manifest.format), signature, records)
     servable = leanest or ArtifactServable(estimator, signature)
     stages.enter("recording its answers")
-    answers = answers or record(estimator, signature, records)
+    answers = answers or _record(estimator, signature, records)
     if answers is not None:
         recorded.write(folder, answers)
     stages.enter("compiling the graph")
@@ -108,20 +113,10 @@ def build(
 def publish(
     repository: Repository, folder: Path, built: Built, served_by: str | None, *, answers: bool
 ) -> tuple[Manifest, Verdict]:
-    """Move a built version into place.
+    """Move a built version into place; return its manifest and the verdict on it.
 
-    Args:
-        repository: where it is published.
-        folder: the staging folder.
-        built: the version.
-        served_by: the Python that will serve it, if another one packs it.
-        answers: whether the version may answer requests that name no version.
-
-    Returns:
-        The published manifest, and the verdict on it.
-
-    Raises:
-        PackingRefused: the Python that will serve the version cannot, or answers otherwise.
+    `served_by` is the Python that will serve it, if another one packs it; it is refused if it cannot, or answers
+    otherwise. `answers` says whether the version may answer requests that name no version.
     """
     manifest = built.manifest
     served = Result(environment=environment(), rows=built.recorded_rows)
@@ -143,11 +138,7 @@ def publish(
 
 
 def examples_of(servable: Servable, signature: Signature, records: list[Record]) -> tuple[Example, ...]:
-    """Return the records with the default outputs that the servable gives for them.
-
-    Raises:
-        PackingRefused: the model fails on them.
-    """
+    """Return the records with the default outputs that the servable gives for them."""
     if not records:
         return ()
     batch = Validator(signature, MAX_SAMPLE_ROWS).validate(records)
@@ -178,11 +169,7 @@ def now() -> str:
 
 
 def _served_by(python: str, folder: Path, manifest: Manifest) -> Result:
-    """Let the Python that will serve a staged version load it and answer all its recorded rows.
-
-    Raises:
-        PackingRefused: it cannot serve the version.
-    """
+    """Let the Python that will serve a staged version load it and answer all its recorded rows."""
     manifests.write(folder, manifest)
     try:
         return run(ServeRequest(str(folder)), SERVE_TIMEOUT_S, interpreter=Interpreter(python))
@@ -194,3 +181,32 @@ def _served_by(python: str, folder: Path, manifest: Manifest) -> Result:
             f"it {where if trained else 'was packed in another environment'}, but it has no graph{why}, and the "
             f"installed libraries cannot serve it: {error.detail}"
         ) from None
+
+
+def _record(estimator: Any, signature: Signature, records: Sequence[Record]) -> Recorded | None:
+    """Ask the model for a few hundred rows as one batch; return None if it answers none of them."""
+    cells = sum(spec.width for spec in signature.inputs) or 1
+    rows = _rows_to_record(signature, records)[
+        : max(MIN_RECORDED_ROWS, min(MAX_RECORDED_ROWS, MAX_RECORDED_CELLS // cells))
+    ]
+    kept = [rows[position] for position in answered(estimator, signature, rows)]
+    if not kept:
+        return None
+    try:
+        batch = Validator(signature, MAX_RECORDED_ROWS).validate(kept)
+        outputs = ArtifactServable(estimator, signature).run(batch, signature.outputs)
+    except Exception:  # noqa: BLE001 (around run: whatever a model may raise)
+        return None
+    return Recorded(kept, {name: json_values(array) for name, array in outputs.items()})
+
+
+def _rows_to_record(signature: Signature, records: Sequence[Record]) -> list[Record]:
+    seen = [records[i * len(records) // RECORDS] for i in range(RECORDS)] if len(records) > RECORDS else list(records)
+    try:
+        pools = Pools(signature, records)
+        made = [*pools.crossed(CROSSED), *pools.mixed(NEAR, far=False), *pools.mixed(FAR, far=True)]
+        made += islice(pools.one_by_one(), MAX_RECORDED_ROWS)
+    except (KeyError, TypeError, ValueError):  # arrays, images, records: their other possible values are unknown
+        made = []
+    # In turns, so that there are rows of both kinds even if only a few are kept.
+    return [row for pair in zip(seen, made, strict=False) for row in pair] + seen[len(made) :] + made[len(seen) :]

@@ -42,11 +42,7 @@ class Answers:
 
 
 def compare(request: CompareRequest) -> Result:
-    """Ask both versions for every row of a file.
-
-    Raises:
-        PackingRefused: a version cannot be served, or does not accept the rows.
-    """
+    """Ask both versions for every row of a file."""
     repository = Repository(Path(request.models_dir))
     signature = repository.manifest(request.model, request.versions[0]).signature
     columns = {spec.name: Column(spec.categories, text=spec.kind == "text") for spec in signature.inputs}
@@ -85,7 +81,7 @@ def _answers(repository: Repository, model: str, version: int, frame: pd.DataFra
 
 
 def _columns(frame: pd.DataFrame, names: Sequence[str], version: int) -> pd.DataFrame:
-    """The columns that a version takes: by name, or by place where the file has as many and other names."""
+    """Return the columns that a version takes: by name, or by place if the file has as many and other names."""
     known = {str(name): position for position, name in enumerate(frame.columns)}
     lacks = [name for name in names if name not in known]
     if not lacks:
@@ -112,7 +108,7 @@ def _run(lease: Lease, records: list[dict[str, Any]], outputs: Sequence[str], st
 
 
 def _distances(first: Answers, second: Answers) -> Numbers:
-    """How far the answers to each row are apart."""
+    """Return how far the answers to each row are apart."""
     if _have_probabilities(first, second):
         was, now = (np.array(each.probabilities, dtype=np.float64) for each in (first, second))
         largest: Numbers = np.nan_to_num(np.abs(was - now)).max(axis=1)

@@ -97,11 +97,7 @@ class Declared:
         return any(wanted.kind in FILLED for wanted in self.inputs)
 
     def require_fit(self, estimator: Any) -> None:
-        """Refuse arrays and images for a model that cannot take them.
-
-        Raises:
-            PackingRefused: The model was fitted with names, or on another number of columns.
-        """
+        """Refuse arrays and images if the model was fitted with names, or on another number of columns."""
         names, width = inspect.names_of(estimator), inspect.width_of(estimator)
         if not self.fills:
             return
@@ -121,11 +117,7 @@ class Declared:
         return self.inputs[0].name if len(self.inputs) == 1 else None
 
     def require_inputs(self, names: Sequence[str]) -> None:
-        """Refuse a declared input that is not one of these.
-
-        Raises:
-            PackingRefused: naming the inputs of the model.
-        """
+        """Refuse a declared input that is not one of these."""
         unknown = [wanted.name for wanted in self.inputs if wanted.name not in names]
         if unknown and not self.fills:
             raise PackingRefused(f"the declared input {unknown[0]!r} is no input of the model: {', '.join(names)}")
@@ -203,11 +195,7 @@ NOTHING = Declared()
 
 
 def read(path: Path) -> tuple[Wanted, ...]:
-    """Read the inputs that a JSON file declares.
-
-    Raises:
-        PackingRefused: The file cannot be read, or is not a list of inputs.
-    """
+    """Read the inputs that a JSON file declares."""
     try:
         inputs = msgspec.json.decode(path.read_bytes(), type=tuple[Wanted, ...])
     except OSError as error:

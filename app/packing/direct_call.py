@@ -46,11 +46,7 @@ def direct_servable(
 ) -> DirectServable | None:
     """Return the quickest servable whose answers equal the estimator's; None if there is none.
 
-    Args:
-        estimator: The fitted model.
-        again: Reads the artifact once more, because a `DirectServable` changes its estimator.
-        signature: Its signature.
-        records: Rows that the model accepts.
+    `again` reads the artifact once more, because a `DirectServable` changes its estimator.
     """
     if not records:
         return None

@@ -68,14 +68,8 @@ def interpreter_for(
 ) -> Interpreter | None:
     """Return the Python that packs an artifact with this training environment; None if this one does.
 
-    Args:
-        training: What is known of the training environment.
-        files: The artifact, the sample and other files that are read there.
-        user_python: The user's own Python; it is taken before all others.
-        progress: Shows the making of an environment.
-
-    Raises:
-        PackingRefused: The environment cannot be made, or the user's own does not meet the requirements.
+    `files` are the artifact, the sample and others that are read there. `user_python`, the user's own Python, is taken
+    before all others. It is refused if it does not meet the requirements, or if the environment cannot be made.
     """
     readers = [library for suffix, library in READERS.items() if any(f.lower().endswith(suffix) for f in files)]
     if user_python is not None:

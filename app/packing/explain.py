@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import RetortError
-from app.packing.compile import columns_graph
-from app.packing.exporters import boosting, histograms, trees
+from app.packing.exporters import boosting, trees
 from app.packing.exporters.graph import NotExportable
 from app.packing.exporters.tree_ensemble import LEAF, Tree
+from app.packing.graph import columns_graph
 from app.packing.probe import Record
 from app.runtime.explanation import ExplainedServable, explained
 from app.runtime.servable import Servable
@@ -222,7 +222,7 @@ def _histograms(est: Any) -> tuple[str, NDArray[np.float64], list[CountedTree]]:
     scores = est.n_trees_per_iteration_
     counted = []
     for stage, predictor in enumerate(each for stages in est._predictors for each in stages):
-        tree = histograms.fitted_tree(predictor)
+        tree = boosting.histogram_tree(predictor)
         values = np.zeros((len(tree.left), scores))
         values[:, stage % scores] = tree.values
         tree = Tree(tree.left, tree.right, tree.column, tree.threshold, tree.missing_left, values)

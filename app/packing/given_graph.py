@@ -49,16 +49,9 @@ class GivenGraph:
 
 
 def derive(file: OnnxFile, frame: pd.DataFrame | None, declared: Declared, folder: Path) -> GivenGraph:
-    """Write the graph, with the inputs and outputs of its signature, into the folder, and prove it.
+    """Write the graph, with the inputs and outputs of its signature, into the folder of the version, and prove it.
 
-    Args:
-        file: The model.
-        frame: The sample.
-        declared: What the user declares of the inputs.
-        folder: Where the version is put together.
-
-    Raises:
-        PackingRefused: The inputs are not known well enough, or the graph fails on the rows.
+    It is refused if its inputs are not known well enough, or if it fails on the rows.
     """
     feeds = feeds_of(file, frame, declared)
     records = records_for(feeds, frame)
@@ -121,11 +114,7 @@ class _Original:
             raise PackingRefused(" ".join(error.detail.split())[:400]) from None
 
     def run(self, records: Sequence[Record]) -> dict[str, NDArray[Any]]:
-        """Return the outputs that are tensors, by name.
-
-        Raises:
-            PackingRefused: The graph fails on these rows.
-        """
+        """Return the outputs that are tensors, by name; refuse rows on which the graph fails."""
         feed = {}
         for given, specs in self._feeds:
             flat = [np.concatenate([np.ravel(np.array(row[s.name], dtype=object)) for s in specs]) for row in records]
@@ -137,11 +126,7 @@ class _Original:
         return {name: value for name, value in zip(self._names, found, strict=True) if isinstance(value, np.ndarray)}
 
     def takes_one_row(self, records: Sequence[Record]) -> bool:
-        """Whether the graph answers one row at once, and fails on several.
-
-        Raises:
-            PackingRefused: It takes another fixed number of rows.
-        """
+        """Whether the graph answers one row at once, and fails on several; other fixed numbers are refused."""
         rows = {given.rows for given, _ in self._feeds} - {None}
         if rows - {1}:
             raise PackingRefused(
@@ -237,11 +222,7 @@ def _compared(
     *,
     one_by_one: bool,
 ) -> int:
-    """Compare the adapted graph with the one in the file; return the number of rows.
-
-    Raises:
-        PackingRefused: One of the answers differs.
-    """
+    """Compare the adapted graph with the one in the file; return the number of rows."""
     rows = 0
     validator = Validator(signature, 10**6)
     for size in (1,) if one_by_one else BATCH_SIZES:

@@ -36,9 +36,6 @@ def feeds_of(file: OnnxFile, frame: pd.DataFrame | None, declared: Declared) -> 
     """Return each input of the file with the inputs of the signature that fill it.
 
     A single matrix becomes one input for each column if the sample or the declaration names its columns.
-
-    Raises:
-        PackingRefused: The inputs are not known well enough, or a declared input does not fit.
     """
     wanted = {each.name: each for each in declared.inputs}
     for each in declared.inputs:
@@ -113,11 +110,7 @@ def _column_names(given: Given, frame: pd.DataFrame | None, declared: Declared) 
 
 
 def _fixed_shape(name: str, given: Given, wanted: Wanted | None) -> tuple[int, ...]:
-    """Return the shape of one row, as declared or as in the file.
-
-    Raises:
-        PackingRefused: One of its sizes is not fixed.
-    """
+    """Return the shape of one row, as declared or as in the file; every size must be fixed."""
     shape = wanted.shape if wanted is not None and wanted.shape else given.shape
     if None in shape:
         sizes = ", ".join("?" if size is None else str(size) for size in given.shape)

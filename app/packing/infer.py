@@ -45,20 +45,13 @@ def infer(
 ) -> tuple[Signature, list[Record]]:
     """Infer the signature of a model.
 
-    Args:
-        estimator: The fitted model.
-        frame: The sample.
-        declared: What the user declares; it takes precedence over what is found out.
-        typed_columns: The columns whose dtype in training is known from the file of the sample.
-        labels: The target of the sample.
-        notes: Takes the assumptions that had to be made.
+    What the user declares takes precedence over what is found out. The dtypes of `typed_columns` in training are known
+    from the file of the sample. `labels` are the target of the sample. `notes` takes the assumptions that had to be
+    made.
 
     Returns:
         The signature, and records that the model accepts: those of the sample, or records made up from what the
         estimator knows.
-
-    Raises:
-        PackingRefused: The sample does not fit, or the inputs of the model are not known.
     """
     if inspect.takes_records(estimator):
         return _of_records(estimator, frame)

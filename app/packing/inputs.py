@@ -26,15 +26,8 @@ def inputs_of(
 ) -> tuple[tuple[Input, ...], Layout]:
     """Draft the inputs, and the layout in which the estimator takes them.
 
-    Args:
-        estimator: The fitted model.
-        frame: The sample.
-        text_name: The name of the input of a model of texts, which does not know it; default: that of the sample's
-            column.
-        columns: The names of the inputs of a model that was fitted without names.
-
-    Raises:
-        PackingRefused: No kind of input fits the values of a column of the sample.
+    A model of texts does not know the name of its input: it is `text_name`, or else that of the sample's column.
+    `columns` are the names of the inputs of a model that was fitted without names.
     """
     names, width = inspect.names_of(estimator), inspect.width_of(estimator)
     if inspect.takes_text(estimator):

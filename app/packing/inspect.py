@@ -23,11 +23,7 @@ WRAPPERS = ("best_estimator_", "regressor_", "calibrated_classifiers_", "estimat
 
 
 def require_model(estimator: Any) -> None:
-    """Refuse an object that is not a fitted model.
-
-    Raises:
-        PackingRefused: It has neither `predict` nor `transform`, or it is not fitted.
-    """
+    """Refuse an object that is not a fitted model: it has neither `predict` nor `transform`, or was not fitted."""
     if isinstance(estimator, type):
         raise PackingRefused(f"it is the class {estimator.__name__}, not a fitted model")
     # A DataFrame has a transform too, but no fit.

@@ -26,12 +26,7 @@ MAX_TRIED_EACH = 30
 def with_number_limits(estimator: Any, draft: Signature, records: Sequence[Record]) -> Signature:
     """Return the signature with the least and the greatest number that the model accepts in each input.
 
-    A limit that depends on other inputs is left out.
-
-    Args:
-        estimator: The fitted model.
-        draft: The signature so far.
-        records: Rows that the model accepts.
+    A limit that depends on other inputs is left out. `records` are rows that the model accepts.
     """
     complete = [record for record in records if None not in record.values()] or list(records)
     step = max(len(complete) // ROWS_AGREEING, 1)

@@ -82,12 +82,8 @@ def with_nulls(
 ) -> tuple[Signature, list[str]]:
     """Mark the inputs that may be missing, because the model still answers without them.
 
-    Args:
-        estimator: The fitted model.
-        draft: The signature so far.
-        record: A row that the model accepts.
-        learned: For each input the marker of missing values that the model has learned; else the first marker that
-            the model accepts is taken.
+    `learned` has for each input the marker of missing values that the model has learned; without one, the first marker
+    that the model accepts is taken. `record` is a row that the model accepts.
 
     Returns:
         The signature, and the inputs for which the model gives another answer to another marker.

@@ -64,15 +64,8 @@ def prove(
     """Compare artifact and graph on the records and on rows made to find a difference.
 
     Labels must be identical, floats equal within 1e-9 relative or 1e-12 absolute. The graph must not answer a row on
-    which the estimator raises.
-
-    Args:
-        estimator: the fitted model.
-        artifact: the estimator, called as a notebook would call it.
-        graph: the graph.
-        served: the quickest way to call the estimator, with which the time of the graph is compared.
-        signature: the signature of all of them.
-        records: rows that the model answers.
+    which the estimator raises. `artifact` is called as a notebook would call it; `served` is the quickest way to call
+    the estimator, with which the time of the graph is compared.
 
     Raises:
         NotProven: with the first difference.

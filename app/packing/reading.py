@@ -21,9 +21,8 @@ from app.runtime.environment import environment
 def opened(request: PackRequest) -> Artifact:
     """Read the artifact of a request.
 
-    Raises:
-        PackingRefused: it cannot be read, or scikit-learn warns that another version saved it and the request does
-            not name the training environment.
+    It is refused if scikit-learn warns that another version saved it, and the request does not name the training
+    environment.
     """
     choice = Choice(request.use, request.before, request.columns, request.labels)
     with warnings.catch_warnings(record=True) as told:
@@ -58,11 +57,7 @@ def _options(request: PackRequest) -> list[str]:
 
 
 def require_steps(artifact: Artifact, request: PackRequest) -> None:
-    """Refuse a name in `--before` that is neither a part of the artifact nor a step.
-
-    Raises:
-        PackingRefused: naming the steps that there are.
-    """
+    """Refuse a name in `--before` that is neither a part of the artifact nor a step."""
     known = request.known_steps if request.known_steps is not None or not artifact.parts else ()
     unknown = [name for name in artifact.steps if known is not None and name not in known]
     if unknown:

@@ -30,9 +30,6 @@ def repack(request: RepackRequest) -> Result:
     """Make a new version of a stored one: the same artifact, signature and examples, with a new graph and proof.
 
     The artifact must still give the answers that are recorded in the stored version.
-
-    Raises:
-        PackingRefused: with the reason, in one sentence.
     """
     repository = Repository(Path(request.models_dir))
     stored, before = repository.folder(request.model, request.version), f"version {request.version}"
@@ -93,11 +90,7 @@ def _known(request: RepackRequest, manifest: Manifest) -> Manifest:
 
 
 def _model(estimator: Any, manifest: Manifest, answers: Recorded | None) -> Model:
-    """Put the estimator, its signature and the rows that were seen in training together.
-
-    Raises:
-        PackingRefused: the version has not one row.
-    """
+    """Put the estimator, its signature and the rows that were seen in training together."""
     signature = manifest.signature
     records = list(_seen(manifest, answers))
     if not records:

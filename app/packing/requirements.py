@@ -42,10 +42,8 @@ BOUNDS_BEFORE = (
 def requirements_of(training: Training, *, of_its_time: bool = True) -> list[str]:
     """Return the requirements of an environment like the training environment.
 
-    Args:
-        training: What is known of the training environment.
-        of_its_time: Bound all unknown libraries by the time of the scikit-learn release; else only NumPy, against
-            which the release was built.
+    Unknown libraries are bounded by the time of the scikit-learn release; without `of_its_time` only NumPy is, against
+    which the release was built.
     """
     wanted = dict(training.requirements)
     here = installed_version(SCIKIT_LEARN)

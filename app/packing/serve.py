@@ -29,9 +29,6 @@ def serve(request: ServeRequest) -> Result:
 
     Returns:
         The versions of the libraries, and how many recorded rows were compared.
-
-    Raises:
-        PackingRefused: it cannot be loaded here, or answers otherwise.
     """
     folder = Path(request.folder)
     manifest = manifests.read(folder)
@@ -54,11 +51,7 @@ def serve(request: ServeRequest) -> Result:
 
 
 def check(request: CheckRequest) -> Result:
-    """Verify, load and prove a published version.
-
-    Raises:
-        PackingRefused: it cannot be served; the text says why.
-    """
+    """Verify, load and prove a published version."""
     loader = VersionLoader(
         Repository(Path(request.models_dir)), LOADERS, lambda signature: Validator(signature, MAX_ROWS)
     )

@@ -184,16 +184,12 @@ def run(
     progress: Progress | None = None,
     interpreter: Interpreter | None = None,
 ) -> Result:
-    """Run the request in a process of its own.
+    """Run a request in a process of its own, which ends after `timeout_s` seconds at the latest.
 
-    Args:
-        request: what to do.
-        timeout_s: the longest that it may take.
-        progress: receives the stages of the process.
-        interpreter: the Python to run; None for this one.
+    `progress` receives the stages of the process. Without an interpreter, this Python runs it.
 
     Raises:
-        PackingRefused: the request was refused, or the process died or took longer than `timeout_s` seconds.
+        PackingRefused: the request was refused, or the process died or took too long.
     """
     with tempfile.TemporaryDirectory(prefix="retort-packing-") as folder:
         answer = Path(folder) / "result.json"
@@ -231,11 +227,7 @@ def _start(
 
 
 def _said_by(process: subprocess.Popen[bytes], timeout_s: float, place: Path, progress: Progress | None) -> bytes:
-    """Wait for a process to end; return its standard error.
-
-    Raises:
-        PackingRefused: it took longer than `timeout_s` seconds.
-    """
+    """Wait for a process to end; return its standard error."""
     until_s = time.monotonic() + timeout_s
     while (left_s := until_s - time.monotonic()) > 0:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -31,15 +31,8 @@ def add(
 ) -> Result:
     """Pack an artifact in an environment like that of its training.
 
-    Args:
-        request: what to pack.
-        timeout_s: the longest that packing may take; making an environment is not counted.
-        trained_with: the training environment as the user names it: requirements separated by commas.
-        python: the user's own Python that has it.
-        progress: receives the making of an environment and the stages of packing.
-
-    Raises:
-        PackingRefused: a file is not there, the environment cannot be made, or as `spawn.run`.
+    `trained_with` is the training environment as the user names it, and `python` the user's own Python that has it.
+    `progress` receives the making of an environment, which `timeout_s` does not count, and the stages of packing.
     """
     given.require_name(request.name)
     artifact, *beside = [located(name).file for name in (request.artifact, *request.beside)]
@@ -63,7 +56,6 @@ def repack(
 
     Raises:
         InvalidRepository: a file of the version is missing or damaged.
-        PackingRefused: the environment cannot be made, or as `spawn.run`.
     """
     repository = Repository(Path(request.models_dir))
     folder = repository.folder(request.model, request.version)

@@ -155,11 +155,8 @@ def boundaries(answers: Callable[[list[Record]], NDArray[Any]], pools: Pools) ->
     """Return rows on both sides of a step in the answers of a model, one floating-point number apart.
 
     One number of a row is moved from one value to another, and the point where the answer changes is bisected until
-    both sides are neighbours. This also finds steps behind a scaler or a product of columns.
-
-    Args:
-        answers: Gives one value for each row.
-        pools: The values to try.
+    both sides are neighbours. This also finds steps behind a scaler or a product of columns. `answers` gives one value
+    for each row.
     """
     numbers = [spec.name for spec in pools.signature.inputs if spec.kind == "number"]
     if not numbers:
@@ -188,14 +185,7 @@ def boundaries(answers: Callable[[list[Record]], NDArray[Any]], pools: Pools) ->
 def stress_rows(
     estimator: Any, signature: Signature, records: Sequence[Record], answers: Callable[[list[Record]], NDArray[Any]]
 ) -> list[Record]:
-    """Return the records and all kinds of stress rows.
-
-    Args:
-        estimator: The fitted model.
-        signature: Its signature.
-        records: Rows that the model accepts.
-        answers: Gives one value for each row.
-    """
+    """Return the records and all kinds of stress rows; `answers` gives one value for each row."""
     pools = Pools(signature, records)
     rules = {spec.name: rule_of(spec) for spec in signature.inputs if spec.kind in ("number", "integer")}
     beside = [*boundaries(answers, pools), *thresholds(estimator, pools)]

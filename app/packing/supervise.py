@@ -26,10 +26,8 @@ ENDED_WITHIN_S = 5.0
 def supervise(work: Callable[[], None], clean: Callable[[], None], limit_bytes: int) -> int:
     """Do the work in a child process that ends with its parent; then end all processes that it has left.
 
-    Args:
-        work: What the child does.
-        clean: Called if the work did not end with status 0.
-        limit_bytes: The memory limit of the child and of each process that it starts.
+    `clean` is called if the work did not end with status 0. The memory limit holds for the child and for each process
+    that it starts.
 
     Returns:
         The exit status of the child, or minus the number of the signal that ended it.

@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 
-from app.packing.durations import written
 from app.packing.probe import Record
 from app.runtime.proving import same
 from app.runtime.servable import Servable
@@ -137,3 +136,13 @@ def _goes_on(runs: int, each_s: float) -> bool:
 
 def _rows(rows: int) -> str:
     return "one row" if rows == 1 else f"{rows:,} rows"
+
+
+def written(duration_us: float) -> str:
+    """Return a duration with two or three digits and a suitable unit: 59 ms, 1.2 s."""
+    for unit, length_us in (("s", 1e6), ("ms", 1e3)):
+        # 999.6 ms would be written 1,000 ms.
+        if duration_us >= length_us * 0.9995:
+            amount = duration_us / length_us
+            return f"{amount:,.0f} {unit}" if amount >= 9.95 else f"{amount:.1f} {unit}"
+    return f"{duration_us:.0f} µs"

@@ -52,13 +52,8 @@ class Training:
 def find(artifact: Path, declared: str | None = None, beside: Sequence[Path] = ()) -> Training:
     """Find the training environment of an artifact.
 
-    Args:
-        artifact: The file.
-        declared: Requirements that its user declares, separated by commas.
-        beside: Further files of the same model.
-
-    Raises:
-        PackingRefused: A version in the artifact, or one that the user declares, is not valid.
+    The user may declare requirements, separated by commas. `beside` are further files of the same model. A version that
+    is not valid is refused.
     """
     files = [(path, _named(path)) for path in (*beside, artifact)]
     given = _declared(declared) if declared else {}

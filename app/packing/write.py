@@ -12,19 +12,18 @@ import numpy as np
 import pandas as pd
 
 from app.packing import declared, given, inspect, reading, sample, stages
+from app.packing.agreement import Scored, require_fidelity, scored
 from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
 from app.packing.assume import Notes
 from app.packing.build import MAX_EXAMPLES, Model, build, examples_of, publish, training_assumptions
-from app.packing.card import card_of
 from app.packing.declared import Declared
-from app.packing.fidelity import require_fidelity
+from app.packing.given import card_of
 from app.packing.infer import infer, outputs_lost
 from app.packing.probe import Record
 from app.packing.profile import profile_of
 from app.packing.remarks import remarks_on
 from app.packing.sample.expected import expected_of
-from app.packing.scoring import Scored, scored
 from app.packing.spawn import PackRequest, Result
 from app.packing.write_graph import pack_graph
 from app.runtime.servable import ArtifactServable
@@ -34,11 +33,7 @@ from app.storage.repository import Repository
 
 
 def pack(request: PackRequest) -> Result:
-    """Pack an artifact as a new version of a model; leave nothing behind if it is refused.
-
-    Raises:
-        PackingRefused: with the reason, in one sentence.
-    """
+    """Pack an artifact as a new version of a model; leave nothing behind if it is refused."""
     given.require_name(request.name)
     stages.enter("reading the artifact")
     artifact = reading.opened(request)
@@ -103,11 +98,7 @@ class _Found:
 
 
 def _inferred(request: PackRequest, artifact: Artifact) -> _Found:
-    """Read the sample and infer the signature.
-
-    Raises:
-        PackingRefused: the sample does not fit, the signature cannot be inferred, or the sample cannot be sent as JSON.
-    """
+    """Read the sample, infer the signature, and check that the sample can be sent as JSON."""
     estimator = artifact.estimator
     wanted = declared.read(Path(request.inputs)) if request.inputs else ()
     columns = artifact.columns if inspect.names_of(estimator) is None and not inspect.takes_text(estimator) else None

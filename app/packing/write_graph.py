@@ -11,8 +11,8 @@ from app.packing import declared, given_graph, reading
 from app.packing.artifacts.onnx_file import OnnxFile
 from app.packing.artifacts.opening import Artifact
 from app.packing.build import MAX_EXAMPLES, examples_of, hashed, now
-from app.packing.card import card_of
 from app.packing.explain import derive_explanation
+from app.packing.given import card_of
 from app.packing.given_graph import GivenGraph
 from app.packing.graph import GRAPH
 from app.packing.probe import Record
@@ -28,11 +28,7 @@ MAX_EXAMPLE_VALUES = 20_000
 
 
 def pack_graph(request: PackRequest, artifact: Artifact, file: OnnxFile) -> Result:
-    """Pack an ONNX file as a new version.
-
-    Raises:
-        PackingRefused: its inputs are not known well enough, or it fails on its rows.
-    """
+    """Pack an ONNX file as a new version."""
     wanted = declared.read(Path(request.inputs)) if request.inputs else ()
     said = declared.Declared(request.out_of_range, request.unseen, wanted)
     given, told = reading.sample_of(request, artifact, given_graph.expected_of(file, said))

@@ -10,7 +10,7 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import KNeighborsRegressor
 
-from app.packing.compile import MAX_CELLS_AT_ONCE, MOST_ROWS_AT_ONCE, compile_graph
+from app.packing.graph import MAX_CELLS_AT_ONCE, MOST_ROWS_AT_ONCE, compile_graph
 from app.packing.infer import infer
 from app.runtime.graph import MAX_ROWS_AT_ONCE, ROWS_AT_ONCE
 

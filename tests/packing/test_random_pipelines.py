@@ -38,7 +38,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.tree import DecisionTreeRegressor
 
-from app.packing.compile import compile_graph
+from app.packing.graph import compile_graph
 from app.packing.infer import infer
 from app.packing.prove import prove
 from app.runtime.graph import GraphServable, session_of

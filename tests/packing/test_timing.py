@@ -11,7 +11,7 @@ import pytest
 from app.packing import timing
 from app.packing.prove import Proof
 from app.packing.remarks import graph_remarks
-from app.packing.timing import compared_us, medians_us, slower_sentence, slower_times
+from app.packing.timing import compared_us, medians_us, slower_sentence, slower_times, written
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch, Outputs
 
@@ -121,3 +121,21 @@ def test_a_proof_of_an_earlier_release_has_no_time_of_32_rows() -> None:
         "served as a graph, equal to the artifact on 9 rows (largest relative difference 0.0e+00); "
         "one row takes 10 µs, with the artifact 20 µs; 1,000 rows take 20 ms, with the artifact 3.0 ms"
     ]
+
+
+@pytest.mark.parametrize(
+    ("duration_us", "text"),
+    [
+        (0.4, "0 µs"),
+        (59.4, "59 µs"),
+        (999.4, "999 µs"),
+        (999.6, "1.0 ms"),
+        (1234.0, "1.2 ms"),
+        (59_321.88, "59 ms"),
+        (999_600.0, "1.0 s"),
+        (1_250_000.0, "1.2 s"),
+        (61_000_000.0, "61 s"),
+    ],
+)
+def test_a_duration_has_a_suitable_unit(duration_us: float, text: str) -> None:
+    assert written(duration_us) == text

@@ -22,9 +22,9 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from app.core.catalogue import describe
 from app.errors import PackingRefused
 from app.packing import timing
-from app.packing.durations import written
 from app.packing.serve import check, serve
 from app.packing.spawn import CheckRequest, PackRequest, Result, ServeRequest
+from app.packing.timing import written
 from app.packing.write import pack
 from app.runtime.environment import environment
 from app.storage import manifest as manifests

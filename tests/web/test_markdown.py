@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.packing.card import MAX_BYTES
+from app.packing.given import MAX_BYTES
 from app.web.markdown import html
 
 ALLOWED = frozenset(

@@ -19,20 +19,12 @@ CATBOOST_CLASSIFIES = ("Logloss", "CrossEntropy", "MultiClass", "MultiClassOneVs
 
 
 def read_xgboost(path: Path) -> Any:
-    """Read the estimator in a `.json` or `.ubj` file.
-
-    Raises:
-        LoadingFailed: XGBoost is not installed, or cannot read the file.
-    """
+    """Read the estimator in a `.json` or `.ubj` file."""
     return _of_xgboost(_library("xgboost", "XGBoost"), bytearray(path.read_bytes()))
 
 
 def read_lightgbm(path: Path) -> Any:
-    """Read the estimator in a text file of LightGBM.
-
-    Raises:
-        LoadingFailed: LightGBM is not installed, or cannot read the file.
-    """
+    """Read the estimator in a text file of LightGBM."""
     library = _library("lightgbm", "LightGBM")
     try:
         booster = library.Booster(model_str=path.read_text(encoding="utf-8"))
@@ -42,11 +34,7 @@ def read_lightgbm(path: Path) -> Any:
 
 
 def read_catboost(path: Path) -> Any:
-    """Read the estimator in a `.cbm` file.
-
-    Raises:
-        LoadingFailed: CatBoost is not installed, or cannot read the file.
-    """
+    """Read the estimator in a `.cbm` file."""
     library = _library("catboost", "CatBoost")
     try:
         found = library.CatBoost().load_model(str(path), format="cbm")

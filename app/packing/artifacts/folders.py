@@ -48,11 +48,7 @@ class Located:
 
 
 def located(given: str) -> Located:
-    """Find the file of the model at a path, in a folder, or under a URI of MLflow.
-
-    Raises:
-        PackingRefused: Finding it needs a library that is not installed, or the folder is not a model that is served.
-    """
+    """Find the file of the model at a path, in a folder, or under a URI of MLflow."""
     path = _path(given)
     if not path.is_dir():
         return _beside_mlmodel(path)

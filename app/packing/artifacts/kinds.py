@@ -41,11 +41,7 @@ KERAS = "is a Keras file: convert it to ONNX (model.export with format='onnx', o
 
 
 def kind_of(path: Path) -> str:
-    """Return the kind of an artifact: a key of `opening.READERS_OF_KIND`.
-
-    Raises:
-        PackingRefused: The file is missing or is not a model; the sentence names its kind.
-    """
+    """Return the kind of an artifact, a key of `opening.READERS_OF_KIND`; refuse what is not a model, naming it."""
     try:
         if path.is_dir():
             names = sorted(entry.name for entry in path.iterdir())

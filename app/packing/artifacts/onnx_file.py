@@ -80,12 +80,7 @@ class OnnxFile:
 
 
 def read(path: Path) -> OnnxFile:
-    """Read the model in a file, with its weights if they are in files beside it.
-
-    Raises:
-        PackingRefused: The file is not a model, is cut off or lacks its weights, or an input has a type that cannot be
-            sent.
-    """
+    """Read the model in a file, with its weights if they are in files beside it."""
     try:
         model = onnx.load(str(path))
     except FileNotFoundError as error:
@@ -139,13 +134,9 @@ def adapted(
 ) -> onnx.ModelProto:
     """Return the same graph with the inputs of a signature, and with outputs by the names of the signature.
 
-    Args:
-        file: The model as it is in the file.
-        feeds: Each of its inputs with the inputs of the signature that fill it, in order.
-        outputs: For each output of the signature the output of the file.
-        shapes: The shape of one row of each input of the file.
-        flat: The outputs that become one value for each row.
-        one_by_one: Whether the graph takes one row at once.
+    `outputs` has for each output of the signature the output of the file; those in `flat` become one value for each
+    row. `shapes` has the shape of one row of each input of the file. `one_by_one` says that the graph takes one row at
+    once.
     """
     model = compose.add_prefix(file.model, PREFIX)
     constants: list[Any] = []

@@ -60,17 +60,10 @@ class Artifact:
 def opened(
     given: Sequence[str], choice: Choice, name: str, *, trust: bool = False, options: Sequence[str] = ()
 ) -> Artifact:
-    """Open the model in these files, folders or URIs.
+    """Open the model in these files, folders or URIs; several make one pipeline in this order.
 
-    Args:
-        given: The arguments of the user; several make one pipeline in this order.
-        choice: Which parts make the model.
-        name: The name of the model, for the command that an error proposes.
-        trust: Whether to trust all types in a skops file.
-        options: The other options of the user, which that command repeats.
-
-    Raises:
-        PackingRefused: A file is missing or is not a model, or it is not clear which parts make the model.
+    It is refused if it is not clear which parts make the model. The command that an error proposes has the name of the
+    model and repeats the other options of the user. With `trust`, all types in a skops file are trusted.
     """
     found = [located(each) for each in given]
     several_files = len(found) > 1
@@ -113,11 +106,7 @@ def _named_parts(content: Any, label: str, several_files: bool) -> dict[str, Any
 
 
 def read(path: Path, kind: str) -> Any:
-    """Read the object in a file of this kind.
-
-    Raises:
-        PackingRefused: The file cannot be read, or needs a library that is not installed.
-    """
+    """Read the object in a file of this kind."""
     try:
         return READERS_OF_KIND[kind](path)
     except OSError as error:
@@ -134,9 +123,6 @@ def trusted(path: Path) -> tuple[Any, tuple[str, ...]]:
 
     Returns:
         The object, and the types that skops does not trust by itself.
-
-    Raises:
-        PackingRefused: The file cannot be read.
     """
     try:
         import skops.io

@@ -35,13 +35,9 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A model put together.
+    """A model put together, and notes on it; `columns` are the names of its columns, if they are known.
 
-    Attributes:
-        estimator: The estimator.
-        columns: The names of its columns, if they are known.
-        steps: The names in `before` that are not parts but steps of the user's module.
-        notes: Notes on what was put together.
+    `steps` are the names in `before` that are not parts but steps of the user's module.
     """
 
     estimator: Any
@@ -94,16 +90,10 @@ def _names(part: Any) -> tuple[str, ...]:
 
 
 def whole_of(parts: Mapping[str, Any], choice: Choice, *, several_files: bool, command: str) -> Whole:
-    """Put the model together that the chosen parts make.
+    """Put the model together that the chosen parts make; refuse if that is not clear, listing the parts.
 
-    Args:
-        parts: The parts of the artifact by name.
-        choice: The choice of the user. For several files it may be left open if their roles are clear.
-        several_files: Whether the parts come from several files, given in the order of the pipeline.
-        command: The command that was used, for the proposal in an error.
-
-    Raises:
-        PackingRefused: It is not clear which parts make the model; the sentence lists them.
+    For several files, given in the order of the pipeline, the choice may be left open if their roles are clear. An
+    error proposes the command that was used, with a choice.
     """
     by_role: dict[str, list[str]] = {}
     for name, part in parts.items():
@@ -158,11 +148,7 @@ def _assembled(
 
 
 def _labelled(estimator: Any, name: str, part: Any) -> Any:
-    """Return a classifier that decodes its predictions by labels.
-
-    Raises:
-        PackingRefused: The part does not hold labels, or not those of this classifier.
-    """
+    """Return a classifier that decodes its predictions by labels; refuse labels of another classifier."""
     from app.runtime.decoded import Decoded
 
     labels: Any = getattr(part, "classes_", None)
@@ -204,11 +190,7 @@ def _output_width(transformer: Any) -> int | None:
 
 
 def _completed(parts: Mapping[str, Any], by_role: Mapping[str, Sequence[str]], choice: Choice, command: str) -> Choice:
-    """Complete a choice by the parts whose role is clear: the model, the transformers in order, columns and labels.
-
-    Raises:
-        PackingRefused: Two parts have a role that only one can have.
-    """
+    """Complete a choice by the parts whose role is clear: the model, the transformers in order, columns and labels."""
     chosen = {"labels": choice.labels, "columns": choice.columns}
     unclear = [role for role, name in chosen.items() if name is None and len(by_role.get(role, ())) > 1]
     if len(by_role.get("model", ())) != 1 or unclear:

@@ -1,4 +1,4 @@
-"""Naive Bayes: the class with the greatest joint log-likelihood; probabilities are normalized exponentials."""
+"""Naive Bayes and quadratic discriminant analysis: the class with the greatest joint log-likelihood."""
 
 from __future__ import annotations
 
@@ -52,8 +52,7 @@ def categorical(g: Graph, est: Any, features: Features) -> Outputs:
     x = g.matrix(features, "int64")
     table = np.concatenate([np.asarray(part).T for part in est.feature_log_prob_])
     starts = np.cumsum([0] + [part.shape[1] for part in est.feature_log_prob_[:-1]])
-    total = reduced(g, "ReduceSum", g.take(table, x + starts), None)
-    likelihood = replace(total, width=table.shape[1])
+    likelihood = replace(reduced(g, "ReduceSum", g.take(table, x + starts), None), width=table.shape[1])
     return _outputs(g, est, likelihood + est.class_log_prior_)
 
 
@@ -65,10 +64,33 @@ def _outputs(g: Graph, est: Any, likelihoods: Tensor) -> Outputs:
     }
 
 
+def quadratic(g: Graph, est: Any, features: Features) -> Outputs:
+    """`QuadraticDiscriminantAnalysis`: the log-likelihood of each class by its own rotation and scaling."""
+    x = g.matrix(features)
+    classes = len(est.classes_)
+    factors = [rotation * scaling**-0.5 for rotation, scaling in zip(est.rotations_, est.scalings_, strict=True)]
+    rank = max(factor.shape[1] for factor in factors)
+    stacked = np.stack([np.pad(factor, ((0, 0), (0, rank - factor.shape[1]))) for factor in factors])
+    rotated = (x - est.means_[:, None, :]) @ stacked
+    norms = g.node("ReduceSumSquare", [rotated, g.constant([2], "int64")], "float64", None, keepdims=0)
+    by_row = g.node("Transpose", [norms], "float64", classes, perm=[1, 0])
+    logs = np.array([np.sum(np.log(scaling)) for scaling in est.scalings_])
+    scores = (by_row + logs) * -0.5 + np.log(est.priors_)
+    decision = scores
+    if classes == 2:
+        decision = g.pick(scores, 1) - g.pick(scores, 0)
+    return {
+        "prediction": g.labels(est.classes_, g.argmax(scores)),
+        "probabilities": exp_normalized(g, scores),
+        "decision_scores": decision,
+    }
+
+
 PREDICTORS: dict[str, Predict] = {
     "BernoulliNB": bernoulli,
     "CategoricalNB": categorical,
     "ComplementNB": complement,
     "GaussianNB": gaussian,
     "MultinomialNB": multinomial,
+    "QuadraticDiscriminantAnalysis": quadratic,
 }

@@ -32,11 +32,9 @@ class Sides:
     _splits: dict[int, dict[bytes, int]] = field(default_factory=dict)
 
     def column(self, position: int, sides: NDArray[np.float64]) -> tuple[int, int]:
-        """Register a split of this column, and return its key for `place`.
+        """Register a split of the column at this position of the matrix, and return its key for `place`.
 
-        Args:
-            position: The column in the matrix.
-            sides: The side of each category; the last element is for unknown categories.
+        `sides` has the side of each category; its last element is for unknown categories.
         """
         splits = self._splits.setdefault(position, {})
         return position, splits.setdefault(sides.tobytes(), len(splits))

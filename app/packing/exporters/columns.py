@@ -1,9 +1,11 @@
-"""Pipelines, column transformers and unions: the columns that each step takes."""
+"""Pipelines, column transformers, unions and selectors: the columns that each step takes."""
 
 from __future__ import annotations
 
 import functools
 from typing import Any
+
+import numpy as np
 
 from app.packing.exporters.functions import FUNCTIONS
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
@@ -61,11 +63,7 @@ def _weighted(g: Graph, est: Any, name: str, features: Features) -> Features:
 
 
 def function(g: Graph, est: Any, features: Features) -> Features:
-    """`FunctionTransformer.transform` for functions of NumPy, shape (rows, columns).
-
-    Raises:
-        NotExportable: It has another function.
-    """
+    """`FunctionTransformer.transform` for functions of NumPy, shape (rows, columns)."""
     if est.func is None:
         return features
     if est.func not in FUNCTIONS or est.kw_args:
@@ -75,10 +73,32 @@ def function(g: Graph, est: Any, features: Features) -> Features:
     return (FUNCTIONS[est.func](g, g.matrix(features)),)
 
 
+def selector(g: Graph, est: Any, features: Features) -> Features:
+    """`SelectorMixin.transform`: the columns of `get_support()`, in their order."""
+    return g.select(features, np.flatnonzero(est.get_support()).tolist())
+
+
+def eliminator(g: Graph, est: Any, features: Features) -> Outputs:
+    """`RFE` and `RFECV`: the outputs of the estimator on the selected columns; these columns are `transformed`."""
+    columns = selector(g, est, features)
+    return g.predict(est.estimator_, columns) | {"transformed": g.matrix(columns)}
+
+
+SELECTORS = (
+    "GenericUnivariateSelect", "RFE", "RFECV", "SelectFdr", "SelectFpr", "SelectFromModel", "SelectFwe",
+    "SelectKBest", "SelectPercentile", "SequentialFeatureSelector", "VarianceThreshold",
+)  # fmt: skip
+
+
 TRANSFORMERS: dict[str, Transform] = {
     "Pipeline": pipeline,
     "ColumnTransformer": column_transformer,
     "FeatureUnion": feature_union,
     "FunctionTransformer": function,
+    **dict.fromkeys(SELECTORS, selector),
 }
-PREDICTORS: dict[str, Predict] = {"Pipeline": pipeline_predict}
+PREDICTORS: dict[str, Predict] = {
+    "Pipeline": pipeline_predict,
+    "RFE": eliminator,
+    "RFECV": eliminator,
+}

@@ -61,11 +61,7 @@ def _thresholded(g: Graph, est: Any, inner: Any, features: Features, threshold: 
 
 
 def decoded(g: Graph, est: Decoded, features: Features) -> Outputs:
-    """Decoded.predict: the labels at the positions that the estimator predicts.
-
-    Raises:
-        NotExportable: The estimator predicts several columns.
-    """
+    """Decoded.predict: the labels at the positions that the estimator predicts."""
     outputs = dict(g.predict(est.estimator, features))
     positions = g.cast(outputs["prediction"], "int64")
     if positions.width not in (None, 1):

@@ -1,12 +1,14 @@
-"""Polynomial features and bins."""
+"""Polynomial features, bins, and B-splines of each column."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from app.packing.exporters.graph import Features, Graph, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, Transform
+from app.packing.releases import splines_are_sparse, splines_of_missing
 
 
 def polynomial(g: Graph, est: Any, features: Features) -> Features:
@@ -77,4 +79,105 @@ def _bin_number(g: Graph, x: Tensor, inner: list[Any]) -> Tensor:
     return g.node("ReduceSum", [g.cast(reached, "float64"), axis], "float64", x.width, keepdims=0)
 
 
-TRANSFORMERS: dict[str, Transform] = {"PolynomialFeatures": polynomial, "KBinsDiscretizer": bins}
+def splines(g: Graph, est: Any, features: Features) -> Features:
+    """`SplineTransformer.transform`: every basis function at every value, shape (rows, columns x splines)."""
+    if est.extrapolation == "error":
+        raise NotExportable("it refuses values beyond its knots, which a graph does not")
+    if est.degree == 0 and (splines_are_sparse(est) or est.extrapolation == "constant"):
+        raise NotExportable("its splines of degree 0 fail beyond their knots in scikit-learn itself")
+    knots = np.stack([spline.t for spline in est.bsplines_])
+    x = g.matrix(features)
+    if est.extrapolation == "periodic":
+        basis = _basis(g, _deep(g, _wrapped(g, x, est)), knots, est.degree)
+        coefficients = est.bsplines_[0].c
+        basis = basis @ coefficients
+    else:
+        basis = _basis(g, _deep(g, x), knots, est.degree)
+    if est.extrapolation in ("constant", "linear"):
+        basis = _continued(g, est, basis, _deep(g, x))
+    if splines_of_missing(est) == "zeros":
+        basis = g.where(_deep(g, x).isnan(), 0.0, basis)
+    if not est.include_bias:
+        basis = _slice(g, basis, 0, (basis.width or 0) - 1)
+    width = len(knots) * (basis.width or 0)
+    return (g.node("Reshape", [basis, g.constant([0, width], "int64")], "float64", width),)
+
+
+def _deep(g: Graph, x: Tensor) -> Tensor:
+    """Shape (rows, columns, 1)."""
+    return x.unsqueeze(2)
+
+
+def _slice(g: Graph, x: Tensor, start: int, stop: int) -> Tensor:
+    """Slice the last of three axes."""
+    limits = [g.constant([limit], "int64") for limit in (start, stop, 2)]
+    return g.node("Slice", [x, *limits], "float64", stop - start)
+
+
+def _wrapped(g: Graph, x: Tensor, est: Any) -> Tensor:
+    """low + (x - low) % period, with the sign of `np.remainder`."""
+    low, high = (np.array([spline.t[i] for spline in est.bsplines_]) for i in (est.degree, -est.degree - 1))
+    if not (high > low).all():
+        raise NotExportable("a column had one value only in training, and no period")
+    period = g.constant(high - low)
+    rest = g.node("Mod", [x - low, period], "float64", x.width, fmod=1)
+    return g.constant(low) + g.where(rest < 0.0, rest + period, rest)
+
+
+def _basis(g: Graph, x: Tensor, knots: NDArray[np.float64], degree: int) -> Tensor:
+    """Return the basis functions by de Boor's recursion, like `scipy.interpolate.BSpline`.
+
+    Values of shape (rows, columns, 1) and knots of shape (columns, knots), whose first and last interval are unbounded,
+    give shape (rows, columns, functions).
+    """
+    count = knots.shape[1]
+    first, last = degree, count - degree - 2
+    lower, upper = np.full((2, len(knots), count - 1), np.inf)
+    lower[:, first : last + 1] = knots[:, first : last + 1]
+    upper[:, first:last] = knots[:, first + 1 : last + 1]
+    lower[:, first] = -np.inf
+    basis = g.cast((x >= lower) & (x < upper), "float64")
+    if not degree:
+        return basis
+    distance = x - knots
+    for d in range(1, degree + 1):
+        width = count - 1 - d
+        span = knots[:, d:] - knots[:, :-d]
+        span[span == 0] = np.inf  # a function between equal knots is 0
+        weight = basis / span
+        rising = _slice(g, weight, 0, width) * _slice(g, distance, 0, width)
+        basis = rising - _slice(g, weight, 1, width + 1) * _slice(g, distance, d + 1, count)
+    return basis
+
+
+def _continued(g: Graph, est: Any, basis: Tensor, x: Tensor) -> Tensor:
+    """Extrapolate the basis beyond the range: constant by the values at the end, or linear with their slope.
+
+    `x` has shape (rows, columns, 1).
+    """
+    count, columns = basis.width or 0, len(est.bsplines_)
+    limits = np.zeros((2, columns, 1))
+    values, slopes = np.zeros((2, 2, columns, count))
+    degree = est.degree
+    for column, spline in enumerate(est.bsplines_):
+        limits[:, column, 0] = spline.t[degree], spline.t[-degree - 1]
+        if est.extrapolation == "linear" and degree <= 1:
+            degree += 1  # also for all following columns, as in scikit-learn
+        for end, kept in enumerate((slice(0, degree), slice(count - degree, count))):
+            values[end, column, kept] = spline(limits[end, column, 0])[kept]
+            if est.extrapolation == "linear":
+                slopes[end, column, kept] = spline(limits[end, column, 0], nu=1)[kept]
+    for end, operator in enumerate(("Less", "Greater")):
+        beyond = g.node(operator, [x, g.constant(limits[end])], "bool", 1)
+        value = g.constant(values[end])
+        if est.extrapolation == "linear":
+            value = value + (x - limits[end]) * slopes[end]
+        basis = g.where(beyond, value, basis)
+    return basis
+
+
+TRANSFORMERS: dict[str, Transform] = {
+    "PolynomialFeatures": polynomial,
+    "KBinsDiscretizer": bins,
+    "SplineTransformer": splines,
+}

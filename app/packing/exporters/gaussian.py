@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from app.packing.exporters.functions import erf
 from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
 from app.packing.exporters.links import affine, reduced, targets
-from app.packing.exporters.normal_distribution import erf
 from app.packing.exporters.similarity import Points, linear, named, squared_distances
 
 LAMBDAS = np.array([0.41, 0.4, 0.37, 0.44, 0.39])
@@ -46,8 +46,7 @@ def laplace(g: Graph, est: Any, features: Features) -> Outputs:
     second = g.pick(mean > 0.0, 0)
     solved = np.linalg.solve(est.L_, np.diag(est.W_sr_))
     explained = affine(g, (kernel,), solved, np.zeros(len(solved)))
-    variance = diagonal(g, est.kernel_, x) - reduced(g, "ReduceSumSquare", explained)
-    doubled = variance * 2.0
+    doubled = (diagonal(g, est.kernel_, x) - reduced(g, "ReduceSumSquare", explained)) * 2.0
     alpha = doubled.reciprocal()
     scaled = mean * LAMBDAS * (alpha / (alpha + LAMBDAS**2)).sqrt()
     wide = (np.pi / alpha).sqrt()
@@ -76,11 +75,7 @@ DEFAULTS = {"gamma": 1.0, "coef0": 1.0, "degree": 3.0}
 
 
 def between(g: Graph, kernel: Any, x: Tensor, points: Points) -> Tensor:
-    """`kernel(x, points)`: shape (rows, points).
-
-    Raises:
-        NotExportable: there is no graph for one of the kernels that it is made of.
-    """
+    """`kernel(x, points)`: shape (rows, points)."""
     if _is_constant(kernel):
         raise NotExportable("its kernel is constant")
     return _between(g, kernel, x, points)

@@ -65,27 +65,15 @@ class Graph:
         self._pieces: dict[str, Sequence[Tensor]] = {}
 
     def transform(self, estimator: Any, features: Features) -> Features:
-        """Export a fitted transformer: return the columns that it makes of these.
-
-        Raises:
-            NotExportable: There is no exporter for it, or for one of its options.
-        """
+        """Export a fitted transformer: return the columns that it makes of these."""
         return _exporter_for(estimator, self._transformers)(self, estimator, features)
 
     def predict(self, estimator: Any, features: Features) -> Outputs:
-        """Export a fitted predictor: return its outputs for these columns.
-
-        Raises:
-            NotExportable: There is no exporter for it, or for one of its options.
-        """
+        """Export a fitted predictor: return its outputs for these columns."""
         return _exporter_for(estimator, self._predictors)(self, estimator, features)
 
     def labels(self, classes: ArrayLike, index: Tensor) -> Tensor:
-        """Return the labels at these indices, with the type of `predict`: (rows,) in, (rows,) out.
-
-        Raises:
-            NotExportable: A graph cannot hold labels of this type.
-        """
+        """Return the labels at these indices, with the type of `predict`: (rows,) in, (rows,) out."""
         array = np.asarray(classes)
         types = {"i": "int64", "u": "int64", "b": "bool", "f": "float64", "U": "string", "O": "string"}
         type_ = types.get(array.dtype.kind, "")
@@ -106,6 +94,10 @@ class Graph:
         """Return the first column with the least value of each row: (rows, k) in, (rows,) out."""
         return self.node("ArgMin", [scores], "int64", None, axis=1, keepdims=0, select_last_index=0)
 
+    def any(self, values: Tensor) -> Tensor:
+        """Whether any element is true: a scalar."""
+        return self.cast(self.node("ReduceMax", [self.cast(values, "int64")], "int64", None, keepdims=0), "bool")
+
     def column(self, values: Tensor) -> Tensor:
         """Return one value for each row as a block: (rows,) in, (rows, 1) out."""
         return values.unsqueeze(1)
@@ -123,9 +115,6 @@ class Graph:
         """Replace a text input of the graph by the columns of its terms and their counts.
 
         Both have shape (rows, most): see `TermCounter.counts` and `scattered`.
-
-        Raises:
-            NotExportable: The column is not an input of the graph.
         """
         if column.name not in {known.name for known in self._inputs}:
             raise NotExportable("its texts are changed before it counts their words")
@@ -141,12 +130,8 @@ class Graph:
     def scattered(self, columns: Tensor, values: Tensor, width: int) -> Tensor:
         """Scatter the values of each row into their columns, with zeros elsewhere: shape (rows, width).
 
-        Args:
-            columns: The columns of the values, shape (rows, most); the column `width` means no column.
-            values: The values, shape (rows, most).
-            width: The number of columns.
-
-        An exporter that uses `sparse` instead of the result spares the graph the zeros, and these nodes.
+        Columns and values have shape (rows, most); the column `width` means no column. An exporter that uses `sparse`
+        instead of the result spares the graph the zeros, and these nodes.
         """
         rows = self.node("Shape", [columns], "int64", None, start=0, end=1)
         shape = self.node("Concat", [rows, self.constant([width + 1], "int64")], "int64", None, axis=0)
@@ -309,11 +294,7 @@ class Graph:
         return list(zip(columns, fill, strict=True))
 
     def matrix(self, features: Features, type_: str = "float64") -> Tensor:
-        """Join all blocks into one tensor of shape (rows, columns) and this element type.
-
-        Raises:
-            NotExportable: There are no blocks, or a block of strings is to become numbers.
-        """
+        """Join all blocks into one tensor of shape (rows, columns) and this element type."""
         if type_ != "string" and any(tensor.type == "string" for tensor in features):
             raise NotExportable("it computes with a column of strings")
         if not features:

@@ -107,8 +107,7 @@ def iterative(g: Graph, est: Any, features: Features) -> Features:
         replaced = g.node("And", [missing, g.constant(columns[step.feat_idx], "bool")], "bool", current.width)
         current = g.where(replaced, predicted, current)
     if current is not first:
-        some_known = g.node("ReduceMax", [g.cast(~missing, "int64")], "int64", None, keepdims=0)
-        current = g.where(g.cast(some_known, "bool"), current, first)
+        current = g.where(g.any(~missing), current, first)
     return (current, *_indicator(g, est, (x,)))
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from app.packing.exporters.functions import normal_cdf, normal_ppf
 from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, Transform
-from app.packing.exporters.normal_distribution import normal_cdf, normal_ppf
 from app.packing.exporters.tree_ensemble import LEAF, Tree, each
 
 Floats = NDArray[np.float64]

@@ -14,30 +14,15 @@ OUTPUT_OF_METHOD = {method: output for output, method in METHOD_OF_OUTPUT.items(
 
 
 def response(g: Graph, estimator: Any, features: Features, methods: Sequence[str]) -> Tensor:
-    """Return the response of the first of these methods that the estimator has, like `_get_response_values`.
-
-    Raises:
-        NotExportable: There is no graph for it.
-    """
+    """Return the response of the first of these methods that the estimator has, like `_get_response_values`."""
     return chosen(g, estimator, g.predict(estimator, features), method_of(estimator, methods))
 
 
 def chosen(g: Graph, estimator: Any, outputs: Outputs, method: str, positive: Any = None) -> Tensor:
     """Return the response of one method out of all outputs, like `_get_response_values` of scikit-learn.
 
-    Args:
-        g: The graph.
-        estimator: The estimator.
-        outputs: Its outputs.
-        method: The method.
-        positive: The positive class; default: the second one.
-
-    Returns:
-        For two classes the probability or the score of the positive class, shape (rows,); for more classes shape
-        (rows, classes); for `predict` the prediction.
-
-    Raises:
-        NotExportable: The graph of the estimator does not have this output.
+    For two classes it is the probability or the score of the positive class (by default the second one), shape (rows,);
+    for more classes it has shape (rows, classes); for `predict` it is the prediction.
     """
     output = OUTPUT_OF_METHOD[method]
     tensor = of(outputs, output, estimator)
@@ -55,11 +40,7 @@ def method_of(estimator: Any, methods: Sequence[str]) -> str:
 
 
 def of(outputs: Outputs, name: str, estimator: Any) -> Tensor:
-    """Return the output with this name.
-
-    Raises:
-        NotExportable: The graph of the estimator does not have it.
-    """
+    """Return the output with this name."""
     if name not in outputs:
         raise NotExportable(f"the graph of the {type(estimator).__name__} in it does not give {name}")
     return outputs[name]

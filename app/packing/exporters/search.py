@@ -32,9 +32,6 @@ def reduced_distances(g: Graph, est: Any, x: Tensor) -> Tensor:
     """Return distances before the last root is taken, shape (rows, fitted rows).
 
     Trees subtract coordinates, and so does the brute-force search, except for the Euclidean metric.
-
-    Raises:
-        NotExportable: There is no graph for the metric, or there are too many fitted rows.
     """
     power = power_of(est)
     if not isinstance(est._fit_X, np.ndarray):
@@ -49,13 +46,7 @@ def reduced_distances(g: Graph, est: Any, x: Tensor) -> Tensor:
 def kneighbors(g: Graph, est: Any, x: Tensor, count: int, targets: NDArray[Any] | None) -> tuple[Tensor, Tensor]:
     """Return the indices of the nearest fitted rows and their distances, both of shape (rows, count).
 
-    Args:
-        g: The graph.
-        est: The estimator, with its fitted rows.
-        x: The batch, shape (rows, columns).
-        count: The number of neighbours.
-        targets: The targets of the fitted rows, if it does not matter which of several rows with equal targets are
-            taken.
+    `targets` are those of the fitted rows, if it does not matter which of several rows with equal targets are taken.
     """
     reduced = reduced_distances(g, est, x)
     total = reduced.width or 0
@@ -106,7 +97,7 @@ def break_ties(
         indices = _searched(g, est, some[0], some[1], first.width or 0)
         return [g.node("ScatterND", [first, rows.unsqueeze(1), indices], "int64", first.width)]
 
-    return g.branch(_any(g, matters), again, lambda: [first])[0]
+    return g.branch(g.any(matters), again, lambda: [first])[0]
 
 
 def _mixed(g: Graph, reduced: Tensor, tied: Tensor, last: Tensor, targets: NDArray[Any]) -> Tensor:
@@ -123,12 +114,7 @@ def _mixed(g: Graph, reduced: Tensor, tied: Tensor, last: Tensor, targets: NDArr
         differ = g.node("Less", ends[::-1], "bool", None)
         return [differ & tied]
 
-    return g.branch(_any(g, tied), compared, lambda: [tied])[0]
-
-
-def _any(g: Graph, values: Tensor) -> Tensor:
-    """Whether any value is true: a scalar."""
-    return g.cast(g.node("ReduceMax", [g.cast(values, "int64")], "int64", None, keepdims=0), "bool")
+    return g.branch(g.any(tied), compared, lambda: [tied])[0]
 
 
 def _searched(g: Graph, est: Any, x: Tensor, reduced: Tensor, count: int) -> Tensor:
@@ -169,7 +155,7 @@ def _pushed(g: Graph, met: Tensor, count: int) -> Tensor:
         index = g.where(found, position, _column(g, indices, 0))
         heap, indices = _sunk(g, heap, indices, value, index, count)
         cursor = g.where(found, position, total)
-        return [_any(g, found), cursor, heap, indices]
+        return [g.any(found), cursor, heap, indices]
 
     indices = g.loop(total + 1, [cursor, heap, indices], push)[2]
     return g.take(indices, range(count), axis=1)
@@ -213,8 +199,7 @@ def _positions(g: Graph, est: Any, x: Tensor) -> Tensor:
     children = forks if len(forks) else np.zeros(1, dtype=int)
     sides = [g.constant(np.minimum(2 * children + side, len(nodes) - 1), "int64") for side in (1, 2)]
     left_bound, right_bound = (g.node("Gather", [nearness, side], "float64", len(moves), axis=1) for side in sides)
-    shifts = g.cast(g.cast(right_bound < left_bound, "float64") @ moves, "int64")
-    return g.take(shifts, leaf, axis=1) + own
+    return g.take(g.cast(g.cast(right_bound < left_bound, "float64") @ moves, "int64"), leaf, axis=1) + own
 
 
 def _within(starts: NDArray[Any], low: int, high: int) -> NDArray[Any]:
@@ -233,8 +218,7 @@ def _lower_bounds(g: Graph, est: Any, x: Tensor, nodes: NDArray[Any], bounds: ND
             return bound
         return bound**power
     apart = x.unsqueeze(1)
-    below = bounds[0] - apart
-    outside = g.node("Max", [below, apart - bounds[1], g.constant(0.0)], "float64", x.width)
+    outside = g.node("Max", [bounds[0] - apart, apart - bounds[1], g.constant(0.0)], "float64", x.width)
     return summed(g, outside, power, len(nodes))
 
 

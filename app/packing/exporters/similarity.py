@@ -38,8 +38,7 @@ def squared_distances(g: Graph, x: Tensor, points: Points) -> Tensor:
 
 def expanded_squares(g: Graph, x: Tensor, points: Points) -> Tensor:
     """Squared distances as `-2 x·y + |x|² + |y|²`, at least 0, as `euclidean_distances` computes them."""
-    total = x @ (-2.0 * points.T) + reduced(g, "ReduceSumSquare", x) + squared_norms(points)
-    return total.maximum(0.0)
+    return (x @ (-2.0 * points.T) + reduced(g, "ReduceSumSquare", x) + squared_norms(points)).maximum(0.0)
 
 
 def fused_squares(g: Graph, x: Tensor, points: Points, norms: Points | None = None) -> Tensor:
@@ -55,8 +54,7 @@ def fused_squares(g: Graph, x: Tensor, points: Points, norms: Points | None = No
 
 def _fused_norms(g: Graph, x: Tensor) -> Tensor:
     """`|x|²` with one rounding for each column, shape (rows, 1)."""
-    product = x.unsqueeze(1) @ x.unsqueeze(2)
-    return g.node("Squeeze", [product, g.constant([2], "int64")], "float64", 1)
+    return g.node("Squeeze", [x.unsqueeze(1) @ x.unsqueeze(2), g.constant([2], "int64")], "float64", 1)
 
 
 def squared_norms(points: Points) -> Points:
@@ -126,11 +124,7 @@ PARAMETERS = {
 
 
 def named(g: Graph, kernel: Any, x: Tensor, points: Points, **parameters: float) -> Tensor:
-    """Return the kernel of this name, with the parameters that it takes.
-
-    Raises:
-        NotExportable: There is no graph for the kernel.
-    """
+    """Return the kernel of this name, with the parameters that it takes."""
     if callable(kernel):
         raise NotExportable("its kernel is a function")
     if kernel not in NAMED:
@@ -153,11 +147,7 @@ SEQUENTIAL = {1.0: "ReduceL1", 2.0: "ReduceSumSquare", np.inf: "ReduceMax"}
 
 
 def power_of(est: Any) -> float:
-    """Return p of the Minkowski metric of an estimator: 1 manhattan, 2 euclidean, infinity chebyshev.
-
-    Raises:
-        NotExportable: It has another metric.
-    """
+    """Return p of the Minkowski metric of an estimator: 1 manhattan, 2 euclidean, infinity chebyshev."""
     metric, parameters = est.effective_metric_, est.effective_metric_params_ or {}
     powers = {"euclidean": 2.0, "l1": 1.0, "l2": 2.0, "manhattan": 1.0, "cityblock": 1.0, "chebyshev": np.inf}
     if metric in powers:
@@ -168,11 +158,7 @@ def power_of(est: Any) -> float:
 
 
 def minkowski(g: Graph, x: Tensor, points: NDArray[Any], power: float) -> Tensor:
-    """Sum the powers of absolute differences column by column; for an infinite power, return their maximum.
-
-    Returns:
-        Shape (rows, points).
-    """
+    """Sum the powers of absolute differences column by column: shape (rows, points); their maximum for infinity."""
     count, width = points.shape
     block = width if points.size <= MAX_DIFFERENCES else 1 if width <= 15 else max(1, MAX_DIFFERENCES // count)
     total: Tensor | None = None

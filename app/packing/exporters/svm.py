@@ -197,8 +197,7 @@ def _sweep(g: Graph, matrix: Tensor, diagonal: Tensor, before: Tensor, count: in
         row = g.node("Gather", [matrix, g.constant(position, "int64")], "float64", count, axis=1)
         image = (image + step * row) / grown
         after = (after + step * np.eye(count)[position]) / grown
-    numbers = g.node("ReduceMax", [g.cast(active, "int64")], "int64", None, keepdims=0)
-    return [g.cast(numbers, "bool"), g.where(active, after, before)]
+    return [g.any(active), g.where(active, after, before)]
 
 
 PREDICTORS: dict[str, Predict] = {

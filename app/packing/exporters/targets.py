@@ -25,11 +25,7 @@ def transformed_target(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def inverse(g: Graph, transformer: Any, values: Tensor) -> Tensor:
-    """`inverse_transform` of a fitted transformer, float64 of shape (rows, targets).
-
-    Raises:
-        NotExportable: There is no graph for the inverse.
-    """
+    """`inverse_transform` of a fitted transformer, float64 of shape (rows, targets)."""
     name = type(transformer).__name__
     if not type(transformer).__module__.startswith("sklearn.") or name not in INVERSES:
         raise NotExportable(f"the inverse of {name} has no exporter")

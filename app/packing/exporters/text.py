@@ -16,11 +16,7 @@ ANALYZERS = ("word", "char", "char_wb")
 
 
 def count(g: Graph, est: Any, features: Features) -> Features:
-    """`CountVectorizer.transform`: the count of each term, or with `binary` whether it occurs, shape (rows, terms).
-
-    Raises:
-        NotExportable: It splits texts by a function of its user.
-    """
+    """`CountVectorizer.transform`: the count of each term, or with `binary` whether it occurs, shape (rows, terms)."""
     (column,) = features
     counter = _counter(est, column.name)
     columns, values = g.terms(column, counter)

@@ -78,17 +78,10 @@ def summed(
     targets: Sequence[int] | None = None,
     start: ArrayLike = (),
 ) -> Tensor:
-    """Sum trees that give one number each, in their order.
+    """Sum trees that give one number each, in their order: shape (rows, targets).
 
-    Args:
-        g: The graph.
-        matrix: The columns, float64 or float32; thresholds and sums have the same type.
-        trees: The trees.
-        targets: The target of each tree; default: one target for all.
-        start: The first term of the sum of each target; default: 0.
-
-    Returns:
-        The sums, shape (rows, targets).
+    Thresholds and sums have the type of the matrix, float64 or float32. Without `targets`, all trees have one target;
+    `start` is the first term of the sum of each target.
     """
     firsts = [constant_tree(value) for value in np.ravel(start).tolist()]
     targets = list(range(len(firsts))) + list(targets if targets is not None else [0] * len(trees))

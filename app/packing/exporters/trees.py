@@ -15,14 +15,10 @@ from app.packing.releases import class_shares, missing_goes_left
 
 
 def fitted_tree(est: Any, values: NDArray[Any], columns: Sequence[int] | None = None) -> Tree:
-    """Return the `tree_` of an estimator as a tree.
+    """Return the `tree_` of an estimator as a tree with these values by node, (nodes,) or (nodes, targets).
 
-    `Tree.apply` compares the float32 of a column with a float64 threshold.
-
-    Args:
-        est: The estimator.
-        values: The values by node, shape (nodes,) or (nodes, targets).
-        columns: The positions of its columns in the matrix; default: all columns in order.
+    `columns` are the positions of its columns in the matrix, by default all in order. `Tree.apply` compares the float32
+    of a column with a float64 threshold.
     """
     tree = est.tree_
     column = tree.feature if columns is None else np.asarray(columns)[tree.feature]
@@ -75,8 +71,7 @@ def isolation_forest(g: Graph, est: Any, features: Features) -> Outputs:
     # A unit of 0 means that it was trained on one row: each power is a half.
     exponent = depths * 0.0 - 1.0 if unit == 0 else depths / -unit
     scores = -est.offset_ - 2.0**exponent
-    inlier = depths >= _least_inlying_depth(unit, est.offset_)
-    labels = g.labels(np.array([-1, 1]), g.cast(inlier, "int64"))
+    labels = g.labels(np.array([-1, 1]), g.cast(depths >= _least_inlying_depth(unit, est.offset_), "int64"))
     return {"prediction": labels, "decision_scores": scores}
 
 

@@ -80,11 +80,7 @@ def exponential(g: Graph, x: Tensor, sign: float = 1.0) -> Tensor:
 
 
 def _model(est: Any) -> Model:
-    """Return the JSON of the booster.
-
-    Raises:
-        NotExportable: Its trees have several targets or split by category, or it has no trees.
-    """
+    """Return the JSON of the booster."""
     model: Model = json.loads(est.get_booster().save_raw("json"))
     booster = model["learner"]["gradient_booster"]
     if booster["name"] != "gbtree":
@@ -152,8 +148,7 @@ def _softmax(g: Graph, margins: Tensor) -> Tensor:
     axis = g.constant([1], "int64")
     greatest = g.node("ReduceMax", [margins, axis], "float32", 1)
     powers = exponential(g, margins - greatest)
-    total = g.cast(g.node("ReduceSum", [g.cast(powers, "float64"), axis], "float64", 1), "float32")
-    return powers / total
+    return powers / g.cast(g.node("ReduceSum", [g.cast(powers, "float64"), axis], "float64", 1), "float32")
 
 
 PREDICTORS: dict[str, Predict] = {

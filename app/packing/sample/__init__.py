@@ -35,16 +35,7 @@ class Sample:
 
 
 def read(path: Path, target: str | None, expected: Expected = NOTHING) -> Sample:
-    """Read the rows of a sample as the model expects its columns.
-
-    Args:
-        path: The file.
-        target: The name of the target column.
-        expected: What is known of the columns.
-
-    Raises:
-        PackingRefused: The file cannot be read or is empty, or it has no such target column.
-    """
+    """Read the rows of a sample as the model expects its columns, without the target column."""
     notes: list[str] = []
     try:
         frame = files.read(path, expected.beside(target), notes)
@@ -81,11 +72,7 @@ def _without_target(frame: pd.DataFrame, target: str | None, expected: Expected,
 
 
 def fitted_to(frame: pd.DataFrame, names: Sequence[str] | None, width: int | None) -> pd.DataFrame:
-    """Return the sample with the columns of the model in their order.
-
-    Raises:
-        PackingRefused: The sample lacks columns, or has others.
-    """
+    """Return the sample with the columns of the model in their order; refuse one that lacks columns or has others."""
     if names is not None:
         frame = frame.rename(columns=_with_underscores(list(frame.columns), names))
         lacks = [name for name in names if name not in frame.columns]

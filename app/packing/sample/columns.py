@@ -53,13 +53,9 @@ def typed(
 ) -> pd.DataFrame:
     """Convert each column of a frame of strings to the numbers, truth values or texts that it holds.
 
-    Args:
-        raw: The values as strings; no value is missing.
-        expected: What is known of the columns.
-        notes: Takes a note on each decision that is not obvious.
-        commas: Whether a comma that may be either is rather a decimal separator.
-        plain: The same as `pandas.read_csv` reads it. Columns that are plainly numbers are taken from it, because
-            looking at each value takes long.
+    In `raw` no value is missing. `commas` says that a comma that may be either is rather a decimal separator. `plain`
+    is the same as `pandas.read_csv` reads it: columns that are plainly numbers are taken from it, because looking at
+    each value takes long. `notes` takes a note on each decision that is not obvious.
     """
     known = expected.of([str(name) for name in raw.columns])
     sure = set() if plain is None else {p for p, column in enumerate(known) if _is_sure(raw, plain, p, column)}

@@ -64,11 +64,7 @@ class _Dialect:
 
 
 def read(text: str, encoding: str, expected: Expected, notes: list[str]) -> pd.DataFrame:
-    """Read the rows of a text, each column as the numbers or texts that it holds.
-
-    Raises:
-        Exception: Whatever `pandas.read_csv` raises.
-    """
+    """Read the rows of a text, each column as the numbers or texts that it holds."""
     given = SEPARATOR_LINE.match(text[:100])
     if given:
         text = text[given.end() :]

@@ -19,12 +19,7 @@ Scalars = str | int | float | bool | None
 
 
 def read(text: str, expected: Expected, notes: list[str], *, lines: bool = False) -> pd.DataFrame:
-    """Read the rows of a JSON document; if the text is not one document, read a record in each line.
-
-    Raises:
-        PackingRefused: The JSON does not hold rows.
-        ValueError: The text is not JSON.
-    """
+    """Read the rows of a JSON document; if the text is not one document, read a record in each line."""
     if not lines:
         try:
             return frame_of(_parsed(text), expected, notes)
@@ -49,11 +44,7 @@ def read(text: str, expected: Expected, notes: list[str], *, lines: bool = False
 
 
 def frame_of(document: Any, expected: Expected, notes: list[str]) -> pd.DataFrame:
-    """Return the rows of a document in any orientation.
-
-    Raises:
-        PackingRefused: The document does not hold rows.
-    """
+    """Return the rows of a document in any orientation."""
     if isinstance(document, dict) and len(document) == 1 and next(iter(document)) in WRAPPERS:
         (inner,) = document.values()
         if isinstance(inner, dict) or (isinstance(inner, list) and not _is_column(document, expected)):

@@ -86,10 +86,7 @@ NOTHING = Expected()
 def expected_of(estimator: Any, wanted: Sequence[Wanted] = (), columns: Sequence[str] | None = None) -> Expected:
     """Return what the estimator has learned of its inputs, and what its user declares.
 
-    Args:
-        estimator: The fitted model.
-        wanted: The declared inputs.
-        columns: The names of the inputs of a model that was fitted without names.
+    `columns` are the names of the inputs of a model that was fitted without names.
     """
     declared = {each.name: _declared(each) for each in wanted}
     if inspect.takes_records(estimator):

@@ -24,12 +24,7 @@ LINES = (".jsonl", ".ndjson")
 
 
 def read(path: Path, expected: Expected, notes: list[str]) -> pd.DataFrame:
-    """Read the rows of a file, including a target column.
-
-    Raises:
-        PackingRefused: The file is not a table, or needs a library that is not installed.
-        Exception: Whatever the reader of its kind raises.
-    """
+    """Read the rows of a file, including a target column. The reader of its kind may raise any exception."""
     if path.is_dir():
         raise PackingRefused("is a folder, not a file of rows")
     content, name = _decompressed(path.read_bytes(), path.name)
@@ -149,11 +144,7 @@ def _with_named_index(frame: pd.DataFrame, expected: Expected) -> pd.DataFrame:
 
 
 def _require(library: str, kind: str, install: str) -> None:
-    """Refuse a file if the library that reads it is not installed.
-
-    Raises:
-        PackingRefused: The library is not installed.
-    """
+    """Refuse a file if the library that reads it is not installed."""
     try:
         importlib.import_module(library)
     except ModuleNotFoundError:

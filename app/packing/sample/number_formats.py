@@ -78,13 +78,10 @@ def formats_of(values: Sequence[str]) -> tuple[Format, ...]:
 
 
 def likeliest(formats: Sequence[Format], values: Sequence[str], decimal: str, typical: float | None) -> Format | None:
-    """Return the format of a column out of those that fit; None if none fits.
+    """Return the format of a column out of those that fit all its values; None if none fits.
 
-    Args:
-        formats: The formats that fit all values.
-        values: The values of the column.
-        decimal: The decimal separator of the file. A format with another one is taken only if no other fits.
-        typical: A number typical of the column; it rules out formats that give numbers far from it.
+    A format with another decimal separator than the file's is taken only if no other fits. A number typical of the
+    column rules out formats that give numbers far from it.
     """
     if not formats:
         return None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from app.packing.compile import compile_graph
+from app.packing.graph import compile_graph
 from app.packing.infer import infer
 from app.runtime.graph import GraphServable, session_of
 from app.runtime.servable import ArtifactServable

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import threadpoolctl
 
-from app.packing.compile import compile_graph
+from app.packing.graph import compile_graph
 from app.packing.infer import infer
 from app.runtime.graph import GraphServable, session_of
 from app.runtime.servable import ArtifactServable

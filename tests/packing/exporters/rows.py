@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from app.packing.compile import compile_graph
+from app.packing.graph import compile_graph
 from app.packing.infer import infer
 from app.runtime.graph import GraphServable, session_of
 from app.signature.batch import Batch

@@ -7,7 +7,7 @@ from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessR
 from sklearn.gaussian_process import kernels as k
 from sklearn.kernel_ridge import KernelRidge
 
-from app.packing.exporters import normal_distribution
+from app.packing.exporters import functions
 from app.packing.exporters.graph import Graph, NotExportable
 from app.runtime.graph import session_of
 from tests.packing.exporters.batches import differences_in_batches
@@ -98,6 +98,6 @@ def test_a_kernel_without_a_graph_is_named(kernel, reason):
 def test_the_error_function_equals_that_of_scipy():
     values = np.concatenate([np.linspace(-9, 9, 5001), [0.0, -0.0, 1e-300, 1e-9, 40.0, -1e300, np.inf]])
     graph = Graph({}, {})
-    model = graph.model({"erf": normal_distribution.erf(graph, graph.input("x", "float64", 1))})
+    model = graph.model({"erf": functions.erf(graph, graph.input("x", "float64", 1))})
     (got,) = session_of(model.SerializeToString()).run(None, {"x": values[:, None]})
     assert np.abs(got[:, 0] - erf(values)).max() < 3e-16

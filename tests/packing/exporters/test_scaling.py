@@ -4,7 +4,7 @@ import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from sklearn import preprocessing as p
 
-from app.packing.compile import compile_graph
+from app.packing.graph import compile_graph
 from app.packing.infer import infer
 from app.runtime.graph import GraphServable, session_of
 from app.signature.batch import Batch

@@ -18,8 +18,8 @@ from sklearn.preprocessing import (
 )
 from sklearn.tree import DecisionTreeRegressor
 
+from app.packing.exporters.functions import normal_cdf
 from app.packing.exporters.graph import Graph, NotExportable
-from app.packing.exporters.normal_distribution import normal_cdf
 from app.runtime.graph import session_of
 from tests.packing.exporters.batches import differences_in_batches
 

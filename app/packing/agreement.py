@@ -1,4 +1,4 @@
-"""Score the predictions for a sample against its target column: a cheap check of model, sample and signature."""
+"""Compare the answers of the model to the sample with its target, and with those to the sample sent as JSON."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from app.packing import inspect
-from app.packing.inputs import records_of
-from app.packing.probe import MAX_SAMPLE_ROWS, answered
+from app.errors import PackingRefused
+from app.packing import inspect, sample
+from app.packing.inputs import as_trained, records_of
+from app.packing.probe import MAX_SAMPLE_ROWS, answered, attempt
 from app.packing.verdict import Agreement
-from app.runtime.servable import ArtifactServable
+from app.runtime.proving import same
+from app.runtime.servable import ArtifactServable, call
 from app.signature import Layout, Signature
 from app.signature.batch import Batch, json_values
 from app.signature.schema import Validator
@@ -23,6 +25,36 @@ FEWEST_ROWS, MOST_INPUTS = 20, 200
 EXCHANGES = 5
 LONGEST_S = 20.0
 """Limits of the importance of inputs."""
+
+
+def require_fidelity(estimator: Any, signature: Signature, frame: pd.DataFrame) -> None:
+    """Refuse a sample that gets other answers as JSON than the estimator gives for the sample itself.
+
+    Serving would not give the notebook's predictions then. The frame has the dtypes that are declared.
+    """
+    frame = sample.fitted_to(frame, None if signature.layout is not Layout.FRAME else signature.names, None)
+    frame = frame.dropna() if attempt(estimator, signature, records_of(frame, signature.names)) else frame
+    frame = frame[:MAX_SAMPLE_ROWS]
+    if frame.empty or attempt(estimator, signature, records_of(frame, signature.names)):
+        return
+    batch = Validator(signature, MAX_SAMPLE_ROWS).validate(records_of(frame, signature.names))
+    frame = as_trained(frame, signature)
+    served = json_values(ArtifactServable(estimator, signature).run(batch, ["prediction"])["prediction"])
+    features = {
+        Layout.FRAME: frame,
+        Layout.MATRIX: np.ascontiguousarray(frame),
+        Layout.SEQUENCE: frame.iloc[:, 0].to_numpy(),
+    }
+    try:
+        wanted = json_values(np.asarray(call(estimator, "prediction", features[signature.layout])))
+    except Exception:  # noqa: BLE001 (around run: a file may hold other types than training did, NaN for None)
+        return
+    for row, (was, now) in enumerate(zip(wanted, served, strict=True)):
+        if not same(was, now):
+            raise PackingRefused(
+                f"through JSON the model gives {str(now)[:80]} for row {row} of the sample, on the sample itself "
+                f"{str(was)[:80]}: the sample's types or its index cannot be sent as JSON"
+            )
 
 
 @dataclass(frozen=True, slots=True)
