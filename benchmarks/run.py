@@ -305,7 +305,7 @@ def absences() -> Absent:
         if why is not None:
             absent[peer, "*"] = f"it could not be installed: {why}"
             print(f"{cases.LABELS[peer]} could not be installed: {why}", flush=True)
-    if "RETORT_BATCHING" not in {f.metadata["env"] for f in dataclasses.fields(Settings)}:
+    if "batching" not in {f.name for f in dataclasses.fields(Settings)}:
         absent[OURS_UNBATCHED, "*"] = "this tree has no setting RETORT_BATCHING"
     return absent
 
