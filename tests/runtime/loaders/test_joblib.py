@@ -16,7 +16,8 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.linear_model import LinearRegression
 
 from app.errors import LoadingFailed
-from app.runtime.loaders.joblib import load, read
+from app.runtime.loaders import load_joblib as load
+from app.runtime.loaders import read_joblib as read
 from app.runtime.servable import ArtifactServable
 from app.signature.batch import Batch
 from tests.runtime.estimators import SIGNATURE

@@ -12,7 +12,8 @@ import skops.io
 from sklearn.linear_model import LinearRegression
 
 from app.errors import LoadingFailed
-from app.runtime.loaders.skops import load, read
+from app.runtime.loaders import load_skops as load
+from app.runtime.loaders import read_skops as read
 from app.signature.batch import Batch
 from tests.runtime.estimators import SIGNATURE, Doubles
 

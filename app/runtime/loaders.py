@@ -1,13 +1,17 @@
-"""Load artifacts written by `joblib.dump` or `pickle.dump`; joblib reads both.
+"""One loader for each format: it reads a verified file into a servable. To add one, name it in `LOADERS`.
 
 Unpickling runs any code that the file names. It happens only for files whose hash was recorded at packing, or during
-packing in a separate process.
+packing in a separate process. A file of skops runs no code: only types that skops trusts are built. For a graph,
+nothing is unpickled, and neither scikit-learn nor pandas is imported.
+
+A reader or loader raises `LoadingFailed` if it cannot read the file. The stream is read to its end and left open.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, BinaryIO
 
@@ -15,27 +19,21 @@ from app.errors import LoadingFailed
 from app.runtime.servable import ArtifactServable, Servable
 from app.signature import Signature
 
+Loader = Callable[[BinaryIO, Signature], Servable]
+
 MAX_SAID_CHARS = 300
 
 
-def load(stream: BinaryIO, signature: Signature) -> Servable:
-    """Return the servable of the estimator in the file.
-
-    Raises:
-        LoadingFailed: as in `read`.
-    """
+def load_joblib(stream: BinaryIO, signature: Signature) -> Servable:
+    """Return the servable of an estimator written by `joblib.dump` or `pickle.dump`."""
     with warnings.catch_warnings():
         # scikit-learn warns about another version; the recorded answers decide instead.
         warnings.simplefilter("ignore")
-        return ArtifactServable(read(stream), signature)
+        return ArtifactServable(read_joblib(stream), signature)
 
 
-def read(stream: BinaryIO) -> Any:
-    """Return the object in the file. The stream is read to its end and left open.
-
-    Raises:
-        LoadingFailed: the file is not a pickle or is damaged, or it needs a library, class or function that is missing.
-    """
+def read_joblib(stream: BinaryIO) -> Any:
+    """Return the object in a file of `joblib.dump` or `pickle.dump`; joblib reads both."""
     try:
         import joblib  # takes half a second; not needed if nothing is unpickled
 
@@ -79,3 +77,37 @@ def _missing_name(message: str) -> str:
         )
     without_path = re.sub(r" from '[^']*'", "", message)
     return f"it needs something that the installed libraries do not have ({without_path})"
+
+
+def load_skops(stream: BinaryIO, signature: Signature) -> Servable:
+    """Return the servable of an estimator written by `skops.io.dump`."""
+    return ArtifactServable(read_skops(stream), signature)
+
+
+def read_skops(stream: BinaryIO) -> Any:
+    """Return the object in a file of `skops.io.dump`, if skops trusts its types."""
+    try:
+        import skops.io  # an extra, needed for this format alone
+    except ModuleNotFoundError:
+        raise LoadingFailed("it needs skops, which is not installed: pip install 'retort-serving[skops]'") from None
+    content = stream.read()
+    try:
+        untrusted = skops.io.get_untrusted_types(data=content)
+        if not untrusted:
+            return skops.io.loads(content)
+    except Exception as error:
+        raise LoadingFailed(f"it is not a readable skops file ({type(error).__name__}: {error})") from error
+    raise LoadingFailed("it holds types that are not trusted: " + ", ".join(untrusted))
+
+
+def load_onnx(stream: BinaryIO, signature: Signature) -> Servable:
+    """Return the servable of a graph. External weights are read from the file's folder."""
+    from app.runtime.graph import GraphServable, session_of  # imported only if a graph is served
+
+    return GraphServable(session_of(stream), signature)
+
+
+LOADERS: dict[str, Loader] = {"joblib": load_joblib, "skops": load_skops, "onnx": load_onnx}
+
+READERS: dict[str, Callable[[BinaryIO], Any]] = {"joblib": read_joblib, "skops": read_skops}
+"""The formats that hold an estimator, for packing."""
