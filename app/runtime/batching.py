@@ -27,24 +27,15 @@ PAYS_BELOW = 8
 
 
 def batching_pays(cost_us: Mapping[str, float]) -> bool:
-    """Return whether requests gain by sharing a run, from the measured times of 1 and 32 rows.
-
-    Args:
-        cost_us: microseconds by number of rows, as packing measured them.
-    """
+    """Return whether requests gain by sharing a run, from the microseconds that 1 and 32 rows took at packing."""
     return "32" in cost_us and cost_us["32"] < PAYS_BELOW * cost_us["1"]
 
 
 def batching(mode: str, max_batch_rows: int, max_wait_s: float) -> Compose:
-    """Return a composer that lets requests share runs: those that wait for an artifact, and those that reach a graph at
-    once.
+    """Return a composer that lets requests share runs: that wait for an artifact, or reach a graph at once.
 
-    Packing measures 32 rows only if the model answers rows in a batch as it answers them alone.
-
-    Args:
-        mode: "auto" (where sharing pays), "on" (where it is possible) or "off".
-        max_batch_rows: the largest shared run.
-        max_wait_s: the longest wait for a turn.
+    The mode is "auto" (where sharing pays), "on" (where it is possible) or "off". Packing measures 32 rows only if the
+    model answers rows in a batch as it answers them alone. A request waits at most `max_wait_s` for its turn.
     """
 
     def compose(servable: Servable, runtime: str, manifest: Manifest) -> Servable:
@@ -60,11 +51,8 @@ def batching(mode: str, max_batch_rows: int, max_wait_s: float) -> Compose:
 def fitting(waiting: Sequence[tuple[int, object]], max_batch_rows: int) -> list[int]:
     """Return the positions of waiting requests that run together: the first, and later ones that fit.
 
-    The first always runs, however many rows it has. Others need the same outputs, and the sum of rows is limited.
-
-    Args:
-        waiting: (rows, requested outputs) in order of arrival.
-        max_batch_rows: the largest sum of rows.
+    `waiting` has rows and requested outputs in order of arrival. The first always runs, however many rows it has.
+    Others need the same outputs, and the sum of rows is limited.
     """
     if not waiting:
         return []

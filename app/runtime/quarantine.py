@@ -85,11 +85,8 @@ class CrashTracker:
     def count(self, ran: Mapping[ModelVersion, float], now_s: float) -> ModelVersion | None:
         """Count a crash of a worker and return the version to quarantine, or None.
 
-        The crashes of a quarantined version are forgotten.
-
-        Args:
-            ran: the versions that were running, each with its number of runs since the start of the server.
-            now_s: the current time.
+        `ran` has the versions that were running, each with its number of runs since the start of the server. The
+        crashes of a quarantined version are forgotten.
         """
         for version in ran:
             times_s = self._times_s.setdefault(version, deque(maxlen=MAX_CRASHES))

@@ -1,5 +1,7 @@
-"""The registry of a process: it loads and proves versions, leases them to requests, and follows what is loaded,
-unloaded and quarantined while the server runs."""
+"""The registry of a process: it loads and proves versions, and leases them to requests.
+
+It follows what is loaded, unloaded and quarantined while the server runs.
+"""
 
 from __future__ import annotations
 
@@ -117,10 +119,8 @@ class Registry:
     def worker_crashed(self, ran: Mapping[ModelVersion, float]) -> None:
         """Count a crash of a worker, and quarantine a version after too many. Only the master calls it.
 
-        The quarantine holds in all workers until the model is loaded again.
-
-        Args:
-            ran: the versions that were running, each with its number of runs since the start of the server.
+        `ran` has the versions that were running, each with its number of runs since the start of the server. The
+        quarantine holds in all workers until the model is loaded again.
         """
         found = self._crashes.count(ran, time.monotonic())
         if found is None:

@@ -14,9 +14,8 @@ V1_CONTROLLERS = ("cpu,cpuacct", "cpu")
 def allowed_cores(membership: Path = MEMBERSHIP, cgroups: Path = CGROUPS) -> int:
     """Count the whole cores that the CPU affinity and the quota of the cgroup allow; at least 1.
 
-    Args:
-        membership: lists the cgroups of this process, one a line (cgroups(7)).
-        cgroups: where the cgroup file systems are mounted.
+    `membership` lists the cgroups of this process, one a line (cgroups(7)). Their file systems are mounted in
+    `cgroups`.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min([affinity, *_quotas(membership, cgroups)])))

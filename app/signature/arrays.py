@@ -108,11 +108,7 @@ class Array:
 
 
 def require_shape(spec: Input) -> tuple[int, ...]:
-    """Return the shape of an input.
-
-    Raises:
-        ValueError: no array can have this shape or dtype.
-    """
+    """Return the shape of an input; raise ValueError if no array can have it, or its dtype."""
     shape = spec.shape or ()
     if not shape or min(shape) < 1 or math.prod(shape) > MAX_ELEMENTS:
         raise ValueError(f"the shape {list(shape)} must have 1 to {MAX_ELEMENTS} elements")
@@ -127,11 +123,7 @@ def written(spec: Input) -> str:
 
 
 def array_of(value: object, spec: Input) -> NDArray[Any]:
-    """Return the array of a value, with the input's shape and dtype.
-
-    Raises:
-        NotAccepted: its form, shape, dtype or size is wrong, or an element is not acceptable.
-    """
+    """Return the array of a value, with the input's shape and dtype; raise NotAccepted if it is not one."""
     if type(value) is list:
         return _checked(_of_lists(value, spec), spec)
     if type(value) is bytes:

@@ -61,12 +61,9 @@ def some(names: Sequence[str]) -> str:
 
 
 def refuse(found: Iterable[FieldError]) -> None:
-    """Raise an error with all bad places found, if there are any.
+    """Raise InvalidInstances with the first bad places found and the number of all, if there are any.
 
     The places are consumed one by one, because a body may have as many as it has bytes.
-
-    Raises:
-        InvalidInstances: with the first errors, and the number of all.
     """
     rest = iter(found)
     first = list(islice(rest, MOST_ERRORS))

@@ -42,10 +42,7 @@ def encoded_twice(value: object) -> bool:
 def hinted(detail: str, value: object, signature: Signature) -> str:
     """Return the detail of a refused value, with a hint if the value looks like a known form.
 
-    Args:
-        detail: why the value is refused.
-        value: the refused value.
-        signature: distinguishes the columns of a table from its index.
+    The signature distinguishes the columns of a table from its index.
     """
     if encoded_twice(value):
         return ENCODED_TWICE

@@ -144,10 +144,9 @@ def shape_of(picture: Picture) -> tuple[int, ...]:
 
 
 def array_of(value: object, spec: Input) -> NDArray[Any]:
-    """Return the image as the model sees it.
+    """Return the image as the model sees it; raise NotAccepted if it is not one, or is too large.
 
     Raises:
-        NotAccepted: it is not an image, is broken, or has too many pixels.
         DeadlineExceeded: it is large, and its turn did not come.
     """
     picture = picture_of(spec)
@@ -216,11 +215,7 @@ def _content_of(value: object) -> bytes:
 
 
 def _check_size(image: PillowImage, content: bytes, picture: Picture) -> None:
-    """Refuse an image whose header says that it takes too much memory or time.
-
-    Raises:
-        NotAccepted: it has too many pixels, in its form, or a side that is too long.
-    """
+    """Refuse an image whose header says that it takes too much memory or time."""
     limit, pixels, size = _limit_of(picture), image.width * image.height, f"{image.width} by {image.height}"
     if pixels > limit:
         raise NotAccepted(f"must have at most {limit} pixels{RAISED_BY}, not {size}")
@@ -236,8 +231,10 @@ def _check_size(image: PillowImage, content: bytes, picture: Picture) -> None:
 
 
 def _bytes_of_a_pixel(image: PillowImage, content: bytes, picture: Picture) -> int:
-    """How much memory each pixel takes while the image is decoded; for a PNG also twice its bytes in the file, which
-    stand for the time that they take."""
+    """Return how much memory each pixel takes while the image is decoded.
+
+    For a PNG it is at least twice its bytes in the file, which stand for the time that they take.
+    """
     stored = STORED_BYTES.get(image.mode, 4)
     converted = 0 if image.mode == picture.mode else STORED_BYTES.get(picture.mode, 4)
     if image.mode.startswith("I"):
@@ -255,7 +252,7 @@ def _bytes_of_a_pixel(image: PillowImage, content: bytes, picture: Picture) -> i
 
 
 def _pixels(image: PillowImage, picture: Picture) -> NDArray[np.float64]:
-    """The first frame, turned as its EXIF orientation says, in the mode and size of the picture."""
+    """Return the first frame, turned as its EXIF orientation says, in the mode and size of the picture."""
     module = pillow()
     image.load()
     turn = TURNS.get(image.getexif().get(ORIENTATION, 1))

@@ -173,12 +173,9 @@ class Validator:
         return None if self._decoder is None else self._decoder.decode(body)
 
     def validate(self, instances: Sequence[Any], pointer: str = "#", single: bool = False) -> Batch:
-        """Return the batch of these records or rows.
+        """Return the batch of records, rows, or bare values of the only input.
 
-        Args:
-            instances: records, rows, or bare values of the only input.
-            pointer: where the instances stand in the document.
-            single: whether the only instance stands there itself, not in a list.
+        `pointer` is where the instances stand in the document; a `single` instance stands there itself, not in a list.
 
         Raises:
             TooManyInstances: there are more rows than the limit.

@@ -90,11 +90,7 @@ class Timestamp:
 
 
 def unit_and_zone(dtype: str) -> tuple[str, str | None]:
-    """Return the unit and the time zone of a datetime64 dtype of pandas.
-
-    Raises:
-        ValueError: it is another dtype.
-    """
+    """Return the unit and the time zone of a datetime64 dtype of pandas; raise ValueError for another dtype."""
     match = DTYPE.fullmatch(dtype)
     if match is None:
         raise ValueError(f"{dtype!r} is not a datetime64 of s, ms, us or ns")
@@ -102,11 +98,7 @@ def unit_and_zone(dtype: str) -> tuple[str, str | None]:
 
 
 def _instant(text: str) -> int:
-    """Return nanoseconds since 1970-01-01 in UTC.
-
-    Raises:
-        ValueError: with a message if the form is right but the instant does not exist.
-    """
+    """Return nanoseconds since 1970-01-01 in UTC; raise ValueError, with a message if the instant does not exist."""
     match = ISO.fullmatch(text) if len(text) <= 64 else None
     if match is None:
         raise ValueError

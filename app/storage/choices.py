@@ -89,11 +89,7 @@ class Pointers:
         )
 
     def problems(self, versions: Mapping[str, Sequence[int]]) -> list[str]:
-        """Return a sentence for each model or version that is named here and does not exist.
-
-        Args:
-            versions: The versions of each model.
-        """
+        """Return a sentence for each model or version that is named here and is not among these versions."""
         there = ", ".join(versions) or "none"
         found = []
         if self.default is not None and self.default not in versions:
@@ -184,20 +180,12 @@ def author() -> str:
 
 
 def read_pointers(path: Path) -> Pointers:
-    """Read `repository.json`; without a file, return empty pointers.
-
-    Raises:
-        InvalidRepository: The file cannot be read.
-    """
+    """Read `repository.json`; without a file, return empty pointers."""
     return _read(path, Pointers)
 
 
 def read_history(path: Path) -> History:
-    """Read `history.json`; without a file, return an empty history.
-
-    Raises:
-        InvalidRepository: The file cannot be read.
-    """
+    """Read `history.json`; without a file, return an empty history."""
     return _read(path, History)
 
 

@@ -52,9 +52,8 @@ class Assumption:
 class DirectCall:
     """The way of calling an artifact that packing found to give equal answers, to the last bit.
 
-    Attributes:
-        matrix: Pass a matrix to a model that was fitted on a frame.
-        unchecked: Leave out the checks of scikit-learn, because the signature has checked the same.
+    With `matrix`, a model that was fitted on a frame gets a matrix. With `unchecked`, the checks of scikit-learn are
+    left out, because the signature has checked the same.
     """
 
     matrix: bool
@@ -157,11 +156,7 @@ def write(folder: Path, manifest: Manifest) -> None:
 
 
 def digest(folder: Path) -> str:
-    """Return the SHA-256 of the manifest, which covers all files of the version, because it lists their hashes.
-
-    Raises:
-        InvalidRepository: There is no manifest that can be read.
-    """
+    """Return the SHA-256 of the manifest, which covers all files of the version, because it lists their hashes."""
     return hashlib.sha256(_content(folder)).hexdigest()
 
 

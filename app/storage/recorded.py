@@ -29,11 +29,7 @@ def write(folder: Path, recorded: Recorded) -> None:
 
 
 def read(stream: BinaryIO) -> Recorded:
-    """Read the rows in an open, verified file.
-
-    Raises:
-        InvalidRepository: The file was not written by `write`.
-    """
+    """Read the rows in an open, verified file that `write` has written."""
     try:
         with gzip.GzipFile(fileobj=stream) as content:
             recorded = msgspec.json.decode(content.read(MAX_BYTES), type=Recorded)

@@ -30,7 +30,11 @@ def is_slug(name: str) -> bool:
 
 
 class Repository:
-    """The folder of models. Nothing is kept in memory: every method reads the files as they are now."""
+    """The folder of models. Nothing is kept in memory: every method reads the files as they are now.
+
+    A method that is asked for a model or version that does not exist raises `ModelNotFound` or `VersionNotFound`, which
+    name those that exist. A file that cannot be read raises `InvalidRepository`.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -44,68 +48,40 @@ class Repository:
         return [number for number in self._numbers(model) if (self.root / model / str(number) / MANIFEST).is_file()]
 
     def folder(self, model: str, version: int) -> Path:
-        """Return the folder of a version.
-
-        Raises:
-            ModelNotFound, VersionNotFound: naming the models or versions that exist.
-        """
+        """Return the folder of a version."""
         self._require(model, version)
         return self.root / model / str(version)
 
     def manifest(self, model: str, version: int) -> Manifest:
-        """Return the manifest of a version.
-
-        Raises:
-            InvalidRepository: The manifest cannot be read, or belongs to another model or version than its folder.
-        """
+        """Return the manifest of a version, which must belong to the model and version of its folder."""
         found = manifests.read(self.folder(model, version))
         if (found.model, found.version) != (model, version):
             raise InvalidRepository(f"{MANIFEST} is that of {found.model} version {found.version}")
         return found
 
     def digest(self, model: str, version: int) -> str:
-        """Return a hash of the content of a version; other content under the same number has another hash.
-
-        Raises:
-            ModelNotFound, VersionNotFound, InvalidRepository: There is no such version, or it has no manifest.
-        """
+        """Return a hash of the content of a version; other content under the same number has another hash."""
         return manifests.digest(self.folder(model, version))
 
     def pointers(self) -> Pointers:
-        """Return the default model, the versions in use and the aliases.
-
-        Raises:
-            InvalidRepository: The file cannot be read.
-        """
+        """Return the default model, the versions in use and the aliases."""
         return choices.read_pointers(self.root / POINTERS)
 
     def problems(self) -> list[str]:
-        """Return a sentence for each thing in `repository.json` that does not exist or is not known.
-
-        Raises:
-            InvalidRepository: The file cannot be read.
-        """
+        """Return a sentence for each thing in `repository.json` that does not exist or is not known."""
         versions = {model: self.versions(model) for model in self.models()}
         path = self.root / POINTERS
         return [f"{path}: {problem}" for problem in (*choices.unknown_keys(path), *self.pointers().problems(versions))]
 
     def history(self, model: str) -> tuple[Change, ...]:
-        """Return the changes of a model, the oldest first.
-
-        Raises:
-            ModelNotFound: The model does not exist and has no history.
-        """
+        """Return the changes of a model, the oldest first; those of a removed model too."""
         changes = self._history().changes.get(model, ())
         if not changes:
             self._require(model, None)
         return changes
 
     def use(self, model: str, version: int | None) -> None:
-        """Let a version answer requests that name none; for None, always the newest.
-
-        Raises:
-            ModelNotFound, VersionNotFound: naming the models or versions that exist.
-        """
+        """Let a version answer requests that name none; for None, always the newest."""
         self._require(model, version)
         with self._locked():
             self._change(model, self.pointers().using(model, version), f"use {version or choices.NEWEST}")
@@ -114,7 +90,6 @@ class Repository:
         """Let the version answer that answered before the current one, and return it.
 
         Raises:
-            ModelNotFound: naming the models that exist.
             ChoiceRefused: No other version has answered, or none of them exists any more.
         """
         self._require(model, None)
@@ -131,7 +106,6 @@ class Repository:
         """Let an alias stand for a version; for None, remove the alias.
 
         Raises:
-            ModelNotFound, VersionNotFound: naming the models or versions that exist.
             ChoiceRefused: The text cannot be an alias, or there is no such alias to remove.
         """
         self._require(model, version)
@@ -146,11 +120,7 @@ class Repository:
             self._change(model, pointers.with_alias(model, alias, version), what)
 
     def set_default(self, model: str) -> None:
-        """Put the model behind `/predict`.
-
-        Raises:
-            ModelNotFound: naming the models that exist.
-        """
+        """Put the model behind `/predict`."""
         self._require(model, None)
         with self._locked():
             self._change(model, replace(self.pointers(), default=model), "default")
@@ -177,10 +147,7 @@ class Repository:
     def publish(self, staged: Path, manifest: Manifest, *, answers: bool = True) -> Manifest:
         """Publish a staged folder as the next version, in one rename, and return its manifest.
 
-        Args:
-            staged: The folder.
-            manifest: Its manifest; the version in it is replaced.
-            answers: Whether the version may answer requests that name none; else only after `use` chooses it.
+        Unless it `answers`, the version answers requests that name none only after `use` chooses it.
         """
         model = manifest.model
         folder = self.root / model
@@ -221,7 +188,6 @@ class Repository:
         """Remove a version with its aliases, and the model if this was its last version.
 
         Raises:
-            ModelNotFound, VersionNotFound: naming the models or versions that exist.
             ChoiceRefused: The version is in use, and there are others to choose from.
         """
         folder = self.folder(model, version)
