@@ -36,7 +36,7 @@ CHECKS_INPUT_ONLY = (
     "LinearRegression", "LinearSVC", "LinearSVR", "LogisticRegression", "LogisticRegressionCV", "Ridge", "RidgeCV",
     "RidgeClassifier", "RidgeClassifierCV",
 )  # fmt: skip
-"""Forests are not listed: `runtime.forest` skips their checks already, and needs them for the rows that it leaves."""
+"""Forests are not listed: `runtime.direct_call` skips their checks, and needs them for the rows that it leaves."""
 
 METRICS = ("minkowski", "euclidean", "manhattan")
 

@@ -25,10 +25,18 @@ import msgspec
 from packaging.specifiers import SpecifierSet
 
 from app.errors import PackingRefused
-from app.packing.requirements import PACKING, installed_version, is_installed, pinned_as_here, requirements_of
 from app.packing.spawn import Interpreter
 from app.packing.stages import Progress, Stage
-from app.packing.trained_with import LIBRARIES, SCIKIT_LEARN, Training
+from app.packing.trained_with import (
+    LIBRARIES,
+    PACKING,
+    SCIKIT_LEARN,
+    Training,
+    installed_version,
+    is_installed,
+    pinned_as_here,
+    requirements_of,
+)
 
 OLDEST_PYTHON = (3, 11)
 COMPLETE = "complete"

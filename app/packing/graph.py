@@ -13,7 +13,6 @@ import onnx
 from numpy.typing import NDArray
 
 from app.errors import LoadingFailed
-from app.packing.exporters import PREDICTORS, TRANSFORMERS
 from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor
 from app.packing.probe import Record
 from app.packing.prove import NotProven, prove
@@ -140,7 +139,7 @@ def _with_inputs(signature: Signature, *, matrix: bool = False) -> tuple[Graph, 
     for spec in signature.inputs:
         if spec.kind in WITHOUT_GRAPH:
             raise NotExportable(f"input {spec.name!r} is of kind {spec.kind}, which a graph cannot take")
-    graph = Graph(TRANSFORMERS, PREDICTORS)
+    graph = Graph()
     types = [element_type(spec) for spec in signature.inputs]
     if (matrix or len(types) > MAX_NAMED_INPUTS) and "string" not in types:
         features: Features = (graph.input(FEATURES, "float64", len(types)),)

@@ -6,8 +6,8 @@ The package knows HTTP and HTML. It knows models only through `Catalogue`.
 from flask import Flask
 
 from app.gateway.errors import ErrorRenderer
-from app.web.error_page import error_page
 from app.web.pages import Catalogue, blueprint, negotiate
+from app.web.rendering import error_page
 
 __all__ = ["Catalogue", "blueprint", "negotiate", "register"]
 

@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from app import create_app
 from app.packing import graph
-from app.packing.exporters import linear
+from app.packing.exporters.graph import PREDICTORS
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
 from app.settings import Settings
@@ -67,7 +67,7 @@ def test_a_graph_larger_than_allowed_is_not_kept(tmp_path: Path) -> None:
 
 def test_a_wrong_graph_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     estimator = LogisticRegression().fit(ROWS, TARGET > 0)
-    right = linear.PREDICTORS["LogisticRegression"]
+    right = PREDICTORS["sklearn.LogisticRegression"]
 
     def slightly_wrong(g: Any, est: Any, features: Any) -> Any:
         outputs = right(g, est, features)
@@ -75,7 +75,7 @@ def test_a_wrong_graph_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         shifted = g.node("Add", [scores, g.constant(1e-7)], "float64", scores.width)
         return outputs | {"decision_scores": shifted}
 
-    monkeypatch.setitem(graph.compile_graph.__globals__["PREDICTORS"], "sklearn.LogisticRegression", slightly_wrong)
+    monkeypatch.setitem(PREDICTORS, "sklearn.LogisticRegression", slightly_wrong)
     manifest = packed(estimator, tmp_path)
     assert manifest.runtime == "artifact"
     assert str(manifest.proof["reason"]).startswith("the graph's decision_scores is ")
@@ -85,7 +85,7 @@ def test_an_error_in_an_exporter_does_not_prevent_serving(tmp_path: Path, monkey
     def broken(g: Any, est: Any, features: Any) -> Any:
         raise ZeroDivisionError("a mistake")
 
-    monkeypatch.setitem(graph.compile_graph.__globals__["PREDICTORS"], "sklearn.LogisticRegression", broken)
+    monkeypatch.setitem(PREDICTORS, "sklearn.LogisticRegression", broken)
     manifest = packed(LogisticRegression().fit(ROWS, TARGET > 0), tmp_path)
     assert manifest.proof == {"proven": False, "reason": "its graph could not be made (ZeroDivisionError: a mistake)"}
 

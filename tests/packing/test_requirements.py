@@ -6,8 +6,7 @@ from importlib.metadata import version
 
 import pytest
 
-from app.packing.requirements import requirements_of
-from app.packing.trained_with import Training
+from app.packing.trained_with import Training, requirements_of
 
 
 def requirement(training: Training, library: str) -> str:

@@ -14,7 +14,7 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 
-from app.runtime.forest import Forest
+from app.runtime.direct_call import Forest
 
 RANDOM = np.random.default_rng(0)
 ROWS = RANDOM.normal(size=(200, 4))

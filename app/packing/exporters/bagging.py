@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters import tree_ensemble, trees
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
-from app.packing.exporters.links import reduced, softmax
-from app.packing.exporters.responses import of, total
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
+from app.packing.exporters.links import of, reduced, softmax, total
 from app.packing.releases import other_vote, votes_by_shares
 
 TREE_CLASSIFIERS = ("DecisionTreeClassifier", "ExtraTreeClassifier")
@@ -24,6 +23,7 @@ EPSILON = float(np.finfo(np.float64).eps)
 """`AdaBoostClassifier` takes the logarithm of probabilities of at least this."""
 
 
+@predictor("BaggingClassifier")
 def bagging_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`BaggingClassifier`: the mean of the members' probabilities, or the share of votes where they have none."""
     pairs = list(zip(est.estimators_, est.estimators_features_, strict=True))
@@ -46,6 +46,7 @@ def bagging_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     return bagged
 
 
+@predictor("BaggingRegressor")
 def bagging_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`BaggingRegressor`: the mean of the members' predictions."""
     pairs = list(zip(est.estimators_, est.estimators_features_, strict=True))
@@ -59,6 +60,7 @@ def bagging_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     return {"prediction": trees.mean(g, values, est.n_estimators)}
 
 
+@predictor("AdaBoostClassifier")
 def adaboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`AdaBoostClassifier`: the weighted votes of the members; a vote for one class counts against the others."""
     classes = est.n_classes_
@@ -98,6 +100,7 @@ def adaboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     return {"prediction": labels, "probabilities": shares, "decision_scores": score}
 
 
+@predictor("AdaBoostRegressor")
 def adaboost_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`AdaBoostRegressor`: the weighted median of the members' predictions, which is the prediction of one of them."""
     count = len(est.estimators_)
@@ -179,11 +182,3 @@ def _halved(votes: NDArray[np.float64]) -> NDArray[np.float64]:
 def _ballot(g: Graph, answer: Tensor, classes: NDArray[Any], vote: NDArray[np.float64]) -> Tensor:
     """Return what the label of a member adds to the scores; `vote` has a row for each label."""
     return g.take(vote, g.argmax(g.cast(g.column(answer).equal(classes), "int64")))
-
-
-PREDICTORS: dict[str, Predict] = {
-    "AdaBoostClassifier": adaboost_classifier,
-    "AdaBoostRegressor": adaboost_regressor,
-    "BaggingClassifier": bagging_classifier,
-    "BaggingRegressor": bagging_regressor,
-}

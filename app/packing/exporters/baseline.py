@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
 
 
+@predictor("DummyClassifier")
 def dummy_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`DummyClassifier` with a strategy that is not random."""
     if est._strategy in ("stratified", "uniform"):
@@ -28,6 +29,7 @@ def dummy_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     }
 
 
+@predictor("DummyRegressor")
 def dummy_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`DummyRegressor`: its constant."""
     constant = np.asarray(est.constant_).reshape(1, -1)
@@ -44,6 +46,3 @@ def _repeated(g: Graph, features: Features, row: Tensor, width: int | None) -> T
     first = g.select(features, [0])[0]
     shape = g.node("Shape", [first], "int64", None, end=1 if width is None else 2)
     return g.node("Expand", [row, shape], row.type, width)
-
-
-PREDICTORS: dict[str, Predict] = {"DummyClassifier": dummy_classifier, "DummyRegressor": dummy_regressor}

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor
+from app.packing.exporters.graph import Features, Graph, Outputs, Tensor, predictor
 from app.packing.exporters.links import affine, exp_normalized, reduced
 
 
+@predictor("GaussianNB")
 def gaussian(g: Graph, est: Any, features: Features) -> Outputs:
     """`GaussianNB._joint_log_likelihood`: squared distances to each class in units of its variances."""
     x = g.matrix(features)
@@ -23,17 +24,20 @@ def gaussian(g: Graph, est: Any, features: Features) -> Outputs:
     return _outputs(g, est, exponent + np.log(est.class_prior_))
 
 
+@predictor("MultinomialNB")
 def multinomial(g: Graph, est: Any, features: Features) -> Outputs:
     """`MultinomialNB._joint_log_likelihood`: linear in the counts."""
     return _outputs(g, est, affine(g, features, est.feature_log_prob_, est.class_log_prior_))
 
 
+@predictor("ComplementNB")
 def complement(g: Graph, est: Any, features: Features) -> Outputs:
     """`ComplementNB._joint_log_likelihood`: linear in the counts; the prior is used only for a single class."""
     prior = est.class_log_prior_ if len(est.classes_) == 1 else 0.0
     return _outputs(g, est, affine(g, features, est.feature_log_prob_, prior))
 
 
+@predictor("BernoulliNB")
 def bernoulli(g: Graph, est: Any, features: Features) -> Outputs:
     """`BernoulliNB._joint_log_likelihood`: linear in whether each number is above the threshold."""
     x = g.matrix(features)
@@ -44,6 +48,7 @@ def bernoulli(g: Graph, est: Any, features: Features) -> Outputs:
     return _outputs(g, est, affine(g, (x,), est.feature_log_prob_ - absent, intercept))
 
 
+@predictor("CategoricalNB")
 def categorical(g: Graph, est: Any, features: Features) -> Outputs:
     """`CategoricalNB._joint_log_likelihood`: the sum of one row of a table for each column.
 
@@ -64,6 +69,7 @@ def _outputs(g: Graph, est: Any, likelihoods: Tensor) -> Outputs:
     }
 
 
+@predictor("QuadraticDiscriminantAnalysis")
 def quadratic(g: Graph, est: Any, features: Features) -> Outputs:
     """`QuadraticDiscriminantAnalysis`: the log-likelihood of each class by its own rotation and scaling."""
     x = g.matrix(features)
@@ -84,13 +90,3 @@ def quadratic(g: Graph, est: Any, features: Features) -> Outputs:
         "probabilities": exp_normalized(g, scores),
         "decision_scores": decision,
     }
-
-
-PREDICTORS: dict[str, Predict] = {
-    "BernoulliNB": bernoulli,
-    "CategoricalNB": categorical,
-    "ComplementNB": complement,
-    "GaussianNB": gaussian,
-    "MultinomialNB": multinomial,
-    "QuadraticDiscriminantAnalysis": quadratic,
-}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.packing.exporters import tree_ensemble, trees
 from app.packing.exporters.categories import GOES_LEFT, GOES_RIGHT, IS_MISSING, THRESHOLD, Sides, in_bitset
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
 from app.packing.exporters.links import expit, softmax
 from app.packing.exporters.tree_ensemble import LEAF, Tree
 from app.packing.releases import (
@@ -24,6 +24,7 @@ FLOAT32_STARTS = ("DecisionTree", "ExtraTree", "RandomForest", "GradientBoosting
 """Prefixes of the classes whose prediction for a float32 equals that for the same number in float64."""
 
 
+@predictor("GradientBoostingClassifier")
 def gradient_boosting_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`GradientBoostingClassifier`: the second of two classes from a raw score of 0 on, else the greatest score."""
     raw = _gradient_boosting(g, est, features)
@@ -37,6 +38,7 @@ def gradient_boosting_classifier(g: Graph, est: Any, features: Features) -> Outp
     return binary(g, est.classes_, second_or_not_known, expit(g, raw)) | {"decision_scores": score}
 
 
+@predictor("GradientBoostingRegressor")
 def gradient_boosting_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`GradientBoostingRegressor`: the raw score, whatever the loss."""
     return {"prediction": g.pick(_gradient_boosting(g, est, features), 0)}
@@ -109,6 +111,7 @@ def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:
     return log - mean
 
 
+@predictor("HistGradientBoostingClassifier")
 def histogram_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`HistGradientBoostingClassifier`: the second of two classes above a raw score of 0, else the greatest score."""
     raw = _raw(g, est, features)
@@ -120,6 +123,7 @@ def histogram_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     return binary(g, est.classes_, second, expit(g, raw)) | {"decision_scores": score}
 
 
+@predictor("HistGradientBoostingRegressor")
 def histogram_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`HistGradientBoostingRegressor`: the raw score, or its exponential for losses with a logarithmic link."""
     raw = g.pick(_raw(g, est, features), 0)
@@ -182,11 +186,3 @@ def _tree(predictor: Any, sides: Sides, splits: dict[int, tuple[int, int]]) -> T
     left = np.where(leaf, LEAF, nodes["left"].astype(np.int64))
     right = np.where(leaf, LEAF, nodes["right"].astype(np.int64))
     return Tree(left, right, column, threshold, nodes["missing_go_to_left"].astype(bool), nodes["value"])
-
-
-PREDICTORS: dict[str, Predict] = {
-    "GradientBoostingClassifier": gradient_boosting_classifier,
-    "GradientBoostingRegressor": gradient_boosting_regressor,
-    "HistGradientBoostingClassifier": histogram_classifier,
-    "HistGradientBoostingRegressor": histogram_regressor,
-}

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
-from app.packing.exporters.responses import method_of, response, row_sums, total
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
+from app.packing.exporters.links import method_of, response, row_sums, total
 
 METHODS = ("decision_function", "predict_proba")
 
 
+@predictor("CalibratedClassifierCV")
 def calibrated_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """CalibratedClassifierCV: the mean of the probabilities of its calibrated pairs, and the most probable class."""
     pairs = est.calibrated_classifiers_
@@ -136,6 +137,3 @@ def _logits(g: Graph, scores: Tensor) -> Tensor:
         high <= 1.0,
     ]
     return g.where(near & g.node("And", within, "bool", None), _logarithms(g, scores), scores)
-
-
-PREDICTORS: dict[str, Predict] = {"CalibratedClassifierCV": calibrated_classifier}

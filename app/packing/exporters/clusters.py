@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor, transformer
 from app.packing.exporters.links import affine
 from app.packing.exporters.similarity import expanded_squares, fused_squares, squared_norms
 
 
+@predictor("KMeans", "MiniBatchKMeans")
 def kmeans(g: Graph, est: Any, features: Features) -> Outputs:
     """`KMeans`: the least `|c|² - 2 x·c`, as `lloyd_iter_chunked_dense` computes it; `transform` gives distances."""
     return {"prediction": _lloyd(g, features, est.cluster_centers_), "transformed": _distances(g, est, features)}
 
 
+@predictor("BisectingKMeans")
 def bisecting_kmeans(g: Graph, est: Any, features: Features) -> Outputs:
     """`BisectingKMeans`: descends a tree whose nodes have two centers each."""
     mean = getattr(est, "_X_mean", 0.0)
@@ -50,6 +52,7 @@ def bisecting_kmeans(g: Graph, est: Any, features: Features) -> Outputs:
     return {"prediction": g.labels([label for label, _ in leaves], leaf), "transformed": transformed}
 
 
+@predictor("AffinityPropagation", "MeanShift")
 def nearest_center(g: Graph, est: Any, features: Features) -> Outputs:
     """`MeanShift.predict` and `AffinityPropagation.predict`."""
     if len(est.cluster_centers_) == 0:
@@ -57,6 +60,7 @@ def nearest_center(g: Graph, est: Any, features: Features) -> Outputs:
     return {"prediction": nearest(g, est, g.matrix(features), np.asarray(est.cluster_centers_))}
 
 
+@predictor("Birch")
 def birch(g: Graph, est: Any, features: Features) -> Outputs:
     """`Birch`: the label of the nearest subcluster; `transform` gives the distances to all of them."""
     centers = np.asarray(est.subcluster_centers_)
@@ -67,11 +71,13 @@ def birch(g: Graph, est: Any, features: Features) -> Outputs:
     }
 
 
+@transformer("BisectingKMeans", "KMeans", "MiniBatchKMeans")
 def distances_transform(g: Graph, est: Any, features: Features) -> Features:
     """`KMeans.transform`: the distances to the centers."""
     return (_distances(g, est, features),)
 
 
+@transformer("Birch")
 def birch_transform(g: Graph, est: Any, features: Features) -> Features:
     """`Birch.transform`: the distances to the centers of the subclusters."""
     return (euclidean_distances(g, g.matrix(features), np.asarray(est.subcluster_centers_)),)
@@ -106,19 +112,3 @@ def _float64(centers: Any) -> NDArray[Any]:
     if array.dtype != np.float64:
         raise NotExportable(f"its centers are {array.dtype}")
     return array
-
-
-TRANSFORMERS: dict[str, Transform] = {
-    "Birch": birch_transform,
-    "BisectingKMeans": distances_transform,
-    "KMeans": distances_transform,
-    "MiniBatchKMeans": distances_transform,
-}
-PREDICTORS: dict[str, Predict] = {
-    "AffinityPropagation": nearest_center,
-    "Birch": birch,
-    "BisectingKMeans": bisecting_kmeans,
-    "KMeans": kmeans,
-    "MeanShift": nearest_center,
-    "MiniBatchKMeans": kmeans,
-}

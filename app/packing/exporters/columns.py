@@ -8,14 +8,21 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters.functions import FUNCTIONS
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor, transformer
+
+SELECTORS = (
+    "GenericUnivariateSelect", "RFE", "RFECV", "SelectFdr", "SelectFpr", "SelectFromModel", "SelectFwe",
+    "SelectKBest", "SelectPercentile", "SequentialFeatureSelector", "VarianceThreshold",
+)  # fmt: skip
 
 
+@transformer("Pipeline")
 def pipeline(g: Graph, est: Any, features: Features) -> Features:
     """`Pipeline.transform`: each step's columns go to the next."""
     return functools.reduce(lambda columns, step: g.transform(step, columns), _steps(est), features)
 
 
+@predictor("Pipeline")
 def pipeline_predict(g: Graph, est: Any, features: Features) -> Outputs:
     """All outputs of a `Pipeline`: those of the last step, on the columns of the steps before it."""
     *steps, last = _steps(est)
@@ -27,25 +34,25 @@ def _steps(est: Any) -> list[Any]:
     return [step for _, step in est.steps if step is not None and not isinstance(step, str)]
 
 
+@transformer("ColumnTransformer")
 def column_transformer(g: Graph, est: Any, features: Features) -> Features:
     """`ColumnTransformer.transform`: the results of the transformers on their columns, side by side."""
     blocks: list[Tensor] = []
-    for name, transformer, _ in est.transformers_:
+    for name, inner, _ in est.transformers_:
         positions = list(est._transformer_to_input_indices[name])
-        if positions and not _is(transformer, "drop"):
+        if positions and not _is(inner, "drop"):
             columns = g.select(features, positions)
-            blocks += _weighted(
-                g, est, name, columns if _is(transformer, "passthrough") else g.transform(transformer, columns)
-            )
+            blocks += _weighted(g, est, name, columns if _is(inner, "passthrough") else g.transform(inner, columns))
     return tuple(blocks)
 
 
+@transformer("FeatureUnion")
 def feature_union(g: Graph, est: Any, features: Features) -> Features:
     """`FeatureUnion.transform`: the results of the transformers on all columns, times their weights, side by side."""
     blocks: list[Tensor] = []
-    for name, transformer in est.transformer_list:
-        if not _is(transformer, "drop"):
-            columns = features if _is(transformer, "passthrough") else g.transform(transformer, features)
+    for name, inner in est.transformer_list:
+        if not _is(inner, "drop"):
+            columns = features if _is(inner, "passthrough") else g.transform(inner, features)
             blocks += _weighted(g, est, name, columns)
     return tuple(blocks)
 
@@ -62,6 +69,7 @@ def _weighted(g: Graph, est: Any, name: str, features: Features) -> Features:
     return (x * weight,)
 
 
+@transformer("FunctionTransformer")
 def function(g: Graph, est: Any, features: Features) -> Features:
     """`FunctionTransformer.transform` for functions of NumPy, shape (rows, columns)."""
     if est.func is None:
@@ -73,32 +81,14 @@ def function(g: Graph, est: Any, features: Features) -> Features:
     return (FUNCTIONS[est.func](g, g.matrix(features)),)
 
 
+@transformer(*SELECTORS)
 def selector(g: Graph, est: Any, features: Features) -> Features:
     """`SelectorMixin.transform`: the columns of `get_support()`, in their order."""
     return g.select(features, np.flatnonzero(est.get_support()).tolist())
 
 
+@predictor("RFE", "RFECV")
 def eliminator(g: Graph, est: Any, features: Features) -> Outputs:
     """`RFE` and `RFECV`: the outputs of the estimator on the selected columns; these columns are `transformed`."""
     columns = selector(g, est, features)
     return g.predict(est.estimator_, columns) | {"transformed": g.matrix(columns)}
-
-
-SELECTORS = (
-    "GenericUnivariateSelect", "RFE", "RFECV", "SelectFdr", "SelectFpr", "SelectFromModel", "SelectFwe",
-    "SelectKBest", "SelectPercentile", "SequentialFeatureSelector", "VarianceThreshold",
-)  # fmt: skip
-
-
-TRANSFORMERS: dict[str, Transform] = {
-    "Pipeline": pipeline,
-    "ColumnTransformer": column_transformer,
-    "FeatureUnion": feature_union,
-    "FunctionTransformer": function,
-    **dict.fromkeys(SELECTORS, selector),
-}
-PREDICTORS: dict[str, Predict] = {
-    "Pipeline": pipeline_predict,
-    "RFE": eliminator,
-    "RFECV": eliminator,
-}

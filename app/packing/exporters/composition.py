@@ -7,8 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Transform
-from app.packing.exporters.responses import chosen, method_of, offered
+from app.packing.exporters.graph import (
+    Features,
+    Graph,
+    NotExportable,
+    Outputs,
+    Predict,
+    Transform,
+    predictor,
+    transformer,
+)
+from app.packing.exporters.links import chosen, method_of, offered
 from app.runtime.decoded import Decoded
 
 
@@ -30,6 +39,7 @@ def inner_transform(attribute: str) -> Transform:
     return transform
 
 
+@predictor("FixedThresholdClassifier")
 def fixed_threshold(g: Graph, est: Any, features: Features) -> Outputs:
     """FixedThresholdClassifier.predict: the positive class if the response is at or above the threshold."""
     inner = getattr(est, "estimator_", est.estimator)
@@ -39,6 +49,7 @@ def fixed_threshold(g: Graph, est: Any, features: Features) -> Outputs:
     return _thresholded(g, est, inner, features, threshold, est.pos_label)
 
 
+@predictor("TunedThresholdClassifierCV")
 def tuned_threshold(g: Graph, est: Any, features: Features) -> Outputs:
     """TunedThresholdClassifierCV.predict: like a fixed threshold, with the best threshold found."""
     positive = est._curve_scorer._get_pos_label()
@@ -60,6 +71,7 @@ def _thresholded(g: Graph, est: Any, inner: Any, features: Features, threshold: 
     return offered(est, outputs) | {"prediction": g.labels(classes, g.cast(above, "int64"))}
 
 
+@predictor("app.Decoded")
 def decoded(g: Graph, est: Decoded, features: Features) -> Outputs:
     """Decoded.predict: the labels at the positions that the estimator predicts."""
     outputs = dict(g.predict(est.estimator, features))
@@ -72,15 +84,9 @@ def decoded(g: Graph, est: Decoded, features: Features) -> Outputs:
 
 SEARCHES = ("GridSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "RandomizedSearchCV")
 
-TRANSFORMERS: dict[str, Transform] = {
-    "FrozenEstimator": inner_transform("estimator"),
-    **dict.fromkeys(SEARCHES, inner_transform("best_estimator_")),
-}
-PREDICTORS: dict[str, Predict] = {
-    "app.Decoded": decoded,
-    "FixedThresholdClassifier": fixed_threshold,
-    "FrozenEstimator": inner_prediction("estimator"),
-    "SelfTrainingClassifier": inner_prediction("estimator_"),
-    "TunedThresholdClassifierCV": tuned_threshold,
-    **dict.fromkeys(SEARCHES, inner_prediction("best_estimator_")),
-}
+
+transformer("FrozenEstimator")(inner_transform("estimator"))
+transformer(*SEARCHES)(inner_transform("best_estimator_"))
+predictor("FrozenEstimator")(inner_prediction("estimator"))
+predictor("SelfTrainingClassifier")(inner_prediction("estimator_"))
+predictor(*SEARCHES)(inner_prediction("best_estimator_"))

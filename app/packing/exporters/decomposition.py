@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters import similarity
-from app.packing.exporters.graph import Features, Graph, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, Tensor, transformer
 from app.packing.exporters.links import affine, fail_where
 from app.packing.releases import kernel_gamma
 
@@ -27,6 +27,7 @@ def _centred(g: Graph, est: Any, features: Features) -> Tensor:
     return g.matrix(features) - np.asarray(est.mean_)
 
 
+@transformer("PCA", "IncrementalPCA")
 def pca(g: Graph, est: Any, features: Features) -> Features:
     """`_BasePCA._transform`: projected, then centred, then divided by the standard deviations where it whitens."""
     x = _projected(g, g.matrix(features), est.components_)
@@ -38,6 +39,7 @@ def pca(g: Graph, est: Any, features: Features) -> Features:
     return (x,)
 
 
+@transformer("NeighborhoodComponentsAnalysis", "TruncatedSVD", "GaussianRandomProjection", "SparseRandomProjection")
 def projection(g: Graph, est: Any, features: Features) -> Features:
     """`TruncatedSVD`, `NeighborhoodComponentsAnalysis` and random projections: x @ components_.T."""
     if any(g.sparse(block) for block in features):
@@ -45,12 +47,14 @@ def projection(g: Graph, est: Any, features: Features) -> Features:
     return (_projected(g, g.matrix(features), est.components_),)
 
 
+@transformer("FastICA")
 def fast_ica(g: Graph, est: Any, features: Features) -> Features:
     """`FastICA.transform`: (x - mean_) @ components_.T."""
     x = _centred(g, est, features) if est.whiten else g.matrix(features)
     return (_projected(g, x, est.components_),)
 
 
+@transformer("FactorAnalysis")
 def factor_analysis(g: Graph, est: Any, features: Features) -> Features:
     """`FactorAnalysis.transform`: the posterior mean of the factors (Barber 21.2.33)."""
     weights = est.components_ / est.noise_variance_
@@ -58,6 +62,7 @@ def factor_analysis(g: Graph, est: Any, features: Features) -> Features:
     return (_projected(g, _projected(g, _centred(g, est, features), weights), covariance.T),)
 
 
+@transformer("Nystroem")
 def nystroem(g: Graph, est: Any, features: Features) -> Features:
     """`Nystroem.transform`: the kernel between the row and the chosen rows, normalized."""
     parameters = dict(est.kernel_params or {})
@@ -66,6 +71,7 @@ def nystroem(g: Graph, est: Any, features: Features) -> Features:
     return (kernel @ est.normalization_.T,)
 
 
+@transformer("KernelPCA")
 def kernel_pca(g: Graph, est: Any, features: Features) -> Features:
     """`KernelPCA.transform`: the centred kernel between the row and the training rows, projected."""
     k = _kernel(
@@ -91,11 +97,13 @@ def _kernel(g: Graph, kernel: Any, x: Tensor, rows: Any, **given: Any) -> Tensor
     return (distances * -float(parameters["gamma"])).exp()
 
 
+@transformer("RBFSampler")
 def rbf_sampler(g: Graph, est: Any, features: Features) -> Features:
     """`RBFSampler.transform`: cosines of random projections."""
     return (_cosines(g, g.matrix(features), est, (2.0 / est.n_components) ** 0.5),)
 
 
+@transformer("SkewedChi2Sampler")
 def skewed_chi2_sampler(g: Graph, est: Any, features: Features) -> Features:
     """`SkewedChi2Sampler.transform`: cosines of random projections of logarithms; fails on values without one."""
     x = g.matrix(features)
@@ -107,6 +115,7 @@ def _cosines(g: Graph, x: Tensor, est: Any, scale: float) -> Tensor:
     return (x @ np.asarray(est.random_weights_) + np.asarray(est.random_offset_)).cos() * scale
 
 
+@transformer("AdditiveChi2Sampler")
 def additive_chi2_sampler(g: Graph, est: Any, features: Features) -> Features:
     """`AdditiveChi2Sampler.transform`: the sampled Fourier transform of the kernel; fails on negative values."""
     x = g.matrix(features)
@@ -120,20 +129,3 @@ def additive_chi2_sampler(g: Graph, est: Any, features: Features) -> Features:
         angle = log * float(j)
         blocks += [factor * angle.cos(), factor * angle.sin()]
     return tuple(blocks)
-
-
-TRANSFORMERS: dict[str, Transform] = {
-    "PCA": pca,
-    "IncrementalPCA": pca,
-    "NeighborhoodComponentsAnalysis": projection,
-    "TruncatedSVD": projection,
-    "GaussianRandomProjection": projection,
-    "SparseRandomProjection": projection,
-    "FastICA": fast_ica,
-    "FactorAnalysis": factor_analysis,
-    "Nystroem": nystroem,
-    "KernelPCA": kernel_pca,
-    "RBFSampler": rbf_sampler,
-    "SkewedChi2Sampler": skewed_chi2_sampler,
-    "AdditiveChi2Sampler": additive_chi2_sampler,
-}

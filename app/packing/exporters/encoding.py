@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from app.packing.exporters.graph import ML, Features, Graph, NotExportable, Tensor, Transform
+from app.packing.exporters.graph import ML, Features, Graph, NotExportable, Tensor, transformer
 from app.packing.releases import dropped_groups, infrequent_mapping
 from app.runtime.graph import MISSING_TEXT
 
@@ -40,6 +40,7 @@ class Numbered:
     numbers: list[NDArray[np.int64]]
 
 
+@transformer("OneHotEncoder")
 def one_hot(g: Graph, est: Any, features: Features) -> Features:
     """`OneHotEncoder.transform`, dense: 1 where the value is the category (or one of the infrequent), else 0."""
     groups = [_groups(est, column) for column in range(len(est.categories_))]
@@ -88,6 +89,7 @@ def _few_of_many(
     return g.scattered(columns, g.cast(there, "float64"), width)
 
 
+@transformer("OrdinalEncoder")
 def ordinal(g: Graph, est: Any, features: Features) -> Features:
     """`OrdinalEncoder.transform`: the position of the category, shape (rows, columns)."""
     values = [_groups(est, column).astype(est.dtype).astype(np.float64) for column in range(len(est.categories_))]
@@ -97,6 +99,7 @@ def ordinal(g: Graph, est: Any, features: Features) -> Features:
     return (_looked_up(g, _numbered(g, est, features), values, [unknown] * len(values), "float64"),)
 
 
+@transformer("TargetEncoder")
 def target(g: Graph, est: Any, features: Features) -> Features:
     """`TargetEncoder.transform`: the encoding of the category, the target's mean for one never seen.
 
@@ -223,6 +226,3 @@ def _column(g: Graph, numbered: Numbered, column: int) -> Numbered:
     number_of = {int(number): position + 1 for position, number in enumerate(known) if number > 0}
     numbers = np.array([number_of.get(int(number), -1) for number in known])
     return Numbered(_encoded(g, tensor, "int64", number_of), [numbers])
-
-
-TRANSFORMERS: dict[str, Transform] = {"OneHotEncoder": one_hot, "OrdinalEncoder": ordinal, "TargetEncoder": target}

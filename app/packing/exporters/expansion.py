@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, transformer
 from app.packing.releases import splines_are_sparse, splines_of_missing
 
 
+@transformer("PolynomialFeatures")
 def polynomial(g: Graph, est: Any, features: Features) -> Features:
     """`PolynomialFeatures.transform`: products of columns, each the product of its last factors times its first.
 
@@ -53,6 +54,7 @@ def _rows(g: Graph, block: Tensor, positions: list[int]) -> Tensor:
     return g.node("Gather", [block, g.constant(positions, "int64")], "float64", None, axis=0)
 
 
+@transformer("KBinsDiscretizer")
 def bins(g: Graph, est: Any, features: Features) -> Features:
     """`KBinsDiscretizer.transform`: the bin from an edge up to the next (`np.searchsorted`, right), outer bins open."""
     x = g.matrix(features)
@@ -79,6 +81,7 @@ def _bin_number(g: Graph, x: Tensor, inner: list[Any]) -> Tensor:
     return g.node("ReduceSum", [g.cast(reached, "float64"), axis], "float64", x.width, keepdims=0)
 
 
+@transformer("SplineTransformer")
 def splines(g: Graph, est: Any, features: Features) -> Features:
     """`SplineTransformer.transform`: every basis function at every value, shape (rows, columns x splines)."""
     if est.extrapolation == "error":
@@ -174,10 +177,3 @@ def _continued(g: Graph, est: Any, basis: Tensor, x: Tensor) -> Tensor:
             value = value + (x - limits[end]) * slopes[end]
         basis = g.where(beyond, value, basis)
     return basis
-
-
-TRANSFORMERS: dict[str, Transform] = {
-    "PolynomialFeatures": polynomial,
-    "KBinsDiscretizer": bins,
-    "SplineTransformer": splines,
-}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters.functions import erf
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
 from app.packing.exporters.links import affine, reduced, targets
 from app.packing.exporters.similarity import Points, linear, named, squared_distances
 
@@ -18,6 +18,7 @@ COEFS = np.array([-1854.8214151, 3516.89893646, 221.29346712, 128.12323805, -201
 """The approximation of the logistic function by error functions in sklearn.gaussian_process._gpc."""
 
 
+@predictor("GaussianProcessRegressor")
 def process_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`GaussianProcessRegressor.predict`: the mean."""
     if not hasattr(est, "X_train_"):
@@ -29,6 +30,7 @@ def process_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     return targets(g, values, flat=values.width == 1)
 
 
+@predictor("GaussianProcessClassifier")
 def process_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`GaussianProcessClassifier`: the binary one, or one of them for each class or pair of classes."""
     outputs = g.predict(est.base_estimator_, features)
@@ -38,6 +40,7 @@ def process_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     return {name: outputs[name] for name in kept}
 
 
+@predictor("_BinaryGaussianProcessClassifierLaplace")
 def laplace(g: Graph, est: Any, features: Features) -> Outputs:
     """`_BinaryGaussianProcessClassifierLaplace`: the sign of the latent mean, its probability by error functions."""
     x, points = g.matrix(features), np.asarray(est.X_train_, dtype=float)
@@ -59,6 +62,7 @@ def laplace(g: Graph, est: Any, features: Features) -> Outputs:
     }
 
 
+@predictor("KernelRidge")
 def kernel_ridge(g: Graph, est: Any, features: Features) -> Outputs:
     """`KernelRidge.predict`: a weighted sum of kernels with the rows that it was fitted on."""
     x, points = g.matrix(features), np.asarray(est.X_fit_, dtype=float)
@@ -174,12 +178,4 @@ KERNELS: dict[str, Callable[[Graph, Any, Tensor, Points], Tensor]] = {
     "PairwiseKernel": _pairwise,
     "RBF": _rbf,
     "RationalQuadratic": _rational_quadratic,
-}
-
-
-PREDICTORS: dict[str, Predict] = {
-    "GaussianProcessClassifier": process_classifier,
-    "GaussianProcessRegressor": process_regressor,
-    "KernelRidge": kernel_ridge,
-    "_BinaryGaussianProcessClassifierLaplace": laplace,
 }

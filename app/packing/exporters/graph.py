@@ -6,6 +6,7 @@ specification (`ai.onnx` opset 21, `ai.onnx.ml` opset 5) that ONNX Runtime imple
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -19,7 +20,10 @@ from onnx import compose, helper, numpy_helper
 from app.packing.exporters.tensor import ELEMENT_TYPES, Operand, Tensor
 from app.runtime.terms import PARTS, TERMS, TermCounter
 
-__all__ = ["ML", "Features", "Graph", "NotExportable", "Outputs", "Predict", "Tensor", "Transform"]
+__all__ = [
+    "ML", "PREDICTORS", "TRANSFORMERS", "Features", "Graph", "NotExportable", "Outputs", "Predict", "Tensor",
+    "Transform", "predictor", "transformer",
+]  # fmt: skip
 
 OPSET, ML_OPSET, IR_VERSION = 21, 5, 10
 ML = "ai.onnx.ml"
@@ -43,17 +47,30 @@ Transform = Callable[["Graph", Any, Features], Features]
 Predict = Callable[["Graph", Any, Features], Outputs]
 
 
+TRANSFORMERS: dict[str, Transform] = {}
+PREDICTORS: dict[str, Predict] = {}
+"""The exporters by the library and the name of the class, such as `sklearn.PCA`."""
+
+
+def transformer(*classes: str) -> Callable[[Transform], Transform]:
+    """Register the exporter of these classes, those of other libraries as in `lightgbm.LGBMClassifier`."""
+    return functools.partial(_registered, TRANSFORMERS, classes)
+
+
+def predictor(*classes: str) -> Callable[[Predict], Predict]:
+    """Register the exporter of these classes, as `transformer` does."""
+    return functools.partial(_registered, PREDICTORS, classes)
+
+
+def _registered(exporters: dict[str, E], classes: Sequence[str], export: E) -> E:
+    exporters.update({name if "." in name else f"sklearn.{name}": export for name in classes})
+    return export
+
+
 class Graph:
-    """A graph under construction. It names all tensors, so that names of different exporters cannot collide.
+    """A graph under construction. It names all tensors, so that names of different exporters cannot collide."""
 
-    Args:
-        transformers: The exporters of transformers by class name; exporters of meta-estimators call them.
-        predictors: The exporters of predictors by class name.
-    """
-
-    def __init__(self, transformers: Mapping[str, Transform], predictors: Mapping[str, Predict]) -> None:
-        self._transformers = transformers
-        self._predictors = predictors
+    def __init__(self) -> None:
         self._inputs: list[Any] = []
         self._counters: dict[str, TermCounter] = {}
         self._sparse: dict[str, tuple[Tensor, Tensor]] = {}
@@ -66,11 +83,11 @@ class Graph:
 
     def transform(self, estimator: Any, features: Features) -> Features:
         """Export a fitted transformer: return the columns that it makes of these."""
-        return _exporter_for(estimator, self._transformers)(self, estimator, features)
+        return _exporter_for(estimator, TRANSFORMERS)(self, estimator, features)
 
     def predict(self, estimator: Any, features: Features) -> Outputs:
         """Export a fitted predictor: return its outputs for these columns."""
-        return _exporter_for(estimator, self._predictors)(self, estimator, features)
+        return _exporter_for(estimator, PREDICTORS)(self, estimator, features)
 
     def labels(self, classes: ArrayLike, index: Tensor) -> Tensor:
         """Return the labels at these indices, with the type of `predict`: (rows,) in, (rows,) out."""

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, transformer
 from app.packing.releases import empty_columns, imputed_values, keeps_empty_columns, knows_empty_columns
 from app.runtime.graph import MISSING_TEXT
 
 
+@transformer("SimpleImputer")
 def simple(g: Graph, est: Any, features: Features) -> Features:
     """`SimpleImputer.transform`: missing values replaced by the statistic of their column; then the indicator, if any.
 
@@ -74,6 +75,7 @@ def _indicator(g: Graph, est: Any, features: Features) -> Features:
     return missing_indicator(g, est.indicator_, features) if est.add_indicator else ()
 
 
+@transformer("MissingIndicator")
 def missing_indicator(g: Graph, est: Any, features: Features) -> Features:
     """`MissingIndicator.transform`: whether values are missing, in columns with missing values in training."""
     blocks: list[Tensor] = []
@@ -82,6 +84,7 @@ def missing_indicator(g: Graph, est: Any, features: Features) -> Features:
     return tuple(blocks)
 
 
+@transformer("IterativeImputer")
 def iterative(g: Graph, est: Any, features: Features) -> Features:
     """`IterativeImputer.transform`: missing values of each column predicted from the other columns, several times.
 
@@ -109,10 +112,3 @@ def iterative(g: Graph, est: Any, features: Features) -> Features:
     if current is not first:
         current = g.where(g.any(~missing), current, first)
     return (current, *_indicator(g, est, (x,)))
-
-
-TRANSFORMERS: dict[str, Transform] = {
-    "SimpleImputer": simple,
-    "MissingIndicator": missing_indicator,
-    "IterativeImputer": iterative,
-}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.packing.exporters import tree_ensemble
 from app.packing.exporters.categories import GOES_LEFT, GOES_RIGHT, THRESHOLD, Sides, in_bitset
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
 from app.packing.exporters.links import expit, softmax
 from app.packing.exporters.tree_ensemble import LEAF, Tree
 from app.packing.exporters.trees import mean
@@ -27,6 +27,7 @@ MAX_SIDES = 20_000_000
 Fields = dict[str, str]
 
 
+@predictor("lightgbm.LGBMClassifier")
 def lightgbm_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`LGBMClassifier`: the class of the greatest probability; its decision scores are the sums of the trees."""
     header, raw, count = _raw(g, est, features)
@@ -42,6 +43,7 @@ def lightgbm_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     }
 
 
+@predictor("lightgbm.LGBMRegressor")
 def lightgbm_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`LGBMRegressor`: the sum of the trees, converted by the objective."""
     header, raw, count = _raw(g, est, features)
@@ -190,9 +192,3 @@ def _tree(tree: Fields, sides: Sides, splits: dict[int, tuple[int, int]], width:
         missing_left=np.concatenate([missing_left, none.astype(bool)]),
         values=np.concatenate([np.zeros(count), leaves]),
     )
-
-
-PREDICTORS: dict[str, Predict] = {
-    "lightgbm.LGBMClassifier": lightgbm_classifier,
-    "lightgbm.LGBMRegressor": lightgbm_regressor,
-}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor, transformer
 from app.packing.exporters.links import affine, classified, expit, mirrored, normalized, signs, softmax
 from app.packing.releases import is_one_vs_rest, share_of_nothing
 
@@ -18,11 +18,13 @@ def _scores(g: Graph, est: Any, features: Features) -> Tensor:
     return affine(g, features, est.coef_, est.intercept_)
 
 
+@predictor("LinearSVC", "PassiveAggressiveClassifier", "Perceptron")
 def linear_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """A classifier without probabilities: the class of the greatest score."""
     return classified(g, est.classes_, _scores(g, est, features))
 
 
+@predictor("LogisticRegression", "LogisticRegressionCV")
 def logistic_regression(g: Graph, est: Any, features: Features) -> Outputs:
     """`LogisticRegression.predict_proba`: sigmoids where it is one class against the rest, else softmax."""
     scores = _scores(g, est, features)
@@ -31,6 +33,7 @@ def logistic_regression(g: Graph, est: Any, features: Features) -> Outputs:
     return classified(g, est.classes_, scores) | {"probabilities": shares}
 
 
+@predictor("SGDClassifier")
 def sgd_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`SGDClassifier`: probabilities with the losses log_loss and modified_huber."""
     scores = _scores(g, est, features)
@@ -43,6 +46,7 @@ def sgd_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     return outputs
 
 
+@predictor("RidgeClassifier", "RidgeClassifierCV")
 def ridge_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`RidgeClassifier`: several labels at once are those whose score is above 0."""
     if not est._label_binarizer.y_type_.startswith("multilabel"):
@@ -52,6 +56,7 @@ def ridge_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     return {"prediction": g.cast(positive, "int64"), "decision_scores": scores}
 
 
+@predictor("LinearDiscriminantAnalysis")
 def linear_discriminant(g: Graph, est: Any, features: Features) -> Outputs:
     """`LinearDiscriminantAnalysis`: linear scores; `transform` projects, except for the solver lsqr."""
     outputs = logistic_regression(g, est, features)
@@ -60,6 +65,7 @@ def linear_discriminant(g: Graph, est: Any, features: Features) -> Outputs:
     return outputs
 
 
+@transformer("LinearDiscriminantAnalysis")
 def discriminant_transform(g: Graph, est: Any, features: Features) -> Features:
     """`LinearDiscriminantAnalysis.transform`."""
     if est.solver == "lsqr":
@@ -67,6 +73,7 @@ def discriminant_transform(g: Graph, est: Any, features: Features) -> Features:
     return (_projected(g, est, features),)
 
 
+@predictor("SGDOneClassSVM")
 def sgd_one_class(g: Graph, est: Any, features: Features) -> Outputs:
     """`SGDOneClassSVM`: an inlier where `x @ coef_ - offset_` is at least 0."""
     score = g.pick(affine(g, features, np.atleast_2d(est.coef_), -est.offset_), 0)
@@ -90,18 +97,3 @@ def _projected(g: Graph, est: Any, features: Features) -> Tensor:
     if est.solver == "svd":
         x = x - est.xbar_
     return x @ scalings
-
-
-TRANSFORMERS: dict[str, Transform] = {"LinearDiscriminantAnalysis": discriminant_transform}
-PREDICTORS: dict[str, Predict] = {
-    "LinearDiscriminantAnalysis": linear_discriminant,
-    "LinearSVC": linear_classifier,
-    "LogisticRegression": logistic_regression,
-    "LogisticRegressionCV": logistic_regression,
-    "PassiveAggressiveClassifier": linear_classifier,
-    "Perceptron": linear_classifier,
-    "RidgeClassifier": ridge_classifier,
-    "RidgeClassifierCV": ridge_classifier,
-    "SGDClassifier": sgd_classifier,
-    "SGDOneClassSVM": sgd_one_class,
-}

@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 from scipy.special import digamma
 
-from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor
+from app.packing.exporters.graph import Features, Graph, Outputs, Tensor, predictor
 from app.packing.exporters.links import affine, exp_normalized, reduced, signs
 
 
+@predictor("GaussianMixture")
 def gaussian_mixture(g: Graph, est: Any, features: Features) -> Outputs:
     """`GaussianMixture.predict` and `predict_proba`."""
     return _mixture(g, est, features, np.zeros(len(est.means_)))
 
 
+@predictor("BayesianGaussianMixture")
 def bayesian_mixture(g: Graph, est: Any, features: Features) -> Outputs:
     """`BayesianGaussianMixture`: the same, with the expected precisions of `_estimate_log_prob`."""
     width = est.means_.shape[1]
@@ -25,6 +27,7 @@ def bayesian_mixture(g: Graph, est: Any, features: Features) -> Outputs:
     return _mixture(g, est, features, expected)
 
 
+@predictor("EllipticEnvelope")
 def elliptic_envelope(g: Graph, est: Any, features: Features) -> Outputs:
     """`EllipticEnvelope`: an inlier where the squared Mahalanobis distance is at most `-offset_`."""
     x = g.matrix(features)
@@ -87,9 +90,3 @@ def _log_determinants(est: Any) -> Any:
 
 
 DISTANCES = {"diag": _diagonal, "full": _full, "spherical": _spherical, "tied": _tied}
-
-PREDICTORS: dict[str, Predict] = {
-    "BayesianGaussianMixture": bayesian_mixture,
-    "EllipticEnvelope": elliptic_envelope,
-    "GaussianMixture": gaussian_mixture,
-}

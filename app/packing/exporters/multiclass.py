@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
-from app.packing.exporters.links import expit
-from app.packing.exporters.responses import OUTPUT_OF_METHOD, chosen, of, row_sums
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
+from app.packing.exporters.links import OUTPUT_OF_METHOD, chosen, expit, of, row_sums
 from app.packing.releases import is_one_vs_rest, leaves_zeros, one_vs_rest_takes_first
 
 
+@predictor("OneVsRestClassifier")
 def one_vs_rest(g: Graph, est: Any, features: Features) -> Outputs:
     """OneVsRestClassifier: the class with the greatest score; for several labels, those above the threshold."""
     members = [g.predict(member, features) for member in est.estimators_]
@@ -62,6 +62,7 @@ def _decisions(g: Graph, est: Any, members: Sequence[Outputs]) -> Tensor:
     return scores[0] if len(scores) == 1 else g.concat([g.column(g.cast(score, "float64")) for score in scores])
 
 
+@predictor("OneVsOneClassifier")
 def one_vs_one(g: Graph, est: Any, features: Features) -> Outputs:
     """OneVsOneClassifier: votes of each pair's classifier, ties broken by confidence (`_ovr_decision_function`)."""
     if est.pairwise_indices_ is not None:
@@ -85,6 +86,7 @@ def one_vs_one(g: Graph, est: Any, features: Features) -> Outputs:
     return {"prediction": g.labels(est.classes_, g.argmax(scores)), "decision_scores": scores}
 
 
+@predictor("OutputCodeClassifier")
 def output_codes(g: Graph, est: Any, features: Features) -> Outputs:
     """OutputCodeClassifier: the class whose code is nearest (`pairwise_distances_argmin`, the first of equals).
 
@@ -99,6 +101,7 @@ def output_codes(g: Graph, est: Any, features: Features) -> Outputs:
     return {"prediction": g.labels(est.classes_, nearest)}
 
 
+@predictor("_ConstantPredictor")
 def constant_predictor(g: Graph, est: Any, features: Features) -> Outputs:
     """_ConstantPredictor: replaces a classifier for training data with one class."""
     rows = g.node("Shape", [features[0]], "int64", None, start=0, end=1)
@@ -142,6 +145,7 @@ def _thresholded(g: Graph, est: Any, score: Tensor) -> Tensor:
     return g.labels(est.classes_, g.cast(score > _threshold(est.estimators_[0]), "int64"))
 
 
+@predictor("MultiOutputClassifier", "MultiOutputRegressor")
 def side_by_side(g: Graph, est: Any, features: Features) -> Outputs:
     """MultiOutputRegressor and MultiOutputClassifier: the prediction of each model is a column.
 
@@ -165,6 +169,7 @@ def _stacked(g: Graph, predictions: Sequence[Tensor]) -> Tensor:
     return g.concat([g.cast(g.column(prediction), type_) for prediction in predictions])
 
 
+@predictor("ClassifierChain", "RegressorChain")
 def chain(g: Graph, est: Any, features: Features) -> Outputs:
     """ClassifierChain and RegressorChain: each model takes the columns and the outputs of the models before it.
 
@@ -191,15 +196,3 @@ def _link(g: Graph, model: Any, outputs: Outputs, method: str) -> Tensor:
     """Return the response of one model of the chain as a block of one column."""
     tensor = chosen(g, model, outputs, method)
     return g.cast(g.column(tensor) if tensor.width is None else tensor, "float64")
-
-
-PREDICTORS: dict[str, Predict] = {
-    "OneVsOneClassifier": one_vs_one,
-    "OneVsRestClassifier": one_vs_rest,
-    "OutputCodeClassifier": output_codes,
-    "_ConstantPredictor": constant_predictor,
-    "ClassifierChain": chain,
-    "MultiOutputClassifier": side_by_side,
-    "MultiOutputRegressor": side_by_side,
-    "RegressorChain": chain,
-}

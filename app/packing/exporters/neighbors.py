@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from app.packing.exporters import similarity
 from app.packing.exporters.clusters import nearest
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
 from app.packing.exporters.links import exp_normalized, fail_where, reduced, signs, targets
 from app.packing.exporters.search import kneighbors, reduced_distances
 from app.packing.exporters.similarity import distances_of, expanded_squares, minkowski, power_of
 
 
+@predictor("KNeighborsClassifier")
 def classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`KNeighborsClassifier`: each neighbour votes for its class, by its weight."""
     codes = np.asarray(est._y).reshape(len(est._fit_X), -1)
@@ -39,6 +40,7 @@ def classifier(g: Graph, est: Any, features: Features) -> Outputs:
     return outputs | {"prediction": g.concat([g.column(prediction) for prediction in predictions])}
 
 
+@predictor("KNeighborsRegressor")
 def regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`KNeighborsRegressor.predict`: the mean of the neighbours' targets, by their weights."""
     values = np.asarray(est._y, dtype=float).reshape(len(est._fit_X), -1)
@@ -53,6 +55,7 @@ def regressor(g: Graph, est: Any, features: Features) -> Outputs:
     return targets(g, replace(mean, width=width), flat=np.ndim(est._y) == 1)
 
 
+@predictor("LocalOutlierFactor")
 def local_outlier_factor(g: Graph, est: Any, features: Features) -> Outputs:
     """`LocalOutlierFactor(novelty=True)`: the density around the neighbours relative to that around the row."""
     farthest = est._distances_fit_X_[:, est.n_neighbors_ - 1]
@@ -65,6 +68,7 @@ def local_outlier_factor(g: Graph, est: Any, features: Features) -> Outputs:
     return signs(g, ~outlier) | {"decision_scores": score}
 
 
+@predictor("LabelPropagation", "LabelSpreading")
 def propagated(g: Graph, est: Any, features: Features) -> Outputs:
     """`LabelPropagation` and `LabelSpreading`: the label distributions of the fitted rows, weighted by a kernel."""
     distributions = np.asarray(est.label_distributions_)
@@ -104,6 +108,7 @@ def _votes(g: Graph, indices: Tensor, weights: Tensor | None, table: NDArray[Any
     return g.node("Squeeze", [weights.unsqueeze(1) @ near, g.constant([1], "int64")], "float64", width)
 
 
+@predictor("RadiusNeighborsClassifier")
 def radius_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`RadiusNeighborsClassifier`: rows without neighbours get the outlier label, or make the run fail."""
     if est.outputs_2d_:
@@ -128,6 +133,7 @@ def radius_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     return {"prediction": g.labels(labels, index), "probabilities": shares}
 
 
+@predictor("RadiusNeighborsRegressor")
 def radius_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`RadiusNeighborsRegressor.predict`: the weighted mean of the targets; NaN for a row without neighbours."""
     values = np.asarray(est._y).reshape(len(est._fit_X), -1)
@@ -158,6 +164,7 @@ def _weights_within(g: Graph, est: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     return (g.where(some, same, g.where(near, away.reciprocal(), 0.0)), lonely)
 
 
+@predictor("NearestCentroid")
 def centroid(g: Graph, est: Any, features: Features) -> Outputs:
     """`NearestCentroid`: the class of the nearest centroid; with unequal priors the one with the best score."""
     if est.metric not in ("euclidean", "manhattan"):
@@ -187,15 +194,3 @@ def _nearest_centroid(g: Graph, est: Any, x: Tensor, points: NDArray[np.float64]
         return nearest(g, est, x, points)
     away = minkowski(g, x, points, 1.0)
     return g.argmin(away)
-
-
-PREDICTORS: dict[str, Predict] = {
-    "KNeighborsClassifier": classifier,
-    "KNeighborsRegressor": regressor,
-    "LabelPropagation": propagated,
-    "LabelSpreading": propagated,
-    "LocalOutlierFactor": local_outlier_factor,
-    "NearestCentroid": centroid,
-    "RadiusNeighborsClassifier": radius_classifier,
-    "RadiusNeighborsRegressor": radius_regressor,
-}

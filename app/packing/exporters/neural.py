@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
 from app.packing.exporters.links import affine, mirrored, softmax, targets
 
 OPERATORS = {"exp": "Exp", "logistic": "Sigmoid", "relu": "Relu", "tanh": "Tanh"}
 
 
+@predictor("MLPClassifier")
 def classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`MLPClassifier`: softmax over classes; one sigmoid for two classes, or one for each of several labels."""
     layers = list(zip(est.coefs_, est.intercepts_, strict=True))
@@ -28,6 +29,7 @@ def classifier(g: Graph, est: Any, features: Features) -> Outputs:
     return {"prediction": g.labels(est.classes_, g.argmax(probabilities)), "probabilities": probabilities}
 
 
+@predictor("MLPRegressor")
 def regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`MLPRegressor.predict`."""
     values = _forward(g, est, list(zip(est.coefs_, est.intercepts_, strict=True)), features)
@@ -51,6 +53,3 @@ def _activated(g: Graph, activation: str, scores: Tensor) -> Tensor:
     if activation not in OPERATORS:
         raise NotExportable(f"its activation is {activation}")
     return g.node(OPERATORS[activation], [scores], "float64", scores.width)
-
-
-PREDICTORS: dict[str, Predict] = {"MLPClassifier": classifier, "MLPRegressor": regressor}

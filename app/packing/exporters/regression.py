@@ -6,17 +6,27 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor, transformer
 from app.packing.exporters.links import affine, fail_where, targets
 from app.packing.releases import pls_coefficients, pls_is_flat
 
+LINEAR = (
+    "ARDRegression", "BayesianRidge", "ElasticNet", "ElasticNetCV", "HuberRegressor", "Lars", "LarsCV", "Lasso",
+    "LassoCV", "LassoLars", "LassoLarsCV", "LassoLarsIC", "LinearRegression", "LinearSVR", "MultiTaskElasticNet",
+    "MultiTaskElasticNetCV", "MultiTaskLasso", "MultiTaskLassoCV", "OrthogonalMatchingPursuit",
+    "OrthogonalMatchingPursuitCV", "PassiveAggressiveRegressor", "QuantileRegressor", "Ridge", "RidgeCV",
+    "SGDRegressor", "TheilSenRegressor",
+)  # fmt: skip
 
+
+@predictor(*LINEAR)
 def linear_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`LinearModel.predict`: `x @ coef_.T + intercept_`, flat where `coef_` is."""
     coef = np.asarray(est.coef_)
     return targets(g, affine(g, features, np.atleast_2d(coef), est.intercept_), flat=coef.ndim == 1)
 
 
+@predictor("GammaRegressor", "PoissonRegressor", "TweedieRegressor")
 def generalized_linear(g: Graph, est: Any, features: Features) -> Outputs:
     """`GammaRegressor` and other generalized linear models: the inverse link of the linear prediction."""
     raw = g.pick(affine(g, features, np.atleast_2d(est.coef_), est.intercept_), 0)
@@ -28,11 +38,13 @@ def generalized_linear(g: Graph, est: Any, features: Features) -> Outputs:
     raise NotExportable(f"its link is {link}")
 
 
+@predictor("RANSACRegressor")
 def ransac(g: Graph, est: Any, features: Features) -> Outputs:
     """`RANSACRegressor.predict`: that of the estimator fitted on the inliers."""
     return {"prediction": g.predict(est.estimator_, features)["prediction"]}
 
 
+@predictor("CCA", "PLSCanonical", "PLSRegression")
 def partial_least_squares(g: Graph, est: Any, features: Features) -> Outputs:
     """`_PLS.predict` and `_PLS.transform`."""
     centered = _centered(g, est, features)
@@ -40,11 +52,13 @@ def partial_least_squares(g: Graph, est: Any, features: Features) -> Outputs:
     return targets(g, values, flat=pls_is_flat(est)) | {"transformed": _rotated(g, est, centered, est.x_rotations_)}
 
 
+@transformer("CCA", "PLSCanonical", "PLSRegression")
 def pls_transform(g: Graph, est: Any, features: Features) -> Features:
     """`_PLS.transform`: centered, scaled, rotated."""
     return (_rotated(g, est, _centered(g, est, features), est.x_rotations_),)
 
 
+@transformer("PLSSVD")
 def pls_svd_transform(g: Graph, est: Any, features: Features) -> Features:
     """`PLSSVD.transform`: centered, scaled, projected on its weights."""
     return (_rotated(g, est, _centered(g, est, features), est.x_weights_),)
@@ -58,6 +72,7 @@ def _rotated(g: Graph, est: Any, centered: Tensor, rotations: Any) -> Tensor:
     return (centered / np.asarray(est._x_std)) @ np.asarray(rotations)
 
 
+@predictor("IsotonicRegression")
 def isotonic(g: Graph, est: Any, features: Features) -> Outputs:
     """`IsotonicRegression.predict`: `numpy.interp` between its thresholds; beyond them NaN, the nearest or an error."""
     knots, values = np.asarray(est.X_thresholds_), np.asarray(est.y_thresholds_)
@@ -87,29 +102,3 @@ def isotonic(g: Graph, est: Any, features: Features) -> Outputs:
         run = fail_where(g, of_segment(slopes).isnan(), run)
     value = of_segment(slopes) * run + of_segment(offsets)
     return {"prediction": value, "transformed": value}
-
-
-LINEAR = (
-    "ARDRegression", "BayesianRidge", "ElasticNet", "ElasticNetCV", "HuberRegressor", "Lars", "LarsCV", "Lasso",
-    "LassoCV", "LassoLars", "LassoLarsCV", "LassoLarsIC", "LinearRegression", "LinearSVR", "MultiTaskElasticNet",
-    "MultiTaskElasticNetCV", "MultiTaskLasso", "MultiTaskLassoCV", "OrthogonalMatchingPursuit",
-    "OrthogonalMatchingPursuitCV", "PassiveAggressiveRegressor", "QuantileRegressor", "Ridge", "RidgeCV",
-    "SGDRegressor", "TheilSenRegressor",
-)  # fmt: skip
-TRANSFORMERS: dict[str, Transform] = {
-    "CCA": pls_transform,
-    "PLSCanonical": pls_transform,
-    "PLSRegression": pls_transform,
-    "PLSSVD": pls_svd_transform,
-}
-PREDICTORS: dict[str, Predict] = {
-    **dict.fromkeys(LINEAR, linear_regressor),
-    "CCA": partial_least_squares,
-    "GammaRegressor": generalized_linear,
-    "IsotonicRegression": isotonic,
-    "PLSCanonical": partial_least_squares,
-    "PLSRegression": partial_least_squares,
-    "PoissonRegressor": generalized_linear,
-    "RANSACRegressor": ransac,
-    "TweedieRegressor": generalized_linear,
-}

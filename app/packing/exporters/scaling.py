@@ -1,25 +1,30 @@
-"""Scalers: each column is shifted, divided or mapped; each row is divided by its norm."""
+"""Scalers: columns are shifted, divided or mapped, also to quantiles or normal deviates; rows are divided by a norm."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
 
-from app.packing.exporters.functions import expm1, log1p
-from app.packing.exporters.graph import Features, Graph, Tensor, Transform
+from app.packing.exporters.functions import expm1, log1p, normal_cdf, normal_ppf
+from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, transformer
 from app.packing.exporters.links import fail_where
+from app.packing.exporters.tree_ensemble import LEAF, Tree, each
 from app.packing.releases import yeo_johnson_by_powers
 
 TINY_SCALE = 10 * float(np.finfo(np.float64).eps)
 """Norms below it count as 1 (`sklearn.preprocessing._data._handle_zeros_in_scale`)."""
 
 
+@transformer("StandardScaler")
 def standard(g: Graph, est: Any, features: Features) -> Features:
     """`StandardScaler.transform`: (x - mean_) / scale_, shape (rows, columns)."""
     return _scaled(g, features, est.mean_ if est.with_mean else None, est.scale_ if est.with_std else None)
 
 
+@transformer("RobustScaler")
 def robust(g: Graph, est: Any, features: Features) -> Features:
     """`RobustScaler.transform`: (x - center_) / scale_, shape (rows, columns)."""
     return _scaled(g, features, est.center_ if est.with_centering else None, est.scale_ if est.with_scaling else None)
@@ -31,18 +36,21 @@ def _scaled(g: Graph, features: Features, center: Any, scale: Any) -> Features:
     return (x if scale is None else x / scale,)
 
 
+@transformer("MinMaxScaler")
 def min_max(g: Graph, est: Any, features: Features) -> Features:
     """`MinMaxScaler.transform`: x scale_ + min_, perhaps clipped, shape (rows, columns)."""
     x = g.matrix(features) * est.scale_ + est.min_
     return (x.clip(*est.feature_range) if est.clip else x,)
 
 
+@transformer("MaxAbsScaler")
 def max_abs(g: Graph, est: Any, features: Features) -> Features:
     """`MaxAbsScaler.transform`: x / scale_, perhaps clipped, shape (rows, columns)."""
     x = g.matrix(features) / est.scale_
     return (x.clip(-1.0, 1.0) if getattr(est, "clip", False) else x,)
 
 
+@transformer("Normalizer")
 def normalizer(g: Graph, est: Any, features: Features) -> Features:
     """`sklearn.preprocessing.normalize` of rows: x / norm, or x if the norm is nearly 0."""
     x = g.matrix(features)
@@ -57,12 +65,14 @@ def normalizer(g: Graph, est: Any, features: Features) -> Features:
     return (x / norm,)
 
 
+@transformer("Binarizer")
 def binarizer(g: Graph, est: Any, features: Features) -> Features:
     """`sklearn.preprocessing.binarize`: 1 above the threshold, else 0."""
     x = g.matrix(features)
     return (g.cast(x > est.threshold, "float64"),)
 
 
+@transformer("PowerTransformer")
 def power(g: Graph, est: Any, features: Features) -> Features:
     """`PowerTransformer.transform`: `scipy.stats.yeojohnson` or `scipy.special.boxcox`, then standardized."""
     x = g.matrix(features)
@@ -103,12 +113,113 @@ def _powered(g: Graph, log: Tensor, grown: Tensor, exponent: Tensor, lambdas: An
     return g.where(abs(exponent) <= zero, log, power)
 
 
-TRANSFORMERS: dict[str, Transform] = {
-    "StandardScaler": standard,
-    "RobustScaler": robust,
-    "MinMaxScaler": min_max,
-    "MaxAbsScaler": max_abs,
-    "Normalizer": normalizer,
-    "Binarizer": binarizer,
-    "PowerTransformer": power,
-}
+Floats = NDArray[np.float64]
+
+BOUNDS_THRESHOLD = 1e-7
+"""As in `sklearn.preprocessing._data`: nearer to 0 or 1 than this is the lowest or the highest quantile."""
+
+
+@transformer("QuantileTransformer")
+def quantile_transformer(g: Graph, est: Any, features: Features) -> Features:
+    """`QuantileTransformer.transform`: the mean of interpolating upwards and downwards, shape (rows, columns)."""
+    x = g.matrix(features)
+    references = np.asarray(est.references_, dtype=np.float64)
+    columns = [np.asarray(quantiles, dtype=np.float64) for quantiles in est.quantiles_.T]
+    y = _interpolated(g, x, columns, references)
+    if est.output_distribution == "uniform":
+        return (y,)
+    least = BOUNDS_THRESHOLD - np.spacing(1)
+    lowest, highest = (g.constant(float(norm.ppf(bound))) for bound in (least, 1 - least))
+    deviate = normal_ppf(g, y, least).clip(lowest, highest)
+    threshold = g.constant(BOUNDS_THRESHOLD)
+    raised = x + threshold
+    above = raised > ([column[-1] for column in columns])
+    lowered = x - threshold
+    below = lowered < ([column[0] for column in columns])
+    deviate = g.where(above, highest, deviate)
+    return (g.where(below, lowest, deviate),)
+
+
+def _interpolated(g: Graph, x: Tensor, columns: list[Floats], references: Floats) -> Tensor:
+    """`(np.interp(x, q, r) - np.interp(-x, -q[::-1], -r[::-1])) / 2`; the outermost references beyond the quantiles.
+
+    A tree for each column and direction finds the segment. A table holds its slope and one point on it.
+    """
+    trees: list[Tree] = []
+    pieces: list[Floats] = [np.empty((0, 3))]
+    for upwards in (True, False):
+        for column, quantiles in enumerate(columns):
+            bounds, table = _pieces(quantiles, references, upwards)
+            trees.append(_search_tree(column, bounds, sum(map(len, pieces))))
+            pieces.append(table)
+    found = g.cast(each(g, x, trees), "int64")
+    count = len(columns)
+    table = np.concatenate(pieces)
+    slope, start, value = (g.take(part, found) for part in table.T)
+    y = slope * (g.concat([x, x]) - start) + value
+    up, down = (g.matrix(g.select((y,), range(first, first + count))) for first in (0, count))
+    return (up + down) * 0.5
+
+
+def _pieces(quantiles: Floats, references: Floats, upwards: bool) -> tuple[Floats, Floats]:
+    """The upper bounds of the segments of one column, and a table with the slope, start and value of each.
+
+    Of equal quantiles, interpolation upwards starts at the last one and downwards at the first one.
+    """
+    distinct, first = np.unique(quantiles, return_index=True)
+    left = np.append(first[1:], len(quantiles))[:-1] - 1
+    right = first[1:]
+    slope = (references[right] - references[left]) / (quantiles[right] - quantiles[left])
+    point = left if upwards else right
+    middle = np.column_stack([slope, quantiles[point], references[point]])
+    table = np.concatenate([[[0.0, 0.0, 0.0]], middle, [[0.0, 0.0, references[-1]]]])
+    last_before = np.nextafter(distinct[1:], -np.inf)
+    bounds = last_before if upwards else np.append(distinct[1:-1], last_before[-1:])
+    return np.append(distinct[:1], bounds), table
+
+
+def _search_tree(column: int, bounds: Floats, first: int) -> Tree:
+    """A balanced tree whose answer is `first` plus the number of bounds below the value."""
+    left: list[int] = []
+    right: list[int] = []
+    threshold: list[float] = []
+    value: list[float] = []
+
+    def grow(low: int, high: int) -> int:
+        node, middle = len(left), (low + high) // 2
+        leaf = low == high
+        left.append(LEAF)
+        right.append(LEAF)
+        threshold.append(0.0 if leaf else bounds[middle])
+        value.append(float(first + low))
+        if not leaf:
+            left[node] = grow(low, middle)
+            right[node] = grow(middle + 1, high)
+        return node
+
+    grow(0, len(bounds))
+    size = len(left)
+    missing = np.zeros(size, dtype=bool)
+    return Tree(np.array(left), np.array(right), np.full(size, column), np.array(threshold), missing, np.array(value))
+
+
+def inverse_quantiles(g: Graph, column: Tensor, references: Any, quantiles: Any, normal: bool) -> Tensor:
+    """`QuantileTransformer._transform_col` with `inverse`: (rows, 1) in and out."""
+    column = normal_cdf(g, column) if normal else column
+    knots, values = np.asarray(references, dtype=float), np.asarray(quantiles, dtype=float)
+    if len(knots) == 1:
+        raise NotExportable("it has a single quantile")
+    x = column.clip(0.0, 1.0)
+    passed = g.cast(x >= knots[1:-1], "int64")
+    segment = g.node("ReduceSum", [passed, g.constant([1], "int64")], "int64", 1, keepdims=1)
+
+    def of_segment(table: NDArray[np.float64]) -> Tensor:
+        return g.take(table, segment)
+
+    rise = of_segment(np.diff(values) / np.diff(knots)) * (x - of_segment(knots[:-1]))
+    found = rise + of_segment(values[:-1])
+    if not normal:
+        return found
+    threshold = g.constant(BOUNDS_THRESHOLD)
+    found = g.where(column + threshold > 1.0, values[-1], found)
+    return g.where(column - threshold < 0.0, values[0], found)

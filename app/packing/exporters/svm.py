@@ -13,24 +13,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.packing.exporters import similarity
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
 from app.packing.exporters.links import affine, expit, reduced, signs
 
 MAX_TERMS = 1 << 14
 """The most products of kernels and weights that are added in the order of libsvm; more would take too much memory."""
 
 
+@predictor("NuSVR", "SVR")
 def regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`SVR.predict`: a weighted sum of kernels with the support vectors."""
     return {"prediction": g.pick(_machines(g, est, features, est._dual_coef_, est._intercept_), 0)}
 
 
+@predictor("OneClassSVM")
 def one_class(g: Graph, est: Any, features: Features) -> Outputs:
     """`OneClassSVM`: an inlier where the sum is above 0."""
     score = g.pick(_machines(g, est, features, est._dual_coef_, est._intercept_), 0)
     return signs(g, score > 0.0) | {"decision_scores": score}
 
 
+@predictor("NuSVC", "SVC")
 def classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`SVC`: one machine for each pair of classes, with one vote each."""
     count = len(est.classes_)
@@ -198,12 +201,3 @@ def _sweep(g: Graph, matrix: Tensor, diagonal: Tensor, before: Tensor, count: in
         image = (image + step * row) / grown
         after = (after + step * np.eye(count)[position]) / grown
     return [g.any(active), g.where(active, after, before)]
-
-
-PREDICTORS: dict[str, Predict] = {
-    "NuSVC": classifier,
-    "NuSVR": regressor,
-    "OneClassSVM": one_class,
-    "SVC": classifier,
-    "SVR": regressor,
-}

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from app.packing.exporters import functions
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
-from app.packing.exporters.quantiles import inverse_quantiles
-from app.packing.exporters.responses import of
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
+from app.packing.exporters.links import of
+from app.packing.exporters.scaling import inverse_quantiles
 from app.packing.releases import box_cox_by_logarithms
 
 Inverse = Callable[[Graph, Any, Tensor], Tensor]
 
 
+@predictor("TransformedTargetRegressor")
 def transformed_target(g: Graph, est: Any, features: Features) -> Outputs:
     """TransformedTargetRegressor.predict: the inverse of the target's transformer on the regressor's prediction."""
     inner = g.cast(of(g.predict(est.regressor_, features), "prediction", est.regressor_), "float64")
@@ -123,5 +124,3 @@ INVERSES: dict[str, Inverse] = {
     "RobustScaler": _robust,
     "StandardScaler": _standard,
 }
-
-PREDICTORS: dict[str, Predict] = {"TransformedTargetRegressor": transformed_target}

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, NotExportable, Tensor, transformer
 from app.runtime.terms import TermCounter
 
 ANALYZERS = ("word", "char", "char_wb")
 
 
+@transformer("CountVectorizer")
 def count(g: Graph, est: Any, features: Features) -> Features:
     """`CountVectorizer.transform`: the count of each term, or with `binary` whether it occurs, shape (rows, terms)."""
     (column,) = features
@@ -25,6 +26,7 @@ def count(g: Graph, est: Any, features: Features) -> Features:
     return (g.scattered(columns, values, len(counter.vocabulary)),)
 
 
+@transformer("TfidfVectorizer")
 def tfidf_vectorizer(g: Graph, est: Any, features: Features) -> Features:
     """`TfidfVectorizer.transform`, dense: counts, then as `TfidfTransformer`."""
     if np.dtype(est.dtype) != np.float64:
@@ -32,6 +34,7 @@ def tfidf_vectorizer(g: Graph, est: Any, features: Features) -> Features:
     return tfidf(g, est._tfidf, count(g, est, features))
 
 
+@transformer("TfidfTransformer")
 def tfidf(g: Graph, est: Any, features: Features) -> Features:
     """`TfidfTransformer.transform`: counts times idf, each row divided by its norm unless that is 0."""
     x = g.matrix(features)
@@ -82,10 +85,3 @@ def _counter(est: Any, column: str) -> TermCounter:
         est.token_pattern,
         tuple(sorted(est.get_stop_words() or ())),
     )
-
-
-TRANSFORMERS: dict[str, Transform] = {
-    "CountVectorizer": count,
-    "TfidfVectorizer": tfidf_vectorizer,
-    "TfidfTransformer": tfidf,
-}

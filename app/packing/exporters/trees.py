@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters import tree_ensemble
-from app.packing.exporters.graph import Features, Graph, Outputs, Predict, Tensor, Transform
+from app.packing.exporters.graph import Features, Graph, Outputs, Tensor, predictor, transformer
 from app.packing.exporters.tree_ensemble import Tree
 from app.packing.releases import class_shares, missing_goes_left
 
@@ -38,6 +38,7 @@ def mean(g: Graph, total: Tensor, count: int) -> Tensor:
     return total if count == 1 else total / float(count)
 
 
+@predictor("DecisionTreeClassifier", "ExtraTreeClassifier", "ExtraTreesClassifier", "RandomForestClassifier")
 def tree_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """Trees and forests: `argmax` of the mean of the trees' probabilities, by target where there are several."""
     trees = [fitted_tree(member, probabilities_by_node(member)) for member in _members(est)]
@@ -52,6 +53,7 @@ def tree_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     return {"prediction": g.concat([g.column(label) for label in labels])} | outputs
 
 
+@predictor("DecisionTreeRegressor", "ExtraTreeRegressor", "ExtraTreesRegressor", "RandomForestRegressor")
 def tree_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """Trees and forests: the mean of the trees' predictions, (rows,) or (rows, targets)."""
     trees = [fitted_tree(member, member.tree_.value[:, :, 0]) for member in _members(est)]
@@ -59,6 +61,7 @@ def tree_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     return {"prediction": g.pick(values, 0) if est.n_outputs_ == 1 else values}
 
 
+@predictor("IsolationForest")
 def isolation_forest(g: Graph, est: Any, features: Features) -> Outputs:
     """`IsolationForest.decision_function`: 2 to the power of the mean depth, negative and shifted by the offset."""
     all_columns = est._max_features == est.n_features_in_
@@ -75,6 +78,7 @@ def isolation_forest(g: Graph, est: Any, features: Features) -> Outputs:
     return {"prediction": labels, "decision_scores": scores}
 
 
+@transformer("RandomTreesEmbedding")
 def random_trees_embedding(g: Graph, est: Any, features: Features) -> Features:
     """`RandomTreesEmbedding.transform`: a column for each leaf of each tree, 1 for the leaf of a row."""
     members = est.estimators_
@@ -126,17 +130,3 @@ def _least_inlying_depth(unit: float, offset: float) -> float:
     while (middle := low + (high - low) / 2) not in (low, high):
         low, high = (low, middle) if is_inlier(middle) else (middle, high)
     return high
-
-
-TRANSFORMERS: dict[str, Transform] = {"RandomTreesEmbedding": random_trees_embedding}
-PREDICTORS: dict[str, Predict] = {
-    "DecisionTreeClassifier": tree_classifier,
-    "DecisionTreeRegressor": tree_regressor,
-    "ExtraTreeClassifier": tree_classifier,
-    "ExtraTreeRegressor": tree_regressor,
-    "ExtraTreesClassifier": tree_classifier,
-    "ExtraTreesRegressor": tree_regressor,
-    "IsolationForest": isolation_forest,
-    "RandomForestClassifier": tree_classifier,
-    "RandomForestRegressor": tree_regressor,
-}

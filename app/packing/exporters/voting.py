@@ -6,10 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor, Transform
-from app.packing.exporters.responses import OUTPUT_OF_METHOD, of, offered, total
+from app.packing.exporters.graph import (
+    Features,
+    Graph,
+    NotExportable,
+    Outputs,
+    Predict,
+    Tensor,
+    Transform,
+    predictor,
+    transformer,
+)
+from app.packing.exporters.links import OUTPUT_OF_METHOD, of, offered, total
 
 
+@predictor("VotingClassifier")
 def voting_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """VotingClassifier: the greatest mean probability, or the most votes; `transformed` has the members' outputs."""
     if est.voting == "hard":
@@ -44,6 +55,7 @@ def _majority(g: Graph, est: Any, features: Features) -> Outputs:
     }
 
 
+@predictor("VotingRegressor")
 def voting_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """VotingRegressor: `average` of the members' predictions; these are `transformed`."""
     members = [of(g.predict(member, features), "prediction", member) for member in est.estimators_]
@@ -62,6 +74,7 @@ def _weight(g: Graph, est: Any) -> Tensor:
     return g.constant(float(len(est.estimators_) if weights is None else np.asarray(weights).sum()))
 
 
+@predictor("StackingClassifier")
 def stacking_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """StackingClassifier: the final classifier on the outputs of the members; it predicts encoded labels."""
     stacked = _stacked(g, est, features)
@@ -81,6 +94,7 @@ def _multilabel(g: Graph, est: Any, outputs: Outputs) -> Outputs:
     return outputs
 
 
+@predictor("StackingRegressor")
 def stacking_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """StackingRegressor: the final regressor on the members' predictions."""
     stacked = _stacked(g, est, features)
@@ -125,10 +139,7 @@ def as_transformer(predict: Predict) -> Transform:
     return lambda g, est, features: (of(predict(g, est, features), "transformed", est),)
 
 
-PREDICTORS: dict[str, Predict] = {
-    "StackingClassifier": stacking_classifier,
-    "StackingRegressor": stacking_regressor,
-    "VotingClassifier": voting_classifier,
-    "VotingRegressor": voting_regressor,
-}
-TRANSFORMERS: dict[str, Transform] = {name: as_transformer(predict) for name, predict in PREDICTORS.items()}
+transformer("StackingClassifier")(as_transformer(stacking_classifier))
+transformer("StackingRegressor")(as_transformer(stacking_regressor))
+transformer("VotingClassifier")(as_transformer(voting_classifier))
+transformer("VotingRegressor")(as_transformer(voting_regressor))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.packing.exporters import tree_ensemble
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Predict, Tensor
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
 from app.packing.exporters.tree_ensemble import LEAF, Tree
 
 Model = dict[str, Any]
@@ -27,6 +27,7 @@ _POLYNOMIAL = [
 _PER_STEP = float.fromhex("0x1.71547652b82fep+0") * _STEPS
 
 
+@predictor("xgboost.XGBClassifier", "xgboost.XGBRFClassifier")
 def xgboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     """`XGBClassifier`: the second of two classes above a probability of a half, else the greatest probability."""
     model = _model(est)
@@ -47,6 +48,7 @@ def xgboost_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     return {"prediction": g.pick(g.cast(above, "int64"), 0), "probabilities": shares}
 
 
+@predictor("xgboost.XGBRFRegressor", "xgboost.XGBRegressor")
 def xgboost_regressor(g: Graph, est: Any, features: Features) -> Outputs:
     """`XGBRegressor`: the margin, converted by the objective; (rows,) or (rows, targets)."""
     model = _model(est)
@@ -149,11 +151,3 @@ def _softmax(g: Graph, margins: Tensor) -> Tensor:
     greatest = g.node("ReduceMax", [margins, axis], "float32", 1)
     powers = exponential(g, margins - greatest)
     return powers / g.cast(g.node("ReduceSum", [g.cast(powers, "float64"), axis], "float64", 1), "float32")
-
-
-PREDICTORS: dict[str, Predict] = {
-    "xgboost.XGBClassifier": xgboost_classifier,
-    "xgboost.XGBRFClassifier": xgboost_classifier,
-    "xgboost.XGBRFRegressor": xgboost_regressor,
-    "xgboost.XGBRegressor": xgboost_regressor,
-}

@@ -7,7 +7,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
 from sklearn.tree import DecisionTreeRegressor
 
-from app.packing.exporters import PREDICTORS, TRANSFORMERS, encoding
+from app.packing.exporters import encoding
 from app.packing.exporters.graph import Graph, NotExportable
 from app.packing.infer import infer
 from tests.packing.exporters.equal import compared, differences
@@ -131,7 +131,7 @@ def test_large_tables_are_split(monkeypatch):
 def test_text_categories_of_a_column_of_numbers_have_no_graph():
     encoder = OneHotEncoder(handle_unknown="ignore").fit(FRAME[["ratio"]])
     encoder.categories_ = [np.array(["a", "b"], dtype=object)]
-    g = Graph(TRANSFORMERS, PREDICTORS)
+    g = Graph()
     with pytest.raises(NotExportable, match="of another type"):
         g.transform(encoder, (g.input("x", "float64", 1),))
 

@@ -97,7 +97,7 @@ def test_a_kernel_without_a_graph_is_named(kernel, reason):
 
 def test_the_error_function_equals_that_of_scipy():
     values = np.concatenate([np.linspace(-9, 9, 5001), [0.0, -0.0, 1e-300, 1e-9, 40.0, -1e300, np.inf]])
-    graph = Graph({}, {})
+    graph = Graph()
     model = graph.model({"erf": functions.erf(graph, graph.input("x", "float64", 1))})
     (got,) = session_of(model.SerializeToString()).run(None, {"x": values[:, None]})
     assert np.abs(got[:, 0] - erf(values)).max() < 3e-16

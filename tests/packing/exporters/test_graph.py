@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from sklearn.naive_bayes import GaussianNB
 
-from app.packing.exporters import PREDICTORS
 from app.packing.exporters.graph import Graph, NotExportable
 from app.runtime.graph import session_of
 
@@ -17,14 +16,14 @@ def test_a_class_without_an_exporter_is_named():
     class Derived(GaussianNB):
         """It may compute something else than the class it is derived from."""
 
-    graph = Graph({}, PREDICTORS)
+    graph = Graph()
     graph.predict(GaussianNB().fit(ROWS, [0, 1, 1]), (graph.input("x", "float64", 2),))
     with pytest.raises(NotExportable, match=r"^there is no exporter for Derived$"):
         graph.predict(Derived().fit(ROWS, [0, 1, 1]), (graph.input("more", "float64", 2),))
 
 
 def test_a_node_may_have_several_outputs():
-    graph = Graph({}, {})
+    graph = Graph()
     x = graph.input("x", "float64", 2)
     values, places = graph.several("TopK", [x, graph.constant([1], "int64")], [("float64", 1), ("int64", 1)], axis=1)
     greatest, place = ran(graph, {"greatest": values, "place": places})
@@ -33,7 +32,7 @@ def test_a_node_may_have_several_outputs():
 
 
 def test_a_loop_ends_when_its_body_returns_false():
-    graph = Graph({}, {})
+    graph = Graph()
     x = graph.input("x", "float64", 2)
     half = graph.node("Mul", [graph.constant(0.5), graph.constant(1.0)], "float64", None)  # seen from inside
 
@@ -49,7 +48,7 @@ def test_a_loop_ends_when_its_body_returns_false():
 
 
 def test_a_branch_computes_the_side_of_its_condition():
-    graph = Graph({}, {})
+    graph = Graph()
     x = graph.input("x", "float64", 2)
     least = graph.node("ReduceMin", [x], "float64", None, keepdims=0)
     negative = graph.node("Less", [least, graph.constant(0.0)], "bool", None)
@@ -59,7 +58,7 @@ def test_a_branch_computes_the_side_of_its_condition():
 
 
 def test_nodes_that_only_a_body_reads_are_kept_and_unread_nodes_are_not():
-    graph = Graph({}, {})
+    graph = Graph()
     x = graph.input("x", "float64", 2)
     doubled, unread = (graph.node("Mul", [x, graph.constant(factor)], "float64", 2) for factor in (2.0, 7.0))
     yes = graph.constant(True, "bool")

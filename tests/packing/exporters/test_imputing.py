@@ -8,7 +8,6 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from app.packing.exporters import PREDICTORS, TRANSFORMERS
 from app.packing.exporters.graph import Graph, NotExportable
 from app.packing.infer import infer
 from tests.packing.exporters.equal import compared, differences
@@ -123,6 +122,6 @@ def test_random_imputation_has_no_graph():
 
 def test_numbers_filled_with_text_have_no_graph():
     imputer = SimpleImputer(strategy="constant", fill_value="?").fit(FRAME[["colour", "height"]])
-    g = Graph(TRANSFORMERS, PREDICTORS)
+    g = Graph()
     with pytest.raises(NotExportable, match="values of another type"):
         g.transform(imputer, (g.input("colour", "string", 1), g.input("height", "float64", 1)))

@@ -72,4 +72,4 @@ def test_columns_of_several_types_equal_their_graph():
 def test_the_solver_lsqr_has_no_projection():
     model = d.LinearDiscriminantAnalysis(solver="lsqr").fit(X, THREE)
     with pytest.raises(NotExportable, match="its solver lsqr has no transform"):
-        discriminant_transform(Graph({}, {}), model, ())
+        discriminant_transform(Graph(), model, ())

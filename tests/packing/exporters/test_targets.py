@@ -101,7 +101,7 @@ def test_a_target_with_special_exponents_equals_its_graph(power):
 
 
 def test_the_normal_distribution_function_equals_that_of_scipy():
-    graph = Graph({}, {})
+    graph = Graph()
     column = graph.input("x", "float64", 1)
     session = session_of(graph.model({"y": normal_cdf(graph, column)}).SerializeToString())
     x = np.concatenate([np.linspace(-12, 12, 5001), [0.0, -0.0, 1e-300, 1e200, -1e200, np.inf, -np.inf]])

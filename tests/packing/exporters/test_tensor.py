@@ -9,7 +9,7 @@ SCALES = np.array([2.0, 4.0])
 
 
 def answer(formula):
-    graph = Graph({}, {})
+    graph = Graph()
     found = formula(graph.input("x", "float64", 2))
     return session_of(graph.model({"y": found}).SerializeToString()).run(None, {"x": ROWS})[0]
 
@@ -38,7 +38,7 @@ def test_functions_are_those_of_numpy():
 
 
 def test_the_width_is_that_of_the_widest_operand():
-    x = Graph({}, {}).input("x", "float64", 1)
+    x = Graph().input("x", "float64", 1)
     assert (x * SCALES).width == 2
     assert (x + 1.0).width == 1
     assert (x @ np.ones((1, 3))).width == 3

@@ -12,7 +12,7 @@ SIZES = (1, 2, 31, 50, 51, 128, 129, 1000)
 
 
 def run(write, matrix, type_="float64"):
-    graph = Graph({}, {})
+    graph = Graph()
     output = write(graph, graph.input("x", type_, matrix.shape[1]))
     session = session_of(graph.model({"y": output}).SerializeToString())
     return lambda rows: session.run(None, {"x": rows.astype(type_)})[0]

@@ -8,7 +8,6 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from app.packing.exporters import PREDICTORS, TRANSFORMERS
 from app.packing.exporters.graph import Graph, NotExportable
 from tests.packing.exporters.batches import differences_in_batches
 from tests.packing.exporters.equal import differences
@@ -110,6 +109,6 @@ def test_the_outputs_of_the_members_as_a_step_equal_their_graph():
         model = make_pipeline(step, GaussianNB()).fit(X, NAMES)
         assert differences_in_batches(model, STRESS) == []
     deep = VotingClassifier([LOGISTIC, TREE], voting="soft", flatten_transform=False).fit(X, NAMES)
-    g = Graph(TRANSFORMERS, PREDICTORS)
+    g = Graph()
     with pytest.raises(NotExportable, match=r"^the graph of the VotingClassifier in it does not give transformed$"):
         g.transform(deep, (g.input("columns", "float64", 4),))

@@ -118,7 +118,7 @@ def test_the_exponential_equals_that_of_the_c_library(width):
     library.expf.restype, library.expf.argtypes = ctypes.c_float, [ctypes.c_float]
     values = np.concatenate([RNG.uniform(-8, 8, 20_000), RNG.uniform(-110, 95, 5000), [0.0, -0.0, 88.7, -104.0, 1.5]])
     values = values.astype(np.float32)
-    graph = Graph({}, {})
+    graph = Graph()
     x = graph.input("x", "float32", width)
     outputs = {"up": exponential(graph, x), "down": exponential(graph, x, -1.0)}
     session = session_of(graph.model(outputs).SerializeToString())
