@@ -80,7 +80,7 @@ class OneForm(Logger):  # type: ignore[misc]  # Gunicorn ships no types
     """Gunicorn's lines go the way of all others: one handler, one form; its own would print each line twice."""
 
     def setup(self, cfg: Any) -> None:
-        """Takes Gunicorn's handlers away again and lets its loggers propagate to ours."""
+        """Take Gunicorn's handlers away again and let its loggers propagate to ours."""
         super().setup(cfg)
         for logger in (self.error_log, self.access_log):
             logger.handlers.clear()

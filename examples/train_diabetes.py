@@ -24,7 +24,7 @@ def load() -> pd.DataFrame:
 
 
 def build() -> HistGradientBoostingRegressor:
-    """The model, unfitted. Few and shallow trees: with 442 patients more of them would learn the noise."""
+    """Return the model, unfitted. Few and shallow trees: with 442 patients more of them would learn the noise."""
     return HistGradientBoostingRegressor(max_iter=60, max_leaf_nodes=6, learning_rate=0.08, random_state=0)
 
 

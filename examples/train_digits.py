@@ -25,7 +25,7 @@ def load() -> pd.DataFrame:
 
 
 def build() -> Pipeline:
-    """The model, unfitted. C is small: neighbouring pixels say much the same, so their weights are held back."""
+    """Return the model, unfitted. C is small: neighbouring pixels say much the same, so their weights are held back."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=500))
 
 

@@ -29,7 +29,7 @@ def load() -> pd.DataFrame:
 
 
 def build() -> Pipeline:
-    """The model, unfitted."""
+    """Return the model, unfitted."""
     columns = ColumnTransformer(
         [
             ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), NUMBERS),

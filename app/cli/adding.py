@@ -150,17 +150,17 @@ def repack(name: str, version: int | None, stage: bool, trained_with: str | None
 @click.argument("name")
 @click.argument("a", type=int)
 @click.argument("b", type=int)
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Rows: .csv, .parquet or .json.")
+@click.option("--data", "rows", required=True, type=click.Path(path_type=Path), help="Rows: .csv, .parquet or .json.")
 @click.option("--target", help="The column of the file that is predicted, not an input.")
-def compare(name: str, a: int, b: int, data: Path, target: str | None) -> None:
+def compare(name: str, a: int, b: int, rows: Path, target: str | None) -> None:
     """Compare the predictions of versions A and B for the rows of a file."""
     from app.packing import given, spawn
 
     repository = context().repository
     for version in (a, b):
         repository.folder(name, version)
-    given.require_files([data])
-    request = spawn.CompareRequest(name, (a, b), str(data), str(repository.root), target)
+    given.require_files([rows])
+    request = spawn.CompareRequest(name, (a, b), str(rows), str(repository.root), target)
     for line in spawn.run(request, context().settings.packing_timeout_s).remarks:
         click.echo(line)
 

@@ -46,7 +46,7 @@ def compare(request: CompareRequest) -> Result:
     repository = Repository(Path(request.models_dir))
     signature = repository.manifest(request.model, request.versions[0]).signature
     columns = {spec.name: Column(spec.categories, text=spec.kind == "text") for spec in signature.inputs}
-    frame = sample.read(Path(request.data), request.target, Expected(columns=columns)).frame
+    frame = sample.read(Path(request.rows), request.target, Expected(columns=columns)).frame
     first, second = (_answers(repository, request.model, version, frame) for version in request.versions)
     distances = _distances(first, second)
     agreeing = sum(map(same, first.predictions, second.predictions))

@@ -17,16 +17,16 @@ RELEASE = tuple(int(number) for number in re.findall(r"\d+", sklearn.__version__
 
 
 def is_clusterer(estimator: Any) -> bool:
-    """`sklearn.base.is_clusterer`, new in 1.6."""
+    """Return whether an estimator is a clusterer. `sklearn.base.is_clusterer` is new in 1.6."""
     if RELEASE >= (1, 6):
         return bool(sklearn.base.is_clusterer(estimator))
     return getattr(estimator, "_estimator_type", None) == "clusterer"
 
 
 def column_names(estimator: Any) -> Any | None:
-    """`feature_names_in_`: `FeatureUnion`, and so a pipeline that begins with one, has it since 1.3.
+    """Return `feature_names_in_`, which `FeatureUnion`, and so a pipeline that begins with one, has since 1.3.
 
-    A model that LightGBM before 4.7 has pickled has it no longer in 4.7.
+    LightGBM 4.7 does not find it in a model that an older LightGBM has pickled.
     """
     names = getattr(estimator, "feature_names_in_", None)
     if names is None and type(estimator).__module__.startswith("lightgbm."):
@@ -62,7 +62,7 @@ ALWAYS_FLOAT64 = (
 
 
 def tells_width(estimator: Any, attribute: str) -> bool:
-    """Whether a fitted attribute is float64 only if the estimator was fitted on float64."""
+    """Return whether a fitted attribute is float64 only if the estimator was fitted on float64."""
     name = type(estimator).__name__
     if name == "LogisticRegression" and estimator.solver == "liblinear":
         return False
@@ -75,9 +75,9 @@ def tells_width(estimator: Any, attribute: str) -> bool:
 
 
 def is_one_vs_rest(est: Any) -> bool:
-    """Whether `LogisticRegression.predict_proba` normalizes sigmoids, not scores by softmax.
+    """Return whether `LogisticRegression.predict_proba` normalizes sigmoids, instead of taking the softmax of scores.
 
-    Until 1.7 `multi_class` says so; since then only two classes have a sigmoid.
+    Before 1.8, `multi_class` decides. Since 1.8, only a model of two classes takes a sigmoid.
     """
     if RELEASE >= (1, 8) or not hasattr(est, "multi_class"):
         return len(est.classes_) <= 2
@@ -88,28 +88,31 @@ def is_one_vs_rest(est: Any) -> bool:
 
 
 def share_of_nothing(classes: int) -> float:
-    """`LogisticRegression.predict_proba` if all sigmoids are 0: until 1.8 it divides by 0."""
+    """Return what `LogisticRegression.predict_proba` gives if all sigmoids are 0. Before 1.9 it divides by 0."""
     return 1.0 / classes if RELEASE >= (1, 9) else np.nan
 
 
 def one_vs_rest_takes_first() -> bool:
-    """Whether `OneVsRestClassifier` predicts the first of classes that are equally sure: until 1.7 the last."""
+    """Return whether `OneVsRestClassifier` predicts the first of equally probable classes; before 1.8 the last."""
     return RELEASE >= (1, 8)
 
 
 def leaves_zeros() -> bool:
-    """Whether `OneVsRestClassifier.predict_proba` leaves rows of zeros as they are: until 1.6 it divides by 0."""
+    """Return whether `OneVsRestClassifier.predict_proba` keeps rows of zeros. Before 1.7 it divides them by 0."""
     return RELEASE >= (1, 7)
 
 
 def pls_coefficients(est: Any) -> NDArray[np.float64]:
-    """`coef_` of `_PLS`, (targets, columns), for centered columns: until 1.4 it was for scaled ones, in 1.2 turned."""
+    """Return `coef_` of `_PLS` for centered columns, shape (targets, columns).
+
+    Before 1.5 it was for scaled columns, and in 1.2 transposed.
+    """
     coefficients = np.asarray(est.coef_ if RELEASE >= (1, 3) else est._coef_)
     return coefficients if RELEASE >= (1, 5) else coefficients / est._x_std
 
 
 def pls_is_flat(est: Any) -> bool:
-    """Whether `_PLS.predict` has shape (rows,): until 1.2 it never had."""
+    """Return whether `_PLS.predict` has shape (rows,), as it never had before 1.3."""
     return RELEASE >= (1, 3) and bool(est._predict_1d)
 
 
@@ -117,47 +120,50 @@ def pls_is_flat(est: Any) -> bool:
 
 
 def imputed_values(est: Any) -> NDArray[Any]:
-    """The values that `SimpleImputer` fills in, by column: since 1.8 in the type of the training columns."""
+    """Return the values that `SimpleImputer` fills in, by column; since 1.8 in the type of the training columns."""
     statistics: NDArray[Any] = est.statistics_
     return statistics.astype(est._fill_dtype) if RELEASE >= (1, 8) else statistics
 
 
 def keeps_empty_columns(est: Any) -> bool:
-    """Whether `SimpleImputer` keeps columns that were all missing: new in 1.2; until 1.7 a constant kept them too."""
+    """Return whether `SimpleImputer` keeps columns that were all missing in training.
+
+    The option is new in 1.2. Before 1.8, an imputer of constants kept such columns too.
+    """
     return bool(getattr(est, "keep_empty_features", False)) or (RELEASE < (1, 8) and est.strategy == "constant")
 
 
 def knows_empty_columns() -> bool:
-    """Whether `IterativeImputer` tells columns that were all missing from the others where it keeps them: since 1.6."""
+    """Return whether `IterativeImputer` tells columns that were all missing from others if it keeps them: since 1.6."""
     return RELEASE >= (1, 6)
 
 
 def empty_columns(est: Any) -> NDArray[np.bool_]:
-    """For each column of `IterativeImputer` whether it was all missing in training."""
+    """Return for each column of `IterativeImputer` whether it was all missing in training."""
     if knows_empty_columns():
         return np.asarray(est._is_empty_feature, dtype=bool)
     return np.asarray(np.isnan(est.initial_imputer_.statistics_), dtype=bool)
 
 
 def yeo_johnson_by_powers() -> bool:
-    """Whether `PowerTransformer` takes powers and subtracts 1: until 1.8. SciPy, asked since, is more precise."""
+    """Return whether `PowerTransformer` takes powers and subtracts 1. Since 1.9 it calls SciPy: more precise."""
     return RELEASE < (1, 9)
 
 
 def box_cox_by_logarithms() -> bool:
-    """Whether the inverse of `PowerTransformer(method="box-cox")` is SciPy's: since 1.6."""
+    """Return whether the inverse of `PowerTransformer(method="box-cox")` is that of SciPy: since 1.6."""
     return RELEASE >= (1, 6)
 
 
 def kernel_gamma(est: Any) -> float:
-    """`KernelPCA.gamma_`, new in 1.3."""
+    """Return `KernelPCA.gamma_`, which is new in 1.3."""
     if RELEASE >= (1, 3):
         return float(est.gamma_)
     return 1.0 / est.n_features_in_ if est.gamma is None else float(est.gamma)
 
 
 def infrequent_mapping(est: Any, column: int) -> NDArray[np.int64] | None:
-    """The groups of the categories of an encoder, if some are infrequent: in `OrdinalEncoder` since 1.3."""
+    """Return the groups of the categories of an encoder, or None; `OrdinalEncoder` has infrequent ones since 1.3."""
     if not getattr(est, "_infrequent_enabled", False):
         return None
     mapping: NDArray[np.int64] | None = est._default_to_infrequent_mappings[column]
@@ -165,17 +171,17 @@ def infrequent_mapping(est: Any, column: int) -> NDArray[np.int64] | None:
 
 
 def dropped_groups(est: Any) -> Any | None:
-    """The group that `OneHotEncoder` drops in each column, or None: until 1.1 it was `drop_idx_`."""
+    """Return the group that `OneHotEncoder` drops in each column, or None. Before 1.2 it was in `drop_idx_`."""
     return est._drop_idx_after_grouping if RELEASE >= (1, 2) else est.drop_idx_
 
 
 def splines_are_sparse(est: Any) -> bool:
-    """`SplineTransformer.sparse_output`, new in 1.2."""
+    """Return `SplineTransformer.sparse_output`, which is new in 1.2."""
     return bool(getattr(est, "sparse_output", False))
 
 
 def splines_of_missing(est: Any) -> str:
-    """`SplineTransformer.handle_missing`, new in 1.8."""
+    """Return `SplineTransformer.handle_missing`, which is new in 1.8."""
     return str(getattr(est, "handle_missing", "error"))
 
 
@@ -183,14 +189,17 @@ def splines_of_missing(est: Any) -> str:
 
 
 def missing_goes_left(tree: Any) -> NDArray[np.bool_]:
-    """For each node of a `Tree` whether NaN goes left: until 1.2 trees refuse it."""
+    """Return for each node of a `Tree` whether NaN goes left. Before 1.3 trees refuse NaN."""
     if RELEASE >= (1, 3):
         return np.asarray(tree.missing_go_to_left, dtype=bool)
     return np.zeros(tree.node_count, dtype=bool)
 
 
 def class_shares(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities, (nodes, classes), from the values of a classifier's `Tree`: until 1.3 they are divided by sums."""
+    """Return the probabilities of a classifier's `Tree` from its values, shape (nodes, classes).
+
+    Before 1.4 they have to be divided by their sums.
+    """
     if RELEASE >= (1, 4):
         return values
     totals = values.sum(axis=1, keepdims=True)
@@ -198,36 +207,36 @@ def class_shares(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def other_vote(est: Any) -> float:
-    """The vote of a member of `AdaBoostClassifier` for classes that it does not predict: until 1.2 it is 0."""
+    """Return the vote of a member of `AdaBoostClassifier` for classes that it does not predict. Before 1.3 it is 0."""
     return -1 / (est.n_classes_ - 1) if RELEASE >= (1, 3) else 0.0
 
 
 def votes_by_shares(est: Any) -> bool:
-    """Whether members of `AdaBoostClassifier` vote by their probabilities: the default until 1.5, and gone in 1.6."""
+    """Return whether members of `AdaBoostClassifier` vote by their probabilities: the default before 1.6."""
     return RELEASE < (1, 6) and est.algorithm == "SAMME.R"
 
 
 def least_share(est: Any) -> float:
-    """`GradientBoostingClassifier` clips the probabilities of `init` to this and 1 less this."""
+    """Return the least probability to which `GradientBoostingClassifier` clips those of `init`."""
     return float(np.finfo(np.float64 if RELEASE >= (1, 8) else np.float32).eps)
 
 
 def starts_centered() -> bool:
-    """Whether the raw scores of `init` of `GradientBoostingClassifier` are logarithms less their mean: since 1.4."""
+    """Return whether raw scores of `init` in `GradientBoostingClassifier` are logarithms less their mean: since 1.4."""
     return RELEASE >= (1, 4)
 
 
 def boosting_compares_shares(est: Any) -> bool:
-    """Whether `GradientBoostingClassifier` predicts by comparing probabilities, not raw scores: until 1.3."""
+    """Return whether `GradientBoostingClassifier` compares probabilities instead of raw scores: before 1.4."""
     return RELEASE < (1, 4) and est.loss != "exponential"
 
 
 def histograms_compare_shares() -> bool:
-    """Whether `HistGradientBoostingClassifier` predicts by comparing probabilities, not raw scores: until 1.4."""
+    """Return whether `HistGradientBoostingClassifier` compares probabilities, not raw scores: before 1.5."""
     return RELEASE < (1, 5)
 
 
 def boosting_encoder(est: Any) -> Any | None:
-    """The encoder of categorical columns in histogram boosting, which puts them first: new in 1.4."""
+    """Return the encoder of categorical columns in histogram boosting, which puts them first; it is new in 1.4."""
     preprocessor = getattr(est, "_preprocessor", None)
     return None if preprocessor is None else preprocessor.named_transformers_["encoder"]

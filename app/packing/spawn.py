@@ -101,11 +101,11 @@ class CheckRequest:
 
 @dataclass(frozen=True, slots=True)
 class CompareRequest:
-    """Ask two versions for every row of a file, and compare their answers; `target` is no input."""
+    """Ask two versions for every row of the file `rows`, and compare their answers; `target` is no input."""
 
     model: str
     versions: tuple[int, int]
-    data: str
+    rows: str
     models_dir: str
     target: str | None = None
 

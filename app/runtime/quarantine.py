@@ -60,7 +60,6 @@ class RecordingServable:
 
 def record_runs(runs: Runs, compose: Compose) -> Compose:
     """Return a composer that records the runs of artifacts before it applies `compose`. A graph runs no user code."""
-
     state = ProcessState()
 
     def recorded(servable: Servable, runtime: str, manifest: Manifest) -> Servable:

@@ -134,11 +134,11 @@ class CommonHeaders:
             self.keep_alive, self.close = f"{shared}keep-alive\r\n", f"{shared}close\r\n"
 
 
-def head(answer: WsgiAnswer, protocol: str, common: str) -> bytes:
-    """Build the head of an answer; `common` is one of the texts of `CommonHeaders`."""
+def head(answer: WsgiAnswer, protocol: str, shared: str) -> bytes:
+    """Build the head of an answer; `shared` is one of the texts of `CommonHeaders`."""
     framing = "Transfer-Encoding: chunked\r\n\r\n" if answer.chunked else "\r\n"
     fields = "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
-    return f"{protocol} {answer.status}{common}{fields}{framing}".encode("latin-1")
+    return f"{protocol} {answer.status}{shared}{fields}{framing}".encode("latin-1")
 
 
 def chunk(part: bytes) -> bytes:

@@ -132,7 +132,7 @@ class Manifest:
 
     @property
     def runtime(self) -> str:
-        """ "graph" if the version has a proven graph, else "artifact"."""
+        """What serves the version: "graph" if it has a proven one, else "artifact"."""
         return "artifact" if self.graph is None else "graph"
 
 

@@ -31,7 +31,7 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class AnswerView:
     """One answer: the prediction, and what came with it. `failed` is the sentence of an error, if it is one."""
 
     answered: bool = False
@@ -44,15 +44,15 @@ class Shown:
     warnings: Mapping[str, str] = field(default_factory=dict)
 
 
-def shown(model: Mapping[str, Any], status: int, document: Mapping[str, Any]) -> Shown:
-    """The answer to one record, with errors and warnings by the name of the input."""
+def answer_view(model: Mapping[str, Any], status: int, document: Mapping[str, Any]) -> AnswerView:
+    """Return the answer to one record, with errors and warnings by the name of the input."""
     if status != 200:
         errors, general = by_input(model, document.get("errors") or ())
-        return Shown(failed=str(document.get("detail", "")), errors=errors, general=general)
+        return AnswerView(failed=str(document.get("detail", "")), errors=errors, general=general)
     warnings, general = by_input(model, document.get("warnings") or ())
     prediction = document["prediction"][0] if document.get("prediction") else None
     others = [(name, value[0]) for name, value in document.items() if name not in OWN and isinstance(value, list)]
-    return Shown(
+    return AnswerView(
         answered=True,
         headline=headline(model, prediction),
         bars=bars(document),
@@ -63,7 +63,7 @@ def shown(model: Mapping[str, Any], status: int, document: Mapping[str, Any]) ->
 
 
 def by_input(model: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Sentences by the name of the input that their pointers lead to, and those that lead to none."""
+    """Return sentences by the name of the input that their pointers lead to, and those that lead to none."""
     names = [each["name"] for each in model["inputs"]]
     placed: dict[str, str] = {}
     general = []
@@ -78,7 +78,7 @@ def by_input(model: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> tu
 
 
 def _input_at(names: Sequence[str], rest: str) -> str | None:
-    """The input at the end of a pointer, or above it: an error may lie deep inside an array."""
+    """Return the input at the end of a pointer, or above it: an error may lie deep inside an array."""
     steps = [unquote(step).replace("~1", "/").replace("~0", "~") for step in rest.split("/")]
     for name in names:
         if steps[0] == name or (len(name) > 100 and steps[0] == f"{name[:100]}…"):
@@ -88,7 +88,7 @@ def _input_at(names: Sequence[str], rest: str) -> str | None:
 
 
 def bars(document: Mapping[str, Any]) -> tuple[Bar, ...]:
-    """A bar for each class in the model's order; of many classes the likeliest. None without one list of classes."""
+    """Return a bar for each class in the model's order; of many, for the likeliest. None without a list of classes."""
     classes, rows = document.get("classes"), document.get("probabilities")
     if not classes or not rows or not isinstance(rows[0], list) or len(rows[0]) != len(classes):
         return ()
@@ -102,23 +102,17 @@ def bars(document: Mapping[str, Any]) -> tuple[Bar, ...]:
 
 
 def percent(share: float) -> str:
-    """A probability with three figures at most: never 100 % where it is less, never 0 % where it is more."""
+    """Return a probability with three figures at most: never 100 % where it is less, never 0 % where it is more."""
     if share in (0, 1):
         return f"{share:.0%}".replace("%", " %")
     text = f"{100 * share:.1f}"
     return "> 99.9 %" if text == "100.0" else "< 0.1 %" if text == "0.0" else f"{text} %"
 
 
-def recorded(model: Mapping[str, Any], number: int = 0) -> Shown | None:
-    """The answer that was recorded for an example, as if it came now; None where none was."""
+def recorded_answer(model: Mapping[str, Any]) -> AnswerView | None:
+    """Return the answer that was recorded for the first example, as if it came now; None where none was."""
     examples = model.get("examples") or ()
-    if number >= len(examples) or "prediction" not in examples[number]:
+    if not examples or "prediction" not in examples[0]:
         return None
-    outputs = {name: [value] for name, value in examples[number].items() if name in ("prediction", "probabilities")}
-    return shown(model, 200, outputs | ({"classes": model["classes"]} if model.get("classes") else {}))
-
-
-def recorded_numbers(model: Mapping[str, Any]) -> tuple[float, ...]:
-    """The predictions of the recorded examples where they are numbers of a scale: those of a regressor."""
-    found = [each.get("prediction") for each in model.get("examples") or ()] if model.get("task") == "regressor" else []
-    return tuple(each for each in found if isinstance(each, float | int))
+    outputs = {name: [value] for name, value in examples[0].items() if name in ("prediction", "probabilities")}
+    return answer_view(model, 200, outputs | ({"classes": model["classes"]} if model.get("classes") else {}))

@@ -100,7 +100,7 @@ def silent_card(entry: Mapping[str, Any], reason: str = "") -> Card:
 
 
 def answering_card(entry: Mapping[str, Any], model: Mapping[str, Any]) -> Card:
-    """The card of a model that answers, from its entry in GET /models and its own description."""
+    """Return the card of a model that answers, from its entry in GET /models and its own description."""
     recorded: Sequence[Mapping[str, Any]] = model.get("examples") or ()
     example = recorded[0] if recorded else {}
     instance = example.get("instance")
@@ -122,7 +122,7 @@ def answering_card(entry: Mapping[str, Any], model: Mapping[str, Any]) -> Card:
 
 
 def _picture(model: Mapping[str, Any], values: Mapping[str, Any]) -> str:
-    """The image of an example as a data URL, where the model takes one and it is small."""
+    """Return the image of an example as a data URL, where the model takes one and it is small."""
     for described in model["inputs"]:
         value = values.get(described["name"])
         if described["kind"] == "image" and isinstance(value, str) and len(value) <= 4000:
@@ -131,7 +131,7 @@ def _picture(model: Mapping[str, Any], values: Mapping[str, Any]) -> str:
 
 
 def data_url(text: str) -> str:
-    """A data URL of an image in base64; empty where it is not known to be one."""
+    """Return a data URL of an image in base64; empty where it is not known to be one."""
     if text.startswith("data:image/"):
         return text
     types = {"iVBOR": "image/png", "/9j/": "image/jpeg", "UklGR": "image/webp"}
@@ -140,7 +140,7 @@ def data_url(text: str) -> str:
 
 
 def headline(model: Mapping[str, Any], prediction: object) -> str:
-    """A prediction in one line."""
+    """Return a prediction in one line."""
     if model.get("task") == "outlier_detector" and prediction in (1, -1):
         return "inlier" if prediction == 1 else "outlier"
     if isinstance(prediction, float):
@@ -151,43 +151,39 @@ def headline(model: Mapping[str, Any], prediction: object) -> str:
 
 
 def curl(url: str, body: object) -> str:
-    """One command line that any POSIX shell takes as it stands, whatever characters are in the values."""
+    """Return one command line that any POSIX shell takes as it stands, whatever characters are in the values."""
     return f"curl {shlex.quote(url)} -d {shlex.quote(json_text(body))}"
 
 
 def census_of(inputs: Iterable[InputLine]) -> str:
-    """How many inputs there are of each kind: "5 numbers, 2 categories"."""
+    """Return how many inputs there are of each kind: "5 numbers, 2 categories"."""
     counted = Counter(each.kind for each in inputs).most_common()
     return ", ".join(f"{count} {kind if count == 1 else _PLURALS.get(kind, f'{kind}s')}" for kind, count in counted)
 
 
 def task_of(model: Mapping[str, Any]) -> str:
-    """What kind of model it is, in one word or two."""
+    """Return what kind of model it is, in one word or two."""
     return _TASKS.get(model["task"], str(model["task"]).replace("_", " ").capitalize())
 
 
 def inputs_of(model: Mapping[str, Any]) -> tuple[InputLine, ...]:
-    """The inputs as a reader sees them."""
+    """Return the inputs as a reader sees them."""
     return tuple(_input(each) for each in model["inputs"])
 
 
 def lines_of(entry: Mapping[str, Any]) -> list[VersionLine]:
-    """The versions of a model, newest first."""
-    lines = [
-        VersionLine(
-            each["version"],
-            each["state"],
-            tuple(each.get("aliases", ())),
-            each.get("reason") or "",
-            each.get("runtime", ""),
-        )
-        for each in entry["versions"]
-    ]
-    return sorted(lines, key=lambda line: line.version, reverse=True)
+    """Return the versions of a model, newest first."""
+    return sorted(map(line_of, entry["versions"]), key=lambda line: line.version, reverse=True)
+
+
+def line_of(version: Mapping[str, Any]) -> VersionLine:
+    """Return one version, from its entry in GET /models or its own description."""
+    aliases, reason = tuple(version.get("aliases", ())), version.get("reason") or ""
+    return VersionLine(version["version"], version["state"], aliases, reason, version.get("runtime", ""))
 
 
 def any_value(described: Mapping[str, Any]) -> object:
-    """The example of an input, or a value of its kind."""
+    """Return the example of an input, or a value of its kind."""
     if described.get("example") is not None:
         return described["example"]
     return (described.get("categories") or [_VALUES.get(described["kind"])])[0]
@@ -211,7 +207,7 @@ def _input(described: Mapping[str, Any]) -> InputLine:
 
 
 def seen(minimum: object, maximum: object) -> str:
-    """The range met in training, in words."""
+    """Return the range met in training, in words."""
     if minimum is None and maximum is None:
         return ""
     if minimum is None or maximum is None:
@@ -225,24 +221,24 @@ def _figure(value: object) -> str:
 
 
 def labels_of(classes: object) -> tuple[str, ...]:
-    """The labels; for a model with several outputs, one line of labels for each."""
+    """Return the labels; for a model with several outputs, one line of labels for each."""
     if not isinstance(classes, Sequence) or isinstance(classes, str):
         return ()
     return tuple(" / ".join(map(label, each)) if isinstance(each, (list, tuple)) else label(each) for each in classes)
 
 
 def label(value: object) -> str:
-    """A value as one reads it: words without quotes, unless what matters would then be invisible."""
+    """Return a value as one reads it: words without quotes, unless what matters would then be invisible."""
     bare = isinstance(value, str) and value != "" and value == value.strip() and value.isprintable()
     return str(value) if bare else json_text(value)
 
 
 def shortened(text: str, most: int = 60) -> str:
-    """A text, cut if it is long."""
+    """Return a text, cut if it is long."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def json_text(value: object) -> str:
-    """JSON in the reader's own script, escaped only if a character in it could not be seen or could not be sent."""
+    """Return JSON in the reader's own script, escaped only if a character in it could not be seen or sent."""
     text = json.dumps(value, ensure_ascii=False)
     return text if text.isprintable() else json.dumps(value)

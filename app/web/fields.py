@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from app.web.answers import AnswerView
 from app.web.cards import any_value, data_url, label, seen
 
 MANY: Final = 24
@@ -31,16 +32,16 @@ RECORD: Final = {"name": "record", "kind": "record"}
 _LOCAL: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,3})?)?", re.ASCII)
 
 
-class Filled(Protocol):
+class FormValues(Protocol):
     """The fields of a form or of a query, as werkzeug's MultiDict has them."""
 
     def __contains__(self, key: object, /) -> bool: ...
 
     def get(self, key: str, /) -> Any:
-        """The first value of a field; None where it was not sent."""
+        """Return the first value of a field; None where it was not sent."""
 
     def getlist(self, key: str, /) -> list[Any]:
-        """Every value of a field."""
+        """Return every value of a field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class Field:
 
 
 def own_key(model: Mapping[str, Any], name: str) -> str:
-    """A name for something of our own in a form or a query: no input of the model has it."""
+    """Return a name for something of our own in a form or a query: no input of the model has it."""
     names, key = {each["name"] for each in model["inputs"]}, f".{name}"
     while key in names:
         key = f".{key}"
@@ -92,7 +93,7 @@ def own_key(model: Mapping[str, Any], name: str) -> str:
 
 
 def missing_key(model: Mapping[str, Any]) -> str:
-    """The name under which a form lists the texts that are missing."""
+    """Return the name under which a form lists the texts that are missing."""
     return own_key(model, "missing")
 
 
@@ -103,18 +104,18 @@ def is_whole(model: Mapping[str, Any]) -> bool:
 
 
 def as_record(model: Mapping[str, Any], instance: Any) -> dict[str, Any]:
-    """An instance as a record, also where it is a row or the value of the only input."""
+    """Return an instance as a record, also where it is a row or the value of the only input."""
     if isinstance(instance, Mapping):
         return dict(instance)
     names = [each["name"] for each in model["inputs"]]
     return dict(zip(names, instance if isinstance(instance, list) else [instance], strict=False))
 
 
-def example_record(model: Mapping[str, Any], filled: Filled | None = None) -> dict[str, Any]:
-    """The first recorded example, or the one whose number is `filled` in; else a record of the inputs' own examples."""
+def example_record(model: Mapping[str, Any], form: FormValues | None = None) -> dict[str, Any]:
+    """Return the example whose number the form has, or the first; else a record of the inputs' own examples."""
     recorded = model.get("examples") or ()
     if recorded:
-        chosen = str(filled.get(own_key(model, "example"))) if filled is not None else ""
+        chosen = str(form.get(own_key(model, "example"))) if form is not None else ""
         number = int(chosen) if re.fullmatch(r"[0-9]{1,3}", chosen) else 1
         return as_record(model, recorded[number - 1 if 1 <= number <= len(recorded) else 0]["instance"])
     if is_whole(model) and model["inputs"][0]["kind"] == "record":
@@ -124,35 +125,33 @@ def example_record(model: Mapping[str, Any], filled: Filled | None = None) -> di
 
 def fields(
     model: Mapping[str, Any],
-    filled: Filled | None = None,
-    errors: Mapping[str, str] | None = None,
-    warnings: Mapping[str, str] | None = None,
+    form: FormValues | None = None,
+    answer: AnswerView | None = None,
 ) -> tuple[Field, ...]:
-    """The fields of a model's form: its first example, and over it the content that was `filled` in.
-
-    `errors` and `warnings` are by the name of the input.
-    """
-    record = example_record(model, filled)
-    absent = set(filled.getlist(missing_key(model))) if filled is not None else set()
+    """Return the fields of a model's form: its first example, the content of `form`, and what the answer says."""
+    record = example_record(model, form)
+    absent = set(form.getlist(missing_key(model))) if form is not None else set()
     profile = (model.get("profile") or {}).get("inputs", {})
     made = []
     for number, described in enumerate([RECORD] if is_whole(model) else model["inputs"]):
         name = described["name"]
         field = _field(described, f"f{number}", record if is_whole(model) else record.get(name))
-        if filled is not None and name in filled:
-            field = _refilled(field, str(filled.get(name)))
+        if form is not None and name in form:
+            field = _with_text(field, str(form.get(name)))
         if name in absent:
             field = replace(field, missing=True, text="")
         field = replace(field, heights=heights_of(profile.get(name)) if field.step else ())
-        made.append(replace(field, error=(errors or {}).get(name, ""), warning=(warnings or {}).get(name, "")))
+        if answer is not None:
+            field = replace(field, error=answer.errors.get(name, ""), warning=answer.warnings.get(name, ""))
+        made.append(field)
     return tuple(made)
 
 
-def record_of(model: Mapping[str, Any], filled: Filled, files: Mapping[str, bytes]) -> object:
-    """The record that a filled form stands for; `files` are the images that were chosen, by name of the input."""
-    absent = set(filled.getlist(missing_key(model)))
+def record_of(model: Mapping[str, Any], form: FormValues, files: Mapping[str, bytes]) -> object:
+    """Return the record that a form stands for; `files` are the images that were chosen, by the name of the input."""
+    absent = set(form.getlist(missing_key(model)))
     if is_whole(model):
-        return _json_or_text(str(filled.get(RECORD["name"]) or ""))
+        return _json_or_text(str(form.get(RECORD["name"]) or ""))
     record: dict[str, Any] = {}
     for number, described in enumerate(model["inputs"]):
         name = described["name"]
@@ -161,7 +160,7 @@ def record_of(model: Mapping[str, Any], filled: Filled, files: Mapping[str, byte
             record[name] = base64.b64encode(files[name]).decode()
         elif name in absent:
             record[name] = None
-        elif name in filled and (value := _value(field, described, str(filled.get(name)))) is not ABSENT:
+        elif name in form and (value := _value(field, described, str(form.get(name)))) is not ABSENT:
             record[name] = value
     return record
 
@@ -191,7 +190,7 @@ def _json_or_text(text: str) -> object:
 
 
 def _array(text: str, shape: Sequence[int] | None) -> object:
-    """JSON as it is; else the numbers of a table, as lists of the shape where their count is right."""
+    """Return JSON as it is; else the numbers of a table, as lists of the shape where their count is right."""
     value = _json_or_text(text)
     if isinstance(value, list | dict) or shape is None:
         return value
@@ -232,13 +231,13 @@ def _field(described: Mapping[str, Any], identity: str, value: object) -> Field:
 
 
 def heights_of(distribution: Mapping[str, Any] | None) -> tuple[float, ...]:
-    """The bars of a distribution, the highest of height 10; a count that is not 0 can be seen."""
+    """Return the bars of a distribution, the highest of height 10; a count that is not 0 can be seen."""
     counts = (distribution or {}).get("counts") or [count for _, count in (distribution or {}).get("values", ())]
     most = max(counts, default=0)
     return tuple(round(max(10 * count / most, 0.4 if count else 0), 2) for count in counts) if most else ()
 
 
-def _refilled(field: Field, text: str) -> Field:
+def _with_text(field: Field, text: str) -> Field:
     field = replace(field, text=text, missing=False)
     if field.control == "image":
         return replace(field, source=data_url(text))
@@ -259,7 +258,7 @@ def _number_field(field: Field, described: Mapping[str, Any]) -> Field:
 
 
 def _plain(number: float) -> str:
-    """A number without an exponent where that is short, as sliders count decimals."""
+    """Return a number without an exponent where that is short, as sliders count decimals."""
     return f"{number:.12f}".rstrip("0").rstrip(".") if 1e-9 < number < 1e15 else repr(number)
 
 
@@ -287,7 +286,7 @@ def _image_field(field: Field, described: Mapping[str, Any]) -> Field:
 
 
 def _local(value: object) -> str | None:
-    """A timestamp as a date and time field has it, in UTC; None where such a field cannot hold it."""
+    """Return a timestamp as a date and time field has it, in UTC; None where such a field cannot hold it."""
     try:
         if isinstance(value, int | float):
             moment = datetime.fromtimestamp(value, UTC)
@@ -304,7 +303,7 @@ def _local(value: object) -> str | None:
 
 
 def _table(value: object) -> str:
-    """An array of one or two dimensions as lines of numbers, any other value as JSON."""
+    """Return an array of one or two dimensions as lines of numbers, any other value as JSON."""
     rows = value if isinstance(value, list) and value and all(isinstance(row, list) for row in value) else [value]
     lines = []
     for row in rows:
@@ -315,7 +314,7 @@ def _table(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    """A value as a field has it: a text as it is, a missing one empty."""
+    """Return a value as a field has it: a text as it is, a missing one empty."""
     if value is None or isinstance(value, str):
         return value or ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:

@@ -79,7 +79,7 @@ def _begins_block(line: str) -> bool:
 
 
 def _list(lines: list[str], tag: str) -> Markup:
-    """A list; the lines below an item that are none belong to it."""
+    """Return a list; the lines below an item that are none belong to it."""
     items: list[str] = []
     for line in lines:
         if item := ITEM.fullmatch(line):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -19,6 +19,7 @@ from app.web.cards import (
     inputs_of,
     json_text,
     labels_of,
+    line_of,
     lines_of,
     task_of,
 )
@@ -92,25 +93,14 @@ class ModelPage:
 
 
 def model_page(model: Mapping[str, Any], version: str | None) -> ModelPage:
-    """The facts from a model's own description; `version` is the one that the URL names, if it names one."""
+    """Return the facts from a model's own description; `version` is the one that the URL names, if it names one."""
     lines = tuple(lines_of(model))
-    current = VersionLine(
-        model["version"],
-        model["state"],
-        tuple(model.get("aliases", ())),
-        model.get("reason") or "",
-        model.get("runtime", ""),
-    )
-    base = ModelPage(model["name"], bool(model.get("default")), current, version is not None, lines)
+    base = ModelPage(model["name"], bool(model.get("default")), line_of(model), version is not None, lines)
     if "inputs" not in model:
         return base
     steps, profile = model.get("steps") or {}, model.get("profile") or {}
-    return ModelPage(
-        base.name,
-        base.default,
-        base.current,
-        base.pinned,
-        base.lines,
+    return replace(
+        base,
         task=task_of(model),
         sentence=sentence(model),
         estimator=model["estimator"],
@@ -145,7 +135,7 @@ def importance_of(profile: Mapping[str, Any]) -> Iterator[tuple[str, str, float]
 
 
 def sentence(model: Mapping[str, Any]) -> str:
-    """What a model does, in one sentence: "Predicts Adelie, Chinstrap or Gentoo from 5 numbers and 2 categories."."""
+    """Say what a model does: "Predicts Adelie, Chinstrap or Gentoo from 5 numbers and 2 categories."."""
     labels = labels_of(model.get("classes"))
     if model["task"] == "classifier" and labels and not any(isinstance(each, list) for each in model["classes"]):
         what = f"Predicts {joined(labels, 'or')}" if len(labels) <= FEW else f"Predicts one of {len(labels)} classes"
@@ -160,43 +150,45 @@ def sentence(model: Mapping[str, Any]) -> str:
 
 
 def joined(words: Any, last: str) -> str:
-    """Words as a sentence lists them."""
+    """Return words as a sentence lists them."""
     *most, end = words
     return f"{', '.join(most)} {last} {end}" if most else end
 
 
 def proof_sentences(proof: Mapping[str, Any]) -> list[str]:
-    """What packing compared and measured, in sentences."""
+    """Return what packing compared and measured, in sentences."""
     if not proof:
         return []
     if not proof.get("proven"):
         return [f"There is no graph: {proof['reason']}."] if proof.get("reason") else []
     difference = proof.get("largest_difference")
-    told = []
+    sentences = []
     if proof.get("rows"):
         compared = f"Packing compared the graph with the artifact on {proof['rows']:,} rows"
         exact = (
             "every answer was identical" if difference == 0 else f"the largest relative difference was {difference:.1e}"
         )
-        told.append(f"{compared}: {exact}." if difference is not None else f"{compared}.")
+        sentences.append(f"{compared}: {exact}." if difference is not None else f"{compared}.")
     if refused := proof.get("rows_refused_by_estimator"):
-        told.append(f"Both refused the same {refused:,} rows.")
+        sentences.append(f"Both refused the same {refused:,} rows.")
     if proof.get("graph_us") and proof.get("artifact_us"):
         graph, artifact = proof["graph_us"], proof["artifact_us"]
         slower = f", {artifact / graph:,.0f} times as long" if artifact >= 1.5 * graph else ""
-        told.append(f"One row takes {duration(graph)} as a graph and {duration(artifact)} as the artifact{slower}.")
+        sentences.append(
+            f"One row takes {duration(graph)} as a graph and {duration(artifact)} as the artifact{slower}."
+        )
     if proof.get("slower"):
-        told.append(f"{proof['slower'][0].upper()}{proof['slower'][1:].rstrip('.')}.")
-    return told
+        sentences.append(f"{proof['slower'][0].upper()}{proof['slower'][1:].rstrip('.')}.")
+    return sentences
 
 
 def duration(number_us: float) -> str:
-    """A duration in the unit that suits it."""
+    """Return a duration in the unit that suits it."""
     return f"{number_us / 1000:.3g} ms" if number_us >= 1000 else f"{number_us:.3g} µs"
 
 
 def calls(model: Mapping[str, Any]) -> list[Call]:
-    """A request of each protocol with the first example; the first is our own."""
+    """Return a request of each protocol with the first example; the first is our own."""
     name, record = quote(model["name"], safe=""), example_record(model)
     own = f"models/{name}/predict"
     found = [Call("JSON, many records", own, json_text({"instances": [record]}))]

@@ -40,10 +40,10 @@ class Catalogue(Protocol):
         """Return every model, with the state of each of its versions."""
 
     def current(self) -> dict[str, dict[str, Any]]:
-        """Every model's current version in full, by the model's name."""
+        """Return every model's current version in full, by the model's name."""
 
     def model(self, name: str, version: str | None = None, /) -> dict[str, Any]:
-        """One version of a model in full, in whatever state; raises RetortError where there is none."""
+        """Return one version of a model in full, in whatever state; raises RetortError where there is none."""
 
 
 def blueprint(catalogue: Catalogue) -> Blueprint:
@@ -57,7 +57,7 @@ def blueprint(catalogue: Catalogue) -> Blueprint:
     @pages.route("/models/<string:model>/try", methods=["GET", "POST"])
     @pages.route("/models/<string:model>/versions/<string:version>/try", methods=["GET", "POST"])
     def try_model(model: str, version: str | None = None) -> Response:
-        """Answer the playground's form where there is no JavaScript."""
+        """Return answer the playground's form where there is no JavaScript."""
         if request.method == "GET":
             path = f"models/{quote(model, safe='')}" + (f"/versions/{quote(version, safe='')}" if version else "")
             return make_response(redirect(f"{root_of(request.environ)}/{path}"))
@@ -140,7 +140,7 @@ def _negotiated(page: Callable[[], Response], document: Callable[[], Response]) 
 
 
 def _home(catalogue: Catalogue) -> Response:
-    """The default model's playground, where it can answer, and every model."""
+    """Return the default model's playground, where it can answer, and every model."""
     cards = _cards(catalogue)
     default = next((card for card in cards if card.default and card.available), None)
     if default is None:
@@ -165,7 +165,7 @@ def _playground(described: dict[str, Any], version: str | None) -> Playground:
 
 
 def _cards(catalogue: Catalogue) -> list[Card]:
-    """Every model, the default one first, each as far as it can be described at this moment."""
+    """Return every model, the default one first, each as far as it can be described at this moment."""
     described = catalogue.current()
     entries = sorted(catalogue.models()["models"], key=lambda entry: (not entry.get("default"), entry["name"]))
     return [_card(entry, described.get(entry["name"], {})) for entry in entries]
@@ -186,7 +186,7 @@ def _alive() -> Response:
 
 
 def _page(template: str, policy: dict[str, str] | None = None, **values: Any) -> Response:
-    """One HTML page under the strict policy, loosened only as `policy` says."""
+    """Return one HTML page under the strict policy, loosened only as `policy` says."""
     text, headers = render(current_app.jinja_env, request.environ, template, policy or {}, **values)
     response = Response(text, headers=headers)
     if request.accept_encodings["gzip"] > 0:

@@ -12,12 +12,12 @@ from urllib.parse import quote, unquote_to_bytes, urlencode
 from flask import current_app, request
 from werkzeug.wrappers import Response as Answer
 
-from app.web.answers import Shown, recorded, shown
+from app.web.answers import AnswerView, answer_view, recorded_answer
 from app.web.cards import curl, headline, label
 from app.web.fields import (
     MANY,
     Field,
-    Filled,
+    FormValues,
     as_record,
     example_record,
     fields,
@@ -63,7 +63,7 @@ class Playground:
     curl: str
     missing: str
     example_key: str
-    shown: Shown | None
+    answer: AnswerView | None
     steps: tuple[str, ...]
     made_up: bool
     status: int
@@ -73,13 +73,13 @@ def playground(
     model: Mapping[str, Any],
     version: str | None,
     root_url: str,
-    filled: Filled | None = None,
-    told: Shown | None = None,
+    form: FormValues | None = None,
+    answer: AnswerView | None = None,
     status: int = 200,
 ) -> Playground:
-    """The playground of a model as its page is asked for: of one `version`, or of the current one.
+    """Return the playground of a model as its page is asked for: of one `version`, or of the current one.
 
-    `told` is the answer to what was `filled` in.
+    `answer` is the one to the `form`, if it was sent.
     """
     name = model["name"]
     page_path = f"models/{quote(name, safe='')}" + (f"/versions/{quote(version, safe='')}" if version else "")
@@ -87,17 +87,17 @@ def playground(
         model=model,
         name=name,
         version=model["version"],
-        fields=fields(model, filled, told.errors if told else None, told.warnings if told else None),
+        fields=fields(model, form, answer),
         dense=len(model["inputs"]) > MANY and not is_whole(model),
         presets=_presets(model),
         described=_described(model),
         path=f"{page_path}/predict",
         try_path=f"{page_path}/try",
         page_path=page_path,
-        curl=curl(f"{root_url}{page_path}/predict", example_record(model, filled)),
+        curl=curl(f"{root_url}{page_path}/predict", example_record(model, form)),
         missing=missing_key(model),
         example_key=own_key(model, "example"),
-        shown=told or (recorded(model) if not filled else None),
+        answer=answer or (None if form else recorded_answer(model)),
         steps=tuple(name for names in (model.get("steps") or {}).values() for name in names),
         made_up=bool(model.get("examples_made_up")),
         status=status,
@@ -105,7 +105,7 @@ def playground(
 
 
 def _presets(model: Mapping[str, Any]) -> tuple[Preset, ...]:
-    """The recorded examples as links that fill the form, and nothing where there is but one."""
+    """Return the recorded examples as links that fill the form, and nothing where there is but one."""
     examples = (model.get("examples") or ())[:PRESETS]
     if len(examples) < 2:
         return ()
@@ -117,7 +117,7 @@ def _presets(model: Mapping[str, Any]) -> tuple[Preset, ...]:
 
 
 def _described(model: Mapping[str, Any]) -> str:
-    """What the script needs to know of a model, as JSON."""
+    """Return what the script needs to know of a model, as JSON."""
     kept = ("name", "kind", "nullable", "minimum", "maximum", "shape")
     return json.dumps(
         {
@@ -136,17 +136,17 @@ def _described(model: Mapping[str, Any]) -> str:
 
 
 def answered(model: Mapping[str, Any], version: str | None, root_url: str) -> Playground:
-    """The playground with the answer to the form that was posted, from the prediction API itself."""
+    """Return the playground with the answer to the form that was posted, from the prediction API itself."""
     files = {name: content for name, file in request.files.items() if (content := file.read())}
     record = record_of(model, request.form, files)
     made = playground(model, version, root_url)
-    answer = ask(made.path, json.dumps(record).encode())
+    response = ask(made.path, json.dumps(record).encode())
     try:
-        document = json.loads(answer.get_data())
+        document = json.loads(response.get_data())
     except ValueError:
-        document = {"detail": f"the server answered with status {answer.status_code}"}
-    told = shown(model, answer.status_code, document)
-    return playground(model, version, root_url, request.form, told, answer.status_code)
+        document = {"detail": f"the server answered with status {response.status_code}"}
+    view = answer_view(model, response.status_code, document)
+    return playground(model, version, root_url, request.form, view, response.status_code)
 
 
 def ask(path: str, body: bytes) -> Answer:

@@ -17,7 +17,7 @@ CUSTOMERS = 200
 
 
 def main(folder: Path) -> None:
-    """Writes loans.joblib, loans.csv and customers.db."""
+    """Write loans.joblib, loans.csv and customers.db."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     table = pd.DataFrame(

@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression
 
 
 def main(folder: Path) -> None:
-    """Writes bikes.joblib and bikes.csv."""
+    """Write bikes.joblib and bikes.csv."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     table = pd.DataFrame(

@@ -61,7 +61,7 @@ def test_a_strange_host_cannot_start_a_second_command() -> None:
 def test_without_a_recorded_example_the_request_is_made_of_the_inputs_and_no_answer_is_claimed() -> None:
     made = play("iris-two", examples=[])
     assert sent(made.curl)[1] == {"feature1": 5.1, "feature2": 3.5}
-    assert made.shown is None
+    assert made.answer is None
     assert card("iris-two", examples=[]).answer == ""
 
 
@@ -127,7 +127,7 @@ def test_a_model_with_steps_names_them_and_claims_no_answer() -> None:
         {"name": "age", "kind": "number", "example": 41.5},
     ]
     made = play("iris-two", inputs=inputs, examples=[], steps={"before": ["enrich"], "after": ["price", "log"]})
-    assert (made.steps, made.shown) == (("enrich", "price", "log"), None)
+    assert (made.steps, made.answer) == (("enrich", "price", "log"), None)
     assert sent(made.curl)[1] == {"customer": 1, "city": "Bern", "age": 41.5}
 
 

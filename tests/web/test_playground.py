@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from app import create_app
 from app.gateway import Interceptor, RequestContext, RequestRefused
 from app.settings import Settings
-from app.web.answers import by_input, percent, shown
+from app.web.answers import answer_view, by_input, percent
 from app.web.model_page import model_page, proof_sentences, sentence
 from tests.web.stage import STORED, StoredCatalogue, make_app
 
@@ -99,8 +99,8 @@ def test_a_probability_is_never_rounded_to_certainty(share: float, text: str) ->
 
 def test_of_many_classes_the_likeliest_have_a_bar() -> None:
     document = {"prediction": [19], "probabilities": [[number / 190 for number in range(20)]], "classes": [*range(20)]}
-    told = shown({"inputs": [], "task": "classifier"}, 200, document)
-    assert [bar.label for bar in told.bars] == ["19", "18", "17", "16", "15", "14", "13", "12"]
+    view = answer_view({"inputs": [], "task": "classifier"}, 200, document)
+    assert [bar.label for bar in view.bars] == ["19", "18", "17", "16", "15", "14", "13", "12"]
 
 
 @pytest.mark.parametrize(
@@ -113,11 +113,11 @@ def test_of_many_classes_the_likeliest_have_a_bar() -> None:
     ],
 )
 def test_predictions_in_one_line(document: dict[str, Any], headline: str) -> None:
-    assert shown({"inputs": []}, 200, document).headline == headline
+    assert answer_view({"inputs": []}, 200, document).headline == headline
 
 
 def test_an_outlier_is_called_one() -> None:
-    assert shown({"inputs": [], "task": "outlier_detector"}, 200, {"prediction": [-1]}).headline == "outlier"
+    assert answer_view({"inputs": [], "task": "outlier_detector"}, 200, {"prediction": [-1]}).headline == "outlier"
 
 
 def test_a_model_says_in_a_sentence_what_it_does() -> None:

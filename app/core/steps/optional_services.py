@@ -85,8 +85,7 @@ def _aiohttp(settings: Settings) -> list[Factory]:
 
 
 def _sql(url: str) -> list[Factory]:
-    """The sessions of a database, as far as the driver in its URL has them: for blocking steps, for async ones, or both
-    (psycopg)."""
+    """Return the sessions that the driver of a database has: blocking ones, async ones, or both (psycopg)."""
     from sqlalchemy import exc, make_url
 
     # Some platforms set an older name of the same dialect.
@@ -102,7 +101,7 @@ def _sql(url: str) -> list[Factory]:
 
 
 def _blocking_sessions(url: URL) -> list[Factory]:
-    """An engine of the process, and a session for each request."""
+    """Return an engine of the process, and a session for each request."""
     from sqlalchemy import Engine, create_engine, text
     from sqlalchemy.orm import Session
 

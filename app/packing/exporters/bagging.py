@@ -140,7 +140,7 @@ def _places(member: Any, classes: int) -> NDArray[np.float64]:
 
 
 def _shares(g: Graph, member: Any, outputs: Outputs, classes: int) -> Tensor:
-    """The probabilities, or the vote, of a member, shape (rows, classes)."""
+    """Return the probabilities, or the vote, of a member, shape (rows, classes)."""
     if not hasattr(member, "predict_proba"):
         return g.take(np.eye(classes), g.cast(of(outputs, "prediction", member), "int64"))
     shares = g.cast(of(outputs, "probabilities", member), "float64")

@@ -45,7 +45,7 @@ def gradient_boosting_regressor(g: Graph, est: Any, features: Features) -> Outpu
 
 
 def multiclass(g: Graph, classes: Any, raw: Tensor) -> Outputs:
-    """The class of the greatest raw score, (rows, classes), and their softmax."""
+    """Return the class of the greatest raw score, (rows, classes), and their softmax."""
     return {
         "prediction": g.labels(classes, g.argmax(raw)),
         "probabilities": softmax(g, raw),

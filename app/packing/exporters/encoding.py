@@ -124,7 +124,7 @@ def _groups(est: Any, column: int) -> NDArray[np.int64]:
 
 
 def _numbered(g: Graph, est: Any, features: Features) -> Numbered:
-    """Number every value; columns of one type are looked up together."""
+    """Give every value a number; columns of one type are looked up together."""
     categories = list(est.categories_)
     runs: list[tuple[str, list[Tensor], list[Any]]] = []
     for block in features:

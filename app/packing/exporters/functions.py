@@ -155,14 +155,14 @@ def normal_ppf(g: Graph, y: Tensor, least: float) -> Tensor:
 
 
 def _coefficients(highest_first: tuple[float, ...], step: int, terms: int) -> NDArray[np.float64]:
-    """The coefficients of the powers 0, 1, … of the argument, for a polynomial in its `step`-th power."""
+    """Return the coefficients of the powers 0, 1, … of the argument, for a polynomial in its `step`-th power."""
     placed = np.zeros(terms)
     placed[: step * len(highest_first) : step] = highest_first[::-1]
     return placed
 
 
 def _ratio(g: Graph, x: Tensor, numerator: tuple[float, ...], denominator: tuple[float, ...]) -> Tensor:
-    """The quotient of two polynomials in x, same shape as x."""
+    """Return the quotient of two polynomials in x, same shape as x."""
     powers = len(denominator)
     coefficients = np.column_stack([_coefficients(each, 1, powers) for each in (numerator, denominator)])
     both = x.unsqueeze(2) ** np.arange(float(powers)) @ coefficients

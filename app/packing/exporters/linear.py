@@ -20,7 +20,7 @@ def _scores(g: Graph, est: Any, features: Features) -> Tensor:
 
 @predictor("LinearSVC", "PassiveAggressiveClassifier", "Perceptron")
 def linear_classifier(g: Graph, est: Any, features: Features) -> Outputs:
-    """A classifier without probabilities: the class of the greatest score."""
+    """Export a classifier without probabilities: the class of the greatest score."""
     return classified(g, est.classes_, _scores(g, est, features))
 
 

@@ -162,7 +162,7 @@ def _interpolated(g: Graph, x: Tensor, columns: list[Floats], references: Floats
 
 
 def _pieces(quantiles: Floats, references: Floats, upwards: bool) -> tuple[Floats, Floats]:
-    """The upper bounds of the segments of one column, and a table with the slope, start and value of each.
+    """Return the upper bounds of the segments of one column, and a table with the slope, start and value of each.
 
     Of equal quantiles, interpolation upwards starts at the last one and downwards at the first one.
     """
@@ -179,7 +179,7 @@ def _pieces(quantiles: Floats, references: Floats, upwards: bool) -> tuple[Float
 
 
 def _search_tree(column: int, bounds: Floats, first: int) -> Tree:
-    """A balanced tree whose answer is `first` plus the number of bounds below the value."""
+    """Return a balanced tree whose answer is `first` plus the number of bounds below the value."""
     left: list[int] = []
     right: list[int] = []
     threshold: list[float] = []

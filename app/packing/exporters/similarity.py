@@ -27,7 +27,7 @@ def differences(g: Graph, x: Tensor, points: Points) -> Tensor:
 
 
 def squared_distances(g: Graph, x: Tensor, points: Points) -> Tensor:
-    """Squared Euclidean distances, shape (rows, points); for many points from norms around their mean."""
+    """Return squared Euclidean distances, shape (rows, points); for many points from norms around their mean."""
     if points.size <= MAX_DIFFERENCES:
         apart = x.unsqueeze(2) - points.T
         return g.node("ReduceSumSquare", [apart, g.constant([1], "int64")], "float64", len(points), keepdims=0)
@@ -64,7 +64,7 @@ def squared_norms(points: Points) -> Points:
 
 
 def manhattan_distances(g: Graph, x: Tensor, points: Points) -> Tensor:
-    """Sums of absolute differences, shape (rows, points)."""
+    """Return sums of absolute differences, shape (rows, points)."""
     if points.size > 8 * MAX_DIFFERENCES:
         raise NotExportable("it keeps too many points for their differences from each row")
     axis = g.constant([2], "int64")
@@ -72,7 +72,7 @@ def manhattan_distances(g: Graph, x: Tensor, points: Points) -> Tensor:
 
 
 def linear(g: Graph, x: Tensor, points: Points) -> Tensor:
-    """Inner products, shape (rows, points)."""
+    """Return inner products, shape (rows, points)."""
     return x @ points.T
 
 

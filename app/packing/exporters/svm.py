@@ -186,7 +186,6 @@ def _sweep(g: Graph, matrix: Tensor, diagonal: Tensor, before: Tensor, count: in
 
     Rows that are finished keep their probabilities.
     """
-
     product = g.node("MatMul", [matrix, before.unsqueeze(2)], "float64", 1)
     image = g.node("Squeeze", [product, g.constant([2], "int64")], "float64", count)
     form = reduced(g, "ReduceSum", before * image)

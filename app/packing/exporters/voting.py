@@ -69,7 +69,7 @@ def voting_regressor(g: Graph, est: Any, features: Features) -> Outputs:
 
 
 def _weight(g: Graph, est: Any) -> Tensor:
-    """The divisor of `numpy.average`: the sum of the weights of the members, or their number."""
+    """Return the divisor of `numpy.average`: the sum of the weights of the members, or their number."""
     weights = est._weights_not_none
     return g.constant(float(len(est.estimators_) if weights is None else np.asarray(weights).sum()))
 

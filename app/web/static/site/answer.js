@@ -109,7 +109,7 @@ export function showAnswer(panel, described, answer, general) {
     element("p", { class: text.length > 14 ? "headline long" : "headline", title: JSON.stringify(prediction) }, text),
     ...[bars(answer), described.task === "regressor" ? spread(prediction, described.predicted, past) : null].filter(Boolean),
     ...others(answer),
-    ...general.map((sentence) => element("p", { class: "told wait" }, sentence)),
+    ...general.map((sentence) => element("p", { class: "message wait" }, sentence)),
   );
 }
 
@@ -117,7 +117,7 @@ export function showRefusal(panel, says, sentence, general) {
   panel.replaceChildren(
     element("p", { class: "says" }, says),
     element("p", { class: "headline failed" }, sentence),
-    ...general.map((each) => element("p", { class: "told bad" }, each)),
+    ...general.map((each) => element("p", { class: "message bad" }, each)),
   );
 }
 

@@ -223,7 +223,7 @@ export function manyRows(section, url, described) {
   const place = section.querySelector("[data-rows]");
   let asked = 0;
 
-  const say = (sentence) => place.replaceChildren(element("p", { class: "told bad", role: "alert" }, sentence));
+  const say = (sentence) => place.replaceChildren(element("p", { class: "message bad", role: "alert" }, sentence));
 
   async function csv(file, isCurrent) {
     const text = (await file.text()).replace(/^\ufeff/, "");

@@ -46,7 +46,7 @@ class Field {
     this.main = this.control === "image"
       ? element.querySelector("input[type=hidden]")
       : element.querySelector("input:not([type=range], [type=radio], [type=checkbox]), select, textarea");
-    this.told = { error: element.querySelector(".told.bad"), warning: element.querySelector(".told.wait") };
+    this.messages = { error: element.querySelector(".message.bad"), warning: element.querySelector(".message.wait") };
   }
 
   get text() {
@@ -88,7 +88,7 @@ class Field {
   }
 
   tell(kind, sentence) {
-    const place = this.told[kind];
+    const place = this.messages[kind];
     if (place.textContent !== sentence) place.textContent = sentence;
     place.hidden = !sentence;
     if (kind !== "error") return;

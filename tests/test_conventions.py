@@ -1,0 +1,39 @@
+"""Conventions of the code that no linter knows."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+APP = Path(__file__).parents[1] / "app"
+BANNED = frozenset(
+    ("common", "data", "handler", "helper", "info", "item", "manager", "misc", "obj", "payload", "util", "utils")
+)
+"""Names that tell nothing: a reader has to look for the thing that they stand for."""
+
+
+def banned_in(source: str) -> Iterator[str]:
+    """Yield the banned names of functions, their arguments, and classes; a function may not be called `process`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in {*BANNED, "process"}:
+            yield node.name
+        elif (
+            isinstance(node, ast.ClassDef) and {each.lower() for each in re.findall("[A-Z][a-z]+$", node.name)} & BANNED
+        ):
+            yield node.name
+        elif isinstance(node, ast.arg) and node.arg in BANNED:
+            yield node.arg
+
+
+@pytest.mark.parametrize("path", sorted(APP.rglob("*.py")), ids=lambda path: str(path.relative_to(APP)))
+def test_names_say_what_they_stand_for(path: Path) -> None:
+    assert path.stem not in BANNED
+    # A handler is what logging calls its own classes.
+    assert [name for name in banned_in(path.read_text("utf-8")) if name != "LineHandler"] == []
+
+
+def test_banned_names_are_found() -> None:
+    source = "class TaskManager: ...\ndef process(data, /, *, rows): ...\nlambda item: 1\n"
+    assert sorted(banned_in(source)) == ["TaskManager", "data", "item", "process"]
