@@ -17,9 +17,7 @@ BANNED = frozenset(
 def banned_in(source: str) -> Iterator[str]:
     """Yield the banned names of functions, their arguments, and classes; a function may not be called `process`."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in {*BANNED, "process"}:
-            yield node.name
-        elif (
+        if (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in {*BANNED, "process"}) or (
             isinstance(node, ast.ClassDef) and {each.lower() for each in re.findall("[A-Z][a-z]+$", node.name)} & BANNED
         ):
             yield node.name

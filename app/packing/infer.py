@@ -71,7 +71,8 @@ def infer(
             raise PackingRefused(f"the model fails on the sample's rows ({_text_of(error)}){_times_hint(draft, frame)}")
     draft = _probed(estimator, draft, records, facts, declared, notes)
     records = _accepted(estimator, draft, records)
-    draft = edited(draft, lambda spec: replace(spec, example=_example(records, spec.name)))
+    examples = {name: value for record in records[::-1] for name, value in record.items() if value is not None}
+    draft = edited(draft, lambda spec: replace(spec, example=examples.get(spec.name)))
     return _with_outputs(estimator, draft, records), records
 
 
@@ -288,10 +289,6 @@ def outputs_lost(estimator: Any, signature: Signature, records: list[Record]) ->
             error = attempt(estimator, signature, records[:2], name)
             lost.append(f"no output {name}: {method} fails on the model's own rows ({_text_of(error)})")
     return lost
-
-
-def _example(records: list[Record], name: str) -> Any:
-    return next((record[name] for record in records if record[name] is not None), None)
 
 
 def _text_of(error: Exception | None) -> str:

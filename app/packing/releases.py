@@ -33,13 +33,10 @@ def column_names(estimator: Any) -> Any | None:
         names = list(getattr(estimator, "feature_name_", ()))
         return None if names == [f"Column_{position}" for position in range(len(names))] else names
     if names is None:
-        parts = (getattr(estimator, "transformer_list", None) if RELEASE < (1, 3) else None) or _first_steps(estimator)
+        parts = getattr(estimator, "transformer_list", None) if RELEASE < (1, 3) else None
+        parts = parts or getattr(estimator, "steps", [])[:1]
         return next((found for _, part in parts if (found := column_names(part)) is not None), None)
     return names
-
-
-def _first_steps(estimator: Any) -> Any:
-    return getattr(estimator, "steps", [])[:1]
 
 
 ALWAYS_FLOAT64 = (

@@ -27,7 +27,7 @@ from app.packing.sample.expected import expected_of
 from app.packing.spawn import PackRequest, Result
 from app.packing.write_graph import pack_graph
 from app.runtime.servable import ArtifactServable
-from app.signature import Layout, Signature
+from app.signature import Layout
 from app.storage.manifest import Assumption, Manifest
 from app.storage.repository import Repository
 
@@ -93,7 +93,7 @@ class _Found:
         signature = self.model.by_column
         if self.frame is None or self.target is None or signature.layout is Layout.RECORDS:
             return None
-        frame = sample.fitted_to(self.frame, _names_of(signature), None)
+        frame = sample.fitted_to(self.frame, signature.names if signature.layout is Layout.FRAME else None, None)
         return scored(self.model.estimator, signature, self.declared.cast(frame), self.target)
 
 
@@ -157,7 +157,3 @@ def _assumptions(request: PackRequest, found: _Found) -> tuple[Assumption, ...]:
         *(Assumption("sample", note) for note in found.file_notes),
         *found.notes.assumptions,
     )
-
-
-def _names_of(signature: Signature) -> tuple[str, ...] | None:
-    return signature.names if signature.layout is Layout.FRAME else None

@@ -52,7 +52,9 @@ class Watch:
     def __init__(self, signature: Signature) -> None:
         ranges = signature.out_of_range
         self._unseen = [
-            (at, spec, frozenset(spec.categories or ())) for at, spec in enumerate(signature.inputs) if _warns(spec)
+            (at, spec, frozenset(spec.categories))
+            for at, spec in enumerate(signature.inputs)
+            if spec.categories is not None and spec.unseen == "warn"
         ]
         self._ranged = [
             (at, spec, spec.minimum, spec.maximum)
@@ -109,10 +111,6 @@ def watch_of(signature: Signature) -> Watch | None:
     return Watch(signature) or None
 
 
-def _warns(spec: Input) -> bool:
-    return spec.categories is not None and spec.unseen == "warn"
-
-
 Mark = tuple[int, Input, Column, NDArray[np.bool_]]
 """The position of an input, the input, its column, and a mask of the rows to report."""
 
@@ -137,16 +135,16 @@ def _reported(marks: list[Mark], place: Place, say: Callable[[Input], str]) -> t
     total = sum(int(np.count_nonzero(marked)) for *_, marked in marks)
     if not total:
         return [], 0
-    places = [(int(row), at, turn) for turn, (at, _, _, marked) in enumerate(marks) for row in _first(marked)]
+    places = [
+        (row, at, turn)
+        for turn, (at, _, _, marked) in enumerate(marks)
+        for row in np.flatnonzero(marked)[:MAX_REPORTED_WARNINGS].tolist()
+    ]
     found = []
     for row, at, turn in sorted(places)[:MAX_REPORTED_WARNINGS]:
         _, spec, column, _ = marks[turn]
         found.append(FieldError(place_of(*place(row), spec.name, at), say(spec), _value(column, row)))
     return found, total - len(found)
-
-
-def _first(marked: NDArray[np.bool_]) -> list[int]:
-    return list(np.flatnonzero(marked)[:MAX_REPORTED_WARNINGS].tolist())
 
 
 def _value(column: Column, row: int) -> object:

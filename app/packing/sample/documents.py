@@ -15,8 +15,6 @@ from app.packing.sample.expected import Expected
 WRAPPERS = ("instances", "inputs", "dataframe_split", "dataframe_records", "records", "rows", "data")
 """Keys that may be the only one of a document and hold its rows."""
 
-Scalars = str | int | float | bool | None
-
 
 def read(text: str, expected: Expected, notes: list[str], *, lines: bool = False) -> pd.DataFrame:
     """Read the rows of a JSON document; if the text is not one document, read a record in each line."""
@@ -47,7 +45,7 @@ def frame_of(document: Any, expected: Expected, notes: list[str]) -> pd.DataFram
     """Return the rows of a document in any orientation."""
     if isinstance(document, dict) and len(document) == 1 and next(iter(document)) in WRAPPERS:
         (inner,) = document.values()
-        if isinstance(inner, dict) or (isinstance(inner, list) and not _is_column(document, expected)):
+        if isinstance(inner, dict) or (isinstance(inner, list) and not all(map(expected.named, document))):
             return frame_of(inner, expected, notes)
     frame, orientation = _oriented(document, expected)
     notes.append(f"sample: {len(frame)} rows of JSON, {orientation}")
@@ -63,7 +61,7 @@ def _oriented(document: Any, expected: Expected) -> tuple[pd.DataFrame, str]:
     if isinstance(document.get("schema"), dict) and isinstance(document.get("data"), list):
         return _of_table(document["schema"], document["data"], expected), "orientation table"
     if isinstance(document.get("columns"), list) and isinstance(document.get("data"), list):
-        return _of_split(document, expected), "orientation split"
+        return pd.DataFrame(document["data"], columns=list(map(str, document["columns"]))), "orientation split"
     if document and all(isinstance(value, dict) for value in document.values()):
         return _of_dicts(document, expected)
     if document and all(isinstance(value, list) for value in document.values()):
@@ -105,10 +103,6 @@ def _of_table(schema: Mapping[str, Any], rows: Sequence[Any], expected: Expected
     return frame
 
 
-def _of_split(document: Mapping[str, Any], expected: Expected) -> pd.DataFrame:
-    return pd.DataFrame(document["data"], columns=[str(name) for name in document["columns"]])
-
-
 def _of_dicts(document: dict[str, dict[str, Any]], expected: Expected) -> tuple[pd.DataFrame, str]:
     """Tell columns from rows in a dict of dicts: by the names of the model, else numbers are those of rows."""
     outer = list(document)
@@ -129,10 +123,6 @@ def made_up_names(width: int, expected: Expected) -> list[str]:
     if len(names) == width - 1 and expected.target is not None:
         return [*names, expected.target]
     return [f"feature{place + 1}" for place in range(width)]
-
-
-def _is_column(document: Mapping[str, Any], expected: Expected) -> bool:
-    return all(map(expected.named, document))
 
 
 def _parsed(text: str) -> Any:
