@@ -77,13 +77,9 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """Everything that a user declares.
+    """Everything that a user declares: the inputs, and what to do with numbers out of range and unknown categories.
 
-    Attributes:
-        out_of_range: What to do with numbers outside the training range.
-        unseen: What to do with unknown categories.
-        inputs: The declared inputs.
-        columns: The names of the inputs of a model that was fitted without names.
+    `columns` are the names of the inputs of a model that was fitted without names.
     """
 
     out_of_range: str | None = None

@@ -28,13 +28,10 @@ ROWS = (
 class Facts:
     """What is known of one input. An attribute is None if nothing is known of it.
 
-    Attributes:
-        missing: The markers of missing values that a part has learned: "none" (None), "nan" or "na" (pandas' NA).
-        fills: The marker that an imputer replaces.
-        dtype: The dtype of the column in training, as pandas writes it, if a part has kept it.
-        narrow: Whether the model computed with float32.
-        used: Whether any part takes the input.
-        typical: A number from the middle of the training data.
+    `missing` has the markers of missing values that a part has learned: "none" (None), "nan" or "na" (pandas' NA);
+    `fills` is the marker that an imputer replaces. `dtype` is that of the column in training, as pandas writes it, if a
+    part has kept it; `narrow` says whether the model computed with float32. `used` says whether any part takes the
+    input. `typical` is a number from the middle of the training data.
     """
 
     categories: tuple[Any, ...] | None = None

@@ -45,12 +45,9 @@ class _Stopped(Exception):
 
 @dataclass(slots=True)
 class Named:
-    """What a pickle names.
+    """The modules that a pickle names, and the scikit-learn versions, that of the outermost object last.
 
-    Attributes:
-        modules: The modules.
-        versions: The scikit-learn versions, each once; that of the outermost object is the last.
-        whole: Whether the file was read to its end.
+    `whole` says whether the file was read to its end.
     """
 
     modules: set[str] = field(default_factory=set)

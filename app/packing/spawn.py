@@ -35,33 +35,14 @@ MODULES = "PACKED_MODULES_PATH"
 
 @dataclass(frozen=True, slots=True)
 class PackRequest:
-    """Pack this artifact as a new version of the model `name`.
+    """Pack this artifact, a file, folder or URI, as a new version of the model `name`.
 
-    Attributes:
-        artifact: the file, folder or URI of the model.
-        name: the name of the model.
-        models_dir: the repository.
-        sample: a file of rows that the model was trained on.
-        target: the column of the sample that is predicted.
-        graph_limit_bytes: the largest graph that is kept.
-        out_of_range: "ignore", "warn" or "reject" for numbers outside the range of the sample; None for the setting.
-        unseen: "reject", "warn" or "accept" for categories that the sample has not; None to try it on the model.
-        inputs: a JSON file that declares inputs.
-        before: the steps before a run; some may be parts of the artifact.
-        after: the steps after a run.
-        beside: further files of the same model.
-        use: the part of the artifact that is the model.
-        columns: the part, or a file, that holds the names of the inputs.
-        labels: the part, or a file, that decodes predictions.
-        known_steps: all steps that the user has written; None if that is not known.
-        trust: build any type that a file of skops names.
-        staged: let the version answer by its number only.
-        trained_with: requirements that name the training environment, as far as it is known.
-        trained_with_source: where `trained_with` is from, as the end of a sentence.
-        training_notes: sentences about what was assumed of the training environment.
-        served_by: the Python that will serve the version, if another one packs it.
-        card: a file in Markdown that describes the model.
-        sample_is_frame: the sample is a pandas frame that `pack` has pickled, for this Python.
+    Most fields are options of `flask models add`. `beside` are further files of the same model. `known_steps` are all
+    steps that the user has written; None if that is not known. A `staged` version answers by its number only.
+    `trained_with` has the requirements that name the training environment, as far as it is known, `trained_with_source`
+    says where they are from, as the end of a sentence, and `training_notes` what was assumed of it. `served_by` is the
+    Python that will serve the version, if another one packs it. `sample_is_frame` says that the sample is a pandas
+    frame that `pack` has pickled, for this Python.
     """
 
     artifact: str
@@ -134,15 +115,10 @@ class ServeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of a request.
+    """The result of a request: why it was refused, or the version that was packed or checked.
 
-    Attributes:
-        refused: why it was refused; None if it was not.
-        version: the version that was packed or checked.
-        remarks: sentences for the person who asked.
-        verdict: the verdict on a new version.
-        environment: the libraries that answered a `ServeRequest`, with their versions.
-        rows: how many recorded rows they answered equally.
+    `remarks` are sentences for the person who asked. For a `ServeRequest`, `environment` has the libraries that
+    answered, with their versions, and `rows` the number of recorded rows that they answered equally.
     """
 
     refused: str | None = None

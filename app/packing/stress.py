@@ -30,12 +30,7 @@ INT64_LIMIT = 2**53
 
 
 class Pools:
-    """Values to try for each input, drawn around its known values by a generator with a fixed seed.
-
-    Attributes:
-        near: Values in the known range, by input.
-        far: Values in and far outside the known range, by input.
-    """
+    """Values to try for each input, in and far outside its known range, by a generator with a fixed seed."""
 
     def __init__(self, signature: Signature, records: Sequence[Record]) -> None:
         self.signature = signature

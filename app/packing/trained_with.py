@@ -32,13 +32,10 @@ LIBRARIES = (SCIKIT_LEARN, "numpy", "scipy", "pandas")
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """The training environment, as far as it is known.
+    """The training environment, as far as it is known, with remarks for the user.
 
-    Attributes:
-        requirements: For each library a version specifier, such as `==1.4.2`.
-        source: The source of the requirements, as the end of a sentence.
-        modules: The modules that the artifact names.
-        remarks: Remarks for the user.
+    `requirements` has a version specifier for each library, such as `==1.4.2`, and `source` says where they are from,
+    as the end of a sentence. `modules` are those that the artifact names.
     """
 
     requirements: dict[str, str] = field(default_factory=dict)

@@ -42,15 +42,10 @@ class Agreement:
 class Verdict:
     """What was tried with a new version.
 
-    Attributes:
-        trained_with: requirements that name the training environment.
-        trained_with_source: where they are from, as the end of a sentence.
-        packed_with: the libraries that packed it, with their versions.
-        served_with: the libraries that will serve it, with their versions.
-        runtime: "graph" or "artifact".
-        equal_rows: how many rows the graph and the model, or the serving and the packing libraries, answered equally.
-        largest_difference: the largest relative difference between graph and model.
-        agreement: how well the predictions agree with the target of the sample.
+    `trained_with` has requirements that name the training environment, and `trained_with_source` where they are from,
+    as the end of a sentence. `packed_with` and `served_with` are libraries with their versions. `equal_rows` is how
+    many rows the graph and the model, or the serving and the packing libraries, answered equally; `largest_difference`
+    is relative.
     """
 
     trained_with: tuple[str, ...]

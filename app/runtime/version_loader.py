@@ -37,14 +37,8 @@ PackStray = Callable[[Path, str], None]
 class VersionLoader:
     """Makes the entry of a version. Keeps none; safe to call from many threads.
 
-    Args:
-        repository: where the versions are stored.
-        loaders: by format.
-        validator_for: makes the validator of a signature.
-        graphs: whether a version's graph is served instead of its artifact.
-        compose: wraps each servable.
-        steps_for: plans the steps of a manifest.
-        pack_stray: packs artifacts that lie in the repository; None refuses them.
+    `graphs` says whether a version's graph is served instead of its artifact. `compose` wraps each servable, and
+    `steps_for` plans the steps of a manifest. Without `pack_stray`, artifacts that lie in the repository are refused.
     """
 
     def __init__(

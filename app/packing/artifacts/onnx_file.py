@@ -41,12 +41,9 @@ DTYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One input of the file.
+    """One input of the file, with the shape of one row, in which a size that is not fixed is None.
 
-    Attributes:
-        dtype: Its element type.
-        shape: The shape of one row; a size that is not fixed is None.
-        rows: The number of rows that it takes at once; None for any number.
+    `rows` is the number of rows that it takes at once; None for any number.
     """
 
     name: str

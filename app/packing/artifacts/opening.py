@@ -28,16 +28,11 @@ SUFFIXES = {"joblib": (".joblib", ".pkl", ".pickle", ".sav"), "skops": (".skops"
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A model that is ready to be packed.
+    """A model that is ready to be packed, and notes for the user.
 
-    Attributes:
-        format: The format in which it is stored.
-        file: The file that is stored unchanged; None if the estimator was put together here and is saved anew.
-        columns: The names of its inputs, from the artifact or its folder.
-        steps: The names in `--before` that are not parts of the artifact.
-        parts: The names of the parts, if the artifact has several.
-        example: Example rows, or a file with them.
-        notes: Notes for the user.
+    `file` is stored unchanged; it is None if the estimator was put together here and is saved anew. `columns` are the
+    names of its inputs, from the artifact or its folder. `steps` are the names in `--before` that are not parts of the
+    artifact. `parts` are the names of the parts, if there are several. `example` are example rows, or a file with them.
     """
 
     estimator: Any

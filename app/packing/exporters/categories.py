@@ -20,11 +20,8 @@ class Sides:
     """The splits by category of all trees, and the columns that are appended to the matrix for them.
 
     A tree compares such a column with `THRESHOLD`. The set membership test of ONNX would be a chain of comparisons with
-    a copy of the subtree for each. Equal splits share a column.
-
-    Attributes:
-        width: The number of columns of the matrix.
-        counts: The number of categories of each categorical column, by position in the matrix.
+    a copy of the subtree for each. Equal splits share a column. The matrix has `width` columns; `counts` has the number
+    of categories of each categorical column, by its position.
     """
 
     width: int

@@ -29,11 +29,9 @@ MAX_TABLE = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """Columns of categories as numbers, with one numbering for all columns.
+    """Columns of categories as numbers, shape (rows, columns), with one numbering for all columns.
 
-    Attributes:
-        tensor: The numbers, shape (rows, columns).
-        numbers: The numbers of the categories of each column, in their order; -1 for a category that no value has.
+    `numbers` has those of the categories of each column, in their order; -1 for a category that no value has.
     """
 
     tensor: Tensor

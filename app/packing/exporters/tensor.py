@@ -39,14 +39,7 @@ def _reflected(operator: str) -> Callable[[Tensor, ArrayLike], Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A value in the graph.
-
-    Attributes:
-        name: Its name.
-        type: Its element type.
-        width: The size of the last axis of at least two: the number of columns. None for shape (rows,).
-        graph: The graph that it belongs to.
-    """
+    """A value in the graph. `width` is the number of columns, the size of the last axis; None for shape (rows,)."""
 
     name: str
     type: str

@@ -20,13 +20,9 @@ INDEX_NAMES = re.compile(r"Unnamed: \d+(\.\d+)*|__index_level_\d+__|level_\d+|in
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What is known of one column.
+    """What is known of one column: the categories that the model has learned, and a number typical of it.
 
-    Attributes:
-        categories: The categories that the model has learned.
-        text: Whether it is text.
-        may_be_text: Whether its user declares a text or a category, so that codes keep their leading zeros.
-        typical: A number typical of it.
+    `may_be_text` says that its user declares a text or a category, so that codes keep their leading zeros.
     """
 
     categories: tuple[Any, ...] | None = None
@@ -45,14 +41,9 @@ UNKNOWN = Column()
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What is known of all columns.
+    """What is known of all columns: the names and the number of the inputs, and columns by name.
 
-    Attributes:
-        names: The names of the inputs in the order of the model.
-        width: The number of inputs.
-        columns: What is known of columns, by name.
-        positions: What is known of the inputs, by position; used for a model without names.
-        target: The name of the target column, which is not an input.
+    `positions` has what is known of the inputs of a model without names. `target` is not an input.
     """
 
     names: tuple[str, ...] | None = None
