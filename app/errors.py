@@ -70,15 +70,18 @@ class RetortError(Exception):
 
     code: Code
 
+    def __init_subclass__(cls, code: Code | None = None) -> None:
+        super().__init_subclass__()
+        if code is not None:
+            cls.code = code
+
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
 
 
-class InvalidJson(RetortError):
+class InvalidJson(RetortError, code=Code.INVALID_JSON):
     """The body is not a JSON document. `line` and `column` count from 1; None if no place can be named."""
-
-    code = Code.INVALID_JSON
 
     def __init__(self, reason: str, line: int | None = 1, column: int | None = 1) -> None:
         place = "" if line is None else f" (line {line}, column {column})"
@@ -88,10 +91,8 @@ class InvalidJson(RetortError):
         self.column = column
 
 
-class InvalidBody(RetortError):
+class InvalidBody(RetortError, code=Code.INVALID_BODY):
     """The body does not match its media type or content coding. `form` is its name: CSV, gzip."""
-
-    code = Code.INVALID_BODY
 
     def __init__(self, form: str, reason: str) -> None:
         super().__init__(f"the body is not valid {form}: {reason}")
@@ -99,19 +100,15 @@ class InvalidBody(RetortError):
         self.reason = reason
 
 
-class IncompleteBody(RetortError):
+class IncompleteBody(RetortError, code=Code.INCOMPLETE_BODY):
     """The body ended before its declared length."""
-
-    code = Code.INCOMPLETE_BODY
 
     def __init__(self) -> None:
         super().__init__("the body ended before its declared length")
 
 
-class InvalidInstances(RetortError):
+class InvalidInstances(RetortError, code=Code.INVALID_INSTANCES):
     """Values that the model's signature does not accept: the first errors, and the number of all."""
-
-    code = Code.INVALID_INSTANCES
 
     def __init__(self, errors: Sequence[FieldError], total: int) -> None:
         more = total - len(errors)
@@ -122,20 +119,16 @@ class InvalidInstances(RetortError):
         self.more = more
 
 
-class MalformedRequest(RetortError):
+class MalformedRequest(RetortError, code=Code.MALFORMED_REQUEST):
     """A request that contradicts itself (sizes, shapes, encodings) at `pointer`, or is not valid HTTP."""
-
-    code = Code.MALFORMED_REQUEST
 
     def __init__(self, pointer: str, detail: str) -> None:
         super().__init__(f"{pointer} {detail}")
         self.pointer = pointer
 
 
-class BodyTooLarge(RetortError):
+class BodyTooLarge(RetortError, code=Code.BODY_TOO_LARGE):
     """The body is longer than the server reads."""
-
-    code = Code.BODY_TOO_LARGE
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(
@@ -145,13 +138,11 @@ class BodyTooLarge(RetortError):
         self.limit_bytes = limit_bytes
 
 
-class TooManyInstances(RetortError):
+class TooManyInstances(RetortError, code=Code.TOO_MANY_INSTANCES):
     """More rows in one request than the server takes.
 
     `is_set` says that the operator set the limit; else it follows from the size of the inputs.
     """
-
-    code = Code.TOO_MANY_INSTANCES
 
     def __init__(self, rows: int, limit_rows: int, is_set: bool = True) -> None:
         raised = "; the server's operator can raise RETORT_MAX_INSTANCES" if is_set else ""
@@ -161,10 +152,8 @@ class TooManyInstances(RetortError):
         self.limit_rows = limit_rows
 
 
-class TooManyValues(RetortError):
+class TooManyValues(RetortError, code=Code.TOO_MANY_VALUES):
     """More values in one body than the server reads. `kind` names the values that are too many."""
-
-    code = Code.TOO_MANY_VALUES
 
     def __init__(self, count: int, limit: int, kind: str = "values") -> None:
         super().__init__(
@@ -175,10 +164,8 @@ class TooManyValues(RetortError):
         self.limit = limit
 
 
-class UnsupportedMediaType(RetortError):
+class UnsupportedMediaType(RetortError, code=Code.UNSUPPORTED_MEDIA_TYPE):
     """No codec reads the body. `because` is the reason if another installation would read it."""
-
-    code = Code.UNSUPPORTED_MEDIA_TYPE
 
     def __init__(self, sent: str, allowed: Sequence[str], header: str = "Content-Type", because: str = "") -> None:
         allowed_text, why = ", ".join(allowed), f" ({because})" if because else ""
@@ -188,10 +175,8 @@ class UnsupportedMediaType(RetortError):
         self.header = header
 
 
-class NotAcceptable(RetortError):
+class NotAcceptable(RetortError, code=Code.NOT_ACCEPTABLE):
     """No codec writes an accepted type, or no content coding is accepted."""
-
-    code = Code.NOT_ACCEPTABLE
 
     def __init__(self, wanted: str, offered: Sequence[str], header: str = "Accept") -> None:
         offered_text, what = ", ".join(offered), "types" if header == "Accept" else "codings"
@@ -200,10 +185,8 @@ class NotAcceptable(RetortError):
         self.offered = tuple(offered)
 
 
-class ModelNotFound(RetortError):
+class ModelNotFound(RetortError, code=Code.MODEL_NOT_FOUND):
     """There is no model of that name; or, without a name, no default model."""
-
-    code = Code.MODEL_NOT_FOUND
 
     def __init__(self, model: str | None, known: Sequence[str]) -> None:
         there = "there are: " + ", ".join(known) if known else "the repository is empty"
@@ -216,10 +199,8 @@ class ModelNotFound(RetortError):
         self.known = tuple(known)
 
 
-class VersionNotFound(RetortError):
+class VersionNotFound(RetortError, code=Code.VERSION_NOT_FOUND):
     """The model has no such version or alias, or not the version that the alias names (`alias_of`)."""
-
-    code = Code.VERSION_NOT_FOUND
 
     def __init__(self, model: str, version: str, known: Sequence[str], alias_of: int | None = None) -> None:
         lacks = f"version or alias {version!r}" if alias_of is None else f"version {alias_of}, which {version!r} names"
@@ -229,10 +210,8 @@ class VersionNotFound(RetortError):
         self.known = tuple(known)
 
 
-class ModelUnavailable(RetortError):
+class ModelUnavailable(RetortError, code=Code.MODEL_UNAVAILABLE):
     """The model or version exists but cannot be served. `reason` is for operators and not in the message."""
-
-    code = Code.MODEL_UNAVAILABLE
 
     def __init__(self, model: str, version: int | None, reason: str) -> None:
         which = f"model {model!r}" if version is None else f"model {model!r} version {version}"
@@ -242,10 +221,8 @@ class ModelUnavailable(RetortError):
         self.reason = reason
 
 
-class ModelQuarantined(RetortError):
+class ModelQuarantined(RetortError, code=Code.MODEL_QUARANTINED):
     """The version is not run any more, because workers died while it ran. `reason` says what ends this."""
-
-    code = Code.MODEL_QUARANTINED
 
     def __init__(self, model: str, version: int, reason: str) -> None:
         super().__init__(f"model {model!r} version {version} is quarantined: {reason}")
@@ -254,10 +231,8 @@ class ModelQuarantined(RetortError):
         self.reason = reason
 
 
-class ModelFailed(RetortError):
+class ModelFailed(RetortError, code=Code.MODEL_FAILED):
     """The model raised, or its outputs do not fit the batch. `cause` goes to the log, never to the client."""
-
-    code = Code.MODEL_FAILED
 
     def __init__(self, model: str, version: int, cause: str) -> None:
         super().__init__(f"model {model!r} version {version} could not answer this request")
@@ -266,10 +241,8 @@ class ModelFailed(RetortError):
         self.cause = cause
 
 
-class DeadlineExceeded(RetortError):
+class DeadlineExceeded(RetortError, code=Code.DEADLINE_EXCEEDED):
     """The model did not begin this request in time; with `limit_s` None, the body was not read in time."""
-
-    code = Code.DEADLINE_EXCEEDED
 
     def __init__(self, limit_s: float | None = None) -> None:
         super().__init__(
@@ -280,10 +253,8 @@ class DeadlineExceeded(RetortError):
         self.limit_s = limit_s
 
 
-class StepFailed(RetortError):
+class StepFailed(RetortError, code=Code.STEP_FAILED):
     """A step raised, or returned something unusable. `cause` goes to the log, never to the client."""
-
-    code = Code.STEP_FAILED
 
     def __init__(self, step: str, model: str, version: int, cause: str) -> None:
         super().__init__(f"step {step!r} of model {model!r} version {version} could not answer this request")
@@ -293,10 +264,8 @@ class StepFailed(RetortError):
         self.cause = cause
 
 
-class StepTimedOut(RetortError):
+class StepTimedOut(RetortError, code=Code.STEP_TIMED_OUT):
     """A step, or the service that it called, took longer than the request may take."""
-
-    code = Code.STEP_TIMED_OUT
 
     def __init__(self, step: str, model: str, version: int) -> None:
         super().__init__(f"step {step!r} of model {model!r} version {version} was not done in time; try again later")
@@ -305,35 +274,25 @@ class StepTimedOut(RetortError):
         self.version = version
 
 
-class InvalidSettings(RetortError):
+class InvalidSettings(RetortError, code=Code.INVALID_SETTINGS):
     """Environment variables that are unknown or cannot be parsed, all of them at once."""
-
-    code = Code.INVALID_SETTINGS
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("the settings are not usable: " + "; ".join(problems))
         self.problems = tuple(problems)
 
 
-class InvalidRepository(RetortError):
+class InvalidRepository(RetortError, code=Code.INVALID_REPOSITORY):
     """A file of the repository cannot be read."""
 
-    code = Code.INVALID_REPOSITORY
 
-
-class ChoiceRefused(RetortError):
+class ChoiceRefused(RetortError, code=Code.CHOICE_REFUSED):
     """The repository does not allow this choice of a version or alias, or this removal of a version."""
 
-    code = Code.CHOICE_REFUSED
 
-
-class PackingRefused(RetortError):
+class PackingRefused(RetortError, code=Code.PACKING_REFUSED):
     """The artifact (or its sample, or its name) cannot become a version."""
 
-    code = Code.PACKING_REFUSED
 
-
-class LoadingFailed(RetortError):
+class LoadingFailed(RetortError, code=Code.LOADING_FAILED):
     """A verified version could not become a servable in this process."""
-
-    code = Code.LOADING_FAILED

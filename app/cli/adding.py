@@ -44,6 +44,19 @@ def stray_packer(repository: Repository, settings: Settings) -> Callable[[Path, 
     return pack_stray
 
 
+_stage_option = click.option(
+    "--stage", is_flag=True, help="Answer only requests that name the version, until `use` chooses it."
+)
+_trained_with_option = click.option(
+    "--trained-with",
+    metavar="REQUIREMENTS",
+    help="The training environment, if the artifact does not name it: scikit-learn==1.4.2,numpy<2",
+)
+_python_option = click.option(
+    "--python", metavar="PATH", help="The Python of your training environment; packing runs there."
+)
+
+
 @models.command("add")
 @click.argument("artifact", nargs=-1, required=True)
 @click.option("--name", required=True, help="The model's name, as it stands in URLs.")
@@ -64,7 +77,7 @@ def stray_packer(repository: Repository, settings: Settings) -> Callable[[Path, 
     help="What to do with unknown categories; default: accept if the model can handle them.",
 )
 @click.option("--default", is_flag=True, help="Put the model behind /predict.")
-@click.option("--stage", is_flag=True, help="Answer only requests that name the version, until `use` chooses it.")
+@_stage_option
 @click.option(
     "--before",
     multiple=True,
@@ -76,12 +89,8 @@ def stray_packer(repository: Repository, settings: Settings) -> Callable[[Path, 
 @click.option("--columns", metavar="PART", help="The part, or a JSON file, that holds the names of the inputs.")
 @click.option("--labels", metavar="PART", help="The part, or a file, that decodes predictions: a LabelEncoder.")
 @click.option("--trust", is_flag=True, help="Load the types in a .skops file that skops does not know.")
-@click.option(
-    "--trained-with",
-    metavar="REQUIREMENTS",
-    help="The training environment, if the artifact does not name it: scikit-learn==1.4.2,numpy<2",
-)
-@click.option("--python", metavar="PATH", help="The Python of your training environment; packing runs there.")
+@_trained_with_option
+@_python_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def add(
     artifact: tuple[str, ...],
@@ -126,13 +135,9 @@ def add(
 @models.command("repack")
 @click.argument("name")
 @click.argument("version", type=int, required=False)
-@click.option("--stage", is_flag=True, help="Answer only requests that name the version, until `use` chooses it.")
-@click.option(
-    "--trained-with",
-    metavar="REQUIREMENTS",
-    help="The training environment, if the version does not name it: scikit-learn==1.4.2,numpy<2",
-)
-@click.option("--python", metavar="PATH", help="The Python of your training environment; packing runs there.")
+@_stage_option
+@_trained_with_option
+@_python_option
 def repack(name: str, version: int | None, stage: bool, trained_with: str | None, python: str | None) -> None:
     """Pack the artifact of a version again, in an environment like that of its training."""
     from app.packing import spawn, start

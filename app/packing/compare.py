@@ -138,12 +138,12 @@ def _most(distances: Numbers) -> list[int]:
 
 
 def _row(row: int, first: Answers, second: Answers, distances: Numbers) -> str:
-    said = f"row {row}: {_short(first.predictions[row])} and {_short(second.predictions[row])}"
+    line = f"row {row}: {_short(first.predictions[row])} and {_short(second.predictions[row])}"
     if _have_probabilities(first, second):
-        said += f", probabilities {_short(distances[row])} apart"
+        line += f", probabilities {_short(distances[row])} apart"
     elif _are_numbers(first, second):
-        said += f", {_short(distances[row])} apart"
-    return said
+        line += f", {_short(distances[row])} apart"
+    return line
 
 
 def _short(value: Any) -> str:

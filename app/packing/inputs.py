@@ -171,7 +171,7 @@ def records_of(frame: pd.DataFrame, names: Sequence[str]) -> list[Record]:
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def told_by(path: Path | None, frame: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
+def with_saved_dtypes(path: Path | None, frame: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
     """Restore the dtypes of the frame that a file was written from.
 
     Parquet keeps the dtypes of a pandas frame, including object, which pandas 3 reads as strings. In Parquet of other
@@ -188,16 +188,16 @@ def told_by(path: Path | None, frame: pd.DataFrame) -> tuple[pd.DataFrame, set[s
     from pyarrow import parquet  # pandas has read the file with it
 
     saved = {column["name"]: column for column in (parquet.read_schema(path).pandas_metadata or {}).get("columns", ())}
-    told = {name for name in frame.columns if name in saved or frame[name].dtype not in ("str", "object")}
+    known = {name for name in frame.columns if name in saved or frame[name].dtype not in ("str", "object")}
     dtypes: dict[str, Any] = {}
-    for name in [name for name in told if name in saved]:
+    for name in [name for name in known if name in saved]:
         was, now = saved[name]["numpy_type"], training_dtypes.name_of(frame[name].dtype)
         if was == "object" and now == "str":
             dtypes[name] = object
         elif was.startswith("datetime64["):  # Parquet has no unit of seconds and stores milliseconds
             zone = now.partition(", ")[2].removesuffix("]")
             dtypes[name] = f"{was.removesuffix(']')}, {zone}]" if zone else was
-    return frame.astype(dtypes), told
+    return frame.astype(dtypes), known
 
 
 def as_trained(frame: pd.DataFrame, signature: Signature) -> pd.DataFrame:

@@ -59,9 +59,9 @@ def counted(values: Sequence[Any]) -> dict[str, object]:
     """Count labels, the most frequent first."""
     there = [each for each in values if not is_missing(each)]
     found = Counter((type(each).__name__, each) for each in there).most_common()
-    told = [[value, count] for (_, value), count in found[:MOST_VALUES]]
+    frequent = [[value, count] for (_, value), count in found[:MOST_VALUES]]
     others = sum(count for _, count in found[MOST_VALUES:])
-    return {"values": told} | ({"others": others} if others else {}) | _missing(len(values) - len(there))
+    return {"values": frequent} | ({"others": others} if others else {}) | _missing(len(values) - len(there))
 
 
 def _missing(count: int) -> dict[str, object]:

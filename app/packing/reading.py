@@ -25,7 +25,7 @@ def opened(request: PackRequest) -> Artifact:
     environment.
     """
     choice = Choice(request.use, request.before, request.columns, request.labels)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         artifact = opening.opened(
             (request.artifact, *request.beside),
@@ -34,7 +34,7 @@ def opened(request: PackRequest) -> Artifact:
             trust=request.trust,
             options=_options(request),
         )
-    saved_with = {str(getattr(warning.message, "original_sklearn_version", "")) for warning in told} - {""}
+    saved_with = {str(getattr(warning.message, "original_sklearn_version", "")) for warning in caught} - {""}
     if saved_with and not request.trained_with:
         version = sorted(saved_with)[0]
         raise PackingRefused(

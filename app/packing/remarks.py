@@ -16,7 +16,7 @@ _OTHERS = {"reject": "", "warn": " (others accepted with a warning)", "accept": 
 HOW = {"trees": "trees", "linear": "weights"}
 
 
-def remarks_on(manifest: Manifest, said: declared.Declared) -> list[str]:
+def remarks_on(manifest: Manifest, declaration: declared.Declared) -> list[str]:
     """Describe the inferred inputs and outputs, the graph, and the options that change nothing."""
     signature = manifest.signature
     remarks = input_remarks(manifest)
@@ -30,7 +30,7 @@ def remarks_on(manifest: Manifest, said: declared.Declared) -> list[str]:
     remarks += [
         f"--unseen {wish} changes nothing for {', '.join(names)}: the model fails on values that it has never seen, so "
         "they stay refused (its encoder decides, by handle_unknown)"
-        for wish, names in said.unheeded(signature).items()
+        for wish, names in declaration.unheeded(signature).items()
     ]
     remarks.append(f"outputs: {', '.join(signature.outputs)}")
     remarks += [explanation_remark(manifest), *graph_remarks(manifest.proof)]

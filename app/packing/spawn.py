@@ -170,10 +170,10 @@ def run(
     with tempfile.TemporaryDirectory(prefix="retort-packing-") as folder:
         answer = Path(folder) / "result.json"
         environ = _environ(Path(folder), interpreter)
-        place = stages.told_in(Path(folder), environ)
+        place = stages.stage_file_in(Path(folder), environ)
         process = _start(request, answer, environ, interpreter)
         try:
-            said = _said_by(process, timeout_s, place, progress)
+            stderr = _stderr_of(process, timeout_s, place, progress)
         finally:
             _end(process)
             if not isinstance(request, ServeRequest):
@@ -183,7 +183,7 @@ def run(
             if result.refused is not None:
                 raise PackingRefused(result.refused)
             return result
-    raise PackingRefused(f"reading and running it ended the process ({_cause(process.returncode, said)})")
+    raise PackingRefused(f"reading and running it ended the process ({_cause(process.returncode, stderr)})")
 
 
 def _start(
@@ -202,7 +202,7 @@ def _start(
     )
 
 
-def _said_by(process: subprocess.Popen[bytes], timeout_s: float, place: Path, progress: Progress | None) -> bytes:
+def _stderr_of(process: subprocess.Popen[bytes], timeout_s: float, place: Path, progress: Progress | None) -> bytes:
     """Wait for a process to end; return its standard error."""
     until_s = time.monotonic() + timeout_s
     while (left_s := until_s - time.monotonic()) > 0:
@@ -243,8 +243,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.communicate()
 
 
-def _cause(returncode: int, said: bytes) -> str:
+def _cause(returncode: int, stderr: bytes) -> str:
     if returncode < 0:
         return signal.Signals(-returncode).name
-    last = said.decode("utf-8", "replace").strip().splitlines()[-1:]
+    last = stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
     return f"exit status {returncode}" + "".join(f", its last words: {line[:200]}" for line in last)

@@ -70,7 +70,7 @@ def enter(name: str, done_rows: int = 0, rows: int = 0) -> None:
         return
 
 
-def told_in(folder: Path, environ: MutableMapping[str, str]) -> Path:
+def stage_file_in(folder: Path, environ: MutableMapping[str, str]) -> Path:
     """Make the process that gets `environ` report its stages in a file in `folder`; return the file."""
     place = folder / "stage.json"
     environ[VARIABLE] = str(place)

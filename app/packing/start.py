@@ -98,9 +98,9 @@ def _pack_in(
         raise PackingRefused(error.detail + _both_versions(training, error.detail)) from None
 
 
-def _both_versions(training: Training, said: str) -> str:
+def _both_versions(training: Training, detail: str) -> str:
     """Name the release of training and the installed one, as the end of a refusal that does not."""
     trained, here = training.requirements.get(SCIKIT_LEARN, ""), environment().get(SCIKIT_LEARN, "none")
-    if not trained or (trained.removeprefix("==") in said and here in said):
+    if not trained or (trained.removeprefix("==") in detail and here in detail):
         return ""
     return f"; it was trained with {training.shown()} (says {training.source}), and {here} of scikit-learn is installed"

@@ -67,13 +67,13 @@ def slower_sentence(times: Mapping[str, float]) -> str:
 
 def times_sentence(taken_us: Mapping[str, object]) -> str:
     """Say how long graph and artifact take for each number of rows that was timed."""
-    said = []
+    sentences = []
     for rows in ROWS_TIMED:
         graph, artifact = (taken_us.get(key_of(name, rows)) for name in ("graph", "artifact"))
         if isinstance(graph, float) and isinstance(artifact, float):
             verb = "takes" if rows == 1 else "take"
-            said.append(f"{_rows(rows)} {verb} {written(graph)}, with the artifact {written(artifact)}")
-    return "; ".join(said)
+            sentences.append(f"{_rows(rows)} {verb} {written(graph)}, with the artifact {written(artifact)}")
+    return "; ".join(sentences)
 
 
 def artifact_cost_us(artifact: Servable, signature: Signature, records: Sequence[Record]) -> dict[str, float]:

@@ -23,19 +23,19 @@ class Agreement:
     def shown(self) -> str:
         """Write the agreement for people, with a warning if it is worse than without a model."""
         if self.measure == "R²":
-            said = (
+            sentence = (
                 f"its predictions agree with {self.target!r} in the sample: R² {self.value:.4g} on {self.rows:,} rows"
             )
             doubt = self.value < 0
         else:
             equal = round(self.value * self.rows)
-            said = f"its predictions equal {self.target!r} in {equal:,} of {self.rows:,} rows of the sample"
-            said += f" ({self.value:.1%})"
+            sentence = f"its predictions equal {self.target!r} in {equal:,} of {self.rows:,} rows of the sample"
+            sentence += f" ({self.value:.1%})"
             if equal == 0:
-                return f"{said}: does the sample write them in another way, as words for numbers?"
+                return f"{sentence}: does the sample write them in another way, as words for numbers?"
             doubt = self.commonest is not None and self.value < self.commonest
         what = "the mean" if self.measure == "R²" else "the commonest value alone"
-        return said + (f", less than {what} would: is it the right sample and target?" if doubt else "")
+        return sentence + (f", less than {what} would: is it the right sample and target?" if doubt else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,18 +103,18 @@ def _inferred(request: PackRequest, artifact: Artifact) -> _Found:
     wanted = declared.read(Path(request.inputs)) if request.inputs else ()
     columns = artifact.columns if inspect.names_of(estimator) is None and not inspect.takes_text(estimator) else None
     given, sample_notes = reading.sample_of(request, artifact, expected_of(estimator, wanted, columns))
-    frame, told = reading.with_dtypes(request, artifact, given)
+    frame, typed_columns = reading.with_dtypes(request, artifact, given)
     if frame is not None and columns is not None:
         frame = sample.fitted_to(frame, columns, None)
-    said = Declared(request.out_of_range, request.unseen, wanted, columns or ())
+    declaration = Declared(request.out_of_range, request.unseen, wanted, columns or ())
     stages.enter("finding out what the model takes")
     notes, target = Notes(), given.target if given else None
-    by_column, rows = infer(estimator, frame, said, told, target, notes)
+    by_column, rows = infer(estimator, frame, declaration, typed_columns, target, notes)
     if frame is not None and by_column.layout is not Layout.RECORDS:
-        require_fidelity(estimator, by_column, said.cast(frame))
-    signature, records = said.folded(by_column, rows)
+        require_fidelity(estimator, by_column, declaration.cast(frame))
+    signature, records = declaration.folded(by_column, rows)
     model = Model(estimator, signature, records, by_column, rows)
-    return _Found(model, said, notes, frame, target, sample_notes, given.notes if given else ())
+    return _Found(model, declaration, notes, frame, target, sample_notes, given.notes if given else ())
 
 
 def _store(artifact: Artifact, folder: Path) -> None:

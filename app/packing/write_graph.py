@@ -30,12 +30,12 @@ MAX_EXAMPLE_VALUES = 20_000
 def pack_graph(request: PackRequest, artifact: Artifact, file: OnnxFile) -> Result:
     """Pack an ONNX file as a new version."""
     wanted = declared.read(Path(request.inputs)) if request.inputs else ()
-    said = declared.Declared(request.out_of_range, request.unseen, wanted)
-    given, told = reading.sample_of(request, artifact, given_graph.expected_of(file, said))
+    declaration = declared.Declared(request.out_of_range, request.unseen, wanted)
+    given, sample_notes = reading.sample_of(request, artifact, given_graph.expected_of(file, declaration))
     frame = given.frame if given else None
     repository = Repository(Path(request.models_dir))
     with repository.staging() as folder:
-        graph = given_graph.derive(file, frame, said, folder)
+        graph = given_graph.derive(file, frame, declaration, folder)
         notes = tuple(Assumption("sample", note) for note in (given.notes if given else ()))
         explanation = derive_explanation(None, graph.servable, graph.signature, graph.records, folder)
         manifest = replace(_manifest(request, artifact, file, graph, folder), explanation=explanation)
@@ -44,7 +44,7 @@ def pack_graph(request: PackRequest, artifact: Artifact, file: OnnxFile) -> Resu
     remarks = [*input_remarks(published), f"outputs: {', '.join(published.signature.outputs)}", *graph.remarks]
     remarks.append(explanation_remark(published))
     remarks += ["its examples are made up; --sample takes rows like those it was trained on"] * (frame is None)
-    return Result(version=published.version, remarks=(*remarks, *artifact.notes, *told))
+    return Result(version=published.version, remarks=(*remarks, *artifact.notes, *sample_notes))
 
 
 def _manifest(request: PackRequest, artifact: Artifact, file: OnnxFile, graph: GivenGraph, folder: Path) -> Manifest:

@@ -40,5 +40,5 @@ def changed(recorded: Mapping[str, str]) -> list[str]:
 def differences(recorded: Mapping[str, str]) -> str:
     """Return the changed versions as the end of a sentence."""
     now = environment()
-    told = [f"{name} was {recorded[name]}, is {now.get(name, 'not installed')}" for name in changed(recorded)]
-    return "since packing, " + "; ".join(told) if told else "the library versions are those of packing time"
+    changes = [f"{name} was {recorded[name]}, is {now.get(name, 'not installed')}" for name in changed(recorded)]
+    return "since packing, " + "; ".join(changes) if changes else "the library versions are those of packing time"

@@ -21,7 +21,7 @@ from app.signature import Signature
 
 Loader = Callable[[BinaryIO, Signature], Servable]
 
-MAX_SAID_CHARS = 300
+MAX_CAUSE_CHARS = 300
 
 
 def load_joblib(stream: BinaryIO, signature: Signature) -> Servable:
@@ -45,8 +45,8 @@ def read_joblib(stream: BinaryIO) -> Any:
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
-        said = " ".join(str(error).split())[:MAX_SAID_CHARS]
-        raise LoadingFailed(f"it is not a readable joblib or pickle file ({type(error).__name__}: {said})") from error
+        cause = " ".join(str(error).split())[:MAX_CAUSE_CHARS]
+        raise LoadingFailed(f"it is not a readable joblib or pickle file ({type(error).__name__}: {cause})") from error
 
 
 def _missing_module(module: str) -> str:
@@ -58,12 +58,9 @@ def _missing_module(module: str) -> str:
         )
     if top != module and find_spec(top) is not None:
         return f"it needs the module {module}, which the installed {library} does not have"
-    said = f"it needs {library}, which is not installed"
-    if library != module:
-        return said
-    return (
-        f"{said} or, if it is a module of your own, not beside wsgi.py (where it is to be committed) or on PYTHONPATH"
-    )
+    sentence = f"it needs {library}, which is not installed"
+    own = " or, if it is a module of your own, not beside wsgi.py (where it is to be committed) or on PYTHONPATH"
+    return sentence + (own if library == module else "")
 
 
 def _missing_name(message: str) -> str:

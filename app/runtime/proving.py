@@ -112,8 +112,10 @@ def prove_recorded(servable: Servable, validator: InstanceValidator, manifest: M
     try:
         outputs = json_outputs(servable.run(Batch.joined(batches), names))
     except (Exception, SystemExit) as error:  # a model may raise anything; SystemExit would end the worker
-        said = f"with the installed libraries it fails on its recorded rows ({type(error).__name__}: {_short(error)})"
-        raise LoadingFailed(f"{said}; {advice(manifest)}") from error
+        failure = (
+            f"with the installed libraries it fails on its recorded rows ({type(error).__name__}: {_short(error)})"
+        )
+        raise LoadingFailed(f"{failure}; {advice(manifest)}") from error
     for name in names:
         wanted = [recorded.outputs[name][position] for position in kept]
         wrong = [

@@ -188,8 +188,8 @@ def one_too_many(values: Sequence[object], spec: Input) -> tuple[int, str] | Non
         pixels = _declared_pixels(value)
         together += pixels if pixels <= limit else 0
         if together > most:
-            told = f"is one too many: the images of a request must have at most {most} pixels together{RAISED_BY}"
-            return position, told
+            detail = f"is one too many: the images of a request must have at most {most} pixels together{RAISED_BY}"
+            return position, detail
     return None
 
 

@@ -81,12 +81,12 @@ class Watch:
         marks = self._marks(batch, place)
         new = [marked for *_, marked in marks]
         rows = np.flatnonzero(np.logical_or.reduce(new)).tolist() if new else []
-        told = {}
+        warnings = {}
         for row in rows:
             alone = [(at, spec, column[row : row + 1], marked[row : row + 1]) for at, spec, column, marked in marks]
             found, more = _reported(alone, [place(row)].__getitem__, _was_not_seen)
-            told[row] = Warnings(tuple(found), more)
-        return told
+            warnings[row] = Warnings(tuple(found), more)
+        return warnings
 
     def _marks(self, batch: Batch, place: Place) -> list[Mark]:
         """Return the new values by input; raise an error if they are rejected."""

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from app.packing.stages import VARIABLE, Stage, current, enter, told_in
+from app.packing.stages import VARIABLE, Stage, current, enter, stage_file_in
 
 
 def test_the_last_stage_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environ: dict[str, str] = {}
-    place = told_in(tmp_path, environ)
+    place = stage_file_in(tmp_path, environ)
     assert current(place) is None
     monkeypatch.setenv(VARIABLE, environ[VARIABLE])
     enter("reading")

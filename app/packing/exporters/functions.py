@@ -150,8 +150,7 @@ def normal_ppf(g: Graph, y: Tensor, least: float) -> Tensor:
     distance = y - 0.5
     squared = distance * distance
     ratio = squared * _ratio(g, squared, MIDDLE_NUMERATOR, MIDDLE_DENOMINATOR)
-    near = (distance + distance * ratio) * math.sqrt(2 * math.pi)
-    return g.where(tail > TAIL, near, far)
+    return g.where(tail > TAIL, (distance + distance * ratio) * math.sqrt(2 * math.pi), far)
 
 
 def _coefficients(highest_first: tuple[float, ...], step: int, terms: int) -> NDArray[np.float64]:

@@ -55,10 +55,9 @@ def laplace(g: Graph, est: Any, features: Features) -> Outputs:
     wide = (np.pi / alpha).sqrt()
     integrals = erf(g, scaled) * wide / ((doubled * np.pi).sqrt() * 2.0)
     positive = affine(g, (integrals,), COEFS[None, :], 0.5 * COEFS.sum())
-    negative = 1.0 - positive
     return {
         "prediction": g.labels(est.classes_, g.cast(second, "int64")),
-        "probabilities": g.concat([negative, positive]),
+        "probabilities": g.concat([1.0 - positive, positive]),
     }
 
 

@@ -52,8 +52,7 @@ def ridge_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     if not est._label_binarizer.y_type_.startswith("multilabel"):
         return linear_classifier(g, est, features)
     scores = affine(g, features, est.coef_, est.intercept_)
-    positive = scores > 0.0
-    return {"prediction": g.cast(positive, "int64"), "decision_scores": scores}
+    return {"prediction": g.cast(scores > 0.0, "int64"), "decision_scores": scores}
 
 
 @predictor("LinearDiscriminantAnalysis")
@@ -77,8 +76,7 @@ def discriminant_transform(g: Graph, est: Any, features: Features) -> Features:
 def sgd_one_class(g: Graph, est: Any, features: Features) -> Outputs:
     """`SGDOneClassSVM`: an inlier where `x @ coef_ - offset_` is at least 0."""
     score = g.pick(affine(g, features, np.atleast_2d(est.coef_), -est.offset_), 0)
-    inlier = score >= 0.0
-    return signs(g, inlier) | {"decision_scores": score}
+    return signs(g, score >= 0.0) | {"decision_scores": score}
 
 
 def _sigmoids(g: Graph, est: Any, scores: Tensor, of_zeros: float | None = None) -> Tensor:

@@ -33,8 +33,7 @@ def elliptic_envelope(g: Graph, est: Any, features: Features) -> Outputs:
     x = g.matrix(features)
     centered = x - est.location_
     score = -reduced(g, "ReduceSum", centered @ est.get_precision() * centered, None) - est.offset_
-    inlier = score >= 0.0
-    return signs(g, inlier) | {"decision_scores": score}
+    return signs(g, score >= 0.0) | {"decision_scores": score}
 
 
 def _mixture(g: Graph, est: Any, features: Features, expected: Any) -> Outputs:

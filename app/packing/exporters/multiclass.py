@@ -97,8 +97,7 @@ def output_codes(g: Graph, est: Any, features: Features) -> Outputs:
     code = np.asarray(est.code_book_, dtype=float)
     squared = row_sums(g, scores * scores) + scores @ (-2.0 * code.T)
     squared = (squared + (code * code).sum(axis=1)).maximum(0.0)
-    nearest = g.argmin(squared)
-    return {"prediction": g.labels(est.classes_, nearest)}
+    return {"prediction": g.labels(est.classes_, g.argmin(squared))}
 
 
 @predictor("_ConstantPredictor")

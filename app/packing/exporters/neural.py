@@ -24,8 +24,7 @@ def classifier(g: Graph, est: Any, features: Features) -> Outputs:
         layers[-1] = (np.asarray(mirrored(coef.T)).T, mirrored(intercept))
     probabilities = _forward(g, est, layers, features)
     if kind.startswith("multilabel"):
-        chosen = probabilities > 0.5
-        return {"prediction": g.cast(chosen, "int64"), "probabilities": probabilities}
+        return {"prediction": g.cast(probabilities > 0.5, "int64"), "probabilities": probabilities}
     return {"prediction": g.labels(est.classes_, g.argmax(probabilities)), "probabilities": probabilities}
 
 

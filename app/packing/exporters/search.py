@@ -152,8 +152,7 @@ def _pushed(g: Graph, met: Tensor, count: int) -> Tensor:
         found = g.cast(g.node("ReduceMax", [offered, g.constant([1], "int64")], "int64", 1), "bool")
         # A row with nothing left to push puts its root back where it is.
         value = g.where(found, _at(g, met, position), root)
-        index = g.where(found, position, _column(g, indices, 0))
-        heap, indices = _sunk(g, heap, indices, value, index, count)
+        heap, indices = _sunk(g, heap, indices, value, g.where(found, position, _column(g, indices, 0)), count)
         cursor = g.where(found, position, total)
         return [g.any(found), cursor, heap, indices]
 

@@ -107,9 +107,9 @@ def _of_dicts(document: dict[str, dict[str, Any]], expected: Expected) -> tuple[
     """Tell columns from rows in a dict of dicts: by the names of the model, else numbers are those of rows."""
     outer = list(document)
     inner = list(dict.fromkeys(key for value in document.values() for key in value))
-    told = sum(map(expected.named, inner)) - sum(map(expected.named, outer))
+    excess = sum(map(expected.named, inner)) - sum(map(expected.named, outer))
     numbered = all(key.isdigit() for key in outer) and not all(key.isdigit() for key in inner)
-    if told > 0 or (told == 0 and numbered):
+    if excess > 0 or (excess == 0 and numbered):
         return pd.DataFrame(list(document.values())), "orientation index"
     rows = [{name: column.get(key) for name, column in document.items()} for key in inner]
     return pd.DataFrame(rows, columns=outer), "orientation columns"
