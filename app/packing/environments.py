@@ -45,13 +45,7 @@ COMPLETE = "complete"
 ISOLATED = ("-s",)
 """Options of Python: without the libraries that its user has installed for all environments."""
 
-READERS = {
-    ".skops": "skops",
-    ".parquet": "pyarrow",
-    ".feather": "pyarrow",
-    ".arrow": "pyarrow",
-    ".xlsx": "openpyxl",
-}
+READERS = {".skops": "skops", ".parquet": "pyarrow", ".feather": "pyarrow", ".arrow": "pyarrow", ".xlsx": "openpyxl"}
 """The library that reads a file with this suffix, artifact or sample."""
 
 UNREACHABLE = "the package index cannot be reached"

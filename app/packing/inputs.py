@@ -76,14 +76,7 @@ def _input(name: str, facts: Facts, column: pd.Series[Any] | None) -> Input:
     if kind in ("number", "integer") and facts.narrow and dtype in ("float64", "int64"):
         kind, dtype = "number", "float32"
     return Input(
-        name,
-        kind,
-        dtype,
-        minimum=low,
-        maximum=high,
-        categories=seen.categories,
-        missing=missing,
-        ordered=seen.ordered,
+        name, kind, dtype, minimum=low, maximum=high, categories=seen.categories, missing=missing, ordered=seen.ordered
     )
 
 

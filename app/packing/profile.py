@@ -33,10 +33,7 @@ def profile_of(estimator: Any, signature: Signature, records: Sequence[Record]) 
             inputs[spec.name] = counted(values)
         elif spec.kind in ("number", "integer"):
             inputs |= {spec.name: found} if (found := histogram(values)) else {}
-    profile: dict[str, object] = {
-        "rows": len(records),
-        "inputs": inputs,
-    }
+    profile: dict[str, object] = {"rows": len(records), "inputs": inputs}
     predictions = _predictions(estimator, signature, records)
     if predictions and (distribution := _of_predictions(predictions, signature)):
         profile["prediction"] = distribution

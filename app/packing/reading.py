@@ -28,11 +28,7 @@ def opened(request: PackRequest) -> Artifact:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         artifact = opening.opened(
-            (request.artifact, *request.beside),
-            choice,
-            request.name,
-            trust=request.trust,
-            options=_options(request),
+            (request.artifact, *request.beside), choice, request.name, trust=request.trust, options=_options(request)
         )
     saved_with = {str(getattr(warning.message, "original_sklearn_version", "")) for warning in caught} - {""}
     if saved_with and not request.trained_with:

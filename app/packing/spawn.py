@@ -155,10 +155,7 @@ VERBS: dict[type[Request], str] = {
 
 
 def run(
-    request: Request,
-    timeout_s: float,
-    progress: Progress | None = None,
-    interpreter: Interpreter | None = None,
+    request: Request, timeout_s: float, progress: Progress | None = None, interpreter: Interpreter | None = None
 ) -> Result:
     """Run a request in a process of its own, which ends after `timeout_s` seconds at the latest.
 

@@ -124,9 +124,7 @@ def example_record(model: Mapping[str, Any], form: FormValues | None = None) -> 
 
 
 def fields(
-    model: Mapping[str, Any],
-    form: FormValues | None = None,
-    answer: AnswerView | None = None,
+    model: Mapping[str, Any], form: FormValues | None = None, answer: AnswerView | None = None
 ) -> tuple[Field, ...]:
     """Return the fields of a model's form: its first example, the content of `form`, and what the answer says."""
     record = example_record(model, form)

@@ -23,13 +23,7 @@ from app.errors import PackingRefused
 
 MLMODEL = "MLmodel"
 CONFIG = "config.json"
-FILE_OF_FLAVOR = {
-    "sklearn": "pickled_model",
-    "xgboost": "data",
-    "lightgbm": "data",
-    "catboost": "data",
-    "onnx": "data",
-}
+FILE_OF_FLAVOR = {"sklearn": "pickled_model", "xgboost": "data", "lightgbm": "data", "catboost": "data", "onnx": "data"}
 """The flavors of MLflow that are served, and the key under which each names the file of the model."""
 
 ENTRY = re.compile(r"(?P<indent> *)(?P<key>[^\s:#][^:]*?|'[^']*'|\"[^\"]*\") *:(?P<value>(?: .*)?)")

@@ -46,11 +46,7 @@ def gradient_boosting_regressor(g: Graph, est: Any, features: Features) -> Outpu
 
 def multiclass(g: Graph, classes: Any, raw: Tensor) -> Outputs:
     """Return the class of the greatest raw score, (rows, classes), and their softmax."""
-    return {
-        "prediction": g.labels(classes, g.argmax(raw)),
-        "probabilities": softmax(g, raw),
-        "decision_scores": raw,
-    }
+    return {"prediction": g.labels(classes, g.argmax(raw)), "probabilities": softmax(g, raw), "decision_scores": raw}
 
 
 def binary(g: Graph, classes: Any, second: Tensor | None, probability: Tensor) -> Outputs:

@@ -132,8 +132,5 @@ def _logits(g: Graph, scores: Tensor) -> Tensor:
     high = g.node("ReduceMax", [scores], "float64", None, keepdims=0)
     # The tolerance is that of `isclose` to 1: 1e-8 absolute and 1e-5 relative.
     near = far <= (1e-8 + 1e-5)
-    within = [
-        low >= 0.0,
-        high <= 1.0,
-    ]
+    within = [low >= 0.0, high <= 1.0]
     return g.where(near & g.node("And", within, "bool", None), _logarithms(g, scores), scores)

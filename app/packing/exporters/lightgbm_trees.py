@@ -36,11 +36,7 @@ def lightgbm_classifier(g: Graph, est: Any, features: Features) -> Outputs:
     if est.n_classes_ <= 2:
         shares = g.concat([1.0 - shares, shares])
         scores = g.pick(raw, 0)
-    return {
-        "prediction": g.labels(est.classes_, g.argmax(shares)),
-        "probabilities": shares,
-        "decision_scores": scores,
-    }
+    return {"prediction": g.labels(est.classes_, g.argmax(shares)), "probabilities": shares, "decision_scores": scores}
 
 
 @predictor("lightgbm.LGBMRegressor")
@@ -156,8 +152,7 @@ def _categorical_splits(tree: Fields, sides: Sides) -> dict[int, tuple[int, int]
     """Return the splits by category of a tree, by node; categories in no set, and NaN, go right."""
     return {
         node: sides.column(
-            column,
-            np.append(np.where(in_bitset(words, sides.counts[column]), GOES_LEFT, GOES_RIGHT), GOES_RIGHT),
+            column, np.append(np.where(in_bitset(words, sides.counts[column]), GOES_LEFT, GOES_RIGHT), GOES_RIGHT)
         )
         for node, column, words in _category_splits(tree)
     }

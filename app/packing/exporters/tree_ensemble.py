@@ -72,11 +72,7 @@ def _in_float64(values: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def summed(
-    g: Graph,
-    matrix: Tensor,
-    trees: Sequence[Tree],
-    targets: Sequence[int] | None = None,
-    start: ArrayLike = (),
+    g: Graph, matrix: Tensor, trees: Sequence[Tree], targets: Sequence[int] | None = None, start: ArrayLike = ()
 ) -> Tensor:
     """Sum trees that give one number each, in their order: shape (rows, targets).
 

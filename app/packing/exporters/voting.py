@@ -45,10 +45,7 @@ def _majority(g: Graph, est: Any, features: Features) -> Outputs:
         raise NotExportable("it counts votes with negative weights")
     ballots = [g.cast(of(g.predict(m, features), "prediction", m), "int64") for m in est.estimators_]
     one_vote = np.eye(len(est.classes_))
-    counts = total(
-        g,
-        [g.take(weight * one_vote, ballot) for weight, ballot in zip(weights, ballots, strict=True)],
-    )
+    counts = total(g, [g.take(weight * one_vote, ballot) for weight, ballot in zip(weights, ballots, strict=True)])
     return {
         "prediction": g.labels(est.classes_, g.argmax(counts)),
         "transformed": g.concat([g.column(ballot) for ballot in ballots]),
