@@ -1,4 +1,4 @@
-"""Models around one model: searches, self-training, frozen estimators, tuned thresholds, decoded labels."""
+"""Models around other models: searches, self-training, thresholds, decoded labels, voting and stacking."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from app.packing.exporters.graph import (
     NotExportable,
     Outputs,
     Predict,
+    Tensor,
     Transform,
     predictor,
     transformer,
 )
-from app.packing.exporters.links import chosen, method_of, offered
+from app.packing.exporters.links import OUTPUT_OF_METHOD, chosen, method_of, of, offered, total
 from app.runtime.decoded import Decoded
 
 
@@ -82,11 +83,129 @@ def decoded(g: Graph, est: Decoded, features: Features) -> Outputs:
     return outputs | {"prediction": g.labels(np.asarray(est.labels), index)}
 
 
+@predictor("VotingClassifier")
+def voting_classifier(g: Graph, est: Any, features: Features) -> Outputs:
+    """VotingClassifier: the greatest mean probability, or the most votes; `transformed` has the members' outputs."""
+    if est.voting == "hard":
+        return _majority(g, est, features)
+    members = [of(g.predict(member, features), "probabilities", member) for member in est.estimators_]
+    members = [g.cast(member, "float64") for member in members]
+    weights = est._weights_not_none
+    weighted = members
+    if weights is not None:
+        weighted = [member * weight for member, weight in zip(members, weights, strict=True)]
+    mean = total(g, weighted) / _weight(g, est)
+    outputs = {"prediction": g.labels(est.classes_, g.argmax(mean)), "probabilities": mean}
+    return outputs | ({"transformed": g.concat(members)} if est.flatten_transform else {})
+
+
+def _majority(g: Graph, est: Any, features: Features) -> Outputs:
+    """Hard voting: `argmax(bincount(votes, weights))`, the lowest of equals; members predict encoded labels."""
+    weights = est._weights_not_none
+    if weights is None:
+        weights = [1.0] * len(est.estimators_)
+    if min(weights) < 0:
+        raise NotExportable("it counts votes with negative weights")
+    ballots = [g.cast(of(g.predict(m, features), "prediction", m), "int64") for m in est.estimators_]
+    one_vote = np.eye(len(est.classes_))
+    counts = total(g, [g.take(weight * one_vote, ballot) for weight, ballot in zip(weights, ballots, strict=True)])
+    return {
+        "prediction": g.labels(est.classes_, g.argmax(counts)),
+        "transformed": g.concat([g.column(ballot) for ballot in ballots]),
+    }
+
+
+@predictor("VotingRegressor")
+def voting_regressor(g: Graph, est: Any, features: Features) -> Outputs:
+    """VotingRegressor: `average` of the members' predictions; these are `transformed`."""
+    members = [of(g.predict(member, features), "prediction", member) for member in est.estimators_]
+    if any(member.width is not None for member in members):
+        raise NotExportable("its members predict several targets")
+    stacked = g.concat([g.cast(g.column(member), "float64") for member in members])
+    weights = est._weights_not_none
+    weights = np.ones(len(members)) if weights is None else np.asarray(weights, dtype=float)
+    summed = g.node("MatMul", [stacked, g.constant(weights)], "float64", None)
+    return {"prediction": summed / _weight(g, est), "transformed": stacked}
+
+
+def _weight(g: Graph, est: Any) -> Tensor:
+    """Return the divisor of `numpy.average`: the sum of the weights of the members, or their number."""
+    weights = est._weights_not_none
+    return g.constant(float(len(est.estimators_) if weights is None else np.asarray(weights).sum()))
+
+
+@predictor("StackingClassifier")
+def stacking_classifier(g: Graph, est: Any, features: Features) -> Outputs:
+    """StackingClassifier: the final classifier on the outputs of the members; it predicts encoded labels."""
+    stacked = _stacked(g, est, features)
+    outputs = offered(est, g.predict(est.final_estimator_, (stacked,))) | {"transformed": stacked}
+    if isinstance(est._label_encoder, list):
+        return _multilabel(g, est, outputs)
+    return outputs | {"prediction": g.labels(est.classes_, g.cast(outputs["prediction"], "int64"))}
+
+
+def _multilabel(g: Graph, est: Any, outputs: Outputs) -> Outputs:
+    """Targets of 0 and 1: scikit-learn returns the first column of the probabilities of each target."""
+    if any(len(classes) != 2 for classes in est.classes_):
+        raise NotExportable("one of its targets always has the same label")
+    parts = [outputs.pop(name) for name in list(outputs) if name.startswith("probabilities")]
+    if parts:
+        outputs["probabilities"] = g.concat([_columns(g, part, range(1)) for part in parts])
+    return outputs
+
+
+@predictor("StackingRegressor")
+def stacking_regressor(g: Graph, est: Any, features: Features) -> Outputs:
+    """StackingRegressor: the final regressor on the members' predictions."""
+    stacked = _stacked(g, est, features)
+    return {
+        "prediction": of(g.predict(est.final_estimator_, (stacked,)), "prediction", est.final_estimator_),
+        "transformed": stacked,
+    }
+
+
+def _stacked(g: Graph, est: Any, features: Features) -> Tensor:
+    """`_concatenate_predictions`: the responses of the members side by side, then the columns with `passthrough`.
+
+    The first column of probabilities is left out for two classes, and for each of several targets.
+    """
+    blocks: list[Tensor] = []
+    for member, method in zip(est.estimators_, est.stack_method_, strict=True):
+        output = OUTPUT_OF_METHOD[method]
+        outputs = g.predict(member, features)
+        targets = [tensor for name, tensor in outputs.items() if name.startswith(f"{output}_")]
+        if targets:
+            blocks += [_columns(g, target, range(1, target.width or 0)) for target in targets]
+            continue
+        tensor = of(outputs, output, member)
+        if tensor.width is None:
+            blocks.append(g.column(tensor))
+        elif method == "predict_proba" and len(est.classes_) == 2:
+            blocks.append(_columns(g, tensor, range(1, tensor.width)))
+        else:
+            blocks.append(tensor)
+    if est.passthrough:
+        blocks.append(g.matrix(features))
+    same = len({block.type for block in blocks}) == 1
+    return g.concat(blocks) if same else g.matrix(tuple(blocks))
+
+
+def _columns(g: Graph, block: Tensor, positions: range) -> Tensor:
+    return g.select((block,), positions)[0]
+
+
+def as_transformer(predict: Predict) -> Transform:
+    """Return the exporter of `transform`, which gives the output `transformed` of an exporter of all outputs."""
+    return lambda g, est, features: (of(predict(g, est, features), "transformed", est),)
+
+
 SEARCHES = ("GridSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "RandomizedSearchCV")
-
-
 transformer("FrozenEstimator")(inner_transform("estimator"))
 transformer(*SEARCHES)(inner_transform("best_estimator_"))
 predictor("FrozenEstimator")(inner_prediction("estimator"))
 predictor("SelfTrainingClassifier")(inner_prediction("estimator_"))
 predictor(*SEARCHES)(inner_prediction("best_estimator_"))
+transformer("StackingClassifier")(as_transformer(stacking_classifier))
+transformer("StackingRegressor")(as_transformer(stacking_regressor))
+transformer("VotingClassifier")(as_transformer(voting_classifier))
+transformer("VotingRegressor")(as_transformer(voting_regressor))
