@@ -72,68 +72,64 @@ def settled(
     return draft
 
 
+@dataclass(slots=True)
 class _Asked:
     """Ask the model for the same rows with another dtype in place of a guessed one."""
 
-    def __init__(
-        self,
-        estimator: Any,
-        draft: Signature,
-        records: Sequence[Record],
-        labels: pd.Series[Any] | None,
-        guess: Guess,
-        notes: Notes,
-    ) -> None:
-        self._estimator = estimator
-        self._draft = draft
-        complete = [record for record in records[:MAX_SAMPLE_ROWS] if None not in record.values()]
-        self._records = complete or list(records[:MAX_SAMPLE_ROWS])
-        self._labels = labels
-        self._guess = guess
-        self._notes = notes
-        self._answers = self._asked(draft)
+    estimator: Any
+    draft: Signature
+    records: Sequence[Record]
+    labels: pd.Series[Any] | None
+    guess: Guess
+    notes: Notes
+    _answers: list[Any] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        rows = self.records[:MAX_SAMPLE_ROWS]
+        self.records = [record for record in rows if None not in record.values()] or rows
+        self._answers = self._asked(self.draft)
 
     def settle(self, names: Sequence[str]) -> Signature:
         """Return the draft with the dtype that the model accepts, or whose answers agree with the labels."""
         tried = [self._otherwise(names, turn) for turn in self._turns(names)]
         if self._answers is None:
-            return self._first_answered(names) or self._draft
+            return self._first_answered(names) or self.draft
         differing = [turn for turn, other in enumerate(tried) if self._differs(other)]
         if not differing:
-            return self._draft
+            return self.draft
         turn = differing[0]
         alone = names if len(names) <= MAX_COLUMNS_ASKED_ALONE else []
         matters = [name for name in alone if self._differs(self._otherwise([name], turn))] or list(names)
-        best, errors = self._by_labels([self._draft, *(tried[turn] for turn in differing)])
+        best, errors = self._by_labels([self.draft, *(tried[turn] for turn in differing)])
         if best is not None:
             taken, least = best, min(errors)
-            self._notes.assume(
+            self.notes.assume(
                 matters,
                 f"{named(matters)}: {_was(matters)} {_dtype(taken, matters)} in training, since the predictions agree "
-                f"with the target best then (mean error {least:.3g}, as {_dtype(self._draft, matters)} "
+                f"with the target best then (mean error {least:.3g}, as {_dtype(self.draft, matters)} "
                 f"{errors[0]:.3g})",
             )
             return taken
         others = " or ".join(dict.fromkeys(_dtype(tried[turn], matters) for turn in differing))
-        self._notes.assume(
+        self.notes.assume(
             matters,
-            f"{named(matters)}: assumed to be {_dtype(self._draft, matters)} as in training, which neither artifact "
+            f"{named(matters)}: assumed to be {_dtype(self.draft, matters)} as in training, which neither artifact "
             f'nor sample says; the model answers otherwise to {others}: declare "dtype" with --inputs if it was that',
         )
-        return self._draft
+        return self.draft
 
     def _turns(self, names: Sequence[str]) -> range:
-        return range(max(len(self._guess.others(spec)) for spec in self._draft.inputs if spec.name in names))
+        return range(max(len(self.guess.others(spec)) for spec in self.draft.inputs if spec.name in names))
 
     def _otherwise(self, names: Sequence[str], turn: int) -> Signature:
         def other(spec: Input) -> Input:
-            others = self._guess.others(spec) if spec.name in names else ()
+            others = self.guess.others(spec) if spec.name in names else ()
             return others[turn] if turn < len(others) else spec
 
-        return edited(self._draft, other)
+        return edited(self.draft, other)
 
     def _asked(self, signature: Signature, rows: int = ROWS_ASKED) -> list[Any] | None:
-        return answers(self._estimator, permissive(signature), self._records[:rows])
+        return answers(self.estimator, permissive(signature), list(self.records[:rows]))
 
     def _differs(self, signature: Signature) -> bool:
         found = self._asked(signature)
@@ -141,7 +137,7 @@ class _Asked:
 
     def _by_labels(self, signatures: Sequence[Signature]) -> tuple[Signature | None, list[float]]:
         """Return the signature whose predictions agree clearly best with the labels, or None, and the error of each."""
-        if self._labels is None:
+        if self.labels is None:
             return None, []
         errors = [self._error(signature) for signature in signatures]
         at = int(np.argmin(errors))
@@ -151,10 +147,10 @@ class _Asked:
     def _error(self, signature: Signature) -> float:
         """Return the mean absolute error of the predictions, or the share of wrong labels."""
         found = self._asked(signature, MAX_SAMPLE_ROWS)
-        if found is None or self._labels is None:
+        if found is None or self.labels is None:
             return np.inf
         predictions = pd.Series([row[0] for row in found])
-        labels = self._labels[: len(predictions)].reset_index(drop=True)
+        labels = self.labels[: len(predictions)].reset_index(drop=True)
         if all(pd.api.types.is_float_dtype(values) for values in (predictions, labels)):
             return float((predictions - labels).abs().mean())
         return float((predictions.astype(str) != labels.astype(str)).mean())
@@ -172,10 +168,10 @@ class _Asked:
     def _note_answered(self, names: Sequence[str], taken: Signature) -> None:
         spec = next(spec for spec in taken.inputs if spec.name in names)
         order = "" if spec.dtype != "category" else f", in the order {_some(spec)}"
-        self._notes.assume(
+        self.notes.assume(
             names,
             f"{named(names)}: assumed to be {_dtype(taken, names)} as in training{order}, since the model fails on "
-            f'{_dtype(self._draft, names)}: declare "dtype" with --inputs if it was another',
+            f'{_dtype(self.draft, names)}: declare "dtype" with --inputs if it was another',
         )
 
 

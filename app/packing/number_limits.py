@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.packing.probe import FLOAT64_NEARLY_MAX, Record, attempt, edited, passing
@@ -39,23 +39,24 @@ def with_number_limits(estimator: Any, draft: Signature, records: Sequence[Recor
     return draft
 
 
+@dataclass(slots=True)
 class _Side:
     """The search for limits on one side: 0 for the least numbers, 1 for the greatest."""
 
-    def __init__(
-        self, side: int, estimator: Any, draft: Signature, rows: Sequence[Record], records: Sequence[Record]
-    ) -> None:
-        self._side = side
-        self._estimator = estimator
-        self._draft = draft
-        self._rows = rows
-        self._records = records
-        self._specs = {spec.name: spec for spec in draft.inputs if spec.kind in ("number", "integer")}
+    side: int
+    estimator: Any
+    draft: Signature
+    rows: Sequence[Record]
+    records: Sequence[Record]
+    _specs: dict[str, Input] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._specs = {spec.name: spec for spec in self.draft.inputs if spec.kind in ("number", "integer")}
 
     def limits(self) -> dict[str, float]:
         """Return the limit of each input that has one."""
-        present = [name for name in self._specs if self._rows[0][name] is not None]
-        tried = {name: _limits(self._specs[name])[self._side] for name in present}
+        present = [name for name in self._specs if self.rows[0][name] is not None]
+        tried = {name: _limits(self._specs[name])[self.side] for name in present}
         found: dict[str, float] = {}
         for _ in range(MAX_DIFFERENT_LIMITS):
             name = self._one_failing(tried)
@@ -69,7 +70,7 @@ class _Side:
         return found
 
     def _accepts(self, values: dict[str, float], row: Record | None = None) -> bool:
-        return attempt(self._estimator, self._draft, [(row or self._rows[0]) | values]) is None
+        return attempt(self.estimator, self.draft, [(row or self.rows[0]) | values]) is None
 
     def _one_failing(self, tried: dict[str, float]) -> str | None:
         """Return an input whose value alone makes the model fail; None if the model accepts all values at once."""
@@ -90,20 +91,20 @@ class _Side:
 
     def _is_limit(self, limit: float, name: str) -> bool:
         """Whether the model accepts numbers up to this limit and not beyond, in each of the rows tried."""
-        values = [record[name] for record in self._records if record[name] is not None]
-        if limit > min(values) if self._side == 0 else limit < max(values):
+        values = [record[name] for record in self.records if record[name] is not None]
+        if limit > min(values) if self.side == 0 else limit < max(values):
             return False
-        away = math.inf if self._side else -math.inf
+        away = math.inf if self.side else -math.inf
         outside = math.nextafter(limit, away)
         if self._specs[name].kind == "integer":
             if limit != int(limit):
                 return False
-            outside = int(limit) + (1 if self._side else -1)
-        return all(self._accepts({name: limit}, row) and not self._accepts({name: outside}, row) for row in self._rows)
+            outside = int(limit) + (1 if self.side else -1)
+        return all(self._accepts({name: limit}, row) and not self._accepts({name: outside}, row) for row in self.rows)
 
     def _bisected(self, name: str, outside: float) -> float:
         """Return the last number towards `outside` that the model accepts."""
-        inside, whole = self._rows[0][name], self._specs[name].kind == "integer"
+        inside, whole = self.rows[0][name], self._specs[name].kind == "integer"
         near, far = (int(inside), int(outside)) if whole else (_ordinal(inside), _ordinal(outside))
         while abs(far - near) > 1:
             middle = (near + far) // 2

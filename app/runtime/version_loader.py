@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.errors import LoadingFailed, RetortError
@@ -34,6 +34,7 @@ PackStray = Callable[[Path, str], None]
 """Packs a stray artifact under a name, or raises with the reason."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class VersionLoader:
     """Makes the entry of a version. Keeps none; safe to call from many threads.
 
@@ -41,37 +42,27 @@ class VersionLoader:
     `steps_for` plans the steps of a manifest. Without `pack_stray`, artifacts that lie in the repository are refused.
     """
 
-    def __init__(
-        self,
-        repository: Repository,
-        loaders: Mapping[str, Loader],
-        validator_for: ValidatorFor,
-        graphs: bool = True,
-        compose: Compose | None = None,
-        steps_for: StepsFor = without_steps,
-        pack_stray: PackStray | None = None,
-    ) -> None:
-        self._repository = repository
-        self._loaders = loaders
-        self._validator_for = validator_for
-        self._graphs = graphs
-        self._compose = compose
-        self._steps_for = steps_for
-        self._pack_stray = pack_stray
+    repository: Repository
+    loaders: Mapping[str, Loader]
+    validator_for: ValidatorFor
+    graphs: bool = True
+    compose: Compose | None = None
+    steps_for: StepsFor = without_steps
+    pack_stray: PackStray | None = None
 
     def read(self, present: Mapping[str, Mapping[int, Entry]], pointers: Pointers) -> dict[str, dict[int, Entry]]:
         """Load every version of the repository, and keep present entries whose content is unchanged."""
-        strays = [self._stray_entry(path, name) for path, name in artifact_strays(self._repository)]
+        strays = [self._stray_entry(path, name) for path, name in artifact_strays(self.repository)]
         entries: dict[str, dict[int, Entry]] = {}
-        for model in self._repository.models():
-            if numbers := self._repository.versions(model):  # none if they were removed just now
+        for model in self.repository.models():
+            if numbers := self.repository.versions(model):  # none if they were removed just now
                 known = present.get(model, {})
                 entries[model] = {v: self.kept(known.get(v)) or self.load(model, v) for v in numbers}
         for stray in filter(None, strays):
             versions = entries.setdefault(stray.model, {})
             number = max(versions, default=0) + 1
             versions[number] = replace(stray, version=number)
-        for problem in self._repository.problems():
+        for problem in self.repository.problems():
             log.error("%s", problem)
         return {model: with_chosen(model, versions, pointers) for model, versions in entries.items()}
 
@@ -80,7 +71,7 @@ class VersionLoader:
         if entry is None or entry.state not in (State.LOADED, State.AVAILABLE):
             return None
         try:
-            return entry if self._repository.digest(entry.model, entry.version) == entry.digest else None
+            return entry if self.repository.digest(entry.model, entry.version) == entry.digest else None
         except RetortError:  # loading it again finds the reason
             return None
 
@@ -88,25 +79,25 @@ class VersionLoader:
         """Verify and load a version without running it. The entry is LOADED, or FAILED with the reason."""
         entry = Entry(model, version, State.FOUND)
         try:
-            manifest = self._repository.manifest(model, version)
+            manifest = self.repository.manifest(model, version)
             entry = replace(entry, manifest=manifest)
-            folder = self._repository.folder(model, version)
-            entry = replace(entry, digest=self._repository.digest(model, version))
+            folder = self.repository.folder(model, version)
+            entry = replace(entry, digest=self.repository.digest(model, version))
             verify_files(folder, manifest)
             entry = entry.moved(State.VERIFIED)
-            graph = manifest.graph if self._graphs else None
+            graph = manifest.graph if self.graphs else None
             runtime = "artifact" if graph is None else "graph"
             file, format_ = (manifest.artifact, manifest.format) if graph is None else (graph, "onnx")
-            if format_ not in self._loaders:
+            if format_ not in self.loaders:
                 return entry.moved(State.FAILED, f"no loader for the format {format_!r}")
             servable = self._servable(folder, manifest, file, format_)
-            if self._compose is not None:
-                servable = self._compose(servable, runtime, manifest)
+            if self.compose is not None:
+                servable = self.compose(servable, runtime, manifest)
             if manifest.explanation is not None:
                 manifest = offering(manifest)
-            steps = self._steps_for(manifest)
+            steps = self.steps_for(manifest)
             public = manifest if steps is None else steps.public
-            validator = self._validator_for(public.signature)
+            validator = self.validator_for(public.signature)
             lease = Lease(public, servable, validator, steps, runtime)
             return replace(entry, manifest=public, lease=lease, runtime=runtime).moved(State.LOADED)
         except LoadingFailed as error:
@@ -120,10 +111,10 @@ class VersionLoader:
 
     def _servable(self, folder: Path, manifest: Manifest, file: str, format_: str) -> Servable:
         with open_verified(folder, file, manifest.files[file]) as stream:
-            servable = call_directly(self._loaders[format_](stream, manifest.signature), manifest)
+            servable = call_directly(self.loaders[format_](stream, manifest.signature), manifest)
         if (explanation := manifest.explanation) is None:
             return servable
-        validate = self._validator_for(manifest.signature).validate
+        validate = self.validator_for(manifest.signature).validate
         with open_verified(folder, explanation.file, manifest.files[explanation.file]) as stream:
             return explained(stream, servable, explanation, manifest.signature, validate)
 
@@ -139,7 +130,7 @@ class VersionLoader:
             prove(lease.servable, model.validator, manifest)
             # Older releases recorded nothing but the examples.
             if entry.runtime == "artifact" and changed(manifest.environment) and manifest.recorded is not None:
-                folder = self._repository.folder(manifest.model, manifest.version)
+                folder = self.repository.folder(manifest.model, manifest.version)
                 with open_verified(folder, manifest.recorded, manifest.files[manifest.recorded]) as stream:
                     prove_recorded(lease.servable, model.validator, manifest, recorded.read(stream))
         except RetortError as error:
@@ -155,12 +146,12 @@ class VersionLoader:
 
     def _stray_entry(self, path: Path, name: str) -> Entry | None:
         """Pack a stray artifact if that is enabled; else, or if that fails, return an entry with the reason."""
-        place, entry = self._repository.shown(path), Entry(name, 0, State.FOUND, packed=False)
-        if self._pack_stray is None:
+        place, entry = self.repository.shown(path), Entry(name, 0, State.FOUND, packed=False)
+        if self.pack_stray is None:
             reason = f"{place} is not packed; to pack it: flask models add {place} --name {name}"
             return entry.moved(State.FAILED, reason)
         try:
-            self._pack_stray(path, name)
+            self.pack_stray(path, name)
         except RetortError as error:
             detail = error.detail.replace(str(path), place)
             return entry.moved(State.FAILED, f"{place} could not be packed: {detail}")
