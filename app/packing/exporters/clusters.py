@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import digamma
 
-from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor, transformer
+from app.packing.exporters.graph import Features, Graph, NotExportable, Outputs, Tensor, predictor
 from app.packing.exporters.links import affine, exp_normalized, reduced, signs
 from app.packing.exporters.similarity import expanded_squares, fused_squares, squared_norms
 
@@ -73,18 +73,6 @@ def birch(g: Graph, est: Any, features: Features) -> Outputs:
         "prediction": g.labels(est.subcluster_labels_, index),
         "transformed": euclidean_distances(g, g.matrix(features), centers),
     }
-
-
-@transformer("BisectingKMeans", "KMeans", "MiniBatchKMeans")
-def distances_transform(g: Graph, est: Any, features: Features) -> Features:
-    """`KMeans.transform`: the distances to the centers."""
-    return (_distances(g, est, features),)
-
-
-@transformer("Birch")
-def birch_transform(g: Graph, est: Any, features: Features) -> Features:
-    """`Birch.transform`: the distances to the centers of the subclusters."""
-    return (euclidean_distances(g, g.matrix(features), np.asarray(est.subcluster_centers_)),)
 
 
 def nearest(g: Graph, est: Any, x: Tensor, points: NDArray[Any], norms: NDArray[Any] | None = None) -> Tensor:

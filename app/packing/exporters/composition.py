@@ -194,18 +194,9 @@ def _columns(g: Graph, block: Tensor, positions: range) -> Tensor:
     return g.select((block,), positions)[0]
 
 
-def as_transformer(predict: Predict) -> Transform:
-    """Return the exporter of `transform`, which gives the output `transformed` of an exporter of all outputs."""
-    return lambda g, est, features: (of(predict(g, est, features), "transformed", est),)
-
-
 SEARCHES = ("GridSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "RandomizedSearchCV")
 transformer("FrozenEstimator")(inner_transform("estimator"))
 transformer(*SEARCHES)(inner_transform("best_estimator_"))
 predictor("FrozenEstimator")(inner_prediction("estimator"))
 predictor("SelfTrainingClassifier")(inner_prediction("estimator_"))
 predictor(*SEARCHES)(inner_prediction("best_estimator_"))
-transformer("StackingClassifier")(as_transformer(stacking_classifier))
-transformer("StackingRegressor")(as_transformer(stacking_regressor))
-transformer("VotingClassifier")(as_transformer(voting_classifier))
-transformer("VotingRegressor")(as_transformer(voting_regressor))

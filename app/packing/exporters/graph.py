@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import onnx
 from numpy.typing import ArrayLike, NDArray
-from onnx import compose, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from app.packing.exporters.tensor import ELEMENT_TYPES, Operand, Tensor
 from app.runtime.terms import PARTS, TERMS, TermCounter
@@ -82,8 +82,16 @@ class Graph:
         self._pieces: dict[str, Sequence[Tensor]] = {}
 
     def transform(self, estimator: Any, features: Features) -> Features:
-        """Export a fitted transformer: return the columns that it makes of these."""
-        return _exporter_for(estimator, TRANSFORMERS)(self, estimator, features)
+        """Export a fitted transformer: return the columns that it makes of these.
+
+        Of a predictor that transforms as well, they are the output `transformed`.
+        """
+        if _name_of(estimator) in TRANSFORMERS or _name_of(estimator) not in PREDICTORS:
+            return _exporter_for(estimator, TRANSFORMERS)(self, estimator, features)
+        outputs = self.predict(estimator, features)
+        if "transformed" not in outputs:
+            raise NotExportable(f"the graph of the {type(estimator).__name__} in it does not give transformed")
+        return (outputs["transformed"],)
 
     def predict(self, estimator: Any, features: Features) -> Outputs:
         """Export a fitted predictor: return its outputs for these columns."""
@@ -191,16 +199,6 @@ class Graph:
         made = helper.make_node(operator, names, [t.name for t in given], name=name, domain=domain, **attributes)
         self._nodes.append(made)
         return given
-
-    def adopt(self, written: onnx.GraphProto, inputs: Sequence[Tensor]) -> dict[str, str]:
-        """Append a graph from elsewhere, which takes these inputs in order; return the new names of its outputs."""
-        prefix = f"adopted_{next(self._numbers)}_"
-        prefixed = compose.add_prefix_graph(written, prefix)
-        for tensor, given in zip(inputs, prefixed.input, strict=True):
-            self._nodes.append(helper.make_node("Identity", [tensor.name], [given.name], name=f"{given.name}_given"))
-        self._nodes += prefixed.node
-        self._initializers += prefixed.initializer
-        return {output.name: prefix + output.name for output in written.output}
 
     def elementwise(self, operator: str, operands: Sequence[Operand], type_: str | None = None) -> Tensor:
         """Apply an operator to tensors, and to numbers and arrays, which become constants of the tensors' type.
@@ -389,10 +387,13 @@ def _read_by(node: Any) -> set[str]:
     return set(node.input).union(*map(_read_by, inside))
 
 
+def _name_of(estimator: Any) -> str:
+    """Return the name under which the exporter for exactly this class is registered."""
+    return f"{type(estimator).__module__.partition('.')[0]}.{type(estimator).__name__}"
+
+
 def _exporter_for(estimator: Any, exporters: Mapping[str, E]) -> E:
     """Return the exporter for exactly this class; a derived class may compute something else."""
-    kind = type(estimator)
-    exporter = exporters.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
-    if exporter is None:
-        raise NotExportable(f"there is no exporter for {kind.__name__}")
-    return exporter
+    if _name_of(estimator) not in exporters:
+        raise NotExportable(f"there is no exporter for {type(estimator).__name__}")
+    return exporters[_name_of(estimator)]

@@ -74,14 +74,6 @@ def linear_discriminant(g: Graph, est: Any, features: Features) -> Outputs:
     return outputs
 
 
-@transformer("LinearDiscriminantAnalysis")
-def discriminant_transform(g: Graph, est: Any, features: Features) -> Features:
-    """`LinearDiscriminantAnalysis.transform`."""
-    if est.solver == "lsqr":
-        raise NotExportable("its solver lsqr has no transform")
-    return (_projected(g, est, features),)
-
-
 @predictor("SGDOneClassSVM")
 def sgd_one_class(g: Graph, est: Any, features: Features) -> Outputs:
     """`SGDOneClassSVM`: an inlier where `x @ coef_ - offset_` is at least 0."""
@@ -147,12 +139,6 @@ def partial_least_squares(g: Graph, est: Any, features: Features) -> Outputs:
     centered = _centered(g, est, features)
     values = affine(g, (centered,), pls_coefficients(est), est.intercept_)
     return targets(g, values, flat=pls_is_flat(est)) | {"transformed": _rotated(g, est, centered, est.x_rotations_)}
-
-
-@transformer("CCA", "PLSCanonical", "PLSRegression")
-def pls_transform(g: Graph, est: Any, features: Features) -> Features:
-    """`_PLS.transform`: centered, scaled, rotated."""
-    return (_rotated(g, est, _centered(g, est, features), est.x_rotations_),)
 
 
 @transformer("PLSSVD")

@@ -6,7 +6,6 @@ from sklearn import linear_model as m
 from sklearn.svm import LinearSVC
 
 from app.packing.exporters.graph import Graph, NotExportable
-from app.packing.exporters.linear import discriminant_transform
 from tests.packing.exporters.batches import differences_in_batches
 from tests.packing.exporters.equal import differences
 from tests.packing.exporters.rows import around
@@ -71,5 +70,8 @@ def test_columns_of_several_types_equal_their_graph():
 
 def test_the_solver_lsqr_has_no_projection():
     model = d.LinearDiscriminantAnalysis(solver="lsqr").fit(X, THREE)
-    with pytest.raises(NotExportable, match="its solver lsqr has no transform"):
-        discriminant_transform(Graph(), model, ())
+    graph = Graph()
+    with pytest.raises(
+        NotExportable, match="the graph of the LinearDiscriminantAnalysis in it does not give transformed"
+    ):
+        graph.transform(model, (graph.input("x", "float64", 4),))
