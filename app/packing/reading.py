@@ -12,7 +12,7 @@ from app.packing import sample
 from app.packing.artifacts import opening
 from app.packing.artifacts.opening import Artifact
 from app.packing.artifacts.parts import Choice
-from app.packing.inputs import told_by
+from app.packing.inputs import with_saved_dtypes
 from app.packing.sample.expected import Expected
 from app.packing.spawn import PackRequest
 from app.runtime.environment import environment
@@ -73,8 +73,8 @@ def with_dtypes(
     if request.sample_is_frame:
         return given.frame, set(given.frame.columns)
     if request.sample is not None:
-        return told_by(Path(request.sample), given.frame)
-    return told_by(artifact.example if isinstance(artifact.example, Path) else None, given.frame)
+        return with_saved_dtypes(Path(request.sample), given.frame)
+    return with_saved_dtypes(artifact.example if isinstance(artifact.example, Path) else None, given.frame)
 
 
 def sample_of(
