@@ -187,9 +187,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def short_timings() -> Iterator[None]:
     """Packing in the process of the tests times each model for a moment only: here nobody compares the times."""
     from app.packing import timing
+    from tests.packing.moments import A_MOMENT_S
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timing, "TIMED_SECONDS", 0.005)
+        patch.setattr(timing, "TIMED_SECONDS", A_MOMENT_S)
         yield
 
 
