@@ -82,6 +82,7 @@ SERVING = pins("requirements.txt")
 TESTING = pins("requirements-dev.txt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["requirements-serve.txt", "requirements.txt", "requirements-dev.txt"])
 def test_every_requirement_is_an_exact_pin_with_its_hashes(name: str) -> None:
     found = locked(name)

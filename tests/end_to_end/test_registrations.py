@@ -25,6 +25,8 @@ from tests.end_to_end.halves import Halves
 from tests.end_to_end.process import EXAMPLE_MODELS, WORKER, Server, serving
 from tests.end_to_end.registrations import INTERCEPTORS, OBSERVING, REFUSING, WRAPPED
 
+pytestmark = pytest.mark.early
+
 CONNECTIONS = (1, 2, 64)
 REQUESTS = {1: 6, 2: 12, 64: 64}
 """Number of requests of each way, by the number of connections that share them."""

@@ -9,6 +9,8 @@ import pytest
 from app.packing.requirements import requirements_of
 from app.packing.trained_with import Training
 
+pytestmark = pytest.mark.slow
+
 
 def requirement(training: Training, library: str) -> str:
     [found] = [one for one in requirements_of(training) if one.startswith(library)]

@@ -89,6 +89,7 @@ def service() -> Application:
     return made()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REGISTRATIONS)
 def test_a_registration_sees_every_request_once_and_none_on_the_loop(
     service: Application, name: str, monkeypatch: pytest.MonkeyPatch
@@ -126,6 +127,7 @@ def test_a_registration_counts_for_requests_that_were_admitted_before(
     assert len(seen) == times(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REGISTRATIONS)
 def test_a_registration_is_honoured_by_every_other_server(
     service: Application, name: str, monkeypatch: pytest.MonkeyPatch

@@ -190,6 +190,7 @@ TABLES: dict[str, tuple[int, pa.Array]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("media", ["Parquet", "Arrow"])
 @pytest.mark.parametrize("bad", TABLES)
 def test_columns_that_no_kind_of_input_takes(service: Flask, media: str, bad: str, grown_bytes: Any) -> None:
@@ -205,6 +206,7 @@ def test_columns_that_no_kind_of_input_takes(service: Flask, media: str, bad: st
     assert grown < MOST_GROWTH_BYTES + 8 * len(body[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("media", MEDIA)
 def test_damage_is_refused_whatever_the_kinds(service: Flask, media: str) -> None:
     """Truncated bodies and bodies with changed bytes never give a 500, and every refusal has its format."""
