@@ -19,9 +19,10 @@ unexport PYTHONDONTWRITEBYTECODE
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" $(ARGS) setup.cfg
 EXTRAS := --extra image --extra numbers --extra own --extra zstd
+OURS := $(EXTRAS) --extra http --extra packing --extra parquet --extra skops --extra sql
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install test unit lock format new-venv
+.PHONY: help serve install test unit coverage lowest lock format new-venv
 
 # A virtual environment holds absolute paths. One that was moved here, that has lost its Python, or that has none new
 # enough, is made again.
@@ -56,6 +57,17 @@ endif
 
 unit: .venv/testing ## only the quick tests in one process, without servers, browsers or processes that pack: seconds
 	$(PYTEST) --part unit -n 2 --dist loadfile $(ARGS)
+
+coverage: .venv/testing ## branch coverage of app/, by the tests in process; fails below 95 %; takes twice as long as they do
+	@mkdir -p build/coverage
+	$(PYTEST) --part in_process -n 2 --dist loadfile --cov --cov-config setup.cfg $(ARGS)
+
+# What serves and packs is as old as setup.cfg allows, the tools of the tests are not. Old libraries warn of new ones.
+lowest: .venv/testing ## run the tests in process with the lowest versions that setup.cfg allows, in build/lowest
+	.venv/bin/uv venv --quiet --clear --seed --python .venv/bin/python build/lowest
+	.venv/bin/uv pip compile --quiet --resolution lowest-direct --python .venv/bin/python $(OURS) setup.cfg --output-file build/lowest/requirements.txt
+	.venv/bin/uv pip install --quiet --python build/lowest/bin/python --constraint build/lowest/requirements.txt $(OURS) --extra dev --requirement setup.cfg
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/build/lowest/bin:$$PATH" pytest --part lowest -W default -n 2 --dist loadfile $(ARGS)
 
 lock: .venv/testing ## write the requirement files anew from setup.cfg; ARGS=--upgrade takes the newest releases
 	$(LOCK) --all-extras --output-file requirements-dev.txt

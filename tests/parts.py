@@ -38,12 +38,20 @@ class Part:
 
 PARTS = {
     "unit": Part("not (alone or browser or graphs or server or slow or sweep)", without=tuple(MARKED)),
+    "in_process": Part(
+        "not (alone or browser or early or server or sweep)", without=("browser", "clients", "end_to_end", "sweep")
+    ),
+    "lowest": Part(
+        "not (alone or browser or early or pinned or server or sweep)",
+        without=("browser", "clients", "end_to_end", "sweep"),
+    ),
     "shared": Part("not alone"),
     "alone": Part("alone", within=("server", "soak")),
     "both_workers": Part("server and not (any_worker or browser or sweep)", within=("end_to_end", "server", "soak")),
 }
-"""`shared`: several processes run these at once. `alone`: these measure time or load. `both_workers`: these depend on
-the worker class, and are run with Gunicorn's own too."""
+"""`in_process`: these drive the application without a server; coverage is measured of them. `lowest`: these, without
+what holds only for the versions that are locked. `shared`: several processes run these at once. `alone`: these measure
+time or load. `both_workers`: these depend on the worker class, and are run with Gunicorn's own too."""
 
 
 def add_option(parser: pytest.Parser) -> None:

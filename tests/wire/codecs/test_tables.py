@@ -8,6 +8,7 @@ import random
 import sys
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -51,7 +52,7 @@ def test_files_as_they_are_written(ask: Sends, compression: str, version: str) -
     [
         pa.array([5, 6], pa.int8()),
         pa.array([5.1, 6.2], pa.float32()),
-        pa.array([5, 6], pa.float16()),
+        pa.array(np.array([5, 6], np.float16)),
         pa.array([decimal.Decimal("5.1"), decimal.Decimal("6.2")]),
         pa.array([decimal.Decimal("5"), decimal.Decimal("6")], pa.decimal256(50, 0)),
         pa.array([5.1, 6.2]).dictionary_encode(),
