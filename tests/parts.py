@@ -46,7 +46,7 @@ PARTS = {
         without=("browser", "clients", "end_to_end", "sweep"),
     ),
     "shared": Part("not alone"),
-    "alone": Part("alone", within=("server", "soak")),
+    "alone": Part("alone", within=("server", "signature", "soak", "wire")),
     "both_workers": Part("server and not (any_worker or browser or sweep)", within=("end_to_end", "server", "soak")),
 }
 """`in_process`: these drive the application without a server; coverage is measured of them. `lowest`: these, without

@@ -283,7 +283,6 @@ def test_a_message_names_at_most_twenty_features() -> None:
     assert refused(sig, [[]]).errors[0].detail.endswith("f18, f19 and 44 more")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "instance"),
     [
@@ -305,11 +304,12 @@ def test_a_message_names_at_most_twenty_features() -> None:
     ],
     ids=lambda value: value.kind if isinstance(value, Input) else str(value),
 )
+@pytest.mark.alone
 def test_bad_rows_are_refused_in_about_the_time_that_parsing_good_ones_takes(spec: Input, instance: Any) -> None:
     assert refusal_per_parse(signature(spec), [instance] * 20_000, [{"x": 1.5}] * 20_000) < BOUND
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_100000_bad_rows_are_refused_in_about_the_time_that_parsing_them_takes() -> None:
     assert refusal_per_parse(PAIR, [{"x": "a", "colour": "blue"}] * MANY_ROWS) < BOUND
 

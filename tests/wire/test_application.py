@@ -324,6 +324,7 @@ def test_an_extension_that_registers_at_the_first_request_counts_from_then_on(se
     assert len(seen) == 2
 
 
+@pytest.mark.alone
 def test_checking_for_registrations_is_fast(service: Application) -> None:
     router = service.gateway._router
     assert min(timeit.repeat(router.is_direct, number=2000, repeat=20)) / 2000 < 20e-6  # about 2.4 us where it is quiet
