@@ -160,6 +160,22 @@ def failed_if_skipped(report):
     return report
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over what a process of pytest-xdist left out or skipped."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left out"] = session.config.stash.get(TESTS_LEFT_OUT, {})
+        output["without program"] = session.config.stash.get(TESTS_WITHOUT_PROGRAM, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a process of pytest-xdist left out or skipped: each has collected all tests."""
+    output = getattr(node, "workeroutput", {})
+    node.config.stash.setdefault(TESTS_LEFT_OUT, {}).update(output.get("left out", {}))
+    node.config.stash.setdefault(TESTS_WITHOUT_PROGRAM, {}).update(output.get("without program", {}))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Name the programs that are missing, and the tests that waited for them, above pytest's own closing line."""
     if out := config.stash.get(TESTS_LEFT_OUT, {}):
