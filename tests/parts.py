@@ -76,7 +76,7 @@ def check_places(tests: list[pytest.Item]) -> None:
         pytest.UsageError: there is one.
     """
     for name, marker in (("alone", "alone"), ("both_workers", "server")):
-        places = [HERE / place for place in (*PARTS[name].within, *MARKED)]
+        places = [HERE / place for place in (*PARTS[name].within, *MARKED, "own")]
         for test in tests:
             if test.get_closest_marker(marker) and not any(test.path.is_relative_to(place) for place in places):
                 raise pytest.UsageError(f"{test.nodeid} is marked {marker}: move it, or tell PARTS in tests/parts.py")
