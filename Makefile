@@ -8,15 +8,21 @@ MINUTES ?= 15
 PROGRAMS := chromium:chromium curl:curl gcc:gcc,libc6-dev git:git java:default-jre-headless nginx:nginx-light \
 	node:nodejs npm:npm slowhttptest:slowhttptest strace:strace wrk:wrk
 
-# Tests that have the machine to themselves: their servers and browsers take all of it.
-ALONE := server or browser or database or sweep
+# Processes that share the machine where no test measures time: servers and browsers often wait.
+PROCESSES ?= 3
+PYTEST := OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest
+SHARED := -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+
+# The tests start hundreds of processes: each would compile what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" $(ARGS) setup.cfg
 EXTRAS := --extra image --extra numbers --extra own --extra zstd
+OURS := $(EXTRAS) --extra http --extra packing --extra parquet --extra skops --extra sql
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install test unit lock format new-venv
+.PHONY: help serve install test unit coverage lowest lock format new-venv
 
 # A virtual environment holds absolute paths. One that was moved here, that has lost its Python, or that has none new
 # enough, is made again.
@@ -41,16 +47,27 @@ test: .venv/testing ## set up, then run every check; ARGS="-k penguins" goes to 
 	.venv/bin/ruff check .
 	.venv/bin/mypy --strict app
 	.venv/bin/lint-imports
-	@# 5 is pytest's for: nothing of what ARGS asks for is in this part. What starts no server may share the machine.
-	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest -n 2 --dist loadfile $(ARGS) -m "not ($(ALONE))" || [ $$? = 5 ]
-	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest $(ARGS) -m "$(ALONE)" || [ $$? = 5 ]
+	@# 5 is pytest's for: nothing of what ARGS asks for is in this part.
+	$(PYTEST) --part shared $(SHARED) $(ARGS) || [ $$? = 5 ]
+	$(PYTEST) --part alone $(ARGS) || [ $$? = 5 ]
 ifneq ($(RETORT_WORKER),gthread)
-	@# What the worker has no part in is not asked again: real clients, and what is installed.
-	RETORT_WORKER=gthread OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest $(ARGS) -m "server and not sweep" --ignore tests/clients --ignore tests/end_to_end/test_tiers.py || [ $$? = 5 ]
+	RETORT_WORKER=gthread $(PYTEST) --part both_workers -m "not alone" $(SHARED) $(ARGS) || [ $$? = 5 ]
+	RETORT_WORKER=gthread $(PYTEST) --part both_workers -m alone $(ARGS) || [ $$? = 5 ]
 endif
 
-unit: .venv/testing ## only the tests that need no server, browser or database: seconds
-	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest --unit $(ARGS)
+unit: .venv/testing ## only the quick tests in one process, without servers, browsers or processes that pack: seconds
+	$(PYTEST) --part unit -n 2 --dist loadfile $(ARGS)
+
+coverage: .venv/testing ## branch coverage of app/, by the tests in process; fails below 95 %; takes twice as long as they do
+	@mkdir -p build/coverage
+	$(PYTEST) --part in_process -n 2 --dist loadfile --cov --cov-config setup.cfg $(ARGS)
+
+# What serves and packs is as old as setup.cfg allows, the tools of the tests are not. Old libraries warn of new ones.
+lowest: .venv/testing ## run the tests in process with the lowest versions that setup.cfg allows, in build/lowest
+	.venv/bin/uv venv --quiet --clear --seed --python .venv/bin/python build/lowest
+	.venv/bin/uv pip compile --quiet --resolution lowest-direct --python .venv/bin/python $(OURS) setup.cfg --output-file build/lowest/requirements.txt
+	.venv/bin/uv pip install --quiet --python build/lowest/bin/python --constraint build/lowest/requirements.txt $(OURS) --extra dev --requirement setup.cfg
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/build/lowest/bin:$$PATH" pytest --part lowest -W default -n 2 --dist loadfile $(ARGS)
 
 lock: .venv/testing ## write the requirement files anew from setup.cfg; ARGS=--upgrade takes the newest releases
 	$(LOCK) --all-extras --output-file requirements-dev.txt

@@ -11,12 +11,14 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 import app  # noqa: F401 - before a test imports ONNX Runtime, which then sends no usage data
+from tests import parts
 from tests.end_to_end.process import WORKER
 
 if TYPE_CHECKING:
@@ -55,46 +57,36 @@ TESTS_LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
 HERE = Path(__file__).parent
 OWN = HERE / "own"
 """Tests of the user's own code. They are not held to the rules of the house: warnings, leaks, skips."""
-MARKED = {
-    "browser": "browser",
-    "clients": "server",
-    "end_to_end": "server",
-    "packing/exporters": "graphs",
-    "sweep": "sweep",
-    **dict.fromkeys(
-        (
-            "docs",
-            "packing",
-            "wire",
-            "test_cli.py",
-            "test_factory.py",
-            "test_gunicorn_conf.py",
-            "test_own_repository.py",
-            "test_public_names.py",
-            "test_start.py",
-            "web",
-            "server",
-        ),
-        "service",
-    ),
-}
-"""What takes more than a breath, by its place: `make unit` leaves it out, `make test` does not."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--unit", action="store_true", help="only what takes no more than a breath")
+    parts.add_option(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--unit"):
+    part = parts.part_of(config)
+    if part is not None:
+        config.option.markexpr = " and ".join(f"({one})" for one in (part.expression, config.option.markexpr) if one)
+    if part is parts.PARTS["unit"]:
         hypothesis.settings.load_profile("breath")
-        config.option.markexpr = " and ".join(f"not {marker}" for marker in sorted({"database", *MARKED.values()}))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With `--unit`: what would not be run is not imported either."""
-    is_long = any(collection_path == HERE / place for place in MARKED)
-    return True if config.getoption("--unit") and is_long else None
+    """Do not import what is not run."""
+    part = parts.part_of(config)
+    return True if part is not None and part.has_none_in(collection_path) else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return FileScheduling(config, log)
+
+
+class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Run the tests of a file, or of a folder that shares a fixture, in one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return parts.scope_of(nodeid)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -103,14 +95,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Left out, in `.ci/run` too, are tests whose `needs_document(path)` is not there: a clone does not come with it; and
     those that show what another worker class (`RETORT_WORKER=gthread`) cannot do, where the servers run that.
     """
+    parts.mark_by_place(items)
+    parts.check_places(items)
+    parts.begin_with_the_longest(items)
     leave_out(config, items)
     without = config.stash.setdefault(TESTS_WITHOUT_PROGRAM, {})
     for test in items:
         if is_own(test.path):
             test.add_marker(pytest.mark.filterwarnings("default"))
-        for folder, marker in MARKED.items():
-            if test.path.is_relative_to(HERE / folder):
-                test.add_marker(marker)
         programs = {program for mark in test.iter_markers("needs_program") for program in mark.args}
         for program in sorted(program for program in programs if shutil.which(program) is None):
             without.setdefault(program, []).append(test.nodeid)
@@ -168,6 +160,22 @@ def failed_if_skipped(report):
     return report
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over what a process of pytest-xdist left out or skipped."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left out"] = session.config.stash.get(TESTS_LEFT_OUT, {})
+        output["without program"] = session.config.stash.get(TESTS_WITHOUT_PROGRAM, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a process of pytest-xdist left out or skipped: each has collected all tests."""
+    output = getattr(node, "workeroutput", {})
+    node.config.stash.setdefault(TESTS_LEFT_OUT, {}).update(output.get("left out", {}))
+    node.config.stash.setdefault(TESTS_WITHOUT_PROGRAM, {}).update(output.get("without program", {}))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Name the programs that are missing, and the tests that waited for them, above pytest's own closing line."""
     if out := config.stash.get(TESTS_LEFT_OUT, {}):
@@ -187,9 +195,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def short_timings() -> Iterator[None]:
     """Packing in the process of the tests times each model for a moment only: here nobody compares the times."""
     from app.packing import timing
+    from tests.packing.moments import A_MOMENT_S
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timing, "TIMED_SECONDS", 0.005)
+        patch.setattr(timing, "TIMED_SECONDS", A_MOMENT_S)
         yield
 
 

@@ -131,6 +131,7 @@ def rows(table: str) -> list[list[str]]:
     return [line.split() for line in table.splitlines()]
 
 
+@pytest.mark.slow
 def test_add_packs_and_prints_what_it_inferred(terminal: Terminal, in_this_process: InThisProcess) -> None:
     first, *remarks, served, asked = terminal.printed("models", "add", terminal.artifact, "--name", "two").splitlines()
     assert first == "two version 1 packed"
@@ -147,6 +148,7 @@ def test_add_packs_and_prints_what_it_inferred(terminal: Terminal, in_this_proce
     assert (request.sample, request.target, timeout_s) == (None, None, 77)
 
 
+@pytest.mark.slow
 def test_add_prints_one_json_document_for_machines(terminal: Terminal) -> None:
     printed = json.loads(terminal.printed("models", "add", terminal.artifact, "--name", "two", "--json"))
     assert set(printed) == {"model", "version", "remarks", "assumptions", "proof", "verdict"}
@@ -156,6 +158,7 @@ def test_add_prints_one_json_document_for_machines(terminal: Terminal) -> None:
     assert shown["assumptions"] == []  # the artifact names the installed scikit-learn
 
 
+@pytest.mark.slow
 def test_add_makes_one_model_of_several_files(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(terminal.folder)
     scaler = StandardScaler().fit([[0.0, 1.0], [4.0, 5.0]])
@@ -172,6 +175,7 @@ def test_add_makes_one_model_of_several_files(terminal: Terminal, monkeypatch: p
     assert terminal.printed(*command.split()).startswith("two version 2 packed")
 
 
+@pytest.mark.slow
 def test_the_proposed_command_repeats_the_options_that_were_given(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +188,7 @@ def test_the_proposed_command_repeats_the_options_that_were_given(
     assert "  sample: 2 rows, UTF-8, separated by ','" in terminal.printed(*command).splitlines()
 
 
+@pytest.mark.slow
 def test_add_with_a_sample_and_a_target_as_the_default(terminal: Terminal) -> None:
     frame = flowers()[["petals", "species"]]
     frame.to_csv(terminal.folder / "rows.csv", index=False)
@@ -235,11 +240,13 @@ def test_list_shows_a_damaged_version_as_failed(packed: Terminal) -> None:
     assert line.split()[-1] == "-"
 
 
+@pytest.mark.slow
 def test_list_reports_unreadable_pointers(packed: Terminal) -> None:
     (packed.repository.root / POINTERS).write_text("{")
     assert packed.refusal("models", "list").startswith(f"{packed.repository.root / POINTERS} cannot be read: ")
 
 
+@pytest.mark.slow
 def test_show_is_json_of_the_newest_version(packed: Terminal) -> None:
     shown = json.loads(packed.printed("models", "show", "two"))
     assert (shown["name"], shown["version"]) == ("two", 2)
@@ -248,11 +255,13 @@ def test_show_is_json_of_the_newest_version(packed: Terminal) -> None:
     assert json.loads(packed.printed("models", "show", "two", 1))["version"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["show", "three"], ["verify", "three"], ["remove", "three", "1"]])
 def test_a_missing_model_is_reported(packed: Terminal, command: list[str]) -> None:
     assert packed.refusal("models", *command) == "there is no model 'three'; there are: two"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["show", "remove"])
 def test_a_missing_version_is_reported(packed: Terminal, command: str) -> None:
     said = "model 'two' has no version or alias '3'; there are: 1, 2"
@@ -285,6 +294,7 @@ def test_verify_of_an_empty_repository_succeeds(terminal: Terminal) -> None:
     assert terminal.printed("models", "verify") == ""
 
 
+@pytest.mark.slow
 def test_remove_removes_versions_and_models(packed: Terminal) -> None:
     assert packed.printed("models", "remove", "two", 1) == "two version 1 removed\n"
     assert packed.repository.versions("two") == [2]
@@ -305,6 +315,7 @@ def test_an_error_of_the_file_system_is_one_sentence(packed: Terminal, monkeypat
     assert packed.refusal("models", "remove", "two", 1) == "/models/two/1: Permission denied"
 
 
+@pytest.mark.slow
 def test_settings_show_name_value_unit_and_source(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RETORT_PACKING_TIMEOUT_S", "77")
     lines = terminal.printed("settings").splitlines()
@@ -359,6 +370,7 @@ def test_a_default_model_may_be_a_stray_in_development(terminal: Terminal) -> No
         assert len(wrong_settings(terminal.repository, settings)) == lines
 
 
+@pytest.mark.slow
 def test_a_stray_is_packed_by_the_same_process(
     tmp_path: Path, in_this_process: InThisProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -375,6 +387,7 @@ def test_a_stray_is_packed_by_the_same_process(
     assert sorted(path.name for path in repository.root.iterdir()) == ["history.json", "no.joblib", "two", "two.joblib"]
 
 
+@pytest.mark.slow
 def test_add_keeps_the_authors_card(terminal: Terminal, tmp_path: Path) -> None:
     card = tmp_path / "CARD.md"
     card.write_text("# About\r\n\nfür alle\n", "utf-8")
@@ -382,6 +395,7 @@ def test_add_keeps_the_authors_card(terminal: Terminal, tmp_path: Path) -> None:
     assert json.loads(terminal.printed("models", "show", "two"))["card"] == "# About\n\nfür alle"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "said"),
     [(b"\xff", "is not UTF-8"), (b"a" * 70_000, "has 70000 bytes; at most 65536 are kept"), (None, "cannot be read")],
@@ -396,6 +410,7 @@ def test_add_refuses_a_card_that_is_no_text(
     assert said in terminal.refusal("models", "add", terminal.artifact, "--name", "two", "--card", card)
 
 
+@pytest.mark.slow
 def test_add_declares_inputs_and_the_treatment_of_new_values(terminal: Terminal) -> None:
     artifact = saved(two(), terminal.folder / "two.joblib")
     (terminal.folder / "inputs.json").write_text('[{"name": "pair", "kind": "array", "shape": [2]}]')
@@ -440,6 +455,7 @@ def with_steps(tmp_path: Path, root_logger: None, in_this_process: InThisProcess
     return Terminal(tmp_path, steps="tests.wire.steps_module")
 
 
+@pytest.mark.slow
 def test_add_lists_the_steps_in_the_manifest(with_steps: Terminal) -> None:
     listed = ("--before", "enrich", "--after", "score")
     printed = with_steps.printed("models", "add", with_steps.artifact, "--name", "two", *listed)
@@ -460,12 +476,14 @@ def test_add_refuses_missing_steps(with_steps: Terminal) -> None:
     assert with_steps.repository.versions("two") == []
 
 
+@pytest.mark.slow
 def test_add_says_where_it_cannot_check_steps(terminal: Terminal) -> None:
     printed = terminal.printed("models", "add", terminal.artifact, "--name", "two", "--after", "anything")
     assert "its steps are not checked, since RETORT_STEPS is not set" in printed
     assert terminal.repository.manifest("two", 1).after == ("anything",)
 
 
+@pytest.mark.slow
 def test_commands_choose_the_version_that_answers(packed: Terminal) -> None:
     assert packed.printed("models", "use", "two", 1) == "two version 1 answers\n"
     assert [line[-1] for line in rows(packed.printed("models", "list"))] == ["role", "answers", "-"]
@@ -490,6 +508,7 @@ def test_commands_choose_the_version_that_answers(packed: Terminal) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -515,12 +534,14 @@ def test_a_damaged_version_is_not_chosen(packed: Terminal) -> None:
     assert packed.repository.pointers() == Pointers()
 
 
+@pytest.mark.slow
 def test_the_version_in_use_is_not_removed(packed: Terminal) -> None:
     packed.printed("models", "use", "two", 1)
     said = packed.refusal("models", "remove", "two", 1)
     assert said.endswith("choose another: flask models use two VERSION|newest")
 
 
+@pytest.mark.slow
 def test_the_output_for_a_staged_version_says_how_to_use_it(packed: Terminal) -> None:
     printed = packed.printed("models", "add", packed.artifact, "--name", "two", "--stage").splitlines()
     assert "version 2 answers; for this one to: flask models use two 3" in printed
@@ -546,6 +567,7 @@ def test_show_prints_each_thing_once(packed: Terminal) -> None:
     assert set(shown["signature"]) == {"inputs", "outputs"}
 
 
+@pytest.mark.slow
 def test_a_version_is_packed_again(packed: Terminal) -> None:
     packed.printed("models", "use", "two", 1)
     first, *remarks = packed.printed("models", "repack", "two", "--stage").splitlines()
@@ -562,6 +584,7 @@ def test_a_version_is_packed_again(packed: Terminal) -> None:
     assert packed.refusal("models", "repack", "two", 2).startswith("model.joblib has 7 bytes, not ")
 
 
+@pytest.mark.slow
 def test_two_versions_are_compared(terminal: Terminal) -> None:
     frame = flowers()[["petals", "species"]]
     for turn, target in enumerate((frame["species"], frame["species"].shift(9, fill_value="rose"))):

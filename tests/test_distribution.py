@@ -82,6 +82,7 @@ SERVING = pins("requirements.txt")
 TESTING = pins("requirements-dev.txt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["requirements-serve.txt", "requirements.txt", "requirements-dev.txt"])
 def test_every_requirement_is_an_exact_pin_with_its_hashes(name: str) -> None:
     found = locked(name)
@@ -110,12 +111,14 @@ def test_every_extra_is_pinned() -> None:
     assert set(CFG["options.extras_require"]) == {*SERVING_EXTRAS, *OPTIONAL_EXTRAS, "dev"}
 
 
+@pytest.mark.pinned
 def test_the_pins_are_the_whole_closure_and_nothing_else() -> None:
     assert closure([*declared(), *declared(*GRAPH_EXTRAS)]) == GRAPHS.keys()
     assert closure([*declared(), *declared(*SERVING_EXTRAS)]) == SERVING.keys()
     assert closure([*declared(), *declared(*SERVING_EXTRAS, *OPTIONAL_EXTRAS, "dev")]) == TESTING.keys()
 
 
+@pytest.mark.pinned
 def test_the_tests_run_on_what_is_pinned() -> None:
     assert {name: importlib.metadata.version(name) for name in TESTING} == TESTING
 
@@ -176,7 +179,7 @@ def test_make_test_runs_every_check_and_pytest_last() -> None:
     assert "pytest" in steps[-1]
 
 
-@pytest.mark.parametrize("target", ["serve", "test", "install", "format", "unit"])
+@pytest.mark.parametrize("target", ["serve", "test", "install", "format", "unit", "coverage", "lowest"])
 def test_make_help_lists(target: str) -> None:
     assert f"make {target}\t" in make("help")
 

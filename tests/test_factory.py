@@ -12,6 +12,8 @@ from app import create_app
 from app.errors import InvalidSettings
 from app.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "examples" / "models"
 MOST_LINES = 120

@@ -13,7 +13,7 @@ import pytest
 from tests.commands import done
 from tests.end_to_end.process import ROOT
 
-pytestmark = pytest.mark.needs_program("git", "make")
+pytestmark = [pytest.mark.slow, pytest.mark.needs_program("git", "make")]
 
 BADLY_FORMATTED = "import os, sys\ndef double( x ):\n  l = lambda: x*2 ; return l()\n"
 OWN_TEST = """

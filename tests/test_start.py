@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 SHOW = (sys.executable, "-c", "import os; print(os.environ['WEB_CONCURRENCY'], os.getpid())")
 

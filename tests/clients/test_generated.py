@@ -14,7 +14,7 @@ import pytest
 from tests.clients.venvs import NPM, node_modules, python_of, ran, said_by
 from tests.end_to_end.process import EXAMPLE_MODELS, ROOT, Server
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.any_worker]
 
 PAGE = (ROOT / "docs" / "frontend.md").read_text("utf-8")
 SECTION = PAGE.partition("## Generated clients\n")[2].partition("\n## ")[0]

@@ -9,7 +9,7 @@ import pytest
 from tests.clients.venvs import said_by
 from tests.end_to_end.process import Server, serving
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.any_worker]
 
 
 def test_every_call_of_it(server: Server) -> None:

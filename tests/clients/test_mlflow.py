@@ -12,7 +12,7 @@ from tests.clients.stamped import packed, visits
 from tests.clients.venvs import said_by
 from tests.end_to_end.process import EXAMPLE_MODELS, Server, serving
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.any_worker]
 
 
 def test_every_call_of_it(server: Server) -> None:

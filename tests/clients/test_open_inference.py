@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from tests.clients.venvs import said_by
 from tests.end_to_end.process import EXAMPLE_MODELS, Server, serving
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.any_worker]
 
 ROWS = [[5.1, 3.5], [6.0, 2.2], [7.0, 3.0]]
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.end_to_end.process import Server, serving, web_line
 
-pytestmark = [pytest.mark.server, pytest.mark.needs_program("curl")]
+pytestmark = [pytest.mark.server, pytest.mark.any_worker, pytest.mark.needs_program("curl")]
 
 ROUTE = "/v1/endpoints/1234567890/deployedModels/987"
 BODY = json.dumps({"instances": [{"feature1": 5.1, "feature2": 3.5}, [6.3, 2.9]], "parameters": {"confidence": 0.5}})

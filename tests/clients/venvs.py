@@ -23,6 +23,8 @@ VENVS = HERE.parents[1] / "build" / "clients"
 STAMP = "installed"
 INSTALLED_WITHIN_S = 900
 ANSWERED_WITHIN_S = 120
+UV = (sys.executable, "-m", "uv")
+"""It installs in a fifth of the time that pip takes."""
 
 
 def python_of(client: str) -> Path:
@@ -34,10 +36,9 @@ def python_with(name: str, requirements: Path) -> Path:
     """The Python of an environment that has these requirements alone; made and skipped likewise."""
     folder = VENVS / name
     python = folder / "bin" / "python"
-    pip = (str(python), "-m", "pip")
-    make = [sys.executable, "-m", "venv", str(folder)]
-    install = [*pip, "install", "--quiet", "--disable-pip-version-check", "--no-input", "--requirement"]
-    _install(folder, requirements.read_bytes() + sys.version.encode(), make, [*install, str(requirements)])
+    make = [*UV, "venv", "--quiet", "--python", sys.executable, str(folder)]
+    install = [*UV, "pip", "install", "--quiet", "--python", str(python), "--requirement", str(requirements)]
+    _install(folder, requirements.read_bytes() + sys.version.encode(), make, install)
     return python
 
 

@@ -27,6 +27,8 @@ from tests.end_to_end.process import Server, environment, free_port, serving
 from tests.server.proxied import nginx_with
 from tests.web.stage import serving as serving_here
 
+pytestmark = [pytest.mark.slow, pytest.mark.early]
+
 COMMANDS = [block for block in BLOCKS if is_taken(block) and not block.title]
 REQUESTS = [block for block in BLOCKS if block.is_request]
 CLIENTS = [block for block in BLOCKS if block.language == "python" and not block.title and not is_taken(block)]
@@ -116,6 +118,7 @@ def json_lists(document: Any) -> Any:
     return [json_lists(value) for value in document] if isinstance(document, list) else document
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", CLIENTS, ids=str)
 def test_a_script_that_asks_a_server_runs(server: Server, block: Block) -> None:
     script = block.text.replace("http://localhost:8000", server.root)
@@ -123,6 +126,7 @@ def test_a_script_that_asks_a_server_runs(server: Server, block: Block) -> None:
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.needs_program("chromium")
 @pytest.mark.parametrize("block", SNIPPETS, ids=str)
 def test_a_snippet_runs_in_a_page_of_another_origin(
@@ -137,6 +141,7 @@ def test_a_snippet_runs_in_a_page_of_another_origin(
     assert logged == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.needs_program("nginx")
 @pytest.mark.parametrize("block", PROXIES, ids=str)
 def test_nginx_takes_the_configuration_and_passes_requests_on(server: Server, tmp_path: Path, block: Block) -> None:

@@ -138,6 +138,7 @@ def price(instances, prices: PriceList):
 """
 
 
+@pytest.mark.slow
 def test_the_test_of_a_user_replaces_a_factory(
     tmp_path: Path, prices: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,8 @@ import pytest
 from tests.docs.pages import NAVIGATION
 from tests.end_to_end.process import ROOT, environment
 
+pytestmark = pytest.mark.slow
+
 LOADED = re.compile(r"<(?:script|img|iframe|link)\b[^>]*?\b(?:src|href)=[\"']?((?:https?:)?//[^\"' >]+)")
 
 

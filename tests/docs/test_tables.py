@@ -84,6 +84,7 @@ def test_the_extras_are_those_of_the_package() -> None:
     assert f"Python {cfg['options']['python_requires'].removeprefix('>=')} or newer" in text_of("README.md")
 
 
+@pytest.mark.slow
 def test_the_estimators_that_cannot_be_served_are_those_of_the_sweep() -> None:
     from tests.sweep.cases import UNSERVABLE
 

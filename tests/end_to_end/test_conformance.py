@@ -27,7 +27,7 @@ PUBLISHED = Path(os.environ.get("OPEN_INFERENCE_REST", ROOT.parent / "shared" / 
 
 UNLOAD = "/v2/repository/models/{model}/unload"
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.early]
 
 
 @pytest.fixture(scope="module")

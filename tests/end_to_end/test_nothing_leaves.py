@@ -139,6 +139,7 @@ def test_the_server_starts_no_thread_before_the_fork_and_stays_at_home(tracer: T
     assert (traced.contacts, traced.files, list(tracer.home.rglob("*"))) == ([], [], [])
 
 
+@pytest.mark.any_worker
 @pytest.mark.parametrize(
     "command",
     [
@@ -158,6 +159,7 @@ def test_the_other_commands_contact_no_other_machine(tracer: Tracer, command: st
     assert (traced.contacts, traced.files, list(tracer.home.rglob("*"))) == ([], [], [])
 
 
+@pytest.mark.any_worker
 def test_a_contact_and_a_file_are_seen(tracer: Tracer) -> None:
     script = (
         "import contextlib, pathlib, socket, threading\n"
@@ -176,5 +178,6 @@ def test_a_contact_and_a_file_are_seen(tracer: Tracer) -> None:
     assert len(traced.threads) == 1
 
 
+@pytest.mark.any_worker
 def test_this_process_sends_no_usage_data() -> None:
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"

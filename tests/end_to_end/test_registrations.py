@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import numpy as np
 import pytest
-from sklearn.neighbors import KNeighborsClassifier
 
+from app.packing import build
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
+from tests.end_to_end.halves import Halves
 from tests.end_to_end.process import EXAMPLE_MODELS, WORKER, Server, serving
 from tests.end_to_end.registrations import INTERCEPTORS, OBSERVING, REFUSING, WRAPPED
+
+pytestmark = pytest.mark.early
 
 CONNECTIONS = (1, 2, 64)
 REQUESTS = {1: 6, 2: 12, 64: 64}
@@ -35,7 +37,7 @@ WAYS: dict[str, tuple[str, str, bytes]] = {
     "inline": ("/predict", JSON, json.dumps({"instances": [ROW]}).encode()),
     "threaded": ("/models/iris-two/predict", JSON, json.dumps({"instances": [ROW] * 1000}).encode()),
     "a version": ("/models/iris-two/versions/1/predict", JSON, json.dumps([ROW]).encode()),
-    "batched": ("/models/neighbours/predict", JSON, json.dumps({"instances": [ROW]}).encode()),
+    "batched": ("/models/halves/predict", JSON, json.dumps({"instances": [ROW]}).encode()),
     "stream": ("/models/iris-two/predict", NDJSON, b"[5.1, 3.5]\n" * 700),
     "Open Inference": ("/v2/models/iris-two/infer", JSON, json.dumps(TENSOR).encode()),
     "TensorFlow Serving": ("/v1/models/iris-two:predict", JSON, json.dumps({"instances": [ROW]}).encode()),
@@ -49,10 +51,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with a graph, and with an artifact whose requests share runs."""
     folder = tmp_path_factory.mktemp("registrations")
     shutil.copytree(EXAMPLE_MODELS / "iris-two", folder / "models" / "iris-two")
-    rows = np.random.default_rng(0).normal(size=(60, 2))
-    joblib.dump(KNeighborsClassifier(3).fit(rows, rows[:, 0] > 0), folder / "neighbours.joblib")
-    request = PackRequest(str(folder / "neighbours.joblib"), "neighbours", str(folder / "models"), graph_limit_bytes=0)
-    pack(request)
+    joblib.dump(Halves(), folder / "halves.joblib")
+    with pytest.MonkeyPatch.context() as patch:
+        # A direct call has every server import scikit-learn.
+        patch.setattr(build, "direct_servable", lambda *_: None)
+        pack(PackRequest(str(folder / "halves.joblib"), "halves", str(folder / "models"), graph_limit_bytes=0))
     return folder / "models"
 
 

@@ -181,6 +181,7 @@ def test_gradient_boosting_answers_in_both_workers_after_the_fork(
 # -- a repository in which not everything is well
 
 
+@pytest.mark.any_worker
 def test_a_damaged_version_fails_with_a_reason_and_the_others_serve(mixed: Server) -> None:
     listed = {model["name"]: model["versions"] for model in mixed.ask("GET", "/models").document["models"]}
     assert [line["state"] for line in listed["boosted"]] == ["AVAILABLE", "FAILED"]
@@ -191,6 +192,7 @@ def test_a_damaged_version_fails_with_a_reason_and_the_others_serve(mixed: Serve
     assert mixed.ask("POST", "/models/boosted/predict", "[[1, 2, 3, 4]]").document["version"] == 1
 
 
+@pytest.mark.any_worker
 def test_production_refuses_a_stray_artifact_and_says_how_to_pack_it(mixed: Server, mixed_models: Path) -> None:
     assert (mixed_models / "churn" / "model.joblib").exists()
     stray = "$RETORT_MODELS_DIR/churn/model.joblib"
@@ -205,6 +207,7 @@ def test_production_refuses_a_stray_artifact_and_says_how_to_pack_it(mixed: Serv
     assert mixed.ask("GET", "/livez").status == 200
 
 
+@pytest.mark.any_worker
 def test_development_packs_it(tmp_path: Path, mixed_models: Path) -> None:
     models = tmp_path / "models"
     models.mkdir()
@@ -254,6 +257,7 @@ def test_in_production_every_line_is_json(mixed: Server) -> None:
     assert any("boosted version 2 failed" in line["message"] for line in lines)
 
 
+@pytest.mark.any_worker
 @pytest.mark.parametrize("command", [web_line(), "flask run --port $PORT", "flask models list"])
 def test_settings_that_are_not_usable_are_all_named_at_once(command: str) -> None:
     wrong = {"RETORT_MODEL_DIR": "models", "RETORT_TURBO": "1", "RETORT_THREADS": "many", "WEB_CONCURRENCY": "0"}
@@ -276,6 +280,7 @@ def test_settings_that_are_not_usable_are_all_named_at_once(command: str) -> Non
     assert "did you mean RETORT_MODELS_DIR?" in lines[0]
 
 
+@pytest.mark.any_worker
 def test_a_repository_that_cannot_be_read_stops_the_start_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "repository.json").write_text("{")
     ended = subprocess.run(
@@ -292,6 +297,7 @@ def test_a_repository_that_cannot_be_read_stops_the_start_in_one_sentence(tmp_pa
     assert len([line for line in ended.stderr.splitlines() if "repository.json cannot be read" in line]) == 1
 
 
+@pytest.mark.any_worker
 def test_flask_run_serves_too(tmp_path: Path) -> None:
     with serving(tmp_path, ["flask", "run", "--port", "$PORT"]) as server:
         answer = server.ask("POST", IRIS_TWO, CLASSIC)

@@ -19,7 +19,7 @@ from tests.clients.venvs import python_with
 from tests.end_to_end.process import ROOT, Server, environment, serving
 from tests.end_to_end.test_start import web_with
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.any_worker]
 RECORD = '{"feature1": 5.1, "feature2": 3.5}'
 
 

@@ -234,6 +234,7 @@ def request(folder: Path, *files: Path, **asked: Any) -> PackRequest:
     return PackRequest(str(files[0]), "flowers", str(folder / "models"), beside=tuple(map(str, files[1:])), **asked)
 
 
+@pytest.mark.slow
 def test_a_model_with_labels_is_served_as_one_graph(tmp_path: Path) -> None:
     path = saved(BUNDLE, tmp_path / "bundle.pkl")
     frame = pd.DataFrame(FEATURES, columns=NAMES).assign(kind=KINDS)

@@ -42,7 +42,7 @@ from app.storage.manifest import Manifest
 from app.storage.repository import Repository
 from tests.packing.artifacts import saved
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 ROWS = 48
 RANDOM = np.random.default_rng(0)

@@ -38,7 +38,7 @@ from app.storage.manifest import DirectCall
 from app.storage.repository import Repository
 
 # Packing runs with warnings ignored, in a process of its own; here it runs in this one.
-pytestmark = [pytest.mark.service, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.filterwarnings("ignore")]
 
 RANDOM = np.random.default_rng(0)
 FRAME = pd.DataFrame(RANDOM.normal(size=(80, 3)), columns=["a", "b", "c"])
@@ -101,6 +101,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("estimator", "frame", "call"), CASES)
 def test_the_quickest_call_with_equal_answers_is_found(estimator: Any, frame: pd.DataFrame, call: DirectCall) -> None:
     estimator.fit(frame, LABELS if is_classifier(estimator) else TARGET)
@@ -190,6 +191,7 @@ def test_a_model_with_random_answers_is_called_as_in_a_notebook() -> None:
     assert direct_servable(estimator, lambda: estimator, signature, []) is None
 
 
+@pytest.mark.slow
 def test_the_call_is_recorded_in_the_manifest_and_served(tmp_path: Path) -> None:
     estimator = RandomForestClassifier(5, random_state=0).fit(FRAME, LABELS)
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(estimator))

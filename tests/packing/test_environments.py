@@ -47,6 +47,7 @@ def test_an_artifact_trained_with_the_installed_libraries_is_packed_by_them() ->
     assert interpreter_for(Training(), [], None, NoProgress()) is None
 
 
+@pytest.mark.slow
 def test_without_an_index_the_error_names_the_two_commands(cache: Path) -> None:
     progress = KeptProgress()
     with pytest.raises(PackingRefused) as caught:
@@ -93,6 +94,7 @@ def test_why_pip_failed_is_told_in_one_line(said: str, why: str) -> None:
     assert environments._reason(said.splitlines()).startswith(why)
 
 
+@pytest.mark.slow
 def test_a_complete_environment_is_made_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[list[str]] = []
 
@@ -115,6 +117,7 @@ def test_a_complete_environment_is_made_once(cache: Path, monkeypatch: pytest.Mo
     assert "--only-binary" in ran[1]
 
 
+@pytest.mark.slow
 def test_without_libraries_of_its_time_others_are_installed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
@@ -134,6 +137,7 @@ def test_without_libraries_of_its_time_others_are_installed(cache: Path, monkeyp
     ]
 
 
+@pytest.mark.slow
 def test_the_users_own_python_must_have_the_libraries_of_the_artifact(tmp_path: Path) -> None:
     assert interpreter_for(HERE, [], sys.executable, NoProgress()) is not None
     with pytest.raises(PackingRefused) as caught:

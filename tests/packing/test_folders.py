@@ -72,6 +72,7 @@ def packed(folder: Path, given: str) -> tuple[Manifest, tuple[str, ...]]:
     return Repository(folder / "models").manifest("flowers", result.version), result.remarks
 
 
+@pytest.mark.slow
 def test_a_folder_of_mlflow_gives_names_and_example_rows(tmp_path: Path) -> None:
     manifest, remarks = packed(tmp_path, str(mlflow_folder(tmp_path / "m")))
     assert located(str(tmp_path / "m" / "model.pkl")) == located(str(tmp_path / "m"))
@@ -83,6 +84,7 @@ def test_a_folder_of_mlflow_gives_names_and_example_rows(tmp_path: Path) -> None
     assert "its examples are those in input_example.json" in remarks
 
 
+@pytest.mark.slow
 def test_an_example_of_another_form_is_left_out_with_a_note(tmp_path: Path) -> None:
     folder = mlflow_folder(tmp_path / "m")
     (folder / "input_example.json").write_text("7")
@@ -134,6 +136,7 @@ def hub_folder(folder: Path, config: Any) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_folder_of_the_hugging_face_hub_is_opened(tmp_path: Path) -> None:
     example = {name: FEATURES[:3, place].tolist() for place, name in enumerate(NAMES)}
     config = {"sklearn": {"columns": NAMES, "example_input": example, "model": {"file": "model.skops"}}}

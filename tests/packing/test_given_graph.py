@@ -118,6 +118,7 @@ def test_an_image_model_takes_an_array_of_its_shape(workspace: Workspace) -> Non
     assert any("the same to the last bit on 9 rows" in remark for remark in remarks)
 
 
+@pytest.mark.slow
 def test_a_sample_names_the_columns_and_their_ranges(workspace: Workspace) -> None:
     (workspace.folder / "rows.csv").write_text("a;b;c;color\n1,5;0;0;red\n0;2;0;green\n")
     manifest, _ = workspace.pack(classifier(workspace), sample=str(workspace.folder / "rows.csv"), target="color")

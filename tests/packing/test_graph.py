@@ -22,6 +22,8 @@ from app.settings import Settings
 from app.storage.manifest import Manifest
 from app.storage.repository import Repository
 
+pytestmark = pytest.mark.slow
+
 RANDOM = np.random.default_rng(0)
 ROWS = RANDOM.normal(size=(300, 3))
 TARGET = ROWS @ [1.0, -2.0, 0.5]

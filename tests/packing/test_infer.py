@@ -88,6 +88,7 @@ def test_a_plain_estimator_with_names_takes_its_features() -> None:
     assert (signature.outputs, signature.defaults, signature.classes) == (("prediction",), ("prediction",), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("by", "imputed"), [("name", True), ("name", False), ("index", True)])
 @pytest.mark.parametrize(
     ("encoder", "unseen"),
@@ -117,6 +118,7 @@ def test_the_parts_of_a_pipeline_know_categories_nulls_and_unknown_categories(
     assert not colour.nullable or imputed or unseen == "accept"
 
 
+@pytest.mark.slow
 def test_columns_chosen_by_dtype_need_no_names() -> None:
     columns = ColumnTransformer(
         [
@@ -137,12 +139,14 @@ def test_a_column_that_the_model_drops_takes_anything() -> None:
     assert [(spec.kind, spec.nullable) for spec in found.values()] == [("number", False), ("unused", True)]
 
 
+@pytest.mark.slow
 def test_a_column_that_is_passed_through_is_a_number() -> None:
     columns = ColumnTransformer([("numbers", StandardScaler(), ["petals"])], remainder="passthrough")
     model = make_pipeline(columns, BernoulliNB()).fit(NUMBERS, SPECIES)
     assert [spec.kind for spec in inputs(model).values()] == ["number", "number"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_sample", [True, False])
 def test_integers_may_be_categories(with_sample: bool) -> None:
     columns = ColumnTransformer([("codes", OneHotEncoder(), ["petals"]), ("rest", "passthrough", ["length"])])
@@ -152,6 +156,7 @@ def test_integers_may_be_categories(with_sample: bool) -> None:
     assert petals.categories == tuple(sorted(NUMBERS["petals"].unique().tolist()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_sample", [True, False])
 def test_booleans_may_be_categories(with_sample: bool) -> None:
     columns = ColumnTransformer([("flags", OneHotEncoder(), ["scented"]), ("rest", "passthrough", ["petals"])])
@@ -161,6 +166,7 @@ def test_booleans_may_be_categories(with_sample: bool) -> None:
     assert (scented.kind, scented.categories, scented.unseen) == ("category", (False, True), "reject")
 
 
+@pytest.mark.slow
 def test_kinds_ranges_and_categories_are_those_of_the_sample() -> None:
     features = FRAME[["length", "petals", "colour", "scented"]]
     model = make_pipeline(
@@ -174,6 +180,7 @@ def test_kinds_ranges_and_categories_are_those_of_the_sample() -> None:
     assert length.example == features["length"][0]
 
 
+@pytest.mark.slow
 def test_the_records_are_the_rows_of_the_sample_complete_ones_first() -> None:
     features = FRAME[["length", "petals", "colour"]]
     _, records = infer(trained(mixed(OneHotEncoder())), features)
@@ -183,6 +190,7 @@ def test_the_records_are_the_rows_of_the_sample_complete_ones_first() -> None:
     assert {type(record["petals"]) for record in records} == {int}
 
 
+@pytest.mark.slow
 def test_the_categories_of_the_encoder_take_precedence_over_the_sample() -> None:
     features = FRAME[["length", "petals", "colour"]].dropna()
     colour = inputs(trained(mixed(OneHotEncoder())), features[features["colour"] == "red"])["colour"]
@@ -272,6 +280,7 @@ def test_an_output_whose_method_fails_is_left_out_with_a_remark() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_text_column_of_a_frame_is_a_text() -> None:
     sample = pd.DataFrame({"note": TEXTS, "petals": range(20)})
     columns = ColumnTransformer([("words", TfidfVectorizer(), "note"), ("rest", "passthrough", ["petals"])])
@@ -282,6 +291,7 @@ def test_a_text_column_of_a_frame_is_a_text() -> None:
         assert found["petals"].kind in ("number", "integer")
 
 
+@pytest.mark.slow
 def test_a_search_has_the_inputs_of_its_best_estimator() -> None:
     search = GridSearchCV(mixed(OneHotEncoder()), {"bernoullinb__alpha": [0.5, 1.0]}, cv=2)
     found = inputs(trained(search))
@@ -410,6 +420,7 @@ class Counting(LinearRegression):
         return super().predict(features)
 
 
+@pytest.mark.slow
 def test_many_columns_are_probed_for_nulls_in_few_runs() -> None:
     wide = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 64)), columns=[f"c{n}" for n in range(64)])
     columns = ColumnTransformer([("needed", StandardScaler(), ["c7"])], remainder=SimpleImputer())

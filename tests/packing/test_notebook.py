@@ -25,7 +25,10 @@ from app.storage.repository import Repository
 from tests.end_to_end.process import ROOT, environment
 from tests.packing.artifacts import saved
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # packing runs with warnings ignored, in a process of its own
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),
+]  # packing runs with warnings ignored, in a process of its own
 
 FRAME = pd.DataFrame({"length": [1.0, 2.0, 3.0, 4.0], "width": [1, 3, 2, 4], "kind": ["a", "b", "a", "b"]})
 INPUTS = FRAME[["length", "width"]]

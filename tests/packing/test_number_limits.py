@@ -36,6 +36,7 @@ def limits(function: Any, frame: pd.DataFrame = FRAME) -> dict[str, tuple[float 
     return {spec.name: (spec.least, spec.most) for spec in signature.inputs}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "least", "most"),
     [
@@ -49,6 +50,7 @@ def test_the_limits_of_a_function_are_found_to_the_last_bit(function: Any, least
     assert limits(function) == dict.fromkeys(FRAME, (least, most))
 
 
+@pytest.mark.slow
 def test_a_column_without_a_limit_has_none() -> None:
     model = make_pipeline(
         make_column_transformer((FunctionTransformer(np.sqrt), ["size"]), (StandardScaler(), ["weight"])), Ridge()
@@ -104,6 +106,7 @@ class AnswersAlways:
             return self.artifact.run(Batch(dict.fromkeys(batch.columns, np.ones(batch.rows)), batch.rows), outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
@@ -126,6 +129,7 @@ def test_a_graph_that_answers_where_the_model_fails_is_not_proven(model: Any) ->
         prove(model, artifact, AnswersAlways(artifact), artifact, endless, records)
 
 
+@pytest.mark.slow
 def test_a_model_of_many_columns_is_tried_as_often_as_one_of_few() -> None:
     asked = []
     for width in (20, 80):

@@ -27,6 +27,8 @@ from app.settings import Settings
 from app.storage.repository import Repository
 from tests.sweep.compare import differences
 
+pytestmark = [pytest.mark.slow, pytest.mark.early]
+
 ROOT = Path(__file__).parents[2]
 RELEASES = ("1.2.2", "1.6.1")
 MODELS = (
@@ -98,6 +100,7 @@ def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return trained
 
 
+@pytest.mark.slow
 def test_ten_models_of_an_older_release_answer_as_they_did_there(release: Release) -> None:
     client = release.client()
     wrong = {}
@@ -135,6 +138,7 @@ def test_without_a_graph_it_is_served_only_where_the_installed_release_answers_e
         assert equal.verdict.equal_rows > 100
 
 
+@pytest.mark.slow
 def test_a_version_is_packed_again_in_the_environment_of_its_release(release: Release) -> None:
     models = str(release.folder / "models")
     name = "penguins_one_hot_ignore"

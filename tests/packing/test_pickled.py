@@ -132,6 +132,7 @@ def test_an_array_said_to_be_larger_than_the_file_takes_no_memory() -> None:
     assert not read(content.replace(b"K\x04\x85", b"\x8a\x08" + b"\xff" * 7 + b"\x7f" + b"\x85")).whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [
@@ -156,6 +157,7 @@ def test_hostile_pickles_take_little_memory(content: bytes, monkeypatch: pytest.
     assert most_bytes < 4 * 2**20
 
 
+@pytest.mark.slow
 def test_a_file_that_grows_by_decompression_is_read_a_part_at_a_time(tmp_path: Path) -> None:
     joblib.dump(np.zeros(5_000_000), tmp_path / "zeros", compress=9)
     tracemalloc.start()
@@ -184,6 +186,7 @@ def test_every_opcode_of_python_is_known() -> None:
     assert pickled.EFFECTS.keys() < {opcode.name for opcode in pickletools.opcodes}
 
 
+@pytest.mark.slow
 def test_damaged_files_end_the_reading_and_nothing_else() -> None:
     content = pickle.dumps(MODELS["columns"])
     random = np.random.default_rng(0)

@@ -44,6 +44,8 @@ from app.packing.prove import prove
 from app.runtime.graph import GraphServable, session_of
 from app.runtime.servable import ArtifactServable
 
+pytestmark = pytest.mark.slow
+
 DRAWS = int(os.environ.get("DRAWS", "6"))
 ROWS = 60
 

@@ -26,7 +26,7 @@ from app.storage.repository import Repository
 from app.storage.verification import sha256_of
 from tests.packing.artifacts import flowers, saved
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 FRAME = flowers().dropna()
 NUMBERS = FRAME[["length", "petals"]]

@@ -8,6 +8,8 @@ import pytest
 
 from app.packing.trained_with import Training, requirements_of
 
+pytestmark = pytest.mark.slow
+
 
 def requirement(training: Training, library: str) -> str:
     [found] = [one for one in requirements_of(training) if one.startswith(library)]

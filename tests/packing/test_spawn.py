@@ -77,6 +77,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Started:
     return started
 
 
+@pytest.mark.slow
 def test_two_packings_at_once_make_two_versions(started: Started) -> None:
     results = [started.ended["first"], started.ended["second"]]
     assert all(isinstance(result, Result) for result in results)
@@ -86,18 +87,22 @@ def test_two_packings_at_once_make_two_versions(started: Started) -> None:
     assert all("classifier: LogisticRegression" in result.remarks for result in results if isinstance(result, Result))
 
 
+@pytest.mark.slow
 def test_a_pickle_that_crashes_is_one_sentence(started: Started) -> None:
     assert started.refusal("crash") == "reading and running it ended the process (SIGABRT)"
 
 
+@pytest.mark.slow
 def test_a_pickle_that_hangs_is_one_sentence(started: Started) -> None:
     assert started.refusal("hang") == "reading and running it took longer than 0.5 seconds"
 
 
+@pytest.mark.slow
 def test_a_model_that_crashes_while_its_version_is_put_together(started: Started) -> None:
     assert started.refusal("late crash") == "reading and running it ended the process (SIGABRT)"
 
 
+@pytest.mark.slow
 def test_whatever_crashed_or_hung_left_nothing(started: Started) -> None:
     assert not started.crashed.root.exists() or listed(started.crashed.root) == []
     assert listed(started.temporary) == []

@@ -16,6 +16,8 @@ import pytest
 from app.packing.spawn import PackRequest
 from tests.packing.artifacts import hangs
 
+pytestmark = pytest.mark.slow
+
 WITHIN_S = 30.0
 
 # A supervisor whose work writes its process id, and that of a daemon that it starts, and waits.

@@ -95,6 +95,7 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_version_has_everything_that_serving_needs(workspace: Workspace) -> None:
     artifact = saved(flower_model(), workspace.folder / "my model.joblib")
     result = workspace.pack(artifact, sample=workspace.sample(FEATURES.assign(species=SPECIES)), target="species")
@@ -111,6 +112,7 @@ def test_a_version_has_everything_that_serving_needs(workspace: Workspace) -> No
     assert check(CheckRequest("flowers", 1, str(workspace.repository.root))) == Result(version=1)
 
 
+@pytest.mark.slow
 def test_the_examples_are_rows_of_the_sample_with_what_the_model_gives_for_them(workspace: Workspace) -> None:
     model = flower_model()
     manifest = workspace.packed(model, sample=workspace.sample(FEATURES))
@@ -122,6 +124,7 @@ def test_the_examples_are_rows_of_the_sample_with_what_the_model_gives_for_them(
     assert None in manifest.examples[-1].instance.values()
 
 
+@pytest.mark.slow
 def test_without_a_sample_the_examples_are_made_up_and_say_so(workspace: Workspace) -> None:
     manifest = workspace.packed(flower_model())
     assert manifest.examples_made_up
@@ -130,6 +133,7 @@ def test_without_a_sample_the_examples_are_made_up_and_say_so(workspace: Workspa
     assert (result.version, any("--sample" in remark for remark in result.remarks)) == (2, True)
 
 
+@pytest.mark.slow
 def test_the_remarks_tell_what_was_inferred(workspace: Workspace) -> None:
     artifact = saved(flower_model(), workspace.folder / "model.joblib")
     remarks = workspace.pack(artifact, sample=workspace.sample(FEATURES)).remarks
@@ -140,6 +144,7 @@ def test_the_remarks_tell_what_was_inferred(workspace: Workspace) -> None:
     assert "input colour: category, one of blue, green, red, may be missing" in remarks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wish", ["warn", "accept"])
 def test_what_is_asked_for_in_vain_is_told(workspace: Workspace, wish: str) -> None:
     artifact = saved(flower_model(), workspace.folder / "model.joblib")
@@ -157,6 +162,7 @@ def test_what_is_asked_for_in_vain_is_told(workspace: Workspace, wish: str) -> N
         assert told == ("inputs" in asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "said", "suspect"),
     [
@@ -229,6 +235,7 @@ def test_the_classic_example(workspace: Workspace) -> None:
     assert manifest.signature.classes == (0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [np.str_, str])
 def test_labels_that_are_numpy_strings(workspace: Workspace, words: Any) -> None:
     target = np.array([words(word) for word in SPECIES], dtype=object)
@@ -348,6 +355,7 @@ def test_a_model_that_json_would_give_other_answers_is_refused(workspace: Worksp
     assert said.endswith("the sample's types or its index cannot be sent as JSON")
 
 
+@pytest.mark.slow
 def test_a_version_that_was_changed_is_refused_by_check(workspace: Workspace) -> None:
     workspace.packed(TWO)
     artifact = workspace.repository.folder("flowers", 1) / "model.joblib"
@@ -356,6 +364,7 @@ def test_a_version_that_was_changed_is_refused_by_check(workspace: Workspace) ->
         check(CheckRequest("flowers", 1, str(workspace.repository.root)))
 
 
+@pytest.mark.slow
 def test_a_version_that_is_not_there_is_refused_by_check(workspace: Workspace) -> None:
     workspace.packed(TWO)
     with pytest.raises(PackingRefused, match=r"has no version or alias '2'; there are: 1"):
@@ -376,6 +385,7 @@ def rewritten(folder: Path, rows: Recorded | None = None, **facts: Any) -> None:
     manifests.write(folder, manifest)
 
 
+@pytest.mark.slow
 def test_hundreds_of_rows_are_recorded_with_their_answers(workspace: Workspace) -> None:
     model = flower_model()
     manifest = workspace.packed(model, sample=workspace.sample(FEATURES))
@@ -388,6 +398,7 @@ def test_hundreds_of_rows_are_recorded_with_their_answers(workspace: Workspace) 
     assert any(row["colour"] is None for row in rows.instances)
 
 
+@pytest.mark.slow
 def test_an_artifact_is_served_by_other_libraries_that_give_the_recorded_answers(workspace: Workspace) -> None:
     workspace.packed(flower_model(), sample=workspace.sample(FEATURES), graph_limit_bytes=0)
     folder = workspace.repository.folder("flowers", 1)
@@ -397,6 +408,7 @@ def test_an_artifact_is_served_by_other_libraries_that_give_the_recorded_answers
     assert serve(ServeRequest(str(folder))) == Result(environment=environment(), rows=rows)
 
 
+@pytest.mark.slow
 def test_an_artifact_that_other_libraries_answer_otherwise_is_refused_with_both_versions(workspace: Workspace) -> None:
     workspace.packed(flower_model(), sample=workspace.sample(FEATURES), graph_limit_bytes=0)
     folder = workspace.repository.folder("flowers", 1)
@@ -440,6 +452,7 @@ def test_recorded_rows_that_cannot_be_read_are_no_proof(workspace: Workspace, co
         check(CheckRequest("flowers", 1, str(workspace.repository.root)))
 
 
+@pytest.mark.slow
 def test_the_verdict_says_how_often_predictions_agree_with_the_target(workspace: Workspace) -> None:
     model = flower_model()
     artifact = saved(model, workspace.folder / "model.joblib")
@@ -457,6 +470,7 @@ def test_the_verdict_says_how_often_predictions_agree_with_the_target(workspace:
     assert workspace.pack(artifact, sample=workspace.sample(FEATURES)).verdict != verdict
 
 
+@pytest.mark.slow
 def test_the_verdict_of_a_regressor_is_its_r2(workspace: Workspace) -> None:
     rows = FEATURES[["petals"]].assign(height=range(len(FRAME)))
     model = LinearRegression().fit(rows[["petals"]], rows["height"])
@@ -468,6 +482,7 @@ def test_the_verdict_of_a_regressor_is_its_r2(workspace: Workspace) -> None:
     assert verdict.agreement.value == pytest.approx(model.score(rows[["petals"]], rows["height"]))
 
 
+@pytest.mark.slow
 def test_what_was_assumed_of_training_and_of_the_sample_is_recorded(workspace: Workspace) -> None:
     sample = workspace.folder / "rows.csv"
     sample.write_text(FEATURES.fillna({"length": "?"}).to_csv(sep=";", index=False))
@@ -485,6 +500,7 @@ def test_what_was_assumed_of_training_and_of_the_sample_is_recorded(workspace: W
     assert result.remarks[0] == notes[0]
 
 
+@pytest.mark.slow
 def test_an_artifact_of_another_release_is_refused_where_nobody_says_so(workspace: Workspace) -> None:
     here = environment()["scikit-learn"].encode()
     older = b"1.2.2".ljust(len(here), b"0")

@@ -79,6 +79,7 @@ def test_sharing_pays_if_the_cost_per_row_falls(cost: dict[str, float], pays: bo
     assert batching_pays(cost) is pays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cost", "auto", "on"),
     [

@@ -50,6 +50,7 @@ def test_another_process_sees_and_writes_the_same_states() -> None:
     assert shared.read() == (2, {"iris": DesiredState(False, 1), "wine": DesiredState(True, 2)})
 
 
+@pytest.mark.slow
 def test_changes_of_many_writers_are_complete() -> None:
     shared = DesiredStates()
     children = []

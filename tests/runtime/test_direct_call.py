@@ -58,6 +58,7 @@ def fitted(*steps: Any) -> Any:
     return make_pipeline(*steps).fit(FRAME, LABELS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [MATRIX, DirectCall(False, False), DirectCall(True, True), DirectCall(False, True)])
 @pytest.mark.parametrize("last", [LogisticRegression(), RandomForestClassifier(5, random_state=0)])
 def test_a_direct_call_gives_the_answers_of_the_artifact(last: Any, call: DirectCall) -> None:
@@ -100,6 +101,7 @@ def test_checks_are_left_out_where_packing_says_so(unchecked: bool) -> None:
     assert sklearn.get_config()["assume_finite"] is False
 
 
+@pytest.mark.slow
 def test_a_search_in_a_pipeline_is_split_into_its_steps() -> None:
     scaler, again, model = StandardScaler(), StandardScaler(), LogisticRegression()
     search = GridSearchCV(make_pipeline(again, "passthrough", model), {"logisticregression__C": [1.0]}, cv=2)

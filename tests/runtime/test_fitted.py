@@ -71,6 +71,7 @@ def test_without_names_a_matrix_gives_no_warning(model: object) -> None:
     assert np.array_equal(model.predict_proba(frame.to_numpy()), wanted)
 
 
+@pytest.mark.slow
 def test_columns_selected_by_name_are_selected_by_position() -> None:
     model = columns().fit(FRAME)
     wanted = model.transform(FRAME)

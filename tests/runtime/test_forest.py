@@ -32,6 +32,7 @@ def forest_of(forest: Any) -> Forest:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 2, 200])
 @pytest.mark.parametrize("kind", [RandomForestClassifier, ExtraTreesClassifier])
 @pytest.mark.parametrize("labels", [WORDS, WORDS == "low"], ids=["three", "two"])

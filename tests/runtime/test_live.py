@@ -24,6 +24,8 @@ from app.storage.repository import Repository
 from tests.runtime.estimators import WordLoader, add, version_loader
 from tests.storage.versions import edit
 
+pytestmark = pytest.mark.slow
+
 
 class GatedLoader(WordLoader):
     """A loader that waits at a gate while the gate is closed."""

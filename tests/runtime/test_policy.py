@@ -26,6 +26,7 @@ def test_the_newest_available_version_is_the_current_one(states: dict[int, State
     assert current_version(states) == version
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.integers(1, 50), st.sampled_from(State)))
 def test_the_current_version_is_the_newest_available_one_for_any_states(states: dict[int, State]) -> None:
     chosen = current_version(states)

@@ -43,6 +43,7 @@ def refusal(servable: Any, *examples: Example, **facts: Any) -> str:
     return caught.value.detail
 
 
+@pytest.mark.slow
 @given(JSON)
 def test_every_value_equals_itself(value: Any) -> None:
     assert same(value, value)

@@ -99,6 +99,7 @@ def test_a_sound_version_is_available_and_answers(repository: Repository) -> Non
     assert predict(served, "flowers", "1") == predict(served, "flowers") == predict(served) == ("flowers", 1, [10.0])
 
 
+@pytest.mark.slow
 def test_loading_runs_no_model_and_proving_runs_each_once(repository: Repository) -> None:
     add(repository)
     add(repository, content=b"raises")
@@ -164,6 +165,7 @@ def test_a_version_without_examples_is_available_without_having_run(repository: 
     assert states(registry(repository)) == {"flowers": ["AVAILABLE"]}
 
 
+@pytest.mark.slow
 def test_a_damaged_file_fails_only_its_version(repository: Repository) -> None:
     add(repository)
     add(repository, "trees")
@@ -216,6 +218,7 @@ def test_an_input_of_a_kind_that_this_release_does_not_know_fails_only_its_versi
     assert predict(served, "flowers") == ("flowers", 1, [10.0])
 
 
+@pytest.mark.slow
 def test_a_manifest_with_any_byte_changed_fails_only_its_version(repository: Repository) -> None:
     add(repository, "trees")
     add(repository)
@@ -229,6 +232,7 @@ def test_a_manifest_with_any_byte_changed_fails_only_its_version(repository: Rep
     assert ends == {State.FAILED}
 
 
+@pytest.mark.slow
 def test_the_newest_available_version_is_current_and_others_can_be_leased(repository: Repository) -> None:
     add(repository)
     add(repository)
@@ -243,6 +247,7 @@ def test_the_newest_available_version_is_current_and_others_can_be_leased(reposi
     assert (caught.value.version, caught.value.reason) == (3, reason(served, version=3))
 
 
+@pytest.mark.slow
 def test_the_newest_version_gives_the_reason_if_none_is_available(repository: Repository) -> None:
     add(repository, content=b"raises")
     add(repository, content=b"triples")
@@ -253,6 +258,7 @@ def test_the_newest_version_gives_the_reason_if_none_is_available(repository: Re
     assert (caught.value.version, caught.value.reason) == (2, reason(served, version=2))
 
 
+@pytest.mark.slow
 def test_versions_are_listed_by_number(repository: Repository) -> None:
     for _ in range(11):
         add(repository)

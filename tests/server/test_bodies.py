@@ -66,6 +66,7 @@ pieces = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(pieces, max_size=6), st.data())
 @example([b"0\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"], None)
 def test_chunks_in_any_pieces_get_gunicorns_verdict(written: list[bytes], choice: Any) -> None:
@@ -86,6 +87,7 @@ def test_chunks_in_any_pieces_get_gunicorns_verdict(written: list[bytes], choice
     assert ours([bytes([byte]) for byte in content]) == got
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts_of", [lambda c: [c], lambda c: [c[at : at + 1] for at in range(len(c))]])
 def test_chunks_have_limits(parts_of: Any) -> None:
     with pytest.raises(TooLong):

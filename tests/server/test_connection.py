@@ -44,6 +44,7 @@ def document(received: bytes) -> dict[str, Any]:
     return parsed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "bodies"),
     [
@@ -462,6 +463,7 @@ def test_a_stream_arrives_whole(version: bytes) -> None:
     assert app.closed
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.lists(requests(), min_size=1, max_size=3), st.data())
 def test_any_mixture_in_any_pieces_gets_gunicorns_verdict(written: list[bytes], choice: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.server.fairness import LIMITS, THREADS, measure_fairness
 from tests.server.served import ask_stats, worker_server
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.alone]
 
 RATIO = 3.0
 """The long form requires 1.5; this allows for a busy machine. With one queue for all it is 7, and most quiet requests

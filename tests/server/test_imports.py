@@ -6,6 +6,8 @@ import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import app.server
 
 ALLOWED_OUTSIDE = ("app.telemetry", "app.errors")
@@ -34,6 +36,7 @@ def test_the_modules_of_the_worker_have_no_import_cycle() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 
+@pytest.mark.slow
 def test_the_worker_imports_nothing_else_of_the_service() -> None:
     imported = set().union(*(imports_of(path) for path in MODULES.values()))
     assert {name for name in imported if not name.startswith(("app.server", *ALLOWED_OUTSIDE))} == set()

@@ -50,6 +50,7 @@ def answering(answer: Callable[[int, bytes], bytes]) -> Iterator[int]:
         one.join()
 
 
+@pytest.mark.slow
 def test_right_answers_are_counted() -> None:
     with answering(lambda nth, number: OK + number) as port:
         outcomes = closed_loop(port, 2, echo, for_s=10, most=50, pipelined=lambda: 2)
@@ -103,6 +104,7 @@ def test_an_announced_close_is_not_a_reset() -> None:
     assert outcomes.count == {"200": 1, "unasked": 1}
 
 
+@pytest.mark.slow
 def test_an_open_loop_tries_again_and_gives_up_in_time() -> None:
     with answering(lambda nth, number: BUSY % number) as port:
         outcomes, _ = open_loop(port, 100, 0.2, lambda: echo(tries=3), patience_s=5)

@@ -15,6 +15,7 @@ import socket
 import time
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -223,7 +224,7 @@ class Worker(RuleBasedStateMachine):
         assert self.stage.loop.store.held_bytes == self.stage.dispatcher.threads.queue.waiting == 0
 
 
-TestWorker = Worker.TestCase
+TestWorker = pytest.mark.slow(Worker.TestCase)
 TestWorker.settings = settings(
     max_examples=DRAWS, stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )

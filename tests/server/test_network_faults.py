@@ -14,7 +14,7 @@ from tests.server.crowds import HALF_BODY, HALF_HEAD, WHOLE, crowd, median_s, sl
 from tests.server.reference import statuses_in
 from tests.server.served import Outcomes, ask_stats, connect, cpu_s, load, rss_bytes, took_s, worker_server
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.alone]
 
 
 @pytest.mark.own_worker("it reads in its threads, so that as many slow senders as it has threads stop it")

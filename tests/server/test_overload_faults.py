@@ -13,7 +13,7 @@ from tests.server.crowds import median_s, share_of
 from tests.server.overload import SLOWER, capacity_per_second, echoes, overload
 from tests.server.served import Talk, ask_stats, worker_server
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.alone]
 
 THREADS = 4
 MEASURED = 3

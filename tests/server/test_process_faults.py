@@ -19,7 +19,7 @@ from tests.end_to_end.process import Server, free_port
 from tests.server.endings import once, recycled, reloaded, terminated, twice_to_the_group
 from tests.server.served import Outcomes, Talk, load, took_s, worker_server
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.alone]
 
 PROMPT_S = 1.0
 """An answer that waited for the fault would take as long as the fault lasts: many seconds."""

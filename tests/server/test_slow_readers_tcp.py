@@ -17,6 +17,8 @@ from app.server.connection import CLOSED, Connection
 from app.server.limits import Limits
 from tests.server.stage import Recorder, Stage, staged
 
+pytestmark = pytest.mark.slow
+
 FASTER = 50
 ANSWER_BYTES = 22_000_000
 HELD_FOR_S = 180 / FASTER

@@ -39,6 +39,7 @@ def equal(one: Batch, other: Batch) -> bool:
     )
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_both_paths_accept_the_same_with_the_same_values(data: st.DataObject) -> None:
     signature = data.draw(signatures())

@@ -79,6 +79,7 @@ def test_integers_of_hundreds_of_digits_are_slow() -> None:
     assert not has_slow_numbers(b'["' + b"12345678" * 40 + b"a" * 2**21 + b'"]')
 
 
+@pytest.mark.slow
 def test_a_text_of_megabytes_is_long_and_wide_if_it_has_one_wide_character() -> None:
     wide = "\U0001f427".encode()
     text = b"a" * (LONG_TEXT_BYTES + 1)

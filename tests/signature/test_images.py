@@ -156,6 +156,7 @@ def test_other_values_are_refused_with_a_reason(value: object, problem: str) -> 
     assert Image().column([value], spec_of()) is None
 
 
+@pytest.mark.slow
 def test_a_hundred_megapixels_are_refused_by_their_header() -> None:
     rows = zlib.compress(b"\0" * 10_001 * 10_000, 9)
     content = bomb(10_000, 10_000, rows)

@@ -30,6 +30,7 @@ TEXT = Input("x", "text", "object")
 UNUSED = Input("x", "unused", "float64", nullable=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @given(st.data())
 def test_the_column_takes_a_list_exactly_when_the_rule_and_the_schema_take_every_value(
@@ -44,6 +45,7 @@ def test_the_column_takes_a_list_exactly_when_the_rule_and_the_schema_take_every
     assert (KINDS[kind].column(values, spec) is not None) == all(by_rule)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @given(st.data())
 def test_the_schema_says_what_the_rule_says(kind: str, data: st.DataObject) -> None:
@@ -54,6 +56,7 @@ def test_the_schema_says_what_the_rule_says(kind: str, data: st.DataObject) -> N
     assert said == ({} if problem is None else {"x": [problem + hint_for_value(value, spec)]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @given(st.data())
 def test_an_accepted_column_holds_the_values_that_were_sent(kind: str, data: st.DataObject) -> None:

@@ -97,6 +97,7 @@ def refusal_per_parse(sig: Signature, bad: list[Any], good: list[Any] | None = N
     return seconds(lambda: refused(sig, bad)) / seconds(lambda: json.loads(body))
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_the_validator_counts_and_words_what_marshmallow_finds(data: st.DataObject) -> None:
     sig = data.draw(signatures())
@@ -125,6 +126,7 @@ def test_the_validator_counts_and_words_what_marshmallow_finds(data: st.DataObje
             assert (told.value is ABSENT) == (name not in instance)
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_records_and_rows_make_the_same_batch(data: st.DataObject) -> None:
     sig = signature(NUMBER, COLOUR)
@@ -302,10 +304,12 @@ def test_a_message_names_at_most_twenty_features() -> None:
     ],
     ids=lambda value: value.kind if isinstance(value, Input) else str(value),
 )
+@pytest.mark.alone
 def test_bad_rows_are_refused_in_about_the_time_that_parsing_good_ones_takes(spec: Input, instance: Any) -> None:
     assert refusal_per_parse(signature(spec), [instance] * 20_000, [{"x": 1.5}] * 20_000) < BOUND
 
 
+@pytest.mark.alone
 def test_100000_bad_rows_are_refused_in_about_the_time_that_parsing_them_takes() -> None:
     assert refusal_per_parse(PAIR, [{"x": "a", "colour": "blue"}] * MANY_ROWS) < BOUND
 
@@ -324,6 +328,7 @@ def documented(sig: Signature) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["number", "integer", "boolean", "category", "text", "unused", "timestamp", "array", "image"]
 )

@@ -50,6 +50,7 @@ def signature_of(*specs: Input) -> Signature:
     return Signature(specs, ("prediction",), ("prediction",), Layout.FRAME)
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_column_is_accepted_as_its_values_are(data: st.DataObject) -> None:
     spec = data.draw(st.sampled_from(SPECS))
@@ -60,6 +61,7 @@ def test_a_column_is_accepted_as_its_values_are(data: st.DataObject) -> None:
         assert equal(got, expected.columns["x"])
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_matrix_is_accepted_as_its_rows_are(data: st.DataObject) -> None:
     specs = [data.draw(st.sampled_from(SPECS[: data.draw(st.sampled_from([3, len(SPECS)]))])) for _ in range(2)]

@@ -128,6 +128,7 @@ def run_soak(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.server
+@pytest.mark.alone
 @pytest.mark.own_worker("it counts nothing")
 def test_a_short_soak(tmp_path: Path) -> None:
     report = tmp_path / "soak.json"
@@ -149,6 +150,7 @@ def test_a_short_soak(tmp_path: Path) -> None:
     assert ran.returncode == (0 if all(sheet["holds"] for sheet in told.values()) else 1)
 
 
+@pytest.mark.slow
 def test_unknown_rows_are_refused_with_a_reason() -> None:
     ran = run_soak("--rows", "z")
     assert ran.returncode == 2

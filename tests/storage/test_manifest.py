@@ -88,6 +88,7 @@ def document(**changes: Any) -> dict[str, Any]:
     return {**json.loads(encode(MANIFEST)), **changes}
 
 
+@pytest.mark.slow
 @given(manifest=MANIFESTS)
 def test_a_written_manifest_is_read_back(folder: Path, manifest: Manifest) -> None:
     assert read(written(folder, encode(manifest))) == manifest

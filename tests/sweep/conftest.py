@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.packing.moments import time_for_a_moment
 from tests.sweep.packed import Packed
 
 from .report import BATCHED, LINES, Line, page, table, title
@@ -32,9 +33,11 @@ def report_batched(request: pytest.FixtureRequest) -> Callable[[str, bool], None
 
 
 @pytest.fixture(scope="session")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Packed]:
-    """Repositories with one estimator alone in each."""
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as processes:
+def packed(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Packed]:
+    """Repositories with one estimator alone in each. The times of graph and artifact are exact for the page alone."""
+    is_timed = pytestconfig.getoption("--estimators", default=None) is not None
+    prepare = None if is_timed else time_for_a_moment
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), prepare) as processes:
         processes.submit(os.getpid).result()  # its own thread starts now, and is no test's
         yield Packed(tmp_path_factory.mktemp("packed"), processes)
 

@@ -18,7 +18,7 @@ from tests.sweep.packed import Packed
 from .cases import RECIPES, case
 from .compare import differences, notebook, rows
 
-pytestmark = [pytest.mark.sweep, pytest.mark.server, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.sweep, pytest.mark.server, pytest.mark.early, pytest.mark.filterwarnings("ignore")]
 
 CLIENTS = 8
 

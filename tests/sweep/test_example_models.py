@@ -20,7 +20,7 @@ NAMES = ["diabetes", "digits", "digits-image", "iris-two", "penguins"]
 # order, and a solver stops within its own tolerance.
 RETRAINED_REL_TOL = 1e-4
 
-pytestmark = pytest.mark.sweep
+pytestmark = [pytest.mark.sweep, pytest.mark.early]
 
 
 @pytest.fixture(scope="module")

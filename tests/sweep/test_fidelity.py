@@ -21,7 +21,7 @@ from .compare import differences, notebook, rows
 from .report import Line
 
 # Packing runs with warnings ignored, in a process of its own; here it runs in this one, for speed.
-pytestmark = [pytest.mark.sweep, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.sweep, pytest.mark.early, pytest.mark.filterwarnings("ignore")]
 
 
 def url(asked: Case) -> str:

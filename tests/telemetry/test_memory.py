@@ -68,6 +68,7 @@ print(memory_bytes()["private"])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
 def test_freed_blocks_are_returned_to_the_system() -> None:
     def held(first: str) -> int:

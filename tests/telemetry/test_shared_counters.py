@@ -14,6 +14,7 @@ from app.telemetry.shared_counters import MOST_CELLS, SCRATCH_BYTES, SharedCount
 SMALL_BYTES = 4096
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(max_size=40), st.lists(st.floats(allow_nan=False), min_size=1, max_size=5), max_size=9))
 def test_written_cells_are_read(blocks: dict[str, list[float]]) -> None:
     counters = SharedCounters(2, SMALL_BYTES)

@@ -103,6 +103,7 @@ def test_forked_processes_make_different_ids_also_if_a_model_seeds_the_common_ge
     assert len(set(made)) == 3
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_every_request_id_is_fit_for_headers_and_logs(sent: str) -> None:
     assert ID.fullmatch(request_id_from(sent))

@@ -111,6 +111,7 @@ def check(text: str) -> None:
         assert name != "href" or re.match(r"https?://|mailto:", value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     ["*", "**a", "[", "[a](", "`", "_a", "> ", "| - ", "- ", "1. ", "---\n", "<https://", "#", "# ", " ", "\t", "- - "],

@@ -12,6 +12,8 @@ from flask.testing import FlaskClient
 
 from tests.web.stage import EmptyCatalogue, ManyModels, StoredCatalogue, make_app
 
+pytestmark = pytest.mark.slow
+
 FIREFOX = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 

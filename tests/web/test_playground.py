@@ -34,6 +34,7 @@ def client() -> FlaskClient:
     return make_app(StoredCatalogue()).test_client()
 
 
+@pytest.mark.slow
 def test_the_form_is_answered_by_the_public_api_and_stays_filled(client: FlaskClient) -> None:
     answer = client.post("/models/penguins/try", data=PENGUIN, headers=HTML)
     assert answer.status_code == 200
@@ -47,6 +48,7 @@ def test_the_form_is_answered_by_the_public_api_and_stays_filled(client: FlaskCl
     assert 'value="3000"' in answer.text
 
 
+@pytest.mark.slow
 def test_a_refused_value_is_told_beside_its_field(client: FlaskClient) -> None:
     answer = client.post("/models/penguins/try", data=PENGUIN | {"bill_length_mm": "refuse"}, headers=HTML)
     assert answer.status_code == 422
@@ -61,12 +63,14 @@ def test_the_address_of_the_form_leads_back_to_the_model(client: FlaskClient) ->
     assert (answer.status_code, answer.headers["Location"]) == (302, "../../models/penguins")
 
 
+@pytest.mark.slow
 def test_the_state_is_in_the_query(client: FlaskClient) -> None:
     page = client.get("/models/penguins?bill_length_mm=50.5&island=Dream", headers=HTML).text
     assert 'value="50.5"' in page
     assert re.search(r'value="Dream" checked', page)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_down_has_a_page_without_a_form(client: FlaskClient) -> None:
     page = client.get("/models/churn", headers=HTML)
     assert page.status_code == 200
@@ -164,6 +168,7 @@ class RefusesPredictions(Interceptor):
             raise RequestRefused(403, "no-key", "a key is missing")
 
 
+@pytest.mark.slow
 def test_the_plain_form_passes_the_interceptors_of_a_prediction() -> None:
     app = create_app(Settings(models_dir=MODELS), interceptors=[RefusesPredictions()])
     answer = app.test_client().post("/models/iris-two/try", data={"feature1": "5.1", "feature2": "3.5"})

@@ -43,6 +43,7 @@ def names_in(path: Path) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_every_type_that_the_service_answers_with_has_an_entry() -> None:
     told = {code.value for code in STATUS} | {"not-found", "method-not-allowed", "bad-request"}
     for path in [*(APP / "server").rglob("*.py"), *(APP / "wire").rglob("*.py"), *(APP / "gateway").rglob("*.py")]:
@@ -51,6 +52,7 @@ def test_every_type_that_the_service_answers_with_has_an_entry() -> None:
     assert told == PROBLEMS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_each_is_a_page_to_a_browser_and_json_to_a_program(client: FlaskClient, name: str) -> None:
     page, document = client.get(f"/problems/{name}", headers=HTML), client.get(f"/problems/{name}")

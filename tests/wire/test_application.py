@@ -89,6 +89,7 @@ def service() -> Application:
     return made()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REGISTRATIONS)
 def test_a_registration_sees_every_request_once_and_none_on_the_loop(
     service: Application, name: str, monkeypatch: pytest.MonkeyPatch
@@ -126,6 +127,7 @@ def test_a_registration_counts_for_requests_that_were_admitted_before(
     assert len(seen) == times(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REGISTRATIONS)
 def test_a_registration_is_honoured_by_every_other_server(
     service: Application, name: str, monkeypatch: pytest.MonkeyPatch
@@ -322,6 +324,7 @@ def test_an_extension_that_registers_at_the_first_request_counts_from_then_on(se
     assert len(seen) == 2
 
 
+@pytest.mark.alone
 def test_checking_for_registrations_is_fast(service: Application) -> None:
     router = service.gateway._router
     assert min(timeit.repeat(router.is_direct, number=2000, repeat=20)) / 2000 < 20e-6  # about 2.4 us where it is quiet

@@ -124,6 +124,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorke
         each.app.extensions["retort_services"].close()
 
 
+@pytest.mark.slow
 def test_an_awaited_request_is_answered_as_in_a_thread(asked: MakeWorkerSide) -> None:
     one = asked(iris=(["enrich_soon"], []))
     body = '{"instances": [[1, 3.5], {"feature2": 3.0, "customer_id": 2}], "outputs": ["prediction"]}'
@@ -168,6 +169,7 @@ def test_interceptors_see_an_awaited_request_and_share_its_context(asked: MakeWo
     assert all(name.startswith(expected) for name in watching.threads[-2:])
 
 
+@pytest.mark.slow
 def test_a_request_that_an_interceptor_refuses_runs_no_step(asked: MakeWorkerSide) -> None:
     response, document = asked(Watching(True), iris=(["notes"], []))(HTTP_REFUSED="yes")
     assert (response.status, document["type"], TOLD) == (403, "/problems/refused", [])
@@ -192,6 +194,7 @@ def test_errors_of_awaited_requests_are_answered_as_in_a_thread(
     assert problem in document["type"]
 
 
+@pytest.mark.slow
 def test_a_step_that_hangs_ends_at_the_deadline_of_its_request(asked: MakeWorkerSide) -> None:
     one = asked(iris=(["notes", "hangs"], []))
     context = one.admitted()
@@ -218,6 +221,7 @@ def test_interceptors_see_the_end_of_a_cancelled_request(asked: MakeWorkerSide) 
     assert watching.statuses[begun:] == [499]
 
 
+@pytest.mark.slow
 def test_a_step_may_await_another_model(asked: MakeWorkerSide) -> None:
     one = asked(iris=(["notes"], ["second_opinion"]), plain=([], []))
     assert one()[1]["other"] == [2]

@@ -17,6 +17,8 @@ from sklearn.pipeline import make_pipeline
 from tests.wire.conftest import MakeApp
 from tests.wire.exchange import check, post
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["love it", "hate it", "[a list]", '{"an": "object"}']
 
 

@@ -52,6 +52,7 @@ def test_the_corpus_gets_the_same_answers_through_flask(app: Application, path: 
         assert comparable(send(app, path.read_bytes())) == comparable(direct)
 
 
+@pytest.mark.slow
 @bounded
 @given(instances=INSTANCES | st.fixed_dictionaries({"feature1": st.floats(0, 9), "feature2": st.floats(0, 9)}))
 def test_any_document_gets_the_same_answer_through_flask(app: Application, instances: Any) -> None:

@@ -56,6 +56,7 @@ def test_damaged_compressed_bodies_are_refused(app: Flask, way: str) -> None:
         assert answer.document["type"] == "/problems/invalid-body"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", CODED)
 def test_bombs_are_refused_at_the_limit(iris_two: MakeApp, way: str) -> None:
     coding, compress = CODED[way]

@@ -50,6 +50,7 @@ def hides_everything(answer: Answer, app_log: str, request_id: str = "abc") -> N
     assert app_log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wish", MISDEEDS, ids=[name for name, _ in MISDEEDS.values()])
 def test_a_misbehaving_model_is_a_500_that_hides_everything(
     troublesome: Flask, caplog: pytest.LogCaptureFixture, wish: int
@@ -106,6 +107,7 @@ def test_a_step_of_a_pipeline_that_raises(served: MakeApp, caplog: pytest.LogCap
     assert get(app, "/readyz").status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wish", ODDITIES, ids=[repr(given) for given, _ in ODDITIES.values()])
 def test_unusual_outputs_become_json(troublesome: Flask, wish: int) -> None:
     answer = ask(troublesome, wish)

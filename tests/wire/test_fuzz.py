@@ -69,6 +69,7 @@ def test_bodies_that_resemble_json(app: Flask, text: str) -> None:
     never_a_500(app, IRIS_TWO, text.encode())
 
 
+@pytest.mark.slow
 @bounded
 @given(
     start=st.integers(0, len(BODY)),
@@ -82,6 +83,7 @@ def test_a_good_body_with_a_part_of_it_replaced(
     never_a_500(app, PENGUINS, b"\xef\xbb\xbf" * marked + BODY[:start] + instead + BODY[start + length :])
 
 
+@pytest.mark.slow
 @bounded
 @given(document=VALUES | INSTANCES | RECORDS | ONE_ODD_FIELD, ascii_only=st.booleans())
 def test_any_document(app: Flask, document: Any, ascii_only: bool) -> None:
@@ -89,6 +91,7 @@ def test_any_document(app: Flask, document: Any, ascii_only: bool) -> None:
     never_a_500(app, PENGUINS, body)
 
 
+@pytest.mark.slow
 @bounded
 @given(instances=INSTANCES | VALUES, outputs=st.lists(st.just("prediction") | VALUES, max_size=3) | VALUES)
 def test_any_envelope(app: Flask, instances: Any, outputs: Any) -> None:
@@ -117,6 +120,7 @@ def test_any_accept(app: Flask, accept: str) -> None:
     )
 )
 def test_any_path(app: Flask, steps: list[str]) -> None:
-    answer = post(app, "/" + "/".join(step.replace(" ", "%20") for step in steps), b"{}")
-    assert answer.status in {404, 405, 422}
+    path = "/" + "/".join(step.replace(" ", "%20") for step in steps)
+    answer = post(app, path, b"{}")
+    assert answer.status in {404, 405, 422, *([308] if "//" in path else [])}
     check(answer)

@@ -69,6 +69,7 @@ def test_each_request_of_a_group_gets_its_answer_as_alone(neighbours: Applicatio
         assert ("Server-Timing" in headers) is (status == 200)
 
 
+@pytest.mark.slow
 def test_small_requests_for_one_model_share_a_key(neighbours: Application, app: Application) -> None:
     body = b'{"feature1": 1, "feature2": 2}'
 
@@ -99,6 +100,7 @@ def test_a_graph_answers_together_as_it_answers_alone(app: Application) -> None:
         assert document == expected.json
 
 
+@pytest.mark.slow
 def test_a_request_that_accepts_no_coding_is_refused_and_the_others_are_answered(neighbours: Application) -> None:
     body = b'{"instances": [[1, 2]]}'
     picky = {"HTTP_ACCEPT_ENCODING": "identity;q=0, *;q=0"}
@@ -106,6 +108,7 @@ def test_a_request_that_accepts_no_coding_is_refused_and_the_others_are_answered
     assert [status for status, _, _ in answers] == [200, 406, 200]
 
 
+@pytest.mark.slow
 def test_a_group_runs_under_the_ids_of_all_and_leaves_none_behind(
     neighbours: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:

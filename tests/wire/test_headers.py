@@ -46,6 +46,7 @@ def test_errors_have_the_request_id(app: Flask) -> None:
         assert answer.headers["X-Request-ID"] == answer.document["request_id"] == "abc"
 
 
+@pytest.mark.slow
 def test_concurrent_requests_keep_their_ids(app: Flask) -> None:
     def ask(number: int) -> Answer:
         return post(app, PATH, "{" * (number % 2) + BODY, {"X-Request-ID": f"id-{number}"})

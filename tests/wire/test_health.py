@@ -11,6 +11,7 @@ from tests.wire.conftest import MODELS
 PROBES = ["/readyz", "/v2/health/ready", "/ping", "/health", "/v1/endpoints/1/deployedModels/2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PROBES)
 def test_a_server_that_drains_is_not_ready_and_says_when_to_ask_again(path: str) -> None:
     app = create_app(Settings(models_dir=MODELS))

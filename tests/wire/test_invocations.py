@@ -63,11 +63,13 @@ def test_invalid_custom_attributes_are_not_echoed(app: Flask, sent: str) -> None
     assert ATTRIBUTES not in answer.headers
 
 
+@pytest.mark.slow
 def test_parameters_of_a_transform_stay_within_what_sagemaker_takes(iris_two: MakeApp) -> None:
     found = get(iris_two(body_limit_bytes=1000, threads=500), "/execution-parameters").document
     assert found == {"MaxConcurrentTransforms": 100, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 1}
 
 
+@pytest.mark.slow
 def test_a_model_of_one_input_takes_bare_values(served: MakeApp) -> None:
     words = make_pipeline(CountVectorizer(), LogisticRegression()).fit(["good", "bad", "good day"], [1, 0, 1])
     app = served(words, "words")

@@ -24,6 +24,8 @@ from app.signature.images import RAISED_BY
 from tests.wire.conftest import MakeApp
 from tests.wire.exchange import check, get, post
 
+pytestmark = pytest.mark.slow
+
 
 def predicted(app: Flask, body: Any) -> Any:
     answer = post(app, "/predict", json.dumps(body))

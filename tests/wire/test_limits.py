@@ -14,6 +14,8 @@ from flask import Flask
 from tests.wire.conftest import MakeApp
 from tests.wire.exchange import Answer, call, check, post, send
 
+pytestmark = pytest.mark.slow
+
 PATH = "/models/iris-two/predict"
 ROW = [5.1, 3.5]
 LIMIT_ROWS = 100_000

@@ -16,6 +16,8 @@ from app.telemetry.families import FAMILIES
 from app.wire.application import Application
 from tests.wire.conftest import MODELS
 
+pytestmark = pytest.mark.slow
+
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 PROMETHEUS = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;"

@@ -92,6 +92,7 @@ def test_probes(app: Flask) -> None:
     assert (ready.status, ready.document["status"], ready.document["models"]) == (200, "ready", 5)
 
 
+@pytest.mark.slow
 def test_the_root_tells_programs_where_things_are(app: Flask) -> None:
     for accept in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}):
         document = get(app, "/", accept).document
@@ -108,6 +109,7 @@ def test_the_root_shows_people_a_page_with_every_model(app: Flask) -> None:
     assert "Traceback" not in page
 
 
+@pytest.mark.slow
 def test_an_empty_repository_is_ready_and_has_nothing(tmp_path: Path) -> None:
     app = create_app(Settings(models_dir=tmp_path / "not made yet"))
     assert get(app, "/models").document == {"models": []}
@@ -118,6 +120,7 @@ def test_an_empty_repository_is_ready_and_has_nothing(tmp_path: Path) -> None:
     assert get(app, "/openapi.json").status == 200
 
 
+@pytest.mark.slow
 def test_no_default_among_several(served: MakeApp) -> None:
     fitted = LogisticRegression().fit(np.array([[0.0, 1.0], [1.0, 0.0]]), [0, 1])
     assert post(served(fitted, "one"), "/predict", "[[0, 1]]").document["model"] == "one"  # the only one
@@ -130,6 +133,7 @@ def test_no_default_among_several(served: MakeApp) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_default_model_is_a_setting() -> None:
     app = create_app(Settings(models_dir=MODELS, default_model="iris-two"))
     assert post(app, "/predict", '{"feature1": 5.1, "feature2": 3.5}').document["model"] == "iris-two"
@@ -139,6 +143,7 @@ def test_the_default_model_is_a_setting() -> None:
     assert answer.document["detail"].startswith("there is no model 'nope'")
 
 
+@pytest.mark.slow
 def test_the_first_request_is_answered_like_any_other() -> None:
     """`flask run` loads the models at the first request of any kind."""
     paths = ("/models", "/models/penguins", "/openapi.json", "/readyz")
@@ -149,6 +154,7 @@ def test_the_first_request_is_answered_like_any_other() -> None:
         assert fresh[path] == get(app, path).document, path
 
 
+@pytest.mark.slow
 def test_the_newest_version_answers_and_each_can_be_named(served: MakeApp) -> None:
     rows = np.array([[0.0, 1.0], [1.0, 0.0]])
     served(LogisticRegression().fit(rows, ["old", "older"]))

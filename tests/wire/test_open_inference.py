@@ -38,6 +38,7 @@ def infer(app: Flask, tensor: dict[str, Any], **more: Any) -> Any:
     return answer.document["outputs"]
 
 
+@pytest.mark.slow
 def test_a_body_that_is_one_tensor(served: MakeApp) -> None:
     app = served(LinearRegression().fit(LINE, 2 * LINE[:, 0]))
     answer = raw(app, struct.pack("<2d", 5, 7))
@@ -46,6 +47,7 @@ def test_a_body_that_is_one_tensor(served: MakeApp) -> None:
     assert raw(app, b"123456789").document["error"] == "the body has 9 bytes; FP64, of which the input is, has 8 each"
 
 
+@pytest.mark.slow
 def test_a_body_that_is_one_text(served: MakeApp) -> None:
     model = make_pipeline(CountVectorizer(), LogisticRegression()).fit(
         ["good", "bad", "good day"], ["yes", "no", "yes"]
@@ -60,6 +62,7 @@ def test_a_body_that_is_one_text(served: MakeApp) -> None:
     assert infer(app, {**tensor, "shape": [2, 1]})[0]["data"] == ["yes", "no"]
 
 
+@pytest.mark.slow
 def test_one_input_is_a_column_or_a_table_by_any_name(served: MakeApp) -> None:
     app = served(LinearRegression().fit(LINE, 2 * LINE[:, 0]))
     for shape in ([3], [3, 1]):
@@ -71,6 +74,7 @@ def test_one_input_is_a_column_or_a_table_by_any_name(served: MakeApp) -> None:
             assert "#/inputs/0/data/2 must not be missing" in said
 
 
+@pytest.mark.slow
 def test_a_transformer_answers_as_transform(served: MakeApp) -> None:
     app = served(StandardScaler().fit(LINE))
     tensor = {"name": "x", "shape": [1, 1], "datatype": "FP64", "data": [2.0]}
@@ -102,6 +106,7 @@ def test_the_server_describes_itself(app: Flask) -> None:
         assert {"binary_tensor_data", "model_repository", "statistics"} <= set(document["extensions"])
 
 
+@pytest.mark.slow
 def test_a_model_can_be_unloaded_and_loaded_again(iris_two: MakeApp) -> None:
     app = iris_two()
     assert (
@@ -191,6 +196,7 @@ def test_far_more_tensors_than_inputs_are_refused_unread(app: Flask) -> None:
     assert said.startswith("52 values are not acceptable: #/inputs/0/name is not an input of this model")
 
 
+@pytest.mark.slow
 def test_a_number_out_of_range_is_pointed_at_in_its_tensor(served: MakeApp, tmp_path: Path) -> None:
     frame = pd.DataFrame({"bmi": [20.0, 30.0, 40.0], "age": [30.0, 50.0, 40.0]})
     frame.to_csv(tmp_path / "sample.csv", index=False)

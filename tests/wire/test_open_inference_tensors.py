@@ -29,6 +29,7 @@ def equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
     return one.shape == other.shape and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
 
 
+@pytest.mark.slow
 @bounded
 @given(st.data())
 def test_numbers_as_raw_bytes_and_as_json(data: st.DataObject) -> None:
@@ -86,6 +87,7 @@ DOCUMENT = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @bounded
 @given(document=DOCUMENT | JSON, raw=st.binary(max_size=20), shift=st.integers(-2, 2) | st.none())
 def test_no_document_is_a_500(app: Flask, document: Any, raw: bytes, shift: int | None) -> None:

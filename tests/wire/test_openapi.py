@@ -73,6 +73,7 @@ def follow(document: dict[str, Any], schema: dict[str, Any]) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
     validate(document)
     assert document["openapi"].startswith("3.1")
@@ -373,6 +374,7 @@ def test_the_estimator_itself_gives_what_the_first_example_shows(document: dict[
     assert estimator.predict(frame).tolist() == [pytest.approx(manifest["examples"][0]["outputs"]["prediction"])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["Prediction", "Problem", "Error", "PaginationMetadata", "a.b-c_d", "predict", "livez"]
 )
@@ -388,6 +390,7 @@ def test_a_model_may_have_the_name_of_a_view_or_schema(served: MakeApp, name: st
     assert "prediction" in json.dumps(follow(document, answered["content"]["application/json"]["schema"]))
 
 
+@pytest.mark.slow
 def test_awkward_names_and_categories(served: MakeApp, tmp_path: Path) -> None:
     sample = tmp_path / "sample.csv"
     rows = pd.DataFrame({"größe / m": [1.5, 2.5, 1.0, 2.0], "a~b": ["x", "y", "x", "y"], "input_0": [1, 2, 3, 4]})
@@ -407,6 +410,7 @@ def every_kind(tmp_path_factory: pytest.TempPathFactory) -> Flask:
     return every_kind_in(tmp_path_factory.mktemp("kinds"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["frame", "grid", "weather", "drops"])
 def test_the_examples_of_every_kind_are_true(every_kind: Flask, name: str) -> None:
     document, path = get(every_kind, "/openapi.json").document, f"/models/{name}/predict"
@@ -429,6 +433,7 @@ def test_the_examples_of_every_kind_are_true(every_kind: Flask, name: str) -> No
             assert answer.status == 200, answer.content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_files", [False, True])
 @pytest.mark.parametrize("name", ["frame", "grid", "weather", "drops"])
 def test_a_form_of_every_kind_is_true(every_kind: Flask, name: str, as_files: bool) -> None:
@@ -456,6 +461,7 @@ def test_a_form_of_every_kind_is_true(every_kind: Flask, name: str, as_files: bo
     assert (answer.status_code, answer.get_json()) == (200, alone)
 
 
+@pytest.mark.slow
 def test_a_model_with_steps_has_no_example_answers(tmp_path: Path) -> None:
     shutil.copytree(MODELS / "iris-two", tmp_path / "iris")
     edit(tmp_path / "iris" / "1", model="iris", before=["enrich"], after=["score"])
@@ -516,6 +522,7 @@ def test_views_of_users_have_operation_ids() -> None:
     assert found == ["own_Orders_get", "place_order", "own_Orders_delete"]
 
 
+@pytest.mark.slow
 def test_models_and_views_with_similar_names_have_distinct_ids(tmp_path: Path) -> None:
     for name in ("iris-two", "iris_two", "with-model", "9lives"):
         shutil.copytree(MODELS / "iris-two", tmp_path / name)
@@ -553,6 +560,7 @@ def media_types(operation: dict[str, Any]) -> tuple[list[str], list[str]]:
     return [*operation["requestBody"]["content"]], [*operation["responses"]["200"]["content"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("query", "body", "answer"),
     [
@@ -597,6 +605,7 @@ def test_an_unknown_media_type_is_refused_with_the_known_ones(app: Flask, media:
     assert "text/csv" in answer.document["detail"]
 
 
+@pytest.mark.slow
 def test_a_server_without_models_has_a_document_too(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     document = get(create_app(Settings(models_dir=tmp_path / "models")), "/openapi.json").document

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from tests.wire.exchange import FROM_INSIDE, post
 
+pytestmark = pytest.mark.slow
+
 NAMES = """instances inputs examples context signature_name params parameters outputs b64 data dataframe_split
 dataframe_records columns index feature1 feature2 prediction a/b~c"""
 KEYS = st.sampled_from(NAMES.split())

@@ -41,6 +41,7 @@ def stepped(tmp_path: Path) -> Iterator[Stepped]:
         app.extensions["retort_services"].close()
 
 
+@pytest.mark.slow
 def test_a_client_sends_what_the_step_needs_and_not_what_it_provides(stepped: Stepped) -> None:
     app = stepped(iris=(["enrich"], []))
     answer = post(app, "/predict", '{"customer_id": 2, "feature2": 3.0}', {"X-Request-ID": "abc"})
@@ -92,6 +93,7 @@ def test_errors_point_to_their_values(stepped: Stepped, body: str, pointers: lis
     assert [error["pointer"] for error in answer.document["errors"]] == pointers
 
 
+@pytest.mark.slow
 def test_a_value_that_a_step_refuses_is_pointed_at_in_its_tensor(stepped: Stepped) -> None:
     app = stepped(iris=(["enrich"], []))
     for tensors, place in columns_and_tables(["customer_id", "feature2"], [[1, 3], [9, 3]], "INT64"):
@@ -141,6 +143,7 @@ def test_a_model_that_calls_itself_is_stopped(stepped: Stepped) -> None:
     assert (answer.status, answer.document["type"]) == (500, "/problems/step-failed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "status", "problem"),
     [
@@ -177,6 +180,7 @@ def test_a_version_with_unusable_steps_is_failed(stepped: Stepped, before: str, 
     assert post(app, "/models/plain/predict", '{"feature1": 5.1, "feature2": 3.5}').status == 200
 
 
+@pytest.mark.slow
 def test_a_check_that_fails_makes_the_service_unready(stepped: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
     app = stepped(iris=(["enrich"], []))
     assert get(app, "/readyz").status == 200

@@ -49,6 +49,7 @@ def test_answers_do_not_depend_on_the_division_into_blocks(app: Flask) -> None:
     assert ["prediction" in line for line in answered] == [bool(number % 7) for number in range(3000)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [b"[5.1]\n", b"not json\n", b'["a", 1]\n'])
 def test_a_stream_with_too_many_bad_lines_ends_with_a_line_that_says_so(app: Flask, bad: bytes) -> None:
     answered = lines(app, b"[5.1, 3.5]\n" + bad * (MOST_BAD_LINES - 1) + b"[5.1, 3.5]\n" * 2)
@@ -64,12 +65,14 @@ def test_an_empty_stream_gets_an_empty_answer(app: Flask) -> None:
     assert lines(app, b"") == lines(app, b"\n \n") == []
 
 
+@pytest.mark.slow
 def test_a_line_that_is_too_long_is_an_error_in_place(app: Flask) -> None:
     answered = lines(app, b"[5.1, 3.5]\n" + b"[" * 3_000_000 + b"\n[5.1, 3.5]\n" + b"1" * 2_000_000)
     assert ["error" in line for line in answered] == [False, True, False, True]
     assert "longer than 1048576 bytes" in answered[1]["error"]["detail"]
 
 
+@pytest.mark.slow
 def test_compressed_both_ways(app: Flask) -> None:
     content = gzip.compress(b"[5.1, 3.5]\n" * 1000)
     assert len(lines(app, content, Content_Encoding="gzip", Accept_Encoding="gzip")) == 1000
@@ -95,6 +98,7 @@ def test_another_accept_gets_a_single_answer(app: Flask) -> None:
     assert "line 2" in bad.document["detail"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("good", [True, False])
 def test_memory_is_bounded_both_ways(app: Flask, good: bool) -> None:
     line = b"[5.1, 3.5]\n" if good else b"[5.1, 3.5, 1]\n"

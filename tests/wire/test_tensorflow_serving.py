@@ -94,6 +94,7 @@ def test_kserve_is_answered_with_predictions(iris_two: MakeApp, inputs: Any) -> 
     assert ask(app, f"{IRIS_TWO}:predict", {"inputs": inputs}) == {"predictions": [0, 2]}
 
 
+@pytest.mark.slow
 def test_a_model_of_one_input_takes_bare_values(served: MakeApp) -> None:
     words = make_pipeline(CountVectorizer(), LogisticRegression()).fit(["good", "bad", "good day"], [1, 0, 1])
     app = served(words, "words")

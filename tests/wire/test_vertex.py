@@ -32,6 +32,7 @@ def test_an_invalid_request_gets_the_expected_error(app: Flask, name: str) -> No
     check(check_invalid(app, PROTOCOL, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("health", ["/ping", "/health", "/readyz", "/livez", "/", "/vertex/health", f"{ROUTE}:health"])
 def test_health_is_asked_at_any_route(tmp_path: Path, iris_two: MakeApp, health: str) -> None:
     app = iris_two(aip_health_route=health)
@@ -46,6 +47,7 @@ def test_health_is_asked_at_any_route(tmp_path: Path, iris_two: MakeApp, health:
     check(damaged)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "predict",
     ["/predict", "/models/iris-two/predict", "/invocations", f"{ROUTE}:predict", "/v1/models/iris-two:predict"],

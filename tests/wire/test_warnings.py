@@ -18,6 +18,8 @@ from sklearn.preprocessing import OneHotEncoder
 from tests.wire.conftest import MakeApp
 from tests.wire.exchange import check, get, post
 
+pytestmark = pytest.mark.slow
+
 FRAME = pd.DataFrame({"colour": ["red", "green"] * 4, "size": [1.0, 2, 3, 4, 5, 6, 7, 8]})
 GOOD, NEW = {"colour": "red", "size": 3}, {"colour": "blue", "size": 9}
 COLOUR = {"detail": "was not seen in training; seen: green, red", "value": "blue"}

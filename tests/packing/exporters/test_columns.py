@@ -107,7 +107,12 @@ VALUES = np.concatenate(
 ).reshape(-1, 1)
 
 
-@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+@pytest.mark.parametrize(
+    "function",
+    # ONNX Runtime 1.23 has no cosine of doubles.
+    [pytest.param(each, marks=[pytest.mark.pinned] if each is np.cos else []) for each in FUNCTIONS],
+    ids=lambda function: function.__name__,
+)
 def test_a_function_of_numpy_equals_its_graph(function):
     with np.errstate(all="ignore"):
         assert differences(FunctionTransformer(function).fit(VALUES), VALUES) == []

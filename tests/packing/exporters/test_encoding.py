@@ -55,7 +55,13 @@ ORDINAL = [
 ENCODERS = [*(OneHotEncoder(**options) for options in ONE_HOT), *(OrdinalEncoder(**options) for options in ORDINAL)]
 
 
-@pytest.mark.parametrize("encoder", ENCODERS, ids=str)
+# Scikit-learn 1.6 encodes what is unknown otherwise with "warn"; packing finds that its graph does not.
+AS_PINNED = [
+    pytest.param(each, marks=[pytest.mark.pinned] if each.handle_unknown == "warn" else []) for each in ENCODERS
+]
+
+
+@pytest.mark.parametrize("encoder", AS_PINNED, ids=str)
 @pytest.mark.parametrize("sparse_from", [1, 10**6])
 def test_an_encoder_equals_its_graph(encoder, sparse_from, monkeypatch):
     monkeypatch.setattr(encoding, "SPARSE_FROM", sparse_from)

@@ -39,6 +39,7 @@ def test_splines_of_degree_0_equal_their_graph(extrapolation):
     assert differences(transformer, rows_around_knots(transformer)) == []
 
 
+@pytest.mark.pinned
 @pytest.mark.parametrize("extrapolation", ["constant", "linear", "continue", "periodic"])
 def test_splines_of_missing_values_equal_their_graph(extrapolation):
     transformer = SplineTransformer(extrapolation=extrapolation, handle_missing="zeros").fit(X)

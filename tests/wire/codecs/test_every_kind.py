@@ -39,6 +39,7 @@ def same_as_json(service: Flask, media: str, model: str, records: list[Record], 
 TAKEN = [(kind, media) for kind in CASES for media in MEDIA if (kind, media) not in REFUSED]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "media"), TAKEN)
 def test_good_values_get_the_same_answer(service: Flask, kind: str, media: str) -> None:
     case = CASES[kind]

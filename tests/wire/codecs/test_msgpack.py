@@ -68,6 +68,7 @@ def test_bytes_and_timestamps_are_not_numbers(ask: Sends) -> None:
         assert [error["pointer"] for error in answer.document["errors"]] == ["#/1"[:2] + "0/1"]
 
 
+@pytest.mark.slow
 def test_a_body_of_nothing_but_lists_is_not_read(ask: Sends) -> None:
     for each in (b"\x90", b"\x80", b"\xdc\0\0"):
         answer = ask(MESSAGEPACK, b"\xdd" + (5_000_000).to_bytes(4, "big") + each * 5_000_000)
@@ -75,6 +76,7 @@ def test_a_body_of_nothing_but_lists_is_not_read(ask: Sends) -> None:
         assert "at most 2000000 are read" in answer.document["detail"]
 
 
+@pytest.mark.slow
 def test_numbers_are_not_taken_for_lists(ask: Sends) -> None:
     rows = np.random.default_rng(0).normal(size=(100_000, 2)).tolist()
     content = packed({"instances": rows, "outputs": ["prediction"]})

@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import pytest
 
 from app.wire.codecs.msgpack import excess_in_msgpack
 from tests.signature.test_decoder_guards import assert_refused
 
 
+@pytest.mark.slow
 def test_values_and_lists_of_messagepack_are_counted_as_they_are() -> None:
     noise = random.Random(13)
     for _ in range(200):

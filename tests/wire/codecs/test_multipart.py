@@ -105,6 +105,7 @@ def test_the_error_of_an_image_under_another_name_lists_the_fields(app: Flask, m
 PART = b'--%s\r\nContent-Disposition: form-data; name="feature1"\r\n\r\n5.1\r\n' % BOUNDARY.encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [

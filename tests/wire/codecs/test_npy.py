@@ -150,6 +150,7 @@ def archive(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> by
     return out.getvalue()
 
 
+@pytest.mark.slow
 def test_a_zip_bomb_is_refused_before_it_is_inflated(ask: Sends, peak_bytes: Any) -> None:
     bomb = archive({f"{number}.npy": bytes(20_000_000) for number in range(4)})
     assert len(bomb) < 200_000
@@ -167,6 +168,7 @@ def test_damaged_archives(ask: Sends) -> None:
         assert ask(NPZ, content).status == 400
 
 
+@pytest.mark.slow
 def test_very_many_members(ask: Sends) -> None:
     content = archive(dict.fromkeys(map(str, range(10_001)), b""), zipfile.ZIP_STORED)
     rows = np.ones((len(content) // 16, 2))

@@ -1,0 +1,96 @@
+"""The parts of the tests: what `make unit` runs, and the runs of `make test`. `pytest --part NAME` chooses one.
+
+What needs servers, browsers or long fixtures is marked by its place. Modules of other parts are not imported, because
+importing them all takes longer than many a part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+MARKED = {
+    "browser": "browser",
+    "clients": "server",
+    "end_to_end": "server",
+    "packing/exporters": "graphs",
+    "sweep": "sweep",
+}
+"""Markers of all tests in a folder."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The tests that an expression of markers chooses; and all places that have some, or some that have none."""
+
+    expression: str
+    within: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+
+    def has_none_in(self, path: Path) -> bool:
+        if any(path == HERE / place for place in self.without):
+            return True
+        return bool(self.within) and path.parent == HERE and path.name not in self.within
+
+
+PARTS = {
+    "unit": Part("not (alone or browser or graphs or server or slow or sweep)", without=tuple(MARKED)),
+    "in_process": Part(
+        "not (alone or browser or early or server or sweep)", without=("browser", "clients", "end_to_end", "sweep")
+    ),
+    "lowest": Part(
+        "not (alone or browser or early or pinned or server or sweep)",
+        without=("browser", "clients", "end_to_end", "sweep"),
+    ),
+    "shared": Part("not alone"),
+    "alone": Part("alone", within=("server", "signature", "soak", "wire")),
+    "both_workers": Part("server and not (any_worker or browser or sweep)", within=("end_to_end", "server", "soak")),
+}
+"""`in_process`: these drive the application without a server; coverage is measured of them. `lowest`: these, without
+what holds only for the versions that are locked. `shared`: several processes run these at once. `alone`: these measure
+time or load. `both_workers`: these depend on the worker class, and are run with Gunicorn's own too."""
+
+
+def add_option(parser: pytest.Parser) -> None:
+    parser.addoption("--part", choices=sorted(PARTS), help="only the tests of this part")
+
+
+def part_of(config: pytest.Config) -> Part | None:
+    return PARTS.get(config.getoption("--part", default=None) or "")
+
+
+def mark_by_place(tests: list[pytest.Item]) -> None:
+    for test in tests:
+        for folder, marker in MARKED.items():
+            if test.path.is_relative_to(HERE / folder):
+                test.add_marker(marker)
+
+
+def check_places(tests: list[pytest.Item]) -> None:
+    """Refuse a test of a part that is not where the part looks for its tests: nothing would run it.
+
+    Raises:
+        pytest.UsageError: there is one.
+    """
+    for name, marker in (("alone", "alone"), ("both_workers", "server")):
+        places = [HERE / place for place in (*PARTS[name].within, *MARKED, "own")]
+        for test in tests:
+            if test.get_closest_marker(marker) and not any(test.path.is_relative_to(place) for place in places):
+                raise pytest.UsageError(f"{test.nodeid} is marked {marker}: move it, or tell PARTS in tests/parts.py")
+
+
+def begin_with_the_longest(tests: list[pytest.Item]) -> None:
+    """Move the tests that are marked `early` to the front: begun last, they would run when all others have ended."""
+    tests.sort(key=lambda test: test.get_closest_marker("early") is None)
+
+
+def scope_of(test_id: str) -> str:
+    """Return the file of a test, or the folder if its tests share what takes long to make.
+
+    The tests of one scope run in one process, one after another.
+    """
+    file = test_id.partition("::")[0]
+    return "tests/sweep" if file.endswith(("test_batched.py", "test_fidelity.py")) else file
