@@ -45,7 +45,7 @@ def explanation_remark(manifest: Manifest) -> str:
     if found is None:
         return "its predictions cannot be explained"
     how = "approximately, from samples" if found.method == "sampled" else f"exactly, by its {HOW[found.method]}"
-    return f'its {found.output} are explained {how}: "outputs": ["explanation"]'
+    return f'"outputs": ["explanation"] explains its {found.output} {how}'
 
 
 def input_remarks(manifest: Manifest) -> list[str]:

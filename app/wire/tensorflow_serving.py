@@ -23,7 +23,7 @@ from app.errors import ModelUnavailable
 from app.gateway.context import RequestContext
 from app.gateway.errors import ErrorFormat
 from app.server.contract import Environ
-from app.signature import Signature
+from app.signature import EXPLANATION, Signature
 from app.wire import body
 from app.wire.backend import OBJECT, UNKNOWN_MODEL, Adapter, Backend, Segment, answers, json_response
 from app.wire.codecs import JSON_TYPE, BodyLimits
@@ -179,7 +179,8 @@ def metadata(catalogue: Catalogue, model: str, version: str | None) -> dict[str,
     if "inputs" not in described:
         raise ModelUnavailable(described["name"], described["version"], described.get("reason", ""))
     inputs = {each["name"]: _tensor(each["name"], TYPES.get(each["kind"], "DT_STRING")) for each in described["inputs"]}
-    first = described["signature"]["outputs"][0]
+    tensors = [name for name in described["signature"]["outputs"] if name != EXPLANATION]  # which is an object
+    first = tensors[0]
     labels = described.get("classes") or [0.0]
     label = "DT_STRING" if isinstance(labels[0], str) else "DT_INT64" if isinstance(labels[0], int) else "DT_DOUBLE"
     signatures = {
@@ -190,7 +191,7 @@ def metadata(catalogue: Catalogue, model: str, version: str | None) -> dict[str,
             },
             "method_name": "tensorflow/serving/predict",
         }
-        for name, output in [(DEFAULT_SIGNATURE, first), *((each, each) for each in described["outputs"])]
+        for name, output in [(DEFAULT_SIGNATURE, first), *((each, each) for each in tensors)]
     }
     spec = {"name": described["name"], "signature_name": "", "version": str(described["version"])}
     return {"model_spec": spec, "metadata": {"signature_def": {"signature_def": signatures}}}

@@ -122,5 +122,8 @@ def test_any_accept(app: Flask, accept: str) -> None:
 def test_any_path(app: Flask, steps: list[str]) -> None:
     path = "/" + "/".join(step.replace(" ", "%20") for step in steps)
     answer = post(app, path, b"{}")
-    assert answer.status in {404, 405, 422, *([308] if "//" in path else [])}
+    if "//" in path and answer.status == 308:  # Flask leads to the same path with single slashes
+        assert "//" not in answer.headers["Location"].partition("://")[2]
+        return
+    assert answer.status in {404, 405, 422}
     check(answer)

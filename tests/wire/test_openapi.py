@@ -247,9 +247,10 @@ def test_an_answer_has_the_outputs_of_the_model(
     schema = follow(document, content["application/json"]["schema"])
     signature = manifests[name]["signature"]
     beside = {"model", "version", "warnings", "warnings_more"} | ({"classes"} if signature["classes"] else set())
-    assert schema["properties"].keys() == {*signature["outputs"], *beside}
+    outputs = [*signature["outputs"], "explanation"]
+    assert schema["properties"].keys() == {*outputs, *beside}
     first = manifests[name]["examples"][0]["instance"]
-    body = {"instances": [first], "outputs": signature["outputs"]}
+    body = {"instances": [first], "outputs": outputs}
     answer = post(app, f"/models/{name}/predict", json.dumps(body)).document
     jsonschema.Draft202012Validator(schema).validate(answer)
 
