@@ -138,11 +138,11 @@ def test_an_error_is_told_beside_its_field_and_goes_when_it_is_mended(visit: Vis
     number = page.get_by_label("bill_length_mm", exact=True)
     visit.complaints.clear()
     number.fill("long")
-    expect(page.locator("[data-name=bill_length_mm] .told.bad")).to_have_text("must be a number, not a string")
+    expect(page.locator("[data-name=bill_length_mm] .message.bad")).to_have_text("must be a number, not a string")
     expect(number).to_have_attribute("aria-invalid", "true")
     expect(headline(page)).to_have_text("1 value is not acceptable")
     number.fill("41")
-    expect(page.locator("[data-name=bill_length_mm] .told.bad")).to_be_hidden()
+    expect(page.locator("[data-name=bill_length_mm] .message.bad")).to_be_hidden()
     expect(page.locator("[aria-invalid]")).to_have_count(0)
     expect(headline(page)).to_have_text("Adelie")
     visit.complaints = [each for each in visit.complaints if "422" not in each]  # Chromium logs every such answer
@@ -426,6 +426,35 @@ def test_approximate_contributions_are_said_to_be(visit: Visit) -> None:
     expect(why).to_contain_text("The contributions are approximate.")
 
 
+def test_two_records_are_compared_with_what_each_change_did(visit: Visit) -> None:
+    page = opened(visit, "diabetes")
+    what_if = page.get_by_role("region", name="What if")
+    expect(what_if).to_be_hidden()
+    before = float(headline(page).text_content() or "")
+    page.get_by_role("button", name="What if").click()
+    expect(what_if).to_contain_text("This record is kept.")
+    page.get_by_label("bmi", exact=True).fill("21")
+    expect(what_if.locator("tbody th").first).to_have_text("bmi")
+    expect(what_if.locator("tbody td").nth(1)).to_have_text("21")
+    now = float(headline(page).text_content() or "")
+    expect(what_if).to_contain_text(f"The prediction goes from {before:g} to {now:g}.")
+    added = [text.replace("\N{MINUS SIGN}", "-") for text in what_if.locator(".signed").all_text_contents()]
+    assert sum(map(float, added)) == pytest.approx(now - before, abs=0.02 * abs(now - before))
+    page.get_by_role("button", name="Stop comparing").click()
+    expect(what_if).to_be_hidden()
+
+
+@pytest.mark.parametrize("path", ["/", "/models", "/models/penguins"])
+def test_a_page_is_dressed_by_its_first_response(visit: Visit, path: str) -> None:
+    """On a slow connection each further request takes half a second."""
+    visit.page.route("**/static/**", lambda route: route.abort())
+    visit.page.goto(f"{visit.root}{path}")
+    expect(visit.page.locator("header.bar")).to_have_css("display", "flex")
+    if path != "/models":
+        expect(visit.page.get_by_label("bill_length_mm", exact=True)).to_be_editable()
+    visit.complaints.clear()  # of the requests that were stopped
+
+
 def test_without_an_explanation_there_is_no_chart(visit: Visit) -> None:
     def unlisted(route: Route) -> None:
         answer = route.fetch()
@@ -459,7 +488,9 @@ def test_the_plain_form_needs_no_script(chromium: Browser, root: str, name: str)
             page.get_by_label("Dream").check()
             page.get_by_label("bill_length_mm", exact=True).fill("x")
             page.get_by_role("button", name="Predict").click()
-            expect(page.locator("[data-name=bill_length_mm] .told.bad")).to_have_text("must be a number, not a string")
+            expect(page.locator("[data-name=bill_length_mm] .message.bad")).to_have_text(
+                "must be a number, not a string"
+            )
             page.get_by_label("bill_length_mm", exact=True).fill("51")
             visit.complaints.clear()
         else:

@@ -28,6 +28,7 @@ from app.packing.infer import infer
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
 from app.runtime.direct_call import DirectServable
+from app.runtime.explanation import ExplainedServable
 from app.runtime.loaders import LOADERS
 from app.runtime.policy import State
 from app.runtime.servable import ArtifactServable
@@ -208,4 +209,7 @@ def test_the_call_is_recorded_in_the_manifest_and_served(tmp_path: Path) -> None
     repository = Repository(tmp_path / "models")
     assert repository.manifest("model", 1).lean == CHECKED
     entry = VersionLoader(repository, LOADERS, lambda signature: Validator(signature, 10)).tried("model", 1)
-    assert (entry.state, type(entry.required_lease().servable)) == (State.AVAILABLE, DirectServable)
+    assert entry.state is State.AVAILABLE
+    explaining = entry.required_lease().servable
+    assert isinstance(explaining, ExplainedServable)
+    assert isinstance(explaining._servable, DirectServable)

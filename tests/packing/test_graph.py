@@ -42,7 +42,7 @@ def packed(estimator: Any, folder: Path, **options: Any) -> Manifest:
 def test_a_proven_graph_is_stored_beside_the_artifact_with_its_hash(tmp_path: Path) -> None:
     manifest = packed(LogisticRegression().fit(ROWS, TARGET > 0), tmp_path)
     assert manifest.runtime == "graph"
-    assert set(manifest.files) == {"model.joblib", "model.onnx", "recorded.json.gz"}
+    assert set(manifest.files) == {"model.joblib", "model.onnx", "recorded.json.gz", "explanation.npz"}
     assert manifest.proof["proven"] is True
     assert manifest.proof["rows"] > 1000
     assert manifest.proof["largest_difference"] <= 1e-9
@@ -57,14 +57,14 @@ def test_a_model_without_a_graph_is_served_as_the_artifact_with_the_reason(
 ) -> None:
     manifest = packed(estimator.fit(ROWS, TARGET > 0), tmp_path)
     assert manifest.runtime == "artifact"
-    assert set(manifest.files) == {"model.joblib", "recorded.json.gz"}
+    assert set(manifest.files) == {"model.joblib", "recorded.json.gz", "explanation.npz"}
     assert manifest.proof == {"proven": False, "reason": reason}
 
 
 def test_a_graph_larger_than_allowed_is_not_kept(tmp_path: Path) -> None:
     manifest = packed(LogisticRegression().fit(ROWS, TARGET > 0), tmp_path, graph_limit_bytes=10)
     assert "larger than RETORT_GRAPH_LIMIT_BYTES=10" in str(manifest.proof["reason"])
-    assert set(manifest.files) == {"model.joblib", "recorded.json.gz"}
+    assert set(manifest.files) == {"model.joblib", "recorded.json.gz", "explanation.npz"}
 
 
 def test_a_wrong_graph_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,13 @@ def test_weights_beside_the_graph_are_hashed(tmp_path: Path, monkeypatch: pytest
     estimator = KNeighborsRegressor().fit(ROWS, TARGET)
     manifest = packed(estimator, tmp_path)
     assert manifest.runtime == "graph", manifest.proof
-    assert set(manifest.files) == {"model.joblib", "model.onnx", "model.onnx.data", "recorded.json.gz"}
+    assert set(manifest.files) == {
+        "model.joblib",
+        "model.onnx",
+        "model.onnx.data",
+        "recorded.json.gz",
+        "explanation.npz",
+    }
     client = create_app(Settings(models_dir=tmp_path / "models")).test_client()
     answer = client.post("/predict", json=ROWS[:3].tolist()).json
     assert np.allclose(answer["prediction"], estimator.predict(ROWS[:3]), rtol=1e-9)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import re
+from base64 import b64encode
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urljoin
 
@@ -158,7 +160,9 @@ def test_pages_keep_to_themselves(path: str) -> None:
     assert answer.headers["Referrer-Policy"] == "same-origin"
     assert answer.headers["Cache-Control"] == "no-cache"
     assert not re.search(r'(?:src|href)="(?:https?:)?//', answer.text)
-    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", answer.text)
+    assert not re.search(r"<script(?![^>]*\bsrc=)|\sstyle=|\son\w+=", answer.text)
+    for sheet in re.findall(r"<style>(.*?)</style>", answer.text, re.DOTALL):
+        assert f"'sha256-{b64encode(sha256(sheet.encode()).digest()).decode()}'" in policy["style-src"]
 
 
 @pytest.mark.parametrize("path", ["/", "/models", "/models/penguins", "/docs", "/redoc"])

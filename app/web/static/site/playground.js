@@ -5,6 +5,7 @@ import { Form, arrayOf } from "./form.js";
 import { showAnswer, showRefusal, showWhy } from "./answer.js";
 import { LANGUAGES, snippet } from "./snippets.js";
 import { imageEditors } from "./images.js";
+import { WhatIf } from "./whatif.js";
 
 const TYPING_MS = 150;
 const WAIT_MS = 15_000;
@@ -15,6 +16,7 @@ const url = new URL(place.dataset.predict, location.href).href;
 const form = new Form(place.querySelector("form"), described, place.dataset);
 const panel = place.querySelector("[data-answer]");
 const why = place.querySelector("[data-why]");
+const whatIf = new WhatIf(place.querySelector("[data-whatif]"), place.querySelector("[data-keep]"));
 const peek = place.querySelector("[data-peek]"); // on a phone, where the answer is out of sight
 const timing = place.querySelector("[data-timing]");
 const presets = [...place.querySelectorAll("[data-preset]")];
@@ -71,6 +73,7 @@ async function ask(record) {
   [lastPrediction] = document.prediction ?? [];
   showAnswer(panel, described, document, general);
   showWhy(why, document);
+  if (document.prediction) whatIf.answered(record, document);
   peek.textContent = panel.querySelector(".headline").textContent;
 }
 
