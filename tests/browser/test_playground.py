@@ -418,7 +418,7 @@ def test_an_explanation_is_shown_as_the_api_gives_it(visit: Visit) -> None:
     added = {name: values[position] for name, values in found["contributions"].items()}
     why = page.get_by_role("region", name="Why")
     expect(why.locator("li code")).to_have_text(sorted(added, key=lambda name: -abs(added[name])))
-    expect(why).to_contain_text("on average to 1: what each input adds to the probability of Adelie.")
+    expect(why).to_contain_text("on average to > 99.9 %: what each input adds to the probability of Adelie.")
 
 
 def test_approximate_contributions_are_said_to_be(visit: Visit) -> None:

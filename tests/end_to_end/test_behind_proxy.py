@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ FORGED = {
     "X-Forwarded-Prefix": "/forged",
 }
 HTML = {"Accept": "text/html"}
+WRITTEN_WITHIN_S = 10.0
 
 
 def in_chromium(test: Callable[..., None]) -> Callable[..., None]:
@@ -176,9 +178,14 @@ def test_forged_fields_change_nothing(servers: dict[str, Server], settings: dict
 
 
 def logged(server: Server, request_id: str) -> dict[str, Any]:
-    """Return the line of the access log for a request."""
-    lines = [json.loads(line) for line in server.words.splitlines() if f'"{request_id}"' in line]
-    return next(line for line in lines if line["logger"] == "retort.access")
+    """Return the line of the access log for a request, which may be written after the response was sent."""
+    until_s = time.monotonic() + WRITTEN_WITHIN_S
+    while time.monotonic() < until_s:
+        for line in server.words.splitlines():
+            if f'"{request_id}"' in line and (event := json.loads(line))["logger"] == "retort.access":
+                return event
+        time.sleep(0.05)
+    raise AssertionError(f"no line of the access log has the request id {request_id}")
 
 
 def test_an_operator_may_still_have_gunicorn_trust_a_proxy(tmp_path: Path) -> None:

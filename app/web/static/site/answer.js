@@ -136,10 +136,11 @@ export function showWhy(place, answer) {
   // The score of a model of two classes is that of the second.
   const explained = chosen === null ? answer.classes?.[1] : answer.prediction[0];
   const what = explained === undefined || found.output === "prediction" ? measure : `${measure} of ${label(explained)}`;
+  const write = found.output === "probabilities" ? percent : figure;
   const shown = rows.slice(0, 12);
   place.replaceChildren(
     element("h2", {}, "Why"),
-    element("p", {}, `From ${figure(of(found.base))} on average to ${figure(sum)}: what each input adds to ${what}.`
+    element("p", {}, `From ${write(of(found.base))} on average to ${write(sum)}: what each input adds to ${what}.`
       + (found.exact === false ? " The contributions are approximate." : "")),
     element("ol", {}, ...shown.map(([name, value]) => {
       const width = (50 * Math.abs(value)) / most;
