@@ -10,7 +10,8 @@ feature contributions", 2014 (sampling).
 
 from __future__ import annotations
 
-import zipfile
+import io
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO, Protocol
@@ -19,7 +20,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import LoadingFailed
 from app.runtime.servable import Servable
 from app.signature import EXPLANATION, Signature
 from app.signature.batch import Batch, Column, Outputs
@@ -52,11 +52,18 @@ class Explainer(Protocol):
 
 
 class ExplainedServable:
-    """A servable with one more output, which explains another output. Thread-safe."""
+    """A servable with one more output, which explains another output. Thread-safe.
 
-    def __init__(self, servable: Servable, explainer: Explainer, output: str, signature: Signature) -> None:
+    The explainer is made by the first request for an explanation, as most workers never get one.
+    """
+
+    def __init__(
+        self, servable: Servable, make_explainer: Callable[[], Explainer], output: str, signature: Signature
+    ) -> None:
         self._servable = servable
-        self._explainer = explainer
+        self._make_explainer = make_explainer
+        self._explainer: Explainer | None = None
+        self._lock = threading.Lock()
         self._output = output
         self._names = signature.names
         self._is_scalar = output == "prediction" or (output == "decision_scores" and len(signature.classes or ()) <= 2)
@@ -66,19 +73,26 @@ class ExplainedServable:
         others = [name for name in outputs if name != EXPLANATION]
         found = dict(self._servable.run(batch, others)) if others else {}
         if EXPLANATION in outputs:
-            bases, contributions = self._explainer.explain(batch)
+            explainer = self._made_explainer()
+            bases, contributions = explainer.explain(batch)
             explanations = np.empty(batch.rows, dtype=object)
             explanations[:] = [
                 {
                     "output": self._output,
                     "base": self._value(base),
                     "contributions": dict(zip(self._names, map(self._value, of_inputs), strict=True)),
-                    "exact": self._explainer.is_exact,
+                    "exact": explainer.is_exact,
                 }
                 for base, of_inputs in zip(bases, contributions, strict=True)
             ]
             found[EXPLANATION] = explanations
         return found
+
+    def _made_explainer(self) -> Explainer:
+        with self._lock:
+            if self._explainer is None:
+                self._explainer = self._make_explainer()
+            return self._explainer
 
     def _value(self, values: Floats) -> float | list[float]:
         if self._is_scalar and len(values) == 1:
@@ -285,21 +299,17 @@ def explained(
         explanation: the method and the explained output, from the manifest.
         signature: the signature of the model.
         validate: makes a batch of instances.
-
-    Raises:
-        LoadingFailed: the file cannot be read.
     """
-    try:
-        with np.load(stream, allow_pickle=False) as file:
+    content = stream.read()
+
+    def make() -> Explainer:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        explainer: Explainer
         if explanation.method == "trees":
-            explainer = TreeExplainer(arrays, signature)
-        elif explanation.method == "linear":
-            explainer = LinearExplainer(arrays, signature)
-        else:
-            background = validate(msgspec.json.decode(arrays["background"].tobytes()))
-            explainer = SamplingExplainer(servable, background, explanation.output)
-    except (KeyError, ValueError, IndexError, zipfile.BadZipFile, msgspec.DecodeError) as error:
-        raise LoadingFailed(f"the file of its explanations cannot be read ({error})") from error
-    return ExplainedServable(servable, explainer, explanation.output, signature)
+            return TreeExplainer(arrays, signature)
+        if explanation.method == "linear":
+            return LinearExplainer(arrays, signature)
+        background = validate(msgspec.json.decode(arrays["background"].tobytes()))
+        return SamplingExplainer(servable, background, explanation.output)
+
+    return ExplainedServable(servable, make, explanation.output, signature)
