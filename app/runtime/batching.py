@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from app.errors import DeadlineExceeded
 from app.runtime.servable import Compose, Servable
+from app.signature import EXPLANATION
 from app.signature.batch import Batch, Outputs
 from app.storage.manifest import Manifest
 from app.telemetry import RequestScope, current_request, mark_progress, scope_of
@@ -143,6 +144,8 @@ class BatchingServable(JoiningServable):
             DeadlineExceeded: its turn did not come within the longest wait.
             Exception: whatever the servable inside raises for this batch alone.
         """
+        if EXPLANATION in outputs:  # it may take thousands of rows: nobody else waits for it
+            return self._servable.run(batch, outputs)
         with self._lock:
             if not self._busy:
                 self._busy = True

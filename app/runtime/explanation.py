@@ -267,12 +267,12 @@ class SamplingExplainer:
 
     def _explain(self, batch: Batch, row: int) -> tuple[Floats, Floats]:
         orders, steps, inputs = self._is_replaced.shape
-        of_rows = np.repeat(self._rows, steps)
+        of_rows, explained_row = np.repeat(self._rows, steps), self._background.rows
         columns: dict[str, Column] = {}
         for position, (name, background) in enumerate(self._background.columns.items()):
-            column, value = background[of_rows], batch.columns[name][row]
-            column[self._is_replaced[:, :, position].ravel()] = value
-            columns[name] = column
+            # Joined, because a column without missing values may have another dtype than one with them.
+            joined = np.concatenate([background, batch.columns[name][row : row + 1]])
+            columns[name] = joined[np.where(self._is_replaced[:, :, position].ravel(), explained_row, of_rows)]
         check_deadline()
         mixed = Batch(columns, len(of_rows))
         output = self._servable.run(mixed, (self._output,))[self._output].astype(np.float64)

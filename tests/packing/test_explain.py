@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
@@ -30,6 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from app.packing.agreement import scored
 from app.packing.assume import Notes
 from app.packing.declared import Declared
 from app.packing.explain import derive_explanation
@@ -248,6 +251,18 @@ def test_samples_come_near_the_exact_contributions(tmp_path: Path) -> None:
     assert np.ptp(got[:, 2] + 3 * NUMBERS.c.to_numpy()[:ROWS]) < 1e-12
 
 
+def test_a_missing_value_is_explained_against_rows_that_have_none(tmp_path: Path) -> None:
+    features = pd.DataFrame({"count": RANDOM.integers(0, 9, 200), "size": NUMBERS.a})
+    pipeline = make_pipeline(SimpleImputer(), KNeighborsRegressor())
+    case = Explained(pipeline, features, TARGET, tmp_path)
+    signature = case.signature
+    inputs = tuple(replace(spec, nullable=True) for spec in signature.inputs)
+    validator = Validator(replace(signature, inputs=inputs), 10)
+    outputs = case.servable.run(validator.validate([{"count": None, "size": 1.5}]), ("prediction", EXPLANATION))
+    [found] = outputs[EXPLANATION]
+    assert found["base"] + sum(found["contributions"].values()) == pytest.approx(float(outputs["prediction"][0]))
+
+
 def test_labels_without_scores_have_no_explanation(tmp_path: Path) -> None:
     class Labels(KNeighborsClassifier):
         """Has no probabilities."""
@@ -258,3 +273,25 @@ def test_labels_without_scores_have_no_explanation(tmp_path: Path) -> None:
     signature, records = infer(model, NUMBERS, Declared(None, None, (), ()), set(), None, Notes())
     assert derive_explanation(model, ArtifactServable(model, signature), signature, records, tmp_path) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_importance_of_an_input_is_what_the_score_loses_without_it() -> None:
+    model = LinearRegression().fit(NUMBERS[["a", "d"]], 3 * NUMBERS.a)
+    signature, _ = infer(model, NUMBERS[["a", "d"]], Declared(None, None, (), ()), set(), None, Notes())
+    rows = scored(model, signature, NUMBERS[["a", "d"]], pd.Series(3 * NUMBERS.a, name="target"))
+    assert rows is not None
+    found = rows.importance()
+    assert (found["measure"], found["rows"]) == ("R²", len(NUMBERS))
+    inputs: Any = found["inputs"]
+    assert inputs["a"] > 1
+    assert inputs["d"] == pytest.approx(0, abs=1e-9)
+    assert rows.importance() == found, "the values are exchanged in the same way each time"
+
+
+def test_the_importance_of_few_rows_is_not_told() -> None:
+    few = NUMBERS[["a", "d"]][:5]
+    model = LinearRegression().fit(few, few.a)
+    signature, _ = infer(model, few, Declared(None, None, (), ()), set(), None, Notes())
+    rows = scored(model, signature, few, few.a)
+    assert rows is not None
+    assert rows.importance() == {}

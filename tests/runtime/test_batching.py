@@ -13,6 +13,7 @@ import pytest
 
 from app.errors import DeadlineExceeded
 from app.runtime.batching import BatchingServable, JoiningServable, batching, batching_pays, fitting
+from app.signature import EXPLANATION
 from app.signature.batch import Batch, Outputs
 from app.telemetry import RequestScope, current_request
 from tests.runtime.estimators import manifest_of
@@ -217,3 +218,16 @@ def test_a_request_progresses_when_another_thread_runs_for_it() -> None:
         assert [future.exception(10) is None for future in futures] == [True, False, False]
     assert gated.runs == [[0], [POISON, POISON], [POISON], [POISON]]
     assert scopes[1].progressed_s == scopes[2].progressed_s > -math.inf
+
+
+def test_an_explanation_keeps_nobody_waiting_and_waits_for_nobody() -> None:
+    inner = Gated()
+    servable = BatchingServable(inner, 10, 10.0)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(servable.run, batch_of(1), [EXPLANATION])
+        assert inner.entered.acquire(timeout=10)
+        second = pool.submit(servable.run, batch_of(2), ["y"])
+        assert inner.entered.acquire(timeout=10), "it runs beside the explanation"
+        inner.gate.release(2)
+        assert first.exception(10) is None
+        assert second.exception(10) is None

@@ -13,7 +13,7 @@ from app import create_app
 from app.gateway import Interceptor, RequestContext, RequestRefused
 from app.settings import Settings
 from app.web.answers import answer_view, by_input, percent
-from app.web.model_page import model_page, proof_sentences, sentence
+from app.web.model_page import importance_of, model_page, proof_sentences, sentence
 from tests.web.stage import STORED, StoredCatalogue, make_app
 
 MODELS = Path(__file__).resolve().parents[2] / "examples" / "models"
@@ -174,3 +174,13 @@ def test_the_plain_form_passes_the_interceptors_of_a_prediction() -> None:
     answer = app.test_client().post("/models/iris-two/try", data={"feature1": "5.1", "feature2": "3.5"})
     assert answer.status_code == 403
     assert "a key is missing" in answer.text
+
+
+def test_the_most_important_inputs_come_first_and_a_loss_below_zero_has_no_bar() -> None:
+    profile = {"importance": {"measure": "accuracy", "rows": 40, "inputs": {"a": 0.1, "b": 0.2, "c": -0.01}}}
+    assert list(importance_of(profile)) == [
+        ("b", "0.200", 100.0),
+        ("a", "0.100", 50.0),
+        ("c", "\N{MINUS SIGN}0.010", 0.0),
+    ]
+    assert list(importance_of({})) == []
