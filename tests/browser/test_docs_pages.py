@@ -4,46 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect
+from playwright.sync_api import Browser, expect
 
+from tests.browser.visit import Visit, visiting
 from tests.web.stage import StoredCatalogue, make_app, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.needs_program("chromium")]
-
-
-@dataclass
-class Visit:
-    """One page open in Chromium; `strangers` are the requests for other hosts, `complaints` what the console said."""
-
-    page: Page
-    root: str
-    strangers: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def watch(self) -> None:
-        self.page.context.route("**/*", self._let_through)
-        self.page.on("console", self._note)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-
-    def _let_through(self, route: Route) -> None:
-        if route.request.url.startswith(self.root + "/"):
-            route.continue_()
-        else:
-            self.strangers.append(route.request.url)
-            route.abort()
-
-    def _note(self, message: ConsoleMessage) -> None:
-        if message.type in {"error", "warning"}:
-            self.complaints.append(message.text)
-
-    @property
-    def overflows(self) -> bool:
-        """Whether the page must be scrolled sideways."""
-        return bool(self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +24,7 @@ def root() -> Iterator[str]:
 @pytest.fixture(params=[(1280, "light"), (375, "dark")], ids=["1280-light", "375-dark"])
 def visit(request: pytest.FixtureRequest, chromium: Browser, root: str) -> Iterator[Visit]:
     width, scheme = request.param
-    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    context.set_default_timeout(20_000)
-    visit = Visit(context.new_page(), root)
-    visit.watch()
-    yield visit
-    context.close()
-    assert visit.strangers == []
-    assert visit.complaints == []
+    yield from visiting(chromium, root, viewport={"width": width, "height": 900}, color_scheme=scheme)
 
 
 def test_swagger_ui_tries_an_example_out(visit: Visit) -> None:
