@@ -19,7 +19,8 @@ unexport PYTHONDONTWRITEBYTECODE
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" $(ARGS) setup.cfg
 EXTRAS := --extra image --extra numbers --extra own --extra zstd
-OURS := $(EXTRAS) --extra http --extra packing --extra parquet --extra skops --extra sql
+OURS := $(EXTRAS) --extra database --extra http --extra oidc --extra otel --extra packing --extra parquet --extra redis \
+	--extra skops --extra sql
 
 .DEFAULT_GOAL := help
 .PHONY: help serve install test unit coverage lowest lock format new-venv
@@ -71,7 +72,7 @@ lowest: .venv/testing ## run the tests in process with the lowest versions that 
 
 lock: .venv/testing ## write the requirement files anew from setup.cfg; ARGS=--upgrade takes the newest releases
 	$(LOCK) --all-extras --output-file requirements-dev.txt
-	$(LOCK) $(EXTRAS) --extra packing --constraint requirements-dev.txt --output-file requirements.txt
+	$(LOCK) $(EXTRAS) --extra database --extra packing --constraint requirements-dev.txt --output-file requirements.txt
 	$(LOCK) $(EXTRAS) --constraint requirements-dev.txt --output-file requirements-serve.txt
 	.venv/bin/python .ci/licences > docs/licences.md
 

@@ -24,8 +24,8 @@ PIN = re.compile(
 )
 GRAPH_EXTRAS = ("image", "numbers", "own", "zstd")
 """With what every installation needs: the tier of requirements-serve.txt."""
-SERVING_EXTRAS = (*GRAPH_EXTRAS, "packing")
-OPTIONAL_EXTRAS = ("http", "parquet", "skops", "sql")
+SERVING_EXTRAS = (*GRAPH_EXTRAS, "database", "packing")
+OPTIONAL_EXTRAS = ("http", "oidc", "otel", "parquet", "postgres", "redis", "skops", "sql")
 MOST_PACKAGES = {"requirements-serve.txt": 35, "requirements.txt": 45}
 
 CFG = configparser.ConfigParser(interpolation=None)

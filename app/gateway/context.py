@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.core.service import ProtocolAdapter
+from app.gateway.principal import Principal
 from app.server.contract import Environ, Headers, Response
 from app.telemetry import RequestScope, Timings, request_id_from
 
@@ -48,6 +49,8 @@ class RequestContext(RequestScope):
     matched_path = ""
     route: Route | None = None
     arguments: Mapping[str, Any] = NO_ARGUMENTS
+    principal: Principal | None = None
+    """The caller, if it has shown a valid key or token."""
     adapter: HttpAdapter
     timings: Timings
     model = ""
