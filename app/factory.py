@@ -16,12 +16,13 @@ from app.core.models import Models
 from app.core.service import PredictService
 from app.core.steps.planning import plan_steps
 from app.core.steps.services import Services
-from app.gateway.browsers import AllowedHosts, Cors, SameOrigin
+from app.gateway.access_log import AccessLog
+from app.gateway.browsers import AllowedHosts, BlockedOrigins, Cors, SameOrigin
 from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
 from app.gateway.gateway import Gateway
 from app.gateway.interceptors import Interceptor
-from app.gateway.standard import AccessLog, CommonHeaders, PredictionMetrics
+from app.gateway.standard import CommonHeaders, PredictionMetrics
 from app.runtime.batching import batching
 from app.runtime.loaders import LOADERS
 from app.runtime.quarantine import record_runs
@@ -76,8 +77,7 @@ def create_app(
     problems.register(app, errors)
     web.register(app, catalogue, errors)
     cli.register(app, repository, settings)
-    router = FlaskRouter(app, backend.routes, wire.BLOCKING)
-    chain = [*_interceptors(settings, metrics), *interceptors]
+    router, chain = FlaskRouter(app, backend.routes, wire.BLOCKING), [*_interceptors(settings, metrics), *interceptors]
     forwarding = Forwarding(settings.trusted_proxies, settings.script_name)
     app.gateway = Gateway(router, chain, errors, forwarding, metrics, catalogue.drain, offered.loop)
     _made.append(weakref.ref(app, _made.remove))
@@ -112,9 +112,9 @@ def _interceptors(settings: Settings, metrics: SharedMetrics) -> list[Intercepto
     """Return Retort's own interceptors, the outermost first."""
     chain: list[Interceptor] = [CommonHeaders(), PredictionMetrics(metrics)]
     if settings.access_log:
-        chain.append(AccessLog())
+        chain.append(AccessLog(settings.access_log_sample))
     if settings.cors_origins:
         chain.append(Cors(settings.cors_origins, settings.cors_credentials, settings.cors_max_age_s))
     if settings.development:
         chain.append(AllowedHosts([settings.host, *settings.allowed_hosts]))
-    return [*chain, SameOrigin(settings.cors_origins)]
+    return [*chain, BlockedOrigins(settings.cors_origins), SameOrigin(settings.cors_origins)]

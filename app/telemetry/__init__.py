@@ -27,6 +27,10 @@ ALL_PHASES = ("parse", "validate", "queue", "prepare", "run", "finish", "encode"
 """Also the phases of models with steps."""
 SERVER_TIMING = ", ".join(f"{phase};dur=%.3f" for phase in PHASES)
 
+RED, GREEN, YELLOW, CYAN = "31", "32", "33", "36"
+"""Colours of a terminal (ECMA-48, SGR)."""
+LEVEL_COLOURS = {"WARNING": YELLOW, "ERROR": RED, "CRITICAL": RED}
+
 NO_REQUEST = "-"
 MOST_WAITING_LINES = 64
 _encode = msgspec.json.Encoder().encode
@@ -98,6 +102,11 @@ def request_id_from(sent: str | None) -> str:
     return sent if sent is not None and REQUEST_ID.fullmatch(sent) else f"{_ids.getrandbits(128):032x}"
 
 
+def draw(share: float) -> bool:
+    """Return True for this share of the calls, at random."""
+    return _ids.random() < share
+
+
 class Timings:
     """The duration of each phase of one request. `queued_s` is the wait for a thread. Not thread-safe."""
 
@@ -120,6 +129,10 @@ class Timings:
         self._ms[phase] += (now_s - self._last_s) * 1e3
         self._last_s = now_s
 
+    def rounded_ms(self) -> dict[str, float]:
+        """Return the duration of each phase in milliseconds, cut to microseconds."""
+        return {phase: int(ms * 1e3) / 1e3 for phase, ms in self._ms.items()}
+
     def ns(self, phase: str) -> int:
         """Return the duration of a phase so far, in nanoseconds."""
         return int(self._ms[phase] * 1e6)
@@ -138,6 +151,11 @@ class EventRecord(logging.LogRecord):
     """
 
     event: Any
+
+    @property
+    def highlight(self) -> tuple[str, str]:
+        """A word of the line, and its colour on a terminal."""
+        return "", ""
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
@@ -177,7 +195,10 @@ class JsonLines(logging.Formatter):
         """Return time (UTC), level, logger, message, request id, the facts of an event, and a traceback."""
         if isinstance(record, EventRecord):
             record.event.time = self._time(record.created)
-            line = _encode(record.event)
+            try:
+                line = _encode(record.event)
+            except UnicodeEncodeError:  # a surrogate without its other half, which is no character
+                return _encode_ascii(msgspec.to_builtins(record.event))
             return line.decode("ascii") if line.isascii() else _encode_ascii(msgspec.json.decode(line))
         event = {
             "time": self._time(record.created),
@@ -201,16 +222,27 @@ class JsonLines(logging.Formatter):
 
 
 class ReadableLines(logging.Formatter):
-    """Formats lines for a terminal. Control characters are escaped, so that one event stays on one line."""
+    """Formats lines for a terminal. Control characters are escaped, so that one event stays on one line.
 
-    def __init__(self) -> None:
+    With `colours` the level of a warning or an error, or the word that an event highlights, is coloured.
+    """
+
+    def __init__(self, colours: bool = False) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+        self._colours = colours
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the line with the id of its request. The base class appends the traceback."""
         line, asked = super().formatMessage(record), request_id()
         line = line if asked == NO_REQUEST or asked in line else f"{line} [{asked}]"
-        return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        line = line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        if not self._colours:
+            return line
+        if isinstance(record, EventRecord):
+            word, colour = record.highlight
+        else:
+            word, colour = record.levelname, LEVEL_COLOURS.get(record.levelname, "")
+        return line.replace(f" {word} ", f" \x1b[{colour}m{word}\x1b[0m ", 1) if colour else line
 
 
 def configure_logging(level: str, readable: bool) -> None:
@@ -220,9 +252,14 @@ def configure_logging(level: str, readable: bool) -> None:
     if stream is None:
         stream = LineHandler()
         root.addHandler(stream)
-    stream.setFormatter(ReadableLines() if readable else JsonLines())
+    stream.setFormatter(ReadableLines(shows_colours(stream.stream)) if readable else JsonLines())
     root.setLevel(level)
     logging.captureWarnings(True)  # else warnings bypass the format
+
+
+def shows_colours(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal that shows colours, and the user has not set NO_COLOR (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def flush_lines() -> None:
