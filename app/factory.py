@@ -22,7 +22,7 @@ from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
 from app.gateway.gateway import Gateway
 from app.gateway.interceptors import Interceptor
-from app.gateway.standard import CommonHeaders, PredictionMetrics
+from app.gateway.standard import CommonHeaders, RequestMetrics
 from app.runtime.batching import batching
 from app.runtime.loaders import LOADERS
 from app.runtime.quarantine import record_runs
@@ -101,16 +101,16 @@ def applications() -> list[Application]:
 def _registry(settings: Settings, repository: Repository, metrics: SharedMetrics) -> tuple[Registry, Services]:
     limits = (settings.max_instances, settings.out_of_range, settings.image_pixel_limit, settings.max_values)
     validator_for = validators(*limits)
-    pack_stray = stray_packer(repository, settings) if settings.development else None
+    pack = stray_packer(repository, settings) if settings.development else None
     compose = record_runs(metrics, batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s))
     services, plan = plan_steps(settings, validator_for)
-    loader = VersionLoader(repository, LOADERS, validator_for, settings.runtime == "auto", compose, plan, pack_stray)
+    loader = VersionLoader(repository, LOADERS, validator_for, settings.runtime == "auto", compose, plan, pack, metrics)
     return Registry(repository, loader, settings.default_model), services
 
 
 def _interceptors(settings: Settings, metrics: SharedMetrics) -> list[Interceptor]:
     """Return Retort's own interceptors, the outermost first."""
-    chain: list[Interceptor] = [CommonHeaders(), PredictionMetrics(metrics)]
+    chain: list[Interceptor] = [CommonHeaders(), RequestMetrics(metrics)]
     if settings.access_log:
         chain.append(AccessLog(settings.access_log_sample))
     if settings.cors_origins:

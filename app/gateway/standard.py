@@ -18,8 +18,8 @@ class CommonHeaders(Interceptor):
         response.headers += (("X-Request-ID", context.id), ("X-Content-Type-Options", "nosniff"))
 
 
-class PredictionMetrics(Interceptor):
-    """Interceptor that counts predictions by model, version and outcome, with their rows and durations."""
+class RequestMetrics(Interceptor):
+    """Interceptor that counts responses by problem type, and predictions by model, version and outcome."""
 
     may_block = False
 
@@ -27,14 +27,15 @@ class PredictionMetrics(Interceptor):
         self._metrics = metrics
 
     def after(self, context: RequestContext, response: Response) -> None:
-        """Count the request if it names a version. Count a stream at its end, when its rows are known."""
-        if not context.model:
-            return
+        """Count the response. Count a stream at its end, when its rows and its outcome are known."""
         if isinstance(response.body, bytes):
             self._count(context)
         else:
             context.at_end(lambda: self._count(context))
 
     def _count(self, context: RequestContext) -> None:
-        duration_s = context.timings.total_s
-        self._metrics.predicted(context.model, context.version, context.outcome, context.rows, duration_s)
+        metrics, outcome = self._metrics, context.outcome
+        metrics.responded(context.status, outcome)
+        if context.model:
+            timings = context.timings
+            metrics.predicted(context.model, context.version, outcome, context.rows, timings.total_s, timings.ms)

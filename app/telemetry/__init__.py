@@ -108,12 +108,12 @@ def draw(share: float) -> bool:
 
 
 class Timings:
-    """The duration of each phase of one request. `queued_s` is the wait for a thread. Not thread-safe."""
+    """The duration of each phase of one request, in `ms`. `queued_s` is the wait for a thread. Not thread-safe."""
 
-    __slots__ = ("_began_s", "_last_s", "_ms")
+    __slots__ = ("_began_s", "_last_s", "ms")
 
     def __init__(self, queued_s: float = 0.0) -> None:
-        self._ms = {"parse": 0.0, "validate": 0.0, "queue": queued_s * 1e3, "run": 0.0, "encode": 0.0}
+        self.ms = {"parse": 0.0, "validate": 0.0, "queue": queued_s * 1e3, "run": 0.0, "encode": 0.0}
         self._began_s = self._last_s = time.perf_counter()
 
     @property
@@ -124,24 +124,24 @@ class Timings:
     def ended(self, phase: str) -> None:
         """Add the time since the end of the last phase (or since the start) to this phase."""
         now_s = time.perf_counter()
-        if phase not in self._ms and phase in ALL_PHASES:
-            self._ms[phase] = 0.0
-        self._ms[phase] += (now_s - self._last_s) * 1e3
+        if phase not in self.ms and phase in ALL_PHASES:
+            self.ms[phase] = 0.0
+        self.ms[phase] += (now_s - self._last_s) * 1e3
         self._last_s = now_s
 
     def rounded_ms(self) -> dict[str, float]:
         """Return the duration of each phase in milliseconds, cut to microseconds."""
-        return {phase: int(ms * 1e3) / 1e3 for phase, ms in self._ms.items()}
+        return {phase: int(ms * 1e3) / 1e3 for phase, ms in self.ms.items()}
 
     def ns(self, phase: str) -> int:
         """Return the duration of a phase so far, in nanoseconds."""
-        return int(self._ms[phase] * 1e6)
+        return int(self.ms[phase] * 1e6)
 
     def header(self) -> str:
         """Return the value of `Server-Timing` (W3C Server Timing), with durations in milliseconds."""
-        if len(self._ms) > len(PHASES):  # steps have phases of their own
-            return ", ".join(f"{phase};dur={self._ms.get(phase, 0.0):.3f}" for phase in ALL_PHASES)
-        return SERVER_TIMING % (*self._ms.values(),)
+        if len(self.ms) > len(PHASES):  # steps have phases of their own
+            return ", ".join(f"{phase};dur={self.ms.get(phase, 0.0):.3f}" for phase in ALL_PHASES)
+        return SERVER_TIMING % (*self.ms.values(),)
 
 
 class EventRecord(logging.LogRecord):
