@@ -57,7 +57,7 @@ class AccessLog(Interceptor):
         return context.status >= 400 or time.monotonic() - context.began_s > SLOW_S or draw(self._sample)
 
 
-class AccessEvent(msgspec.Struct, omit_defaults=True):
+class AccessEvent(msgspec.Struct, omit_defaults=True, gc=False):
     """The facts of one request in the JSON access log. `time` is set when the line is written.
 
     `key` is the id of the caller's key, `outcome` the problem type of an error. `blocked_origin` is the origin of a
@@ -99,33 +99,30 @@ class AccessRecord(EventRecord):
         message = f"{method} {path} {context.status}"
         timings: Timings | None = getattr(context, "timings", None)
         principal, created_s = context.principal, time.time()
-        self.__dict__ = {
-            **_TEMPLATE,
-            "msg": message,
-            "created": created_s,
-            "msecs": created_s % 1.0 * 1e3,
-            "event": AccessEvent(
-                "",
-                "INFO",
-                access_log.name,
-                message,
-                context.id,
-                client,
-                method,
-                path,
-                context.status,
-                int(took_ms * 1e3) / 1e3,
-                0 if method == "HEAD" else context.sent_bytes,
-                int(length) if length.isdecimal() and len(length) <= MOST_LENGTH_DIGITS else None,
-                None if principal is None else principal.id,
-                context.model or None,
-                context.version or None,
-                context.rows if context.model else None,
-                None if timings is None else timings.rounded_ms(),
-                None if context.outcome == "ok" else context.outcome,
-                context.blocked_origin or None,
-            ),
-        }
+        facts = _TEMPLATE.copy()  # several times as fast as the constructor of the base class
+        facts["msg"], facts["created"], facts["msecs"] = message, created_s, created_s % 1.0 * 1e3
+        facts["event"] = AccessEvent(
+            "",
+            "INFO",
+            access_log.name,
+            message,
+            context.id,
+            client,
+            method,
+            path,
+            context.status,
+            took_ms * 1e3 // 1 / 1e3,
+            0 if method == "HEAD" else context.sent_bytes,
+            int(length) if length.isdecimal() and len(length) <= MOST_LENGTH_DIGITS else None,
+            None if principal is None else principal.id,
+            context.model or None,
+            context.version or None,
+            context.rows if context.model else None,
+            None if timings is None else timings.rounded_ms(),
+            None if context.outcome == "ok" else context.outcome,
+            context.blocked_origin or None,
+        )
+        self.__dict__ = facts
 
     @property
     def highlight(self) -> tuple[str, str]:
@@ -158,4 +155,4 @@ def shown_path(path: str) -> str:
 
 
 _TEMPLATE = vars(logging.LogRecord(access_log.name, logging.INFO, __file__, 0, "", None, None))
-_TEMPLATE |= {"thread": None, "threadName": None, "taskName": None, "process": None}
+_TEMPLATE |= {"thread": None, "threadName": None, "taskName": None, "process": None, "event": None}

@@ -12,11 +12,16 @@ from app.signature.batch import Batch, Outputs
 class RunMetrics(Protocol):
     """Counts runs. Implemented by `app.telemetry.metrics.SharedMetrics`."""
 
-    def ran(self, model: str, version: int, rows: int, requests: int) -> None:
-        """Count one run of a model for the rows of some requests."""
-
-    def classified(self, model: str, version: int, classes: Sequence[object], predicted: Sequence[object]) -> None:
-        """Count predicted labels of a classifier that has these classes."""
+    def ran(
+        self,
+        model: str,
+        version: int,
+        rows: int,
+        requests: int,
+        classes: Sequence[object] = (),
+        predicted: Sequence[object] = (),
+    ) -> None:
+        """Count one run of a model for the rows of some requests; of a classifier also the predicted labels."""
 
 
 class LoadMetrics(Protocol):
@@ -39,7 +44,8 @@ class CountingServable:
         self, servable: Servable, model: str, version: int, classes: Sequence[object] | None, metrics: RunMetrics
     ) -> None:
         self._servable = servable
-        self._version = (model, version)
+        self._model = model
+        self._version = version
         # Models of several targets have a list of classes for each, and predict no single label.
         self._classes = None if classes and isinstance(classes[0], list) else classes
         self._metrics = metrics
@@ -48,7 +54,8 @@ class CountingServable:
         """Return or raise what the servable inside does."""
         answered = self._servable.run(batch, outputs)
         if batch.requests:
-            self._metrics.ran(*self._version, batch.rows, batch.requests)
-            if self._classes is not None and (predicted := answered.get("prediction")) is not None:
-                self._metrics.classified(*self._version, self._classes, predicted.tolist())
+            classes, predicted = self._classes, ()
+            if classes is not None and (labels := answered.get("prediction")) is not None:
+                predicted = labels.tolist()
+            self._metrics.ran(self._model, self._version, batch.rows, batch.requests, classes or (), predicted)
         return answered

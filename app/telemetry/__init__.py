@@ -131,7 +131,7 @@ class Timings:
 
     def rounded_ms(self) -> dict[str, float]:
         """Return the duration of each phase in milliseconds, cut to microseconds."""
-        return {phase: int(ms * 1e3) / 1e3 for phase, ms in self.ms.items()}
+        return {phase: ms * 1e3 // 1 / 1e3 for phase, ms in self.ms.items()}
 
     def ns(self, phase: str) -> int:
         """Return the duration of a phase so far, in nanoseconds."""

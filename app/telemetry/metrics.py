@@ -172,13 +172,17 @@ class SharedMetrics:
         """Record that a run of this artifact has ended."""
         self._counts(ArtifactRuns, model, version).ended()
 
-    def ran(self, model: str, version: int, rows: int, requests: int) -> None:
-        """Count one run of a model for the rows of some requests."""
-        self._counts(RunCounts, model, version).count(rows, requests)
-
-    def classified(self, model: str, version: int, classes: Sequence[object], predicted: Sequence[object]) -> None:
-        """Count predicted labels of a classifier that has these classes."""
-        self._counts(RunCounts, model, version).count_classes(classes, predicted)
+    def ran(
+        self,
+        model: str,
+        version: int,
+        rows: int,
+        requests: int,
+        classes: Sequence[object] = (),
+        predicted: Sequence[object] = (),
+    ) -> None:
+        """Count one run of a model for the rows of some requests; of a classifier also the predicted labels."""
+        self._counts(RunCounts, model, version).count(rows, requests, classes, predicted)
 
     def _counts(self, kind: type[CountsT], model: str, version: int) -> CountsT:
         """Return the counts of a version on this process's page."""

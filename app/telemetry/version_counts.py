@@ -26,20 +26,20 @@ RUNS, RUNNING = "retort_artifact_runs", "retort_artifact_runs_running"
 class Histogram:
     """The buckets and the sum of one histogram."""
 
-    __slots__ = ("_bounds", "_cells", "_first", "_sum")
+    __slots__ = ("_bounds", "_cells", "first", "sum")
 
     def __init__(self, page: WorkerPage, family: str, *labels: str) -> None:
         self._bounds = FAMILIES[family].bounds
         self._cells = page.cells
-        self._first = page.place(key(family, *labels), len(self._bounds) + 2)
-        self._sum = self._first + len(self._bounds) + 1
+        self.first = page.place(key(family, *labels), len(self._bounds) + 2)
+        self.sum = self.first + len(self._bounds) + 1
 
     def observe(self, value: float) -> None:
         """Count one value."""
         cells = self._cells
-        bucket = self._first + bisect_left(self._bounds, value)
+        bucket = self.first + bisect_left(self._bounds, value)
         cells[bucket] += 1.0
-        cells[self._sum] += value
+        cells[self.sum] += value
 
 
 class PredictionCounts:
@@ -51,7 +51,9 @@ class PredictionCounts:
         self._duration = Histogram(page, "retort_prediction_duration_seconds", *self._labels)
         self._rows = page.place(key("retort_prediction_rows", *self._labels))
         self._outcomes: dict[str, int] = {}
-        self._stages: dict[str, Histogram] = {}
+        self._stage_bounds_s = FAMILIES["retort_stage_duration_seconds"].bounds
+        self._stages: dict[str, tuple[int, int]] = {}
+        """The first bucket and the sum of each stage."""
 
     def count(self, status: str, rows: int, duration_s: float, stages_ms: Mapping[str, float]) -> None:
         """Count one request; for status `ok` also its rows and durations."""
@@ -61,18 +63,21 @@ class PredictionCounts:
         if status == OK:
             self._duration.observe(duration_s)
             cells[self._rows] += rows
-            stages = self._stages
+            stages, bounds_s = self._stages, self._stage_bounds_s
             for stage, ms in stages_ms.items():
-                (stages.get(stage) or self._stage(stage)).observe(ms * 1e-3)
+                first, total = stages.get(stage) or self._stage(stage)
+                bucket = first + bisect_left(bounds_s, ms * 1e-3)
+                cells[bucket] += 1.0
+                cells[total] += ms * 1e-3
 
     def _outcome(self, status: str) -> int:
         if len(self._outcomes) >= MOST_OUTCOMES:
             return self._page.place(key("retort_predictions", *self._labels, OTHER))
         return self._outcomes.setdefault(status, self._page.place(key("retort_predictions", *self._labels, status)))
 
-    def _stage(self, stage: str) -> Histogram:
-        made = Histogram(self._page, "retort_stage_duration_seconds", *self._labels, stage)
-        return self._stages.setdefault(stage, made)
+    def _stage(self, stage: str) -> tuple[int, int]:
+        histogram = Histogram(self._page, "retort_stage_duration_seconds", *self._labels, stage)
+        return self._stages.setdefault(stage, (histogram.first, histogram.sum))
 
 
 class ArtifactRuns:
@@ -104,13 +109,12 @@ class RunCounts:
         self._classes: Sequence[object] = ()
         self._places: dict[object, int] = {}
 
-    def count(self, rows: int, requests: int) -> None:
-        """Count one run."""
+    def count(self, rows: int, requests: int, classes: Sequence[object], predicted: Sequence[object]) -> None:
+        """Count one run and its predicted labels. Those beyond the first `MOST_CLASSES` are counted together."""
         self._rows.observe(rows)
         self._requests.observe(requests)
-
-    def count_classes(self, classes: Sequence[object], predicted: Sequence[object]) -> None:
-        """Count predicted labels. Those beyond the first `MOST_CLASSES` classes are counted together."""
+        if not predicted:
+            return
         if classes is not self._classes:
             self._learn(classes)
         cells, places = self._cells, self._places

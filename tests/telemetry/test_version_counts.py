@@ -49,8 +49,8 @@ def test_responses_are_counted_by_status_and_problem() -> None:
 
 def test_classes_beyond_a_limit_are_counted_together() -> None:
     metrics, classes = SharedMetrics(), tuple(range(MOST_CLASSES + 5))
-    metrics.classified("penguins", 1, classes, [*classes, "unknown", None])
-    metrics.classified("penguins", 1, classes, [classes[0]])
+    metrics.ran("penguins", 1, 1, 1, classes, [*classes, "unknown", None])
+    metrics.ran("penguins", 1, 1, 1, classes, [classes[0]])
     found = metrics.samples()["retort_predicted_classes"]
     assert len(found) == MOST_CLASSES + 1
     assert found[*PENGUINS, "other"] == (7.0,)
@@ -59,24 +59,24 @@ def test_classes_beyond_a_limit_are_counted_together() -> None:
 
 def test_many_rows_give_the_same_counts_as_single_ones() -> None:
     metrics, labels = SharedMetrics(), ["a", "b", "b"] * FEW_ROWS
-    metrics.classified("penguins", 1, ("a", "b"), labels)
+    metrics.ran("penguins", 1, 1, 1, ("a", "b"), labels)
     for label in labels:
-        metrics.classified("penguins", 2, ("a", "b"), [label])
+        metrics.ran("penguins", 2, 1, 1, ("a", "b"), [label])
     found = metrics.samples()["retort_predicted_classes"]
     assert found[*PENGUINS, "b"] == found["penguins", "2", "b"] == (2.0 * FEW_ROWS,)
 
 
 def test_the_classes_of_a_version_may_change_when_it_is_loaded_again() -> None:
     metrics = SharedMetrics()
-    metrics.classified("penguins", 1, ("a",), ["a"])
-    metrics.classified("penguins", 1, ("b",), ["a", "b"])
+    metrics.ran("penguins", 1, 1, 1, ("a",), ["a"])
+    metrics.ran("penguins", 1, 1, 1, ("b",), ["a", "b"])
     found = metrics.samples()["retort_predicted_classes"]
     assert {labels[2]: value for labels, (value,) in found.items()} == {"a": 1.0, "b": 1.0, "other": 1.0}
 
 
 def test_any_text_may_be_a_class() -> None:
     metrics, odd = SharedMetrics(), (f"a{SEPARATOR}b", chr(0xD800), "x" * 1000, 'quote"\n\\')
-    metrics.classified("penguins", 1, odd, odd)
+    metrics.ran("penguins", 1, 1, 1, odd, odd)
     labels = [labels[2] for labels in metrics.samples()["retort_predicted_classes"]]
     assert sorted(labels) == sorted(["a b", "?", "x" * MOST_CLASS_CHARS, 'quote"\n\\'])
 
