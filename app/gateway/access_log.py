@@ -16,7 +16,7 @@ access_log = logging.getLogger("retort.access")
 
 SLOW_S = 1.0
 """Requests that took longer are logged whatever the sample is."""
-MOST_PATH_CHARS = 512
+MOST_PATH_CHARS = 256
 MOST_WORD_CHARS = 64
 """Limit for the client and the method, which proxies and clients may write as they like."""
 MOST_LENGTH_DIGITS = 15
