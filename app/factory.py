@@ -32,7 +32,7 @@ from app.server.contract import PlainApp, ServingApp, WSGIApplication
 from app.settings import Settings
 from app.signature.schema import validators
 from app.storage.repository import Repository
-from app.telemetry import configure_logging
+from app.telemetry.log_lines import configure_logging
 from app.telemetry.metrics import SharedMetrics
 from app.wire import openapi, problems
 from app.wire.application import Application, FlaskRouter

@@ -24,7 +24,7 @@ from app.server.master import (
     watch_frozen_workers,
 )
 from app.settings import Settings
-from app.telemetry import configure_logging
+from app.telemetry.log_lines import configure_logging
 from app.telemetry.memory import give_large_blocks_back, watch
 from app.telemetry.process_state import log_standard_streams
 

@@ -10,7 +10,8 @@ import msgspec
 from app.gateway.context import RequestContext
 from app.gateway.interceptors import Interceptor
 from app.server.contract import Response
-from app.telemetry import CYAN, GREEN, RED, YELLOW, EventRecord, Timings, draw, flush_lines
+from app.telemetry import Timings, draw
+from app.telemetry.log_lines import CYAN, GREEN, RED, YELLOW, EventRecord, flush_lines, sole_handler
 
 access_log = logging.getLogger("retort.access")
 
@@ -50,8 +51,14 @@ class AccessLog(Interceptor):
         flush_lines()
 
     def _log(self, context: RequestContext) -> None:
-        if self._sample == 1.0 or self._is_sampled(context):
-            access_log.handle(AccessRecord(context))
+        if self._sample < 1.0 and not self._is_sampled(context):
+            return
+        event, created_s = event_of(context), time.time()
+        handler = sole_handler(access_log)
+        if handler is not None:
+            handler.take(event, created_s)
+        else:
+            access_log.handle(AccessRecord(event, created_s))
 
     def _is_sampled(self, context: RequestContext) -> bool:
         return context.status >= 400 or time.monotonic() - context.began_s > SLOW_S or draw(self._sample)
@@ -85,43 +92,47 @@ class AccessEvent(msgspec.Struct, omit_defaults=True, gc=False):
     blocked_origin: str | None = None
 
 
+def event_of(context: RequestContext) -> AccessEvent:
+    """Return the facts of a request that has ended."""
+    environ, took_ms = context.environ, (time.monotonic() - context.began_s) * 1e3
+    method, path = environ.get("REQUEST_METHOD", "-"), environ.get("PATH_INFO", "-")
+    client, length = context.client, environ.get("CONTENT_LENGTH") or ""
+    if len(path) > MOST_PATH_CHARS or not path.isascii():
+        path = shown_path(path)
+    if len(method) + len(client) > MOST_WORD_CHARS:
+        method, client = method[:MOST_WORD_CHARS], client[:MOST_WORD_CHARS]
+    timings: Timings | None = getattr(context, "timings", None)
+    principal = context.principal
+    return AccessEvent(
+        "",
+        "INFO",
+        access_log.name,
+        f"{method} {path} {context.status}",
+        context.id,
+        client,
+        method,
+        path,
+        context.status,
+        took_ms * 1e3 // 1 / 1e3,
+        0 if method == "HEAD" else context.sent_bytes,
+        int(length) if length.isdecimal() and len(length) <= MOST_LENGTH_DIGITS else None,
+        None if principal is None else principal.id,
+        context.model or None,
+        context.version or None,
+        context.rows if context.model else None,
+        None if timings is None else timings.rounded_ms(),
+        None if context.outcome == "ok" else context.outcome,
+        context.blocked_origin or None,
+    )
+
+
 class AccessRecord(EventRecord):
     """The log record of one request. It omits thread and process: looking them up takes as long as all the rest."""
 
-    def __init__(self, context: RequestContext) -> None:
-        environ, took_ms = context.environ, (time.monotonic() - context.began_s) * 1e3
-        method, path = environ.get("REQUEST_METHOD", "-"), environ.get("PATH_INFO", "-")
-        client, length = context.client, environ.get("CONTENT_LENGTH") or ""
-        if len(path) > MOST_PATH_CHARS or not path.isascii():
-            path = shown_path(path)
-        if len(method) + len(client) > MOST_WORD_CHARS:
-            method, client = method[:MOST_WORD_CHARS], client[:MOST_WORD_CHARS]
-        message = f"{method} {path} {context.status}"
-        timings: Timings | None = getattr(context, "timings", None)
-        principal, created_s = context.principal, time.time()
+    def __init__(self, event: AccessEvent, created_s: float) -> None:
         facts = _TEMPLATE.copy()  # several times as fast as the constructor of the base class
-        facts["msg"], facts["created"], facts["msecs"] = message, created_s, created_s % 1.0 * 1e3
-        facts["event"] = AccessEvent(
-            "",
-            "INFO",
-            access_log.name,
-            message,
-            context.id,
-            client,
-            method,
-            path,
-            context.status,
-            took_ms * 1e3 // 1 / 1e3,
-            0 if method == "HEAD" else context.sent_bytes,
-            int(length) if length.isdecimal() and len(length) <= MOST_LENGTH_DIGITS else None,
-            None if principal is None else principal.id,
-            context.model or None,
-            context.version or None,
-            context.rows if context.model else None,
-            None if timings is None else timings.rounded_ms(),
-            None if context.outcome == "ok" else context.outcome,
-            context.blocked_origin or None,
-        )
+        facts["msg"], facts["created"], facts["msecs"] = event.message, created_s, created_s % 1.0 * 1e3
+        facts["event"] = event
         self.__dict__ = facts
 
     @property

@@ -1,10 +1,7 @@
-"""Request ids, phase timings and log lines, without Flask and without models."""
+"""Request ids and phase timings, without Flask and without models."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
 import math
 import os
 import random
@@ -12,10 +9,6 @@ import re
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
-from datetime import UTC, datetime
-from typing import Any, TextIO
-
-import msgspec
 
 from app.errors import DeadlineExceeded
 
@@ -27,14 +20,7 @@ ALL_PHASES = ("parse", "validate", "queue", "prepare", "run", "finish", "encode"
 """Also the phases of models with steps."""
 SERVER_TIMING = ", ".join(f"{phase};dur=%.3f" for phase in PHASES)
 
-RED, GREEN, YELLOW, CYAN = "31", "32", "33", "36"
-"""Colours of a terminal (ECMA-48, SGR)."""
-LEVEL_COLOURS = {"WARNING": YELLOW, "ERROR": RED, "CRITICAL": RED}
-
 NO_REQUEST = "-"
-MOST_WAITING_LINES = 64
-_encode = msgspec.json.Encoder().encode
-_encode_ascii = json.JSONEncoder().encode  # not json.dumps: a model may replace it
 
 
 class RequestScope:
@@ -142,128 +128,3 @@ class Timings:
         if len(self.ms) > len(PHASES):  # steps have phases of their own
             return ", ".join(f"{phase};dur={self.ms.get(phase, 0.0):.3f}" for phase in ALL_PHASES)
         return SERVER_TIMING % (*self.ms.values(),)
-
-
-class EventRecord(logging.LogRecord):
-    """A log record whose JSON line is its `event`, and which may be written later with others.
-
-    `event` is a structure with a member `time`, which the formatter sets.
-    """
-
-    event: Any
-
-    @property
-    def highlight(self) -> tuple[str, str]:
-        """A word of the line, and its colour on a terminal."""
-        return "", ""
-
-
-class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes lines to standard error. Lines of `EventRecord` wait for `flush` or for another kind of line."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._waiting: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, or keep it for a moment. Logging holds the handler's lock."""
-        try:
-            self._waiting.append(self.format(record))
-            if not isinstance(record, EventRecord) or len(self._waiting) >= MOST_WAITING_LINES:
-                self.flush()
-        except Exception:  # noqa: BLE001 - as the standard library does
-            self.handleError(record)
-
-    def flush(self) -> None:
-        """Write the waiting lines in one call."""
-        if not self._waiting:
-            return
-        with self.lock or contextlib.nullcontext():
-            lines, self._waiting = self._waiting, []
-            self.stream.write("\n".join([*lines, ""]))
-            self.stream.flush()
-
-
-class JsonLines(logging.Formatter):
-    """Formats each event as one line of JSON, for the log collectors of platforms."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._millisecond = (-1, "")
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return time (UTC), level, logger, message, request id, the facts of an event, and a traceback."""
-        if isinstance(record, EventRecord):
-            record.event.time = self._time(record.created)
-            try:
-                line = _encode(record.event)
-            except UnicodeEncodeError:  # a surrogate without its other half, which is no character
-                return _encode_ascii(msgspec.to_builtins(record.event))
-            return line.decode("ascii") if line.isascii() else _encode_ascii(msgspec.json.decode(line))
-        event = {
-            "time": self._time(record.created),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-            "request_id": request_id(),
-        }
-        if record.exc_info:
-            event["traceback"] = self.formatException(record.exc_info)
-        return _encode_ascii(event)
-
-    def _time(self, created_s: float) -> str:
-        """Return the time in ISO 8601 with milliseconds. The text is cached, because many lines share it."""
-        millisecond = int(created_s * 1e3)
-        known, text = self._millisecond
-        if millisecond != known:
-            text = datetime.fromtimestamp(millisecond / 1e3, UTC).isoformat(timespec="milliseconds")
-            self._millisecond = millisecond, text
-        return text
-
-
-class ReadableLines(logging.Formatter):
-    """Formats lines for a terminal. Control characters are escaped, so that one event stays on one line.
-
-    With `colours` the level of a warning or an error, or the word that an event highlights, is coloured.
-    """
-
-    def __init__(self, colours: bool = False) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
-        self._colours = colours
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line with the id of its request. The base class appends the traceback."""
-        line, asked = super().formatMessage(record), request_id()
-        line = line if asked == NO_REQUEST or asked in line else f"{line} [{asked}]"
-        line = line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-        if not self._colours:
-            return line
-        if isinstance(record, EventRecord):
-            word, colour = record.highlight
-        else:
-            word, colour = record.levelname, LEVEL_COLOURS.get(record.levelname, "")
-        return line.replace(f" {word} ", f" \x1b[{colour}m{word}\x1b[0m ", 1) if colour else line
-
-
-def configure_logging(level: str, readable: bool) -> None:
-    """Write all log lines of this process to standard error in one format. Further calls change the format."""
-    root = logging.getLogger()
-    stream = next((handler for handler in root.handlers if isinstance(handler, LineHandler)), None)
-    if stream is None:
-        stream = LineHandler()
-        root.addHandler(stream)
-    stream.setFormatter(ReadableLines(shows_colours(stream.stream)) if readable else JsonLines())
-    root.setLevel(level)
-    logging.captureWarnings(True)  # else warnings bypass the format
-
-
-def shows_colours(stream: TextIO) -> bool:
-    """Return whether a stream is a terminal that shows colours, and the user has not set NO_COLOR (no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def flush_lines() -> None:
-    """Write the lines of events that wait to be written together."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, LineHandler):
-            handler.flush()

@@ -17,7 +17,8 @@ from app.gateway.errors import RequestRefused
 from app.gateway.interceptors import Interceptor
 from app.gateway.principal import Principal
 from app.server.contract import Refusal
-from app.telemetry import GREEN, RED, JsonLines, ReadableLines, Timings
+from app.telemetry import Timings
+from app.telemetry.log_lines import GREEN, RED, JsonLines, ReadableLines
 from tests.gateway.fakes import Client, FakeRoute, FakeRouter, environ, gateway
 
 LOG = "retort.access"

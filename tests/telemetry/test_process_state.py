@@ -88,7 +88,7 @@ def test_messages_of_logging_itself_go_to_the_original_stream() -> None:
 def test_text_that_c_code_writes_is_passed_on_unchanged() -> None:
     program = (
         "import ctypes\n"
-        "from app.telemetry import configure_logging\n"
+        "from app.telemetry.log_lines import configure_logging\n"
         "from app.telemetry.process_state import log_standard_streams\n"
         "configure_logging('INFO', readable=False)\n"
         "log_standard_streams()\n"
