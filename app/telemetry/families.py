@@ -18,8 +18,9 @@ DURATION_BOUNDS_S = (
 """Upper bounds of the buckets of a histogram. The last bucket has none."""
 STAGE_BOUNDS_S = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 LOAD_BOUNDS_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-ROW_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0)
-REQUEST_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+ROW_BOUNDS = tuple(2.0**power for power in range(17))
+REQUEST_BOUNDS = tuple(2.0**power for power in range(8))
+"""Powers of two, so that the bucket of a size is the number of bits of the size before."""
 
 
 class MetricType(enum.Enum):

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from app.telemetry.families import FAMILIES, SEPARATOR, key
+from app.telemetry.families import FAMILIES, REQUEST_BOUNDS, ROW_BOUNDS, SEPARATOR, key
 from app.telemetry.shared_counters import WorkerPage
 
 OK = "ok"
@@ -111,13 +111,18 @@ class RunCounts:
 
     def count(self, rows: int, requests: int, classes: Sequence[object], predicted: Sequence[object]) -> None:
         """Count one run and its predicted labels. Those beyond the first `MOST_CLASSES` are counted together."""
-        self._rows.observe(rows)
-        self._requests.observe(requests)
+        cells = self._cells
+        bucket = self._rows.first + min((rows - 1).bit_length(), len(ROW_BOUNDS))
+        cells[bucket] += 1.0
+        cells[self._rows.sum] += rows
+        bucket = self._requests.first + min((requests - 1).bit_length(), len(REQUEST_BOUNDS))
+        cells[bucket] += 1.0
+        cells[self._requests.sum] += requests
         if not predicted:
             return
         if classes is not self._classes:
             self._learn(classes)
-        cells, places = self._cells, self._places
+        places = self._places
         if len(predicted) <= FEW_ROWS:
             for label in predicted:
                 place = places.get(label) or self._other()

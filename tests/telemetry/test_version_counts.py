@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
+import pytest
+
 from app.telemetry.families import FAMILIES, SEPARATOR
 from app.telemetry.metrics import MOST_RESPONSE_KINDS, OK, SharedMetrics
 from app.telemetry.version_counts import FEW_ROWS, MOST_CLASS_CHARS, MOST_CLASSES, MOST_OUTCOMES
@@ -93,3 +97,13 @@ def test_what_was_counted_before_the_fork_is_kept() -> None:
 
 def test_the_cpu_time_of_a_worker_is_shown() -> None:
     assert SharedMetrics().samples()["retort_worker_cpu_seconds"]["0",][0] > 0.0
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 64, 65, 128, 129, 65_536, 65_537, 10**6])
+def test_the_size_of_a_run_is_in_the_first_bucket_that_holds_it(size: int) -> None:
+    metrics = SharedMetrics()
+    metrics.ran("penguins", 1, size, size)
+    for family in ("retort_run_rows", "retort_run_requests"):
+        *buckets, total = metrics.samples()[family][PENGUINS]
+        assert total == size
+        assert buckets.index(1.0) == bisect_left(FAMILIES[family].bounds, size)
