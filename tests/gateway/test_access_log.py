@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.gateway import RequestContext, Response
 from app.gateway import access_log as module
-from app.gateway.access_log import AccessLog
+from app.gateway.access_log import MOST_WORD_CHARS, AccessLog, AccessRecord
 from app.gateway.browsers import MOST_WARNINGS, BlockedOrigins, Cors
 from app.gateway.errors import RequestRefused
 from app.gateway.interceptors import Interceptor
@@ -251,3 +253,19 @@ def test_a_blocked_origin_is_warned_of_once(caplog: pytest.LogCaptureFixture) ->
 def test_where_every_origin_is_allowed_none_is_blocked(caplog: pytest.LogCaptureFixture) -> None:
     ask(AccessLog(), BlockedOrigins(["*"]), HTTP_ORIGIN=PAGE)
     assert "blocked_origin" not in documents(caplog)[0]
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()))
+"""Any code points, halves of characters included."""
+
+
+@given(ANY_TEXT, ANY_TEXT, ANY_TEXT, ANY_TEXT)
+def test_any_request_gives_one_line_of_json(path: str, method: str, client: str, length: str) -> None:
+    context = RequestContext(environ(path, method, REMOTE_ADDR=client, CONTENT_LENGTH=length))
+    context.blocked_origin = client
+    event = module.event_of(context)
+    line = JsonLines().line(event, 0.0)
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["method"] == method[:MOST_WORD_CHARS]
+    assert ReadableLines().format(AccessRecord(event, 0.0)).isprintable()
