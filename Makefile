@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" $(ARGS) setup.cfg
 EXTRAS := --extra image --extra numbers --extra own --extra zstd
-OURS := $(EXTRAS) --extra database --extra http --extra oidc --extra otel --extra packing --extra parquet --extra redis \
+OURS := $(EXTRAS) --extra dask --extra database --extra http --extra jobs --extra objects --extra oidc --extra otel --extra packing --extra parquet --extra redis \
 	--extra skops --extra sql
 
 .DEFAULT_GOAL := help

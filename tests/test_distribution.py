@@ -25,7 +25,19 @@ PIN = re.compile(
 GRAPH_EXTRAS = ("image", "numbers", "own", "zstd")
 """With what every installation needs: the tier of requirements-serve.txt."""
 SERVING_EXTRAS = (*GRAPH_EXTRAS, "database", "packing")
-OPTIONAL_EXTRAS = ("http", "oidc", "otel", "parquet", "postgres", "redis", "skops", "sql")
+OPTIONAL_EXTRAS = (
+    "dask",
+    "http",
+    "jobs",
+    "objects",
+    "oidc",
+    "otel",
+    "parquet",
+    "postgres",
+    "redis",
+    "skops",
+    "sql",
+)
 MOST_PACKAGES = {"requirements-serve.txt": 35, "requirements.txt": 45}
 
 CFG = configparser.ConfigParser(interpolation=None)

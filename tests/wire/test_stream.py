@@ -62,7 +62,9 @@ def test_a_stream_with_too_many_bad_lines_ends_with_a_line_that_says_so(app: Fla
     assert f"{MOST_BAD_LINES} lines were refused" in answered[-1]["error"]["detail"]
 
 
-@pytest.mark.parametrize("bad", [b"[5.1]\n", b"not json\n", b'["a", 1]\n', b'{"feature3": 1}\n', b"[5.1, [[]]]\n", b"3\n"])
+@pytest.mark.parametrize(
+    "bad", [b"[5.1]\n", b"not json\n", b'["a", 1]\n', b'{"feature3": 1}\n', b"[5.1, [[]]]\n", b"3\n"]
+)
 def test_refused_lines_leave_nothing_for_the_garbage_collector(app: Flask, bad: bytes) -> None:
     """It would stop every thread of the worker meanwhile."""
 
