@@ -21,7 +21,7 @@ from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
 from app.gateway.gateway import Gateway
 from app.gateway.interceptors import Interceptor
-from app.gateway.standard import AccessLog, CommonHeaders, PredictionMetrics
+from app.gateway.standard import AccessLog, CommonHeaders, PredictionMetrics, limits
 from app.runtime.batching import batching
 from app.runtime.loaders import LOADERS
 from app.runtime.quarantine import record_runs
@@ -76,7 +76,7 @@ def create_app(
     problems.register(app, errors)
     web.register(app, catalogue, errors)
     cli.register(app, repository, settings)
-    router = FlaskRouter(app, backend.routes, wire.BLOCKING)
+    router = FlaskRouter(app, backend.routes, wire.BLOCKING, (*wire.PROBES, *web.ASSETS))
     chain = [*_interceptors(settings, metrics), *interceptors]
     forwarding = Forwarding(settings.trusted_proxies, settings.script_name)
     app.gateway = Gateway(router, chain, errors, forwarding, metrics, catalogue.drain, offered.loop)
@@ -117,4 +117,4 @@ def _interceptors(settings: Settings, metrics: SharedMetrics) -> list[Intercepto
         chain.append(Cors(settings.cors_origins, settings.cors_credentials, settings.cors_max_age_s))
     if settings.development:
         chain.append(AllowedHosts([settings.host, *settings.allowed_hosts]))
-    return [*chain, SameOrigin(settings.cors_origins)]
+    return [*chain, SameOrigin(settings.cors_origins), *limits(settings, metrics)]

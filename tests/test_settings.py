@@ -51,6 +51,11 @@ READ = [
     ("RETORT_CORS_CREDENTIALS", "on", "cors_credentials", True),
     ("RETORT_CORS_MAX_AGE_S", "0", "cors_max_age_s", 0),
     ("RETORT_TRUSTED_PROXIES", "2", "trusted_proxies", 2),
+    ("RETORT_LIMIT_REQUESTS", " 100/minute; 5000 per 2 hours", "limit_requests", "100/minute; 5000 per 2 hours"),
+    ("RETORT_LIMIT_ROWS", "100000/minute", "limit_rows", "100000/minute"),
+    ("RETORT_LIMIT_ADDRESS_REQUESTS", "10 per second", "limit_address_requests", "10 per second"),
+    ("RETORT_LIMIT_ADDRESS_ROWS", "1000/day", "limit_address_rows", "1000/day"),
+    ("REDIS_URL", "redis://:secret@cache:6379/1", "redis_url", "redis://:secret@cache:6379/1"),
     (
         "RETORT_ALLOWED_HOSTS",
         "Dev.example.org, 10.0.0.7,[FD00::1],fd00::2",
@@ -104,6 +109,11 @@ DEFAULTS = {
     "cors_credentials": False,
     "cors_max_age_s": 600,
     "trusted_proxies": 0,
+    "limit_requests": "",
+    "limit_rows": "",
+    "limit_address_requests": "",
+    "limit_address_rows": "",
+    "redis_url": "",
     "allowed_hosts": (),
     "access_log": True,
     "ready_in_quarantine": True,
@@ -181,6 +191,7 @@ def test_settings_cannot_be_changed() -> None:
         ("RETORT_PACKING_TIMEOUT_S", "1h", "a whole number from 1 to 86400"),
         ("RETORT_DRAIN_DELAY_S", "19", "a whole number from 0 to 18"),
         ("RETORT_QUEUE_REQUESTS", "0", "a whole number from 1 to 100000"),
+        ("REDIS_URL", "cache:6379", "a URL that begins with redis://, rediss://, unix://"),
         ("RETORT_ENV", "dev", "one of: production, development"),
         ("RETORT_RUNTIME", "graph", "one of: auto, artifact"),
         ("RETORT_BATCHING", "always", "one of: auto, on, off"),
@@ -223,6 +234,19 @@ def test_invalid_origins_are_named(text: str, wrong: str) -> None:
 )
 def test_origins_are_read(text: str) -> None:
     assert Settings.from_environ({"RETORT_CORS_ORIGINS": text}).cors_origins == (text,)
+
+
+@pytest.mark.parametrize(
+    "text", ["many", "100", "100/fortnight", "0/minute", "-1/minute", "1.5/minute", "100/minute;", "1/minute;x"]
+)
+def test_a_limit_that_cannot_be_read_is_refused(text: str) -> None:
+    [said] = problems({"RETORT_LIMIT_ROWS": text})
+    assert said.startswith(f"RETORT_LIMIT_ROWS={text!r} must be limits such as 100/minute or 5000 per 2 hours, with ;")
+
+
+def test_two_limits_for_one_window_are_refused() -> None:
+    [said] = problems({"RETORT_LIMIT_REQUESTS": "100/minute;200 per 60 seconds"})
+    assert said.endswith(" must not have two limits for the same window")
 
 
 def test_all_problems_are_named_at_once() -> None:

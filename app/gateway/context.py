@@ -49,6 +49,12 @@ class RequestContext(RequestScope):
     matched_path = ""
     route: Route | None = None
     arguments: Mapping[str, Any] = NO_ARGUMENTS
+    is_limited = True
+    """The request counts towards the limits of its client: it is no probe, and asks for no stylesheet."""
+    limit_names: Sequence[str] = ()
+    """The name of each limit with the client in the storage; empty if the limits have not let the request pass."""
+    limits_left: list[int] | None = None
+    """What is left of each limit, and for how many seconds; None if the request is not limited."""
     principal: Principal | None = None
     """The caller, if it has shown a valid key or token."""
     adapter: HttpAdapter
@@ -155,6 +161,7 @@ class Match:
     may_change_models: bool = False
     may_block: bool = False
     is_direct: bool = True
+    is_limited: bool = True
 
 
 class Router(Protocol):

@@ -248,6 +248,7 @@ class Gateway:
         match = self._router.match(environ)
         context.matched_path = environ["PATH_INFO"]
         context.may_change_models, context.may_block = match.may_change_models, match.may_block
+        context.is_limited = match.is_limited
         if match.route is not None:
             context.route, context.arguments = match.route, match.arguments or {}
         return match.is_direct

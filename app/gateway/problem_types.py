@@ -209,6 +209,13 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         ("Many requests are sent at once.",),
         f"{LATER} Send fewer at once, and more rows in each.",
     ),
+    "rate-limited": (
+        429,
+        "The client has used up one of its limits: it may send so many requests, or have so many rows predicted, in a"
+        " window of time. The detail names the limit. RateLimit-Policy has all limits, and RateLimit what is left.",
+        ("Many requests or rows are sent in a short time.", "Several programs share one key or one address."),
+        f"{LATER} Until then, every request is refused. Send more rows in each request if requests are limited.",
+    ),
     "internal-error": (
         500,
         "The server failed on this request.",

@@ -10,8 +10,9 @@ import msgspec
 from app.gateway.context import RequestContext
 from app.gateway.interceptors import Interceptor
 from app.server.contract import Response
+from app.settings import Settings
 from app.telemetry import EventRecord, flush_lines
-from app.telemetry.metrics import Metrics
+from app.telemetry.metrics import Metrics, SharedMetrics
 
 access_log = logging.getLogger("retort.access")
 
@@ -46,6 +47,15 @@ class PredictionMetrics(Interceptor):
     def _count(self, context: RequestContext) -> None:
         duration_s = context.timings.total_s
         self._metrics.predicted(context.model, context.version, context.outcome, context.rows, duration_s)
+
+
+def limits(settings: Settings, metrics: SharedMetrics) -> list[Interceptor]:
+    """Return the interceptor of the limits of clients, if the settings name any."""
+    if not settings.has_limits:
+        return []
+    from app.gateway.limits import client_limits  # the library takes a tenth of a second to import
+
+    return [client_limits(settings, metrics)]
 
 
 class AccessLog(Interceptor):

@@ -21,6 +21,7 @@ STANDARD = (
     "WEB_CONCURRENCY",
     "LOG_LEVEL",
     "DATABASE_URL",
+    "REDIS_URL",
     "SCRIPT_NAME",
     "AIP_HTTP_PORT",
     "AIP_HEALTH_ROUTE",
@@ -173,6 +174,27 @@ class Settings:
         readers.count(0, 10),
         "proxies",
     )
+    limit_requests: str = _setting(
+        "",
+        "most requests of a client, such as `100/minute;2000/hour`; a client is a key, or an address without one; "
+        "empty: no limit",
+        readers.limits,
+    )
+    limit_rows: str = _setting(
+        "", "most rows that a client may have predicted, such as `100000/minute`; empty: no limit", readers.limits
+    )
+    limit_address_requests: str = _setting(
+        "", "most requests of an address, whichever keys it shows; empty: no limit", readers.limits
+    )
+    limit_address_rows: str = _setting(
+        "", "most rows that an address may have predicted, whichever keys it shows; empty: no limit", readers.limits
+    )
+    redis_url: str = _setting(
+        "",
+        "Redis server by which several hosts share their limits; empty: each counts alone",
+        readers.redis_url,
+        secret=True,
+    )
     allowed_hosts: tuple[str, ...] = _setting(
         (),
         "host names that development mode accepts in `Host`, comma-separated, beside localhost, 127.0.0.1, [::1] and "
@@ -235,6 +257,11 @@ class Settings:
     def development(self) -> bool:
         """Whether this is a developer's own machine."""
         return self.env == "development"
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether clients have any limit."""
+        return bool(self.limit_requests or self.limit_rows or self.limit_address_requests or self.limit_address_rows)
 
     @property
     def url(self) -> str:

@@ -20,6 +20,7 @@ HOST_NAME = re.compile(r"[A-Za-z0-9._-]+")
 URL_PATH = re.compile(r"(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+")
 """A path of one or more segments, without a slash at its end."""
 UNIX = "unix:"
+REDIS = ("redis://", "rediss://", "unix://")
 MAX_WORKERS = 256
 
 
@@ -123,6 +124,32 @@ def networks(text: str) -> tuple[str, ...]:
     if wrong:
         raise ValueError(f"must be * or IP addresses and networks, such as 10.0.0.0/8, not {_quoted(wrong)}")
     return words
+
+
+def limits(text: str) -> str:
+    """Read limits as the library `limits` writes them: `100/minute`, or several with `;` between them."""
+    from limits import parse_many  # takes a tenth of a second, and most servers have no limits
+
+    try:
+        found = parse_many(text)
+    except ValueError:
+        found = []
+    windows = [item.get_expiry() for item in found]
+    if not found or any(item.amount < 1 for item in found):
+        raise ValueError(
+            "must be limits such as 100/minute or 5000 per 2 hours, with ; between several; a window is a number of"
+            " seconds, minutes, hours, days, months or years"
+        )
+    if len(set(windows)) < len(windows):
+        raise ValueError("must not have two limits for the same window")
+    return text.strip()
+
+
+def redis_url(text: str) -> str:
+    """Read the URL of a Redis server."""
+    if not text.strip().startswith(REDIS):
+        raise ValueError("must be a URL that begins with " + ", ".join(REDIS))
+    return text.strip()
 
 
 def arguments(text: str) -> list[str]:

@@ -57,6 +57,7 @@ FAMILIES: dict[str, Family] = {
     "retort_answers": Family("Requests that the application answered, as far as the client still waited."),
     "retort_answers_late": Family("Requests whose answer came after their 504."),
     "retort_refusals": Family("Requests that the server refused itself.", ("reason",)),
+    "retort_requests_limited": Family("Requests refused because their client has used up a limit.", ("unit",)),
     "retort_clients_gone": Family("Clients that were gone before their answer."),
     "retort_clients_gone_queued": Family("Clients that were gone while their request was queued; it was never run."),
     "retort_queue_requests": _gauge("Requests that wait for a thread."),

@@ -9,7 +9,10 @@ from app.gateway.errors import ErrorRenderer
 from app.web.pages import Catalogue, blueprint, negotiate
 from app.web.rendering import error_page
 
-__all__ = ["Catalogue", "blueprint", "negotiate", "register"]
+__all__ = ["ASSETS", "Catalogue", "blueprint", "negotiate", "register"]
+
+ASSETS = ("web.asset", "web.favicon")
+"""Views of stylesheets, scripts and icons."""
 
 
 def register(app: Flask, catalogue: Catalogue, errors: ErrorRenderer) -> None:

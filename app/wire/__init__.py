@@ -36,3 +36,9 @@ REQUESTS = {path: form for protocol in PROTOCOLS for path, form in getattr(proto
 ERRORS = tuple(protocol.ERRORS for protocol in PROTOCOLS if hasattr(protocol, "ERRORS"))
 BLOCKING = ("health.ready", "metrics.metrics", "vertex.vertex_health", "invocations.ping", "open_inference.ready")
 """Views that platforms call when every thread is busy. Each call gets a thread of its own."""
+
+PROBES = (
+    "health.live", "health.ready", "vertex.vertex_health", "invocations.ping", "open_inference.live",
+    "open_inference.ready", "open_inference.model_ready", "tensorflow_serving.v1_status",
+)  # fmt: skip
+"""Views that platforms call to learn whether the server or a model answers."""

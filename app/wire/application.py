@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 KNOWN_PATHS = 2048
 """Limit of the cached pairs of method and path."""
+REPEATED = re.compile(r"_\d+$")
+"""flask-smorest's ending of the name of a view that has further URLs."""
 TEST_CLIENT = "werkzeug.debug.preserve_context"
 """Flask's test client keeps the context of a request, so Flask has to make one."""
 
@@ -54,11 +57,13 @@ class Application(CountedFlask):
 class FlaskRouter(Registrations):
     """Matches requests as Flask does, and checks whether anything is registered around the matched views."""
 
-    def __init__(self, app: Application, routes: Mapping[Any, Route], blocking: Iterable[str]) -> None:
+    def __init__(
+        self, app: Application, routes: Mapping[Any, Route], blocking: Iterable[str], unlimited: Iterable[str] = ()
+    ) -> None:
         self._routes = routes
         self._own = dict(app.view_functions)
         super().__init__(app, [name.rpartition(".")[0] for name, view in self._own.items() if view in routes])
-        self._blocking = frozenset(blocking)
+        self._blocking, self._unlimited = frozenset(blocking), frozenset(unlimited)
         self._known: tuple[int, Map, dict[tuple[str, str], tuple[str, Match]]] = (-1, app.url_map, {})
         self._replaced: set[str] = set()
         for rule in app.url_map.iter_rules():
@@ -97,11 +102,12 @@ class FlaskRouter(Registrations):
         except HTTPException:
             return "", Match()
         endpoint: str = rule.endpoint
-        view = self._own.get(endpoint)
+        name, view = REPEATED.sub("", endpoint), self._own.get(endpoint)
+        may_block, is_limited = name in self._blocking, name not in self._unlimited
         if view not in self._routes:
-            return endpoint, Match(None, arguments, view is not None, endpoint in self._blocking)
+            return endpoint, Match(None, arguments, view is not None, may_block, is_limited=is_limited)
         route = self._routes[view] if method in (rule.methods or ()) and method not in ("OPTIONS", "HEAD") else None
-        return endpoint, Match(route, arguments, False, endpoint in self._blocking)
+        return endpoint, Match(route, arguments, False, may_block, is_limited=is_limited)
 
 
 def _without_user_code(url_map: Map) -> Map:
