@@ -19,6 +19,7 @@ from app.gateway.context import RequestContext
 from app.gateway.errors import RequestRefused
 from app.gateway.interceptors import Interceptor
 from app.gateway.limit_storage import SharedStorage
+from app.gateway.limit_sync import RedisSync
 from app.server.contract import Response
 from app.settings import Settings
 from app.telemetry.families import key
@@ -68,16 +69,22 @@ class ClientLimits(Interceptor):
 
     may_block = False
 
-    def __init__(self, limits: Sequence[Limit], storage: SharedStorage, metrics: SharedMetrics) -> None:
+    def __init__(
+        self, limits: Sequence[Limit], storage: SharedStorage, metrics: SharedMetrics, sync: RedisSync | None = None
+    ) -> None:
         self._limits = limits
         self._rows = sum(limit.unit == ROWS for limit in limits)
         self.storage = storage
+        self.sync = sync
+        """Shares the counts with other hosts, from the first request on."""
         self._metrics = metrics
         self._policy = ("RateLimit-Policy", ", ".join(limit.policy for limit in limits))
         self._left = ", ".join(limit.left for limit in limits)
 
     def before(self, context: RequestContext) -> None:
         """Count a request, and refuse it if its client has used up a limit."""
+        if self.sync is not None and not self.sync.is_running:
+            self.sync.start()
         if not context.is_limited:
             return
         names, add = self._names(context), self.storage.add
@@ -150,7 +157,8 @@ def client_limits(settings: Settings, metrics: SharedMetrics) -> ClientLimits:
     """Return the interceptor for the limits that the settings name. Its storage is shared where the metrics are."""
     storage = SharedStorage()
     metrics.beside.append(storage)
-    return ClientLimits(limits_of(settings), storage, metrics)
+    sync = RedisSync(settings.redis_url, storage, metrics) if settings.redis_url else None
+    return ClientLimits(limits_of(settings), storage, metrics, sync)
 
 
 @lru_cache(maxsize=4096)

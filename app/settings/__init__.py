@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -249,9 +250,12 @@ class Settings:
             problems.append(
                 "RETORT_CORS_CREDENTIALS='on' needs RETORT_CORS_ORIGINS to name the origins, instead of '*'"
             )
+        settings = cls(**values)
+        if settings.redis_url and settings.has_limits and find_spec("redis") is None:
+            problems.append("REDIS_URL needs a library: pip install 'retort-serving[redis]'")
         if problems:
             raise InvalidSettings(problems)
-        return cls(**values)
+        return settings
 
     @property
     def development(self) -> bool:
