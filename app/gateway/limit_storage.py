@@ -100,8 +100,7 @@ class SharedStorage(Storage, SlidingWindowCounterSupport):
             The count, with the part of the last window that still counts, and the seconds until the window ends.
         """
         now_s = time.monotonic() + self.ahead_s
-        at = self._place(key, expiry, now_s)
-        counts = self._counts
+        at, counts = self._place(key, expiry, now_s), self._counts
         window = counts[at]
         if amount:
             cell = at + self._own

@@ -26,6 +26,7 @@ from app.telemetry.families import key
 from app.telemetry.metrics import SharedMetrics
 
 REQUESTS, ROWS = "requests", "rows"
+CACHED_CLIENTS = 4096
 IPV6_CLIENT_BITS = 64
 """One customer of a provider has all addresses with the same first 64 bits."""
 
@@ -68,6 +69,7 @@ class ClientLimits(Interceptor):
     """Interceptor that refuses requests of clients that have used up a limit, and tells every client what is left."""
 
     may_block = False
+    looks_at_view = True
 
     def __init__(
         self, limits: Sequence[Limit], storage: SharedStorage, metrics: SharedMetrics, sync: RedisSync | None = None
@@ -75,6 +77,8 @@ class ClientLimits(Interceptor):
         self._limits = limits
         self._rows = sum(limit.unit == ROWS for limit in limits)
         self.storage = storage
+        self._add = storage.add
+        self._names = lru_cache(maxsize=CACHED_CLIENTS)(self._make_names)
         self.sync = sync
         """Shares the counts with other hosts, from the first request on."""
         self._metrics = metrics
@@ -85,12 +89,12 @@ class ClientLimits(Interceptor):
         """Count a request, and refuse it if its client has used up a limit."""
         if self.sync is not None and not self.sync.is_running:
             self.sync.start()
-        if not context.is_limited:
+        if not context.is_limited or context.limits_left is not None:
             return
-        names, add = self._names(context), self.storage.add
+        names = self._names(context.client, context.principal.id if context.principal is not None else "")
         left: list[int] = []
-        for limit, name in zip(self._limits, names, strict=True):
-            used, left_s = add(name, limit.expiry, limit.taken_before)
+        for name, limit in zip(names, self._limits, strict=False):
+            used, left_s = self._add(name, limit.expiry, limit.taken_before)
             remaining = limit.amount - used
             if remaining < limit.least_left:
                 self._refuse(context, limit, names)
@@ -103,29 +107,19 @@ class ClientLimits(Interceptor):
         if left is None:
             return
         if self._rows and context.limit_names:
+            rows = context.rows
+            if rows:
+                self._charge(context, left, rows)
             if not isinstance(response.body, bytes):
-                context.at_end(lambda: self._charge(context, left))
-            elif context.rows:
-                self._charge(context, left)
+                context.at_end(lambda: self._charge(context, left, context.rows - rows))
         response.headers += (self._policy, ("RateLimit", self._left % tuple(left)))
 
-    def _charge(self, context: RequestContext, left: list[int]) -> None:
-        """Charge the rows of a request, and correct what is left."""
+    def _charge(self, context: RequestContext, left: list[int], rows: int) -> None:
+        """Charge rows to the client of a request, and correct what is left."""
         for place in range(self._rows):
             limit = self._limits[place]
-            used, _ = self.storage.add(context.limit_names[place], limit.expiry, context.rows)
+            used, _ = self._add(context.limit_names[place], limit.expiry, rows)
             left[2 * place] = max(0, limit.amount - used)
-
-    def _names(self, context: RequestContext) -> list[str]:
-        """Return the key of each limit in the storage, for the client of a request."""
-        address = context.client
-        if ":" in address:
-            address = network(address)
-        client = address if context.principal is None else f"key {context.principal.id}"
-        return [
-            limit.before_client + (address if limit.of_address else client) + limit.after_client
-            for limit in self._limits
-        ]
 
     def _refuse(self, context: RequestContext, over: Limit, names: Sequence[str]) -> None:
         """Take back what was counted, and refuse the request.
@@ -133,12 +127,12 @@ class ClientLimits(Interceptor):
         Raises:
             RequestRefused: always.
         """
-        add, place = self.storage.add, self._limits.index(over)
+        place = self._limits.index(over)
         for limit, name in zip(self._limits[: place + 1], names, strict=False):
-            add(name, limit.expiry, -limit.taken_before)
+            self._add(name, limit.expiry, -limit.taken_before)
         left: list[int] = []
         for limit, name in zip(self._limits, names, strict=True):
-            used, left_s = add(name, limit.expiry, 0)
+            used, left_s = self._add(name, limit.expiry, 0)
             left += (max(0, limit.amount - used), int(left_s) + 1)
         wait_s = int(self.storage.wait_s(names[place], over.amount, over.expiry)) + 1
         left[2 * place : 2 * place + 2] = (0, wait_s)
@@ -152,6 +146,16 @@ class ClientLimits(Interceptor):
             {"Retry-After": str(wait_s)},
         )
 
+    def _make_names(self, address: str, key_id: str) -> tuple[str, ...]:
+        """Return the name of each limit in the storage, for the client of a request."""
+        if ":" in address:
+            address = network(address)
+        client = f"key {key_id}" if key_id else address
+        return tuple(
+            limit.before_client + (address if limit.of_address else client) + limit.after_client
+            for limit in self._limits
+        )
+
 
 def client_limits(settings: Settings, metrics: SharedMetrics) -> ClientLimits:
     """Return the interceptor for the limits that the settings name. Its storage is shared where the metrics are."""
@@ -161,7 +165,6 @@ def client_limits(settings: Settings, metrics: SharedMetrics) -> ClientLimits:
     return ClientLimits(limits_of(settings), storage, metrics, sync)
 
 
-@lru_cache(maxsize=4096)
 def network(address: str) -> str:
     """Return the network of an IPv6 address that belongs to one client, and other texts as they are."""
     try:

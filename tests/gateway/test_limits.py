@@ -163,6 +163,20 @@ def test_probes_are_never_limited() -> None:
     assert stage.statuses(2) == [200, 429]
 
 
+def test_a_request_that_a_middleware_moves_counts_once() -> None:
+    stage = Stage(limit_requests="4/minute")
+
+    def moving(environ: Environ, start_response: Any) -> Any:
+        environ["PATH_INFO"] = "/predict" if environ["PATH_INFO"] == "/livez" else "/elsewhere"
+        return stage.gateway.around(environ, start_response, alive)
+
+    stage.gateway.serve(moving)
+    for _ in range(2):
+        stage.ask(path="/livez")
+        stage.ask(path="/other")
+    assert stage.ask(path="/livez").statuses == ["429 Too Many Requests"]
+
+
 def test_an_unknown_path_counts_as_a_request() -> None:
     stage = Stage(limit_requests="1/minute")
     assert stage.ask(path="/other").statuses == ["200 OK"]
