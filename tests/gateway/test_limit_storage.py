@@ -15,6 +15,8 @@ from app.gateway.limit_storage import WAYS, SharedStorage
 
 MINUTE_S = 60
 FEW_ROWS = 64
+FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+"""The child touches nothing that other threads hold."""
 
 
 def at_the_beginning_of_a_window(storage: SharedStorage, expiry: int = MINUTE_S) -> None:
@@ -118,6 +120,7 @@ def test_threads_of_one_process_lose_no_count(storage: SharedStorage) -> None:
     assert storage.add("a", MINUTE_S, 0)[0] == 8000
 
 
+@FORKS
 def test_processes_share_the_counts() -> None:
     storage = SharedStorage(FEW_ROWS)
     storage.share(2)
@@ -138,6 +141,7 @@ def test_processes_share_the_counts() -> None:
     assert storage.add("a", 86_400, 1)[0] == 3001
 
 
+@FORKS
 def test_processes_do_not_share_without_a_server(storage: SharedStorage) -> None:
     child = os.fork()
     if not child:

@@ -161,6 +161,7 @@ def test_what_waits_for_redis_is_bounded_and_forgets_old_windows(tmp_path: Path)
         assert host.sync._unsent == {}
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child touches nothing that they hold
 def test_one_worker_of_a_host_learns_of_a_change() -> None:
     state = HostState()
     with contextlib.closing(state):

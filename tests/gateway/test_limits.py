@@ -10,7 +10,6 @@ import pytest
 from app.gateway.context import Match, RequestContext
 from app.gateway.gateway import Gateway
 from app.gateway.interceptors import Interceptor
-from app.gateway.limit_storage import SharedStorage
 from app.gateway.limits import client_limits, network
 from app.gateway.principal import Principal
 from app.server.contract import Environ, Refusal, Response
@@ -241,9 +240,3 @@ def test_ipv6_addresses_of_one_network_share_a_limit() -> None:
     stage = Stage(limit_requests="2/minute")
     addresses = ("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1")
     assert [stage.ask(address).statuses[0][:3] for address in addresses] == ["200", "200", "429", "200"]
-
-
-def test_the_counts_have_bounded_room() -> None:
-    stage = Stage(limit_requests="1/minute")
-    assert isinstance(stage.storage, SharedStorage)
-    assert len(stage.storage._memory) < 2**23
