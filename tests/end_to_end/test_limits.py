@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -113,6 +115,15 @@ def left_of(answer: Answer, unit: str) -> int:
     return int(found[1])
 
 
+def soon(condition: Callable[[], object]) -> bool:
+    until_s = time.monotonic() + SOON_S
+    while not condition():
+        if time.monotonic() > until_s:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 @pytest.mark.parametrize("connections", [1, 64])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_client_gets_its_limit_and_no_more(server: Server, case: Case, connections: int) -> None:
@@ -197,6 +208,18 @@ def test_refusals_are_counted(server: Server) -> None:
     assert int(found[1]) >= 5
 
 
+def test_neither_a_killed_worker_nor_a_reload_gives_a_new_budget(server: Server) -> None:
+    client = "10.8.0.1"
+    assert passed(send(server, CASES[0], BUDGET - 5, X_Forwarded_For=client)) == BUDGET - 5
+    before = set(server.all_workers(WORKERS))
+    os.kill(min(before), signal.SIGKILL)
+    assert soon(lambda: len(set(server.workers) - before) == 1 and len(server.workers) == WORKERS)
+    assert passed(send(server, CASES[0], 2, X_Forwarded_For=client)) == 2
+    server.process.send_signal(signal.SIGHUP)
+    assert soon(lambda: not before & set(server.workers) and len(server.workers) == WORKERS)
+    assert passed(send(server, CASES[0], BUDGET, X_Forwarded_For=client)) == 3
+
+
 @pytest.mark.needs_program("gcc")
 @pytest.mark.own_worker("a wall clock that jumps is the affair of the storage, which is the same")
 def test_p11_a_wall_clock_that_jumps_gives_no_new_budget(tmp_path: Path) -> None:
@@ -218,15 +241,6 @@ def test_p11_a_wall_clock_that_jumps_gives_no_new_budget(tmp_path: Path) -> None
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
     with redis_in(tmp_path) as started:
         yield started
-
-
-def soon(condition: Callable[[], object]) -> bool:
-    until_s = time.monotonic() + SOON_S
-    while not condition():
-        if time.monotonic() > until_s:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def is_up(server: Server) -> bool:
