@@ -36,6 +36,7 @@ CLOCK_TOLERANCE_S = 0.1
 MOST_WAITING = 2**17
 """Most additions that wait to be sent. The oldest are dropped."""
 MOST_SENT_AT_ONCE = 1000
+PREFIX = "retort:"
 UP = key("retort_limits_redis_up")
 
 
@@ -108,8 +109,9 @@ class RedisSync:
         began_s = time.monotonic()
         pipeline.time()
         for (name, window, expiry), amount in sent:
-            for counted in (f"{name}/{window}", f"{name}/{window}/{self._host}"):
-                redis.lua_incr_expire([redis.prefixed_key(counted)], [2 * expiry, amount], client=pipeline)
+            total = f"{PREFIX}{name}/{window}"
+            for counted in (total, f"{total}/{self._host}"):
+                redis.lua_incr_expire([counted], [2 * expiry, amount], client=pipeline)
         (seconds, microseconds), *counts = pipeline.execute()
         ahead_s = seconds + microseconds / 1e6 - self._storage.now_s()
         if abs(ahead_s) > CLOCK_TOLERANCE_S + time.monotonic() - began_s:
@@ -170,7 +172,6 @@ def _connect(url: str) -> RedisStorage:
 
     return RedisStorage(
         url,
-        key_prefix="retort",
         socket_timeout=ANSWERS_WITHIN_S,
         socket_connect_timeout=ANSWERS_WITHIN_S,
         retry=Retry(NoBackoff(), 1),  # type: ignore[arg-type]  # passed on to the client
