@@ -49,6 +49,12 @@ class RequestContext(RequestScope):
     matched_path = ""
     route: Route | None = None
     arguments: Mapping[str, Any] = NO_ARGUMENTS
+    pattern = ""
+    """The route as a pattern, such as `/models/{model}/predict`; empty if the path matches none."""
+    trace_id = ""
+    """The id of its trace as 32 hexadecimal digits, while traces are on."""
+    span: object = None
+    """Its span, while traces are on. Belongs to `RequestSpans`."""
     principal: Principal | None = None
     """The caller, if it has shown a valid key or token."""
     adapter: HttpAdapter
@@ -147,7 +153,8 @@ class AwaitedRoute(Route, Protocol):
 class Match:
     """The view for a path and a method.
 
-    `route` is set if the view predicts. `is_direct` tells whether the route may answer without the view.
+    `pattern` is its rule, with the arguments in braces. `route` is set if the view predicts. `is_direct` tells whether
+    the route may answer without the view.
     """
 
     route: Route | None = None
@@ -155,6 +162,7 @@ class Match:
     may_change_models: bool = False
     may_block: bool = False
     is_direct: bool = True
+    pattern: str = ""
 
 
 class Router(Protocol):

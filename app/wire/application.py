@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 KNOWN_PATHS = 2048
 """Limit of the cached pairs of method and path."""
+PART = re.compile(r"<(?:[^<>:]+:)?([^<>:]+)>")
+"""A part of a rule that is an argument, with its converter."""
 TEST_CLIENT = "werkzeug.debug.preserve_context"
 """Flask's test client keeps the context of a request, so Flask has to make one."""
 
@@ -97,11 +100,11 @@ class FlaskRouter(Registrations):
         except HTTPException:
             return "", Match()
         endpoint: str = rule.endpoint
-        view = self._own.get(endpoint)
+        view, pattern = self._own.get(endpoint), PART.sub(r"{\1}", rule.rule)
         if view not in self._routes:
-            return endpoint, Match(None, arguments, view is not None, endpoint in self._blocking)
+            return endpoint, Match(None, arguments, view is not None, endpoint in self._blocking, pattern=pattern)
         route = self._routes[view] if method in (rule.methods or ()) and method not in ("OPTIONS", "HEAD") else None
-        return endpoint, Match(route, arguments, False, endpoint in self._blocking)
+        return endpoint, Match(route, arguments, False, endpoint in self._blocking, pattern=pattern)
 
 
 def _without_user_code(url_map: Map) -> Map:
