@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import signal
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import joblib
 import pytest
 
+from app.packing.spawn import PackRequest
+from app.packing.write import pack
 from tests.end_to_end.collector import Collector, collecting
+from tests.end_to_end.halves import Halves
 from tests.end_to_end.process import Server, free_port, serving
 from tests.end_to_end.test_behind_proxy import logged
 
@@ -160,6 +168,82 @@ def at_once(server: Server, ids: list[str]) -> None:
             connection.close()
 
 
+STEPS = """
+import os
+
+import aiohttp
+import httpx
+from opentelemetry import trace
+
+from app import step
+
+URL = os.environ["SERVICE_URL"]
+
+
+@step("await", needs={"customer": int}, provides=("feature1",))
+async def look_up(instances, session: aiohttp.ClientSession):
+    with trace.get_tracer("mine").start_as_current_span("look up"):
+        async with session.get(URL) as answer:
+            await answer.read()
+    return [{**each, "feature1": 1.0} for each in instances]
+
+
+@step("wait", needs={"customer": int}, provides=("feature1",))
+def look_up_waiting(instances, client: httpx.Client):
+    client.get(URL)
+    return [{**each, "feature1": 1.0} for each in instances]
+"""
+
+
+@pytest.mark.any_worker
+def test_requests_of_steps_belong_to_the_trace(collector: Collector, tmp_path: Path) -> None:
+    (tmp_path / "traced_steps.py").write_text(STEPS, "utf-8")
+    joblib.dump(Halves(), tmp_path / "halves.joblib")
+    models = str(tmp_path / "models")
+    for name in ("await", "wait"):
+        pack(PackRequest(str(tmp_path / "halves.joblib"), name, models, before=(name,), graph_limit_bytes=0))
+    with recording() as (url, sent):
+        settings = {"RETORT_STEPS": "traced_steps", "PYTHONPATH": tmp_path, "SERVICE_URL": url}
+        with serving(tmp_path, RETORT_MODELS_DIR=models, **settings, **collector.settings) as server:
+            for name in ("await", "wait"):
+                asked = new_id()
+                body = '{"customer": 7, "feature2": 1.0}'
+                answer = server.ask("POST", f"/models/{name}/predict", body, headers(asked, traceparent=TRACEPARENT))
+                assert answer.status == 200, answer
+                span = collector.request(asked)
+                below = collector.children(span)
+                assert below.keys() - {"look up"} == {*STAGES, "prepare", "finish"}
+                parent = below.get("look up", span)
+                assert sent.pop() == f"00-{TRACE}-{parent.id}-01"
+            assert "look up" in {each.name for each in collector.spans}
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[tuple[str, list[str | None]]]:
+    """Run a service, and return its URL and the `traceparent` of each request to it."""
+    sent: list[str | None] = []
+
+    class Service(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            sent.append(self.headers["traceparent"])
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as listening:
+        listening.daemon_threads = True
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_port}", sent
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+@pytest.mark.any_worker
 def test_the_sampler_decides_and_the_last_spans_are_exported_at_the_end(collector: Collector, tmp_path: Path) -> None:
     left_out, kept = new_id(), new_id()
     settings = {"OTEL_TRACES_SAMPLER": "parentbased_always_off", "OTEL_SERVICE_NAME": "flowers"}
@@ -172,6 +256,7 @@ def test_the_sampler_decides_and_the_last_spans_are_exported_at_the_end(collecto
     assert collector.servers(left_out) == []
 
 
+@pytest.mark.any_worker
 def test_a_dead_collector_costs_one_line_and_no_request(tmp_path: Path) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     small = {"OTEL_BSP_MAX_QUEUE_SIZE": 64, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": 16}
