@@ -27,8 +27,8 @@ KUBERNETES = ROOT / "deploy" / "kubernetes"
 PATHS = ("/livez", "/readyz", "/metrics")
 OTHERS = frozenset(("HOME", "PATH", "PYTHONDONTWRITEBYTECODE"))
 """Variables of the image that are no settings."""
-COMING = frozenset(("REDIS_URL", "RETORT_API_KEYS"))
-"""Settings of keys and limits."""
+COMING = frozenset(("REDIS_URL", "RETORT_API_KEYS", "RETORT_KEY_SECRET"))
+"""Settings of keys and limits, which are secrets."""
 SETTINGS = {variable(field.name) for field in dataclasses.fields(Settings)} | COMING
 
 
@@ -226,7 +226,7 @@ def test_compose_mounts_files_that_there_are() -> None:
     assert {path.split("/")[2] for path in mounted} == {"prometheus", "grafana"}
     for path in mounted:
         # They come with the alerts and the dashboard.
-        assert (ROOT / path).is_dir() or not (ROOT / "deploy" / "prometheus").is_dir(), path
+        assert (ROOT / path).exists() or not (ROOT / "deploy" / "prometheus").is_dir(), path
 
 
 def test_the_image_runs_the_line_of_procfile() -> None:

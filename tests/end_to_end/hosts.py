@@ -12,13 +12,22 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from app.settings import Settings, variable
-from tests.end_to_end.process import EXAMPLE_MODELS, ROOT, START_WITHIN_S, STOP_WITHIN_S, environment, web_line
+from tests.end_to_end.process import (
+    EXAMPLE_MODELS,
+    ROOT,
+    START_WITHIN_S,
+    STOP_WITHIN_S,
+    Answer,
+    environment,
+    web_line,
+)
 
 PORT = 8000
 KNOWN = {variable(each.name) for each in dataclasses.fields(Settings)}
@@ -28,16 +37,19 @@ _numbers = itertools.count(1)
 
 
 class Host:
-    """A network namespace, linked to this machine by a cable: `address` is its own, `gateway` this machine's there."""
+    """A network namespace, linked to this machine by a cable. `address` is its own.
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    At `gateway` it reaches this machine, and at `store` the stores that hosts share, until it is cut off from them.
+    """
+
+    def __init__(self, folder: Path) -> None:
         number = next(_numbers)
         self.name = f"retort{os.getpid()}n{number}"
         self._cable = f"rt{os.getpid()}n{number}"[:15]
         network = f"198.18.{os.getpid() % 250}"  # the range for tests of networks (RFC 2544)
-        self.gateway, self.address = f"{network}.{4 * number + 1}", f"{network}.{4 * number + 2}"
+        first = 8 * (number % 31)
+        self.gateway, self.address, self.store = (f"{network}.{first + last}" for last in (1, 2, 3))
         self._said = folder / f"said-by-{self.name}"
-        self._settings = {"RETORT_MODELS_DIR": EXAMPLE_MODELS, **PUBLIC, **settings}
         self.process: subprocess.Popen[bytes] | None = None
 
     def plug_in(self) -> None:
@@ -46,33 +58,49 @@ class Host:
         for command in (
             ["netns", "add", self.name],
             ["link", "add", self._cable, "type", "veth", "peer", "name", "eth0", "netns", self.name],
-            ["addr", "add", f"{self.gateway}/30", "dev", self._cable],
+            ["addr", "add", f"{self.gateway}/29", "dev", self._cable],
+            ["addr", "add", f"{self.store}/29", "dev", self._cable],
             ["link", "set", self._cable, "up"],
-            [*inside, "addr", "add", f"{self.address}/30", "dev", "eth0"],
+            [*inside, "addr", "add", f"{self.address}/29", "dev", "eth0"],
             [*inside, "link", "set", "eth0", "up"],
             [*inside, "link", "set", "lo", "up"],
             [*inside, "route", "add", "default", "via", self.gateway],
         ):
-            subprocess.run(["ip", *command], check=True, capture_output=True)
+            ip(*command)
+
+    def cut_off(self) -> None:
+        """Lose everything that it sends to the stores."""
+        ip("addr", "delete", f"{self.store}/29", "dev", self._cable)
+        ip("route", "add", "blackhole", f"{self.store}/32")
+
+    def mend(self) -> None:
+        """End `cut_off`."""
+        ip("route", "delete", "blackhole", f"{self.store}/32")
+        ip("addr", "add", f"{self.store}/29", "dev", self._cable)
 
     def unplug(self) -> None:
         """Take the namespace away, with its end of the cable and so with both."""
-        subprocess.run(["ip", "netns", "delete", self.name], check=False, capture_output=True)
-        subprocess.run(["ip", "link", "delete", self._cable], check=False, capture_output=True)
+        for command in (
+            ["netns", "delete", self.name],
+            ["link", "delete", self._cable],
+            ["route", "delete", "blackhole", f"{self.store}/32"],
+        ):
+            subprocess.run(["ip", *command], check=False, capture_output=True)
 
     @property
     def words(self) -> str:
         """All that its servers have said."""
         return self._said.read_text("utf-8", "replace")
 
-    def start(self) -> None:
+    def start(self, **settings: object) -> None:
         """Start the server, and wait until it is ready."""
+        settings = {"RETORT_MODELS_DIR": EXAMPLE_MODELS, **PUBLIC, **settings}
         command = ["ip", "netns", "exec", self.name, "sh", "-c", f"exec {web_line()}"]
         with self._said.open("ab") as stream:
             self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=environment(HOST=self.address, PORT=PORT, **self._settings),
+                env=environment(HOST=self.address, PORT=PORT, **settings),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -86,11 +114,17 @@ class Host:
 
     def is_ready(self) -> bool:
         """Return whether `/readyz` says so."""
-        connection = HTTPConnection(self.address, PORT, timeout=5)
-        with contextlib.closing(connection), contextlib.suppress(OSError, HTTPException):
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
+        with contextlib.suppress(OSError, HTTPException):
+            return self.ask("GET", "/readyz").status == 200
         return False
+
+    def ask(self, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None) -> Answer:
+        """Send one request over a new connection."""
+        connection = HTTPConnection(self.address, PORT, timeout=10)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.headers), response.read())
 
     def stop(self) -> int:
         """Stop the server by SIGTERM, and return its status."""
@@ -106,24 +140,29 @@ class Host:
             self.process.wait()
 
 
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
 @contextlib.contextmanager
-def hosts(folder: Path, count: int, **settings: object) -> Iterator[list[Host]]:
-    """Hosts with servers that are ready."""
-    made = [Host(folder, **settings) for _ in range(count)]
+def hosts(folder: Path, count: int) -> Iterator[list[Host]]:
+    """Hosts without servers."""
+    made = [Host(folder) for _ in range(count)]
     try:
         for host in made:
             host.plug_in()
-        starting = [threading.Thread(target=host.start) for host in made]
-        for thread in starting:
-            thread.start()
-        for thread in starting:
-            thread.join()
-        assert all(host.is_ready() for host in made)
         yield made
     finally:
         for host in made:
             host.kill()
             host.unplug()
+
+
+def start_all(hosts: Sequence[Host], settings: Callable[[Host], dict[str, object]]) -> None:
+    """Start a server on each host, at once."""
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        for started in [pool.submit(host.start, **settings(host)) for host in hosts]:
+            started.result()
 
 
 @dataclass

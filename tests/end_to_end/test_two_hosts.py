@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import titled
-from tests.end_to_end.hosts import PORT, Host, Load, hosts
+from tests.end_to_end.hosts import PORT, Host, Load, hosts, start_all
 from tests.end_to_end.process import free_port
 from tests.server.proxied import Nginx, nginx_with
 
@@ -20,6 +20,7 @@ pytestmark = [
 ]
 
 CLIENTS = 8
+BEHIND_NGINX: dict[str, object] = {"RETORT_TRUSTED_PROXIES": 1}
 AROUND = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx-errors.log; worker_processes 1;
 events {{ worker_connections 500; }}
@@ -53,7 +54,8 @@ def until_it_answers(nginx: Nginx, host: Host) -> None:
 
 def test_one_of_two_hosts_may_go_and_come_back(tmp_path: Path) -> None:
     shown, port = titled("docs/deployment.md", "nginx.conf"), free_port()
-    with hosts(tmp_path, 2, RETORT_TRUSTED_PROXIES=1) as (first, second):
+    with hosts(tmp_path, 2) as (first, second):
+        start_all([first, second], lambda host: BEHIND_NGINX)
         conf = configuration(shown, tmp_path, port, first, second)
         with nginx_with(tmp_path, conf, port) as nginx, Load(port, CLIENTS) as load:
             until_it_answers(nginx, first)
@@ -63,7 +65,7 @@ def test_one_of_two_hosts_may_go_and_come_back(tmp_path: Path) -> None:
             load.until_answered(200)
             assert load.failed == {}, "a host that stops loses nothing"
 
-            first.start()
+            first.start(**BEHIND_NGINX)
             until_it_answers(nginx, first)
             assert load.failed == {}, "nor does one that comes back"
 
@@ -73,6 +75,6 @@ def test_one_of_two_hosts_may_go_and_come_back(tmp_path: Path) -> None:
             assert not {"wrong", "500"} & load.failed.keys()
 
             failed = load.failed
-            second.start()
+            second.start(**BEHIND_NGINX)
             until_it_answers(nginx, second)
             assert load.failed == failed
