@@ -27,6 +27,6 @@ RUN python -m compileall -q app
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=2); c.request('GET', '/livez'); raise SystemExit(c.getresponse().status != 200)"]
+    CMD ["python", "-c", "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('PORT') or 8000), timeout=2); c.request('GET', '/livez'); raise SystemExit(c.getresponse().status != 200)"]
 # The `web:` line of Procfile. It takes the place of its process, so that SIGTERM reaches the server.
 CMD ["python", "-m", "app.start", "gunicorn", "--config", "python:app.gunicorn_conf", "wsgi:app"]

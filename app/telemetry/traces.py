@@ -30,6 +30,7 @@ SERVICE = "retort"
 """The name of the service, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES give another one."""
 EXPORTER_LOG = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 QUEUE_LOG = "opentelemetry.sdk._shared_internal"
+NOT_EXPORTED = "traces are not exported, and are dropped while that lasts"
 NAME = "app.gateway"
 SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
@@ -66,13 +67,21 @@ class Traces:
             if self._tracer is None:
                 self._ids = _Ids()
                 self._provider = TracerProvider(resource=_resource(), id_generator=self._ids, shutdown_on_exit=False)
-                self._processor = BatchSpanProcessor(_ToldOnce(self._make_exporter()))
-                self._provider.add_span_processor(self._processor)
+                self._add_processor(self._provider)
                 if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
                     trace.set_tracer_provider(self._provider)
                 atexit.register(self.close)
                 self._tracer = self._provider.get_tracer(NAME, app.__version__)
             return self._tracer
+
+    def _add_processor(self, provider: TracerProvider) -> None:
+        """Start the thread that exports. Without it the server serves, and the log says why there are no traces."""
+        try:
+            self._processor = BatchSpanProcessor(_ToldOnce(self._make_exporter()))
+        except Exception:
+            log.exception("there are no traces: the variables of OpenTelemetry cannot be used")
+        else:
+            provider.add_span_processor(self._processor)
 
     def new_root(self) -> SpanContext:
         """Return the identity of a new span without a parent, which is sampled."""
@@ -110,7 +119,7 @@ class Traces:
         )
 
     def close(self) -> None:
-        """Export the spans that wait, as far as that takes no longer than `FLUSH_WITHIN_S`."""
+        """Export the spans that wait, within `FLUSH_WITHIN_S`. Spans that end later are dropped."""
         with self._lock:
             provider, self._provider, self._processor = self._provider, None, None
         if provider is not None:
@@ -143,7 +152,13 @@ class _ToldOnce(SpanExporter):
         logging.getLogger(QUEUE_LOG).setLevel(logging.CRITICAL)  # that spans are dropped is told here
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = self._exporter.export(spans)
+        try:
+            result = self._exporter.export(spans)
+        except Exception:
+            if not self._is_failing:
+                log.exception(NOT_EXPORTED)
+            self._is_failing = True
+            return SpanExportResult.FAILURE
         if result is SpanExportResult.SUCCESS and self._is_failing:
             self._is_failing = False
             log.info("traces are exported again")
@@ -160,7 +175,7 @@ class _ToldOnce(SpanExporter):
         """Log the first complaint of the exporter in place of all of them. Requests do not wait for it."""
         if not self._is_failing:
             self._is_failing = True
-            log.warning("traces are not exported, and are dropped while that lasts: %s", record.getMessage())
+            log.warning("%s: %s", NOT_EXPORTED, record.getMessage())
         return False
 
 

@@ -76,6 +76,7 @@ def test_only_what_serves_is_in_it(image: Build) -> None:
     names = {path.name for path in image.home.iterdir()}
     assert {".venv", "app", "models", "wsgi.py"} <= names
     assert not names & {"tests", "docs", "benchmarks", "examples", "deploy", ".git", ".env", "Makefile", "build"}
+    assert list((image.home / "app" / "__pycache__").glob("*.pyc"))
     assert not list((image.home / ".venv" / "bin").glob("pip*"))
 
 

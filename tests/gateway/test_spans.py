@@ -222,3 +222,33 @@ def test_without_the_extra_the_log_names_it(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     assert tracing(Settings(otel_exporter_otlp_endpoint="http://a")) == []
     assert "retort-serving[otel]" in caplog.text
+
+
+def test_an_exporter_that_cannot_be_made_costs_the_traces_alone(
+    traced: Traced, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wrong() -> SpanExporter:
+        raise ValueError("Invalid compression type")
+
+    traced.traces = Traces(wrong)
+    served = gateway(RequestSpans(traced.traces), router=FakeRouter(FakeRoute(predicting)))
+    served.start()
+    [response] = served.respond([served.admit(environ())]) or []
+    assert response.status == 200
+    assert "there are no traces" in caplog.text
+    assert "Invalid compression type" in caplog.text
+
+
+def test_an_exporter_that_raises_is_told_once(traced: Traced, caplog: pytest.LogCaptureFixture) -> None:
+    def failing(spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        raise OSError("no room")
+
+    traced.kept.export = failing  # type: ignore[method-assign]
+    told = traces_module._ToldOnce(traced.kept)
+    assert [told.export([]) for _ in range(3)] == [SpanExportResult.FAILURE] * 3
+    assert caplog.text.count("traces are not exported") == 1
+    del traced.kept.export  # type: ignore[method-assign]
+    caplog.set_level("INFO")
+    assert told.export([]) is SpanExportResult.SUCCESS
+    assert "traces are exported again" in caplog.text
+    told.shutdown()
