@@ -1,6 +1,6 @@
 """Schemas of the manifests, strict: a field that is not named here is a mistake, or is to be added here.
 
-They are written from the references of Kubernetes 1.34, KServe 0.15, Compose, Heroku, Render and Fly.io.
+They are written by hand for the fields that these manifests use, and do not replace the schemas of the platforms.
 """
 
 from __future__ import annotations
