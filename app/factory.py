@@ -22,6 +22,7 @@ from app.gateway.forwarded import Forwarding
 from app.gateway.gateway import Gateway
 from app.gateway.interceptors import Interceptor
 from app.gateway.standard import AccessLog, CommonHeaders, PredictionMetrics, limits
+from app.gateway.tracing import tracing
 from app.runtime.batching import batching
 from app.runtime.loaders import LOADERS
 from app.runtime.quarantine import record_runs
@@ -113,6 +114,7 @@ def _interceptors(settings: Settings, metrics: SharedMetrics) -> list[Intercepto
     chain: list[Interceptor] = [CommonHeaders(), PredictionMetrics(metrics)]
     if settings.access_log:
         chain.append(AccessLog())
+    chain += tracing(settings)  # inside of the access log, which so learns the id of each trace
     if settings.cors_origins:
         chain.append(Cors(settings.cors_origins, settings.cors_credentials, settings.cors_max_age_s))
     if settings.development:

@@ -183,6 +183,7 @@ def post_worker_init(worker: Any) -> None:
         metrics = app.extensions["retort_metrics"]
         metrics.refresh()
         watch(metrics.refresh, METRICS_REFRESH_S, threading.Event())
+        app.gateway.start()
     if not isinstance(worker, RetortWorker):  # which asks for it itself
         worker.wsgi = serving_app(worker.wsgi)
         for listener in worker.sockets:
@@ -218,6 +219,7 @@ def worker_exit(server: Any, worker: Any) -> None:
         with contextlib.suppress(Exception):
             app.extensions["retort_metrics"].leave()
             app.extensions["retort_services"].close()
+            app.gateway.close()
     status = leaving.code if isinstance(leaving, SystemExit) and isinstance(leaving.code, int) else 0
     logging.shutdown()
     os._exit(status & 0xFF)

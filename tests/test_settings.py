@@ -73,6 +73,10 @@ READ = [
         "aip_predict_route",
         "/v1/endpoints/1/deployedModels/2:predict",
     ),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4318 ", "otel_exporter_otlp_endpoint", "http://a:4318"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://a/t", "otel_exporter_otlp_traces_endpoint", "http://a/t"),
+    ("OTEL_SDK_DISABLED", "TRUE", "otel_sdk_disabled", "TRUE"),
+    ("OTEL_TRACES_EXPORTER", "none", "otel_traces_exporter", "none"),
 ]
 DEFAULTS = {
     "host": "",
@@ -121,6 +125,10 @@ DEFAULTS = {
     "aip_http_port": 0,
     "aip_health_route": "",
     "aip_predict_route": "",
+    "otel_exporter_otlp_endpoint": "",
+    "otel_exporter_otlp_traces_endpoint": "",
+    "otel_sdk_disabled": "false",
+    "otel_traces_exporter": "otlp",
 }
 
 

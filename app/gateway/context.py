@@ -55,6 +55,12 @@ class RequestContext(RequestScope):
     """The name of each limit with the client in the storage; empty if the limits have not let the request pass."""
     limits_left: list[int] | None = None
     """What is left of each limit, and for how many seconds; None if the request is not limited."""
+    pattern = ""
+    """The route as a pattern, such as `/models/{model}/predict`; empty if the path matches none."""
+    trace_id = ""
+    """The id of its trace as 32 hexadecimal digits, while traces are on."""
+    span: object = None
+    """Its span, while traces are on. Belongs to `RequestSpans`."""
     principal: Principal | None = None
     """The caller, if it has shown a valid key or token."""
     adapter: HttpAdapter
@@ -153,7 +159,8 @@ class AwaitedRoute(Route, Protocol):
 class Match:
     """The view for a path and a method.
 
-    `route` is set if the view predicts. `is_direct` tells whether the route may answer without the view.
+    `pattern` is its rule, with the arguments in braces. `route` is set if the view predicts. `is_direct` tells whether
+    the route may answer without the view.
     """
 
     route: Route | None = None
@@ -162,6 +169,7 @@ class Match:
     may_block: bool = False
     is_direct: bool = True
     is_limited: bool = True
+    pattern: str = ""
 
 
 class Router(Protocol):

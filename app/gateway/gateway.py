@@ -43,6 +43,7 @@ class Gateway:
     ) -> None:
         self._router = router
         self._chain = InterceptorChain(interceptors)
+        self.start, self.close = self._chain.start, self._chain.close
         self._errors = errors
         self._forwarding = forwarding
         self._metrics = metrics
@@ -246,7 +247,7 @@ class Gateway:
         """Match a request to its view, and return whether its route may answer without the view."""
         environ = context.environ
         match = self._router.match(environ)
-        context.matched_path = environ["PATH_INFO"]
+        context.matched_path, context.pattern = environ["PATH_INFO"], match.pattern
         context.may_change_models, context.may_block = match.may_change_models, match.may_block
         context.is_limited = match.is_limited
         if match.route is not None:

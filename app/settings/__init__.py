@@ -27,6 +27,10 @@ STANDARD = (
     "AIP_HTTP_PORT",
     "AIP_HEALTH_ROUTE",
     "AIP_PREDICT_ROUTE",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_SDK_DISABLED",
+    "OTEL_TRACES_EXPORTER",
 )
 """Variables whose names are not ours. That of any other setting is its name in capitals after `RETORT_`."""
 
@@ -220,6 +224,13 @@ class Settings:
     aip_health_route: str = _setting("", "where Vertex AI asks for health, beside its default", readers.route)
     aip_predict_route: str = _setting("", "where Vertex AI asks for predictions, beside its default", readers.route)
 
+    otel_exporter_otlp_endpoint: str = _setting(
+        "", "URL to which OpenTelemetry exports traces by OTLP over HTTP; empty: no traces", str.strip
+    )
+    otel_exporter_otlp_traces_endpoint: str = _setting("", "the same for traces alone, with its path", str.strip)
+    otel_sdk_disabled: str = _setting("false", "`true`: no traces", str.strip)
+    otel_traces_exporter: str = _setting("otlp", "`none`: no traces", str.strip)
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Read the environment. An empty variable counts as unset.
@@ -266,6 +277,12 @@ class Settings:
     def has_limits(self) -> bool:
         """Whether clients have any limit."""
         return bool(self.limit_requests or self.limit_rows or self.limit_address_requests or self.limit_address_rows)
+
+    @property
+    def traces(self) -> bool:
+        """Whether traces are exported."""
+        is_off = self.otel_sdk_disabled.lower() == "true" or self.otel_traces_exporter.lower() == "none"
+        return not is_off and bool(self.otel_exporter_otlp_endpoint or self.otel_exporter_otlp_traces_endpoint)
 
     @property
     def url(self) -> str:

@@ -25,6 +25,8 @@ KNOWN_PATHS = 2048
 """Limit of the cached pairs of method and path."""
 REPEATED = re.compile(r"_\d+$")
 """flask-smorest's ending of the name of a view that has further URLs."""
+PART = re.compile(r"<(?:[^<>:]+:)?([^<>:]+)>")
+"""A part of a rule that is an argument, with its converter."""
 TEST_CLIENT = "werkzeug.debug.preserve_context"
 """Flask's test client keeps the context of a request, so Flask has to make one."""
 
@@ -103,11 +105,12 @@ class FlaskRouter(Registrations):
             return "", Match()
         endpoint: str = rule.endpoint
         name, view = REPEATED.sub("", endpoint), self._own.get(endpoint)
+        pattern = PART.sub(r"{\1}", rule.rule)
         may_block, is_limited = name in self._blocking, name not in self._unlimited
         if view not in self._routes:
-            return endpoint, Match(None, arguments, view is not None, may_block, is_limited=is_limited)
+            return endpoint, Match(None, arguments, view is not None, may_block, pattern=pattern, is_limited=is_limited)
         route = self._routes[view] if method in (rule.methods or ()) and method not in ("OPTIONS", "HEAD") else None
-        return endpoint, Match(route, arguments, False, may_block, is_limited=is_limited)
+        return endpoint, Match(route, arguments, False, may_block, pattern=pattern, is_limited=is_limited)
 
 
 def _without_user_code(url_map: Map) -> Map:

@@ -11,6 +11,7 @@ import joblib
 import pandas as pd
 import pytest
 import sqlalchemy
+from opentelemetry.sdk.trace import TracerProvider
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -178,3 +179,14 @@ def test_the_file_that_declares_an_image_can_be_read(tmp_path: Path) -> None:
     wanted = declared_by("docs/inputs.md", "build/image.json", tmp_path)
     assert wanted.picture is not None
     assert (wanted.name, wanted.picture.mode, wanted.divisor) == ("image", "L", 15.9375)
+
+
+def test_the_variables_of_traces_switch_them_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text(titled("docs/operations.md", ".env"), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FLASK_SKIP_DOTENV")
+    variables = read_env_files()
+    assert Settings.from_environ(variables).traces
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert TracerProvider(shutdown_on_exit=False).sampler.get_description().startswith("ParentBased{root:TraceIdRatio")
