@@ -36,11 +36,16 @@ class Registry:
         self.ran = ran
 
 
-registry, metrics = Registry(), SharedMetrics()
-wsgi = SimpleNamespace(extensions={"retort": registry, "retort_metrics": metrics})
+class Keys:
+    def prepare(self, public):
+        self.public = public
+
+
+registry, metrics, keys = Registry(), SharedMetrics(), Keys()
+wsgi = SimpleNamespace(extensions={"retort": registry, "retort_metrics": metrics, "retort_keys": keys})
 server = SimpleNamespace(
     app=SimpleNamespace(wsgi=lambda: wsgi),
-    cfg=SimpleNamespace(workers=2),
+    cfg=SimpleNamespace(workers=2, address=[("127.0.0.1", 8000), ("0.0.0.0", 8000), "/run/a.sock"]),
     reap_workers=lambda: None,
     murder_workers=lambda: None,
 )

@@ -18,12 +18,14 @@ from flask_smorest import Api
 from flask_smorest.spec.plugins import FlaskPlugin
 from werkzeug.routing import Map, Rule
 
+from app.core.catalogue import permitted
 from app.errors import MalformedRequest
 from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import root_of
 from app.runtime.policy import State
 from app.runtime.registry import Registry
 from app.storage.manifest import Manifest
+from app.wire.application import COUNTER_SUFFIX
 from app.wire.backend import json_response
 from app.wire.codecs import CODECS, canonical
 from app.wire.openapi.contents import (
@@ -51,8 +53,6 @@ UNUSED_SCHEMAS = ("Error", "PaginationMetadata")
 """Schemas of flask-smorest that no response of Retort uses."""
 OWN_TAGS = ("predict", "models", "health", "metrics")
 """The blueprints of Retort's own protocol, which come first and whose ids need no prefix."""
-COUNTER_SUFFIX = re.compile(r"_[0-9]+$")
-"""The suffix that flask-smorest adds to an endpoint's name if a view has several paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,9 @@ def document(
     """Return the OpenAPI document: the default model's operation, those of other models, then the views."""
     views: dict[str, Any] = deepcopy(api.spec.to_dict())
     known: dict[str, Schema] = views["components"]["schemas"]
-    default = registry.default()
-    available = [
-        name for name, entries in registry.entries().items() if any(entry.state is State.AVAILABLE for entry in entries)
-    ]
+    shown = permitted(registry.entries())
+    default = registry.default() if registry.default() in shown else None
+    available = [name for name, entries in shown.items() if any(entry.state is State.AVAILABLE for entry in entries)]
     keys = model_keys(available, name_operations(views["paths"], app.url_map))
     groups = [each["name"] for each in views.get("tags", [])]
     names = {name: f"{name} (model)" if name in groups else name for name in available}

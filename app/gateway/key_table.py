@@ -1,0 +1,224 @@
+"""The API keys of a process, in memory: a look-up takes about a microsecond and waits for nothing."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from app.errors import NoKeys, RetortError
+from app.gateway.credentials import CredentialsRefused, credentials_of
+from app.gateway.principal import Principal
+from app.server.contract import Environ
+from app.storage.key_source import KeySource
+from app.storage.keys import KEY, StoredKey
+
+log = logging.getLogger(__name__)
+
+REFRESH_S = 2.0
+"""A new key and a revocation hold after this time and that of a look into the database: within 5 seconds."""
+MOST_VERDICTS = 4096
+NOT_VALID = "the key is not valid"
+
+
+class KeysUnavailable(Exception):
+    """The keys were not read for too long."""
+
+
+class TokenVerifier(Protocol):
+    """Checks tokens that an issuer has signed. Safe to call from many threads."""
+
+    def begin(self) -> None:
+        """Fetch the issuer's keys, and go on fetching them in a thread."""
+
+    def stop(self) -> None:
+        """End the thread."""
+
+    def principal(self, token: str) -> tuple[Principal, float]:
+        """Return the holder of a token and the time when it expires, in seconds since 1970.
+
+        Raises:
+            CredentialsRefused: the token is not valid.
+            KeysUnavailable: the issuer's keys are not known.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    principal: Principal
+    by_browser: bool
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """The keys at one moment, and the credentials that were found valid since. `read_s` is monotonic."""
+
+    keys: Mapping[str, StoredKey]
+    read_s: float
+    verdicts: dict[tuple[str | None, str | None], _Verdict] = field(default_factory=dict)
+
+
+class KeyTable:
+    """The keys of one process. Safe to call from many threads.
+
+    After `begin` a thread reads the keys every `REFRESH_S`. Without `begin`, under another server than Retort's, a
+    look-up reads them if they are older.
+
+    Attributes:
+        required: requests need a key. Once there was one, this stays so until the process ends.
+
+    Args:
+        source: where the keys are.
+        key_secret: `RETORT_KEY_SECRET`.
+        grace_s: how long the last known keys hold while the database does not answer.
+        tokens: checks tokens of an issuer, if one is configured.
+    """
+
+    def __init__(
+        self, source: KeySource, key_secret: str = "", grace_s: float = 600.0, tokens: TokenVerifier | None = None
+    ) -> None:
+        self.source = source
+        self.required = bool(source.given) or tokens is not None
+        self._key_secret = key_secret
+        self._grace_s = grace_s
+        self._tokens = tokens
+        self._has_had_keys = self.required
+        self._state: _State | None = None
+        self._failure = ""
+        self._looked_s = float("-inf")
+        self._reading = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    # --- reading
+
+    def prepare(self, public: Sequence[str] = ()) -> None:
+        """Read the keys in the master, and keep no connection. Called before the fork.
+
+        Args:
+            public: the addresses at which other machines will reach the server.
+
+        Raises:
+            RetortError: there are such addresses and no keys; or the keys cannot be read, so that nobody knows.
+        """
+        try:
+            self.source.prepare()
+            self.refresh()
+        except RetortError:
+            if public and not self.required:
+                raise
+            self.refresh()
+        finally:
+            self.source.close()
+        self.check(public)
+
+    def check(self, public: Sequence[str]) -> None:
+        """Refuse to serve addresses that other machines reach while there is no key.
+
+        Raises:
+            NoKeys: there is none.
+        """
+        if public and not self.required:
+            raise NoKeys(public[0], self.source.unusable)
+
+    def begin(self) -> None:
+        """Read the keys, and go on reading them in a thread. Called after the fork."""
+        if self._tokens is not None:
+            self._tokens.begin()
+        self.refresh()
+        self._thread = threading.Thread(target=self._go_on, name="retort-keys", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread and close the connection."""
+        self._stop.set()
+        if self._tokens is not None:
+            self._tokens.stop()
+        if self._thread is not None:
+            self._thread.join()
+        self.source.close()
+
+    def refresh(self) -> None:
+        """Read the keys. If that fails, keep those that are known; log the beginning and the end of a failure."""
+        now_s = self._looked_s = time.monotonic()
+        try:
+            found = {key.id: key for key in self.source.read()}
+        except Exception as error:  # noqa: BLE001 - the thread goes on, whatever a driver raises
+            cause = error.detail if isinstance(error, RetortError) else type(error).__name__
+            if cause != self._failure:
+                known = "the last known ones hold" if self._state else "every request that needs one is refused"
+                log.error("the API keys cannot be read, and %s: %s", known, cause)
+            self._failure = cause
+            self.required = self._has_had_keys or self._state is None
+            return
+        if self._failure:
+            log.info("the API keys can be read again")
+            self._failure = ""
+        self._has_had_keys = self._has_had_keys or bool(found)
+        self._state = _State(found, now_s)
+        self.required = self._has_had_keys
+
+    def _go_on(self) -> None:
+        while not self._stop.wait(REFRESH_S):
+            self.refresh()
+
+    def refresh_if_due(self) -> None:
+        """Read the keys in this thread if no other does it. Called under servers that did not call `begin`."""
+        if self._thread is None and time.monotonic() - self._looked_s > REFRESH_S and self._reading.acquire(False):
+            try:
+                self.refresh()
+            finally:
+                self._reading.release()
+
+    # --- looking up
+
+    def find(self, environ: Environ) -> tuple[Principal, bool]:
+        """Return the caller of a request, and whether a browser may have added the key by itself.
+
+        Raises:
+            CredentialsRefused: the request has no valid key.
+            KeysUnavailable: the keys were not read for too long.
+        """
+        shown = environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_API_KEY")
+        now_s, state = time.monotonic(), self._state
+        if state is not None and (known := state.verdicts.get(shown)) is not None and known.until_s > now_s:
+            return known.principal, known.by_browser
+        credentials = credentials_of(*shown)
+        if state is None or now_s > state.read_s + self._grace_s:
+            raise KeysUnavailable
+        if self._tokens is not None and credentials.key.count(".") == 2:
+            principal, expires_at = self._tokens.principal(credentials.key)
+        else:
+            principal, expires_at = self._holder(state, credentials.key)
+        until_s = min(now_s + expires_at - time.time(), state.read_s + self._grace_s)
+        if len(state.verdicts) >= MOST_VERDICTS:
+            state.verdicts.clear()
+        state.verdicts[shown] = _Verdict(principal, credentials.by_browser, until_s)
+        return principal, credentials.by_browser
+
+    def caller(self, environ: Environ) -> Principal | None:
+        """Return the caller of a request; None if it has no valid key."""
+        self.refresh_if_due()
+        if not self.required:
+            return None
+        try:
+            return self.find(environ)[0]
+        except (CredentialsRefused, KeysUnavailable):
+            return None
+
+    def _holder(self, state: _State, key: str) -> tuple[Principal, float]:
+        match = KEY.fullmatch(key)
+        stored = state.keys.get(match[1]) if match else None
+        if stored is None or not stored.matches(key, self._key_secret):
+            raise CredentialsRefused("key-refused", NOT_VALID)
+        if (found := stored.state(time.time())) != "valid":
+            raise CredentialsRefused("key-refused", f"the key {stored.id} {_ENDED[found]}")
+        principal = Principal(stored.id, stored.name, stored.scopes, stored.models)
+        return principal, float("inf") if stored.expires_at is None else stored.expires_at
+
+
+_ENDED = {"revoked": "was revoked", "expired": "has expired"}
