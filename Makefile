@@ -6,7 +6,7 @@ MINUTES ?= 15
 
 # Programs that tests drive, each as program:package of Debian; or program:package,package.
 PROGRAMS := chromium:chromium curl:curl gcc:gcc,libc6-dev git:git java:default-jre-headless nginx:nginx-light \
-	node:nodejs npm:npm slowhttptest:slowhttptest strace:strace wrk:wrk
+	node:nodejs npm:npm pg_ctlcluster:postgresql slowhttptest:slowhttptest strace:strace wrk:wrk
 
 # Processes that share the machine where no test measures time: servers and browsers often wait.
 PROCESSES ?= 3

@@ -75,7 +75,7 @@ def create_app(
     api = Api(app)
     for protocol in wire.PROTOCOLS:
         api.register_blueprint(protocol.blueprint(backend))
-    openapi.register(app, api, registry, errors, wire.REQUESTS)
+    openapi.register(app, api, registry, errors, wire.REQUESTS, keys, wire.OPEN)
     problems.register(app, errors)
     web.register(app, catalogue, errors)
     cli.register(app, repository, settings, keys.source)

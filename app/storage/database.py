@@ -84,4 +84,4 @@ def told(url: URL) -> Iterator[None]:
 
 def _shown(url: URL) -> str:
     """Return a URL without its user, password and options."""
-    return url.set(username=None, password=None, query={}).render_as_string()
+    return URL.create(url.drivername, host=url.host, port=url.port, database=url.database).render_as_string()

@@ -55,7 +55,7 @@ class KeySource:
             self.unusable = error.detail
             log.warning("no API key is read from DATABASE_URL: %s", error.detail)
             return [*self.given]
-        return [*store.keys(), *self.given]
+        return [*store.read(), *self.given]
 
     def prepare(self) -> None:
         """Bring the table up to date and read the keys, then close the connection, because a fork follows.

@@ -53,7 +53,7 @@ class KeyStore:
         self._engine = make_engine(url)
         self._is_seen = False
 
-    def keys(self) -> list[StoredKey]:
+    def read(self) -> list[StoredKey]:
         """Return all keys, also revoked and expired ones, the oldest first.
 
         Raises:
@@ -100,7 +100,7 @@ class KeyStore:
             KeyNotFound: there is none with this id.
             DatabaseUnavailable: the database does not answer.
         """
-        found = {key.id: key for key in self.keys()}
+        found = {key.id: key for key in self.read()}
         if key_id not in found:
             raise KeyNotFound(key_id)
         return found[key_id]
@@ -136,7 +136,7 @@ class KeyStore:
         Raises:
             DatabaseUnavailable: the database does not answer.
         """
-        if self.keys() or self._is_seen:
+        if self.read() or self._is_seen:
             try:
                 self.migrate()
             except DatabaseUnavailable as error:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from flask import Flask, Response, request
@@ -55,6 +55,14 @@ OWN_TAGS = ("predict", "models", "health", "metrics")
 """The blueprints of Retort's own protocol, which come first and whose ids need no prefix."""
 
 
+class Keys(Protocol):
+    """Knows whether requests need an API key."""
+
+    @property
+    def required(self) -> bool:
+        """Whether they do now."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Model:
     """A model as the document shows it. Without schemas of its own it stands for any model."""
@@ -70,7 +78,13 @@ ANY_MODEL = _Model()
 
 
 def register(
-    app: Flask, api: Api, registry: Registry, errors: ErrorRenderer, requests: Mapping[str, RequestBodyForm]
+    app: Flask,
+    api: Api,
+    registry: Registry,
+    errors: ErrorRenderer,
+    requests: Mapping[str, RequestBodyForm],
+    keys: Keys,
+    open_views: Sequence[str] = (),
 ) -> None:
     """Add `GET /openapi.json`, generated for each request. `?media=` limits the document to some media types.
 
@@ -80,11 +94,15 @@ def register(
         registry: the models.
         errors: the error format of each path.
         requests: the request bodies of the prediction paths.
+        keys: tells whether requests need an API key.
+        open_views: the endpoints that need none.
     """
 
     @app.get("/openapi.json")
     def openapi() -> Response:
         found = document(app, api, registry, errors, requests)
+        if keys.required:
+            describe_keys(found, app.url_map, open_views)
         if wanted := request.args.getlist("media"):
             keep_media_types(found["paths"], wanted)
         return json_response({**found, "servers": [{"url": root_of(request.environ)}]})
@@ -130,6 +148,20 @@ def document(
         "paths": paths,
         "components": {"schemas": schemas},
     }
+
+
+def describe_keys(found: dict[str, Any], url_map: Map, open_views: Sequence[str]) -> None:
+    """Say in a document that its operations need an API key, except those of `open_views`."""
+    found["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token of the issuer."},
+        "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    found["security"] = [{"bearer": []}, {"apiKey": []}]
+    rules = [rule for rule in url_map.iter_rules() if COUNTER_SUFFIX.sub("", rule.endpoint) in open_views]
+    for rule in rules:
+        for operation in found["paths"].get(FlaskPlugin.flaskpath2openapi(rule.rule), {}).values():
+            if isinstance(operation, dict):
+                operation["security"] = []
 
 
 def _tag_of(name: str, manifest: Manifest) -> dict[str, Any]:
