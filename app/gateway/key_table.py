@@ -87,7 +87,9 @@ class KeyTable:
         self._grace_s = grace_s
         self._tokens = tokens
         self._has_had_keys = self.required
-        self._state: _State | None = None
+        self._given = {key.id: key for key in source.given}
+        self._state = _State({}, float("-inf"))
+        self._is_read = False
         self._failure = ""
         self._looked_s = float("-inf")
         self._reading = threading.Lock()
@@ -150,16 +152,18 @@ class KeyTable:
         except Exception as error:  # noqa: BLE001 - the thread goes on, whatever a driver raises
             cause = error.detail if isinstance(error, RetortError) else type(error).__name__
             if cause != self._failure:
-                known = "the last known ones hold" if self._state else "every request that needs one is refused"
+                known = "the last known ones hold" if self._is_read else "those in the database are refused"
                 log.error("the API keys cannot be read, and %s: %s", known, cause)
             self._failure = cause
-            self.required = self._has_had_keys or self._state is None
+            # The verdicts are dropped, so that each is made anew.
+            self._state = _State(self._state.keys, self._state.read_s)
+            self.required = self._has_had_keys or not self._is_read
             return
         if self._failure:
             log.info("the API keys can be read again")
             self._failure = ""
         self._has_had_keys = self._has_had_keys or bool(found)
-        self._state = _State(found, now_s)
+        self._state, self._is_read = _State(found, now_s), True
         self.required = self._has_had_keys
 
     def _go_on(self) -> None:
@@ -185,18 +189,17 @@ class KeyTable:
         """
         shown = environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_X_API_KEY")
         now_s, state = time.monotonic(), self._state
-        if state is not None and (known := state.verdicts.get(shown)) is not None and known.until_s > now_s:
+        if (known := state.verdicts.get(shown)) is not None and known.until_s > now_s:
             return known.principal, known.by_browser
         credentials = credentials_of(*shown)
-        if state is None or now_s > state.read_s + self._grace_s:
-            raise KeysUnavailable
         if self._tokens is not None and credentials.key.count(".") == 2:
             principal, expires_at = self._tokens.principal(credentials.key)
+            holds_s = float("inf")
         else:
-            principal, expires_at = self._holder(state, credentials.key)
-        until_s = min(now_s + expires_at - time.time(), state.read_s + self._grace_s)
+            principal, expires_at, holds_s = self._holder(state, credentials.key, now_s)
         if len(state.verdicts) >= MOST_VERDICTS:
             state.verdicts.clear()
+        until_s = min(now_s + expires_at - time.time(), holds_s)
         state.verdicts[shown] = _Verdict(principal, credentials.by_browser, until_s)
         return principal, credentials.by_browser
 
@@ -210,15 +213,21 @@ class KeyTable:
         except (CredentialsRefused, KeysUnavailable):
             return None
 
-    def _holder(self, state: _State, key: str) -> tuple[Principal, float]:
+    def _holder(self, state: _State, key: str, now_s: float) -> tuple[Principal, float, float]:
+        """Return the holder of a key, when it expires, and until when (monotonic) that was read recently enough."""
         match = KEY.fullmatch(key)
-        stored = state.keys.get(match[1]) if match else None
+        key_id = match[1] if match else ""
+        stored, holds_s = self._given.get(key_id), float("inf")  # those of the environment need no database
+        if stored is None:
+            stored, holds_s = state.keys.get(key_id), state.read_s + self._grace_s
+            if now_s > holds_s:
+                raise KeysUnavailable
         if stored is None or not stored.matches(key, self._key_secret):
             raise CredentialsRefused("key-refused", NOT_VALID)
         if (found := stored.state(time.time())) != "valid":
             raise CredentialsRefused("key-refused", f"the key {stored.id} {_ENDED[found]}")
         principal = Principal(stored.id, stored.name, stored.scopes, stored.models)
-        return principal, float("inf") if stored.expires_at is None else stored.expires_at
+        return principal, float("inf") if stored.expires_at is None else stored.expires_at, holds_s
 
 
 _ENDED = {"revoked": "was revoked", "expired": "has expired"}

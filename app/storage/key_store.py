@@ -122,13 +122,17 @@ class KeyStore:
                         return
             from alembic import command
             from alembic.config import Config
+            from alembic.util import CommandError
 
             logging.getLogger("alembic").setLevel(logging.WARNING)
             config = Config()
             config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
             with self._engine.begin() as connection:
                 config.attributes.update(connection=connection, version_table=VERSION_TABLE)
-                command.upgrade(config, "head")
+                try:
+                    command.upgrade(config, "head")
+                except CommandError as error:  # a newer Retort has made the table
+                    raise DatabaseUnavailable(str(self._file or self._url.database), str(error)) from None
 
     def bring_up_to_date(self) -> None:
         """Migrate the table if there is one. A database that does not allow it is used as it is.
