@@ -349,3 +349,10 @@ def test_the_table_masks_secrets(key: str, shown: str) -> None:
     lines = table(SecretSettings(key=key), {"RETORT_KEY": key})  # type: ignore[arg-type]
     assert [line.value for line in lines] == [shown, "3"]
     assert "hunter2" not in str(lines)
+
+
+def test_secrets_are_neither_shown_nor_quoted() -> None:
+    settings = Settings(database_url="postgresql://me:hunter2@db", api_keys=("hunter2",), key_secret="hunter2")
+    lines = {line.env: line.value for line in table(settings, {})}
+    assert {lines[name] for name in ("DATABASE_URL", "RETORT_API_KEYS", "RETORT_KEY_SECRET")} == {"***"}
+    assert "hunter2" not in str(lines)

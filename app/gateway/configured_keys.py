@@ -5,8 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from app.errors import InvalidSettings
-from app.gateway.key_table import KeyTable
-from app.gateway.tokens import IssuerTokens
+from app.gateway.key_table import KeyTable, TokenVerifier
 from app.settings import Settings
 from app.storage.key_source import KeySource
 from app.storage.keys import read_entries
@@ -26,7 +25,7 @@ def key_table(settings: Settings) -> KeyTable:
     return KeyTable(source, settings.key_secret, settings.keys_grace_s, _tokens(settings))
 
 
-def _tokens(settings: Settings) -> IssuerTokens | None:
+def _tokens(settings: Settings) -> TokenVerifier | None:
     if not settings.oidc_issuer:
         return None
     if not settings.oidc_audience:
@@ -35,4 +34,6 @@ def _tokens(settings: Settings) -> IssuerTokens | None:
         )
     if find_spec("jwt") is None:
         raise InvalidSettings(["RETORT_OIDC_ISSUER needs PyJWT: install retort-serving[oidc]"])
+    from app.gateway.tokens import IssuerTokens  # it imports clients of HTTP, which few servers need
+
     return IssuerTokens(settings.oidc_issuer, settings.oidc_audience, settings.oidc_jwks_url)

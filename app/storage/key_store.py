@@ -120,11 +120,11 @@ class KeyStore:
                     version = connection.exec_driver_sql(f"select version_num from {VERSION_TABLE}").scalar()  # noqa: S608
                     if version == NEWEST:
                         return
+            logging.getLogger("alembic").setLevel(logging.WARNING)
             from alembic import command
             from alembic.config import Config
             from alembic.util import CommandError
 
-            logging.getLogger("alembic").setLevel(logging.WARNING)
             config = Config()
             config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
             with self._engine.begin() as connection:

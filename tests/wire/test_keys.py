@@ -192,10 +192,25 @@ def test_the_document_says_that_a_key_is_needed(ask: Ask, app: Application) -> N
     assert document["components"]["securitySchemes"]["apiKey"]["name"] == "X-API-Key"
     assert document["paths"]["/livez"]["get"]["security"] == []
     assert "security" not in document["paths"]["/predict"]["post"]
+    assert {"401", "403"} <= document["paths"]["/predict"]["post"]["responses"].keys()
     assert "security" not in app.test_client().get("/openapi.json").get_json()
 
 
 # --- browsers
+
+
+def test_a_page_of_an_allowed_origin_may_send_a_key_and_read_the_refusal() -> None:
+    key, stored = KEYS["predict"]
+    settings = Settings(models_dir=MODELS, api_keys=(stored.entry(),), cors_origins=("https://app.example",))
+    client, origin = create_app(settings).test_client(), {"Origin": "https://app.example"}
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    preflight = client.options("/models/iris-two/predict", headers={**origin, **asked})
+    assert (preflight.status_code, preflight.headers["Access-Control-Allow-Headers"]) == (204, "authorization")
+    refused = client.post("/models/iris-two/predict", json=ROW, headers=origin)
+    assert (refused.status_code, refused.headers["Access-Control-Allow-Origin"]) == (401, "https://app.example")
+    assert "WWW-Authenticate" in refused.headers["Access-Control-Expose-Headers"]
+    sent = client.post("/models/iris-two/predict", json=ROW, headers={**origin, "Authorization": f"Bearer {key}"})
+    assert sent.status_code == 200
 
 
 def basic(key: str) -> dict[str, str]:

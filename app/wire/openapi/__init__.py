@@ -51,6 +51,10 @@ CONFIG = {
 }
 UNUSED_SCHEMAS = ("Error", "PaginationMetadata")
 """Schemas of flask-smorest that no response of Retort uses."""
+REFUSALS_OF_KEYS = {
+    "401": {"description": "the request has no valid API key"},
+    "403": {"description": "the API key may not do this, or not use this model"},
+}
 OWN_TAGS = ("predict", "models", "health", "metrics")
 """The blueprints of Retort's own protocol, which come first and whose ids need no prefix."""
 
@@ -157,11 +161,13 @@ def describe_keys(found: dict[str, Any], url_map: Map, open_views: Sequence[str]
         "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     }
     found["security"] = [{"bearer": []}, {"apiKey": []}]
-    rules = [rule for rule in url_map.iter_rules() if COUNTER_SUFFIX.sub("", rule.endpoint) in open_views]
-    for rule in rules:
-        for operation in found["paths"].get(FlaskPlugin.flaskpath2openapi(rule.rule), {}).values():
-            if isinstance(operation, dict):
-                operation["security"] = []
+    rules = [rule.rule for rule in url_map.iter_rules() if COUNTER_SUFFIX.sub("", rule.endpoint) in open_views]
+    open_paths = {FlaskPlugin.flaskpath2openapi(rule) for rule in rules}
+    for path, _, operation in operations_of(found["paths"]):
+        if path in open_paths:
+            operation["security"] = []
+        else:
+            operation["responses"] = {**operation["responses"], **REFUSALS_OF_KEYS}
 
 
 def _tag_of(name: str, manifest: Manifest) -> dict[str, Any]:
