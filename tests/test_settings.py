@@ -10,6 +10,7 @@ import pytest
 
 from app.errors import InvalidSettings
 from app.settings import SettingLine, Settings, table
+from app.settings.readers import is_local
 
 READ = [
     ("HOST", " ::1 ", "host", "::1"),
@@ -356,3 +357,25 @@ def test_secrets_are_neither_shown_nor_quoted() -> None:
     lines = {line.env: line.value for line in table(settings, {})}
     assert {lines[name] for name in ("DATABASE_URL", "RETORT_API_KEYS", "RETORT_KEY_SECRET")} == {"***"}
     assert "hunter2" not in str(lines)
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.0.1", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("localhost", True),
+        ("/run/retort.sock", True),
+        ("unix:/run/retort.sock", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("", False),
+        ("192.0.2.1", False),
+        ("retort.example.org", False),
+        ("localhost.example.org", False),
+    ],
+)
+def test_only_this_machine_reaches_a_local_address(address: str, local: bool) -> None:
+    assert is_local(address) is local
