@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from app.errors import NoKeys, RetortError
-from app.gateway.credentials import CredentialsRefused, credentials_of
+from app.gateway.credentials import Credentials, CredentialsRefused, credentials_of
 from app.gateway.principal import Principal
 from app.server.contract import Environ
 from app.storage.key_source import KeySource
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 REFRESH_S = 2.0
 """A new key and a revocation hold after this time and that of a look into the database: within 5 seconds."""
 MOST_VERDICTS = 4096
+MOST_REFUSED = 256
 NOT_VALID = "the key is not valid"
 
 
@@ -55,11 +56,13 @@ class _Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """The keys at one moment, and the credentials that were found valid since. `read_s` is monotonic."""
+    """The keys at one moment, and the credentials that were checked since. `read_s` is monotonic."""
 
     keys: Mapping[str, StoredKey]
     read_s: float
     verdicts: dict[tuple[str | None, str | None], _Verdict] = field(default_factory=dict)
+    refused: dict[tuple[str | None, str | None], tuple[str, str]] = field(default_factory=dict)
+    """A request is looked up three times, and checking a token takes a hundred microseconds."""
 
 
 class KeyTable:
@@ -191,17 +194,19 @@ class KeyTable:
         now_s, state = time.monotonic(), self._state
         if (known := state.verdicts.get(shown)) is not None and known.until_s > now_s:
             return known.principal, known.by_browser
-        credentials = credentials_of(*shown)
-        if self._tokens is not None and credentials.key.count(".") == 2:
-            principal, expires_at = self._tokens.principal(credentials.key)
-            holds_s = float("inf")
-        else:
-            principal, expires_at, holds_s = self._holder(state, credentials.key, now_s)
+        if (refused := state.refused.get(shown)) is not None:
+            raise CredentialsRefused(*refused)
+        try:
+            verdict = self._verdict(state, credentials_of(*shown), now_s)
+        except CredentialsRefused as error:
+            if len(state.refused) >= MOST_REFUSED:
+                state.refused.clear()
+            state.refused[shown] = error.name, error.detail
+            raise
         if len(state.verdicts) >= MOST_VERDICTS:
             state.verdicts.clear()
-        until_s = min(now_s + expires_at - time.time(), holds_s)
-        state.verdicts[shown] = _Verdict(principal, credentials.by_browser, until_s)
-        return principal, credentials.by_browser
+        state.verdicts[shown] = verdict
+        return verdict.principal, verdict.by_browser
 
     def caller(self, environ: Environ) -> Principal | None:
         """Return the caller of a request; None if it has no valid key."""
@@ -213,21 +218,26 @@ class KeyTable:
         except (CredentialsRefused, KeysUnavailable):
             return None
 
-    def _holder(self, state: _State, key: str, now_s: float) -> tuple[Principal, float, float]:
-        """Return the holder of a key, when it expires, and until when (monotonic) that was read recently enough."""
-        match = KEY.fullmatch(key)
+    def _verdict(self, state: _State, credentials: Credentials, now_s: float) -> _Verdict:
+        """Check credentials, and say until when (monotonic) they need no other check."""
+        if self._tokens is not None and credentials.key.count(".") == 2:
+            principal, expires_at = self._tokens.principal(credentials.key)
+            return _Verdict(principal, credentials.by_browser, now_s + expires_at - time.time())
+        match = KEY.fullmatch(credentials.key)
         key_id = match[1] if match else ""
         stored, holds_s = self._given.get(key_id), float("inf")  # those of the environment need no database
         if stored is None:
             stored, holds_s = state.keys.get(key_id), state.read_s + self._grace_s
             if now_s > holds_s:
                 raise KeysUnavailable
-        if stored is None or not stored.matches(key, self._key_secret):
+        if stored is None or not stored.matches(credentials.key, self._key_secret):
             raise CredentialsRefused("key-refused", NOT_VALID)
         if (found := stored.state(time.time())) != "valid":
             raise CredentialsRefused("key-refused", f"the key {stored.id} {_ENDED[found]}")
+        if stored.expires_at is not None:
+            holds_s = min(holds_s, now_s + stored.expires_at - time.time())
         principal = Principal(stored.id, stored.name, stored.scopes, stored.models)
-        return principal, float("inf") if stored.expires_at is None else stored.expires_at, holds_s
+        return _Verdict(principal, credentials.by_browser, holds_s)
 
 
 _ENDED = {"revoked": "was revoked", "expired": "has expired"}

@@ -251,6 +251,8 @@ def test_keys_hold_in_all_workers_and_the_last_known_ones_without_a_database(
     settings = {"RETORT_DEFAULT_MODEL": "iris-two", "RETORT_MODELS_DIR": models, "RETORT_KEYS_GRACE_S": 5}
     database = keys.folder / "retort.db"
     with serving(tmp_path, until="/readyz", RETORT_INSTANCE_DIR=keys.folder, WEB_CONCURRENCY=2, **settings) as server:
+        opened = [str(each.readlink()) for each in Path(f"/proc/{server.process.pid}/fd").iterdir()]
+        assert not any("retort.db" in each for each in opened)  # the master has closed it before the fork
         key = keys.make(("predict",))
         until(server, key, 200)
         keys.revoke(key)

@@ -198,11 +198,14 @@ def test_keys_are_required_while_nobody_knows_whether_there_are_any(source: Fake
     assert not table.required
 
 
-def test_memory_of_valid_keys_is_bounded(table: KeyTable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_credentials_is_bounded(table: KeyTable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_table, "MOST_VERDICTS", 10)
+    monkeypatch.setattr(key_table, "MOST_REFUSED", 10)
     for spaces in range(50):
         assert table.find({"HTTP_AUTHORIZATION": f"Bearer {' ' * spaces}{KEY}"})
+        assert table.caller({"HTTP_AUTHORIZATION": f"Bearer {' ' * spaces}{CUT}"}) is None
     assert len(table._state.verdicts) <= 10
+    assert len(table._state.refused) <= 10
 
 
 def test_without_a_thread_a_look_up_reads_the_keys_when_they_are_old(
