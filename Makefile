@@ -19,8 +19,8 @@ unexport PYTHONDONTWRITEBYTECODE
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" $(ARGS) setup.cfg
 EXTRAS := --extra image --extra numbers --extra own --extra zstd
-OURS := $(EXTRAS) --extra database --extra http --extra oidc --extra otel --extra packing --extra parquet --extra redis \
-	--extra skops --extra sql
+OURS := $(EXTRAS) --extra database --extra http --extra oidc --extra otel --extra packing --extra parquet \
+	--extra postgres --extra redis --extra skops --extra sql
 
 .DEFAULT_GOAL := help
 .PHONY: help serve install test unit coverage lowest lock format new-venv
