@@ -120,6 +120,7 @@ class KeyTable:
         finally:
             self.source.close()
         self.check(public)
+        log.info("requests need an API key" if self.required else "there is no API key, so requests need none")
 
     def check(self, public: Sequence[str]) -> None:
         """Refuse to serve addresses that other machines reach while there is no key.

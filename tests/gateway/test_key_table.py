@@ -263,6 +263,15 @@ def test_a_server_that_others_reach_does_not_start_if_nobody_knows(source: FakeS
     assert table.required
 
 
+def test_the_start_says_whether_keys_are_needed(source: FakeSource, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    KeyTable(source).prepare()
+    source.found = []
+    KeyTable(source).prepare()
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["requests need an API key", "there is no API key, so requests need none"]
+
+
 def test_why_the_database_has_no_keys_is_told(source: FakeSource) -> None:
     source.found, source.unusable = [], "the database db cannot be used: No module named 'psycopg2'"
     with pytest.raises(NoKeys, match="No module named 'psycopg2'"):
