@@ -46,8 +46,16 @@ WAYS: dict[str, tuple[str, str, bytes]] = {
     "threaded": ("/models/iris-two/predict", JSON, json.dumps({"instances": [ROW] * 1000}).encode()),
     "batched": ("/models/halves/predict", JSON, ROWS),
     "stream": ("/models/iris-two/predict", NDJSON, b"[5.1, 3.5]\n" * 700),
+    "coroutine": ("/models/noted/predict", JSON, ROWS),
     "Open Inference": ("/v2/models/iris-two/infer", JSON, json.dumps(TENSOR).encode()),
 }
+STEPS = """
+from app import step
+
+@step("note")
+async def note(outputs):
+    pass
+"""
 IN_A_ROW = 12
 """So many answers that are alike, each over a new connection, are those of both workers."""
 HELD_WITHIN_S = 30.0
@@ -85,13 +93,16 @@ class Keys:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with a graph, and with an artifact whose requests share runs."""
+    """A repository with a graph, an artifact whose requests share runs, and a model with an async step."""
     folder = tmp_path_factory.mktemp("keys")
+    (folder / "noting_steps.py").write_text(STEPS)
     shutil.copytree(EXAMPLE_MODELS / "iris-two", folder / "models" / "iris-two")
     joblib.dump(Halves(), folder / "halves.joblib")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "direct_servable", lambda *_: None)
-        pack(PackRequest(str(folder / "halves.joblib"), "halves", str(folder / "models"), graph_limit_bytes=0))
+        for name, after in (("halves", ()), ("noted", ("note",))):
+            artifact = str(folder / "halves.joblib")
+            pack(PackRequest(artifact, name, str(folder / "models"), graph_limit_bytes=0, after=after))
     return folder / "models"
 
 
@@ -106,6 +117,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keys]:
 def keyed(models: Path, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     settings = {"RETORT_DEFAULT_MODEL": "iris-two", "RETORT_BATCHING": "on", "RETORT_ACCESS_LOG": "off"}
     settings |= {"RETORT_QUEUE_REQUESTS": "1000", "RETORT_QUEUE_MAX_WAIT_MS": "20000"}
+    settings |= {"RETORT_STEPS": "noting_steps", "PYTHONPATH": str(models.parent)}
     folder = tmp_path_factory.mktemp("keyed")
     with serving(
         folder,
@@ -226,6 +238,19 @@ def test_no_request_passes_without_a_valid_key(keyed: Server, keys: Keys, connec
     assert statuses[401] + statuses[403] > 0.7 * REQUESTS[connections]
 
 
+@pytest.mark.own_worker("Gunicorn's own worker has one way")
+def test_valid_requests_ran_in_every_way(keyed: Server, keys: Keys) -> None:
+    for path, content_type, body in WAYS.values():
+        sent = {"X-API-Key": keys.all, "Content-Type": content_type}
+        assert keyed.ask("POST", path, body, sent).status == 200
+    deadline_s, runs = time.monotonic() + HELD_WITHIN_S, dict[str, str]()
+    while not all(int(runs.get(way, 0)) for way in ("inline", "threaded", "awaited")):
+        assert time.monotonic() < deadline_s, runs
+        counted = keyed.ask("GET", "/metrics", headers={"X-API-Key": keys.metrics}).content.decode()
+        runs = dict(re.findall(r'retort_requests_total\{way="(\w+)"\} (\d+)', counted))
+        time.sleep(0.05)
+
+
 @pytest.mark.own_worker("Gunicorn's own worker takes headers of this length")
 def test_a_key_of_10_kb_is_refused_on_every_path(keyed: Server) -> None:
     app = create_app(Settings())
@@ -245,10 +270,8 @@ def until(server: Server, key: str, status: int) -> None:
 
 
 @pytest.mark.any_worker
-def test_keys_hold_in_all_workers_and_the_last_known_ones_without_a_database(
-    models: Path, keys: Keys, tmp_path: Path
-) -> None:
-    settings = {"RETORT_DEFAULT_MODEL": "iris-two", "RETORT_MODELS_DIR": models, "RETORT_KEYS_GRACE_S": 5}
+def test_keys_hold_in_all_workers_and_the_last_known_ones_without_a_database(keys: Keys, tmp_path: Path) -> None:
+    settings = {"RETORT_DEFAULT_MODEL": "iris-two", "RETORT_MODELS_DIR": EXAMPLE_MODELS, "RETORT_KEYS_GRACE_S": 5}
     database = keys.folder / "retort.db"
     with serving(tmp_path, until="/readyz", RETORT_INSTANCE_DIR=keys.folder, WEB_CONCURRENCY=2, **settings) as server:
         opened = [str(each.readlink()) for each in Path(f"/proc/{server.process.pid}/fd").iterdir()]
