@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import time
@@ -23,9 +24,14 @@ from app.gateway.tokens import IssuerTokens
 from app.settings import Settings
 
 AUDIENCE = "retort"
-RSA = rsa.generate_private_key(65537, 2048)
-OTHER = rsa.generate_private_key(65537, 2048)
-CURVE = ec.generate_private_key(ec.SECP256R1())
+RSA, OTHER, CURVE = "rsa", "other", "curve"
+"""Names of private keys."""
+
+
+@functools.cache
+def private(name: str) -> Any:
+    """Return a private key, which takes a moment to make."""
+    return ec.generate_private_key(ec.SECP256R1()) if name == CURVE else rsa.generate_private_key(65537, 2048)
 
 
 def jwk(key_id: str, public: Any, **members: str) -> dict[str, Any]:
@@ -37,7 +43,10 @@ class Issuer:
     """An issuer of OpenID Connect."""
 
     def __init__(self) -> None:
-        self.keys = [jwk("rsa", RSA.public_key(), alg="RS256"), jwk("curve", CURVE.public_key(), alg="ES256")]
+        self.keys = [
+            jwk("rsa", private(RSA).public_key(), alg="RS256"),
+            jwk("curve", private(CURVE).public_key(), alg="ES256"),
+        ]
         self.named = ""
         self.asked: list[str] = []
         self.status = 200
@@ -65,11 +74,12 @@ class Issuer:
             "/realms/main/keys": {"keys": self.keys},
         }
 
-    def token(self, key: Any = RSA, key_id: str = "rsa", algorithm: str = "RS256", **claims: Any) -> str:
+    def token(self, key: str = RSA, key_id: str = "rsa", algorithm: str = "RS256", **claims: Any) -> str:
         now = int(time.time())
         usual = {"iss": self.url, "aud": AUDIENCE, "sub": "ann", "exp": now + 60, "scope": "predict openid"}
         known = {name: value for name, value in {**usual, **claims}.items() if value is not None}
-        return jwt.encode(known, key, algorithm, headers={"kid": key_id} if key_id else None)
+        secret = private(key) if key in (RSA, OTHER, CURVE) else key
+        return jwt.encode(known, secret, algorithm, headers={"kid": key_id} if key_id else None)
 
     def close(self) -> None:
         self._server.shutdown()
@@ -177,7 +187,7 @@ def test_an_unknown_key_makes_us_fetch_the_keys_again(issuer: Issuer, monkeypatc
     monkeypatch.setattr(tokens, "SOONEST_S", 0.01)
     checked = IssuerTokens(issuer.url, AUDIENCE)
     checked.begin()
-    issuer.keys = [*issuer.keys, jwk("new", OTHER.public_key(), alg="RS256")]
+    issuer.keys = [*issuer.keys, jwk("new", private(OTHER).public_key(), alg="RS256")]
     token, found, deadline_s = issuer.token(OTHER, "new"), None, time.monotonic() + 10
     while found is None and time.monotonic() < deadline_s:
         try:

@@ -185,6 +185,7 @@ def test_the_client_of_fairness_is_the_key(keyed: Application) -> None:
     assert context.principal.name == "predict"
 
 
+@pytest.mark.slow
 def test_the_document_says_that_a_key_is_needed(ask: Ask, app: Application) -> None:
     document = ask("GET", "/openapi.json", "predict").get_json()
     validate(document)
