@@ -6,8 +6,8 @@ MINUTES ?= 15
 
 # Programs that tests drive, each as program:package of Debian; or program:package,package.
 PROGRAMS := chromium:chromium curl:curl gcc:gcc,libc6-dev git:git ip:iproute2 java:default-jre-headless \
-	nginx:nginx-light node:nodejs npm:npm redis-server:redis-server Rscript:r-base-core,r-cran-httr2,r-cran-jsonlite \
-	slowhttptest:slowhttptest strace:strace wrk:wrk
+	nginx:nginx-light node:nodejs npm:npm pg_ctlcluster:postgresql redis-server:redis-server \
+	Rscript:r-base-core,r-cran-httr2,r-cran-jsonlite slowhttptest:slowhttptest strace:strace wrk:wrk
 
 # Processes that share the machine where no test measures time: servers and browsers often wait.
 PROCESSES ?= 3

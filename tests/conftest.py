@@ -203,6 +203,16 @@ def short_timings() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_keys_of_this_machine() -> Iterator[None]:
+    """Applications in the process of the tests read no API keys in `instance/`, where a user may have some."""
+    from app.storage import key_source
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(key_source, "FILE_NAME", "keys-of-tests.db")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_settings_of_this_machine() -> Iterator[None]:
     """Every test starts without settings in the environment."""
     with pytest.MonkeyPatch.context() as environment:

@@ -10,6 +10,7 @@ import pytest
 
 from app.errors import InvalidSettings
 from app.settings import SettingLine, Settings, table
+from app.settings.readers import is_local
 
 READ = [
     ("HOST", " ::1 ", "host", "::1"),
@@ -33,6 +34,14 @@ READ = [
     ("RETORT_WAITING_REQUESTS", "64", "waiting_requests", 64),
     ("RETORT_CONNECTIONS_PER_HOST", "64", "connections_per_host", 64),
     ("DATABASE_URL", "sqlite:///a.db", "database_url", "sqlite:///a.db"),
+    ("RETORT_INSTANCE_DIR", "/var/lib/retort", "instance_dir", Path("/var/lib/retort")),
+    ("RETORT_PUBLIC", "1", "public", True),
+    ("RETORT_API_KEYS", "id=a&hash=b, id=c", "api_keys", ("id=a&hash=b", "id=c")),
+    ("RETORT_KEY_SECRET", "pepper", "key_secret", "pepper"),
+    ("RETORT_KEYS_GRACE_S", "60", "keys_grace_s", 60),
+    ("RETORT_OIDC_ISSUER", "https://login.example.org/a", "oidc_issuer", "https://login.example.org/a"),
+    ("RETORT_OIDC_AUDIENCE", " retort ", "oidc_audience", "retort"),
+    ("RETORT_OIDC_JWKS_URL", "http://localhost:9/keys", "oidc_jwks_url", "http://localhost:9/keys"),
     ("RETORT_BODY_LIMIT_BYTES", "1024", "body_limit_bytes", 1024),
     ("RETORT_MAX_INSTANCES", "10", "max_instances", 10),
     ("RETORT_MAX_VALUES", "5000", "max_values", 5000),
@@ -100,6 +109,14 @@ DEFAULTS = {
     "waiting_requests": 10_000,
     "connections_per_host": 5000,
     "database_url": "",
+    "instance_dir": Path("instance"),
+    "public": False,
+    "api_keys": (),
+    "key_secret": "",
+    "keys_grace_s": 600,
+    "oidc_issuer": "",
+    "oidc_audience": "",
+    "oidc_jwks_url": "",
     "body_limit_bytes": 32 * 1024 * 1024,
     "max_instances": 100_000,
     "max_values": 2_000_000,
@@ -365,3 +382,32 @@ def test_the_table_masks_secrets(key: str, shown: str) -> None:
     lines = table(SecretSettings(key=key), {"RETORT_KEY": key})  # type: ignore[arg-type]
     assert [line.value for line in lines] == [shown, "3"]
     assert "hunter2" not in str(lines)
+
+
+def test_secrets_are_neither_shown_nor_quoted() -> None:
+    settings = Settings(database_url="postgresql://me:hunter2@db", api_keys=("hunter2",), key_secret="hunter2")
+    lines = {line.env: line.value for line in table(settings, {})}
+    assert {lines[name] for name in ("DATABASE_URL", "RETORT_API_KEYS", "RETORT_KEY_SECRET")} == {"***"}
+    assert "hunter2" not in str(lines)
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.0.1", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("localhost", True),
+        ("/run/retort.sock", True),
+        ("unix:/run/retort.sock", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("", False),
+        ("192.0.2.1", False),
+        ("retort.example.org", False),
+        ("localhost.example.org", False),
+    ],
+)
+def test_only_this_machine_reaches_a_local_address(address: str, local: bool) -> None:
+    assert is_local(address) is local

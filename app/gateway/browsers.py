@@ -13,8 +13,8 @@ from app.gateway.interceptors import Interceptor
 from app.server.contract import Environ, Response
 
 EXPOSED = (
-    "X-Request-ID, Server-Timing, Retry-After, RateLimit, RateLimit-Policy, Inference-Header-Content-Length, "
-    "X-Amzn-SageMaker-Custom-Attributes"
+    "X-Request-ID, Server-Timing, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, "
+    "Inference-Header-Content-Length, X-Amzn-SageMaker-Custom-Attributes"
 )
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
@@ -84,9 +84,15 @@ class SameOrigin(Interceptor):
 
     def before(self, context: RequestContext) -> None:
         """Refuse a change that a page of another origin requests."""
-        if not context.may_change_models or context.environ["REQUEST_METHOD"] in SAFE:
-            return
-        environ = context.environ
+        if context.may_change_models and context.environ["REQUEST_METHOD"] not in SAFE:
+            self.check(context.environ)
+
+    def check(self, environ: Environ) -> None:
+        """Refuse a request of a page of another origin.
+
+        Raises:
+            RequestRefused: a page sent the request whose origin is neither this server nor one of `origins`.
+        """
         origin, site = environ.get("HTTP_ORIGIN", "").lower(), environ.get("HTTP_SEC_FETCH_SITE", "").lower()
         if site:
             own = site in ("same-origin", "none")

@@ -91,7 +91,7 @@ class ClientLimits(Interceptor):
             self.sync.start()
         if not context.is_limited or context.limits_left is not None:
             return
-        names = self._names(context.client, context.principal.id if context.principal is not None else "")
+        names = self._names(context.address, context.principal.id if context.principal is not None else "")
         left: list[int] = []
         for name, limit in zip(names, self._limits, strict=False):
             used, left_s = self._add(name, limit.expiry, limit.taken_before)

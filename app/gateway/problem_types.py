@@ -258,6 +258,40 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         ("The server is reached under another name.", "A page lets its own name point to this machine."),
         "Use localhost, or add the name to RETORT_ALLOWED_HOSTS.",
     ),
+    "key-required": (
+        401,
+        "The server answers only to callers with an API key, and the request has none.",
+        ("The header is missing, or the key is in the address, where it is not read.",),
+        "Send `Authorization: Bearer KEY` or `X-API-Key: KEY`. The operator makes keys with `flask keys create`.",
+    ),
+    "key-refused": (
+        401,
+        "The API key or token of the request is not valid.",
+        (
+            "The key is misspelt or cut short, was revoked, or has expired.",
+            "Two headers name different keys.",
+            "The token is for another service, or from another issuer.",
+        ),
+        "Ask the operator for a new key, or the issuer for a new token.",
+    ),
+    "scope-missing": (
+        403,
+        "The API key is valid, and may not do this.",
+        ("Predictions need the scope predict, changes of models admin, and the metrics metrics.",),
+        "Use a key with the scope that the detail names.",
+    ),
+    Code.MODEL_NOT_PERMITTED: (
+        403,
+        "The API key is valid, and limited to other models.",
+        ("The address names another model, or none, and the default model is another one.",),
+        "Use a model that the detail names, or another key.",
+    ),
+    "keys-unavailable": (
+        503,
+        "The server could not read its API keys for a while, and so refuses everything that needs one.",
+        ("The database of the keys, or the issuer of tokens, does not answer.",),
+        f"{LATER} The operator has to look at the database.",
+    ),
     "unready": (
         503,
         "Not every model is available, or the server is about to stop.",

@@ -114,7 +114,7 @@ class AccessRecord(EventRecord):
                 access_log.name,
                 message,
                 context.id,
-                context.client,
+                context.address,
                 method,
                 path,
                 context.status,

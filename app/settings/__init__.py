@@ -129,7 +129,36 @@ class Settings:
         readers.count(1, 100_000),
         "connections",
     )
-    database_url: str = _setting("", "database of the steps, as SQLAlchemy writes it", str.strip, secret=True)
+    database_url: str = _setting(
+        "",
+        "database of the steps and of the API keys, as SQLAlchemy writes it; empty: the keys are in "
+        "`RETORT_INSTANCE_DIR`",
+        str.strip,
+        secret=True,
+    )
+    instance_dir: Path = _setting(Path("instance"), "where the server keeps its own files: `retort.db`", Path)  # noqa: RUF009
+    public: bool = _setting(
+        False,
+        "`1`: start without any API key although other machines may reach the server; `0`: refuse to",
+        readers.switch,
+    )
+    api_keys: tuple[str, ...] = _setting(
+        (), "further API keys: entries that `flask keys create --print-hash` prints", readers.words, secret=True
+    )
+    key_secret: str = _setting(
+        "", "secret that goes into the hash of each API key; if it changes, no key is valid any more", str, secret=True
+    )
+    keys_grace_s: int = _setting(
+        600,
+        "how long the last known API keys hold while the database does not answer; then requests get 503",
+        readers.count(5, 604_800),
+        "seconds",
+    )
+    oidc_issuer: str = _setting("", "issuer of OpenID Connect whose tokens count as keys", readers.issuer)
+    oidc_audience: str = _setting("", "the audience that such a token must name", str.strip)
+    oidc_jwks_url: str = _setting(
+        "", "where the issuer's keys are; empty: where its configuration says", readers.issuer
+    )
     body_limit_bytes: int = _setting(32 * 2**20, "longest request body that is read", readers.count(1, 2**40), "bytes")
     max_instances: int = _setting(100_000, "most instances in one request", readers.count(1, 10**9), "rows")
     max_values: int = _setting(
@@ -248,7 +277,8 @@ class Settings:
                 try:
                     value = read(environ[name])
                 except ValueError as error:
-                    problems.append(f"{name}={environ[name]!r} {error}")
+                    is_secret = name in declared and declared[name].metadata["secret"]
+                    problems.append(f"{name}={'***' if is_secret else repr(environ[name])} {error}")
                     continue
                 if name in declared:
                     values[declared[name].name] = value

@@ -66,6 +66,24 @@ def on_off(text: str) -> bool:
     return one_of("off", "on")(text) == "on"
 
 
+def switch(text: str) -> bool:
+    """Read `1` or `0`; `on` and `off` mean the same."""
+    return one_of("0", "1", "off", "on")(text) in ("1", "on")
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Read words that are separated by commas or white space."""
+    return tuple(text.replace(",", " ").split())
+
+
+def issuer(text: str) -> str:
+    """Read the URL of an issuer or of its keys: https, or http of this machine."""
+    url = text.strip()
+    if not re.fullmatch(r"https://[^\s/?#]+\S*|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?(/\S*)?", url):
+        raise ValueError("must be a URL with https, such as https://login.example.org/realms/main")
+    return url
+
+
 def host(text: str) -> str:
     """Read an address to bind: a host name, an IP address (IPv6 with or without brackets), or `unix:/path`."""
     text = text.strip()
@@ -77,6 +95,14 @@ def host(text: str) -> str:
             "must be a host name, an IPv4 or IPv6 address, or unix:/path/to.sock; PORT has the port, not HOST"
         )
     return bare
+
+
+def is_local(address: str) -> bool:
+    """Return whether only this machine reaches an address: a loopback address, `localhost`, or a Unix socket."""
+    bare = address.strip("[]").partition("%")[0].lower()
+    if bare == "localhost" or address.startswith((UNIX, "/")):
+        return True
+    return accepts(ipaddress.ip_address, bare) and ipaddress.ip_address(bare).is_loopback
 
 
 def host_names(text: str) -> tuple[str, ...]:

@@ -34,8 +34,15 @@ _encode_ascii = json.JSONEncoder().encode  # not json.dumps: a model may replace
 
 
 class RequestScope:
-    """The facts of the current request that every layer may use. `deadline_s` is a monotonic time."""
+    """The facts of the current request that every layer may use. `deadline_s` is a monotonic time.
 
+    `client` is who shares with others in turns and limits: the id of an API key, or the address.
+    """
+
+    address = ""
+    """The address of the client."""
+    permitted_models: frozenset[str] | None = None
+    """The models that a view may use for this request, if its API key is limited to some. None: all."""
     marked_s = -math.inf
     joined: RequestScope | None = None
     """The scope of the requests that are run together with this one."""

@@ -9,14 +9,11 @@ from app.gateway.errors import ErrorRenderer
 from app.web.pages import Catalogue, blueprint, negotiate
 from app.web.rendering import error_page
 
-__all__ = ["ASSETS", "Catalogue", "blueprint", "negotiate", "register"]
-
-ASSETS = ("web.asset", "web.favicon")
-"""Views of stylesheets, scripts and icons."""
+__all__ = ["Catalogue", "blueprint", "negotiate", "register"]
 
 
 def register(app: Flask, catalogue: Catalogue, errors: ErrorRenderer) -> None:
-    """Return add the pages to an application, and show browsers pages for errors."""
+    """Add the pages to an application, and show browsers pages for errors."""
     app.register_blueprint(blueprint(catalogue))
     negotiate(app, catalogue)
     errors.page = error_page(app)

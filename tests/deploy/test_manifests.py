@@ -27,9 +27,8 @@ KUBERNETES = ROOT / "deploy" / "kubernetes"
 PATHS = ("/livez", "/readyz", "/metrics")
 OTHERS = frozenset(("HOME", "PATH", "PYTHONDONTWRITEBYTECODE"))
 """Variables of the image that are no settings."""
-COMING = frozenset(("REDIS_URL", "RETORT_API_KEYS", "RETORT_KEY_SECRET"))
-"""Settings of keys and limits, which are secrets."""
-SETTINGS = {variable(field.name) for field in dataclasses.fields(Settings)} | COMING
+SECRETS = frozenset(("DATABASE_URL", "REDIS_URL", "RETORT_API_KEYS", "RETORT_KEY_SECRET"))
+SETTINGS = {variable(field.name) for field in dataclasses.fields(Settings)}
 
 
 GRACEFUL_TIMEOUT = re.search(
@@ -202,7 +201,7 @@ def test_every_pod_runs_as_the_user_of_the_image_and_may_write_to_tmp_alone() ->
 def test_keys_and_passwords_come_from_outside() -> None:
     for container, _ in containers():
         for each in container["env"]:
-            assert ("valueFrom" in each) == (each["name"] in ("DATABASE_URL", *COMING))
+            assert ("valueFrom" in each) == (each["name"] in SECRETS)
     passwords = re.findall(r"PASSWORD: (\S+)", (ROOT / "compose.yaml").read_text("utf-8"))
     assert passwords
     assert all(password.startswith("${") for password in passwords)

@@ -27,6 +27,7 @@ USED = {
     ("docs/operations.md", ".env"): "test_modules.py::test_the_variables_of_traces_switch_them_on",
     ("docs/public-names.md", "my_first_step.py"): "test_modules.py::test_the_first_step_adds_an_age",
     ("docs/your-repository.md", "tests/own/test_first_step.py"): "test_modules.py::test_the_own_test_passes",
+    ("docs/security.md", "wsgi.py"): "test_modules.py::test_the_views_need_what_their_decorators_say",
     ("docs/extending.md", "wsgi.py"): "test_modules.py::test_the_view_and_the_interceptor_work",
 }
 """The test that uses a block with a title."""

@@ -19,6 +19,7 @@ from app import Refused, Settings
 from app.core.steps import found_in
 from app.packing import declared
 from app.settings.env_files import read_env_files
+from app.storage.keys import make_key
 from tests.docs.pages import titled
 from tests.end_to_end.process import EXAMPLE_MODELS
 
@@ -114,6 +115,15 @@ def test_the_view_and_the_interceptor_work(monkeypatch: pytest.MonkeyPatch) -> N
     assert (refused.status_code, refused.json["type"]) == (403, "/problems/no-tenant")
     answered = client.post("/models/iris-two/predict", json=[{"feature1": 5.1, "feature2": 3.5}] * 2, headers=tenant)
     assert (answered.status_code, answered.headers["X-Rows"]) == (200, "2")
+
+
+def test_the_views_need_what_their_decorators_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [make_key(scope, [scope]) for scope in ("predict", "admin")]
+    monkeypatch.setenv("RETORT_API_KEYS", ",".join(stored.entry() for _, stored in keys))
+    client = loaded("docs/security.md", "wsgi.py").app.test_client()
+    assert client.get("/status").json == {"status": "fine"}
+    statuses = [client.post("/retrain", headers={"X-API-Key": key}).status_code for key, _ in keys]
+    assert statuses == [403, 200]
 
 
 def test_the_file_of_settings_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.hosts import KNOWN, Host, hosts, start_all
+from tests.end_to_end.hosts import Host, hosts, start_all
 from tests.end_to_end.process import ROOT, environment, free_port
 
 pytestmark = [
@@ -66,48 +66,44 @@ def is_linked(host: Host) -> bool:
     return b'\nretort_limits_redis_up{worker="1"} 1' in host.ask("GET", "/metrics").content
 
 
-if "REDIS_URL" in KNOWN:
+@pytest.mark.needs_program("redis-server")
+def test_limits_count_across_hosts_and_each_counts_alone_while_it_is_cut_off(tmp_path: Path) -> None:
+    with hosts(tmp_path, 2) as (first, second), redis_for(tmp_path, [first, second]) as port:
 
-    @pytest.mark.needs_program("redis-server")
-    def test_limits_count_across_hosts_and_each_counts_alone_while_it_is_cut_off(tmp_path: Path) -> None:
-        with hosts(tmp_path, 2) as (first, second), redis_for(tmp_path, [first, second]) as port:
+        def settings(host: Host) -> dict[str, object]:
+            limits = {"RETORT_LIMIT_REQUESTS": f"{LIMIT}/day", "RETORT_TRUSTED_PROXIES": 1}
+            return {**limits, "REDIS_URL": f"redis://{host.store}:{port}/0"}
 
-            def settings(host: Host) -> dict[str, object]:
-                limits = {"RETORT_LIMIT_REQUESTS": f"{LIMIT}/day", "RETORT_TRUSTED_PROXIES": 1}
-                return {**limits, "REDIS_URL": f"redis://{host.store}:{port}/0"}
+        start_all([first, second], settings)
+        until(lambda: is_linked(first) and is_linked(second))
+        assert LIMIT <= passed([first, second], "192.0.2.1") <= LIMIT + BETWEEN_EXCHANGES
 
-            start_all([first, second], settings)
-            until(lambda: is_linked(first) and is_linked(second))
-            assert LIMIT <= passed([first, second], "192.0.2.1") <= LIMIT + BETWEEN_EXCHANGES
+        first.cut_off()
+        assert passed([first], "192.0.2.2") == LIMIT, "no request fails or waits"
+        until(lambda: not is_linked(first))
+        assert is_linked(second)
+        assert passed([second], "192.0.2.3") == LIMIT
 
-            first.cut_off()
-            assert passed([first], "192.0.2.2") == LIMIT, "no request fails or waits"
-            until(lambda: not is_linked(first))
-            assert is_linked(second)
-            assert passed([second], "192.0.2.3") == LIMIT
-
-            first.mend()
-            until(lambda: is_linked(first))
-            assert LIMIT <= passed([first, second], "192.0.2.4") <= LIMIT + BETWEEN_EXCHANGES
+        first.mend()
+        until(lambda: is_linked(first))
+        assert LIMIT <= passed([first, second], "192.0.2.4") <= LIMIT + BETWEEN_EXCHANGES
 
 
-if "RETORT_API_KEYS" in KNOWN:
+@pytest.mark.needs_program("pg_ctlcluster")
+def test_a_key_holds_on_both_hosts_until_it_is_revoked(tmp_path: Path) -> None:
+    from tests.storage.postgresql import postgresql
 
-    @pytest.mark.needs_program("pg_ctlcluster")
-    def test_a_key_holds_on_both_hosts_until_it_is_revoked(tmp_path: Path) -> None:
-        from tests.storage.postgresql import postgresql
-
-        with postgresql() as url, hosts(tmp_path, 2) as both:
-            key = keys(url, "create", "--name", "two hosts", "--scope", "predict").split()[-1]
-            start_all(both, lambda host: {"DATABASE_URL": url, "RETORT_PUBLIC": ""})
-            bearer = {"Authorization": f"Bearer {key}"}
-            for host in both:
-                assert host.ask("POST", PATH, BODY, bearer).status == 200
-                assert host.ask("POST", PATH, BODY).status == 401
-            [line] = [line for line in keys(url, "list").splitlines() if "two hosts" in line]
-            keys(url, "revoke", line.split()[0])
-            for host in both:
-                until(lambda: host.ask("POST", PATH, BODY, bearer).status == 401)  # noqa: B023 - called at once
+    with postgresql() as url, hosts(tmp_path, 2) as both:
+        key = keys(url, "create", "--name", "two hosts", "--scope", "predict").split()[-1]
+        start_all(both, lambda host: {"DATABASE_URL": url, "RETORT_PUBLIC": ""})
+        bearer = {"Authorization": f"Bearer {key}"}
+        for host in both:
+            assert host.ask("POST", PATH, BODY, bearer).status == 200
+            assert host.ask("POST", PATH, BODY).status == 401
+        [line] = [line for line in keys(url, "list").splitlines() if "two hosts" in line]
+        keys(url, "revoke", line.split()[0])
+        for host in both:
+            until(lambda: host.ask("POST", PATH, BODY, bearer).status == 401)  # noqa: B023 - called at once
 
 
 def keys(url: str, *words: str) -> str:

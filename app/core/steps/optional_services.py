@@ -120,12 +120,12 @@ def _aiohttp(settings: Settings) -> list[Factory]:
 
 def _sql(url: str) -> list[Factory]:
     """Return the sessions that the driver of a database has: blocking ones, async ones, or both (psycopg)."""
-    from sqlalchemy import exc, make_url
+    from sqlalchemy import exc
 
-    # Some platforms set an older name of the same dialect.
-    url = "postgresql" + url.removeprefix("postgres") if url.startswith("postgres://") else url
+    from app.storage.database import database_url
+
     try:
-        parsed = make_url(url)
+        parsed = database_url(url)
         dialect = parsed.get_dialect()
     except exc.ArgumentError as error:  # a platform may set it for another program: it is no fault unless a step asks
         log.warning("steps get no session of a database, since DATABASE_URL cannot be used: %s", error)
