@@ -5,8 +5,9 @@ ARGS ?=
 MINUTES ?= 15
 
 # Programs that tests drive, each as program:package of Debian; or program:package,package.
-PROGRAMS := chromium:chromium curl:curl gcc:gcc,libc6-dev git:git java:default-jre-headless nginx:nginx-light \
-	node:nodejs npm:npm prometheus:prometheus promtool:prometheus slowhttptest:slowhttptest strace:strace wrk:wrk
+PROGRAMS := chromium:chromium curl:curl gcc:gcc,libc6-dev git:git ip:iproute2 java:default-jre-headless \
+	nginx:nginx-light node:nodejs npm:npm pg_ctlcluster:postgresql redis-server:redis-server \
+	Rscript:r-base-core,r-cran-httr2,r-cran-jsonlite prometheus:prometheus promtool:prometheus slowhttptest:slowhttptest strace:strace wrk:wrk
 
 # Processes that share the machine where no test measures time: servers and browsers often wait.
 PROCESSES ?= 3
@@ -19,7 +20,8 @@ unexport PYTHONDONTWRITEBYTECODE
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" $(ARGS) setup.cfg
 EXTRAS := --extra image --extra numbers --extra own --extra zstd
-OURS := $(EXTRAS) --extra database --extra http --extra oidc --extra otel --extra packing --extra parquet --extra redis \
+OPERATING := --extra database --extra oidc --extra otel --extra postgres --extra redis
+OURS := $(EXTRAS) $(OPERATING) --extra dask --extra http --extra jobs --extra objects --extra packing --extra parquet \
 	--extra skops --extra sql
 
 .DEFAULT_GOAL := help
@@ -74,6 +76,7 @@ lock: .venv/testing ## write the requirement files anew from setup.cfg; ARGS=--u
 	$(LOCK) --all-extras --output-file requirements-dev.txt
 	$(LOCK) $(EXTRAS) --extra database --extra packing --constraint requirements-dev.txt --output-file requirements.txt
 	$(LOCK) $(EXTRAS) --constraint requirements-dev.txt --output-file requirements-serve.txt
+	$(LOCK) $(EXTRAS) $(OPERATING) --constraint requirements-dev.txt --output-file requirements-operate.txt
 	.venv/bin/python .ci/licences > docs/licences.md
 
 format: .venv/testing ## format, and mend what can be mended

@@ -17,6 +17,7 @@ __all__ = [
     "InvalidInstances",
     "InvalidSettings",
     "ModelNotFound",
+    "ModelNotPermitted",
     "ModelUnavailable",
     "Models",
     "PackedVersion",
@@ -31,6 +32,7 @@ __all__ = [
     "VersionNotFound",
     "create_app",
     "factory",
+    "needs_scope",
     "pack",
     "step",
 ]
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
         InvalidInstances,
         InvalidSettings,
         ModelNotFound,
+        ModelNotPermitted,
         ModelUnavailable,
         PackingRefused,
         RetortError,
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     )
     from app.factory import create_app
     from app.gateway import Interceptor, RequestContext, RequestRefused, Response
+    from app.gateway.keys import needs_scope
     from app.packing.add import PackedVersion
     from app.packing.notebook import pack
     from app.runtime.registry import Registry
@@ -69,12 +73,14 @@ else:
             "InvalidInstances",
             "InvalidSettings",
             "ModelNotFound",
+            "ModelNotPermitted",
             "ModelUnavailable",
             "PackingRefused",
             "RetortError",
             "VersionNotFound",
         ],
         "app.gateway": ["Interceptor", "RequestContext", "RequestRefused", "Response"],
+        "app.gateway.keys": ["needs_scope"],
         "app.packing.add": ["PackedVersion"],
         "app.packing.notebook": ["pack"],
         "app.runtime.registry": ["Registry"],

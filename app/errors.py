@@ -6,7 +6,7 @@ This module knows no HTTP. A table in the gateway turns a code into a status.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -36,6 +36,10 @@ class Code(enum.Enum):
     CHOICE_REFUSED = "choice-refused"
     PACKING_REFUSED = "packing-refused"
     LOADING_FAILED = "loading-failed"
+    DATABASE_UNAVAILABLE = "database-unavailable"
+    KEY_NOT_FOUND = "key-not-found"
+    NO_KEYS = "no-keys"
+    MODEL_NOT_PERMITTED = "model-not-permitted"
 
 
 SERVER_FAILED = "the server failed on this request; its log has the cause under the request id"
@@ -296,3 +300,44 @@ class PackingRefused(RetortError, code=Code.PACKING_REFUSED):
 
 class LoadingFailed(RetortError, code=Code.LOADING_FAILED):
     """A verified version could not become a servable in this process."""
+
+
+class DatabaseUnavailable(RetortError, code=Code.DATABASE_UNAVAILABLE):
+    """A database cannot be used. `database` is its address, without user and password."""
+
+    def __init__(self, database: str, cause: str) -> None:
+        super().__init__(f"the database {database} cannot be used: {cause}")
+        self.database = database
+        self.cause = cause
+
+
+class KeyNotFound(RetortError, code=Code.KEY_NOT_FOUND):
+    """There is no API key with this id in the database."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"there is no key with the id {key_id[:40]!r} in the database; see flask keys list")
+        self.key_id = key_id
+
+
+class NoKeys(RetortError, code=Code.NO_KEYS):
+    """The server would listen at an address that other machines reach, and no API key is configured."""
+
+    def __init__(self, address: str, because: str = "") -> None:
+        super().__init__(
+            f"other machines may reach {address}, and there is no API key"
+            + (f" ({because})" if because else "")
+            + ": make one with `flask keys create --name NAME --scope predict`, or set HOST=127.0.0.1 to serve this"
+            " machine alone, or RETORT_PUBLIC=1 to let everybody in"
+        )
+        self.address = address
+
+
+class ModelNotPermitted(RetortError, code=Code.MODEL_NOT_PERMITTED):
+    """The API key is limited to other models: `permitted`."""
+
+    def __init__(self, model: str | None, permitted: Iterable[str]) -> None:
+        which = "no model by name, and there is no default one" if model is None else f"the model {model[:100]!r}"
+        self.model = model
+        self.permitted = tuple(sorted(permitted))
+        names = ", ".join(self.permitted[:20])
+        super().__init__(f"the request asks for {which}; this key may use: {names}")

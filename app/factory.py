@@ -18,11 +18,15 @@ from app.core.steps.planning import plan_steps
 from app.core.steps.services import Services
 from app.gateway.access_log import AccessLog
 from app.gateway.browsers import AllowedHosts, BlockedOrigins, Cors, SameOrigin
+from app.gateway.configured_keys import key_table
 from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
 from app.gateway.gateway import Gateway
 from app.gateway.interceptors import Interceptor
-from app.gateway.standard import CommonHeaders, RequestMetrics
+from app.gateway.key_table import KeyTable
+from app.gateway.keys import ApiKeys
+from app.gateway.standard import CommonHeaders, RequestMetrics, limits
+from app.gateway.tracing import tracing
 from app.runtime.batching import batching
 from app.runtime.loaders import LOADERS
 from app.runtime.quarantine import record_runs
@@ -58,7 +62,7 @@ def create_app(
     """
     settings = settings or Settings.from_environ(os.environ)
     configure_logging(settings.log_level, readable=settings.development)
-    repository, metrics = Repository(settings.models_dir), SharedMetrics()
+    repository, metrics, keys = Repository(settings.models_dir), SharedMetrics(), key_table(settings)
     registry, offered = _registry(settings, repository, metrics)
     service = PredictService(registry, offered.loop)
     catalogue = Catalogue(registry, offered.failing, settings.ready_in_quarantine)
@@ -68,18 +72,20 @@ def create_app(
 
     app = Application("app", static_folder=None)
     app.config.update(openapi.CONFIG)
-    app.extensions.update(retort=registry, retort_metrics=metrics, retort_services=offered)
+    app.extensions.update(retort=registry, retort_metrics=metrics, retort_services=offered, retort_keys=keys)
     app.offer(offered)
     api = Api(app)
     for protocol in wire.PROTOCOLS:
         api.register_blueprint(protocol.blueprint(backend))
-    openapi.register(app, api, registry, errors, wire.REQUESTS)
+    openapi.register(app, api, registry, errors, wire.REQUESTS, keys, wire.OPEN)
     problems.register(app, errors)
     web.register(app, catalogue, errors)
-    cli.register(app, repository, settings)
-    router, chain = FlaskRouter(app, backend.routes, wire.BLOCKING), [*_interceptors(settings, metrics), *interceptors]
+    cli.register(app, repository, settings, keys.source)
+    router = FlaskRouter(app, backend.routes, wire.BLOCKING, wire.SCOPES, wire.UNLIMITED)
+    chain = [*_interceptors(settings, metrics, keys, registry), *interceptors]
     forwarding = Forwarding(settings.trusted_proxies, settings.script_name)
-    app.gateway = Gateway(router, chain, errors, forwarding, metrics, catalogue.drain, offered.loop)
+    around = (metrics, catalogue.drain, offered.loop, keys.caller)
+    app.gateway = Gateway(router, chain, errors, forwarding, *around)
     _made.append(weakref.ref(app, _made.remove))
     return app
 
@@ -108,13 +114,16 @@ def _registry(settings: Settings, repository: Repository, metrics: SharedMetrics
     return Registry(repository, loader, settings.default_model), services
 
 
-def _interceptors(settings: Settings, metrics: SharedMetrics) -> list[Interceptor]:
+def _interceptors(settings: Settings, metrics: SharedMetrics, keys: KeyTable, registry: Registry) -> list[Interceptor]:
     """Return Retort's own interceptors, the outermost first."""
     chain: list[Interceptor] = [CommonHeaders(), RequestMetrics(metrics)]
     if settings.access_log:
         chain.append(AccessLog(settings.access_log_sample))
+    chain += tracing(settings)  # inside of the access log, which so learns the id of each trace
     if settings.cors_origins:
         chain.append(Cors(settings.cors_origins, settings.cors_credentials, settings.cors_max_age_s))
     if settings.development:
         chain.append(AllowedHosts([settings.host, *settings.allowed_hosts]))
-    return [*chain, BlockedOrigins(settings.cors_origins), SameOrigin(settings.cors_origins)]
+    same_origin = SameOrigin(settings.cors_origins)
+    chain.append(BlockedOrigins(settings.cors_origins))
+    return [*chain, ApiKeys(keys, same_origin, registry), same_origin, *limits(settings, metrics)]

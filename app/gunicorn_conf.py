@@ -24,6 +24,7 @@ from app.server.master import (
     watch_frozen_workers,
 )
 from app.settings import Settings
+from app.settings.readers import is_local
 from app.telemetry.log_lines import configure_logging
 from app.telemetry.memory import give_large_blocks_back, watch
 from app.telemetry.process_state import log_standard_streams
@@ -117,6 +118,7 @@ def on_starting(server: Any) -> None:
     server.app.wsgi()
     for app in _applications():
         try:
+            app.extensions["retort_keys"].prepare(_public_addresses(server.cfg.address))
             app.extensions["retort"].load()
         except RetortError as error:
             raise SystemExit(f"retort: {error.detail}") from None
@@ -146,8 +148,22 @@ def on_reload(server: Any) -> None:
     gc.freeze()
 
 
+def _public_addresses(addresses: list[Any]) -> list[str]:
+    """Return those of the addresses that other machines may reach, where that needs a key."""
+    if _settings.public or _settings.development:
+        return []
+    return [str(address[0]) for address in addresses if isinstance(address, tuple) and not is_local(str(address[0]))]
+
+
 def when_ready(server: Any) -> None:
-    """Say where the documentation is, once the server listens."""
+    """Say where the documentation is, once the server listens. Sockets that were handed over are known only now."""
+    for app in _applications():
+        try:
+            app.extensions["retort_keys"].check(
+                _public_addresses([each.sock.getsockname() for each in server.LISTENERS])
+            )
+        except RetortError as error:
+            raise SystemExit(f"retort: {error.detail}") from None
     log.info("documentation for people at %s/docs", _settings.url)
 
 
@@ -179,10 +195,12 @@ def post_worker_init(worker: Any) -> None:
     # stays in the environment of the master, which may load the application again.
     os.environ.pop("SCRIPT_NAME", None)
     for app in _applications():
+        app.extensions["retort_keys"].begin()
         app.extensions["retort"].prove()
         metrics = app.extensions["retort_metrics"]
         metrics.refresh()
         watch(metrics.refresh, METRICS_REFRESH_S, threading.Event())
+        app.gateway.start()
     if not isinstance(worker, RetortWorker):  # which asks for it itself
         worker.wsgi = serving_app(worker.wsgi)
         for listener in worker.sockets:
@@ -218,6 +236,7 @@ def worker_exit(server: Any, worker: Any) -> None:
         with contextlib.suppress(Exception):
             app.extensions["retort_metrics"].leave()
             app.extensions["retort_services"].close()
+            app.gateway.close()
     status = leaving.code if isinstance(leaving, SystemExit) and isinstance(leaving.code, int) else 0
     logging.shutdown()
     os._exit(status & 0xFF)

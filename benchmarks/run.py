@@ -31,7 +31,7 @@ from benchmarks.artifacts import Absent, why_not
 from benchmarks.cases import BY_THEMSELVES, CASES, LAYERS, OURS, OURS_UNBATCHED, PEERS, SHAP, TUTORIAL, Case
 from benchmarks.figures import Figures, Side, our_failures
 from benchmarks.measure import Cores, MeasureError, Server, measured, running, wrk, wrk_script
-from benchmarks.servers import ARTIFACTS, BARE, BIN, PACKED_AS, ROOT, WORK, launch
+from benchmarks.servers import ARTIFACTS, BARE, PACKED_AS, ROOT, WORK, launch
 
 CHECKED_AGAIN = 2
 TIMED = ("linear", "forest", "penguins")
@@ -249,18 +249,16 @@ def machine(cores: Cores) -> dict[str, Any]:
 
 def versions(absent: Absent) -> dict[str, dict[str, str]]:
     """Return the versions of each side's distributions."""
-    asks = {OURS: BIN / "python"} | {peer: venvs.python_of(peer) for peer in PEERS if (peer, "*") not in absent}
+    asks = {side: venvs.python_of(side) for side in (OURS, *PEERS) if (side, "*") not in absent}
     code = "import importlib.metadata as m, json; "
     code += "print(json.dumps({d.name.lower(): d.version for d in m.distributions()}))"
     wanted = "flask fastapi gunicorn uvicorn uvloop httptools pydantic marshmallow flask-smorest msgspec pysimdjson "
     wanted += "onnxruntime scikit-learn numpy pandas mlserver litserve"
-    pinned = {line.partition("==")[0] for line in (ROOT / "requirements.txt").read_text().splitlines()}
     found = {}
     for side, python in asks.items():
         ran = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
         installed = json.loads(ran.stdout)
-        served = installed.keys() & pinned if side == OURS else installed  # ours also has development tools
-        found[side] = {name: installed[name] for name in wanted.split() if name in served}
+        found[side] = {name: installed[name] for name in wanted.split() if name in installed}
     return found
 
 
@@ -299,6 +297,8 @@ def absences() -> Absent:
     """Return the sides that cannot take part, with reasons."""
     from app.settings import Settings
 
+    if (why := venvs.install(OURS)) is not None:
+        raise SystemExit(f"Retort could not be installed: {why}")
     absent: Absent = {}
     for peer in (*PEERS, SHAP):
         why = venvs.install(peer)

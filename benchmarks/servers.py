@@ -14,6 +14,7 @@ from benchmarks.cases import (
     LITSERVE,
     MLSERVER,
     ONNX,
+    OURS,
     OURS_GTHREAD,
     OURS_HOOKED,
     OURS_LOGGED,
@@ -63,7 +64,7 @@ def launch(side: str, model: str, workers: int = 1) -> Launch:
         env |= {"MLSERVER_METRICS_PORT": "{port3}", "PYTHONPATH": str(folder)}
         (WORK / "mlserver").mkdir(parents=True, exist_ok=True)
         return Launch([str(peer / "mlserver"), "start", str(folder)], WORK / "mlserver", env)
-    env = {"HOST": "127.0.0.1", "PORT": "{port}", "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin"}
+    env = {"HOST": "127.0.0.1", "PORT": "{port}", "PATH": f"{VENVS / OURS / 'bin'}:/usr/local/bin:/usr/bin:/bin"}
     env |= {"RETORT_WORKER": "gthread"} if side in (OURS_GTHREAD, BARE_FLASK_GTHREAD) else {}
     if side in BARE:
         argv = ["gunicorn", "--config", str(HERE / "layers" / "gunicorn_conf.py"), "--pythonpath", str(HERE / "layers")]

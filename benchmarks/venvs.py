@@ -1,4 +1,4 @@
-"""One virtual environment for each peer, from its pinned requirements, rebuilt only when these change."""
+"""One virtual environment for each side, from its pinned requirements, rebuilt only when these change."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.cases import OURS
+
 HERE = Path(__file__).resolve().parent
 VENVS = HERE / ".venvs"
 STAMP = "installed"
 
 
 def requirements_of(peer: str) -> Path:
+    """Return the requirements of a side. Retort's are those of `make install`, without what its tests need."""
+    if peer == OURS:
+        return HERE.parent / "requirements.txt"
     return HERE / "peers" / peer / "requirements.txt"
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 # The machine's own values of these would decide tests; a test that wants one sets it.
-SETTINGS_PREFIXES = ("RETORT_", "FLASK_", "GUNICORN_", "AIP_", "SAGEMAKER_")
+SETTINGS_PREFIXES = ("RETORT_", "FLASK_", "GUNICORN_", "AIP_", "OTEL_", "SAGEMAKER_")
 SETTINGS_NAMES = frozenset({"HOST", "PORT", "WEB_CONCURRENCY", "DATABASE_URL", "REDIS_URL", "LOG_LEVEL"})
 
 # Threads that may outlive a test: the beginning of the name, and why.
@@ -199,6 +199,16 @@ def short_timings() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timing, "TIMED_SECONDS", A_MOMENT_S)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_keys_of_this_machine() -> Iterator[None]:
+    """Applications in the process of the tests read no API keys in `instance/`, where a user may have some."""
+    from app.storage import key_source
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(key_source, "FILE_NAME", "keys-of-tests.db")
         yield
 
 

@@ -24,9 +24,23 @@ PIN = re.compile(
 )
 GRAPH_EXTRAS = ("image", "numbers", "own", "zstd")
 """With what every installation needs: the tier of requirements-serve.txt."""
+OPERATING_EXTRAS = (*GRAPH_EXTRAS, "database", "oidc", "otel", "postgres", "redis")
+"""Those of requirements-operate.txt."""
 SERVING_EXTRAS = (*GRAPH_EXTRAS, "database", "packing")
-OPTIONAL_EXTRAS = ("http", "oidc", "otel", "parquet", "postgres", "redis", "skops", "sql")
-MOST_PACKAGES = {"requirements-serve.txt": 35, "requirements.txt": 45}
+OPTIONAL_EXTRAS = (
+    "dask",
+    "http",
+    "jobs",
+    "objects",
+    "oidc",
+    "otel",
+    "parquet",
+    "postgres",
+    "redis",
+    "skops",
+    "sql",
+)
+MOST_PACKAGES = {"requirements-serve.txt": 35, "requirements-operate.txt": 70, "requirements.txt": 45}
 
 CFG = configparser.ConfigParser(interpolation=None)
 CFG.read(ROOT / "setup.cfg", encoding="utf-8")
@@ -78,12 +92,13 @@ def closure(requirements: list[Requirement]) -> set[str]:
 
 
 GRAPHS = pins("requirements-serve.txt")
+OPERATING = pins("requirements-operate.txt")
 SERVING = pins("requirements.txt")
 TESTING = pins("requirements-dev.txt")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["requirements-serve.txt", "requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("name", [*MOST_PACKAGES, "requirements-dev.txt"])
 def test_every_requirement_is_an_exact_pin_with_its_hashes(name: str) -> None:
     found = locked(name)
     names = [match["name"] for match in found]
@@ -95,6 +110,7 @@ def test_every_requirement_is_an_exact_pin_with_its_hashes(name: str) -> None:
 
 def test_each_tier_has_all_of_the_smaller_one_at_the_same_versions() -> None:
     assert GRAPHS.items() <= SERVING.items() <= TESTING.items()
+    assert GRAPHS.items() <= OPERATING.items() <= TESTING.items()
 
 
 @pytest.mark.parametrize("requirement", [*declared(), *declared(*SERVING_EXTRAS)], ids=str)
@@ -115,6 +131,7 @@ def test_every_extra_is_pinned() -> None:
 def test_the_pins_are_the_whole_closure_and_nothing_else() -> None:
     assert closure([*declared(), *declared(*GRAPH_EXTRAS)]) == GRAPHS.keys()
     assert closure([*declared(), *declared(*SERVING_EXTRAS)]) == SERVING.keys()
+    assert closure([*declared(), *declared(*OPERATING_EXTRAS)]) == OPERATING.keys()
     assert closure([*declared(), *declared(*SERVING_EXTRAS, *OPTIONAL_EXTRAS, "dev")]) == TESTING.keys()
 
 

@@ -12,6 +12,27 @@ from app.errors import ABSENT, Code, FieldError, InvalidInstances, RetortError
 
 SAID = [
     (
+        errors.DatabaseUnavailable("postgresql://db/shop", "it does not answer"),
+        "the database postgresql://db/shop cannot be used: it does not answer",
+        {"database": "postgresql://db/shop", "cause": "it does not answer"},
+    ),
+    (
+        errors.KeyNotFound("abc"),
+        "there is no key with the id 'abc' in the database; see flask keys list",
+        {"key_id": "abc"},
+    ),
+    (
+        errors.NoKeys("0.0.0.0"),
+        "other machines may reach 0.0.0.0, and there is no API key: make one with `flask keys create --name NAME"
+        " --scope predict`, or set HOST=127.0.0.1 to serve this machine alone, or RETORT_PUBLIC=1 to let everybody in",
+        {"address": "0.0.0.0"},
+    ),
+    (
+        errors.ModelNotPermitted("b", {"c", "a"}),
+        "the request asks for the model 'b'; this key may use: a, c",
+        {"model": "b", "permitted": ("a", "c")},
+    ),
+    (
         errors.InvalidJson("it is empty", 2, 7),
         "the body is not valid JSON: it is empty (line 2, column 7)",
         {"line": 2, "column": 7},

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "examples" / "models"
-MOST_LINES = 120
+MOST_LINES = 140
 
 
 def test_the_environment_is_read_if_no_settings_are_given(monkeypatch: pytest.MonkeyPatch) -> None:

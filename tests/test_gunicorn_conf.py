@@ -36,11 +36,16 @@ class Registry:
         self.ran = ran
 
 
-registry, metrics = Registry(), SharedMetrics()
-wsgi = SimpleNamespace(extensions={"retort": registry, "retort_metrics": metrics})
+class Keys:
+    def prepare(self, public):
+        self.public = public
+
+
+registry, metrics, keys = Registry(), SharedMetrics(), Keys()
+wsgi = SimpleNamespace(extensions={"retort": registry, "retort_metrics": metrics, "retort_keys": keys})
 server = SimpleNamespace(
     app=SimpleNamespace(wsgi=lambda: wsgi),
-    cfg=SimpleNamespace(workers=2),
+    cfg=SimpleNamespace(workers=2, address=[("127.0.0.1", 8000), ("0.0.0.0", 8000), "/run/a.sock"]),
     reap_workers=lambda: None,
     murder_workers=lambda: None,
 )
@@ -158,3 +163,21 @@ def test_a_reload_that_fails_leaves_the_master_running() -> None:
     assert done.returncode == 0, done.stderr
     assert "nothing is reloaded: repository.json cannot be read" in done.stderr
     assert "KeyError" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "public"),
+    [
+        ({}, ["0.0.0.0"]),
+        ({"RETORT_PUBLIC": "1"}, []),
+        ({"RETORT_ENV": "development"}, []),
+        ({"RETORT_PUBLIC": "0"}, ["0.0.0.0"]),
+    ],
+)
+def test_addresses_that_others_reach_need_a_key(settings: dict[str, str], public: list[str]) -> None:
+    done = run(
+        f"gunicorn_conf.on_starting(server)\nassert keys.public == {public!r}, keys.public\n",
+        LOG_LEVEL="WARNING",
+        **settings,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -10,6 +10,7 @@ import pytest
 
 from app.errors import InvalidSettings
 from app.settings import SettingLine, Settings, table
+from app.settings.readers import is_local
 
 READ = [
     ("HOST", " ::1 ", "host", "::1"),
@@ -33,6 +34,14 @@ READ = [
     ("RETORT_WAITING_REQUESTS", "64", "waiting_requests", 64),
     ("RETORT_CONNECTIONS_PER_HOST", "64", "connections_per_host", 64),
     ("DATABASE_URL", "sqlite:///a.db", "database_url", "sqlite:///a.db"),
+    ("RETORT_INSTANCE_DIR", "/var/lib/retort", "instance_dir", Path("/var/lib/retort")),
+    ("RETORT_PUBLIC", "1", "public", True),
+    ("RETORT_API_KEYS", "id=a&hash=b, id=c", "api_keys", ("id=a&hash=b", "id=c")),
+    ("RETORT_KEY_SECRET", "pepper", "key_secret", "pepper"),
+    ("RETORT_KEYS_GRACE_S", "60", "keys_grace_s", 60),
+    ("RETORT_OIDC_ISSUER", "https://login.example.org/a", "oidc_issuer", "https://login.example.org/a"),
+    ("RETORT_OIDC_AUDIENCE", " retort ", "oidc_audience", "retort"),
+    ("RETORT_OIDC_JWKS_URL", "http://localhost:9/keys", "oidc_jwks_url", "http://localhost:9/keys"),
     ("RETORT_BODY_LIMIT_BYTES", "1024", "body_limit_bytes", 1024),
     ("RETORT_MAX_INSTANCES", "10", "max_instances", 10),
     ("RETORT_MAX_VALUES", "5000", "max_values", 5000),
@@ -51,6 +60,11 @@ READ = [
     ("RETORT_CORS_CREDENTIALS", "on", "cors_credentials", True),
     ("RETORT_CORS_MAX_AGE_S", "0", "cors_max_age_s", 0),
     ("RETORT_TRUSTED_PROXIES", "2", "trusted_proxies", 2),
+    ("RETORT_LIMIT_REQUESTS", " 100/minute; 5000 per 2 hours", "limit_requests", "100/minute; 5000 per 2 hours"),
+    ("RETORT_LIMIT_ROWS", "100000/minute", "limit_rows", "100000/minute"),
+    ("RETORT_LIMIT_ADDRESS_REQUESTS", "10 per second", "limit_address_requests", "10 per second"),
+    ("RETORT_LIMIT_ADDRESS_ROWS", "1000/day", "limit_address_rows", "1000/day"),
+    ("REDIS_URL", "redis://:secret@cache:6379/1", "redis_url", "redis://:secret@cache:6379/1"),
     (
         "RETORT_ALLOWED_HOSTS",
         "Dev.example.org, 10.0.0.7,[FD00::1],fd00::2",
@@ -69,6 +83,10 @@ READ = [
         "aip_predict_route",
         "/v1/endpoints/1/deployedModels/2:predict",
     ),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4318 ", "otel_exporter_otlp_endpoint", "http://a:4318"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://a/t", "otel_exporter_otlp_traces_endpoint", "http://a/t"),
+    ("OTEL_SDK_DISABLED", "TRUE", "otel_sdk_disabled", "TRUE"),
+    ("OTEL_TRACES_EXPORTER", "none", "otel_traces_exporter", "none"),
 ]
 DEFAULTS = {
     "host": "",
@@ -92,6 +110,14 @@ DEFAULTS = {
     "waiting_requests": 10_000,
     "connections_per_host": 5000,
     "database_url": "",
+    "instance_dir": Path("instance"),
+    "public": False,
+    "api_keys": (),
+    "key_secret": "",
+    "keys_grace_s": 600,
+    "oidc_issuer": "",
+    "oidc_audience": "",
+    "oidc_jwks_url": "",
     "body_limit_bytes": 32 * 1024 * 1024,
     "max_instances": 100_000,
     "max_values": 2_000_000,
@@ -105,6 +131,11 @@ DEFAULTS = {
     "cors_credentials": False,
     "cors_max_age_s": 600,
     "trusted_proxies": 0,
+    "limit_requests": "",
+    "limit_rows": "",
+    "limit_address_requests": "",
+    "limit_address_rows": "",
+    "redis_url": "",
     "allowed_hosts": (),
     "access_log": True,
     "access_log_sample": 1.0,
@@ -113,6 +144,10 @@ DEFAULTS = {
     "aip_http_port": 0,
     "aip_health_route": "",
     "aip_predict_route": "",
+    "otel_exporter_otlp_endpoint": "",
+    "otel_exporter_otlp_traces_endpoint": "",
+    "otel_sdk_disabled": "false",
+    "otel_traces_exporter": "otlp",
 }
 
 
@@ -186,6 +221,7 @@ def test_settings_cannot_be_changed() -> None:
         ("RETORT_PACKING_TIMEOUT_S", "1h", "a whole number from 1 to 86400"),
         ("RETORT_DRAIN_DELAY_S", "19", "a whole number from 0 to 18"),
         ("RETORT_QUEUE_REQUESTS", "0", "a whole number from 1 to 100000"),
+        ("REDIS_URL", "cache:6379", "a URL that begins with redis://, rediss://, unix://"),
         ("RETORT_ENV", "dev", "one of: production, development"),
         ("RETORT_RUNTIME", "graph", "one of: auto, artifact"),
         ("RETORT_BATCHING", "always", "one of: auto, on, off"),
@@ -228,6 +264,19 @@ def test_invalid_origins_are_named(text: str, wrong: str) -> None:
 )
 def test_origins_are_read(text: str) -> None:
     assert Settings.from_environ({"RETORT_CORS_ORIGINS": text}).cors_origins == (text,)
+
+
+@pytest.mark.parametrize(
+    "text", ["many", "100", "100/fortnight", "0/minute", "-1/minute", "1.5/minute", "100/minute;", "1/minute;x"]
+)
+def test_a_limit_that_cannot_be_read_is_refused(text: str) -> None:
+    [said] = problems({"RETORT_LIMIT_ROWS": text})
+    assert said.startswith(f"RETORT_LIMIT_ROWS={text!r} must be limits such as 100/minute or 5000 per 2 hours, with ;")
+
+
+def test_two_limits_for_one_window_are_refused() -> None:
+    [said] = problems({"RETORT_LIMIT_REQUESTS": "100/minute;200 per 60 seconds"})
+    assert said.endswith(" must not have two limits for the same window")
 
 
 def test_all_problems_are_named_at_once() -> None:
@@ -338,3 +387,32 @@ def test_the_table_masks_secrets(key: str, shown: str) -> None:
     lines = table(SecretSettings(key=key), {"RETORT_KEY": key})  # type: ignore[arg-type]
     assert [line.value for line in lines] == [shown, "3"]
     assert "hunter2" not in str(lines)
+
+
+def test_secrets_are_neither_shown_nor_quoted() -> None:
+    settings = Settings(database_url="postgresql://me:hunter2@db", api_keys=("hunter2",), key_secret="hunter2")
+    lines = {line.env: line.value for line in table(settings, {})}
+    assert {lines[name] for name in ("DATABASE_URL", "RETORT_API_KEYS", "RETORT_KEY_SECRET")} == {"***"}
+    assert "hunter2" not in str(lines)
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.0.1", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("localhost", True),
+        ("/run/retort.sock", True),
+        ("unix:/run/retort.sock", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("", False),
+        ("192.0.2.1", False),
+        ("retort.example.org", False),
+        ("localhost.example.org", False),
+    ],
+)
+def test_only_this_machine_reaches_a_local_address(address: str, local: bool) -> None:
+    assert is_local(address) is local

@@ -13,6 +13,7 @@ from flask.cli import AppGroup
 from app.errors import RetortError
 from app.runtime.policy import State
 from app.settings import MODELS_DIR, Settings
+from app.storage.key_source import KeySource
 from app.storage.repository import Repository
 from app.storage.strays import strays
 from app.storage.verification import verify_files
@@ -43,10 +44,11 @@ models = RetortGroup("models", help="Pack, list, choose, compare, verify and rem
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The repository and the settings that the commands of an application work with."""
+    """The repository, the settings and the API keys that the commands of an application work with."""
 
     repository: Repository
     settings: Settings
+    keys: KeySource
 
     def version_or_chosen(self, name: str, version: int | None) -> int:
         """Return the version that was given, else the one that answers.

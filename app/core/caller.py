@@ -33,4 +33,4 @@ class Caller:
 def caller() -> Caller:
     """Return the caller of the current request."""
     request = current_request.get()
-    return Caller(request.client, request.id, request.deadline_s)
+    return Caller(request.address, request.id, request.deadline_s)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from app.errors import RetortError
 from app.runtime.entry import Entry
@@ -12,6 +12,9 @@ from app.runtime.policy import State
 from app.runtime.registry import Registry
 from app.signature import Input
 from app.storage.manifest import Assumption, Manifest
+from app.telemetry import current_request
+
+EntriesT = TypeVar("EntriesT")
 
 
 class Catalogue:
@@ -30,12 +33,15 @@ class Catalogue:
         self._drains = True
 
     def models(self) -> dict[str, Any]:
-        """Return every model with its versions, their states, and the reasons of failed versions."""
+        """Return every model with its versions, their states, and the reasons of failed versions.
+
+        As in `current`, models are left out that the API key of the request may not use.
+        """
         default = self._registry.default()
         return {
             "models": [
                 {"name": name, "default": name == default, "versions": [self._version(entry) for entry in entries]}
-                for name, entries in self._registry.entries().items()
+                for name, entries in permitted(self._registry.entries()).items()
             ]
         }
 
@@ -51,7 +57,7 @@ class Catalogue:
     def current(self) -> dict[str, dict[str, Any]]:
         """Return all facts about every model's current version, by model, in one pass: there may be hundreds."""
         default, described = self._registry.default(), {}
-        for name, entries in self._registry.entries().items():
+        for name, entries in permitted(self._registry.entries()).items():
             with contextlib.suppress(RetortError):  # it went away meanwhile
                 described[name] = self._whole(self._registry.entry(name), entries, default)
         return described
@@ -103,6 +109,12 @@ class Catalogue:
             "runtime": entry.runtime,
         }
         return line | ({"reason": entry.reason} if entry.reason else {})
+
+
+def permitted(entries: Mapping[str, EntriesT]) -> Mapping[str, EntriesT]:
+    """Return the entries of the models that the API key of the current request may use."""
+    allowed = current_request.get().permitted_models
+    return entries if allowed is None else {name: entries[name] for name in entries if name in allowed}
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:

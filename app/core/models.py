@@ -9,10 +9,10 @@ from typing import Any
 from app.core.answer import Answer
 from app.core.service import Decode, PredictRequest, PredictService, ProtocolAdapter
 from app.core.steps.services import Services
-from app.errors import InvalidInstances
+from app.errors import InvalidInstances, ModelNotPermitted
 from app.runtime.registry import Registry
 from app.signature import Signature
-from app.telemetry import Timings
+from app.telemetry import Timings, current_request
 from app.telemetry.metrics import OK, Metrics
 
 SMALL_ROWS = 32
@@ -72,7 +72,9 @@ class Models:
                 accept these instances. In a view they become 404, 422 and 413 unless the view catches them; in a step
                 they are a failure of the step.
             ModelUnavailable, ModelFailed, StepFailed: as for any request.
+            ModelNotPermitted: a view called this, and the API key of its request is limited to other models.
         """
+        _check_permitted(model)
         call = _Call(list(instances), outputs)
         self._service.predict(model, version, [call])
         return self._answer(call)
@@ -81,6 +83,7 @@ class Models:
         self, model: str, instances: Sequence[Any], *, outputs: Sequence[str] | None = None, version: str | None = None
     ) -> Mapping[str, list[Any]]:
         """Like `predict`, for async steps and views. The event loop keeps running meanwhile."""
+        _check_permitted(model)
         call = _Call(list(instances), outputs)
         if self._service.event_loop.is_here:
             await self._service.predict_async(model, version, call, len(call.instances) <= SMALL_ROWS)
@@ -95,3 +98,9 @@ class Models:
             timings = call.timings
             self._metrics.predicted(call.model, call.version, OK, call.rows, timings.total_s, timings.ms)
         return call.values
+
+
+def _check_permitted(model: str) -> None:
+    allowed = current_request.get().permitted_models
+    if allowed is not None and model not in allowed:
+        raise ModelNotPermitted(model, allowed)

@@ -68,7 +68,7 @@ class AccessEvent(msgspec.Struct, omit_defaults=True, gc=False):
     """The facts of one request in the JSON access log. `time` is set when the line is written.
 
     `key` is the id of the caller's key, `outcome` the problem type of an error. `blocked_origin` is the origin of a
-    page whose browser keeps it from reading the response.
+    page whose browser keeps it from reading the response. `trace_id` is set while traces are on.
     """
 
     time: str
@@ -90,17 +90,18 @@ class AccessEvent(msgspec.Struct, omit_defaults=True, gc=False):
     stages_ms: dict[str, float] | None = None
     outcome: str | None = None
     blocked_origin: str | None = None
+    trace_id: str | None = None
 
 
 def event_of(context: RequestContext) -> AccessEvent:
     """Return the facts of a request that has ended."""
     environ, took_ms = context.environ, (time.monotonic() - context.began_s) * 1e3
     method, path = environ.get("REQUEST_METHOD", "-"), environ.get("PATH_INFO", "-")
-    client, length = context.client, environ.get("CONTENT_LENGTH") or ""
+    client, length = context.address, environ.get("CONTENT_LENGTH") or ""
     if len(path) > MOST_PATH_CHARS or not path.isascii():
         path = shown_path(path)
-    if len(method) + len(client) > MOST_WORD_CHARS:
-        method, client = method[:MOST_WORD_CHARS], client[:MOST_WORD_CHARS]
+    if len(method) + len(client) > MOST_WORD_CHARS or not (method.isascii() and client.isascii()):
+        method, client = shown_word(method), shown_word(client)
     timings: Timings | None = getattr(context, "timings", None)
     principal = context.principal
     return AccessEvent(
@@ -123,6 +124,7 @@ def event_of(context: RequestContext) -> AccessEvent:
         None if timings is None else timings.rounded_ms(),
         None if context.outcome == "ok" else context.outcome,
         context.blocked_origin or None,
+        context.trace_id or None,
     )
 
 
@@ -161,8 +163,18 @@ def shown_path(path: str) -> str:
         try:
             path = path.encode("latin-1").decode("utf-8", "replace")
         except UnicodeEncodeError:  # a server or middleware has decoded it
-            path = path.encode("utf-8", "replace").decode("utf-8")
+            path = _whole(path)
     return path if len(path) <= MOST_PATH_CHARS else f"{path[:MOST_PATH_CHARS]}…"
+
+
+def shown_word(text: str) -> str:
+    """Return a word that a client or proxy has sent, with bounded length."""
+    return _whole(text[:MOST_WORD_CHARS])
+
+
+def _whole(text: str) -> str:
+    """Return a text without surrogates, which no encoding can write."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 _TEMPLATE = vars(logging.LogRecord(access_log.name, logging.INFO, __file__, 0, "", None, None))

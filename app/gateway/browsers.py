@@ -14,8 +14,8 @@ from app.gateway.interceptors import Interceptor
 from app.server.contract import Environ, Response
 
 EXPOSED = (
-    "X-Request-ID, Server-Timing, Retry-After, RateLimit, RateLimit-Policy, Inference-Header-Content-Length, "
-    "X-Amzn-SageMaker-Custom-Attributes"
+    "X-Request-ID, Server-Timing, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, "
+    "Inference-Header-Content-Length, X-Amzn-SageMaker-Custom-Attributes"
 )
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
@@ -94,13 +94,13 @@ class BlockedOrigins(Interceptor):
         origin = context.environ["HTTP_ORIGIN"].lower()
         if not origin or ANY in self._origins or origin in self._origins or _is_own_page(context.environ):
             return
-        context.blocked_origin = origin = origin[:MOST_ORIGIN_CHARS]
+        context.blocked_origin = origin = ascii(origin[:MOST_ORIGIN_CHARS])[1:-1]
         this = object()
         if len(self._warned) < MOST_WARNINGS and self._warned.setdefault(origin, this) is this:
             log.warning(
                 "browsers keep pages of %s from reading the answers of this server; add the origin to"
                 " RETORT_CORS_ORIGINS to allow them",
-                ascii(origin)[1:-1],
+                origin,
             )
 
 
@@ -119,10 +119,17 @@ class SameOrigin(Interceptor):
 
     def before(self, context: RequestContext) -> None:
         """Refuse a change that a page of another origin requests."""
-        if not context.may_change_models or context.environ["REQUEST_METHOD"] in SAFE:
-            return
-        origin = context.environ.get("HTTP_ORIGIN", "").lower()
-        if not _is_own_page(context.environ) and origin not in self._origins:
+        if context.may_change_models and context.environ["REQUEST_METHOD"] not in SAFE:
+            self.check(context.environ)
+
+    def check(self, environ: Environ) -> None:
+        """Refuse a request of a page of another origin.
+
+        Raises:
+            RequestRefused: a page sent the request whose origin is neither this server nor one of `origins`.
+        """
+        origin = environ.get("HTTP_ORIGIN", "").lower()
+        if not _is_own_page(environ) and origin not in self._origins:
             raise RequestRefused(
                 403,
                 "foreign-origin",

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from app.core.service import ProtocolAdapter
 from app.gateway.principal import Principal
 from app.server.contract import Environ, Headers, Response
+from app.storage.keys import PREDICT
 from app.telemetry import RequestScope, Timings, request_id_from
 
 KEY = "retort.context"
@@ -43,12 +44,28 @@ class RequestContext(RequestScope):
     """Flask answers the request, not the route alone."""
     may_change_models = False
     """The view is one of Retort's own and does not predict."""
+    needed_scope: str | None = PREDICT
+    """The scope of an API key that the view needs; None: it needs no key."""
+    asked_model: str | None = None
+    """The model that the path names; empty: the default one; None: the view is not that of a model."""
     is_running = False
     """A gateway runs the request, and the response has not ended."""
     gateway: object = None
     matched_path = ""
     route: Route | None = None
     arguments: Mapping[str, Any] = NO_ARGUMENTS
+    is_limited = True
+    """The request counts towards the limits of its client: it is no probe, and asks for no stylesheet."""
+    limit_names: Sequence[str] = ()
+    """The name of each limit with the client in the storage; empty if the limits have not let the request pass."""
+    limits_left: list[int] | None = None
+    """What is left of each limit, and for how many seconds; None if the request is not limited."""
+    pattern = ""
+    """The route as a pattern, such as `/models/{model}/predict`; empty if the path matches none."""
+    trace_id = ""
+    """The id of its trace as 32 hexadecimal digits, while traces are on."""
+    span: object = None
+    """Its span, while traces are on. Belongs to `RequestSpans`."""
     principal: Principal | None = None
     """The caller, if it has shown a valid key or token."""
     adapter: HttpAdapter
@@ -70,7 +87,7 @@ class RequestContext(RequestScope):
 
     def __init__(self, environ: Environ) -> None:
         self.id = request_id_from(environ.get("HTTP_X_REQUEST_ID"))
-        self.client: str = environ.get("REMOTE_ADDR") or ""
+        self.client = self.address = environ.get("REMOTE_ADDR") or ""
         self.deadline_s = math.inf
         self.environ = environ
         self.began_s = time.monotonic()
@@ -149,10 +166,23 @@ class AwaitedRoute(Route, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """What a request needs, if the server requires API keys: see `RequestContext`."""
+
+    needed_scope: str | None = PREDICT
+    asked_model: str | None = None
+
+
+NO_VIEW = Access()
+"""What a path without a view needs: a middleware may answer it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """The view for a path and a method.
 
-    `route` is set if the view predicts. `is_direct` tells whether the route may answer without the view.
+    `pattern` is its rule, with the arguments in braces. `route` is set if the view predicts. `is_direct` tells whether
+    the route may answer without the view.
     """
 
     route: Route | None = None
@@ -160,6 +190,9 @@ class Match:
     may_change_models: bool = False
     may_block: bool = False
     is_direct: bool = True
+    is_limited: bool = True
+    pattern: str = ""
+    access: Access = NO_VIEW
 
 
 class Router(Protocol):
@@ -167,6 +200,9 @@ class Router(Protocol):
 
     def match(self, environ: Environ) -> Match:
         """Return the view for a request."""
+
+    def access(self, endpoint: str, method: str, arguments: Mapping[str, Any]) -> Access:
+        """Return what a request needs whose view the framework has found itself."""
 
     def is_direct(self) -> bool:
         """Return whether routes may answer without the framework: no user code is registered around them."""

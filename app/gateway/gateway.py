@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, TypeVarTuple
 
 from app.core.steps.event_loop import EventLoop
@@ -12,6 +12,7 @@ from app.gateway.context import AwaitedRoute, RequestContext, Route, Router, con
 from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
 from app.gateway.interceptors import Interceptor, InterceptorChain
+from app.gateway.principal import Principal
 from app.server.contract import Environ, Headers, Refusal, Response, WSGIApplication, status_line
 from app.telemetry import current_request, scope_of
 from app.telemetry.metrics import SharedMetrics
@@ -28,7 +29,8 @@ ArgumentTs = TypeVarTuple("ArgumentTs")
 class Gateway:
     """Serves one application: the `ServingApp` of Retort's worker, and a WSGI application for every other server.
 
-    Lives as long as the process; safe to call from many threads.
+    Lives as long as the process; safe to call from many threads. `caller` returns the holder of the API key that a
+    request shows, without waiting.
     """
 
     def __init__(
@@ -40,14 +42,17 @@ class Gateway:
         metrics: SharedMetrics,
         on_draining: Callable[[], None],
         event_loop: EventLoop,
+        caller: Callable[[Environ], Principal | None] = lambda environ: None,
     ) -> None:
         self._router = router
         self._chain = InterceptorChain(interceptors)
+        self.start, self.close = self._chain.start, self._chain.close
         self._errors = errors
         self._forwarding = forwarding
         self._metrics = metrics
         self.draining = on_draining
         self._event_loop = event_loop
+        self._caller = caller
         self.call_soon = event_loop.call_soon
         self._application: WSGIApplication | None = None
         self._wrapped_by = ""
@@ -77,6 +82,8 @@ class Gateway:
         self._forwarding.apply(environ)
         context = RequestContext(environ)
         context.gateway = self
+        if (principal := self._caller(environ)) is not None:
+            context.principal, context.client = principal, principal.id
         is_direct = self._match(context)
         route = context.route
         if route is None:
@@ -93,7 +100,8 @@ class Gateway:
 
     def client_of(self, environ: Environ) -> str:
         """Return the client of a request that is not admitted yet, as its context will."""
-        return self._forwarding.client(environ)
+        principal = self._caller(environ)
+        return self._forwarding.client(environ) if principal is None else principal.id
 
     def respond(self, requests: Sequence[Any]) -> list[Response] | None:
         """Answer requests of one route between their interceptors; return None if they must go through Flask now."""
@@ -241,14 +249,31 @@ class Gateway:
         self._chain.flush()
         context.release()
 
+    def dispatching(self, context: RequestContext, endpoint: str, arguments: Mapping[str, Any]) -> Response | None:
+        """Check again what a request needs if Flask has found another view than the router: by a host or a converter.
+
+        Returns:
+            None to let the request pass, or the response of an interceptor.
+
+        Raises:
+            Exception: an interceptor refused the request.
+        """
+        access = self._router.access(endpoint, context.environ["REQUEST_METHOD"], arguments)
+        if (access.needed_scope, access.asked_model) == (context.needed_scope, context.asked_model):
+            return None
+        context.needed_scope, context.asked_model = access.needed_scope, access.asked_model
+        return self._chain.before(context, again=True)
+
     # --- shared
 
     def _match(self, context: RequestContext) -> bool:
         """Match a request to its view, and return whether its route may answer without the view."""
         environ = context.environ
         match = self._router.match(environ)
-        context.matched_path = environ["PATH_INFO"]
+        context.matched_path, context.pattern = environ["PATH_INFO"], match.pattern
         context.may_change_models, context.may_block = match.may_change_models, match.may_block
+        context.is_limited = match.is_limited
+        context.needed_scope, context.asked_model = match.access.needed_scope, match.access.asked_model
         if match.route is not None:
             context.route, context.arguments = match.route, match.arguments or {}
         return match.is_direct

@@ -29,6 +29,12 @@ class Interceptor:
     looks_at_view = False
     """Whether `before` depends on the view. It then runs again when a middleware moves the request."""
 
+    def start(self) -> None:
+        """Start threads and open connections. Gunicorn calls it in each worker, after the fork and before requests."""
+
+    def close(self) -> None:
+        """End what `start` began, within a second. Called at the end of a worker, after its last request."""
+
     def before(self, context: RequestContext) -> Response | None:
         """Inspect a request before anything else runs.
 
@@ -70,6 +76,20 @@ class InterceptorChain:
         self._waiting: deque[Callable[[], None]] = deque()
         self._is_calling = False
         self._lock = threading.Lock()
+        self._interceptors = interceptors
+
+    def start(self) -> None:
+        """Start each interceptor."""
+        for each in self._interceptors:
+            each.start()
+
+    def close(self) -> None:
+        """Close each interceptor, in reverse order, even if another one fails."""
+        for each in reversed(self._interceptors):
+            try:
+                each.close()
+            except Exception:
+                log.exception("the interceptor %s failed at the end of the worker", each)
 
     def before(self, context: RequestContext, again: bool = False) -> Response | None:
         """Return the response of the first interceptor that answers the request; None if all let it pass.

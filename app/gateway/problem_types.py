@@ -209,6 +209,13 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         ("Many requests are sent at once.",),
         f"{LATER} Send fewer at once, and more rows in each.",
     ),
+    "rate-limited": (
+        429,
+        "The client has used up one of its limits: it may send so many requests, or have so many rows predicted, in a"
+        " window of time. The detail names the limit. RateLimit-Policy has all limits, and RateLimit what is left.",
+        ("Many requests or rows are sent in a short time.", "Several programs share one key or one address."),
+        f"{LATER} Until then, every request is refused. Send more rows in each request if requests are limited.",
+    ),
     "internal-error": (
         500,
         "The server failed on this request.",
@@ -250,6 +257,40 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         "The request names another host than this machine. A server in development answers to its own names alone.",
         ("The server is reached under another name.", "A page lets its own name point to this machine."),
         "Use localhost, or add the name to RETORT_ALLOWED_HOSTS.",
+    ),
+    "key-required": (
+        401,
+        "The server answers only to callers with an API key, and the request has none.",
+        ("The header is missing, or the key is in the address, where it is not read.",),
+        "Send `Authorization: Bearer KEY` or `X-API-Key: KEY`. The operator makes keys with `flask keys create`.",
+    ),
+    "key-refused": (
+        401,
+        "The API key or token of the request is not valid.",
+        (
+            "The key is misspelt or cut short, was revoked, or has expired.",
+            "Two headers name different keys.",
+            "The token is for another service, or from another issuer.",
+        ),
+        "Ask the operator for a new key, or the issuer for a new token.",
+    ),
+    "scope-missing": (
+        403,
+        "The API key is valid, and may not do this.",
+        ("Predictions need the scope predict, changes of models admin, and the metrics metrics.",),
+        "Use a key with the scope that the detail names.",
+    ),
+    Code.MODEL_NOT_PERMITTED: (
+        403,
+        "The API key is valid, and limited to other models.",
+        ("The address names another model, or none, and the default model is another one.",),
+        "Use a model that the detail names, or another key.",
+    ),
+    "keys-unavailable": (
+        503,
+        "The server could not read its API keys for a while, and so refuses everything that needs one.",
+        ("The database of the keys, or the issuer of tokens, does not answer.",),
+        f"{LATER} The operator has to look at the database.",
     ),
     "unready": (
         503,

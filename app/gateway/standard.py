@@ -5,7 +5,8 @@ from __future__ import annotations
 from app.gateway.context import RequestContext
 from app.gateway.interceptors import Interceptor
 from app.server.contract import Response
-from app.telemetry.metrics import Metrics
+from app.settings import Settings
+from app.telemetry.metrics import Metrics, SharedMetrics
 
 
 class CommonHeaders(Interceptor):
@@ -39,3 +40,12 @@ class RequestMetrics(Interceptor):
         if context.model:
             timings = context.timings
             metrics.predicted(context.model, context.version, outcome, context.rows, timings.total_s, timings.ms)
+
+
+def limits(settings: Settings, metrics: SharedMetrics) -> list[Interceptor]:
+    """Return the interceptor of the limits of clients, if the settings name any."""
+    if not settings.has_limits:
+        return []
+    from app.gateway.limits import client_limits  # the library takes a tenth of a second to import
+
+    return [client_limits(settings, metrics)]

@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
-WORK_S = 0.005
+WORK_S = 0.001
 """How long each kind of work may take in one turn, not counting its last piece."""
 
 WorkT = TypeVar("WorkT")

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,15 @@ STANDARD = (
     "WEB_CONCURRENCY",
     "LOG_LEVEL",
     "DATABASE_URL",
+    "REDIS_URL",
     "SCRIPT_NAME",
     "AIP_HTTP_PORT",
     "AIP_HEALTH_ROUTE",
     "AIP_PREDICT_ROUTE",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_SDK_DISABLED",
+    "OTEL_TRACES_EXPORTER",
 )
 """Variables whose names are not ours. That of any other setting is its name in capitals after `RETORT_`."""
 
@@ -123,7 +129,36 @@ class Settings:
         readers.count(1, 100_000),
         "connections",
     )
-    database_url: str = _setting("", "database of the steps, as SQLAlchemy writes it", str.strip, secret=True)
+    database_url: str = _setting(
+        "",
+        "database of the steps and of the API keys, as SQLAlchemy writes it; empty: the keys are in "
+        "`RETORT_INSTANCE_DIR`",
+        str.strip,
+        secret=True,
+    )
+    instance_dir: Path = _setting(Path("instance"), "where the server keeps its own files: `retort.db`", Path)  # noqa: RUF009
+    public: bool = _setting(
+        False,
+        "`1`: start without any API key although other machines may reach the server; `0`: refuse to",
+        readers.switch,
+    )
+    api_keys: tuple[str, ...] = _setting(
+        (), "further API keys: entries that `flask keys create --print-hash` prints", readers.words, secret=True
+    )
+    key_secret: str = _setting(
+        "", "secret that goes into the hash of each API key; if it changes, no key is valid any more", str, secret=True
+    )
+    keys_grace_s: int = _setting(
+        600,
+        "how long the last known API keys hold while the database does not answer; then requests get 503",
+        readers.count(5, 604_800),
+        "seconds",
+    )
+    oidc_issuer: str = _setting("", "issuer of OpenID Connect whose tokens count as keys", readers.issuer)
+    oidc_audience: str = _setting("", "the audience that such a token must name", str.strip)
+    oidc_jwks_url: str = _setting(
+        "", "where the issuer's keys are; empty: where its configuration says", readers.issuer
+    )
     body_limit_bytes: int = _setting(32 * 2**20, "longest request body that is read", readers.count(1, 2**40), "bytes")
     max_instances: int = _setting(100_000, "most instances in one request", readers.count(1, 10**9), "rows")
     max_values: int = _setting(
@@ -173,6 +208,27 @@ class Settings:
         readers.count(0, 10),
         "proxies",
     )
+    limit_requests: str = _setting(
+        "",
+        "most requests of a client, such as `100/minute;2000/hour`; a client is a key, or an address without one; "
+        "empty: no limit",
+        readers.limits,
+    )
+    limit_rows: str = _setting(
+        "", "most rows that a client may have predicted, such as `100000/minute`; empty: no limit", readers.limits
+    )
+    limit_address_requests: str = _setting(
+        "", "most requests of an address, whichever keys it shows; empty: no limit", readers.limits
+    )
+    limit_address_rows: str = _setting(
+        "", "most rows that an address may have predicted, whichever keys it shows; empty: no limit", readers.limits
+    )
+    redis_url: str = _setting(
+        "",
+        "Redis server by which several hosts share their limits; empty: each counts alone",
+        readers.redis_url,
+        secret=True,
+    )
     allowed_hosts: tuple[str, ...] = _setting(
         (),
         "host names that development mode accepts in `Host`, comma-separated, beside localhost, 127.0.0.1, [::1] and "
@@ -203,6 +259,13 @@ class Settings:
     aip_health_route: str = _setting("", "where Vertex AI asks for health, beside its default", readers.route)
     aip_predict_route: str = _setting("", "where Vertex AI asks for predictions, beside its default", readers.route)
 
+    otel_exporter_otlp_endpoint: str = _setting(
+        "", "URL to which OpenTelemetry exports traces by OTLP over HTTP; empty: no traces", str.strip
+    )
+    otel_exporter_otlp_traces_endpoint: str = _setting("", "the same for traces alone, with its path", str.strip)
+    otel_sdk_disabled: str = _setting("false", "`true`: no traces", str.strip)
+    otel_traces_exporter: str = _setting("otlp", "`none`: no traces", str.strip)
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Read the environment. An empty variable counts as unset.
@@ -220,7 +283,8 @@ class Settings:
                 try:
                     value = read(environ[name])
                 except ValueError as error:
-                    problems.append(f"{name}={environ[name]!r} {error}")
+                    is_secret = name in declared and declared[name].metadata["secret"]
+                    problems.append(f"{name}={'***' if is_secret else repr(environ[name])} {error}")
                     continue
                 if name in declared:
                     values[declared[name].name] = value
@@ -233,14 +297,28 @@ class Settings:
             problems.append(
                 "RETORT_CORS_CREDENTIALS='on' needs RETORT_CORS_ORIGINS to name the origins, instead of '*'"
             )
+        settings = cls(**values)
+        if settings.redis_url and settings.has_limits and find_spec("redis") is None:
+            problems.append("REDIS_URL needs a library: pip install 'retort-serving[redis]'")
         if problems:
             raise InvalidSettings(problems)
-        return cls(**values)
+        return settings
 
     @property
     def development(self) -> bool:
         """Whether this is a developer's own machine."""
         return self.env == "development"
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether clients have any limit."""
+        return bool(self.limit_requests or self.limit_rows or self.limit_address_requests or self.limit_address_rows)
+
+    @property
+    def traces(self) -> bool:
+        """Whether traces are exported."""
+        is_off = self.otel_sdk_disabled.lower() == "true" or self.otel_traces_exporter.lower() == "none"
+        return not is_off and bool(self.otel_exporter_otlp_endpoint or self.otel_exporter_otlp_traces_endpoint)
 
     @property
     def url(self) -> str:

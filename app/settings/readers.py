@@ -20,6 +20,7 @@ HOST_NAME = re.compile(r"[A-Za-z0-9._-]+")
 URL_PATH = re.compile(r"(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+")
 """A path of one or more segments, without a slash at its end."""
 UNIX = "unix:"
+REDIS = ("redis://", "rediss://", "unix://")
 MAX_WORKERS = 256
 
 
@@ -76,6 +77,24 @@ def on_off(text: str) -> bool:
     return one_of("off", "on")(text) == "on"
 
 
+def switch(text: str) -> bool:
+    """Read `1` or `0`; `on` and `off` mean the same."""
+    return one_of("0", "1", "off", "on")(text) in ("1", "on")
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Read words that are separated by commas or white space."""
+    return tuple(text.replace(",", " ").split())
+
+
+def issuer(text: str) -> str:
+    """Read the URL of an issuer or of its keys: https, or http of this machine."""
+    url = text.strip()
+    if not re.fullmatch(r"https://[^\s/?#]+\S*|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?(/\S*)?", url):
+        raise ValueError("must be a URL with https, such as https://login.example.org/realms/main")
+    return url
+
+
 def host(text: str) -> str:
     """Read an address to bind: a host name, an IP address (IPv6 with or without brackets), or `unix:/path`."""
     text = text.strip()
@@ -87,6 +106,14 @@ def host(text: str) -> str:
             "must be a host name, an IPv4 or IPv6 address, or unix:/path/to.sock; PORT has the port, not HOST"
         )
     return bare
+
+
+def is_local(address: str) -> bool:
+    """Return whether only this machine reaches an address: a loopback address, `localhost`, or a Unix socket."""
+    bare = address.strip("[]").partition("%")[0].lower()
+    if bare == "localhost" or address.startswith((UNIX, "/")):
+        return True
+    return accepts(ipaddress.ip_address, bare) and ipaddress.ip_address(bare).is_loopback
 
 
 def host_names(text: str) -> tuple[str, ...]:
@@ -134,6 +161,32 @@ def networks(text: str) -> tuple[str, ...]:
     if wrong:
         raise ValueError(f"must be * or IP addresses and networks, such as 10.0.0.0/8, not {_quoted(wrong)}")
     return words
+
+
+def limits(text: str) -> str:
+    """Read limits as the library `limits` writes them: `100/minute`, or several with `;` between them."""
+    from limits import parse_many  # takes a tenth of a second, and most servers have no limits
+
+    try:
+        found = parse_many(text)
+    except ValueError:
+        found = []
+    windows = [item.get_expiry() for item in found]
+    if not found or any(item.amount < 1 for item in found):
+        raise ValueError(
+            "must be limits such as 100/minute or 5000 per 2 hours, with ; between several; a window is a number of"
+            " seconds, minutes, hours, days, months or years"
+        )
+    if len(set(windows)) < len(windows):
+        raise ValueError("must not have two limits for the same window")
+    return text.strip()
+
+
+def redis_url(text: str) -> str:
+    """Read the URL of a Redis server."""
+    if not text.strip().startswith(REDIS):
+        raise ValueError("must be a URL that begins with " + ", ".join(REDIS))
+    return text.strip()
 
 
 def arguments(text: str) -> list[str]:

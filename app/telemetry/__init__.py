@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
+from typing import Any
 
 from app.errors import DeadlineExceeded
 
@@ -24,11 +25,22 @@ NO_REQUEST = "-"
 
 
 class RequestScope:
-    """The facts of the current request that every layer may use. `deadline_s` is a monotonic time."""
+    """The facts of the current request that every layer may use. `deadline_s` is a monotonic time.
 
+    `client` is who shares with others in turns and limits: the id of an API key, or the address.
+    """
+
+    address = ""
+    """The address of the client."""
+    permitted_models: frozenset[str] | None = None
+    """The models that a view may use for this request, if its API key is limited to some. None: all."""
     marked_s = -math.inf
     joined: RequestScope | None = None
     """The scope of the requests that are run together with this one."""
+    span_identity: Any = None
+    """The identity (`SpanContext`) of its span in a trace, while traces are on."""
+    span_identities: Sequence[Any] = ()
+    """Those of the requests that are run together in this scope."""
 
     def __init__(self, request_id: str = NO_REQUEST, client: str = "", deadline_s: float = math.inf) -> None:
         self.id = request_id
@@ -48,6 +60,8 @@ def scope_of(scopes: Sequence[RequestScope]) -> RequestScope:
     joined = RequestScope(",".join([each.id for each in scopes]), "", max(each.deadline_s for each in scopes))
     for scope in scopes:
         scope.joined = joined
+    if scopes[0].span_identity is not None:
+        joined.span_identities = [scope.span_identity for scope in scopes]
     return joined
 
 
@@ -122,6 +136,15 @@ class Timings:
     def ns(self, phase: str) -> int:
         """Return the duration of a phase so far, in nanoseconds."""
         return int(self.ms[phase] * 1e6)
+
+    def stages(self) -> list[tuple[str, float, float]]:
+        """Return each phase that ran, without the queue, with its begin and end on the clock `time.perf_counter`."""
+        found, at_s = [], self._began_s
+        for phase in ALL_PHASES:
+            if phase != "queue" and (took_s := self.ms.get(phase, 0.0) / 1e3):
+                found.append((phase, at_s, at_s + took_s))
+                at_s += took_s
+        return found
 
     def header(self) -> str:
         """Return the value of `Server-Timing` (W3C Server Timing), with durations in milliseconds."""

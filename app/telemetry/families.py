@@ -76,6 +76,10 @@ FAMILIES: dict[str, Family] = {
     "retort_answers": Family("Requests that the application answered, as far as the client still waited."),
     "retort_answers_late": Family("Requests whose answer came after their 504."),
     "retort_refusals": Family("Requests that the server refused itself.", ("reason",)),
+    "retort_requests_limited": Family("Requests refused because their client has used up a limit.", ("unit",)),
+    "retort_limits_redis_up": _gauge(
+        "1 if a worker shares limits with other hosts through Redis, 0 if Redis does not answer.", Aggregation.EACH
+    ),
     "retort_clients_gone": Family("Clients that were gone before their answer."),
     "retort_clients_gone_queued": Family("Clients that were gone while their request was queued; it was never run."),
     "retort_queue_requests": _gauge("Requests that wait for a thread."),

@@ -64,6 +64,16 @@ class Metrics(Protocol):
         """Count one request with its status: `ok` for predictions, else the code of its error."""
 
 
+class SharedMemory(Protocol):
+    """Memory of another module that the workers of a server share, each by its number."""
+
+    def share(self, workers: int) -> None:
+        """Make the memory of a server with this many workers."""
+
+    def begin(self, number: int | None) -> None:
+        """Write in the name of this worker from now on."""
+
+
 class SharedMetrics:
     """The metrics of this process and of its server. Lives as long as the process.
 
@@ -77,6 +87,8 @@ class SharedMetrics:
         self.server_snapshot: Callable[[], Mapping[str, Any]] | None = None
         """Returns the server's own counts; None in a process without a server."""
         self.is_shared = False
+        self.beside: list[SharedMemory] = []
+        """Further memory that is shared when this is, by the same workers."""
         self._counters = SharedCounters(1, shared=False)
         self.begin(self._counters.take())
 
@@ -92,6 +104,8 @@ class SharedMetrics:
             self.add(name, values)
         self._page.place(RESTARTS)  # shown as 0 from the start
         self.is_shared = True
+        for memory in self.beside:
+            memory.share(workers)
 
     def take(self) -> int | None:
         """Return a number for the next worker."""
@@ -105,6 +119,8 @@ class SharedMetrics:
             if family is not None and family.kind is MetricType.GAUGE:
                 self._cells[self._page.place(name)] = 0.0
         self._page.begin(os.getpid())
+        for memory in self.beside:
+            memory.begin(number)
 
     def leave(self) -> None:
         """Record an orderly end of this worker: its running versions did not crash it."""

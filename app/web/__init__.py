@@ -13,7 +13,7 @@ __all__ = ["Catalogue", "blueprint", "negotiate", "register"]
 
 
 def register(app: Flask, catalogue: Catalogue, errors: ErrorRenderer) -> None:
-    """Return add the pages to an application, and show browsers pages for errors."""
+    """Add the pages to an application, and show browsers pages for errors."""
     app.register_blueprint(blueprint(catalogue))
     negotiate(app, catalogue)
     errors.page = error_page(app)

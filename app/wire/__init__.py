@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from flask_smorest import Blueprint
 
+from app.storage.keys import ADMIN, METRICS, PREDICT
 from app.wire import health, invocations, metrics, models, open_inference, predict, tensorflow_serving, vertex
 from app.wire.backend import Backend
 
@@ -36,3 +38,26 @@ REQUESTS = {path: form for protocol in PROTOCOLS for path, form in getattr(proto
 ERRORS = tuple(protocol.ERRORS for protocol in PROTOCOLS if hasattr(protocol, "ERRORS"))
 BLOCKING = ("health.ready", "metrics.metrics", "vertex.vertex_health", "invocations.ping", "open_inference.ready")
 """Views that platforms call when every thread is busy. Each call gets a thread of its own."""
+
+PROBES = (
+    "health.live",
+    "health.ready",
+    "invocations.ping",
+    "open_inference.live",
+    "open_inference.ready",
+    "vertex.vertex_health",
+)
+"""Views that platforms call to learn whether the server answers."""
+ASSETS = ("web.asset", "web.favicon")
+OPEN = (*PROBES, *ASSETS, "web.problem", "web.problems")
+"""Views that need no API key: probes, and pages that say nothing about a model."""
+UNLIMITED = (*PROBES, *ASSETS, "open_inference.model_ready", "tensorflow_serving.v1_status")
+"""Views that no limit of clients counts: assets, and probes of the server or of a model."""
+ADMINISTRATIVE = ("open_inference.load", "open_inference.repository_index", "open_inference.unload")
+SCOPES: Mapping[str, str | None] = {
+    **dict.fromkeys(OPEN),
+    **dict.fromkeys(ADMINISTRATIVE, ADMIN),
+    "metrics.metrics": METRICS,
+    "web.try_model": PREDICT,
+}
+"""The scope of an API key that a view needs. All others need `predict` for reading and predictions, else `admin`."""

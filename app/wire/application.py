@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import svcs
 import svcs.flask
+from flask import request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter, Map
 
 from app.core.steps.services import Services
-from app.gateway.context import Match, Route
+from app.gateway.browsers import SAFE
+from app.gateway.context import Access, Match, Route, context_in
 from app.gateway.gateway import Gateway
+from app.gateway.keys import SCOPE_OF_VIEW
 from app.server.contract import Environ
+from app.storage.keys import ADMIN, PREDICT
 from app.wire.registrations import CountedFlask, Registrations, is_ours
 
 log = logging.getLogger(__name__)
 
 KNOWN_PATHS = 2048
 """Limit of the cached pairs of method and path."""
+NO_SCOPES: Mapping[str, str | None] = {}
+REPEATED = re.compile(r"_\d+$")
+"""flask-smorest's ending of the name of a view that has further URLs."""
+PART = re.compile(r"<(?:[^<>:]+:)?([^<>:]+)>")
+"""A part of a rule that is an argument, with its converter."""
 TEST_CLIENT = "werkzeug.debug.preserve_context"
 """Flask's test client keeps the context of a request, so Flask has to make one."""
 
@@ -43,6 +53,15 @@ class Application(CountedFlask):
         """Answer one request, also if a middleware calls this method directly."""
         return self.gateway.around(environ, start_response, super().wsgi_app)
 
+    def dispatch_request(self) -> Any:
+        """Call the view that Flask has found, if the request may have it."""
+        context, rule = context_in(request.environ), request.url_rule
+        if context is not None and rule is not None:
+            early = self.gateway.dispatching(context, rule.endpoint, request.view_args or {})
+            if early is not None:
+                return self.make_response((early.body, early.status, early.headers))
+        return super().dispatch_request()
+
     def handle_http_exception(self, e: HTTPException) -> Any:
         """Answer an error of Flask. Break the reference cycle of its traceback and the request."""
         try:
@@ -54,11 +73,19 @@ class Application(CountedFlask):
 class FlaskRouter(Registrations):
     """Matches requests as Flask does, and checks whether anything is registered around the matched views."""
 
-    def __init__(self, app: Application, routes: Mapping[Any, Route], blocking: Iterable[str]) -> None:
+    def __init__(
+        self,
+        app: Application,
+        routes: Mapping[Any, Route],
+        blocking: Iterable[str],
+        scopes: Mapping[str, str | None] = NO_SCOPES,
+        unlimited: Iterable[str] = (),
+    ) -> None:
         self._routes = routes
+        self._needed_scopes = scopes
         self._own = dict(app.view_functions)
         super().__init__(app, [name.rpartition(".")[0] for name, view in self._own.items() if view in routes])
-        self._blocking = frozenset(blocking)
+        self._blocking, self._unlimited = frozenset(blocking), frozenset(unlimited)
         self._known: tuple[int, Map, dict[tuple[str, str], tuple[str, Match]]] = (-1, app.url_map, {})
         self._replaced: set[str] = set()
         for rule in app.url_map.iter_rules():
@@ -97,11 +124,29 @@ class FlaskRouter(Registrations):
         except HTTPException:
             return "", Match()
         endpoint: str = rule.endpoint
+        name, view = REPEATED.sub("", endpoint), self._own.get(endpoint)
+        route = self._routes.get(view) if method in (rule.methods or ()) and method not in ("OPTIONS", "HEAD") else None
+        found = Match(
+            route,
+            arguments,
+            may_change_models=view is not None and view not in self._routes,
+            may_block=name in self._blocking,
+            is_limited=name not in self._unlimited,
+            pattern=PART.sub(r"{\1}", rule.rule),
+            access=self.access(endpoint, method, arguments),
+        )
+        return endpoint, found
+
+    def access(self, endpoint: str, method: str, arguments: Mapping[str, Any]) -> Access:
+        """Return what a request for a view needs. Views of a user need `predict` unless they are decorated."""
         view = self._own.get(endpoint)
-        if view not in self._routes:
-            return endpoint, Match(None, arguments, view is not None, endpoint in self._blocking)
-        route = self._routes[view] if method in (rule.methods or ()) and method not in ("OPTIONS", "HEAD") else None
-        return endpoint, Match(route, arguments, False, endpoint in self._blocking)
+        if view is None:
+            return Access(getattr(self._app.view_functions.get(endpoint), SCOPE_OF_VIEW, PREDICT))
+        name, model = REPEATED.sub("", endpoint), arguments.get("model")
+        if view in self._routes and name not in self._needed_scopes:
+            return Access(PREDICT, model or "")
+        usual = PREDICT if method in SAFE else ADMIN
+        return Access(self._needed_scopes.get(name, usual), model)
 
 
 def _without_user_code(url_map: Map) -> Map:

@@ -32,7 +32,7 @@ UNREADY: Mapping[int, str] = {503: "some are not, or the server is about to stop
 ERRORS_OF_PREDICTIONS: Mapping[int, str] = {
     **UNKNOWN_MODEL,
     413: "the body is too long or has too many instances",
-    429: "the server is busy, and more requests of this client wait than of others",
+    429: "the client has used up a limit, or the server is busy and more requests of this client wait than of others",
     503: "the model is not available, or the server is busy",
     504: "the request's time ran out",
 }

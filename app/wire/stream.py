@@ -5,7 +5,7 @@ A line is a record or a row. Its response is a line with the outputs, or with th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,31 +123,41 @@ def _read(number: int, line: bytes | None) -> _Line:
 
 
 def _answers(stream: PredictionStream, blocks: Iterable[list[_Line]]) -> Iterator[bytes]:
-    bad_lines = 0
+    refused = 0
     for block in blocks:
-        partial = stream.predict([line.instance for line in block if not line.wrong])
-        values = partial.answer.values()
-        rows = zip(*values.values(), strict=True)
-        position = 0
-        answered: list[dict[str, Any]] = []
-        for line in block:
-            if line.wrong:
-                answered.append({"error": {"line": line.number, "detail": line.wrong}})
-                bad_lines += 1
+        part, refused = _answer(stream, block, refused)
+        # While the client reads, nothing of the block stays in memory: the garbage collector would look at it, and stop
+        # all threads meanwhile.
+        block.clear()
+        yield part
+        if refused == MOST_BAD_LINES:
+            return
+
+
+def _answer(stream: PredictionStream, block: Sequence[_Line], refused: int) -> tuple[bytes, int]:
+    """Return the response to a block, and the number of lines that the stream has refused until then."""
+    partial = stream.predict([line.instance for line in block if not line.wrong])
+    values = partial.answer.values()
+    rows = zip(*values.values(), strict=True)
+    position = 0
+    answered: list[dict[str, Any]] = []
+    for line in block:
+        if line.wrong:
+            answered.append({"error": {"line": line.number, "detail": line.wrong}})
+            refused += 1
+        else:
+            error, new = partial.refused.get(position), partial.warnings.get(position)
+            position += 1
+            if error is None:
+                outputs = dict(zip(values, next(rows), strict=True))
+                answered.append(outputs | ({} if new is None else new.document()))
             else:
-                error, new = partial.refused.get(position), partial.warnings.get(position)
-                position += 1
-                if error is None:
-                    outputs = dict(zip(values, next(rows), strict=True))
-                    answered.append(outputs | ({} if new is None else new.document()))
-                else:
-                    answered.append(_error(line.number, error))
-                    bad_lines += 1
-            if bad_lines == MOST_BAD_LINES:
-                answered.append({"error": {"line": line.number, "detail": TOO_MANY_BAD_LINES}})
-                yield encode_lines(answered)
-                return
-        yield encode_lines(answered)
+                answered.append(_error(line.number, error))
+                refused += 1
+        if refused == MOST_BAD_LINES:
+            answered.append({"error": {"line": line.number, "detail": TOO_MANY_BAD_LINES}})
+            break
+    return encode_lines(answered), refused
 
 
 def _error(number: int, error: RetortError) -> dict[str, Any]:

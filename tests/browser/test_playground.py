@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -196,6 +195,8 @@ def test_the_back_button_brings_the_last_example_back(visit: Visit) -> None:
     expect(page.locator("h1")).to_have_text("penguins")
 
 
+@pytest.mark.needs_program("node")
+@pytest.mark.needs_program("Rscript")
 def test_each_snippet_is_copied_and_gives_the_answer(visit: Visit, tmp_path: Path) -> None:
     page = opened(visit, "penguins", "?island=Dream&bill_length_mm=")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -213,10 +214,10 @@ def test_each_snippet_is_copied_and_gives_the_answer(visit: Visit, tmp_path: Pat
     assert json.loads(run(["sh", "-c", found["curl"]], tmp_path))["prediction"] == [wanted]
     assert run([sys.executable, "-c", found["Python"]], tmp_path) == wanted
     assert 'island = "Dream",\n    bill_length_mm = NULL,' in found["R"]
-    if shutil.which("node"):
-        for code in (found["JavaScript"], plain):
-            (tmp_path / "snippet.mjs").write_text(code)
-            assert run(["node", "snippet.mjs"], tmp_path) == wanted
+    assert run(["Rscript", "-e", found["R"]], tmp_path) == f'[1] "{wanted}"'
+    for code in (found["JavaScript"], plain):
+        (tmp_path / "snippet.mjs").write_text(code)
+        assert run(["node", "snippet.mjs"], tmp_path) == wanted
 
 
 REQUESTS = '''

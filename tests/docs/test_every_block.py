@@ -23,12 +23,27 @@ USED = {
     ("docs/steps.md", "my_factories.py"): "test_modules.py::test_the_module_of_factories_has_one",
     ("docs/steps.md", "test_loans.py"): "test_modules.py::test_the_test_of_a_user_replaces_a_factory",
     ("docs/configuration.md", ".env"): "test_modules.py::test_the_file_of_settings_can_be_read",
+    ("docs/deployment.md", "nginx.conf"): "../end_to_end/test_two_hosts.py::test_one_of_two_hosts_may_go_and_come_back",
+    ("docs/operations.md", ".env"): "test_modules.py::test_the_variables_of_traces_switch_them_on",
     ("docs/public-names.md", "my_first_step.py"): "test_modules.py::test_the_first_step_adds_an_age",
     ("docs/your-repository.md", "tests/own/test_first_step.py"): "test_modules.py::test_the_own_test_passes",
+    ("docs/security.md", "wsgi.py"): "test_modules.py::test_the_views_need_what_their_decorators_say",
     ("docs/extending.md", "wsgi.py"): "test_modules.py::test_the_view_and_the_interceptor_work",
 }
 """The test that uses a block with a title."""
-NOT_RUN: dict[tuple[str, str], str] = {}
+NOT_RUN = {
+    ("docs/deployment.md", "docker build --tag retort ."): "test_image.py runs the steps of the Dockerfile",
+    (
+        "docs/deployment.md",
+        "docker compose run --rm retort flask keys create --name me --scope predict",
+    ): "it needs containers",
+    ("docs/deployment.md", "fly launch --no-deploy --copy-config"): "it needs an account",
+    (
+        "docs/deployment.md",
+        'kubectl create secret generic retort --from-literal=api-keys="$KEYS"',
+    ): "it needs a cluster",
+    ("docs/deployment.md", "kubectl apply --filename deploy/kserve/inferenceservice.yaml"): "it needs a cluster",
+}
 """Blocks that no test can run, by page and first line, and the reason."""
 
 

@@ -33,7 +33,7 @@ COMMANDS = [block for block in BLOCKS if is_taken(block) and not block.title]
 REQUESTS = [block for block in BLOCKS if block.is_request]
 CLIENTS = [block for block in BLOCKS if block.language == "python" and not block.title and not is_taken(block)]
 SNIPPETS = [block for block in BLOCKS if block.language == "js"]
-PROXIES = [block for block in BLOCKS if block.language == "nginx"]
+PROXIES = [block for block in BLOCKS if block.language == "nginx" and not block.title]
 NGINX = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx-errors.log; worker_processes 1;
 events {{ worker_connections 64; }}

@@ -11,6 +11,7 @@ import joblib
 import pandas as pd
 import pytest
 import sqlalchemy
+from opentelemetry.sdk.trace import TracerProvider
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -18,6 +19,7 @@ from app import Refused, Settings
 from app.core.steps import found_in
 from app.packing import declared
 from app.settings.env_files import read_env_files
+from app.storage.keys import make_key
 from tests.docs.pages import titled
 from tests.end_to_end.process import EXAMPLE_MODELS
 
@@ -115,6 +117,15 @@ def test_the_view_and_the_interceptor_work(monkeypatch: pytest.MonkeyPatch) -> N
     assert (answered.status_code, answered.headers["X-Rows"]) == (200, "2")
 
 
+def test_the_views_need_what_their_decorators_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [make_key(scope, [scope]) for scope in ("predict", "admin")]
+    monkeypatch.setenv("RETORT_API_KEYS", ",".join(stored.entry() for _, stored in keys))
+    client = loaded("docs/security.md", "wsgi.py").app.test_client()
+    assert client.get("/status").json == {"status": "fine"}
+    statuses = [client.post("/retrain", headers={"X-API-Key": key}).status_code for key, _ in keys]
+    assert statuses == [403, 200]
+
+
 def test_the_file_of_settings_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text(titled("docs/configuration.md", ".env"), "utf-8")
     monkeypatch.chdir(tmp_path)
@@ -178,3 +189,14 @@ def test_the_file_that_declares_an_image_can_be_read(tmp_path: Path) -> None:
     wanted = declared_by("docs/inputs.md", "build/image.json", tmp_path)
     assert wanted.picture is not None
     assert (wanted.name, wanted.picture.mode, wanted.divisor) == ("image", "L", 15.9375)
+
+
+def test_the_variables_of_traces_switch_them_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text(titled("docs/operations.md", ".env"), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FLASK_SKIP_DOTENV")
+    variables = read_env_files()
+    assert Settings.from_environ(variables).traces
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert TracerProvider(shutdown_on_exit=False).sampler.get_description().startswith("ParentBased{root:TraceIdRatio")

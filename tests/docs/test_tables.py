@@ -60,8 +60,8 @@ def test_the_paths_are_those_of_the_application() -> None:
 
 def test_the_statuses_are_those_of_the_application() -> None:
     told = {int(row[0]) for row in rows("docs/http.md", "status")}
-    # 405 is Flask's, 429 the worker class's.
-    assert told == {int(status) for status in STATUS.values()} | {405, 429}
+    # 401 is that of the interceptor of keys, 405 Flask's, 429 the worker class's.
+    assert told == {int(status) for status in STATUS.values()} | {401, 405, 429}
 
 
 def test_the_metrics_are_those_of_the_application() -> None:

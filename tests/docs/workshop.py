@@ -69,6 +69,7 @@ class Workshop:
             for what in ("NAME", "EMAIL")
         }
         variables = environment(HOME=self.folder, GIT_CONFIG_NOSYSTEM=1, **person)
+        variables["RETORT_INSTANCE_DIR"] = str(self.folder / "instance")
         variables["PATH"] = f"{self.folder / 'bin'}:{Path(sys.executable).parent}:{variables['PATH']}"
         ran = subprocess.run(
             command,

@@ -18,6 +18,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE_MODELS = ROOT / "examples" / "models"
 """The packed example models. The folder `models` is the user's, and may hold others."""
+NO_INSTANCE = ROOT / "build" / "no-instance"
+"""A folder that is never made: a server of the tests finds no API keys of this machine."""
 START_WITHIN_S = 60.0
 STOP_WITHIN_S = 25.0
 ASK_AGAIN_AFTER_S = 0.05
@@ -41,7 +43,7 @@ def environment(**settings: object) -> dict[str, str]:
     """Return the environment of this process, with the tools' programs first, and these settings."""
     path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
     kept = {name: value for name, value in os.environ.items() if "MAKE" not in name and name != "MFLAGS"}
-    kept |= {"PATH": path, "RETORT_WORKER": WORKER}
+    kept |= {"PATH": path, "RETORT_WORKER": WORKER, "RETORT_INSTANCE_DIR": str(NO_INSTANCE)}
     return kept | {name: str(value) for name, value in settings.items()}
 
 

@@ -8,6 +8,7 @@ of promtool let each alert fire.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import shutil
@@ -40,6 +41,8 @@ PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 VARIABLES = {"$__rate_interval": "10s", "$instance": ".*", "$model": ".*"}
 COMPARISON = re.compile(r"\s(?:==|!=|>=|<=|>|<)\s")
 WITHIN_S = 60.0
+REQUESTS_ALLOWED = 3
+CLIENTS = itertools.count()
 MODELS = ("diabetes", "penguins")
 RECORDS = {
     model: json.loads((EXAMPLE_MODELS / model / "1" / "manifest.json").read_text("utf-8"))["examples"][0]["instance"]
@@ -73,17 +76,24 @@ class Prometheus:
 
 
 def make_traffic(server: Server) -> None:
-    """Predictions, and errors of several kinds."""
+    """Predictions, and errors of several kinds, each from another client; and a client over its limit."""
+
+    def status(method: str, path: str, body: str = "", **headers: str) -> int:
+        number = next(CLIENTS)
+        headers = {"X-Forwarded-For": f"198.18.{number // 256}.{number % 256}"} | headers
+        return server.ask(method, path, body, headers).status
+
     for model in MODELS:
-        assert server.ask("POST", f"/models/{model}/predict", json.dumps(RECORDS[model])).status == 200
-    assert server.ask("POST", "/predict", "{}").status == 422
-    assert server.ask("GET", "/nowhere").status == 404
-    assert server.ask("POST", "/models/broken/predict", "{}").status == 503
+        assert status("POST", f"/models/{model}/predict", json.dumps(RECORDS[model])) == 200
+    assert status("POST", "/predict", "{}") == 422
+    assert status("GET", "/nowhere") == 404
+    assert status("POST", "/models/broken/predict", "{}") == 503
+    assert status("POST", "/v2/repository/models/penguins/unload", "{}", Origin="https://app.example") == 403
+    greedy = {"X-Forwarded-For": "192.0.2.7"}
+    assert {status("GET", "/models", **greedy) for _ in range(REQUESTS_ALLOWED + 1)} <= {200, 429}
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(b"GET / HTTP/x\r\n\r\n")
         assert b" 400 " in connection.recv(1000)
-    foreign = {"Origin": "https://app.example"}
-    assert server.ask("POST", "/v2/repository/models/penguins/unload", "{}", foreign).status == 403
 
 
 def until(done: Callable[[], bool], meanwhile: Callable[[], None]) -> None:
@@ -95,14 +105,21 @@ def until(done: Callable[[], bool], meanwhile: Callable[[], None]) -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Two workers that run artifacts, one version that cannot be loaded."""
+    """Two workers that run artifacts, one version that cannot be loaded, and a Redis that does not answer."""
     folder = tmp_path_factory.mktemp("watched")
     models = folder / "models"
     for model in MODELS:
         shutil.copytree(EXAMPLE_MODELS / model, models / model)
     (models / "broken" / "1").mkdir(parents=True)
     (models / "broken" / "1" / "manifest.json").write_text("{")
-    settings = {"RETORT_MODELS_DIR": models, "RETORT_DEFAULT_MODEL": "penguins", "RETORT_RUNTIME": "artifact"}
+    settings = {
+        "RETORT_MODELS_DIR": models,
+        "RETORT_DEFAULT_MODEL": "penguins",
+        "RETORT_RUNTIME": "artifact",
+        "RETORT_LIMIT_REQUESTS": f"{REQUESTS_ALLOWED}/hour",
+        "RETORT_TRUSTED_PROXIES": 1,
+        "REDIS_URL": f"redis://127.0.0.1:{free_port()}",
+    }
     with serving(folder, WEB_CONCURRENCY=2, RETORT_WORKER="retort", **settings) as started:
         yield started
 

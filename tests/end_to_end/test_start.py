@@ -37,7 +37,7 @@ def web_with(**settings: str) -> list[str]:
 
 @pytest.mark.parametrize("host", ["[::]", "::", "localhost", "127.0.0.1"])
 def test_it_answers_at_each_form_of_host(tmp_path: Path, host: str) -> None:
-    with serving(tmp_path, web_with(HOST=host)) as server:
+    with serving(tmp_path, web_with(HOST=host), RETORT_PUBLIC=1) as server:
         assert server.ask("POST", "/models/iris-two/predict", RECORD).status == 200
 
 

@@ -142,3 +142,27 @@ def test_a_chain_knows_whether_it_may_block_and_has_before_methods() -> None:
     assert not InterceptorChain([]).may_block
     assert InterceptorChain([Interceptor()]).may_block
     assert not InterceptorChain([Interceptor()]).has_before
+
+
+class Lasting(Interceptor):
+    def __init__(self, name: str, calls: list[str]) -> None:
+        self.name, self.calls = name, calls
+
+    def start(self) -> None:
+        self.calls.append(f"{self.name} starts")
+
+    def close(self) -> None:
+        self.calls.append(f"{self.name} closes")
+        if self.name == "b":
+            raise ConnectionError
+
+
+def test_interceptors_start_with_the_worker_and_close_in_reverse_even_if_one_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    calls: list[str] = []
+    served = gateway(Lasting("a", calls), Interceptor(), Lasting("b", calls))
+    served.start()
+    served.close()
+    assert calls == ["a starts", "b starts", "b closes", "a closes"]
+    assert "failed at the end of the worker" in caplog.text

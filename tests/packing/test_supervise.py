@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -56,6 +56,15 @@ COMMAND = """
 import subprocess, sys
 subprocess.Popen([sys.executable, "-c", *sys.argv[1:]], start_new_session=True).wait()
 """
+
+
+@pytest.fixture(autouse=True)
+def heeded_signals() -> Iterator[None]:
+    """Undo what `nohup` and background jobs do to their children: they ignore SIGHUP and SIGINT."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGHUP, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def until(happens: Callable[[], bool]) -> None:

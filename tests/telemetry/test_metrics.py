@@ -207,3 +207,22 @@ def test_a_server_measures_periodically_and_a_single_process_on_demand() -> None
     metrics.share(1)
     metrics.samples()
     assert looked == [1]
+
+
+def test_further_memory_is_shared_with_the_same_workers() -> None:
+    class Noting:
+        def __init__(self) -> None:
+            self.calls: list[tuple[str, int | None]] = []
+
+        def share(self, workers: int) -> None:
+            self.calls.append(("share", workers))
+
+        def begin(self, number: int | None) -> None:
+            self.calls.append(("begin", number))
+
+    metrics, noting = SharedMetrics(), Noting()
+    metrics.beside.append(noting)
+    metrics.share(2)
+    metrics.begin(metrics.take())
+    metrics.begin(None)
+    assert noting.calls == [("share", 2), ("begin", 1), ("begin", None)]

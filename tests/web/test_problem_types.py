@@ -19,7 +19,7 @@ from tests.web.stage import EmptyCatalogue, make_app
 APP = Path(__file__).resolve().parents[2] / "app"
 HTML = {"Accept": "text/html"}
 NAME = re.compile(r"[a-z]+([-_][a-z]+)*")
-TELLERS = ("Problem", "Refusal", "RequestRefused")
+TELLERS = ("CredentialsRefused", "Problem", "Refusal", "RequestRefused")
 """Functions that are given the name of a problem."""
 
 

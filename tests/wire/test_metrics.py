@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain_tex
 from app import create_app
 from app.server.stats import Stats
 from app.settings import Settings
-from app.telemetry.families import FAMILIES
+from app.telemetry.families import FAMILIES, key
 from app.wire.application import Application
 from tests.wire.conftest import MODELS
 
@@ -146,6 +146,8 @@ def test_promtool_finds_no_fault_in_any_family(served: Application) -> None:
     metrics.run_began("diabetes", 1)
     metrics.observe(stats.snapshot() | {"connections": {"idle": 1}})
     metrics.put("retort_worker_restarts", 1.0)
+    metrics.put(key("retort_requests_limited", "requests"), 1.0)
+    metrics.put("retort_limits_redis_up", 1.0)
     text = client.get("/metrics").text
     told = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
     assert {name.removesuffix("_total") for name in told} == set(FAMILIES)

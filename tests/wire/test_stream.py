@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import json
@@ -59,6 +60,24 @@ def test_a_stream_with_too_many_bad_lines_ends_with_a_line_that_says_so(app: Fla
     assert len(answered) == MOST_BAD_LINES + 2
     assert answered[-1]["error"]["line"] == MOST_BAD_LINES + 1
     assert f"{MOST_BAD_LINES} lines were refused" in answered[-1]["error"]["detail"]
+
+
+@pytest.mark.parametrize(
+    "bad", [b"[5.1]\n", b"not json\n", b'["a", 1]\n', b'{"feature3": 1}\n', b"[5.1, [[]]]\n", b"3\n"]
+)
+def test_refused_lines_leave_nothing_for_the_garbage_collector(app: Flask, bad: bytes) -> None:
+    """It would stop every thread of the worker meanwhile."""
+
+    def cycles(count: int) -> int:
+        lines(app, bad * count)
+        return gc.collect()
+
+    cycles(1)
+    gc.disable()
+    try:
+        assert cycles(300) <= cycles(30) + 30
+    finally:
+        gc.enable()
 
 
 def test_an_empty_stream_gets_an_empty_answer(app: Flask) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from app.core.steps.definitions import Factory
 from app.settings import Settings
@@ -17,7 +17,10 @@ log = logging.getLogger(__name__)
 
 
 def factories(settings: Settings) -> list[Factory]:
-    """Return the factories of the services that are installed and configured."""
+    """Return the factories of the services that are installed and configured.
+
+    While traces are on, HTTP clients name the span of the request that they work for in `traceparent`.
+    """
     found: list[Factory] = []
     if installed("aiohttp"):
         found += _aiohttp(settings)
@@ -31,6 +34,11 @@ def factories(settings: Settings) -> list[Factory]:
 def installed(name: str) -> bool:
     """Return whether a module of this name is installed."""
     return importlib.util.find_spec(name) is not None
+
+
+def traces(settings: Settings) -> bool:
+    """Return whether traces are on, and OpenTelemetry is installed."""
+    return settings.traces and installed("opentelemetry")
 
 
 def timeouts() -> tuple[type[Exception], ...]:
@@ -51,17 +59,29 @@ def _httpx(settings: Settings) -> list[Factory]:
     import httpx
 
     timeout_s = float(settings.request_timeout_s)
+    hooks: list[Callable[..., Any]] = []
+    async_hooks: list[Callable[..., Any]] = []
+    if traces(settings):
+        from opentelemetry import propagate
+
+        async def inject_async(request: httpx.Request) -> None:
+            propagate.inject(request.headers)
+
+        hooks.append(lambda request: propagate.inject(request.headers))
+        async_hooks.append(inject_async)
 
     def limits(most: int) -> httpx.Limits:
         return httpx.Limits(max_connections=most, max_keepalive_connections=most)
 
     def client() -> Iterator[httpx.Client]:
-        with httpx.Client(limits=limits(settings.waiting_threads), timeout=timeout_s) as made:
+        most = limits(settings.waiting_threads)
+        with httpx.Client(limits=most, timeout=timeout_s, event_hooks={"request": hooks}) as made:
             yield made
 
     async def async_client() -> AsyncIterator[httpx.AsyncClient]:
         most = limits(settings.connections_per_host)
-        async with httpx.AsyncClient(limits=most, timeout=timeout_s, trust_env=False) as made:
+        events = {"request": async_hooks}
+        async with httpx.AsyncClient(limits=most, timeout=timeout_s, trust_env=False, event_hooks=events) as made:
             yield made
 
     return [Factory(httpx.Client, client, "process"), Factory(httpx.AsyncClient, async_client, "process")]
@@ -75,10 +95,24 @@ def _aiohttp(settings: Settings) -> list[Factory]:
     """
     import aiohttp
 
+    traced: list[aiohttp.TraceConfig] = []
+    if traces(settings):
+        from opentelemetry import propagate
+
+        async def inject(
+            session: aiohttp.ClientSession, context: object, sent: aiohttp.TraceRequestStartParams
+        ) -> None:
+            propagate.inject(sent.headers)
+
+        traced.append(aiohttp.TraceConfig())
+        traced[0].on_request_start.append(inject)
+
     async def session() -> AsyncIterator[aiohttp.ClientSession]:
         connector = aiohttp.TCPConnector(limit=0, limit_per_host=settings.connections_per_host)
         no_timeout, jar = aiohttp.ClientTimeout(total=None), aiohttp.DummyCookieJar()
-        async with aiohttp.ClientSession(connector=connector, timeout=no_timeout, cookie_jar=jar) as made:
+        async with aiohttp.ClientSession(
+            connector=connector, timeout=no_timeout, cookie_jar=jar, trace_configs=traced
+        ) as made:
             yield made
 
     return [Factory(aiohttp.ClientSession, session, "process")]
@@ -86,12 +120,12 @@ def _aiohttp(settings: Settings) -> list[Factory]:
 
 def _sql(url: str) -> list[Factory]:
     """Return the sessions that the driver of a database has: blocking ones, async ones, or both (psycopg)."""
-    from sqlalchemy import exc, make_url
+    from sqlalchemy import exc
 
-    # Some platforms set an older name of the same dialect.
-    url = "postgresql" + url.removeprefix("postgres") if url.startswith("postgres://") else url
+    from app.storage.database import database_url
+
     try:
-        parsed = make_url(url)
+        parsed = database_url(url)
         dialect = parsed.get_dialect()
     except exc.ArgumentError as error:  # a platform may set it for another program: it is no fault unless a step asks
         log.warning("steps get no session of a database, since DATABASE_URL cannot be used: %s", error)

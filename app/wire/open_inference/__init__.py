@@ -15,7 +15,7 @@ from flask import Response, request
 from flask_smorest import Blueprint
 
 from app import __version__
-from app.core.catalogue import Catalogue
+from app.core.catalogue import Catalogue, permitted
 from app.core.inference_statistics import InferenceStatistics
 from app.errors import MalformedRequest, ModelUnavailable
 from app.gateway.context import RequestContext
@@ -147,7 +147,7 @@ def _models(blp: Blueprint, registry: Registry, settings: Settings) -> None:
     @answers(blp, "the names of the models")
     def models() -> Response:
         """List the models"""
-        return json_response({"models": list(registry.entries())})
+        return json_response({"models": list(permitted(registry.entries()))})
 
     @blp.get(VERSION)
     @blp.get(MODEL)
@@ -206,7 +206,7 @@ def _infer(blp: Blueprint, backend: Backend) -> None:
     @answers(blp, "counts and durations of each version since the start, in all workers")
     def all_stats() -> Response:
         """Statistics of every model"""
-        versions = [(e.model, e.version) for entries in registry.entries().values() for e in entries]
+        versions = [(e.model, e.version) for entries in permitted(registry.entries()).values() for e in entries]
         return json_response(describe.statistics(versions, statistics))
 
     @blp.get(f"{VERSION}/stats")
@@ -229,7 +229,7 @@ def _repository(blp: Blueprint, registry: Registry, settings: Settings) -> None:
     )
     def repository_index() -> Response:
         """List the versions in the repository"""
-        return json_response(describe.index(registry.entries(), sent().get("ready") is True))
+        return json_response(describe.index(permitted(registry.entries()), sent().get("ready") is True))
 
     @blp.post("/v2/repository/models/<string:model>/load")
     @answers(blp, "its versions are served", ERRORS_OF_CHANGE, body=OPTIONAL_BODY)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from flask import Flask, Response, request
@@ -18,12 +18,14 @@ from flask_smorest import Api
 from flask_smorest.spec.plugins import FlaskPlugin
 from werkzeug.routing import Map, Rule
 
+from app.core.catalogue import permitted
 from app.errors import MalformedRequest
 from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import root_of
 from app.runtime.policy import State
 from app.runtime.registry import Registry
 from app.storage.manifest import Manifest
+from app.wire.application import REPEATED
 from app.wire.backend import json_response
 from app.wire.codecs import CODECS, canonical
 from app.wire.openapi.contents import (
@@ -49,10 +51,20 @@ CONFIG = {
 }
 UNUSED_SCHEMAS = ("Error", "PaginationMetadata")
 """Schemas of flask-smorest that no response of Retort uses."""
+REFUSALS_OF_KEYS = {
+    "401": {"description": "the request has no valid API key"},
+    "403": {"description": "the API key may not do this, or not use this model"},
+}
 OWN_TAGS = ("predict", "models", "health", "metrics")
 """The blueprints of Retort's own protocol, which come first and whose ids need no prefix."""
-COUNTER_SUFFIX = re.compile(r"_[0-9]+$")
-"""The suffix that flask-smorest adds to an endpoint's name if a view has several paths."""
+
+
+class Keys(Protocol):
+    """Knows whether requests need an API key."""
+
+    @property
+    def required(self) -> bool:
+        """Whether they do now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,13 @@ ANY_MODEL = _Model()
 
 
 def register(
-    app: Flask, api: Api, registry: Registry, errors: ErrorRenderer, requests: Mapping[str, RequestBodyForm]
+    app: Flask,
+    api: Api,
+    registry: Registry,
+    errors: ErrorRenderer,
+    requests: Mapping[str, RequestBodyForm],
+    keys: Keys,
+    open_views: Sequence[str] = (),
 ) -> None:
     """Add `GET /openapi.json`, generated for each request. `?media=` limits the document to some media types.
 
@@ -80,11 +98,15 @@ def register(
         registry: the models.
         errors: the error format of each path.
         requests: the request bodies of the prediction paths.
+        keys: tells whether requests need an API key.
+        open_views: the endpoints that need none.
     """
 
     @app.get("/openapi.json")
     def openapi() -> Response:
         found = document(app, api, registry, errors, requests)
+        if keys.required:
+            describe_keys(found, app.url_map, open_views)
         if wanted := request.args.getlist("media"):
             keep_media_types(found["paths"], wanted)
         return json_response({**found, "servers": [{"url": root_of(request.environ)}]})
@@ -96,10 +118,9 @@ def document(
     """Return the OpenAPI document: the default model's operation, those of other models, then the views."""
     views: dict[str, Any] = deepcopy(api.spec.to_dict())
     known: dict[str, Schema] = views["components"]["schemas"]
-    default = registry.default()
-    available = [
-        name for name, entries in registry.entries().items() if any(entry.state is State.AVAILABLE for entry in entries)
-    ]
+    shown = permitted(registry.entries())
+    default = registry.default() if registry.default() in shown else None
+    available = [name for name, entries in shown.items() if any(entry.state is State.AVAILABLE for entry in entries)]
     keys = model_keys(available, name_operations(views["paths"], app.url_map))
     groups = [each["name"] for each in views.get("tags", [])]
     names = {name: f"{name} (model)" if name in groups else name for name in available}
@@ -131,6 +152,22 @@ def document(
         "paths": paths,
         "components": {"schemas": schemas},
     }
+
+
+def describe_keys(found: dict[str, Any], url_map: Map, open_views: Sequence[str]) -> None:
+    """Say in a document that its operations need an API key, except those of `open_views`."""
+    found["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token of the issuer."},
+        "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    found["security"] = [{"bearer": []}, {"apiKey": []}]
+    rules = [rule.rule for rule in url_map.iter_rules() if REPEATED.sub("", rule.endpoint) in open_views]
+    open_paths = {FlaskPlugin.flaskpath2openapi(rule) for rule in rules}
+    for path, _, operation in operations_of(found["paths"]):
+        if path in open_paths:
+            operation["security"] = []
+        else:
+            operation["responses"] = {**operation["responses"], **REFUSALS_OF_KEYS}
 
 
 def _tag_of(name: str, manifest: Manifest) -> dict[str, Any]:
@@ -235,7 +272,7 @@ def name_operations(paths: dict[str, Any], url_map: Map) -> list[str]:
     """
     rules: dict[str, list[Rule]] = {}
     for rule in url_map.iter_rules():
-        rules.setdefault(COUNTER_SUFFIX.sub("", rule.endpoint), []).append(rule)
+        rules.setdefault(REPEATED.sub("", rule.endpoint), []).append(rule)
     ids: dict[tuple[str, str], str] = {}
     for endpoint, several in rules.items():
         blueprint, _, view = endpoint.rpartition(".")

@@ -12,6 +12,8 @@ import aiohttp
 import httpx
 import pytest
 import sqlalchemy
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
@@ -166,3 +168,37 @@ def test_a_database_that_cannot_be_used_is_a_warning(caplog: pytest.LogCaptureFi
     assert Session not in {each.type for each in found}
     assert "DATABASE_URL cannot be used" in caplog.text
     assert "secret" not in caplog.text
+
+
+def test_clients_name_the_current_span_while_traces_are_on() -> None:
+    sent: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sent.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async def asks(services: Services, url: str) -> None:
+        session = await services.container().aget(aiohttp.ClientSession)
+        async with session.get(url):
+            client = await services.container().aget(httpx.AsyncClient)
+            await client.get(url)
+        await session.close()
+        await client.aclose()
+
+    identity = SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    steps = StepModule({"log": Step("log", log_instances)})
+    services = Services(steps, Settings(otel_exporter_otlp_endpoint="http://127.0.0.1:9"))
+    with contextlib.closing(services), trace.use_span(NonRecordingSpan(identity)):
+        server = services.loop.run(asyncio.start_server(serve, "127.0.0.1", 0))
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        services.loop.run(asks(services, url))
+        services.container().get(httpx.Client).get(url)
+        services.loop.run(closed(server))
+    named = b"\r\ntraceparent: 00-%032x-%016x-01\r\n" % (1, 2)
+    assert [named in head.lower() for head in sent] == [True] * 3
+
+
+async def closed(server: asyncio.Server) -> None:
+    server.close()
+    await server.wait_closed()

@@ -1,0 +1,73 @@
+"""The key or token that a request shows: `Authorization: Bearer KEY`, `X-API-Key: KEY`, or a password of HTTP Basic.
+
+A browser asks for a password when it is answered with the scheme Basic, and sends it with the requests of the page. So
+people can open the pages with a key. The name beside the password counts for nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+
+from app.gateway.errors import RequestRefused
+from app.server.contract import Environ
+
+REALM = 'realm="retort"'
+MISSING = "this server needs an API key: send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`"
+TWO_KEYS = "Authorization and X-API-Key are both there and differ: send one of them"
+OTHER_SCHEME = "Authorization must be `Bearer KEY`"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request has shown. `by_browser`: as the password of HTTP Basic, which a browser adds by itself."""
+
+    key: str
+    by_browser: bool = False
+
+
+def credentials_of(authorization: str | None, api_key: str | None) -> Credentials:
+    """Return the credentials in the two header fields.
+
+    Raises:
+        CredentialsRefused: there are none, they differ, or the scheme is another one.
+    """
+    if authorization is None:
+        if api_key is None:
+            raise CredentialsRefused("key-required", MISSING)
+        return Credentials(api_key.strip())
+    scheme, _, value = authorization.strip().partition(" ")
+    found = Credentials(value.strip())
+    if scheme.lower() == "basic":
+        found = Credentials(_password(value), by_browser=True)
+    elif scheme.lower() != "bearer":
+        raise CredentialsRefused("key-refused", OTHER_SCHEME)
+    if api_key is not None and api_key.strip() != found.key:
+        raise CredentialsRefused("key-refused", TWO_KEYS)
+    return found
+
+
+class CredentialsRefused(Exception):
+    """The credentials are missing or not valid. `name` is that of the problem, `detail` one sentence."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(detail)
+        self.name = name
+        self.detail = detail
+
+    def refusal(self, environ: Environ) -> RequestRefused:
+        """Return the refusal of a request. A browser that opens a page is asked for the key."""
+        challenge = f"Bearer {REALM}"
+        if self.name != "key-required":
+            challenge += ', error="invalid_token"'
+        if "text/html" in environ.get("HTTP_ACCEPT", ""):
+            challenge = f'Basic {REALM}, charset="UTF-8"'
+        return RequestRefused(401, self.name, self.detail, {"WWW-Authenticate": challenge})
+
+
+def _password(value: str) -> str:
+    try:
+        return base64.b64decode(value.strip(), validate=True).decode("utf-8").partition(":")[2]
+    except (binascii.Error, ValueError):
+        return ""

@@ -1,0 +1,86 @@
+"""Interceptor for API keys: it refuses requests without a valid key, or whose key may not do what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from app.errors import ModelNotPermitted
+from app.gateway.browsers import SAFE, SameOrigin
+from app.gateway.context import RequestContext
+from app.gateway.credentials import REALM, CredentialsRefused
+from app.gateway.errors import RETRY_LATER, RequestRefused
+from app.gateway.interceptors import Interceptor
+from app.gateway.key_table import KeysUnavailable, KeyTable
+from app.runtime.registry import Registry
+
+ViewT = TypeVar("ViewT", bound=Callable[..., object])
+
+UNAVAILABLE = "the API keys cannot be checked now"
+SCOPE_OF_VIEW = "retort_scope"
+"""The attribute of a view function that holds its scope."""
+
+
+def needs_scope(scope: str | None) -> Callable[[ViewT], ViewT]:
+    """Decorate a view function with the scope that a key needs for it; `None` opens the view to everybody.
+
+    Views without this decorator need `predict`. It may stand above or below the decorator of the route.
+    """
+
+    def mark(view: ViewT) -> ViewT:
+        setattr(view, SCOPE_OF_VIEW, scope)
+        return view
+
+    return mark
+
+
+class ApiKeys(Interceptor):
+    """Interceptor that lets requests pass whose key has the scope of the view, and may use the model.
+
+    Args:
+        table: the keys of this process. While it requires none, every request passes.
+        same_origin: tells pages of other origins apart. They may not make a browser send its key with a change.
+        models: knows the model that answers where a request names none.
+    """
+
+    may_block = False
+    looks_at_view = True
+
+    def __init__(self, table: KeyTable, same_origin: SameOrigin, models: Registry) -> None:
+        self._table = table
+        self._same_origin = same_origin
+        self._models = models
+
+    def before(self, context: RequestContext) -> None:
+        """Refuse a request without a valid key, or whose key does not allow what is asked."""
+        table = self._table
+        if not table.required or (scope := context.needed_scope) is None:
+            return
+        try:
+            principal, by_browser = table.find(context.environ)
+        except CredentialsRefused as error:
+            raise error.refusal(context.environ) from None
+        except KeysUnavailable:
+            raise RequestRefused(503, "keys-unavailable", UNAVAILABLE, RETRY_LATER) from None
+        context.principal, context.client = principal, principal.id
+        if scope not in principal.scopes and not (scope == "metrics" and "admin" in principal.scopes):
+            challenge = f'Bearer {REALM}, error="insufficient_scope", scope="{scope}"'
+            detail = f"this needs a key with the scope {scope}; yours has: {', '.join(sorted(principal.scopes))}"
+            raise RequestRefused(403, "scope-missing", detail, {"WWW-Authenticate": challenge})
+        if by_browser and context.environ["REQUEST_METHOD"] not in SAFE:
+            self._same_origin.check(context.environ)
+        if principal.models is not None:
+            self._check_model(context, principal.models)
+
+    def _check_model(self, context: RequestContext, models: frozenset[str]) -> None:
+        """Refuse a request for another model. A view of no model learns which models it may show or ask."""
+        if context.asked_model is None:
+            context.permitted_models = models
+            return
+        name = context.asked_model or self._default_model()
+        if name not in models:
+            raise ModelNotPermitted(name, models)
+
+    def _default_model(self) -> str | None:
+        lease = self._models.current(None)  # without waiting; None while models are loaded
+        return self._models.default() if lease is None else lease.manifest.model

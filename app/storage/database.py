@@ -1,0 +1,87 @@
+"""The database that `DATABASE_URL` names, as SQLAlchemy opens it. Importing this module needs the extra `database`."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine, exc, make_url
+
+from app.errors import DatabaseUnavailable
+
+CONNECT_TIMEOUT_S = 3
+SILENT_TIMEOUT_MS = 5000
+"""How long PostgreSQL may leave sent bytes without an acknowledgement, before the connection counts as lost."""
+
+
+def database_url(text: str) -> URL:
+    """Return the URL of a database. PostgreSQL gets the driver psycopg if the URL names none and psycopg is installed.
+
+    Platforms set `postgres://`, an older name that SQLAlchemy does not know.
+
+    Raises:
+        sqlalchemy.exc.ArgumentError: it is no URL of a database.
+    """
+    url = make_url("postgresql" + text.removeprefix("postgres") if text.startswith("postgres://") else text)
+    if url.drivername == "postgresql" and importlib.util.find_spec("psycopg") is not None:
+        return url.set(drivername="postgresql+psycopg")
+    return url
+
+
+def blocking_url(text: str) -> URL:
+    """Return the URL of a database with a driver that blocks, also if it names one for an event loop.
+
+    Raises:
+        sqlalchemy.exc.ArgumentError: it is no URL of a database.
+    """
+    url = database_url(text)
+    if url.get_dialect().is_async:
+        return database_url(url.set(drivername=url.get_backend_name()).render_as_string(hide_password=False))
+    return url
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """Return the file of an SQLite database; None for other databases, and for one in memory."""
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return None
+    return Path(str(url.database))
+
+
+def make_engine(url: URL) -> Engine:
+    """Return an engine with one connection, which is opened when it is first used.
+
+    Raises:
+        DatabaseUnavailable: the driver of the database is not installed.
+    """
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if url.get_backend_name() == "postgresql":
+        waits = {"connect_timeout": CONNECT_TIMEOUT_S, "tcp_user_timeout": SILENT_TIMEOUT_MS}
+        options |= {"pool_size": 1, "max_overflow": 1, "connect_args": waits}
+    try:
+        return create_engine(url, **options)
+    except (ImportError, exc.ArgumentError) as error:
+        raise DatabaseUnavailable(_shown(url), str(error).splitlines()[0]) from None
+
+
+@contextmanager
+def told(url: URL) -> Iterator[None]:
+    """Turn errors of a database into one that names neither the password nor the statement with its values.
+
+    Raises:
+        DatabaseUnavailable: something in the block failed.
+    """
+    try:
+        yield
+    except exc.SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or type(error).__name__).strip().splitlines() or [""]
+        raise DatabaseUnavailable(_shown(url), cause[0][:200]) from None
+    except OSError as error:
+        raise DatabaseUnavailable(_shown(url), str(error.strerror or error)) from None
+
+
+def _shown(url: URL) -> str:
+    """Return a URL without its user, password and options."""
+    return URL.create(url.drivername, host=url.host, port=url.port, database=url.database).render_as_string()

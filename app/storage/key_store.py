@@ -1,0 +1,170 @@
+"""API keys in a database. Importing this module needs the extra `database`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, BigInteger, Column, LargeBinary, MetaData, String, Table, Text, inspect, select
+
+from app.errors import DatabaseUnavailable, KeyNotFound
+from app.storage.database import make_engine, sqlite_file, told
+from app.storage.keys import StoredKey
+
+log = logging.getLogger(__name__)
+
+NEWEST = "0001"
+"""The newest migration in `migrations/versions`."""
+VERSION_TABLE = "retort_migrations"
+"""Alembic's table. Its usual name belongs to an application in the same database."""
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+KEYS = Table(
+    "retort_api_keys",
+    MetaData(),
+    Column("id", String(32), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("scopes", String(200), nullable=False),
+    Column("models", Text),
+    Column("salt", LargeBinary(32), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+)
+"""`scopes` are separated by spaces, `models` is a JSON list or null, times are seconds since 1970."""
+
+
+class KeyStore:
+    """The keys in one database. Opens its connection when it is first used; safe to call from many threads.
+
+    Raises:
+        DatabaseUnavailable: the driver of the database is not installed.
+
+    Reading neither makes a database or a table, nor changes one. A database without our table has no keys. Once the
+    table was seen, its absence is an error, because a server must not open up when a table is lost.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._file = sqlite_file(url)
+        self._engine = make_engine(url)
+        self._is_seen = False
+
+    def read(self) -> list[StoredKey]:
+        """Return all keys, also revoked and expired ones, the oldest first.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer, or the table that was there is gone.
+        """
+        if self._file is not None and not self._file.exists():
+            if self._is_seen:
+                raise DatabaseUnavailable(str(self._file), "the file is gone")
+            return []
+        with told(self._url), self._engine.connect() as connection:
+            if not self._is_seen and not inspect(connection).has_table(KEYS.name):
+                return []
+            self._is_seen = True
+            rows = connection.execute(select(KEYS).order_by(KEYS.c.created_at, KEYS.c.id)).mappings()
+            return [_key(dict(row)) for row in rows]
+
+    def add(self, key: StoredKey, instead_of: StoredKey | None = None) -> None:
+        """Store a new key; in the same transaction store the changed form of the key that it replaces.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        if self._url.get_backend_name() == "sqlite" and self._file is None:
+            raise DatabaseUnavailable(str(self._url), "it is in memory, where keys would be lost")
+        self.migrate()
+        with told(self._url), self._engine.begin() as connection:
+            connection.execute(KEYS.insert().values(_row(key)))
+            if instead_of is not None:
+                connection.execute(KEYS.update().where(KEYS.c.id == instead_of.id).values(_row(instead_of)))
+
+    def change(self, key: StoredKey) -> None:
+        """Store the changed form of a key.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        with told(self._url), self._engine.begin() as connection:
+            connection.execute(KEYS.update().where(KEYS.c.id == key.id).values(_row(key)))
+
+    def key(self, key_id: str) -> StoredKey:
+        """Return one key.
+
+        Raises:
+            KeyNotFound: there is none with this id.
+            DatabaseUnavailable: the database does not answer.
+        """
+        found = {key.id: key for key in self.read()}
+        if key_id not in found:
+            raise KeyNotFound(key_id)
+        return found[key_id]
+
+    def migrate(self) -> None:
+        """Make the database and the table, or bring the table up to date.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer, or does not allow it.
+        """
+        with told(self._url):
+            if self._file is not None and not self._file.exists():
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                self._file.touch(mode=0o600)
+            with self._engine.connect() as connection:
+                if inspect(connection).has_table(VERSION_TABLE):
+                    version = connection.exec_driver_sql(f"select version_num from {VERSION_TABLE}").scalar()  # noqa: S608
+                    if version == NEWEST:
+                        return
+            logging.getLogger("alembic").setLevel(logging.WARNING)
+            from alembic import command
+            from alembic.config import Config
+            from alembic.util import CommandError
+
+            config = Config()
+            config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+            with self._engine.begin() as connection:
+                config.attributes.update(connection=connection, version_table=VERSION_TABLE)
+                try:
+                    command.upgrade(config, "head")
+                except CommandError as error:  # a newer Retort has made the table
+                    raise DatabaseUnavailable(str(self._file or self._url.database), str(error)) from None
+
+    def bring_up_to_date(self) -> None:
+        """Migrate the table if there is one. A database that does not allow it is used as it is.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        if self.read() or self._is_seen:
+            try:
+                self.migrate()
+            except DatabaseUnavailable as error:
+                log.warning("the table of API keys could not be brought up to date: %s", error.detail)
+
+    def close(self) -> None:
+        """Close the connection. The next use opens another one."""
+        self._engine.dispose()
+
+
+def _key(row: dict[str, Any]) -> StoredKey:
+    models = None if row["models"] is None else frozenset(json.loads(row["models"]))
+    return StoredKey(**row | {"scopes": frozenset(row["scopes"].split()), "models": models})
+
+
+def _row(key: StoredKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scopes": " ".join(sorted(key.scopes)),
+        "models": None if key.models is None else json.dumps(sorted(key.models)),
+        "salt": key.salt,
+        "digest": key.digest,
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+    }

@@ -1,0 +1,1 @@
+"""Alembic's migrations of Retort's own tables. `KeyStore.migrate` runs them."""
