@@ -36,6 +36,8 @@ class Code(enum.Enum):
     CHOICE_REFUSED = "choice-refused"
     PACKING_REFUSED = "packing-refused"
     LOADING_FAILED = "loading-failed"
+    SCORING_REFUSED = "scoring-refused"
+    SCORING_CANCELLED = "scoring-cancelled"
 
 
 SERVER_FAILED = "the server failed on this request; its log has the cause under the request id"
@@ -296,3 +298,24 @@ class PackingRefused(RetortError, code=Code.PACKING_REFUSED):
 
 class LoadingFailed(RetortError, code=Code.LOADING_FAILED):
     """A verified version could not become a servable in this process."""
+
+
+class ScoringRefused(RetortError, code=Code.SCORING_REFUSED):
+    """A file cannot be scored: its form, its columns, the model, or the place of the output."""
+
+
+class TooManyRejects(ScoringRefused):
+    """More rows of a file were rejected than the limit allows. `rejects` is where they are."""
+
+    def __init__(self, rejected: int, limit: int, rejects: str) -> None:
+        super().__init__(f"{rejected} rows were rejected, more than the limit of {limit}; {rejects} has them")
+        self.rejected = rejected
+        self.limit = limit
+        self.rejects = rejects
+
+
+class ScoringCancelled(RetortError, code=Code.SCORING_CANCELLED):
+    """A scoring run was cancelled. Its finished parts are kept."""
+
+    def __init__(self) -> None:
+        super().__init__("the run was cancelled; its finished parts are kept, and it can be resumed")

@@ -1,4 +1,4 @@
-"""The commands `flask models …` and `flask settings`."""
+"""The commands `flask models …`, `flask score` and `flask settings`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from flask.cli import with_appcontext
 
 from app.cli import adding, choosing, listing  # noqa: F401 (each adds its commands to `models`)
 from app.cli.group import EXTENSION, Context, context, models, print_table, print_warnings, wrong_settings
+from app.cli.scoring import score
 from app.cli.servers import other_settings, servers_of
 from app.settings import Settings, table
 from app.settings.env_files import read_env_files
@@ -23,6 +24,7 @@ def register(app: Flask, repository: Repository, settings: Settings) -> None:
     """Add the commands to `flask`. If a server starts, log which settings name something that is not there."""
     app.extensions[EXTENSION] = Context(repository, settings)
     app.cli.add_command(models)
+    app.cli.add_command(score)
     app.cli.add_command(show_settings)
     if click.get_current_context(silent=True) is None:
         for line in wrong_settings(repository, settings):
