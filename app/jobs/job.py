@@ -133,6 +133,7 @@ class _Run:
             else:
                 self._folder.close()
             raise
+        self._folder.close()
         self._folder.remove()
         elapsed_s = time.monotonic() - self._began_s
         return Scored(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from app.errors import ScoringRefused
-from app.jobs.formats import decompressed
+from app.jobs.formats import damages, decompressed
 from app.jobs.locations import Source
 from app.signature import Layout, Signature
 from app.signature.field_errors import some
@@ -26,8 +26,8 @@ MOST_ROWS = 65_536
 MOST_RECORD_BYTES = 2**26
 """The longest line, or row of CSV, that is read."""
 FIXED_WIDTH_BYTES, OTHER_WIDTH_BYTES = 8, 64
-QUOTED = re.compile(rb'(?:^|(?<=[,\n\r]))"(?:[^"]++|"")*+"')
-OPENED = re.compile(rb'(?:^|(?<=[,\n\r]))"')
+QUOTED = re.compile(rb'(?:^|(?<=[,\n\r]))"(?:[^"]++|"")*+(?:"|\Z)')
+"""A cell in quotes, or the beginning of one at the end."""
 ARROW_MAGIC = b"ARROW1"
 
 
@@ -114,9 +114,7 @@ def _text_parts(source: Source, raw: BinaryIO, signature: Signature, keep: Seque
                 end = min(1.0, raw.tell() / source.size_bytes) if source.size_bytes else 1.0
                 yield Part(0, source.format.name, content, names, first=line, end=end)
                 line += lines
-        except (EOFError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
+        except damages() as error:
             raise ScoringRefused(f"{source.name} is not whole, or no {source.format.coding} ({error})") from None
 
 
@@ -140,13 +138,13 @@ def _blocks(source: Source, stream: BinaryIO, is_csv: bool) -> Iterator[bytes]:
 def _end_of_rows(content: bytes) -> int:
     """Return the end of the last whole row. A quote opens a cell only at its beginning, as in RFC 4180."""
     end = len(content)
-    if b'"' in content:
-        closed = 0
-        for cell in QUOTED.finditer(content):
-            closed = cell.end()
-        opened = OPENED.search(content, closed)
-        # The last quote may be the first half of a doubled one.
-        end = opened.start() if opened else len(content) - content.endswith(b'"')
+    quoted = [cell.span() for cell in QUOTED.finditer(content)] if b'"' in content else []
+    if quoted and quoted[-1][1] == end:  # it is not closed, or its last quote is the first half of a doubled one
+        end = quoted.pop()[0]
+    for begins, ends in reversed(quoted):
+        if (at := content.rfind(b"\n", ends, end)) >= 0:
+            return at + 1
+        end = begins
     return content.rfind(b"\n", 0, end) + 1
 
 
