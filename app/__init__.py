@@ -32,6 +32,7 @@ __all__ = [
     "create_app",
     "factory",
     "pack",
+    "score",
     "step",
 ]
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     )
     from app.factory import create_app
     from app.gateway import Interceptor, RequestContext, RequestRefused, Response
+    from app.jobs.notebook import score
     from app.packing.add import PackedVersion
     from app.packing.notebook import pack
     from app.runtime.registry import Registry
@@ -75,6 +77,7 @@ else:
             "VersionNotFound",
         ],
         "app.gateway": ["Interceptor", "RequestContext", "RequestRefused", "Response"],
+        "app.jobs.notebook": ["score"],
         "app.packing.add": ["PackedVersion"],
         "app.packing.notebook": ["pack"],
         "app.runtime.registry": ["Registry"],

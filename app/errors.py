@@ -38,6 +38,7 @@ class Code(enum.Enum):
     LOADING_FAILED = "loading-failed"
     SCORING_REFUSED = "scoring-refused"
     SCORING_CANCELLED = "scoring-cancelled"
+    TOO_MANY_REJECTS = "too-many-rejects"
 
 
 SERVER_FAILED = "the server failed on this request; its log has the cause under the request id"
@@ -304,11 +305,12 @@ class ScoringRefused(RetortError, code=Code.SCORING_REFUSED):
     """A file cannot be scored: its form, its columns, the model, or the place of the output."""
 
 
-class TooManyRejects(ScoringRefused):
+class TooManyRejects(ScoringRefused, code=Code.TOO_MANY_REJECTS):
     """More rows of a file were rejected than the limit allows. `rejects` is where they are."""
 
     def __init__(self, rejected: int, limit: int, rejects: str) -> None:
-        super().__init__(f"{rejected} rows were rejected, more than the limit of {limit}; {rejects} has them")
+        rows = "1 row was" if rejected == 1 else f"{rejected} rows were"
+        super().__init__(f"{rows} rejected, more than the limit of {limit}; {rejects} has what is wrong")
         self.rejected = rejected
         self.limit = limit
         self.rejects = rejects
