@@ -126,9 +126,9 @@ def arrow_of(column: NDArray[Any]) -> Any:
         return pa.array(np.ascontiguousarray(column), mask=None if finite.all() else ~finite)
     if column.dtype.kind in "biu":
         return pa.array(np.ascontiguousarray(column))
-    values = json_values(column)
+    values = json_values(column) if set(map(type, column.tolist())) != {str} else column
     try:
-        return pa.array(values) if values else pa.array([], type=pa.string())
+        return pa.array(values) if len(values) else pa.array([], type=pa.string())
     except (pa.ArrowInvalid, pa.ArrowTypeError):  # labels of several types
         return pa.array([None if value is None else str(value) for value in values], type=pa.string())
 
