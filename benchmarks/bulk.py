@@ -173,10 +173,10 @@ def cluster(folder: Path) -> Iterator[str]:
 def commands(case: Case, folder: Path, address: str) -> dict[str, list[str]]:
     """Return the command of each side."""
     model, output = folder / f"{case.name}.joblib", folder / "out"
+    given = (model, case.source, f"{output}-script{case.suffix}", ROWS_AT_ONCE)
     flask = [sys.executable, "-m", "flask", "score", case.name, str(case.source)]
     return {
-        SCRIPT: [sys.executable, "-c", case.script, *map(str, (model, case.source, f"{output}-script{case.suffix}"))]
-        + [str(ROWS_AT_ONCE)],
+        SCRIPT: [sys.executable, "-c", case.script, *map(str, given)],
         LOCAL: [*flask, f"{output}-local{case.suffix}", "--processes", str(CORES)],
         DASK: [*flask, f"{output}-dask{case.suffix}", "--engine", "dask", "--cluster", address],
     }
