@@ -32,7 +32,9 @@ class WorkerLost(Exception):
 
 
 class Engine(Protocol):
-    """Scores parts somewhere."""
+    """Scores parts somewhere. `travels` says whether parts go to other processes."""
+
+    travels: bool
 
     def scored(self, version: VersionFiles, form: OutputForm, parts: Iterable[Part]) -> Iterator[ScoredPart]:
         """Yield the scored parts in order.
@@ -80,6 +82,8 @@ def score_part(version: VersionFiles, form: OutputForm, part: Part) -> ScoredPar
 class InlineEngine:
     """Scores in this process, one part after the other."""
 
+    travels = False
+
     def scored(self, version: VersionFiles, form: OutputForm, parts: Iterable[Part]) -> Iterator[ScoredPart]:
         """Yield the scored parts in order."""
         scorer = PartScorer(version.lease(), form)
@@ -88,6 +92,8 @@ class InlineEngine:
 
 class ThreadEngine:
     """Scores in threads of this process. They start at once, and no row is copied to another process."""
+
+    travels = False
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -115,6 +121,8 @@ def _switching_quickly() -> Iterator[None]:
 class LokyEngine:
     """Scores in processes of this machine that joblib starts."""
 
+    travels = True
+
     def __init__(self, processes: int) -> None:
         self._processes = processes
 
@@ -132,6 +140,8 @@ class LokyEngine:
 
 class DaskEngine:
     """Scores on a cluster of Dask. The files of the version travel to each worker once."""
+
+    travels = True
 
     def __init__(self, cluster: str) -> None:
         self._cluster = cluster

@@ -185,7 +185,8 @@ class _Run:
     def _score_once(self, done: Done, first: Done) -> Done:
         job = self._job
         self._report(done, first)
-        parts = parts_of(self._sources, self._signature, self._form.keep, done.part + 1)
+        travelling = self._engine.travels
+        parts = parts_of(self._sources, self._signature, self._form.keep, done.part + 1, travelling=travelling)
         with closing(self._engine.scored(self._version, self._form, parts)) as scored_parts:  # type: ignore[type-var]
             for scored in scored_parts:
                 self._folder.add(scored, self._header(scored))

@@ -39,6 +39,7 @@ class Part:
         number: Its position among all parts, from 0.
         form: "csv" (lines without a header), "ndjson" or "arrow" (an IPC stream).
         content: Its bytes.
+        table: Its pyarrow table in place of bytes, within one process.
         names: The columns of CSV.
         partition: Columns that the folders of the file name.
         first: The line of its first row, or the number of that row in a table, from 1.
@@ -54,10 +55,18 @@ class Part:
     first: int = 1
     file: str = ""
     end: float = 1.0
+    table: Any = None
 
 
-def parts_of(sources: Sequence[Source], signature: Signature, keep: Sequence[str], done: int = 0) -> Iterator[Part]:
-    """Yield the parts of the files, without the first `done` ones.
+def parts_of(
+    sources: Sequence[Source],
+    signature: Signature,
+    keep: Sequence[str],
+    done: int = 0,
+    *,
+    travelling: bool = True,
+) -> Iterator[Part]:
+    """Yield the parts of the files, without the first `done` ones. Those that go to other processes are `travelling`.
 
     Raises:
         ScoringRefused: A file lacks a column, or cannot be read.
@@ -69,7 +78,10 @@ def parts_of(sources: Sequence[Source], signature: Signature, keep: Sequence[str
         for part in _parts_of_file(source, signature, keep, max(0, done - number)):
             if number >= done:
                 end = (before_bytes + part.end * source.size_bytes) / total_bytes
-                yield Part(number, part.form, part.content, part.names, source.partition, part.first, file, end)
+                content, table = part.content, part.table
+                if travelling and table is not None:
+                    content, table = _bytes_of(table), None
+                yield Part(number, part.form, content, part.names, source.partition, part.first, file, end, table)
             number += 1
         before_bytes += source.size_bytes
 
@@ -296,10 +308,14 @@ def _slices(batches: Iterator[Any], rows: int, names: Sequence[str]) -> Iterator
 
 
 def _part_of(table: Any, first: int, end: float) -> Part:
+    table.validate(full=True)
+    return Part(0, "arrow", b"", first=first, end=end, table=table)
+
+
+def _bytes_of(table: Any) -> bytes:
     import pyarrow as pa
 
-    table.validate(full=True)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())
-    return Part(0, "arrow", bytes(sink.getvalue()), first=first, end=end)
+    return bytes(sink.getvalue())

@@ -10,7 +10,7 @@ are equal to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ MOST_NODES = 200_000
 MOST_PLANES = 8
 MOST_VOTES = 255
 Words = NDArray[np.uint64]
+Columns = Sequence[NDArray[Any]]
 
 
 class NotEvaluable(Exception):
@@ -80,11 +81,11 @@ class BitTrees:
         self._dtype = dtype
         self._levels = _levels(ensemble, condition, number, planes)
 
-    def numbers(self, matrix: NDArray[Any]) -> list[NDArray[np.uint8]]:
+    def numbers(self, columns: Columns, rows: slice) -> list[NDArray[np.uint8]]:
         """Return for each plane a bit, 0 or 1, for each tree and row: shape (trees, rows), for up to `ROWS` rows."""
-        rows = len(matrix)
-        words = -(-rows // 64)
-        bits = self._compare(matrix, words)
+        count = rows.stop - rows.start
+        words = -(-count // 64)
+        bits = self._compare(columns, rows, words)
         values: list[Words] = [np.zeros((2, words), np.uint64) for _ in range(self._planes)]
         for each in values:
             each[1] = ~np.uint64(0)
@@ -93,22 +94,22 @@ class BitTrees:
             values = [
                 _chosen(value, level.true[plane], level.false[plane], condition) for plane, value in enumerate(values)
             ]
-        return [np.unpackbits(value[2:].view(np.uint8), axis=1, count=rows, bitorder="little") for value in values]
+        return [np.unpackbits(value[2:].view(np.uint8), axis=1, count=count, bitorder="little") for value in values]
 
-    def _compare(self, matrix: NDArray[Any], words: int) -> Words:
+    def _compare(self, columns: Columns, rows: slice, words: int) -> Words:
         """Return whether each condition holds: bits of shape (conditions, words)."""
-        rows = len(matrix)
+        count = rows.stop - rows.start
         bits = np.zeros((self._conditions, words * 8), np.uint8)
-        with np.errstate(over="ignore"):
-            columns = np.ascontiguousarray(matrix.T, dtype=self._dtype)
-        buffer = np.empty((max(len(splits) for *_, splits, _ in self._compared), rows), np.bool_)
+        buffer = np.empty((max(len(splits) for *_, splits, _ in self._compared), count), np.bool_)
         for feature, missing_is_true, splits, begin in self._compared:
             holds = buffer[: len(splits)]
+            with np.errstate(over="ignore"):
+                column = np.ascontiguousarray(columns[feature][rows], dtype=self._dtype)
             if missing_is_true:
-                np.logical_not(np.greater(columns[feature], splits, out=holds), out=holds)
+                np.logical_not(np.greater(column, splits, out=holds), out=holds)
             else:
-                np.less_equal(columns[feature], splits, out=holds)
-            bits[begin : begin + len(splits), : -(-rows // 8)] = np.packbits(holds, axis=1, bitorder="little")
+                np.less_equal(column, splits, out=holds)
+            bits[begin : begin + len(splits), : -(-count // 8)] = np.packbits(holds, axis=1, bitorder="little")
         return bits.view(np.uint64)
 
 
@@ -173,8 +174,8 @@ def _levels(ensemble: Ensemble, condition: NDArray[np.intp], number: NDArray[np.
     return levels
 
 
-def evaluator_of(ensemble: Ensemble, table: NDArray[Any] | None) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """Return a function from a matrix, shape (rows, columns), to the sums of the trees, shape (rows, targets).
+def evaluator_of(ensemble: Ensemble, table: NDArray[Any] | None) -> Callable[[Columns], NDArray[Any]]:
+    """Return a function from columns, each of shape (rows,), to the sums of the trees, shape (rows, targets).
 
     Args:
         ensemble: The trees.
@@ -188,7 +189,7 @@ def evaluator_of(ensemble: Ensemble, table: NDArray[Any] | None) -> Callable[[ND
     return _sums(ensemble, table)
 
 
-def _votes(ensemble: Ensemble) -> Callable[[NDArray[Any]], NDArray[Any]]:
+def _votes(ensemble: Ensemble) -> Callable[[Columns], NDArray[Any]]:
     """Count the trees whose leaf votes for each target. The last target gets the rest."""
     targets, trees = ensemble.targets, len(ensemble.roots)
     if targets - 1 > MOST_PLANES or trees > MOST_VOTES:
@@ -197,11 +198,10 @@ def _votes(ensemble: Ensemble) -> Callable[[NDArray[Any]], NDArray[Any]]:
     number = np.where(ensemble.leaf_target == last, 0, 1 << np.minimum(ensemble.leaf_target, last))
     bits = BitTrees(ensemble, number, last)
 
-    def evaluate(matrix: NDArray[Any]) -> NDArray[Any]:
-        sums = np.empty((len(matrix), targets), ensemble.leaf_weight.dtype)
-        for begin in range(0, len(matrix), ROWS):
-            part = slice(begin, begin + ROWS)
-            counts = [np.add.reduce(plane, axis=0, dtype=np.uint8) for plane in bits.numbers(matrix[part])]
+    def evaluate(columns: Columns) -> NDArray[Any]:
+        sums = np.empty((len(columns[0]), targets), ensemble.leaf_weight.dtype)
+        for part in _blocks(len(columns[0])):
+            counts = [np.add.reduce(plane, axis=0, dtype=np.uint8) for plane in bits.numbers(columns, part)]
             rest = np.full(len(counts[0]), trees, np.uint8)
             for target, count in enumerate(counts):
                 sums[part, target] = count
@@ -212,7 +212,7 @@ def _votes(ensemble: Ensemble) -> Callable[[NDArray[Any]], NDArray[Any]]:
     return evaluate
 
 
-def _sums(ensemble: Ensemble, table: NDArray[Any] | None) -> Callable[[NDArray[Any]], NDArray[Any]]:
+def _sums(ensemble: Ensemble, table: NDArray[Any] | None) -> Callable[[Columns], NDArray[Any]]:
     """Add the number that each tree gives to its target, or the row of the table that it names, tree by tree."""
     tree_of_leaf = _trees_of_leaves(ensemble)
     number = np.zeros(len(ensemble.leaf_weight), np.int64)
@@ -233,11 +233,10 @@ def _sums(ensemble: Ensemble, table: NDArray[Any] | None) -> Callable[[NDArray[A
     width = ensemble.targets if table is None else table.shape[1]
     dtype = ensemble.leaf_weight.dtype if table is None else table.dtype
 
-    def evaluate(matrix: NDArray[Any]) -> NDArray[Any]:
-        sums = np.zeros((len(matrix), width), dtype)
-        for begin in range(0, len(matrix), ROWS):
-            part = slice(begin, begin + ROWS)
-            named = bits.numbers(matrix[part])
+    def evaluate(columns: Columns) -> NDArray[Any]:
+        sums = np.zeros((len(columns[0]), width), dtype)
+        for part in _blocks(len(columns[0])):
+            named = bits.numbers(columns, part)
             number = named[0]
             for plane, more in enumerate(named[1:], start=1):
                 number |= more << np.uint8(plane)
@@ -249,6 +248,10 @@ def _sums(ensemble: Ensemble, table: NDArray[Any] | None) -> Callable[[NDArray[A
         return sums
 
     return evaluate
+
+
+def _blocks(rows: int) -> list[slice]:
+    return [slice(begin, min(begin + ROWS, rows)) for begin in range(0, rows, ROWS)]
 
 
 def _trees_of_leaves(ensemble: Ensemble) -> NDArray[np.intp]:

@@ -41,15 +41,15 @@ class BulkGraph:
         self._after = session_of(graph.since(sums, dtype if table is None else table.dtype.name))
         self._names = {output.name for output in self._after.get_outputs()}
         self._before: _Before | None = None
-        if matrix not in graph.inputs:
+        if matrix not in graph.inputs or any(spec.shape is not None for spec in signature.inputs):
             self._before = _Before(session_of(graph.until(matrix, dtype)), matrix, signature)
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Return the requested outputs, equal to those of the graph."""
         if batch.rows < LEAST_ROWS or not self._names.issuperset(outputs):
             return self._small.run(batch, outputs)
-        matrix = batch.matrix().astype(np.float64, copy=False) if self._before is None else self._before.run(batch)
-        values = self._after.run(list(outputs), {self._sums: self._evaluate(matrix)})
+        columns = [*batch.columns.values()] if self._before is None else [*self._before.run(batch).T]
+        values = self._after.run(list(outputs), {self._sums: self._evaluate(columns)})
         return dict(zip(outputs, values, strict=True))
 
 
