@@ -8,21 +8,16 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from app.errors import ScoringRefused, VersionNotFound
-from app.runtime.bulk_graph import LEAST_ROWS, bulk_graph
 from app.runtime.entry import Lease
 from app.runtime.loaders import LOADERS
 from app.runtime.policy import State, default_model, named_version
 from app.runtime.version_loader import VersionLoader
 from app.settings import Settings
 from app.signature.schema import validators
-from app.storage import recorded
 from app.storage.manifest import MANIFEST as MANIFEST_FILE
 from app.storage.manifest import MANIFEST_SHA256, Manifest
 from app.storage.repository import Repository
-from app.storage.verification import open_verified
 
 MOST_LOADED = 4
 NO_LIMIT = 2**31
@@ -98,28 +93,9 @@ class VersionFiles:
         entry = VersionLoader(repository, LOADERS, validator_for, self.graphs).tried(self.model, self.version)
         if entry.state is not State.AVAILABLE:
             raise ScoringRefused(f"{self.model} version {self.version} cannot be used: {entry.reason}")
-        lease = _quickened(entry.required_lease(), repository.folder(self.model, self.version))
+        lease = entry.required_lease()
         lease.acquire()
         return lease
-
-
-def _quickened(lease: Lease, folder: Path) -> Lease:
-    """Return the lease with a servable for large batches, if the model has one and it gives the recorded answers."""
-    manifest = lease.manifest
-    if lease.runtime != "graph" or manifest.graph is None or manifest.recorded is None:
-        return lease
-    with open_verified(folder, manifest.graph, manifest.files[manifest.graph]) as stream:
-        quick = bulk_graph(stream.read(), lease.servable, manifest.signature)
-    if quick is None:
-        return lease
-    with open_verified(folder, manifest.recorded, manifest.files[manifest.recorded]) as stream:
-        instances = recorded.read(stream).instances
-    batch = lease.validator.validate(instances * (-(-LEAST_ROWS // max(1, len(instances)))))
-    names = manifest.signature.defaults
-    found, wanted = quick.run(batch, names), lease.servable.run(batch, names)
-    if not all(np.array_equal(found[name], wanted[name]) for name in names):
-        return lease
-    return Lease(manifest, quick, lease.validator, None, lease.runtime)
 
 
 def choose(settings: Settings, model: str, version: str | None) -> tuple[VersionFiles, Manifest]:

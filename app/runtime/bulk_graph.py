@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,27 +17,29 @@ from app.runtime.servable import Servable
 from app.signature import Signature
 from app.signature.batch import Batch, Outputs
 
-LEAST_ROWS = 512
-"""Smaller batches are run by the graph itself."""
+log = logging.getLogger(__name__)
+
 LESS_OR_EQUAL, SUM = 0, 1
+COMPARED_ROWS = 2048
+SEED = 0
 
 
 class BulkGraph:
     """Runs the nodes before the trees, the trees, and the nodes after them. Safe to call from many threads.
 
-    `small` runs smaller batches, and outputs that come from other nodes.
+    `whole` runs outputs that come from other nodes.
     """
 
-    def __init__(self, model: bytes, small: Servable, signature: Signature) -> None:
+    def __init__(self, model: bytes, whole: Servable, signature: Signature) -> None:
         graph = OnnxGraph(model)
-        [node] = [node for node in graph.nodes if node.kind == "TreeEnsemble"]
+        node = _trees_of(graph)
         ensemble = _ensemble_of(node)
         dtype = ensemble.split.dtype.name
         [matrix], [trees] = node.inputs, node.outputs
         table, sums = _table_of(graph, trees)
         self._evaluate = evaluator_of(ensemble, table)
         self._signature = signature
-        self._small = small
+        self._whole = whole
         self._sums = sums
         self._after = session_of(graph.since(sums, dtype if table is None else table.dtype.name))
         self._names = {output.name for output in self._after.get_outputs()}
@@ -46,11 +49,44 @@ class BulkGraph:
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Return the requested outputs, equal to those of the graph."""
-        if batch.rows < LEAST_ROWS or not self._names.issuperset(outputs):
-            return self._small.run(batch, outputs)
+        if not self._names.issuperset(outputs):
+            return self._whole.run(batch, outputs)
         columns = [*batch.columns.values()] if self._before is None else [*self._before.run(batch).T]
         values = self._after.run(list(outputs), {self._sums: self._evaluate(columns)})
         return dict(zip(outputs, values, strict=True))
+
+    def equals(self, model: bytes) -> bool:
+        """Return whether the graph of these bytes gives the same for rows of numbers on both sides of each split."""
+        graph = OnnxGraph(model)
+        node = _trees_of(graph)
+        [matrix] = node.inputs
+        splits = node.attributes["nodes_splits"]
+        rows = _around(splits, node.attributes["nodes_featureids"])
+        names = sorted(self._names)
+        whole = session_of(graph.since(matrix, splits.dtype.name))
+        wanted = whole.run(names, {matrix: rows})
+        found = self._after.run(names, {self._sums: self._evaluate([*rows.T])})
+        return all(map(_same, found, wanted))
+
+
+def _trees_of(graph: OnnxGraph) -> Node:
+    [node] = [node for node in graph.nodes if node.kind == "TreeEnsemble"]
+    return node
+
+
+def _around(splits: NDArray[Any], features: NDArray[np.int64]) -> NDArray[Any]:
+    """Return a matrix of numbers that are a split of their column, one of its neighbors, zero or NaN."""
+    random = np.random.default_rng(SEED)
+    rows = np.zeros((COMPARED_ROWS, features.max() + 1), splits.dtype)
+    for feature in np.unique(features):
+        own = splits[features == feature]
+        around = np.concatenate([own, np.nextafter(own, -np.inf), np.nextafter(own, np.inf), [np.nan]])
+        rows[:, feature] = random.choice(around.astype(splits.dtype), COMPARED_ROWS)
+    return rows
+
+
+def _same(found: NDArray[Any], wanted: NDArray[Any]) -> bool:
+    return found.dtype == wanted.dtype and np.array_equal(found, wanted, equal_nan=found.dtype.kind == "f")
 
 
 class _Before:
@@ -67,12 +103,16 @@ class _Before:
         return found
 
 
-def bulk_graph(model: bytes, small: Servable, signature: Signature) -> BulkGraph | None:
-    """Return the servable of a graph with one ensemble of trees; None for any other graph."""
+def bulk_graph(model: bytes, whole: Servable, signature: Signature) -> BulkGraph | None:
+    """Return the servable of a graph with one ensemble of trees, if it gives the same; None for any other graph."""
     try:
-        return BulkGraph(model, small, signature)
+        bulk = BulkGraph(model, whole, signature)
+        is_equal = bulk.equals(model)
     except (NotEvaluable, ValueError, LookupError, TypeError):
         return None
+    if not is_equal:
+        log.error("the trees of a graph give other numbers bit by bit, so large batches are run by the graph")
+    return bulk if is_equal else None
 
 
 def _ensemble_of(node: Node) -> Ensemble:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from app.errors import LoadingFailed, RetortError
@@ -14,6 +15,7 @@ from app.runtime.direct_call import call_directly
 from app.runtime.entry import Entry, Lease
 from app.runtime.environment import changed
 from app.runtime.explanation import explained, offering
+from app.runtime.large_batches import LargeBatches
 from app.runtime.loaders import Loader
 from app.runtime.planned_steps import StepsFor, without_steps
 from app.runtime.policy import State
@@ -123,6 +125,8 @@ class VersionLoader:
     def _servable(self, folder: Path, manifest: Manifest, file: str, format_: str) -> Servable:
         with open_verified(folder, file, manifest.files[file]) as stream:
             servable = call_directly(self.loaders[format_](stream, manifest.signature), manifest)
+        if file == manifest.graph:
+            servable = LargeBatches(servable, partial(_content, folder, file, manifest), manifest.signature)
         if (explanation := manifest.explanation) is None:
             return servable
         validate = self.validator_for(manifest.signature).validate
@@ -173,3 +177,9 @@ class VersionLoader:
             detail = error.detail.replace(str(path), place)
             return entry.moved(State.FAILED, f"{place} could not be packed: {detail}")
         return None
+
+
+def _content(folder: Path, file: str, manifest: Manifest) -> bytes:
+    """Return the content of a verified file."""
+    with open_verified(folder, file, manifest.files[file]) as stream:
+        return stream.read()

@@ -18,10 +18,12 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from app.errors import InvalidRepository
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
 from app.runtime.bulk_graph import BulkGraph, bulk_graph
 from app.runtime.graph import GraphServable, session_of
+from app.runtime.large_batches import LargeBatches
 from app.runtime.onnx_messages import array_of, fields_of, message_of
 from app.signature.batch import Batch
 from app.storage.repository import Repository
@@ -100,3 +102,45 @@ def test_messages_are_written_as_they_were_read(tmp_path: Path) -> None:
         array_of(message_of([(2, 0, 8)]))
     with pytest.raises(ValueError, match="cut short"):
         fields_of(content[:-5])
+
+
+def test_the_first_large_batch_decides_who_runs_large_batches(tmp_path: Path) -> None:
+    model, features, targets = MODELS["votes for three classes"]
+    content, graph, signature = served(model, features, targets, tmp_path)
+    reads: list[int] = []
+
+    def read() -> bytes:
+        reads.append(1)
+        return content
+
+    servable = LargeBatches(graph, read, signature)
+    rows = near_splits(model, features)
+    for size in (1, 511, 512, 5000, 9400):
+        batch = Batch.of_matrix(rows[:size], signature.names)
+        found, wanted = servable.run(batch, signature.defaults), graph.run(batch, signature.defaults)
+        for output in signature.defaults:
+            np.testing.assert_array_equal(found[output], wanted[output])
+    assert len(reads) == 1
+
+
+def test_a_graph_that_is_gone_runs_its_large_batches_itself(tmp_path: Path) -> None:
+    _, graph, signature = served(*MODELS["means"], tmp_path)
+
+    def read() -> bytes:
+        raise InvalidRepository("graph.onnx cannot be read")
+
+    batch = Batch.of_matrix(near_splits(MODELS["means"][0], MATRIX), signature.names)
+    servable = LargeBatches(graph, read, signature)
+    np.testing.assert_array_equal(
+        servable.run(batch, ["prediction"])["prediction"], graph.run(batch, ["prediction"])["prediction"]
+    )
+
+
+def test_other_numbers_are_noticed(tmp_path: Path) -> None:
+    content, graph, signature = served(*MODELS["means"], tmp_path)
+    bulk = bulk_graph(content, graph, signature)
+    assert bulk is not None
+    assert bulk.equals(content)
+    (tmp_path / "other").mkdir()
+    other, *_ = served(ExtraTreesRegressor(20, max_depth=7, random_state=1), MATRIX, NUMBERS, tmp_path / "other")
+    assert not bulk.equals(other)
