@@ -108,6 +108,7 @@ def test_a_key_is_rotated_without_a_refused_request(site: Site, tmp_path: Path) 
         assert status(server, new) == 200
 
 
+@pytest.mark.fault("S04")
 def test_s04_keys_hold_while_another_process_locks_their_database(site: Site, tmp_path: Path) -> None:
     key = site.key()
     with site.serving(tmp_path) as server:
