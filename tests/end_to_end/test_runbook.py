@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
-from tests.docs.pages import titled
+from app.storage.key_store import KeyStore
+from app.storage.keys import make_key
+from tests.docs.pages import BLOCKS, titled
 from tests.end_to_end.process import EXAMPLE_MODELS, ROOT, Server, environment, serving
 
 pytestmark = pytest.mark.any_worker
@@ -53,19 +56,37 @@ class Site:
         return ran.stdout
 
     def key(self) -> str:
-        """Make a key: the last word that is printed."""
-        return self.run(".venv/bin/flask keys create --name phone").split()[-1]
-
-    @contextlib.contextmanager
-    def serving(self, folder: Path) -> Iterator[Server]:
-        with serving(folder, until="/readyz", WEB_CONCURRENCY=1, **self.settings) as server:
-            yield server
+        """Make a key, as `flask keys create` does."""
+        key, stored = make_key("phone", ("predict",))
+        with contextlib.closing(KeyStore(make_url(f"sqlite:///{self.folder}/instance/retort.db"))) as store:
+            store.add(stored)
+        return key
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    (tmp_path / "site").mkdir()
-    return Site(tmp_path / "site")
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="module")
+def key(site: Site) -> str:
+    return site.key()
+
+
+@pytest.fixture(scope="module")
+def restored(site: Site, key: str) -> str:
+    """What is printed when all is restored from a backup, after everything was lost."""
+    site.run(titled(PAGE, "backup.sh"))
+    shutil.rmtree(site.folder / "models")
+    shutil.rmtree(site.folder / "instance")
+    return site.run(titled(PAGE, "restore.sh"))
+
+
+@pytest.fixture(scope="module")
+def server(site: Site, restored: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the restored folder."""
+    with serving(tmp_path_factory.mktemp("served"), until="/readyz", WEB_CONCURRENCY=1, **site.settings) as started:
+        yield started
 
 
 def status(server: Server, key: str) -> int:
@@ -79,44 +100,34 @@ def until(server: Server, key: str, wanted: int) -> None:
         time.sleep(0.05)
 
 
-def test_what_is_backed_up_is_all_that_a_server_needs(site: Site, tmp_path: Path) -> None:
-    key = site.key()
-    site.run(titled(PAGE, "backup.sh"))
-    shutil.rmtree(site.folder / "models")
-    shutil.rmtree(site.folder / "instance")
-    said = site.run(titled(PAGE, "restore.sh"))
-    assert "iris-two" in said
-    assert "phone" in said
+def test_what_is_backed_up_is_all_that_a_server_needs(site: Site, key: str, restored: str, server: Server) -> None:
+    assert {"backup.sh", "restore.sh"} <= {block.title for block in BLOCKS if block.page == PAGE}
+    assert "iris-two" in restored
+    assert "phone" in restored
     assert (site.folder / "instance" / "retort.db").stat().st_mode & 0o777 == 0o600
-    with site.serving(tmp_path) as server:
-        assert status(server, key) == 200
-        assert status(server, key[:-1] + ("A" if key[-1] != "A" else "B")) == 401
-
-
-def test_a_key_is_rotated_without_a_refused_request(site: Site, tmp_path: Path) -> None:
-    old = site.key()
-    id_ = old.split("_")[1]
-    with site.serving(tmp_path) as server:
-        assert status(server, old) == 200
-        said = site.run(titled(PAGE, "rotate.sh"), ID=id_)
-        assert f"{id_} holds until " in said
-        new = said.split()[-1]
-        until(server, new, 200)
-        assert status(server, old) == 200
-        site.run(titled(PAGE, "revoke.sh"), ID=id_)
-        until(server, old, 401)
-        assert status(server, new) == 200
+    assert status(server, key) == 200
+    assert status(server, key[:-1] + ("A" if key[-1] != "A" else "B")) == 401
 
 
 @pytest.mark.fault("S04")
-def test_s04_keys_hold_while_another_process_locks_their_database(site: Site, tmp_path: Path) -> None:
-    key = site.key()
-    with site.serving(tmp_path) as server:
-        with contextlib.closing(sqlite3.connect(site.folder / "instance" / "retort.db")) as other:
-            other.execute("BEGIN EXCLUSIVE")
-            over_s, statuses = time.monotonic() + LOCKED_S, set[int]()
-            while time.monotonic() < over_s:
-                statuses.add(status(server, key))
-                time.sleep(0.02)
-        assert statuses == {200}
-        until(server, site.key(), 200)
+def test_s04_keys_hold_while_another_process_locks_their_database(site: Site, key: str, server: Server) -> None:
+    with contextlib.closing(sqlite3.connect(site.folder / "instance" / "retort.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        over_s, statuses = time.monotonic() + LOCKED_S, set[int]()
+        while time.monotonic() < over_s:
+            statuses.add(status(server, key))
+            time.sleep(0.02)
+    assert statuses == {200}
+    until(server, site.key(), 200)
+
+
+def test_a_key_is_rotated_without_a_refused_request(site: Site, key: str, server: Server) -> None:
+    id_ = key.split("_")[1]
+    said = site.run(titled(PAGE, "rotate.sh"), ID=id_)
+    assert f"{id_} holds until " in said
+    new = said.split()[-1]
+    until(server, new, 200)
+    assert status(server, key) == 200
+    site.run(titled(PAGE, "revoke.sh"), ID=id_)
+    until(server, key, 401)
+    assert status(server, new) == 200
