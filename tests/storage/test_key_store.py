@@ -65,6 +65,15 @@ def test_the_file_is_for_its_owner_alone(store: KeyStore, tmp_path: Path) -> Non
     assert stat.S_IMODE((tmp_path / "instance" / "retort.db").stat().st_mode) == 0o600
 
 
+def test_a_file_that_replaces_another_is_read(store: KeyStore, tmp_path: Path) -> None:
+    store.add(KEY)
+    assert store.read() == [KEY]
+    with opened(f"sqlite:///{tmp_path}/restored.db") as other:
+        other.add(OTHER)
+    (tmp_path / "restored.db").replace(tmp_path / "instance" / "retort.db")
+    assert store.read() == [OTHER]
+
+
 def test_reading_makes_no_file(store: KeyStore, tmp_path: Path) -> None:
     store.bring_up_to_date()
     assert store.read() == []
