@@ -281,7 +281,8 @@ def _method(figures: Figures) -> str:
         "is measured, each server answers every question, and its predictions are compared with those of the notebook; "
         "an error under load ends a side.",
         "- Retort is started by Procfile's `web:` line with its default settings, less the access log, and with "
-        "CORS for the page that all requests say they come from (`Origin`), which no peer looks at. It answers "
+        "CORS for the page that all requests say they come from (`Origin`). No peer looks at this header, nor at the "
+        "API key in `Authorization`. Retort answers "
         "probabilities beside the predictions where nothing else is said; the peers answer predictions.",
     ]
     if others:

@@ -157,6 +157,13 @@ SAID = [
     (errors.InvalidRepository("there is no manifest.json"), "there is no manifest.json", {}),
     (errors.PackingRefused("it is a dict"), "it is a dict", {}),
     (errors.LoadingFailed("it is damaged"), "it is damaged", {}),
+    (errors.ScoringRefused("it is no CSV"), "it is no CSV", {}),
+    (
+        errors.TooManyRejects(11, 10, "out.csv.rejects.ndjson"),
+        "11 rows were rejected, more than the limit of 10; out.csv.rejects.ndjson has what is wrong",
+        {"rejected": 11, "limit": 10, "rejects": "out.csv.rejects.ndjson"},
+    ),
+    (errors.ScoringCancelled(), "the run was cancelled; its finished parts are kept, and it can be resumed", {}),
 ]
 
 
