@@ -433,8 +433,16 @@ SECTIONS: dict[str, tuple[Fault, ...]] = {
         ),
     ),
     "State and services": (
-        Fault("S01", "A server is killed in the middle of a job", "", untested=NO_JOBS),
-        Fault("S02", "A server is killed between a result and its status", "", untested=NO_JOBS),
+        Fault(
+            "S01",
+            "A run of bulk scoring, or a worker of its cluster, is killed at random moments",
+            "it is resumed, and each row is in the result once, as if nothing had happened",
+        ),
+        Fault(
+            "S02",
+            "A run of bulk scoring is killed between a part and its journal, or while it finishes",
+            "only whole parts count, and the files are those of a run that was not killed",
+        ),
         Fault(
             "S03",
             "A disk that is full, while a version is packed or long bodies are received",
@@ -462,7 +470,7 @@ SECTIONS: dict[str, tuple[Fault, ...]] = {
             "",
             untested="does not apply: a prediction changes nothing, so that clients and proxies may repeat it",
         ),
-        Fault("S08", "Two schedulers, and a lease that ends", "", untested=NO_JOBS),
+        Fault("S08", "Two runs of bulk scoring write one output", "the second is refused, and the first goes on"),
         Fault("S09", "A download of results is cut", "", untested=NO_JOBS),
         Fault("S10", "100,000 queued jobs", "", untested=NO_JOBS),
     ),
@@ -475,7 +483,7 @@ SECTIONS: dict[str, tuple[Fault, ...]] = {
         Fault(
             "X02",
             "Code of the server that unpickles",
-            "only the loader of artifacts, after the check of their hash, and packing import a library that unpickles",
+            "only the loader of artifacts imports a library that unpickles; packing and bulk scoring do not serve",
         ),
         Fault(
             "X03",
