@@ -109,6 +109,14 @@ new-venv:
 estimators: .venv/testing ## pack, prove and compare every estimator; writes docs/estimators.md
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest tests/sweep --estimators docs/estimators.md
 
+.PHONY: faults
+faults: .venv/testing ## run the tests that inject faults; writes docs/faults.md; ARGS="-k o01" runs some again
+	@sh tests/setup/debian.sh $(PROGRAMS)
+	@$(if $(ARGS),,rm -f build/faults.json)
+	@# All are run, whatever fails: the page says what did.
+	$(PYTEST) --part shared $(SHARED) --faults=docs/faults.md $(ARGS) || [ $$? = 1 ] || [ $$? = 5 ]
+	$(PYTEST) --part alone --faults=docs/faults.md $(ARGS) || [ $$? = 5 ]
+
 .PHONY: versions
 versions: .venv/testing ## pack what seven releases of scikit-learn fitted and compare; writes docs/versions.md
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" python -m tests.sweep.versions --page docs/versions.md $(ARGS)

@@ -218,11 +218,11 @@ def test_each_alert_fires_in_its_unit_test_and_is_quiet_before() -> None:
 
 
 def test_each_alert_says_what_it_means_and_where_to_read_on() -> None:
-    headings = {line for line in (ROOT / "docs" / "operations.md").read_text("utf-8").splitlines() if line[:1] == "#"}
+    headings = {line for line in (ROOT / "docs" / "runbook.md").read_text("utf-8").splitlines() if line[:1] == "#"}
     for name, rule in ALERTS.items():
         assert rule["labels"]["severity"] in ("critical", "warning")
         assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
-        assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{name.lower()}"
+        assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{name.lower()}"
         assert f"### {name}" in headings
 
 

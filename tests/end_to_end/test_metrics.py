@@ -109,6 +109,7 @@ def test_no_counts_are_lost_when_a_worker_ends_normally(alone: Server, settled: 
     assert settled.requests == before + settled.scrapes + 20
 
 
+@pytest.mark.fault("P01")
 def test_counters_do_not_go_backwards_where_workers_are_killed(alone: Server, settled: Scraper) -> None:
     before, restarts = settled.requests, settled.value("retort_worker_restarts_total")
     for killed in range(1, 5):

@@ -261,6 +261,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
 
 @given(ANY_TEXT, ANY_TEXT, ANY_TEXT, ANY_TEXT)
+@pytest.mark.fault("X10")
 def test_any_request_gives_one_line_of_json(path: str, method: str, client: str, length: str) -> None:
     context = RequestContext(environ(path, method, REMOTE_ADDR=client, CONTENT_LENGTH=length))
     event = module.event_of(context)

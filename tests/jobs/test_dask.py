@@ -81,6 +81,7 @@ def compare(table: pd.DataFrame, output: Path) -> None:
     same_as(estimator("penguins"), table.drop(columns="id"), found)
 
 
+@pytest.mark.fault("S01")
 def test_a_worker_that_is_killed_loses_and_doubles_no_row(cluster: Cluster, tmp_path: Path) -> None:
     table = penguins(40_000)
     source, output = write(table, tmp_path / "in.parquet"), tmp_path / "out.parquet"

@@ -18,6 +18,7 @@ from tests.jobs.files import SETTINGS, penguins, read, score, write
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "moments", "processes"), [("csv", 5, 1), ("parquet", 1, 2)])
+@pytest.mark.fault("S01")
 def test_a_run_that_is_killed_at_random_moments_gives_the_same_files(
     suffix: str, moments: int, processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +56,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("step", ["put the rejects", "put the output", "remove the folder"])
+@pytest.mark.fault("S02")
 def test_a_run_that_is_killed_while_it_finishes_can_be_resumed(
     step: str, job: ScoringJob, undisturbed: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +82,7 @@ def killer() -> object:
 
 
 @pytest.mark.parametrize("damage", ["half a line", "a line without its bytes", "bytes without a line", "other bytes"])
+@pytest.mark.fault("S02")
 def test_only_whole_parts_count(damage: str, job: ScoringJob, undisturbed: tuple[bytes, bytes]) -> None:
     seen: list[object] = []
     with pytest.raises(ScoringCancelled):
@@ -99,6 +102,7 @@ def test_only_whole_parts_count(damage: str, job: ScoringJob, undisturbed: tuple
     assert files_of(job) == undisturbed
 
 
+@pytest.mark.fault("S08")
 def test_two_runs_do_not_write_one_output(job: ScoringJob) -> None:
     def begin_another(_: object) -> None:
         with pytest.raises(ScoringRefused, match="another run is writing this output"):

@@ -96,6 +96,7 @@ def test_a_turn_that_has_no_time_serves_one_request_of_each_kind_and_goes_on(mon
         assert [statuses_in(each.recv(65536)) for each in connections] == [[200]] * 5
 
 
+@pytest.mark.fault("O07")
 def test_a_client_with_one_request_does_not_wait_for_the_many_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Named()
     with staged(app) as stage, asking(stage, *[b"noisy"] * 50, b"quiet") as connections:
@@ -130,6 +131,7 @@ def test_inline_requests_over_the_budget_of_the_turn_are_taken_from_the_client_w
         stage.until(lambda: stage.dispatcher.stats.answered == 19)
 
 
+@pytest.mark.fault("O07")
 def test_an_inline_request_that_takes_long_waits_for_a_thread() -> None:
     app = Named(inline_us=1001.0)
     with staged(app) as stage, asking(stage, b"a"):

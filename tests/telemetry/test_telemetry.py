@@ -50,6 +50,7 @@ def test_a_fit_request_id_is_echoed(sent: str) -> None:
 
 
 @pytest.mark.parametrize("sent", [None, "", "0" * 129, "a b", "a\n", "\na", "é", "a/b", '"', "a\r\nSet-Cookie: x"])
+@pytest.mark.fault("X10")
 def test_an_unfit_request_id_is_replaced(sent: str | None) -> None:
     made = request_id_from(sent)
     assert made != sent

@@ -28,6 +28,7 @@ def test_each_stage_of_a_request_has_a_histogram() -> None:
     assert found[*PENGUINS, "run"][bounds.index(0.01)] == 2.0
 
 
+@pytest.mark.fault("X09")
 def test_outcomes_beyond_a_limit_are_counted_together() -> None:
     metrics = SharedMetrics()
     for number in range(MOST_OUTCOMES + 10):
@@ -51,6 +52,7 @@ def test_responses_are_counted_by_status_and_problem() -> None:
     assert len(metrics.samples()["retort_responses"]) == MOST_RESPONSE_KINDS + 1
 
 
+@pytest.mark.fault("X09")
 def test_classes_beyond_a_limit_are_counted_together() -> None:
     metrics, classes = SharedMetrics(), tuple(range(MOST_CLASSES + 5))
     metrics.ran("penguins", 1, 1, 1, classes, [*classes, "unknown", None])

@@ -15,6 +15,7 @@ PROBES = ["/readyz", "/v2/health/ready", "/ping", "/health", "/v1/endpoints/1/de
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PROBES)
+@pytest.mark.fault("P12")
 def test_a_server_that_drains_is_not_ready_and_says_when_to_ask_again(path: str) -> None:
     app = create_app(Settings(models_dir=MODELS))
     client = app.test_client()

@@ -136,6 +136,7 @@ def test_every_family_is_explained(served: Flask) -> None:
 
 
 @pytest.mark.needs_program("promtool")
+@pytest.mark.fault("X09")
 def test_promtool_finds_no_fault_in_any_family(served: Application) -> None:
     metrics, client = served.extensions["retort_metrics"], served.test_client()
     stats = Stats(accepted=9, inline=4)
