@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.signature import Input
-from app.signature.arrow_values import plain_values
+from app.signature.arrow_values import numbers_of, plain_values
 from app.signature.batch import Column
 from app.signature.cells import reader_of
 from app.signature.kinds import KINDS, integer_limits_of, limits_of, objects, rule_of
@@ -60,9 +60,12 @@ def _is_number(of: Any) -> bool:
 
 
 def _floats(array: Any) -> NDArray[np.float64]:
-    import pyarrow as pa
-
-    floats: NDArray[np.float64] = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    """Return an array of numbers in float64, with NaN for missing values."""
+    values, missing = numbers_of(array)
+    if missing is None:
+        return values.astype(np.float64, copy=False)
+    floats = values.astype(np.float64)
+    floats[missing] = np.nan
     return floats
 
 
@@ -90,7 +93,7 @@ def _integers(array: Any, spec: Input) -> CheckedColumn | None:
     least, most = integer_limits_of(spec)
     values: NDArray[Any]
     if types.is_integer(array.type) and not array.null_count:
-        values = array.to_numpy(zero_copy_only=False)
+        values, _ = numbers_of(array)
         missing = np.zeros(0, np.bool_)
         good = (values >= least) & (values <= most)
     else:
@@ -151,8 +154,9 @@ def _coded(array: Any) -> tuple[list[Any], NDArray[np.intp]]:
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
             return plain_values(array, LIST_BYTES), np.arange(len(array), dtype=np.intp)
     values = plain_values(array.dictionary, LIST_BYTES)
-    indices = array.indices
-    if indices.null_count:
-        indices = indices.cast(pa.int64()).fill_null(len(values))
+    indices, missing = numbers_of(array.indices)
+    codes = indices.astype(np.intp)
+    if missing is not None:
+        codes[missing] = len(values)
         values = [*values, None]
-    return values, indices.to_numpy(zero_copy_only=False).astype(np.intp)
+    return values, codes

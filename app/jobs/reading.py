@@ -14,7 +14,7 @@ import numpy as np
 from app.errors import InvalidJson, ScoringRefused
 from app.jobs.parts import Part
 from app.signature import Input, Layout, Signature
-from app.signature.arrow_values import plain_values
+from app.signature.arrow_values import numbers_of, plain_values
 from app.signature.cells import read_untyped, reader_of
 from app.signature.json_values import read_json
 
@@ -155,7 +155,7 @@ def _read_csv(part: Part, signature: Signature, keep: Sequence[str], *, typed: b
         ),
     )
     columns = {name: _whole(table.column(name)) for name in used}
-    has_nan = any(np.isnan(columns[name].drop_null()).any() for name in numbers & {*used})
+    has_nan = any(_has_nan(columns[name]) for name in numbers & {*used})
     if has_nan and OTHER_NAN.search(part.content):
         raise pa.ArrowInvalid("a text that is no NaN elsewhere")
     texts = frozenset(used) - numbers
@@ -163,6 +163,13 @@ def _read_csv(part: Part, signature: Signature, keep: Sequence[str], *, typed: b
     if numbers:
         found.as_texts = lambda: _read_csv_as_texts(part, signature, keep)
     return found
+
+
+def _has_nan(array: Any) -> bool:
+    """Return whether an array of floats has NaN, beside missing values."""
+    values, missing = numbers_of(array)
+    has_nan = np.isnan(values)
+    return bool(has_nan.any() if missing is None else (has_nan & ~missing).any())
 
 
 def _where(part: Part) -> str:

@@ -104,7 +104,8 @@ def _table(kept: Mapping[str, Any], outputs: Outputs) -> Any:
     import pyarrow as pa
 
     columns = {name: _typed(column) for name, column in kept.items()}
-    return pa.table(columns | {name: arrow_of(column) for name, column in outputs.items()})
+    columns |= {name: arrow_of(column) for name, column in outputs.items()}
+    return pa.Table.from_arrays([*columns.values()], [*columns])
 
 
 def _typed(column: Any) -> Any:
@@ -118,19 +119,41 @@ def _typed(column: Any) -> Any:
 
 
 def arrow_of(column: NDArray[Any]) -> Any:
-    """Return a column of an answer as a pyarrow array. NaN and infinities are null, as in JSON."""
+    """Return a column of an answer as a pyarrow array. NaN and infinities are null, as in JSON.
+
+    Arrays are made of buffers, because `pyarrow.array` imports pandas.
+    """
     import pyarrow as pa
 
-    if column.dtype.kind == "f":
+    if column.dtype.kind in "fiu":
         finite = np.isfinite(column)
-        return pa.array(np.ascontiguousarray(column), mask=None if finite.all() else ~finite)
-    if column.dtype.kind in "biu":
-        return pa.array(np.ascontiguousarray(column))
-    values = json_values(column) if set(map(type, column.tolist())) != {str} else column
+        validity = None if finite.all() else pa.py_buffer(np.packbits(finite, bitorder="little"))
+        content = pa.py_buffer(np.ascontiguousarray(column))
+        return pa.Array.from_buffers(pa.from_numpy_dtype(column.dtype), len(column), [validity, content])
+    if column.dtype.kind == "b":
+        return pa.Array.from_buffers(
+            pa.bool_(), len(column), [None, pa.py_buffer(np.packbits(column, bitorder="little"))]
+        )
+    values = column.tolist()
+    if set(map(type, values)) <= {str}:
+        return _texts(values)
+    values = json_values(column)
     try:
-        return pa.array(values) if len(values) else pa.array([], type=pa.string())
+        return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):  # labels of several types
         return pa.array([None if value is None else str(value) for value in values], type=pa.string())
+
+
+def _texts(values: list[str]) -> Any:
+    import pyarrow as pa
+
+    known = {value: value.encode("utf-8", "replace") for value in set(values)}
+    encoded = list(map(known.__getitem__, values))
+    offsets = np.zeros(len(values) + 1, dtype=np.int32)
+    np.cumsum(list(map(len, encoded)), out=offsets[1:])
+    return pa.Array.from_buffers(
+        pa.string(), len(values), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    )
 
 
 def _binary(table: Any, name: str) -> bytes:

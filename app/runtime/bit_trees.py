@@ -240,11 +240,13 @@ def _sums(ensemble: Ensemble, table: NDArray[Any] | None) -> Callable[[Columns],
             number = named[0]
             for plane, more in enumerate(named[1:], start=1):
                 number |= more << np.uint8(plane)
+            taken = np.empty((part.stop - part.start, *values[0].shape[1:]), dtype)
             for tree, numbers in enumerate(number):
+                np.take(values[tree], numbers, axis=0, out=taken, mode="clip")
                 if table is None:
-                    sums[part, target_of_tree[tree]] += values[tree].take(numbers)
+                    sums[part, target_of_tree[tree]] += taken
                 else:
-                    sums[part] += values[tree].take(numbers, axis=0)
+                    sums[part] += taken
         return sums
 
     return evaluate

@@ -5,10 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.errors import BodyTooLarge
 
 LEAST_BYTES_OF_A_VALUE = 8
 """Smallest size of a list's value in Python. Lists may not have more values than fill the limit."""
+
+
+def numbers_of(array: Any) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Return the values of an array of integers or floats, and which of them are missing; None if none are.
+
+    Nothing is copied. The method `to_numpy` of the array would import pandas.
+    """
+    if not len(array):
+        return np.empty(0, dtype=array.type.to_pandas_dtype()), None
+    here = slice(array.offset, array.offset + len(array))
+    validity, content = array.buffers()
+    values = np.frombuffer(content, dtype=array.type.to_pandas_dtype())[here]
+    if not array.null_count:
+        return values, None
+    there = np.unpackbits(np.frombuffer(validity, dtype=np.uint8), count=here.stop, bitorder="little")[here]
+    return values, there == 0
 
 
 def plain_values(array: Any, limit_bytes: int) -> list[Any]:

@@ -82,14 +82,14 @@ def compare(spec: Input, array: pa.Array, values: list[Any], is_text: bool) -> N
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.kind}-{spec.dtype}-{spec.nullable}")
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(array=ARRAYS)
 def test_typed_columns(spec: Input, array: pa.Array) -> None:
     compare(spec, array, plain_values(array, 10**6), is_text=False)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.kind}-{spec.dtype}-{spec.nullable}")
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(cells=st.lists(st.sampled_from(CELLS), max_size=8))
 def test_cells_of_text(spec: Input, cells: list[str]) -> None:
     compare(spec, pa.array(cells, pa.string()), list(map(reader_of(spec), cells)), is_text=True)

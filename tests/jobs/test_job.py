@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -298,3 +299,15 @@ def test_without_pyarrow_text_is_scored_all_the_same(
     found = read(tmp_path / "out.csv")
     wanted(found)
     assert found["id"].tolist() == table["id"].tolist()
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_file(many_parts: None, tmp_path: Path) -> None:
+    peaks = []
+    for rows in (800, 800, 8000):  # the first run loads what it needs
+        source = write(penguins(rows), tmp_path / "in.parquet")
+        tracemalloc.start()
+        score("penguins", source, tmp_path / "out.csv", keep=["id"])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.5 * peaks[1]
