@@ -40,6 +40,8 @@ class Code(enum.Enum):
     KEY_NOT_FOUND = "key-not-found"
     NO_KEYS = "no-keys"
     MODEL_NOT_PERMITTED = "model-not-permitted"
+    SCORING_REFUSED = "scoring-refused"
+    SCORING_CANCELLED = "scoring-cancelled"
 
 
 SERVER_FAILED = "the server failed on this request; its log has the cause under the request id"
@@ -341,3 +343,24 @@ class ModelNotPermitted(RetortError, code=Code.MODEL_NOT_PERMITTED):
         self.permitted = tuple(sorted(permitted))
         names = ", ".join(self.permitted[:20])
         super().__init__(f"the request asks for {which}; this key may use: {names}")
+
+
+class ScoringRefused(RetortError, code=Code.SCORING_REFUSED):
+    """A file cannot be scored: its form, its columns, the model, or the place of the output."""
+
+
+class TooManyRejects(ScoringRefused):
+    """More rows of a file were rejected than the limit allows. `rejects` is where they are."""
+
+    def __init__(self, rejected: int, limit: int, rejects: str) -> None:
+        super().__init__(f"{rejected} rows were rejected, more than the limit of {limit}; {rejects} has them")
+        self.rejected = rejected
+        self.limit = limit
+        self.rejects = rejects
+
+
+class ScoringCancelled(RetortError, code=Code.SCORING_CANCELLED):
+    """A scoring run was cancelled. Its finished parts are kept."""
+
+    def __init__(self) -> None:
+        super().__init__("the run was cancelled; its finished parts are kept, and it can be resumed")

@@ -1,4 +1,4 @@
-"""The commands `flask models …`, `flask keys …` and `flask settings`."""
+"""The commands `flask models …`, `flask keys …`, `flask score` and `flask settings`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from flask.cli import with_appcontext
 from app.cli import adding, choosing, listing  # noqa: F401 (each adds its commands to `models`)
 from app.cli.group import EXTENSION, Context, context, models, print_table, print_warnings, wrong_settings
 from app.cli.keys import keys
+from app.cli.scoring import score
 from app.cli.servers import other_settings, servers_of
 from app.settings import Settings, table
 from app.settings.env_files import read_env_files
@@ -26,6 +27,7 @@ def register(app: Flask, repository: Repository, settings: Settings, source: Key
     app.extensions[EXTENSION] = Context(repository, settings, source)
     app.cli.add_command(models)
     app.cli.add_command(keys)
+    app.cli.add_command(score)
     app.cli.add_command(show_settings)
     if click.get_current_context(silent=True) is None:
         for line in wrong_settings(repository, settings):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import click
 from flask import current_app
@@ -18,6 +19,9 @@ from app.storage.repository import Repository
 from app.storage.strays import strays
 from app.storage.verification import verify_files
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 EXTENSION = "retort_cli"
 """The key of the `Context` in `app.extensions`."""
 
@@ -29,14 +33,24 @@ class RetortGroup(AppGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn errors of Retort and of the file system into click's."""
+        return reported(super().invoke)(ctx)
+
+
+def reported(command: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a command: errors of Retort and of the file system become click's, in one sentence."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **options: P.kwargs) -> T:
         try:
-            return super().invoke(ctx)
+            return command(*args, **options)
         except RetortError as error:
             raise click.ClickException(error.detail) from None
         except OSError as error:
             raise click.ClickException(
                 f"{error.filename}: {error.strerror}" if error.filename else str(error)
             ) from None
+
+    return run
 
 
 models = RetortGroup("models", help="Pack, list, choose, compare, verify and remove models.")

@@ -13,10 +13,11 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header, parse_options_header
 
 from app.errors import NotAcceptable, UnsupportedMediaType
+from app.signature.json_values import BOM
 from app.wire.codecs.arrow import ArrowStream
 from app.wire.codecs.codec import BodyLimits, Codec, Reading, Rows
 from app.wire.codecs.csv import Csv
-from app.wire.codecs.json import BOM, JSON
+from app.wire.codecs.json import JSON
 from app.wire.codecs.msgpack import MessagePack
 from app.wire.codecs.multipart import Multipart
 from app.wire.codecs.ndjson import NdJson

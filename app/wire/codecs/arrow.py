@@ -1,28 +1,28 @@
-"""`application/vnd.apache.arrow.stream`: Arrow's IPC streaming format, and Arrow's arrays as plain values.
+"""`application/vnd.apache.arrow.stream`: Arrow's IPC streaming format.
 
 Source: https://arrow.apache.org/docs/format/Columnar.html. pyarrow is optional, and imported when it is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from app.core.answer import Answer
+from app.core.answer_columns import columns_of
 from app.errors import BodyTooLarge, InvalidBody, InvalidInstances
+from app.signature.arrow_values import plain_values
 from app.signature.batch import json_values
 from app.signature.schema import escaped
 from app.wire.codecs.arrow_messages import FORM, check_messages
 from app.wire.codecs.codec import BodyLimits, Codec, Document, Reading, Rows
-from app.wire.codecs.columns import check_names, check_rows, columns_of, records, refused
+from app.wire.codecs.columns import check_names, check_rows, records, refused
 
 PANDAS_INDEX = "__index_level_"
 VIEW_BYTES = 16
-LEAST_BYTES_OF_A_VALUE = 8
-"""Smallest size of a list's value in Python. Lists may not have more values than fill the body's limit."""
 
 
 class ArrowStream(Codec):
@@ -100,7 +100,7 @@ def rows_of(names: Sequence[str], batches: Iterable[Any], reading: Reading) -> R
 def _plain(array: Any, name: str, limits: BodyLimits) -> list[Any]:
     """Return the values as JSON has them. Bytes stay bytes, for the kinds that accept bytes."""
     try:
-        return _values(array, limits)
+        return plain_values(array, limits.body_bytes)
     except (OverflowError, UnicodeDecodeError):
         raise _refused(name, "has dates beyond the year 9999, or text that is not UTF-8") from None
     except NotImplementedError as error:
@@ -109,30 +109,6 @@ def _plain(array: Any, name: str, limits: BodyLimits) -> list[Any]:
 
 def _refused(name: str, detail: str) -> InvalidInstances:
     return refused(detail, f"#/instances/0/{escaped(name)}")
-
-
-def _values(array: Any, limits: BodyLimits) -> list[Any]:
-    import pyarrow as pa
-
-    types, of = pa.types, array.type
-    if isinstance(of, pa.BaseExtensionType):
-        return _values(array.storage, limits)
-    if types.is_dictionary(of):  # convert each distinct value once
-        known = [*_values(array.dictionary, limits), None]
-        return [known[-1 if at is None else at] for at in array.indices.to_pylist()]
-    if types.is_string_view(of) or types.is_binary_view(of):
-        return list(array.to_pylist())
-    if types.is_struct(of):  # by member, so that each has the bounds of a column
-        names = [of.field(position).name for position in range(of.num_fields)]
-        members = zip(*(_values(part, limits) for part in array.flatten()), strict=True) if names else [()] * len(array)
-        there = array.is_valid().to_pylist()
-        rows = zip(there, members, strict=True)
-        return [dict(zip(names, values, strict=True)) if is_there else None for is_there, values in rows]
-    if types.is_list(of) or types.is_large_list(of) or types.is_fixed_size_list(of):
-        if _leaves(array) > limits.body_bytes // LEAST_BYTES_OF_A_VALUE:
-            raise BodyTooLarge(limits.body_bytes)
-        return list(array.to_pylist())
-    return _scalars(array, types)
 
 
 def _viewed_bytes(array: Any) -> int:
@@ -154,52 +130,6 @@ def _viewed_bytes(array: Any) -> int:
     # Each begins with its length: https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout
     lengths = np.frombuffer(views, np.uint32)[:: VIEW_BYTES // 4]
     return int(lengths[array.offset : array.offset + len(array)].sum(dtype=np.int64))
-
-
-def _scalars(array: Any, types: Any) -> list[Any]:
-    import pyarrow as pa
-
-    of = array.type
-    if types.is_float16(of):
-        return list(array.cast(pa.float32()).to_pylist())
-    if types.is_decimal(of):
-        number = int if of.scale == 0 else float
-        return [None if value is None else number(value) for value in array.to_pylist()]
-    if types.is_timestamp(of):  # UTC needs no time zone table; text keeps nanoseconds
-        texts = array.cast(pa.timestamp(of.unit)).cast(pa.string()).to_pylist()
-        return [text and text.replace(" ", "T") + "Z" * bool(of.tz) for text in texts]
-    if types.is_date(of):
-        return [value and value.isoformat() for value in array.to_pylist()]
-    takes: tuple[Callable[[Any], bool], ...] = (
-        types.is_null,
-        types.is_boolean,
-        types.is_integer,
-        types.is_floating,
-        types.is_string,
-        types.is_large_string,
-        types.is_binary,
-        types.is_large_binary,
-        types.is_fixed_size_binary,
-    )
-    if not any(is_one(of) for is_one in takes):
-        raise NotImplementedError(str(of))
-    return list(array.to_pylist())
-
-
-def _leaves(array: Any) -> int:
-    """Return the number of values in the lists of an array; refuse any but numbers, booleans and text."""
-    import pyarrow as pa
-
-    types, of = pa.types, array.type
-    if types.is_struct(of):
-        return sum(_leaves(array.field(position)) for position in range(of.num_fields)) + len(array)
-    if types.is_list(of) or types.is_large_list(of) or types.is_fixed_size_list(of):
-        if types.is_null(of.value_type):  # any number of nulls takes no bytes
-            raise NotImplementedError(str(of))
-        return _leaves(array.flatten()) + len(array)
-    if types.is_boolean(of) or types.is_integer(of) or types.is_floating(of) or types.is_string(of):
-        return len(array)
-    raise NotImplementedError(str(of))
 
 
 def table_of(answer: Answer) -> Any:

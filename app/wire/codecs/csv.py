@@ -13,14 +13,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from app.core.answer import Answer
+from app.core.answer_columns import columns_of
 from app.errors import FieldError, InvalidBody, TooManyInstances, TooManyValues
 from app.signature.batch import json_text, json_values
+from app.signature.cells import Read, read_untyped, reader_of
 from app.signature.field_errors import refuse
+from app.signature.json_values import BOM
 from app.telemetry import check_deadline
-from app.wire.codecs.cells import Read, read_untyped, reader_of
 from app.wire.codecs.codec import Codec, Document, Reading, Rows
-from app.wire.codecs.columns import check_names, check_records, columns_of, unwrap_records
-from app.wire.codecs.json import BOM
+from app.wire.codecs.columns import check_names, check_records, unwrap_records
 
 MAX_CELL_CHARS = MAX_LINE_CHARS = 2**23
 """Python's default limit is 131072, less than a text may have. A character takes four bytes."""

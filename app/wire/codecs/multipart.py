@@ -16,8 +16,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, Preamble
 
 from app.errors import BodyTooLarge, FieldError, InvalidBody, TooManyValues
+from app.signature.cells import read_untyped, reader_of
 from app.signature.field_errors import escaped, refuse, shown, some
-from app.wire.codecs.cells import read_untyped, reader_of
 from app.wire.codecs.codec import Codec, Reading, Rows
 from app.wire.codecs.columns import MAX_UNKNOWN_COLUMNS, check_records, refused, unwrap_records
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from app.errors import InvalidJson
 from app.signature import Input
-from app.wire.codecs.json import JSON, MAX_INTEGER_DIGITS
+from app.signature.json_values import MAX_INTEGER_DIGITS, read_json
 
 NUMBER = re.compile(r"\s*([+-]?)(?:([0-9]+)|(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*", re.ASCII)
 MAX_NUMBER_CHARS = 10_000
@@ -62,7 +62,7 @@ def read_untyped(cell: str) -> Any:
     """Return a cell as JSON if it is an array or an object, else as text."""
     if cell[:1] in ("[", "{"):
         try:
-            return JSON.value(cell.encode())
+            return read_json(cell.encode())
         except InvalidJson:
             return cell
     return cell or None

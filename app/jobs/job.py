@@ -1,0 +1,258 @@
+"""One bulk scoring run: the rows of files through one model version, part by part."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.errors import ScoringCancelled, ScoringRefused, TooManyRejects
+from app.jobs.engines import Engine, WorkerLost, engine_of
+from app.jobs.formats import Format, compressed, format_of
+from app.jobs.locations import Source, is_url, put, remove, sources_of
+from app.jobs.parts import TEXT_BYTES, parts_of
+from app.jobs.progress import Progress
+from app.jobs.run_folder import NOTHING_DONE, Done, RunFolder, publish
+from app.jobs.scoring import OutputForm, ScoredPart
+from app.jobs.versions import choose
+from app.jobs.writing import assemble, csv_header
+from app.settings import Settings
+from app.signature import Signature
+
+MOST_LOSSES = 3
+"""Worker processes that may end one after the other without a part being finished."""
+REJECTS_SUFFIX = ".rejects.ndjson"
+
+
+def _nothing(progress: Progress) -> None:
+    """Report progress to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The result of a run. `rejects` is the file of the rejected rows; empty if there are none."""
+
+    model: str
+    version: int
+    rows: int
+    rejected: int
+    output: str
+    rejects: str
+    elapsed_s: float
+
+
+@dataclass(slots=True)
+class ScoringJob:
+    """Scores the rows of files with one version, and writes the predictions.
+
+    Attributes:
+        model: The name of the model; empty for the default one.
+        version: A number or an alias; None for the version that answers.
+        input: A path, a glob, a folder, or a URL of object storage.
+        output: A path or a URL; with a slash at its end a folder, which gets a file for each part.
+        keep: The columns of the input that are written beside the predictions.
+        max_rejects: The most rows that may be rejected; None for any number.
+        resume: Whether to go on with an unfinished run of this output, if there is one.
+        engine: "local" or "dask".
+        cluster: The address of Dask's scheduler, as in tcp://127.0.0.1:8786.
+        processes: The number of local processes; None for one for each core.
+        settings: The folder of models, and the limits of validation.
+        work_dir: Where the unfinished run is kept; None for a hidden folder beside the output, or, for a URL, one in
+            the folder of temporary files.
+    """
+
+    model: str
+    version: str | None
+    input: str
+    output: str
+    keep: Sequence[str] = ()
+    max_rejects: int | None = None
+    resume: bool = False
+    engine: str = "local"
+    cluster: str = ""
+    processes: int | None = None
+    settings: Settings = field(default_factory=Settings)
+    work_dir: Path | None = None
+
+    def run(
+        self,
+        on_progress: Callable[[Progress], None] = _nothing,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> Scored:
+        """Score all rows. The output appears whole, at the end.
+
+        Args:
+            on_progress: Called after each part.
+            is_cancelled: Asked after each part.
+
+        Raises:
+            ModelNotFound, VersionNotFound: There is no such model or version.
+            ScoringRefused: The input, the output or the model cannot be used; or the run cannot be resumed.
+            TooManyRejects: More than `max_rejects` rows were rejected.
+            ScoringCancelled: `is_cancelled` returned True. The finished parts are kept.
+        """
+        return _Run(self, on_progress, is_cancelled).run()
+
+
+class _Run:
+    """One run of a job."""
+
+    def __init__(
+        self, job: ScoringJob, on_progress: Callable[[Progress], None], is_cancelled: Callable[[], bool]
+    ) -> None:
+        self._job = job
+        self._on_progress = on_progress
+        self._is_cancelled = is_cancelled
+        self._began_s = time.monotonic()
+        self._version, manifest = choose(job.settings, job.model, job.version)
+        self._signature: Signature = manifest.signature
+        self._sources = sources_of(job.input)
+        # One part is scored before processes have started.
+        processes = 1 if sum(source.size_bytes for source in self._sources) <= TEXT_BYTES else job.processes
+        self._engine: Engine = engine_of(job.engine, job.cluster, processes)
+        self._is_folder = job.output.endswith("/")
+        self._format = _format_of_parts(self._sources) if self._is_folder else format_of(job.output)
+        self._form = OutputForm(tuple(dict.fromkeys(job.keep)), self._format, self._is_folder)
+        self._folder = RunFolder(_work_folder(job), self._format.suffix if self._is_folder else "")
+
+    def run(self) -> Scored:
+        job = self._job
+        self._require_place()
+        done = self._folder.open(self._identity(), resume=job.resume)
+        try:
+            done = self._score(done, first=done)
+            self._folder.sync()
+            rejects = self._publish(done)
+        except BaseException:
+            if self._folder.last == NOTHING_DONE:
+                self._folder.remove()
+            else:
+                self._folder.close()
+            raise
+        self._folder.remove()
+        elapsed_s = time.monotonic() - self._began_s
+        return Scored(
+            self._version.model, self._version.version, done.rows, done.rejected, job.output, rejects, elapsed_s
+        )
+
+    def _require_place(self) -> None:
+        """Refuse an output that cannot be written before anything is scored."""
+        output = self._job.output
+        if is_url(output):
+            return
+        path = Path(output)
+        if self._is_folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ScoringRefused(f"{output} is there already: a folder of output must be new or empty")
+        if not self._is_folder and path.is_dir():
+            raise ScoringRefused(f"{output} is a folder; with a slash at its end, it gets a file for each part")
+        if not path.absolute().parent.is_dir():
+            raise ScoringRefused(f"{path.parent}: there is no such folder")
+        if any(not is_url(source.name) and Path(source.name).resolve() == path.resolve() for source in self._sources):
+            raise ScoringRefused(f"{output} is the input")
+
+    def _identity(self) -> dict[str, object]:
+        """Return what must not change between the runs of which one resumes the other."""
+        return {
+            "input": [(source.name, source.size_bytes, source.stamp) for source in self._sources],
+            "model": (self._version.model, self._version.version, self._version.digest),
+            "options": (self._form.keep, self._format.name, self._format.coding, self._is_folder, self._job.output),
+            "settings": (self._version.graphs, self._version.out_of_range, self._version.pixel_limit),
+        }
+
+    def _score(self, done: Done, first: Done) -> Done:
+        """Score the parts after those that are done, again after a worker was lost, and return the last one."""
+        losses = 0
+        while True:
+            before = done
+            try:
+                return self._score_once(done, first)
+            except WorkerLost as lost:
+                done = self._folder.last
+                losses = losses + 1 if done.part == before.part else 0
+                if losses >= MOST_LOSSES:
+                    raise ScoringRefused(
+                        f"{lost}, {MOST_LOSSES} times at the part after row {done.rows}: perhaps it lacks memory"
+                    ) from None
+
+    def _score_once(self, done: Done, first: Done) -> Done:
+        job = self._job
+        self._report(done, first)
+        parts = parts_of(self._sources, self._signature, self._form.keep, done.part + 1)
+        with closing(self._engine.scored(self._version, self._form, parts)) as scored_parts:  # type: ignore[type-var]
+            for scored in scored_parts:
+                self._folder.add(scored, self._header(scored))
+                done = self._folder.last
+                self._report(done, first)
+                if job.max_rejects is not None and done.rejected > job.max_rejects:
+                    raise TooManyRejects(done.rejected, job.max_rejects, str(self._folder.rejects))
+                if self._is_cancelled():
+                    raise ScoringCancelled
+        return done
+
+    def _header(self, scored: ScoredPart) -> bytes:
+        """Return the header of CSV before the first rows of the file; else nothing."""
+        is_first = self._folder.last.output_bytes == 0 and bool(scored.output)
+        if not is_first or self._is_folder or self._format.name != "csv":
+            return b""
+        return compressed(csv_header(scored.names), self._format.coding)
+
+    def _report(self, done: Done, first: Done) -> None:
+        fraction = max(0.0, done.end)
+        parts = round((done.part + 1) / fraction) if fraction else None
+        elapsed_s = time.monotonic() - self._began_s
+        self._on_progress(
+            Progress(done.part + 1, parts, done.rows, done.rejected, fraction, elapsed_s, first.rows, first.end)
+        )
+
+    def _publish(self, done: Done) -> str:
+        """Move the output and the rejects into their places, and return the place of the rejects, if there are any."""
+        output, rejects = self._job.output, rejects_of(self._job.output)
+        made = self._folder.output
+        if not self._format.is_text and not self._is_folder:
+            made = self._folder.folder / "assembled"
+            if self._folder.output.exists():
+                assemble(self._folder.output, made, self._format.name)
+        if not done.rejected:
+            remove(rejects)
+        elif is_url(rejects):
+            put(rejects, self._folder.rejects)
+        else:
+            publish(self._folder.rejects, Path(rejects))
+        if not is_url(output):
+            target = Path(output)
+            if self._is_folder and made.exists() and target.is_dir():
+                target.rmdir()  # it is empty
+            publish(made, target)
+        elif self._is_folder:
+            for each in sorted(made.iterdir()):
+                put(output + each.name, each)
+        else:
+            put(output, made)
+        return rejects if done.rejected else ""
+
+
+def rejects_of(output: str) -> str:
+    """Return where the rejected rows of an output are written."""
+    return output.rstrip("/") + REJECTS_SUFFIX
+
+
+def _format_of_parts(sources: Sequence[Source]) -> Format:
+    """Return the format of a folder's files: that of the input."""
+    found = {source.format for source in sources}
+    if len(found) > 1:
+        raise ScoringRefused("the files of the input have several formats: name one file as the output")
+    return found.pop()
+
+
+def _work_folder(job: ScoringJob) -> Path:
+    if job.work_dir is not None:
+        return job.work_dir
+    if is_url(job.output):
+        named = hashlib.sha256(job.output.encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"retort-scoring-{named}"
+    path = Path(job.output).absolute()
+    return path.with_name(f".{path.name}.scoring")

@@ -1,0 +1,132 @@
+"""The version that a run uses: chosen once, loaded and proven once in each worker process, and told by its hash."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from app.errors import ScoringRefused, VersionNotFound
+from app.runtime.entry import Lease
+from app.runtime.loaders import LOADERS
+from app.runtime.policy import State, default_model, named_version
+from app.runtime.version_loader import VersionLoader
+from app.settings import Settings
+from app.signature.schema import validators
+from app.storage.manifest import MANIFEST as MANIFEST_FILE
+from app.storage.manifest import MANIFEST_SHA256, Manifest
+from app.storage.repository import Repository
+
+MOST_LOADED = 4
+NO_LIMIT = 2**31
+
+_loaded: OrderedDict[VersionFiles, Lease] = OrderedDict()
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFiles:
+    """Where a worker process finds a version, and how it validates.
+
+    Two are equal if their `digest`, the hash of the version, and their settings are. `folder` is the repository;
+    `files` are the contents of the version's folder, for workers that do not see the repository.
+    """
+
+    model: str
+    version: int
+    digest: str
+    graphs: bool
+    out_of_range: str
+    pixel_limit: int
+    folder: str = ""
+    files: tuple[tuple[str, bytes], ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, VersionFiles) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[object, ...]:
+        return self.model, self.version, self.digest, self.graphs, self.out_of_range, self.pixel_limit
+
+    def with_files(self) -> VersionFiles:
+        """Return the version with the contents of its files, for other hosts."""
+        folder = Repository(Path(self.folder)).folder(self.model, self.version)
+        repository = Repository(Path(self.folder))
+        names = [MANIFEST_FILE, MANIFEST_SHA256, *repository.manifest(self.model, self.version).files]
+        contents = tuple((name, (folder / name).read_bytes()) for name in names if (folder / name).exists())
+        return replace(self, folder="", files=contents)
+
+    def lease(self) -> Lease:
+        """Return the loaded version. Each process loads and proves it once.
+
+        Raises:
+            ScoringRefused: It cannot be loaded here, or answers otherwise than at packing.
+        """
+        with _lock:
+            found = _loaded.get(self)
+            if found is None:
+                found = _loaded[self] = self._load()
+                while len(_loaded) > MOST_LOADED:
+                    _loaded.popitem(last=False)
+            _loaded.move_to_end(self)
+            return found
+
+    def _load(self) -> Lease:
+        if not self.files:
+            return self._load_from(Path(self.folder))
+        with tempfile.TemporaryDirectory(prefix="retort-") as folder:
+            place = Path(folder) / self.model / str(self.version)
+            place.mkdir(parents=True)
+            for name, content in self.files:
+                (place / name).write_bytes(content)
+            return self._load_from(Path(folder))
+
+    def _load_from(self, folder: Path) -> Lease:
+        repository = Repository(folder)
+        if repository.digest(self.model, self.version) != self.digest:
+            raise ScoringRefused(f"{self.model} version {self.version} was replaced while it was used")
+        validator_for = validators(NO_LIMIT, self.out_of_range, self.pixel_limit, NO_LIMIT)
+        entry = VersionLoader(repository, LOADERS, validator_for, self.graphs).tried(self.model, self.version)
+        if entry.state is not State.AVAILABLE:
+            raise ScoringRefused(f"{self.model} version {self.version} cannot be used: {entry.reason}")
+        lease = entry.required_lease()
+        lease.acquire()
+        return lease
+
+
+def choose(settings: Settings, model: str, version: str | None) -> tuple[VersionFiles, Manifest]:
+    """Return the version that a name and a number or an alias mean; without these, the one that answers.
+
+    Raises:
+        ModelNotFound, VersionNotFound: There is none of that name.
+        ScoringRefused: The model has steps, which bulk scoring does not run.
+    """
+    repository = Repository(settings.models_dir)
+    pointers, models = repository.pointers(), repository.models()
+    model = model or default_model(settings.default_model, pointers.default, models) or ""
+    versions = repository.versions(model)
+    aliases = pointers.aliases.get(model, {})
+    if version is None:
+        number = pointers.chosen(model, versions) or max(versions, default=0)
+    else:
+        named = named_version(version, dict.fromkeys(versions, State.FOUND), aliases)
+        if named is None and versions:
+            raise VersionNotFound(model, version, [*map(str, versions), *aliases])
+        number = named or 0
+    manifest = repository.manifest(model, number)
+    if manifest.before or manifest.after:
+        raise ScoringRefused(f"model {model} has steps, which take whole requests and are not run in bulk")
+    files = VersionFiles(
+        model,
+        number,
+        repository.digest(model, number),
+        settings.runtime == "auto",
+        settings.out_of_range,
+        settings.image_pixel_limit,
+        str(settings.models_dir.resolve()),
+    )
+    return files, manifest

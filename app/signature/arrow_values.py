@@ -1,0 +1,89 @@
+"""Arrow's arrays as plain values. pyarrow is optional, and imported when it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from app.errors import BodyTooLarge
+
+LEAST_BYTES_OF_A_VALUE = 8
+"""Smallest size of a list's value in Python. Lists may not have more values than fill the limit."""
+
+
+def plain_values(array: Any, limit_bytes: int) -> list[Any]:
+    """Return the values of a pyarrow array as JSON has them. Bytes stay bytes, for the kinds that accept bytes.
+
+    Raises:
+        BodyTooLarge: lists have more values than fill `limit_bytes`.
+        NotImplementedError: no kind of input takes the type.
+        OverflowError, UnicodeDecodeError: dates are beyond the year 9999, or text is not UTF-8.
+    """
+    import pyarrow as pa
+
+    types, of = pa.types, array.type
+    if isinstance(of, pa.BaseExtensionType):
+        return plain_values(array.storage, limit_bytes)
+    if types.is_dictionary(of):  # convert each distinct value once
+        known = [*plain_values(array.dictionary, limit_bytes), None]
+        return [known[-1 if at is None else at] for at in array.indices.to_pylist()]
+    if types.is_string_view(of) or types.is_binary_view(of):
+        return list(array.to_pylist())
+    if types.is_struct(of):  # by member, so that each has the bounds of a column
+        names = [of.field(position).name for position in range(of.num_fields)]
+        parts = [plain_values(part, limit_bytes) for part in array.flatten()]
+        members = zip(*parts, strict=True) if names else [()] * len(array)
+        there = array.is_valid().to_pylist()
+        rows = zip(there, members, strict=True)
+        return [dict(zip(names, values, strict=True)) if is_there else None for is_there, values in rows]
+    if types.is_list(of) or types.is_large_list(of) or types.is_fixed_size_list(of):
+        if _leaves(array) > limit_bytes // LEAST_BYTES_OF_A_VALUE:
+            raise BodyTooLarge(limit_bytes)
+        return list(array.to_pylist())
+    return _scalars(array, types)
+
+
+def _scalars(array: Any, types: Any) -> list[Any]:
+    import pyarrow as pa
+
+    of = array.type
+    if types.is_float16(of):
+        return list(array.cast(pa.float32()).to_pylist())
+    if types.is_decimal(of):
+        number = int if of.scale == 0 else float
+        return [None if value is None else number(value) for value in array.to_pylist()]
+    if types.is_timestamp(of):  # UTC needs no time zone table; text keeps nanoseconds
+        texts = array.cast(pa.timestamp(of.unit)).cast(pa.string()).to_pylist()
+        return [text and text.replace(" ", "T") + "Z" * bool(of.tz) for text in texts]
+    if types.is_date(of):
+        return [value and value.isoformat() for value in array.to_pylist()]
+    takes: tuple[Callable[[Any], bool], ...] = (
+        types.is_null,
+        types.is_boolean,
+        types.is_integer,
+        types.is_floating,
+        types.is_string,
+        types.is_large_string,
+        types.is_binary,
+        types.is_large_binary,
+        types.is_fixed_size_binary,
+    )
+    if not any(is_one(of) for is_one in takes):
+        raise NotImplementedError(str(of))
+    return list(array.to_pylist())
+
+
+def _leaves(array: Any) -> int:
+    """Return the number of values in the lists of an array; refuse any but numbers, booleans and text."""
+    import pyarrow as pa
+
+    types, of = pa.types, array.type
+    if types.is_struct(of):
+        return sum(_leaves(array.field(position)) for position in range(of.num_fields)) + len(array)
+    if types.is_list(of) or types.is_large_list(of) or types.is_fixed_size_list(of):
+        if types.is_null(of.value_type):  # any number of nulls takes no bytes
+            raise NotImplementedError(str(of))
+        return _leaves(array.flatten()) + len(array)
+    if types.is_boolean(of) or types.is_integer(of) or types.is_floating(of) or types.is_string(of):
+        return len(array)
+    raise NotImplementedError(str(of))
