@@ -286,6 +286,73 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         ("The address names another model, or none, and the default model is another one.",),
         "Use a model that the detail names, or another key.",
     ),
+    Code.SCORING_REFUSED: (
+        422,
+        "A job cannot be done as it is asked for. The detail says why.",
+        (
+            "The name or Content-Type of the file, or the output, names a format that is not known here.",
+            "The model has steps, which jobs do not run.",
+        ),
+        "Correct what the detail names.",
+    ),
+    Code.JOB_NOT_FOUND: (
+        404,
+        "The caller has no job with this id.",
+        ("The id is misspelt, or the job was made with another API key.", "The job was deleted, or ended long ago."),
+        "GET /jobs lists your jobs. The operator can keep them longer: RETORT_JOBS_KEEP_S.",
+    ),
+    Code.JOB_UNFINISHED: (
+        409,
+        "The job waits or runs, and so has no result yet.",
+        ("The result is asked for too early.",),
+        "Ask GET /jobs/<id> until its state is done.",
+    ),
+    Code.JOB_FILE_MISSING: (
+        404,
+        "The job has ended, and has no such file on this server.",
+        (
+            "The job failed or was cancelled.",
+            "No row was rejected, so that there are no rejects.",
+            "The result was written to a URL.",
+        ),
+        "GET /jobs/<id> has the state, the error, and where the result is.",
+    ),
+    Code.JOBS_FULL: (
+        507,
+        "The files of all jobs have used their room on the server.",
+        ("Results of earlier jobs are still kept.", "The file is large."),
+        "Delete jobs that you do not need. The operator can raise RETORT_JOBS_BYTES.",
+    ),
+    Code.JOBS_NOT_INSTALLED: (
+        501,
+        "This server takes no jobs, because a library is not installed.",
+        ("Jobs are an extra of Retort.",),
+        "The operator installs it: pip install 'retort-serving[database,jobs]'. Until then, send predictions in parts.",
+    ),
+    Code.JOBS_UNAVAILABLE: (
+        503,
+        "The server can take no jobs now, or cannot look them up.",
+        ("No worker of jobs runs.", "The database of the jobs does not answer."),
+        f"{LATER} The operator starts a worker with `flask jobs work`, which is the worker line of the Procfile.",
+    ),
+    Code.TOO_MANY_JOBS: (
+        429,
+        "As many jobs of this client wait or run as may at once.",
+        ("Many jobs were made in a short time.",),
+        "Wait for a job to end, or cancel one. The operator can raise RETORT_JOBS_OPEN.",
+    ),
+    Code.URL_NOT_PERMITTED: (
+        403,
+        "Jobs may not read or write this URL.",
+        ("The operator has not allowed it, or it has `..` in its path.",),
+        "Upload the file, use a URL that the detail names, or ask the operator to add it to RETORT_JOBS_URLS.",
+    ),
+    Code.IDEMPOTENCY_KEY_REUSED: (
+        422,
+        "An earlier request with the same Idempotency-Key asked for something else.",
+        ("A client uses one key for several jobs.",),
+        "Send a new key with each new job, and the same key only with the same request.",
+    ),
     "keys-unavailable": (
         503,
         "The server could not read its API keys for a while, and so refuses everything that needs one.",

@@ -8,7 +8,7 @@ from typing import Protocol
 from flask_smorest import Blueprint
 
 from app.storage.keys import ADMIN, METRICS, PREDICT
-from app.wire import health, invocations, metrics, models, open_inference, predict, tensorflow_serving, vertex
+from app.wire import health, invocations, jobs, metrics, models, open_inference, predict, tensorflow_serving, vertex
 from app.wire.backend import Backend
 
 
@@ -29,6 +29,7 @@ PROTOCOLS: tuple[WireProtocol, ...] = (
     models,
     health,
     metrics,
+    jobs,
     open_inference,
     tensorflow_serving,
     invocations,
@@ -59,5 +60,7 @@ SCOPES: Mapping[str, str | None] = {
     **dict.fromkeys(ADMINISTRATIVE, ADMIN),
     "metrics.metrics": METRICS,
     "web.try_model": PREDICT,
+    "jobs.create_job": PREDICT,
+    "jobs.delete_job": PREDICT,
 }
 """The scope of an API key that a view needs. All others need `predict` for reading and predictions, else `admin`."""
