@@ -145,10 +145,22 @@ class MalformedRequest(RetortError, code=Code.MALFORMED_REQUEST):
 class BodyTooLarge(RetortError, code=Code.BODY_TOO_LARGE):
     """The body is longer than the server reads."""
 
-    def __init__(self, limit_bytes: int, setting: str = "RETORT_BODY_LIMIT_BYTES") -> None:
+    def __init__(self, limit_bytes: int) -> None:
         super().__init__(
             f"the body is longer than {limit_bytes} bytes, the most this server reads;"
-            f" the server's operator can raise {setting}"
+            " the server's operator can raise RETORT_BODY_LIMIT_BYTES"
+        )
+        self.limit_bytes = limit_bytes
+
+
+class UploadTooLarge(BodyTooLarge):
+    """The file for a job is longer than the server stores."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        RetortError.__init__(
+            self,
+            f"the file for the job is longer than {limit_bytes} bytes, the most this server stores;"
+            " the server's operator can raise RETORT_JOBS_UPLOAD_BYTES",
         )
         self.limit_bytes = limit_bytes
 

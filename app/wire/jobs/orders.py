@@ -16,7 +16,15 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import MultiPartParser
 from werkzeug.http import parse_options_header
 
-from app.errors import BodyTooLarge, InvalidBody, InvalidJson, MalformedRequest, ScoringRefused, UnsupportedMediaType
+from app.errors import (
+    BodyTooLarge,
+    InvalidBody,
+    InvalidJson,
+    MalformedRequest,
+    ScoringRefused,
+    UnsupportedMediaType,
+    UploadTooLarge,
+)
 from app.jobs.formats import format_of
 from app.jobs.job_urls import is_url, require_permitted
 from app.jobs.service import Order
@@ -127,7 +135,7 @@ class OrderReader:
         try:
             yield from body.parts(request.environ, limit_bytes)
         except BodyTooLarge:
-            raise BodyTooLarge(limit_bytes, "RETORT_JOBS_UPLOAD_BYTES") from None
+            raise UploadTooLarge(limit_bytes) from None
 
     def _from_form(self, request: Request, boundary: str, folder: Path) -> tuple[Order, int]:
         files: list[tuple[str, StoredFile]] = []
