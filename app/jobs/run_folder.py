@@ -104,6 +104,7 @@ class RunFolder:
         now = msgspec.json.decode(msgspec.json.encode(identity), type=dict[str, object])
         changed = [name for name in now if now[name] != before.get(name)]
         if changed:
+            self.close()
             raise NotResumable(
                 f"the run cannot be resumed: since it began, the {', the '.join(changed)} changed; "
                 "without --resume it begins anew"
