@@ -364,7 +364,7 @@ def test_browsers_get_pages(client: Client, at: Settings) -> None:
     assert taken.status_code == 303
     here = taken.headers["Location"]
     waiting = client.get(here, headers=page).get_data(as_text=True)
-    assert '<noscript><meta http-equiv="refresh" content="5"></noscript>' in waiting
+    assert '<noscript><meta http-equiv="refresh" content="3"></noscript>' in waiting
     work(at)
     done = client.get(here, headers=page).get_data(as_text=True)
     assert "100 %" in done
