@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from moto.server import ThreadedMotoServer
 
 from app.jobs.locations import store_of
 from app.settings import variable
+from tests.docs.pages import titled
 from tests.end_to_end.process import EXAMPLE_MODELS, ROOT, Server, environment, serving
 from tests.jobs.stage import RECORDS, penguins
 
@@ -134,44 +136,65 @@ def test_a_killed_worker_s_job_goes_on_in_another_one(server: Server, folder: Pa
     assert too_long.status == 413
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
     """A bucket of a real server that speaks S3."""
     storage = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     storage.start()
     host, port = storage.get_host_and_port()
     named = {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "us-east-1"}
-    for name, value in {**named, "ENDPOINT_URL": f"http://{host}:{port}"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    with urlopen(Request(f"http://{host}:{port}/birds", method="PUT"), timeout=20) as answer:
-        assert answer.status == 200
-    yield "s3://birds"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**named, "ENDPOINT_URL": f"http://{host}:{port}"}.items():
+            patch.setenv(f"AWS_{name}", value)
+        with urlopen(Request(f"http://{host}:{port}/birds", method="PUT"), timeout=20) as answer:
+            assert answer.status == 200
+        yield "s3://birds"
     storage.stop()
 
 
-def test_a_job_reads_and_writes_objects_where_that_is_allowed(bucket: str, tmp_path: Path) -> None:
-    store, _ = store_of(bucket)
-    obstore.put(store, "in/rows.csv", penguins(100))
+@pytest.fixture(scope="module")
+def both(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Worker]]:
+    """A server and its worker, which may read and write two folders of the bucket."""
+    folder = tmp_path_factory.mktemp("both")
     allowed = {variable("jobs_urls"): f"{bucket}/in/,{bucket}/out/"}
-    with serving(tmp_path, **settings(tmp_path), **allowed) as server:
-        worker = Worker(tmp_path, **allowed)
+    with serving(folder, **settings(folder), **allowed) as server:
+        worker = Worker(folder, **allowed)
         try:
-            asked = {"input": f"{bucket}/in/rows.csv", "output": f"{bucket}/out/all.ndjson", "keep": ["id"]}
-            here = until(lambda: _ordered(server, asked), worker)
-            until(lambda: job_at(server, here)["state"] not in ("queued", "running"), worker)
-            job = job_at(server, here)
-            assert (job["state"], job["rows"], job["output"]) == ("done", 100, f"{bucket}/out/all.ndjson")
-            assert server.ask("GET", f"{here}/result").status == 404
-            refused = server.ask("POST", "/jobs", json.dumps(asked | {"input": f"{bucket}/x.csv"}), JSON)
-            assert (refused.status, refused.document["type"]) == (403, "/problems/url-not-permitted")
+            until(lambda: server.ask("POST", "/jobs").status != 503, worker)
+            yield server, worker
         finally:
             worker.kill()
+
+
+def test_a_job_reads_and_writes_objects_where_that_is_allowed(bucket: str, both: tuple[Server, Worker]) -> None:
+    server, worker = both
+    store, _ = store_of(bucket)
+    obstore.put(store, "in/rows.csv", penguins(100))
+    asked = {"input": f"{bucket}/in/rows.csv", "output": f"{bucket}/out/all.ndjson", "keep": ["id"]}
+    as_json = {"Content-Type": "application/json"}
+    here = server.ask("POST", "/jobs", json.dumps(asked), as_json).headers["Location"]
+    until(lambda: job_at(server, here)["state"] not in ("queued", "running"), worker)
+    job = job_at(server, here)
+    assert (job["state"], job["rows"], job["output"]) == ("done", 100, f"{bucket}/out/all.ndjson")
+    assert server.ask("GET", f"{here}/result").status == 404
     lines = bytes(obstore.get(store, "out/all.ndjson").bytes()).splitlines()
     assert [json.loads(line)["id"] for line in lines] == [str(number) for number in range(100)]
+    refused = server.ask("POST", "/jobs", json.dumps(asked | {"input": f"{bucket}/x.csv"}), as_json)
+    assert (refused.status, refused.document["type"]) == (403, "/problems/url-not-permitted")
 
 
-JSON = {"Content-Type": "application/json"}
-
-
-def _ordered(server: Server, asked: dict[str, Any]) -> str:
-    return server.ask("POST", "/jobs", json.dumps(asked), JSON).headers.get("Location", "")
+@pytest.mark.needs_program("curl")
+def test_the_commands_of_the_page_run(both: tuple[Server, Worker], tmp_path: Path) -> None:
+    server, _ = both
+    assert titled("docs/jobs.md", "worker.sh").split()[1:] == worker_line()[4:6]
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for command, title in ((["sh", "-euc"], "jobs.sh"), ([sys.executable, "-c"], "jobs.py")):
+        text = titled("docs/jobs.md", title).replace("localhost:8000", f"127.0.0.1:{server.port}")
+        ran = subprocess.run(
+            [*command, text], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=ENDS_WITHIN_S
+        )
+        assert ran.returncode == 0, ran.stderr
+        if title == "jobs.sh":
+            assert ran.stdout.splitlines()[1].startswith("Torgersen,male,Adelie,")
+        else:
+            assert "done 344 None" in ran.stdout
