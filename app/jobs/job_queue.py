@@ -8,7 +8,9 @@ who can write into the queue could run code in the worker.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,13 @@ from huey import RedisHuey, SqliteHuey
 from huey.registry import Message
 from huey.serializer import Serializer
 
+log = logging.getLogger(__name__)
+
 FILE_NAME = ".queue.db"
 TASK = "score"
+CONNECT_TIMEOUT_S = 2.0
+SILENT_TIMEOUT_S = 5.0
+"""How long Redis may say nothing. A worker waits for a message for a second."""
 
 
 class JsonSerializer(Serializer):  # type: ignore[misc]  # huey ships no types
@@ -46,8 +53,15 @@ class JobQueue:
     ) -> None:
         name = f"retort-jobs-{hashlib.sha256(database.encode()).hexdigest()[:12]}"
         options: dict[str, Any] = {"results": False, "serializer": JsonSerializer()}
-        if redis_url:
-            self._huey = RedisHuey(name, url=redis_url, **options)
+        self.waits = bool(redis_url) and find_spec("redis") is not None
+        """Whether `work` waits up to a second for a message."""
+        if redis_url and not self.waits:
+            log.warning("REDIS_URL needs a library: pip install 'retort-serving[redis]'; the queue of jobs is a file")
+        if self.waits:
+            from redis import ConnectionPool
+
+            waits = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": SILENT_TIMEOUT_S}
+            self._huey = RedisHuey(name, connection_pool=ConnectionPool.from_url(redis_url, **waits), **options)
         else:
             folder.mkdir(parents=True, exist_ok=True)
             self._huey = SqliteHuey(name, filename=str(folder / FILE_NAME), **options)
@@ -56,8 +70,6 @@ class JobQueue:
             run(job_id)
 
         self._score = self._huey.task(name=TASK)(score)
-        self.waits = bool(redis_url)
-        """Whether `work` waits up to a second for a message."""
 
     def put(self, job_id: str) -> None:
         """Name a job to the workers."""

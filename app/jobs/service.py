@@ -41,6 +41,7 @@ NO_WORKER = (
     "no worker of jobs runs on this server: its operator starts one with `flask jobs work`, the worker line of the"
     " Procfile"
 )
+NO_FILES = "the file of the job cannot be stored now; the server's log says why"
 NO_DATABASE = "the database of the jobs does not answer"
 
 
@@ -144,13 +145,17 @@ class Jobs:
             IdempotencyKeyReused, TooManyJobs, JobsFull, JobsUnavailable: The job is not taken.
         """
         job_id = new_id()
-        folder = self.folders.make(job_id)
         try:
+            folder = self.folders.make(job_id)
             with self.folders.locked(job_id):  # workers and their cleaning leave it alone
                 order = read(folder)
                 made = self._add(job_id, order, owner, idempotency_key, permitted)
                 if made.id != job_id:
                     self.folders.remove(job_id)
+        except OSError as error:
+            self.folders.remove(job_id)
+            log.error("a job cannot be stored: %s", error)
+            raise JobsUnavailable(NO_FILES) from None
         except BaseException:
             self.folders.remove(job_id)
             raise

@@ -37,8 +37,24 @@ PROTOCOLS: tuple[WireProtocol, ...] = (
 """If two have the same path, the first one answers: Vertex AI may choose any path."""
 REQUESTS = {path: form for protocol in PROTOCOLS for path, form in getattr(protocol, "REQUESTS", {}).items()}
 ERRORS = tuple(protocol.ERRORS for protocol in PROTOCOLS if hasattr(protocol, "ERRORS"))
-BLOCKING = ("health.ready", "metrics.metrics", "vertex.vertex_health", "invocations.ping", "open_inference.ready")
-"""Views that platforms call when every thread is busy. Each call gets a thread of its own."""
+OF_JOBS = (
+    "jobs.create_job",
+    "jobs.delete_job",
+    "jobs.job_rejects",
+    "jobs.job_result",
+    "jobs.list_jobs",
+    "jobs.show_job",
+)
+BLOCKING = (
+    *OF_JOBS,
+    "health.ready",
+    "metrics.metrics",
+    "vertex.vertex_health",
+    "invocations.ping",
+    "open_inference.ready",
+)
+"""Views that platforms call when every thread is busy, or that wait for a database, a disk or a slow client. Each call
+gets a thread of its own."""
 
 PROBES = (
     "health.live",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.jobs import job_queue
 from app.jobs.job_queue import FILE_NAME, JobQueue
 from tests.gateway.redis_server import redis_in
 
@@ -46,6 +47,17 @@ def test_messages_are_no_pickles(tmp_path: Path) -> None:
         ((content,),) = connection.execute("select data from task").fetchall()
     assert content.startswith(b"[")
     assert b'"abc"' in content
+
+
+def test_without_the_library_of_redis_the_queue_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(job_queue, "find_spec", lambda name: None)
+    with queues("redis://127.0.0.1:1", tmp_path) as (server, worker, ran):
+        server.put("a")
+        assert worker.work()
+    assert ran == ["a"]
+    assert "pip install 'retort-serving[redis]'" in caplog.text
 
 
 @pytest.mark.slow

@@ -101,6 +101,19 @@ def test_jobs_are_stored_taken_and_ended(store: JobStore) -> None:
     check_all(store)
 
 
+def test_of_two_same_requests_at_once_one_makes_a_job(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = store.add(job(idempotency_key="k"), *LIMITS)
+    look, looked = store._earlier, []
+
+    def earlier(asked: JobRecord) -> JobRecord | None:
+        looked.append(asked)
+        return look(asked) if len(looked) > 1 else None  # the other request comes after the first look
+
+    monkeypatch.setattr(store, "_earlier", earlier)
+    assert store.add(job(idempotency_key="k"), *LIMITS) == first
+    assert len(looked) == 2
+
+
 def test_looking_makes_no_file(store: JobStore, tmp_path: Path) -> None:
     assert store.of_owner("me", 10) == []
     assert not list(tmp_path.iterdir())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from app import create_app
 from app.errors import JobNotFound, ScoringCancelled
+from app.jobs import service
 from app.jobs import worker as worker_module
 from app.jobs.job import Scored, ScoringJob
 from app.jobs.job_record import CANCELLED, DONE, FAILED, QUEUED, RUNNING, JobRecord
@@ -265,3 +269,41 @@ def test_a_message_wakes_the_worker_and_it_stops(at: Settings, jobs: Jobs) -> No
         worker.stop()
         thread.join(ENDS_WITHIN_S)
     assert not jobs.folders.has_worker()
+
+
+def test_a_redis_that_does_not_answer_delays_jobs_and_loses_none(
+    at: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker_module, "LOOK_EVERY_S", 0.0)
+    lost = replace(at, redis_url="redis://127.0.0.1:1")
+    jobs, worker = Jobs(lost), JobWorker(lost, processes=1)
+    worker._store.prepare()
+    job = add(jobs)
+    assert not worker._work_once()
+    assert worker.look()
+    assert now(jobs, job).state == DONE
+    assert caplog.text.count("the queue of jobs does not answer") == 2
+    worker._queue.close()
+    worker._store.close()
+    jobs.close()
+
+
+def test_the_command_works_until_it_is_told_to_stop(at: Settings, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = add(jobs)
+
+    def clean(worker: JobWorker) -> None:  # called after the first look
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(JobWorker, "clean", clean)
+    before = signal.getsignal(signal.SIGTERM)
+    ran = create_app(at).test_cli_runner().invoke(args=["jobs", "work", "--processes", "1"])
+    assert (ran.exit_code, ran.output) == (0, "")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert now(jobs, job).state == DONE
+
+
+def test_the_command_says_what_to_install(at: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "find_spec", lambda name: None)
+    ran = create_app(at).test_cli_runner().invoke(args=["jobs", "work"])
+    assert ran.exit_code == 1
+    assert "pip install 'retort-serving[database,jobs]'" in ran.output

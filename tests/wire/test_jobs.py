@@ -320,7 +320,9 @@ def test_limits_of_jobs(tmp_path: Path) -> None:
 def test_rows_of_a_job_are_charged(at: Settings) -> None:
     with JobFolders(at.jobs_folder).working():
         client = service_of(replace(at, limit_rows="60/minute"))
-        assert send(client, GOOD, "text/csv").headers["RateLimit"].startswith('"rows per minute";r=9')
+        for _ in range(2):  # a repeated request takes nothing
+            sent = send(client, GOOD, "text/csv", **{"Idempotency-Key": "once"})
+            assert sent.headers["RateLimit"].startswith('"rows per minute";r=9')
         assert send(client, GOOD, "text/csv").status_code == 202
         refused(send(client, GOOD, "text/csv"), 429, "rate-limited", "60 rows per minute")
 
@@ -334,6 +336,16 @@ def test_without_a_worker_or_a_library_no_job_is_taken(at: Settings, monkeypatch
     monkeypatch.setattr(service, "find_spec", lambda name: None)
     refused(upload(client), 501, "jobs-not-installed", "pip install 'retort-serving[database,jobs]'")
     assert not at.instance_dir.exists()
+
+
+def test_a_disk_that_takes_no_file_is_503(client: Client, at: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folders: JobFolders, job_id: str) -> Path:
+        raise OSError(28, "No space left on device", str(folders.root))
+
+    monkeypatch.setattr(JobFolders, "make", full)
+    answer = upload(client)
+    refused(answer, 503, "jobs-unavailable", "cannot be stored now")
+    assert str(at.jobs_folder) not in answer.get_data(as_text=True)
 
 
 def test_a_database_that_does_not_answer_is_503(at: Settings) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from flask import Response, request, send_file
 from flask_smorest import Blueprint
@@ -14,7 +13,7 @@ from app.errors import MalformedRequest
 from app.gateway.context import RequestContext
 from app.jobs.job_record import JobRecord
 from app.jobs.job_urls import is_url
-from app.jobs.service import Jobs
+from app.jobs.service import Jobs, Order
 from app.wire.backend import Backend, answers, context_of, json_response
 from app.wire.jobs.documents import JOB, JOBS, REQUEST_BODY, document, path_of
 from app.wire.jobs.orders import OrderReader
@@ -53,11 +52,14 @@ def blueprint(backend: Backend) -> Blueprint:
         jobs.require_worker()
         key = _idempotency_key()
 
-        def read(folder: Path) -> Any:
-            order, context.rows = reader.read(request, folder)
+        read: dict[str, int] = {}
+
+        def read_order(folder: Path) -> Order:
+            order, read[folder.name] = reader.read(request, folder)
             return order
 
-        job = jobs.create(read, _owner(context), key, context.permitted_models)
+        job = jobs.create(read_order, _owner(context), key, context.permitted_models)
+        context.rows = read.get(job.id, 0)  # none for a request that was repeated
         status = 303 if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html" else 202
         return json_response(document(job, request.environ), status, {"Location": path_of(job, request.environ)})
 
