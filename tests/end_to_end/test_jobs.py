@@ -29,8 +29,8 @@ from tests.jobs.stage import RECORDS, penguins
 pytestmark = pytest.mark.any_worker
 
 ENDS_WITHIN_S = 60.0
-ROWS = 400_000
-"""Some 22 MB, which are six parts."""
+ROWS = 250_000
+"""Some 14 MB, which are four parts."""
 
 
 def worker_line() -> list[str]:

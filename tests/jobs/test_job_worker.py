@@ -19,9 +19,10 @@ from app.jobs import service
 from app.jobs import worker as worker_module
 from app.jobs.job import Scored, ScoringJob
 from app.jobs.job_record import CANCELLED, DONE, FAILED, QUEUED, RUNNING, JobRecord
+from app.jobs.job_run import MOST_TAKES, WORK
 from app.jobs.progress import Progress
 from app.jobs.service import Jobs, Order
-from app.jobs.worker import MOST_TAKES, WORK, JobWorker
+from app.jobs.worker import JobWorker
 from app.settings import Settings
 from tests.jobs.stage import penguins, settings
 

@@ -150,7 +150,7 @@ def test_a_job_with_too_many_rejects_fails_and_keeps_them(client: Client, at: Se
     work(at)
     job = client.get(here).get_json()
     assert (job["state"], job["rejected"], "result" in job["links"]) == ("failed", 1, False)
-    assert job["error"] == f"1 rows were rejected, more than max_rejects allows, 0; GET {here}/rejects has them"
+    assert job["error"] == f"1 row was rejected, more than max_rejects allows, 0; GET {here}/rejects has them"
     assert b"Mars" in client.get(job["links"]["rejects"]).get_data()
     refused(client.get(f"{here}/result"), 404, "job-file-missing", "the job was failed")
 
