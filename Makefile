@@ -7,7 +7,7 @@ MINUTES ?= 15
 # Programs that tests drive, each as program:package of Debian; or program:package,package.
 PROGRAMS := chromium:chromium curl:curl gcc:gcc,libc6-dev git:git ip:iproute2 java:default-jre-headless \
 	nginx:nginx-light node:nodejs npm:npm pg_ctlcluster:postgresql redis-server:redis-server \
-	Rscript:r-base-core,r-cran-httr2,r-cran-jsonlite slowhttptest:slowhttptest strace:strace wrk:wrk
+	Rscript:r-base-core,r-cran-httr2,r-cran-jsonlite prometheus:prometheus promtool:prometheus slowhttptest:slowhttptest strace:strace wrk:wrk
 
 # Processes that share the machine where no test measures time: servers and browsers often wait.
 PROCESSES ?= 3
@@ -108,6 +108,14 @@ new-venv:
 .PHONY: estimators
 estimators: .venv/testing ## pack, prove and compare every estimator; writes docs/estimators.md
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/.venv/bin:$$PATH" pytest tests/sweep --estimators docs/estimators.md
+
+.PHONY: faults
+faults: .venv/testing ## run the tests that inject faults; writes docs/faults.md; ARGS="-k o01" runs some again
+	@sh tests/setup/debian.sh $(PROGRAMS)
+	@$(if $(ARGS),,rm -f build/faults.json)
+	@# All are run, whatever fails: the page says what did.
+	$(PYTEST) --part shared $(SHARED) --faults=docs/faults.md $(ARGS) || [ $$? = 1 ] || [ $$? = 5 ]
+	$(PYTEST) --part alone --faults=docs/faults.md $(ARGS) || [ $$? = 5 ]
 
 .PHONY: versions
 versions: .venv/testing ## pack what seven releases of scikit-learn fitted and compare; writes docs/versions.md

@@ -34,6 +34,7 @@ __all__ = [
     "factory",
     "needs_scope",
     "pack",
+    "score",
     "step",
 ]
 
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from app.factory import create_app
     from app.gateway import Interceptor, RequestContext, RequestRefused, Response
     from app.gateway.keys import needs_scope
+    from app.jobs.notebook import score
     from app.packing.add import PackedVersion
     from app.packing.notebook import pack
     from app.runtime.registry import Registry
@@ -81,6 +83,7 @@ else:
         ],
         "app.gateway": ["Interceptor", "RequestContext", "RequestRefused", "Response"],
         "app.gateway.keys": ["needs_scope"],
+        "app.jobs.notebook": ["score"],
         "app.packing.add": ["PackedVersion"],
         "app.packing.notebook": ["pack"],
         "app.runtime.registry": ["Registry"],

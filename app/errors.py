@@ -42,6 +42,9 @@ class Code(enum.Enum):
     MODEL_NOT_PERMITTED = "model-not-permitted"
     SCORING_REFUSED = "scoring-refused"
     SCORING_CANCELLED = "scoring-cancelled"
+    TOO_MANY_REJECTS = "too-many-rejects"
+    NOT_RESUMABLE = "not-resumable"
+    UPLOAD_TOO_LARGE = "upload-too-large"
     JOB_NOT_FOUND = "job-not-found"
     JOB_UNFINISHED = "job-unfinished"
     JOB_FILE_MISSING = "job-file-missing"
@@ -153,7 +156,7 @@ class BodyTooLarge(RetortError, code=Code.BODY_TOO_LARGE):
         self.limit_bytes = limit_bytes
 
 
-class UploadTooLarge(BodyTooLarge):
+class UploadTooLarge(BodyTooLarge, code=Code.UPLOAD_TOO_LARGE):
     """The file for a job is longer than the server stores."""
 
     def __init__(self, limit_bytes: int) -> None:
@@ -370,17 +373,18 @@ class ScoringRefused(RetortError, code=Code.SCORING_REFUSED):
     """A file cannot be scored: its form, its columns, the model, or the place of the output."""
 
 
-class TooManyRejects(ScoringRefused):
+class TooManyRejects(ScoringRefused, code=Code.TOO_MANY_REJECTS):
     """More rows of a file were rejected than the limit allows. `rejects` is where they are."""
 
     def __init__(self, rejected: int, limit: int, rejects: str) -> None:
-        super().__init__(f"{rejected} rows were rejected, more than the limit of {limit}; {rejects} has them")
+        rows = "1 row was" if rejected == 1 else f"{rejected} rows were"
+        super().__init__(f"{rows} rejected, more than the limit of {limit}; {rejects} has what is wrong")
         self.rejected = rejected
         self.limit = limit
         self.rejects = rejects
 
 
-class NotResumable(ScoringRefused):
+class NotResumable(ScoringRefused, code=Code.NOT_RESUMABLE):
     """The input, the model or the options changed since an unfinished run began."""
 
 

@@ -16,7 +16,8 @@ from app.core.models import Models
 from app.core.service import PredictService
 from app.core.steps.planning import plan_steps
 from app.core.steps.services import Services
-from app.gateway.browsers import AllowedHosts, Cors, SameOrigin
+from app.gateway.access_log import AccessLog
+from app.gateway.browsers import AllowedHosts, BlockedOrigins, Cors, SameOrigin
 from app.gateway.configured_keys import key_table
 from app.gateway.errors import ErrorRenderer
 from app.gateway.forwarded import Forwarding
@@ -24,7 +25,7 @@ from app.gateway.gateway import Gateway
 from app.gateway.interceptors import Interceptor
 from app.gateway.key_table import KeyTable
 from app.gateway.keys import ApiKeys
-from app.gateway.standard import AccessLog, CommonHeaders, PredictionMetrics, limits
+from app.gateway.standard import CommonHeaders, RequestMetrics, limits
 from app.gateway.tracing import tracing
 from app.runtime.batching import batching
 from app.runtime.loaders import LOADERS
@@ -35,7 +36,7 @@ from app.server.contract import PlainApp, ServingApp, WSGIApplication
 from app.settings import Settings
 from app.signature.schema import validators
 from app.storage.repository import Repository
-from app.telemetry import configure_logging
+from app.telemetry.log_lines import configure_logging
 from app.telemetry.metrics import SharedMetrics
 from app.wire import openapi, problems
 from app.wire.application import Application, FlaskRouter
@@ -106,22 +107,23 @@ def applications() -> list[Application]:
 def _registry(settings: Settings, repository: Repository, metrics: SharedMetrics) -> tuple[Registry, Services]:
     limits = (settings.max_instances, settings.out_of_range, settings.image_pixel_limit, settings.max_values)
     validator_for = validators(*limits)
-    pack_stray = stray_packer(repository, settings) if settings.development else None
+    pack = stray_packer(repository, settings) if settings.development else None
     compose = record_runs(metrics, batching(settings.batching, settings.max_batch_rows, settings.request_timeout_s))
     services, plan = plan_steps(settings, validator_for)
-    loader = VersionLoader(repository, LOADERS, validator_for, settings.runtime == "auto", compose, plan, pack_stray)
+    loader = VersionLoader(repository, LOADERS, validator_for, settings.runtime == "auto", compose, plan, pack, metrics)
     return Registry(repository, loader, settings.default_model), services
 
 
 def _interceptors(settings: Settings, metrics: SharedMetrics, keys: KeyTable, registry: Registry) -> list[Interceptor]:
     """Return Retort's own interceptors, the outermost first."""
-    chain: list[Interceptor] = [CommonHeaders(), PredictionMetrics(metrics)]
+    chain: list[Interceptor] = [CommonHeaders(), RequestMetrics(metrics)]
     if settings.access_log:
-        chain.append(AccessLog())
+        chain.append(AccessLog(settings.access_log_sample))
     chain += tracing(settings)  # inside of the access log, which so learns the id of each trace
     if settings.cors_origins:
         chain.append(Cors(settings.cors_origins, settings.cors_credentials, settings.cors_max_age_s))
     if settings.development:
         chain.append(AllowedHosts([settings.host, *settings.allowed_hosts]))
     same_origin = SameOrigin(settings.cors_origins)
+    chain.append(BlockedOrigins(settings.cors_origins))
     return [*chain, ApiKeys(keys, same_origin, registry), same_origin, *limits(settings, metrics)]

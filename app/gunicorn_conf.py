@@ -26,7 +26,7 @@ from app.server.master import (
 )
 from app.settings import Settings
 from app.settings.readers import is_local
-from app.telemetry import configure_logging
+from app.telemetry.log_lines import configure_logging
 from app.telemetry.memory import give_large_blocks_back, watch
 from app.telemetry.process_state import log_standard_streams
 

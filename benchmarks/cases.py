@@ -27,6 +27,7 @@ BARE_FLASK = "bare_flask"
 OURS_GTHREAD = "retort_gthread"
 BARE_FLASK_GTHREAD = "bare_flask_gthread"
 OURS_LOGGED = "retort_access_log"
+OURS_OPERATED = "retort_operated"
 OURS_WITHOUT = "retort_no_interceptors"
 OURS_HOOKED = "retort_through_flask"
 
@@ -50,6 +51,7 @@ LABELS = {
     OURS_GTHREAD: "Retort under gthread",
     BARE_FLASK_GTHREAD: "a bare Flask view under gthread",
     OURS_LOGGED: "Retort with its access log",
+    OURS_OPERATED: "Retort with keys, limits and access log",
     OURS_WITHOUT: "Retort without interceptors",
     OURS_HOOKED: "Retort through Flask",
 }
@@ -127,9 +129,11 @@ CASES = (
         "gateway",
         "What is around a prediction",
         "linear",
-        (OURS_WITHOUT, OURS, OURS_LOGGED, OURS_HOOKED),
-        note="The interceptors are: request id, metrics, CORS, and on the third line the access log. A hook that is "
-        "registered in Flask, here a `before_request` that does nothing, has every prediction go through Flask.",
+        (OURS_WITHOUT, OURS, OURS_LOGGED, OURS_OPERATED, OURS_HOOKED, TUTORIAL),
+        note="The interceptors are: request id, metrics, CORS, and on the third line the access log. The fourth "
+        "line has all that is for operation: an API key, and limits of requests and rows in memory, as well. A hook "
+        "that is registered in Flask, here a `before_request` that does nothing, makes every prediction go through "
+        "Flask.",
     ),
 )
 WAITING_CASE = Case(
@@ -298,6 +302,17 @@ BARS = (
         at_least=False,
         is_difference=True,
     ),
+    Bar(
+        "CPU more with these, an API key and limits than without",
+        "gateway",
+        OURS_OPERATED,
+        OURS_WITHOUT,
+        "cpu_us",
+        25,
+        at_least=False,
+        is_difference=True,
+    ),
+    Bar("with all of these, against the FastAPI tutorial", "gateway", TUTORIAL, OURS_OPERATED, "cpu_us", 3.5),
     Bar(
         "a step that waits, 500 clients: against FastAPI + aiohttp",
         "waiting",

@@ -237,7 +237,7 @@ class Server:
         """Return status, body and headers of one response, over a new connection."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request("POST", path, body, JSON)
+            connection.request("POST", path, body, {**JSON, "Authorization": f"Bearer {KEY}"})
             answer = connection.getresponse()
             return answer.status, answer.read(), dict(answer.getheaders())
         finally:
@@ -264,6 +264,8 @@ def running(launch: Launch, log: Path, core: int) -> Iterator[Server]:
 WRK_MARK = "wrk-summary "
 ORIGIN = "https://page.example"
 """The origin of the page that sends all requests."""
+KEY = f"retort_benchmarkkey_{'k' * 43}"
+"""An API key, which all requests have. Only `cases.OURS_OPERATED` looks at it."""
 WRK_SCRIPT = """\
 -- Asks each question in turn; all requests are made before the first is sent.
 local bodies = {{
@@ -271,7 +273,8 @@ local bodies = {{
 }}
 local requests, turn = {{}}, 0
 function init(args)
-  local headers = {{ ["Content-Type"] = "application/json", ["Origin"] = "{origin}" }}
+  local headers = {{ ["Content-Type"] = "application/json" }}
+  headers["Origin"], headers["Authorization"] = "{origin}", "Bearer {key}"
   for position, body in ipairs(bodies) do
     requests[position] = wrk.format("POST", "{path}", headers, body)
   end
@@ -295,7 +298,7 @@ def wrk_script(path: str, bodies: Sequence[bytes]) -> str:
     """Return the Lua script that posts these bodies, in turn."""
     level = "=" * 3
     quoted = ",\n".join(f"[{level}[{body.decode()}]{level}]" for body in bodies)
-    return WRK_SCRIPT.format(bodies=quoted, path=path, mark=WRK_MARK, origin=ORIGIN)
+    return WRK_SCRIPT.format(bodies=quoted, path=path, mark=WRK_MARK, origin=ORIGIN, key=KEY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,15 @@ PHASES = {
     "encode": "encoding",
     "rest": "ids, headers, routing",
 }
+CAPACITY = {
+    "linear": ("logistic regression", 1),
+    "forest": ("forest of 100 trees", 1),
+    "penguins": ("penguins pipeline", 1),
+    "digits": ("64 pixels", 1),
+    "table": ("forest, 30 numbers a row", 1000),
+    "batching": ("k-nearest neighbours, as an artifact", 1),
+}
+"""Cases that say what one core answers: the model, and the rows of each request."""
 NOISY_SHARE = 0.05
 CHARTS = ("cost.svg", "memory-and-start.svg")
 
@@ -47,6 +56,7 @@ def markdown(figures: Figures) -> str:
     for case in (*CASES, *BY_THEMSELVES):
         if sides := figures.get("cases", {}).get(case.name):
             sections += [f"## {case.title}", case_table(case, sides), *_notes(case, sides)]
+    sections += _capacity(figures)
     if "memory" in figures or "start" in figures:
         sections += ["## Memory, and start", f"![Memory and start]({CHARTS[1]})", *_memory(figures), *_start(figures)]
     sections += _layers(figures)
@@ -176,15 +186,32 @@ def _notes(case: Case, sides: dict[str, Side]) -> list[str]:
     return [" ".join(notes)] if notes else []
 
 
+def _capacity(figures: Figures) -> list[str]:
+    """Return what one core of ours answers, in requests and in rows."""
+    rows = []
+    for name, (model, rows_each) in CAPACITY.items():
+        side = figures.get("cases", {}).get(name, {}).get(OURS, {})
+        if side.get("rounds"):
+            cpu, throughput, p99 = (Spread.of(series(side, it)).median for it in ("cpu_us", "throughput", "p99_us"))
+            shown = (throughput, throughput * rows_each, cpu, p99 * 1e-3)
+            rows.append([model, f"{rows_each:,}", *map(number, shown)])
+    if not rows:
+        return []
+    head = ["model", "rows a request", "requests/s", "rows/s", "CPU µs a request", "p99 ms"]
+    told = "One worker on one core, as in the tables above: all of the core is used, so p99 is that of a full server."
+    return ["## What one core answers", table(head, rows), told]
+
+
 def _memory(figures: Figures) -> list[str]:
     rows = []
     for name, by_workers in figures.get("memory", {}).items():
         if "failure" in by_workers or len(by_workers) < 2:
-            rows.append([LABELS[name], f"not measured: {by_workers.get('failure', '')}", "", ""])
+            rows.append([LABELS[name], f"not measured: {by_workers.get('failure', '')}", "", "", ""])
             continue
         one, four = by_workers["1"], by_workers["4"]
-        rows.append([LABELS[name], f"{one:,.0f}", f"{four:,.0f}", f"{number(four / one)} ×"])
-    head = ["memory (PSS), 300 MB model", "1 worker, MB", "4 workers, MB", "ratio"]
+        each = f"{(four - one) / 3:,.0f}"
+        rows.append([LABELS[name], f"{one:,.0f}", f"{four:,.0f}", each, f"{number(four / one)} ×"])
+    head = ["memory (PSS), 300 MB model", "1 worker, MB", "4 workers, MB", "each more, MB", "ratio"]
     return [table(head, rows)] if rows else []
 
 
@@ -254,7 +281,8 @@ def _method(figures: Figures) -> str:
         "is measured, each server answers every question, and its predictions are compared with those of the notebook; "
         "an error under load ends a side.",
         "- Retort is started by Procfile's `web:` line with its default settings, less the access log, and with "
-        "CORS for the page that all requests say they come from (`Origin`), which no peer looks at. It answers "
+        "CORS for the page that all requests say they come from (`Origin`). No peer looks at this header, nor at the "
+        "API key in `Authorization`. Retort answers "
         "probabilities beside the predictions where nothing else is said; the peers answer predictions.",
     ]
     if others:

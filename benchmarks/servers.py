@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import shlex
 import sys
 from pathlib import Path
 
+from app.storage.keys import PREDICT, SALT_BYTES, StoredKey
 from benchmarks.cases import (
     BARE_FLASK,
     BARE_FLASK_GTHREAD,
@@ -18,12 +21,13 @@ from benchmarks.cases import (
     OURS_GTHREAD,
     OURS_HOOKED,
     OURS_LOGGED,
+    OURS_OPERATED,
     OURS_UNBATCHED,
     OURS_WITHOUT,
     SHAP,
     TUTORIAL,
 )
-from benchmarks.measure import ORIGIN, Launch
+from benchmarks.measure import KEY, ORIGIN, Launch
 from benchmarks.venvs import HERE, VENVS
 
 ROOT = HERE.parent
@@ -36,6 +40,16 @@ ARTIFACT_ONLY = frozenset({"knn"})
 
 BARE = {BARE_WSGI: "wsgi_bare:app", BARE_FLASK: "flask_bare:app", BARE_FLASK_GTHREAD: "flask_bare:app"}
 
+SALT = bytes(SALT_BYTES)
+STORED = StoredKey(
+    KEY.split("_")[1], "bench", frozenset({PREDICT}), None, SALT, hmac.digest(SALT, KEY.encode(), hashlib.sha256), 0
+)
+OPERATED = {
+    "RETORT_API_KEYS": STORED.entry(),
+    "RETORT_LIMIT_REQUESTS": "1000000000/minute",
+    "RETORT_LIMIT_ROWS": "1000000000/minute",
+}
+LOGGED = (OURS_LOGGED, OURS_OPERATED)
 VARIANTS = {OURS_HOOKED: "hooked:app", OURS_WITHOUT: "no_interceptors:app"}
 """The service with other code around it, from `layers/`."""
 PACKED_AS = {"table": "forest"}
@@ -72,7 +86,8 @@ def launch(side: str, model: str, workers: int = 1) -> Launch:
     env |= {"RETORT_MODELS_DIR": str(repository(model)), "WEB_CONCURRENCY": str(workers)}
     env |= {"RETORT_RUNTIME": "artifact"} if model in ARTIFACT_ONLY else {}
     env |= {"RETORT_BATCHING": "off"} if side == OURS_UNBATCHED else {}
-    env |= {"RETORT_CORS_ORIGINS": ORIGIN, "RETORT_ACCESS_LOG": "on" if side == OURS_LOGGED else "off"}
+    env |= {"RETORT_CORS_ORIGINS": ORIGIN, "RETORT_ACCESS_LOG": "on" if side in LOGGED else "off"}
+    env |= OPERATED if side == OURS_OPERATED else {}
     argv = web_line((ROOT / "Procfile").read_text())
     if side in VARIANTS:
         argv = [*argv[:-1], "--pythonpath", str(HERE / "layers"), VARIANTS[side]]

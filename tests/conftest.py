@@ -20,6 +20,7 @@ from xdist.scheduler import LoadScopeScheduling
 import app  # noqa: F401 - before a test imports ONNX Runtime, which then sends no usage data
 from tests import parts
 from tests.end_to_end.process import WORKER
+from tests.faults import plugin as faults
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -61,12 +62,13 @@ OWN = HERE / "own"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parts.add_option(parser)
+    faults.add_option(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     part = parts.part_of(config)
-    if part is not None:
-        config.option.markexpr = " and ".join(f"({one})" for one in (part.expression, config.option.markexpr) if one)
+    chosen = (part.expression if part else "", faults.configure(config), config.option.markexpr)
+    config.option.markexpr = " and ".join(f"({one})" for one in chosen if one)
     if part is parts.PARTS["unit"]:
         hypothesis.settings.load_profile("breath")
 

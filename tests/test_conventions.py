@@ -35,3 +35,24 @@ def test_names_say_what_they_stand_for(path: Path) -> None:
 def test_banned_names_are_found() -> None:
     source = "class TaskManager: ...\ndef process(data, /, *, rows): ...\nlambda item: 1\n"
     assert sorted(banned_in(source)) == ["TaskManager", "data", "item", "process"]
+
+
+UNPICKLING = frozenset(("cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"))
+"""Libraries that run code which a file names."""
+
+
+def imported_in(source: str) -> set[str]:
+    """The packages that a module imports, at its top or later."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(str(node.module).partition(".")[0])
+    return found
+
+
+@pytest.mark.fault("X02")
+def test_in_the_server_only_the_loader_of_artifacts_imports_what_unpickles() -> None:
+    found = {path.relative_to(APP) for path in APP.rglob("*.py") if imported_in(path.read_text("utf-8")) & UNPICKLING}
+    assert {path for path in found if path.parts[0] not in ("packing", "jobs")} == {Path("runtime", "loaders.py")}

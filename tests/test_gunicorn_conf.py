@@ -174,6 +174,7 @@ def test_a_reload_that_fails_leaves_the_master_running() -> None:
         ({"RETORT_PUBLIC": "0"}, ["0.0.0.0"]),
     ],
 )
+@pytest.mark.fault("X05")
 def test_addresses_that_others_reach_need_a_key(settings: dict[str, str], public: list[str]) -> None:
     done = run(
         f"gunicorn_conf.on_starting(server)\nassert keys.public == {public!r}, keys.public\n",

@@ -77,6 +77,7 @@ def test_importing_the_home_loads_nothing_else() -> None:
     assert loaded.isdisjoint(NEVER_BEFORE_USE)
 
 
+@pytest.mark.slow
 def test_steps_and_interceptors_need_no_model_library_and_no_packing() -> None:
     loaded = modules_after("from app import Interceptor, Models, Refused, RequestRefused, create_app, factory, step")
     assert "app.factory" in loaded
@@ -110,6 +111,7 @@ pack(1, 2)
 """
 
 
+@pytest.mark.slow
 def test_mypy_sees_the_types(tmp_path: Path) -> None:
     (tmp_path / "uses.py").write_text(USES)
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(tmp_path / "uses.py")]
@@ -124,6 +126,7 @@ def test_mypy_sees_the_types(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_decorator_and_the_module_called_factory_can_both_be_imported() -> None:
     program = (
         "from app.factory import create_app\n"

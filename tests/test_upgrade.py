@@ -10,7 +10,7 @@ import pytest
 from tests.commands import done, run
 from tests.end_to_end.process import ROOT
 
-pytestmark = pytest.mark.needs_program("git", "make")
+pytestmark = [pytest.mark.slow, pytest.mark.needs_program("git", "make")]
 
 COPIED = ("Makefile", ".ci/upgrade", "wsgi.py", "setup.cfg", "requirements.txt", "docs/licences.md", "CHANGELOG.md")
 OLD = {"app/__init__.py": '__version__ = "0.1.0"\n', "app/core.py": "old\n", "models/penguins/1/manifest.json": "old\n"}

@@ -28,7 +28,8 @@ def columns_of(answer: Answer) -> dict[str, NDArray[Any]]:
         if name == "probabilities" and not len(array) and not any(isinstance(label, list) for label in classes):
             array = np.empty((0, len(classes)))  # without rows the array does not have the number of classes
         if array.ndim == 1:
-            nested = array.dtype == object and any(isinstance(value, list | tuple | np.ndarray) for value in array)
+            kinds = set(map(type, array)) if array.dtype == object else set[type]()
+            nested = any(issubclass(kind, list | tuple | np.ndarray) for kind in kinds)
             columns[name] = _as_text(array) if nested else array
             continue
         flat = array.reshape(len(array), math.prod(array.shape[1:]))

@@ -95,7 +95,8 @@ class Models:
         if call.error is not None:
             raise call.error
         if call.model:
-            self._metrics.predicted(call.model, call.version, OK, call.rows, call.timings.total_s)
+            timings = call.timings
+            self._metrics.predicted(call.model, call.version, OK, call.rows, timings.total_s, timings.ms)
         return call.values
 
 

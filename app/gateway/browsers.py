@@ -5,6 +5,7 @@ Sources: the Fetch standard, section 3.2 (CORS protocol); Fetch Metadata Request
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 from app.gateway.context import RequestContext
@@ -20,6 +21,10 @@ METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 ANY = "*"
+MOST_WARNINGS = 100
+MOST_ORIGIN_CHARS = 200
+
+log = logging.getLogger(__name__)
 
 
 class Cors(Interceptor):
@@ -69,11 +74,41 @@ class Cors(Interceptor):
         return origin if origin.lower() in self._origins else ""
 
 
+class BlockedOrigins(Interceptor):
+    """Interceptor that notes which requests come from pages that may not read the response.
+
+    Browsers tell the page no reason. So the access log names the origin, and the first request of an origin logs a
+    warning, in each worker and for a bounded number of origins.
+    """
+
+    may_block = False
+
+    def __init__(self, origins: Iterable[str]) -> None:
+        self._origins = frozenset(origin.lower() for origin in origins)
+        self._warned: dict[str, object] = {}
+
+    def after(self, context: RequestContext, response: Response) -> None:
+        """Note the origin in the context if it is blocked."""
+        if "HTTP_ORIGIN" not in context.environ:
+            return
+        origin = context.environ["HTTP_ORIGIN"].lower()
+        if not origin or ANY in self._origins or origin in self._origins or _is_own_page(context.environ):
+            return
+        context.blocked_origin = origin = ascii(origin[:MOST_ORIGIN_CHARS])[1:-1]
+        this = object()
+        if len(self._warned) < MOST_WARNINGS and self._warned.setdefault(origin, this) is this:
+            log.warning(
+                "browsers keep pages of %s from reading the answers of this server; add the origin to"
+                " RETORT_CORS_ORIGINS to allow them",
+                origin,
+            )
+
+
 class SameOrigin(Interceptor):
     """Interceptor that refuses changes to the server that a page of another origin requests.
 
     CORS only keeps such a page from reading the response. Predictions change nothing, so this checks only Retort's
-    other URLs. It prefers `Sec-Fetch-Site` to a comparison of `Origin` with `Host`, because a proxy may change `Host`.
+    other URLs.
     """
 
     may_block = False
@@ -93,18 +128,26 @@ class SameOrigin(Interceptor):
         Raises:
             RequestRefused: a page sent the request whose origin is neither this server nor one of `origins`.
         """
-        origin, site = environ.get("HTTP_ORIGIN", "").lower(), environ.get("HTTP_SEC_FETCH_SITE", "").lower()
-        if site:
-            own = site in ("same-origin", "none")
-        else:
-            own = not origin or origin == f"{environ['wsgi.url_scheme']}://{environ.get('HTTP_HOST', '')}".lower()
-        if not own and origin not in self._origins:
+        origin = environ.get("HTTP_ORIGIN", "").lower()
+        if not _is_own_page(environ) and origin not in self._origins:
             raise RequestRefused(
                 403,
                 "foreign-origin",
                 f"pages of another origin ({origin[:100] or 'not named'}) may not change what this server serves;"
                 " RETORT_CORS_ORIGINS names the origins that may",
             )
+
+
+def _is_own_page(environ: Environ) -> bool:
+    """Return whether a request comes from a page of this server, or from no page.
+
+    `Sec-Fetch-Site` goes before a comparison of `Origin` with `Host`, because a proxy may change `Host`.
+    """
+    if site := environ.get("HTTP_SEC_FETCH_SITE", "").lower():
+        return site in ("same-origin", "none")
+    origin = environ.get("HTTP_ORIGIN", "").lower()
+    host = f"{environ.get('wsgi.url_scheme', '')}://{environ.get('HTTP_HOST', '')}"
+    return not origin or bool(origin == host.lower())
 
 
 class AllowedHosts(Interceptor):

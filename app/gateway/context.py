@@ -70,6 +70,7 @@ class RequestContext(RequestScope):
     """The caller, if it has shown a valid key or token."""
     adapter: HttpAdapter
     timings: Timings
+    """Set before the request is parsed; missing if it was refused before."""
     model = ""
     version = 0
     rows = 0
@@ -77,6 +78,10 @@ class RequestContext(RequestScope):
     error: Exception | None = None
     status = 0
     outcome = "ok"
+    sent_bytes = 0
+    """Length of the response's body, as far as it was made."""
+    blocked_origin = ""
+    """Origin of the page that sent the request, if its browser keeps it from reading the response."""
     added_headers: Headers = []  # noqa: RUF012 - replaced, and never changed in place
     _at_end: deque[Callable[[], None]] | None = None
 

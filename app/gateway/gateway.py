@@ -235,6 +235,7 @@ class Gateway:
             self._end(context)
             raise
         if isinstance(parts, list | tuple):
+            context.sent_bytes = sum(map(len, parts))
             self._end(context)
             return parts
         return _Parts(parts, context, self._end)
@@ -327,9 +328,11 @@ class _Parts:
     def __next__(self) -> bytes:
         token = current_request.set(self._context)
         try:
-            return next(self._iterator)
+            part = next(self._iterator)
         finally:
             current_request.reset(token)
+        self._context.sent_bytes += len(part)
+        return part
 
     def close(self) -> None:
         token = current_request.set(self._context)

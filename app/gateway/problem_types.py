@@ -295,6 +295,12 @@ _TYPES: Mapping[Code | str, tuple[int, str, tuple[str, ...], str]] = {
         ),
         "Correct what the detail names.",
     ),
+    Code.UPLOAD_TOO_LARGE: (
+        413,
+        "The file for a job is longer than the server stores.",
+        ("The table is large and not compressed.",),
+        "Send it in parts, or with gzip. The operator can raise RETORT_JOBS_UPLOAD_BYTES, or allow a URL.",
+    ),
     Code.JOB_NOT_FOUND: (
         404,
         "The caller has no job with this id.",

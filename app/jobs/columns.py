@@ -43,7 +43,6 @@ def check(array: Any, spec: Input, is_text: bool) -> CheckedColumn:
     Raises:
         NotImplementedError: No kind of input takes the type.
     """
-    array = array.combine_chunks() if hasattr(array, "combine_chunks") else array
     if not is_text and spec.shape is None:
         if spec.kind == "number" and _is_number(array.type):
             return _numbers(array, spec)

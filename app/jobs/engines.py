@@ -6,9 +6,10 @@ An engine yields the scored parts in the order of the parts. It keeps a few part
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from app.settings.cores import allowed_cores
 
 log = logging.getLogger(__name__)
 
+SWITCH_S = 0.0002
 ENGINES = ("local", "dask")
 PARTS_OF_A_PROCESS = 2
 """Parts that are read or scored at once, for each process."""
@@ -30,7 +32,9 @@ class WorkerLost(Exception):
 
 
 class Engine(Protocol):
-    """Scores parts somewhere."""
+    """Scores parts somewhere. `travels` says whether parts go to other processes."""
+
+    travels: bool
 
     def scored(self, version: VersionFiles, form: OutputForm, parts: Iterable[Part]) -> Iterator[ScoredPart]:
         """Yield the scored parts in order.
@@ -40,13 +44,14 @@ class Engine(Protocol):
         """
 
 
-def engine_of(name: str, cluster: str = "", processes: int | None = None) -> Engine:
+def engine_of(name: str, cluster: str = "", workers: int | None = None, *, in_threads: bool = False) -> Engine:
     """Return an engine.
 
     Args:
         name: "local" or "dask".
         cluster: The address of Dask's scheduler; empty for the one that Dask's own settings name.
-        processes: The number of local processes; None for one for each core that the cgroup allows.
+        workers: The number of local workers; None for one for each core that the cgroup allows.
+        in_threads: Whether local workers are threads, because scoring hardly holds the lock of the interpreter.
 
     Raises:
         ScoringRefused: The name is unknown, or a library is missing.
@@ -60,11 +65,13 @@ def engine_of(name: str, cluster: str = "", processes: int | None = None) -> Eng
         raise ScoringRefused(f"there is no engine {name!r}; there are: {', '.join(ENGINES)}")
     if cluster:
         raise ScoringRefused("--cluster needs --engine dask")
-    processes = processes or allowed_cores()
-    if processes > 1 and find_spec("joblib") is None:
-        log.warning("one process scores: more of them need joblib: pip install 'retort-serving[packing]'")
-        processes = 1
-    return InlineEngine() if processes == 1 else LokyEngine(processes)
+    workers = workers or allowed_cores()
+    if workers > 1 and find_spec("joblib") is None:
+        log.warning("one core is used: more of them need joblib: pip install 'retort-serving[packing]'")
+        workers = 1
+    if workers == 1:
+        return InlineEngine()
+    return ThreadEngine(workers) if in_threads else LokyEngine(workers)
 
 
 def score_part(version: VersionFiles, form: OutputForm, part: Part) -> ScoredPart:
@@ -75,14 +82,46 @@ def score_part(version: VersionFiles, form: OutputForm, part: Part) -> ScoredPar
 class InlineEngine:
     """Scores in this process, one part after the other."""
 
+    travels = False
+
     def scored(self, version: VersionFiles, form: OutputForm, parts: Iterable[Part]) -> Iterator[ScoredPart]:
         """Yield the scored parts in order."""
         scorer = PartScorer(version.lease(), form)
         yield from map(scorer.score, parts)
 
 
+class ThreadEngine:
+    """Scores in threads of this process. They start at once, and no row is copied to another process."""
+
+    travels = False
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+
+    def scored(self, version: VersionFiles, form: OutputForm, parts: Iterable[Part]) -> Iterator[ScoredPart]:
+        """Yield the scored parts in order."""
+        from joblib import parallel_config
+
+        version.lease()
+        with parallel_config(backend="threading", n_jobs=self._threads), _switching_quickly():
+            yield from _in_parallel(version, form, parts, PARTS_OF_A_PROCESS * self._threads)
+
+
+@contextmanager
+def _switching_quickly() -> Iterator[None]:
+    """Let a thread that comes back from NumPy wait less long for the lock that another one holds."""
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before_s)
+
+
 class LokyEngine:
     """Scores in processes of this machine that joblib starts."""
+
+    travels = True
 
     def __init__(self, processes: int) -> None:
         self._processes = processes
@@ -101,6 +140,8 @@ class LokyEngine:
 
 class DaskEngine:
     """Scores on a cluster of Dask. The files of the version travel to each worker once."""
+
+    travels = True
 
     def __init__(self, cluster: str) -> None:
         self._cluster = cluster

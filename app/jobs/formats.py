@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import importlib
 import io
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -93,6 +94,12 @@ def decompressed(stream: BinaryIO, coding: str) -> BinaryIO:
     if coding == "zstd":
         return cast(BinaryIO, io.BufferedReader(zstd_library().ZstdFile(stream)))
     return stream
+
+
+def damages() -> tuple[type[Exception], ...]:
+    """Return the errors that reading a damaged compressed file raises, beside those of the file system."""
+    library = zstd_library()
+    return (EOFError, zlib.error, gzip.BadGzipFile, *([library.ZstdError] if library else []))
 
 
 def compressed(content: bytes, coding: str) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.errors import ScoringCancelled, ScoringRefused, TooManyRejects
 from app.jobs.engines import Engine, WorkerLost, engine_of
-from app.jobs.formats import Format, compressed, format_of
+from app.jobs.formats import Format, compressed, format_of, has_pyarrow
 from app.jobs.locations import Source, is_url, put, remove, sources_of
 from app.jobs.parts import TEXT_BYTES, parts_of
 from app.jobs.progress import Progress
@@ -22,6 +22,7 @@ from app.jobs.versions import choose
 from app.jobs.writing import assemble, csv_header
 from app.settings import Settings
 from app.signature import Signature
+from app.storage.manifest import Manifest
 
 MOST_LOSSES = 3
 """Worker processes that may end one after the other without a part being finished."""
@@ -59,7 +60,8 @@ class ScoringJob:
         resume: Whether to go on with an unfinished run of this output, if there is one.
         engine: "local" or "dask".
         cluster: The address of Dask's scheduler, as in tcp://127.0.0.1:8786.
-        processes: The number of local processes; None for one for each core.
+        processes: The number of local workers; None for one for each core. They are processes; but threads where a
+            graph is run on tables, which hardly holds the lock of the interpreter.
         settings: The folder of models, and the limits of validation.
         work_dir: Where the unfinished run is kept; None for a hidden folder beside the output, or, for a URL, one in
             the folder of temporary files.
@@ -112,8 +114,9 @@ class _Run:
         self._signature: Signature = manifest.signature
         self._sources = sources_of(job.input)
         # One part is scored before processes have started.
-        processes = 1 if sum(source.size_bytes for source in self._sources) <= TEXT_BYTES else job.processes
-        self._engine: Engine = engine_of(job.engine, job.cluster, processes)
+        workers = 1 if sum(source.size_bytes for source in self._sources) <= TEXT_BYTES else job.processes
+        in_threads = self._version.graphs and manifest.graph is not None and _is_columnar(self._sources, manifest)
+        self._engine: Engine = engine_of(job.engine, job.cluster, workers, in_threads=in_threads)
         self._is_folder = job.output.endswith("/")
         self._format = _format_of_parts(self._sources) if self._is_folder else format_of(job.output)
         self._form = OutputForm(tuple(dict.fromkeys(job.keep)), self._format, self._is_folder)
@@ -133,6 +136,7 @@ class _Run:
             else:
                 self._folder.close()
             raise
+        self._folder.close()
         self._folder.remove()
         elapsed_s = time.monotonic() - self._began_s
         return Scored(
@@ -181,7 +185,8 @@ class _Run:
     def _score_once(self, done: Done, first: Done) -> Done:
         job = self._job
         self._report(done, first)
-        parts = parts_of(self._sources, self._signature, self._form.keep, done.part + 1)
+        travelling = self._engine.travels
+        parts = parts_of(self._sources, self._signature, self._form.keep, done.part + 1, travelling=travelling)
         with closing(self._engine.scored(self._version, self._form, parts)) as scored_parts:  # type: ignore[type-var]
             for scored in scored_parts:
                 self._folder.add(scored, self._header(scored))
@@ -238,6 +243,13 @@ class _Run:
 def rejects_of(output: str) -> str:
     """Return where the rejected rows of an output are written."""
     return output.rstrip("/") + REJECTS_SUFFIX
+
+
+def _is_columnar(sources: Sequence[Source], manifest: Manifest) -> bool:
+    """Return whether a part is scored as whole columns, almost without objects of Python."""
+    inputs = manifest.signature.inputs
+    is_table = has_pyarrow() and all(source.format.name != "ndjson" for source in sources)
+    return is_table and all(spec.kind in ("number", "integer", "boolean", "category", "unused") for spec in inputs)
 
 
 def _format_of_parts(sources: Sequence[Source]) -> Format:

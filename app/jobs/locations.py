@@ -66,8 +66,9 @@ def sources_of(location: str) -> list[Source]:
 
 
 def _root_of(location: str) -> str:
-    """Return the beginning of a location that names no files: the folder, or the part before the first wildcard."""
-    return GLOB.split(location, maxsplit=1)[0]
+    """Return the folder below which folders name columns: the location, or its part before the first wildcard."""
+    fixed = GLOB.split(location, maxsplit=1)[0]
+    return fixed if fixed == location else fixed[: fixed.replace(os.sep, "/").rfind("/") + 1]
 
 
 def _partition(below: str) -> dict[str, str]:

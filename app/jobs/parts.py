@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from app.errors import ScoringRefused
-from app.jobs.formats import decompressed
+from app.jobs.formats import damages, decompressed
 from app.jobs.locations import Source
 from app.signature import Layout, Signature
 from app.signature.field_errors import some
@@ -26,8 +26,8 @@ MOST_ROWS = 65_536
 MOST_RECORD_BYTES = 2**26
 """The longest line, or row of CSV, that is read."""
 FIXED_WIDTH_BYTES, OTHER_WIDTH_BYTES = 8, 64
-QUOTED = re.compile(rb'(?:^|(?<=[,\n\r]))"(?:[^"]++|"")*+"')
-OPENED = re.compile(rb'(?:^|(?<=[,\n\r]))"')
+QUOTED = re.compile(rb'(?:^|(?<=[,\n\r]))"(?:[^"]++|"")*+(?:"|\Z)')
+"""A cell in quotes, or the beginning of one at the end."""
 ARROW_MAGIC = b"ARROW1"
 
 
@@ -39,6 +39,7 @@ class Part:
         number: Its position among all parts, from 0.
         form: "csv" (lines without a header), "ndjson" or "arrow" (an IPC stream).
         content: Its bytes.
+        table: Its pyarrow table in place of bytes, within one process.
         names: The columns of CSV.
         partition: Columns that the folders of the file name.
         first: The line of its first row, or the number of that row in a table, from 1.
@@ -54,10 +55,18 @@ class Part:
     first: int = 1
     file: str = ""
     end: float = 1.0
+    table: Any = None
 
 
-def parts_of(sources: Sequence[Source], signature: Signature, keep: Sequence[str], done: int = 0) -> Iterator[Part]:
-    """Yield the parts of the files, without the first `done` ones.
+def parts_of(
+    sources: Sequence[Source],
+    signature: Signature,
+    keep: Sequence[str],
+    done: int = 0,
+    *,
+    travelling: bool = True,
+) -> Iterator[Part]:
+    """Yield the parts of the files, without the first `done` ones. Those that go to other processes are `travelling`.
 
     Raises:
         ScoringRefused: A file lacks a column, or cannot be read.
@@ -69,7 +78,10 @@ def parts_of(sources: Sequence[Source], signature: Signature, keep: Sequence[str
         for part in _parts_of_file(source, signature, keep, max(0, done - number)):
             if number >= done:
                 end = (before_bytes + part.end * source.size_bytes) / total_bytes
-                yield Part(number, part.form, part.content, part.names, source.partition, part.first, file, end)
+                content, table = part.content, part.table
+                if travelling and table is not None:
+                    content, table = _bytes_of(table), None
+                yield Part(number, part.form, content, part.names, source.partition, part.first, file, end, table)
             number += 1
         before_bytes += source.size_bytes
 
@@ -114,9 +126,7 @@ def _text_parts(source: Source, raw: BinaryIO, signature: Signature, keep: Seque
                 end = min(1.0, raw.tell() / source.size_bytes) if source.size_bytes else 1.0
                 yield Part(0, source.format.name, content, names, first=line, end=end)
                 line += lines
-        except (EOFError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
+        except damages() as error:
             raise ScoringRefused(f"{source.name} is not whole, or no {source.format.coding} ({error})") from None
 
 
@@ -140,13 +150,13 @@ def _blocks(source: Source, stream: BinaryIO, is_csv: bool) -> Iterator[bytes]:
 def _end_of_rows(content: bytes) -> int:
     """Return the end of the last whole row. A quote opens a cell only at its beginning, as in RFC 4180."""
     end = len(content)
-    if b'"' in content:
-        closed = 0
-        for cell in QUOTED.finditer(content):
-            closed = cell.end()
-        opened = OPENED.search(content, closed)
-        # The last quote may be the first half of a doubled one.
-        end = opened.start() if opened else len(content) - content.endswith(b'"')
+    quoted = [cell.span() for cell in QUOTED.finditer(content)] if b'"' in content else []
+    if quoted and quoted[-1][1] == end:  # it is not closed, or its last quote is the first half of a doubled one
+        end = quoted.pop()[0]
+    for begins, ends in reversed(quoted):
+        if (at := content.rfind(b"\n", ends, end)) >= 0:
+            return at + 1
+        end = begins
     return content.rfind(b"\n", 0, end) + 1
 
 
@@ -298,10 +308,14 @@ def _slices(batches: Iterator[Any], rows: int, names: Sequence[str]) -> Iterator
 
 
 def _part_of(table: Any, first: int, end: float) -> Part:
+    table.validate(full=True)
+    return Part(0, "arrow", b"", first=first, end=end, table=table)
+
+
+def _bytes_of(table: Any) -> bytes:
     import pyarrow as pa
 
-    table.validate(full=True)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())
-    return Part(0, "arrow", bytes(sink.getvalue()), first=first, end=end)
+    return bytes(sink.getvalue())

@@ -76,9 +76,14 @@ def read_table(part: Part, signature: Signature, keep: Sequence[str]) -> TableRo
 def _read_arrow(part: Part, signature: Signature, keep: Sequence[str]) -> TableRows:
     import pyarrow as pa
 
-    table = pa.ipc.open_stream(part.content).read_all()
-    columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+    table = pa.ipc.open_stream(part.content).read_all() if part.table is None else part.table
+    columns = {name: _whole(table.column(name)) for name in table.column_names}
     return _with_partition(part, columns, signature, keep, frozenset(), table.num_rows, ())
+
+
+def _whole(column: Any) -> Any:
+    """Return a chunked array as one array; without a copy if it has one chunk."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _with_partition(
@@ -149,7 +154,7 @@ def _read_csv(part: Part, signature: Signature, keep: Sequence[str], *, typed: b
             strings_can_be_null=False,
         ),
     )
-    columns = {name: table.column(name).combine_chunks() for name in used}
+    columns = {name: _whole(table.column(name)) for name in used}
     has_nan = any(np.isnan(columns[name].drop_null()).any() for name in numbers & {*used})
     if has_nan and OTHER_NAN.search(part.content):
         raise pa.ArrowInvalid("a text that is no NaN elsewhere")

@@ -77,12 +77,17 @@ class RunFolder:
             ScoringRefused: Another process is writing, or the identity differs.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / JOURNAL
-        self._streams[JOURNAL] = journal = path.open("a+b")
+        try:
+            return self._begin(identity, resume)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, identity: Mapping[str, object], resume: bool) -> Done:
+        self._streams[JOURNAL] = journal = (self.folder / JOURNAL).open("a+b")
         try:
             fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self.close()
             raise ScoringRefused(f"another run is writing this output: it holds {self.folder}") from None
         journal.seek(0)
         first, *lines = [line for line in journal.read().split(b"\n") if line] or [b""]
@@ -92,8 +97,7 @@ class RunFolder:
             return self._cut()
         journal.truncate(0)
         self.output.unlink() if self.output.is_file() else shutil.rmtree(self.output, ignore_errors=True)
-        journal.write(msgspec.json.encode(identity) + b"\n")
-        journal.flush()
+        self._append(JOURNAL, msgspec.json.encode(identity) + b"\n")
         return self._cut()
 
     def _require_same(self, first: bytes, identity: Mapping[str, object]) -> None:

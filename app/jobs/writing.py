@@ -74,18 +74,20 @@ def _cell(value: Any) -> Any:
 
 def _arrow_csv(kept: Mapping[str, Any], outputs: Outputs) -> bytes:
     import pyarrow as pa
-    from pyarrow import csv as arrow_csv
 
     table = _table({name: _flat(column) for name, column in kept.items()}, outputs)
-    for quoting in ("none", "needed"):
-        sink = pa.BufferOutputStream()
-        options = arrow_csv.WriteOptions(include_header=False, quoting_style=quoting)
-        try:
-            arrow_csv.write_csv(table, sink, options)
-            break
-        except pa.ArrowInvalid:  # a text has a comma, a quote or the end of a line in it
-            if quoting == "needed":
-                raise
+    try:
+        return _written(table, "none")
+    except pa.ArrowInvalid:  # a text has a comma, a quote or the end of a line in it
+        return _written(table, "needed")
+
+
+def _written(table: Any, quoting: str) -> bytes:
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    sink = pa.BufferOutputStream()
+    arrow_csv.write_csv(table, sink, arrow_csv.WriteOptions(include_header=False, quoting_style=quoting))
     return bytes(sink.getvalue())
 
 
@@ -124,9 +126,9 @@ def arrow_of(column: NDArray[Any]) -> Any:
         return pa.array(np.ascontiguousarray(column), mask=None if finite.all() else ~finite)
     if column.dtype.kind in "biu":
         return pa.array(np.ascontiguousarray(column))
-    values = json_values(column)
+    values = json_values(column) if set(map(type, column.tolist())) != {str} else column
     try:
-        return pa.array(values) if values else pa.array([], type=pa.string())
+        return pa.array(values) if len(values) else pa.array([], type=pa.string())
     except (pa.ArrowInvalid, pa.ArrowTypeError):  # labels of several types
         return pa.array([None if value is None else str(value) for value in values], type=pa.string())
 

@@ -117,7 +117,7 @@ class JoiningServable:
             batches = [asked[at][0] for at in members]
             parts: Sequence[Outputs | DeadlineExceeded] = ()
             try:
-                parts = divided(self.run(Batch.joined(batches), asked[members[0]][1]), batches)
+                parts = divided(self.run(Batch.joined(batches, len(batches)), asked[members[0]][1]), batches)
             except DeadlineExceeded as error:
                 parts = [error] * len(members)
             except (Exception, SystemExit):  # a model may raise anything; one bad request must not fail others
@@ -222,7 +222,7 @@ class BatchingServable(JoiningServable):
 
     def _split(self, group: list[_Ticket]) -> Sequence[Outputs]:
         batches = [ticket.batch for ticket in group]
-        return divided(self._servable.run(Batch.joined(batches), group[0].outputs), batches)
+        return divided(self._servable.run(Batch.joined(batches, len(batches)), group[0].outputs), batches)
 
 
 def divided(outputs: Outputs, batches: Sequence[Batch]) -> list[Outputs]:

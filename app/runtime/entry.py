@@ -30,7 +30,7 @@ class Lease:
 
     __slots__ = (
         "_byte_us", "_users", "_when_unused", "explains", "gains_together", "is_inline", "is_quick", "manifest",
-        "servable", "steps", "validator",
+        "runtime", "servable", "steps", "validator",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +45,7 @@ class Lease:
         self.servable = servable
         self.validator = validator
         self.steps = steps
+        self.runtime = runtime
         self.is_quick = runtime == "graph" and _is_quick(manifest)
         """Whether the graph answers one row within `QUICK_US`, and a short body is read quickly."""
         self.is_inline = self.is_quick and steps is None

@@ -83,7 +83,7 @@ class GraphServable:
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Return the requested outputs, arrays of shape (rows,) or (rows, columns) as the estimator returns them."""
-        feed = {FEATURES: _numbers(batch)} if self._matrix else self._columns(batch)
+        feed = self.feed(batch)
         texts = {counter.column: batch.columns[counter.column] for counter in self._counters.values()}
         wanted = [name for output in outputs for name in self._parts[output]]
         if batch.rows <= self._rows_at_once:
@@ -100,6 +100,10 @@ class GraphServable:
             output: values[output] if output in values else _joined([values[name] for name in self._parts[output]])
             for output in outputs
         }
+
+    def feed(self, batch: Batch) -> dict[str, Column]:
+        """Return the batch as the inputs of the graph, by name."""
+        return {FEATURES: _numbers(batch)} if self._matrix else self._columns(batch)
 
     def _counted(self, texts: dict[str, Column]) -> dict[str, Column]:
         """Return the graph inputs that hold the term counts of these columns of texts."""

@@ -69,7 +69,7 @@ def prove(servable: Servable, validator: InstanceValidator, manifest: Manifest) 
     names = tuple(dict.fromkeys(name for example in manifest.examples for name in example.outputs))
     try:
         # One by one, because the limit of instances in a request does not apply here.
-        batch = Batch.joined([validator.validate([example.instance]) for example in manifest.examples])
+        batch = Batch.joined([validator.validate([each.instance]) for each in manifest.examples], requests=0)
         outputs = json_outputs(servable.run(batch, names))
     except RetortError as error:
         raise LoadingFailed(f"its recorded examples are not accepted: {error.detail}") from None
@@ -110,7 +110,7 @@ def prove_recorded(servable: Servable, validator: InstanceValidator, manifest: M
         return 0
     names = tuple(recorded.outputs)
     try:
-        outputs = json_outputs(servable.run(Batch.joined(batches), names))
+        outputs = json_outputs(servable.run(Batch.joined(batches, requests=0), names))
     except (Exception, SystemExit) as error:  # a model may raise anything; SystemExit would end the worker
         failure = (
             f"with the installed libraries it fails on its recorded rows ({type(error).__name__}: {_short(error)})"

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from app.runtime.counting import CountingServable, RunMetrics
 from app.runtime.servable import Compose, Servable
 from app.signature.batch import Batch, Outputs
 from app.storage.manifest import Manifest
@@ -24,7 +25,7 @@ QUARANTINED = (
 ModelVersion = tuple[str, int]
 
 
-class Runs(Protocol):
+class Runs(RunMetrics, Protocol):
     """Records runs in memory that outlives the process. Implemented by `app.telemetry.metrics.SharedMetrics`."""
 
     def run_began(self, model: str, version: int) -> None:
@@ -59,10 +60,15 @@ class RecordingServable:
 
 
 def record_runs(runs: Runs, compose: Compose) -> Compose:
-    """Return a composer that records the runs of artifacts before it applies `compose`. A graph runs no user code."""
+    """Return a composer that counts runs, and records those of artifacts, before it applies `compose`.
+
+    A graph runs no user code.
+    """
     state = ProcessState()
 
     def recorded(servable: Servable, runtime: str, manifest: Manifest) -> Servable:
+        classes = manifest.signature.classes
+        servable = CountingServable(servable, manifest.model, manifest.version, classes, runs)
         if runtime == "artifact":
             servable = RecordingServable(servable, manifest.model, manifest.version, runs, state)
         return compose(servable, runtime, manifest)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from app.errors import LoadingFailed, RetortError
+from app.runtime.counting import LoadMetrics
 from app.runtime.direct_call import call_directly
 from app.runtime.entry import Entry, Lease
 from app.runtime.environment import changed
 from app.runtime.explanation import explained, offering
+from app.runtime.large_batches import LargeBatches
 from app.runtime.loaders import Loader
 from app.runtime.planned_steps import StepsFor, without_steps
 from app.runtime.policy import State
@@ -40,6 +44,7 @@ class VersionLoader:
 
     `graphs` says whether a version's graph is served instead of its artifact. `compose` wraps each servable, and
     `steps_for` plans the steps of a manifest. Without `pack_stray`, artifacts that lie in the repository are refused.
+    `metrics` counts loads and proofs.
     """
 
     repository: Repository
@@ -49,6 +54,7 @@ class VersionLoader:
     compose: Compose | None = None
     steps_for: StepsFor = without_steps
     pack_stray: PackStray | None = None
+    metrics: LoadMetrics | None = None
 
     def read(self, present: Mapping[str, Mapping[int, Entry]], pointers: Pointers) -> dict[str, dict[int, Entry]]:
         """Load every version of the repository, and keep present entries whose content is unchanged."""
@@ -77,6 +83,13 @@ class VersionLoader:
 
     def load(self, model: str, version: int) -> Entry:
         """Verify and load a version without running it. The entry is LOADED, or FAILED with the reason."""
+        began_s = time.monotonic()
+        entry = self._loaded(model, version)
+        if self.metrics is not None:
+            self.metrics.loaded(model, version, entry.state is State.LOADED, time.monotonic() - began_s)
+        return entry
+
+    def _loaded(self, model: str, version: int) -> Entry:
         entry = Entry(model, version, State.FOUND)
         try:
             manifest = self.repository.manifest(model, version)
@@ -112,6 +125,8 @@ class VersionLoader:
     def _servable(self, folder: Path, manifest: Manifest, file: str, format_: str) -> Servable:
         with open_verified(folder, file, manifest.files[file]) as stream:
             servable = call_directly(self.loaders[format_](stream, manifest.signature), manifest)
+        if file == manifest.graph:
+            servable = LargeBatches(servable, partial(_content, folder, file, manifest), manifest.signature)
         if (explanation := manifest.explanation) is None:
             return servable
         validate = self.validator_for(manifest.signature).validate
@@ -123,6 +138,12 @@ class VersionLoader:
 
         An artifact is served by other libraries than packing used only if it gives the recorded answers with them.
         """
+        entry = self._proven(entry)
+        if self.metrics is not None:
+            self.metrics.proved(entry.model, entry.version, entry.state is State.AVAILABLE)
+        return entry
+
+    def _proven(self, entry: Entry) -> Entry:
         lease = entry.required_lease()
         model = lease.steps or lease  # the examples belong to the model itself
         manifest = model.manifest
@@ -156,3 +177,9 @@ class VersionLoader:
             detail = error.detail.replace(str(path), place)
             return entry.moved(State.FAILED, f"{place} could not be packed: {detail}")
         return None
+
+
+def _content(folder: Path, file: str, manifest: Manifest) -> bytes:
+    """Return the content of a verified file."""
+    with open_verified(folder, file, manifest.files[file]) as stream:
+        return stream.read()

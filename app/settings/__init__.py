@@ -271,6 +271,12 @@ class Settings:
         readers.on_off,
     )
     access_log: bool = _setting(True, "`on`: a log line for each request", readers.on_off)
+    access_log_sample: float = _setting(
+        1.0,
+        "share of the successful requests that are logged, from 0 to 1; errors, and requests of more than a second, "
+        "always are",
+        readers.share,
+    )
     script_name: str = _setting(
         "",
         "the path below which a proxy serves this application, such as /ml, where the proxy passes it on unchanged",

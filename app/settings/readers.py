@@ -39,6 +39,17 @@ def count(minimum: int, maximum: int) -> Callable[[str], int]:
     return read
 
 
+def share(text: str) -> float:
+    """Read a number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0.0 <= number <= 1.0:
+        raise ValueError("must be a number from 0 to 1")
+    return number
+
+
 def workers(text: str) -> int:
     """Read a number of processes; `auto` is the number of cores that this process may use."""
     if text.strip().lower() == "auto":

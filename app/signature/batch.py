@@ -18,13 +18,15 @@ Outputs = Mapping[str, NDArray[Any]]
 class Batch:
     """Columns by input name, of shape (rows,), or (rows, *shape) for arrays. Treated as immutable.
 
-    A matrix of numbers is kept as it is, and its columns are made on demand.
+    A matrix of numbers is kept as it is, and its columns are made on demand. `requests` is the number of requests whose
+    rows it has; 0 for recorded examples.
     """
 
-    __slots__ = ("_columns", "_matrix", "_names", "rows")
+    __slots__ = ("_columns", "_matrix", "_names", "requests", "rows")
 
     def __init__(self, columns: Mapping[str, Column], rows: int) -> None:
         self.rows = rows
+        self.requests = 1
         self._columns: Mapping[str, Column] | None = columns
         self._matrix: NDArray[Any] | None = None
         self._names: Sequence[str] = ()
@@ -34,20 +36,24 @@ class Batch:
         """Return the batch of a matrix of shape (rows, inputs), whose columns have these names."""
         batch = cls.__new__(cls)
         batch.rows = len(matrix)
+        batch.requests = 1
         batch._columns = None
         batch._matrix = matrix
         batch._names = names
         return batch
 
     @staticmethod
-    def joined(batches: Sequence[Batch]) -> Batch:
+    def joined(batches: Sequence[Batch], requests: int = 1) -> Batch:
         """Return one batch with the rows of several batches of the same signature, in order."""
         if len(batches) == 1:
-            return batches[0]
-        if all(batch._matrix is not None for batch in batches):
-            return Batch.of_matrix(np.concatenate([batch.matrix() for batch in batches]), batches[0]._names)
-        columns = {name: np.concatenate([batch.columns[name] for batch in batches]) for name in batches[0].columns}
-        return Batch(columns, sum(batch.rows for batch in batches))
+            joined = batches[0]
+        elif all(batch._matrix is not None for batch in batches):
+            joined = Batch.of_matrix(np.concatenate([batch.matrix() for batch in batches]), batches[0]._names)
+        else:
+            columns = {name: np.concatenate([batch.columns[name] for batch in batches]) for name in batches[0].columns}
+            joined = Batch(columns, sum(batch.rows for batch in batches))
+        joined.requests = requests
+        return joined
 
     @property
     def columns(self) -> Mapping[str, Column]:

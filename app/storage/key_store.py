@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import URL, BigInteger, Column, LargeBinary, String, Table, Text, inspect, select
@@ -46,6 +47,7 @@ class KeyStore:
         self._file = sqlite_file(url)
         self._engine = make_engine(url)
         self._is_seen = False
+        self._inode = 0
 
     def read(self) -> list[StoredKey]:
         """Return all keys, also revoked and expired ones, the oldest first.
@@ -57,12 +59,22 @@ class KeyStore:
             if self._is_seen:
                 raise DatabaseUnavailable(str(self._file), "the file is gone")
             return []
+        self._leave_a_replaced_file()
         with told(self._url), self._engine.connect() as connection:
             if not self._is_seen and not inspect(connection).has_table(KEYS.name):
                 return []
             self._is_seen = True
             rows = connection.execute(select(KEYS).order_by(KEYS.c.created_at, KEYS.c.id)).mappings()
             return [_key(dict(row)) for row in rows]
+
+    def _leave_a_replaced_file(self) -> None:
+        """Close the connection to a file of SQLite that has another in its place now, such as a restored backup."""
+        if self._file is not None:
+            with told(self._url), suppress(FileNotFoundError):
+                inode = self._file.stat().st_ino
+                if self._inode not in (0, inode):
+                    self._engine.dispose()
+                self._inode = inode
 
     def add(self, key: StoredKey, instead_of: StoredKey | None = None) -> None:
         """Store a new key; in the same transaction store the changed form of the key that it replaces.

@@ -1,10 +1,7 @@
-"""Request ids, phase timings and log lines, without Flask and without models."""
+"""Request ids and phase timings, without Flask and without models."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
 import math
 import os
 import random
@@ -12,10 +9,7 @@ import re
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
-from datetime import UTC, datetime
-from typing import Any, TextIO
-
-import msgspec
+from typing import Any
 
 from app.errors import DeadlineExceeded
 
@@ -28,9 +22,6 @@ ALL_PHASES = ("parse", "validate", "queue", "prepare", "run", "finish", "encode"
 SERVER_TIMING = ", ".join(f"{phase};dur=%.3f" for phase in PHASES)
 
 NO_REQUEST = "-"
-MOST_WAITING_LINES = 64
-_encode = msgspec.json.Encoder().encode
-_encode_ascii = json.JSONEncoder().encode  # not json.dumps: a model may replace it
 
 
 class RequestScope:
@@ -111,13 +102,18 @@ def request_id_from(sent: str | None) -> str:
     return sent if sent is not None and REQUEST_ID.fullmatch(sent) else f"{_ids.getrandbits(128):032x}"
 
 
-class Timings:
-    """The duration of each phase of one request. `queued_s` is the wait for a thread. Not thread-safe."""
+def draw(share: float) -> bool:
+    """Return True for this share of the calls, at random."""
+    return _ids.random() < share
 
-    __slots__ = ("_began_s", "_last_s", "_ms")
+
+class Timings:
+    """The duration of each phase of one request, in `ms`. `queued_s` is the wait for a thread. Not thread-safe."""
+
+    __slots__ = ("_began_s", "_last_s", "ms")
 
     def __init__(self, queued_s: float = 0.0) -> None:
-        self._ms = {"parse": 0.0, "validate": 0.0, "queue": queued_s * 1e3, "run": 0.0, "encode": 0.0}
+        self.ms = {"parse": 0.0, "validate": 0.0, "queue": queued_s * 1e3, "run": 0.0, "encode": 0.0}
         self._began_s = self._last_s = time.perf_counter()
 
     @property
@@ -128,127 +124,30 @@ class Timings:
     def ended(self, phase: str) -> None:
         """Add the time since the end of the last phase (or since the start) to this phase."""
         now_s = time.perf_counter()
-        if phase not in self._ms and phase in ALL_PHASES:
-            self._ms[phase] = 0.0
-        self._ms[phase] += (now_s - self._last_s) * 1e3
+        if phase not in self.ms and phase in ALL_PHASES:
+            self.ms[phase] = 0.0
+        self.ms[phase] += (now_s - self._last_s) * 1e3
         self._last_s = now_s
+
+    def rounded_ms(self) -> dict[str, float]:
+        """Return the duration of each phase in milliseconds, cut to microseconds."""
+        return {phase: ms * 1e3 // 1 / 1e3 for phase, ms in self.ms.items()}
 
     def ns(self, phase: str) -> int:
         """Return the duration of a phase so far, in nanoseconds."""
-        return int(self._ms[phase] * 1e6)
+        return int(self.ms[phase] * 1e6)
 
     def stages(self) -> list[tuple[str, float, float]]:
         """Return each phase that ran, without the queue, with its begin and end on the clock `time.perf_counter`."""
         found, at_s = [], self._began_s
         for phase in ALL_PHASES:
-            if phase != "queue" and (took_s := self._ms.get(phase, 0.0) / 1e3):
+            if phase != "queue" and (took_s := self.ms.get(phase, 0.0) / 1e3):
                 found.append((phase, at_s, at_s + took_s))
                 at_s += took_s
         return found
 
     def header(self) -> str:
         """Return the value of `Server-Timing` (W3C Server Timing), with durations in milliseconds."""
-        if len(self._ms) > len(PHASES):  # steps have phases of their own
-            return ", ".join(f"{phase};dur={self._ms.get(phase, 0.0):.3f}" for phase in ALL_PHASES)
-        return SERVER_TIMING % (*self._ms.values(),)
-
-
-class EventRecord(logging.LogRecord):
-    """A log record whose JSON line is its `event`, and which may be written later with others.
-
-    `event` is a structure with a member `time`, which the formatter sets.
-    """
-
-    event: Any
-
-
-class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes lines to standard error. Lines of `EventRecord` wait for `flush` or for another kind of line."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._waiting: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, or keep it for a moment. Logging holds the handler's lock."""
-        try:
-            self._waiting.append(self.format(record))
-            if not isinstance(record, EventRecord) or len(self._waiting) >= MOST_WAITING_LINES:
-                self.flush()
-        except Exception:  # noqa: BLE001 - as the standard library does
-            self.handleError(record)
-
-    def flush(self) -> None:
-        """Write the waiting lines in one call."""
-        if not self._waiting:
-            return
-        with self.lock or contextlib.nullcontext():
-            lines, self._waiting = self._waiting, []
-            self.stream.write("\n".join([*lines, ""]))
-            self.stream.flush()
-
-
-class JsonLines(logging.Formatter):
-    """Formats each event as one line of JSON, for the log collectors of platforms."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._millisecond = (-1, "")
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return time (UTC), level, logger, message, request id, the facts of an event, and a traceback."""
-        if isinstance(record, EventRecord):
-            record.event.time = self._time(record.created)
-            line = _encode(record.event)
-            return line.decode("ascii") if line.isascii() else _encode_ascii(msgspec.json.decode(line))
-        event = {
-            "time": self._time(record.created),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-            "request_id": request_id(),
-        }
-        if record.exc_info:
-            event["traceback"] = self.formatException(record.exc_info)
-        return _encode_ascii(event)
-
-    def _time(self, created_s: float) -> str:
-        """Return the time in ISO 8601 with milliseconds. The text is cached, because many lines share it."""
-        millisecond = int(created_s * 1e3)
-        known, text = self._millisecond
-        if millisecond != known:
-            text = datetime.fromtimestamp(millisecond / 1e3, UTC).isoformat(timespec="milliseconds")
-            self._millisecond = millisecond, text
-        return text
-
-
-class ReadableLines(logging.Formatter):
-    """Formats lines for a terminal. Control characters are escaped, so that one event stays on one line."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line with the id of its request. The base class appends the traceback."""
-        line, asked = super().formatMessage(record), request_id()
-        line = line if asked == NO_REQUEST or asked in line else f"{line} [{asked}]"
-        return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-
-
-def configure_logging(level: str, readable: bool) -> None:
-    """Write all log lines of this process to standard error in one format. Further calls change the format."""
-    root = logging.getLogger()
-    stream = next((handler for handler in root.handlers if isinstance(handler, LineHandler)), None)
-    if stream is None:
-        stream = LineHandler()
-        root.addHandler(stream)
-    stream.setFormatter(ReadableLines() if readable else JsonLines())
-    root.setLevel(level)
-    logging.captureWarnings(True)  # else warnings bypass the format
-
-
-def flush_lines() -> None:
-    """Write the lines of events that wait to be written together."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, LineHandler):
-            handler.flush()
+        if len(self.ms) > len(PHASES):  # steps have phases of their own
+            return ", ".join(f"{phase};dur={self.ms.get(phase, 0.0):.3f}" for phase in ALL_PHASES)
+        return SERVER_TIMING % (*self.ms.values(),)

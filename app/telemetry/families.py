@@ -10,11 +10,17 @@ from dataclasses import dataclass
 from app.telemetry.shared_counters import PageContent
 
 SEPARATOR = "\x1f"
+MODEL = ("model", "version")
 
 DURATION_BOUNDS_S = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
-"""Upper bounds of the buckets in seconds. The last bucket has none."""
+"""Upper bounds of the buckets of a histogram. The last bucket has none."""
+STAGE_BOUNDS_S = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+LOAD_BOUNDS_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+ROW_BOUNDS = tuple(2.0**power for power in range(17))
+REQUEST_BOUNDS = tuple(2.0**power for power in range(8))
+"""Powers of two, so that the bucket of a size is the number of bits of the size before."""
 
 
 class MetricType(enum.Enum):
@@ -41,19 +47,32 @@ class Family:
     labels: tuple[str, ...] = ()
     kind: MetricType = MetricType.COUNTER
     aggregation: Aggregation = Aggregation.SUM
+    bounds: tuple[float, ...] = ()
+    """Of a histogram."""
+
+    @property
+    def all_labels(self) -> tuple[str, ...]:
+        """The labels, and `worker` if each worker has samples of its own."""
+        return (*self.labels, "worker") if self.aggregation is Aggregation.EACH else self.labels
 
 
 def _gauge(text: str, aggregation: Aggregation = Aggregation.SUM, labels: tuple[str, ...] = ()) -> Family:
     return Family(text, labels, MetricType.GAUGE, aggregation)
 
 
-MODEL = ("model", "version")
+def _histogram(text: str, bounds: tuple[float, ...], labels: tuple[str, ...] = MODEL) -> Family:
+    return Family(text, labels, MetricType.HISTOGRAM, bounds=bounds)
+
+
 FAMILIES: dict[str, Family] = {
     "retort_connections": _gauge("Open connections.", labels=("state",)),
     "retort_connections_accepted": Family("Connections accepted."),
     "retort_connections_evicted": Family("Idle connections closed to make room for others."),
     "retort_requests": Family("Requests run: inline on the loop, in a thread, or as coroutines.", ("way",)),
     "retort_requests_running": _gauge("Requests that threads are running."),
+    "retort_responses": Family(
+        "Responses, by status and problem type; the problem is `none` where there is none.", ("status", "problem")
+    ),
     "retort_answers": Family("Requests that the application answered, as far as the client still waited."),
     "retort_answers_late": Family("Requests whose answer came after their 504."),
     "retort_refusals": Family("Requests that the server refused itself.", ("reason",)),
@@ -80,16 +99,32 @@ FAMILIES: dict[str, Family] = {
     "retort_worker_memory_proportional_bytes": _gauge(
         "Memory of a worker; shared memory is divided among its users (PSS).", Aggregation.EACH
     ),
+    "retort_worker_cpu_seconds": Family("CPU time of a worker.", aggregation=Aggregation.EACH),
     "retort_model_state": _gauge(
         "1 if a worker has the version in this state, else 0.", Aggregation.MAX, labels=(*MODEL, "state")
     ),
+    "retort_model_loads": Family(
+        "Loads of versions, by result: `succeeded` or `failed`. The first process loads for all workers at the start.",
+        (*MODEL, "result"),
+    ),
+    "retort_model_load_duration_seconds": _histogram("Time to verify and load a version.", LOAD_BOUNDS_S),
+    "retort_model_proofs": Family(
+        "Runs of the recorded examples of a version before it is served, by result: `passed` or `failed`.",
+        (*MODEL, "result"),
+    ),
     "retort_artifact_runs": Family("Runs of artifacts that began.", MODEL),
     "retort_artifact_runs_running": _gauge("Runs of artifacts that are under way.", labels=MODEL),
+    "retort_run_rows": _histogram("Rows in each run of a model.", ROW_BOUNDS),
+    "retort_run_requests": _histogram("Requests that shared each run of a model.", REQUEST_BOUNDS),
     "retort_predictions": Family("Requests for predictions, by outcome.", (*MODEL, "status")),
     "retort_prediction_rows": Family("Rows predicted.", MODEL),
-    "retort_prediction_duration_seconds": Family(
-        "Time from parsing to encoded predictions, for successful requests.", MODEL, MetricType.HISTOGRAM
+    "retort_prediction_duration_seconds": _histogram(
+        "Time from parsing to encoded predictions, for successful requests.", DURATION_BOUNDS_S
     ),
+    "retort_stage_duration_seconds": _histogram(
+        "Time in each stage of a successful request, as in Server-Timing.", STAGE_BOUNDS_S, (*MODEL, "stage")
+    ),
+    "retort_predicted_classes": Family("Rows by predicted class, of classifiers.", (*MODEL, "class")),
 }
 """By name, without the suffix `_total` that Prometheus appends to counters."""
 

@@ -5,18 +5,32 @@ from __future__ import annotations
 import os
 import threading
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from app.telemetry.families import DURATION_BOUNDS_S, FAMILIES, SEPARATOR, MetricType, Samples, key, merged, parts
+from app.telemetry.families import FAMILIES, SEPARATOR, MetricType, Samples, key, merged, parts
 from app.telemetry.memory import memory_bytes
 from app.telemetry.shared_counters import REPORTED, SharedCounters
+from app.telemetry.version_counts import (
+    OK,
+    OTHER,
+    RUNNING,
+    RUNS,
+    ArtifactRuns,
+    Histogram,
+    PredictionCounts,
+    RunCounts,
+)
 
-OK = "ok"
+__all__ = ["OK", "Metrics", "SharedMetrics"]
+
 SPARE_PAGES = 16
+MOST_RESPONSE_KINDS = 256
+NO_PROBLEM = "none"
+NO_STAGES: Mapping[str, float] = {}
 RESTARTS = key("retort_worker_restarts")
-RUNS, RUNNING = "retort_artifact_runs", "retort_artifact_runs_running"
+CPU = key("retort_worker_cpu_seconds")
+CountsT = TypeVar("CountsT", PredictionCounts, ArtifactRuns, RunCounts)
 
 COUNTED = {
     "accepted": key("retort_connections_accepted"),
@@ -39,9 +53,14 @@ MEASURED = {
 
 
 class Metrics(Protocol):
-    """Counts predictions."""
+    """Counts responses and predictions."""
 
-    def predicted(self, model: str, version: int, status: str, rows: int, duration_s: float) -> None:
+    def responded(self, status: int, outcome: str) -> None:
+        """Count one response with its outcome: `ok`, or the name of its problem."""
+
+    def predicted(
+        self, model: str, version: int, status: str, rows: int, duration_s: float, stages_ms: Mapping[str, float]
+    ) -> None:
         """Count one request with its status: `ok` for predictions, else the code of its error."""
 
 
@@ -55,18 +74,6 @@ class SharedMemory(Protocol):
         """Write in the name of this worker from now on."""
 
 
-class _VersionPlaces:
-    """The positions of the numbers of one version."""
-
-    __slots__ = ("buckets", "rows", "statuses", "sum")
-
-    def __init__(self, buckets: int, rows: int) -> None:
-        self.buckets = buckets
-        self.sum = buckets + len(DURATION_BOUNDS_S) + 1
-        self.rows = rows
-        self.statuses: dict[str, int] = {}
-
-
 class SharedMetrics:
     """The metrics of this process and of its server. Lives as long as the process.
 
@@ -76,7 +83,7 @@ class SharedMetrics:
     """
 
     def __init__(self) -> None:
-        self.sources: list[Callable[[], None]] = [self._look_at_memory]
+        self.sources: list[Callable[[], None]] = [self._look_at_process]
         self.server_snapshot: Callable[[], Mapping[str, Any]] | None = None
         """Returns the server's own counts; None in a process without a server."""
         self.is_shared = False
@@ -89,9 +96,12 @@ class SharedMetrics:
 
     def share(self, workers: int) -> None:
         """Make the pages of a server with this many workers. This process, its master, takes the first page."""
+        counted = self._page.read(0).values  # such as the loads of the models
         # At a reload, old workers still run beside the new ones, perhaps from more than one reload.
         self._counters = SharedCounters(1 + 4 * workers + SPARE_PAGES)
         self._write_on(self._counters.take())
+        for name, values in counted.items():
+            self.add(name, values)
         self._page.place(RESTARTS)  # shown as 0 from the start
         self.is_shared = True
         for memory in self.beside:
@@ -120,7 +130,7 @@ class SharedMetrics:
 
     def ended(self, number: int | None) -> dict[tuple[str, int], float]:
         """Count the end of a worker. Return the versions that were running, with their runs in all workers."""
-        self._cells[self._page.place(RESTARTS)] += 1.0
+        self._count_one(RESTARTS)
         if number is None:
             return {}
         died_in = [
@@ -138,52 +148,77 @@ class SharedMetrics:
     def _write_on(self, number: int | None) -> None:
         self._page = self._counters.page(number)
         self._cells = self._page.cells
-        self._places: dict[tuple[str, int], _VersionPlaces] = {}
-        self._runs: dict[tuple[str, int], tuple[int, int]] = {}
+        self._by_version: dict[tuple[type, str, int], Any] = {}
+        self._responses: dict[tuple[int, str], int] = {}
         self._observed: dict[str, float] = {}
         self._lock = threading.Lock()
 
     # --- counting
 
-    def predicted(self, model: str, version: int, status: str, rows: int, duration_s: float) -> None:
-        """Count one request; for status `ok` also its rows and its duration.
-
-        It takes no lock (see `WorkerPage`) and makes a single call, because it is part of every prediction.
-        """
-        places = self._places.get((model, version)) or self._new_places(model, version)
-        place = places.statuses.get(status) or self._new_status(places, model, version, status)
+    def responded(self, status: int, outcome: str) -> None:
+        """Count one response with its outcome: `ok`, or the name of its problem. Takes no lock (see `WorkerPage`)."""
         cells = self._cells
+        place = self._responses.get((status, outcome)) or self._new_response(status, outcome)
         cells[place] += 1.0
-        if status == OK:
-            bucket = places.buckets + bisect_left(DURATION_BOUNDS_S, duration_s)
-            cells[bucket] += 1.0
-            cells[places.sum] += duration_s
-            cells[places.rows] += rows
 
-    def _new_places(self, model: str, version: int) -> _VersionPlaces:
-        labels = (model, str(version))
-        buckets = self._page.place(key("retort_prediction_duration_seconds", *labels), len(DURATION_BOUNDS_S) + 2)
-        places = _VersionPlaces(buckets, self._page.place(key("retort_prediction_rows", *labels)))
-        return self._places.setdefault((model, version), places)
+    def _new_response(self, status: int, outcome: str) -> int:
+        problem = NO_PROBLEM if outcome == OK else outcome
+        if len(self._responses) >= MOST_RESPONSE_KINDS:
+            return self._page.place(key("retort_responses", str(status), OTHER))
+        place = self._page.place(key("retort_responses", str(status), problem))
+        return self._responses.setdefault((status, outcome), place)
 
-    def _new_status(self, places: _VersionPlaces, model: str, version: int, status: str) -> int:
-        place = self._page.place(key("retort_predictions", model, str(version), status))
-        return places.statuses.setdefault(status, place)
+    def predicted(
+        self,
+        model: str,
+        version: int,
+        status: str,
+        rows: int,
+        duration_s: float,
+        stages_ms: Mapping[str, float] = NO_STAGES,
+    ) -> None:
+        """Count one request; for status `ok` also its rows and the durations of the whole and of each stage."""
+        self._counts(PredictionCounts, model, version).count(status, rows, duration_s, stages_ms)
 
     def run_began(self, model: str, version: int) -> None:
-        """Record that a run of this version begins. Takes no lock (see `WorkerPage`)."""
-        running, runs = self._runs.get((model, version)) or self._new_runs(model, version)
-        cells = self._cells
-        cells[running] += 1.0
-        cells[runs] += 1.0
+        """Record that a run of this artifact begins."""
+        self._counts(ArtifactRuns, model, version).began()
 
     def run_ended(self, model: str, version: int) -> None:
-        """Record that a run of this version has ended."""
-        self._cells[self._runs[model, version][0]] -= 1.0
+        """Record that a run of this artifact has ended."""
+        self._counts(ArtifactRuns, model, version).ended()
 
-    def _new_runs(self, model: str, version: int) -> tuple[int, int]:
-        running, runs = (self._page.place(key(family, model, str(version))) for family in (RUNNING, RUNS))
-        return self._runs.setdefault((model, version), (running, runs))
+    def ran(
+        self,
+        model: str,
+        version: int,
+        rows: int,
+        requests: int,
+        classes: Sequence[object] = (),
+        predicted: Sequence[object] = (),
+    ) -> None:
+        """Count one run of a model for the rows of some requests; of a classifier also the predicted labels."""
+        self._counts(RunCounts, model, version).count(rows, requests, classes, predicted)
+
+    def _counts(self, kind: type[CountsT], model: str, version: int) -> CountsT:
+        """Return the counts of a version on this process's page."""
+        found: CountsT | None = self._by_version.get((kind, model, version))
+        if found is None:
+            found = self._by_version.setdefault((kind, model, version), kind(self._page, model, version))
+        return found
+
+    def loaded(self, model: str, version: int, succeeded: bool, duration_s: float) -> None:
+        """Count one load of a version."""
+        self._count_one(key("retort_model_loads", model, str(version), "succeeded" if succeeded else "failed"))
+        Histogram(self._page, "retort_model_load_duration_seconds", model, str(version)).observe(duration_s)
+
+    def proved(self, model: str, version: int, passed: bool) -> None:
+        """Count one proof of a version."""
+        self._count_one(key("retort_model_proofs", model, str(version), "passed" if passed else "failed"))
+
+    def _count_one(self, name: str) -> None:
+        place = self._page.place(name)
+        self._cells[place] += 1.0
 
     def observe(self, server: Mapping[str, Any]) -> None:
         """Publish the numbers that a server has counted since its start."""
@@ -204,9 +239,10 @@ class SharedMetrics:
             self.observe(self.server_snapshot())
 
     def _count_up_to(self, name: str, now: float) -> None:
+        place = self._page.place(name)  # shown as 0 until something happens
         before = self._observed.get(name, 0.0)
         if now > before:  # snapshots of two threads may arrive in the wrong order
-            self._cells[self._page.place(name)] += now - before
+            self._cells[place] += now - before
             self._observed[name] = now
 
     def _set(self, name: str, value: float) -> None:
@@ -239,7 +275,7 @@ class SharedMetrics:
     # --- measuring
 
     def refresh(self) -> None:
-        """Update the metrics that nothing reports by itself: memory and the other sources."""
+        """Update the metrics that nothing reports by itself: memory, CPU time and the other sources."""
         for look in self.sources:
             look()
 
@@ -259,7 +295,9 @@ class SharedMetrics:
             if name.startswith(key("retort_model_state", "")):
                 self._set(name, float(name in current))
 
-    def _look_at_memory(self) -> None:
+    def _look_at_process(self) -> None:
+        with self._lock:
+            self._count_up_to(CPU, time.process_time())
         for name, size_bytes in memory_bytes().items():
             self._set(key(f"retort_worker_memory_{name}_bytes"), size_bytes)
 

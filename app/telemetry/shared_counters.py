@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 
-PAGE_BYTES = 2**20
+PAGE_BYTES = 2**21
 """Reserved address space. Memory is used only where it is written."""
 CELL_BYTES = 8
 USED, PID, REPORTED = 0, 1, 2

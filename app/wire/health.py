@@ -6,8 +6,7 @@ from flask import Response
 from flask_smorest import Blueprint
 
 from app.gateway.endpoint import FixedRoute
-from app.gateway.errors import RETRY_LATER
-from app.wire.backend import OBJECT, Backend, answers, json_response
+from app.wire.backend import OBJECT, Backend, answers, json_response, not_ready
 from app.wire.codecs import JSON_TYPE
 
 ALIVE = b'{"status":"alive"}'
@@ -31,6 +30,6 @@ def blueprint(backend: Backend) -> Blueprint:
     def ready() -> Response:
         """Is every model available?"""
         is_ready, document = backend.catalogue.readiness()
-        return json_response(document) if is_ready else json_response(document, 503, RETRY_LATER)
+        return json_response(document) if is_ready else not_ready(document)
 
     return blp

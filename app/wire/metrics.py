@@ -18,7 +18,7 @@ from werkzeug.http import parse_accept_header
 
 from app.core.catalogue import Catalogue
 from app.runtime.policy import State
-from app.telemetry.families import DURATION_BOUNDS_S, FAMILIES, Aggregation, Family, MetricType, Samples
+from app.telemetry.families import FAMILIES, Family, MetricType, Samples
 from app.telemetry.metrics import SharedMetrics
 from app.wire.backend import Backend, answers
 
@@ -53,11 +53,11 @@ def writer(accept: str | None) -> tuple[str, Callable[[Collector], bytes]]:
 
 
 def _family(name: str, family: Family, samples: dict[tuple[str, ...], tuple[float, ...]]) -> Metric:
-    labels = [*family.labels, "worker"] if family.aggregation is Aggregation.EACH else list(family.labels)
+    labels = family.all_labels
     if family.kind is MetricType.HISTOGRAM:
         histogram = HistogramMetricFamily(name, family.help, labels=labels)
         for label_values, (*counts, total) in samples.items():
-            histogram.add_metric(list(label_values), _buckets(counts), total)
+            histogram.add_metric(list(label_values), _buckets(family.bounds, counts), total)
         return histogram
     kind = CounterMetricFamily if family.kind is MetricType.COUNTER else GaugeMetricFamily
     metric = kind(name, family.help, labels=labels)
@@ -66,9 +66,9 @@ def _family(name: str, family: Family, samples: dict[tuple[str, ...], tuple[floa
     return metric
 
 
-def _buckets(counts: list[float]) -> list[tuple[str, float]]:
+def _buckets(upper: tuple[float, ...], counts: list[float]) -> list[tuple[str, float]]:
     """Return cumulative counts of each bucket, as Prometheus expects."""
-    bounds = [*map(floatToGoString, DURATION_BOUNDS_S), "+Inf"]
+    bounds = [*map(floatToGoString, upper), "+Inf"]
     return list(zip(bounds, accumulate(counts), strict=True))
 
 

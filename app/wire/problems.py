@@ -59,6 +59,7 @@ PROBLEM_FORMAT = ErrorFormat(re.compile(""), problem_json, ProblemSchema, media_
 def unready(form: Form) -> Response:
     """Return the response to a readiness probe while some models are not available."""
     problem = unready_problem()
+    context_of(request.environ).outcome = problem.name
     content, media_type = form(problem)
     return Response(content, problem.status, dict(problem.headers), content_type=media_type)
 

@@ -15,6 +15,7 @@ from benchmarks.cases import (
     BARE_FLASK,
     BARE_WSGI,
     BARS,
+    CASES,
     FLASK,
     OURS,
     OURS_LOGGED,
@@ -124,6 +125,17 @@ def test_the_report_says_what_failed_in_words() -> None:
     assert "| Flask, the tutorial | not measured: it could not be installed: no route |" in text
     assert "CPU, of Retort's" in text
     assert "| answering together, and the rest | 34 |" in text
+
+
+def test_the_report_says_what_one_core_answers_in_requests_and_rows() -> None:
+    found = figures()
+    sides = next(case.sides for case in CASES if case.name == "table")
+    found["cases"]["table"] = {key: {"failure": "not run"} for key in sides} | {OURS: side(1000, 2000, 4000)}
+    text = report.markdown(found)
+    assert "| logistic regression | 1 | 9,091 | 9,091 | 110 | 2.20 |" in text
+    assert "| forest, 30 numbers a row | 1,000 | 500 | 500,000 | 2,000 | 40.0 |" in text
+    assert "| Retort | 400 | 480 | 27 | 1.20 × |" in text
+    assert "What one core answers" not in report.markdown(found | {"cases": {}})
 
 
 def test_a_machine_that_was_busy_is_said() -> None:

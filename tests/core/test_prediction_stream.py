@@ -61,6 +61,7 @@ def test_a_bad_instance_costs_no_validation_of_the_others_alone(monkeypatch: pyt
         assert asked == [1, 1]
 
 
+@pytest.mark.fault("M10")
 def test_each_instance_runs_alone_if_the_model_fails() -> None:
     servable = FailsOnThirteen()
     for stream in streams_of(servable):

@@ -183,12 +183,14 @@ def test_a_bad_instance_never_reaches_the_model() -> None:
     assert error.pointer == "#/x"
 
 
+@pytest.mark.fault("I10")
 def test_an_empty_request_is_answered_without_the_model() -> None:
     servable = FakeModel(error=AssertionError("an empty batch was shown to the model"))
     assert predict(servable, PredictRequest([])).values() == {"prediction": [], "probabilities": []}
     assert servable.asked == []
 
 
+@pytest.mark.fault("I16")
 def test_nan_becomes_null() -> None:
     assert predict(FakeModel(), PredictRequest([[1]], outputs=["decision_scores"])).values() == {
         "decision_scores": [None]
@@ -225,6 +227,7 @@ def test_exceptions_that_end_the_thread_are_not_caught(error: BaseException) -> 
         (np.array([["yes"] * 2] * 3), "prediction has shape (3, 2) for a batch of 2 rows"),
     ],
 )
+@pytest.mark.fault("M14")
 def test_outputs_that_do_not_fit_the_batch_are_a_failure_of_the_model(
     prediction: Any, cause: str, caplog: pytest.LogCaptureFixture
 ) -> None:

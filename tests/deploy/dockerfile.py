@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+import venv
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -94,10 +94,13 @@ class Build:
         self.files: set[Path] = set()
         """All paths of the last stage, when it was made."""
         self._aside = folder
+        self._base = folder / "base"
+        """Stands for the Python of the base image, which is called `python` and has pip."""
         self._arguments, self.stages = stages()
 
     def run(self) -> None:
         """Run all steps."""
+        venv.create(self._base, with_pip=True)
         for stage in self.stages:
             if self.folder.exists():
                 shutil.move(self.folder, self._aside / self.stages[0].name)
@@ -114,8 +117,8 @@ class Build:
         return self._here(self.stages[-1].last("WORKDIR"))
 
     def environment(self, stage: Stage) -> dict[str, str]:
-        """Return the variables that a command of a stage has. Programs of the base are those of this machine."""
-        base = f"{Path(sys.executable).resolve().parent}:/usr/bin:/bin"
+        """Return the variables that a command of a stage has. Other programs of the base are those of this machine."""
+        base = f"{self._base}/bin:/usr/bin:/bin"
         made = {"PATH": base} | {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
         for name, value in stage.environment.items():
             made[name] = value.replace("/srv/", f"{self.folder}/srv/").replace("$PATH", base)

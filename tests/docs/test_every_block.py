@@ -28,6 +28,16 @@ USED = {
     ("docs/jobs.md", "jobs.sh"): "../end_to_end/test_jobs.py::test_the_commands_of_the_page_run",
     ("docs/jobs.md", "jobs.py"): "../end_to_end/test_jobs.py::test_the_commands_of_the_page_run",
     ("docs/operations.md", ".env"): "test_modules.py::test_the_variables_of_traces_switch_them_on",
+    (
+        "docs/runbook.md",
+        "backup.sh",
+    ): "../end_to_end/test_runbook.py::test_what_is_backed_up_is_all_that_a_server_needs",
+    (
+        "docs/runbook.md",
+        "restore.sh",
+    ): "../end_to_end/test_runbook.py::test_what_is_backed_up_is_all_that_a_server_needs",
+    ("docs/runbook.md", "rotate.sh"): "../end_to_end/test_runbook.py::test_a_key_is_rotated_without_a_refused_request",
+    ("docs/runbook.md", "revoke.sh"): "../end_to_end/test_runbook.py::test_a_key_is_rotated_without_a_refused_request",
     ("docs/public-names.md", "my_first_step.py"): "test_modules.py::test_the_first_step_adds_an_age",
     ("docs/your-repository.md", "tests/own/test_first_step.py"): "test_modules.py::test_the_own_test_passes",
     ("docs/security.md", "wsgi.py"): "test_modules.py::test_the_views_need_what_their_decorators_say",

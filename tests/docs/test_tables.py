@@ -65,8 +65,15 @@ def test_the_statuses_are_those_of_the_application() -> None:
 
 
 def test_the_metrics_are_those_of_the_application() -> None:
-    kinds = {name: name + "_total" * (family.kind is MetricType.COUNTER) for name, family in FAMILIES.items()}
-    assert [row[0] for row in rows("docs/operations.md", "metric")] == [f"`{name}`" for name in kinds.values()]
+    told = [row[:2] for row in rows("docs/operations.md", "metric")]
+    assert told == [
+        [
+            f"`{name}{'_total' * (family.kind is MetricType.COUNTER)}`",
+            ", ".join(f"`{label}`" for label in family.all_labels),
+        ]
+        for name, family in FAMILIES.items()
+    ]
+    assert all(unit and meaning for *_, unit, meaning in rows("docs/operations.md", "metric"))
 
 
 def test_the_map_of_the_packages_is_whole() -> None:

@@ -220,6 +220,7 @@ async def ask(port: int, batches: Iterator[Sequence[Cell]], wrong: Counter[str],
 
 
 @pytest.mark.parametrize("connections", REQUESTS)
+@pytest.mark.fault("X07")
 def test_no_request_passes_without_a_valid_key(keyed: Server, keys: Keys, connections: int) -> None:
     refused, passing = cells(keys), valid(keys)
     endless = itertools.cycle(refused)
@@ -252,6 +253,7 @@ def test_valid_requests_ran_in_every_way(keyed: Server, keys: Keys) -> None:
 
 
 @pytest.mark.own_worker("Gunicorn's own worker takes headers of this length")
+@pytest.mark.fault("X07")
 def test_a_key_of_10_kb_is_refused_on_every_path(keyed: Server) -> None:
     app = create_app(Settings())
     for method, path, _, _ in paths(app):
@@ -270,6 +272,7 @@ def until(server: Server, key: str, status: int) -> None:
 
 
 @pytest.mark.any_worker
+@pytest.mark.fault("S05")
 def test_keys_hold_in_all_workers_and_the_last_known_ones_without_a_database(keys: Keys, tmp_path: Path) -> None:
     settings = {"RETORT_DEFAULT_MODEL": "iris-two", "RETORT_MODELS_DIR": EXAMPLE_MODELS, "RETORT_KEYS_GRACE_S": 5}
     database = keys.folder / "retort.db"
@@ -298,6 +301,7 @@ def test_keys_hold_in_all_workers_and_the_last_known_ones_without_a_database(key
 @pytest.mark.parametrize(
     "settings", [{"HOST": "0.0.0.0"}, {"GUNICORN_CMD_ARGS": "--bind 0.0.0.0:0"}, {"HOST": "::"}], ids=str
 )
+@pytest.mark.fault("X05")
 def test_a_server_that_others_reach_does_not_start_without_a_key(settings: dict[str, str], tmp_path: Path) -> None:
     variables = environment(RETORT_MODELS_DIR=tmp_path, PORT=free_port(), **settings)
     ended_at_once = subprocess.run(

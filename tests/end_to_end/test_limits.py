@@ -126,6 +126,7 @@ def soon(condition: Callable[[], object]) -> bool:
 
 @pytest.mark.parametrize("connections", [1, 64])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.fault("O03")
 def test_a_client_gets_its_limit_and_no_more(server: Server, case: Case, connections: int) -> None:
     client = f"10.1.{connections}.{CASES.index(case)}"
     answers = send(server, case, 3 * BUDGET + 9, connections, X_Forwarded_For=client)
@@ -147,6 +148,7 @@ def test_requests_that_share_a_run_count_one_by_one(of_artifacts: Server, path: 
     assert passed(send(of_artifacts, CASES[0], 1, source=f"127.0.{connections}.2")) == 1
 
 
+@pytest.mark.fault("X12")
 def test_a_forged_address_is_no_new_client(of_artifacts: Server) -> None:
     answers = [send(of_artifacts, CASES[0], 1, source="127.0.3.1", X_Forwarded_For=f"10.9.9.{n}") for n in range(40)]
     assert passed([answer for [answer] in answers]) == BUDGET
@@ -222,6 +224,7 @@ def test_neither_a_killed_worker_nor_a_reload_gives_a_new_budget(server: Server)
 
 @pytest.mark.needs_program("gcc")
 @pytest.mark.own_worker("a wall clock that jumps is the affair of the storage, which is the same")
+@pytest.mark.fault("P11")
 def test_p11_a_wall_clock_that_jumps_gives_no_new_budget(tmp_path: Path) -> None:
     with closing(WallClock(tmp_path)) as clock:
         settings = {**clock.environment, "RETORT_LIMIT_REQUESTS": f"{BUDGET}/minute;{BUDGET}/hour"}

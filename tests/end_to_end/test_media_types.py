@@ -83,6 +83,7 @@ def talk(server: Server) -> Iterator[Talk]:
         ("application/j\xe9son", 415),
     ],
 )
+@pytest.mark.fault("N12")
 def test_n12_content_types(talk: Talk, content_type: str | None, status: int) -> None:
     told = talk(RECORD) if content_type is None else talk(RECORD, Content_Type=content_type)
     assert told.status == status, told.document
@@ -116,6 +117,7 @@ def test_n12_content_types(talk: Talk, content_type: str | None, status: int) ->
         ("application/foo+json", 406),
     ],
 )
+@pytest.mark.fault("N12")
 def test_n12_what_is_accepted(talk: Talk, accept: str | None, status: int) -> None:
     told = talk(RECORD) if accept is None else talk(RECORD, Accept=accept)
     assert told.status == status, told.document
@@ -124,6 +126,7 @@ def test_n12_what_is_accepted(talk: Talk, accept: str | None, status: int) -> No
         assert JSON in told.document["detail"]
 
 
+@pytest.mark.fault("N12")
 def test_n12_a_refusal_is_a_problem_whatever_is_accepted(talk: Talk) -> None:
     told = talk(RECORD, Content_Type="application/xml", Accept="application/xml")
     assert told.status in (406, 415)
@@ -155,6 +158,7 @@ STATUSES = {"ordinary": {200}, "a path for a name": {400, 415, 422}}
 
 @pytest.mark.parametrize("name", MULTIPARTS)
 @pytest.mark.parametrize("content_type", ["multipart/form-data; boundary=x", "multipart/mixed; boundary=" + "x" * 3000])
+@pytest.mark.fault("N08")
 def test_n08_multipart_is_answered_soon_whatever_is_in_it(mixed: Server, name: str, content_type: str) -> None:
     """A form is a record. No field of it is dropped silently, and none takes much memory."""
     talk = Talk(mixed)

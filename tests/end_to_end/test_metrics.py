@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -12,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.end_to_end.process import Server, serving
+from tests.wire.test_metrics import PREDICTIONS
 
 pytestmark = pytest.mark.server
 
@@ -107,6 +109,7 @@ def test_no_counts_are_lost_when_a_worker_ends_normally(alone: Server, settled: 
     assert settled.requests == before + settled.scrapes + 20
 
 
+@pytest.mark.fault("P01")
 def test_counters_do_not_go_backwards_where_workers_are_killed(alone: Server, settled: Scraper) -> None:
     before, restarts = settled.requests, settled.value("retort_worker_restarts_total")
     for killed in range(1, 5):
@@ -139,6 +142,36 @@ def test_the_state_of_each_version_is_a_metric(settled: Scraper) -> None:
     for model in ("penguins", "diabetes", "digits", "iris-two"):
         assert settled.value("retort_model_state", model=model, version="1", state="AVAILABLE") == 1.0
         assert settled.value("retort_model_state", model=model, version="1", state="FAILED") == 0.0
+
+
+def test_predictions_in_any_worker_are_counted_once(alone: Server, settled: Scraper) -> None:
+    version = {"model": "penguins", "version": "1"}
+
+    def counted() -> dict[str, float]:
+        samples = settled.scrape().items()
+        classes = (value for (name, _), value in samples if name == "retort_predicted_classes_total")
+        return {
+            "responses": settled.value("retort_responses_total", status="200", problem="none"),
+            "predictions": settled.value("retort_predictions_total", status="ok", **version),
+            "classes": sum(classes),
+            "stages": settled.value("retort_stage_duration_seconds_count", stage="run", **version),
+            "runs": settled.value("retort_run_rows_count", **version),
+        }
+
+    before = counted()
+    for _ in range(20):
+        assert alone.ask("POST", "/models/penguins/predict", json.dumps(PREDICTIONS["penguins"])).status == 200
+    grown = {name: value - before[name] for name, value in counted().items()}
+    # The scrape before is a response, too.
+    assert grown == {"responses": 21.0, "predictions": 20.0, "classes": 20.0, "stages": 20.0, "runs": 20.0}
+
+
+def test_loads_of_the_first_process_and_proofs_of_each_worker_are_counted(settled: Scraper) -> None:
+    version = {"model": "penguins", "version": "1"}
+    settled.scrape()
+    assert settled.value("retort_model_loads_total", result="succeeded", **version) >= 1.0
+    assert settled.value("retort_model_load_duration_seconds_count", **version) >= 1.0
+    assert settled.value("retort_model_proofs_total", result="passed", **version) >= 2.0
 
 
 def test_gunicorns_own_threaded_worker_reports_its_metrics(tmp_path: Path) -> None:

@@ -128,6 +128,7 @@ def tracer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracer:
 
 
 @pytest.mark.parametrize("runtime", ["auto", "artifact"])
+@pytest.mark.fault("P09", "X03")
 def test_the_server_starts_no_thread_before_the_fork_and_stays_at_home(tracer: Tracer, runtime: str) -> None:
     command = [*tracer.words, "sh", "-c", f"exec {web_line()}"]
     with serving(tracer.folder, command, RETORT_RUNTIME=runtime, **tracer.settings) as server:
@@ -149,6 +150,7 @@ def test_the_server_starts_no_thread_before_the_fork_and_stays_at_home(tracer: T
         "python -c 'from app import create_app; create_app().extensions[\"retort\"].load()'",
     ],
 )
+@pytest.mark.fault("X03")
 def test_the_other_commands_contact_no_other_machine(tracer: Tracer, command: str) -> None:
     models = tracer.folder / "models"
     shutil.copytree(EXAMPLE_MODELS / "iris-two", models / "iris-two")

@@ -74,6 +74,7 @@ def kill(server: Server, value: float) -> None:
     server.all_workers(2)
 
 
+@pytest.mark.fault("M13")
 def test_no_exit_status_of_a_worker_that_serves_ends_the_server(server: Server) -> None:
     for value in EXIT_STATUS:
         kill(server, value)
@@ -109,6 +110,7 @@ def test_a_process_that_a_model_forks_keeps_neither_the_port_nor_a_connection(se
         os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.fault("M13")
 def test_m13_a_model_that_kills_three_workers_is_quarantined_until_it_is_loaded_again(server: Server) -> None:
     with asking(server) as others:
         for value in (EXITS, SEGFAULTS, EXITS):

@@ -82,6 +82,7 @@ def answering(server: Server) -> int:
     return version
 
 
+@pytest.mark.fault("P04", "M07")
 def test_a_choice_is_taken_by_every_worker_and_no_request_is_lost(server: Server, models: Path) -> None:
     assert answering(server) == 2
     with Clients(server) as clients:

@@ -28,6 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize(("number", "action"), list(enumerate(ACTIONS)), ids=list(ACTIONS))
+@pytest.mark.fault("M14")
 def test_other_models_work_after_a_model_has_changed_the_process(server: Server, number: int, action: str) -> None:
     workers = server.workers
     server.ask("POST", "/models/rude/predict", json.dumps({"feature1": FIRST + number}))

@@ -68,6 +68,7 @@ def test_every_recorded_example(server: Server) -> None:
             ]
 
 
+@pytest.mark.fault("N11")
 def test_n11_odd_requests_in_one_pipeline_are_each_answered(server: Server) -> None:
     """HEAD never runs a model, and each refusal is a problem document with the allowed values, in order."""
     odd = {
@@ -113,12 +114,14 @@ def test_a_chunked_body_is_read_whole(server: Server) -> None:
     assert len(answer.document["prediction"]) == b"".join(chunks(120_000)).count(b"5.1")
 
 
+@pytest.mark.fault("N05")
 def test_a_chunked_body_over_the_limit_is_refused_not_cut(server: Server) -> None:
     answer = server.ask("POST", IRIS_TWO, chunks(BODY_LIMIT_BYTES + 30_000), {"Content-Type": "application/json"})
     assert answer.status == 413
     assert answer.document["type"] == "/problems/body-too-large"
 
 
+@pytest.mark.fault("N05")
 def test_a_declared_length_over_the_limit_is_refused_before_it_is_sent(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
         head = f"POST {IRIS_TWO} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {BODY_LIMIT_BYTES + 1}\r\n\r\n"
@@ -157,6 +160,7 @@ def test_two_workers_serve(server: Server) -> None:
             assert server.ask("GET", "/readyz").status == 200
 
 
+@pytest.mark.fault("M15")
 def test_many_at_once(server: Server) -> None:
     with ThreadPoolExecutor(16) as threads:
         answers = list(threads.map(lambda _: server.ask("POST", IRIS_TWO, CLASSIC), range(200)))
@@ -165,6 +169,7 @@ def test_many_at_once(server: Server) -> None:
     assert {answer.content for answer in answers} == {answers[0].content}
 
 
+@pytest.mark.fault("P09")
 def test_gradient_boosting_answers_in_both_workers_after_the_fork(
     mixed: Server, boosted: HistGradientBoostingClassifier
 ) -> None:
@@ -182,6 +187,7 @@ def test_gradient_boosting_answers_in_both_workers_after_the_fork(
 
 
 @pytest.mark.any_worker
+@pytest.mark.fault("M01")
 def test_a_damaged_version_fails_with_a_reason_and_the_others_serve(mixed: Server) -> None:
     listed = {model["name"]: model["versions"] for model in mixed.ask("GET", "/models").document["models"]}
     assert [line["state"] for line in listed["boosted"]] == ["AVAILABLE", "FAILED"]
@@ -223,6 +229,7 @@ def test_development_packs_it(tmp_path: Path, mixed_models: Path) -> None:
 # -- starting and stopping
 
 
+@pytest.mark.fault("P02")
 def test_sigterm_ends_the_server_cleanly(no_models: Path, tmp_path: Path) -> None:
     with serving(tmp_path, RETORT_MODELS_DIR=no_models, WEB_CONCURRENCY=2) as server:
         workers = server.workers
@@ -236,6 +243,7 @@ def test_sigterm_ends_the_server_cleanly(no_models: Path, tmp_path: Path) -> Non
         assert "Traceback" not in server.words
 
 
+@pytest.mark.fault("P02")
 def test_running_requests_are_answered_after_sigterm(no_models: Path, tmp_path: Path) -> None:
     with (
         serving(tmp_path, RETORT_MODELS_DIR=no_models) as server,
@@ -259,6 +267,7 @@ def test_in_production_every_line_is_json(mixed: Server) -> None:
 
 @pytest.mark.any_worker
 @pytest.mark.parametrize("command", [web_line(), "flask run --port $PORT", "flask models list"])
+@pytest.mark.fault("P10")
 def test_settings_that_are_not_usable_are_all_named_at_once(command: str) -> None:
     wrong = {"RETORT_MODEL_DIR": "models", "RETORT_TURBO": "1", "RETORT_THREADS": "many", "WEB_CONCURRENCY": "0"}
     line = command.replace("$PORT", str(free_port()))
@@ -281,6 +290,7 @@ def test_settings_that_are_not_usable_are_all_named_at_once(command: str) -> Non
 
 
 @pytest.mark.any_worker
+@pytest.mark.fault("P10")
 def test_a_repository_that_cannot_be_read_stops_the_start_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "repository.json").write_text("{")
     ended = subprocess.run(
@@ -317,6 +327,7 @@ def test_make_serve_serves(tmp_path: Path) -> None:
     assert "Setting up" not in server.words
 
 
+@pytest.mark.fault("P10")
 def test_a_worker_that_cannot_boot_stops_the_server(tmp_path: Path) -> None:
     (tmp_path / "conf.py").write_text(
         "from app.gunicorn_conf import *\n"

@@ -67,6 +67,7 @@ def is_linked(host: Host) -> bool:
 
 
 @pytest.mark.needs_program("redis-server")
+@pytest.mark.fault("S06")
 def test_limits_count_across_hosts_and_each_counts_alone_while_it_is_cut_off(tmp_path: Path) -> None:
     with hosts(tmp_path, 2) as (first, second), redis_for(tmp_path, [first, second]) as port:
 

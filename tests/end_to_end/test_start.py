@@ -88,6 +88,7 @@ def test_it_starts_where_no_temporary_folder_can_be_written(tmp_path: Path) -> N
         assert server.ask("POST", "/v2/repository/models/digits/unload", "{}").status == 200
 
 
+@pytest.mark.fault("P10")
 def test_it_names_every_wrong_setting_in_one_sentence() -> None:
     wrong = {"WEB_CONCURRENCY": "many", "PORT": "", "HOST": "localhost:8000", "RETORT_THREDS": "4"}
     done = subprocess.run(
@@ -102,3 +103,16 @@ def test_it_names_every_wrong_setting_in_one_sentence() -> None:
     [line] = done.stderr.splitlines()
     assert all(f"{name}=" in line for name in ("WEB_CONCURRENCY", "HOST"))
     assert "RETORT_THREDS is not a setting (did you mean RETORT_THREADS?)" in line
+
+
+@pytest.mark.any_worker
+@pytest.mark.fault("P10")
+def test_a_port_in_use_ends_the_start_with_its_address(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        variables = environment(RETORT_MODELS_DIR=tmp_path, HOST="127.0.0.1", PORT=port)
+        ended = subprocess.run(
+            ["sh", "-c", f"exec {web_line()}"], cwd=ROOT, env=variables, capture_output=True, text=True, check=False
+        )
+    assert ended.returncode != 0
+    assert f"('127.0.0.1', {port})" in ended.stderr

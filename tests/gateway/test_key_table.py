@@ -109,6 +109,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("environ", "name"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.fault("X07")
 def test_anything_else_is_refused_and_not_repeated(table: KeyTable, environ: dict[str, str], name: str) -> None:
     for _ in range(2):
         with pytest.raises(CredentialsRefused) as raised:
@@ -147,6 +148,7 @@ def test_a_new_key_holds_after_the_next_reading(table: KeyTable, source: FakeSou
     assert table.find({"HTTP_X_API_KEY": key})[0].id == stored.id
 
 
+@pytest.mark.fault("S05")
 def test_what_was_read_holds_for_the_grace_time_while_the_database_is_gone(
     table: KeyTable, source: FakeSource, at: Callable[[float], None], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -97,6 +97,7 @@ def test_what_was_taken_back_counts_nowhere(redis: RedisServer) -> None:
         assert soon(lambda: second.count() == 5)
 
 
+@pytest.mark.fault("S06")
 def test_without_redis_each_host_counts_alone_and_says_so_once(
     redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -123,6 +124,7 @@ def test_without_redis_each_host_counts_alone_and_says_so_once(
         assert back == ["Redis answers again: limits are shared with the other hosts"] * 2
 
 
+@pytest.mark.fault("S06")
 def test_no_count_waits_for_a_redis_that_hangs(redis: RedisServer) -> None:
     with hosts(redis, 1) as (host,):
         host.count(1)

@@ -1,26 +1,26 @@
-"""Common header fields, metrics and the access log see every request."""
+"""Common header fields and metrics see every request."""
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from app.gateway import RequestContext, Response
-from app.gateway.standard import AccessLog, CommonHeaders, PredictionMetrics
+from app.gateway.standard import CommonHeaders, RequestMetrics
 from app.server.contract import Refusal
-from app.telemetry import JsonLines, Timings
+from app.telemetry import Timings
 from tests.gateway.fakes import Client, FakeRoute, FakeRouter, environ, gateway
-
-LOG = "retort.access"
 
 
 class FakeMetrics:
     def __init__(self) -> None:
         self.predictions: list[tuple[Any, ...]] = []
+        self.responses: list[tuple[int, str]] = []
+
+    def responded(self, status: int, outcome: str) -> None:
+        self.responses.append((status, outcome))
 
     def predicted(self, *prediction: Any) -> None:
         self.predictions.append(prediction[:4])
@@ -53,55 +53,23 @@ def test_every_answer_has_the_id_and_forbids_type_sniffing(path: str) -> None:
     assert client.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_predictions_are_counted_and_other_requests_are_not() -> None:
+def test_predictions_and_other_responses_are_counted() -> None:
     metrics = FakeMetrics()
-    served = gateway(PredictionMetrics(metrics), router=FakeRouter(FakeRoute(predicting)))  # type: ignore[arg-type]
+    served = gateway(RequestMetrics(metrics), router=FakeRouter(FakeRoute(predicting)))  # type: ignore[arg-type]
     served.serve(hello)
     for path in ("/predict", "/other"):
         Client(served, environ(path)).body()
+    served.refuse({}, None, Refusal(503, "queue-full", "too many"))
     assert metrics.predictions == [("penguins", 3, "ok", 2)]
+    assert metrics.responses == [(200, "ok"), (200, "ok"), (503, "queue-full")]
 
 
-def test_a_stream_is_counted_and_logged_at_its_end_once(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, LOG)
+def test_a_stream_is_counted_at_its_end_once() -> None:
     metrics = FakeMetrics()
     route = FakeRouter(FakeRoute(streaming))
-    served = gateway(AccessLog(), PredictionMetrics(metrics), router=route)  # type: ignore[arg-type]
+    served = gateway(RequestMetrics(metrics), router=route)  # type: ignore[arg-type]
     client = Client(served.serve(hello), environ())
-    assert (metrics.predictions, caplog.records) == ([], [])
+    assert metrics.predictions == []
     assert client.body() == b"rowrowrow"
     assert metrics.predictions == [("penguins", 3, "ok", 3)]
-    assert [record.event.rows for record in caplog.records] == [3]  # type: ignore[attr-defined]
-
-
-def test_a_log_line_has_the_facts_of_the_request(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, LOG)
-    served = gateway(AccessLog(), router=FakeRouter(FakeRoute(predicting))).serve(hello)
-    Client(served, environ(HTTP_X_REQUEST_ID="abc")).body()
-    [record] = caplog.records
-    line = json.loads(JsonLines().format(record))
-    told = {name: line[name] for name in ("request_id", "client", "method", "path", "status", "model", "rows")}
-    assert told == {
-        "request_id": "abc",
-        "client": "192.0.2.1",
-        "method": "POST",
-        "path": "/predict",
-        "status": 200,
-        "model": "penguins",
-        "rows": 2,
-    }
-    assert record.getMessage().startswith("POST /predict 200 ")
-
-
-def test_refusals_of_the_server_and_requests_through_wsgi_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, LOG)
-    served = gateway(AccessLog()).serve(hello)
-    served.refuse({}, None, Refusal(431, "header-too-large", "too large"))
-    Client(served, environ("/other", "GET")).body()
-    assert [record.event.status for record in caplog.records] == [431, 200]  # type: ignore[attr-defined]
-
-
-def test_no_log_line_is_made_while_the_log_is_off(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, LOG)
-    Client(gateway(AccessLog()).serve(hello), environ()).body()
-    assert caplog.records == []
+    assert metrics.responses == [(200, "ok")]

@@ -160,6 +160,7 @@ def test_several_files_with_two_models_are_listed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["m.pkl.gz", "m.joblib.gz", "m.sav", "m", "m.model", "m.dat.v2"])
 @pytest.mark.parametrize("compress", [0, ("gzip", 3), ("bz2", 3), ("xz", 3), ("zlib", 3)])
+@pytest.mark.fault("M05")
 def test_a_pickle_is_read_by_its_content(tmp_path: Path, name: str, compress: Any) -> None:
     joblib.dump(MODEL, tmp_path / name, compress=compress)
     found = opened(tmp_path / name)
@@ -209,6 +210,7 @@ NO_MODELS = [
 
 
 @pytest.mark.parametrize(("content", "said"), NO_MODELS)
+@pytest.mark.fault("M05")
 def test_a_file_that_is_not_a_model_is_refused_by_its_kind(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "model.pkl").write_bytes(content)
     assert refusal(tmp_path / "model.pkl").startswith(f"{tmp_path / 'model.pkl'} {said}")

@@ -92,6 +92,7 @@ def test_an_error_in_an_exporter_does_not_prevent_serving(tmp_path: Path, monkey
     assert manifest.proof == {"proven": False, "reason": "its graph could not be made (ZeroDivisionError: a mistake)"}
 
 
+@pytest.mark.fault("M06")
 def test_weights_beside_the_graph_are_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph, "MAX_ONE_FILE_BYTES", 100)
     estimator = KNeighborsRegressor().fit(ROWS, TARGET)

@@ -107,6 +107,7 @@ def test_the_work_ends_with_the_command(tmp_path: Path, number: signal.Signals) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.fault("M02")
 def test_an_add_that_is_killed_publishes_nothing_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     request = PackRequest(str(hangs(tmp_path / "hangs.pkl")), "flowers", str(tmp_path / "models"))
     (tmp_path / "tmp").mkdir()

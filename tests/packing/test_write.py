@@ -409,6 +409,7 @@ def test_an_artifact_is_served_by_other_libraries_that_give_the_recorded_answers
 
 
 @pytest.mark.slow
+@pytest.mark.fault("M03")
 def test_an_artifact_that_other_libraries_answer_otherwise_is_refused_with_both_versions(workspace: Workspace) -> None:
     workspace.packed(flower_model(), sample=workspace.sample(FEATURES), graph_limit_bytes=0)
     folder = workspace.repository.folder("flowers", 1)

@@ -69,6 +69,7 @@ def queued(
         ([(3, "a"), (9, "a"), (7, "a")], 10, [0, 2]),
     ],
 )
+@pytest.mark.fault("O07")
 def test_requests_that_fit_together_are_chosen(waiting: list[tuple[int, object]], most: int, taken: list[int]) -> None:
     assert fitting(waiting, most) == taken
 
@@ -104,6 +105,7 @@ def test_requests_that_reach_a_graph_at_once_share_runs_unless_rows_depend_on_ot
         assert (type(composed) is JoiningServable) is joins
 
 
+@pytest.mark.fault("O05")
 def test_a_lone_request_runs_in_its_own_thread_at_once() -> None:
     inner = Gated()
     inner.gate.release()
@@ -125,6 +127,7 @@ def test_requests_that_arrive_during_a_run_share_the_next() -> None:
 
 
 @pytest.mark.parametrize(("poison", "error"), [(POISON, ValueError), (EXIT, SystemExit)])
+@pytest.mark.fault("M10")
 def test_a_bad_request_fails_alone(poison: float, error: type[BaseException]) -> None:
     inner = Gated()
     servable = BatchingServable(inner, 10, 10)
@@ -191,6 +194,7 @@ def test_batches_that_share_a_run_get_their_own_outputs_and_others_none() -> Non
     assert inner.runs == [[1, 2, 4]]
 
 
+@pytest.mark.fault("M10")
 def test_batches_whose_shared_run_fails_are_left_to_run_alone() -> None:
     inner = Gated()
     inner.gate.release(2)

@@ -114,6 +114,7 @@ def test_an_unloaded_model_is_out_of_service_and_others_are_not(repository: Repo
     assert "out of service by hand" in str(entry.reason)
 
 
+@pytest.mark.fault("M07")
 def test_an_unloaded_version_is_retired_when_its_last_lease_is_released(repository: Repository) -> None:
     served = live(repository)
     with served.lease("flowers") as lease:
@@ -141,6 +142,7 @@ def test_the_end_of_an_old_lease_does_not_retire_a_version_that_is_loaded_again(
     assert states(served) == [State.AVAILABLE]
 
 
+@pytest.mark.fault("M07")
 def test_a_version_that_many_threads_use_is_retired_after_its_unloading(repository: Repository) -> None:
     served = live(repository)
     assert predict(served, "flowers") == (1, [10.0])

@@ -100,6 +100,7 @@ def test_a_sound_version_is_available_and_answers(repository: Repository) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.fault("P09")
 def test_loading_runs_no_model_and_proving_runs_each_once(repository: Repository) -> None:
     add(repository)
     add(repository, content=b"raises")
@@ -166,6 +167,7 @@ def test_a_version_without_examples_is_available_without_having_run(repository: 
 
 
 @pytest.mark.slow
+@pytest.mark.fault("M01")
 def test_a_damaged_file_fails_only_its_version(repository: Repository) -> None:
     add(repository)
     add(repository, "trees")
@@ -177,6 +179,7 @@ def test_a_damaged_file_fails_only_its_version(repository: Repository) -> None:
     assert predict(served, "trees") == ("trees", 1, [10.0])
 
 
+@pytest.mark.fault("M01", "M04")
 def test_a_damaged_file_never_reaches_a_loader(repository: Repository) -> None:
     add(repository)
     (repository.folder("flowers", 1) / ARTIFACT).write_bytes(b"triples")
@@ -185,6 +188,7 @@ def test_a_damaged_file_never_reaches_a_loader(repository: Repository) -> None:
     assert loader.made == []
 
 
+@pytest.mark.fault("M03")
 def test_other_predictions_fail_with_the_changed_versions(repository: Repository) -> None:
     add(repository, content=b"triples", environment=with_libraries(scikit_learn="0.1", numpy="1.0"))
     said = reason(registry(repository))
@@ -219,6 +223,7 @@ def test_an_input_of_a_kind_that_this_release_does_not_know_fails_only_its_versi
 
 
 @pytest.mark.slow
+@pytest.mark.fault("M01")
 def test_a_manifest_with_any_byte_changed_fails_only_its_version(repository: Repository) -> None:
     add(repository, "trees")
     add(repository)

@@ -51,6 +51,7 @@ def test_no_request_waits_longer_than_allowed() -> None:
     assert admission.age_s(0.35) == pytest.approx(0.25)
 
 
+@pytest.mark.fault("O04")
 def test_a_deadline_shorter_than_the_queue_counts_first() -> None:
     admission, queue = full_queue(waiting=1)
     hurried = Request(arrived_s=0.0, deadline_s=0.05)

@@ -28,6 +28,7 @@ GET = b"GET /a?b=c HTTP/1.1\r\nHost: a\r\nUser-Agent: me\r\n\r\n"
         ([("Content-Length", "many")], ValueError),
     ],
 )
+@pytest.mark.fault("X11")
 def test_a_header_that_would_break_the_head_is_refused(headers: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         WsgiAnswer(is_head=False).start_response("200 OK", headers)

@@ -185,6 +185,7 @@ def test_a_stream_whose_client_left_is_closed_and_not_read(app: Batching, stage:
         client.close()
 
 
+@pytest.mark.fault("N10")
 def test_a_request_whose_client_left_while_it_waited_is_not_run(app: Batching, stage: Stage) -> None:
     clients = asked(stage, b"a", b"b", b"c")
     clients.pop(1).close()

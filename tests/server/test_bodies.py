@@ -89,6 +89,7 @@ def test_chunks_in_any_pieces_get_gunicorns_verdict(written: list[bytes], choice
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parts_of", [lambda c: [c], lambda c: [c[at : at + 1] for at in range(len(c))]])
+@pytest.mark.fault("N06")
 def test_chunks_have_limits(parts_of: Any) -> None:
     with pytest.raises(TooLong):
         ours(parts_of(b"5\r\nhello\r\n" * 3 + b"0\r\n\r\n"), limit_bytes=14)

@@ -39,6 +39,7 @@ def ahead_s(server: Server) -> float:
 
 
 @both_ways
+@pytest.mark.fault("P11")
 def test_p11_while_it_serves(tmp_path: Path, clock: WallClock, seconds: int) -> None:
     async def run(server: Server) -> Outcomes:
         async with load(server.port, 8, "/echo?sleep_s=0.01") as outcomes:
@@ -58,6 +59,7 @@ def test_p11_while_it_serves(tmp_path: Path, clock: WallClock, seconds: int) -> 
 
 @pytest.mark.own_worker("it has no deadlines")
 @both_ways
+@pytest.mark.fault("P11")
 def test_p11_while_deadlines_run(tmp_path: Path, clock: WallClock, seconds: int) -> None:
     async def run(server: Server) -> dict[str, tuple[int, float]]:
         async def ask(path: str, headers: str = "") -> tuple[int, float]:
@@ -99,6 +101,7 @@ def test_p11_while_deadlines_run(tmp_path: Path, clock: WallClock, seconds: int)
 
 
 @both_ways
+@pytest.mark.fault("P11")
 def test_p11_while_it_stops(tmp_path: Path, clock: WallClock, seconds: int) -> None:
     (tmp_path / "models").mkdir()
     with (
@@ -116,6 +119,7 @@ def test_p11_while_it_stops(tmp_path: Path, clock: WallClock, seconds: int) -> N
         assert server.process.wait(10) == 0
 
 
+@pytest.mark.fault("P11")
 def test_p11_only_the_date_is_taken_from_the_wall_clock() -> None:
     sources = (Path(__file__).parents[2] / "app" / "server").glob("*.py")
     named = {path.name: path.read_text("utf-8").count("time.time(") for path in sources}

@@ -175,6 +175,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("length", [100, 200_000], ids=["at its end", "in its middle"])
+@pytest.mark.fault("S03")
 def test_a_body_without_room_is_refused(app: Recorder, length: int, full_disk: None) -> None:
     with staged(app, spool_bytes=10) as stage:
         received = stage.exchange(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % length, b"x" * length)
@@ -184,6 +185,7 @@ def test_a_body_without_room_is_refused(app: Recorder, length: int, full_disk: N
         assert stage.loop._connections == {}
 
 
+@pytest.mark.fault("S03")
 def test_a_body_without_room_for_its_rest_is_freed(app: Recorder, full_disk: None) -> None:
     with staged(app, spool_bytes=10, body_grace_s=0.0) as stage:
         begun = b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n" + b"x" * 50
@@ -220,6 +222,7 @@ def test_a_connection_is_closed_politely_now_and_then() -> None:
         assert received.count(b"Connection: close") == 1
 
 
+@pytest.mark.fault("N10")
 def test_a_client_that_leaves_while_it_is_queued_is_dropped(app: Recorder, stage: Stage) -> None:
     app.inline = False
     stage.dispatcher.threads.queue.places = 0
@@ -314,6 +317,7 @@ def test_refusals_of_the_queue_keep_the_connection(app: Recorder) -> None:
         assert statuses_in(client.recv(10_000)) == [200]
 
 
+@pytest.mark.fault("P08")
 def test_a_full_connection_table_closes_the_connection_idle_for_longest() -> None:
     with staged(Recorder(), config(worker_connections=2), evict_idle_s=0.0) as stage:
         first, second = stage.connect(), stage.connect()

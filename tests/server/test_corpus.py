@@ -45,6 +45,7 @@ def told_of(requests: list[tuple[dict[str, Any], bytes]]) -> list[dict[str, Any]
 
 @pytest.mark.own_worker("it is not run: this drives our own parser without a server")
 @pytest.mark.parametrize("how", ["whole", "bytes", "lines"])
+@pytest.mark.fault("N07")
 def test_the_corpus_gets_gunicorns_verdict(gunicorn_source: Path, how: str) -> None:
     corpus = load_corpus(gunicorn_source)
     assert len(corpus) >= FILES_AT_LEAST

@@ -67,6 +67,7 @@ def told(stage: Stage, connection: socket.socket, answers: int = 1) -> bytes:
     return received
 
 
+@pytest.mark.fault("O03")
 def test_the_client_with_most_requests_makes_room_and_gets_429_with_the_fields(app: Held, stage: Stage) -> None:
     noisy = asked(stage, *"nnnnn")
     asked_again = b"GET / HTTP/1.1\r\nHost: a\r\nX-Client: n\r\n\r\n"

@@ -18,6 +18,7 @@ are refused."""
 
 @pytest.mark.own_worker("it knows no clients, and serves in one line")
 @pytest.mark.parametrize("forwarded", [False, True], ids=["addresses", "behind a proxy"])
+@pytest.mark.fault("O03")
 def test_o03_a_noisy_client_waits_in_a_line_of_its_own(tmp_path: Path, forwarded: bool) -> None:
     """The noisy client has ten times the connections of all others together, more than there is room for.
 

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.server, pytest.mark.alone]
 
 @pytest.mark.own_worker("it reads in its threads, so that as many slow senders as it has threads stop it")
 @pytest.mark.parametrize("says", [HALF_HEAD, HALF_BODY], ids=["n01 heads", "n02 bodies"])
+@pytest.mark.fault("N01", "N02")
 def test_slow_senders_do_not_affect_other_clients(tmp_path: Path, says: bytes) -> None:
     limits = {"head_s": 2.0, "body_grace_s": 2.0}
     with worker_server(tmp_path, limits=limits) as server, crowd(server, 500, says) as slow:
@@ -33,6 +34,7 @@ def test_slow_senders_do_not_affect_other_clients(tmp_path: Path, says: bytes) -
 @pytest.mark.own_worker("it reads in its threads, so that as many slow senders as it has threads stop it")
 @pytest.mark.needs_program("slowhttptest")
 @pytest.mark.parametrize("kind", ["-H", "-B"])
+@pytest.mark.fault("N01", "N02")
 def test_slowhttptest_finds_the_service_available(tmp_path: Path, kind: str) -> None:
     with worker_server(tmp_path, limits={"head_s": 3.0, "body_grace_s": 3.0}) as server:
         looks = slowhttptest(server, kind, 300, every_s=1, for_s=5)
@@ -40,6 +42,7 @@ def test_slowhttptest_finds_the_service_available(tmp_path: Path, kind: str) -> 
 
 
 @pytest.mark.own_worker("it counts nothing")
+@pytest.mark.fault("N03", "N04")
 def test_n03_n04_silent_and_idle_crowds(tmp_path: Path) -> None:
     with worker_server(tmp_path, keepalive=4, limits={"silent_s": 4.0}) as server:
         (worker,) = server.workers
@@ -61,6 +64,7 @@ def test_n03_n04_silent_and_idle_crowds(tmp_path: Path) -> None:
 
 
 @pytest.mark.own_worker("it leaves the limits of bodies to the application")
+@pytest.mark.fault("N05")
 def test_n05_a_body_over_the_limit_is_refused_while_it_is_sent(tmp_path: Path) -> None:
     with worker_server(tmp_path, limits={"body_bytes": 1_000_000}) as server:
         for head in (b"Content-Length: 51000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n3000000\r\n"):
@@ -86,6 +90,7 @@ def test_n05_a_body_over_the_limit_is_refused_while_it_is_sent(tmp_path: Path) -
 
 
 @pytest.mark.own_worker("it leaves the limits of bodies to the application")
+@pytest.mark.fault("N06")
 def test_n06_a_million_chunks_and_a_long_extension(tmp_path: Path) -> None:
     head = b"POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     with worker_server(tmp_path) as server:
@@ -101,6 +106,7 @@ def test_n06_a_million_chunks_and_a_long_extension(tmp_path: Path) -> None:
 
 
 @pytest.mark.own_worker("it counts nothing")
+@pytest.mark.fault("N10")
 def test_n10_clients_that_left_hold_no_resources(tmp_path: Path) -> None:
     with worker_server(tmp_path) as server:
         before = ask_stats(server)
@@ -122,6 +128,7 @@ def test_n10_clients_that_left_hold_no_resources(tmp_path: Path) -> None:
 
 
 @pytest.mark.own_worker("it counts nothing")
+@pytest.mark.fault("R01")
 def test_steady_load_leaves_descriptors_and_threads_flat(tmp_path: Path) -> None:
     async def run(server: Server) -> Outcomes:
         async with load(server.port, 8) as kept, load(server.port, 8, "/quick", keeps=False) as short:

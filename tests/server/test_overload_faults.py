@@ -21,6 +21,7 @@ MEASURED = 3
 
 
 @pytest.mark.own_worker("it has no admission queue, and works through the requests of clients that have left")
+@pytest.mark.fault("O01")
 def test_o01_ten_times_overload_is_served_at_capacity_and_the_rest_is_refused_at_once(tmp_path: Path) -> None:
     with worker_server(tmp_path, threads=THREADS) as server:
         told_503 = 0
@@ -40,6 +41,7 @@ def test_o01_ten_times_overload_is_served_at_capacity_and_the_rest_is_refused_at
 
 
 @pytest.mark.own_worker("it has no admission queue, and works through the requests of clients that have left")
+@pytest.mark.fault("O02")
 def test_o02_a_retry_storm_does_not_lower_the_goodput(tmp_path: Path) -> None:
     with worker_server(tmp_path, threads=THREADS) as server:
         for _ in range(MEASURED):
@@ -52,6 +54,7 @@ def test_o02_a_retry_storm_does_not_lower_the_goodput(tmp_path: Path) -> None:
 
 
 @pytest.mark.own_worker("it has no deadlines")
+@pytest.mark.fault("O04")
 def test_o04_a_deadline_of_the_client_is_kept(tmp_path: Path) -> None:
     async def run(server: Server) -> list[tuple[int, float]]:
         async def one(path: str, headers: str) -> tuple[int, float]:
@@ -79,6 +82,7 @@ def test_o04_a_deadline_of_the_client_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.own_worker("it has no deadlines")
+@pytest.mark.fault("O06")
 def test_o06_no_answer_ever_reaches_another(tmp_path: Path) -> None:
     with worker_server(tmp_path, threads=8) as server:
         outcomes = echoes(server, 3.0, 1_000_000, lambda outcomes, asked: None)

@@ -35,6 +35,7 @@ def wait_until(done: object, within_s: float) -> float:
     return time.monotonic() - began_s
 
 
+@pytest.mark.fault("P01")
 def test_p01_a_killed_worker_fails_only_its_own_requests_and_is_replaced(tmp_path: Path) -> None:
     async def run(server: Server) -> Outcomes:
         async with load(server.port, 16, "/echo?sleep_s=0.005") as outcomes:
@@ -58,6 +59,7 @@ def test_p01_a_killed_worker_fails_only_its_own_requests_and_is_replaced(tmp_pat
 
 @pytest.mark.own_worker("it resets what waits in the kernel's queue when it stops")
 @pytest.mark.parametrize("stop", [once, twice_to_the_group])
+@pytest.mark.fault("P02", "P06")
 def test_p02_p06_sigterm_resets_nobody(tmp_path: Path, stop: Callable[[Server], None]) -> None:
     for _ in range(2):
         with worker_server(tmp_path, workers=2) as server:
@@ -70,12 +72,14 @@ def test_p02_p06_sigterm_resets_nobody(tmp_path: Path, stop: Callable[[Server], 
         assert outcomes.count["refused"] > 10
 
 
+@pytest.mark.fault("P04")
 def test_p04_sighup_loses_nothing(tmp_path: Path) -> None:
     with worker_server(tmp_path, workers=2) as server:
         outcomes = asyncio.run(reloaded(server, times=2, every_s=0.5))
     assert set(outcomes.count) == {"200"}, outcomes.count
 
 
+@pytest.mark.fault("P05")
 def test_p05_recycling_loses_nothing(tmp_path: Path) -> None:
     with worker_server(tmp_path, workers=2, max_requests=200, max_requests_jitter=50) as server:
         outcomes, workers = asyncio.run(recycled(server, for_s=4.0))
@@ -84,6 +88,7 @@ def test_p05_recycling_loses_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.own_worker("it has no deadlines")
+@pytest.mark.fault("P07")
 def test_p07_a_drain_that_hangs_ends_in_time_and_is_logged(tmp_path: Path) -> None:
     async def run(server: Server) -> tuple[int, float]:
         talk = Talk(server.port)
@@ -102,6 +107,7 @@ def test_p07_a_drain_that_hangs_ends_in_time_and_is_logged(tmp_path: Path) -> No
         assert server.process.returncode == 0
 
 
+@pytest.mark.fault("P08")
 def test_p08_more_connections_than_allowed(tmp_path: Path) -> None:
     async def run(server: Server) -> Outcomes:
         async with load(server.port, 60, "/quick", keeps=False) as outcomes:
@@ -115,6 +121,7 @@ def test_p08_more_connections_than_allowed(tmp_path: Path) -> None:
 
 
 @pytest.mark.own_worker("it tells nobody that it stops")
+@pytest.mark.fault("P12")
 def test_p12_readiness_is_true_and_the_delay_is_kept(tmp_path: Path) -> None:
     with worker_server(tmp_path, limits={"drain_delay_s": 1.0}) as server:
         assert server.ask("GET", "/readyz").status == 200
@@ -127,6 +134,7 @@ def test_p12_readiness_is_true_and_the_delay_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.own_worker("it has no deadlines")
+@pytest.mark.fault("M11")
 def test_m11_a_hung_model_is_a_504_and_its_worker_is_replaced(tmp_path: Path) -> None:
     limits = {"request_timeout_s": 0.5, "stuck_grace_s": 0.5}
     with worker_server(tmp_path, limits=limits, graceful_timeout=5) as server:
@@ -143,6 +151,7 @@ def test_m11_a_hung_model_is_a_504_and_its_worker_is_replaced(tmp_path: Path) ->
         assert "is stuck" in server.words
 
 
+@pytest.mark.fault("M11")
 def test_m11_a_worker_whose_model_keeps_the_gil_is_killed_by_the_master(tmp_path: Path) -> None:
     with worker_server(tmp_path, timeout=2) as server:
         (first,) = server.workers
@@ -154,6 +163,7 @@ def test_m11_a_worker_whose_model_keeps_the_gil_is_killed_by_the_master(tmp_path
 
 
 @pytest.mark.parametrize("how", ["segfault", "abort", "_exit", "kill"])
+@pytest.mark.fault("M13")
 def test_m13_a_model_that_takes_its_process_down_takes_only_that(tmp_path: Path, how: str) -> None:
     with worker_server(tmp_path, workers=2) as server:
         wait_until(lambda: len(server.workers) == 2, 30)
@@ -165,6 +175,7 @@ def test_m13_a_model_that_takes_its_process_down_takes_only_that(tmp_path: Path,
 
 
 @pytest.mark.own_worker("a model that raises SystemExit or KeyboardInterrupt ends it")
+@pytest.mark.fault("M13")
 def test_m13_a_model_that_raises_anything_is_a_500(tmp_path: Path) -> None:
     with worker_server(tmp_path) as server:
         before = server.workers

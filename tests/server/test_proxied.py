@@ -48,6 +48,7 @@ CLASSIC = (
 
 
 @pytest.mark.needs_program("nginx")
+@pytest.mark.fault("P03")
 def test_p03_one_of_two_servers_is_terminated_and_no_client_notices(tmp_path: Path) -> None:
     with (
         worker_server(tmp_path) as first,
@@ -124,6 +125,7 @@ def everything(attack: Attack, corpus: list[bytes]) -> None:
 
 
 @pytest.mark.own_worker("it runs a request before it has read the body, whatever that turns out to be")
+@pytest.mark.fault("N07")
 def test_n07_nothing_is_smuggled_alone(tmp_path: Path, gunicorn_source: Path) -> None:
     with worker_server(tmp_path) as server:
         everything(Attack(server, None), [content for _, _, content in load_corpus(gunicorn_source)])
@@ -131,6 +133,7 @@ def test_n07_nothing_is_smuggled_alone(tmp_path: Path, gunicorn_source: Path) ->
 
 @pytest.mark.needs_program("nginx")
 @pytest.mark.parametrize("buffering", ["on", "off"])
+@pytest.mark.fault("N07")
 def test_n07_nothing_is_smuggled_past_nginx(tmp_path: Path, gunicorn_source: Path, buffering: str) -> None:
     options = f"proxy_request_buffering {buffering}; proxy_ignore_client_abort on;"
     with (

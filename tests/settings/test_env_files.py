@@ -59,6 +59,7 @@ def run(place: Path, *command: str, **environ: str) -> subprocess.CompletedProce
     return subprocess.run(command, cwd=place, env=variables, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_flask_settings_shows_what_the_server_gets(place: Path) -> None:
     shown = run(place, "flask", "settings", LOG_LEVEL="ERROR")
     assert shown.stderr == ""

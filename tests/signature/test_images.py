@@ -151,12 +151,14 @@ def test_an_array_is_encoded_as_a_png() -> None:
     ],
     ids=lambda value: repr(value)[:40],
 )
+@pytest.mark.fault("B08", "X03")
 def test_other_values_are_refused_with_a_reason(value: object, problem: str) -> None:
     assert (rule_of(spec_of())(value) or "").startswith(problem)
     assert Image().column([value], spec_of()) is None
 
 
 @pytest.mark.slow
+@pytest.mark.fault("B08")
 def test_a_hundred_megapixels_are_refused_by_their_header() -> None:
     rows = zlib.compress(b"\0" * 10_001 * 10_000, 9)
     content = bomb(10_000, 10_000, rows)
@@ -198,6 +200,7 @@ def test_a_jpeg_of_very_many_scans_and_a_png_of_many_profiles_are_not_decoded() 
 
 
 @given(st.sampled_from(["PNG", "JPEG", "WEBP"]), st.integers(0, 400), st.binary(max_size=20))
+@pytest.mark.fault("B08")
 def test_damaged_files_are_refused(form: str, at: int, noise: bytes) -> None:
     whole = image_file(form, (20, 20))
     rule_of(spec_of(pixel_limit=100_000))(whole[:at] + noise + whole[at + len(noise) :])
@@ -310,6 +313,7 @@ def test_what_takes_more_memory_for_a_pixel_may_have_fewer(mode: str, form: str,
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.fault("B08")
 def test_an_image_is_turned_as_exif_says(orientation: int) -> None:
     exif = Pillow.Exif()
     exif[0x0112] = orientation

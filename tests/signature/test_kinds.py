@@ -101,6 +101,7 @@ def test_an_accepted_column_holds_the_values_that_were_sent(kind: str, data: st.
         (NUMBER, 2**63 - 1, None),
         (NUMBER, -(2**63), None),
         (NUMBER, 2**63, "must fit in 64 bits as an integer"),
+        (NUMBER, -(2**63) - 1, "must fit in 64 bits as an integer"),
         (NUMBER, 2**70, "must fit in 64 bits as an integer"),
         (NUMBER, 10**400, "must fit in 64 bits as an integer"),
         (NUMBER, 1e300, None),

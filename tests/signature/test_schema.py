@@ -163,6 +163,7 @@ def test_more_rows_than_the_limit_are_refused() -> None:
     assert (caught.value.rows, caught.value.limit_rows) == (3, 2)
 
 
+@pytest.mark.fault("I09")
 def test_every_bad_field_of_every_bad_instance_is_listed_in_order() -> None:
     error = refused(
         PAIR,
@@ -226,6 +227,7 @@ def test_the_first_hundred_errors_are_listed_and_all_are_counted(bad_fields_of_a
 
 
 @pytest.mark.parametrize("key", ["__proto__", "constructor", "", "instances", "data_key", "input_0", "x "])
+@pytest.mark.fault("I07")
 def test_an_unknown_key_is_refused_whatever_its_name(key: str) -> None:
     [error] = refused(signature(NUMBER), [{"x": 1, key: 1}]).errors
     assert error.pointer == f"#/0/{escaped(key)}"

@@ -130,6 +130,7 @@ def run_soak(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.server
 @pytest.mark.alone
 @pytest.mark.own_worker("it counts nothing")
+@pytest.mark.fault("R01")
 def test_a_short_soak(tmp_path: Path) -> None:
     report = tmp_path / "soak.json"
     rows = "o06,n04,r01-mix,b01-bad,b02,b03"

@@ -67,6 +67,15 @@ def test_the_file_is_for_its_owner_alone(store: KeyStore, tmp_path: Path) -> Non
     assert stat.S_IMODE((tmp_path / "instance" / "retort.db").stat().st_mode) == 0o600
 
 
+def test_a_file_that_replaces_another_is_read(store: KeyStore, tmp_path: Path) -> None:
+    store.add(KEY)
+    assert store.read() == [KEY]
+    with opened(f"sqlite:///{tmp_path}/restored.db") as other:
+        other.add(OTHER)
+    (tmp_path / "restored.db").replace(tmp_path / "instance" / "retort.db")
+    assert store.read() == [OTHER]
+
+
 def test_reading_makes_no_file(store: KeyStore, tmp_path: Path) -> None:
     store.bring_up_to_date()
     assert store.read() == []
@@ -95,6 +104,7 @@ def test_a_table_that_was_there_and_is_gone_is_an_error(store: KeyStore, tmp_pat
         store.read()
 
 
+@pytest.mark.fault("S05")
 def test_a_file_that_is_no_database_is_an_error_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "retort.db").write_text("hello " * 1000)
     with opened(f"sqlite:///{tmp_path}/retort.db") as store, pytest.raises(DatabaseUnavailable) as raised:
@@ -159,6 +169,7 @@ def test_a_driver_that_is_missing_is_an_error_without_the_password() -> None:
     assert raised.value.detail == "the database mysql+pymysql://db/shop cannot be used: No module named 'pymysql'"
 
 
+@pytest.mark.fault("S05")
 def test_a_database_that_does_not_answer_is_an_error_without_the_password() -> None:
     with opened("postgresql://me:secret@127.0.0.1:1/shop") as store, pytest.raises(DatabaseUnavailable) as raised:
         store.read()

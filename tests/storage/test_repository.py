@@ -75,6 +75,7 @@ def test_versions_are_numbered_from_one(repository: Repository) -> None:
     assert repository.versions("flowers") == [1, 2, 3]
 
 
+@pytest.mark.fault("M02")
 def test_a_published_version_is_whole(repository: Repository) -> None:
     published = publish(repository, content=b"bytes of the artifact")
     folder = repository.folder("flowers", 1)
@@ -128,6 +129,7 @@ def test_nothing_is_left_of_a_version_that_was_not_published(repository: Reposit
     assert list(repository.root.iterdir()) == []
 
 
+@pytest.mark.fault("M02")
 def test_a_version_being_put_together_is_hidden(repository: Repository) -> None:
     with repository.staging() as folder:
         (folder / ARTIFACT).write_bytes(b"")
@@ -144,6 +146,7 @@ def test_an_error_in_publishing_leaves_nothing(repository: Repository) -> None:
     assert leftovers(repository) == []
 
 
+@pytest.mark.fault("S03")
 def test_a_full_disk_is_named_and_leaves_nothing(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -172,6 +175,7 @@ def test_other_files_and_folders_are_ignored(repository: Repository) -> None:
 
 
 @pytest.mark.parametrize("name", ["..", "../models", "flowers/1", "", "flowers/../flowers"])
+@pytest.mark.fault("X04")
 def test_a_path_is_not_a_model_name(repository: Repository, name: str) -> None:
     publish(repository)
     assert repository.versions(name) == []

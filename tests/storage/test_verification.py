@@ -80,6 +80,7 @@ def test_a_verified_file_is_open_at_its_start(folder: Path) -> None:
         assert stream.read() == CONTENT
 
 
+@pytest.mark.fault("M09")
 def test_the_content_read_is_the_content_checked(folder: Path) -> None:
     with open_verified(folder, ARTIFACT, RECORD) as stream:
         (folder / "other").write_bytes(b"\x80 moved into its place")
@@ -95,6 +96,7 @@ def test_another_file_is_refused(folder: Path, damage: Callable[[Path], None], s
     assert len(list(Path("/dev/fd").iterdir())) == open_before
 
 
+@pytest.mark.fault("M08")
 def test_a_pipe_is_refused_without_waiting(folder: Path) -> None:
     (folder / ARTIFACT).unlink()
     os.mkfifo(folder / ARTIFACT)
@@ -111,6 +113,7 @@ def test_a_pipe_is_refused_without_waiting(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../model.joblib", "/etc/hostname", "a/b", "", ".", "..", "./model.joblib"])
+@pytest.mark.fault("M06", "M08")
 def test_a_file_outside_the_folder_is_refused(folder: Path, name: str) -> None:
     (folder.parent / ARTIFACT).write_bytes(CONTENT)
     assert refusal(folder, name) == f"{name!r} is not a plain file name: a version's files lie in its own folder"
@@ -136,6 +139,7 @@ def test_a_name_that_no_file_can_have_is_refused(folder: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["model.onnx.data", ".hidden", "a folder"])
+@pytest.mark.fault("M08")
 def test_a_file_that_the_manifest_does_not_list_is_refused(folder: Path, name: str) -> None:
     manifest = replace(MANIFEST, files={ARTIFACT: RECORD})
     write(folder, manifest)

@@ -53,4 +53,6 @@ def test_names_follow_the_rules_of_prometheus() -> None:
         assert re.fullmatch(r"retort(_[a-z]+)+", name)
         assert not name.endswith(("_total", "_count", "_sum", "_bucket", "_ms"))
         assert family.help.endswith(".")
-        assert (family.kind is MetricType.HISTOGRAM) <= name.endswith("_seconds")
+        assert (family.kind is MetricType.HISTOGRAM) == bool(family.bounds)
+        assert list(family.bounds) == sorted(set(family.bounds))
+        assert not family.bounds or name.endswith(("_seconds", "_rows", "_requests"))

@@ -86,7 +86,7 @@ def test_counts_of_a_server_are_published_as_they_grow() -> None:
     metrics.observe(snapshot(accepted=6, refused={"queue_full": 1}))  # an older one, by a thread that was held up
     samples = metrics.samples()
     assert samples["retort_connections_accepted"] == {(): (7.0,)}
-    assert samples["retort_requests"] == {("inline",): (3.0,)}
+    assert samples["retort_requests"] == {("awaited",): (0.0,), ("inline",): (3.0,), ("threaded",): (0.0,)}
     assert samples["retort_refusals"] == {("queue_full",): (2.0,)}
     assert samples["retort_connections"] == {("idle",): (2.0,)}
     assert samples["retort_worker_report_age_seconds"][("0",)][0] < 60.0

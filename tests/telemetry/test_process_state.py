@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -81,3 +82,23 @@ def test_messages_of_logging_itself_go_to_the_original_stream() -> None:
     logger.setLevel(logging.INFO)
     stream.write("words\n")
     assert original.buffer.getvalue() == b"--- Logging error ---\n"  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_text_that_c_code_writes_is_passed_on_unchanged() -> None:
+    program = (
+        "import ctypes\n"
+        "from app.telemetry.log_lines import configure_logging\n"
+        "from app.telemetry.process_state import log_standard_streams\n"
+        "configure_logging('INFO', readable=False)\n"
+        "log_standard_streams()\n"
+        "print('from Python', flush=True)\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.puts(b'from C')\n"
+        "libc.fflush(None)\n"
+        "libc.write(2, b'also from C\\n', 12)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, second = ran.stderr.splitlines()
+    assert '"message":"from Python"' in first.replace(": ", ":")
+    assert (ran.stdout, second) == ("from C\n", "also from C")

@@ -88,3 +88,27 @@ def test_the_settings_that_are_named_exist() -> None:
     settings = {variable(field.name) for field in dataclasses.fields(Settings)}
     assert {"RETORT_MAX_INSTANCES", "WEB_CONCURRENCY"} <= named
     assert named <= settings
+
+
+def statuses_in(path: Path) -> set[tuple[str, int]]:
+    """Return the problems and statuses of calls in a module such as `Refusal(503, "no-room", …)`."""
+    found: set[tuple[str, int]] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        called = node.func if isinstance(node, ast.Call) else None
+        if not isinstance(called, ast.Name | ast.Attribute) or not isinstance(node, ast.Call) or len(node.args) < 2:
+            continue
+        if (called.attr if isinstance(called, ast.Attribute) else called.id) in TELLERS:
+            status, name = (each.value if isinstance(each, ast.Constant) else None for each in node.args[:2])
+            if isinstance(status, int) and isinstance(name, str) and NAME.fullmatch(name):
+                found.add((name.replace("_", "-"), status))
+    return found
+
+
+def test_a_page_shows_the_status_that_the_service_answers_with() -> None:
+    told = {(code.value, status) for code, status in STATUS.items()}
+    for folder in ("server", "wire", "gateway"):
+        for path in (APP / folder).rglob("*.py"):
+            told |= statuses_in(path)
+    wrong = {(name, status, PROBLEMS[name].status) for name, status in told if PROBLEMS[name].status != status}
+    assert wrong == set()
+    assert len(told) > len(STATUS) + 10

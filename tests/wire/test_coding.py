@@ -47,6 +47,7 @@ def test_bodies_are_decompressed(app: Flask, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", CODED)
+@pytest.mark.fault("N09")
 def test_damaged_compressed_bodies_are_refused(app: Flask, way: str) -> None:
     coding, compress = CODED[way]
     good = compress(BODY)
@@ -58,6 +59,7 @@ def test_damaged_compressed_bodies_are_refused(app: Flask, way: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", CODED)
+@pytest.mark.fault("N09")
 def test_bombs_are_refused_at_the_limit(iris_two: MakeApp, way: str) -> None:
     coding, compress = CODED[way]
     app = iris_two(body_limit_bytes=100_000)
@@ -67,6 +69,7 @@ def test_bombs_are_refused_at_the_limit(iris_two: MakeApp, way: str) -> None:
 
 
 @pytest.mark.parametrize("coding", ["br", "gzip, gzip", "gzip, zstd", "compress"])
+@pytest.mark.fault("N09")
 def test_an_unknown_coding_is_refused_with_the_allowed_ones(app: Flask, coding: str) -> None:
     answer = ask(app, BODY, coding)
     assert answer.status == 415

@@ -52,6 +52,7 @@ def hides_everything(answer: Answer, app_log: str, request_id: str = "abc") -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wish", MISDEEDS, ids=[name for name, _ in MISDEEDS.values()])
+@pytest.mark.fault("M14", "X06")
 def test_a_misbehaving_model_is_a_500_that_hides_everything(
     troublesome: Flask, caplog: pytest.LogCaptureFixture, wish: int
 ) -> None:
@@ -109,6 +110,7 @@ def test_a_step_of_a_pipeline_that_raises(served: MakeApp, caplog: pytest.LogCap
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wish", ODDITIES, ids=[repr(given) for given, _ in ODDITIES.values()])
+@pytest.mark.fault("I16")
 def test_unusual_outputs_become_json(troublesome: Flask, wish: int) -> None:
     answer = ask(troublesome, wish)
     assert answer.status == 200, answer.content
@@ -116,6 +118,7 @@ def test_unusual_outputs_become_json(troublesome: Flask, wish: int) -> None:
     assert answer.document["prediction"] == [ODDITIES[wish][1]] * 2
 
 
+@pytest.mark.fault("X06")
 def test_an_internal_error_of_retort_is_hidden_as_well(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost() -> None:
         raise LookupError(SECRET)

@@ -59,6 +59,7 @@ def rows_of(document: Any) -> int:
 
 @bounded
 @given(body=st.binary(max_size=60))
+@pytest.mark.fault("X06")
 def test_bytes(app: Flask, body: bytes) -> None:
     never_a_500(app, IRIS_TWO, body)
 
@@ -86,6 +87,7 @@ def test_a_good_body_with_a_part_of_it_replaced(
 @pytest.mark.slow
 @bounded
 @given(document=VALUES | INSTANCES | RECORDS | ONE_ODD_FIELD, ascii_only=st.booleans())
+@pytest.mark.fault("X06")
 def test_any_document(app: Flask, document: Any, ascii_only: bool) -> None:
     body = json.dumps(document, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
     never_a_500(app, PENGUINS, body)
@@ -119,6 +121,7 @@ def test_any_accept(app: Flask, accept: str) -> None:
         max_size=5,
     )
 )
+@pytest.mark.fault("X04")
 def test_any_path(app: Flask, steps: list[str]) -> None:
     path = "/" + "/".join(step.replace(" ", "%20") for step in steps)
     answer = post(app, path, b"{}")

@@ -56,6 +56,7 @@ def together(app: Application, environs: list[dict[str, Any]]) -> list[tuple[int
     ]
 
 
+@pytest.mark.fault("M15")
 def test_each_request_of_a_group_gets_its_answer_as_alone(neighbours: Application) -> None:
     good = [json.dumps({"instances": RNG.normal(size=(n, 2)).tolist()}).encode() for n in (1, 3, 2)]
     other = b'{"instances": [[1, 2]], "outputs": ["prediction"]}'

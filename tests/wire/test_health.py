@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from app import create_app
@@ -13,6 +15,7 @@ PROBES = ["/readyz", "/v2/health/ready", "/ping", "/health", "/v1/endpoints/1/de
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PROBES)
+@pytest.mark.fault("P12")
 def test_a_server_that_drains_is_not_ready_and_says_when_to_ask_again(path: str) -> None:
     app = create_app(Settings(models_dir=MODELS))
     client = app.test_client()
@@ -28,3 +31,12 @@ def test_a_server_that_drains_is_alive() -> None:
     app = create_app(Settings(models_dir=MODELS))
     app.gateway.draining()
     assert app.test_client().get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize("path", PROBES)
+def test_probes_that_fail_are_counted_apart_from_other_errors(tmp_path: Path, path: str) -> None:
+    (tmp_path / "churn" / "1").mkdir(parents=True)
+    (tmp_path / "churn" / "1" / "manifest.json").write_text("{")
+    client = create_app(Settings(models_dir=tmp_path)).test_client()
+    assert client.get(path, buffered=True).status_code == 503
+    assert 'retort_responses_total{problem="unready",status="503"} 1.0' in client.get("/metrics").text

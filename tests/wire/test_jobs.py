@@ -307,7 +307,7 @@ def test_limits_of_jobs(tmp_path: Path) -> None:
     at = settings(tmp_path, jobs_open=1, jobs_bytes=len(GOOD) * 2, jobs_upload_bytes=len(GOOD))
     with JobFolders(at.jobs_folder).working():
         client = service_of(at)
-        refused(upload(client, GOOD + b"x" * 100), 413, "body-too-large", "RETORT_JOBS_UPLOAD_BYTES")
+        refused(upload(client, GOOD + b"x" * 100), 413, "upload-too-large", "RETORT_JOBS_UPLOAD_BYTES")
         assert send(client, GOOD, "text/csv").status_code == 202
         full = send(client, GOOD, "text/csv")
         refused(full, 429, "too-many-jobs", "DELETE /jobs/<id>")

@@ -84,6 +84,7 @@ def _predicts(app: Application, view: object) -> bool:
         ("GET", "/nowhere", {"predict", "iris"}),
     ],
 )
+@pytest.mark.fault("X05")
 def test_each_view_needs_its_scope(ask: Ask, method: str, path: str, allowed: set[str]) -> None:
     without = ask(method, path, json=ROW)
     assert without.status_code == 401

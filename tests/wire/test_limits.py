@@ -55,6 +55,7 @@ def soon(app: Flask, body: str) -> Answer:
 
 
 @pytest.mark.parametrize("over_bytes", [1, 100_000])
+@pytest.mark.fault("N05")
 def test_a_body_over_the_limit_is_refused_however_it_comes(iris_two: MakeApp, over_bytes: int) -> None:
     app = iris_two(body_limit_bytes=10_000)
     # Cut anywhere after the first row and closed again, this would be a document of fewer rows: nothing may be cut.
@@ -84,6 +85,7 @@ def test_a_declared_length_over_the_limit_is_refused_without_reading(iris_two: M
 
 
 @pytest.mark.parametrize("length", ["30", "1000000"])
+@pytest.mark.fault("N05")
 def test_a_body_shorter_than_declared_is_refused(app: Flask, length: str) -> None:
     class Ends:
         """A client that leaves after the first 27 bytes, which happen to be a complete document."""
@@ -116,6 +118,7 @@ def environ_of(stream: Any, **more: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.fault("I13")
 def test_too_many_instances(app: Flask) -> None:
     answer, _ = timed(app, {"instances": [ROW] * (LIMIT_ROWS + 1)})
     assert answer.status == 413
@@ -135,6 +138,7 @@ def test_the_limit_of_instances_is_a_setting(iris_two: MakeApp) -> None:
 
 @pytest.mark.parametrize("opening", ["[", '{"a":', '{"instances": [', '[{"feature1":'])
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "open"])
+@pytest.mark.fault("I05")
 def test_nesting_100_000_deep(app: Flask, opening: str, closed: bool) -> None:
     ends = {"[": "]", "{": "}"}
     closing = "".join(ends[letter] for letter in reversed(opening) if letter in ends)
@@ -145,6 +149,7 @@ def test_nesting_100_000_deep(app: Flask, opening: str, closed: bool) -> None:
 
 
 @pytest.mark.parametrize("innermost", ["1", "NaN", '"\\ud800"', "9" * 100, '"x'])
+@pytest.mark.fault("I05")
 def test_nesting_around_the_depth_that_is_too_deep(app: Flask, innermost: str) -> None:
     """A document on either side of the parser's limit gets a refusal, never a 500."""
     for depth in [*range(100, 900, 100), *range(900, 1020)]:
@@ -167,6 +172,7 @@ def good_s(app: Flask) -> float:
     [["x", 3.5], [5.1], 1, None, {"feature1": 5.1}, {"feature1": 5.1, "feature2": "x"}, dict.fromkeys("abcdefgh")],
     ids=["row", "short", "number", "null", "lacks", "record", "unknown"],
 )
+@pytest.mark.fault("I12")
 def test_100_000_invalid_rows_are_refused_as_fast_as_valid_ones_are_accepted(
     app: Flask, good_s: float, bad: Any
 ) -> None:
@@ -185,6 +191,7 @@ def test_100_000_invalid_rows_are_refused_as_fast_as_valid_ones_are_accepted(
     assert bad_s < 3 * good_s + 1  # a second for a busy machine
 
 
+@pytest.mark.fault("I11")
 def test_the_last_of_100_000_rows_is_found(app: Flask) -> None:
     answer, _ = timed(app, {"instances": [ROW] * (LIMIT_ROWS - 1) + [[5.1, "x"]]})
     assert answer.status == 422
@@ -193,6 +200,7 @@ def test_the_last_of_100_000_rows_is_found(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["record", "instances"])
+@pytest.mark.fault("I07")
 def test_a_record_of_40_000_keys(app: Flask, wrapped: bool) -> None:
     record = {f"key{number}": number for number in range(40_000)}
     answer = soon(app, json.dumps({"instances": [record]} if wrapped else record))
@@ -203,6 +211,7 @@ def test_a_record_of_40_000_keys(app: Flask, wrapped: bool) -> None:
     assert len(answer.content) < REFUSED_WITHIN_BYTES
 
 
+@pytest.mark.fault("I07")
 def test_an_envelope_of_40_000_keys(app: Flask) -> None:
     answer = soon(app, json.dumps({"instances": [], **{f"key{number}": number for number in range(40_000)}}))
     assert answer.document["errors_total"] == 40_000
@@ -227,6 +236,7 @@ def test_40_000_outputs(app: Flask) -> None:
         "[[-%s, 1]]",
     ],
 )
+@pytest.mark.fault("I04")
 def test_integers_of_any_length(app: Flask, body: str, digits: int) -> None:
     answer = soon(app, body % ("9" * digits))
     assert answer.status == 422, answer.content
@@ -263,6 +273,7 @@ FULL_OF_ERRORS = {
 
 
 @pytest.mark.parametrize("name", FULL_OF_ERRORS)
+@pytest.mark.fault("I12")
 def test_a_body_full_of_errors_is_refused_in_bounded_memory(iris_two: MakeApp, peak_bytes: Any, name: str) -> None:
     """Decoded JSON takes up to twenty times its size. Its errors add next to nothing."""
     app, (path, body) = iris_two(), FULL_OF_ERRORS[name]
@@ -287,6 +298,7 @@ def test_a_body_full_of_errors_is_refused_in_bounded_memory(iris_two: MakeApp, p
         ("/endpoints/iris-two/invocations", "application/json", b'{"inputs":[' + b"0," * 1001 + b"0]}"),
     ],
 )
+@pytest.mark.fault("I13")
 def test_a_body_of_too_many_values_is_refused_and_says_which_setting_counts(
     iris_two: MakeApp, path: str, media_type: str, body: bytes
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain_tex
 from app import create_app
 from app.server.stats import Stats
 from app.settings import Settings
-from app.telemetry.families import FAMILIES
+from app.telemetry.families import FAMILIES, key
 from app.wire.application import Application
 from tests.wire.conftest import MODELS
 
@@ -24,6 +26,12 @@ PROMETHEUS = (
     "q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
 )
 """Prometheus 3's Accept."""
+
+PREDICTIONS = {
+    model: json.loads((MODELS / model / "1" / "manifest.json").read_text("utf-8"))["examples"][0]["instance"]
+    for model in ("diabetes", "penguins")
+}
+"""A record by model."""
 
 
 @pytest.fixture
@@ -125,6 +133,27 @@ def test_every_family_is_explained(served: Flask) -> None:
     for family in plain_text(served.test_client().get("/metrics").text):
         assert family.documentation == FAMILIES[family.name].help
         assert family.type == FAMILIES[family.name].kind.value
+
+
+@pytest.mark.needs_program("promtool")
+@pytest.mark.fault("X09")
+def test_promtool_finds_no_fault_in_any_family(served: Application) -> None:
+    metrics, client = served.extensions["retort_metrics"], served.test_client()
+    stats = Stats(accepted=9, inline=4)
+    stats.refuse("queue_full")
+    served.gateway.started(stats.snapshot)
+    for model, document in PREDICTIONS.items():
+        assert client.post(f"/models/{model}/predict", json=document).status_code == 200
+    metrics.run_began("diabetes", 1)
+    metrics.observe(stats.snapshot() | {"connections": {"idle": 1}})
+    metrics.put("retort_worker_restarts", 1.0)
+    metrics.put(key("retort_requests_limited", "requests"), 1.0)
+    metrics.put("retort_limits_redis_up", 1.0)
+    text = client.get("/metrics").text
+    told = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
+    assert {name.removesuffix("_total") for name in told} == set(FAMILIES)
+    checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
 def test_the_metrics_endpoint_is_documented(served: Flask) -> None:

@@ -75,7 +75,7 @@ def test_refused_lines_leave_nothing_for_the_garbage_collector(app: Flask, bad: 
     cycles(1)
     gc.disable()
     try:
-        assert cycles(300) <= cycles(30) + 30
+        assert cycles(100) <= cycles(10) + 20
     finally:
         gc.enable()
 

@@ -19,14 +19,14 @@ from app.core.catalogue import Catalogue, permitted
 from app.core.inference_statistics import InferenceStatistics
 from app.errors import MalformedRequest, ModelUnavailable
 from app.gateway.context import RequestContext
-from app.gateway.errors import RETRY_LATER, ErrorFormat
+from app.gateway.errors import ErrorFormat
 from app.runtime.entry import Entry
 from app.runtime.policy import State
 from app.runtime.registry import Registry
 from app.settings import Settings
 from app.storage.manifest import Manifest
 from app.wire import body, codecs
-from app.wire.backend import OBJECT, UNKNOWN_MODEL, Backend, answers, json_response
+from app.wire.backend import OBJECT, UNKNOWN_MODEL, Backend, answers, json_response, not_ready
 from app.wire.open_inference import describe
 from app.wire.open_inference.adapter import InferAdapter
 from app.wire.problems import ErrorSchema, error_sentence
@@ -134,7 +134,7 @@ def _server(blp: Blueprint, catalogue: Catalogue) -> None:
             return json_response({"ready": True})
         which = ", ".join(map(_unready, readiness["reasons"][:20]))
         error = f"not everything is ready: {which}; /readyz says why" if which else "the server is about to stop"
-        return json_response({"ready": False, "error": error}, 503, RETRY_LATER)
+        return not_ready({"ready": False, "error": error})
 
 
 def _unready(reason: dict[str, Any]) -> str:

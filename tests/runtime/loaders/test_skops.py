@@ -37,6 +37,7 @@ def test_a_loaded_model_answers_batches() -> None:
     assert outputs["prediction"].tolist() == MODEL.predict([[2.0]]).tolist()
 
 
+@pytest.mark.fault("M05")
 def test_types_that_are_not_trusted_are_named() -> None:
     assert refusal(skops.io.dumps(Doubles())) == (
         "it holds types that are not trusted: tests.runtime.estimators.Doubles"
@@ -48,6 +49,7 @@ def test_types_that_are_not_trusted_are_named() -> None:
     [b"", b"hello", pickle.dumps(MODEL), skops.io.dumps(MODEL)[:-30]],
     ids=["empty", "text", "pickle", "truncated"],
 )
+@pytest.mark.fault("M05")
 def test_other_files_are_refused(content: bytes) -> None:
     assert refusal(content).startswith("it is not a readable skops file (")
 

@@ -119,6 +119,7 @@ def refused(answer: Answer, name: str, says: str) -> None:
 
 @pytest.mark.parametrize("media", [*AS_BYTES, *AS_TEXT])
 @pytest.mark.parametrize("bad", BYTES)
+@pytest.mark.fault("B08")
 def test_bytes(service: Flask, media: str, bad: str) -> None:
     name, content, says = BYTES[bad]
     value: Any = content
@@ -195,6 +196,7 @@ TABLES: dict[str, tuple[int, pa.Array]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("media", ["Parquet", "Arrow"])
 @pytest.mark.parametrize("bad", TABLES)
+@pytest.mark.fault("B04")
 def test_columns_that_no_kind_of_input_takes(service: Flask, media: str, bad: str, grown_bytes: Any) -> None:
     status, array = TABLES[bad]
     names = ["size", *(name for name in FRAME if name != "size.width")]
@@ -210,6 +212,7 @@ def test_columns_that_no_kind_of_input_takes(service: Flask, media: str, bad: st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("media", MEDIA)
+@pytest.mark.fault("B01")
 def test_damage_is_refused_whatever_the_kinds(service: Flask, media: str) -> None:
     """Truncated bodies and bodies with changed bytes never give a 500, and every refusal has its format."""
     noise = random.Random(26)

@@ -81,6 +81,7 @@ def test_without_a_header_the_place_is_the_column_number(ask: Sends) -> None:
         ("text/csv; header=absent", b"5.1\t3.5\n", "separated by tabs"),
     ],
 )
+@pytest.mark.fault("B09")
 def test_invalid_csv(ask: Sends, media_type: str, content: bytes, says: str) -> None:
     answer = ask(media_type, content)
     assert answer.status == 400
@@ -88,12 +89,14 @@ def test_invalid_csv(ask: Sends, media_type: str, content: bytes, says: str) -> 
     assert says in answer.document["detail"]
 
 
+@pytest.mark.fault("B09")
 def test_ragged_rows_are_named(ask: Sends) -> None:
     answer = ask("text/csv", b"feature1,feature2\n5.1\n5.1,3.5\n5.1,3.5,1\n")
     assert answer.status == 422
     assert [error["pointer"] for error in answer.document["errors"]] == ["#/instances/0", "#/instances/2"]
 
 
+@pytest.mark.fault("B09")
 def test_a_header_of_other_names_or_of_one_name_twice(ask: Sends) -> None:
     unknown = ask("text/csv; header=present", b"feature1,height\n5.1,3.5\n")
     assert {error["pointer"] for error in unknown.document["errors"]} == {
@@ -109,6 +112,7 @@ def test_a_header_of_other_names_or_of_one_name_twice(ask: Sends) -> None:
 
 
 @pytest.mark.parametrize("content", [b"," * 2_000_000, b"\n," * 1_000_000, b"feature1" + b",x" * 500_000 + b"\n1,2\n"])
+@pytest.mark.fault("B09")
 def test_huge_numbers_of_cells_are_refused_soon(ask: Sends, content: bytes) -> None:
     start = time.perf_counter()
     for media_type in ("text/csv", "text/csv; header=present"):
@@ -116,6 +120,7 @@ def test_huge_numbers_of_cells_are_refused_soon(ask: Sends, content: bytes) -> N
     assert time.perf_counter() - start < 20
 
 
+@pytest.mark.fault("B09")
 def test_too_many_rows(ask: Sends) -> None:
     for media_type in ("text/csv; header=absent", "text/csv; header=present"):
         answer = ask(media_type, b"feature1,feature2\n" + b"1,2\n" * 100_001)

@@ -75,6 +75,7 @@ def test_there_are_hundreds_of_them_and_each_has_a_name_of_its_own() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("body", [pytest.param(body, id=body.name) for body in ASKED])
+@pytest.mark.fault("B02")
 def test_a_small_body_costs_at_most_a_loop_and_little_memory_or_is_refused(warm: Flask, body: Hostile) -> None:
     headers, content = body.request()
     assert len(content) <= hostile.LARGEST_SENT_BYTES

@@ -20,6 +20,7 @@ from app.wire.codecs.json import JSON
         (b"", (1, 1)),
     ],
 )
+@pytest.mark.fault("I15")
 def test_the_error_has_line_and_column(body: bytes, place: tuple[int, int]) -> None:
     with pytest.raises(InvalidJson) as caught:
         JSON.document(body)
@@ -34,6 +35,7 @@ def test_a_document_that_is_nested_too_deeply_has_no_line(innermost: bytes) -> N
     assert caught.value.detail == "the body is not valid JSON: it is nested too deeply"
 
 
+@pytest.mark.fault("I08")
 def test_whole_pairs_are_text() -> None:
     assert JSON.document(b'[NaN, "\\ud83d\\ude00"]')[1] == "\U0001f600"
 

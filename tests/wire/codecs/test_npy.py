@@ -87,6 +87,7 @@ def test_the_fast_path_refuses_what_the_schema_refuses(ask: Sends) -> None:
     ],
     ids=lambda value: str(value) if isinstance(value, int) else f"{value.dtype.str} {value.shape}",
 )
+@pytest.mark.fault("B05")
 def test_dtypes_and_shapes(ask: Sends, array: np.ndarray[Any, Any], status: int) -> None:
     answer = ask(NPY, npy(array))
     assert answer.status == status, answer.content
@@ -123,6 +124,7 @@ def test_dtypes_and_shapes(ask: Sends, array: np.ndarray[Any, Any], status: int)
         made("{'descr': '2f8', 'fortran_order': False, 'shape': (1, 2)}", bytes(32)),
     ],
 )
+@pytest.mark.fault("B05", "B06")
 def test_invalid_npy_files(ask: Sends, content: bytes) -> None:
     for media_type, body in ((NPY, content), (NPZ, archive({"a.npy": content}))):
         answer = ask(media_type, body)
@@ -136,6 +138,7 @@ def test_invalid_npy_files(ask: Sends, content: bytes) -> None:
         "{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000, 2)}",
     ],
 )
+@pytest.mark.fault("B05")
 def test_a_header_that_declares_too_many_rows(ask: Sends, header: str) -> None:
     answer = ask(NPY, made(header))
     assert answer.status == 413
@@ -151,6 +154,7 @@ def archive(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> by
 
 
 @pytest.mark.slow
+@pytest.mark.fault("B07")
 def test_a_zip_bomb_is_refused_before_it_is_inflated(ask: Sends, peak_bytes: Any) -> None:
     bomb = archive({f"{number}.npy": bytes(20_000_000) for number in range(4)})
     assert len(bomb) < 200_000
@@ -159,6 +163,7 @@ def test_a_zip_bomb_is_refused_before_it_is_inflated(ask: Sends, peak_bytes: Any
     assert peak < 10_000_000
 
 
+@pytest.mark.fault("B07")
 def test_damaged_archives(ask: Sends) -> None:
     good = npz(a=ROWS)
     lying = bytearray(good)
@@ -169,6 +174,7 @@ def test_damaged_archives(ask: Sends) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fault("B07")
 def test_very_many_members(ask: Sends) -> None:
     content = archive(dict.fromkeys(map(str, range(10_001)), b""), zipfile.ZIP_STORED)
     rows = np.ones((len(content) // 16, 2))

@@ -84,6 +84,7 @@ def test_numbers_of_many_types(ask: Sends, values: pa.Array) -> None:
     ],
     ids=lambda values: str(values.type),
 )
+@pytest.mark.fault("B04")
 def test_columns_of_types_that_are_not_numbers(ask: Sends, values: pa.Array) -> None:
     table = pa.table({"feature1": values, "feature2": [3.5, 3.4]})
     for media_type, write in ((PARQUET, parquet), (ARROW, arrow)):
@@ -97,6 +98,7 @@ def test_columns_of_types_that_are_not_numbers(ask: Sends, values: pa.Array) -> 
             assert answer.document["errors"][0]["pointer"].startswith("#/instances")
 
 
+@pytest.mark.fault("B02")
 def test_types_that_only_arrow_has(ask: Sends) -> None:
     other = pa.array([3.5, 3.4])
     for values in (
@@ -111,6 +113,7 @@ def test_types_that_only_arrow_has(ask: Sends) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("media_type", "make"), [(PARQUET, as_parquet), (ARROW, as_arrow)])
+@pytest.mark.fault("B01", "B04")
 def test_truncated_and_damaged_files(ask: Sends, media_type: str, make: Any) -> None:
     _, good = make(ROWS)
     noise = random.Random(20)
@@ -134,6 +137,7 @@ def test_an_arrow_file_is_distinguished_from_a_stream(ask: Sends) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fault("B02")
 def test_too_many_rows_are_refused(ask: Sends) -> None:
     table = pa.table({"feature1": pa.nulls(100_001), "feature2": pa.nulls(100_001)})
     for answer in both(ask, table):
@@ -144,6 +148,7 @@ def test_too_many_rows_are_refused(ask: Sends) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fault("B02", "B03")
 def test_bombs_are_refused_before_they_grow(ask: Sends) -> None:
     before = pa.default_memory_pool().max_memory()
     zeros = pa.array([bytes(40_000_000)], pa.large_binary())
@@ -177,6 +182,7 @@ def test_a_delta_encoding_that_repeats_is_not_read(ask: Sends) -> None:
     assert "DELTA_BYTE_ARRAY" in answer.document["detail"]
 
 
+@pytest.mark.fault("B02")
 def test_very_many_columns(ask: Sends) -> None:
     for answer in both(ask, pa.table({f"c{number}": [1.0] for number in range(2000)})):
         assert answer.status == 422

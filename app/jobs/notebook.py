@@ -1,0 +1,73 @@
+"""`score`: score files from a notebook or a script, as `flask score` does on the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from app.jobs.job import Scored, ScoringJob
+from app.jobs.progress import Progress
+from app.settings import Settings
+from app.settings.env_files import environ_with_files
+
+StrPath = str | os.PathLike[str]
+
+
+def score(
+    model: str,
+    source: StrPath,
+    output: StrPath,
+    *,
+    version: int | str | None = None,
+    keep: Sequence[str] = (),
+    max_rejects: int | None = None,
+    resume: bool = False,
+    engine: str = "local",
+    cluster: str = "",
+    processes: int | None = None,
+    models_dir: StrPath | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Scored:
+    """Score the rows of files with a model, and write the predictions.
+
+    Args:
+        model: the name of the model.
+        source: a file, a folder, a glob, or a URL (s3://, gs://, az://).
+        output: a file or a URL; with a slash at its end, a folder that gets a file for each part.
+        version: a number or an alias; by default the version that answers.
+        keep: the columns of the source that are written too.
+        max_rejects: the most rows that may be rejected; by default any number.
+        resume: whether to go on with an unfinished run of this output.
+        engine: "local" for processes of this machine, or "dask".
+        cluster: the address of Dask's scheduler.
+        processes: the number of local processes; by default one for each core.
+        models_dir: the folder of models; by default that of the settings.
+        on_progress: called after each part.
+
+    Returns:
+        The counts of rows, and where the output and the rejects are.
+
+    Raises:
+        ModelNotFound, VersionNotFound: there is no such model or version.
+        RetortError: the files cannot be scored; `detail` says why.
+    """
+    settings = Settings.from_environ(environ_with_files())
+    if models_dir is not None:
+        settings = replace(settings, models_dir=Path(models_dir))
+    wanted = None if version is None else str(version)
+    job = ScoringJob(
+        model,
+        wanted,
+        os.fspath(source),
+        os.fspath(output),
+        keep=keep,
+        max_rejects=max_rejects,
+        resume=resume,
+        engine=engine,
+        cluster=cluster,
+        processes=processes,
+        settings=settings,
+    )
+    return job.run() if on_progress is None else job.run(on_progress)

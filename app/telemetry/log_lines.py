@@ -1,0 +1,177 @@
+"""Log lines: JSON for the log collectors of platforms, or readable ones for a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import msgspec
+
+from app.telemetry import NO_REQUEST, request_id
+
+RED, GREEN, YELLOW, CYAN = "31", "32", "33", "36"
+"""Colours of a terminal (ECMA-48, SGR)."""
+LEVEL_COLOURS = {"WARNING": YELLOW, "ERROR": RED, "CRITICAL": RED}
+
+MOST_WAITING_LINES = 64
+_encode = msgspec.json.Encoder().encode
+_encode_ascii = json.JSONEncoder().encode  # not json.dumps: a model may replace it
+
+
+class EventRecord(logging.LogRecord):
+    """A log record whose JSON line is its `event`, and which may be written later with others.
+
+    `event` is a structure with a member `time`, which the formatter sets.
+    """
+
+    event: Any
+
+    @property
+    def highlight(self) -> tuple[str, str]:
+        """A word of the line, and its colour on a terminal."""
+        return "", ""
+
+
+class JsonLines(logging.Formatter):
+    """Formats each event as one line of JSON, for the log collectors of platforms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._millisecond = (-1, "")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return time (UTC), level, logger, message, request id, the facts of an event, and a traceback."""
+        if isinstance(record, EventRecord):
+            return self.line(record.event, record.created)
+        event = {
+            "time": self._time(record.created),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "request_id": request_id(),
+        }
+        if record.exc_info:
+            event["traceback"] = self.formatException(record.exc_info)
+        return _encode_ascii(event)
+
+    def line(self, event: Any, created_s: float) -> str:
+        """Return the facts of an event, after setting its time."""
+        event.time = self._time(created_s)
+        try:
+            line = _encode(event)
+        except UnicodeEncodeError:  # a surrogate without its other half, which is no character
+            return _encode_ascii(msgspec.to_builtins(event))
+        return line.decode("ascii") if line.isascii() else _encode_ascii(msgspec.json.decode(line))
+
+    def _time(self, created_s: float) -> str:
+        """Return the time in ISO 8601 with milliseconds. The text is cached, because many lines share it."""
+        millisecond = int(created_s * 1e3)
+        known, text = self._millisecond
+        if millisecond != known:
+            text = datetime.fromtimestamp(millisecond / 1e3, UTC).isoformat(timespec="milliseconds")
+            self._millisecond = millisecond, text
+        return text
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes lines to standard error. Lines of `EventRecord` wait for `flush` or for another kind of line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: list[str] = []
+        self._json_lines = JsonLines()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, or keep it for a moment. Logging holds the handler's lock."""
+        try:
+            self._waiting.append(self.format(record))
+            if not isinstance(record, EventRecord) or len(self._waiting) >= MOST_WAITING_LINES:
+                self.flush()
+        except Exception:  # noqa: BLE001 - as the standard library does
+            self.handleError(record)
+
+    def take(self, event: Any, created_s: float) -> None:
+        """Keep the JSON line of an event, as `emit` does for an `EventRecord`. For the result of `sole_handler`."""
+        line = self._json_lines.line(event, created_s)
+        with self.lock or contextlib.nullcontext():
+            self._waiting.append(line)
+            if len(self._waiting) >= MOST_WAITING_LINES:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write the waiting lines in one call."""
+        if not self._waiting:
+            return
+        with self.lock or contextlib.nullcontext():
+            lines, self._waiting = self._waiting, []
+            self.stream.write("\n".join([*lines, ""]))
+            self.stream.flush()
+
+
+class ReadableLines(logging.Formatter):
+    """Formats lines for a terminal. Control characters are escaped, so that one event stays on one line.
+
+    With `colours` the level of a warning or an error, or the word that an event highlights, is coloured.
+    """
+
+    def __init__(self, colours: bool = False) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+        self._colours = colours
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line with the id of its request. The base class appends the traceback."""
+        line, asked = super().formatMessage(record), request_id()
+        line = line if asked == NO_REQUEST or asked in line else f"{line} [{asked}]"
+        line = line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        if not self._colours:
+            return line
+        if isinstance(record, EventRecord):
+            word, colour = record.highlight
+        else:
+            word, colour = record.levelname, LEVEL_COLOURS.get(record.levelname, "")
+        return line.replace(f" {word} ", f" \x1b[{colour}m{word}\x1b[0m ", 1) if colour else line
+
+
+def configure_logging(level: str, readable: bool) -> None:
+    """Write all log lines of this process to standard error in one format. Further calls change the format."""
+    root = logging.getLogger()
+    stream = next((handler for handler in root.handlers if isinstance(handler, LineHandler)), None)
+    if stream is None:
+        stream = LineHandler()
+        root.addHandler(stream)
+    stream.setFormatter(ReadableLines(shows_colours(stream.stream)) if readable else JsonLines())
+    root.setLevel(level)
+    logging.captureWarnings(True)  # else warnings bypass the format
+
+
+def shows_colours(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal that shows colours, and the user has not set NO_COLOR (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def sole_handler(logger: logging.Logger) -> LineHandler | None:
+    """Return our handler if it alone gets the records of a logger, as JSON, and no filter looks at them.
+
+    It can then take events without a record: to make one, and to pass it on, takes as long as to write the line.
+    """
+    while logger.parent is not None:
+        if logger.handlers or logger.filters or logger.disabled or not logger.propagate:
+            return None
+        logger = logger.parent
+    if len(logger.handlers) != 1:
+        return None
+    handler = logger.handlers[0]
+    if not isinstance(handler, LineHandler) or type(handler.formatter) is not JsonLines:
+        return None
+    return None if handler.filters or handler.level else handler
+
+
+def flush_lines() -> None:
+    """Write the lines of events that wait to be written together."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LineHandler):
+            handler.flush()

@@ -1,0 +1,66 @@
+"""The tests that the pages about promises and faults name: each is there, and the pages agree with the markers."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.docs.pages import rows, text_of
+from tests.end_to_end.process import ROOT, environment
+from tests.faults.page import PASSED, marked
+from tests.faults.rows import FAULTS, SECTIONS
+
+PROMISES = {promise: re.findall(r"`([^`]+)`", tests) for promise, _, tests in rows("docs/promises.md", "promise")}
+
+
+def test_the_promises_are_these() -> None:
+    assert len(PROMISES) == 8
+    assert all(len(tests) >= 3 for tests in PROMISES.values())
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_each_test_that_holds_a_promise_is_there(promise: str) -> None:
+    for test in PROMISES[promise]:
+        path, _, name = test.partition("::")
+        functions = ast.parse((ROOT / path).read_text("utf-8")).body
+        assert name in [function.name for function in functions if isinstance(function, ast.FunctionDef)], test
+
+
+@pytest.mark.slow
+def test_pytest_collects_each_of_them() -> None:
+    named = sorted({test for tests in PROMISES.values() for test in tests})
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-p", "no:cacheprovider", *named]
+    variables = environment(RETORT_WORKER="retort")
+    collected = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+    assert collected.returncode == 0, collected.stdout[-3000:] + collected.stderr[-3000:]
+
+
+def test_each_fault_has_a_test_or_a_reason_and_no_other_is_marked() -> None:
+    tests = marked()
+    assert tests.keys() == FAULTS.keys()
+    assert len(FAULTS) == sum(map(len, SECTIONS.values()))
+    assert {id_ for id_, fault in FAULTS.items() if bool(tests[id_]) is bool(fault.untested)} == set()
+    assert all(fault.expected or fault.untested for fault in FAULTS.values())
+
+
+def test_the_page_of_faults_has_the_faults_and_the_tests_that_are_marked() -> None:
+    """It says of each what it must do, or that it did not; a run is not needed to compare the rest."""
+    tests, told = marked(), rows("docs/faults.md", "id")
+    written = {row[0]: row for row in told}
+    assert len(written) == len(told)
+    assert list(written) == list(FAULTS), "`make faults` writes docs/faults.md"
+    for id_, fault in FAULTS.items():
+        _, what, happened, named_there, *peers = written[id_]
+        assert (what, "".join(peers)) == (fault.fault, fault.peers), id_
+        assert re.findall(r"`([^`]+)`", named_there) == tests[id_], id_
+        assert happened in (f"{PASSED}: {fault.expected}", fault.untested) or happened.startswith("**"), id_
+
+
+def test_the_page_of_faults_says_when_it_was_written_and_is_not_edited() -> None:
+    text = text_of("docs/faults.md")
+    assert "Do not edit this page" in text
+    assert re.search(r"Generated (from )?20\d\d-\d\d-\d\d \d\d:\d\d", text)

@@ -1,0 +1,98 @@
+"""Kill a run with SIGKILL at random moments, resume it each time, and compare with a run that nobody killed.
+
+python -m tests.jobs.killed FOLDER --moments 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from app.jobs import parts
+from app.jobs.job import ScoringJob, rejects_of
+from tests.end_to_end.process import ROOT, environment
+from tests.jobs.files import SETTINGS, penguins, write
+
+ROWS = 12_000
+SMALL_BYTES = 4000
+ENDS_WITHIN_S = 60.0
+
+
+def run(source: str, output: str, processes: int) -> None:
+    """Score in small parts, resuming what is there."""
+    parts.TEXT_BYTES = SMALL_BYTES  # type: ignore[misc]
+    job = ScoringJob("penguins", None, source, output, ["id"], resume=True, processes=processes, settings=SETTINGS)
+    job.run()
+
+
+def killed_at(source: Path, output: Path, moments: int, processes: int = 1, seed: int = 0) -> int:
+    """Score a file in processes that are killed at random moments but the last; return how many were killed."""
+    rng = random.Random(seed)
+    journal = output.with_name(f".{output.name}.scoring") / "journal.ndjson"
+    lines, killed = 0, 0
+    total = source.stat().st_size // SMALL_BYTES
+    for _ in range(moments):
+        lines = min(total - 5, lines + rng.randint(0, 2 * total // moments))
+        killed += _killed_after(source, output, processes, journal, lines, rng.uniform(0, 0.005))
+    process = _started(source, output, processes)
+    assert process.wait(ENDS_WITHIN_S) == 0
+    return killed
+
+
+def _started(source: Path, output: Path, processes: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.jobs.killed", str(source), "--output", str(output)]
+    return subprocess.Popen([*command, "--processes", str(processes)], cwd=ROOT, env=environment())
+
+
+def _killed_after(source: Path, output: Path, processes: int, journal: Path, lines: int, wait_s: float) -> bool:
+    """Kill a run when its journal has so many lines, and a moment later."""
+    process = _started(source, output, processes)
+    deadline_s = time.monotonic() + ENDS_WITHIN_S
+    while process.poll() is None and time.monotonic() < deadline_s:
+        if journal.exists() and journal.read_bytes().count(b"\n") > lines:
+            break
+        time.sleep(0.001)
+    time.sleep(wait_s)
+    process.send_signal(signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def table_with_bad_rows(path: Path) -> Path:
+    """Write penguins of which every hundredth is of Mars."""
+    table = penguins(ROWS)
+    table.loc[table["id"] % 100 == 7, "island"] = "Mars"
+    return write(table, path)
+
+
+def same_as_undisturbed(source: Path, output: Path, folder: Path) -> None:
+    """Compare the files of a run that was killed with those of one that was not."""
+    whole = folder / f"whole-{output.name}"
+    run(str(source), str(whole), 1)
+    for one, other in ((output, whole), (Path(rejects_of(str(output))), Path(rejects_of(str(whole))))):
+        assert one.read_bytes() == other.read_bytes()
+    assert not output.with_name(f".{output.name}.scoring").exists()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("place", type=Path)
+    parser.add_argument("--output", default="")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--moments", type=int, default=20)
+    asked = parser.parse_args()
+    if asked.output:
+        run(str(asked.place), asked.output, asked.processes)
+        return
+    source = table_with_bad_rows(asked.place / "in.csv")
+    killed = killed_at(source, asked.place / "out.csv", asked.moments, asked.processes, seed=time.time_ns())
+    same_as_undisturbed(source, asked.place / "out.csv", asked.place)
+    print(f"killed {killed} times at random moments: nothing lost, nothing doubled")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""`flask score` and `score`: what they print, and how they refuse."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from app import create_app, score
+from app.cli import progress as shown
+from app.cli.progress import ScoringProgress
+from app.errors import ScoringRefused
+from app.jobs.progress import Progress
+from tests.end_to_end.process import EXAMPLE_MODELS
+from tests.jobs.files import SETTINGS, penguins, read, write
+
+
+def run(*arguments: object) -> Result:
+    return create_app(SETTINGS).test_cli_runner().invoke(args=["score", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("model", ["penguins", "penguins:1", ""])
+def test_the_command_scores_a_file(model: str, tmp_path: Path) -> None:
+    source, output = write(penguins(30), tmp_path / "in.csv"), tmp_path / "out.csv"
+    result = run(model, source, output, "--keep", "id, sex", "--processes", 1)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"30 rows scored with penguins version 1: {output}\n"
+    assert list(read(output).columns)[:3] == ["id", "sex", "prediction"]
+
+
+def test_rejects_are_told(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("feature1,feature2\n5.1,3.5\ntall,3.5\n")
+    result = run("iris-two", tmp_path / "in.csv", tmp_path / "out.csv")
+    assert result.stdout.splitlines()[-1] == f"1 row could not be scored: {tmp_path}/out.csv.rejects.ndjson"
+    result = run("iris-two", tmp_path / "in.csv", tmp_path / "out.csv", "--max-rejects", 0)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: 1 row was rejected, more than the limit of 0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("penguins@champion", "in.csv", "out.csv"), "Error: model 'penguins' has no version or alias 'champion'"),
+        (("penguin", "in.csv", "out.csv"), "Error: there is no model 'penguin'"),
+        (("penguins", "none.csv", "out.csv"), "Error: none.csv: there is no such file"),
+    ],
+)
+def test_a_refusal_is_one_sentence(arguments: tuple[str, ...], reason: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(reason)
+    assert result.stderr.count("\n") == 1
+
+
+def test_progress_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shown, "LINE_EVERY_S", 0.0)
+    with ScoringProgress() as line:
+        line.show(Progress())
+        line.show(Progress(2, 8, 50_000, 3, 0.25, 10.0, 10_000, 0.05))
+    assert capsys.readouterr().err.splitlines() == [
+        "0 s: 0%, 0 rows",
+        "10 s: 25%, 50,000 rows (3 rejected), 4,000 rows/s, about 38 s left",
+    ]
+
+
+def test_score_is_the_command_for_notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, seen = write(penguins(30), tmp_path / "in.parquet"), list[Progress]()
+    monkeypatch.chdir(tmp_path)
+    options = {"keep": ["id"], "models_dir": os.fspath(EXAMPLE_MODELS)}
+    scored = score("penguins", source, "out.parquet", version=1, on_progress=seen.append, **options)  # type: ignore[arg-type]
+    assert (scored.rows, scored.version, seen[-1].fraction) == (30, 1, 1.0)
+    assert len(read(tmp_path / "out.parquet")) == 30
+    with pytest.raises(ScoringRefused, match="has that name"):
+        score("penguins", write(penguins(3).assign(prediction=1), tmp_path / "p.csv"), "o.csv", keep=["prediction"],
+              models_dir=EXAMPLE_MODELS)  # fmt: skip

@@ -1,0 +1,121 @@
+"""Engines: threads where a graph runs, else processes; a process that ends loses nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.errors import ScoringRefused
+from app.jobs import engines, parts
+from app.jobs import job as jobs
+from app.jobs.engines import InlineEngine, LokyEngine, ThreadEngine, WorkerLost, engine_of
+from app.jobs.job import ScoringJob
+from app.jobs.parts import Part
+from app.jobs.scoring import OutputForm, ScoredPart
+from app.jobs.versions import VersionFiles, choose
+from tests.jobs.files import SETTINGS, estimator, penguins, read, same_as, write
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScoringJob:
+    """A run of several parts."""
+    monkeypatch.setattr(parts, "TEXT_BYTES", 4000)
+    source = write(penguins(600), tmp_path / "in.csv")
+    return ScoringJob("penguins", None, str(source), str(tmp_path / "out.csv"), ["id"], settings=SETTINGS)
+
+
+def compare(job: ScoringJob) -> None:
+    found = read(Path(job.output))
+    assert found["id"].tolist() == list(range(600))
+    same_as(estimator("penguins"), penguins(600).drop(columns="id"), found)
+
+
+def test_there_is_an_engine_for_each_wish(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(engine_of("local", workers=1), InlineEngine)
+    assert isinstance(engine_of("local", workers=2), LokyEngine)
+    assert isinstance(engine_of("local", workers=2, in_threads=True), ThreadEngine)
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    assert isinstance(engine_of("local", workers=2), InlineEngine)
+    with pytest.raises(ScoringRefused, match=r"--engine dask needs distributed: pip install 'retort-serving\[dask\]'"):
+        engine_of("dask")
+
+
+def test_threads_score_a_graph(job: ScoringJob) -> None:
+    job.processes = 2
+    assert job.run().rows == 600
+    compare(job)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_processes_score_an_artifact(job: ScoringJob) -> None:
+    job.processes, job.settings = 2, replace(SETTINGS, runtime="artifact")
+    assert job.run().rows == 600
+    compare(job)
+
+
+class Deadly:
+    """Scores in processes, one of which is killed by the first part of each round."""
+
+    travels = True
+
+    def __init__(self, rounds: int) -> None:
+        self.rounds = rounds
+
+    def scored(self, version: VersionFiles, form: OutputForm, parts: Iterable[Part]) -> Iterator[ScoredPart]:
+        for at, scored in enumerate(InlineEngine().scored(version, form, parts)):
+            if at == 2 and self.rounds:
+                self.rounds -= 1
+                raise WorkerLost("a worker process ended")
+            yield scored
+
+
+def test_parts_of_a_lost_worker_are_scored_again(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "engine_of", lambda *_, **__: Deadly(4))
+    assert job.run().rows == 600
+    compare(job)
+
+
+def test_a_part_that_ends_every_worker_ends_the_run(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Never(Deadly):
+        def scored(self, version: VersionFiles, form: OutputForm, parts: Iterable[Part]) -> Iterator[ScoredPart]:
+            raise WorkerLost("a worker process ended")
+
+    monkeypatch.setattr(jobs, "engine_of", lambda *_, **__: Never(0))
+    with pytest.raises(ScoringRefused, match="a worker process ended, 3 times at the part after row 0"):
+        job.run()
+
+
+def kills(version: VersionFiles, form: OutputForm, part: Part) -> ScoredPart:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_killed_process_of_joblib_is_told(job: ScoringJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "score_part", kills)
+    version, _ = choose(SETTINGS, "penguins", None)
+    form = OutputForm((), jobs.format_of("out.csv"), False)
+    read = parts.parts_of(jobs.sources_of(job.input), jobs.choose(SETTINGS, "penguins", None)[1].signature, ())
+    with pytest.raises(WorkerLost, match="a worker process ended"):
+        list(LokyEngine(2).scored(version, form, read))
+
+
+def test_a_version_that_was_replaced_is_refused(job: ScoringJob) -> None:
+    version, _ = choose(SETTINGS, "penguins", None)
+    with pytest.raises(ScoringRefused, match="was replaced while it was used"):
+        replace(version, digest="0").lease()
+
+
+def test_the_files_of_a_version_travel(job: ScoringJob) -> None:
+    version, manifest = choose(SETTINGS, "iris-two", "1")
+    travelling = version.with_files()
+    assert (travelling.folder, travelling == version, hash(travelling) == hash(version)) == ("", True, True)
+    assert {name for name, _ in travelling.files} >= {"manifest.json", *manifest.files}
+    assert travelling._load().manifest == version.lease().manifest

@@ -1,0 +1,122 @@
+"""Runs that are killed, at any moment: nothing is lost and nothing is doubled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app.errors import ScoringCancelled, ScoringRefused
+from app.jobs import job as jobs
+from app.jobs import parts
+from app.jobs.job import ScoringJob
+from app.jobs.run_folder import RunFolder
+from tests.jobs import killed
+from tests.jobs.files import SETTINGS, penguins, read, score, write
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("suffix", "moments", "processes"), [("csv", 5, 1), ("parquet", 1, 2)])
+@pytest.mark.fault("S01")
+def test_a_run_that_is_killed_at_random_moments_gives_the_same_files(
+    suffix: str, moments: int, processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "TEXT_BYTES", parts.TEXT_BYTES)  # which a run in this process changes
+    source, output = killed.table_with_bad_rows(tmp_path / "in.csv"), tmp_path / f"out.{suffix}"
+    assert killed.killed_at(source, output, moments, processes) == moments
+    killed.same_as_undisturbed(source, output, tmp_path)
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScoringJob:
+    """A run of several parts with rejects."""
+    monkeypatch.setattr(parts, "TEXT_BYTES", 4000)
+    table = penguins(400)
+    table.loc[[5, 300], "island"] = "Mars"
+    source = write(table, tmp_path / "in.csv")
+    return ScoringJob("penguins", None, str(source), str(tmp_path / "out.csv"), ["id"], settings=SETTINGS, processes=1)
+
+
+def files_of(job: ScoringJob) -> tuple[bytes, bytes]:
+    return Path(job.output).read_bytes(), Path(f"{job.output}.rejects.ndjson").read_bytes()
+
+
+@pytest.fixture
+def undisturbed(job: ScoringJob) -> tuple[bytes, bytes]:
+    job.run()
+    found = files_of(job)
+    for name in ("out.csv", "out.csv.rejects.ndjson"):
+        Path(job.output).with_name(name).unlink()
+    return found
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("step", ["put the rejects", "put the output", "remove the folder"])
+@pytest.mark.fault("S02")
+def test_a_run_that_is_killed_while_it_finishes_can_be_resumed(
+    step: str, job: ScoringJob, undisturbed: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        if step == "remove the folder":
+            patch.setattr(RunFolder, "remove", killer())
+        else:
+            real, calls = jobs.publish, iter([step == "put the rejects", step == "put the output"])
+            patch.setattr(jobs, "publish", lambda made, target: killer()() if next(calls) else real(made, target))
+        with pytest.raises(Killed):
+            job.run()
+    job.resume = True
+    scored = job.run()
+    assert (scored.rows, scored.rejected) == (400, 2)
+    assert files_of(job) == undisturbed
+
+
+def killer() -> object:
+    def kill(*_: object) -> None:
+        raise Killed
+
+    return kill
+
+
+@pytest.mark.parametrize("damage", ["half a line", "a line without its bytes", "bytes without a line", "other bytes"])
+@pytest.mark.fault("S02")
+def test_only_whole_parts_count(damage: str, job: ScoringJob, undisturbed: tuple[bytes, bytes]) -> None:
+    seen: list[object] = []
+    with pytest.raises(ScoringCancelled):
+        job.run(seen.append, lambda: len(seen) == 4)
+    folder = Path(job.output).with_name(".out.csv.scoring")
+    journal, output = folder / "journal.ndjson", folder / "output"
+    if damage == "half a line":
+        journal.write_bytes(journal.read_bytes()[:-20])
+    elif damage == "a line without its bytes":
+        output.write_bytes(output.read_bytes()[:-20])
+    elif damage == "bytes without a line":
+        output.write_bytes(output.read_bytes() + b"9,Adelie,1")
+    else:
+        output.write_bytes(output.read_bytes()[:-20] + bytes(20))
+    job.resume = True
+    assert job.run().rows == 400
+    assert files_of(job) == undisturbed
+
+
+@pytest.mark.fault("S08")
+def test_two_runs_do_not_write_one_output(job: ScoringJob) -> None:
+    def begin_another(_: object) -> None:
+        with pytest.raises(ScoringRefused, match="another run is writing this output"):
+            score("penguins", job.input, job.output)
+
+    job.run(begin_another)
+    assert len(read(Path(job.output))) == 398
+
+
+def test_without_resume_an_unfinished_run_is_begun_anew(job: ScoringJob, undisturbed: tuple[bytes, bytes]) -> None:
+    with pytest.raises(ScoringCancelled):
+        job.run(is_cancelled=lambda: True)
+    begun: list[int] = []
+    job.run(lambda progress: begun.append(progress.rows))
+    assert begun[0] == 0
+    assert files_of(job) == undisturbed
+    assert [json.loads(line)["line"] for line in undisturbed[1].splitlines()] == [7, 302]
