@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from app.jobs.progress import Progress
 from app.jobs.service import Jobs, Order
 from app.jobs.worker import JobWorker
 from app.settings import Settings
-from tests.jobs.stage import penguins, settings
+from tests.jobs.stage import penguins, settings, work
 
 ENDS_WITHIN_S = 20.0
 
@@ -52,7 +53,8 @@ def worker(at: Settings) -> Iterator[JobWorker]:
 
 def add(jobs: Jobs, content: bytes = b"", **changes: Any) -> JobRecord:
     def read(folder: Path) -> Order:
-        (folder / "input.csv").write_bytes(content or penguins(10))
+        if "input" not in changes:
+            (folder / "input.csv").write_bytes(content or penguins(10))
         return replace(Order("penguins", None, "input.csv", "rows.csv", "", "result.csv"), **changes)
 
     return jobs.create(read, "")
@@ -249,6 +251,39 @@ def test_a_run_that_cannot_be_resumed_begins_anew(
     (old / "journal.ndjson").write_text('{"input": []}\n')
     assert worker.look()
     assert now(jobs, job).state == DONE
+
+
+class Birds(BaseHTTPRequestHandler):
+    """Serves a table of penguins."""
+
+    def do_GET(self) -> None:
+        content = penguins(20)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.slow
+def test_an_allowed_file_of_a_web_server_is_scored(at: Settings) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Birds) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        root = f"http://127.0.0.1:{server.server_address[1]}"
+        allowed = replace(at, jobs_urls=(f"{root}/birds/",))
+        jobs = Jobs(allowed)
+        job = add(jobs, input=f"{root}/birds/all.csv?day=1", output="result.ndjson")
+        work(allowed)
+        told = now(jobs, job)
+        assert (told.state, told.rows, told.error) == (DONE, 20, None)
+        assert len(jobs.result(told).read_bytes().splitlines()) == 20
+        assert [path.name for path in jobs.folders.of(job.id).iterdir()] == ["result.ndjson"]
+        jobs.close()
+        server.shutdown()
+        thread.join()
 
 
 def test_an_input_url_that_is_not_allowed_any_more_is_not_read(at: Settings, jobs: Jobs, worker: JobWorker) -> None:
