@@ -20,8 +20,8 @@ unexport PYTHONDONTWRITEBYTECODE
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" $(ARGS) setup.cfg
 EXTRAS := --extra image --extra numbers --extra own --extra zstd
-OPERATING := --extra database --extra oidc --extra otel --extra postgres --extra redis
-OURS := $(EXTRAS) $(OPERATING) --extra dask --extra http --extra jobs --extra objects --extra packing --extra parquet \
+OPERATING := --extra database --extra jobs --extra oidc --extra otel --extra postgres --extra redis
+OURS := $(EXTRAS) $(OPERATING) --extra dask --extra http --extra objects --extra packing --extra parquet \
 	--extra skops --extra sql
 
 .DEFAULT_GOAL := help
@@ -74,7 +74,7 @@ lowest: .venv/testing ## run the tests in process with the lowest versions that 
 
 lock: .venv/testing ## write the requirement files anew from setup.cfg; ARGS=--upgrade takes the newest releases
 	$(LOCK) --all-extras --output-file requirements-dev.txt
-	$(LOCK) $(EXTRAS) --extra database --extra packing --constraint requirements-dev.txt --output-file requirements.txt
+	$(LOCK) $(EXTRAS) --extra database --extra jobs --extra packing --constraint requirements-dev.txt --output-file requirements.txt
 	$(LOCK) $(EXTRAS) --constraint requirements-dev.txt --output-file requirements-serve.txt
 	$(LOCK) $(EXTRAS) $(OPERATING) --constraint requirements-dev.txt --output-file requirements-operate.txt
 	.venv/bin/python .ci/licences > docs/licences.md

@@ -43,6 +43,17 @@ class Code(enum.Enum):
     SCORING_REFUSED = "scoring-refused"
     SCORING_CANCELLED = "scoring-cancelled"
     TOO_MANY_REJECTS = "too-many-rejects"
+    NOT_RESUMABLE = "not-resumable"
+    UPLOAD_TOO_LARGE = "upload-too-large"
+    JOB_NOT_FOUND = "job-not-found"
+    JOB_UNFINISHED = "job-unfinished"
+    JOB_FILE_MISSING = "job-file-missing"
+    JOBS_FULL = "jobs-full"
+    JOBS_NOT_INSTALLED = "jobs-not-installed"
+    JOBS_UNAVAILABLE = "jobs-unavailable"
+    TOO_MANY_JOBS = "too-many-jobs"
+    URL_NOT_PERMITTED = "url-not-permitted"
+    IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
 
 
 SERVER_FAILED = "the server failed on this request; its log has the cause under the request id"
@@ -141,6 +152,18 @@ class BodyTooLarge(RetortError, code=Code.BODY_TOO_LARGE):
         super().__init__(
             f"the body is longer than {limit_bytes} bytes, the most this server reads;"
             " the server's operator can raise RETORT_BODY_LIMIT_BYTES"
+        )
+        self.limit_bytes = limit_bytes
+
+
+class UploadTooLarge(BodyTooLarge, code=Code.UPLOAD_TOO_LARGE):
+    """The file for a job is longer than the server stores."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        RetortError.__init__(
+            self,
+            f"the file for the job is longer than {limit_bytes} bytes, the most this server stores;"
+            " the server's operator can raise RETORT_JOBS_UPLOAD_BYTES",
         )
         self.limit_bytes = limit_bytes
 
@@ -361,8 +384,90 @@ class TooManyRejects(ScoringRefused, code=Code.TOO_MANY_REJECTS):
         self.rejects = rejects
 
 
+class NotResumable(ScoringRefused, code=Code.NOT_RESUMABLE):
+    """The input, the model or the options changed since an unfinished run began."""
+
+
 class ScoringCancelled(RetortError, code=Code.SCORING_CANCELLED):
     """A scoring run was cancelled. Its finished parts are kept."""
 
     def __init__(self) -> None:
         super().__init__("the run was cancelled; its finished parts are kept, and it can be resumed")
+
+
+class JobNotFound(RetortError, code=Code.JOB_NOT_FOUND):
+    """The caller has no job with this id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"you have no job with the id {job_id[:40]!r}; GET /jobs lists yours")
+        self.job_id = job_id
+
+
+class JobUnfinished(RetortError, code=Code.JOB_UNFINISHED):
+    """The job has no result yet."""
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(f"the job is {state}: its result is there when GET /jobs/{job_id} says done")
+        self.job_id = job_id
+        self.state = state
+
+
+class JobFileMissing(RetortError, code=Code.JOB_FILE_MISSING):
+    """The job has ended, and has no such file here. The detail says why."""
+
+
+class JobsFull(RetortError, code=Code.JOBS_FULL):
+    """The files of all jobs have used their room."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"there is no room: the files of all jobs may take {limit_bytes} bytes; delete jobs with DELETE /jobs/<id>,"
+            " or the operator can raise RETORT_JOBS_BYTES"
+        )
+        self.limit_bytes = limit_bytes
+
+
+class JobsNotInstalled(RetortError, code=Code.JOBS_NOT_INSTALLED):
+    """A library that jobs need is missing."""
+
+    def __init__(self, library: str) -> None:
+        super().__init__(
+            f"jobs need {library}: the operator installs it with pip install 'retort-serving[database,jobs]'"
+        )
+        self.library = library
+
+
+class JobsUnavailable(RetortError, code=Code.JOBS_UNAVAILABLE):
+    """No job can be taken or looked up now. The detail says what the operator has to do."""
+
+
+class TooManyJobs(RetortError, code=Code.TOO_MANY_JOBS):
+    """The client has as many open jobs as it may."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"{limit} of your jobs wait or run, the most at once; wait for one to end, or cancel one with"
+            " DELETE /jobs/<id>"
+        )
+        self.limit = limit
+
+
+class UrlNotPermitted(RetortError, code=Code.URL_NOT_PERMITTED):
+    """Jobs may not read or write this URL. `permitted` are the beginnings of those that they may."""
+
+    def __init__(self, pointer: str, url: str, permitted: Sequence[str]) -> None:
+        may = f"those may that begin with: {', '.join(permitted)}" if permitted else "upload the file instead"
+        super().__init__(f"{pointer}: jobs may not use the URL {url[:200]!r}; {may} (RETORT_JOBS_URLS)")
+        self.pointer = pointer
+        self.permitted = tuple(permitted)
+
+
+class IdempotencyKeyReused(RetortError, code=Code.IDEMPOTENCY_KEY_REUSED):
+    """An earlier request with the same Idempotency-Key asked for something else."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"Idempotency-Key: an earlier request with this key asked for something else, and made /jobs/{job_id};"
+            " use a new key for a new job"
+        )
+        self.job_id = job_id

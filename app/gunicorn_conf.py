@@ -9,6 +9,7 @@ import os
 import select
 import sys
 import threading
+from importlib.util import find_spec
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -53,6 +54,8 @@ threads = _settings.threads
 worker_class = "app.server.RetortWorker" if _settings.worker == "retort" and hasattr(select, "epoll") else "gthread"
 RetortWorker.limits = Limits(
     body_bytes=_settings.body_limit_bytes,
+    upload_bytes=min(_settings.jobs_upload_bytes, _settings.jobs_bytes) if find_spec("huey") is not None else 0,
+    upload_path="/jobs",
     request_timeout_s=_settings.request_timeout_s,
     drain_delay_s=_settings.drain_delay_s,
     queue_requests=_settings.queue_requests,

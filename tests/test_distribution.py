@@ -24,13 +24,12 @@ PIN = re.compile(
 )
 GRAPH_EXTRAS = ("image", "numbers", "own", "zstd")
 """With what every installation needs: the tier of requirements-serve.txt."""
-OPERATING_EXTRAS = (*GRAPH_EXTRAS, "database", "oidc", "otel", "postgres", "redis")
+OPERATING_EXTRAS = (*GRAPH_EXTRAS, "database", "jobs", "oidc", "otel", "postgres", "redis")
 """Those of requirements-operate.txt."""
-SERVING_EXTRAS = (*GRAPH_EXTRAS, "database", "packing")
+SERVING_EXTRAS = (*GRAPH_EXTRAS, "database", "jobs", "packing")
 OPTIONAL_EXTRAS = (
     "dask",
     "http",
-    "jobs",
     "objects",
     "oidc",
     "otel",

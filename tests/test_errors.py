@@ -164,6 +164,48 @@ SAID = [
         {"rejected": 11, "limit": 10, "rejects": "out.csv.rejects.ndjson"},
     ),
     (errors.ScoringCancelled(), "the run was cancelled; its finished parts are kept, and it can be resumed", {}),
+    (errors.NotResumable("the input changed"), "the input changed", {}),
+    (
+        errors.UploadTooLarge(10),
+        "the file for the job is longer than 10 bytes, the most this server stores;"
+        " the server's operator can raise RETORT_JOBS_UPLOAD_BYTES",
+        {"limit_bytes": 10},
+    ),
+    (errors.JobNotFound("abc"), "you have no job with the id 'abc'; GET /jobs lists yours", {"job_id": "abc"}),
+    (
+        errors.JobUnfinished("abc", "queued"),
+        "the job is queued: its result is there when GET /jobs/abc says done",
+        {"job_id": "abc", "state": "queued"},
+    ),
+    (errors.JobFileMissing("no row was rejected"), "no row was rejected", {}),
+    (errors.JobsUnavailable("no worker runs"), "no worker runs", {}),
+    (
+        errors.JobsFull(10),
+        "there is no room: the files of all jobs may take 10 bytes; delete jobs with DELETE /jobs/<id>, or the operator"
+        " can raise RETORT_JOBS_BYTES",
+        {"limit_bytes": 10},
+    ),
+    (
+        errors.JobsNotInstalled("huey"),
+        "jobs need huey: the operator installs it with pip install 'retort-serving[database,jobs]'",
+        {"library": "huey"},
+    ),
+    (
+        errors.TooManyJobs(10),
+        "10 of your jobs wait or run, the most at once; wait for one to end, or cancel one with DELETE /jobs/<id>",
+        {"limit": 10},
+    ),
+    (
+        errors.UrlNotPermitted("input", "https://a/b", ["s3://c/"]),
+        "input: jobs may not use the URL 'https://a/b'; those may that begin with: s3://c/ (RETORT_JOBS_URLS)",
+        {"pointer": "input", "permitted": ("s3://c/",)},
+    ),
+    (
+        errors.IdempotencyKeyReused("abc"),
+        "Idempotency-Key: an earlier request with this key asked for something else, and made /jobs/abc; use a new key"
+        " for a new job",
+        {"job_id": "abc"},
+    ),
 ]
 
 

@@ -63,7 +63,8 @@ def test_a_missing_command_is_reported() -> None:
 
 def test_running_wsgi_py_tells_how_to_start() -> None:
     done = subprocess.run([sys.executable, "wsgi.py"], cwd=ROOT, env={}, capture_output=True, text=True, check=False)
-    [web] = [line.removeprefix("web: ") for line in (ROOT / "Procfile").read_text("utf-8").splitlines()]
+    lines = (ROOT / "Procfile").read_text("utf-8").splitlines()
+    [web] = [line.removeprefix("web: ") for line in lines if line.startswith("web: ")]
     assert done.returncode == 2
     assert "`make serve`" in done.stderr
     assert web in done.stderr

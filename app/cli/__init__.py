@@ -11,6 +11,7 @@ from flask.cli import with_appcontext
 
 from app.cli import adding, choosing, listing  # noqa: F401 (each adds its commands to `models`)
 from app.cli.group import EXTENSION, Context, context, models, print_table, print_warnings, wrong_settings
+from app.cli.jobs import jobs
 from app.cli.keys import keys
 from app.cli.scoring import score
 from app.cli.servers import other_settings, servers_of
@@ -26,6 +27,7 @@ def register(app: Flask, repository: Repository, settings: Settings, source: Key
     """Add the commands to `flask`. If a server starts, log which settings name something that is not there."""
     app.extensions[EXTENSION] = Context(repository, settings, source)
     app.cli.add_command(models)
+    app.cli.add_command(jobs)
     app.cli.add_command(keys)
     app.cli.add_command(score)
     app.cli.add_command(show_settings)

@@ -20,9 +20,11 @@ from app.errors import (
     Code,
     FieldError,
     InvalidInstances,
+    JobsUnavailable,
     ModelQuarantined,
     ModelUnavailable,
     RetortError,
+    TooManyJobs,
     UnsupportedMediaType,
 )
 from app.gateway.context import RequestContext
@@ -114,7 +116,7 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, InvalidInstances):
         facts = {"errors_total": error.total, "errors_more": error.more}
         return Problem(status, error.code.value, error.detail, error.errors, facts)
-    if isinstance(error, ModelUnavailable | ModelQuarantined):
+    if isinstance(error, ModelUnavailable | ModelQuarantined | JobsUnavailable | TooManyJobs):
         headers |= RETRY_LATER
     if isinstance(error, UnsupportedMediaType):
         header = error.header.replace("Content-Type", "Accept").replace("Content-", "Accept-")

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from app.errors import ScoringRefused
+from app.errors import NotResumable, ScoringRefused
 from app.jobs.scoring import ScoredPart
 from app.storage.writing import sync_folder
 
@@ -108,7 +108,8 @@ class RunFolder:
         now = msgspec.json.decode(msgspec.json.encode(identity), type=dict[str, object])
         changed = [name for name in now if now[name] != before.get(name)]
         if changed:
-            raise ScoringRefused(
+            self.close()
+            raise NotResumable(
                 f"the run cannot be resumed: since it began, the {', the '.join(changed)} changed; "
                 "without --resume it begins anew"
             )

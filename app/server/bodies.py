@@ -192,15 +192,18 @@ class LengthBody(RequestBody):
 class ChunkedBody(RequestBody):
     """A body in chunks: the grammar and limits of Gunicorn's `ChunkedReader`, and the limits of this worker.
 
-    `head_request` is Gunicorn's request, which parses the trailers. Source: RFC 9112 section 7.1.
+    `head_request` is Gunicorn's request, which parses the trailers. `limit_bytes` stands in for `limits.body_bytes`.
+    Source: RFC 9112 section 7.1.
     """
 
-    def __init__(self, head_request: Any, limits: Limits, store: Store, client: Hashable = None) -> None:
+    def __init__(
+        self, head_request: Any, limits: Limits, store: Store, client: Hashable = None, limit_bytes: int | None = None
+    ) -> None:
         super().__init__(store, client)
         self._request = head_request
         self._line_bytes = head_request.limit_request_field_size
         self._section_bytes = min(head_request.max_buffer_headers, limits.head_bytes)
-        self._limit_bytes = limits.body_bytes
+        self._limit_bytes = limits.body_bytes if limit_bytes is None else limit_bytes
         self._chunks_left = limits.body_chunks
         self._extension_bytes_left = EXTENSION_BYTES
         self._left_bytes = 0  # of the chunk that is being read

@@ -300,15 +300,16 @@ class Connection:
         self.received = b""
         self._head = head
         self.client = shared.listener.client_of(head)
-        if head.length_bytes is not None and head.length_bytes > limits.body_bytes:
-            self._refuse(refusals.body_too_large(limits), now_s)
+        limit_bytes = limits.body_bytes_at(head.environ["PATH_INFO"])
+        if head.length_bytes is not None and head.length_bytes > limit_bytes:
+            self._refuse(refusals.body_too_large(limits, limit_bytes), now_s)
             return
         if self.state is IDLE:
             self.idle_since_s = now_s
         self.state = BODY
         self.deadline_s = now_s + limits.body_grace_s
         if head.length_bytes is None:
-            self._body = ChunkedBody(head.request, limits, shared.store, self.client)
+            self._body = ChunkedBody(head.request, limits, shared.store, self.client, limit_bytes)
         else:
             self._body = LengthBody(head.length_bytes, shared.store, self.client)
         if part:
@@ -325,7 +326,8 @@ class Connection:
             if rest is not None:
                 head.environ["wsgi.input"] = body.finish()
         except TooLong:
-            self._refuse(refusals.body_too_large(limits), now_s)
+            limit_bytes = limits.body_bytes_at(head.environ["PATH_INFO"])
+            self._refuse(refusals.body_too_large(limits, limit_bytes), now_s)
         except TooManyChunks:
             self._refuse(refusals.too_many_chunks(limits), now_s)
         except MALFORMED as error:

@@ -15,6 +15,9 @@ class Limits:
 
     head_bytes: int = 64 * 1024
     body_bytes: int = 32 * 2**20
+    upload_bytes: int = 0
+    """Limit of bodies that are sent to `upload_path`, if it is larger."""
+    upload_path: str = ""
     body_chunks: int = 100_000
     spool_bytes: int = 2**20
     """A longer body goes to a temporary file as it arrives."""
@@ -77,6 +80,11 @@ class Limits:
     def waiting_requests_of_client(self) -> int:
         """Limit of one client's concurrent requests that wait by `await`."""
         return max(1, self.waiting_requests // 2)
+
+    def body_bytes_at(self, path: str) -> int:
+        """Return the limit of bodies that are sent to a path."""
+        is_upload = self.upload_bytes > self.body_bytes and path.rstrip("/") == self.upload_path
+        return self.upload_bytes if is_upload else self.body_bytes
 
     def __post_init__(self) -> None:
         for name in ("head_bytes", "body_bytes", "body_chunks", "queue_requests", "answer_buffer_bytes"):

@@ -60,7 +60,10 @@ class Loop:
         """Connections whose deadline had passed at the last check."""
         limits = self._limits = dispatcher.limits
         self.store = Store(
-            limits.spool_bytes, limits.bodies_in_memory_bytes, limits.bodies_in_files_bytes, limits.body_bytes
+            limits.spool_bytes,
+            limits.bodies_in_memory_bytes,
+            max(limits.bodies_in_files_bytes, limits.upload_bytes),
+            max(limits.body_bytes, limits.upload_bytes),
         )
         self._shared = Shared(
             dispatcher,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gunicorn.http import errors
 
-from app.errors import SERVER_FAILED, BodyTooLarge
+from app.errors import SERVER_FAILED, BodyTooLarge, UploadTooLarge
 from app.server.contract import Refusal
 from app.server.limits import Limits
 
@@ -51,9 +51,10 @@ def malformed(error: Exception) -> Refusal:
     return Refusal(status, "malformed-request", detail)
 
 
-def body_too_large(limits: Limits) -> Refusal:
-    """Refuse a body over the limit."""
-    return Refusal(413, "body-too-large", BodyTooLarge(limits.body_bytes).detail)
+def body_too_large(limits: Limits, limit_bytes: int) -> Refusal:
+    """Refuse a body over the limit of its path."""
+    error = BodyTooLarge(limit_bytes) if limit_bytes == limits.body_bytes else UploadTooLarge(limit_bytes)
+    return Refusal(413, error.code.value, error.detail)
 
 
 def too_many_chunks(limits: Limits) -> Refusal:

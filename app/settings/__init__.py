@@ -131,7 +131,7 @@ class Settings:
     )
     database_url: str = _setting(
         "",
-        "database of the steps and of the API keys, as SQLAlchemy writes it; empty: the keys are in "
+        "database of the steps, the API keys and the jobs, as SQLAlchemy writes it; empty: keys and jobs are in "
         "`RETORT_INSTANCE_DIR`",
         str.strip,
         secret=True,
@@ -225,9 +225,39 @@ class Settings:
     )
     redis_url: str = _setting(
         "",
-        "Redis server by which several hosts share their limits; empty: each counts alone",
+        "Redis server by which several hosts share their limits and the queue of jobs; empty: each has its own",
         readers.redis_url,
         secret=True,
+    )
+    jobs_dir: str = _setting(
+        "",
+        "where files of jobs are kept, for the server and its job workers; empty: `jobs` in the instance folder",
+        str.strip,
+    )
+    jobs_bytes: int = _setting(
+        10 * 2**30, "most bytes that all files of jobs may take together", readers.count(1, 2**50), "bytes"
+    )
+    jobs_upload_bytes: int = _setting(
+        2**30, "longest file that is uploaded for a job", readers.count(1, 2**40), "bytes"
+    )
+    jobs_open: int = _setting(10, "most jobs of a client that wait or run at once", readers.count(1, 100_000), "jobs")
+    jobs_keep_s: int = _setting(
+        604_800,
+        "how long an ended job is kept, with its result",
+        readers.count(1, 315_360_000),
+        "seconds",
+    )
+    jobs_lease_s: int = _setting(
+        15,
+        "how long the worker of a job may give no sign of life before another one goes on with it",
+        readers.count(2, 3600),
+        "seconds",
+    )
+    jobs_urls: tuple[str, ...] = _setting(
+        (),
+        "beginnings of the URLs that jobs may read and write, such as `s3://bucket/scoring/`, comma-separated; "
+        "empty: none",
+        readers.url_prefixes,
     )
     allowed_hosts: tuple[str, ...] = _setting(
         (),
@@ -313,6 +343,11 @@ class Settings:
     def has_limits(self) -> bool:
         """Whether clients have any limit."""
         return bool(self.limit_requests or self.limit_rows or self.limit_address_requests or self.limit_address_rows)
+
+    @property
+    def jobs_folder(self) -> Path:
+        """The folder with the files of jobs."""
+        return Path(self.jobs_dir) if self.jobs_dir else self.instance_dir / "jobs"
 
     @property
     def traces(self) -> bool:

@@ -163,6 +163,18 @@ def networks(text: str) -> tuple[str, ...]:
     return words
 
 
+def url_prefixes(text: str) -> tuple[str, ...]:
+    """Read beginnings of URLs: a scheme, a host or bucket, and a path that ends with a slash."""
+    found = _words(text)
+    for each in found:
+        match = re.fullmatch(r"(s3|gs|az|https?)://([^/@?#\\\s]+)/([^?#\\\s]*/)?", each)
+        if match is None or re.search(r"(^|/)\.{1,2}/|%", match[3] or ""):
+            raise ValueError(
+                f"has {each!r}; write it as s3://bucket/folder/ or https://host/folder/, with a slash at its end"
+            )
+    return found
+
+
 def limits(text: str) -> str:
     """Read limits as the library `limits` writes them: `100/minute`, or several with `;` between them."""
     from limits import parse_many  # takes a tenth of a second, and most servers have no limits

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, exc, make_url
+from sqlalchemy import URL, Engine, MetaData, create_engine, exc, make_url
 
 from app.errors import DatabaseUnavailable
 
 CONNECT_TIMEOUT_S = 3
+TABLES = MetaData()
+"""All tables of Retort."""
 SILENT_TIMEOUT_MS = 5000
 """How long PostgreSQL may leave sent bytes without an acknowledgement, before the connection counts as lost."""
 
@@ -41,6 +43,20 @@ def blocking_url(text: str) -> URL:
     if url.get_dialect().is_async:
         return database_url(url.set(drivername=url.get_backend_name()).render_as_string(hide_password=False))
     return url
+
+
+def own_url(text: str, file: Path) -> URL:
+    """Return the URL of the database of Retort's own tables: `DATABASE_URL`, or an SQLite file if that is empty.
+
+    Raises:
+        DatabaseUnavailable: it is no URL of a database, or its driver is not known.
+    """
+    try:
+        return blocking_url(text or f"sqlite:///{file}")
+    except (exc.ArgumentError, ValueError):
+        raise DatabaseUnavailable("DATABASE_URL", "it is no URL that SQLAlchemy can read") from None
+    except ImportError as error:
+        raise DatabaseUnavailable("DATABASE_URL", str(error)) from None
 
 
 def sqlite_file(url: URL) -> Path | None:

@@ -79,18 +79,10 @@ class KeySource:
         if self._store is None:
             if importlib.util.find_spec("sqlalchemy") is None:
                 raise DatabaseUnavailable("DATABASE_URL" if self._database_url else str(self._file), NEEDS_EXTRA)
-            from sqlalchemy import exc
-
-            from app.storage.database import blocking_url
+            from app.storage.database import own_url
             from app.storage.key_store import KeyStore
 
-            try:
-                url = blocking_url(self._database_url or f"sqlite:///{self._file}")
-            except (exc.ArgumentError, ValueError):
-                raise DatabaseUnavailable("DATABASE_URL", "it is no URL that SQLAlchemy can read") from None
-            except ImportError as error:
-                raise DatabaseUnavailable("DATABASE_URL", str(error)) from None
-            self._store = KeyStore(url)
+            self._store = KeyStore(own_url(self._database_url, self._file))
         return self._store
 
     def close(self) -> None:

@@ -5,26 +5,20 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, BigInteger, Column, LargeBinary, MetaData, String, Table, Text, inspect, select
+from sqlalchemy import URL, BigInteger, Column, LargeBinary, String, Table, Text, inspect, select
 
 from app.errors import DatabaseUnavailable, KeyNotFound
-from app.storage.database import make_engine, sqlite_file, told
+from app.storage.database import TABLES, make_engine, sqlite_file, told
 from app.storage.keys import StoredKey
+from app.storage.migrating import migrate
 
 log = logging.getLogger(__name__)
 
-NEWEST = "0001"
-"""The newest migration in `migrations/versions`."""
-VERSION_TABLE = "retort_migrations"
-"""Alembic's table. Its usual name belongs to an application in the same database."""
-MIGRATIONS = Path(__file__).parent / "migrations"
-
 KEYS = Table(
     "retort_api_keys",
-    MetaData(),
+    TABLES,
     Column("id", String(32), primary_key=True),
     Column("name", String(200), nullable=False),
     Column("scopes", String(200), nullable=False),
@@ -124,27 +118,7 @@ class KeyStore:
             DatabaseUnavailable: the database does not answer, or does not allow it.
         """
         with told(self._url):
-            if self._file is not None and not self._file.exists():
-                self._file.parent.mkdir(parents=True, exist_ok=True)
-                self._file.touch(mode=0o600)
-            with self._engine.connect() as connection:
-                if inspect(connection).has_table(VERSION_TABLE):
-                    version = connection.exec_driver_sql(f"select version_num from {VERSION_TABLE}").scalar()  # noqa: S608
-                    if version == NEWEST:
-                        return
-            logging.getLogger("alembic").setLevel(logging.WARNING)
-            from alembic import command
-            from alembic.config import Config
-            from alembic.util import CommandError
-
-            config = Config()
-            config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-            with self._engine.begin() as connection:
-                config.attributes.update(connection=connection, version_table=VERSION_TABLE)
-                try:
-                    command.upgrade(config, "head")
-                except CommandError as error:  # a newer Retort has made the table
-                    raise DatabaseUnavailable(str(self._file or self._url.database), str(error)) from None
+            migrate(self._engine)
 
     def bring_up_to_date(self) -> None:
         """Migrate the table if there is one. A database that does not allow it is used as it is.

@@ -16,6 +16,7 @@ from app.gateway.forwarded import root_of
 from app.gateway.problem_types import PROBLEMS, ProblemType
 from app.web.assets import REDOC, SWAGGER_UI, asset
 from app.web.cards import AVAILABLE, Card, answering_card, silent_card
+from app.web.jobs_page import job_view
 from app.web.model_page import model_page
 from app.web.playground import Playground, answered, playground
 from app.web.rendering import ASSETS, render
@@ -120,6 +121,31 @@ def negotiate(app: Flask, catalogue: Catalogue) -> None:
     }
     for endpoint, page in views.items():
         app.view_functions[endpoint] = _both(page, app.view_functions[endpoint])
+    of_jobs: dict[str, Callable[[dict[str, Any]], Response]] = {
+        "jobs.list_jobs": lambda found: _jobs(catalogue, found),
+        "jobs.show_job": lambda found: _page("job.html", job=job_view(found)),
+    }
+    for endpoint, of_document in of_jobs.items():
+        if endpoint in app.view_functions:
+            app.view_functions[endpoint] = _of_document(of_document, app.view_functions[endpoint])
+
+
+def _of_document(page: Callable[[dict[str, Any]], Response], document: Callable[..., Any]) -> Callable[..., Response]:
+    """Return a view that shows browsers the JSON of another view as a page."""
+
+    def view(**arguments: str) -> Response:
+        answer = document(**arguments)
+        return _negotiated(lambda: page(answer.get_json()), lambda: answer)
+
+    view.__name__, view.__doc__ = document.__name__, document.__doc__
+    return view
+
+
+def _jobs(catalogue: Catalogue, found: dict[str, Any]) -> Response:
+    entries = catalogue.models()["models"]
+    default = next((entry["name"] for entry in entries if entry.get("default")), "")
+    names = [entry["name"] for entry in entries]
+    return _page("jobs.html", jobs=[*map(job_view, found["jobs"])], models=names, default=default)
 
 
 def _both(page: Callable[..., Response], document: Callable[..., Any]) -> Callable[..., Response]:

@@ -96,8 +96,8 @@ def error_page(app: Flask) -> ErrorPage:
 
 
 def _by_browser(environ: Environ) -> bool:
-    """Whether somebody opened the URL, or sent the plain form of a playground."""
-    if environ["REQUEST_METHOD"] not in ("GET", "HEAD") and not environ["PATH_INFO"].endswith("/try"):
+    """Whether somebody opened the URL, or sent the plain form of a playground or of a job."""
+    if environ["REQUEST_METHOD"] not in ("GET", "HEAD") and not environ["PATH_INFO"].endswith(("/try", "/jobs")):
         return False
     accepted = parse_accept_header(environ.get("HTTP_ACCEPT"), MIMEAccept)
     return accepted.best_match(["application/json", "text/html"]) == "text/html"

@@ -8,7 +8,7 @@ from typing import Protocol
 from flask_smorest import Blueprint
 
 from app.storage.keys import ADMIN, METRICS, PREDICT
-from app.wire import health, invocations, metrics, models, open_inference, predict, tensorflow_serving, vertex
+from app.wire import health, invocations, jobs, metrics, models, open_inference, predict, tensorflow_serving, vertex
 from app.wire.backend import Backend
 
 
@@ -29,6 +29,7 @@ PROTOCOLS: tuple[WireProtocol, ...] = (
     models,
     health,
     metrics,
+    jobs,
     open_inference,
     tensorflow_serving,
     invocations,
@@ -36,8 +37,24 @@ PROTOCOLS: tuple[WireProtocol, ...] = (
 """If two have the same path, the first one answers: Vertex AI may choose any path."""
 REQUESTS = {path: form for protocol in PROTOCOLS for path, form in getattr(protocol, "REQUESTS", {}).items()}
 ERRORS = tuple(protocol.ERRORS for protocol in PROTOCOLS if hasattr(protocol, "ERRORS"))
-BLOCKING = ("health.ready", "metrics.metrics", "vertex.vertex_health", "invocations.ping", "open_inference.ready")
-"""Views that platforms call when every thread is busy. Each call gets a thread of its own."""
+OF_JOBS = (
+    "jobs.create_job",
+    "jobs.delete_job",
+    "jobs.job_rejects",
+    "jobs.job_result",
+    "jobs.list_jobs",
+    "jobs.show_job",
+)
+BLOCKING = (
+    *OF_JOBS,
+    "health.ready",
+    "metrics.metrics",
+    "vertex.vertex_health",
+    "invocations.ping",
+    "open_inference.ready",
+)
+"""Views that platforms call when every thread is busy, or that wait for a database, a disk or a slow client. Each call
+gets a thread of its own."""
 
 PROBES = (
     "health.live",
@@ -59,5 +76,7 @@ SCOPES: Mapping[str, str | None] = {
     **dict.fromkeys(ADMINISTRATIVE, ADMIN),
     "metrics.metrics": METRICS,
     "web.try_model": PREDICT,
+    "jobs.create_job": PREDICT,
+    "jobs.delete_job": PREDICT,
 }
 """The scope of an API key that a view needs. All others need `predict` for reading and predictions, else `admin`."""

@@ -131,19 +131,20 @@ def answers(
     description: str,
     errors: Mapping[int, str] | None = None,
     *,
+    status: int = 200,
     schema: Any = OBJECT,
     body: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Callable[[View], View]:
-    """Document a view that returns a `Response`: its 200, the cause of each error by status, its request body.
+    """Document a view that returns a `Response`: its success, the cause of each error by status, its request body.
 
     `options` are those of flask-smorest's `Blueprint.response`.
     """
 
     def document(view: View) -> View:
-        described = blp.response(200, schema, description=description, **options)(view)
-        for status, when in (errors or {}).items():
-            described = blp.alt_response(status, description=when)(described)
+        described = blp.response(status, schema, description=description, **options)(view)
+        for refusal, when in (errors or {}).items():
+            described = blp.alt_response(refusal, description=when)(described)
         if body is not None:
             described = blp.doc(requestBody=body)(described)
         # The view takes only the description. The wrappers would serialize its response.

@@ -24,6 +24,9 @@ USED = {
     ("docs/steps.md", "test_loans.py"): "test_modules.py::test_the_test_of_a_user_replaces_a_factory",
     ("docs/configuration.md", ".env"): "test_modules.py::test_the_file_of_settings_can_be_read",
     ("docs/deployment.md", "nginx.conf"): "../end_to_end/test_two_hosts.py::test_one_of_two_hosts_may_go_and_come_back",
+    ("docs/jobs.md", "worker.sh"): "../end_to_end/test_jobs.py::test_the_commands_of_the_page_run",
+    ("docs/jobs.md", "jobs.sh"): "../end_to_end/test_jobs.py::test_the_commands_of_the_page_run",
+    ("docs/jobs.md", "jobs.py"): "../end_to_end/test_jobs.py::test_the_commands_of_the_page_run",
     ("docs/operations.md", ".env"): "test_modules.py::test_the_variables_of_traces_switch_them_on",
     (
         "docs/runbook.md",

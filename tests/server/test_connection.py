@@ -499,3 +499,21 @@ def test_a_reset_in_the_middle_of_anything_leaves_nothing(stage: Stage) -> None:
         stage.turn()
         assert stage.loop._connections == {}
     assert stage.loop.store.held_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "status"),
+    [("/jobs", 2000, 200), ("/jobs/", 2000, 200), ("/jobs", 2001, 413), ("/predict", 1001, 413)],
+)
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_bodies_for_the_path_of_uploads_have_a_limit_of_their_own(
+    path: str, length: int, status: int, is_chunked: bool
+) -> None:
+    framing = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {length}"
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (length, b"x" * length) if is_chunked else b"x" * length
+    limits = {"body_bytes": 1000, "upload_bytes": 2000, "upload_path": "/jobs"}
+    with staged(Recorder(), **limits) as stage, stage.connect() as client:
+        stage.say(client, f"POST {path} HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n".encode() + body)
+        if status == 200:
+            stage.until(lambda: stage.dispatcher.stats.answered == 1)
+        assert statuses_in(client.recv(10_000)) == [status]

@@ -16,10 +16,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import make_url
 
 from app.errors import DatabaseUnavailable, KeyNotFound
-from app.storage.database import blocking_url, database_url, make_engine
+from app.jobs.job_store import JOBS
+from app.storage.database import TABLES, blocking_url, database_url, make_engine
 from app.storage.key_source import KeySource
-from app.storage.key_store import KEYS, MIGRATIONS, NEWEST, VERSION_TABLE, KeyStore
+from app.storage.key_store import KEYS, KeyStore
 from app.storage.keys import ended, make_key, remade
+from app.storage.migrating import MIGRATIONS, NEWEST, VERSION_TABLE
 from tests.storage.postgresql import postgresql
 
 KEY = make_key("ci", ["predict", "admin"], ["penguins"], 3600)[1]
@@ -90,7 +92,7 @@ def test_reading_makes_no_table_in_the_database_of_somebody_else(tmp_path: Path)
         store.add(KEY)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
-        assert tables == {"alembic_version", "retort_api_keys", VERSION_TABLE}
+        assert tables == {"alembic_version", "retort_api_keys", "retort_jobs", VERSION_TABLE}
         assert connection.execute("select * from alembic_version").fetchall() == []
 
 
@@ -121,7 +123,8 @@ def test_the_migrations_make_the_table_that_is_used(store: KeyStore) -> None:
         context = MigrationContext.configure(
             connection, opts={"version_table": VERSION_TABLE, "include_name": lambda name, *_: name != VERSION_TABLE}
         )
-        assert compare_metadata(context, KEYS.metadata) == []
+        assert compare_metadata(context, TABLES) == []
+        assert {KEYS.name, JOBS.name} == {*TABLES.tables}
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     assert ScriptDirectory.from_config(config).get_heads() == [NEWEST]

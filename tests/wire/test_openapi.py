@@ -113,6 +113,10 @@ def test_every_served_path_is_documented(document: dict[str, Any]) -> None:
         "/livez",
         "/readyz",
         "/metrics",
+        "/jobs",
+        "/jobs/{job}",
+        "/jobs/{job}/result",
+        "/jobs/{job}/rejects",
     }
 
 
@@ -287,8 +291,8 @@ def test_the_default_model_comes_first_and_other_protocols_last(document: dict[s
     assert next(iter(document["paths"])) == "/models/penguins/predict"
     tags = [each["name"] for each in document["tags"]]
     assert tags[:5] == ["penguins", "diabetes", "digits", "digits-image", "iris-two"]
-    assert tags[5:9] == ["predict", "models", "health", "metrics"]
-    assert {"vertex", "open_inference", "tensorflow_serving", "invocations"} == set(tags[9:])
+    assert tags[5:10] == ["predict", "models", "health", "metrics", "jobs"]
+    assert {"vertex", "open_inference", "tensorflow_serving", "invocations"} == set(tags[10:])
     assert [each["name"] for each in document["x-tagGroups"]] == ["Models", "Retort", "Protocols of other servers"]
     assert [tag for each in document["x-tagGroups"] for tag in each["tags"]] == tags
     assert document["tags"][0]["externalDocs"]["url"] == "./models/penguins"

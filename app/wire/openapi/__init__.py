@@ -55,7 +55,7 @@ REFUSALS_OF_KEYS = {
     "401": {"description": "the request has no valid API key"},
     "403": {"description": "the API key may not do this, or not use this model"},
 }
-OWN_TAGS = ("predict", "models", "health", "metrics")
+OWN_TAGS = ("predict", "models", "health", "metrics", "jobs")
 """The blueprints of Retort's own protocol, which come first and whose ids need no prefix."""
 
 

@@ -229,7 +229,7 @@ export function manyRows(section, url, described) {
     const text = (await file.text()).replace(/^\ufeff/, "");
     const [header, ...lines] = records(text, separatorOf(text));
     if (!header || !lines.length) throw new Error("the file has no rows below the line of names");
-    if (lines.length > MOST_ROWS) throw new Error(`the file has ${lines.length.toLocaleString("en")} rows; at most 100,000 are predicted here`);
+    if (lines.length > MOST_ROWS) throw new Error(`the file has ${lines.length.toLocaleString("en")} rows; at most 100,000 are predicted here: send it to /jobs`);
     const uneven = lines.findIndex((line) => line.length !== header.length);
     if (uneven >= 0) throw new Error(`row ${uneven + 1} has ${lines[uneven].length} cells, and the line of names has ${header.length}`);
     const names = new Set(described.inputs.map((each) => each.name));

@@ -1,0 +1,275 @@
+"""The jobs in one database. Importing this module needs the extra `database`.
+
+A worker takes a job with a lease, a random text, and raises the job's `beat` while it works. Another worker may take
+the job when it has seen the same beat for long enough by its own monotonic clock. So no clock of a host has to be
+right.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Column,
+    Connection,
+    Double,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    and_,
+    exc,
+    func,
+    inspect,
+    select,
+)
+
+from app.errors import IdempotencyKeyReused, JobNotFound, JobsFull, TooManyJobs
+from app.jobs.job_record import CANCELLED, OPEN, QUEUED, RUNNING, JobRecord
+from app.jobs.progress import Progress
+from app.storage.database import TABLES, make_engine, sqlite_file, told
+from app.storage.migrating import migrate
+
+JOBS = Table(
+    "retort_jobs",
+    TABLES,
+    Column("id", String(32), primary_key=True),
+    Column("owner", String(500), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("input", Text, nullable=False),
+    Column("input_name", Text, nullable=False),
+    Column("output", Text, nullable=False),
+    Column("keep", Text, nullable=False),
+    Column("max_rejects", BigInteger),
+    Column("idempotency_key", String(255)),
+    Column("digest", String(64), nullable=False),
+    Column("stored_bytes", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Column("lease", String(64)),
+    Column("beat", BigInteger, nullable=False),
+    Column("takes", Integer, nullable=False),
+    Column("parts_done", BigInteger, nullable=False),
+    Column("parts", BigInteger),
+    Column("rows", BigInteger, nullable=False),
+    Column("rejected", BigInteger, nullable=False),
+    Column("fraction", Double, nullable=False),
+    Column("rows_per_s", Double, nullable=False),
+    Column("left_s", Double),
+    Column("error", Text),
+    UniqueConstraint("owner", "idempotency_key", name="retort_jobs_idempotency"),
+    Index("retort_jobs_by_state", "state"),
+)
+"""`keep` is a JSON list; the other columns are as in `JobRecord`."""
+ADDING = 7_264_173_002
+"""The number of the lock in PostgreSQL that lets one process at a time add a job, so that no limit is passed."""
+
+
+class JobStore:
+    """The jobs in one database. Opens its connection when it is first used; safe to call from many threads.
+
+    Its methods raise `DatabaseUnavailable` if the database does not answer.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._file = sqlite_file(url)
+        self._engine = make_engine(url)
+        self._is_ready = False
+
+    def prepare(self) -> None:
+        """Make the table, or bring it up to date."""
+        if not self._is_ready:
+            with told(self._url):
+                migrate(self._engine)
+            self._is_ready = True
+
+    def add(self, job: JobRecord, most_open: int, most_bytes: int) -> JobRecord:
+        """Store a new job, and return it; or the job that an earlier request with its idempotency key has made.
+
+        Raises:
+            IdempotencyKeyReused: The earlier request asked for something else.
+            TooManyJobs, JobsFull: The owner has too many open jobs, or there is no room for its files.
+        """
+        self.prepare()
+        if (earlier := self._earlier(job)) is not None:
+            return earlier
+        try:
+            with told(self._url), self._engine.connect() as connection:
+                _alone(connection)
+                mine = and_(JOBS.c.owner == job.owner, JOBS.c.state.in_(OPEN))
+                if connection.execute(select(func.count()).where(mine)).scalar_one() >= most_open:
+                    raise TooManyJobs(most_open)
+                if _stored_bytes(connection) + job.stored_bytes > most_bytes:
+                    raise JobsFull(most_bytes)
+                try:
+                    connection.execute(JOBS.insert().values(_row(job)))
+                    connection.commit()
+                except exc.IntegrityError:  # another request with this key was quicker
+                    connection.rollback()
+                    raise _Taken from None
+        except _Taken:
+            earlier = self._earlier(job)
+            if earlier is None:
+                raise JobNotFound(job.id) from None
+            return earlier
+        return job
+
+    def _earlier(self, job: JobRecord) -> JobRecord | None:
+        if job.idempotency_key is None:
+            return None
+        is_same = and_(JOBS.c.owner == job.owner, JOBS.c.idempotency_key == job.idempotency_key)
+        found = next(iter(self._found(select(JOBS).where(is_same))), None)
+        if found is not None and found.digest != job.digest:
+            raise IdempotencyKeyReused(found.id)
+        return found
+
+    def job(self, job_id: str, owner: str | None = None) -> JobRecord:
+        """Return a job, of this owner if one is given.
+
+        Raises:
+            JobNotFound: There is none.
+        """
+        query = select(JOBS).where(JOBS.c.id == job_id)
+        found = self._found(query if owner is None else query.where(JOBS.c.owner == owner))
+        if not found:
+            raise JobNotFound(job_id)
+        return found[0]
+
+    def of_owner(self, owner: str, most: int) -> list[JobRecord]:
+        """Return the newest jobs of an owner."""
+        query = select(JOBS).where(JOBS.c.owner == owner)
+        return self._found(query.order_by(JOBS.c.created_at.desc(), JOBS.c.id).limit(most))
+
+    def open_jobs(self) -> list[JobRecord]:
+        """Return the jobs that wait or run, the oldest first."""
+        return self._found(select(JOBS).where(JOBS.c.state.in_(OPEN)).order_by(JOBS.c.created_at, JOBS.c.id))
+
+    def ended_before(self, at_s: int) -> list[JobRecord]:
+        """Return the jobs that ended before a time."""
+        return self._found(select(JOBS).where(JOBS.c.ended_at < at_s))
+
+    def stored_bytes(self) -> int:
+        """Return the size of all files of jobs."""
+        if not self._has_table():
+            return 0
+        with self._connected() as connection:
+            return _stored_bytes(connection)
+
+    def take(self, seen: JobRecord, lease: str) -> JobRecord | None:
+        """Take a job for a run, as it was seen; None if another worker was quicker, or it has ended."""
+        is_as_seen = and_(JOBS.c.id == seen.id, JOBS.c.state == seen.state, JOBS.c.beat == seen.beat)
+        values = {"state": RUNNING, "lease": lease, "beat": JOBS.c.beat + 1, "takes": JOBS.c.takes + 1}
+        is_taken = self._change(is_as_seen, {**values, "started_at": func.coalesce(JOBS.c.started_at, _now())})
+        return self.job(seen.id) if is_taken else None
+
+    def report(self, job_id: str, lease: str, progress: Progress | None, stored_bytes: int) -> bool:
+        """Say that a run lives, and how far it is. Return False if the job is not its own any more."""
+        values: dict[str, Any] = {"beat": JOBS.c.beat + 1, "stored_bytes": stored_bytes}
+        if progress is not None:
+            values |= {
+                "parts_done": progress.parts_done,
+                "parts": progress.parts,
+                "rows": progress.rows,
+                "rejected": progress.rejected,
+                "fraction": progress.fraction,
+                "rows_per_s": progress.rows_per_s,
+                "left_s": progress.left_s,
+            }
+            if progress.rows > progress.earlier_rows:
+                values["takes"] = 0
+        return self._change(_held(job_id, lease), values)
+
+    def give_back(self, job_id: str, lease: str) -> bool:
+        """Let another worker go on with a job. Return False if it was not this run's own."""
+        return self._change(_held(job_id, lease), {"state": QUEUED, "lease": None, "beat": JOBS.c.beat + 1, "takes": 0})
+
+    def end(self, job_id: str, lease: str, state: str, **values: Any) -> bool:
+        """End a job. Return False if it was not this run's own."""
+        return self._change(
+            _held(job_id, lease), {"state": state, "lease": None, "ended_at": _now(), "left_s": None, **values}
+        )
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel an open job. Return False if it has ended."""
+        is_open = and_(JOBS.c.id == job_id, JOBS.c.state.in_(OPEN))
+        return self._change(is_open, {"state": CANCELLED, "lease": None, "ended_at": _now(), "left_s": None})
+
+    def forget_files(self, job_id: str) -> None:
+        """Note that a job has no files any more."""
+        self._change(JOBS.c.id == job_id, {"stored_bytes": 0})
+
+    def remove(self, job_id: str) -> None:
+        """Remove an ended job."""
+        with self._connected() as connection:
+            connection.execute(JOBS.delete().where(JOBS.c.id == job_id, JOBS.c.state.not_in(OPEN)))
+
+    def close(self) -> None:
+        """Close the connection. The next use opens another one."""
+        self._engine.dispose()
+
+    def _found(self, query: Any) -> list[JobRecord]:
+        if not self._has_table():
+            return []
+        with self._connected() as connection:
+            return [_job(row) for row in connection.execute(query).mappings()]
+
+    def _change(self, where: Any, values: Mapping[str, Any]) -> bool:
+        with self._connected() as connection:
+            return connection.execute(JOBS.update().where(where).values(values)).rowcount > 0
+
+    def _has_table(self) -> bool:
+        """Return whether the table is there. Looking for a job makes neither a database nor a table."""
+        if not self._is_ready and (self._file is None or self._file.exists()):
+            with told(self._url), self._engine.connect() as connection:
+                self._is_ready = inspect(connection).has_table(JOBS.name)
+        return self._is_ready
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        with told(self._url), self._engine.begin() as connection:
+            yield connection
+
+
+class _Taken(Exception):
+    """Another job has the idempotency key."""
+
+
+def _alone(connection: Connection) -> None:
+    """Wait until no other process adds a job, so that none counts less than there is."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"select pg_advisory_xact_lock({ADDING})")
+    elif connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("begin immediate")
+
+
+def _stored_bytes(connection: Connection) -> int:
+    return int(connection.execute(select(func.coalesce(func.sum(JOBS.c.stored_bytes), 0))).scalar_one())
+
+
+def _held(job_id: str, lease: str) -> Any:
+    return and_(JOBS.c.id == job_id, JOBS.c.lease == lease, JOBS.c.state == RUNNING)
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+def _job(row: Any) -> JobRecord:
+    return JobRecord(**{**row, "keep": tuple(json.loads(row["keep"]))})
+
+
+def _row(job: JobRecord) -> dict[str, Any]:
+    values = {column.name: getattr(job, column.name) for column in JOBS.columns}
+    return {**values, "keep": json.dumps(job.keep)}

@@ -1,0 +1,130 @@
+"""`/jobs`: bulk scoring of whole files. A job is made by a request, and done by a worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from flask import Response, request, send_file
+from flask_smorest import Blueprint
+from werkzeug.utils import secure_filename
+
+from app.errors import MalformedRequest
+from app.gateway.context import RequestContext
+from app.jobs.job_record import JobRecord
+from app.jobs.job_urls import is_url
+from app.jobs.service import Jobs, Order
+from app.wire.backend import Backend, answers, context_of, json_response
+from app.wire.jobs.documents import JOB, JOBS, REQUEST_BODY, document, path_of
+from app.wire.jobs.orders import OrderReader
+from app.wire.jobs.tables import media_type_of
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+LONGEST_KEY = 255
+MOST_LISTED = 100
+ERRORS_OF_ORDERS: Mapping[int, str] = {
+    400: "the request cannot be read, or a field is not acceptable",
+    403: "the API key may not use the model, or jobs may not use the URL",
+    404: "there is no such model or version",
+    413: "the file is too long",
+    415: "the file has an unknown media type",
+    422: "the job cannot be done, or the Idempotency-Key was used for another one",
+    429: "too many jobs of this client wait or run",
+    501: "a library that jobs need is not installed",
+    503: "no worker of jobs runs, or the database does not answer",
+    507: "the files of all jobs have used their room",
+}
+UNAVAILABLE: Mapping[int, str] = {501: ERRORS_OF_ORDERS[501], 503: "the database of the jobs does not answer"}
+UNKNOWN_JOB: Mapping[int, str] = {404: "the caller has no such job", **UNAVAILABLE}
+NO_FILE: Mapping[int, str] = {**UNKNOWN_JOB, 404: "there is no such job or file", 409: "the job has not ended"}
+
+
+def blueprint(backend: Backend) -> Blueprint:
+    """Return the endpoints of jobs."""
+    jobs, reader = Jobs(backend.settings), OrderReader(backend.settings)
+    blp = Blueprint("jobs", __name__, description="Bulk scoring of whole files, in the background.")
+
+    @blp.post("/jobs")
+    @answers(blp, "the job was taken", ERRORS_OF_ORDERS, status=202, schema=JOB, body=REQUEST_BODY)
+    def create_job() -> Response:
+        """Score a whole file"""
+        context = context_of(request.environ)
+        jobs.require_worker()
+        key = _idempotency_key()
+
+        read: dict[str, int] = {}
+
+        def read_order(folder: Path) -> Order:
+            order, read[folder.name] = reader.read(request, folder)
+            return order
+
+        job = jobs.create(read_order, _owner(context), key, context.permitted_models)
+        context.rows = read.get(job.id, 0)  # none for a request that was repeated
+        status = 303 if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html" else 202
+        return json_response(document(job, request.environ), status, {"Location": path_of(job, request.environ)})
+
+    @blp.get("/jobs")
+    @answers(blp, f"the newest {MOST_LISTED} jobs of the caller", UNAVAILABLE, schema=JOBS)
+    def list_jobs() -> Response:
+        """List your jobs"""
+        found = jobs.of_owner(_owner(context_of(request.environ)), MOST_LISTED)
+        return json_response({"jobs": [document(job, request.environ) for job in found]})
+
+    @blp.get("/jobs/<string:job>")
+    @answers(blp, "the job and how far it is", UNKNOWN_JOB, schema=JOB)
+    def show_job(job: str) -> Response:
+        """Show the progress of a job"""
+        found = jobs.job(job, _owner(context_of(request.environ)))
+        return json_response(document(found, request.environ), headers={"Cache-Control": "no-store"})
+
+    @blp.delete("/jobs/<string:job>")
+    @answers(blp, "an open job was cancelled", UNKNOWN_JOB, schema=JOB)
+    @blp.alt_response(204, description="an ended job was removed, with its result")
+    def delete_job(job: str) -> Response:
+        """Cancel an open job, or remove an ended one"""
+        cancelled = jobs.delete(job, _owner(context_of(request.environ)))
+        return Response(status=204) if cancelled is None else json_response(document(cancelled, request.environ))
+
+    @blp.get("/jobs/<string:job>/result")
+    @answers(blp, "the file with the predictions; ranges may be asked for", NO_FILE)
+    def job_result(job: str) -> Response:
+        """Download the result of a job"""
+        found = jobs.job(job, _owner(context_of(request.environ)))
+        return _file(jobs.result(found), found, "predictions")
+
+    @blp.get("/jobs/<string:job>/rejects")
+    @answers(blp, "a line of JSON for each rejected row; ranges may be asked for", NO_FILE)
+    def job_rejects(job: str) -> Response:
+        """Download the rejected rows of a job, each with its line and what is wrong with it"""
+        found = jobs.job(job, _owner(context_of(request.environ)))
+        return _file(jobs.rejects(found), found, "rejects")
+
+    return blp
+
+
+def _owner(context: RequestContext) -> str:
+    """Return whose job it is: that of the key, or of everybody where no key is needed."""
+    return "" if context.principal is None else context.principal.id
+
+
+def _idempotency_key() -> str | None:
+    key = request.headers.get(IDEMPOTENCY_KEY)
+    if key is not None and not (0 < len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
+        raise MalformedRequest(IDEMPOTENCY_KEY, f"must be 1 to {LONGEST_KEY} printable characters of ASCII")
+    return key
+
+
+def _file(path: Path, job: JobRecord, kind: str) -> Response:
+    """Return a file, or the ranges of it that are asked for."""
+    name = job.input_name.partition("?")[0] if is_url(job.input) else job.input_name
+    stem = secure_filename(name.rpartition("/")[2].partition(".")[0]) or job.model
+    sent = send_file(
+        path,
+        media_type_of(path.name),
+        as_attachment=True,
+        download_name=f"{stem}-{kind}.{path.name.partition('.')[2]}",
+        max_age=0,
+    )
+    sent.cache_control.private = True
+    sent.accept_ranges = "bytes"
+    return sent

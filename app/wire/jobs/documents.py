@@ -1,0 +1,136 @@
+"""A job as JSON, and the documentation of the bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import quote
+
+from app.jobs.job_record import DONE, STATES, JobRecord
+from app.jobs.job_urls import is_url
+from app.server.contract import Environ
+from app.wire.codecs import JSON_TYPE
+from app.wire.jobs.tables import OUTPUTS, TYPES
+
+BINARY: Final = {"type": "string", "format": "binary"}
+TEXT: Final = {"type": "string"}
+COUNT: Final = {"type": "integer", "minimum": 0}
+TIME: Final = {"type": ["string", "null"], "format": "date-time"}
+
+
+def path_of(job: JobRecord, environ: Environ) -> str:
+    """Return the path of a job's URL."""
+    return f"{quote(environ.get('SCRIPT_NAME', '').rstrip('/'), encoding='latin-1')}/jobs/{job.id}"
+
+
+def document(job: JobRecord, environ: Environ) -> dict[str, Any]:
+    """Return a job as its owner sees it."""
+    here = path_of(job, environ)
+    links = {"self": here}
+    if job.state == DONE and not is_url(job.output):
+        links["result"] = f"{here}/result"
+    if job.rejected and not job.is_open and not (job.state == DONE and is_url(job.output)):
+        links["rejects"] = f"{here}/rejects"
+    return {
+        "id": job.id,
+        "state": job.state,
+        "model": job.model,
+        "version": job.version,
+        "input": job.input_name,
+        "output": job.output if is_url(job.output) else job.output.partition(".")[2],
+        "keep": list(job.keep),
+        "max_rejects": job.max_rejects,
+        "rows": job.rows,
+        "rejected": job.rejected,
+        "parts_done": job.parts_done,
+        "parts": job.parts,
+        "fraction": round(job.fraction, 4),
+        "rows_per_s": round(job.rows_per_s, 1),
+        "left_s": None if job.left_s is None else round(job.left_s, 1),
+        "error": job.error,
+        "created": _time(job.created_at),
+        "started": _time(job.started_at),
+        "ended": _time(job.ended_at),
+        "links": links,
+    }
+
+
+def _time(at_s: int | None) -> str | None:
+    return None if at_s is None else datetime.fromtimestamp(at_s, UTC).isoformat().replace("+00:00", "Z")
+
+
+JOB: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "required": ["id", "state", "model", "version", "rows", "rejected", "fraction", "links"],
+    "properties": {
+        "id": TEXT,
+        "state": {"type": "string", "enum": list(STATES)},
+        "model": TEXT,
+        "version": {"type": "integer", "description": "the version that answered when the job was made"},
+        "input": {"type": "string", "description": "the name of the file, or the URL"},
+        "output": {"type": "string", "description": "the format of the result, or its URL"},
+        "keep": {"type": "array", "items": TEXT},
+        "max_rejects": {"type": ["integer", "null"]},
+        "rows": {**COUNT, "description": "the rows of the finished parts, with those rejected"},
+        "rejected": {**COUNT, "description": "the rows of these that could not be scored"},
+        "parts_done": COUNT,
+        "parts": {"type": ["integer", "null"], "description": "all parts, estimated until the end"},
+        "fraction": {"type": "number", "description": "the share of the input that is done"},
+        "rows_per_s": {"type": "number"},
+        "left_s": {"type": ["number", "null"], "description": "the time left at this rate, in seconds"},
+        "error": {"type": ["string", "null"], "description": "why the job failed"},
+        "created": TIME,
+        "started": TIME,
+        "ended": TIME,
+        "links": {
+            "type": "object",
+            "description": "`self`, and `result` and `rejects` once they are there",
+            "additionalProperties": TEXT,
+        },
+    },
+}
+JOBS: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "required": ["jobs"],
+    "properties": {"jobs": {"type": "array", "items": JOB}},
+}
+_FIELDS: Final[Mapping[str, Any]] = {
+    "model": {"type": "string", "description": "default: the default model"},
+    "version": {"type": "string", "description": "a number or an alias; default: the version that answers"},
+    "output": {
+        "type": "string",
+        "description": f"the format of the result: {', '.join(OUTPUTS)}; default: that of the input",
+    },
+    "keep": {"type": "string", "description": "columns of the input that are written too, separated by commas"},
+    "max_rejects": {**COUNT, "description": "the job fails if more rows cannot be scored"},
+}
+_PARAMETERS = ", ".join(f"`{name}`" for name in _FIELDS)
+REQUEST_BODY: Final[Mapping[str, Any]] = {
+    "required": True,
+    "description": "A form with the file and fields; or the file alone, with the fields in the query"
+    f" ({_PARAMETERS}); or JSON with URLs, which the operator has to allow.",
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {**BINARY, "description": "the table; its name tells the format"}, **_FIELDS},
+            }
+        },
+        JSON_TYPE: {
+            "schema": {
+                "type": "object",
+                "required": ["input"],
+                "additionalProperties": False,
+                "properties": {
+                    **_FIELDS,
+                    "input": {"type": "string", "description": "an allowed URL: s3://, gs://, az:// or https://"},
+                    "output": {"type": "string", "description": "an allowed URL of an object, or a format"},
+                    "keep": {"type": "array", "items": TEXT},
+                },
+            }
+        },
+        **{media_type: {"schema": BINARY} for media_type in TYPES},
+    },
+}

@@ -1,0 +1,279 @@
+"""Read what a client asks for with `POST /jobs`: an uploaded file and fields, or JSON with URLs."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+from flask import Request
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.formparser import MultiPartParser
+from werkzeug.http import parse_options_header
+
+from app.errors import (
+    BodyTooLarge,
+    InvalidBody,
+    InvalidJson,
+    MalformedRequest,
+    ScoringRefused,
+    UnsupportedMediaType,
+    UploadTooLarge,
+)
+from app.jobs.formats import format_of
+from app.jobs.job_urls import is_url, require_permitted
+from app.jobs.service import Order
+from app.settings import Settings
+from app.wire import body
+from app.wire.codecs import JSON_TYPE
+from app.wire.jobs.tables import OUTPUTS, TYPES, format_of_type, is_format
+
+FORM_TYPE = "multipart/form-data"
+FILE = "file"
+LONGEST_JSON_BYTES = 2**20
+LONGEST_FIELDS_BYTES = 2**18
+MOST_PARTS = 1000
+FIELDS = ("model", "version", "output", "keep", "max_rejects")
+JSON_MEMBERS = ("input", *FIELDS)
+MOST_REJECTS = 2**53
+NAME_CHARS = 200
+
+
+class StoredFile(io.RawIOBase):
+    """A file that is written, hashed and counted at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines = 0
+        self._hash = hashlib.sha256()
+        self._stream = path.open("wb")
+
+    def writable(self) -> bool:
+        """Return whether it can be written."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return whether it has a position. Flask goes to the beginning when the file is whole."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Do nothing: nobody reads it here."""
+        return 0
+
+    def write(self, part: Any) -> int:
+        """Write some bytes."""
+        self._hash.update(part)
+        self.lines += bytes(part).count(b"\n")
+        return self._stream.write(part)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+        super().close()
+
+    @property
+    def digest(self) -> str:
+        """The hash of what was written."""
+        return self._hash.hexdigest()
+
+
+class _Received(io.RawIOBase):
+    """The body as a stream."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts = parts
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._rest:
+            self._rest = memoryview(next(self._parts, b""))
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+@dataclass(frozen=True, slots=True)
+class OrderReader:
+    """Reads requests for jobs."""
+
+    settings: Settings
+
+    def read(self, request: Request, folder: Path) -> tuple[Order, int]:
+        """Store the file of a request in a folder, and return the order and the number of its rows, 0 if not known.
+
+        Raises:
+            UnsupportedMediaType: The body is none of a table, no form and no JSON.
+            InvalidJson, InvalidBody, MalformedRequest, BodyTooLarge: It cannot be read.
+            UrlNotPermitted: A URL is not allowed.
+            ScoringRefused: A format is not known, or needs a library that is not installed.
+        """
+        media_type, options = parse_options_header(request.headers.get("Content-Type", ""))
+        if media_type == JSON_TYPE:
+            return self._from_json(body.read(request.environ, LONGEST_JSON_BYTES)), 0
+        if media_type == FORM_TYPE:
+            return self._from_form(request, options.get("boundary", ""), folder)
+        form = format_of_type(media_type)
+        if form is None:
+            raise UnsupportedMediaType(media_type or "(none)", (*TYPES, FORM_TYPE, JSON_TYPE))
+        stored = StoredFile(folder / f"input.{format_of(f'input.{form}').name}")
+        with stored:
+            for part in self._parts(request):
+                stored.write(part)
+        return self._order(_fields(request.args), stored, "")
+
+    def _parts(self, request: Request) -> Iterator[bytes]:
+        limit_bytes = min(self.settings.jobs_upload_bytes, self.settings.jobs_bytes)
+        try:
+            yield from body.parts(request.environ, limit_bytes)
+        except BodyTooLarge:
+            raise UploadTooLarge(limit_bytes) from None
+
+    def _from_form(self, request: Request, boundary: str, folder: Path) -> tuple[Order, int]:
+        files: list[tuple[str, StoredFile]] = []
+
+        def make(
+            total_content_length: int | None,
+            content_type: str | None,
+            filename: str | None,
+            content_length: int | None = None,
+        ) -> IO[bytes]:
+            if files:
+                raise MalformedRequest(FILE, "is there twice: a job scores one file")
+            name = (filename or "")[-NAME_CHARS:]
+            stored = StoredFile(folder / f"input{_suffix(name, content_type or '')}")
+            files.append((name, stored))
+            return stored  # type: ignore[return-value]  # it has what the parser calls
+
+        received = io.BufferedReader(_Received(self._parts(request)), 2**16)
+        parser = MultiPartParser(make, LONGEST_FIELDS_BYTES, max_form_parts=MOST_PARTS)
+        try:
+            fields, _ = parser.parse(received, boundary.encode("latin-1", "replace"), request.content_length)
+        except ValueError as error:
+            raise InvalidBody(FORM_TYPE, str(error) or "its parts cannot be told apart") from None
+        except RequestEntityTooLarge:
+            raise MalformedRequest("the form", f"has fields of more than {LONGEST_FIELDS_BYTES} bytes") from None
+        finally:
+            for _, stored in files:
+                stored.close()
+        if not files:
+            raise MalformedRequest(
+                FILE, f"is missing: send the table as a file in a field of the form, {FILE}=@rows.csv"
+            )
+        name, stored = files[0]
+        return self._order(_fields(fields), stored, name)
+
+    def _from_json(self, content: bytes) -> Order:
+        try:
+            asked = msgspec.json.decode(content)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidJson(str(error), None, None) from None
+        if not isinstance(asked, dict):
+            raise MalformedRequest("#", f"must be an object with: {', '.join(JSON_MEMBERS)}")
+        _require_known(asked, JSON_MEMBERS)
+        source = asked.get("input")
+        if not isinstance(source, str) or not is_url(source):
+            raise MalformedRequest("input", "must be a URL, such as s3://bucket/rows.csv; to send a file, upload it")
+        require_permitted("input", source, self.settings.jobs_urls)
+        form = format_of(source.partition("?")[0]).name
+        fields = {name: value for name, value in asked.items() if value is not None and name != "input"}
+        if isinstance(fields.get("version"), int):
+            fields["version"] = str(fields["version"])
+        keep = fields.get("keep", [])
+        if not isinstance(keep, list) or not all(isinstance(name, str) for name in keep):
+            raise MalformedRequest("keep", "must be a list of names of columns")
+        return Order(
+            _text(fields, "model"),
+            _text(fields, "version") or None,
+            source,
+            source,
+            "",
+            self._output(_text(fields, "output"), form),
+            tuple(keep),
+            _rejects(fields.get("max_rejects")),
+        )
+
+    def _order(self, fields: Mapping[str, str], stored: StoredFile, name: str) -> tuple[Order, int]:
+        form = format_of(stored.path.name)
+        rows = stored.lines if form.is_text and not form.coding else 0
+        order = Order(
+            fields.get("model", ""),
+            fields.get("version") or None,
+            stored.path.name,
+            name or stored.path.name,
+            stored.digest,
+            self._output(fields.get("output", ""), form.name),
+            tuple(word.strip() for word in fields.get("keep", "").split(",") if word.strip()),
+            _rejects(fields.get("max_rejects") or None),
+        )
+        return order, rows
+
+    def _output(self, wanted: str, form: str) -> str:
+        """Return the URL of the result, or the name of its file."""
+        if is_url(wanted):
+            require_permitted("output", wanted, self.settings.jobs_urls)
+            if wanted.partition("://")[0] in ("http", "https"):
+                raise MalformedRequest("output", "must be a URL of object storage (s3://, gs://, az://), or a format")
+            if wanted.endswith("/"):
+                raise MalformedRequest("output", "must be the URL of one object, without a slash at its end")
+            format_of(wanted)
+            return wanted
+        if wanted and not is_format(wanted):
+            raise MalformedRequest(
+                "output", f"must be a format ({', '.join(OUTPUTS)}) or an allowed URL, not {wanted[:60]!r}"
+            )
+        name = f"result.{wanted or form}"
+        format_of(name)
+        return name
+
+
+def _suffix(name: str, media_type: str) -> str:
+    """Return the suffix of an uploaded file, by its name, else by its media type."""
+    try:
+        return format_of(name).suffix
+    except ScoringRefused:
+        form = format_of_type(parse_options_header(media_type)[0])
+        if form is None:
+            raise
+        return format_of(f"input.{form}").suffix
+
+
+def _fields(sent: MultiDict[str, str]) -> dict[str, str]:
+    """Return the fields of a form or of a query. `keep` may be there several times."""
+    _require_known(sent, FIELDS)
+    for name in FIELDS:
+        if name != "keep" and len(sent.getlist(name)) > 1:
+            raise MalformedRequest(name, "is there twice")
+    return {name: ",".join(sent.getlist(name)) for name in sent}
+
+
+def _require_known(names: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in known:
+            raise MalformedRequest(str(name)[:60] or "a field", f"is no field of a job; there are: {', '.join(known)}")
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name, "")
+    if not isinstance(value, str):
+        raise MalformedRequest(name, "must be a text")
+    return value
+
+
+def _rejects(value: Any) -> int | None:
+    """Read the most rows that may be rejected."""
+    if value is None:
+        return None
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 17:
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_REJECTS:
+        raise MalformedRequest("max_rejects", "must be a whole number, 0 or more")
+    return value

@@ -1,0 +1,143 @@
+"""The pages of jobs in Chromium. A worker in the process of the test does the jobs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from app import create_app
+from app.jobs.job_record import JobRecord
+from app.jobs.progress import Progress
+from app.jobs.worker import JobWorker
+from app.settings import Settings
+from tests.browser.visit import visiting
+from tests.jobs.stage import penguins, settings, work
+from tests.web.stage import serving
+
+pytestmark = [pytest.mark.browser, pytest.mark.needs_program("chromium")]
+
+AXE = Path(__file__).with_name("axe") / "axe.min.js"
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return settings(tmp_path_factory.mktemp("jobs"))
+
+
+@pytest.fixture(scope="module")
+def worker(at: Settings) -> Iterator[JobWorker]:
+    """A worker that only says that it is there."""
+    made = JobWorker(at, processes=1)
+    made._store.prepare()
+    with made._folders.working():
+        yield made
+    made._queue.close()
+    made._store.close()
+
+
+@pytest.fixture(scope="module")
+def root(at: Settings, worker: JobWorker) -> Iterator[str]:
+    app = create_app(at)
+    app.extensions["retort"].load()
+    with serving(app) as address:
+        yield address
+
+
+def complaints(page: Page) -> list[str]:
+    """Return what axe finds."""
+    page.evaluate(AXE.read_text("utf-8"))
+    found = page.evaluate("tags => axe.run({runOnly: tags})", WCAG)
+    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found["violations"]]
+
+
+def test_a_file_is_sent_its_bar_moves_and_the_result_is_downloaded(
+    chromium: Browser, root: str, at: Settings, worker: JobWorker, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_bytes(penguins(40, "x,Mars,1,2,3,4,male,2007"))
+    for visit in visiting(chromium, root, accept_downloads=True):
+        page = visit.page
+        page.goto(f"{root}/jobs")
+        assert complaints(page) == []
+        page.get_by_label("File").set_input_files(rows)
+        page.get_by_label("Columns to keep").fill("id")
+        page.get_by_role("button", name="Score").click()
+        expect(page.get_by_role("heading", name="rows.csv")).to_be_visible()
+        expect(page.get_by_role("status")).to_have_text("queued")
+        assert complaints(page) == []
+
+        (job,) = worker._store.open_jobs()
+        half = report(worker, job)
+        expect(page.get_by_role("status")).to_have_text("running")
+        expect(page.locator("[data-shown=percent]")).to_have_text("50 %")
+        expect(page.locator("[data-shown=rows]")).to_have_text("20,000")
+        expect(page.locator("[data-shown=left]")).to_have_text("1 min 5 s")
+        assert page.get_by_role("progressbar", name="Progress").evaluate("bar => bar.value") == 0.5
+
+        worker._store.give_back(job.id, half)
+        thread = threading.Thread(target=work, args=(at,))
+        thread.start()
+        expect(page.get_by_role("status")).to_have_text("done")
+        thread.join()
+        assert complaints(page) == []
+        with page.expect_download() as told:
+            page.get_by_role("link", name="Result (csv)").click()
+        assert told.value.suggested_filename == "rows-predictions.csv"
+        assert len(Path(told.value.path()).read_text("utf-8").splitlines()) == 41
+        expect(page.get_by_role("link", name="Rejected rows")).to_be_visible()
+        page.get_by_role("button", name="Delete the job").click()
+        expect(page.get_by_text("None yet.")).to_be_visible()
+
+
+def report(worker: JobWorker, job: JobRecord) -> str:
+    """Say that half of a job is done, and return the lease."""
+    lease = "of this test"
+    assert worker._store.take(job, lease) is not None
+    assert worker._store.report(job.id, lease, Progress(1, 2, 20_000, 0, 0.5, 65.0), 0)
+    return lease
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_waiting_job_can_be_cancelled_on_a_small_screen(
+    chromium: Browser, root: str, tmp_path: Path, scheme: str
+) -> None:
+    rows = tmp_path / f"{'long-name-' * 8}.csv"
+    rows.write_bytes(penguins(2))
+    for visit in visiting(chromium, root, viewport={"width": 360, "height": 740}, color_scheme=scheme):
+        page = visit.page
+        page.goto(f"{root}/jobs")
+        page.get_by_label("File").set_input_files(rows)
+        page.get_by_role("button", name="Score").click()
+        page.get_by_role("button", name="Cancel the job").click()
+        expect(page.get_by_role("status")).to_have_text("cancelled")
+        assert not visit.overflows
+        assert complaints(page) == []
+        page.goto(f"{root}/jobs")
+        assert not visit.overflows
+        assert complaints(page) == []
+        page.goto(f"{root}/jobs")
+        page.get_by_role("link", name=rows.name).first.click()
+        page.get_by_role("button", name="Delete the job").click()
+        expect(page.get_by_role("heading", name="New job")).to_be_visible()
+
+
+def test_without_javascript_the_page_loads_itself_anew(
+    chromium: Browser, root: str, worker: JobWorker, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_bytes(penguins(2))
+    for visit in visiting(chromium, root, java_script_enabled=False):
+        page = visit.page
+        page.goto(f"{root}/jobs")
+        page.get_by_label("File").set_input_files(rows)
+        page.get_by_role("button", name="Score").click()
+        expect(page.get_by_role("status")).to_have_text("queued")
+        (job,) = worker._store.open_jobs()
+        report(worker, job)
+        expect(page.get_by_role("status")).to_have_text("running", timeout=20_000)
+        worker._store.cancel(job.id)
