@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
 from app.runtime.servable import Servable
 from app.signature.batch import Batch, Outputs
+
+log = logging.getLogger(__name__)
 
 
 class RunMetrics(Protocol):
@@ -54,8 +57,15 @@ class CountingServable:
         """Return or raise what the servable inside does."""
         answered = self._servable.run(batch, outputs)
         if batch.requests:
-            classes, predicted = self._classes, ()
-            if classes is not None and (labels := answered.get("prediction")) is not None:
-                predicted = labels.tolist()
-            self._metrics.ran(self._model, self._version, batch.rows, batch.requests, classes or (), predicted)
+            try:
+                self._count(batch, answered)
+            except Exception:  # the answer is there, and no metric is worth it
+                log.exception("a run of model %s version %d was not counted", self._model, self._version)
         return answered
+
+    def _count(self, batch: Batch, answered: Outputs) -> None:
+        classes, predicted = self._classes, ()
+        labels = answered.get("prediction")
+        if classes is not None and labels is not None and labels.ndim == 1:  # a row of several labels is no class
+            predicted = labels.tolist()
+        self._metrics.ran(self._model, self._version, batch.rows, batch.requests, classes or (), predicted)

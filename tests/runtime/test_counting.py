@@ -56,6 +56,23 @@ def test_a_run_is_counted_with_its_rows_and_its_classes() -> None:
     assert (sum(rows_buckets), rows, requests) == (4.0, 105.0, 4.0)
 
 
+def test_rows_of_several_labels_are_of_no_class() -> None:
+    metrics = SharedMetrics()
+    servable = CountingServable(FakeModel([[0, 1], [1, 1]]), "flowers", 1, (0, 1), metrics)
+    assert servable.run(batch(0, 1), ["prediction"])["prediction"].tolist() == [[0, 1], [1, 1]]
+    assert counted(metrics, "retort_predicted_classes") == {}
+
+
+def test_a_run_that_cannot_be_counted_is_answered(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(SharedMetrics):
+        def ran(self, *_: object, **__: object) -> None:
+            raise TypeError("unhashable")
+
+    servable = CountingServable(FakeModel(["no", "yes"]), "flowers", 1, ("no", "yes"), Broken())
+    assert servable.run(batch(1), ["prediction"])["prediction"].tolist() == ["yes"]
+    assert "was not counted" in caplog.text
+
+
 @pytest.mark.parametrize("classes", [None, (["a", "b"], ["c"])])
 def test_only_models_with_one_label_have_classes(classes: Any) -> None:
     metrics = SharedMetrics()
