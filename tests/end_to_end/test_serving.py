@@ -232,7 +232,7 @@ def test_development_packs_it(tmp_path: Path, mixed_models: Path) -> None:
 @pytest.mark.fault("P02")
 def test_sigterm_ends_the_server_cleanly(no_models: Path, tmp_path: Path) -> None:
     with serving(tmp_path, RETORT_MODELS_DIR=no_models, WEB_CONCURRENCY=2) as server:
-        workers = server.workers
+        workers = server.all_workers(2)
         for worker in workers:  # each of them is up: a worker that is only being forked misses the signal
             with only(server, worker):
                 assert server.ask("GET", "/livez").status == 200
