@@ -82,6 +82,11 @@ class FieldError:
     detail: str
     value: object = ABSENT
 
+    def document(self) -> dict[str, object]:
+        """Return it as a JSON object, without a value that is absent."""
+        found: dict[str, object] = {"pointer": self.pointer, "detail": self.detail}
+        return found if self.value is ABSENT else found | {"value": self.value}
+
 
 class RetortError(Exception):
     """The base class. `detail` is one sentence: what is wrong, where, and what is allowed."""

@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 
 from app.errors import (
-    ABSENT,
     SERVER_FAILED,
     Code,
     FieldError,
@@ -91,10 +90,7 @@ def problem_json(problem: Problem) -> tuple[bytes, str]:
         **problem.facts,
     }
     if problem.errors:
-        document["errors"] = [
-            {"pointer": e.pointer, "detail": e.detail} | ({} if e.value is ABSENT else {"value": e.value})
-            for e in problem.errors
-        ]
+        document["errors"] = [each.document() for each in problem.errors]
     return msgspec.json.encode(document), MEDIA_TYPE
 
 

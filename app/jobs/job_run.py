@@ -25,7 +25,8 @@ from app.jobs.job import ScoringJob
 from app.jobs.job_folders import JobFolders
 from app.jobs.job_record import DONE, FAILED, JobRecord
 from app.jobs.job_store import JobStore
-from app.jobs.job_urls import download, is_permitted, is_url, is_web
+from app.jobs.job_urls import download, is_permitted, is_web
+from app.jobs.locations import is_url
 from app.jobs.progress import Progress
 from app.jobs.run_folder import REJECTS as REJECTS_OF_RUN
 from app.jobs.service import REJECTS

@@ -35,7 +35,7 @@ from sqlalchemy import (
 from app.errors import IdempotencyKeyReused, JobNotFound, JobsFull, TooManyJobs
 from app.jobs.job_record import CANCELLED, OPEN, QUEUED, RUNNING, JobRecord
 from app.jobs.progress import Progress
-from app.storage.database import TABLES, make_engine, sqlite_file, told
+from app.storage.database import LOCKED_WITHIN_MS, TABLES, make_engine, sqlite_file, told
 from app.storage.migrating import migrate
 
 JOBS = Table(
@@ -249,6 +249,7 @@ class _Taken(Exception):
 def _alone(connection: Connection) -> None:
     """Wait until no other process adds a job, so that none counts less than there is."""
     if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"set local lock_timeout = {LOCKED_WITHIN_MS}")
         connection.exec_driver_sql(f"select pg_advisory_xact_lock({ADDING})")
     elif connection.dialect.name == "sqlite":
         connection.exec_driver_sql("begin immediate")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -19,11 +20,8 @@ OUTSIDE = re.compile(r"(^|/)\.{1,2}(/|$)|[\\\s\x00-\x1f]")
 """What a path may not have: it could lead out of the folder that is allowed."""
 PART_BYTES = 2**20
 TIMEOUT_S = 30.0
-
-
-def is_url(text: str) -> bool:
-    """Return whether a text is a URL, and no format or name of a file."""
-    return "://" in text
+GRACE_S, FLOOR_BYTES_PER_S = 60.0, 10_000.0
+"""A web server that sends less on average, after the grace, would hold the worker as long as it likes."""
 
 
 def is_web(url: str) -> bool:
@@ -97,7 +95,8 @@ def download(
     try:
         with opener.open(url, timeout=TIMEOUT_S) as response, beside.open("wb") as stream:
             declared, size_bytes = response.headers.get("Content-Length", ""), 0
-            while part := response.read(PART_BYTES):
+            began_s = time.monotonic()
+            while part := response.read1(PART_BYTES):
                 size_bytes += len(part)
                 if size_bytes > limit_bytes:
                     raise ScoringRefused(
@@ -105,6 +104,8 @@ def download(
                     )
                 if is_cancelled():
                     return False
+                if size_bytes < (time.monotonic() - began_s - GRACE_S) * FLOOR_BYTES_PER_S:
+                    raise ScoringRefused(f"{url}: its server sends less than {FLOOR_BYTES_PER_S:g} bytes a second")
                 stream.write(part)
             if declared.isdigit() and size_bytes < int(declared):
                 raise ScoringRefused(f"{url}: the connection ended before the file did")

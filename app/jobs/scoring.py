@@ -14,7 +14,7 @@ from app.core.answer import Answer
 from app.core.answer_columns import columns_of
 from app.core.prediction_stream import PredictionStream
 from app.core.run import run
-from app.errors import ABSENT, InvalidInstances, ModelFailed, RetortError, ScoringRefused
+from app.errors import InvalidInstances, ModelFailed, RetortError, ScoringRefused
 from app.jobs.columns import CheckedColumn, Mask, check
 from app.jobs.formats import Format, has_pyarrow
 from app.jobs.parts import Part
@@ -211,8 +211,4 @@ def _rejects(part: Part, rows: int, wrong: Sequence[tuple[int, str]], refused: M
 def _document(error: RetortError) -> dict[str, Any]:
     if not isinstance(error, InvalidInstances):
         return {"detail": error.detail}
-    errors = [
-        {"pointer": each.pointer, "detail": each.detail} | ({} if each.value is ABSENT else {"value": each.value})
-        for each in error.errors
-    ]
-    return {"detail": error.detail, "errors": errors}
+    return {"detail": error.detail, "errors": [each.document() for each in error.errors]}

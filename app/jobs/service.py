@@ -24,7 +24,7 @@ from app.errors import (
 )
 from app.jobs.job_folders import JobFolders
 from app.jobs.job_record import DONE, QUEUED, JobRecord, new_id
-from app.jobs.job_urls import is_url
+from app.jobs.locations import is_url
 from app.settings import Settings
 from app.storage import key_source
 

@@ -13,6 +13,8 @@ from sqlalchemy import URL, Engine, MetaData, create_engine, exc, make_url
 from app.errors import DatabaseUnavailable
 
 CONNECT_TIMEOUT_S = 3
+LOCKED_WITHIN_MS = 5000
+"""How long PostgreSQL may wait for a lock. SQLite waits as long by itself."""
 TABLES = MetaData()
 """All tables of Retort."""
 SILENT_TIMEOUT_MS = 5000

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Engine, inspect
 
 from app.errors import DatabaseUnavailable
-from app.storage.database import sqlite_file
+from app.storage.database import LOCKED_WITHIN_MS, sqlite_file
 
 NEWEST = "0002"
 """The newest migration in `migrations/versions`."""
@@ -44,6 +44,7 @@ def migrate(engine: Engine) -> None:
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"set local lock_timeout = {LOCKED_WITHIN_MS}")
             connection.exec_driver_sql(f"select pg_advisory_xact_lock({LOCK})")
         config.attributes.update(connection=connection, version_table=VERSION_TABLE)
         try:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from app.core.prediction_stream import PredictionStream
-from app.errors import ABSENT, InvalidInstances, InvalidJson, NotAcceptable, RetortError
+from app.errors import InvalidInstances, InvalidJson, NotAcceptable, RetortError
 from app.gateway.context import RequestContext
 from app.server.contract import Environ, Response
 from app.wire import body, codecs, coding
@@ -163,8 +163,5 @@ def _answer(stream: PredictionStream, block: Sequence[_Line], refused: int) -> t
 def _error(number: int, error: RetortError) -> dict[str, Any]:
     facts: dict[str, Any] = {"line": number, "detail": error.detail}
     if isinstance(error, InvalidInstances):
-        facts["errors"] = [
-            {"pointer": each.pointer, "detail": each.detail} | ({} if each.value is ABSENT else {"value": each.value})
-            for each in error.errors
-        ]
+        facts["errors"] = [each.document() for each in error.errors]
     return {"error": facts}

@@ -12,7 +12,7 @@ from werkzeug.utils import secure_filename
 from app.errors import MalformedRequest
 from app.gateway.context import RequestContext
 from app.jobs.job_record import JobRecord
-from app.jobs.job_urls import is_url
+from app.jobs.locations import is_url
 from app.jobs.service import Jobs, Order
 from app.wire.backend import Backend, answers, context_of, json_response
 from app.wire.jobs.documents import JOB, JOBS, REQUEST_BODY, document, path_of

@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from app.jobs.job_record import DONE, STATES, JobRecord
-from app.jobs.job_urls import is_url
+from app.jobs.locations import is_url
 from app.server.contract import Environ
 from app.wire.codecs import JSON_TYPE
 from app.wire.jobs.tables import OUTPUTS, TYPES

@@ -26,7 +26,8 @@ from app.errors import (
     UploadTooLarge,
 )
 from app.jobs.formats import format_of
-from app.jobs.job_urls import is_url, require_permitted
+from app.jobs.job_urls import require_permitted
+from app.jobs.locations import is_url
 from app.jobs.service import Order
 from app.settings import Settings
 from app.wire import body
