@@ -39,7 +39,7 @@ def is_permitted(url: str, prefixes: Sequence[str]) -> bool:
         found = urlsplit(url)
     except ValueError:
         return False
-    if found.scheme not in SCHEMES or "@" in found.netloc or found.fragment:
+    if found.scheme not in SCHEMES or "@" in found.netloc or found.fragment or not url.isprintable():
         return False
     if OUTSIDE.search(found.path) or "%" in found.path or (found.query and found.scheme not in WEB):
         return False

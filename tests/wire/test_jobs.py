@@ -274,6 +274,7 @@ def test_what_is_refused_says_what_is_allowed(client: Client, at: Settings) -> N
     refused(upload(client, output="xlsx"), 400, "malformed-request", "output", "csv, ndjson, parquet, arrow")
     refused(upload(client, max_rejects="-1"), 400, "malformed-request", "max_rejects must be a whole number")
     refused(upload(client, colour="red"), 400, "malformed-request", "colour is no field", "max_rejects")
+    refused(upload(client, keep="a\0b"), 400, "malformed-request", "keep must not have the character NUL")
     refused(upload(client, name="rows.xlsx"), 422, "scoring-refused", ".parquet")
     without = client.post("/jobs", data={"model": "penguins"}, content_type="multipart/form-data; boundary=x")
     refused(without, 400, "malformed-request", "file=@")

@@ -149,7 +149,7 @@ class OrderReader:
         ) -> IO[bytes]:
             if files:
                 raise MalformedRequest(FILE, "is there twice: a job scores one file")
-            name = (filename or "")[-NAME_CHARS:]
+            name = (filename or "")[-NAME_CHARS:].replace("\0", "")
             stored = StoredFile(folder / f"input{_suffix(name, content_type or '')}")
             files.append((name, stored))
             return stored  # type: ignore[return-value]  # it has what the parser calls
@@ -198,7 +198,7 @@ class OrderReader:
             source,
             "",
             self._output(_text(fields, "output"), form),
-            tuple(keep),
+            tuple(_without_nul("keep", each) for each in keep),
             _rejects(fields.get("max_rejects")),
         )
 
@@ -253,7 +253,7 @@ def _fields(sent: MultiDict[str, str]) -> dict[str, str]:
     for name in FIELDS:
         if name != "keep" and len(sent.getlist(name)) > 1:
             raise MalformedRequest(name, "is there twice")
-    return {name: ",".join(sent.getlist(name)) for name in sent}
+    return {name: _without_nul(name, ",".join(sent.getlist(name))) for name in sent}
 
 
 def _require_known(names: Mapping[str, Any], known: tuple[str, ...]) -> None:
@@ -266,7 +266,14 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name, "")
     if not isinstance(value, str):
         raise MalformedRequest(name, "must be a text")
-    return value
+    return _without_nul(name, value)
+
+
+def _without_nul(name: str, text: str) -> str:
+    """Return a text. PostgreSQL stores none with the character NUL."""
+    if "\0" in text:
+        raise MalformedRequest(name, "must not have the character NUL")
+    return text
 
 
 def _rejects(value: Any) -> int | None:
