@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from app.core.steps.event_loop import EventLoop
@@ -14,6 +14,7 @@ from app.gateway.forwarded import Forwarding
 from app.gateway.gateway import Gateway
 from app.gateway.interceptors import Interceptor
 from app.server.contract import Environ, Response
+from app.telemetry import Timings
 from app.telemetry.metrics import SharedMetrics
 
 EVERYWHERE = re.compile("")
@@ -109,3 +110,15 @@ class Client:
         finally:
             if hasattr(self.parts, "close"):
                 self.parts.close()
+
+
+def streaming(context: RequestContext) -> Response:
+    """Answer with a stream of three rows."""
+
+    def parts() -> Iterator[bytes]:
+        for _ in range(3):
+            context.rows += 1
+            yield b"row"
+
+    context.model, context.version, context.timings = "penguins", 3, Timings()
+    return Response(200, [], parts())

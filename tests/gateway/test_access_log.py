@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from app.gateway.principal import Principal
 from app.server.contract import Refusal
 from app.telemetry import Timings
 from app.telemetry.log_lines import GREEN, RED, JsonLines, ReadableLines
-from tests.gateway.fakes import Client, FakeRoute, FakeRouter, environ, gateway
+from tests.gateway.fakes import Client, FakeRoute, FakeRouter, environ, gateway, streaming
 
 LOG = "retort.access"
 PAGE = "https://app.example"
@@ -43,16 +43,6 @@ class Keys(Interceptor):
 def predicting(context: RequestContext) -> Response:
     context.model, context.version, context.rows, context.timings = "penguins", 3, 2, Timings(0.0015)
     return Response(200, [], b"four")
-
-
-def streaming(context: RequestContext) -> Response:
-    def parts() -> Iterator[bytes]:
-        for _ in range(3):
-            context.rows += 1
-            yield b"row"
-
-    context.model, context.version, context.timings = "penguins", 3, Timings()
-    return Response(200, [], parts())
 
 
 def hello(environ: dict[str, Any], start_response: Any) -> list[bytes]:

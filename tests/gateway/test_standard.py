@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from app.gateway import RequestContext, Response
 from app.gateway.standard import CommonHeaders, RequestMetrics
 from app.server.contract import Refusal
 from app.telemetry import Timings
-from tests.gateway.fakes import Client, FakeRoute, FakeRouter, environ, gateway
+from tests.gateway.fakes import Client, FakeRoute, FakeRouter, environ, gateway, streaming
 
 
 class FakeMetrics:
@@ -29,16 +28,6 @@ class FakeMetrics:
 def predicting(context: RequestContext) -> Response:
     context.model, context.version, context.rows, context.timings = "penguins", 3, 2, Timings()
     return Response(200, [], b"ok")
-
-
-def streaming(context: RequestContext) -> Response:
-    def parts() -> Iterator[bytes]:
-        for _ in range(3):
-            context.rows += 1
-            yield b"row"
-
-    context.model, context.version, context.timings = "penguins", 3, Timings()
-    return Response(200, [], parts())
 
 
 def hello(environ: dict[str, Any], start_response: Any) -> list[bytes]:

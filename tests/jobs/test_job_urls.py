@@ -137,3 +137,10 @@ def test_a_file_is_not_longer_than_the_room(root: str, tmp_path: Path) -> None:
 def test_a_download_can_be_cancelled(root: str, tmp_path: Path) -> None:
     assert not fetched(root, "rows.csv", tmp_path / "input.csv", cancelled=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_sends_slowly_is_given_up(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.jobs.job_urls.GRACE_S", -10.0)  # as if ten seconds had passed
+    with pytest.raises(ScoringRefused, match="sends less than 10000 bytes a second"):
+        fetched(root, "rows.csv", tmp_path / "input.csv")
+    assert list(tmp_path.iterdir()) == []
