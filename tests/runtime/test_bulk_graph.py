@@ -11,6 +11,7 @@ import pytest
 from sklearn.ensemble import (
     ExtraTreesRegressor,
     GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
     RandomForestClassifier,
 )
@@ -19,6 +20,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from app.errors import InvalidRepository
+from app.packing.graph import compile_graph
+from app.packing.infer import infer
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
 from app.runtime.bulk_graph import BulkGraph, bulk_graph
@@ -26,6 +29,7 @@ from app.runtime.graph import GraphServable, session_of
 from app.runtime.large_batches import LargeBatches
 from app.runtime.onnx_messages import array_of, fields_of, message_of
 from app.signature.batch import Batch
+from app.signature.schema import validators
 from app.storage.repository import Repository
 from tests.packing.artifacts import saved
 
@@ -144,3 +148,21 @@ def test_other_numbers_are_noticed(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other, *_ = served(ExtraTreesRegressor(20, max_depth=7, random_state=1), MATRIX, NUMBERS, tmp_path / "other")
     assert not bulk.equals(other)
+
+
+def test_columns_of_any_type_are_compared_as_in_the_graph() -> None:
+    numbers = RANDOM.integers(2**53, 2**60, ROWS)
+    few = pd.Series(RANDOM.integers(-5, 9, ROWS), dtype="Int64").mask(RANDOM.random(ROWS) < 0.1)
+    flags = pd.Series(RANDOM.random(ROWS) < 0.5, dtype="boolean").mask(RANDOM.random(ROWS) < 0.1)
+    frame = pd.DataFrame({"large": numbers, "few": few, "flag": flags, "narrow": MATRIX[:, 0].astype("float32")})
+    model = HistGradientBoostingClassifier(max_iter=8).fit(frame, CLASSES)
+    signature, _ = infer(model, frame)
+    content = compile_graph(model, signature).SerializeToString()
+    graph = GraphServable(session_of(content), signature)
+    bulk = bulk_graph(content, graph, signature)
+    assert bulk is not None
+    records = [{name: None if pd.isna(row[name]) else row[name] for name in row} for row in frame.to_dict("records")]
+    batch = validators(10**4, "accept", 10**6, 10**6)(signature).validate(records)
+    found, wanted = bulk.run(batch, signature.defaults), graph.run(batch, signature.defaults)
+    for output in signature.defaults:
+        np.testing.assert_array_equal(found[output], wanted[output])
