@@ -73,8 +73,12 @@ class RedisSync:
         self._state.close()
 
     def _run(self) -> None:
-        redis = _connect(self._url)
-        client: Any = redis.get_connection()
+        try:
+            redis = _connect(self._url)
+            client: Any = redis.get_connection()
+        except Exception as error:  # noqa: BLE001 - an option of the URL that the library does not take
+            self._mark(False, error)
+            return
         while not self._stop.wait(EXCHANGE_S):
             self._collect()
             if not (self._unsent and self._is_up) and time.monotonic() < self._next_s:

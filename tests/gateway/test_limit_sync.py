@@ -181,3 +181,12 @@ def test_one_worker_of_a_host_learns_of_a_change() -> None:
 
 def test_the_metric_has_a_family() -> None:
     assert UP == "retort_limits_redis_up"
+
+
+def test_a_url_that_the_library_does_not_take_leaves_the_limits_to_this_host(caplog: pytest.LogCaptureFixture) -> None:
+    metrics = SharedMetrics()
+    sync = RedisSync("redis://localhost/0?socket_timeout=soon", SharedStorage(), metrics)
+    sync.start()
+    sync.close()
+    assert list(metrics.samples()["retort_limits_redis_up"].values()) == [(0.0,)]
+    assert "this host counts its limits alone" in caplog.text
