@@ -17,13 +17,17 @@ from gunicorn.glogging import Logger
 from app.errors import RetortError
 from app.runtime.environment import ONE_THREAD
 from app.server import Limits, RetortWorker
+from app.server.addresses import require_free
 from app.server.master import (
     BootFlag,
+    hold_signals_of_new_workers,
     keep_heartbeats_in_memory,
     keep_steady_time,
     outlive_booted_workers,
     watch_frozen_workers,
 )
+from app.server.other_workers import OtherWorkers
+from app.server.signal_guard import end_process_group, keep_signals_inside
 from app.settings import Settings
 from app.settings.readers import is_local
 from app.telemetry.log_lines import configure_logging
@@ -34,7 +38,7 @@ log = logging.getLogger("retort")
 
 METRICS_REFRESH_S = 10.0
 SILENT_BEYOND_REQUESTS_S = 3.0
-"""How much longer than a request may take a worker may be silent. Gunicorn's own 30 s hold as well."""
+"""Longest silence of a worker, beyond the time limit of a request. Gunicorn's own 30 s hold as well."""
 COLLECT_AFTER_OBJECTS = 50_000
 """A request that waits keeps some hundred objects; Python would look at all of them after each 700 new ones."""
 
@@ -80,11 +84,11 @@ graceful_timeout = 20
 keepalive = 75
 
 
-class OneForm(Logger):  # type: ignore[misc]  # Gunicorn ships no types
-    """Gunicorn's lines go the way of all others: one handler, one form; its own would print each line twice."""
+class OneFormat(Logger):  # type: ignore[misc]  # Gunicorn ships no types
+    """Gunicorn's logger, without handlers of its own: Retort's handler writes its lines in the common format."""
 
     def setup(self, cfg: Any) -> None:
-        """Take Gunicorn's handlers away again and let its loggers propagate to ours."""
+        """Remove Gunicorn's handlers, which would print each line twice, and pass its records to the root logger."""
         super().setup(cfg)
         for logger in (self.error_log, self.access_log):
             logger.handlers.clear()
@@ -92,11 +96,11 @@ class OneForm(Logger):  # type: ignore[misc]  # Gunicorn ships no types
         self.error_log.setLevel(_settings.log_level)
 
 
-logger_class = OneForm
+logger_class = OneFormat
 
 
 def serving_app(application: Any) -> Any:
-    """Return an application as the worker serves it. What it is made of is imported only now, after the settings."""
+    """Return an application in the form that the worker serves. The factory is imported late, after the settings."""
     from app.factory import serving_app
 
     return serving_app(application)
@@ -112,12 +116,14 @@ RetortWorker.serving_app = staticmethod(serving_app)
 
 
 def on_starting(server: Any) -> None:
-    """Before the fork: verify and load, run nothing. A model that ran before `fork()` can hang in the child."""
+    """Verify and load all models before the fork. Run none: a model that ran before `fork()` can hang in the child."""
     keep_steady_time()
     keep_heartbeats_in_memory()
+    hold_signals_of_new_workers(server)
     outlive_booted_workers(server, _has_booted)
     watch_frozen_workers(server, _has_booted, _settings.request_timeout_s + SILENT_BEYOND_REQUESTS_S)
     give_large_blocks_back()
+    require_free(server.cfg.address, server.cfg.reuse_port)
     server.app.wsgi()
     for app in _applications():
         try:
@@ -134,9 +140,9 @@ def on_starting(server: Any) -> None:
 
 
 def on_reload(server: Any) -> None:
-    """In the master, at SIGHUP: read the repository again, for the workers that it forks next.
+    """Read the repository again in the master after SIGHUP, for the workers that it forks next.
 
-    Those that run answer until they are replaced. An error here would end the master, and so the server.
+    Running workers answer until they are replaced. Errors are logged, because they would end the master.
     """
     for app in _applications():
         try:
@@ -152,14 +158,14 @@ def on_reload(server: Any) -> None:
 
 
 def _public_addresses(addresses: list[Any]) -> list[str]:
-    """Return those of the addresses that other machines may reach, where that needs a key."""
+    """Return the addresses that other machines may reach; none if the settings allow that without a key."""
     if _settings.public or _settings.development:
         return []
     return [str(address[0]) for address in addresses if isinstance(address, tuple) and not is_local(str(address[0]))]
 
 
 def when_ready(server: Any) -> None:
-    """Say where the documentation is, once the server listens. Sockets that were handed over are known only now."""
+    """Log the URL of the documentation, and check the addresses again: inherited sockets are known only now."""
     for app in _applications():
         try:
             app.extensions["retort_keys"].check(
@@ -171,13 +177,14 @@ def when_ready(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give the worker a number, the lowest that is free: its metrics go on from those of the last one that had it."""
+    """Give the worker the lowest free number. It continues the metrics of the last worker with this number."""
     worker.retort_booted = BootFlag()
     worker.retort_numbers = [app.extensions["retort_metrics"].take() for app in _applications()]
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """From here on this process counts for itself."""
+    """Prepare the new worker process: garbage collection, signals, standard streams, and its own metrics."""
+    keep_signals_inside()
     gc.set_threshold(COLLECT_AFTER_OBJECTS)
     if not _settings.development:
         log_standard_streams()
@@ -186,14 +193,13 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def _numbered(worker: Any) -> list[tuple[Any, int | None]]:
-    """Each application, and the worker's number in it: None where a configuration of one's own, that begins with this
-    one, has another `pre_fork`."""
+    """Return each application with the number of the worker; None if a user's configuration replaced `pre_fork`."""
     made = _applications()
     return list(zip(made, getattr(worker, "retort_numbers", [None] * len(made)), strict=True))
 
 
 def post_worker_init(worker: Any) -> None:
-    """After the fork: run each model's recorded examples, and publish those that give the recorded predictions."""
+    """Run the recorded examples of each model in the worker; serve the models that give the recorded predictions."""
     # The application has read it. Gunicorn would look at it for each request, and answer 500 to paths without it. It
     # stays in the environment of the master, which may load the application again.
     os.environ.pop("SCRIPT_NAME", None)
@@ -204,8 +210,8 @@ def post_worker_init(worker: Any) -> None:
         metrics.refresh()
         watch(metrics.refresh, METRICS_REFRESH_S, threading.Event())
         app.gateway.start()
-    if not isinstance(worker, RetortWorker):  # which asks for it itself
-        worker.wsgi = serving_app(worker.wsgi)
+    if not isinstance(worker, RetortWorker):  # RetortWorker calls `serving_app` itself
+        worker.wsgi = OtherWorkers(serving_app(worker.wsgi))
         for listener in worker.sockets:
             # A child that a model forks would keep the port when the server has stopped.
             os.register_at_fork(after_in_child=listener.close)
@@ -214,22 +220,22 @@ def post_worker_init(worker: Any) -> None:
 
 
 def _has_booted(worker: Any) -> bool:
-    """Return whether a worker has booted; False where a configuration of one's own has another `pre_fork`."""
+    """Return whether a worker has booted; False if a user's configuration replaced `pre_fork`."""
     return hasattr(worker, "retort_booted") and bool(worker.retort_booted.is_set())
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """In the master, when a worker is gone, however it went."""
+    """Count the end of a worker in the master, end its processes, and tell the registry which versions were running."""
+    end_process_group(worker.pid)
     for app, number in _numbered(worker):
         app.extensions["retort"].worker_crashed(app.extensions["retort_metrics"].ended(number))
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """End the process here and now: ONNX Runtime, loaded before the fork, aborts when a child tears it down.
+    """End a worker at once, because ONNX Runtime, loaded before the fork, aborts at the normal end of a child.
 
-    Gunicorn calls this on its way out, with the status in the exception that it leaves by: a worker that could not
-    boot has one that stops the master too. It calls it in the master as well, where a worker that it signals has gone
-    unseen: that process is not to end.
+    Gunicorn calls this while an exception ends the worker, and the exception has the exit status. Gunicorn also calls
+    it in the master if a worker that it wants to signal is gone already; the master must not end.
     """
     if worker.pid != os.getpid():
         child_exit(server, worker)

@@ -18,6 +18,8 @@ from types import SimpleNamespace
 from app import gunicorn_conf
 from app.telemetry.metrics import SharedMetrics
 
+NO_PROCESS = 2**30  # beyond the greatest id that Linux gives
+
 
 class Model:
     def __init__(self, name):
@@ -45,9 +47,11 @@ registry, metrics, keys = Registry(), SharedMetrics(), Keys()
 wsgi = SimpleNamespace(extensions={"retort": registry, "retort_metrics": metrics, "retort_keys": keys})
 server = SimpleNamespace(
     app=SimpleNamespace(wsgi=lambda: wsgi),
-    cfg=SimpleNamespace(workers=2, address=[("127.0.0.1", 8000), ("0.0.0.0", 8000), "/run/a.sock"]),
+    cfg=SimpleNamespace(workers=2, reuse_port=False, address=[("127.0.0.1", 8000), ("0.0.0.0", 8000), "/run/a.sock"]),
     reap_workers=lambda: None,
     murder_workers=lambda: None,
+    spawn_worker=lambda: None,
+    worker_class=gunicorn_conf.RetortWorker,
 )
 gunicorn_conf._applications = lambda: [wsgi]
 """
@@ -57,7 +61,7 @@ def run(script: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", STAGE + script],
         cwd=ROOT,
-        env=settings,
+        env={"LISTEN_FDS": "1", **settings},  # so that nothing asks whether the port is free
         capture_output=True,
         text=True,
         check=False,
@@ -105,7 +109,7 @@ def test_importing_the_settings_loads_no_library_that_reads_its_number_of_thread
 def test_workers_have_numbers_and_the_next_gets_that_of_the_gone() -> None:
     done = run(
         "gunicorn_conf.on_starting(server)\n"
-        "workers = [SimpleNamespace(pid=number) for number in range(3)]\n"
+        "workers = [SimpleNamespace(pid=NO_PROCESS + number) for number in range(3)]\n"
         "for worker in workers[:2]:\n"
         "    gunicorn_conf.pre_fork(server, worker)\n"
         "if os.fork() == 0:\n"
@@ -118,7 +122,7 @@ def test_workers_have_numbers_and_the_next_gets_that_of_the_gone() -> None:
         "gunicorn_conf.pre_fork(server, workers[2])\n"
         "assert [worker.retort_numbers for worker in workers] == [[1], [2], [1]]\n"
         "assert metrics.samples()['retort_worker_restarts'] == {(): (1.0,)}\n"
-        "gunicorn_conf.child_exit(server, SimpleNamespace())\n"
+        "gunicorn_conf.child_exit(server, SimpleNamespace(pid=NO_PROCESS))\n"
     )
     assert done.returncode == 0, done.stderr
 
@@ -127,7 +131,7 @@ def test_the_end_of_a_worker_is_not_that_of_the_master() -> None:
     """Gunicorn calls the hook in the master too, for a worker that was gone when it was signalled."""
     done = run(
         "gunicorn_conf.on_starting(server)\n"
-        "worker = SimpleNamespace(pid=os.getpid() + 1)\n"
+        "worker = SimpleNamespace(pid=NO_PROCESS)\n"
         "gunicorn_conf.pre_fork(server, worker)\n"
         "gunicorn_conf.worker_exit(server, worker)\n"
         "assert metrics.samples()['retort_worker_restarts'] == {(): (1.0,)}\n"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 GROUP_REQUESTS = 128
-EXPIRED_AT_ONCE = 64
 
 
 class Queueable(Protocol):
@@ -50,7 +49,7 @@ class AdmissionQueue(Generic[RequestT]):
         """By client, in the order of their turns; no queue is empty."""
         self._running_keys: set[Hashable] = set()
         self.next_expiry_s = math.inf
-        """When `expired` should be called again at the latest; infinity while no request waits."""
+        """When `take_expired` should be called again at the latest; infinity while no request waits."""
 
     def enter(self, request: RequestT) -> bool | None:
         """Admit a request: True if it runs now, False if it waits, None if the queue is full."""
@@ -140,14 +139,12 @@ class AdmissionQueue(Generic[RequestT]):
     def _expiry_s(self, request: RequestT) -> float:
         return math.inf if request.began_s else min(request.arrived_s + self._queue_max_wait_s, request.deadline_s)
 
-    def expired(self, now_s: float, at_most: int = EXPIRED_AT_ONCE) -> tuple[list[RequestT], list[RequestT]]:
-        """Take out requests that waited too long, and some whose own deadline has passed; the rest the next time."""
-        expired = [request for request in self._all() if self._expiry_s(request) <= now_s][:at_most]
-        for request in expired:
+    def take_expired(self, now_s: float) -> Iterator[RequestT]:
+        """Take out one request after another that waited too long, or whose own deadline has passed."""
+        for request in [each for each in self._all() if self._expiry_s(each) <= now_s]:
             self.remove(request)
+            yield request
         self.next_expiry_s = min(map(self._expiry_s, self._all()), default=math.inf)
-        late = [request for request in expired if request.deadline_s <= now_s]
-        return [request for request in expired if request.deadline_s > now_s], late
 
     def age_s(self, now_s: float) -> float:
         """Return how long the oldest request has waited. Any thread may call this, so it reads copies."""

@@ -21,9 +21,12 @@ from gunicorn.http.errors import (
     LimitRequestHeaders,
 )
 
-from app.server.contract import Environ
+from app.server import refusals
+from app.server.contract import Environ, Refusal
 from app.server.limits import Limits
 
+WHOLE_BODY = "retort.body"
+"""Key of the environ for a body that came in parts. The worker closes it at the end of the request."""
 HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
 CHUNK_SIZE_DIGITS = 16
 EXTENSION_BYTES = 16 * 1024
@@ -35,20 +38,12 @@ DISK_SHARE = 0.8
 """Share of the temporary folder's free space that bodies in files may have."""
 
 
-class TooLong(Exception):
-    """The body is longer than the server reads."""
+class BodyRefused(Exception):
+    """The body is over a limit, or there is no room for it."""
 
-
-class TooManyChunks(Exception):
-    """The body has more chunks than the server reads, however short they are."""
-
-
-class NoRoom(Exception):
-    """The bodies in files have used all their room, or all of their client's share (`of_client`)."""
-
-    def __init__(self, of_client: bool) -> None:
-        super().__init__(of_client)
-        self.of_client = of_client
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
 
 
 @dataclass(slots=True)
@@ -79,14 +74,14 @@ class Store:
         return tempfile.TemporaryFile("w+b", buffering=1 << 16, prefix="retort-body-")
 
     def reserve(self, client: Hashable, count: int) -> None:
-        """Reserve room in files for bytes of a client; raise `NoRoom` if there is none."""
+        """Reserve room in files for bytes of a client; raise `BodyRefused` if there is none."""
         while self.closed:
             self.release(*self.closed.popleft())
         of_client_bytes = self.by_client.get(client, 0) + count
         if of_client_bytes > max(self._most_bytes * CLIENT_SHARE, self.one_body_bytes):
-            raise NoRoom(of_client=True)
+            raise BodyRefused(refusals.CLIENT_HAS_NO_ROOM)
         if self.spooled_bytes + count > self._most_bytes:
-            raise NoRoom(of_client=False)
+            raise BodyRefused(refusals.NO_ROOM)
         self.by_client[client] = of_client_bytes
         self.spooled_bytes += count
 
@@ -115,9 +110,9 @@ class RequestBody:
         The result does not depend on how the bytes are divided into calls.
 
         Raises:
-            TooLong, TooManyChunks: it is over a limit.
+            BodyRefused: it is over a limit, or there is no room for it.
             ParseException: an error of Gunicorn's parser.
-            NoRoom, OSError: there is no room for it.
+            OSError: its file cannot be written.
         """
         raise NotImplementedError
 
@@ -192,18 +187,17 @@ class LengthBody(RequestBody):
 class ChunkedBody(RequestBody):
     """A body in chunks: the grammar and limits of Gunicorn's `ChunkedReader`, and the limits of this worker.
 
-    `head_request` is Gunicorn's request, which parses the trailers. `limit_bytes` stands in for `limits.body_bytes`.
+    `head_request` is Gunicorn's request, which parses the trailers. `limit_bytes` is the limit at its path.
     Source: RFC 9112 section 7.1.
     """
 
-    def __init__(
-        self, head_request: Any, limits: Limits, store: Store, client: Hashable = None, limit_bytes: int | None = None
-    ) -> None:
+    def __init__(self, head_request: Any, limits: Limits, store: Store, client: Hashable, limit_bytes: int) -> None:
         super().__init__(store, client)
         self._request = head_request
         self._line_bytes = head_request.limit_request_field_size
         self._section_bytes = min(head_request.max_buffer_headers, limits.head_bytes)
-        self._limit_bytes = limits.body_bytes if limit_bytes is None else limit_bytes
+        self._limits = limits
+        self._limit_bytes = self._allowed_bytes = limit_bytes
         self._chunks_left = limits.body_chunks
         self._extension_bytes_left = EXTENSION_BYTES
         self._left_bytes = 0  # of the chunk that is being read
@@ -237,11 +231,11 @@ class ChunkedBody(RequestBody):
         if end - at > self._line_bytes:
             raise InvalidChunkSize(b"line over %d bytes" % self._line_bytes)
         self._chunks_left -= 1
-        self._limit_bytes -= size_bytes
-        if self._limit_bytes < 0:
-            raise TooLong
+        self._allowed_bytes -= size_bytes
+        if self._allowed_bytes < 0:
+            raise BodyRefused(refusals.body_too_large(self._limits, self._limit_bytes))
         if self._chunks_left < 0:
-            raise TooManyChunks
+            raise BodyRefused(refusals.too_many_chunks(self._limits))
         self._left_bytes = size_bytes
         self._state = self._content if size_bytes else self._trailers
         return end + 2 if size_bytes else self._trailers(received, end + 2)
@@ -296,7 +290,7 @@ def _chunk_size(line: bytes) -> int:
 
 
 def close_body(environ: Environ) -> None:
-    """Close a request's body that is in a file."""
-    body = environ.get("wsgi.input")
-    if body is not None and not isinstance(body, io.BytesIO):
+    """Close a request's body that is in a file. A middleware may have put another stream into its place."""
+    body = environ.get(WHOLE_BODY)
+    if body is not None:
         body.close()

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 WORK_S = 0.001
-"""How long each kind of work may take in one turn, not counting its last piece."""
+"""Longest time for each kind of work in one turn, not counting its last piece."""
 
 WorkT = TypeVar("WorkT")
 

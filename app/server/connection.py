@@ -6,18 +6,12 @@ more.
 
 from __future__ import annotations
 
-import array
-import asyncio
 import enum
-import fcntl
 import io
 import logging
 import random
 import select
 import socket
-import termios
-import threading
-from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -25,11 +19,11 @@ from typing import Protocol
 from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkExtension, InvalidChunkSize, ParseException
 
 from app.server import refusals
-from app.server.answers import WsgiAnswer
-from app.server.bodies import ChunkedBody, LengthBody, NoRoom, RequestBody, Store, TooLong, TooManyChunks
-from app.server.contract import Environ, Refusal, ServedRequest
+from app.server.bodies import WHOLE_BODY, BodyRefused, ChunkedBody, LengthBody, RequestBody, Store
+from app.server.contract import Refusal
 from app.server.limits import Limits
 from app.server.parsing import Head, HeadReader, Peer
+from app.server.send_queue import SendQueue
 from app.server.stats import Stats
 
 log = logging.getLogger(__name__)
@@ -37,9 +31,6 @@ log = logging.getLogger(__name__)
 READ_BYTES = 65536
 READS_PER_TURN = 4
 PIPELINED_PER_TURN = 32
-JOIN_BYTES = 65536
-"""Up to this size one copy is cheaper than a list of buffers."""
-BUFFERS_PER_CALL = 64
 LINGER_AT_MOST = 10
 """Limit for a client that goes on sending, as a multiple of `linger_s`."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -48,6 +39,16 @@ BROKEN = select.EPOLLERR | select.EPOLLHUP
 INPUT = select.EPOLLIN | select.EPOLLRDHUP
 OUTPUT = select.EPOLLOUT
 ENDED = select.EPOLLRDHUP
+
+
+class PendingAnswer(Protocol):
+    """The request that a connection answers."""
+
+    is_queued: bool
+    """It has not begun, or is a stream that waits for its turn."""
+
+    def on_sent(self, sent_bytes: int) -> None:
+        """Count bytes of the answer that were sent."""
 
 
 class RequestListener(Protocol):
@@ -60,8 +61,8 @@ class RequestListener(Protocol):
         """Answer with a refusal and close, because the following bytes cannot be parsed. `head` is None if it was not
         parsed."""
 
-    def client_of(self, head: Head) -> Hashable:
-        """Name the client of a request whose body is about to be read."""
+    def on_body(self, connection: Connection, head: Head, now_s: float) -> bool:
+        """Name the client of a request whose body is about to be read. Return False after refusing the request."""
 
     def on_gone(self, connection: Connection) -> None:
         """Handle a client that left before its answer was sent whole."""
@@ -99,77 +100,6 @@ IDLE, HEAD, BODY, WAITING, ANSWERING, LINGERING, CLOSED = ConnectionState
 
 
 @dataclass(slots=True, eq=False)
-class PendingRequest:
-    """One request and its whole state, from its admission to the last byte of its answer.
-
-    A thread that streams writes `made_bytes` and the loop writes `sent_bytes`, so that neither needs a lock.
-    """
-
-    connection: Connection
-    head: Head
-    request: ServedRequest
-    answer: WsgiAnswer
-    arrived_s: float
-    deadline_s: float
-    stuck_allowance_s: float
-    """How much later than the client's deadline a thread counts as stuck."""
-    client: Hashable = None
-    batch_key: Hashable = None
-    is_queued: bool = False
-    cancelled: bool = False
-    """The client will not read the answer."""
-    began_s: float = 0.0
-    """Time when a thread took it."""
-    thread_id: int = 0
-    is_stuck: bool = False
-    ends_group: bool = False
-    """The thread is free after this answer."""
-    made_bytes: int = 0
-    sent_bytes: int = 0
-    may_continue: threading.Event | None = None
-    """Wakes the thread that streams after its last pause."""
-    has_place: bool = False
-    """It holds one of the places for requests that compute."""
-    on_read: Callable[[PendingRequest], None] | None = None
-    """Called when more of the answer was sent while its thread is paused."""
-    is_awaited: bool = False
-    """It runs as a coroutine, which `stop` cancels. All others run in threads."""
-    task: asyncio.Task[None] | None = None
-    stop: Callable[[], None] | None = None
-    needs_thread: bool = False
-    """Its coroutine has found that it must run in a thread."""
-
-    @property
-    def environ(self) -> Environ:
-        """The environ of the request."""
-        return self.head.environ
-
-    def on_sent(self, sent_bytes: int) -> None:
-        """Count bytes of the answer that were sent, and let its thread continue."""
-        self.sent_bytes += sent_bytes
-        if self.on_read is not None:
-            self.on_read(self)
-
-    @property
-    def unread_bytes(self) -> int:
-        """Number of bytes of the answer that were made and not sent."""
-        return self.made_bytes - self.sent_bytes
-
-    def cancel(self) -> None:
-        """Stop the answer, because its client is gone."""
-        self.cancelled = True
-        self.on_read = None
-        self.continue_streaming()
-        if (stop := self.stop) is not None:
-            stop()
-
-    def continue_streaming(self) -> None:
-        """End the pause of the thread that streams."""
-        if self.may_continue is not None:
-            self.may_continue.set()
-
-
-@dataclass(slots=True, eq=False)
 class Connection:
     """The life of one connection, from the accept to the close. Belongs to the loop's thread."""
 
@@ -188,14 +118,12 @@ class Connection:
     events: int = 0  # reported by the poller, and not acted on yet
     client: Hashable = None
     """The client as the application named it at the last head that was read; before that, the peer's address."""
-    pending: PendingRequest | None = None
+    pending: PendingAnswer | None = None
     _head: Head | None = None  # of the request whose body is being read
     _body: RequestBody | None = None
     received: bytes = b""  # and not parsed yet
     _seen_bytes: int = 0
-    unsent: deque[memoryview] = field(default_factory=deque)
-    _sent_bytes: int = 0  # given to the kernel
-    _read_bytes: int = 0  # of those, acknowledged by the client's end
+    unsent: SendQueue = field(init=False)
     _more_to_come: bool = False
     _close_after: bool = False
     _fin: bool = False  # the client sends no more, though not all may have been read
@@ -205,6 +133,7 @@ class Connection:
     def __post_init__(self) -> None:
         limits = self._shared.limits
         self.fd = self.sock.fileno()
+        self.unsent = SendQueue(self.sock)
         self.client = self.peer.environ.get("REMOTE_ADDR")
         self.old_at_s = self.idle_since_s + jittered(limits.connection_age_s)
         self.requests_at_most = jittered(limits.connection_requests)
@@ -299,7 +228,8 @@ class Connection:
         shared, limits = self._shared, self._shared.limits
         self.received = b""
         self._head = head
-        self.client = shared.listener.client_of(head)
+        if not shared.listener.on_body(self, head, now_s):
+            return
         limit_bytes = limits.body_bytes_at(head.environ["PATH_INFO"])
         if head.length_bytes is not None and head.length_bytes > limit_bytes:
             self._refuse(refusals.body_too_large(limits, limit_bytes), now_s)
@@ -315,7 +245,10 @@ class Connection:
         if part:
             self._take_body(part, now_s)
         elif head.expects_continue:
-            self._send(CONTINUE, b"")
+            try:
+                self.unsent.send(CONTINUE, b"")
+            except OSError:
+                self.abort()
 
     def _take_body(self, part: bytes, now_s: float) -> None:
         limits, head, body = self._shared.limits, self._head, self._body
@@ -324,16 +257,11 @@ class Connection:
         try:
             rest = body.feed(part)
             if rest is not None:
-                head.environ["wsgi.input"] = body.finish()
-        except TooLong:
-            limit_bytes = limits.body_bytes_at(head.environ["PATH_INFO"])
-            self._refuse(refusals.body_too_large(limits, limit_bytes), now_s)
-        except TooManyChunks:
-            self._refuse(refusals.too_many_chunks(limits), now_s)
+                head.environ["wsgi.input"] = head.environ[WHOLE_BODY] = body.finish()
+        except BodyRefused as error:
+            self._refuse(error.refusal, now_s)
         except MALFORMED as error:
             self._refuse_malformed(error, now_s)
-        except NoRoom as error:
-            self._refuse(refusals.CLIENT_HAS_NO_ROOM if error.of_client else refusals.NO_ROOM, now_s)
         except OSError as error:
             log.error("a request's body could not be spooled: %s", error)
             self._refuse(refusals.NO_ROOM, now_s)
@@ -377,64 +305,35 @@ class Connection:
         """Send the next (or only) part of an answer; `head` is empty except for the first part."""
         self._close_after = not keep_alive
         self._more_to_come = not last
-        if not self.unsent:
-            if not self._send(head, body):
-                return
-            if not self.unsent and last:
-                self._answered(now_s)
-                return
-            # With nothing left to send, only the application's deadline counts.
-            self.deadline_s = now_s + self._shared.limits.answer_grace_s if self.unsent else float("inf")
+        unsent = self.unsent
+        if unsent:
+            unsent.keep(head, body)
         else:
-            self._keep(head, body)
-        self.state = ANSWERING
-
-    def _send(self, head: bytes, body: bytes) -> bool:
-        """Send as much as the kernel accepts now, and keep the rest; return False if the client is gone."""
-        try:
-            if len(body) <= JOIN_BYTES:
-                head, body = head + body if body else head, b""
-                sent_bytes = self.sock.send(head)
-            else:
-                sent_bytes = self.sock.sendmsg((head, body))
-        except (BlockingIOError, InterruptedError):
-            sent_bytes = 0
-        except OSError:
-            self.abort()
-            return False
-        if sent_bytes < len(head):
-            self._keep(memoryview(head)[sent_bytes:], body)
-        elif sent_bytes < len(head) + len(body):
-            self._keep(memoryview(body)[sent_bytes - len(head) :])
-        self._sent_bytes += sent_bytes
-        if self.pending is not None:
-            self.pending.on_sent(sent_bytes)
-        return True
-
-    def _keep(self, *parts: bytes | memoryview) -> None:
-        self.unsent.extend(memoryview(part) for part in parts if part)
-
-    def _flush(self, now_s: float) -> None:
-        """Continue to send the rest of the answer."""
-        parts, sent_bytes = self.unsent, 0
-        while parts:
             try:
-                sent = self.sock.sendmsg([parts[at] for at in range(min(len(parts), BUFFERS_PER_CALL))])
-            except (BlockingIOError, InterruptedError):
-                break
+                sent_bytes = unsent.send(head, body)
             except OSError:
                 self.abort()
                 return
-            sent_bytes += sent
-            while parts and sent >= len(parts[0]):
-                sent -= len(parts.popleft())
-            if sent:
-                parts[0] = parts[0][sent:]
-        self._sent_bytes += sent_bytes
+            if self.pending is not None:
+                self.pending.on_sent(sent_bytes)
+            if not unsent and last:
+                self._answered(now_s)
+                return
+            # With nothing left to send, only the application's deadline counts.
+            self.deadline_s = now_s + self._shared.limits.answer_grace_s if unsent else float("inf")
+        self.state = ANSWERING
+
+    def _flush(self, now_s: float) -> None:
+        """Continue to send the rest of the answer."""
+        try:
+            sent_bytes = self.unsent.flush()
+        except OSError:
+            self.abort()
+            return
         self._extend_by_reading(now_s)
         if self.pending is not None:
             self.pending.on_sent(sent_bytes)
-        if not parts and self.state is ANSWERING:
+        if not self.unsent and self.state is ANSWERING:
             if self._more_to_come:
                 self.deadline_s = float("inf")
             else:
@@ -444,16 +343,14 @@ class Connection:
     def _extend_by_reading(self, now_s: float) -> None:
         """Extend the deadline by the bytes that the client has read since the last time.
 
-        The kernel reports room only when a third of its buffer is free, which a slow client may take minutes to read,
-        so this counts the bytes that the client's end has acknowledged. That end may acknowledge nothing until it has
-        read a whole buffer, so the client gets the time to read the bytes that it acknowledged at once.
+        The client's end may acknowledge nothing until it has read a whole buffer, so the client gets the time to read
+        the bytes that it acknowledged at once.
         """
-        limits, read_bytes = self._shared.limits, self._sent_bytes - unacknowledged_bytes(self.sock)
-        if read_bytes > self._read_bytes:
-            more_bytes, floor_bytes_per_s = read_bytes - self._read_bytes, limits.answer_floor_bytes_per_s
-            most_s = max(limits.answer_grace_s, min(more_bytes, limits.client_buffer_bytes) / floor_bytes_per_s)
-            self.deadline_s = min(self.deadline_s + more_bytes / floor_bytes_per_s, now_s + most_s)
-            self._read_bytes = read_bytes
+        limits, read_bytes = self._shared.limits, self.unsent.newly_read_bytes()
+        if read_bytes:
+            floor_bytes_per_s = limits.answer_floor_bytes_per_s
+            most_s = max(limits.answer_grace_s, min(read_bytes, limits.client_buffer_bytes) / floor_bytes_per_s)
+            self.deadline_s = min(self.deadline_s + read_bytes / floor_bytes_per_s, now_s + most_s)
 
     def _answered(self, now_s: float) -> None:
         self.pending = None
@@ -515,9 +412,8 @@ class Connection:
         return received_bytes / max(now_s - self.idle_since_s, 0.001)
 
     def close_early(self, now_s: float) -> None:
-        """Close at once to make room, with a refusal if a request is being received."""
-        if self.state in (HEAD, BODY):
-            self._refuse(refusals.HEAD_TIMEOUT if self.state is HEAD else refusals.BODY_TIMEOUT, now_s)
+        """Close an idle connection, or one that is receiving a request, at once to make room."""
+        self.expire(now_s)
         self.close()
 
     def abort(self) -> None:
@@ -544,13 +440,6 @@ class Connection:
         if self._body is not None:
             self._body.discard()
         self._body = self._head = None
-
-
-def unacknowledged_bytes(sock: socket.socket) -> int:
-    """Return how many sent bytes the other end has not acknowledged (SIOCOUTQ; tcp(7), unix(7))."""
-    count = array.array("i", [0])
-    fcntl.ioctl(sock, termios.TIOCOUTQ, count)
-    return count[0]
 
 
 def jittered(most: float) -> float:

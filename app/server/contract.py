@@ -72,7 +72,7 @@ class ServedRequest(Protocol):
     deadline_s: float
     """Monotonic. Written by the worker before the request runs."""
     queued_s: float
-    """How long it waited for its thread. Written by the worker before the request runs."""
+    """Time that it waited for its thread. Written by the worker before the request runs."""
 
     @property
     def progressed_s(self) -> float:
@@ -88,14 +88,20 @@ class ServedRequest(Protocol):
 
 
 class ServingApp(Protocol):
-    """The application that the worker serves. `admit`, `client_of`, `refuse`, `started`, `observe` and `draining` are
-    called on the loop's thread: they run no user code and never block."""
+    """The application that the worker serves. `admit`, `client_of`, `refuse_by_head`, `refuse`, `started`, `observe`
+    and `draining` are called on the loop's thread: they run no user code and never block."""
 
     def admit(self, environ: Environ) -> ServedRequest:
         """Set how a request is run, without running it. Its body is whole, in `wsgi.input`."""
 
     def client_of(self, environ: Environ) -> Hashable:
         """Return the client of a request whose head was read, as `ServedRequest.client` will. Only reads `environ`."""
+
+    def refuse_by_head(self, environ: Environ) -> Response | None:
+        """Refuse a request whose head was read and whose body was not; return None to read its body.
+
+        Only reads `environ`. A request that passes is admitted later, when its body is whole.
+        """
 
     def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response] | None:
         """Answer one request, or several of one batch key: one response for each, in order.
@@ -165,6 +171,10 @@ class PlainApp:
         """Return the address of the connection."""
         client: str = environ.get("REMOTE_ADDR", "")
         return client
+
+    def refuse_by_head(self, environ: Environ) -> Response | None:
+        """Refuse nothing."""
+        return None
 
     def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response] | None:
         """Never called: every request goes through WSGI."""

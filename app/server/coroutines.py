@@ -10,8 +10,8 @@ from functools import partial
 
 from app.server import answers
 from app.server.bodies import close_body
-from app.server.connection import PendingRequest
 from app.server.contract import ServingApp
+from app.server.pending import PendingRequest
 
 log = logging.getLogger(__name__)
 

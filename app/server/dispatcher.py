@@ -15,17 +15,20 @@ from typing import Any
 from app.server import answers, refusals
 from app.server.answers import CommonHeaders, WsgiAnswer
 from app.server.bodies import close_body
-from app.server.client_turns import WORK_S
-from app.server.connection import Connection, PendingRequest
+from app.server.client_turns import WORK_S, ClientTurns, take_waiting
+from app.server.connection import Connection
 from app.server.contract import Environ, PlainApp, Refusal, Response, ServedRequest, ServingApp
 from app.server.limits import Limits
 from app.server.parsing import Head, partial_environ
+from app.server.pending import PendingRequest
 from app.server.request_hooks import RequestHooks
 from app.server.stats import Stats
 from app.server.threaded import ThreadedRequests
 
 log = logging.getLogger(__name__)
 
+SHORT_BODY_BYTES = 65536
+"""A body of at most this length is read before its request is refused: the connection then stays open."""
 TIMEOUT_KEY = "HTTP_X_REQUEST_TIMEOUT"
 TIMEOUT = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s)?", re.ASCII)
 
@@ -46,6 +49,9 @@ class Dispatcher:
         """The inline requests that were read in this turn of the loop, in groups. A request without a batch key is its
         own group."""
         self._inline_us = self._largest_us = 0.0
+        self._over_budget: ClientTurns[tuple[PendingRequest, bool]] = ClientTurns()
+        """Inline requests beyond the budgets of a turn, which go to the threads, and whether their client is over its
+        own."""
         self.app = app
         self._worker = worker
         self._keep_alive_s = float(worker.cfg.keepalive)
@@ -79,21 +85,32 @@ class Dispatcher:
         else:
             self.threads.enter(pending, now_s)
 
-    def client_of(self, head: Head) -> Hashable:
-        """Return the client of a request whose body is about to be read."""
+    def on_body(self, connection: Connection, head: Head, now_s: float) -> bool:
+        """Name the client of a request whose body is about to be read. Return False after refusing the request."""
+        connection.client = head.environ.get("REMOTE_ADDR")
+        answer = WsgiAnswer(head.environ["REQUEST_METHOD"] == "HEAD")
         try:
             client = self.app.client_of(head.environ)
             hash(client)
+            connection.client = client
+            if head.length_bytes is not None and head.length_bytes <= SHORT_BODY_BYTES:
+                return True
+            response = self.app.refuse_by_head(head.environ)
+            if response is None:
+                return True
+            body = answers.whole_body(answer, response)
         except Exception:
-            log.exception("the application's client_of() failed")
-            return head.environ.get("REMOTE_ADDR")
-        return client
+            log.exception("the application's client_of() or refuse_by_head() failed")
+            return True
+        self.stats.refuse("by_head")
+        self._send_refusal(connection, head, answer, body, now_s)
+        return False
 
     def on_gone(self, connection: Connection) -> None:
         """Drop or stop the request of a client that is gone."""
         self.stats.left += 1
         pending = connection.pending
-        if pending is None:
+        if not isinstance(pending, PendingRequest):
             return
         group = self.inline.get(_group_key(pending), [])
         if pending in group:
@@ -108,11 +125,26 @@ class Dispatcher:
         self._inline_us += pending.request.inline_us
         self._largest_us = max(self._largest_us, pending.request.inline_us)
 
+    @property
+    def has_inline(self) -> bool:
+        """Whether inline requests wait for `answer_inline`."""
+        return bool(self.inline or self._over_budget)
+
     def answer_inline(self, now_s: float) -> None:
-        """Answer the inline requests that were read, as far as the time of one turn allows."""
+        """Answer the inline requests that were read, as far as the budgets and the time of one turn allow."""
+        if self.inline:
+            self._answer_within_budgets(now_s)
+        for pending, client_is_over in take_waiting(self._over_budget):
+            if pending.cancelled:
+                close_body(pending.environ)
+                continue
+            self.threads.enter(pending, now_s, client_is_over)
+            pending.connection.resume_later()
+
+    def _answer_within_budgets(self, now_s: float) -> None:
         limits = self.limits
         if self._inline_us > limits.inline_client_us or self._largest_us > limits.inline_request_us:
-            self._keep_to_budgets(now_s)
+            self._keep_to_budgets()
         groups, self.inline = self.inline, {}
         self._inline_us = self._largest_us = 0.0
         until_s = time.monotonic() + WORK_S
@@ -125,8 +157,8 @@ class Dispatcher:
                 for pending in group:
                     self._collect(pending)
 
-    def _keep_to_budgets(self, now_s: float) -> None:
-        """Keep as many inline requests as fit into the budgets of a turn, fairly by client; queue the others."""
+    def _keep_to_budgets(self) -> None:
+        """Keep as many inline requests as fit into the budgets of a turn, fairly by client."""
         limits, collected, self.inline = self.limits, self.inline, {}
         asked_us: defaultdict[Hashable, float] = defaultdict(float)
         ranked = []
@@ -136,10 +168,9 @@ class Dispatcher:
         ranked.sort(key=itemgetter(0))
         turn_us = 0.0
         for client_us, pending in ranked:
-            request_us, over_budget = pending.request.inline_us, client_us > limits.inline_client_us
-            if over_budget or request_us > limits.inline_request_us or turn_us + request_us > limits.inline_turn_us:
-                self.threads.enter(pending, now_s, over_budget)
-                pending.connection.resume_later()
+            request_us, client_is_over = pending.request.inline_us, client_us > limits.inline_client_us
+            if client_is_over or request_us > limits.inline_request_us or turn_us + request_us > limits.inline_turn_us:
+                self._over_budget.append(pending.request.client, (pending, client_is_over))
             else:
                 turn_us += request_us
                 self._collect(pending)
@@ -227,9 +258,21 @@ class Dispatcher:
             log.exception("the application's refuse() failed")
             answer = WsgiAnswer(environ["REQUEST_METHOD"] == "HEAD")
             body = answers.whole_body(answer, PlainApp(self.app).refuse(environ, request, refusal))
+        self._send_refusal(connection, head, answer, body, now_s, may_keep)
+
+    def _send_refusal(
+        self,
+        connection: Connection,
+        head: Head | None,
+        answer: WsgiAnswer,
+        body: bytes,
+        now_s: float,
+        may_keep: bool = False,
+    ) -> None:
         keeps = may_keep and head is not None and self._keeps(connection, head, now_s)
         common = self.common_headers.keep_alive if keeps else self.common_headers.close
-        first = answers.head(answer, environ.get("SERVER_PROTOCOL", "HTTP/1.1"), common)
+        protocol = "HTTP/1.1" if head is None else head.environ["SERVER_PROTOCOL"]
+        first = answers.head(answer, protocol, common)
         connection.answer(first, body, keeps, now_s)
         if head is not None:
             self._hooks.after(head, answer, now_s)

@@ -33,6 +33,7 @@ class Reason(enum.Enum):
     RECYCLED = "max_requests"
     STUCK = "a stuck thread"
     ORPHANED = "the master is gone"
+    LEAKED = "its file descriptors are used up, and not by connections"
 
 
 @dataclass(slots=True)

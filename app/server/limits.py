@@ -37,7 +37,7 @@ class Limits:
     client_buffer_bytes: int = 64 * 1024
     """Bytes that a client may acknowledge at once while they are unread in its kernel's buffer."""
     linger_s: float = 3.0
-    """How long the client's bytes are discarded after the last answer, so that it can read the answer."""
+    """Time for which the client's bytes are discarded after the last answer, so that it can read the answer."""
 
     inline_turn_us: float = 10_000.0
     """Limit of inline requests in one turn of the loop, by their estimates. The others wait for a thread."""
@@ -47,9 +47,9 @@ class Limits:
     """The same limit for one request."""
     queue_requests: int = 256
     queue_max_wait_s: float = 0.3
-    streams_computing: int = field(default_factory=lambda: max(2, os.cpu_count() or 2))
-    """Limit of streams that compute at once, one for each core. More would not be faster, and the loop would wait
-    longer for the interpreter's lock."""
+    computing_cores: int = field(default_factory=lambda: max(2, os.cpu_count() or 2))
+    """Limit of streams that compute at once, and of groups of inline requests over their budgets. More would not be
+    faster, and the loop would wait longer for the interpreter's lock."""
     waiting_threads: int = 512
     """Limit of concurrent requests that may block."""
     waiting_requests: int = 10_000
@@ -58,10 +58,10 @@ class Limits:
     """An idle thread beyond Gunicorn's `threads` ends after this time."""
     request_timeout_s: float = 30.0
     stuck_grace_s: float = 10.0
-    """How long a thread may make no progress after its deadline before the worker is replaced."""
+    """Longest time without progress of a thread after its deadline, before the worker is replaced."""
 
     answer_buffer_bytes: int = 256 * 1024
-    """How far a streamed answer may be ahead of the client."""
+    """Most bytes of a streamed answer that the client has not yet read."""
 
     connection_requests: int = 100_000
     connection_age_s: float = 900.0
@@ -74,7 +74,7 @@ class Limits:
     drain_timeout_s: float = 20.0
     """Time from SIGTERM to the end of the process. Unanswered requests get 503 then."""
     idle_at_stop_s: float = 2.0
-    """How long a stopping worker keeps idle connections, whose next request may be on its way."""
+    """Time for which a stopping worker keeps idle connections: their next request may be on its way."""
 
     @property
     def waiting_requests_of_client(self) -> int:

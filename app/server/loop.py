@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import heapq
 import logging
 import os
 import select
@@ -12,12 +11,12 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any
 
+from app.server import eviction
 from app.server.bodies import Store
 from app.server.client_turns import WORK_S, ClientTurns, take_waiting
-from app.server.connection import BODY, HEAD, IDLE, LINGERING, Connection, ConnectionState, Shared
+from app.server.connection import IDLE, Connection, ConnectionState, Shared
 from app.server.dispatcher import Dispatcher
 from app.server.lifecycle import Lifecycle, Phase
 from app.server.master import holds_any
@@ -31,14 +30,14 @@ MASTER_LOOK_S = 0.01
 ACCEPTS_PER_MS = 16
 ACCEPTS_PER_MS_SHARED = 2
 """Accepted connections for each millisecond of the turn, if other workers accept too, so that they share each burst."""
-SPARED_AT_ONCE = 64
-RECEIVING_SHARE = 0.5
-"""Share of all places for connections that one client may use for requests that are being received."""
 BACKLOG_S = 1.0
-"""How long a stopping worker may take to accept the connections in the kernel's queue."""
+"""Longest time in which a stopping worker accepts the connections in the kernel's queue."""
 NO_DESCRIPTORS_PAUSE_S = 0.1
 WATCHED = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 LONGEST_TURN_OVER_S = 10.0
+COLLECT_S = 0.001
+"""Pause before a turn while many awaited requests are answered. Each turn takes the interpreter's lock from the event
+loop that answers them; a turn for each answer would take a fifth of the time of an answer."""
 
 
 class Loop:
@@ -103,6 +102,11 @@ class Loop:
         for connection in self._connections.values():
             connection.sock.close()
 
+    @property
+    def connection_count(self) -> int:
+        """Number of open connections."""
+        return len(self._connections)
+
     def by_state(self) -> dict[str, int]:
         """Return how many connections are in each state. Any thread may call this."""
         counts = Counter(connection.state for connection in list(self._connections.values()))
@@ -112,8 +116,10 @@ class Loop:
         """Wait for events, handle them, and return the time afterwards."""
         dispatcher, threads, stats = self.dispatcher, self.dispatcher.threads, self.dispatcher.stats
         until_s = min(self._next_sweep_s, threads.next_check_s(), self.life.accept_until_s)
-        is_behind = self.ready or self._due or self._overdue or dispatcher.inline
+        is_behind = self.ready or self._due or self._overdue or dispatcher.has_inline
         wait_s = 0 if is_behind else max(0.0, until_s - now_s)
+        if threads.awaits_many() and not is_behind:
+            time.sleep(COLLECT_S)
         events = self._poller.poll(wait_s, EVENTS_PER_TURN)
         began_s = now_s = time.monotonic()
         dispatcher.common_headers.refresh(now_s)
@@ -140,7 +146,7 @@ class Loop:
         if self.ready:
             for connection in take_waiting(self.ready):
                 self._guard(connection, Connection.resume, now_s)
-        if dispatcher.inline:
+        if dispatcher.has_inline:
             dispatcher.answer_inline(now_s)
         # Accept last: a new connection may reuse a closed descriptor, and must not get its old events.
         for fd in accept:
@@ -171,7 +177,8 @@ class Loop:
     def _sweep(self, now_s: float) -> None:
         self._next_sweep_s = now_s + SWEEP_S
         self._overdue = deque(one for one in self._connections.values() if one.deadline_s <= now_s)
-        self._cap_receiving(now_s)
+        for connection in eviction.over_share([*self._connections.values()], self._most, now_s):
+            self._close_early(connection, now_s)
         self._accept_more(now_s)
         if self._accepting:
             # The kernel wakes only one worker for a new connection, which may be stopped or stuck.
@@ -204,7 +211,7 @@ class Loop:
         listener = self._listeners.get(fd)
         until_s = time.monotonic() + for_s
         for number in range(at_most):
-            if number % ACCEPTS_PER_MS == ACCEPTS_PER_MS - 1 and time.monotonic() >= until_s:
+            if number and time.monotonic() >= until_s:
                 return
             if listener is None or not self._make_room(now_s):
                 self.accept_from(listening=False)
@@ -238,45 +245,18 @@ class Loop:
     def _evict(self, now_s: float) -> bool:
         """Close the least useful connection; return False if there is none."""
         if not self._evictable:
-            self._evictable.extend(self._eviction_candidates(now_s))
+            evictable = eviction.candidates(self._connections.values(), self._limits.evict_idle_s, now_s)
+            self._evictable.extend(evictable)
         while self._evictable:
             connection = self._evictable.popleft()
-            if self._is_spared(connection, now_s):
-                self.dispatcher.stats.evicted += 1
-                connection.close_early(now_s)
+            if eviction.is_spared(connection, self._limits.evict_idle_s, now_s):
+                self._close_early(connection, now_s)
                 return True
         return False
 
-    def _eviction_candidates(self, now_s: float) -> list[Connection]:
-        """Return some of the connections idle for longest, or else the slowest of the client with most connections."""
-        spared = [one for one in self._connections.values() if self._is_spared(one, now_s)]
-        if idle := [one for one in spared if one.state in (IDLE, LINGERING)]:
-            return heapq.nsmallest(SPARED_AT_ONCE, idle, key=attrgetter("idle_since_s"))
-        return self._slowest(spared, SPARED_AT_ONCE, now_s)
-
-    def _is_spared(self, connection: Connection, now_s: float) -> bool:
-        is_one = connection.state in (IDLE, LINGERING, HEAD, BODY)
-        return is_one and now_s - connection.idle_since_s >= self._limits.evict_idle_s
-
-    def _slowest(self, receiving: list[Connection], count: int, now_s: float) -> list[Connection]:
-        """Return the slowest receiving connections of the client with most of them."""
-        for client, _ in Counter(one.client for one in receiving).most_common(1):
-            theirs = [one for one in receiving if one.client == client]
-            return heapq.nsmallest(count, theirs, key=lambda one: one.bytes_per_s(now_s))
-        return []
-
-    def _cap_receiving(self, now_s: float) -> None:
-        """Close the slowest requests of a client beyond its share of all places."""
-        at_most = int(self._most * RECEIVING_SHARE)
-        if len(self._connections) <= at_most:
-            return
-        receiving = [one for one in self._connections.values() if one.state in (HEAD, BODY)]
-        for client, count in Counter(one.client for one in receiving).items():
-            if count > at_most:
-                theirs = [one for one in receiving if one.client == client]
-                for connection in self._slowest(theirs, count - at_most, now_s):
-                    self.dispatcher.stats.evicted += 1
-                    connection.close_early(now_s)
+    def _close_early(self, connection: Connection, now_s: float) -> None:
+        self.dispatcher.stats.evicted += 1
+        connection.close_early(now_s)
 
     def _on_closed(self, connection: Connection) -> None:
         self._connections.pop(connection.fd, None)

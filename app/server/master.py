@@ -94,6 +94,38 @@ def outlive_booted_workers(server: Any, has_booted: Callable[[Any], bool]) -> No
     server.reap_workers = reap_workers
 
 
+ENDING_SIGNALS = frozenset({signal.SIGTERM, signal.SIGQUIT, signal.SIGINT})
+
+
+def hold_signals_of_new_workers(server: Any) -> None:
+    """Make signals that end a worker wait until it handles them.
+
+    Until then a process that was forked has the handlers of the master, which only put a signal into a queue that the
+    master reads: a worker that was told to end while it was forked would serve on, and be killed after
+    `graceful_timeout`. `Arbiter.spawn_worker` (Gunicorn 27.0.1) has no other place for this.
+
+    Args:
+        server: Gunicorn's arbiter.
+    """
+    spawn, worker_class = server.spawn_worker, server.worker_class
+    handle_signals = worker_class.init_signals
+
+    def spawn_worker() -> Any:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+        try:
+            return spawn()
+        finally:
+            if os.getpid() == server.pid:  # a worker leaves by an exception when it ends
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def init_signals(worker: Any) -> None:
+        handle_signals(worker)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
+
+    server.spawn_worker = spawn_worker
+    worker_class.init_signals = init_signals
+
+
 def watch_frozen_workers(server: Any, has_booted: Callable[[Any], bool], frozen_s: float) -> None:
     """Continue workers that are stopped, and end those that are silent for longer than a request may take.
 

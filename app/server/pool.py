@@ -18,14 +18,14 @@ from app.server import answers
 from app.server.answers import LAST_CHUNK, allowed_part, chunk, complete_body
 from app.server.bodies import close_body
 from app.server.client_turns import take_waiting
-from app.server.connection import PendingRequest
 from app.server.contract import Response, ServingApp
 from app.server.elastic_pool import ElasticPool
+from app.server.pending import PendingRequest
 
 log = logging.getLogger(__name__)
 
 SLICE_S = 0.02
-"""How long a stream makes parts before others have their turn."""
+"""Time for which a stream makes parts before others have their turn."""
 
 
 class Pool:

@@ -32,7 +32,7 @@ class Stats:
     """By reason: `head_timeout`, `body_too_large`, `queue_full`, `queue_wait`, `deadline`, `malformed`, ..."""
     turn_s: float = 0.0
     turn_max_s: float = 0.0
-    """How long the loop was away from its poller: in the last turn, and at most in the last ten seconds."""
+    """Time that the loop was away from its poller: in the last turn, and at most in the last ten seconds."""
 
     running: Callable[[], int] = lambda: 0
     queued: Callable[[], int] = lambda: 0

@@ -12,17 +12,22 @@ from collections.abc import Hashable
 from typing import Protocol
 
 from app.server import refusals
-from app.server.admission_queue import EXPIRED_AT_ONCE, AdmissionQueue
+from app.server.admission_queue import AdmissionQueue
 from app.server.bodies import close_body
-from app.server.connection import ANSWERING, WAITING, Connection, PendingRequest
+from app.server.client_turns import WORK_S
+from app.server.connection import ANSWERING, WAITING, Connection
 from app.server.contract import Refusal, ServingApp
 from app.server.coroutines import Coroutines
 from app.server.limits import Limits
+from app.server.pending import PendingRequest
 from app.server.pool import Pool
 from app.server.request_hooks import RequestHooks
 from app.server.stats import Stats
 
 log = logging.getLogger(__name__)
+
+MANY_AWAITED = 64
+"""From so many requests that wait by `await` on, the loop collects their answers and the next requests."""
 
 
 class Responder(Protocol):
@@ -48,27 +53,26 @@ class ThreadedRequests:
         self, responder: Responder, app: ServingApp, threads: int, limits: Limits, stats: Stats, hooks: RequestHooks
     ) -> None:
         self.pool = Pool(app, threads, limits.answer_buffer_bytes, limits.waiting_idle_s)
-        self.queue: AdmissionQueue[PendingRequest] = AdmissionQueue(
-            threads, limits.queue_requests, limits.queue_max_wait_s
-        )
-        self.blocking_queue: AdmissionQueue[PendingRequest] = AdmissionQueue(
-            limits.waiting_threads, limits.queue_requests, limits.queue_max_wait_s
-        )
+
+        def queue(places: int) -> AdmissionQueue[PendingRequest]:
+            return AdmissionQueue(places, limits.queue_requests, limits.queue_max_wait_s)
+
+        self.queue = queue(threads)
+        self.inline_queue = queue(min(threads, limits.computing_cores))
+        """For inline requests over their budgets, which only compute."""
+        self.blocking_queue = queue(limits.waiting_threads)
         """For requests that may block. They take no place from those that compute."""
-        self.awaited_queue: AdmissionQueue[PendingRequest] = AdmissionQueue(
-            limits.waiting_requests, limits.queue_requests, limits.queue_max_wait_s
-        )
+        self.awaited_queue = queue(limits.waiting_requests)
         """For requests that wait by `await`. They need no thread."""
-        self.stream_queue: AdmissionQueue[PendingRequest] = AdmissionQueue(
-            min(threads, limits.streams_computing), limits.queue_requests, limits.queue_max_wait_s
-        )
+        self.stream_queue = queue(min(threads, limits.computing_cores))
         """For streams between their slices. Each also has a place among the requests that may block."""
-        self._queues = (self.queue, self.blocking_queue, self.awaited_queue)
+        self._queues = (self.queue, self.inline_queue, self.blocking_queue, self.awaited_queue)
         self._awaited_of: Counter[Hashable] = Counter()
         """Number of running awaited requests, by client."""
         self._coroutines = Coroutines(app, self.pool.put)
         self.start_coroutines = self._coroutines.start
         self.has_stuck_thread = False
+        self._has_awaited_answer = False
         self._responder = responder
         self._limits = limits
         self._stats = stats
@@ -86,6 +90,7 @@ class ThreadedRequests:
         request = pending.request
         pending.client = request.client
         pending.is_awaited = request.is_awaited and not pending.needs_thread
+        pending.is_inline = request.runs_inline and not request.through_wsgi
         # Requests that may block or go through WSGI run alone.
         pending.batch_key = None if request.may_block or request.through_wsgi else request.batch_key
         queue = self._queue_of(pending)
@@ -115,7 +120,9 @@ class ThreadedRequests:
     def _queue_of(self, pending: PendingRequest) -> AdmissionQueue[PendingRequest]:
         if pending.is_awaited:
             return self.awaited_queue
-        return self.blocking_queue if pending.request.may_block else self.queue
+        if pending.request.may_block:
+            return self.blocking_queue
+        return self.inline_queue if pending.is_inline else self.queue
 
     def _start(self, group: list[PendingRequest], now_s: float) -> None:
         for pending in group:
@@ -199,7 +206,13 @@ class ThreadedRequests:
             elif last:
                 self._stats.late += 1
 
+    def awaits_many(self) -> bool:
+        """Return whether many requests wait by `await`, and one was answered since the last call."""
+        has_answer, self._has_awaited_answer = self._has_awaited_answer, False
+        return has_answer and self.awaited_queue.running >= MANY_AWAITED
+
     def _forget_awaited(self, pending: PendingRequest) -> None:
+        self._has_awaited_answer = True
         self._awaited_of[pending.client] -= 1
         if not self._awaited_of[pending.client]:
             del self._awaited_of[pending.client]  # else the counter grows with the number of clients
@@ -248,16 +261,15 @@ class ThreadedRequests:
                 self._expire_queue(queue, now_s)
         if self._next_check_s > now_s:
             return
-        refused = 0
+        until_s = time.monotonic() + WORK_S
         for pending in list(self._running):
-            if refused == EXPIRED_AT_ONCE:
-                return  # the others have their turn before the rest
             if pending.deadline_s <= now_s and not pending.cancelled:
                 if pending.connection.unsent:
                     self._extend(pending, now_s)  # it waits for the client, who has a deadline too
                     continue
                 self._refuse_late(pending, now_s)
-                refused += 1
+                if time.monotonic() >= until_s:
+                    return  # the others have their turn before the rest
             if not pending.is_stuck and self._stuck_at_s(pending) <= now_s:
                 pending.is_stuck = self.has_stuck_thread = True
                 log_stack(pending, now_s)
@@ -282,13 +294,16 @@ class ThreadedRequests:
         pending.stuck_allowance_s = 0.0
 
     def _expire_queue(self, queue: AdmissionQueue[PendingRequest], now_s: float) -> None:
-        overdue, late = queue.expired(now_s)
-        for pending in overdue:
-            self._refuse(pending, refusals.QUEUE_WAIT, now_s)
-            pending.connection.resume_later()
-        for pending in late:
-            close_body(pending.environ)
-            self._refuse_late(pending, now_s)
+        until_s = time.monotonic() + WORK_S
+        for pending in queue.take_expired(now_s):
+            if pending.deadline_s <= now_s:
+                close_body(pending.environ)
+                self._refuse_late(pending, now_s)
+            else:
+                self._refuse(pending, refusals.QUEUE_WAIT, now_s)
+                pending.connection.resume_later()
+            if time.monotonic() >= until_s:
+                return
 
     def _refuse_late(self, pending: PendingRequest, now_s: float) -> None:
         connection = pending.connection

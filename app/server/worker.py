@@ -26,13 +26,15 @@ log = logging.getLogger(__name__)
 
 NOTIFY_S = 1.0
 KILLED_BEFORE_S = 2.0
-"""How long before Gunicorn would kill it a stopping worker ends."""
+"""A stopping worker ends this long before Gunicorn would kill it."""
 THREADS_END_S = 0.5
 EXIT_S = 5.0
-"""How long the interpreter may take to end with a hanging thread."""
+"""Longest time in which the interpreter ends with a hanging thread."""
 OTHER_DESCRIPTORS = 256
-SWITCH_S = 0.0005
-"""How long a computing thread may keep the interpreter's lock from the loop. Python's default is 0.005."""
+SPARE_DESCRIPTORS = 8
+"""Descriptors that a worker must be able to open beside its connections, for example to read a file."""
+SWITCH_S = 0.0001
+"""Time after which the loop asks a computing thread for the interpreter's lock. Python's default is 0.005."""
 
 
 class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
@@ -84,9 +86,13 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
         faulthandler.dump_traceback()
         super().handle_abort(sig, frame)
 
+    def init_process(self) -> None:
+        """Prepare this process and serve. Models run first, so the interpreter is set up before them."""
+        sys.setswitchinterval(SWITCH_S)
+        super().init_process()
+
     def run(self) -> None:
         """Serve until the end of this process."""
-        sys.setswitchinterval(SWITCH_S)
         limits, stats = self.limits, Stats()
         # An awaited request has two connections: its client's, and one to a service.
         _allow_descriptors(self.cfg.worker_connections + limits.waiting_requests + OTHER_DESCRIPTORS)
@@ -110,6 +116,8 @@ class RetortWorker(Worker):  # type: ignore[misc]  # Gunicorn ships no types
                 call_app("observe", app.observe)
                 if self.ppid != os.getppid():
                     self._stop(loop, Reason.ORPHANED, now_s)
+                elif lacks_descriptors(self.PIPE[0], loop.connection_count):
+                    self._stop(loop, Reason.LEAKED, now_s)
             now_s = loop.turn(now_s)
             if not self.alive:
                 self._stop(loop, Reason.TERMINATED, now_s)
@@ -140,6 +148,25 @@ def call_app(name: str, method: Callable[[], None]) -> None:
         method()
     except Exception:
         log.exception("the application's %s() failed", name)
+
+
+def lacks_descriptors(descriptor: int, connections: int) -> bool:
+    """Return whether this process cannot open more files, although its connections take less than half of the limit.
+
+    A model may leave files or sockets open. `descriptor` is any open one.
+    """
+    if 2 * connections >= resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+        return False
+    opened: list[int] = []
+    try:
+        for _ in range(SPARE_DESCRIPTORS):
+            opened.append(os.dup(descriptor))
+    except OSError:
+        return True
+    finally:
+        for each in opened:
+            os.close(each)
+    return False
 
 
 def _allow_descriptors(wanted: int) -> None:

@@ -20,6 +20,8 @@ PHASES = ("parse", "validate", "queue", "run", "encode")
 ALL_PHASES = ("parse", "validate", "queue", "prepare", "run", "finish", "encode")
 """Also the phases of models with steps."""
 SERVER_TIMING = ", ".join(f"{phase};dur=%.3f" for phase in PHASES)
+SERVER_TIMING_OF_ALL = ", ".join(f"{phase};dur=%.3f" for phase in ALL_PHASES)
+DURATION, NEXT_PHASE = '":', ',"'
 
 NO_REQUEST = "-"
 
@@ -110,11 +112,12 @@ def draw(share: float) -> bool:
 class Timings:
     """The duration of each phase of one request, in `ms`. `queued_s` is the wait for a thread. Not thread-safe."""
 
-    __slots__ = ("_began_s", "_last_s", "ms")
+    __slots__ = ("_began_s", "_last_s", "_text", "_text_s", "ms")
 
     def __init__(self, queued_s: float = 0.0) -> None:
         self.ms = {"parse": 0.0, "validate": 0.0, "queue": queued_s * 1e3, "run": 0.0, "encode": 0.0}
         self._began_s = self._last_s = time.perf_counter()
+        self._text, self._text_s = "", 0.0
 
     @property
     def total_s(self) -> float:
@@ -128,10 +131,6 @@ class Timings:
             self.ms[phase] = 0.0
         self.ms[phase] += (now_s - self._last_s) * 1e3
         self._last_s = now_s
-
-    def rounded_ms(self) -> dict[str, float]:
-        """Return the duration of each phase in milliseconds, cut to microseconds."""
-        return {phase: ms * 1e3 // 1 / 1e3 for phase, ms in self.ms.items()}
 
     def ns(self, phase: str) -> int:
         """Return the duration of a phase so far, in nanoseconds."""
@@ -148,6 +147,14 @@ class Timings:
 
     def header(self) -> str:
         """Return the value of `Server-Timing` (W3C Server Timing), with durations in milliseconds."""
-        if len(self.ms) > len(PHASES):  # steps have phases of their own
-            return ", ".join(f"{phase};dur={self.ms.get(phase, 0.0):.3f}" for phase in ALL_PHASES)
-        return SERVER_TIMING % (*self.ms.values(),)
+        if self._text_s != self._last_s:
+            if len(self.ms) > len(PHASES):  # steps have phases of their own
+                self._text = SERVER_TIMING_OF_ALL % tuple([self.ms.get(phase, 0.0) for phase in ALL_PHASES])
+            else:
+                self._text = SERVER_TIMING % (*self.ms.values(),)
+            self._text_s = self._last_s
+        return self._text
+
+    def json(self) -> str:
+        """Return the milliseconds of each phase as a JSON object, with the numbers of `header`."""
+        return f'{{"{self.header().replace(";dur=", DURATION).replace(", ", NEXT_PHASE)}}}'

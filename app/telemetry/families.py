@@ -32,7 +32,7 @@ class MetricType(enum.Enum):
 
 
 class Aggregation(enum.Enum):
-    """How the numbers of the workers are combined."""
+    """The ways to combine the numbers of the workers."""
 
     SUM = enum.auto()
     MAX = enum.auto()

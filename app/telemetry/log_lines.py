@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -18,7 +19,8 @@ RED, GREEN, YELLOW, CYAN = "31", "32", "33", "36"
 LEVEL_COLOURS = {"WARNING": YELLOW, "ERROR": RED, "CRITICAL": RED}
 
 MOST_WAITING_LINES = 64
-_encode = msgspec.json.Encoder().encode
+DELETE = b"\x7f"
+_encoder = msgspec.json.Encoder()
 _encode_ascii = json.JSONEncoder().encode  # not json.dumps: a model may replace it
 
 
@@ -41,14 +43,14 @@ class JsonLines(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._millisecond = (-1, "")
+        self._second = self._time = (-1, "")
 
     def format(self, record: logging.LogRecord) -> str:
         """Return time (UTC), level, logger, message, request id, the facts of an event, and a traceback."""
         if isinstance(record, EventRecord):
-            return self.line(record.event, record.created)
+            return self.lines([record.event], record.created)[:-1]
         event = {
-            "time": self._time(record.created),
+            "time": self.time(record.created),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
@@ -58,22 +60,34 @@ class JsonLines(logging.Formatter):
             event["traceback"] = self.formatException(record.exc_info)
         return _encode_ascii(event)
 
-    def line(self, event: Any, created_s: float) -> str:
-        """Return the facts of an event, after setting its time."""
-        event.time = self._time(created_s)
-        try:
-            line = _encode(event)
-        except UnicodeEncodeError:  # a surrogate without its other half, which is no character
-            return _encode_ascii(msgspec.to_builtins(event))
-        return line.decode("ascii") if line.isascii() else _encode_ascii(msgspec.json.decode(line))
+    def lines(self, events: Sequence[Any], created_s: float) -> str:
+        """Return a line for each event, with its end. They are encoded at once, as long as all of them are ASCII.
 
-    def _time(self, created_s: float) -> str:
-        """Return the time in ISO 8601 with milliseconds. The text is cached, because many lines share it."""
-        millisecond = int(created_s * 1e3)
-        known, text = self._millisecond
-        if millisecond != known:
-            text = datetime.fromtimestamp(millisecond / 1e3, UTC).isoformat(timespec="milliseconds")
-            self._millisecond = millisecond, text
+        The fast encoder leaves the control character DEL as it is, so such lines are encoded one by one too.
+        """
+        time = self.time(created_s)
+        for event in events:
+            event.time = time
+        with contextlib.suppress(UnicodeEncodeError):  # a surrogate without its other half, which is no character
+            lines = _encoder.encode_lines(events)
+            if lines.isascii() and DELETE not in lines:
+                return lines.decode("ascii")
+        return "".join(
+            f"{_encode_ascii(msgspec.to_builtins(event, enc_hook=msgspec.json.decode))}\n" for event in events
+        )
+
+    def time(self, created_s: float) -> str:
+        """Return the time in ISO 8601 with milliseconds. The last text and its second are cached."""
+        milliseconds = int(created_s * 1e3)
+        known, text = self._time
+        if milliseconds != known:
+            second, rest = divmod(milliseconds, 1000)
+            known, start = self._second  # read once: other threads replace it
+            if second != known:
+                start = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+                self._second = second, start
+            text = f"{start}.{rest:03d}+00:00"
+            self._time = milliseconds, text
         return text
 
 
@@ -83,7 +97,6 @@ class LineHandler(logging.StreamHandler[TextIO]):
     def __init__(self) -> None:
         super().__init__()
         self._waiting: list[str] = []
-        self._json_lines = JsonLines()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, or keep it for a moment. Logging holds the handler's lock."""
@@ -94,21 +107,16 @@ class LineHandler(logging.StreamHandler[TextIO]):
         except Exception:  # noqa: BLE001 - as the standard library does
             self.handleError(record)
 
-    def take(self, event: Any, created_s: float) -> None:
-        """Keep the JSON line of an event, as `emit` does for an `EventRecord`. For the result of `sole_handler`."""
-        line = self._json_lines.line(event, created_s)
-        with self.lock or contextlib.nullcontext():
-            self._waiting.append(line)
-            if len(self._waiting) >= MOST_WAITING_LINES:
-                self.flush()
-
     def flush(self) -> None:
         """Write the waiting lines in one call."""
-        if not self._waiting:
-            return
+        if self._waiting:
+            self.write("")
+
+    def write(self, text: str) -> None:
+        """Write the waiting lines and then these, in one call."""
         with self.lock or contextlib.nullcontext():
             lines, self._waiting = self._waiting, []
-            self.stream.write("\n".join([*lines, ""]))
+            self.stream.write("\n".join([*lines, text]) if lines else text)
             self.stream.flush()
 
 
@@ -156,7 +164,7 @@ def shows_colours(stream: TextIO) -> bool:
 def sole_handler(logger: logging.Logger) -> LineHandler | None:
     """Return our handler if it alone gets the records of a logger, as JSON, and no filter looks at them.
 
-    It can then take events without a record: to make one, and to pass it on, takes as long as to write the line.
+    Lines can then be written without a record: to make one, and to pass it on, takes as long as all the rest.
     """
     while logger.parent is not None:
         if logger.handlers or logger.filters or logger.disabled or not logger.propagate:

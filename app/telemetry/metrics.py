@@ -126,7 +126,7 @@ class SharedMetrics:
         """Record an orderly end of this worker: its running versions did not crash it."""
         for name in self._page.names():
             if parts(name)[0] == RUNNING:
-                self._set(name, 0.0)
+                self.put(name, 0.0)
 
     def ended(self, number: int | None) -> dict[tuple[str, int], float]:
         """Count the end of a worker. Return the versions that were running, with their runs in all workers."""
@@ -228,9 +228,9 @@ class SharedMetrics:
             for reason, refused in server["refused"].items():
                 self._count_up_to(key("retort_refusals", reason), refused)
             for name, place in MEASURED.items():
-                self._set(place, server[name])
+                self.put(place, server[name])
             for state, connections in server["connections"].items():
-                self._set(key("retort_connections", state), connections)
+                self.put(key("retort_connections", state), connections)
             self._cells[REPORTED] = time.monotonic()
 
     def refresh_server(self) -> None:
@@ -245,9 +245,6 @@ class SharedMetrics:
             self._cells[place] += now - before
             self._observed[name] = now
 
-    def _set(self, name: str, value: float) -> None:
-        self._cells[self._page.place(name)] = value
-
     # --- counts of other modules that are no metrics
 
     def add(self, name: str, amounts: Sequence[float]) -> None:
@@ -258,7 +255,7 @@ class SharedMetrics:
 
     def put(self, name: str, value: float) -> None:
         """Write the only cell of a block of this process."""
-        self._set(name, value)
+        self._cells[self._page.place(name)] = value
 
     def has(self, name: str) -> bool:
         """Return whether this process has a block of this name."""
@@ -293,13 +290,13 @@ class SharedMetrics:
                 self._page.place(key(model_version, state))
         for name in self._page.names():
             if name.startswith(key("retort_model_state", "")):
-                self._set(name, float(name in current))
+                self.put(name, float(name in current))
 
     def _look_at_process(self) -> None:
         with self._lock:
             self._count_up_to(CPU, time.process_time())
         for name, size_bytes in memory_bytes().items():
-            self._set(key(f"retort_worker_memory_{name}_bytes"), size_bytes)
+            self.put(key(f"retort_worker_memory_{name}_bytes"), size_bytes)
 
     # --- reading
 

@@ -25,7 +25,7 @@ import app
 log = logging.getLogger(__name__)
 
 FLUSH_WITHIN_S = 1.0
-"""How long the end of a worker may take for the last spans, beside the time that its requests have to end."""
+"""Longest time for the last spans at the end of a worker, beside the time that its requests have to end."""
 SERVICE = "retort"
 """The name of the service, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES give another one."""
 EXPORTER_LOG = "opentelemetry.exporter.otlp.proto.http.trace_exporter"

@@ -64,11 +64,14 @@ class PredictionCounts:
             self._duration.observe(duration_s)
             cells[self._rows] += rows
             stages, bounds_s = self._stages, self._stage_bounds_s
+            least_s = bounds_s[0]
             for stage, ms in stages_ms.items():
-                first, total = stages.get(stage) or self._stage(stage)
-                bucket = first + bisect_left(bounds_s, ms * 1e-3)
+                bucket, total = stages.get(stage) or self._stage(stage)
+                took_s = ms * 1e-3
+                if took_s > least_s:  # most stages take microseconds
+                    bucket += bisect_left(bounds_s, took_s)
                 cells[bucket] += 1.0
-                cells[total] += ms * 1e-3
+                cells[total] += took_s
 
     def _outcome(self, status: str) -> int:
         if len(self._outcomes) >= MOST_OUTCOMES:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import signal
 import time
 from typing import Any
 
@@ -12,6 +14,8 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 EXITS, SEGFAULTS = 666.25, 666.75
 FORKS, CHILD_LIVES_S = 777.25, 60
+GROUP_DIES, LEAKS = 888.25, 999.25
+LEAKED: list[int] = []
 EXIT_STATUS = {EXITS: 7, 666.3: 3, 666.4: 4}
 """Gunicorn uses 3 and 4 for workers that cannot boot."""
 
@@ -29,6 +33,12 @@ class Deadly(RegressorMixin, BaseEstimator):
                 os._exit(status)
         if (features[:, 0] == SEGFAULTS).any():
             ctypes.string_at(0)
+        if (features[:, 0] == GROUP_DIES).any():
+            os.killpg(0, signal.SIGKILL)
+        if (features[:, 0] == LEAKS).any():
+            with contextlib.suppress(OSError):
+                while True:
+                    LEAKED.append(os.open(os.devnull, os.O_RDONLY))
         if (features[:, 0] == FORKS).any():
             child = os.fork()
             if child == 0:

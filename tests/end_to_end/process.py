@@ -27,10 +27,15 @@ WORKER = os.environ.get("RETORT_WORKER", "retort").lower()
 """The worker class of every server in the tests, read before the settings of the machine are removed."""
 
 
-def web_line() -> str:
-    """Return the command that platforms run, from Procfile."""
+def line_of(kind: str) -> str:
+    """Return the command of a kind of process that platforms run, from Procfile."""
     lines = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text("utf-8").splitlines())
-    return lines["web"]
+    return lines[kind]
+
+
+def web_line() -> str:
+    """Return the command of the server."""
+    return line_of("web")
 
 
 def free_port() -> int:

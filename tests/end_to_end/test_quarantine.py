@@ -19,7 +19,7 @@ import pytest
 
 from app.packing.spawn import PackRequest
 from app.packing.write import pack
-from tests.end_to_end.deadly import EXIT_STATUS, EXITS, FORKS, SEGFAULTS, Deadly
+from tests.end_to_end.deadly import EXIT_STATUS, EXITS, FORKS, GROUP_DIES, LEAKS, SEGFAULTS, Deadly
 from tests.end_to_end.process import WORKER, Server, serving
 
 pytestmark = pytest.mark.server
@@ -84,9 +84,37 @@ def test_no_exit_status_of_a_worker_that_serves_ends_the_server(server: Server) 
         assert f"exited with code {status}." in server.words
 
 
+@pytest.mark.fault("M13")
+def test_a_model_that_kills_its_process_group_ends_only_its_worker(server: Server) -> None:
+    kill(server, GROUP_DIES)
+    assert server.process.poll() is None
+    assert server.ask("POST", STEADY, '{"feature1": 2}').status == 200
+
+
+@pytest.mark.own_worker("Gunicorn's own worker does not look at its descriptors")
+@pytest.mark.fault("M13")
+def test_a_worker_whose_descriptors_a_model_has_used_up_is_replaced(server: Server) -> None:
+    before = set(server.all_workers(2))
+    assert server.ask("POST", DEADLY, f'{{"feature1": {LEAKS}}}').status == 200
+    until = time.monotonic() + 30
+    while len(before & set(server.workers)) != 1 and time.monotonic() < until:
+        time.sleep(0.02)
+    server.all_workers(2)
+    assert "its file descriptors are used up" in server.words
+    for path in ("/docs", "/readyz"):
+        assert server.ask("GET", path).status == 200
+
+
 def held_by(process: int) -> set[str]:
     """Return the open descriptors of a process, as /proc names them."""
     return {str(path.readlink()) for path in Path(f"/proc/{process}/fd").iterdir()}
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text("ascii").rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_process_that_a_model_forks_keeps_neither_the_port_nor_a_connection(server: Server, tmp_path: Path) -> None:
@@ -106,8 +134,13 @@ def test_a_process_that_a_model_forks_keeps_neither_the_port_nor_a_connection(se
             time.sleep(0.02)
         assert held == set()
         assert server.ask("POST", DEADLY, '{"feature1": 4}').document["prediction"] == [8.0]
+        assert is_running(child)
     finally:
-        os.kill(child, signal.SIGKILL)
+        server.stop()
+    until = time.monotonic() + 10
+    while is_running(child) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not is_running(child)
 
 
 @pytest.mark.fault("M13")

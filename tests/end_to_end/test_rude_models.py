@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -57,3 +58,10 @@ def _is_event(line: str) -> bool:
         return {"time", "level", "message"} <= json.loads(line).keys()
     except (ValueError, AttributeError):
         return False
+
+
+def test_what_the_worker_sets_for_itself_is_no_change_of_a_model(tmp_path: Path) -> None:
+    with serving(tmp_path, WEB_CONCURRENCY=1, RETORT_RUNTIME="artifact") as server:
+        answer = server.ask("POST", "/models/iris-two/predict", b'{"feature1": 5.1, "feature2": 3.5}')
+        assert answer.status == 200
+        assert "for the whole process" not in server.words

@@ -15,6 +15,8 @@ from app.settings.cores import allowed_cores
 from tests.end_to_end.process import ROOT, START_WITHIN_S, Server, environment, free_port, serving, web_line
 from tests.settings.services import injected
 
+GRACEFUL_TIMEOUT_S = 20
+"""The setting of app.gunicorn_conf."""
 RECORD = '{"feature1": 5.1, "feature2": 3.5}'
 
 
@@ -115,4 +117,37 @@ def test_a_port_in_use_ends_the_start_with_its_address(tmp_path: Path) -> None:
             ["sh", "-c", f"exec {web_line()}"], cwd=ROOT, env=variables, capture_output=True, text=True, check=False
         )
     assert ended.returncode != 0
-    assert f"('127.0.0.1', {port})" in ended.stderr
+    sentence = f"retort: port {port} of 127.0.0.1 is in use; stop what listens there, or set another PORT, as in PORT="
+    assert ended.stderr.splitlines()[-1].startswith(sentence)
+    assert "models:" not in ended.stderr
+
+
+SLOW_TO_FORK = """
+import time
+from app import gunicorn_conf
+from app.gunicorn_conf import *
+
+def post_fork(server, worker):
+    time.sleep(1.0)
+    gunicorn_conf.post_fork(server, worker)
+"""
+
+
+@pytest.mark.fault("P02")
+def test_a_worker_that_is_told_to_end_while_it_is_forked_ends(tmp_path: Path) -> None:
+    """Without waiting for `graceful_timeout`: such a worker used to miss the signal."""
+    config = tmp_path / "config.py"
+    config.write_text(SLOW_TO_FORK, "utf-8")
+    command = ["gunicorn", "--config", str(config), "wsgi:app"]
+    server = Server(command, free_port(), tmp_path / "said")
+    try:
+        until = time.monotonic() + START_WITHIN_S
+        while "Booting worker" not in server.words:
+            assert time.monotonic() < until, server.words
+            time.sleep(0.02)
+        server.process.terminate()
+        assert server.process.wait(timeout=GRACEFUL_TIMEOUT_S - 5) == 0
+        assert "SIGKILL" not in server.words
+    finally:
+        server.process.kill()
+        server.process.wait()

@@ -18,7 +18,6 @@ EVIDENCE = {
     "2": "read elsewhere, such as in an advisory",
     "K": "reported, and not checked by us",
 }
-NO_JOBS = "does not apply: there are no jobs that score files by HTTP"
 
 
 @dataclass(frozen=True)
@@ -467,12 +466,16 @@ SECTIONS: dict[str, tuple[Fault, ...]] = {
         Fault(
             "S07",
             "The same `Idempotency-Key` twice",
-            "",
-            untested="does not apply: a prediction changes nothing, so that clients and proxies may repeat it",
+            "the same request gets the job that it has made, and another one 422; predictions change nothing, so that "
+            "clients and proxies may repeat them without a key",
         ),
         Fault("S08", "Two runs of bulk scoring write one output", "the second is refused, and the first goes on"),
-        Fault("S09", "A download of results is cut", "", untested=NO_JOBS),
-        Fault("S10", "100,000 queued jobs", "", untested=NO_JOBS),
+        Fault(
+            "S09",
+            "A download of results is cut",
+            "the client asks for the rest as a range, and gets it if the result is still the same (`If-Range`)",
+        ),
+        Fault("S10", "Very many queued jobs", "a client that has RETORT_JOBS_OPEN of them gets 429 with `Retry-After`"),
     ),
     "Security": (
         Fault(

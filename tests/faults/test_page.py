@@ -59,6 +59,7 @@ def test_the_outcome_of_a_test_is_the_worst_of_its_phases(tmp_path: Path) -> Non
     assert recorder.found == {"a": "failed", "b": "skipped"}
 
 
+@pytest.mark.slow
 def test_a_run_adds_to_the_outcomes_of_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "OUTCOMES", tmp_path / "build" / "faults.json")
     page.write(tmp_path / "faults.md", {"a": "passed", "b": "failed"})

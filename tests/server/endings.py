@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -16,10 +17,12 @@ def once(server: Server) -> None:
     server.process.send_signal(signal.SIGTERM)
 
 
-def twice_to_the_group(server: Server) -> None:
+def twice_to_all(server: Server) -> None:
     """Signal every process of a container, as some platforms do."""
     for _ in range(2):
-        os.killpg(server.process.pid, signal.SIGTERM)
+        for process_id in (*server.workers, server.process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process_id, signal.SIGTERM)
         time.sleep(0.05)
 
 

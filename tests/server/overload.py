@@ -16,6 +16,8 @@ SLOW, SLOWER = "/echo?sleep_s=0.02", "/echo?sleep_s=0.05"
 PATIENCE_S = 1.0
 ECHO_LINES = 48
 LEAVES, IN_A_HURRY, QUICK = 0.01, 0.2, 0.25
+LATE = 0.0005
+"""Share of requests that surely run at their deadline: others that are late have mostly waited for a thread."""
 """Shares of the echo requests whose client leaves, that have a deadline, and that run inline."""
 
 
@@ -58,6 +60,8 @@ def random_echo() -> LoadRequest:
     if random.random() < QUICK:
         return echo("/quick")
     sleep_s = random.choice((0, 0, 0, 0.0005, 0.001, 0.002, 0.004))
+    if random.random() < LATE:
+        return echo("/echo?sleep_s=0.15", "X-Request-Timeout: 100ms\r\n")
     if random.random() < IN_A_HURRY:
         return echo(f"/echo?sleep_s={sleep_s}", "X-Request-Timeout: 2ms\r\n")
     question = echo(f"/echo?sleep_s={sleep_s}" if sleep_s else "/echo")

@@ -42,6 +42,9 @@ class Serving:
     def client_of(self, environ: Environ) -> Hashable:
         return self.client(environ)
 
+    def refuse_by_head(self, environ: Environ) -> Response | None:
+        return None
+
     def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response]:
         return [self._respond_alone(request.environ) for request in requests]
 

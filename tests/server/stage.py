@@ -20,6 +20,7 @@ from app.server.stats import Stats
 from tests.server.serving import Serving, as_serving
 
 MOST_TURNS = 2000
+NEVER_S = 1e6
 
 
 class QuietLog(Logger):  # type: ignore[misc]
@@ -113,9 +114,10 @@ class Stage:
 
 
 @contextlib.contextmanager
-def staged(app: Any, cfg: Any = None, **limits: Any) -> Iterator[Stage]:
+def staged(app: Any, cfg: Any = None, *, queue_max_wait_s: float = NEVER_S, **limits: Any) -> Iterator[Stage]:
+    """A worker's loop with these limits. Unless a test asks for it, no request is refused because it waits long."""
     cfg = cfg or config()
-    stage = Stage(app, cfg, Limits(**limits))
+    stage = Stage(app, cfg, Limits(queue_max_wait_s=queue_max_wait_s, **limits))
     try:
         yield stage
     finally:

@@ -45,8 +45,8 @@ def test_a_place_goes_to_the_first_that_waits() -> None:
 def test_no_request_waits_longer_than_allowed() -> None:
     admission, queue = full_queue(waiting=2)
     assert admission.next_expiry_s == 0.3
-    assert admission.expired(0.29) == ([], [])
-    assert admission.expired(0.3) == ([queue[0]], [])
+    assert [*admission.take_expired(0.29)] == []
+    assert [*admission.take_expired(0.3)] == [queue[0]]
     assert admission.next_expiry_s == 0.4
     assert admission.age_s(0.35) == pytest.approx(0.25)
 
@@ -57,7 +57,7 @@ def test_a_deadline_shorter_than_the_queue_counts_first() -> None:
     hurried = Request(arrived_s=0.0, deadline_s=0.05)
     assert admission.enter(hurried) is False
     assert admission.next_expiry_s == 0.05
-    assert admission.expired(0.05) == ([], [hurried])
+    assert [*admission.take_expired(0.05)] == [hurried]
     assert admission.waiting == 1
     assert admission.leave() == [queue[0]]
 
@@ -228,12 +228,20 @@ def test_requests_of_all_clients_expire() -> None:
     for request in (first, second, hurried):
         assert admission.enter(request) is False
     assert admission.age_s(0.2) == pytest.approx(0.2)
-    assert admission.expired(0.3) == ([first], [])
+    assert [*admission.take_expired(0.3)] == [first]
     assert admission.next_expiry_s == 0.35
-    assert admission.expired(0.35) == ([], [hurried])
+    assert [*admission.take_expired(0.35)] == [hurried]
     assert admission.next_expiry_s == 0.4
-    assert admission.expired(0.4) == ([second], [])
+    assert [*admission.take_expired(0.4)] == [second]
     assert (admission.waiting, admission.age_s(0.4), admission.next_expiry_s) == (0, 0.0, float("inf"))
+
+
+def test_expired_requests_that_are_not_taken_out_expire_at_the_next_call() -> None:
+    admission, queue = full_queue(waiting=2)
+    assert next(admission.take_expired(9.0)) is queue[0]
+    assert admission.waiting == 1
+    assert admission.next_expiry_s <= 9.0
+    assert [*admission.take_expired(9.0)] == [queue[1]]
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -273,12 +281,8 @@ def test_no_request_is_lost_or_counted_twice(seed: int) -> None:
             assert group or all(request.batch_key in running for request in waiting)
 
     def expire() -> None:
-        overdue, late = admission.expired(now_s)
-        for request in late:
-            assert request.deadline_s <= now_s
-            waiting.remove(request)
-        for request in overdue:
-            assert request.arrived_s + 0.3 <= now_s < request.deadline_s
+        for request in admission.take_expired(now_s):
+            assert min(request.arrived_s + 0.3, request.deadline_s) <= now_s
             waiting.remove(request)
         assert all(now_s < min(request.arrived_s + 0.3, request.deadline_s) for request in waiting)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 
 from app.core.steps.event_loop import EventLoop
 from app.server.contract import Environ, PlainRequest, Response, ServedRequest
+from app.server.loop import COLLECT_S
+from app.server.threaded import MANY_AWAITED
 from tests.server.reference import statuses_in
 from tests.server.serving import Serving
 from tests.server.stage import Stage, staged
@@ -115,6 +118,24 @@ def test_hundreds_wait_at_once_though_there_is_one_thread(served: Waited) -> Non
     assert app.threads == {"retort-event-loop"}
     assert stage.dispatcher.stats.awaited == 300
     assert stage.dispatcher.stats.threaded == stage.dispatcher.stats.running() == 0
+
+
+@pytest.mark.parametrize(("waiting", "pauses"), [(MANY_AWAITED - 1, []), (MANY_AWAITED, [COLLECT_S])])
+def test_answers_are_collected_while_many_requests_wait(
+    served: Waited, monkeypatch: pytest.MonkeyPatch, waiting: int, pauses: list[float]
+) -> None:
+    app, stage = served()
+    paused: list[float] = []
+    monkeypatch.setattr(time, "sleep", paused.append)
+    with asking(stage, *[b"one"] * waiting) as connections, asking(stage, b"one", path=b"fails") as failed:
+        assert statuses(answered(stage, failed)) == [500]
+        app.open()
+        stage.until(lambda: stage.dispatcher.stats.running() == 0)
+        assert paused[:1] == pauses
+        assert statuses(answered(stage, connections)) == [200] * waiting
+        paused.clear()
+        stage.turn()
+    assert paused == []
 
 
 def test_above_the_limit_awaited_requests_queue_and_clients_take_turns(served: Waited) -> None:

@@ -13,7 +13,8 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.server.bodies import ChunkedBody, LengthBody, NoRoom, Store, TooLong, TooManyChunks
+from app.server import refusals
+from app.server.bodies import WHOLE_BODY, BodyRefused, ChunkedBody, LengthBody, Store, close_body
 from app.server.limits import Limits
 from tests.server.stage import config
 
@@ -42,7 +43,7 @@ def gunicorns(content: bytes) -> object:
 
 def ours(parts: list[bytes], limit_bytes: int = 1 << 20, chunks: int = 1000) -> object:
     limits = Limits(body_bytes=limit_bytes, body_chunks=chunks)
-    body = ChunkedBody(fresh_request(), limits, Store(1 << 20, 1 << 20))
+    body = ChunkedBody(fresh_request(), limits, Store(1 << 20, 1 << 20), None, limit_bytes)
     rest: bytes | None = None
     try:
         for number, part in enumerate(parts):
@@ -91,12 +92,12 @@ def test_chunks_in_any_pieces_get_gunicorns_verdict(written: list[bytes], choice
 @pytest.mark.parametrize("parts_of", [lambda c: [c], lambda c: [c[at : at + 1] for at in range(len(c))]])
 @pytest.mark.fault("N06")
 def test_chunks_have_limits(parts_of: Any) -> None:
-    with pytest.raises(TooLong):
+    with pytest.raises(BodyRefused, match="longer than 14 bytes"):
         ours(parts_of(b"5\r\nhello\r\n" * 3 + b"0\r\n\r\n"), limit_bytes=14)
     assert ours(parts_of(b"5\r\nhello\r\n" * 3 + b"0\r\n\r\n"), limit_bytes=15) == (b"hello" * 3, b"")
-    with pytest.raises(TooManyChunks):
+    with pytest.raises(BodyRefused, match="more than 3 chunks"):
         ours(parts_of(b"1\r\nh\r\n" * 4), chunks=3)
-    with pytest.raises(TooLong):
+    with pytest.raises(BodyRefused, match="longer than"):
         ours(parts_of(b"f" * 40 + b"\r\n"))
     assert ours(parts_of(b"5;" + b"a" * 9000)) == REFUSED
     assert ours(parts_of(b"1;a=b\r\nh\r\n" * 2000 + b"0\r\n\r\n"), chunks=10_000) == (b"h" * 2000, b"")
@@ -143,14 +144,14 @@ def test_the_files_of_one_client_leave_room_for_those_of_others() -> None:
     mine = [LengthBody(100, store, "a") for _ in range(3)]
     for body in mine[:2]:
         body.feed(b"x" * 25)
-    with pytest.raises(NoRoom) as caught:
+    with pytest.raises(BodyRefused) as caught:
         mine[2].feed(b"x")
-    assert caught.value.of_client
+    assert caught.value.refusal is refusals.CLIENT_HAS_NO_ROOM
     theirs = [LengthBody(100, store, client) for client in "bc"]
     theirs[0].feed(b"x" * 40)
-    with pytest.raises(NoRoom) as caught:
+    with pytest.raises(BodyRefused) as caught:
         theirs[1].feed(b"x" * 20)
-    assert not caught.value.of_client
+    assert caught.value.refusal is refusals.NO_ROOM
     mine[0].discard()
     mine[2].feed(b"x" * 25)
     assert store.by_client == {"a": 50, "b": 40}
@@ -173,7 +174,7 @@ def test_a_body_in_a_file_takes_its_room_until_it_is_gone() -> None:
     whole = body.finish()
     body.discard()
     other = LengthBody(50, store, "a")
-    with pytest.raises(NoRoom):
+    with pytest.raises(BodyRefused):
         other.feed(b"x")
     whole.close()
     del whole
@@ -182,3 +183,9 @@ def test_a_body_in_a_file_takes_its_room_until_it_is_gone() -> None:
     assert store.by_client == {"a": 50}
     other.discard()
     assert (store.by_client, store.spooled_bytes) == ({}, 0)
+
+
+def test_the_body_is_closed_and_not_what_a_middleware_has_put_into_its_place() -> None:
+    body, other = io.BytesIO(), io.BytesIO()
+    close_body({"wsgi.input": other, WHOLE_BODY: body})
+    assert (body.closed, other.closed) == (True, False)

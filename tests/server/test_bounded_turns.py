@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +27,8 @@ class Named(Serving):
     def __init__(self, inline_us: float = 0.0) -> None:
         self.ran: list[str] = []
         self.inline_us = inline_us
+        self.may_answer = threading.Event()
+        self.may_answer.set()
 
     def runs_inline(self, environ: Environ) -> bool:
         return True
@@ -41,6 +44,7 @@ class Named(Serving):
         return request
 
     def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response]:
+        self.may_answer.wait(10.0)
         self.ran += [str(request.client) for request in requests]
         return [Response(200, [], b"") for _ in requests]
 
@@ -121,6 +125,42 @@ def test_inline_requests_over_the_budget_of_their_client_wait_for_a_thread() -> 
         assert [statuses_in(each.recv(65536)) for each in connections] == [[200]] * 31
 
 
+class Held(Named):
+    """Distinguishes batch keys by the client; holds requests in threads until their release."""
+
+    def __init__(self) -> None:
+        super().__init__(inline_us=2000.0)
+        self.gate = threading.Event()
+        self.in_threads: list[str] = []
+
+    def runs_inline(self, environ: Environ) -> bool:
+        return environ["HTTP_X_CLIENT"] != "threaded"
+
+    def batch_key(self, environ: Environ) -> str:
+        return self.client(environ)
+
+    def respond(self, requests: Sequence[ServedRequest]) -> Sequence[Response]:
+        self.in_threads.append(str(requests[0].client))
+        assert self.gate.wait(20)
+        return super().respond(requests)
+
+
+@pytest.mark.usefixtures("long_turns")
+def test_inline_requests_over_their_budgets_compute_on_as_many_threads_as_cores_beside_others() -> None:
+    app = Held()
+    models = [b"a", b"b", b"c", b"d", b"e"]
+    with staged(app, config(threads=8), computing_cores=2, inline_request_us=1000.0, queue_max_wait_s=60.0) as stage:
+        stats = stage.dispatcher.stats
+        with asking(stage, *models) as connections:
+            stage.until(lambda: stats.threaded == len(models) and len(app.in_threads) == 2)
+            with asking(stage, b"threaded") as others:
+                stage.until(lambda: "threaded" in app.in_threads)
+                assert (stats.running(), stats.queued()) == (3, 3)
+                app.gate.set()
+                stage.until(lambda: stats.answered == 6)
+                assert [statuses_in(each.recv(65536)) for each in (*connections, *others)] == [[200]] * 6
+
+
 @pytest.mark.usefixtures("long_turns")
 def test_inline_requests_over_the_budget_of_the_turn_are_taken_from_the_client_with_most() -> None:
     app = Named(inline_us=100.0)
@@ -151,6 +191,53 @@ def test_a_flood_of_inline_requests_gets_429_when_the_queue_is_full() -> None:
     assert statuses[-3:] == [200, 200, 200]
     assert set(statuses[:40]) == {200, 429}
     assert stage.dispatcher.stats.refused == {"too_many_requests": statuses.count(429)}
+
+
+def _flood(monkeypatch: pytest.MonkeyPatch, stage: Stage, connections: list[Any]) -> None:
+    """Let a turn read the requests of all connections, and then leave no time for anything else."""
+    stage.until(lambda: stage.dispatcher.stats.answered == len(connections))
+    for connection in connections:
+        assert statuses_in(connection.recv(65536)) == [200]
+        connection.sendall(ASK % b"noisy")
+    monkeypatch.setattr("app.server.dispatcher.WORK_S", 0.0)
+
+    def take_one(waiting: Any) -> Iterator[Any]:
+        yield waiting.popleft()
+
+    monkeypatch.setattr("app.server.dispatcher.take_waiting", lambda waiting: take_one(waiting) if waiting else ())
+
+
+@pytest.mark.usefixtures("long_turns")
+def test_a_turn_that_has_no_time_refuses_one_request_over_the_budget_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = Named()
+    limits = {"inline_client_us": 500.0, "queue_requests": 2}
+    with staged(app, config(threads=1), **limits) as stage, asking(stage, *[b"noisy"] * 20) as connections:
+        stats = stage.dispatcher.stats
+        _flood(monkeypatch, stage, connections)
+        app.inline_us = 600.0
+        app.may_answer.clear()
+        stage.turn()
+        assert stats.threaded + sum(stats.refused.values()) == 1
+        stage.until(lambda: sum(stats.refused.values()) == 17)
+        app.may_answer.set()
+        stage.until(lambda: stats.answered == 23)
+        statuses = [statuses_in(each.recv(65536))[0] for each in connections]
+    assert (statuses.count(200), statuses.count(429)) == (3, 17)
+
+
+@pytest.mark.usefixtures("long_turns")
+def test_a_client_that_leaves_over_its_budget_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Named()
+    with staged(app, inline_client_us=500.0) as stage, asking(stage, *[b"noisy"] * 5) as connections:
+        _flood(monkeypatch, stage, connections)
+        app.inline_us = 600.0
+        stage.turn()
+        for connection in connections:
+            connection.close()
+        stage.until(lambda: stage.dispatcher.stats.left == 5 and not stage.dispatcher.has_inline)
+        assert len(app.ran) <= 6
 
 
 class Streams(Serving):
@@ -252,7 +339,7 @@ def test_streams_take_no_place_from_other_requests(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("app.server.pool.SLICE_S", 0.0)
     app = Streams(30, b"x" * 100)
     with (
-        staged(app, config(threads=1), streams_computing=1) as stage,
+        staged(app, config(threads=1), computing_cores=1) as stage,
         asking(stage, *[b"a"] * 3, b"other") as connections,
     ):
         threads = stage.dispatcher.threads

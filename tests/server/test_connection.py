@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.server.connection import BODY
+from app.server.connection import BODY, LINGERING
+from app.server.contract import Response
+from app.server.dispatcher import SHORT_BODY_BYTES
 from tests.server.mixtures import requests
 from tests.server.reference import gunicorn_verdict, plain, statuses_in
 from tests.server.stage import Recorder, Stage, config, staged
@@ -412,7 +414,46 @@ def test_an_application_that_cannot_name_a_client_does_not_stop_the_request(capl
         assert connection.client == "192.0.2.1"
         stage.say(client, b"x" * 9)
         assert statuses_in(client.recv(10_000)) == [200]
-    assert "client_of() failed" in caplog.text
+    assert "client_of() or refuse_by_head() failed" in caplog.text
+
+
+class Guarded(Recorder):
+    """Reads bodies of requests with a key only."""
+
+    def refuse_by_head(self, environ: dict[str, Any]) -> Response | None:
+        return (
+            None if "HTTP_X_API_KEY" in environ else Response(401, [("WWW-Authenticate", "Bearer")], b"a key, please")
+        )
+
+
+LONG = b"POST /jobs HTTP/1.1\r\nHost: a\r\n%bContent-Length: 1000000\r\n\r\n"
+CHUNKED = b"POST /predict HTTP/1.1\r\nHost: a\r\n%bTransfer-Encoding: chunked\r\n\r\nf4240\r\n"
+
+
+@pytest.mark.parametrize("head", [LONG, CHUNKED], ids=["length", "chunks"])
+@pytest.mark.parametrize("expect", [b"", b"Expect: 100-continue\r\n"], ids=["sent", "expected"])
+def test_a_request_that_is_refused_by_its_head_sends_no_body(head: bytes, expect: bytes) -> None:
+    with staged(Guarded(), spool_bytes=1) as stage, stage.connect() as client:
+        stage.say(client, head % expect + (b"" if expect else b"x" * 50_000))
+        answer = client.recv(10_000)
+        assert statuses_in(answer) == [401]
+        assert answer.endswith(b"a key, please")
+        assert b"Connection: close" in answer
+        (connection,) = stage.loop._connections.values()
+        assert connection.state is LINGERING
+        assert (stage.loop._shared.store.held_bytes, stage.loop._shared.store.spooled_bytes) == (0, 0)
+        assert stage.dispatcher.stats.refused == {"by_head": 1}
+    with staged(Guarded()) as stage, stage.connect() as client:
+        stage.say(client, head % (b"X-API-Key: k\r\n" + expect) + b"x" * 5_000)
+        (connection,) = stage.loop._connections.values()
+        assert connection.state is BODY
+
+
+def test_a_short_body_is_read_before_its_request_is_refused_so_that_the_connection_stays() -> None:
+    with staged(Guarded()) as stage, stage.connect() as client:
+        stage.say(client, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % SHORT_BODY_BYTES)
+        (connection,) = stage.loop._connections.values()
+        assert connection.state is BODY
 
 
 class Streaming:

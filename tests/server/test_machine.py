@@ -25,12 +25,11 @@ from tests.server.echoes import HANGS_AFTER_S, Client, Echo, echo
 from tests.server.mixtures import mutated, numbered, ordinary, requests
 from tests.server.reference import gunicorn_verdict
 from tests.server.responses import answers_in
-from tests.server.stage import Stage, config
+from tests.server.stage import NEVER_S, Stage, config
 
 DRAWS = int(os.environ.get("DRAWS", "60"))
 CLIENTS = 4
 SETTLE_TURNS = 12
-NEVER_S = 1e6
 LIMITS = Limits(
     body_bytes=100_000,
     answer_buffer_bytes=50_000,

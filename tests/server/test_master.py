@@ -12,7 +12,14 @@ from collections.abc import Iterator
 import pytest
 from gunicorn.config import Config
 
-from app.server.master import STOPPED_S, MemoryHeartbeat, holds_any, is_stopped, watch_frozen_workers
+from app.server.master import (
+    STOPPED_S,
+    MemoryHeartbeat,
+    hold_signals_of_new_workers,
+    holds_any,
+    is_stopped,
+    watch_frozen_workers,
+)
 
 
 def test_open_sockets_of_a_process_are_found() -> None:
@@ -95,3 +102,45 @@ def test_a_worker_is_ended_that_is_silent_for_longer_than_a_request_may_take() -
     arbiter.murder_workers()
     arbiter.murder_workers()
     assert arbiter.signalled == [(1, signal.SIGABRT), (1, signal.SIGKILL)]
+
+
+class ForkedWorker:
+    """A worker that is told to end before it has handlers of its own."""
+
+    def __init__(self) -> None:
+        self.was_told = False
+
+    def init_signals(self) -> None:
+        signal.signal(signal.SIGTERM, self._end)
+
+    def _end(self, number: int, frame: object) -> None:
+        self.was_told = True
+
+
+class ForkingArbiter:
+    """Gunicorn's master, reduced to the fork of a worker."""
+
+    worker_class = ForkedWorker
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.children: list[int] = []
+
+    def spawn_worker(self) -> int:
+        child = os.fork()
+        if child:
+            self.children.append(child)
+            return child
+        os.kill(os.getpid(), signal.SIGTERM)
+        worker = self.worker_class()
+        worker.init_signals()
+        os._exit(0 if worker.was_told else 1)
+
+
+def test_a_signal_that_comes_while_a_worker_is_forked_is_handled_by_the_worker() -> None:
+    arbiter = ForkingArbiter()
+    hold_signals_of_new_workers(arbiter)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, set())
+    child = arbiter.spawn_worker()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, set()) == before
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

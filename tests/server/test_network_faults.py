@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +16,13 @@ from tests.server.crowds import HALF_BODY, HALF_HEAD, WHOLE, crowd, median_s, sl
 from tests.server.reference import statuses_in
 from tests.server.served import Outcomes, ask_stats, connect, cpu_s, load, rss_bytes, took_s, worker_server
 
-pytestmark = [pytest.mark.server, pytest.mark.alone]
+pytestmark = pytest.mark.server
+alone = pytest.mark.alone  # only what measures time or memory
+
+WITHIN_S = 20.0
 
 
+@alone
 @pytest.mark.own_worker("it reads in its threads, so that as many slow senders as it has threads stop it")
 @pytest.mark.parametrize("says", [HALF_HEAD, HALF_BODY], ids=["n01 heads", "n02 bodies"])
 @pytest.mark.fault("N01", "N02")
@@ -31,6 +37,7 @@ def test_slow_senders_do_not_affect_other_clients(tmp_path: Path, says: bytes) -
             assert one.recv(1000) == b""
 
 
+@alone
 @pytest.mark.own_worker("it reads in its threads, so that as many slow senders as it has threads stop it")
 @pytest.mark.needs_program("slowhttptest")
 @pytest.mark.parametrize("kind", ["-H", "-B"])
@@ -41,6 +48,7 @@ def test_slowhttptest_finds_the_service_available(tmp_path: Path, kind: str) -> 
     assert set(looks) == {"YES"}
 
 
+@alone
 @pytest.mark.own_worker("it counts nothing")
 @pytest.mark.fault("N03", "N04")
 def test_n03_n04_silent_and_idle_crowds(tmp_path: Path) -> None:
@@ -89,6 +97,7 @@ def test_n05_a_body_over_the_limit_is_refused_while_it_is_sent(tmp_path: Path) -
         assert server.ask("POST", "/length", "x" * 1_000_000).content == b"1000000"
 
 
+@alone
 @pytest.mark.own_worker("it leaves the limits of bodies to the application")
 @pytest.mark.fault("N06")
 def test_n06_a_million_chunks_and_a_long_extension(tmp_path: Path) -> None:
@@ -108,23 +117,31 @@ def test_n06_a_million_chunks_and_a_long_extension(tmp_path: Path) -> None:
 @pytest.mark.own_worker("it counts nothing")
 @pytest.mark.fault("N10")
 def test_n10_clients_that_left_hold_no_resources(tmp_path: Path) -> None:
-    with worker_server(tmp_path) as server:
+    slow = b"POST /echo?sleep_s=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"
+    with worker_server(tmp_path, limits={"queue_max_wait_s": 5.0}) as server:
         before = ask_stats(server)
-        slow = b"POST /echo?sleep_s=0.2 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"
+        most_fds, leaving = before["fds"] + 1, []
         for says in (b"", HALF_HEAD, HALF_BODY, *[slow] * 20, WHOLE):
-            one = connect(server)
-            one.sendall(says)
-            time.sleep(0.01)
+            leaving.append(connect(server))
+            leaving[-1].sendall(says)
+        stats_when(server, lambda stats: stats["queued"] >= 5)
+        for one in leaving:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             one.close()
-        time.sleep(0.6)
-        after = ask_stats(server)
+        after = stats_when(server, lambda stats: stats["running"] == stats["queued"] == 0 and stats["fds"] <= most_fds)
         assert after["threads"] == before["threads"]
-        assert after["fds"] <= before["fds"] + 1
-        assert after["running"] == after["queued"] == 0
         assert after["left"] >= 10
         assert after["dropped"] >= 5
         assert "Traceback" not in server.words
+
+
+def stats_when(server: Server, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Return the statistics of a worker once they hold."""
+    until_s = time.monotonic() + WITHIN_S
+    while not holds(stats := ask_stats(server)):
+        assert time.monotonic() < until_s, stats
+        time.sleep(0.02)
+    return stats
 
 
 @pytest.mark.own_worker("it counts nothing")
@@ -135,7 +152,7 @@ def test_steady_load_leaves_descriptors_and_threads_flat(tmp_path: Path) -> None
             await asyncio.sleep(1.0)
         return kept.with_those_of(short)
 
-    with worker_server(tmp_path) as server:
+    with worker_server(tmp_path, limits={"queue_max_wait_s": 5.0}) as server:
         before = ask_stats(server)
         outcomes = asyncio.run(run(server))
         after = ask_stats(server)

@@ -16,13 +16,16 @@ import pytest
 
 from app.server import RetortWorker
 from tests.end_to_end.process import Server, free_port
-from tests.server.endings import once, recycled, reloaded, terminated, twice_to_the_group
+from tests.server.endings import once, recycled, reloaded, terminated, twice_to_all
 from tests.server.served import Outcomes, Talk, load, took_s, worker_server
 
-pytestmark = [pytest.mark.server, pytest.mark.alone]
+pytestmark = pytest.mark.server
+alone = pytest.mark.alone  # only what measures time
 
 PROMPT_S = 1.0
 """An answer that waited for the fault would take as long as the fault lasts: many seconds."""
+PATIENT = {"queue_max_wait_s": 5.0}
+"""Limits with which a busy machine refuses no request of a few clients."""
 
 
 def wait_until(done: object, within_s: float) -> float:
@@ -35,6 +38,7 @@ def wait_until(done: object, within_s: float) -> float:
     return time.monotonic() - began_s
 
 
+@alone
 @pytest.mark.fault("P01")
 def test_p01_a_killed_worker_fails_only_its_own_requests_and_is_replaced(tmp_path: Path) -> None:
     async def run(server: Server) -> Outcomes:
@@ -50,7 +54,7 @@ def test_p01_a_killed_worker_fails_only_its_own_requests_and_is_replaced(tmp_pat
             await asyncio.sleep(0.5)
         return outcomes
 
-    with worker_server(tmp_path, workers=2, limits={"queue_max_wait_s": 5.0}) as server:
+    with worker_server(tmp_path, workers=2, limits=PATIENT) as server:
         outcomes = asyncio.run(run(server))
     assert set(outcomes.count) <= {"200", "reset", "reset kept"}, outcomes.count
     assert sum(outcomes.bad.values()) <= 2 * 16
@@ -58,7 +62,7 @@ def test_p01_a_killed_worker_fails_only_its_own_requests_and_is_replaced(tmp_pat
 
 
 @pytest.mark.own_worker("it resets what waits in the kernel's queue when it stops")
-@pytest.mark.parametrize("stop", [once, twice_to_the_group])
+@pytest.mark.parametrize("stop", [once, twice_to_all])
 @pytest.mark.fault("P02", "P06")
 def test_p02_p06_sigterm_resets_nobody(tmp_path: Path, stop: Callable[[Server], None]) -> None:
     for _ in range(2):
@@ -74,19 +78,20 @@ def test_p02_p06_sigterm_resets_nobody(tmp_path: Path, stop: Callable[[Server], 
 
 @pytest.mark.fault("P04")
 def test_p04_sighup_loses_nothing(tmp_path: Path) -> None:
-    with worker_server(tmp_path, workers=2) as server:
+    with worker_server(tmp_path, workers=2, limits=PATIENT) as server:
         outcomes = asyncio.run(reloaded(server, times=2, every_s=0.5))
     assert set(outcomes.count) == {"200"}, outcomes.count
 
 
 @pytest.mark.fault("P05")
 def test_p05_recycling_loses_nothing(tmp_path: Path) -> None:
-    with worker_server(tmp_path, workers=2, max_requests=200, max_requests_jitter=50) as server:
+    with worker_server(tmp_path, workers=2, limits=PATIENT, max_requests=200, max_requests_jitter=50) as server:
         outcomes, workers = asyncio.run(recycled(server, for_s=4.0))
     assert set(outcomes.count) == {"200"}, outcomes.count
     assert len(workers) >= 4
 
 
+@alone
 @pytest.mark.own_worker("it has no deadlines")
 @pytest.mark.fault("P07")
 def test_p07_a_drain_that_hangs_ends_in_time_and_is_logged(tmp_path: Path) -> None:
@@ -107,6 +112,7 @@ def test_p07_a_drain_that_hangs_ends_in_time_and_is_logged(tmp_path: Path) -> No
         assert server.process.returncode == 0
 
 
+@alone
 @pytest.mark.fault("P08")
 def test_p08_more_connections_than_allowed(tmp_path: Path) -> None:
     async def run(server: Server) -> Outcomes:
@@ -120,6 +126,7 @@ def test_p08_more_connections_than_allowed(tmp_path: Path) -> None:
         assert took_s(server) < PROMPT_S
 
 
+@alone
 @pytest.mark.own_worker("it tells nobody that it stops")
 @pytest.mark.fault("P12")
 def test_p12_readiness_is_true_and_the_delay_is_kept(tmp_path: Path) -> None:
@@ -133,6 +140,7 @@ def test_p12_readiness_is_true_and_the_delay_is_kept(tmp_path: Path) -> None:
         assert server.process.wait(5) == 0
 
 
+@alone
 @pytest.mark.own_worker("it has no deadlines")
 @pytest.mark.fault("M11")
 def test_m11_a_hung_model_is_a_504_and_its_worker_is_replaced(tmp_path: Path) -> None:
@@ -213,7 +221,7 @@ def test_usr2_replaces_the_master_and_loses_nothing(tmp_path: Path) -> None:
         kept.count.update(short.count)
         return kept, successor
 
-    with worker_server(tmp_path, pidfile=str(pidfile)) as server:
+    with worker_server(tmp_path, limits=PATIENT, pidfile=str(pidfile)) as server:
         outcomes, successor = asyncio.run(run(server))
         try:
             assert server.ask("GET", "/livez").status == 200

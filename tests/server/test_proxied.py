@@ -50,9 +50,10 @@ CLASSIC = (
 @pytest.mark.needs_program("nginx")
 @pytest.mark.fault("P03")
 def test_p03_one_of_two_servers_is_terminated_and_no_client_notices(tmp_path: Path) -> None:
+    patient = {"queue_max_wait_s": 5.0}  # a busy machine refuses nothing
     with (
-        worker_server(tmp_path) as first,
-        worker_server(tmp_path) as second,
+        worker_server(tmp_path, limits=patient) as first,
+        worker_server(tmp_path, limits=patient) as second,
         nginx_before(tmp_path, first.port, second.port) as nginx,
     ):
         outcomes = asyncio.run(one_of_two_terminated(nginx.port, second, at_s=0.7, for_s=2.0))

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.server.connection import ANSWERING, Connection, unacknowledged_bytes
+from app.server.connection import ANSWERING, Connection
 from app.server.limits import Limits
+from app.server.send_queue import unacknowledged_bytes
 from tests.server.stage import Recorder, Stage, staged
 
 LONG = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n" + b"x" * 2_000_000
@@ -76,12 +77,12 @@ def test_a_client_that_reads_nothing_more_is_cut(stage: Stage) -> None:
 def test_reading_extends_the_deadline_by_at_most_the_grace_or_one_buffer(stage: Stage) -> None:
     with stage.connect() as client:
         connection = answering(stage, client)
-        limits, now_s, read_bytes = Limits(), connection.deadline_s, connection._read_bytes
+        limits, now_s, read_bytes = Limits(), connection.deadline_s, connection.unsent._read_bytes
         read_some(client, connection)
         connection._extend_by_reading(now_s)
-        buffer_s = (connection._read_bytes - read_bytes) / limits.answer_floor_bytes_per_s
+        buffer_s = (connection.unsent._read_bytes - read_bytes) / limits.answer_floor_bytes_per_s
         assert limits.answer_grace_s < buffer_s < limits.client_buffer_bytes / limits.answer_floor_bytes_per_s
         assert connection.deadline_s == now_s + buffer_s
-        connection._read_bytes = -(2**30)
+        connection.unsent._read_bytes = -(2**30)
         connection._extend_by_reading(now_s)
         assert connection.deadline_s == now_s + limits.client_buffer_bytes / limits.answer_floor_bytes_per_s

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
+import resource
 from pathlib import Path
 
 import pytest
 
-from app.server.worker import call_app
+from app.server.worker import call_app, lacks_descriptors
 from tests.server.served import worker_server
 
 APPLICATION = """
@@ -61,3 +64,23 @@ def test_a_failing_observe_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         call_app("observe", observe)
     assert [record.getMessage() for record in caplog.records] == ["the application's observe() failed"]
+
+
+@pytest.mark.parametrize(("connections", "free", "lacks"), [(10, 20, False), (10, 3, True), (60, 3, False)])
+def test_a_worker_lacks_descriptors_if_others_than_connections_take_them(
+    connections: int, free: int, lacks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+    closed: list[int] = []
+
+    def dup(descriptor: int) -> int:
+        if len(opened) == free:
+            raise OSError(errno.EMFILE, "too many")
+        opened.append(1000 + len(opened))
+        return opened[-1]
+
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (100, 100))
+    monkeypatch.setattr(os, "dup", dup)
+    monkeypatch.setattr(os, "close", closed.append)
+    assert lacks_descriptors(0, connections) is lacks
+    assert closed == opened

@@ -20,8 +20,9 @@ from tests.soak.process import PROCESS
 from tests.soak.rows import Bounds, Row
 from tests.soak.sheet import Sheet, table, write_report
 from tests.soak.steady import STEADY
+from tests.soak.waiting import WAITING
 
-ROWS = (*PROCESS, *NETWORK, *OVERLOAD, *FLOODS, *STEADY)
+ROWS = (*PROCESS, *NETWORK, *OVERLOAD, *FLOODS, *WAITING, *STEADY)
 MINUTES = 15.0
 REQUESTS = 1_000_000
 

@@ -134,7 +134,7 @@ def run_soak(*words: str) -> subprocess.CompletedProcess[str]:
 def test_a_short_soak(tmp_path: Path) -> None:
     report = tmp_path / "soak.json"
     rows = "o06,n04,r01-mix,b01-bad,b02,b03"
-    ran = run_soak("--rows", rows, "--minutes", "0.6", "--requests", "2000", "--report", str(report))
+    ran = run_soak("--rows", rows, "--minutes", "0.4", "--requests", "2000", "--report", str(report))
     told = {sheet["row"]: sheet for sheet in json.loads(report.read_text("utf-8"))}
     assert set(told) == set(rows.split(",")), ran.stderr
     assert not any(sheet["stopped"] for sheet in told.values()), told

@@ -143,29 +143,35 @@ def test_the_last_configuration_of_logging_applies(root_logger: logging.Logger) 
 
 @pytest.mark.parametrize("word", ["plain", "é\u2028\x1b\n", chr(0xD800), '"'])
 def test_an_event_gives_the_same_line_with_and_without_a_record(word: str) -> None:
-    record, lines = Record(Event(word)), JsonLines()
-    line = lines.line(Event(word), record.created)
+    lines = JsonLines()
+    event, other = Event(word), Event("other")
+    record = Record(Event(word))
+    record.created = 1.5
+    line, line_of_other, end = lines.lines([event, other], 1.5).split("\n")
     assert line == lines.format(record)
-    assert line.isascii()
-    assert line.isprintable()
-    assert json.loads(line)["word"] == word
+    assert json.loads(line_of_other)["word"] == "other"
+    assert (end, line.isascii(), line.isprintable()) == ("", True, True)
+    assert json.loads(line) == {"time": "1970-01-01T00:00:01.500+00:00", "word": word}
 
 
-def test_events_wait_until_they_are_written_together(root_logger: logging.Logger) -> None:
+def test_waiting_lines_are_written_together_and_before_others(root_logger: logging.Logger) -> None:
     configure_logging("INFO", readable=False)
     handler = our_handler(root_logger)
     handler.stream = io.StringIO()
     for _ in range(MOST_WAITING_LINES - 1):
-        handler.take(Event("one"), 0.0)
+        handler.handle(Record(Event("one")))
     assert handler.stream.getvalue() == ""
-    handler.take(Event("one"), 0.0)
+    handler.handle(Record(Event("one")))
     assert handler.stream.getvalue().count("\n") == MOST_WAITING_LINES
-    handler.take(Event("two"), 0.0)
+    handler.handle(Record(Event("two")))
+    handler.write(JsonLines().lines([Event("three")], 0.0))
+    handler.handle(Record(Event("four")))
     logging.getLogger(LOG).warning("another kind of line")
-    assert [json.loads(line).get("word") for line in handler.stream.getvalue().splitlines()[-2:]] == ["two", None]
+    words = [json.loads(line).get("word") for line in handler.stream.getvalue().splitlines()[-4:]]
+    assert words == ["two", "three", "four", None]
 
 
-def test_our_handler_takes_events_only_where_it_is_alone(root_logger: logging.Logger) -> None:
+def test_our_handler_gets_whole_lines_only_where_it_is_alone(root_logger: logging.Logger) -> None:
     root_logger.handlers.clear()
     logger = logging.getLogger(LOG)
     configure_logging("INFO", readable=False)

@@ -78,3 +78,24 @@ def test_freed_blocks_are_returned_to_the_system() -> None:
     kept = held("")
     assert kept > 40 * 2**20, "glibc keeps nothing any more: the call is not needed"
     assert held("give_large_blocks_back()") < kept / 2
+
+
+TAKING = """
+import resource
+from app.telemetry.memory import keep_freed_blocks
+
+{first}
+for _ in range(10):
+    [bytearray(30 * 2**20) for _ in range(3)]
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
+def test_blocks_that_are_taken_again_are_kept() -> None:
+    def faults(first: str) -> int:
+        ran = subprocess.run([sys.executable, "-c", TAKING.format(first=first)], capture_output=True, check=True)
+        return int(ran.stdout)
+
+    assert faults("keep_freed_blocks()") < faults("") / 2

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import json
 import logging
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from app.telemetry import process_state
 from app.telemetry.process_state import MAX_LINE_CHARS, LogStream, ProcessState
 
 
@@ -38,6 +44,89 @@ def test_changes_are_undone_and_logged(root: logging.Logger, caplog: pytest.LogC
     assert caplog.messages == [
         "model a version 1 changed the recursion limit and logging for the whole process; it is as it was again"
     ]
+
+
+def test_functions_of_python_that_were_replaced_or_deleted_are_put_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = ProcessState()
+    state.remember()
+    monkeypatch.setattr(time, "monotonic", time.time)
+    monkeypatch.setattr(json, "dumps", repr)
+    monkeypatch.setattr(logging, "getLogger", None)
+    monkeypatch.setattr(threading.Thread, "start", None)
+    monkeypatch.delattr("builtins.sorted")
+    monkeypatch.setattr("builtins.len", lambda value: 3)
+    state.restore("model a version 1")
+    assert caplog.messages == [
+        "model a version 1 changed builtins.len and builtins.sorted and time.monotonic and json.dumps and "
+        "logging.getLogger and Thread.start for the whole process; it is as it was again"
+    ]
+    assert len(sorted([2, 1])) == 2
+    assert time.monotonic is not time.time
+    assert json.dumps(1.5) == "1.5"
+    assert logging.getLogger().name == "root"
+
+
+def test_loggers_that_a_configuration_disabled_are_enabled(caplog: pytest.LogCaptureFixture) -> None:
+    access_log = logging.getLogger("retort.access")
+    disabled = logging.getLogger("disabled before")
+    disabled.disabled = True
+    state = ProcessState()
+    state.remember()
+    for each in logging.root.manager.loggerDict.values():  # as `logging.config.dictConfig` does by default
+        if isinstance(each, logging.Logger):
+            each.disabled = True
+    state.restore("model a version 1")
+    assert not access_log.disabled
+    assert disabled.disabled
+    assert caplog.messages == ["model a version 1 changed loggers for the whole process; it is as it was again"]
+
+
+def test_lists_of_importers_get_back_the_members_that_are_missing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths, importers = ["/a", "/b"], [object()]
+    monkeypatch.setattr(process_state, "IMPORTING", (("sys.path", paths), ("sys.meta_path", importers)))
+    state = ProcessState()
+    state.remember()
+    paths.insert(0, "/c")  # a library may add more
+    state.restore("model a version 1")
+    assert (paths, caplog.messages) == (["/c", "/a", "/b"], [])
+    paths.remove("/a")
+    importers.clear()
+    state.restore("model a version 1")
+    assert (sorted(paths), len(importers)) == (["/a", "/b", "/c"], 1)
+    assert "sys.path and sys.meta_path" in caplog.text
+
+
+def test_handlers_of_signals_are_set_again(caplog: pytest.LogCaptureFixture) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    state = ProcessState()
+    state.remember()
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        in_a_thread = threading.Thread(target=state.restore, args=("model a version 1",))
+        in_a_thread.start()
+        in_a_thread.join()
+        assert caplog.messages == []
+        state.restore("model a version 1")
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert "the handler of SIGTERM" in caplog.text
+
+
+def test_garbage_is_collected_again(caplog: pytest.LogCaptureFixture) -> None:
+    state = ProcessState()
+    state.remember()
+    try:
+        gc.disable()
+        state.restore("model a version 1")
+        assert gc.isenabled()
+    finally:
+        gc.enable()
+    assert "garbage collection" in caplog.text
 
 
 def test_nothing_is_logged_without_changes(caplog: pytest.LogCaptureFixture) -> None:
