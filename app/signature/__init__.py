@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 Scalar = str | int | float | bool
 
@@ -86,7 +87,7 @@ class Input:
         return self.categories is not None and self.unseen == "reject"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Signature:
     """The inputs in the order of a row, and the names of the outputs.
 
@@ -113,7 +114,7 @@ class Signature:
         """Whether every input is a number in float64, so that a batch is one matrix."""
         return all(spec.kind == "number" and spec.dtype == "float64" for spec in self.inputs)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The names of the inputs, in the order of a row."""
         return tuple(spec.name for spec in self.inputs)

@@ -37,6 +37,9 @@ class NotAccepted(ValueError):
     """The reason why a value is not accepted, as the end of a sentence."""
 
 
+WHITE_SPACE = b" \t\n\r\f\v"
+
+
 def bytes_of(text: str) -> bytes:
     """Return the bytes of a base64 text. White space is skipped, because command-line tools break lines.
 
@@ -48,7 +51,7 @@ def bytes_of(text: str) -> bytes:
     except ValueError:
         pass
     try:
-        return binascii.a2b_base64("".join(text.split()), strict_mode=True)
+        return binascii.a2b_base64(text.encode("ascii").translate(None, WHITE_SPACE), strict_mode=True)
     except ValueError:
         raise NotAccepted("must be base64 (RFC 4648)") from None
 
@@ -218,13 +221,14 @@ def _elements(parts: list[Any], spec: Input) -> NDArray[Any]:
 
 def _checked(array: NDArray[Any], spec: Input) -> NDArray[Any]:
     """Return the array in the input's dtype, after checking that all elements are finite and within the limits."""
-    if array.dtype.kind == "f":
-        sizes = np.abs(array.astype(np.float64))
-        missing = np.isnan(sizes)
-        if np.isinf(sizes).any() or (not spec.nullable and missing.any()):
-            raise NotAccepted("must have finite numbers" + " or null" * spec.nullable)
-        widest = float(np.finfo(spec.dtype).max)
-        largest = widest if spec.largest is None else min(widest, spec.largest)
-        if (sizes[~missing] > largest).any():
-            raise NotAccepted(f"must have numbers from {-largest:g} to {largest:g}")
-    return array.astype(spec.dtype)
+    with np.errstate(invalid="ignore"):  # casting a signaling NaN warns, and it is missing like any other
+        if array.dtype.kind == "f":
+            sizes = np.abs(array.astype(np.float64))
+            missing = np.isnan(sizes)
+            if np.isinf(sizes).any() or (not spec.nullable and missing.any()):
+                raise NotAccepted("must have finite numbers" + " or null" * spec.nullable)
+            widest = float(np.finfo(spec.dtype).max)
+            largest = widest if spec.largest is None else min(widest, spec.largest)
+            if (sizes[~missing] > largest).any():
+                raise NotAccepted(f"must have numbers from {-largest:g} to {largest:g}")
+        return array.astype(spec.dtype)

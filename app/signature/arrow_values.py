@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from app.errors import BodyTooLarge
 
+VIEW_BYTES = 16
 LEAST_BYTES_OF_A_VALUE = 8
 """Smallest size of a list's value in Python. Lists may not have more values than fill the limit."""
 
@@ -106,3 +107,24 @@ def _leaves(array: Any) -> int:
     if types.is_boolean(of) or types.is_integer(of) or types.is_floating(of) or types.is_string(of):
         return len(array)
     raise NotImplementedError(str(of))
+
+
+def viewed_bytes(array: Any) -> int:
+    """Return the bytes of an array's string views, many of which may share the same bytes."""
+    import pyarrow as pa
+
+    types, of = pa.types, array.type
+    if isinstance(of, pa.BaseExtensionType):
+        return viewed_bytes(array.storage)
+    if types.is_dictionary(of):
+        return viewed_bytes(array.dictionary)
+    if types.is_struct(of):
+        return sum(viewed_bytes(array.field(position)) for position in range(of.num_fields))
+    if types.is_list(of) or types.is_large_list(of) or types.is_fixed_size_list(of):
+        return viewed_bytes(array.values)
+    views = array.buffers()[1] if types.is_string_view(of) or types.is_binary_view(of) else None
+    if views is None:
+        return 0
+    # Each begins with its length: https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout
+    lengths = np.frombuffer(views, np.uint32)[:: VIEW_BYTES // 4]
+    return int(lengths[array.offset : array.offset + len(array)].sum(dtype=np.int64))

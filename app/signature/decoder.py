@@ -6,26 +6,30 @@ bytes and one over each column. All other documents go to the slow path, which a
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, repeat
+from operator import eq
 from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import TooManyValues
+from app.errors import TooManyInstances
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column, DecodedBody
+from app.signature.json_cost import MAX_VALUES, excess_in_json, has_long_wide_text, has_slow_numbers
 from app.signature.kinds import KINDS, integer_limits_of, limits_of, objects
+from app.signature.number_rows import NumberRows
 from app.signature.values import INT64_MAX
 
 LARGEST_NUMBER = 2.0**63 - 1024
 """Beyond it an integer literal is refused and a float is not; the decoder cannot distinguish them."""
 
 MANY_ROWS = 16
+TYPES = frozenset((str, int, float, bool, type(None)))
 
 LITERAL: Any = Literal  # mypy cannot follow types that are made at run time
 TUPLE: Any = tuple
@@ -35,27 +39,6 @@ FORM = re.compile(rb'\s*+(?:\[|\{\s*+"instances"\s*+:\s*+(\[))\s*+(?:(\{)|(\[)|[
 """The beginning of a document of many instances: with or without envelope; records, rows, or bare values."""
 IN_ROWS: Mapping[int | None, bool | None] = {2: False, 3: True, 1: None, None: None}
 """The form of the instances, by the last group that `FORM` matched."""
-# simdjson is optional, because it has no wheels for some machines.
-simdjson: Any = importlib.import_module("simdjson") if importlib.util.find_spec("simdjson") else None
-
-WORTH_BYTES = 16_384
-"""Below this size the msgspec decoder is as fast."""
-ENVELOPES = (["instances"], ["instances", "outputs"], ["outputs", "instances"])
-
-Numbers = tuple[NDArray[np.float64], tuple[str, ...] | None]
-LONG_BYTES, SAMPLES = 2**20, 64
-MANY_DIGITS = b"9" * 400
-DIGITS_ALIKE = bytes.maketrans(b"012345678", b"9" * 9)
-MOST_MEMBERS = 2
-LONG_TEXT_BYTES = 2**23
-WIDE = re.compile(rb"[\xf0-\xf4]")
-"""The first byte of a character beyond U+FFFF in UTF-8."""
-FEW_SLOW_NUMBERS = 100
-MAX_VALUES = 2_000_000
-"""The default limit of values in one body: 20 for each of 100,000 instances."""
-VALUES_OF_A_LIST = 4
-"""A list or an object takes as much memory and time as this many numbers."""
-SCANNED_BYTES = 2**20
 
 
 class Decoder:
@@ -85,6 +68,7 @@ class Decoder:
         numbers = signature.is_plain
         self._names = signature.names if numbers else None
         self._pack = struct.Struct(f"{len(signature.inputs)}d").pack
+        self._keys = frozenset(signature.names)
         self._max_instances = max_instances
         self._max_values = max_values
         limits = [_limits_of(spec) for spec in signature.inputs] if numbers else []
@@ -94,11 +78,14 @@ class Decoder:
         """Return the batch of a JSON document; None if it needs the slow path.
 
         Raises:
-            TooManyValues: the document has more values than the server reads.
+            TooManyValues, TooManyInstances: the document has more values or instances than the server reads.
         """
         if (excess := excess_in_json(body, self._max_values)) is not None:
             raise excess
-        if has_slow_numbers(body) or has_long_wide_text(body):
+        if has_slow_numbers(body):
+            self._require_few_instances(body)
+            return None
+        if has_long_wide_text(body):
             return None
         outputs, pointer = None, "#"
         in_rows: bool | None = False
@@ -123,8 +110,38 @@ class Decoder:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         if len(rows) > self._max_instances:
-            return None
+            raise TooManyInstances(len(rows), self._max_instances)
         return DecodedBody(self._batch(rows), outputs, pointer, form is None, in_rows)
+
+    def _require_few_instances(self, body: bytes) -> None:
+        """Count instances that are numbers, or rows of numbers, because the slow path takes long to read them.
+
+        Raises:
+            TooManyInstances: there are more than the limit.
+        """
+        form = FORM.match(body)
+        numbers = body[form.start(1) if form is not None and form[1] else 0 :].partition(b'"')[0]
+        numbers = numbers[: numbers.rfind(b"]") + 1]
+        rows = numbers.count(b"[") - 1
+        count = rows if rows > 0 else numbers.count(b",") + 1
+        if count > self._max_instances:
+            raise TooManyInstances(count, self._max_instances)
+
+    def batch_of(self, instances: Sequence[Any]) -> Batch | None:
+        """Return the batch of records, or of rows; None if they need the slow path."""
+        if not instances:
+            return None
+        in_rows = type(instances[0]) is list
+        try:
+            if not in_rows and not all(map(eq, map(dict.keys, instances), repeat(self._keys))):
+                return None  # msgspec would copy each name, however long
+            values = instances if in_rows else map(dict.values, instances)
+            if not TYPES.issuperset(map(type, chain.from_iterable(values))):
+                return None  # msgspec also takes subclasses and Decimal
+            rows = _tuples(msgspec.convert(instances, self._many[False, in_rows].type), in_rows)
+        except (TypeError, msgspec.ValidationError):
+            return None
+        return self._batch(rows)
 
     def _batch(self, rows: Sequence[tuple[Any, ...]]) -> Batch:
         if self._names is not None:
@@ -206,127 +223,3 @@ def _column_of(spec: Input) -> Callable[[Sequence[Any]], Column]:
     if spec.kind == "boolean":
         return lambda values: objects(values, spec) if None in values else np.array(values, dtype=np.bool_)
     return lambda values: objects(values, spec)
-
-
-# --- rows of numbers, with simdjson
-
-
-class NumberRows:
-    """Decodes rows of finite numbers, without missing ones, within the limits of their columns."""
-
-    def __init__(self, limits: Sequence[tuple[float, float]], outputs: Sequence[str], max_instances: int) -> None:
-        self._least, self._most = np.array(limits).reshape(-1, 2).T
-        self._outputs = frozenset(outputs)
-        self._max_instances = max_instances
-
-    def read(self, body: bytes) -> Numbers | None:
-        """Return the rows of a document and the requested outputs; None if it needs another decoder."""
-        if simdjson is None or len(body) < WORTH_BYTES:
-            return None
-        try:
-            document = simdjson.Parser().parse(body)
-            outputs: Any = None
-            lists = 1
-            if isinstance(document, simdjson.Object):
-                if len(document) > MOST_MEMBERS or list(document.keys()) not in ENVELOPES:
-                    return None
-                if "outputs" in document and document["outputs"] is not None:
-                    outputs = document["outputs"].as_list()
-                    lists += 1
-                document = document["instances"]
-            rows, columns = len(document), len(self._least)
-            # as_buffer flattens nested lists too: there must be one list for each row, and none inside.
-            if body.count(b"[") != rows + lists or {len(row) for row in document} != {columns}:
-                return None
-            matrix = np.frombuffer(document.as_buffer(of_type="d"), dtype=np.float64).reshape(rows, columns)
-            known = self._outputs.issuperset(outputs or ())
-        except Exception:  # noqa: BLE001 (simdjson raises many kinds of errors; the slow path reports them)
-            return None
-        if not (known and 0 < rows <= self._max_instances):
-            return None
-        if not ((matrix.min(axis=0) >= self._least).all() and (matrix.max(axis=0) <= self._most).all()):
-            return None
-        return matrix, tuple(dict.fromkeys(outputs)) if outputs else None
-
-
-# --- the cost of a body, estimated before it is decoded, because a decoder blocks all other threads
-
-
-def has_slow_numbers(body: bytes) -> bool:
-    """Return whether more than a few numbers have an exponent of three digits, or hundreds of digits.
-
-    Near the ends of a float's range, msgspec takes a hundred times as long as for others. For an integer it takes the
-    square of its length.
-    """
-    if len(body) >= LONG_BYTES:
-        samples = (body[at : at + len(MANY_DIGITS)] for at in range(0, len(body), len(body) // SAMPLES))
-        if any(map(bytes.isdigit, samples)) and body.translate(DIGITS_ALIKE).count(MANY_DIGITS) > FEW_SLOW_NUMBERS:
-            return True
-    if body.count(b"e") + body.count(b"E") <= FEW_SLOW_NUMBERS:
-        return False
-    content = np.frombuffer(body, dtype=np.uint8)
-    at = np.flatnonzero((content | 0x20) == ord("e")) + 1
-    at = at[at < len(content) - 3]
-    at += (content[at] == ord("+")) | (content[at] == ord("-"))
-    are_digits = [content[at + place] - np.uint8(ord("0")) < 10 for place in range(3)]
-    return int(np.count_nonzero(are_digits[0] & are_digits[1] & are_digits[2])) > FEW_SLOW_NUMBERS
-
-
-def has_long_wide_text(body: bytes) -> bool:
-    """Return whether JSON may have a text of megabytes with a character beyond U+FFFF.
-
-    In memory each character of such a text takes four bytes, also in an error that quotes it.
-    """
-    if len(body) <= LONG_TEXT_BYTES or body.isascii() or WIDE.search(body) is None:
-        return False
-    at = 0
-    while len(body) - at > LONG_TEXT_BYTES:
-        at = body.rfind(b'"', at, at + LONG_TEXT_BYTES) + 1
-        if not at:
-            return True
-    return False
-
-
-def excess_in_json(body: bytes, most: int) -> TooManyValues | None:
-    """Return the error for JSON with too many values, or too many lists and objects; None if it has few.
-
-    A body that is too short to have too many is not scanned.
-    """
-    most_lists = most // VALUES_OF_A_LIST
-    if len(body) <= most_lists:
-        return None
-    values, lists = _values(body), _lists(body)
-    if (values >= most or lists > most_lists) and b'"' in body:
-        if (escapes := body.count(b"\\")) > most:
-            return TooManyValues(escapes, most, "escapes in texts")
-        values = lists = 0
-        for part in _outside_strings(body):
-            values += _values(part)
-            lists += _lists(part)
-    if lists > most_lists:
-        return TooManyValues(lists, most_lists, "lists and objects")
-    return TooManyValues(values + 1, most) if values >= most else None
-
-
-def _values(json: bytes) -> int:
-    """Return an estimate of the number of values, from the commas or lines between them."""
-    return max(json.count(b","), json.count(b"\n"))
-
-
-def _lists(json: bytes) -> int:
-    return json.count(b"[") + json.count(b"{")
-
-
-def _outside_strings(body: bytes) -> Iterator[bytes]:
-    """Yield the parts of JSON that are outside of strings."""
-    content = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
-    is_within = False
-    for at in range(0, len(content), SCANNED_BYTES):
-        part = content[at : at + SCANNED_BYTES]
-        if b'"' in part:
-            codes: NDArray[np.uint8] = np.frombuffer(part, dtype=np.uint8)
-            quotes = np.cumsum(codes == ord('"'), dtype=np.uint8) + np.uint8(is_within)
-            is_within = bool(quotes[-1] & 1)
-            yield (codes * (1 - (quotes & 1))).tobytes()
-        elif not is_within:
-            yield part

@@ -37,6 +37,11 @@ def place_of(instance: str, row: bool | None, name: str, position: int) -> str:
     return f"{instance}/{position if row else escaped(name)}"
 
 
+def missing(may_be_missing: bool) -> str:
+    """Return what is wrong with a feature that is not there."""
+    return "is missing: every feature of the model is needed" + (", null if not known" * may_be_missing)
+
+
 def shown(value: object) -> object:
     """Return a value as it may stand in an error: short, and always valid JSON."""
     if isinstance(value, list):

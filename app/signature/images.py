@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import struct
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import marshmallow as ma
@@ -22,6 +21,13 @@ from app.errors import DeadlineExceeded
 from app.signature import Input, Picture
 from app.signature.arrays import NotAccepted, bytes_of, rule_of_reader
 from app.signature.batch import Column
+from app.signature.exif import (
+    MAX_COMPRESSED,
+    MAX_INFLATED_BYTES,
+    compressed_parts,
+    is_exif_laborious,
+)
+from app.signature.image_headers import MAX_SIDE, PNG, START_OF_SCAN, is_laborious, png_size, webp_size
 from app.signature.values import Rule, range_seen, type_name
 from app.telemetry import check_deadline
 
@@ -38,14 +44,12 @@ BYTES_OF_A_PIXEL = 8
 """Most memory for each pixel that an image of as many pixels as are allowed may take; one that takes more for each may
 have fewer of them."""
 STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
-"""How Pillow stores a pixel of some modes; it takes four bytes for those of all others."""
+"""Bytes of a pixel in Pillow's memory, for some modes; it takes four bytes for those of all others."""
 WEBP_BYTES = 12
 """For each pixel: libwebp has two canvases of four channels, and Pillow a copy of one."""
 COEFFICIENT_BYTES = 2
 """For each pixel and channel of a progressive JPEG, of which libjpeg keeps all before it makes the first line."""
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-MAX_SIDE = 65_535
-"""As long as a JPEG's may be; Pillow keeps a pointer for each line."""
 TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 """By the orientation that EXIF says, which of Pillow's `Transpose` turns the image upright."""
 LARGE_PIXELS = 4_000_000
@@ -57,23 +61,16 @@ IMAGES_AT_THE_LIMIT = 4
 """The images of a request may together have as many pixels as this many images of the largest size."""
 DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+(?:;[a-z0-9-]+=[^;,]*)*;base64,", re.ASCII | re.IGNORECASE)
 MAX_URL_HEAD_CHARS = 200
-START_OF_SCAN = b"\xff\xda"
-"""A marker of JPEG (ITU T.81 B.1.1.3). In coded data, byte FF is never followed by DA."""
-MAX_SCANS = 64
-"""A progressive JPEG has about ten scans; each takes another pass through the whole image."""
-MAX_PROFILES = 4
-"""Most colour profiles in a PNG. A valid one has one; each takes a megabyte to inflate."""
+PIXELS_OF_A_COMPRESSED_PART = 200_000
+"""A compressed text or colour profile of a PNG takes at most as long as this many pixels."""
+LABORIOUS = (
+    "must be an image as cameras and programs write it: it has too many scans, parts, texts, colour profiles, or "
+    "entries of EXIF"
+)
 JPEG_FORMATS = ("JPEG", "MPO")
 ORIENTATION = 0x0112
 SCANS_AT_THE_LIMIT = 10
 """An image of as many pixels as are allowed has at most so many scans."""
-PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
-CHUNK_FRAME_BYTES = 12
-"""The length, type and checksum of a PNG chunk."""
-JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xd8-\xff]")
-"""Markers that coded data cannot contain (ITU T.81 B.1.1.2)."""
-MAX_PARTS, BYTES_OF_A_PART = 64, 256
-"""Most chunks or segments of an image, plus one for each `BYTES_OF_A_PART`. Usual ones have 8 KiB or more."""
 NOT_AN_IMAGE = "must be a PNG, JPEG or WebP image"
 BROKEN = "must be a whole PNG, JPEG or WebP image; it is truncated or broken"
 
@@ -120,11 +117,17 @@ class Image:
 def pillow() -> ModuleType:
     """Return Pillow's module of images; raise ImportError if it is not installed.
 
-    Pillow's own limit of pixels only warns. It is disabled, because ours is lower and refuses.
+    Pillow's own limit of pixels only warns. It is disabled, because ours is lower and refuses. Its limits of texts are
+    lowered. Its warnings of damaged EXIF would fill the log.
     """
     from PIL import Image as module
+    from PIL import PngImagePlugin
 
     module.MAX_IMAGE_PIXELS = None
+    if PngImagePlugin.MAX_TEXT_CHUNK != MAX_INFLATED_BYTES:
+        PngImagePlugin.MAX_TEXT_CHUNK = MAX_INFLATED_BYTES
+        PngImagePlugin.MAX_TEXT_MEMORY = MAX_INFLATED_BYTES * MAX_COMPRESSED
+        warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
     return module
 
 
@@ -151,17 +154,17 @@ def array_of(value: object, spec: Input) -> NDArray[Any]:
     """
     picture = picture_of(spec)
     content = _content_of(value)
-    width, height = _webp_size(content)
+    width, height = webp_size(content)
     limit = _limit_of(picture) * BYTES_OF_A_PIXEL // max(BYTES_OF_A_PIXEL, WEBP_BYTES + 4)
     if width * height > limit:  # before Pillow makes room for it
         raise NotAccepted(f"must have at most {limit} pixels{RAISED_BY} as a WebP, not {width} by {height}")
-    if _is_laborious(content):
-        raise NotAccepted(
-            "must be an image as cameras and programs write it: it has too many scans, parts or colour profiles"
-        )
+    if is_laborious(content):
+        raise NotAccepted(LABORIOUS)
     try:
         with _turn(width * height), pillow().open(io.BytesIO(content), formats=FORMATS) as image:
             _check_size(image, content, picture)
+            if is_exif_laborious(image.info):
+                raise NotAccepted(LABORIOUS)
             with _turn(0 if width else image.width * image.height):
                 if image.format == "PNG":  # Pillow decodes a PNG without its end
                     with pillow().open(io.BytesIO(content), formats=FORMATS) as again:
@@ -295,49 +298,15 @@ def _limit_of(picture: Picture) -> int:
 def _declared_pixels(value: object) -> int:
     try:
         content = _content_of(value)
-        if _is_laborious(content):
+        if is_laborious(content):
             return 0
-        width, height = _webp_size(content)
+        if content.startswith(PNG):
+            width, height = png_size(content)
+            return width * height + PIXELS_OF_A_COMPRESSED_PART * compressed_parts(content)
+        width, height = webp_size(content)
         if not width:
             with pillow().open(io.BytesIO(content), formats=FORMATS) as image:
                 width, height = image.size
     except Exception:  # noqa: BLE001 (`array_of` reports it)
         return 0
     return width * height
-
-
-def _is_laborious(content: bytes) -> bool:
-    """Return whether an image has far more parts than usual; Pillow reads each of them in Python."""
-    if content.count(START_OF_SCAN) > MAX_SCANS or content.count(b"iCCP") > MAX_PROFILES:
-        return True
-    most = MAX_PARTS + len(content) // BYTES_OF_A_PART
-    if content.startswith(PNG):
-        return _png_chunks(content, most) > most
-    return content.startswith(JPEG) and sum(1 for _ in islice(JPEG_SEGMENT.finditer(content), most + 1)) > most
-
-
-def _png_chunks(content: bytes, most: int) -> int:
-    """Return the number of chunks of a PNG (PNG specification, section 5.3), up to one more than `most`."""
-    at, chunks = len(PNG), 0
-    while at < len(content) and chunks <= most:
-        at += CHUNK_FRAME_BYTES + int.from_bytes(content[at : at + 4], "big")
-        chunks += 1
-    return chunks
-
-
-def _webp_size(content: bytes) -> tuple[int, int]:
-    """Return the width and height in the header of a WebP (RFC 9649 section 2); 0, 0 for other formats.
-
-    Pillow would allocate memory for the image when it opens one.
-    """
-    if content[:4] != b"RIFF" or content[8:12] != b"WEBP" or len(content) < 30:
-        return 0, 0
-    if content[12:16] == b"VP8X":
-        return int.from_bytes(content[24:27], "little") + 1, int.from_bytes(content[27:30], "little") + 1
-    if content[12:16] == b"VP8L":
-        (bits,) = struct.unpack("<I", content[21:25])
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if content[12:16] == b"VP8 ":
-        width, height = struct.unpack("<HH", content[26:30])
-        return width & 0x3FFF, height & 0x3FFF
-    return 0, 0

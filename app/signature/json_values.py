@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from app.errors import InvalidJson
-from app.signature.decoder import MAX_VALUES, excess_in_json, has_slow_numbers
+from app.signature.json_cost import MAX_VALUES, excess_in_json, has_slow_numbers
 
 MAX_INTEGER_DIGITS = 400
 MAX_LENIENT_BYTES = 2**26

@@ -60,15 +60,14 @@ def problems(value: object, spec: Input) -> Iterator[tuple[str, str, object]]:
     if type(value) is not dict:
         yield "", f"must be an object of names and values, not {type_name(value)}", value
         return
-    waiting: list[tuple[str, int, dict[str, Any]]] = [("", 1, value)]
+    waiting: list[tuple[tuple[str, ...], dict[str, Any]]] = [((), value)]
     while waiting:
-        path, depth, members = waiting.pop()
+        path, members = waiting.pop()
         for name, member in members.items():
-            tail = f"{path}/{escaped(name)}" if path else escaped(name)
-            if type(member) is dict and depth < MAX_DEPTH:
-                waiting.append((tail, depth + 1, member))
+            if type(member) is dict and len(path) + 1 < MAX_DEPTH:
+                waiting.append(((*path, name), member))
             elif (detail := _problem(member, spec.nullable)) is not None:
-                yield tail, detail, member
+                yield "/".join(map(escaped, (*path, name))), detail, member
 
 
 def _problem(member: object, nullable: bool) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from app.signature import Input, Signature
 from app.signature.batch import Batch, Column
@@ -33,7 +33,7 @@ def batch_of(matrix: NDArray[Any], signature: Signature) -> Batch | None:
     if signature.is_plain and matrix.dtype.kind in "fiu":
         if matrix.dtype.kind == "u" and matrix.size and matrix.max() > INT64_MAX:
             return None
-        numbers = np.ascontiguousarray(matrix, dtype=np.float64)
+        numbers = np.ascontiguousarray(_cast(matrix, np.float64))
         return Batch.of_matrix(numbers, signature.names) if _accepted(numbers, signature) else None
     columns: dict[str, Column] = {}
     for position, spec in enumerate(signature.inputs):
@@ -58,11 +58,17 @@ def _numbers(array: NDArray[Any], spec: Input) -> Column | None:
         array.dtype.kind == "u" and array.size and array.max() > INT64_MAX
     ):  # the rule of numbers limits integers to 64 bits
         return None
-    numbers = array.astype(np.float64, copy=False)
+    numbers = _cast(array, np.float64)
     least, most = limits_of(spec)
     if (not spec.nullable and np.isnan(numbers).any()) or ((numbers < least) | (numbers > most)).any():
         return None
-    return numbers.astype(spec.dtype, copy=False)
+    return _cast(numbers, spec.dtype)
+
+
+def _cast(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
+    """Return an array in another dtype. NumPy warns of a signaling NaN, which is missing like any other."""
+    with np.errstate(invalid="ignore"):
+        return array.astype(dtype, copy=False)
 
 
 def _integers(array: NDArray[Any], spec: Input) -> Column | None:

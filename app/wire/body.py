@@ -9,10 +9,13 @@ from typing import Any
 from werkzeug.wsgi import get_input_stream
 
 from app.errors import BodyTooLarge, IncompleteBody
+from app.gateway.kept_body import rewind
 from app.wire.coding import coding_of, decompress
 
 CHUNK_BYTES = 1 << 20
 PART_BYTES = 1 << 16
+LIMIT_OF_FLASK = "retort.body_limit_bytes"
+"""Key of the environ for the limit that a user has set by `MAX_CONTENT_LENGTH`, in bytes."""
 
 
 def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
@@ -26,6 +29,7 @@ def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
         IncompleteBody: the body ended before its declared length.
         UnsupportedMediaType, InvalidBody: the coding is unknown, or the body is not in it.
     """
+    limit_bytes = _prepared(environ, limit_bytes)
     encoding = environ.get("HTTP_CONTENT_ENCODING")
     if encoding is not None and (coding := coding_of(encoding)):
         return _joined(decompress(_parts(environ, limit_bytes), coding, limit_bytes))
@@ -40,6 +44,13 @@ def read(environ: dict[str, Any], limit_bytes: int) -> bytes:
     return _joined(_parts(environ, limit_bytes))
 
 
+def _prepared(environ: dict[str, Any], limit_bytes: int) -> int:
+    """Go to the beginning of the body, and return the limit of its length."""
+    rewind(environ)
+    of_flask: int | None = environ.get(LIMIT_OF_FLASK)
+    return limit_bytes if of_flask is None else min(limit_bytes, of_flask)
+
+
 def _joined(pieces: Iterable[bytes]) -> bytes:
     """Join pieces without keeping all of them beside the whole."""
     whole = io.BytesIO()
@@ -50,6 +61,7 @@ def _joined(pieces: Iterable[bytes]) -> bytes:
 
 def parts(environ: dict[str, Any], limit_bytes: int) -> Iterator[bytes]:
     """Return the body in parts of bounded length as it arrives. Raises the errors of `read`, some of them midway."""
+    limit_bytes = _prepared(environ, limit_bytes)
     coding = coding_of(environ.get("HTTP_CONTENT_ENCODING", ""))
     received = _parts(environ, limit_bytes, PART_BYTES)
     return decompress(received, coding, limit_bytes) if coding else received

@@ -51,7 +51,7 @@ def coding_of(content_encoding: str) -> str:
     name = content_encoding.strip().lower()
     name = {"x-gzip": "gzip", "identity": ""}.get(name, name)
     if name and name not in codings():
-        because = "this server lacks backports-zstd: its operator can install retort-serving[zstd]" * (name == "zstd")
+        because = "this server lacks backports-zstd: its operator can pip install backports-zstd" * (name == "zstd")
         because = because or "one coding is taken, not several" * ("," in name)
         allowed = [*codings(), "identity"]
         raise UnsupportedMediaType(content_encoding[:100], allowed, "Content-Encoding", because)

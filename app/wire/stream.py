@@ -15,8 +15,9 @@ from app.core.prediction_stream import PredictionStream
 from app.errors import InvalidInstances, InvalidJson, NotAcceptable, RetortError
 from app.gateway.context import RequestContext
 from app.server.contract import Environ, Response
+from app.signature.json_values import read_json
 from app.wire import body, codecs, coding
-from app.wire.codecs import JSON, NDJSON_TYPE, BodyLimits
+from app.wire.codecs import NDJSON_TYPE, BodyLimits
 
 BLOCK_LINES = 512
 BLOCK_BYTES = 2**20
@@ -116,7 +117,7 @@ def _read(number: int, line: bytes | None) -> _Line:
     if line is None:
         return _Line(number, wrong=f"the line is longer than {MAX_LINE_BYTES} bytes, the most that one may have")
     try:
-        return _Line(number, JSON.value(line))
+        return _Line(number, read_json(line))
     except InvalidJson as error:
         place = "" if error.column is None else f" (column {error.column})"
         return _Line(number, wrong=f"the line is not valid JSON: {error.reason}{place}")

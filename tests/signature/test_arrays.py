@@ -132,6 +132,7 @@ def test_elements_must_fit_the_dtype() -> None:
         (PAIRS, b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535, "must be an npy file of plain numbers"),
         (PAIRS, b"\x93NUMPY\x09\x00", "must be an npy file of plain numbers"),
         (PAIRS, b"", "must have 24 bytes, 2 x 3 of float32, not 0"),
+        (PAIRS, b"\x01\x00\x80\x7f" * 6, "must have finite numbers"),  # signaling NaN
     ],
     ids=lambda value: repr(value)[:50] if not isinstance(value, Input) else value.dtype,
 )

@@ -54,10 +54,10 @@ def test_outputs_become_json_values(array: Any, values: list[Any]) -> None:
     assert list(map(type, json_values(array))) == list(map(type, values))
 
 
-def test_arrays_within_an_object_array_become_lists() -> None:
+def test_arrays_and_tuples_within_an_object_array_become_lists() -> None:
     ragged = np.empty(2, dtype=object)
-    ragged[:] = [[np.array([1.5, np.nan]), np.array([2])], []]
-    assert json_values(ragged) == [[[1.5, None], [2]], []]
+    ragged[:] = [[np.array([1.5, np.nan]), (2, "a")], []]
+    assert json_values(ragged) == [[[1.5, None], [2, "a"]], []]
 
 
 @given(st.lists(st.floats()))

@@ -14,7 +14,9 @@ from app.errors import InvalidInstances, RetortError, TooManyInstances
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch
 from app.signature.decoder import decoder_of
-from app.signature.schema import Validator
+from app.signature.json_cost import FEW_SLOW_NUMBERS
+from app.signature.number_rows import WORTH_BYTES
+from app.signature.validator import Validator
 
 from .specs import values_for
 from .test_schema import signatures
@@ -94,6 +96,25 @@ def test_common_documents_are_decoded(body: str, rows: list[list[float]], output
     assert decoded.outputs == outputs
 
 
+@pytest.mark.parametrize("blanks", [0, WORTH_BYTES])
+@pytest.mark.parametrize(("form", "pointer"), [("{}", "#"), ('{{"instances": {}}}', "#/instances")])
+def test_short_and_long_rows_of_numbers_say_where_they_stand(blanks: int, form: str, pointer: str) -> None:
+    decoder = decoder_of(NUMBERS, 10)
+    assert decoder is not None
+    decoded = decoder.decode((" " * blanks + form.format("[[1, 2]]")).encode())
+    assert decoded is not None
+    assert (decoded.in_rows, decoded.pointer) == (True, pointer)
+
+
+@pytest.mark.parametrize("instances", [[[1, 2.5], [3, None]], [{"a": 1, "b": 2.5}, {"b": None, "a": 3}]])
+def test_values_that_are_decoded_already_take_the_fast_path_too(instances: list[Any]) -> None:
+    decoder = decoder_of(NUMBERS, 10)
+    assert decoder is not None
+    batch = decoder.batch_of(instances)
+    assert batch is not None
+    assert batch.columns["a"].tolist() == [1.0, 3.0]
+
+
 BARE = {
     "text": ["love it", "", "[1]"],
     "category": ["red", "green"],
@@ -120,6 +141,17 @@ def test_bare_values_of_a_model_with_one_input_are_decoded(kind: str, form: str)
         assert decoded.batch.columns["x"].tolist() == BARE[kind]
 
 
+@pytest.mark.parametrize("form", ["{}", ' {{"instances": {}, "outputs": ["prediction"]}}'])
+@pytest.mark.parametrize("one", ["1e-308", "[1e-308, 1e-308]"])
+def test_too_many_slow_numbers_are_counted_before_they_are_read(form: str, one: str) -> None:
+    decoder = decoder_of(NUMBERS, FEW_SLOW_NUMBERS + 1)
+    assert decoder is not None
+    most = ", ".join([one] * (FEW_SLOW_NUMBERS + 1))
+    assert decoder.decode(form.format(f"[{most}]").encode()) is None
+    with pytest.raises(TooManyInstances, match=f"{FEW_SLOW_NUMBERS + 2} instances"):
+        decoder.decode(form.format(f"[{most}, {one}]").encode())
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -141,7 +173,6 @@ def test_bare_values_of_a_model_with_one_input_are_decoded(kind: str, form: str)
         '{"instances": [[1, 2]], "outputs": ["nothing"]}',
         '{"instances": [[1, 2]], "more": 1}',
         '{"outputs": ["prediction"], "instances": [[1, 2]]}',
-        str([[1, 2]] * 11),
         '\ufeff{"a": 1, "b": 2}',
         "[" * 100_000,
         "[1, 2]",
@@ -152,6 +183,15 @@ def test_other_documents_are_left_to_the_slow_path(body: str) -> None:
     decoder = decoder_of(NUMBERS, 10)
     assert decoder is not None
     assert decoder.decode(body.encode()) is None
+
+
+@pytest.mark.parametrize("one", ["[1, 2]", '{"a": 1, "b": 2}'])
+def test_documents_of_too_many_instances_are_decoded_once(one: str) -> None:
+    decoder = decoder_of(NUMBERS, 10)
+    assert decoder is not None
+    for document in ("[" + ",".join([one] * 11) + "]", '{"instances": [' + ",".join([one] * 11) + "]}"):
+        with pytest.raises(TooManyInstances, match="11 instances"):
+            decoder.decode(document.encode())
 
 
 @pytest.mark.parametrize(

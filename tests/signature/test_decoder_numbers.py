@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.signature.decoder import WORTH_BYTES, NumberRows
+from app.errors import TooManyInstances
+from app.signature.number_rows import WORTH_BYTES, NumberRows
 
 pytest.importorskip("simdjson", reason="it has no wheel for this machine")
 
@@ -73,12 +74,16 @@ def test_rows_of_numbers_are_read(body: str, rows: list[list[float]], outputs: t
         "[[1, 2]",
         "[[1, 02]]",
         "[[1, 2]]\x00",
-        str([[1, 2]] * 2001),
         "[" * 100_000,
     ],
 )
 def test_other_documents_are_left_to_other_decoders(body: str) -> None:
     assert READER.read((BLANK + body).encode()) is None
+
+
+def test_documents_of_too_many_rows_are_refused_before_their_numbers_are_copied() -> None:
+    with pytest.raises(TooManyInstances, match="2001 instances"):
+        READER.read((BLANK + str([[1, 2]] * 2001)).encode())
 
 
 def test_short_documents_are_left_to_other_decoders() -> None:

@@ -21,9 +21,11 @@ from PIL import ImageOps
 
 from app.errors import DeadlineExceeded, InvalidInstances, InvalidRepository, TooManyInstances
 from app.signature import Input, Picture, images
-from app.signature.images import RAISED_BY, START_OF_SCAN, Image, array_of, encoded, one_too_many
+from app.signature.image_headers import START_OF_SCAN
+from app.signature.images import RAISED_BY, Image, array_of, encoded, one_too_many
 from app.signature.kinds import rule_of
-from app.signature.schema import Validator, schema_of
+from app.signature.schema import schema_of
+from app.signature.validator import Validator
 from app.telemetry import RequestScope, current_request
 from tests.signature.specs import image_file, signature
 
@@ -191,19 +193,58 @@ def test_a_jpeg_of_very_many_scans_and_a_png_of_many_profiles_are_not_decoded() 
     assert rule_of(spec_of())(progressive) is None
     scan = progressive[progressive.rindex(START_OF_SCAN) : progressive.rindex(b"\xff\xd9")]
     many = progressive.removesuffix(b"\xff\xd9") + scan * 100 + b"\xff\xd9"
-    assert "too many scans, parts or colour profiles" in (rule_of(spec_of())(many) or "")
+    assert "too many scans, parts, texts, colour profiles" in (rule_of(spec_of())(many) or "")
     whole = file(PIXELS)
     profile = chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(2**20), 9))
     profiles = whole[:33] + profile * 10 + whole[33:]
-    assert "too many scans, parts or colour profiles" in (rule_of(spec_of())(profiles) or "")
+    assert "too many scans, parts, texts, colour profiles" in (rule_of(spec_of())(profiles) or "")
     assert one_too_many([profiles] * 5, spec_of(pixel_limit=1)) is None
+    one = whole[:33] + profile + whole[33:]  # it is longer than a profile may be after it is inflated
+    assert rule_of(spec_of())(one) is not None
+
+
+def test_images_with_compressed_parts_count_as_larger_ones() -> None:
+    whole = file(PIXELS)
+    text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1000), 9))
+    with_text = whole[:33] + text + whole[33:]
+    assert rule_of(spec_of())(with_text) is None
+    assert one_too_many([whole] * 20, spec_of(pixel_limit=250_000)) is None
+    found = one_too_many([with_text] * 20, spec_of(pixel_limit=250_000))
+    assert found is not None
+    assert found[0] == 4
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_exif_of_very_many_entries_is_not_read(form: str) -> None:
+    def with_exif(entries: int) -> bytes:
+        tiff = b"MM\0*\0\0\0\x08" + struct.pack(">H", entries)
+        tiff += b"".join(struct.pack(">HHII", at, 4, 1, 8) for at in range(0x200, 0x200 + entries))
+        return file(PIXELS, form, exif=b"Exif\0\0" + tiff + bytes(4))
+
+    assert rule_of(spec_of())(with_exif(50)) is None
+    assert "entries of EXIF" in (rule_of(spec_of())(with_exif(100)) or "")
+
+
+def test_exif_in_a_compressed_text_is_bounded_too() -> None:
+    tiff = b"MM\0*\0\0\0\x08" + struct.pack(">H", 1000) + bytes(12_000)
+    text = b"\nexif\n%8d\n" % len(tiff) + tiff.hex().encode()
+    whole = file(PIXELS)
+    bad = whole[:33] + chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text, 9)) + whole[33:]
+    assert "entries of EXIF" in (rule_of(spec_of())(bad) or "")
+
+
+def test_exif_whose_entries_begin_in_another_segment_of_a_jpeg_is_not_read() -> None:
+    whole = file(PIXELS, "JPEG")
+    exif = b"Exif\0\0MM\0*" + struct.pack(">I", 60_000)
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    assert "entries of EXIF" in (rule_of(spec_of())(whole[:2] + segment + whole[2:]) or "")
 
 
 @given(st.sampled_from(["PNG", "JPEG", "WEBP"]), st.integers(0, 400), st.binary(max_size=20))
 @pytest.mark.fault("B08")
 def test_damaged_files_are_refused(form: str, at: int, noise: bytes) -> None:
     whole = image_file(form, (20, 20))
-    rule_of(spec_of(pixel_limit=100_000))(whole[:at] + noise + whole[at + len(noise) :])
+    rule_of(spec_of(pixel_limit=250_000))(whole[:at] + noise + whole[at + len(noise) :])
 
 
 @pytest.mark.parametrize("part", [chunk(b"tEXt", b"a\0b"), chunk(b"IDAT", b""), chunk(b"abCd", b"")])

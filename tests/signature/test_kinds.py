@@ -37,7 +37,7 @@ def test_the_column_takes_a_list_exactly_when_the_rule_and_the_schema_take_every
     kind: str, data: st.DataObject
 ) -> None:
     spec = data.draw(inputs(kind))
-    values = data.draw(st.lists(values_for(spec), max_size=4))
+    values = data.draw(st.lists(values_for(spec), max_size=10))
     by_rule = [rule_of(spec)(value) is None for value in values]
     schema = schema_of(signature(spec))
     by_schema = [not schema.validate({"x": value}) for value in values]

@@ -10,7 +10,7 @@ import pytest
 from app.errors import InvalidInstances
 from app.signature import Input, Layout
 from app.signature.nested import Nesting, nested_schema
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from tests.signature.specs import signature
 
 NAMES = ["a.b", "a.c.d", "e", "f.g"]

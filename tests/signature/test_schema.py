@@ -21,7 +21,8 @@ from app.errors import ABSENT, FieldError, InvalidInstances, TooManyInstances
 from app.signature import Input, Signature
 from app.signature.field_errors import MOST_ERRORS, escaped, shown
 from app.signature.hints import hint_for_row
-from app.signature.schema import Validator, schema_of
+from app.signature.schema import schema_of
+from app.signature.validator import Validator
 from tests.signature.specs import AWKWARD, NAMES, VALUES, inputs, signature, values_for
 
 NUMBER = Input("x", "number", "float64")

@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as shapes
 from app.errors import InvalidInstances
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch
-from app.signature.schema import Validator
 from app.signature.tensors import batch_of, column_of
+from app.signature.validator import Validator
 
 SPECS = [
     Input("x", "number", "float64"),
@@ -114,6 +114,17 @@ def test_a_matrix_with_values_at_the_limits_is_accepted_as_its_rows_are(first: f
     assert batch is not None
     assert np.array_equal(batch.matrix(), expected.matrix(), equal_nan=True)
     assert list(batch.columns) == list(expected.columns)
+
+
+def test_a_signaling_nan_is_missing_like_any_other() -> None:
+    wide, narrow = b"\x01\0\0\0\0\0\xf0\x7f", b"\x01\x00\x80\x7f"
+    matrix = np.frombuffer(narrow + np.float32(1).tobytes(), "<f4").reshape(1, 2)
+    batch = batch_of(matrix, SIGNATURE)
+    assert batch is not None
+    assert np.isnan(batch.matrix()[0, 0])
+    column = column_of(np.frombuffer(wide, "<f8"), Input("a", "number", "float32", nullable=True))
+    assert isinstance(column, np.ndarray)
+    assert np.isnan(column[0])
 
 
 def test_a_matrix_of_another_shape_is_left_to_the_schema() -> None:

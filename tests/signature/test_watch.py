@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import InvalidInstances
 from app.signature import Input, Signature
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from app.signature.watch import NO_WARNINGS, Warnings
 from tests.signature.specs import signature
 

@@ -56,7 +56,6 @@ ALIASES = {
 }
 
 PLAIN_JSON: tuple[Codec, Mapping[str, str]] = (JSON, {})
-EXTRAS = {"pyarrow": "retort-serving[parquet]"}
 
 
 def reader(content_type: str | None, body: bytes) -> tuple[Codec, Mapping[str, str]]:
@@ -78,7 +77,7 @@ def reader(content_type: str | None, body: bytes) -> tuple[Codec, Mapping[str, s
         raise UnsupportedMediaType(content_type[:100], _offered(writing=False))
     codec = CODECS[media_type]
     if not _installed(codec):
-        because = f"this server lacks {codec.needs}: its operator can install {EXTRAS[codec.needs]}"
+        because = f"this server lacks {codec.needs}: its operator can pip install {codec.needs}"
         raise UnsupportedMediaType(content_type[:100], _offered(writing=False), because=because)
     return codec, parameters
 

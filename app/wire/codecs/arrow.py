@@ -9,20 +9,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from app.core.answer import Answer
 from app.core.answer_columns import columns_of
 from app.errors import BodyTooLarge, InvalidBody, InvalidInstances
-from app.signature.arrow_values import plain_values
+from app.signature.arrow_messages import FILE_MAGIC, FORM, DeclaredLimits, check_stream
+from app.signature.arrow_values import plain_values, viewed_bytes
 from app.signature.batch import json_values
-from app.signature.schema import escaped
-from app.wire.codecs.arrow_messages import FORM, check_messages
+from app.signature.field_errors import escaped
 from app.wire.codecs.codec import BodyLimits, Codec, Document, Reading, Rows
 from app.wire.codecs.columns import check_names, check_rows, records, refused
 
 PANDAS_INDEX = "__index_level_"
-VIEW_BYTES = 16
 
 
 class ArrowStream(Codec):
@@ -40,7 +37,9 @@ class ArrowStream(Codec):
         import pyarrow as pa
 
         with damage_refused(FORM):
-            check_messages(body, reading.limits)
+            if body.startswith(FILE_MAGIC):
+                raise InvalidBody(FORM, "it is an Arrow file; a stream is wanted (pyarrow.ipc.new_stream)")
+            check_stream(body, declared_limits(reading.limits))
             stream = pa.ipc.open_stream(pa.BufferReader(body), options=pa.ipc.IpcReadOptions(use_threads=False))
             check_names(list(_paths(stream.schema)), reading)
             return rows_of(stream.schema.names, stream, reading)
@@ -53,6 +52,11 @@ class ArrowStream(Codec):
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
         return bytes(sink.getvalue())
+
+
+def declared_limits(limits: BodyLimits) -> DeclaredLimits:
+    """Return the limits of a request's body for the numbers that a table in it declares."""
+    return DeclaredLimits(limits.body_bytes, limits.body_bytes, limits.max_instances)
 
 
 @contextmanager
@@ -85,8 +89,7 @@ def rows_of(names: Sequence[str], batches: Iterable[Any], reading: Reading) -> R
     }
     for batch in batches:
         batch.validate()
-        viewed_bytes = sum(map(_viewed_bytes, batch.columns))
-        if viewed_bytes > reading.limits.body_bytes:  # before each byte is validated
+        if sum(map(viewed_bytes, batch.columns)) > reading.limits.body_bytes:  # before each byte is validated
             raise BodyTooLarge(reading.limits.body_bytes)
         batch.validate(full=True)
         rows += batch.num_rows
@@ -109,27 +112,6 @@ def _plain(array: Any, name: str, limits: BodyLimits) -> list[Any]:
 
 def _refused(name: str, detail: str) -> InvalidInstances:
     return refused(detail, f"#/instances/0/{escaped(name)}")
-
-
-def _viewed_bytes(array: Any) -> int:
-    """Return the bytes of an array's string views, many of which may share the same bytes."""
-    import pyarrow as pa
-
-    types, of = pa.types, array.type
-    if isinstance(of, pa.BaseExtensionType):
-        return _viewed_bytes(array.storage)
-    if types.is_dictionary(of):
-        return _viewed_bytes(array.dictionary)
-    if types.is_struct(of):
-        return sum(_viewed_bytes(array.field(position)) for position in range(of.num_fields))
-    if types.is_list(of) or types.is_large_list(of) or types.is_fixed_size_list(of):
-        return _viewed_bytes(array.values)
-    views = array.buffers()[1] if types.is_string_view(of) or types.is_binary_view(of) else None
-    if views is None:
-        return 0
-    # Each begins with its length: https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout
-    lengths = np.frombuffer(views, np.uint32)[:: VIEW_BYTES // 4]
-    return int(lengths[array.offset : array.offset + len(array)].sum(dtype=np.int64))
 
 
 def table_of(answer: Answer) -> Any:

@@ -19,7 +19,7 @@ Document = Callable[[Answer], Any]
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """How much of a request is read: bytes after decompression, rows, and values of all rows together."""
+    """The limits of a body: bytes after decompression, rows, and values of all rows together."""
 
     body_bytes: int
     max_instances: int

@@ -8,6 +8,7 @@ from typing import Any
 
 from app.errors import FieldError, InvalidInstances, TooManyInstances
 from app.signature import Layout, Signature
+from app.signature.nested import Nesting
 from app.signature.values import is_missing
 from app.wire.codecs.codec import BodyLimits, Reading, Rows
 
@@ -56,6 +57,7 @@ def records(columns: Mapping[str, Sequence[Any]], rows: int, signature: Signatur
     else:
         names = list(columns)
         made = [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        made = first_if_refused(made, names, signature)
     return Rows(made if whole is None or whole.nullable else [_without_missing(record) for record in made])
 
 
@@ -68,6 +70,13 @@ def check_records(names: Sequence[str], signature: Signature, pointer: str = "#/
     if signature.layout is Layout.RECORDS and tuple(names) != signature.names:
         detail = f"must have {signature.names[0]!r} alone, an object in JSON: this model takes records of any names"
         raise refused(f"{detail}, and text does not say which of their values are numbers", pointer)
+
+
+def first_if_refused(made: list[Any], names: Sequence[str], signature: Signature) -> list[Any]:
+    """Return the first record alone if a column is missing or unknown, so that the error is said once for all rows."""
+    if signature.layout is Layout.RECORDS or frozenset(names) == frozenset(signature.names):
+        return made
+    return made if Nesting(signature.names) else made[:1]
 
 
 def unwrap_records(instances: list[Any], signature: Signature) -> list[Any]:

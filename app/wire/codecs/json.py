@@ -8,9 +8,9 @@ import msgspec
 
 from app.core.answer import Answer
 from app.errors import FieldError, InvalidInstances
-from app.signature.decoder import MAX_VALUES
 from app.signature.field_errors import shown
 from app.signature.hints import ENCODED_TWICE, encoded_twice
+from app.signature.json_cost import MAX_VALUES
 from app.signature.json_values import read_json
 from app.wire.codecs.codec import Codec, Document, Reading
 
@@ -33,10 +33,6 @@ class Json(Codec):
         if type(document) is str and encoded_twice(document):
             raise InvalidInstances([FieldError("#", ENCODED_TWICE, shown(document))], 1)
         return document
-
-    def value(self, body: bytes, most_values: int = MAX_VALUES) -> Any:
-        """Return the value in a body or a line. Raises as `read_json`."""
-        return read_json(body, most_values)
 
     def write(self, answer: Answer, document: Document) -> bytes:
         """Return compact JSON. The document holds only finite numbers."""

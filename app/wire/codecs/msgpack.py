@@ -11,10 +11,11 @@ import numpy as np
 
 from app.core.answer import Answer
 from app.errors import InvalidBody, TooManyValues
-from app.signature.decoder import VALUES_OF_A_LIST
+from app.signature.json_cost import VALUES_OF_A_LIST
 from app.wire.codecs.codec import Codec, Document, Reading
 
 FORM = "MessagePack"
+KEY_NOT_STRING = "a key of a map is not a string"
 VALUES_OF_A_TIMESTAMP = 10
 TOKENS_AT_ONCE = 100_000
 
@@ -36,6 +37,12 @@ LONG = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 
 SHORTEST_LONG_BYTES = 32
 EXTENSIONS = (0xC7, 0xC8, 0xC9)
 TIMESTAMPS = (b"\xd6\xff", b"\xd7\xff", b"\xc7\x0c\xff")
+LARGE_MAPS = b"\xde..|\xdf...."
+FEW_LISTS = 4_000
+"""msgspec makes tuples of lists that are keys of a map. A body can choose ones with the same hash: then the time grows
+with the square of their number."""
+TEXTS = frozenset(range(0xA0, 0xC0)) | {0xD9, 0xDA, 0xDB}
+"""The first bytes of texts."""
 
 
 class MessagePack(Codec):
@@ -50,6 +57,7 @@ class MessagePack(Codec):
         """
         if (excess := excess_in_msgpack(body, reading.limits.max_values)) is not None:
             raise excess
+        check_keys(body, reading.limits.max_values // VALUES_OF_A_LIST)
         try:
             return _plain(msgspec.msgpack.decode(body, ext_hook=_no_extension))
         except RecursionError:
@@ -83,7 +91,7 @@ def _plain(value: Any) -> Any:
     if type(value) is dict:
         for key, part in value.items():
             if type(key) is not str:
-                raise msgspec.ValidationError("a key of a map is not a string")
+                raise msgspec.ValidationError(KEY_NOT_STRING)
             if type(part) in (dict, list, datetime):
                 value[key] = _plain(part)
     elif type(value) is list:
@@ -129,11 +137,17 @@ def _may_begin_lists(body: bytes) -> int:
 
 
 ANY = b"(?:%s|%s|%s)" % (ONE_BYTE, LISTS, SCALARS)
+ARRAYS, SMALL_MAPS = b"[\x90-\x9f]|\xdc..|\xdd....", b"[\x80-\x8f]"
+# Python 3.11.2 finds nothing with a lookahead in a possessive group.
+UP_TO_AN_ARRAY = b"(?:(?:%s|%s|%s|%s)*+(?:%s))" % (ONE_BYTE, SCALARS, SMALL_MAPS, LARGE_MAPS, ARRAYS)
+UP_TO_A_LARGE_MAP = b"(?:(?:%s|%s|%s|%s)*+(?:%s))" % (ONE_BYTE, SCALARS, ARRAYS, SMALL_MAPS, LARGE_MAPS)
 UP_TO_A_LIST = b"(?:(?:%s|%s)*+(?:%s))" % (ONE_BYTE, SCALARS, LISTS)
 _TOKEN, _LIST = re.compile(ANY, re.DOTALL), re.compile(UP_TO_A_LIST, re.DOTALL)
+_ARRAY, _LARGE_MAP = re.compile(UP_TO_AN_ARRAY, re.DOTALL), re.compile(UP_TO_A_LARGE_MAP, re.DOTALL)
 _TOKENS = re.compile(ANY + b"*+", re.DOTALL)
-_TOKENS_AT_ONCE, _LISTS_AT_ONCE = (
-    re.compile(each + b"{%d}+" % TOKENS_AT_ONCE, re.DOTALL) for each in (ANY, UP_TO_A_LIST)
+_TOKENS_AT_ONCE, _LISTS_AT_ONCE, _ARRAYS_AT_ONCE, _LARGE_MAPS_AT_ONCE = (
+    re.compile(each + b"{%d}+" % TOKENS_AT_ONCE, re.DOTALL)
+    for each in (ANY, UP_TO_A_LIST, UP_TO_AN_ARRAY, UP_TO_A_LARGE_MAP)
 )
 
 
@@ -160,3 +174,55 @@ def _tokens(body: bytes, many: re.Pattern[bytes], one: re.Pattern[bytes], most: 
                 found += 1 if wide == 1 or length >= SHORTEST_LONG_BYTES else VALUES_OF_A_LIST
             at += 1 + wide + length + (body[at] in EXTENSIONS)
     return found
+
+
+# --- keys
+
+
+def check_keys(body: bytes, most: int) -> None:
+    """Refuse a map of more than 15 members one of whose keys is no string, if the body has many lists.
+
+    Raises:
+        InvalidBody: a key is not a string.
+        TooManyValues: it has lists, large maps, and more than `most` values, whose keys would take long to check.
+    """
+    if b"\xde" not in body and b"\xdf" not in body:
+        return
+    if _may_begin_lists(body) <= FEW_LISTS or _tokens(body, _ARRAYS_AT_ONCE, _ARRAY, FEW_LISTS) <= FEW_LISTS:
+        return
+    if not _tokens(body, _LARGE_MAPS_AT_ONCE, _LARGE_MAP, 0):
+        return
+    if (values := _tokens(body, _TOKENS_AT_ONCE, _TOKEN, most)) > most:
+        raise TooManyValues(values, most, "values and names beside lists and maps of more than 15 members")
+    at, left, is_map = 0, 1, False
+    outer: list[tuple[int, bool]] = []
+    while at < len(body):
+        first = body[at]
+        if is_map and not left & 1 and first not in TEXTS:
+            raise InvalidBody(FORM, KEY_NOT_STRING)
+        left -= 1
+        if (kind := HEADS.get(first)) is None:
+            at = _end(body, at)
+        else:
+            if left:
+                outer.append((left, is_map))
+            is_map, size, width = kind
+            at += 1 + width
+            left = (size or int.from_bytes(body[at - width : at], "big")) << is_map
+        while not left and outer:
+            left, is_map = outer.pop()
+
+
+HEADS = {first: (first < 0x90, first & 15, 0) for first in range(0x80, 0xA0)}
+HEADS |= {0xDC: (False, 0, 2), 0xDD: (False, 0, 4), 0xDE: (True, 0, 2), 0xDF: (True, 0, 4)}
+"""The first bytes of lists and maps: whether it is a map, its size, and the bytes of its size if it stands behind."""
+
+
+def _end(body: bytes, at: int) -> int:
+    """Return the end of a value that is no list or map; the end of the body if it is invalid."""
+    if (match := _TOKEN.match(body, at)) is not None:
+        return match.end()
+    wide = LONG.get(body[at])
+    if wide is None:
+        return len(body)
+    return at + 1 + wide + int.from_bytes(body[at + 1 : at + 1 + wide], "big") + (body[at] in EXTENSIONS)

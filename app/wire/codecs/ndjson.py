@@ -11,10 +11,10 @@ import msgspec
 
 from app.core.answer import Answer
 from app.errors import InvalidJson, TooManyInstances
-from app.signature.decoder import excess_in_json
+from app.signature.json_cost import excess_in_json
+from app.signature.json_values import read_json
 from app.telemetry import check_deadline
 from app.wire.codecs.codec import Codec, Document, Reading, Rows
-from app.wire.codecs.json import JSON
 
 LINES_AT_ONCE = 1000
 MAX_LINE_BYTES = 2**23
@@ -45,7 +45,7 @@ class NdJson(Codec):
             if len(line) > MAX_LINE_BYTES:
                 raise InvalidJson(f"a line is longer than {MAX_LINE_BYTES} bytes, the most that one may have", number)
             try:
-                instances.append(JSON.value(line))
+                instances.append(read_json(line))
             except InvalidJson as error:
                 raise InvalidJson(error.reason, number, error.column) from None
         return Rows(instances)

@@ -7,13 +7,12 @@ from typing import Any
 
 from app.core.answer import Answer
 from app.errors import BodyTooLarge
-from app.wire.codecs.arrow import damage_refused, rows_of, table_of
+from app.signature.parquet_pages import FORM, check_pages, chunks_of, footer_of
+from app.wire.codecs.arrow import damage_refused, declared_limits, rows_of, table_of
 from app.wire.codecs.codec import BodyLimits, Codec, Document, Reading, Rows
 from app.wire.codecs.columns import check_names, check_rows, refused
-from app.wire.codecs.parquet_pages import FORM, check_pages, chunks_of
 
 ROWS_AT_ONCE = 8192
-MAX_CHUNKS = 3_000
 MAX_THRIFT_BYTES = 2**24
 MAX_THRIFT_PARTS = 10**6
 
@@ -49,14 +48,16 @@ def _opened(body: bytes, reading: Reading) -> Any:
     import pyarrow.parquet as pq
 
     limits = {"thrift_string_size_limit": MAX_THRIFT_BYTES, "thrift_container_size_limit": MAX_THRIFT_PARTS}
+    declared = declared_limits(reading.limits)
+    footer = footer_of(body, declared)
     metadata = pq.ParquetFile(pa.BufferReader(body), **limits).metadata
     check_rows(metadata.num_rows, reading.limits)
     columns = [metadata.schema.column(at) for at in range(metadata.num_columns)]
     check_names([column.path for column in columns], reading)
     widths = [_check_width(column, metadata.num_rows, reading.limits) for column in columns]
     texts = [c.path for c in columns if c.physical_type == "BYTE_ARRAY" and c.logical_type.type != "DECIMAL"]
-    check_pages(body, chunks_of(body, widths, MAX_CHUNKS), reading.limits)
-    return pq.ParquetFile(pa.BufferReader(body), read_dictionary=texts, pre_buffer=False, **limits)
+    check_pages(body, chunks_of(footer, widths, declared), declared)
+    return pq.ParquetFile(pa.BufferReader(body), metadata=metadata, read_dictionary=texts, pre_buffer=False, **limits)
 
 
 def _check_width(column: Any, rows: int, limits: BodyLimits) -> int:

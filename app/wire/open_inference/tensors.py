@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from app.errors import MalformedRequest
 from app.signature.batch import json_values
-from app.signature.schema import shown
+from app.signature.field_errors import shown
 from app.telemetry import check_deadline
 
 DTYPES: dict[str, str] = {

@@ -177,6 +177,8 @@ WIDE = pa.struct([(f"f{number}", pa.null()) for number in range(5000)])
 DEEP: Any = pa.float64()
 for _ in range(50):
     DEEP = pa.struct([("a", DEEP)])
+REFUSED_BY_FOOTER = {("Parquet", "a struct of very many fields"): 400}
+"""Each field is a column of the file, which has too many then."""
 TABLES: dict[str, tuple[int, pa.Array]] = {
     "a struct of very many fields": (422, pa.nulls(50_000, WIDE)),
     "a struct in fifty others": (422, pa.nulls(1, DEEP)),
@@ -199,6 +201,7 @@ TABLES: dict[str, tuple[int, pa.Array]] = {
 @pytest.mark.fault("B04")
 def test_columns_that_no_kind_of_input_takes(service: Flask, media: str, bad: str, grown_bytes: Any) -> None:
     status, array = TABLES[bad]
+    status = REFUSED_BY_FOOTER.get((media, bad), status)
     names = ["size", *(name for name in FRAME if name != "size.width")]
     columns = [array, *(pa.array([FRAME[name]] * len(array)) for name in names[1:])]
     body = bodies.of_table(media, pa.table(columns, names))

@@ -165,7 +165,8 @@ def test_an_answer_has_the_same_columns_whatever_its_rows() -> None:
     left_by_a_step = np.empty(1, dtype=object)
     left_by_a_step[:] = rows.tolist()
     assert answered({"prediction": np.array(["b"]), "probabilities": left_by_a_step}, ["a", "b"]) == names
-    assert answered({"prediction": np.empty(0), "probabilities": np.empty(0)}, [["a", "b"], [1, 2, 3]]) == [
-        "prediction",
-        "probabilities",
-    ]
+    of_targets = ["probability_0_a", "probability_0_b", "probability_1_1", "probability_1_2", "probability_1_3"]
+    classes = [["a", "b"], [1, 2, 3]]
+    assert answered({"probabilities": np.empty(0)}, classes) == of_targets
+    left_by_a_step[:] = [[[0.25, 0.75], [0.5, 0.25, 0.25]]]
+    assert answered({"probabilities": left_by_a_step}, classes) == of_targets

@@ -15,11 +15,17 @@ import pytest
 from flask import Flask
 
 from app.telemetry.memory import give_large_blocks_back
-from tests.wire.codecs import bodies, hostile, hostile_images, hostile_tables, hostile_texts
+from tests.wire.codecs import bodies, hostile, hostile_images, hostile_structures, hostile_tables, hostile_texts
 from tests.wire.codecs.hostile import Hostile
 from tests.wire.exchange import post
 
-BODIES = [*hostile.every(), *hostile_texts.every(), *hostile_tables.every(), *hostile_images.every()]
+BODIES = [
+    *hostile.every(),
+    *hostile_texts.every(),
+    *hostile_tables.every(),
+    *hostile_images.every(),
+    *hostile_structures.every(),
+]
 WORST = {
     "column-arrow-text-views",
     "csv-bare-spaces",
@@ -28,6 +34,12 @@ WORST = {
     "more-csv-quoted-line-ends",
     "more-npy-two-byte-texts",
     "parquet-tiny-pages",
+    "structure-arrow-shared-fields-small",
+    "structure-explanations-digits",
+    "structure-images-exif",
+    "structure-msgpack-one-hash",
+    "structure-parquet-page-of-many-truths",
+    "structure-parquet-row-groups",
     "wide-first-csv-quoted",
     "wide-last-form",
     "wide-last-json-name",

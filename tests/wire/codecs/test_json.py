@@ -47,5 +47,5 @@ def test_numbers_that_take_long_are_the_same_numbers(number: str) -> None:
 
 def test_a_body_of_nothing_but_lists_is_not_read() -> None:
     with pytest.raises(TooManyValues, match=r"101 lists and objects; at most 100 are .* RETORT_MAX_VALUES"):
-        JSON.value(b"[" + b"[]," * 100 + b"0]", 400)
-    assert len(JSON.value(b"[" + b"[]," * 99 + b"0]", 400)) == 100
+        JSON.document(b"[" + b"[]," * 100 + b"0]", 400)
+    assert len(JSON.document(b"[" + b"[]," * 99 + b"0]", 400)) == 100

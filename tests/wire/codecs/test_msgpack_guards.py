@@ -10,8 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.wire.codecs.msgpack import excess_in_msgpack
+from app.errors import InvalidBody, TooManyValues
+from app.wire.codecs.msgpack import check_keys, excess_in_msgpack
 from tests.signature.test_decoder_guards import assert_refused
+from tests.wire.codecs.hostile_structures import of_colliding_keys
 
 
 @pytest.mark.slow
@@ -35,6 +37,36 @@ def test_timestamps_of_messagepack_count_as_ten_values() -> None:
 def test_invalid_messagepack_is_left_to_the_decoder() -> None:
     for body in (b"\xc1" * 1000, b"\xdb\xff\xff\xff\xff" + b"\0" * 1000):
         assert excess_in_msgpack(body, 400) is None
+
+
+@pytest.mark.parametrize("keys", [5_000, 70_000])
+def test_keys_that_all_have_one_hash_are_not_put_into_a_dict(keys: int) -> None:
+    with pytest.raises(InvalidBody, match="a key of a map is not a string"):
+        check_keys(of_colliding_keys(keys), 500_000)
+
+
+@pytest.mark.slow
+def test_a_map_with_a_list_as_its_key_is_found_wherever_it_stands() -> None:
+    noise = random.Random(14)
+    lists = msgspec.msgpack.encode([[]] * 5000)
+    for _ in range(100):
+        values = [msgspec.msgpack.encode(anything(noise, 0)) for _ in range(noise.randint(1, 30))]
+        wide = b"\xde\0\x10" + b"".join(b"\xa1%c\0" % (97 + at) for at in range(15))
+        for key, is_bad in ((b"\xa1z", False), (b"\x91\x01", True)):
+            body = b"\xdc" + (len(values) + 2).to_bytes(2, "big") + lists + b"".join(values) + wide + key + b"\0"
+            if is_bad:
+                with pytest.raises(InvalidBody, match="a key of a map"):
+                    check_keys(body, 500_000)
+            else:
+                check_keys(body, 500_000)
+
+
+def test_lists_beside_large_maps_have_a_limit_of_values() -> None:
+    body = msgspec.msgpack.encode([[[]] * 5000, {str(n): n for n in range(16)}])
+    check_keys(body, 6000)
+    with pytest.raises(TooManyValues, match="beside lists and maps of more than 15 members"):
+        check_keys(body, 5000)
+    check_keys(msgspec.msgpack.encode([[[]] * 5000, {str(n): n for n in range(15)}]), 5000)
 
 
 def anything(noise: random.Random, depth: int) -> Any:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from flask import Flask
 
-from tests.wire.codecs.bodies import as_arrow, as_csv, as_parquet
+from tests.wire.codecs.bodies import as_arrow, as_csv, as_npz, as_parquet
 from tests.wire.codecs.conftest import Sends
 from tests.wire.exchange import post
 
@@ -37,6 +37,23 @@ def arrow(table: pa.Table, compression: str | None = None) -> bytes:
 
 def both(ask: Sends, table: pa.Table) -> list[Any]:
     return [ask(PARQUET, parquet(table)), ask(ARROW, arrow(table))]
+
+
+@pytest.mark.parametrize("make", [as_csv, as_parquet, as_arrow, as_npz])
+def test_a_column_that_is_unknown_or_missing_is_said_once(ask: Sends, make: Any) -> None:
+    for names, details in [
+        (("feature1", "feature2", "more"), ["is not a feature of this model; the features are: feature1, feature2"]),
+        (
+            ("feature1", "feature2", "a", "b"),
+            ["is not a feature of this model; the features are: feature1, feature2"] * 2,
+        ),
+    ]:
+        media_type, body = make([dict.fromkeys(names, 5.0)] * 300)
+        problem = ask(media_type, body).document
+        assert [error["pointer"] for error in problem["errors"]] == [f"#/instances/0/{name}" for name in names[2:]]
+        assert [error["detail"] for error in problem["errors"]] == details
+    media_type, body = make([{"feature2": 5.0, "other": 1.0}] * 300)
+    assert len(ask(media_type, body).document["errors"]) <= 2
 
 
 @pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "zstd", "lz4"])
@@ -196,7 +213,7 @@ def test_without_pyarrow_the_media_type_says_what_to_install(app: Flask, monkeyp
     for media_type, content in (as_parquet_of(b""), (ARROW, b"")):
         answer = post(app, "/models/iris-two/predict", content, {"Content-Type": media_type})
         assert answer.status == 415
-        assert "install retort-serving[parquet]" in answer.document["detail"]
+        assert "pip install pyarrow" in answer.document["detail"]
         assert "parquet" not in answer.headers["Accept"]
         wanted = post(app, "/models/iris-two/predict", as_csv(ROWS)[1], {"Content-Type": "text/csv", "Accept": ARROW})
         assert wanted.status == 406

@@ -9,12 +9,15 @@ lib/cpp/src/thrift/protocol/TCompactProtocol.tcc.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, STRUCT = 3, 4, 5, 6, 7, 8, 9, 12
 TRUE, FALSE = 1, 2
 BITS = {I16: 16, I32: 32, I64: 64}
 MAX_DEPTH = 8
+FIELDS_OF_A_STRUCT = 4
+"""A struct takes as much memory and time in pyarrow as this many fields."""
 
 Fields = dict[tuple[int, int], Any]
 """Fields by number and type. Like other readers, callers ignore fields of an unexpected type."""
@@ -24,14 +27,29 @@ Lists = Mapping[int, Any]
 are structs. For a field that is a struct, the `Lists` in it."""
 
 
-def struct_at(content: bytes, at: int, lists: Lists, depth: int = 0) -> tuple[Fields, int]:
-    """Return the fields of a struct, and its end. Texts are skipped; only their presence is recorded.
+@dataclass(slots=True)
+class Budget:
+    """The number of fields and elements that may be read, in all structs that share it."""
+
+    fields: int
+
+    def take(self, fields: int) -> None:
+        """Take some; raise OverflowError if there are fewer."""
+        self.fields -= fields
+        if self.fields < 0:
+            raise OverflowError
+
+
+def struct_at(content: Any, at: int, lists: Lists, budget: Budget, depth: int = 0) -> tuple[Fields, int]:
+    """Return the fields of a struct, and its end. For a text, the positions of its begin and end are returned.
 
     Raises:
         IndexError, TypeError, RecursionError: it is truncated, invalid or too deep.
+        OverflowError: it has more fields than the budget.
     """
     if depth > MAX_DEPTH:
         raise RecursionError
+    budget.take(FIELDS_OF_A_STRUCT)
     fields: Fields = {}
     number = 0
     while (kind := content[at] & 15) != 0:
@@ -43,28 +61,29 @@ def struct_at(content: bytes, at: int, lists: Lists, depth: int = 0) -> tuple[Fi
             number, at = _integer(content, at, 16)
         if (number, kind) in fields:
             raise TypeError
-        fields[number, kind], at = _value(content, at, kind, lists.get(number), depth)
+        budget.take(1)
+        fields[number, kind], at = _value(content, at, kind, lists.get(number), budget, depth)
     return fields, at + 1
 
 
-def _value(content: bytes, at: int, kind: int, inner: Any, depth: int) -> tuple[Any, int]:
+def _value(content: Any, at: int, kind: int, inner: Any, budget: Budget, depth: int) -> tuple[Any, int]:
     if kind in (TRUE, FALSE):  # the type is the value
         return kind == TRUE, at
     if kind == STRUCT:
-        return struct_at(content, at, inner if isinstance(inner, Mapping) else {}, depth + 1)
+        return struct_at(content, at, inner if isinstance(inner, Mapping) else {}, budget, depth + 1)
     if kind == LIST:
-        return _list(content, at, inner, depth)
+        return _list(content, at, inner, budget, depth)
     if kind in BITS:
         return _integer(content, at, BITS[kind])
     if kind == BINARY:
         length, at = _varint(content, at)
-        return None, at + _length(length)
+        return (at, at + _length(length)), at + _length(length)
     if kind not in (BYTE, DOUBLE):
         raise TypeError  # Parquet has no sets and maps
     return None, at + (1 if kind == BYTE else 8)
 
 
-def _list(content: bytes, at: int, inner: Any, depth: int) -> tuple[list[Any], int]:
+def _list(content: Any, at: int, inner: Any, budget: Budget, depth: int) -> tuple[list[Any], int]:
     size, kind = content[at] >> 4, content[at] & 15
     if kind != (STRUCT if isinstance(inner, Mapping) else inner):
         raise TypeError
@@ -72,8 +91,9 @@ def _list(content: bytes, at: int, inner: Any, depth: int) -> tuple[list[Any], i
     if size == 15:
         size, at = _varint(content, at)
     values = []
-    for _ in range(_length(size)):  # each takes at least a byte, so a false size ends soon
-        value, at = _value(content, at, kind, inner, depth)
+    budget.take(_length(size))
+    for _ in range(size):
+        value, at = _value(content, at, kind, inner, budget, depth)
         values.append(value)
     return values, at
 
@@ -84,7 +104,7 @@ def _length(number: int) -> int:
     return length
 
 
-def _integer(content: bytes, at: int, bits: int) -> tuple[int, int]:
+def _integer(content: Any, at: int, bits: int) -> tuple[int, int]:
     number, at = _varint(content, at)
     number &= 2 ** max(bits, 32) - 1
     return _signed((number >> 1) ^ -(number & 1), bits), at
@@ -95,7 +115,7 @@ def _signed(number: int, bits: int) -> int:
     return number - 2**bits if number >> bits - 1 else number
 
 
-def _varint(content: bytes, at: int) -> tuple[int, int]:
+def _varint(content: Any, at: int) -> tuple[int, int]:
     number = shift = 0
     while shift < 70:
         byte = content[at]
