@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from click.testing import Result
 from sklearn.linear_model import LogisticRegression
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from app import create_app
@@ -33,6 +34,8 @@ from app.server.running import RunningServer
 from app.settings import Settings
 from app.storage.choices import POINTERS, Pointers
 from app.storage.repository import Repository
+from tests.command_runner import runner
+from tests.end_to_end.process import EXAMPLE_MODELS
 from tests.packing.artifacts import flowers, saved
 
 HEAD = ["model", "version", "aliases", "state", "runtime", "role"]
@@ -63,7 +66,7 @@ class Terminal:
             shutil.copytree(packed, folder / "models")
         self.repository = Repository(folder / "models")
         self.settings = Settings(models_dir=self.repository.root, packing_timeout_s=77, **settings)
-        self.runner = create_app(self.settings).test_cli_runner()
+        self.runner = runner(self.settings)
         self.artifact = saved(two(), folder / "two.joblib")
 
     def run(self, *arguments: object) -> Result:
@@ -142,6 +145,14 @@ def test_add_packs_and_prints_what_it_inferred(terminal: Terminal, in_this_proce
     assert "  input feature1: number" in remarks
     assert all(remark.startswith("  ") for remark in remarks)
     assert terminal.repository.versions("two") == [1]
+
+
+@pytest.mark.slow
+def test_add_proposes_no_request_that_the_steps_would_refuse(
+    terminal: Terminal, in_this_process: InThisProcess
+) -> None:
+    asked = terminal.printed("models", "add", terminal.artifact, "--name", "two", "--before", "enrich").splitlines()[-1]
+    assert asked == "to ask it: http://127.0.0.1:8000/docs has the fields that its steps leave to clients"
     assert terminal.repository.pointers().default is None
     [(request, timeout_s)] = in_this_process.asked
     assert isinstance(request, PackRequest)
@@ -567,6 +578,21 @@ def test_show_prints_each_thing_once(packed: Terminal) -> None:
     assert set(shown["signature"]) == {"inputs", "outputs"}
 
 
+def test_show_leaves_the_counts_of_histograms_to_json() -> None:
+    described = ["models", "show", "penguins"]
+    command = runner(Settings(models_dir=EXAMPLE_MODELS))
+    shown, every = (command.invoke(args=[*described, *options]).stdout for options in ([], ["--json"]))
+    document, whole = json.loads(shown), json.loads(every)
+    assert every.count("\n") == 1
+    assert len(whole["profile"]["inputs"]["body_mass_g"]["counts"]) == 16
+    assert document["profile"]["inputs"]["body_mass_g"] == {"from": 2700.0, "to": 6300.0, "missing": 2}
+    for each in whole["profile"]["inputs"].values():
+        each.pop("counts", None)
+    assert document == whole
+    assert '\n  "classes": ["Adelie", "Chinstrap", "Gentoo"],\n' in shown
+    assert shown.count("\n") < 200
+
+
 @pytest.mark.slow
 def test_a_version_is_packed_again(packed: Terminal) -> None:
     packed.printed("models", "use", "two", 1)
@@ -610,6 +636,24 @@ def test_two_versions_are_compared(terminal: Terminal) -> None:
     data.write_text("petals\n1\nmany\n")
     said = terminal.refusal("models", "compare", "flowers", 1, 2, "--data", data)
     assert said.startswith("version 1 does not accept row 0 of the file: petals must be ")
+
+
+@pytest.mark.slow
+def test_a_model_of_several_targets_is_added_and_compared(terminal: Terminal) -> None:
+    frame = flowers()[["petals", "species"]].assign(big=flowers()["petals"] > 4)
+    fitted = MultiOutputClassifier(LogisticRegression()).fit(frame[["petals"]], frame[["species", "big"]].astype(str))
+    rows = terminal.folder / "rows.csv"
+    frame.to_csv(rows, index=False)
+    added = ["models", "add", saved(fitted, terminal.folder / "both.joblib"), "--name", "both", "--sample", rows]
+    targets = ["--target", "species", "--target", "big"]
+    assert terminal.refusal(*added, "--target", "species").startswith("the sample adds big; the model takes: petals;")
+    said = f"sample {rows} has no target column 'bigger'; it has: petals, species, big"
+    assert terminal.refusal(*added, *targets, "--target", "bigger") == said
+    printed = terminal.printed(*added, *targets)
+    assert "input petals: integer, " in printed
+    assert "agree with" not in printed
+    compared = terminal.printed("models", "compare", "both", 1, 1, "--data", rows, *targets)
+    assert compared == "versions 1 and 1 agree on 60 of 60 rows (100.0 %)\n"
 
 
 class Clock:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from app import create_app
 from app.settings import Settings
 from app.storage.key_source import KeySource
 from app.storage.keys import KEY, read_entries
+from tests.command_runner import runner
 
 HEAD = ["id", "name", "scopes", "models", "created", "expires", "state", "from"]
 
@@ -20,10 +20,10 @@ class Terminal:
     """Where commands are typed, over a database of its own."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
-        self.app = create_app(Settings(models_dir=folder / "models", instance_dir=folder / "instance", **settings))  # type: ignore[arg-type]
+        self.runner = runner(Settings(models_dir=folder / "models", instance_dir=folder / "instance", **settings))  # type: ignore[arg-type]
 
     def __call__(self, *words: str) -> Result:
-        return self.app.test_cli_runner().invoke(args=["keys", *words])
+        return self.runner.invoke(args=["keys", *words])
 
     def create(self, *words: str) -> str:
         """Make a key and return it: the last word that is printed."""

@@ -15,8 +15,9 @@ from app.cli.jobs import jobs
 from app.cli.keys import keys
 from app.cli.scoring import score
 from app.cli.servers import other_settings, servers_of
-from app.settings import Settings, table
+from app.settings import Settings
 from app.settings.env_files import read_env_files
+from app.settings.table import table
 from app.storage.key_source import KeySource
 from app.storage.repository import Repository
 

@@ -63,7 +63,12 @@ _python_option = click.option(
 @click.option(
     "--sample", type=click.Path(path_type=Path), help="Rows like those it was trained on: a file with a table."
 )
-@click.option("--target", help="The sample's column that is predicted, not an input.")
+@click.option(
+    "--target",
+    multiple=True,
+    metavar="COLUMN",
+    help="The sample's column that is predicted, not an input; may be repeated for several targets.",
+)
 @click.option("--inputs", type=click.Path(path_type=Path), help="A JSON list that declares inputs.")
 @click.option("--card", type=click.Path(path_type=Path), help="Your description of the model, for its page: Markdown.")
 @click.option(
@@ -96,6 +101,7 @@ def add(
     artifact: tuple[str, ...],
     default: bool,
     stage: bool,
+    target: tuple[str, ...],
     before: tuple[str, ...],
     after: tuple[str, ...],
     trust: bool,
@@ -112,6 +118,7 @@ def add(
     request = PackRequest(
         artifact[0],
         models_dir=str(repository.root),
+        target=_one_or_several(target),
         before=before,
         after=after,
         beside=artifact[1:],
@@ -156,8 +163,13 @@ def repack(name: str, version: int | None, stage: bool, trained_with: str | None
 @click.argument("a", type=int)
 @click.argument("b", type=int)
 @click.option("--data", "rows", required=True, type=click.Path(path_type=Path), help="Rows: .csv, .parquet or .json.")
-@click.option("--target", help="The column of the file that is predicted, not an input.")
-def compare(name: str, a: int, b: int, rows: Path, target: str | None) -> None:
+@click.option(
+    "--target",
+    multiple=True,
+    metavar="COLUMN",
+    help="The column of the file that is predicted, not an input; may be repeated.",
+)
+def compare(name: str, a: int, b: int, rows: Path, target: tuple[str, ...]) -> None:
     """Compare the predictions of versions A and B for the rows of a file."""
     from app.packing import given, spawn
 
@@ -165,9 +177,13 @@ def compare(name: str, a: int, b: int, rows: Path, target: str | None) -> None:
     for version in (a, b):
         repository.folder(name, version)
     given.require_files([rows])
-    request = spawn.CompareRequest(name, (a, b), str(rows), str(repository.root), target)
+    request = spawn.CompareRequest(name, (a, b), str(rows), str(repository.root), _one_or_several(target))
     for line in spawn.run(request, context().settings.packing_timeout_s).remarks:
         click.echo(line)
+
+
+def _one_or_several(target: tuple[str, ...]) -> str | tuple[str, ...] | None:
+    return target if len(target) > 1 else next(iter(target), None)
 
 
 def _print_packed(packed: PackedVersion) -> None:
@@ -186,9 +202,11 @@ def _next_steps(name: str, version: int) -> list[str]:
     lines.append(reload_hint(servers) if servers else "to serve it: make serve")
     url = (servers[0].settings if servers else context().settings).url
     path = f"/models/{name}/predict" if chosen == version else f"/models/{name}/versions/{version}/predict"
-    examples = repository.manifest(name, version).examples
-    body = shlex.quote(msgspec.json.encode(examples[0].instance).decode()) if examples else ""
-    if 0 < len(body) <= MAX_CURL_CHARS:
+    manifest = repository.manifest(name, version)
+    body = shlex.quote(msgspec.json.encode(manifest.examples[0].instance).decode()) if manifest.examples else ""
+    if manifest.before:  # its examples are what the model gets, and clients send something else
+        lines.append(f"to ask it: {url}/docs has the fields that its steps leave to clients")
+    elif 0 < len(body) <= MAX_CURL_CHARS:
         lines.append(f"to ask it: curl {url}{path} -d {body}")
     else:
         lines.append(f"to ask it: {url}/docs has an example")

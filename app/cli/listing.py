@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import click
 import msgspec
 
@@ -9,6 +12,8 @@ from app.cli.group import context, models, print_table
 from app.core.catalogue import describe
 from app.errors import ModelNotFound, RetortError
 from app.runtime.policy import State
+
+LINE_CHARS = 160
 
 
 @models.command("list")
@@ -34,13 +39,46 @@ def list_models() -> None:
 @models.command("show")
 @click.argument("name")
 @click.argument("version", type=int, required=False)
-def show(name: str, version: int | None) -> None:
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print everything, the counts of the histograms too, on one line."
+)
+def show(name: str, version: int | None, as_json: bool) -> None:
     """Show the signature, examples, environment and hashes of a version."""
     manifest = context().repository.manifest(name, context().version_or_chosen(name, version))
     # The signature holds the inputs and the outputs, and the proof says what is served.
     described = {key: value for key, value in describe(manifest).items() if key not in ("inputs", "outputs")}
     document = {"name": manifest.model, "version": manifest.version, **described}
-    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+    encoded = msgspec.json.encode(document)
+    click.echo(encoded.decode() if as_json else _laid_out(_without_counts(msgspec.json.decode(encoded))))
+
+
+def _without_counts(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a description without the counts of the profile's histograms."""
+    profile = document.get("profile")
+    if not profile:
+        return document
+    inputs = {name: _without_bins(each) for name, each in profile["inputs"].items()}
+    others = {name: _without_bins(each) for name, each in profile.items() if name == "prediction"}
+    return document | {"profile": {**profile, "inputs": inputs, **others}}
+
+
+def _without_bins(distribution: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in distribution.items() if name != "counts"}
+
+
+def _laid_out(value: Any, indent: int = 0, before: str = "") -> str:
+    """Return JSON for people: what fits on a line stands on one."""
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict | list) or not value or (indent and indent + len(before) + len(line) < LINE_CHARS):
+        return before + line
+    opened, closed = "{}" if isinstance(value, dict) else "[]"
+    named = value.items() if isinstance(value, dict) else [(None, each) for each in value]
+    margin = " " * (indent + 2)
+    parts = [
+        margin + _laid_out(each, indent + 2, "" if name is None else f"{json.dumps(name, ensure_ascii=False)}: ")
+        for name, each in named
+    ]
+    return f"{before}{opened}\n" + ",\n".join(parts) + f"\n{' ' * indent}{closed}"
 
 
 @models.command("verify")

@@ -11,7 +11,8 @@ import msgspec
 from app.errors import InvalidSettings
 from app.runtime.policy import State
 from app.server.running import RunningServer, running_servers
-from app.settings import Settings, table
+from app.settings import Settings
+from app.settings.table import table
 from app.storage.repository import Repository
 
 RESPONSE_TIMEOUT_S = 2.0

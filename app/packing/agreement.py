@@ -19,7 +19,7 @@ from app.runtime.proving import same
 from app.runtime.servable import ArtifactServable, call
 from app.signature import Layout, Signature
 from app.signature.batch import Batch, json_values
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 
 FEWEST_ROWS, MOST_INPUTS = 20, 200
 EXCHANGES = 5

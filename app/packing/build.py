@@ -24,7 +24,7 @@ from app.runtime.environment import environment
 from app.runtime.servable import ArtifactServable, Servable
 from app.signature import Signature
 from app.signature.batch import json_values
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from app.storage import manifest as manifests
 from app.storage import recorded
 from app.storage.manifest import Assumption, Example, Manifest
@@ -38,7 +38,7 @@ MAX_RECORDED_ROWS = 300
 MAX_RECORDED_CELLS = 200_000
 MIN_RECORDED_ROWS = 20
 RECORDS, CROSSED, NEAR, FAR = 100, 70, 70, 30
-"""How many rows are seen rows, rows of seen values, and rows with values near to and far from the seen ones.
+"""Numbers of seen rows, rows of seen values, and rows with values near to and far from the seen ones.
 
 In the other rows one input is changed.
 """

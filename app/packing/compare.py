@@ -1,4 +1,4 @@
-"""Two versions of a model answer the same rows: how often do they agree, and where do they differ most?"""
+"""Compare two versions of a model: how often their answers to the same rows agree, and where they differ most."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from app.runtime.policy import State
 from app.runtime.proving import same
 from app.runtime.version_loader import VersionLoader
 from app.signature.batch import json_values
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from app.storage.repository import Repository
 
 Numbers = NDArray[np.float64]
@@ -33,7 +33,7 @@ MAX_VALUE_CHARS = 60
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a version gives for each row: predictions as JSON values and, where it has them, probabilities by class."""
+    """The answers of a version by row: predictions as JSON values and, if there are any, probabilities by class."""
 
     version: int
     predictions: list[Any]
@@ -77,7 +77,10 @@ def _answers(repository: Repository, model: str, version: int, frame: pd.DataFra
         records = records_of(columns.iloc[start : start + MAX_SAMPLE_ROWS], signature.names)
         for name, values in _run(lease, records, wanted, start).items():
             found[name] += values
-    return Answers(version, found["prediction"], found.get("probabilities"), signature.classes)
+    probabilities = found.get("probabilities")
+    if probabilities and signature.multioutput:  # a list for each target, whose classes may differ in number
+        probabilities = [[share for target in row for share in target] for row in probabilities]
+    return Answers(version, found["prediction"], probabilities, signature.classes)
 
 
 def _columns(frame: pd.DataFrame, names: Sequence[str], version: int) -> pd.DataFrame:

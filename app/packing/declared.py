@@ -54,7 +54,7 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def picture(self) -> Picture | None:
-        """How an image is turned into numbers; None for other kinds."""
+        """The conversion of an image into numbers; None for other kinds."""
         if self.kind != "image":
             return None
         if self.mode is None or self.size is None:

@@ -21,7 +21,7 @@ from app.runtime.servable import ArtifactServable, Servable
 from app.signature import Layout, Signature
 from app.signature.batch import Outputs
 from app.signature.kinds import limits_of
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from app.storage.manifest import DirectCall
 
 ROWS_OF_A_KIND = 200

@@ -20,7 +20,7 @@ from app.runtime.explanation import ExplainedServable, explained
 from app.runtime.servable import Servable
 from app.signature import EXPLANATION, Signature
 from app.signature.batch import Batch
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from app.storage.manifest import Explanation
 
 FILE = "explanation.npz"

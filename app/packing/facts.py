@@ -26,7 +26,7 @@ ROWS = (
 
 @dataclass(slots=True)
 class Facts:
-    """What is known of one input. An attribute is None if nothing is known of it.
+    """The known facts of one input. An unknown fact is None.
 
     `missing` has the markers of missing values that a part has learned: "none" (None), "nan" or "na" (pandas' NA);
     `fills` is the marker that an imputer replaces. `dtype` is that of the column in training, as pandas writes it, if a

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -20,13 +19,13 @@ from app.errors import LoadingFailed, PackingRefused
 from app.packing.artifacts.onnx_file import Feeds, OnnxFile, adapted, feed_of
 from app.packing.declared import Declared
 from app.packing.given_inputs import MADE_UP_ROWS, expected_of, feeds_of, public_name, records_for, row_shape
-from app.packing.graph import GRAPH, MAX_ONE_FILE_BYTES, WEIGHTS
+from app.packing.graph import GRAPH, save
 from app.packing.probe import Record
 from app.packing.timing import timed_us
 from app.runtime.graph import GraphServable, session_of
 from app.runtime.loaders import LOADERS
 from app.signature import Layout, Signature
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 
 __all__ = ["GivenGraph", "derive", "expected_of"]
 
@@ -38,7 +37,7 @@ NOT_PROBABLE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class GivenGraph:
-    """What the manifest needs of a graph: signature, rows, proof and task; the servable, and remarks."""
+    """A proven graph: signature, rows, proof and task for the manifest; the servable, and remarks."""
 
     signature: Signature
     records: list[Record]
@@ -63,8 +62,7 @@ def derive(file: OnnxFile, frame: pd.DataFrame | None, declared: Declared, folde
         raise PackingRefused(f"none of its outputs has a value for each row; they are: {', '.join(file.outputs)}")
     flat = [name for name, of in outputs.items() if name != "probabilities" and answers[of].shape[1:] == (1,)]
     model = adapted(file, feeds, outputs, original.shapes, flat=flat, one_by_one=one_by_one)
-    large = model.ByteSize() > MAX_ONE_FILE_BYTES
-    onnx.save_model(model, str(folder / GRAPH), save_as_external_data=large, location=WEIGHTS)
+    save(model, folder)
     signature = Signature(
         tuple(spec for _, specs in feeds for spec in specs),
         tuple(outputs),

@@ -73,10 +73,15 @@ def _loaded_graph(estimator: Any, signature: Signature, folder: Path, limit_byte
     size_bytes = model.ByteSize()
     if size_bytes > limit_bytes:
         raise NotExportable(f"its graph of {size_bytes} bytes is larger than RETORT_GRAPH_LIMIT_BYTES={limit_bytes}")
-    outside = size_bytes > MAX_ONE_FILE_BYTES
-    onnx.save_model(model, str(folder / GRAPH), save_as_external_data=outside, location=WEIGHTS)
+    save(model, folder)
     with (folder / GRAPH).open("rb") as stream:
         return LOADERS["onnx"](stream, signature)
+
+
+def save(model: onnx.ModelProto, folder: Path) -> None:
+    """Write a graph into the folder of a version."""
+    is_large = model.ByteSize() > MAX_ONE_FILE_BYTES
+    onnx.save_model(model, str(folder / GRAPH), save_as_external_data=is_large, location=WEIGHTS)
 
 
 def _without(folder: Path, reason: str) -> dict[str, object]:

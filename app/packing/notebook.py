@@ -32,7 +32,7 @@ def pack(
     name: str,
     sample: pd.DataFrame | np.ndarray[Any, Any] | StrPath | None = None,
     *,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     models_dir: StrPath | None = None,
     inputs: StrPath | None = None,
     card: StrPath | None = None,
@@ -58,7 +58,7 @@ def pack(
         estimator: a fitted estimator; or the path of its file, or the paths of several files that make one model.
         name: the name of the model, as it stands in URLs.
         sample: rows that the model was trained on: a frame, an array, or the path of a file with a table.
-        target: the column of the sample that is predicted.
+        target: the column of the sample that is predicted, or several.
         models_dir: the folder of models; by default that of `RETORT_MODELS_DIR`, which is `models`.
         inputs: a JSON file that declares inputs.
         card: a file in Markdown that describes the model.
@@ -93,7 +93,7 @@ def pack(
             name,
             str(models_dir or settings.models_dir),
             rows,
-            target,
+            target if isinstance(target, str | None) else tuple(target),
             sample_is_frame=is_frame,
             out_of_range=out_of_range,
             unseen=unseen,

@@ -19,10 +19,9 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from app.packing.decompression import decompressed
+from app.packing.pickle_arguments import ARGUMENTS, OPAQUE, ArgumentReader, Stopped
 
 MAX_SECONDS = 60.0
-MAX_TEXT_BYTES = 256
-MAX_INTEGER_BYTES = 16
 MAX_TUPLE = 16
 MAX_STACK = 2_000_000
 MAX_MARKS = 100_000
@@ -30,17 +29,12 @@ MAX_KEPT = 1_000_000
 MAX_MODULES = 10_000
 MAX_VERSIONS = 20
 OPCODES_BETWEEN_CHECKS = 4096
-CHUNK_BYTES = 1 << 20
 
 VERSION_KEY = "_sklearn_version"
 WRAPPER = "NumpyArrayWrapper"
 WRAPPER_KEYS = ("shape", "dtype", "numpy_array_alignment_bytes")
 OBJECTS_INSIDE = 0x01
 """The flag of a NumPy dtype whose elements refer to Python objects."""
-
-
-class _Stopped(Exception):
-    """The file ends early, is not a pickle, or exceeds a limit."""
 
 
 @dataclass(slots=True)
@@ -70,7 +64,7 @@ def read(stream: IO[bytes]) -> Named:
     try:
         _Walk(decompressed(stream), named, time.monotonic() + MAX_SECONDS).run()
         named.whole = True
-    except (_Stopped, IndexError, ValueError, EOFError, OSError, ImportError, zlib.error, lzma.LZMAError):
+    except (Stopped, IndexError, ValueError, EOFError, OSError, ImportError, zlib.error, lzma.LZMAError):
         pass  # the loader of the file reports the error
     return named
 
@@ -104,19 +98,12 @@ class _Dtype:
             return self.itemsize
         code = re.fullmatch(r"([a-zA-Z?])(\d*)", self.code)
         if code is None:
-            raise _Stopped
+            raise Stopped
         return int(code[2] or 1) * (4 if code[1] == "U" else 1)
 
 
 class _Wrapper:
     """joblib's placeholder for an array whose bytes follow it in the file."""
-
-
-class _Opaque:
-    """Any other value."""
-
-
-OPAQUE = _Opaque()
 
 
 class _Walk:
@@ -129,6 +116,7 @@ class _Walk:
         self._stream = stream
         self._named = named
         self._deadline = deadline
+        self._arguments = ArgumentReader(stream, deadline)
         self._inner = inner
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []
@@ -140,19 +128,19 @@ class _Walk:
         """Walk to the STOP opcode.
 
         Raises:
-            _Stopped, IndexError, ValueError: The file is not a complete pickle, or exceeds a limit.
+            Stopped, IndexError, ValueError: The file is not a complete pickle, or exceeds a limit.
         """
         read, opcodes = self._stream.read, self._opcodes
         while True:
             if time.monotonic() > self._deadline or len(self._stack) > MAX_STACK or len(self._below) > MAX_MARKS:
-                raise _Stopped
+                raise Stopped
             for _ in range(OPCODES_BETWEEN_CHECKS):
                 code = read(1)
                 if code == b".":
                     return
                 opcode = opcodes.get(code[0]) if code else None
                 if opcode is None:
-                    raise _Stopped
+                    raise Stopped
                 opcode()
 
     def _bound(self, op: Any) -> Callable[[], None]:
@@ -161,64 +149,15 @@ class _Walk:
         if op.arg is None:
             return (lambda: self._replace(op)) if effect is None else (lambda: effect(self, None))
         reader, size = ARGUMENTS[op.arg.name]
+        arguments = self._arguments
         if effect is not None:
-            return lambda: effect(self, reader(self, size))
+            return lambda: effect(self, reader(arguments, size))
 
         def pass_over() -> None:
-            reader(self, size)
+            reader(arguments, size)
             self._replace(op)
 
         return pass_over
-
-    # Arguments
-
-    def _bytes(self, count: int) -> bytes:
-        content = self._stream.read(count)
-        if len(content) != count:
-            raise _Stopped
-        return content
-
-    def _skip(self, count: int) -> None:
-        while count > 0:
-            content = self._stream.read(min(count, CHUNK_BYTES))
-            if not content:
-                raise _Stopped
-            count -= len(content)
-
-    def _number(self, size_bytes: int) -> int:
-        return int.from_bytes(self._bytes(size_bytes), "little")
-
-    def _long_number(self, length_bytes: int) -> int | _Opaque:
-        length = self._number(length_bytes)
-        return self._number(length) if length <= MAX_INTEGER_BYTES else self._skipped(length)
-
-    def _text(self, length_bytes: int) -> str | _Opaque:
-        length = self._number(length_bytes)
-        return self._bytes(length).decode("utf-8", "replace") if length <= MAX_TEXT_BYTES else self._skipped(length)
-
-    def _binary(self, length_bytes: int) -> _Opaque:
-        return self._skipped(self._number(length_bytes))
-
-    def _skipped(self, count: int) -> _Opaque:
-        self._skip(count)
-        return OPAQUE
-
-    def _line(self, _: int) -> str | _Opaque:
-        line = self._stream.readline(MAX_TEXT_BYTES)
-        if line.endswith(b"\n"):
-            return line[:-1].decode("utf-8", "replace")
-        while line and not line.endswith(b"\n"):
-            line = self._stream.readline(CHUNK_BYTES)
-            if time.monotonic() > self._deadline:
-                raise _Stopped
-        if not line:
-            raise _Stopped
-        return OPAQUE
-
-    def _two_lines(self, _: int) -> tuple[str | _Opaque, str | _Opaque]:
-        return self._line(0), self._line(0)
-
-    # Effects
 
     def _replace(self, op: Any) -> None:
         """Replace the values that an opcode takes by placeholders for the values that it gives."""
@@ -232,7 +171,7 @@ class _Walk:
     def _take(self, count: int) -> list[Any]:
         start = len(self._stack) - count
         if start < 0:
-            raise _Stopped
+            raise Stopped
         values = self._stack[start:]
         del self._stack[start:]
         return values
@@ -336,37 +275,21 @@ class _Walk:
         """Skip the array that joblib wrote after its placeholder."""
         shape, dtype, alignment = (state.get(key) for key in WRAPPER_KEYS)
         if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
-            raise _Stopped
+            raise Stopped
         if not all(isinstance(size, int) and size >= 0 for size in shape):
-            raise _Stopped
+            raise Stopped
         if dtype.has_objects:
             _Walk(self._stream, self._named, self._deadline, inner=True).run()
             return
         if isinstance(alignment, int):
-            self._skip(self._number(1))
-        self._skip(math.prod(shape) * dtype.itemsize_bytes)
+            self._arguments.skip(self._arguments.number(1))
+        self._arguments.skip(math.prod(shape) * dtype.itemsize_bytes)
 
 
 def _place(argument: Any) -> int:
     """Return a place in the memo: a number, or a line with its digits."""
     return argument if isinstance(argument, int) else int(str(argument))
 
-
-ARGUMENTS: dict[str, tuple[Callable[[_Walk, int], Any], int]] = {
-    **{name: (_Walk._number, size) for name, size in (("uint1", 1), ("uint2", 2), ("int4", 4), ("uint4", 4))},
-    **dict.fromkeys(("uint8", "float8"), (_Walk._number, 8)),
-    **{name: (_Walk._long_number, size) for name, size in (("long1", 1), ("long4", 4))},
-    **dict.fromkeys(("string1", "unicodestring1"), (_Walk._text, 1)),
-    **dict.fromkeys(("string4", "unicodestring4"), (_Walk._text, 4)),
-    "unicodestring8": (_Walk._text, 8),
-    **{name: (_Walk._binary, size) for name, size in (("bytes1", 1), ("bytes4", 4), ("bytes8", 8), ("bytearray8", 8))},
-    **dict.fromkeys(
-        ("stringnl", "stringnl_noescape", "unicodestringnl", "decimalnl_short", "decimalnl_long", "floatnl"),
-        (_Walk._line, 0),
-    ),
-    "stringnl_noescape_pair": (_Walk._two_lines, 0),
-}
-"""For each kind of argument in `pickletools`, the method that reads it and the size of its number in bytes."""
 
 EFFECTS: dict[str, Callable[[_Walk, Any], Any]] = {
     **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "LONG4"), _Walk._push),

@@ -12,7 +12,7 @@ from app.runtime.servable import METHOD_OF_OUTPUT, by_row, call, frame_of
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch, json_values
 from app.signature.kinds import KINDS
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 
 MAX_SAMPLE_ROWS = 1000
 MANY_COLUMNS, FEW_COLUMNS = 50, 10

@@ -11,7 +11,7 @@ from app.packing.probe import Record, answered
 from app.runtime.servable import ArtifactServable
 from app.signature import Signature
 from app.signature.batch import json_values
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from app.signature.values import is_missing
 
 BINS = 16

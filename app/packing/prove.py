@@ -17,7 +17,7 @@ from app.runtime.proving import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE
 from app.runtime.servable import Servable
 from app.signature import Signature
 from app.signature.batch import Batch, Outputs
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 
 BATCH_SIZES = (1, 2, 31)
 CHUNK_ROWS = 1000
@@ -91,13 +91,10 @@ class _Comparison:
         self._artifact = artifact
         self._graph = graph
         self._signature = signature
-        self._validator = Validator(signature, 10**6)
+        self._validate = Validator(signature, 10**6).validate
         self.rows = 0
         self.refused = 0
         self.largest_difference = 0.0
-
-    def batch(self, records: list[Record]) -> Batch:
-        return self._validator.validate(records)
 
     def answers(self, records: list[Record]) -> NDArray[Any]:
         """Return one value for each row that shows the steps of the estimator: the first column of its richest output.
@@ -108,7 +105,7 @@ class _Comparison:
         scores = "decision_scores" in self._signature.outputs
         name = "decision_scores" if scores else self._signature.defaults[-1]
         try:
-            output = np.asarray(self._artifact.run(self.batch(records), [name])[name])
+            output = np.asarray(self._artifact.run(self._validate(records), [name])[name])
         except Exception:  # noqa: BLE001 (around run: where it raises there is no step to be found)
             return np.zeros(len(records))
         first = output if output.ndim == 1 else output[:, 0]
@@ -116,7 +113,7 @@ class _Comparison:
 
     def compare(self, records: list[Record]) -> None:
         """Compare the rows as one batch; if the estimator raises, compare halves, down to the row that it refuses."""
-        batch = self.batch(records)
+        batch = self._validate(records)
         try:
             wanted = self._artifact.run(batch, self._signature.outputs)
         except Exception:  # noqa: BLE001 (around run: whatever a model may raise)

@@ -42,13 +42,14 @@ def opened(request: PackRequest) -> Artifact:
 
 def _options(request: PackRequest) -> list[str]:
     """Return the options of a request that hold for any part of its artifact, as `flask models add` takes them."""
-    values = {
-        "--sample": request.sample,
-        "--target": request.target,
-        "--inputs": request.inputs,
-        "--card": request.card,
-    }
-    given = [text for option, value in values.items() if value is not None for text in (option, value)]
+    targets = (request.target,) if isinstance(request.target, str) else request.target or ()
+    values = [
+        ("--sample", request.sample),
+        *(("--target", target) for target in targets),
+        ("--inputs", request.inputs),
+        ("--card", request.card),
+    ]
+    given = [text for option, value in values if value is not None for text in (option, value)]
     return [*given, *["--trust"] * request.trust]
 
 

@@ -213,7 +213,7 @@ def votes_by_shares(est: Any) -> bool:
     return RELEASE < (1, 6) and est.algorithm == "SAMME.R"
 
 
-def least_share(est: Any) -> float:
+def least_share() -> float:
     """Return the least probability to which `GradientBoostingClassifier` clips those of `init`."""
     return float(np.finfo(np.float64 if RELEASE >= (1, 8) else np.float32).eps)
 

@@ -18,7 +18,7 @@ from app.packing.spawn import RepackRequest, Result
 from app.runtime.proving import prove, prove_recorded
 from app.runtime.servable import ArtifactServable, frame_of
 from app.signature import Input
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from app.storage import recorded
 from app.storage.manifest import Manifest
 from app.storage.recorded import Recorded

@@ -15,7 +15,7 @@ from app.runtime.loaders import LOADERS
 from app.runtime.policy import State
 from app.runtime.proving import advice, prove, prove_recorded
 from app.runtime.version_loader import VersionLoader
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from app.storage import manifest as manifests
 from app.storage import recorded
 from app.storage.repository import Repository

@@ -37,8 +37,9 @@ MODULES = "PACKED_MODULES_PATH"
 class PackRequest:
     """Pack this artifact, a file, folder or URI, as a new version of the model `name`.
 
-    Most fields are options of `flask models add`. `beside` are further files of the same model. `known_steps` are all
-    steps that the user has written; None if that is not known. A `staged` version answers by its number only.
+    Most fields are options of `flask models add`; `target` is one column or several. `beside` are further files of the
+    same model. `known_steps` are all steps that the user has written; None if that is not known. A `staged` version
+    answers by its number only.
     `trained_with` has the requirements that name the training environment, as far as it is known, `trained_with_source`
     says where they are from, as the end of a sentence, and `training_notes` what was assumed of it. `served_by` is the
     Python that will serve the version, if another one packs it. `sample_is_frame` says that the sample is a pandas
@@ -49,7 +50,7 @@ class PackRequest:
     name: str
     models_dir: str
     sample: str | None = None
-    target: str | None = None
+    target: str | tuple[str, ...] | None = None
     graph_limit_bytes: int = 2**30
     out_of_range: str | None = None
     unseen: str | None = None
@@ -88,7 +89,7 @@ class CompareRequest:
     versions: tuple[int, int]
     rows: str
     models_dir: str
-    target: str | None = None
+    target: str | tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,15 +46,12 @@ class NoProgress:
         """Do nothing."""
 
 
-class LoggedProgress:
+class LoggedProgress(NoProgress):
     """Progress in the log: sentences, not stages."""
 
     def line(self, text: str) -> None:
         """Log a sentence."""
         log.warning("%s", text)
-
-    def stage(self, stage: Stage) -> None:
-        """Log nothing."""
 
 
 def enter(name: str, done_rows: int = 0, rows: int = 0) -> None:

@@ -13,7 +13,7 @@ from app.runtime.proving import same
 from app.runtime.servable import Servable
 from app.signature import Signature
 from app.signature.batch import json_values
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 
 ROWS_TIMED = (1, 32, 1000)
 TIMED_SECONDS = 0.07

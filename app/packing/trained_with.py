@@ -177,7 +177,7 @@ def _sorted(requirements: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 PACKING = ("marshmallow", "msgspec", "onnx", "onnxruntime")
-"""What packing needs besides the libraries of the training environment, in the versions that are installed here."""
+"""Libraries that packing needs besides those of the training environment, in the versions that are installed here."""
 
 DISTRIBUTIONS = {
     "catboost": "catboost",

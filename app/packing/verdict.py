@@ -9,7 +9,7 @@ SHOWN_LIBRARIES = ("scikit-learn", "numpy", "pandas")
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How well the predictions for the sample's rows agree with its target column.
+    """The agreement of the predictions for the sample's rows with its target column.
 
     `measure` is "accuracy" or "R²"; `commonest` is the accuracy of always predicting the commonest value.
     """
@@ -40,7 +40,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was tried with a new version.
+    """The checks of a new version and their results.
 
     `trained_with` has requirements that name the training environment, and `trained_with_source` where they are from,
     as the end of a sentence. `packed_with` and `served_with` are libraries with their versions. `equal_rows` is how

@@ -37,7 +37,7 @@ class Decoded(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-le
 
     @property
     def n_features_in_(self) -> int:
-        """How many columns the estimator was fitted on."""
+        """The number of columns that the estimator was fitted on."""
         return int(self.estimator.n_features_in_)
 
     @property

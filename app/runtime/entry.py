@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from app.errors import ModelQuarantined, ModelUnavailable
 from app.runtime.batching import BatchingServable
+from app.runtime.explanation import most_explained
 from app.runtime.planned_steps import PlannedSteps
 from app.runtime.policy import MOVES, State
 from app.runtime.proving import InstanceValidator
@@ -30,7 +31,7 @@ class Lease:
 
     __slots__ = (
         "_byte_us", "_users", "_when_unused", "explains", "gains_together", "is_inline", "is_quick", "manifest",
-        "runtime", "servable", "steps", "validator",
+        "most_explained", "runtime", "servable", "steps", "validator",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +53,9 @@ class Lease:
         self.gains_together = self.is_inline or (steps is None and isinstance(servable, BatchingServable))
         """Whether several requests are answered faster at once."""
         self.explains = EXPLANATION in manifest.signature.outputs
+        explanation, signature = manifest.explanation, manifest.signature
+        self.most_explained = 0 if explanation is None else most_explained(explanation, signature)
+        """Limit of the instances of a request that are explained."""
         one_us, many_us = manifest.proof.get("graph_us"), manifest.proof.get("graph_1000_us")
         row_us = many_us / 1000 if isinstance(many_us, float) else one_us if isinstance(one_us, float) else 0.0
         # A row of a JSON body has two bytes for each input at least.
@@ -110,7 +114,8 @@ class Entry:
         if state not in MOVES[self.state]:
             raise AssertionError(f"{self.model} {self.version}: {self.state} to {state} is not a legal move")
         if state is State.FAILED:
-            log.error("model %s version %d failed: %s", self.model, self.version, reason)
+            version = f" version {self.version}" if self.version else ""  # an artifact that is not packed has none
+            log.error("model %s%s failed: %s", self.model, version, reason)
         serves = state in (State.VERIFIED, State.LOADED, State.AVAILABLE)
         return replace(self, state=state, reason=reason or self.reason, lease=self.lease if serves else None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "joblib", "skops", "onnxruntime")
@@ -22,13 +23,17 @@ other down a hundred times. jemalloc (in pyarrow, which pandas imports): no thre
 
 def environment() -> dict[str, str]:
     """Return the version of Python and of each installed library in `LIBRARIES`."""
-    found = {"python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return found
+    installed = {library: _installed_version(library) for library in LIBRARIES}
+    return {"python": platform.python_version()} | {name: found for name, found in installed.items() if found}
+
+
+@cache
+def _installed_version(library: str) -> str | None:
+    """Return the version of an installed library, read from the disk once."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def changed(recorded: Mapping[str, str]) -> list[str]:

@@ -33,6 +33,10 @@ MOST_TABLED = 4_000_000
 """Leaves with longer paths, and those of larger models, are computed row by row instead of being looked up."""
 LEAST_SHARE = 1e-300
 MOST_SAMPLED_ROWS, MOST_ORDERS, LEAST_ORDERS = 4096, 64, 4
+MOST_EXPLAINED, MOST_CONTRIBUTIONS = 1000, 200_000
+"""Limits of one request: the explained instances, and the numbers in their explanations."""
+MOST_RUN_ROWS, MOST_RUN_VALUES = 100_000, 10_000_000
+"""Limits of the rows for which a model runs to explain one request from samples, and of the values in them."""
 
 Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
@@ -70,22 +74,23 @@ class ExplainedServable:
 
     def run(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Return the outputs. An explanation is an object with `output`, `base`, `contributions` and `exact`."""
+        if EXPLANATION not in outputs:
+            return self._servable.run(batch, outputs)
         others = [name for name in outputs if name != EXPLANATION]
         found = dict(self._servable.run(batch, others)) if others else {}
-        if EXPLANATION in outputs:
-            explainer = self._made_explainer()
-            bases, contributions = explainer.explain(batch)
-            explanations = np.empty(batch.rows, dtype=object)
-            explanations[:] = [
-                {
-                    "output": self._output,
-                    "base": self._value(base),
-                    "contributions": dict(zip(self._names, map(self._value, of_inputs), strict=True)),
-                    "exact": explainer.is_exact,
-                }
-                for base, of_inputs in zip(bases, contributions, strict=True)
-            ]
-            found[EXPLANATION] = explanations
+        explainer = self._made_explainer()
+        bases, contributions = explainer.explain(batch)
+        explanations = np.empty(batch.rows, dtype=object)
+        explanations[:] = [
+            {
+                "output": self._output,
+                "base": self._value(base),
+                "contributions": dict(zip(self._names, map(self._value, of_inputs), strict=True)),
+                "exact": explainer.is_exact,
+            }
+            for base, of_inputs in zip(bases, contributions, strict=True)
+        ]
+        found[EXPLANATION] = explanations
         return found
 
     def _made_explainer(self) -> Explainer:
@@ -246,7 +251,7 @@ class SamplingExplainer:
         self._background = background
         self._output = output
         inputs = len(background.columns)
-        orders = min(MOST_ORDERS, max(LEAST_ORDERS, MOST_SAMPLED_ROWS // (inputs + 1))) // 2
+        orders = _orders(inputs) // 2
         random = np.random.default_rng(0)
         forward = [random.permutation(inputs) for _ in range(orders)]
         self._orders = np.array([each for order in forward for each in (order, order[::-1])])
@@ -280,6 +285,22 @@ class SamplingExplainer:
         contributions = np.zeros((inputs, values.shape[-1]))
         np.add.at(contributions, self._orders.ravel(), np.diff(values, axis=1).reshape(orders * inputs, -1))
         return values[:, 0].mean(axis=0), contributions / orders
+
+
+def _orders(inputs: int) -> int:
+    """Return the number of orders in which inputs are replaced, for each explained row."""
+    return min(MOST_ORDERS, max(LEAST_ORDERS, MOST_SAMPLED_ROWS // (inputs + 1)))
+
+
+def most_explained(explanation: Explanation, signature: Signature) -> int:
+    """Return how many instances of one request are explained."""
+    inputs = len(signature.inputs)
+    most = min(MOST_EXPLAINED, MOST_CONTRIBUTIONS // max(1, inputs * len(signature.classes or (None,))))
+    if explanation.method == "sampled":
+        rows = _orders(inputs) * (inputs + 1)
+        width = sum(spec.width for spec in signature.inputs)
+        most = min(most, MOST_RUN_ROWS // rows, MOST_RUN_VALUES // (rows * max(1, width)))
+    return max(1, most)
 
 
 def offering(manifest: Manifest) -> Manifest:

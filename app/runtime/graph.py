@@ -143,9 +143,10 @@ def _numbers(batch: Batch) -> NDArray[np.float64]:
 
 
 def _without_holes(column: Column) -> Column:
-    if set(map(type, column.tolist())) == {str}:
+    values = column.tolist()
+    if set(map(type, values)) == {str}:
         return column
-    return np.array([value if isinstance(value, str) else MISSING_TEXT for value in column], dtype=object)
+    return np.array([value if isinstance(value, str) else MISSING_TEXT for value in values], dtype=object)
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:

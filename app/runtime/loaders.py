@@ -86,7 +86,7 @@ def read_skops(stream: BinaryIO) -> Any:
     try:
         import skops.io  # an extra, needed for this format alone
     except ModuleNotFoundError:
-        raise LoadingFailed("it needs skops, which is not installed: pip install 'retort-serving[skops]'") from None
+        raise LoadingFailed("it needs skops, which is not installed: pip install skops") from None
     content = stream.read()
     try:
         untrusted = skops.io.get_untrusted_types(data=content)

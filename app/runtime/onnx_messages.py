@@ -5,7 +5,7 @@ Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto and https://proto
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -169,7 +169,33 @@ class OnnxGraph:
 
     def until(self, tensor: str, dtype: str) -> bytes:
         """Return the model that computes only this tensor, from the inputs."""
-        return self._cut(self._needed([tensor], set()), None, [_described(tensor, dtype)])
+        return self.between({}, {tensor: dtype})
+
+    def between(self, given: Mapping[str, str], wanted: Mapping[str, str]) -> bytes:
+        """Return the model that computes tensors from other ones and from the inputs.
+
+        Args:
+            given: The dtypes of the tensors that are given in place of the nodes that compute them.
+            wanted: The dtypes of the computed tensors; an empty one is left open.
+        """
+        nodes = self._needed([*wanted], {*given})
+        return self._cut(nodes, given, [_described(name, dtype) for name, dtype in wanted.items()])
+
+    def made_of(self, inputs: Collection[str], tensor: str) -> list[str]:
+        """Return the tensors that are computed from some inputs alone, and read by other nodes on the way to a tensor.
+
+        Nodes that read nothing but constants belong to the others.
+        """
+        constant, alone = {"", *self._initializers}, {*inputs}
+        nodes = self._needed([tensor], set())
+        for node in nodes:
+            names = {*node.inputs}
+            if names <= constant:
+                constant.update(node.outputs)
+            elif names <= constant | alone:
+                alone.update(node.outputs)
+        others = [node for node in nodes if not alone.issuperset(node.outputs)]
+        return sorted({name for node in others for name in node.inputs if name in alone})
 
     def since(self, tensor: str, dtype: str) -> bytes:
         """Return the model that computes the outputs from this tensor alone.
@@ -181,7 +207,7 @@ class OnnxGraph:
         there = {tensor, *self._initializers, *(name for node in nodes for name in node.outputs), ""}
         if not all(name in there for node in nodes for name in node.inputs):
             raise ValueError("the outputs need more than this tensor")
-        return self._cut(nodes, [_described(tensor, dtype)], None)
+        return self._cut(nodes, {tensor: dtype}, None)
 
     def _needed(self, tensors: Sequence[str], given: set[str]) -> list[Node]:
         wanted, needed = {*tensors} - given, []
@@ -191,21 +217,25 @@ class OnnxGraph:
                 wanted |= {*node.inputs} - given
         return needed[::-1]
 
-    def _cut(self, nodes: Sequence[Node], inputs: list[bytes] | None, outputs: list[bytes] | None) -> bytes:
-        """Return the model with these nodes, and these inputs and outputs; None leaves those there are."""
-        names = {name for node in nodes for name in node.inputs}
+    def _cut(self, nodes: Sequence[Node], given: Mapping[str, str], outputs: list[bytes] | None) -> bytes:
+        """Return the model with these nodes, given tensors, and these outputs; None leaves those there are."""
+        names = {name for node in nodes for name in node.inputs} - {*given}
         graph: list[Field] = [(NODE, BYTES, node.message) for node in nodes]
         for number, wire, value in self._graph:
-            is_replaced = (number == INPUT and inputs is not None) or (number == OUTPUT and outputs is not None)
-            is_left_out = number == INITIALIZER and _text(fields_of(value), 8) not in names
+            is_replaced = number == OUTPUT and outputs is not None
+            name_field = {INITIALIZER: 8, INPUT: 1}.get(number)
+            is_left_out = name_field is not None and _text(fields_of(value), name_field) not in names
             if number not in (NODE, VALUE_INFO) and not is_replaced and not is_left_out:
                 graph.append((number, wire, value))
-        graph += [(INPUT, BYTES, each) for each in inputs or []] + [(OUTPUT, BYTES, each) for each in outputs or []]
+        graph += [(INPUT, BYTES, _described(*each)) for each in given.items()]
+        graph += [(OUTPUT, BYTES, each) for each in outputs or []]
         kept = [field for field in self._model if field[0] != GRAPH]
         return message_of([*kept, (GRAPH, BYTES, message_of(graph))])
 
 
 def _described(name: str, dtype: str) -> bytes:
     """Return the ValueInfoProto of a tensor of any shape."""
+    if not dtype:
+        return message_of([(1, BYTES, name.encode())])
     tensor = message_of([(1, VARINT, ELEMENT_TYPES[dtype])])
     return message_of([(1, BYTES, name.encode()), (2, BYTES, message_of([(1, BYTES, tensor)]))])

@@ -20,7 +20,7 @@ ABSOLUTE_TOLERANCE = 1e-12
 
 
 class InstanceValidator(Protocol):
-    """Turns instances into a batch, or raises InvalidInstances. Implemented by `app.signature.schema.Validator`."""
+    """Turns instances into a batch, or raises InvalidInstances. Implemented by `app.signature.validator.Validator`."""
 
     @property
     def signature(self) -> Signature:
@@ -36,6 +36,9 @@ class InstanceValidator(Protocol):
 
     def validate(self, instances: Sequence[Any], pointer: str = "#", single: bool = False) -> Batch:
         """Return the batch of these instances."""
+
+    def require_short_texts(self, batch: Batch, body_bytes: int) -> None:
+        """Refuse a batch whose texts are too long together for a body of this length."""
 
     def accepted(self, instances: Sequence[Any]) -> Batch | None:
         """Like `validate`, but return None if a field is bad, without looking for the reason."""

@@ -17,7 +17,7 @@ from app.storage.choices import POINTERS, Pointers
 class VersionTable:
     """Looks versions up. Changes need `lock`; `current` is read without it. Its key None is the default model."""
 
-    def __init__(self, default_model: str = "") -> None:
+    def __init__(self, default_model: str) -> None:
         self._default_model = default_model
         self.lock = threading.RLock()
         self.entries: dict[str, dict[int, Entry]] = {}

@@ -15,7 +15,6 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -33,6 +32,7 @@ from app.runtime.loaders import LOADERS
 from app.storage.repository import Repository
 from app.storage.strays import ARTIFACT_SUFFIXES
 from tests.packing.artifacts import saved
+from tests.skops_files import skops_dump
 
 RNG = np.random.default_rng(0)
 FEATURES = RNG.normal(size=(60, 3)) * [1.0, 10.0, 100.0]
@@ -174,8 +174,9 @@ def test_every_protocol_of_pickle_is_read(tmp_path: Path, protocol: int) -> None
     assert type(opened(tmp_path / "m.bin").estimator) is LogisticRegression
 
 
+@pytest.mark.slow
 def test_a_skops_file_is_read_under_another_suffix(tmp_path: Path) -> None:
-    skops.io.dump(MODEL, tmp_path / "model.pkl")
+    skops_dump(MODEL, tmp_path / "model.pkl")
     found = opened(tmp_path / "model.pkl")
     assert (found.format, found.stored_name) == ("skops", "model.skops")
 

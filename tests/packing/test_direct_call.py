@@ -34,7 +34,7 @@ from app.runtime.policy import State
 from app.runtime.servable import ArtifactServable
 from app.runtime.version_loader import VersionLoader
 from app.signature import Signature
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from app.storage.manifest import DirectCall
 from app.storage.repository import Repository
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import shap
 from numpy.typing import NDArray
 from sklearn.compose import make_column_transformer
 from sklearn.decomposition import PCA
@@ -40,7 +39,7 @@ from app.packing.infer import infer
 from app.runtime.explanation import ExplainedServable, explained
 from app.runtime.servable import ArtifactServable
 from app.signature import EXPLANATION
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from app.storage.manifest import Explanation
 
 RANDOM = np.random.default_rng(3)
@@ -89,6 +88,8 @@ class Explained:
 
 def by_shap(model: Any, columns: Any) -> NDArray[np.float64]:
     """Return shap's values in shape (rows, columns, values)."""
+    import shap  # takes as long to import as quick tests to run
+
     explainer = shap.TreeExplainer(model, feature_perturbation="tree_path_dependent")
     values = np.asarray(explainer.shap_values(np.asarray(columns)[:ROWS], check_additivity=False))
     return values if values.ndim == 3 else values[:, :, None]
@@ -107,6 +108,7 @@ TREES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("estimator", "features", "target"), TREES, ids=lambda each: type(each).__name__)
 def test_trees_are_explained_as_shap_explains_them(
     estimator: Any, features: pd.DataFrame, target: Any, tmp_path: Path
@@ -159,6 +161,7 @@ def test_missing_values_are_explained_by_the_definition_of_shapley_values(tmp_pa
             assert got[one] == pytest.approx(wanted, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_the_columns_of_an_input_are_added_up(tmp_path: Path) -> None:
     features = NUMBERS[["a", "b"]].assign(place=np.where(NUMBERS.c > 0, "north", "south"))
     encoder = make_column_transformer((OneHotEncoder(), ["place"]), (StandardScaler(), ["a", "b"]))
@@ -171,12 +174,14 @@ def test_the_columns_of_an_input_are_added_up(tmp_path: Path) -> None:
     assert case.contributions() == pytest.approx(by_input, rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_search_is_explained_by_its_best_model(tmp_path: Path) -> None:
     search = GridSearchCV(RandomForestRegressor(5, random_state=0), {"max_depth": [2, 3]}, cv=2)
     case = Explained(search, NUMBERS, TARGET, tmp_path)
     assert case.contributions() == pytest.approx(by_shap(search.best_estimator_, NUMBERS), rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("estimator", "target", "output"),
     [
@@ -192,6 +197,8 @@ def test_linear_models_are_explained_in_closed_form(estimator: Any, target: Any,
     assert (case.found.method, case.found.output) == ("linear", output)
     last = case.estimator[-1] if hasattr(case.estimator, "steps") else case.estimator
     columns = case.estimator[0].transform(NUMBERS) if hasattr(case.estimator, "steps") else NUMBERS
+    import shap
+
     masker = shap.maskers.Independent(np.asarray(columns), max_samples=10**6)
     wanted = np.asarray(shap.LinearExplainer(last, masker).shap_values(np.asarray(columns)[:ROWS]))
     got = case.contributions()
@@ -207,6 +214,7 @@ def test_a_model_of_text_is_explained_by_its_only_input(tmp_path: Path) -> None:
     assert case.sums() == pytest.approx(case.output, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("estimator", "target", "output"),
     [

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import skops.io
 from sklearn.linear_model import LogisticRegression
 
 from app.errors import PackingRefused
@@ -20,6 +19,7 @@ from app.packing.spawn import PackRequest
 from app.packing.write import pack
 from app.storage.manifest import Manifest
 from app.storage.repository import Repository
+from tests.skops_files import skops_dump
 
 NAMES = [f"petal width of the {place} flower (cm)" for place in ("first", "second", "gardener's")]
 FEATURES = np.random.default_rng(0).normal(size=(40, 3))
@@ -131,7 +131,7 @@ def test_a_missing_file_that_mlmodel_names_is_refused(tmp_path: Path) -> None:
 
 def hub_folder(folder: Path, config: Any) -> Path:
     folder.mkdir()
-    skops.io.dump(MODEL, folder / "model.skops")
+    skops_dump(MODEL, folder / "model.skops")
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
@@ -146,16 +146,18 @@ def test_a_folder_of_the_hugging_face_hub_is_opened(tmp_path: Path) -> None:
     assert "model of the Hugging Face Hub, file model.skops" in remarks
 
 
+@pytest.mark.slow
 def test_a_folder_of_the_hub_with_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PackingRefused, match="is a model of bert from the Hugging Face Hub, not one of scikit-learn"):
         located(str(hub_folder(tmp_path / "hub", {"model_type": "bert"})))
 
 
+@pytest.mark.slow
 def test_types_that_skops_does_not_know_need_trust(tmp_path: Path) -> None:
     from sklearn.ensemble import RandomForestClassifier
 
     forest = RandomForestClassifier(2, random_state=0).fit(FEATURES, FEATURES[:, 0] > 0)
-    skops.io.dump(forest, tmp_path / "m.skops")
+    skops_dump(forest, tmp_path / "m.skops")
     with pytest.raises(PackingRefused, match=r"sklearn\.tree\._tree\.Tree; if you trust whoever made it: --trust"):
         opening.opened([str(tmp_path / "m.skops")], Choice(), "m")
     found = opening.opened([str(tmp_path / "m.skops")], Choice(), "m", trust=True)

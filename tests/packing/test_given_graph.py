@@ -17,7 +17,7 @@ from app.packing.serve import check
 from app.packing.spawn import CheckRequest, PackRequest
 from app.packing.write import pack
 from app.runtime.loaders import LOADERS
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from app.storage.manifest import Manifest
 from app.storage.repository import Repository
 

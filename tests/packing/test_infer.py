@@ -25,7 +25,7 @@ from app.packing.declared import Declared, Wanted
 from app.packing.infer import infer, outputs_lost
 from app.packing.probe import attempt
 from app.signature import Input, Layout, Signature
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from tests.packing.artifacts import ROWS, Picky, Unhappy, flowers
 
 # Packing runs with warnings ignored, in a process of its own; here it runs in this one.

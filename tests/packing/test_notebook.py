@@ -53,6 +53,15 @@ def in_this_process(request: spawn.Request, timeout_s: float, progress: Any = No
     return done(spawn.VERBS[type(request)], msgspec.json.encode(request).decode())
 
 
+def test_a_frame_may_have_several_targets(place: Path) -> None:
+    fitted = LinearRegression().fit(INPUTS, INPUTS * 2)
+    frame = INPUTS.assign(area=1.0, weight=2.0)
+    packed = pack(fitted, "two", frame, target=["area", "weight"])
+    assert [spec.name for spec in Repository(place / "models").manifest("two", 1).signature.inputs] == [*INPUTS]
+    assert packed.verdict is not None
+    assert packed.verdict.agreement is None
+
+
 def two() -> LogisticRegression:
     return LogisticRegression().fit(INPUTS, FRAME["kind"])
 

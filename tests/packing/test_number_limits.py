@@ -20,7 +20,7 @@ from app.packing.prove import NotProven, prove
 from app.runtime.servable import ArtifactServable
 from app.signature import Input, Layout, Signature
 from app.signature.batch import Batch, Outputs
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -24,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from app.packing import pickled
+from app.packing.pickle_arguments import ARGUMENTS
 from app.packing.pickled import Named
 from tests.packing.artifacts import Reduced
 
@@ -183,7 +184,7 @@ def test_a_file_that_is_not_a_pickle_names_nothing(content: bytes) -> None:
 
 
 def test_every_opcode_of_python_is_known() -> None:
-    assert {opcode.arg.name for opcode in pickletools.opcodes if opcode.arg} == pickled.ARGUMENTS.keys()
+    assert {opcode.arg.name for opcode in pickletools.opcodes if opcode.arg} == ARGUMENTS.keys()
     assert pickled.EFFECTS.keys() < {opcode.name for opcode in pickletools.opcodes}
 
 

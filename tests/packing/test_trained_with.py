@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import sklearn
-import skops.io
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -15,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from app.errors import PackingRefused
 from app.packing.trained_with import find
 from tests.packing.artifacts import saved
+from tests.skops_files import skops_dump
 
 TWO = make_pipeline(StandardScaler(), LogisticRegression()).fit([[0.0, 1.0], [4.0, 5.0]], [0, 1])
 HERE = sklearn.__version__
@@ -32,8 +32,9 @@ def test_the_version_and_the_modules_of_a_pickle_are_found(tmp_path: Path) -> No
     assert training.shown() == f"scikit-learn {HERE}"
 
 
+@pytest.mark.slow
 def test_the_version_and_the_modules_of_a_skops_file_are_found(tmp_path: Path) -> None:
-    skops.io.dump(TWO, tmp_path / "model.skops")
+    skops_dump(TWO, tmp_path / "model.skops")
     training = find(tmp_path / "model.skops")
     assert training.requirements == {"scikit-learn": f"=={HERE}"}
     assert "sklearn.pipeline" in training.modules

@@ -11,7 +11,6 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 from sklearn.cluster import DBSCAN
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -34,6 +33,7 @@ from app.storage.recorded import RECORDED, Recorded
 from app.storage.repository import Repository
 from app.storage.verification import sha256_of, verify_files
 from tests.packing.artifacts import Reduced, Unhappy, flowers, saved
+from tests.skops_files import skops_dump
 
 # Packing runs with warnings ignored, in a process of its own; here it runs in this one.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -216,7 +216,7 @@ def test_a_graph_that_is_slower_for_many_rows_is_told_and_recorded(
         (".joblib", lambda path: joblib.dump(TWO, path), "joblib"),
         (".pkl", lambda path: path.write_bytes(pickle.dumps(TWO)), "joblib"),
         (".pickle", lambda path: path.write_bytes(pickle.dumps(TWO)), "joblib"),
-        (".skops", lambda path: skops.io.dump(TWO, path), "skops"),
+        pytest.param(".skops", lambda path: skops_dump(TWO, path), "skops", marks=pytest.mark.slow),
         (".JOBLIB", lambda path: joblib.dump(TWO, path), "joblib"),
     ],
 )

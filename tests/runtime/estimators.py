@@ -14,7 +14,7 @@ from app.runtime.registry import Registry
 from app.runtime.servable import ArtifactServable, Servable
 from app.runtime.version_loader import PackStray, VersionLoader
 from app.signature import Input, Layout, Signature
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from app.storage.manifest import Example, Manifest
 from app.storage.repository import Repository
 from tests.storage import versions

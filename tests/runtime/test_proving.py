@@ -15,7 +15,7 @@ from app.errors import LoadingFailed
 from app.runtime.proving import prove, same
 from app.runtime.servable import ArtifactServable
 from app.signature.batch import Batch
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from app.storage.manifest import Example
 from tests.runtime.estimators import DOUBLED, SIGNATURE, Doubles, Exits, Raises, Triples, manifest_of, with_libraries
 

@@ -322,6 +322,12 @@ def test_an_unknown_model_is_refused_with_the_known_ones(repository: Repository)
     assert (caught.value.model, caught.value.known) == ("trees", ("flowers",))
 
 
+def test_a_stray_has_no_version_in_the_log(repository: Repository, caplog: pytest.LogCaptureFixture) -> None:
+    place(repository, "trees.joblib")
+    registry(repository).load()
+    assert "model trees failed: " in caplog.text
+
+
 def test_a_stray_in_production_is_refused_with_the_command_that_packs_it(repository: Repository) -> None:
     add(repository)
     stray = repository.shown(place(repository, "my trees.joblib"))

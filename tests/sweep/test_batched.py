@@ -32,7 +32,8 @@ def server(packed: Packed, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         with contextlib.suppress(PackingRefused):
             shutil.copytree(packed(case(name)), folder / "models", dirs_exist_ok=True)
     settings = {"RETORT_MODELS_DIR": folder / "models", "RETORT_RUNTIME": "artifact", "RETORT_BATCHING": "on"}
-    with serving(folder, RETORT_THREADS=CLIENTS, **settings) as started:
+    settings |= {"RETORT_THREADS": CLIENTS, "RETORT_QUEUE_MAX_WAIT_MS": 20_000}  # the machine may be busy
+    with serving(folder, **settings) as started:
         yield started
 
 

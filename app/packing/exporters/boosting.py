@@ -92,7 +92,7 @@ def _raw_init(g: Graph, est: Any, matrix: Tensor) -> Tensor:
     if "probabilities" not in outputs:
         return g.column(outputs["prediction"])
     shares = outputs["probabilities"]
-    least = least_share(est)
+    least = least_share()
     if est.estimators_.shape[1] == 1:
         shares = g.column(g.pick(shares, 1))
     width = shares.width

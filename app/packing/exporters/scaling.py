@@ -116,7 +116,7 @@ def _powered(g: Graph, log: Tensor, grown: Tensor, exponent: Tensor, lambdas: An
 Floats = NDArray[np.float64]
 
 BOUNDS_THRESHOLD = 1e-7
-"""As in `sklearn.preprocessing._data`: nearer to 0 or 1 than this is the lowest or the highest quantile."""
+"""A number nearer to 0 or 1 is the lowest or the highest quantile, as in `sklearn.preprocessing._data`."""
 
 
 @transformer("QuantileTransformer")

@@ -27,18 +27,22 @@ TOO_MANY = "; name the target with --target, and leave out other columns"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The rows without the target column, the target if there is one, and notes on how the file was read."""
+    """The rows without the target columns, the target if there is exactly one, and notes on how the file was read."""
 
     frame: pd.DataFrame
     target: pd.Series[Any] | None = None
     notes: tuple[str, ...] = ()
 
 
-def read(path: Path, target: str | None, expected: Expected = NOTHING) -> Sample:
-    """Read the rows of a sample as the model expects its columns, without the target column."""
+Target = str | tuple[str, ...] | None
+"""The name of a target column, or of several."""
+
+
+def read(path: Path, target: Target, expected: Expected = NOTHING) -> Sample:
+    """Read the rows of a sample as the model expects its columns, without the target columns."""
     notes: list[str] = []
     try:
-        frame = files.read(path, expected.beside(target), notes)
+        frame = files.read(path, expected.beside(_targets(target)), notes)
     except PackingRefused as error:
         raise PackingRefused(f"sample {path} {error.detail}") from None
     except OSError as error:
@@ -48,20 +52,24 @@ def read(path: Path, target: str | None, expected: Expected = NOTHING) -> Sample
     return _without_target(frame, target, expected, notes, f"sample {path}")
 
 
-def read_frame(path: Path, target: str | None, expected: Expected = NOTHING) -> Sample:
+def read_frame(path: Path, target: Target, expected: Expected = NOTHING) -> Sample:
     """Read the rows of a frame that `pack` has pickled; arguments and errors as for `read`."""
     notes: list[str] = []
-    frame = files.unpickled(path, expected.beside(target), notes)
+    frame = files.unpickled(path, expected.beside(_targets(target)), notes)
     return _without_target(frame, target, expected, notes, "the sample")
 
 
-def _without_target(frame: pd.DataFrame, target: str | None, expected: Expected, notes: list[str], name: str) -> Sample:
-    answers = None
-    if target is not None:
-        if target not in frame.columns:
-            raise PackingRefused(f"{name} has no target column {target!r}; it has: {_names([*frame.columns])}")
-        answers = frame[target]
-        frame = frame.drop(columns=[target])
+def _targets(target: Target) -> tuple[str, ...]:
+    return (target,) if isinstance(target, str) else target or ()
+
+
+def _without_target(frame: pd.DataFrame, target: Target, expected: Expected, notes: list[str], name: str) -> Sample:
+    targets = [*dict.fromkeys(_targets(target))]
+    for each in targets:
+        if each not in frame.columns:
+            raise PackingRefused(f"{name} has no target column {each!r}; it has: {_names([*frame.columns])}")
+    answers = frame[targets[0]] if len(targets) == 1 else None
+    frame = frame.drop(columns=targets)
     frame = learned.without_index(frame, expected, notes)
     frame = learned.only_declared(frame, expected, notes)
     if frame.empty:

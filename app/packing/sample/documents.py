@@ -116,12 +116,12 @@ def _of_dicts(document: dict[str, dict[str, Any]], expected: Expected) -> tuple[
 
 
 def made_up_names(width: int, expected: Expected) -> list[str]:
-    """Return names for columns without names: those of the model and the target, else feature1, feature2, …"""
+    """Return names for columns without names: those of the model and the targets, else feature1, feature2, …"""
     names = list(expected.names or [f"feature{place + 1}" for place in range(min(expected.width or width, width))])
     if len(names) == width:
         return names
-    if len(names) == width - 1 and expected.target is not None:
-        return [*names, expected.target]
+    if len(names) == width - len(expected.targets):
+        return [*names, *expected.targets]
     return [f"feature{place + 1}" for place in range(width)]
 
 

@@ -1,4 +1,4 @@
-"""What is known of the columns of a sample before it is read, from the estimator and from its user."""
+"""Facts about the columns of a sample, known from the estimator and from its user before the sample is read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INDEX_NAMES = re.compile(r"Unnamed: \d+(\.\d+)*|__index_level_\d+__|level_\d+|in
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What is known of one column: the categories that the model has learned, and a number typical of it.
+    """The known facts of one column: the categories that the model has learned, and a typical number.
 
     `may_be_text` says that its user declares a text or a category, so that codes keep their leading zeros.
     """
@@ -41,29 +41,29 @@ UNKNOWN = Column()
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What is known of all columns: the names and the number of the inputs, and columns by name.
+    """The known facts of all columns: the names and the number of the inputs, and columns by name.
 
-    `positions` has what is known of the inputs of a model without names. `target` is not an input.
+    `positions` has what is known of the inputs of a model without names. `targets` are not inputs.
     """
 
     names: tuple[str, ...] | None = None
     width: int | None = None
     columns: Mapping[str, Column] = field(default_factory=dict)
     positions: tuple[Column, ...] = ()
-    target: str | None = None
+    targets: tuple[str, ...] = ()
 
-    def beside(self, target: str | None) -> Expected:
-        """Return a copy with the name of the target column."""
-        return replace(self, target=target)
+    def beside(self, targets: tuple[str, ...]) -> Expected:
+        """Return a copy with the names of the target columns."""
+        return replace(self, targets=targets)
 
     def named(self, name: str) -> bool:
         """Whether the model or its user names this column."""
-        return name == self.target or name in self.columns or name in (self.names or ())
+        return name in self.targets or name in self.columns or name in (self.names or ())
 
     def of(self, names: Sequence[str]) -> list[Column]:
-        """Return what is known of each of these columns of the sample."""
+        """Return the known facts of each of these columns of the sample."""
         if self.names is None and self.positions:
-            inputs = [name for name in names if name != self.target]
+            inputs = [name for name in names if name not in self.targets]
             if self.width is not None and len(inputs) > self.width:
                 inputs = [name for name in inputs if not INDEX_NAMES.fullmatch(name)]
             by_position = dict(zip(inputs, self.positions, strict=False)) if len(inputs) == self.width else {}
@@ -75,7 +75,7 @@ NOTHING = Expected()
 
 
 def expected_of(estimator: Any, wanted: Sequence[Wanted] = (), columns: Sequence[str] | None = None) -> Expected:
-    """Return what the estimator has learned of its inputs, and what its user declares.
+    """Return the facts that the estimator has learned about its inputs, and those that its user declares.
 
     `columns` are the names of the inputs of a model that was fitted without names.
     """

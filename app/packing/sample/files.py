@@ -88,16 +88,16 @@ def _zstd(content: bytes) -> bytes:
             with zstd.ZstdDecompressor().stream_reader(content, read_across_frames=True) as stream:
                 return bytes(stream.read())
         return bytes(zstd.decompress(content))
-    raise PackingRefused("is compressed with zstd, which needs an extra: pip install 'retort-serving[zstd]'")
+    raise PackingRefused("is compressed with zstd, which needs a library: pip install backports-zstd")
 
 
 def _parquet(content: bytes, expected: Expected, notes: list[str]) -> pd.DataFrame:
-    _require("pyarrow", "Parquet", "'retort-serving[parquet]'")
+    _require("pyarrow", "Parquet", "pyarrow")
     return _with_named_index(pd.read_parquet(io.BytesIO(content)), expected)
 
 
 def _arrow(content: bytes, expected: Expected, notes: list[str]) -> pd.DataFrame:
-    _require("pyarrow", "Arrow", "'retort-serving[parquet]'")
+    _require("pyarrow", "Arrow", "pyarrow")
     if content.startswith(b"FEA1"):
         return pd.read_feather(io.BytesIO(content))
     ipc = importlib.import_module("pyarrow.ipc")

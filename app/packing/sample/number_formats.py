@@ -1,4 +1,4 @@
-"""How numbers are written as text: the decimal separator, and the separator between groups of three digits."""
+"""Formats of numbers in text: the decimal separator, and the separator between groups of three digits."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from app.packing.infer import infer
 from app.runtime.graph import GraphServable, session_of
 from app.runtime.servable import ArtifactServable
 from app.signature.batch import json_values
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 from tests.packing.exporters import equal
 
 

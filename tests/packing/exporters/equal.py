@@ -13,7 +13,7 @@ from app.runtime.graph import GraphServable, session_of
 from app.runtime.servable import ArtifactServable
 from app.signature import Signature
 from app.signature.batch import json_values
-from app.signature.schema import Validator
+from app.signature.validator import Validator
 
 RELATIVE, ABSOLUTE = 1e-9, 1e-12
 FOLLOWED = frozenset({"SkylakeX", "Cooperlake", "SapphireRapids"})

@@ -11,7 +11,7 @@ from app.packing.sample import read
 from app.packing.sample.expected import NOTHING, Column, Expected
 from tests.packing.sample.kinds import HOUSES, ROWS, TEXT, read_content, rows_of
 
-TEXTS = Expected(width=1, positions=(Column(text=True),), target="kind")
+TEXTS = Expected(width=1, positions=(Column(text=True),), targets=("kind",))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from app.errors import PackingRefused
 from app.packing.sample import fitted_to, read
+from app.packing.sample.expected import Expected
 from tests.packing.artifacts import flowers
 
 WRITERS = {
@@ -19,7 +20,7 @@ WRITERS = {
 }
 
 
-def refusal(path: Path, target: str | None = None) -> str:
+def refusal(path: Path, target: str | tuple[str, ...] | None = None) -> str:
     with pytest.raises(PackingRefused) as caught:
         read(path, target)
     return caught.value.detail
@@ -35,6 +36,17 @@ def test_each_format_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
     assert frame.dtypes[["length", "petals", "scented"]].astype(str).tolist() == ["float64", "int64", "bool"]
     assert frame["length"].tolist()[4:] == expected["length"].tolist()[4:]
     assert frame["colour"].isna().tolist() == expected["colour"].isna().tolist()
+
+
+def test_several_targets_are_no_inputs(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("1.5,2,x,10\n2.5,3,y,20\n")
+    sample = read(path, ("kind", "size"), Expected(names=("a", "b"), width=2))
+    assert sample.frame.to_dict("list") == {"a": [1.5, 2.5], "b": [2, 3]}
+    assert sample.target is None
+    path.write_text("kind,a,size,b\nx,1.5,10,2\n")
+    assert [*read(path, ("kind", "size")).frame.columns] == ["a", "b"]
+    assert refusal(path, ("kind", "sice")).endswith("has no target column 'sice'; it has: kind, a, size, b")
 
 
 def test_dates_in_json_stay_as_they_were_written(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""Read the arguments of a pickle's opcodes, and skip the long ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import IO, Any
+
+MAX_TEXT_BYTES = 256
+MAX_INTEGER_BYTES = 16
+CHUNK_BYTES = 1 << 20
+
+
+class Stopped(Exception):
+    """The file ends early, is not a pickle, or exceeds a limit."""
+
+
+class Opaque:
+    """A value that does not matter."""
+
+
+OPAQUE = Opaque()
+
+
+class ArgumentReader:
+    """Reads a pickle from a stream, until a deadline."""
+
+    def __init__(self, stream: IO[bytes], deadline: float) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def _bytes(self, count: int) -> bytes:
+        content = self._stream.read(count)
+        if len(content) != count:
+            raise Stopped
+        return content
+
+    def skip(self, count: int) -> None:
+        """Skip so many bytes."""
+        while count > 0:
+            content = self._stream.read(min(count, CHUNK_BYTES))
+            if not content:
+                raise Stopped
+            count -= len(content)
+
+    def number(self, size_bytes: int) -> int:
+        """Read an unsigned number of so many bytes."""
+        return int.from_bytes(self._bytes(size_bytes), "little")
+
+    def _long_number(self, length_bytes: int) -> int | Opaque:
+        length = self.number(length_bytes)
+        return self.number(length) if length <= MAX_INTEGER_BYTES else self._skipped(length)
+
+    def _text(self, length_bytes: int) -> str | Opaque:
+        length = self.number(length_bytes)
+        return self._bytes(length).decode("utf-8", "replace") if length <= MAX_TEXT_BYTES else self._skipped(length)
+
+    def _binary(self, length_bytes: int) -> Opaque:
+        return self._skipped(self.number(length_bytes))
+
+    def _skipped(self, count: int) -> Opaque:
+        self.skip(count)
+        return OPAQUE
+
+    def _line(self, _: int) -> str | Opaque:
+        line = self._stream.readline(MAX_TEXT_BYTES)
+        if line.endswith(b"\n"):
+            return line[:-1].decode("utf-8", "replace")
+        while line and not line.endswith(b"\n"):
+            line = self._stream.readline(CHUNK_BYTES)
+            if time.monotonic() > self._deadline:
+                raise Stopped
+        if not line:
+            raise Stopped
+        return OPAQUE
+
+    def _two_lines(self, _: int) -> tuple[str | Opaque, str | Opaque]:
+        return self._line(0), self._line(0)
+
+
+ARGUMENTS: dict[str, tuple[Callable[[ArgumentReader, int], Any], int]] = {
+    **{name: (ArgumentReader.number, size) for name, size in (("uint1", 1), ("uint2", 2), ("int4", 4), ("uint4", 4))},
+    **dict.fromkeys(("uint8", "float8"), (ArgumentReader.number, 8)),
+    **{name: (ArgumentReader._long_number, size) for name, size in (("long1", 1), ("long4", 4))},
+    **dict.fromkeys(("string1", "unicodestring1"), (ArgumentReader._text, 1)),
+    **dict.fromkeys(("string4", "unicodestring4"), (ArgumentReader._text, 4)),
+    "unicodestring8": (ArgumentReader._text, 8),
+    **{f"bytes{size}": (ArgumentReader._binary, size) for size in (1, 4, 8)},
+    "bytearray8": (ArgumentReader._binary, 8),
+    **dict.fromkeys(
+        ("stringnl", "stringnl_noescape", "unicodestringnl", "decimalnl_short", "decimalnl_long", "floatnl"),
+        (ArgumentReader._line, 0),
+    ),
+    "stringnl_noescape_pair": (ArgumentReader._two_lines, 0),
+}
+"""For each kind of argument in `pickletools`, the method that reads it and the size of its number in bytes."""
